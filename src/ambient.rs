@@ -1,0 +1,66 @@
+//! Time, randomness and identifiers. Rooms take them from here and never from the operating system, so that a
+//! test can set the clock and repeat the ids.
+
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+/// Wall-clock time, to the microsecond (what the coordinator's timestamps hold).
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+        Self(Arc::new(|| Utc::now().trunc_subsecs(6)))
+    }
+
+    /// A clock that answers whatever `read` does.
+    pub fn from_fn(read: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.0)()
+    }
+}
+
+/// Identifiers and randomness.
+#[derive(Clone)]
+pub struct Ids(Arc<Mutex<StdRng>>);
+
+impl Ids {
+    /// Seeded by the operating system.
+    pub fn system() -> Self {
+        Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rngs::SysRng))))
+    }
+
+    /// The same sequence for the same seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+    }
+
+    /// `digits` (at most 32) random hex digits.
+    pub fn hex(&self, digits: usize) -> String {
+        let mut text = format!("{:032x}", self.with(|rng| rng.next_u64() as u128 | (rng.next_u64() as u128) << 64));
+        text.truncate(digits);
+        text
+    }
+
+    /// `prefix` and `digits` hex digits, the coordinator's form of an identifier.
+    pub fn prefixed(&self, prefix: &str, digits: usize) -> String {
+        format!("{prefix}{}", self.hex(digits))
+    }
+
+    /// A number in `0.0..1.0`.
+    pub fn fraction(&self) -> f64 {
+        self.with(|rng| (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64)
+    }
+
+    fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}

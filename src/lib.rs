@@ -1,0 +1,33 @@
+//! The agent service of the AITBC marketplace: agent workflows that run durably on the coordinator's database.
+//!
+//! The rooms, from the top floor down; a room uses rooms on lower floors only (docs/ARCHITECTURE.md):
+
+/// What everything shares, built once from the configuration.
+pub mod app;
+/// Signals, two-stage shutdown, readiness, `sd_notify`.
+pub mod lifecycle;
+
+/// What all routes share: layers, errors, authentication, extractors, pages, OpenAPI, metrics.
+pub mod http;
+/// The six groups of routes; per resource one file with request, response, handler.
+pub mod routes;
+
+/// Workflow definitions, the engine that runs them, budgets, receipts and networks of agents.
+pub mod orchestration;
+
+/// The coordinator's job queue, where miners take their work from.
+pub mod jobs;
+/// Reinforcement-learning policies, answered through libtorch.
+pub mod rl;
+
+/// Durable event streams: appended with the change they tell of, read again from any point.
+pub mod events;
+
+/// Time, randomness and identifiers, injected so that tests can set them.
+pub mod ambient;
+/// Defaults, then file, then environment; secrets typed as secrets.
+pub mod config;
+/// Canonical JSON, keys, signatures.
+pub mod crypto;
+/// The database: pools, the one writer, codecs for the coordinator's formats, migrations and their adoption.
+pub mod db;
