@@ -1,1 +1,123 @@
-//! .
+//! Configuration: defaults, then a file, then the environment (and `.env`). `.env.example` documents every key.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+/// Where the service runs; decides how strict the start is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Any key is taken, loopback only.
+    Dev,
+    /// Keys are required, none may be a placeholder.
+    Production,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person at a terminal.
+    Text,
+}
+
+/// Everything an operator can set. Immutable after the start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `APP_ENV`: dev or production.
+    pub environment: Environment,
+    /// `APP_HOST`, default 127.0.0.1.
+    pub host: IpAddr,
+    /// `APP_PORT`, default 8012; 0 takes a free port (and says which).
+    pub port: u16,
+    /// `APP_ALLOW_REMOTE_DEV`: the second saying that a dev server may listen beyond loopback.
+    pub allow_remote_dev: bool,
+    /// The SQLite file: from `DATABASE_URL`, else `DATA_DIR`/coordinator.db.
+    pub database: PathBuf,
+    /// `DATA_DIR`, default ./data: generated key and whatever else stands beside the database.
+    pub data_dir: PathBuf,
+    /// `MIGRATE_ON_START`, default true: `serve` migrates before it answers.
+    pub migrate_on_start: bool,
+    /// `ADMIN_API_KEYS`.
+    pub admin_keys: Vec<SecretString>,
+    /// `CLIENT_API_KEYS`.
+    pub client_keys: Vec<SecretString>,
+    /// `MINER_API_KEYS`.
+    pub miner_keys: Vec<SecretString>,
+    /// `RECEIPT_SIGNING_KEY_HEX`: 32 bytes in hex; none: one is made beside the database.
+    pub receipt_signing_key: Option<SecretString>,
+    /// `LOG_LEVEL`: a tracing filter, default info.
+    pub log_level: String,
+    /// `LOG_FORMAT`: json or text.
+    pub log_format: LogFormat,
+    /// `RATE_LIMIT_REQUESTS` a window and key; 0: off.
+    pub rate_limit_requests: u32,
+    /// `RATE_LIMIT_WINDOW_SECONDS`, default 60.
+    pub rate_limit_window: Duration,
+    /// `CORS_ORIGINS`: a JSON list or comma-separated; `*` for any.
+    pub cors_origins: Vec<String>,
+    /// `BODY_LIMIT_BYTES`, default 10 MB.
+    pub body_limit: usize,
+    /// `REQUEST_TIMEOUT_SECONDS`, default 60.
+    pub request_timeout: Duration,
+    /// `SHUTDOWN_GRACE_SECONDS`, default 25: the first stage of a stop, in which requests and steps may end.
+    pub shutdown_grace: Duration,
+    /// `DB_READERS`, default 4: read-only connections.
+    pub db_readers: u32,
+    /// `DB_BUSY_TIMEOUT_MS`, default 10000: how long a write waits for the coordinator's lock before a 503.
+    pub db_busy_timeout: Duration,
+    /// The engine's own settings.
+    pub engine: EngineConfig,
+    /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
+    pub http_endpoints: BTreeMap<String, HttpEndpoint>,
+}
+
+/// How workflows are run.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// `ENGINE_MAX_ACTIVE`, default 512: executions driven at once by this process.
+    pub max_active: usize,
+    /// `ENGINE_MAX_PARALLEL_STEPS`, default 8: steps of one execution that run at once.
+    pub max_parallel_steps: usize,
+    /// `ENGINE_LEASE_SECONDS`, default 15: after this long without a heartbeat a worker counts as gone.
+    pub lease: Duration,
+    /// `JOB_POLL_MS`, default 50: how often a change of the database is looked for while steps wait for miners.
+    pub job_poll: Duration,
+    /// `JQ_TIMEOUT_MS`, default 2000: one evaluation of a jq program.
+    pub jq_timeout: Duration,
+    /// `JQ_MAX_OUTPUT_BYTES`, default 1 MiB.
+    pub jq_max_output: usize,
+    /// `JQ_MEMORY_MB`, default 512: address space of one jq worker process.
+    pub jq_memory_mb: u64,
+    /// `JQ_WORKERS`, default 2: jq worker processes.
+    pub jq_workers: usize,
+    /// `STEP_PRICE`, default 0.01: the price of one step, the monolith's list price.
+    pub step_price: f64,
+    /// `COMPUTE_PRICE_PER_SECOND`, default 0.0: added for each measured second of a step.
+    pub compute_price_per_second: f64,
+    /// `HTTP_STEP_MAX_RESPONSE_BYTES`, default 4 MiB.
+    pub http_max_response: usize,
+}
+
+/// One address that a step may call by its name.
+#[derive(Clone, Debug)]
+pub struct HttpEndpoint {
+    /// The full address; a step can't change it.
+    pub url: String,
+    /// `openai`: the body is a chat completion request, the answer's first message becomes `output.text`; `json`: as it comes.
+    pub kind: EndpointKind,
+    /// Sent as `Authorization: Bearer`.
+    pub bearer: Option<SecretString>,
+    /// Price of one call, default 0.0.
+    pub price: f64,
+}
+
+/// What an endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// OpenAI-compatible chat completions.
+    OpenAi,
+    /// Plain JSON in, plain JSON out.
+    Json,
+}
