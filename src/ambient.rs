@@ -34,8 +34,12 @@ pub struct Ids(Arc<Mutex<StdRng>>);
 
 impl Ids {
     /// Seeded by the operating system.
-    pub fn system() -> Self {
-        Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rngs::SysRng))))
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn system() -> std::io::Result<Self> {
+        let rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(std::io::Error::other)?;
+        Ok(Self(Arc::new(Mutex::new(rng))))
     }
 
     /// The same sequence for the same seed.
@@ -63,4 +67,10 @@ impl Ids {
     fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
         draw(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
+}
+
+/// What `kill -9` does, from within: no destructor runs, nothing is flushed.
+#[cfg(feature = "failpoints")]
+pub fn kill_self() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
 }

@@ -31,3 +31,12 @@ pub mod config;
 pub mod crypto;
 /// The database: pools, the one writer, codecs for the coordinator's formats, migrations and their adoption.
 pub mod db;
+
+/// A named point where the tests that kill a real process do so (feature `failpoints`; docs/FAILURES.md).
+#[macro_export]
+macro_rules! crash_point {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        fail::eval($name, |_| $crate::ambient::kill_self());
+    };
+}

@@ -1,0 +1,114 @@
+//! Connections and their pragmas. Each pragma below is per connection, so each connection gets them all.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Pool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Connection, Db, Error, Result};
+
+/// The first release without the WAL-reset corruption that two writing connections can meet; also 3.50.7 and 3.44.6.
+const SAFE: (u32, u32, u32) = (3, 51, 3);
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // NORMAL loses acknowledged rows when the power goes.
+        .synchronous(SqliteSynchronous::Full)
+        // The coordinator's tables name tables that may be missing, and it does not enforce its keys either.
+        .foreign_keys(false)
+        .statement_cache_capacity(256)
+        .disable_statement_logging()
+}
+
+/// The writer's connection. It waits for locks by itself (see `writer`), SQLite's own unfair handler is off.
+pub async fn writing(path: &Path) -> Result<Connection> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)
+            .map_err(|error| Error::Schema(format!("can't make the directory {}: {error}", parent.display())))?;
+    }
+    // Turning a fresh file to WAL takes a lock for a moment, so the first connection may wait.
+    let mut conn = options(path).create_if_missing(true).busy_timeout(Duration::from_secs(10)).connect().await?;
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut conn).await?;
+    sqlx::query("PRAGMA journal_size_limit = 67108864").execute(&mut conn).await?;
+    Ok(conn)
+}
+
+fn read_options(path: &Path) -> SqliteConnectOptions {
+    options(path).busy_timeout(Duration::from_secs(5)).pragma("query_only", "1")
+}
+
+/// A read-only connection outside the pool.
+pub async fn reading(path: &Path) -> Result<Connection> {
+    Ok(read_options(path).connect().await?)
+}
+
+/// The readers' pool.
+pub async fn readers(path: &Path, count: u32) -> Result<Pool<Db>> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(count)
+        .min_connections(count)
+        .acquire_timeout(Duration::from_secs(5))
+        .test_before_acquire(false)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_with(read_options(path))
+        .await?;
+    Ok(pool)
+}
+
+/// Refuse a library that can corrupt a WAL database with two writers.
+pub async fn check_version(conn: &Connection) -> Result<()> {
+    let _ = conn;
+    let mut memory = SqliteConnectOptions::new().in_memory(true).connect().await?;
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&mut memory).await?;
+    if safe(&version) { Ok(()) } else { Err(Error::Version(version)) }
+}
+
+fn safe(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    match (next(), next(), next()) {
+        (3, 44, patch) => patch >= 6,
+        (3, 50, patch) => patch >= 7,
+        version => version >= SAFE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_libraries_without_the_wal_reset_bug_pass() {
+        for good in ["3.51.3", "3.52.0", "3.50.7", "3.44.6", "4.0.0"] {
+            assert!(safe(good), "{good}");
+        }
+        for bad in ["3.51.2", "3.40.1", "3.50.6", "3.44.5", "3.7.0", "3.45.9"] {
+            assert!(!safe(bad), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_connection_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/test.db");
+        let mut conn = writing(&path).await.unwrap();
+        check_version(&conn).await.unwrap();
+        let pool = readers(&path, 3).await.unwrap();
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(pool.acquire().await.unwrap());
+        }
+        for conn in all.iter_mut().map(|conn| &mut **conn).chain([&mut conn]) {
+            let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *conn).await.unwrap();
+            let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *conn).await.unwrap();
+            assert_eq!((synchronous, journal.as_str()), (2, "wal"));
+        }
+        let refused = sqlx::query("CREATE TABLE t (x)").execute(&mut *all[0]).await;
+        assert!(refused.is_err(), "a reader must not write");
+    }
+}

@@ -1,0 +1,49 @@
+//! The streams' table: one row a commit, so that a burst of events costs one insert.
+
+use sqlx::Row as _;
+
+use super::Event;
+use crate::db::{Connection, Error, Result, Tx};
+
+/// Append `events`, which carry on the stream's numbers, in the transaction of what they tell.
+///
+/// # Errors
+/// [`Error::Duplicate`] when a number is taken: somebody else writes this stream.
+pub async fn append(tx: &mut Tx, stream: &str, events: &[Event]) -> Result<()> {
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
+    let batch = serde_json::to_string(events).map_err(|error| Error::Unreadable(error.to_string()))?;
+    sqlx::query("INSERT INTO am_events (stream, last_seq, first_seq, batch) VALUES (?1, ?2, ?3, ?4)")
+        .bind(stream)
+        .bind(last.seq)
+        .bind(first.seq)
+        .bind(batch)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// At most `limit` events of `stream` after number `after`, in order.
+///
+/// # Errors
+/// As the database.
+pub async fn read(conn: &mut Connection, stream: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
+    // Each row holds at least one event, so `limit` rows are enough.
+    let rows =
+        sqlx::query("SELECT batch FROM am_events WHERE stream = ?1 AND last_seq > ?2 ORDER BY last_seq LIMIT ?3")
+            .bind(stream)
+            .bind(after)
+            .bind(limit as i64)
+            .fetch_all(conn)
+            .await?;
+    let mut events = Vec::new();
+    for row in rows {
+        let batch: Vec<Event> = serde_json::from_str(row.try_get(0)?)
+            .map_err(|error| Error::Unreadable(format!("am_events of {stream}: {error}")))?;
+        events.extend(batch.into_iter().filter(|event| event.seq > after));
+        if events.len() >= limit {
+            events.truncate(limit);
+            break;
+        }
+    }
+    Ok(events)
+}

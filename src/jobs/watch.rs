@@ -1,0 +1,143 @@
+//! Waiting for jobs: one task looks whether anybody committed, and only then whether a job that is waited for ended.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{model::Finished, store};
+use crate::{
+    ambient::Clock,
+    db::{Database, Result, Tx},
+};
+
+/// Jobs that somebody in this process waits for. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs(Arc<Inner>);
+
+struct Inner {
+    db: Database,
+    clock: Clock,
+    poll: Duration,
+    waiting: Mutex<HashMap<String, Waiter>>,
+    newcomer: Notify,
+    depth: Gauge,
+}
+
+struct Waiter {
+    expires_at: Option<DateTime<Utc>>,
+    tell: oneshot::Sender<Finished>,
+}
+
+/// Takes the waiter out again when its caller stops waiting.
+struct Place<'a>(&'a Inner, &'a str);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(self.1);
+        self.0.depth.dec();
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Waiter>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Jobs {
+    /// Nothing is looked for until [`Jobs::watch`] runs.
+    pub fn new(db: Database, clock: Clock, poll: Duration) -> Self {
+        let (waiting, newcomer, depth) = Default::default();
+        Self(Arc::new(Inner { db, clock, poll, waiting, newcomer, depth }))
+    }
+
+    /// Add the room's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "jobs_waited_for",
+            "Jobs in the coordinator's queue that steps wait for",
+            self.0.depth.clone(),
+        );
+    }
+
+    /// Until job `id`, which somebody has put into the queue, has ended. One waiter a job.
+    ///
+    /// # Errors
+    /// [`crate::db::Error::Stopped`] when the service stops first; the job stays where it is.
+    pub async fn ended(&self, id: &str) -> Result<Finished> {
+        let expires_at = store::expires_at(&mut *self.0.db.read().await?, id).await?;
+        let (tell, told) = oneshot::channel();
+        self.0.lock().insert(id.to_owned(), Waiter { expires_at, tell });
+        self.0.depth.inc();
+        let _place = Place(&self.0, id);
+        self.0.newcomer.notify_one();
+        told.await.map_err(|_| crate::db::Error::Stopped)
+    }
+
+    /// The watching task, until `stop`.
+    ///
+    /// # Errors
+    /// When the watching connection can't be opened.
+    pub async fn watch(self, stop: CancellationToken) -> Result<()> {
+        let mut watcher = self.0.db.watcher().await?;
+        let mut fresh = false;
+        loop {
+            if self.0.lock().is_empty() {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.0.newcomer.notified() => fresh = true,
+                }
+            }
+            let changed = watcher.changed().await.unwrap_or(true);
+            if (changed || fresh)
+                && let Err(error) = self.look().await
+            {
+                tracing::warn!(%error, "could not look at the jobs; trying again");
+            }
+            self.expire().await;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.0.newcomer.notified() => fresh = true,
+                () = tokio::time::sleep(self.0.poll) => fresh = false,
+            }
+        }
+        self.0.lock().clear();
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<()> {
+        let ids: Vec<String> = self.0.lock().keys().cloned().collect();
+        let ended = store::finished(&mut *self.0.db.read().await?, &ids).await?;
+        let mut waiting = self.0.lock();
+        for (id, finished) in ended {
+            if let Some(waiter) = waiting.remove(&id) {
+                let _ = waiter.tell.send(finished);
+            }
+        }
+        Ok(())
+    }
+
+    /// The coordinator marks a job expired only when a miner asks; a step must not wait for that.
+    async fn expire(&self) {
+        let now = self.0.clock.now();
+        let late: Vec<String> = {
+            let mut waiting = self.0.lock();
+            let late = waiting.iter_mut().filter(|(_, waiter)| waiter.expires_at.is_some_and(|at| at <= now));
+            // Asked once; a running job goes on past its time.
+            late.map(|(id, waiter)| (waiter.expires_at = None, id.clone()).1).collect()
+        };
+        for id in late {
+            let result = self.0.db.write(async move |tx: &mut Tx| store::expire(tx, &id).await).await;
+            if let Err(error) = result {
+                tracing::warn!(%error, "could not expire a job");
+            }
+        }
+    }
+}
