@@ -1,8 +1,25 @@
 //! Configuration: defaults, then a file, then the environment (and `.env`). `.env.example` documents every key.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+mod error;
+mod load;
+mod read;
+mod rules;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use secrecy::SecretString;
+
+pub use error::{ConfigError, Fault};
+pub use load::KEYS;
+pub use sources::Sources;
 
 /// Where the service runs; decides how strict the start is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +42,7 @@ pub enum LogFormat {
 /// Everything an operator can set. Immutable after the start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `APP_ENV`: dev or production.
+    /// `APP_ENV`: dev (default) or production.
     pub environment: Environment,
     /// `APP_HOST`, default 127.0.0.1.
     pub host: IpAddr,
@@ -49,13 +66,13 @@ pub struct Config {
     pub receipt_signing_key: Option<SecretString>,
     /// `LOG_LEVEL`: a tracing filter, default info.
     pub log_level: String,
-    /// `LOG_FORMAT`: json or text.
+    /// `LOG_FORMAT`: json or text, default json.
     pub log_format: LogFormat,
-    /// `RATE_LIMIT_REQUESTS` a window and key; 0: off.
+    /// `RATE_LIMIT_REQUESTS` a window and key, default 0: off.
     pub rate_limit_requests: u32,
     /// `RATE_LIMIT_WINDOW_SECONDS`, default 60.
     pub rate_limit_window: Duration,
-    /// `CORS_ORIGINS`: a JSON list or comma-separated; `*` for any.
+    /// `CORS_ORIGINS`: a JSON list or comma-separated, default none; `*` for any.
     pub cors_origins: Vec<String>,
     /// `BODY_LIMIT_BYTES`, default 10 MB.
     pub body_limit: usize,
@@ -71,6 +88,42 @@ pub struct Config {
     pub engine: EngineConfig,
     /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
     pub http_endpoints: BTreeMap<String, HttpEndpoint>,
+}
+
+impl Config {
+    /// What holds where nothing is said, with everything kept below `data_dir`.
+    fn defaults(data_dir: &Path) -> Self {
+        Self {
+            environment: Environment::Dev,
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8012,
+            allow_remote_dev: false,
+            database: data_dir.join("coordinator.db"),
+            data_dir: data_dir.to_owned(),
+            migrate_on_start: true,
+            admin_keys: Vec::new(),
+            client_keys: Vec::new(),
+            miner_keys: Vec::new(),
+            receipt_signing_key: None,
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Json,
+            rate_limit_requests: 0,
+            rate_limit_window: Duration::from_secs(60),
+            cors_origins: Vec::new(),
+            body_limit: 10 << 20,
+            request_timeout: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(25),
+            db_readers: 4,
+            db_busy_timeout: Duration::from_secs(10),
+            engine: EngineConfig::default(),
+            http_endpoints: BTreeMap::new(),
+        }
+    }
+
+    /// For tests: dev, a free port, two readers, no rate limit, everything below `data_dir`.
+    pub fn for_tests(data_dir: &Path) -> Self {
+        Self { port: 0, db_readers: 2, rate_limit_requests: 0, ..Self::defaults(data_dir) }
+    }
 }
 
 /// How workflows are run.
@@ -98,6 +151,24 @@ pub struct EngineConfig {
     pub compute_price_per_second: f64,
     /// `HTTP_STEP_MAX_RESPONSE_BYTES`, default 4 MiB.
     pub http_max_response: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_active: 512,
+            max_parallel_steps: 8,
+            lease: Duration::from_secs(15),
+            job_poll: Duration::from_millis(50),
+            jq_timeout: Duration::from_secs(2),
+            jq_max_output: 1 << 20,
+            jq_memory_mb: 512,
+            jq_workers: 2,
+            step_price: 0.01,
+            compute_price_per_second: 0.0,
+            http_max_response: 4 << 20,
+        }
+    }
 }
 
 /// One address that a step may call by its name.

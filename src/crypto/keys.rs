@@ -1,0 +1,261 @@
+//! Ed25519 keys: the service's own, from configuration or from a file beside the database, and those that receipts
+//! are checked with.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use rand::{TryRng as _, rngs::SysRng};
+use serde_json::Value;
+
+use super::{
+    Error, canonical,
+    signature::{ALGORITHM, Signature},
+};
+
+/// A key to check signatures with, and its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    key: VerifyingKey,
+    id: String,
+}
+
+impl PublicKey {
+    /// From 64 hex digits. A point of small order is refused: anything could be signed "by" it.
+    pub fn from_hex(text: &str) -> Result<Self, Error> {
+        let key = VerifyingKey::from_bytes(&bytes_of_hex(text)?).map_err(|_| Error::NotAPublicKey)?;
+        if key.is_weak() { Err(Error::NotAPublicKey) } else { Ok(Self::new(key)) }
+    }
+
+    fn new(key: VerifyingKey) -> Self {
+        Self { id: URL_SAFE_NO_PAD.encode(key.as_bytes()), key }
+    }
+
+    /// The key itself in base64url without padding: the `key_id` of its signatures.
+    pub fn key_id(&self) -> &str {
+        &self.id
+    }
+
+    /// The 32 bytes as 64 lower-case hex digits.
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.key.as_bytes())
+    }
+
+    pub(super) fn inner(&self) -> &VerifyingKey {
+        &self.key
+    }
+}
+
+/// The key that this service signs with. Its secret half is shown nowhere and wiped when dropped.
+#[derive(Clone)]
+pub struct Signer {
+    secret: SigningKey,
+    public: PublicKey,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Signer").field("key_id", &self.key_id()).finish_non_exhaustive()
+    }
+}
+
+impl Signer {
+    /// From the 32 secret bytes as 64 hex digits (`RECEIPT_SIGNING_KEY_HEX`).
+    pub fn from_hex(text: &str) -> Result<Self, Error> {
+        Ok(Self::from_seed(&bytes_of_hex(text)?))
+    }
+
+    fn from_seed(seed: &[u8; 32]) -> Self {
+        let secret = SigningKey::from_bytes(seed);
+        Self { public: PublicKey::new(secret.verifying_key()), secret }
+    }
+
+    /// The key that the file holds; where there is no file, a new key from the operating system's randomness, on
+    /// stable storage and readable by its owner alone before this returns. The second value says whether it is new.
+    ///
+    /// Of two processes that start at once, one makes the key and both use it.
+    pub fn load_or_create(path: &Path) -> Result<(Self, bool), Error> {
+        let failed = |source| Error::Io { path: path.to_owned(), source };
+        match File::open(path) {
+            Ok(file) => return Ok((Self::read(file, path)?, false)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let mut random = [0u8; 40];
+        SysRng.try_fill_bytes(&mut random).map_err(|error| Error::NoRandomness(error.to_string()))?;
+        let (suffix, seed) = random.split_at(8);
+        let created = create(path, seed, &hex::encode(suffix)).map_err(failed)?;
+        // Read back, also when it is our own: what the next start will read is what this one signs with.
+        Ok((Self::read(File::open(path).map_err(failed)?, path)?, created))
+    }
+
+    fn read(file: File, path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Io { path: path.to_owned(), source };
+        // Asked of the open file, so that nothing can be swapped in between.
+        let meta = file.metadata().map_err(failed)?;
+        let mode = meta.permissions().mode() & 0o7777;
+        if !meta.is_file() {
+            return Err(Error::BadFile { path: path.to_owned() });
+        }
+        if mode & 0o077 != 0 {
+            return Err(Error::Exposed { path: path.to_owned(), mode });
+        }
+        let mut text = String::new();
+        file.take(1024).read_to_string(&mut text).map_err(failed)?;
+        Self::from_hex(text.trim()).map_err(|_| Error::BadFile { path: path.to_owned() })
+    }
+
+    /// The id that its signatures carry.
+    pub fn key_id(&self) -> &str {
+        self.public.key_id()
+    }
+
+    /// The public half in hex, for whoever checks offline.
+    pub fn public_key_hex(&self) -> String {
+        self.public.to_hex()
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs the canonical form of `payload`.
+    pub fn sign(&self, payload: &Value) -> Signature {
+        let signature = self.secret.sign(&canonical(payload));
+        Signature {
+            alg: ALGORITHM.to_owned(),
+            key_id: self.key_id().to_owned(),
+            sig: URL_SAFE_NO_PAD.encode(signature.to_bytes()),
+        }
+    }
+}
+
+fn bytes_of_hex(text: &str) -> Result<[u8; 32], Error> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| Error::NotHex)?;
+    Ok(bytes)
+}
+
+/// Puts the seed at `path`, whole or not at all; false when another process was first.
+fn create(path: &Path, seed: &[u8], suffix: &str) -> io::Result<bool> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{suffix}.new"));
+    let temporary = directory.join(name);
+
+    let placed = write_new(&temporary, seed)
+        // A link, not a rename: it never replaces a key that is already there.
+        .and_then(|()| match fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            linked => linked.map(|()| true),
+        });
+    let removed = fs::remove_file(&temporary);
+    let created = placed?;
+    removed?;
+    File::open(directory)?.sync_all()?;
+    Ok(created)
+}
+
+fn write_new(path: &Path, seed: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(format!("{}\n", hex::encode(seed)).as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::crypto::verify;
+
+    #[test]
+    fn a_made_key_is_private_and_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("data").join("receipt_signing.key");
+        let (first, created) = Signer::load_or_create(&path).unwrap();
+        assert!(created);
+        let (second, created) = Signer::load_or_create(&path).unwrap();
+        assert!(!created);
+        assert_eq!(first.key_id(), second.key_id());
+        let signature = first.sign(&json!({"a": 1}));
+        assert_eq!(verify(&json!({"a": 1}), &signature, &[second.public_key().clone()]), Ok(()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing temporary is left");
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(Signer::from_hex(text.trim()).unwrap().key_id(), first.key_id());
+
+        let other = home.path().join("other.key");
+        assert_ne!(Signer::load_or_create(&other).unwrap().0.key_id(), first.key_id());
+    }
+
+    #[test]
+    fn of_many_that_start_at_once_one_makes_the_key() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("receipt_signing.key");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| Signer::load_or_create(&path).unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(made.iter().filter(|(_, created)| *created).count(), 1);
+        assert!(made.iter().all(|(signer, _)| signer.key_id() == made[0].0.key_id()));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_and_named() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("receipt_signing.key");
+        let (signer, _) = Signer::load_or_create(&path).unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let said = Signer::load_or_create(&path).unwrap_err().to_string();
+            assert!(said.contains(path.to_str().unwrap()) && said.contains(&format!("{mode:04o}")), "{said}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(Signer::load_or_create(&path).unwrap().0.key_id(), signer.key_id());
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("receipt_signing.key");
+        for content in ["", "\n", "abc", &"ab".repeat(31), &"ab".repeat(33), &"zz".repeat(32)] {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let said = Signer::load_or_create(&path).unwrap_err();
+            assert!(matches!(said, Error::BadFile { .. }), "{said}");
+            assert!(said.to_string().contains(path.to_str().unwrap()));
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert!(Signer::load_or_create(home.path()).is_err(), "a directory");
+    }
+
+    #[test]
+    fn no_output_shows_the_secret() {
+        let secret = "17".repeat(32);
+        let shown = format!("{:?}", Signer::from_hex(&secret).unwrap());
+        assert!(!shown.contains("1717") && !shown.contains("23, 23"), "{shown}");
+        let said = Signer::from_hex("17171717").unwrap_err().to_string();
+        assert!(!said.contains("1717"), "{said}");
+    }
+
+    #[test]
+    fn weak_and_broken_public_keys_are_refused() {
+        let neutral = format!("01{}", "00".repeat(31));
+        assert!(matches!(PublicKey::from_hex(&neutral), Err(Error::NotAPublicKey)));
+        assert!(matches!(PublicKey::from_hex("12"), Err(Error::NotHex)));
+        assert!(matches!(PublicKey::from_hex(&"é".repeat(32)), Err(Error::NotHex)));
+    }
+}
