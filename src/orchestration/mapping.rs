@@ -1,0 +1,299 @@
+//! Mappings pick values for a step by JSONPath (RFC 9535): `$.inputs.x`, `$.steps.score.output.y`, and for outputs
+//! `$.output.z`. A value that does not start with `$` stands for itself.
+//!
+//! A path mostly names one step's output. Its first segments are read here, so that only the value they name is
+//! looked into and not a document of everything is built for each look.
+
+use serde_json::{Map, Value, json};
+use serde_json_path::JsonPath;
+
+/// What paths are looked up in.
+pub trait Context {
+    /// `$.inputs`.
+    fn inputs(&self) -> &Value;
+    /// `$.steps.<key>`.
+    fn step(&self, key: &str) -> Option<StepView<'_>>;
+    /// `$.output`, where there is one.
+    fn output(&self) -> Option<&Value>;
+}
+
+/// What a path may see of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepView<'a> {
+    /// Its output, once it has ended well.
+    pub output: Option<&'a Value>,
+    /// Its input, once it has begun.
+    pub input: Option<&'a Value>,
+    /// Its status.
+    pub status: &'a str,
+}
+
+/// Named values to pick.
+#[derive(Clone, Debug)]
+pub struct Mapping(Vec<(String, Pick)>);
+
+/// One value to pick: a path, or the value itself.
+#[derive(Clone, Debug)]
+pub enum Pick {
+    /// Looked up.
+    Path(Query),
+    /// As it is.
+    Literal(Value),
+}
+
+/// A path, and where it starts.
+#[derive(Clone, Debug)]
+pub struct Query {
+    root: Root,
+    path: JsonPath,
+    /// At most one value can match: the value itself is the answer, not a list.
+    singular: bool,
+    text: String,
+}
+
+#[derive(Clone, Debug)]
+enum Root {
+    Inputs,
+    Output,
+    StepOutput(String),
+    StepInput(String),
+    StepStatus(String),
+}
+
+/// A mapping's entry that can't be parsed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{entry}: {message}")]
+pub struct ParseError {
+    /// The entry's name.
+    pub entry: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A path that found nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path} {message}")]
+pub struct ResolveError {
+    /// The path as it was written.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Mapping {
+    /// Read the entries.
+    ///
+    /// # Errors
+    /// Each entry that can't be parsed.
+    pub fn parse(entries: &Map<String, Value>) -> Result<Self, Vec<ParseError>> {
+        let (mut picks, mut errors) = (Vec::with_capacity(entries.len()), Vec::new());
+        for (entry, value) in entries {
+            match Pick::parse(value) {
+                Ok(pick) => picks.push((entry.clone(), pick)),
+                Err(message) => errors.push(ParseError { entry: entry.clone(), message }),
+            }
+        }
+        if errors.is_empty() { Ok(Self(picks)) } else { Err(errors) }
+    }
+
+    /// The object of the picked values.
+    ///
+    /// # Errors
+    /// The first path that finds nothing.
+    pub fn resolve(&self, context: &dyn Context) -> Result<Map<String, Value>, ResolveError> {
+        self.0.iter().map(|(entry, pick)| Ok((entry.clone(), pick.resolve(context)?))).collect()
+    }
+
+    /// The steps that paths name: (entry, step key).
+    pub fn steps_used(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|(entry, pick)| Some((entry.as_str(), pick.step()?)))
+    }
+}
+
+impl Pick {
+    /// Read one value.
+    ///
+    /// # Errors
+    /// What is wrong with the path.
+    pub fn parse(value: &Value) -> Result<Self, String> {
+        match value.as_str().filter(|text| text.starts_with('$')) {
+            Some(text) => Query::parse(text).map(Self::Path),
+            None => Ok(Self::Literal(value.clone())),
+        }
+    }
+
+    /// The picked value.
+    ///
+    /// # Errors
+    /// When a path that names one value finds none.
+    pub fn resolve(&self, context: &dyn Context) -> Result<Value, ResolveError> {
+        match self {
+            Self::Path(query) => query.resolve(context),
+            Self::Literal(value) => Ok(value.clone()),
+        }
+    }
+
+    /// The step that the path names.
+    pub fn step(&self) -> Option<&str> {
+        match self {
+            Self::Path(Query { root: Root::StepOutput(key) | Root::StepInput(key) | Root::StepStatus(key), .. }) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+impl Query {
+    fn parse(text: &str) -> Result<Self, String> {
+        // The whole text must be a path: what is cut off below would hide a fault in it.
+        JsonPath::parse(text).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
+        let expected = || {
+            format!("{text:?} must start with $.inputs, $.output or $.steps.<key>.output (or .input, .status)")
+        };
+        let (first, rest) = segment(&text[1..]).ok_or_else(expected)?;
+        let (root, rest) = match first.as_str() {
+            "inputs" => (Root::Inputs, rest),
+            "output" => (Root::Output, rest),
+            "steps" => {
+                let (key, rest) = segment(rest).ok_or_else(expected)?;
+                let (member, rest) = segment(rest).ok_or_else(expected)?;
+                match member.as_str() {
+                    "output" => (Root::StepOutput(key), rest),
+                    "input" => (Root::StepInput(key), rest),
+                    "status" => (Root::StepStatus(key), rest),
+                    _ => return Err(expected()),
+                }
+            }
+            _ => return Err(expected()),
+        };
+        let path = JsonPath::parse(&format!("${rest}")).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
+        Ok(Self { root, path, singular: is_singular(rest), text: text.to_owned() })
+    }
+
+    fn resolve(&self, context: &dyn Context) -> Result<Value, ResolveError> {
+        let missing = |message: &str| ResolveError { path: self.text.clone(), message: message.to_owned() };
+        let step = |key: &str| context.step(key).ok_or_else(|| missing("names a step that is not there"));
+        let status;
+        let start = match &self.root {
+            Root::Inputs => Some(context.inputs()),
+            Root::Output => context.output(),
+            Root::StepOutput(key) => step(key)?.output,
+            Root::StepInput(key) => step(key)?.input,
+            Root::StepStatus(key) => {
+                status = json!(step(key)?.status);
+                Some(&status)
+            }
+        };
+        let start = start.ok_or_else(|| missing("has no value yet"))?;
+        let found = self.path.query(start);
+        if self.singular {
+            found.first().cloned().ok_or_else(|| missing("finds nothing"))
+        } else {
+            Ok(found.all().into_iter().cloned().collect())
+        }
+    }
+}
+
+/// The name in the first segment of `rest` (`.name`, `['name']`, `["name"]`), and what follows it.
+fn segment(rest: &str) -> Option<(String, &str)> {
+    if let Some(rest) = rest.strip_prefix('.') {
+        let end = rest.find(['.', '[']).unwrap_or(rest.len());
+        let name = &rest[..end];
+        return (!name.is_empty() && name != "*").then(|| (name.to_owned(), &rest[end..]));
+    }
+    let inner = rest.strip_prefix('[')?.trim_start();
+    let quote = inner.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
+    let inner = &inner[1..];
+    // Escapes in a step's key are left to nobody: such a key can't be named.
+    let end = inner.find(quote)?;
+    let after = inner[end + 1..].trim_start().strip_prefix(']')?;
+    (!inner[..end].contains('\\')).then(|| (inner[..end].to_owned(), after))
+}
+
+/// Can the path match one value only? Selectors that match several have one of these outside of quotes.
+fn is_singular(path: &str) -> bool {
+    let mut quote = None;
+    let mut previous = ' ';
+    for c in path.chars() {
+        match quote {
+            Some(open) if c == open && previous != '\\' => quote = None,
+            Some(_) => {}
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            None if matches!(c, '*' | '?' | ',' | ':') || (c == '.' && previous == '.') => return false,
+            None => {}
+        }
+        previous = c;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(Value);
+
+    impl Context for Fixed {
+        fn inputs(&self) -> &Value {
+            &self.0["inputs"]
+        }
+        fn step(&self, key: &str) -> Option<StepView<'_>> {
+            let step = self.0["steps"].get(key)?;
+            Some(StepView { output: step.get("output"), input: step.get("input"), status: "completed" })
+        }
+        fn output(&self) -> Option<&Value> {
+            self.0.get("output")
+        }
+    }
+
+    fn context() -> Fixed {
+        Fixed(json!({
+            "inputs": {"x": 1, "list": [{"n": 1}, {"n": 2}]},
+            "steps": {"score": {"output": {"y": {"z": [10, 20]}}, "input": {"q": 5}}, "a.b": {"output": 7}, "late": {}},
+            "output": {"raw": true}
+        }))
+    }
+
+    fn pick(text: &str) -> Result<Value, String> {
+        Pick::parse(&json!(text))?.resolve(&context()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_value_or_a_list() {
+        assert_eq!(pick("$.inputs.x"), Ok(json!(1)));
+        assert_eq!(pick("$.inputs"), Ok(context().0["inputs"].clone()));
+        assert_eq!(pick("$.steps.score.output.y.z[1]"), Ok(json!(20)));
+        assert_eq!(pick("$['steps'][\"score\"].output.y.z[-1]"), Ok(json!(20)));
+        assert_eq!(pick("$.steps['a.b'].output"), Ok(json!(7)));
+        assert_eq!(pick("$.steps.score.input.q"), Ok(json!(5)));
+        assert_eq!(pick("$.steps.score.status"), Ok(json!("completed")));
+        assert_eq!(pick("$.inputs.list[*].n"), Ok(json!([1, 2])));
+        assert_eq!(pick("$.inputs.list[?@.n > 1].n"), Ok(json!([2])));
+        assert_eq!(pick("$.inputs..nothing"), Ok(json!([])));
+        assert_eq!(pick("$.output.raw"), Ok(json!(true)));
+        assert_eq!(pick("no path"), Ok(json!("no path")));
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_that_names_the_path() {
+        assert_eq!(pick("$.inputs.gone").unwrap_err(), "$.inputs.gone finds nothing");
+        assert!(pick("$.steps.nobody.output").unwrap_err().contains("not there"));
+        assert!(pick("$.steps.late.output.x").unwrap_err().contains("no value yet"));
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused_when_it_is_read() {
+        for bad in ["$.inputs[", "$.", "$", "$.elsewhere", "$.steps", "$.steps.a", "$.steps.a.gone", "$.steps.*.output", "$..x"] {
+            assert!(Pick::parse(&json!(bad)).is_err(), "{bad}");
+        }
+        let errors = Mapping::parse(json!({"a": "$.inputs.x", "b": "$.inputs["}).as_object().unwrap()).unwrap_err();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].entry, "b");
+    }
+
+    #[test]
+    fn the_steps_that_are_used_are_known() {
+        let entries = json!({"a": "$.inputs.x", "b": "$.steps.score.output", "c": "$.steps['a.b'].status", "d": 4});
+        let mapping = Mapping::parse(entries.as_object().unwrap()).unwrap();
+        assert_eq!(mapping.steps_used().collect::<Vec<_>>(), [("b", "score"), ("c", "a.b")]);
+    }
+}

@@ -1,0 +1,184 @@
+//! Workflows: made, listed, changed and deleted by their owners, read by everybody where they are public.
+
+mod model;
+mod store;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+pub use model::{Change, Draft, Filter, Workflow, etag_of};
+
+use super::{
+    action::Names,
+    definition::{Definition, Plan},
+    error::{Error, Result},
+    model::Fault,
+};
+use crate::{
+    ambient::{Clock, Ids},
+    db::{
+        Database, Tx,
+        codec::Timestamp,
+        once::{Done, Once},
+        principal::Principal,
+    },
+};
+
+/// Compiled workflows that are kept.
+const PLANS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(512).unwrap();
+
+/// The workflows. Cheap to clone.
+#[derive(Clone)]
+pub struct Workflows {
+    db: Database,
+    clock: Clock,
+    ids: Ids,
+    names: Names,
+    plans: Arc<Mutex<LruCache<[u8; 32], Compiled>>>,
+}
+
+/// A workflow ready to run: its plan, and the ids of its rows in `agent_steps` by step.
+#[derive(Clone)]
+pub struct Compiled {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// For each step its row's id.
+    pub step_ids: Arc<[String]>,
+}
+
+impl Workflows {
+    /// The workflows of `db`, whose actions may use `names`.
+    pub fn new(db: Database, clock: Clock, ids: Ids, names: Names) -> Self {
+        Self { db, clock, ids, names, plans: Arc::new(Mutex::new(LruCache::new(PLANS))) }
+    }
+
+    /// What actions may name.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Check `draft` and store it for `owner`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault.
+    pub async fn create(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Workflow>> {
+        draft.check().map_err(Error::Invalid)?;
+        let plan = Definition::new(draft.steps.clone(), draft.dependencies.clone()).compile(&self.names).map_err(Error::Invalid)?;
+        let workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
+        let ids = self.ids.clone();
+        self.db
+            .write_once(&self.clock, once, async move |tx: &mut Tx| {
+                let workflow = store::insert(tx, workflow, &ids).await?;
+                store::insert_steps(tx, &workflow, &plan, &ids).await?;
+                Ok(workflow)
+            })
+            .await
+    }
+
+    /// A workflow that `reader` may see.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Forbidden`] for another owner's private one.
+    pub async fn get(&self, reader: &Principal, id: &str) -> Result<Workflow> {
+        let workflow = store::get(&mut *self.db.read().await?, id).await?.ok_or(Error::NotFound("Workflow"))?;
+        if workflow.is_public || reader.owns(&workflow.owner_id) { Ok(workflow) } else { Err(Error::Forbidden) }
+    }
+
+    /// A page of the workflows that `reader` may see, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn list(&self, reader: &Principal, filter: &Filter) -> Result<(Vec<Workflow>, i64)> {
+        store::list(&mut *self.db.read().await?, reader, filter).await
+    }
+
+    /// Change what `change` names, if the workflow still is what `expected` (an ETag test) accepts.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for another owner's, public or not; [`Error::Changed`]; [`Error::Invalid`].
+    pub async fn update(
+        &self,
+        owner: &Principal,
+        id: &str,
+        change: Change,
+        expected: impl FnOnce(&str) -> bool + Send + 'static,
+    ) -> Result<Workflow> {
+        let (owner, id, names, ids, now) =
+            (owner.clone(), id.to_owned(), self.names.clone(), self.ids.clone(), Timestamp(self.clock.now()));
+        self.db
+            .write(async move |tx: &mut Tx| {
+                let mut workflow = store::get(tx.conn(), &id).await?.ok_or(Error::NotFound("Workflow"))?;
+                if !owner.owns(&workflow.owner_id) {
+                    return Err(Error::Forbidden);
+                }
+                if !expected(&workflow.etag()) {
+                    return Err(Error::Changed);
+                }
+                let redefined = change.apply(&mut workflow).map_err(Error::Invalid)?;
+                // Two changes within a microsecond still are two versions.
+                workflow.updated_at = now.max(Timestamp(workflow.updated_at.0 + chrono::Duration::microseconds(1)));
+                if redefined {
+                    let plan = workflow.definition()?.compile(&names).map_err(Error::Invalid)?;
+                    store::delete_steps(tx, &id).await?;
+                    store::insert_steps(tx, &workflow, &plan, &ids).await?;
+                }
+                store::update(tx, &workflow).await?;
+                Ok(workflow)
+            })
+            .await
+    }
+
+    /// Delete a workflow that nothing runs of. Its past executions stay.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] while executions of it are under way; [`Error::Forbidden`], [`Error::Changed`].
+    pub async fn delete(
+        &self,
+        owner: &Principal,
+        id: &str,
+        expected: impl FnOnce(&str) -> bool + Send + 'static,
+    ) -> Result<()> {
+        let (owner, id) = (owner.clone(), id.to_owned());
+        self.db
+            .write(async move |tx: &mut Tx| {
+                let workflow = store::get(tx.conn(), &id).await?.ok_or(Error::NotFound("Workflow"))?;
+                if !owner.owns(&workflow.owner_id) {
+                    return Err(Error::Forbidden);
+                }
+                if !expected(&workflow.etag()) {
+                    return Err(Error::Changed);
+                }
+                let open = store::open_executions(tx.conn(), &id).await?;
+                if open > 0 {
+                    return Err(Error::Conflict(format!("{open} executions of this workflow are under way; cancel them first")));
+                }
+                store::delete_steps(tx, &id).await?;
+                store::delete(tx, &id).await?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The plan of `workflow`, compiled once for each of its versions.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the coordinator stores what nobody has checked.
+    pub async fn compiled(&self, workflow: &Workflow) -> Result<Compiled> {
+        let key = workflow.definition_key();
+        if let Some(found) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(found.clone());
+        }
+        let plan = Arc::new(workflow.definition()?.compile(&self.names).map_err(Error::Invalid)?);
+        let step_ids = store::step_ids(&mut *self.db.read().await?, &workflow.id, &plan).await?;
+        let compiled = Compiled { plan, step_ids };
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).put(key, compiled.clone());
+        Ok(compiled)
+    }
+}
+
+impl From<super::mapping::ParseError> for Fault {
+    fn from(error: super::mapping::ParseError) -> Self {
+        Self::new([error.entry], error.message)
+    }
+}
