@@ -64,7 +64,7 @@ impl Policies {
     }
 
     /// What the policy does in `state`, greedily. `state` has the length of the policy's input and finite numbers; it is
-    /// rounded to 32-bit floats.
+    /// rounded to 32-bit floats. The request stands in the queue when this returns; dropping the future takes it back.
     ///
     /// # Errors
     /// [`Error::Overloaded`] at once when the queue is full, and as [`Error`] says.
