@@ -1,0 +1,54 @@
+//! What `/metrics` shows of the policies.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabel {
+    policy: String,
+}
+
+/// What `/metrics` shows, by policy.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    latency: Family<PolicyLabel, Histogram, fn() -> Histogram>,
+    waiting: Family<PolicyLabel, Gauge>,
+}
+
+/// One policy's part of [`Metrics`].
+#[derive(Clone)]
+pub(super) struct PolicyMetrics {
+    /// Seconds from acceptance to answer.
+    pub(super) latency: Histogram,
+    /// Requests in the queue.
+    pub(super) waiting: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // Seconds; a forward pass takes tens of microseconds, a full queue some milliseconds.
+        let buckets =
+            || Histogram::new([25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3]);
+        Self { latency: Family::new_with_constructor(buckets), waiting: Family::default() }
+    }
+}
+
+impl Metrics {
+    /// The part of one policy and version.
+    pub(super) fn of(&self, name: &str, version: u32) -> PolicyMetrics {
+        let label = PolicyLabel { policy: format!("{name}@{version}") };
+        PolicyMetrics {
+            latency: self.latency.get_or_create_owned(&label),
+            waiting: self.waiting.get_or_create_owned(&label),
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let latency = "From a state's acceptance to its policy's answer";
+        registry.register_with_unit("rl_act_duration", latency, Unit::Seconds, self.latency.clone());
+        registry.register("rl_act_waiting", "States that wait for their policy", self.waiting.clone());
+    }
+}
