@@ -2,7 +2,6 @@
 -- does not change a run that is under way.
 CREATE TABLE am_definitions (
     hash TEXT NOT NULL PRIMARY KEY,
-    workflow_id TEXT NOT NULL,
     body TEXT NOT NULL,
     created_at TEXT NOT NULL
 );

@@ -140,7 +140,7 @@ fn policy(members: &Map<String, Value>, names: &Names) -> Result<Action, Fault> 
     let fault = |message: String| Fault::new(["action", "policy"], message);
     let text = members.get("policy").and_then(Value::as_str).ok_or_else(|| fault("must be a policy's name, a string".into()))?;
     let reference: PolicyReference = text.parse().map_err(|error| fault(format!("{error}")))?;
-    names.policies.check(&reference).map_err(|error| fault(error.to_string()))?;
+    names.policies.resolve(&reference).map_err(|error| fault(error.to_string()))?;
     Ok(Action::Policy(reference))
 }
 

@@ -138,12 +138,12 @@ pub struct Outcome {
 }
 
 /// What follows a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AfterFailure {
     /// Try again after this long.
     Retry(Duration),
-    /// The step, and with it the run, has failed.
-    Final,
+    /// The step, and with it the run, has failed; these jobs of other steps are to be taken back.
+    Final(Vec<String>),
 }
 
 /// A sum over floats must not trip over the last bit.
@@ -307,8 +307,7 @@ impl Run {
             self.tell("step_failed", now, json!({"step": spec.key, "attempt": attempt, "error": error, "retry_at": retry_at}));
             return AfterFailure::Retry(delay);
         }
-        self.fail(Some(at), error, now);
-        AfterFailure::Final
+        AfterFailure::Final(self.fail(Some(at), error, now))
     }
 
     /// The run has failed, because of step `at` or of a limit. What was under way is stopped; answers the jobs to take back.

@@ -1,0 +1,366 @@
+//! Drives one run: begins what is ready, waits for what is under way, saves what must be known before the next thing
+//! happens. Pure steps are not saved one by one (doing them again is harmless); whatever leaves the process is
+//! preceded by a saved record, and whatever came back from outside is saved at once.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inner,
+    actions::Failure,
+    run::{AfterFailure, Outcome, Run},
+    store::{self, Hold, Save, Saved},
+};
+use crate::{
+    db::{self, Tx, codec::{Doc, Timestamp}, once::{Done, Once}},
+    jobs::NewJob,
+    orchestration::{
+        error::{Error, Result},
+        executions::Execution,
+        model::Status,
+        receipts,
+    },
+};
+
+/// How long a run may go on with pure steps before it is seen in the database.
+const UNSEEN: Duration = Duration::from_millis(50);
+/// How long progress of pure steps may stay unsaved.
+const UNSAVED: Duration = Duration::from_millis(200);
+
+/// What others in this process can tell a driver.
+#[derive(Default)]
+pub struct Handle {
+    /// The run is no longer this worker's: stop at once, save nothing.
+    pub lost: CancellationToken,
+    /// Look again whether the run is paused.
+    pub look: Notify,
+}
+
+/// Something a driver waited for.
+enum Landed {
+    /// An attempt ended.
+    Attempt { at: usize, result: std::result::Result<Outcome, Failure>, seconds: f64 },
+    /// A failed attempt may be tried again.
+    RetryDue(usize),
+}
+
+type Flying = FuturesUnordered<Pin<Box<dyn Future<Output = Landed> + Send>>>;
+
+/// How a driver ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// The run has ended.
+    Ended,
+    /// It can be taken over by whoever claims it.
+    Released,
+    /// It is another's.
+    Lost,
+}
+
+pub struct Driver {
+    engine: Arc<Inner>,
+    run: Run,
+    handle: Arc<Handle>,
+    flying: Flying,
+    /// When what is unsaved must be saved.
+    save_by: Option<Instant>,
+    /// Jobs to put into the queue, and to take back, with the next save.
+    jobs: Vec<NewJob>,
+    take_back: Vec<String>,
+    paused: bool,
+}
+
+impl Driver {
+    pub fn new(engine: Arc<Inner>, run: Run, handle: Arc<Handle>) -> Self {
+        let save_by = run.is_new.then(|| Instant::now() + UNSEEN);
+        let flying = FuturesUnordered::new();
+        Self { engine, run, handle, flying, save_by, jobs: Vec::new(), take_back: Vec::new(), paused: false }
+    }
+
+    /// Go on with steps that were under way when another worker lost the run.
+    pub fn resume(&mut self) {
+        let now = self.now();
+        for at in 0..self.run.steps.len() {
+            let step = &self.run.steps[at];
+            if step.status == Status::Running {
+                // Pure steps and calls are done again as the same attempt; a job is waited for, not ordered again.
+                self.perform(at, now);
+            } else if let Some(due) = step.retry_at {
+                let wait = (due.0 - now.0).to_std().unwrap_or_default();
+                self.retry_after(at, wait);
+            }
+        }
+        if !self.jobs.is_empty() {
+            // A step that was saved as begun always had its job saved with it.
+            tracing::error!(execution = %self.run.id, "a job was not on record; it is put into the queue now");
+            self.save_by = Some(Instant::now());
+        }
+    }
+
+    /// A new run, until it is saved for the first time: with everything pure that could be done by then.
+    pub async fn first_save(&mut self, once: Option<Once>) -> Result<Done<Execution>> {
+        loop {
+            let impure = self.begin_ready();
+            if impure || self.run.status.is_final() || self.flying.is_empty() {
+                break;
+            }
+            let due = self.save_by.unwrap_or_else(Instant::now);
+            tokio::select! {
+                Some(landed) = self.flying.next() => self.land(landed),
+                () = tokio::time::sleep_until(due) => break,
+            }
+        }
+        loop {
+            let now = self.now();
+            let hold = if self.run.status.is_final() { Hold::Ended } else { Hold::Driven };
+            self.seal(now);
+            let save = Arc::new(self.take_save(hold, now));
+            match self.engine.save_first(save.clone(), once.clone()).await {
+                Err(Error::Db(db::Error::Duplicate(_))) => self.rename(save),
+                answer => return answer,
+            }
+        }
+    }
+
+    /// An id was taken, so nothing was written: name the run anew and make everything unsaved again.
+    fn rename(&mut self, save: Arc<Save>) {
+        self.run.name(&self.engine.ids);
+        self.run.is_new = true;
+        self.run.events = save.events.clone();
+        self.jobs = save.jobs.clone();
+        self.run.receipt = Doc::none();
+        self.run.steps.iter_mut().for_each(|step| step.dirty = true);
+    }
+
+    /// Until the run has ended, is released, or lost.
+    pub async fn drive(mut self) -> End {
+        match self.go().await {
+            Ok(end) => end,
+            Err(Error::LeaseLost) => {
+                tracing::info!(execution = %self.run.id, "the execution went to another hand");
+                End::Lost
+            }
+            Err(error) => {
+                tracing::warn!(execution = %self.run.id, %error, "the execution is left to the next worker");
+                End::Lost
+            }
+        }
+    }
+
+    async fn go(&mut self) -> Result<End> {
+        loop {
+            if self.run.status.is_final() {
+                self.save(Hold::Ended).await?;
+                return Ok(End::Ended);
+            }
+            let draining = self.paused || self.engine.stop.is_cancelled();
+            if !draining && self.begin_ready() {
+                self.save(Hold::Driven).await?;
+            }
+            if self.run.status.is_final() {
+                continue;
+            }
+            if draining && !self.must_be_waited_for() {
+                self.save(Hold::Ready).await?;
+                return Ok(End::Released);
+            }
+            let time_left = self.run.time_left(Timestamp(self.engine.clock.now()));
+            tokio::select! {
+                biased;
+                () = self.handle.lost.cancelled() => return Err(Error::LeaseLost),
+                Some(landed) = self.flying.next() => {
+                    let outside = self.is_from_outside(&landed);
+                    self.land(landed);
+                    if outside {
+                        self.save(Hold::Driven).await?;
+                    } else {
+                        self.save_by.get_or_insert_with(|| Instant::now() + UNSAVED);
+                    }
+                }
+                () = maybe(time_left.map(|left| Instant::now() + left)) => self.out_of_time(),
+                () = maybe(self.save_by) => self.save(Hold::Driven).await?,
+                () = self.handle.look.notified() => self.save(Hold::Driven).await?,
+                () = self.engine.stop.cancelled(), if !draining => {}
+                () = self.engine.kill.cancelled() => {
+                    self.save(Hold::Ready).await?;
+                    return Ok(End::Released);
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.engine.clock.now())
+    }
+
+    /// A stop or a pause waits for calls that are under way; jobs go on by themselves and are waited for again later.
+    fn must_be_waited_for(&self) -> bool {
+        let steps = self.run.steps.iter();
+        steps.filter(|step| step.status == Status::Running).any(|step| step.job_id.is_none())
+    }
+
+    fn is_from_outside(&self, landed: &Landed) -> bool {
+        matches!(landed, Landed::Attempt { at, .. } if !self.run.plan.steps[*at].action.is_pure())
+    }
+
+    fn out_of_time(&mut self) {
+        let now = self.now();
+        let (limit, used) = (self.run.limits.seconds, self.run.active_seconds(now));
+        let jobs = self.run.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
+        self.stop_flying(jobs);
+    }
+
+    fn stop_flying(&mut self, jobs: Vec<String>) {
+        self.flying.clear();
+        self.take_back.extend(jobs);
+    }
+
+    /// Begin what is ready, up to the limit. True: something is about to leave the process and must be saved first.
+    fn begin_ready(&mut self) -> bool {
+        let mut impure = false;
+        if self.run.is_done() {
+            let now = self.now();
+            self.run.finish(now);
+            return false;
+        }
+        for at in self.run.ready() {
+            let under_way = self.run.steps.iter().filter(|step| step.status == Status::Running).count();
+            if under_way >= self.engine.config.max_parallel_steps {
+                break;
+            }
+            let now = self.now();
+            let input = match self.run.input(at) {
+                Ok(input) => input,
+                Err(error) => {
+                    let jobs = self.run.fail(Some(at), &format!("input_mappings: {error}"), now);
+                    self.stop_flying(jobs);
+                    return false;
+                }
+            };
+            let estimate = self.engine.performer.estimate(&self.run.plan.steps[at].action);
+            if let Err(limit) = self.run.begin(at, input, estimate, now) {
+                let jobs = self.run.fail(None, &limit, now);
+                self.stop_flying(jobs);
+                return false;
+            }
+            impure |= !self.run.plan.steps[at].action.is_pure();
+            self.perform(at, now);
+        }
+        impure
+    }
+
+    fn perform(&mut self, at: usize, now: Timestamp) {
+        let ids = &self.engine.ids;
+        let (call, job) = self.engine.performer.prepare(&self.run, at, || ids.hex(32), now.0);
+        if let Some(job) = job {
+            let step = &mut self.run.steps[at];
+            step.job_id = Some(job.id.clone());
+            step.dirty = true;
+            let data = serde_json::json!({"step": self.run.plan.steps[at].key, "job_id": job.id});
+            self.run.tell("job_queued", now, data);
+            self.jobs.push(job);
+        }
+        let timeout = self.run.plan.steps[at].timeout;
+        let performer = self.engine.performer.clone();
+        self.flying.push(Box::pin(async move {
+            let (result, seconds) = performer.perform(call, timeout).await;
+            Landed::Attempt { at, result, seconds }
+        }));
+    }
+
+    fn retry_after(&mut self, at: usize, wait: Duration) {
+        self.flying.push(Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            Landed::RetryDue(at)
+        }));
+    }
+
+    fn land(&mut self, landed: Landed) {
+        let now = self.now();
+        match landed {
+            Landed::RetryDue(at) => self.run.steps[at].retry_at = None,
+            Landed::Attempt { at, result: Ok(outcome), .. } => {
+                self.run.steps[at].job_id = None;
+                let over = match self.run.complete(at, outcome, now) {
+                    Err(error) => Some((Some(at), error)),
+                    Ok(()) => self.over_budget().map(|error| (None, error)),
+                };
+                if let Some((at, error)) = over {
+                    let jobs = self.run.fail(at, &error, now);
+                    self.stop_flying(jobs);
+                }
+            }
+            Landed::Attempt { at, result: Err(failure), seconds } => {
+                // A job that was given up must not be done and paid for.
+                self.take_back.extend(self.run.steps[at].job_id.take());
+                let random = self.engine.ids.fraction();
+                match self.run.attempt_failed(at, &failure.message, seconds, failure.retryable, random, now) {
+                    AfterFailure::Retry(wait) => self.retry_after(at, wait),
+                    AfterFailure::Final(jobs) => self.stop_flying(jobs),
+                }
+            }
+        }
+    }
+
+    fn over_budget(&self) -> Option<String> {
+        let (limit, used) = (self.run.limits.budget, self.run.total_cost);
+        (limit > 0.0 && used > limit + 1e-9).then(|| format!("max_cost_budget {limit}: {} was spent", super::run::round(used)))
+    }
+
+    /// A run that has ended well gets its receipt, which is signed over everything that is saved with it.
+    fn seal(&mut self, now: Timestamp) {
+        if self.run.status == Status::Completed && self.run.receipt.get().is_none() {
+            self.run.receipt = receipts::issue(&self.run, &self.engine.signer, &self.engine.ids, now);
+        }
+    }
+
+    fn take_save(&mut self, hold: Hold, now: Timestamp) -> Save {
+        let mut save = Save::of(&mut self.run, hold, &self.engine.worker.id, now);
+        save.jobs = std::mem::take(&mut self.jobs);
+        save.take_back = std::mem::take(&mut self.take_back);
+        self.save_by = None;
+        save
+    }
+
+    /// Save, and wait while the database is busy: nothing was written then, and nothing may happen before it is.
+    async fn save(&mut self, hold: Hold) -> Result<()> {
+        let now = self.now();
+        self.seal(now);
+        let save = Arc::new(self.take_save(hold, now));
+        let mut wait = Duration::from_millis(50);
+        loop {
+            match self.engine.save(save.clone()).await {
+                Ok(Saved { paused }) => {
+                    self.paused = paused;
+                    return Ok(());
+                }
+                Err(Error::Db(error @ (db::Error::Busy | db::Error::Full))) if !self.engine.kill.is_cancelled() => {
+                    tracing::warn!(execution = %self.run.id, %error, "can't save; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Until then, or never.
+async fn maybe(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The transaction of a save, with what wakes who waits for it.
+pub async fn save_in(tx: &mut Tx, save: &Save, definition_known: bool, hub: crate::events::Hub) -> Result<Saved> {
+    crate::crash_point!("engine.before_save");
+    let saved = store::save(tx, save, definition_known).await?;
+    let stream = save.run.id.clone();
+    tx.after_commit(move || hub.wake(&stream));
+    Ok(saved)
+}

@@ -1,0 +1,526 @@
+//! The engine: runs executions durably. It claims what is ready, drives it under a lease with a fence, takes over
+//! what a dead worker left, and lets go in an orderly way when the service stops.
+
+mod actions;
+mod driver;
+mod lease;
+mod run;
+mod store;
+mod verify;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use lru::LruCache;
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use serde_json::Value;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use actions::Performer;
+pub use run::{Run, StepRun, round};
+pub use verify::Verification;
+
+use driver::{Driver, End, Handle};
+use lease::Worker;
+use run::Limits;
+use store::{Save, Saved};
+
+use super::{
+    action::Names,
+    definition::Definition,
+    error::{Error, Result, unreadable},
+    executions::Execution,
+    model::{Status, VerificationLevel},
+    workflows::Compiled,
+};
+use crate::{
+    ambient::{Clock, Ids},
+    config::EngineConfig,
+    crypto::Signer,
+    db::{
+        Database, Tx,
+        codec::{Doc, Timestamp},
+        once::{Done, Once},
+    },
+    events::Hub,
+};
+
+/// The engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+pub(in crate::orchestration) struct Inner {
+    db: Database,
+    clock: Clock,
+    ids: Ids,
+    config: EngineConfig,
+    names: Names,
+    performer: Arc<Performer>,
+    signer: Arc<Signer>,
+    hub: Hub,
+    worker: Worker,
+    /// A permit is had before a run is claimed, so that nothing is held that is not driven.
+    permits: Arc<Semaphore>,
+    driven: Mutex<HashMap<String, Arc<Handle>>>,
+    /// Definitions that are known to be stored.
+    stored_definitions: Mutex<LruCache<String, ()>>,
+    work: Notify,
+    /// First stage of a stop: begin nothing more.
+    stop: CancellationToken,
+    /// Second stage: leave what is under way.
+    kill: CancellationToken,
+    tasks: TaskTracker,
+    ended: Family<[(&'static str, &'static str); 1], Counter>,
+    active: Gauge,
+    taken_over: Counter,
+}
+
+/// What the engine is built on.
+pub struct Parts {
+    /// Where everything is kept.
+    pub db: Database,
+    /// The time.
+    pub clock: Clock,
+    /// Ids and randomness.
+    pub ids: Ids,
+    /// How runs are run.
+    pub config: EngineConfig,
+    /// What actions may name.
+    pub names: Names,
+    /// What performs actions.
+    pub performer: Performer,
+    /// Signs receipts.
+    pub signer: Arc<Signer>,
+    /// Wakes who follows a run.
+    pub hub: Hub,
+}
+
+/// A run to be started.
+pub struct Start {
+    /// The workflow's or network's id.
+    pub workflow_id: String,
+    /// Who starts it.
+    pub client_id: String,
+    /// What it is to do.
+    pub compiled: Compiled,
+    /// `$.inputs`.
+    pub inputs: Value,
+    /// How thoroughly it is verified.
+    pub level: VerificationLevel,
+    /// Seconds; 0: no limit.
+    pub max_execution_time: i64,
+    /// Cost; 0: no limit.
+    pub max_cost_budget: f64,
+    /// W3C trace id of the request.
+    pub trace_id: Option<String>,
+}
+
+impl Engine {
+    /// Enlist as a worker and take over what dead workers left. Nothing runs before [`Engine::spawn`].
+    ///
+    /// # Errors
+    /// When the lock file or the database can't be written.
+    pub async fn open(parts: Parts) -> Result<Self> {
+        let worker = Worker::enlist(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
+        let permits = Arc::new(Semaphore::new(parts.config.max_active));
+        let stored = std::num::NonZeroUsize::new(4096).unwrap_or(std::num::NonZeroUsize::MIN);
+        let inner = Inner {
+            db: parts.db,
+            clock: parts.clock,
+            ids: parts.ids,
+            config: parts.config,
+            names: parts.names,
+            performer: Arc::new(parts.performer),
+            signer: parts.signer,
+            hub: parts.hub,
+            worker,
+            permits,
+            driven: Mutex::default(),
+            stored_definitions: Mutex::new(LruCache::new(stored)),
+            work: Notify::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            ended: Family::default(),
+            active: Gauge::default(),
+            taken_over: Counter::default(),
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Start the engine's own tasks: heartbeat, watching jobs, claiming.
+    pub fn spawn(&self) {
+        let inner = &self.0;
+        inner.tasks.spawn(inner.clone().beat());
+        inner.tasks.spawn(inner.clone().claim_for_ever());
+        let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
+        inner.tasks.spawn(async move {
+            if let Err(error) = jobs.watch(stop).await {
+                tracing::error!(%error, "jobs are not watched");
+            }
+        });
+    }
+
+    /// Start a run: it is done as far as pure steps go, or for a moment, then saved and answered; the rest follows by itself.
+    ///
+    /// # Errors
+    /// [`Error::Stopping`]; the database's.
+    pub async fn start(&self, start: Start, once: Option<Once>) -> Result<Done<Execution>> {
+        if self.0.stop.is_cancelled() {
+            return Err(Error::Stopping);
+        }
+        let (tell, told) = oneshot::channel();
+        let inner = self.0.clone();
+        // A task of its own: a client that goes away must not leave a run that is saved and not driven.
+        self.0.tasks.spawn(async move {
+            let run = inner.new_run(start);
+            match inner.permits.clone().try_acquire_owned() {
+                Err(_) => drop(tell.send(inner.queue(run, once).await)),
+                Ok(permit) => inner.drive_new(run, once, permit, tell).await,
+            }
+        });
+        told.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// The run is no longer this worker's: its driver stops at once.
+    pub fn let_go(&self, id: &str) {
+        if let Some(handle) = self.0.handle(id) {
+            handle.lost.cancel();
+        }
+    }
+
+    /// Something about the run has changed: its driver looks, or somebody claims it.
+    pub fn look(&self, id: &str) {
+        match self.0.handle(id) {
+            Some(handle) => handle.look.notify_one(),
+            None => self.0.work.notify_one(),
+        }
+    }
+
+    /// First stage of a stop: begin nothing, finish or release what is under way, until `grace` has passed; then
+    /// release the rest where it stands.
+    pub async fn stop(&self, grace: Duration) {
+        let inner = &self.0;
+        inner.stop.cancel();
+        inner.work.notify_one();
+        inner.tasks.close();
+        if tokio::time::timeout(grace, inner.tasks.wait()).await.is_err() {
+            inner.kill.cancel();
+            let _ = tokio::time::timeout(Duration::from_secs(5), inner.tasks.wait()).await;
+        }
+        if let Err(error) = inner.worker.leave(&inner.db).await {
+            tracing::warn!(%error, "could not leave in an orderly way; the next start takes over");
+        }
+    }
+
+    /// Are the engine's tasks running? For readiness.
+    pub fn is_running(&self) -> bool {
+        !self.0.stop.is_cancelled() && !self.0.tasks.is_empty()
+    }
+
+    /// Add the room's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        let inner = &self.0;
+        registry.register("engine_executions_ended", "Executions that ended here, by status", inner.ended.clone());
+        registry.register("engine_executions_active", "Executions this process holds by lease", inner.active.clone());
+        registry.register("engine_executions_taken_over", "Executions taken over from workers that were gone", inner.taken_over.clone());
+    }
+
+    /// Executions by state, from the database: (waiting for a worker, held by a worker).
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn depths(&self) -> Result<(i64, i64)> {
+        store::depths(&mut *self.0.db.read().await?).await
+    }
+
+    /// What the jq workers have counted.
+    pub fn jq(&self) -> &super::jq::Pool {
+        &self.0.performer.jq
+    }
+}
+
+impl Inner {
+    fn new_run(&self, start: Start) -> Run {
+        let now = Timestamp(self.clock.now());
+        let steps = start.compiled.step_ids.iter().map(|id| StepRun::new(id.clone())).collect();
+        let mut run = Run {
+            id: String::new(),
+            workflow_id: start.workflow_id,
+            client_id: start.client_id,
+            plan: start.compiled.plan,
+            inputs: Arc::new(start.inputs),
+            limits: Limits { seconds: start.max_execution_time, budget: start.max_cost_budget },
+            level: start.level,
+            trace_id: start.trace_id,
+            fence: 1,
+            status: Status::Pending,
+            steps,
+            total_cost: 0.0,
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            error: None,
+            failed_step: None,
+            final_result: Doc::none(),
+            receipt: Doc::none(),
+            proof: Doc::none(),
+            active_before: 0.0,
+            claimed_at: now,
+            is_new: true,
+            events: Vec::new(),
+        };
+        run.name(&self.ids);
+        run
+    }
+
+    /// There is no place to drive it now: save it for whoever claims it.
+    async fn queue(self: &Arc<Self>, mut run: Run, once: Option<Once>) -> Result<Done<Execution>> {
+        loop {
+            let save = Save::of(&mut run, store::Hold::Ready, &self.worker.id, Timestamp(self.clock.now()));
+            match self.save_first(Arc::new(save), once.clone()).await {
+                Err(Error::Db(crate::db::Error::Duplicate(_))) => {
+                    run.name(&self.ids);
+                    run.is_new = true;
+                    run.steps.iter_mut().for_each(|step| step.dirty = true);
+                }
+                answer => {
+                    self.work.notify_one();
+                    return answer;
+                }
+            }
+        }
+    }
+
+    async fn drive_new(
+        self: Arc<Self>,
+        run: Run,
+        once: Option<Once>,
+        permit: OwnedSemaphorePermit,
+        tell: oneshot::Sender<Result<Done<Execution>>>,
+    ) {
+        let handle = Arc::<Handle>::default();
+        let mut driver = Driver::new(self.clone(), run, handle.clone());
+        let saved = driver.first_save(once).await;
+        let goes_on = saved.as_ref().is_ok_and(|done| !done.replayed && !done.value.status.is_final());
+        if let (true, Ok(done)) = (goes_on, &saved) {
+            self.lock().insert(done.value.id.clone(), handle);
+        } else if let Ok(Done { value, replayed: false }) = &saved {
+            self.count(value.status);
+        }
+        let id = saved.as_ref().map(|done| done.value.id.clone()).unwrap_or_default();
+        let _ = tell.send(saved);
+        if goes_on {
+            self.finish(driver, id, permit).await;
+        }
+    }
+
+    async fn finish(self: Arc<Self>, driver: Driver, id: String, permit: OwnedSemaphorePermit) {
+        self.active.inc();
+        let end = driver.drive().await;
+        self.active.dec();
+        self.lock().remove(&id);
+        drop(permit);
+        tracing::debug!(execution = %id, ?end, "driver done");
+        // A place is free; and what was released may be ready again already (a resume that came meanwhile).
+        if end != End::Lost || !self.stop.is_cancelled() {
+            self.work.notify_one();
+        }
+    }
+
+    fn count(&self, status: Status) {
+        self.ended.get_or_create(&[("status", status.value())]).inc();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, id: &str) -> Option<Arc<Handle>> {
+        self.lock().get(id).cloned()
+    }
+
+    /// The first save of a new run, at most once for `once`.
+    async fn save_first(self: &Arc<Self>, save: Arc<Save>, once: Option<Once>) -> Result<Done<Execution>> {
+        let hub = self.hub.clone();
+        let known = self.is_stored(&save);
+        let hash = save.new.as_ref().map(|new| new.definition_hash.clone());
+        let done = self
+            .db
+            .write_once(&self.clock, once, async move |tx: &mut Tx| {
+                driver::save_in(tx, &save, known, hub).await?;
+                Ok::<_, Error>(Execution::of_save(&save))
+            })
+            .await?;
+        if let (Some(hash), false) = (hash, done.replayed) {
+            self.stored_definitions.lock().unwrap_or_else(PoisonError::into_inner).put(hash, ());
+        }
+        Ok(done)
+    }
+
+    fn is_stored(&self, save: &Save) -> bool {
+        let mut known = self.stored_definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        save.new.as_ref().is_some_and(|new| known.get(&new.definition_hash).is_some())
+    }
+
+    async fn save(self: &Arc<Self>, save: Arc<Save>) -> Result<Saved> {
+        let hub = self.hub.clone();
+        let ended = (save.hold == store::Hold::Ended).then_some(save.run.status);
+        let saved = self.db.write(async move |tx: &mut Tx| driver::save_in(tx, &save, true, hub).await).await?;
+        ended.into_iter().for_each(|status| self.count(status));
+        Ok(saved)
+    }
+
+    async fn beat(self: Arc<Self>) {
+        let mut buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
+        loop {
+            match buried {
+                Ok(0) => {}
+                Ok(runs) => {
+                    self.taken_over.inc_by(runs);
+                    self.work.notify_one();
+                }
+                Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(self.config.lease / 3) => {}
+            }
+            if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
+                tracing::warn!(%error, "no heartbeat could be written");
+            }
+            buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
+        }
+    }
+
+    async fn claim_for_ever(self: Arc<Self>) {
+        loop {
+            let permit = tokio::select! {
+                () = self.stop.cancelled() => return,
+                permit = self.permits.clone().acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { return };
+            match self.claim().await {
+                Ok(Some((id, driver))) => drop(self.tasks.spawn(self.clone().finish(driver, id, permit))),
+                Ok(None) => {
+                    drop(permit);
+                    // What this process makes ready is told; what another process left is found by looking.
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = self.work.notified() => {}
+                        () = tokio::time::sleep(self.config.lease / 3) => {}
+                    }
+                }
+                Err(error) => {
+                    drop(permit);
+                    tracing::warn!(%error, "could not claim an execution");
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn claim(self: &Arc<Self>) -> Result<Option<(String, Driver)>> {
+        if !store::any_ready(&mut *self.db.read().await?).await? {
+            return Ok(None);
+        }
+        let worker = self.worker.id.clone();
+        let claimed = self.db.write(async move |tx: &mut Tx| store::claim(tx, &worker).await).await?;
+        let Some((id, fence)) = claimed else { return Ok(None) };
+        crate::crash_point!("engine.after_claim");
+        let handle = Arc::<Handle>::default();
+        self.lock().insert(id.clone(), handle.clone());
+        let run = self.load(&id, fence).await?;
+        let mut driver = Driver::new(self.clone(), run, handle);
+        driver.resume();
+        Ok(Some((id, driver)))
+    }
+
+    /// A claimed run as it was saved last.
+    async fn load(&self, id: &str, fence: i64) -> Result<Run> {
+        let (stored, rows) = {
+            let mut conn = self.db.read().await?;
+            let stored = store::load(&mut conn, id).await?.ok_or(Error::NotFound("Execution"))?;
+            (stored, store::load_steps(&mut conn, id).await?)
+        };
+        let definition = Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
+        let plan = definition.compile(&self.names).map_err(Error::Invalid)?;
+        let states: serde_json::Map<String, Value> =
+            stored.step_states.parse().map_err(|error| unreadable("agent_executions.step_states", error))?.unwrap_or_default();
+        let steps = plan
+            .steps
+            .iter()
+            .map(|step| restore(states.get(&step.key).unwrap_or(&Value::Null), &rows, &step.key))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Run {
+            id: id.to_owned(),
+            workflow_id: stored.workflow_id,
+            client_id: stored.client_id,
+            plan: Arc::new(plan),
+            inputs: Arc::new(stored.inputs),
+            limits: Limits { seconds: stored.max_execution_time, budget: stored.max_cost_budget },
+            level: stored.level,
+            trace_id: stored.trace_id,
+            fence,
+            status: stored.status,
+            steps,
+            total_cost: stored.total_cost,
+            created_at: stored.created_at,
+            started_at: stored.started_at,
+            completed_at: None,
+            error: None,
+            failed_step: None,
+            final_result: Doc::none(),
+            receipt: Doc::none(),
+            proof: Doc::none(),
+            active_before: stored.active_seconds,
+            claimed_at: Timestamp(self.clock.now()),
+            is_new: false,
+            events: Vec::new(),
+        })
+    }
+}
+
+/// A step from its state in the execution and its row.
+fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepRun> {
+    /// A member of the state document.
+    fn member<T: serde::de::DeserializeOwned>(state: &Value, name: &str) -> Result<Option<T>> {
+        let value = state.get(name).cloned().unwrap_or(Value::Null);
+        serde_json::from_value(value).map_err(|error| unreadable("agent_executions.step_states", error))
+    }
+    let row_id: String = member(state, "step_execution_id")?.unwrap_or_default();
+    let row = rows.iter().find(|row| row.row_id == row_id).ok_or_else(|| unreadable("agent_step_executions", format!("no row of step {key:?}")))?;
+    let document = |doc: &Doc| doc.parse::<Value>().map(|value| value.map(Arc::new)).map_err(|error| unreadable("agent_step_executions", error));
+    let status: Status = member(state, "status")?.unwrap_or(Status::Pending);
+    Ok(StepRun {
+        row_id,
+        step_id: row.step_id.clone(),
+        status,
+        attempts: member(state, "attempts")?.unwrap_or(0),
+        input: document(&row.input)?,
+        // An output may be null; that it is there is known by the status.
+        output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
+        cost: member(state, "cost")?.unwrap_or(0.0),
+        reserved: member(state, "reserved")?.unwrap_or(0.0),
+        seconds: member(state, "execution_time")?.unwrap_or(0.0),
+        memory_mb: row.memory_mb,
+        gpu: row.gpu,
+        started_at: member(state, "started_at")?,
+        completed_at: member(state, "completed_at")?,
+        error: member(state, "error")?,
+        job_id: member(state, "job_id")?,
+        retry_at: member(state, "retry_at")?,
+        verification: row.verification.parse().map_err(|error| unreadable("agent_step_executions.step_proof", error))?,
+        dirty: false,
+    })
+}
