@@ -1,209 +1,21 @@
 //! The whole HTTP floor on a toy router.
 
-use std::{convert::Infallible, net::IpAddr, path::PathBuf, sync::OnceLock, time::Duration};
+mod floor;
 
-use axum::{
-    body::{Body, to_bytes},
-    extract::{FromRef, Request},
-    http::{HeaderMap, StatusCode},
-    response::Response,
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
 };
-use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
+
+use axum::{body::Body, extract::Request};
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
-use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    page::{Cursor, Paging},
-    *,
-};
-use crate::{
-    config::{EngineConfig, Environment, LogFormat},
-    routes,
-};
+pub(crate) use floor::config;
+use floor::{ADMIN, CLIENT, Floor, MINER, ask};
 
-const ADMIN: &str = "admin-key-0123456789abcdef";
-const CLIENT: &str = "client-key-0123456789abcdef";
-const MINER: &str = "miner-key-0123456789abcdef";
-
-/// A development server's settings.
-pub(crate) fn config() -> Config {
-    Config {
-        environment: Environment::Dev,
-        host: IpAddr::from([127, 0, 0, 1]),
-        port: 0,
-        allow_remote_dev: false,
-        database: PathBuf::new(),
-        data_dir: PathBuf::new(),
-        migrate_on_start: true,
-        admin_keys: Vec::new(),
-        client_keys: Vec::new(),
-        miner_keys: Vec::new(),
-        receipt_signing_key: None,
-        log_level: "info".to_owned(),
-        log_format: LogFormat::Text,
-        rate_limit_requests: 0,
-        rate_limit_window: Duration::from_secs(60),
-        cors_origins: Vec::new(),
-        body_limit: 1000,
-        request_timeout: Duration::from_secs(60),
-        shutdown_grace: Duration::from_secs(1),
-        db_readers: 1,
-        db_busy_timeout: Duration::from_secs(1),
-        engine: EngineConfig {
-            max_active: 1,
-            max_parallel_steps: 1,
-            lease: Duration::from_secs(1),
-            job_poll: Duration::from_secs(1),
-            jq_timeout: Duration::from_secs(1),
-            jq_max_output: 1,
-            jq_memory_mb: 1,
-            jq_workers: 1,
-            step_price: 0.0,
-            compute_price_per_second: 0.0,
-            http_max_response: 1,
-        },
-        http_endpoints: Default::default(),
-    }
-}
-
-#[derive(Clone)]
-struct Toy(Shared);
-
-impl FromRef<Toy> for Shared {
-    fn from_ref(toy: &Toy) -> Self {
-        toy.0.clone()
-    }
-}
-
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct Thing {
-    name: String,
-    #[serde(default)]
-    size: u32,
-}
-
-#[derive(Deserialize)]
-struct Filter {
-    is_public: Option<bool>,
-}
-
-#[utoipa::path(get, path = "/api/v1/agents/things", responses((status = 200)))]
-async fn list(_: Admin, Query(filter): Query<Filter>, paging: Paging) -> Result<Response, ApiError> {
-    let window = paging.window(2)?;
-    assert_ne!(filter.is_public, Some(false), "asked to panic");
-    let next = Cursor { at: "t".to_owned(), id: "b".to_owned() };
-    Ok(paging.answer(&window, &["a", "b"], 5, Some(&next)))
-}
-
-#[utoipa::path(post, path = "/api/v1/agents/things", responses((status = 200, body = Thing)))]
-async fn create(Admin(caller): Admin, Json(thing): Json<Thing>) -> Json<Value> {
-    Json(json!({"owner": &*caller.principal, "name": thing.name, "size": thing.size}))
-}
-
-#[utoipa::path(get, path = "/api/v1/agents/things/{number}", params(("number" = u32, Path)), responses((status = 200)))]
-async fn one(_: AnyKey, Path(number): Path<u32>) -> Result<String, ApiError> {
-    match number {
-        404 => Err(ApiError::not_found("No such thing")),
-        500 => Err(ApiError::internal(std::io::Error::other("the secret inside"))),
-        503 => Err(ApiError::unavailable("The queue is full", Duration::from_secs(3))),
-        504 => std::future::pending().await,
-        number => Ok(number.to_string()),
-    }
-}
-
-#[utoipa::path(post, path = "/api/v1/services/{kind}", params(("kind" = String, Path)), responses((status = 200)))]
-async fn service(_: ClientKey, Path(kind): Path<String>) -> String {
-    kind
-}
-
-#[utoipa::path(post, path = "/api/v1/agents/once", responses((status = 200)))]
-async fn once(Admin(caller): Admin, keyed: idempotency::KeyedJson<Option<Thing>>) -> Json<Value> {
-    let same = keyed.once.as_ref().map(|once| once.scope == *caller.principal);
-    Json(json!({"key": keyed.once.map(|once| once.key), "same": same, "body": keyed.body.is_some()}))
-}
-
-struct Floor {
-    shared: Shared,
-    service: tower::util::BoxCloneSyncService<Request, Response, Infallible>,
-}
-
-impl Floor {
-    fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = config();
-        config.environment = Environment::Production;
-        config.admin_keys = vec![ADMIN.into()];
-        config.client_keys = vec![CLIENT.into()];
-        config.miner_keys = vec![MINER.into()];
-        change(&mut config);
-        let mut registry = Registry::default();
-        let shared = Shared::new(Parts {
-            clock: Clock::system(),
-            ids: Ids::seeded(7),
-            metrics: Arc::new(metrics::HttpMetrics::register(&mut registry)),
-            registry: Arc::new(registry),
-            keyring: Arc::new(Keyring::new(&config).unwrap()),
-            limiter: limit::Limiter::from_config(&config).map(Arc::new),
-            readiness: Readiness::builder().check("database", async || Ok(())).build(),
-            openapi: OnceLock::new(),
-            config: Arc::new(config),
-        });
-        let api = OpenApiRouter::default()
-            .routes(routes!(list, create))
-            .routes(routes!(one))
-            .routes(routes!(service))
-            .routes(routes!(once));
-        let service = routes::build(api, Toy(shared.clone()), &shared).unwrap();
-        Self { shared, service: tower::util::BoxCloneSyncService::new(service) }
-    }
-
-    async fn send(&self, request: Request) -> Answer {
-        let response = self.service.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
-    }
-
-    async fn get(&self, uri: &str) -> Answer {
-        self.send(ask("GET", uri, Some(ADMIN), "")).await
-    }
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers)).to_str().unwrap()
-    }
-
-    fn refusal(&self) -> (u16, String) {
-        let body = self.json();
-        assert!(body["detail"].is_string() || body["detail"].is_array(), "{body}");
-        assert_eq!(body["request_id"], self.header("x-request-id"));
-        (self.status.as_u16(), body["code"].as_str().unwrap().to_owned())
-    }
-}
-
-fn ask(method: &str, uri: &str, key: Option<&str>, body: &str) -> Request {
-    let mut request = Request::builder().method(method).uri(uri);
-    if let Some(key) = key {
-        request = request.header("x-api-key", key);
-    }
-    if !body.is_empty() {
-        request = request.header("content-type", "application/json");
-    }
-    request.body(Body::from(body.to_owned())).unwrap()
-}
+use super::metrics;
+use crate::config::Environment;
 
 fn refusal(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -469,4 +281,48 @@ async fn head_answers_like_get_without_a_body() {
     assert!(answer.header("content-length").parse::<usize>().unwrap() > 0);
     let mut service = floor.service.clone();
     assert!(service.ready().await.unwrap().call(ask("HEAD", "/nothing", None, "")).await.unwrap().status() == 404);
+}
+
+/// Where a test's log goes.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Page {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_one_line_and_each_fault_is_told_once() {
+    let floor = Floor::new(|_| {});
+    let page = Page::default();
+    let writer = page.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    floor.get("/v1/agents/things/7?token=hidden").await;
+    let failed = floor.get("/api/v1/agents/things/500").await;
+    floor.send(ask("GET", "/api/v1/agents/things/7", Some("wrong-key-0123456789abcdef"), "")).await;
+    drop(guard);
+    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    assert!(!text.contains("0123456789abcdef") && !text.contains("hidden"), "{text}");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines.iter().all(|line| line["target"] == "request"));
+    let first = &lines[0]["fields"];
+    assert_eq!(first["route"], "/api/v1/agents/things/{number}");
+    assert_eq!((&first["method"], &first["path"]), (&json!("GET"), &json!("/api/v1/agents/things/7")));
+    assert_eq!((&first["status"], &first["bytes"]), (&json!(200), &json!(1)));
+    assert_eq!(first["principal"], crate::db::owner::Owner::of_key(ADMIN).as_str());
+    assert_eq!(first["trace_id"], first["request_id"]);
+    assert!(first["ms"].as_f64().unwrap() >= 0.0);
+    assert_eq!((&lines[1]["level"], &lines[1]["fields"]["cause"]), (&json!("ERROR"), &json!("the secret inside")));
+    assert_eq!(lines[1]["fields"]["request_id"], failed.header("x-request-id"));
+    assert_eq!(lines[2]["fields"]["status"], 500);
+    assert_eq!(lines[3]["fields"]["principal"], Value::Null);
 }
