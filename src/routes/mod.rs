@@ -1,1 +1,72 @@
-//! .
+//! All routes of the service, on one page.
+
+/// Health, metrics, and the description of the API.
+pub mod system;
+
+use std::convert::Infallible;
+
+use axum::{
+    Router,
+    extract::{FromRef, Request},
+    http::{Method, StatusCode, Uri},
+    response::Response,
+};
+use bytes::Bytes;
+use tower::{Layer, Service, util::option_layer};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::http::{ApiError, Shared, cors, middleware::Watch, openapi, prefix::Canonical};
+
+/// The OpenAPI document of these routes and the system's.
+pub fn document<S>(api: OpenApiRouter<S>) -> OpenApi
+where
+    S: Clone + Send + Sync + 'static,
+    Shared: FromRef<S>,
+{
+    openapi::finish(with_system(api).into_openapi())
+}
+
+/// The whole service. From the outside in: cross-origin rules, aliases of paths, the router, the one middleware, the
+/// handlers.
+pub fn build<S>(
+    api: OpenApiRouter<S>,
+    state: S,
+    shared: &Shared,
+) -> Result<
+    impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
+    cors::BadOrigin,
+>
+where
+    S: Clone + Send + Sync + 'static,
+    Shared: FromRef<S>,
+{
+    let (router, document) = with_system(api).split_for_parts();
+    // A document that can't be written stays absent, and its route says so.
+    if let Ok(json) = openapi::finish(document).to_json() {
+        shared.openapi.get_or_init(|| Bytes::from(json));
+    }
+    let router: Router = router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(state)
+        .layer(Watch(shared.clone()));
+    Ok(option_layer(cors::layer(&shared.config.cors_origins)?).layer(Canonical(router)))
+}
+
+fn with_system<S>(api: OpenApiRouter<S>) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Shared: FromRef<S>,
+{
+    api.merge(system::router())
+}
+
+async fn unknown_path(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("There is no {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let detail = format!("{} does not take {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}

@@ -1,0 +1,315 @@
+//! Who calls: an `X-Api-Key`, known by its hash alone, and the principal that stands for it.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, StatusCode, request::Parts},
+};
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use super::{context::RequestContext, error::ApiError};
+use crate::{
+    config::{Config, Environment},
+    db::owner::{self, Owner},
+};
+
+/// The header that carries the key.
+pub const HEADER: &str = "x-api-key";
+
+/// What a key allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Agents, integration, security, and all the rest.
+    Admin,
+    /// Services, performance, creativity.
+    Client,
+    /// Performance, creativity.
+    Miner,
+}
+
+/// A caller with a good key.
+#[derive(Clone)]
+pub struct Caller {
+    /// What is shown and stored for this caller; never the key.
+    pub principal: Arc<str>,
+    /// What the key allows.
+    pub role: Role,
+    /// How this caller's rows may name their owner: the principal, and the key itself in rows that the coordinator
+    /// made. For comparisons in SQL only; `Debug` leaves it out.
+    pub aliases: Arc<[String]>,
+}
+
+impl Caller {
+    fn new(key: &str, role: Role) -> Self {
+        let principal = if key == owner::DEV { owner::DEV.to_owned() } else { Owner::of_key(key).into() };
+        let aliases: Arc<[String]> = if owner::is_principal(key) {
+            [principal.clone()].into()
+        } else {
+            [principal.clone(), key.to_owned()].into()
+        };
+        Self { principal: principal.into(), role, aliases }
+    }
+
+    /// Whether a stored owner text, in either form, means this caller.
+    pub fn owns(&self, stored: &str) -> bool {
+        self.aliases.iter().any(|alias| alias == stored)
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("principal", &self.principal).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// What is known about whoever sent a request.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// A good key, or a development server.
+    Known(Caller),
+    /// A key that nobody has.
+    Unknown,
+    /// No key.
+    Missing,
+}
+
+impl Identity {
+    /// The caller, if there is one.
+    pub fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::Known(caller) => Some(caller),
+            Self::Unknown | Self::Missing => None,
+        }
+    }
+
+    fn admit(&self, enough: impl Fn(Role) -> bool, wanted: &'static str) -> Result<Caller, ApiError> {
+        match self {
+            Self::Known(caller) if enough(caller.role) => Ok(caller.clone()),
+            Self::Known(_) => {
+                let detail = format!("This needs {wanted} key");
+                Err(ApiError::new(StatusCode::FORBIDDEN, "insufficient_role", detail))
+            }
+            Self::Unknown => Err(ApiError::unauthorized("Invalid API key")),
+            Self::Missing => Err(ApiError::unauthorized("Missing API key: send it as X-Api-Key")),
+        }
+    }
+}
+
+/// Why the configured keys can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// A key of this form would be shown where its principal is meant.
+    #[error("{0} holds a key that has the form of a principal (key_ and 20 hex digits, dev_key, system)")]
+    LooksLikePrincipal(&'static str),
+}
+
+/// The keys that may call, held as hashes beside the callers they stand for.
+pub struct Keyring {
+    /// On a development server any key is taken, and this caller stands for none.
+    dev: Option<Caller>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    digest: [u8; 32],
+    caller: Caller,
+}
+
+impl Keyring {
+    /// Hashes the configured keys. A key in several lists has the mightiest role of them.
+    pub fn new(config: &Config) -> Result<Self, KeyringError> {
+        let lists = [
+            (&config.admin_keys, Role::Admin, "ADMIN_API_KEYS"),
+            (&config.client_keys, Role::Client, "CLIENT_API_KEYS"),
+            (&config.miner_keys, Role::Miner, "MINER_API_KEYS"),
+        ];
+        let mut entries: Vec<Entry> = Vec::new();
+        for (keys, role, name) in lists {
+            for key in keys.iter().map(|key| key.expose_secret()) {
+                if owner::is_principal(key) && config.environment == Environment::Production {
+                    return Err(KeyringError::LooksLikePrincipal(name));
+                }
+                let digest = digest(key);
+                if !entries.iter().any(|entry| entry.digest == digest) {
+                    entries.push(Entry { digest, caller: Caller::new(key, role) });
+                }
+            }
+        }
+        let dev = (config.environment == Environment::Dev).then(|| Caller::new(owner::DEV, Role::Admin));
+        Ok(Self { dev, entries })
+    }
+
+    /// Who presents this key. The time it takes tells nothing about the keys that exist: the key is hashed, and the
+    /// hash compared with all of them.
+    pub fn identify(&self, key: Option<&str>) -> Identity {
+        let key = key.filter(|key| !key.is_empty());
+        match (&self.dev, key) {
+            (Some(dev), None) => Identity::Known(dev.clone()),
+            (Some(_), Some(key)) => Identity::Known(Caller::new(key, Role::Admin)),
+            (None, None) => Identity::Missing,
+            (None, Some(key)) => {
+                self.find(key).map_or(Identity::Unknown, |entry| Identity::Known(entry.caller.clone()))
+            }
+        }
+    }
+
+    /// Who sent these headers.
+    pub fn identify_headers(&self, headers: &HeaderMap) -> Identity {
+        match headers.get(HEADER).map(|value| value.to_str()) {
+            None => self.identify(None),
+            Some(Ok(key)) => self.identify(Some(key)),
+            Some(Err(_)) => Identity::Unknown,
+        }
+    }
+
+    /// How rows may name this principal as their owner: itself and, if its key is configured, the key. For
+    /// comparisons in SQL only.
+    pub fn stored_forms(&self, principal: &str) -> Vec<String> {
+        let configured = self.entries.iter().find(|entry| &*entry.caller.principal == principal);
+        configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.aliases.to_vec())
+    }
+
+    fn find(&self, key: &str) -> Option<&Entry> {
+        let presented = digest(key);
+        let mut found = u32::MAX;
+        for (place, entry) in (0u32..).zip(&self.entries) {
+            let same: Choice = presented.ct_eq(&entry.digest);
+            found.conditional_assign(&place, same);
+        }
+        self.entries.get(found as usize)
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("dev", &self.dev.is_some()).field("keys", &self.entries.len()).finish()
+    }
+}
+
+/// The prefix keeps this hash from being any other one of the same key.
+fn digest(key: &str) -> [u8; 32] {
+    Sha256::new().chain_update("aitbc-api-key:").chain_update(key).finalize().into()
+}
+
+/// A caller with an admin key.
+#[derive(Clone, Debug)]
+pub struct Admin(pub Caller);
+
+/// A caller with a client key or an admin key.
+#[derive(Clone, Debug)]
+pub struct ClientKey(pub Caller);
+
+/// A caller with any good key.
+#[derive(Clone, Debug)]
+pub struct AnyKey(pub Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        RequestContext::of(parts)?.identity.admit(|role| role == Role::Admin, "an admin").map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ClientKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        RequestContext::of(parts)?.identity.admit(|role| role != Role::Miner, "a client").map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AnyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        RequestContext::of(parts)?.identity.admit(|_| true, "a").map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tests::config;
+
+    const ADMIN: &str = "admin-key-0123456789abcdef";
+    const CLIENT: &str = "client-key-0123456789abcdef";
+
+    fn production() -> Keyring {
+        let mut config = config();
+        config.environment = Environment::Production;
+        config.admin_keys = vec![ADMIN.into()];
+        config.client_keys = vec![CLIENT.into(), ADMIN.into()];
+        config.miner_keys = vec!["miner-key-0123456789abcdef".into()];
+        Keyring::new(&config).unwrap()
+    }
+
+    #[test]
+    fn production_knows_its_keys_and_no_other() {
+        let keyring = production();
+        let role = |key| keyring.identify(Some(key)).caller().map(|caller| caller.role);
+        assert_eq!(role(ADMIN), Some(Role::Admin));
+        assert_eq!(role(CLIENT), Some(Role::Client));
+        assert_eq!(role("miner-key-0123456789abcdef"), Some(Role::Miner));
+        assert_eq!(role("admin-key-0123456789abcdeg"), None);
+        assert!(matches!(keyring.identify(Some("x")), Identity::Unknown));
+        assert!(matches!(keyring.identify(None), Identity::Missing));
+        assert!(matches!(keyring.identify(Some("")), Identity::Missing));
+    }
+
+    #[test]
+    fn roles_open_their_doors_only() {
+        let client = production().identify(Some(CLIENT));
+        assert!(client.admit(|role| role != Role::Miner, "a client").is_ok());
+        let refused = client.admit(|role| role == Role::Admin, "an admin").unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.code), (403, "insufficient_role"));
+        assert_eq!(Identity::Missing.admit(|_| true, "a").unwrap_err().status, 401);
+        assert_eq!(Identity::Unknown.admit(|_| true, "a").unwrap_err().status, 401);
+    }
+
+    #[test]
+    fn development_takes_any_key() {
+        let keyring = Keyring::new(&config()).unwrap();
+        let nobody = keyring.identify(None);
+        assert_eq!(&*nobody.caller().unwrap().principal, "dev_key");
+        assert_eq!(&*keyring.identify(Some("dev_key")).caller().unwrap().principal, "dev_key");
+        let someone = keyring.identify(Some("anything"));
+        let someone = someone.caller().unwrap();
+        assert_eq!(someone.role, Role::Admin);
+        assert_eq!(&*someone.principal, Owner::of_key("anything").as_str());
+        assert!(someone.owns("anything") && someone.owns(&someone.principal) && !someone.owns("dev_key"));
+    }
+
+    #[test]
+    fn a_key_that_looks_like_anothers_principal_is_never_an_alias() {
+        let victim: String = Owner::of_key(ADMIN).into();
+        let keyring = Keyring::new(&config()).unwrap();
+        let identity = keyring.identify(Some(&victim));
+        assert!(!identity.caller().unwrap().owns(&victim));
+        let mut production = config();
+        production.environment = Environment::Production;
+        production.client_keys = vec![victim.as_str().into()];
+        let error = Keyring::new(&production).unwrap_err().to_string();
+        assert!(error.contains("CLIENT_API_KEYS") && !error.contains(&victim));
+    }
+
+    #[test]
+    fn no_key_is_ever_shown() {
+        let keyring = production();
+        let identity = keyring.identify(Some(ADMIN));
+        for shown in [format!("{keyring:?}"), format!("{identity:?}"), format!("{:?}", identity.caller())] {
+            assert!(!shown.contains("0123456789abcdef"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn rows_of_both_forms_are_found_by_the_principal() {
+        let keyring = production();
+        let principal: String = Owner::of_key(CLIENT).into();
+        assert_eq!(keyring.stored_forms(&principal), [principal.clone(), CLIENT.to_owned()]);
+        assert_eq!(keyring.stored_forms("dev_key"), ["dev_key"]);
+    }
+}

@@ -1,0 +1,218 @@
+//! What identifies one request: an id for people, a trace for machines (W3C Trace Context), and the caller.
+
+use std::{convert::Infallible, ops::Deref, sync::Arc};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderValue, request::Parts},
+};
+
+use super::{caller::Identity, error::ApiError};
+use crate::ambient::Ids;
+
+/// The header that carries the request id, in and out.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The header of W3C Trace Context, in and out.
+pub const TRACEPARENT: &str = "traceparent";
+
+const LONGEST_ID: usize = 128;
+
+/// One request, as the middleware sees it before any handler does.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// Who sent it.
+    pub identity: Identity,
+    /// The largest body that it may have, in bytes.
+    pub body_limit: usize,
+    /// What the client calls it; else the trace id names it.
+    given_id: Option<String>,
+    /// `00-<32 hex digits of the trace>-<16 of the span>-<2 of flags>`.
+    traceparent: String,
+}
+
+impl RequestContext {
+    /// Takes over the client's id and trace where they are well-formed, and makes what is missing.
+    pub fn new(headers: &HeaderMap, ids: &Ids, identity: Identity, body_limit: usize) -> Self {
+        let given_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        let given_id = given_id.filter(|id| is_request_id(id)).map(str::to_owned);
+        let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
+        let span = ids.hex(16);
+        let mut traceparent = String::with_capacity(55);
+        traceparent.push_str("00-");
+        let flags = match parent {
+            Some((trace, flags)) => {
+                traceparent.push_str(trace);
+                flags
+            }
+            None => {
+                traceparent.push_str(&ids.hex(32));
+                "01"
+            }
+        };
+        for part in ["-", &span, "-", flags] {
+            traceparent.push_str(part);
+        }
+        Self { identity, body_limit, given_id, traceparent }
+    }
+
+    /// Names the request in answers and logs.
+    pub fn request_id(&self) -> &str {
+        self.given_id.as_deref().unwrap_or_else(|| self.trace_id())
+    }
+
+    /// The trace that this request belongs to: 32 hex digits.
+    pub fn trace_id(&self) -> &str {
+        &self.traceparent[3..35]
+    }
+
+    /// This service's part of the trace: 16 hex digits.
+    pub fn span_id(&self) -> &str {
+        &self.traceparent[36..52]
+    }
+
+    /// Whether whoever began the trace records it.
+    pub fn sampled(&self) -> bool {
+        self.traceparent.as_bytes()[54] & 1 == 1
+    }
+
+    /// The header for outgoing calls, and for the answer.
+    pub fn traceparent(&self) -> &str {
+        &self.traceparent
+    }
+
+    /// The caller's principal, if there is a caller.
+    pub fn principal(&self) -> Option<&str> {
+        self.identity.caller().map(|caller| &*caller.principal)
+    }
+
+    /// The context of a request that came through the middleware.
+    pub fn of(parts: &Parts) -> Result<&Arc<Self>, ApiError> {
+        parts.extensions.get().ok_or_else(|| ApiError::internal("a route without the middleware"))
+    }
+
+    /// Writes the ids into an answer.
+    pub(super) fn stamp(&self, headers: &mut HeaderMap) {
+        for (name, text) in [(REQUEST_ID, self.request_id()), (TRACEPARENT, self.traceparent())] {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// The [`RequestContext`] in a handler's arguments.
+#[derive(Clone, Debug)]
+pub struct Context(pub Arc<RequestContext>);
+
+impl Deref for Context {
+    type Target = RequestContext;
+
+    fn deref(&self) -> &RequestContext {
+        &self.0
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Context {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        RequestContext::of(parts).cloned().map(Self)
+    }
+}
+
+/// The path and query that the client asked for, where an alias was rewritten.
+#[derive(Clone, Debug)]
+pub struct Asked(pub axum::http::Uri);
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_else(|| Self(parts.uri.clone())))
+    }
+}
+
+fn is_request_id(id: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+    (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(fine)
+}
+
+/// The trace id and the flags of a well-formed header; a later version's additions are ignored, as the standard asks.
+fn parse_traceparent(header: &str) -> Option<(&str, &str)> {
+    let (mut parts, hex) = (header.splitn(5, '-'), |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let zeros = |text: &str| text.bytes().all(|b| b == b'0');
+    let sound = hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && !zeros(trace) && !zeros(span);
+    let versioned = version != "ff" && (version != "00" || parts.next().is_none());
+    // Of the flags only the first bit has a meaning in version 00.
+    (sound && versioned).then(|| (trace, if flags.as_bytes()[1] & 1 == 1 { "01" } else { "00" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn context(pairs: &[(&'static str, &str)]) -> RequestContext {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        RequestContext::new(&headers, &Ids::seeded(1), Identity::Missing, 10)
+    }
+
+    #[test]
+    fn a_request_without_ids_gets_them() {
+        let made = context(&[]);
+        assert_eq!(made.request_id(), made.trace_id());
+        assert!(parse_traceparent(made.traceparent()).is_some());
+        assert!(made.sampled());
+    }
+
+    #[test]
+    fn given_ids_are_kept_and_the_span_is_ours() {
+        let kept = context(&[(REQUEST_ID, "abc-1.2:3_4"), (TRACEPARENT, PARENT)]);
+        assert_eq!(kept.request_id(), "abc-1.2:3_4");
+        assert_eq!(kept.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_ne!(kept.span_id(), "b7ad6b7169203331");
+        let mut headers = HeaderMap::new();
+        kept.stamp(&mut headers);
+        assert_eq!(headers[REQUEST_ID], "abc-1.2:3_4");
+        assert_eq!(headers[TRACEPARENT], kept.traceparent());
+        assert!(!context(&[(TRACEPARENT, &PARENT.replace("-01", "-00"))]).sampled());
+    }
+
+    #[test]
+    fn ids_that_could_harm_a_log_are_replaced() {
+        for bad in ["a b", "{\"x\":1}", "a,b", &"x".repeat(129)] {
+            assert_ne!(context(&[(REQUEST_ID, bad)]).request_id(), bad);
+        }
+        assert_eq!(context(&[(REQUEST_ID, &"x".repeat(128))]).request_id().len(), 128);
+    }
+
+    #[test]
+    fn malformed_traces_are_begun_anew() {
+        let zero = "0".repeat(32);
+        let upper = PARENT.to_uppercase();
+        let bad = ["", "00", "00-xyz", &upper, &PARENT.replace("00-", "ff-"), &format!("{PARENT}-x"), &PARENT[..54]];
+        for text in bad {
+            assert_eq!(parse_traceparent(text), None, "{text}");
+        }
+        assert_eq!(parse_traceparent(&format!("00-{zero}-b7ad6b7169203331-01")), None);
+        assert!(parse_traceparent(&format!("{}-more-of-it", PARENT.replacen("00-", "01-", 1))).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_what_goes_out_is_well_formed(parent in "[ -~]{0,70}", id in "[ -~]{0,140}") {
+            let made = context(&[(REQUEST_ID, &id), (TRACEPARENT, &parent)]);
+            prop_assert!(parse_traceparent(made.traceparent()).is_some());
+            prop_assert!(is_request_id(made.request_id()));
+        }
+    }
+}

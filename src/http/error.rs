@@ -1,0 +1,380 @@
+//! The one shape of an error: `{"detail": ..., "code": "...", "request_id": "..."}`.
+//!
+//! A handler answers an [`ApiError`]; as a response it carries itself along and has no body yet. The middleware, which
+//! knows the request id, writes the body and logs what is our fault, once.
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
+};
+
+use crate::db;
+
+/// Why a request was refused or failed.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A stable word that a program can match.
+    pub code: &'static str,
+    /// What a person reads.
+    pub detail: Detail,
+    /// When it makes sense to ask again; sent as `Retry-After` in whole seconds.
+    pub retry_after: Option<Duration>,
+    /// What happened inside: logged, never sent.
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// A sentence, or one entry for each field that does not validate.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Detail {
+    /// A sentence.
+    Text(Cow<'static, str>),
+    /// What does not validate.
+    Fields(Vec<FieldError>),
+}
+
+/// One field that does not validate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The way to the field: `["body", "steps", "a", "timeout_seconds"]`.
+    #[schema(value_type = Vec<String>)]
+    pub loc: Vec<Loc>,
+    /// What is wrong with it.
+    pub msg: String,
+    /// A stable word for it: `missing`, `string_type`, `int_parsing`, `value_error`, ...
+    #[serde(rename = "type")]
+    pub kind: Cow<'static, str>,
+}
+
+/// One step on the way to a field: a name, or a place in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Loc {
+    /// A member's name.
+    Name(Cow<'static, str>),
+    /// A place in a list, or an offset in the body.
+    Index(usize),
+}
+
+impl From<&'static str> for Loc {
+    fn from(name: &'static str) -> Self {
+        Self::Name(Cow::Borrowed(name))
+    }
+}
+
+impl From<String> for Loc {
+    fn from(name: String) -> Self {
+        Self::Name(Cow::Owned(name))
+    }
+}
+
+impl From<usize> for Loc {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl FieldError {
+    /// One field: where it is, what is wrong, and the stable word for it.
+    pub fn new(loc: Vec<Loc>, msg: impl Into<String>, kind: impl Into<Cow<'static, str>>) -> Self {
+        Self { loc, msg: msg.into(), kind: kind.into() }
+    }
+
+    /// A value that has the right type and is wrong all the same.
+    pub fn value(loc: Vec<Loc>, msg: impl Into<String>) -> Self {
+        Self::new(loc, msg, "value_error")
+    }
+}
+
+/// The body of every error, as the OpenAPI document shows it.
+#[derive(ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// A sentence, or for a request that does not validate (422) one entry for each field.
+    #[schema(schema_with = detail_schema)]
+    pub detail: Detail,
+    /// A stable word that a program can match.
+    pub code: String,
+    /// Names this request in the logs.
+    pub request_id: String,
+}
+
+fn detail_schema() -> Schema {
+    let sentence = Object::with_type(Type::String);
+    let fields = Array::new(Ref::from_schema_name(FieldError::name()));
+    OneOfBuilder::new().item(sentence).item(fields).into()
+}
+
+type Text = Cow<'static, str>;
+
+impl ApiError {
+    /// An error with a status, a stable word and a sentence.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Text>) -> Self {
+        Self { status, code, detail: Detail::Text(detail.into()), retry_after: None, source: None }
+    }
+
+    /// 400 `bad_request`: a state that forbids the action, or a request that makes no sense.
+    pub fn bad_request(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+    }
+
+    /// 401 `unauthorized`: no key, or an unknown one.
+    pub fn unauthorized(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// 403 `forbidden`: another owner's.
+    pub fn forbidden(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404 `not_found`.
+    pub fn not_found(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// 409 `conflict`.
+    pub fn conflict(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// 412 `precondition_failed`: `If-Match` names another version.
+    pub fn precondition_failed(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
+    }
+
+    /// 413 `body_too_large`, with the limit in bytes.
+    pub fn too_large(limit: usize) -> Self {
+        let detail = format!("The body is larger than {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    }
+
+    /// 415 `unsupported_media_type`.
+    pub fn unsupported_media(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 422 `validation_error`: names each field that does not validate.
+    pub fn unprocessable(fields: Vec<FieldError>) -> Self {
+        let detail = Detail::Fields(fields);
+        Self { detail, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", "") }
+    }
+
+    /// 422 `validation_error` for one field.
+    pub fn field(loc: Vec<Loc>, msg: impl Into<String>, kind: &'static str) -> Self {
+        Self::unprocessable(vec![FieldError::new(loc, msg, kind)])
+    }
+
+    /// 429 `rate_limited`.
+    pub fn too_many(retry_after: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests").retry_after(retry_after)
+    }
+
+    /// 501 `not_implemented`.
+    pub fn not_implemented(detail: impl Into<Text>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+    }
+
+    /// 503 `unavailable`: overloaded or stopping; the same request may succeed later.
+    pub fn unavailable(detail: impl Into<Text>, retry_after: Duration) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(retry_after)
+    }
+
+    /// 504 `timeout`: the request took longer than this service lets one take.
+    pub fn timeout(limit: Duration) -> Self {
+        let detail = format!("The request took longer than {} s", limit.as_secs_f64());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+    }
+
+    /// 500 `internal`: the client learns nothing but the request id, the log learns `source`.
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error").caused_by(source)
+    }
+
+    /// The same error under another stable word.
+    pub fn code(self, code: &'static str) -> Self {
+        Self { code, ..self }
+    }
+
+    /// The same error with a time to ask again.
+    pub fn retry_after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
+    /// The same error with what happened inside, for the log.
+    pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { source: Some(Arc::from(source.into())), ..self }
+    }
+
+    /// The body that names `request_id`.
+    pub fn body(&self, request_id: &str) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            detail: &'a Detail,
+            code: &'static str,
+            request_id: &'a str,
+        }
+        let opaque = Detail::Text(Cow::Borrowed("Internal server error"));
+        let detail = if self.status == StatusCode::INTERNAL_SERVER_ERROR { &opaque } else { &self.detail };
+        let mut body = Vec::with_capacity(160);
+        // Texts and integers into memory: can't fail.
+        let written = serde_json::to_writer(&mut body, &Body { detail, code: self.code, request_id });
+        debug_assert!(written.is_ok());
+        body
+    }
+
+    /// Everything that happened inside, outermost first.
+    pub fn causes(&self) -> Option<String> {
+        let mut next = self.source.as_deref().map(|source| source as &dyn StdError);
+        let mut chain = String::new();
+        while let Some(cause) = next {
+            if !chain.is_empty() {
+                chain.push_str(": ");
+            }
+            chain.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        (!chain.is_empty()).then_some(chain)
+    }
+
+    /// Fills the response of a refused or failed request.
+    pub(super) fn render(&self, response: &mut Response, request_id: &str) {
+        *response.body_mut() = Body::from(self.body(request_id));
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
+        }
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.detail {
+            Detail::Text(text) => write!(f, "{} {}: {text}", self.status.as_u16(), self.code),
+            Detail::Fields(fields) => {
+                write!(f, "{} {}:", self.status.as_u16(), self.code)?;
+                fields.iter().try_for_each(|field| write!(f, " {:?} {};", field.loc, field.msg))
+            }
+        }
+    }
+}
+
+impl StdError for ApiError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+// What each room's own errors mean to a client: one `From` for each room, and only here.
+
+impl From<db::Error> for ApiError {
+    fn from(error: db::Error) -> Self {
+        use db::Error::{Busy, Duplicate, Full, KeyReused, Stopped};
+        const SOON: Duration = Duration::from_secs(1);
+        const LATER: Duration = Duration::from_secs(30);
+        match error {
+            Busy => Self::unavailable("The database is busy", SOON).code("database_busy"),
+            Full => Self::unavailable("The disk of the database is full", LATER).code("storage_full").caused_by(error),
+            Stopped => Self::unavailable("The service is stopping", SOON),
+            KeyReused => {
+                let loc = vec!["header".into(), "Idempotency-Key".into()];
+                let error = Self::field(loc, "Was used for another request", "value_error");
+                error.code("idempotency_key_reused")
+            }
+            Duplicate(_) => Self::conflict("It exists already").caused_by(error),
+            _ => Self::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn body(error: &ApiError) -> Value {
+        serde_json::from_slice(&error.body("r1")).unwrap()
+    }
+
+    #[test]
+    fn a_body_has_detail_code_and_request_id() {
+        let error = ApiError::not_found("No such workflow");
+        assert_eq!(body(&error), json!({"detail": "No such workflow", "code": "not_found", "request_id": "r1"}));
+    }
+
+    #[test]
+    fn fields_are_named_as_the_monolith_does() {
+        let loc = vec!["body".into(), "steps".into(), 3.into(), "name".to_owned().into()];
+        let error = ApiError::field(loc, "Field required", "missing");
+        assert_eq!(error.status, 422);
+        let field = json!({"loc": ["body", "steps", 3, "name"], "msg": "Field required", "type": "missing"});
+        assert_eq!(body(&error)["detail"], json!([field]));
+    }
+
+    #[test]
+    fn an_internal_error_shows_nothing_and_remembers_everything() {
+        let inner = std::io::Error::other("disk on fire");
+        let error = ApiError::internal(ApiError::conflict("outer").caused_by(inner));
+        assert!(!String::from_utf8(error.body("r1")).unwrap().contains("fire"));
+        assert_eq!(error.causes().unwrap(), "409 conflict: outer: disk on fire");
+        let told = ApiError { detail: Detail::Text("secret".into()), ..error };
+        assert_eq!(body(&told)["detail"], "Internal server error");
+    }
+
+    #[test]
+    fn rendering_adds_the_headers_that_go_with_a_status() {
+        let mut response = Response::new(Body::empty());
+        ApiError::too_many(Duration::from_millis(1200)).render(&mut response, "r");
+        assert_eq!(response.headers()["retry-after"], "2");
+        ApiError::unavailable("busy", Duration::ZERO).render(&mut response, "r");
+        assert_eq!(response.headers()["retry-after"], "1");
+        ApiError::unauthorized("no key").render(&mut response, "r");
+        assert_eq!(response.headers()["www-authenticate"], "ApiKey");
+        assert_eq!(response.headers()["content-type"], "application/json");
+    }
+
+    #[test]
+    fn the_database_says_what_a_client_can_do_about_it() {
+        let told = |error| {
+            let error = ApiError::from(error);
+            (error.status.as_u16(), error.code, error.retry_after.is_some())
+        };
+        assert_eq!(told(db::Error::Busy), (503, "database_busy", true));
+        assert_eq!(told(db::Error::Full), (503, "storage_full", true));
+        assert_eq!(told(db::Error::Stopped), (503, "unavailable", true));
+        assert_eq!(told(db::Error::KeyReused), (422, "idempotency_key_reused", false));
+        assert_eq!(told(db::Error::Duplicate("x".into())), (409, "conflict", false));
+        assert_eq!(told(db::Error::Panicked), (500, "internal", false));
+    }
+
+    #[test]
+    fn an_error_is_small_enough_to_travel_in_a_result() {
+        assert!(size_of::<ApiError>() <= 128, "{}", size_of::<ApiError>());
+    }
+}

@@ -1,0 +1,189 @@
+//! Versions of a resource (`ETag`) and conditions on them (`If-Match`, `If-None-Match`), RFC 9110 sections 8.8 and 13.
+
+use std::{convert::Infallible, fmt};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+
+use super::error::ApiError;
+
+/// A strong entity tag, with its quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etag(String);
+
+impl Etag {
+    /// The tag of whatever these texts together say: 32 hex digits of their SHA-256. The texts' lengths count, so
+    /// that none can run into the next.
+    pub fn of(parts: &[&str]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(format!("\"{}\"", hex::encode(&hash.finalize()[..16])))
+    }
+
+    /// The tag as it is sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Etag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An answer with its tag, or 304 without a body if the client has that version already.
+#[derive(Debug)]
+pub struct Tagged<T>(pub Etag, pub IfNoneMatch, pub T);
+
+impl<T: IntoResponse> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let Self(tag, known, answer) = self;
+        let mut response =
+            if known.matches(&tag) { StatusCode::NOT_MODIFIED.into_response() } else { answer.into_response() };
+        if let Ok(value) = HeaderValue::from_str(tag.as_str()) {
+            response.headers_mut().insert(header::ETAG, value);
+        }
+        response
+    }
+}
+
+/// `If-Match`: the versions that a change may be made to; all without the header.
+#[derive(Clone, Debug)]
+pub struct IfMatch(Option<Condition>);
+
+impl IfMatch {
+    /// Whether the client asks for a certain version at all.
+    pub fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether a change may be made to a resource of this version. A weak tag never allows it.
+    pub fn allows(&self, current: &Etag) -> bool {
+        self.0.as_ref().is_none_or(|condition| condition.names(current, true))
+    }
+
+    /// 412 unless the version is allowed.
+    pub fn check(&self, current: &Etag) -> Result<(), ApiError> {
+        if self.allows(current) {
+            return Ok(());
+        }
+        Err(ApiError::precondition_failed(format!("If-Match names another version than the present {current}")))
+    }
+}
+
+/// `If-None-Match`: the versions that the client has already.
+#[derive(Clone, Debug)]
+pub struct IfNoneMatch(Option<Condition>);
+
+impl IfNoneMatch {
+    /// Whether the client has this version.
+    pub fn matches(&self, current: &Etag) -> bool {
+        self.0.as_ref().is_some_and(|condition| condition.names(current, false))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Condition {
+    Any,
+    Tags(Vec<String>),
+}
+
+impl Condition {
+    fn of(headers: &HeaderMap, name: HeaderName) -> Option<Self> {
+        let mut tags = Vec::new();
+        let mut given = false;
+        for value in headers.get_all(name) {
+            given = true;
+            // A header that can't be read names no version.
+            let text = value.to_str().unwrap_or_default();
+            if text.trim() == "*" {
+                return Some(Self::Any);
+            }
+            tags.extend(text.split(',').map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()));
+        }
+        given.then_some(Self::Tags(tags))
+    }
+
+    fn names(&self, current: &Etag, strong: bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Tags(tags) => tags.iter().any(|tag| {
+                let tag = if strong { tag } else { tag.strip_prefix("W/").unwrap_or(tag) };
+                tag == current.as_str()
+            }),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(Condition::of(&parts.headers, header::IF_MATCH)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(Condition::of(&parts.headers, header::IF_NONE_MATCH)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(values: &[&str]) -> Option<Condition> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::IF_MATCH, HeaderValue::from_str(value).unwrap());
+        }
+        Condition::of(&headers, header::IF_MATCH)
+    }
+
+    #[test]
+    fn a_tag_is_quoted_and_tells_versions_apart() {
+        let tag = Etag::of(&["w1", "2026-05-12 14:29:30.123456"]);
+        assert_eq!(tag.as_str().len(), 34);
+        assert!(tag.as_str().starts_with('"') && tag.as_str().ends_with('"'));
+        assert_eq!(tag, Etag::of(&["w1", "2026-05-12 14:29:30.123456"]));
+        assert_ne!(tag, Etag::of(&["w1", "2026-05-12 14:29:30.123457"]));
+        assert_ne!(Etag::of(&["ab", "c"]), Etag::of(&["a", "bc"]));
+    }
+
+    #[test]
+    fn if_match_wants_the_same_strong_tag() {
+        let tag = Etag::of(&["x"]);
+        let allows = |values: &[&str]| IfMatch(condition(values)).allows(&tag);
+        assert!(allows(&[]));
+        assert!(allows(&["*"]));
+        assert!(allows(&[tag.as_str()]));
+        assert!(allows(&[&format!("\"other\", {tag}")]));
+        assert!(allows(&["\"other\"", tag.as_str()]));
+        assert!(!allows(&["\"other\""]));
+        assert!(!allows(&[&format!("W/{tag}")]));
+        assert!(!allows(&[""]));
+        assert_eq!(IfMatch(condition(&["\"other\""])).check(&tag).unwrap_err().status, 412);
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly_and_answers_304() {
+        let tag = Etag::of(&["x"]);
+        let known = IfNoneMatch(condition(&[&format!("W/{tag}")]));
+        assert!(known.matches(&tag) && !known.matches(&Etag::of(&["y"])));
+        assert!(!IfNoneMatch(None).matches(&tag));
+        let same = Tagged(tag.clone(), known.clone(), "body").into_response();
+        assert_eq!((same.status().as_u16(), &same.headers()["etag"]), (304, &tag.as_str().parse().unwrap()));
+        assert_eq!(Tagged(Etag::of(&["y"]), known, "body").into_response().status(), 200);
+    }
+}

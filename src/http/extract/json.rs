@@ -1,0 +1,384 @@
+//! JSON bodies, in and out.
+
+use std::{borrow::Cow, error::Error as _};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, error::Category};
+use serde_path_to_error::Segment;
+
+use crate::http::{
+    context::RequestContext,
+    error::{ApiError, FieldError, Loc},
+};
+
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A JSON body: `application/json`, `application/*+json` or no content type at all; members that `T` does not know are
+/// ignored; an empty body counts as `null`.
+#[derive(Clone, Debug)]
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let limit = RequestContext::of(&parts)?.body_limit;
+        decode(&read_json(&parts.headers, body, limit).await?).map(Self)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        let mut body = Vec::with_capacity(512);
+        match serde_json::to_writer(&mut body, &self.0) {
+            Ok(()) => Raw(body.into()).into_response(),
+            Err(error) => ApiError::internal(error).into_response(),
+        }
+    }
+}
+
+/// An answer that is JSON already.
+#[derive(Clone, Debug)]
+pub struct Raw(pub Bytes);
+
+impl IntoResponse for Raw {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.0));
+        response.headers_mut().insert(header::CONTENT_TYPE, APPLICATION_JSON);
+        response
+    }
+}
+
+/// The bytes of a JSON body of at most `limit` bytes: 413 over it, 415 if it says that it is something else.
+pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(ApiError::too_large(limit));
+    }
+    let bytes = read(body, limit).await?;
+    match headers.get(header::CONTENT_TYPE) {
+        Some(kind) if !bytes.is_empty() && !is_json(kind) => {
+            Err(ApiError::unsupported_media("The body must be JSON: Content-Type: application/json"))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// Most bodies come in one piece, which is then used as it is.
+async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let mut pieces = body.into_data_stream();
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| {
+            ApiError::bad_request("The body ended before it was complete").code("incomplete_body").caused_by(error)
+        })?;
+        if first.len().max(all.len()) + piece.len() > limit {
+            return Err(ApiError::too_large(limit));
+        }
+        if first.is_empty() {
+            first = piece;
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn is_json(kind: &HeaderValue) -> bool {
+    let kind = kind.to_str().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(subtype) = essence.strip_prefix("application/") else { return false };
+    subtype == "json" || subtype.ends_with("+json")
+}
+
+/// Parses a body, or names the field that does not validate.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let present = if body.is_empty() { b"null" } else { body };
+    if has_nul(present) {
+        return Err(nul_error(present));
+    }
+    // Following the path costs time, so the good case does without.
+    serde_json::from_slice(present).map_err(|_| {
+        let mut reader = serde_json::Deserializer::from_slice(present);
+        match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+            _ if body.is_empty() => ApiError::field(vec!["body".into()], "Field required", "missing"),
+            Err(error) => ApiError::unprocessable(vec![explain(present, error)]),
+            Ok(_) => match reader.end() {
+                Err(error) => ApiError::unprocessable(vec![syntax(present, &error)]),
+                Ok(()) => ApiError::internal("a body that parses the second time only"),
+            },
+        }
+    })
+}
+
+fn explain(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) -> FieldError {
+    let inner = error.inner();
+    if inner.classify() != Category::Data {
+        return syntax(body, inner);
+    }
+    let mut loc: Vec<Loc> = vec!["body".into()];
+    loc.extend(error.path().iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some((*index).into()),
+        Segment::Map { key } => Some(key.clone().into()),
+        Segment::Enum { variant } => Some(variant.clone().into()),
+        Segment::Unknown => None,
+    }));
+    let text = inner.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    if let Some(name) = quoted(text, "missing field ") {
+        loc.push(name.into());
+        return FieldError::new(loc, "Field required", "missing");
+    }
+    if let Some(name) = quoted(text, "duplicate field ") {
+        loc.push(name.into());
+        return FieldError::value(loc, "Given twice");
+    }
+    FieldError::new(loc, text, kind(text))
+}
+
+/// The name in `missing field `name``.
+fn quoted(text: &str, before: &str) -> Option<String> {
+    let rest = text.strip_prefix(before)?.strip_prefix('`')?;
+    Some(rest.split('`').next()?.to_owned())
+}
+
+/// The monolith's word (pydantic's) for what serde complains of.
+fn kind(text: &str) -> Cow<'static, str> {
+    if text.starts_with("unknown variant") {
+        return "enum".into();
+    }
+    if !text.starts_with("invalid type") {
+        return "value_error".into();
+    }
+    let wanted = text.rsplit_once("expected ").map_or("", |(_, wanted)| wanted);
+    let kind = match wanted {
+        "a string" | "a borrowed string" | "a character" => "string_type",
+        "a boolean" => "bool_type",
+        "f32" | "f64" => "float_type",
+        _ if wanted.starts_with(['i', 'u']) && wanted[1..].parse::<u8>().is_ok() => "int_type",
+        "isize" | "usize" => "int_type",
+        _ if wanted.starts_with("a sequence") || wanted.starts_with("a tuple") => "list_type",
+        _ if wanted.starts_with("a map") || wanted.starts_with("struct") => "dict_type",
+        _ => "type_error",
+    };
+    kind.into()
+}
+
+fn syntax(body: &[u8], error: &serde_json::Error) -> FieldError {
+    let start =
+        body.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
+    let offset = start + error.column().saturating_sub(1);
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    debug_assert!(error.source().is_none() || error.is_io());
+    FieldError::new(vec!["body".into(), offset.into()], format!("JSON decode error: {text}"), "json_invalid")
+}
+
+/// Whether a string in the body holds the NUL character, which the coordinator's database can't keep faithfully. As a
+/// raw byte it is no JSON; as an escape it follows an odd number of backslashes.
+fn has_nul(body: &[u8]) -> bool {
+    let mut rest = body;
+    while let Some(at) = rest.iter().position(|b| *b == b'\\') {
+        if rest[at + 1..].starts_with(b"u0000") {
+            return true;
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    false
+}
+
+fn nul_error(body: &[u8]) -> ApiError {
+    let mut loc: Vec<Loc> = vec!["body".into()];
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => find_nul(&value, &mut loc),
+        Err(error) => return ApiError::unprocessable(vec![syntax(body, &error)]),
+    };
+    ApiError::unprocessable(vec![FieldError::value(loc, "The NUL character is not allowed")])
+}
+
+fn find_nul(value: &Value, loc: &mut Vec<Loc>) -> bool {
+    let mut below = |step: Loc, value: &Value| {
+        loc.push(step);
+        find_nul(value, loc) || {
+            loc.pop();
+            false
+        }
+    };
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().enumerate().any(|(index, item)| below(index.into(), item)),
+        Value::Object(members) => {
+            members.iter().any(|(name, member)| name.contains('\0') || below(name.clone().into(), member))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::error::Detail;
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only decoded")]
+    struct Workflow {
+        name: String,
+        #[serde(default)]
+        steps: BTreeMap<String, Step>,
+        #[serde(default)]
+        tags: Vec<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only decoded")]
+    struct Step {
+        timeout_seconds: u32,
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Inference,
+    }
+
+    fn refused<T: DeserializeOwned>(body: impl AsRef<[u8]>) -> Value {
+        let error = decode::<T>(body.as_ref()).err().expect("refused");
+        assert_eq!((error.status.as_u16(), error.code), (422, "validation_error"));
+        let Detail::Fields(fields) = error.detail else { panic!("{error}") };
+        serde_json::to_value(&fields[0]).unwrap()
+    }
+
+    #[test]
+    fn the_way_to_the_wrong_field_is_told() {
+        let table = [
+            (r#"{}"#, json!(["body", "name"]), "missing"),
+            (r#"{"name": 5}"#, json!(["body", "name"]), "string_type"),
+            (r#"{"name": "x", "tags": ["a", null]}"#, json!(["body", "tags", 1]), "string_type"),
+            (r#"{"name": "x", "tags": {}}"#, json!(["body", "tags"]), "list_type"),
+            (r#"{"name": "x", "steps": []}"#, json!(["body", "steps"]), "dict_type"),
+            (
+                r#"{"name": "x", "steps": {"a": {"timeout_seconds": "5"}}}"#,
+                json!(["body", "steps", "a", "timeout_seconds"]),
+                "int_type",
+            ),
+            (
+                r#"{"name": "x", "steps": {"a": {"timeout_seconds": -5}}}"#,
+                json!(["body", "steps", "a", "timeout_seconds"]),
+                "value_error",
+            ),
+            (
+                r#"{"name": "x", "steps": {"a": {"timeout_seconds": 5, "kind": "sleep"}}}"#,
+                json!(["body", "steps", "a", "kind"]),
+                "enum",
+            ),
+            (r#"{"name": "x", "steps": {"a": {}}}"#, json!(["body", "steps", "a", "timeout_seconds"]), "missing"),
+            (r#"[]"#, json!(["body"]), "value_error"),
+            (r#""x""#, json!(["body"]), "dict_type"),
+            (r#"{"name": "x", "name": "y"}"#, json!(["body", "name"]), "value_error"),
+        ];
+        for (body, loc, kind) in table {
+            let field = refused::<Workflow>(body);
+            assert_eq!((&field["loc"], field["type"].as_str()), (&loc, Some(kind)), "{body}: {field}");
+            assert!(!field["msg"].as_str().unwrap().contains("line 1"), "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_with_its_offset() {
+        for (body, offset) in [(r#"{"name": }"#, 9), ("{\n \"name\": x}", 11), ("{} x", 3)] {
+            let field = refused::<BTreeMap<String, String>>(body);
+            assert_eq!((&field["type"], &field["loc"]), (&json!("json_invalid"), &json!(["body", offset])), "{body:?}");
+        }
+        for body in [r#"{"name": "\ud800"}"#, r#"{"name": "x"#, "{\"name\": \"\u{1}\"}", "{\"name\": 1e999}"] {
+            assert_eq!(refused::<Value>(body)["type"], "json_invalid", "{body}");
+        }
+        assert_eq!(refused::<Value>(b"\"\xff\"")["type"], "json_invalid");
+        assert_eq!(refused::<Value>("[".repeat(100_000))["type"], "json_invalid");
+    }
+
+    #[test]
+    fn the_nul_character_is_named_where_it_stands() {
+        let field = refused::<Value>(r#"{"a": {"b": ["x", "y\u0000"]}}"#);
+        assert_eq!(field["loc"], json!(["body", "a", "b", 1]));
+        assert_eq!(refused::<Value>(r#"{"\u0000": 1}"#)["loc"], json!(["body"]));
+        assert_eq!(refused::<Value>(r#"{"a": "\\\u0000"}"#)["loc"], json!(["body", "a"]));
+        assert!(decode::<Value>(br#"{"a": "\\u0000"}"#).is_ok(), "an escaped backslash and some digits");
+    }
+
+    #[test]
+    fn an_empty_body_is_null_or_missing() {
+        assert!(decode::<Option<Workflow>>(b"").unwrap().is_none());
+        assert_eq!(refused::<Workflow>("")["type"], "missing");
+        assert_eq!(refused::<Workflow>("")["loc"], json!(["body"]));
+    }
+
+    #[test]
+    fn unknown_members_are_ignored() {
+        assert!(decode::<Workflow>(br#"{"name": "x", "workflow_id": 7, "inputs": {}}"#).is_ok());
+    }
+
+    #[test]
+    fn json_has_many_names() {
+        for good in
+            ["application/json", "application/json; charset=utf-8", "application/problem+json", "Application/JSON"]
+        {
+            assert!(is_json(&HeaderValue::from_static(good)), "{good}");
+        }
+        for bad in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json", ""] {
+            assert!(!is_json(&HeaderValue::from_static(bad)), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_put_together_and_limited() {
+        let pieces = |sizes: &[usize]| {
+            let pieces: Vec<_> = sizes.iter().map(|size| Ok::<_, std::io::Error>(vec![b'1'; *size])).collect();
+            Body::from_stream(futures_util::stream::iter(pieces))
+        };
+        for (sizes, limit, good) in
+            [(&[4, 0, 3, 3][..], 10, true), (&[4, 4, 3], 10, false), (&[11], 10, false), (&[], 10, true)]
+        {
+            let answer = read_json(&HeaderMap::new(), pieces(sizes), limit).await;
+            match answer {
+                Ok(bytes) => assert!(good && bytes == vec![b'1'; sizes.iter().sum()], "{sizes:?}"),
+                Err(error) => assert!(!good && error.status == 413, "{sizes:?}: {error}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_is_our_fault(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(error) = decode::<Workflow>(&body) {
+                prop_assert_eq!(error.status, 422);
+            }
+        }
+
+        #[test]
+        fn nul_is_found_exactly_where_serde_finds_it(text in r#"([a-u0\\]|\\u0000|\\\\){0,12}"#) {
+            let body = format!("\"{text}\"");
+            if let Ok(parsed) = serde_json::from_str::<String>(&body) {
+                prop_assert_eq!(has_nul(body.as_bytes()), parsed.contains('\0'));
+            }
+        }
+    }
+}

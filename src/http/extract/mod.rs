@@ -1,0 +1,11 @@
+//! Extractors whose rejections have the one shape of an error, and name what is wrong.
+
+mod json;
+mod path;
+mod query;
+
+pub use json::{Json, Raw, decode, read_json};
+pub use path::Path;
+pub use query::Query;
+#[cfg(test)]
+pub(crate) use query::parse as parse_query;

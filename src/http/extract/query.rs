@@ -1,0 +1,270 @@
+//! Parameters in the query, read as the monolith reads them: a list is a parameter given several times, of any other
+//! the last one counts, and a boolean has several spellings.
+
+use std::{borrow::Cow, fmt};
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use serde::de::{
+    self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor,
+    value::{MapDeserializer, SeqDeserializer, StrDeserializer},
+};
+use serde_path_to_error::Segment;
+
+use crate::http::error::{ApiError, FieldError, Loc};
+
+/// The query's parameters as `T`, a struct; parameters that `T` does not know are ignored.
+#[derive(Clone, Debug)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parse(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+/// Reads a query, without its question mark.
+pub(crate) fn parse<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
+    let pairs: Vec<(Cow<str>, Cow<str>)> = serde_urlencoded::from_str(query)
+        .map_err(|error| ApiError::field(vec!["query".into()], error.to_string(), "value_error"))?;
+    let mut values: Vec<(Cow<str>, Values)> = Vec::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        if name.contains('\0') || value.contains('\0') {
+            let loc = vec!["query".into(), name.replace('\0', "").into()];
+            return Err(ApiError::field(loc, "The NUL character is not allowed", "value_error"));
+        }
+        match values.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, Values(several))) => several.push(value),
+            None => values.push((name, Values(vec![value]))),
+        }
+    }
+    serde_path_to_error::deserialize(MapDeserializer::new(values.into_iter())).map_err(explain)
+}
+
+fn explain(error: serde_path_to_error::Error<Error>) -> ApiError {
+    let mut loc: Vec<Loc> = vec!["query".into()];
+    loc.extend(error.path().iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some(Loc::from(*index)),
+        Segment::Map { key } => Some(key.clone().into()),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    }));
+    let field = match error.into_inner() {
+        Error::Missing(name) => {
+            loc.push(name.into());
+            FieldError::new(loc, "Field required", "missing")
+        }
+        Error::Integer => FieldError::new(loc, "Input should be a valid integer", "int_parsing"),
+        Error::Number => FieldError::new(loc, "Input should be a valid number", "float_parsing"),
+        Error::Bool => FieldError::new(loc, "Input should be a valid boolean", "bool_parsing"),
+        Error::Variant(msg) => FieldError::new(loc, msg, "enum"),
+        Error::Other(msg) => FieldError::value(loc, msg),
+    };
+    ApiError::unprocessable(vec![field])
+}
+
+/// What can be wrong with a parameter.
+#[derive(Debug)]
+enum Error {
+    Missing(&'static str),
+    Integer,
+    Number,
+    Bool,
+    Variant(String),
+    Other(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Other(message.to_string())
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::Missing(field)
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::Variant(format!("Input should be one of {}, not {variant:?}", expected.join(", ")))
+    }
+}
+
+/// What a parameter was given, in order; never empty.
+struct Values<'a>(Vec<Cow<'a, str>>);
+
+impl Values<'_> {
+    fn last(&self) -> &str {
+        self.0.last().map_or("", |value| value)
+    }
+}
+
+impl<'a> IntoDeserializer<'a, Error> for Values<'a> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident $visit:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.$visit(self.last().trim().parse().map_err(|_| Error::Integer)?)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Values<'de> {
+    type Error = Error;
+
+    integers! {
+        deserialize_i8 visit_i8
+        deserialize_i16 visit_i16
+        deserialize_i32 visit_i32
+        deserialize_i64 visit_i64
+        deserialize_u8 visit_u8
+        deserialize_u16 visit_u16
+        deserialize_u32 visit_u32
+        deserialize_u64 visit_u64
+    }
+
+    /// Infinities and NaN are no numbers that a database or JSON could keep.
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let number = self.last().trim().parse().ok().filter(|number: &f64| number.is_finite());
+        visitor.visit_f64(number.ok_or(Error::Number)?)
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_string(self.0.pop().unwrap_or_default().into_owned())
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.last().to_ascii_lowercase().as_str() {
+            "true" | "1" | "on" | "yes" | "t" | "y" => visitor.visit_bool(true),
+            "false" | "0" | "off" | "no" | "f" | "n" => visitor.visit_bool(false),
+            _ => Err(Error::Bool),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_seq(SeqDeserializer::new(self.0.into_iter().map(|value| Values(vec![value]))))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(StrDeserializer::new(self.last()))
+    }
+
+    serde::forward_to_deserialize_any! {
+        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::error::Detail;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    struct Filter {
+        owner_id: Option<String>,
+        is_public: Option<bool>,
+        limit: Option<u32>,
+        min_score: Option<f64>,
+        #[serde(default)]
+        agent_ids: Vec<String>,
+        level: Option<Level>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Level {
+        Basic,
+        ZeroKnowledge,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only read")]
+    struct Needed {
+        target_instances: i64,
+    }
+
+    fn refused<T: DeserializeOwned>(query: &str) -> Value {
+        let error = parse::<T>(query).err().expect("refused");
+        let Detail::Fields(fields) = error.detail else { panic!("{error}") };
+        serde_json::to_value(&fields[0]).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_parameter_is_read() {
+        let query =
+            "owner_id=a%20b+c&is_public=True&limit=7&min_score=1.5&agent_ids=x&agent_ids=y&level=zero-knowledge&z=1";
+        let filter = Filter {
+            owner_id: Some("a b c".into()),
+            is_public: Some(true),
+            limit: Some(7),
+            min_score: Some(1.5),
+            agent_ids: vec!["x".into(), "y".into()],
+            level: Some(Level::ZeroKnowledge),
+        };
+        assert_eq!(parse::<Filter>(query).unwrap(), filter);
+        assert_eq!(parse::<Filter>("").unwrap(), Filter::default());
+        assert_eq!(parse::<Filter>("limit=1&limit=2").unwrap().limit, Some(2));
+    }
+
+    #[test]
+    fn the_wrong_parameter_is_named() {
+        let table = [
+            ("limit=-1", "limit", "int_parsing"),
+            ("limit=5000000000", "limit", "int_parsing"),
+            ("limit=", "limit", "int_parsing"),
+            ("min_score=x", "min_score", "float_parsing"),
+            ("min_score=nan", "min_score", "float_parsing"),
+            ("is_public=maybe", "is_public", "bool_parsing"),
+            ("level=full", "level", "enum"),
+            ("owner_id=a%00b", "owner_id", "value_error"),
+        ];
+        for (query, name, kind) in table {
+            let field = refused::<Filter>(query);
+            assert_eq!((&field["loc"], &field["type"]), (&json!(["query", name]), &json!(kind)), "{query}: {field}");
+        }
+        assert_eq!(refused::<Needed>("x=1")["loc"], json!(["query", "target_instances"]));
+        assert_eq!(refused::<Needed>("x=1")["type"], "missing");
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_is_our_fault(query in "[ -~]{0,80}") {
+            if let Err(error) = parse::<Filter>(&query) {
+                prop_assert_eq!(error.status, 422);
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The one middleware. It stands around each route and does, in one future, what would otherwise be eight layers:
+//! ids and trace, identity, rate limit, time limit, panics, errors, metrics and the request's log line.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use axum::body::HttpBody;
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use tower::{Layer, Service};
+
+use super::{Shared, context::RequestContext, error::ApiError, limit::Bucket, metrics::RouteMetrics};
+
+/// What a client that went away before its answer is counted as (nginx's word for it).
+const CLIENT_GONE: u16 = 499;
+
+/// Puts the middleware around routes.
+#[derive(Clone)]
+pub struct Watch(pub Shared);
+
+impl<S> Layer<S> for Watch {
+    type Service = Watched<S>;
+
+    fn layer(&self, inner: S) -> Watched<S> {
+        Watched { inner, shared: self.0.clone(), route: Arc::default() }
+    }
+}
+
+/// One route with the middleware around it.
+#[derive(Clone)]
+pub struct Watched<S> {
+    inner: S,
+    shared: Shared,
+    /// The route's instruments, looked up at its first request.
+    route: Arc<OnceLock<RouteMetrics>>,
+}
+
+impl<S> Service<Request> for Watched<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let sight = Sight::begin(&self.shared, &self.route, &mut request);
+        let admitted = sight.admit(&request);
+        // The inner service is called here, not in the future, so that it needs no clone of its own.
+        let answer = admitted.map(|()| self.inner.call(request));
+        Box::pin(async move {
+            let response = match answer {
+                Ok(answer) => sight.within_limits(answer).await,
+                Err(refused) => refused.into_response(),
+            };
+            Ok(sight.end(response))
+        })
+    }
+}
+
+/// One request while it is being answered.
+struct Sight {
+    shared: Shared,
+    route: Arc<OnceLock<RouteMetrics>>,
+    context: Arc<RequestContext>,
+    method: Method,
+    uri: Uri,
+    started: Instant,
+    ended: bool,
+}
+
+impl Sight {
+    fn begin(shared: &Shared, route: &Arc<OnceLock<RouteMetrics>>, request: &mut Request) -> Self {
+        let started = Instant::now();
+        route.get_or_init(|| {
+            let template = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+            shared.metrics.route(template)
+        });
+        let identity = shared.keyring.identify_headers(request.headers());
+        let context = RequestContext::new(request.headers(), &shared.ids, identity, shared.config.body_limit);
+        let context = Arc::new(context);
+        request.extensions_mut().insert(context.clone());
+        shared.metrics.in_flight.inc();
+        Self {
+            shared: shared.clone(),
+            route: route.clone(),
+            context,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            started,
+            ended: false,
+        }
+    }
+
+    /// Only the API counts against a limit: a probe or a scrape must always get through.
+    fn admit(&self, request: &Request) -> Result<(), ApiError> {
+        let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) else {
+            return Ok(());
+        };
+        let bucket = match self.context.identity.caller() {
+            Some(caller) => Bucket::Principal(caller.principal.clone()),
+            None => Bucket::of_address(request.extensions().get::<ConnectInfo<_>>(), request.headers()),
+        };
+        limiter.check(bucket).map_err(ApiError::too_many)
+    }
+
+    async fn within_limits(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
+        let limit = self.shared.config.request_timeout;
+        match tokio::time::timeout(limit, AssertUnwindSafe(answer).catch_unwind()).await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Err(panic)) => ApiError::internal(describe(&*panic)).into_response(),
+            Err(_) => ApiError::timeout(limit).into_response(),
+        }
+    }
+
+    fn end(mut self, mut response: Response) -> Response {
+        self.ended = true;
+        if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+            error.render(&mut response, self.context.request_id());
+            self.tell(&error);
+        }
+        let headers = response.headers_mut();
+        self.context.stamp(headers);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        self.record(response.status(), response.body().size_hint().exact());
+        response
+    }
+
+    /// Counts a refusal; logs what is our fault, with everything that happened inside.
+    fn tell(&self, error: &ApiError) {
+        if matches!(error.code, "unauthorized" | "insufficient_role" | "rate_limited") {
+            self.shared.metrics.refused(error.code);
+        }
+        if !error.status.is_server_error() {
+            return;
+        }
+        let (request_id, route, code) = (self.context.request_id(), self.route(), error.code);
+        let cause = error.causes();
+        let cause = cause.as_deref().unwrap_or("none recorded");
+        if error.status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(target: "request", request_id, route, code, cause, "request failed");
+        } else {
+            tracing::warn!(target: "request", request_id, route, code, cause, "request failed");
+        }
+    }
+
+    fn record(&self, status: StatusCode, bytes: Option<u64>) {
+        let took = self.started.elapsed();
+        self.shared.metrics.in_flight.dec();
+        if let Some(route) = self.route.get() {
+            self.shared.metrics.answered(route, &self.method, status, took);
+        }
+        tracing::info!(
+            target: "request",
+            method = self.method.as_str(),
+            route = self.route(),
+            path = self.uri.path(),
+            status = status.as_u16(),
+            ms = took.as_micros() as f64 / 1000.0,
+            bytes,
+            request_id = self.context.request_id(),
+            trace_id = self.context.trace_id(),
+            principal = self.context.principal(),
+            "answered"
+        );
+    }
+
+    fn route(&self) -> &str {
+        self.route.get().map_or("unmatched", |route| &route.route)
+    }
+}
+
+impl Drop for Sight {
+    /// Dropped before its end: the client went away, and the future with it.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.record(StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST), None);
+        }
+    }
+}
+
+/// What a panic said.
+fn describe(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", said.unwrap_or("without a message"))
+}

@@ -1,0 +1,243 @@
+//! Lists that page: by keyset (`cursor`), which stays right while rows come and go, or by `limit` and `offset`, as the
+//! monolith's clients do. The list itself stays a JSON array; `X-Total-Count` and `Link` (RFC 8288) tell the rest.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderName, HeaderValue, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+
+use super::{
+    context::Asked,
+    error::ApiError,
+    extract::{Json, Query},
+};
+
+/// The header that carries the number of all matching rows.
+pub const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
+
+/// Rows a page holds at most.
+pub const MOST: u32 = 500;
+
+/// The parameters of every list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// Rows a page.
+    #[param(minimum = 1, maximum = 500)]
+    pub limit: Option<u32>,
+    /// Rows to leave out; not together with `cursor`.
+    pub offset: Option<u32>,
+    /// Where the page begins: taken from the `Link` header of the page before.
+    pub cursor: Option<String>,
+}
+
+/// The last row of a page, after which the next one begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The row's timestamp, as the database holds it.
+    pub at: String,
+    /// The row's id, which decides between rows of one moment.
+    pub id: String,
+}
+
+impl Cursor {
+    /// The opaque text that clients carry.
+    pub fn encode(&self) -> String {
+        // Neither part holds a line end.
+        URL_SAFE_NO_PAD.encode(format!("{}\n{}", self.at, self.id))
+    }
+
+    /// Reads a text made by [`encode`](Self::encode).
+    pub fn decode(text: &str) -> Option<Self> {
+        let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (at, id) = plain.split_once('\n')?;
+        let sound = !plain.contains('\0') && !at.is_empty() && !id.is_empty() && !id.contains('\n');
+        sound.then(|| Self { at: at.to_owned(), id: id.to_owned() })
+    }
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After so many rows.
+    Offset(u32),
+    /// After this row.
+    After(Cursor),
+}
+
+/// One page to read: at most `limit` rows from `start`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Rows a page.
+    pub limit: u32,
+    /// Where it begins.
+    pub start: Start,
+}
+
+/// The page that a request asks for; answers it with the headers that lead to the others.
+#[derive(Clone, Debug)]
+pub struct Paging {
+    query: PageQuery,
+    asked: Uri,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Paging {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(query) = Query::from_request_parts(parts, state).await?;
+        let Ok(Asked(asked)) = Asked::from_request_parts(parts, state).await;
+        Ok(Self { query, asked })
+    }
+}
+
+impl Paging {
+    /// The window of rows, `default` of them unless the client says how many.
+    pub fn window(&self, default: u32) -> Result<Window, ApiError> {
+        let refuse = |name: &'static str, msg: String| {
+            Err(ApiError::field(vec!["query".into(), name.into()], msg, "value_error"))
+        };
+        let limit = self.query.limit.unwrap_or(default);
+        if !(1..=MOST).contains(&limit) {
+            return refuse("limit", format!("Input should be from 1 to {MOST}"));
+        }
+        let start = match (&self.query.cursor, self.query.offset) {
+            (Some(_), Some(_)) => return refuse("offset", "Give an offset or a cursor, not both".to_owned()),
+            (Some(text), None) => match Cursor::decode(text) {
+                Some(cursor) => Start::After(cursor),
+                None => return refuse("cursor", "Not a cursor of this service".to_owned()),
+            },
+            (None, offset) => Start::Offset(offset.unwrap_or(0)),
+        };
+        Ok(Window { limit, start })
+    }
+
+    /// Answers a page: `total` counts all matching rows, `next` is the last row of this page if more come after it.
+    pub fn answer<T: Serialize>(&self, window: &Window, rows: &[T], total: u64, next: Option<&Cursor>) -> Response {
+        let mut response = Json(rows).into_response();
+        let headers = response.headers_mut();
+        headers.insert(TOTAL, HeaderValue::from(total));
+        if let Ok(links) = HeaderValue::from_str(&self.links(window, rows.len(), total, next)) {
+            headers.insert(header::LINK, links);
+        }
+        response
+    }
+
+    /// A client that began with an offset is led on by offsets, any other by cursors.
+    fn links(&self, window: &Window, rows: usize, total: u64, next: Option<&Cursor>) -> String {
+        let limit = window.limit;
+        let link = |at: String, rel: &str| format!("<{}{at}>; rel=\"{rel}\"", self.base(limit));
+        let mut links = vec![link(String::new(), "first")];
+        match (self.query.offset, next) {
+            (Some(offset), _) => {
+                if offset > 0 {
+                    links.push(link(format!("&offset={}", offset.saturating_sub(limit)), "prev"));
+                }
+                let after = u64::from(offset) + rows as u64;
+                if rows > 0 && after < total {
+                    links.push(link(format!("&offset={after}"), "next"));
+                }
+            }
+            (None, Some(cursor)) => links.push(link(format!("&cursor={}", cursor.encode()), "next")),
+            (None, None) => {}
+        }
+        links.join(", ")
+    }
+
+    /// The list's own address, by the name the client used, with its filters as they came.
+    fn base(&self, limit: u32) -> String {
+        let query = self.asked.query().unwrap_or_default().split('&');
+        let ours = |pair: &&str| matches!(pair.split('=').next(), Some("limit" | "offset" | "cursor" | ""));
+        let mut base = format!("{}?", self.asked.path());
+        for filter in query.filter(|pair| !ours(pair)) {
+            base.push_str(filter);
+            base.push('&');
+        }
+        base + &format!("limit={limit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http::{error::Detail, extract};
+
+    fn paging(uri: &str) -> Paging {
+        let asked: Uri = uri.parse().unwrap();
+        Paging { query: extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked }
+    }
+
+    fn cursor() -> Cursor {
+        Cursor { at: "2026-05-12 14:29:30.123456".into(), id: "wf_1".into() }
+    }
+
+    fn links(uri: &str, rows: usize, total: u64, next: Option<&Cursor>) -> Vec<(String, String)> {
+        let paging = paging(uri);
+        let window = paging.window(20).unwrap();
+        let rows = vec![1; rows];
+        let response = paging.answer(&window, &rows, total, next);
+        assert_eq!(response.headers()[TOTAL], total.to_string());
+        let links = response.headers()[header::LINK].to_str().unwrap().split(", ").map(|link| {
+            let (uri, rel) = link.split_once("; rel=").unwrap();
+            (rel.trim_matches('"').to_owned(), uri.trim_matches(['<', '>']).to_owned())
+        });
+        links.collect()
+    }
+
+    #[test]
+    fn bounds_are_named() {
+        for (query, name) in [
+            ("limit=0", "limit"),
+            ("limit=501", "limit"),
+            ("cursor=x&offset=1", "offset"),
+            ("cursor=!", "cursor"),
+            ("cursor=", "cursor"),
+        ] {
+            let error = paging(&format!("/l?{query}")).window(20).unwrap_err();
+            let Detail::Fields(fields) = error.detail else { panic!() };
+            assert_eq!(fields[0].loc, ["query".into(), name.into()], "{query}");
+        }
+        assert_eq!(paging("/l").window(20).unwrap(), Window { limit: 20, start: Start::Offset(0) });
+        let after = format!("/l?limit=5&cursor={}", cursor().encode());
+        assert_eq!(paging(&after).window(20).unwrap(), Window { limit: 5, start: Start::After(cursor()) });
+    }
+
+    #[test]
+    fn cursors_lead_on_and_keep_the_filters() {
+        let found = links("/v1/agents/workflows?tags=a%26b&limit=2&x", 2, 9, Some(&cursor()));
+        let base = "/v1/agents/workflows?tags=a%26b&x&limit=2";
+        assert_eq!(found[0], ("first".into(), base.into()));
+        assert_eq!(found[1], ("next".into(), format!("{base}&cursor={}", cursor().encode())));
+        assert_eq!(links("/l", 2, 2, None).len(), 1);
+    }
+
+    #[test]
+    fn offsets_lead_on_by_offsets() {
+        let found = links("/l?limit=2&offset=3", 2, 9, Some(&cursor()));
+        let expected = [("first", "/l?limit=2"), ("prev", "/l?limit=2&offset=1"), ("next", "/l?limit=2&offset=5")];
+        assert_eq!(found, expected.map(|(rel, uri)| (rel.to_owned(), uri.to_owned())));
+        let last = links("/l?limit=2&offset=8", 1, 9, None);
+        assert!(last.iter().all(|(rel, _)| rel != "next"), "{last:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_comes_back_as_it_was(at in "[ -~]{1,30}", id in "[ -~]{1,40}") {
+            let cursor = Cursor { at, id };
+            let text = cursor.encode();
+            prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')));
+            prop_assert_eq!(Cursor::decode(&text), Some(cursor));
+        }
+
+        #[test]
+        fn any_text_is_a_cursor_or_none(text in "\\PC{0,40}") {
+            let _ = Cursor::decode(&text);
+        }
+    }
+}

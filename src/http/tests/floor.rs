@@ -1,0 +1,214 @@
+//! A toy service on the HTTP floor, and what sends it requests.
+
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{FromRef, Request},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tower::{ServiceExt, util::BoxCloneSyncService};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    ambient::{Clock, Ids},
+    config::{Config, EngineConfig, Environment, LogFormat},
+    http::{
+        Admin, AnyKey, ApiError, ClientKey, Json, Keyring, Parts, Path, Query, Readiness, Shared, idempotency, limit,
+        metrics,
+        page::{Cursor, Paging},
+    },
+    routes,
+};
+
+pub(crate) const ADMIN: &str = "admin-key-0123456789abcdef";
+pub(crate) const CLIENT: &str = "client-key-0123456789abcdef";
+pub(crate) const MINER: &str = "miner-key-0123456789abcdef";
+
+/// A development server's settings.
+pub(crate) fn config() -> Config {
+    Config {
+        environment: Environment::Dev,
+        host: IpAddr::from([127, 0, 0, 1]),
+        port: 0,
+        allow_remote_dev: false,
+        database: PathBuf::new(),
+        data_dir: PathBuf::new(),
+        migrate_on_start: true,
+        admin_keys: Vec::new(),
+        client_keys: Vec::new(),
+        miner_keys: Vec::new(),
+        receipt_signing_key: None,
+        log_level: "info".to_owned(),
+        log_format: LogFormat::Text,
+        rate_limit_requests: 0,
+        rate_limit_window: Duration::from_secs(60),
+        cors_origins: Vec::new(),
+        body_limit: 1000,
+        request_timeout: Duration::from_secs(60),
+        shutdown_grace: Duration::from_secs(1),
+        db_readers: 1,
+        db_busy_timeout: Duration::from_secs(1),
+        engine: EngineConfig {
+            max_active: 1,
+            max_parallel_steps: 1,
+            lease: Duration::from_secs(1),
+            job_poll: Duration::from_secs(1),
+            jq_timeout: Duration::from_secs(1),
+            jq_max_output: 1,
+            jq_memory_mb: 1,
+            jq_workers: 1,
+            step_price: 0.0,
+            compute_price_per_second: 0.0,
+            http_max_response: 1,
+        },
+        http_endpoints: Default::default(),
+    }
+}
+
+#[derive(Clone)]
+struct Toy(Shared);
+
+impl FromRef<Toy> for Shared {
+    fn from_ref(toy: &Toy) -> Self {
+        toy.0.clone()
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct Thing {
+    name: String,
+    #[serde(default)]
+    size: u32,
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    is_public: Option<bool>,
+}
+
+#[utoipa::path(get, path = "/api/v1/agents/things", responses((status = 200)))]
+async fn list(_: Admin, Query(filter): Query<Filter>, paging: Paging) -> Result<Response, ApiError> {
+    let window = paging.window(2)?;
+    assert_ne!(filter.is_public, Some(false), "asked to panic");
+    let next = Cursor { at: "t".to_owned(), id: "b".to_owned() };
+    Ok(paging.answer(&window, &["a", "b"], 5, Some(&next)))
+}
+
+#[utoipa::path(post, path = "/api/v1/agents/things", responses((status = 200, body = Thing)))]
+async fn create(Admin(caller): Admin, Json(thing): Json<Thing>) -> Json<Value> {
+    Json(json!({"owner": &*caller.principal, "name": thing.name, "size": thing.size}))
+}
+
+#[utoipa::path(get, path = "/api/v1/agents/things/{number}", params(("number" = u32, Path)), responses((status = 200)))]
+async fn one(_: AnyKey, Path(number): Path<u32>) -> Result<String, ApiError> {
+    match number {
+        404 => Err(ApiError::not_found("No such thing")),
+        500 => Err(ApiError::internal(std::io::Error::other("the secret inside"))),
+        503 => Err(ApiError::unavailable("The queue is full", Duration::from_secs(3))),
+        504 => std::future::pending().await,
+        number => Ok(number.to_string()),
+    }
+}
+
+#[utoipa::path(post, path = "/api/v1/services/{kind}", params(("kind" = String, Path)), responses((status = 200)))]
+async fn service(_: ClientKey, Path(kind): Path<String>) -> String {
+    kind
+}
+
+#[utoipa::path(post, path = "/api/v1/agents/once", responses((status = 200)))]
+async fn once(Admin(caller): Admin, keyed: idempotency::KeyedJson<Option<Thing>>) -> Json<Value> {
+    let same = keyed.once.as_ref().map(|once| once.scope == *caller.principal);
+    Json(json!({"key": keyed.once.map(|once| once.key), "same": same, "body": keyed.body.is_some()}))
+}
+
+pub(crate) struct Floor {
+    pub(crate) shared: Shared,
+    pub(crate) service: BoxCloneSyncService<Request, Response, Infallible>,
+}
+
+impl Floor {
+    pub(crate) fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        config.environment = Environment::Production;
+        config.admin_keys = vec![ADMIN.into()];
+        config.client_keys = vec![CLIENT.into()];
+        config.miner_keys = vec![MINER.into()];
+        change(&mut config);
+        let mut registry = Registry::default();
+        let shared = Shared::new(Parts {
+            clock: Clock::system(),
+            ids: Ids::seeded(7),
+            metrics: Arc::new(metrics::HttpMetrics::register(&mut registry)),
+            registry: Arc::new(registry),
+            keyring: Arc::new(Keyring::new(&config).unwrap()),
+            limiter: limit::Limiter::from_config(&config).map(Arc::new),
+            readiness: Readiness::builder().check("database", async || Ok(())).build(),
+            openapi: OnceLock::new(),
+            config: Arc::new(config),
+        });
+        let api = OpenApiRouter::default()
+            .routes(routes!(list, create))
+            .routes(routes!(one))
+            .routes(routes!(service))
+            .routes(routes!(once));
+        let service = routes::build(api, Toy(shared.clone()), &shared).unwrap();
+        Self { shared, service: BoxCloneSyncService::new(service) }
+    }
+
+    pub(crate) async fn send(&self, request: Request) -> Answer {
+        let response = self.service.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    pub(crate) async fn get(&self, uri: &str) -> Answer {
+        self.send(ask("GET", uri, Some(ADMIN), "")).await
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers)).to_str().unwrap()
+    }
+
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        let body = self.json();
+        assert!(body["detail"].is_string() || body["detail"].is_array(), "{body}");
+        assert_eq!(body["request_id"], self.header("x-request-id"));
+        (self.status.as_u16(), body["code"].as_str().unwrap().to_owned())
+    }
+}
+
+pub(crate) fn ask(method: &str, uri: &str, key: Option<&str>, body: &str) -> Request {
+    let mut request = Request::builder().method(method).uri(uri);
+    if let Some(key) = key {
+        request = request.header("x-api-key", key);
+    }
+    if !body.is_empty() {
+        request = request.header("content-type", "application/json");
+    }
+    request.body(Body::from(body.to_owned())).unwrap()
+}
