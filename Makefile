@@ -1,0 +1,50 @@
+# The commands of this house. `make` alone lists them; `make run` and `make test` are all that a user needs.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Everything in the tree is tested, the crash points (docs/FAILURES.md) among it.
+TEST_FLAGS ?= --all-features
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: libtorch
+libtorch: ## Bring libtorch into .libtorch, once (about 490 MB on disk)
+	@scripts/libtorch.sh
+
+.PHONY: run
+run: libtorch ## Build and serve on 127.0.0.1:8012, with the database ./data/coordinator.db
+	$(CARGO) run --release --locked -- serve
+
+.PHONY: test
+test: libtorch ## Run every test (with cargo-nextest where it is installed)
+	@export PATH="$$PATH:$$(scripts/test-tools.sh)"; \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    set -x; $(CARGO) nextest run --locked $(TEST_FLAGS); \
+	else \
+	    set -x; $(CARGO) test --locked --no-fail-fast $(TEST_FLAGS); \
+	fi
+
+.PHONY: lint
+lint: libtorch ## Check formatting, and clippy with warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+
+.PHONY: deny
+deny: ## Check licences, bans and sources of the dependency tree (needs cargo-deny)
+	$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources
+
+.PHONY: check-deploy
+check-deploy: ## Check deploy/: install into a scratch root, systemd's verdict on the unit
+	scripts/check-deploy.sh
+
+.PHONY: bench
+bench: libtorch ## Measure the parts with criterion
+	$(CARGO) bench --locked --bench parts
+
+.PHONY: compare
+compare: libtorch ## Measure the service against the monolith's stack, Restate and DBOS (needs wrk, npm)
+	scripts/compare.sh

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Installs the service that `cargo build --release` made. Run again at any time: what is right already is left
+# alone, and the settings in /etc/agent-management/env are never overwritten.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+Usage: deploy/install.sh [options]        (as root)
+
+Puts the binary into /usr/local/bin, libtorch's libraries into /usr/local/lib/agent-management, the unit into
+/etc/systemd/system and a first settings file with a fresh admin key into /etc/agent-management/env; makes the
+user agent-management.
+
+  --database FILE   use the coordinator's database FILE (absolute): sets DATABASE_URL in a new settings file, and
+                    lets the service write in FILE's directory
+  --group GROUP     the group that owns that directory (the coordinator's), which the service then joins
+  --nginx           also install deploy/nginx.conf as /etc/nginx/conf.d/agent-management.conf
+  --binary FILE     the binary (default: target/release/agent-management)
+  --libtorch DIR    libtorch (default: $LIBTORCH, else .libtorch)
+  --root DIR        install below DIR instead of /, for packages and tests; makes no user, starts nothing
+  --dry-run         say what would be done, and do nothing
+  --help            this text
+TEXT
+}
+say() { printf 'install: %s\n' "$*"; }
+die() { printf 'install: %s\n' "$*" >&2; exit 1; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+source=$(dirname "$here")
+root='' dry='' nginx='' database='' group=''
+binary=${CARGO_TARGET_DIR:-$source/target}/release/agent-management
+libtorch=${LIBTORCH:-$source/.libtorch}
+while [ $# -gt 0 ]; do
+    case $1 in
+        --database | --group | --binary | --libtorch | --root)
+            [ -n "${2:-}" ] || die "$1 wants a value"
+            declare "${1#--}=$2"
+            shift
+            ;;
+        --dry-run) dry=yes ;;
+        --nginx) nginx=yes ;;
+        --help | -h) usage && exit ;;
+        *) usage >&2 && die "unknown option $1" ;;
+    esac
+    shift
+done
+
+[ -x "$binary" ] || die "no binary at $binary: run  cargo build --release  (after scripts/libtorch.sh), or name it with --binary"
+[ -e "$libtorch/lib/libtorch_cpu.so" ] || die "no libtorch at $libtorch: run  scripts/libtorch.sh, or name it with --libtorch"
+case $database in '' | /*) ;; *) die "--database wants an absolute path" ;; esac
+[[ $database$group =~ ^[A-Za-z0-9_./-]*$ ]] || die "--database and --group: letters, digits and . _ - / only"
+[ -z "$group" ] || [ -n "$database" ] || die "--group goes with --database"
+if [ -z "$dry$root" ]; then
+    [ "$(id -u)" = 0 ] || die "this needs root (or --root DIR, or --dry-run)"
+    [ -z "$group" ] || getent group "$group" >/dev/null || die "there is no group $group"
+    [ -z "$database" ] || [ -d "$(dirname "$database")" ] || die "there is no directory $(dirname "$database")"
+fi
+
+changed=''
+act() {
+    if [ -n "$dry" ]; then say "would run: $*"; else "$@"; fi
+}
+# put MODE SOURCE TARGET: a copy, unless the same is there. `install` replaces the file, so that a running
+# process keeps what it has open.
+put() {
+    local target=$root$3
+    if cmp -s "$2" "$target" && [ "$(stat -c %a "$target")" = "$1" ]; then return; fi
+    say "$3"
+    act install -D -m "$1" "$2" "$target"
+    changed=yes
+}
+
+if [ -z "$root" ] && ! getent passwd agent-management >/dev/null; then
+    say "user agent-management"
+    act useradd --system --user-group --home-dir /var/lib/agent-management --no-create-home --shell /usr/sbin/nologin agent-management
+fi
+
+put 755 "$binary" /usr/local/bin/agent-management
+for library in libtorch.so libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.13 libcupti.so.13; do
+    put 644 "$libtorch/lib/$library" "/usr/local/lib/agent-management/$library"
+done
+put 644 "$here/agent-management.service" /etc/systemd/system/agent-management.service
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+if [ -n "$database" ]; then
+    {
+        echo "# Written by install.sh --database: the database shared with the coordinator."
+        echo "[Service]"
+        echo "ReadWritePaths=$(dirname "$database")"
+        [ -z "$group" ] || echo "SupplementaryGroups=$group"
+        # Both processes must be able to write what either of them made.
+        [ -z "$group" ] || echo "UMask=0007"
+    } >"$scratch/database.conf"
+    put 644 "$scratch/database.conf" /etc/systemd/system/agent-management.service.d/database.conf
+fi
+
+settings=/etc/agent-management/env
+if [ -e "$root$settings" ]; then
+    say "$settings is there and stays as it is"
+    if [ -n "$database" ] && ! grep -qxF "DATABASE_URL=sqlite:///$database" "$root$settings"; then
+        say "  but does not say DATABASE_URL=sqlite:///$database: please change it"
+    fi
+else
+    key=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+    sed -e "s|^ADMIN_API_KEYS=.*|ADMIN_API_KEYS=$key|" "$here/env" >"$scratch/env"
+    [ -z "$database" ] || sed -i "s|^#DATABASE_URL=.*|DATABASE_URL=sqlite:///$database|" "$scratch/env"
+    put 600 "$scratch/env" "$settings"
+    say "  it holds a fresh admin key, for root to read"
+fi
+
+if [ -n "$nginx" ]; then
+    put 644 "$here/nginx.conf" /etc/nginx/conf.d/agent-management.conf
+    [ -n "$root" ] || act nginx -t -q
+fi
+
+[ -n "$changed" ] || say "everything is as it should be"
+if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+    act systemctl daemon-reload
+    say "start it with:  systemctl enable --now agent-management    (after a change: systemctl restart agent-management)"
+fi

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Checks deploy/ without touching the machine: installs twice into a scratch root (with stand-ins for the binary and
+# libtorch), and asks systemd what it thinks of the unit. Needs systemd-analyze (Debian's package systemd).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+command -v systemd-analyze >/dev/null || { echo "systemd-analyze is missing: apt-get install systemd" >&2; exit 1; }
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+fail() { echo "check-deploy: $*" >&2; exit 1; }
+
+mkdir -p "$scratch/torch/lib"
+for library in libtorch libtorch_cpu libc10 libgomp libcudart libcupti; do
+    for suffix in so so.1 so.13; do echo "$library" >"$scratch/torch/lib/$library.$suffix"; done
+done
+printf '#!/bin/sh\n' >"$scratch/binary" && chmod +x "$scratch/binary"
+root=$scratch/root
+install=(deploy/install.sh --root "$root" --binary "$scratch/binary" --libtorch "$scratch/torch"
+    --database /srv/coordinator/coordinator.db --group coordinator --nginx)
+
+"${install[@]}" --dry-run >/dev/null
+[ ! -e "$root" ] || fail "--dry-run wrote something"
+"${install[@]}" >/dev/null
+before=$(cd "$root" && find . -type f -exec stat -c '%n %a %Y' {} + | sort && sha256sum etc/agent-management/env)
+"${install[@]}" | grep -qF "everything is as it should be" || fail "a second install found something to do"
+after=$(cd "$root" && find . -type f -exec stat -c '%n %a %Y' {} + | sort && sha256sum etc/agent-management/env)
+[ "$before" = "$after" ] || fail "a second install changed something"
+[ "$(stat -c %a "$root/etc/agent-management/env")" = 600 ] || fail "the settings file can be read by others"
+grep -qx 'ADMIN_API_KEYS=[0-9a-f]\{48\}' "$root/etc/agent-management/env" || fail "no admin key was made"
+grep -qx 'DATABASE_URL=sqlite:////srv/coordinator/coordinator.db' "$root/etc/agent-management/env" || fail "DATABASE_URL is not set"
+
+# The units that ours names (targets) come from this machine's systemd.
+mkdir -p "$root/usr/lib/systemd" "$root/lib"
+cp -r /lib/systemd/system "$root/usr/lib/systemd/system"
+ln -s ../usr/lib/systemd "$root/lib/systemd"
+complaints=$(systemd-analyze verify --man=no --root="$root" agent-management.service 2>&1 | grep -F agent-management || true)
+[ -z "$complaints" ] || fail "$complaints"
+
+# Exposure in tenths: 3.0 at most.
+verdict=$(systemd-analyze security --no-pager --offline=true --threshold=30 deploy/agent-management.service) ||
+    fail "$(tail -n 1 <<<"$verdict")"
+tail -n 1 <<<"$verdict"

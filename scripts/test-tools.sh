@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# nginx for the test that puts it in front of the service. Where it is not installed it is unpacked from Debian's
+# package into target/tools, so that nothing on the machine changes; prints the directories to put on PATH.
+#
+#   PATH="$(scripts/test-tools.sh):$PATH" cargo nextest run
+set -euo pipefail
+cd "$(dirname "$0")/.."
+say() { printf 'test-tools: %s\n' "$*" >&2; }
+
+place=${CARGO_TARGET_DIR:-$PWD/target}/tools
+PATH=$place/usr/sbin:$PATH:/usr/sbin
+works() { hash -r; nginx -v >/dev/null 2>&1; }
+
+if ! works; then
+    say "nginx is not installed: unpacking Debian's package into $place"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    download() { (cd "$work" && apt-get -qq download nginx </dev/null 2>/dev/null); }
+    # A fresh machine may have no package lists, and only root can bring them.
+    if ! download && [ "$(id -u)" = 0 ]; then apt-get -qq update </dev/null >&2 && download || true; fi
+    mkdir -p "$place"
+    for file in "$work"/*.deb; do [ ! -e "$file" ] || dpkg-deb -x "$file" "$place"; done
+    works || say "that did not work, and the tests in front of which nginx stands will fail: apt-get install nginx"
+fi
+echo "$place/usr/sbin:/usr/sbin"
