@@ -1,1 +1,3 @@
-//! .
+//! Workflow definitions, the engine that runs them, budgets, receipts and networks of agents.
+
+pub mod jq;
