@@ -1,0 +1,250 @@
+//! From a program's text to what jaq can run.
+
+use std::{collections::HashMap, sync::LazyLock, thread};
+
+use jaq_core::{
+    Compiler, Filter, compile,
+    data::JustLut,
+    load::{self, Arena, File, Loader, lex, parse, parse::Def},
+};
+use jaq_json::Val;
+
+/// The longest program that is taken, in bytes.
+pub const MAX_PROGRAM_BYTES: usize = 64 * 1024;
+
+/// What jaq runs; it carries nothing but its own lookup table.
+pub(super) type Program = Filter<JustLut<Val>>;
+
+/// Why a text is not a jq program.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct ProgramError {
+    /// What was expected, or what is unknown.
+    pub message: String,
+    /// Line in the program, from 1.
+    pub line: usize,
+    /// Character in the line, from 1.
+    pub column: usize,
+}
+
+/// Whether `program` can be compiled: syntax, and that every filter, variable and label it names exists. Modules and
+/// data files cannot be imported. Takes microseconds to (for the longest programs) tenths of a second.
+pub fn check(program: &str) -> Result<(), ProgramError> {
+    // jaq's parser and compiler are recursive, and an operator a token is the deepest that a program can nest.
+    const STACK_PER_TOKEN: usize = 8 * 1024;
+    const STACK_HERE: usize = 512 * 1024;
+
+    if program.len() > MAX_PROGRAM_BYTES {
+        let message = format!("the program has {} bytes, at most {MAX_PROGRAM_BYTES} are taken", program.len());
+        return Err(ProgramError { message, line: 1, column: 1 });
+    }
+    let stack = tokens_at_most(program) * STACK_PER_TOKEN;
+    if stack <= STACK_HERE {
+        return compile(program).map(drop);
+    }
+    let refused = |message: &str| ProgramError { message: message.into(), line: 1, column: 1 };
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("jq-check".into()).stack_size(STACK_HERE + stack);
+        let checking = builder.spawn_scoped(scope, || compile(program).map(drop));
+        let checking = checking.map_err(|_| refused("the program is too large to be checked now"))?;
+        checking.join().unwrap_or_else(|_| Err(refused("the program cannot be compiled")))
+    })
+}
+
+/// Parses and compiles. Recursive: whoever calls it sees to the stack.
+pub(super) fn compile(program: &str) -> Result<Program, ProgramError> {
+    let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+    // The process's environment is nobody's business; `NO_ENV` takes this filter's place.
+    let funs = funs.filter(|(name, ..)| *name != "env");
+    let arena = Arena::default();
+    let file = File { code: program, path: () };
+    let modules = Loader::new(PRELUDE.needed_by(program)).load(&arena, file);
+    let modules = modules.map_err(|errors| not_loaded(program, errors))?;
+    load::import(&modules, |_| Err("data files cannot be imported".into()))
+        .map_err(|errors| not_loaded(program, errors))?;
+    Compiler::default().with_funs(funs).compile(modules).map_err(|errors| not_compiled(program, errors))
+}
+
+/// jq's filters that are written in jq. Only those that a program can reach are compiled into it: that takes a
+/// tenth of the time and of the memory.
+struct Prelude {
+    defs: Vec<Def<&'static str>>,
+    by_name: HashMap<&'static str, Vec<usize>>,
+    /// For each definition, the names in it that are defined here too.
+    calls: Vec<Vec<&'static str>>,
+}
+
+const NO_ENV: &str = "def env: {};";
+
+static PRELUDE: LazyLock<Prelude> = LazyLock::new(|| {
+    let own = load::parse(NO_ENV, |parser| parser.defs()).unwrap_or_default();
+    let defs: Vec<_> = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(own).collect();
+    let mut by_name: HashMap<_, Vec<_>> = HashMap::new();
+    for (index, def) in defs.iter().enumerate() {
+        by_name.entry(def.name).or_default().push(index);
+    }
+    // The syntax tree's debug form holds every name as a word of its own.
+    let calls = defs.iter().map(|def| known_words(&format!("{:?}", def.body), &by_name)).collect();
+    Prelude { defs, by_name, calls }
+});
+
+impl Prelude {
+    /// The definitions that the words of `program` reach, in their order. More than needed does no harm.
+    fn needed_by(&self, program: &str) -> Vec<Def<&'static str>> {
+        let mut needed = vec![false; self.defs.len()];
+        let mut names = known_words(program, &self.by_name);
+        while let Some(name) = names.pop() {
+            for &index in self.by_name.get(name).into_iter().flatten() {
+                if !std::mem::replace(&mut needed[index], true) {
+                    names.extend_from_slice(&self.calls[index]);
+                }
+            }
+        }
+        self.defs.iter().zip(needed).filter(|(_, needed)| *needed).map(|(def, _)| def.clone()).collect()
+    }
+}
+
+fn known_words(text: &str, known: &HashMap<&'static str, Vec<usize>>) -> Vec<&'static str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '@'))
+        .filter_map(|word| known.get_key_value(word).map(|(name, _)| *name))
+        .collect()
+}
+
+/// No program has more tokens than this.
+fn tokens_at_most(program: &str) -> usize {
+    let mut in_word = false;
+    let starts = program.bytes().filter(|byte| {
+        let word = byte.is_ascii_alphanumeric() || *byte == b'_';
+        let start = !(byte.is_ascii_whitespace() || word && in_word);
+        in_word = word;
+        start
+    });
+    starts.count()
+}
+
+fn not_loaded(program: &str, errors: load::Errors<&str, ()>) -> ProgramError {
+    let first = errors.into_iter().find_map(|(_, error)| match error {
+        load::Error::Io(errors) => errors.into_iter().next().map(|(place, why)| (place, why)),
+        load::Error::Lex(errors) => errors.into_iter().next().map(|(expected, place)| (place, lexed(&expected, place))),
+        load::Error::Parse(errors) => {
+            errors.into_iter().next().map(|(expected, place)| (place, parsed(&expected, place)))
+        }
+    });
+    located(program, first)
+}
+
+fn lexed(expected: &lex::Expect<&str>, place: &str) -> String {
+    let expected = match expected {
+        lex::Expect::Delim(open) if !matches!(*open, "(" | "[" | "{" | "\"") => "closing delimiter",
+        known => known.as_str(),
+    };
+    unexpected(expected, place)
+}
+
+fn parsed(expected: &parse::Expect<&str>, place: &str) -> String {
+    unexpected(expected.as_str(), place)
+}
+
+fn unexpected(expected: &str, place: &str) -> String {
+    match place.chars().next() {
+        Some(_) => format!("expected {expected} at `{}`", place.chars().take(20).collect::<String>().trim_end()),
+        None => format!("expected {expected} at the end"),
+    }
+}
+
+fn not_compiled(program: &str, errors: compile::Errors<&str, ()>) -> ProgramError {
+    let first = errors.into_iter().flat_map(|(_, errors)| errors).next().map(|(name, undefined)| {
+        let message = match undefined {
+            compile::Undefined::Filter(arity) => format!("no filter {name}/{arity}"),
+            other => format!("no {} {name}", other.as_str()),
+        };
+        (name, message)
+    });
+    located(program, first)
+}
+
+/// `place` is a part of `program`, told by its address; anything else counts as its start.
+fn located(program: &str, first: Option<(&str, String)>) -> ProgramError {
+    let (place, message) = first.unwrap_or((program, "the program cannot be compiled".into()));
+    let offset = (place.as_ptr() as usize).wrapping_sub(program.as_ptr() as usize);
+    let before = program.get(..offset).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    ProgramError { message, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(program: &str) -> String {
+        check(program).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        assert_eq!(error("{y: (.x * 2}"), "line 1, column 12: expected closing parenthesis at `}`");
+        assert_eq!(error(".a |\n  nope(1)"), "line 2, column 3: no filter nope/1");
+        assert_eq!(error("ä | $who"), "line 1, column 1: expected token at `ä | $who`");
+        assert_eq!(error(". | $who"), "line 1, column 5: no variable $who");
+        assert_eq!(error("1 +"), "line 1, column 4: expected term at the end");
+        assert_eq!(error(""), "line 1, column 1: expected term at the end");
+        assert_eq!(error("break $out"), "line 1, column 7: no label $out");
+        assert_eq!(error("\"\\q\""), "line 1, column 3: expected string escape sequence at `q\"`");
+    }
+
+    #[test]
+    fn nothing_is_read_from_files() {
+        assert!(error("include \"a\"; .").contains("module loading not supported"));
+        assert!(error("import \"a\" as a; a::f").contains("module loading not supported"));
+        assert!(error("import \"a\" as $a; $a").contains("data files cannot be imported"));
+        assert!(error("$ENV").contains("no variable $ENV"));
+    }
+
+    #[test]
+    fn a_program_is_at_most_64_kib() {
+        assert!(check(&format!(".{}", " ".repeat(MAX_PROGRAM_BYTES - 1))).is_ok());
+        assert!(error(&format!(".{}", " ".repeat(MAX_PROGRAM_BYTES))).contains("65537 bytes"));
+    }
+
+    /// Each of these nests as deeply as the size allows; on a caller's stack they would end the process.
+    #[test]
+    fn the_deepest_nesting_is_survived() {
+        let deep = |open: &str, middle: &str, close: &str| {
+            let levels = (MAX_PROGRAM_BYTES - middle.len()) / (open.len() + close.len());
+            open.repeat(levels) + middle + &close.repeat(levels)
+        };
+        for program in [
+            deep("[", "", "]"),
+            deep("(", "1", ")"),
+            deep("-", "1", ""),
+            deep(".|", ".", ""),
+            deep(".+", ".", ""),
+            deep(".[", "0", "]"),
+            deep("\"\\(", ".", ")\""),
+            deep("{a:", "1", "}"),
+            deep("try ", ".", ""),
+            deep("def f:", ".", ";."),
+            deep("if . then ", ".", " end"),
+            deep("map(", ".", ")"),
+        ] {
+            assert_eq!(check(&program), Ok(()), "{}", &program[..20]);
+        }
+        assert!(check(&"[".repeat(MAX_PROGRAM_BYTES)).is_err());
+        assert!(check(&"\"\\(".repeat(MAX_PROGRAM_BYTES / 3)).is_err());
+    }
+
+    #[test]
+    fn every_filter_written_in_jq_is_complete() {
+        for def in &PRELUDE.defs {
+            let args = vec!["."; def.args.len()].join(";");
+            let call = if args.is_empty() { def.name.to_owned() } else { format!("{}({args})", def.name) };
+            assert_eq!(check(&call), Ok(()), "{call}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_needed_is_compiled_in() {
+        assert!(PRELUDE.needed_by("{y: (.x * 2)}").is_empty());
+        assert!(PRELUDE.needed_by("map(.x) | add").len() < 10);
+    }
+}

@@ -1,0 +1,310 @@
+//! jq programs in real worker processes, among them such as want to harm.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agent_management::orchestration::jq::{Error, Pool, Settings};
+use serde_json::{Value, json, value::to_raw_value};
+
+/// Long enough for a busy machine, short enough to wait for.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// Loops for ever, in any number of ways.
+const LOOPS: [&str; 3] = ["def f: f; f", "[limit(1; range(1e18) | select(. < 0))]", "last(repeat(1))"];
+
+fn executable() -> PathBuf {
+    env!("CARGO_BIN_EXE_agent-management").into()
+}
+
+async fn pool_with(settings: Settings) -> Pool {
+    Pool::start(executable(), vec!["jq-worker".into()], settings).await.unwrap()
+}
+
+async fn pool(workers: usize) -> Pool {
+    pool_with(Settings { workers, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 }).await
+}
+
+/// The output's text, exactly.
+async fn text(pool: &Pool, program: &str, input: &str) -> Result<String, Error> {
+    let input = Arc::from(serde_json::value::RawValue::from_string(input.into()).unwrap());
+    Ok(pool.eval(program.into(), input).await?.output.get().to_owned())
+}
+
+async fn eval(pool: &Pool, program: &str, input: Value) -> Result<Value, Error> {
+    let output = pool.eval(program.into(), Arc::from(to_raw_value(&input).unwrap())).await?.output;
+    Ok(serde_json::from_str(output.get()).unwrap())
+}
+
+async fn message(pool: &Pool, program: &str) -> String {
+    match eval(pool, program, json!(null)).await {
+        Err(Error::Program(message)) => message,
+        other => panic!("{program}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn gives_the_one_output() {
+    let pool = pool(1).await;
+    assert_eq!(eval(&pool, "{y: (.x * 2)}", json!({"x": 21})).await.unwrap(), json!({"y": 42}));
+    assert_eq!(eval(&pool, "[.[] | select(. > 1)] | add", json!([1, 2, 3])).await.unwrap(), json!(5));
+    let evaluated = pool.eval(".".into(), Arc::from(to_raw_value("x").unwrap())).await.unwrap();
+    assert!(evaluated.seconds > 0.0 && evaluated.seconds < 1.0);
+    assert_eq!(pool.stats().evaluations(), 3);
+    assert_eq!(pool.stats().waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_program_that_fails_says_why() {
+    let pool = pool(1).await;
+    assert_eq!(message(&pool, "error(\"no \\\"price\\\" ü\")").await, "no \"price\" ü");
+    assert_eq!(message(&pool, "error({a: 1})").await, "{\"a\":1}");
+    assert_eq!(message(&pool, "1 | .a").await, "cannot index 1 with \"a\"");
+    assert_eq!(message(&pool, "1, 2, 3").await, "the program gave 3 values; wrap it in [ ]");
+    assert_eq!(message(&pool, "range(1e6)").await, "the program gave more than 1000 values; wrap it in [ ]");
+    assert_eq!(message(&pool, "empty").await, "the program gave no value; use `// null` or wrap it in [ ]");
+    assert_eq!(message(&pool, "1, error(\"late\")").await, "late");
+    assert_eq!(message(&pool, "halt").await, "the program halted with code 0");
+    assert_eq!(message(&pool, "nope").await, "line 1, column 1: no filter nope/0");
+    assert_eq!(message(&pool, "{(1, \"a\"): 2}").await, "the program gave 2 values; wrap it in [ ]");
+    assert_eq!(message(&pool, "{(1): 2}").await, "the output has an object key that is not a string");
+    assert_eq!(message(&pool, "\"x\" * 1e18").await, "cannot calculate \"x\" * 1e18");
+    assert_eq!(message(&pool, "\"xx\" * 9223372036854775807").await, "jq cannot compute this");
+    let long = message(&pool, "error(\"x\" * 1000000)").await;
+    assert!(long.len() < 3000 && long.ends_with('…'), "{} bytes", long.len());
+    assert_eq!(pool.stats().respawns(), 0);
+}
+
+#[tokio::test]
+async fn text_and_numbers_are_exact() {
+    let pool = pool(1).await;
+    for exact in [
+        "9007199254740993",
+        "-9223372036854775808",
+        "18446744073709551616",
+        "123456789012345678901234567890",
+        "1e16",
+        "0.1",
+        "1e-7",
+        "\"ünïcödé 🦀 \\u0000 \\\" \\\\ \\n\"",
+        "[{\"z\":1,\"a\":[]},{}]",
+    ] {
+        assert_eq!(text(&pool, ".", exact).await.unwrap(), exact);
+    }
+    assert_eq!(text(&pool, ". + 1", "9007199254740993").await.unwrap(), "9007199254740994");
+    assert_eq!(text(&pool, ". * 1.0", "1e16").await.unwrap(), "1e+16");
+    assert_eq!(text(&pool, ". / 3", "1").await.unwrap(), "0.3333333333333333");
+    assert_eq!(text(&pool, "nan", "1").await.unwrap(), "null");
+    assert_eq!(text(&pool, "ascii_upcase + \"é\" | explode | implode", "\"aß🦀\"").await.unwrap(), "\"Aß🦀é\"");
+}
+
+#[tokio::test]
+async fn a_loop_is_ended_in_time_and_harms_nobody() {
+    let pool = pool(1).await;
+    for program in LOOPS {
+        let started = Instant::now();
+        let outcome = eval(&pool, program, json!(1)).await;
+        assert!(matches!(outcome, Err(Error::Timeout { limit: TIMEOUT })), "{program}: {outcome:?}");
+        assert!(started.elapsed() >= TIMEOUT, "{program}");
+    }
+    assert_eq!(eval(&pool, ".", json!(1)).await.unwrap(), json!(1));
+    assert_eq!((pool.stats().timeouts(), pool.stats().crashes()), (3, 0));
+    assert_eq!(pool.stats().respawns(), 3);
+}
+
+#[tokio::test]
+async fn memory_and_stack_have_an_end() {
+    let settings = Settings { workers: 1, timeout: Duration::from_secs(30), max_output: 1 << 20, memory_mb: 128 };
+    let pool = pool_with(settings).await;
+    let programs = [
+        "[range(1e9)]",
+        "def f: \"x\" + f + \"x\"; f",
+        "reduce range(1e9) as $i (\"x\"; . + .)",
+        "reduce range(3e6) as $i (null; [.]) | 1",
+    ];
+    for program in programs {
+        let outcome = eval(&pool, program, json!(null)).await;
+        assert!(matches!(outcome, Err(Error::Crashed)), "{program}: {outcome:?}");
+    }
+    // Deep, but not without end.
+    let deep = "def f: if . == 0 then 0 else . - 1 | 1 + f end; 300 | f";
+    assert_eq!(eval(&pool, deep, json!(null)).await.unwrap(), json!(300));
+    assert_eq!((pool.stats().timeouts(), pool.stats().crashes()), (0, programs.len() as u64));
+}
+
+#[tokio::test]
+async fn an_output_has_an_end() {
+    let settings = Settings { workers: 1, timeout: TIMEOUT, max_output: 1000, memory_mb: 256 };
+    let pool = pool_with(settings).await;
+    assert_eq!(text(&pool, "\"x\" * 998", "1").await.unwrap().len(), 1000);
+    for program in ["\"x\" * 999", "[range(1000)]", "\"\\u0000\" * 500"] {
+        let outcome = eval(&pool, program, json!(null)).await;
+        assert!(matches!(outcome, Err(Error::OutputTooLarge { limit: 1000 })), "{program}: {outcome:?}");
+    }
+    let nested = "def f: if . == 0 then null else [. - 1 | f] end; 150 | f";
+    assert_eq!(message(&pool, nested).await, "the output is nested deeper than 100 levels");
+    assert_eq!(pool.stats().respawns(), 0);
+}
+
+/// More than both pipes hold, both ways, in one batch.
+#[tokio::test]
+async fn large_inputs_and_outputs_do_not_block_each_other() {
+    let pool = pool(1).await;
+    let large = json!("x".repeat(900_000));
+    let all = (0..16).map(|_| eval(&pool, ".", large.clone()));
+    for output in futures_util::future::join_all(all).await {
+        assert_eq!(output.unwrap(), large);
+    }
+}
+
+#[tokio::test]
+async fn a_poisoned_one_among_many_is_the_only_one_that_fails() {
+    let pool = pool(2).await;
+    let all = (0..200).map(|n| {
+        let pool = pool.clone();
+        async move {
+            let program = match n {
+                77 => "def f: f; f",
+                133 => "\"x\" * 1000000000",
+                _ => "{n: .n, double: (.n * 2)}",
+            };
+            eval(&pool, program, json!({"n": n})).await
+        }
+    });
+    for (n, outcome) in futures_util::future::join_all(all).await.into_iter().enumerate() {
+        match n {
+            77 => assert!(matches!(outcome, Err(Error::Timeout { .. })), "{outcome:?}"),
+            133 => assert!(matches!(outcome, Err(Error::Crashed)), "{outcome:?}"),
+            _ => assert_eq!(outcome.unwrap(), json!({"n": n, "double": n * 2})),
+        }
+    }
+    assert_eq!((pool.stats().timeouts(), pool.stats().crashes(), pool.stats().evaluations()), (1, 1, 198));
+}
+
+#[tokio::test]
+async fn a_program_sees_nothing_of_the_process() {
+    const MAX_OUTPUT: usize = (1 << 20) + 1;
+    let pool = pool_with(Settings { workers: 1, timeout: TIMEOUT, max_output: MAX_OUTPUT, memory_mb: 256 }).await;
+    assert_eq!(eval(&pool, "env", json!(null)).await.unwrap(), json!({}));
+    assert_eq!(message(&pool, "$ENV").await, "line 1, column 1: no variable $ENV");
+    assert_eq!(message(&pool, "input").await, "line 1, column 1: no filter input/0");
+    assert_eq!(eval(&pool, "debug | stderr", json!(7)).await.unwrap(), json!(7));
+    let [worker] = *workers_of(MAX_OUTPUT) else { panic!("one worker") };
+    assert_eq!(fs::read(format!("/proc/{worker}/environ")).unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_worker_killed_from_outside_is_replaced_and_the_request_answered() {
+    const MAX_OUTPUT: usize = (1 << 20) + 2;
+    let settings = Settings { workers: 1, timeout: Duration::from_secs(30), max_output: MAX_OUTPUT, memory_mb: 256 };
+    let pool = pool_with(settings).await;
+    // Idle.
+    let [worker] = *workers_of(MAX_OUTPUT) else { panic!("one worker") };
+    kill(worker);
+    assert_eq!(eval(&pool, ".", json!(1)).await.unwrap(), json!(1));
+
+    // In the middle of an evaluation, which is known by the processor time it takes.
+    let [worker] = *workers_of(MAX_OUTPUT) else { panic!("one worker") };
+    let program = "reduce range(300000) as $i (0; . + 1)";
+    let evaluation = tokio::spawn({
+        let pool = pool.clone();
+        async move { eval(&pool, program, json!(null)).await }
+    });
+    let before = ticks(worker);
+    while ticks(worker) == before {
+        assert!(!evaluation.is_finished(), "ended before it could be killed");
+        tokio::task::yield_now().await;
+    }
+    kill(worker);
+    assert_eq!(evaluation.await.unwrap().unwrap(), json!(300_000));
+    assert_eq!((pool.stats().respawns(), pool.stats().crashes()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_program_under_which_every_worker_is_killed_is_given_up() {
+    const MAX_OUTPUT: usize = (1 << 20) + 3;
+    let settings = Settings { workers: 1, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
+    let pool = pool_with(settings).await;
+    let evaluation = tokio::spawn({
+        let pool = pool.clone();
+        async move { eval(&pool, "def f: f; f", json!(null)).await }
+    });
+    let mut killed = HashSet::new();
+    while !evaluation.is_finished() {
+        for worker in workers_of(MAX_OUTPUT) {
+            if ticks(worker) > 0 && killed.len() < 3 && killed.insert(worker) {
+                kill(worker);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(evaluation.await.unwrap(), Err(Error::Crashed)));
+    assert_eq!(pool.stats().crashes(), 1);
+}
+
+#[tokio::test]
+async fn shutting_down_ends_the_workers_and_answers_everybody() {
+    const MAX_OUTPUT: usize = (1 << 20) + 4;
+    let settings = Settings { workers: 2, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
+    let pool = pool_with(settings).await;
+    let workers = workers_of(MAX_OUTPUT);
+    assert_eq!(workers.len(), 2);
+    let waiting: Vec<_> = (0..50)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { eval(&pool, "def f: f; f", json!(null)).await })
+        })
+        .collect();
+    while pool.stats().waiting() < 50 {
+        tokio::task::yield_now().await;
+    }
+    pool.shutdown().await;
+    for waiting in waiting {
+        assert!(matches!(waiting.await.unwrap(), Err(Error::PoolClosed)));
+    }
+    assert!(matches!(eval(&pool, ".", json!(1)).await, Err(Error::PoolClosed)));
+    for worker in workers {
+        assert!(!fs::exists(format!("/proc/{worker}")).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_executable_that_is_no_worker_stops_the_start() {
+    let settings = Settings { workers: 1, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 };
+    let Err(error) = Pool::start(executable(), vec!["something-else".into()], settings.clone()).await else {
+        panic!("started");
+    };
+    assert!(error.to_string().contains("did not start: exit status: 1"), "{error}");
+    assert!(Pool::start("/nowhere".into(), vec![], settings).await.is_err());
+}
+
+/// Process ids of the workers that were started by this process with this limit, which each test has for itself.
+fn workers_of(max_output: usize) -> Vec<u32> {
+    let marker = format!("\0{max_output}\0");
+    let parent = format!("PPid:\t{}\n", std::process::id());
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let mine = |process: &u32| {
+        let read = |file| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+        read("status").contains(&parent) && read("cmdline").ends_with(&marker)
+    };
+    processes.filter(mine).collect()
+}
+
+fn kill(process: u32) {
+    let process = rustix::process::Pid::from_raw(process as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Processor time that a worker has spent on evaluations, in clock ticks.
+fn ticks(worker: u32) -> u64 {
+    let evaluating = fs::read_dir(format!("/proc/{worker}/task")).into_iter().flatten().filter_map(|thread| {
+        let stat = fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(") ")?;
+        name.ends_with("(jq-eval").then(|| rest.split(' ').nth(11)?.parse::<u64>().ok())?
+    });
+    evaluating.sum()
+}
