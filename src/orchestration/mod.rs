@@ -1,5 +1,15 @@
 //! Workflow definitions, the engine that runs them, budgets, receipts and networks of agents.
 
+pub mod action;
+mod dag;
+pub mod definition;
+pub mod engine;
+pub mod error;
+pub mod executions;
 pub mod jq;
 pub mod mapping;
+pub mod model;
+pub mod receipts;
 pub mod schema;
+mod template;
+pub mod workflows;

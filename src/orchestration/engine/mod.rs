@@ -25,12 +25,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use actions::Performer;
 pub use run::{Run, StepRun, round};
+pub(in crate::orchestration) use store::Save;
 pub use verify::Verification;
 
 use driver::{Driver, End, Handle};
 use lease::Worker;
 use run::Limits;
-use store::{Save, Saved};
+use store::Saved;
 
 use super::{
     action::Names,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-pub use model::{Change, Draft, Filter, Workflow, etag_of};
+pub use model::{Change, Draft, Filter, Workflow, check_limits};
 
 use super::{
     action::Names,

@@ -1,0 +1,282 @@
+//! Executions as their clients see them: started, followed, cancelled, paused, resumed, retried, with logs and receipt.
+//! The engine drives them; what is asked for here is written to the database first and told to the engine then, so
+//! that it holds whichever process drives the run, or none.
+
+mod estimate;
+mod model;
+mod store;
+
+use std::{sync::Arc, time::Duration};
+
+pub use estimate::Estimate;
+pub use model::{Execution, Filter, StepLog};
+
+use super::{
+    engine::{Engine, Start},
+    error::{Error, Result},
+    model::{Status, VerificationLevel},
+    workflows::{Workflow, Workflows, check_limits},
+};
+use crate::{
+    ambient::Clock,
+    db::{
+        Database, Tx,
+        codec::Timestamp,
+        once::{Done, Once},
+        principal::Principal,
+    },
+    events::{self, Event, Hub},
+};
+use estimate::Estimates;
+
+/// The executions. Cheap to clone.
+#[derive(Clone)]
+pub struct Executions {
+    db: Database,
+    clock: Clock,
+    engine: Engine,
+    hub: Hub,
+    estimates: Estimates,
+}
+
+/// What a client asks a run to be.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `$.inputs`.
+    pub inputs: serde_json::Map<String, serde_json::Value>,
+    /// Default the workflow's.
+    pub level: Option<VerificationLevel>,
+    /// Seconds; default the workflow's.
+    pub max_execution_time: Option<i64>,
+    /// Cost; default the workflow's.
+    pub max_cost_budget: Option<f64>,
+    /// W3C trace id.
+    pub trace_id: Option<String>,
+}
+
+impl Executions {
+    /// Executions in `db`, driven by `engine`.
+    pub fn new(db: Database, clock: Clock, engine: Engine, hub: Hub) -> Self {
+        let estimates = Estimates::new(db.clone());
+        Self { db, clock, engine, hub, estimates }
+    }
+
+    /// Start a run of `workflow`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for bad limits, or a definition that the coordinator stored unchecked.
+    pub async fn start(
+        &self,
+        caller: &Principal,
+        workflows: &Workflows,
+        workflow: &Workflow,
+        request: Request,
+        once: Option<Once>,
+    ) -> Result<Done<Execution>> {
+        let seconds = request.max_execution_time.unwrap_or(workflow.max_execution_time);
+        let budget = request.max_cost_budget.unwrap_or(workflow.max_cost_budget);
+        let faults = check_limits(seconds, budget);
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
+        let start = Start {
+            workflow_id: workflow.id.clone(),
+            client_id: caller.name.to_string(),
+            compiled: workflows.compiled(workflow).await?,
+            inputs: serde_json::Value::Object(request.inputs),
+            level: request.level.unwrap_or(workflow.verification_level),
+            max_execution_time: seconds,
+            max_cost_budget: budget,
+            trace_id: request.trace_id,
+        };
+        self.engine.start(start, once).await
+    }
+
+    /// The engine, for runs that are no workflow's.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// An execution of `caller`'s.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Forbidden`] for another's.
+    pub async fn get(&self, caller: &Principal, id: &str) -> Result<Execution> {
+        let execution = store::get(&mut *self.db.read().await?, id).await?.ok_or(Error::NotFound("Execution"))?;
+        allowed(caller, execution)
+    }
+
+    /// The same, once it has ended or `wait` is over.
+    ///
+    /// # Errors
+    /// As [`Executions::get`].
+    pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<Execution> {
+        let deadline = tokio::time::Instant::now() + wait;
+        // The place is taken before the first look, so that no end falls between the two.
+        let mut subscription = self.hub.subscribe(id);
+        loop {
+            let execution = self.get(caller, id).await?;
+            if execution.status.is_final() {
+                return Ok(execution);
+            }
+            // Another process may drive it: then nothing wakes us, and looking now and then must do.
+            let look_again = deadline.min(tokio::time::Instant::now() + Duration::from_secs(1));
+            tokio::select! {
+                () = subscription.woken() => {}
+                () = tokio::time::sleep_until(look_again) => {
+                    if look_again == deadline {
+                        return self.get(caller, id).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A page of `caller`'s executions, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn list(&self, caller: &Principal, filter: &Filter) -> Result<(Vec<Execution>, i64)> {
+        store::list(&mut *self.db.read().await?, caller, filter).await
+    }
+
+    /// What a run of this workflow is likely to take, from those that have ended.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn estimate(&self, workflow_id: &str, steps: i64) -> Result<Estimate> {
+        self.estimates.of(workflow_id, steps).await
+    }
+
+    /// The steps of an execution, in order.
+    ///
+    /// # Errors
+    /// As [`Executions::get`].
+    pub async fn logs(&self, caller: &Principal, id: &str) -> Result<(Execution, Vec<StepLog>)> {
+        let execution = self.get(caller, id).await?;
+        let steps = store::steps(&mut *self.db.read().await?, &execution).await?;
+        Ok((execution, steps))
+    }
+
+    /// Cancel: what runs is stopped, jobs that no miner has taken are taken back. Holds before the start as well.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it has ended already.
+    pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+        let cancelled = self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
+        self.engine.let_go(id);
+        Ok(cancelled)
+    }
+
+    /// Begin no further step until it is resumed; what is under way ends.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it has ended, or is paused already.
+    pub async fn pause(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+        let paused = self.change(caller, id, once, async |tx, execution, now| store::pause(tx, execution, now).await).await?;
+        self.engine.look(id);
+        Ok(paused)
+    }
+
+    /// Go on after a pause.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it is not paused.
+    pub async fn resume(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+        let resumed = self.change(caller, id, once, async |tx, execution, now| store::resume(tx, execution, now).await).await?;
+        self.engine.look(id);
+        Ok(resumed)
+    }
+
+    /// Run a failed execution on from the step that failed; steps that ended well are not run again.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it has not failed, or was run by the coordinator.
+    pub async fn retry(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+        let retried = self.change(caller, id, once, async |tx, execution, now| store::retry(tx, execution, now).await).await?;
+        self.engine.look(id);
+        Ok(retried)
+    }
+
+    /// One change of an execution's state, in one transaction with its event.
+    async fn change<F>(&self, caller: &Principal, id: &str, once: Option<Once>, change: F) -> Result<Done<Execution>>
+    where
+        F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<()> + Send + 'static,
+    {
+        let (caller, now, hub, stream) = (caller.clone(), Timestamp(self.clock.now()), self.hub.clone(), id.to_owned());
+        self.db
+            .write_once(&self.clock, once, async move |tx: &mut Tx| {
+                let found = store::get(tx.conn(), &stream).await?.ok_or(Error::NotFound("Execution"))?;
+                change(tx, allowed(&caller, found)?, now).await?;
+                let changed = store::get(tx.conn(), &stream).await?.ok_or(Error::NotFound("Execution"))?;
+                tx.after_commit(move || hub.wake(&stream));
+                Ok(changed)
+            })
+            .await
+    }
+
+    /// At most `limit` events of an execution after number `after`.
+    ///
+    /// # Errors
+    /// As [`Executions::get`].
+    pub async fn events(&self, caller: &Principal, id: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
+        self.get(caller, id).await?;
+        Ok(events::read(&mut *self.db.read().await?, id, after, limit).await?)
+    }
+
+    /// Follow an execution's events after number `after` until it has ended.
+    pub fn follow(&self, id: &str, after: i64) -> Follower {
+        Follower { executions: self.clone(), id: id.to_owned(), after, subscription: self.hub.subscribe(id) }
+    }
+}
+
+fn allowed(caller: &Principal, execution: Execution) -> Result<Execution> {
+    if caller.owns(&execution.client_id) { Ok(execution) } else { Err(Error::Forbidden) }
+}
+
+/// A reader of an execution's events.
+pub struct Follower {
+    executions: Executions,
+    id: String,
+    after: i64,
+    subscription: events::Subscription,
+}
+
+/// Events read at once.
+const BATCH: usize = 256;
+
+impl Follower {
+    /// The next events; none when the execution has ended and all were read.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn next(&mut self) -> Result<Option<Vec<Event>>> {
+        loop {
+            let (events, ended) = {
+                let mut conn = self.executions.db.read().await?;
+                // The status is read first: what was appended before the end is then there to be read.
+                let ended = store::has_ended(&mut conn, &self.id).await?;
+                (events::read(&mut conn, &self.id, self.after, BATCH).await?, ended)
+            };
+            if let Some(last) = events.last() {
+                self.after = last.seq;
+                return Ok(Some(events));
+            }
+            if ended || !self.executions.engine.is_running() {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = self.subscription.woken() => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+}
+
+/// Words for states that forbid an action.
+fn forbids(status: Status, action: &str) -> Error {
+    Error::State(format!("Execution cannot be {action}: it is {status}"))
+}
+
+/// Shared by the parts of the room.
+type Shared<T> = Arc<std::sync::Mutex<T>>;
