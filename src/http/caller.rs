@@ -13,7 +13,10 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use super::{context::RequestContext, error::ApiError};
 use crate::{
     config::{Config, Environment},
-    db::owner::{self, Owner},
+    db::{
+        owner::{self, Owner},
+        principal::Principal,
+    },
 };
 
 /// The header that carries the key.
@@ -56,6 +59,12 @@ impl Caller {
     /// Whether a stored owner text, in either form, means this caller.
     pub fn owns(&self, stored: &str) -> bool {
         self.aliases.iter().any(|alias| alias == stored)
+    }
+}
+
+impl From<&Caller> for Principal {
+    fn from(caller: &Caller) -> Self {
+        Self { name: caller.principal.clone(), aliases: caller.aliases.clone() }
     }
 }
 

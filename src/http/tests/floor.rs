@@ -2,8 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
-    path::PathBuf,
+    path::Path as FilePath,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -23,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     ambient::{Clock, Ids},
-    config::{Config, EngineConfig, Environment, LogFormat},
+    config::{Config, Environment},
     http::{
         Admin, AnyKey, ApiError, ClientKey, Json, Keyring, Parts, Path, Query, Readiness, Shared, idempotency, limit,
         metrics,
@@ -38,43 +37,7 @@ pub(crate) const MINER: &str = "miner-key-0123456789abcdef";
 
 /// A development server's settings.
 pub(crate) fn config() -> Config {
-    Config {
-        environment: Environment::Dev,
-        host: IpAddr::from([127, 0, 0, 1]),
-        port: 0,
-        allow_remote_dev: false,
-        database: PathBuf::new(),
-        data_dir: PathBuf::new(),
-        migrate_on_start: true,
-        admin_keys: Vec::new(),
-        client_keys: Vec::new(),
-        miner_keys: Vec::new(),
-        receipt_signing_key: None,
-        log_level: "info".to_owned(),
-        log_format: LogFormat::Text,
-        rate_limit_requests: 0,
-        rate_limit_window: Duration::from_secs(60),
-        cors_origins: Vec::new(),
-        body_limit: 1000,
-        request_timeout: Duration::from_secs(60),
-        shutdown_grace: Duration::from_secs(1),
-        db_readers: 1,
-        db_busy_timeout: Duration::from_secs(1),
-        engine: EngineConfig {
-            max_active: 1,
-            max_parallel_steps: 1,
-            lease: Duration::from_secs(1),
-            job_poll: Duration::from_secs(1),
-            jq_timeout: Duration::from_secs(1),
-            jq_max_output: 1,
-            jq_memory_mb: 1,
-            jq_workers: 1,
-            step_price: 0.0,
-            compute_price_per_second: 0.0,
-            http_max_response: 1,
-        },
-        http_endpoints: Default::default(),
-    }
+    Config { body_limit: 1000, ..Config::for_tests(FilePath::new("")) }
 }
 
 #[derive(Clone)]
