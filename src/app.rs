@@ -1,1 +1,244 @@
-//! .
+//! What everything shares, built once from the configuration.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::extract::FromRef;
+use prometheus_client::registry::Registry;
+
+use crate::{
+    ambient::{Clock, Ids},
+    config::Config,
+    crypto::Signer,
+    db::{self, Database, Settings},
+    events::Hub,
+    http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
+    jobs::Jobs,
+    orchestration::{
+        action::Names,
+        engine::{Engine, Parts, Performer},
+        executions::Executions,
+        jq,
+        networks::Networks,
+        workflows::Workflows,
+    },
+    rl::Policies,
+};
+
+/// The service's parts. One pointer to clone.
+#[derive(Clone)]
+pub struct App(Arc<Rooms>);
+
+/// The rooms that routes use.
+pub struct Rooms {
+    /// What the HTTP floor needs.
+    pub shared: Shared,
+    /// The database.
+    pub db: Database,
+    /// The time.
+    pub clock: Clock,
+    /// Workflows.
+    pub workflows: Workflows,
+    /// Executions.
+    pub executions: Executions,
+    /// Networks of agents.
+    pub networks: Networks,
+    /// The engine.
+    pub engine: Engine,
+    /// Signs receipts.
+    pub signer: Arc<Signer>,
+    policies: Policies,
+    jq: jq::Pool,
+}
+
+impl std::ops::Deref for App {
+    type Target = Rooms;
+
+    fn deref(&self) -> &Rooms {
+        &self.0
+    }
+}
+
+impl FromRef<App> for Shared {
+    fn from_ref(app: &App) -> Self {
+        app.shared.clone()
+    }
+}
+
+/// Why the service can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("the database {path}: {source}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        source: db::Error,
+    },
+    /// The signing key.
+    #[error("the receipt signing key: {0}")]
+    Key(#[from] crate::crypto::Error),
+    /// The API keys.
+    #[error(transparent)]
+    Keyring(#[from] http::caller::KeyringError),
+    /// The policies.
+    #[error("the policies: {0}")]
+    Policies(#[from] crate::rl::Error),
+    /// The engine.
+    #[error("the engine: {0}")]
+    Engine(#[from] crate::orchestration::error::Error),
+    /// The operating system.
+    #[error("{0}: {1}")]
+    System(&'static str, std::io::Error),
+    /// The HTTP client.
+    #[error("the HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Open the database of `config`, and migrate it if that is configured.
+///
+/// # Errors
+/// What does not fit, by name.
+pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Result<Database, StartError> {
+    let failed = |source| StartError::Database { path: config.database.clone(), source };
+    let settings = Settings { readers: config.db_readers, busy_timeout: config.db_busy_timeout };
+    let db = Database::open(&config.database, &settings).await.map_err(failed)?;
+    if migrate {
+        let report = db::migrate(&db, clock).await.map_err(failed)?;
+        tracing::info!(created = report.created.len(), adopted = report.adopted.len(), applied = ?report.applied, "database migrated");
+    } else {
+        let mut conn = db.read().await.map_err(failed)?;
+        db::check(&mut conn).await.map_err(failed)?;
+    }
+    Ok(db)
+}
+
+/// The key that signs receipts: configured, or made beside the database on the first start.
+///
+/// # Errors
+/// When it can't be read or made.
+pub fn signer(config: &Config) -> Result<Signer, StartError> {
+    if let Some(key) = &config.receipt_signing_key {
+        return Ok(Signer::from_hex(secrecy::ExposeSecret::expose_secret(key))?);
+    }
+    std::fs::create_dir_all(&config.data_dir).map_err(|error| StartError::System("the data directory", error))?;
+    let path = config.data_dir.join("receipt-signing-key.hex");
+    let (signer, created) = Signer::load_or_create(&path)?;
+    if created {
+        tracing::warn!(path = %path.display(), key_id = signer.key_id(), "RECEIPT_SIGNING_KEY_HEX is not set; a signing key was made, keep the file");
+    }
+    Ok(signer)
+}
+
+impl App {
+    /// Build everything and start the engine.
+    ///
+    /// # Errors
+    /// The first part that can't be had.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let (clock, config) = (Clock::system(), Arc::new(config));
+        let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
+        let db = open_database(&config, &clock, config.migrate_on_start).await?;
+        let signer = Arc::new(signer(&config)?);
+        let policies = Policies::open()?;
+        let jq = start_jq(&config).await?;
+        let jobs = Jobs::new(db.clone(), clock.clone(), config.engine.job_poll);
+        let hub = Hub::default();
+        let endpoints = Arc::new(config.http_endpoints.clone());
+        let names = Names { endpoints: endpoints.clone(), policies: policies.clone() };
+        let http = reqwest::Client::builder()
+            // Only configured addresses are called: a redirect would lead elsewhere.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let performer = Performer {
+            jq: jq.clone(),
+            policies: policies.clone(),
+            jobs: jobs.clone(),
+            http,
+            endpoints,
+            config: config.engine.clone(),
+        };
+        let engine = Engine::open(Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            config: config.engine.clone(),
+            names: names.clone(),
+            performer,
+            signer: signer.clone(),
+            hub: hub.clone(),
+        })
+        .await?;
+        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), names);
+        let executions = Executions::new(db.clone(), clock.clone(), engine.clone(), hub);
+        let networks = Networks::new(db.clone(), clock.clone(), ids.clone(), workflows.clone(), executions.clone());
+        let mut registry = Registry::default();
+        db.register(&mut registry);
+        jobs.register(&mut registry);
+        policies.register(&mut registry);
+        engine.register(&mut registry);
+        let metrics = Arc::new(HttpMetrics::register(&mut registry));
+        let shared = Shared::new(http::Parts {
+            keyring: Arc::new(Keyring::new(&config)?),
+            limiter: Limiter::from_config(&config).map(Arc::new),
+            readiness: readiness(&db, &engine, &jq),
+            openapi: std::sync::OnceLock::new(),
+            registry: Arc::new(registry),
+            config,
+            clock: clock.clone(),
+            ids,
+            metrics,
+        });
+        engine.spawn();
+        Ok(Self(Arc::new(Rooms { shared, db, clock, workflows, executions, networks, engine, signer, policies, jq })))
+    }
+
+    /// Stop in order: the engine lets go of its runs, then what it works with ends, then the database closes.
+    pub async fn stop(&self) {
+        self.engine.stop(self.shared.config.shutdown_grace).await;
+        self.jq.shutdown().await;
+        self.policies.stop();
+        self.db.close().await;
+    }
+}
+
+async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
+    let failed = |error| StartError::System("the jq workers", error);
+    let program = std::env::current_exe().map_err(failed)?;
+    let settings = jq::Settings {
+        workers: config.engine.jq_workers,
+        timeout: config.engine.jq_timeout,
+        max_output: config.engine.jq_max_output,
+        memory_mb: config.engine.jq_memory_mb,
+    };
+    jq::Pool::start(program, vec!["jq-worker".into()], settings).await.map_err(failed)
+}
+
+fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {
+    let (reads, migrated, engine, jq) = (db.clone(), db.clone(), engine.clone(), jq.clone());
+    Readiness::builder()
+        .check("database", move || {
+            let db = reads.clone();
+            async move { db.ping().await.map_err(|error| error.to_string()) }
+        })
+        .check("migrations", move || {
+            let db = migrated.clone();
+            async move {
+                let mut conn = db.read().await.map_err(|error| error.to_string())?;
+                db::check(&mut conn).await.map_err(|error| error.to_string())
+            }
+        })
+        .check("workers", move || {
+            let (running, waiting) = (engine.is_running(), jq.stats().waiting());
+            async move {
+                match running {
+                    true if waiting < 10_000 => Ok(()),
+                    true => Err(format!("{waiting} jq evaluations are waiting")),
+                    false => Err("the engine is not running".to_owned()),
+                }
+            }
+        })
+        .build()
+}

@@ -1,1 +1,116 @@
-fn main() {}
+//! The service's executable: `serve` (default), `migrate`, `openapi`, `verify-receipt`.
+
+use std::{io::Read, path::PathBuf, process::ExitCode};
+
+use agent_management::{
+    config::{Config, LogFormat, Sources},
+    crypto::PublicKey,
+    lifecycle,
+    orchestration::{jq, receipts},
+    routes,
+};
+use clap::{Parser, Subcommand};
+
+/// The agent service of the AITBC marketplace: durable agent workflows on the coordinator's database.
+///
+/// Settings come from the environment, an optional TOML file and `.env`; `.env.example` documents each.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = false)]
+struct Arguments {
+    /// Settings file (TOML).
+    #[arg(long, global = true, env = "AGENT_MANAGEMENT_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve HTTP until SIGTERM or SIGINT (the default).
+    Serve,
+    /// Make what the database lacks, check what stands, and end.
+    Migrate,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Check a receipt offline: exit 0 when it is valid, 1 when it is not.
+    VerifyReceipt {
+        /// The receipt, as the receipt route answers it; `-` for standard input.
+        file: PathBuf,
+        /// The public key in hex, from `/api/v1/agents/receipts/keys`.
+        #[arg(long, value_name = "HEX", required = true)]
+        public_key: Vec<String>,
+    },
+    /// Evaluates jq programs for the service; not to be called by hand.
+    #[command(hide = true)]
+    JqWorker,
+}
+
+fn main() -> ExitCode {
+    // Before anything else is set up: a worker's memory is bounded, and its environment is empty.
+    if std::env::args().nth(1).as_deref() == Some("jq-worker") {
+        return jq::worker::main();
+    }
+    let arguments = Arguments::parse();
+    let result = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            with_config(arguments.config, |config| block_on(lifecycle::serve(config))?.map_err(Into::into))
+        }
+        Command::Migrate => with_config(arguments.config, |config| {
+            block_on(async move { lifecycle::migrate(&config).await })??.iter().for_each(|line| print(line));
+            Ok(())
+        }),
+        Command::Openapi => {
+            routes::document(routes::groups()).to_pretty_json().map(|json| print(&json)).map_err(Into::into)
+        }
+        Command::VerifyReceipt { file, public_key } => verify(&file, &public_key),
+        Command::JqWorker => return jq::worker::main(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the log may not be set up, and a person reads this")]
+            {
+                eprintln!("agent-management: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+#[expect(clippy::print_stdout, reason = "what a command was asked to print")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {
+    let config = Config::load(Sources::of_process(file))?;
+    let (writer, _guard) = tracing_appender::non_blocking(std::io::stderr());
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match config.log_format {
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Text => log.init(),
+    }
+    run(config)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
+}
+
+fn verify(file: &std::path::Path, keys: &[String]) -> Result<(), Failure> {
+    let text = if file.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        text
+    } else {
+        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?
+    };
+    let receipt = serde_json::from_str(&text).map_err(|error| format!("{}: no JSON: {error}", file.display()))?;
+    let keys = keys.iter().map(|key| PublicKey::from_hex(key)).collect::<Result<Vec<_>, _>>()?;
+    let verdict = receipts::verify(&receipt, &keys);
+    print(&serde_json::to_string_pretty(&verdict)?);
+    if verdict.valid { Ok(()) } else { Err("the receipt is not valid".into()) }
+}

@@ -8,9 +8,9 @@ mod connect;
 mod error;
 mod metrics;
 mod migrate;
-pub mod principal;
 pub mod once;
 pub mod owner;
+pub mod principal;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};

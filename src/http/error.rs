@@ -16,7 +16,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::db;
+use crate::{db, orchestration};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -309,6 +309,35 @@ impl From<db::Error> for ApiError {
             Duplicate(_) => Self::conflict("It exists already").caused_by(error),
             _ => Self::internal(error),
         }
+    }
+}
+
+impl From<orchestration::error::Error> for ApiError {
+    fn from(error: orchestration::error::Error) -> Self {
+        use orchestration::error::Error::{
+            Changed, Conflict, Db, Forbidden, Invalid, LeaseLost, NotFound, State, Stopping,
+        };
+        match error {
+            NotFound(_) => Self::not_found(error.to_string()),
+            Forbidden => Self::forbidden(error.to_string()),
+            Invalid(faults) => Self::unprocessable(faults.into_iter().map(FieldError::from).collect()),
+            State(text) => Self::bad_request(text).code("invalid_state"),
+            Conflict(text) => Self::conflict(text),
+            Changed => Self::precondition_failed(error.to_string()),
+            LeaseLost => {
+                Self::conflict("The execution changed at the same moment; try again").code("changed_meanwhile")
+            }
+            Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
+            Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<orchestration::model::Fault> for FieldError {
+    fn from(fault: orchestration::model::Fault) -> Self {
+        let part = |part: String| part.parse::<usize>().map_or_else(|_| Loc::from(part.clone()), Loc::from);
+        let loc = std::iter::once(Loc::from("body")).chain(fault.path.into_iter().map(part)).collect();
+        Self::value(loc, fault.message)
     }
 }
 

@@ -80,7 +80,7 @@ impl IfMatch {
 }
 
 /// `If-None-Match`: the versions that the client has already.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct IfNoneMatch(Option<Condition>);
 
 impl IfNoneMatch {

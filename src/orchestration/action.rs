@@ -98,7 +98,10 @@ pub fn parse(action: Option<&Value>, step_type: StepType, model: Option<&str>, n
         return Err(fault("kind", "training inside the service is not available yet; use {\"kind\": \"job\"}".into()));
     }
     if !allowed.contains(&kind) {
-        return Err(fault("kind", format!("{kind:?} is not possible in a {step_type} step; one of {}", allowed.join(", "))));
+        return Err(fault(
+            "kind",
+            format!("{kind:?} is not possible in a {step_type} step; one of {}", allowed.join(", ")),
+        ));
     }
     match kind {
         "jq" => Ok(Action::Jq(program(members, "program")?.ok_or_else(|| fault("program", "is missing".into()))?)),
@@ -119,10 +122,12 @@ fn without(step_type: StepType, model: Option<&str>) -> Action {
             ttl: None,
             max_price: None,
         }),
-        (StepType::Inference, Some(_)) => {
-            Action::Nothing("model_requirements.model is not a language model that miners run, and the step has no action")
+        (StepType::Inference, Some(_)) => Action::Nothing(
+            "model_requirements.model is not a language model that miners run, and the step has no action",
+        ),
+        (StepType::Inference, None) => {
+            Action::Nothing("an inference step needs an action, or model_requirements.model")
         }
-        (StepType::Inference, None) => Action::Nothing("an inference step needs an action, or model_requirements.model"),
         (StepType::Training, _) => Action::Nothing("a training step needs an action"),
         (StepType::Verification, _) => Action::CheckDependencies,
         (StepType::DataProcessing | StepType::Custom, _) => Action::Identity,
@@ -138,7 +143,10 @@ fn program(members: &Map<String, Value>, member: &str) -> Result<Option<Arc<str>
 
 fn policy(members: &Map<String, Value>, names: &Names) -> Result<Action, Fault> {
     let fault = |message: String| Fault::new(["action", "policy"], message);
-    let text = members.get("policy").and_then(Value::as_str).ok_or_else(|| fault("must be a policy's name, a string".into()))?;
+    let text = members
+        .get("policy")
+        .and_then(Value::as_str)
+        .ok_or_else(|| fault("must be a policy's name, a string".into()))?;
     let reference: PolicyReference = text.parse().map_err(|error| fault(format!("{error}")))?;
     names.policies.resolve(&reference).map_err(|error| fault(error.to_string()))?;
     Ok(Action::Policy(reference))
@@ -205,7 +213,8 @@ fn check(members: &Map<String, Value>) -> Result<Action, Fault> {
     let schema = match members.get("schema") {
         None | Some(Value::Null) => None,
         Some(schema) => {
-            let compiled = Schema::compile(schema).map_err(|error| Fault::new(["action", "schema"], error.to_string()))?;
+            let compiled =
+                Schema::compile(schema).map_err(|error| Fault::new(["action", "schema"], error.to_string()))?;
             Some(Arc::new(compiled))
         }
     };

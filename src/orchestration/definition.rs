@@ -132,7 +132,10 @@ impl Definition {
     /// Every fault that was found, each with its path.
     pub fn compile(&self, names: &Names) -> Result<Plan, Vec<Fault>> {
         if self.steps.len() > MAX_STEPS {
-            return Err(vec![Fault::new(["steps"], format!("at most {MAX_STEPS} steps; these are {}", self.steps.len()))]);
+            return Err(vec![Fault::new(
+                ["steps"],
+                format!("at most {MAX_STEPS} steps; these are {}", self.steps.len()),
+            )]);
         }
         let scopes = self.scopes()?;
         let index: HashMap<&str, usize> = self.steps.keys().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
@@ -200,8 +203,9 @@ impl Definition {
         let mut scopes = HashMap::new();
         for (name, value) in &self.scopes {
             let empty = Map::new();
-            let inputs = Mapping::parse(value.as_object().unwrap_or(&empty))
-                .map_err(|found| found.into_iter().map(|fault| Fault::from(fault).below(&["scopes", name])).collect::<Vec<_>>())?;
+            let inputs = Mapping::parse(value.as_object().unwrap_or(&empty)).map_err(|found| {
+                found.into_iter().map(|fault| Fault::from(fault).below(&["scopes", name])).collect::<Vec<_>>()
+            })?;
             scopes.insert(name.as_str(), Arc::new(Scope { name: name.clone(), inputs }));
         }
         Ok(scopes)
@@ -336,7 +340,10 @@ fn check_order(steps: &[Step]) -> Result<(), Vec<Fault>> {
     if let Some(cycle) = dag::cycle(&depends_on) {
         let mut walk: Vec<&str> = cycle.iter().map(|at| steps[*at].key.as_str()).collect();
         walk.push(walk[0]);
-        return Err(vec![Fault::new(["steps", walk[0], "depends_on"], format!("a cycle: {} (each waits for the next)", walk.join(" -> ")))]);
+        return Err(vec![Fault::new(
+            ["steps", walk[0], "depends_on"],
+            format!("a cycle: {} (each waits for the next)", walk.join(" -> ")),
+        )]);
     }
     let ancestors = dag::ancestors(&depends_on);
     let mut faults = Vec::new();
@@ -347,7 +354,8 @@ fn check_order(steps: &[Step]) -> Result<(), Vec<Fault>> {
             for (entry, key) in mapping.iter().flat_map(Mapping::steps_used) {
                 let key = format!("{prefix}{key}");
                 match steps.iter().position(|other| other.key == key) {
-                    None => faults.push(Fault::new(["steps", &step.key, member, entry], format!("there is no step {key:?}"))),
+                    None => faults
+                        .push(Fault::new(["steps", &step.key, member, entry], format!("there is no step {key:?}"))),
                     Some(other) if ancestors[at].contains(&other) || (itself && other == at) => {}
                     Some(_) => faults.push(Fault::new(
                         ["steps", &step.key, member, entry],

@@ -136,7 +136,9 @@ impl Pick {
     /// The step that the path names.
     pub fn step(&self) -> Option<&str> {
         match self {
-            Self::Path(Query { root: Root::StepOutput(key) | Root::StepInput(key) | Root::StepStatus(key), .. }) => Some(key),
+            Self::Path(Query {
+                root: Root::StepOutput(key) | Root::StepInput(key) | Root::StepStatus(key), ..
+            }) => Some(key),
             _ => None,
         }
     }
@@ -146,9 +148,8 @@ impl Query {
     fn parse(text: &str) -> Result<Self, String> {
         // The whole text must be a path: what is cut off below would hide a fault in it.
         JsonPath::parse(text).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
-        let expected = || {
-            format!("{text:?} must start with $.inputs, $.output or $.steps.<key>.output (or .input, .status)")
-        };
+        let expected =
+            || format!("{text:?} must start with $.inputs, $.output or $.steps.<key>.output (or .input, .status)");
         let (first, rest) = segment(&text[1..]).ok_or_else(expected)?;
         let (root, rest) = match first.as_str() {
             "inputs" => (Root::Inputs, rest),
@@ -282,7 +283,17 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused_when_it_is_read() {
-        for bad in ["$.inputs[", "$.", "$", "$.elsewhere", "$.steps", "$.steps.a", "$.steps.a.gone", "$.steps.*.output", "$..x"] {
+        for bad in [
+            "$.inputs[",
+            "$.",
+            "$",
+            "$.elsewhere",
+            "$.steps",
+            "$.steps.a",
+            "$.steps.a.gone",
+            "$.steps.*.output",
+            "$..x",
+        ] {
             assert!(Pick::parse(&json!(bad)).is_err(), "{bad}");
         }
         let errors = Mapping::parse(json!({"a": "$.inputs.x", "b": "$.inputs["}).as_object().unwrap()).unwrap_err();

@@ -9,6 +9,7 @@ pub mod executions;
 pub mod jq;
 pub mod mapping;
 pub mod model;
+pub mod networks;
 pub mod receipts;
 pub mod schema;
 mod template;

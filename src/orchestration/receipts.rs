@@ -73,7 +73,9 @@ pub struct Verdict {
 /// route that holds them, and the coordinator's form (a payload with the signature among its members).
 pub fn verify(receipt: &Value, keys: &[PublicKey]) -> Verdict {
     let inner = receipt.get("receipt").filter(|inner| inner.get("signature").is_some()).unwrap_or(receipt);
-    let found = |payload: Option<&Value>, name: &str| payload.and_then(|payload| payload.get(name)).and_then(Value::as_str).map(str::to_owned);
+    let found = |payload: Option<&Value>, name: &str| {
+        payload.and_then(|payload| payload.get(name)).and_then(Value::as_str).map(str::to_owned)
+    };
     let signature = inner.get("signature").cloned().map(serde_json::from_value::<Signature>);
     let payload = match inner.get("payload") {
         Some(payload) => Some(payload.clone()),
@@ -110,7 +112,7 @@ mod tests {
         let payload = json!({"receipt_id": "r", "execution_id": "e", "cost": 0.03});
         let signature = serde_json::to_value(signer.sign(&payload)).unwrap();
         let ours = json!({"payload": payload, "signature": signature});
-        let keys = [signer.public_key()];
+        let keys = [signer.public_key().clone()];
         assert!(verify(&ours, &keys).valid);
         assert!(verify(&json!({"execution_id": "e", "receipt": ours}), &keys).valid);
         let mut flat = payload.clone();
@@ -121,6 +123,6 @@ mod tests {
         assert!(!verify(&flat, &keys).valid);
         assert!(!verify(&payload, &keys).valid);
         assert!(!verify(&json!([1]), &keys).valid);
-        assert!(!verify(&ours, &[Signer::from_hex(&"8".repeat(64)).unwrap().public_key()]).valid);
+        assert!(!verify(&ours, &[Signer::from_hex(&"8".repeat(64)).unwrap().public_key().clone()]).valid);
     }
 }

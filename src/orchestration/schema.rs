@@ -29,6 +29,12 @@ pub struct Violation {
     pub message: String,
 }
 
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at `{}`: {}", self.path, self.message)
+    }
+}
+
 /// A compiled schema. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Schema(Arc<Validator>);

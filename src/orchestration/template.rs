@@ -97,7 +97,10 @@ mod tests {
     #[test]
     fn holes_are_filled_wherever_they_stand() {
         let template = Template::parse(json!({"m": [{"a/b~": "$.inputs.x"}, "$5 is money"], "n": 1})).unwrap();
-        assert_eq!(template.fill(&Inputs(json!({"x": {"y": 2}}))).unwrap(), json!({"m": [{"a/b~": {"y": 2}}, "$5 is money"], "n": 1}));
+        assert_eq!(
+            template.fill(&Inputs(json!({"x": {"y": 2}}))).unwrap(),
+            json!({"m": [{"a/b~": {"y": 2}}, "$5 is money"], "n": 1})
+        );
         assert!(template.fill(&Inputs(json!({}))).is_err());
     }
 

@@ -1,5 +1,7 @@
 //! All routes of the service, on one page.
 
+/// Workflows, executions, receipts, networks.
+pub mod agents;
 /// Health, metrics, and the description of the API.
 pub mod system;
 
@@ -16,7 +18,15 @@ use tower::{Layer, Service, util::option_layer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::http::{ApiError, Shared, cors, middleware::Watch, openapi, prefix::Canonical};
+use crate::{
+    app::App,
+    http::{ApiError, Shared, cors, middleware::Watch, openapi, prefix::Canonical},
+};
+
+/// The routes of every group.
+pub fn groups() -> OpenApiRouter<App> {
+    agents::router()
+}
 
 /// The OpenAPI document of these routes and the system's.
 pub fn document<S>(api: OpenApiRouter<S>) -> OpenApi

@@ -21,11 +21,17 @@ use crate::{
 
 /// What performing an action needs.
 pub struct Performer {
+    /// Evaluates jq programs.
     pub jq: jq::Pool,
+    /// Answers states.
     pub policies: Policies,
+    /// Waits for miners.
     pub jobs: Jobs,
+    /// Calls configured addresses.
     pub http: reqwest::Client,
+    /// Those addresses.
     pub endpoints: Arc<BTreeMap<String, HttpEndpoint>>,
+    /// Prices and limits.
     pub config: EngineConfig,
 }
 
@@ -52,11 +58,28 @@ impl Failure {
 pub enum Call {
     /// Known without doing anything.
     Known(Result<Value, Failure>),
-    Jq { program: Arc<str>, input: Arc<Value> },
-    Policy { reference: PolicyReference, input: Arc<Value> },
-    Check { schema: Option<Arc<Schema>>, assert: Option<Arc<str>>, input: Arc<Value> },
-    Job { id: String },
-    Http { endpoint: String, body: Value, key: String, traceparent: Option<String> },
+    Jq {
+        program: Arc<str>,
+        input: Arc<Value>,
+    },
+    Policy {
+        reference: PolicyReference,
+        input: Arc<Value>,
+    },
+    Check {
+        schema: Option<Arc<Schema>>,
+        assert: Option<Arc<str>>,
+        input: Arc<Value>,
+    },
+    Job {
+        id: String,
+    },
+    Http {
+        endpoint: String,
+        body: Value,
+        key: String,
+        traceparent: Option<String>,
+    },
 }
 
 /// What is found beside the output.
@@ -86,7 +109,13 @@ impl Performer {
     }
 
     /// Resolve what step `at` of `run`, which has begun, is to do. A job that has to be put into the queue comes with it.
-    pub fn prepare(&self, run: &Run, at: usize, new_job_id: impl FnOnce() -> String, now: chrono::DateTime<chrono::Utc>) -> (Call, Option<NewJob>) {
+    pub fn prepare(
+        &self,
+        run: &Run,
+        at: usize,
+        new_job_id: impl FnOnce() -> String,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> (Call, Option<NewJob>) {
         match self.try_prepare(run, at, new_job_id, now) {
             Ok(prepared) => prepared,
             Err(error) => (Call::Known(Err(Failure::certain(error.to_string()))), None),
@@ -134,7 +163,15 @@ impl Performer {
                 let ttl = job.ttl.unwrap_or_else(|| job.service.ttl(&request));
                 let id = new_job_id();
                 let client_id = run.client_id.clone();
-                let row = NewJob { id: id.clone(), client_id, service: job.service, request, constraints, requested_at: now, ttl };
+                let row = NewJob {
+                    id: id.clone(),
+                    client_id,
+                    service: job.service,
+                    request,
+                    constraints,
+                    requested_at: now,
+                    ttl,
+                };
                 return Ok((Call::Job { id }, Some(row)));
             }
         };
@@ -148,7 +185,10 @@ impl Performer {
             Call::Known(result) => result.map(Found::output),
             call => match tokio::time::timeout(timeout, self.call(call)).await {
                 Ok(result) => result,
-                Err(_) => Err(Failure::passing(format!("timeout_seconds {}: the step was still running after them", timeout.as_secs_f64()))),
+                Err(_) => Err(Failure::passing(format!(
+                    "timeout_seconds {}: the step was still running after them",
+                    timeout.as_secs_f64()
+                ))),
             },
         };
         let seconds = started.elapsed().as_secs_f64();
@@ -168,7 +208,9 @@ impl Performer {
             Call::Known(result) => result.map(Found::output),
             Call::Jq { program, input } => self.jq(program, &input).await.map(Found::output),
             Call::Policy { reference, input } => self.policy(&reference, &input).await.map(Found::output),
-            Call::Check { schema, assert, input } => self.check(schema.as_deref(), assert, &input).await.map(Found::output),
+            Call::Check { schema, assert, input } => {
+                self.check(schema.as_deref(), assert, &input).await.map(Found::output)
+            }
             Call::Job { id } => self.job(&id).await,
             Call::Http { endpoint, body, key, traceparent } => self.http(&endpoint, &body, &key, traceparent).await,
         }
@@ -180,7 +222,8 @@ impl Performer {
             jq::Error::NoWorker(_) | jq::Error::PoolClosed => Failure::passing(error.to_string()),
             _ => Failure::certain(error.to_string()),
         })?;
-        serde_json::from_str(evaluated.output.get()).map_err(|error| Failure::certain(format!("the program's output: {error}")))
+        serde_json::from_str(evaluated.output.get())
+            .map_err(|error| Failure::certain(format!("the program's output: {error}")))
     }
 
     async fn policy(&self, reference: &PolicyReference, input: &Value) -> Result<Value, Failure> {
@@ -244,9 +287,14 @@ impl Performer {
             request = request.bearer_auth(secrecy::ExposeSecret::expose_secret(bearer));
         }
         // The address stays out of the message: it may hold a secret, and is none of the client's business.
-        let sent = request.send().await.map_err(|error| Failure::passing(format!("endpoint {name:?}: {}", error.without_url())))?;
+        let sent = request
+            .send()
+            .await
+            .map_err(|error| Failure::passing(format!("endpoint {name:?}: {}", error.without_url())))?;
         let status = sent.status();
-        let bytes = limited(sent, self.config.http_max_response).await.map_err(|message| Failure::passing(format!("endpoint {name:?}: {message}")))?;
+        let bytes = limited(sent, self.config.http_max_response)
+            .await
+            .map_err(|message| Failure::passing(format!("endpoint {name:?}: {message}")))?;
         crate::crash_point!("step.after_http");
         if !status.is_success() {
             let message = format!("endpoint {name:?} answered {status}: {}", excerpt(&bytes));
@@ -291,7 +339,10 @@ fn check_dependencies(run: &Run, at: usize) -> Result<Value, Failure> {
         match step.verification.as_ref().filter(|done| done.verified && step.status == Status::Completed) {
             Some(done) => drop(checked.insert(spec.key.clone(), json!(done))),
             None => {
-                let failed = step.verification.as_ref().map_or_else(String::new, |done| format!(" ({})", done.checks_failed.join(", ")));
+                let failed = step
+                    .verification
+                    .as_ref()
+                    .map_or_else(String::new, |done| format!(" ({})", done.checks_failed.join(", ")));
                 bad.push(format!("{}{failed}", spec.key));
             }
         }

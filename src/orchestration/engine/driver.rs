@@ -15,7 +15,11 @@ use super::{
     store::{self, Hold, Save, Saved},
 };
 use crate::{
-    db::{self, Tx, codec::{Doc, Timestamp}, once::{Done, Once}},
+    db::{
+        self, Tx,
+        codec::{Doc, Timestamp},
+        once::{Done, Once},
+    },
     jobs::NewJob,
     orchestration::{
         error::{Error, Result},
@@ -307,7 +311,8 @@ impl Driver {
 
     fn over_budget(&self) -> Option<String> {
         let (limit, used) = (self.run.limits.budget, self.run.total_cost);
-        (limit > 0.0 && used > limit + 1e-9).then(|| format!("max_cost_budget {limit}: {} was spent", super::run::round(used)))
+        (limit > 0.0 && used > limit + 1e-9)
+            .then(|| format!("max_cost_budget {limit}: {} was spent", super::run::round(used)))
     }
 
     /// A run that has ended well gets its receipt, which is signed over everything that is saved with it.

@@ -24,9 +24,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use actions::Performer;
-pub use run::{Run, StepRun, round};
+pub(in crate::orchestration) use run::{Run, StepRun, round};
 pub(in crate::orchestration) use store::Save;
-pub use verify::Verification;
 
 use driver::{Driver, End, Handle};
 use lease::Worker;
@@ -231,7 +230,11 @@ impl Engine {
         let inner = &self.0;
         registry.register("engine_executions_ended", "Executions that ended here, by status", inner.ended.clone());
         registry.register("engine_executions_active", "Executions this process holds by lease", inner.active.clone());
-        registry.register("engine_executions_taken_over", "Executions taken over from workers that were gone", inner.taken_over.clone());
+        registry.register(
+            "engine_executions_taken_over",
+            "Executions taken over from workers that were gone",
+            inner.taken_over.clone(),
+        );
     }
 
     /// Executions by state, from the database: (waiting for a worker, held by a worker).
@@ -439,12 +442,38 @@ impl Inner {
         let claimed = self.db.write(async move |tx: &mut Tx| store::claim(tx, &worker).await).await?;
         let Some((id, fence)) = claimed else { return Ok(None) };
         crate::crash_point!("engine.after_claim");
+        let run = match self.load(&id, fence).await {
+            Ok(run) => run,
+            Err(error) => {
+                self.cannot_run(id, fence, &error).await?;
+                return Ok(None);
+            }
+        };
         let handle = Arc::<Handle>::default();
         self.lock().insert(id.clone(), handle.clone());
-        let run = self.load(&id, fence).await?;
         let mut driver = Driver::new(self.clone(), run, handle);
         driver.resume();
         Ok(Some((id, driver)))
+    }
+
+    /// A run that can't be loaded (an endpoint that it names is no longer configured, say) fails and says why; one
+    /// that could not be read this time is given back.
+    async fn cannot_run(&self, id: String, fence: i64, error: &Error) -> Result<()> {
+        tracing::warn!(execution = %id, %error, "a claimed execution can't be run");
+        let (now, hub) = (Timestamp(self.clock.now()), self.hub.clone());
+        let failed =
+            matches!(error, Error::Invalid(_) | Error::NotFound(_) | Error::Db(crate::db::Error::Unreadable(_)));
+        let why = failed.then(|| error.to_string());
+        self.db
+            .write(async move |tx: &mut Tx| {
+                match why {
+                    Some(why) => store::fail_unloaded(tx, &id, fence, &why, now).await?,
+                    None => store::give_back(tx, &id, fence).await?,
+                }
+                tx.after_commit(move || hub.wake(&id));
+                Ok(())
+            })
+            .await
     }
 
     /// A claimed run as it was saved last.
@@ -454,10 +483,14 @@ impl Inner {
             let stored = store::load(&mut conn, id).await?.ok_or(Error::NotFound("Execution"))?;
             (stored, store::load_steps(&mut conn, id).await?)
         };
-        let definition = Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
+        let definition =
+            Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
         let plan = definition.compile(&self.names).map_err(Error::Invalid)?;
-        let states: serde_json::Map<String, Value> =
-            stored.step_states.parse().map_err(|error| unreadable("agent_executions.step_states", error))?.unwrap_or_default();
+        let states: serde_json::Map<String, Value> = stored
+            .step_states
+            .parse()
+            .map_err(|error| unreadable("agent_executions.step_states", error))?
+            .unwrap_or_default();
         let steps = plan
             .steps
             .iter()
@@ -500,8 +533,15 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
         serde_json::from_value(value).map_err(|error| unreadable("agent_executions.step_states", error))
     }
     let row_id: String = member(state, "step_execution_id")?.unwrap_or_default();
-    let row = rows.iter().find(|row| row.row_id == row_id).ok_or_else(|| unreadable("agent_step_executions", format!("no row of step {key:?}")))?;
-    let document = |doc: &Doc| doc.parse::<Value>().map(|value| value.map(Arc::new)).map_err(|error| unreadable("agent_step_executions", error));
+    let row = rows
+        .iter()
+        .find(|row| row.row_id == row_id)
+        .ok_or_else(|| unreadable("agent_step_executions", format!("no row of step {key:?}")))?;
+    let document = |doc: &Doc| {
+        doc.parse::<Value>()
+            .map(|value| value.map(Arc::new))
+            .map_err(|error| unreadable("agent_step_executions", error))
+    };
     let status: Status = member(state, "status")?.unwrap_or(Status::Pending);
     Ok(StepRun {
         row_id,
@@ -521,7 +561,10 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
         error: member(state, "error")?,
         job_id: member(state, "job_id")?,
         retry_at: member(state, "retry_at")?,
-        verification: row.verification.parse().map_err(|error| unreadable("agent_step_executions.step_proof", error))?,
+        verification: row
+            .verification
+            .parse()
+            .map_err(|error| unreadable("agent_step_executions.step_proof", error))?,
         dirty: false,
     })
 }

@@ -167,7 +167,11 @@ impl Run {
         if self.started_at.is_none() {
             self.started_at = Some(now);
             self.status = Status::Running;
-            self.tell("execution_started", now, json!({"workflow_id": self.workflow_id, "total_steps": self.steps.len()}));
+            self.tell(
+                "execution_started",
+                now,
+                json!({"workflow_id": self.workflow_id, "total_steps": self.steps.len()}),
+            );
         }
     }
 
@@ -177,7 +181,9 @@ impl Run {
         (0..self.steps.len())
             .filter(|at| {
                 let step = &self.steps[*at];
-                step.status == Status::Pending && step.retry_at.is_none() && self.plan.steps[*at].depends_on.iter().all(ended_well)
+                step.status == Status::Pending
+                    && step.retry_at.is_none()
+                    && self.plan.steps[*at].depends_on.iter().all(ended_well)
             })
             .collect()
     }
@@ -199,7 +205,12 @@ impl Run {
     }
 
     /// What mappings of step `at` may name.
-    pub fn context<'a>(&'a self, at: usize, scope_inputs: Option<&'a Value>, output: Option<&'a Value>) -> RunContext<'a> {
+    pub fn context<'a>(
+        &'a self,
+        at: usize,
+        scope_inputs: Option<&'a Value>,
+        output: Option<&'a Value>,
+    ) -> RunContext<'a> {
         RunContext { run: self, at, inputs: scope_inputs.unwrap_or(&self.inputs), output }
     }
 
@@ -211,11 +222,22 @@ impl Run {
         if let Some(mapping) = &step.inputs {
             return mapping.resolve(&self.context(at, scope_inputs.as_ref(), None)).map(Value::Object);
         }
+        // A group's first steps wait for what comes before the group, but what they take are the group's inputs.
+        let inside = |other: &&usize| {
+            self.plan.steps[**other].scope.as_ref().map(|scope| &scope.name)
+                == step.scope.as_ref().map(|scope| &scope.name)
+        };
+        let waits_for: Vec<&usize> =
+            step.depends_on.iter().filter(|other| step.scope.is_none() || inside(other)).collect();
         let output = |other: &usize| self.steps[*other].output.as_deref().cloned().unwrap_or(Value::Null);
-        Ok(match step.depends_on.as_slice() {
+        Ok(match waits_for.as_slice() {
             [] => scope_inputs.unwrap_or_else(|| (*self.inputs).clone()),
             [only] => output(only),
-            several => several.iter().map(|other| (self.plan.steps[*other].key.clone(), output(other))).collect::<Map<_, _>>().into(),
+            several => several
+                .iter()
+                .map(|other| (self.plan.steps[**other].key.clone(), output(other)))
+                .collect::<Map<_, _>>()
+                .into(),
         })
     }
 
@@ -235,7 +257,9 @@ impl Run {
         if self.limits.budget > 0.0 && committed + estimate > self.limits.budget + EPSILON {
             return Err(format!(
                 "max_cost_budget {}: {} is spent or reserved, and step {:?} may cost {estimate}",
-                self.limits.budget, round(committed), self.plan.steps[at].key
+                self.limits.budget,
+                round(committed),
+                self.plan.steps[at].key
             ));
         }
         self.start(now);
@@ -289,7 +313,15 @@ impl Run {
     }
 
     /// An attempt failed after `seconds`.
-    pub fn attempt_failed(&mut self, at: usize, error: &str, seconds: f64, retryable: bool, random: f64, now: Timestamp) -> AfterFailure {
+    pub fn attempt_failed(
+        &mut self,
+        at: usize,
+        error: &str,
+        seconds: f64,
+        retryable: bool,
+        random: f64,
+        now: Timestamp,
+    ) -> AfterFailure {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
         let step = &mut self.steps[at];
@@ -304,7 +336,11 @@ impl Run {
             let retry_at = Timestamp(now.0 + chrono::Duration::from_std(delay).unwrap_or_default());
             step.status = Status::Pending;
             step.retry_at = Some(retry_at);
-            self.tell("step_failed", now, json!({"step": spec.key, "attempt": attempt, "error": error, "retry_at": retry_at}));
+            self.tell(
+                "step_failed",
+                now,
+                json!({"step": spec.key, "attempt": attempt, "error": error, "retry_at": retry_at}),
+            );
             return AfterFailure::Retry(delay);
         }
         AfterFailure::Final(self.fail(Some(at), error, now))
@@ -391,14 +427,19 @@ impl Run {
 
     /// Percent, 0 to 100.
     pub fn progress(&self) -> f64 {
-        if self.steps.is_empty() { 100.0 } else { round(100.0 * self.completed_steps() as f64 / self.steps.len() as f64) }
+        if self.steps.is_empty() {
+            100.0
+        } else {
+            round(100.0 * self.completed_steps() as f64 / self.steps.len() as f64)
+        }
     }
 
     /// Column `step_states`: by key, what a client follows and what a worker needs to carry on.
     pub fn step_states(&self) -> Value {
         let state = |spec: &Step, step: &StepRun| {
             let mut state = Map::new();
-            let mut put = |name: &str, value: Value| drop((!value.is_null()).then(|| state.insert(name.to_owned(), value)));
+            let mut put =
+                |name: &str, value: Value| drop((!value.is_null()).then(|| state.insert(name.to_owned(), value)));
             put("status", json!(step.status));
             put("step_execution_id", json!(step.row_id));
             put("attempts", json!(step.attempts));
@@ -438,9 +479,10 @@ impl Context for RunContext<'_> {
         let scope = self.run.plan.steps[self.at].scope.as_ref();
         view(self.run, |other| match scope {
             None => other == key,
-            Some(scope) => {
-                other.strip_prefix(scope.name.as_str()).and_then(|rest| rest.strip_prefix('.')).is_some_and(|rest| rest == key)
-            }
+            Some(scope) => other
+                .strip_prefix(scope.name.as_str())
+                .and_then(|rest| rest.strip_prefix('.'))
+                .is_some_and(|rest| rest == key),
         })
     }
 

@@ -123,8 +123,11 @@ impl Save {
         let steps = run
             .steps
             .iter_mut()
-            .filter(|step| std::mem::take(&mut step.dirty))
-            .map(|step| StepRow { row_id: step.row_id.clone(), step_id: step.step_id.clone(), step: step.clone() })
+            .filter(|step| step.dirty)
+            .map(|step| {
+                step.dirty = false;
+                StepRow { row_id: step.row_id.clone(), step_id: step.step_id.clone(), step: step.clone() }
+            })
             .collect();
         let new = run.is_new.then(|| NewRun {
             definition_hash: run.plan.hash.clone(),
@@ -182,12 +185,14 @@ fn taken(what: &str) -> Error {
 async fn insert_run(tx: &mut Tx, save: &Save, new: &NewRun, definition_known: bool) -> Result<()> {
     let run = &save.run;
     if !definition_known {
-        sqlx::query("INSERT INTO am_definitions (hash, body, created_at) VALUES (?1, ?2, ?3) ON CONFLICT (hash) DO NOTHING")
-            .bind(&new.definition_hash)
-            .bind(new.definition.to_string())
-            .bind(run.now)
-            .execute(tx.conn())
-            .await?;
+        sqlx::query(
+            "INSERT INTO am_definitions (hash, body, created_at) VALUES (?1, ?2, ?3) ON CONFLICT (hash) DO NOTHING",
+        )
+        .bind(&new.definition_hash)
+        .bind(new.definition.to_string())
+        .bind(run.now)
+        .execute(tx.conn())
+        .await?;
     }
     let done = sqlx::query(
         "INSERT INTO agent_executions (id, workflow_id, client_id, status, current_step, step_states, final_result, execution_receipt,
@@ -296,7 +301,9 @@ async fn upsert_steps(tx: &mut Tx, execution_id: &str, now: Timestamp, rows: &[S
                  completed_at, created_at, updated_at) ",
         );
         query.push_values(chunk, |mut row, StepRow { row_id, step_id, step }| {
-            let text = |value: &Option<std::sync::Arc<Value>>| value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string());
+            let text = |value: &Option<std::sync::Arc<Value>>| {
+                value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string())
+            };
             let begun = step.attempts > 0;
             row.push_bind(row_id.clone());
             row.push_bind(execution_id.to_owned());
@@ -307,7 +314,9 @@ async fn upsert_steps(tx: &mut Tx, execution_id: &str, now: Timestamp, rows: &[S
             row.push_bind(begun.then_some(step.seconds));
             row.push_bind(step.gpu);
             row.push_bind(step.memory_mb);
-            row.push_bind(step.verification.as_ref().map_or(Doc::none(), |done| Doc::of(done).unwrap_or_else(|_| Doc::none())));
+            row.push_bind(
+                step.verification.as_ref().map_or(Doc::none(), |done| Doc::of(done).unwrap_or_else(|_| Doc::none())),
+            );
             row.push_bind(step.verification.as_ref().map(|done| if done.verified { "verified" } else { "failed" }));
             row.push_bind(step.error.clone());
             row.push_bind(i64::from(step.attempts.saturating_sub(1)));
@@ -334,8 +343,9 @@ async fn upsert_steps(tx: &mut Tx, execution_id: &str, now: Timestamp, rows: &[S
 
 /// A run that waits for a worker?
 pub async fn any_ready(conn: &mut Connection) -> Result<bool> {
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM am_runs WHERE state = 'ready' AND NOT paused LIMIT 1").fetch_optional(conn).await?;
+    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM am_runs WHERE state = 'ready' AND NOT paused LIMIT 1")
+        .fetch_optional(conn)
+        .await?;
     Ok(found.is_some())
 }
 
@@ -347,6 +357,36 @@ pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
          RETURNING execution_id, fence",
     );
     Ok(claimed.bind(worker).fetch_optional(tx.conn()).await?)
+}
+
+/// Give a claimed run back as it was.
+pub async fn give_back(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
+    sqlx::query("UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = ?1 AND fence = ?2")
+        .bind(id)
+        .bind(fence)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Fail a claimed run that can't be loaded.
+pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Timestamp) -> Result<()> {
+    let seq: Option<i64> = sqlx::query_scalar(
+        "UPDATE am_runs SET state = 'ended', worker = NULL, last_event = last_event + 1 WHERE execution_id = ?1 AND fence = ?2 RETURNING last_event",
+    )
+    .bind(id)
+    .bind(fence)
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(seq) = seq else { return Ok(()) };
+    sqlx::query("UPDATE agent_executions SET status = 'FAILED', error_message = ?2, completed_at = ?3, updated_at = ?3 WHERE id = ?1")
+        .bind(id)
+        .bind(why)
+        .bind(now)
+        .execute(tx.conn())
+        .await?;
+    let event = Event { seq, kind: "execution_failed".into(), at: now, data: serde_json::json!({"error": why}) };
+    Ok(events::append(tx, id, &[event]).await?)
 }
 
 /// What is stored of a claimed run.
@@ -419,7 +459,8 @@ pub async fn load_steps(conn: &mut Connection, id: &str) -> Result<Vec<StoredSte
     .await?;
     rows.iter()
         .map(|row| {
-            let doc = |at: usize| -> db::Result<Doc> { Ok(row.try_get::<Option<Doc>, _>(at)?.unwrap_or_else(Doc::none)) };
+            let doc =
+                |at: usize| -> db::Result<Doc> { Ok(row.try_get::<Option<Doc>, _>(at)?.unwrap_or_else(Doc::none)) };
             Ok(StoredStep {
                 row_id: row.try_get(0)?,
                 step_id: row.try_get(1)?,
@@ -454,20 +495,21 @@ pub async fn workers(conn: &mut Connection) -> Result<Vec<(String, Timestamp)>> 
 
 /// A worker is gone: give its runs free. Answers how many. Their fences rise, so that it can't write them any more.
 pub async fn bury(tx: &mut Tx, worker: &str) -> Result<u64> {
-    let freed = sqlx::query("UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1 WHERE state = 'driven' AND worker = ?1")
-        .bind(worker)
-        .execute(tx.conn())
-        .await?;
+    let freed = sqlx::query(
+        "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1 WHERE state = 'driven' AND worker = ?1",
+    )
+    .bind(worker)
+    .execute(tx.conn())
+    .await?;
     sqlx::query("DELETE FROM am_workers WHERE id = ?1").bind(worker).execute(tx.conn()).await?;
     Ok(freed.rows_affected())
 }
 
 /// Runs by state, for metrics: (waiting, driven by anybody).
 pub async fn depths(conn: &mut Connection) -> Result<(i64, i64)> {
-    let row: (Option<i64>, Option<i64>) = sqlx::query_as(
-        "SELECT sum(state = 'ready'), sum(state = 'driven') FROM am_runs WHERE state <> 'ended'",
-    )
-    .fetch_one(conn)
-    .await?;
+    let row: (Option<i64>, Option<i64>) =
+        sqlx::query_as("SELECT sum(state = 'ready'), sum(state = 'driven') FROM am_runs WHERE state <> 'ended'")
+            .fetch_one(conn)
+            .await?;
     Ok((row.0.unwrap_or(0), row.1.unwrap_or(0)))
 }

@@ -52,8 +52,13 @@ pub fn check(level: VerificationLevel, step: &StepRun, proof: Option<&Value>) ->
 
 /// Column `verification_proof`: the whole run's verification, step by step.
 pub fn summary(run: &Run) -> Value {
-    let steps: Map<String, Value> =
-        run.plan.steps.iter().zip(&run.steps).map(|(spec, step)| (spec.key.clone(), json!(step.verification))).collect();
+    let steps: Map<String, Value> = run
+        .plan
+        .steps
+        .iter()
+        .zip(&run.steps)
+        .map(|(spec, step)| (spec.key.clone(), json!(step.verification)))
+        .collect();
     let verified = run.steps.iter().all(|step| step.verification.as_ref().is_some_and(|done| done.verified));
     json!({"level": run.level, "verified": verified, "steps": steps})
 }

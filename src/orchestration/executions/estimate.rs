@@ -51,7 +51,10 @@ impl Estimates {
             (runs, Some(seconds), Some(cost)) if runs > 0 => Estimate { seconds, cost, runs },
             _ => Estimate { seconds: STEP_SECONDS * steps, cost: STEP_COST + STEP_COST * steps, runs: 0 },
         };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).put(workflow_id.to_owned(), (Instant::now(), estimate));
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(workflow_id.to_owned(), (Instant::now(), estimate));
         Ok(estimate)
     }
 }

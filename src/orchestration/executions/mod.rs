@@ -163,7 +163,8 @@ impl Executions {
     /// # Errors
     /// [`Error::State`] when it has ended already.
     pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
-        let cancelled = self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
+        let cancelled =
+            self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
         self.engine.let_go(id);
         Ok(cancelled)
     }
@@ -173,7 +174,8 @@ impl Executions {
     /// # Errors
     /// [`Error::State`] when it has ended, or is paused already.
     pub async fn pause(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
-        let paused = self.change(caller, id, once, async |tx, execution, now| store::pause(tx, execution, now).await).await?;
+        let paused =
+            self.change(caller, id, once, async |tx, execution, now| store::pause(tx, execution, now).await).await?;
         self.engine.look(id);
         Ok(paused)
     }
@@ -183,7 +185,8 @@ impl Executions {
     /// # Errors
     /// [`Error::State`] when it is not paused.
     pub async fn resume(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
-        let resumed = self.change(caller, id, once, async |tx, execution, now| store::resume(tx, execution, now).await).await?;
+        let resumed =
+            self.change(caller, id, once, async |tx, execution, now| store::resume(tx, execution, now).await).await?;
         self.engine.look(id);
         Ok(resumed)
     }
@@ -193,7 +196,8 @@ impl Executions {
     /// # Errors
     /// [`Error::State`] when it has not failed, or was run by the coordinator.
     pub async fn retry(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
-        let retried = self.change(caller, id, once, async |tx, execution, now| store::retry(tx, execution, now).await).await?;
+        let retried =
+            self.change(caller, id, once, async |tx, execution, now| store::retry(tx, execution, now).await).await?;
         self.engine.look(id);
         Ok(retried)
     }

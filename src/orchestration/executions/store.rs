@@ -112,7 +112,9 @@ pub async fn past_runs(conn: &mut Connection, workflow_id: &str) -> Result<(i64,
 /// The steps' rows, in the definition's order where that is known.
 pub async fn steps(conn: &mut Connection, execution: &Execution) -> Result<Vec<StepLog>> {
     let states = states(execution)?;
-    let key_of = |row_id: &str| states.iter().position(|(_, state)| state.get("step_execution_id").and_then(Value::as_str) == Some(row_id));
+    let key_of = |row_id: &str| {
+        states.iter().position(|(_, state)| state.get("step_execution_id").and_then(Value::as_str) == Some(row_id))
+    };
     let rows = sqlx::query(
         "SELECT id, step_id, status, started_at, completed_at, execution_time, error_message, gpu_accelerated, memory_usage, retry_count,
              verification_status, input_data, output_data, step_proof
@@ -154,10 +156,12 @@ fn states(execution: &Execution) -> Result<Map<String, Value>> {
 
 /// The next event of an execution, if it is this service's: a run of the coordinator's has no stream.
 async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
-    let seq: Option<i64> = sqlx::query_scalar("UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = ?1 RETURNING last_event")
-        .bind(id)
-        .fetch_optional(tx.conn())
-        .await?;
+    let seq: Option<i64> = sqlx::query_scalar(
+        "UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = ?1 RETURNING last_event",
+    )
+    .bind(id)
+    .fetch_optional(tx.conn())
+    .await?;
     let Some(seq) = seq else { return Ok(false) };
     events::append(tx, id, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?;
     Ok(true)
@@ -208,11 +212,12 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
 }
 
 async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
-    let done = sqlx::query("UPDATE am_runs SET paused = ?2 WHERE execution_id = ?1 AND paused <> ?2 AND state <> 'ended'")
-        .bind(id)
-        .bind(paused)
-        .execute(tx.conn())
-        .await?;
+    let done =
+        sqlx::query("UPDATE am_runs SET paused = ?2 WHERE execution_id = ?1 AND paused <> ?2 AND state <> 'ended'")
+            .bind(id)
+            .bind(paused)
+            .execute(tx.conn())
+            .await?;
     Ok(done.rows_affected() == 1)
 }
 

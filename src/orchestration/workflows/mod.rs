@@ -64,7 +64,9 @@ impl Workflows {
     /// [`Error::Invalid`] with every fault.
     pub async fn create(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Workflow>> {
         draft.check().map_err(Error::Invalid)?;
-        let plan = Definition::new(draft.steps.clone(), draft.dependencies.clone()).compile(&self.names).map_err(Error::Invalid)?;
+        let plan = Definition::new(draft.steps.clone(), draft.dependencies.clone())
+            .compile(&self.names)
+            .map_err(Error::Invalid)?;
         let workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
         let ids = self.ids.clone();
         self.db
@@ -151,7 +153,9 @@ impl Workflows {
                 }
                 let open = store::open_executions(tx.conn(), &id).await?;
                 if open > 0 {
-                    return Err(Error::Conflict(format!("{open} executions of this workflow are under way; cancel them first")));
+                    return Err(Error::Conflict(format!(
+                        "{open} executions of this workflow are under way; cancel them first"
+                    )));
                 }
                 store::delete_steps(tx, &id).await?;
                 store::delete(tx, &id).await?;

@@ -132,8 +132,10 @@ pub fn check_limits(seconds: i64, budget: f64) -> Vec<Fault> {
 
 impl Draft {
     pub(super) fn check(&self) -> std::result::Result<(), Vec<Fault>> {
-        let faults: Vec<Fault> =
-            check_name(&self.name).into_iter().chain(check_limits(self.max_execution_time, self.max_cost_budget)).collect();
+        let faults: Vec<Fault> = check_name(&self.name)
+            .into_iter()
+            .chain(check_limits(self.max_execution_time, self.max_cost_budget))
+            .collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -193,7 +195,9 @@ impl Change {
     /// Change `workflow`. True: its definition is another.
     pub(super) fn apply(self, workflow: &mut Workflow) -> std::result::Result<bool, Vec<Fault>> {
         let redefined = self.steps.is_some() || self.dependencies.is_some();
-        let doc = |members: &Map<String, Value>| Doc::of(members).map_err(|error| vec![Fault::new(["steps"], error.to_string())]);
+        let doc = |members: &Map<String, Value>| {
+            Doc::of(members).map_err(|error| vec![Fault::new(["steps"], error.to_string())])
+        };
         if let Some(steps) = self.steps {
             workflow.steps = doc(&steps)?;
         }

@@ -165,7 +165,9 @@ pub async fn delete_steps(tx: &mut Tx, workflow_id: &str) -> Result<()> {
 
 /// Executions that have not ended.
 pub async fn open_executions(conn: &mut Connection, workflow_id: &str) -> Result<i64> {
-    let count = sqlx::query_scalar("SELECT count(*) FROM agent_executions WHERE workflow_id = ?1 AND status IN ('PENDING', 'RUNNING')");
+    let count = sqlx::query_scalar(
+        "SELECT count(*) FROM agent_executions WHERE workflow_id = ?1 AND status IN ('PENDING', 'RUNNING')",
+    );
     Ok(count.bind(workflow_id).fetch_one(conn).await?)
 }
 
@@ -182,9 +184,12 @@ pub async fn insert_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &I
             );
             query.push_values(chunk, |mut row, at| {
                 let step = &plan.steps[*at];
-                let object = |value: Option<Value>| value.unwrap_or_else(|| Value::Object(Default::default())).to_string();
-                let members = |members: &Option<serde_json::Map<String, Value>>| object(members.clone().map(Value::Object));
-                let depends_on: Vec<&str> = step.depends_on.iter().map(|other| plan.steps[*other].key.as_str()).collect();
+                let object =
+                    |value: Option<Value>| value.unwrap_or_else(|| Value::Object(Default::default())).to_string();
+                let members =
+                    |members: &Option<serde_json::Map<String, Value>>| object(members.clone().map(Value::Object));
+                let depends_on: Vec<&str> =
+                    step.depends_on.iter().map(|other| plan.steps[*other].key.as_str()).collect();
                 row.push_bind(ids.prefixed("step_", 8));
                 row.push_bind(workflow.id.clone());
                 row.push_bind(*at as i64);

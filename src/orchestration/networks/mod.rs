@@ -1,0 +1,192 @@
+//! Networks of agents: an agent is a workflow; a task given to a network runs one workflow made of its agents'.
+
+mod compose;
+mod model;
+mod store;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+pub use model::{Draft, Measured, Network, Objective, Optimized, Standing, Strategy};
+
+use super::{
+    engine::Start,
+    error::{Error, Result},
+    executions::{Execution, Executions},
+    model::{Fault, VerificationLevel},
+    workflows::{Compiled, Workflows},
+};
+use crate::{
+    ambient::{Clock, Ids},
+    db::{
+        Database, Tx,
+        codec::Timestamp,
+        once::{Done, Once},
+        principal::Principal,
+    },
+};
+
+/// The networks. Cheap to clone.
+#[derive(Clone)]
+pub struct Networks {
+    db: Database,
+    clock: Clock,
+    ids: Ids,
+    workflows: Workflows,
+    executions: Executions,
+}
+
+impl Networks {
+    /// Networks in `db`, of agents that are `workflows`.
+    pub fn new(db: Database, clock: Clock, ids: Ids, workflows: Workflows, executions: Executions) -> Self {
+        Self { db, clock, ids, workflows, executions }
+    }
+
+    /// Store a network. Its agents need not be there yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub async fn create(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Network>> {
+        draft.check().map_err(Error::Invalid)?;
+        let now = Timestamp(self.clock.now());
+        let network = Network {
+            // Two in one second must not meet, as they do in the monolith.
+            id: format!("network_{}_{}", now.0.format("%Y%m%d_%H%M%S"), self.ids.hex(6)),
+            owner_id: owner.name.to_string(),
+            name: draft.name,
+            description: draft.description,
+            agents: draft.agents,
+            coordination_strategy: draft.strategy,
+            status: "created".into(),
+            created_at: now,
+            updated_at: now,
+        };
+        self.db
+            .write_once(&self.clock, once, async move |tx: &mut Tx| {
+                store::insert(tx, &network).await?;
+                Ok(network)
+            })
+            .await
+    }
+
+    /// One of `caller`'s networks.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn get(&self, caller: &Principal, id: &str) -> Result<Network> {
+        let network = store::get(&mut *self.db.read().await?, id).await?.ok_or(Error::NotFound("Network"))?;
+        if caller.owns(&network.owner_id) { Ok(network) } else { Err(Error::Forbidden) }
+    }
+
+    /// `caller`'s networks, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        after: Option<(Timestamp, String)>,
+        limit: i64,
+        offset: i64,
+    ) -> Result<(Vec<Network>, i64)> {
+        store::list(&mut *self.db.read().await?, caller, after, limit, offset).await
+    }
+
+    /// Run `task` on a network.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when an agent is no workflow that `caller` may run.
+    pub async fn execute(
+        &self,
+        caller: &Principal,
+        id: &str,
+        inputs: Map<String, Value>,
+        trace_id: Option<String>,
+        once: Option<Once>,
+    ) -> Result<Done<Execution>> {
+        let network = self.get(caller, id).await?;
+        let mut agents = Vec::new();
+        for agent in network.agent_ids() {
+            let workflow = self.workflows.get(caller, &agent).await.map_err(|error| match error {
+                Error::NotFound(_) | Error::Forbidden => {
+                    Error::Conflict(format!("agent {agent:?} is no workflow that you may run"))
+                }
+                other => other,
+            })?;
+            agents.push(compose::Agent { id: agent, definition: workflow.definition()? });
+        }
+        if agents.is_empty() {
+            return Err(Error::Conflict("the network has no agents".into()));
+        }
+        let task = inputs.get("task").cloned().unwrap_or(Value::Null);
+        let definition = compose::definition(&agents, &network, &task);
+        let plan = Arc::new(definition.compile(self.workflows.names()).map_err(|faults| broken(&faults))?);
+        let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
+        let start = Start {
+            workflow_id: network.id,
+            client_id: caller.name.to_string(),
+            compiled: Compiled { plan, step_ids },
+            inputs: Value::Object(inputs),
+            level: VerificationLevel::Basic,
+            max_execution_time: 0,
+            max_cost_budget: 0.0,
+            trace_id,
+        };
+        self.executions.engine().start(start, once).await
+    }
+
+    /// How a network stands, from its executions.
+    ///
+    /// # Errors
+    /// As [`Networks::get`].
+    pub async fn standing(&self, caller: &Principal, id: &str) -> Result<(Network, Standing)> {
+        let network = self.get(caller, id).await?;
+        let standing = store::standing(&mut *self.db.read().await?, id).await?;
+        Ok((network, standing))
+    }
+
+    /// Put a network's agents in order by what was measured of them; the first, which coordinates, stays. An agent
+    /// that nothing was measured of keeps its place behind the others.
+    ///
+    /// # Errors
+    /// As [`Networks::get`].
+    pub async fn optimize(
+        &self,
+        caller: &Principal,
+        id: &str,
+        objective: Objective,
+        once: Option<Once>,
+    ) -> Result<Done<Optimized>> {
+        let (caller, id, now) = (caller.clone(), id.to_owned(), Timestamp(self.clock.now()));
+        self.db
+            .write_once(&self.clock, once, async move |tx: &mut Tx| {
+                let mut network = store::get(tx.conn(), &id).await?.ok_or(Error::NotFound("Network"))?;
+                if !caller.owns(&network.owner_id) {
+                    return Err(Error::Forbidden);
+                }
+                let mut measured = Vec::new();
+                for agent in network.agent_ids() {
+                    measured.push(store::measured(tx.conn(), agent).await?);
+                }
+                let before = network.agent_ids();
+                network.reorder(objective, &measured);
+                network.updated_at = now;
+                store::reorder(tx, &network).await?;
+                Ok(Optimized {
+                    network_id: id,
+                    objective,
+                    changed: before != network.agent_ids(),
+                    agents: network.agent_ids(),
+                    before,
+                    measured,
+                })
+            })
+            .await
+    }
+}
+
+fn broken(faults: &[Fault]) -> Error {
+    let first = faults.first().map(|fault| format!("{}: {}", fault.path.join("."), fault.message)).unwrap_or_default();
+    Error::Conflict(format!("the agents' workflows can't be joined: {first}"))
+}
