@@ -17,9 +17,9 @@ if ! works; then
     trap 'rm -rf "$work"' EXIT
     download() { (cd "$work" && apt-get -qq download nginx </dev/null 2>/dev/null); }
     # A fresh machine may have no package lists, and only root can bring them.
-    if ! download && [ "$(id -u)" = 0 ]; then apt-get -qq update </dev/null >&2 && download || true; fi
+    if ! download && [ "$(id -u)" = 0 ] && apt-get -qq update </dev/null >&2; then download || true; fi
     mkdir -p "$place"
     for file in "$work"/*.deb; do [ ! -e "$file" ] || dpkg-deb -x "$file" "$place"; done
-    works || say "that did not work, and the tests in front of which nginx stands will fail: apt-get install nginx"
+    works || say "that did not work, and the tests that put nginx before the service will fail: apt-get install nginx"
 fi
 echo "$place/usr/sbin:/usr/sbin"
