@@ -76,7 +76,8 @@ enum Root {
 impl Mapping {
     /// Reads `{"name": "$.json.path" | literal}`; null is the empty mapping. A string that begins with `$` is a query,
     /// every other value a literal. Beyond JSONPath's own rules a query is bounded so that it cannot run away: 1024
-    /// bytes, brackets 8 deep, one `..`, and `$` inside a filter only for a single value.
+    /// bytes, brackets 8 deep, one `..`, `$` inside a filter only for a single value, and no regular expressions (they
+    /// would be compiled again for each value; jq has them).
     pub fn parse(mapping: &Value) -> Result<Self, MappingError> {
         let members = match mapping {
             Value::Object(members) => members,
@@ -297,6 +298,11 @@ mod tests {
         assert!(one("$['in\\u0070uts'].x").unwrap_err().contains("begins with $.inputs"));
         assert!(one(&format!("$.inputs.{}", "a".repeat(1020))).unwrap_err().contains("1024 bytes"));
         assert!(one(&format!("$.inputs[?{}@.a{}]", "(".repeat(8), ")".repeat(8))).unwrap_err().contains("8 deep"));
+        for function in ["match", "search"] {
+            let query = format!("$.inputs.list[?{function}(@.id, 'a')]");
+            assert!(one(&query).unwrap_err().contains("no regular expressions"));
+        }
+        assert_eq!(resolve("$.inputs.list[?@.id == 'match(']").unwrap(), json!([]));
         assert!(one("$.inputs..a..b").unwrap_err().contains("one `..`"));
         assert!(one("$.inputs.list[?$.inputs.list[*]]").unwrap_err().contains("single value"));
         assert!(one("$.inputs.list[?$..a]").unwrap_err().contains("single value"));

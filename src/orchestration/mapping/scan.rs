@@ -54,7 +54,14 @@ pub(super) fn bounded(text: &str) -> Result<(), String> {
         }
         last = c;
     }
-    if descents > 1 { Err("a query has at most one `..`".into()) } else { Ok(()) }
+    if descents > 1 {
+        return Err("a query has at most one `..`".into());
+    }
+    let bare: String = unquoted(text).map(|(_, c)| c).collect();
+    if bare.contains("match(") || bare.contains("search(") {
+        return Err("a query has no regular expressions; a jq step can".into());
+    }
+    Ok(())
 }
 
 /// Reads a text that is known to be a JSONPath.
