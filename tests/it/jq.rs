@@ -3,7 +3,9 @@
 use std::{
     collections::HashSet,
     fs,
+    io::{BufRead, BufReader},
     path::PathBuf,
+    process::Stdio,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -306,6 +308,31 @@ async fn schemas_are_held_to_the_same_limits() {
     defs.insert("d0".into(), json!({"type": "integer"}));
     let outcome = validate(json!({"$ref": "#/$defs/d39", "$defs": defs}), json!(1)).await;
     assert!(matches!(outcome, Err(Error::Timeout { .. })), "{outcome:?}");
+}
+
+/// The parent here is a shell, and the worker's standard input stays open, so that its end can't be what it notices.
+#[test]
+fn a_worker_dies_with_its_parent() {
+    let script = "\"$0\" 256 1000 <&0 >/dev/null & echo $!; wait";
+    let mut shell = std::process::Command::new("/bin/sh");
+    let shell = shell.args(["-c", script]).arg(executable()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let mut worker = String::new();
+    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut worker).unwrap();
+    let worker = worker.trim();
+    let comes_true = |condition: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        condition()
+    };
+    let status = || fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+    // Its second thread starts when everything is set.
+    assert!(comes_true(&|| status().contains("Threads:\t2")));
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert!(comes_true(&|| status().is_empty() || status().contains("State:\tZ")));
 }
 
 /// Process ids of the workers that were started by this process with this limit, which each test has for itself.

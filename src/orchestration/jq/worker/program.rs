@@ -28,8 +28,8 @@ pub struct ProgramError {
 }
 
 /// Whether `program` can be compiled: syntax, and that every filter, variable and label it names exists. Modules and
-/// data files cannot be imported. Takes microseconds, and up to seconds where a
-/// program is made to nest as deeply as its size allows.
+/// data files cannot be imported. Takes microseconds, and up to seconds where a program is made to nest as deeply as its
+/// size allows.
 pub fn check(program: &str) -> Result<(), ProgramError> {
     // jaq's parser and compiler are recursive, and an operator a token is the deepest that a program can nest.
     const STACK_PER_TOKEN: usize = 8 * 1024;
