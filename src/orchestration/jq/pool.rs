@@ -25,6 +25,8 @@ use crate::orchestration::schema::Violation;
 const QUEUE: usize = 1024;
 /// Requests that are handed to a worker at once.
 const BATCH: usize = 16;
+/// No further request joins a batch that has this many bytes of input.
+const BATCH_BYTES: usize = 1 << 20;
 /// A request is given up when this many workers were killed from outside under it: it may be the reason.
 const INTERRUPTIONS: u8 = 3;
 
@@ -278,9 +280,14 @@ impl Keeper {
     async fn take(&self, batch: &mut VecDeque<Request>) -> bool {
         let mut queue = self.queue.lock().await;
         let Some(first) = queue.recv().await else { return false };
+        let share = 1 + (queue.len() / self.launch.settings.workers.max(1)).min(BATCH - 1);
+        let mut bytes = first.input.get().len();
         batch.push_back(first);
-        let share = (queue.len() / self.launch.settings.workers.max(1)).min(BATCH - 1);
-        batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(share));
+        while batch.len() < share && bytes < BATCH_BYTES {
+            let Ok(next) = queue.try_recv() else { break };
+            bytes += next.input.get().len();
+            batch.push_back(next);
+        }
         batch.retain(|request| !request.reply.is_closed());
         true
     }

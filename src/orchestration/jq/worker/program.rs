@@ -125,7 +125,7 @@ fn tokens_at_most(program: &str) -> usize {
 
 fn not_loaded(program: &str, errors: load::Errors<&str, ()>) -> ProgramError {
     let first = errors.into_iter().find_map(|(_, error)| match error {
-        load::Error::Io(errors) => errors.into_iter().next().map(|(place, why)| (place, why)),
+        load::Error::Io(errors) => errors.into_iter().next(),
         load::Error::Lex(errors) => errors.into_iter().next().map(|(expected, place)| (place, lexed(&expected, place))),
         load::Error::Parse(errors) => {
             errors.into_iter().next().map(|(expected, place)| (place, parsed(&expected, place)))
