@@ -76,6 +76,7 @@ if [ -z "$root" ] && ! getent passwd agent-management >/dev/null; then
 fi
 
 put 755 "$binary" /usr/local/bin/agent-management
+put 755 "$(dirname "$binary")/agent-management-jq" /usr/local/bin/agent-management-jq
 for library in libtorch.so libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.13 libcupti.so.13; do
     put 644 "$libtorch/lib/$library" "/usr/local/lib/agent-management/$library"
 done

@@ -206,14 +206,14 @@ impl App {
 
 async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
     let failed = |error| StartError::System("the jq workers", error);
-    let program = std::env::current_exe().map_err(failed)?;
+    let program = std::env::current_exe().map_err(failed)?.with_file_name("agent-management-jq");
     let settings = jq::Settings {
         workers: config.engine.jq_workers,
         timeout: config.engine.jq_timeout,
         max_output: config.engine.jq_max_output,
         memory_mb: config.engine.jq_memory_mb,
     };
-    jq::Pool::start(program, vec!["jq-worker".into()], settings).await.map_err(failed)
+    jq::Pool::start(program, Vec::new(), settings).await.map_err(failed)
 }
 
 fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {

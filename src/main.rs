@@ -6,7 +6,7 @@ use agent_management::{
     config::{Config, LogFormat, Sources},
     crypto::PublicKey,
     lifecycle,
-    orchestration::{jq, receipts},
+    orchestration::receipts,
     routes,
 };
 use clap::{Parser, Subcommand};
@@ -40,16 +40,9 @@ enum Command {
         #[arg(long, value_name = "HEX", required = true)]
         public_key: Vec<String>,
     },
-    /// Evaluates jq programs for the service; not to be called by hand.
-    #[command(hide = true)]
-    JqWorker,
 }
 
 fn main() -> ExitCode {
-    // Before anything else is set up: a worker's memory is bounded, and its environment is empty.
-    if std::env::args().nth(1).as_deref() == Some("jq-worker") {
-        return jq::worker::main();
-    }
     let arguments = Arguments::parse();
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => {
@@ -63,7 +56,6 @@ fn main() -> ExitCode {
             routes::document(routes::groups()).to_pretty_json().map(|json| print(&json)).map_err(Into::into)
         }
         Command::VerifyReceipt { file, public_key } => verify(&file, &public_key),
-        Command::JqWorker => return jq::worker::main(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -146,6 +146,7 @@ impl Pick {
 
 impl Query {
     fn parse(text: &str) -> Result<Self, String> {
+        bounded(text)?;
         // The whole text must be a path: what is cut off below would hide a fault in it.
         JsonPath::parse(text).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
         let expected =
@@ -191,6 +192,32 @@ impl Query {
         } else {
             Ok(found.all().into_iter().cloned().collect())
         }
+    }
+}
+
+/// Paths are followed in the service's own process, so what could take long is refused: several descents one after
+/// another, deep nesting, regular expressions.
+fn bounded(text: &str) -> Result<(), String> {
+    let mut depth = 0usize;
+    let deepest = text.chars().map(|c| {
+        depth = match c {
+            '[' | '(' => depth + 1,
+            ']' | ')' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        depth
+    });
+    let deepest = deepest.max().unwrap_or(0);
+    if text.len() > 1024 {
+        Err("a path has at most 1024 bytes".into())
+    } else if text.matches("..").count() > 1 {
+        Err(format!("{text:?} descends (..) more than once"))
+    } else if deepest > 8 || text[1..].contains('$') {
+        Err(format!("{text:?} is nested too deeply"))
+    } else if text.contains("match(") || text.contains("search(") {
+        Err(format!("{text:?} has a regular expression; use a jq step"))
+    } else {
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jsonschema::{PatternOptions, Validator};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Violations that are told at most.
@@ -21,7 +22,7 @@ pub struct SchemaError {
 }
 
 /// Where an instance breaks its schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// JSON Pointer to the place in the instance; empty: the whole.
     pub path: String,
@@ -52,7 +53,14 @@ impl Schema {
         }
     }
 
-    /// The first ten violations, if there are any.
+    /// [`Schema::compile`] of a JSON text.
+    pub fn read(schema: &str) -> Result<Self, SchemaError> {
+        let not_json = |error: serde_json::Error| SchemaError { path: String::new(), message: error.to_string() };
+        Self::compile(&serde_json::from_str(schema).map_err(not_json)?)
+    }
+
+    /// The first ten violations, if there are any. A schema can be made to take time exponential in its length:
+    /// [`crate::orchestration::jq::Pool::validate`] puts an end to it.
     pub fn validate(&self, instance: &Value) -> Result<(), Vec<Violation>> {
         if self.0.is_valid(instance) {
             return Ok(());

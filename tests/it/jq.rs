@@ -3,7 +3,9 @@
 use std::{
     collections::HashSet,
     fs,
+    io::{BufRead, BufReader},
     path::PathBuf,
+    process::Stdio,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,11 +19,11 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const LOOPS: [&str; 3] = ["def f: f; f", "[limit(1; range(1e18) | select(. < 0))]", "last(repeat(1))"];
 
 fn executable() -> PathBuf {
-    env!("CARGO_BIN_EXE_agent-management").into()
+    env!("CARGO_BIN_EXE_agent-management-jq").into()
 }
 
 async fn pool_with(settings: Settings) -> Pool {
-    Pool::start(executable(), vec!["jq-worker".into()], settings).await.unwrap()
+    Pool::start(executable(), vec![], settings).await.unwrap()
 }
 
 async fn pool(workers: usize) -> Pool {
@@ -153,7 +155,7 @@ async fn an_output_has_an_end() {
 #[tokio::test]
 async fn large_inputs_and_outputs_do_not_block_each_other() {
     let pool = pool(1).await;
-    let large = json!("x".repeat(900_000));
+    let large = json!("x".repeat(100_000));
     let all = (0..16).map(|_| eval(&pool, ".", large.clone()));
     for output in futures_util::future::join_all(all).await {
         assert_eq!(output.unwrap(), large);
@@ -274,11 +276,63 @@ async fn shutting_down_ends_the_workers_and_answers_everybody() {
 #[tokio::test]
 async fn an_executable_that_is_no_worker_stops_the_start() {
     let settings = Settings { workers: 1, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 };
-    let Err(error) = Pool::start(executable(), vec!["something-else".into()], settings.clone()).await else {
-        panic!("started");
-    };
-    assert!(error.to_string().contains("did not start: exit status: 1"), "{error}");
+    let Err(error) = Pool::start("/bin/false".into(), vec![], settings.clone()).await else { panic!("started") };
+    assert!(error.to_string().contains("/bin/false did not start: exit status: 1"), "{error}");
     assert!(Pool::start("/nowhere".into(), vec![], settings).await.is_err());
+}
+
+#[tokio::test]
+async fn schemas_are_held_to_the_same_limits() {
+    let pool = pool(1).await;
+    let validate = |schema: Value, instance: Value| {
+        let instance = Arc::from(to_raw_value(&instance).unwrap());
+        pool.validate(schema.to_string().into(), instance)
+    };
+    let schema = json!({"required": ["id"], "properties": {"score": {"maximum": 1}}});
+    assert_eq!(validate(schema.clone(), json!({"id": 1, "score": 0.5})).await.unwrap().violations, []);
+    let verdict = validate(schema, json!({"score": 2})).await.unwrap();
+    let paths: Vec<_> = verdict.violations.iter().map(|violation| violation.path.as_str()).collect();
+    assert_eq!(paths, ["", "/score"]);
+    assert!(verdict.seconds > 0.0);
+    assert!(
+        matches!(validate(json!({"type": 7}), json!(1)).await, Err(Error::Program(message)) if message.contains("/type"))
+    );
+
+    let double = |n| {
+        (
+            format!("d{n}"),
+            json!({"allOf": [{"$ref": format!("#/$defs/d{}", n - 1)}, {"$ref": format!("#/$defs/d{}", n - 1)}]}),
+        )
+    };
+    let mut defs: serde_json::Map<_, _> = (1..40).map(double).collect();
+    defs.insert("d0".into(), json!({"type": "integer"}));
+    let outcome = validate(json!({"$ref": "#/$defs/d39", "$defs": defs}), json!(1)).await;
+    assert!(matches!(outcome, Err(Error::Timeout { .. })), "{outcome:?}");
+}
+
+/// The parent here is a shell, and the worker's standard input stays open, so that its end can't be what it notices.
+#[test]
+fn a_worker_dies_with_its_parent() {
+    let script = "exec 3<&0; \"$0\" 256 1000 <&3 >/dev/null & echo $!; wait";
+    let mut shell = std::process::Command::new("/bin/sh");
+    let shell = shell.args(["-c", script]).arg(executable()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let mut worker = String::new();
+    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut worker).unwrap();
+    let worker = worker.trim();
+    let comes_true = |condition: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        condition()
+    };
+    let status = || fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+    // Its second thread starts when everything is set.
+    assert!(comes_true(&|| status().contains("Threads:\t2")));
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert!(comes_true(&|| status().is_empty() || status().contains("State:\tZ")));
 }
 
 /// Process ids of the workers that were started by this process with this limit, which each test has for itself.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use serde_json::{Value, json, value::to_raw_value};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::run::{Outcome, Run};
 use crate::{
@@ -14,7 +17,6 @@ use crate::{
         jq,
         mapping::ResolveError,
         model::Status,
-        schema::Schema,
     },
     rl::{self, Policies, PolicyReference, state_from_json},
 };
@@ -67,7 +69,7 @@ pub enum Call {
         input: Arc<Value>,
     },
     Check {
-        schema: Option<Arc<Schema>>,
+        schema: Option<Arc<str>>,
         assert: Option<Arc<str>>,
         input: Arc<Value>,
     },
@@ -208,20 +210,14 @@ impl Performer {
             Call::Known(result) => result.map(Found::output),
             Call::Jq { program, input } => self.jq(program, &input).await.map(Found::output),
             Call::Policy { reference, input } => self.policy(&reference, &input).await.map(Found::output),
-            Call::Check { schema, assert, input } => {
-                self.check(schema.as_deref(), assert, &input).await.map(Found::output)
-            }
+            Call::Check { schema, assert, input } => self.check(schema, assert, &input).await.map(Found::output),
             Call::Job { id } => self.job(&id).await,
             Call::Http { endpoint, body, key, traceparent } => self.http(&endpoint, &body, &key, traceparent).await,
         }
     }
 
     async fn jq(&self, program: Arc<str>, input: &Value) -> Result<Value, Failure> {
-        let input = to_raw_value(input).map_err(|error| Failure::certain(error.to_string()))?;
-        let evaluated = self.jq.eval(program, input.into()).await.map_err(|error| match error {
-            jq::Error::NoWorker(_) | jq::Error::PoolClosed => Failure::passing(error.to_string()),
-            _ => Failure::certain(error.to_string()),
-        })?;
+        let evaluated = self.jq.eval(program, raw(input)?).await.map_err(failed)?;
         serde_json::from_str(evaluated.output.get())
             .map_err(|error| Failure::certain(format!("the program's output: {error}")))
     }
@@ -237,12 +233,14 @@ impl Performer {
         serde_json::to_value(decision).map_err(|error| Failure::certain(error.to_string()))
     }
 
-    async fn check(&self, schema: Option<&Schema>, assert: Option<Arc<str>>, input: &Value) -> Result<Value, Failure> {
+    async fn check(&self, schema: Option<Arc<str>>, assert: Option<Arc<str>>, input: &Value) -> Result<Value, Failure> {
         if let Some(schema) = schema {
-            schema.validate(input).map_err(|violations| {
-                let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
-                Failure::certain(format!("the input does not fit the schema: {}", list.join("; ")))
-            })?;
+            // In a worker process as well: a few lines of schema can take for ever.
+            let verdict = self.jq.validate(schema, raw(input)?).await.map_err(failed)?;
+            if !verdict.violations.is_empty() {
+                let list: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
+                return Err(Failure::certain(format!("the input does not fit the schema: {}", list.join("; "))));
+            }
         }
         if let Some(assert) = assert {
             let answer = self.jq(assert.clone(), input).await?;
@@ -311,6 +309,18 @@ impl Performer {
             }
         };
         Ok(Found { cost: endpoint.price, ..Found::output(output) })
+    }
+}
+
+fn raw(value: &Value) -> Result<Arc<RawValue>, Failure> {
+    to_raw_value(value).map(Into::into).map_err(|error| Failure::certain(error.to_string()))
+}
+
+/// A program that failed will fail again; a worker that could not be had may be had later.
+fn failed(error: jq::Error) -> Failure {
+    match error {
+        jq::Error::NoWorker(_) | jq::Error::PoolClosed => Failure::passing(error.to_string()),
+        _ => Failure::certain(error.to_string()),
     }
 }
 

@@ -17,13 +17,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     process::{Failure, Request, Worker},
-    protocol::MAX_INPUT,
+    worker::protocol::{MAX_INPUT, Task},
 };
+use crate::orchestration::schema::Violation;
 
 /// Requests that may wait; beyond it callers of [`Pool::eval`] wait for a place.
 const QUEUE: usize = 1024;
 /// Requests that are handed to a worker at once.
 const BATCH: usize = 16;
+/// No further request joins a batch that has this many bytes of input.
+const BATCH_BYTES: usize = 1 << 20;
 /// A request is given up when this many workers were killed from outside under it: it may be the reason.
 const INTERRUPTIONS: u8 = 3;
 
@@ -82,6 +85,15 @@ pub struct Evaluated {
     /// The program's one output.
     pub output: Box<RawValue>,
     /// Wall-clock seconds that the worker took, from the input's text to the output's.
+    pub seconds: f64,
+}
+
+/// What a schema says of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The first ten; none: the instance is valid.
+    pub violations: Vec<Violation>,
+    /// Wall-clock seconds that the worker took.
     pub seconds: f64,
 }
 
@@ -172,15 +184,31 @@ impl Pool {
     /// Evaluates `program` on `input`. An evaluation has no effect outside of its worker: one whose worker is killed
     /// from outside is run again, and dropping the future only drops the answer.
     pub async fn eval(&self, program: Arc<str>, input: Arc<RawValue>) -> Result<Evaluated, Error> {
+        self.ask(Task::Jq, program, input).await
+    }
+
+    /// What in `instance` breaks `schema`, a JSON Schema's text: [`crate::orchestration::schema::Schema`], within the
+    /// same limits as a program.
+    pub async fn validate(&self, schema: Arc<str>, instance: Arc<RawValue>) -> Result<Verdict, Error> {
+        let Evaluated { output, seconds } = self.ask(Task::Schema, schema, instance).await?;
+        let violations = serde_json::from_str(output.get()).map_err(|error| Error::Program(error.to_string()))?;
+        Ok(Verdict { violations, seconds })
+    }
+
+    async fn ask(&self, task: Task, text: Arc<str>, input: Arc<RawValue>) -> Result<Evaluated, Error> {
         if input.get().len() > MAX_INPUT {
             return Err(Error::InputTooLarge { limit: MAX_INPUT });
         }
-        if let Err(error) = too_long(&program) {
-            return Err(Error::Program(error));
+        if text.len() > task.max_text() {
+            return Err(Error::Program(format!(
+                "a text of {} bytes, at most {} are taken",
+                text.len(),
+                task.max_text()
+            )));
         }
         let _waiting = Waiting::new(&self.0.stats);
         let (reply, answer) = oneshot::channel();
-        let request = Request { program, input, reply, interrupted: 0 };
+        let request = Request { task, text, input, reply, interrupted: 0 };
         self.0.queue.send(request).await.map_err(|_| Error::PoolClosed)?;
         answer.await.unwrap_or(Err(Error::PoolClosed))
     }
@@ -196,11 +224,6 @@ impl Pool {
         self.0.closing.cancel();
         self.0.keepers.wait().await;
     }
-}
-
-fn too_long(program: &str) -> Result<(), String> {
-    let limit = super::MAX_PROGRAM_BYTES;
-    if program.len() > limit { Err(format!("the program is larger than {limit} bytes")) } else { Ok(()) }
 }
 
 /// Counts a caller for as long as it waits.
@@ -257,9 +280,14 @@ impl Keeper {
     async fn take(&self, batch: &mut VecDeque<Request>) -> bool {
         let mut queue = self.queue.lock().await;
         let Some(first) = queue.recv().await else { return false };
+        let share = 1 + (queue.len() / self.launch.settings.workers.max(1)).min(BATCH - 1);
+        let mut bytes = first.input.get().len();
         batch.push_back(first);
-        let share = (queue.len() / self.launch.settings.workers.max(1)).min(BATCH - 1);
-        batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(share));
+        while batch.len() < share && bytes < BATCH_BYTES {
+            let Ok(next) = queue.try_recv() else { break };
+            bytes += next.input.get().len();
+            batch.push_back(next);
+        }
         batch.retain(|request| !request.reply.is_closed());
         true
     }

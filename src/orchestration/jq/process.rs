@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     pool::{Error, Evaluated, Launch, Stats},
-    protocol::{self, Answer, HELLO, Kind},
+    worker::protocol::{self, Answer, HELLO, Kind, Task},
 };
 
 /// How long a worker may take to come up, and to be gone after its pipes closed.
@@ -30,7 +30,8 @@ const END: Duration = Duration::from_secs(1);
 
 /// One evaluation that somebody waits for.
 pub(super) struct Request {
-    pub program: Arc<str>,
+    pub task: Task,
+    pub text: Arc<str>,
     pub input: Arc<RawValue>,
     pub reply: oneshot::Sender<Result<Evaluated, Error>>,
     /// How many workers were killed from outside under it.
@@ -94,7 +95,7 @@ impl Worker {
     ) -> Result<(), Failure> {
         let mut frames = Vec::new();
         for request in &*batch {
-            protocol::put_request(&mut frames, &request.program, request.input.get());
+            protocol::put_request(&mut frames, request.task, &request.text, request.input.get());
         }
         let outcome = {
             let (requests, limits) = (&mut self.requests, &launch.settings);

@@ -105,7 +105,6 @@ pub struct WorkflowUpdate {
 /// A workflow as it is answered.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Workflow)]
-#[expect(dead_code, reason = "describes the shape of orchestration's Workflow to OpenAPI")]
 pub struct WorkflowShape {
     /// `agent_` and hex digits.
     id: String,

@@ -8,7 +8,7 @@ const MAX_DEPTH: usize = 100;
 
 /// Why a value could not be written.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum EncodeError {
+pub enum EncodeError {
     /// It would have more bytes than the limit.
     TooLarge,
     /// JSON has no such value.
@@ -16,7 +16,7 @@ pub(super) enum EncodeError {
 }
 
 /// Appends `value` to `out`, at most `limit` bytes of it.
-pub(super) fn encode(value: &Val, limit: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn encode(value: &Val, limit: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let end = out.len().saturating_add(limit);
     Encoder { out, end }.value(value, 0)
 }

@@ -18,15 +18,20 @@ use jaq_json::{Val, read};
 use lru::LruCache;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
-use super::{
-    encode::{EncodeError, encode},
-    program::{self, Program},
-    protocol::{self, Kind, MAX_MESSAGE},
-};
+mod encode;
+pub(super) mod program;
+pub(super) mod protocol;
 
-/// Compiled programs that are kept, and how many bytes of program text they may have together: a compiled program
-/// takes up to a hundred times its text.
-const CACHED_PROGRAMS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+use self::{
+    encode::{EncodeError, encode},
+    program::Program,
+    protocol::{Kind, MAX_MESSAGE, Request, Task},
+};
+use crate::orchestration::schema::Schema;
+
+/// Compiled texts that are kept, and how many bytes of text they may have together: what is compiled takes up to a
+/// hundred times its text.
+const CACHED_TEXTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 const CACHED_BYTES: usize = 512 * 1024;
 /// A program that gives more values than this is not counted to the end.
 const COUNTED_VALUES: usize = 1000;
@@ -77,14 +82,14 @@ fn address_space() -> io::Result<u64> {
 fn serve(input: File, mut output: File, max_output: usize) -> io::Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     let mut input = BufReader::with_capacity(64 * 1024, input);
-    let mut programs = Programs { compiled: LruCache::new(CACHED_PROGRAMS), bytes: 0 };
-    let (mut request, mut answer) = (Vec::new(), Vec::new());
+    let mut compiled = Compiled { programs: Cache::new(), schemas: Cache::new() };
+    let (mut buffer, mut answer) = (Vec::new(), Vec::new());
     output.write_all(&[protocol::HELLO])?;
-    while let Some(split) = protocol::read_request(&mut input, &mut request)? {
+    while let Some(request) = protocol::read_request(&mut input, &mut buffer)? {
         let started = Instant::now();
         protocol::begin_answer(&mut answer);
         let header = answer.len();
-        let kind = match evaluate(&mut programs, &request, split, max_output, &mut answer) {
+        let kind = match evaluate(&mut compiled, request, max_output, &mut answer) {
             Ok(()) => Kind::Output,
             Err(failure) => {
                 answer.truncate(header);
@@ -94,7 +99,7 @@ fn serve(input: File, mut output: File, max_output: usize) -> io::Result<()> {
         protocol::finish_answer(&mut answer, kind, started.elapsed().as_nanos() as u64);
         // Written at once, never gathered: the pool knows by it which request is being evaluated.
         output.write_all(&answer)?;
-        request.shrink_to(64 * 1024);
+        buffer.shrink_to(64 * 1024);
         answer.shrink_to(64 * 1024);
     }
     Ok(())
@@ -117,52 +122,68 @@ impl Failure {
     }
 }
 
-struct Programs {
-    compiled: LruCache<Box<str>, Rc<Program>>,
+struct Compiled {
+    programs: Cache<Rc<Program>>,
+    schemas: Cache<Schema>,
+}
+
+/// What texts were compiled to; the least recently used is forgotten first.
+struct Cache<T> {
+    compiled: LruCache<Box<str>, T>,
     bytes: usize,
 }
 
-impl Programs {
-    fn get(&mut self, text: &str) -> Result<Rc<Program>, Failure> {
-        if let Some(program) = self.compiled.get(text) {
-            return Ok(program.clone());
+impl<T: Clone> Cache<T> {
+    fn new() -> Self {
+        Self { compiled: LruCache::new(CACHED_TEXTS), bytes: 0 }
+    }
+
+    fn get<E: fmt::Display>(&mut self, text: &[u8], compile: impl Fn(&str) -> Result<T, E>) -> Result<T, Failure> {
+        let text = std::str::from_utf8(text).map_err(|error| Failure::Program(error.to_string()))?;
+        if let Some(compiled) = self.compiled.get(text) {
+            return Ok(compiled.clone());
         }
-        let program = program::compile(text).map_err(|error| Failure::Program(clipped(&error)))?;
-        let program = Rc::new(program);
+        let compiled = compile(text).map_err(|error| Failure::Program(clipped(&error)))?;
         self.bytes += text.len();
-        if let Some((evicted, _)) = self.compiled.push(text.into(), program.clone()) {
+        if let Some((evicted, _)) = self.compiled.push(text.into(), compiled.clone()) {
             self.bytes -= evicted.len();
         }
         while self.bytes > CACHED_BYTES {
             let Some((evicted, _)) = self.compiled.pop_lru() else { break };
             self.bytes -= evicted.len();
         }
-        Ok(program)
+        Ok(compiled)
     }
 }
 
 fn evaluate(
-    programs: &mut Programs,
-    request: &[u8],
-    split: usize,
+    compiled: &mut Compiled,
+    request: Request<'_>,
     max_output: usize,
     answer: &mut Vec<u8>,
 ) -> Result<(), Failure> {
-    let (program, input) = request.split_at(split);
-    let evaluation = || {
-        let program = std::str::from_utf8(program).map_err(|error| Failure::Program(error.to_string()))?;
-        let program = programs.get(program)?;
-        let input =
-            read::parse_single(input).map_err(|error| Failure::Program(format!("input is not JSON: {error}")))?;
-        let output = only_output(&program, input)?;
-        encode(&output, max_output, answer).map_err(|error| match error {
-            EncodeError::TooLarge => Failure::TooLarge,
-            EncodeError::NotJson(message) => Failure::Program(message),
-        })
+    let evaluation = || match request.task {
+        Task::Jq => {
+            let program = compiled.programs.get(request.text, |text| program::compile(text).map(Rc::new))?;
+            let output = only_output(&program, read::parse_single(request.input).map_err(not_json)?)?;
+            encode(&output, max_output, answer).map_err(|error| match error {
+                EncodeError::TooLarge => Failure::TooLarge,
+                EncodeError::NotJson(message) => Failure::Program(message),
+            })
+        }
+        Task::Schema => {
+            let schema = compiled.schemas.get(request.text, Schema::read)?;
+            let violations = schema.validate(&serde_json::from_slice(request.input).map_err(not_json)?);
+            serde_json::to_writer(answer, &violations.err().unwrap_or_default()).map_err(not_json)
+        }
     };
     // jaq panics in a few corners, such as a string repeated beyond what can be addressed.
     catch_unwind(AssertUnwindSafe(evaluation))
         .unwrap_or_else(|_| Err(Failure::Program("jq cannot compute this".into())))
+}
+
+fn not_json(error: impl fmt::Display) -> Failure {
+    Failure::Program(format!("not JSON: {error}"))
 }
 
 fn only_output(program: &Program, input: Val) -> Result<Val, Failure> {

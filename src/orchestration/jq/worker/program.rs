@@ -13,7 +13,7 @@ use jaq_json::Val;
 pub const MAX_PROGRAM_BYTES: usize = 64 * 1024;
 
 /// What jaq runs; it carries nothing but its own lookup table.
-pub(super) type Program = Filter<JustLut<Val>>;
+pub type Program = Filter<JustLut<Val>>;
 
 /// Why a text is not a jq program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,8 @@ pub struct ProgramError {
 }
 
 /// Whether `program` can be compiled: syntax, and that every filter, variable and label it names exists. Modules and
-/// data files cannot be imported. Takes microseconds to (for the longest programs) tenths of a second.
+/// data files cannot be imported. Takes microseconds, and up to seconds where a program is made to nest as deeply as its
+/// size allows.
 pub fn check(program: &str) -> Result<(), ProgramError> {
     // jaq's parser and compiler are recursive, and an operator a token is the deepest that a program can nest.
     const STACK_PER_TOKEN: usize = 8 * 1024;
@@ -52,7 +53,7 @@ pub fn check(program: &str) -> Result<(), ProgramError> {
 }
 
 /// Parses and compiles. Recursive: whoever calls it sees to the stack.
-pub(super) fn compile(program: &str) -> Result<Program, ProgramError> {
+pub fn compile(program: &str) -> Result<Program, ProgramError> {
     let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
     // The process's environment is nobody's business; `NO_ENV` takes this filter's place.
     let funs = funs.filter(|(name, ..)| *name != "env");
@@ -124,7 +125,7 @@ fn tokens_at_most(program: &str) -> usize {
 
 fn not_loaded(program: &str, errors: load::Errors<&str, ()>) -> ProgramError {
     let first = errors.into_iter().find_map(|(_, error)| match error {
-        load::Error::Io(errors) => errors.into_iter().next().map(|(place, why)| (place, why)),
+        load::Error::Io(errors) => errors.into_iter().next(),
         load::Error::Lex(errors) => errors.into_iter().next().map(|(expected, place)| (place, lexed(&expected, place))),
         load::Error::Parse(errors) => {
             errors.into_iter().next().map(|(expected, place)| (place, parsed(&expected, place)))
@@ -206,17 +207,19 @@ mod tests {
         assert!(error(&format!(".{}", " ".repeat(MAX_PROGRAM_BYTES))).contains("65537 bytes"));
     }
 
-    /// Each of these nests as deeply as the size allows; on a caller's stack they would end the process.
+    /// On a caller's stack each of these would end the process.
     #[test]
     fn the_deepest_nesting_is_survived() {
-        let deep = |open: &str, middle: &str, close: &str| {
-            let levels = (MAX_PROGRAM_BYTES - middle.len()) / (open.len() + close.len());
+        let sized = |bytes: usize, open: &str, middle: &str, close: &str| {
+            let levels = (bytes - middle.len()) / (open.len() + close.len());
             open.repeat(levels) + middle + &close.repeat(levels)
         };
+        let deepest = |open, middle, close| sized(MAX_PROGRAM_BYTES, open, middle, close);
+        let deep = |open, middle, close| sized(MAX_PROGRAM_BYTES / 8, open, middle, close);
         for program in [
-            deep("[", "", "]"),
+            deepest("[", "", "]"),
             deep("(", "1", ")"),
-            deep("-", "1", ""),
+            deepest("-", "1", ""),
             deep(".|", ".", ""),
             deep(".+", ".", ""),
             deep(".[", "0", "]"),

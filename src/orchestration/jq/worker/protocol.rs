@@ -1,26 +1,57 @@
 //! What the pool and a worker process say to each other over pipes: length-prefixed frames, little-endian.
 //!
 //! A worker first says [`HELLO`], then answers each request, in order:
-//! - request: program length u32, input length u32, program, input (JSON);
+//! - request: task u8, text length u32, input length u32, text (a jq program, a JSON Schema), input (JSON);
 //! - answer: kind u8, evaluation time in nanoseconds u64, length u32, then the output (JSON) or a message.
 
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// The first byte from a worker that is ready.
-pub(super) const HELLO: u8 = b'j';
-/// The longest message of a program's error that travels, in bytes.
-pub(super) const MAX_MESSAGE: usize = 2048;
-/// The largest input, in bytes.
-pub(super) const MAX_INPUT: usize = 64 << 20;
+use super::program::MAX_PROGRAM_BYTES;
 
-const REQUEST_HEADER: usize = 8;
+/// The first byte from a worker that is ready.
+pub const HELLO: u8 = b'j';
+/// The longest message of a program's error that travels, in bytes.
+pub const MAX_MESSAGE: usize = 2048;
+/// The longest schema that is taken, in bytes.
+pub const MAX_SCHEMA_BYTES: usize = 256 * 1024;
+/// The largest input, in bytes.
+pub const MAX_INPUT: usize = 64 << 20;
+
+const REQUEST_HEADER: usize = 9;
 const ANSWER_HEADER: usize = 13;
+
+/// What is asked of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The text is a jq program; the output is its only value.
+    Jq,
+    /// The text is a JSON Schema; the output is the array of the input's violations.
+    Schema,
+}
+
+impl Task {
+    /// The longest text, in bytes.
+    pub fn max_text(self) -> usize {
+        match self {
+            Self::Jq => MAX_PROGRAM_BYTES,
+            Self::Schema => MAX_SCHEMA_BYTES,
+        }
+    }
+}
+
+/// A request, as the worker reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub task: Task,
+    pub text: &'a [u8],
+    pub input: &'a [u8],
+}
 
 /// What became of an evaluation inside a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     Output,
     ProgramError,
     TooLarge,
@@ -28,45 +59,52 @@ pub(super) enum Kind {
 
 /// A worker's answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub struct Answer {
     pub kind: Kind,
     pub nanoseconds: u64,
     pub payload: Bytes,
 }
 
 /// Appends a request to `frames`. Both texts are within their limits.
-pub(super) fn put_request(frames: &mut Vec<u8>, program: &str, input: &str) {
-    frames.extend_from_slice(&(program.len() as u32).to_le_bytes());
+pub fn put_request(frames: &mut Vec<u8>, task: Task, text: &str, input: &str) {
+    frames.push(task as u8);
+    frames.extend_from_slice(&(text.len() as u32).to_le_bytes());
     frames.extend_from_slice(&(input.len() as u32).to_le_bytes());
-    frames.extend_from_slice(program.as_bytes());
+    frames.extend_from_slice(text.as_bytes());
     frames.extend_from_slice(input.as_bytes());
 }
 
-/// Reads one request into `buffer` and says where the input begins in it; none at the end of the stream.
-pub(super) fn read_request(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+/// Reads one request into `buffer`; none at the end of the stream.
+pub fn read_request<'a>(stream: &mut impl Read, buffer: &'a mut Vec<u8>) -> io::Result<Option<Request<'a>>> {
     let mut header = [0; REQUEST_HEADER];
     match stream.read_exact(&mut header) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
     let mut fields = &header[..];
-    let (program, input) = (fields.get_u32_le() as usize, fields.get_u32_le() as usize);
-    if input > MAX_INPUT || program > super::MAX_PROGRAM_BYTES {
+    let task = match fields.get_u8() {
+        0 => Task::Jq,
+        1 => Task::Schema,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    let (text, input) = (fields.get_u32_le() as usize, fields.get_u32_le() as usize);
+    if text > task.max_text() || input > MAX_INPUT {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    buffer.resize(program + input, 0);
+    buffer.resize(text + input, 0);
     stream.read_exact(buffer)?;
-    Ok(Some(program))
+    let (text, input) = buffer.split_at(text);
+    Ok(Some(Request { task, text, input }))
 }
 
 /// Clears `frame` and leaves room for an answer's header before the payload.
-pub(super) fn begin_answer(frame: &mut Vec<u8>) {
+pub fn begin_answer(frame: &mut Vec<u8>) {
     frame.clear();
     frame.resize(ANSWER_HEADER, 0);
 }
 
 /// Fills in the header of the answer whose payload has been appended to `frame`.
-pub(super) fn finish_answer(frame: &mut [u8], kind: Kind, nanoseconds: u64) {
+pub fn finish_answer(frame: &mut [u8], kind: Kind, nanoseconds: u64) {
     let length = (frame.len() - ANSWER_HEADER) as u32;
     frame[0] = kind as u8;
     frame[1..9].copy_from_slice(&nanoseconds.to_le_bytes());
@@ -74,7 +112,7 @@ pub(super) fn finish_answer(frame: &mut [u8], kind: Kind, nanoseconds: u64) {
 }
 
 /// Takes the first whole answer out of `incoming`; a frame longer than `limit` or of no known kind is an error.
-pub(super) fn take_answer(incoming: &mut BytesMut, limit: usize) -> io::Result<Option<Answer>> {
+pub fn take_answer(incoming: &mut BytesMut, limit: usize) -> io::Result<Option<Answer>> {
     let Some(mut header) = incoming.get(..ANSWER_HEADER) else { return Ok(None) };
     let kind = match header.get_u8() {
         0 => Kind::Output,
@@ -103,16 +141,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_come_out_as_they_went_in(requests in proptest::collection::vec(any::<(String, String)>(), 0..5)) {
+        fn requests_come_out_as_they_went_in(
+            requests in proptest::collection::vec(any::<(bool, String, String)>(), 0..5),
+        ) {
+            let task = |schema| if schema { Task::Schema } else { Task::Jq };
             let mut frames = Vec::new();
-            for (program, input) in &requests {
-                put_request(&mut frames, program, input);
+            for (schema, text, input) in &requests {
+                put_request(&mut frames, task(*schema), text, input);
             }
             let (mut stream, mut buffer) = (&frames[..], Vec::new());
-            for (program, input) in &requests {
-                let split = read_request(&mut stream, &mut buffer).unwrap().unwrap();
-                prop_assert_eq!(&buffer[..split], program.as_bytes());
-                prop_assert_eq!(&buffer[split..], input.as_bytes());
+            for (schema, text, input) in &requests {
+                let expected = Request { task: task(*schema), text: text.as_bytes(), input: input.as_bytes() };
+                prop_assert_eq!(read_request(&mut stream, &mut buffer).unwrap(), Some(expected));
             }
             prop_assert!(read_request(&mut stream, &mut buffer).unwrap().is_none());
         }
