@@ -83,7 +83,7 @@ fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Fai
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.log_format {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-        LogFormat::Text => log.init(),
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
     }
     run(config)
 }

@@ -1,0 +1,38 @@
+//! The main job, once through: make a workflow, run it, lose the server, get the result, check the receipt offline.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::harness::Server;
+
+#[tokio::test]
+async fn a_workflow_runs_and_its_receipt_is_checked_offline() {
+    let server = Server::start().await;
+    let id = server
+        .workflow(json!({
+            "a": {"step_type": "data_processing", "action": {"kind": "jq", "program": "{x: (.x + 1)}"}},
+            "b": {"step_type": "inference", "depends_on": ["a"], "input_mappings": {"state": [1, 2, 3, 4, 5, 6, 7, 8, 9]},
+                  "action": {"kind": "policy", "policy": "marketplace-ppo"}},
+            "c": {"step_type": "verification", "depends_on": ["a", "b"]},
+        }))
+        .await;
+    let path = format!("/api/v1/agents/workflows/{id}/execute?wait=10");
+    let run = server.post(&path, json!({"workflow_id": id, "inputs": {"x": 41}})).await.ok();
+    assert_eq!(run["status"], "completed", "{run}");
+    assert_eq!(run["final_result"]["step_results"]["a"], json!({"x": 42}));
+    let server = server.restart().await;
+    let execution = run["execution_id"].as_str().unwrap();
+    let receipt = server.get(&format!("/api/v1/agents/executions/{execution}/receipt")).await.ok();
+    assert_eq!(receipt["verified"], true);
+    let keys = server.get("/api/v1/agents/receipts/keys").await.ok();
+    let file = server.dir().join("receipt.json");
+    std::fs::write(&file, receipt.to_string()).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_agent-management"))
+        .arg("verify-receipt")
+        .arg(&file)
+        .args(["--public-key", keys["keys"][0]["public_key_hex"].as_str().unwrap()])
+        .status()
+        .unwrap();
+    assert!(check.success());
+}
