@@ -69,8 +69,19 @@ impl LocalTimestamp {
     }
 }
 
+fn read_utc(text: &str) -> Result<Timestamp, BoxDynError> {
+    Ok(Timestamp(parse(text)?.and_utc()))
+}
+
+fn read_local(text: &str) -> Result<LocalTimestamp, BoxDynError> {
+    let naive = parse(text)?;
+    // The hour that a change from summer time repeats is read as its first pass, the hour that is skipped as UTC.
+    let local = Local.from_local_datetime(&naive).earliest();
+    Ok(LocalTimestamp(local.map_or(naive.and_utc(), |local| local.with_timezone(&Utc))))
+}
+
 macro_rules! stored_as_text {
-    ($name:ty, $to:expr, $from:expr) => {
+    ($name:ty, $read:path) => {
         impl Type<Db> for $name {
             fn type_info() -> <Db as sqlx::Database>::TypeInfo {
                 <String as Type<Db>>::type_info()
@@ -81,27 +92,19 @@ macro_rules! stored_as_text {
         }
         impl<'q> Encode<'q, Db> for $name {
             fn encode_by_ref(&self, buffer: &mut Arguments) -> Result<IsNull, BoxDynError> {
-                #[allow(clippy::redundant_closure_call, reason = "the conversion is given as a closure")]
-                <String as Encode<Db>>::encode(($to)(self), buffer)
+                <String as Encode<Db>>::encode(self.stored(), buffer)
             }
         }
         impl<'r> Decode<'r, Db> for $name {
             fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
-                #[allow(clippy::redundant_closure_call, reason = "the conversion is given as a closure")]
-                ($from)(<&str as Decode<Db>>::decode(value)?)
+                $read(<&str as Decode<Db>>::decode(value)?)
             }
         }
     };
 }
 
-stored_as_text!(Timestamp, |t: &Timestamp| t.stored(), |text: &str| parse(text)
-    .map(|naive| Timestamp(naive.and_utc())));
-stored_as_text!(LocalTimestamp, |t: &LocalTimestamp| t.stored(), |text: &str| {
-    let naive = parse(text)?;
-    // The hour that a change from summer time repeats is read as its first pass, the hour that is skipped as UTC.
-    let utc = Local.from_local_datetime(&naive).earliest().map_or(naive.and_utc(), |local| local.with_timezone(&Utc));
-    Ok::<_, BoxDynError>(LocalTimestamp(utc))
-});
+stored_as_text!(Timestamp, read_utc);
+stored_as_text!(LocalTimestamp, read_local);
 
 /// A JSON column, kept as the text it is: `null` (or SQL's NULL, read as [`Doc::none`]) is no value.
 #[derive(Clone, Debug)]
