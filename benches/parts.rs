@@ -1,10 +1,6 @@
 //! The parts of a request's way, each alone: `make bench`.
 
-#![expect(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "criterion's macros, and a benchmark that can't set up has nothing to measure"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
 use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 

@@ -195,9 +195,13 @@ impl App {
         Ok(Self(Arc::new(Rooms { shared, db, clock, workflows, executions, networks, engine, signer, policies, jq })))
     }
 
-    /// Stop in order: the engine lets go of its runs, then what it works with ends, then the database closes.
+    /// Let go of every run, within the configured grace.
     pub async fn stop(&self) {
         self.engine.stop(self.shared.config.shutdown_grace).await;
+    }
+
+    /// End what runs were driven with, and close the database. Nothing is answered after this.
+    pub async fn close(&self) {
         self.jq.shutdown().await;
         self.policies.stop();
         self.db.close().await;

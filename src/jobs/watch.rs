@@ -87,25 +87,27 @@ impl Jobs {
     /// When the watching connection can't be opened.
     pub async fn watch(self, stop: CancellationToken) -> Result<()> {
         let mut watcher = self.0.db.watcher().await?;
-        let mut fresh = false;
+        // Something may have ended that was not looked at yet.
+        let mut due = false;
         loop {
             if self.0.lock().is_empty() {
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    () = self.0.newcomer.notified() => fresh = true,
+                    () = self.0.newcomer.notified() => due = true,
                 }
             }
-            let changed = watcher.changed().await.unwrap_or(true);
-            if (changed || fresh)
-                && let Err(error) = self.look().await
-            {
-                tracing::warn!(%error, "could not look at the jobs; trying again");
+            due |= watcher.changed().await.unwrap_or(true);
+            if due {
+                match self.look().await {
+                    Ok(()) => due = false,
+                    Err(error) => tracing::warn!(%error, "could not look at the jobs; trying again"),
+                }
             }
             self.expire().await;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.0.newcomer.notified() => fresh = true,
-                () = tokio::time::sleep(self.0.poll) => fresh = false,
+                () = self.0.newcomer.notified() => due = true,
+                () = tokio::time::sleep(self.0.poll) => {}
             }
         }
         self.0.lock().clear();

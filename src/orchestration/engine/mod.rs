@@ -4,6 +4,7 @@
 mod actions;
 mod driver;
 mod lease;
+mod metrics;
 mod run;
 mod store;
 mod verify;
@@ -15,10 +16,7 @@ use std::{
 };
 
 use lru::LruCache;
-use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
-};
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -77,9 +75,7 @@ pub(in crate::orchestration) struct Inner {
     /// Second stage: leave what is under way.
     kill: CancellationToken,
     tasks: TaskTracker,
-    ended: Family<[(&'static str, &'static str); 1], Counter>,
-    active: Gauge,
-    taken_over: Counter,
+    metrics: metrics::Metrics,
 }
 
 /// What the engine is built on.
@@ -148,9 +144,7 @@ impl Engine {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            ended: Family::default(),
-            active: Gauge::default(),
-            taken_over: Counter::default(),
+            metrics: metrics::Metrics::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -227,27 +221,7 @@ impl Engine {
 
     /// Add the room's metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let inner = &self.0;
-        registry.register("engine_executions_ended", "Executions that ended here, by status", inner.ended.clone());
-        registry.register("engine_executions_active", "Executions this process holds by lease", inner.active.clone());
-        registry.register(
-            "engine_executions_taken_over",
-            "Executions taken over from workers that were gone",
-            inner.taken_over.clone(),
-        );
-    }
-
-    /// Executions by state, from the database: (waiting for a worker, held by a worker).
-    ///
-    /// # Errors
-    /// As the database.
-    pub async fn depths(&self) -> Result<(i64, i64)> {
-        store::depths(&mut *self.0.db.read().await?).await
-    }
-
-    /// What the jq workers have counted.
-    pub fn jq(&self) -> &super::jq::Pool {
-        &self.0.performer.jq
+        self.0.metrics.register(&self.0.performer.jq, registry);
     }
 }
 
@@ -317,7 +291,7 @@ impl Inner {
         if let (true, Ok(done)) = (goes_on, &saved) {
             self.lock().insert(done.value.id.clone(), handle);
         } else if let Ok(Done { value, replayed: false }) = &saved {
-            self.count(value.status);
+            self.metrics.ended(value.status);
         }
         let id = saved.as_ref().map(|done| done.value.id.clone()).unwrap_or_default();
         let _ = tell.send(saved);
@@ -327,9 +301,9 @@ impl Inner {
     }
 
     async fn finish(self: Arc<Self>, driver: Driver, id: String, permit: OwnedSemaphorePermit) {
-        self.active.inc();
+        self.metrics.held.inc();
         let end = driver.drive().await;
-        self.active.dec();
+        self.metrics.held.dec();
         self.lock().remove(&id);
         drop(permit);
         tracing::debug!(execution = %id, ?end, "driver done");
@@ -337,10 +311,6 @@ impl Inner {
         if end != End::Lost || !self.stop.is_cancelled() {
             self.work.notify_one();
         }
-    }
-
-    fn count(&self, status: Status) {
-        self.ended.get_or_create(&[("status", status.value())]).inc();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
@@ -378,7 +348,7 @@ impl Inner {
         let hub = self.hub.clone();
         let ended = (save.hold == store::Hold::Ended).then_some(save.run.status);
         let saved = self.db.write(async move |tx: &mut Tx| driver::save_in(tx, &save, true, hub).await).await?;
-        ended.into_iter().for_each(|status| self.count(status));
+        ended.into_iter().for_each(|status| self.metrics.ended(status));
         Ok(saved)
     }
 
@@ -388,7 +358,7 @@ impl Inner {
             match buried {
                 Ok(0) => {}
                 Ok(runs) => {
-                    self.taken_over.inc_by(runs);
+                    self.metrics.taken_over.inc_by(runs);
                     self.work.notify_one();
                 }
                 Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
@@ -400,8 +370,16 @@ impl Inner {
             if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
                 tracing::warn!(%error, "no heartbeat could be written");
             }
+            match self.waiting().await {
+                Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
+                Err(error) => tracing::warn!(%error, "could not count the executions that wait"),
+            }
             buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
         }
+    }
+
+    async fn waiting(&self) -> Result<i64> {
+        store::waiting(&mut *self.db.read().await?).await
     }
 
     async fn claim_for_ever(self: Arc<Self>) {

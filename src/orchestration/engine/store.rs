@@ -505,11 +505,7 @@ pub async fn bury(tx: &mut Tx, worker: &str) -> Result<u64> {
     Ok(freed.rows_affected())
 }
 
-/// Runs by state, for metrics: (waiting, driven by anybody).
-pub async fn depths(conn: &mut Connection) -> Result<(i64, i64)> {
-    let row: (Option<i64>, Option<i64>) =
-        sqlx::query_as("SELECT sum(state = 'ready'), sum(state = 'driven') FROM am_runs WHERE state <> 'ended'")
-            .fetch_one(conn)
-            .await?;
-    Ok((row.0.unwrap_or(0), row.1.unwrap_or(0)))
+/// How many runs wait for a worker.
+pub async fn waiting(conn: &mut Connection) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM am_runs WHERE state = 'ready'").fetch_one(conn).await?)
 }
