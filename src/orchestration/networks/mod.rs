@@ -187,6 +187,6 @@ impl Networks {
 }
 
 fn broken(faults: &[Fault]) -> Error {
-    let first = faults.first().map(|fault| format!("{}: {}", fault.path.join("."), fault.message)).unwrap_or_default();
+    let first = faults.first().map(|fault| format!("{}: {}", fault.place(), fault.message)).unwrap_or_default();
     Error::Conflict(format!("the agents' workflows can't be joined: {first}"))
 }
