@@ -105,6 +105,9 @@ impl Networks {
         trace_id: Option<String>,
         once: Option<Once>,
     ) -> Result<Done<Execution>> {
+        if let Some(done) = self.executions.started(once.as_ref()).await? {
+            return Ok(done);
+        }
         let network = self.get(caller, id).await?;
         let mut agents = Vec::new();
         for agent in network.agent_ids() {

@@ -204,6 +204,9 @@ pub async fn execute(
 ) -> Result<Response, ApiError> {
     let caller: Principal = (&caller.0).into();
     let wait = wait.of(&app)?;
+    if let Some(done) = app.executions.started(request.once.as_ref()).await? {
+        return started(&app, &caller, done, wait).await;
+    }
     let workflow = app.workflows.get(&caller, &id).await?;
     let body = request.body.unwrap_or_default();
     let asked = Request {
