@@ -129,6 +129,12 @@ impl Doc {
         Self(Some(raw).filter(|raw| raw.get() != "null"))
     }
 
+    /// The same, or `{}` where there is no value: for columns that clients know as objects.
+    #[must_use]
+    pub fn or_object(self) -> Self {
+        if self.0.is_some() { self } else { Self::of(&serde_json::Map::new()).unwrap_or(self) }
+    }
+
     /// The text, if there is a value.
     pub fn get(&self) -> Option<&RawValue> {
         self.0.as_deref()

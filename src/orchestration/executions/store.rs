@@ -35,7 +35,7 @@ fn execution(row: &Row) -> db::Result<Execution> {
         status: row.try_get(3)?,
         paused: row.try_get(4)?,
         current_step: row.try_get(5)?,
-        step_states: document(row, 6)?,
+        step_states: document(row, 6)?.or_object(),
         final_result: document(row, 7)?,
         execution_receipt: document(row, 8)?,
         verification_proof: document(row, 9)?,

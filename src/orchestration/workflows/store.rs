@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::model::{Filter, Workflow};
 use crate::{
     ambient::Ids,
-    db::{self, Connection, Db, Row, Tx, principal::Principal},
+    db::{self, Connection, Db, Row, Tx, codec::Doc, principal::Principal},
     orchestration::{definition::Plan, error::Result, model::VerificationLevel},
 };
 
@@ -21,8 +21,8 @@ fn workflow(row: &Row) -> db::Result<Workflow> {
         owner_id: row.try_get(1)?,
         name: row.try_get(2)?,
         description: row.try_get(3)?,
-        steps: row.try_get(4)?,
-        dependencies: row.try_get(5)?,
+        steps: row.try_get::<Doc, _>(4)?.or_object(),
+        dependencies: row.try_get::<Doc, _>(5)?.or_object(),
         max_execution_time: row.try_get(6)?,
         max_cost_budget: row.try_get(7)?,
         requires_verification: row.try_get(8)?,
