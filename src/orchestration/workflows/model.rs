@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    crypto,
     db::{
         codec::{Doc, Timestamp},
         owner::Owner,
@@ -241,9 +242,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The JSON text of each tag, which a stored list holds if it holds the tag.
-    pub(super) fn needles(&self) -> Vec<String> {
-        self.tags.iter().map(|tag| Value::from(tag.as_str()).to_string()).collect()
+    /// The JSON texts of each tag, one of which a stored list holds if it holds the tag: this service's, and Python's,
+    /// which escapes what is not ASCII.
+    pub(super) fn needles(&self) -> impl Iterator<Item = [String; 2]> {
+        self.tags.iter().map(|tag| {
+            let tag = Value::from(tag.as_str());
+            [tag.to_string(), String::from_utf8_lossy(&crypto::canonical(&tag)).into_owned()]
+        })
     }
 }
 

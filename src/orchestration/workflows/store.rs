@@ -91,8 +91,13 @@ fn push_filter(query: &mut QueryBuilder<Db>, reader: &Principal, filter: &Filter
     if let Some(is_public) = filter.is_public {
         query.push(" AND is_public = ").push_bind(is_public);
     }
-    for needle in filter.needles() {
-        query.push(" AND instr(tags, ").push_bind(needle).push(") > 0");
+    for [ours, pythons] in filter.needles() {
+        query
+            .push(" AND (instr(tags, ")
+            .push_bind(ours)
+            .push(") > 0 OR instr(tags, ")
+            .push_bind(pythons)
+            .push(") > 0)");
     }
 }
 
