@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# nginx for the test that puts it in front of the service. Where it is not installed it is unpacked from Debian's
-# package into target/tools, so that nothing on the machine changes; prints the directories to put on PATH.
+# What tests need beside Rust, in target/tools, so that nothing on the machine changes: nginx for the test that puts it
+# in front of the service, where it is not installed unpacked from Debian's package; and a Python with the coordinator's
+# SQLAlchemy, which reads what the service wrote. Prints the directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo nextest run
 set -euo pipefail
@@ -21,5 +22,15 @@ if ! works; then
     mkdir -p "$place"
     for file in "$work"/*.deb; do [ ! -e "$file" ] || dpkg-deb -x "$file" "$place"; done
     works || say "that did not work, and the tests that put nginx before the service will fail: apt-get install nginx"
+fi
+
+alchemy=2.0.49
+if ! "$place/venv/bin/python" -c "import sqlalchemy; assert sqlalchemy.__version__ == '$alchemy'" 2>/dev/null; then
+    say "bringing SQLAlchemy $alchemy into $place/venv"
+    rm -rf "$place/venv"
+    if ! { python3 -m venv "$place/venv" && "$place/venv/bin/pip" --quiet --disable-pip-version-check install "sqlalchemy==$alchemy"; } </dev/null >&2; then
+        say "that did not work, and the test that reads with it will fail: it needs python3 with venv and pip"
+        rm -rf "$place/venv"
+    fi
 fi
 echo "$place/usr/sbin:/usr/sbin"

@@ -8,8 +8,14 @@
     reason = "what goes wrong in a test's helper fails the test, and is told there"
 )]
 
+mod access;
+mod agents;
+mod coordinator;
 #[expect(dead_code, reason = "each test uses its part")]
 mod harness;
 mod jq;
+mod kit;
 mod nginx;
+mod operation;
 mod smoke;
+mod walls;
