@@ -120,7 +120,24 @@ pub struct Plan {
     pub hash: String,
 }
 
+/// Definitions up to this size, in bytes of JSON, are compiled where they are; larger ones could hold a thread for long.
+const QUICK: usize = 8 << 10;
+
 impl Definition {
+    /// [`Definition::compile`], off the asynchronous threads where it may take long: programs and schemas are read.
+    ///
+    /// # Errors
+    /// As [`Definition::compile`].
+    pub async fn compiled(self, names: &Names) -> Result<Plan, Vec<Fault>> {
+        let size: usize = self.steps.values().map(|step| step.to_string().len()).sum();
+        if size <= QUICK {
+            return self.compile(names);
+        }
+        let names = names.clone();
+        let compiled = tokio::task::spawn_blocking(move || self.compile(&names)).await;
+        compiled.unwrap_or_else(|_| Err(vec![Fault::new(["steps"], "could not be read")]))
+    }
+
     /// From the two members of a workflow.
     pub fn new(steps: Map<String, Value>, dependencies: Map<String, Value>) -> Self {
         Self { steps, dependencies, scopes: Map::new() }

@@ -463,7 +463,7 @@ impl Inner {
         };
         let definition =
             Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
-        let plan = definition.compile(&self.names).map_err(Error::Invalid)?;
+        let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
         let states: serde_json::Map<String, Value> = stored
             .step_states
             .parse()
