@@ -10,7 +10,6 @@ use serde_json::{
 use super::run::{Outcome, Run};
 use crate::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},
-    db,
     jobs::{Constraints, JobState, Jobs, NewJob},
     orchestration::{
         action::{Action, JobSpec},
@@ -252,10 +251,7 @@ impl Performer {
     }
 
     async fn job(&self, id: &str) -> Result<Found, Failure> {
-        let ended = self.jobs.ended(id).await.map_err(|error| match error {
-            db::Error::Stopped => Failure::passing("the service is stopping"),
-            other => Failure::passing(other.to_string()),
-        })?;
+        let ended = self.jobs.ended(id).await;
         let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
         match ended.state {
             JobState::Completed => Ok(Found {

@@ -161,11 +161,7 @@ impl Engine {
         inner.tasks.spawn(inner.clone().beat());
         inner.tasks.spawn(inner.clone().claim_for_ever());
         let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
-        inner.tasks.spawn(async move {
-            if let Err(error) = jobs.watch(stop).await {
-                tracing::error!(%error, "jobs are not watched");
-            }
-        });
+        inner.tasks.spawn(jobs.watch(stop));
     }
 
     /// Start a run: it is done as far as pure steps go, or for a moment, then saved and answered; the rest follows by itself.
