@@ -168,8 +168,7 @@ impl Driver {
                 continue;
             }
             if draining && !self.must_be_waited_for() {
-                self.save(Hold::Ready).await?;
-                return Ok(End::Released);
+                return self.release().await;
             }
             let time_left = self.run.time_left(Timestamp(self.engine.clock.now()));
             tokio::select! {
@@ -188,12 +187,16 @@ impl Driver {
                 () = maybe(self.save_by) => self.save(Hold::Driven).await?,
                 () = self.handle.look.notified() => self.save(Hold::Driven).await?,
                 () = self.engine.stop.cancelled(), if !draining => {}
-                () = self.engine.kill.cancelled() => {
-                    self.save(Hold::Ready).await?;
-                    return Ok(End::Released);
-                }
+                () = self.engine.kill.cancelled() => return self.release().await,
             }
         }
+    }
+
+    /// Leave it to whoever claims it. What is under way is dropped first: it could meet the next driver's.
+    async fn release(&mut self) -> Result<End> {
+        self.flying.clear();
+        self.save(Hold::Ready).await?;
+        Ok(End::Released)
     }
 
     fn now(&self) -> Timestamp {

@@ -9,7 +9,7 @@ mod store;
 mod verify;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,7 +27,7 @@ pub use actions::Performer;
 pub(in crate::orchestration) use run::{Run, StepRun, round};
 pub(in crate::orchestration) use store::Save;
 
-use driver::{Driver, End, Handle};
+use driver::{Driver, Handle};
 use lease::Worker;
 use run::Limits;
 use store::Saved;
@@ -77,6 +77,9 @@ pub(in crate::orchestration) struct Inner {
     /// Second stage: leave what is under way.
     kill: CancellationToken,
     tasks: TaskTracker,
+    /// Signs of life go on while runs are let go; they end with this.
+    left: CancellationToken,
+    beating: TaskTracker,
     ended: Family<[(&'static str, &'static str); 1], Counter>,
     active: Gauge,
     taken_over: Counter,
@@ -148,6 +151,8 @@ impl Engine {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            left: CancellationToken::new(),
+            beating: TaskTracker::new(),
             ended: Family::default(),
             active: Gauge::default(),
             taken_over: Counter::default(),
@@ -158,7 +163,7 @@ impl Engine {
     /// Start the engine's own tasks: heartbeat, watching jobs, claiming.
     pub fn spawn(&self) {
         let inner = &self.0;
-        inner.tasks.spawn(inner.clone().beat());
+        inner.beating.spawn(inner.clone().beat());
         inner.tasks.spawn(inner.clone().claim_for_ever());
         let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
         inner.tasks.spawn(jobs.watch(stop));
@@ -211,6 +216,10 @@ impl Engine {
             inner.kill.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(5), inner.tasks.wait()).await;
         }
+        // Not before everything is let go: another process would take what is still being ended for left behind.
+        inner.left.cancel();
+        inner.beating.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), inner.beating.wait()).await;
         if let Err(error) = inner.worker.leave(&inner.db).await {
             tracing::warn!(%error, "could not leave in an orderly way; the next start takes over");
         }
@@ -309,29 +318,17 @@ impl Inner {
         let handle = Arc::<Handle>::default();
         let mut driver = Driver::new(self.clone(), run, handle.clone());
         let saved = driver.first_save(once).await;
-        let goes_on = saved.as_ref().is_ok_and(|done| !done.replayed && !done.value.status.is_final());
-        if let (true, Ok(done)) = (goes_on, &saved) {
-            self.lock().insert(done.value.id.clone(), handle);
-        } else if let Ok(Done { value, replayed: false }) = &saved {
-            self.count(value.status);
-        }
-        let id = saved.as_ref().map(|done| done.value.id.clone()).unwrap_or_default();
+        let place = match &saved {
+            Ok(Done { value, replayed: false }) if value.status.is_final() => {
+                self.count(value.status);
+                None
+            }
+            Ok(Done { value, replayed: false }) => Some(Place::take(&self, value.id.clone(), handle)),
+            _ => None,
+        };
         let _ = tell.send(saved);
-        if goes_on {
-            self.finish(driver, id, permit).await;
-        }
-    }
-
-    async fn finish(self: Arc<Self>, driver: Driver, id: String, permit: OwnedSemaphorePermit) {
-        self.active.inc();
-        let end = driver.drive().await;
-        self.active.dec();
-        self.lock().remove(&id);
-        drop(permit);
-        tracing::debug!(execution = %id, ?end, "driver done");
-        // A place is free; and what was released may be ready again already (a resume that came meanwhile).
-        if end != End::Lost || !self.stop.is_cancelled() {
-            self.work.notify_one();
+        if let Some(place) = place {
+            place.finish(driver, permit).await;
         }
     }
 
@@ -379,25 +376,56 @@ impl Inner {
     }
 
     async fn beat(self: Arc<Self>) {
-        let mut buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
+        let mut suspects = HashSet::new();
         loop {
-            match buried {
-                Ok(0) => {}
-                Ok(runs) => {
-                    self.taken_over.inc_by(runs);
-                    self.work.notify_one();
+            if !self.stop.is_cancelled() {
+                match self.worker.bury_the_dead(&self.db, &self.clock).await {
+                    Ok(0) => {}
+                    Ok(runs) => {
+                        self.taken_over.inc_by(runs);
+                        self.work.notify_one();
+                    }
+                    Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
                 }
-                Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.left.cancelled() => return,
                 () = tokio::time::sleep(self.config.lease / 3) => {}
             }
             if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
                 tracing::warn!(%error, "no heartbeat could be written");
             }
-            buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
+            if let Err(error) = self.compare(&mut suspects).await {
+                tracing::warn!(%error, "could not look which executions are held");
+            }
         }
+    }
+
+    /// Compare what the database says this worker holds with what it drives. Another process may have cancelled or paused a
+    /// run, or taken this worker for dead; and a driver that ended by an error has left its run behind.
+    async fn compare(&self, suspects: &mut HashSet<(String, i64)>) -> Result<()> {
+        // Before the database is asked: a run is in the map only after it was written there.
+        let driven: Vec<(String, Arc<Handle>)> =
+            self.lock().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect();
+        let held = store::held(&mut *self.db.read().await?, &self.worker.id).await?;
+        let paused: HashMap<&str, bool> = held.iter().map(|(id, _, paused)| (id.as_str(), *paused)).collect();
+        for (id, handle) in &driven {
+            match paused.get(id.as_str()) {
+                None => handle.lost.cancel(),
+                Some(true) => handle.look.notify_one(),
+                Some(false) => {}
+            }
+        }
+        let left = held.into_iter().filter(|(id, ..)| self.handle(id).is_none()).map(|(id, fence, _)| (id, fence));
+        let left: HashSet<(String, i64)> = left.collect();
+        // Twice in a row: one that was claimed just now has no driver yet.
+        for (id, fence) in left.intersection(suspects).cloned() {
+            tracing::warn!(execution = %id, "an execution was held and not driven; it is given back");
+            self.db.write(async move |tx: &mut Tx| store::give_back(tx, &id, fence).await).await?;
+            self.work.notify_one();
+        }
+        *suspects = left;
+        Ok(())
     }
 
     async fn claim_for_ever(self: Arc<Self>) {
@@ -408,7 +436,7 @@ impl Inner {
             };
             let Ok(permit) = permit else { return };
             match self.claim().await {
-                Ok(Some((id, driver))) => drop(self.tasks.spawn(self.clone().finish(driver, id, permit))),
+                Ok(Some((place, driver))) => drop(self.tasks.spawn(place.finish(driver, permit))),
                 Ok(None) => {
                     drop(permit);
                     // What this process makes ready is told; what another process left is found by looking.
@@ -430,7 +458,7 @@ impl Inner {
         }
     }
 
-    async fn claim(self: &Arc<Self>) -> Result<Option<(String, Driver)>> {
+    async fn claim(self: &Arc<Self>) -> Result<Option<(Place, Driver)>> {
         if !store::any_ready(&mut *self.db.read().await?).await? {
             return Ok(None);
         }
@@ -446,10 +474,10 @@ impl Inner {
             }
         };
         let handle = Arc::<Handle>::default();
-        self.lock().insert(id.clone(), handle.clone());
+        let place = Place::take(self, id, handle.clone());
         let mut driver = Driver::new(self.clone(), run, handle);
         driver.resume();
-        Ok(Some((id, driver)))
+        Ok(Some((place, driver)))
     }
 
     /// A run that can't be loaded (an endpoint that it names is no longer configured, say) fails and says why; one
@@ -518,6 +546,40 @@ impl Inner {
             is_new: false,
             events: Vec::new(),
         })
+    }
+}
+
+/// A driver's place among those that can be reached; given back however the driver ends.
+struct Place {
+    engine: Arc<Inner>,
+    id: String,
+    handle: Arc<Handle>,
+}
+
+impl Place {
+    fn take(engine: &Arc<Inner>, id: String, handle: Arc<Handle>) -> Self {
+        engine.lock().insert(id.clone(), handle.clone());
+        engine.active.inc();
+        Self { engine: engine.clone(), id, handle }
+    }
+
+    async fn finish(self, driver: Driver, _permit: OwnedSemaphorePermit) {
+        let end = driver.drive().await;
+        tracing::debug!(execution = %self.id, ?end, "driver done");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut driven = self.engine.lock();
+        // A run that was released may have been claimed again by now.
+        if driven.get(&self.id).is_some_and(|handle| Arc::ptr_eq(handle, &self.handle)) {
+            driven.remove(&self.id);
+        }
+        drop(driven);
+        self.engine.active.dec();
+        // What was released may be ready again already: a resume that came meanwhile was told to this driver.
+        self.engine.work.notify_one();
     }
 }
 

@@ -359,13 +359,15 @@ pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
     Ok(claimed.bind(worker).fetch_optional(tx.conn()).await?)
 }
 
-/// Give a claimed run back as it was.
+/// Give back a run that is held under `fence` and not driven, as it was saved last.
 pub async fn give_back(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
-    sqlx::query("UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = ?1 AND fence = ?2")
-        .bind(id)
-        .bind(fence)
-        .execute(tx.conn())
-        .await?;
+    sqlx::query(
+        "UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = ?1 AND fence = ?2 AND state = 'driven'",
+    )
+    .bind(id)
+    .bind(fence)
+    .execute(tx.conn())
+    .await?;
     Ok(())
 }
 
@@ -494,15 +496,26 @@ pub async fn workers(conn: &mut Connection) -> Result<Vec<(String, Timestamp)>> 
 }
 
 /// A worker is gone: give its runs free. Answers how many. Their fences rise, so that it can't write them any more.
-pub async fn bury(tx: &mut Tx, worker: &str) -> Result<u64> {
+/// With `lease`, only if that is still the end of its lease: none is answered where it is not.
+pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result<Option<u64>> {
+    let dead = sqlx::query("DELETE FROM am_workers WHERE id = ?1 AND (?2 IS NULL OR lease_until = ?2)")
+        .bind(worker)
+        .bind(lease)
+        .execute(tx.conn())
+        .await?;
+    if dead.rows_affected() == 0 && lease.is_some() {
+        return Ok(None);
+    }
     let freed = sqlx::query(
         "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1 WHERE state = 'driven' AND worker = ?1",
-    )
-    .bind(worker)
-    .execute(tx.conn())
-    .await?;
-    sqlx::query("DELETE FROM am_workers WHERE id = ?1").bind(worker).execute(tx.conn()).await?;
-    Ok(freed.rows_affected())
+    );
+    Ok(Some(freed.bind(worker).execute(tx.conn()).await?.rows_affected()))
+}
+
+/// The runs that `worker` holds: id, fence, whether it is paused.
+pub async fn held(conn: &mut Connection, worker: &str) -> Result<Vec<(String, i64, bool)>> {
+    let held = sqlx::query_as("SELECT execution_id, fence, paused FROM am_runs WHERE state = 'driven' AND worker = ?1");
+    Ok(held.bind(worker).fetch_all(conn).await?)
 }
 
 /// Runs by state, for metrics: (waiting, driven by anybody).
