@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use actions::Performer;
 pub(in crate::orchestration) use run::{Run, StepRun, round};
-pub(in crate::orchestration) use store::Save;
+pub(in crate::orchestration) use store::{Save, stop_steps};
 
 use driver::{Driver, Handle};
 use lease::Worker;
@@ -225,6 +225,11 @@ impl Engine {
         }
     }
 
+    /// Will this process do nothing more for the run? Known only while it stops.
+    pub fn has_left(&self, id: &str) -> bool {
+        self.0.stop.is_cancelled() && self.0.handle(id).is_none()
+    }
+
     /// Are the engine's tasks running? For readiness.
     pub fn is_running(&self) -> bool {
         !self.0.stop.is_cancelled() && !self.0.tasks.is_empty()
@@ -295,11 +300,7 @@ impl Inner {
         loop {
             let save = Save::of(&mut run, store::Hold::Ready, &self.worker.id, Timestamp(self.clock.now()));
             match self.save_first(Arc::new(save), once.clone()).await {
-                Err(Error::Db(crate::db::Error::Duplicate(_))) => {
-                    run.name(&self.ids);
-                    run.is_new = true;
-                    run.steps.iter_mut().for_each(|step| step.dirty = true);
-                }
+                Err(Error::Db(crate::db::Error::Duplicate(_))) => run.begin_anew(&self.ids),
                 answer => {
                     self.work.notify_one();
                     return answer;
