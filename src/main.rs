@@ -43,6 +43,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Crash points are set by the variable FAILPOINTS, for as long as this lives.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let arguments = Arguments::parse();
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => {

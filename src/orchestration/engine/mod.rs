@@ -10,7 +10,7 @@ mod store;
 mod verify;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,9 +23,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use actions::Performer;
 pub(in crate::orchestration) use run::{Run, StepRun, round};
-pub(in crate::orchestration) use store::Save;
+pub(in crate::orchestration) use store::{Save, stop_steps};
 
-use driver::{Driver, End, Handle};
+use driver::{Driver, Handle};
 use lease::Worker;
 use run::Limits;
 use store::Saved;
@@ -75,6 +75,9 @@ pub(in crate::orchestration) struct Inner {
     /// Second stage: leave what is under way.
     kill: CancellationToken,
     tasks: TaskTracker,
+    /// Signs of life go on while runs are let go; they end with this.
+    left: CancellationToken,
+    beating: TaskTracker,
     metrics: metrics::Metrics,
 }
 
@@ -144,6 +147,8 @@ impl Engine {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            left: CancellationToken::new(),
+            beating: TaskTracker::new(),
             metrics: metrics::Metrics::default(),
         };
         Ok(Self(Arc::new(inner)))
@@ -152,14 +157,10 @@ impl Engine {
     /// Start the engine's own tasks: heartbeat, watching jobs, claiming.
     pub fn spawn(&self) {
         let inner = &self.0;
-        inner.tasks.spawn(inner.clone().beat());
+        inner.beating.spawn(inner.clone().beat());
         inner.tasks.spawn(inner.clone().claim_for_ever());
         let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
-        inner.tasks.spawn(async move {
-            if let Err(error) = jobs.watch(stop).await {
-                tracing::error!(%error, "jobs are not watched");
-            }
-        });
+        inner.tasks.spawn(jobs.watch(stop));
     }
 
     /// Start a run: it is done as far as pure steps go, or for a moment, then saved and answered; the rest follows by itself.
@@ -209,9 +210,18 @@ impl Engine {
             inner.kill.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(5), inner.tasks.wait()).await;
         }
+        // Not before everything is let go: another process would take what is still being ended for left behind.
+        inner.left.cancel();
+        inner.beating.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), inner.beating.wait()).await;
         if let Err(error) = inner.worker.leave(&inner.db).await {
             tracing::warn!(%error, "could not leave in an orderly way; the next start takes over");
         }
+    }
+
+    /// Will this process do nothing more for the run? Known only while it stops.
+    pub fn has_left(&self, id: &str) -> bool {
+        self.0.stop.is_cancelled() && self.0.handle(id).is_none()
     }
 
     /// Are the engine's tasks running? For readiness.
@@ -264,11 +274,7 @@ impl Inner {
         loop {
             let save = Save::of(&mut run, store::Hold::Ready, &self.worker.id, Timestamp(self.clock.now()));
             match self.save_first(Arc::new(save), once.clone()).await {
-                Err(Error::Db(crate::db::Error::Duplicate(_))) => {
-                    run.name(&self.ids);
-                    run.is_new = true;
-                    run.steps.iter_mut().for_each(|step| step.dirty = true);
-                }
+                Err(Error::Db(crate::db::Error::Duplicate(_))) => run.begin_anew(&self.ids),
                 answer => {
                     self.work.notify_one();
                     return answer;
@@ -287,29 +293,17 @@ impl Inner {
         let handle = Arc::<Handle>::default();
         let mut driver = Driver::new(self.clone(), run, handle.clone());
         let saved = driver.first_save(once).await;
-        let goes_on = saved.as_ref().is_ok_and(|done| !done.replayed && !done.value.status.is_final());
-        if let (true, Ok(done)) = (goes_on, &saved) {
-            self.lock().insert(done.value.id.clone(), handle);
-        } else if let Ok(Done { value, replayed: false }) = &saved {
-            self.metrics.ended(value.status);
-        }
-        let id = saved.as_ref().map(|done| done.value.id.clone()).unwrap_or_default();
+        let place = match &saved {
+            Ok(Done { value, replayed: false }) if value.status.is_final() => {
+                self.metrics.ended(value.status);
+                None
+            }
+            Ok(Done { value, replayed: false }) => Some(Place::take(&self, value.id.clone(), handle)),
+            _ => None,
+        };
         let _ = tell.send(saved);
-        if goes_on {
-            self.finish(driver, id, permit).await;
-        }
-    }
-
-    async fn finish(self: Arc<Self>, driver: Driver, id: String, permit: OwnedSemaphorePermit) {
-        self.metrics.held.inc();
-        let end = driver.drive().await;
-        self.metrics.held.dec();
-        self.lock().remove(&id);
-        drop(permit);
-        tracing::debug!(execution = %id, ?end, "driver done");
-        // A place is free; and what was released may be ready again already (a resume that came meanwhile).
-        if end != End::Lost || !self.stop.is_cancelled() {
-            self.work.notify_one();
+        if let Some(place) = place {
+            place.finish(driver, permit).await;
         }
     }
 
@@ -353,18 +347,20 @@ impl Inner {
     }
 
     async fn beat(self: Arc<Self>) {
-        let mut buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
+        let mut suspects = HashSet::new();
         loop {
-            match buried {
-                Ok(0) => {}
-                Ok(runs) => {
-                    self.metrics.taken_over.inc_by(runs);
-                    self.work.notify_one();
+            if !self.stop.is_cancelled() {
+                match self.worker.bury_the_dead(&self.db, &self.clock).await {
+                    Ok(0) => {}
+                    Ok(runs) => {
+                        self.metrics.taken_over.inc_by(runs);
+                        self.work.notify_one();
+                    }
+                    Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
                 }
-                Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.left.cancelled() => return,
                 () = tokio::time::sleep(self.config.lease / 3) => {}
             }
             if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
@@ -374,12 +370,41 @@ impl Inner {
                 Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
                 Err(error) => tracing::warn!(%error, "could not count the executions that wait"),
             }
-            buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
+            if let Err(error) = self.compare(&mut suspects).await {
+                tracing::warn!(%error, "could not look which executions are held");
+            }
         }
     }
 
     async fn waiting(&self) -> Result<i64> {
         store::waiting(&mut *self.db.read().await?).await
+    }
+
+    /// Compare what the database says this worker holds with what it drives. Another process may have cancelled or paused a
+    /// run, or taken this worker for dead; and a driver that ended by an error has left its run behind.
+    async fn compare(&self, suspects: &mut HashSet<(String, i64)>) -> Result<()> {
+        // Before the database is asked: a run is in the map only after it was written there.
+        let driven: Vec<(String, Arc<Handle>)> =
+            self.lock().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect();
+        let held = store::held(&mut *self.db.read().await?, &self.worker.id).await?;
+        let paused: HashMap<&str, bool> = held.iter().map(|(id, _, paused)| (id.as_str(), *paused)).collect();
+        for (id, handle) in &driven {
+            match paused.get(id.as_str()) {
+                None => handle.lost.cancel(),
+                Some(true) => handle.look.notify_one(),
+                Some(false) => {}
+            }
+        }
+        let left = held.into_iter().filter(|(id, ..)| self.handle(id).is_none()).map(|(id, fence, _)| (id, fence));
+        let left: HashSet<(String, i64)> = left.collect();
+        // Twice in a row: one that was claimed just now has no driver yet.
+        for (id, fence) in left.intersection(suspects).cloned() {
+            tracing::warn!(execution = %id, "an execution was held and not driven; it is given back");
+            self.db.write(async move |tx: &mut Tx| store::give_back(tx, &id, fence).await).await?;
+            self.work.notify_one();
+        }
+        *suspects = left;
+        Ok(())
     }
 
     async fn claim_for_ever(self: Arc<Self>) {
@@ -390,7 +415,7 @@ impl Inner {
             };
             let Ok(permit) = permit else { return };
             match self.claim().await {
-                Ok(Some((id, driver))) => drop(self.tasks.spawn(self.clone().finish(driver, id, permit))),
+                Ok(Some((place, driver))) => drop(self.tasks.spawn(place.finish(driver, permit))),
                 Ok(None) => {
                     drop(permit);
                     // What this process makes ready is told; what another process left is found by looking.
@@ -412,7 +437,7 @@ impl Inner {
         }
     }
 
-    async fn claim(self: &Arc<Self>) -> Result<Option<(String, Driver)>> {
+    async fn claim(self: &Arc<Self>) -> Result<Option<(Place, Driver)>> {
         if !store::any_ready(&mut *self.db.read().await?).await? {
             return Ok(None);
         }
@@ -428,10 +453,10 @@ impl Inner {
             }
         };
         let handle = Arc::<Handle>::default();
-        self.lock().insert(id.clone(), handle.clone());
+        let place = Place::take(self, id, handle.clone());
         let mut driver = Driver::new(self.clone(), run, handle);
         driver.resume();
-        Ok(Some((id, driver)))
+        Ok(Some((place, driver)))
     }
 
     /// A run that can't be loaded (an endpoint that it names is no longer configured, say) fails and says why; one
@@ -500,6 +525,40 @@ impl Inner {
             is_new: false,
             events: Vec::new(),
         })
+    }
+}
+
+/// A driver's place among those that can be reached; given back however the driver ends.
+struct Place {
+    engine: Arc<Inner>,
+    id: String,
+    handle: Arc<Handle>,
+}
+
+impl Place {
+    fn take(engine: &Arc<Inner>, id: String, handle: Arc<Handle>) -> Self {
+        engine.lock().insert(id.clone(), handle.clone());
+        engine.metrics.held.inc();
+        Self { engine: engine.clone(), id, handle }
+    }
+
+    async fn finish(self, driver: Driver, _permit: OwnedSemaphorePermit) {
+        let end = driver.drive().await;
+        tracing::debug!(execution = %self.id, ?end, "driver done");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut driven = self.engine.lock();
+        // A run that was released may have been claimed again by now.
+        if driven.get(&self.id).is_some_and(|handle| Arc::ptr_eq(handle, &self.handle)) {
+            driven.remove(&self.id);
+        }
+        drop(driven);
+        self.engine.metrics.held.dec();
+        // What was released may be ready again already: a resume that came meanwhile was told to this driver.
+        self.engine.work.notify_one();
     }
 }
 

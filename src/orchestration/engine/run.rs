@@ -146,6 +146,15 @@ pub enum AfterFailure {
     Final(Vec<String>),
 }
 
+/// Does the budget allow a step?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affords {
+    /// Yes.
+    Now,
+    /// Once the steps that are under way have settled, if they leave enough.
+    Perhaps,
+}
+
 /// A sum over floats must not trip over the last bit.
 const EPSILON: f64 = 1e-9;
 
@@ -156,6 +165,19 @@ impl Run {
         for step in &mut self.steps {
             step.row_id = ids.prefixed("step_exec_", 10);
         }
+    }
+
+    /// Nothing of this new run was saved, because an id was taken: begin it again under other names, which what leaves the
+    /// process carries along.
+    pub fn begin_anew(&mut self, ids: &Ids) {
+        self.steps = self.steps.iter_mut().map(|step| StepRun::new(std::mem::take(&mut step.step_id))).collect();
+        self.status = Status::Pending;
+        self.total_cost = 0.0;
+        (self.started_at, self.completed_at, self.error, self.failed_step) = (None, None, None, None);
+        (self.final_result, self.receipt, self.proof) = (Doc::none(), Doc::none(), Doc::none());
+        self.events.clear();
+        self.is_new = true;
+        self.name(ids);
     }
 
     pub fn tell(&mut self, kind: &'static str, at: Timestamp, data: Value) {
@@ -248,20 +270,35 @@ impl Run {
         scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
     }
 
-    /// Begin an attempt that may cost up to `estimate`.
+    /// May step `at`, which may cost up to `estimate`, begin within the budget?
     ///
     /// # Errors
     /// The limit that forbids it, with what was measured.
-    pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) -> Result<(), String> {
-        let committed = self.committed_cost();
-        if self.limits.budget > 0.0 && committed + estimate > self.limits.budget + EPSILON {
-            return Err(format!(
-                "max_cost_budget {}: {} is spent or reserved, and step {:?} may cost {estimate}",
+    pub fn affords(&self, at: usize, estimate: f64) -> Result<Affords, String> {
+        let fits = |cost: f64| self.limits.budget <= 0.0 || cost + estimate <= self.limits.budget + EPSILON;
+        if fits(self.committed_cost()) {
+            Ok(Affords::Now)
+        } else if fits(self.total_cost) {
+            // What others have set aside is in the way; they may need less.
+            Ok(Affords::Perhaps)
+        } else {
+            Err(format!(
+                "max_cost_budget {}: {} is spent, and step {:?} may cost {estimate}",
                 self.limits.budget,
-                round(committed),
+                round(self.total_cost),
                 self.plan.steps[at].key
-            ));
+            ))
         }
+    }
+
+    /// The budget, if more than it was spent, with what was measured.
+    pub fn over_budget(&self) -> Option<String> {
+        let (limit, used) = (self.limits.budget, self.total_cost);
+        (limit > 0.0 && used > limit + EPSILON).then(|| format!("max_cost_budget {limit}: {} was spent", round(used)))
+    }
+
+    /// Begin an attempt and set `estimate` aside for it.
+    pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) {
         self.start(now);
         let step = &mut self.steps[at];
         step.status = Status::Running;
@@ -273,7 +310,6 @@ impl Run {
         step.dirty = true;
         let data = json!({"step": self.plan.steps[at].key, "attempt": step.attempts});
         self.tell("step_started", now, data);
-        Ok(())
     }
 
     /// An attempt ended well. The output mappings are applied, the result is checked, the cost settled.
@@ -283,6 +319,16 @@ impl Run {
     pub fn complete(&mut self, at: usize, outcome: Outcome, now: Timestamp) -> Result<(), String> {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
+        // It was done and is paid for, whatever becomes of its output.
+        let step = &mut self.steps[at];
+        step.seconds += outcome.seconds;
+        step.cost += outcome.cost;
+        step.reserved = 0.0;
+        step.job_id = None;
+        step.memory_mb = outcome.memory_mb;
+        step.gpu = outcome.gpu;
+        step.dirty = true;
+        self.total_cost += outcome.cost;
         let output = match &spec.outputs {
             None => outcome.output,
             Some(mapping) => {
@@ -294,18 +340,11 @@ impl Run {
         let level = spec.verification_level.unwrap_or(self.level);
         let step = &mut self.steps[at];
         step.status = Status::Completed;
-        step.seconds += outcome.seconds;
-        step.cost += outcome.cost;
-        step.reserved = 0.0;
-        step.memory_mb = outcome.memory_mb;
-        step.gpu = outcome.gpu;
         step.completed_at = Some(now);
         step.output = Some(Arc::new(output));
-        step.dirty = true;
         let verification = verify::check(level, step, outcome.proof.as_ref());
         let verified = verification.verified;
         step.verification = Some(verification);
-        self.total_cost += outcome.cost;
         let step = &self.steps[at];
         let data = json!({"step": spec.key, "attempt": step.attempts, "execution_time": step.seconds, "cost": step.cost, "verified": verified, "progress": self.progress()});
         self.tell("step_completed", now, data);
