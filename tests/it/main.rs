@@ -12,4 +12,5 @@
 mod harness;
 mod jq;
 mod nginx;
+mod readme;
 mod smoke;
