@@ -154,6 +154,15 @@ impl Definition {
                 format!("at most {MAX_STEPS} steps; these are {}", self.steps.len()),
             )]);
         }
+        // Compiled from the form that is stored with a run: a worker that takes the run over must read the same, down
+        // to the order of an object's members.
+        let (body, hash) = self.snapshot();
+        let stored = Self::from_snapshot(&body)
+            .map_err(|error| vec![Fault::new(["steps"], format!("can't be stored: {error}"))])?;
+        stored.compile_stored(names, body, hash)
+    }
+
+    fn compile_stored(&self, names: &Names, body: Arc<str>, hash: String) -> Result<Plan, Vec<Fault>> {
         let scopes = self.scopes()?;
         let index: HashMap<&str, usize> = self.steps.keys().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
         let mut faults = Vec::new();
@@ -175,7 +184,6 @@ impl Definition {
                 dependents[*other].push(at);
             }
         }
-        let (body, hash) = self.snapshot();
         Ok(Plan { steps, dependents, body, hash })
     }
 

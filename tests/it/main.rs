@@ -17,4 +17,5 @@ mod jobs;
 mod jq;
 mod nginx;
 mod peer;
+mod readme;
 mod smoke;

@@ -184,8 +184,9 @@ impl Engine {
         told.await.map_err(|_| Error::Stopping)?
     }
 
-    /// The run is no longer this worker's: its driver stops at once.
-    pub fn let_go(&self, id: &str) {
+    /// The run was cancelled, whoever held it: its driver, if it is here, stops at once.
+    pub fn cancelled(&self, id: &str) {
+        self.0.metrics.ended(Status::Cancelled);
         if let Some(handle) = self.0.handle(id) {
             handle.lost.cancel();
         }
@@ -585,6 +586,7 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
         step_id: row.step_id.clone(),
         status,
         attempts: member(state, "attempts")?.unwrap_or(0),
+        attempts_before: member(state, "attempts_before")?.unwrap_or(0),
         input: document(&row.input)?,
         // An output may be null; that it is there is known by the status.
         output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
@@ -598,6 +600,7 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
         error: member(state, "error")?,
         job_id: member(state, "job_id")?,
         retry_at: member(state, "retry_at")?,
+        miner_receipt: member(state, "miner_receipt")?,
         verification: row
             .verification
             .parse()

@@ -165,7 +165,9 @@ impl Executions {
     pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
         let cancelled =
             self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
-        self.engine.let_go(id);
+        if !cancelled.replayed {
+            self.engine.cancelled(id);
+        }
         Ok(cancelled)
     }
 
