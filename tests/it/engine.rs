@@ -100,9 +100,7 @@ async fn jq_changes_its_input_within_limits() {
 #[tokio::test]
 async fn checks_policies_and_verification_decide_on_what_they_are_given() {
     let server = Server::start().await;
-    let check = |schema: Value, assert: &str| {
-        json!({"step_type": "verification", "action": {"kind": "check", "schema": schema, "assert": assert}})
-    };
+    let check = |schema: Value, assert: &str| json!({"step_type": "verification", "action": {"kind": "check", "schema": schema, "assert": assert}});
     let schema = json!({"type": "object", "properties": {"x": {"type": "integer", "maximum": 9}}, "required": ["x"]});
     let good = run(&server, json!({"c": check(schema.clone(), ".x < 5")}), json!({"x": 3})).await;
     assert_eq!(completed(&good)["c"], json!({"valid": true, "checked": {"x": 3}}));
@@ -272,11 +270,8 @@ async fn mappings_pick_what_steps_take_and_give() {
 #[tokio::test]
 async fn ready_steps_run_in_parallel_up_to_the_limit() {
     let peer = Peer::start();
-    let server = Server::builder()
-        .env("HTTP_ENDPOINTS", peer.endpoints())
-        .env("ENGINE_MAX_PARALLEL_STEPS", 3)
-        .start()
-        .await;
+    let server =
+        Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_PARALLEL_STEPS", 3).start().await;
     let steps: serde_json::Map<String, Value> =
         (0..7).map(|n| (format!("s{n}"), call(&format!("s{n}"), json!({"hold": true})))).collect();
     let workflow = server.workflow(Value::Object(steps)).await;
@@ -317,7 +312,10 @@ async fn a_budget_is_reserved_before_a_step_and_settled_after() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let chat = |others: &[&str]| {
-        after(json!({"step_type": "inference", "action": {"kind": "http", "endpoint": "chat", "body": {"messages": 1}}}), others)
+        after(
+            json!({"step_type": "inference", "action": {"kind": "http", "endpoint": "chat", "body": {"messages": 1}}}),
+            others,
+        )
     };
     let execute = async |steps: Value, budget: f64| {
         let workflow = server.workflow(steps).await;
@@ -389,8 +387,7 @@ async fn a_failing_step_stops_the_others_and_a_retry_keeps_what_ended_well() {
 #[tokio::test]
 async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
     let peer = Peer::start();
-    let server =
-        Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;
     let workflow = server.workflow(json!({"s": call("s", json!({"hold": true}))})).await;
     let running = server.execute(&workflow, json!({})).await;
     peer.called(1).await;
@@ -526,7 +523,8 @@ async fn stream(server: &Server, execution: &str, last: Option<u64>, most: usize
 async fn events_are_followed_taken_up_again_and_read_after_the_end() {
     let peer = Peer::start();
     let server = with(&peer).await;
-    let steps = json!({"a": jq("."), "b": after(call("b", json!({"hold": true})), &["a"]), "c": after(jq("."), &["b"])});
+    let steps =
+        json!({"a": jq("."), "b": after(call("b", json!({"hold": true})), &["a"]), "c": after(jq("."), &["b"])});
     let workflow = server.workflow(steps).await;
     let run = server.execute(&workflow, json!({})).await;
     let id = run["id"].as_str().unwrap();
@@ -604,8 +602,7 @@ async fn an_endpoint_that_is_gone_at_the_next_start_fails_the_run_and_takes_its_
 #[tokio::test]
 async fn two_hundred_runs_at_once_all_end_eight_at_a_time() {
     let peer = Peer::start();
-    let server =
-        Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 8).start().await;
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 8).start().await;
     let workflow = server.workflow(json!({"a": call("a", json!({})), "b": after(jq(".id"), &["a"])})).await;
     let path = format!("/api/v1/agents/workflows/{workflow}/execute");
     let mut runs = tokio::task::JoinSet::new();

@@ -114,10 +114,7 @@ async fn a_job_stands_in_the_queue_as_the_coordinators_own() {
         parsed("payload"),
         json!({"service_type": "llm_inference", "service_request": {"model": "llama-7b", "prompt": "hé", "q": "hé"}})
     );
-    assert_eq!(
-        parsed("constraints"),
-        json!({"models": ["llm"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": 8})
-    );
+    assert_eq!(parsed("constraints"), json!({"models": ["llm"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": 8}));
     assert_eq!(row["ttl_seconds"], 300);
     let moment = |text: &str| chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.6f").unwrap();
     let (asked, expires) = (moment(text("requested_at")), moment(text("expires_at")));
@@ -134,7 +131,8 @@ async fn a_miner_finishes_steps_and_its_receipt_is_paid() {
     let mut proven = llm("$.steps.j.output.text");
     proven["depends_on"] = json!(["j"]);
     proven["verification_level"] = "zero-knowledge".into();
-    let named = json!({"step_type": "inference", "model_requirements": {"model": "mistral-7b"}, "depends_on": ["proven"]});
+    let named =
+        json!({"step_type": "inference", "model_requirements": {"model": "mistral-7b"}, "depends_on": ["proven"]});
     let steps = json!({"j": llm("hello"), "proven": proven, "named": named,
         "v": {"step_type": "verification", "depends_on": ["proven"]}});
     let done = server.ended(&start(&server, steps, json!({})).await).await;

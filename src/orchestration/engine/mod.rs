@@ -5,6 +5,8 @@ mod actions;
 mod driver;
 mod lease;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod store;
 mod verify;
 
