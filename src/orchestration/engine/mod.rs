@@ -604,13 +604,14 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
             .map_err(|error| unreadable("agent_step_executions", error))
     };
     let status: Status = member(state, "status")?.unwrap_or(Status::Pending);
+    let attempts = member(state, "attempts")?.unwrap_or(0);
     Ok(StepRun {
         row_id,
         step_id: row.step_id.clone(),
         status,
-        attempts: member(state, "attempts")?.unwrap_or(0),
-        input: document(&row.input)?,
-        // An output may be null; that it is there is known by the status.
+        attempts,
+        // Either may be null; that it is there is known by the attempts and by the status.
+        input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
         output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
         cost: member(state, "cost")?.unwrap_or(0.0),
         reserved: member(state, "reserved")?.unwrap_or(0.0),
