@@ -6,6 +6,8 @@ mod driver;
 mod lease;
 mod metrics;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod store;
 mod verify;
 
@@ -581,14 +583,15 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
             .map_err(|error| unreadable("agent_step_executions", error))
     };
     let status: Status = member(state, "status")?.unwrap_or(Status::Pending);
+    let attempts = member(state, "attempts")?.unwrap_or(0);
     Ok(StepRun {
         row_id,
         step_id: row.step_id.clone(),
         status,
-        attempts: member(state, "attempts")?.unwrap_or(0),
+        attempts,
         attempts_before: member(state, "attempts_before")?.unwrap_or(0),
-        input: document(&row.input)?,
-        // An output may be null; that it is there is known by the status.
+        // Either may be null; that it is there is known by the attempts and by the status.
+        input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
         output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
         cost: member(state, "cost")?.unwrap_or(0.0),
         reserved: member(state, "reserved")?.unwrap_or(0.0),

@@ -330,14 +330,14 @@ impl Run {
         // It was done and is paid for, whatever becomes of its output.
         let step = &mut self.steps[at];
         step.seconds += outcome.seconds;
-        step.cost += outcome.cost;
+        step.cost = tidy(step.cost + outcome.cost);
         step.reserved = 0.0;
         step.job_id = None;
         step.memory_mb = outcome.memory_mb;
         step.miner_receipt = outcome.miner_receipt;
         step.gpu = outcome.gpu;
         step.dirty = true;
-        self.total_cost += outcome.cost;
+        self.total_cost = tidy(self.total_cost + outcome.cost);
         let output = match &spec.outputs {
             None => outcome.output,
             Some(mapping) => {
@@ -505,6 +505,11 @@ impl Run {
         };
         self.plan.steps.iter().zip(&self.steps).map(|(spec, step)| state(spec, step)).collect::<Map<_, _>>().into()
     }
+}
+
+/// Without the tail that sums of floats grow: what ten steps of 0.01 cost is 0.1, also in a receipt.
+fn tidy(cost: f64) -> f64 {
+    (cost * 1e9).round() / 1e9
 }
 
 /// Six digits are enough for people, and sums of floats show no tail.
