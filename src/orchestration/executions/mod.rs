@@ -61,6 +61,14 @@ impl Executions {
         Self { db, clock, engine, hub, estimates }
     }
 
+    /// The run that was started for `once` before, if one was: its workflow may be gone by now.
+    ///
+    /// # Errors
+    /// When the key was used for another request.
+    pub async fn started(&self, once: Option<&Once>) -> Result<Option<Done<Execution>>> {
+        Ok(self.db.answered(&self.clock, once).await?)
+    }
+
     /// Start a run of `workflow`.
     ///
     /// # Errors
