@@ -1,1 +1,98 @@
-fn main() {}
+//! The parts of a request's way, each alone: `make bench`.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
+
+use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
+
+use agent_management::{
+    ambient::{Clock, Ids},
+    crypto::{self, Signer},
+    db::{self, Database, Settings, Tx},
+    orchestration::jq,
+    rl::{Policies, PolicyReference},
+};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::{json, value::to_raw_value};
+use tokio::runtime::Runtime;
+
+fn receipts(c: &mut Criterion) {
+    let payload = json!({
+        "version": "1.0", "execution_id": "exec_0123456789", "total_cost": 0.03, "client_id": "key_0123456789abcdef0123",
+        "steps": (0..3).map(|n| json!({"step": format!("step {n}"), "input_sha256": "0".repeat(64), "output_sha256": "f".repeat(64), "cost": 0.01})).collect::<Vec<_>>(),
+    });
+    let signer = Signer::from_hex(&"7".repeat(64)).unwrap();
+    let mut group = c.benchmark_group("receipt");
+    group.bench_function("canonical JSON", |b| b.iter(|| crypto::canonical(black_box(&payload))));
+    group.bench_function("sign", |b| b.iter(|| signer.sign(black_box(&payload))));
+    let signature = signer.sign(&payload);
+    let keys = std::slice::from_ref(signer.public_key());
+    group.bench_function("verify", |b| b.iter(|| crypto::verify(black_box(&payload), &signature, keys)));
+    group.finish();
+}
+
+fn database(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { readers: 4, busy_timeout: Duration::from_secs(5) };
+    let db = runtime.block_on(async {
+        let db = Database::open(&dir.path().join("bench.db"), &settings).await.unwrap();
+        db::migrate(&db, &Clock::system()).await.unwrap();
+        db
+    });
+    let ids = Ids::seeded(1);
+    let write = |db: Database, id: String| async move {
+        db.write(async move |tx: &mut Tx| {
+            sqlx::query(
+                "INSERT INTO am_definitions (hash, body, created_at) VALUES (?1, '{}', '2026-01-01 00:00:00.000000')",
+            )
+            .bind(id)
+            .execute(tx.conn())
+            .await?;
+            Ok::<_, db::Error>(())
+        })
+        .await
+        .unwrap();
+    };
+    let mut group = c.benchmark_group("durable write");
+    for callers in [1u64, 16, 64] {
+        group.throughput(Throughput::Elements(callers));
+        group.bench_function(format!("{callers} waiting"), |b| {
+            b.to_async(&runtime).iter_batched(
+                || (0..callers).map(|_| ids.hex(32)).collect::<Vec<_>>(),
+                |batch| futures_util::future::join_all(batch.into_iter().map(|id| write(db.clone(), id))),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+    runtime.block_on(db.close());
+}
+
+fn actions(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let settings = jq::Settings { workers: 2, timeout: Duration::from_secs(2), max_output: 1 << 20, memory_mb: 512 };
+    let worker = PathBuf::from(env!("CARGO_BIN_EXE_agent-management-jq"));
+    let pool = runtime.block_on(jq::Pool::start(worker, Vec::new(), settings)).unwrap();
+    let program: Arc<str> = "{y: (.x * 2)}".into();
+    let input: Arc<serde_json::value::RawValue> = to_raw_value(&json!({"x": 21})).unwrap().into();
+    let mut group = c.benchmark_group("action");
+    group.bench_function("jq, one alone", |b| {
+        b.to_async(&runtime).iter(|| async { pool.eval(program.clone(), input.clone()).await.unwrap() })
+    });
+    group.throughput(Throughput::Elements(32));
+    group.bench_function("jq, 32 waiting", |b| {
+        b.to_async(&runtime)
+            .iter(|| futures_util::future::join_all((0..32).map(|_| pool.eval(program.clone(), input.clone()))));
+    });
+    let policies = Policies::open().unwrap();
+    let reference: PolicyReference = "marketplace-ppo".parse().unwrap();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("policy, one alone", |b| {
+        b.to_async(&runtime).iter(|| async { policies.act(&reference, vec![0.5; 9]).await.unwrap() });
+    });
+    group.finish();
+    runtime.block_on(pool.shutdown());
+}
+
+criterion_group!(benches, receipts, database, actions);
+criterion_main!(benches);

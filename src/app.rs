@@ -90,6 +90,9 @@ pub enum StartError {
     /// The operating system.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
+    /// The executable that evaluates jq programs.
+    #[error("the jq workers can't be started from {0}: {1}")]
+    Jq(PathBuf, std::io::Error),
     /// The HTTP client.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -195,9 +198,13 @@ impl App {
         Ok(Self(Arc::new(Rooms { shared, db, clock, workflows, executions, networks, engine, signer, policies, jq })))
     }
 
-    /// Stop in order: the engine lets go of its runs, then what it works with ends, then the database closes.
+    /// Let go of every run, within the configured grace.
     pub async fn stop(&self) {
         self.engine.stop(self.shared.config.shutdown_grace).await;
+    }
+
+    /// End what runs were driven with, and close the database. Nothing is answered after this.
+    pub async fn close(&self) {
         self.jq.shutdown().await;
         self.policies.stop();
         self.db.close().await;
@@ -205,15 +212,15 @@ impl App {
 }
 
 async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
-    let failed = |error| StartError::System("the jq workers", error);
-    let program = std::env::current_exe().map_err(failed)?.with_file_name("agent-management-jq");
+    let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
+    let program = own.with_file_name("agent-management-jq");
     let settings = jq::Settings {
         workers: config.engine.jq_workers,
         timeout: config.engine.jq_timeout,
         max_output: config.engine.jq_max_output,
         memory_mb: config.engine.jq_memory_mb,
     };
-    jq::Pool::start(program, Vec::new(), settings).await.map_err(failed)
+    jq::Pool::start(program.clone(), Vec::new(), settings).await.map_err(|error| StartError::Jq(program, error))
 }
 
 fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {

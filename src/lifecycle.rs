@@ -90,10 +90,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     keeper.abort();
     let stop = async {
         // The engine stops beside the server: requests that wait for a run get their answer when it is let go.
-        let (_, result) = tokio::join!(app.stop(), tokio::time::timeout(grace, server));
-        if result.is_err() {
+        let ((), drained) = tokio::join!(app.stop(), tokio::time::timeout(grace, server));
+        if drained.is_err() {
             tracing::warn!("connections were still open; they are closed now");
         }
+        app.close().await;
     };
     tokio::select! {
         () = stop => tracing::info!("stopped"),

@@ -1,6 +1,10 @@
 //! The service's executable: `serve` (default), `migrate`, `openapi`, `verify-receipt`.
 
-use std::{io::Read, path::PathBuf, process::ExitCode};
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use agent_management::{
     config::{Config, LogFormat, Sources},
@@ -74,9 +78,9 @@ fn main() -> ExitCode {
 
 type Failure = Box<dyn std::error::Error>;
 
-#[expect(clippy::print_stdout, reason = "what a command was asked to print")]
+/// What a command was asked to print. A reader that has seen enough (`| head`) is no fault.
 fn print(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 //! libtorch takes 110 MB and a third of a second to start, and this takes 5 MB and a few milliseconds: so it compiles
 //! the few files that it needs and doesn't use the library.
 
-#![expect(dead_code, reason = "the library's side of the same files")]
+#![cfg_attr(not(test), expect(dead_code, reason = "the library's side of the same files"))]
 
 #[path = "../orchestration"]
 mod orchestration {

@@ -1,9 +1,13 @@
 //! What the database tells Prometheus.
 
+use std::path::PathBuf;
+
 use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{
         counter::Counter,
-        gauge::Gauge,
+        gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
@@ -36,7 +40,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn register(&self, registry: &mut Registry) {
+    pub fn register(&self, wal: PathBuf, registry: &mut Registry) {
         registry.register("db_writer_queue_depth", "Writes that wait for the writer", self.queue_depth.clone());
         registry.register("db_writer_batch_size", "Writes committed together", self.batch_size.clone());
         registry.register("db_commit_seconds", "Duration of a commit, fsync included", self.commit_seconds.clone());
@@ -48,5 +52,20 @@ impl Metrics {
         registry.register("db_reader_wait_seconds", "Wait for a read connection", self.reader_wait.clone());
         registry.register("db_busy", "Writes given up because the lock was not free in time", self.busy.clone());
         registry.register("db_rolled_back", "Writes undone because they failed", self.rolled_back.clone());
+        registry.register_collector(Box::new(Wal(wal)));
+    }
+}
+
+/// The size of the write-ahead log, read at a scrape. It grows while somebody holds a snapshot.
+#[derive(Debug)]
+struct Wal(PathBuf);
+
+impl Collector for Wal {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
+        let bytes = std::fs::metadata(&self.0).map_or(0, |file| i64::try_from(file.len()).unwrap_or(i64::MAX));
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        let gauge =
+            encoder.encode_descriptor("db_wal_bytes", "Size of the write-ahead log; alarm from 64 MiB", None, kind)?;
+        ConstGauge::new(bytes).encode(gauge)
     }
 }

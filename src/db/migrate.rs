@@ -203,12 +203,12 @@ mod tests {
     async fn an_empty_file_gets_every_table_and_a_second_run_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let db = open(&dir).await;
-        assert!(check(&mut *db.read().await.unwrap()).await.is_err());
+        assert!(check(&mut db.read().await.unwrap()).await.is_err());
         let first = migrate(&db, &Clock::system()).await.unwrap();
         assert_eq!((first.created.len(), first.adopted.len(), first.applied.len()), (36, 0, OWN.len()));
         let again = migrate(&db, &Clock::system()).await.unwrap();
         assert_eq!((again.created.len(), again.adopted.len(), again.applied.len()), (0, 36, 0));
-        check(&mut *db.read().await.unwrap()).await.unwrap();
+        check(&mut db.read().await.unwrap()).await.unwrap();
     }
 
     #[tokio::test]
@@ -219,7 +219,7 @@ mod tests {
         let Err(Error::Schema(fault)) = migrate(&db, &Clock::system()).await else { panic!("must not fit") };
         assert!(fault.contains("table miner lacks column region"), "{fault}");
         assert!(fault.contains("table miner demands column mood"), "{fault}");
-        assert!(!exists(&mut *db.read().await.unwrap(), "job").await.unwrap(), "all or nothing");
+        assert!(!exists(&mut db.read().await.unwrap(), "job").await.unwrap(), "all or nothing");
     }
 
     #[tokio::test]

@@ -111,7 +111,9 @@ impl Database {
 
     /// Add the room's metrics.
     pub fn register(&self, registry: &mut Registry) {
-        self.0.metrics.register(registry);
+        let mut wal = self.0.path.clone().into_os_string();
+        wal.push("-wal");
+        self.0.metrics.register(wal.into(), registry);
     }
 
     /// Is a reader answering? For readiness.

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Database, Error, Result, Tx, codec::Timestamp};
+use super::{Connection, Database, Error, Result, Tx, codec::Timestamp};
 use crate::ambient::Clock;
 
 /// How long an answer is kept.
@@ -59,7 +59,7 @@ impl Database {
         let now = Timestamp(clock.now());
         self.write(async move |tx: &mut Tx| {
             let Some(once) = once else { return Ok(Done::fresh(work(tx).await?)) };
-            if let Some(value) = recall(tx, &once, now).await? {
+            if let Some(value) = recall(tx.conn(), &once, now).await? {
                 return Ok(Done { value, replayed: true });
             }
             let value = work(tx).await?;
@@ -68,16 +68,27 @@ impl Database {
         })
         .await
     }
+
+    /// What was answered to `once` before, if it was. For work whose preparation may fail by now, though it did not
+    /// the first time; [`Database::write_once`] asks again by itself.
+    ///
+    /// # Errors
+    /// [`Error::KeyReused`] when the key was used for another request.
+    pub async fn answered<T: DeserializeOwned>(&self, clock: &Clock, once: Option<&Once>) -> Result<Option<Done<T>>> {
+        let Some(once) = once else { return Ok(None) };
+        let found = recall(&mut *self.read().await?, once, Timestamp(clock.now())).await?;
+        Ok(found.map(|value| Done { value, replayed: true }))
+    }
 }
 
-async fn recall<T: DeserializeOwned>(tx: &mut Tx, once: &Once, now: Timestamp) -> Result<Option<T>> {
+async fn recall<T: DeserializeOwned>(conn: &mut Connection, once: &Once, now: Timestamp) -> Result<Option<T>> {
     let found: Option<(String, String)> = sqlx::query_as(
         "SELECT fingerprint, answer FROM am_idempotency WHERE scope = ?1 AND key = ?2 AND created_at > ?3",
     )
     .bind(&once.scope)
     .bind(&once.key)
     .bind(Timestamp(now.0 - KEPT))
-    .fetch_optional(tx.conn())
+    .fetch_optional(conn)
     .await?;
     let Some((fingerprint, answer)) = found else { return Ok(None) };
     if fingerprint != once.fingerprint {

@@ -335,7 +335,10 @@ impl From<orchestration::error::Error> for ApiError {
 
 impl From<orchestration::model::Fault> for FieldError {
     fn from(fault: orchestration::model::Fault) -> Self {
-        let part = |part: String| part.parse::<usize>().map_or_else(|_| Loc::from(part.clone()), Loc::from);
+        let part = |place| match place {
+            orchestration::model::Place::Member(name) => Loc::from(name),
+            orchestration::model::Place::Item(index) => Loc::from(index),
+        };
         let loc = std::iter::once(Loc::from("body")).chain(fault.path.into_iter().map(part)).collect();
         Self::value(loc, fault.message)
     }

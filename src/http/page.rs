@@ -10,6 +10,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use crate::db::owner::Owner;
+
 use super::{
     context::Asked,
     error::ApiError,
@@ -154,11 +156,22 @@ impl Paging {
         let ours = |pair: &&str| matches!(pair.split('=').next(), Some("limit" | "offset" | "cursor" | ""));
         let mut base = format!("{}?", self.asked.path());
         for filter in query.filter(|pair| !ours(pair)) {
-            base.push_str(filter);
+            match filter.strip_prefix("owner_id=") {
+                Some(owner) => base.push_str(&owner_filter(owner)),
+                None => base.push_str(filter),
+            }
             base.push('&');
         }
         base + &format!("limit={limit}")
     }
+}
+
+/// Clients of the monolith name an owner by its key, which no answer shows.
+fn owner_filter(encoded: &str) -> String {
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&format!("o={encoded}")).unwrap_or_default();
+    let owner = pairs.first().map_or("", |(_, owner)| owner.as_str());
+    // A principal needs no encoding.
+    format!("owner_id={}", Owner::from_stored(owner))
 }
 
 #[cfg(test)]
@@ -215,6 +228,16 @@ mod tests {
         assert_eq!(found[0], ("first".into(), base.into()));
         assert_eq!(found[1], ("next".into(), format!("{base}&cursor={}", cursor().encode())));
         assert_eq!(links("/l", 2, 2, None).len(), 1);
+    }
+
+    #[test]
+    fn an_owner_named_by_its_key_is_shown_as_its_principal() {
+        let found = links("/l?owner_id=admin-key-0123456789abcdef&limit=2", 2, 9, None);
+        assert_eq!(found[0].1, "/l?owner_id=key_8211bbf633a893df9505&limit=2");
+        assert_eq!(
+            links("/l?owner_id=a%26b&limit=2", 2, 9, None)[0].1,
+            format!("/l?owner_id={}&limit=2", Owner::of_key("a&b"))
+        );
     }
 
     #[test]

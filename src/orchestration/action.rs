@@ -63,6 +63,15 @@ pub struct JobSpec {
 }
 
 impl Action {
+    /// The document of it that may name other steps' results, and the member that holds it.
+    pub fn template(&self) -> Option<(&'static str, &Template)> {
+        match self {
+            Self::Job(job) => Some(("request", &job.request)),
+            Self::Http { body, .. } => body.as_ref().map(|body| ("body", body)),
+            _ => None,
+        }
+    }
+
     /// May it be repeated at no harm, nothing having left the process?
     pub fn is_pure(&self) -> bool {
         !matches!(self, Self::Job(_) | Self::Http { .. })
@@ -100,7 +109,7 @@ pub fn parse(action: Option<&Value>, step_type: StepType, model: Option<&str>, n
     if !allowed.contains(&kind) {
         return Err(fault(
             "kind",
-            format!("{kind:?} is not possible in a {step_type} step; one of {}", allowed.join(", ")),
+            format!("{kind:?} is not possible in a step of type {step_type}; one of {}", allowed.join(", ")),
         ));
     }
     match kind {
@@ -185,7 +194,7 @@ fn job(members: &Map<String, Value>) -> Result<Action, Fault> {
         },
     };
     let request = Template::parse(request).map_err(|(mut path, message)| {
-        path.splice(0..0, ["action".to_owned(), "request".to_owned()]);
+        path.splice(0..0, ["action".into(), "request".into()]);
         Fault { path, message }
     })?;
     Ok(Action::Job(JobSpec { service, request, constraints, ttl, max_price }))
@@ -203,7 +212,7 @@ fn http(members: &Map<String, Value>, names: &Names) -> Result<Action, Fault> {
         return Err(fault(format!("{endpoint:?} is no configured endpoint; {known}")));
     }
     let body = members.get("body").cloned().map(Template::parse).transpose().map_err(|(mut path, message)| {
-        path.splice(0..0, ["action".to_owned(), "body".to_owned()]);
+        path.splice(0..0, ["action".into(), "body".into()]);
         Fault { path, message }
     })?;
     Ok(Action::Http { endpoint: endpoint.to_owned(), body })

@@ -4,12 +4,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 
 use super::{
     action::{self, Action, Names},
     dag,
     mapping::Mapping,
-    model::{Fault, RetryPolicy, StepType, VerificationLevel},
+    model::{Fault, Place, RetryPolicy, StepType, VerificationLevel},
 };
 use crate::crypto;
 
@@ -120,7 +121,24 @@ pub struct Plan {
     pub hash: String,
 }
 
+/// Definitions up to this size, in bytes of JSON, are compiled where they are; larger ones could hold a thread for long.
+const QUICK: usize = 8 << 10;
+
 impl Definition {
+    /// [`Definition::compile`], off the asynchronous threads where it may take long: programs and schemas are read.
+    ///
+    /// # Errors
+    /// As [`Definition::compile`].
+    pub async fn compiled(self, names: &Names) -> Result<Plan, Vec<Fault>> {
+        let size: usize = self.steps.values().map(|step| step.to_string().len()).sum();
+        if size <= QUICK {
+            return self.compile(names);
+        }
+        let names = names.clone();
+        let compiled = tokio::task::spawn_blocking(move || self.compile(&names)).await;
+        compiled.unwrap_or_else(|_| Err(vec![Fault::new(["steps"], "could not be read")]))
+    }
+
     /// From the two members of a workflow.
     pub fn new(steps: Map<String, Value>, dependencies: Map<String, Value>) -> Self {
         Self { steps, dependencies, scopes: Map::new() }
@@ -137,6 +155,15 @@ impl Definition {
                 format!("at most {MAX_STEPS} steps; these are {}", self.steps.len()),
             )]);
         }
+        // Compiled from the form that is stored with a run: a worker that takes the run over must read the same, down
+        // to the order of an object's members.
+        let (body, hash) = self.snapshot();
+        let stored = Self::from_snapshot(&body)
+            .map_err(|error| vec![Fault::new(["steps"], format!("can't be stored: {error}"))])?;
+        stored.compile_stored(names, body, hash)
+    }
+
+    fn compile_stored(&self, names: &Names, body: Arc<str>, hash: String) -> Result<Plan, Vec<Fault>> {
         let scopes = self.scopes()?;
         let index: HashMap<&str, usize> = self.steps.keys().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
         let mut faults = Vec::new();
@@ -158,7 +185,6 @@ impl Definition {
                 dependents[*other].push(at);
             }
         }
-        let (body, hash) = self.snapshot();
         Ok(Plan { steps, dependents, body, hash })
     }
 
@@ -228,8 +254,8 @@ impl Definition {
                     Some(other) if steps[at].depends_on.contains(other) => {}
                     Some(other) => steps[at].depends_on.push(*other),
                     None => {
-                        let place = place.to_string();
-                        faults.push(Fault::new(["dependencies", key, &place], format!("there is no step {other}")));
+                        let message = format!("there is no step {other}");
+                        faults.push(Fault::new(["dependencies", key], message).item(place));
                     }
                 }
             }
@@ -251,9 +277,18 @@ fn step(
     if !value.is_object() {
         return Err(vec![Fault { path: Vec::new(), message: "a step must be an object".into() }]);
     }
+    // Serde would fill it from a list in its fields' order.
+    if value.get("retry_policy").is_some_and(Value::is_array) {
+        return Err(vec![Fault::new(["retry_policy"], "must be an object")]);
+    }
     let raw: RawStep = serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().iter().map(ToString::to_string).collect();
-        vec![Fault { path, message: error.inner().to_string() }]
+        let path = error.path().iter().filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Place::Item(*index)),
+            Segment::Map { key } => Some(key.into()),
+            Segment::Enum { variant } => Some(variant.into()),
+            Segment::Unknown => None,
+        });
+        vec![Fault::new(path, error.inner().to_string())]
     })?;
     let mut faults = bounds(&raw);
     let mut mapping = |member: &str, entries: Option<&Map<String, Value>>| {
@@ -273,7 +308,7 @@ fn step(
         match index.get(other.as_str()) {
             Some(other) if depends_on.contains(other) => {}
             Some(other) => depends_on.push(*other),
-            None => faults.push(Fault::new(["depends_on", &place.to_string()], format!("there is no step {other:?}"))),
+            None => faults.push(Fault::new(["depends_on"], format!("there is no step {other:?}")).item(place)),
         }
     }
     let step_type = raw.step_type.unwrap_or(StepType::Inference);
@@ -346,22 +381,28 @@ fn check_order(steps: &[Step]) -> Result<(), Vec<Fault>> {
         )]);
     }
     let ancestors = dag::ancestors(&depends_on);
+    let index: HashMap<&str, usize> = steps.iter().enumerate().map(|(at, step)| (step.key.as_str(), at)).collect();
     let mut faults = Vec::new();
     for (at, step) in steps.iter().enumerate() {
         let prefix = step.scope.as_ref().map_or(String::new(), |scope| format!("{}.", scope.name));
-        let named = [("input_mappings", &step.inputs, false), ("output_mappings", &step.outputs, true)];
-        for (member, mapping, itself) in named {
-            for (entry, key) in mapping.iter().flat_map(Mapping::steps_used) {
-                let key = format!("{prefix}{key}");
-                match steps.iter().position(|other| other.key == key) {
-                    None => faults
-                        .push(Fault::new(["steps", &step.key, member, entry], format!("there is no step {key:?}"))),
-                    Some(other) if ancestors[at].contains(&other) || (itself && other == at) => {}
-                    Some(_) => faults.push(Fault::new(
-                        ["steps", &step.key, member, entry],
-                        format!("step {key:?} need not have ended by then; add it to depends_on"),
-                    )),
-                }
+        let mut check = |path: Vec<Place>, key: &str, itself: bool| {
+            let key = format!("{prefix}{key}");
+            let message = match index.get(key.as_str()) {
+                Some(other) if ancestors[at].contains(other) || (itself && *other == at) => return,
+                Some(_) => format!("step {key:?} need not have ended by then; add it to depends_on"),
+                None => format!("there is no step {key:?}"),
+            };
+            faults.push(Fault { path, message }.below(&["steps", &step.key]));
+        };
+        for (entry, key) in step.inputs.iter().flat_map(Mapping::steps_used) {
+            check(vec!["input_mappings".into(), entry.into()], key, false);
+        }
+        for (entry, key) in step.outputs.iter().flat_map(Mapping::steps_used) {
+            check(vec!["output_mappings".into(), entry.into()], key, true);
+        }
+        if let Some((member, template)) = step.action.template() {
+            for (path, key) in template.steps_used() {
+                check([&["action".into(), member.into()], path].concat(), key, false);
             }
         }
     }

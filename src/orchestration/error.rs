@@ -13,7 +13,7 @@ pub enum Error {
     #[error("Access denied")]
     Forbidden,
     /// What was sent has faults.
-    #[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.path.join("."), fault.message)).collect::<Vec<_>>().join("; "))]
+    #[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.place(), fault.message)).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Fault>),
     /// The state forbids the action.
     #[error("{0}")]

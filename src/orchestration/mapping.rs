@@ -212,7 +212,9 @@ fn bounded(text: &str) -> Result<(), String> {
         Err("a path has at most 1024 bytes".into())
     } else if text.matches("..").count() > 1 {
         Err(format!("{text:?} descends (..) more than once"))
-    } else if deepest > 8 || text[1..].contains('$') {
+    } else if text[1..].contains('$') {
+        Err(format!("{text:?} has a second $; a path has one, at its start"))
+    } else if deepest > 8 {
         Err(format!("{text:?} is nested too deeply"))
     } else if text.contains("match(") || text.contains("search(") {
         Err(format!("{text:?} has a regular expression; use a jq step"))

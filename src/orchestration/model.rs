@@ -58,22 +58,69 @@ impl Status {
 /// A fault in what a client sent: where, and what. The path starts inside the request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Members from the body down to the fault, such as `steps`, `score`, `input_mappings`, `x`.
-    pub path: Vec<String>,
+    /// From the body down to the fault, such as `steps`, `score`, `depends_on`, 0.
+    pub path: Vec<Place>,
     /// What is wrong with it.
     pub message: String,
 }
 
+/// One step on the way to a fault. A step of a workflow may be called `1`, which is no place in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A member of an object.
+    Member(String),
+    /// An item of a list, counted from 0.
+    Item(usize),
+}
+
+impl From<&str> for Place {
+    fn from(member: &str) -> Self {
+        Self::Member(member.to_owned())
+    }
+}
+
+impl From<&String> for Place {
+    fn from(member: &String) -> Self {
+        Self::Member(member.clone())
+    }
+}
+
+impl From<String> for Place {
+    fn from(member: String) -> Self {
+        Self::Member(member)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(member) => f.write_str(member),
+            Self::Item(item) => write!(f, "{item}"),
+        }
+    }
+}
+
 impl Fault {
     /// A fault at `path`.
-    pub fn new<P: Into<String>>(path: impl IntoIterator<Item = P>, message: impl Into<String>) -> Self {
+    pub fn new<P: Into<Place>>(path: impl IntoIterator<Item = P>, message: impl Into<String>) -> Self {
         Self { path: path.into_iter().map(Into::into).collect(), message: message.into() }
+    }
+
+    /// The same fault, in an item of the list that it was in.
+    pub fn item(mut self, item: usize) -> Self {
+        self.path.push(Place::Item(item));
+        self
     }
 
     /// The same fault, seen from further out.
     pub fn below(mut self, outer: &[&str]) -> Self {
-        self.path.splice(0..0, outer.iter().map(|&part| part.to_owned()));
+        self.path.splice(0..0, outer.iter().map(|&part| part.into()));
         self
+    }
+
+    /// The path as a person reads it: `steps.score.depends_on.0`.
+    pub fn place(&self) -> String {
+        self.path.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
     }
 }
 

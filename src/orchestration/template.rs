@@ -2,14 +2,17 @@
 
 use serde_json::Value;
 
-use super::mapping::{Context, Pick, ResolveError};
+use super::{
+    mapping::{Context, Pick, ResolveError},
+    model::Place,
+};
 
 /// A JSON document with paths in it.
 #[derive(Clone, Debug)]
 pub struct Template {
     document: Value,
-    /// JSON pointer of each hole, and what fills it.
-    holes: Vec<(String, Pick)>,
+    /// Where each hole is, and what fills it.
+    holes: Vec<(Vec<Place>, Pick)>,
 }
 
 impl Template {
@@ -17,7 +20,7 @@ impl Template {
     ///
     /// # Errors
     /// Where the first path stands that can't be parsed, and what is wrong with it.
-    pub fn parse(document: Value) -> Result<Self, (Vec<String>, String)> {
+    pub fn parse(document: Value) -> Result<Self, (Vec<Place>, String)> {
         let mut holes = Vec::new();
         find(&document, &mut Vec::new(), &mut holes)?;
         Ok(Self { document, holes })
@@ -34,8 +37,12 @@ impl Template {
     /// The first path that finds nothing.
     pub fn fill(&self, context: &dyn Context) -> Result<Value, ResolveError> {
         let mut document = self.document.clone();
-        for (pointer, pick) in &self.holes {
-            if let Some(slot) = document.pointer_mut(pointer) {
+        for (path, pick) in &self.holes {
+            let slot = path.iter().try_fold(&mut document, |value, place| match place {
+                Place::Member(name) => value.get_mut(name),
+                Place::Item(at) => value.get_mut(at),
+            });
+            if let Some(slot) = slot {
                 *slot = pick.resolve(context)?;
             }
         }
@@ -43,28 +50,27 @@ impl Template {
     }
 
     /// The steps that paths name, with where they stand.
-    pub fn steps_used(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.holes.iter().filter_map(|(pointer, pick)| Some((pointer.as_str(), pick.step()?)))
+    pub fn steps_used(&self) -> impl Iterator<Item = (&[Place], &str)> {
+        self.holes.iter().filter_map(|(path, pick)| Some((path.as_slice(), pick.step()?)))
     }
 }
 
-fn find(value: &Value, path: &mut Vec<String>, holes: &mut Vec<(String, Pick)>) -> Result<(), (Vec<String>, String)> {
+fn find(value: &Value, path: &mut Vec<Place>, holes: &mut Vec<(Vec<Place>, Pick)>) -> Result<(), (Vec<Place>, String)> {
     match value {
         Value::String(text) if text.starts_with("$.") => {
             let pick = Pick::parse(value).map_err(|message| (path.clone(), message))?;
-            let pointer = path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect();
-            holes.push((pointer, pick));
+            holes.push((path.clone(), pick));
         }
         Value::Array(items) => {
             for (at, item) in items.iter().enumerate() {
-                path.push(at.to_string());
+                path.push(Place::Item(at));
                 find(item, path, holes)?;
                 path.pop();
             }
         }
         Value::Object(members) => {
             for (name, member) in members {
-                path.push(name.clone());
+                path.push(name.into());
                 find(member, path, holes)?;
                 path.pop();
             }
@@ -107,6 +113,6 @@ mod tests {
     #[test]
     fn a_bad_path_is_found_where_it_stands() {
         let (path, _) = Template::parse(json!({"m": [0, {"t": "$.nowhere"}]})).unwrap_err();
-        assert_eq!(path, ["m", "1", "t"]);
+        assert_eq!(path, ["m".into(), Place::Item(1), "t".into()]);
     }
 }

@@ -1,6 +1,12 @@
 //! The service from outside.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test's helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "what goes wrong in a test's helper fails the test, and is told there"
+)]
 
 #[cfg(feature = "failpoints")]
 mod crash;
@@ -11,4 +17,5 @@ mod jobs;
 mod jq;
 mod nginx;
 mod peer;
+mod readme;
 mod smoke;

@@ -10,7 +10,10 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{self, DeserializeOwned},
+};
 use serde_json::{Value, error::Category};
 use serde_path_to_error::Segment;
 
@@ -108,6 +111,13 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let present = if body.is_empty() { b"null" } else { body };
     if has_nul(present) {
         return Err(nul_error(present));
+    }
+    // Serde would fill a struct from a list in its fields' order; no operation takes a list.
+    if present.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(ApiError::unprocessable(vec![match serde_json::from_slice::<de::IgnoredAny>(present) {
+            Ok(_) => FieldError::new(vec!["body".into()], "Input should be an object", "dict_type"),
+            Err(error) => syntax(present, &error),
+        }]));
     }
     // Following the path costs time, so the good case does without.
     serde_json::from_slice(present).map_err(|_| {

@@ -90,11 +90,12 @@ struct Found {
     gpu: bool,
     proof: Option<Value>,
     memory_mb: Option<f64>,
+    miner_receipt: Option<Value>,
 }
 
 impl Found {
     fn output(output: Value) -> Self {
-        Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None }
+        Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
     }
 }
 
@@ -200,6 +201,7 @@ impl Performer {
             memory_mb: found.memory_mb,
             gpu: found.gpu,
             proof: found.proof,
+            miner_receipt: found.miner_receipt,
         });
         (result, seconds)
     }
@@ -260,6 +262,7 @@ impl Performer {
                 gpu: true,
                 proof: ended.receipt.get("proof").cloned(),
                 memory_mb: ended.receipt.get("memory_mb").and_then(Value::as_f64),
+                miner_receipt: Some(ended.receipt).filter(|receipt| !receipt.is_null()),
             }),
             JobState::Failed => Err(Failure::passing(format!("job {id} failed: {}", reason()))),
             JobState::Expired => Err(Failure::passing(format!("job {id} expired: {}", reason()))),

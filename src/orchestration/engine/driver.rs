@@ -46,7 +46,7 @@ pub struct Handle {
 /// Something a driver waited for.
 enum Landed {
     /// An attempt ended.
-    Attempt { at: usize, result: std::result::Result<Outcome, Failure>, seconds: f64 },
+    Attempt { at: usize, result: std::result::Result<Box<Outcome>, Failure>, seconds: f64 },
     /// A failed attempt may be tried again.
     RetryDue(usize),
 }
@@ -282,7 +282,7 @@ impl Driver {
         let performer = self.engine.performer.clone();
         self.flying.push(Box::pin(async move {
             let (result, seconds) = performer.perform(call, timeout).await;
-            Landed::Attempt { at, result, seconds }
+            Landed::Attempt { at, result: result.map(Box::new), seconds }
         }));
     }
 
@@ -298,7 +298,7 @@ impl Driver {
         match landed {
             Landed::RetryDue(at) => self.run.steps[at].retry_at = None,
             Landed::Attempt { at, result: Ok(outcome), .. } => {
-                let over = match self.run.complete(at, outcome, now) {
+                let over = match self.run.complete(at, *outcome, now) {
                     Err(error) => Some((Some(at), error)),
                     Ok(()) => self.run.over_budget().map(|error| (None, error)),
                 };

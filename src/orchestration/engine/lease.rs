@@ -118,7 +118,7 @@ mod tests {
         let lease = Duration::from_secs(60);
         let first = Worker::enlist(&db, &clock, &ids, lease).await.unwrap();
         let second = Worker::enlist(&db, &clock, &ids, lease).await.unwrap();
-        let count = async || store::workers(&mut *db.read().await.unwrap()).await.unwrap().len();
+        let count = async || store::workers(&mut db.read().await.unwrap()).await.unwrap().len();
         second.bury_the_dead(&db, &clock).await.unwrap();
         assert_eq!(count().await, 2, "both live");
         // The kernel gives the lock back when the process ends; here the file is closed.

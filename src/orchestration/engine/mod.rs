@@ -4,6 +4,7 @@
 mod actions;
 mod driver;
 mod lease;
+mod metrics;
 mod run;
 #[cfg(test)]
 mod run_tests;
@@ -17,10 +18,7 @@ use std::{
 };
 
 use lru::LruCache;
-use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
-};
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -82,9 +80,7 @@ pub(in crate::orchestration) struct Inner {
     /// Signs of life go on while runs are let go; they end with this.
     left: CancellationToken,
     beating: TaskTracker,
-    ended: Family<[(&'static str, &'static str); 1], Counter>,
-    active: Gauge,
-    taken_over: Counter,
+    metrics: metrics::Metrics,
 }
 
 /// What the engine is built on.
@@ -155,9 +151,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             left: CancellationToken::new(),
             beating: TaskTracker::new(),
-            ended: Family::default(),
-            active: Gauge::default(),
-            taken_over: Counter::default(),
+            metrics: metrics::Metrics::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -192,8 +186,9 @@ impl Engine {
         told.await.map_err(|_| Error::Stopping)?
     }
 
-    /// The run is no longer this worker's: its driver stops at once.
-    pub fn let_go(&self, id: &str) {
+    /// The run was cancelled, whoever held it: its driver, if it is here, stops at once.
+    pub fn cancelled(&self, id: &str) {
+        self.0.metrics.ended(Status::Cancelled);
         if let Some(handle) = self.0.handle(id) {
             handle.lost.cancel();
         }
@@ -239,27 +234,7 @@ impl Engine {
 
     /// Add the room's metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let inner = &self.0;
-        registry.register("engine_executions_ended", "Executions that ended here, by status", inner.ended.clone());
-        registry.register("engine_executions_active", "Executions this process holds by lease", inner.active.clone());
-        registry.register(
-            "engine_executions_taken_over",
-            "Executions taken over from workers that were gone",
-            inner.taken_over.clone(),
-        );
-    }
-
-    /// Executions by state, from the database: (waiting for a worker, held by a worker).
-    ///
-    /// # Errors
-    /// As the database.
-    pub async fn depths(&self) -> Result<(i64, i64)> {
-        store::depths(&mut *self.0.db.read().await?).await
-    }
-
-    /// What the jq workers have counted.
-    pub fn jq(&self) -> &super::jq::Pool {
-        &self.0.performer.jq
+        self.0.metrics.register(&self.0.performer.jq, registry);
     }
 }
 
@@ -323,7 +298,7 @@ impl Inner {
         let saved = driver.first_save(once).await;
         let place = match &saved {
             Ok(Done { value, replayed: false }) if value.status.is_final() => {
-                self.count(value.status);
+                self.metrics.ended(value.status);
                 None
             }
             Ok(Done { value, replayed: false }) => Some(Place::take(&self, value.id.clone(), handle)),
@@ -333,10 +308,6 @@ impl Inner {
         if let Some(place) = place {
             place.finish(driver, permit).await;
         }
-    }
-
-    fn count(&self, status: Status) {
-        self.ended.get_or_create(&[("status", status.value())]).inc();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
@@ -374,7 +345,7 @@ impl Inner {
         let hub = self.hub.clone();
         let ended = (save.hold == store::Hold::Ended).then_some(save.run.status);
         let saved = self.db.write(async move |tx: &mut Tx| driver::save_in(tx, &save, true, hub).await).await?;
-        ended.into_iter().for_each(|status| self.count(status));
+        ended.into_iter().for_each(|status| self.metrics.ended(status));
         Ok(saved)
     }
 
@@ -385,7 +356,7 @@ impl Inner {
                 match self.worker.bury_the_dead(&self.db, &self.clock).await {
                     Ok(0) => {}
                     Ok(runs) => {
-                        self.taken_over.inc_by(runs);
+                        self.metrics.taken_over.inc_by(runs);
                         self.work.notify_one();
                     }
                     Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
@@ -398,10 +369,18 @@ impl Inner {
             if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
                 tracing::warn!(%error, "no heartbeat could be written");
             }
+            match self.waiting().await {
+                Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
+                Err(error) => tracing::warn!(%error, "could not count the executions that wait"),
+            }
             if let Err(error) = self.compare(&mut suspects).await {
                 tracing::warn!(%error, "could not look which executions are held");
             }
         }
+    }
+
+    async fn waiting(&self) -> Result<i64> {
+        store::waiting(&mut *self.db.read().await?).await
     }
 
     /// Compare what the database says this worker holds with what it drives. Another process may have cancelled or paused a
@@ -512,7 +491,7 @@ impl Inner {
         };
         let definition =
             Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
-        let plan = definition.compile(&self.names).map_err(Error::Invalid)?;
+        let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
         let states: serde_json::Map<String, Value> = stored
             .step_states
             .parse()
@@ -562,7 +541,7 @@ struct Place {
 impl Place {
     fn take(engine: &Arc<Inner>, id: String, handle: Arc<Handle>) -> Self {
         engine.lock().insert(id.clone(), handle.clone());
-        engine.active.inc();
+        engine.metrics.held.inc();
         Self { engine: engine.clone(), id, handle }
     }
 
@@ -580,7 +559,7 @@ impl Drop for Place {
             driven.remove(&self.id);
         }
         drop(driven);
-        self.engine.active.dec();
+        self.engine.metrics.held.dec();
         // What was released may be ready again already: a resume that came meanwhile was told to this driver.
         self.engine.work.notify_one();
     }
@@ -610,6 +589,7 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
         step_id: row.step_id.clone(),
         status,
         attempts,
+        attempts_before: member(state, "attempts_before")?.unwrap_or(0),
         // Either may be null; that it is there is known by the attempts and by the status.
         input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
         output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
@@ -623,6 +603,7 @@ fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepR
         error: member(state, "error")?,
         job_id: member(state, "job_id")?,
         retry_at: member(state, "retry_at")?,
+        miner_receipt: member(state, "miner_receipt")?,
         verification: row
             .verification
             .parse()

@@ -76,6 +76,8 @@ pub struct StepRun {
     pub status: Status,
     /// Attempts begun.
     pub attempts: u32,
+    /// Those of them that were made before the run was retried.
+    pub attempts_before: u32,
     pub input: Option<Arc<Value>>,
     pub output: Option<Arc<Value>>,
     /// Settled.
@@ -93,6 +95,8 @@ pub struct StepRun {
     /// A failed attempt is tried again from here on.
     pub retry_at: Option<Timestamp>,
     pub verification: Option<Verification>,
+    /// The receipt that the job's miner left.
+    pub miner_receipt: Option<Value>,
     /// Changed since it was saved.
     pub dirty: bool,
 }
@@ -104,6 +108,7 @@ impl StepRun {
             step_id,
             status: Status::Pending,
             attempts: 0,
+            attempts_before: 0,
             input: None,
             output: None,
             cost: 0.0,
@@ -117,6 +122,7 @@ impl StepRun {
             job_id: None,
             retry_at: None,
             verification: None,
+            miner_receipt: None,
             dirty: true,
         }
     }
@@ -135,6 +141,8 @@ pub struct Outcome {
     pub gpu: bool,
     /// A proof that came with it.
     pub proof: Option<Value>,
+    /// The miner's receipt, where a job did it.
+    pub miner_receipt: Option<Value>,
 }
 
 /// What follows a failed attempt.
@@ -326,6 +334,7 @@ impl Run {
         step.reserved = 0.0;
         step.job_id = None;
         step.memory_mb = outcome.memory_mb;
+        step.miner_receipt = outcome.miner_receipt;
         step.gpu = outcome.gpu;
         step.dirty = true;
         self.total_cost = tidy(self.total_cost + outcome.cost);
@@ -342,7 +351,7 @@ impl Run {
         step.status = Status::Completed;
         step.completed_at = Some(now);
         step.output = Some(Arc::new(output));
-        let verification = verify::check(level, step, outcome.proof.as_ref());
+        let verification = verify::check(level, spec.requires_proof, step, outcome.proof.as_ref());
         let verified = verification.verified;
         step.verification = Some(verification);
         let step = &self.steps[at];
@@ -370,8 +379,8 @@ impl Run {
         step.error = Some(error.to_owned());
         step.dirty = true;
         let attempt = step.attempts;
-        if retryable && attempt <= spec.max_retries {
-            let delay = spec.retry.delay(attempt, random);
+        if retryable && attempt - step.attempts_before <= spec.max_retries {
+            let delay = spec.retry.delay(attempt - step.attempts_before, random);
             let retry_at = Timestamp(now.0 + chrono::Duration::from_std(delay).unwrap_or_default());
             step.status = Status::Pending;
             step.retry_at = Some(retry_at);
@@ -482,6 +491,7 @@ impl Run {
             put("status", json!(step.status));
             put("step_execution_id", json!(step.row_id));
             put("attempts", json!(step.attempts));
+            put("attempts_before", if step.attempts_before > 0 { json!(step.attempts_before) } else { Value::Null });
             put("cost", json!(step.cost));
             put("execution_time", json!(step.seconds));
             put("started_at", json!(step.started_at));
@@ -489,6 +499,7 @@ impl Run {
             put("error", json!(step.error));
             put("job_id", json!(step.job_id));
             put("retry_at", json!(step.retry_at));
+            put("miner_receipt", json!(step.miner_receipt));
             put("reserved", if step.reserved > 0.0 { json!(step.reserved) } else { Value::Null });
             (spec.key.clone(), Value::Object(state))
         };

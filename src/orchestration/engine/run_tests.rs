@@ -156,7 +156,15 @@ fn happen(run: &mut Run, what: u8, cost: f64, tick: i64) {
         }
         _ => {
             let output = if what % 5 == 0 { Value::Null } else { json!({"from": at}) };
-            let outcome = Outcome { output, seconds: 0.25, cost, memory_mb: Some(1.5), gpu: true, proof: None };
+            let outcome = Outcome {
+                output,
+                seconds: 0.25,
+                cost,
+                memory_mb: Some(1.5),
+                gpu: true,
+                proof: None,
+                miner_receipt: None,
+            };
             run.complete(at, outcome, now).unwrap();
             if let Some(limit) = run.over_budget() {
                 run.fail(None, &limit, now);
@@ -213,7 +221,15 @@ fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
     only.outputs = Some(Mapping::parse(mapping.as_object().unwrap()).unwrap());
     let mut run = run(vec![only], 1.0);
     run.begin(0, json!({}), 0.5, moment(1));
-    let outcome = Outcome { output: json!({}), seconds: 1.0, cost: 0.3, memory_mb: None, gpu: false, proof: None };
+    let outcome = Outcome {
+        output: json!({}),
+        seconds: 1.0,
+        cost: 0.3,
+        memory_mb: None,
+        gpu: false,
+        proof: None,
+        miner_receipt: None,
+    };
     assert!(run.complete(0, outcome, moment(2)).unwrap_err().contains("$.output.none"));
     assert_eq!((run.total_cost, run.committed_cost()), (0.3, 0.3));
 }
@@ -224,7 +240,15 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
     let fresh = texts(&first.steps);
     let (id, row) = (first.id.clone(), first.steps[0].row_id.clone());
     first.begin(0, json!({}), 0.5, moment(1));
-    let outcome = Outcome { output: json!(1), seconds: 1.0, cost: 0.3, memory_mb: None, gpu: false, proof: None };
+    let outcome = Outcome {
+        output: json!(1),
+        seconds: 1.0,
+        cost: 0.3,
+        memory_mb: None,
+        gpu: false,
+        proof: None,
+        miner_receipt: None,
+    };
     first.complete(0, outcome, moment(2)).unwrap();
     first.begin_anew(&Ids::seeded(2));
     assert!(first.is_new && first.events.is_empty() && first.started_at.is_none());
@@ -242,7 +266,15 @@ fn sums_of_prices_have_no_tail() {
     for at in 0..5 {
         run.begin(at, json!({}), 0.01, moment(1));
         let cost = if at == 4 { 0.26 } else { 0.01 };
-        let outcome = Outcome { output: json!(1), seconds: 0.0, cost, memory_mb: None, gpu: false, proof: None };
+        let outcome = Outcome {
+            output: json!(1),
+            seconds: 0.0,
+            cost,
+            memory_mb: None,
+            gpu: false,
+            proof: None,
+            miner_receipt: None,
+        };
         run.complete(at, outcome, moment(2)).unwrap();
     }
     assert_eq!(run.total_cost, 0.3);

@@ -557,11 +557,7 @@ pub async fn held(conn: &mut Connection, worker: &str) -> Result<Vec<(String, i6
     Ok(held.bind(worker).fetch_all(conn).await?)
 }
 
-/// Runs by state, for metrics: (waiting, driven by anybody).
-pub async fn depths(conn: &mut Connection) -> Result<(i64, i64)> {
-    let row: (Option<i64>, Option<i64>) =
-        sqlx::query_as("SELECT sum(state = 'ready'), sum(state = 'driven') FROM am_runs WHERE state <> 'ended'")
-            .fetch_one(conn)
-            .await?;
-    Ok((row.0.unwrap_or(0), row.1.unwrap_or(0)))
+/// How many runs wait for a worker.
+pub async fn waiting(conn: &mut Connection) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM am_runs WHERE state = 'ready'").fetch_one(conn).await?)
 }

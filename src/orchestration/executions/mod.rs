@@ -61,6 +61,14 @@ impl Executions {
         Self { db, clock, engine, hub, estimates }
     }
 
+    /// The run that was started for `once` before, if one was: its workflow may be gone by now.
+    ///
+    /// # Errors
+    /// When the key was used for another request.
+    pub async fn started(&self, once: Option<&Once>) -> Result<Option<Done<Execution>>> {
+        Ok(self.db.answered(&self.clock, once).await?)
+    }
+
     /// Start a run of `workflow`.
     ///
     /// # Errors
@@ -165,7 +173,9 @@ impl Executions {
     pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
         let cancelled =
             self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
-        self.engine.let_go(id);
+        if !cancelled.replayed {
+            self.engine.cancelled(id);
+        }
         Ok(cancelled)
     }
 

@@ -233,7 +233,14 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     for state in states.values_mut() {
         let Some(members) = state.as_object_mut() else { continue };
         if members.get("status").and_then(Value::as_str) != Some("completed") {
-            members.retain(|name, _| matches!(name.as_str(), "step_execution_id" | "cost" | "execution_time"));
+            members.retain(|name, _| {
+                matches!(name.as_str(), "step_execution_id" | "attempts" | "cost" | "execution_time")
+            });
+            // Attempts go on counting, for their number is part of the key that receivers tell repetitions by; how
+            // many retries are left counts anew.
+            if let Some(attempts) = members.get("attempts").cloned() {
+                members.insert("attempts_before".into(), attempts);
+            }
             members.insert("status".into(), json!(Status::Pending));
         }
     }
@@ -257,7 +264,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     .execute(tx.conn())
     .await?;
     sqlx::query(
-        "UPDATE agent_step_executions SET status = 'PENDING', error_message = NULL, started_at = NULL, completed_at = NULL, retry_count = 0, updated_at = ?2
+        "UPDATE agent_step_executions SET status = 'PENDING', error_message = NULL, started_at = NULL, completed_at = NULL, updated_at = ?2
          WHERE execution_id = ?1 AND status <> 'COMPLETED'",
     )
     .bind(&execution.id)

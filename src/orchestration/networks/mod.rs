@@ -105,6 +105,9 @@ impl Networks {
         trace_id: Option<String>,
         once: Option<Once>,
     ) -> Result<Done<Execution>> {
+        if let Some(done) = self.executions.started(once.as_ref()).await? {
+            return Ok(done);
+        }
         let network = self.get(caller, id).await?;
         let mut agents = Vec::new();
         for agent in network.agent_ids() {
@@ -121,7 +124,7 @@ impl Networks {
         }
         let task = inputs.get("task").cloned().unwrap_or(Value::Null);
         let definition = compose::definition(&agents, &network, &task);
-        let plan = Arc::new(definition.compile(self.workflows.names()).map_err(|faults| broken(&faults))?);
+        let plan = Arc::new(definition.compiled(self.workflows.names()).await.map_err(|faults| broken(&faults))?);
         let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
         let start = Start {
             workflow_id: network.id,
@@ -187,6 +190,6 @@ impl Networks {
 }
 
 fn broken(faults: &[Fault]) -> Error {
-    let first = faults.first().map(|fault| format!("{}: {}", fault.path.join("."), fault.message)).unwrap_or_default();
+    let first = faults.first().map(|fault| format!("{}: {}", fault.place(), fault.message)).unwrap_or_default();
     Error::Conflict(format!("the agents' workflows can't be joined: {first}"))
 }

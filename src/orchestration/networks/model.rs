@@ -135,7 +135,7 @@ impl Draft {
         }
         for (at, agent) in self.agents.iter().enumerate() {
             if agent_id(agent).is_none() {
-                faults.push(Fault::new(["agents", &at.to_string()], "must be an agent's id, or an object with one"));
+                faults.push(Fault::new(["agents"], "must be an agent's id, or an object with one").item(at));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }

@@ -3,6 +3,7 @@
 mod events;
 mod executions;
 mod learning;
+mod logs;
 mod networks;
 mod receipts;
 mod workflows;
@@ -29,7 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(executions::pause))
         .routes(routes!(executions::resume))
         .routes(routes!(executions::retry))
-        .routes(routes!(executions::logs))
+        .routes(routes!(logs::logs))
         .routes(routes!(events::events))
         .routes(routes!(receipts::receipt))
         .routes(routes!(receipts::verify))

@@ -1,0 +1,262 @@
+//! Runs: how they are asked for, what is told of them, how they are stopped and taken up again.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, OTHER_ADMIN, Server},
+    kit::{AGENTS, ask, jq, post_as, waiting},
+};
+
+const WORKFLOWS: &str = "/api/v1/agents/workflows";
+const EXECUTIONS: &str = "/api/v1/agents/executions";
+
+fn id_of(run: &Value) -> &str {
+    run["id"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_run_is_asked_for_in_every_way_that_clients_know() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("{got: (.x // \"nothing\")}")})).await;
+    let path = format!("{WORKFLOWS}/{id}/execute?wait=20");
+    let nothing = ask(&server, Some(server.key()), Method::POST, &path, None).await;
+    for (answer, got) in [
+        (nothing, "nothing"),
+        (server.post(&path, json!({})).await, "nothing"),
+        (server.post(&path, json!(null)).await, "nothing"),
+        (server.post(&path, json!({"inputs": null})).await, "nothing"),
+        (server.post(&path, json!({"workflow_id": id, "inputs": {"x": "1"}, "priority": "high", "timeout_seconds": 9})).await, "1"),
+        (server.post(&path, json!({"workflow_id": "another", "inputs": {"x": "2"}, "verification_level": null})).await, "2"),
+        (server.post(&path, json!({"inputs": {"x": "3"}, "verification_level": "full", "max_execution_time": 60, "max_cost_budget": 5})).await, "3"),
+    ] {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let run = answer.ok();
+        assert_eq!(run["id"], run["execution_id"]);
+        assert_eq!((&run["workflow_id"], &run["status"]), (&json!(id), &json!("completed")));
+        assert_eq!(run["final_result"]["step_results"]["a"], json!({"got": got}));
+        assert_eq!((&run["progress"], &run["current_step"], &run["total_steps"]), (&json!(100.0), &json!(1), &json!(1)));
+    }
+}
+
+#[tokio::test]
+async fn a_public_workflow_is_run_on_the_callers_own_account() {
+    let server = Server::start().await;
+    let body = json!({"name": "p", "steps": {"a": jq("1")}, "is_public": true});
+    let id = server.post(WORKFLOWS, body).await.ok()["id"].as_str().unwrap().to_owned();
+    let run = post_as(&server, OTHER_ADMIN, &format!("{WORKFLOWS}/{id}/execute?wait=20"), json!({})).await.ok();
+    assert_eq!(run["status"], "completed");
+    // The workflow's owner has no part in it.
+    server.get(&format!("{EXECUTIONS}/{}", id_of(&run))).await.is(403);
+    assert_eq!(server.get(&format!("{WORKFLOWS}/{id}/executions")).await.text, "[]");
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_run_or_with_its_time() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": waiting()})).await;
+    let begun = Instant::now();
+    let run = server.post(&format!("{WORKFLOWS}/{id}/execute?wait=0.3"), json!({})).await.ok();
+    assert_eq!(run["status"], "running", "{run}");
+    assert!(begun.elapsed() >= Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(10));
+    let path = format!("{EXECUTIONS}/{}/status?wait=25", id_of(&run));
+    let (seen, _) = tokio::join!(server.get(&path), async {
+        server.post(&format!("{EXECUTIONS}/{}/cancel", id_of(&run)), json!({})).await.ok()
+    });
+    assert_eq!(seen.ok()["status"], "cancelled");
+    assert!(begun.elapsed() < Duration::from_secs(20), "the end wakes whoever waits for it");
+}
+
+#[tokio::test]
+async fn the_definition_is_the_one_that_the_run_began_with() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": waiting(), "b": {"step_type": "custom", "depends_on": ["a"]}})).await;
+    let run = server.execute(&id, json!({})).await;
+    server.put(&format!("{WORKFLOWS}/{id}"), json!({"steps": {"z": jq("1")}})).await.ok();
+    let seen = server.get(&format!("{EXECUTIONS}/{}", id_of(&run))).await.ok();
+    assert_eq!(seen["total_steps"], 2);
+    assert!(seen["step_states"]["a"].is_object() && seen["step_states"]["z"].is_null(), "{seen}");
+    let next = server.post(&format!("{WORKFLOWS}/{id}/execute?wait=20"), json!({})).await.ok();
+    assert_eq!(next["final_result"]["step_results"], json!({"z": 1}));
+}
+
+#[tokio::test]
+async fn results_flow_from_step_to_step() {
+    let server = Server::start().await;
+    let id = server
+        .workflow(json!({
+            "double": {"step_type": "data_processing", "input_mappings": {"n": "$.inputs.n", "unit": "kg"},
+                       "action": {"kind": "jq", "program": "{value: (.n * 2), unit}"}, "output_mappings": {"v": "$.output.value", "u": "$.output.unit"}},
+            "list": {"step_type": "custom", "depends_on": ["double"],
+                     "input_mappings": {"from": "$.steps.double.output.v", "all": "$.inputs.items[*].k", "status": "$.steps['double'].status"}},
+            "check": {"step_type": "verification", "depends_on": ["list"],
+                      "action": {"kind": "check", "schema": {"type": "object", "required": ["from"]}, "assert": ".from == 42"}},
+            "policy": {"step_type": "inference", "input_mappings": {"state": [1, 2, 3, 4, 5, 6, 7, 8, 9]}, "action": {"kind": "policy", "policy": "marketplace-ppo"}},
+        }))
+        .await;
+    let inputs = json!({"n": 21, "items": [{"k": 1}, {"k": "two"}]});
+    let run = server.post(&format!("{WORKFLOWS}/{id}/execute?wait=25"), json!({"inputs": inputs})).await.ok();
+    assert_eq!(run["status"], "completed", "{run}");
+    let results = &run["final_result"]["step_results"];
+    assert_eq!(results["double"], json!({"v": 42, "u": "kg"}));
+    assert_eq!(results["list"], json!({"from": 42, "all": [1, "two"], "status": "completed"}));
+    let logs = server.get(&format!("{EXECUTIONS}/{}/logs", id_of(&run))).await.ok();
+    let steps = logs["step_logs"].as_array().unwrap();
+    assert_eq!(
+        steps.iter().map(|log| log["step"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["double", "list", "check", "policy"]
+    );
+    assert_eq!(steps[0]["input"], json!({"n": 21, "unit": "kg"}));
+    assert_eq!(steps[0]["output"], results["double"]);
+    for log in steps {
+        assert_eq!(
+            (&log["status"], &log["verification_status"], &log["retry_count"]),
+            (&json!("completed"), &json!("verified"), &json!(0)),
+            "{log}"
+        );
+        assert!(
+            log["step_id"].as_str().unwrap().starts_with("step_") && log["execution_time"].as_f64().unwrap() >= 0.0
+        );
+        assert!(log["started_at"].as_str() <= log["completed_at"].as_str());
+    }
+    let cost = run["total_cost"].as_f64().unwrap();
+    let parts: f64 =
+        run["step_states"].as_object().unwrap().values().map(|state| state["cost"].as_f64().unwrap_or(0.0)).sum();
+    assert!(cost > 0.0 && (cost - parts).abs() < 1e-9, "{cost} is not the sum of its steps' {parts}");
+}
+
+#[tokio::test]
+async fn what_fails_says_where_and_why_and_is_tried_again_from_there() {
+    let server = Server::start().await;
+    let failing = json!({"step_type": "data_processing", "depends_on": ["first"], "max_retries": 1,
+        "retry_policy": {"initial_seconds": 0.0}, "action": {"kind": "jq", "program": "error(\"out of \\(.of)\")"}});
+    let after = json!({"step_type": "custom", "depends_on": ["broken"]});
+    let id = server.workflow(json!({"first": jq("{of: \"luck\"}"), "broken": failing, "after": after})).await;
+    let run = server.post(&format!("{WORKFLOWS}/{id}/execute?wait=25"), json!({})).await.ok();
+    assert_eq!((&run["status"], &run["failed_step"]), (&json!("failed"), &json!("broken")), "{run}");
+    assert!(run["error_message"].as_str().unwrap().contains("out of luck"), "{run}");
+    assert_eq!(run["final_result"], Value::Null);
+    let logs = server.get(&format!("{EXECUTIONS}/{}/logs", id_of(&run))).await.ok();
+    let of = |key: &str| {
+        logs["step_logs"].as_array().unwrap().iter().find(|log| log["step"] == key).cloned().unwrap_or_default()
+    };
+    assert_eq!((&of("first")["status"], &of("broken")["status"]), (&json!("completed"), &json!("failed")));
+    // A program that says no is not asked twice.
+    assert_eq!(of("broken")["retry_count"], 0);
+    assert_ne!(of("after")["status"], "completed");
+    let refused = server.get(&format!("{EXECUTIONS}/{}/receipt", id_of(&run))).await.is(400);
+    assert_eq!(refused["code"], "invalid_state");
+
+    let again = server.post(&format!("{EXECUTIONS}/{}/retry?wait=25", id_of(&run)), json!({})).await.ok();
+    assert_eq!((&again["status"], &again["id"]), (&json!("failed"), &run["id"]));
+    let more = server.get(&format!("{EXECUTIONS}/{}/logs", id_of(&run))).await.ok();
+    let first = more["step_logs"].as_array().unwrap().iter().find(|log| log["step"] == "first").unwrap();
+    assert_eq!(first["completed_at"], of("first")["completed_at"], "what ended well is not run again");
+}
+
+#[tokio::test]
+async fn a_run_is_paused_resumed_and_cancelled_when_that_makes_sense() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": waiting(), "b": {"step_type": "custom", "depends_on": ["a"]}})).await;
+    let run = server.execute(&id, json!({})).await;
+    let path = format!("{EXECUTIONS}/{}", id_of(&run));
+    let act =
+        async |action: &str| ask(&server, Some(server.key()), Method::POST, &format!("{path}/{action}"), None).await;
+    assert_eq!(act("resume").await.is(400)["code"], "invalid_state");
+    assert_eq!(act("retry").await.is(400)["code"], "invalid_state");
+    assert_eq!(act("pause").await.ok()["execution_id"], run["id"]);
+    assert_eq!(server.get(&path).await.ok()["paused"], true);
+    assert_eq!(act("pause").await.is(400)["code"], "invalid_state");
+    act("resume").await.ok();
+    assert_eq!(server.get(&path).await.ok()["paused"], false);
+    let cancelled = act("cancel").await.ok();
+    assert_eq!(
+        (&cancelled["message"], &cancelled["status"]),
+        (&json!("Execution cancelled successfully"), &json!("cancelled"))
+    );
+    for action in ["cancel", "pause", "resume", "retry"] {
+        let refused = act(action).await.is(400);
+        assert!(refused["detail"].as_str().unwrap().starts_with("Execution cannot be"), "{refused}");
+    }
+    let ended = server.get(&path).await.ok();
+    assert_eq!(ended["step_states"]["a"]["status"], "cancelled");
+    assert!(ended["completed_at"].is_string() && ended["total_execution_time"].is_number(), "{ended}");
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_by_its_workflow_as_well() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": waiting()})).await;
+    let other = server.workflow(json!({"a": waiting()})).await;
+    let cancel = async |path: String| server.post(&format!("{WORKFLOWS}/{path}"), json!({})).await;
+    let run = server.execute(&id, json!({})).await;
+    assert_eq!(cancel(format!("{id}/cancel")).await.is(422)["detail"][0]["loc"], json!(["query", "execution_id"]));
+    cancel(format!("{other}/cancel?execution_id={}", id_of(&run))).await.is(404);
+    cancel(format!("{id}/cancel?execution_id=exec_0000000000")).await.is(404);
+    assert_eq!(cancel(format!("{id}/cancel?execution_id={}", id_of(&run))).await.ok()["status"], "cancelled");
+    // The id in the path may itself be an execution's.
+    let run = server.execute(&id, json!({})).await;
+    assert_eq!(cancel(format!("{}/cancel", id_of(&run))).await.ok()["status"], "cancelled");
+    let run = server.execute(&id, json!({})).await;
+    assert_eq!(cancel(format!("{0}/cancel?execution_id={0}", id_of(&run))).await.ok()["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn an_estimate_comes_from_the_workflows_own_past() {
+    let server = Server::start().await;
+    let wait_or_not = json!({"step_type": "data_processing", "action": {"kind": "jq", "program": "1"}});
+    let id = server.workflow(json!({"a": wait_or_not, "b": {"step_type": "inference", "depends_on": ["a"], "action": waiting()["action"]}})).await;
+    let run = server.execute(&id, json!({})).await;
+    // Nothing is known yet: 30 s a step, and 0.01 and 0.01 a step.
+    assert_eq!(run["estimated_total_cost"], 0.03, "{run}");
+    assert!(run["estimated_completion"].is_string(), "{run}");
+    let quick = server.workflow(json!({"a": jq("1")})).await;
+    let ended = server.post(&format!("{WORKFLOWS}/{quick}/execute?wait=20"), json!({})).await.ok();
+    assert_eq!(
+        (&ended["estimated_completion"], &ended["estimated_total_cost"]),
+        (&ended["completed_at"], &ended["total_cost"])
+    );
+}
+
+#[tokio::test]
+async fn events_are_read_as_a_stream_and_as_a_page() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("1"), "b": {"step_type": "custom", "depends_on": ["a"]}})).await;
+    let run = server.post(&format!("{WORKFLOWS}/{id}/execute?wait=20"), json!({})).await.ok();
+    let path = format!("{EXECUTIONS}/{}/events", id_of(&run));
+    let page = server.get(&format!("{path}?format=json")).await.ok();
+    let events = page["events"].as_array().unwrap();
+    let numbers: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert_eq!(page["next_after"].as_u64(), numbers.last().copied());
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!((kinds[0], *kinds.last().unwrap()), ("execution_started", "execution_completed"), "{kinds:?}");
+    let rest = server.get(&format!("{path}?format=json&after=2&limit=1")).await.ok();
+    assert_eq!(rest["events"], json!([events[2]]));
+    let accepted = Answer::of(server.request(Method::GET, &path).header("accept", "application/json")).await.ok();
+    assert_eq!(accepted, page);
+    // The stream of a run that has ended is told to its end, from wherever the client left it.
+    let stream = Answer::of(server.request(Method::GET, &path).header("last-event-id", "1")).await;
+    assert!(stream.header("content-type").starts_with("text/event-stream"));
+    let told: Vec<u64> = stream.text.lines().filter_map(|line| line.strip_prefix("id:")?.trim().parse().ok()).collect();
+    assert_eq!(told, numbers[1..]);
+    let data: Vec<Value> =
+        stream.text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()).collect();
+    assert_eq!(data, events[1..]);
+}
+
+#[tokio::test]
+async fn learning_is_not_there_yet_and_says_so() {
+    let server = Server::start().await;
+    for (method, what) in
+        [(Method::POST, "enable"), (Method::POST, "train"), (Method::GET, "progress"), (Method::GET, "export")]
+    {
+        let path = format!("{AGENTS}/agent_1/learning/{what}");
+        let body = (method == Method::POST).then(|| json!({"mode": "reinforcement", "learning_rate": 0.1}));
+        let answer = ask(&server, Some(server.key()), method, &path, body).await.is(501);
+        assert_eq!(answer["code"], "not_implemented");
+        assert!(answer["detail"].as_str().unwrap().contains("Learning is not part of this version"));
+    }
+}

@@ -1,0 +1,184 @@
+//! `Idempotency-Key`: the same request again is answered as it was, and does nothing more.
+
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, OTHER_ADMIN, Server},
+    kit::{AGENTS, jq, operations, waiting},
+};
+
+/// Operations that change nothing and answer nothing worth keeping.
+const NOT_THERE_YET: [&str; 2] =
+    ["/api/v1/agents/{agent_id}/learning/enable", "/api/v1/agents/{agent_id}/learning/train"];
+
+struct Case {
+    template: String,
+    path: String,
+    body: Value,
+    key: String,
+    first: Option<Answer>,
+}
+
+async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Answer {
+    Answer::of(server.request(Method::POST, path).header("idempotency-key", key).json(body)).await
+}
+
+/// What to ask of an operation so that it succeeds once. An operation that is not known here fails the test.
+async fn prepare(server: &Server, template: &str) -> (String, Value) {
+    let path = |id: &str| {
+        let parts: Vec<&str> = template.split('/').map(|part| if part.starts_with('{') { id } else { part }).collect();
+        parts.join("/")
+    };
+    let quick = || json!({"a": jq("1")});
+    let execution = async |steps: Value| {
+        let workflow = server.workflow(steps).await;
+        server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned()
+    };
+    match template.strip_prefix(AGENTS).unwrap_or(template) {
+        "/workflows" => (path(""), json!({"name": "once", "steps": quick()})),
+        "/workflows/{workflow_id}/execute" => {
+            (path(&server.workflow(quick()).await) + "?wait=20", json!({"inputs": {"n": 1}}))
+        }
+        "/workflows/{workflow_id}/cancel"
+        | "/executions/{execution_id}/cancel"
+        | "/executions/{execution_id}/pause" => (path(&execution(json!({"a": waiting()})).await), json!({})),
+        "/executions/{execution_id}/resume" => {
+            let id = execution(json!({"a": waiting()})).await;
+            server.post(&format!("{AGENTS}/executions/{id}/pause"), json!({})).await.ok();
+            (path(&id), json!({}))
+        }
+        "/executions/{execution_id}/retry" => {
+            let id = execution(json!({"a": {"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"x\")"}}})).await;
+            assert_eq!(server.ended(&id).await["status"], "failed");
+            (path(&id) + "?wait=20", json!({}))
+        }
+        "/receipts/verify" => (path(""), json!({"receipt": {}})),
+        "/networks" => (path(""), json!({"name": "once"})),
+        "/networks/{network_id}/execute" | "/networks/{network_id}/optimize" => {
+            let agent = server.workflow(quick()).await;
+            let made = server.post(&format!("{AGENTS}/networks"), json!({"name": "n", "agents": [agent]})).await.ok();
+            let wait = if template.ends_with("execute") { "?wait=20" } else { "" };
+            (path(made["id"].as_str().unwrap()) + wait, json!({"task": {"x": 1}, "objective": "speed"}))
+        }
+        other => panic!("POST {other} is not tried here: say how it is asked"),
+    }
+}
+
+/// How many rows there are of everything a request could make.
+async fn counts(server: &Server) -> Vec<String> {
+    let mut counts = Vec::new();
+    for list in ["workflows", "executions", "networks"] {
+        counts.push(server.get(&format!("{AGENTS}/{list}?limit=1")).await.header("x-total-count").to_owned());
+    }
+    counts
+}
+
+#[tokio::test]
+async fn each_post_is_done_once_for_a_key_and_so_after_a_restart() {
+    let server = Server::start().await;
+    let document = server.get("/openapi.json").await.ok();
+    let posts = operations(&document).into_iter().filter(|(method, _)| method == Method::POST);
+    let mut cases = Vec::new();
+    for (number, (_, template)) in posts.filter(|(_, path)| !NOT_THERE_YET.contains(&path.as_str())).enumerate() {
+        let (path, body) = prepare(&server, &template).await;
+        cases.push(Case { template, path, body, key: format!("key-{number}"), first: None });
+    }
+    assert!(cases.len() >= 11, "{}", cases.len());
+    for case in &mut cases {
+        let first = send(&server, &case.path, &case.key, &case.body).await;
+        assert!(first.status.is_success(), "POST {}: {} {}", case.template, first.status, first.text);
+        assert_eq!(first.header("idempotency-replayed"), "", "POST {}", case.template);
+        let before = counts(&server).await;
+        replayed(&server, case, &first).await;
+        // Waiting another time is not another request.
+        let patient = format!("{}?wait=19", case.path.split('?').next().unwrap());
+        assert_eq!(send(&server, &patient, &case.key, &case.body).await.status, first.status, "POST {}", case.template);
+        let mut other = case.body.clone();
+        other["another"] = json!(1);
+        let refused = send(&server, &case.path, &case.key, &other).await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.body["code"]),
+            (422, &json!("idempotency_key_reused")),
+            "POST {}",
+            case.template
+        );
+        assert_eq!(refused.body["detail"][0]["loc"], json!(["header", "Idempotency-Key"]));
+        assert_eq!(counts(&server).await, before, "POST {} did something again", case.template);
+        case.first = Some(first);
+    }
+    // A key belongs to one request: another operation can't have it.
+    let refused = send(&server, &cases[1].path, &cases[0].key, &cases[1].body).await.is(422);
+    assert_eq!(refused["code"], "idempotency_key_reused");
+    let before = counts(&server).await;
+    let server = server.restart().await;
+    for case in &cases {
+        replayed(&server, case, case.first.as_ref().unwrap()).await;
+    }
+    assert_eq!(counts(&server).await, before);
+}
+
+async fn replayed(server: &Server, case: &Case, first: &Answer) {
+    let again = send(server, &case.path, &case.key, &case.body).await;
+    assert_eq!(again.header("idempotency-replayed"), "true", "POST {}: {}", case.template, again.text);
+    assert_eq!((again.status, &again.body), (first.status, &first.body), "POST {}", case.template);
+    assert_eq!(again.header("etag"), first.header("etag"), "POST {}", case.template);
+}
+
+#[tokio::test]
+async fn requests_with_one_key_at_the_same_time_do_one_thing() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("1")})).await;
+    for (key, path, body) in [
+        ("create", format!("{AGENTS}/workflows"), json!({"name": "n", "steps": {"a": jq("1")}})),
+        ("execute", format!("{AGENTS}/workflows/{id}/execute?wait=20"), json!({})),
+        ("network", format!("{AGENTS}/networks"), json!({"name": "n"})),
+    ] {
+        let sum = async || counts(&server).await.iter().map(|count| count.parse::<i64>().unwrap()).sum::<i64>();
+        let before = sum().await;
+        let answers = join_all((0..12).map(|_| send(&server, &path, key, &body))).await;
+        let ids: HashSet<&str> = answers
+            .iter()
+            .map(|answer| answer.body["id"].as_str().unwrap_or_else(|| panic!("{}", answer.text)))
+            .collect();
+        assert_eq!(ids.len(), 1, "{path}");
+        let new = answers.iter().filter(|answer| answer.header("idempotency-replayed").is_empty()).count();
+        assert_eq!((new, sum().await - before), (1, 1), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_the_callers_own_and_nothing_is_kept_of_what_failed() {
+    let server = Server::start().await;
+    let path = format!("{AGENTS}/workflows");
+    let good = json!({"name": "n", "steps": {}});
+    send(&server, &path, "k", &json!({"name": "", "steps": {}})).await.is(422);
+    let mine = send(&server, &path, "k", &good).await.ok();
+    let theirs = server
+        .client()
+        .post(server.url(&path))
+        .header("x-api-key", OTHER_ADMIN)
+        .header("idempotency-key", "k")
+        .json(&good);
+    let theirs = Answer::of(theirs).await;
+    assert_eq!(theirs.header("idempotency-replayed"), "");
+    assert_ne!(theirs.ok()["id"], mine["id"]);
+    for bad in ["", "a b", &"x".repeat(256)] {
+        let refused = send(&server, &path, bad, &good).await.is(422);
+        assert_eq!(refused["detail"][0]["loc"], json!(["header", "Idempotency-Key"]));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_outlives_what_it_tells_of() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("1")})).await;
+    let path = format!("{AGENTS}/workflows/{id}/execute?wait=20");
+    let first = send(&server, &path, "k", &json!({})).await;
+    server.delete(&format!("{AGENTS}/workflows/{id}")).await.ok();
+    let again = send(&server, &path, "k", &json!({})).await;
+    assert_eq!((again.status, again.header("idempotency-replayed"), &again.body), (first.status, "true", &first.body));
+}

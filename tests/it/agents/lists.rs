@@ -1,0 +1,191 @@
+//! Lists: their order, their pages, what they leave out.
+
+use std::collections::HashSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, OTHER_ADMIN, Server},
+    kit::{AGENTS, get_as, jq, post_as, waiting},
+};
+
+const WORKFLOWS: &str = "/api/v1/agents/workflows";
+
+async fn make(server: &Server, key: &str, name: &str, tags: Value, is_public: bool) -> String {
+    let body = json!({"name": name, "steps": {"a": jq("1")}, "tags": tags, "is_public": is_public});
+    post_as(server, key, WORKFLOWS, body).await.ok()["id"].as_str().unwrap().to_owned()
+}
+
+/// The address behind a relation of the Link header, as it was given.
+fn link(answer: &Answer, relation: &str) -> Option<String> {
+    answer.header("link").split(", ").find_map(|link| {
+        let (address, rest) = link.split_once('>')?;
+        (rest == format!("; rel=\"{relation}\"")).then(|| address.trim_start_matches('<').to_owned())
+    })
+}
+
+fn ids(answer: &Answer) -> Vec<String> {
+    let rows = answer.body.as_array().unwrap_or_else(|| panic!("a list is an array: {}", answer.text));
+    rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Follow the links from `first` to the end; `between` happens after each page.
+async fn walk(server: &Server, first: &str, mut between: impl AsyncFnMut()) -> Vec<String> {
+    let (mut found, mut next) = (Vec::new(), Some(first.to_owned()));
+    while let Some(path) = next {
+        let page = server.get(&path).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.text);
+        found.extend(ids(&page));
+        next = link(&page, "next");
+        assert!(found.len() < 200, "it goes round in circles");
+        between().await;
+    }
+    found
+}
+
+#[tokio::test]
+async fn keyset_pages_show_every_row_once_while_others_come_and_go() {
+    let server = Server::start().await;
+    let mut made = Vec::new();
+    for number in 0..11 {
+        made.push(make(&server, server.key(), &format!("w{number}"), json!([]), false).await);
+    }
+    made.reverse();
+    let all = server.get(WORKFLOWS).await;
+    assert_eq!((ids(&all), all.header("x-total-count")), (made.clone(), "11"), "newest first");
+    assert_eq!(link(&all, "next"), None);
+    for alias in [WORKFLOWS, "/v1/agents/workflows/", "/api/v1/agent/workflows"] {
+        let mut late = HashSet::new();
+        let found = walk(&server, &format!("{alias}?limit=4"), async || {
+            late.insert(make(&server, server.key(), "late", json!([]), false).await);
+        })
+        .await;
+        assert_eq!(found, made, "{alias}");
+        for id in late {
+            server.delete(&format!("{WORKFLOWS}/{id}")).await.ok();
+        }
+    }
+    // By offset: each page says what is before and after it.
+    let middle = server.get(&format!("{WORKFLOWS}?limit=4&offset=4")).await;
+    assert_eq!((ids(&middle), middle.header("x-total-count")), (made[4..8].to_vec(), "11"));
+    assert_eq!(ids(&server.get(&link(&middle, "next").unwrap()).await), made[8..]);
+    assert_eq!(ids(&server.get(&link(&middle, "prev").unwrap()).await), made[..4]);
+    assert_eq!(ids(&server.get(&link(&middle, "first").unwrap()).await), made[..4]);
+    assert_eq!(walk(&server, &format!("{WORKFLOWS}?limit=3&offset=0"), async || {}).await, made);
+    let beyond = server.get(&format!("{WORKFLOWS}?offset=50")).await;
+    assert_eq!((beyond.text.as_str(), beyond.header("x-total-count")), ("[]", "11"));
+}
+
+#[tokio::test]
+async fn rows_of_one_moment_are_not_lost_between_pages() {
+    let server = Server::start().await;
+    let makers = (0..40).map(|_| make(&server, server.key(), "w", json!([]), false));
+    let made: HashSet<String> = futures_util::future::join_all(makers).await.into_iter().collect();
+    let found = walk(&server, &format!("{WORKFLOWS}?limit=7"), async || {}).await;
+    assert_eq!(found.len(), 40);
+    assert_eq!(found.into_iter().collect::<HashSet<_>>(), made);
+}
+
+#[tokio::test]
+async fn filters_narrow_what_may_be_seen() {
+    let server = Server::start().await;
+    let (me, other) = (server.key().to_owned(), OTHER_ADMIN);
+    let mine = make(&server, &me, "mine", json!(["red", "round"]), false).await;
+    let mine_public = make(&server, &me, "mine public", json!(["red", "größe", "a,b", "50%"]), true).await;
+    let theirs = make(&server, other, "theirs", json!(["red"]), false).await;
+    let theirs_public = make(&server, other, "theirs public", json!(["redder", "\"quoted\" \\ it"]), true).await;
+    let theirs_id = get_as(&server, other, &format!("{WORKFLOWS}/{theirs}")).await.ok()["owner_id"].clone();
+    let theirs_id = theirs_id.as_str().unwrap();
+    let cases: Vec<(Vec<(&str, &str)>, Vec<&String>)> = vec![
+        (vec![], vec![&theirs_public, &mine_public, &mine]),
+        (vec![("is_public", "true")], vec![&theirs_public, &mine_public]),
+        (vec![("is_public", "True")], vec![&theirs_public, &mine_public]),
+        (vec![("is_public", "1")], vec![&theirs_public, &mine_public]),
+        (vec![("is_public", "false")], vec![&mine]),
+        (vec![("owner_id", "key_8211bbf633a893df9505")], vec![&mine_public, &mine]),
+        (vec![("owner_id", me.as_str())], vec![&mine_public, &mine]),
+        (vec![("owner_id", theirs_id)], vec![&theirs_public]),
+        (vec![("owner_id", "nobody")], vec![]),
+        (vec![("tags", "red")], vec![&mine_public, &mine]),
+        (vec![("tags", "red,round")], vec![&mine]),
+        (vec![("tags", "[\"red\", \"round\"]")], vec![&mine]),
+        (vec![("tags", "[\"a,b\"]")], vec![&mine_public]),
+        (vec![("tags", "größe")], vec![&mine_public]),
+        (vec![("tags", "50%")], vec![&mine_public]),
+        (vec![("tags", "%")], vec![]),
+        (vec![("tags", "[\"\\\"quoted\\\" \\\\ it\"]")], vec![&theirs_public]),
+        (vec![("tags", "re")], vec![]),
+        (vec![("tags", "[\", \"]")], vec![]),
+        (vec![("tags", "red"), ("is_public", "true")], vec![&mine_public]),
+        (vec![("tags", "")], vec![&theirs_public, &mine_public, &mine]),
+        (vec![("unknown", "x")], vec![&theirs_public, &mine_public, &mine]),
+    ];
+    for (query, expected) in cases {
+        let answer = Answer::of(server.request(Method::GET, WORKFLOWS).query(&query)).await;
+        assert_eq!(ids(&answer).iter().collect::<Vec<_>>(), expected, "{query:?}");
+        assert_eq!(answer.header("x-total-count"), expected.len().to_string(), "{query:?}");
+    }
+    // A tag given as several parameters, as the monolith's own clients send a list.
+    let several = server.get(&format!("{WORKFLOWS}?tags=red&tags=round")).await;
+    assert_eq!(ids(&several), [mine.as_str()], "{}", several.text);
+    // Filters go on to the next page.
+    let found = walk(&server, &format!("{WORKFLOWS}?limit=1&tags=red"), async || {}).await;
+    assert_eq!(found, [mine_public, mine]);
+}
+
+#[tokio::test]
+async fn executions_are_listed_by_workflow_and_state_to_those_who_ran_them() {
+    let server = Server::start().await;
+    let quick = make(&server, server.key(), "quick", json!([]), true).await;
+    let slow = server.workflow(json!({"a": waiting()})).await;
+    let fails = server.workflow(json!({"a": {"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"no\")"}}})).await;
+    let mut runs = Vec::new();
+    for workflow in [&quick, &quick, &fails, &slow] {
+        let run = server.execute(workflow, json!({})).await;
+        runs.push(run["id"].as_str().unwrap().to_owned());
+    }
+    for run in &runs[..3] {
+        server.ended(run).await;
+    }
+    let theirs = post_as(&server, OTHER_ADMIN, &format!("{WORKFLOWS}/{quick}/execute?wait=20"), json!({})).await.ok();
+    let theirs = theirs["id"].as_str().unwrap();
+    let newest_first: Vec<&String> = runs.iter().rev().collect();
+    let executions = format!("{AGENTS}/executions");
+    let of = async |query: &str| ids(&server.get(&format!("{executions}{query}")).await);
+    assert_eq!(of("").await.iter().collect::<Vec<_>>(), newest_first);
+    assert_eq!(of(&format!("?workflow_id={quick}")).await, [runs[1].as_str(), &runs[0]]);
+    assert_eq!(of("?status=completed").await, [runs[1].as_str(), &runs[0]]);
+    assert_eq!(of("?status=failed").await, [runs[2].as_str()]);
+    assert_eq!(of("?status=cancelled").await, Vec::<String>::new());
+    assert_eq!(of(&format!("?status=running&workflow_id={slow}")).await, [runs[3].as_str()]);
+    assert_eq!(of("?limit=1&offset=1").await, [runs[2].as_str()]);
+    assert_eq!(
+        walk(&server, &format!("{executions}?limit=1"), async || {}).await.iter().collect::<Vec<_>>(),
+        newest_first
+    );
+    assert_eq!(ids(&server.get(&format!("{WORKFLOWS}/{quick}/executions")).await), [runs[1].as_str(), &runs[0]]);
+    assert_eq!(ids(&server.get(&format!("{WORKFLOWS}/{quick}/executions?status=failed")).await), Vec::<String>::new());
+    server.get(&format!("{WORKFLOWS}/agent_00000000/executions")).await.is(404);
+    // Another's run of the same public workflow is another's.
+    assert_eq!(ids(&get_as(&server, OTHER_ADMIN, &executions).await), [theirs]);
+    for path in ["", "/status", "/logs", "/receipt", "/events"] {
+        get_as(&server, OTHER_ADMIN, &format!("{executions}/{}{path}", runs[0])).await.is(403);
+        get_as(&server, OTHER_ADMIN, &format!("{executions}/exec_0000000000{path}")).await.is(404);
+    }
+    for action in ["cancel", "pause", "resume", "retry"] {
+        post_as(&server, OTHER_ADMIN, &format!("{executions}/{}/{action}", runs[3]), json!({})).await.is(403);
+        post_as(&server, OTHER_ADMIN, &format!("{executions}/exec_0000000000/{action}"), json!({})).await.is(404);
+    }
+}
+
+#[tokio::test]
+async fn fifty_executions_a_page_unless_told_otherwise() {
+    let server = Server::start().await;
+    let id = make(&server, server.key(), "w", json!([]), false).await;
+    let runs = (0..53).map(|_| server.execute(&id, json!({})));
+    futures_util::future::join_all(runs).await;
+    let page = server.get(&format!("{AGENTS}/executions")).await;
+    assert_eq!((ids(&page).len(), page.header("x-total-count")), (50, "53"));
+    assert_eq!(ids(&server.get(&link(&page, "next").unwrap()).await).len(), 3);
+}

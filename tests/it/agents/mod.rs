@@ -1,0 +1,10 @@
+//! The agents group through HTTP, as its clients meet it.
+
+mod contract;
+mod executions;
+mod idempotency;
+mod lists;
+mod networks;
+mod receipts;
+mod validation;
+mod workflows;

@@ -1,0 +1,152 @@
+//! Receipts through HTTP: given for what ended well, checked by anybody.
+
+use agent_management::crypto::Signer;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::Server,
+    kit::{AGENTS, jq, json_fixture, waiting},
+};
+
+const VERIFY: &str = "/api/v1/agents/receipts/verify";
+
+async fn receipt(server: &Server) -> Value {
+    let id = server.workflow(json!({"a": jq("{x: 1.5, y: \"ü\"}"), "b": jq("[.]")})).await;
+    let run = server.post(&format!("{AGENTS}/workflows/{id}/execute?wait=20"), json!({"inputs": {"n": 1}})).await.ok();
+    server.get(&format!("{AGENTS}/executions/{}/receipt", run["id"].as_str().unwrap())).await.ok()
+}
+
+#[tokio::test]
+async fn a_receipt_says_what_was_run_and_is_valid_in_every_form() {
+    let server = Server::start().await;
+    let answer = receipt(&server).await;
+    for member in [
+        "execution_id",
+        "workflow_id",
+        "status",
+        "receipt_id",
+        "miner_signature",
+        "coordinator_attestations",
+        "minted_amount",
+        "recorded_at",
+        "verified",
+        "block_hash",
+        "transaction_hash",
+    ] {
+        assert!(answer.as_object().unwrap().contains_key(member), "{member} is missing: {answer}");
+    }
+    assert_eq!((&answer["verified"], &answer["status"]), (&json!(true), &json!("completed")));
+    for nothing in ["minted_amount", "block_hash", "transaction_hash"] {
+        assert_eq!(answer[nothing], Value::Null, "there is no chain");
+    }
+    let attestation = &answer["coordinator_attestations"][0];
+    assert_eq!(attestation["signature"]["alg"], "Ed25519");
+    let keys = server.get(&format!("{AGENTS}/receipts/keys")).await.ok();
+    assert_eq!(attestation["coordinator_id"], keys["keys"][0]["key_id"]);
+    let payload = &answer["receipt"]["payload"];
+    assert_eq!(payload["steps"].as_array().unwrap().len(), 2);
+    for step in payload["steps"].as_array().unwrap() {
+        assert!(
+            step["input_sha256"].as_str().unwrap().len() == 64 && step["output_sha256"].as_str().unwrap().len() == 64
+        );
+    }
+    for form in [&answer, &answer["receipt"]] {
+        let verdict = server.post(VERIFY, json!({"receipt": form})).await.ok();
+        assert_eq!((&verdict["valid"], &verdict["reason"]), (&json!(true), &Value::Null), "{verdict}");
+        assert_eq!(verdict["execution_id"], answer["execution_id"]);
+    }
+    let again =
+        server.get(&format!("{AGENTS}/executions/{}/receipt", answer["execution_id"].as_str().unwrap())).await.ok();
+    assert_eq!(again, answer, "it is issued once");
+}
+
+#[tokio::test]
+async fn whatever_is_changed_makes_it_invalid() {
+    let server = Server::start().await;
+    let good = receipt(&server).await["receipt"].clone();
+    let mut forged = Vec::new();
+    for member in good["payload"].as_object().unwrap().keys() {
+        let mut changed = good.clone();
+        changed["payload"][member] = json!("changed");
+        forged.push(changed);
+        let mut cut = good.clone();
+        cut["payload"].as_object_mut().unwrap().remove(member);
+        forged.push(cut);
+    }
+    let mut added = good.clone();
+    added["payload"]["more"] = json!(1);
+    forged.push(added);
+    for (member, value) in [
+        ("alg", json!("none")),
+        ("key_id", json!("AAAA")),
+        ("sig", json!("AAAA")),
+        ("sig", json!(null)),
+        ("sig", json!(5)),
+    ] {
+        let mut changed = good.clone();
+        changed["signature"][member] = value;
+        forged.push(changed);
+    }
+    forged.extend([json!({}), json!([]), json!("x"), json!(null), json!({"signature": {}}), json!({"payload": {}})]);
+    for receipt in forged {
+        let verdict = server.post(VERIFY, json!({"receipt": receipt})).await.is(200);
+        assert_eq!(verdict["valid"], false, "{receipt}");
+        assert!(verdict["reason"].is_string(), "{verdict}");
+    }
+}
+
+#[tokio::test]
+async fn receipts_of_others_are_checked_against_their_key() {
+    let server = Server::start().await;
+    let signer = Signer::from_hex(&"4".repeat(63).chars().chain(['2']).collect::<String>()).unwrap();
+    let payload = json!({"receipt_id": "r1", "units": 1.0, "note": null});
+    let mut receipt = payload.clone();
+    receipt["signature"] = serde_json::to_value(signer.sign(&payload)).unwrap();
+    let verdict = server.post(VERIFY, json!({"receipt": receipt, "public_key": signer.public_key_hex()})).await.ok();
+    assert_eq!(verdict["valid"], true, "{verdict}");
+    assert_eq!(server.post(VERIFY, json!({"receipt": receipt})).await.ok()["valid"], false, "another's key");
+    let bad = server.post(VERIFY, json!({"receipt": receipt, "public_key": "zz"})).await.is(422);
+    assert_eq!(bad["detail"][0]["loc"], json!(["body", "public_key"]));
+    assert_eq!(server.post(VERIFY, json!({})).await.is(422)["detail"][0]["loc"], json!(["body", "receipt"]));
+    // The coordinator's own library made these.
+    let vectors = json_fixture("vectors/receipts.json");
+    for vector in vectors["vectors"].as_array().unwrap() {
+        let mut receipt = vector["payload"].clone();
+        receipt["signature"] = vector["signature"].clone();
+        let body = json!({"receipt": receipt, "public_key": vectors["public_key_hex"]});
+        let verdict = server.post(VERIFY, body).await.ok();
+        assert_eq!(verdict["valid"], true, "{verdict}: {receipt}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_not_ended_well_has_no_receipt() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": waiting()})).await;
+    let run = server.execute(&id, json!({})).await;
+    let path = format!("{AGENTS}/executions/{}", run["id"].as_str().unwrap());
+    assert_eq!(server.get(&format!("{path}/receipt")).await.is(400)["code"], "invalid_state");
+    server.post(&format!("{path}/cancel"), json!({})).await.ok();
+    let refused = server.get(&format!("{path}/receipt")).await.is(400);
+    assert!(refused["detail"].as_str().unwrap().contains("cancelled"), "{refused}");
+    server.get(&format!("{AGENTS}/executions/exec_0000000000/receipt")).await.is(404);
+}
+
+#[tokio::test]
+async fn the_key_stays_over_a_restart_and_a_configured_one_goes_before_it() {
+    let server = Server::start().await;
+    let made = receipt(&server).await;
+    let file = server.dir().join("receipt-signing-key.hex");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(server.log().contains("RECEIPT_SIGNING_KEY_HEX is not set"), "{}", server.log());
+    assert!(!server.log().contains(std::fs::read_to_string(&file).unwrap().trim()));
+    let server = server.restart().await;
+    assert_eq!(server.post(VERIFY, json!({"receipt": made})).await.ok()["valid"], true);
+    let hex = "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20";
+    let server = server.restart_with(&[("RECEIPT_SIGNING_KEY_HEX", hex)]).await;
+    assert!(!server.log().contains(hex));
+    let keys = server.get(&format!("{AGENTS}/receipts/keys")).await.ok();
+    assert_eq!(keys["keys"][0]["public_key_hex"], Signer::from_hex(hex).unwrap().public_key_hex());
+    assert_eq!(server.post(VERIFY, json!({"receipt": made})).await.ok()["valid"], false, "signed by the key before");
+}

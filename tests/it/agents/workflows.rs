@@ -1,0 +1,241 @@
+//! One workflow: made, read, changed, deleted, by whom and under which names.
+
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, OTHER_ADMIN, Server},
+    kit::{AGENTS, ask, get_as, jq, post_as, waiting},
+};
+
+const WORKFLOWS: &str = "/api/v1/agents/workflows";
+
+#[tokio::test]
+async fn what_is_left_out_has_the_default_of_the_contract() {
+    let server = Server::start().await;
+    let steps = json!({"a": {"step_type": "data_processing", "unknown": [1]}});
+    // Clients send members that no model has; they are ignored.
+    let sent = json!({"name": "n", "steps": steps, "workflow_id": "x", "priority": {"p": 1}, "timeout_seconds": "x"});
+    let answer = server.post(WORKFLOWS, sent).await;
+    assert_eq!(answer.status, 200);
+    let mut made = answer.ok();
+    assert_eq!(server.get(&format!("{WORKFLOWS}/{}", made["id"].as_str().unwrap())).await.ok(), made);
+    let members = made.as_object_mut().unwrap();
+    let id = members.remove("id").unwrap();
+    let digits = id.as_str().unwrap().strip_prefix("agent_").unwrap();
+    assert!(digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    let (created, updated) = (members.remove("created_at").unwrap(), members.remove("updated_at").unwrap());
+    assert_eq!(created, updated);
+    let moment = created.as_str().unwrap();
+    assert!(moment.ends_with('Z') && moment.len() == "2026-05-12T14:29:30.123456Z".len(), "{moment}");
+    assert_eq!(
+        made,
+        json!({
+            "owner_id": "key_8211bbf633a893df9505", "name": "n", "description": "", "steps": steps, "dependencies": {},
+            "max_execution_time": 3600, "max_cost_budget": 0.0, "requires_verification": true,
+            "verification_level": "basic", "tags": "", "version": "1.0.0", "is_public": false,
+        })
+    );
+}
+
+#[tokio::test]
+async fn what_is_given_is_kept_as_it_was_given() {
+    let server = Server::start().await;
+    let sent = json!({
+        "name": "Größe ✓ \"q\" \\ 漢字", "description": "line\nline\t😀",
+        "steps": {"z": jq("."), "a": {"step_type": "custom", "depends_on": ["z"], "extra": {"n": 1e-7, "big": 12345678901234567890u64}}},
+        "dependencies": {"a": ["z"]}, "max_execution_time": 0, "max_cost_budget": 1.25, "requires_verification": false,
+        "verification_level": "zero-knowledge", "tags": ["b", "ü", "a,\"c\""], "is_public": true,
+    });
+    let made = server.post(WORKFLOWS, sent.clone()).await.ok();
+    for member in [
+        "name",
+        "description",
+        "steps",
+        "dependencies",
+        "max_execution_time",
+        "max_cost_budget",
+        "requires_verification",
+        "verification_level",
+        "is_public",
+    ] {
+        assert_eq!(made[member], sent[member], "{member}");
+    }
+    assert_eq!(made["steps"].as_object().unwrap().keys().collect::<Vec<_>>(), ["z", "a"], "the order is kept");
+    let tags: Value = serde_json::from_str(made["tags"].as_str().unwrap()).unwrap();
+    assert_eq!(tags, sent["tags"], "tags are a text that holds a JSON list");
+}
+
+#[tokio::test]
+async fn an_update_changes_what_it_names_and_nothing_else() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("1"), "b": jq("2")})).await;
+    let path = format!("{WORKFLOWS}/{id}");
+    let before = server.get(&path).await.ok();
+    let after = server.put(&path, json!({"description": "d", "name": null, "unknown": 1})).await.ok();
+    let mut expected = before.clone();
+    expected["description"] = json!("d");
+    expected["updated_at"] = after["updated_at"].clone();
+    assert_eq!(after, expected);
+    assert!(after["updated_at"].as_str() > before["updated_at"].as_str());
+    let all = json!({
+        "name": "m", "steps": {"c": jq("3")}, "dependencies": {}, "max_execution_time": 7, "max_cost_budget": 0.5,
+        "requires_verification": false, "verification_level": "full", "tags": ["t"], "is_public": true,
+    });
+    let changed = server.put(&path, all.clone()).await.ok();
+    for (member, value) in all.as_object().unwrap() {
+        let value = if member == "tags" { &json!("[\"t\"]") } else { value };
+        assert_eq!(&changed[member], value, "{member}");
+    }
+    assert_eq!(server.put(&path, json!({"tags": []})).await.ok()["tags"], "");
+    // The steps that it had must not be run any more.
+    let run = server.post(&format!("{path}/execute?wait=20"), json!({})).await.ok();
+    assert_eq!(run["final_result"]["step_results"], json!({"c": 3}));
+}
+
+#[tokio::test]
+async fn a_faulty_update_changes_nothing() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("1")})).await;
+    let path = format!("{WORKFLOWS}/{id}");
+    let before = server.get(&path).await.ok();
+    for bad in [
+        json!({"description": "x", "name": ""}),
+        json!({"description": "x", "steps": {"a": {"depends_on": ["a"]}}}),
+        json!({"description": "x", "dependencies": {"a": ["zzz"]}}),
+        json!({"description": "x", "max_cost_budget": -1}),
+        json!([]),
+    ] {
+        server.put(&path, bad).await.is(422);
+    }
+    assert_eq!(server.get(&path).await.ok(), before);
+}
+
+#[tokio::test]
+async fn private_is_the_owners_and_public_is_everybodys_to_read() {
+    let server = Server::start().await;
+    let private = server.workflow(json!({"a": jq("1")})).await;
+    let public = server.post(WORKFLOWS, json!({"name": "p", "steps": {"a": jq("1")}, "is_public": true})).await.ok();
+    let public = public["id"].as_str().unwrap();
+    let of = |id: &str| format!("{WORKFLOWS}/{id}");
+    assert_eq!(get_as(&server, OTHER_ADMIN, &of(&private)).await.is(403)["code"], "forbidden");
+    get_as(&server, OTHER_ADMIN, &of(public)).await.is(200);
+    for id in [private.as_str(), public] {
+        ask(&server, Some(OTHER_ADMIN), Method::PUT, &of(id), Some(json!({"name": "mine"}))).await.is(403);
+        ask(&server, Some(OTHER_ADMIN), Method::DELETE, &of(id), None).await.is(403);
+    }
+    post_as(&server, OTHER_ADMIN, &format!("{}/execute", of(&private)), json!({})).await.is(403);
+    get_as(&server, OTHER_ADMIN, &format!("{}/executions", of(&private))).await.is(403);
+    for method in [Method::GET, Method::PUT, Method::DELETE] {
+        let answer = ask(&server, Some(server.key()), method, &of("agent_00000000"), Some(json!({}))).await.is(404);
+        assert_eq!((&answer["code"], &answer["detail"]), (&json!("not_found"), &json!("Workflow not found")));
+    }
+    server.post(&format!("{}/execute", of("agent_00000000")), json!({})).await.is(404);
+}
+
+async fn with(server: &Server, method: Method, path: &str, header: header::HeaderName, value: &str) -> Answer {
+    let body = if method == Method::PUT { Some(json!({"description": value})) } else { None };
+    let request = server.request(method, path).header(header, value);
+    Answer::of(match body {
+        Some(body) => request.json(&body),
+        None => request,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn versions_keep_two_editors_apart() {
+    let server = Server::start().await;
+    let made = server.post(WORKFLOWS, json!({"name": "n", "steps": {"a": jq("1")}})).await;
+    let first = made.header("etag").to_owned();
+    let path = format!("{WORKFLOWS}/{}", made.body["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).await.header("etag"), first);
+    assert!(first.starts_with('"') && first.len() > 10, "{first}");
+
+    let same = with(&server, Method::GET, &path, header::IF_NONE_MATCH, &first).await;
+    assert_eq!((same.status.as_u16(), same.text.as_str(), same.header("etag")), (304, "", first.as_str()));
+    with(&server, Method::GET, &path, header::IF_NONE_MATCH, "\"other\"").await.is(200);
+
+    let changed = with(&server, Method::PUT, &path, header::IF_MATCH, &first).await;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    let second = changed.header("etag").to_owned();
+    assert_ne!(second, first);
+    let late = with(&server, Method::PUT, &path, header::IF_MATCH, &first).await.is(412);
+    assert_eq!(late["code"], "precondition_failed");
+    with(&server, Method::DELETE, &path, header::IF_MATCH, &first).await.is(412);
+    with(&server, Method::GET, &path, header::IF_NONE_MATCH, &first).await.is(200);
+    with(&server, Method::PUT, &path, header::IF_MATCH, "*").await.is(200);
+    let third = server.get(&path).await.header("etag").to_owned();
+    with(&server, Method::DELETE, &path, header::IF_MATCH, &third).await.is(200);
+    server.get(&path).await.is(404);
+    // A restart does not make another version of what has not changed.
+    let id = server.workflow(json!({"a": jq("1")})).await;
+    let before = server.get(&format!("{WORKFLOWS}/{id}")).await.header("etag").to_owned();
+    let server = server.restart().await;
+    assert_eq!(server.get(&format!("{WORKFLOWS}/{id}")).await.header("etag"), before);
+}
+
+#[tokio::test]
+async fn of_two_that_change_one_version_at_once_one_wins() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("1")})).await;
+    let path = format!("{WORKFLOWS}/{id}");
+    let tag = server.get(&path).await.header("etag").to_owned();
+    let change = |to: &str| {
+        let request = server.request(Method::PUT, &path).header("if-match", &tag).json(&json!({"description": to}));
+        Answer::of(request)
+    };
+    let (one, two) = tokio::join!(change("one"), change("two"));
+    let mut statuses = [one.status.as_u16(), two.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412], "{} {}", one.text, two.text);
+}
+
+#[tokio::test]
+async fn a_workflow_that_runs_is_not_deleted() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": waiting()})).await;
+    let path = format!("{WORKFLOWS}/{id}");
+    let run = server.execute(&id, json!({})).await;
+    let refused = server.delete(&path).await.is(409);
+    assert_eq!(refused["code"], "conflict");
+    server.post(&format!("{AGENTS}/executions/{}/cancel", run["id"].as_str().unwrap()), json!({})).await.ok();
+    let gone = server.delete(&path).await.is(200);
+    assert_eq!(gone["message"], "Workflow deleted successfully");
+    server.get(&path).await.is(404);
+    // What was run stays on the record.
+    let past = server.get(&format!("{AGENTS}/executions/{}", run["id"].as_str().unwrap())).await.ok();
+    assert_eq!(past["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn every_name_of_a_route_leads_to_it() {
+    let server = Server::start().await;
+    let id = server.workflow(json!({"a": jq("1")})).await;
+    let one = server.get(&format!("{WORKFLOWS}/{id}")).await.ok();
+    for prefix in ["/v1/agents", "/api/v1/agent", "/api/v1/agents"] {
+        for end in ["", "/"] {
+            assert_eq!(server.get(&format!("{prefix}/workflows/{id}{end}")).await.ok(), one);
+            let made = server
+                .post(&format!("{prefix}/workflows{end}"), json!({"name": "n", "steps": {"a": jq("2")}}))
+                .await
+                .ok();
+            let path = format!("{prefix}/workflows/{}/execute{end}?wait=20", made["id"].as_str().unwrap());
+            let run = server.post(&path, json!({})).await.is(200);
+            assert_eq!(run["status"], "completed");
+            let status = format!("{prefix}/executions/{}/status{end}", run["id"].as_str().unwrap());
+            assert_eq!(server.get(&status).await.ok()["execution_id"], run["id"]);
+            assert_eq!(
+                ask(&server, None, Method::GET, &format!("{prefix}/test{end}"), None).await.is(200)["service"],
+                "agent-management"
+            );
+        }
+    }
+    let total = server.get(WORKFLOWS).await;
+    assert_eq!(total.header("x-total-count"), "7");
+    assert_eq!(server.get(&format!("{AGENTS}/nothing")).await.is(404)["code"], "not_found");
+    assert_eq!(
+        ask(&server, Some(server.key()), Method::PATCH, WORKFLOWS, None).await.is(405)["code"],
+        "method_not_allowed"
+    );
+}

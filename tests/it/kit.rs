@@ -1,0 +1,81 @@
+//! What the tests of the API share: callers, fixtures, and the description that the service gives of itself.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Server};
+
+/// The canonical prefix of the agents group.
+pub const AGENTS: &str = "/api/v1/agents";
+
+/// A file below `tests/fixtures`.
+pub fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
+}
+
+/// A fixture that is JSON.
+pub fn json_fixture(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(fixture(path)).unwrap()).unwrap()
+}
+
+/// A request with this key, or with none.
+pub async fn ask(server: &Server, key: Option<&str>, method: Method, path: &str, body: Option<Value>) -> Answer {
+    let mut request = server.client().request(method, server.url(path));
+    if let Some(key) = key {
+        request = request.header("x-api-key", key);
+    }
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    Answer::of(request).await
+}
+
+/// GET with this key.
+pub async fn get_as(server: &Server, key: &str, path: &str) -> Answer {
+    ask(server, Some(key), Method::GET, path, None).await
+}
+
+/// POST with this key.
+pub async fn post_as(server: &Server, key: &str, path: &str, body: Value) -> Answer {
+    ask(server, Some(key), Method::POST, path, Some(body)).await
+}
+
+/// A step that runs a jq program.
+pub fn jq(program: &str) -> Value {
+    json!({"step_type": "data_processing", "action": {"kind": "jq", "program": program}})
+}
+
+/// A step that waits until a miner does something, which none of these tests has.
+pub fn waiting() -> Value {
+    json!({"step_type": "inference", "action": {"kind": "job", "service": "llm_inference", "request": {"model": "llama-7b"}}})
+}
+
+/// Each operation of an OpenAPI document: method and path template.
+pub fn operations(document: &Value) -> Vec<(Method, String)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            if let Ok(method @ (Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE)) =
+                method.to_uppercase().parse()
+            {
+                found.push((method, path.clone()));
+            }
+        }
+    }
+    assert!(found.len() > 10, "a document with {} operations", found.len());
+    found
+}
+
+/// A path template with `value` in each place.
+pub fn filled(template: &str, value: &str) -> String {
+    let parts: Vec<&str> = template.split('/').map(|part| if part.starts_with('{') { value } else { part }).collect();
+    parts.join("/")
+}
+
+/// The `loc` of each fault of a 422.
+pub fn locations(answer: &Value) -> Vec<Value> {
+    let faults = answer["detail"].as_array().unwrap_or_else(|| panic!("not a list of faults: {answer}"));
+    faults.iter().map(|fault| fault["loc"].clone()).collect()
+}
