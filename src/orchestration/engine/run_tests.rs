@@ -155,7 +155,7 @@ fn happen(run: &mut Run, what: u8, cost: f64, tick: i64) {
             run.steps = after;
         }
         _ => {
-            let output = if what % 5 == 0 { Value::Null } else { json!({"from": at}) };
+            let output = if what.is_multiple_of(5) { Value::Null } else { json!({"from": at}) };
             let outcome = Outcome {
                 output,
                 seconds: 0.25,
