@@ -17,7 +17,8 @@ libtorch: ## Bring libtorch into .libtorch, once (about 490 MB on disk)
 
 .PHONY: run
 run: libtorch ## Build and serve on 127.0.0.1:8012, with the database ./data/coordinator.db
-	$(CARGO) run --release --locked -- serve
+	$(CARGO) build --release --locked --bins
+	exec $${CARGO_TARGET_DIR:-target}/release/agent-management serve
 
 .PHONY: test
 test: libtorch ## Run every test (with cargo-nextest where it is installed)

@@ -90,6 +90,9 @@ pub enum StartError {
     /// The operating system.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
+    /// The executable that evaluates jq programs.
+    #[error("the jq workers can't be started from {0}: {1}")]
+    Jq(PathBuf, std::io::Error),
     /// The HTTP client.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -209,15 +212,15 @@ impl App {
 }
 
 async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
-    let failed = |error| StartError::System("the jq workers", error);
-    let program = std::env::current_exe().map_err(failed)?.with_file_name("agent-management-jq");
+    let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
+    let program = own.with_file_name("agent-management-jq");
     let settings = jq::Settings {
         workers: config.engine.jq_workers,
         timeout: config.engine.jq_timeout,
         max_output: config.engine.jq_max_output,
         memory_mb: config.engine.jq_memory_mb,
     };
-    jq::Pool::start(program, Vec::new(), settings).await.map_err(failed)
+    jq::Pool::start(program.clone(), Vec::new(), settings).await.map_err(|error| StartError::Jq(program, error))
 }
 
 fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {

@@ -1,6 +1,10 @@
 //! The service's executable: `serve` (default), `migrate`, `openapi`, `verify-receipt`.
 
-use std::{io::Read, path::PathBuf, process::ExitCode};
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use agent_management::{
     config::{Config, LogFormat, Sources},
@@ -43,6 +47,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Crash points are set by the variable FAILPOINTS, for as long as this lives.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let arguments = Arguments::parse();
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => {
@@ -71,9 +78,9 @@ fn main() -> ExitCode {
 
 type Failure = Box<dyn std::error::Error>;
 
-#[expect(clippy::print_stdout, reason = "what a command was asked to print")]
+/// What a command was asked to print. A reader that has seen enough (`| head`) is no fault.
 fn print(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {

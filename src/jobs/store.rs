@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::model::{Finished, JobState, NewJob};
 use crate::db::{
-    Connection, Db, Error, Result, Tx,
+    Connection, Db, Result, Row, Tx,
     codec::{Doc, LocalTimestamp},
 };
 
@@ -68,32 +68,42 @@ pub async fn finished(conn: &mut Connection, ids: &[String]) -> Result<Vec<(Stri
     let mut ended = Vec::new();
     for chunk in ids.chunks(500) {
         let mut query = QueryBuilder::<Db>::new(
-            "SELECT id, state, result, error, receipt, assigned_miner_id FROM job WHERE state NOT IN ('QUEUED', 'RUNNING') AND id IN (",
+            "SELECT id, state, result, error, receipt, assigned_miner_id FROM job WHERE id IN (",
         );
         let mut list = query.separated(", ");
         for id in chunk {
             list.push_bind(id);
         }
-        query.push(")");
+        // A state that this service does not know is none that it may take for an end.
+        query.push(") AND upper(state) IN ('COMPLETED', 'FAILED', 'CANCELED', 'CANCELLED', 'EXPIRED')");
         for row in query.build().fetch_all(&mut *conn).await? {
-            let text: &str = row.try_get(1)?;
-            let state = JobState::from_stored(text).ok_or_else(|| Error::Unreadable(format!("job.state {text:?}")))?;
-            let value = |at: usize| -> Result<Value> {
-                let doc: Option<Doc> = row.try_get(at)?;
-                let parsed = doc.map(|doc| doc.parse::<Value>()).transpose();
-                Ok(parsed.map_err(|error| Error::Unreadable(error.to_string()))?.flatten().unwrap_or(Value::Null))
-            };
-            let receipt = value(4)?;
-            let finished = Finished {
-                state,
-                result: value(2)?,
-                error: row.try_get(3)?,
-                price: receipt.get("price").and_then(Value::as_f64),
-                receipt,
-                miner: row.try_get(5)?,
-            };
-            ended.push((row.try_get(0)?, finished));
+            ended.push((row.try_get(0)?, how(&row)?));
         }
     }
     Ok(ended)
+}
+
+/// How the job of this row ended. One whose row can't be read has failed, and says so; the others are not held up by it.
+fn how(row: &Row) -> Result<Finished> {
+    let text: &str = row.try_get(1)?;
+    let document = |at: usize| -> std::result::Result<Value, String> {
+        let doc: Option<Doc> = row.try_get(at).map_err(|error| error.to_string())?;
+        let parsed = doc.map(|doc| doc.parse::<Value>()).transpose().map_err(|error| error.to_string())?;
+        Ok(parsed.flatten().unwrap_or(Value::Null))
+    };
+    let read = JobState::from_stored(text)
+        .ok_or_else(|| format!("its state is {text:?}"))
+        .and_then(|state| Ok((state, document(2)?, document(4)?)));
+    let (state, result, receipt, unreadable) = match read {
+        Ok((state, result, receipt)) => (state, result, receipt, None),
+        Err(why) => (JobState::Failed, Value::Null, Value::Null, Some(format!("its row can't be read: {why}"))),
+    };
+    Ok(Finished {
+        state,
+        result,
+        error: unreadable.or(row.try_get(3)?),
+        price: receipt.get("price").and_then(Value::as_f64).filter(|price| *price >= 0.0),
+        receipt,
+        miner: row.try_get(5)?,
+    })
 }

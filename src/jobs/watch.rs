@@ -67,51 +67,68 @@ impl Jobs {
         );
     }
 
-    /// Until job `id`, which somebody has put into the queue, has ended. One waiter a job.
-    ///
-    /// # Errors
-    /// [`crate::db::Error::Stopped`] when the service stops first; the job stays where it is.
-    pub async fn ended(&self, id: &str) -> Result<Finished> {
-        let expires_at = store::expires_at(&mut *self.0.db.read().await?, id).await?;
+    /// Until job `id`, which somebody has put into the queue, has ended. One waiter a job. A database that can't be read
+    /// for a moment is no reason to give a job up, and neither is the end of this process: whoever waits is dropped then,
+    /// and the job stays where it is.
+    pub async fn ended(&self, id: &str) -> Finished {
+        let expires_at = loop {
+            match self.expires_at(id).await {
+                Ok(found) => break found,
+                Err(error) => {
+                    tracing::warn!(job = id, %error, "could not look at a job; trying again");
+                    tokio::time::sleep(self.0.poll).await;
+                }
+            }
+        };
         let (tell, told) = oneshot::channel();
         self.0.lock().insert(id.to_owned(), Waiter { expires_at, tell });
         self.0.depth.inc();
         let _place = Place(&self.0, id);
         self.0.newcomer.notify_one();
-        told.await.map_err(|_| crate::db::Error::Stopped)
+        match told.await {
+            Ok(finished) => finished,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn expires_at(&self, id: &str) -> Result<Option<DateTime<Utc>>> {
+        store::expires_at(&mut *self.0.db.read().await?, id).await
     }
 
     /// The watching task, until `stop`.
-    ///
-    /// # Errors
-    /// When the watching connection can't be opened.
-    pub async fn watch(self, stop: CancellationToken) -> Result<()> {
+    pub async fn watch(self, stop: CancellationToken) {
+        while let Err(error) = self.watch_until(&stop).await {
+            tracing::error!(%error, "jobs can't be watched; trying again");
+            tokio::time::sleep(self.0.poll).await;
+        }
+    }
+
+    async fn watch_until(&self, stop: &CancellationToken) -> Result<()> {
         let mut watcher = self.0.db.watcher().await?;
-        // Something may have ended that was not looked at yet.
-        let mut due = false;
+        // The first look is needed in any case: something may have ended before the watcher was there.
+        let mut fresh = true;
         loop {
             if self.0.lock().is_empty() {
                 tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = self.0.newcomer.notified() => due = true,
+                    () = stop.cancelled() => return Ok(()),
+                    () = self.0.newcomer.notified() => fresh = true,
                 }
             }
-            due |= watcher.changed().await.unwrap_or(true);
-            if due {
+            // A look that failed is owed, also when nobody commits any more.
+            fresh |= watcher.changed().await?;
+            if fresh {
                 match self.look().await {
-                    Ok(()) => due = false,
+                    Ok(()) => fresh = false,
                     Err(error) => tracing::warn!(%error, "could not look at the jobs; trying again"),
                 }
             }
             self.expire().await;
             tokio::select! {
-                () = stop.cancelled() => break,
-                () = self.0.newcomer.notified() => due = true,
+                () = stop.cancelled() => return Ok(()),
+                () = self.0.newcomer.notified() => fresh = true,
                 () = tokio::time::sleep(self.0.poll) => {}
             }
         }
-        self.0.lock().clear();
-        Ok(())
     }
 
     async fn look(&self) -> Result<()> {
@@ -130,15 +147,16 @@ impl Jobs {
     async fn expire(&self) {
         let now = self.0.clock.now();
         let late: Vec<String> = {
-            let mut waiting = self.0.lock();
-            let late = waiting.iter_mut().filter(|(_, waiter)| waiter.expires_at.is_some_and(|at| at <= now));
-            // Asked once; a running job goes on past its time.
-            late.map(|(id, waiter)| (waiter.expires_at = None, id.clone()).1).collect()
+            let waiting = self.0.lock();
+            let late = waiting.iter().filter(|(_, waiter)| waiter.expires_at.is_some_and(|at| at <= now));
+            late.map(|(id, _)| id.clone()).collect()
         };
         for id in late {
-            let result = self.0.db.write(async move |tx: &mut Tx| store::expire(tx, &id).await).await;
-            if let Err(error) = result {
-                tracing::warn!(%error, "could not expire a job");
+            let job = id.clone();
+            match self.0.db.write(async move |tx: &mut Tx| store::expire(tx, &job).await).await {
+                // Once; a running job goes on past its time.
+                Ok(_) => drop(self.0.lock().get_mut(&id).map(|waiter| waiter.expires_at = None)),
+                Err(error) => tracing::warn!(job = id, %error, "could not expire a job; trying again"),
             }
         }
     }

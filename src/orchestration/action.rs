@@ -109,7 +109,7 @@ pub fn parse(action: Option<&Value>, step_type: StepType, model: Option<&str>, n
     if !allowed.contains(&kind) {
         return Err(fault(
             "kind",
-            format!("{kind:?} is not possible in a {step_type} step; one of {}", allowed.join(", ")),
+            format!("{kind:?} is not possible in a step of type {step_type}; one of {}", allowed.join(", ")),
         ));
     }
     match kind {

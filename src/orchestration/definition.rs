@@ -121,7 +121,24 @@ pub struct Plan {
     pub hash: String,
 }
 
+/// Definitions up to this size, in bytes of JSON, are compiled where they are; larger ones could hold a thread for long.
+const QUICK: usize = 8 << 10;
+
 impl Definition {
+    /// [`Definition::compile`], off the asynchronous threads where it may take long: programs and schemas are read.
+    ///
+    /// # Errors
+    /// As [`Definition::compile`].
+    pub async fn compiled(self, names: &Names) -> Result<Plan, Vec<Fault>> {
+        let size: usize = self.steps.values().map(|step| step.to_string().len()).sum();
+        if size <= QUICK {
+            return self.compile(names);
+        }
+        let names = names.clone();
+        let compiled = tokio::task::spawn_blocking(move || self.compile(&names)).await;
+        compiled.unwrap_or_else(|_| Err(vec![Fault::new(["steps"], "could not be read")]))
+    }
+
     /// From the two members of a workflow.
     pub fn new(steps: Map<String, Value>, dependencies: Map<String, Value>) -> Self {
         Self { steps, dependencies, scopes: Map::new() }
@@ -138,6 +155,15 @@ impl Definition {
                 format!("at most {MAX_STEPS} steps; these are {}", self.steps.len()),
             )]);
         }
+        // Compiled from the form that is stored with a run: a worker that takes the run over must read the same, down
+        // to the order of an object's members.
+        let (body, hash) = self.snapshot();
+        let stored = Self::from_snapshot(&body)
+            .map_err(|error| vec![Fault::new(["steps"], format!("can't be stored: {error}"))])?;
+        stored.compile_stored(names, body, hash)
+    }
+
+    fn compile_stored(&self, names: &Names, body: Arc<str>, hash: String) -> Result<Plan, Vec<Fault>> {
         let scopes = self.scopes()?;
         let index: HashMap<&str, usize> = self.steps.keys().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
         let mut faults = Vec::new();
@@ -159,7 +185,6 @@ impl Definition {
                 dependents[*other].push(at);
             }
         }
-        let (body, hash) = self.snapshot();
         Ok(Plan { steps, dependents, body, hash })
     }
 

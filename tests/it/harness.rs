@@ -49,6 +49,19 @@ impl Builder {
         Server { process, log, port, client: Client::new(), key: ADMIN.into(), setup: self }
     }
 
+    /// Start it, unless it dies before it serves (a crash point); then what it was to be started with.
+    pub fn try_start(self) -> Result<Server, Self> {
+        let (mut process, log, port) = launch(&self.dir, &self.env);
+        match port.recv_timeout(PATIENCE) {
+            Ok(port) => Ok(Server { process, log, port, client: Client::new(), key: ADMIN.into(), setup: self }),
+            Err(_) => {
+                let _ = process.kill();
+                let _ = process.wait();
+                Err(self)
+            }
+        }
+    }
+
     /// Start it and wait until it ends by itself: its exit status and what it logged.
     pub fn start_and_fail(self) -> (ExitStatus, String) {
         let (mut process, log, port) = launch(&self.dir, &self.env);
@@ -256,6 +269,12 @@ impl Server {
             assert!(Instant::now() < deadline, "the server did not end");
             std::thread::yield_now();
         }
+    }
+
+    /// Kill it, and answer what starts it again on the same database.
+    pub fn again(mut self) -> Builder {
+        self.kill();
+        Builder { dir: self.setup.dir.clone(), env: self.setup.env.clone() }
     }
 
     /// Start again on the same database; `env` replaces what was set before by the same name.

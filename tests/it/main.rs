@@ -11,11 +11,16 @@
 mod access;
 mod agents;
 mod coordinator;
-#[expect(dead_code, reason = "each test uses its part")]
+#[cfg(feature = "failpoints")]
+mod crash;
+mod engine;
 mod harness;
+mod jobs;
 mod jq;
 mod kit;
 mod nginx;
 mod operation;
+mod peer;
+mod readme;
 mod smoke;
 mod walls;

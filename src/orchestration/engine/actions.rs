@@ -10,7 +10,6 @@ use serde_json::{
 use super::run::{Outcome, Run};
 use crate::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},
-    db,
     jobs::{Constraints, JobState, Jobs, NewJob},
     orchestration::{
         action::{Action, JobSpec},
@@ -91,11 +90,12 @@ struct Found {
     gpu: bool,
     proof: Option<Value>,
     memory_mb: Option<f64>,
+    miner_receipt: Option<Value>,
 }
 
 impl Found {
     fn output(output: Value) -> Self {
-        Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None }
+        Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
     }
 }
 
@@ -201,6 +201,7 @@ impl Performer {
             memory_mb: found.memory_mb,
             gpu: found.gpu,
             proof: found.proof,
+            miner_receipt: found.miner_receipt,
         });
         (result, seconds)
     }
@@ -252,10 +253,7 @@ impl Performer {
     }
 
     async fn job(&self, id: &str) -> Result<Found, Failure> {
-        let ended = self.jobs.ended(id).await.map_err(|error| match error {
-            db::Error::Stopped => Failure::passing("the service is stopping"),
-            other => Failure::passing(other.to_string()),
-        })?;
+        let ended = self.jobs.ended(id).await;
         let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
         match ended.state {
             JobState::Completed => Ok(Found {
@@ -264,6 +262,7 @@ impl Performer {
                 gpu: true,
                 proof: ended.receipt.get("proof").cloned(),
                 memory_mb: ended.receipt.get("memory_mb").and_then(Value::as_f64),
+                miner_receipt: Some(ended.receipt).filter(|receipt| !receipt.is_null()),
             }),
             JobState::Failed => Err(Failure::passing(format!("job {id} failed: {}", reason()))),
             JobState::Expired => Err(Failure::passing(format!("job {id} expired: {}", reason()))),
@@ -290,9 +289,10 @@ impl Performer {
             .await
             .map_err(|error| Failure::passing(format!("endpoint {name:?}: {}", error.without_url())))?;
         let status = sent.status();
-        let bytes = limited(sent, self.config.http_max_response)
-            .await
-            .map_err(|message| Failure::passing(format!("endpoint {name:?}: {message}")))?;
+        let bytes = limited(sent, self.config.http_max_response).await.map_err(|failure| Failure {
+            message: format!("endpoint {name:?}: {}", failure.message),
+            retryable: failure.retryable,
+        })?;
         crate::crash_point!("step.after_http");
         if !status.is_success() {
             let message = format!("endpoint {name:?} answered {status}: {}", excerpt(&bytes));
@@ -364,11 +364,13 @@ fn check_dependencies(run: &Run, at: usize) -> Result<Value, Failure> {
     }
 }
 
-async fn limited(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, String> {
+/// The whole answer. One that is too large would be so again, at the price of another call.
+async fn limited(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
+    let broken = |error: reqwest::Error| Failure::passing(error.without_url().to_string());
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if bytes.len() + chunk.len() > limit {
-            return Err(format!("its answer is larger than {limit} bytes"));
+            return Err(Failure::certain(format!("its answer is larger than {limit} bytes")));
         }
         bytes.extend_from_slice(&chunk);
     }

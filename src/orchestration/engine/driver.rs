@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Inner,
     actions::Failure,
-    run::{AfterFailure, Outcome, Run},
+    run::{Affords, AfterFailure, Outcome, Run},
     store::{self, Hold, Save, Saved},
 };
 use crate::{
     db::{
         self, Tx,
-        codec::{Doc, Timestamp},
+        codec::Timestamp,
         once::{Done, Once},
     },
     jobs::NewJob,
@@ -46,7 +46,7 @@ pub struct Handle {
 /// Something a driver waited for.
 enum Landed {
     /// An attempt ended.
-    Attempt { at: usize, result: std::result::Result<Outcome, Failure>, seconds: f64 },
+    Attempt { at: usize, result: std::result::Result<Box<Outcome>, Failure>, seconds: f64 },
     /// A failed attempt may be tried again.
     RetryDue(usize),
 }
@@ -107,36 +107,34 @@ impl Driver {
     /// A new run, until it is saved for the first time: with everything pure that could be done by then.
     pub async fn first_save(&mut self, once: Option<Once>) -> Result<Done<Execution>> {
         loop {
-            let impure = self.begin_ready();
-            if impure || self.run.status.is_final() || self.flying.is_empty() {
-                break;
-            }
-            let due = self.save_by.unwrap_or_else(Instant::now);
-            tokio::select! {
-                Some(landed) = self.flying.next() => self.land(landed),
-                () = tokio::time::sleep_until(due) => break,
-            }
-        }
-        loop {
+            self.before_first_save().await;
             let now = self.now();
             let hold = if self.run.status.is_final() { Hold::Ended } else { Hold::Driven };
             self.seal(now);
             let save = Arc::new(self.take_save(hold, now));
-            match self.engine.save_first(save.clone(), once.clone()).await {
-                Err(Error::Db(db::Error::Duplicate(_))) => self.rename(save),
+            match self.engine.save_first(save, once.clone()).await {
+                Err(Error::Db(db::Error::Duplicate(_))) => {
+                    self.flying.clear();
+                    self.jobs.clear();
+                    self.run.begin_anew(&self.engine.ids);
+                }
                 answer => return answer,
             }
         }
     }
 
-    /// An id was taken, so nothing was written: name the run anew and make everything unsaved again.
-    fn rename(&mut self, save: Arc<Save>) {
-        self.run.name(&self.engine.ids);
-        self.run.is_new = true;
-        self.run.events = save.events.clone();
-        self.jobs = save.jobs.clone();
-        self.run.receipt = Doc::none();
-        self.run.steps.iter_mut().for_each(|step| step.dirty = true);
+    async fn before_first_save(&mut self) {
+        let due = self.save_by.unwrap_or_else(Instant::now);
+        loop {
+            let impure = self.begin_ready();
+            if impure || self.run.status.is_final() || self.flying.is_empty() {
+                return;
+            }
+            tokio::select! {
+                Some(landed) = self.flying.next() => self.land(landed),
+                () = tokio::time::sleep_until(due) => return,
+            }
+        }
     }
 
     /// Until the run has ended, is released, or lost.
@@ -168,8 +166,7 @@ impl Driver {
                 continue;
             }
             if draining && !self.must_be_waited_for() {
-                self.save(Hold::Ready).await?;
-                return Ok(End::Released);
+                return self.release().await;
             }
             let time_left = self.run.time_left(Timestamp(self.engine.clock.now()));
             tokio::select! {
@@ -188,12 +185,16 @@ impl Driver {
                 () = maybe(self.save_by) => self.save(Hold::Driven).await?,
                 () = self.handle.look.notified() => self.save(Hold::Driven).await?,
                 () = self.engine.stop.cancelled(), if !draining => {}
-                () = self.engine.kill.cancelled() => {
-                    self.save(Hold::Ready).await?;
-                    return Ok(End::Released);
-                }
+                () = self.engine.kill.cancelled() => return self.release().await,
             }
         }
+    }
+
+    /// Leave it to whoever claims it. What is under way is dropped first: it could meet the next driver's.
+    async fn release(&mut self) -> Result<End> {
+        self.flying.clear();
+        self.save(Hold::Ready).await?;
+        Ok(End::Released)
     }
 
     fn now(&self) -> Timestamp {
@@ -213,7 +214,11 @@ impl Driver {
     fn out_of_time(&mut self) {
         let now = self.now();
         let (limit, used) = (self.run.limits.seconds, self.run.active_seconds(now));
-        let jobs = self.run.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
+        self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
+    }
+
+    fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) {
+        let jobs = self.run.fail(at, error, now);
         self.stop_flying(jobs);
     }
 
@@ -227,7 +232,11 @@ impl Driver {
         let mut impure = false;
         if self.run.is_done() {
             let now = self.now();
-            self.run.finish(now);
+            // All of it may have been done before: the retry of a run that spent too much.
+            match self.run.over_budget() {
+                Some(limit) => self.fail(None, &limit, now),
+                None => self.run.finish(now),
+            }
             return false;
         }
         for at in self.run.ready() {
@@ -239,16 +248,18 @@ impl Driver {
             let input = match self.run.input(at) {
                 Ok(input) => input,
                 Err(error) => {
-                    let jobs = self.run.fail(Some(at), &format!("input_mappings: {error}"), now);
-                    self.stop_flying(jobs);
+                    self.fail(Some(at), &format!("input_mappings: {error}"), now);
                     return false;
                 }
             };
             let estimate = self.engine.performer.estimate(&self.run.plan.steps[at].action);
-            if let Err(limit) = self.run.begin(at, input, estimate, now) {
-                let jobs = self.run.fail(None, &limit, now);
-                self.stop_flying(jobs);
-                return false;
+            match self.run.affords(at, estimate) {
+                Ok(Affords::Now) => self.run.begin(at, input, estimate, now),
+                Ok(Affords::Perhaps) => continue,
+                Err(limit) => {
+                    self.fail(None, &limit, now);
+                    return false;
+                }
             }
             impure |= !self.run.plan.steps[at].action.is_pure();
             self.perform(at, now);
@@ -271,7 +282,7 @@ impl Driver {
         let performer = self.engine.performer.clone();
         self.flying.push(Box::pin(async move {
             let (result, seconds) = performer.perform(call, timeout).await;
-            Landed::Attempt { at, result, seconds }
+            Landed::Attempt { at, result: result.map(Box::new), seconds }
         }));
     }
 
@@ -287,14 +298,12 @@ impl Driver {
         match landed {
             Landed::RetryDue(at) => self.run.steps[at].retry_at = None,
             Landed::Attempt { at, result: Ok(outcome), .. } => {
-                self.run.steps[at].job_id = None;
-                let over = match self.run.complete(at, outcome, now) {
+                let over = match self.run.complete(at, *outcome, now) {
                     Err(error) => Some((Some(at), error)),
-                    Ok(()) => self.over_budget().map(|error| (None, error)),
+                    Ok(()) => self.run.over_budget().map(|error| (None, error)),
                 };
                 if let Some((at, error)) = over {
-                    let jobs = self.run.fail(at, &error, now);
-                    self.stop_flying(jobs);
+                    self.fail(at, &error, now);
                 }
             }
             Landed::Attempt { at, result: Err(failure), seconds } => {
@@ -307,12 +316,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    fn over_budget(&self) -> Option<String> {
-        let (limit, used) = (self.run.limits.budget, self.run.total_cost);
-        (limit > 0.0 && used > limit + 1e-9)
-            .then(|| format!("max_cost_budget {limit}: {} was spent", super::run::round(used)))
     }
 
     /// A run that has ended well gets its receipt, which is signed over everything that is saved with it.

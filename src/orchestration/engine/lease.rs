@@ -58,20 +58,27 @@ impl Worker {
         let mut freed = 0;
         for (id, lease_until) in others.into_iter().filter(|(id, _)| *id != self.id) {
             let path = lock_path(db.path(), &id);
-            let why = match gone(&path) {
+            let ended = gone(&path);
+            let why = match ended {
                 true => "its process has ended",
                 false if lease_until < now => "its lease has run out",
                 false => continue,
             };
+            // A process that hangs may have written a sign of life since: then its lease is another.
+            let lease = (!ended).then_some(lease_until);
             let runs = db
                 .write({
                     let id = id.clone();
-                    async move |tx: &mut Tx| store::bury(tx, &id).await
+                    async move |tx: &mut Tx| store::bury(tx, &id, lease).await
                 })
                 .await?;
+            let Some(runs) = runs else { continue };
             freed += runs;
             tracing::warn!(worker = %id, runs, why, "a worker is gone; its executions are free to be taken over");
-            let _ = std::fs::remove_file(path);
+            // The lock of one that hangs is left to it: should it wake, it is known by it as living again.
+            if ended {
+                let _ = std::fs::remove_file(path);
+            }
         }
         Ok(freed)
     }
@@ -79,7 +86,7 @@ impl Worker {
     /// Leave in an orderly way: nothing is held any more.
     pub async fn leave(&self, db: &Database) -> Result<()> {
         let id = self.id.clone();
-        db.write(async move |tx: &mut Tx| store::bury(tx, &id).await).await?;
+        db.write(async move |tx: &mut Tx| store::bury(tx, &id, None).await).await?;
         let _ = std::fs::remove_file(&self.path);
         Ok(())
     }

@@ -2,10 +2,13 @@
 //! what a dead worker left, and lets go in an orderly way when the service stops.
 
 mod actions;
+mod claim;
 mod driver;
 mod lease;
 mod metrics;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod store;
 mod verify;
 
@@ -23,17 +26,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use actions::Performer;
 pub(in crate::orchestration) use run::{Run, StepRun, round};
-pub(in crate::orchestration) use store::Save;
+pub(in crate::orchestration) use store::{Save, stop_steps};
 
-use driver::{Driver, End, Handle};
+use claim::Place;
+use driver::{Driver, Handle};
 use lease::Worker;
 use run::Limits;
 use store::Saved;
 
 use super::{
     action::Names,
-    definition::Definition,
-    error::{Error, Result, unreadable},
+    error::{Error, Result},
     executions::Execution,
     model::{Status, VerificationLevel},
     workflows::Compiled,
@@ -75,6 +78,9 @@ pub(in crate::orchestration) struct Inner {
     /// Second stage: leave what is under way.
     kill: CancellationToken,
     tasks: TaskTracker,
+    /// Signs of life go on while runs are let go; they end with this.
+    left: CancellationToken,
+    beating: TaskTracker,
     metrics: metrics::Metrics,
 }
 
@@ -144,6 +150,8 @@ impl Engine {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            left: CancellationToken::new(),
+            beating: TaskTracker::new(),
             metrics: metrics::Metrics::default(),
         };
         Ok(Self(Arc::new(inner)))
@@ -152,14 +160,10 @@ impl Engine {
     /// Start the engine's own tasks: heartbeat, watching jobs, claiming.
     pub fn spawn(&self) {
         let inner = &self.0;
-        inner.tasks.spawn(inner.clone().beat());
+        inner.beating.spawn(inner.clone().beat());
         inner.tasks.spawn(inner.clone().claim_for_ever());
         let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
-        inner.tasks.spawn(async move {
-            if let Err(error) = jobs.watch(stop).await {
-                tracing::error!(%error, "jobs are not watched");
-            }
-        });
+        inner.tasks.spawn(jobs.watch(stop));
     }
 
     /// Start a run: it is done as far as pure steps go, or for a moment, then saved and answered; the rest follows by itself.
@@ -183,8 +187,9 @@ impl Engine {
         told.await.map_err(|_| Error::Stopping)?
     }
 
-    /// The run is no longer this worker's: its driver stops at once.
-    pub fn let_go(&self, id: &str) {
+    /// The run was cancelled, whoever held it: its driver, if it is here, stops at once.
+    pub fn cancelled(&self, id: &str) {
+        self.0.metrics.ended(Status::Cancelled);
         if let Some(handle) = self.0.handle(id) {
             handle.lost.cancel();
         }
@@ -209,9 +214,18 @@ impl Engine {
             inner.kill.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(5), inner.tasks.wait()).await;
         }
+        // Not before everything is let go: another process would take what is still being ended for left behind.
+        inner.left.cancel();
+        inner.beating.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), inner.beating.wait()).await;
         if let Err(error) = inner.worker.leave(&inner.db).await {
             tracing::warn!(%error, "could not leave in an orderly way; the next start takes over");
         }
+    }
+
+    /// Will this process do nothing more for the run? Known only while it stops.
+    pub fn has_left(&self, id: &str) -> bool {
+        self.0.stop.is_cancelled() && self.0.handle(id).is_none()
     }
 
     /// Are the engine's tasks running? For readiness.
@@ -264,11 +278,7 @@ impl Inner {
         loop {
             let save = Save::of(&mut run, store::Hold::Ready, &self.worker.id, Timestamp(self.clock.now()));
             match self.save_first(Arc::new(save), once.clone()).await {
-                Err(Error::Db(crate::db::Error::Duplicate(_))) => {
-                    run.name(&self.ids);
-                    run.is_new = true;
-                    run.steps.iter_mut().for_each(|step| step.dirty = true);
-                }
+                Err(Error::Db(crate::db::Error::Duplicate(_))) => run.begin_anew(&self.ids),
                 answer => {
                     self.work.notify_one();
                     return answer;
@@ -287,29 +297,17 @@ impl Inner {
         let handle = Arc::<Handle>::default();
         let mut driver = Driver::new(self.clone(), run, handle.clone());
         let saved = driver.first_save(once).await;
-        let goes_on = saved.as_ref().is_ok_and(|done| !done.replayed && !done.value.status.is_final());
-        if let (true, Ok(done)) = (goes_on, &saved) {
-            self.lock().insert(done.value.id.clone(), handle);
-        } else if let Ok(Done { value, replayed: false }) = &saved {
-            self.metrics.ended(value.status);
-        }
-        let id = saved.as_ref().map(|done| done.value.id.clone()).unwrap_or_default();
+        let place = match &saved {
+            Ok(Done { value, replayed: false }) if value.status.is_final() => {
+                self.metrics.ended(value.status);
+                None
+            }
+            Ok(Done { value, replayed: false }) => Some(Place::take(&self, value.id.clone(), handle)),
+            _ => None,
+        };
         let _ = tell.send(saved);
-        if goes_on {
-            self.finish(driver, id, permit).await;
-        }
-    }
-
-    async fn finish(self: Arc<Self>, driver: Driver, id: String, permit: OwnedSemaphorePermit) {
-        self.metrics.held.inc();
-        let end = driver.drive().await;
-        self.metrics.held.dec();
-        self.lock().remove(&id);
-        drop(permit);
-        tracing::debug!(execution = %id, ?end, "driver done");
-        // A place is free; and what was released may be ready again already (a resume that came meanwhile).
-        if end != End::Lost || !self.stop.is_cancelled() {
-            self.work.notify_one();
+        if let Some(place) = place {
+            place.finish(driver, permit).await;
         }
     }
 
@@ -351,198 +349,4 @@ impl Inner {
         ended.into_iter().for_each(|status| self.metrics.ended(status));
         Ok(saved)
     }
-
-    async fn beat(self: Arc<Self>) {
-        let mut buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
-        loop {
-            match buried {
-                Ok(0) => {}
-                Ok(runs) => {
-                    self.metrics.taken_over.inc_by(runs);
-                    self.work.notify_one();
-                }
-                Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(self.config.lease / 3) => {}
-            }
-            if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
-                tracing::warn!(%error, "no heartbeat could be written");
-            }
-            match self.waiting().await {
-                Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
-                Err(error) => tracing::warn!(%error, "could not count the executions that wait"),
-            }
-            buried = self.worker.bury_the_dead(&self.db, &self.clock).await;
-        }
-    }
-
-    async fn waiting(&self) -> Result<i64> {
-        store::waiting(&mut *self.db.read().await?).await
-    }
-
-    async fn claim_for_ever(self: Arc<Self>) {
-        loop {
-            let permit = tokio::select! {
-                () = self.stop.cancelled() => return,
-                permit = self.permits.clone().acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { return };
-            match self.claim().await {
-                Ok(Some((id, driver))) => drop(self.tasks.spawn(self.clone().finish(driver, id, permit))),
-                Ok(None) => {
-                    drop(permit);
-                    // What this process makes ready is told; what another process left is found by looking.
-                    tokio::select! {
-                        () = self.stop.cancelled() => return,
-                        () = self.work.notified() => {}
-                        () = tokio::time::sleep(self.config.lease / 3) => {}
-                    }
-                }
-                Err(error) => {
-                    drop(permit);
-                    tracing::warn!(%error, "could not claim an execution");
-                    tokio::select! {
-                        () = self.stop.cancelled() => return,
-                        () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                    }
-                }
-            }
-        }
-    }
-
-    async fn claim(self: &Arc<Self>) -> Result<Option<(String, Driver)>> {
-        if !store::any_ready(&mut *self.db.read().await?).await? {
-            return Ok(None);
-        }
-        let worker = self.worker.id.clone();
-        let claimed = self.db.write(async move |tx: &mut Tx| store::claim(tx, &worker).await).await?;
-        let Some((id, fence)) = claimed else { return Ok(None) };
-        crate::crash_point!("engine.after_claim");
-        let run = match self.load(&id, fence).await {
-            Ok(run) => run,
-            Err(error) => {
-                self.cannot_run(id, fence, &error).await?;
-                return Ok(None);
-            }
-        };
-        let handle = Arc::<Handle>::default();
-        self.lock().insert(id.clone(), handle.clone());
-        let mut driver = Driver::new(self.clone(), run, handle);
-        driver.resume();
-        Ok(Some((id, driver)))
-    }
-
-    /// A run that can't be loaded (an endpoint that it names is no longer configured, say) fails and says why; one
-    /// that could not be read this time is given back.
-    async fn cannot_run(&self, id: String, fence: i64, error: &Error) -> Result<()> {
-        tracing::warn!(execution = %id, %error, "a claimed execution can't be run");
-        let (now, hub) = (Timestamp(self.clock.now()), self.hub.clone());
-        let failed =
-            matches!(error, Error::Invalid(_) | Error::NotFound(_) | Error::Db(crate::db::Error::Unreadable(_)));
-        let why = failed.then(|| error.to_string());
-        self.db
-            .write(async move |tx: &mut Tx| {
-                match why {
-                    Some(why) => store::fail_unloaded(tx, &id, fence, &why, now).await?,
-                    None => store::give_back(tx, &id, fence).await?,
-                }
-                tx.after_commit(move || hub.wake(&id));
-                Ok(())
-            })
-            .await
-    }
-
-    /// A claimed run as it was saved last.
-    async fn load(&self, id: &str, fence: i64) -> Result<Run> {
-        let (stored, rows) = {
-            let mut conn = self.db.read().await?;
-            let stored = store::load(&mut conn, id).await?.ok_or(Error::NotFound("Execution"))?;
-            (stored, store::load_steps(&mut conn, id).await?)
-        };
-        let definition =
-            Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
-        let plan = definition.compile(&self.names).map_err(Error::Invalid)?;
-        let states: serde_json::Map<String, Value> = stored
-            .step_states
-            .parse()
-            .map_err(|error| unreadable("agent_executions.step_states", error))?
-            .unwrap_or_default();
-        let steps = plan
-            .steps
-            .iter()
-            .map(|step| restore(states.get(&step.key).unwrap_or(&Value::Null), &rows, &step.key))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Run {
-            id: id.to_owned(),
-            workflow_id: stored.workflow_id,
-            client_id: stored.client_id,
-            plan: Arc::new(plan),
-            inputs: Arc::new(stored.inputs),
-            limits: Limits { seconds: stored.max_execution_time, budget: stored.max_cost_budget },
-            level: stored.level,
-            trace_id: stored.trace_id,
-            fence,
-            status: stored.status,
-            steps,
-            total_cost: stored.total_cost,
-            created_at: stored.created_at,
-            started_at: stored.started_at,
-            completed_at: None,
-            error: None,
-            failed_step: None,
-            final_result: Doc::none(),
-            receipt: Doc::none(),
-            proof: Doc::none(),
-            active_before: stored.active_seconds,
-            claimed_at: Timestamp(self.clock.now()),
-            is_new: false,
-            events: Vec::new(),
-        })
-    }
-}
-
-/// A step from its state in the execution and its row.
-fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepRun> {
-    /// A member of the state document.
-    fn member<T: serde::de::DeserializeOwned>(state: &Value, name: &str) -> Result<Option<T>> {
-        let value = state.get(name).cloned().unwrap_or(Value::Null);
-        serde_json::from_value(value).map_err(|error| unreadable("agent_executions.step_states", error))
-    }
-    let row_id: String = member(state, "step_execution_id")?.unwrap_or_default();
-    let row = rows
-        .iter()
-        .find(|row| row.row_id == row_id)
-        .ok_or_else(|| unreadable("agent_step_executions", format!("no row of step {key:?}")))?;
-    let document = |doc: &Doc| {
-        doc.parse::<Value>()
-            .map(|value| value.map(Arc::new))
-            .map_err(|error| unreadable("agent_step_executions", error))
-    };
-    let status: Status = member(state, "status")?.unwrap_or(Status::Pending);
-    Ok(StepRun {
-        row_id,
-        step_id: row.step_id.clone(),
-        status,
-        attempts: member(state, "attempts")?.unwrap_or(0),
-        input: document(&row.input)?,
-        // An output may be null; that it is there is known by the status.
-        output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
-        cost: member(state, "cost")?.unwrap_or(0.0),
-        reserved: member(state, "reserved")?.unwrap_or(0.0),
-        seconds: member(state, "execution_time")?.unwrap_or(0.0),
-        memory_mb: row.memory_mb,
-        gpu: row.gpu,
-        started_at: member(state, "started_at")?,
-        completed_at: member(state, "completed_at")?,
-        error: member(state, "error")?,
-        job_id: member(state, "job_id")?,
-        retry_at: member(state, "retry_at")?,
-        verification: row
-            .verification
-            .parse()
-            .map_err(|error| unreadable("agent_step_executions.step_proof", error))?,
-        dirty: false,
-    })
 }

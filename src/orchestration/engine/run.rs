@@ -76,6 +76,8 @@ pub struct StepRun {
     pub status: Status,
     /// Attempts begun.
     pub attempts: u32,
+    /// Those of them that were made before the run was retried.
+    pub attempts_before: u32,
     pub input: Option<Arc<Value>>,
     pub output: Option<Arc<Value>>,
     /// Settled.
@@ -93,6 +95,8 @@ pub struct StepRun {
     /// A failed attempt is tried again from here on.
     pub retry_at: Option<Timestamp>,
     pub verification: Option<Verification>,
+    /// The receipt that the job's miner left.
+    pub miner_receipt: Option<Value>,
     /// Changed since it was saved.
     pub dirty: bool,
 }
@@ -104,6 +108,7 @@ impl StepRun {
             step_id,
             status: Status::Pending,
             attempts: 0,
+            attempts_before: 0,
             input: None,
             output: None,
             cost: 0.0,
@@ -117,6 +122,7 @@ impl StepRun {
             job_id: None,
             retry_at: None,
             verification: None,
+            miner_receipt: None,
             dirty: true,
         }
     }
@@ -135,6 +141,8 @@ pub struct Outcome {
     pub gpu: bool,
     /// A proof that came with it.
     pub proof: Option<Value>,
+    /// The miner's receipt, where a job did it.
+    pub miner_receipt: Option<Value>,
 }
 
 /// What follows a failed attempt.
@@ -144,6 +152,15 @@ pub enum AfterFailure {
     Retry(Duration),
     /// The step, and with it the run, has failed; these jobs of other steps are to be taken back.
     Final(Vec<String>),
+}
+
+/// Does the budget allow a step?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affords {
+    /// Yes.
+    Now,
+    /// Once the steps that are under way have settled, if they leave enough.
+    Perhaps,
 }
 
 /// A sum over floats must not trip over the last bit.
@@ -156,6 +173,19 @@ impl Run {
         for step in &mut self.steps {
             step.row_id = ids.prefixed("step_exec_", 10);
         }
+    }
+
+    /// Nothing of this new run was saved, because an id was taken: begin it again under other names, which what leaves the
+    /// process carries along.
+    pub fn begin_anew(&mut self, ids: &Ids) {
+        self.steps = self.steps.iter_mut().map(|step| StepRun::new(std::mem::take(&mut step.step_id))).collect();
+        self.status = Status::Pending;
+        self.total_cost = 0.0;
+        (self.started_at, self.completed_at, self.error, self.failed_step) = (None, None, None, None);
+        (self.final_result, self.receipt, self.proof) = (Doc::none(), Doc::none(), Doc::none());
+        self.events.clear();
+        self.is_new = true;
+        self.name(ids);
     }
 
     pub fn tell(&mut self, kind: &'static str, at: Timestamp, data: Value) {
@@ -248,20 +278,35 @@ impl Run {
         scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
     }
 
-    /// Begin an attempt that may cost up to `estimate`.
+    /// May step `at`, which may cost up to `estimate`, begin within the budget?
     ///
     /// # Errors
     /// The limit that forbids it, with what was measured.
-    pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) -> Result<(), String> {
-        let committed = self.committed_cost();
-        if self.limits.budget > 0.0 && committed + estimate > self.limits.budget + EPSILON {
-            return Err(format!(
-                "max_cost_budget {}: {} is spent or reserved, and step {:?} may cost {estimate}",
+    pub fn affords(&self, at: usize, estimate: f64) -> Result<Affords, String> {
+        let fits = |cost: f64| self.limits.budget <= 0.0 || cost + estimate <= self.limits.budget + EPSILON;
+        if fits(self.committed_cost()) {
+            Ok(Affords::Now)
+        } else if fits(self.total_cost) {
+            // What others have set aside is in the way; they may need less.
+            Ok(Affords::Perhaps)
+        } else {
+            Err(format!(
+                "max_cost_budget {}: {} is spent, and step {:?} may cost {estimate}",
                 self.limits.budget,
-                round(committed),
+                round(self.total_cost),
                 self.plan.steps[at].key
-            ));
+            ))
         }
+    }
+
+    /// The budget, if more than it was spent, with what was measured.
+    pub fn over_budget(&self) -> Option<String> {
+        let (limit, used) = (self.limits.budget, self.total_cost);
+        (limit > 0.0 && used > limit + EPSILON).then(|| format!("max_cost_budget {limit}: {} was spent", round(used)))
+    }
+
+    /// Begin an attempt and set `estimate` aside for it.
+    pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) {
         self.start(now);
         let step = &mut self.steps[at];
         step.status = Status::Running;
@@ -273,7 +318,6 @@ impl Run {
         step.dirty = true;
         let data = json!({"step": self.plan.steps[at].key, "attempt": step.attempts});
         self.tell("step_started", now, data);
-        Ok(())
     }
 
     /// An attempt ended well. The output mappings are applied, the result is checked, the cost settled.
@@ -283,6 +327,17 @@ impl Run {
     pub fn complete(&mut self, at: usize, outcome: Outcome, now: Timestamp) -> Result<(), String> {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
+        // It was done and is paid for, whatever becomes of its output.
+        let step = &mut self.steps[at];
+        step.seconds += outcome.seconds;
+        step.cost = tidy(step.cost + outcome.cost);
+        step.reserved = 0.0;
+        step.job_id = None;
+        step.memory_mb = outcome.memory_mb;
+        step.miner_receipt = outcome.miner_receipt;
+        step.gpu = outcome.gpu;
+        step.dirty = true;
+        self.total_cost = tidy(self.total_cost + outcome.cost);
         let output = match &spec.outputs {
             None => outcome.output,
             Some(mapping) => {
@@ -294,18 +349,11 @@ impl Run {
         let level = spec.verification_level.unwrap_or(self.level);
         let step = &mut self.steps[at];
         step.status = Status::Completed;
-        step.seconds += outcome.seconds;
-        step.cost += outcome.cost;
-        step.reserved = 0.0;
-        step.memory_mb = outcome.memory_mb;
-        step.gpu = outcome.gpu;
         step.completed_at = Some(now);
         step.output = Some(Arc::new(output));
-        step.dirty = true;
-        let verification = verify::check(level, step, outcome.proof.as_ref());
+        let verification = verify::check(level, spec.requires_proof, step, outcome.proof.as_ref());
         let verified = verification.verified;
         step.verification = Some(verification);
-        self.total_cost += outcome.cost;
         let step = &self.steps[at];
         let data = json!({"step": spec.key, "attempt": step.attempts, "execution_time": step.seconds, "cost": step.cost, "verified": verified, "progress": self.progress()});
         self.tell("step_completed", now, data);
@@ -331,8 +379,8 @@ impl Run {
         step.error = Some(error.to_owned());
         step.dirty = true;
         let attempt = step.attempts;
-        if retryable && attempt <= spec.max_retries {
-            let delay = spec.retry.delay(attempt, random);
+        if retryable && attempt - step.attempts_before <= spec.max_retries {
+            let delay = spec.retry.delay(attempt - step.attempts_before, random);
             let retry_at = Timestamp(now.0 + chrono::Duration::from_std(delay).unwrap_or_default());
             step.status = Status::Pending;
             step.retry_at = Some(retry_at);
@@ -443,6 +491,7 @@ impl Run {
             put("status", json!(step.status));
             put("step_execution_id", json!(step.row_id));
             put("attempts", json!(step.attempts));
+            put("attempts_before", if step.attempts_before > 0 { json!(step.attempts_before) } else { Value::Null });
             put("cost", json!(step.cost));
             put("execution_time", json!(step.seconds));
             put("started_at", json!(step.started_at));
@@ -450,11 +499,17 @@ impl Run {
             put("error", json!(step.error));
             put("job_id", json!(step.job_id));
             put("retry_at", json!(step.retry_at));
+            put("miner_receipt", json!(step.miner_receipt));
             put("reserved", if step.reserved > 0.0 { json!(step.reserved) } else { Value::Null });
             (spec.key.clone(), Value::Object(state))
         };
         self.plan.steps.iter().zip(&self.steps).map(|(spec, step)| state(spec, step)).collect::<Map<_, _>>().into()
     }
+}
+
+/// Without the tail that sums of floats grow: what ten steps of 0.01 cost is 0.1, also in a receipt.
+fn tidy(cost: f64) -> f64 {
+    (cost * 1e9).round() / 1e9
 }
 
 /// Six digits are enough for people, and sums of floats show no tail.

@@ -1,6 +1,6 @@
 //! What the engine writes: runs, their steps and events in one transaction, and who holds what.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::run::{NewEvent, Run, StepRun};
@@ -359,33 +359,74 @@ pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
     Ok(claimed.bind(worker).fetch_optional(tx.conn()).await?)
 }
 
-/// Give a claimed run back as it was.
+/// Give back a run that is held under `fence` and not driven, as it was saved last.
 pub async fn give_back(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
-    sqlx::query("UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = ?1 AND fence = ?2")
-        .bind(id)
-        .bind(fence)
-        .execute(tx.conn())
-        .await?;
+    sqlx::query(
+        "UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = ?1 AND fence = ?2 AND state = 'driven'",
+    )
+    .bind(id)
+    .bind(fence)
+    .execute(tx.conn())
+    .await?;
     Ok(())
+}
+
+/// Stop the steps of a run that nobody drives any more, in their rows and in `states` (column `step_states`, to be
+/// written by the caller). Answers the jobs that could be taken back.
+pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, now: Timestamp) -> Result<Vec<String>> {
+    let mut taken_back = Vec::new();
+    for state in states.values_mut() {
+        let stops = matches!(state.get("status").and_then(Value::as_str), Some("running" | "pending"));
+        let (Some(members), true) = (state.as_object_mut(), stops) else { continue };
+        members.insert("status".into(), json!(Status::Cancelled));
+        members.remove("reserved");
+        members.remove("retry_at");
+        if let Some(job) = members.get("job_id").and_then(Value::as_str)
+            && jobs::take_back(tx, job).await?
+        {
+            taken_back.push(job.to_owned());
+        }
+    }
+    sqlx::query(
+        "UPDATE agent_step_executions SET status = 'CANCELLED', completed_at = ?2, updated_at = ?2
+         WHERE execution_id = ?1 AND status IN ('PENDING', 'RUNNING')",
+    )
+    .bind(id)
+    .bind(now)
+    .execute(tx.conn())
+    .await?;
+    Ok(taken_back)
 }
 
 /// Fail a claimed run that can't be loaded.
 pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Timestamp) -> Result<()> {
     let seq: Option<i64> = sqlx::query_scalar(
-        "UPDATE am_runs SET state = 'ended', worker = NULL, last_event = last_event + 1 WHERE execution_id = ?1 AND fence = ?2 RETURNING last_event",
+        "UPDATE am_runs SET state = 'ended', worker = NULL, reserved_cost = 0, last_event = last_event + 1
+         WHERE execution_id = ?1 AND fence = ?2 AND state = 'driven' RETURNING last_event",
     )
     .bind(id)
     .bind(fence)
     .fetch_optional(tx.conn())
     .await?;
     let Some(seq) = seq else { return Ok(()) };
-    sqlx::query("UPDATE agent_executions SET status = 'FAILED', error_message = ?2, completed_at = ?3, updated_at = ?3 WHERE id = ?1")
+    let states: Option<Doc> = sqlx::query_scalar("SELECT step_states FROM agent_executions WHERE id = ?1")
         .bind(id)
-        .bind(why)
-        .bind(now)
-        .execute(tx.conn())
+        .fetch_optional(tx.conn())
         .await?;
-    let event = Event { seq, kind: "execution_failed".into(), at: now, data: serde_json::json!({"error": why}) };
+    // They may be what can't be read.
+    let mut states: Map<String, Value> = states.and_then(|doc| doc.parse().ok().flatten()).unwrap_or_default();
+    let taken_back = stop_steps(tx, id, &mut states, now).await?;
+    sqlx::query(
+        "UPDATE agent_executions SET status = 'FAILED', error_message = ?2, step_states = ?4, completed_at = ?3, updated_at = ?3 WHERE id = ?1",
+    )
+    .bind(id)
+    .bind(why)
+    .bind(now)
+    .bind(Value::Object(states).to_string())
+    .execute(tx.conn())
+    .await?;
+    let data = json!({"error": why, "jobs_taken_back": taken_back});
+    let event = Event { seq, kind: "execution_failed".into(), at: now, data };
     Ok(events::append(tx, id, &[event]).await?)
 }
 
@@ -494,15 +535,26 @@ pub async fn workers(conn: &mut Connection) -> Result<Vec<(String, Timestamp)>> 
 }
 
 /// A worker is gone: give its runs free. Answers how many. Their fences rise, so that it can't write them any more.
-pub async fn bury(tx: &mut Tx, worker: &str) -> Result<u64> {
+/// With `lease`, only if that is still the end of its lease: none is answered where it is not.
+pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result<Option<u64>> {
+    let dead = sqlx::query("DELETE FROM am_workers WHERE id = ?1 AND (?2 IS NULL OR lease_until = ?2)")
+        .bind(worker)
+        .bind(lease)
+        .execute(tx.conn())
+        .await?;
+    if dead.rows_affected() == 0 && lease.is_some() {
+        return Ok(None);
+    }
     let freed = sqlx::query(
         "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1 WHERE state = 'driven' AND worker = ?1",
-    )
-    .bind(worker)
-    .execute(tx.conn())
-    .await?;
-    sqlx::query("DELETE FROM am_workers WHERE id = ?1").bind(worker).execute(tx.conn()).await?;
-    Ok(freed.rows_affected())
+    );
+    Ok(Some(freed.bind(worker).execute(tx.conn()).await?.rows_affected()))
+}
+
+/// The runs that `worker` holds: id, fence, whether it is paused.
+pub async fn held(conn: &mut Connection, worker: &str) -> Result<Vec<(String, i64, bool)>> {
+    let held = sqlx::query_as("SELECT execution_id, fence, paused FROM am_runs WHERE state = 'driven' AND worker = ?1");
+    Ok(held.bind(worker).fetch_all(conn).await?)
 }
 
 /// How many runs wait for a worker.

@@ -26,8 +26,9 @@ pub struct Verification {
     pub not_measured: Vec<String>,
 }
 
-/// Check the result of `step` at `level`. A proof is what came with the result; this service can't make one.
-pub fn check(level: VerificationLevel, step: &StepRun, proof: Option<&Value>) -> Verification {
+/// Check the result of `step` at `level`, which asks for a proof at its highest; a step can ask for one by itself. A
+/// proof is what came with the result; this service can't make one.
+pub fn check(level: VerificationLevel, requires_proof: bool, step: &StepRun, proof: Option<&Value>) -> Verification {
     let (mut passed, mut failed, mut not_measured) = (Vec::new(), Vec::new(), Vec::new());
     let mut note = |name: &str, good: Option<bool>| {
         let list = match good {
@@ -44,7 +45,7 @@ pub fn check(level: VerificationLevel, step: &StepRun, proof: Option<&Value>) ->
         note("execution_time", Some(step.seconds < MAX_SECONDS));
         note("memory_usage", step.memory_mb.map(|used| used < MAX_MEMORY_MB));
     }
-    if level == VerificationLevel::ZeroKnowledge {
+    if requires_proof || level == VerificationLevel::ZeroKnowledge {
         note("proof", Some(proof.is_some_and(|proof| !proof.is_null())));
     }
     Verification { level, verified: failed.is_empty(), checks_passed: passed, checks_failed: failed, not_measured }
@@ -79,21 +80,26 @@ mod tests {
 
     #[test]
     fn each_level_adds_its_checks() {
-        let basic = check(VerificationLevel::Basic, &step(), None);
+        let basic = check(VerificationLevel::Basic, false, &step(), None);
         assert!(basic.verified);
         assert_eq!(basic.checks_passed, ["completed", "has_output", "no_error"]);
         let mut long = step();
         long.seconds = 3600.0;
-        assert_eq!(check(VerificationLevel::Full, &long, None).checks_failed, ["execution_time"]);
+        assert_eq!(check(VerificationLevel::Full, false, &long, None).checks_failed, ["execution_time"]);
         let mut large = step();
         large.memory_mb = Some(8192.0);
-        assert_eq!(check(VerificationLevel::Full, &large, None).checks_failed, ["memory_usage"]);
-        assert_eq!(check(VerificationLevel::Full, &step(), None).not_measured, ["memory_usage"]);
+        assert_eq!(check(VerificationLevel::Full, false, &large, None).checks_failed, ["memory_usage"]);
+        assert_eq!(check(VerificationLevel::Full, false, &step(), None).not_measured, ["memory_usage"]);
     }
 
     #[test]
     fn zero_knowledge_without_a_proof_is_not_verified() {
-        assert!(!check(VerificationLevel::ZeroKnowledge, &step(), None).verified);
-        assert!(check(VerificationLevel::ZeroKnowledge, &step(), Some(&json!({"proof": "x"}))).verified);
+        assert!(!check(VerificationLevel::ZeroKnowledge, false, &step(), None).verified);
+        assert!(check(VerificationLevel::ZeroKnowledge, false, &step(), Some(&json!({"proof": "x"}))).verified);
+        assert_eq!(
+            check(VerificationLevel::Basic, true, &step(), None).checks_failed,
+            ["proof"],
+            "asked for by the step"
+        );
     }
 }

@@ -124,8 +124,7 @@ impl Executions {
         let mut subscription = self.hub.subscribe(id);
         loop {
             let execution = self.get(caller, id).await?;
-            // A service that stops lets its runs go: the client asks again, and another start answers.
-            if execution.status.is_final() || !self.engine.is_running() {
+            if execution.status.is_final() || self.engine.has_left(id) {
                 return Ok(execution);
             }
             // Another process may drive it: then nothing wakes us, and looking now and then must do.
@@ -174,7 +173,9 @@ impl Executions {
     pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
         let cancelled =
             self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
-        self.engine.let_go(id);
+        if !cancelled.replayed {
+            self.engine.cancelled(id);
+        }
         Ok(cancelled)
     }
 

@@ -11,8 +11,8 @@ use crate::{
         principal::Principal,
     },
     events::{self, Event},
-    jobs,
     orchestration::{
+        engine::stop_steps,
         error::{Error, Result, unreadable},
         model::Status,
     },
@@ -173,18 +173,7 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
         return Err(forbids(execution.status, "cancelled"));
     }
     let mut states = states(&execution)?;
-    let mut taken_back = Vec::new();
-    for state in states.values_mut() {
-        let stops = matches!(state.get("status").and_then(Value::as_str), Some("running" | "pending"));
-        let (Some(members), true) = (state.as_object_mut(), stops) else { continue };
-        members.insert("status".into(), json!(Status::Cancelled));
-        members.remove("reserved");
-        if let Some(job) = members.get("job_id").and_then(Value::as_str)
-            && jobs::take_back(tx, job).await?
-        {
-            taken_back.push(job.to_owned());
-        }
-    }
+    let taken_back = stop_steps(tx, &execution.id, &mut states, now).await?;
     sqlx::query("UPDATE am_runs SET state = 'ended', worker = NULL, fence = fence + 1, paused = 0, reserved_cost = 0 WHERE execution_id = ?1")
         .bind(&execution.id)
         .execute(tx.conn())
@@ -197,14 +186,6 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     .bind(Value::Object(states).to_string())
     .bind(now)
     .bind(seconds)
-    .execute(tx.conn())
-    .await?;
-    sqlx::query(
-        "UPDATE agent_step_executions SET status = 'CANCELLED', completed_at = ?2, updated_at = ?2
-         WHERE execution_id = ?1 AND status IN ('PENDING', 'RUNNING')",
-    )
-    .bind(&execution.id)
-    .bind(now)
     .execute(tx.conn())
     .await?;
     tell(tx, &execution.id, "execution_cancelled", now, json!({"jobs_taken_back": taken_back})).await?;
@@ -252,7 +233,14 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     for state in states.values_mut() {
         let Some(members) = state.as_object_mut() else { continue };
         if members.get("status").and_then(Value::as_str) != Some("completed") {
-            members.retain(|name, _| matches!(name.as_str(), "step_execution_id" | "cost" | "execution_time"));
+            members.retain(|name, _| {
+                matches!(name.as_str(), "step_execution_id" | "attempts" | "cost" | "execution_time")
+            });
+            // Attempts go on counting, for their number is part of the key that receivers tell repetitions by; how
+            // many retries are left counts anew.
+            if let Some(attempts) = members.get("attempts").cloned() {
+                members.insert("attempts_before".into(), attempts);
+            }
             members.insert("status".into(), json!(Status::Pending));
         }
     }
@@ -276,7 +264,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     .execute(tx.conn())
     .await?;
     sqlx::query(
-        "UPDATE agent_step_executions SET status = 'PENDING', error_message = NULL, started_at = NULL, completed_at = NULL, retry_count = 0, updated_at = ?2
+        "UPDATE agent_step_executions SET status = 'PENDING', error_message = NULL, started_at = NULL, completed_at = NULL, updated_at = ?2
          WHERE execution_id = ?1 AND status <> 'COMPLETED'",
     )
     .bind(&execution.id)

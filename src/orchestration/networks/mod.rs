@@ -124,7 +124,7 @@ impl Networks {
         }
         let task = inputs.get("task").cloned().unwrap_or(Value::Null);
         let definition = compose::definition(&agents, &network, &task);
-        let plan = Arc::new(definition.compile(self.workflows.names()).map_err(|faults| broken(&faults))?);
+        let plan = Arc::new(definition.compiled(self.workflows.names()).await.map_err(|faults| broken(&faults))?);
         let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
         let start = Start {
             workflow_id: network.id,

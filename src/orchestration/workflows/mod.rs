@@ -64,9 +64,8 @@ impl Workflows {
     /// [`Error::Invalid`] with every fault.
     pub async fn create(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Workflow>> {
         draft.check().map_err(Error::Invalid)?;
-        let plan = Definition::new(draft.steps.clone(), draft.dependencies.clone())
-            .compile(&self.names)
-            .map_err(Error::Invalid)?;
+        let definition = Definition::new(draft.steps.clone(), draft.dependencies.clone());
+        let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
         let workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
         let ids = self.ids.clone();
         self.db
@@ -106,8 +105,13 @@ impl Workflows {
         change: Change,
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<Workflow> {
-        let (owner, id, names, ids, now) =
-            (owner.clone(), id.to_owned(), self.names.clone(), self.ids.clone(), Timestamp(self.clock.now()));
+        // The definition is compiled before the transaction: the writer has others to serve.
+        let mut wanted = self.get(owner, id).await?;
+        let plan = match change.clone().apply(&mut wanted).map_err(Error::Invalid)? {
+            true => Some(wanted.definition()?.compiled(&self.names).await.map_err(Error::Invalid)?),
+            false => None,
+        };
+        let (owner, id, ids, now) = (owner.clone(), id.to_owned(), self.ids.clone(), Timestamp(self.clock.now()));
         self.db
             .write(async move |tx: &mut Tx| {
                 let mut workflow = store::get(tx.conn(), &id).await?.ok_or(Error::NotFound("Workflow"))?;
@@ -117,11 +121,13 @@ impl Workflows {
                 if !expected(&workflow.etag()) {
                     return Err(Error::Changed);
                 }
-                let redefined = change.apply(&mut workflow).map_err(Error::Invalid)?;
+                change.apply(&mut workflow).map_err(Error::Invalid)?;
                 // Two changes within a microsecond still are two versions.
                 workflow.updated_at = now.max(Timestamp(workflow.updated_at.0 + chrono::Duration::microseconds(1)));
-                if redefined {
-                    let plan = workflow.definition()?.compile(&names).map_err(Error::Invalid)?;
+                if let Some(plan) = plan {
+                    if !workflow.is_defined_as(&wanted) {
+                        return Err(Error::Conflict("the workflow changed at the same moment; try again".into()));
+                    }
                     store::delete_steps(tx, &id).await?;
                     store::insert_steps(tx, &workflow, &plan, &ids).await?;
                 }
@@ -173,7 +179,7 @@ impl Workflows {
         if let Some(found) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(found.clone());
         }
-        let plan = Arc::new(workflow.definition()?.compile(&self.names).map_err(Error::Invalid)?);
+        let plan = Arc::new(workflow.definition()?.compiled(&self.names).await.map_err(Error::Invalid)?);
         let step_ids = store::step_ids(&mut *self.db.read().await?, &workflow.id, &plan).await?;
         let compiled = Compiled { plan, step_ids };
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).put(key, compiled.clone());

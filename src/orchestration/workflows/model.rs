@@ -81,6 +81,12 @@ impl Workflow {
         Ok(Definition::new(steps, dependencies))
     }
 
+    /// Has `other` the same steps and dependencies, to the letter?
+    pub(super) fn is_defined_as(&self, other: &Self) -> bool {
+        let text = |doc: &Doc| doc.get().map(|raw| raw.get().to_owned());
+        text(&self.steps) == text(&other.steps) && text(&self.dependencies) == text(&other.dependencies)
+    }
+
     /// Tells definitions apart without parsing them.
     pub(super) fn definition_key(&self) -> [u8; 32] {
         let text = |doc: &Doc| doc.get().map_or("", |raw| raw.get()).to_owned();

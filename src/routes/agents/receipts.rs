@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::{
@@ -32,7 +32,7 @@ pub struct ReceiptDocument {
     workflow_id: String,
     status: Status,
     receipt_id: Option<String>,
-    /// The miner's own, where its job left one.
+    /// The signatures of the miners' own receipts by step, where their jobs left some.
     #[schema(value_type = Option<Object>)]
     miner_signature: Value,
     coordinator_attestations: Vec<Attestation>,
@@ -93,7 +93,7 @@ pub async fn receipt(
         workflow_id: execution.workflow_id,
         status: execution.status,
         receipt_id: payload("receipt_id").as_str().map(str::to_owned),
-        miner_signature: Value::Null,
+        miner_signature: miner_signatures(&execution.step_states).map_err(ApiError::internal)?,
         coordinator_attestations: attestations.into_iter().collect(),
         minted_amount: None,
         recorded_at: serde_json::from_value(payload("issued_at")).unwrap_or(None),
@@ -103,6 +103,15 @@ pub async fn receipt(
         reason: parsed.is_null().then_some("the execution was run by the coordinator, which left no receipt"),
         receipt: execution.execution_receipt,
     }))
+}
+
+fn miner_signatures(step_states: &Doc) -> Result<Value, serde_json::Error> {
+    let states: Map<String, Value> = step_states.parse()?.unwrap_or_default();
+    let signed = states
+        .iter()
+        .filter_map(|(step, state)| Some((step.clone(), state.pointer("/miner_receipt/signature")?.clone())));
+    let signatures: Map<String, Value> = signed.collect();
+    Ok(if signatures.is_empty() { Value::Null } else { Value::Object(signatures) })
 }
 
 /// A receipt to be checked.

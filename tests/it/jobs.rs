@@ -1,0 +1,263 @@
+//! Steps that miners do: rows in the coordinator's queue, which a Python program takes with its own SQL.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+use tokio::time::timeout;
+
+use crate::harness::{PATIENCE, Server};
+
+/// Local time nine hours ahead of UTC's, so that the two can't be taken for each other.
+const ZONE: &str = "XST-9";
+
+struct Miner(Child);
+
+impl Miner {
+    fn start(database: &Path) -> Self {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/miner.py");
+        let mut command = Command::new("python3");
+        command.arg(program).arg(database).env("TZ", ZONE).stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Miner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn server() -> Server {
+    Server::builder().env("TZ", ZONE).start().await
+}
+
+/// A connection as another process has it.
+pub async fn open(database: &Path) -> sqlx::SqliteConnection {
+    SqliteConnectOptions::new().filename(database).busy_timeout(PATIENCE).connect().await.unwrap()
+}
+
+/// The queue, oldest first.
+pub async fn queue(server: &Server) -> Vec<Value> {
+    let rows: String = sqlx::query_scalar(
+        "SELECT json_group_array(json(row)) FROM (SELECT json_object('id', id, 'client_id', client_id, 'state', state, 'payload', payload,
+             'constraints', constraints, 'ttl_seconds', ttl_seconds, 'requested_at', requested_at, 'expires_at', expires_at,
+             'assigned_miner_id', assigned_miner_id, 'result', result, 'receipt', receipt, 'receipt_id', receipt_id, 'error', error,
+             'payment_id', payment_id, 'payment_status', payment_status) AS row FROM job ORDER BY requested_at, rowid)",
+    )
+    .fetch_one(&mut open(&server.database()).await)
+    .await
+    .unwrap();
+    serde_json::from_str(&rows).unwrap()
+}
+
+/// Until `done` holds of the queue.
+async fn queue_until(server: &Server, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let came = timeout(PATIENCE, async {
+        loop {
+            let rows = queue(server).await;
+            if done(&rows) {
+                return rows;
+            }
+        }
+    });
+    came.await.expect("the queue never came to that")
+}
+
+fn states(rows: &[Value]) -> Vec<&str> {
+    rows.iter().map(|row| row["state"].as_str().unwrap()).collect()
+}
+
+pub fn llm(prompt: &str) -> Value {
+    json!({"step_type": "inference", "max_retries": 1, "retry_policy": {"initial_seconds": 0.01},
+        "action": {"kind": "job", "service": "llm_inference", "request": {"model": "llama-7b", "prompt": prompt}}})
+}
+
+async fn start(server: &Server, steps: Value, inputs: Value) -> String {
+    let workflow = server.workflow(steps).await;
+    server.execute(&workflow, inputs).await["id"].as_str().unwrap().to_owned()
+}
+
+/// A row as the coordinator itself wrote it.
+const COORDINATORS: &str = r#"{"id": "00000000000000000000000000000000", "client_id": "client-key-0123456789abcdef", "state": "QUEUED",
+    "payload": "{\"service_type\": \"whisper\", \"service_request\": {\"audio_url\": \"https://example.com/a.wav\"}}",
+    "constraints": "{\"models\": [\"whisper\"], \"min_vram_gb\": 1, \"gpu\": \"nvidia\"}", "ttl_seconds": 900,
+    "requested_at": "2026-05-12 14:29:30.123456", "expires_at": "2026-05-12 14:44:30.123456", "assigned_miner_id": null, "result": "null",
+    "receipt": "null", "receipt_id": null, "error": null, "payment_id": null, "payment_status": null}"#;
+
+#[tokio::test]
+async fn a_job_stands_in_the_queue_as_the_coordinators_own() {
+    let server = server().await;
+    let id = start(&server, json!({"j": llm("$.inputs.q")}), json!({"q": "hé"})).await;
+    let run = server.until(&id, |run| run["step_states"]["j"]["job_id"].is_string()).await;
+    let row = queue(&server).await.remove(0);
+    let theirs: Value = serde_json::from_str(COORDINATORS).unwrap();
+    for (column, their) in theirs.as_object().unwrap() {
+        let our = &row[column];
+        assert_eq!(std::mem::discriminant(our), std::mem::discriminant(their), "{column}: {our}");
+        // The same form: digits stand for digits, and what is no text is the same or a number.
+        let form = |value: &Value| value.as_str().map(|text| text.replace(|c: char| c.is_ascii_digit(), "0"));
+        if !matches!(column.as_str(), "id" | "client_id" | "payload" | "constraints") {
+            assert_eq!(form(our), form(their), "{column}");
+        }
+    }
+    let text = |column: &str| row[column].as_str().unwrap();
+    assert!(text("id").len() == 32 && text("id").bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
+    assert_eq!(row["id"], run["step_states"]["j"]["job_id"]);
+    assert!(text("client_id").starts_with("key_"), "a principal and no key: {row}");
+    let parsed = |column: &str| serde_json::from_str::<Value>(text(column)).unwrap();
+    assert_eq!(
+        parsed("payload"),
+        json!({"service_type": "llm_inference", "service_request": {"model": "llama-7b", "prompt": "hé", "q": "hé"}})
+    );
+    assert_eq!(parsed("constraints"), json!({"models": ["llm"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": 8}));
+    assert_eq!(row["ttl_seconds"], 300);
+    let moment = |text: &str| chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.6f").unwrap();
+    let (asked, expires) = (moment(text("requested_at")), moment(text("expires_at")));
+    assert_eq!((expires - asked).num_seconds(), 300);
+    let created: chrono::DateTime<chrono::Utc> = run["created_at"].as_str().unwrap().parse().unwrap();
+    let ahead = (asked - created.naive_utc()).num_seconds();
+    assert!((9 * 3600..9 * 3600 + 60).contains(&ahead), "in this table alone time is local: {ahead}");
+}
+
+#[tokio::test]
+async fn a_miner_finishes_steps_and_its_receipt_is_paid() {
+    let server = server().await;
+    let _miner = Miner::start(&server.database());
+    let mut proven = llm("$.steps.j.output.text");
+    proven["depends_on"] = json!(["j"]);
+    proven["verification_level"] = "zero-knowledge".into();
+    let named =
+        json!({"step_type": "inference", "model_requirements": {"model": "mistral-7b"}, "depends_on": ["proven"]});
+    let steps = json!({"j": llm("hello"), "proven": proven, "named": named,
+        "v": {"step_type": "verification", "depends_on": ["proven"]}});
+    let done = server.ended(&start(&server, steps, json!({})).await).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    let results = &done["final_result"]["step_results"];
+    assert_eq!((&results["j"], &results["named"]), (&json!({"text": "HELLO"}), &json!({"text": "HELLO"})));
+    assert_eq!(done["total_cost"], 0.79, "four steps and three receipts");
+    assert_eq!(results["v"]["steps"]["proven"]["checks_passed"].as_array().unwrap().last().unwrap(), "proof");
+    let rows = queue(&server).await;
+    let needs: Value = serde_json::from_str(rows[2]["constraints"].as_str().unwrap()).unwrap();
+    assert_eq!(needs["min_vram_gb"], 8, "a known model's name is enough for a job");
+    assert_eq!(states(&rows), ["COMPLETED"; 3]);
+}
+
+#[tokio::test]
+async fn a_failed_job_is_tried_again_as_another() {
+    let server = server().await;
+    let _miner = Miner::start(&server.database());
+    let done = server.ended(&start(&server, json!({"j": llm("fail")}), json!({})).await).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!((&done["step_states"]["j"]["attempts"], &done["total_cost"]), (&json!(2), &json!(0.26)));
+    assert_eq!(states(&queue(&server).await), ["FAILED", "COMPLETED"]);
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_takes_expires_and_fails_its_step() {
+    let server = server().await;
+    let mut step = llm("hello");
+    step["action"]["ttl_seconds"] = 1.into();
+    let failed = server.ended(&start(&server, json!({"j": step}), json!({})).await).await;
+    assert_eq!((&failed["status"], &failed["failed_step"]), (&json!("failed"), &json!("j")));
+    let message = failed["error_message"].as_str().unwrap();
+    assert!(message.contains("expired: no miner took it in time"), "{message}");
+    assert_eq!(failed["step_states"]["j"]["attempts"], 2);
+    assert_eq!(states(&queue(&server).await), ["EXPIRED", "EXPIRED"]);
+    assert_eq!(failed["total_cost"], 0.0);
+}
+
+#[tokio::test]
+async fn a_cancel_or_a_failure_takes_back_what_no_miner_has_taken() {
+    let server = server().await;
+    let _miner = Miner::start(&server.database());
+    let mut elsewhere = llm("hello");
+    elsewhere["action"]["constraints"] = json!({"region": "us"});
+    let id = start(&server, json!({"held": llm("hold"), "queued": elsewhere.clone()}), json!({})).await;
+    queue_until(&server, |rows| {
+        let mut states = states(rows);
+        states.sort_unstable();
+        states == ["QUEUED", "RUNNING"]
+    })
+    .await;
+    server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await.ok();
+    for row in queue(&server).await {
+        let elsewhere = row["constraints"].as_str().unwrap().contains("us");
+        assert_eq!(row["state"], if elsewhere { "CANCELED" } else { "RUNNING" }, "a miner's work is left to it");
+    }
+    let mut slow = llm("hold");
+    (slow["timeout_seconds"], slow["max_retries"]) = (1.into(), 0.into());
+    let failed = server.ended(&start(&server, json!({"slow": slow, "queued": elsewhere}), json!({})).await).await;
+    assert_eq!(failed["failed_step"], "slow");
+    let rows = queue(&server).await;
+    assert_eq!(rows.iter().filter(|row| row["state"] == "CANCELED").count(), 2, "{rows:?}");
+    assert!(rows.iter().all(|row| row["state"] != "QUEUED"), "{rows:?}");
+}
+
+#[tokio::test]
+async fn the_highest_price_is_reserved_before_a_job_is_queued() {
+    let server = server().await;
+    let mut dear = llm("hello");
+    dear["action"]["max_price"] = 5.into();
+    let workflow = server.workflow(json!({"j": dear})).await;
+    let path = format!("/api/v1/agents/workflows/{workflow}/execute?wait=20");
+    let failed = server.post(&path, json!({"max_cost_budget": 5.0})).await.ok();
+    let message = failed["error_message"].as_str().unwrap();
+    assert!(message.contains("max_cost_budget 5: 0 is spent, and step \"j\" may cost 5.01"), "{message}");
+    assert!(queue(&server).await.is_empty(), "nothing was ordered");
+    let started = server.execute(&workflow, json!({})).await;
+    let rows = queue_until(&server, |rows| !rows.is_empty()).await;
+    let needs: Value = serde_json::from_str(rows[0]["constraints"].as_str().unwrap()).unwrap();
+    assert_eq!(needs["max_price"], 5.0);
+    let id = started["id"].as_str().unwrap();
+    assert_eq!(server.get(&format!("/api/v1/agents/executions/{id}")).await.ok()["step_states"]["j"]["reserved"], 5.01);
+    let _miner = Miner::start(&server.database());
+    let done = server.ended(id).await;
+    assert_eq!((&done["total_cost"], &done["step_states"]["j"]["reserved"]), (&json!(0.26), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_stop_leaves_jobs_in_the_queue_and_the_next_start_waits_for_the_same() {
+    let mut server = server().await;
+    let workflow = server.workflow(json!({"j": llm("hello")})).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned());
+    }
+    let before = queue_until(&server, |rows| rows.len() == 20).await;
+    for _ in 0..3 {
+        assert!(server.terminate().success());
+        server = server.restart().await;
+    }
+    let _miner = Miner::start(&server.database());
+    for id in &ids {
+        assert_eq!(server.ended(id).await["status"], "completed");
+    }
+    let after = queue(&server).await;
+    let names = |rows: &[Value]| rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
+    assert_eq!((names(&after), states(&after)), (names(&before), vec!["COMPLETED"; 20]));
+}
+
+#[tokio::test]
+async fn a_row_that_cant_be_read_fails_its_own_step_and_holds_up_no_other() {
+    let server = server().await;
+    let mut once = llm("odd");
+    once["max_retries"] = 0.into();
+    let odd = start(&server, json!({"j": once}), json!({})).await;
+    let row = queue_until(&server, |rows| rows.len() == 1).await.remove(0);
+    let good = start(&server, json!({"j": llm("hello")}), json!({})).await;
+    queue_until(&server, |rows| rows.len() == 2).await;
+    sqlx::query("UPDATE job SET state = 'COMPLETED', result = '{' WHERE id = ?1")
+        .bind(row["id"].as_str().unwrap())
+        .execute(&mut open(&server.database()).await)
+        .await
+        .unwrap();
+    let failed = server.ended(&odd).await;
+    assert!(failed["error_message"].as_str().unwrap().contains("its row can't be read"), "{failed}");
+    let _miner = Miner::start(&server.database());
+    assert_eq!(server.ended(&good).await["status"], "completed");
+}

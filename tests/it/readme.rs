@@ -1,0 +1,188 @@
+//! What the documents say, tried: the README's tour as one bash session against the real executable, the workflows
+//! that docs/API.md shows, and the links between all of them.
+
+use std::{net::TcpListener, os::unix::fs::symlink, path::Path, process::Command};
+
+use serde_json::{Value, json};
+
+use crate::harness::Server;
+
+const README: &str = include_str!("../../README.md");
+const API: &str = include_str!("../../docs/API.md");
+const DOCUMENTS: [(&str, &str); 5] = [
+    ("README.md", README),
+    ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
+    ("docs/API.md", API),
+    ("docs/ARCHITECTURE.md", include_str!("../../docs/ARCHITECTURE.md")),
+    ("docs/OPERATIONS.md", include_str!("../../docs/OPERATIONS.md")),
+];
+
+/// A fenced block below an HTML comment `<!-- mark -->` or `<!-- mark: words -->`.
+struct Block {
+    line: usize,
+    words: String,
+    language: &'static str,
+    code: String,
+}
+
+fn blocks(document: &'static str, mark: &str) -> Vec<Block> {
+    let mut found = Vec::new();
+    let mut lines = document.lines().enumerate();
+    while let Some((at, line)) = lines.next() {
+        let inside = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"));
+        let Some(rest) = inside.and_then(|inside| inside.strip_prefix(mark)) else { continue };
+        if !(rest.is_empty() || rest.starts_with(": ")) {
+            continue;
+        }
+        let (_, fence) = lines.next().unwrap();
+        let language = fence.strip_prefix("```").unwrap_or_else(|| panic!("line {}: no block follows", at + 2));
+        let code =
+            lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect::<Vec<_>>().join("\n");
+        found.push(Block { line: at + 3, words: rest.trim_start_matches(": ").to_owned(), language, code });
+    }
+    found
+}
+
+/// Runs the blocks in one bash, with the program where `cargo build --release` would have put it.
+#[test]
+fn the_tour_leads_from_nothing_to_a_verified_receipt() {
+    let tour = blocks(README, "tour");
+    let section = README.split("\n## ").find(|section| section.starts_with("A tour")).unwrap();
+    assert_eq!(section.matches("```sh").count(), tour.len(), "each block of the tour is tried");
+    let offline = blocks(API, "receipt.py");
+    let [offline] = offline.as_slice() else { panic!("docs/API.md has one way to check a receipt") };
+
+    let place = tempfile::tempdir().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_agent-management"));
+    std::fs::create_dir(place.path().join("target")).unwrap();
+    symlink(binary.parent().unwrap(), place.path().join("target/release")).unwrap();
+    std::fs::write(place.path().join("receipt.py"), &offline.code).unwrap();
+    // Any free port: taken and given back.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+
+    // What is built is the test's own; all that is started ends with the script.
+    let mut script = String::from("set -euo pipefail\nexec 2>&1\nhere=$PWD\nmake() { :; }\ncargo() { :; }\n");
+    script.push_str("trap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\n");
+    for block in &tour {
+        assert_eq!(block.language, "sh", "README.md:{}", block.line);
+        script.push_str(&format!("echo; echo '@@ README.md:{}'\n{}\n", block.line, block.code));
+    }
+    script.push_str(
+        "echo; echo '@@ docs/API.md'\npython3 \"$here/receipt.py\" receipt.json \"$key\"\n\
+         if python3 \"$here/receipt.py\" forged.json \"$key\"; then exit 9; fi\necho 'a forged one is refused'\n",
+    );
+
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(place.path())
+        .env_clear()
+        .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "LD_LIBRARY_PATH" | "TZ")))
+        .env("TMPDIR", place.path())
+        .env("APP_PORT", port.to_string())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}:\n{said}", output.status);
+    for block in &tour {
+        let heading = format!("@@ README.md:{}\n", block.line);
+        let part = said.split(&heading).nth(1).and_then(|rest| rest.split("\n@@ ").next()).unwrap();
+        for words in block.words.split(" | ") {
+            assert!(part.contains(words), "README.md:{}: {words:?} is not in what it says:\n{part}", block.line);
+        }
+    }
+    let part = said.split("@@ docs/API.md\n").nth(1).unwrap();
+    assert!(part.starts_with("valid") && part.contains("a forged one is refused"), "{part}");
+}
+
+/// Each example is a workflow's `steps`; `steps` ones are taken, `refused` ones are refused with just these words.
+#[tokio::test]
+async fn the_examples_of_steps_are_what_the_service_takes() {
+    let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
+    let server = Server::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
+    let (taken, refused) = (blocks(API, "steps"), blocks(API, "refused"));
+    assert!(taken.len() >= 7 && refused.len() >= 5, "examples are found");
+    for block in taken.iter().chain(&refused) {
+        let steps: Value =
+            serde_json::from_str(&block.code).unwrap_or_else(|error| panic!("docs/API.md:{}: {error}", block.line));
+        let answer = server.post("/api/v1/agents/workflows", json!({"name": "example", "steps": steps})).await;
+        if block.words.is_empty() {
+            assert_eq!(answer.status, 200, "docs/API.md:{}: {}", block.line, answer.text);
+        } else {
+            assert_eq!(answer.status, 422, "docs/API.md:{}: {}", block.line, answer.text);
+            assert!(answer.text.contains(&block.words), "docs/API.md:{}: {}", block.line, answer.text);
+        }
+    }
+}
+
+/// The README's table of actions has its examples in one line each.
+#[tokio::test]
+async fn the_readmes_actions_are_taken() {
+    let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
+    let server = Server::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
+    let section = README.split("\n## ").find(|section| section.starts_with("What a step can do")).unwrap();
+    let mut count = 0;
+    for line in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let action = cells[1].trim_matches('`').replace("\\|", "|");
+        let action: Value = if action == "none" { Value::Null } else { serde_json::from_str(&action).unwrap() };
+        for step_type in cells[0].trim_start_matches("| ").split(", ") {
+            let step = json!({"step_type": step_type.trim_matches('`'), "action": action});
+            server.workflow(json!({"a": step})).await;
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count} actions are found");
+}
+
+/// The metrics that docs/OPERATIONS.md explains are those that the service has, no more and no fewer.
+#[tokio::test]
+async fn every_metric_is_explained() {
+    let server = Server::start().await;
+    // Some show nothing until there is something to count: an answer, an end, a refusal.
+    let workflow = server.workflow(json!({})).await;
+    server.execute(&workflow, json!({})).await;
+    server.client().get(server.url("/api/v1/agents/workflows")).send().await.unwrap();
+    let page = server.get("/metrics").await.text;
+    let mut served: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let operations = DOCUMENTS.iter().find(|(name, _)| name.ends_with("OPERATIONS.md")).unwrap().1;
+    let section = operations.split("\n## ").find(|section| section.starts_with("Metrics")).unwrap();
+    let mut explained: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .map(|name| name.strip_suffix("_total").unwrap_or(name))
+        .collect();
+    served.sort_unstable();
+    explained.sort_unstable();
+    assert_eq!(served, explained);
+}
+
+/// Every link to a file leads to one, and every `#heading` to a heading.
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut broken = Vec::new();
+    for (name, text) in DOCUMENTS {
+        let folder = root.join(name).parent().unwrap().to_owned();
+        let targets = text.match_indices("](").filter_map(|(at, _)| text[at + 2..].split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { root.join(name) } else { folder.join(file) };
+            let there = match std::fs::read_to_string(&path) {
+                Ok(_) if heading.is_empty() => true,
+                Ok(text) => text.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading),
+                Err(_) => path.is_dir(),
+            };
+            if !there {
+                broken.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// A heading's anchor, as code hosts make it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect::<String>().replace(' ', "-")
+}
