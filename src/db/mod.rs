@@ -3,6 +3,7 @@
 //! Reads go through a pool of read-only connections, writes through the one writer ([`Database::write`]), which
 //! commits what waits together. Codecs for the coordinator's formats stand in [`codec`]; no room sees its text.
 
+pub mod batch;
 pub mod codec;
 mod connect;
 mod error;

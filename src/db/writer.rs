@@ -210,19 +210,14 @@ impl State {
             return Outcome::Undone(error);
         }
         // One piece alone needs no savepoint: undoing it is undoing the transaction.
-        let mut alive = false;
-        if let [piece] = batch {
-            alive = piece.run(&mut self.tx).await;
-        } else {
-            for piece in batch.iter_mut() {
-                match self.run_in_savepoint(piece).await {
-                    Ok(good) => alive |= good,
-                    Err(error) => return self.undo(error).await,
-                }
-            }
-        }
+        let alive = match batch {
+            [piece] => piece.run(&mut self.tx).await,
+            pieces => match self.run_in_savepoints(pieces).await {
+                Ok(alive) => alive,
+                Err(error) => return self.undo(error).await,
+            },
+        };
         if !alive {
-            self.metrics.rolled_back.inc();
             self.tx.after.clear();
             return match self.execute("ROLLBACK").await {
                 // Each piece answers with its own error.
@@ -242,17 +237,24 @@ impl State {
         }
     }
 
-    async fn run_in_savepoint(&mut self, piece: &mut Box<dyn Work>) -> Result<bool> {
+    /// Each piece in a savepoint of its own. Answers whether any of them is to be committed.
+    async fn run_in_savepoints(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+        let mut alive = false;
         self.execute("SAVEPOINT piece").await?;
-        let hooks = self.tx.after.len();
-        let good = piece.run(&mut self.tx).await;
-        if !good {
-            self.metrics.rolled_back.inc();
-            self.tx.after.truncate(hooks);
-            self.execute("ROLLBACK TO piece").await?;
+        for piece in pieces {
+            let hooks = self.tx.after.len();
+            if piece.run(&mut self.tx).await {
+                alive = true;
+                // Together, for one trip to the connection's thread: the end of this piece, the beginning of the next.
+                self.execute("RELEASE piece; SAVEPOINT piece").await?;
+            } else {
+                self.metrics.rolled_back.inc();
+                self.tx.after.truncate(hooks);
+                self.execute("ROLLBACK TO piece").await?;
+            }
         }
         self.execute("RELEASE piece").await?;
-        Ok(good)
+        Ok(alive)
     }
 
     async fn undo(&mut self, error: Error) -> Outcome {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use hub::{Hub, Subscription};
-pub use store::{append, read};
+pub use store::{append, append_to, read};
 
 use crate::db::codec::Timestamp;
 

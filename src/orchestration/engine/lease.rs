@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::store;
+use super::claim::store;
 use crate::{
     ambient::{Clock, Ids},
     db::{Database, Tx, codec::Timestamp},

@@ -25,8 +25,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use actions::Performer;
+pub(in crate::orchestration) use claim::store::stop_steps;
 pub(in crate::orchestration) use run::{Run, StepRun, round};
-pub(in crate::orchestration) use store::{Save, stop_steps};
+pub(in crate::orchestration) use store::Save;
 
 use claim::Place;
 use driver::{Driver, Handle};

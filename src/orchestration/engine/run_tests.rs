@@ -7,9 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    claim::restore,
+    claim::{restore, store::StoredStep},
     run::{Affords, AfterFailure, Limits, Outcome, Run, StepRun},
-    store::StoredStep,
 };
 use crate::{
     ambient::Ids,

@@ -1,6 +1,8 @@
 //! Which runs this worker holds: claimed when there is a place, loaded as they were saved last, compared with the
 //! database at each heartbeat, given back when they can't be run.
 
+pub(super) mod store;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -14,7 +16,6 @@ use super::{
     Inner,
     driver::{Driver, Handle},
     run::{Limits, Run, StepRun},
-    store,
 };
 use crate::{
     db::{
