@@ -301,7 +301,8 @@ mod tests {
                 "enum",
             ),
             (r#"{"name": "x", "steps": {"a": {}}}"#, json!(["body", "steps", "a", "timeout_seconds"]), "missing"),
-            (r#"[]"#, json!(["body"]), "value_error"),
+            (r#"[]"#, json!(["body"]), "dict_type"),
+            (r#" ["x", {}, []]"#, json!(["body"]), "dict_type"),
             (r#""x""#, json!(["body"]), "dict_type"),
             (r#"{"name": "x", "name": "y"}"#, json!(["body", "name"]), "value_error"),
         ];

@@ -97,7 +97,8 @@ async fn filters_narrow_what_may_be_seen() {
     let theirs_public = make(&server, other, "theirs public", json!(["redder", "\"quoted\" \\ it"]), true).await;
     let theirs_id = get_as(&server, other, &format!("{WORKFLOWS}/{theirs}")).await.ok()["owner_id"].clone();
     let theirs_id = theirs_id.as_str().unwrap();
-    let cases: Vec<(Vec<(&str, &str)>, Vec<&String>)> = vec![
+    type Case<'a> = (Vec<(&'a str, &'a str)>, Vec<&'a String>);
+    let cases: Vec<Case> = vec![
         (vec![], vec![&theirs_public, &mine_public, &mine]),
         (vec![("is_public", "true")], vec![&theirs_public, &mine_public]),
         (vec![("is_public", "True")], vec![&theirs_public, &mine_public]),
