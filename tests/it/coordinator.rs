@@ -11,17 +11,11 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::{
     harness::{ADMIN, OTHER_ADMIN, Server},
-    kit::{AGENTS, fixture, get_as, jq, post_as, waiting},
+    kit::{AGENTS, fixture, get_as, jq, post_as, sql, waiting},
 };
 
 fn theirs() -> PathBuf {
     fixture("coordinator/coordinator.sqlite")
-}
-
-async fn sql(database: &Path, statement: &str) {
-    let mut conn = SqliteConnection::connect(database.to_str().unwrap()).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
 }
 
 async fn number(database: &Path, query: &str) -> i64 {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::harness::{Answer, Server};
 
@@ -78,4 +79,11 @@ pub fn filled(template: &str, value: &str) -> String {
 pub fn locations(answer: &Value) -> Vec<Value> {
     let faults = answer["detail"].as_array().unwrap_or_else(|| panic!("not a list of faults: {answer}"));
     faults.iter().map(|fault| fault["loc"].clone()).collect()
+}
+
+/// What another process does to the database.
+pub async fn sql(database: &Path, statement: &str) {
+    let mut conn = SqliteConnection::connect(database.to_str().unwrap()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
 }
