@@ -17,9 +17,6 @@ const FLOORS: [&[&str]; 9] = [
 ];
 /// A file's lines at most.
 const MOST_LINES: usize = 500;
-/// Over it, and known to be.
-const TO_BE_SPLIT: [&str; 1] = ["orchestration/engine/run.rs"];
-
 struct Source {
     /// Below `src`, with `/`.
     path: String,
@@ -226,12 +223,11 @@ fn time_and_chance_come_from_one_place() {
 #[test]
 fn files_stay_readable() {
     let long: Vec<Source> = sources().into_iter().filter(|source| source.lines > MOST_LINES).collect();
-    let new = long.iter().filter(|source| !TO_BE_SPLIT.contains(&source.path.as_str()));
-    none(new.map(|source| format!("src/{}: has {} lines, over {MOST_LINES}", source.path, source.lines)).collect());
-    // The list must not outlive its reason.
-    for path in TO_BE_SPLIT {
-        assert!(long.iter().any(|source| source.path == path), "{path} is short enough now: take it off the list");
-    }
+    none(
+        long.iter()
+            .map(|source| format!("src/{}: has {} lines, over {MOST_LINES}", source.path, source.lines))
+            .collect(),
+    );
 }
 
 #[test]

@@ -3,12 +3,14 @@
 
 mod actions;
 mod claim;
+mod context;
 mod driver;
 mod lease;
 mod metrics;
 mod run;
 #[cfg(test)]
 mod run_tests;
+mod step;
 mod store;
 mod verify;
 

@@ -5,13 +5,17 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::verify::{self, Verification};
+pub use super::step::{Outcome, StepRun};
+use super::{
+    context::{OuterContext, RunContext},
+    verify,
+};
 use crate::{
     ambient::Ids,
     db::codec::{Doc, Timestamp},
     orchestration::{
         definition::{Plan, Step},
-        mapping::{self, Context, StepView},
+        mapping,
         model::{Status, VerificationLevel},
     },
 };
@@ -64,85 +68,6 @@ pub struct NewEvent {
     pub kind: &'static str,
     pub at: Timestamp,
     pub data: Value,
-}
-
-/// One step of a run.
-#[derive(Clone, Debug)]
-pub struct StepRun {
-    /// `step_exec_` and 10 hex digits.
-    pub row_id: String,
-    /// The row in `agent_steps`.
-    pub step_id: String,
-    pub status: Status,
-    /// Attempts begun.
-    pub attempts: u32,
-    /// Those of them that were made before the run was retried.
-    pub attempts_before: u32,
-    pub input: Option<Arc<Value>>,
-    pub output: Option<Arc<Value>>,
-    /// Settled.
-    pub cost: f64,
-    /// Set aside for the attempt under way.
-    pub reserved: f64,
-    pub seconds: f64,
-    pub memory_mb: Option<f64>,
-    pub gpu: bool,
-    pub started_at: Option<Timestamp>,
-    pub completed_at: Option<Timestamp>,
-    pub error: Option<String>,
-    /// The job in the coordinator's queue that the attempt under way waits for.
-    pub job_id: Option<String>,
-    /// A failed attempt is tried again from here on.
-    pub retry_at: Option<Timestamp>,
-    pub verification: Option<Verification>,
-    /// The receipt that the job's miner left.
-    pub miner_receipt: Option<Value>,
-    /// Changed since it was saved.
-    pub dirty: bool,
-}
-
-impl StepRun {
-    pub fn new(step_id: String) -> Self {
-        Self {
-            row_id: String::new(),
-            step_id,
-            status: Status::Pending,
-            attempts: 0,
-            attempts_before: 0,
-            input: None,
-            output: None,
-            cost: 0.0,
-            reserved: 0.0,
-            seconds: 0.0,
-            memory_mb: None,
-            gpu: false,
-            started_at: None,
-            completed_at: None,
-            error: None,
-            job_id: None,
-            retry_at: None,
-            verification: None,
-            miner_receipt: None,
-            dirty: true,
-        }
-    }
-}
-
-/// What an attempt brought.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    pub output: Value,
-    /// Measured, in seconds.
-    pub seconds: f64,
-    /// What the step's own price list and its service ask for it.
-    pub cost: f64,
-    /// Measured, where it can be.
-    pub memory_mb: Option<f64>,
-    pub gpu: bool,
-    /// A proof that came with it.
-    pub proof: Option<Value>,
-    /// The miner's receipt, where a job did it.
-    pub miner_receipt: Option<Value>,
 }
 
 /// What follows a failed attempt.
@@ -274,7 +199,7 @@ impl Run {
     /// What the group that `step` belongs to takes as its inputs.
     pub fn scope_inputs(&self, step: &Step) -> Result<Option<Value>, mapping::ResolveError> {
         let Some(scope) = &step.scope else { return Ok(None) };
-        let outer = OuterContext { run: self };
+        let outer = OuterContext::new(self);
         scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
     }
 
@@ -515,58 +440,4 @@ fn tidy(cost: f64) -> f64 {
 /// Six digits are enough for people, and sums of floats show no tail.
 pub fn round(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
-}
-
-/// What a step's mappings see.
-pub struct RunContext<'a> {
-    run: &'a Run,
-    at: usize,
-    inputs: &'a Value,
-    output: Option<&'a Value>,
-}
-
-impl Context for RunContext<'_> {
-    fn inputs(&self) -> &Value {
-        self.inputs
-    }
-
-    fn step(&self, key: &str) -> Option<StepView<'_>> {
-        let scope = self.run.plan.steps[self.at].scope.as_ref();
-        view(self.run, |other| match scope {
-            None => other == key,
-            Some(scope) => other
-                .strip_prefix(scope.name.as_str())
-                .and_then(|rest| rest.strip_prefix('.'))
-                .is_some_and(|rest| rest == key),
-        })
-    }
-
-    fn output(&self) -> Option<&Value> {
-        self.output
-    }
-}
-
-/// What the mapping of a group's inputs sees: the whole run.
-struct OuterContext<'a> {
-    run: &'a Run,
-}
-
-impl Context for OuterContext<'_> {
-    fn inputs(&self) -> &Value {
-        &self.run.inputs
-    }
-
-    fn step(&self, key: &str) -> Option<StepView<'_>> {
-        view(self.run, |other| other == key)
-    }
-
-    fn output(&self) -> Option<&Value> {
-        None
-    }
-}
-
-fn view(run: &Run, is: impl Fn(&str) -> bool) -> Option<StepView<'_>> {
-    let at = run.plan.steps.iter().position(|step| is(&step.key))?;
-    let step = &run.steps[at];
-    Some(StepView { output: step.output.as_deref(), input: step.input.as_deref(), status: step.status.value() })
 }
