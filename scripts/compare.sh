@@ -71,7 +71,7 @@ ready() {
 say "step 3 of 4: starting everything"
 key=compare-$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
 start ours env -u DATABASE_URL APP_ENV=production APP_HOST=127.0.0.1 APP_PORT=$ours DATA_DIR="$run/ours" \
-    ADMIN_API_KEYS="$key" RATE_LIMIT_REQUESTS=0 LOG_LEVEL=info LOG_FORMAT=json "$target/release/agent-management" serve
+    ADMIN_API_KEYS="$key" CLIENT_API_KEYS="client-$key" MINER_API_KEYS="miner-$key" RATE_LIMIT_REQUESTS=0 LOG_LEVEL=info LOG_FORMAT=json "$target/release/agent-management" serve
 service=${started[-1]}
 ready ours http://127.0.0.1:$ours/health/ready
 start peer env PEER_DB="$run/peer/peer.sqlite" PYTHONPATH="$here" PYTHONDONTWRITEBYTECODE=1 \
