@@ -14,6 +14,7 @@ for library in libtorch libtorch_cpu libc10 libgomp libcudart libcupti; do
     for suffix in so so.1 so.13; do echo "$library" >"$scratch/torch/lib/$library.$suffix"; done
 done
 printf '#!/bin/sh\n' >"$scratch/binary" && chmod +x "$scratch/binary"
+printf '#!/bin/sh\n' >"$scratch/agent-management-jq" && chmod +x "$scratch/agent-management-jq"
 root=$scratch/root
 install=(deploy/install.sh --root "$root" --binary "$scratch/binary" --libtorch "$scratch/torch"
     --database /srv/coordinator/coordinator.db --group coordinator --nginx)
