@@ -46,7 +46,7 @@ fn database(c: &mut Criterion) {
                 "INSERT INTO am_definitions (hash, body, created_at) VALUES (?1, '{}', '2026-01-01 00:00:00.000000')",
             )
             .bind(id)
-            .execute(tx.conn())
+            .execute(tx.conn().await?)
             .await?;
             Ok::<_, db::Error>(())
         })

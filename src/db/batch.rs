@@ -1,7 +1,7 @@
 //! Several statements as one: sent together they cost one trip to the connection's thread instead of one each. That a
 //! prepared query may hold several statements is SQLite's own, so it stays here.
 
-use sqlx::QueryBuilder;
+use sqlx::{AssertSqlSafe, Execute as _, QueryBuilder};
 
 use super::{Db, Result, Tx};
 
@@ -27,7 +27,12 @@ impl Batch {
     /// # Errors
     /// The first statement's that fails.
     pub async fn execute(mut self, tx: &mut Tx) -> Result<()> {
-        self.0.build().execute(tx.conn()).await?;
+        let (conn, opening) = tx.opening();
+        let mut query = self.0.build();
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+        // The text is this program's own, the values are bound.
+        let sql = AssertSqlSafe(format!("{opening}{}", query.sql().as_str()));
+        sqlx::query_with(sql, arguments).execute(conn).await?;
         Ok(())
     }
 }

@@ -32,8 +32,8 @@ pub async fn migrate(db: &Database, clock: &Clock) -> Result<Report> {
     let now = Timestamp(clock.now());
     db.write(async move |tx: &mut Tx| {
         let mut report = Report::default();
-        adopt(tx.conn(), &mut report).await?;
-        apply(tx.conn(), now, &mut report).await?;
+        adopt(tx.conn().await?, &mut report).await?;
+        apply(tx.conn().await?, now, &mut report).await?;
         Ok(report)
     })
     .await
@@ -194,9 +194,11 @@ mod tests {
     }
 
     async fn run(db: &Database, sql: &'static str) {
-        db.write(async move |tx: &mut Tx| Ok::<_, Error>(sqlx::raw_sql(sql).execute(tx.conn()).await.map(drop)?))
-            .await
-            .unwrap();
+        db.write(async move |tx: &mut Tx| {
+            Ok::<_, Error>(sqlx::raw_sql(sql).execute(tx.conn().await?).await.map(drop)?)
+        })
+        .await
+        .unwrap();
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod metrics;
 mod migrate;
 pub mod once;
 pub mod owner;
+pub mod page;
 pub mod principal;
 mod writer;
 

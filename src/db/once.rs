@@ -59,7 +59,7 @@ impl Database {
         let now = Timestamp(clock.now());
         self.write(async move |tx: &mut Tx| {
             let Some(once) = once else { return Ok(Done::fresh(work(tx).await?)) };
-            if let Some(value) = recall(tx.conn(), &once, now).await? {
+            if let Some(value) = recall(tx.conn().await?, &once, now).await? {
                 return Ok(Done { value, replayed: true });
             }
             let value = work(tx).await?;
@@ -110,7 +110,7 @@ async fn record<T: Serialize>(tx: &mut Tx, once: &Once, now: Timestamp, value: &
     .bind(&once.fingerprint)
     .bind(answer)
     .bind(now)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     Ok(())
 }
@@ -126,7 +126,7 @@ pub async fn forget_expired(db: &Database, clock: &Clock) -> Result<u64> {
             "DELETE FROM am_idempotency WHERE (scope, key) IN (SELECT scope, key FROM am_idempotency WHERE created_at <= ?1 LIMIT 1000)",
         )
         .bind(limit)
-        .execute(tx.conn())
+        .execute(tx.conn().await?)
         .await?;
         Ok(done.rows_affected())
     })

@@ -60,6 +60,14 @@ impl From<Owner> for String {
     }
 }
 
+/// For serde: a stored owner, shown as a principal.
+///
+/// # Errors
+/// As the serializer.
+pub fn shown<S: Serializer>(stored: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Owner::from_stored(stored).serialize(serializer)
+}
+
 impl Serialize for Owner {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

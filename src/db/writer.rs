@@ -28,12 +28,26 @@ const QUEUE: usize = 4096;
 pub struct Tx {
     conn: Connection,
     after: Vec<Box<dyn FnOnce() + Send>>,
+    /// What must be executed before the piece's first statement, and with it where that can be: each trip to
+    /// the connection's thread costs more than most statements.
+    opening: Option<&'static str>,
 }
 
 impl Tx {
     /// The connection; statements on it are part of the transaction.
-    pub fn conn(&mut self) -> &mut Connection {
-        &mut self.conn
+    ///
+    /// # Errors
+    /// When the piece's savepoint can't be made.
+    pub async fn conn(&mut self) -> Result<&mut Connection> {
+        if let Some(opening) = self.opening.take() {
+            sqlx::query(opening).execute(&mut self.conn).await?;
+        }
+        Ok(&mut self.conn)
+    }
+
+    /// The connection, and what its next statements must begin with.
+    pub(super) fn opening(&mut self) -> (&mut Connection, &'static str) {
+        (&mut self.conn, self.opening.take().unwrap_or_default())
     }
 
     /// Run `hook` once the transaction is durable (and not at all if it is undone).
@@ -101,7 +115,7 @@ impl Writer {
         let (fatal_tx, fatal) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let mut state = State {
-            tx: Tx { conn, after: Vec::new() },
+            tx: Tx { conn, after: Vec::new(), opening: None },
             busy_timeout,
             metrics: metrics.clone(),
             fatal: fatal_tx,
@@ -200,7 +214,7 @@ impl State {
                 }
             }
         }
-        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.tx.conn()).await {
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.tx.conn).await {
             tracing::debug!(%error, "the WAL stays for the next start");
         }
     }
@@ -237,23 +251,28 @@ impl State {
         }
     }
 
-    /// Each piece in a savepoint of its own. Answers whether any of them is to be committed.
+    /// Each piece in a savepoint of its own, made with its first statement; COMMIT releases the last. Answers whether any
+    /// of them is to be committed.
     async fn run_in_savepoints(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
         let mut alive = false;
-        self.execute("SAVEPOINT piece").await?;
+        self.tx.opening = Some("SAVEPOINT piece;\n");
         for piece in pieces {
             let hooks = self.tx.after.len();
-            if piece.run(&mut self.tx).await {
-                alive = true;
-                // Together, for one trip to the connection's thread: the end of this piece, the beginning of the next.
-                self.execute("RELEASE piece; SAVEPOINT piece").await?;
-            } else {
+            let good = piece.run(&mut self.tx).await;
+            alive |= good;
+            let untouched = self.tx.opening.is_some();
+            if good && !untouched {
+                self.tx.opening = Some("RELEASE piece; SAVEPOINT piece;\n");
+            } else if !good {
                 self.metrics.rolled_back.inc();
                 self.tx.after.truncate(hooks);
-                self.execute("ROLLBACK TO piece").await?;
+                if !untouched {
+                    // The savepoint itself stays, for the next piece.
+                    self.execute("ROLLBACK TO piece").await?;
+                }
             }
         }
-        self.execute("RELEASE piece").await?;
+        self.tx.opening = None;
         Ok(alive)
     }
 
@@ -292,7 +311,7 @@ impl State {
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<()> {
-        sqlx::query(sql).execute(self.tx.conn()).await?;
+        sqlx::query(sql).execute(&mut self.tx.conn).await?;
         Ok(())
     }
 }
@@ -318,7 +337,7 @@ mod tests {
         let settings = Settings { readers: 2, busy_timeout: Duration::from_millis(200) };
         let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
         db.write(async |tx: &mut Tx| {
-            sqlx::query("CREATE TABLE t (n INTEGER PRIMARY KEY)").execute(tx.conn()).await?;
+            sqlx::query("CREATE TABLE t (n INTEGER PRIMARY KEY)").execute(tx.conn().await?).await?;
             Ok::<_, Error>(())
         })
         .await
@@ -328,7 +347,7 @@ mod tests {
 
     async fn put(db: &Database, n: i64) -> Result<()> {
         db.write(async move |tx: &mut Tx| {
-            sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn()).await?;
+            sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn().await?).await?;
             Ok(())
         })
         .await
@@ -347,7 +366,7 @@ mod tests {
             let (db, hooks) = (db.clone(), hooks.clone());
             tasks.spawn(async move {
                 db.write(async move |tx: &mut Tx| {
-                    sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn()).await?;
+                    sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn().await?).await?;
                     tx.after_commit(move || {
                         hooks.fetch_add(1, Ordering::Relaxed);
                     });

@@ -7,10 +7,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::value::StrDeserializer};
 use utoipa::IntoParams;
 
-use crate::db::owner::Owner;
+use crate::db::{codec::Timestamp, owner::Owner, page::Page};
 
 use super::{
     context::Asked,
@@ -39,45 +39,27 @@ pub struct PageQuery {
 
 /// The last row of a page, after which the next one begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// The row's timestamp, as the database holds it.
-    pub at: String,
+struct Cursor {
+    /// When the row was made.
+    at: Timestamp,
     /// The row's id, which decides between rows of one moment.
-    pub id: String,
+    id: String,
 }
 
 impl Cursor {
     /// The opaque text that clients carry.
-    pub fn encode(&self) -> String {
-        // Neither part holds a line end.
+    fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("{}\n{}", self.at, self.id))
     }
 
     /// Reads a text made by [`encode`](Self::encode).
-    pub fn decode(text: &str) -> Option<Self> {
+    fn decode(text: &str) -> Option<Self> {
         let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (at, id) = plain.split_once('\n')?;
-        let sound = !plain.contains('\0') && !at.is_empty() && !id.is_empty() && !id.contains('\n');
-        sound.then(|| Self { at: at.to_owned(), id: id.to_owned() })
+        let at = Timestamp::deserialize(StrDeserializer::<serde::de::value::Error>::new(at)).ok()?;
+        let sound = !id.is_empty() && !id.contains(['\0', '\n']);
+        sound.then(|| Self { at, id: id.to_owned() })
     }
-}
-
-/// Where a page begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// After so many rows.
-    Offset(u32),
-    /// After this row.
-    After(Cursor),
-}
-
-/// One page to read: at most `limit` rows from `start`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Rows a page.
-    pub limit: u32,
-    /// Where it begins.
-    pub start: Start,
 }
 
 /// The page that a request asks for; answers it with the headers that lead to the others.
@@ -98,8 +80,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
 }
 
 impl Paging {
-    /// The window of rows, `default` of them unless the client says how many.
-    pub fn window(&self, default: u32) -> Result<Window, ApiError> {
+    /// The page of rows, `default` of them unless the client says how many.
+    pub fn page(&self, default: u32) -> Result<Page, ApiError> {
         let refuse = |name: &'static str, msg: String| {
             Err(ApiError::field(vec!["query".into(), name.into()], msg, "value_error"))
         };
@@ -107,31 +89,39 @@ impl Paging {
         if !(1..=MOST).contains(&limit) {
             return refuse("limit", format!("Input should be from 1 to {MOST}"));
         }
-        let start = match (&self.query.cursor, self.query.offset) {
+        let after = match (&self.query.cursor, self.query.offset) {
             (Some(_), Some(_)) => return refuse("offset", "Give an offset or a cursor, not both".to_owned()),
             (Some(text), None) => match Cursor::decode(text) {
-                Some(cursor) => Start::After(cursor),
+                Some(cursor) => Some((cursor.at, cursor.id)),
                 None => return refuse("cursor", "Not a cursor of this service".to_owned()),
             },
-            (None, offset) => Start::Offset(offset.unwrap_or(0)),
+            (None, _) => None,
         };
-        Ok(Window { limit, start })
+        Ok(Page { after, limit, offset: self.query.offset.unwrap_or(0) })
     }
 
-    /// Answers a page: `total` counts all matching rows, `next` is the last row of this page if more come after it.
-    pub fn answer<T: Serialize>(&self, window: &Window, rows: &[T], total: u64, next: Option<&Cursor>) -> Response {
+    /// Answers a page: `total` counts all matching rows, `last` is this page's last row, by its creation time and id.
+    pub fn answer<T: Serialize>(
+        &self,
+        page: &Page,
+        rows: &[T],
+        total: u64,
+        last: Option<(Timestamp, &str)>,
+    ) -> Response {
+        // A full page may have another after it.
+        let full = last.filter(|_| rows.len() == page.limit as usize);
+        let next = full.map(|(at, id)| Cursor { at, id: id.to_owned() });
         let mut response = Json(rows).into_response();
         let headers = response.headers_mut();
         headers.insert(TOTAL, HeaderValue::from(total));
-        if let Ok(links) = HeaderValue::from_str(&self.links(window, rows.len(), total, next)) {
+        if let Ok(links) = HeaderValue::from_str(&self.links(page.limit, rows.len(), total, next.as_ref())) {
             headers.insert(header::LINK, links);
         }
         response
     }
 
     /// A client that began with an offset is led on by offsets, any other by cursors.
-    fn links(&self, window: &Window, rows: usize, total: u64, next: Option<&Cursor>) -> String {
-        let limit = window.limit;
+    fn links(&self, limit: u32, rows: usize, total: u64, next: Option<&Cursor>) -> String {
         let link = |at: String, rel: &str| format!("<{}{at}>; rel=\"{rel}\"", self.base(limit));
         let mut links = vec![link(String::new(), "first")];
         match (self.query.offset, next) {
@@ -186,15 +176,19 @@ mod tests {
         Paging { query: extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked }
     }
 
-    fn cursor() -> Cursor {
-        Cursor { at: "2026-05-12 14:29:30.123456".into(), id: "wf_1".into() }
+    fn at(micros: i64) -> Timestamp {
+        Timestamp(chrono::DateTime::from_timestamp_micros(micros).unwrap())
     }
 
-    fn links(uri: &str, rows: usize, total: u64, next: Option<&Cursor>) -> Vec<(String, String)> {
+    fn cursor() -> Cursor {
+        Cursor { at: at(1_778_596_170_123_456), id: "wf_1".into() }
+    }
+
+    fn links(uri: &str, rows: usize, total: u64) -> Vec<(String, String)> {
         let paging = paging(uri);
-        let window = paging.window(20).unwrap();
+        let page = paging.page(20).unwrap();
         let rows = vec![1; rows];
-        let response = paging.answer(&window, &rows, total, next);
+        let response = paging.answer(&page, &rows, total, Some((cursor().at, "wf_1")));
         assert_eq!(response.headers()[TOTAL], total.to_string());
         let links = response.headers()[header::LINK].to_str().unwrap().split(", ").map(|link| {
             let (uri, rel) = link.split_once("; rel=").unwrap();
@@ -212,47 +206,50 @@ mod tests {
             ("cursor=!", "cursor"),
             ("cursor=", "cursor"),
         ] {
-            let error = paging(&format!("/l?{query}")).window(20).unwrap_err();
+            let error = paging(&format!("/l?{query}")).page(20).unwrap_err();
             let Detail::Fields(fields) = error.detail else { panic!() };
             assert_eq!(fields[0].loc, ["query".into(), name.into()], "{query}");
         }
-        assert_eq!(paging("/l").window(20).unwrap(), Window { limit: 20, start: Start::Offset(0) });
+        assert_eq!(paging("/l").page(20).unwrap(), Page { limit: 20, ..Page::default() });
         let after = format!("/l?limit=5&cursor={}", cursor().encode());
-        assert_eq!(paging(&after).window(20).unwrap(), Window { limit: 5, start: Start::After(cursor()) });
+        assert_eq!(
+            paging(&after).page(20).unwrap(),
+            Page { limit: 5, after: Some((cursor().at, cursor().id)), offset: 0 }
+        );
     }
 
     #[test]
     fn cursors_lead_on_and_keep_the_filters() {
-        let found = links("/v1/agents/workflows?tags=a%26b&limit=2&x", 2, 9, Some(&cursor()));
+        let found = links("/v1/agents/workflows?tags=a%26b&limit=2&x", 2, 9);
         let base = "/v1/agents/workflows?tags=a%26b&x&limit=2";
         assert_eq!(found[0], ("first".into(), base.into()));
         assert_eq!(found[1], ("next".into(), format!("{base}&cursor={}", cursor().encode())));
-        assert_eq!(links("/l", 2, 2, None).len(), 1);
+        assert_eq!(links("/l", 2, 2).len(), 1);
     }
 
     #[test]
     fn an_owner_named_by_its_key_is_shown_as_its_principal() {
-        let found = links("/l?owner_id=admin-key-0123456789abcdef&limit=2", 2, 9, None);
+        let found = links("/l?owner_id=admin-key-0123456789abcdef&limit=2", 2, 9);
         assert_eq!(found[0].1, "/l?owner_id=key_8211bbf633a893df9505&limit=2");
         assert_eq!(
-            links("/l?owner_id=a%26b&limit=2", 2, 9, None)[0].1,
+            links("/l?owner_id=a%26b&limit=2", 2, 9)[0].1,
             format!("/l?owner_id={}&limit=2", Owner::of_key("a&b"))
         );
     }
 
     #[test]
     fn offsets_lead_on_by_offsets() {
-        let found = links("/l?limit=2&offset=3", 2, 9, Some(&cursor()));
+        let found = links("/l?limit=2&offset=3", 2, 9);
         let expected = [("first", "/l?limit=2"), ("prev", "/l?limit=2&offset=1"), ("next", "/l?limit=2&offset=5")];
         assert_eq!(found, expected.map(|(rel, uri)| (rel.to_owned(), uri.to_owned())));
-        let last = links("/l?limit=2&offset=8", 1, 9, None);
+        let last = links("/l?limit=2&offset=8", 1, 9);
         assert!(last.iter().all(|(rel, _)| rel != "next"), "{last:?}");
     }
 
     proptest! {
         #[test]
-        fn a_cursor_comes_back_as_it_was(at in "[ -~]{1,30}", id in "[ -~]{1,40}") {
-            let cursor = Cursor { at, id };
+        fn a_cursor_comes_back_as_it_was(micros in 0i64..4_000_000_000_000_000, id in "[ -~]{1,40}") {
+            let cursor = Cursor { at: at(micros), id };
             let text = cursor.encode();
             prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')));
             prop_assert_eq!(Cursor::decode(&text), Some(cursor));

@@ -28,7 +28,7 @@ pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
     .bind(job.ttl.as_secs() as i64)
     .bind(LocalTimestamp(job.requested_at))
     .bind(LocalTimestamp(expires))
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     Ok(())
 }
@@ -51,7 +51,7 @@ async fn close(tx: &mut Tx, id: &str, state: &'static str, error: &str) -> Resul
         .bind(id)
         .bind(state)
         .bind(error)
-        .execute(tx.conn())
+        .execute(tx.conn().await?)
         .await?;
     Ok(done.rows_affected() == 1)
 }

@@ -23,10 +23,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     ambient::{Clock, Ids},
     config::{Config, Environment},
+    db::codec::Timestamp,
     http::{
         Admin, AnyKey, ApiError, ClientKey, Json, Keyring, Parts, Path, Query, Readiness, Shared, idempotency, limit,
-        metrics,
-        page::{Cursor, Paging},
+        metrics, page::Paging,
     },
     routes,
 };
@@ -63,10 +63,10 @@ struct Filter {
 
 #[utoipa::path(get, path = "/api/v1/agents/things", responses((status = 200)))]
 async fn list(_: Admin, Query(filter): Query<Filter>, paging: Paging) -> Result<Response, ApiError> {
-    let window = paging.window(2)?;
+    let page = paging.page(2)?;
     assert_ne!(filter.is_public, Some(false), "asked to panic");
-    let next = Cursor { at: "t".to_owned(), id: "b".to_owned() };
-    Ok(paging.answer(&window, &["a", "b"], 5, Some(&next)))
+    let last = (Timestamp(chrono::DateTime::UNIX_EPOCH), "b");
+    Ok(paging.answer(&page, &["a", "b"], 5, Some(last)))
 }
 
 #[utoipa::path(post, path = "/api/v1/agents/things", responses((status = 200, body = Thing)))]

@@ -245,7 +245,7 @@ async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
     .bind(run.active_seconds)
     .bind(run.reserved_cost)
     .bind(save.events.len() as i64)
-    .fetch_optional(tx.conn())
+    .fetch_optional(tx.conn().await?)
     .await?;
     let held = held.ok_or(Error::LeaseLost)?;
     let done = sqlx::query(
@@ -268,7 +268,7 @@ async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
     .bind(total_seconds(run))
     .bind(run.total_cost)
     .bind(run.now)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     // The coordinator deleted the execution under us: nobody wants its result.
     if done.rows_affected() == 0 { Err(Error::LeaseLost) } else { Ok(held) }

@@ -220,9 +220,9 @@ impl Executions {
         let (caller, now, hub, stream) = (caller.clone(), Timestamp(self.clock.now()), self.hub.clone(), id.to_owned());
         self.db
             .write_once(&self.clock, once, async move |tx: &mut Tx| {
-                let found = store::get(tx.conn(), &stream).await?.ok_or(Error::NotFound("Execution"))?;
+                let found = store::get(tx.conn().await?, &stream).await?.ok_or(Error::NotFound("Execution"))?;
                 change(tx, allowed(&caller, found)?, now).await?;
-                let changed = store::get(tx.conn(), &stream).await?.ok_or(Error::NotFound("Execution"))?;
+                let changed = store::get(tx.conn().await?, &stream).await?.ok_or(Error::NotFound("Execution"))?;
                 tx.after_commit(move || hub.wake(&stream));
                 Ok(changed)
             })

@@ -1,11 +1,12 @@
 //! What an execution and its steps are to a client.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     db::{
         codec::{Doc, Timestamp},
-        owner::Owner,
+        owner,
+        page::Page,
     },
     orchestration::{
         engine::{Save, round},
@@ -21,7 +22,7 @@ pub struct Execution {
     /// The workflow, or the network, that it is a run of.
     pub workflow_id: String,
     /// As stored; shown as a principal.
-    #[serde(serialize_with = "shown")]
+    #[serde(serialize_with = "owner::shown")]
     pub client_id: String,
     /// Where it stands.
     pub status: Status,
@@ -57,10 +58,6 @@ pub struct Execution {
     pub created_at: Timestamp,
     /// When it was saved last.
     pub updated_at: Timestamp,
-}
-
-fn shown<S: Serializer>(stored: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    Owner::from_stored(stored).serialize(serializer)
 }
 
 impl Execution {
@@ -109,12 +106,8 @@ pub struct Filter {
     pub workflow_id: Option<String>,
     /// Only in this state.
     pub status: Option<Status>,
-    /// Only those after this place in the order: creation time and id.
-    pub after: Option<(Timestamp, String)>,
-    /// At most so many.
-    pub limit: i64,
-    /// Without the first so many.
-    pub offset: i64,
+    /// Which of them.
+    pub page: Page,
 }
 
 /// One step of an execution, as its log shows it.

@@ -87,11 +87,7 @@ pub async fn list(conn: &mut Connection, caller: &Principal, filter: &Filter) ->
     let mut query = QueryBuilder::<Db>::new(SELECT);
     query.push(FROM);
     push_filter(&mut query, caller, filter);
-    if let Some((created_at, id)) = &filter.after {
-        query.push(" AND (e.created_at, e.id) < (").push_bind(*created_at).push(", ").push_bind(id).push(")");
-    }
-    query.push(" ORDER BY e.created_at DESC, e.id DESC LIMIT ").push_bind(filter.limit);
-    query.push(" OFFSET ").push_bind(filter.offset);
+    filter.page.push(&mut query, "e.");
     let rows = query.build().fetch_all(&mut *conn).await?;
     let mut count = QueryBuilder::<Db>::new("SELECT count(*) FROM agent_executions e");
     push_filter(&mut count, caller, filter);
@@ -160,7 +156,7 @@ async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) ->
         "UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = ?1 RETURNING last_event",
     )
     .bind(id)
-    .fetch_optional(tx.conn())
+    .fetch_optional(tx.conn().await?)
     .await?;
     let Some(seq) = seq else { return Ok(false) };
     events::append(tx, id, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?;
@@ -176,7 +172,7 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     let taken_back = stop_steps(tx, &execution.id, &mut states, now).await?;
     sqlx::query("UPDATE am_runs SET state = 'ended', worker = NULL, fence = fence + 1, paused = 0, reserved_cost = 0 WHERE execution_id = ?1")
         .bind(&execution.id)
-        .execute(tx.conn())
+        .execute(tx.conn().await?)
         .await?;
     let seconds = execution.started_at.map(|started| now.seconds_since(started));
     sqlx::query(
@@ -186,7 +182,7 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     .bind(Value::Object(states).to_string())
     .bind(now)
     .bind(seconds)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     tell(tx, &execution.id, "execution_cancelled", now, json!({"jobs_taken_back": taken_back})).await?;
     Ok(())
@@ -197,7 +193,7 @@ async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
         sqlx::query("UPDATE am_runs SET paused = ?2 WHERE execution_id = ?1 AND paused <> ?2 AND state <> 'ended'")
             .bind(id)
             .bind(paused)
-            .execute(tx.conn())
+            .execute(tx.conn().await?)
             .await?;
     Ok(done.rows_affected() == 1)
 }
@@ -249,7 +245,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
          WHERE execution_id = ?1 AND state = 'ended'",
     )
     .bind(&execution.id)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     if done.rows_affected() == 0 {
         return Err(Error::State("Execution cannot be retried: it was run by the coordinator".into()));
@@ -261,7 +257,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     .bind(&execution.id)
     .bind(Value::Object(states).to_string())
     .bind(now)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     sqlx::query(
         "UPDATE agent_step_executions SET status = 'PENDING', error_message = NULL, started_at = NULL, completed_at = NULL, updated_at = ?2
@@ -269,7 +265,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     )
     .bind(&execution.id)
     .bind(now)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     tell(tx, &execution.id, "execution_retried", now, json!({"from_step": execution.failed_step})).await?;
     Ok(())

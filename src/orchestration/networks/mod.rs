@@ -23,6 +23,7 @@ use crate::{
         Database, Tx,
         codec::Timestamp,
         once::{Done, Once},
+        page::Page,
         principal::Principal,
     },
 };
@@ -83,14 +84,8 @@ impl Networks {
     ///
     /// # Errors
     /// As the database.
-    pub async fn list(
-        &self,
-        caller: &Principal,
-        after: Option<(Timestamp, String)>,
-        limit: i64,
-        offset: i64,
-    ) -> Result<(Vec<Network>, i64)> {
-        store::list(&mut *self.db.read().await?, caller, after, limit, offset).await
+    pub async fn list(&self, caller: &Principal, page: &Page) -> Result<(Vec<Network>, i64)> {
+        store::list(&mut *self.db.read().await?, caller, page).await
     }
 
     /// Run `task` on a network.
@@ -164,13 +159,13 @@ impl Networks {
         let (caller, id, now) = (caller.clone(), id.to_owned(), Timestamp(self.clock.now()));
         self.db
             .write_once(&self.clock, once, async move |tx: &mut Tx| {
-                let mut network = store::get(tx.conn(), &id).await?.ok_or(Error::NotFound("Network"))?;
+                let mut network = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Network"))?;
                 if !caller.owns(&network.owner_id) {
                     return Err(Error::Forbidden);
                 }
                 let mut measured = Vec::new();
                 for agent in network.agent_ids() {
-                    measured.push(store::measured(tx.conn(), agent).await?);
+                    measured.push(store::measured(tx.conn().await?, agent).await?);
                 }
                 let before = network.agent_ids();
                 network.reorder(objective, &measured);

@@ -1,10 +1,10 @@
 //! What a network is, and how it stands.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    db::{codec::Timestamp, owner::Owner},
+    db::{codec::Timestamp, owner},
     orchestration::model::Fault,
 };
 
@@ -40,7 +40,7 @@ pub struct Network {
     /// `network_`, the moment it was made, six hex digits.
     pub id: String,
     /// A principal.
-    #[serde(serialize_with = "shown")]
+    #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
     /// For people.
     pub name: String,
@@ -56,10 +56,6 @@ pub struct Network {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
-}
-
-fn shown<S: Serializer>(stored: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    Owner::from_stored(stored).serialize(serializer)
 }
 
 /// The id in what a client sent for an agent.

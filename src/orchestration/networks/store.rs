@@ -4,7 +4,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::model::{Measured, Network, Standing};
 use crate::{
-    db::{self, Connection, Db, Row, Tx, codec::Timestamp, principal::Principal},
+    db::{self, Connection, Db, Row, Tx, page::Page, principal::Principal},
     orchestration::error::{Result, unreadable},
 };
 
@@ -47,7 +47,7 @@ pub async fn insert(tx: &mut Tx, network: &Network) -> Result<()> {
     .bind(&network.status)
     .bind(network.created_at)
     .bind(network.updated_at)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     Ok(())
 }
@@ -69,20 +69,11 @@ fn push_owner(query: &mut QueryBuilder<Db>, owner: &Principal) {
 }
 
 /// A page, newest first, and how many there are in all.
-pub async fn list(
-    conn: &mut Connection,
-    owner: &Principal,
-    after: Option<(Timestamp, String)>,
-    limit: i64,
-    offset: i64,
-) -> Result<(Vec<Network>, i64)> {
+pub async fn list(conn: &mut Connection, owner: &Principal, page: &Page) -> Result<(Vec<Network>, i64)> {
     let mut query = QueryBuilder::<Db>::new("SELECT ");
     query.push(COLUMNS);
     push_owner(&mut query, owner);
-    if let Some((created_at, id)) = after {
-        query.push(" AND (created_at, id) < (").push_bind(created_at).push(", ").push_bind(id).push(")");
-    }
-    query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+    page.push(&mut query, "");
     let rows = query.build().fetch_all(&mut *conn).await?;
     let mut count = QueryBuilder::<Db>::new("SELECT count(*)");
     push_owner(&mut count, owner);
@@ -96,7 +87,7 @@ pub async fn reorder(tx: &mut Tx, network: &Network) -> Result<()> {
         .bind(&network.id)
         .bind(serde_json::to_string(&network.agents)?)
         .bind(network.updated_at)
-        .execute(tx.conn())
+        .execute(tx.conn().await?)
         .await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-pub use model::{Change, Draft, Filter, Workflow, check_limits};
+pub use model::{Change, Draft, Filter, Workflow, check_limits, etag_of};
 
 use super::{
     action::Names,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     ambient::{Clock, Ids},
     db::{
-        Database, Tx,
+        self, Database, Tx,
         codec::Timestamp,
         once::{Done, Once},
         principal::Principal,
@@ -66,15 +66,21 @@ impl Workflows {
         draft.check().map_err(Error::Invalid)?;
         let definition = Definition::new(draft.steps.clone(), draft.dependencies.clone());
         let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
+        let plan = Arc::new(plan);
         let workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
-        let ids = self.ids.clone();
-        self.db
-            .write_once(&self.clock, once, async move |tx: &mut Tx| {
-                let workflow = store::insert(tx, workflow, &ids).await?;
-                store::insert_steps(tx, &workflow, &plan, &ids).await?;
+        // Eight digits are few enough for two ids to meet; then others are drawn.
+        loop {
+            let (mut workflow, plan, ids) = (workflow.clone(), plan.clone(), self.ids.clone());
+            let done = self.db.write_once(&self.clock, once.clone(), async move |tx: &mut Tx| {
+                workflow.id = ids.prefixed("agent_", 8);
+                store::insert(tx, &workflow, &plan, &ids).await?;
                 Ok(workflow)
-            })
-            .await
+            });
+            match done.await {
+                Err(Error::Db(db::Error::Duplicate(_))) => {}
+                done => return done,
+            }
+        }
     }
 
     /// A workflow that `reader` may see.
@@ -114,7 +120,7 @@ impl Workflows {
         let (owner, id, ids, now) = (owner.clone(), id.to_owned(), self.ids.clone(), Timestamp(self.clock.now()));
         self.db
             .write(async move |tx: &mut Tx| {
-                let mut workflow = store::get(tx.conn(), &id).await?.ok_or(Error::NotFound("Workflow"))?;
+                let mut workflow = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Workflow"))?;
                 if !owner.owns(&workflow.owner_id) {
                     return Err(Error::Forbidden);
                 }
@@ -128,8 +134,7 @@ impl Workflows {
                     if !workflow.is_defined_as(&wanted) {
                         return Err(Error::Conflict("the workflow changed at the same moment; try again".into()));
                     }
-                    store::delete_steps(tx, &id).await?;
-                    store::insert_steps(tx, &workflow, &plan, &ids).await?;
+                    store::replace_steps(tx, &workflow, &plan, &ids).await?;
                 }
                 store::update(tx, &workflow).await?;
                 Ok(workflow)
@@ -150,22 +155,20 @@ impl Workflows {
         let (owner, id) = (owner.clone(), id.to_owned());
         self.db
             .write(async move |tx: &mut Tx| {
-                let workflow = store::get(tx.conn(), &id).await?.ok_or(Error::NotFound("Workflow"))?;
+                let workflow = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Workflow"))?;
                 if !owner.owns(&workflow.owner_id) {
                     return Err(Error::Forbidden);
                 }
                 if !expected(&workflow.etag()) {
                     return Err(Error::Changed);
                 }
-                let open = store::open_executions(tx.conn(), &id).await?;
+                let open = store::open_executions(tx.conn().await?, &id).await?;
                 if open > 0 {
                     return Err(Error::Conflict(format!(
                         "{open} executions of this workflow are under way; cancel them first"
                     )));
                 }
-                store::delete_steps(tx, &id).await?;
-                store::delete(tx, &id).await?;
-                Ok(())
+                store::delete(tx, &id).await
             })
             .await
     }

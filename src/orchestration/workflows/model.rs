@@ -1,6 +1,6 @@
 //! What a workflow is, and what clients send to make or change one.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -8,7 +8,8 @@ use crate::{
     crypto,
     db::{
         codec::{Doc, Timestamp},
-        owner::Owner,
+        owner,
+        page::Page,
         principal::Principal,
     },
     orchestration::{
@@ -24,7 +25,7 @@ pub struct Workflow {
     /// `agent_` and 8 hex digits.
     pub id: String,
     /// As stored: a principal, or the key itself in a row of the coordinator; shown as a principal.
-    #[serde(serialize_with = "shown")]
+    #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
     /// At most 100 characters.
     pub name: String,
@@ -52,10 +53,6 @@ pub struct Workflow {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
-}
-
-fn shown<S: Serializer>(stored: &str, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    Owner::from_stored(stored).serialize(serializer)
 }
 
 /// The version of a workflow, from its JSON as it is sent.
@@ -239,12 +236,8 @@ pub struct Filter {
     pub is_public: Option<bool>,
     /// Only those with all of these tags.
     pub tags: Vec<String>,
-    /// Only those after this place in the order: creation time and id.
-    pub after: Option<(Timestamp, String)>,
-    /// At most so many.
-    pub limit: i64,
-    /// Without the first so many.
-    pub offset: i64,
+    /// Which of them.
+    pub page: Page,
 }
 
 impl Filter {

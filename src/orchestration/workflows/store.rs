@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde::Serialize;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::model::{Filter, Workflow};
 use crate::{
     ambient::Ids,
-    db::{self, Connection, Db, Row, Tx, codec::Doc, principal::Principal},
+    db::{self, Connection, Db, Row, Tx, batch::Batch, codec::Doc, principal::Principal},
     orchestration::{definition::Plan, error::Result, model::VerificationLevel},
 };
 
@@ -35,47 +35,31 @@ fn workflow(row: &Row) -> db::Result<Workflow> {
     })
 }
 
-/// Store it under a free id: eight digits are few enough for two to meet.
-pub async fn insert(tx: &mut Tx, mut workflow: Workflow, ids: &Ids) -> Result<Workflow> {
-    loop {
-        workflow.id = ids.prefixed("agent_", 8);
-        let done = sqlx::query(
-            "INSERT INTO ai_agent_workflows (id, owner_id, name, description, steps, dependencies, max_execution_time, max_cost_budget,
-                 requires_verification, verification_level, tags, version, is_public, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14) ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(&workflow.id)
-        .bind(&workflow.owner_id)
-        .bind(&workflow.name)
-        .bind(&workflow.description)
-        .bind(workflow.steps.clone())
-        .bind(workflow.dependencies.clone())
-        .bind(workflow.max_execution_time)
-        .bind(workflow.max_cost_budget)
-        .bind(workflow.requires_verification)
-        .bind(workflow.verification_level)
-        .bind(&workflow.tags)
-        .bind(&workflow.version)
-        .bind(workflow.is_public)
-        .bind(workflow.created_at)
-        .execute(tx.conn())
-        .await?;
-        if done.rows_affected() == 1 {
-            return Ok(workflow);
-        }
-    }
+/// Store it with its steps' rows. An id that is taken is a duplicate, which undoes the whole of it.
+pub async fn insert(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.statement(|query| {
+        query.push("INSERT INTO ai_agent_workflows (").push(COLUMNS).push(") ");
+        query.push_values([workflow], |mut row, workflow| {
+            row.push_bind(workflow.id.clone()).push_bind(workflow.owner_id.clone());
+            row.push_bind(workflow.name.clone()).push_bind(workflow.description.clone());
+            row.push_bind(workflow.steps.clone()).push_bind(workflow.dependencies.clone());
+            row.push_bind(workflow.max_execution_time).push_bind(workflow.max_cost_budget);
+            row.push_bind(workflow.requires_verification).push_bind(workflow.verification_level);
+            row.push_bind(workflow.tags.clone()).push_bind(workflow.version.clone());
+            row.push_bind(workflow.is_public);
+            row.push_bind(workflow.created_at).push_bind(workflow.updated_at);
+        });
+    });
+    add_steps(&mut batch, workflow, plan, ids);
+    Ok(batch.execute(tx).await?)
 }
 
 /// One workflow.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Workflow>> {
-    let row = sqlx::query(
-        "SELECT id, owner_id, name, description, steps, dependencies, max_execution_time, max_cost_budget,
-             requires_verification, verification_level, tags, version, is_public, created_at, updated_at
-         FROM ai_agent_workflows WHERE id = ?1",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await?;
+    let mut query = QueryBuilder::<Db>::new("SELECT ");
+    query.push(COLUMNS).push(" FROM ai_agent_workflows WHERE id = ").push_bind(id);
+    let row = query.build().fetch_optional(conn).await?;
     Ok(row.as_ref().map(workflow).transpose()?)
 }
 
@@ -115,11 +99,7 @@ pub async fn list(conn: &mut Connection, reader: &Principal, filter: &Filter) ->
     push_filter(&mut query, reader, filter);
     query.push(") FROM ai_agent_workflows");
     push_filter(&mut query, reader, filter);
-    if let Some((created_at, id)) = &filter.after {
-        query.push(" AND (created_at, id) < (").push_bind(*created_at).push(", ").push_bind(id).push(")");
-    }
-    query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(filter.limit);
-    query.push(" OFFSET ").push_bind(filter.offset);
+    filter.page.push(&mut query, "");
     let rows = query.build().fetch_all(&mut *conn).await?;
     let total = match rows.first() {
         Some(row) => row.try_get(15)?,
@@ -151,21 +131,20 @@ pub async fn update(tx: &mut Tx, workflow: &Workflow) -> Result<()> {
     .bind(&workflow.tags)
     .bind(workflow.is_public)
     .bind(workflow.updated_at)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     Ok(())
 }
 
-/// Take a workflow out.
+/// Take a workflow and its steps out.
 pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
-    sqlx::query("DELETE FROM ai_agent_workflows WHERE id = ?1").bind(id).execute(tx.conn()).await?;
-    Ok(())
-}
-
-/// Take its steps out.
-pub async fn delete_steps(tx: &mut Tx, workflow_id: &str) -> Result<()> {
-    sqlx::query("DELETE FROM agent_steps WHERE workflow_id = ?1").bind(workflow_id).execute(tx.conn()).await?;
-    Ok(())
+    let mut batch = Batch::default();
+    for delete in ["DELETE FROM agent_steps WHERE workflow_id = ", "DELETE FROM ai_agent_workflows WHERE id = "] {
+        batch.statement(|query| {
+            query.push(delete).push_bind(id.to_owned());
+        });
+    }
+    Ok(batch.execute(tx).await?)
 }
 
 /// Executions that have not ended.
@@ -176,49 +155,46 @@ pub async fn open_executions(conn: &mut Connection, workflow_id: &str) -> Result
     Ok(count.bind(workflow_id).fetch_one(conn).await?)
 }
 
-/// The same steps as rows, as the coordinator keeps them.
-pub async fn insert_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
-    let mut left: Vec<usize> = (0..plan.steps.len()).collect();
-    while !left.is_empty() {
-        let mut remaining = Vec::new();
-        for chunk in left.chunks(500) {
-            let mut query = QueryBuilder::<Db>::new(
+/// Put other steps' rows in place of those that stand. An id that is taken is a duplicate.
+pub async fn replace_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.statement(|query| {
+        query.push("DELETE FROM agent_steps WHERE workflow_id = ").push_bind(workflow.id.clone());
+    });
+    add_steps(&mut batch, workflow, plan, ids);
+    Ok(batch.execute(tx).await?)
+}
+
+/// The steps as rows, as the coordinator keeps them.
+fn add_steps(batch: &mut Batch, workflow: &Workflow, plan: &Plan, ids: &Ids) {
+    // SQLite takes 32766 values in a statement.
+    for (nth, chunk) in plan.steps.chunks(500).enumerate() {
+        batch.statement(|query| {
+            query.push(
                 "INSERT INTO agent_steps (id, workflow_id, step_order, name, step_type, model_requirements, input_mappings,
                      output_mappings, timeout_seconds, retry_policy, max_retries, requires_proof, verification_level, depends_on,
                      created_at, updated_at) ",
             );
-            query.push_values(chunk, |mut row, at| {
-                let step = &plan.steps[*at];
-                let object =
-                    |value: Option<Value>| value.unwrap_or_else(|| Value::Object(Default::default())).to_string();
-                let members =
-                    |members: &Option<serde_json::Map<String, Value>>| object(members.clone().map(Value::Object));
+            query.push_values(chunk.iter().zip(nth * 500..), |mut row, (step, at)| {
                 let depends_on: Vec<&str> =
                     step.depends_on.iter().map(|other| plan.steps[*other].key.as_str()).collect();
-                row.push_bind(ids.prefixed("step_", 8));
-                row.push_bind(workflow.id.clone());
-                row.push_bind(*at as i64);
-                row.push_bind(step.name.clone());
-                row.push_bind(step.step_type);
-                row.push_bind(members(&step.raw.model_requirements));
-                row.push_bind(members(&step.raw.input_mappings));
-                row.push_bind(members(&step.raw.output_mappings));
-                row.push_bind(step.timeout.as_secs() as i64);
-                row.push_bind(object(step.raw.retry_policy.and_then(|policy| serde_json::to_value(policy).ok())));
-                row.push_bind(i64::from(step.max_retries));
-                row.push_bind(step.requires_proof);
+                row.push_bind(ids.prefixed("step_", 8)).push_bind(workflow.id.clone()).push_bind(at as i64);
+                row.push_bind(step.name.clone()).push_bind(step.step_type);
+                row.push_bind(object(step.raw.model_requirements.as_ref()));
+                row.push_bind(object(step.raw.input_mappings.as_ref()));
+                row.push_bind(object(step.raw.output_mappings.as_ref()));
+                row.push_bind(step.timeout.as_secs() as i64).push_bind(object(step.raw.retry_policy.as_ref()));
+                row.push_bind(i64::from(step.max_retries)).push_bind(step.requires_proof);
                 row.push_bind(step.verification_level.unwrap_or(VerificationLevel::Basic));
-                row.push_bind(Value::from(depends_on).to_string());
-                row.push_bind(workflow.updated_at);
-                row.push_bind(workflow.updated_at);
+                row.push_bind(object(Some(&depends_on))).push_bind(workflow.updated_at).push_bind(workflow.updated_at);
             });
-            query.push(" ON CONFLICT (id) DO NOTHING RETURNING step_order");
-            let stored: Vec<i64> = query.build_query_scalar().fetch_all(tx.conn()).await?;
-            remaining.extend(chunk.iter().filter(|at| !stored.contains(&(**at as i64))));
-        }
-        left = remaining;
+        });
     }
-    Ok(())
+}
+
+/// As JSON; `{}` where there is nothing.
+fn object<T: Serialize>(value: Option<&T>) -> String {
+    value.and_then(|value| serde_json::to_string(value).ok()).unwrap_or_else(|| "{}".to_owned())
 }
 
 /// The rows' ids by step; a step that the coordinator left without a row is known by its key.

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::workflows::{bounds, next};
 use crate::{
     app::App,
     db::{
@@ -55,8 +54,8 @@ pub struct WaitQuery {
 }
 
 impl WaitQuery {
-    /// Below the request timeout, so that the answer still gets out.
-    fn limited(&self, app: &App) -> Result<Option<Duration>, ApiError> {
+    /// The wait, kept below the request timeout, so that the answer still gets out.
+    pub fn of(&self, app: &App) -> Result<Option<Duration>, ApiError> {
         let Some(seconds) = self.wait else { return Ok(None) };
         let wait = Duration::try_from_secs_f64(seconds).map_err(|_| {
             ApiError::field(
@@ -178,13 +177,6 @@ pub async fn started(
     Ok(Replayable(document(app, execution).await?, done.replayed).into_response())
 }
 
-impl WaitQuery {
-    /// The wait, bounded.
-    pub fn of(&self, app: &App) -> Result<Option<Duration>, ApiError> {
-        self.limited(app)
-    }
-}
-
 /// Run a workflow
 ///
 /// Answers 200 with the execution's `id` once it is durably recorded; with `?wait=SECONDS`, when it has ended or the
@@ -276,14 +268,12 @@ pub async fn list(
     Query(query): Query<ListQuery>,
     paging: Paging,
 ) -> Result<Response, ApiError> {
-    let window = paging.window(50)?;
-    let (after, offset) = bounds(&window)?;
-    let filter =
-        Filter { workflow_id: query.workflow_id, status: query.status, after, limit: i64::from(window.limit), offset };
+    let filter = Filter { workflow_id: query.workflow_id, status: query.status, page: paging.page(50)? };
     let (rows, total) = app.executions.list(&(&caller.0).into(), &filter).await?;
-    let next = next(&window, rows.len(), rows.last().map(|row| (row.created_at, row.id.as_str())));
+    let last = rows.last().map(|row| (row.created_at, row.id.clone()));
     let rows: Vec<ExecutionDocument> = rows.into_iter().map(|row| ExecutionDocument::new(row, None)).collect();
-    Ok(paging.answer(&window, &rows, total as u64, next.as_ref()))
+    let last = last.as_ref().map(|(created_at, id)| (*created_at, id.as_str()));
+    Ok(paging.answer(&filter.page, &rows, total as u64, last))
 }
 
 /// List a workflow's executions

@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    executions::{ExecutionDocument, WaitQuery, started},
-    workflows::{bounds, next},
-};
+use super::executions::{ExecutionDocument, WaitQuery, started};
 use crate::{
     app::App,
     db::principal::Principal,
@@ -67,11 +64,10 @@ pub async fn create(
 /// List networks
 #[utoipa::path(get, path = "/api/v1/agents/networks", tag = "agents", params(PageQuery), responses((status = 200, body = Vec<Object>)))]
 pub async fn list(State(app): State<App>, caller: Admin, paging: Paging) -> Result<Response, ApiError> {
-    let window = paging.window(100)?;
-    let (after, offset) = bounds(&window)?;
-    let (rows, total) = app.networks.list(&(&caller.0).into(), after, i64::from(window.limit), offset).await?;
-    let next = next(&window, rows.len(), rows.last().map(|row| (row.created_at, row.id.as_str())));
-    Ok(paging.answer(&window, &rows, total as u64, next.as_ref()))
+    let page = paging.page(100)?;
+    let (rows, total) = app.networks.list(&(&caller.0).into(), &page).await?;
+    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
+    Ok(paging.answer(&page, &rows, total as u64, last))
 }
 
 /// One network

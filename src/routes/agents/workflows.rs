@@ -2,6 +2,7 @@
 
 use axum::{
     extract::State,
+    http::header,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -11,16 +12,16 @@ use utoipa::{IntoParams, ToSchema};
 use super::words;
 use crate::{
     app::App,
-    db::{codec::Timestamp, owner},
+    db::owner,
     http::{
         Admin, ApiError, Json, Path, Query,
         etag::{Etag, IfMatch, IfNoneMatch, Tagged},
         idempotency::{KeyedJson, Replayable},
-        page::{Cursor, PageQuery, Paging, Start, Window},
+        page::{PageQuery, Paging},
     },
     orchestration::{
         model::VerificationLevel,
-        workflows::{Change, Draft, Filter, Workflow},
+        workflows::{Change, Draft, Filter, Workflow, etag_of},
     },
 };
 
@@ -130,8 +131,11 @@ pub struct WorkflowShape {
     updated_at: String,
 }
 
-fn tagged(workflow: Workflow, known: IfNoneMatch) -> Response {
-    Tagged(Etag::of(&[&workflow.etag()]), known, Json(workflow)).into_response()
+/// The workflow with its version, which its JSON says.
+fn tagged(workflow: &Workflow, known: IfNoneMatch) -> Result<Response, ApiError> {
+    let json = serde_json::to_vec(workflow).map_err(ApiError::internal)?;
+    let tag = Etag::of(&[&etag_of(&json)]);
+    Ok(Tagged(tag, known, ([(header::CONTENT_TYPE, "application/json")], json)).into_response())
 }
 
 /// Make a workflow
@@ -161,7 +165,7 @@ pub async fn create(
         is_public: body.is_public,
     };
     let done = app.workflows.create(&(&caller.0).into(), draft, request.once).await?;
-    Ok(Replayable(tagged(done.value, IfNoneMatch::default()), done.replayed).into_response())
+    Ok(Replayable(tagged(&done.value, IfNoneMatch::default())?, done.replayed).into_response())
 }
 
 /// Which workflows to list.
@@ -189,7 +193,7 @@ pub async fn list(
     Query(query): Query<ListQuery>,
     paging: Paging,
 ) -> Result<Response, ApiError> {
-    let window = paging.window(100)?;
+    let page = paging.page(100)?;
     let owner = query.owner_id.map(|owner| {
         // A client of the monolith names itself by its key; anybody else is named by a principal.
         let mut forms = app.shared.keyring.stored_forms(owner::Owner::from_stored(&owner).as_str());
@@ -198,38 +202,11 @@ pub async fn list(
         }
         forms
     });
-    let (after, offset) = bounds(&window)?;
-    let filter = Filter {
-        owner,
-        is_public: query.is_public,
-        tags: query.tags.as_deref().map(words).unwrap_or_default(),
-        after,
-        limit: i64::from(window.limit),
-        offset,
-    };
+    let filter =
+        Filter { owner, is_public: query.is_public, tags: query.tags.as_deref().map(words).unwrap_or_default(), page };
     let (rows, total) = app.workflows.list(&(&caller.0).into(), &filter).await?;
-    let next = next(&window, rows.len(), rows.last().map(|row| (row.created_at, row.id.as_str())));
-    Ok(paging.answer(&window, &rows, total as u64, next.as_ref()))
-}
-
-/// Where a window begins, for a store.
-pub fn bounds(window: &Window) -> Result<(Option<(Timestamp, String)>, i64), ApiError> {
-    match &window.start {
-        Start::Offset(offset) => Ok((None, i64::from(*offset))),
-        Start::After(cursor) => {
-            let bad = || {
-                ApiError::field(vec!["query".into(), "cursor".into()], "Not a cursor of this service", "value_error")
-            };
-            let at: Timestamp = serde_json::from_value(Value::String(cursor.at.clone())).map_err(|_| bad())?;
-            Ok((Some((at, cursor.id.clone())), 0))
-        }
-    }
-}
-
-/// The cursor to the next page: a full page may have one.
-pub fn next(window: &Window, rows: usize, last: Option<(Timestamp, &str)>) -> Option<Cursor> {
-    let (at, id) = last.filter(|_| rows == window.limit as usize)?;
-    Some(Cursor { at: at.to_string(), id: id.to_owned() })
+    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
+    Ok(paging.answer(&filter.page, &rows, total as u64, last))
 }
 
 /// One workflow
@@ -243,7 +220,7 @@ pub async fn get(
     Path(id): Path<String>,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    Ok(tagged(app.workflows.get(&(&caller.0).into(), &id).await?, known))
+    tagged(&app.workflows.get(&(&caller.0).into(), &id).await?, known)
 }
 
 /// Change a workflow
@@ -276,7 +253,7 @@ pub async fn update(
     };
     let expected = move |version: &str| condition.allows(&Etag::of(&[version]));
     let workflow = app.workflows.update(&(&caller.0).into(), &id, change, expected).await?;
-    Ok(tagged(workflow, IfNoneMatch::default()))
+    tagged(&workflow, IfNoneMatch::default())
 }
 
 /// That something was deleted.

@@ -31,7 +31,7 @@ pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
          WHERE execution_id = (SELECT execution_id FROM am_runs WHERE state = 'ready' AND NOT paused ORDER BY queued_at LIMIT 1)
          RETURNING execution_id, fence",
     );
-    Ok(claimed.bind(worker).fetch_optional(tx.conn()).await?)
+    Ok(claimed.bind(worker).fetch_optional(tx.conn().await?).await?)
 }
 
 /// Give back a run that is held under `fence` and not driven, as it was saved last.
@@ -41,7 +41,7 @@ pub async fn give_back(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
     )
     .bind(id)
     .bind(fence)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     Ok(())
 }
@@ -68,7 +68,7 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
     )
     .bind(id)
     .bind(now)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     Ok(taken_back)
 }
@@ -81,12 +81,12 @@ pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Ti
     )
     .bind(id)
     .bind(fence)
-    .fetch_optional(tx.conn())
+    .fetch_optional(tx.conn().await?)
     .await?;
     let Some(seq) = seq else { return Ok(()) };
     let states: Option<Doc> = sqlx::query_scalar("SELECT step_states FROM agent_executions WHERE id = ?1")
         .bind(id)
-        .fetch_optional(tx.conn())
+        .fetch_optional(tx.conn().await?)
         .await?;
     // They may be what can't be read.
     let mut states: Map<String, Value> = states.and_then(|doc| doc.parse().ok().flatten()).unwrap_or_default();
@@ -98,7 +98,7 @@ pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Ti
     .bind(why)
     .bind(now)
     .bind(Value::Object(states).to_string())
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     let data = json!({"error": why, "jobs_taken_back": taken_back});
     let event = Event { seq, kind: "execution_failed".into(), at: now, data };
@@ -199,7 +199,7 @@ pub async fn heartbeat(tx: &mut Tx, worker: &str, now: Timestamp, lease_until: T
     .bind(worker)
     .bind(now)
     .bind(lease_until)
-    .execute(tx.conn())
+    .execute(tx.conn().await?)
     .await?;
     Ok(())
 }
@@ -215,7 +215,7 @@ pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result
     let dead = sqlx::query("DELETE FROM am_workers WHERE id = ?1 AND (?2 IS NULL OR lease_until = ?2)")
         .bind(worker)
         .bind(lease)
-        .execute(tx.conn())
+        .execute(tx.conn().await?)
         .await?;
     if dead.rows_affected() == 0 && lease.is_some() {
         return Ok(None);
@@ -223,7 +223,7 @@ pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result
     let freed = sqlx::query(
         "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1 WHERE state = 'driven' AND worker = ?1",
     );
-    Ok(Some(freed.bind(worker).execute(tx.conn()).await?.rows_affected()))
+    Ok(Some(freed.bind(worker).execute(tx.conn().await?).await?.rows_affected()))
 }
 
 /// The runs that `worker` holds: id, fence, whether it is paused.

@@ -1,0 +1,213 @@
+//! What limits a run, and what its client does to it: cancels, pauses, waits.
+
+use super::*;
+
+#[tokio::test]
+async fn limits_of_time_stop_what_runs_and_say_what_was_measured() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let mut step = call("slow", json!({"hold": true}));
+    step["timeout_seconds"] = 1.into();
+    let bad = run(&server, json!({"s": step}), json!({})).await;
+    has(failed_at(&bad, "s"), "timeout_seconds 1");
+    assert!(bad["step_states"]["s"]["execution_time"].as_f64().unwrap() >= 1.0);
+
+    let held = json!({"name": "n", "steps": {"s": call("held", json!({"hold": true}))}, "max_execution_time": 1});
+    let workflow = server.post("/api/v1/agents/workflows", held).await.ok();
+    let run = server.execute(workflow["id"].as_str().unwrap(), json!({})).await;
+    let bad = server.ended(run["id"].as_str().unwrap()).await;
+    assert_eq!((&bad["status"], &bad["failed_step"]), (&json!("failed"), &Value::Null));
+    has(bad["error_message"].as_str().unwrap(), "max_execution_time 1: 1.");
+    assert_eq!(bad["step_states"]["s"]["status"], "cancelled");
+    let left = timeout(PATIENCE, async {
+        while peer.under_way() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(left.await.is_ok(), "the calls were given up");
+}
+
+#[tokio::test]
+async fn a_budget_is_reserved_before_a_step_and_settled_after() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let chat = |others: &[&str]| {
+        after(
+            json!({"step_type": "inference", "action": {"kind": "http", "endpoint": "chat", "body": {"messages": 1}}}),
+            others,
+        )
+    };
+    let execute = async |steps: Value, budget: f64| {
+        let workflow = server.workflow(steps).await;
+        let path = format!("/api/v1/agents/workflows/{workflow}/execute?wait=20");
+        server.post(&path, json!({"max_cost_budget": budget})).await.ok()
+    };
+    // Each may cost 0.51. Three side by side fit 1.6, none fits 0.5, and 1.1 stops before the third.
+    let three = || json!({"a": chat(&[]), "b": chat(&[]), "c": chat(&[])});
+    let good = execute(three(), 1.6).await;
+    completed(&good);
+    assert_eq!(good["total_cost"], 1.53);
+    let bad = execute(three(), 0.5).await;
+    has(bad["error_message"].as_str().unwrap(), "max_cost_budget 0.5: 0 is spent, and step \"a\" may cost 0.51");
+    let before = peer.calls().len();
+    let bad = execute(three(), 1.1).await;
+    has(bad["error_message"].as_str().unwrap(), "max_cost_budget 1.1: 1.02 is spent, and step \"c\" may cost 0.51");
+    assert_eq!((&bad["status"], &bad["total_cost"]), (&json!("failed"), &json!(1.02)));
+    assert_eq!(peer.calls().len() - before, 2, "the third is not called");
+    // Retrying does not lift the limit.
+    let id = bad["id"].as_str().unwrap();
+    server.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
+    let bad = server.ended(id).await;
+    has(bad["error_message"].as_str().unwrap(), "1.02 is spent");
+
+    // What is measured may be more than what was set aside.
+    let dear = server.restart_with(&[("COMPUTE_PRICE_PER_SECOND", "1000000")]).await;
+    let workflow = dear.workflow(json!({"a": jq("[range(1000)] | add")})).await;
+    let path = format!("/api/v1/agents/workflows/{workflow}/execute?wait=20");
+    let bad = dear.post(&path, json!({"max_cost_budget": 0.5})).await.ok();
+    has(bad["error_message"].as_str().unwrap(), "was spent");
+    let spent = bad["total_cost"].as_f64().unwrap();
+    has(bad["error_message"].as_str().unwrap(), &format!("max_cost_budget 0.5: {spent:.3}")[..24]);
+    let id = bad["id"].as_str().unwrap();
+    dear.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
+    assert_eq!(dear.ended(id).await["status"], "failed", "all its steps are done, and it spent too much still");
+}
+
+#[tokio::test]
+async fn a_failing_step_stops_the_others_and_a_retry_keeps_what_ended_well() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let steps = json!({
+        "first": call("first", json!({"value": 1})),
+        "bad": after(call("bad", json!({"status": 400, "times": 1})), &["first"]),
+        "beside": after(call("beside", json!({"hold": true})), &["first"]),
+        "last": after(call("last", json!({"sum": "$.steps.first.output.value"})), &["bad", "beside"]),
+    });
+    let failed = run(&server, steps, json!({})).await;
+    failed_at(&failed, "bad");
+    let states = &failed["step_states"];
+    assert_eq!(
+        ["first", "bad", "beside", "last"].map(|key| states[key]["status"].as_str().unwrap()),
+        ["completed", "failed", "cancelled", "pending"]
+    );
+    peer.open();
+    let id = failed["id"].as_str().unwrap();
+    server.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
+    let done = server.ended(id).await;
+    assert_eq!(completed(&done)["last"], json!({"sum": 1, "id": "last"}));
+    assert_eq!(["first", "bad", "last"].map(|id| peer.count(id)), [1, 2, 1], "what ended well is not called again");
+    assert_eq!(done["total_cost"], 0.04);
+    let events = events(&server, id, 1000).await;
+    assert!(kinds(&events).contains(&"execution_retried"));
+    let receipt = server.get(&format!("/api/v1/agents/executions/{id}/receipt")).await.ok();
+    assert_eq!(receipt["verified"], true);
+    server.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.is(400);
+}
+
+#[tokio::test]
+async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
+    let peer = Peer::start();
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;
+    let workflow = server.workflow(json!({"s": call("s", json!({"hold": true}))})).await;
+    let running = server.execute(&workflow, json!({})).await;
+    peer.called(1).await;
+    let waiting = server.execute(&workflow, json!({})).await;
+    let (running, waiting) = (running["id"].as_str().unwrap(), waiting["id"].as_str().unwrap());
+    assert_eq!(server.get(&format!("/api/v1/agents/executions/{waiting}")).await.ok()["status"], "pending");
+
+    let cancel = async |id: &str| server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await;
+    assert_eq!(cancel(waiting).await.ok()["status"], "cancelled");
+    assert_eq!(cancel(running).await.ok()["status"], "cancelled");
+    let gone = timeout(PATIENCE, async {
+        while peer.under_way() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(gone.await.is_ok(), "the call was given up");
+    cancel(running).await.is(400);
+    // The place is free, and what was cancelled before its start does not take it.
+    peer.open();
+    let next = server.execute(&workflow, json!({})).await;
+    completed(&server.ended(next["id"].as_str().unwrap()).await);
+    assert_eq!(peer.calls().len(), 2);
+    for id in [running, waiting] {
+        let document = server.get(&format!("/api/v1/agents/executions/{id}")).await.ok();
+        assert_eq!(document["step_states"]["s"]["status"], "cancelled");
+        let events = events(&server, id, 1000).await;
+        assert_eq!(kinds(&events).last(), Some(&"execution_cancelled"));
+        let receipt = server.get(&format!("/api/v1/agents/executions/{id}/receipt")).await;
+        assert!(receipt.status.is_client_error(), "{receipt:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_run_begins_nothing_until_it_is_resumed() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let steps = json!({"a": call("a", json!({"hold": true})), "b": after(call("b", json!({})), &["a"])});
+    let workflow = server.workflow(steps).await;
+    let run = server.execute(&workflow, json!({})).await;
+    let id = run["id"].as_str().unwrap();
+    peer.called(1).await;
+    let change = |what: &str| format!("/api/v1/agents/executions/{id}/{what}");
+    server.post(&change("pause"), json!({})).await.ok();
+    server.post(&change("pause"), json!({})).await.is(400);
+    peer.open();
+    // What was under way ends.
+    let paused = server.until(id, |run| run["step_states"]["a"]["status"] == "completed").await;
+    assert_eq!((&paused["paused"], &paused["status"]), (&json!(true), &json!("running")));
+    let server = server.restart().await;
+    let still = server.get(&format!("/api/v1/agents/executions/{id}?wait=1")).await.ok();
+    assert_eq!((&still["status"], peer.count("b")), (&json!("running"), 0), "a pause outlives the process");
+    server.post(&change("resume"), json!({})).await.ok();
+    completed(&server.ended(id).await);
+    assert_eq!((peer.count("a"), peer.count("b")), (1, 1));
+    server.post(&change("resume"), json!({})).await.is(400);
+    let events = events(&server, id, 1000).await;
+    let kinds = kinds(&events);
+    assert!(kinds.contains(&"execution_paused") && kinds.contains(&"execution_resumed"), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_client_may_wait_for_the_end_or_until_its_time_is_up() {
+    let peer = Peer::start();
+    let mut server = with(&peer).await;
+    let workflow = server.workflow(json!({"s": call("s", json!({"hold": true}))})).await;
+    let execute = format!("/api/v1/agents/workflows/{workflow}/execute");
+    let began = Instant::now();
+    let run = server.post(&format!("{execute}?wait=0.3"), json!({})).await.ok();
+    assert_eq!(run["status"], "running");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    let status = format!("/api/v1/agents/executions/{}/status", run["id"].as_str().unwrap());
+    let began = Instant::now();
+    let patient = format!("{status}?wait=30");
+    let (waited, ()) = tokio::join!(server.get(&patient), async {
+        peer.called(1).await;
+        peer.open();
+    });
+    completed(&waited.ok());
+    assert!(began.elapsed() < Duration::from_secs(20), "it is answered at the end, not at the time's");
+    for bad in ["-1", "x", "NaN", "1e400"] {
+        server.get(&format!("{status}?wait={bad}")).await.is(422);
+    }
+    // A service that stops answers who waits as soon as it lets the run go.
+    peer.shut();
+    let run = server.post(&execute, json!({})).await.ok();
+    peer.called(2).await;
+    let id = run["id"].as_str().unwrap();
+    server.post(&format!("/api/v1/agents/executions/{id}/pause"), json!({})).await.ok();
+    let waiting = server.request(Method::GET, &format!("/api/v1/agents/executions/{id}?wait=30"));
+    let waiting = tokio::spawn(Answer::of(waiting));
+    let in_flight = timeout(PATIENCE, async {
+        while !server.get("/metrics").await.text.contains("http_requests_in_flight 2") {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(in_flight.await.is_ok(), "it waits, beside the one that asks for the metrics");
+    let began = Instant::now();
+    server.signal("TERM");
+    peer.open();
+    assert!(timeout(PATIENCE, waiting).await.unwrap().unwrap().ok()["status"].is_string());
+    assert!(server.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}

@@ -1,0 +1,129 @@
+//! What a run leaves behind and carries along: its events, its definition, many of them at once.
+
+use super::*;
+
+/// (id, event, data) of each event of a stream, until it ends or `most` have come.
+async fn stream(server: &Server, execution: &str, last: Option<u64>, most: usize) -> Vec<(u64, String, Value)> {
+    let path = format!("/api/v1/agents/executions/{execution}/events");
+    let mut request = server.request(Method::GET, &path).header("accept", "text/event-stream");
+    if let Some(last) = last {
+        request = request.header("last-event-id", last);
+    }
+    let mut response = request.send().await.unwrap().error_for_status().unwrap();
+    let (mut text, mut events) = (String::new(), Vec::new());
+    while events.len() < most {
+        let Some(chunk) = timeout(PATIENCE, response.chunk()).await.expect("the stream stands still").unwrap() else {
+            break;
+        };
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            if !field("id: ").is_empty() {
+                let data = serde_json::from_str(field("data: ")).unwrap();
+                events.push((field("id: ").parse().unwrap(), field("event: ").to_owned(), data));
+            }
+            text = rest.to_owned();
+        }
+    }
+    events.truncate(most);
+    events
+}
+
+#[tokio::test]
+async fn events_are_followed_taken_up_again_and_read_after_the_end() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let steps =
+        json!({"a": jq("."), "b": after(call("b", json!({"hold": true})), &["a"]), "c": after(jq("."), &["b"])});
+    let workflow = server.workflow(steps).await;
+    let run = server.execute(&workflow, json!({})).await;
+    let id = run["id"].as_str().unwrap();
+    peer.called(1).await;
+    // a began and ended, b began: then the stream waits.
+    let first = stream(&server, id, None, 4).await;
+    let (rest, ()) = tokio::join!(stream(&server, id, Some(4), 100), async { peer.open() });
+    let whole: Vec<Value> = first.iter().chain(&rest).map(|(_, _, data)| data.clone()).collect();
+    assert_eq!(
+        kinds(&whole),
+        [
+            "execution_started",
+            "step_started",
+            "step_completed",
+            "step_started",
+            "step_completed",
+            "step_started",
+            "step_completed",
+            "execution_completed"
+        ]
+    );
+    for (number, event, data) in first.iter().chain(&rest) {
+        assert_eq!((&json!(number), &json!(event)), (&data["seq"], &data["type"]));
+    }
+    for limit in [1, 3, 1000] {
+        assert_eq!(events(&server, id, limit).await, whole, "pages of {limit}");
+    }
+    let server = server.restart().await;
+    let again = stream(&server, id, Some(5), 100).await;
+    assert_eq!(again.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [6, 7, 8]);
+    assert!(stream(&server, id, Some(8), 100).await.is_empty());
+    assert!(stream(&server, id, Some(u64::MAX), 100).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_keeps_the_definition_it_was_started_with() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let steps = json!({"a": call("a", json!({"hold": true})), "b": after(jq("\"old\""), &["a"])});
+    let workflow = server.workflow(steps).await;
+    let run = server.execute(&workflow, json!({})).await;
+    let id = run["id"].as_str().unwrap();
+    peer.called(1).await;
+    let path = format!("/api/v1/agents/workflows/{workflow}");
+    server.put(&path, json!({"steps": {"a": jq("\"new\"")}})).await.ok();
+    server.delete(&path).await.is(409);
+    let server = server.restart().await;
+    peer.open();
+    let done = server.ended(id).await;
+    assert_eq!(completed(&done)["b"], "old");
+    assert!(server.delete(&path).await.status.is_success());
+    assert_eq!(server.get(&format!("/api/v1/agents/executions/{id}/receipt")).await.ok()["verified"], true);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_at_the_next_start_fails_the_run_and_takes_its_jobs_back() {
+    let peer = Peer::start();
+    let server = with(&peer).await;
+    let job = json!({"step_type": "inference", "model_requirements": {"model": "llama-7b"}});
+    let workflow = server.workflow(json!({"a": call("a", json!({"hold": true})), "j": job})).await;
+    let run = server.execute(&workflow, json!({})).await;
+    let id = run["id"].as_str().unwrap();
+    peer.called(1).await;
+    let server = server.restart_with(&[("HTTP_ENDPOINTS", "{}")]).await;
+    let failed = server.ended(id).await;
+    assert_eq!(failed["status"], "failed");
+    has(failed["error_message"].as_str().unwrap(), "\"peer\" is no configured endpoint");
+    let states = &failed["step_states"];
+    assert_eq!((&states["a"]["status"], &states["j"]["status"]), (&json!("cancelled"), &json!("cancelled")));
+    let events = events(&server, id, 1000).await;
+    assert_eq!(kinds(&events).last(), Some(&"execution_failed"));
+    assert_eq!(events.last().unwrap()["data"]["jobs_taken_back"], json!([states["j"]["job_id"]]));
+}
+
+#[tokio::test]
+async fn two_hundred_runs_at_once_all_end_eight_at_a_time() {
+    let peer = Peer::start();
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 8).start().await;
+    let workflow = server.workflow(json!({"a": call("a", json!({})), "b": after(jq(".id"), &["a"])})).await;
+    let path = format!("/api/v1/agents/workflows/{workflow}/execute");
+    let mut runs = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let request = server.request(Method::POST, &path).json(&json!({"inputs": {}}));
+        runs.spawn(async move { Answer::of(request).await.ok()["id"].as_str().unwrap().to_owned() });
+    }
+    let ids = runs.join_all().await;
+    for id in &ids {
+        completed(&server.ended(id).await);
+    }
+    assert_eq!(peer.calls().len(), 200);
+    assert!(peer.most_at_once() <= 8, "{}", peer.most_at_once());
+}
