@@ -9,6 +9,8 @@ pub mod lifecycle;
 
 /// What all routes share: layers, errors, authentication, extractors, pages, OpenAPI, metrics.
 pub mod http;
+/// Log lines on their way out.
+pub mod logging;
 /// The six groups of routes; per resource one file with request, response, handler.
 pub mod routes;
 

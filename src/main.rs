@@ -9,7 +9,7 @@ use std::{
 use agent_management::{
     config::{Config, LogFormat, Sources},
     crypto::PublicKey,
-    lifecycle,
+    lifecycle, logging,
     orchestration::receipts,
     routes,
 };
@@ -89,7 +89,7 @@ fn print(text: &str) {
 
 fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {
     let config = Config::load(Sources::of_process(file))?;
-    let (writer, _guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, _guard) = logging::lines(std::io::stderr())?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.log_format {

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Execute as _, QueryBuilder};
 
-use super::{Db, Result, Tx};
+use super::{Db, Result, Tx, rows::Rows};
 
 /// Statements that are executed together, in order.
 pub struct Batch(QueryBuilder<Db>);
@@ -22,11 +22,20 @@ impl Batch {
         self
     }
 
+    /// Add the statements that write `rows`.
+    pub fn rows(&mut self, rows: Rows) -> &mut Self {
+        for (sql, json) in rows.statements() {
+            let (before, after) = sql.split_once('?').unwrap_or((sql, ""));
+            self.0.push(before).push_bind(json).push(after).push(";\n");
+        }
+        self
+    }
+
     /// Execute them all; an error undoes nothing by itself, the piece of work must answer it.
     ///
     /// # Errors
     /// The first statement's that fails.
-    pub async fn execute(mut self, tx: &mut Tx) -> Result<()> {
+    pub async fn execute(&mut self, tx: &mut Tx) -> Result<()> {
         let (conn, opening) = tx.opening();
         let mut query = self.0.build();
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();

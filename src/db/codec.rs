@@ -72,6 +72,14 @@ fn write_naive(naive: NaiveDateTime, separator: u8) -> String {
 }
 
 impl Timestamp {
+    /// From how it stands in the database.
+    ///
+    /// # Errors
+    /// When it is none of SQLAlchemy's forms.
+    pub fn from_stored(text: &str) -> Result<Self, BoxDynError> {
+        Ok(Self(parse(text)?.and_utc()))
+    }
+
     /// As it stands in the database.
     pub fn stored(self) -> String {
         write_naive(self.0.naive_utc(), b' ')
@@ -108,10 +116,6 @@ impl LocalTimestamp {
     }
 }
 
-fn read_utc(text: &str) -> Result<Timestamp, BoxDynError> {
-    Ok(Timestamp(parse(text)?.and_utc()))
-}
-
 fn read_local(text: &str) -> Result<LocalTimestamp, BoxDynError> {
     let naive = parse(text)?;
     // The hour that a change from summer time repeats is read as its first pass, the hour that is skipped as UTC.
@@ -142,7 +146,7 @@ macro_rules! stored_as_text {
     };
 }
 
-stored_as_text!(Timestamp, read_utc);
+stored_as_text!(Timestamp, Timestamp::from_stored);
 stored_as_text!(LocalTimestamp, read_local);
 
 /// A JSON column, kept as the text it is: `null` (or SQL's NULL, read as [`Doc::none`]) is no value.
@@ -166,6 +170,15 @@ impl Doc {
     /// This JSON text.
     pub fn raw(raw: Box<RawValue>) -> Self {
         Self(Some(raw).filter(|raw| raw.get() != "null"))
+    }
+
+    /// What a JSON column holds.
+    ///
+    /// # Errors
+    /// When it is no JSON, not even Python's.
+    pub fn from_stored(text: &str) -> Result<Self, serde_json::Error> {
+        let raw = RawValue::from_string(text.to_owned()).or_else(|_| RawValue::from_string(without_nan(text)))?;
+        Ok(Self::raw(raw))
     }
 
     /// The same, or `{}` where there is no value: for columns that clients know as objects.
@@ -222,9 +235,7 @@ impl<'q> Encode<'q, Db> for Doc {
 
 impl<'r> Decode<'r, Db> for Doc {
     fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
-        let text = <&str as Decode<Db>>::decode(value)?;
-        let raw = RawValue::from_string(text.to_owned()).or_else(|_| RawValue::from_string(without_nan(text)))?;
-        Ok(Self::raw(raw))
+        Ok(Self::from_stored(<&str as Decode<Db>>::decode(value)?)?)
     }
 }
 
@@ -274,6 +285,10 @@ macro_rules! stored_enum {
             pub fn value(self) -> &'static str {
                 match self { $(Self::$variant => $value),+ }
             }
+            /// From what the database holds.
+            pub fn from_stored(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|member| member.stored() == text)
+            }
             /// From what clients send.
             pub fn from_value(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|member| member.value() == text)
@@ -304,10 +319,7 @@ macro_rules! stored_enum {
         impl<'r> sqlx::Decode<'r, $crate::db::Db> for $name {
             fn decode(value: <$crate::db::Db as sqlx::Database>::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
                 let text = <&str as sqlx::Decode<$crate::db::Db>>::decode(value)?;
-                Self::ALL
-                    .iter()
-                    .copied()
-                    .find(|member| member.stored() == text)
+                Self::from_stored(text)
                     .ok_or_else(|| format!("{text:?} is no {}", stringify!($name)).into())
             }
         }

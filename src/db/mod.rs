@@ -13,16 +13,19 @@ pub mod once;
 pub mod owner;
 pub mod page;
 pub mod principal;
+mod readers;
+pub mod rows;
+mod work;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
-use sqlx::{Pool, pool::PoolConnection};
 use tokio::sync::watch;
 
 pub use error::{Error, Result};
 pub use migrate::{Report, check, migrate};
+pub use readers::Reader;
 pub use writer::Tx;
 
 /// The one name of the database type; rooms write `sqlx::query_as::<Db, _>`.
@@ -46,7 +49,7 @@ pub struct Settings {
 pub struct Database(Arc<Inner>);
 
 struct Inner {
-    readers: Pool<Db>,
+    readers: readers::Readers,
     writer: writer::Writer,
     metrics: Arc<metrics::Metrics>,
     path: std::path::PathBuf,
@@ -61,7 +64,7 @@ impl Database {
         let metrics = Arc::new(metrics::Metrics::default());
         let conn = connect::writing(path).await?;
         connect::check_version(&conn).await?;
-        let readers = connect::readers(path, settings.readers).await?;
+        let readers = readers::Readers::open(path, settings.readers).await?;
         let writer = writer::Writer::start(conn, settings.busy_timeout, metrics.clone())?;
         Ok(Self(Arc::new(Inner { readers, writer, metrics, path: path.to_owned() })))
     }
@@ -75,9 +78,9 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::Busy`] when none is free in time.
-    pub async fn read(&self) -> Result<PoolConnection<Db>> {
+    pub async fn read(&self) -> Result<Reader> {
         let waited = std::time::Instant::now();
-        let conn = self.0.readers.acquire().await?;
+        let conn = self.0.readers.get().await?;
         self.0.metrics.reader_wait.observe(waited.elapsed().as_secs_f64());
         Ok(conn)
     }
@@ -96,6 +99,14 @@ impl Database {
         E: From<Error> + Send + 'static,
     {
         self.0.writer.write(work).await
+    }
+
+    /// Write `rows` and answer when they are durable; `after` runs then. Cheaper than [`Database::write`] where many wait.
+    ///
+    /// # Errors
+    /// As [`Database::write`]; [`Error::Duplicate`] when a row is there already.
+    pub async fn insert(&self, rows: rows::Rows, after: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.0.writer.insert(rows, Box::new(after)).await
     }
 
     /// Turns to a message when the database can no longer be trusted (a failed fsync): the process must exit.

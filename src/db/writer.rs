@@ -6,18 +6,20 @@
 //! answered, the writer stops, and the process exits to recover at its next start.
 
 use std::{
-    panic::AssertUnwindSafe,
-    pin::Pin,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Connection, Error, Result, metrics::Metrics};
+use super::{
+    Connection, Error, Result,
+    metrics::Metrics,
+    rows::Rows,
+    work::{Piece, RowsPiece, Work, same_kind},
+};
 
 /// The most writes that commit together: enough to spread one fsync, few enough that nobody waits long.
 const BATCH: usize = 256;
@@ -27,7 +29,7 @@ const QUEUE: usize = 4096;
 /// A write transaction, as a piece of work sees it.
 pub struct Tx {
     conn: Connection,
-    after: Vec<Box<dyn FnOnce() + Send>>,
+    pub(super) after: Vec<Box<dyn FnOnce() + Send>>,
     /// What must be executed before the piece's first statement, and with it where that can be: each trip to
     /// the connection's thread costs more than most statements.
     opening: Option<&'static str>,
@@ -53,50 +55,6 @@ impl Tx {
     /// Run `hook` once the transaction is durable (and not at all if it is undone).
     pub fn after_commit(&mut self, hook: impl FnOnce() + Send + 'static) {
         self.after.push(Box::new(hook));
-    }
-}
-
-/// A piece of work with its caller: run inside the batch, told how the batch ended.
-trait Work: Send {
-    /// Run; false asks for its savepoint to be undone.
-    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
-    /// Tell the caller. An error here overrides what the work answered.
-    fn answer(self: Box<Self>, batch: std::result::Result<(), Error>);
-}
-
-struct Piece<F, T, E> {
-    work: Option<F>,
-    result: Option<std::result::Result<T, E>>,
-    caller: oneshot::Sender<std::result::Result<T, E>>,
-}
-
-impl<F, T, E> Work for Piece<F, T, E>
-where
-    F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send,
-    T: Send,
-    E: From<Error> + Send,
-{
-    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
-        Box::pin(async move {
-            let Some(work) = self.work.take() else { return false };
-            let result =
-                AssertUnwindSafe(work(tx)).catch_unwind().await.unwrap_or_else(|_| Err(Error::Panicked.into()));
-            let good = result.is_ok();
-            self.result = Some(result);
-            good
-        })
-    }
-
-    fn answer(self: Box<Self>, batch: std::result::Result<(), Error>) {
-        let result = match (batch, self.result) {
-            // Work that failed by itself says why, whatever became of the others.
-            (_, Some(Err(error))) => Err(error),
-            (Ok(()), Some(done)) => done,
-            (Err(error), _) => Err(error.into()),
-            (Ok(()), None) => Err(Error::Stopped.into()),
-        };
-        // A caller that went away does not want to know.
-        let _ = self.caller.send(result);
     }
 }
 
@@ -139,13 +97,23 @@ impl Writer {
         E: From<Error> + Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        let piece = Box::new(Piece { work: Some(work), result: None, caller });
-        self.metrics.queue_depth.inc();
-        if self.queue.send(piece).await.is_err() {
-            self.metrics.queue_depth.dec();
-            return Err(Error::Stopped.into());
-        }
+        self.queue(Box::new(Piece::new(work, caller))).await?;
         answer.await.unwrap_or_else(|_| Err(Error::Stopped.into()))
+    }
+
+    pub async fn insert(&self, rows: Rows, after: Box<dyn FnOnce() + Send>) -> Result<()> {
+        let (caller, answer) = oneshot::channel();
+        self.queue(Box::new(RowsPiece::new(rows, after, caller))).await?;
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    async fn queue(&self, piece: Box<dyn Work>) -> Result<()> {
+        self.metrics.queue_depth.inc();
+        let queued = self.queue.send(piece).await;
+        queued.map_err(|_| {
+            self.metrics.queue_depth.dec();
+            Error::Stopped
+        })
     }
 
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
@@ -170,6 +138,9 @@ struct State {
     fatal: watch::Sender<Option<String>>,
     jitter: SmallRng,
 }
+
+/// Between two pieces.
+const NEXT: &str = "RELEASE piece; SAVEPOINT piece;\n";
 
 /// How a batch ended.
 enum Outcome {
@@ -256,13 +227,51 @@ impl State {
     async fn run_in_savepoints(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
         let mut alive = false;
         self.tx.opening = Some("SAVEPOINT piece;\n");
+        // They all wait, so none is before another.
+        pieces.sort_by_cached_key(|piece| piece.rows().map(|rows| rows.kind().collect::<Vec<_>>()));
+        let mut left = pieces;
+        while !left.is_empty() {
+            let together = same_kind(left);
+            if together > 1 && self.write_together(&mut left[..together]).await? {
+                alive = true;
+                left = &mut left[together..];
+                continue;
+            }
+            // One of them is in the way: each by itself, so that it alone is told.
+            let (pieces, rest) = left.split_at_mut(together);
+            alive |= self.run_each(pieces).await?;
+            left = rest;
+        }
+        self.tx.opening = None;
+        Ok(alive)
+    }
+
+    /// Write the rows of `pieces`, which are of one kind. False: one of them can't be, and none is.
+    async fn write_together(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+        let rows: Vec<&Rows> = pieces.iter().filter_map(|piece| piece.rows()).collect();
+        match Rows::execute_together(&rows, &mut self.tx).await {
+            Ok(()) => {
+                pieces.iter_mut().for_each(|piece| piece.written(&mut self.tx));
+                self.tx.opening = Some(NEXT);
+                Ok(true)
+            }
+            Err(error @ (Error::Indeterminate(_) | Error::Full | Error::Busy)) => Err(error),
+            Err(_) => {
+                self.execute("ROLLBACK TO piece").await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn run_each(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+        let mut alive = false;
         for piece in pieces {
             let hooks = self.tx.after.len();
             let good = piece.run(&mut self.tx).await;
             alive |= good;
             let untouched = self.tx.opening.is_some();
             if good && !untouched {
-                self.tx.opening = Some("RELEASE piece; SAVEPOINT piece;\n");
+                self.tx.opening = Some(NEXT);
             } else if !good {
                 self.metrics.rolled_back.inc();
                 self.tx.after.truncate(hooks);
@@ -272,7 +281,6 @@ impl State {
                 }
             }
         }
-        self.tx.opening = None;
         Ok(alive)
     }
 

@@ -3,30 +3,32 @@
 use sqlx::Row as _;
 
 use super::Event;
-use crate::db::{Connection, Error, Result, Tx, batch::Batch};
+use crate::db::{
+    Connection, Error, Result, Tx,
+    rows::{Insert, Rows},
+};
+
+static BATCHES: Insert = Insert::into("am_events", "stream, last_seq, first_seq, batch");
 
 /// Append `events`, which carry on the stream's numbers, in the transaction of what they tell.
 ///
 /// # Errors
 /// [`Error::Duplicate`] when a number is taken: somebody else writes this stream.
 pub async fn append(tx: &mut Tx, stream: &str, events: &[Event]) -> Result<()> {
-    let mut batch = Batch::default();
-    append_to(&mut batch, stream, events)?;
-    if events.is_empty() { Ok(()) } else { batch.execute(tx).await }
+    let mut rows = Rows::default();
+    append_to(&mut rows, stream, events)?;
+    if events.is_empty() { Ok(()) } else { rows.execute(tx).await }
 }
 
-/// The same as a statement of `batch`.
+/// The same among `rows`.
 ///
 /// # Errors
 /// When an event can't be written as JSON.
-pub fn append_to(batch: &mut Batch, stream: &str, events: &[Event]) -> Result<()> {
+pub fn append_to(rows: &mut Rows, stream: &str, events: &[Event]) -> Result<()> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
     let text = serde_json::to_string(events).map_err(|error| Error::Unreadable(error.to_string()))?;
-    batch.statement(|query| {
-        query.push("INSERT INTO am_events (stream, last_seq, first_seq, batch) ");
-        query.push_values([()], |mut row, ()| {
-            row.push_bind(stream.to_owned()).push_bind(last.seq).push_bind(first.seq).push_bind(text.clone());
-        });
+    rows.push(&BATCHES, |row| {
+        row.put(stream).put(last.seq).put(first.seq).put(&text);
     });
     Ok(())
 }

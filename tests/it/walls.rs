@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 9] = [
     &["portfolio", "communication", "creativity"],
     &["orchestration"],
     &["marketplace", "performance", "deployment"],
-    &["main", "bin", "lib", "app", "lifecycle", "routes", "http"],
+    &["main", "bin", "lib", "app", "lifecycle", "logging", "routes", "http"],
 ];
 /// A file's lines at most.
 const MOST_LINES: usize = 500;

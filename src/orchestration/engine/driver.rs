@@ -12,11 +12,11 @@ use super::{
     Inner,
     actions::Failure,
     run::{Affords, AfterFailure, Outcome, Run},
-    store::{self, Hold, Save, Saved},
+    store::{Hold, NewRun, Save, Saved},
 };
 use crate::{
     db::{
-        self, Tx,
+        self,
         codec::Timestamp,
         once::{Done, Once},
     },
@@ -111,8 +111,9 @@ impl Driver {
             let now = self.now();
             let hold = if self.run.status.is_final() { Hold::Ended } else { Hold::Driven };
             self.seal(now);
+            let new = NewRun::of(&self.run);
             let save = Arc::new(self.take_save(hold, now));
-            match self.engine.save_first(save, once.clone()).await {
+            match self.engine.save_first(save, &new, once.clone()).await {
                 Err(Error::Db(db::Error::Duplicate(_))) => {
                     self.flying.clear();
                     self.jobs.clear();
@@ -362,13 +363,4 @@ async fn maybe(then: Option<Instant>) {
         Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,
     }
-}
-
-/// The transaction of a save, with what wakes who waits for it.
-pub async fn save_in(tx: &mut Tx, save: &Save, definition_known: bool, hub: crate::events::Hub) -> Result<Saved> {
-    crate::crash_point!("engine.before_save");
-    let saved = store::save(tx, save, definition_known).await?;
-    let stream = save.run.id.clone();
-    tx.after_commit(move || hub.wake(&stream));
-    Ok(saved)
 }

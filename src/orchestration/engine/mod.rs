@@ -35,7 +35,7 @@ use claim::Place;
 use driver::{Driver, Handle};
 use lease::Worker;
 use run::Limits;
-use store::Saved;
+use store::{NewRun, Saved};
 
 use super::{
     action::Names,
@@ -279,8 +279,9 @@ impl Inner {
     /// There is no place to drive it now: save it for whoever claims it.
     async fn queue(self: &Arc<Self>, mut run: Run, once: Option<Once>) -> Result<Done<Execution>> {
         loop {
+            let new = NewRun::of(&run);
             let save = Save::of(&mut run, store::Hold::Ready, &self.worker.id, Timestamp(self.clock.now()));
-            match self.save_first(Arc::new(save), once.clone()).await {
+            match self.save_first(Arc::new(save), &new, once.clone()).await {
                 Err(Error::Db(crate::db::Error::Duplicate(_))) => run.begin_anew(&self.ids),
                 answer => {
                     self.work.notify_one();
@@ -323,32 +324,49 @@ impl Inner {
     }
 
     /// The first save of a new run, at most once for `once`.
-    async fn save_first(self: &Arc<Self>, save: Arc<Save>, once: Option<Once>) -> Result<Done<Execution>> {
-        let hub = self.hub.clone();
-        let known = self.is_stored(&save);
-        let hash = save.new.as_ref().map(|new| new.definition_hash.clone());
-        let done = self
-            .db
-            .write_once(&self.clock, once, async move |tx: &mut Tx| {
-                driver::save_in(tx, &save, known, hub).await?;
+    async fn save_first(&self, save: Arc<Save>, new: &NewRun, once: Option<Once>) -> Result<Done<Execution>> {
+        let known = self.known_definitions().get(&new.definition_hash).is_some();
+        let rows = store::rows(&save, new, known)?;
+        let wake = self.wake(&save);
+        crate::crash_point!("engine.before_save");
+        let done = if once.is_none() && save.jobs.is_empty() && save.take_back.is_empty() {
+            self.db.insert(rows, wake).await?;
+            Done::fresh(Execution::of_save(&save))
+        } else {
+            let work = async move |tx: &mut Tx| {
+                rows.execute(tx).await?;
+                store::jobs(tx, &save).await?;
+                tx.after_commit(wake);
                 Ok::<_, Error>(Execution::of_save(&save))
-            })
-            .await?;
-        if let (Some(hash), false) = (hash, done.replayed) {
-            self.stored_definitions.lock().unwrap_or_else(PoisonError::into_inner).put(hash, ());
+            };
+            self.db.write_once(&self.clock, once, work).await?
+        };
+        if !done.replayed && !known {
+            self.known_definitions().put(new.definition_hash.clone(), ());
         }
         Ok(done)
     }
 
-    fn is_stored(&self, save: &Save) -> bool {
-        let mut known = self.stored_definitions.lock().unwrap_or_else(PoisonError::into_inner);
-        save.new.as_ref().is_some_and(|new| known.get(&new.definition_hash).is_some())
+    fn known_definitions(&self) -> std::sync::MutexGuard<'_, LruCache<String, ()>> {
+        self.stored_definitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn save(self: &Arc<Self>, save: Arc<Save>) -> Result<Saved> {
-        let hub = self.hub.clone();
+    /// Wakes who waits for the run, once it is saved.
+    fn wake(&self, save: &Save) -> impl FnOnce() + Send + 'static {
+        let (hub, stream) = (self.hub.clone(), save.run.id.clone());
+        move || hub.wake(&stream)
+    }
+
+    async fn save(&self, save: Arc<Save>) -> Result<Saved> {
         let ended = (save.hold == store::Hold::Ended).then_some(save.run.status);
-        let saved = self.db.write(async move |tx: &mut Tx| driver::save_in(tx, &save, true, hub).await).await?;
+        let wake = self.wake(&save);
+        let work = async move |tx: &mut Tx| {
+            crate::crash_point!("engine.before_save");
+            let saved = store::update(tx, &save).await?;
+            tx.after_commit(wake);
+            Ok::<_, Error>(saved)
+        };
+        let saved = self.db.write(work).await?;
         ended.into_iter().for_each(|status| self.metrics.ended(status));
         Ok(saved)
     }

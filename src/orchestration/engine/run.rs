@@ -94,9 +94,9 @@ const EPSILON: f64 = 1e-9;
 impl Run {
     /// Ids of the run and its steps, anew: two can meet.
     pub fn name(&mut self, ids: &Ids) {
-        self.id = ids.prefixed("exec_", 10);
+        self.id = ids.next("exec_", 10);
         for step in &mut self.steps {
-            step.row_id = ids.prefixed("step_exec_", 10);
+            step.row_id = ids.next("step_exec_", 10);
         }
     }
 
@@ -110,6 +110,7 @@ impl Run {
         (self.final_result, self.receipt, self.proof) = (Doc::none(), Doc::none(), Doc::none());
         self.events.clear();
         self.is_new = true;
+        ids.jump();
         self.name(ids);
     }
 

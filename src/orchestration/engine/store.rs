@@ -9,6 +9,7 @@ use crate::{
         Db, Tx,
         batch::Batch,
         codec::{Doc, Timestamp},
+        rows::{Insert, Rows},
     },
     events::{self, Event},
     jobs::{self, NewJob},
@@ -50,8 +51,6 @@ pub struct Save {
     pub take_back: Vec<String>,
     pub hold: Hold,
     pub worker: String,
-    /// For a new run.
-    pub new: Option<NewRun>,
 }
 
 /// What only a new run has to say.
@@ -130,18 +129,9 @@ impl Save {
                 StepRow { row_id: step.row_id.clone(), step_id: step.step_id.clone(), step: step.clone() }
             })
             .collect();
-        let new = run.is_new.then(|| NewRun {
-            definition_hash: run.plan.hash.clone(),
-            definition: run.plan.body.clone(),
-            inputs: run.inputs.to_string(),
-            level: run.level,
-            max_execution_time: run.limits.seconds,
-            max_cost_budget: run.limits.budget,
-            trace_id: run.trace_id.clone(),
-        });
         run.is_new = false;
         let events = std::mem::take(&mut run.events);
-        Self { run: row, steps, events, jobs: Vec::new(), take_back: Vec::new(), hold, worker: worker.to_owned(), new }
+        Self { run: row, steps, events, jobs: Vec::new(), take_back: Vec::new(), hold, worker: worker.to_owned() }
     }
 }
 
@@ -150,86 +140,128 @@ pub struct Saved {
     pub paused: bool,
 }
 
-/// Write it all; the definition of a new run only if it is not known to be stored.
+impl NewRun {
+    /// Of `run`, which was never saved.
+    pub fn of(run: &Run) -> Self {
+        Self {
+            definition_hash: run.plan.hash.clone(),
+            definition: run.plan.body.clone(),
+            inputs: run.inputs.to_string(),
+            level: run.level,
+            max_execution_time: run.limits.seconds,
+            max_cost_budget: run.limits.budget,
+            trace_id: run.trace_id.clone(),
+        }
+    }
+}
+
+/// The rows of a new run; the definition only if it is not known to be stored. An id that is taken is a duplicate.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] when another holds the run; a duplicate when an id is taken.
-pub async fn save(tx: &mut Tx, save: &Save, definition_known: bool) -> Result<Saved> {
+/// When an event can't be written as JSON.
+pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
+    let run = &save.run;
+    let mut rows = Rows::default();
+    if !definition_known {
+        rows.push(&DEFINITIONS, |row| {
+            row.put(&new.definition_hash).put(&*new.definition).put(run.now);
+        });
+    }
+    rows.push(&EXECUTIONS, |row| {
+        row.put(&run.id).put(&run.workflow_id).put(&run.client_id).put(run.status.stored());
+        row.put(run.completed_steps).put(&run.step_states);
+        row.put(&run.final_result).put(&run.receipt).put(&run.proof);
+        row.put(run.error.as_deref()).put(run.failed_step.as_deref());
+        row.put(run.started_at).put(run.completed_at).put(total_seconds(run));
+        row.put(run.total_cost).put(run.total_steps).put(run.completed_steps).put(run.created_at).put(run.now);
+    });
+    rows.push(&RUNS, |row| {
+        row.put(&run.id).put(&new.definition_hash).put(&new.inputs).put(new.level.stored());
+        row.put(new.max_execution_time).put(new.max_cost_budget);
+        row.put(save.hold.stored()).put((save.hold == Hold::Driven).then_some(save.worker.as_str()));
+        row.put(run.fence).put(run.active_seconds).put(run.reserved_cost);
+        row.put(save.events.len() as i64).put(new.trace_id.as_deref()).put(run.created_at);
+    });
+    for StepRow { row_id, step_id, step } in &save.steps {
+        rows.push(&STEPS, |row| {
+            let verification = step.verification.as_ref();
+            row.put(row_id).put(&run.id).put(step_id).put(step.status.stored());
+            row.put(&text(&step.input)).put(&text(&step.output));
+            row.put((step.attempts > 0).then_some(step.seconds)).put(step.gpu).put(step.memory_mb);
+            row.put(&verification.and_then(|done| Doc::of(done).ok()).unwrap_or_else(Doc::none)).put(verdict(step));
+            row.put(step.error.as_deref()).put(i64::from(step.attempts.saturating_sub(1)));
+            row.put(step.started_at).put(step.completed_at).put(run.now).put(run.now);
+        });
+    }
+    events::append_to(&mut rows, &run.id, &numbered(save, 1))?;
+    Ok(rows)
+}
+
+static DEFINITIONS: Insert =
+    Insert::into("am_definitions", "hash, body, created_at").on_conflict("ON CONFLICT (hash) DO NOTHING");
+static EXECUTIONS: Insert = Insert::into(
+    "agent_executions",
+    "id, workflow_id, client_id, status, current_step, step_states, final_result, execution_receipt, verification_proof, \
+     error_message, failed_step, started_at, completed_at, total_execution_time, total_cost, total_steps, completed_steps, \
+     created_at, updated_at",
+);
+static RUNS: Insert = Insert::into(
+    "am_runs",
+    "execution_id, definition_hash, inputs, verification_level, max_execution_time, max_cost_budget, state, worker, fence, \
+     active_seconds, reserved_cost, last_event, trace_id, queued_at",
+);
+const STEP_COLUMNS: &str = "id, execution_id, step_id, status, input_data, output_data, execution_time, gpu_accelerated, \
+     memory_usage, step_proof, verification_status, error_message, retry_count, started_at, completed_at, created_at, updated_at";
+static STEPS: Insert = Insert::into("agent_step_executions", STEP_COLUMNS);
+
+/// Write what has changed of a run that stands.
+///
+/// # Errors
+/// [`Error::LeaseLost`] when another holds the run.
+pub async fn update(tx: &mut Tx, save: &Save) -> Result<Saved> {
+    let (last_event, paused) = update_run(tx, save).await?;
     let mut batch = Batch::default();
-    let (last_event, paused) = match &save.new {
-        Some(new) => {
-            insert_run(&mut batch, save, new, definition_known);
-            insert_steps(&mut batch, save);
-            (save.events.len() as i64, false)
-        }
-        None => {
-            let held = update_run(tx, save).await?;
-            update_steps(&mut batch, save);
-            held
-        }
-    };
-    let first = last_event - save.events.len() as i64 + 1;
-    let numbered: Vec<Event> = save.events.iter().zip(first..).map(|(event, seq)| numbered(event, seq)).collect();
-    events::append_to(&mut batch, &save.run.id, &numbered)?;
-    batch.execute(tx).await?;
+    update_steps(&mut batch, save);
+    let mut rows = Rows::default();
+    events::append_to(&mut rows, &save.run.id, &numbered(save, last_event - save.events.len() as i64 + 1))?;
+    batch.rows(rows).execute(tx).await?;
+    jobs(tx, save).await?;
+    Ok(Saved { paused })
+}
+
+/// Put the jobs of a save into the queue, and take others back.
+pub async fn jobs(tx: &mut Tx, save: &Save) -> Result<()> {
     for job in &save.jobs {
         jobs::enqueue(tx, job).await?;
     }
     for id in &save.take_back {
         jobs::take_back(tx, id).await?;
     }
-    Ok(Saved { paused })
+    Ok(())
 }
 
-fn numbered(event: &NewEvent, seq: i64) -> Event {
-    Event { seq, kind: event.kind.to_owned(), at: event.at, data: event.data.clone() }
-}
-
-/// A new run. An id that is taken is a duplicate, which undoes the whole of it.
-fn insert_run(batch: &mut Batch, save: &Save, new: &NewRun, definition_known: bool) {
-    let run = &save.run;
-    if !definition_known {
-        batch.statement(|query| {
-            query.push("INSERT INTO am_definitions (hash, body, created_at) ");
-            query.push_values([()], |mut row, ()| {
-                row.push_bind(new.definition_hash.clone()).push_bind(new.definition.to_string()).push_bind(run.now);
-            });
-            query.push(" ON CONFLICT (hash) DO NOTHING");
-        });
-    }
-    batch.statement(|query| {
-        query.push(
-            "INSERT INTO agent_executions (id, workflow_id, client_id, status, current_step, step_states, final_result,
-                 execution_receipt, verification_proof, error_message, failed_step, started_at, completed_at,
-                 total_execution_time, total_cost, total_steps, completed_steps, created_at, updated_at) ",
-        );
-        query.push_values([run], |mut row, run| {
-            row.push_bind(run.id.clone()).push_bind(run.workflow_id.clone()).push_bind(run.client_id.clone());
-            row.push_bind(run.status).push_bind(run.completed_steps).push_bind(run.step_states.clone());
-            row.push_bind(run.final_result.clone()).push_bind(run.receipt.clone()).push_bind(run.proof.clone());
-            row.push_bind(run.error.clone()).push_bind(run.failed_step.clone());
-            row.push_bind(run.started_at).push_bind(run.completed_at).push_bind(total_seconds(run));
-            row.push_bind(run.total_cost).push_bind(run.total_steps).push_bind(run.completed_steps);
-            row.push_bind(run.created_at).push_bind(run.now);
-        });
-    });
-    batch.statement(|query| {
-        query.push(
-            "INSERT INTO am_runs (execution_id, definition_hash, inputs, verification_level, max_execution_time, max_cost_budget,
-                 state, worker, fence, active_seconds, reserved_cost, last_event, trace_id, queued_at) ",
-        );
-        query.push_values([run], |mut row, run| {
-            row.push_bind(run.id.clone()).push_bind(new.definition_hash.clone()).push_bind(new.inputs.clone());
-            row.push_bind(new.level).push_bind(new.max_execution_time).push_bind(new.max_cost_budget);
-            row.push_bind(save.hold.stored()).push_bind((save.hold == Hold::Driven).then(|| save.worker.clone()));
-            row.push_bind(run.fence).push_bind(run.active_seconds).push_bind(run.reserved_cost);
-            row.push_bind(save.events.len() as i64).push_bind(new.trace_id.clone()).push_bind(run.created_at);
-        });
-    });
+/// The events of a save, numbered from `first` on.
+fn numbered(save: &Save, first: i64) -> Vec<Event> {
+    let event = |(event, seq): (&NewEvent, i64)| Event {
+        seq,
+        kind: event.kind.to_owned(),
+        at: event.at,
+        data: event.data.clone(),
+    };
+    save.events.iter().zip(first..).map(event).collect()
 }
 
 fn total_seconds(run: &RunRow) -> Option<f64> {
     Some(run.completed_at?.seconds_since(run.started_at?))
+}
+
+/// A step's input or output as JSON.
+fn text(value: &Option<std::sync::Arc<Value>>) -> String {
+    value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string())
+}
+
+fn verdict(step: &StepRun) -> Option<&'static str> {
+    Some(if step.verification.as_ref()?.verified { "verified" } else { "failed" })
 }
 
 async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
@@ -277,12 +309,6 @@ async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
 /// Rows of one statement: SQLite takes 32766 values.
 const ROWS: usize = 500;
 
-fn insert_steps(batch: &mut Batch, save: &Save) {
-    for chunk in save.steps.chunks(ROWS) {
-        batch.statement(|query| push_steps(query, save, chunk));
-    }
-}
-
 /// Rows that were made with the run are written over.
 fn update_steps(batch: &mut Batch, save: &Save) {
     for chunk in save.steps.chunks(ROWS) {
@@ -301,21 +327,13 @@ fn update_steps(batch: &mut Batch, save: &Save) {
 }
 
 fn push_steps(query: &mut QueryBuilder<Db>, save: &Save, rows: &[StepRow]) {
-    query.push(
-        "INSERT INTO agent_step_executions (id, execution_id, step_id, status, input_data, output_data, execution_time,
-             gpu_accelerated, memory_usage, step_proof, verification_status, error_message, retry_count, started_at,
-             completed_at, created_at, updated_at) ",
-    );
+    query.push("INSERT INTO agent_step_executions (").push(STEP_COLUMNS).push(") ");
     query.push_values(rows, |mut row, StepRow { row_id, step_id, step }| {
-        let text = |value: &Option<std::sync::Arc<Value>>| {
-            value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string())
-        };
-        let verification = step.verification.as_ref();
         row.push_bind(row_id.clone()).push_bind(save.run.id.clone()).push_bind(step_id.clone()).push_bind(step.status);
         row.push_bind(text(&step.input)).push_bind(text(&step.output));
         row.push_bind((step.attempts > 0).then_some(step.seconds)).push_bind(step.gpu).push_bind(step.memory_mb);
-        row.push_bind(verification.and_then(|done| Doc::of(done).ok()).unwrap_or_else(Doc::none));
-        row.push_bind(verification.map(|done| if done.verified { "verified" } else { "failed" }));
+        row.push_bind(step.verification.as_ref().and_then(|done| Doc::of(done).ok()).unwrap_or_else(Doc::none));
+        row.push_bind(verdict(step));
         row.push_bind(step.error.clone()).push_bind(i64::from(step.attempts.saturating_sub(1)));
         row.push_bind(step.started_at).push_bind(step.completed_at).push_bind(save.run.now).push_bind(save.run.now);
     });

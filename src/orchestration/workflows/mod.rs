@@ -66,19 +66,22 @@ impl Workflows {
         draft.check().map_err(Error::Invalid)?;
         let definition = Definition::new(draft.steps.clone(), draft.dependencies.clone());
         let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
-        let plan = Arc::new(plan);
-        let workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
-        // Eight digits are few enough for two ids to meet; then others are drawn.
+        let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
         loop {
-            let (mut workflow, plan, ids) = (workflow.clone(), plan.clone(), self.ids.clone());
-            let done = self.db.write_once(&self.clock, once.clone(), async move |tx: &mut Tx| {
-                workflow.id = ids.prefixed("agent_", 8);
-                store::insert(tx, &workflow, &plan, &ids).await?;
-                Ok(workflow)
-            });
-            match done.await {
-                Err(Error::Db(db::Error::Duplicate(_))) => {}
-                done => return done,
+            workflow.id = self.ids.next("agent_", 8);
+            let rows = store::rows(&workflow, &plan, &self.ids);
+            let done = match &once {
+                None => self.db.insert(rows, || {}).await.map(|()| Done::fresh(workflow.clone())),
+                Some(_) => {
+                    let workflow = workflow.clone();
+                    let work = async move |tx: &mut Tx| rows.execute(tx).await.map(|()| workflow);
+                    self.db.write_once(&self.clock, once.clone(), work).await
+                }
+            };
+            match done {
+                // Eight digits are few enough for two ids to meet.
+                Err(db::Error::Duplicate(_)) => self.ids.jump(),
+                done => return Ok(done?),
             }
         }
     }

@@ -1,66 +1,114 @@
 //! Tables `ai_agent_workflows` and `agent_steps`.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use serde::Serialize;
-use sqlx::{QueryBuilder, Row as _};
+use serde::{Deserialize, Serialize};
+use sqlx::QueryBuilder;
 
 use super::model::{Filter, Workflow};
 use crate::{
     ambient::Ids,
-    db::{self, Connection, Db, Row, Tx, batch::Batch, codec::Doc, principal::Principal},
-    orchestration::{definition::Plan, error::Result, model::VerificationLevel},
+    db::{
+        Connection, Db, Tx,
+        batch::Batch,
+        codec::{Doc, Timestamp},
+        principal::Principal,
+        rows::{Insert, Rows},
+    },
+    orchestration::{
+        definition::Plan,
+        error::{Result, unreadable},
+        model::VerificationLevel,
+    },
 };
 
 const COLUMNS: &str = "id, owner_id, name, description, steps, dependencies, max_execution_time, max_cost_budget, \
      requires_verification, verification_level, tags, version, is_public, created_at, updated_at";
 
-fn workflow(row: &Row) -> db::Result<Workflow> {
-    Ok(Workflow {
-        id: row.try_get(0)?,
-        owner_id: row.try_get(1)?,
-        name: row.try_get(2)?,
-        description: row.try_get(3)?,
-        steps: row.try_get::<Doc, _>(4)?.or_object(),
-        dependencies: row.try_get::<Doc, _>(5)?.or_object(),
-        max_execution_time: row.try_get(6)?,
-        max_cost_budget: row.try_get(7)?,
-        requires_verification: row.try_get(8)?,
-        verification_level: row.try_get(9)?,
-        tags: row.try_get(10)?,
-        version: row.try_get(11)?,
-        is_public: row.try_get(12)?,
-        created_at: row.try_get(13)?,
-        updated_at: row.try_get(14)?,
-    })
+/// [`COLUMNS`], as they are read.
+const READ: &str = concat!(
+    "json_array(id, owner_id, name, description, steps, dependencies, max_execution_time, ",
+    crate::exact!("max_cost_budget"),
+    ", requires_verification, verification_level, tags, version, is_public, created_at, updated_at)"
+);
+
+/// A row as SQLite's `json_array` ([`READ`]): one value, where each of fifteen would be copied on its way from the
+/// connection's thread.
+#[derive(Deserialize)]
+struct Stored<'a>(
+    String,
+    String,
+    String,
+    String,
+    #[serde(borrow)] Option<Cow<'a, str>>,
+    #[serde(borrow)] Option<Cow<'a, str>>,
+    i64,
+    #[serde(borrow)] Cow<'a, str>,
+    i64,
+    #[serde(borrow)] Cow<'a, str>,
+    String,
+    String,
+    i64,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+);
+
+impl Stored<'_> {
+    fn workflow(self) -> Result<Workflow> {
+        let column = |name: &str| format!("ai_agent_workflows.{name}");
+        let document = |text: Option<Cow<'_, str>>, name| match text {
+            Some(text) => Doc::from_stored(&text).map_err(|error| unreadable(&column(name), error)),
+            None => Ok(Doc::none()),
+        };
+        let moment = |text: &str, name| Timestamp::from_stored(text).map_err(|error| unreadable(&column(name), error));
+        let level = VerificationLevel::from_stored(&self.9);
+        Ok(Workflow {
+            id: self.0,
+            owner_id: self.1,
+            name: self.2,
+            description: self.3,
+            steps: document(self.4, "steps")?.or_object(),
+            dependencies: document(self.5, "dependencies")?.or_object(),
+            max_execution_time: self.6,
+            max_cost_budget: self.7.parse::<f64>().map_err(|error| unreadable(&column("max_cost_budget"), error))?,
+            requires_verification: self.8 != 0,
+            verification_level: level.ok_or_else(|| unreadable(&column("verification_level"), self.9))?,
+            tags: self.10,
+            version: self.11,
+            is_public: self.12 != 0,
+            created_at: moment(&self.13, "created_at")?,
+            updated_at: moment(&self.14, "updated_at")?,
+        })
+    }
 }
 
-/// Store it with its steps' rows. An id that is taken is a duplicate, which undoes the whole of it.
-pub async fn insert(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
-    let mut batch = Batch::default();
-    batch.statement(|query| {
-        query.push("INSERT INTO ai_agent_workflows (").push(COLUMNS).push(") ");
-        query.push_values([workflow], |mut row, workflow| {
-            row.push_bind(workflow.id.clone()).push_bind(workflow.owner_id.clone());
-            row.push_bind(workflow.name.clone()).push_bind(workflow.description.clone());
-            row.push_bind(workflow.steps.clone()).push_bind(workflow.dependencies.clone());
-            row.push_bind(workflow.max_execution_time).push_bind(workflow.max_cost_budget);
-            row.push_bind(workflow.requires_verification).push_bind(workflow.verification_level);
-            row.push_bind(workflow.tags.clone()).push_bind(workflow.version.clone());
-            row.push_bind(workflow.is_public);
-            row.push_bind(workflow.created_at).push_bind(workflow.updated_at);
-        });
+static WORKFLOWS: Insert = Insert::into("ai_agent_workflows", COLUMNS);
+static STEPS: Insert = Insert::into(
+    "agent_steps",
+    "id, workflow_id, step_order, name, step_type, model_requirements, input_mappings, output_mappings, timeout_seconds, \
+     retry_policy, max_retries, requires_proof, verification_level, depends_on, created_at, updated_at",
+);
+
+/// A new workflow and its steps, as the coordinator keeps them. An id that is taken is a duplicate.
+pub fn rows(workflow: &Workflow, plan: &Plan, ids: &Ids) -> Rows {
+    let mut rows = Rows::default();
+    rows.push(&WORKFLOWS, |row| {
+        row.put(&workflow.id).put(&workflow.owner_id).put(&workflow.name).put(&workflow.description);
+        row.put(&workflow.steps).put(&workflow.dependencies);
+        row.put(workflow.max_execution_time).put(workflow.max_cost_budget).put(workflow.requires_verification);
+        row.put(workflow.verification_level.stored()).put(&workflow.tags).put(&workflow.version);
+        row.put(workflow.is_public).put(workflow.created_at).put(workflow.updated_at);
     });
-    add_steps(&mut batch, workflow, plan, ids);
-    Ok(batch.execute(tx).await?)
+    push_steps(&mut rows, workflow, plan, ids);
+    rows
 }
 
 /// One workflow.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Workflow>> {
     let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM ai_agent_workflows WHERE id = ").push_bind(id);
-    let row = query.build().fetch_optional(conn).await?;
-    Ok(row.as_ref().map(workflow).transpose()?)
+    query.push(READ).push(" FROM ai_agent_workflows WHERE id = ").push_bind(id);
+    let row: Option<String> = query.build_query_scalar().fetch_optional(conn).await?;
+    row.map(|json| serde_json::from_str::<Stored>(&json)?.workflow()).transpose()
 }
 
 fn push_filter(query: &mut QueryBuilder<Db>, reader: &Principal, filter: &Filter) {
@@ -94,22 +142,16 @@ fn push_list(query: &mut QueryBuilder<Db>, values: &[String]) {
 
 /// A page, and how many there are in all.
 pub async fn list(conn: &mut Connection, reader: &Principal, filter: &Filter) -> Result<(Vec<Workflow>, i64)> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(", (SELECT count(*) FROM ai_agent_workflows");
+    let mut query = QueryBuilder::<Db>::new("SELECT (SELECT count(*) FROM ai_agent_workflows");
     push_filter(&mut query, reader, filter);
-    query.push(") FROM ai_agent_workflows");
+    query.push("), json_group_array(").push(READ).push(") FROM (SELECT ").push(COLUMNS);
+    query.push(" FROM ai_agent_workflows");
     push_filter(&mut query, reader, filter);
     filter.page.push(&mut query, "");
-    let rows = query.build().fetch_all(&mut *conn).await?;
-    let total = match rows.first() {
-        Some(row) => row.try_get(15)?,
-        None => {
-            let mut query = QueryBuilder::<Db>::new("SELECT count(*) FROM ai_agent_workflows");
-            push_filter(&mut query, reader, filter);
-            query.build_query_scalar().fetch_one(conn).await?
-        }
-    };
-    Ok((rows.iter().map(workflow).collect::<db::Result<_>>()?, total))
+    query.push(")");
+    let (total, json): (i64, String) = query.build_query_as().fetch_one(conn).await?;
+    let rows: Vec<Stored> = serde_json::from_str(&json)?;
+    Ok((rows.into_iter().map(Stored::workflow).collect::<Result<_>>()?, total))
 }
 
 /// Write every column that can change.
@@ -157,37 +199,22 @@ pub async fn open_executions(conn: &mut Connection, workflow_id: &str) -> Result
 
 /// Put other steps' rows in place of those that stand. An id that is taken is a duplicate.
 pub async fn replace_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
-    let mut batch = Batch::default();
-    batch.statement(|query| {
-        query.push("DELETE FROM agent_steps WHERE workflow_id = ").push_bind(workflow.id.clone());
-    });
-    add_steps(&mut batch, workflow, plan, ids);
-    Ok(batch.execute(tx).await?)
+    sqlx::query("DELETE FROM agent_steps WHERE workflow_id = ?1").bind(&workflow.id).execute(tx.conn().await?).await?;
+    let mut rows = Rows::default();
+    push_steps(&mut rows, workflow, plan, ids);
+    Ok(rows.execute(tx).await?)
 }
 
-/// The steps as rows, as the coordinator keeps them.
-fn add_steps(batch: &mut Batch, workflow: &Workflow, plan: &Plan, ids: &Ids) {
-    // SQLite takes 32766 values in a statement.
-    for (nth, chunk) in plan.steps.chunks(500).enumerate() {
-        batch.statement(|query| {
-            query.push(
-                "INSERT INTO agent_steps (id, workflow_id, step_order, name, step_type, model_requirements, input_mappings,
-                     output_mappings, timeout_seconds, retry_policy, max_retries, requires_proof, verification_level, depends_on,
-                     created_at, updated_at) ",
-            );
-            query.push_values(chunk.iter().zip(nth * 500..), |mut row, (step, at)| {
-                let depends_on: Vec<&str> =
-                    step.depends_on.iter().map(|other| plan.steps[*other].key.as_str()).collect();
-                row.push_bind(ids.prefixed("step_", 8)).push_bind(workflow.id.clone()).push_bind(at as i64);
-                row.push_bind(step.name.clone()).push_bind(step.step_type);
-                row.push_bind(object(step.raw.model_requirements.as_ref()));
-                row.push_bind(object(step.raw.input_mappings.as_ref()));
-                row.push_bind(object(step.raw.output_mappings.as_ref()));
-                row.push_bind(step.timeout.as_secs() as i64).push_bind(object(step.raw.retry_policy.as_ref()));
-                row.push_bind(i64::from(step.max_retries)).push_bind(step.requires_proof);
-                row.push_bind(step.verification_level.unwrap_or(VerificationLevel::Basic));
-                row.push_bind(object(Some(&depends_on))).push_bind(workflow.updated_at).push_bind(workflow.updated_at);
-            });
+fn push_steps(rows: &mut Rows, workflow: &Workflow, plan: &Plan, ids: &Ids) {
+    for (step, at) in plan.steps.iter().zip(0i64..) {
+        let depends_on: Vec<&str> = step.depends_on.iter().map(|other| plan.steps[*other].key.as_str()).collect();
+        rows.push(&STEPS, |row| {
+            row.put(&ids.next("step_", 8)).put(&workflow.id).put(at).put(&step.name).put(step.step_type.stored());
+            row.put(&object(step.raw.model_requirements.as_ref())).put(&object(step.raw.input_mappings.as_ref()));
+            row.put(&object(step.raw.output_mappings.as_ref())).put(step.timeout.as_secs() as i64);
+            row.put(&object(step.raw.retry_policy.as_ref())).put(i64::from(step.max_retries)).put(step.requires_proof);
+            row.put(step.verification_level.unwrap_or(VerificationLevel::Basic).stored());
+            row.put(&object(Some(&depends_on))).put(workflow.updated_at).put(workflow.updated_at);
         });
     }
 }

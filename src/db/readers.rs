@@ -1,0 +1,127 @@
+//! The readers: read-only connections, lent one at a time.
+//!
+//! sqlx's own pool asks a connection that comes back whether it lives, which for SQLite is a second trip to its thread
+//! with every read. These hold no transaction and no state, and one whose query was given up is ready for the next.
+
+use std::{
+    collections::VecDeque,
+    ops::{Deref, DerefMut},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::Connection as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Connection, Error, Result, connect};
+
+/// How long a read waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The connections that nobody has.
+pub struct Readers {
+    idle: Arc<Mutex<VecDeque<Connection>>>,
+    free: Arc<Semaphore>,
+}
+
+impl Readers {
+    /// `count` connections to `path`.
+    pub async fn open(path: &Path, count: u32) -> Result<Self> {
+        let mut idle = VecDeque::new();
+        for _ in 0..count {
+            idle.push_back(connect::reading(path).await?);
+        }
+        Ok(Self { free: Arc::new(Semaphore::new(idle.len())), idle: Arc::new(Mutex::new(idle)) })
+    }
+
+    /// A connection, once one is free.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when none is free in time, [`Error::Stopped`] after [`Readers::close`].
+    pub async fn get(&self) -> Result<Reader> {
+        let permit = match self.free.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let waiting = tokio::time::timeout(PATIENCE, self.free.clone().acquire_owned());
+                waiting.await.map_err(|_| Error::Busy)?.map_err(|_| Error::Stopped)?
+            }
+        };
+        // The one that was used last: what it read is still at hand.
+        let conn = lock(&self.idle).pop_back().ok_or(Error::Stopped)?;
+        Ok(Reader { conn: Some(conn), idle: self.idle.clone(), _permit: permit })
+    }
+
+    /// Lend none any more, and close those that are back.
+    pub async fn close(&self) {
+        self.free.close();
+        loop {
+            let Some(conn) = lock(&self.idle).pop_back() else { return };
+            if let Err(error) = conn.close().await {
+                tracing::debug!(%error, "a reader did not close in an orderly way");
+            }
+        }
+    }
+}
+
+fn lock(idle: &Mutex<VecDeque<Connection>>) -> std::sync::MutexGuard<'_, VecDeque<Connection>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection on loan; dropping it gives it back.
+pub struct Reader {
+    conn: Option<Connection>,
+    idle: Arc<Mutex<VecDeque<Connection>>>,
+    // Given back after the connection.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Deref for Reader {
+    type Target = Connection;
+
+    #[expect(clippy::expect_used, reason = "it is there until the drop")]
+    fn deref(&self) -> &Connection {
+        self.conn.as_ref().expect("a connection on loan")
+    }
+}
+
+impl DerefMut for Reader {
+    #[expect(clippy::expect_used, reason = "it is there until the drop")]
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.conn.as_mut().expect("a connection on loan")
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        lock(&self.idle).extend(self.conn.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_comes_back_even_when_its_query_was_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let _writer = connect::writing(&path).await.unwrap();
+        let readers = Readers::open(&path, 1).await.unwrap();
+        let endless =
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT i FROM n";
+        for _ in 0..20 {
+            let mut reader = readers.get().await.unwrap();
+            let query = sqlx::query(endless).fetch_all(&mut *reader);
+            assert!(tokio::time::timeout(Duration::from_millis(1), query).await.is_err(), "not given up");
+            drop(reader);
+            let mut reader = readers.get().await.unwrap();
+            let one: i64 = sqlx::query_scalar("SELECT 1").fetch_one(&mut *reader).await.unwrap();
+            assert_eq!(one, 1);
+        }
+        let lent = readers.get().await.unwrap();
+        readers.close().await;
+        drop(lent);
+        assert!(matches!(readers.get().await, Err(Error::Stopped)));
+    }
+}

@@ -1,0 +1,116 @@
+//! What waits for the writer: a piece of work with its caller.
+
+use std::{panic::AssertUnwindSafe, pin::Pin};
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::{Error, Result, Tx, rows::Rows};
+
+/// A piece of work with its caller: run inside the batch, told how the batch ended.
+pub trait Work: Send {
+    /// Run; false asks for its savepoint to be undone.
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
+    /// Tell the caller. An error here overrides what the work answered.
+    fn answer(self: Box<Self>, batch: std::result::Result<(), Error>);
+    /// Rows, if the work is nothing else: those of one kind are written together.
+    fn rows(&self) -> Option<&Rows> {
+        None
+    }
+    /// The rows are written.
+    fn written(&mut self, _: &mut Tx) {}
+}
+
+pub struct Piece<F, T, E> {
+    work: Option<F>,
+    result: Option<std::result::Result<T, E>>,
+    caller: oneshot::Sender<std::result::Result<T, E>>,
+}
+
+impl<F, T, E> Piece<F, T, E> {
+    pub fn new(work: F, caller: oneshot::Sender<std::result::Result<T, E>>) -> Self {
+        Self { work: Some(work), result: None, caller }
+    }
+}
+
+impl<F, T, E> Work for Piece<F, T, E>
+where
+    F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        Box::pin(async move {
+            let Some(work) = self.work.take() else { return false };
+            let result =
+                AssertUnwindSafe(work(tx)).catch_unwind().await.unwrap_or_else(|_| Err(Error::Panicked.into()));
+            let good = result.is_ok();
+            self.result = Some(result);
+            good
+        })
+    }
+
+    fn answer(self: Box<Self>, batch: std::result::Result<(), Error>) {
+        // A caller that went away does not want to know.
+        let _ = self.caller.send(outcome(batch, self.result));
+    }
+}
+
+/// A piece of work that is rows only.
+pub struct RowsPiece {
+    rows: Rows,
+    after: Option<Box<dyn FnOnce() + Send>>,
+    result: Option<Result<()>>,
+    caller: oneshot::Sender<Result<()>>,
+}
+
+impl RowsPiece {
+    pub fn new(rows: Rows, after: Box<dyn FnOnce() + Send>, caller: oneshot::Sender<Result<()>>) -> Self {
+        Self { rows, after: Some(after), result: None, caller }
+    }
+}
+
+impl Work for RowsPiece {
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        Box::pin(async move {
+            match self.rows.execute(tx).await {
+                Ok(()) => self.written(tx),
+                Err(error) => self.result = Some(Err(error)),
+            }
+            matches!(self.result, Some(Ok(())))
+        })
+    }
+
+    fn answer(self: Box<Self>, batch: std::result::Result<(), Error>) {
+        let _ = self.caller.send(outcome(batch, self.result));
+    }
+
+    fn rows(&self) -> Option<&Rows> {
+        Some(&self.rows)
+    }
+
+    fn written(&mut self, tx: &mut Tx) {
+        tx.after.extend(self.after.take());
+        self.result = Some(Ok(()));
+    }
+}
+
+/// What the caller is told: work that failed by itself says why, whatever became of the others.
+fn outcome<T, E: From<Error>>(
+    batch: std::result::Result<(), Error>,
+    own: Option<std::result::Result<T, E>>,
+) -> std::result::Result<T, E> {
+    match (batch, own) {
+        (_, Some(Err(error))) => Err(error),
+        (Ok(()), Some(done)) => done,
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), None) => Err(Error::Stopped.into()),
+    }
+}
+
+/// How many pieces from the first on are rows of one kind; 1 if the first is something else.
+pub fn same_kind(pieces: &[Box<dyn Work>]) -> usize {
+    let Some(first) = pieces.first().and_then(|piece| piece.rows()) else { return 1 };
+    let same = |rows: &Rows| rows.kind().eq(first.kind());
+    pieces.iter().take_while(|piece| piece.rows().is_some_and(same)).count()
+}

@@ -1,0 +1,175 @@
+//! Log lines on their way to standard error: collected by whoever logs, written together by a thread a few milliseconds
+//! later. A queue that wakes its thread for each line took a fifth of a short request.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How long lines are collected.
+const COLLECT: Duration = Duration::from_millis(5);
+/// Bytes that may wait for a reader who does not keep up; what comes then is dropped, counted and told.
+const MOST: usize = 8 << 20;
+
+#[derive(Default)]
+struct State {
+    lines: Vec<u8>,
+    dropped: u64,
+    /// The thread waits for a first line.
+    idle: bool,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been collected; none when it is closed and all was taken.
+    fn take(&self) -> Option<(Vec<u8>, u64)> {
+        let mut state = self.lock();
+        while state.lines.is_empty() && !state.closed {
+            state.idle = true;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle = false;
+        if !state.closed {
+            // Until the time is up or it is closed, whichever is first.
+            let wait = self.work.wait_timeout_while(state, COLLECT, |state| !state.closed);
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let taken = (std::mem::take(&mut state.lines), std::mem::take(&mut state.dropped));
+        (!taken.0.is_empty() || !state.closed).then_some(taken)
+    }
+}
+
+/// Where `tracing_subscriber` writes its lines.
+#[derive(Clone)]
+pub struct Lines(Arc<Shared>);
+
+/// Writes what is left when it is dropped.
+pub struct Guard {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Lines that go to `out`, by a thread of their own.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn lines(mut out: impl Write + Send + 'static) -> io::Result<(Lines, Guard)> {
+    let shared = Arc::new(Shared::default());
+    let taking = shared.clone();
+    let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
+        while let Some((lines, dropped)) = taking.take() {
+            // There is nobody to tell that nobody reads the log.
+            let _ = out.write_all(&lines);
+            if dropped > 0 {
+                let _ = writeln!(out, "{{\"level\":\"WARN\",\"message\":\"{dropped} log lines were dropped\"}}");
+            }
+            let _ = out.flush();
+        }
+    })?;
+    Ok((Lines(shared.clone()), Guard { shared, thread: Some(thread) }))
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.lock();
+        if state.lines.len() + line.len() > MOST {
+            state.dropped += 1;
+        } else {
+            state.lines.extend_from_slice(line);
+        }
+        if std::mem::take(&mut state.idle) {
+            self.0.work.notify_one();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_line_is_written_once_by_the_end() {
+        let sink = Sink::default();
+        let (lines, guard) = lines(sink.clone()).unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let mut lines = lines.clone();
+                std::thread::spawn(move || {
+                    (0..500).for_each(|n| lines.write_all(format!("{thread} {n}\n").as_bytes()).unwrap())
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        drop(guard);
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        for thread in 0..4 {
+            let prefix = format!("{thread} ");
+            let seen: Vec<usize> =
+                text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(|n| n.parse().unwrap()).collect();
+            assert_eq!(seen, (0..500).collect::<Vec<_>>(), "in the order of thread {thread}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_dropped_and_told() {
+        let shared = Arc::new(Shared::default());
+        let mut lines = Lines(shared.clone());
+        lines.write_all(&vec![b'x'; MOST]).unwrap();
+        lines.write_all(b"one more\n").unwrap();
+        shared.lock().closed = true;
+        let (text, dropped) = shared.take().unwrap();
+        assert_eq!((text.len(), dropped), (MOST, 1));
+        assert!(shared.take().is_none());
+    }
+}
