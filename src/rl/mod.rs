@@ -4,6 +4,7 @@
 //! answers a state with a [`Decision`]. The same state always gets the same bits, whatever was asked at the same time.
 
 mod builtin;
+pub mod environments;
 mod metrics;
 mod model;
 mod network;

@@ -1,0 +1,88 @@
+//! Environments: what a policy is trained on and measured against.
+//!
+//! An environment is deterministic given its state: all randomness comes from a generator that it owns and that its
+//! snapshot holds, so a run that goes on from a checkpoint sees what it would have seen.
+
+use serde::{Deserialize, Serialize};
+
+/// What a policy may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ActionSpace {
+    /// One of these, by index.
+    Discrete {
+        /// What each is called.
+        names: Vec<String>,
+    },
+    /// A vector of numbers.
+    Continuous {
+        /// The least of each.
+        low: Vec<f32>,
+        /// The most of each.
+        high: Vec<f32>,
+    },
+}
+
+/// What an environment is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// Its name, as training runs give it.
+    pub name: String,
+    /// What it models, its reward and its end, in a few sentences.
+    pub summary: String,
+    /// What each number of an observation is called, in order.
+    pub observations: Vec<String>,
+    /// The least and the most of each number; infinite bounds are `None`.
+    pub bounds: Vec<(Option<f32>, Option<f32>)>,
+    /// What a policy may do.
+    pub actions: ActionSpace,
+    /// Steps after which an episode is cut short (truncated).
+    pub horizon: u32,
+}
+
+/// What a policy does in one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Action<'a> {
+    /// The index of a discrete action.
+    Discrete(usize),
+    /// A vector within the bounds of a continuous space; the environment clamps it.
+    Continuous(&'a [f32]),
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// The reward, in the environment's units.
+    pub reward: f64,
+    /// The episode has ended by itself: what follows is worth 0.
+    pub terminated: bool,
+    /// The episode was cut short at the horizon: what follows has a worth, which is not seen.
+    pub truncated: bool,
+}
+
+/// A world with dynamics, one episode at a time.
+pub trait Environment: Send {
+    /// What it is.
+    fn description(&self) -> &Description;
+
+    /// Begin an episode; with a seed the generator begins anew too, as Gymnasium's `reset(seed)`.
+    fn reset(&mut self, seed: Option<u64>);
+
+    /// Write the present observation, [`Description::observations`] numbers, to `out`.
+    fn observe(&self, out: &mut [f32]);
+
+    /// Do `action`. After an end, `reset` comes first.
+    ///
+    /// An action of the other kind of space, or an index out of range, is a mistake of the caller's: nothing happens,
+    /// the reward is NaN.
+    fn step(&mut self, action: Action<'_>) -> Outcome;
+
+    /// Everything that decides what comes next, the generator included.
+    fn snapshot(&self) -> serde_json::Value;
+
+    /// Become what `snapshot` was.
+    ///
+    /// # Errors
+    /// When it is of another environment, or of another version of this one.
+    fn restore(&mut self, snapshot: &serde_json::Value) -> Result<(), serde_json::Error>;
+}
