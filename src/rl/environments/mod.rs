@@ -3,7 +3,16 @@
 //! An environment is deterministic given its state: all randomness comes from a generator that it owns and that its
 //! snapshot holds, so a run that goes on from a checkpoint sees what it would have seen.
 
+mod classic;
+mod identity;
+mod registry;
+mod simulation;
+mod vector;
+
 use serde::{Deserialize, Serialize};
+
+pub use registry::{Error, environment};
+pub use vector::{Actions, Ended, VectorEnv};
 
 /// What a policy may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,7 +54,7 @@ pub struct Description {
 pub enum Action<'a> {
     /// The index of a discrete action.
     Discrete(usize),
-    /// A vector within the bounds of a continuous space; the environment clamps it.
+    /// A vector of finite numbers; the environment clamps each to the bounds of its space.
     Continuous(&'a [f32]),
 }
 
@@ -73,8 +82,8 @@ pub trait Environment: Send {
 
     /// Do `action`. After an end, `reset` comes first.
     ///
-    /// An action of the other kind of space, or an index out of range, is a mistake of the caller's: nothing happens,
-    /// the reward is NaN.
+    /// An action of the other kind of space, an index out of range, a vector of another length or with a number that is
+    /// not finite, is a mistake of the caller's: nothing happens, the reward is NaN.
     fn step(&mut self, action: Action<'_>) -> Outcome;
 
     /// Everything that decides what comes next, the generator included.

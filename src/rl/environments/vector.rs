@@ -1,0 +1,339 @@
+//! Several environments stepped together.
+
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize, de::Error as _};
+use serde_json::Value;
+
+use super::{Action, ActionSpace, Description, Environment, Error, simulation::Generator};
+
+/// What each environment is to do, in their order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Actions<'a> {
+    /// An index for each.
+    Discrete(&'a [i64]),
+    /// A vector for each, one after the other.
+    Continuous(&'a [f32]),
+}
+
+/// An episode that ended in the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which environment it was in.
+    pub index: usize,
+    /// The sum of its rewards.
+    pub total: f64,
+    /// How many steps it had.
+    pub length: u32,
+    /// It ended by itself; otherwise it was cut short.
+    pub terminated: bool,
+}
+
+/// Environments of one kind, each of which begins its next episode as soon as one ends.
+///
+/// Everything read from it lies in flat slices, environment after environment, which [`VectorEnv::step`] overwrites; a
+/// step allocates nothing.
+pub struct VectorEnv {
+    environments: Vec<Box<dyn Environment>>,
+    /// Numbers of one observation.
+    width: usize,
+    present: Present,
+}
+
+/// What is read from it, and the episodes' sums so far.
+#[derive(Serialize, Deserialize)]
+struct Present {
+    observations: Vec<f32>,
+    finals: Vec<f32>,
+    rewards: Vec<f32>,
+    terminated: Vec<bool>,
+    truncated: Vec<bool>,
+    ended: Vec<Ended>,
+    totals: Vec<f64>,
+    lengths: Vec<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot<P> {
+    environments: Vec<Value>,
+    #[serde(flatten)]
+    present: P,
+}
+
+impl VectorEnv {
+    /// Of these, in the episodes in which they are, which count as new.
+    ///
+    /// # Errors
+    /// [`Error::Mixed`] when there are none or their descriptions differ.
+    pub fn new(environments: Vec<Box<dyn Environment>>) -> Result<Self, Error> {
+        let Some(first) = environments.first() else { return Err(Error::Mixed) };
+        if environments.iter().any(|other| other.description() != first.description()) {
+            return Err(Error::Mixed);
+        }
+        let (count, width) = (environments.len(), first.description().observations.len());
+        let present = Present {
+            observations: vec![0.0; count * width],
+            finals: vec![0.0; count * width],
+            rewards: vec![0.0; count],
+            terminated: vec![false; count],
+            truncated: vec![false; count],
+            ended: Vec::with_capacity(count),
+            totals: vec![0.0; count],
+            lengths: vec![0; count],
+        };
+        let mut vector = Self { environments, width, present };
+        vector.observe();
+        Ok(vector)
+    }
+
+    /// Begin new episodes everywhere, each environment with a seed drawn from a generator that begins with `seed`: two
+    /// runs with neighbouring seeds have no environment in common.
+    pub fn reset(&mut self, seed: u64) {
+        let mut seeds = Generator::seed_from_u64(seed);
+        for environment in &mut self.environments {
+            environment.reset(Some(seeds.next_u64()));
+        }
+        let Present { finals, rewards, terminated, truncated, ended, totals, lengths, .. } = &mut self.present;
+        finals.fill(0.0);
+        rewards.fill(0.0);
+        terminated.fill(false);
+        truncated.fill(false);
+        ended.clear();
+        totals.fill(0.0);
+        lengths.fill(0);
+        self.observe();
+    }
+
+    fn observe(&mut self) {
+        for (environment, out) in self.environments.iter().zip(self.present.observations.chunks_mut(self.width)) {
+            environment.observe(out);
+        }
+    }
+
+    /// How many environments there are.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.environments.len()
+    }
+
+    /// What each of them is.
+    pub fn description(&self) -> &Description {
+        self.environments[0].description()
+    }
+
+    /// Numbers of one observation.
+    pub fn observation_length(&self) -> usize {
+        self.width
+    }
+
+    /// The present observations, `len` x `observation_length`: where an episode has just ended, the first of the next.
+    pub fn observations(&self) -> &[f32] {
+        &self.present.observations
+    }
+
+    /// The last observations of the episodes that ended in the last step, in the rows of their environments; other rows
+    /// are of earlier ends, or zeros. At a truncation, this is what to bootstrap from.
+    pub fn final_observations(&self) -> &[f32] {
+        &self.present.finals
+    }
+
+    /// The rewards of the last step, `len` numbers.
+    pub fn rewards(&self) -> &[f32] {
+        &self.present.rewards
+    }
+
+    /// Where the last step ended an episode by itself, `len` of them.
+    pub fn terminated(&self) -> &[bool] {
+        &self.present.terminated
+    }
+
+    /// Where the last step was the horizon's; as in Gymnasium, it may have ended by itself in the same step.
+    pub fn truncated(&self) -> &[bool] {
+        &self.present.truncated
+    }
+
+    /// The episodes that ended in the last step, by environment.
+    pub fn ended(&self) -> &[Ended] {
+        &self.present.ended
+    }
+
+    /// Do one step in each.
+    ///
+    /// # Errors
+    /// [`Error::Actions`] when they are of the other kind or number, [`Error::Action`] for one that is not in the space;
+    /// nothing has happened then.
+    pub fn step(&mut self, actions: Actions<'_>) -> Result<(), Error> {
+        let per_action = self.check(actions)?;
+        let Present { observations, finals, rewards, terminated, truncated, ended, totals, lengths } =
+            &mut self.present;
+        ended.clear();
+        for (index, environment) in self.environments.iter_mut().enumerate() {
+            let outcome = environment.step(match actions {
+                Actions::Discrete(all) => Action::Discrete(all[index] as usize),
+                Actions::Continuous(all) => Action::Continuous(&all[index * per_action..(index + 1) * per_action]),
+            });
+            let row = index * self.width..(index + 1) * self.width;
+            rewards[index] = outcome.reward as f32;
+            (terminated[index], truncated[index]) = (outcome.terminated, outcome.truncated);
+            totals[index] += outcome.reward;
+            lengths[index] += 1;
+            if outcome.terminated || outcome.truncated {
+                environment.observe(&mut finals[row.clone()]);
+                environment.reset(None);
+                let (total, length) = (totals[index], lengths[index]);
+                ended.push(Ended { index, total, length, terminated: outcome.terminated });
+                (totals[index], lengths[index]) = (0.0, 0);
+            }
+            environment.observe(&mut observations[row]);
+        }
+        Ok(())
+    }
+
+    /// Check the actions; answers the numbers of one.
+    fn check(&self, actions: Actions<'_>) -> Result<usize, Error> {
+        let count = self.len();
+        let (wrong, per_action) = match (&self.description().actions, actions) {
+            (ActionSpace::Discrete { names }, Actions::Discrete(all)) if all.len() == count => {
+                (all.iter().position(|index| !(0..names.len() as i64).contains(index)), 1)
+            }
+            (ActionSpace::Continuous { low, .. }, Actions::Continuous(all)) if all.len() == count * low.len() => {
+                (all.iter().position(|number| !number.is_finite()), low.len())
+            }
+            (ActionSpace::Discrete { .. }, _) => {
+                return Err(Error::Actions { expected: format!("{count} indexes of discrete actions") });
+            }
+            (ActionSpace::Continuous { low, .. }, _) => {
+                return Err(Error::Actions { expected: format!("{count} vectors of {} numbers", low.len()) });
+            }
+        };
+        wrong.map_or(Ok(per_action), |position| Err(Error::Action { position }))
+    }
+
+    /// Everything: the environments' snapshots, the episodes so far, and what the last step gave.
+    ///
+    /// # Errors
+    /// None in practice: everything in it has a JSON form.
+    pub fn snapshot(&self) -> Result<Value, serde_json::Error> {
+        let environments = self.environments.iter().map(|environment| environment.snapshot()).collect();
+        serde_json::to_value(Snapshot { environments, present: &self.present })
+    }
+
+    /// Become what `snapshot` was.
+    ///
+    /// # Errors
+    /// When it is of other environments, or of another number of them. Some may have been restored then: reset, or
+    /// restore another.
+    pub fn restore(&mut self, snapshot: &Value) -> Result<(), serde_json::Error> {
+        let Snapshot { environments, present } = Snapshot::<Present>::deserialize(snapshot)?;
+        let (count, numbers) = (self.len(), self.len() * self.width);
+        let lengths = [
+            (environments.len(), count),
+            (present.observations.len(), numbers),
+            (present.finals.len(), numbers),
+            (present.rewards.len(), count),
+            (present.terminated.len(), count),
+            (present.truncated.len(), count),
+            (present.totals.len(), count),
+            (present.lengths.len(), count),
+        ];
+        if lengths.iter().any(|(got, expected)| got != expected) {
+            return Err(serde_json::Error::custom(format!("the snapshot is not of {count} such environments")));
+        }
+        for (environment, snapshot) in self.environments.iter_mut().zip(&environments) {
+            environment.restore(snapshot)?;
+        }
+        self.present = present;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::environment, *};
+
+    fn vector(name: &str, count: usize) -> VectorEnv {
+        VectorEnv::new((0..count).map(|_| environment(name, None).unwrap()).collect()).unwrap()
+    }
+
+    /// Actions that depend on where it is only through the step's number.
+    fn scripted(step: usize, count: usize) -> Vec<i64> {
+        (0..count).map(|index| ((step * 7 + index * 3) % 5 % 2) as i64).collect()
+    }
+
+    #[test]
+    fn an_end_keeps_the_last_observation_and_begins_the_next_episode() {
+        let mut vector = vector("CartPole-v1", 3);
+        vector.reset(5);
+        let mut alone: Vec<_> = (0..3).map(|_| environment("CartPole-v1", None).unwrap()).collect();
+        let mut seeds = Generator::seed_from_u64(5);
+        alone.iter_mut().for_each(|environment| environment.reset(Some(seeds.next_u64())));
+        let (mut sums, mut ends) = ([(0.0, 0u32); 3], 0);
+        for step in 0..400 {
+            let actions = scripted(step, 3);
+            vector.step(Actions::Discrete(&actions)).unwrap();
+            for (index, environment) in alone.iter_mut().enumerate() {
+                let outcome = environment.step(Action::Discrete(actions[index] as usize));
+                let mut observation = [0f32; 4];
+                environment.observe(&mut observation);
+                sums[index] = (sums[index].0 + outcome.reward, sums[index].1 + 1);
+                assert_eq!(vector.rewards()[index], outcome.reward as f32);
+                assert_eq!(vector.terminated()[index], outcome.terminated);
+                let ended = vector.ended().iter().find(|ended| ended.index == index);
+                assert_eq!(ended.is_some(), outcome.terminated || outcome.truncated);
+                if let Some(ended) = ended {
+                    assert_eq!((ended.total, ended.length), sums[index]);
+                    assert_eq!(vector.final_observations()[index * 4..][..4], observation);
+                    environment.reset(None);
+                    environment.observe(&mut observation);
+                    (sums[index], ends) = ((0.0, 0), ends + 1);
+                }
+                assert_eq!(vector.observations()[index * 4..][..4], observation, "step {step}");
+            }
+        }
+        assert!(ends > 10, "only {ends} episodes ended");
+    }
+
+    #[test]
+    fn it_goes_on_from_a_snapshot_that_went_through_text() {
+        let mut one = vector("CartPole-v1", 4);
+        one.reset(11);
+        (0..57).for_each(|step| one.step(Actions::Discrete(&scripted(step, 4))).unwrap());
+        let text = one.snapshot().unwrap().to_string();
+        let mut other = vector("CartPole-v1", 4);
+        other.restore(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(other.snapshot().unwrap(), one.snapshot().unwrap());
+        for step in 57..300 {
+            one.step(Actions::Discrete(&scripted(step, 4))).unwrap();
+            other.step(Actions::Discrete(&scripted(step, 4))).unwrap();
+            assert_eq!(other.snapshot().unwrap(), one.snapshot().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_changes_nothing() {
+        let mut two = vector("CartPole-v1", 2);
+        let before = two.snapshot().unwrap();
+        let refused = [
+            (Actions::Discrete(&[0]), "the environments take 2 indexes of discrete actions"),
+            (Actions::Continuous(&[0.0, 1.0]), "the environments take 2 indexes of discrete actions"),
+            (Actions::Discrete(&[1, 2]), "the action at position 1 is not in the space"),
+            (Actions::Discrete(&[-1, 0]), "the action at position 0 is not in the space"),
+        ];
+        for (actions, message) in refused {
+            assert_eq!(two.step(actions).unwrap_err().to_string(), message);
+        }
+        assert_eq!(two.snapshot().unwrap(), before);
+        let mut continuous = vector("identity-continuous", 2);
+        assert_eq!(
+            continuous.step(Actions::Continuous(&[0.0; 3])).unwrap_err().to_string(),
+            "the environments take 2 vectors of 2 numbers"
+        );
+        assert_eq!(
+            continuous.step(Actions::Continuous(&[0.0, 0.0, f32::NAN, 0.0])),
+            Err(Error::Action { position: 2 })
+        );
+        assert!(continuous.restore(&before).is_err());
+        let mixed = vec![environment("CartPole-v1", None).unwrap(), environment("identity-discrete", None).unwrap()];
+        assert_eq!(VectorEnv::new(mixed).err(), Some(Error::Mixed));
+        assert_eq!(VectorEnv::new(vec![]).err(), Some(Error::Mixed));
+    }
+}
