@@ -4,9 +4,26 @@ use serde_json::Value;
 
 use super::{
     Environment,
-    classic::cart_pole,
+    classic::{acrobot, cart_pole, mountain_car, pendulum},
     identity::{identity_continuous, identity_discrete},
 };
+
+/// Makes an environment, of parameters if it takes some.
+type Make = fn(Option<&Value>) -> Result<Box<dyn Environment>, String>;
+
+/// Every environment, in the order in which they are listed.
+const ENVIRONMENTS: [(&str, Make); 6] = [
+    ("CartPole-v1", |parameters| without(parameters, cart_pole)),
+    ("Acrobot-v1", |parameters| without(parameters, acrobot)),
+    ("Pendulum-v1", |parameters| without(parameters, pendulum)),
+    ("MountainCar-v0", |parameters| without(parameters, mountain_car)),
+    ("identity-discrete", |parameters| without(parameters, identity_discrete)),
+    ("identity-continuous", |parameters| without(parameters, identity_continuous)),
+];
+
+fn without(parameters: Option<&Value>, make: fn() -> Box<dyn Environment>) -> Result<Box<dyn Environment>, String> {
+    if parameters.is_some() { Err("it takes none".into()) } else { Ok(make()) }
+}
 
 /// Why there is no such environment, or why several can't be stepped together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,17 +66,10 @@ pub enum Error {
 /// # Errors
 /// [`Error::Unknown`], and [`Error::Parameters`] when `parameters` are not the environment's.
 pub fn environment(name: &str, parameters: Option<&Value>) -> Result<Box<dyn Environment>, Error> {
-    let made = match name {
-        "CartPole-v1" => cart_pole(),
-        "identity-discrete" => identity_discrete(),
-        "identity-continuous" => identity_continuous(),
-        _ => {
-            let known = ["CartPole-v1", "identity-discrete", "identity-continuous"].map(str::to_owned).into();
-            return Err(Error::Unknown { name: name.to_owned(), known });
-        }
+    let Some((_, make)) = ENVIRONMENTS.iter().find(|(known, _)| *known == name) else {
+        let known = ENVIRONMENTS.iter().map(|(known, _)| (*known).to_owned()).collect();
+        return Err(Error::Unknown { name: name.to_owned(), known });
     };
-    match parameters {
-        None | Some(Value::Null) => Ok(made),
-        Some(_) => Err(Error::Parameters { environment: name.to_owned(), reason: "it takes none".into() }),
-    }
+    make(parameters.filter(|value| !value.is_null()))
+        .map_err(|reason| Error::Parameters { environment: name.to_owned(), reason })
 }

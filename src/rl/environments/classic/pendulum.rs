@@ -1,0 +1,66 @@
+//! Pendulum-v1: bring a pendulum up and hold it there, with a motor too weak to lift it at once.
+
+use std::f64::consts::PI;
+
+use super::super::{
+    Action, ActionSpace, Description, Environment,
+    simulation::{Dynamics, Generator, Simulation, uniform},
+};
+
+/// In metres a second squared; mass and length are 1.
+const GRAVITY: f64 = 10.0;
+/// Seconds a step.
+const STEP: f64 = 0.05;
+/// The most angular velocity, in radians a second.
+const MOST_SPEED: f64 = 8.0;
+/// The most torque, in newton metres.
+const MOST_TORQUE: f32 = 2.0;
+
+pub(in super::super) fn pendulum() -> Box<dyn Environment> {
+    let bound = |limit: f32| (Some(-limit), Some(limit));
+    Box::new(Simulation::new(
+        Pendulum,
+        Description {
+            name: "Pendulum-v1".into(),
+            summary: "Swing a pendulum up and hold it, by a torque of at most 2 N m. With the angle from upright in \
+                      [-pi, pi), the reward is -(angle^2 + 0.1 velocity^2 + 0.001 torque^2), between -16.3 and 0; an \
+                      episode ends at the horizon only."
+                .into(),
+            observations: ["cosine", "sine", "angular_velocity"].map(str::to_owned).into(),
+            bounds: vec![bound(1.0), bound(1.0), bound(MOST_SPEED as f32)],
+            actions: ActionSpace::Continuous { low: vec![-MOST_TORQUE], high: vec![MOST_TORQUE] },
+            horizon: 200,
+        },
+    ))
+}
+
+struct Pendulum;
+
+impl Dynamics for Pendulum {
+    /// The angle from upright, not wrapped, and the angular velocity.
+    type State = [f64; 2];
+
+    const VERSION: u32 = 1;
+
+    fn begin(&self, generator: &mut Generator) -> [f64; 2] {
+        [uniform(generator, -PI, PI), uniform(generator, -1.0, 1.0)]
+    }
+
+    fn observe(&self, [angle, velocity]: &[f64; 2], _: u32, out: &mut [f32]) {
+        let numbers = [angle.cos(), angle.sin(), *velocity];
+        out.iter_mut().zip(numbers).for_each(|(out, number)| *out = number as f32);
+    }
+
+    /// The torque is of 32 bits in Gymnasium, and so is what is computed of it alone.
+    fn advance(&self, state: &mut [f64; 2], _: u32, action: Action<'_>, _: &mut Generator) -> (f64, bool) {
+        let Action::Continuous(&[torque]) = action else { return (f64::NAN, false) };
+        let torque = torque.clamp(-MOST_TORQUE, MOST_TORQUE);
+        let [angle, velocity] = *state;
+        let from_upright = (angle + PI).rem_euclid(2.0 * PI) - PI;
+        let cost = from_upright * from_upright + 0.1 * (velocity * velocity) + f64::from(0.001 * (torque * torque));
+        let acceleration = 3.0 * GRAVITY / 2.0 * angle.sin() + f64::from(3.0 * torque);
+        let velocity = (velocity + acceleration * STEP).clamp(-MOST_SPEED, MOST_SPEED);
+        *state = [angle + velocity * STEP, velocity];
+        (-cost, false)
+    }
+}
