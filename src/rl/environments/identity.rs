@@ -56,6 +56,10 @@ impl Dynamics for Discrete {
 
     const VERSION: u32 = 1;
 
+    fn holds(&self, state: &usize) -> bool {
+        *state < ACTIONS
+    }
+
     fn begin(&self, generator: &mut Generator) -> usize {
         (generator.next_u64() >> 32) as usize % ACTIONS
     }

@@ -5,6 +5,8 @@
 
 mod classic;
 mod identity;
+mod marketplace;
+mod mdp;
 mod registry;
 mod simulation;
 mod vector;
@@ -69,6 +71,21 @@ pub struct Outcome {
     pub truncated: bool,
 }
 
+/// What can be expected of an episode's return, computed from the laws and not measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// The most that any policy can expect, one that knows the step's number too.
+    pub optimum: f64,
+    /// Of taking each action equally often.
+    pub random: f64,
+    /// Of always taking the action whose reward in the same step is the highest to expect.
+    pub myopic: f64,
+    /// Of the best policy that always takes the same action.
+    pub constant: f64,
+    /// That action.
+    pub constant_action: String,
+}
+
 /// A world with dynamics, one episode at a time.
 pub trait Environment: Send {
     /// What it is.
@@ -94,4 +111,9 @@ pub trait Environment: Send {
     /// # Errors
     /// When it is of another environment, or of another version of this one.
     fn restore(&mut self, snapshot: &serde_json::Value) -> Result<(), serde_json::Error>;
+
+    /// What can be expected of a return, where that can be computed. Takes up to a second.
+    fn reference(&self) -> Option<Reference> {
+        None
+    }
 }

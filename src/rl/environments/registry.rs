@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     Environment,
     classic::{acrobot, cart_pole, mountain_car, pendulum},
+    marketplace::{market, Prices},
     identity::{identity_continuous, identity_discrete},
 };
 
@@ -12,11 +13,12 @@ use super::{
 type Make = fn(Option<&Value>) -> Result<Box<dyn Environment>, String>;
 
 /// Every environment, in the order in which they are listed.
-const ENVIRONMENTS: [(&str, Make); 6] = [
+const ENVIRONMENTS: [(&str, Make); 7] = [
     ("CartPole-v1", |parameters| without(parameters, cart_pole)),
     ("Acrobot-v1", |parameters| without(parameters, acrobot)),
     ("Pendulum-v1", |parameters| without(parameters, pendulum)),
     ("MountainCar-v0", |parameters| without(parameters, mountain_car)),
+    ("price_optimization", market::<5, Prices>),
     ("identity-discrete", |parameters| without(parameters, identity_discrete)),
     ("identity-continuous", |parameters| without(parameters, identity_continuous)),
 ];

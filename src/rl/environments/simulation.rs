@@ -4,7 +4,7 @@ use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::Error as _};
 use serde_json::{Value, json};
 
-use super::{Action, ActionSpace, Description, Environment, Outcome};
+use super::{Action, ActionSpace, Description, Environment, Outcome, Reference};
 
 /// The generator of every environment.
 pub(super) type Generator = Xoshiro256PlusPlus;
@@ -30,6 +30,16 @@ pub(super) trait Dynamics: Send {
     /// What the laws were made with; a snapshot under others is refused.
     fn parameters(&self) -> Value {
         Value::Null
+    }
+
+    /// Whether `state`, read from a snapshot, is one that the laws know.
+    fn holds(&self, _state: &Self::State) -> bool {
+        true
+    }
+
+    /// What can be expected of a return.
+    fn reference(&self) -> Option<Reference> {
+        None
     }
 
     /// The first state of an episode.
@@ -126,7 +136,15 @@ impl<D: Dynamics> Environment for Simulation<D> {
             let message = format!("the snapshot is not of the environment {identity}");
             return Err(serde_json::Error::custom(message));
         }
-        self.present = Present::deserialize(snapshot)?;
+        let present = Present::deserialize(snapshot)?;
+        if !self.dynamics.holds(&present.state) {
+            return Err(serde_json::Error::custom("the snapshot's state is not one of the environment's"));
+        }
+        self.present = present;
         Ok(())
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        self.dynamics.reference()
     }
 }

@@ -1,0 +1,227 @@
+//! Exact values of policies in Markov decision processes that are small enough to be written out.
+
+/// An outcome of a step: where to, and how probable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Branch {
+    pub(super) next: u32,
+    pub(super) probability: f64,
+}
+
+/// A process of finitely many states and actions over a fixed number of steps, written out.
+///
+/// Made once by visiting every outcome of every action in every state; each value below is then a backward induction
+/// over the horizon (Bellman 1957): `V_t(s) = sum over s' of p(s' | s, a) * (r(s, a) + V_(t+1)(s'))`, with `V_H = 0`.
+pub(super) struct Process {
+    actions: usize,
+    horizon: u32,
+    /// The first state, and its probability.
+    pub(super) start: Vec<(usize, f64)>,
+    /// Of state `s` and action `a`, the branches from `offsets[s * actions + a]` to the next offset.
+    pub(super) offsets: Vec<usize>,
+    pub(super) branches: Vec<Branch>,
+    /// The expected reward of action `a` in state `s`, at `s * actions + a`.
+    pub(super) rewards: Vec<f64>,
+}
+
+/// What a policy does in each state, as probabilities over the actions, at `state * actions + action`.
+pub(super) type Policy = Vec<f64>;
+
+impl Process {
+    /// Write out a process of `states` states. `outcomes(state, action, visit)` calls `visit` with the probability, the
+    /// next state and the reward of everything that may happen.
+    pub(super) fn new(
+        states: usize,
+        actions: usize,
+        horizon: u32,
+        start: Vec<(usize, f64)>,
+        outcomes: impl Fn(usize, usize, &mut dyn FnMut(f64, usize, f64)),
+    ) -> Self {
+        let mut process =
+            Self { actions, horizon, start, offsets: vec![0], branches: Vec::new(), rewards: Vec::new() };
+        for state in 0..states {
+            for action in 0..actions {
+                let (first, mut expected) = (process.branches.len(), 0.0);
+                outcomes(state, action, &mut |probability, next, reward| {
+                    expected += probability * reward;
+                    process.branches.push(Branch { next: next as u32, probability });
+                });
+                process.merge(first);
+                process.offsets.push(process.branches.len());
+                process.rewards.push(expected);
+            }
+        }
+        process
+    }
+
+    /// Put together the branches from `first` on that lead to the same state, and drop impossible ones.
+    fn merge(&mut self, first: usize) {
+        self.branches[first..].sort_by_key(|branch| branch.next);
+        let mut kept = first;
+        for index in first..self.branches.len() {
+            let branch = self.branches[index];
+            if kept > first && self.branches[kept - 1].next == branch.next {
+                self.branches[kept - 1].probability += branch.probability;
+            } else if branch.probability > 0.0 {
+                self.branches[kept] = branch;
+                kept += 1;
+            }
+        }
+        self.branches.truncate(kept);
+    }
+
+    fn states(&self) -> usize {
+        self.rewards.len() / self.actions
+    }
+
+    /// The worth of each action in each state, when what follows is worth `after`, discounted by `discount`.
+    fn action_values(&self, after: &[f64], discount: f64, out: &mut [f64]) {
+        for (pair, out) in out.iter_mut().enumerate() {
+            let branches = &self.branches[self.offsets[pair]..self.offsets[pair + 1]];
+            let then: f64 = branches.iter().map(|branch| branch.probability * after[branch.next as usize]).sum();
+            *out = self.rewards[pair] + discount * then;
+        }
+    }
+
+    fn from_start(&self, values: &[f64]) -> f64 {
+        self.start.iter().map(|(state, probability)| probability * values[*state]).sum()
+    }
+
+    /// The most that any policy can expect of an episode; one that knows the step too.
+    pub(super) fn optimum(&self) -> f64 {
+        let mut values = vec![0.0; self.states()];
+        self.backward(&mut values, |_, _| ());
+        self.from_start(&values)
+    }
+
+    /// Backward induction over the horizon; shows each step's number and its action values, the last step first.
+    fn backward(&self, values: &mut [f64], mut show: impl FnMut(u32, &[f64])) {
+        let mut of_actions = vec![0.0; self.rewards.len()];
+        for step in (0..self.horizon).rev() {
+            self.action_values(values, 1.0, &mut of_actions);
+            show(step, &of_actions);
+            for (value, row) in values.iter_mut().zip(of_actions.chunks(self.actions)) {
+                *value = row[best(row)];
+            }
+        }
+    }
+
+    /// The optimal action in each state at each step, at `step * states + state`.
+    #[cfg(test)]
+    pub(super) fn plan(&self) -> Vec<u8> {
+        let states = self.states();
+        let mut plan = vec![0; states * self.horizon as usize];
+        self.backward(&mut vec![0.0; states], |step, of_actions| {
+            let row = &mut plan[step as usize * states..(step as usize + 1) * states];
+            row.iter_mut().zip(of_actions.chunks(self.actions)).for_each(|(out, row)| *out = best(row) as u8);
+        });
+        plan
+    }
+
+    /// What `policy`, the same at every step, can expect of an episode.
+    pub(super) fn value_of(&self, policy: &Policy) -> f64 {
+        let mut values = vec![0.0; self.states()];
+        let mut of_actions = vec![0.0; self.rewards.len()];
+        for _ in 0..self.horizon {
+            self.action_values(&values, 1.0, &mut of_actions);
+            let rows = of_actions.chunks(self.actions).zip(policy.chunks(self.actions));
+            for (value, (row, probabilities)) in values.iter_mut().zip(rows) {
+                *value = row.iter().zip(probabilities).map(|(value, probability)| value * probability).sum();
+            }
+        }
+        self.from_start(&values)
+    }
+
+    /// Each action equally often.
+    pub(super) fn random(&self) -> Policy {
+        vec![1.0 / self.actions as f64; self.rewards.len()]
+    }
+
+    /// Always the same action.
+    pub(super) fn constant(&self, action: usize) -> Policy {
+        (0..self.rewards.len()).map(|pair| f64::from(pair % self.actions == action)).collect()
+    }
+
+    /// The action whose reward in this step is the highest to expect.
+    pub(super) fn myopic(&self) -> Policy {
+        self.greedy(&self.rewards)
+    }
+
+    /// The best without knowing the step, when rewards count less by `discount` from step to step: what a trained policy
+    /// can be, which sees no clock. By value iteration until no value changes by more than a millionth of a reward of 1.
+    pub(super) fn stationary(&self, discount: f64) -> Policy {
+        let mut values = vec![0.0; self.states()];
+        let mut of_actions = vec![0.0; self.rewards.len()];
+        loop {
+            self.action_values(&values, discount, &mut of_actions);
+            let mut change = 0f64;
+            for (value, row) in values.iter_mut().zip(of_actions.chunks(self.actions)) {
+                let new = row[best(row)];
+                change = change.max((new - *value).abs());
+                *value = new;
+            }
+            if change < 1e-6 {
+                return self.greedy(&of_actions);
+            }
+        }
+    }
+
+    fn greedy(&self, of_actions: &[f64]) -> Policy {
+        let row = |row: &[f64]| (0..self.actions).map(|action| f64::from(action == best(row))).collect::<Vec<_>>();
+        of_actions.chunks(self.actions).flat_map(row).collect()
+    }
+}
+
+/// The index of the highest, the lowest index of equals.
+pub(super) fn best(row: &[f64]) -> usize {
+    (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two states: in 0, action 0 stays for a reward of 1, action 1 goes to state 1 with probability 1/2 for nothing; in
+    /// 1, both actions give 3 and go back to 0.
+    fn example(horizon: u32) -> Process {
+        Process::new(2, 2, horizon, vec![(0, 1.0)], |state, action, visit| match (state, action) {
+            (0, 0) => visit(1.0, 0, 1.0),
+            (0, _) => {
+                visit(0.25, 1, 0.0);
+                visit(0.5, 0, 0.0);
+                visit(0.25, 1, 0.0);
+            }
+            _ => visit(1.0, 0, 3.0),
+        })
+    }
+
+    #[test]
+    fn values_are_those_computed_by_hand() {
+        // With n steps left: V1 = (1, 3); V2 = (max(2, 0 + (1 + 3) / 2), 4) = (2, 4);
+        // V3 = (max(3, (2 + 4) / 2), 5) = (3, 5).
+        assert_eq!([1, 2, 3].map(|horizon| example(horizon).optimum()), [1.0, 2.0, 3.0]);
+        let process = example(3);
+        assert_eq!(process.value_of(&process.constant(0)), 3.0);
+        // 0 steps: 0; 1: (0, 3); 2: (1.5, 3); 3: (2.25, 4.5).
+        assert_eq!(process.value_of(&process.constant(1)), 2.25);
+        // 1: (0.5, 3); 2: 1/2 (1 + 0.5) + 1/2 (0.5 + 3) / 2 = 1.625, 3.5; 3: 1/2 2.625 + 1/4 (1.625 + 3.5) = 2.59375.
+        assert_eq!(process.value_of(&process.random()), 2.59375);
+        assert_eq!(process.myopic(), [1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(process.plan(), [0; 6]);
+        assert_eq!(process.branches.len(), 5, "two ways to the same state are one");
+    }
+
+    #[test]
+    fn a_stationary_policy_looks_beyond_the_reward_of_a_step() {
+        // Going to state 1 is worth 2/3 a step without discount, staying 1. Of half the staying's reward, going is right.
+        let process = Process::new(2, 2, 50, vec![(0, 1.0)], |state, action, visit| match (state, action) {
+            (0, 0) => visit(1.0, 0, 0.5),
+            (0, _) => visit(1.0, 1, 0.0),
+            _ => visit(1.0, 0, 3.0),
+        });
+        let policy = process.stationary(0.99);
+        assert_eq!(policy, [0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(process.value_of(&policy), 75.0);
+        assert_eq!(process.optimum(), 75.0);
+        assert_eq!(process.value_of(&process.myopic()), 25.0);
+    }
+}
