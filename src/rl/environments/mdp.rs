@@ -2,9 +2,9 @@
 
 /// An outcome of a step: where to, and how probable.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Branch {
-    pub(super) next: u32,
-    pub(super) probability: f64,
+struct Branch {
+    next: u32,
+    probability: f64,
 }
 
 /// A process of finitely many states and actions over a fixed number of steps, written out.
@@ -15,12 +15,12 @@ pub(super) struct Process {
     actions: usize,
     horizon: u32,
     /// The first state, and its probability.
-    pub(super) start: Vec<(usize, f64)>,
+    start: Vec<(usize, f64)>,
     /// Of state `s` and action `a`, the branches from `offsets[s * actions + a]` to the next offset.
-    pub(super) offsets: Vec<usize>,
-    pub(super) branches: Vec<Branch>,
+    offsets: Vec<usize>,
+    branches: Vec<Branch>,
     /// The expected reward of action `a` in state `s`, at `s * actions + a`.
-    pub(super) rewards: Vec<f64>,
+    rewards: Vec<f64>,
 }
 
 /// What a policy does in each state, as probabilities over the actions, at `state * actions + action`.
@@ -36,8 +36,7 @@ impl Process {
         start: Vec<(usize, f64)>,
         outcomes: impl Fn(usize, usize, &mut dyn FnMut(f64, usize, f64)),
     ) -> Self {
-        let mut process =
-            Self { actions, horizon, start, offsets: vec![0], branches: Vec::new(), rewards: Vec::new() };
+        let mut process = Self { actions, horizon, start, offsets: vec![0], branches: Vec::new(), rewards: Vec::new() };
         for state in 0..states {
             for action in 0..actions {
                 let (first, mut expected) = (process.branches.len(), 0.0);
@@ -73,16 +72,22 @@ impl Process {
         self.rewards.len() / self.actions
     }
 
-    /// The worth of each action in each state, when what follows is worth `after`, discounted by `discount`.
-    fn action_values(&self, after: &[f64], discount: f64, out: &mut [f64]) {
-        for (pair, out) in out.iter_mut().enumerate() {
-            let branches = &self.branches[self.offsets[pair]..self.offsets[pair + 1]];
-            let then: f64 = branches.iter().map(|branch| branch.probability * after[branch.next as usize]).sum();
-            *out = self.rewards[pair] + discount * then;
+    /// What a state and an action, at `state * actions + action`, are worth when what follows is worth `after`, discounted
+    /// by `discount`.
+    fn worth(&self, pair: usize, after: &[f64], discount: f64) -> f64 {
+        let mut then = 0.0;
+        for branch in &self.branches[self.offsets[pair]..self.offsets[pair + 1]] {
+            then += branch.probability * after[branch.next as usize];
         }
+        self.rewards[pair] + discount * then
     }
 
-    fn from_start(&self, values: &[f64]) -> f64 {
+    /// The worth of each action in each state.
+    fn action_values(&self, after: &[f64], discount: f64, out: &mut [f64]) {
+        out.iter_mut().enumerate().for_each(|(pair, out)| *out = self.worth(pair, after, discount));
+    }
+
+    fn at_start(&self, values: &[f64]) -> f64 {
         self.start.iter().map(|(state, probability)| probability * values[*state]).sum()
     }
 
@@ -90,7 +95,7 @@ impl Process {
     pub(super) fn optimum(&self) -> f64 {
         let mut values = vec![0.0; self.states()];
         self.backward(&mut values, |_, _| ());
-        self.from_start(&values)
+        self.at_start(&values)
     }
 
     /// Backward induction over the horizon; shows each step's number and its action values, the last step first.
@@ -120,15 +125,14 @@ impl Process {
     /// What `policy`, the same at every step, can expect of an episode.
     pub(super) fn value_of(&self, policy: &Policy) -> f64 {
         let mut values = vec![0.0; self.states()];
-        let mut of_actions = vec![0.0; self.rewards.len()];
         for _ in 0..self.horizon {
-            self.action_values(&values, 1.0, &mut of_actions);
-            let rows = of_actions.chunks(self.actions).zip(policy.chunks(self.actions));
-            for (value, (row, probabilities)) in values.iter_mut().zip(rows) {
-                *value = row.iter().zip(probabilities).map(|(value, probability)| value * probability).sum();
+            let mut before = vec![0.0; values.len()];
+            for (pair, probability) in policy.iter().enumerate().filter(|(_, probability)| **probability > 0.0) {
+                before[pair / self.actions] += probability * self.worth(pair, &values, 1.0);
             }
+            values = before;
         }
-        self.from_start(&values)
+        self.at_start(&values)
     }
 
     /// Each action equally often.
@@ -147,19 +151,21 @@ impl Process {
     }
 
     /// The best without knowing the step, when rewards count less by `discount` from step to step: what a trained policy
-    /// can be, which sees no clock. By value iteration until no value changes by more than a millionth of a reward of 1.
+    /// can be, which sees no clock. By value iteration until all values change by the same but for a millionth of a
+    /// reward of 1: no action's advantage changes any more then (Puterman 1994, section 6.6.2).
+    #[cfg(test)]
     pub(super) fn stationary(&self, discount: f64) -> Policy {
         let mut values = vec![0.0; self.states()];
         let mut of_actions = vec![0.0; self.rewards.len()];
         loop {
             self.action_values(&values, discount, &mut of_actions);
-            let mut change = 0f64;
+            let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
             for (value, row) in values.iter_mut().zip(of_actions.chunks(self.actions)) {
-                let new = row[best(row)];
-                change = change.max((new - *value).abs());
-                *value = new;
+                let change = row[best(row)] - *value;
+                (least, most) = (least.min(change), most.max(change));
+                *value += change;
             }
-            if change < 1e-6 {
+            if most - least < 1e-6 {
                 return self.greedy(&of_actions);
             }
         }
@@ -172,7 +178,7 @@ impl Process {
 }
 
 /// The index of the highest, the lowest index of equals.
-pub(super) fn best(row: &[f64]) -> usize {
+fn best(row: &[f64]) -> usize {
     (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
 }
 

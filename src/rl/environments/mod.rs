@@ -13,7 +13,11 @@ mod vector;
 
 use serde::{Deserialize, Serialize};
 
-pub use registry::{Error, environment};
+pub use marketplace::{
+    MarketplaceTrading, NegotiationStrategy, PortfolioManagement, PriceOptimization, ResourceAllocation,
+    ServiceSelection,
+};
+pub use registry::{Error, environment, environments};
 pub use vector::{Actions, Ended, VectorEnv};
 
 /// What a policy may do.
@@ -49,6 +53,23 @@ pub struct Description {
     pub actions: ActionSpace,
     /// Steps after which an episode is cut short (truncated).
     pub horizon: u32,
+}
+
+/// A number that an environment was made with, and may be made with.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means, and its unit.
+    pub meaning: &'static str,
+    /// The least that it may be.
+    pub low: f64,
+    /// The most that it may be.
+    pub high: f64,
+    /// What it is when not given.
+    pub default: f64,
+    /// What it is.
+    pub value: f64,
 }
 
 /// What a policy does in one step.
@@ -90,6 +111,11 @@ pub struct Reference {
 pub trait Environment: Send {
     /// What it is.
     fn description(&self) -> &Description;
+
+    /// What it was made with; none where nothing can be chosen.
+    fn parameters(&self) -> Vec<Parameter> {
+        Vec::new()
+    }
 
     /// Begin an episode; with a seed the generator begins anew too, as Gymnasium's `reset(seed)`.
     fn reset(&mut self, seed: Option<u64>);

@@ -5,20 +5,25 @@ use serde_json::Value;
 use super::{
     Environment,
     classic::{acrobot, cart_pole, mountain_car, pendulum},
-    marketplace::{market, Prices},
     identity::{identity_continuous, identity_discrete},
+    marketplace::{Negotiations, Portfolio, Prices, Resources, Services, Trading, market},
 };
 
 /// Makes an environment, of parameters if it takes some.
 type Make = fn(Option<&Value>) -> Result<Box<dyn Environment>, String>;
 
 /// Every environment, in the order in which they are listed.
-const ENVIRONMENTS: [(&str, Make); 7] = [
+const ENVIRONMENTS: [(&str, Make); 12] = [
     ("CartPole-v1", |parameters| without(parameters, cart_pole)),
     ("Acrobot-v1", |parameters| without(parameters, acrobot)),
     ("Pendulum-v1", |parameters| without(parameters, pendulum)),
     ("MountainCar-v0", |parameters| without(parameters, mountain_car)),
+    ("marketplace_trading", market::<4, Trading>),
+    ("resource_allocation", market::<5, Resources>),
     ("price_optimization", market::<5, Prices>),
+    ("service_selection", market::<5, Services>),
+    ("negotiation_strategy", market::<5, Negotiations>),
+    ("portfolio_management", market::<5, Portfolio>),
     ("identity-discrete", |parameters| without(parameters, identity_discrete)),
     ("identity-continuous", |parameters| without(parameters, identity_continuous)),
 ];
@@ -74,4 +79,38 @@ pub fn environment(name: &str, parameters: Option<&Value>) -> Result<Box<dyn Env
     };
     make(parameters.filter(|value| !value.is_null()))
         .map_err(|reason| Error::Parameters { environment: name.to_owned(), reason })
+}
+
+/// Every environment with its default parameters, in an episode begun with seed 0: for a listing.
+pub fn environments() -> Vec<Box<dyn Environment>> {
+    ENVIRONMENTS.iter().filter_map(|(_, make)| make(None).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_is_made_by_the_name_that_it_says() {
+        let listed = environments();
+        assert_eq!(listed.len(), ENVIRONMENTS.len());
+        for (one, (name, _)) in listed.iter().zip(ENVIRONMENTS) {
+            let description = one.description();
+            assert_eq!(description.name, name);
+            assert_eq!(environment(name, None).unwrap().description(), description);
+            assert!(!description.summary.is_empty(), "{name}");
+            assert_eq!(description.observations.len(), description.bounds.len(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_not_is_named() {
+        let message = |name, parameters: Value| environment(name, Some(&parameters)).err().unwrap().to_string();
+        assert!(
+            message("CartPole", json!(null)).starts_with("there is no environment 'CartPole': there are CartPole-v1, ")
+        );
+        assert_eq!(message("CartPole-v1", json!({"gravity": 1})), "parameters of 'CartPole-v1': it takes none");
+    }
 }

@@ -2,9 +2,9 @@
 
 use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::Error as _};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Action, ActionSpace, Description, Environment, Outcome, Reference};
+use super::{Action, ActionSpace, Description, Environment, Outcome, Parameter, Reference};
 
 /// The generator of every environment.
 pub(super) type Generator = Xoshiro256PlusPlus;
@@ -28,8 +28,8 @@ pub(super) trait Dynamics: Send {
     const VERSION: u32;
 
     /// What the laws were made with; a snapshot under others is refused.
-    fn parameters(&self) -> Value {
-        Value::Null
+    fn parameters(&self) -> Vec<Parameter> {
+        Vec::new()
     }
 
     /// Whether `state`, read from a snapshot, is one that the laws know.
@@ -90,13 +90,19 @@ impl<D: Dynamics> Simulation<D> {
 
     /// Which laws a snapshot is of.
     fn identity(&self) -> Value {
-        json!({"name": self.description.name, "version": D::VERSION, "parameters": self.dynamics.parameters()})
+        let parameters = self.dynamics.parameters().into_iter();
+        let values: Map<_, _> = parameters.map(|one| (one.name.to_owned(), json!(one.value))).collect();
+        json!({"name": self.description.name, "version": D::VERSION, "parameters": values})
     }
 }
 
 impl<D: Dynamics> Environment for Simulation<D> {
     fn description(&self) -> &Description {
         &self.description
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        self.dynamics.parameters()
     }
 
     fn reset(&mut self, seed: Option<u64>) {

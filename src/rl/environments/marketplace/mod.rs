@@ -3,14 +3,14 @@
 //! Each is a finite Markov decision process: its latent state is a few small whole numbers, and all that may follow from
 //! an action is enumerated with its probability. The same enumeration is simulated and solved, so the most that a policy
 //! can expect is known exactly ([`Reference`]).
+//!
+//! What is called a walk below goes a step up or down with given probabilities, and at an end stays instead of leaving.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    Action, ActionSpace, Description, Environment, Reference,
+    Action, ActionSpace, Description, Environment, Parameter, Reference,
     mdp::Process,
     simulation::{Dynamics, Generator, Simulation, unit},
 };
@@ -18,6 +18,7 @@ use crate::rl::{ACTIONS, FEATURES};
 
 mod marketplace_trading;
 mod negotiation_strategy;
+mod parameters;
 mod portfolio_management;
 mod price_optimization;
 mod resource_allocation;
@@ -25,21 +26,27 @@ mod service_selection;
 #[cfg(test)]
 mod tests;
 
-pub(super) use {
-    marketplace_trading::Trading, negotiation_strategy::Negotiations, portfolio_management::Portfolio,
-    price_optimization::Prices, resource_allocation::Resources, service_selection::Services,
-};
+use parameters::Parameters;
 pub use {
     marketplace_trading::MarketplaceTrading, negotiation_strategy::NegotiationStrategy,
     portfolio_management::PortfolioManagement, price_optimization::PriceOptimization,
     resource_allocation::ResourceAllocation, service_selection::ServiceSelection,
 };
+pub(super) use {
+    marketplace_trading::Trading, negotiation_strategy::Negotiations, portfolio_management::Portfolio,
+    price_optimization::Prices, resource_allocation::Resources, service_selection::Services,
+};
 
-/// Parameters of a market.
-pub(super) trait Parameters: Default + Serialize + DeserializeOwned + Send {
-    /// Whether a market can be made of them; otherwise the reason why not.
-    fn validate(&self) -> Result<(), String>;
+/// An action, in the order of [`ACTIONS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Move {
+    Increase,
+    Decrease,
+    Maintain,
+    Dynamic,
 }
+
+const MOVES: [Move; ACTIONS.len()] = [Move::Increase, Move::Decrease, Move::Maintain, Move::Dynamic];
 
 /// The laws of a market, whose state is `N` numbers.
 pub(super) trait Market<const N: usize>: Send + Sized {
@@ -56,6 +63,8 @@ pub(super) trait Market<const N: usize>: Send + Sized {
     const HORIZON: u32 = 100;
     /// How many values each number of the state has, from 0.
     const SHAPE: [usize; N];
+    /// Of each number of the state, the one of [`FEATURES`] that shows it, and what it is.
+    const SHOWN: [(&'static str, &'static str); N];
 
     /// Of valid parameters.
     fn new(parameters: Self::Parameters) -> Self;
@@ -65,12 +74,8 @@ pub(super) trait Market<const N: usize>: Send + Sized {
     /// Visit every first state with its probability.
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; N]));
 
-    /// Visit everything that may follow from an action, an index into [`ACTIONS`]: its probability, the next state, the
-    /// reward.
-    fn outcomes(&self, state: [usize; N], action: usize, visit: &mut dyn FnMut(f64, [usize; N], f64));
-
-    /// The observation, in the order of [`FEATURES`].
-    fn observe(&self, state: [usize; N]) -> [f32; FEATURES.len()];
+    /// Visit everything that may follow from an action: its probability, the next state, the reward.
+    fn outcomes(&self, state: [usize; N], action: Move, visit: &mut dyn FnMut(f64, [usize; N], f64));
 }
 
 /// Make the market `M` in an episode begun with seed 0.
@@ -80,32 +85,45 @@ pub(super) fn market<const N: usize, M: Market<N> + 'static>(
 where
     [usize; N]: Serialize + DeserializeOwned,
 {
-    let parameters = match parameters {
-        Some(value) => M::Parameters::deserialize(value).map_err(|error| error.to_string())?,
-        None => M::Parameters::default(),
-    };
-    parameters.validate()?;
+    let parameters = M::Parameters::read(parameters)?;
+    let played = Played::new(M::new(parameters));
     let description = Description {
         name: M::NAME.into(),
-        summary: M::SUMMARY.into(),
+        summary: format!("{} {}", M::SUMMARY, shown::<N, M>()),
         observations: FEATURES.map(str::to_owned).into(),
         bounds: vec![(Some(-MOST), Some(MOST)); FEATURES.len()],
         actions: ActionSpace::Discrete { names: ACTIONS.map(str::to_owned).into() },
         horizon: M::HORIZON,
     };
-    Ok(Box::new(Simulation::new(Played(M::new(parameters)), description)))
+    Ok(Box::new(Simulation::new(played, description)))
+}
+
+/// What the features show, in a sentence.
+fn shown<const N: usize, M: Market<N>>() -> String {
+    let shown = M::SHOWN.iter().zip(M::SHAPE);
+    let shown: Vec<_> = shown.map(|((name, meaning), values)| format!("{name} ({meaning}; {values} values)")).collect();
+    format!("Features, each spread evenly from -{MOST} to {MOST}: {}; the others are 0.", shown.join(", "))
 }
 
 /// A market as an environment.
-struct Played<const N: usize, M>(M);
+struct Played<const N: usize, M> {
+    market: M,
+    /// Where in an observation each number of the state is shown.
+    places: [usize; N],
+}
 
 impl<const N: usize, M: Market<N>> Played<N, M> {
+    fn new(market: M) -> Self {
+        let place = |name| FEATURES.iter().position(|feature| *feature == name).unwrap_or(FEATURES.len());
+        Self { market, places: M::SHOWN.map(|(name, _)| place(name)) }
+    }
+
     fn process(&self) -> Process {
         let states = M::SHAPE.iter().product();
         let mut start = Vec::new();
-        self.0.start(&mut |probability, state| start.push((index(M::SHAPE, state), probability)));
+        self.market.start(&mut |probability, state| start.push((index(M::SHAPE, state), probability)));
         Process::new(states, ACTIONS.len(), M::HORIZON, start, |state, action, visit| {
-            self.0.outcomes(digits(M::SHAPE, state), action, &mut |probability, next, reward| {
+            self.market.outcomes(digits(M::SHAPE, state), MOVES[action], &mut |probability, next, reward| {
                 visit(probability, index(M::SHAPE, next), reward);
             });
         })
@@ -120,8 +138,8 @@ where
 
     const VERSION: u32 = M::VERSION;
 
-    fn parameters(&self) -> Value {
-        serde_json::to_value(self.0.parameters()).unwrap_or_default()
+    fn parameters(&self) -> Vec<Parameter> {
+        self.market.parameters().describe()
     }
 
     fn holds(&self, state: &[usize; N]) -> bool {
@@ -130,24 +148,22 @@ where
 
     fn begin(&self, generator: &mut Generator) -> [usize; N] {
         let mut draw = Draw::new(generator, [0; N]);
-        self.0.start(&mut |probability, state| draw.offer(probability, state));
+        self.market.start(&mut |probability, state| draw.offer(probability, state));
         draw.taken
     }
 
     fn observe(&self, state: &[usize; N], _: u32, out: &mut [f32]) {
-        out.copy_from_slice(&self.0.observe(*state));
+        out.fill(0.0);
+        for ((place, digit), values) in self.places.into_iter().zip(state).zip(M::SHAPE) {
+            out[place] = feature(*digit, values);
+        }
     }
 
-    fn advance(
-        &self,
-        state: &mut [usize; N],
-        _: u32,
-        action: Action<'_>,
-        generator: &mut Generator,
-    ) -> (f64, bool) {
+    fn advance(&self, state: &mut [usize; N], _: u32, action: Action<'_>, generator: &mut Generator) -> (f64, bool) {
         let Action::Discrete(action) = action else { return (f64::NAN, false) };
+        let action = MOVES[action];
         let mut draw = Draw::new(generator, (*state, f64::NAN));
-        self.0.outcomes(*state, action, &mut |probability, next, reward| draw.offer(probability, (next, reward)));
+        self.market.outcomes(*state, action, &mut |probability, next, reward| draw.offer(probability, (next, reward)));
         let (next, reward) = draw.taken;
         *state = next;
         (reward, false)
@@ -226,14 +242,9 @@ fn poisson<const N: usize>(mean: f64) -> [f64; N] {
     let mut term = (-mean).exp();
     let mut rest = 1.0;
     std::array::from_fn(|count| {
-        let probability = if count + 1 < N { term } else { rest };
+        let probability = if count + 1 < N { term } else { f64::max(rest, 0.0) };
         rest -= probability;
         term *= mean / (count + 1) as f64;
         probability
     })
-}
-
-/// A parameter and the values that it may have.
-fn within(name: &str, value: f64, low: f64, high: f64) -> Result<(), String> {
-    if (low..=high).contains(&value) { Ok(()) } else { Err(format!("{name} is {value}: {low} to {high} is needed")) }
 }

@@ -1,65 +1,234 @@
-use super::*;
+use std::collections::HashSet;
 
-fn report<const N: usize, M: Market<N>>() where [usize; N]: Serialize + DeserializeOwned {
-    let begun = std::time::Instant::now();
-    let overrides = std::env::var("P").unwrap_or("{}".into());
-    if std::env::var("ENV").is_ok_and(|n| n != M::NAME) { return }
-    let played = Played::<N, M>(M::new(serde_json::from_str(&overrides).unwrap()));
-    let process = played.process();
-    let built = begun.elapsed();
-    let optimum = process.optimum();
-    let percent = |value: f64| format!("{:.1} ({:.1} %)", value, 100.0 * value / optimum);
-    println!("{}: optimum {optimum:.2}, random {}, myopic {}, stationary {}", M::NAME, percent(process.value_of(&process.random())), percent(process.value_of(&process.myopic())), percent(process.value_of(&process.stationary(0.99))));
-    println!("  stationary 0.95 {} 0.9 {}", percent(process.value_of(&process.stationary(0.95))), percent(process.value_of(&process.stationary(0.9))));
-    for action in 0..4 {
-        println!("  {}: {}", ACTIONS[action], percent(process.value_of(&process.constant(action))));
+use rand::SeedableRng;
+use serde_json::{Map, json};
+
+use super::{
+    super::{Outcome, environment},
+    *,
+};
+
+/// So many episodes are simulated, each of a hundred steps or two.
+const EPISODES: u32 = 400;
+const SEED: u64 = 20;
+
+fn played<const N: usize, M: Market<N>>(parameters: &Value) -> Played<N, M> {
+    Played::new(M::new(M::Parameters::read(Some(parameters)).unwrap()))
+}
+
+/// Whatever happens has a probability, and one of them happens; with the defaults in every state, and with each parameter
+/// at its least and its most in some.
+fn outcomes_have_probabilities<const N: usize, M: Market<N>>() {
+    let mut all = vec![(json!({}), 1)];
+    for parameter in M::Parameters::default().describe() {
+        all.extend([parameter.low, parameter.high].map(|value| (json!({parameter.name: value}), 61)));
     }
-    // how the good policy acts
-    let good = process.stationary(0.99);
-    let mut counts = [0.0; 4];
-    let mut occupancy = vec![0.0; process_states(&process)];
-    process.start.iter().for_each(|(s, p)| occupancy[*s] += p);
-    let mut digit_means = vec![std::collections::BTreeMap::<usize, f64>::new(); N];
-    for _ in 0..M::HORIZON {
-        let mut next = vec![0.0; occupancy.len()];
-        for (s, mass) in occupancy.iter().enumerate() {
-            if *mass == 0.0 { continue }
-            let a = best(&good[s * 4..s * 4 + 4]);
-            counts[a] += mass / f64::from(M::HORIZON);
-            for (d, v) in digits(M::SHAPE, s).into_iter().enumerate() { *digit_means[d].entry(v).or_default() += mass / f64::from(M::HORIZON); }
-            for b in &process.branches[process.offsets[s * 4 + a]..process.offsets[s * 4 + a + 1]] {
-                next[b.next as usize] += mass * b.probability;
+    for (parameters, every) in all {
+        let market = played::<N, M>(&parameters).market;
+        let whole = |sum: f64| assert!((sum - 1.0).abs() < 1e-12, "{parameters}: {sum}");
+        let likely = |probability: f64| assert!((0.0..=1.0).contains(&probability), "{parameters}: {probability}");
+        let mut sum = 0.0;
+        market.start(&mut |probability, _| {
+            likely(probability);
+            sum += probability;
+        });
+        whole(sum);
+        for state in (0..M::SHAPE.iter().product()).step_by(every) {
+            for action in MOVES {
+                let mut sum = 0.0;
+                market.outcomes(digits(M::SHAPE, state), action, &mut |probability, next, reward| {
+                    likely(probability);
+                    assert!(reward.is_finite(), "{parameters}: {reward}");
+                    assert!(next.iter().zip(M::SHAPE).all(|(digit, values)| *digit < values), "{next:?}");
+                    sum += probability;
+                });
+                whole(sum);
             }
         }
-        occupancy = next;
     }
-    let plan = process.plan();
-    let mut g = <Generator as rand::SeedableRng>::seed_from_u64(1);
-    let (mut sum, mut sq) = (0.0f64, 0.0f64);
-    for _ in 0..2000 {
-        let mut st = played.begin(&mut g);
-        let mut total = 0.0;
-        for step in 0..M::HORIZON {
-            let a = plan[step as usize * process_states(&process) + index(M::SHAPE, st)];
-            total += played.advance(&mut st, step, Action::Discrete(a as usize), &mut g).0;
-        }
-        sum += total; sq += total * total;
-    }
-    let mean = sum / 2000.0;
-    println!("  simulated {mean:.2} sd {:.2}", (sq / 2000.0 - mean * mean).sqrt());
-    println!("  actions {counts:.2?}");
-    for d in &digit_means { println!("  {:?}", d.iter().map(|(k, v)| format!("{k}:{v:.2}")).collect::<Vec<_>>().join(" ")); }
-    println!("  {} states, {} branches, built in {built:?}, all in {:?}", process_states(&process), process.branches.len(), begun.elapsed());
 }
-fn process_states(p: &Process) -> usize { p.rewards.len() / 4 }
-use super::super::mdp::best;
+
+/// What is simulated is what was computed: the optimal plan's episodes return the optimum in the mean.
+fn the_optimal_plan_returns_the_optimum<const N: usize, M: Market<N>>()
+where
+    [usize; N]: Serialize + DeserializeOwned,
+{
+    let played = played::<N, M>(&json!({}));
+    let process = played.process();
+    let (plan, states) = (process.plan(), M::SHAPE.iter().product::<usize>());
+    let mut generator = Generator::seed_from_u64(SEED);
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for _ in 0..EPISODES {
+        let (mut state, mut total) = (played.begin(&mut generator), 0.0);
+        for step in 0..M::HORIZON {
+            let action = plan[step as usize * states + index(M::SHAPE, state)];
+            total += played.advance(&mut state, step, Action::Discrete(action.into()), &mut generator).0;
+        }
+        (sum, squares) = (sum + total, squares + total * total);
+    }
+    let mean = sum / f64::from(EPISODES);
+    let error = ((squares / f64::from(EPISODES) - mean * mean) / f64::from(EPISODES - 1)).sqrt();
+    let optimum = process.optimum();
+    println!("seed {SEED}: {mean:.3} +- {error:.3}, computed {optimum:.3}");
+    assert!((mean - optimum).abs() < 4.0 * error);
+}
+
+/// There is something to learn, and it can be learned by a policy that doesn't see the step's number.
+fn looking_ahead_pays<const N: usize, M: Market<N>>()
+where
+    [usize; N]: Serialize + DeserializeOwned,
+{
+    let played = played::<N, M>(&json!({}));
+    let process = played.process();
+    let Reference { optimum, random, myopic, constant, constant_action } = Dynamics::reference(&played).unwrap();
+    let stationary = process.value_of(&process.stationary(0.99));
+    println!(
+        "{}: optimum {optimum:.2}, random {random:.2}, myopic {myopic:.2}, {constant_action} {constant:.2}, \
+         stationary {stationary:.2}",
+        M::NAME
+    );
+    assert!(optimum > 0.0);
+    assert!(random.max(myopic).max(constant) <= 0.92 * optimum);
+    assert!((0.97 * optimum..=optimum).contains(&stationary));
+}
+
+/// Each state looks different, and within the bounds.
+fn states_can_be_told_apart<const N: usize, M: Market<N>>()
+where
+    [usize; N]: Serialize + DeserializeOwned,
+{
+    let played = played::<N, M>(&json!({}));
+    let states = M::SHAPE.iter().product();
+    let mut seen = HashSet::new();
+    for state in 0..states {
+        let mut observation = [f32::NAN; FEATURES.len()];
+        played.observe(&digits(M::SHAPE, state), 0, &mut observation);
+        assert!(observation.iter().all(|number| (-MOST..=MOST).contains(number)), "{observation:?}");
+        seen.insert(observation.map(f32::to_bits));
+        assert_eq!(index(M::SHAPE, digits(M::SHAPE, state)), state);
+    }
+    assert_eq!(seen.len(), states);
+}
+
+fn step(environment: &mut dyn Environment, action: usize) -> (Outcome, [f32; FEATURES.len()]) {
+    let outcome = environment.step(Action::Discrete(action));
+    let mut observation = [0.0; FEATURES.len()];
+    environment.observe(&mut observation);
+    if outcome.truncated {
+        environment.reset(None);
+    }
+    (outcome, observation)
+}
+
+/// An environment restored from a snapshot that went through text goes on as the other does, beyond the episode's end.
+fn it_goes_on_from_a_snapshot(name: &str) {
+    let mut one = environment(name, None).unwrap();
+    one.reset(Some(SEED));
+    for number in 0..37 {
+        step(one.as_mut(), number % 3);
+    }
+    let text = one.snapshot().to_string();
+    let mut other = environment(name, None).unwrap();
+    other.restore(&serde_json::from_str(&text).unwrap()).unwrap();
+    for number in 0..300 {
+        let (outcome, observation) = step(one.as_mut(), number % 4);
+        assert!(outcome.reward.is_finite() && !outcome.terminated);
+        assert_eq!((outcome, observation), step(other.as_mut(), number % 4), "step {number}");
+    }
+    assert_eq!(one.snapshot(), other.snapshot());
+
+    let mut spoilt: Value = serde_json::from_str(&text).unwrap();
+    spoilt["state"][0] = json!(1000);
+    assert!(other.restore(&spoilt).is_err(), "a state that there is not");
+    let first = one.parameters()[0].clone();
+    let mut changed = environment(name, Some(&json!({first.name: first.high}))).unwrap();
+    assert!(changed.restore(&one.snapshot()).is_err(), "a snapshot of other laws");
+}
+
+fn parameters_are_refused_by_name(name: &str) {
+    let with = |parameters: Value| environment(name, Some(&parameters));
+    let refused = |parameters: Value| with(parameters).err().unwrap().to_string();
+    let all = environment(name, None).unwrap().parameters();
+    for Parameter { name: one, low, high, default, value, meaning } in &all {
+        assert!((low..=high).contains(&default) && value == default && !meaning.is_empty(), "{one}");
+        for wrong in [low - 1e-3, high * 1.001] {
+            let expected = format!("parameters of '{name}': {one} is {wrong}: {low} to {high} is needed");
+            assert_eq!(refused(json!({*one: wrong})), expected);
+        }
+        let expected = format!("parameters of '{name}': {one} is \"1\": a number is needed");
+        assert_eq!(refused(json!({*one: "1"})), expected);
+        let made = with(json!({*one: high})).unwrap().parameters();
+        assert!(made.iter().zip(&all).all(|(made, was)| (made == was) == (made.name != *one || high == default)));
+    }
+    assert!(refused(json!({"prize": 1})).contains("unknown field `prize`"));
+    assert_eq!(refused(json!([1])), format!("parameters of '{name}': they are an object of numbers by name"));
+    let given: Map<_, _> = all.iter().map(|one| (one.name.to_owned(), json!(one.value))).collect();
+    assert_eq!(with(Value::Object(given)).unwrap().snapshot(), environment(name, None).unwrap().snapshot());
+}
+
+macro_rules! tests_of {
+    ($($name:ident: $numbers:literal, $market:ty;)+) => {
+        $(mod $name {
+            use super::super::*;
+
+            #[test]
+            fn outcomes_have_probabilities() {
+                super::outcomes_have_probabilities::<$numbers, $market>();
+            }
+
+            #[test]
+            fn the_optimal_plan_returns_the_optimum() {
+                super::the_optimal_plan_returns_the_optimum::<$numbers, $market>();
+            }
+
+            #[test]
+            fn looking_ahead_pays() {
+                super::looking_ahead_pays::<$numbers, $market>();
+            }
+
+            #[test]
+            fn states_can_be_told_apart() {
+                super::states_can_be_told_apart::<$numbers, $market>();
+            }
+
+            #[test]
+            fn it_goes_on_from_a_snapshot() {
+                super::it_goes_on_from_a_snapshot(stringify!($name));
+            }
+
+            #[test]
+            fn parameters_are_refused_by_name() {
+                super::parameters_are_refused_by_name(stringify!($name));
+            }
+        })+
+    };
+}
+
+tests_of! {
+    marketplace_trading: 4, Trading;
+    resource_allocation: 5, Resources;
+    price_optimization: 5, Prices;
+    service_selection: 5, Services;
+    negotiation_strategy: 5, Negotiations;
+    portfolio_management: 5, Portfolio;
+}
 
 #[test]
-fn report_all() {
-    report::<4, Trading>();
-    report::<5, Resources>();
-    report::<5, Prices>();
-    report::<5, Services>();
-    report::<5, Negotiations>();
-    report::<5, Portfolio>();
+fn actions_are_in_the_wires_order() {
+    assert_eq!(MOVES.map(|one| format!("{one:?}").to_lowercase()), ACTIONS);
+}
+
+#[test]
+fn a_poisson_count_has_its_tail_in_the_last() {
+    let [none, one, more] = poisson(0.5);
+    assert!((none - (-0.5f64).exp()).abs() < 1e-15 && (one - 0.5 * none).abs() < 1e-15);
+    assert!((none + one + more - 1.0).abs() < 1e-15);
+    assert_eq!(poisson(1e6), [0.0, 0.0, 1.0]);
+}
+
+#[test]
+fn a_walk_stays_at_an_end_instead_of_leaving() {
+    assert_eq!(walk(1, 3, 0.25, 0.5), [(0.25, 0), (0.25, 1), (0.5, 2)]);
+    assert_eq!(walk(0, 3, 0.25, 0.5), [(0.0, 0), (0.5, 0), (0.5, 1)]);
+    assert_eq!(walk(2, 3, 0.25, 0.5), [(0.25, 1), (0.75, 2), (0.0, 2)]);
 }

@@ -1,0 +1,79 @@
+//! What a market can be made with.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::super::Parameter;
+
+/// The parameters of a market, all numbers. Made by [`parameters!`].
+pub(in super::super) trait Parameters: Default + Serialize + DeserializeOwned + Send {
+    /// Each of them, in order.
+    fn describe(&self) -> Vec<Parameter>;
+
+    /// Read them from an object that names some, the others being the defaults.
+    fn read(value: Option<&Value>) -> Result<Self, String> {
+        let Some(value) = value else { return Ok(Self::default()) };
+        let Some(object) = value.as_object() else { return Err("they are an object of numbers by name".into()) };
+        if let Some((name, value)) = object.iter().find(|(_, value)| !value.is_number()) {
+            return Err(format!("{name} is {value}: a number is needed"));
+        }
+        let parameters = Self::deserialize(value).map_err(|error| error.to_string())?;
+        parameters.validate()?;
+        Ok(parameters)
+    }
+
+    /// Whether each lies in its range.
+    fn validate(&self) -> Result<(), String> {
+        match self.describe().iter().find(|one| !(one.low..=one.high).contains(&one.value)) {
+            Some(Parameter { name, value, low, high, .. }) => {
+                Err(format!("{name} is {value}: {low} to {high} is needed"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Declares a market's parameters: of each its meaning, name, default and range, once for the documentation, `Default`
+/// and the check, so that these can't differ.
+macro_rules! parameters {
+    (
+        $(#[$about:meta])*
+        $type:ident {
+            $($(#[doc = $meaning:literal])+ $name:ident: $default:literal, $low:literal to $high:literal;)+
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $type {
+            $(
+                $(#[doc = $meaning])+
+                #[doc = concat!(
+                    " From ", stringify!($low), " to ", stringify!($high), "; ", stringify!($default), " by default."
+                )]
+                pub $name: f64,
+            )+
+        }
+
+        impl Default for $type {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl super::Parameters for $type {
+            fn describe(&self) -> Vec<super::super::Parameter> {
+                vec![$(super::super::Parameter {
+                    name: stringify!($name),
+                    meaning: concat!($($meaning),+).trim_start(),
+                    low: $low,
+                    high: $high,
+                    default: $default,
+                    value: self.$name,
+                },)+]
+            }
+        }
+    };
+}
+
+pub(super) use parameters;
