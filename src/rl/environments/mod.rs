@@ -8,16 +8,18 @@ mod identity;
 mod marketplace;
 mod mdp;
 mod registry;
+mod scores;
 mod simulation;
 mod vector;
 
 use serde::{Deserialize, Serialize};
 
 pub use marketplace::{
-    MarketplaceTrading, NegotiationStrategy, PortfolioManagement, PriceOptimization, ResourceAllocation,
-    ServiceSelection,
+    MarketplaceTrading, NegotiationStrategy, PortfolioManagement,
+    PriceOptimization, ResourceAllocation, ServiceSelection,
 };
 pub use registry::{Error, environment, environments};
+pub use scores::scores;
 pub use vector::{Actions, Ended, VectorEnv};
 
 /// What a policy may do.

@@ -1,0 +1,122 @@
+//! Discrete actions for algorithms that know continuous ones only, such as SAC.
+
+use serde_json::Value;
+
+use super::{Action, ActionSpace, Description, Environment, Outcome, Parameter, Reference};
+
+/// The same world with an action of as many numbers in [-1, 1] as `environment` has discrete actions: the action of the
+/// highest number is done, the first of equals. Rewards, observations, snapshots and [`Reference`] are the world's own. An
+/// environment whose actions are continuous is given back as it is.
+pub fn scores(environment: Box<dyn Environment>) -> Box<dyn Environment> {
+    let mut description = environment.description().clone();
+    let ActionSpace::Discrete { names } = &description.actions else { return environment };
+    description.summary += &format!(
+        " An action is a number from -1 to 1 for each of {}; that of the highest is done, the first of equals.",
+        names.join(", ")
+    );
+    description.actions = ActionSpace::Continuous { low: vec![-1.0; names.len()], high: vec![1.0; names.len()] };
+    Box::new(Scores { environment, description })
+}
+
+struct Scores {
+    environment: Box<dyn Environment>,
+    description: Description,
+}
+
+/// The index of the highest number after clamping, the lowest index of equals.
+fn highest(scores: &[f32]) -> usize {
+    let clamped = |index: usize| scores[index].clamp(-1.0, 1.0);
+    (1..scores.len()).fold(0, |best, index| if clamped(index) > clamped(best) { index } else { best })
+}
+
+impl Environment for Scores {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        self.environment.parameters()
+    }
+
+    fn reset(&mut self, seed: Option<u64>) {
+        self.environment.reset(seed);
+    }
+
+    fn observe(&self, out: &mut [f32]) {
+        self.environment.observe(out);
+    }
+
+    fn step(&mut self, action: Action<'_>) -> Outcome {
+        match (action, &self.description.actions) {
+            (Action::Continuous(scores), ActionSpace::Continuous { low, .. })
+                if scores.len() == low.len() && scores.iter().all(|score| score.is_finite()) =>
+            {
+                self.environment.step(Action::Discrete(highest(scores)))
+            }
+            _ => Outcome { reward: f64::NAN, terminated: false, truncated: false },
+        }
+    }
+
+    fn snapshot(&self) -> Value {
+        self.environment.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &Value) -> Result<(), serde_json::Error> {
+        self.environment.restore(snapshot)
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        self.environment.reference()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Actions, VectorEnv, environment},
+        *,
+    };
+
+    fn made(name: &str) -> Box<dyn Environment> {
+        environment(name, None).unwrap()
+    }
+
+    #[test]
+    fn the_action_of_the_highest_number_is_done() {
+        let rows: [([f32; 4], i64); 6] = [
+            ([-0.9, -0.2, -0.3, -1.0], 1),
+            ([0.1, 0.2, 0.3, 0.9], 3),
+            ([0.0, 0.0, 0.0, 0.0], 0),
+            ([-1.0, 0.5, 0.5, 0.1], 1),
+            ([0.2, 0.1, 7.0, 9.0], 2),
+            ([-3.0, -2.0, -0.9, -1.0], 2),
+        ];
+        let mut scored = VectorEnv::new(vec![scores(made("price_optimization"))]).unwrap();
+        let mut plain = VectorEnv::new(vec![made("price_optimization")]).unwrap();
+        scored.reset(3);
+        plain.reset(3);
+        for (step, (numbers, action)) in rows.iter().cycle().take(250).enumerate() {
+            scored.step(Actions::Continuous(numbers)).unwrap();
+            plain.step(Actions::Discrete(&[*action])).unwrap();
+            assert_eq!(scored.snapshot().unwrap(), plain.snapshot().unwrap(), "step {step}");
+        }
+        let refused = scored.step(Actions::Discrete(&[1])).unwrap_err();
+        assert_eq!(refused.to_string(), "the environments take 1 vectors of 4 numbers");
+    }
+
+    #[test]
+    fn the_world_is_the_same() {
+        let (mut scored, plain) = (scores(made("marketplace_trading")), made("marketplace_trading"));
+        assert_eq!(scored.description().observations, plain.description().observations);
+        assert_eq!(scored.parameters(), plain.parameters());
+        assert_eq!(scored.reference(), plain.reference());
+        let before = scored.snapshot();
+        for wrong in
+            [Action::Discrete(0), Action::Continuous(&[0.0; 3]), Action::Continuous(&[0.0, 0.0, f32::NAN, 0.0])]
+        {
+            assert!(scored.step(wrong).reward.is_nan());
+            assert_eq!(scored.snapshot(), before, "{wrong:?}");
+        }
+        assert_eq!(scores(made("Pendulum-v1")).description(), made("Pendulum-v1").description());
+    }
+}
