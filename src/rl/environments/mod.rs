@@ -15,8 +15,8 @@ mod vector;
 use serde::{Deserialize, Serialize};
 
 pub use marketplace::{
-    MarketplaceTrading, NegotiationStrategy, PortfolioManagement,
-    PriceOptimization, ResourceAllocation, ServiceSelection,
+    Calibration, Estimate, LEAST_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioManagement,
+    PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFew, calibrate,
 };
 pub use registry::{Error, environment, environments};
 pub use scores::scores;

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::rl::{ACTIONS, FEATURES};
 
+mod calibration;
 mod marketplace_trading;
 mod negotiation_strategy;
 mod parameters;
@@ -28,9 +29,13 @@ mod tests;
 
 use parameters::Parameters;
 pub use {
-    marketplace_trading::MarketplaceTrading, negotiation_strategy::NegotiationStrategy,
-    portfolio_management::PortfolioManagement, price_optimization::PriceOptimization,
-    resource_allocation::ResourceAllocation, service_selection::ServiceSelection,
+    calibration::{Calibration, Estimate, LEAST_RECORDS, PriceRecord, TooFew, calibrate},
+    marketplace_trading::MarketplaceTrading,
+    negotiation_strategy::NegotiationStrategy,
+    portfolio_management::PortfolioManagement,
+    price_optimization::PriceOptimization,
+    resource_allocation::ResourceAllocation,
+    service_selection::ServiceSelection,
 };
 pub(super) use {
     marketplace_trading::Trading, negotiation_strategy::Negotiations, portfolio_management::Portfolio,

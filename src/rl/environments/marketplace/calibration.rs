@@ -1,0 +1,310 @@
+//! What records of prices and demand say about the parameters of `price_optimization`.
+//!
+//! A record may be a row of the coordinator's `pricing_history` (`price`, `demand_level`, the mean of
+//! `competitor_prices`), a listing of `agent_marketplace` (`execution_price`, `total_executions`), or an hour in which jobs
+//! were asked for at a price. The caller reads them; all records of one calibration measure demand alike.
+
+use super::{PriceOptimization, parameters::Parameters};
+
+/// So many usable records are needed.
+pub const LEAST_RECORDS: usize = 30;
+/// An elasticity is believed up to this standard error.
+const MOST_ERROR: f64 = 0.5;
+/// Prices must spread by at least this, as the standard deviation of their logarithms, to say anything of elasticity.
+const LEAST_SPREAD: f64 = 0.01;
+/// Of the squared correlation of our prices and the rival's, at least this is missing to 1; otherwise nobody can tell
+/// to which of them demand answered.
+const LEAST_INDEPENDENCE: f64 = 1e-3;
+
+/// What was asked for at a price: an hour or a day of one provider.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PriceRecord {
+    /// The price, in the marketplace's currency.
+    pub price: f64,
+    /// Units asked for, or anything in proportion to them (jobs requested, a level of demand).
+    pub demand: f64,
+    /// What others asked for the same, in the same currency, where it is known.
+    pub rival_price: Option<f64>,
+}
+
+/// A parameter that was estimated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// Its name.
+    pub name: &'static str,
+    /// The estimate.
+    pub value: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// The records from which it was made.
+    pub records: usize,
+}
+
+/// Parameters of which some come from records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// All of them; those that weren't estimated are the defaults. As JSON they are what
+    /// [`environment`](super::super::environment) takes.
+    pub parameters: PriceOptimization,
+    /// The records that could be used: all numbers in them finite and above 0.
+    pub records: usize,
+    /// The parameters that were estimated.
+    pub estimated: Vec<Estimate>,
+    /// Those that were tried and kept their default, with the reason.
+    pub kept: Vec<(&'static str, String)>,
+}
+
+/// There are too few records to say anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{usable} records of price and demand can be used, {LEAST_RECORDS} are needed")]
+pub struct TooFew {
+    /// How many could be used.
+    pub usable: usize,
+}
+
+/// Estimate what `records` tell, which are `reference_price`, `elasticity` and `cross_elasticity`; everything else is the
+/// default. A record with a price or demand of 0 or less has no logarithm and isn't used.
+///
+/// The reference price is the geometric mean. The elasticities are those of the environment's demand curve, whose
+/// logarithm is linear: `ln demand = a - elasticity x ln price + cross_elasticity x ln rival_price`, by ordinary least
+/// squares. Where fewer than [`LEAST_RECORDS`] records have a rival's price, the rival's is left out of it. An estimate
+/// that is too uncertain, or outside the parameter's range, is not taken.
+///
+/// # Errors
+/// [`TooFew`] with fewer than [`LEAST_RECORDS`] usable records.
+pub fn calibrate(records: &[PriceRecord]) -> Result<Calibration, TooFew> {
+    let positive = |number: f64| number.is_finite() && number > 0.0;
+    let usable: Vec<_> = records.iter().filter(|one| positive(one.price) && positive(one.demand)).collect();
+    if usable.len() < LEAST_RECORDS {
+        return Err(TooFew { usable: usable.len() });
+    }
+    let parameters = PriceOptimization::default();
+    let mut calibration = Calibration { parameters, records: usable.len(), estimated: vec![], kept: vec![] };
+
+    let prices = Sample::of(usable.iter().map(|one| one.price.ln()));
+    let value = prices.mean.exp();
+    let standard_error = value * prices.deviation() / (usable.len() as f64).sqrt();
+    calibration.consider(Estimate { name: "reference_price", value, standard_error, records: usable.len() });
+
+    let with_rival = usable.iter().filter_map(|one| {
+        let rival = one.rival_price.filter(|price| positive(*price))?;
+        Some((one.price.ln(), rival.ln(), one.demand.ln()))
+    });
+    let with_rival: Vec<_> = with_rival.collect();
+    if with_rival.len() < LEAST_RECORDS {
+        let reason = format!("{} records have a rival's price, {LEAST_RECORDS} are needed", with_rival.len());
+        calibration.kept.push(("cross_elasticity", reason));
+        let demand = Sample::of(usable.iter().map(|one| one.demand.ln()));
+        calibration.own(&prices, &demand);
+    } else {
+        calibration.own_and_cross(
+            &Sample::of(with_rival.iter().map(|one| one.0)),
+            &Sample::of(with_rival.iter().map(|one| one.1)),
+            &Sample::of(with_rival.iter().map(|one| one.2)),
+        );
+    }
+    Ok(calibration)
+}
+
+impl Calibration {
+    /// Take an estimate if it can be believed and is a value that the parameter may have.
+    fn consider(&mut self, estimate: Estimate) {
+        let Estimate { name, value, standard_error, .. } = estimate;
+        let mut with = self.parameters.clone();
+        let limit = match name {
+            "reference_price" => {
+                with.reference_price = value;
+                f64::INFINITY
+            }
+            "elasticity" => {
+                with.elasticity = value;
+                MOST_ERROR
+            }
+            _ => {
+                with.cross_elasticity = value;
+                MOST_ERROR
+            }
+        };
+        if standard_error.is_nan() || standard_error > limit {
+            self.kept.push((name, format!("{value:.2} has a standard error of {standard_error:.2}")));
+        } else if let Err(reason) = with.validate() {
+            self.kept.push((name, reason));
+        } else {
+            self.parameters = with;
+            self.estimated.push(estimate);
+        }
+    }
+
+    /// Least squares of demand on our price alone.
+    fn own(&mut self, price: &Sample, demand: &Sample) {
+        if price.deviation() < LEAST_SPREAD {
+            return self.kept.push(("elasticity", "prices hardly differ".into()));
+        }
+        let (records, squares) = (price.len(), price.with(price));
+        let slope = price.with(demand) / squares;
+        let rest = demand.with(demand) - slope * price.with(demand);
+        let variance = rest.max(0.0) / (records - 2) as f64;
+        let standard_error = (variance / squares).sqrt();
+        self.consider(Estimate { name: "elasticity", value: -slope, standard_error, records });
+    }
+
+    /// Least squares of demand on our price and the rival's, by the normal equations.
+    fn own_and_cross(&mut self, price: &Sample, rival: &Sample, demand: &Sample) {
+        if rival.deviation() < LEAST_SPREAD {
+            self.kept.push(("cross_elasticity", "the rival's prices hardly differ".into()));
+            return self.own(price, demand);
+        }
+        let (own, cross, both) = (price.with(price), rival.with(rival), price.with(rival));
+        let determinant = own * cross - both * both;
+        if price.deviation() < LEAST_SPREAD || determinant < LEAST_INDEPENDENCE * own * cross {
+            let reason = "prices hardly differ, or go with the rival's";
+            return self.kept.extend([("elasticity", reason.into()), ("cross_elasticity", reason.into())]);
+        }
+        let (of_own, of_cross) = (price.with(demand), rival.with(demand));
+        let own_slope = (cross * of_own - both * of_cross) / determinant;
+        let cross_slope = (own * of_cross - both * of_own) / determinant;
+        let records = price.len();
+        let rest = demand.with(demand) - own_slope * of_own - cross_slope * of_cross;
+        let variance = rest.max(0.0) / (records - 3) as f64;
+        let error = |other: f64| (variance * other / determinant).sqrt();
+        self.consider(Estimate { name: "elasticity", value: -own_slope, standard_error: error(cross), records });
+        self.consider(Estimate { name: "cross_elasticity", value: cross_slope, standard_error: error(own), records });
+    }
+}
+
+/// Numbers as their mean and their distances from it.
+struct Sample {
+    mean: f64,
+    distances: Vec<f64>,
+}
+
+impl Sample {
+    /// Of at least one number.
+    fn of(numbers: impl Iterator<Item = f64>) -> Self {
+        let mut distances: Vec<_> = numbers.collect();
+        let mean = distances.iter().sum::<f64>() / distances.len() as f64;
+        distances.iter_mut().for_each(|number| *number -= mean);
+        Self { mean, distances }
+    }
+
+    fn len(&self) -> usize {
+        self.distances.len()
+    }
+
+    /// The sum of products with another sample's distances.
+    fn with(&self, other: &Self) -> f64 {
+        self.distances.iter().zip(&other.distances).map(|(one, other)| one * other).sum()
+    }
+
+    /// The standard deviation.
+    fn deviation(&self) -> f64 {
+        (self.with(self) / (self.len() - 1) as f64).sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::{
+        super::{super::environment, Generator, unit},
+        *,
+    };
+
+    const SEED: u64 = 9;
+
+    /// `count` records of the demand curve 5 x price^-1.7 x rival^0.8 around a price of 20, with uniform noise of
+    /// `noise` on the logarithm of demand.
+    fn records(count: usize, noise: f64) -> Vec<PriceRecord> {
+        let mut generator = Generator::seed_from_u64(SEED);
+        let mut about = |spread: f64| spread * (2.0 * unit(&mut generator) - 1.0);
+        let record = |_| {
+            let (price, rival) = (20.0 * about(0.4).exp(), 22.0 * about(0.3).exp());
+            let demand = 5.0 * price.powf(-1.7) * rival.powf(0.8) * about(noise).exp();
+            PriceRecord { price, demand, rival_price: Some(rival) }
+        };
+        (0..count).map(record).collect()
+    }
+
+    fn why<'a>(calibration: &'a Calibration, name: &str) -> &'a str {
+        &calibration.kept.iter().find(|(kept, _)| *kept == name).unwrap().1
+    }
+
+    #[test]
+    fn records_without_noise_give_the_parameters_back() {
+        let calibration = calibrate(&records(LEAST_RECORDS, 0.0)).unwrap();
+        let PriceOptimization { reference_price, elasticity, cross_elasticity, .. } = calibration.parameters;
+        assert!((elasticity - 1.7).abs() < 1e-9 && (cross_elasticity - 0.8).abs() < 1e-9);
+        let geometric = records(LEAST_RECORDS, 0.0).iter().map(|one| one.price.ln()).sum::<f64>() / 30.0;
+        assert!((reference_price - geometric.exp()).abs() < 1e-9);
+        assert_eq!((calibration.records, calibration.kept), (LEAST_RECORDS, vec![]));
+        let untouched =
+            PriceOptimization { reference_price, elasticity, cross_elasticity, ..PriceOptimization::default() };
+        assert_eq!(calibration.parameters, untouched);
+        let parameters = serde_json::to_value(&calibration.parameters).unwrap();
+        let made = environment("price_optimization", Some(&parameters)).unwrap().parameters();
+        let elastic = made.iter().find(|one| one.name == "elasticity").unwrap();
+        assert_eq!(elastic.value, elasticity);
+    }
+
+    #[test]
+    fn estimates_lie_within_their_errors() {
+        println!("seed {SEED}");
+        let calibration = calibrate(&records(300, 0.5)).unwrap();
+        let truth = [("reference_price", 20.0), ("elasticity", 1.7), ("cross_elasticity", 0.8)];
+        for (estimate, (name, value)) in calibration.estimated.iter().zip(truth) {
+            assert_eq!((estimate.name, estimate.records), (name, 300));
+            assert!((estimate.value - value).abs() < 4.0 * estimate.standard_error, "{estimate:?}");
+            assert!(estimate.standard_error > 0.0 && estimate.standard_error < 0.5, "{estimate:?}");
+        }
+        assert_eq!(calibration.estimated.len(), 3);
+    }
+
+    #[test]
+    fn a_line_through_three_kinds_of_points_is_that_computed_by_hand() {
+        // At ln price 0, 1, 2: ln demand 0, -1, -1, ten times each. Slope -10 / 20 = -0.5; what is left is 20/3 - 5 = 5/3,
+        // over 28 degrees of freedom, over 20.
+        let points = [(0.0f64, 0.0f64), (1.0, -1.0), (2.0, -1.0)];
+        let record = |(x, y): &(f64, f64)| PriceRecord { price: x.exp(), demand: y.exp(), rival_price: None };
+        let records: Vec<_> = points.iter().cycle().take(30).map(record).collect();
+        let calibration = calibrate(&records).unwrap();
+        let estimate = calibration.estimated.iter().find(|one| one.name == "elasticity").unwrap();
+        assert!((estimate.value - 0.5).abs() < 1e-12);
+        assert!((estimate.standard_error - (5.0f64 / 3.0 / 28.0 / 20.0).sqrt()).abs() < 1e-12);
+        assert_eq!(why(&calibration, "cross_elasticity"), "0 records have a rival's price, 30 are needed");
+    }
+
+    #[test]
+    fn too_few_say_nothing() {
+        let mut few = records(LEAST_RECORDS, 0.1);
+        few[3].demand = 0.0;
+        few[4].price = f64::NAN;
+        assert_eq!(calibrate(&few), Err(TooFew { usable: 28 }));
+        let message = "28 records of price and demand can be used, 30 are needed";
+        assert_eq!(calibrate(&few).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn what_cannot_be_believed_keeps_its_default() {
+        let default = PriceOptimization::default();
+        let of = |change: &dyn Fn(&mut PriceRecord)| {
+            let mut all = records(60, 0.2);
+            all.iter_mut().for_each(change);
+            calibrate(&all).unwrap()
+        };
+        let constant = of(&|one| one.price = 20.0);
+        assert_eq!(constant.parameters.elasticity, default.elasticity);
+        assert!((constant.parameters.reference_price - 20.0).abs() < 1e-9);
+        assert_eq!(why(&constant, "elasticity"), "prices hardly differ, or go with the rival's");
+        let together = of(&|one| one.rival_price = Some(1.1 * one.price));
+        assert_eq!(why(&together, "cross_elasticity"), "prices hardly differ, or go with the rival's");
+        let luxury = of(&|one| one.demand = one.price);
+        assert!(why(&luxury, "elasticity").starts_with("elasticity is -1"), "{luxury:?}");
+        assert_eq!(luxury.parameters.elasticity, default.elasticity);
+        let calm = of(&|one| one.rival_price = Some(22.0));
+        assert_eq!(why(&calm, "cross_elasticity"), "the rival's prices hardly differ");
+        assert!(calm.estimated.iter().any(|one| one.name == "elasticity"));
+        let noisy = calibrate(&records(40, 6.0)).unwrap();
+        assert!(why(&noisy, "elasticity").contains("standard error"), "{noisy:?}");
+    }
+}
