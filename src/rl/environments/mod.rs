@@ -144,4 +144,13 @@ pub trait Environment: Send {
     fn reference(&self) -> Option<Reference> {
         None
     }
+
+    /// What a policy can expect of an episode's return, exactly, where that can be computed.
+    ///
+    /// `policy` is called once, with the observations of all states one after the other, and answers a row for each: the
+    /// probability of each action in a discrete space (1 and 0s for a greedy policy), the action itself in a continuous
+    /// one. `None` if it answers another number of them, or one that is not finite. Takes up to a second.
+    fn expected_return(&self, _policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
+        None
+    }
 }

@@ -24,8 +24,8 @@ struct Scores {
 }
 
 /// The index of the highest number after clamping, the lowest index of equals.
-fn highest(scores: &[f32]) -> usize {
-    let clamped = |index: usize| scores[index].clamp(-1.0, 1.0);
+fn highest(scores: &[impl Into<f64> + Copy]) -> usize {
+    let clamped = |index: usize| scores[index].into().clamp(-1.0, 1.0);
     (1..scores.len()).fold(0, |best, index| if clamped(index) > clamped(best) { index } else { best })
 }
 
@@ -67,6 +67,21 @@ impl Environment for Scores {
 
     fn reference(&self) -> Option<Reference> {
         self.environment.reference()
+    }
+
+    fn expected_return(&self, policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
+        let ActionSpace::Continuous { low, .. } = &self.description.actions else { return None };
+        let mut finite = true;
+        let expected = self.environment.expected_return(&mut |observations| {
+            let mut rows = policy(observations);
+            finite = rows.iter().all(|number| number.is_finite());
+            for row in rows.chunks_mut(low.len()) {
+                let taken = highest(row);
+                row.iter_mut().enumerate().for_each(|(index, out)| *out = f64::from(index == taken));
+            }
+            rows
+        });
+        expected.filter(|_| finite)
     }
 }
 
@@ -110,6 +125,11 @@ mod tests {
         assert_eq!(scored.description().observations, plain.description().observations);
         assert_eq!(scored.parameters(), plain.parameters());
         assert_eq!(scored.reference(), plain.reference());
+        let rows = |row: [f64; 4]| move |observations: &[f32]| row.repeat(observations.len() / 9);
+        let expected = plain.expected_return(&mut rows([0.0, 0.0, 0.0, 1.0]));
+        assert!(expected.is_some());
+        assert_eq!(scored.expected_return(&mut rows([0.1, -0.3, -0.9, 0.2])), expected);
+        assert_eq!(scored.expected_return(&mut rows([f64::NAN, -0.3, -0.9, 0.2])), None);
         let before = scored.snapshot();
         for wrong in
             [Action::Discrete(0), Action::Continuous(&[0.0; 3]), Action::Continuous(&[0.0, 0.0, f32::NAN, 0.0])]

@@ -42,6 +42,11 @@ pub(super) trait Dynamics: Send {
         None
     }
 
+    /// What a policy can expect of a return; see [`Environment::expected_return`].
+    fn expected_return(&self, _policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
+        None
+    }
+
     /// The first state of an episode.
     fn begin(&self, generator: &mut Generator) -> Self::State;
 
@@ -152,5 +157,9 @@ impl<D: Dynamics> Environment for Simulation<D> {
 
     fn reference(&self) -> Option<Reference> {
         self.dynamics.reference()
+    }
+
+    fn expected_return(&self, policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
+        self.dynamics.expected_return(policy)
     }
 }

@@ -187,6 +187,17 @@ where
             constant_action: ACTIONS[action].into(),
         })
     }
+
+    fn expected_return(&self, policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
+        let states: usize = M::SHAPE.iter().product();
+        let mut observations = vec![0.0; states * FEATURES.len()];
+        for (state, out) in observations.chunks_mut(FEATURES.len()).enumerate() {
+            self.observe(&digits(M::SHAPE, state), 0, out);
+        }
+        let policy = policy(&observations);
+        let fits = policy.len() == states * ACTIONS.len() && policy.iter().all(|number| number.is_finite());
+        fits.then(|| self.process().value_of(&policy))
+    }
 }
 
 /// Takes one of several offers, each with its probability: the one in whose share of [0, 1) a number drawn lies.

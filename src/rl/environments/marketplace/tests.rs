@@ -49,6 +49,13 @@ fn outcomes_have_probabilities<const N: usize, M: Market<N>>() {
     }
 }
 
+/// The mean of `EPISODES` returns, and its standard error.
+fn mean_and_error(returns: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (sum, squares) = returns.fold((0.0, 0.0), |(sum, squares), one| (sum + one, squares + one * one));
+    let mean = sum / f64::from(EPISODES);
+    (mean, ((squares / f64::from(EPISODES) - mean * mean) / f64::from(EPISODES - 1)).sqrt())
+}
+
 /// What is simulated is what was computed: the optimal plan's episodes return the optimum in the mean.
 fn the_optimum_is_right<const N: usize, M: Market<N>>()
 where
@@ -58,17 +65,15 @@ where
     let process = played.process();
     let (plan, states) = (process.plan(), M::SHAPE.iter().product::<usize>());
     let mut generator = Generator::seed_from_u64(SEED);
-    let (mut sum, mut squares) = (0.0, 0.0);
-    for _ in 0..EPISODES {
+    let returns = (0..EPISODES).map(|_| {
         let (mut state, mut total) = (played.begin(&mut generator), 0.0);
         for step in 0..M::HORIZON {
             let action = plan[step as usize * states + index(M::SHAPE, state)];
             total += played.advance(&mut state, step, Action::Discrete(action.into()), &mut generator).0;
         }
-        (sum, squares) = (sum + total, squares + total * total);
-    }
-    let mean = sum / f64::from(EPISODES);
-    let error = ((squares / f64::from(EPISODES) - mean * mean) / f64::from(EPISODES - 1)).sqrt();
+        total
+    });
+    let (mean, error) = mean_and_error(returns);
     let optimum = process.optimum();
     println!("seed {SEED}: {mean:.3} +- {error:.3}, computed {optimum:.3}");
     assert!((mean - optimum).abs() < 4.0 * error);
@@ -168,6 +173,54 @@ fn parameters_are_refused_by_name<const N: usize, M: Market<N>>() {
     assert_eq!(refused(json!([1])), format!("parameters of '{name}': they are an object of numbers by name"));
     let given: Map<_, _> = all.iter().map(|one| (one.name.to_owned(), json!(one.value))).collect();
     assert_eq!(with(Value::Object(given)).unwrap().snapshot(), environment(name, None).unwrap().snapshot());
+}
+
+/// Cheaper than the rival: up; dearer: down; else as it is.
+fn follow(observation: &[f32]) -> usize {
+    // Both prices are on one ladder, of which the rival's rungs leave out the ends.
+    let (price, rival) = (observation[0] * 3.0 / MOST, observation[4] * 2.0 / MOST);
+    if price < rival - 0.5 {
+        0
+    } else if price > rival + 0.5 {
+        1
+    } else {
+        2
+    }
+}
+
+#[test]
+fn a_policys_expected_return_is_what_it_gets() {
+    let mut market = environment("price_optimization", None).unwrap();
+    let width = FEATURES.len();
+    let expected = market.expected_return(&mut |observations| {
+        let row = |taken| (0..ACTIONS.len()).map(move |action| f64::from(action == taken));
+        observations.chunks(width).flat_map(|observation| row(follow(observation))).collect()
+    });
+    let expected = expected.unwrap();
+    market.reset(Some(SEED));
+    let returns = (0..EPISODES).map(|_| {
+        let mut total = 0.0;
+        loop {
+            let mut observation = [0.0; FEATURES.len()];
+            market.observe(&mut observation);
+            let outcome = market.step(Action::Discrete(follow(&observation)));
+            total += outcome.reward;
+            if outcome.truncated {
+                market.reset(None);
+                return total;
+            }
+        }
+    });
+    let (mean, error) = mean_and_error(returns);
+    println!("seed {SEED}: {mean:.3} +- {error:.3}, computed {expected:.3}");
+    assert!((mean - expected).abs() < 4.0 * error);
+
+    let always = |action| move |all: &[f32]| (0..all.len() / 9 * 4).map(|pair| f64::from(pair % 4 == action)).collect();
+    let Reference { constant, constant_action, .. } = market.reference().unwrap();
+    let action = ACTIONS.iter().position(|name| *name == constant_action).unwrap();
+    assert_eq!(market.expected_return(&mut always(action)), Some(constant));
+    assert_eq!(market.expected_return(&mut |_| vec![1.0; 4]), None);
+    assert_eq!(environment("CartPole-v1", None).unwrap().expected_return(&mut |_| vec![]), None);
 }
 
 macro_rules! of_each_market {
