@@ -175,17 +175,7 @@ where
     }
 
     fn reference(&self) -> Option<Reference> {
-        let process = self.process();
-        let constants = (0..ACTIONS.len()).map(|action| process.value_of(&process.constant(action)));
-        let (action, constant) =
-            constants.enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other)).unwrap_or((0, f64::NAN));
-        Some(Reference {
-            optimum: process.optimum(),
-            random: process.value_of(&process.random()),
-            myopic: process.value_of(&process.myopic()),
-            constant,
-            constant_action: ACTIONS[action].into(),
-        })
+        Some(reference(&self.process()))
     }
 
     fn expected_return(&self, policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
@@ -197,6 +187,20 @@ where
         let policy = policy(&observations);
         let fits = policy.len() == states * ACTIONS.len() && policy.iter().all(|number| number.is_finite());
         fits.then(|| self.process().value_of(&policy))
+    }
+}
+
+/// What can be expected of a return.
+fn reference(process: &Process) -> Reference {
+    let constants = (0..ACTIONS.len()).map(|action| process.value_of(&process.constant(action)));
+    let (action, constant) =
+        constants.enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other)).unwrap_or((0, f64::NAN));
+    Reference {
+        optimum: process.optimum(),
+        random: process.value_of(&process.random()),
+        myopic: process.value_of(&process.myopic()),
+        constant,
+        constant_action: ACTIONS[action].into(),
     }
 }
 
