@@ -1,12 +1,14 @@
 //! The policy that is always there: an untrained PPO network, made from a seed and kept in the tree.
 //!
-//! The draws and the orthogonalisation use additions, multiplications, divisions and square roots only, which IEEE 754
-//! rounds the same everywhere; so the recipe gives the same bytes on every machine.
+//! Its recipe gives the same bytes on every machine.
 
-use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use safetensors::{Dtype, SafeTensorError, tensor::TensorView};
 
-use super::state::{ACTIONS, FEATURES};
+use super::{
+    orthogonal::orthogonal,
+    state::{ACTIONS, FEATURES},
+};
 
 /// The built-in policy's name.
 pub const BUILTIN_NAME: &str = "marketplace-ppo";
@@ -55,40 +57,6 @@ fn little_endian(numbers: &[f64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| (*number as f32).to_le_bytes()).collect()
 }
 
-/// A `rows` x `columns` matrix, row by row, whose shorter side is orthogonal, each vector of length `gain`.
-///
-/// As `torch.nn.init.orthogonal_`: the Q of a normal matrix's QR decomposition, with the signs that make R's diagonal
-/// positive (Saxe et al. 2013, arXiv:1312.6120). Gram-Schmidt gives those signs by itself.
-fn orthogonal(rng: &mut Xoshiro256PlusPlus, rows: usize, columns: usize, gain: f64) -> Vec<f64> {
-    let (count, length) = (rows.min(columns), rows.max(columns));
-    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut vector: Vec<f64> = (0..length).map(|_| near_normal(rng)).collect();
-        // Twice is enough for orthogonality to the last digits (Giraud et al. 2005).
-        for _ in 0..2 {
-            for earlier in &basis {
-                let along = dot(&vector, earlier);
-                vector.iter_mut().zip(earlier).for_each(|(x, e)| *x -= along * e);
-            }
-        }
-        let norm = dot(&vector, &vector).sqrt();
-        vector.iter_mut().for_each(|x| *x /= norm);
-        basis.push(vector);
-    }
-    let entry = |row: usize, column: usize| if rows <= columns { basis[row][column] } else { basis[column][row] };
-    (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(r, c)| gain * entry(r, c)).collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
-}
-
-/// Mean 0, variance 1, and nearly normal: the sum of twelve uniform draws, less 6. Needs no logarithm, whose last digit
-/// differs from one C library to another.
-fn near_normal(rng: &mut Xoshiro256PlusPlus) -> f64 {
-    (0..12).map(|_| (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() - 6.0
-}
-
 #[cfg(test)]
 mod tests {
     use sha2::{Digest, Sha256};
@@ -102,23 +70,5 @@ mod tests {
             builtin_weights().unwrap() == BYTES,
             "run `cargo run --example builtin_policy` and read the difference"
         );
-    }
-
-    #[test]
-    fn the_shorter_side_is_orthogonal() {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        for (rows, columns, gain) in [(12, 5, 2f64.sqrt()), (16, 16, 1.0), (3, 20, 0.01)] {
-            let weight = orthogonal(&mut rng, rows, columns, gain);
-            let row = |r: usize| weight[r * columns..(r + 1) * columns].to_vec();
-            let column = |c: usize| (0..rows).map(|r| weight[r * columns + c]).collect::<Vec<_>>();
-            let vectors: Vec<_> =
-                if rows <= columns { (0..rows).map(row).collect() } else { (0..columns).map(column).collect() };
-            for (i, a) in vectors.iter().enumerate() {
-                for (j, b) in vectors.iter().enumerate() {
-                    let expected = if i == j { gain * gain } else { 0.0 };
-                    assert!((dot(a, b) - expected).abs() < 1e-12, "{rows}x{columns}: {i}, {j}");
-                }
-            }
-        }
     }
 }

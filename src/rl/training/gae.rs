@@ -1,0 +1,55 @@
+//! Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438).
+
+/// The experience of some environments over some steps; each slice is step after step, and in a step environment after
+/// environment.
+pub(super) struct Experience<'a> {
+    /// The rewards, with the discounted worth of what follows added where an episode was cut short.
+    pub(super) rewards: &'a [f32],
+    /// What the critic said of the state before each step.
+    pub(super) values: &'a [f32],
+    /// Whether the episode ended with the step, in whatever way.
+    pub(super) ends: &'a [bool],
+    /// What the critic says of the states after the last step, one for each environment.
+    pub(super) last_values: &'a [f32],
+}
+
+impl Experience<'_> {
+    /// The advantages: `A_t = d_t + gamma lambda A_(t+1)`, `d_t = r_t + gamma V_(t+1) - V_t` (equations 11, 12 and 16),
+    /// where nothing follows an end.
+    pub(super) fn advantages(&self, gamma: f32, lambda: f32) -> Vec<f32> {
+        let count = self.last_values.len();
+        let mut advantages = vec![0f32; self.rewards.len()];
+        for environment in 0..count {
+            let (mut next_value, mut advantage) = (self.last_values[environment], 0f32);
+            for at in (environment..self.rewards.len()).step_by(count).rev() {
+                let goes_on = if self.ends[at] { 0.0 } else { 1.0 };
+                let delta = self.rewards[at] + gamma * next_value * goes_on - self.values[at];
+                advantage = delta + gamma * lambda * goes_on * advantage;
+                advantages[at] = advantage;
+                next_value = self.values[at];
+            }
+        }
+        advantages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advantages_are_those_computed_by_hand() {
+        // Two environments, three steps; the second one's episode ends with its second step.
+        let experience = Experience {
+            rewards: &[1.0, 2.0, 0.0, 4.0, 3.0, 1.0],
+            values: &[0.5, 1.0, 1.0, 2.0, 2.0, 0.0],
+            ends: &[false, false, false, true, false, false],
+            last_values: &[4.0, 2.0],
+        };
+        // First: d = (1 + 0.5 - 0.5, 0 + 1 - 1, 3 + 2 - 2) = (1, 0, 3); A3 = 3, A2 = 0 + 0.25 * 3, A1 = 1 + 0.25 * 0.75.
+        // Second: d = (2 + 1 - 1, 4 - 2, 1 + 1 - 0) = (2, 2, 2); A3 = 2, A2 = 2, A1 = 2 + 0.25 * 2.
+        assert_eq!(experience.advantages(0.5, 0.5), [1.1875, 2.5, 0.75, 2.0, 3.0, 2.0]);
+        // With lambda 1, advantage and value make the discounted return: 1 + 0 + 0.25 * 3 + 0.125 * 4 = 2.25.
+        assert_eq!(experience.advantages(0.5, 1.0)[0], 2.25 - 0.5);
+    }
+}

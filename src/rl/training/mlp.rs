@@ -1,0 +1,192 @@
+//! Multilayer perceptrons with their gradients written out: for networks this small, recording a graph costs more than
+//! the arithmetic. The tests hold them to libtorch's own gradients.
+
+use rand::Rng;
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::parameters::Parameters;
+use crate::rl::orthogonal::orthogonal;
+
+/// The widths of a perceptron's layers, from the input to the output, and how many of them stand side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) widths: Vec<usize>,
+    /// Perceptrons of one shape, each with its own parameters, that see the same input: SAC's twin critics.
+    pub(super) copies: usize,
+}
+
+impl Shape {
+    pub(super) fn new(input: usize, hidden: &[usize], output: usize) -> Self {
+        let widths = std::iter::once(input).chain(hidden.iter().copied()).chain([output]).collect();
+        Self { widths, copies: 1 }
+    }
+
+    /// Inputs and outputs of each layer.
+    pub(super) fn layers(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.widths.windows(2).map(|pair| (pair[0], pair[1]))
+    }
+
+    /// Draw all parameters: orthogonal weights with gain sqrt(2) before a ReLU and `output_gain` at the end, biases 0
+    /// (Huang et al., "The 37 Implementation Details of Proximal Policy Optimization", 2022, detail 2).
+    pub(super) fn orthogonal(&self, generator: &mut impl Rng, output_gain: f64) -> Vec<f32> {
+        let mut numbers = Vec::new();
+        let last = self.widths.len() - 2;
+        for (index, (inputs, outputs)) in self.layers().enumerate() {
+            let gain = if index == last { output_gain } else { 2f64.sqrt() };
+            for _ in 0..self.copies {
+                numbers.extend(orthogonal(generator, outputs, inputs, gain).into_iter().map(|number| number as f32));
+            }
+            numbers.resize(numbers.len() + self.copies * outputs, 0.0);
+        }
+        numbers
+    }
+
+    /// Draw all parameters as PyTorch's `Linear` does: uniformly within 1 / sqrt(inputs) of 0.
+    pub(super) fn uniform(&self, generator: &mut impl Rng) -> Vec<f32> {
+        let mut numbers = Vec::new();
+        for (inputs, outputs) in self.layers() {
+            let bound = 1.0 / (inputs as f64).sqrt();
+            let count = self.copies * (inputs + 1) * outputs;
+            numbers.extend((0..count).map(|_| super::random::uniform(generator, -bound, bound) as f32));
+        }
+        numbers
+    }
+}
+
+/// Layers `y = x W^T + b` with ReLU between them.
+pub(super) struct Mlp {
+    layers: Vec<Layer>,
+    copies: usize,
+}
+
+/// Views into [`Parameters`].
+struct Layer {
+    /// outputs x inputs, as PyTorch has it; with copies, one after the other in a first dimension.
+    weight: Tensor,
+    weight_gradient: Tensor,
+    /// outputs; with copies, copies x 1 x outputs.
+    bias: Tensor,
+    bias_gradient: Tensor,
+}
+
+/// What a forward pass leaves for the backward one.
+pub(super) struct Pass {
+    /// The input of each layer.
+    inputs: Vec<Tensor>,
+    /// rows x outputs; with copies, copies x rows x outputs.
+    pub(super) output: Tensor,
+}
+
+impl Pass {
+    /// Of the first `rows` rows only, where there are no copies.
+    pub(super) fn first(&self, rows: usize) -> Result<Self, TchError> {
+        let of = |tensor: &Tensor| tensor.f_narrow(0, 0, rows as i64);
+        Ok(Self { inputs: self.inputs.iter().map(of).collect::<Result<_, _>>()?, output: of(&self.output)? })
+    }
+}
+
+impl Mlp {
+    /// The perceptron of this shape whose parameters begin at `offset`; answers where the next one's begin.
+    pub(super) fn at(parameters: &Parameters, offset: &mut i64, shape: &Shape) -> Result<Self, TchError> {
+        let copies = shape.copies as i64;
+        let stacked = |size: [i64; 2]| if copies == 1 { size.to_vec() } else { vec![copies, size[0], size[1]] };
+        let view = |from: &Tensor, at: i64, size: &[i64]| -> Result<Tensor, TchError> {
+            from.f_narrow(0, at, size.iter().product())?.f_view(size)
+        };
+        let mut layers = Vec::new();
+        for (inputs, outputs) in shape.layers() {
+            let (inputs, outputs) = (inputs as i64, outputs as i64);
+            let (weight, bias) = (stacked([outputs, inputs]), if copies == 1 { vec![outputs] } else { stacked([1, outputs]) });
+            let bias_at = *offset + copies * outputs * inputs;
+            layers.push(Layer {
+                weight: view(&parameters.values, *offset, &weight)?,
+                weight_gradient: view(&parameters.gradients, *offset, &weight)?,
+                bias: view(&parameters.values, bias_at, &bias)?,
+                bias_gradient: view(&parameters.gradients, bias_at, &bias)?,
+            });
+            *offset = bias_at + copies * outputs;
+        }
+        Ok(Self { layers, copies: shape.copies })
+    }
+
+    /// Run `input`, rows x inputs.
+    pub(super) fn forward(&self, input: &Tensor) -> Result<Pass, TchError> {
+        let mut inputs = Vec::with_capacity(self.layers.len());
+        let mut present = match self.copies {
+            1 => input.shallow_clone(),
+            copies => input.f_unsqueeze(0)?.f_repeat([copies as i64, 1, 1])?,
+        };
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                let _ = present.f_relu_()?;
+            }
+            let weight = layer.weight.f_transpose(-2, -1)?;
+            let next = match self.copies {
+                1 => layer.bias.f_addmm(&present, &weight)?,
+                _ => layer.bias.f_baddbmm(&present, &weight, 1.0, 1.0)?,
+            };
+            inputs.push(std::mem::replace(&mut present, next));
+        }
+        Ok(Pass { inputs, output: present })
+    }
+
+    /// From the loss's gradient by the output to that by the parameters, which replaces what their gradients were, and
+    /// to that by the output of layer `down_to - 1`, that is the input for 0, which is answered.
+    fn backward_to(&self, pass: &Pass, gradient: &Tensor, parameters: bool, input: bool) -> Result<Tensor, TchError> {
+        let mut present = gradient.shallow_clone();
+        for (index, (layer, into)) in self.layers.iter().zip(&pass.inputs).enumerate().rev() {
+            if parameters {
+                let turned = present.f_transpose(-2, -1)?;
+                let _ = match self.copies {
+                    1 => turned.f_mm_out(&layer.weight_gradient, into)?,
+                    _ => turned.f_bmm_out(&layer.weight_gradient, into)?,
+                };
+                let _ = present.f_sum_intlist_out(&layer.bias_gradient, &[-2i64][..], self.copies > 1, Kind::Float)?;
+            }
+            if index > 0 {
+                present = present.f_matmul(&layer.weight)?;
+                present = into.f_threshold_backward_grad_input(&present, &present, 0.0)?;
+            } else if input {
+                present = present.f_matmul(&layer.weight)?;
+            }
+        }
+        Ok(present)
+    }
+
+    /// Set the parameters' gradients, from the loss's gradient by the output.
+    pub(super) fn backward(&self, pass: &Pass, gradient: &Tensor) -> Result<(), TchError> {
+        self.backward_to(pass, gradient, true, false).map(drop)
+    }
+
+    /// The loss's gradient by the input, from that by the output; the parameters' stay as they are.
+    pub(super) fn input_gradient(&self, pass: &Pass, gradient: &Tensor) -> Result<Tensor, TchError> {
+        self.backward_to(pass, gradient, false, true)
+    }
+
+    /// Both.
+    pub(super) fn backward_through(&self, pass: &Pass, gradient: &Tensor) -> Result<Tensor, TchError> {
+        self.backward_to(pass, gradient, true, true)
+    }
+
+    /// Weight and bias of each layer of one copy, with their sizes.
+    pub(super) fn tensors(&self, copy: usize) -> Result<Vec<[Tensor; 2]>, TchError> {
+        let of = |tensor: &Tensor| match self.copies {
+            1 => Ok(tensor.shallow_clone()),
+            _ => tensor.f_select(0, copy as i64),
+        };
+        self.layers.iter().map(|layer| Ok([of(&layer.weight)?, of(&layer.bias)?.f_flatten(0, -1)?])).collect()
+    }
+}
+
+/// A matrix of `width` columns on the device.
+pub(super) fn matrix(numbers: &[f32], width: usize, device: Device) -> Result<Tensor, TchError> {
+    Tensor::f_from_slice(numbers)?.f_view([-1, width as i64])?.f_to_device(device)
+}
+
+/// All numbers of a tensor, row by row.
+pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+    let mut numbers = vec![0f32; tensor.numel()];
+    let count = numbers.len();
+    tensor.f_contiguous()?.f_to_device(Device::Cpu)?.f_copy_data(&mut numbers, count)?;
+    Ok(numbers)
+}

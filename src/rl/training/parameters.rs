@@ -1,0 +1,84 @@
+//! Parameters of networks in one flat tensor, so that an optimiser or a target network takes one operation for all.
+
+use tch::{Device, TchError, Tensor};
+
+use super::{Error, checkpoint::Checkpoint};
+
+/// The parameters of some networks and their gradients, one after the other.
+pub(super) struct Parameters {
+    pub(super) values: Tensor,
+    pub(super) gradients: Tensor,
+}
+
+impl Parameters {
+    pub(super) fn new(values: &[f32], device: Device) -> Result<Self, TchError> {
+        let values = Tensor::f_from_slice(values)?.f_to_device(device)?;
+        let gradients = values.f_zeros_like()?;
+        Ok(Self { values, gradients })
+    }
+
+    /// Scale the gradients so that their Euclidean norm is at most `most`; answers the norm that it was.
+    pub(super) fn clip(&mut self, most: f64) -> Result<f64, TchError> {
+        let norm = f64::try_from(self.gradients.f_norm()?)?;
+        if norm > most {
+            let _ = self.gradients.f_mul_scalar_(most / (norm + 1e-6))?;
+        }
+        Ok(norm)
+    }
+
+    /// Move towards `others` by `share` of the way: Polyak averaging.
+    pub(super) fn follow(&mut self, others: &Self, share: f64) -> Result<(), TchError> {
+        self.values.f_lerp_(&others.values, share).map(drop)
+    }
+}
+
+/// Adam (Kingma, Ba 2015, arXiv:1412.6980) on flat parameters, with a state that can be kept.
+pub(super) struct Adam {
+    mean: Tensor,
+    variance: Tensor,
+    scratch: Tensor,
+    steps: i32,
+    /// Added to the root of the variance.
+    epsilon: f64,
+}
+
+const BETA_1: f64 = 0.9;
+const BETA_2: f64 = 0.999;
+
+impl Adam {
+    pub(super) fn new(parameters: &Parameters, epsilon: f64) -> Result<Self, TchError> {
+        let zeros = || parameters.values.f_zeros_like();
+        Ok(Self { mean: zeros()?, variance: zeros()?, scratch: zeros()?, steps: 0, epsilon })
+    }
+
+    /// The paper's algorithm 1, in place: `p += m / (-(c1 / a) * (sqrt(v) / sqrt(c2) + e))`, where `c1` and `c2` correct
+    /// the bias of the two moments.
+    pub(super) fn step(&mut self, parameters: &mut Parameters, learning_rate: f64) -> Result<(), TchError> {
+        self.steps += 1;
+        if learning_rate <= 0.0 {
+            return Ok(());
+        }
+        let gradients = &parameters.gradients;
+        let _ = self.mean.f_lerp_(gradients, 1.0 - BETA_1)?;
+        let _ = gradients.f_mul_out(&self.scratch, gradients)?;
+        let _ = self.variance.f_lerp_(&self.scratch, 1.0 - BETA_2)?;
+        let _ = self.variance.f_sqrt_out(&self.scratch)?;
+        let size = (1.0 - BETA_1.powi(self.steps)) / learning_rate;
+        let root = (1.0 - BETA_2.powi(self.steps)).sqrt();
+        let _ = self.scratch.f_mul_scalar_(-size / root)?.f_add_scalar_(-size * self.epsilon)?;
+        parameters.values.f_addcdiv_(&self.mean, &self.scratch).map(drop)
+    }
+
+    pub(super) fn save(&self, name: &str, into: &mut Checkpoint) -> Result<(), Error> {
+        into.put(&format!("{name}.mean"), &self.mean)?;
+        into.put(&format!("{name}.variance"), &self.variance)?;
+        into.put_state(&format!("{name}.steps"), &self.steps)
+    }
+
+    pub(super) fn restore(&mut self, name: &str, from: &Checkpoint) -> Result<(), Error> {
+        from.get(&format!("{name}.mean"), &mut self.mean)?;
+        from.get(&format!("{name}.variance"), &mut self.variance)?;
+        self.steps = from.state(&format!("{name}.steps"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What a PPO run can be set to.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{Error, within};
+
+/// Settings of PPO; the defaults are CleanRL's but for ReLU networks of the contract's width.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PpoSettings {
+    /// Environments stepped together: 1 to 256.
+    pub environments: usize,
+    /// Steps in each environment between updates: 1 to 8192.
+    pub rollout: usize,
+    /// Samples of one gradient step: 1 to environments x rollout.
+    pub batch: usize,
+    /// Passes over a rollout: 1 to 100.
+    pub epochs: usize,
+    /// Of Adam, at the beginning: above 0, at most 1.
+    pub learning_rate: f64,
+    /// Whether it falls linearly, to 0 at the last step.
+    pub anneal: bool,
+    /// Worth of the next step's reward in this step: 0 to 1.
+    pub gamma: f32,
+    /// GAE's lambda: 0 to 1.
+    pub lambda: f32,
+    /// The ratio of new and old probability counts within this of 1: above 0, at most 1.
+    pub clip: f32,
+    /// Whether the critic's change is clipped by as much.
+    pub clip_value: bool,
+    /// Whether the advantages of a batch are brought to mean 0 and variance 1.
+    pub normalize_advantages: bool,
+    /// Whether observations are, by running moments.
+    pub normalize_observations: bool,
+    /// Weight of the entropy bonus: 0 to 10.
+    pub entropy: f32,
+    /// Weight of the critic's loss: 0 to 10.
+    pub critic: f32,
+    /// The most that the gradient's norm may be: above 0.
+    pub gradient: f64,
+    /// An update's passes end where the policies' approximate KL divergence is above this; `null` never.
+    pub kl: Option<f64>,
+    /// Rewards are multiplied by this before they are learnt from: above 0.
+    pub reward_scale: f32,
+    /// Widths of the two hidden layers of actor and critic: 1 to 2048 each.
+    pub hidden: [usize; 2],
+}
+
+impl Default for PpoSettings {
+    fn default() -> Self {
+        Self {
+            environments: 8,
+            rollout: 128,
+            batch: 256,
+            epochs: 4,
+            learning_rate: 2.5e-4,
+            anneal: true,
+            gamma: 0.99,
+            lambda: 0.95,
+            clip: 0.2,
+            clip_value: true,
+            normalize_advantages: true,
+            normalize_observations: false,
+            entropy: 0.01,
+            critic: 0.5,
+            gradient: 0.5,
+            kl: None,
+            reward_scale: 1.0,
+            hidden: [256, 256],
+        }
+    }
+}
+
+impl PpoSettings {
+    /// A2C: one pass over short rollouts, all of it in one batch, where clipping has no effect (Huang et al. 2022,
+    /// "A2C is a special case of PPO", arXiv:2205.09123); with Adam in place of RMSProp.
+    pub fn a2c() -> Self {
+        Self {
+            rollout: 5,
+            batch: 40,
+            epochs: 1,
+            learning_rate: 7e-4,
+            lambda: 1.0,
+            clip_value: false,
+            normalize_advantages: false,
+            entropy: 0.0,
+            ..Self::default()
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Setting`] for the first that is out of its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        within("environments", self.environments, 1, 256)?;
+        within("rollout", self.rollout, 1, 8192)?;
+        within("batch", self.batch, 1, self.environments * self.rollout)?;
+        within("epochs", self.epochs, 1, 100)?;
+        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0)?;
+        within("gamma", self.gamma, 0.0, 1.0)?;
+        within("lambda", self.lambda, 0.0, 1.0)?;
+        within("clip", self.clip, f32::MIN_POSITIVE, 1.0)?;
+        within("entropy", self.entropy, 0.0, 10.0)?;
+        within("critic", self.critic, 0.0, 10.0)?;
+        within("gradient", self.gradient, f64::MIN_POSITIVE, f64::MAX)?;
+        within("kl", self.kl.unwrap_or(1.0), f64::MIN_POSITIVE, f64::MAX)?;
+        within("reward_scale", self.reward_scale, f32::MIN_POSITIVE, f32::MAX)?;
+        self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
+    }
+}

@@ -1,0 +1,133 @@
+//! Returns as distributions over fixed atoms (C51: Bellemare et al. 2017, arXiv:1707.06887), and dueling heads
+//! (Wang et al. 2016, arXiv:1511.06581).
+
+/// Evenly spaced atoms.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Support {
+    pub(super) least: f32,
+    pub(super) most: f32,
+    pub(super) atoms: usize,
+}
+
+impl Support {
+    fn gap(&self) -> f32 {
+        (self.most - self.least) / (self.atoms - 1) as f32
+    }
+
+    /// The return that an atom stands for.
+    pub(super) fn atom(&self, index: usize) -> f32 {
+        self.least + self.gap() * index as f32
+    }
+
+    pub(super) fn mean(&self, probabilities: &[f32]) -> f32 {
+        probabilities.iter().enumerate().map(|(index, probability)| probability * self.atom(index)).sum()
+    }
+
+    /// The distribution of `reward + discount * Z` on the atoms, where Z has `probabilities`: each atom's mass goes to the
+    /// two nearest ones, by nearness (algorithm 1).
+    pub(super) fn project(&self, reward: f32, discount: f32, probabilities: &[f32]) -> Vec<f32> {
+        let mut projected = vec![0f32; self.atoms];
+        for (index, probability) in probabilities.iter().enumerate() {
+            let moved = (reward + discount * self.atom(index)).clamp(self.least, self.most);
+            let place = ((moved - self.least) / self.gap()).clamp(0.0, (self.atoms - 1) as f32);
+            let below = place.floor();
+            let above = place - below;
+            projected[below as usize] += probability * (1.0 - above);
+            if above > 0.0 {
+                projected[below as usize + 1] += probability * above;
+            }
+        }
+        projected
+    }
+}
+
+/// How a head's two streams make up the outputs: `value + advantage - mean advantage`, for each atom (equation 9).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Head {
+    pub(super) actions: usize,
+    /// 1 where only the mean is learnt.
+    pub(super) atoms: usize,
+    /// Otherwise the advantages alone are the outputs.
+    pub(super) dueling: bool,
+}
+
+impl Head {
+    /// Outputs of one state, action by action, from the value stream's `atoms` numbers and the advantage stream's.
+    pub(super) fn outputs(&self, value: &[f32], advantage: &[f32]) -> Vec<f32> {
+        if !self.dueling {
+            return advantage.to_vec();
+        }
+        let mean = |atom: usize| advantage.iter().skip(atom).step_by(self.atoms).sum::<f32>() / self.actions as f32;
+        let base: Vec<f32> = (0..self.atoms).map(|atom| value[atom] - mean(atom)).collect();
+        advantage.iter().zip(base.iter().cycle()).map(|(advantage, base)| advantage + base).collect()
+    }
+
+    /// Add to the streams' gradients, from that of one action's outputs.
+    pub(super) fn backward(&self, action: usize, by_outputs: &[f32], by_value: &mut [f32], by_advantage: &mut [f32]) {
+        for (atom, by) in by_outputs.iter().enumerate() {
+            by_advantage[action * self.atoms + atom] += by;
+            if self.dueling {
+                by_value[atom] += by;
+                let share = by / self.actions as f32;
+                by_advantage.iter_mut().skip(atom).step_by(self.atoms).for_each(|advantage| *advantage -= share);
+            }
+        }
+    }
+}
+
+/// Softmax in place.
+pub(super) fn softmax(numbers: &mut [f32]) {
+    let most = numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    numbers.iter_mut().for_each(|number| *number = (*number - most).exp());
+    let sum: f32 = numbers.iter().sum();
+    numbers.iter_mut().for_each(|number| *number /= sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Atoms at -2, -1, 0, 1, 2.
+    const FIVE: Support = Support { least: -2.0, most: 2.0, atoms: 5 };
+
+    #[test]
+    fn a_projection_is_as_computed_by_hand() {
+        assert_eq!((0..5).map(|index| FIVE.atom(index)).collect::<Vec<_>>(), [-2.0, -1.0, 0.0, 1.0, 2.0]);
+        let all_at = |index: usize| (0..5).map(|at| f32::from(at == index)).collect::<Vec<_>>();
+        // 0.5 + 0.5 * 2 = 1.5: half to 1, half to 2.
+        assert_eq!(FIVE.project(0.5, 0.5, &all_at(4)), [0.0, 0.0, 0.0, 0.5, 0.5]);
+        // 0.25 + 0 = 0.25: three quarters to 0.
+        assert_eq!(FIVE.project(0.25, 0.0, &[0.2; 5]), [0.0, 0.0, 0.75, 0.25, 0.0].map(|p: f32| p));
+        // On an atom: all to it. Beyond the ends: all to the end.
+        assert_eq!(FIVE.project(1.0, 1.0, &all_at(2)), all_at(3));
+        assert_eq!(FIVE.project(9.0, 1.0, &all_at(0)), all_at(4));
+        assert_eq!(FIVE.project(-9.0, 1.0, &all_at(4)), all_at(0));
+        // The mean is kept where nothing is beyond the ends: 0.1 + 0.4 * (0.5 * -1 + 0.5 * 2).
+        let projected = FIVE.project(0.1, 0.4, &[0.0, 0.5, 0.0, 0.0, 0.5]);
+        assert!((FIVE.mean(&projected) - 0.3).abs() < 1e-6);
+        assert!((projected.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn heads_are_as_computed_by_hand() {
+        let head = Head { actions: 2, atoms: 2, dueling: true };
+        // Means of the advantages: (1 + 5) / 2 and (2 + 4) / 2.
+        assert_eq!(head.outputs(&[10.0, 20.0], &[1.0, 2.0, 5.0, 4.0]), [8.0, 19.0, 12.0, 21.0]);
+        let (mut by_value, mut by_advantage) = ([0.0; 2], [0.0; 4]);
+        head.backward(1, &[2.0, -4.0], &mut by_value, &mut by_advantage);
+        assert_eq!(by_value, [2.0, -4.0]);
+        assert_eq!(by_advantage, [-1.0, 2.0, 1.0, -2.0]);
+        let plain = Head { dueling: false, ..head };
+        assert_eq!(plain.outputs(&[10.0, 20.0], &[1.0, 2.0, 5.0, 4.0]), [1.0, 2.0, 5.0, 4.0]);
+        let (mut by_value, mut by_advantage) = ([0.0; 2], [0.0; 4]);
+        plain.backward(0, &[2.0, -4.0], &mut by_value, &mut by_advantage);
+        assert_eq!((by_value, by_advantage), ([0.0; 2], [2.0, -4.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn a_softmax_bears_large_numbers() {
+        let mut numbers = [1000.0, 1000.0 + 3f32.ln()];
+        softmax(&mut numbers);
+        assert!((numbers[0] - 0.25).abs() < 1e-4 && (numbers[1] - 0.75).abs() < 1e-4);
+    }
+}

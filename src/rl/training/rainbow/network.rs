@@ -1,0 +1,256 @@
+//! Feature layers and two streams, the streams noisy (Fortunato et al. 2018, arXiv:1706.10295).
+
+use rand::Rng;
+use tch::{Device, TchError, Tensor};
+
+use super::super::{
+    mlp::{Mlp, Pass, Shape},
+    parameters::Parameters,
+    random::normal,
+};
+
+/// The shapes of its three parts, in the order in which their parameters lie.
+pub(super) struct Shapes {
+    pub(super) feature: Shape,
+    pub(super) value: Shape,
+    pub(super) advantage: Shape,
+}
+
+/// The three parts, over some parameters.
+pub(super) struct Layers {
+    pub(super) feature: Mlp,
+    pub(super) value: Mlp,
+    pub(super) advantage: Mlp,
+}
+
+/// What a forward pass leaves.
+pub(super) struct Passed {
+    feature: Pass,
+    hidden: Tensor,
+    /// rows x atoms.
+    pub(super) value: Pass,
+    /// rows x (actions x atoms).
+    pub(super) advantage: Pass,
+}
+
+impl Layers {
+    fn over(parameters: &Parameters, shapes: &Shapes) -> Result<Self, TchError> {
+        let mut offset = 0;
+        Ok(Self {
+            feature: Mlp::at(parameters, &mut offset, &shapes.feature)?,
+            value: Mlp::at(parameters, &mut offset, &shapes.value)?,
+            advantage: Mlp::at(parameters, &mut offset, &shapes.advantage)?,
+        })
+    }
+
+    /// Run `input`, rows x observation.
+    pub(super) fn forward(&self, input: &Tensor) -> Result<Passed, TchError> {
+        let feature = self.feature.forward(input)?;
+        let hidden = feature.output.f_relu()?;
+        Ok(Passed { value: self.value.forward(&hidden)?, advantage: self.advantage.forward(&hidden)?, feature, hidden })
+    }
+
+    /// Set the parameters' gradients, from the loss's gradients by the two outputs.
+    fn backward(&self, passed: &Passed, by_value: &Tensor, by_advantage: &Tensor) -> Result<(), TchError> {
+        let by_hidden = self.value.backward_through(&passed.value, by_value)?
+            + self.advantage.backward_through(&passed.advantage, by_advantage)?;
+        let by_hidden = passed.hidden.f_threshold_backward(&by_hidden, 0.0)?;
+        self.feature.backward(&passed.feature, &by_hidden)
+    }
+}
+
+/// A network with noise in its streams' layers: their weights are `mean + deviation * noise`.
+pub(super) struct Network {
+    /// Feature layers, the streams' means, the streams' deviations.
+    pub(super) learned: Parameters,
+    /// Without noise.
+    pub(super) quiet: Layers,
+    noisy: Option<Noisy>,
+}
+
+struct Noisy {
+    /// Feature layers and the streams' weights with noise.
+    effective: Parameters,
+    layers: Layers,
+    noise: Tensor,
+    /// Inputs and outputs of the streams' layers.
+    widths: Vec<(usize, usize)>,
+    /// How many of the parameters are the feature layers'.
+    fixed: i64,
+}
+
+impl Noisy {
+    fn streams(&self) -> i64 {
+        self.noise.numel() as i64
+    }
+}
+
+impl Shapes {
+    fn streams(&self) -> Vec<(usize, usize)> {
+        self.value.layers().chain(self.advantage.layers()).collect()
+    }
+
+    /// Draw a network's learned parameters; `noise` is the deviation times the root of a layer's inputs (section 3.2), if
+    /// there is to be any.
+    pub(super) fn draw(&self, generator: &mut impl Rng, noise: Option<f32>) -> Vec<f32> {
+        let parts = [&self.feature, &self.value, &self.advantage];
+        let mut values: Vec<f32> = parts.into_iter().flat_map(|shape| shape.uniform(generator)).collect();
+        if let Some(noise) = noise {
+            for (inputs, outputs) in self.streams() {
+                values.resize(values.len() + (inputs + 1) * outputs, noise / (inputs as f32).sqrt());
+            }
+        }
+        values
+    }
+}
+
+impl Network {
+    /// Of drawn parameters; without noise as long as none was sampled.
+    pub(super) fn new(values: &[f32], shapes: &Shapes, noisy: bool, device: Device) -> Result<Self, TchError> {
+        let learned = Parameters::new(values, device)?;
+        let quiet = Layers::over(&learned, shapes)?;
+        let noisy = if noisy { Some(Noisy::new(&learned, values, shapes, device)?) } else { None };
+        Ok(Self { learned, quiet, noisy })
+    }
+
+    /// What acts and learns.
+    pub(super) fn layers(&self) -> &Layers {
+        self.noisy.as_ref().map_or(&self.quiet, |noisy| &noisy.layers)
+    }
+
+    /// Draw new noise, of two vectors for each layer: `f(out) f(in)^T` for the weights, `f(out)` for the bias, where
+    /// `f(x) = sgn(x) sqrt(|x|)` (equations 10 and 11).
+    pub(super) fn resample(&mut self, generator: &mut impl Rng) -> Result<(), TchError> {
+        let Some(noisy) = &mut self.noisy else { return Ok(()) };
+        let mut rooted = |count: usize| -> Vec<f32> {
+            (0..count).map(|_| normal(generator)).map(|x| x.abs().sqrt().copysign(x)).collect()
+        };
+        let mut noise = Vec::with_capacity(noisy.noise.numel());
+        for (inputs, outputs) in &noisy.widths {
+            let (inward, outward) = (rooted(*inputs), rooted(*outputs));
+            outward.iter().for_each(|out| noise.extend(inward.iter().map(|inward| out * inward)));
+            noise.extend(outward);
+        }
+        noisy.noise.f_copy_(&Tensor::f_from_slice(&noise)?)?;
+        self.refresh()
+    }
+
+    /// Make the weights anew after what was learned has changed.
+    pub(super) fn refresh(&mut self) -> Result<(), TchError> {
+        let Some(noisy) = &mut self.noisy else { return Ok(()) };
+        let (fixed, streams) = (noisy.fixed, noisy.streams());
+        noisy.effective.values.f_copy_(&self.learned.values.f_narrow(0, 0, fixed + streams)?)?;
+        let deviations = self.learned.values.f_narrow(0, fixed + streams, streams)?;
+        let mut weights = noisy.effective.values.f_narrow(0, fixed, streams)?;
+        weights.f_addcmul_(&deviations, &noisy.noise).map(drop)
+    }
+
+    /// Set the learned parameters' gradients, from the loss's gradients by the two outputs.
+    pub(super) fn backward(&mut self, passed: &Passed, by_value: &Tensor, by_advantage: &Tensor) -> Result<(), TchError> {
+        self.layers().backward(passed, by_value, by_advantage)?;
+        let Some(noisy) = &self.noisy else { return Ok(()) };
+        let (fixed, streams) = (noisy.fixed, noisy.streams());
+        let gradients = &noisy.effective.gradients;
+        self.learned.gradients.f_narrow(0, 0, fixed + streams)?.f_copy_(gradients)?;
+        let of_streams = gradients.f_narrow(0, fixed, streams)?;
+        let _ = of_streams.f_mul_out(&self.learned.gradients.f_narrow(0, fixed + streams, streams)?, &noisy.noise)?;
+        Ok(())
+    }
+
+    /// The noise, to be kept with a run.
+    pub(super) fn noise(&self) -> Option<&Tensor> {
+        self.noisy.as_ref().map(|noisy| &noisy.noise)
+    }
+
+    /// The noise, to be set; [`Network::refresh`] makes it felt.
+    pub(super) fn noise_mut(&mut self) -> Option<&mut Tensor> {
+        self.noisy.as_mut().map(|noisy| &mut noisy.noise)
+    }
+}
+
+impl Noisy {
+    fn new(learned: &Parameters, values: &[f32], shapes: &Shapes, device: Device) -> Result<Self, TchError> {
+        let widths = shapes.streams();
+        let streams: usize = widths.iter().map(|(inputs, outputs)| (inputs + 1) * outputs).sum();
+        let fixed = values.len() - 2 * streams;
+        let effective = Parameters::new(&values[..fixed + streams], device)?;
+        let noise = learned.values.f_narrow(0, 0, streams as i64)?.f_zeros_like()?;
+        Ok(Self { layers: Layers::over(&effective, shapes)?, effective, noise, widths, fixed: fixed as i64 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use tch::Kind;
+
+    use super::{super::super::{mlp::{matrix, numbers}, random::Generator}, *};
+
+    fn shapes() -> Shapes {
+        Shapes { feature: Shape::new(2, &[3], 3), value: Shape::new(3, &[2], 1), advantage: Shape::new(3, &[2], 2) }
+    }
+
+    fn flat(tensor: &Tensor) -> Vec<f32> {
+        numbers(tensor).unwrap()
+    }
+
+    #[test]
+    fn noise_is_factorised_and_can_be_left_out() {
+        let mut generator = Generator::seed_from_u64(3);
+        let values = shapes().draw(&mut generator, Some(0.5));
+        let mut network = Network::new(&values, &shapes(), true, Device::Cpu).unwrap();
+        let input = matrix(&[0.3, -0.8], 2, Device::Cpu).unwrap();
+        let outputs = |layers: &Layers| flat(&layers.forward(&input).unwrap().advantage.output);
+        assert_eq!(outputs(network.layers()), outputs(&network.quiet), "no noise was drawn yet");
+        network.resample(&mut generator).unwrap();
+        assert_ne!(outputs(network.layers()), outputs(&network.quiet));
+        // The first layer of the value stream: 2 x 3 weights, each the product of its ends' noise, and 2 biases.
+        let noise = flat(network.noise().unwrap());
+        let (weights, biases) = (&noise[..6], &noise[6..8]);
+        assert!((weights[0] * weights[4] - weights[1] * weights[3]).abs() < 1e-6, "rank 1");
+        assert!((weights[0] / weights[3] - biases[0] / biases[1]).abs() < 1e-4, "the outputs' noise is the biases'");
+        // Its effective weights: mean + 0.5 / sqrt(3) * noise.
+        let (means, effective) = (flat(&network.quiet.value.tensors(0).unwrap()[0][0]), flat(&network.layers().value.tensors(0).unwrap()[0][0]));
+        for at in 0..6 {
+            assert!((effective[at] - means[at] - 0.5 / 3f32.sqrt() * weights[at]).abs() < 1e-6);
+        }
+        let old = noise;
+        network.resample(&mut generator).unwrap();
+        assert_ne!(flat(network.noise().unwrap()), old);
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        let mut generator = Generator::seed_from_u64(5);
+        let values = shapes().draw(&mut generator, Some(0.5));
+        let mut network = Network::new(&values, &shapes(), true, Device::Cpu).unwrap();
+        network.resample(&mut generator).unwrap();
+        let input = matrix(&[0.3, -0.8, 1.1, 0.4], 2, Device::Cpu).unwrap();
+        let (by_value, by_advantage) = ([0.7, -0.4], [0.1, 0.9, -0.5, 0.2]);
+        let loss = |network: &Network| -> f64 {
+            let passed = network.layers().forward(&input).unwrap();
+            let dot = |tensor: &Tensor, by: &[f32]| {
+                flat(tensor).iter().zip(by).map(|(x, by)| f64::from(*x) * f64::from(*by)).sum::<f64>()
+            };
+            dot(&passed.value.output, &by_value) + dot(&passed.advantage.output, &by_advantage)
+        };
+        let passed = network.layers().forward(&input).unwrap();
+        let tensors = [matrix(&by_value, 1, Device::Cpu).unwrap(), matrix(&by_advantage, 2, Device::Cpu).unwrap()];
+        network.backward(&passed, &tensors[0], &tensors[1]).unwrap();
+        let gradients = flat(&network.learned.gradients);
+        let step = 1e-2f32;
+        for at in 0..gradients.len() {
+            let mut moved = |by: f32| {
+                let mut one = network.learned.values.narrow(0, at as i64, 1);
+                one += f64::from(by);
+                network.refresh().unwrap();
+                loss(&network)
+            };
+            let (up, down) = (moved(step), moved(-2.0 * step));
+            moved(step);
+            let slope = (up - down) / f64::from(2.0 * step);
+            assert!((slope - f64::from(gradients[at])).abs() < 2e-2, "{at}: {slope} is not {}", gradients[at]);
+        }
+        assert_eq!(network.learned.values.kind(), Kind::Float);
+    }
+}

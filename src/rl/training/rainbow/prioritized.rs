@@ -1,0 +1,177 @@
+//! Drawing by priority (Schaul et al. 2016, arXiv:1511.05952).
+
+use rand::Rng;
+
+use super::super::{Checkpoint, Error, random::unit};
+
+/// Added to a priority, so that nothing is never drawn.
+const LEAST: f32 = 1e-6;
+
+/// A binary tree over `capacity` leaves, each inner node the sum of its two children: a leaf is found by its share of
+/// the whole in as many steps as the tree is high.
+pub(super) struct SumTree {
+    /// Leaves from `width` on; node `n` has the children `2 n` and `2 n + 1`, the root is 1.
+    nodes: Vec<f64>,
+    width: usize,
+}
+
+impl SumTree {
+    pub(super) fn new(capacity: usize) -> Self {
+        let width = capacity.next_power_of_two();
+        Self { nodes: vec![0.0; 2 * width], width }
+    }
+
+    pub(super) fn total(&self) -> f64 {
+        self.nodes[1]
+    }
+
+    pub(super) fn get(&self, leaf: usize) -> f64 {
+        self.nodes[self.width + leaf]
+    }
+
+    /// Sums are made anew from the children, not changed by differences, so that no error gathers.
+    pub(super) fn set(&mut self, leaf: usize, priority: f64) {
+        let mut node = self.width + leaf;
+        self.nodes[node] = priority;
+        while node > 1 {
+            node /= 2;
+            self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1];
+        }
+    }
+
+    /// The leaf in whose part of [0, total) `mass` lies.
+    pub(super) fn find(&self, mut mass: f64) -> usize {
+        let mut node = 1;
+        while node < self.width {
+            let left = self.nodes[2 * node];
+            // By rounding, a mass may be beyond all: never into a part that is empty.
+            if mass < left || self.nodes[2 * node + 1] <= 0.0 {
+                node *= 2;
+            } else {
+                mass -= left;
+                node = 2 * node + 1;
+            }
+        }
+        node - self.width
+    }
+}
+
+/// Priorities of the places of a replay buffer.
+pub(super) struct Priorities {
+    tree: SumTree,
+    exponent: f32,
+    /// The highest so far: a new transition has it, so that it is drawn soon.
+    highest: f32,
+    count: usize,
+}
+
+impl Priorities {
+    pub(super) fn new(capacity: usize, exponent: f32) -> Self {
+        Self { tree: SumTree::new(capacity), exponent, highest: 1.0, count: 0 }
+    }
+
+    /// A new transition lies at `place`.
+    pub(super) fn add(&mut self, place: usize) {
+        self.count = self.count.max(place + 1);
+        self.tree.set(place, f64::from(self.highest.powf(self.exponent)));
+    }
+
+    /// What was learnt from the transition at `place` had this error.
+    pub(super) fn set(&mut self, place: usize, error: f32) {
+        let priority = error.abs() + LEAST;
+        self.highest = self.highest.max(priority);
+        self.tree.set(place, f64::from(priority.powf(self.exponent)));
+    }
+
+    /// Places, one from each of `count` equal parts of the whole, and their importance weights `(N P)^-beta`, divided by
+    /// the largest of them (section 3.4).
+    pub(super) fn draw(&self, generator: &mut impl Rng, count: usize, beta: f32) -> (Vec<usize>, Vec<f32>) {
+        let (total, part) = (self.tree.total(), self.tree.total() / count as f64);
+        let places: Vec<usize> =
+            (0..count).map(|at| self.tree.find(part * (at as f64 + unit(generator)))).collect();
+        let weight = |place: &usize| (self.count as f64 * self.tree.get(*place) / total).powf(-f64::from(beta));
+        let weights: Vec<f64> = places.iter().map(weight).collect();
+        let largest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        (places, weights.into_iter().map(|weight| (weight / largest) as f32).collect())
+    }
+
+    pub(super) fn save(&self, into: &mut Checkpoint) -> Result<(), Error> {
+        // As pairs of 32-bit halves: the leaves are 64-bit floats.
+        let leaves = (0..self.count).map(|leaf| self.tree.get(leaf).to_bits());
+        let halves = leaves.flat_map(|bits| [(bits >> 32) as u32, bits as u32].map(f32::from_bits));
+        into.put_array("priorities", halves.collect());
+        into.put_state("priorities.highest", &self.highest)
+    }
+
+    pub(super) fn restore(&mut self, from: &Checkpoint) -> Result<(), Error> {
+        let (pairs, _) = from.array("priorities")?.as_chunks::<2>();
+        if pairs.len() > self.tree.width {
+            return Err(Error::Checkpoint("'priorities' has more than there is room for".into()));
+        }
+        self.tree = SumTree::new(self.tree.width);
+        for (leaf, pair) in pairs.iter().enumerate() {
+            let bits = u64::from(pair[0].to_bits()) << 32 | u64::from(pair[1].to_bits());
+            self.tree.set(leaf, f64::from_bits(bits));
+        }
+        self.count = pairs.len();
+        self.highest = from.state("priorities.highest")?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::{super::super::random::Generator, *};
+
+    #[test]
+    fn a_leaf_is_found_by_its_share() {
+        let mut tree = SumTree::new(5);
+        [1.0, 0.0, 2.0, 0.5, 4.0].into_iter().enumerate().for_each(|(leaf, priority)| tree.set(leaf, priority));
+        assert_eq!(tree.total(), 7.5);
+        let found: Vec<usize> = [0.0, 0.99, 1.0, 2.99, 3.0, 3.49, 3.5, 7.49, 7.5, 9.0].map(|mass| tree.find(mass)).into();
+        assert_eq!(found, [0, 0, 2, 2, 3, 3, 4, 4, 4, 4]);
+        tree.set(4, 0.0);
+        assert_eq!((tree.total(), tree.find(3.5)), (3.5, 3));
+    }
+
+    #[test]
+    fn weights_and_frequencies_are_those_of_the_priorities() {
+        // With exponent 0.5, errors 4, 1 and 0.25 have the priorities 2, 1 and 0.5.
+        let mut priorities = Priorities::new(3, 0.5);
+        (0..3).for_each(|place| priorities.add(place));
+        [4.0, -1.0, 0.25].into_iter().enumerate().for_each(|(place, error)| priorities.set(place, error));
+        let mut generator = Generator::seed_from_u64(7);
+        let (mut counts, draws) = ([0usize; 3], 2000);
+        for _ in 0..draws {
+            let (places, weights) = priorities.draw(&mut generator, 7, 0.4);
+            for (place, weight) in places.iter().zip(&weights) {
+                counts[*place] += 1;
+                // The rarest has the largest weight: (0.5 / 2)^0.4 and (0.5 / 1)^0.4 of it.
+                let expected = [0.25f32, 0.5, 1.0][*place].powf(0.4);
+                assert!((weight - expected).abs() < 1e-5 || !places.contains(&2), "{place}: {weight}");
+            }
+        }
+        for (count, expected) in counts.into_iter().zip([4.0 / 7.0, 2.0 / 7.0, 1.0 / 7.0]) {
+            let share = count as f64 / (7 * draws) as f64;
+            assert!((share - expected).abs() < 0.01, "{share} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_is_drawn_soon_and_all_is_kept() {
+        let mut priorities = Priorities::new(4, 1.0);
+        priorities.add(0);
+        priorities.set(0, 3.0);
+        priorities.add(1);
+        assert_eq!(priorities.tree.get(1), f64::from(3.0f32 + LEAST));
+        priorities.set(1, 0.1);
+        let mut checkpoint = Checkpoint::default();
+        priorities.save(&mut checkpoint).unwrap();
+        let mut other = Priorities::new(4, 1.0);
+        other.restore(&Checkpoint::from_bytes(&checkpoint.to_bytes().unwrap()).unwrap()).unwrap();
+        assert_eq!(other.tree.nodes, priorities.tree.nodes);
+        assert_eq!((other.highest, other.count), (priorities.highest, priorities.count));
+    }
+}

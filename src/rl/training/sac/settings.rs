@@ -1,0 +1,65 @@
+//! What a SAC run can be set to.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{Error, within};
+
+/// Settings of SAC; the defaults are the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SacSettings {
+    /// Of Adam, for actor, critics and temperature: above 0, at most 1.
+    pub learning_rate: f64,
+    /// Transitions kept: 1 000 to 10 000 000; at most as many as the run has steps.
+    pub replay: usize,
+    /// Steps with uniformly drawn actions before learning begins: at least 1.
+    pub warmup: u64,
+    /// Samples of one gradient step: 1 to 4096.
+    pub batch: usize,
+    /// Worth of the next step's reward in this step: 0 to 1.
+    pub gamma: f32,
+    /// By which share the target critics follow in each step: above 0, at most 1.
+    pub tau: f64,
+    /// The entropy at which the temperature aims; `null` is minus the number of an action's numbers.
+    pub target_entropy: Option<f64>,
+    /// The temperature at the beginning: above 0.
+    pub temperature: f64,
+    /// Rewards are multiplied by this before they are learnt from: above 0.
+    pub reward_scale: f32,
+    /// Widths of the two hidden layers of actor and critics: 1 to 2048 each.
+    pub hidden: [usize; 2],
+}
+
+impl Default for SacSettings {
+    fn default() -> Self {
+        Self {
+            learning_rate: 3e-4,
+            replay: 1_000_000,
+            warmup: 100,
+            batch: 256,
+            gamma: 0.99,
+            tau: 0.005,
+            target_entropy: None,
+            temperature: 1.0,
+            reward_scale: 1.0,
+            hidden: [256, 256],
+        }
+    }
+}
+
+impl SacSettings {
+    /// # Errors
+    /// [`Error::Setting`] for the first that is out of its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0)?;
+        within("replay", self.replay, 1000, 10_000_000)?;
+        within("warmup", self.warmup, 1, u64::MAX)?;
+        within("batch", self.batch, 1, 4096)?;
+        within("gamma", self.gamma, 0.0, 1.0)?;
+        within("tau", self.tau, f64::MIN_POSITIVE, 1.0)?;
+        within("target_entropy", self.target_entropy.unwrap_or(0.0), f64::MIN, f64::MAX)?;
+        within("temperature", self.temperature, f64::MIN_POSITIVE, 1e6)?;
+        within("reward_scale", self.reward_scale, f32::MIN_POSITIVE, f32::MAX)?;
+        self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
+    }
+}
