@@ -190,3 +190,78 @@ pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     tensor.f_contiguous()?.f_to_device(Device::Cpu)?.f_copy_data(&mut numbers, count)?;
     Ok(numbers)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::{super::random, *};
+
+    fn drawn(seed: u64, count: usize) -> Vec<f32> {
+        let mut generator = random::Generator::seed_from_u64(seed);
+        (0..count).map(|_| random::normal(&mut generator)).collect()
+    }
+
+    /// The same perceptron, recorded for libtorch to differentiate; answers output, gradients of the parameters in the
+    /// order of [`Parameters`] and that of the input.
+    fn reference(mlp: &Mlp, shape: &Shape, input: &Tensor, by_output: &Tensor) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let leaf = |tensor: &Tensor| tensor.copy().detach().set_requires_grad(true);
+        let layers: Vec<[Tensor; 2]> = mlp.layers.iter().map(|layer| [leaf(&layer.weight), leaf(&layer.bias)]).collect();
+        let input = leaf(input);
+        let mut present = if shape.copies > 1 { input.repeat([shape.copies as i64, 1, 1]) } else { input.shallow_clone() };
+        for (index, [weight, bias]) in layers.iter().enumerate() {
+            let inner = if index > 0 { present.relu() } else { present };
+            present = inner.matmul(&weight.transpose(-2, -1)) + bias;
+        }
+        (&present * by_output).sum(Kind::Float).backward();
+        let gradients = layers.iter().flatten().flat_map(|tensor| numbers(&tensor.grad()).unwrap()).collect();
+        (numbers(&present.detach()).unwrap(), gradients, numbers(&input.grad()).unwrap())
+    }
+
+    fn close(name: &str, ours: &[f32], theirs: &[f32]) {
+        assert_eq!(ours.len(), theirs.len());
+        for (at, (one, other)) in ours.iter().zip(theirs).enumerate() {
+            assert!((one - other).abs() < 1e-5 * (1.0 + other.abs()), "{name} {at}: {one} is not {other}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_libtorchs() {
+        for copies in [1, 2] {
+            let shape = Shape { copies, ..Shape::new(3, &[5, 4], 2) };
+            let mut generator = random::Generator::seed_from_u64(copies as u64);
+            let parameters = Parameters::new(&shape.uniform(&mut generator), Device::Cpu).unwrap();
+            let mut offset = 0;
+            let mlp = Mlp::at(&parameters, &mut offset, &shape).unwrap();
+            assert_eq!(offset as usize, parameters.values.numel());
+            let input = matrix(&drawn(7, 6 * 3), 3, Device::Cpu).unwrap();
+            let by_output = Tensor::from_slice(&drawn(8, copies * 6 * 2));
+            let by_output = if copies > 1 { by_output.view([2, 6, 2]) } else { by_output.view([6, 2]) };
+            let pass = mlp.forward(&input).unwrap();
+            let by_input = mlp.backward_through(&pass, &by_output).unwrap();
+            let by_input = if copies > 1 { by_input.sum_dim_intlist(&[0i64][..], false, Kind::Float) } else { by_input };
+            let (output, gradients, input_gradient) = reference(&mlp, &shape, &input, &by_output);
+            close("output", &numbers(&pass.output).unwrap(), &output);
+            close("parameter", &numbers(&parameters.gradients).unwrap(), &gradients);
+            close("input", &numbers(&by_input).unwrap(), &input_gradient);
+            let before = numbers(&parameters.gradients).unwrap();
+            let _ = mlp.input_gradient(&pass, &by_output).unwrap();
+            assert_eq!(numbers(&parameters.gradients).unwrap(), before);
+        }
+    }
+
+    #[test]
+    fn draws_are_orthogonal_or_within_their_bounds() {
+        let mut generator = random::Generator::seed_from_u64(1);
+        let shape = Shape::new(4, &[8], 2);
+        let all = shape.orthogonal(&mut generator, 0.01);
+        assert_eq!(all.len(), 4 * 8 + 8 + 8 * 2 + 2);
+        let length = |numbers: &[f32]| numbers.iter().map(|number| number * number).sum::<f32>();
+        // Four columns of squared length 2, two rows of squared length 0.0001, biases 0.
+        assert!((length(&all[..32]) - 8.0).abs() < 1e-4 && (length(&all[40..56]) - 2e-4).abs() < 1e-8);
+        assert!(all[32..40].iter().chain(&all[56..]).all(|bias| *bias == 0.0));
+        let all = shape.uniform(&mut generator);
+        let most = |numbers: &[f32]| numbers.iter().fold(0f32, |most, number| most.max(number.abs()));
+        assert!((0.45..0.5).contains(&most(&all[..40])) && (0.25..0.354).contains(&most(&all[40..])));
+    }
+}

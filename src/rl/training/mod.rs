@@ -16,6 +16,8 @@ mod rainbow;
 mod random;
 mod replay;
 mod sac;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 use serde::{Deserialize, Serialize};

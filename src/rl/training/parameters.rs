@@ -82,3 +82,55 @@ impl Adam {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::nn::{self, OptimizerConfig};
+
+    use super::{super::mlp::numbers, *};
+
+    #[test]
+    fn adam_is_libtorchs() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let mut theirs = store.root().zeros("x", &[4]);
+        tch::no_grad(|| theirs.copy_(&Tensor::from_slice(&[1.0f32, -2.0, 0.5, 0.0])));
+        let mut optimiser = nn::Adam { eps: 1e-5, ..nn::Adam::default() }.build(&store, 0.01).unwrap();
+        let mut ours = Parameters::new(&[1.0, -2.0, 0.5, 0.0], Device::Cpu).unwrap();
+        let mut adam = Adam::new(&ours, 1e-5).unwrap();
+        let mut kept = None;
+        for step in 0..20 {
+            let factor = Tensor::from_slice(&[1.0f32, 0.1, 30.0, 0.0]) * (f64::from(step) * 0.7).sin();
+            optimiser.backward_step(&(theirs.square() * &factor).sum(tch::Kind::Float));
+            let gradient = (&ours.values * &factor) * 2.0;
+            ours.gradients.copy_(&gradient);
+            adam.step(&mut ours, 0.01).unwrap();
+            for (one, other) in numbers(&ours.values).unwrap().iter().zip(numbers(&theirs.detach()).unwrap()) {
+                assert!((one - other).abs() < 1e-6, "step {step}: {one} is not {other}");
+            }
+            if step == 9 {
+                let mut checkpoint = Checkpoint::default();
+                adam.save("adam", &mut checkpoint).unwrap();
+                kept = Some(checkpoint);
+            }
+        }
+        let before = numbers(&ours.values).unwrap();
+        adam.step(&mut ours, 0.0).unwrap();
+        assert_eq!(numbers(&ours.values).unwrap(), before, "nothing is learnt at rate 0");
+        adam.restore("adam", &kept.unwrap()).unwrap();
+        assert_eq!(adam.steps, 10);
+    }
+
+    #[test]
+    fn gradients_are_clipped_by_their_norm_and_targets_follow() {
+        let mut one = Parameters::new(&[0.0, 0.0], Device::Cpu).unwrap();
+        one.gradients.copy_(&Tensor::from_slice(&[3.0f32, 4.0]));
+        assert_eq!(one.clip(10.0).unwrap(), 5.0);
+        assert_eq!(numbers(&one.gradients).unwrap(), [3.0, 4.0]);
+        one.clip(0.5).unwrap();
+        let clipped = numbers(&one.gradients).unwrap();
+        assert!((clipped[0] - 0.3).abs() < 1e-5 && (clipped[1] - 0.4).abs() < 1e-5);
+        let other = Parameters::new(&[1.0, -2.0], Device::Cpu).unwrap();
+        one.follow(&other, 0.25).unwrap();
+        assert_eq!(numbers(&one.values).unwrap(), [0.25, -0.5]);
+    }
+}

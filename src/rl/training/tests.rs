@@ -1,0 +1,125 @@
+//! Gates that any right algorithm passes in seconds, and runs that go on from a checkpoint.
+
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::*;
+
+fn plan(environment: &str, algorithm: &str, steps: u64, settings: Value) -> Plan {
+    let value = json!({"environment": environment, "algorithm": algorithm, "steps": steps, "seed": 3, "settings": settings});
+    serde_json::from_value(value).unwrap()
+}
+
+/// Small networks: tests run without optimisation.
+fn small(algorithm: &str) -> Value {
+    match algorithm {
+        "ppo" => json!({"environments": 4, "rollout": 32, "batch": 64, "epochs": 8, "learning_rate": 3e-3, "gamma": 0.0,
+            "lambda": 0.0, "hidden": [16, 16], "normalize_observations": true}),
+        "a2c" => json!({"environments": 8, "batch": 40, "learning_rate": 7e-3, "gamma": 0.0, "hidden": [16, 16]}),
+        "sac" => json!({"learning_rate": 5e-3, "gamma": 0.0, "batch": 32, "hidden": [16, 16], "temperature": 0.1}),
+        _ => json!({"learning_rate": 2e-3, "gamma": 0.0, "steps": 1, "warmup": 64, "every": 2, "batch": 16,
+            "target_every": 50, "atoms": 11, "v_min": -1.0, "v_max": 2.0, "hidden": [16, 16], "stream": 16,
+            "epsilon_fraction": 0.5}),
+    }
+}
+
+fn train(plan: &Plan) -> Box<dyn Trainer> {
+    tch::set_num_threads(1);
+    let mut trainer = plan.trainer(Device::Cpu).unwrap();
+    while trainer.steps() < plan.steps {
+        trainer.advance().unwrap();
+    }
+    trainer
+}
+
+/// The mean return of the policy after training, at whose best it is `best`.
+fn gate(environment: &str, algorithm: &str, steps: u64, wanted: f64) {
+    let plan = plan(environment, algorithm, steps, small(algorithm));
+    let trainer = train(&plan);
+    let evaluated = evaluate(trainer.as_ref(), &mut plan.environments(4).unwrap(), 20, 1).unwrap();
+    assert!(evaluated.mean >= wanted, "{algorithm} reaches {evaluated:?}, not {wanted}");
+    assert!(evaluated.episodes == 20 && evaluated.length == 32.0);
+}
+
+#[test]
+fn ppo_finds_the_answer() {
+    gate("identity-discrete", "ppo", 4096, 31.0);
+}
+
+#[test]
+fn a2c_finds_the_answer() {
+    gate("identity-discrete", "a2c", 6000, 31.0);
+}
+
+#[test]
+fn rainbow_finds_the_answer() {
+    gate("identity-discrete", "rainbow_dqn", 1500, 31.0);
+}
+
+#[test]
+fn dqn_finds_the_answer() {
+    gate("identity-discrete", "dqn", 2000, 31.0);
+}
+
+#[test]
+fn sac_finds_the_answer() {
+    // A random action loses 4/3 a step, 43 in an episode.
+    gate("identity-continuous", "sac", 1200, -1.5);
+}
+
+/// One run goes through, another stops after each few advances and goes on from its checkpoint in a new trainer.
+#[track_caller]
+fn goes_on(environment: &str, algorithm: &str, advances: usize, settings: Value) {
+    tch::set_num_threads(1);
+    let plan = plan(environment, algorithm, 5000, settings);
+    let new = || plan.trainer(Device::Cpu).unwrap();
+    let (mut through, mut stopped) = (new(), new());
+    for advance in 0..advances {
+        let (one, other) = (through.advance().unwrap(), stopped.advance().unwrap());
+        assert_eq!(one, other, "advance {advance}");
+        if advance % 3 == 2 {
+            let bytes = stopped.save().unwrap().to_bytes().unwrap();
+            stopped = new();
+            stopped.restore(&Checkpoint::from_bytes(&bytes).unwrap()).unwrap();
+        }
+    }
+    assert_eq!(through.weights().unwrap(), stopped.weights().unwrap());
+    assert_eq!(through.save().unwrap().to_bytes().unwrap(), stopped.save().unwrap().to_bytes().unwrap());
+    let other = Plan { seed: plan.seed + 1, ..plan.clone() };
+    let mut other = other.trainer(Device::Cpu).unwrap();
+    (0..advances).for_each(|_| drop(other.advance().unwrap()));
+    assert_ne!(through.weights().unwrap(), other.weights().unwrap(), "another seed is another run");
+}
+
+#[test]
+fn ppo_goes_on_to_the_bit() {
+    let settings = json!({"environments": 3, "rollout": 40, "batch": 50, "hidden": [8, 8], "normalize_observations": true});
+    goes_on("CartPole-v1", "ppo", 10, settings);
+}
+
+#[test]
+fn rainbow_goes_on_to_the_bit() {
+    let settings = json!({"warmup": 100, "batch": 8, "hidden": [8, 8], "stream": 8, "target_every": 30, "replay": 1000,
+        "every": 4});
+    goes_on("CartPole-v1", "rainbow_dqn", 20, settings);
+}
+
+#[test]
+fn sac_goes_on_to_the_bit() {
+    goes_on("Pendulum-v1", "sac", 12, json!({"hidden": [8, 8], "batch": 8}));
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let ppo = plan("CartPole-v1", "ppo", 100, json!({"hidden": [8, 8]})).trainer(Device::Cpu).unwrap();
+    let checkpoint = ppo.save().unwrap();
+    let refusal = |environment: &str, algorithm: &str, settings: Value| {
+        let mut other = plan(environment, algorithm, 100, settings).trainer(Device::Cpu).unwrap();
+        other.restore(&checkpoint).unwrap_err().to_string()
+    };
+    assert_eq!(refusal("CartPole-v1", "rainbow_dqn", json!({})), "the checkpoint: 'online' is missing");
+    let wrong = refusal("CartPole-v1", "ppo", json!({"hidden": [8, 9]}));
+    assert_eq!(wrong, "the checkpoint: 'parameters' has 251 numbers, not 270");
+    assert!(refusal("CartPole-v1", "ppo", json!({"hidden": [8, 8], "environments": 2})).contains("2 such environments"));
+    assert!(Checkpoint::from_bytes(b"PK\x03\x04").is_err());
+}
