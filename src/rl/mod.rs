@@ -8,8 +8,10 @@ pub mod environments;
 mod metrics;
 mod model;
 mod network;
+mod orthogonal;
 mod serving;
 mod state;
+pub mod training;
 mod worker;
 
 pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights};

@@ -96,7 +96,8 @@ impl Mlp {
         let mut layers = Vec::new();
         for (inputs, outputs) in shape.layers() {
             let (inputs, outputs) = (inputs as i64, outputs as i64);
-            let (weight, bias) = (stacked([outputs, inputs]), if copies == 1 { vec![outputs] } else { stacked([1, outputs]) });
+            let (weight, bias) =
+                (stacked([outputs, inputs]), if copies == 1 { vec![outputs] } else { stacked([1, outputs]) });
             let bias_at = *offset + copies * outputs * inputs;
             layers.push(Layer {
                 weight: view(&parameters.values, *offset, &weight)?,
@@ -206,9 +207,11 @@ mod tests {
     /// order of [`Parameters`] and that of the input.
     fn reference(mlp: &Mlp, shape: &Shape, input: &Tensor, by_output: &Tensor) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let leaf = |tensor: &Tensor| tensor.copy().detach().set_requires_grad(true);
-        let layers: Vec<[Tensor; 2]> = mlp.layers.iter().map(|layer| [leaf(&layer.weight), leaf(&layer.bias)]).collect();
+        let layers: Vec<[Tensor; 2]> =
+            mlp.layers.iter().map(|layer| [leaf(&layer.weight), leaf(&layer.bias)]).collect();
         let input = leaf(input);
-        let mut present = if shape.copies > 1 { input.repeat([shape.copies as i64, 1, 1]) } else { input.shallow_clone() };
+        let mut present =
+            if shape.copies > 1 { input.repeat([shape.copies as i64, 1, 1]) } else { input.shallow_clone() };
         for (index, [weight, bias]) in layers.iter().enumerate() {
             let inner = if index > 0 { present.relu() } else { present };
             present = inner.matmul(&weight.transpose(-2, -1)) + bias;
@@ -239,7 +242,8 @@ mod tests {
             let by_output = if copies > 1 { by_output.view([2, 6, 2]) } else { by_output.view([6, 2]) };
             let pass = mlp.forward(&input).unwrap();
             let by_input = mlp.backward_through(&pass, &by_output).unwrap();
-            let by_input = if copies > 1 { by_input.sum_dim_intlist(&[0i64][..], false, Kind::Float) } else { by_input };
+            let by_input =
+                if copies > 1 { by_input.sum_dim_intlist(&[0i64][..], false, Kind::Float) } else { by_input };
             let (output, gradients, input_gradient) = reference(&mlp, &shape, &input, &by_output);
             close("output", &numbers(&pass.output).unwrap(), &output);
             close("parameter", &numbers(&parameters.gradients).unwrap(), &gradients);

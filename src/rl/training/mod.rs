@@ -164,4 +164,3 @@ fn within<T: PartialOrd + std::fmt::Display>(name: &'static str, value: T, low: 
 fn highest(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
 }
-

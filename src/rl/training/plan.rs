@@ -7,7 +7,7 @@ use serde_json::Value;
 use tch::Device;
 
 use super::{Error, Ppo, PpoSettings, Rainbow, RainbowSettings, Sac, SacSettings, Trainer, within};
-use crate::rl::environments::{VectorEnv, environment};
+use crate::rl::environments::{ActionSpace, VectorEnv, environment, scores};
 
 /// The algorithms that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,17 +118,22 @@ impl Plan {
                 Box::new(Rainbow::new(settings, self.environments(1)?, self.steps, self.seed, device)?)
             }
             Settings::Sac(settings) => {
-                Box::new(Sac::new(settings, self.environments(1)?, self.steps, self.seed, device)?)
+                let actions = environment(&self.environment, self.parameters.as_ref())?.description().actions.clone();
+                let sac = Sac::new(settings, self.environments(1)?, self.steps, self.seed, device)?;
+                Box::new(sac.by_scores(matches!(actions, ActionSpace::Discrete { .. })))
             }
         })
     }
 
-    /// Some of its environments, as the policy sees them.
+    /// Some of its environments, as the policy sees them: SAC acts on one with discrete actions by [`scores`].
     ///
     /// # Errors
     /// When the name or a parameter is not known.
     pub fn environments(&self, count: usize) -> Result<VectorEnv, Error> {
-        let one = || environment(&self.environment, self.parameters.as_ref());
+        let one = || {
+            let one = environment(&self.environment, self.parameters.as_ref())?;
+            Ok::<_, Error>(if self.algorithm == Algorithm::Sac { scores(one) } else { one })
+        };
         let all: Result<Vec<_>, _> = (0..count).map(|_| one()).collect();
         Ok(VectorEnv::new(all?)?)
     }
@@ -187,10 +192,14 @@ mod tests {
 
     #[test]
     fn settings_lie_over_the_algorithms_own() {
-        let a2c = plan(json!({"environment": "CartPole-v1", "algorithm": "a2c", "steps": 10, "settings": {"gamma": 0.9}}));
+        let a2c =
+            plan(json!({"environment": "CartPole-v1", "algorithm": "a2c", "steps": 10, "settings": {"gamma": 0.9}}));
         let whole = a2c.whole().unwrap();
         let settings = whole.settings.unwrap();
-        assert_eq!((&settings["gamma"], &settings["epochs"], &settings["rollout"]), (&json!(0.9), &json!(1), &json!(5)));
+        assert_eq!(
+            (&settings["gamma"], &settings["epochs"], &settings["rollout"]),
+            (&json!(0.9), &json!(1), &json!(5))
+        );
         assert!(a2c.trainer(Device::Cpu).is_ok());
         let dqn = plan(json!({"environment": "CartPole-v1", "algorithm": "dqn", "steps": 10})).whole().unwrap();
         let ingredients = ["double", "dueling", "noisy", "distributional", "prioritized"];
@@ -210,8 +219,6 @@ mod tests {
         assert_eq!(refusal("CartPole-v1", "ppo", json!({"gamma": 1.5})), "gamma: 1.5 is not from 0 to 1");
         assert_eq!(refusal("CartPole-v1", "ppo", json!({"batch": 2000})), "batch: 2000 is not from 1 to 1024");
         assert_eq!(refusal("CartPole-v1", "sac", json!([])), "settings: an object is needed");
-        let wrong = refusal("CartPole-v1", "sac", json!({}));
-        assert_eq!(wrong, "algorithm: SAC takes continuous actions; PPO and Rainbow DQN take discrete ones");
         assert!(refusal("Pendulum-v1", "rainbow_dqn", json!({})).contains("SAC takes continuous"));
         assert!(refusal("Tetris", "ppo", json!({})).starts_with("there is no environment 'Tetris'"));
         let algorithm = |name: &str| name.parse::<Algorithm>().unwrap_err();

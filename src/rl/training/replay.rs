@@ -97,8 +97,13 @@ mod tests {
         let mut replay = Replay::new(3, 2, 1);
         for number in 0..5 {
             let n = number as f32;
-            let transition =
-                Transition { observation: &[n, -n], action: &[n + 0.5], reward: 2.0 * n, next: &[n + 1.0, 0.0], discount: 0.9 };
+            let transition = Transition {
+                observation: &[n, -n],
+                action: &[n + 0.5],
+                reward: 2.0 * n,
+                next: &[n + 1.0, 0.0],
+                discount: 0.9,
+            };
             assert_eq!(replay.add(&transition), number % 3);
             assert_eq!(replay.get(number % 3), transition);
         }

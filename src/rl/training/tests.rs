@@ -6,15 +6,18 @@ use tch::Device;
 use super::*;
 
 fn plan(environment: &str, algorithm: &str, steps: u64, settings: Value) -> Plan {
-    let value = json!({"environment": environment, "algorithm": algorithm, "steps": steps, "seed": 3, "settings": settings});
+    let value =
+        json!({"environment": environment, "algorithm": algorithm, "steps": steps, "seed": 3, "settings": settings});
     serde_json::from_value(value).unwrap()
 }
 
 /// Small networks: tests run without optimisation.
 fn small(algorithm: &str) -> Value {
     match algorithm {
-        "ppo" => json!({"environments": 4, "rollout": 32, "batch": 64, "epochs": 8, "learning_rate": 3e-3, "gamma": 0.0,
-            "lambda": 0.0, "hidden": [16, 16], "normalize_observations": true}),
+        "ppo" => {
+            json!({"environments": 4, "rollout": 32, "batch": 64, "epochs": 8, "learning_rate": 3e-3, "gamma": 0.0,
+            "lambda": 0.0, "hidden": [16, 16], "normalize_observations": true})
+        }
         "a2c" => json!({"environments": 8, "batch": 40, "learning_rate": 7e-3, "gamma": 0.0, "hidden": [16, 16]}),
         "sac" => json!({"learning_rate": 5e-3, "gamma": 0.0, "batch": 32, "hidden": [16, 16], "temperature": 0.1}),
         _ => json!({"learning_rate": 2e-3, "gamma": 0.0, "steps": 1, "warmup": 64, "every": 2, "batch": 16,
@@ -93,7 +96,8 @@ fn goes_on(environment: &str, algorithm: &str, advances: usize, settings: Value)
 
 #[test]
 fn ppo_goes_on_to_the_bit() {
-    let settings = json!({"environments": 3, "rollout": 40, "batch": 50, "hidden": [8, 8], "normalize_observations": true});
+    let settings =
+        json!({"environments": 3, "rollout": 40, "batch": 50, "hidden": [8, 8], "normalize_observations": true});
     goes_on("CartPole-v1", "ppo", 10, settings);
 }
 
@@ -119,7 +123,9 @@ fn a_checkpoint_of_another_run_is_refused() {
     };
     assert_eq!(refusal("CartPole-v1", "rainbow_dqn", json!({})), "the checkpoint: 'online' is missing");
     let wrong = refusal("CartPole-v1", "ppo", json!({"hidden": [8, 9]}));
-    assert_eq!(wrong, "the checkpoint: 'parameters' has 251 numbers, not 270");
-    assert!(refusal("CartPole-v1", "ppo", json!({"hidden": [8, 8], "environments": 2})).contains("2 such environments"));
+    assert_eq!(wrong, "the checkpoint: 'parameters' has 251 numbers, not 272");
+    assert!(
+        refusal("CartPole-v1", "ppo", json!({"hidden": [8, 8], "environments": 2})).contains("2 such environments")
+    );
     assert!(Checkpoint::from_bytes(b"PK\x03\x04").is_err());
 }

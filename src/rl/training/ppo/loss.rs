@@ -43,11 +43,8 @@ impl Loss {
         let count = batch.values.len();
         let width = batch.logits.len() / count;
         let share = 1.0 / count as f32;
-        let mut loss = Self {
-            by_logits: vec![0.0; batch.logits.len()],
-            by_values: Vec::with_capacity(count),
-            ..Self::default()
-        };
+        let mut loss =
+            Self { by_logits: vec![0.0; batch.logits.len()], by_values: Vec::with_capacity(count), ..Self::default() };
         let mut logarithms = vec![0f32; width];
         for sample in 0..count {
             log_softmax(&batch.logits[sample * width..][..width], &mut logarithms);
@@ -130,7 +127,8 @@ mod tests {
         let taken = log.gather(1, &Tensor::from_slice(batch.actions).unsqueeze(1), false).squeeze_dim(1);
         let ratio = (taken - column(batch.old_log_probabilities)).exp();
         let clip = f64::from(weights.clip);
-        let policy = -(&ratio * &advantages).minimum(&(ratio.clamp(1.0 - clip, 1.0 + clip) * &advantages)).mean(Kind::Float);
+        let policy =
+            -(&ratio * &advantages).minimum(&(ratio.clamp(1.0 - clip, 1.0 + clip) * &advantages)).mean(Kind::Float);
         let entropy = -(log.exp() * &log).sum_dim_intlist(&[-1i64][..], false, Kind::Float).mean(Kind::Float);
         let free = (&values - &returns).square();
         let value = if weights.clip_value {
@@ -182,7 +180,8 @@ mod tests {
             let weights = Weights { clip: 0.2, clip_value: seed % 2 == 0, entropy: 0.05, critic: 0.5 };
             let ours = Loss::of(&batch, &weights);
             let (loss, by_logits, by_values) = reference(&batch, &weights);
-            let whole = ours.policy - f64::from(weights.entropy) * ours.entropy + f64::from(weights.critic) * ours.value;
+            let whole =
+                ours.policy - f64::from(weights.entropy) * ours.entropy + f64::from(weights.critic) * ours.value;
             assert!((whole - f64::try_from(&loss).unwrap()).abs() < 1e-5, "seed {seed}: {whole}");
             close(&ours.by_logits, &by_logits);
             close(&ours.by_values, &by_values);

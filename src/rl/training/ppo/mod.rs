@@ -8,11 +8,12 @@ use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, no_grad_guard};
 
-pub use self::settings::PpoSettings;
 use self::loss::{Batch, Loss, Weights, log_softmax};
+pub use self::settings::PpoSettings;
 use super::{
-    Checkpoint, Chosen, Error, Measure, Progress, Trainer, highest,
+    Checkpoint, Chosen, Error, Measure, Progress, Trainer,
     gae::Experience,
+    highest,
     mlp::{Mlp, Shape, matrix, numbers},
     moments::Moments,
     parameters::{Adam, Parameters},
@@ -138,7 +139,7 @@ impl Ppo {
             }
             self.environments.step(Actions::Discrete(&self.rollout.actions[from..]))?;
             let mut rewards: Vec<f32> =
-                self.environments.rewards().iter().map(|reward| reward * self.settings.reward_scale).collect();
+                self.environments.rewards().iter().map(|reward| reward * self.settings.reward_scale as f32).collect();
             self.add_what_follows(&mut rewards)?;
             self.rollout.observations.extend(&observations);
             self.rollout.values.extend(&values);
@@ -159,7 +160,7 @@ impl Ppo {
         let cut: Vec<usize> = (0..rewards.len()).filter(cut).collect();
         if !cut.is_empty() {
             let values = self.values(&self.normalised(self.environments.final_observations()))?;
-            cut.into_iter().for_each(|index| rewards[index] += self.settings.gamma * values[index]);
+            cut.into_iter().for_each(|index| rewards[index] += self.settings.gamma as f32 * values[index]);
         }
         Ok(())
     }
@@ -221,8 +222,9 @@ impl Ppo {
             advantages: &advantages,
             returns: &of(returns),
         };
-        let PpoSettings { clip, clip_value, entropy, critic: weight, .. } = self.settings;
-        let loss = Loss::of(&batch, &Weights { clip, clip_value, entropy, critic: weight });
+        let PpoSettings { clip, clip_value, entropy, critic: of_critic, .. } = self.settings;
+        let weights = Weights { clip: clip as f32, clip_value, entropy: entropy as f32, critic: of_critic as f32 };
+        let loss = Loss::of(&batch, &weights);
         if !loss.is_finite() {
             return Err(Error::Diverged { step: self.present.steps, what: "the loss" });
         }
@@ -243,7 +245,7 @@ impl Trainer for Ppo {
         let last_values = self.explore(&mut progress)?;
         let Rollout { rewards, values, ends, .. } = &self.rollout;
         let experience = Experience { rewards, values, ends, last_values: &last_values };
-        let advantages = experience.advantages(self.settings.gamma, self.settings.lambda);
+        let advantages = experience.advantages(self.settings.gamma as f32, self.settings.lambda as f32);
         progress.measures = self.learn(&advantages, learning_rate)?;
         Ok(progress)
     }

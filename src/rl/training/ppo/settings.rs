@@ -21,11 +21,11 @@ pub struct PpoSettings {
     /// Whether it falls linearly, to 0 at the last step.
     pub anneal: bool,
     /// Worth of the next step's reward in this step: 0 to 1.
-    pub gamma: f32,
+    pub gamma: f64,
     /// GAE's lambda: 0 to 1.
-    pub lambda: f32,
+    pub lambda: f64,
     /// The ratio of new and old probability counts within this of 1: above 0, at most 1.
-    pub clip: f32,
+    pub clip: f64,
     /// Whether the critic's change is clipped by as much.
     pub clip_value: bool,
     /// Whether the advantages of a batch are brought to mean 0 and variance 1.
@@ -33,15 +33,15 @@ pub struct PpoSettings {
     /// Whether observations are, by running moments.
     pub normalize_observations: bool,
     /// Weight of the entropy bonus: 0 to 10.
-    pub entropy: f32,
+    pub entropy: f64,
     /// Weight of the critic's loss: 0 to 10.
-    pub critic: f32,
+    pub critic: f64,
     /// The most that the gradient's norm may be: above 0.
     pub gradient: f64,
     /// An update's passes end where the policies' approximate KL divergence is above this; `null` never.
     pub kl: Option<f64>,
     /// Rewards are multiplied by this before they are learnt from: above 0.
-    pub reward_scale: f32,
+    pub reward_scale: f64,
     /// Widths of the two hidden layers of actor and critic: 1 to 2048 each.
     pub hidden: [usize; 2],
 }
@@ -98,12 +98,12 @@ impl PpoSettings {
         within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0)?;
         within("gamma", self.gamma, 0.0, 1.0)?;
         within("lambda", self.lambda, 0.0, 1.0)?;
-        within("clip", self.clip, f32::MIN_POSITIVE, 1.0)?;
+        within("clip", self.clip, f64::MIN_POSITIVE, 1.0)?;
         within("entropy", self.entropy, 0.0, 10.0)?;
         within("critic", self.critic, 0.0, 10.0)?;
         within("gradient", self.gradient, f64::MIN_POSITIVE, f64::MAX)?;
         within("kl", self.kl.unwrap_or(1.0), f64::MIN_POSITIVE, f64::MAX)?;
-        within("reward_scale", self.reward_scale, f32::MIN_POSITIVE, f32::MAX)?;
+        within("reward_scale", self.reward_scale, f64::MIN_POSITIVE, f64::MAX)?;
         self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
     }
 }

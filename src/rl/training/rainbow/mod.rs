@@ -93,7 +93,7 @@ impl Rainbow {
             advantage: Shape::new(second, &[settings.stream], head.actions * atoms),
         };
         let mut generator = Generator::seed_from_u64(seed);
-        let values = shapes.draw(&mut generator, settings.noisy.then_some(settings.noise));
+        let values = shapes.draw(&mut generator, settings.noisy.then_some(settings.noise as f32));
         environment.reset(seed);
         let mut online = Network::new(&values, &shapes, settings.noisy, device)?;
         let mut target = Network::new(&values, &shapes, settings.noisy, device)?;
@@ -102,10 +102,10 @@ impl Rainbow {
         let capacity = settings.replay.min(usize::try_from(total).unwrap_or(usize::MAX)).max(1);
         Ok(Self {
             adam: Adam::new(&online.learned, EPSILON)?,
-            support: Support { least: settings.v_min, most: settings.v_max, atoms: settings.atoms },
+            support: Support { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms },
             replay: Replay::new(capacity, width, 1),
-            priorities: settings.prioritized.then(|| Priorities::new(capacity, settings.priority)),
-            present: Present { generator, steps: 0, window: Window::new(settings.steps, settings.gamma) },
+            priorities: settings.prioritized.then(|| Priorities::new(capacity, settings.priority as f32)),
+            present: Present { generator, steps: 0, window: Window::new(settings.steps, settings.gamma as f32) },
             settings,
             environment,
             device,
@@ -154,9 +154,8 @@ impl Rainbow {
     fn choose(&mut self) -> Result<usize, Error> {
         let fall = self.part() / self.settings.epsilon_fraction;
         let epsilon = 1.0 + (self.settings.epsilon - 1.0) * fall.min(1.0);
-        if self.present.steps < self.settings.warmup && !self.settings.noisy
-            || !self.settings.noisy && unit(&mut self.present.generator) < epsilon
-        {
+        let random = self.present.steps < self.settings.warmup || unit(&mut self.present.generator) < epsilon;
+        if !self.settings.noisy && random {
             return Ok(below(&mut self.present.generator, self.head.actions));
         }
         let outputs = self.outputs(self.online.layers(), self.environment.observations())?;
@@ -169,7 +168,7 @@ impl Rainbow {
         let before = self.environment.observations().to_vec();
         self.environment.step(Actions::Discrete(&[action as i64]))?;
         let (terminated, truncated) = (self.environment.terminated()[0], self.environment.truncated()[0]);
-        let reward = self.environment.rewards()[0] * self.settings.reward_scale;
+        let reward = self.environment.rewards()[0] * self.settings.reward_scale as f32;
         let ended = terminated || truncated;
         let next = if ended { self.environment.final_observations() } else { self.environment.observations() };
         let (replay, priorities) = (&mut self.replay, &mut self.priorities);
@@ -188,10 +187,12 @@ impl Rainbow {
     fn update(&mut self, sums: &mut Sums) -> Result<(), Error> {
         self.online.resample(&mut self.present.generator)?;
         self.target.resample(&mut self.present.generator)?;
-        let beta = self.settings.importance + (1.0 - self.settings.importance) * self.part() as f32;
+        let beta = (self.settings.importance + (1.0 - self.settings.importance) * self.part()) as f32;
         let (places, weights) = match &self.priorities {
             Some(priorities) => priorities.draw(&mut self.present.generator, self.settings.batch, beta),
-            None => (self.replay.draw(&mut self.present.generator, self.settings.batch), vec![1.0; self.settings.batch]),
+            None => {
+                (self.replay.draw(&mut self.present.generator, self.settings.batch), vec![1.0; self.settings.batch])
+            }
         };
         let rows: Vec<Transition<'_>> = places.iter().map(|place| self.replay.get(*place)).collect();
         let next: Vec<f32> = rows.iter().flat_map(|row| row.next).copied().collect();
@@ -216,7 +217,8 @@ impl Rainbow {
             let (loss, error, mut by_outputs) = self.judge(said, follows, row);
             let weight = weights[at] / rows.len() as f32;
             by_outputs.iter_mut().for_each(|by| *by *= weight);
-            let (by_value, by_advantage) = (&mut by_value[at * atoms..][..atoms], &mut by_advantage[at * wide..][..wide]);
+            let (by_value, by_advantage) =
+                (&mut by_value[at * atoms..][..atoms], &mut by_advantage[at * wide..][..wide]);
             self.head.backward(action, &by_outputs, by_value, by_advantage);
             errors.push(error);
             sums.loss += f64::from(loss * weight);
@@ -228,7 +230,8 @@ impl Rainbow {
         if let Some(priorities) = &mut self.priorities {
             places.iter().zip(errors).for_each(|(place, error)| priorities.set(*place, error));
         }
-        let (by_value, by_advantage) = (matrix(&by_value, atoms, self.device)?, matrix(&by_advantage, wide, self.device)?);
+        let (by_value, by_advantage) =
+            (matrix(&by_value, atoms, self.device)?, matrix(&by_advantage, wide, self.device)?);
         self.online.backward(&passed, &by_value, &by_advantage)?;
         sums.norm += self.online.learned.clip(self.settings.gradient)?;
         let left = if self.settings.anneal { 1.0 - self.part() } else { 1.0 };
@@ -267,10 +270,10 @@ impl Trainer for Rainbow {
         for _ in 0..STRIDE {
             self.explore(&mut progress)?;
             let steps = self.present.steps;
-            if steps > self.settings.warmup && steps % self.settings.every == 0 && self.replay.len() > 0 {
+            if steps > self.settings.warmup && steps.is_multiple_of(self.settings.every) && self.replay.len() > 0 {
                 self.update(&mut sums)?;
             }
-            if steps % self.settings.target_every == 0 {
+            if steps.is_multiple_of(self.settings.target_every) {
                 self.target.learned.follow(&self.online.learned, 1.0)?;
                 self.target.refresh()?;
             }

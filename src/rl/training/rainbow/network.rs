@@ -146,7 +146,12 @@ impl Network {
     }
 
     /// Set the learned parameters' gradients, from the loss's gradients by the two outputs.
-    pub(super) fn backward(&mut self, passed: &Passed, by_value: &Tensor, by_advantage: &Tensor) -> Result<(), TchError> {
+    pub(super) fn backward(
+        &mut self,
+        passed: &Passed,
+        by_value: &Tensor,
+        by_advantage: &Tensor,
+    ) -> Result<(), TchError> {
         self.layers().backward(passed, by_value, by_advantage)?;
         let Some(noisy) = &self.noisy else { return Ok(()) };
         let (fixed, streams) = (noisy.fixed, noisy.streams());
@@ -184,7 +189,13 @@ mod tests {
     use rand::SeedableRng;
     use tch::Kind;
 
-    use super::{super::super::{mlp::{matrix, numbers}, random::Generator}, *};
+    use super::{
+        super::super::{
+            mlp::{matrix, numbers},
+            random::Generator,
+        },
+        *,
+    };
 
     fn shapes() -> Shapes {
         Shapes { feature: Shape::new(2, &[3], 3), value: Shape::new(3, &[2], 1), advantage: Shape::new(3, &[2], 2) }
@@ -210,7 +221,10 @@ mod tests {
         assert!((weights[0] * weights[4] - weights[1] * weights[3]).abs() < 1e-6, "rank 1");
         assert!((weights[0] / weights[3] - biases[0] / biases[1]).abs() < 1e-4, "the outputs' noise is the biases'");
         // Its effective weights: mean + 0.5 / sqrt(3) * noise.
-        let (means, effective) = (flat(&network.quiet.value.tensors(0).unwrap()[0][0]), flat(&network.layers().value.tensors(0).unwrap()[0][0]));
+        let (means, effective) = (
+            flat(&network.quiet.value.tensors(0).unwrap()[0][0]),
+            flat(&network.layers().value.tensors(0).unwrap()[0][0]),
+        );
         for at in 0..6 {
             assert!((effective[at] - means[at] - 0.5 / 3f32.sqrt() * weights[at]).abs() < 1e-6);
         }
@@ -239,7 +253,7 @@ mod tests {
         network.backward(&passed, &tensors[0], &tensors[1]).unwrap();
         let gradients = flat(&network.learned.gradients);
         let step = 1e-2f32;
-        for at in 0..gradients.len() {
+        for (at, gradient) in gradients.into_iter().enumerate() {
             let mut moved = |by: f32| {
                 let mut one = network.learned.values.narrow(0, at as i64, 1);
                 one += f64::from(by);
@@ -249,7 +263,7 @@ mod tests {
             let (up, down) = (moved(step), moved(-2.0 * step));
             moved(step);
             let slope = (up - down) / f64::from(2.0 * step);
-            assert!((slope - f64::from(gradients[at])).abs() < 2e-2, "{at}: {slope} is not {}", gradients[at]);
+            assert!((slope - f64::from(gradient)).abs() < 2e-2, "{at}: {slope} is not {gradient}");
         }
         assert_eq!(network.learned.values.kind(), Kind::Float);
     }

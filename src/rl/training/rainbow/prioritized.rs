@@ -87,8 +87,7 @@ impl Priorities {
     /// the largest of them (section 3.4).
     pub(super) fn draw(&self, generator: &mut impl Rng, count: usize, beta: f32) -> (Vec<usize>, Vec<f32>) {
         let (total, part) = (self.tree.total(), self.tree.total() / count as f64);
-        let places: Vec<usize> =
-            (0..count).map(|at| self.tree.find(part * (at as f64 + unit(generator)))).collect();
+        let places: Vec<usize> = (0..count).map(|at| self.tree.find(part * (at as f64 + unit(generator)))).collect();
         let weight = |place: &usize| (self.count as f64 * self.tree.get(*place) / total).powf(-f64::from(beta));
         let weights: Vec<f64> = places.iter().map(weight).collect();
         let largest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
@@ -130,7 +129,8 @@ mod tests {
         let mut tree = SumTree::new(5);
         [1.0, 0.0, 2.0, 0.5, 4.0].into_iter().enumerate().for_each(|(leaf, priority)| tree.set(leaf, priority));
         assert_eq!(tree.total(), 7.5);
-        let found: Vec<usize> = [0.0, 0.99, 1.0, 2.99, 3.0, 3.49, 3.5, 7.49, 7.5, 9.0].map(|mass| tree.find(mass)).into();
+        let found: Vec<usize> =
+            [0.0, 0.99, 1.0, 2.99, 3.0, 3.49, 3.5, 7.49, 7.5, 9.0].map(|mass| tree.find(mass)).into();
         assert_eq!(found, [0, 0, 2, 2, 3, 3, 4, 4, 4, 4]);
         tree.set(4, 0.0);
         assert_eq!((tree.total(), tree.find(3.5)), (3.5, 3));

@@ -23,7 +23,7 @@ pub struct RainbowSettings {
     /// Steps between copies of the network to the target network: at least 1.
     pub target_every: u64,
     /// Worth of the next step's reward in this step: 0 to 1.
-    pub gamma: f32,
+    pub gamma: f64,
     /// Steps of which the rewards are summed before the worth of what follows is taken: 1 to 100.
     pub steps: usize,
     /// Whether the action is chosen by the network and judged by the target network.
@@ -33,21 +33,21 @@ pub struct RainbowSettings {
     /// Whether the streams' layers are noisy. Otherwise exploration is by epsilon.
     pub noisy: bool,
     /// Standard deviation of the noise at the beginning, times the root of a layer's inputs: 0 to 10.
-    pub noise: f32,
+    pub noise: f64,
     /// Whether a return's distribution is learnt (C51), not only its mean.
     pub distributional: bool,
     /// Atoms of the distribution: 2 to 201.
     pub atoms: usize,
     /// The least return that the distribution knows.
-    pub v_min: f32,
+    pub v_min: f64,
     /// The most. It must cover the discounted returns: with gamma 0.99 a reward of 1 in each step is worth up to 100.
-    pub v_max: f32,
+    pub v_max: f64,
     /// Whether what was learnt least from is drawn more often.
     pub prioritized: bool,
     /// The exponent of a priority: 0 to 1.
-    pub priority: f32,
+    pub priority: f64,
     /// The exponent of the importance weights at the beginning, which rises linearly to 1: 0 to 1.
-    pub importance: f32,
+    pub importance: f64,
     /// The probability of a random action at the end of its fall from 1, without noisy layers: 0 to 1.
     pub epsilon: f64,
     /// The part of the run over which it falls: above 0, at most 1.
@@ -55,7 +55,7 @@ pub struct RainbowSettings {
     /// The most that the gradient's norm may be: above 0.
     pub gradient: f64,
     /// Rewards are multiplied by this before they are learnt from: above 0.
-    pub reward_scale: f32,
+    pub reward_scale: f64,
     /// Widths of the two feature layers: 1 to 2048 each.
     pub hidden: [usize; 2],
     /// Width of the hidden layer of each stream: 1 to 2048.
@@ -122,14 +122,14 @@ impl RainbowSettings {
         within("steps", self.steps, 1, 100)?;
         within("noise", self.noise, 0.0, 10.0)?;
         within("atoms", self.atoms, 2, 201)?;
-        within("v_min", self.v_min, f32::MIN, f32::MAX)?;
-        within("v_max", self.v_max, self.v_min.next_up(), f32::MAX)?;
+        within("v_min", self.v_min, f64::MIN, f64::MAX)?;
+        within("v_max", self.v_max, self.v_min.next_up(), f64::MAX)?;
         within("priority", self.priority, 0.0, 1.0)?;
         within("importance", self.importance, 0.0, 1.0)?;
         within("epsilon", self.epsilon, 0.0, 1.0)?;
         within("epsilon_fraction", self.epsilon_fraction, f64::MIN_POSITIVE, 1.0)?;
         within("gradient", self.gradient, f64::MIN_POSITIVE, f64::MAX)?;
-        within("reward_scale", self.reward_scale, f32::MIN_POSITIVE, f32::MAX)?;
+        within("reward_scale", self.reward_scale, f64::MIN_POSITIVE, f64::MAX)?;
         within("stream", self.stream, 1, 2048)?;
         self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
     }

@@ -8,8 +8,8 @@ use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, no_grad_guard};
 
-pub use self::settings::SacSettings;
 use self::gaussian::{Draw, LOG_STD};
+pub use self::settings::SacSettings;
 use super::{
     Checkpoint, Chosen, Error, Measure, Progress, Trainer,
     mlp::{Mlp, Shape, matrix, numbers},
@@ -33,6 +33,8 @@ pub struct Sac {
     /// Of each number of an action.
     low: Vec<f32>,
     high: Vec<f32>,
+    /// Whether an action's numbers are scores of discrete actions.
+    scores: bool,
     device: Device,
     actor: Network,
     critics: Network,
@@ -110,11 +112,19 @@ impl Sac {
             environment,
             low,
             high,
+            scores: false,
             device,
             actor,
             temperature,
             total,
         })
+    }
+
+    /// Say that the environment takes an action's numbers as scores of discrete actions, so that who serves the policy
+    /// takes the highest.
+    #[must_use]
+    pub fn by_scores(self, scores: bool) -> Self {
+        Self { scores, ..self }
     }
 
     /// An action in (-1, 1) as the environment takes it.
@@ -144,9 +154,9 @@ impl Sac {
         self.replay.add(&Transition {
             observation: &before,
             action: &squashed,
-            reward: self.environment.rewards()[0] * self.settings.reward_scale,
+            reward: self.environment.rewards()[0] * self.settings.reward_scale as f32,
             next: if ended { self.environment.final_observations() } else { self.environment.observations() },
-            discount: if self.environment.terminated()[0] { 0.0 } else { self.settings.gamma },
+            discount: if self.environment.terminated()[0] { 0.0 } else { self.settings.gamma as f32 },
         });
         progress.ended.extend(self.environment.ended());
         self.present.steps += 1;
@@ -225,7 +235,13 @@ impl Sac {
     }
 
     /// A gradient step of the actor, on `mean(alpha log pi - min Q)`; answers the second part's mean.
-    fn improve(&mut self, acting: &super::mlp::Pass, draws: &[Vec<Draw>], chosen: &Tensor, alpha: f32) -> Result<f64, Error> {
+    fn improve(
+        &mut self,
+        acting: &super::mlp::Pass,
+        draws: &[Vec<Draw>],
+        chosen: &Tensor,
+        alpha: f32,
+    ) -> Result<f64, Error> {
         let (count, actions) = (draws.len(), self.low.len());
         let share = 1.0 / count as f32;
         let judged = self.critics.mlp.forward(chosen)?;
@@ -345,6 +361,9 @@ impl Trainer for Sac {
         file.sequential("qf2", &self.critics.mlp.tensors(1)?)?;
         file.vector("action_low", &self.low)?;
         file.vector("action_high", &self.high)?;
+        if self.scores {
+            file.note("actions", "scores");
+        }
         file.note("log_std_bounds", &format!("{:?}", LOG_STD));
         file.to_bytes()
     }

@@ -17,7 +17,7 @@ pub struct SacSettings {
     /// Samples of one gradient step: 1 to 4096.
     pub batch: usize,
     /// Worth of the next step's reward in this step: 0 to 1.
-    pub gamma: f32,
+    pub gamma: f64,
     /// By which share the target critics follow in each step: above 0, at most 1.
     pub tau: f64,
     /// The entropy at which the temperature aims; `null` is minus the number of an action's numbers.
@@ -25,7 +25,7 @@ pub struct SacSettings {
     /// The temperature at the beginning: above 0.
     pub temperature: f64,
     /// Rewards are multiplied by this before they are learnt from: above 0.
-    pub reward_scale: f32,
+    pub reward_scale: f64,
     /// Widths of the two hidden layers of actor and critics: 1 to 2048 each.
     pub hidden: [usize; 2],
 }
@@ -59,7 +59,7 @@ impl SacSettings {
         within("tau", self.tau, f64::MIN_POSITIVE, 1.0)?;
         within("target_entropy", self.target_entropy.unwrap_or(0.0), f64::MIN, f64::MAX)?;
         within("temperature", self.temperature, f64::MIN_POSITIVE, 1e6)?;
-        within("reward_scale", self.reward_scale, f32::MIN_POSITIVE, f32::MAX)?;
+        within("reward_scale", self.reward_scale, f64::MIN_POSITIVE, f64::MAX)?;
         self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
     }
 }
