@@ -16,6 +16,6 @@ mod worker;
 
 pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights};
 pub use model::{Decision, Error, PolicyReference, ReferenceError};
-pub use network::LoadError;
+pub use network::{Actions, Form, LoadError, with_support};
 pub use serving::Policies;
 pub use state::{ACTIONS, FEATURES, StateError, state_from_json};

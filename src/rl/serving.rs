@@ -12,7 +12,7 @@ use super::{
     builtin,
     metrics::Metrics,
     model::{Decision, Error, PolicyReference},
-    network::{ActorCritic, Evaluation},
+    network::{self, Act, Evaluation, Form},
     state::ACTIONS,
     worker::{Model, Worker},
 };
@@ -33,6 +33,7 @@ struct Policy {
     version: u32,
     state_length: usize,
     action_names: &'static [&'static str],
+    form: Form,
     worker: Worker,
 }
 
@@ -40,13 +41,23 @@ impl Policies {
     /// Loads the built-in policy, starts its thread and warms it up. Blocks for that long, a fraction of a second.
     pub fn open() -> Result<Self, Error> {
         let metrics = Metrics::default();
-        let network = ActorCritic::from_safetensors(builtin::BYTES)?;
+        let network = network::Network::from_safetensors(builtin::BYTES)?;
         let (name, version) = (builtin::BUILTIN_NAME, builtin::BUILTIN_VERSION);
+        let (form, bytes) = (network.form(), network.size());
+        tracing::info!(
+            policy = name,
+            version,
+            algorithm = form.algorithm,
+            parameters = form.parameters,
+            bytes,
+            "loaded"
+        );
         let policy = Policy {
             name,
             version,
-            state_length: network.state_length(),
+            state_length: network.form().state_length,
             action_names: &ACTIONS,
+            form: form.clone(),
             worker: Worker::start(Network(network), metrics.of(name, version))?,
         };
         Ok(Self(Arc::new(Shared { policies: vec![Arc::new(policy)], metrics })))
@@ -119,18 +130,22 @@ impl Policy {
         if !evaluation.is_finite() {
             return Err(Error::Overflow);
         }
-        let action = evaluation.greedy();
+        let (Act::Discrete(action), Evaluation::Probabilities { probabilities, value }) =
+            (self.form.greedy(&evaluation), evaluation)
+        else {
+            return Err(Error::Runtime("it is not a PPO policy".to_owned()));
+        };
         Ok(Decision {
             policy: format!("{}@{}", self.name, self.version),
             action,
             action_name: self.action_names[action].to_owned(),
-            probabilities: evaluation.probabilities.into_iter().map(f64::from).collect(),
-            value: f64::from(evaluation.value),
+            probabilities: probabilities.into_iter().map(f64::from).collect(),
+            value: f64::from(value),
         })
     }
 }
 
-struct Network(ActorCritic);
+struct Network(network::Network);
 
 impl Model for Network {
     fn prepare(&mut self) -> Result<(), Error> {
@@ -147,7 +162,7 @@ impl Model for Network {
     }
 
     fn evaluate(&mut self, states: &[Vec<f32>]) -> Result<Vec<Evaluation>, Error> {
-        self.0.evaluate(states).map_err(|error: TchError| Error::Runtime(error.to_string()))
+        self.0.evaluate(&states.concat(), true).map_err(|error: TchError| Error::Runtime(error.to_string()))
     }
 }
 
@@ -207,7 +222,7 @@ mod tests {
             state[7] = bad;
             assert_eq!(act("marketplace-ppo", state).await, Err(Error::NotFinite { position: 7 }));
         }
-        let overflown = Evaluation { probabilities: vec![f32::NAN; 4], value: 0.0 };
+        let overflown = Evaluation::Probabilities { probabilities: vec![f32::NAN; 4], value: 0.0 };
         assert_eq!(policies.find(&reference("marketplace-ppo")).unwrap().decide(overflown), Err(Error::Overflow));
     }
 

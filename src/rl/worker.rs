@@ -136,8 +136,15 @@ mod tests {
         fn evaluate(&mut self, states: &[Vec<f32>]) -> Result<Vec<Evaluation>, Error> {
             self.begun.send(states.len()).unwrap();
             self.go_on.recv().unwrap();
-            Ok(states.iter().map(|state| Evaluation { probabilities: vec![1.0], value: state.iter().sum() }).collect())
+            let sum = |state: &Vec<f32>| Evaluation::Values { q: vec![state.iter().sum()] };
+            Ok(states.iter().map(sum).collect())
         }
+    }
+
+    /// What the gate answered.
+    fn sum(answer: oneshot::Receiver<Answer>) -> f32 {
+        let Evaluation::Values { q } = answer.blocking_recv().unwrap().unwrap() else { panic!() };
+        q[0]
     }
 
     fn gated() -> (Worker, Receiver<usize>, SyncSender<()>) {
@@ -157,9 +164,9 @@ mod tests {
         for _ in 0..5 {
             release.send(()).unwrap();
         }
-        assert_eq!(first.blocking_recv().unwrap().unwrap().value, -1.0);
+        assert_eq!(sum(first), -1.0);
         for (n, answer) in waiting.into_iter().enumerate() {
-            assert_eq!(answer.blocking_recv().unwrap().unwrap().value, n as f32);
+            assert_eq!(sum(answer), n as f32);
         }
         assert_eq!(batches.iter().take(4).collect::<Vec<_>>(), [BATCH; 4]);
         assert_eq!(worker.metrics.waiting.get(), 0);
@@ -173,8 +180,8 @@ mod tests {
         release.send(()).unwrap();
         release.send(()).unwrap();
         worker.stop();
-        assert_eq!(first.blocking_recv().unwrap().unwrap().value, 1.0);
-        assert_eq!(second.blocking_recv().unwrap().unwrap().value, 2.0);
+        assert_eq!(sum(first), 1.0);
+        assert_eq!(sum(second), 2.0);
         assert_eq!(worker.ask(vec![3.0]).unwrap_err(), Error::Stopped);
         worker.stop();
     }
@@ -196,7 +203,7 @@ mod tests {
         release.send(()).unwrap();
         release.send(()).unwrap();
         first.blocking_recv().unwrap().unwrap();
-        assert_eq!(third.blocking_recv().unwrap().unwrap().value, 3.0);
+        assert_eq!(sum(third), 3.0);
         assert_eq!(batches.recv(), Ok(1));
     }
 

@@ -1,0 +1,140 @@
+//! Forward passes through a network's layers.
+
+use tch::{Kind, TchError, Tensor};
+
+use super::layers::{Body, Deviation, Layers, Linear};
+
+/// Normalised numbers are kept within this of 0.
+pub(in crate::rl) const MOST: f32 = 10.0;
+
+/// Through `layers` with a ReLU between each two. `input` is rows x inputs.
+fn through(layers: &[Linear<Tensor>], input: &Tensor) -> Result<Tensor, TchError> {
+    let mut present = input.shallow_clone();
+    for (index, layer) in layers.iter().enumerate() {
+        if index > 0 {
+            present = present.f_relu()?;
+        }
+        present = layer.apply(&present)?;
+    }
+    Ok(present)
+}
+
+impl Linear<Tensor> {
+    /// The weights are transposed here: inputs x outputs.
+    fn apply(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        self.bias.f_addmm(input, &self.weight)
+    }
+}
+
+/// The tensors' weights are inputs x outputs, which is a third faster than PyTorch's order.
+impl Layers<Tensor> {
+    /// The outputs for `states`, rows x state: rows x actions each, and the values of rows numbers.
+    ///
+    /// As libtorch computes them, for its graphs. Bits may depend on a row's place: see [`super::rows`].
+    pub(in crate::rl) fn outputs(&self, states: &Tensor) -> Result<Vec<Tensor>, TchError> {
+        let input = self.normalised(states)?;
+        match &self.body {
+            Body::ActorCritic { .. } => {
+                let [logits, value] = self.body.actor_critic(&input)?;
+                Ok(vec![logits.f_softmax(-1, Kind::Float)?, value])
+            }
+            Body::Values { .. } => Ok(vec![self.body.worths(&self.body.atoms(&input)?)?]),
+            Body::Gaussian { .. } => {
+                let mean = self.body.mean(&input)?;
+                let deviation = self.body.log_deviation(&input)?.f_expand_as(&mean)?.f_exp()?;
+                let [first, second] = self.body.judged(&input, &self.body.bounded(&mean)?)?;
+                Ok(vec![mean, deviation, first.f_minimum(&second)?])
+            }
+        }
+    }
+
+    /// The states as the layers take them.
+    pub(in crate::rl) fn normalised(&self, states: &Tensor) -> Result<Tensor, TchError> {
+        let Some([mean, deviation]) = &self.normalisation else { return Ok(states.shallow_clone()) };
+        let most = f64::from(MOST);
+        states.f_sub(&mean.to_tensor()?)?.f_div(&deviation.to_tensor()?)?.f_clamp(-most, most)
+    }
+}
+
+/// Parts of a pass. `input` is normalised; what is asked of another kind of network is refused.
+impl Body<Tensor> {
+    /// PPO's outputs of the actor before the softmax, rows x actions, and of the critic, rows.
+    pub(in crate::rl) fn actor_critic(&self, input: &Tensor) -> Result<[Tensor; 2], TchError> {
+        let Self::ActorCritic { actor, critic } = self else { return Err(refusal("actor and critic")) };
+        Ok([through(actor, input)?, through(critic, input)?.f_squeeze_dim(-1)?])
+    }
+
+    /// Rainbow's and DQN's streams: rows x atoms and rows x (actions x atoms).
+    pub(super) fn streams(&self, input: &Tensor) -> Result<[Tensor; 2], TchError> {
+        let Self::Values { feature, value, advantage, .. } = self else { return Err(refusal("streams")) };
+        let inner = through(feature, input)?.f_relu()?;
+        Ok([through(value, &inner)?, through(advantage, &inner)?])
+    }
+
+    /// Rainbow's outputs before the softmax, rows x actions x atoms; DQN's have one atom, the Q itself.
+    pub(in crate::rl) fn atoms(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let Self::Values { actions, dueling, .. } = self else { return Err(refusal("streams")) };
+        let [value, advantage] = self.streams(input)?;
+        let atoms = value.size().last().copied().unwrap_or(1);
+        let advantage = advantage.f_view([-1, *actions as i64, atoms])?;
+        if !dueling {
+            return Ok(advantage);
+        }
+        let mean = advantage.f_mean_dim(&[1i64][..], true, Kind::Float)?;
+        value.f_view([-1, 1, atoms])?.f_add(&advantage)?.f_sub(&mean)
+    }
+
+    /// The Q of each action, rows x actions, from [`Body::atoms`].
+    pub(in crate::rl) fn worths(&self, atoms: &Tensor) -> Result<Tensor, TchError> {
+        let Self::Values { support: Some(support), .. } = self else { return atoms.f_squeeze_dim(-1) };
+        let expected = atoms.f_softmax(-1, Kind::Float)?.f_mul(&support.to_tensor()?)?;
+        expected.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
+    }
+
+    /// SAC's means, rows x actions.
+    pub(in crate::rl) fn mean(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let Self::Gaussian { mean, .. } = self else { return Err(refusal("means")) };
+        through(mean, input)
+    }
+
+    /// What the logarithms of SAC's standard deviations are made of, where they differ by state: rows x actions.
+    pub(super) fn deviation_head(&self, input: &Tensor) -> Result<Option<Tensor>, TchError> {
+        let Self::Gaussian { mean, deviation, .. } = self else { return Err(refusal("deviations")) };
+        let Deviation::Head { layer, .. } = deviation else { return Ok(None) };
+        Ok(Some(layer.apply(&through(&mean[..mean.len() - 1], input)?.f_relu()?)?))
+    }
+
+    /// The logarithms of SAC's standard deviations: rows x actions, or 1 x actions.
+    fn log_deviation(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Gaussian { deviation: Deviation::Fixed(log_std), .. } => log_std.to_tensor(),
+            Self::Gaussian { deviation: Deviation::Head { least, most, .. }, .. } => {
+                let head = self.deviation_head(input)?.ok_or_else(|| refusal("head"))?;
+                let half = 0.5 * f64::from(most - least);
+                head.f_tanh()?.f_add_scalar(1.0)?.f_mul_scalar(half)?.f_add_scalar(f64::from(*least))
+            }
+            _ => Err(refusal("deviations")),
+        }
+    }
+
+    /// A Gaussian's numbers as the critics take them: squashed, or clamped.
+    pub(in crate::rl) fn bounded(&self, numbers: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Gaussian { bounds: Some([low, high]), .. } => {
+                numbers.f_maximum(&low.to_tensor()?)?.f_minimum(&high.to_tensor()?)
+            }
+            _ => numbers.f_tanh(),
+        }
+    }
+
+    /// What SAC's two critics say of an action, rows each.
+    pub(in crate::rl) fn judged(&self, input: &Tensor, action: &Tensor) -> Result<[Tensor; 2], TchError> {
+        let Self::Gaussian { critics: [first, second], .. } = self else { return Err(refusal("two critics")) };
+        let both = Tensor::f_cat(&[input, action], 1)?;
+        Ok([through(first, &both)?.f_squeeze_dim(-1)?, through(second, &both)?.f_squeeze_dim(-1)?])
+    }
+}
+
+fn refusal(what: &str) -> TchError {
+    TchError::Torch(format!("this kind of network has no {what}"))
+}
