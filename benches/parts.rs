@@ -9,7 +9,7 @@ use agent_management::{
     crypto::{self, Signer},
     db::{self, Database, Settings, Tx},
     orchestration::jq,
-    rl::{Policies, PolicyReference},
+    rl::{Policies, PolicyReference, serving},
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{json, value::to_raw_value};
@@ -84,7 +84,7 @@ fn actions(c: &mut Criterion) {
         b.to_async(&runtime)
             .iter(|| futures_util::future::join_all((0..32).map(|_| pool.eval(program.clone(), input.clone()))));
     });
-    let policies = Policies::open().unwrap();
+    let policies = Policies::open(serving::Settings::default(), Ids::seeded(1)).unwrap();
     let reference: PolicyReference = "marketplace-ppo".parse().unwrap();
     group.throughput(Throughput::Elements(1));
     group.bench_function("policy, one alone", |b| {

@@ -96,6 +96,11 @@ impl Ids {
         self.with(|source| (source.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64)
     }
 
+    /// 64 random bits.
+    pub fn number(&self) -> u64 {
+        self.with(|source| source.rng.next_u64())
+    }
+
     fn with<T>(&self, draw: impl FnOnce(&mut Source) -> T) -> T {
         draw(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }

@@ -10,8 +10,10 @@ use crate::ambient::Clock;
 /// The coordinator's tables as the coordinator makes them.
 const COORDINATOR: &str = include_str!("../../migrations/coordinator.sql");
 /// This service's own, in order. An applied one is never edited: its hash is recorded.
-const OWN: &[(i64, &str, &str)] =
-    &[(1, "durable_executions", include_str!("../../migrations/0001_durable_executions.sql"))];
+const OWN: &[(i64, &str, &str)] = &[
+    (1, "durable_executions", include_str!("../../migrations/0001_durable_executions.sql")),
+    (2, "policies", include_str!("../../migrations/0002_policies.sql")),
+];
 
 /// What a migration did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,10 @@ struct PolicyLabel {
 pub(super) struct Metrics {
     latency: Family<PolicyLabel, Histogram, fn() -> Histogram>,
     waiting: Family<PolicyLabel, Gauge>,
+    /// Versions that are loaded.
+    pub(super) loaded: Gauge,
+    /// Bytes of their parameters.
+    pub(super) memory: Gauge,
 }
 
 /// One policy's part of [`Metrics`].
@@ -32,7 +36,8 @@ impl Default for Metrics {
         // Seconds; a forward pass takes tens of microseconds, a full queue some milliseconds.
         let buckets =
             || Histogram::new([25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3]);
-        Self { latency: Family::new_with_constructor(buckets), waiting: Family::default() }
+        let (loaded, memory) = Default::default();
+        Self { latency: Family::new_with_constructor(buckets), waiting: Family::default(), loaded, memory }
     }
 }
 
@@ -49,6 +54,9 @@ impl Metrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         let latency = "From a state's acceptance to its policy's answer";
         registry.register_with_unit("rl_act_duration", latency, Unit::Seconds, self.latency.clone());
-        registry.register("rl_act_waiting", "States that wait for their policy", self.waiting.clone());
+        registry.register("rl_act_waiting", "Calls that wait for their policy", self.waiting.clone());
+        registry.register("rl_policies_loaded", "Versions of policies that are loaded", self.loaded.clone());
+        let memory = "Memory of the loaded policies' parameters";
+        registry.register_with_unit("rl_policies_memory", memory, Unit::Bytes, self.memory.clone());
     }
 }

@@ -1,0 +1,3 @@
+//! What the coordinator sees of policies.
+
+pub(super) mod store;

@@ -1,0 +1,553 @@
+//! The policies as they are kept: names with immutable versions, aliases, and which calls go to a second version.
+//!
+//! Weights lie in files named by their hash, everything else in the database. What is kept is told to [`Policies`], which
+//! serves it.
+
+mod files;
+mod mirror;
+mod model;
+mod store;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::files::{keep, write_atomically};
+pub use self::model::{AliasMove, NewVersion, Policy, Stored, Upload, VersionRecord};
+use super::{
+    builtin,
+    environments::{ActionSpace, environment},
+    error::{Error, Result},
+    model::{ActError, LATEST, PRODUCTION, PolicyReference, is_alias},
+    network::{Actions, Network, with_support},
+    serving::{Canary, Entry, Policies, Shadow, Split, Version, read_weights},
+};
+use crate::{
+    ambient::{Clock, Ids},
+    db::{
+        Database, Tx,
+        codec::Timestamp,
+        once::{Done, Once},
+        owner,
+        page::Page,
+        principal::Principal,
+    },
+};
+
+/// How often what other processes have changed is looked for.
+const LOOK: Duration = Duration::from_secs(2);
+/// The most characters of a name of an action or a state's number.
+const LONGEST_NAME: usize = 100;
+
+/// The kept policies. Cheap to clone.
+#[derive(Clone)]
+pub struct Library(Arc<Inner>);
+
+struct Inner {
+    db: Database,
+    clock: Clock,
+    ids: Ids,
+    policies: Policies,
+    /// The newest revision that `policies` knows.
+    seen: AtomicI64,
+}
+
+impl Library {
+    /// The policies in `db`, told to `policies`; the built-in one is entered on the first start.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn open(db: Database, clock: Clock, ids: Ids, policies: Policies) -> Result<Self> {
+        let library = Self(Arc::new(Inner { db, clock, ids, policies, seen: AtomicI64::new(0) }));
+        library.enter_builtin().await?;
+        library.refresh().await?;
+        Ok(library)
+    }
+
+    async fn enter_builtin(&self) -> Result<()> {
+        let (ids, now) = (self.0.ids.clone(), self.now());
+        let builtin = NewVersion {
+            name: builtin::BUILTIN_NAME.to_owned(),
+            file: Stored { sha256: builtin::BUILTIN_SHA256.to_owned(), size: builtin::BYTES.len() as u64 },
+            form: Network::from_safetensors(builtin::BYTES)?.form().clone(),
+            action_names: super::ACTIONS.map(str::to_owned).into(),
+            state_names: super::FEATURES.map(str::to_owned).into(),
+            environment: None,
+            source: "builtin",
+            seed: None,
+            training: None,
+            scores: None,
+            aliases: Vec::new(),
+        };
+        self.0
+            .db
+            .write(async move |tx: &mut Tx| match store::get(tx.conn().await?, builtin::BUILTIN_NAME).await? {
+                Some(_) => Ok(()),
+                None => publish(tx, &ids, owner::SYSTEM, builtin, now).await.map(drop),
+            })
+            .await
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.clock.now())
+    }
+
+    /// Where the policies are served.
+    pub fn policies(&self) -> &Policies {
+        &self.0.policies
+    }
+
+    /// Tell [`Policies`] what has changed, in this process or another.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn refresh(&self) -> Result<()> {
+        let mut conn = self.0.db.read().await?;
+        let (names, newest) = store::changed(&mut conn, self.0.seen.load(Ordering::Acquire)).await?;
+        for name in names {
+            let Some(policy) = store::get(&mut conn, &name).await? else { continue };
+            let versions = store::all_versions(&mut conn, &name).await?;
+            let versions = versions.into_iter().map(|record| (record.version, Arc::new(served(record))));
+            let entry = Entry { versions: versions.collect(), aliases: policy.aliases, split: policy.split };
+            self.0.policies.put(&name, entry);
+        }
+        self.0.seen.fetch_max(newest, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Look for what other processes have changed, until `stop`.
+    pub async fn watch(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "could not look for changed policies");
+            }
+        }
+    }
+
+    /// Keep uploaded weights as the next version of `name`, which is made if it is new.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for names that don't fit, [`ActError::Load`] for weights that are refused, [`Error::Forbidden`] for
+    /// another owner's policy.
+    pub async fn upload(
+        &self,
+        caller: &Principal,
+        name: &str,
+        bytes: Bytes,
+        upload: Upload,
+        once: Option<Once>,
+    ) -> Result<Done<VersionRecord>> {
+        PolicyReference::named(name).map_err(|error| Error::invalid("name", error.to_string()))?;
+        check_aliases(&upload.aliases)?;
+        let directory = self.0.policies.directory().to_owned();
+        let support = upload.support;
+        let (form, file) = blocking(move || {
+            let bytes = match support {
+                Some((least, most)) => with_support(&bytes, least, most)?.into(),
+                None => bytes,
+            };
+            let form = Network::from_safetensors(&bytes)?.form().clone();
+            Ok((form, keep(&directory, &bytes)?))
+        })
+        .await?;
+        let (action_names, state_names) = names(&upload, &form)?;
+        let new = NewVersion {
+            name: name.to_owned(),
+            file,
+            form,
+            action_names,
+            state_names,
+            environment: upload.environment,
+            source: "uploaded",
+            seed: None,
+            training: None,
+            scores: None,
+            aliases: upload.aliases,
+        };
+        let (ids, caller, now) = (self.0.ids.clone(), caller.clone(), self.now());
+        let done = self
+            .0
+            .db
+            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+                let found = store::get(tx.conn().await?, &new.name).await?;
+                // A policy keeps the owner under whom it was made.
+                let owner = may_change(&caller, found.as_ref())?;
+                publish(tx, &ids, &owner, new, now).await
+            })
+            .await?;
+        self.refresh().await?;
+        Ok(done)
+    }
+
+    /// One policy.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, name: &str) -> Result<Policy> {
+        store::get(&mut *self.0.db.read().await?, name).await?.ok_or_else(|| unknown(name))
+    }
+
+    /// A page of policies, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn list(&self, page: &Page) -> Result<(Vec<Policy>, i64)> {
+        store::list(&mut *self.0.db.read().await?, page).await
+    }
+
+    /// A page of a policy's versions, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn versions(&self, name: &str, page: &Page) -> Result<(Vec<VersionRecord>, i64)> {
+        self.get(name).await?;
+        store::versions(&mut *self.0.db.read().await?, name, page).await
+    }
+
+    /// The version that `reference` names.
+    ///
+    /// # Errors
+    /// [`Error::Act`] where there is none.
+    pub async fn version(&self, reference: &PolicyReference) -> Result<VersionRecord> {
+        let version = self.0.policies.resolve(reference)?;
+        let found = store::version_of(&mut *self.0.db.read().await?, &version.name, version.version).await?;
+        found.ok_or_else(|| unknown(&version.reference()))
+    }
+
+    /// A version's safetensors file.
+    ///
+    /// # Errors
+    /// As [`Library::version`]; [`ActError::Storage`] when the file is not what it was.
+    pub async fn weights(&self, reference: &PolicyReference) -> Result<(VersionRecord, Vec<u8>)> {
+        let record = self.version(reference).await?;
+        let (directory, sha256) = (self.0.policies.directory().to_owned(), record.sha256.clone());
+        let bytes = blocking(move || Ok(read_weights(&directory, &sha256)?)).await?;
+        Ok((record, bytes))
+    }
+
+    /// Point `alias` at a version.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is none or a version that is not there, [`Error::Forbidden`].
+    pub async fn set_alias(
+        &self,
+        caller: &Principal,
+        name: &str,
+        alias: &str,
+        version: u32,
+        once: Option<Once>,
+    ) -> Result<Done<Policy>> {
+        check_aliases(std::slice::from_ref(&alias.to_owned()))?;
+        self.change_alias(caller, name, alias, once, async move |tx: &mut Tx, policy: &Policy, _: &str| {
+            exists(tx, policy, version).await?;
+            Ok((Some(version), false))
+        })
+        .await
+    }
+
+    /// Take an alias away.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn remove_alias(
+        &self,
+        caller: &Principal,
+        name: &str,
+        alias: &str,
+        once: Option<Once>,
+    ) -> Result<Done<Policy>> {
+        self.change_alias(caller, name, alias, once, async move |_: &mut Tx, policy: &Policy, alias: &str| {
+            match policy.aliases.contains_key(alias) {
+                true => Ok((None, false)),
+                false => Err(no_alias(policy, alias)),
+            }
+        })
+        .await
+    }
+
+    /// Point an alias back at where it pointed before its last move; a second time goes one further back.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it has never pointed elsewhere; [`Error::Forbidden`].
+    pub async fn roll_back(
+        &self,
+        caller: &Principal,
+        name: &str,
+        alias: &str,
+        once: Option<Once>,
+    ) -> Result<Done<Policy>> {
+        self.change_alias(caller, name, alias, once, async move |tx: &mut Tx, policy: &Policy, alias: &str| {
+            let moves = store::moves(tx.conn().await?, &policy.name, alias).await?;
+            match before(&moves) {
+                Some(version) => Ok((Some(version), true)),
+                None if moves.is_empty() => Err(no_alias(policy, alias)),
+                None => Err(Error::State(format!("alias '{alias}' has pointed at no other version before"))),
+            }
+        })
+        .await
+    }
+
+    async fn change_alias<F>(
+        &self,
+        caller: &Principal,
+        name: &str,
+        alias: &str,
+        once: Option<Once>,
+        change: F,
+    ) -> Result<Done<Policy>>
+    where
+        F: AsyncFnOnce(&mut Tx, &Policy, &str) -> Result<(Option<u32>, bool)> + Send + 'static,
+    {
+        let (alias, by) = (alias.to_owned(), caller.name.to_string());
+        self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, now: Timestamp| {
+            let (to, rollback) = change(tx, policy, &alias).await?;
+            store::move_alias(tx, (&policy.name, &alias), to, rollback, &by, now).await?;
+            if alias == PRODUCTION {
+                mirror::store::deployed(tx, &policy.name, to.is_some(), now).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Where an alias pointed, the last move first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn moves(&self, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
+        self.get(name).await?;
+        store::moves(&mut *self.0.db.read().await?, name, alias).await
+    }
+
+    /// Let a second version have a share of the calls by the bare name, or follow them; an empty split ends that.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a version that is not there or can't follow, [`Error::Forbidden`].
+    pub async fn set_split(
+        &self,
+        caller: &Principal,
+        name: &str,
+        split: Split,
+        once: Option<Once>,
+    ) -> Result<Done<Policy>> {
+        if let Some(Canary { share, .. }) = split.canary
+            && !(0.0..=1.0).contains(&share)
+        {
+            return Err(Error::Invalid {
+                path: vec!["canary".into(), "share".into()],
+                message: "must be from 0 to 1".into(),
+            });
+        }
+        self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, _: Timestamp| {
+            let serving = exists(tx, policy, policy.serving).await?;
+            let others = [
+                ("canary", split.canary.map(|Canary { version, .. }| version)),
+                ("shadow", split.shadow.map(|Shadow { version }| version)),
+            ];
+            for (member, version) in others {
+                let Some(version) = version else { continue };
+                let invalid = |message: String| Error::Invalid { path: vec![member.into(), "version".into()], message };
+                let second = exists(tx, policy, version).await.map_err(|error| invalid(error.to_string()))?;
+                let same = (second.form.state_length, &second.action_names)
+                    == (serving.form.state_length, &serving.action_names);
+                if !same {
+                    return Err(invalid(format!("version {version} takes other states or actions than the serving one")));
+                }
+            }
+            store::set_split(tx, &policy.name, &split).await
+        })
+        .await
+    }
+
+    /// One change of a policy of `caller`'s.
+    async fn change<F>(&self, caller: &Principal, name: &str, once: Option<Once>, change: F) -> Result<Done<Policy>>
+    where
+        F: AsyncFnOnce(&mut Tx, &Policy, Timestamp) -> Result<()> + Send + 'static,
+    {
+        let (caller, name, now) = (caller.clone(), name.to_owned(), self.now());
+        let done = self
+            .0
+            .db
+            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+                let policy = store::get(tx.conn().await?, &name).await?.ok_or_else(|| unknown(&name))?;
+                may_change(&caller, Some(&policy))?;
+                change(tx, &policy, now).await?;
+                store::touch(tx, &name, now).await?;
+                store::get(tx.conn().await?, &name).await?.ok_or_else(|| unknown(&name))
+            })
+            .await?;
+        self.refresh().await?;
+        Ok(done)
+    }
+
+    /// Whether a policy of this name is `caller`'s, or free.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`], [`Error::Invalid`].
+    pub async fn may_publish(&self, caller: &Principal, name: &str) -> Result<()> {
+        PolicyReference::named(name).map_err(|error| Error::invalid("policy", error.to_string()))?;
+        let found = store::get(&mut *self.0.db.read().await?, name).await?;
+        may_change(caller, found.as_ref()).map(drop)
+    }
+}
+
+/// Store the next version of a policy, in the transaction of what made it. [`Library::refresh`] makes it known after.
+///
+/// # Errors
+/// As the database.
+pub(super) async fn publish(
+    tx: &mut Tx,
+    ids: &Ids,
+    owner: &str,
+    new: NewVersion,
+    now: Timestamp,
+) -> Result<VersionRecord> {
+    let version = store::count_up(tx, &new.name, owner, now).await?;
+    let id = ids.prefixed("policy_", 12);
+    store::insert(tx, &id, version, &new, owner, now).await?;
+    mirror::store::published(tx, &ids.prefixed("rl_", 8), version, &new, now).await?;
+    for alias in &new.aliases {
+        store::move_alias(tx, (&new.name, alias), Some(version), false, owner, now).await?;
+        if alias == PRODUCTION {
+            mirror::store::deployed(tx, &new.name, true, now).await?;
+        }
+    }
+    store::version_of(tx.conn().await?, &new.name, version).await?.ok_or_else(|| unknown(&new.name))
+}
+
+/// Tell the coordinator's table whose policy it is.
+pub(super) async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
+    mirror::store::belongs_to(tx, name, agent_id).await
+}
+
+/// The names that actions and a state's numbers have: those sent, else the environment's, else the marketplace's where
+/// the network fits it.
+fn names(upload: &Upload, form: &super::network::Form) -> Result<(Vec<String>, Vec<String>)> {
+    let described = match &upload.environment {
+        Some(name) => {
+            let found = environment(name, None).map_err(|error| Error::invalid("environment", error.to_string()))?;
+            Some(found.description().clone())
+        }
+        None => None,
+    };
+    let actions = match &form.actions {
+        Actions::Discrete { count } | Actions::Scores { count } => *count,
+        Actions::Continuous { .. } => 0,
+    };
+    let environments_actions = described.as_ref().and_then(|described| match &described.actions {
+        ActionSpace::Discrete { names } => Some(names.clone()),
+        ActionSpace::Continuous { .. } => None,
+    });
+    if let Some(described) = &described
+        && described.observations.len() != form.state_length
+    {
+        let message = format!(
+            "'{}' has states of {} numbers, the network takes {}",
+            described.name,
+            described.observations.len(),
+            form.state_length
+        );
+        return Err(Error::invalid("environment", message));
+    }
+    let fit = |list: &[&str], length: usize| (list.len() == length).then(|| list.iter().map(|name| (*name).to_owned()).collect());
+    let action_names = upload.action_names.clone().or(environments_actions).or_else(|| fit(&super::ACTIONS, actions));
+    let state_names = upload
+        .state_names
+        .clone()
+        .or(described.map(|described| described.observations))
+        .or_else(|| fit(&super::FEATURES, form.state_length));
+    let action_names = action_names.unwrap_or_else(|| (0..actions).map(|index| format!("action_{index}")).collect());
+    check_names("action_names", &action_names, actions)?;
+    let state_names = state_names.unwrap_or_default();
+    if !state_names.is_empty() {
+        check_names("state_names", &state_names, form.state_length)?;
+    }
+    Ok((action_names, state_names))
+}
+
+fn check_names(member: &str, names: &[String], needed: usize) -> Result<()> {
+    if names.len() != needed {
+        return Err(Error::invalid(member, format!("{needed} names are needed, these are {}", names.len())));
+    }
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| name.is_empty() || name.len() > LONGEST_NAME || !seen.insert(*name)) {
+        Some(bad) => Err(Error::invalid(member, format!("{bad:?}: names are different, of 1 to {LONGEST_NAME} bytes"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether texts can be aliases that are moved.
+pub(super) fn check_aliases(aliases: &[String]) -> Result<()> {
+    match aliases.iter().find(|alias| !is_alias(alias) || *alias == LATEST) {
+        Some(bad) if bad == LATEST => Err(Error::invalid("alias", "'latest' is always the newest version")),
+        Some(bad) => Err(Error::invalid(
+            "alias",
+            format!("'{bad}' is no alias: 1 to 64 of a-z, 0-9, '_', '.', '-', beginning with a letter"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The owner under whom `caller` may change a policy, which may be new.
+fn may_change(caller: &Principal, policy: Option<&Policy>) -> Result<String> {
+    match policy {
+        None => Ok(caller.name.to_string()),
+        Some(policy) if caller.owns(&policy.owner_id) => Ok(policy.owner_id.clone()),
+        Some(policy) => Err(Error::Forbidden(format!("policy '{}' is another owner's", policy.name))),
+    }
+}
+
+async fn exists(tx: &mut Tx, policy: &Policy, version: u32) -> Result<VersionRecord> {
+    let found = store::version_of(tx.conn().await?, &policy.name, version).await?;
+    found.ok_or_else(|| Error::invalid("version", format!("policy '{}' has no version {version}", policy.name)))
+}
+
+/// Where an alias pointed before its last move that was not undone since.
+fn before(moves: &[AliasMove]) -> Option<u32> {
+    let mut undone = 0usize;
+    for one in moves {
+        match (one.rollback, undone) {
+            (true, _) => undone += 1,
+            (false, 0) => return one.from_version,
+            (false, _) => undone -= 1,
+        }
+    }
+    None
+}
+
+fn unknown(name: &str) -> Error {
+    ActError::UnknownPolicy(name.to_owned()).into()
+}
+
+fn no_alias(policy: &Policy, alias: &str) -> Error {
+    ActError::UnknownAlias { name: policy.name.clone(), alias: alias.to_owned() }.into()
+}
+
+fn served(record: VersionRecord) -> Version {
+    Version {
+        name: record.name,
+        version: record.version,
+        sha256: record.sha256,
+        form: record.form,
+        action_names: record.action_names,
+        state_names: record.state_names,
+    }
+}
+
+/// Run what reads and writes files off the asynchronous threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(ActError::Runtime(error.to_string()).into()))
+}
