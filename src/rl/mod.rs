@@ -4,18 +4,24 @@
 //! answers a state with a [`Decision`]. The same state always gets the same bits, whatever was asked at the same time.
 
 mod builtin;
+mod decide;
 pub mod environments;
-mod metrics;
+pub mod error;
+pub mod library;
 mod model;
 mod network;
 mod orthogonal;
-mod serving;
+pub mod runs;
+pub mod serving;
 mod state;
 pub mod training;
-mod worker;
 
 pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights};
-pub use model::{Decision, Error, PolicyReference, ReferenceError};
-pub use network::{Actions, Form, LoadError, with_support};
+pub use error::Error;
+pub use model::{Act, ActError, Decision, Mode, Pick, PolicyReference, ReferenceError};
+pub use network::{Actions, Form, LoadError};
 pub use serving::Policies;
 pub use state::{ACTIONS, FEATURES, StateError, state_from_json};
+
+/// The version of libtorch that this service is built for.
+pub const LIBTORCH: &str = "2.13.0";

@@ -84,12 +84,12 @@ impl Checkpoint {
         Ok(array.ok_or_else(|| Error::Checkpoint(format!("'{name}' is missing")))?)
     }
 
-    pub(super) fn put_state(&mut self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+    pub(in crate::rl) fn put_state(&mut self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         self.state.insert(name.to_owned(), serde_json::to_value(value)?);
         Ok(())
     }
 
-    pub(super) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
+    pub(in crate::rl) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
         let value = self.state.get(name).ok_or_else(|| Error::Checkpoint(format!("'{name}' is missing")))?;
         T::deserialize(value).map_err(|error| Error::Checkpoint(format!("'{name}': {error}")))
     }

@@ -22,26 +22,41 @@ pub struct Evaluated {
     pub length: f64,
 }
 
-/// What `trainer`'s policy reaches in the first `episodes` episodes, spread evenly over `environments`, which are reset
-/// with `seed`.
-///
-/// As many from each environment, so that short episodes don't crowd out long ones.
+/// What `trainer`'s policy reaches; see [`episodes`].
 ///
 /// # Errors
 /// When libtorch or the environments refuse.
 pub fn evaluate(
     trainer: &dyn Trainer,
     environments: &mut VectorEnv,
-    episodes: usize,
+    count: usize,
+    seed: u64,
+) -> Result<Evaluated, Error> {
+    episodes(&|observations, chosen| trainer.greedy(observations, chosen), environments, count, seed)
+}
+
+/// Decides what to do in each row of some observations.
+pub type Greedy<'a> = dyn Fn(&[f32], &mut Chosen) -> Result<(), Error> + 'a;
+
+/// What a policy reaches in the first `count` episodes, spread evenly over `environments`, which are reset with `seed`.
+///
+/// As many from each environment, so that short episodes don't crowd out long ones.
+///
+/// # Errors
+/// When `greedy` fails, or the environments refuse its actions.
+pub fn episodes(
+    greedy: &Greedy<'_>,
+    environments: &mut VectorEnv,
+    count: usize,
     seed: u64,
 ) -> Result<Evaluated, Error> {
     environments.reset(seed);
-    let each = episodes.div_ceil(environments.len());
+    let each = count.div_ceil(environments.len());
     let mut counts = vec![0; environments.len()];
-    let (mut totals, mut steps) = (Vec::with_capacity(episodes), 0f64);
+    let (mut totals, mut steps) = (Vec::with_capacity(count), 0f64);
     let mut chosen = Chosen::Discrete(Vec::new());
     while counts.iter().any(|count| *count < each) {
-        trainer.greedy(environments.observations(), &mut chosen)?;
+        greedy(environments.observations(), &mut chosen)?;
         environments.step(chosen.actions())?;
         for ended in environments.ended() {
             if counts[ended.index] < each {

@@ -25,7 +25,7 @@ use tch::TchError;
 
 pub use self::{
     checkpoint::Checkpoint,
-    evaluation::{Evaluated, evaluate},
+    evaluation::{Evaluated, Greedy, episodes, evaluate},
     plan::{Algorithm, Plan},
     ppo::{Ppo, PpoSettings},
     rainbow::{Rainbow, RainbowSettings},
@@ -149,6 +149,17 @@ impl Chosen {
             Self::Discrete(all) => environments::Actions::Discrete(all),
             Self::Continuous(all) => environments::Actions::Continuous(all),
         }
+    }
+}
+
+/// Prepares the present thread for a run: one that uses `threads` threads inside an operation, and gives way to those that
+/// answer requests.
+pub fn be_modest(threads: u32) {
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+    let this = Some(rustix::thread::gettid());
+    // On Linux a nice value is a thread's own. One that can't be had costs only some latency elsewhere.
+    if let Err(error) = rustix::process::setpriority_process(this, 10) {
+        tracing::debug!(%error, "a training thread runs at the usual priority");
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tch::Device;
 
 use super::{Error, Ppo, PpoSettings, Rainbow, RainbowSettings, Sac, SacSettings, Trainer, within};
-use crate::rl::environments::{ActionSpace, VectorEnv, environment, scores};
+use crate::rl::environments::{ActionSpace, Environment, VectorEnv, environment, scores};
 
 /// The algorithms that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,16 +125,29 @@ impl Plan {
         })
     }
 
+    /// Whether it can be done.
+    ///
+    /// # Errors
+    /// As [`Plan::trainer`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.trainer(Device::Cpu).map(drop)
+    }
+
+    /// One of its environments, as the policy sees it.
+    ///
+    /// # Errors
+    /// When the name or a parameter is not known.
+    pub fn environment(&self) -> Result<Box<dyn Environment>, Error> {
+        let one = environment(&self.environment, self.parameters.as_ref())?;
+        Ok(if self.algorithm == Algorithm::Sac { scores(one) } else { one })
+    }
+
     /// Some of its environments, as the policy sees them: SAC acts on one with discrete actions by [`scores`].
     ///
     /// # Errors
     /// When the name or a parameter is not known.
     pub fn environments(&self, count: usize) -> Result<VectorEnv, Error> {
-        let one = || {
-            let one = environment(&self.environment, self.parameters.as_ref())?;
-            Ok::<_, Error>(if self.algorithm == Algorithm::Sac { scores(one) } else { one })
-        };
-        let all: Result<Vec<_>, _> = (0..count).map(|_| one()).collect();
+        let all: Result<Vec<_>, _> = (0..count).map(|_| self.environment()).collect();
         Ok(VectorEnv::new(all?)?)
     }
 

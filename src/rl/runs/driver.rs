@@ -1,0 +1,381 @@
+//! Drives one run, on a thread of its own: trains, reports, keeps checkpoints, evaluates, publishes.
+//!
+//! A checkpoint is a file that is whole, then a row that names it. What was trained after it is trained again by whoever
+//! takes the run over, to the same bits; what was told of it meanwhile is told again after an event that says so.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tch::Device;
+
+use super::{
+    Inner,
+    evaluation::{Scores, score},
+    handle::Handle,
+    model::{Kept, Record, RunStatus, TrainingRun, Wish},
+    store::{self, Ending, Report},
+};
+use crate::{
+    db::{Tx, codec::Timestamp},
+    rl::{
+        error::{Error, Result},
+        library::{self, NewVersion, keep, write_atomically},
+        network::Network,
+        training::{self, Checkpoint, Trainer},
+    },
+};
+
+/// Between two reports.
+const REPORT: Duration = Duration::from_secs(1);
+/// The seed of evaluations: every version of a policy is measured in the same episodes.
+const EVALUATION_SEED: u64 = 1_000_003;
+/// The name of the record among a checkpoint's state.
+const RECORD: &str = "record";
+
+/// What becomes of a run whose driver stops.
+enum End {
+    /// Trained to its end.
+    Trained(&'static str),
+    /// Somebody asked for it.
+    Wished(Wish),
+    /// The process stops; the next goes on.
+    Stopping,
+}
+
+pub(super) struct Driver {
+    inner: Arc<Inner>,
+    runtime: tokio::runtime::Handle,
+    handle: Arc<Handle>,
+    run: TrainingRun,
+    record: Record,
+    /// Seconds of training before this process, and since when it trains here.
+    before: f64,
+    since: Instant,
+    kept: Option<Kept>,
+    reported: Instant,
+    saved: Instant,
+    new_points: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        runtime: tokio::runtime::Handle,
+        handle: Arc<Handle>,
+        run: TrainingRun,
+    ) -> Self {
+        let now = Instant::now();
+        let (kept, record) = (run.checkpoint.clone(), Record::default());
+        Self {
+            inner,
+            runtime,
+            handle,
+            run,
+            record,
+            before: 0.0,
+            since: now,
+            kept,
+            reported: now,
+            saved: now,
+            new_points: false,
+        }
+    }
+
+    /// Until the run has ended or is let go. What can't be saved is left to the next process that finds the run.
+    pub(super) fn drive(mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.train()));
+        let id = self.run.id.clone();
+        let ended = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(Error::Db(error))) => Err(Error::Db(error)),
+            Ok(Err(error)) => {
+                tracing::warn!(run = id, %error, "a training run failed");
+                self.end(RunStatus::Failed, Ending { error: Some(error.to_string()), ..Ending::default() }, None)
+            }
+            Err(_) => {
+                let error = Some("training ended by a fault of this service; its log has more".to_owned());
+                self.end(RunStatus::Failed, Ending { error, ..Ending::default() }, None)
+            }
+        };
+        if let Err(error) = ended {
+            tracing::error!(run = id, %error, "a training run can't be saved; it is left to be taken up again");
+        }
+    }
+
+    fn train(&mut self) -> Result<()> {
+        training::be_modest(self.inner.settings.threads);
+        self.check_owner()?;
+        let device = Device::cuda_if_available();
+        let plan = self.run.work.plan();
+        let mut trainer = plan.trainer(device).map_err(Error::of_plan)?;
+        if let Some(error) = self.restore(trainer.as_mut()) {
+            tracing::warn!(run = self.run.id, %error, "the checkpoint can't be used; the run begins anew");
+            trainer = plan.trainer(device).map_err(Error::of_plan)?;
+            (self.record, self.before) = (Record::default(), 0.0);
+        }
+        if !self.begin(trainer.steps())? {
+            return Ok(());
+        }
+        self.inner.metrics.active.inc();
+        let end = self.advance(trainer.as_mut());
+        self.inner.metrics.active.dec();
+        match end? {
+            End::Trained(by) => self.complete(trainer.as_ref(), by),
+            End::Wished(Wish::Pause) => self.let_go(trainer.as_ref(), RunStatus::Paused, "paused"),
+            End::Wished(Wish::Cancel) => self.end(RunStatus::Cancelled, Ending::default(), None),
+            End::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued, "released"),
+        }
+    }
+
+    /// A policy of another owner's would be found out at the end only.
+    fn check_owner(&self) -> Result<()> {
+        let policy = match self.runtime.block_on(self.inner.library.get(&self.run.policy)) {
+            Ok(policy) => policy,
+            Err(Error::Act(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match policy.owner_id == self.run.owner_id {
+            true => Ok(()),
+            false => Err(Error::Forbidden(format!("policy '{}' is another owner's", policy.name))),
+        }
+    }
+
+    /// Go on from the checkpoint, if there is one. Answers why it can't be used.
+    fn restore(&mut self, trainer: &mut dyn Trainer) -> Option<Error> {
+        let kept = self.kept.clone()?;
+        let mut restored = || -> Result<(Record, f64)> {
+            let bytes = fs::read(self.inner.settings.directory.join(&kept.file))
+                .map_err(|error| Error::Storage("the checkpoint".into(), error))?;
+            if hex::encode(Sha256::digest(&bytes)) != kept.sha256 {
+                return Err(Error::State("the checkpoint's file is not what it was".into()));
+            }
+            let checkpoint = Checkpoint::from_bytes(&bytes)?;
+            trainer.restore(&checkpoint)?;
+            Ok(checkpoint.state(RECORD)?)
+        };
+        match restored() {
+            Ok((record, seconds)) => {
+                (self.record, self.before) = (record, seconds);
+                None
+            }
+            Err(error) => Some(error),
+        }
+    }
+
+    fn begin(&mut self, steps: u64) -> Result<bool> {
+        let (id, seconds, now) = (self.run.id.clone(), self.before, self.inner.now());
+        let first = self.run.started_at.is_none();
+        let begun = self.write(async move |tx: &mut Tx| {
+            let begun = store::begin(tx, &id, steps, seconds, now).await?;
+            if begun {
+                let kind = if first { "started" } else { "resumed" };
+                store::tell(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
+            }
+            Ok(begun)
+        })?;
+        (self.since, self.reported, self.saved) = (Instant::now(), Instant::now(), Instant::now());
+        Ok(begun)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.since.elapsed().as_secs_f64()
+    }
+
+    fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<End> {
+        let total = self.run.work.steps;
+        while trainer.steps() < total {
+            if self.inner.stop.is_cancelled() {
+                return Ok(End::Stopping);
+            }
+            if let Some(wish) = self.handle.wish() {
+                return Ok(End::Wished(wish));
+            }
+            let steps = trainer.steps();
+            let progress = trainer.advance()?;
+            self.new_points |= self.record.add(&progress, trainer.steps(), total);
+            self.inner.metrics.steps.inc_by(trainer.steps() - steps);
+            crate::crash_point!("train.after_advance");
+            if self.run.work.max_seconds.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
+                return Ok(End::Trained("max_seconds"));
+            }
+            if self.saved.elapsed() >= self.inner.settings.checkpoint_every {
+                self.save(trainer)?;
+            } else if self.reported.elapsed() >= REPORT {
+                self.report(trainer.steps(), None)?;
+            }
+        }
+        Ok(End::Trained("steps"))
+    }
+
+    /// Keep a checkpoint and report.
+    fn save(&mut self, trainer: &dyn Trainer) -> Result<()> {
+        let mut checkpoint = trainer.save()?;
+        checkpoint.put_state(RECORD, &(&self.record, self.seconds()))?;
+        let bytes = checkpoint.to_bytes()?;
+        let steps = trainer.steps();
+        let kept = Kept {
+            file: format!("{}.{steps}.checkpoint", self.run.id),
+            sha256: hex::encode(Sha256::digest(&bytes)),
+            steps,
+        };
+        let directory = self.inner.settings.directory.clone();
+        write_atomically(&directory.join(&kept.file), &bytes)
+            .map_err(|error| Error::Storage("a checkpoint can't be kept".into(), error))?;
+        crate::crash_point!("train.after_checkpoint_file");
+        self.report(steps, Some(kept.clone()))?;
+        crate::crash_point!("train.after_checkpoint");
+        let file = kept.file.clone();
+        // One of the same steps has the same name, and was written over.
+        if let Some(old) = self.kept.replace(kept).filter(|old| old.file != file) {
+            let _ = fs::remove_file(directory.join(old.file));
+        }
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn report(&mut self, steps: u64, kept: Option<Kept>) -> Result<()> {
+        let seconds = self.seconds();
+        let new_points = std::mem::take(&mut self.new_points) || kept.is_some();
+        let record = new_points.then(|| serde_json::to_string(&self.record)).transpose();
+        let record = record.map_err(|error| crate::rl::error::unreadable("a record", error))?;
+        let last = self.record.points.last();
+        let mut data = json!({
+            "steps": steps,
+            "of": self.run.work.steps,
+            "seconds": seconds,
+            "steps_per_second": (seconds > 0.0).then(|| steps as f64 / seconds),
+            "episodes": self.record.episodes,
+            "mean_return": self.record.mean_return(),
+            "measures": last.map(|point| &point.measures),
+        });
+        if let Some(kept) = &kept {
+            data["checkpoint"] = json!(kept.steps);
+        }
+        let (id, now, report) = (self.run.id.clone(), self.inner.now(), Report { steps, seconds, record, kept });
+        let wish = self.write(async move |tx: &mut Tx| {
+            let wish = store::report(tx, &id, &report).await?;
+            store::tell(tx, &id, "progress", data, now).await?;
+            Ok(wish)
+        })?;
+        // Asked through another process.
+        if let Some(wish) = wish {
+            self.handle.ask(Some(wish));
+        }
+        self.reported = Instant::now();
+        Ok(())
+    }
+
+    /// Keep what there is and leave the run to whoever goes on with it.
+    fn let_go(&mut self, trainer: &dyn Trainer, status: RunStatus, kind: &'static str) -> Result<()> {
+        self.save(trainer)?;
+        self.finish(status, kind, Ending::default(), None)
+    }
+
+    fn complete(&mut self, trainer: &dyn Trainer, by: &'static str) -> Result<()> {
+        let work = &self.run.work;
+        let weights = trainer.weights()?;
+        let greedy = |observations: &[f32], chosen: &mut training::Chosen| trainer.greedy(observations, chosen);
+        let scores = score(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
+        let new = self.version(&weights, trainer.steps(), &scores)?;
+        let scores = serde_json::to_value(&scores).unwrap_or(Value::Null);
+        // The last points are saved with the end.
+        self.report(trainer.steps(), None)?;
+        crate::crash_point!("train.before_publish");
+        self.end(RunStatus::Completed, Ending { scores: Some(scores), ended_by: Some(by), ..Ending::default() }, Some(new))
+    }
+
+    fn version(&self, weights: &[u8], steps: u64, scores: &Scores) -> Result<NewVersion> {
+        let work = &self.run.work;
+        let form = Network::from_safetensors(weights)?.form().clone();
+        let environment = work.plan().environment()?;
+        let described = environment.description();
+        let action_names = match &described.actions {
+            crate::rl::environments::ActionSpace::Discrete { names } => names.clone(),
+            crate::rl::environments::ActionSpace::Continuous { .. } => Vec::new(),
+        };
+        let training = json!({
+            "run_id": self.run.id,
+            "environment": work.environment,
+            "parameters": work.parameters,
+            "algorithm": work.algorithm,
+            "settings": work.settings,
+            "steps": steps,
+            "seconds": self.seconds(),
+            "episodes": self.record.episodes,
+            "horizon": described.horizon,
+            "curve": self.record.points.iter().map(|point| json!({"steps": point.steps, "mean_return": point.mean_return})).collect::<Vec<_>>(),
+        });
+        Ok(NewVersion {
+            name: self.run.policy.clone(),
+            file: keep(self.inner.library.policies().directory(), weights)?,
+            form,
+            action_names,
+            state_names: described.observations.clone(),
+            environment: Some(work.environment.clone()),
+            source: "trained",
+            seed: Some(work.seed),
+            training: Some(training),
+            scores: serde_json::to_value(scores).ok(),
+            aliases: work.aliases.clone(),
+        })
+    }
+
+    fn end(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<()> {
+        self.finish(status, status.value(), ending, new)?;
+        self.inner.clean(&self.run.id);
+        self.runtime.block_on(self.inner.library.refresh())
+    }
+
+    fn finish(
+        &mut self,
+        status: RunStatus,
+        kind: &'static str,
+        mut ending: Ending,
+        new: Option<NewVersion>,
+    ) -> Result<()> {
+        let (id, owner, now): (_, _, Timestamp) =
+            (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
+        let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
+        self.write(async move |tx: &mut Tx| {
+            if let Some(new) = new {
+                let version = library::publish(tx, &ids, &owner, new, now).await?;
+                ending.version = Some(version.version);
+            }
+            // A pause that was taken back before it was done.
+            let status = match status {
+                RunStatus::Paused if store::wished(tx, &id).await?.is_none() => RunStatus::Queued,
+                status => status,
+            };
+            store::release(tx, &id, status, &ending, now).await?;
+            let data = json!({
+                "policy": policy,
+                "version": ending.version,
+                "scores": ending.scores,
+                "ended_by": ending.ended_by,
+                "error": ending.error,
+                "seconds": seconds,
+            });
+            store::tell(tx, &id, kind, data, now).await
+        })
+    }
+
+    /// Write, and wait while the database is busy: training goes on when it can be told.
+    fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Tx) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (hub, stream) = (self.inner.hub.clone(), self.run.id.clone());
+        self.runtime.block_on(self.inner.db.write(async move |tx: &mut Tx| {
+            let done = work(tx).await?;
+            tx.after_commit(move || hub.wake(&stream));
+            Ok(done)
+        }))
+    }
+}

@@ -1,0 +1,22 @@
+//! What `/metrics` shows of training.
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+/// What `/metrics` shows of training.
+#[derive(Default)]
+pub(super) struct Metrics {
+    /// Runs that this process drives.
+    pub(super) active: Gauge,
+    /// Environment steps done by this process.
+    pub(super) steps: Counter,
+}
+
+impl Metrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("rl_training_active", "Training runs that this process drives", self.active.clone());
+        registry.register("rl_training_steps", "Environment steps of training", self.steps.clone());
+    }
+}

@@ -1,0 +1,500 @@
+//! Training runs: background work that survives its process.
+//!
+//! A run belongs to whoever holds the lock on its file, which the kernel gives back however the process dies. Another
+//! process then finds it running by nobody, and goes on from its last checkpoint.
+
+mod driver;
+mod evaluation;
+mod handle;
+mod metrics;
+mod model;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    evaluation::{Scores, score},
+    model::{Kept, NewRun, Point, Request, RunFilter, RunStatus, TrainingRun, Wish, Work, is_run_id, run_id},
+};
+use self::{driver::Driver, handle::Handle, metrics::Metrics};
+use super::{
+    error::{Error, Result},
+    library::{Library, check_aliases},
+};
+use crate::{
+    ambient::{Clock, Ids},
+    db::{
+        Database, Tx,
+        codec::Timestamp,
+        once::{Done, Once},
+        page::Page,
+        principal::Principal,
+    },
+    events::{self, Event, Hub},
+};
+
+/// How often runs are looked for that nobody told this process of.
+const LOOK: Duration = Duration::from_secs(1);
+/// The most episodes of an evaluation.
+pub const MOST_EPISODES: usize = 1000;
+
+/// How runs are trained.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Checkpoints and locks.
+    pub directory: PathBuf,
+    /// Runs that this process trains at once; 0: none.
+    pub slots: usize,
+    /// Threads inside one operation of a run.
+    pub threads: u32,
+    /// How much training a crash may cost.
+    pub checkpoint_every: Duration,
+}
+
+/// Training runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Runs(Arc<Inner>);
+
+struct Inner {
+    db: Database,
+    clock: Clock,
+    ids: Ids,
+    hub: Hub,
+    library: Library,
+    settings: Settings,
+    metrics: Metrics,
+    /// Those that this process drives.
+    driven: Mutex<HashMap<String, Arc<Handle>>>,
+    wake: Notify,
+    stop: CancellationToken,
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now())
+    }
+
+    /// Remove the checkpoints of a run that has ended, also those that no row names.
+    fn clean(&self, id: &str) {
+        let Ok(entries) = fs::read_dir(&self.settings.directory) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let own = name.to_str().is_some_and(|name| name.starts_with(id) && name.ends_with(".checkpoint"));
+            if own {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runs {
+    /// Runs in `db`, whose policies are `library`'s. Nothing is trained until [`Runs::work`].
+    ///
+    /// # Errors
+    /// When the directory can't be made.
+    pub fn new(db: Database, clock: Clock, ids: Ids, hub: Hub, library: Library, settings: Settings) -> Result<Self> {
+        fs::create_dir_all(&settings.directory)
+            .map_err(|error| Error::Storage(format!("{}", settings.directory.display()), error))?;
+        let (metrics, driven, wake, stop) = Default::default();
+        Ok(Self(Arc::new(Inner { db, clock, ids, hub, library, settings, metrics, driven, wake, stop })))
+    }
+
+    /// Add the room's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
+    }
+
+    /// A run's id that is taken by nobody.
+    pub fn new_id(&self) -> String {
+        run_id(&self.0.ids.hex(12))
+    }
+
+    /// Queue a run of `caller`'s for a policy of theirs, or a new one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what can't be trained, [`Error::Forbidden`] for another owner's policy.
+    pub async fn create(
+        &self,
+        caller: &Principal,
+        policy: Option<String>,
+        work: Work,
+        once: Option<Once>,
+    ) -> Result<Done<TrainingRun>> {
+        let work = checked(work)?;
+        let policy = policy.unwrap_or_else(|| default_policy(&work));
+        self.0.library.may_publish(caller, &policy).await?;
+        let (new, now) = (NewRun { id: self.new_id(), owner_id: caller.name.to_string(), policy, work }, self.0.now());
+        let done = self
+            .0
+            .db
+            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+                store::insert(tx, &new, now).await?;
+                store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| unknown(&new.id))
+            })
+            .await?;
+        self.wake();
+        Ok(done)
+    }
+
+    /// Look for runs to train now.
+    pub fn wake(&self) {
+        self.0.wake.notify_one();
+    }
+
+    /// One of `caller`'s runs.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`].
+    pub async fn get(&self, caller: &Principal, id: &str) -> Result<TrainingRun> {
+        let run = store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| unknown(id))?;
+        allowed(caller, run)
+    }
+
+    /// A page of `caller`'s runs, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        filter: &RunFilter,
+        page: &Page,
+    ) -> Result<(Vec<TrainingRun>, i64)> {
+        store::list(&mut *self.0.db.read().await?, caller, filter, page).await
+    }
+
+    /// Stop a run at its next step, with a checkpoint; what waits does not begin.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it is paused or has ended.
+    pub async fn pause(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
+        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
+            RunStatus::Running => store::wish(tx, &run.id, Some(Wish::Pause)).await,
+            RunStatus::Queued => {
+                store::release(tx, &run.id, RunStatus::Paused, &store::Ending::default(), now).await?;
+                store::tell(tx, &run.id, "paused", serde_json::json!({}), now).await
+            }
+            status => Err(forbids("paused", status)),
+        })
+        .await
+    }
+
+    /// Queue a paused run again.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it is not paused, nor about to be.
+    pub async fn resume(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
+        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match (run.status, run.wish) {
+            (RunStatus::Running, Some(Wish::Pause)) => store::wish(tx, &run.id, None).await,
+            (RunStatus::Paused, _) => {
+                store::release(tx, &run.id, RunStatus::Queued, &store::Ending::default(), now).await?;
+                store::tell(tx, &run.id, "queued", serde_json::json!({"steps": run.steps_done}), now).await
+            }
+            (status, _) => Err(forbids("resumed", status)),
+        })
+        .await
+    }
+
+    /// End a run without a version.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it has ended.
+    pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
+        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
+            status if status.is_final() => Err(forbids("cancelled", status)),
+            _ => withdraw_run(tx, run, now).await,
+        })
+        .await
+    }
+
+    async fn change<F>(&self, caller: &Principal, id: &str, once: Option<Once>, change: F) -> Result<Done<TrainingRun>>
+    where
+        F: AsyncFnOnce(&mut Tx, &TrainingRun, Timestamp) -> Result<()> + Send + 'static,
+    {
+        let (caller, id, now, hub) = (caller.clone(), id.to_owned(), self.0.now(), self.0.hub.clone());
+        let done = self
+            .0
+            .db
+            .write_once::<_, Error, _>(&self.0.clock, once, async move |tx: &mut Tx| {
+                let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
+                change(tx, &allowed(&caller, found)?, now).await?;
+                let changed = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
+                tx.after_commit(move || hub.wake(&id));
+                Ok(changed)
+            })
+            .await?;
+        let run = &done.value;
+        if run.status.is_final() {
+            self.0.clean(&run.id);
+        }
+        self.told(&run.id, run.wish);
+        Ok(done)
+    }
+
+    /// Something was asked of a run in the database: let its driver know, if it is here.
+    pub fn told(&self, id: &str, wish: Option<Wish>) {
+        if let Some(handle) = self.0.driven().get(id) {
+            handle.ask(wish);
+        }
+        self.wake();
+    }
+
+    /// A run as it is when it has ended, or when `wait` is over.
+    ///
+    /// # Errors
+    /// As [`Runs::get`].
+    pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<TrainingRun> {
+        // A run that does not end in time is answered as it stands.
+        let _ = tokio::time::timeout(wait, self.ended(id)).await;
+        self.get(caller, id).await
+    }
+
+    /// The run, once it has ended. A database that can't be read for a moment is no reason to give up.
+    pub async fn ended(&self, id: &str) -> Result<TrainingRun> {
+        let mut subscription = self.0.hub.subscribe(id);
+        loop {
+            match self.look(id).await {
+                Ok(Some(run)) => return Ok(run),
+                Err(error @ Error::NotFound(_)) => return Err(error),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(run = id, %error, "could not look at a training run; trying again"),
+            }
+            // Another process may drive it: then nothing wakes us.
+            tokio::select! {
+                () = subscription.woken() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn look(&self, id: &str) -> Result<Option<TrainingRun>> {
+        let run = {
+            let mut conn = self.0.db.read().await?;
+            match store::status(&mut conn, id).await?.ok_or_else(|| unknown(id))? {
+                status if status.is_final() => store::get(&mut conn, id).await?,
+                _ => return Ok(None),
+            }
+        };
+        // Whoever hears of a version may ask for it at once.
+        if run.as_ref().is_some_and(|run| run.version.is_some()) {
+            self.0.library.refresh().await?;
+        }
+        Ok(run)
+    }
+
+    /// At most `limit` events of a run after number `after`.
+    ///
+    /// # Errors
+    /// As [`Runs::get`].
+    pub async fn events(&self, caller: &Principal, id: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
+        self.get(caller, id).await?;
+        Ok(events::read(&mut *self.0.db.read().await?, id, after, limit).await?)
+    }
+
+    /// Follow a run's events after number `after` until it has ended.
+    pub fn follow(&self, id: &str, after: i64) -> Follower {
+        Follower { runs: self.clone(), id: id.to_owned(), after, subscription: self.0.hub.subscribe(id) }
+    }
+
+    /// Train what waits, as many runs at once as there are slots, until the room is stopped.
+    pub async fn work(self) {
+        loop {
+            if let Err(error) = self.take_up().await {
+                tracing::warn!(%error, "could not look for training runs");
+            }
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = self.0.wake.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn take_up(&self) -> Result<()> {
+        if self.0.driven().len() >= self.0.settings.slots {
+            return Ok(());
+        }
+        let open = store::open(&mut *self.0.db.read().await?).await?;
+        for id in open {
+            if self.0.driven().len() >= self.0.settings.slots || self.0.stop.is_cancelled() {
+                return Ok(());
+            }
+            if self.0.driven().contains_key(&id) {
+                continue;
+            }
+            let Some(lock) = self.lock(&id) else { continue };
+            // Read under the lock: whoever held it before may have ended the run.
+            let run = store::get(&mut *self.0.db.read().await?, &id).await?;
+            if let Some(run) = run.filter(|run| matches!(run.status, RunStatus::Queued | RunStatus::Running)) {
+                self.drive(run, lock)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self, id: &str) -> Option<Lock> {
+        let path = self.0.settings.directory.join(format!("{id}.lock"));
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "can't lock a run")).ok()?;
+        file.try_lock().ok()?;
+        Some(Lock { _file: file, path, runs: self.clone(), id: id.to_owned() })
+    }
+
+    fn drive(&self, run: TrainingRun, lock: Lock) -> Result<()> {
+        let handle = Arc::new(Handle::default());
+        handle.ask(run.wish);
+        self.0.driven().insert(run.id.clone(), handle.clone());
+        let driver = Driver::new(self.0.clone(), tokio::runtime::Handle::current(), handle, run);
+        let spawned = thread::Builder::new().name("training".to_owned()).spawn(move || {
+            driver.drive();
+            drop(lock);
+        });
+        spawned.map(drop).map_err(|error| Error::Storage("a thread".into(), error))
+    }
+
+    /// Let every run go with a checkpoint; returns when that is done.
+    pub async fn stop(&self) {
+        self.0.stop.cancel();
+        while !self.0.driven().is_empty() {
+            self.0.wake.notified().await;
+        }
+    }
+}
+
+/// The right to drive a run, for as long as this lives.
+struct Lock {
+    _file: File,
+    path: PathBuf,
+    runs: Runs,
+    id: String,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is locked: another process that has the file open already finds the run ended, and lets go.
+        let _ = fs::remove_file(&self.path);
+        self.runs.0.driven().remove(&self.id);
+        self.runs.0.wake.notify_one();
+    }
+}
+
+/// A reader of a run's events.
+pub struct Follower {
+    runs: Runs,
+    id: String,
+    after: i64,
+    subscription: events::Subscription,
+}
+
+/// Events read at once.
+const BATCH: usize = 256;
+
+impl Follower {
+    /// The next events; none when the run has ended and all were read.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn next(&mut self) -> Result<Option<Vec<Event>>> {
+        loop {
+            let (events, ended) = {
+                let mut conn = self.runs.0.db.read().await?;
+                // The status is read first: what was told before the end is then there to be read.
+                let ended = store::status(&mut conn, &self.id).await?.is_none_or(RunStatus::is_final);
+                (events::read(&mut conn, &self.id, self.after, BATCH).await?, ended)
+            };
+            if let Some(last) = events.last() {
+                self.after = last.seq;
+                return Ok(Some(events));
+            }
+            if ended || self.runs.0.stop.is_cancelled() {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = self.subscription.woken() => {}
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.runs.0.stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Store a run in the transaction of what asks for it; [`Runs::wake`] begins it after. The work is checked already.
+///
+/// # Errors
+/// As the database.
+pub async fn enqueue(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
+    store::insert(tx, new, now).await
+}
+
+/// End a run that nobody wants any more, at its next report if it is being trained. False: it has ended already.
+///
+/// # Errors
+/// As the database.
+pub async fn withdraw(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+    match store::get(tx.conn().await?, id).await? {
+        Some(run) if !run.status.is_final() => withdraw_run(tx, &run, now).await.map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+async fn withdraw_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Result<()> {
+    if run.status == RunStatus::Running {
+        return store::wish(tx, &run.id, Some(Wish::Cancel)).await;
+    }
+    store::release(tx, &run.id, RunStatus::Cancelled, &store::Ending::default(), now).await?;
+    store::tell(tx, &run.id, "cancelled", serde_json::json!({}), now).await
+}
+
+/// The work with every setting written out, if it can be done.
+///
+/// # Errors
+/// [`Error::Invalid`] with what is wrong.
+pub fn checked(work: Work) -> Result<Work> {
+    if !(1..=MOST_EPISODES).contains(&work.evaluation_episodes) {
+        return Err(Error::invalid("evaluation_episodes", format!("must be from 1 to {MOST_EPISODES}")));
+    }
+    if work.max_seconds.is_some_and(|seconds| !(seconds > 0.0 && seconds.is_finite())) {
+        return Err(Error::invalid("max_seconds", "must be more than 0"));
+    }
+    check_aliases(&work.aliases)?;
+    let plan = work.plan().whole().map_err(Error::of_plan)?;
+    plan.check().map_err(Error::of_plan)?;
+    Ok(Work { settings: plan.settings, ..work })
+}
+
+/// The policy that a run is for where none is named: `cartpole-v1-ppo`.
+pub fn default_policy(work: &Work) -> String {
+    format!("{}-{}", work.environment.to_lowercase(), String::from(work.algorithm).replace('_', "-"))
+}
+
+fn allowed(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {
+    match caller.owns(&run.owner_id) {
+        true => Ok(run),
+        false => Err(Error::Forbidden("the training run is another owner's".into())),
+    }
+}
+
+fn unknown(id: &str) -> Error {
+    Error::NotFound(format!("there is no training run '{id}'"))
+}
+
+fn forbids(action: &str, status: RunStatus) -> Error {
+    Error::State(format!("The training run cannot be {action}: it is {status}"))
+}
