@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     ambient::{Clock, Ids},
@@ -21,7 +22,12 @@ use crate::{
         networks::Networks,
         workflows::Workflows,
     },
-    rl::Policies,
+    rl::{
+        Policies,
+        library::Library,
+        runs::{self, Runs},
+        serving,
+    },
 };
 
 /// The service's parts. One pointer to clone.
@@ -46,8 +52,14 @@ pub struct Rooms {
     pub engine: Engine,
     /// Signs receipts.
     pub signer: Arc<Signer>,
-    policies: Policies,
+    /// Kept policies.
+    pub library: Library,
+    /// Training runs.
+    pub training: Runs,
+    /// Policies that answer.
+    pub policies: Policies,
     jq: jq::Pool,
+    stopping: CancellationToken,
 }
 
 impl std::ops::Deref for App {
@@ -84,6 +96,9 @@ pub enum StartError {
     /// The policies.
     #[error("the policies: {0}")]
     Policies(#[from] crate::rl::Error),
+    /// libtorch.
+    #[error("the built-in policy: {0}")]
+    Libtorch(#[from] crate::rl::ActError),
     /// The engine.
     #[error("the engine: {0}")]
     Engine(#[from] crate::orchestration::error::Error),
@@ -143,10 +158,12 @@ impl App {
         let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(signer(&config)?);
-        let policies = Policies::open()?;
         let jq = start_jq(&config).await?;
         let jobs = Jobs::new(db.clone(), clock.clone(), config.engine.job_poll);
         let hub = Hub::default();
+        let library = open_library(&config, &db, &clock, &ids).await?;
+        let policies = library.policies().clone();
+        let training = open_training(&config, &hub, &library, (&db, &clock, &ids))?;
         let endpoints = Arc::new(config.http_endpoints.clone());
         let names = Names { endpoints: endpoints.clone(), policies: policies.clone() };
         let http = reqwest::Client::builder()
@@ -159,6 +176,7 @@ impl App {
             jq: jq.clone(),
             policies: policies.clone(),
             jobs: jobs.clone(),
+            training: training.clone(),
             http,
             endpoints,
             config: config.engine.clone(),
@@ -181,6 +199,7 @@ impl App {
         db.register(&mut registry);
         jobs.register(&mut registry);
         policies.register(&mut registry);
+        training.register(&mut registry);
         engine.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
@@ -195,12 +214,35 @@ impl App {
             metrics,
         });
         engine.spawn();
-        Ok(Self(Arc::new(Rooms { shared, db, clock, workflows, executions, networks, engine, signer, policies, jq })))
+        let stopping = CancellationToken::new();
+        tokio::spawn(library.clone().watch(stopping.clone()));
+        tokio::spawn(training.clone().work());
+        Ok(Self(Arc::new(Rooms {
+            shared,
+            db,
+            clock,
+            workflows,
+            executions,
+            networks,
+            engine,
+            signer,
+            library,
+            training,
+            policies,
+            jq,
+            stopping,
+        })))
     }
 
     /// Let go of every run, within the configured grace.
     pub async fn stop(&self) {
-        self.engine.stop(self.shared.config.shutdown_grace).await;
+        let grace = self.shared.config.shutdown_grace;
+        self.stopping.cancel();
+        let (_, trained) =
+            tokio::join!(self.engine.stop(grace), tokio::time::timeout(grace, self.training.stop()));
+        if trained.is_err() {
+            tracing::warn!("a training run could not be let go in time; the next start goes on from its last checkpoint");
+        }
     }
 
     /// End what runs were driven with, and close the database. Nothing is answered after this.
@@ -209,6 +251,32 @@ impl App {
         self.policies.stop();
         self.db.close().await;
     }
+}
+
+async fn open_library(config: &Config, db: &Database, clock: &Clock, ids: &Ids) -> Result<Library, StartError> {
+    let settings = serving::Settings {
+        directory: config.data_dir.join("policies"),
+        memory: config.rl.policy_memory_mb << 20,
+        exact: config.rl.deterministic,
+        window: config.rl.batch_window,
+    };
+    let policies = Policies::open(settings, ids.clone())?;
+    Ok(Library::open(db.clone(), clock.clone(), ids.clone(), policies).await?)
+}
+
+fn open_training(
+    config: &Config,
+    hub: &Hub,
+    library: &Library,
+    (db, clock, ids): (&Database, &Clock, &Ids),
+) -> Result<Runs, StartError> {
+    let settings = runs::Settings {
+        directory: config.data_dir.join("training"),
+        slots: config.rl.training_slots,
+        threads: config.rl.training_threads,
+        checkpoint_every: config.rl.checkpoint_every,
+    };
+    Ok(Runs::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
 }
 
 async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {

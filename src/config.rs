@@ -86,6 +86,8 @@ pub struct Config {
     pub db_busy_timeout: Duration,
     /// The engine's own settings.
     pub engine: EngineConfig,
+    /// Policies and their training.
+    pub rl: RlConfig,
     /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
     pub http_endpoints: BTreeMap<String, HttpEndpoint>,
 }
@@ -116,6 +118,7 @@ impl Config {
             db_readers: 4,
             db_busy_timeout: Duration::from_secs(10),
             engine: EngineConfig::default(),
+            rl: RlConfig::default(),
             http_endpoints: BTreeMap::new(),
         }
     }
@@ -167,6 +170,36 @@ impl Default for EngineConfig {
             step_price: 0.01,
             compute_price_per_second: 0.0,
             http_max_response: 4 << 20,
+        }
+    }
+}
+
+/// How policies are served and trained.
+#[derive(Clone, Debug)]
+pub struct RlConfig {
+    /// `POLICY_MEMORY_MB`, default 256: parameters of policies that are loaded at once; the least recently used go.
+    pub policy_memory_mb: usize,
+    /// `POLICY_DETERMINISTIC`, default true: a state gets the same bits in any company, where a call does not say.
+    pub deterministic: bool,
+    /// `POLICY_BATCH_WINDOW_US`, default 100: how long a batch waits for more while calls come together, in microseconds.
+    pub batch_window: Duration,
+    /// `TRAINING_SLOTS`, default 1: training runs of this process at once; 0: it trains none.
+    pub training_slots: usize,
+    /// `TRAINING_THREADS`, default 1: threads inside one operation of a run.
+    pub training_threads: u32,
+    /// `TRAINING_CHECKPOINT_SECONDS`, default 30: how much training a crash may cost.
+    pub checkpoint_every: Duration,
+}
+
+impl Default for RlConfig {
+    fn default() -> Self {
+        Self {
+            policy_memory_mb: 256,
+            deterministic: true,
+            batch_window: Duration::from_micros(100),
+            training_slots: 1,
+            training_threads: 1,
+            checkpoint_every: Duration::from_secs(30),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, EngineConfig, Environment, LogFormat, Sources, read::Reader, rules};
+use super::{Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, Sources, read::Reader, rules};
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
 pub const KEYS: &[&str] = &[
@@ -39,6 +39,12 @@ pub const KEYS: &[&str] = &[
     "COMPUTE_PRICE_PER_SECOND",
     "HTTP_STEP_MAX_RESPONSE_BYTES",
     "HTTP_ENDPOINTS",
+    "POLICY_MEMORY_MB",
+    "POLICY_DETERMINISTIC",
+    "POLICY_BATCH_WINDOW_US",
+    "TRAINING_SLOTS",
+    "TRAINING_THREADS",
+    "TRAINING_CHECKPOINT_SECONDS",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.
@@ -84,6 +90,7 @@ impl Config {
             db_readers: from.number("DB_READERS", default.db_readers, 1..=64),
             db_busy_timeout: from.milliseconds("DB_BUSY_TIMEOUT_MS", default.db_busy_timeout, 100..=600_000),
             engine: engine(from),
+            rl: rl(from),
             http_endpoints: rules::endpoints(from),
         }
     }
@@ -124,6 +131,18 @@ fn engine(from: &mut Reader) -> EngineConfig {
             0.0..=rules::MAX_PRICE,
         ),
         http_max_response: from.number("HTTP_STEP_MAX_RESPONSE_BYTES", default.http_max_response, 1024..=GIBIBYTE),
+    }
+}
+
+fn rl(from: &mut Reader) -> RlConfig {
+    let default = RlConfig::default();
+    RlConfig {
+        policy_memory_mb: from.number("POLICY_MEMORY_MB", default.policy_memory_mb, 1..=1 << 20),
+        deterministic: from.truth("POLICY_DETERMINISTIC", default.deterministic),
+        batch_window: from.microseconds("POLICY_BATCH_WINDOW_US", default.batch_window, 0..=200),
+        training_slots: from.number("TRAINING_SLOTS", default.training_slots, 0..=64),
+        training_threads: from.number("TRAINING_THREADS", default.training_threads, 1..=256),
+        checkpoint_every: from.seconds("TRAINING_CHECKPOINT_SECONDS", default.checkpoint_every, 1..=86_400),
     }
 }
 

@@ -71,6 +71,10 @@ impl Reader {
         Duration::from_millis(self.number(key, default.as_millis() as u64, range))
     }
 
+    pub fn microseconds(&mut self, key: &'static str, default: Duration, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_micros(self.number(key, default.as_micros() as u64, range))
+    }
+
     pub fn truth(&mut self, key: &'static str, default: bool) -> bool {
         self.parsed(key, default, "true or false", |text| match text.to_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Some(true),

@@ -1,6 +1,10 @@
 //! What a step does: parsed and checked when the workflow is created, performed by the engine.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
@@ -13,7 +17,10 @@ use super::{
 use crate::{
     config::HttpEndpoint,
     jobs::{Service, llm_vram_gb},
-    rl::{Policies, PolicyReference},
+    rl::{
+        Error, Policies, PolicyReference,
+        runs::{Request, Work, checked, default_policy},
+    },
 };
 
 /// What a step does.
@@ -22,7 +29,9 @@ pub enum Action {
     /// Change the input by a jq program.
     Jq(Arc<str>),
     /// Ask a reinforcement-learning policy.
-    Policy(PolicyReference),
+    Policy(PolicyName),
+    /// Train one.
+    Train(Arc<TrainSpec>),
     /// Put a job into the coordinator's queue and wait for its miner.
     Job(JobSpec),
     /// Call a configured address.
@@ -47,6 +56,24 @@ pub enum Action {
     Nothing(&'static str),
 }
 
+/// The policy that a step asks.
+#[derive(Clone, Debug)]
+pub enum PolicyName {
+    /// It stands in the definition.
+    Known(PolicyReference),
+    /// A path leads to it: a version that a step before has trained.
+    Path(Template),
+}
+
+/// What a step trains.
+#[derive(Clone, Debug)]
+pub struct TrainSpec {
+    /// The policy that gets a version.
+    pub policy: String,
+    /// How.
+    pub work: Work,
+}
+
 /// A job as a step describes it.
 #[derive(Clone, Debug)]
 pub struct JobSpec {
@@ -68,13 +95,14 @@ impl Action {
         match self {
             Self::Job(job) => Some(("request", &job.request)),
             Self::Http { body, .. } => body.as_ref().map(|body| ("body", body)),
+            Self::Policy(PolicyName::Path(path)) => Some(("policy", path)),
             _ => None,
         }
     }
 
     /// May it be repeated at no harm, nothing having left the process?
     pub fn is_pure(&self) -> bool {
-        !matches!(self, Self::Job(_) | Self::Http { .. })
+        !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_))
     }
 }
 
@@ -87,11 +115,27 @@ pub struct Names {
     pub policies: Policies,
 }
 
-/// Read the `action` of a step of type `step_type`. Paths of faults start inside the step.
+/// The policy that the action of a step would train, if it trains one.
+pub fn trains(step: &Value) -> Option<String> {
+    let action = step.get("action")?.as_object()?;
+    match action.get("kind")?.as_str()? {
+        "train" => train(action).ok().map(|spec| spec.policy),
+        _ => None,
+    }
+}
+
+/// Read the `action` of a step of type `step_type`. Paths of faults start inside the step;
+/// `trained` are the policies that steps of the same definition train.
 ///
 /// # Errors
 /// Each fault, with the member it is in.
-pub fn parse(action: Option<&Value>, step_type: StepType, model: Option<&str>, names: &Names) -> Result<Action, Fault> {
+pub fn parse(
+    action: Option<&Value>,
+    step_type: StepType,
+    model: Option<&str>,
+    names: &Names,
+    trained: &BTreeSet<String>,
+) -> Result<Action, Fault> {
     let Some(action) = action.filter(|action| !action.is_null()) else { return Ok(without(step_type, model)) };
     let fault = |member: &str, message: String| Fault::new(["action", member], message);
     let Some(members) = action.as_object() else { return Err(Fault::new(["action"], "must be an object")) };
@@ -99,13 +143,10 @@ pub fn parse(action: Option<&Value>, step_type: StepType, model: Option<&str>, n
     let allowed: &[&str] = match step_type {
         StepType::DataProcessing => &["jq"],
         StepType::Inference => &["policy", "job", "http"],
-        StepType::Training => &["job"],
+        StepType::Training => &["train", "job"],
         StepType::Verification => &["check"],
         StepType::Custom => &["http", "command"],
     };
-    if kind == "train" && step_type == StepType::Training {
-        return Err(fault("kind", "training inside the service is not available yet; use {\"kind\": \"job\"}".into()));
-    }
     if !allowed.contains(&kind) {
         return Err(fault(
             "kind",
@@ -114,7 +155,8 @@ pub fn parse(action: Option<&Value>, step_type: StepType, model: Option<&str>, n
     }
     match kind {
         "jq" => Ok(Action::Jq(program(members, "program")?.ok_or_else(|| fault("program", "is missing".into()))?)),
-        "policy" => policy(members, names),
+        "policy" => policy(members, names, trained),
+        "train" => train(members).map(|spec| Action::Train(Arc::new(spec))),
         "job" => job(members),
         "http" => http(members, names),
         "check" => check(members),
@@ -150,15 +192,43 @@ fn program(members: &Map<String, Value>, member: &str) -> Result<Option<Arc<str>
     Ok(Some(text.into()))
 }
 
-fn policy(members: &Map<String, Value>, names: &Names) -> Result<Action, Fault> {
+fn policy(members: &Map<String, Value>, names: &Names, trained: &BTreeSet<String>) -> Result<Action, Fault> {
     let fault = |message: String| Fault::new(["action", "policy"], message);
     let text = members
         .get("policy")
         .and_then(Value::as_str)
         .ok_or_else(|| fault("must be a policy's name, a string".into()))?;
+    if text.starts_with('$') {
+        let template = Template::parse(Value::String(text.to_owned())).map_err(|(_, message)| fault(message))?;
+        return Ok(Action::Policy(PolicyName::Path(template)));
+    }
     let reference: PolicyReference = text.parse().map_err(|error| fault(format!("{error}")))?;
-    names.policies.resolve(&reference).map_err(|error| fault(error.to_string()))?;
-    Ok(Action::Policy(reference))
+    // A policy, version or alias that is not there yet may be there when the step begins.
+    if !trained.contains(&reference.name) {
+        names.policies.resolve(&reference).map_err(|error| fault(error.to_string()))?;
+    }
+    Ok(Action::Policy(PolicyName::Known(reference)))
+}
+
+fn train(members: &Map<String, Value>) -> Result<TrainSpec, Fault> {
+    let fault = |member: &str, message: String| Fault::new(["action", member], message);
+    if !members.get("environment").is_some_and(Value::is_string) {
+        return Err(fault("environment", "must be an environment's name, a string".into()));
+    }
+    let read: Request = serde_path_to_error::deserialize(Value::Object(members.clone())).map_err(|error| {
+        let member = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
+        fault(&member, error.inner().to_string())
+    })?;
+    let policy = read.policy.clone();
+    let work = checked(read.work()).map_err(|error| match error {
+        Error::Invalid { path, message } => {
+            Fault::new(std::iter::once("action".to_owned()).chain(path), message)
+        }
+        other => fault("kind", other.to_string()),
+    })?;
+    let policy = policy.unwrap_or_else(|| default_policy(&work));
+    PolicyReference::named(&policy).map_err(|error| fault("policy", error.to_string()))?;
+    Ok(TrainSpec { policy, work })
 }
 
 fn job(members: &Map<String, Value>) -> Result<Action, Fault> {

@@ -1,6 +1,10 @@
 //! A workflow's definition: read, checked as a whole, and compiled to a [`Plan`] that the engine can run.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -166,10 +170,12 @@ impl Definition {
     fn compile_stored(&self, names: &Names, body: Arc<str>, hash: String) -> Result<Plan, Vec<Fault>> {
         let scopes = self.scopes()?;
         let index: HashMap<&str, usize> = self.steps.keys().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
+        let trained: BTreeSet<String> = self.steps.values().filter_map(action::trains).collect();
+        let known = Known { index: &index, scopes: &scopes, names, trained: &trained };
         let mut faults = Vec::new();
         let mut steps = Vec::with_capacity(self.steps.len());
         for (key, value) in &self.steps {
-            match step(key, value, &index, &scopes, names) {
+            match step(key, value, &known) {
                 Ok(step) => steps.push(step),
                 Err(found) => faults.extend(found.into_iter().map(|fault| fault.below(&["steps", key]))),
             }
@@ -264,13 +270,15 @@ impl Definition {
     }
 }
 
-fn step(
-    key: &str,
-    value: &Value,
-    index: &HashMap<&str, usize>,
-    scopes: &HashMap<&str, Arc<Scope>>,
-    names: &Names,
-) -> Result<Step, Vec<Fault>> {
+/// What a step may name.
+struct Known<'a> {
+    index: &'a HashMap<&'a str, usize>,
+    scopes: &'a HashMap<&'a str, Arc<Scope>>,
+    names: &'a Names,
+    trained: &'a BTreeSet<String>,
+}
+
+fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Fault>> {
     if key.is_empty() || key.len() > 200 {
         return Err(vec![Fault { path: Vec::new(), message: "a step's key has 1 to 200 characters".into() }]);
     }
@@ -305,7 +313,7 @@ fn step(
     let outputs = mapping("output_mappings", raw.output_mappings.as_ref());
     let mut depends_on = Vec::new();
     for (place, other) in raw.depends_on.iter().flatten().enumerate() {
-        match index.get(other.as_str()) {
+        match known.index.get(other.as_str()) {
             Some(other) if depends_on.contains(other) => {}
             Some(other) => depends_on.push(*other),
             None => faults.push(Fault::new(["depends_on"], format!("there is no step {other:?}")).item(place)),
@@ -313,7 +321,7 @@ fn step(
     }
     let step_type = raw.step_type.unwrap_or(StepType::Inference);
     let model = raw.model_requirements.as_ref().and_then(|needs| needs.get("model")).and_then(Value::as_str);
-    let action = match action::parse(raw.action.as_ref(), step_type, model, names) {
+    let action = match action::parse(raw.action.as_ref(), step_type, model, known.names, known.trained) {
         Ok(action) => action,
         Err(fault) => {
             faults.push(fault);
@@ -322,7 +330,7 @@ fn step(
     };
     let scope = match raw.scope.as_deref() {
         None => None,
-        Some(name) => match scopes.get(name) {
+        Some(name) => match known.scopes.get(name) {
             Some(scope) => Some(scope.clone()),
             None => {
                 faults.push(Fault::new(["scope"], format!("there is no scope {name:?}")));

@@ -7,17 +7,24 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use super::run::{Outcome, Run};
+use super::{
+    orders::Order,
+    run::{Outcome, Run},
+};
 use crate::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},
     jobs::{Constraints, JobState, Jobs, NewJob},
     orchestration::{
-        action::{Action, JobSpec},
+        action::{Action, JobSpec, PolicyName, TrainSpec},
         jq,
         mapping::ResolveError,
         model::Status,
     },
-    rl::{self, Policies, PolicyReference, state_from_json},
+    rl::{
+        ActError, Policies, PolicyReference,
+        runs::{NewRun, RunStatus, Runs, run_id},
+        state_from_json,
+    },
 };
 
 /// What performing an action needs.
@@ -28,6 +35,8 @@ pub struct Performer {
     pub policies: Policies,
     /// Waits for miners.
     pub jobs: Jobs,
+    /// Trains policies.
+    pub training: Runs,
     /// Calls configured addresses.
     pub http: reqwest::Client,
     /// Those addresses.
@@ -75,6 +84,9 @@ pub enum Call {
     Job {
         id: String,
     },
+    Train {
+        id: String,
+    },
     Http {
         endpoint: String,
         body: Value,
@@ -110,14 +122,14 @@ impl Performer {
         self.config.step_price + service
     }
 
-    /// Resolve what step `at` of `run`, which has begun, is to do. A job that has to be put into the queue comes with it.
+    /// Resolve what step `at` of `run`, which has begun, is to do. What has to be ordered comes with it.
     pub fn prepare(
         &self,
         run: &Run,
         at: usize,
         new_job_id: impl FnOnce() -> String,
         now: chrono::DateTime<chrono::Utc>,
-    ) -> (Call, Option<NewJob>) {
+    ) -> (Call, Option<Order>) {
         match self.try_prepare(run, at, new_job_id, now) {
             Ok(prepared) => prepared,
             Err(error) => (Call::Known(Err(Failure::certain(error.to_string()))), None),
@@ -130,7 +142,7 @@ impl Performer {
         at: usize,
         new_job_id: impl FnOnce() -> String,
         now: chrono::DateTime<chrono::Utc>,
-    ) -> Result<(Call, Option<NewJob>), ResolveError> {
+    ) -> Result<(Call, Option<Order>), ResolveError> {
         let (step, state) = (&run.plan.steps[at], &run.steps[at]);
         let input = state.input.clone().unwrap_or_default();
         let call = match &step.action {
@@ -138,7 +150,25 @@ impl Performer {
             Action::Nothing(why) => Call::Known(Err(Failure::certain(*why))),
             Action::CheckDependencies => Call::Known(check_dependencies(run, at)),
             Action::Jq(program) => Call::Jq { program: program.clone(), input },
-            Action::Policy(reference) => Call::Policy { reference: reference.clone(), input },
+            Action::Policy(PolicyName::Known(reference)) => Call::Policy { reference: reference.clone(), input },
+            Action::Policy(PolicyName::Path(template)) => {
+                let scope = run.scope_inputs(step)?;
+                let named = template.fill(&run.context(at, scope.as_ref(), None))?;
+                match named.as_str().map(str::parse::<PolicyReference>) {
+                    Some(Ok(reference)) => Call::Policy { reference, input },
+                    Some(Err(error)) => Call::Known(Err(Failure::certain(format!("action.policy: {error}")))),
+                    None => Call::Known(Err(Failure::certain(format!("action.policy: {named} is no policy's name")))),
+                }
+            }
+            Action::Train(spec) => {
+                if let Some(id) = &state.job_id {
+                    return Ok((Call::Train { id: id.clone() }, None));
+                }
+                let TrainSpec { policy, work } = (**spec).clone();
+                let id = run_id(&new_job_id()[..12]);
+                let new = NewRun { id: id.clone(), owner_id: run.client_id.clone(), policy, work };
+                return Ok((Call::Train { id }, Some(Order::Training(new))));
+            }
             Action::Check { schema, assert } => Call::Check { schema: schema.clone(), assert: assert.clone(), input },
             Action::Http { endpoint, body } => {
                 let scope = run.scope_inputs(step)?;
@@ -174,7 +204,7 @@ impl Performer {
                     requested_at: now,
                     ttl,
                 };
-                return Ok((Call::Job { id }, Some(row)));
+                return Ok((Call::Job { id }, Some(Order::Job(row))));
             }
         };
         Ok((call, None))
@@ -213,6 +243,7 @@ impl Performer {
             Call::Policy { reference, input } => self.policy(&reference, &input).await.map(Found::output),
             Call::Check { schema, assert, input } => self.check(schema, assert, &input).await.map(Found::output),
             Call::Job { id } => self.job(&id).await,
+            Call::Train { id } => self.train(&id).await.map(Found::output),
             Call::Http { endpoint, body, key, traceparent } => self.http(&endpoint, &body, &key, traceparent).await,
         }
     }
@@ -228,7 +259,7 @@ impl Performer {
         let state = input.get("state").unwrap_or(input);
         let state = state_from_json(state).map_err(|error| Failure::certain(format!("the step's input: {error}")))?;
         let decision = self.policies.act(reference, state).await.map_err(|error| match error {
-            rl::Error::Overloaded | rl::Error::Stopped => Failure::passing(error.to_string()),
+            ActError::Overloaded | ActError::Stopped => Failure::passing(error.to_string()),
             _ => Failure::certain(error.to_string()),
         })?;
         serde_json::to_value(decision).map_err(|error| Failure::certain(error.to_string()))
@@ -267,6 +298,27 @@ impl Performer {
             JobState::Failed => Err(Failure::passing(format!("job {id} failed: {}", reason()))),
             JobState::Expired => Err(Failure::passing(format!("job {id} expired: {}", reason()))),
             _ => Err(Failure::certain(format!("job {id} was canceled: {}", reason()))),
+        }
+    }
+
+    /// The new version by its name, and what it reached.
+    async fn train(&self, id: &str) -> Result<Value, Failure> {
+        let run = self.training.ended(id).await.map_err(|error| Failure::certain(error.to_string()))?;
+        match run.status {
+            RunStatus::Completed => Ok(json!({
+                "run_id": run.id,
+                "policy": run.reference,
+                "name": run.policy,
+                "version": run.version,
+                "steps": run.steps_done,
+                "seconds": run.seconds,
+                "scores": run.scores,
+            })),
+            RunStatus::Cancelled => Err(Failure::certain(format!("training run {id} was cancelled"))),
+            _ => {
+                let reason = run.error.unwrap_or_else(|| "no reason was given".into());
+                Err(Failure::certain(format!("training run {id} failed: {reason}")))
+            }
         }
     }
 

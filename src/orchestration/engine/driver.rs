@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Inner,
     actions::Failure,
+    orders::Order,
     run::{Affords, AfterFailure, Outcome, Run},
     store::{Hold, NewRun, Save, Saved},
 };
@@ -20,7 +21,6 @@ use crate::{
         codec::Timestamp,
         once::{Done, Once},
     },
-    jobs::NewJob,
     orchestration::{
         error::{Error, Result},
         executions::Execution,
@@ -71,8 +71,8 @@ pub struct Driver {
     flying: Flying,
     /// When what is unsaved must be saved.
     save_by: Option<Instant>,
-    /// Jobs to put into the queue, and to take back, with the next save.
-    jobs: Vec<NewJob>,
+    /// Orders to place, and to take back, with the next save.
+    orders: Vec<Order>,
     take_back: Vec<String>,
     paused: bool,
 }
@@ -81,7 +81,7 @@ impl Driver {
     pub fn new(engine: Arc<Inner>, run: Run, handle: Arc<Handle>) -> Self {
         let save_by = run.is_new.then(|| Instant::now() + UNSEEN);
         let flying = FuturesUnordered::new();
-        Self { engine, run, handle, flying, save_by, jobs: Vec::new(), take_back: Vec::new(), paused: false }
+        Self { engine, run, handle, flying, save_by, orders: Vec::new(), take_back: Vec::new(), paused: false }
     }
 
     /// Go on with steps that were under way when another worker lost the run.
@@ -97,9 +97,9 @@ impl Driver {
                 self.retry_after(at, wait);
             }
         }
-        if !self.jobs.is_empty() {
-            // A step that was saved as begun always had its job saved with it.
-            tracing::error!(execution = %self.run.id, "a job was not on record; it is put into the queue now");
+        if !self.orders.is_empty() {
+            // A step that was saved as begun always had its order saved with it.
+            tracing::error!(execution = %self.run.id, "an order was not on record; it is placed now");
             self.save_by = Some(Instant::now());
         }
     }
@@ -116,7 +116,7 @@ impl Driver {
             match self.engine.save_first(save, &new, once.clone()).await {
                 Err(Error::Db(db::Error::Duplicate(_))) => {
                     self.flying.clear();
-                    self.jobs.clear();
+                    self.orders.clear();
                     self.run.begin_anew(&self.engine.ids);
                 }
                 answer => return answer,
@@ -270,14 +270,14 @@ impl Driver {
 
     fn perform(&mut self, at: usize, now: Timestamp) {
         let ids = &self.engine.ids;
-        let (call, job) = self.engine.performer.prepare(&self.run, at, || ids.hex(32), now.0);
-        if let Some(job) = job {
+        let (call, order) = self.engine.performer.prepare(&self.run, at, || ids.hex(32), now.0);
+        if let Some(order) = order {
             let step = &mut self.run.steps[at];
-            step.job_id = Some(job.id.clone());
+            step.job_id = Some(order.id().to_owned());
             step.dirty = true;
-            let data = serde_json::json!({"step": self.run.plan.steps[at].key, "job_id": job.id});
-            self.run.tell("job_queued", now, data);
-            self.jobs.push(job);
+            let (kind, data) = order.event(&self.run.plan.steps[at].key);
+            self.run.tell(kind, now, data);
+            self.orders.push(order);
         }
         let timeout = self.run.plan.steps[at].timeout;
         let performer = self.engine.performer.clone();
@@ -328,7 +328,7 @@ impl Driver {
 
     fn take_save(&mut self, hold: Hold, now: Timestamp) -> Save {
         let mut save = Save::of(&mut self.run, hold, &self.engine.worker.id, now);
-        save.jobs = std::mem::take(&mut self.jobs);
+        save.orders = std::mem::take(&mut self.orders);
         save.take_back = std::mem::take(&mut self.take_back);
         self.save_by = None;
         save

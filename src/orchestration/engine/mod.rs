@@ -7,6 +7,7 @@ mod context;
 mod driver;
 mod lease;
 mod metrics;
+pub(in crate::orchestration) mod orders;
 mod run;
 #[cfg(test)]
 mod run_tests;
@@ -54,6 +55,7 @@ use crate::{
         once::{Done, Once},
     },
     events::Hub,
+    rl::runs::Runs,
 };
 
 /// The engine. Cheap to clone.
@@ -329,13 +331,13 @@ impl Inner {
         let rows = store::rows(&save, new, known)?;
         let wake = self.wake(&save);
         crate::crash_point!("engine.before_save");
-        let done = if once.is_none() && save.jobs.is_empty() && save.take_back.is_empty() {
+        let done = if once.is_none() && save.orders.is_empty() && save.take_back.is_empty() {
             self.db.insert(rows, wake).await?;
             Done::fresh(Execution::of_save(&save))
         } else {
             let work = async move |tx: &mut Tx| {
                 rows.execute(tx).await?;
-                store::jobs(tx, &save).await?;
+                store::orders(tx, &save).await?;
                 tx.after_commit(wake);
                 Ok::<_, Error>(Execution::of_save(&save))
             };
@@ -354,7 +356,12 @@ impl Inner {
     /// Wakes who waits for the run, once it is saved.
     fn wake(&self, save: &Save) -> impl FnOnce() + Send + 'static {
         let (hub, stream) = (self.hub.clone(), save.run.id.clone());
-        move || hub.wake(&stream)
+        let trains = save.orders.iter().any(|order| matches!(order, orders::Order::Training(_)));
+        let training = trains.then(|| self.performer.training.clone());
+        move || {
+            hub.wake(&stream);
+            training.iter().for_each(Runs::wake);
+        }
     }
 
     async fn save(&self, save: Arc<Save>) -> Result<Saved> {

@@ -31,7 +31,7 @@ pub struct StepRun {
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
     pub error: Option<String>,
-    /// The job in the coordinator's queue that the attempt under way waits for.
+    /// The order that the attempt under way waits for: a job in the coordinator's queue, or a training run.
     pub job_id: Option<String>,
     /// A failed attempt is tried again from here on.
     pub retry_at: Option<Timestamp>,

@@ -3,7 +3,10 @@
 use serde_json::Value;
 use sqlx::QueryBuilder;
 
-use super::run::{NewEvent, Run, StepRun};
+use super::{
+    orders::{self, Order},
+    run::{NewEvent, Run, StepRun},
+};
 use crate::{
     db::{
         Db, Tx,
@@ -12,7 +15,6 @@ use crate::{
         rows::{Insert, Rows},
     },
     events::{self, Event},
-    jobs::{self, NewJob},
     orchestration::{
         error::{Error, Result},
         model::{Status, VerificationLevel},
@@ -45,9 +47,9 @@ pub struct Save {
     pub run: RunRow,
     pub steps: Vec<StepRow>,
     pub events: Vec<NewEvent>,
-    /// Jobs that steps which are about to begin wait for.
-    pub jobs: Vec<NewJob>,
-    /// Jobs that nobody waits for any more.
+    /// What steps that are about to begin wait for.
+    pub orders: Vec<Order>,
+    /// Orders that nobody waits for any more.
     pub take_back: Vec<String>,
     pub hold: Hold,
     pub worker: String,
@@ -131,7 +133,7 @@ impl Save {
             .collect();
         run.is_new = false;
         let events = std::mem::take(&mut run.events);
-        Self { run: row, steps, events, jobs: Vec::new(), take_back: Vec::new(), hold, worker: worker.to_owned() }
+        Self { run: row, steps, events, orders: Vec::new(), take_back: Vec::new(), hold, worker: worker.to_owned() }
     }
 }
 
@@ -225,17 +227,17 @@ pub async fn update(tx: &mut Tx, save: &Save) -> Result<Saved> {
     let mut rows = Rows::default();
     events::append_to(&mut rows, &save.run.id, &numbered(save, last_event - save.events.len() as i64 + 1))?;
     batch.rows(rows).execute(tx).await?;
-    jobs(tx, save).await?;
+    orders(tx, save).await?;
     Ok(Saved { paused })
 }
 
-/// Put the jobs of a save into the queue, and take others back.
-pub async fn jobs(tx: &mut Tx, save: &Save) -> Result<()> {
-    for job in &save.jobs {
-        jobs::enqueue(tx, job).await?;
+/// Place the orders of a save, and take others back.
+pub async fn orders(tx: &mut Tx, save: &Save) -> Result<()> {
+    for order in &save.orders {
+        order.place(tx, save.run.now).await?;
     }
     for id in &save.take_back {
-        jobs::take_back(tx, id).await?;
+        orders::take_back(tx, id, save.run.now).await?;
     }
     Ok(())
 }

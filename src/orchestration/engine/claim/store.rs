@@ -9,8 +9,8 @@ use crate::{
         codec::{Doc, Timestamp},
     },
     events::{self, Event},
-    jobs,
     orchestration::{
+        engine::orders,
         error::{Result, unreadable},
         model::{Status, VerificationLevel},
     },
@@ -57,7 +57,7 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
         members.remove("reserved");
         members.remove("retry_at");
         if let Some(job) = members.get("job_id").and_then(Value::as_str)
-            && jobs::take_back(tx, job).await?
+            && orders::take_back(tx, job, now).await?
         {
             taken_back.push(job.to_owned());
         }
