@@ -1,21 +1,22 @@
 //! A policy's safetensors file, in PyTorch's parameter names.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use safetensors::{Dtype, tensor::TensorView};
+use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::{Error, mlp::numbers, moments::Moments};
 
 /// Tensors and metadata of a policy.
 pub(super) struct Weights {
-    metadata: HashMap<String, String>,
+    /// In order: the same policy is the same bytes, and so the same hash.
+    metadata: BTreeMap<String, String>,
     tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
 }
 
 impl Weights {
     pub(super) fn of(algorithm: &str) -> Self {
-        Self { metadata: HashMap::from([("algorithm".to_owned(), algorithm.to_owned())]), tensors: Vec::new() }
+        Self { metadata: BTreeMap::from([("algorithm".to_owned(), algorithm.to_owned())]), tensors: Vec::new() }
     }
 
     /// Linear layers with something between each two, as `Sequential` numbers them: 0, 2, 4.
@@ -61,12 +62,54 @@ impl Weights {
         self.metadata.insert(key.to_owned(), value.to_owned());
     }
 
+    /// The file, written out here: the `safetensors` crate takes metadata as a hash map, whose order changes from one
+    /// call to the next.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let views = self
-            .tensors
-            .iter()
-            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-        Ok(safetensors::serialize(views, Some(self.metadata.clone()))?)
+        let mut header = Map::from_iter([("__metadata__".to_owned(), json!(self.metadata))]);
+        let mut end = 0;
+        for (name, shape, bytes) in &self.tensors {
+            let begin = end;
+            end += bytes.len();
+            let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]});
+            header.insert(name.clone(), entry);
+        }
+        let mut header = serde_json::to_vec(&Value::Object(header))?;
+        // Numbers begin at a multiple of 8.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header);
+        self.tensors.iter().for_each(|(_, _, bytes)| file.extend(bytes));
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::{Dtype, SafeTensors};
+
+    use super::*;
+
+    #[test]
+    fn the_same_policy_is_the_same_bytes() {
+        let file = || {
+            let mut file = Weights::of("ppo");
+            ["z", "a", "m", "b", "k"].into_iter().for_each(|key| file.note(key, &format!("{key} \"quoted\"")));
+            file.layer("actor.0", &[Tensor::from_slice2(&[[1.0f32, 2.0], [3.0, 4.0]]), Tensor::from_slice(&[5.0f32])])
+                .unwrap();
+            file.vector("a", &[-0.0]).unwrap();
+            file.to_bytes().unwrap()
+        };
+        let bytes = file();
+        (0..20).for_each(|_| assert_eq!(file(), bytes));
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        let (length, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(length % 8, 0);
+        assert_eq!(metadata.metadata().as_ref().unwrap()["z"], "z \"quoted\"");
+        assert_eq!(metadata.metadata().as_ref().unwrap()["algorithm"], "ppo");
+        let weight = read.tensor("actor.0.weight").unwrap();
+        assert_eq!((weight.dtype(), weight.shape()), (Dtype::F32, &[2, 2][..]));
+        assert_eq!(weight.data(), [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).as_flattened());
+        assert_eq!(read.tensor("a").unwrap().data(), (-0.0f32).to_le_bytes());
+        assert_eq!(read.len(), 3);
     }
 }
