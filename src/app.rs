@@ -238,10 +238,11 @@ impl App {
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
         self.stopping.cancel();
-        let (_, trained) =
-            tokio::join!(self.engine.stop(grace), tokio::time::timeout(grace, self.training.stop()));
+        let (_, trained) = tokio::join!(self.engine.stop(grace), tokio::time::timeout(grace, self.training.stop()));
         if trained.is_err() {
-            tracing::warn!("a training run could not be let go in time; the next start goes on from its last checkpoint");
+            tracing::warn!(
+                "a training run could not be let go in time; the next start goes on from its last checkpoint"
+            );
         }
     }
 

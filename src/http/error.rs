@@ -16,7 +16,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{db, orchestration};
+use crate::{db, orchestration, rl};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -329,6 +329,49 @@ impl From<orchestration::error::Error> for ApiError {
             }
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<rl::ActError> for ApiError {
+    fn from(error: rl::ActError) -> Self {
+        use rl::ActError::{
+            Count, Dimension, Load, NoDistribution, NotFinite, Overflow, Overloaded, Runtime, Stopped, Storage,
+            UnknownAlias, UnknownPolicy, UnknownVersion,
+        };
+        let body = |members: Vec<Loc>| std::iter::once(Loc::from("body")).chain(members).collect();
+        match &error {
+            UnknownPolicy(_) | UnknownVersion { .. } | UnknownAlias { .. } => Self::not_found(error.to_string()),
+            Dimension { row, .. } => {
+                Self::field(body(vec!["states".into(), (*row).into()]), error.to_string(), "value_error")
+            }
+            NotFinite { row, position } => {
+                let loc = body(vec!["states".into(), (*row).into(), (*position).into()]);
+                Self::field(loc, error.to_string(), "finite_number")
+            }
+            Count { .. } | Overflow => Self::field(body(vec!["states".into()]), error.to_string(), "value_error"),
+            NoDistribution(_) => Self::field(body(vec!["mode".into()]), error.to_string(), "value_error"),
+            Load(_) => Self::field(body(Vec::new()), error.to_string(), "weights"),
+            Overloaded => Self::unavailable(error.to_string(), Duration::from_secs(1)).code("policy_overloaded"),
+            Stopped => Self::unavailable("The service is stopping", Duration::from_secs(1)),
+            Storage(_) | Runtime(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<rl::Error> for ApiError {
+    fn from(error: rl::Error) -> Self {
+        match error {
+            rl::Error::NotFound(text) => Self::not_found(text),
+            rl::Error::Forbidden(text) => Self::forbidden(text),
+            rl::Error::Invalid { path, message } => {
+                let loc = std::iter::once(Loc::from("body")).chain(path.into_iter().map(Loc::from)).collect();
+                Self::field(loc, message, "value_error")
+            }
+            rl::Error::State(text) => Self::bad_request(text).code("invalid_state"),
+            rl::Error::Act(error) => error.into(),
+            rl::Error::Db(error) => error.into(),
+            error @ (rl::Error::Training(_) | rl::Error::Storage(..)) => Self::internal(error),
         }
     }
 }

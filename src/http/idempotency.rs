@@ -6,13 +6,14 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
     context::RequestContext,
     error::ApiError,
-    extract::{decode, read_json},
+    extract::{decode, read_body, read_json},
 };
 use crate::db::once::Once;
 
@@ -68,13 +69,36 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for KeyedJson<T> {
         let context = RequestContext::of(&parts)?;
         let Idempotency(key) = Idempotency::of(&parts.headers)?;
         let bytes = read_json(&parts.headers, body, context.body_limit).await?;
-        let once = key.map(|key| Once {
-            scope: context.principal().unwrap_or_default().to_owned(),
-            key,
-            fingerprint: fingerprint(&parts.method, &parts.uri, &bytes),
-        });
+        let once = key.map(|key| once(key, context, &parts, &bytes));
         Ok(Self { body: decode(&bytes)?, once })
     }
+}
+
+/// A body that is no JSON, together with what makes its effect happen once.
+#[derive(Clone, Debug)]
+pub struct KeyedBytes {
+    /// The body.
+    pub bytes: Bytes,
+    /// The guard, if the client sent a key.
+    pub once: Option<Once>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for KeyedBytes {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let context = RequestContext::of(&parts)?;
+        let Idempotency(key) = Idempotency::of(&parts.headers)?;
+        let bytes = read_body(body, context.body_limit).await?;
+        let once = key.map(|key| once(key, context, &parts, &bytes));
+        Ok(Self { bytes, once })
+    }
+}
+
+fn once(key: String, context: &RequestContext, parts: &Parts, body: &[u8]) -> Once {
+    let scope = context.principal().unwrap_or_default().to_owned();
+    Once { scope, key, fingerprint: fingerprint(&parts.method, &parts.uri, body) }
 }
 
 /// SHA-256 in hex over method, canonical path, query and body. `wait` is left out of the query: how long a client waits

@@ -221,9 +221,7 @@ fn train(members: &Map<String, Value>) -> Result<TrainSpec, Fault> {
     })?;
     let policy = read.policy.clone();
     let work = checked(read.work()).map_err(|error| match error {
-        Error::Invalid { path, message } => {
-            Fault::new(std::iter::once("action".to_owned()).chain(path), message)
-        }
+        Error::Invalid { path, message } => Fault::new(std::iter::once("action".to_owned()).chain(path), message),
         other => fault("kind", other.to_string()),
     })?;
     let policy = policy.unwrap_or_else(|| default_policy(&work));

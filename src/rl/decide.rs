@@ -38,8 +38,7 @@ pub(super) fn decide(
             Taken::Discrete(categorical(probabilities, generator))
         }
         (Some(generator), Evaluation::Gaussian { mean, std, .. }) => {
-            let drawn: Vec<f32> =
-                mean.iter().zip(std).map(|(mean, std)| mean + std * normal(generator)).collect();
+            let drawn: Vec<f32> = mean.iter().zip(std).map(|(mean, std)| mean + std * normal(generator)).collect();
             version.form.actions.of_gaussian(&drawn)
         }
         (Some(_), Evaluation::Values { .. }) => return Err(ActError::NoDistribution(version.reference())),

@@ -2,6 +2,9 @@
 
 /// Workflows, executions, receipts, networks.
 pub mod agents;
+/// Policies and their training, and how agents perform.
+pub mod performance;
+mod stream;
 /// Health, metrics, and the description of the API.
 pub mod system;
 
@@ -14,6 +17,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use serde_json::Value;
 use tower::{Layer, Service, util::option_layer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,7 +29,7 @@ use crate::{
 
 /// The routes of every group.
 pub fn groups() -> OpenApiRouter<App> {
-    agents::router()
+    agents::router().merge(performance::router())
 }
 
 /// The OpenAPI document of these routes and the system's.
@@ -79,4 +83,12 @@ async fn unknown_path(uri: Uri) -> ApiError {
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let detail = format!("{} does not take {method}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+/// What a client sent for a list of words: a list, or one text with commas between them.
+fn words(text: &str) -> Vec<String> {
+    if let Ok(Value::Array(items)) = serde_json::from_str(text) {
+        return items.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    }
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }

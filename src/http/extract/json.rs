@@ -67,7 +67,7 @@ pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     if announced.is_some_and(|length| length > limit) {
         return Err(ApiError::too_large(limit));
     }
-    let bytes = read(body, limit).await?;
+    let bytes = read_body(body, limit).await?;
     match headers.get(header::CONTENT_TYPE) {
         Some(kind) if !bytes.is_empty() && !is_json(kind) => {
             Err(ApiError::unsupported_media("The body must be JSON: Content-Type: application/json"))
@@ -76,8 +76,8 @@ pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     }
 }
 
-/// Most bodies come in one piece, which is then used as it is.
-async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// The bytes of a body of at most `limit` bytes. Most come in one piece, which is then used as it is.
+pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut pieces = body.into_data_stream();
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(piece) = pieces.next().await {

@@ -4,7 +4,7 @@ mod json;
 mod path;
 mod query;
 
-pub use json::{Json, Raw, decode, read_json};
+pub use json::{Json, Raw, decode, read_body, read_json};
 pub use path::Path;
 pub use query::Query;
 #[cfg(test)]

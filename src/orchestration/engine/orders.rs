@@ -32,9 +32,7 @@ impl Order {
     pub fn event(&self, step: &str) -> (&'static str, Value) {
         match self {
             Self::Job(job) => ("job_queued", json!({"step": step, "job_id": job.id})),
-            Self::Training(run) => {
-                ("training_queued", json!({"step": step, "run_id": run.id, "policy": run.policy}))
-            }
+            Self::Training(run) => ("training_queued", json!({"step": step, "run_id": run.id, "policy": run.policy})),
         }
     }
 

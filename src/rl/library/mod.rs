@@ -268,11 +268,12 @@ impl Library {
         alias: &str,
         once: Option<Once>,
     ) -> Result<Done<Policy>> {
-        self.change_alias(caller, name, alias, once, async move |_: &mut Tx, policy: &Policy, alias: &str| {
-            match policy.aliases.contains_key(alias) {
-                true => Ok((None, false)),
-                false => Err(no_alias(policy, alias)),
-            }
+        self.change_alias(caller, name, alias, once, async move |_: &mut Tx, policy: &Policy, alias: &str| match policy
+            .aliases
+            .contains_key(alias)
+        {
+            true => Ok((None, false)),
+            false => Err(no_alias(policy, alias)),
         })
         .await
     }
@@ -363,7 +364,9 @@ impl Library {
                 let same = (second.form.state_length, &second.action_names)
                     == (serving.form.state_length, &serving.action_names);
                 if !same {
-                    return Err(invalid(format!("version {version} takes other states or actions than the serving one")));
+                    return Err(invalid(format!(
+                        "version {version} takes other states or actions than the serving one"
+                    )));
                 }
             }
             store::set_split(tx, &policy.name, &split).await
@@ -461,7 +464,9 @@ fn names(upload: &Upload, form: &super::network::Form) -> Result<(Vec<String>, V
         );
         return Err(Error::invalid("environment", message));
     }
-    let fit = |list: &[&str], length: usize| (list.len() == length).then(|| list.iter().map(|name| (*name).to_owned()).collect());
+    let fit = |list: &[&str], length: usize| {
+        (list.len() == length).then(|| list.iter().map(|name| (*name).to_owned()).collect())
+    };
     let action_names = upload.action_names.clone().or(environments_actions).or_else(|| fit(&super::ACTIONS, actions));
     let state_names = upload
         .state_names

@@ -75,8 +75,10 @@ fn version(row: &Row) -> Result<VersionRecord> {
 }
 
 async fn aliases(conn: &mut Connection, name: &str) -> Result<BTreeMap<String, u32>> {
-    let rows: Vec<(String, i64)> =
-        sqlx::query_as("SELECT alias, version FROM am_policy_aliases WHERE name = ?1").bind(name).fetch_all(conn).await?;
+    let rows: Vec<(String, i64)> = sqlx::query_as("SELECT alias, version FROM am_policy_aliases WHERE name = ?1")
+        .bind(name)
+        .fetch_all(conn)
+        .await?;
     Ok(rows.into_iter().map(|(alias, version)| (alias, number(version))).collect())
 }
 
@@ -128,7 +130,10 @@ pub async fn versions(conn: &mut Connection, name: &str, page: &Page) -> Result<
     query.push(VERSION).push(" FROM am_policy_versions WHERE name = ").push_bind(name);
     page.push(&mut query, "");
     let rows = query.build().fetch_all(&mut *conn).await?;
-    let total = sqlx::query_scalar("SELECT count(*) FROM am_policy_versions WHERE name = ?1").bind(name).fetch_one(conn).await?;
+    let total = sqlx::query_scalar("SELECT count(*) FROM am_policy_versions WHERE name = ?1")
+        .bind(name)
+        .fetch_one(conn)
+        .await?;
     Ok((rows.iter().map(version).collect::<Result<_>>()?, total))
 }
 
@@ -171,7 +176,11 @@ pub async fn touch(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
 
 /// Set a policy's split.
 pub async fn set_split(tx: &mut Tx, name: &str, split: &Split) -> Result<()> {
-    sqlx::query("UPDATE am_policies SET split = ?2 WHERE name = ?1").bind(name).bind(text(split)?).execute(tx.conn().await?).await?;
+    sqlx::query("UPDATE am_policies SET split = ?2 WHERE name = ?1")
+        .bind(name)
+        .bind(text(split)?)
+        .execute(tx.conn().await?)
+        .await?;
     Ok(())
 }
 

@@ -287,7 +287,11 @@ impl Driver {
         // The last points are saved with the end.
         self.report(trainer.steps(), None)?;
         crate::crash_point!("train.before_publish");
-        self.end(RunStatus::Completed, Ending { scores: Some(scores), ended_by: Some(by), ..Ending::default() }, Some(new))
+        self.end(
+            RunStatus::Completed,
+            Ending { scores: Some(scores), ended_by: Some(by), ..Ending::default() },
+            Some(new),
+        )
     }
 
     fn version(&self, weights: &[u8], steps: u64, scores: &Scores) -> Result<NewVersion> {
@@ -339,8 +343,7 @@ impl Driver {
         mut ending: Ending,
         new: Option<NewVersion>,
     ) -> Result<()> {
-        let (id, owner, now): (_, _, Timestamp) =
-            (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
+        let (id, owner, now): (_, _, Timestamp) = (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
         let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
         self.write(async move |tx: &mut Tx| {
             if let Some(new) = new {

@@ -1,10 +1,13 @@
 //! What a policy reaches: whole episodes, and where an environment's laws allow it, the exact expectation.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::rl::{
-    environments::{ActionSpace, Reference},
-    training::{Chosen, Error, Evaluated, Greedy, Plan, episodes},
+    environments::{ActionSpace, Description, Reference},
+    error::{Error as RoomError, Result as RoomResult},
+    network::{Act, Actions, Form, Network},
+    training::{Algorithm, Chosen, Error, Evaluated, Greedy, Plan, episodes},
 };
 
 /// Environments that are stepped together.
@@ -28,12 +31,7 @@ pub struct Scores {
 ///
 /// # Errors
 /// When `greedy` fails, or the environments refuse its actions.
-pub fn score(
-    greedy: &Greedy<'_>,
-    plan: &Plan,
-    count: usize,
-    seed: u64,
-) -> Result<Scores, Error> {
+pub fn score(greedy: &Greedy<'_>, plan: &Plan, count: usize, seed: u64) -> Result<Scores, Error> {
     let mut environments = plan.environments(count.clamp(1, TOGETHER))?;
     let actions = environments.description().actions.clone();
     let evaluated = episodes(greedy, &mut environments, count, seed)?;
@@ -70,5 +68,58 @@ fn rows(chosen: &Chosen, space: &ActionSpace) -> Vec<f64> {
         }
         (Chosen::Continuous(all), _) => all.iter().copied().map(f64::from).collect(),
         (Chosen::Discrete(_), ActionSpace::Continuous { .. }) => Vec::new(),
+    }
+}
+
+/// What a stored version reaches in the environment called `environment`.
+///
+/// # Errors
+/// [`RoomError::Invalid`] when there is no such environment, or it takes other states or actions.
+pub fn score_weights(
+    weights: &[u8],
+    environment: String,
+    parameters: Option<Value>,
+    count: usize,
+    seed: u64,
+) -> RoomResult<Scores> {
+    // Threads inside an operation cost small networks more than they save, and the others are for requests.
+    tch::set_num_threads(1);
+    let mut network = Network::from_safetensors(weights)?;
+    // The plan's algorithm only tells how actions are given: by their index, or their numbers.
+    let plan = Plan { environment, parameters, algorithm: Algorithm::Ppo, settings: None, steps: 1, seed };
+    let described = plan.environment().map_err(RoomError::of_plan)?.description().clone();
+    fits(&described, network.form()).map_err(|why| RoomError::invalid("environment", why))?;
+    network.settle().map_err(Error::from)?;
+    let greedy = |observations: &[f32], chosen: &mut Chosen| {
+        let evaluations = network.evaluate(observations, true)?;
+        let (mut indices, mut numbers) = (Vec::new(), Vec::new());
+        for evaluation in &evaluations {
+            match network.form().greedy(evaluation) {
+                Act::Discrete(index) => indices.push(index as i64),
+                Act::Continuous(vector) => numbers.extend(vector),
+            }
+        }
+        *chosen = if numbers.is_empty() { Chosen::Discrete(indices) } else { Chosen::Continuous(numbers) };
+        Ok(())
+    };
+    Ok(score(&greedy, &plan, count, seed)?)
+}
+
+fn fits(described: &Description, form: &Form) -> Result<(), String> {
+    let (name, states) = (&described.name, described.observations.len());
+    if states != form.state_length {
+        return Err(format!("'{name}' has states of {states} numbers, the policy takes {}", form.state_length));
+    }
+    let (wanted, has) = match (&described.actions, &form.actions) {
+        (ActionSpace::Discrete { names }, Actions::Discrete { count } | Actions::Scores { count }) => {
+            (names.len(), *count)
+        }
+        (ActionSpace::Continuous { low, .. }, Actions::Continuous { low: other, .. }) => (low.len(), other.len()),
+        (ActionSpace::Discrete { .. }, _) => return Err(format!("'{name}' takes discrete actions")),
+        (ActionSpace::Continuous { .. }, _) => return Err(format!("'{name}' takes continuous actions")),
+    };
+    match wanted == has {
+        true => Ok(()),
+        false => Err(format!("'{name}' has {wanted} actions, the policy {has}")),
     }
 }

@@ -22,17 +22,19 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::{driver::Driver, handle::Handle, metrics::Metrics};
 pub use self::{
-    evaluation::{Scores, score},
+    evaluation::{Scores, score, score_weights},
     model::{Kept, NewRun, Point, Request, RunFilter, RunStatus, TrainingRun, Wish, Work, is_run_id, run_id},
 };
-use self::{driver::Driver, handle::Handle, metrics::Metrics};
 use super::{
     error::{Error, Result},
-    library::{Library, check_aliases},
+    library::{Library, blocking, check_aliases},
+    model::PolicyReference,
 };
 use crate::{
     ambient::{Clock, Ids},
@@ -50,6 +52,17 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// The most episodes of an evaluation.
 pub const MOST_EPISODES: usize = 1000;
+
+/// What a version reached.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// `name@version`.
+    pub policy: String,
+    /// Where.
+    pub environment: String,
+    /// What.
+    pub scores: Scores,
+}
 
 /// How runs are trained.
 #[derive(Clone, Debug)]
@@ -80,6 +93,7 @@ struct Inner {
     driven: Mutex<HashMap<String, Arc<Handle>>>,
     wake: Notify,
     stop: CancellationToken,
+    evaluating: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
@@ -112,8 +126,8 @@ impl Runs {
     pub fn new(db: Database, clock: Clock, ids: Ids, hub: Hub, library: Library, settings: Settings) -> Result<Self> {
         fs::create_dir_all(&settings.directory)
             .map_err(|error| Error::Storage(format!("{}", settings.directory.display()), error))?;
-        let (metrics, driven, wake, stop) = Default::default();
-        Ok(Self(Arc::new(Inner { db, clock, ids, hub, library, settings, metrics, driven, wake, stop })))
+        let (metrics, driven, wake, stop, evaluating) = Default::default();
+        Ok(Self(Arc::new(Inner { db, clock, ids, hub, library, settings, metrics, driven, wake, stop, evaluating })))
     }
 
     /// Add the room's metrics.
@@ -171,12 +185,7 @@ impl Runs {
     ///
     /// # Errors
     /// As the database.
-    pub async fn list(
-        &self,
-        caller: &Principal,
-        filter: &RunFilter,
-        page: &Page,
-    ) -> Result<(Vec<TrainingRun>, i64)> {
+    pub async fn list(&self, caller: &Principal, filter: &RunFilter, page: &Page) -> Result<(Vec<TrainingRun>, i64)> {
         store::list(&mut *self.0.db.read().await?, caller, filter, page).await
     }
 
@@ -297,6 +306,32 @@ impl Runs {
             self.0.library.refresh().await?;
         }
         Ok(run)
+    }
+
+    /// What a version reaches in whole episodes of an environment; of the one that it was trained on where none is named.
+    /// One at a time: an evaluation computes for up to some seconds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the environment is not known or does not fit.
+    pub async fn evaluate(
+        &self,
+        reference: &PolicyReference,
+        environment: Option<String>,
+        parameters: Option<Value>,
+        episodes: usize,
+        seed: u64,
+    ) -> Result<Measured> {
+        if !(1..=MOST_EPISODES).contains(&episodes) {
+            return Err(Error::invalid("episodes", format!("must be from 1 to {MOST_EPISODES}")));
+        }
+        let (record, weights) = self.0.library.weights(reference).await?;
+        let Some(environment) = environment.or(record.environment) else {
+            return Err(Error::invalid("environment", "is missing: the policy was not trained on one"));
+        };
+        let _one = self.0.evaluating.lock().await;
+        let named = environment.clone();
+        let scores = blocking(move || score_weights(&weights, named, parameters, episodes, seed));
+        Ok(Measured { policy: record.reference, environment, scores: scores.await? })
     }
 
     /// At most `limit` events of a run after number `after`.

@@ -218,13 +218,19 @@ pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, 
 
 /// Ask something of a run that is driven, or nothing any more.
 pub async fn wish(tx: &mut Tx, id: &str, wish: Option<Wish>) -> Result<()> {
-    sqlx::query("UPDATE am_training_runs SET wish = ?2 WHERE id = ?1").bind(id).bind(wish).execute(tx.conn().await?).await?;
+    sqlx::query("UPDATE am_training_runs SET wish = ?2 WHERE id = ?1")
+        .bind(id)
+        .bind(wish)
+        .execute(tx.conn().await?)
+        .await?;
     Ok(())
 }
 
 /// What is asked of a run.
 pub async fn wished(tx: &mut Tx, id: &str) -> Result<Option<Wish>> {
-    let wish: Option<Option<Wish>> =
-        sqlx::query_scalar("SELECT wish FROM am_training_runs WHERE id = ?1").bind(id).fetch_optional(tx.conn().await?).await?;
+    let wish: Option<Option<Wish>> = sqlx::query_scalar("SELECT wish FROM am_training_runs WHERE id = ?1")
+        .bind(id)
+        .fetch_optional(tx.conn().await?)
+        .await?;
     Ok(wish.flatten())
 }

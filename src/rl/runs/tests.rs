@@ -99,9 +99,8 @@ async fn a_run_goes_from_process_to_process_to_the_same_bits() {
     let first = whole.process(1).await;
     let run = first.runs.create(&owner, None, work(2000), None).await.unwrap().value;
     let through = first.runs.ended(&run.id).await.unwrap();
-    let weights = |library: Library| async move {
-        library.version(&"cartpole-v1-ppo@1".parse().unwrap()).await.unwrap().sha256
-    };
+    let weights =
+        |library: Library| async move { library.version(&"cartpole-v1-ppo@1".parse().unwrap()).await.unwrap().sha256 };
     let wanted = weights(first.library.clone()).await;
     first.runs.stop().await;
 
@@ -183,7 +182,9 @@ async fn time_is_a_limit_and_what_does_not_fit_is_named() {
     };
     let wrong = Work { settings: Some(json!({"gama": 1})), ..work(10) };
     assert!(refused("p", wrong).await.starts_with("settings.gama: unknown field"));
-    assert!(refused("p", Work { environment: "Tetris".into(), ..work(10) }).await.starts_with("environment: there is no"));
+    assert!(
+        refused("p", Work { environment: "Tetris".into(), ..work(10) }).await.starts_with("environment: there is no")
+    );
     assert!(refused("P", work(10)).await.starts_with("policy: 'P' is not a policy name"));
     assert!(refused("p", work(0)).await.starts_with("steps: 0 is not from 1"));
     assert!(refused("p", Work { evaluation_episodes: 0, ..work(10) }).await.starts_with("evaluation_episodes: "));

@@ -19,17 +19,17 @@ use std::{
 use prometheus_client::registry::Registry;
 use rand::SeedableRng;
 
-pub use self::{
-    catalogue::{Entry, Version},
-    loaded::{read_weights, weights_path},
-    split::{Canary, Comparison, Shadow, Side, Split},
-};
 use self::{
     catalogue::Catalogue,
     loaded::{Loaded, Pool},
     metrics::Metrics,
     split::{Answering, Tally},
     worker::Answer,
+};
+pub use self::{
+    catalogue::{Entry, Version},
+    loaded::{read_weights, weights_path},
+    split::{Canary, Comparison, Shadow, Side, Split},
 };
 use super::{
     builtin,
@@ -57,7 +57,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { directory: PathBuf::from("policies"), memory: 256 << 20, exact: true, window: Duration::from_micros(100) }
+        Self {
+            directory: PathBuf::from("policies"),
+            memory: 256 << 20,
+            exact: true,
+            window: Duration::from_micros(100),
+        }
     }
 }
 
@@ -236,8 +241,7 @@ impl Policies {
     /// When there is no such policy.
     pub fn comparison(&self, name: &str) -> Result<Option<Comparison>, ActError> {
         let catalogue = self.0.catalogue.read().unwrap_or_else(PoisonError::into_inner);
-        let (entry, serving) =
-            catalogue.resolve(&PolicyReference { name: name.to_owned(), pick: Pick::Serving })?;
+        let (entry, serving) = catalogue.resolve(&PolicyReference { name: name.to_owned(), pick: Pick::Serving })?;
         if entry.split.is_none() {
             return Ok(None);
         }

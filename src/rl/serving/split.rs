@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::rl::{decide::value_of, network::{Evaluation, Form}};
+use crate::rl::{
+    decide::value_of,
+    network::{Evaluation, Form},
+};
 
 /// Which calls by a policy's bare name go elsewhere as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -201,7 +204,8 @@ mod tests {
     #[test]
     fn two_versions_are_compared() {
         let tally = Tally::default();
-        let says = |first: f32, value: f32| Evaluation::Probabilities { probabilities: vec![first, 1.0 - first], value };
+        let says =
+            |first: f32, value: f32| Evaluation::Probabilities { probabilities: vec![first, 1.0 - first], value };
         let form = crate::rl::network::Network::from_safetensors(crate::rl::builtin::BYTES).unwrap().form().clone();
         let split = Split { canary: None, shadow: Some(Shadow { version: 2 }) };
         assert_eq!(tally.comparison(&split, 1).agreement, None, "nothing was seen yet");

@@ -119,13 +119,7 @@ fn serve(model: &mut impl Model, requests: &Receiver<Request>, window: Duration,
 
 /// Waits for a request and takes those that wait with it: up to [`BATCH`] states, and while fewer have come than the
 /// `last` time, for up to `window`. False: every sender is gone.
-fn gather(
-    batch: &mut Vec<Request>,
-    requests: &Receiver<Request>,
-    width: usize,
-    last: usize,
-    window: Duration,
-) -> bool {
+fn gather(batch: &mut Vec<Request>, requests: &Receiver<Request>, width: usize, last: usize, window: Duration) -> bool {
     let Ok(first) = requests.recv() else { return false };
     let mut states = first.states.len() / width;
     batch.push(first);
@@ -200,7 +194,11 @@ mod tests {
     fn gated() -> (Worker, Receiver<usize>, SyncSender<()>) {
         let (begun, batches) = sync_channel(QUEUE);
         let (release, go_on) = sync_channel(QUEUE);
-        (Worker::start(Gate { begun, go_on }, Duration::ZERO, Metrics::default().of("gate", 1)).unwrap(), batches, release)
+        (
+            Worker::start(Gate { begun, go_on }, Duration::ZERO, Metrics::default().of("gate", 1)).unwrap(),
+            batches,
+            release,
+        )
     }
 
     #[test]
@@ -286,7 +284,10 @@ mod tests {
         let other = worker.ask(vec![4.0], false).unwrap();
         let more = worker.ask(vec![5.0, 6.0], true).unwrap();
         (0..3).for_each(|_| release.send(()).unwrap());
-        assert_eq!((said(first), said(many), said(more), said(other)), (vec![0.0], vec![1.0, 2.0, 3.0], vec![5.0, 6.0], vec![4.0]));
+        assert_eq!(
+            (said(first), said(many), said(more), said(other)),
+            (vec![0.0], vec![1.0, 2.0, 3.0], vec![5.0, 6.0], vec![4.0])
+        );
         assert_eq!(batches.iter().take(2).collect::<Vec<_>>(), [5, 1], "what must be exact goes by itself");
     }
 }

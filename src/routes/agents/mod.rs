@@ -8,8 +8,8 @@ mod networks;
 mod receipts;
 mod workflows;
 
+pub use executions::WaitQuery;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -62,12 +62,4 @@ pub struct Message {
 #[utoipa::path(get, path = "/api/v1/agents/test", tag = "agents", security(()), responses((status = 200, body = Message)))]
 async fn test() -> Json<Message> {
     Json(Message { message: "Agent routes are working", service: env!("CARGO_PKG_NAME") })
-}
-
-/// What a client sent for a list of words: a list, or one text with commas between them.
-fn words(text: &str) -> Vec<String> {
-    if let Ok(Value::Array(items)) = serde_json::from_str(text) {
-        return items.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    }
-    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::words;
+use crate::routes::words;
 use crate::{
     app::App,
     db::owner,

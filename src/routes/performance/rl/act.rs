@@ -1,0 +1,236 @@
+//! `rl/policies/{policy}/act` and `/evaluate`.
+
+use std::fmt;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::policies::reference;
+use crate::{
+    app::App,
+    http::{
+        AnyKey, ApiError, Json, Path,
+        error::{Detail, Loc},
+    },
+    rl::{ActError, Decision, Mode, runs::Scores, serving::Ask},
+};
+
+/// A state: an array of numbers, or an object of them by the names that the policy has for them.
+#[derive(Debug)]
+pub enum StateInput {
+    /// As the policy takes them.
+    Numbers(Vec<f64>),
+    /// By name.
+    Named(Map<String, Value>),
+}
+
+impl<'de> Deserialize<'de> for StateInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By hand: an untagged enum would keep each number twice, and not name the position of one that is none.
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = StateInput;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of numbers, or an object of numbers by name")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<StateInput, A::Error> {
+                let mut numbers = Vec::with_capacity(16);
+                while let Some(number) = items.next_element()? {
+                    numbers.push(number);
+                }
+                Ok(StateInput::Numbers(numbers))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<StateInput, A::Error> {
+                let mut named = Map::new();
+                while let Some((name, number)) = members.next_entry()? {
+                    named.insert(name, number);
+                }
+                Ok(StateInput::Named(named))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl StateInput {
+    fn numbers(self, names: &[String]) -> Result<Vec<f64>, String> {
+        let named = match self {
+            Self::Numbers(numbers) => return Ok(numbers),
+            Self::Named(named) => named,
+        };
+        if names.is_empty() {
+            return Err("the policy has no names for the numbers of a state: send an array".into());
+        }
+        if let Some(unknown) = named.keys().find(|name| !names.contains(name)) {
+            return Err(format!("a state has no '{unknown}': it has {}", names.join(", ")));
+        }
+        let number = |name: &String| match named.get(name) {
+            None => Err(format!("'{name}' is missing")),
+            Some(value) => value.as_f64().ok_or_else(|| format!("'{name}' is not a number")),
+        };
+        names.iter().map(number).collect()
+    }
+}
+
+/// How an action is chosen.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeName {
+    /// The best.
+    #[default]
+    Greedy,
+    /// Drawn from the policy's distribution.
+    Sample,
+}
+
+/// One state, or several.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ActRequest {
+    /// One state: an array of numbers, or an object by name.
+    #[schema(value_type = Option<Vec<f64>>, example = json!([1.2, 0.4, 0.9, 0.3, 0.5, 0.8, 0.6, 0.7, 0]))]
+    state: Option<StateInput>,
+    /// 1 to 4096 of them.
+    #[schema(value_type = Option<Vec<Vec<f64>>>)]
+    states: Option<Vec<StateInput>>,
+    #[serde(default)]
+    mode: ModeName,
+    /// Repeats a sample.
+    seed: Option<u64>,
+    /// Whether a state gets the same bits in any company; as configured where nothing is said.
+    deterministic: Option<bool>,
+}
+
+/// What is done in some states.
+#[derive(Serialize, ToSchema)]
+pub struct Decisions {
+    /// The policy and the version that answered, `name@version`.
+    policy: String,
+    count: usize,
+    /// One for each state, as for a single one.
+    #[schema(value_type = Vec<Object>)]
+    decisions: Vec<Decision>,
+}
+
+/// What a policy does in a state
+///
+/// Answers `policy` (with the version that answered), `action`, `action_name`, and by the policy's kind `probabilities`
+/// (ppo), `q_values` (rainbow_dqn, dqn) or `mean` and `std` (sac), and `value`. `states` answers a list of these. The bare name
+/// asks the version that is in production, or the newest; `name@3` and `name@alias` ask that one.
+#[utoipa::path(
+    post, path = "/api/v1/agents/performance/rl/policies/{policy}/act", tag = "performance",
+    params(("policy" = String, Path, description = "name, name@version or name@alias")), request_body = ActRequest,
+    responses((status = 200, body = Object), (status = 404), (status = 422), (status = 503))
+)]
+pub async fn act(
+    State(app): State<App>,
+    _: AnyKey,
+    Path(policy): Path<String>,
+    Json(request): Json<ActRequest>,
+) -> Result<Response, ApiError> {
+    let reference = reference(&policy)?;
+    let single = request.state.is_some();
+    let given = match (request.state, request.states) {
+        (Some(state), None) => vec![state],
+        (None, Some(states)) => states,
+        _ => {
+            return Err(ApiError::field(vec!["body".into(), "state".into()], "Give a state, or states", "missing"));
+        }
+    };
+    let version = app.policies.resolve(&reference)?;
+    let mut states = Vec::with_capacity(given.len());
+    for (row, state) in given.into_iter().enumerate() {
+        let loc: Vec<Loc> =
+            if single { vec!["body".into(), "state".into()] } else { vec!["body".into(), "states".into(), row.into()] };
+        states.push(state.numbers(&version.state_names).map_err(|why| ApiError::field(loc, why, "value_error"))?);
+    }
+    let mode = match request.mode {
+        ModeName::Greedy => Mode::Greedy,
+        ModeName::Sample => Mode::Sample { seed: request.seed },
+    };
+    let ask = Ask { states, mode, exact: request.deterministic };
+    let mut decisions = app.policies.act_all(&reference, ask).await.map_err(|error| located(error, single))?;
+    if single {
+        return decisions.pop().map(|one| Json(one).into_response()).ok_or_else(|| ActError::Stopped.into());
+    }
+    let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
+    Ok(Json(Decisions { policy, count: decisions.len(), decisions }).into_response())
+}
+
+/// A single state has no place in a list.
+fn located(error: ActError, single: bool) -> ApiError {
+    let mut error = ApiError::from(error);
+    if let Detail::Fields(fields) = &mut error.detail
+        && single
+    {
+        for field in fields.iter_mut().filter(|field| field.loc.get(1) == Some(&Loc::from("states"))) {
+            field.loc[1] = "state".into();
+            if field.loc.len() > 2 {
+                field.loc.remove(2);
+            }
+        }
+    }
+    error
+}
+
+/// Where a policy is to be measured.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EvaluateRequest {
+    /// The environment; where it is left out, the one that the policy was trained on.
+    pub environment: Option<String>,
+    /// Its parameters by name; the others have their defaults.
+    #[schema(value_type = Option<Object>)]
+    pub parameters: Option<Value>,
+    /// Whole episodes, 1 to 1000; 20 where nothing is said.
+    pub episodes: Option<usize>,
+    /// The same seed begins the same episodes.
+    pub seed: Option<u64>,
+}
+
+/// What a policy reached.
+#[derive(Serialize, ToSchema)]
+pub struct Evaluation {
+    /// `name@version`.
+    pub policy: String,
+    pub environment: String,
+    /// `episodes`, the `mean`, `deviation`, `least` and `most` of their returns, their `length`; `expected_return`, `reference` and
+    /// `share_of_optimum` where the environment's laws allow to compute them.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub scores: Scores,
+}
+
+/// Measure a policy in whole episodes, without exploring
+#[utoipa::path(
+    post, path = "/api/v1/agents/performance/rl/policies/{policy}/evaluate", tag = "performance",
+    params(("policy" = String, Path, description = "name, name@version or name@alias")), request_body = EvaluateRequest,
+    responses((status = 200, body = Evaluation), (status = 404), (status = 422))
+)]
+pub async fn evaluate(
+    State(app): State<App>,
+    _: AnyKey,
+    Path(policy): Path<String>,
+    Json(request): Json<EvaluateRequest>,
+) -> Result<Json<Evaluation>, ApiError> {
+    measured(&app, &policy, request).await.map(Json)
+}
+
+/// Measure the policy that `policy` names.
+pub async fn measured(app: &App, policy: &str, request: EvaluateRequest) -> Result<Evaluation, ApiError> {
+    let EvaluateRequest { environment, parameters, episodes, seed } = request;
+    let measured = app
+        .training
+        .evaluate(&reference(policy)?, environment, parameters, episodes.unwrap_or(20), seed.unwrap_or(0))
+        .await?;
+    Ok(Evaluation { policy: measured.policy, environment: measured.environment, scores: measured.scores })
+}

@@ -1,0 +1,52 @@
+//! `rl/environments`: what policies are trained on.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    http::{AnyKey, ApiError, Json, Path},
+    rl::environments::{self, Description, Environment, Parameter, Reference},
+};
+
+/// An environment.
+#[derive(Serialize, ToSchema)]
+pub struct EnvironmentDocument {
+    /// `name`, `summary` (dynamics, reward, end), `observations` by name, their `bounds`, `actions`, `horizon` in steps.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    description: Description,
+    /// What it can be made with: name, meaning, range, default.
+    #[schema(value_type = Vec<Object>)]
+    parameters: Vec<Parameter>,
+    /// What policies can expect of an episode's return: the optimum, at random, by the next reward alone, by one action
+    /// always. Computed from the dynamics with the default parameters; null where that can't be done, and in lists.
+    #[schema(value_type = Option<Object>)]
+    reference: Option<Reference>,
+}
+
+impl EnvironmentDocument {
+    fn of(one: &dyn Environment, reference: Option<Reference>) -> Self {
+        Self { description: one.description().clone(), parameters: one.parameters(), reference }
+    }
+}
+
+/// The environments that there are
+#[utoipa::path(
+    get, path = "/api/v1/agents/performance/rl/environments", tag = "performance",
+    responses((status = 200, body = Vec<EnvironmentDocument>))
+)]
+pub async fn list(_: AnyKey) -> Json<Vec<EnvironmentDocument>> {
+    Json(environments::environments().iter().map(|one| EnvironmentDocument::of(one.as_ref(), None)).collect())
+}
+
+/// One environment, with the returns that are known of it
+#[utoipa::path(
+    get, path = "/api/v1/agents/performance/rl/environments/{environment}", tag = "performance",
+    params(("environment" = String, Path)), responses((status = 200, body = EnvironmentDocument), (status = 404))
+)]
+pub async fn get(_: AnyKey, Path(name): Path<String>) -> Result<Json<EnvironmentDocument>, ApiError> {
+    let one = environments::environment(&name, None).map_err(|error| ApiError::not_found(error.to_string()))?;
+    // Up to a second of computing.
+    let document = tokio::task::spawn_blocking(move || EnvironmentDocument::of(one.as_ref(), one.reference()));
+    Ok(Json(document.await.map_err(ApiError::internal)?))
+}

@@ -1,0 +1,125 @@
+//! What routes that answer events share: a page of them, or a stream that begins again where a client lost it.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    events::Event,
+    http::{
+        ApiError, Json, Query,
+        sse::{self, Entry, Resume},
+    },
+};
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// Only those after this number; a `Last-Event-ID` header goes before it.
+    #[param(rename = "after")]
+    #[expect(dead_code, reason = "read by Resume; named here for OpenAPI")]
+    after: Option<u64>,
+    /// `json`: a page of what is there, instead of a stream. So does `Accept: application/json`.
+    format: Option<Format>,
+    /// Events of a page, 1 to 1000.
+    limit: Option<usize>,
+}
+
+/// How events are answered.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Server-Sent Events.
+    Sse,
+    /// A page.
+    Json,
+}
+
+/// A page of events.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub struct Page {
+    /// Each with `seq`, `type`, `at`, `data`.
+    #[schema(value_type = Vec<Object>)]
+    events: Vec<Event>,
+    /// Ask for those after this number next.
+    next_after: i64,
+}
+
+/// Reads on in a stream of events.
+pub trait Follow: Send + 'static {
+    /// The next events; none when the stream has ended.
+    fn more(&mut self) -> impl Future<Output = Result<Option<Vec<Event>>, ApiError>> + Send;
+}
+
+/// What a request for events asks for.
+pub struct Asked {
+    query: EventsQuery,
+    after: i64,
+    page: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(query) = Query::<EventsQuery>::from_request_parts(parts, state).await?;
+        let Resume(after) = Resume::from_request_parts(parts, state).await?;
+        let limit = query.limit.unwrap_or(200);
+        if !(1..=1000).contains(&limit) {
+            let loc = vec!["query".into(), "limit".into()];
+            return Err(ApiError::field(loc, "Input should be from 1 to 1000", "value_error"));
+        }
+        let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let wants_json = accept.contains("application/json") && !accept.contains("text/event-stream");
+        let page = query.format.map_or(wants_json, |format| format == Format::Json);
+        Ok(Self { query, after: i64::try_from(after).unwrap_or(i64::MAX), page })
+    }
+}
+
+impl Asked {
+    /// Events after this number.
+    pub fn after(&self) -> i64 {
+        self.after
+    }
+
+    /// How many to read before it is known that the caller may see them: a page of them, or one.
+    pub fn limit(&self) -> usize {
+        if self.page { self.query.limit.unwrap_or(200) } else { 1 }
+    }
+
+    /// Answers `first`, which was read with [`Asked::after`] and [`Asked::limit`], as a page made by `page`; or else
+    /// everything that `follower` has, until there will be no more.
+    pub fn answer<P: Serialize>(
+        &self,
+        first: Vec<Event>,
+        page: impl FnOnce(Page) -> P,
+        follower: impl Follow,
+    ) -> Response {
+        if self.page {
+            let next_after = first.last().map_or(self.after, |last| last.seq);
+            return Json(page(Page { events: first, next_after })).into_response();
+        }
+        let batches = stream::unfold(follower, async |mut follower| match follower.more().await {
+            Ok(Some(events)) => Some((events, follower)),
+            Ok(None) => None,
+            Err(error) => {
+                // The client takes the stream up again where it lost it.
+                tracing::warn!(%error, "an event stream broke off");
+                None
+            }
+        });
+        sse::respond(batches.flat_map(|events| stream::iter(events.into_iter().map(entry))))
+    }
+}
+
+fn entry(event: Event) -> Entry {
+    let data = serde_json::to_string(&event).unwrap_or_default();
+    Entry { seq: event.seq.unsigned_abs(), event: event.kind.into(), data }
+}
