@@ -22,5 +22,6 @@ mod nginx;
 mod operation;
 mod peer;
 mod readme;
+mod rl;
 mod smoke;
 mod walls;

@@ -6,10 +6,10 @@
 mod files;
 mod mirror;
 mod model;
+mod names;
 mod store;
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -20,14 +20,17 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::files::{keep, write_atomically};
 pub use self::model::{AliasMove, NewVersion, Policy, Stored, Upload, VersionRecord};
+use self::names::names;
+pub(super) use self::{
+    files::{keep, write_atomically},
+    names::check_aliases,
+};
 use super::{
     builtin,
-    environments::{ActionSpace, environment},
     error::{Error, Result},
-    model::{ActError, LATEST, PRODUCTION, PolicyReference, is_alias},
-    network::{Actions, Network, with_support},
+    model::{ActError, PRODUCTION, PolicyReference},
+    network::{Network, with_support},
     serving::{Canary, Entry, Policies, Shadow, Split, Version, read_weights},
 };
 use crate::{
@@ -44,8 +47,6 @@ use crate::{
 
 /// How often what other processes have changed is looked for.
 const LOOK: Duration = Duration::from_secs(2);
-/// The most characters of a name of an action or a state's number.
-const LONGEST_NAME: usize = 100;
 
 /// The kept policies. Cheap to clone.
 #[derive(Clone)]
@@ -433,76 +434,6 @@ pub(super) async fn publish(
 /// Tell the coordinator's table whose policy it is.
 pub(super) async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
     mirror::store::belongs_to(tx, name, agent_id).await
-}
-
-/// The names that actions and a state's numbers have: those sent, else the environment's, else the marketplace's where
-/// the network fits it.
-fn names(upload: &Upload, form: &super::network::Form) -> Result<(Vec<String>, Vec<String>)> {
-    let described = match &upload.environment {
-        Some(name) => {
-            let found = environment(name, None).map_err(|error| Error::invalid("environment", error.to_string()))?;
-            Some(found.description().clone())
-        }
-        None => None,
-    };
-    let actions = match &form.actions {
-        Actions::Discrete { count } | Actions::Scores { count } => *count,
-        Actions::Continuous { .. } => 0,
-    };
-    let environments_actions = described.as_ref().and_then(|described| match &described.actions {
-        ActionSpace::Discrete { names } => Some(names.clone()),
-        ActionSpace::Continuous { .. } => None,
-    });
-    if let Some(described) = &described
-        && described.observations.len() != form.state_length
-    {
-        let message = format!(
-            "'{}' has states of {} numbers, the network takes {}",
-            described.name,
-            described.observations.len(),
-            form.state_length
-        );
-        return Err(Error::invalid("environment", message));
-    }
-    let fit = |list: &[&str], length: usize| {
-        (list.len() == length).then(|| list.iter().map(|name| (*name).to_owned()).collect())
-    };
-    let action_names = upload.action_names.clone().or(environments_actions).or_else(|| fit(&super::ACTIONS, actions));
-    let state_names = upload
-        .state_names
-        .clone()
-        .or(described.map(|described| described.observations))
-        .or_else(|| fit(&super::FEATURES, form.state_length));
-    let action_names = action_names.unwrap_or_else(|| (0..actions).map(|index| format!("action_{index}")).collect());
-    check_names("action_names", &action_names, actions)?;
-    let state_names = state_names.unwrap_or_default();
-    if !state_names.is_empty() {
-        check_names("state_names", &state_names, form.state_length)?;
-    }
-    Ok((action_names, state_names))
-}
-
-fn check_names(member: &str, names: &[String], needed: usize) -> Result<()> {
-    if names.len() != needed {
-        return Err(Error::invalid(member, format!("{needed} names are needed, these are {}", names.len())));
-    }
-    let mut seen = BTreeSet::new();
-    match names.iter().find(|name| name.is_empty() || name.len() > LONGEST_NAME || !seen.insert(*name)) {
-        Some(bad) => Err(Error::invalid(member, format!("{bad:?}: names are different, of 1 to {LONGEST_NAME} bytes"))),
-        None => Ok(()),
-    }
-}
-
-/// Whether texts can be aliases that are moved.
-pub(super) fn check_aliases(aliases: &[String]) -> Result<()> {
-    match aliases.iter().find(|alias| !is_alias(alias) || *alias == LATEST) {
-        Some(bad) if bad == LATEST => Err(Error::invalid("alias", "'latest' is always the newest version")),
-        Some(bad) => Err(Error::invalid(
-            "alias",
-            format!("'{bad}' is no alias: 1 to 64 of a-z, 0-9, '_', '.', '-', beginning with a letter"),
-        )),
-        None => Ok(()),
-    }
 }
 
 /// The owner under whom `caller` may change a policy, which may be new.

@@ -3,8 +3,10 @@
 //! A run belongs to whoever holds the lock on its file, which the kernel gives back however the process dies. Another
 //! process then finds it running by nobody, and goes on from its last checkpoint.
 
+mod control;
 mod driver;
 mod evaluation;
+mod follow;
 mod handle;
 mod metrics;
 mod model;
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::{driver::Driver, handle::Handle, metrics::Metrics};
 pub use self::{
     evaluation::{Scores, score, score_weights},
+    follow::Follower,
     model::{Kept, NewRun, Point, Request, RunFilter, RunStatus, TrainingRun, Wish, Work, is_run_id, run_id},
 };
 use super::{
@@ -45,7 +48,7 @@ use crate::{
         page::Page,
         principal::Principal,
     },
-    events::{self, Event, Hub},
+    events::Hub,
 };
 
 /// How often runs are looked for that nobody told this process of.
@@ -189,50 +192,6 @@ impl Runs {
         store::list(&mut *self.0.db.read().await?, caller, filter, page).await
     }
 
-    /// Stop a run at its next step, with a checkpoint; what waits does not begin.
-    ///
-    /// # Errors
-    /// [`Error::State`] when it is paused or has ended.
-    pub async fn pause(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
-        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
-            RunStatus::Running => store::wish(tx, &run.id, Some(Wish::Pause)).await,
-            RunStatus::Queued => {
-                store::release(tx, &run.id, RunStatus::Paused, &store::Ending::default(), now).await?;
-                store::tell(tx, &run.id, "paused", serde_json::json!({}), now).await
-            }
-            status => Err(forbids("paused", status)),
-        })
-        .await
-    }
-
-    /// Queue a paused run again.
-    ///
-    /// # Errors
-    /// [`Error::State`] when it is not paused, nor about to be.
-    pub async fn resume(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
-        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match (run.status, run.wish) {
-            (RunStatus::Running, Some(Wish::Pause)) => store::wish(tx, &run.id, None).await,
-            (RunStatus::Paused, _) => {
-                store::release(tx, &run.id, RunStatus::Queued, &store::Ending::default(), now).await?;
-                store::tell(tx, &run.id, "queued", serde_json::json!({"steps": run.steps_done}), now).await
-            }
-            (status, _) => Err(forbids("resumed", status)),
-        })
-        .await
-    }
-
-    /// End a run without a version.
-    ///
-    /// # Errors
-    /// [`Error::State`] when it has ended.
-    pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
-        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
-            status if status.is_final() => Err(forbids("cancelled", status)),
-            _ => withdraw_run(tx, run, now).await,
-        })
-        .await
-    }
-
     async fn change<F>(&self, caller: &Principal, id: &str, once: Option<Once>, change: F) -> Result<Done<TrainingRun>>
     where
         F: AsyncFnOnce(&mut Tx, &TrainingRun, Timestamp) -> Result<()> + Send + 'static,
@@ -334,20 +293,6 @@ impl Runs {
         Ok(Measured { policy: record.reference, environment, scores: scores.await? })
     }
 
-    /// At most `limit` events of a run after number `after`.
-    ///
-    /// # Errors
-    /// As [`Runs::get`].
-    pub async fn events(&self, caller: &Principal, id: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
-        self.get(caller, id).await?;
-        Ok(events::read(&mut *self.0.db.read().await?, id, after, limit).await?)
-    }
-
-    /// Follow a run's events after number `after` until it has ended.
-    pub fn follow(&self, id: &str, after: i64) -> Follower {
-        Follower { runs: self.clone(), id: id.to_owned(), after, subscription: self.0.hub.subscribe(id) }
-    }
-
     /// Train what waits, as many runs at once as there are slots, until the room is stopped.
     pub async fn work(self) {
         loop {
@@ -430,46 +375,6 @@ impl Drop for Lock {
     }
 }
 
-/// A reader of a run's events.
-pub struct Follower {
-    runs: Runs,
-    id: String,
-    after: i64,
-    subscription: events::Subscription,
-}
-
-/// Events read at once.
-const BATCH: usize = 256;
-
-impl Follower {
-    /// The next events; none when the run has ended and all were read.
-    ///
-    /// # Errors
-    /// As the database.
-    pub async fn next(&mut self) -> Result<Option<Vec<Event>>> {
-        loop {
-            let (events, ended) = {
-                let mut conn = self.runs.0.db.read().await?;
-                // The status is read first: what was told before the end is then there to be read.
-                let ended = store::status(&mut conn, &self.id).await?.is_none_or(RunStatus::is_final);
-                (events::read(&mut conn, &self.id, self.after, BATCH).await?, ended)
-            };
-            if let Some(last) = events.last() {
-                self.after = last.seq;
-                return Ok(Some(events));
-            }
-            if ended || self.runs.0.stop.is_cancelled() {
-                return Ok(None);
-            }
-            tokio::select! {
-                () = self.subscription.woken() => {}
-                () = tokio::time::sleep(LOOK) => {}
-                () = self.runs.0.stop.cancelled() => {}
-            }
-        }
-    }
-}
-
 /// Store a run in the transaction of what asks for it; [`Runs::wake`] begins it after. The work is checked already.
 ///
 /// # Errors
@@ -528,8 +433,4 @@ fn allowed(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {
 
 fn unknown(id: &str) -> Error {
     Error::NotFound(format!("there is no training run '{id}'"))
-}
-
-fn forbids(action: &str, status: RunStatus) -> Error {
-    Error::State(format!("The training run cannot be {action}: it is {status}"))
 }

@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
@@ -113,7 +114,7 @@ pub async fn roll_back(
     State(app): State<App>,
     caller: AnyKey,
     Path((name, alias)): Path<(String, String)>,
-    request: KeyedJson<()>,
+    request: KeyedJson<Option<Value>>,
 ) -> Result<Response, ApiError> {
     let done = app.library.roll_back(&(&caller.0).into(), &name, &alias, request.once).await?;
     Ok(Replayable(Json(done.value), done.replayed).into_response())

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -131,7 +132,7 @@ pub async fn pause(
     State(app): State<App>,
     caller: AnyKey,
     Path(id): Path<String>,
-    request: KeyedJson<()>,
+    request: KeyedJson<Option<Value>>,
 ) -> Result<Response, ApiError> {
     Ok(changed(app.training.pause(&(&caller.0).into(), &id, request.once).await?))
 }
@@ -145,7 +146,7 @@ pub async fn resume(
     State(app): State<App>,
     caller: AnyKey,
     Path(id): Path<String>,
-    request: KeyedJson<()>,
+    request: KeyedJson<Option<Value>>,
 ) -> Result<Response, ApiError> {
     Ok(changed(app.training.resume(&(&caller.0).into(), &id, request.once).await?))
 }
@@ -159,7 +160,7 @@ pub async fn cancel(
     State(app): State<App>,
     caller: AnyKey,
     Path(id): Path<String>,
-    request: KeyedJson<()>,
+    request: KeyedJson<Option<Value>>,
 ) -> Result<Response, ApiError> {
     Ok(changed(app.training.cancel(&(&caller.0).into(), &id, request.once).await?))
 }

@@ -1,0 +1,45 @@
+//! Policies and their training through HTTP.
+
+mod policies;
+mod runs;
+mod workflows;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, PATIENCE, Server};
+
+/// Where the routes stand.
+pub const RL: &str = "/api/v1/agents/performance/rl";
+
+/// Upload a file as the next version of a policy.
+pub async fn upload(server: &Server, key: &str, path: &str, bytes: Vec<u8>) -> Answer {
+    let request = server.client().request(Method::POST, server.url(&format!("{RL}/policies/{path}")));
+    Answer::of(request.header("x-api-key", key).header("content-type", "application/octet-stream").body(bytes)).await
+}
+
+/// A PPO run that takes a moment.
+pub fn small(steps: u64) -> Value {
+    json!({"environment": "CartPole-v1", "algorithm": "ppo", "steps": steps, "seed": 3, "evaluation_episodes": 2,
+        "settings": {"environments": 2, "rollout": 16, "batch": 32, "hidden": [8, 8]}})
+}
+
+/// The run's document at its end.
+pub async fn trained(server: &Server, id: &str) -> Value {
+    let wait = async {
+        loop {
+            let run = server.get(&format!("{RL}/runs/{id}?wait=5")).await.ok();
+            if ["completed", "failed", "cancelled"].contains(&run["status"].as_str().unwrap()) {
+                return run;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("the run did not end")
+}
+
+/// The `loc` of the first field that was refused.
+#[track_caller]
+pub fn place(answer: Answer) -> Value {
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.text);
+    answer.body["detail"][0]["loc"].clone()
+}

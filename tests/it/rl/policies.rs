@@ -1,0 +1,221 @@
+//! What is uploaded is what answers, and nothing else is taken.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{RL, place, upload};
+use crate::{
+    harness::{ADMIN, Answer, CLIENT, MINER, OTHER_ADMIN, Server},
+    kit::{fixture, get_as, json_fixture, post_as},
+};
+
+fn weights(name: &str) -> Vec<u8> {
+    std::fs::read(fixture(&format!("vectors/{name}.safetensors"))).unwrap()
+}
+
+#[track_caller]
+fn close(got: &Value, wanted: &Value) {
+    match (got, wanted) {
+        (Value::Array(got), Value::Array(wanted)) => {
+            assert_eq!(got.len(), wanted.len());
+            got.iter().zip(wanted).for_each(|(got, wanted)| close(got, wanted));
+        }
+        _ => {
+            let (got, wanted) = (got.as_f64().unwrap(), wanted.as_f64().unwrap());
+            assert!((got - wanted).abs() < 1e-5, "{got} is not {wanted}");
+        }
+    }
+}
+
+/// What the policy answers to each of the vector's states, alone and all together.
+async fn answers(server: &Server, policy: &str, vector: &Value) -> Vec<Value> {
+    let path = format!("{RL}/policies/{policy}/act");
+    let all = server.post(&path, json!({"states": vector["states"]})).await.ok();
+    assert_eq!(all["count"].as_u64().unwrap() as usize, vector["states"].as_array().unwrap().len());
+    for (state, together) in vector["states"].as_array().unwrap().iter().zip(all["decisions"].as_array().unwrap()) {
+        let alone = server.post(&path, json!({"state": state})).await.ok();
+        assert_eq!(&alone, together, "the same bits in any company");
+    }
+    all["decisions"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn the_vectors_agree_through_http() {
+    let server = Server::start().await;
+    for name in ["ppo", "sac", "rainbow_dqn"] {
+        let policy = name.replace('_', "-");
+        let made = upload(&server, ADMIN, &format!("{policy}/versions"), weights(name)).await.is(201);
+        assert_eq!((&made["algorithm"], &made["state_length"], &made["version"]), (&json!(name), &json!(9), &json!(1)));
+        let vector = json_fixture(&format!("vectors/{name}.json"));
+        let members: &[(&str, &str)] = match name {
+            "ppo" => &[("probabilities", "action_probs"), ("value", "values"), ("action", "greedy_actions")],
+            "sac" => &[("mean", "means"), ("std", "stds"), ("action", "actions")],
+            _ => &[("q_values", "q_values"), ("action", "greedy_actions")],
+        };
+        for (row, decision) in answers(&server, &policy, &vector).await.iter().enumerate() {
+            assert_eq!(decision["policy"], format!("{policy}@1"));
+            for (ours, theirs) in members {
+                close(&decision[*ours], &vector[*theirs][row]);
+            }
+        }
+    }
+    let path = format!("{RL}/policies/ppo/versions/1/weights");
+    let response = server.request(Method::GET, &path).send().await.unwrap();
+    assert!(response.headers()["etag"].to_str().unwrap().len() == 66);
+    assert_eq!(response.bytes().await.unwrap(), weights("ppo"), "what was uploaded comes back to the byte");
+}
+
+#[tokio::test]
+async fn what_is_refused_says_why() {
+    let server = Server::start().await;
+    let put = async |path: &str, bytes: Vec<u8>| upload(&server, ADMIN, path, bytes).await;
+    let pickle = put("p/versions", b"PK\x03\x04 and so on".to_vec()).await;
+    assert!(pickle.text.contains("pickle"), "{}", pickle.text);
+    assert_eq!(place(pickle), json!(["body"]));
+    assert_eq!(place(put("p/versions", b"nothing".to_vec()).await), json!(["body"]));
+    assert_eq!(place(put("P/versions", weights("ppo")).await), json!(["path", "name"]));
+    let four = put("p/versions?environment=CartPole-v1", weights("ppo")).await;
+    assert!(four.text.contains("states of 4 numbers, the network takes 9"), "{}", four.text);
+    assert_eq!(place(four), json!(["query", "environment"]));
+    assert_eq!(place(put("p/versions?action_names=a,b", weights("ppo")).await), json!(["query", "action_names"]));
+    assert_eq!(place(put("p/versions?aliases=latest", weights("ppo")).await), json!(["query", "alias"]));
+    assert_eq!(place(put("p/versions?v_min=1", weights("rainbow_dqn")).await), json!(["query", "v_min"]));
+    put("marketplace-ppo/versions", weights("ppo")).await.is(403);
+    server.get(&format!("{RL}/policies/p")).await.is(404);
+
+    let act = async |policy: &str, body: Value| server.post(&format!("{RL}/policies/{policy}/act"), body).await;
+    let state = |position: usize, number: Value| {
+        let mut state = json!([0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        state[position] = number;
+        state
+    };
+    assert_eq!(place(act("marketplace-ppo", json!({"state": [1, 2]})).await), json!(["body", "state"]));
+    let wrong = json!({"states": [state(0, json!(1)), [1]]});
+    assert_eq!(place(act("marketplace-ppo", wrong).await), json!(["body", "states", 1]));
+    let large = json!({"states": [state(0, json!(1)), state(7, json!(1e39))]});
+    assert_eq!(place(act("marketplace-ppo", large).await), json!(["body", "states", 1, 7]));
+    assert_eq!(
+        place(act("marketplace-ppo", json!({"state": state(4, json!("1"))})).await),
+        json!(["body", "state", 4])
+    );
+    // JSON has neither NaN nor infinity; what Python writes for them is no JSON.
+    let path = format!("{RL}/policies/marketplace-ppo/act");
+    for text in ["NaN", "Infinity", "1e999"] {
+        let body = format!("{{\"state\": [0, 0, {text}, 0, 0, 0, 0, 0, 0]}}");
+        let request = server.request(Method::POST, &path).header("content-type", "application/json").body(body);
+        Answer::of(request).await.is(422);
+    }
+    assert_eq!(place(act("marketplace-ppo", json!({})).await), json!(["body", "state"]));
+    assert_eq!(place(act("marketplace-ppo", json!({"state": {"price": 1}})).await), json!(["body", "state"]));
+    act("nobody", json!({"state": [1]})).await.is(404);
+    act("marketplace-ppo@7", json!({"state": [1]})).await.is(404);
+    assert_eq!(place(act("marketplace-ppo@x!", json!({"state": [1]})).await), json!(["path", "policy"]));
+    put("r/versions", weights("rainbow_dqn")).await.is(201);
+    let sampled = act("r", json!({"state": state(0, json!(1)), "mode": "sample"})).await;
+    assert_eq!(place(sampled), json!(["body", "mode"]));
+}
+
+#[tokio::test]
+async fn a_state_has_names_and_a_sample_a_seed() {
+    let server = Server::start().await;
+    let path = format!("{RL}/policies/marketplace-ppo/act");
+    let names =
+        ["price", "volume", "demand", "supply", "competition", "reputation", "resources", "capabilities", "position"];
+    let named: serde_json::Map<String, Value> =
+        names.iter().enumerate().map(|(at, name)| ((*name).to_owned(), json!(at))).collect();
+    let by_name = server.post(&path, json!({"state": named})).await.ok();
+    assert_eq!(by_name, server.post(&path, json!({"state": [0, 1, 2, 3, 4, 5, 6, 7, 8]})).await.ok());
+    assert!(["increase", "decrease", "maintain", "dynamic"].contains(&by_name["action_name"].as_str().unwrap()));
+    let body = |seed: u64| json!({"states": vec![[0.5; 9]; 64], "mode": "sample", "seed": seed});
+    let first = server.post(&path, body(1)).await.ok();
+    assert_eq!(first, server.post(&path, body(1)).await.ok());
+    assert_ne!(first, server.post(&path, body(2)).await.ok());
+    assert!(server.get("/metrics").await.text.contains("rl_act_duration_seconds_count{policy=\"marketplace-ppo@1\"}"));
+}
+
+#[tokio::test]
+async fn an_alias_is_promoted_rolled_back_and_kept() {
+    let server = Server::start().await;
+    let file = weights("ppo");
+    for version in 1..=3 {
+        let made = upload(&server, CLIENT, "p/versions", file.clone()).await.is(201);
+        assert_eq!(made["version"], version, "the same weights are another version");
+    }
+    let at = |alias: &str| format!("{RL}/policies/p/aliases/{alias}");
+    let serving = async |server: &Server| server.get(&format!("{RL}/policies/p")).await.ok()["serving"].clone();
+    assert_eq!(serving(&server).await, 3, "the newest, while nothing is in production");
+    let move_to = async |key: &str, alias: &str, version: u32| {
+        let request = server.client().request(Method::PUT, server.url(&at(alias)));
+        Answer::of(request.header("x-api-key", key).json(&json!({"version": version}))).await
+    };
+    move_to(OTHER_ADMIN, "production", 1).await.is(403);
+    for version in [1, 2, 3] {
+        assert_eq!(move_to(CLIENT, "production", version).await.ok()["serving"], version);
+    }
+    assert_eq!(place(move_to(CLIENT, "production", 9).await), json!(["body", "version"]));
+    assert_eq!(place(move_to(CLIENT, "latest", 1).await), json!(["body", "alias"]));
+    for version in [2, 1] {
+        let back = post_as(&server, CLIENT, &format!("{}/rollback", at("production")), json!({})).await.ok();
+        assert_eq!(back["serving"], version);
+    }
+    post_as(&server, CLIENT, &format!("{}/rollback", at("production")), json!({})).await.is(400);
+    let history = get_as(&server, MINER, &at("production")).await.ok();
+    assert_eq!((&history["version"], history["moves"].as_array().unwrap().len()), (&json!(1), 5));
+    let server = server.restart().await;
+    let act = server.post(&format!("{RL}/policies/p/act"), json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0]})).await.ok();
+    assert_eq!(act["policy"], "p@1", "after a restart as well");
+    let list = server.get(&format!("{RL}/policies?limit=1")).await;
+    assert_eq!((list.header("x-total-count"), list.body[0]["name"].as_str()), ("2", Some("p")));
+    let versions = server.get(&format!("{RL}/policies/p/versions?limit=2")).await;
+    assert_eq!((versions.header("x-total-count"), &versions.body[0]["version"]), ("3", &json!(3)));
+    assert!(versions.header("link").contains("rel=\"next\""));
+    let request = server.client().request(Method::DELETE, server.url(&at("production"))).header("x-api-key", CLIENT);
+    assert_eq!(Answer::of(request).await.ok()["serving"], 3);
+}
+
+#[tokio::test]
+async fn a_canary_gets_its_share_and_a_shadow_follows() {
+    let server = Server::start().await;
+    for _ in 0..3 {
+        upload(&server, ADMIN, "p/versions", weights("ppo")).await.is(201);
+    }
+    let path = format!("{RL}/policies/p/split");
+    let split = json!({"canary": {"version": 1, "share": 0.25}, "shadow": {"version": 2}});
+    let set = server.put(&path, split.clone()).await.ok();
+    assert_eq!(set["split"], split);
+    let refused = server.put(&path, json!({"canary": {"version": 9, "share": 0.5}})).await;
+    assert_eq!(place(refused), json!(["body", "canary", "version"]));
+    let refused = server.put(&path, json!({"canary": {"version": 1, "share": 1.5}})).await;
+    assert_eq!(place(refused), json!(["body", "canary", "share"]));
+    let mut by = [0; 4];
+    for _ in 0..20 {
+        let act =
+            server.post(&format!("{RL}/policies/p/act"), json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 1]})).await.ok();
+        by[act["policy"].as_str().unwrap().trim_start_matches("p@").parse::<usize>().unwrap()] += 1;
+    }
+    assert_eq!(by, [0, 5, 0, 15]);
+    let comparison = loop {
+        let seen = server.get(&format!("{RL}/policies/p/comparison")).await.ok();
+        if seen["shadow"]["calls"] == 15 {
+            break seen;
+        }
+    };
+    assert_eq!((&comparison["serving"]["version"], &comparison["canary"]["calls"]), (&json!(3), &json!(5)));
+    assert_eq!((&comparison["agreement"], &comparison["mean_value_difference"]), (&json!(1.0), &json!(0.0)));
+    server.delete(&path).await.ok();
+    server.get(&format!("{RL}/policies/p/comparison")).await.is(404);
+}
+
+#[tokio::test]
+async fn an_upload_with_a_key_is_one_version() {
+    let server = Server::start().await;
+    let put = async || {
+        let request = server.request(Method::POST, &format!("{RL}/policies/p/versions"));
+        let request = request.header("content-type", "application/octet-stream").header("idempotency-key", "once");
+        Answer::of(request.body(weights("ppo"))).await
+    };
+    let (first, second) = (put().await, put().await);
+    assert_eq!((first.header("idempotency-replayed"), second.header("idempotency-replayed")), ("", "true"));
+    assert_eq!(first.is(201), second.is(201));
+    assert_eq!(server.get(&format!("{RL}/policies/p")).await.ok()["latest"], 1);
+}

@@ -1,0 +1,190 @@
+//! Training runs, environments and strategies.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{RL, place, small, trained};
+use crate::{
+    harness::{ADMIN, Answer, CLIENT, OTHER_ADMIN, Server},
+    kit::{get_as, post_as},
+};
+
+async fn create(server: &Server, body: Value) -> Answer {
+    server.post(&format!("{RL}/runs"), body).await
+}
+
+#[tokio::test]
+async fn a_run_is_trained_evaluated_and_served() {
+    let server = Server::start().await;
+    let made = create(&server, small(640)).await.is(201);
+    assert_eq!((&made["status"], &made["policy"]), (&json!("queued"), &json!("cartpole-v1-ppo")));
+    let id = made["id"].as_str().unwrap();
+    let run = trained(&server, id).await;
+    assert_eq!(
+        (&run["status"], &run["progress"], &run["reference"]),
+        (&json!("completed"), &json!(1.0), &json!("cartpole-v1-ppo@1"))
+    );
+    let curve = run["curve"].as_array().unwrap();
+    assert!(curve.len() > 10 && curve.last().unwrap()["measures"]["approx_kl"].is_number());
+    for name in ["policy_loss", "value_loss", "entropy", "clip_fraction", "explained_variance"] {
+        assert!(run["measures"][name].is_number(), "{name} in {}", run["measures"]);
+    }
+    let version = server.get(&format!("{RL}/policies/cartpole-v1-ppo/versions/latest")).await.ok();
+    assert_eq!((&version["source"], &version["training"]["run_id"]), (&json!("trained"), &run["id"]));
+    assert_eq!(version["scores"], run["scores"]);
+    let act = server.post(&format!("{RL}/policies/cartpole-v1-ppo/act"), json!({"state": [0, 0, 0.01, 0]})).await.ok();
+    assert!(["left", "right"].contains(&act["action_name"].as_str().unwrap()));
+    let evaluate = format!("{RL}/policies/cartpole-v1-ppo@1/evaluate");
+    let measured = server.post(&evaluate, json!({"episodes": 4, "seed": 7})).await.ok();
+    assert_eq!((&measured["environment"], &measured["episodes"]), (&json!("CartPole-v1"), &json!(4)));
+    assert_eq!(measured, server.post(&evaluate, json!({"episodes": 4, "seed": 7})).await.ok());
+    let refused = server.post(&evaluate, json!({"environment": "Pendulum-v1"})).await;
+    assert_eq!(place(refused), json!(["body", "environment"]));
+    let mirrored: (String, String, f64) = sqlx::query_as(
+        "SELECT environment_type, algorithm, training_progress FROM rl_configurations WHERE config_id = 'cartpole-v1-ppo'",
+    )
+    .fetch_one(&mut crate::jobs::open(&server.database()).await)
+    .await
+    .unwrap();
+    assert_eq!(mirrored, ("CartPole-v1".into(), "ppo".into(), 1.0));
+}
+
+#[tokio::test]
+async fn events_stream_and_begin_again() {
+    let server = Server::start().await;
+    let id = create(&server, small(320)).await.is(201)["id"].as_str().unwrap().to_owned();
+    let path = format!("{RL}/runs/{id}/events");
+    // The stream ends with the run.
+    let stream = server.request(Method::GET, &path).header("accept", "text/event-stream").send().await.unwrap();
+    let text = stream.text().await.unwrap();
+    assert!(text.starts_with("id: 1\nevent: queued\n") && text.contains("event: completed"), "{text}");
+    let page = server.get(&format!("{path}?format=json")).await.ok();
+    assert_eq!((&page["run_id"], &page["events"][1]["type"]), (&json!(id), &json!("started")));
+    let last = page["events"].as_array().unwrap().len();
+    let request = server.request(Method::GET, &path).header("last-event-id", (last - 1).to_string());
+    let rest = request.send().await.unwrap().text().await.unwrap();
+    assert!(rest.starts_with(&format!("id: {last}\nevent: completed\n")), "{rest}");
+    get_as(&server, OTHER_ADMIN, &path).await.is(403);
+}
+
+#[tokio::test]
+async fn a_run_is_its_owners_to_pause_resume_and_cancel() {
+    let server = Server::start().await;
+    let id = create(&server, small(50_000_000)).await.is(201)["id"].as_str().unwrap().to_owned();
+    let path = format!("{RL}/runs/{id}");
+    let until = async |wanted: &str| {
+        loop {
+            let run = server.get(&path).await.ok();
+            if run["status"] == wanted {
+                return run;
+            }
+        }
+    };
+    until("running").await;
+    post_as(&server, CLIENT, &format!("{path}/pause"), json!({})).await.is(403);
+    server.post(&format!("{path}/pause"), json!({})).await.ok();
+    let paused = until("paused").await;
+    assert_eq!(paused["checkpoint"]["steps"], paused["steps_done"]);
+    let refused = server.post(&format!("{path}/pause"), json!({})).await.is(400);
+    assert_eq!(
+        (&refused["code"], &refused["detail"]),
+        (&json!("invalid_state"), &json!("The training run cannot be paused: it is paused"))
+    );
+    server.post(&format!("{path}/resume"), json!({})).await.ok();
+    until("running").await;
+    server.post(&format!("{path}/cancel"), json!({})).await.ok();
+    let ended = trained(&server, &id).await;
+    assert_eq!((&ended["status"], &ended["version"]), (&json!("cancelled"), &Value::Null));
+    server.post(&format!("{path}/cancel"), json!({})).await.is(400);
+    server.get(&format!("{RL}/policies/cartpole-v1-ppo")).await.is(404);
+    let mine = server.get(&format!("{RL}/runs?status=cancelled")).await;
+    assert_eq!((mine.header("x-total-count"), &mine.body[0]["id"]), ("1", &json!(id)));
+    assert!(mine.body[0].get("curve").is_none(), "not in lists");
+    assert_eq!(get_as(&server, CLIENT, &format!("{RL}/runs")).await.ok(), json!([]));
+    get_as(&server, CLIENT, &path).await.is(403);
+}
+
+#[tokio::test]
+async fn what_can_not_be_trained_is_named() {
+    let server = Server::start().await;
+    let with = |member: &str, value: Value| {
+        let mut body = small(64);
+        body[member] = value;
+        body
+    };
+    for (member, value, loc) in [
+        ("algorithm", json!("td3"), json!(["body", "algorithm"])),
+        ("algorithm", json!("pixie"), json!(["body", "algorithm"])),
+        ("environment", json!("Tetris"), json!(["body", "environment"])),
+        ("parameters", json!({"gravity": 1}), json!(["body", "parameters"])),
+        ("settings", json!({"gama": 1}), json!(["body", "settings", "gama"])),
+        ("settings", json!({"gamma": 2}), json!(["body", "gamma"])),
+        ("steps", json!(0), json!(["body", "steps"])),
+        ("steps", json!("many"), json!(["body", "steps"])),
+        ("policy", json!("No Name"), json!(["body", "policy"])),
+        ("evaluation_episodes", json!(0), json!(["body", "evaluation_episodes"])),
+        ("max_seconds", json!(-1), json!(["body", "max_seconds"])),
+        ("aliases", json!(["latest"]), json!(["body", "alias"])),
+    ] {
+        assert_eq!(place(create(&server, with(member, value)).await), loc, "{member}");
+    }
+    let refused = create(&server, with("algorithm", json!("muzero"))).await;
+    assert!(refused.text.contains("'muzero' is not implemented"), "{}", refused.text);
+    server.get(&format!("{RL}/runs/train_0")).await.is(404);
+}
+
+#[tokio::test]
+async fn environments_are_described() {
+    let server = Server::start().await;
+    let all = server.get(&format!("{RL}/environments")).await.ok();
+    let names: Vec<&str> = all.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    for name in [
+        "CartPole-v1",
+        "Acrobot-v1",
+        "Pendulum-v1",
+        "MountainCar-v0",
+        "marketplace_trading",
+        "resource_allocation",
+        "price_optimization",
+        "service_selection",
+        "negotiation_strategy",
+        "portfolio_management",
+    ] {
+        assert!(names.contains(&name), "{name}");
+    }
+    let one = server.get(&format!("{RL}/environments/price_optimization")).await.ok();
+    assert!(one["summary"].as_str().unwrap().len() > 100 && one["horizon"].is_number());
+    assert!(one["parameters"][0]["meaning"].is_string() && one["actions"]["names"].is_array());
+    let reference = &one["reference"];
+    assert!(reference["optimum"].as_f64().unwrap() > reference["random"].as_f64().unwrap());
+    server.get(&format!("{RL}/environments/Tetris")).await.is(404);
+}
+
+#[tokio::test]
+async fn a_strategy_is_learnt_put_into_production_and_measured() {
+    let server = Server::start().await;
+    let at = |strategy: &str, verb: &str| format!("{RL}/strategies/{strategy}/{verb}");
+    let settings = json!({"environments": 2, "rollout": 16, "batch": 32, "hidden": [8, 8]});
+    let body = json!({"steps": 64, "settings": settings});
+    let run = server.post(&at("pricing", "optimize"), body.clone()).await.is(201);
+    assert_eq!((&run["environment"], &run["algorithm"]), (&json!("price_optimization"), &json!("ppo")));
+    let policy = run["policy"].as_str().unwrap();
+    assert_eq!(trained(&server, run["id"].as_str().unwrap()).await["status"], "completed");
+    let listed = server.get(&format!("{RL}/strategies")).await.ok();
+    assert_eq!((&listed[0]["strategy"], &listed[0]["policy"]), (&json!("pricing"), &json!(policy)));
+    let deployed = server.post(&at("pricing", "deploy"), json!({})).await.ok();
+    assert_eq!((&deployed["name"], &deployed["aliases"]["production"]), (&json!(policy), &json!(1)));
+    let measured = server.post(&at("pricing", "evaluate"), json!({"episodes": 4})).await.ok();
+    assert_eq!(
+        (&measured["policy"], &measured["environment"]),
+        (&json!(format!("{policy}@1")), &json!("price_optimization"))
+    );
+    assert!(measured["share_of_optimum"].is_number(), "{measured}");
+    // Another caller has a policy of their own.
+    let other = post_as(&server, CLIENT, &at("price_optimization", "optimize"), body).await.is(201);
+    assert_ne!(other["policy"], policy);
+    server.post(&at("chess", "optimize"), json!({})).await.is(404);
+    let refused = server.post(&at("trading", "optimize"), json!({"algorithm": "impala"})).await;
+    assert_eq!(place(refused), json!(["body", "algorithm"]));
+    assert!(server.key() == ADMIN);
+}
