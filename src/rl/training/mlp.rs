@@ -2,9 +2,9 @@
 //! the arithmetic. The tests hold them to libtorch's own gradients.
 
 use rand::Rng;
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
-use super::parameters::Parameters;
+use super::{layer::Layer, parameters::Parameters};
 use crate::rl::orthogonal::orthogonal;
 
 /// The widths of a perceptron's layers, from the input to the output, and how many of them stand side by side.
@@ -59,16 +59,6 @@ pub(super) struct Mlp {
     copies: usize,
 }
 
-/// Views into [`Parameters`].
-struct Layer {
-    /// outputs x inputs, as PyTorch has it; with copies, one after the other in a first dimension.
-    weight: Tensor,
-    weight_gradient: Tensor,
-    /// outputs; with copies, copies x 1 x outputs.
-    bias: Tensor,
-    bias_gradient: Tensor,
-}
-
 /// What a forward pass leaves for the backward one.
 pub(super) struct Pass {
     /// The input of each layer.
@@ -121,11 +111,7 @@ impl Mlp {
             if index > 0 {
                 let _ = present.f_relu_()?;
             }
-            let weight = layer.weight.f_transpose(-2, -1)?;
-            let next = match self.copies {
-                1 => layer.bias.f_addmm(&present, &weight)?,
-                _ => layer.bias.f_baddbmm(&present, &weight, 1.0, 1.0)?,
-            };
+            let next = layer.forward(&present)?;
             inputs.push(std::mem::replace(&mut present, next));
         }
         Ok(Pass { inputs, output: present })
@@ -137,18 +123,13 @@ impl Mlp {
         let mut present = gradient.shallow_clone();
         for (index, (layer, into)) in self.layers.iter().zip(&pass.inputs).enumerate().rev() {
             if parameters {
-                let turned = present.f_transpose(-2, -1)?;
-                let _ = match self.copies {
-                    1 => turned.f_mm_out(&layer.weight_gradient, into)?,
-                    _ => turned.f_bmm_out(&layer.weight_gradient, into)?,
-                };
-                let _ = present.f_sum_intlist_out(&layer.bias_gradient, &[-2i64][..], self.copies > 1, Kind::Float)?;
+                layer.set_gradients(into, &present)?;
             }
             if index > 0 {
-                present = present.f_matmul(&layer.weight)?;
+                present = layer.input_gradient(&present)?;
                 present = into.f_threshold_backward_grad_input(&present, &present, 0.0)?;
             } else if input {
-                present = present.f_matmul(&layer.weight)?;
+                present = layer.input_gradient(&present)?;
             }
         }
         Ok(present)
@@ -195,6 +176,7 @@ pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
+    use tch::Kind;
 
     use super::{super::random, *};
 

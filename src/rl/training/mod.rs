@@ -7,6 +7,7 @@
 mod checkpoint;
 mod evaluation;
 mod gae;
+mod layer;
 mod mlp;
 mod moments;
 mod parameters;
@@ -21,6 +22,7 @@ mod tests;
 mod weights;
 
 use serde::{Deserialize, Serialize};
+pub use tch::Device;
 use tch::TchError;
 
 pub use self::{
@@ -79,6 +81,12 @@ impl From<safetensors::SafeTensorError> for Error {
     fn from(error: safetensors::SafeTensorError) -> Self {
         Self::Checkpoint(error.to_string())
     }
+}
+
+/// Let libtorch compute with so many threads, from here on in this thread. More than one rarely pays for networks this
+/// small.
+pub fn set_threads(count: u16) {
+    tch::set_num_threads(i32::from(count.max(1)));
 }
 
 /// A number that training shows, by its usual name.

@@ -114,6 +114,11 @@ fn sac_goes_on_to_the_bit() {
 }
 
 #[test]
+fn large_products_go_on_to_the_bit() {
+    goes_on("Pendulum-v1", "sac", 4, json!({"warmup": 40, "batch": 256, "hidden": [192, 192]}));
+}
+
+#[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let ppo = plan("CartPole-v1", "ppo", 100, json!({"hidden": [8, 8]})).trainer(Device::Cpu).unwrap();
     let checkpoint = ppo.save().unwrap();
