@@ -9,6 +9,7 @@ mod evaluation;
 mod gae;
 mod mlp;
 mod moments;
+mod offline;
 mod parameters;
 mod plan;
 mod ppo;
@@ -26,6 +27,7 @@ use tch::TchError;
 pub use self::{
     checkpoint::Checkpoint,
     evaluation::{Evaluated, evaluate},
+    offline::{Feedback, FeedbackAction, Mode, Offline, OfflineSettings},
     plan::{Algorithm, Plan},
     ppo::{Ppo, PpoSettings},
     rainbow::{Rainbow, RainbowSettings},
