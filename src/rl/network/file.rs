@@ -1,8 +1,8 @@
 //! Reading a safetensors file tensor by tensor, each by its name and a shape that fits.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
 use super::{LoadError, layers::Linear};
 
@@ -109,6 +109,31 @@ impl<'a> File<'a> {
         left.sort_unstable();
         left.first().map_or(Ok(()), |name| Err(LoadError::Unexpected((*name).to_owned())))
     }
+}
+
+/// A safetensors file, whose bytes follow from its content: the library writes metadata in an order drawn anew each time.
+///
+/// # Errors
+/// When the library refuses, which it does for tensors of one name.
+pub(in crate::rl) fn serialize<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, SafeTensorError> {
+    let plain = safetensors::serialize(tensors, None)?;
+    if metadata.is_empty() {
+        return Ok(plain);
+    }
+    let (length, _) = SafeTensors::read_metadata(&plain)?;
+    let data = length + size_of::<u64>();
+    let sorted = BTreeMap::from_iter(metadata);
+    let sorted = serde_json::to_string(&sorted)?;
+    // The header is an object, of which the metadata become the first member.
+    let rest = plain[size_of::<u64>() + 1..data].trim_ascii_end();
+    let comma = if rest == b"}" { "" } else { "," };
+    let mut header = format!("{{\"__metadata__\":{sorted}{comma}").into_bytes();
+    header.extend(rest);
+    header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
+    Ok([&(header.len() as u64).to_le_bytes(), &header[..], &plain[data..]].concat())
 }
 
 fn is_safetensors(bytes: &[u8]) -> bool {

@@ -1,8 +1,14 @@
 //! Forward passes through a network's layers.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor, utils::has_mkldnn};
 
-use super::layers::{Body, Deviation, Layers, Linear};
+use super::{
+    file::Array,
+    layers::{Body, Deviation, Layers, Linear},
+};
+
+/// Multiplications from which oneDNN is quicker than MKL, as in training.
+const LARGE: i64 = 1 << 23;
 
 /// Normalised numbers are kept within this of 0.
 pub(in crate::rl) const MOST: f32 = 10.0;
@@ -22,7 +28,12 @@ fn through(layers: &[Linear<Tensor>], input: &Tensor) -> Result<Tensor, TchError
 impl Linear<Tensor> {
     /// The weights are transposed here: inputs x outputs.
     fn apply(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        self.bias.f_addmm(input, &self.weight)
+        let multiplications = input.size()[0] * self.weight.numel() as i64;
+        if multiplications < LARGE || self.weight.device() != Device::Cpu || !has_mkldnn() {
+            return self.bias.f_addmm(input, &self.weight);
+        }
+        let weight = self.weight.f_transpose(0, 1)?;
+        input.f_to_mkldnn(None)?.f_mkldnn_linear(&weight, Some(&self.bias))?.f_to_dense(None, false)
     }
 }
 
@@ -40,8 +51,8 @@ impl Layers<Tensor> {
             }
             Body::Values { .. } => Ok(vec![self.body.worths(&self.body.atoms(&input)?)?]),
             Body::Gaussian { .. } => {
-                let mean = self.body.mean(&input)?;
-                let deviation = self.body.log_deviation(&input)?.f_expand_as(&mean)?.f_exp()?;
+                let (mean, head) = self.body.gaussian(&input)?;
+                let deviation = self.body.log_deviation(head)?.f_expand_as(&mean)?.f_exp()?;
                 let [first, second] = self.body.judged(&input, &self.body.bounded(&mean)?)?;
                 Ok(vec![mean, deviation, first.f_minimum(&second)?])
             }
@@ -91,25 +102,23 @@ impl Body<Tensor> {
         expected.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
     }
 
-    /// SAC's means, rows x actions.
-    pub(in crate::rl) fn mean(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        let Self::Gaussian { mean, .. } = self else { return Err(refusal("means")) };
-        through(mean, input)
-    }
-
-    /// What the logarithms of SAC's standard deviations are made of, where they differ by state: rows x actions.
-    pub(super) fn deviation_head(&self, input: &Tensor) -> Result<Option<Tensor>, TchError> {
-        let Self::Gaussian { mean, deviation, .. } = self else { return Err(refusal("deviations")) };
-        let Deviation::Head { layer, .. } = deviation else { return Ok(None) };
-        Ok(Some(layer.apply(&through(&mean[..mean.len() - 1], input)?.f_relu()?)?))
+    /// SAC's means, rows x actions; and where the standard deviations differ by state, what their logarithms are made of.
+    pub(in crate::rl) fn gaussian(&self, input: &Tensor) -> Result<(Tensor, Option<Tensor>), TchError> {
+        let Self::Gaussian { mean, deviation, .. } = self else { return Err(refusal("Gaussian")) };
+        let [hidden @ .., last] = &mean[..] else { return Err(refusal("means")) };
+        let inner = through(hidden, input)?.f_relu()?;
+        let head = match deviation {
+            Deviation::Head { layer, .. } => Some(layer.apply(&inner)?),
+            Deviation::Fixed(_) => None,
+        };
+        Ok((last.apply(&inner)?, head))
     }
 
     /// The logarithms of SAC's standard deviations: rows x actions, or 1 x actions.
-    fn log_deviation(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        match self {
-            Self::Gaussian { deviation: Deviation::Fixed(log_std), .. } => log_std.to_tensor(),
-            Self::Gaussian { deviation: Deviation::Head { least, most, .. }, .. } => {
-                let head = self.deviation_head(input)?.ok_or_else(|| refusal("head"))?;
+    fn log_deviation(&self, head: Option<Tensor>) -> Result<Tensor, TchError> {
+        match (self, head) {
+            (Self::Gaussian { deviation: Deviation::Fixed(log_std), .. }, _) => log_std.to_tensor(),
+            (Self::Gaussian { deviation: Deviation::Head { least, most, .. }, .. }, Some(head)) => {
                 let half = 0.5 * f64::from(most - least);
                 head.f_tanh()?.f_add_scalar(1.0)?.f_mul_scalar(half)?.f_add_scalar(f64::from(*least))
             }
@@ -121,7 +130,8 @@ impl Body<Tensor> {
     pub(in crate::rl) fn bounded(&self, numbers: &Tensor) -> Result<Tensor, TchError> {
         match self {
             Self::Gaussian { bounds: Some([low, high]), .. } => {
-                numbers.f_maximum(&low.to_tensor()?)?.f_minimum(&high.to_tensor()?)
+                let there = |array: &Array| array.to_tensor()?.f_to_device(numbers.device());
+                numbers.f_maximum(&there(low)?)?.f_minimum(&there(high)?)
             }
             _ => numbers.f_tanh(),
         }

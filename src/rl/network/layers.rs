@@ -129,3 +129,23 @@ impl<T> Layers<T> {
         }
     }
 }
+
+impl<T> Body<T> {
+    /// The last layer of each stack; that of a Gaussian's deviations aside.
+    pub(in crate::rl) fn last_layers(&self) -> Vec<&Linear<T>> {
+        let stacks = match self {
+            Self::ActorCritic { actor, critic } => vec![actor, critic],
+            Self::Values { value, advantage, .. } => vec![value, advantage],
+            Self::Gaussian { mean, critics: [first, second], .. } => vec![mean, first, second],
+        };
+        stacks.into_iter().filter_map(|stack| stack.last()).collect()
+    }
+
+    /// The layer of a Gaussian's deviations, where it has one.
+    pub(in crate::rl) fn deviation_layer(&self) -> Option<&Linear<T>> {
+        match self {
+            Self::Gaussian { deviation: Deviation::Head { layer, .. }, .. } => Some(layer),
+            _ => None,
+        }
+    }
+}

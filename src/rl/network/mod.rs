@@ -18,10 +18,11 @@ pub use self::{
     policy::with_support,
 };
 pub(super) use self::{
-    file::Array,
+    file::{Array, serialize},
     form::{Act, Evaluation},
-    layers::{Body, Layers, Part},
+    layers::{Body, Layers, Linear, Part},
     policy::Policy,
+    rows::normalise,
 };
 
 /// How many states go through the network at a time where bits count. Measured: eight cost less than twice as much as
@@ -37,7 +38,6 @@ const PROBES: usize = 8;
 pub(super) struct Network {
     form: Form,
     layers: Layers<Tensor>,
-    size: usize,
     /// How many states go through at a time where bits count; fewer are filled up with zeros.
     ///
     /// libtorch's matrix product adds in another order for another number of rows (measured: of 64 states
@@ -52,7 +52,6 @@ impl Network {
     /// evenly spaced from the metadata's `v_min` to its `v_max`, by default -10 to 10.
     pub(super) fn from_safetensors(bytes: &[u8]) -> Result<Self, LoadError> {
         let Policy { form, layers } = Policy::read(bytes)?;
-        let size = 4 * usize::try_from(form.parameters).unwrap_or(usize::MAX / 4);
         let layers = layers.map(|array, part| {
             array
                 .to_tensor()
@@ -62,7 +61,12 @@ impl Network {
                 })
                 .map_err(|error| LoadError::Torch { tensor: array.name.clone(), reason: error.to_string() })
         })?;
-        Ok(Self { form, layers, size, rows: ROWS })
+        Ok(Self::of(form, layers))
+    }
+
+    /// Of tensors in the processor's memory; weights are inputs x outputs.
+    pub(super) fn of(form: Form, layers: Layers<Tensor>) -> Self {
+        Self { form, layers, rows: ROWS }
     }
 
     /// What it is.
@@ -72,7 +76,7 @@ impl Network {
 
     /// Memory of its parameters, in bytes.
     pub(super) fn size(&self) -> usize {
-        self.size
+        usize::try_from(self.form.parameters).map_or(usize::MAX, |count| count.saturating_mul(size_of::<f32>()))
     }
 
     /// One evaluation for each of `states`, which stand one after the other, all of the form's length and finite.
@@ -89,7 +93,7 @@ impl Network {
             if exact {
                 rows.resize(most * length, 0.0);
             }
-            rows::normalise(self.layers.normalisation.as_ref(), &mut rows);
+            normalise(self.layers.normalisation.as_ref(), &mut rows);
             let all = self.evaluate_rows(&rows)?;
             evaluations.extend(all.into_iter().take(some.len() / length));
         }
@@ -118,8 +122,8 @@ impl Network {
                 .collect()
             }
             Body::Gaussian { deviation, .. } => {
-                let means = numbers(&body.mean(&input)?)?;
-                let heads = body.deviation_head(&input)?.as_ref().map(numbers).transpose()?;
+                let (means, heads) = body.gaussian(&input)?;
+                let (means, heads) = (numbers(&means)?, heads.as_ref().map(numbers).transpose()?);
                 let taken = matrix(&rows::bounded(body, &means), actions)?;
                 let [first, second] = body.judged(&input, &taken)?;
                 let critics = numbers(&first)?.into_iter().zip(numbers(&second)?);

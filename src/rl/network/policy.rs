@@ -1,12 +1,10 @@
 //! From a file to a policy's tensors: which kind it is, and where its tensors are.
 
-use std::collections::HashMap;
-
 use safetensors::SafeTensors;
 
 use super::{
     Actions, Form, LoadError,
-    file::{Array, File},
+    file::{Array, File, serialize},
     layers::{Body, Deviation, Layers, Linear},
 };
 
@@ -242,9 +240,9 @@ pub fn with_support(bytes: &[u8], least: f32, most: f32) -> Result<Vec<u8>, Load
     }
     let texts = [("v_min", least.to_string()), ("v_max", most.to_string())];
     bounds(Some(&texts[0].1), Some(&texts[1].1))?;
-    let notes: HashMap<String, String> =
-        file.take_metadata().into_iter().chain(texts.map(|(key, text)| (key.to_owned(), text))).collect();
+    let mut notes = file.take_metadata();
+    notes.extend(texts.map(|(key, text)| (key.to_owned(), text)));
     let format = |error: safetensors::SafeTensorError| LoadError::Format(error.to_string());
     let tensors = SafeTensors::deserialize(bytes).map_err(format)?;
-    safetensors::serialize(tensors.iter(), Some(notes)).map_err(format)
+    serialize(tensors.iter(), notes).map_err(format)
 }

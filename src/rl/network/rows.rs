@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Bring states to mean 0 and variance 1, within [`MOST`] of 0.
-pub(super) fn normalise(normalisation: Option<&[Array; 2]>, states: &mut [f32]) {
+pub(in crate::rl) fn normalise(normalisation: Option<&[Array; 2]>, states: &mut [f32]) {
     let Some([mean, deviation]) = normalisation else { return };
     for row in states.chunks_mut(mean.numbers.len()) {
         for ((number, mean), deviation) in row.iter_mut().zip(&mean.numbers).zip(&deviation.numbers) {

@@ -10,6 +10,7 @@ mod gae;
 mod layer;
 mod mlp;
 mod moments;
+mod offline;
 mod parameters;
 mod plan;
 mod ppo;
@@ -28,6 +29,7 @@ use tch::TchError;
 pub use self::{
     checkpoint::Checkpoint,
     evaluation::{Evaluated, Greedy, episodes, evaluate},
+    offline::{Feedback, FeedbackAction, Mode, Offline, OfflineSettings},
     plan::{Algorithm, Plan},
     ppo::{Ppo, PpoSettings},
     rainbow::{Rainbow, RainbowSettings},

@@ -138,3 +138,25 @@ fn what_can_not_be_is_refused() {
     let reason = "9 outputs are not a multiple of the value stream's 5 atoms";
     assert_eq!(refusal(&file(&odd, &[])), format!("tensor 'advantage_stream.2.weight' at element 0: {reason}"));
 }
+
+#[test]
+fn a_file_with_metadata_has_the_same_bytes_each_time() {
+    let notes: HashMap<String, String> =
+        (0..20).map(|at| (format!("note \"{at}\""), format!("text {at} ä\n"))).collect();
+    let plain = file(&ppo(2, 3, 2), &[]);
+    let tensors = SafeTensors::deserialize(&plain).unwrap();
+    let written: Vec<Vec<u8>> =
+        (0..5).map(|_| serialize(tensors.iter(), notes.clone().into_iter().collect()).unwrap()).collect();
+    assert!(written.iter().all(|bytes| *bytes == written[0]));
+    let (length, header) = SafeTensors::read_metadata(&written[0]).unwrap();
+    assert!(length.is_multiple_of(8));
+    assert_eq!(header.metadata(), &Some(notes.clone()));
+    let read = SafeTensors::deserialize(&written[0]).unwrap();
+    assert_eq!(read.len(), tensors.len());
+    for (name, view) in tensors.iter() {
+        assert_eq!(read.tensor(name).unwrap(), view);
+    }
+    assert_eq!(serialize(tensors.iter(), HashMap::new()).unwrap(), plain);
+    let none = serialize([], notes.clone()).unwrap();
+    assert_eq!(SafeTensors::read_metadata(&none).unwrap().1.metadata(), &Some(notes));
+}
