@@ -5,6 +5,7 @@
 
 mod builtin;
 pub mod environments;
+mod export;
 mod metrics;
 mod model;
 mod network;
@@ -15,6 +16,7 @@ pub mod training;
 mod worker;
 
 pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights};
+pub use export::{ExportError, Format, export};
 pub use model::{Decision, Error, PolicyReference, ReferenceError};
 pub use network::{Actions, Form, LoadError, with_support};
 pub use serving::Policies;
