@@ -7,6 +7,7 @@ mod builtin;
 mod decide;
 pub mod environments;
 pub mod error;
+pub mod export;
 pub mod library;
 mod model;
 mod network;

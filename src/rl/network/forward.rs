@@ -13,6 +13,37 @@ const LARGE: i64 = 1 << 23;
 /// Normalised numbers are kept within this of 0.
 pub(in crate::rl) const MOST: f32 = 10.0;
 
+/// What stands in no layer, as libtorch takes it. Made before a pass: what is made in one is not recorded by a trace.
+pub(in crate::rl) struct Constants {
+    normalisation: Option<[Tensor; 2]>,
+    support: Option<Tensor>,
+    log_std: Option<Tensor>,
+    bounds: Option<[Tensor; 2]>,
+}
+
+impl Constants {
+    pub(in crate::rl) fn of<T>(layers: &Layers<T>, device: Device) -> Result<Self, TchError> {
+        let there = |array: &Array| array.to_tensor()?.f_to_device(device);
+        let pair = |pair: &Option<[Array; 2]>| -> Result<Option<[Tensor; 2]>, TchError> {
+            pair.as_ref().map(|[first, second]| Ok([there(first)?, there(second)?])).transpose()
+        };
+        let (support, log_std, bounds) = match &layers.body {
+            Body::ActorCritic { .. } => (None, None, None),
+            Body::Values { support, .. } => (support.as_ref(), None, None),
+            Body::Gaussian { deviation: Deviation::Fixed(log_std), bounds, .. } => {
+                (None, Some(log_std), bounds.as_ref())
+            }
+            Body::Gaussian { bounds, .. } => (None, None, bounds.as_ref()),
+        };
+        Ok(Self {
+            normalisation: pair(&layers.normalisation)?,
+            support: support.map(there).transpose()?,
+            log_std: log_std.map(there).transpose()?,
+            bounds: pair(&bounds.cloned())?,
+        })
+    }
+}
+
 /// Through `layers` with a ReLU between each two. `input` is rows x inputs.
 fn through(layers: &[Linear<Tensor>], input: &Tensor) -> Result<Tensor, TchError> {
     let mut present = input.shallow_clone();
@@ -42,28 +73,26 @@ impl Layers<Tensor> {
     /// The outputs for `states`, rows x state: rows x actions each, and the values of rows numbers.
     ///
     /// As libtorch computes them, for its graphs. Bits may depend on a row's place: see [`super::rows`].
-    pub(in crate::rl) fn outputs(&self, states: &Tensor) -> Result<Vec<Tensor>, TchError> {
-        let input = self.normalised(states)?;
+    pub(in crate::rl) fn outputs(&self, states: &Tensor, constants: &Constants) -> Result<Vec<Tensor>, TchError> {
+        let input = match &constants.normalisation {
+            Some([mean, deviation]) => {
+                states.f_sub(mean)?.f_div(deviation)?.f_clamp(-f64::from(MOST), f64::from(MOST))?
+            }
+            None => states.shallow_clone(),
+        };
         match &self.body {
             Body::ActorCritic { .. } => {
                 let [logits, value] = self.body.actor_critic(&input)?;
                 Ok(vec![logits.f_softmax(-1, Kind::Float)?, value])
             }
-            Body::Values { .. } => Ok(vec![self.body.worths(&self.body.atoms(&input)?)?]),
+            Body::Values { .. } => Ok(vec![worths(&self.body.atoms(&input)?, constants)?]),
             Body::Gaussian { .. } => {
                 let (mean, head) = self.body.gaussian(&input)?;
-                let deviation = self.body.log_deviation(head)?.f_expand_as(&mean)?.f_exp()?;
-                let [first, second] = self.body.judged(&input, &self.body.bounded(&mean)?)?;
+                let deviation = self.body.log_deviation(head, constants)?.f_expand_as(&mean)?.f_exp()?;
+                let [first, second] = self.body.judged(&input, &bounded(&mean, constants)?)?;
                 Ok(vec![mean, deviation, first.f_minimum(&second)?])
             }
         }
-    }
-
-    /// The states as the layers take them.
-    pub(in crate::rl) fn normalised(&self, states: &Tensor) -> Result<Tensor, TchError> {
-        let Some([mean, deviation]) = &self.normalisation else { return Ok(states.shallow_clone()) };
-        let most = f64::from(MOST);
-        states.f_sub(&mean.to_tensor()?)?.f_div(&deviation.to_tensor()?)?.f_clamp(-most, most)
     }
 }
 
@@ -95,13 +124,6 @@ impl Body<Tensor> {
         value.f_view([-1, 1, atoms])?.f_add(&advantage)?.f_sub(&mean)
     }
 
-    /// The Q of each action, rows x actions, from [`Body::atoms`].
-    pub(in crate::rl) fn worths(&self, atoms: &Tensor) -> Result<Tensor, TchError> {
-        let Self::Values { support: Some(support), .. } = self else { return atoms.f_squeeze_dim(-1) };
-        let expected = atoms.f_softmax(-1, Kind::Float)?.f_mul(&support.to_tensor()?)?;
-        expected.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
-    }
-
     /// SAC's means, rows x actions; and where the standard deviations differ by state, what their logarithms are made of.
     pub(in crate::rl) fn gaussian(&self, input: &Tensor) -> Result<(Tensor, Option<Tensor>), TchError> {
         let Self::Gaussian { mean, deviation, .. } = self else { return Err(refusal("Gaussian")) };
@@ -115,25 +137,14 @@ impl Body<Tensor> {
     }
 
     /// The logarithms of SAC's standard deviations: rows x actions, or 1 x actions.
-    fn log_deviation(&self, head: Option<Tensor>) -> Result<Tensor, TchError> {
-        match (self, head) {
-            (Self::Gaussian { deviation: Deviation::Fixed(log_std), .. }, _) => log_std.to_tensor(),
-            (Self::Gaussian { deviation: Deviation::Head { least, most, .. }, .. }, Some(head)) => {
+    fn log_deviation(&self, head: Option<Tensor>, constants: &Constants) -> Result<Tensor, TchError> {
+        match (self, head, &constants.log_std) {
+            (_, None, Some(log_std)) => Ok(log_std.shallow_clone()),
+            (Self::Gaussian { deviation: Deviation::Head { least, most, .. }, .. }, Some(head), _) => {
                 let half = 0.5 * f64::from(most - least);
                 head.f_tanh()?.f_add_scalar(1.0)?.f_mul_scalar(half)?.f_add_scalar(f64::from(*least))
             }
             _ => Err(refusal("deviations")),
-        }
-    }
-
-    /// A Gaussian's numbers as the critics take them: squashed, or clamped.
-    pub(in crate::rl) fn bounded(&self, numbers: &Tensor) -> Result<Tensor, TchError> {
-        match self {
-            Self::Gaussian { bounds: Some([low, high]), .. } => {
-                let there = |array: &Array| array.to_tensor()?.f_to_device(numbers.device());
-                numbers.f_maximum(&there(low)?)?.f_minimum(&there(high)?)
-            }
-            _ => numbers.f_tanh(),
         }
     }
 
@@ -142,6 +153,21 @@ impl Body<Tensor> {
         let Self::Gaussian { critics: [first, second], .. } = self else { return Err(refusal("two critics")) };
         let both = Tensor::f_cat(&[input, action], 1)?;
         Ok([through(first, &both)?.f_squeeze_dim(-1)?, through(second, &both)?.f_squeeze_dim(-1)?])
+    }
+}
+
+/// The Q of each action, rows x actions, from [`Body::atoms`].
+fn worths(atoms: &Tensor, constants: &Constants) -> Result<Tensor, TchError> {
+    let Some(support) = &constants.support else { return atoms.f_squeeze_dim(-1) };
+    let expected = atoms.f_softmax(-1, Kind::Float)?.f_mul(support)?;
+    expected.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
+}
+
+/// A Gaussian's numbers as the critics take them: squashed, or clamped.
+pub(in crate::rl) fn bounded(numbers: &Tensor, constants: &Constants) -> Result<Tensor, TchError> {
+    match &constants.bounds {
+        Some([low, high]) => numbers.f_maximum(low)?.f_minimum(high),
+        None => numbers.f_tanh(),
     }
 }
 

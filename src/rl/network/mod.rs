@@ -20,7 +20,8 @@ pub use self::{
 pub(super) use self::{
     file::{Array, serialize},
     form::{Act, Evaluation},
-    layers::{Body, Layers, Linear, Part},
+    forward::{Constants, MOST, bounded},
+    layers::{Body, Deviation, Layers, Linear, Part},
     policy::Policy,
     rows::normalise,
 };
@@ -51,7 +52,11 @@ impl Network {
     /// Where metadata don't name the algorithm, the tensors' names tell. Rainbow's support is the tensor `support`, or
     /// evenly spaced from the metadata's `v_min` to its `v_max`, by default -10 to 10.
     pub(super) fn from_safetensors(bytes: &[u8]) -> Result<Self, LoadError> {
-        let Policy { form, layers } = Policy::read(bytes)?;
+        Self::new(Policy::read(bytes)?)
+    }
+
+    /// Of a file that was read.
+    pub(super) fn new(Policy { form, layers }: Policy) -> Result<Self, LoadError> {
         let layers = layers.map(|array, part| {
             array
                 .to_tensor()
@@ -67,6 +72,11 @@ impl Network {
     /// Of tensors in the processor's memory; weights are inputs x outputs.
     pub(super) fn of(form: Form, layers: Layers<Tensor>) -> Self {
         Self { form, layers, rows: ROWS }
+    }
+
+    /// Its tensors; weights are inputs x outputs.
+    pub(super) fn layers(&self) -> &Layers<Tensor> {
+        &self.layers
     }
 
     /// What it is.

@@ -227,7 +227,8 @@ fn agrees(what: &str, bytes: &[u8], states: &[f32], wanted: impl Fn(&[f32]) -> V
         close("evaluated", evaluations.iter().map(|evaluation| evaluation.numbers().collect()).collect());
     }
     // libtorch's graph, which is what is exported.
-    let outputs = network.layers.outputs(&matrix(states, length).unwrap()).unwrap();
+    let constants = Constants::of(&network.layers, tch::Device::Cpu).unwrap();
+    let outputs = network.layers.outputs(&matrix(states, length).unwrap(), &constants).unwrap();
     let outputs: Vec<Vec<f32>> = outputs.iter().map(|output| numbers(output).unwrap()).collect();
     let count = states.len() / length;
     let row = |row: usize| outputs.iter().flat_map(move |all| all.chunks(all.len() / count).nth(row).unwrap()).copied();

@@ -180,6 +180,7 @@ fn same_in_any_company(bytes: &[u8]) {
 
 #[test]
 fn the_usual_rows_are_kept_or_said_to_differ() {
+    tch::set_num_threads(1);
     for bytes in [PPO, RAINBOW, SAC] {
         let mut network = Network::from_safetensors(bytes).unwrap();
         let fell_back = network.settle().unwrap();

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
 use super::{OfflineSettings, rows::Rows};
-use crate::rl::network::{Actions, Body};
+use crate::rl::network::{Actions, Body, Constants, bounded};
 
 /// Some rows of the feedback.
 pub(super) struct Batch {
@@ -67,13 +67,14 @@ impl Batch {
     pub(super) fn loss(
         &self,
         body: &Body<Tensor>,
+        constants: &Constants,
         actions: &Actions,
         settings: &OfflineSettings,
     ) -> Result<Loss, TchError> {
         match body {
             Body::ActorCritic { .. } => self.actor_critic(body, settings),
             Body::Values { .. } => self.values(body),
-            Body::Gaussian { .. } => self.gaussian(body, actions, settings),
+            Body::Gaussian { .. } => self.gaussian(body, constants, actions, settings),
         }
     }
 
@@ -105,10 +106,16 @@ impl Batch {
 
     /// Both critics towards the reward, and the mean towards what was done, weighed as in advantage-weighted regression by
     /// how much better it was than the critics expect of the mean.
-    fn gaussian(&self, body: &Body<Tensor>, actions: &Actions, settings: &OfflineSettings) -> Result<Loss, TchError> {
+    fn gaussian(
+        &self,
+        body: &Body<Tensor>,
+        constants: &Constants,
+        actions: &Actions,
+        settings: &OfflineSettings,
+    ) -> Result<Loss, TchError> {
         let Some(taken) = &self.taken else { return Err(TchError::Torch("actions are missing".to_owned())) };
         let (mean, _) = body.gaussian(&self.states)?;
-        let would = body.bounded(&mean.f_detach()?)?;
+        let would = bounded(&mean.f_detach()?, constants)?;
         let [first, second] = body.judged(&self.states, &would)?;
         let weights = self.weights(&first.f_minimum(&second)?, settings)?;
         let far = match actions {

@@ -26,7 +26,8 @@ use super::{
     random::{Generator, shuffle},
 };
 use crate::rl::network::{
-    Act, Actions, Array, Body, Evaluation, Form, Layers, Linear, LoadError, Network, Part, Policy, normalise, serialize,
+    Act, Actions, Array, Body, Constants, Evaluation, Form, Layers, Linear, LoadError, Network, Part, Policy,
+    normalise, serialize,
 };
 
 /// Of Adam.
@@ -40,6 +41,7 @@ pub struct Offline {
     slots: Layers<Slot>,
     learned: Parameters,
     adam: Adam,
+    constants: Constants,
     rows: Rows,
     /// Normalised.
     states: Vec<f32>,
@@ -94,6 +96,7 @@ impl Offline {
         let mut states = rows.states.clone();
         normalise(layers.normalisation.as_ref(), &mut states);
         let changing = changing(&layers.body, settings.mode);
+        let constants = Constants::of(&layers, device)?;
         let mut values = Vec::new();
         let slots = layers.map(|array, _| {
             if !changing(&array.name) {
@@ -114,6 +117,7 @@ impl Offline {
             form,
             slots,
             learned,
+            constants,
             rows,
             states,
             device,
@@ -148,7 +152,7 @@ impl Offline {
             let values = self.learned.values.f_detach()?.f_set_requires_grad(true)?;
             let layers = self.layers(&values, self.device)?;
             let batch = Batch::of(&self.rows, &self.states, batch, &layers.body, self.device)?;
-            let loss = batch.loss(&layers.body, &self.form.actions, &self.settings)?;
+            let loss = batch.loss(&layers.body, &self.constants, &self.form.actions, &self.settings)?;
             let total = f64::try_from(&loss.total)?;
             if !total.is_finite() {
                 return Err(Error::Diverged { step: self.present.epochs, what: "the loss" });
