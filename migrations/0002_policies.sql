@@ -94,6 +94,12 @@ CREATE INDEX am_training_runs_open ON am_training_runs (status, created_at) WHER
 CREATE INDEX am_training_runs_owner ON am_training_runs (owner_id, created_at, id);
 CREATE INDEX am_training_runs_policy ON am_training_runs (policy, created_at);
 
+-- What a run that learns from feedback learns from.
+CREATE TABLE am_training_feedback (
+    run_id TEXT NOT NULL PRIMARY KEY,
+    feedback TEXT NOT NULL
+);
+
 -- Agents that learn, each with a policy of its own.
 CREATE TABLE am_learning (
     agent_id TEXT NOT NULL PRIMARY KEY,

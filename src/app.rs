@@ -24,6 +24,7 @@ use crate::{
     },
     rl::{
         Policies,
+        learning::Learning,
         library::Library,
         runs::{self, Runs},
         serving,
@@ -56,6 +57,8 @@ pub struct Rooms {
     pub library: Library,
     /// Training runs.
     pub training: Runs,
+    /// Agents that learn.
+    pub learning: Learning,
     /// Policies that answer.
     pub policies: Policies,
     jq: jq::Pool,
@@ -195,6 +198,7 @@ impl App {
         let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), names);
         let executions = Executions::new(db.clone(), clock.clone(), engine.clone(), hub);
         let networks = Networks::new(db.clone(), clock.clone(), ids.clone(), workflows.clone(), executions.clone());
+        let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);
         jobs.register(&mut registry);
@@ -219,13 +223,14 @@ impl App {
         tokio::spawn(training.clone().work());
         Ok(Self(Arc::new(Rooms {
             shared,
-            db,
-            clock,
             workflows,
             executions,
             networks,
             engine,
             signer,
+            learning,
+            db,
+            clock,
             library,
             training,
             policies,

@@ -181,7 +181,7 @@ pub struct RlConfig {
     pub policy_memory_mb: usize,
     /// `POLICY_DETERMINISTIC`, default true: a state gets the same bits in any company, where a call does not say.
     pub deterministic: bool,
-    /// `POLICY_BATCH_WINDOW_US`, default 100: how long a batch waits for more while calls come together, in microseconds.
+    /// `POLICY_BATCH_WINDOW_US`, default 0: how long a batch waits for more while calls come together, in microseconds.
     pub batch_window: Duration,
     /// `TRAINING_SLOTS`, default 1: training runs of this process at once; 0: it trains none.
     pub training_slots: usize,
@@ -196,7 +196,7 @@ impl Default for RlConfig {
         Self {
             policy_memory_mb: 256,
             deterministic: true,
-            batch_window: Duration::from_micros(100),
+            batch_window: Duration::ZERO,
             training_slots: 1,
             training_threads: 1,
             checkpoint_every: Duration::from_secs(30),

@@ -1,6 +1,6 @@
 //! What can go wrong in this room, beyond an answer that can't be given ([`ActError`]).
 
-use super::{environments, model::ActError, network::LoadError, training};
+use super::{environments, export::ExportError, model::ActError, network::LoadError, training};
 use crate::db;
 
 /// An error of the RL room.
@@ -67,6 +67,15 @@ impl Error {
 impl From<LoadError> for Error {
     fn from(error: LoadError) -> Self {
         Self::Act(error.into())
+    }
+}
+
+impl From<ExportError> for Error {
+    fn from(error: ExportError) -> Self {
+        Self::Act(match error {
+            ExportError::Load(error) => error.into(),
+            other => ActError::Runtime(other.to_string()),
+        })
     }
 }
 

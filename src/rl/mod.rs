@@ -8,6 +8,7 @@ mod decide;
 pub mod environments;
 pub mod error;
 pub mod export;
+pub mod learning;
 pub mod library;
 mod model;
 mod network;
@@ -22,7 +23,7 @@ pub use error::Error;
 pub use model::{Act, ActError, Decision, Mode, Pick, PolicyReference, ReferenceError};
 pub use network::{Actions, Form, LoadError};
 pub use serving::Policies;
-pub use state::{ACTIONS, FEATURES, StateError, state_from_json};
+pub use state::{ACTIONS, FEATURES, StateError, by_name, state_from_json};
 
 /// The version of libtorch that this service is built for.
 pub const LIBTORCH: &str = "2.13.0";

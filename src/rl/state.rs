@@ -72,6 +72,24 @@ fn from_features(features: &Map<String, Value>) -> Result<Vec<f64>, StateError> 
     FEATURES.into_iter().map(number).collect()
 }
 
+/// The numbers of a state whose members are called `names`, in their order, from an object.
+///
+/// # Errors
+/// What is missing, unknown or no number.
+pub fn by_name(named: &Map<String, Value>, names: &[String]) -> Result<Vec<f64>, String> {
+    if names.is_empty() {
+        return Err("the policy has no names for the numbers of a state: send an array".into());
+    }
+    if let Some(unknown) = named.keys().find(|name| !names.contains(name)) {
+        return Err(format!("a state has no '{unknown}': it has {}", names.join(", ")));
+    }
+    let number = |name: &String| match named.get(name) {
+        None => Err(format!("'{name}' is missing")),
+        Some(value) => value.as_f64().ok_or_else(|| format!("'{name}' is not a number")),
+    };
+    names.iter().map(number).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

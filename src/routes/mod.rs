@@ -2,6 +2,7 @@
 
 /// Workflows, executions, receipts, networks.
 pub mod agents;
+mod export;
 /// Policies and their training, and how agents perform.
 pub mod performance;
 mod stream;

@@ -22,7 +22,7 @@ use crate::{
     },
     rl::{
         ActError, Policies, PolicyReference,
-        runs::{NewRun, RunStatus, Runs, run_id},
+        runs::{NewRun, RunStatus, Runs, Task, run_id},
         state_from_json,
     },
 };
@@ -166,7 +166,8 @@ impl Performer {
                 }
                 let TrainSpec { policy, work } = (**spec).clone();
                 let id = run_id(&new_job_id()[..12]);
-                let new = NewRun { id: id.clone(), owner_id: run.client_id.clone(), policy, work };
+                let (owner_id, task) = (run.client_id.clone(), Task::Train(work));
+                let new = NewRun { id: id.clone(), owner_id, policy, task, feedback: None };
                 return Ok((Call::Train { id }, Some(Order::Training(new))));
             }
             Action::Check { schema, assert } => Call::Check { schema: schema.clone(), assert: assert.clone(), input },

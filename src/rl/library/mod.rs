@@ -29,6 +29,7 @@ pub(super) use self::{
 use super::{
     builtin,
     error::{Error, Result},
+    export::{Format, export},
     model::{ActError, PRODUCTION, PolicyReference},
     network::{Network, with_support},
     serving::{Canary, Entry, Policies, Shadow, Split, Version, read_weights},
@@ -236,6 +237,16 @@ impl Library {
         let (directory, sha256) = (self.0.policies.directory().to_owned(), record.sha256.clone());
         let bytes = blocking(move || Ok(read_weights(&directory, &sha256)?)).await?;
         Ok((record, bytes))
+    }
+
+    /// A version in another format.
+    ///
+    /// # Errors
+    /// As [`Library::weights`]; when libtorch can't write it.
+    pub async fn export(&self, reference: &PolicyReference, format: Format) -> Result<(VersionRecord, Vec<u8>)> {
+        let (record, weights) = self.weights(reference).await?;
+        let exported = blocking(move || Ok(export(&weights, format)?)).await?;
+        Ok((record, exported))
     }
 
     /// Point `alias` at a version.

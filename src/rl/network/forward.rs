@@ -7,8 +7,8 @@ use super::{
     layers::{Body, Deviation, Layers, Linear},
 };
 
-/// Multiplications from which oneDNN is quicker than MKL, as in training.
-const LARGE: i64 = 1 << 23;
+/// Multiplications from which oneDNN is quicker than MKL: 64 rows through 256 x 256.
+const LARGE: i64 = 1 << 22;
 
 /// Normalised numbers are kept within this of 0.
 pub(in crate::rl) const MOST: f32 = 10.0;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use tch::Device;
 
@@ -18,13 +18,15 @@ use super::{
     Inner,
     evaluation::{Scores, score},
     handle::Handle,
-    model::{Kept, Record, RunStatus, TrainingRun, Wish},
+    model::{Kept, Lesson, Record, RunStatus, Task, TrainingRun, Wish, Work},
     store::{self, Ending, Report},
 };
 use crate::{
     db::{Tx, codec::Timestamp},
     rl::{
-        error::{Error, Result},
+        PolicyReference,
+        environments::{self, ActionSpace},
+        error::{Error, Result, unreadable},
         library::{self, NewVersion, keep, write_atomically},
         network::Network,
         training::{self, Checkpoint, Trainer},
@@ -111,12 +113,10 @@ impl Driver {
     fn train(&mut self) -> Result<()> {
         training::be_modest(self.inner.settings.threads);
         self.check_owner()?;
-        let device = Device::cuda_if_available();
-        let plan = self.run.work.plan();
-        let mut trainer = plan.trainer(device).map_err(Error::of_plan)?;
+        let mut trainer = self.trainer()?;
         if let Some(error) = self.restore(trainer.as_mut()) {
             tracing::warn!(run = self.run.id, %error, "the checkpoint can't be used; the run begins anew");
-            trainer = plan.trainer(device).map_err(Error::of_plan)?;
+            trainer = self.trainer()?;
             (self.record, self.before) = (Record::default(), 0.0);
         }
         if !self.begin(trainer.steps())? {
@@ -130,6 +130,16 @@ impl Driver {
             End::Wished(Wish::Pause) => self.let_go(trainer.as_ref(), RunStatus::Paused, "paused"),
             End::Wished(Wish::Cancel) => self.end(RunStatus::Cancelled, Ending::default(), None),
             End::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued, "released"),
+        }
+    }
+
+    fn trainer(&self) -> Result<Box<dyn Trainer>> {
+        let device = Device::cuda_if_available();
+        match &self.run.task {
+            Task::Train(work) => work.plan().trainer(device).map_err(Error::of_plan),
+            Task::Learn(lesson) => {
+                self.runtime.block_on(self.inner.learner(&self.run.id, lesson, device)).map(|one| Box::new(one) as _)
+            }
         }
     }
 
@@ -188,7 +198,7 @@ impl Driver {
     }
 
     fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<End> {
-        let total = self.run.work.steps;
+        let (total, most) = (self.run.task.steps(), self.run.task.max_seconds());
         while trainer.steps() < total {
             if self.inner.stop.is_cancelled() {
                 return Ok(End::Stopping);
@@ -201,7 +211,7 @@ impl Driver {
             self.new_points |= self.record.add(&progress, trainer.steps(), total);
             self.inner.metrics.steps.inc_by(trainer.steps() - steps);
             crate::crash_point!("train.after_advance");
-            if self.run.work.max_seconds.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
+            if most.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
                 return Ok(End::Trained("max_seconds"));
             }
             if self.saved.elapsed() >= self.inner.settings.checkpoint_every {
@@ -243,11 +253,11 @@ impl Driver {
         let seconds = self.seconds();
         let new_points = std::mem::take(&mut self.new_points) || kept.is_some();
         let record = new_points.then(|| serde_json::to_string(&self.record)).transpose();
-        let record = record.map_err(|error| crate::rl::error::unreadable("a record", error))?;
+        let record = record.map_err(|error| unreadable("a record", error))?;
         let last = self.record.points.last();
         let mut data = json!({
             "steps": steps,
-            "of": self.run.work.steps,
+            "of": self.run.task.steps(),
             "seconds": seconds,
             "steps_per_second": (seconds > 0.0).then(|| steps as f64 / seconds),
             "episodes": self.record.episodes,
@@ -278,31 +288,37 @@ impl Driver {
     }
 
     fn complete(&mut self, trainer: &dyn Trainer, by: &'static str) -> Result<()> {
-        let work = &self.run.work;
         let weights = trainer.weights()?;
-        let greedy = |observations: &[f32], chosen: &mut training::Chosen| trainer.greedy(observations, chosen);
-        let scores = score(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
-        let new = self.version(&weights, trainer.steps(), &scores)?;
-        let scores = serde_json::to_value(&scores).unwrap_or(Value::Null);
+        let new = match &self.run.task {
+            Task::Train(work) => {
+                let greedy = |observations: &[f32], chosen: &mut training::Chosen| trainer.greedy(observations, chosen);
+                let scores = score(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
+                self.trained(work, &weights, trainer.steps(), &scores)?
+            }
+            Task::Learn(lesson) => self.taught(lesson, &weights)?,
+        };
         // The last points are saved with the end.
         self.report(trainer.steps(), None)?;
         crate::crash_point!("train.before_publish");
-        self.end(
-            RunStatus::Completed,
-            Ending { scores: Some(scores), ended_by: Some(by), ..Ending::default() },
-            Some(new),
-        )
+        let ending = Ending { scores: new.scores.clone(), ended_by: Some(by), ..Ending::default() };
+        self.end(RunStatus::Completed, ending, Some(new))
     }
 
-    fn version(&self, weights: &[u8], steps: u64, scores: &Scores) -> Result<NewVersion> {
-        let work = &self.run.work;
-        let form = Network::from_safetensors(weights)?.form().clone();
+    fn trained(&self, work: &Work, weights: &[u8], steps: u64, scores: &Scores) -> Result<NewVersion> {
         let environment = work.plan().environment()?;
         let described = environment.description();
         let action_names = match &described.actions {
-            crate::rl::environments::ActionSpace::Discrete { names } => names.clone(),
-            crate::rl::environments::ActionSpace::Continuous { .. } => Vec::new(),
+            ActionSpace::Discrete { names } => names.clone(),
+            // As numbers for actions that have names in the world itself.
+            ActionSpace::Continuous { .. } => {
+                let world = environments::environment(&work.environment, None).map_err(training::Error::from)?;
+                match &world.description().actions {
+                    ActionSpace::Discrete { names } => names.clone(),
+                    ActionSpace::Continuous { .. } => Vec::new(),
+                }
+            }
         };
+        let curve = self.record.points.iter();
         let training = json!({
             "run_id": self.run.id,
             "environment": work.environment,
@@ -313,12 +329,12 @@ impl Driver {
             "seconds": self.seconds(),
             "episodes": self.record.episodes,
             "horizon": described.horizon,
-            "curve": self.record.points.iter().map(|point| json!({"steps": point.steps, "mean_return": point.mean_return})).collect::<Vec<_>>(),
+            "curve": curve.map(|point| json!({"steps": point.steps, "mean_return": point.mean_return})).collect::<Vec<_>>(),
         });
         Ok(NewVersion {
             name: self.run.policy.clone(),
             file: keep(self.inner.library.policies().directory(), weights)?,
-            form,
+            form: Network::from_safetensors(weights)?.form().clone(),
             action_names,
             state_names: described.observations.clone(),
             environment: Some(work.environment.clone()),
@@ -327,6 +343,34 @@ impl Driver {
             training: Some(training),
             scores: serde_json::to_value(scores).ok(),
             aliases: work.aliases.clone(),
+        })
+    }
+
+    /// What it is called and for stays as it was.
+    fn taught(&self, lesson: &Lesson, weights: &[u8]) -> Result<NewVersion> {
+        let from: PolicyReference = lesson.from.parse().map_err(|error| unreadable("from", error))?;
+        let before = self.runtime.block_on(self.inner.library.version(&from))?;
+        let measures = self.record.points.last().map(|point| &point.measures);
+        let training = json!({
+            "run_id": self.run.id,
+            "agent_id": lesson.agent_id,
+            "from": lesson.from,
+            "settings": lesson.settings,
+            "feedback": {"rows": lesson.rows, "sha256": lesson.feedback_sha256},
+            "seconds": self.seconds(),
+        });
+        Ok(NewVersion {
+            name: self.run.policy.clone(),
+            file: keep(self.inner.library.policies().directory(), weights)?,
+            form: Network::from_safetensors(weights)?.form().clone(),
+            action_names: before.action_names,
+            state_names: before.state_names,
+            environment: before.environment,
+            source: "learned",
+            seed: Some(lesson.settings.seed),
+            training: Some(training),
+            scores: measures.and_then(|measures| serde_json::to_value(measures).ok()),
+            aliases: Vec::new(),
         })
     }
 

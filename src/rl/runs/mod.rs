@@ -8,6 +8,7 @@ mod driver;
 mod evaluation;
 mod follow;
 mod handle;
+mod lessons;
 mod metrics;
 mod model;
 mod store;
@@ -32,7 +33,10 @@ use self::{driver::Driver, handle::Handle, metrics::Metrics};
 pub use self::{
     evaluation::{Scores, score, score_weights},
     follow::Follower,
-    model::{Kept, NewRun, Point, Request, RunFilter, RunStatus, TrainingRun, Wish, Work, is_run_id, run_id},
+    lessons::Teaching,
+    model::{
+        Kept, Lesson, NewRun, Point, Request, RunFilter, RunStatus, Task, TrainingRun, Wish, Work, is_run_id, run_id,
+    },
 };
 use super::{
     error::{Error, Result},
@@ -157,7 +161,19 @@ impl Runs {
         let work = checked(work)?;
         let policy = policy.unwrap_or_else(|| default_policy(&work));
         self.0.library.may_publish(caller, &policy).await?;
-        let (new, now) = (NewRun { id: self.new_id(), owner_id: caller.name.to_string(), policy, work }, self.0.now());
+        self.queue(caller, policy, Task::Train(work), None, once).await
+    }
+
+    async fn queue(
+        &self,
+        caller: &Principal,
+        policy: String,
+        task: Task,
+        feedback: Option<String>,
+        once: Option<Once>,
+    ) -> Result<Done<TrainingRun>> {
+        let owner_id = caller.name.to_string();
+        let (new, now) = (NewRun { id: self.new_id(), owner_id, policy, task, feedback }, self.0.now());
         let done = self
             .0
             .db

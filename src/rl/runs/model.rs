@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     db::{codec::Timestamp, owner},
-    rl::training::{Algorithm, Plan},
+    rl::training::{Algorithm, OfflineSettings, Plan},
     stored_enum,
 };
 
@@ -52,6 +52,57 @@ stored_enum! {
 }
 
 /// What a run is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Task {
+    /// Train in an environment.
+    Train(Work),
+    /// Learn from feedback.
+    Learn(Lesson),
+}
+
+impl Task {
+    /// Steps of the whole run: environment steps, or passes over the feedback.
+    pub fn steps(&self) -> u64 {
+        match self {
+            Self::Train(work) => work.steps,
+            Self::Learn(lesson) => lesson.settings.epochs,
+        }
+    }
+
+    /// Rows of feedback that it learns from.
+    pub fn feedback_rows(&self) -> usize {
+        match self {
+            Self::Train(_) => 0,
+            Self::Learn(lesson) => lesson.rows,
+        }
+    }
+
+    /// Seconds after which the run ends with what it has.
+    pub fn max_seconds(&self) -> Option<f64> {
+        match self {
+            Self::Train(work) => work.max_seconds,
+            Self::Learn(_) => None,
+        }
+    }
+}
+
+/// Learning from feedback, which is stored beside the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lesson {
+    /// Whose feedback it is.
+    pub agent_id: String,
+    /// The version that is changed, `name@version`.
+    pub from: String,
+    /// How.
+    pub settings: OfflineSettings,
+    /// How many rows of feedback there are.
+    pub rows: usize,
+    /// SHA-256 of the feedback as it is stored.
+    pub feedback_sha256: String,
+}
+
+/// Training in an environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     /// The environment's name.
@@ -153,7 +204,9 @@ pub struct NewRun {
     /// The policy that gets a version.
     pub policy: String,
     /// What it is to do.
-    pub work: Work,
+    pub task: Task,
+    /// The feedback that it learns from, as JSON.
+    pub feedback: Option<String>,
 }
 
 /// A run's id from random hex digits.
@@ -264,12 +317,12 @@ pub struct TrainingRun {
     pub policy: String,
     /// What it is to do.
     #[serde(flatten)]
-    pub work: Work,
+    pub task: Task,
     /// How it stands.
     pub status: RunStatus,
     /// What was asked of it and is not done yet.
     pub wish: Option<Wish>,
-    /// Environment steps done.
+    /// Of these steps (environment steps, or passes over the feedback) so many are done.
     pub steps_done: u64,
     /// From 0 to 1.
     pub progress: f64,

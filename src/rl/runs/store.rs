@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::model::{Kept, NewRun, Record, RunFilter, RunStatus, TrainingRun, Wish, Work};
+use super::model::{Kept, NewRun, Record, RunFilter, RunStatus, Task, TrainingRun, Wish};
 use crate::{
     db::{
         Connection, Db, Row, Tx,
@@ -31,7 +31,7 @@ fn run(row: &Row, with_curve: bool) -> Result<TrainingRun> {
     let (id, policy): (String, String) = (row.try_get("id")?, row.try_get("policy")?);
     let count = |column: &str| -> Result<u64> { Ok(row.try_get::<i64, _>(column)?.unsigned_abs()) };
     let (steps, steps_done, seconds) = (count("steps")?, count("steps_done")?, row.try_get("seconds")?);
-    let work: Option<Work> = document(row, "work")?;
+    let task: Option<Task> = document(row, "work")?;
     let record: Record = document(row, "record")?.unwrap_or_default();
     let version = row.try_get::<Option<i64>, _>("version")?.and_then(|version| u32::try_from(version).ok());
     Ok(TrainingRun {
@@ -40,7 +40,7 @@ fn run(row: &Row, with_curve: bool) -> Result<TrainingRun> {
         owner_id: row.try_get("owner_id")?,
         reference: version.map(|version| format!("{policy}@{version}")),
         policy,
-        work: work.ok_or_else(|| unreadable("work", "it is null"))?,
+        task: task.ok_or_else(|| unreadable("work", "it is null"))?,
         status: row.try_get("status")?,
         wish: row.try_get("wish")?,
         steps_done,
@@ -72,13 +72,20 @@ pub async fn insert(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
     .bind(&new.id)
     .bind(&new.owner_id)
     .bind(&new.policy)
-    .bind(text(&new.work)?)
+    .bind(text(&new.task)?)
     .bind(RunStatus::Queued)
-    .bind(new.work.steps.cast_signed())
+    .bind(new.task.steps().cast_signed())
     .bind(now)
     .execute(tx.conn().await?)
     .await?;
-    tell(tx, &new.id, "queued", serde_json::json!({"policy": new.policy, "steps": new.work.steps}), now).await
+    if let Some(feedback) = &new.feedback {
+        sqlx::query("INSERT INTO am_training_feedback (run_id, feedback) VALUES (?1, ?2)")
+            .bind(&new.id)
+            .bind(feedback)
+            .execute(tx.conn().await?)
+            .await?;
+    }
+    tell(tx, &new.id, "queued", serde_json::json!({"policy": new.policy, "steps": new.task.steps()}), now).await
 }
 
 /// Append an event to a run's stream.
@@ -233,4 +240,10 @@ pub async fn wished(tx: &mut Tx, id: &str) -> Result<Option<Wish>> {
         .fetch_optional(tx.conn().await?)
         .await?;
     Ok(wish.flatten())
+}
+
+/// The feedback that a run learns from, as JSON.
+pub async fn feedback(conn: &mut Connection, id: &str) -> Result<Option<String>> {
+    let found = sqlx::query_scalar("SELECT feedback FROM am_training_feedback WHERE run_id = ?1").bind(id);
+    Ok(found.fetch_optional(conn).await?)
 }

@@ -72,7 +72,8 @@ async fn a_run_ends_with_a_version_that_serves() {
     let owner = caller("key_a");
     let run = runs.create(&owner, None, work(320), None).await.unwrap().value;
     assert_eq!((run.status, run.policy.as_str()), (RunStatus::Queued, "cartpole-v1-ppo"));
-    assert!(run.work.settings.unwrap()["gamma"].is_number(), "what was left out is written out");
+    let Task::Train(whole) = run.task else { panic!() };
+    assert!(whole.settings.unwrap()["gamma"].is_number(), "what was left out is written out");
     let ended = runs.ended(&run.id).await.unwrap();
     assert_eq!((ended.status, ended.error), (RunStatus::Completed, None));
     assert_eq!((ended.steps_done, ended.progress, ended.ended_by.as_deref()), (320, 1.0, Some("steps")));

@@ -57,12 +57,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            directory: PathBuf::from("policies"),
-            memory: 256 << 20,
-            exact: true,
-            window: Duration::from_micros(100),
-        }
+        Self { directory: PathBuf::from("policies"), memory: 256 << 20, exact: true, window: Duration::ZERO }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Policies and their training through HTTP.
 
+mod learning;
 mod policies;
 mod runs;
 mod workflows;

@@ -20,7 +20,7 @@ use crate::{
         AnyKey, ApiError, Json, Path,
         error::{Detail, Loc},
     },
-    rl::{ActError, Decision, Mode, runs::Scores, serving::Ask},
+    rl::{ActError, Decision, Mode, by_name, runs::Scores, serving::Ask},
 };
 
 /// A state: an array of numbers, or an object of them by the names that the policy has for them.
@@ -65,21 +65,10 @@ impl<'de> Deserialize<'de> for StateInput {
 
 impl StateInput {
     fn numbers(self, names: &[String]) -> Result<Vec<f64>, String> {
-        let named = match self {
-            Self::Numbers(numbers) => return Ok(numbers),
-            Self::Named(named) => named,
-        };
-        if names.is_empty() {
-            return Err("the policy has no names for the numbers of a state: send an array".into());
+        match self {
+            Self::Numbers(numbers) => Ok(numbers),
+            Self::Named(named) => by_name(&named, names),
         }
-        if let Some(unknown) = named.keys().find(|name| !names.contains(name)) {
-            return Err(format!("a state has no '{unknown}': it has {}", names.join(", ")));
-        }
-        let number = |name: &String| match named.get(name) {
-            None => Err(format!("'{name}' is missing")),
-            Some(value) => value.as_f64().ok_or_else(|| format!("'{name}' is not a number")),
-        };
-        names.iter().map(number).collect()
     }
 }
 

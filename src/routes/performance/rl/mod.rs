@@ -21,6 +21,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(policies::versions, policies::upload))
         .routes(routes!(policies::version))
         .routes(routes!(policies::weights))
+        .routes(routes!(policies::export))
         .routes(routes!(policies::set_split, policies::remove_split))
         .routes(routes!(policies::comparison))
         .routes(routes!(aliases::list))

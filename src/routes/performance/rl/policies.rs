@@ -2,7 +2,7 @@
 
 use axum::{
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -21,7 +21,10 @@ use crate::{
         library::{Upload, VersionRecord},
         serving::{Canary, Comparison, Shadow, Split},
     },
-    routes::words,
+    routes::{
+        export::{ExportQuery, exported, file},
+        words,
+    },
 };
 
 /// Reads `name`, `name@version` or `name@alias` from a path.
@@ -170,19 +173,22 @@ pub async fn weights(
     Ok(file(&format!("{}-{}.safetensors", record.name, record.version), &record.sha256, bytes))
 }
 
-/// A file to be kept, with its hash as its tag.
-pub fn file(name: &str, sha256: &str, bytes: Vec<u8>) -> Response {
-    let mut response = bytes.into_response();
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
-        (header::ETAG, format!("\"{sha256}\"")),
-    ];
-    for (header, text) in headers {
-        // Names of policies and hashes are plain ASCII.
-        response.headers_mut().extend(HeaderValue::from_str(&text).ok().map(|value| (header, value)));
-    }
-    response
+/// A version as a file for other programs
+///
+/// TorchScript and ONNX take `state` (rows x state, 32-bit floats) and answer `probabilities` and `value` (ppo), `q`
+/// (rainbow_dqn, dqn), or `mean`, `std` and `value` (sac).
+#[utoipa::path(
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}/export", tag = "performance",
+    params(("name" = String, Path), ("version" = String, Path, description = "A number, or an alias"), ExportQuery),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 404), (status = 422))
+)]
+pub async fn export(
+    State(app): State<App>,
+    _: AnyKey,
+    Path((name, version)): Path<(String, String)>,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, ApiError> {
+    exported(&app, &reference(&format!("{name}@{version}"))?, query.format()?, None).await
 }
 
 /// A second version beside the one that serves.

@@ -1,0 +1,89 @@
+//! Policies as files: what the routes of policies and of learning agents share.
+
+use axum::{
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::IntoParams;
+
+use crate::{
+    app::App,
+    crypto,
+    http::ApiError,
+    rl::{PolicyReference, export::Format, library::VersionRecord},
+};
+
+/// Tells what an exported file is.
+const EXPORT_INFO: HeaderName = HeaderName::from_static("x-export-info");
+
+/// Which file.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ExportQuery {
+    /// safetensors (the default), torch (TorchScript) or onnx. A pickle is refused: reading one runs what is in it.
+    format: Option<String>,
+}
+
+impl ExportQuery {
+    /// The format that is asked for.
+    pub fn format(&self) -> Result<Format, ApiError> {
+        self.format
+            .as_deref()
+            .unwrap_or("safetensors")
+            .parse()
+            .map_err(|error| ApiError::field(vec!["query".into(), "format".into()], format!("{error}"), "value_error"))
+    }
+}
+
+/// The version that `reference` names as a file, with JSON about it in `X-Export-Info`.
+pub async fn exported(
+    app: &App,
+    reference: &PolicyReference,
+    format: Format,
+    agent_id: Option<&str>,
+) -> Result<Response, ApiError> {
+    let (record, bytes) = app.library.export(reference, format).await?;
+    let sha256 = crypto::sha256_hex(&bytes);
+    let info = info(&record, format, agent_id, &sha256, bytes.len());
+    let mut response = file(&format!("{}-{}.{}", record.name, record.version, format.extension()), &sha256, bytes);
+    // Canonical JSON is ASCII: what is not has escapes.
+    if let Ok(value) = HeaderValue::from_bytes(&crypto::canonical(&info)) {
+        response.headers_mut().insert(EXPORT_INFO, value);
+    }
+    Ok(response)
+}
+
+fn info(record: &VersionRecord, format: Format, agent_id: Option<&str>, sha256: &str, size: usize) -> Value {
+    json!({
+        "agent_id": agent_id,
+        "policy": record.reference,
+        "format": format.to_string(),
+        "algorithm": record.form.algorithm,
+        "state_length": record.form.state_length,
+        "actions": record.form.actions,
+        "action_names": record.action_names,
+        "state_names": record.state_names,
+        "weights_sha256": record.sha256,
+        "sha256": sha256,
+        "size_bytes": size,
+        "libtorch": record.libtorch,
+        "created_at": record.created_at,
+    })
+}
+
+/// A file to be kept, with its hash as its tag.
+pub fn file(name: &str, sha256: &str, bytes: Vec<u8>) -> Response {
+    let mut response = bytes.into_response();
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+        (header::ETAG, format!("\"{sha256}\"")),
+    ];
+    for (header, text) in headers {
+        // Names of policies and hashes are plain ASCII.
+        response.headers_mut().extend(HeaderValue::from_str(&text).ok().map(|value| (header, value)));
+    }
+    response
+}
