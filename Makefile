@@ -49,3 +49,7 @@ bench: libtorch ## Measure the parts with criterion
 .PHONY: compare
 compare: libtorch ## Measure the service against the monolith's stack, Restate and DBOS (needs wrk, npm)
 	scripts/compare.sh
+
+.PHONY: rl-serving
+rl-serving: libtorch ## Measure how policies answer, alone and while a run trains (needs wrk)
+	scripts/rl-serving.sh

@@ -267,7 +267,9 @@ async fn open_library(config: &Config, db: &Database, clock: &Clock, ids: &Ids) 
         window: config.rl.batch_window,
     };
     let policies = Policies::open(settings, ids.clone())?;
-    Ok(Library::open(db.clone(), clock.clone(), ids.clone(), policies).await?)
+    let library = Library::open(db.clone(), clock.clone(), ids.clone(), policies).await?;
+    library.warm_up().await?;
+    Ok(library)
 }
 
 fn open_training(

@@ -30,7 +30,7 @@ use super::{
     builtin,
     error::{Error, Result},
     export::{Format, export},
-    model::{ActError, PRODUCTION, PolicyReference},
+    model::{ActError, PRODUCTION, Pick, PolicyReference},
     network::{Network, with_support},
     serving::{Canary, Entry, Policies, Shadow, Split, Version, read_weights},
 };
@@ -122,6 +122,22 @@ impl Library {
             self.0.policies.put(&name, entry);
         }
         self.0.seen.fetch_max(newest, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Load what is in production, so that its first call does not wait for that.
+    ///
+    /// # Errors
+    /// As the database; a policy that can't be loaded is only told of, since the others serve without it.
+    pub async fn warm_up(&self) -> Result<()> {
+        let names = store::in_production(&mut *self.0.db.read().await?).await?;
+        // The latest last, so that it stays where there is not room for all.
+        for name in names.into_iter().rev() {
+            let reference = PolicyReference { name, pick: Pick::Serving };
+            if let Err(error) = self.0.policies.load(&reference).await {
+                tracing::error!(policy = reference.name, %error, "a policy in production can't be loaded");
+            }
+        }
         Ok(())
     }
 

@@ -66,6 +66,6 @@ impl Inner {
         let text = store::feedback(&mut *self.db.read().await?, id).await?;
         let text = text.ok_or_else(|| Error::State("the feedback is gone".into()))?;
         let feedback: Vec<Feedback> = serde_json::from_str(&text).map_err(|error| unreadable("feedback", error))?;
-        Ok(Offline::new(&weights, &feedback, lesson.settings.clone(), device).map_err(Error::of_plan)?)
+        Offline::new(&weights, &feedback, lesson.settings.clone(), device).map_err(Error::of_plan)
     }
 }

@@ -230,6 +230,14 @@ impl Policies {
         loaded.ask(states, exact)?.await.map_err(|_| ActError::Stopped)?
     }
 
+    /// Load and warm up the version that `reference` names.
+    ///
+    /// # Errors
+    /// As [`Policies::act`].
+    pub async fn load(&self, reference: &PolicyReference) -> Result<(), ActError> {
+        self.0.pool.get(&self.resolve(reference)?).await.map(drop)
+    }
+
     /// What was counted of a policy's split; none: it has none.
     ///
     /// # Errors
