@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What tests need beside Rust, in target/tools, so that nothing on the machine changes: nginx for the test that puts it
 # in front of the service, where it is not installed unpacked from Debian's package; and a Python with the coordinator's
-# SQLAlchemy, which reads what the service wrote. Prints the directories to put on PATH.
+# SQLAlchemy, which reads what the service wrote, and with onnxruntime, which runs exported policies. Prints the
+# directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo nextest run
 set -euo pipefail
@@ -24,12 +25,19 @@ if ! works; then
     works || say "that did not work, and the tests that put nginx before the service will fail: apt-get install nginx"
 fi
 
-alchemy=2.0.49
-if ! "$place/venv/bin/python" -c "import sqlalchemy; assert sqlalchemy.__version__ == '$alchemy'" 2>/dev/null; then
-    say "bringing SQLAlchemy $alchemy into $place/venv"
+requirements=$PWD/scripts/test-requirements.txt
+brought() {
+    "$place/venv/bin/python" - "$requirements" <<'EOF' 2>/dev/null
+import importlib.metadata, sys
+wanted = [line.strip().split("==") for line in open(sys.argv[1]) if "==" in line]
+sys.exit(any(importlib.metadata.version(name) != version for name, version in wanted))
+EOF
+}
+if ! brought; then
+    say "bringing what tests need in Python into $place/venv"
     rm -rf "$place/venv"
-    if ! { python3 -m venv "$place/venv" && "$place/venv/bin/pip" --quiet --disable-pip-version-check install "sqlalchemy==$alchemy"; } </dev/null >&2; then
-        say "that did not work, and the test that reads with it will fail: it needs python3 with venv and pip"
+    if ! { python3 -m venv "$place/venv" && "$place/venv/bin/pip" --quiet --disable-pip-version-check install -r "$requirements"; } </dev/null >&2; then
+        say "that did not work, and the tests that run it will fail: it needs python3 (3.11 or newer) with venv and pip"
         rm -rf "$place/venv"
     fi
 fi

@@ -121,12 +121,12 @@ async fn every_row_of_the_coordinator_is_served_as_it_was_meant() {
     assert_eq!(cancelled["status"], "cancelled");
 }
 
-/// The Python that `scripts/test-tools.sh` makes, with the coordinator's SQLAlchemy.
-fn python() -> PathBuf {
+/// The Python that `scripts/test-tools.sh` makes, with the coordinator's SQLAlchemy and with onnxruntime.
+pub(crate) fn python() -> PathBuf {
     let executable = Path::new(env!("CARGO_BIN_EXE_agent-management"));
     let places = executable.ancestors().map(|folder| folder.join("tools/venv/bin/python"));
     places.into_iter().find(|python| python.exists()).unwrap_or_else(|| {
-        panic!("this test reads the database with SQLAlchemy: run scripts/test-tools.sh once (`make test` does)")
+        panic!("this test needs a Python with some packages: run scripts/test-tools.sh once (`make test` does)")
     })
 }
 

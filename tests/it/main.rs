@@ -14,6 +14,7 @@ mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod engine;
+mod exports;
 mod harness;
 mod jobs;
 mod jq;
