@@ -8,7 +8,7 @@ use std::{
 };
 
 use agent_management::rl::{
-    Format, export,
+    export::{Format, export},
     training::{Chosen, Plan, Trainer},
 };
 use serde_json::{Value, json};

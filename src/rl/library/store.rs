@@ -119,7 +119,8 @@ pub async fn changed(conn: &mut Connection, revision: i64) -> Result<(Vec<String
 
 /// The names of policies that have a version in production, the latest moved first.
 pub async fn in_production(conn: &mut Connection) -> Result<Vec<String>> {
-    let names = sqlx::query_scalar("SELECT name FROM am_policy_aliases WHERE alias = ?1 ORDER BY updated_at DESC LIMIT 100");
+    let names =
+        sqlx::query_scalar("SELECT name FROM am_policy_aliases WHERE alias = ?1 ORDER BY updated_at DESC LIMIT 100");
     Ok(names.bind(PRODUCTION).fetch_all(conn).await?)
 }
 
