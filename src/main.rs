@@ -11,7 +11,7 @@ use agent_management::{
     crypto::PublicKey,
     lifecycle, logging,
     orchestration::receipts,
-    routes,
+    rl, routes,
 };
 use clap::{Parser, Subcommand};
 
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let arguments = Arguments::parse();
+    rl::keep_freed_memory();
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             with_config(arguments.config, |config| block_on(lifecycle::serve(config))?.map_err(Into::into))

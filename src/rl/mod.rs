@@ -3,6 +3,7 @@
 //! A policy is a name with immutable versions. [`Policies`] holds those that are loaded, each behind its own thread, and
 //! answers a state with a [`Decision`]. The same state always gets the same bits, whatever was asked at the same time.
 
+mod allocator;
 mod builtin;
 mod decide;
 pub mod environments;
@@ -18,6 +19,7 @@ pub mod serving;
 mod state;
 pub mod training;
 
+pub use allocator::keep_freed_memory;
 pub use builtin::{BUILTIN_NAME, BUILTIN_SHA256, BUILTIN_VERSION, builtin_weights};
 pub use error::Error;
 pub use model::{Act, ActError, Decision, Mode, Pick, PolicyReference, ReferenceError};

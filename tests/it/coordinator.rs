@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use crate::{
     harness::{ADMIN, OTHER_ADMIN, Server},
     kit::{AGENTS, fixture, get_as, jq, post_as, sql, waiting},
+    rl,
 };
 
 fn theirs() -> PathBuf {
@@ -149,6 +150,7 @@ async fn the_coordinator_can_read_all_that_was_written() {
         ("agent_executions", 15),
         ("agent_step_executions", 30),
         ("job", 10),
+        ("rl_configurations", 7),
     ] {
         let count = number(&database, &format!("SELECT count(*) FROM {table}")).await;
         assert!(count >= least, "{table} has {count} rows");
@@ -238,6 +240,25 @@ async fn write_everything(server: &Server) {
     post_as(server, ADMIN, &format!("{path}/execute"), json!({"task": {"x": "ü"}})).await.ok();
     post_as(server, ADMIN, &format!("{path}/optimize"), json!({"objective": "cost"})).await.ok();
     server.delete(&format!("{AGENTS}/workflows/agent_fix00000")).await;
+    policies(server).await;
+}
+
+/// Policies uploaded, trained, taught and promoted, one of them under a name that the coordinator has used.
+async fn policies(server: &Server) {
+    for (policy, file) in [("rl_cfx00000", "ppo"), ("é", "ppo"), ("uploaded", "sac"), ("uploaded", "rainbow_dqn")] {
+        let weights = std::fs::read(fixture(&format!("vectors/{file}.safetensors"))).unwrap();
+        let made = rl::upload(server, ADMIN, &format!("{policy}/versions?aliases=production"), weights).await;
+        assert_eq!(made.status == 201, policy != "é", "{}", made.text);
+    }
+    let run = post_as(server, ADMIN, &format!("{}/runs", rl::RL), rl::small(320)).await.is(201);
+    rl::trained(server, run["id"].as_str().unwrap()).await;
+    let learning = format!("{AGENTS}/agent ☃/learning");
+    post_as(server, ADMIN, &format!("{learning}/enable"), json!({})).await.ok();
+    let feedback = json!([{"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "action": 1, "reward": 0.5}]);
+    let run = post_as(server, ADMIN, &format!("{learning}/train"), json!({"feedback": feedback})).await.is(201);
+    assert_eq!(rl::trained(server, run["id"].as_str().unwrap()).await["status"], "completed");
+    let theirs = "SELECT count(*) FROM rl_configurations WHERE config_id = 'rl_cfx00000' AND agent_id = 'agent-a' AND status = 'ready'";
+    assert_eq!(number(&server.database(), theirs).await, 1, "the coordinator's own row stays");
 }
 
 /// What the coordinator is while it works: a process that commits again and again, with its own library.

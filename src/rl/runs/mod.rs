@@ -99,6 +99,8 @@ struct Inner {
     /// Those that this process drives.
     driven: Mutex<HashMap<String, Arc<Handle>>>,
     wake: Notify,
+    /// A run is driven no more.
+    left: Notify,
     stop: CancellationToken,
     evaluating: tokio::sync::Mutex<()>,
 }
@@ -133,8 +135,21 @@ impl Runs {
     pub fn new(db: Database, clock: Clock, ids: Ids, hub: Hub, library: Library, settings: Settings) -> Result<Self> {
         fs::create_dir_all(&settings.directory)
             .map_err(|error| Error::Storage(format!("{}", settings.directory.display()), error))?;
-        let (metrics, driven, wake, stop, evaluating) = Default::default();
-        Ok(Self(Arc::new(Inner { db, clock, ids, hub, library, settings, metrics, driven, wake, stop, evaluating })))
+        let (metrics, driven, wake, left, stop, evaluating) = Default::default();
+        Ok(Self(Arc::new(Inner {
+            db,
+            clock,
+            ids,
+            hub,
+            library,
+            settings,
+            metrics,
+            driven,
+            wake,
+            left,
+            stop,
+            evaluating,
+        })))
     }
 
     /// Add the room's metrics.
@@ -368,8 +383,14 @@ impl Runs {
     /// Let every run go with a checkpoint; returns when that is done.
     pub async fn stop(&self) {
         self.0.stop.cancel();
-        while !self.0.driven().is_empty() {
-            self.0.wake.notified().await;
+        loop {
+            // The place is taken before the look, so that no end falls between the two.
+            let mut left = std::pin::pin!(self.0.left.notified());
+            left.as_mut().enable();
+            if self.0.driven().is_empty() {
+                return;
+            }
+            left.await;
         }
     }
 }
@@ -387,6 +408,7 @@ impl Drop for Lock {
         // While it is locked: another process that has the file open already finds the run ended, and lets go.
         let _ = fs::remove_file(&self.path);
         self.runs.0.driven().remove(&self.id);
+        self.runs.0.left.notify_waiters();
         self.runs.0.wake.notify_one();
     }
 }

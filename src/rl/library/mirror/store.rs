@@ -26,7 +26,8 @@ fn doc(value: &Value) -> Result<Doc> {
 
 /// Version `version` of a policy has come: write the policy's row, or write it over. `id` is a new row's.
 ///
-/// Numbers that a version has none of are the coordinator's own defaults, since its columns take no null.
+/// A row of the coordinator's own that is called so stays as it is: the meta data, which we write with the policy first,
+/// tell which is whose. Numbers that a version has none of are the coordinator's own defaults, since its columns take no null.
 pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, now: Timestamp) -> Result<()> {
     let layers = json!(new.form.hidden);
     let activations = json!(vec!["relu"; new.form.hidden.len()]);
@@ -57,7 +58,8 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
              reward_history = excluded.reward_history, policy_type = excluded.policy_type, action_space = excluded.action_space,
              state_space = excluded.state_space, status = excluded.status, training_progress = 1.0,
              deployment_performance = excluded.deployment_performance, updated_at = excluded.updated_at,
-             trained_at = coalesce(excluded.trained_at, trained_at), rl_profile_meta_data = excluded.rl_profile_meta_data",
+             trained_at = coalesce(excluded.trained_at, trained_at), rl_profile_meta_data = excluded.rl_profile_meta_data
+         WHERE rl_configurations.rl_profile_meta_data LIKE ('{\"policy\":\"' || ?2 || '\",%')",
     )
     .bind(id)
     .bind(&new.name)
@@ -88,7 +90,7 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
 pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -> Result<()> {
     sqlx::query(
         "UPDATE rl_configurations SET status = ?2, deployed_at = CASE WHEN ?3 THEN ?4 ELSE deployed_at END, updated_at = ?4
-         WHERE config_id = ?1",
+         WHERE config_id = ?1 AND rl_profile_meta_data LIKE ('{\"policy\":\"' || ?1 || '\",%')",
     )
     .bind(name)
     .bind(if deployed { "deployed" } else { "ready" })
@@ -101,10 +103,13 @@ pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -
 
 /// The agent of a policy that is an agent's own.
 pub async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
-    sqlx::query("UPDATE rl_configurations SET agent_id = ?2 WHERE config_id = ?1")
-        .bind(name)
-        .bind(agent_id)
-        .execute(tx.conn().await?)
-        .await?;
+    sqlx::query(
+        "UPDATE rl_configurations SET agent_id = ?2
+         WHERE config_id = ?1 AND rl_profile_meta_data LIKE ('{\"policy\":\"' || ?1 || '\",%')",
+    )
+    .bind(name)
+    .bind(agent_id)
+    .execute(tx.conn().await?)
+    .await?;
     Ok(())
 }
