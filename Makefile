@@ -49,3 +49,7 @@ bench: libtorch ## Measure the parts with criterion
 .PHONY: compare
 compare: libtorch ## Measure the service against the monolith's stack, Restate and DBOS (needs wrk, npm)
 	scripts/compare.sh
+
+.PHONY: rl-scores
+rl-scores: libtorch ## Train every row of docs/RL.md, measure speed beside stable-baselines3, write the page
+	scripts/rl-scores.sh
