@@ -104,9 +104,9 @@ fn market(algorithm: &str, environment: &str) -> (u64, Value) {
                 "lambda": 0.9, "entropy": 0.005, "clip_value": false, "hidden": [64, 64]}),
         ),
         ("rainbow_dqn", _) => (
-            40_000,
-            json!({"learning_rate": 5e-4, "anneal": true, "gamma": 0.97, "v_min": -50.0, "v_max": 50.0, "batch": 64,
-                "every": 2, "target_every": 500, "hidden": [64, 64], "stream": 64}),
+            60_000,
+            json!({"learning_rate": 1e-3, "anneal": true, "gamma": 0.97, "v_min": -30.0, "v_max": 30.0, "batch": 128,
+                "every": 2, "target_every": 250, "hidden": [64, 64], "stream": 64}),
         ),
         _ => (20_000, json!({"learning_rate": 1e-3, "gamma": 0.97, "batch": 128, "hidden": [64, 64]})),
     }
