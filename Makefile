@@ -53,3 +53,7 @@ compare: libtorch ## Measure the service against the monolith's stack, Restate a
 .PHONY: rl-serving
 rl-serving: libtorch ## Measure how policies answer, alone and while a run trains (needs wrk)
 	scripts/rl-serving.sh
+
+.PHONY: rl-scores
+rl-scores: libtorch ## Train every row of docs/RL.md, measure speed beside stable-baselines3, write the page
+	scripts/rl-scores.sh

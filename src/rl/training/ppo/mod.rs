@@ -314,3 +314,44 @@ fn normalise(numbers: &mut [f32]) {
     let root = variance.sqrt() + 1e-8;
     numbers.iter_mut().for_each(|number| *number = ((f64::from(*number) - mean) / root) as f32);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rl::environments::environment;
+
+    fn made(name: &str) -> Ppo {
+        let environments = VectorEnv::new((0..2).map(|_| environment(name, None).unwrap()).collect()).unwrap();
+        let settings = PpoSettings { hidden: [8, 8], gamma: 0.5, batch: 10, ..PpoSettings::default() };
+        Ppo::new(settings, environments, 1000, 5, Device::Cpu).unwrap()
+    }
+
+    /// Do action 0 until an episode ends.
+    fn end(ppo: &mut Ppo) {
+        while ppo.environments.ended().is_empty() {
+            ppo.environments.step(Actions::Discrete(&[0, 0])).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_follows_counts_where_an_episode_was_cut_short() {
+        let mut ppo = made("identity-discrete");
+        end(&mut ppo);
+        assert_eq!((ppo.environments.truncated(), ppo.environments.terminated()), (&[true; 2][..], &[false; 2][..]));
+        let values = ppo.values(ppo.environments.final_observations()).unwrap();
+        let mut rewards = [1.0, 2.0];
+        ppo.add_what_follows(&mut rewards).unwrap();
+        assert!(values.iter().all(|value| *value != 0.0));
+        assert_eq!(rewards, [1.0 + 0.5 * values[0], 2.0 + 0.5 * values[1]]);
+    }
+
+    #[test]
+    fn nothing_follows_an_end() {
+        let mut ppo = made("CartPole-v1");
+        end(&mut ppo);
+        assert!(ppo.environments.terminated().contains(&true) && !ppo.environments.truncated().contains(&true));
+        let mut rewards = [1.0, 2.0];
+        ppo.add_what_follows(&mut rewards).unwrap();
+        assert_eq!(rewards, [1.0, 2.0]);
+    }
+}

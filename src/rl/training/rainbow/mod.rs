@@ -2,6 +2,7 @@
 //! distributional returns and n-step returns, each of which can be left out.
 
 mod distribution;
+mod judge;
 mod network;
 mod prioritized;
 mod settings;
@@ -14,12 +15,13 @@ use tch::{Device, no_grad_guard};
 pub use self::settings::RainbowSettings;
 use self::{
     distribution::{Head, Support, softmax},
+    judge::{Judge, Lesson},
     network::{Layers, Network, Shapes},
     prioritized::Priorities,
     window::Window,
 };
 use super::{
-    Checkpoint, Chosen, Error, Measure, Progress, Trainer, highest,
+    Checkpoint, Chosen, Error, Measure, Progress, Trainer,
     mlp::{Shape, matrix, numbers},
     parameters::Adam,
     random::{Generator, below, unit},
@@ -39,8 +41,7 @@ pub struct Rainbow {
     /// One.
     environment: VectorEnv,
     device: Device,
-    head: Head,
-    support: Support,
+    judge: Judge,
     online: Network,
     target: Network,
     adam: Adam,
@@ -86,6 +87,7 @@ impl Rainbow {
         };
         let atoms = if settings.distributional { settings.atoms } else { 1 };
         let head = Head { actions: names.len(), atoms, dueling: settings.dueling };
+        let support = Support { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms };
         let (width, [first, second]) = (environment.observation_length(), settings.hidden);
         let shapes = Shapes {
             feature: Shape::new(width, &[first], second),
@@ -102,14 +104,13 @@ impl Rainbow {
         let capacity = settings.replay.min(usize::try_from(total).unwrap_or(usize::MAX)).max(1);
         Ok(Self {
             adam: Adam::new(&online.learned, EPSILON)?,
-            support: Support { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms },
+            judge: Judge { head, support, distributional: settings.distributional },
             replay: Replay::new(capacity, width, 1),
             priorities: settings.prioritized.then(|| Priorities::new(capacity, settings.priority as f32)),
             present: Present { generator, steps: 0, window: Window::new(settings.steps, settings.gamma as f32) },
             settings,
             environment,
             device,
-            head,
             online,
             target,
             total,
@@ -130,10 +131,10 @@ impl Rainbow {
     }
 
     fn heads(&self, value: &[f32], advantage: &[f32]) -> Vec<Vec<f32>> {
-        let atoms = self.head.atoms;
-        let rows = value.chunks(atoms).zip(advantage.chunks(self.head.actions * atoms));
+        let atoms = self.judge.head.atoms;
+        let rows = value.chunks(atoms).zip(advantage.chunks(self.judge.head.actions * atoms));
         rows.map(|(value, advantage)| {
-            let mut outputs = self.head.outputs(value, advantage);
+            let mut outputs = self.judge.head.outputs(value, advantage);
             if self.settings.distributional {
                 outputs.chunks_mut(atoms).for_each(softmax);
             }
@@ -142,24 +143,15 @@ impl Rainbow {
         .collect()
     }
 
-    /// The worth of each action.
-    fn worths(&self, outputs: &[f32]) -> Vec<f32> {
-        if self.settings.distributional {
-            outputs.chunks(self.head.atoms).map(|probabilities| self.support.mean(probabilities)).collect()
-        } else {
-            outputs.to_vec()
-        }
-    }
-
     fn choose(&mut self) -> Result<usize, Error> {
         let fall = self.part() / self.settings.epsilon_fraction;
         let epsilon = 1.0 + (self.settings.epsilon - 1.0) * fall.min(1.0);
         let random = self.present.steps < self.settings.warmup || unit(&mut self.present.generator) < epsilon;
         if !self.settings.noisy && random {
-            return Ok(below(&mut self.present.generator, self.head.actions));
+            return Ok(below(&mut self.present.generator, self.judge.head.actions));
         }
         let outputs = self.outputs(self.online.layers(), self.environment.observations())?;
-        Ok(highest(&self.worths(&outputs[0])))
+        Ok(self.judge.best(&outputs[0]))
     }
 
     /// Do one step and keep what has become complete.
@@ -187,7 +179,7 @@ impl Rainbow {
     fn update(&mut self, sums: &mut Sums) -> Result<(), Error> {
         self.online.resample(&mut self.present.generator)?;
         self.target.resample(&mut self.present.generator)?;
-        let beta = (self.settings.importance + (1.0 - self.settings.importance) * self.part()) as f32;
+        let beta = prioritized::beta(self.settings.importance, self.part());
         let (places, weights) = match &self.priorities {
             Some(priorities) => priorities.draw(&mut self.present.generator, self.settings.batch, beta),
             None => {
@@ -197,32 +189,29 @@ impl Rainbow {
         let rows: Vec<Transition<'_>> = places.iter().map(|place| self.replay.get(*place)).collect();
         let next: Vec<f32> = rows.iter().flat_map(|row| row.next).copied().collect();
         let judged = self.outputs(self.target.layers(), &next)?;
-        let chosen: Vec<usize> = if self.settings.double {
-            self.outputs(self.online.layers(), &next)?.iter().map(|row| highest(&self.worths(row))).collect()
-        } else {
-            judged.iter().map(|row| highest(&self.worths(row))).collect()
-        };
+        let choosers = if self.settings.double { Some(self.outputs(self.online.layers(), &next)?) } else { None };
 
         let seen: Vec<f32> = rows.iter().flat_map(|row| row.observation).copied().collect();
         let passed = self.online.layers().forward(&matrix(&seen, rows[0].observation.len(), self.device)?)?;
         let (value, advantage) = (numbers(&passed.value.output)?, numbers(&passed.advantage.output)?);
         let outputs = self.heads(&value, &advantage);
         let (mut by_value, mut by_advantage) = (vec![0f32; value.len()], vec![0f32; advantage.len()]);
-        let (atoms, wide) = (self.head.atoms, self.head.atoms * self.head.actions);
+        let head = self.judge.head;
+        let (atoms, wide) = (head.atoms, head.atoms * head.actions);
         let mut errors = Vec::with_capacity(rows.len());
         for (at, row) in rows.iter().enumerate() {
             let action = row.action[0] as usize;
             let said = &outputs[at][action * atoms..][..atoms];
-            let follows = &judged[at][chosen[at] * atoms..][..atoms];
-            let (loss, error, mut by_outputs) = self.judge(said, follows, row);
+            let follows = self.judge.follows(&choosers.as_ref().unwrap_or(&judged)[at], &judged[at]);
+            let Lesson { loss, error, mut by_outputs } = self.judge.learn(said, follows, row);
             let weight = weights[at] / rows.len() as f32;
             by_outputs.iter_mut().for_each(|by| *by *= weight);
             let (by_value, by_advantage) =
                 (&mut by_value[at * atoms..][..atoms], &mut by_advantage[at * wide..][..wide]);
-            self.head.backward(action, &by_outputs, by_value, by_advantage);
+            head.backward(action, &by_outputs, by_value, by_advantage);
             errors.push(error);
             sums.loss += f64::from(loss * weight);
-            sums.q += f64::from(self.worths(said)[0]) / rows.len() as f64;
+            sums.q += f64::from(self.judge.worths(said)[0]) / rows.len() as f64;
         }
         if !sums.loss.is_finite() {
             return Err(Error::Diverged { step: self.present.steps, what: "the loss" });
@@ -240,27 +229,6 @@ impl Rainbow {
         sums.updates += 1;
         Ok(())
     }
-
-    /// Loss, error (for the priority) and gradient by the outputs of what was `said` of the action taken, when what
-    /// follows is worth `follows`.
-    fn judge(&self, said: &[f32], follows: &[f32], row: &Transition<'_>) -> (f32, f32, Vec<f32>) {
-        if !self.settings.distributional {
-            // Huber's loss of the temporal difference.
-            let error = said[0] - (row.reward + row.discount * follows[0]);
-            let loss = if error.abs() < 1.0 { 0.5 * error * error } else { error.abs() - 0.5 };
-            return (loss, error, vec![error.clamp(-1.0, 1.0)]);
-        }
-        let wanted = self.support.project(row.reward, row.discount, follows);
-        // Cross-entropy; by what comes before the softmax its gradient is the difference. Less the entropy of what was
-        // wanted it is the Kullback-Leibler divergence, Rainbow's priority.
-        let (mut loss, mut entropy) = (0.0, 0.0);
-        for (said, wanted) in said.iter().zip(&wanted) {
-            loss -= wanted * said.max(f32::MIN_POSITIVE).ln();
-            entropy -= if *wanted > 0.0 { wanted * wanted.ln() } else { 0.0 };
-        }
-        let by_outputs = said.iter().zip(&wanted).map(|(said, wanted)| said - wanted).collect();
-        (loss, (loss - entropy).max(0.0), by_outputs)
-    }
 }
 
 impl Trainer for Rainbow {
@@ -270,8 +238,13 @@ impl Trainer for Rainbow {
         for _ in 0..STRIDE {
             self.explore(&mut progress)?;
             let steps = self.present.steps;
-            if steps > self.settings.warmup && steps.is_multiple_of(self.settings.every) && self.replay.len() > 0 {
-                self.update(&mut sums)?;
+            if steps.is_multiple_of(self.settings.every) {
+                if steps > self.settings.warmup && self.replay.len() > 0 {
+                    self.update(&mut sums)?;
+                } else {
+                    // Until it learns, it explores by new noise too.
+                    self.online.resample(&mut self.present.generator)?;
+                }
             }
             if steps.is_multiple_of(self.settings.target_every) {
                 self.target.learned.follow(&self.online.learned, 1.0)?;
@@ -342,7 +315,7 @@ impl Trainer for Rainbow {
             file.sequential(name, &part.tensors(0)?)?;
         }
         if self.settings.distributional {
-            let atoms: Vec<f32> = (0..self.support.atoms).map(|index| self.support.atom(index)).collect();
+            let atoms: Vec<f32> = (0..self.judge.support.atoms).map(|index| self.judge.support.atom(index)).collect();
             file.vector("support", &atoms)?;
         }
         file.note("dueling", if self.settings.dueling { "true" } else { "false" });
@@ -352,7 +325,7 @@ impl Trainer for Rainbow {
     fn greedy(&self, observations: &[f32], chosen: &mut Chosen) -> Result<(), Error> {
         let _guard = no_grad_guard();
         let rows = self.outputs(&self.online.quiet, observations)?;
-        *chosen = Chosen::Discrete(rows.iter().map(|row| highest(&self.worths(row)) as i64).collect());
+        *chosen = Chosen::Discrete(rows.iter().map(|row| self.judge.best(row) as i64).collect());
         Ok(())
     }
 }

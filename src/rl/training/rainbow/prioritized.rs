@@ -7,6 +7,11 @@ use super::super::{Checkpoint, Error, random::unit};
 /// Added to a priority, so that nothing is never drawn.
 const LEAST: f32 = 1e-6;
 
+/// The exponent of the importance weights when `part` of the run is done: from `first` linearly to 1 (section 3.4).
+pub(super) fn beta(first: f64, part: f64) -> f32 {
+    (first + (1.0 - first) * part) as f32
+}
+
 /// A binary tree over `capacity` leaves, each inner node the sum of its two children: a leaf is found by its share of
 /// the whole in as many steps as the tree is high.
 pub(super) struct SumTree {
@@ -134,6 +139,22 @@ mod tests {
         assert_eq!(found, [0, 0, 2, 2, 3, 3, 4, 4, 4, 4]);
         tree.set(4, 0.0);
         assert_eq!((tree.total(), tree.find(3.5)), (3.5, 3));
+    }
+
+    #[test]
+    fn importance_rises_to_all() {
+        assert_eq!([0.0, 0.5, 1.0].map(|part| beta(0.4, part)), [0.4, 0.7, 1.0]);
+        // Of two equal parts of the whole 4, one draw each: priority 3 and 1, N P of 1.5 and 0.5.
+        let mut priorities = Priorities::new(2, 1.0);
+        (0..2).for_each(|place| priorities.add(place));
+        [3.0 - LEAST, 1.0 - LEAST].into_iter().enumerate().for_each(|(place, error)| priorities.set(place, error));
+        let mut generator = Generator::seed_from_u64(2);
+        let (places, weights) = (0..100)
+            .map(|_| priorities.draw(&mut generator, 2, beta(0.4, 1.0)))
+            .find(|(places, _)| places == &[0, 1])
+            .unwrap();
+        assert_eq!(places, [0, 1]);
+        assert!((weights[0] - 1.0 / 3.0).abs() < 1e-6 && weights[1] == 1.0, "{weights:?}");
     }
 
     #[test]

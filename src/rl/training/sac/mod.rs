@@ -3,6 +3,7 @@
 
 mod gaussian;
 mod settings;
+mod target;
 
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -182,17 +183,15 @@ impl Sac {
         let draws: Vec<Vec<Draw>> = numbers(&acting.output)?.chunks(2 * actions).map(draw).collect();
         let log_density = |draws: &[Draw]| draws.iter().map(|draw| draw.log_density).sum::<f32>();
 
-        let target = |(row, draws): (&Transition<'_>, &Vec<Draw>), q: f32| {
-            row.reward + row.discount * (q - alpha * log_density(draws))
-        };
         let states = rows.iter().map(|row| row.next).zip(&draws[count..]);
         let next = self.with_actions(states.map(|(state, draws)| (state, draws.iter().map(|draw| draw.action))))?;
         let q_next = numbers(&self.targets.mlp.forward(&next)?.output)?;
+        let q_next = |at: usize| [q_next[at], q_next[count + at]];
         let wanted: Vec<f32> = rows
             .iter()
             .zip(&draws[count..])
             .enumerate()
-            .map(|(at, pair)| target(pair, q_next[at].min(q_next[count + at])))
+            .map(|(at, (row, draws))| target::wanted(row.reward, row.discount, q_next(at), alpha, log_density(draws)))
             .collect();
 
         let taken = self.with_actions(rows.iter().map(|row| (row.observation, row.action.iter().copied())))?;
@@ -272,8 +271,8 @@ impl Sac {
 
     /// A gradient step of the temperature's logarithm, on `-log alpha (log pi + target)`.
     fn adjust_temperature(&mut self, log_density: f64) -> Result<(), Error> {
-        let target = self.settings.target_entropy.unwrap_or(-(self.low.len() as f64));
-        let _ = self.temperature.gradients.f_fill_(-(log_density + target))?;
+        let entropy = self.settings.target_entropy.unwrap_or(-(self.low.len() as f64));
+        let _ = self.temperature.gradients.f_fill_(target::by_log_temperature(log_density, entropy))?;
         Ok(self.temperature_adam.step(&mut self.temperature, self.settings.learning_rate)?)
     }
 

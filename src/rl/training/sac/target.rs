@@ -1,0 +1,31 @@
+//! What SAC's critics and its temperature aim at.
+
+/// What the critics are to say of an action: its reward, and the discounted worth of what follows, which is the lesser of
+/// what the target critics say of the actor's next action, and the entropy that comes with it: `r + discount (min Q -
+/// alpha log pi)` (equations 2 and 3; the minimum: Fujimoto et al. 2018, arXiv:1802.09477).
+pub(super) fn wanted(reward: f32, discount: f32, q: [f32; 2], alpha: f32, log_density: f32) -> f32 {
+    reward + discount * (q[0].min(q[1]) - alpha * log_density)
+}
+
+/// Derivative of the temperature's loss, `-log alpha (log pi + target)`, by `log alpha`: where the entropy `-log pi` is
+/// below its target, the temperature rises.
+pub(super) fn by_log_temperature(log_density: f64, target_entropy: f64) -> f64 {
+    -(log_density + target_entropy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_those_computed_by_hand() {
+        // 1 + 0.5 * (3 - 0.25 * 2).
+        assert_eq!(wanted(1.0, 0.5, [5.0, 3.0], 0.25, 2.0), 2.25);
+        // A rare action is worth more: 1 + 0.5 * (3 + 0.25 * 2).
+        assert_eq!(wanted(1.0, 0.5, [3.0, 5.0], 0.25, -2.0), 2.75);
+        assert_eq!(wanted(1.0, 0.0, [5.0, 3.0], 0.25, 2.0), 1.0, "nothing follows an end");
+        // An entropy of 0.5 where -1 is aimed at is too much, -3 too little: a gradient step goes against these.
+        assert_eq!(by_log_temperature(-0.5, -1.0), 1.5);
+        assert_eq!(by_log_temperature(3.0, -1.0), -2.0);
+    }
+}
