@@ -75,6 +75,7 @@ enum Part {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    agent_management::rl::keep_freed_memory();
     match Command::parse().part {
         Part::Train { results, rows } => {
             let mut kept = Results::read(&results)?;
