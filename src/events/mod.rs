@@ -1,12 +1,14 @@
 //! Durable event streams: events are appended in the transaction of the change they tell of, numbered without gaps,
 //! and can be read again from any number, also after the stream has ended.
 
+mod follower;
 mod hub;
 mod store;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use follower::{Follower, Source};
 pub use hub::{Hub, Subscription};
 pub use store::{append, append_to, read};
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    events::Event,
+    events::{Event, Follower, Source},
     http::{
         ApiError, Json, Query,
         sse::{self, Entry, Resume},
@@ -50,12 +50,6 @@ pub struct Page {
     events: Vec<Event>,
     /// Ask for those after this number next.
     next_after: i64,
-}
-
-/// Reads on in a stream of events.
-pub trait Follow: Send + 'static {
-    /// The next events; none when the stream has ended.
-    fn more(&mut self) -> impl Future<Output = Result<Option<Vec<Event>>, ApiError>> + Send;
 }
 
 /// What a request for events asks for.
@@ -100,13 +94,13 @@ impl Asked {
         &self,
         first: Vec<Event>,
         page: impl FnOnce(Page) -> P,
-        follower: impl Follow,
+        follower: Follower<impl Source>,
     ) -> Response {
         if self.page {
             let next_after = first.last().map_or(self.after, |last| last.seq);
             return Json(page(Page { events: first, next_after })).into_response();
         }
-        let batches = stream::unfold(follower, async |mut follower| match follower.more().await {
+        let batches = stream::unfold(follower, async |mut follower| match follower.next().await {
             Ok(Some(events)) => Some((events, follower)),
             Ok(None) => None,
             Err(error) => {

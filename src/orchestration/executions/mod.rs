@@ -20,12 +20,12 @@ use super::{
 use crate::{
     ambient::Clock,
     db::{
-        Database, Tx,
+        self, Connection, Database, Tx,
         codec::Timestamp,
         once::{Done, Once},
         principal::Principal,
     },
-    events::{self, Event, Hub},
+    events::{self, Event, Follower, Hub, Source},
 };
 use estimate::Estimates;
 
@@ -239,8 +239,8 @@ impl Executions {
     }
 
     /// Follow an execution's events after number `after` until it has ended.
-    pub fn follow(&self, id: &str, after: i64) -> Follower {
-        Follower { executions: self.clone(), id: id.to_owned(), after, subscription: self.hub.subscribe(id) }
+    pub fn follow(&self, id: &str, after: i64) -> Follower<Self> {
+        Follower::new(self.db.clone(), &self.hub, self.clone(), id, after)
     }
 }
 
@@ -248,42 +248,13 @@ fn allowed(caller: &Principal, execution: Execution) -> Result<Execution> {
     if caller.owns(&execution.client_id) { Ok(execution) } else { Err(Error::Forbidden) }
 }
 
-/// A reader of an execution's events.
-pub struct Follower {
-    executions: Executions,
-    id: String,
-    after: i64,
-    subscription: events::Subscription,
-}
+impl Source for Executions {
+    async fn has_ended(&self, conn: &mut Connection, id: &str) -> db::Result<bool> {
+        store::has_ended(conn, id).await
+    }
 
-/// Events read at once.
-const BATCH: usize = 256;
-
-impl Follower {
-    /// The next events; none when the execution has ended and all were read.
-    ///
-    /// # Errors
-    /// As the database.
-    pub async fn next(&mut self) -> Result<Option<Vec<Event>>> {
-        loop {
-            let (events, ended) = {
-                let mut conn = self.executions.db.read().await?;
-                // The status is read first: what was appended before the end is then there to be read.
-                let ended = store::has_ended(&mut conn, &self.id).await?;
-                (events::read(&mut conn, &self.id, self.after, BATCH).await?, ended)
-            };
-            if let Some(last) = events.last() {
-                self.after = last.seq;
-                return Ok(Some(events));
-            }
-            if ended || !self.executions.engine.is_running() {
-                return Ok(None);
-            }
-            tokio::select! {
-                () = self.subscription.woken() => {}
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            }
-        }
+    fn is_stopping(&self) -> bool {
+        !self.engine.is_running()
     }
 }
 

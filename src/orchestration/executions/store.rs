@@ -61,7 +61,7 @@ pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Execution>> {
 }
 
 /// Has it ended, or is it not there?
-pub async fn has_ended(conn: &mut Connection, id: &str) -> Result<bool> {
+pub async fn has_ended(conn: &mut Connection, id: &str) -> db::Result<bool> {
     let status: Option<Status> =
         sqlx::query_scalar("SELECT status FROM agent_executions WHERE id = ?1").bind(id).fetch_optional(conn).await?;
     Ok(status.is_none_or(Status::is_final))

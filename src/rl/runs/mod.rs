@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 use self::{driver::Driver, handle::Handle, metrics::Metrics};
 pub use self::{
     evaluation::{Scores, score, score_weights},
-    follow::Follower,
     lessons::Teaching,
     model::{
         Kept, Lesson, NewRun, Point, Request, RunFilter, RunStatus, Task, TrainingRun, Wish, Work, is_run_id, run_id,

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::model::{Kept, NewRun, Record, RunFilter, RunStatus, Task, TrainingRun, Wish};
 use crate::{
     db::{
-        Connection, Db, Row, Tx,
+        self, Connection, Db, Row, Tx,
         codec::{Doc, Timestamp},
         page::Page,
         principal::Principal,
@@ -108,7 +108,7 @@ pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TrainingRun>>
 }
 
 /// How a run stands.
-pub async fn status(conn: &mut Connection, id: &str) -> Result<Option<RunStatus>> {
+pub async fn status(conn: &mut Connection, id: &str) -> db::Result<Option<RunStatus>> {
     Ok(sqlx::query_scalar("SELECT status FROM am_training_runs WHERE id = ?1").bind(id).fetch_optional(conn).await?)
 }
 

@@ -6,10 +6,8 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    events::Event,
     http::{Admin, ApiError, Path},
-    orchestration::executions::Follower,
-    routes::stream::{Asked, EventsQuery, Follow, Page},
+    routes::stream::{Asked, EventsQuery, Page},
 };
 
 /// A page of an execution's events.
@@ -18,12 +16,6 @@ pub struct ExecutionEvents {
     execution_id: String,
     #[serde(flatten)]
     page: Page,
-}
-
-impl Follow for Follower {
-    async fn more(&mut self) -> Result<Option<Vec<Event>>, ApiError> {
-        Ok(self.next().await?)
-    }
 }
 
 /// The events of an execution

@@ -12,16 +12,15 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     db::once::Done,
-    events::Event,
     http::{
         AnyKey, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    rl::runs::{Follower, Request, RunFilter, RunStatus, TrainingRun},
+    rl::runs::{Request, RunFilter, RunStatus, TrainingRun},
     routes::{
         agents::WaitQuery,
-        stream::{Asked, EventsQuery, Follow, Page},
+        stream::{Asked, EventsQuery, Page},
     },
 };
 
@@ -92,12 +91,6 @@ pub struct RunEvents {
     run_id: String,
     #[serde(flatten)]
     page: Page,
-}
-
-impl Follow for Follower {
-    async fn more(&mut self) -> Result<Option<Vec<Event>>, ApiError> {
-        Ok(self.next().await?)
-    }
 }
 
 /// The events of a training run
