@@ -1,6 +1,9 @@
 //! From the sources to a `Config`, or to everything that is wrong with them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, Sources, read::Reader, rules};
 
@@ -142,7 +145,11 @@ fn rl(from: &mut Reader) -> RlConfig {
         batch_window: from.microseconds("POLICY_BATCH_WINDOW_US", default.batch_window, 0..=200),
         training_slots: from.number("TRAINING_SLOTS", default.training_slots, 0..=64),
         training_threads: from.number("TRAINING_THREADS", default.training_threads, 1..=256),
-        checkpoint_every: from.seconds("TRAINING_CHECKPOINT_SECONDS", default.checkpoint_every, 1..=86_400),
+        checkpoint_every: Duration::from_secs_f64(from.number(
+            "TRAINING_CHECKPOINT_SECONDS",
+            default.checkpoint_every.as_secs_f64(),
+            0.0..=86_400.0,
+        )),
     }
 }
 

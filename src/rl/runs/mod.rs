@@ -73,7 +73,7 @@ pub struct Measured {
 /// How runs are trained.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Checkpoints and locks.
+    /// Checkpoints.
     pub directory: PathBuf,
     /// Runs that this process trains at once; 0: none.
     pub slots: usize,
@@ -325,6 +325,9 @@ impl Runs {
 
     /// Train what waits, as many runs at once as there are slots, until the room is stopped.
     pub async fn work(self) {
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "could not look for checkpoints that nobody needs");
+        }
         loop {
             if let Err(error) = self.take_up().await {
                 tracing::warn!(%error, "could not look for training runs");
@@ -335,6 +338,22 @@ impl Runs {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+    }
+
+    /// Remove the checkpoints of runs that have ended: their process died before it could.
+    async fn sweep(&self) -> Result<()> {
+        let Ok(entries) = fs::read_dir(&self.0.settings.directory) else { return Ok(()) };
+        let mut conn = self.0.db.read().await?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".checkpoint")?.split('.').next()) else {
+                continue;
+            };
+            if store::status(&mut conn, id).await?.is_none_or(RunStatus::is_final) {
+                self.0.clean(id);
+            }
+        }
+        Ok(())
     }
 
     async fn take_up(&self) -> Result<()> {
@@ -360,7 +379,10 @@ impl Runs {
     }
 
     fn lock(&self, id: &str) -> Option<Lock> {
-        let path = self.0.settings.directory.join(format!("{id}.lock"));
+        // Beside the database, as a worker's: processes that share it share the locks.
+        let mut name = self.0.db.path().file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{id}.lock"));
+        let path = self.0.db.path().with_file_name(name);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "can't lock a run")).ok()?;
         file.try_lock().ok()?;

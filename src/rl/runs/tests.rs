@@ -42,8 +42,11 @@ impl Ground {
     }
 
     fn files(&self, ending: &str) -> usize {
-        let entries = fs::read_dir(self.0.path().join("training")).unwrap();
-        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().ends_with(ending)).count()
+        let both = [self.0.path().join("training"), self.0.path().to_owned()].map(|place| fs::read_dir(place).unwrap());
+        both.into_iter()
+            .flatten()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().ends_with(ending))
+            .count()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clients;
 mod ground;
+mod training;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
