@@ -24,7 +24,7 @@ CREATE TABLE am_policy_versions (
     action_names TEXT NOT NULL,
     state_names TEXT NOT NULL,
     environment TEXT,
-    -- uploaded, trained, learned.
+    -- builtin, uploaded, trained, copied, learned.
     source TEXT NOT NULL,
     seed INTEGER,
     libtorch TEXT NOT NULL,

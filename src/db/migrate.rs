@@ -47,7 +47,7 @@ pub async fn migrate(db: &Database, clock: &Clock) -> Result<Report> {
 /// [`Error::Schema`] names what is missing.
 pub async fn check(conn: &mut Connection) -> Result<()> {
     let missing: Vec<&str> = {
-        let applied = if exists(conn, "am_migrations").await? { applied(conn).await? } else { Vec::new() };
+        let applied = if has_table(conn, "am_migrations").await? { applied(conn).await? } else { Vec::new() };
         OWN.iter()
             .filter(|(version, ..)| !applied.iter().any(|(done, _)| done == version))
             .map(|(_, name, _)| *name)
@@ -89,7 +89,7 @@ async fn adopt(conn: &mut Connection, report: &mut Report) -> Result<()> {
         for statement in &table.statements {
             sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut model).await?;
         }
-        if exists(conn, &table.name).await? {
+        if has_table(conn, &table.name).await? {
             faults.extend(misfits(
                 &table.name,
                 &columns(&mut model, &table.name).await?,
@@ -138,7 +138,11 @@ async fn columns(conn: &mut Connection, table: &str) -> Result<Vec<Column>> {
         .collect()
 }
 
-async fn exists(conn: &mut Connection, table: &str) -> Result<bool> {
+/// Is there a table of this name? The coordinator makes some of its own late.
+///
+/// # Errors
+/// As the database.
+pub async fn has_table(conn: &mut Connection, table: &str) -> Result<bool> {
     let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1")
         .bind(table)
         .fetch_optional(conn)
@@ -223,7 +227,7 @@ mod tests {
         let Err(Error::Schema(fault)) = migrate(&db, &Clock::system()).await else { panic!("must not fit") };
         assert!(fault.contains("table miner lacks column region"), "{fault}");
         assert!(fault.contains("table miner demands column mood"), "{fault}");
-        assert!(!exists(&mut db.read().await.unwrap(), "job").await.unwrap(), "all or nothing");
+        assert!(!has_table(&mut db.read().await.unwrap(), "job").await.unwrap(), "all or nothing");
     }
 
     #[tokio::test]

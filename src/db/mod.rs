@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 pub use error::{Error, Result};
-pub use migrate::{Report, check, migrate};
+pub use migrate::{Report, check, has_table, migrate};
 pub use readers::Reader;
 pub use writer::Tx;
 

@@ -219,6 +219,10 @@ fn train(members: &Map<String, Value>) -> Result<TrainSpec, Fault> {
         let member = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
         fault(&member, error.inner().to_string())
     })?;
+    if read.calibrate {
+        let why = "is not possible in a step: give the parameters that the environment's calibration answers";
+        return Err(fault("calibrate", why.into()));
+    }
     let policy = read.policy.clone();
     let work = checked(read.work()).map_err(|error| match error {
         Error::Invalid { path, message } => Fault::new(std::iter::once("action".to_owned()).chain(path), message),

@@ -46,6 +46,14 @@ impl Error {
         Self::Invalid { path: vec![name.to_owned()], message: message.into() }
     }
 
+    /// What learning refused of what was sent; everything else is its own fault.
+    pub fn of_lesson(error: training::Error) -> Self {
+        match error {
+            training::Error::Setting { name, reason } => Self::invalid(name, reason),
+            other => Self::Training(other),
+        }
+    }
+
     /// What training refused of what was sent; everything else is its own fault.
     pub fn of_plan(error: training::Error) -> Self {
         match error {
@@ -53,7 +61,8 @@ impl Error {
                 Some((inner, reason)) if name == "settings" => {
                     Self::Invalid { path: vec![name.to_owned(), inner.to_owned()], message: reason.to_owned() }
                 }
-                _ => Self::invalid(name, reason),
+                _ if matches!(name, "settings" | "steps" | "algorithm") => Self::invalid(name, reason),
+                _ => Self::Invalid { path: vec!["settings".to_owned(), name.to_owned()], message: reason },
             },
             training::Error::Environment(error @ environments::Error::Unknown { .. }) => {
                 Self::invalid("environment", error.to_string())

@@ -5,6 +5,7 @@
 
 mod allocator;
 mod builtin;
+pub mod calibration;
 mod decide;
 pub mod environments;
 pub mod error;

@@ -75,6 +75,11 @@ impl PolicyReference {
         }
     }
 
+    /// The newest version of it.
+    pub fn newest(name: &str) -> Self {
+        Self { name: name.to_owned(), pick: Pick::Alias(LATEST.to_owned()) }
+    }
+
     /// This version of it.
     pub fn at(name: &str, version: u32) -> Self {
         Self { name: name.to_owned(), pick: Pick::Version(version) }

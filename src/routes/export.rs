@@ -83,7 +83,9 @@ pub fn file(name: &str, sha256: &str, bytes: Vec<u8>) -> Response {
     ];
     for (header, text) in headers {
         // Names of policies and hashes are plain ASCII.
-        response.headers_mut().extend(HeaderValue::from_str(&text).ok().map(|value| (header, value)));
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(header, value);
+        }
     }
     response
 }

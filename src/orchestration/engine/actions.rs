@@ -21,7 +21,7 @@ use crate::{
         model::Status,
     },
     rl::{
-        ActError, Policies, PolicyReference,
+        ActError, Policies, PolicyReference, by_name,
         runs::{NewRun, RunStatus, Runs, Task, run_id},
         state_from_json,
     },
@@ -216,13 +216,16 @@ impl Performer {
         let started = std::time::Instant::now();
         let result = match call {
             Call::Known(result) => result.map(Found::output),
-            call => match tokio::time::timeout(timeout, self.call(call)).await {
-                Ok(result) => result,
-                Err(_) => Err(Failure::passing(format!(
-                    "timeout_seconds {}: the step was still running after them",
-                    timeout.as_secs_f64()
-                ))),
-            },
+            call => {
+                // Another attempt would train from the beginning, and take as long again.
+                let again = !matches!(call, Call::Train { .. });
+                let timed = tokio::time::timeout(timeout, self.call(call)).await;
+                timed.unwrap_or_else(|_| {
+                    let seconds = timeout.as_secs_f64();
+                    let message = format!("timeout_seconds {seconds}: the step was still running after them");
+                    Err(Failure { message, retryable: again })
+                })
+            }
         };
         let seconds = started.elapsed().as_secs_f64();
         let result = result.map(|found| Outcome {
@@ -258,7 +261,14 @@ impl Performer {
     async fn policy(&self, reference: &PolicyReference, input: &Value) -> Result<Value, Failure> {
         // The state is the input, or its member `state`.
         let state = input.get("state").unwrap_or(input);
-        let state = state_from_json(state).map_err(|error| Failure::certain(format!("the step's input: {error}")))?;
+        let fault = |error: String| Failure::certain(format!("the step's input: {error}"));
+        let state = match state {
+            Value::Object(named) => {
+                let version = self.policies.resolve(reference).map_err(|error| Failure::certain(error.to_string()))?;
+                by_name(named, &version.state_names).map_err(fault)?
+            }
+            other => state_from_json(other).map_err(|error| fault(error.to_string()))?,
+        };
         let decision = self.policies.act(reference, state).await.map_err(|error| match error {
             ActError::Overloaded | ActError::Stopped => Failure::passing(error.to_string()),
             _ => Failure::certain(error.to_string()),

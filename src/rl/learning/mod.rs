@@ -62,7 +62,7 @@ impl Learning {
         }
         OfflineSettings { learning_rate: enabling.learning_rate, ..OfflineSettings::default() }
             .validate()
-            .map_err(Error::of_plan)?;
+            .map_err(Error::of_lesson)?;
         let from = enabling.policy.as_deref().unwrap_or(BUILTIN_NAME).parse::<PolicyReference>();
         let from = from.map_err(|error| Error::invalid("policy", error.to_string()))?;
         let copied = self.library.version(&from).await?;
@@ -133,14 +133,15 @@ impl Learning {
                 message,
             })
         });
-        let feedback = rows.collect::<Result<_>>()?;
+        let feedback = rows.collect::<Result<Vec<_>>>()?;
+        // Of a few rows there can't be as many parts as usual.
+        let settings = OfflineSettings { tasks: settings.tasks.min(feedback.len().max(1)), ..settings };
         let Learner { agent_id, policy, .. } = learner;
         self.runs.teach(caller, Teaching { agent_id, policy, settings, feedback }, once).await
     }
 
     async fn version(&self, learner: &Learner) -> Result<VersionRecord> {
-        let reference = PolicyReference::named(&learner.policy);
-        self.library.version(&reference.map_err(|error| Error::invalid("policy", error.to_string()))?).await
+        self.library.version(&PolicyReference::newest(&learner.policy)).await
     }
 
     /// How an agent's learning goes.

@@ -86,7 +86,7 @@ pub struct GivenFeedback {
 pub struct Standing {
     /// The agent.
     pub learner: Learner,
-    /// The version of its policy that serves.
+    /// The newest version of its policy.
     pub version: VersionRecord,
     /// Its runs, newest first, at most a hundred.
     pub runs: Vec<TrainingRun>,

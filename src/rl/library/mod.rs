@@ -3,6 +3,7 @@
 //! Weights lie in files named by their hash, everything else in the database. What is kept is told to [`Policies`], which
 //! serves it.
 
+mod changes;
 mod files;
 mod mirror;
 mod model;
@@ -32,7 +33,7 @@ use super::{
     export::{Format, export},
     model::{ActError, PRODUCTION, Pick, PolicyReference},
     network::{Network, with_support},
-    serving::{Canary, Entry, Policies, Shadow, Split, Version, read_weights},
+    serving::{Entry, Policies, Version, read_weights},
 };
 use crate::{
     ambient::{Clock, Ids},
@@ -167,9 +168,11 @@ impl Library {
         upload: Upload,
         once: Option<Once>,
     ) -> Result<Done<VersionRecord>> {
-        PolicyReference::named(name).map_err(|error| Error::invalid("name", error.to_string()))?;
+        let named = PolicyReference::named(name);
+        named.map_err(|error| Error::invalid("name", error.to_string()))?;
         check_aliases(&upload.aliases)?;
         let directory = self.0.policies.directory().to_owned();
+        self.may_publish(caller, name).await?;
         let support = upload.support;
         let (form, file) = blocking(move || {
             let bytes = match support {
@@ -265,164 +268,6 @@ impl Library {
         Ok((record, exported))
     }
 
-    /// Point `alias` at a version.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a name that is none or a version that is not there, [`Error::Forbidden`].
-    pub async fn set_alias(
-        &self,
-        caller: &Principal,
-        name: &str,
-        alias: &str,
-        version: u32,
-        once: Option<Once>,
-    ) -> Result<Done<Policy>> {
-        check_aliases(std::slice::from_ref(&alias.to_owned()))?;
-        self.change_alias(caller, name, alias, once, async move |tx: &mut Tx, policy: &Policy, _: &str| {
-            exists(tx, policy, version).await?;
-            Ok((Some(version), false))
-        })
-        .await
-    }
-
-    /// Take an alias away.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`].
-    pub async fn remove_alias(
-        &self,
-        caller: &Principal,
-        name: &str,
-        alias: &str,
-        once: Option<Once>,
-    ) -> Result<Done<Policy>> {
-        self.change_alias(caller, name, alias, once, async move |_: &mut Tx, policy: &Policy, alias: &str| match policy
-            .aliases
-            .contains_key(alias)
-        {
-            true => Ok((None, false)),
-            false => Err(no_alias(policy, alias)),
-        })
-        .await
-    }
-
-    /// Point an alias back at where it pointed before its last move; a second time goes one further back.
-    ///
-    /// # Errors
-    /// [`Error::State`] when it has never pointed elsewhere; [`Error::Forbidden`].
-    pub async fn roll_back(
-        &self,
-        caller: &Principal,
-        name: &str,
-        alias: &str,
-        once: Option<Once>,
-    ) -> Result<Done<Policy>> {
-        self.change_alias(caller, name, alias, once, async move |tx: &mut Tx, policy: &Policy, alias: &str| {
-            let moves = store::moves(tx.conn().await?, &policy.name, alias).await?;
-            match before(&moves) {
-                Some(version) => Ok((Some(version), true)),
-                None if moves.is_empty() => Err(no_alias(policy, alias)),
-                None => Err(Error::State(format!("alias '{alias}' has pointed at no other version before"))),
-            }
-        })
-        .await
-    }
-
-    async fn change_alias<F>(
-        &self,
-        caller: &Principal,
-        name: &str,
-        alias: &str,
-        once: Option<Once>,
-        change: F,
-    ) -> Result<Done<Policy>>
-    where
-        F: AsyncFnOnce(&mut Tx, &Policy, &str) -> Result<(Option<u32>, bool)> + Send + 'static,
-    {
-        let (alias, by) = (alias.to_owned(), caller.name.to_string());
-        self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, now: Timestamp| {
-            let (to, rollback) = change(tx, policy, &alias).await?;
-            store::move_alias(tx, (&policy.name, &alias), to, rollback, &by, now).await?;
-            if alias == PRODUCTION {
-                mirror::store::deployed(tx, &policy.name, to.is_some(), now).await?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Where an alias pointed, the last move first.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn moves(&self, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
-        self.get(name).await?;
-        store::moves(&mut *self.0.db.read().await?, name, alias).await
-    }
-
-    /// Let a second version have a share of the calls by the bare name, or follow them; an empty split ends that.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a version that is not there or can't follow, [`Error::Forbidden`].
-    pub async fn set_split(
-        &self,
-        caller: &Principal,
-        name: &str,
-        split: Split,
-        once: Option<Once>,
-    ) -> Result<Done<Policy>> {
-        if let Some(Canary { share, .. }) = split.canary
-            && !(0.0..=1.0).contains(&share)
-        {
-            return Err(Error::Invalid {
-                path: vec!["canary".into(), "share".into()],
-                message: "must be from 0 to 1".into(),
-            });
-        }
-        self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, _: Timestamp| {
-            let serving = exists(tx, policy, policy.serving).await?;
-            let others = [
-                ("canary", split.canary.map(|Canary { version, .. }| version)),
-                ("shadow", split.shadow.map(|Shadow { version }| version)),
-            ];
-            for (member, version) in others {
-                let Some(version) = version else { continue };
-                let invalid = |message: String| Error::Invalid { path: vec![member.into(), "version".into()], message };
-                let second = exists(tx, policy, version).await.map_err(|error| invalid(error.to_string()))?;
-                let same = (second.form.state_length, &second.action_names)
-                    == (serving.form.state_length, &serving.action_names);
-                if !same {
-                    return Err(invalid(format!(
-                        "version {version} takes other states or actions than the serving one"
-                    )));
-                }
-            }
-            store::set_split(tx, &policy.name, &split).await
-        })
-        .await
-    }
-
-    /// One change of a policy of `caller`'s.
-    async fn change<F>(&self, caller: &Principal, name: &str, once: Option<Once>, change: F) -> Result<Done<Policy>>
-    where
-        F: AsyncFnOnce(&mut Tx, &Policy, Timestamp) -> Result<()> + Send + 'static,
-    {
-        let (caller, name, now) = (caller.clone(), name.to_owned(), self.now());
-        let done = self
-            .0
-            .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
-                let policy = store::get(tx.conn().await?, &name).await?.ok_or_else(|| unknown(&name))?;
-                may_change(&caller, Some(&policy))?;
-                change(tx, &policy, now).await?;
-                store::touch(tx, &name, now).await?;
-                store::get(tx.conn().await?, &name).await?.ok_or_else(|| unknown(&name))
-            })
-            .await?;
-        self.refresh().await?;
-        Ok(done)
-    }
-
     /// Whether a policy of this name is `caller`'s, or free.
     ///
     /// # Errors
@@ -437,7 +282,7 @@ impl Library {
 /// Store the next version of a policy, in the transaction of what made it. [`Library::refresh`] makes it known after.
 ///
 /// # Errors
-/// As the database.
+/// [`Error::Forbidden`] when it is not `owner`'s.
 pub(super) async fn publish(
     tx: &mut Tx,
     ids: &Ids,
@@ -445,6 +290,12 @@ pub(super) async fn publish(
     new: NewVersion,
     now: Timestamp,
 ) -> Result<VersionRecord> {
+    // Somebody else may have taken the name since it was found free.
+    if let Some(policy) = store::get(tx.conn().await?, &new.name).await?
+        && policy.owner_id != owner
+    {
+        return Err(anothers(&policy.name));
+    }
     let version = store::count_up(tx, &new.name, owner, now).await?;
     let id = ids.prefixed("policy_", 12);
     store::insert(tx, &id, version, &new, owner, now).await?;
@@ -468,34 +319,16 @@ fn may_change(caller: &Principal, policy: Option<&Policy>) -> Result<String> {
     match policy {
         None => Ok(caller.name.to_string()),
         Some(policy) if caller.owns(&policy.owner_id) => Ok(policy.owner_id.clone()),
-        Some(policy) => Err(Error::Forbidden(format!("policy '{}' is another owner's", policy.name))),
+        Some(policy) => Err(anothers(&policy.name)),
     }
 }
 
-async fn exists(tx: &mut Tx, policy: &Policy, version: u32) -> Result<VersionRecord> {
-    let found = store::version_of(tx.conn().await?, &policy.name, version).await?;
-    found.ok_or_else(|| Error::invalid("version", format!("policy '{}' has no version {version}", policy.name)))
-}
-
-/// Where an alias pointed before its last move that was not undone since.
-fn before(moves: &[AliasMove]) -> Option<u32> {
-    let mut undone = 0usize;
-    for one in moves {
-        match (one.rollback, undone) {
-            (true, _) => undone += 1,
-            (false, 0) => return one.from_version,
-            (false, _) => undone -= 1,
-        }
-    }
-    None
+fn anothers(name: &str) -> Error {
+    Error::Forbidden(format!("policy '{name}' is another owner's"))
 }
 
 fn unknown(name: &str) -> Error {
     ActError::UnknownPolicy(name.to_owned()).into()
-}
-
-fn no_alias(policy: &Policy, alias: &str) -> Error {
-    ActError::UnknownAlias { name: policy.name.clone(), alias: alias.to_owned() }.into()
 }
 
 fn served(record: VersionRecord) -> Version {

@@ -55,7 +55,7 @@ pub struct VersionRecord {
     pub state_names: Vec<String>,
     /// What it was trained on, or is for.
     pub environment: Option<String>,
-    /// uploaded, trained, learned.
+    /// builtin, uploaded, trained, copied (an agent's first) or learned.
     pub source: String,
     /// SHA-256 of its safetensors file.
     pub sha256: String,
@@ -88,7 +88,7 @@ pub struct NewVersion {
     pub state_names: Vec<String>,
     /// What it was trained on, or is for.
     pub environment: Option<String>,
-    /// uploaded, trained, learned.
+    /// builtin, uploaded, trained, copied (an agent's first) or learned.
     pub source: &'static str,
     /// What the run that made it was seeded with.
     pub seed: Option<u64>,

@@ -209,7 +209,9 @@ impl Driver {
             let steps = trainer.steps();
             let progress = trainer.advance()?;
             self.new_points |= self.record.add(&progress, trainer.steps(), total);
-            self.inner.metrics.steps.inc_by(trainer.steps() - steps);
+            if matches!(self.run.task, Task::Train(_)) {
+                self.inner.metrics.steps.inc_by(trainer.steps() - steps);
+            }
             crate::crash_point!("train.after_advance");
             if most.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
                 return Ok(End::Trained("max_seconds"));
@@ -395,9 +397,9 @@ impl Driver {
                 ending.version = Some(version.version);
             }
             // A pause that was taken back before it was done.
-            let status = match status {
-                RunStatus::Paused if store::wished(tx, &id).await?.is_none() => RunStatus::Queued,
-                status => status,
+            let (status, kind) = match status {
+                RunStatus::Paused if store::wished(tx, &id).await?.is_none() => (RunStatus::Queued, "queued"),
+                status => (status, kind),
             };
             store::release(tx, &id, status, &ending, now).await?;
             let data = json!({

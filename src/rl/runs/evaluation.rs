@@ -10,7 +10,7 @@ use crate::rl::{
     training::{Algorithm, Chosen, Error, Evaluated, Greedy, Plan, episodes},
 };
 
-/// Environments that are stepped together.
+/// The most environments that are stepped together.
 const TOGETHER: usize = 8;
 
 /// What a policy reached.
@@ -32,7 +32,9 @@ pub struct Scores {
 /// # Errors
 /// When `greedy` fails, or the environments refuse its actions.
 pub fn score(greedy: &Greedy<'_>, plan: &Plan, count: usize, seed: u64) -> Result<Scores, Error> {
-    let mut environments = plan.environments(count.clamp(1, TOGETHER))?;
+    // As many from each, so that it is so many in all.
+    let together = (1..=TOGETHER).rev().find(|together| count.is_multiple_of(*together)).unwrap_or(1);
+    let mut environments = plan.environments(together)?;
     let actions = environments.description().actions.clone();
     let evaluated = episodes(greedy, &mut environments, count, seed)?;
     let one = plan.environment()?;

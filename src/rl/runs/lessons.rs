@@ -42,11 +42,11 @@ impl Runs {
     pub async fn teach(&self, caller: &Principal, teaching: Teaching, once: Option<Once>) -> Result<Done<TrainingRun>> {
         let Teaching { agent_id, policy, settings, feedback } = teaching;
         self.0.library.may_publish(caller, &policy).await?;
-        let (from, weights) = self.0.library.weights(&PolicyReference::named(&policy).map_err(bad_name)?).await?;
+        let (from, weights) = self.0.library.weights(&PolicyReference::newest(&policy)).await?;
         let rows = feedback.len();
         let text = serde_json::to_string(&feedback).map_err(|error| unreadable("feedback", error))?;
         let checked = settings.clone();
-        blocking(move || Offline::new(&weights, &feedback, checked, Device::Cpu).map(drop).map_err(Error::of_plan))
+        blocking(move || Offline::new(&weights, &feedback, checked, Device::Cpu).map(drop).map_err(Error::of_lesson))
             .await?;
         let feedback_sha256 = hex::encode(Sha256::digest(&text));
         let lesson = Lesson { agent_id, from: from.reference, settings, rows, feedback_sha256 };

@@ -18,6 +18,8 @@ mod tests;
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -386,6 +388,11 @@ impl Runs {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "can't lock a run")).ok()?;
         file.try_lock().ok()?;
+        // Whoever held it may have removed it after we opened it: then another file of that name is, or will be, the lock.
+        let inode = |found: io::Result<fs::Metadata>| found.ok().map(|found| found.ino());
+        if inode(file.metadata()) != inode(fs::metadata(&path)) {
+            return None;
+        }
         Some(Lock { _file: file, path, runs: self.clone(), id: id.to_owned() })
     }
 

@@ -138,6 +138,9 @@ pub struct Request {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Value>,
+    /// Take the parameters that are not given from the coordinator's records, where these say something of them.
+    #[serde(default)]
+    pub calibrate: bool,
     /// ppo, a2c, rainbow_dqn, dqn or sac.
     #[serde(default = "ppo")]
     #[schema(value_type = String, default = "ppo")]

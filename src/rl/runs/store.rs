@@ -44,7 +44,8 @@ fn run(row: &Row, with_curve: bool) -> Result<TrainingRun> {
         status: row.try_get("status")?,
         wish: row.try_get("wish")?,
         steps_done,
-        progress: steps_done as f64 / steps.max(1) as f64,
+        // A rollout may go beyond the last step.
+        progress: (steps_done as f64 / steps.max(1) as f64).min(1.0),
         seconds,
         steps_per_second: (seconds > 0.0).then(|| steps_done as f64 / seconds),
         episodes: record.episodes,

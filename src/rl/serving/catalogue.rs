@@ -35,6 +35,12 @@ impl Version {
         format!("{}@{}", self.name, self.version)
     }
 
+    /// Whether it takes the same states and answers the same actions as `other`, by the same names.
+    pub fn speaks_as(&self, other: &Self) -> bool {
+        let terms = |one: &Self| (one.form.state_length, one.state_names.clone(), one.action_names.clone());
+        terms(self) == terms(other)
+    }
+
     /// What action `index` is called.
     pub fn action_name(&self, index: usize) -> String {
         self.action_names.get(index).cloned().unwrap_or_else(|| format!("action_{index}"))

@@ -50,11 +50,12 @@ pub fn read_weights(directory: &Path, sha256: &str) -> Result<Vec<u8>, ActError>
     if sha256 == builtin::BUILTIN_SHA256 {
         return Ok(builtin::BYTES.to_vec());
     }
-    let bytes = fs::read(weights_path(directory, sha256)).map_err(|error| ActError::Storage(error.to_string()))?;
+    let path = weights_path(directory, sha256);
+    let bytes = fs::read(&path).map_err(|error| ActError::Storage(format!("{}: {error}", path.display())))?;
     let found = hex::encode(Sha256::digest(&bytes));
     match found == sha256 {
         true => Ok(bytes),
-        false => Err(ActError::Storage(format!("the file's SHA-256 is {found}, not {sha256}"))),
+        false => Err(ActError::Storage(format!("{}: its SHA-256 is {found}", path.display()))),
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Present {
-    /// By the file's hash and the name it serves under.
+    /// By `name@version`.
     loaded: HashMap<String, Used>,
     /// Counts uses.
     now: u64,

@@ -177,12 +177,15 @@ impl Policies {
         let tally = self.tallies().entry(reference.name.clone()).or_default().clone();
         if let Some(canary) = &entry.split.canary
             && let Some(second) = entry.versions.get(&canary.version)
+            && second.speaks_as(version)
             && tally.next(canary.share) == Answering::Canary
         {
             (chosen.version, chosen.by) = (second.clone(), Answering::Canary);
         }
         let shadow = entry.split.shadow.filter(|_| chosen.by == Answering::Serving);
-        chosen.shadow = shadow.and_then(|shadow| entry.versions.get(&shadow.version)).cloned();
+        let second = shadow.and_then(|shadow| entry.versions.get(&shadow.version));
+        // What serves may have changed since the split was set.
+        chosen.shadow = second.filter(|second| second.speaks_as(version)).cloned();
         chosen.tally = Some(tally);
         Ok(chosen)
     }

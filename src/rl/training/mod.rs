@@ -35,7 +35,7 @@ pub use self::{
     rainbow::{Rainbow, RainbowSettings},
     sac::{Sac, SacSettings},
 };
-use super::environments::{self, Ended};
+use super::environments::{self, ActionSpace, Description, Ended};
 
 /// Why training can't begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -173,12 +173,32 @@ pub fn be_modest(threads: u32) {
     }
 }
 
+/// The names of an environment's actions, for an algorithm that takes discrete ones only.
+fn discrete<'a>(algorithm: &str, described: &'a Description) -> Result<&'a [String], Error> {
+    match &described.actions {
+        ActionSpace::Discrete { names } => Ok(names),
+        ActionSpace::Continuous { .. } => {
+            let reason = format!("{algorithm} takes discrete actions; SAC takes continuous ones");
+            Err(Error::Setting { name: "algorithm", reason })
+        }
+    }
+}
+
 /// Refuse a setting that is out of its range.
 fn within<T: PartialOrd + std::fmt::Display>(name: &'static str, value: T, low: T, high: T) -> Result<(), Error> {
     if value >= low && value <= high {
         return Ok(());
     }
     Err(Error::Setting { name, reason: format!("{value} is not from {low} to {high}") })
+}
+
+/// Refuse a setting that is not above 0, or above `most`.
+fn positive(name: &'static str, value: f64, most: f64) -> Result<(), Error> {
+    if value > 0.0 && value <= most {
+        return Ok(());
+    }
+    let limit = if most < f64::MAX { format!(" and at most {most}") } else { String::new() };
+    Err(Error::Setting { name, reason: format!("{value} is not above 0{limit}") })
 }
 
 /// The index of the highest number, the lowest index of equals.

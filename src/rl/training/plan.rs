@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tch::Device;
 
-use super::{Error, Ppo, PpoSettings, Rainbow, RainbowSettings, Sac, SacSettings, Trainer, within};
+use super::{Error, Ppo, PpoSettings, Rainbow, RainbowSettings, Sac, SacSettings, Trainer, discrete, within};
 use crate::rl::environments::{ActionSpace, Environment, VectorEnv, environment, scores};
 
 /// The algorithms that there are.
@@ -125,12 +125,20 @@ impl Plan {
         })
     }
 
-    /// Whether it can be done.
+    /// Whether it can be done: everything that [`Plan::trainer`] refuses, without the networks, which take seconds to make.
     ///
     /// # Errors
     /// As [`Plan::trainer`].
     pub fn check(&self) -> Result<(), Error> {
-        self.trainer(Device::Cpu).map(drop)
+        within("steps", self.steps, 1, 100_000_000)?;
+        let one = self.environment()?;
+        match self.settings()? {
+            Settings::Ppo(settings) => settings.validate().and_then(|()| discrete("PPO", one.description()).map(drop)),
+            Settings::Rainbow(settings) => {
+                settings.validate().and_then(|()| discrete("Rainbow DQN", one.description()).map(drop))
+            }
+            Settings::Sac(settings) => settings.validate(),
+        }
     }
 
     /// One of its environments, as the policy sees it.
@@ -223,7 +231,10 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let refusal = |environment: &str, algorithm: &str, settings: Value| {
             let value = json!({"environment": environment, "algorithm": algorithm, "steps": 10, "settings": settings});
-            plan(value).trainer(Device::Cpu).err().map(|error| error.to_string()).unwrap()
+            let plan = plan(value);
+            let refused = plan.trainer(Device::Cpu).err().map(|error| error.to_string());
+            assert_eq!(plan.check().err().map(|error| error.to_string()), refused, "without networks likewise");
+            refused.unwrap()
         };
         let wrong = refusal("CartPole-v1", "ppo", json!({"gama": 0.9}));
         assert!(wrong.starts_with("settings: gama: unknown field `gama`, expected one of `environments`"), "{wrong}");

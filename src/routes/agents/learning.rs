@@ -16,7 +16,7 @@ use crate::{
         idempotency::{KeyedJson, Replayable},
     },
     rl::{
-        ReferenceError,
+        PolicyReference,
         learning::{Enabling, GivenFeedback, Learner, Standing},
         runs::{Point, RunStatus, TrainingRun},
         training::{Mode, OfflineSettings},
@@ -226,6 +226,5 @@ pub async fn export(
 ) -> Result<Response, ApiError> {
     let format = query.format()?;
     let learner = app.learning.get(&(&caller.0).into(), &agent_id).await?;
-    let reference = learner.policy.parse().map_err(|error: ReferenceError| ApiError::internal(error))?;
-    exported(&app, &reference, format, Some(&agent_id)).await
+    exported(&app, &PolicyReference::newest(&learner.policy), format, Some(&agent_id)).await
 }

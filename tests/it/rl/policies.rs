@@ -153,7 +153,8 @@ async fn an_alias_is_promoted_rolled_back_and_kept() {
         assert_eq!(move_to(CLIENT, "production", version).await.ok()["serving"], version);
     }
     assert_eq!(place(move_to(CLIENT, "production", 9).await), json!(["body", "version"]));
-    assert_eq!(place(move_to(CLIENT, "latest", 1).await), json!(["body", "alias"]));
+    assert_eq!(place(move_to(CLIENT, "latest", 1).await), json!(["path", "alias"]));
+    assert_eq!(get_as(&server, MINER, &at("latest")).await.ok()["version"], 3);
     for version in [2, 1] {
         let back = post_as(&server, CLIENT, &format!("{}/rollback", at("production")), json!({})).await.ok();
         assert_eq!(back["serving"], version);

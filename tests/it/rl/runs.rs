@@ -118,7 +118,7 @@ async fn what_can_not_be_trained_is_named() {
         ("environment", json!("Tetris"), json!(["body", "environment"])),
         ("parameters", json!({"gravity": 1}), json!(["body", "parameters"])),
         ("settings", json!({"gama": 1}), json!(["body", "settings", "gama"])),
-        ("settings", json!({"gamma": 2}), json!(["body", "gamma"])),
+        ("settings", json!({"gamma": 2}), json!(["body", "settings", "gamma"])),
         ("steps", json!(0), json!(["body", "steps"])),
         ("steps", json!("many"), json!(["body", "steps"])),
         ("policy", json!("No Name"), json!(["body", "policy"])),
@@ -158,6 +158,14 @@ async fn environments_are_described() {
     let reference = &one["reference"];
     assert!(reference["optimum"].as_f64().unwrap() > reference["random"].as_f64().unwrap());
     server.get(&format!("{RL}/environments/Tetris")).await.is(404);
+    // An empty database says nothing of prices.
+    let calibration = server.get(&format!("{RL}/environments/price_optimization/calibration")).await.ok();
+    assert_eq!((&calibration["source"], &calibration["records"]), (&Value::Null, &json!(0)));
+    let mut body = small(64);
+    body["calibrate"] = true.into();
+    body["environment"] = "price_optimization".into();
+    let run = create(&server, body).await.is(201);
+    assert_eq!(run["parameters"], calibration["parameters"], "what it was trained with is on record");
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
     let rewards: Vec<&Value> = curve.into_iter().flatten().filter_map(|point| point.get("mean_return")).collect();
     let horizon = new.training.as_ref().and_then(|training| training.get("horizon")).and_then(Value::as_i64);
     let episodes = new.training.as_ref().and_then(|training| training.get("episodes")).and_then(Value::as_i64);
-    let trained = (new.source != "uploaded" && new.source != "builtin").then_some(now);
+    let trained = matches!(new.source, "trained" | "learned").then_some(now);
     let meta = json!({"policy": new.name, "version": version, "sha256": new.file.sha256, "source": new.source});
     sqlx::query(
         "INSERT INTO rl_configurations (id, config_id, agent_id, environment_type, algorithm, learning_rate, discount_factor,
@@ -56,7 +56,7 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
              network_layers = excluded.network_layers, activation_functions = excluded.activation_functions,
              max_episodes = excluded.max_episodes, max_steps_per_episode = excluded.max_steps_per_episode,
              reward_history = excluded.reward_history, policy_type = excluded.policy_type, action_space = excluded.action_space,
-             state_space = excluded.state_space, status = excluded.status, training_progress = 1.0,
+             state_space = excluded.state_space, status = CASE WHEN rl_configurations.status = 'deployed' THEN 'deployed' ELSE excluded.status END, training_progress = 1.0,
              deployment_performance = excluded.deployment_performance, updated_at = excluded.updated_at,
              trained_at = coalesce(excluded.trained_at, trained_at), rl_profile_meta_data = excluded.rl_profile_meta_data
          WHERE rl_configurations.rl_profile_meta_data LIKE ('{\"policy\":\"' || ?2 || '\",%')",

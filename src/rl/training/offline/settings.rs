@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, within};
+use super::super::{Error, positive, within};
 
 /// One thing that was done, and how good it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,13 +87,13 @@ impl OfflineSettings {
     /// # Errors
     /// [`Error::Setting`] for the first that is out of its range.
     pub fn validate(&self) -> Result<(), Error> {
-        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0)?;
+        positive("learning_rate", self.learning_rate, 1.0)?;
         within("epochs", self.epochs, 1, 10_000)?;
         within("batch", self.batch, 1, 4096)?;
-        within("temperature", self.temperature, f64::MIN_POSITIVE, f64::MAX)?;
+        positive("temperature", self.temperature, f64::MAX)?;
         within("most_weight", self.most_weight, 1.0, 1e6)?;
         within("tasks", self.tasks, 1, 1000)?;
         within("inner_epochs", self.inner_epochs, 1, 100)?;
-        within("outer_rate", self.outer_rate, f64::MIN_POSITIVE, 1.0)
+        positive("outer_rate", self.outer_rate, 1.0)
     }
 }

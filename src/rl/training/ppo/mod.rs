@@ -11,7 +11,7 @@ use tch::{Device, no_grad_guard};
 use self::loss::{Batch, Loss, Weights, log_softmax};
 pub use self::settings::PpoSettings;
 use super::{
-    Checkpoint, Chosen, Error, Measure, Progress, Trainer,
+    Checkpoint, Chosen, Error, Measure, Progress, Trainer, discrete,
     gae::Experience,
     highest,
     mlp::{Mlp, Shape, matrix, numbers},
@@ -20,7 +20,7 @@ use super::{
     random::{Generator, categorical, shuffle},
     weights::Weights as File,
 };
-use crate::rl::environments::{ActionSpace, Actions, VectorEnv};
+use crate::rl::environments::{Actions, VectorEnv};
 
 /// Of Adam, as CleanRL has it.
 const EPSILON: f64 = 1e-5;
@@ -71,12 +71,9 @@ impl Ppo {
         device: Device,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let ActionSpace::Discrete { names } = &environments.description().actions else {
-            let reason = "PPO takes discrete actions; SAC takes continuous ones".to_owned();
-            return Err(Error::Setting { name: "algorithm", reason });
-        };
+        let actions = discrete("PPO", environments.description())?.len();
         let width = environments.observation_length();
-        let shapes = [Shape::new(width, &settings.hidden, names.len()), Shape::new(width, &settings.hidden, 1)];
+        let shapes = [Shape::new(width, &settings.hidden, actions), Shape::new(width, &settings.hidden, 1)];
         let mut generator = Generator::seed_from_u64(seed);
         let mut values = shapes[0].orthogonal(&mut generator, 0.01);
         values.extend(shapes[1].orthogonal(&mut generator, 1.0));

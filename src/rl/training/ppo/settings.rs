@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, within};
+use super::super::{Error, positive, within};
 
 /// Settings of PPO; the defaults are CleanRL's but for ReLU networks of the contract's width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,15 +95,15 @@ impl PpoSettings {
         within("rollout", self.rollout, 1, 8192)?;
         within("batch", self.batch, 1, self.environments * self.rollout)?;
         within("epochs", self.epochs, 1, 100)?;
-        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0)?;
+        positive("learning_rate", self.learning_rate, 1.0)?;
         within("gamma", self.gamma, 0.0, 1.0)?;
         within("lambda", self.lambda, 0.0, 1.0)?;
-        within("clip", self.clip, f64::MIN_POSITIVE, 1.0)?;
+        positive("clip", self.clip, 1.0)?;
         within("entropy", self.entropy, 0.0, 10.0)?;
         within("critic", self.critic, 0.0, 10.0)?;
-        within("gradient", self.gradient, f64::MIN_POSITIVE, f64::MAX)?;
-        within("kl", self.kl.unwrap_or(1.0), f64::MIN_POSITIVE, f64::MAX)?;
-        within("reward_scale", self.reward_scale, f64::MIN_POSITIVE, f64::MAX)?;
+        positive("gradient", self.gradient, f64::MAX)?;
+        positive("kl", self.kl.unwrap_or(1.0), f64::MAX)?;
+        positive("reward_scale", self.reward_scale, f64::MAX)?;
         self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
     }
 }

@@ -21,14 +21,14 @@ use self::{
     window::Window,
 };
 use super::{
-    Checkpoint, Chosen, Error, Measure, Progress, Trainer,
+    Checkpoint, Chosen, Error, Measure, Progress, Trainer, discrete,
     mlp::{Shape, matrix, numbers},
     parameters::Adam,
     random::{Generator, below, unit},
     replay::{Replay, Transition},
     weights::Weights,
 };
-use crate::rl::environments::{ActionSpace, Actions, VectorEnv};
+use crate::rl::environments::{Actions, VectorEnv};
 
 /// Of Adam: Rainbow's.
 const EPSILON: f64 = 1.5e-4;
@@ -81,12 +81,9 @@ impl Rainbow {
     ) -> Result<Self, Error> {
         settings.validate()?;
         super::within("environments", environment.len(), 1, 1)?;
-        let ActionSpace::Discrete { names } = &environment.description().actions else {
-            let reason = "Rainbow DQN takes discrete actions; SAC takes continuous ones".to_owned();
-            return Err(Error::Setting { name: "algorithm", reason });
-        };
+        let actions = discrete("Rainbow DQN", environment.description())?.len();
         let atoms = if settings.distributional { settings.atoms } else { 1 };
-        let head = Head { actions: names.len(), atoms, dueling: settings.dueling };
+        let head = Head { actions: actions, atoms, dueling: settings.dueling };
         let support = Support { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms };
         let (width, [first, second]) = (environment.observation_length(), settings.hidden);
         let shapes = Shapes {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, within};
+use super::super::{Error, positive, within};
 
 /// Settings of Rainbow DQN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ impl RainbowSettings {
     /// # Errors
     /// [`Error::Setting`] for the first that is out of its range.
     pub fn validate(&self) -> Result<(), Error> {
-        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0)?;
+        positive("learning_rate", self.learning_rate, 1.0)?;
         within("replay", self.replay, 1000, 10_000_000)?;
         within("warmup", self.warmup, 1, u64::MAX)?;
         within("every", self.every, 1, u64::MAX)?;
@@ -122,14 +122,16 @@ impl RainbowSettings {
         within("steps", self.steps, 1, 100)?;
         within("noise", self.noise, 0.0, 10.0)?;
         within("atoms", self.atoms, 2, 201)?;
-        within("v_min", self.v_min, f64::MIN, f64::MAX)?;
-        within("v_max", self.v_max, self.v_min.next_up(), f64::MAX)?;
+        if self.v_max <= self.v_min {
+            let reason = format!("{} is not above v_min, which is {}", self.v_max, self.v_min);
+            return Err(Error::Setting { name: "v_max", reason });
+        }
         within("priority", self.priority, 0.0, 1.0)?;
         within("importance", self.importance, 0.0, 1.0)?;
         within("epsilon", self.epsilon, 0.0, 1.0)?;
-        within("epsilon_fraction", self.epsilon_fraction, f64::MIN_POSITIVE, 1.0)?;
-        within("gradient", self.gradient, f64::MIN_POSITIVE, f64::MAX)?;
-        within("reward_scale", self.reward_scale, f64::MIN_POSITIVE, f64::MAX)?;
+        positive("epsilon_fraction", self.epsilon_fraction, 1.0)?;
+        positive("gradient", self.gradient, f64::MAX)?;
+        positive("reward_scale", self.reward_scale, f64::MAX)?;
         within("stream", self.stream, 1, 2048)?;
         self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
     }

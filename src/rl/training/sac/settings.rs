@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, within};
+use super::super::{Error, positive, within};
 
 /// Settings of SAC; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,15 +51,14 @@ impl SacSettings {
     /// # Errors
     /// [`Error::Setting`] for the first that is out of its range.
     pub fn validate(&self) -> Result<(), Error> {
-        within("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0)?;
+        positive("learning_rate", self.learning_rate, 1.0)?;
         within("replay", self.replay, 1000, 10_000_000)?;
         within("warmup", self.warmup, 1, u64::MAX)?;
         within("batch", self.batch, 1, 4096)?;
         within("gamma", self.gamma, 0.0, 1.0)?;
-        within("tau", self.tau, f64::MIN_POSITIVE, 1.0)?;
-        within("target_entropy", self.target_entropy.unwrap_or(0.0), f64::MIN, f64::MAX)?;
-        within("temperature", self.temperature, f64::MIN_POSITIVE, 1e6)?;
-        within("reward_scale", self.reward_scale, f64::MIN_POSITIVE, f64::MAX)?;
+        positive("tau", self.tau, 1.0)?;
+        positive("temperature", self.temperature, 1e6)?;
+        positive("reward_scale", self.reward_scale, f64::MAX)?;
         self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
     }
 }

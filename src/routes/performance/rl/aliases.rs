@@ -12,6 +12,7 @@ use crate::{
     app::App,
     http::{
         AnyKey, ApiError, Json, Path,
+        error::{Detail, Loc},
         idempotency::{KeyedJson, Replayable},
     },
     rl::library::AliasMove,
@@ -57,7 +58,7 @@ pub async fn get(
 ) -> Result<Json<AliasDocument>, ApiError> {
     let policy = app.library.get(&name).await?;
     let moves = app.library.moves(&name, &alias).await?;
-    let version = policy.aliases.get(&alias).copied();
+    let version = if alias == "latest" { Some(policy.latest) } else { policy.aliases.get(&alias).copied() };
     if version.is_none() && moves.is_empty() {
         return Err(ApiError::not_found(format!("policy '{name}' has no alias '{alias}'")));
     }
@@ -84,8 +85,21 @@ pub async fn set(
     request: KeyedJson<AliasRequest>,
 ) -> Result<Response, ApiError> {
     let version = request.body.version;
-    let done = app.library.set_alias(&(&caller.0).into(), &name, &alias, version, request.once).await?;
+    let set = app.library.set_alias(&(&caller.0).into(), &name, &alias, version, request.once).await;
+    let done = set.map_err(|error| in_path(error.into()))?;
     Ok(Replayable(Json(done.value), done.replayed).into_response())
+}
+
+/// The alias stands in the path.
+fn in_path(mut error: ApiError) -> ApiError {
+    if let Detail::Fields(fields) = &mut error.detail {
+        let alias = Loc::from("alias");
+        fields
+            .iter_mut()
+            .filter(|field| field.loc.get(1) == Some(&alias))
+            .for_each(|field| field.loc[0] = "path".into());
+    }
+    error
 }
 
 /// Take an alias away

@@ -1,11 +1,16 @@
 //! `rl/environments`: what policies are trained on.
 
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    app::App,
     http::{AnyKey, ApiError, Json, Path},
-    rl::environments::{self, Description, Environment, Parameter, Reference},
+    rl::{
+        calibration::{self, Calibrated},
+        environments::{self, Description, Environment, Parameter, Reference},
+    },
 };
 
 /// An environment.
@@ -49,4 +54,21 @@ pub async fn get(_: AnyKey, Path(name): Path<String>) -> Result<Json<Environment
     // Up to a second of computing.
     let document = tokio::task::spawn_blocking(move || EnvironmentDocument::of(one.as_ref(), one.reference()));
     Ok(Json(document.await.map_err(ApiError::internal)?))
+}
+
+/// What the coordinator's records say of an environment's parameters
+///
+/// `price_optimization` alone is calibrated: its reference price and elasticities from `pricing_history`, else from
+/// `agent_marketplace`, else from the receipts of completed jobs by the hour, whichever has 30 usable records first. `parameters`
+/// can be given to a run as they are, and `"calibrate": true` in a run does so.
+#[utoipa::path(
+    get, path = "/api/v1/agents/performance/rl/environments/{environment}/calibration", tag = "performance",
+    params(("environment" = String, Path)), responses((status = 200, body = Object), (status = 404))
+)]
+pub async fn calibration(
+    State(app): State<App>,
+    _: AnyKey,
+    Path(name): Path<String>,
+) -> Result<Json<Calibrated>, ApiError> {
+    Ok(Json(calibration::calibrate(&app.db, &name).await?))
 }

@@ -16,6 +16,7 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(environments::list))
         .routes(routes!(environments::get))
+        .routes(routes!(environments::calibration))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get))
         .routes(routes!(policies::versions, policies::upload))

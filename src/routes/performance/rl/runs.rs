@@ -11,13 +11,19 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    db::once::Done,
+    db::{
+        once::{Done, Once},
+        principal::Principal,
+    },
     http::{
         AnyKey, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    rl::runs::{Request, RunFilter, RunStatus, TrainingRun},
+    rl::{
+        Error, calibration,
+        runs::{Request, RunFilter, RunStatus, TrainingRun},
+    },
     routes::{
         agents::WaitQuery,
         stream::{Asked, EventsQuery, Page},
@@ -33,9 +39,29 @@ use crate::{
     responses((status = 201, body = Object), (status = 403), (status = 422))
 )]
 pub async fn create(State(app): State<App>, caller: AnyKey, request: KeyedJson<Request>) -> Result<Response, ApiError> {
-    let policy = request.body.policy.clone();
-    let done = app.training.create(&(&caller.0).into(), policy, request.body.work(), request.once).await?;
+    let done = queued(&app, &(&caller.0).into(), request.body, request.once).await?;
     Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+}
+
+/// Queue the run that is asked for.
+pub async fn queued(
+    app: &App,
+    caller: &Principal,
+    mut request: Request,
+    once: Option<Once>,
+) -> Result<Done<TrainingRun>, ApiError> {
+    if request.calibrate {
+        match calibration::calibrate(&app.db, &request.environment).await {
+            // One without parameters takes none.
+            Ok(found) if found.parameters.is_empty() => {}
+            Ok(found) => request.parameters = Some(found.under(request.parameters)),
+            // What is wrong with the environment is said where the run is checked.
+            Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let policy = request.policy.clone();
+    Ok(app.training.create(caller, policy, request.work(), once).await?)
 }
 
 /// Which runs.
@@ -95,7 +121,7 @@ pub struct RunEvents {
 
 /// The events of a training run
 ///
-/// `queued`, `started`, `progress` (about one a second: steps, mean return, losses), `resumed`, `paused`, `completed`, `failed`,
+/// `queued`, `started`, `progress` (about one a second: steps, mean return, losses), `resumed`, `paused`, `released` (its process stopped), `completed`, `failed`,
 /// `cancelled`. A stream of Server-Sent Events that begins again after `Last-Event-ID`, or a page with `?format=json`.
 #[utoipa::path(
     get, path = "/api/v1/agents/performance/rl/runs/{run_id}/events", tag = "performance", params(("run_id" = String, Path), EventsQuery),

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::act::{EvaluateRequest, Evaluation, measured};
+use super::{
+    act::{EvaluateRequest, Evaluation, measured},
+    runs::queued,
+};
 use crate::{
     app::App,
     db::principal::Principal,
@@ -82,6 +85,9 @@ pub struct OptimizeRequest {
     /// The environment's parameters by name.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
+    /// Whether parameters that are not given come from the coordinator's records, where these say something of them; true
+    /// where nothing is said.
+    calibrate: Option<bool>,
     seed: Option<u64>,
     max_seconds: Option<f64>,
 }
@@ -106,6 +112,7 @@ pub async fn optimize(
         policy: Some(body.policy.unwrap_or_else(|| policy_of(strategy, &caller))),
         environment: environment.to_owned(),
         parameters: body.parameters,
+        calibrate: body.calibrate.unwrap_or(true),
         algorithm: algorithm
             .map_err(|why: String| ApiError::field(vec!["body".into(), "algorithm".into()], why, "value_error"))?,
         settings: body.settings,
@@ -115,7 +122,7 @@ pub async fn optimize(
         evaluation_episodes: 20,
         aliases: Vec::new(),
     };
-    let done = app.training.create(&caller, work.policy.clone(), work.work(), request.once).await?;
+    let done = queued(&app, &caller, work, request.once).await?;
     Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
 }
 
