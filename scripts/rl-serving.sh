@@ -40,7 +40,7 @@ api() { curl --fail --silent --show-error --header "x-api-key: $KEY" "$@"; }
 say "step 2 of 3: measuring, $seconds s each"
 act=$rl/policies/marketplace-ppo/act
 for round in 1 2 3; do
-    printf 'health %s\n' "$(load "health-$round" 32 "$base/health")"
+    printf 'health %s\n' "$(STATES=0 load "health-$round" 32 "$base/health")"
     printf 'act %s\n' "$(load "act-$round" 32 "$act")"
     printf 'batch %s\n' "$(STATES=1024 EXACT=false load "batch-$round" 4 "$act")"
     printf 'exact %s\n' "$(STATES=1024 EXACT=true load "exact-$round" 4 "$act")"

@@ -1,10 +1,12 @@
--- One state, or STATES of them a call; EXACT tells whether each gets the same bits in any company.
+-- One state, or STATES of them a call; none is a GET. EXACT tells whether each gets the same bits in any company.
 local count, key = tonumber(os.getenv("STATES") or "1"), os.getenv("KEY")
 local state = "[%.4f, 0.4, 0.9, 0.3, 0.5, 0.8, 0.6, 0.7, 0]"
-wrk.method = "POST"
+wrk.method = count == 0 and "GET" or "POST"
 wrk.headers["content-type"] = "application/json"
 wrk.headers["x-api-key"] = key
-if count == 1 then
+if count == 0 then
+    wrk.body = nil
+elseif count == 1 then
     wrk.body = '{"state": ' .. state:format(1.2) .. "}"
 else
     local states = {}

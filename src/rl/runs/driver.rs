@@ -111,7 +111,7 @@ impl Driver {
     }
 
     fn train(&mut self) -> Result<()> {
-        training::be_modest(self.inner.settings.threads);
+        training::be_modest(self.inner.settings.threads, self.inner.settings.slots);
         self.check_owner()?;
         let mut trainer = self.trainer()?;
         if let Some(error) = self.restore(trainer.as_mut()) {

@@ -9,6 +9,7 @@ mod evaluation;
 mod gae;
 mod layer;
 mod mlp;
+mod modest;
 mod moments;
 mod offline;
 mod parameters;
@@ -29,6 +30,7 @@ use tch::TchError;
 pub use self::{
     checkpoint::Checkpoint,
     evaluation::{Evaluated, Greedy, episodes, evaluate},
+    modest::be_modest,
     offline::{Feedback, FeedbackAction, Mode, Offline, OfflineSettings},
     plan::{Algorithm, Plan},
     ppo::{Ppo, PpoSettings},
@@ -159,17 +161,6 @@ impl Chosen {
             Self::Discrete(all) => environments::Actions::Discrete(all),
             Self::Continuous(all) => environments::Actions::Continuous(all),
         }
-    }
-}
-
-/// Prepares the present thread for a run: one that uses `threads` threads inside an operation, and gives way to those that
-/// answer requests.
-pub fn be_modest(threads: u32) {
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
-    let this = Some(rustix::thread::gettid());
-    // On Linux a nice value is a thread's own. One that can't be had costs only some latency elsewhere.
-    if let Err(error) = rustix::process::setpriority_process(this, 10) {
-        tracing::debug!(%error, "a training thread runs at the usual priority");
     }
 }
 
