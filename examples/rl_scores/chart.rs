@@ -128,12 +128,9 @@ impl Chart {
             )?;
         }
         for (name, level) in &self.levels {
-            let (x, y, name) = (end - 4.0, up(*level) - 5.0, escaped(name));
-            writeln!(
-                out,
-                "<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\" font-size=\"11\" paint-order=\"stroke\" \
-                 stroke=\"#ffffff\" stroke-width=\"4\">{name}</text>"
-            )?;
+            // On the left, where curves haven't risen yet.
+            let (x, y, name) = (LEFT + 6.0, up(*level) - 5.0, escaped(name));
+            writeln!(out, "<text x=\"{x}\" y=\"{y:.1}\" font-size=\"11\">{name}</text>")?;
         }
         writeln!(out, "</svg>")
     }
