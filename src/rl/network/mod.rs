@@ -10,7 +10,7 @@ mod rows;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::thread;
+use std::{sync::LazyLock, thread};
 
 use tch::{Kind, TchError, Tensor, no_grad_guard};
 
@@ -38,6 +38,9 @@ const MOST_ROWS: usize = 1024;
 const SHARED: usize = 512;
 /// How many matrices tell whether a kernel treats rows alike.
 const PROBES: usize = 8;
+
+/// How many there are; asked once, since the answer is read from files of the control group's.
+static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
 /// A policy's network, ready to be evaluated.
 #[derive(Debug)]
@@ -100,8 +103,7 @@ impl Network {
     /// [`Network::settle`]). Otherwise all at once, at most [`MOST_ROWS`], and many by two threads.
     pub(super) fn evaluate(&self, states: &[f32], exact: bool) -> Result<Vec<Evaluation>, TchError> {
         let rows = states.len() / self.form.state_length;
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        if exact || rows < SHARED || cores < 2 {
+        if exact || rows < SHARED || *CORES < 2 {
             return self.evaluate_here(states, exact);
         }
         let (mine, others) = states.split_at(rows / 2 * self.form.state_length);
