@@ -41,14 +41,14 @@ pub(super) fn decide(
             let drawn: Vec<f32> = mean.iter().zip(std).map(|(mean, std)| mean + std * normal(generator)).collect();
             version.form.actions.of_gaussian(&drawn)
         }
-        (Some(_), Evaluation::Values { .. }) => return Err(ActError::NoDistribution(version.reference())),
+        (Some(_), Evaluation::Values { .. }) => return Err(ActError::NoDistribution(version.reference.clone())),
     };
     let (action, action_name) = match taken {
         Taken::Discrete(index) => (Act::Index(index), Some(version.action_name(index))),
         Taken::Continuous(vector) => (Act::Vector(wide(&vector)), None),
     };
     let mut decision = Decision {
-        policy: version.reference(),
+        policy: version.reference.clone(),
         action,
         action_name,
         probabilities: None,
@@ -104,7 +104,15 @@ mod tests {
             normalized: false,
         };
         let action_names = vec!["up".into(), "down".into()];
-        Version { name: "p".into(), version: 7, sha256: String::new(), form, action_names, state_names: vec![] }
+        Version {
+            reference: "p@7".into(),
+            name: "p".into(),
+            version: 7,
+            sha256: String::new(),
+            form,
+            action_names,
+            state_names: vec![],
+        }
     }
 
     #[test]

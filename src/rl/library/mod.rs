@@ -244,7 +244,7 @@ impl Library {
     pub async fn version(&self, reference: &PolicyReference) -> Result<VersionRecord> {
         let version = self.0.policies.resolve(reference)?;
         let found = store::version_of(&mut *self.0.db.read().await?, &version.name, version.version).await?;
-        found.ok_or_else(|| unknown(&version.reference()))
+        found.ok_or_else(|| unknown(&version.reference))
     }
 
     /// A version's safetensors file.
@@ -333,6 +333,7 @@ fn unknown(name: &str) -> Error {
 
 fn served(record: VersionRecord) -> Version {
     Version {
+        reference: record.reference,
         name: record.name,
         version: record.version,
         sha256: record.sha256,

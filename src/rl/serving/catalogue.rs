@@ -15,6 +15,8 @@ use crate::rl::{
 /// One version of a policy: what it takes to load it and to name what it does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Version {
+    /// `name@version`: what it is called in answers, written once.
+    pub reference: String,
     /// The policy's name.
     pub name: String,
     /// Its number, from 1.
@@ -30,11 +32,6 @@ pub struct Version {
 }
 
 impl Version {
-    /// `name@version`.
-    pub fn reference(&self) -> String {
-        format!("{}@{}", self.name, self.version)
-    }
-
     /// Whether it takes the same states and answers the same actions as `other`, by the same names.
     pub fn speaks_as(&self, other: &Self) -> bool {
         let terms = |one: &Self| (one.form.state_length, one.state_names.clone(), one.action_names.clone());
@@ -86,6 +83,7 @@ impl Catalogue {
     /// The built-in policy alone.
     pub fn builtin(form: Form) -> Self {
         let version = Version {
+            reference: format!("{}@{}", builtin::BUILTIN_NAME, builtin::BUILTIN_VERSION),
             name: builtin::BUILTIN_NAME.to_owned(),
             version: builtin::BUILTIN_VERSION,
             sha256: builtin::BUILTIN_SHA256.to_owned(),
@@ -125,13 +123,14 @@ mod tests {
         let mut catalogue = Catalogue::builtin(form);
         let made = |version: u32| {
             let (_, first) = catalogue.resolve(&"marketplace-ppo".parse().unwrap()).unwrap();
-            (version, Arc::new(Version { name: "p".into(), version, ..(**first).clone() }))
+            let reference = format!("p@{version}");
+            (version, Arc::new(Version { reference, name: "p".into(), version, ..(**first).clone() }))
         };
         let versions = BTreeMap::from([made(1), made(2), made(3)]);
         let aliases = BTreeMap::from([("blue".to_owned(), 1)]);
         catalogue.put("p".into(), Entry { versions: versions.clone(), aliases, split: Split::default() });
         let found = |catalogue: &Catalogue, text: &str| {
-            catalogue.resolve(&text.parse().unwrap()).map(|(_, version)| version.reference())
+            catalogue.resolve(&text.parse().unwrap()).map(|(_, version)| version.reference.clone())
         };
         for (text, version) in [("p", "p@3"), ("p@2", "p@2"), ("p@latest", "p@3"), ("p@blue", "p@1")] {
             assert_eq!(found(&catalogue, text).unwrap(), version, "{text}");

@@ -118,12 +118,11 @@ impl Pool {
 
     /// The version, loaded.
     pub(super) async fn get(self: &Arc<Self>, version: &Arc<Version>) -> Result<Arc<Loaded>, ActError> {
-        let reference = version.reference();
-        if let Some(found) = self.find(&reference)? {
+        if let Some(found) = self.find(&version.reference)? {
             return Ok(found);
         }
         let _one = self.loading.lock().await;
-        if let Some(found) = self.find(&reference)? {
+        if let Some(found) = self.find(&version.reference)? {
             return Ok(found);
         }
         let (pool, version) = (self.clone(), version.clone());
@@ -150,7 +149,7 @@ impl Pool {
             }
             present.now += 1;
             let used = Used { version: loaded.clone(), last: present.now };
-            present.loaded.insert(version.reference(), used);
+            present.loaded.insert(version.reference.clone(), used);
             let out = present.shrink(self.memory);
             self.metrics.loaded.set(present.loaded.len() as i64);
             self.metrics.memory.set(present.size() as i64);

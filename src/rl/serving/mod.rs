@@ -197,7 +197,7 @@ impl Policies {
     async fn answer(&self, chosen: Chosen, ask: Ask) -> Result<Vec<Decision>, ActError> {
         let Chosen { version, by, shadow, tally } = chosen;
         if ask.mode != Mode::Greedy && matches!(version.form.algorithm.as_str(), "rainbow_dqn" | "dqn") {
-            return Err(ActError::NoDistribution(version.reference()));
+            return Err(ActError::NoDistribution(version.reference.clone()));
         }
         let input = flat(&ask.states, version.form.state_length)?;
         let exact = ask.exact.unwrap_or(self.0.settings.exact);

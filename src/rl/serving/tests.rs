@@ -32,7 +32,16 @@ fn library(count: u32) -> (tempfile::TempDir, Vec<Arc<Version>>) {
         let sha256 = hex::encode(Sha256::digest(&bytes));
         std::fs::write(weights_path(directory.path(), &sha256), bytes).unwrap();
         let action_names = ACTIONS.map(str::to_owned).into();
-        Arc::new(Version { name: "p".into(), version, sha256, form: form.clone(), action_names, state_names: vec![] })
+        let reference = format!("p@{version}");
+        Arc::new(Version {
+            reference,
+            name: "p".into(),
+            version,
+            sha256,
+            form: form.clone(),
+            action_names,
+            state_names: vec![],
+        })
     });
     let versions = versions.collect();
     (directory, versions)
@@ -55,7 +64,7 @@ async fn the_built_in_policy_answers() {
         assert!(probabilities.iter().all(|p| *p <= probabilities[action]));
         assert_eq!(decision.action_name.unwrap(), ACTIONS[action]);
     }
-    assert_eq!(policies.resolve(&reference("marketplace-ppo")).unwrap().reference(), "marketplace-ppo@1");
+    assert_eq!(policies.resolve(&reference("marketplace-ppo")).unwrap().reference, "marketplace-ppo@1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -117,22 +117,18 @@ fn serve(model: &mut impl Model, requests: &Receiver<Request>, window: Duration,
     }
 }
 
-/// Waits for a request and takes those that wait with it: up to [`BATCH`] states, and while fewer have come than the
-/// `last` time, for up to `window`. False: every sender is gone.
+/// Waits for a request and takes those that wait with it, up to [`BATCH`] states; where several came together the `last`
+/// time, after `window`. False: every sender is gone.
 fn gather(batch: &mut Vec<Request>, requests: &Receiver<Request>, width: usize, last: usize, window: Duration) -> bool {
     let Ok(first) = requests.recv() else { return false };
     let mut states = first.states.len() / width;
     batch.push(first);
-    let until = Instant::now() + window;
+    if last > 1 && !window.is_zero() {
+        // Asleep, so that nobody has to wake this thread for each request.
+        thread::sleep(window);
+    }
     while states < BATCH {
-        let next = match requests.try_recv() {
-            Ok(next) => next,
-            Err(_) if batch.len() >= last => break,
-            Err(_) => match requests.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(next) => next,
-                Err(_) => break,
-            },
-        };
+        let Ok(next) = requests.try_recv() else { break };
         states += next.states.len() / width;
         batch.push(next);
     }

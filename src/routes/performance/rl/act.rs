@@ -136,12 +136,15 @@ pub async fn act(
             return Err(ApiError::field(vec!["body".into(), "state".into()], "Give a state, or states", "missing"));
         }
     };
-    let version = app.policies.resolve(&reference)?;
+    // Names are looked up only where there are some.
+    let named = given.iter().any(|state| matches!(state, StateInput::Named(_)));
+    let version = if named { Some(app.policies.resolve(&reference)?) } else { None };
+    let names = version.as_ref().map_or(&[][..], |version| &version.state_names);
     let mut states = Vec::with_capacity(given.len());
     for (row, state) in given.into_iter().enumerate() {
         let loc: Vec<Loc> =
             if single { vec!["body".into(), "state".into()] } else { vec!["body".into(), "states".into(), row.into()] };
-        states.push(state.numbers(&version.state_names).map_err(|why| ApiError::field(loc, why, "value_error"))?);
+        states.push(state.numbers(names).map_err(|why| ApiError::field(loc, why, "value_error"))?);
     }
     let mode = match request.mode {
         ModeName::Greedy => Mode::Greedy,
