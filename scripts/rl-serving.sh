@@ -8,7 +8,7 @@ die() { say "$*"; exit 1; }
 for tool in wrk curl python3; do
     command -v $tool >/dev/null || die "$tool is missing: apt-get install wrk curl python3"
 done
-seconds=${SECONDS_EACH:-4} port=${PORT:-8312}
+seconds=${SECONDS_EACH:-3} port=${PORT:-8312}
 if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then die "port $port is in use"; fi
 
 say "step 1 of 3: the service"
@@ -39,7 +39,7 @@ api() { curl --fail --silent --show-error --header "x-api-key: $KEY" "$@"; }
 
 say "step 2 of 3: measuring, $seconds s each"
 act=$rl/policies/marketplace-ppo/act
-for round in 1 2 3; do
+for round in 1 2 3 4 5; do
     printf 'health %s\n' "$(STATES=0 load "health-$round" 32 "$base/health")"
     printf 'act %s\n' "$(load "act-$round" 32 "$act")"
     printf 'batch %s\n' "$(STATES=1024 EXACT=false load "batch-$round" 4 "$act")"
@@ -54,7 +54,7 @@ for _ in $(seq 100); do
     if api "$rl/runs/$id" | grep -q '"status":"running"'; then break; fi
     sleep 0.1
 done
-for round in 1 2 3; do
+for round in 1 2 3 4 5; do
     printf 'training %s\n' "$(load "training-$round" 1 "$act")"
 done >>"$run/results.txt"
 api "$rl/runs/$id" >"$run/training.json"

@@ -49,7 +49,7 @@ fn through(layers: &[Linear<Tensor>], input: &Tensor) -> Result<Tensor, TchError
     let mut present = input.shallow_clone();
     for (index, layer) in layers.iter().enumerate() {
         if index > 0 {
-            present = present.f_relu()?;
+            present = present.f_relu_()?;
         }
         present = layer.apply(&present)?;
     }
