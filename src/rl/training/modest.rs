@@ -66,7 +66,7 @@ mod tests {
         });
         let (nice, bound) = inside.join().unwrap();
         assert_eq!(nice, NICE);
-        assert_eq!(bound, last_of(&before, 1).unwrap_or(before.clone()));
+        assert_eq!(bound, last_of(&before, 1).unwrap_or(before));
         assert_eq!(sched_getaffinity(None).unwrap(), before);
     }
 }

@@ -83,7 +83,7 @@ impl Rainbow {
         super::within("environments", environment.len(), 1, 1)?;
         let actions = discrete("Rainbow DQN", environment.description())?.len();
         let atoms = if settings.distributional { settings.atoms } else { 1 };
-        let head = Head { actions: actions, atoms, dueling: settings.dueling };
+        let head = Head { actions, atoms, dueling: settings.dueling };
         let support = Support { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms };
         let (width, [first, second]) = (environment.observation_length(), settings.hidden);
         let shapes = Shapes {
