@@ -3,6 +3,7 @@
 /// Workflows, executions, receipts, networks.
 pub mod agents;
 mod export;
+mod kept;
 /// Policies and their training, and how agents perform.
 pub mod performance;
 mod stream;

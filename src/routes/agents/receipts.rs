@@ -11,18 +11,13 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     crypto::PublicKey,
-    db::{
-        self,
-        codec::{Doc, Timestamp},
-    },
+    db::codec::{Doc, Timestamp},
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{KeyedJson, Replayable},
     },
-    orchestration::{
-        model::Status,
-        receipts::{self, Verdict},
-    },
+    orchestration::{model::Status, receipts},
+    routes::kept::kept,
 };
 
 /// A receipt as it is answered.
@@ -137,15 +132,7 @@ pub async fn verify(State(app): State<App>, _: Admin, request: KeyedJson<VerifyR
             ApiError::field(vec!["body".into(), "public_key".into()], error.to_string(), "value_error")
         })?,
     };
-    let verdict = receipts::verify(&receipt, &[key]);
-    if request.once.is_none() {
-        return Ok(Json(verdict).into_response());
-    }
-    // Nothing is changed by a check; what is kept is its answer.
-    let done = app
-        .db
-        .write_once(&app.clock, request.once, async move |_: &mut db::Tx| Ok::<Verdict, db::Error>(verdict))
-        .await?;
+    let done = kept(&app, request.once, receipts::verify(&receipt, &[key])).await?;
     Ok(Replayable(Json(done.value), done.replayed).into_response())
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, OTHER_ADMIN, Server},
-    kit::{AGENTS, ask, jq, post_as, sql, waiting},
+    kit::{ask, jq, post_as, sql, waiting},
 };
 
 const WORKFLOWS: &str = "/api/v1/agents/workflows";
@@ -255,18 +255,4 @@ async fn events_are_read_as_a_stream_and_as_a_page() {
     let data: Vec<Value> =
         stream.text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()).collect();
     assert_eq!(data, events[1..]);
-}
-
-#[tokio::test]
-async fn learning_is_not_there_yet_and_says_so() {
-    let server = Server::start().await;
-    for (method, what) in
-        [(Method::POST, "enable"), (Method::POST, "train"), (Method::GET, "progress"), (Method::GET, "export")]
-    {
-        let path = format!("{AGENTS}/agent_1/learning/{what}");
-        let body = (method == Method::POST).then(|| json!({"mode": "reinforcement", "learning_rate": 0.1}));
-        let answer = ask(&server, Some(server.key()), method, &path, body).await.is(501);
-        assert_eq!(answer["code"], "not_implemented");
-        assert!(answer["detail"].as_str().unwrap().contains("Learning is not part of this version"));
-    }
 }

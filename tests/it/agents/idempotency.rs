@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, OTHER_ADMIN, Server},
-    kit::{AGENTS, jq, operations, waiting},
+    kit::{AGENTS, fixture, jq, operations, waiting},
+    rl,
 };
 
-/// Operations that change nothing and answer nothing worth keeping.
-const NOT_THERE_YET: [&str; 2] =
-    ["/api/v1/agents/{agent_id}/learning/enable", "/api/v1/agents/{agent_id}/learning/train"];
+/// Takes a file instead of JSON; `rl/policies.rs` tries it.
+const UPLOAD: &str = "/api/v1/agents/performance/rl/policies/{name}/versions";
 
 struct Case {
     template: String,
@@ -64,6 +64,50 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             let wait = if template.ends_with("execute") { "?wait=20" } else { "" };
             (path(made["id"].as_str().unwrap()) + wait, json!({"task": {"x": 1}, "objective": "speed"}))
         }
+        "/{agent_id}/learning/enable" => (path("learner"), json!({"mode": "transfer"})),
+        "/{agent_id}/learning/train" => {
+            server.post(&format!("{AGENTS}/taught/learning/enable"), json!({})).await.ok();
+            let row = json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "action": 1, "reward": 0.5});
+            (path("taught"), json!({"feedback": [row], "epochs": 1}))
+        }
+        other => match other.strip_prefix("/performance/rl") {
+            Some(rest) => policies(server, rest, path).await,
+            None => panic!("POST {other} is not tried here: say how it is asked"),
+        },
+    }
+}
+
+/// The same for policies and their training.
+async fn policies(server: &Server, template: &str, path: impl Fn(&str) -> String) -> (String, Value) {
+    // Trains for as long as the test lasts; what comes after it waits for its place.
+    let queued = async || {
+        let run = server.post(&format!("{}/runs", rl::RL), rl::small(50_000_000)).await.is(201);
+        run["id"].as_str().unwrap().to_owned()
+    };
+    match template {
+        "/policies/{name}/aliases/{alias}/rollback" | "/strategies/{strategy}/deploy" => {
+            for _ in 0..2 {
+                let weights = std::fs::read(fixture("vectors/ppo.safetensors")).unwrap();
+                rl::upload(server, server.key(), "again/versions?aliases=again", weights).await.is(201);
+            }
+            let deploys = template.ends_with("deploy");
+            (path(if deploys { "pricing" } else { "again" }), json!({"policy": "again"}))
+        }
+        "/policies/{policy}/act" => {
+            (path("marketplace-ppo"), json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "mode": "sample"}))
+        }
+        "/policies/{policy}/evaluate" => {
+            (path("marketplace-ppo"), json!({"environment": "price_optimization", "episodes": 1}))
+        }
+        "/runs" => (path(""), rl::small(64)),
+        "/runs/{run_id}/pause" | "/runs/{run_id}/cancel" => (path(&queued().await), json!({})),
+        "/runs/{run_id}/resume" => {
+            let (_first, id) = (queued().await, queued().await);
+            server.post(&format!("{}/runs/{id}/pause", rl::RL), json!({})).await.ok();
+            (path(&id), json!({}))
+        }
+        "/strategies/{strategy}/optimize" => (path("pricing"), json!({"steps": 64})),
+        "/strategies/{strategy}/evaluate" => (path("pricing"), json!({"policy": "marketplace-ppo", "episodes": 1})),
         other => panic!("POST {other} is not tried here: say how it is asked"),
     }
 }
@@ -83,7 +127,7 @@ async fn each_post_is_done_once_for_a_key_and_so_after_a_restart() {
     let document = server.get("/openapi.json").await.ok();
     let posts = operations(&document).into_iter().filter(|(method, _)| method == Method::POST);
     let mut cases = Vec::new();
-    for (number, (_, template)) in posts.filter(|(_, path)| !NOT_THERE_YET.contains(&path.as_str())).enumerate() {
+    for (number, (_, template)) in posts.filter(|(_, path)| path != UPLOAD).enumerate() {
         let (path, body) = prepare(&server, &template).await;
         cases.push(Case { template, path, body, key: format!("key-{number}"), first: None });
     }

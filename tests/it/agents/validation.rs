@@ -142,8 +142,8 @@ fn definitions() -> Vec<(Value, Value, &'static str)> {
         ),
         (
             of_step(json!({"step_type": "training", "action": {"kind": "train"}})),
-            json!(["body", "steps", "s", "action", "kind"]),
-            "not available",
+            json!(["body", "steps", "s", "action", "environment"]),
+            "must be an environment's name",
         ),
         (
             of_step(json!({"step_type": "custom", "action": {"kind": "command", "command": "ls"}})),

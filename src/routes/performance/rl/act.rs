@@ -19,8 +19,10 @@ use crate::{
     http::{
         AnyKey, ApiError, Json, Path,
         error::{Detail, Loc},
+        idempotency::{KeyedJson, Replayable},
     },
     rl::{ActError, Decision, Mode, by_name, runs::Scores, serving::Ask},
+    routes::kept::kept,
 };
 
 /// A state: an array of numbers, or an object of them by the names that the policy has for them.
@@ -100,8 +102,16 @@ pub struct ActRequest {
     deterministic: Option<bool>,
 }
 
+/// What is done in one state, or in several.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Decided {
+    Many(Decisions),
+    One(Decision),
+}
+
 /// What is done in some states.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct Decisions {
     /// The policy and the version that answered, `name@version`.
     policy: String,
@@ -125,8 +135,9 @@ pub async fn act(
     State(app): State<App>,
     _: AnyKey,
     Path(policy): Path<String>,
-    Json(request): Json<ActRequest>,
+    request: KeyedJson<ActRequest>,
 ) -> Result<Response, ApiError> {
+    let KeyedJson { body: request, once } = request;
     let reference = reference(&policy)?;
     let single = request.state.is_some();
     let given = match (request.state, request.states) {
@@ -152,11 +163,14 @@ pub async fn act(
     };
     let ask = Ask { states, mode, exact: request.deterministic };
     let mut decisions = app.policies.act_all(&reference, ask).await.map_err(|error| located(error, single))?;
-    if single {
-        return decisions.pop().map(|one| Json(one).into_response()).ok_or_else(|| ActError::Stopped.into());
-    }
-    let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
-    Ok(Json(Decisions { policy, count: decisions.len(), decisions }).into_response())
+    let answer = if single {
+        Decided::One(decisions.pop().ok_or(ActError::Stopped)?)
+    } else {
+        let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
+        Decided::Many(Decisions { policy, count: decisions.len(), decisions })
+    };
+    let done = kept(&app, once, answer).await?;
+    Ok(Replayable(Json(done.value), done.replayed).into_response())
 }
 
 /// A single state has no place in a list.
@@ -190,7 +204,7 @@ pub struct EvaluateRequest {
 }
 
 /// What a policy reached.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct Evaluation {
     /// `name@version`.
     pub policy: String,
@@ -212,9 +226,10 @@ pub async fn evaluate(
     State(app): State<App>,
     _: AnyKey,
     Path(policy): Path<String>,
-    Json(request): Json<EvaluateRequest>,
-) -> Result<Json<Evaluation>, ApiError> {
-    measured(&app, &policy, request).await.map(Json)
+    request: KeyedJson<EvaluateRequest>,
+) -> Result<Response, ApiError> {
+    let done = kept(&app, request.once, measured(&app, &policy, request.body).await?).await?;
+    Ok(Replayable(Json(done.value), done.replayed).into_response())
 }
 
 /// Measure the policy that `policy` names.

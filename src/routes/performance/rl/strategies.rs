@@ -21,6 +21,7 @@ use crate::{
         idempotency::{KeyedJson, Replayable},
     },
     rl::runs::Request,
+    routes::kept::kept,
 };
 
 /// Each strategy with the environment that it is learnt in.
@@ -183,16 +184,17 @@ pub async fn evaluate(
     State(app): State<App>,
     caller: AnyKey,
     Path(strategy): Path<String>,
-    Json(body): Json<Option<StrategyEvaluateRequest>>,
-) -> Result<Json<Evaluation>, ApiError> {
+    request: KeyedJson<Option<StrategyEvaluateRequest>>,
+) -> Result<Response, ApiError> {
     let (strategy, environment) = environment(&strategy)?;
-    let body = body.unwrap_or_default();
+    let body = request.body.unwrap_or_default();
     let policy = body.policy.unwrap_or_else(|| policy_of(strategy, &(&caller.0).into()));
-    let request = EvaluateRequest {
+    let asked = EvaluateRequest {
         environment: Some(environment.to_owned()),
         parameters: body.parameters,
         episodes: body.episodes,
         seed: body.seed,
     };
-    measured(&app, &policy, request).await.map(Json)
+    let done = kept(&app, request.once, measured(&app, &policy, asked).await?).await?;
+    Ok(Replayable(Json(done.value), done.replayed).into_response())
 }
