@@ -262,6 +262,10 @@ impl Performer {
         // The state is the input, or its member `state`.
         let state = input.get("state").unwrap_or(input);
         let fault = |error: String| Failure::certain(format!("the step's input: {error}"));
+        if self.policies.resolve(reference).is_err() {
+            // A process that is dead by now may have published it a moment ago.
+            self.training.look_for_policies().await.map_err(|error| Failure::passing(error.to_string()))?;
+        }
         let state = match state {
             Value::Object(named) => {
                 let version = self.policies.resolve(reference).map_err(|error| Failure::certain(error.to_string()))?;

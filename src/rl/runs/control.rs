@@ -15,6 +15,14 @@ use crate::{
 };
 
 impl Runs {
+    /// Make known what other processes have published.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn look_for_policies(&self) -> Result<()> {
+        self.0.library.refresh().await
+    }
+
     /// Stop a run at its next step, with a checkpoint; what waits does not begin.
     ///
     /// # Errors

@@ -127,9 +127,9 @@ impl Driver {
         self.inner.metrics.active.dec();
         match end? {
             End::Trained(by) => self.complete(trainer.as_ref(), by),
-            End::Wished(Wish::Pause) => self.let_go(trainer.as_ref(), RunStatus::Paused, "paused"),
+            End::Wished(Wish::Pause) => self.let_go(trainer.as_ref(), RunStatus::Paused),
             End::Wished(Wish::Cancel) => self.end(RunStatus::Cancelled, Ending::default(), None),
-            End::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued, "released"),
+            End::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued),
         }
     }
 
@@ -284,9 +284,9 @@ impl Driver {
     }
 
     /// Keep what there is and leave the run to whoever goes on with it.
-    fn let_go(&mut self, trainer: &dyn Trainer, status: RunStatus, kind: &'static str) -> Result<()> {
+    fn let_go(&mut self, trainer: &dyn Trainer, status: RunStatus) -> Result<()> {
         self.save(trainer)?;
-        self.finish(status, kind, Ending::default(), None)
+        self.end(status, Ending::default(), None)
     }
 
     fn complete(&mut self, trainer: &dyn Trainer, by: &'static str) -> Result<()> {
@@ -377,30 +377,30 @@ impl Driver {
     }
 
     fn end(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<()> {
-        self.finish(status, status.value(), ending, new)?;
-        self.inner.clean(&self.run.id);
-        self.runtime.block_on(self.inner.library.refresh())
+        if self.finish(status, ending, new)?.is_final() {
+            self.inner.clean(&self.run.id);
+            self.runtime.block_on(self.inner.library.refresh())?;
+        }
+        Ok(())
     }
 
-    fn finish(
-        &mut self,
-        status: RunStatus,
-        kind: &'static str,
-        mut ending: Ending,
-        new: Option<NewVersion>,
-    ) -> Result<()> {
+    /// Save how the run stands from now on, and answer that: what was asked of it meanwhile holds.
+    fn finish(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<RunStatus> {
         let (id, owner, now): (_, _, Timestamp) = (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
         let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
         self.write(async move |tx: &mut Tx| {
+            let wish = store::wished(tx, &id).await?;
+            let (status, mut ending, new) = match (status, wish) {
+                (_, Some(Wish::Cancel)) => (RunStatus::Cancelled, Ending::default(), None),
+                // A pause that was taken back before it was done.
+                (RunStatus::Paused, None) => (RunStatus::Queued, ending, new),
+                (RunStatus::Queued, Some(Wish::Pause)) => (RunStatus::Paused, ending, new),
+                (status, _) => (status, ending, new),
+            };
             if let Some(new) = new {
                 let version = library::publish(tx, &ids, &owner, new, now).await?;
                 ending.version = Some(version.version);
             }
-            // A pause that was taken back before it was done.
-            let (status, kind) = match status {
-                RunStatus::Paused if store::wished(tx, &id).await?.is_none() => (RunStatus::Queued, "queued"),
-                status => (status, kind),
-            };
             store::release(tx, &id, status, &ending, now).await?;
             let data = json!({
                 "policy": policy,
@@ -410,7 +410,9 @@ impl Driver {
                 "error": ending.error,
                 "seconds": seconds,
             });
-            store::tell(tx, &id, kind, data, now).await
+            let kind = if status == RunStatus::Queued { "released" } else { status.value() };
+            store::tell(tx, &id, kind, data, now).await?;
+            Ok(status)
         })
     }
 

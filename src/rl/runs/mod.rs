@@ -115,7 +115,7 @@ impl Inner {
         let Ok(entries) = fs::read_dir(&self.settings.directory) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let own = name.to_str().is_some_and(|name| name.starts_with(id) && name.ends_with(".checkpoint"));
+            let own = name.to_str().is_some_and(|name| name.starts_with(id) && name.contains(".checkpoint"));
             if own {
                 let _ = fs::remove_file(entry.path());
             }
@@ -347,7 +347,7 @@ impl Runs {
         let mut conn = self.0.db.read().await?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".checkpoint")?.split('.').next()) else {
+            let Some(id) = name.to_str().and_then(|name| name.split_once(".checkpoint")?.0.split('.').next()) else {
                 continue;
             };
             if store::status(&mut conn, id).await?.is_none_or(RunStatus::is_final) {

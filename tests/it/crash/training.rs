@@ -230,3 +230,56 @@ async fn of_two_processes_one_trains_a_run_and_the_other_takes_it_over() {
     let events = run_events(&second, &id).await;
     assert!(events.iter().filter(|event| event["type"] == "resumed").count() == 1, "{events:?}");
 }
+
+#[tokio::test]
+async fn a_cancel_that_nobody_heard_holds_after_a_death_and_a_stop() {
+    for stopped in [false, true] {
+        // No checkpoint comes by itself, so the driver asks once a second what is wished.
+        let mut server = training().env("TRAINING_CHECKPOINT_SECONDS", 3600).start().await;
+        let workflow = server.workflow(json!({"a": train_step(50_000_000)})).await;
+        let id = server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned();
+        let begun = async {
+            while !runs(&server).await.iter().any(|run| run["status"] == "running") {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, begun).await.unwrap();
+        let run = runs(&server).await[0]["id"].as_str().unwrap().to_owned();
+        server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await.ok();
+        if stopped {
+            assert!(server.terminate().success());
+            let status: String = sqlx::query_scalar("SELECT status FROM am_training_runs")
+                .fetch_one(&mut open(&server.database()).await)
+                .await
+                .unwrap();
+            assert_eq!(status, "cancelled", "it is not left for the next one to train");
+        }
+        let server = server.again().start().await;
+        assert_eq!(trained(&server, &run).await["status"], "cancelled");
+    }
+}
+
+#[tokio::test]
+async fn a_run_outlives_deaths_at_random_moments() {
+    let seed = u64::from(std::process::id());
+    eprintln!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut body = ppo();
+    body["steps"] = 10_000.into();
+    let wanted = undisturbed(&body).await;
+    let mut server = training().start().await;
+    let id = begin(&server, &body).await.unwrap().is(201)["id"].as_str().unwrap().to_owned();
+    for _ in 0..5 {
+        // When to kill, not what to wait for.
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
+        server = server.again().start().await;
+    }
+    let run = trained(&server, &id).await;
+    assert_eq!(outcome(&server, &run).await, wanted, "seed {seed}");
+    let removed = timeout(PATIENCE, async {
+        while std::fs::read_dir(server.dir().join("training")).unwrap().count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    removed.await.expect("nothing is left behind, half-written files neither");
+}
