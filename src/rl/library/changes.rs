@@ -30,7 +30,7 @@ impl Library {
         version: u32,
         once: Option<Once>,
     ) -> Result<Done<Policy>> {
-        check_aliases(std::slice::from_ref(&alias.to_owned()))?;
+        check_aliases("alias", std::slice::from_ref(&alias.to_owned()))?;
         self.change_alias(caller, name, alias, once, async move |tx: &mut Tx, policy: &Policy, _: &str| {
             exists(tx, policy, version).await?;
             Ok((Some(version), false))

@@ -170,7 +170,7 @@ impl Library {
     ) -> Result<Done<VersionRecord>> {
         let named = PolicyReference::named(name);
         named.map_err(|error| Error::invalid("name", error.to_string()))?;
-        check_aliases(&upload.aliases)?;
+        check_aliases("aliases", &upload.aliases)?;
         let directory = self.0.policies.directory().to_owned();
         self.may_publish(caller, name).await?;
         let support = upload.support;

@@ -72,12 +72,12 @@ fn check_names(member: &str, names: &[String], needed: usize) -> Result<()> {
     }
 }
 
-/// Whether texts can be aliases that are moved.
-pub(in crate::rl) fn check_aliases(aliases: &[String]) -> Result<()> {
+/// Whether texts, which were sent as `member`, can be aliases that are moved.
+pub(in crate::rl) fn check_aliases(member: &str, aliases: &[String]) -> Result<()> {
     match aliases.iter().find(|alias| !is_alias(alias) || *alias == LATEST) {
-        Some(bad) if bad == LATEST => Err(Error::invalid("alias", "'latest' is always the newest version")),
+        Some(bad) if bad == LATEST => Err(Error::invalid(member, "'latest' is always the newest version")),
         Some(bad) => Err(Error::invalid(
-            "alias",
+            member,
             format!("'{bad}' is no alias: 1 to 64 of a-z, 0-9, '_', '.', '-', beginning with a letter"),
         )),
         None => Ok(()),

@@ -444,7 +444,7 @@ pub fn checked(work: Work) -> Result<Work> {
     if work.max_seconds.is_some_and(|seconds| !(seconds > 0.0 && seconds.is_finite())) {
         return Err(Error::invalid("max_seconds", "must be more than 0"));
     }
-    check_aliases(&work.aliases)?;
+    check_aliases("aliases", &work.aliases)?;
     let plan = work.plan().whole().map_err(Error::of_plan)?;
     plan.check().map_err(Error::of_plan)?;
     Ok(Work { settings: plan.settings, ..work })

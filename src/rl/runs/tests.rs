@@ -193,7 +193,7 @@ async fn time_is_a_limit_and_what_does_not_fit_is_named() {
     assert!(refused("p", work(0)).await.starts_with("steps: 0 is not from 1"));
     assert!(refused("p", Work { evaluation_episodes: 0, ..work(10) }).await.starts_with("evaluation_episodes: "));
     assert!(refused("p", Work { max_seconds: Some(0.0), ..work(10) }).await.starts_with("max_seconds: "));
-    assert!(refused("p", Work { aliases: vec!["latest".into()], ..work(10) }).await.starts_with("alias: 'latest'"));
+    assert!(refused("p", Work { aliases: vec!["latest".into()], ..work(10) }).await.starts_with("aliases: 'latest'"));
     assert!(refused("marketplace-ppo", work(10)).await.contains("another owner's"));
     runs.stop().await;
 }

@@ -78,7 +78,7 @@ async fn what_is_refused_says_why() {
     assert!(four.text.contains("states of 4 numbers, the network takes 9"), "{}", four.text);
     assert_eq!(place(four), json!(["query", "environment"]));
     assert_eq!(place(put("p/versions?action_names=a,b", weights("ppo")).await), json!(["query", "action_names"]));
-    assert_eq!(place(put("p/versions?aliases=latest", weights("ppo")).await), json!(["query", "alias"]));
+    assert_eq!(place(put("p/versions?aliases=latest", weights("ppo")).await), json!(["query", "aliases"]));
     assert_eq!(place(put("p/versions?v_min=1", weights("rainbow_dqn")).await), json!(["query", "v_min"]));
     put("marketplace-ppo/versions", weights("ppo")).await.is(403);
     server.get(&format!("{RL}/policies/p")).await.is(404);

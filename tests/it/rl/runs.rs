@@ -124,7 +124,7 @@ async fn what_can_not_be_trained_is_named() {
         ("policy", json!("No Name"), json!(["body", "policy"])),
         ("evaluation_episodes", json!(0), json!(["body", "evaluation_episodes"])),
         ("max_seconds", json!(-1), json!(["body", "max_seconds"])),
-        ("aliases", json!(["latest"]), json!(["body", "alias"])),
+        ("aliases", json!(["latest"]), json!(["body", "aliases"])),
     ] {
         assert_eq!(place(create(&server, with(member, value)).await), loc, "{member}");
     }
