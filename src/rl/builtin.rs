@@ -59,13 +59,12 @@ fn little_endian(numbers: &[f64]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
-
     use super::*;
+    use crate::crypto::sha256_hex;
 
     #[test]
     fn the_file_in_the_tree_is_the_one_recorded_and_the_recipes() {
-        assert_eq!(hex::encode(Sha256::digest(BYTES)), BUILTIN_SHA256);
+        assert_eq!(sha256_hex(BYTES), BUILTIN_SHA256);
         assert!(
             builtin_weights().unwrap() == BYTES,
             "run `cargo run --example builtin_policy` and read the difference"

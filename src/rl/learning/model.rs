@@ -1,9 +1,9 @@
 //! Agents that learn, as they are stored and shown.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{
+    crypto::sha256_hex,
     db::{codec::Timestamp, owner},
     rl::{
         library::VersionRecord,
@@ -104,7 +104,7 @@ pub fn policy_of(agent_id: &str) -> String {
         return name;
     }
     let kept: String = name.chars().take(LONGEST - 9).collect();
-    format!("{kept}-{}", &hex::encode(Sha256::digest(agent_id))[..8])
+    format!("{kept}-{}", &sha256_hex(agent_id.as_bytes())[..8])
 }
 
 #[cfg(test)]

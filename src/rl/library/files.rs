@@ -6,12 +6,13 @@ use std::{
     path::Path,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::model::Stored;
-use crate::rl::{
-    error::{Error, Result},
-    serving::weights_path,
+use crate::{
+    crypto::sha256_hex,
+    rl::{
+        error::{Error, Result},
+        serving::weights_path,
+    },
 };
 
 /// Write `bytes` to `path` so that it holds all of them or what it held before, whenever the machine stops.
@@ -37,7 +38,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// [`Error::Storage`].
 pub fn keep(directory: &Path, bytes: &[u8]) -> Result<Stored> {
-    let sha256 = hex::encode(Sha256::digest(bytes));
+    let sha256 = sha256_hex(bytes);
     let path = weights_path(directory, &sha256);
     let whole = fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64);
     if !whole {

@@ -11,7 +11,6 @@ use std::{
 };
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tch::Device;
 
 use super::{
@@ -22,6 +21,7 @@ use super::{
     store::{self, Ending, Report},
 };
 use crate::{
+    crypto::sha256_hex,
     db::{Tx, codec::Timestamp},
     rl::{
         PolicyReference,
@@ -162,7 +162,7 @@ impl Driver {
         let mut restored = || -> Result<(Record, f64)> {
             let bytes = fs::read(self.inner.settings.directory.join(&kept.file))
                 .map_err(|error| Error::Storage("the checkpoint".into(), error))?;
-            if hex::encode(Sha256::digest(&bytes)) != kept.sha256 {
+            if sha256_hex(&bytes) != kept.sha256 {
                 return Err(Error::State("the checkpoint's file is not what it was".into()));
             }
             let checkpoint = Checkpoint::from_bytes(&bytes)?;
@@ -231,11 +231,7 @@ impl Driver {
         checkpoint.put_state(RECORD, &(&self.record, self.seconds()))?;
         let bytes = checkpoint.to_bytes()?;
         let steps = trainer.steps();
-        let kept = Kept {
-            file: format!("{}.{steps}.checkpoint", self.run.id),
-            sha256: hex::encode(Sha256::digest(&bytes)),
-            steps,
-        };
+        let kept = Kept { file: format!("{}.{steps}.checkpoint", self.run.id), sha256: sha256_hex(&bytes), steps };
         let directory = self.inner.settings.directory.clone();
         write_atomically(&directory.join(&kept.file), &bytes)
             .map_err(|error| Error::Storage("a checkpoint can't be kept".into(), error))?;

@@ -1,6 +1,5 @@
 //! Runs that learn from feedback instead of an environment.
 
-use sha2::{Digest, Sha256};
 use tch::Device;
 
 use super::{
@@ -9,6 +8,7 @@ use super::{
     store,
 };
 use crate::{
+    crypto::sha256_hex,
     db::{
         once::{Done, Once},
         principal::Principal,
@@ -48,7 +48,7 @@ impl Runs {
         let checked = settings.clone();
         blocking(move || Offline::new(&weights, &feedback, checked, Device::Cpu).map(drop).map_err(Error::of_lesson))
             .await?;
-        let feedback_sha256 = hex::encode(Sha256::digest(&text));
+        let feedback_sha256 = sha256_hex(text.as_bytes());
         let lesson = Lesson { agent_id, from: from.reference, settings, rows, feedback_sha256 };
         self.queue(caller, policy, Task::Learn(lesson), Some(text), once).await
     }

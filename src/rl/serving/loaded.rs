@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use tch::TchError;
 use tokio::sync::oneshot;
 
@@ -18,10 +17,13 @@ use super::{
     metrics::Metrics,
     worker::{Answer, Model, Worker},
 };
-use crate::rl::{
-    builtin,
-    model::ActError,
-    network::{Evaluation, Network},
+use crate::{
+    crypto::sha256_hex,
+    rl::{
+        builtin,
+        model::ActError,
+        network::{Evaluation, Network},
+    },
 };
 
 /// A version that answers.
@@ -52,7 +54,7 @@ pub fn read_weights(directory: &Path, sha256: &str) -> Result<Vec<u8>, ActError>
     }
     let path = weights_path(directory, sha256);
     let bytes = fs::read(&path).map_err(|error| ActError::Storage(format!("{}: {error}", path.display())))?;
-    let found = hex::encode(Sha256::digest(&bytes));
+    let found = sha256_hex(&bytes);
     match found == sha256 {
         true => Ok(bytes),
         false => Err(ActError::Storage(format!("{}: its SHA-256 is {found}", path.display()))),

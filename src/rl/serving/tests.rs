@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::rl::{model::Act, state::ACTIONS};
+use crate::{
+    crypto::sha256_hex,
+    rl::{model::Act, state::ACTIONS},
+};
 
 fn reference(text: &str) -> PolicyReference {
     text.parse().unwrap()
@@ -29,7 +31,7 @@ fn library(count: u32) -> (tempfile::TempDir, Vec<Arc<Version>>) {
         let file = safetensors::SafeTensors::deserialize(builtin::BYTES).unwrap();
         let metadata = HashMap::from([("copy".to_owned(), version.to_string())]);
         let bytes = safetensors::serialize(file.iter(), Some(metadata)).unwrap();
-        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let sha256 = sha256_hex(&bytes);
         std::fs::write(weights_path(directory.path(), &sha256), bytes).unwrap();
         let action_names = ACTIONS.map(str::to_owned).into();
         let reference = format!("p@{version}");
