@@ -232,12 +232,13 @@ fn probe(row: usize, length: usize) -> Vec<f32> {
     (0..length).map(|column| ((row * length + column) as f32 * 0.7).sin() * 2.0).collect()
 }
 
-fn matrix(numbers: &[f32], width: usize) -> Result<Tensor, TchError> {
+/// A matrix of `width` columns.
+pub(super) fn matrix(numbers: &[f32], width: usize) -> Result<Tensor, TchError> {
     Tensor::f_from_slice(numbers)?.f_view([-1, width as i64])
 }
 
-/// All numbers of a tensor, row by row.
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+/// All numbers of a tensor in main memory, row by row.
+pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     let mut numbers = vec![0f32; tensor.numel()];
     let count = numbers.len();
     tensor.f_contiguous()?.f_copy_data(&mut numbers, count)?;

@@ -5,7 +5,7 @@ use rand::Rng;
 use tch::{Device, TchError, Tensor};
 
 use super::{layer::Layer, parameters::Parameters};
-use crate::rl::orthogonal::orthogonal;
+use crate::rl::{network, orthogonal::orthogonal};
 
 /// The widths of a perceptron's layers, from the input to the output, and how many of them stand side by side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,15 +162,12 @@ impl Mlp {
 
 /// A matrix of `width` columns on the device.
 pub(super) fn matrix(numbers: &[f32], width: usize, device: Device) -> Result<Tensor, TchError> {
-    Tensor::f_from_slice(numbers)?.f_view([-1, width as i64])?.f_to_device(device)
+    network::matrix(numbers, width)?.f_to_device(device)
 }
 
-/// All numbers of a tensor, row by row.
+/// All numbers of a tensor on any device, row by row.
 pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    let mut numbers = vec![0f32; tensor.numel()];
-    let count = numbers.len();
-    tensor.f_contiguous()?.f_to_device(Device::Cpu)?.f_copy_data(&mut numbers, count)?;
-    Ok(numbers)
+    network::numbers(&tensor.f_to_device(Device::Cpu)?)
 }
 
 #[cfg(test)]
