@@ -51,7 +51,7 @@ impl Ground {
 }
 
 fn caller(name: &str) -> Principal {
-    Principal { name: name.into(), aliases: [name.to_owned()].into() }
+    Principal { name: name.into(), aliases: [name.to_owned()].into(), origin: None }
 }
 
 fn work(steps: u64) -> Work {
