@@ -60,6 +60,9 @@ CREATE TABLE am_audit_heads (
     made_at TEXT NOT NULL
 );
 
+-- How sensitive a run is, for the entries of its own.
+ALTER TABLE am_runs ADD COLUMN security_level TEXT NOT NULL DEFAULT 'INTERNAL';
+
 -- How far those who read the log in order have come.
 CREATE TABLE am_audit_cursors (
     reader TEXT NOT NULL PRIMARY KEY,

@@ -208,6 +208,7 @@ impl App {
             db: db.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            audit: audit.clone(),
             config: config.engine.clone(),
             names: names.clone(),
             performer,
@@ -215,9 +216,9 @@ impl App {
             hub: hub.clone(),
         })
         .await?;
-        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), names);
-        let executions = Executions::new(db.clone(), clock.clone(), engine.clone(), hub);
-        let networks = Networks::new(db.clone(), clock.clone(), ids.clone(), workflows.clone(), executions.clone());
+        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names);
+        let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), hub);
+        let networks = Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);

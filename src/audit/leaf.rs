@@ -8,7 +8,7 @@ use crate::{
     crypto,
     db::{codec::Timestamp, raw::Raw},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The columns of `agent_audit_logs`, in the order of the leaf.
 pub const COLUMNS: [&str; 19] = [
@@ -58,14 +58,15 @@ pub struct Sealed {
 
 impl Sealed {
     /// Of `entry`, under this id.
-    pub fn of(entry: Entry, id: String, now: Timestamp) -> Self {
+    pub fn of(entry: &Entry, id: String, now: Timestamp) -> Self {
         let (event, level) = (entry.event.stored(), entry.level.stored());
-        let risk = risk(entry.event, entry.level, &entry.data);
-        let signature = signature_valid(&entry.data);
-        let empty = entry.data.is_empty();
+        let none = Map::new();
+        let members = entry.data.as_object().unwrap_or(&none);
+        let risk = risk(entry.event, entry.level, members);
+        let signature = signature_valid(members);
         // The form that the hash is made over is the one that is stored: ASCII, so that it is a text whatever was in it.
-        let data = crypto::audit(&Value::Object(entry.data));
-        let data_hash = (!empty).then(|| crypto::sha256_hex(&data));
+        let data = crypto::audit(&entry.data);
+        let data_hash = (!members.is_empty()).then(|| crypto::sha256_hex(&data));
         let state = |value: &Value| Raw::from(String::from_utf8_lossy(&crypto::audit(value)).into_owned());
         let origin = entry.origin.as_deref();
         let plain = |text: Option<&String>| Raw::from(text.map(|text| text.replace('\0', "\u{fffd}")));

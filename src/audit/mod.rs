@@ -107,16 +107,21 @@ impl Audit {
         if entries.is_empty() {
             return Ok(());
         }
+        self.rows(&entries).execute(tx).await
+    }
+
+    /// The rows of entries, to be written in the transaction of the change that they tell of.
+    pub fn rows(&self, entries: &[Entry]) -> Rows {
         let mut rows = Rows::default();
         self.add_to(&mut rows, entries);
-        rows.execute(tx).await
+        rows
     }
 
     /// Append entries among `rows`.
-    pub fn add_to(&self, rows: &mut Rows, entries: Vec<Entry>) {
+    pub fn add_to(&self, rows: &mut Rows, entries: impl AsRef<[Entry]>) {
         let now = Timestamp(self.0.clock.now());
         let seal = |entry| Sealed::of(entry, self.0.ids.next("audit_", 12), now);
-        let sealed: Vec<Sealed> = entries.into_iter().map(seal).collect();
+        let sealed: Vec<Sealed> = entries.as_ref().iter().map(seal).collect();
         if sealed.iter().any(|entry| entry.risk >= INVESTIGATE) {
             self.0.nudge.notify_one();
         }

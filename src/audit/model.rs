@@ -146,7 +146,8 @@ pub struct Entry {
     pub(super) step_id: Option<String>,
     pub(super) user_id: Option<String>,
     pub(super) origin: Option<Arc<Origin>>,
-    pub(super) data: Map<String, Value>,
+    /// An object.
+    pub(super) data: Value,
     pub(super) previous: Value,
     pub(super) new: Value,
 }
@@ -163,7 +164,7 @@ impl Entry {
             step_id: None,
             user_id: None,
             origin: None,
-            data: Map::new(),
+            data: Value::Object(Map::new()),
             previous: Value::Null,
             new: Value::Null,
         }
@@ -181,6 +182,13 @@ impl Entry {
     #[must_use]
     pub fn on_behalf_of(mut self, stored: &str) -> Self {
         self.user_id = Some(Owner::from_stored(stored).into());
+        self
+    }
+
+    /// Where it was asked from.
+    #[must_use]
+    pub fn from(mut self, origin: Option<Arc<Origin>>) -> Self {
+        self.origin = origin;
         self
     }
 
@@ -221,8 +229,8 @@ impl Entry {
     /// More of `event_data`; null adds nothing.
     #[must_use]
     pub fn data(mut self, name: &str, value: Value) -> Self {
-        if !value.is_null() {
-            self.data.insert(name.to_owned(), value);
+        if let (false, Some(members)) = (value.is_null(), self.data.as_object_mut()) {
+            members.insert(name.to_owned(), value);
         }
         self
     }
