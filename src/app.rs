@@ -182,9 +182,9 @@ impl App {
         let signer = Arc::new(signer(&config)?);
         let audit = open_audit(&config, &db, &clock, &ids)?;
         let jq = start_jq(&config).await?;
-        let jobs = Jobs::new(db.clone(), clock.clone(), config.engine.job_poll);
+        let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
-        let library = open_library(&config, &db, &clock, &ids).await?;
+        let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, (&db, &clock, &ids))?;
         let endpoints = Arc::new(config.http_endpoints.clone());
@@ -218,7 +218,8 @@ impl App {
         .await?;
         let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names);
         let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), hub);
-        let networks = Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
+        let networks =
+            Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);
@@ -286,7 +287,11 @@ impl App {
     }
 }
 
-async fn open_library(config: &Config, db: &Database, clock: &Clock, ids: &Ids) -> Result<Library, StartError> {
+async fn open_library(
+    config: &Config,
+    audit: &Audit,
+    (db, clock, ids): (&Database, &Clock, &Ids),
+) -> Result<Library, StartError> {
     let settings = serving::Settings {
         directory: config.data_dir.join("policies"),
         memory: config.rl.policy_memory_mb << 20,
@@ -294,7 +299,7 @@ async fn open_library(config: &Config, db: &Database, clock: &Clock, ids: &Ids) 
         window: config.rl.batch_window,
     };
     let policies = Policies::open(settings, ids.clone())?;
-    let library = Library::open(db.clone(), clock.clone(), ids.clone(), policies).await?;
+    let library = Library::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;
     library.warm_up().await?;
     Ok(library)
 }

@@ -30,6 +30,12 @@ pub fn message(error: &str) -> String {
     error.chars().take(LONGEST).collect()
 }
 
+/// Of an order that nobody waits for any more: a miner that has it already goes on.
+pub fn taken_back(run: &Run, order: &str, now: Timestamp) -> Entry {
+    let entry = of_run(run, EventType::WorkflowUpdated, "taken_back", now);
+    entry.of("order", "taken_back").data("order_id", json!(order))
+}
+
 fn of_run(run: &Run, event: EventType, action: &str, at: Timestamp) -> Entry {
     Entry::new(event, at)
         .of("execution", action)
