@@ -24,6 +24,8 @@ pub mod rl;
 
 /// Durable event streams: appended with the change they tell of, read again from any point.
 pub mod events;
+/// Signed calls to whoever wants to hear of events, kept until they are delivered.
+pub mod webhooks;
 
 /// Time, randomness and identifiers, injected so that tests can set them.
 pub mod ambient;
