@@ -22,6 +22,8 @@ pub mod jobs;
 /// Reinforcement-learning policies, answered through libtorch.
 pub mod rl;
 
+/// The audit log: appended with each change, sealed in a Merkle tree with signed heads.
+pub mod audit;
 /// Durable event streams: appended with the change they tell of, read again from any point.
 pub mod events;
 /// Signed calls to whoever wants to hear of events, kept until they are delivered.
