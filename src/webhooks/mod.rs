@@ -227,10 +227,11 @@ impl Webhooks {
     }
 
     /// Deliver now, however it stands, with a whole schedule before it. The receiver knows it by the same `webhook-id`.
+    /// `beside` is written in the same transaction: what upper rooms note of it.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::State`] while it is called, or when its endpoint is no longer configured.
-    pub async fn redeliver(&self, id: &str, once: Option<Once>) -> Result<Done<Delivery>> {
+    pub async fn redeliver(&self, id: &str, beside: Rows, once: Option<Once>) -> Result<Done<Delivery>> {
         let (me, id, now) = (self.clone(), id.to_owned(), self.now());
         let done = self.0.db.write_once(&self.0.clock, once, async move |tx: &mut Tx| {
             let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
@@ -240,17 +241,18 @@ impl Webhooks {
             if !store::again(tx, &id, now).await? {
                 return Err(Error::State("It is being delivered at this moment".to_owned()));
             }
+            beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
             store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))
         });
         done.await
     }
 
-    /// Owe an endpoint an event of kind [`TEST`], whichever kinds it wants.
+    /// Owe an endpoint an event of kind [`TEST`], whichever kinds it wants. `beside` is written in the same transaction.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn test(&self, name: &str, once: Option<Once>) -> Result<Done<Delivery>> {
+    pub async fn test(&self, name: &str, beside: Rows, once: Option<Once>) -> Result<Done<Delivery>> {
         if !self.0.targets.contains_key(name) {
             return Err(Error::NotFound(format!("No webhook endpoint {name}")));
         }
@@ -260,6 +262,7 @@ impl Webhooks {
             let (id, body) = (me.new_id(), body(TEST, &data, now)?);
             let new = New { id, endpoint: &endpoint, kind: TEST, source: None, body: &body };
             store::insert(tx, &new, now).await?;
+            beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
             store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| unknown(&new.id))
         });

@@ -26,3 +26,4 @@ mod readme;
 mod rl;
 mod smoke;
 mod walls;
+mod webhooks;

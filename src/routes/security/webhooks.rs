@@ -11,6 +11,8 @@ use utoipa::IntoParams;
 
 use crate::{
     app::App,
+    audit::{Entry, EventType},
+    db::{codec::Timestamp, rows::Rows},
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
@@ -70,6 +72,12 @@ pub async fn delivery(State(app): State<App>, _: Admin, Path(id): Path<String>) 
     Ok(Json(app.webhooks.get(&id).await?))
 }
 
+/// The audit entry of what a caller does with an endpoint or a delivery.
+fn noted(app: &App, Admin(caller): &Admin, action: &str, what: &str) -> Rows {
+    let entry = Entry::new(EventType::WorkflowUpdated, Timestamp(app.clock.now())).by(&caller.into());
+    app.audit.rows(&[entry.of("webhook", action).data("webhook", what.into())])
+}
+
 /// Deliver now, however it stands
 ///
 /// With a whole schedule of attempts before it, and the `webhook-id` that it had.
@@ -79,11 +87,11 @@ pub async fn delivery(State(app): State<App>, _: Admin, Path(id): Path<String>) 
 )]
 pub async fn redeliver(
     State(app): State<App>,
-    _: Admin,
+    caller: Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
 ) -> Result<Response, ApiError> {
-    let done = app.webhooks.redeliver(&id, request.once).await?;
+    let done = app.webhooks.redeliver(&id, noted(&app, &caller, "redelivered", &id), request.once).await?;
     Ok(Replayable(Json(done.value), done.replayed).into_response())
 }
 
@@ -94,10 +102,10 @@ pub async fn redeliver(
 )]
 pub async fn test(
     State(app): State<App>,
-    _: Admin,
+    caller: Admin,
     Path(name): Path<String>,
     request: KeyedJson<Option<Value>>,
 ) -> Result<Response, ApiError> {
-    let done = app.webhooks.test(&name, request.once).await?;
+    let done = app.webhooks.test(&name, noted(&app, &caller, "tested", &name), request.once).await?;
     Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
 }
