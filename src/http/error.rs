@@ -16,7 +16,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{audit, db, orchestration, rl};
+use crate::{audit, db, orchestration, rl, webhooks};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -383,6 +383,20 @@ impl From<rl::Error> for ApiError {
             rl::Error::Act(error) => error.into(),
             rl::Error::Db(error) => error.into(),
             error @ (rl::Error::Training(_) | rl::Error::Storage(..)) => Self::internal(error),
+        }
+    }
+}
+
+impl From<webhooks::Error> for ApiError {
+    fn from(error: webhooks::Error) -> Self {
+        match error {
+            webhooks::Error::NotFound(text) => Self::not_found(text),
+            webhooks::Error::State(text) => Self::bad_request(text).code("invalid_state"),
+            webhooks::Error::Db(error) => error.into(),
+            // Said at the start, when the configuration is read.
+            error @ (webhooks::Error::Address(..) | webhooks::Error::Secret(_) | webhooks::Error::Client(_)) => {
+                Self::internal(error)
+            }
         }
     }
 }

@@ -27,3 +27,4 @@ mod readme;
 mod rl;
 mod smoke;
 mod walls;
+mod webhooks;

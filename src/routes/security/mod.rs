@@ -2,6 +2,7 @@
 
 mod audit;
 mod tree;
+mod webhooks;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -17,4 +18,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(tree::heads))
         .routes(routes!(tree::inclusion))
         .routes(routes!(tree::consistency))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::delivery))
+        .routes(routes!(webhooks::redeliver))
+        .routes(routes!(webhooks::test))
 }
