@@ -165,15 +165,19 @@ fn signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &s
     Ok(signer)
 }
 
-/// The audit log of `db`.
+/// The audit log of `db`, whose heads and alerts go out by `webhooks`.
 ///
 /// # Errors
 /// When its signing key can't be had.
-pub fn open_audit(config: &Config, db: &Database, clock: &Clock, ids: &Ids) -> Result<Audit, StartError> {
+pub fn open_audit(
+    config: &Config,
+    webhooks: &Webhooks,
+    (db, clock, ids): (&Database, &Clock, &Ids),
+) -> Result<Audit, StartError> {
     let set = config.audit.signing_key.as_ref();
     let signer = signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
     let settings = audit::Settings { origin: config.audit.origin.clone(), every: config.audit.every };
-    Ok(Audit::new(db.clone(), clock.clone(), ids.clone(), signer, settings))
+    Ok(Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks.clone(), signer, settings))
 }
 
 impl App {
@@ -186,11 +190,11 @@ impl App {
         let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(signer(&config)?);
-        let audit = open_audit(&config, &db, &clock, &ids)?;
+        let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
+        let audit = open_audit(&config, &webhooks, (&db, &clock, &ids))?;
         let jq = start_jq(&config).await?;
         let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
-        let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
         let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, (&db, &clock, &ids))?;

@@ -35,6 +35,7 @@ use crate::{
     ambient::{Clock, Ids},
     crypto::Signer,
     db::{self, Database, Tx, codec::Timestamp, rows::Rows},
+    webhooks::Webhooks,
 };
 
 /// What can go wrong in the audit log.
@@ -65,6 +66,7 @@ struct Inner {
     db: Database,
     clock: Clock,
     ids: Ids,
+    webhooks: Webhooks,
     signer: Signer,
     /// The log's name in its heads.
     origin: String,
@@ -85,12 +87,18 @@ pub struct Settings {
 }
 
 impl Audit {
-    /// The log of `db`, whose heads `signer` signs.
-    pub fn new(db: Database, clock: Clock, ids: Ids, signer: Signer, settings: Settings) -> Self {
+    /// The log of `db`, whose heads `signer` signs. Heads and alerts go out by `webhooks`.
+    pub fn new(
+        (db, clock, ids): (Database, Clock, Ids),
+        webhooks: Webhooks,
+        signer: Signer,
+        settings: Settings,
+    ) -> Self {
         Self(Arc::new(Inner {
             db,
             clock,
             ids,
+            webhooks,
             signer,
             origin: settings.origin,
             every: settings.every,

@@ -97,7 +97,10 @@ impl Audit {
             let checkpoint = Checkpoint { origin: audit.0.origin.clone(), size, root };
             let note = checkpoint.sign(&audit.0.signer);
             let head = Head { size, root: hex::encode(root), checkpoint: note, made_at: now };
-            store::keep_head(tx, &head).await?;
+            if store::keep_head(tx, &head).await? {
+                // Off the host: a log by itself can't show that its end was cut off.
+                audit.0.webhooks.enqueue(tx, HEAD, &head, now, Some(&format!("{HEAD}/{size}"))).await.map_err(owed)?;
+            }
             Ok::<_, db::Error>(head)
         });
         let head = signed.await?;
@@ -117,6 +120,7 @@ impl Audit {
             return Ok(());
         }
         // What the coordinator wrote long before it was sealed is no news.
+        let webhooks = self.0.webhooks.clone();
         let news = Timestamp(self.0.clock.now() - OLD);
         let told = self.0.db.write(async move |tx: &mut Tx| {
             let from = store::cursor(tx.conn().await?, ALERTS).await?;
@@ -126,6 +130,10 @@ impl Audit {
             store::advance(tx, ALERTS, reached).await?;
             let mut alerts = found.clone();
             alerts.retain(|alert| alert.source == Source::Service || alert.timestamp >= news);
+            for alert in &alerts {
+                let source = format!("{ALERT}/{}", alert.id);
+                webhooks.enqueue(tx, ALERT, alert, alert.timestamp, Some(&source)).await.map_err(owed)?;
+            }
             tx.after_commit(move || {
                 for alert in &alerts {
                     tracing::warn!(
@@ -146,6 +154,18 @@ impl Audit {
             self.0.nudge.notify_one();
         }
         Ok(())
+    }
+}
+
+/// Kinds of events that webhooks can ask for: a signed head, something to look at.
+const HEAD: &str = "audit.head";
+const ALERT: &str = "security.alert";
+
+/// What is owed is written with what it tells of, or neither is.
+fn owed(error: crate::webhooks::Error) -> db::Error {
+    match error {
+        crate::webhooks::Error::Db(error) => error,
+        other => db::Error::Unreadable(other.to_string()),
     }
 }
 

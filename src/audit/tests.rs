@@ -24,7 +24,9 @@ async fn open() -> Log {
     let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
     migrate(&db, &Clock::system()).await.unwrap();
     let settings = Settings { origin: "test/log".into(), every: Duration::from_secs(3600) };
-    let audit = Audit::new(db.clone(), Clock::system(), Ids::seeded(7), signer(), settings);
+    let (clock, ids) = (Clock::system(), Ids::seeded(7));
+    let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
+    let audit = Audit::new((db.clone(), clock, ids), webhooks, signer(), settings);
     Log { _dir: dir, db, audit }
 }
 

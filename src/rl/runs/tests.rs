@@ -31,7 +31,9 @@ impl Ground {
         let policies = crate::rl::Policies::open(settings, ids.clone()).unwrap();
         let log = audit::Settings { origin: "test".into(), every: Duration::from_secs(60) };
         let signer = crate::crypto::Signer::from_hex(&"17".repeat(32)).unwrap();
-        let audit = audit::Audit::new(db.clone(), clock.clone(), ids.clone(), signer, log);
+        let webhooks =
+            crate::webhooks::Webhooks::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
+        let audit = audit::Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks, signer, log);
         let library = Library::open(db.clone(), clock.clone(), ids.clone(), audit, policies).await.unwrap();
         let settings = Settings {
             directory: self.0.path().join("training"),
