@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, Sources, read::Reader, rules};
+use super::{Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources, read::Reader, rules};
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
 pub const KEYS: &[&str] = &[
@@ -48,6 +48,16 @@ pub const KEYS: &[&str] = &[
     "TRAINING_SLOTS",
     "TRAINING_THREADS",
     "TRAINING_CHECKPOINT_SECONDS",
+    "SANDBOX_DIR",
+    "SANDBOX_UID",
+    "SANDBOX_GID",
+    "SANDBOX_ALLOW_UNENFORCED",
+    "SANDBOX_CGROUPS",
+    "SANDBOX_MAX_RUNNING",
+    "SANDBOX_MAX_PROCESSES",
+    "SANDBOX_MAX_OUTPUT_BYTES",
+    "SANDBOX_KEEP_HOURS",
+    "SANDBOX_PRIVATE_ADDRESSES",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.
@@ -94,6 +104,7 @@ impl Config {
             db_busy_timeout: from.milliseconds("DB_BUSY_TIMEOUT_MS", default.db_busy_timeout, 100..=600_000),
             engine: engine(from),
             rl: rl(from),
+            sandbox: sandbox(from),
             http_endpoints: rules::endpoints(from),
         }
     }
@@ -150,6 +161,24 @@ fn rl(from: &mut Reader) -> RlConfig {
             default.checkpoint_every.as_secs_f64(),
             0.0..=86_400.0,
         )),
+    }
+}
+
+fn sandbox(from: &mut Reader) -> SandboxConfig {
+    let default = SandboxConfig::default();
+    // Root would be root for files outside as well.
+    let ids = 1..=u32::MAX - 1;
+    SandboxConfig {
+        directory: from.text("SANDBOX_DIR").map(PathBuf::from),
+        uid: from.number("SANDBOX_UID", default.uid, ids.clone()),
+        gid: from.number("SANDBOX_GID", default.gid, ids),
+        allow_unenforced: from.truth("SANDBOX_ALLOW_UNENFORCED", default.allow_unenforced),
+        cgroups: from.truth("SANDBOX_CGROUPS", default.cgroups),
+        max_running: from.number("SANDBOX_MAX_RUNNING", default.max_running, 1..=1024),
+        max_processes: from.number("SANDBOX_MAX_PROCESSES", default.max_processes, 1..=100_000),
+        max_output: from.number("SANDBOX_MAX_OUTPUT_BYTES", default.max_output, 1024..=GIBIBYTE),
+        keep: Duration::from_secs(3600 * from.number("SANDBOX_KEEP_HOURS", default.keep.as_secs() / 3600, 0..=87_600)),
+        private_addresses: from.truth("SANDBOX_PRIVATE_ADDRESSES", default.private_addresses),
     }
 }
 
