@@ -4,10 +4,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     ambient::{Clock, Ids},
+    audit::{self, Audit},
     config::Config,
     crypto::Signer,
     db::{self, Database, Settings},
@@ -43,6 +45,8 @@ pub struct Rooms {
     pub db: Database,
     /// The time.
     pub clock: Clock,
+    /// The audit log.
+    pub audit: Audit,
     /// Workflows.
     pub workflows: Workflows,
     /// Executions.
@@ -91,7 +95,7 @@ pub enum StartError {
         source: db::Error,
     },
     /// The signing key.
-    #[error("the receipt signing key: {0}")]
+    #[error("the signing key: {0}")]
     Key(#[from] crate::crypto::Error),
     /// The API keys.
     #[error(transparent)]
@@ -139,16 +143,31 @@ pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Res
 /// # Errors
 /// When it can't be read or made.
 pub fn signer(config: &Config) -> Result<Signer, StartError> {
-    if let Some(key) = &config.receipt_signing_key {
-        return Ok(Signer::from_hex(secrecy::ExposeSecret::expose_secret(key))?);
+    signing_key(config, config.receipt_signing_key.as_ref(), "RECEIPT_SIGNING_KEY_HEX", "receipt-signing-key.hex")
+}
+
+fn signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &str) -> Result<Signer, StartError> {
+    if let Some(key) = set {
+        return Ok(Signer::from_hex(key.expose_secret())?);
     }
     std::fs::create_dir_all(&config.data_dir).map_err(|error| StartError::System("the data directory", error))?;
-    let path = config.data_dir.join("receipt-signing-key.hex");
+    let path = config.data_dir.join(file);
     let (signer, created) = Signer::load_or_create(&path)?;
     if created {
-        tracing::warn!(path = %path.display(), key_id = signer.key_id(), "RECEIPT_SIGNING_KEY_HEX is not set; a signing key was made, keep the file");
+        tracing::warn!(path = %path.display(), key_id = signer.key_id(), "{name} is not set; a signing key was made, keep the file");
     }
     Ok(signer)
+}
+
+/// The audit log of `db`.
+///
+/// # Errors
+/// When its signing key can't be had.
+pub fn open_audit(config: &Config, db: &Database, clock: &Clock, ids: &Ids) -> Result<Audit, StartError> {
+    let set = config.audit.signing_key.as_ref();
+    let signer = signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
+    let settings = audit::Settings { origin: config.audit.origin.clone(), every: config.audit.every };
+    Ok(Audit::new(db.clone(), clock.clone(), ids.clone(), signer, settings))
 }
 
 impl App {
@@ -161,10 +180,11 @@ impl App {
         let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(signer(&config)?);
+        let audit = open_audit(&config, &db, &clock, &ids)?;
         let jq = start_jq(&config).await?;
-        let jobs = Jobs::new(db.clone(), clock.clone(), config.engine.job_poll);
+        let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
-        let library = open_library(&config, &db, &clock, &ids).await?;
+        let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, (&db, &clock, &ids))?;
         let endpoints = Arc::new(config.http_endpoints.clone());
@@ -188,6 +208,7 @@ impl App {
             db: db.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            audit: audit.clone(),
             config: config.engine.clone(),
             names: names.clone(),
             performer,
@@ -195,9 +216,10 @@ impl App {
             hub: hub.clone(),
         })
         .await?;
-        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), names);
-        let executions = Executions::new(db.clone(), clock.clone(), engine.clone(), hub);
-        let networks = Networks::new(db.clone(), clock.clone(), ids.clone(), workflows.clone(), executions.clone());
+        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names);
+        let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), hub);
+        let networks =
+            Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);
@@ -221,8 +243,10 @@ impl App {
         let stopping = CancellationToken::new();
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
+        tokio::spawn(audit.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
+            audit,
             workflows,
             executions,
             networks,
@@ -255,11 +279,19 @@ impl App {
     pub async fn close(&self) {
         self.jq.shutdown().await;
         self.policies.stop();
+        // Nothing is written any more but this.
+        if let Err(error) = self.audit.seal().await {
+            tracing::warn!(%error, "the audit log could not be sealed; the next start does it");
+        }
         self.db.close().await;
     }
 }
 
-async fn open_library(config: &Config, db: &Database, clock: &Clock, ids: &Ids) -> Result<Library, StartError> {
+async fn open_library(
+    config: &Config,
+    audit: &Audit,
+    (db, clock, ids): (&Database, &Clock, &Ids),
+) -> Result<Library, StartError> {
     let settings = serving::Settings {
         directory: config.data_dir.join("policies"),
         memory: config.rl.policy_memory_mb << 20,
@@ -267,7 +299,7 @@ async fn open_library(config: &Config, db: &Database, clock: &Clock, ids: &Ids) 
         window: config.rl.batch_window,
     };
     let policies = Policies::open(settings, ids.clone())?;
-    let library = Library::open(db.clone(), clock.clone(), ids.clone(), policies).await?;
+    let library = Library::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;
     library.warm_up().await?;
     Ok(library)
 }

@@ -64,6 +64,8 @@ pub struct Config {
     pub miner_keys: Vec<SecretString>,
     /// `RECEIPT_SIGNING_KEY_HEX`: 32 bytes in hex; none: one is made beside the database.
     pub receipt_signing_key: Option<SecretString>,
+    /// The audit log's own settings.
+    pub audit: AuditConfig,
     /// `LOG_LEVEL`: a tracing filter, default info.
     pub log_level: String,
     /// `LOG_FORMAT`: json or text, default json.
@@ -109,6 +111,7 @@ impl Config {
             client_keys: Vec::new(),
             miner_keys: Vec::new(),
             receipt_signing_key: None,
+            audit: AuditConfig::default(),
             log_level: "info".to_owned(),
             log_format: LogFormat::Json,
             rate_limit_requests: 0,
@@ -129,6 +132,23 @@ impl Config {
     /// For tests: dev, a free port, two readers, no rate limit, everything below `data_dir`.
     pub fn for_tests(data_dir: &Path) -> Self {
         Self { port: 0, db_readers: 2, rate_limit_requests: 0, ..Self::defaults(data_dir) }
+    }
+}
+
+/// How the audit log is sealed.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    /// `AUDIT_ORIGIN`, default agent-management: the log's name in its signed heads.
+    pub origin: String,
+    /// `AUDIT_SIGNING_KEY_HEX`: 32 bytes in hex; none: one is made beside the database.
+    pub signing_key: Option<SecretString>,
+    /// `AUDIT_SEAL_SECONDS`, default 5: between two signed heads.
+    pub every: Duration,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { origin: "agent-management".to_owned(), signing_key: None, every: Duration::from_secs(5) }
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources, read::Reader, rules};
+use super::{
+    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources, read::Reader,
+    rules,
+};
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
 pub const KEYS: &[&str] = &[
@@ -20,6 +23,9 @@ pub const KEYS: &[&str] = &[
     "CLIENT_API_KEYS",
     "MINER_API_KEYS",
     "RECEIPT_SIGNING_KEY_HEX",
+    "AUDIT_ORIGIN",
+    "AUDIT_SIGNING_KEY_HEX",
+    "AUDIT_SEAL_SECONDS",
     "LOG_LEVEL",
     "LOG_FORMAT",
     "RATE_LIMIT_REQUESTS",
@@ -92,6 +98,7 @@ impl Config {
             client_keys: from.secrets("CLIENT_API_KEYS"),
             miner_keys: from.secrets("MINER_API_KEYS"),
             receipt_signing_key: from.secret("RECEIPT_SIGNING_KEY_HEX"),
+            audit: audit(from),
             log_level: from.parsed("LOG_LEVEL", default.log_level, rules::LOG_FILTER, rules::log_filter),
             log_format: from.parsed("LOG_FORMAT", default.log_format, "json or text", log_format),
             rate_limit_requests: from.number("RATE_LIMIT_REQUESTS", default.rate_limit_requests, 0..=10_000_000),
@@ -145,6 +152,16 @@ fn engine(from: &mut Reader) -> EngineConfig {
             0.0..=rules::MAX_PRICE,
         ),
         http_max_response: from.number("HTTP_STEP_MAX_RESPONSE_BYTES", default.http_max_response, 1024..=GIBIBYTE),
+    }
+}
+
+fn audit(from: &mut Reader) -> AuditConfig {
+    let default = AuditConfig::default();
+    let good = "a name without blanks and plus signs, such as example.com/agent-management";
+    AuditConfig {
+        origin: from.parsed("AUDIT_ORIGIN", default.origin, good, rules::origin),
+        signing_key: from.secret("AUDIT_SIGNING_KEY_HEX"),
+        every: from.seconds("AUDIT_SEAL_SECONDS", default.every, 1..=3600),
     }
 }
 

@@ -28,11 +28,23 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
         let way_out = "use 127.0.0.1 or APP_ENV=production, or say it twice with APP_ALLOW_REMOTE_DEV=true";
         reader.fault("APP_HOST", format!("`{}` {why}: {way_out}", config.host));
     }
-    if config.receipt_signing_key.as_ref().is_some_and(|key| !is_signing_key(key.expose_secret())) {
-        let good = "32 random bytes as 64 hex digits (openssl rand -hex 32), or nothing: then a key is made";
-        reader.fault("RECEIPT_SIGNING_KEY_HEX", format!("should be {good}"));
+    let signing = [
+        ("RECEIPT_SIGNING_KEY_HEX", &config.receipt_signing_key),
+        ("AUDIT_SIGNING_KEY_HEX", &config.audit.signing_key),
+    ];
+    for (name, key) in signing {
+        if key.as_ref().is_some_and(|key| !is_signing_key(key.expose_secret())) {
+            let good = "32 random bytes as 64 hex digits (openssl rand -hex 32), or nothing: then a key is made";
+            reader.fault(name, format!("should be {good}"));
+        }
     }
     api_keys(config, reader);
+}
+
+/// The name of a log: a signed note's key name has no blank and no plus sign.
+pub(super) fn origin(text: &str) -> Option<String> {
+    let good = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+');
+    good.then(|| text.to_owned())
 }
 
 fn is_signing_key(text: &str) -> bool {

@@ -27,9 +27,20 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// From 64 hex digits. A point of small order is refused: anything could be signed "by" it.
+    /// From 64 hex digits.
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_bytes`]; [`Error::NotHex`].
     pub fn from_hex(text: &str) -> Result<Self, Error> {
-        let key = VerifyingKey::from_bytes(&bytes_of_hex(text)?).map_err(|_| Error::NotAPublicKey)?;
+        Self::from_bytes(&bytes_of_hex(text)?)
+    }
+
+    /// From its 32 bytes. A point of small order is refused: anything could be signed "by" it.
+    ///
+    /// # Errors
+    /// [`Error::NotAPublicKey`].
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, Error> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| Error::NotAPublicKey)?;
         if key.is_weak() { Err(Error::NotAPublicKey) } else { Ok(Self::new(key)) }
     }
 
@@ -45,6 +56,16 @@ impl PublicKey {
     /// The 32 bytes as 64 lower-case hex digits.
     pub fn to_hex(&self) -> String {
         hex::encode(self.key.as_bytes())
+    }
+
+    /// The 32 bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
+    /// Is `signature` one of `message` by this key? Strict: what one implementation accepts and another refuses is refused.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        signature.try_into().is_ok_and(|signature| self.key.verify_strict(message, &signature).is_ok())
     }
 
     pub(super) fn inner(&self) -> &VerifyingKey {
@@ -124,6 +145,11 @@ impl Signer {
     /// The public half.
     pub fn public_key(&self) -> &PublicKey {
         &self.public
+    }
+
+    /// Signs these bytes.
+    pub fn sign_bytes(&self, message: &[u8]) -> [u8; 64] {
+        self.secret.sign(message).to_bytes()
     }
 
     /// Signs the canonical form of `payload`.

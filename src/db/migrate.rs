@@ -13,6 +13,7 @@ const COORDINATOR: &str = include_str!("../../migrations/coordinator.sql");
 const OWN: &[(i64, &str, &str)] = &[
     (1, "durable_executions", include_str!("../../migrations/0001_durable_executions.sql")),
     (2, "policies", include_str!("../../migrations/0002_policies.sql")),
+    (3, "audit", include_str!("../../migrations/0003_audit.sql")),
     (6, "sandboxes", include_str!("../../migrations/0006_sandboxes.sql")),
 ];
 

@@ -13,6 +13,7 @@ pub mod once;
 pub mod owner;
 pub mod page;
 pub mod principal;
+pub mod raw;
 mod readers;
 pub mod rows;
 mod work;

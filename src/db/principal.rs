@@ -10,6 +10,17 @@ pub struct Principal {
     /// What `owner_id` and its like may hold for this principal: the name, and the key itself in rows that the
     /// coordinator wrote. For comparison only.
     pub aliases: Arc<[String]>,
+    /// Where this principal's request came from; none: it acts by itself.
+    pub origin: Option<Arc<Origin>>,
+}
+
+/// Where a request came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address.
+    pub ip_address: Option<String>,
+    /// What the client says it is; at most 512 bytes of it.
+    pub user_agent: Option<String>,
 }
 
 impl Principal {

@@ -73,6 +73,12 @@ impl Rows {
         self
     }
 
+    /// Add `more` after these.
+    pub fn append(&mut self, more: Self) -> &mut Self {
+        self.0.extend(more.0);
+        self
+    }
+
     /// As statements: the SQL with a `?` for the JSON array that follows.
     pub(super) fn statements(self) -> impl Iterator<Item = (&'static str, String)> {
         self.0.into_iter().map(|(insert, rows)| (insert.sql(), format!("[{rows}]")))

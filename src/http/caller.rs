@@ -4,18 +4,18 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, StatusCode, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::{context::RequestContext, error::ApiError};
+use super::{context::RequestContext, error::ApiError, limit};
 use crate::{
     config::{Config, Environment},
     db::{
         owner::{self, Owner},
-        principal::Principal,
+        principal::{Origin, Principal},
     },
 };
 
@@ -43,6 +43,8 @@ pub struct Caller {
     /// How this caller's rows may name their owner: the principal, and the key itself in rows that the coordinator
     /// made. For comparisons in SQL only; `Debug` leaves it out.
     pub aliases: Arc<[String]>,
+    /// Where the request came from, for the audit log.
+    origin: Option<Arc<Origin>>,
 }
 
 impl Caller {
@@ -53,7 +55,7 @@ impl Caller {
         } else {
             [principal.clone(), key.to_owned()].into()
         };
-        Self { principal: principal.into(), role, aliases }
+        Self { principal: principal.into(), role, aliases, origin: None }
     }
 
     /// Whether a stored owner text, in either form, means this caller.
@@ -64,7 +66,7 @@ impl Caller {
 
 impl From<&Caller> for Principal {
     fn from(caller: &Caller) -> Self {
-        Self { name: caller.principal.clone(), aliases: caller.aliases.clone() }
+        Self { name: caller.principal.clone(), aliases: caller.aliases.clone(), origin: caller.origin.clone() }
     }
 }
 
@@ -215,11 +217,23 @@ pub struct ClientKey(pub Caller);
 #[derive(Clone, Debug)]
 pub struct AnyKey(pub Caller);
 
+/// The caller of this request, who must have a role that is enough, and where the request came from.
+fn admitted(parts: &Parts, enough: impl Fn(Role) -> bool, wanted: &'static str) -> Result<Caller, ApiError> {
+    let mut caller = RequestContext::of(parts)?.identity.admit(enough, wanted)?;
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let origin = Origin {
+        ip_address: limit::address(parts.extensions.get(), &parts.headers).map(|ip| ip.to_string()),
+        user_agent: agent.map(|agent| agent.chars().take(512).collect()),
+    };
+    caller.origin = Some(Arc::new(origin));
+    Ok(caller)
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        RequestContext::of(parts)?.identity.admit(|role| role == Role::Admin, "an admin").map(Self)
+        admitted(parts, |role| role == Role::Admin, "an admin").map(Self)
     }
 }
 
@@ -227,7 +241,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        RequestContext::of(parts)?.identity.admit(|role| role != Role::Miner, "a client").map(Self)
+        admitted(parts, |role| role != Role::Miner, "a client").map(Self)
     }
 }
 
@@ -235,7 +249,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        RequestContext::of(parts)?.identity.admit(|_| true, "a").map(Self)
+        admitted(parts, |_| true, "a").map(Self)
     }
 }
 

@@ -37,22 +37,27 @@ pub enum Bucket {
 }
 
 impl Bucket {
-    /// The bucket of a request without a good key. A proxy on this machine says whom it speaks for; one elsewhere
-    /// would only be believed by mistake.
+    /// The bucket of a request without a good key.
     pub fn of_address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> Self {
-        let Some(ConnectInfo(peer)) = peer else { return Self::Crowd };
-        let forwarded = || {
-            // A proxy appends the address that it saw; what stands before it is the client's own claim.
-            let list = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-            list.rsplit(',').next()?.trim().parse().ok()
-        };
-        let ip = if peer.ip().is_loopback() { forwarded().unwrap_or(peer.ip()) } else { peer.ip() };
-        match ip.to_canonical() {
+        match address(peer, headers) {
+            None => Self::Crowd,
             // A household has a /64 to choose from.
-            IpAddr::V6(ip) => Self::Address(IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64))),
-            ip => Self::Address(ip),
+            Some(IpAddr::V6(ip)) => Self::Address(IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64))),
+            Some(ip) => Self::Address(ip),
         }
     }
+}
+
+/// The client's address. A proxy on this machine says whom it speaks for; one elsewhere would only be believed by mistake.
+pub fn address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> Option<IpAddr> {
+    let ConnectInfo(peer) = peer?;
+    let forwarded = || {
+        // A proxy appends the address that it saw; what stands before it is the client's own claim.
+        let list = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+        list.rsplit(',').next()?.trim().parse().ok()
+    };
+    let ip = if peer.ip().is_loopback() { forwarded().unwrap_or(peer.ip()) } else { peer.ip() };
+    Some(ip.to_canonical())
 }
 
 /// The limiter. Its memory is bounded: buckets that are full again are forgotten.

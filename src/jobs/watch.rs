@@ -8,13 +8,15 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use serde_json::json;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{model::Finished, store};
 use crate::{
     ambient::Clock,
-    db::{Database, Result, Tx},
+    audit::{Audit, Entry, EventType},
+    db::{self, Database, Result, Tx, codec::Timestamp, owner},
 };
 
 /// Jobs that somebody in this process waits for. Cheap to clone.
@@ -24,6 +26,7 @@ pub struct Jobs(Arc<Inner>);
 struct Inner {
     db: Database,
     clock: Clock,
+    audit: Audit,
     poll: Duration,
     waiting: Mutex<HashMap<String, Waiter>>,
     newcomer: Notify,
@@ -53,9 +56,9 @@ impl Inner {
 
 impl Jobs {
     /// Nothing is looked for until [`Jobs::watch`] runs.
-    pub fn new(db: Database, clock: Clock, poll: Duration) -> Self {
+    pub fn new(db: Database, clock: Clock, audit: Audit, poll: Duration) -> Self {
         let (waiting, newcomer, depth) = Default::default();
-        Self(Arc::new(Inner { db, clock, poll, waiting, newcomer, depth }))
+        Self(Arc::new(Inner { db, clock, audit, poll, waiting, newcomer, depth }))
     }
 
     /// Add the room's metrics.
@@ -152,10 +155,17 @@ impl Jobs {
             late.map(|(id, _)| id.clone()).collect()
         };
         for id in late {
-            let job = id.clone();
-            match self.0.db.write(async move |tx: &mut Tx| store::expire(tx, &job).await).await {
+            let (job, audit) = (id.clone(), self.0.audit.clone());
+            let expire = async move |tx: &mut Tx| {
+                if store::expire(tx, &job).await? {
+                    let entry = Entry::new(EventType::WorkflowUpdated, Timestamp(now)).of("job", "expired");
+                    audit.append(tx, vec![entry.on_behalf_of(owner::SYSTEM).data("job_id", json!(job))]).await?;
+                }
+                Ok::<_, db::Error>(())
+            };
+            match self.0.db.write(expire).await {
                 // Once; a running job goes on past its time.
-                Ok(_) => drop(self.0.lock().get_mut(&id).map(|waiter| waiter.expires_at = None)),
+                Ok(()) => drop(self.0.lock().get_mut(&id).map(|waiter| waiter.expires_at = None)),
                 Err(error) => tracing::warn!(job = id, %error, "could not expire a job; trying again"),
             }
         }

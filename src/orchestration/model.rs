@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::SecurityLevel;
+
 crate::stored_enum! {
     /// How thoroughly a result is checked.
     pub enum VerificationLevel {
@@ -13,6 +15,18 @@ crate::stored_enum! {
         Full = "FULL" / "full",
         /// Full, and with a proof.
         ZeroKnowledge = "ZERO_KNOWLEDGE" / "zero-knowledge",
+    }
+}
+
+impl VerificationLevel {
+    /// How sensitive what is verified so thoroughly is taken to be; what is not verified at all is public.
+    pub fn security_level(self, requires_verification: bool) -> SecurityLevel {
+        match self {
+            _ if !requires_verification => SecurityLevel::Public,
+            Self::ZeroKnowledge => SecurityLevel::Restricted,
+            Self::Full => SecurityLevel::Confidential,
+            Self::Basic => SecurityLevel::Internal,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     orders::Order,
     run::{Affords, AfterFailure, Outcome, Run},
     store::{Hold, NewRun, Save, Saved},
+    trail,
 };
 use crate::{
     db::{
@@ -330,6 +331,7 @@ impl Driver {
         let mut save = Save::of(&mut self.run, hold, &self.engine.worker.id, now);
         save.orders = std::mem::take(&mut self.orders);
         save.take_back = std::mem::take(&mut self.take_back);
+        save.trail.extend(save.take_back.iter().map(|order| trail::taken_back(&self.run, order, now)));
         self.save_by = None;
         save
     }

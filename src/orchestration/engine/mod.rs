@@ -13,6 +13,7 @@ mod run;
 mod run_tests;
 mod step;
 mod store;
+mod trail;
 mod verify;
 
 use std::{
@@ -47,12 +48,14 @@ use super::{
 };
 use crate::{
     ambient::{Clock, Ids},
+    audit::{Audit, SecurityLevel},
     config::EngineConfig,
     crypto::Signer,
     db::{
         Database, Tx,
         codec::{Doc, Timestamp},
         once::{Done, Once},
+        principal::Principal,
     },
     events::Hub,
     rl::runs::Runs,
@@ -66,6 +69,7 @@ pub(in crate::orchestration) struct Inner {
     db: Database,
     clock: Clock,
     ids: Ids,
+    audit: Audit,
     config: EngineConfig,
     names: Names,
     performer: Arc<Performer>,
@@ -97,6 +101,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Ids and randomness.
     pub ids: Ids,
+    /// What is told of every change.
+    pub audit: Audit,
     /// How runs are run.
     pub config: EngineConfig,
     /// What actions may name.
@@ -114,13 +120,15 @@ pub struct Start {
     /// The workflow's or network's id.
     pub workflow_id: String,
     /// Who starts it.
-    pub client_id: String,
+    pub client: Principal,
     /// What it is to do.
     pub compiled: Compiled,
     /// `$.inputs`.
     pub inputs: Value,
     /// How thoroughly it is verified.
     pub level: VerificationLevel,
+    /// How sensitive it is.
+    pub security: SecurityLevel,
     /// Seconds; 0: no limit.
     pub max_execution_time: i64,
     /// Cost; 0: no limit.
@@ -142,6 +150,7 @@ impl Engine {
             db: parts.db,
             clock: parts.clock,
             ids: parts.ids,
+            audit: parts.audit,
             config: parts.config,
             names: parts.names,
             performer: Arc::new(parts.performer),
@@ -251,11 +260,13 @@ impl Inner {
         let mut run = Run {
             id: String::new(),
             workflow_id: start.workflow_id,
-            client_id: start.client_id,
+            client_id: start.client.name.to_string(),
             plan: start.compiled.plan,
             inputs: Arc::new(start.inputs),
             limits: Limits { seconds: start.max_execution_time, budget: start.max_cost_budget },
             level: start.level,
+            security: start.security,
+            origin: start.client.origin,
             trace_id: start.trace_id,
             fence: 1,
             status: Status::Pending,
@@ -328,7 +339,8 @@ impl Inner {
     /// The first save of a new run, at most once for `once`.
     async fn save_first(&self, save: Arc<Save>, new: &NewRun, once: Option<Once>) -> Result<Done<Execution>> {
         let known = self.known_definitions().get(&new.definition_hash).is_some();
-        let rows = store::rows(&save, new, known)?;
+        let mut rows = store::rows(&save, new, known)?;
+        self.audit.add_to(&mut rows, &save.trail);
         let wake = self.wake(&save);
         crate::crash_point!("engine.before_save");
         let done = if once.is_none() && save.orders.is_empty() && save.take_back.is_empty() {
@@ -366,10 +378,10 @@ impl Inner {
 
     async fn save(&self, save: Arc<Save>) -> Result<Saved> {
         let ended = (save.hold == store::Hold::Ended).then_some(save.run.status);
-        let wake = self.wake(&save);
+        let (wake, trail) = (self.wake(&save), self.audit.rows(&save.trail));
         let work = async move |tx: &mut Tx| {
             crate::crash_point!("engine.before_save");
-            let saved = store::update(tx, &save).await?;
+            let saved = store::update(tx, &save, trail).await?;
             tx.after_commit(wake);
             Ok::<_, Error>(saved)
         };

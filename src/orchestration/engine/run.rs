@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     ambient::Ids,
-    db::codec::{Doc, Timestamp},
+    audit::SecurityLevel,
+    db::{
+        codec::{Doc, Timestamp},
+        principal::Origin,
+    },
     orchestration::{
         definition::{Plan, Step},
         mapping,
@@ -39,6 +43,10 @@ pub struct Run {
     pub inputs: Arc<Value>,
     pub limits: Limits,
     pub level: VerificationLevel,
+    /// How sensitive it is, for the audit log.
+    pub security: SecurityLevel,
+    /// Where it was asked for, as long as that is not on record.
+    pub origin: Option<Arc<Origin>>,
     pub trace_id: Option<String>,
     pub fence: i64,
     pub status: Status,
@@ -281,7 +289,7 @@ impl Run {
         let verified = verification.verified;
         step.verification = Some(verification);
         let step = &self.steps[at];
-        let data = json!({"step": spec.key, "attempt": step.attempts, "execution_time": step.seconds, "cost": step.cost, "verified": verified, "progress": self.progress()});
+        let data = json!({"step": spec.key, "attempt": step.attempts, "execution_time": step.seconds, "cost": step.cost, "memory_usage": step.memory_mb, "verified": verified, "progress": self.progress()});
         self.tell("step_completed", now, data);
         Ok(())
     }

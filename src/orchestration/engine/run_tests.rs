@@ -53,6 +53,8 @@ fn run(steps: Vec<Step>, budget: f64) -> Run {
         inputs: Arc::new(json!({"x": 1})),
         limits: Limits { seconds: 0, budget },
         level: VerificationLevel::Basic,
+        security: crate::audit::SecurityLevel::Internal,
+        origin: None,
         trace_id: None,
         fence: 1,
         status: Status::Pending,

@@ -6,8 +6,10 @@ use sqlx::QueryBuilder;
 use super::{
     orders::{self, Order},
     run::{NewEvent, Run, StepRun},
+    trail,
 };
 use crate::{
+    audit::{Entry, SecurityLevel},
     db::{
         Db, Tx,
         batch::Batch,
@@ -47,6 +49,8 @@ pub struct Save {
     pub run: RunRow,
     pub steps: Vec<StepRow>,
     pub events: Vec<NewEvent>,
+    /// What the audit log gets to know of it.
+    pub trail: Vec<Entry>,
     /// What steps that are about to begin wait for.
     pub orders: Vec<Order>,
     /// Orders that nobody waits for any more.
@@ -61,6 +65,7 @@ pub struct NewRun {
     pub definition: std::sync::Arc<str>,
     pub inputs: String,
     pub level: VerificationLevel,
+    pub security: SecurityLevel,
     pub max_execution_time: i64,
     pub max_cost_budget: f64,
     pub trace_id: Option<String>,
@@ -131,9 +136,19 @@ impl Save {
                 StepRow { row_id: step.row_id.clone(), step_id: step.step_id.clone(), step: step.clone() }
             })
             .collect();
+        let trail = trail::entries(run, now);
         run.is_new = false;
         let events = std::mem::take(&mut run.events);
-        Self { run: row, steps, events, orders: Vec::new(), take_back: Vec::new(), hold, worker: worker.to_owned() }
+        Self {
+            run: row,
+            steps,
+            events,
+            trail,
+            orders: Vec::new(),
+            take_back: Vec::new(),
+            hold,
+            worker: worker.to_owned(),
+        }
     }
 }
 
@@ -150,6 +165,7 @@ impl NewRun {
             definition: run.plan.body.clone(),
             inputs: run.inputs.to_string(),
             level: run.level,
+            security: run.security,
             max_execution_time: run.limits.seconds,
             max_cost_budget: run.limits.budget,
             trace_id: run.trace_id.clone(),
@@ -178,7 +194,7 @@ pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
         row.put(run.total_cost).put(run.total_steps).put(run.completed_steps).put(run.created_at).put(run.now);
     });
     rows.push(&RUNS, |row| {
-        row.put(&run.id).put(&new.definition_hash).put(&new.inputs).put(new.level.stored());
+        row.put(&run.id).put(&new.definition_hash).put(&new.inputs).put(new.level.stored()).put(new.security.stored());
         row.put(new.max_execution_time).put(new.max_cost_budget);
         row.put(save.hold.stored()).put((save.hold == Hold::Driven).then_some(save.worker.as_str()));
         row.put(run.fence).put(run.active_seconds).put(run.reserved_cost);
@@ -209,23 +225,24 @@ static EXECUTIONS: Insert = Insert::into(
 );
 static RUNS: Insert = Insert::into(
     "am_runs",
-    "execution_id, definition_hash, inputs, verification_level, max_execution_time, max_cost_budget, state, worker, fence, \
+    "execution_id, definition_hash, inputs, verification_level, security_level, max_execution_time, max_cost_budget, state, worker, fence, \
      active_seconds, reserved_cost, last_event, trace_id, queued_at",
 );
 const STEP_COLUMNS: &str = "id, execution_id, step_id, status, input_data, output_data, execution_time, gpu_accelerated, \
      memory_usage, step_proof, verification_status, error_message, retry_count, started_at, completed_at, created_at, updated_at";
 static STEPS: Insert = Insert::into("agent_step_executions", STEP_COLUMNS);
 
-/// Write what has changed of a run that stands.
+/// Write what has changed of a run that stands, and what the audit log gets to know of it.
 ///
 /// # Errors
 /// [`Error::LeaseLost`] when another holds the run.
-pub async fn update(tx: &mut Tx, save: &Save) -> Result<Saved> {
+pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
     let (last_event, paused) = update_run(tx, save).await?;
     let mut batch = Batch::default();
     update_steps(&mut batch, save);
     let mut rows = Rows::default();
     events::append_to(&mut rows, &save.run.id, &numbered(save, last_event - save.events.len() as i64 + 1))?;
+    rows.append(trail);
     batch.rows(rows).execute(tx).await?;
     orders(tx, save).await?;
     Ok(Saved { paused })

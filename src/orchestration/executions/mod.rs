@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     ambient::Clock,
+    audit::{Audit, Entry},
     db::{
         self, Connection, Database, Tx,
         codec::Timestamp,
@@ -34,6 +35,7 @@ use estimate::Estimates;
 pub struct Executions {
     db: Database,
     clock: Clock,
+    audit: Audit,
     engine: Engine,
     hub: Hub,
     estimates: Estimates,
@@ -56,9 +58,9 @@ pub struct Request {
 
 impl Executions {
     /// Executions in `db`, driven by `engine`.
-    pub fn new(db: Database, clock: Clock, engine: Engine, hub: Hub) -> Self {
+    pub fn new(db: Database, clock: Clock, audit: Audit, engine: Engine, hub: Hub) -> Self {
         let estimates = Estimates::new(db.clone());
-        Self { db, clock, engine, hub, estimates }
+        Self { db, clock, audit, engine, hub, estimates }
     }
 
     /// The run that was started for `once` before, if one was: its workflow may be gone by now.
@@ -87,12 +89,14 @@ impl Executions {
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }
+        let level = request.level.unwrap_or(workflow.verification_level);
         let start = Start {
             workflow_id: workflow.id.clone(),
-            client_id: caller.name.to_string(),
+            client: caller.clone(),
             compiled: workflows.compiled(workflow).await?,
             inputs: serde_json::Value::Object(request.inputs),
-            level: request.level.unwrap_or(workflow.verification_level),
+            level,
+            security: level.security_level(workflow.requires_verification),
             max_execution_time: seconds,
             max_cost_budget: budget,
             trace_id: request.trace_id,
@@ -212,16 +216,20 @@ impl Executions {
         Ok(retried)
     }
 
-    /// One change of an execution's state, in one transaction with its event.
+    /// One change of an execution's state, in one transaction with its event and its entry in the audit log.
     async fn change<F>(&self, caller: &Principal, id: &str, once: Option<Once>, change: F) -> Result<Done<Execution>>
     where
-        F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<()> + Send + 'static,
+        F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<Entry> + Send + 'static,
     {
         let (caller, now, hub, stream) = (caller.clone(), Timestamp(self.clock.now()), self.hub.clone(), id.to_owned());
+        let audit = self.audit.clone();
         self.db
             .write_once(&self.clock, once, async move |tx: &mut Tx| {
                 let found = store::get(tx.conn().await?, &stream).await?.ok_or(Error::NotFound("Execution"))?;
-                change(tx, allowed(&caller, found)?, now).await?;
+                let found = allowed(&caller, found)?;
+                let (workflow, level) = (found.workflow_id.clone(), store::security(tx.conn().await?, &stream).await?);
+                let entry = change(tx, found, now).await?;
+                audit.append(tx, vec![entry.by(&caller).workflow(workflow).execution(&stream).level(level)]).await?;
                 let changed = store::get(tx.conn().await?, &stream).await?.ok_or(Error::NotFound("Execution"))?;
                 tx.after_commit(move || hub.wake(&stream));
                 Ok(changed)

@@ -5,6 +5,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{Execution, Filter, StepLog, forbids};
 use crate::{
+    audit::{Entry, EventType, SecurityLevel},
     db::{
         self, Connection, Db, Row, Tx,
         codec::{Doc, Timestamp},
@@ -163,8 +164,19 @@ async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) ->
     Ok(true)
 }
 
+/// How sensitive an execution is; one that the coordinator runs counts as internal.
+pub async fn security(conn: &mut Connection, id: &str) -> Result<SecurityLevel> {
+    let level = sqlx::query_scalar("SELECT security_level FROM am_runs WHERE execution_id = ?1");
+    Ok(level.bind(id).fetch_optional(conn).await?.unwrap_or(SecurityLevel::Internal))
+}
+
+/// What the audit log gets to know of a change that it has no word for.
+fn changed(action: &str, now: Timestamp) -> Entry {
+    Entry::new(EventType::WorkflowUpdated, now).of("execution", action)
+}
+
 /// Cancel, whoever holds it: the fence rises, so that a driver can't write over it.
-pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<()> {
+pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if execution.status.is_final() {
         return Err(forbids(execution.status, "cancelled"));
     }
@@ -184,8 +196,13 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     .bind(seconds)
     .execute(tx.conn().await?)
     .await?;
+    let entry = Entry::new(EventType::ExecutionCancelled, now)
+        .of("execution", "cancelled")
+        .data("jobs_taken_back", json!(taken_back))
+        .data("execution_time", json!(seconds))
+        .change(Some(json!({"status": execution.status})), Some(json!({"status": Status::Cancelled})));
     tell(tx, &execution.id, "execution_cancelled", now, json!({"jobs_taken_back": taken_back})).await?;
-    Ok(())
+    Ok(entry)
 }
 
 async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
@@ -199,7 +216,7 @@ async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
 }
 
 /// Begin no further step.
-pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<()> {
+pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if execution.status.is_final() {
         return Err(forbids(execution.status, "paused"));
     }
@@ -208,20 +225,20 @@ pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
         return Err(Error::State(format!("Execution cannot be paused: {why}")));
     }
     tell(tx, &execution.id, "execution_paused", now, json!({})).await?;
-    Ok(())
+    Ok(changed("paused", now).change(Some(json!({"paused": false})), Some(json!({"paused": true}))))
 }
 
 /// Go on.
-pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<()> {
+pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if !set_paused(tx, &execution.id, false).await? {
         return Err(Error::State("Execution cannot be resumed: it is not paused".into()));
     }
     tell(tx, &execution.id, "execution_resumed", now, json!({})).await?;
-    Ok(())
+    Ok(changed("resumed", now).change(Some(json!({"paused": true})), Some(json!({"paused": false}))))
 }
 
 /// Make a failed execution ready again: steps that ended well stay, the others begin anew.
-pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<()> {
+pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if execution.status != Status::Failed {
         return Err(forbids(execution.status, "retried"));
     }
@@ -268,5 +285,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     .execute(tx.conn().await?)
     .await?;
     tell(tx, &execution.id, "execution_retried", now, json!({"from_step": execution.failed_step})).await?;
-    Ok(())
+    Ok(changed("retried", now)
+        .data("from_step", json!(execution.failed_step))
+        .change(Some(json!({"status": Status::Failed})), Some(json!({"status": Status::Running}))))
 }

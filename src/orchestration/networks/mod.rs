@@ -6,7 +6,7 @@ mod store;
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use model::{Draft, Measured, Network, Objective, Optimized, Standing, Strategy};
 
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock, Ids},
+    audit::{Audit, Entry, EventType, SecurityLevel},
     db::{
         Database, Tx,
         codec::Timestamp,
@@ -34,14 +35,22 @@ pub struct Networks {
     db: Database,
     clock: Clock,
     ids: Ids,
+    audit: Audit,
     workflows: Workflows,
     executions: Executions,
 }
 
 impl Networks {
     /// Networks in `db`, of agents that are `workflows`.
-    pub fn new(db: Database, clock: Clock, ids: Ids, workflows: Workflows, executions: Executions) -> Self {
-        Self { db, clock, ids, workflows, executions }
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        ids: Ids,
+        audit: Audit,
+        workflows: Workflows,
+        executions: Executions,
+    ) -> Self {
+        Self { db, clock, ids, audit, workflows, executions }
     }
 
     /// Store a network. Its agents need not be there yet.
@@ -63,9 +72,16 @@ impl Networks {
             created_at: now,
             updated_at: now,
         };
+        let audit = self.audit.clone();
+        let entry = Entry::new(EventType::WorkflowCreated, now)
+            .of("network", "created")
+            .by(owner)
+            .workflow(&network.id)
+            .change(None, Some(json!({"name": network.name, "agents": network.agent_ids()})));
         self.db
             .write_once(&self.clock, once, async move |tx: &mut Tx| {
                 store::insert(tx, &network).await?;
+                audit.append(tx, vec![entry]).await?;
                 Ok(network)
             })
             .await
@@ -123,10 +139,11 @@ impl Networks {
         let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
         let start = Start {
             workflow_id: network.id,
-            client_id: caller.name.to_string(),
+            client: caller.clone(),
             compiled: Compiled { plan, step_ids },
             inputs: Value::Object(inputs),
             level: VerificationLevel::Basic,
+            security: SecurityLevel::Internal,
             max_execution_time: 0,
             max_cost_budget: 0.0,
             trace_id,
@@ -157,6 +174,7 @@ impl Networks {
         once: Option<Once>,
     ) -> Result<Done<Optimized>> {
         let (caller, id, now) = (caller.clone(), id.to_owned(), Timestamp(self.clock.now()));
+        let audit = self.audit.clone();
         self.db
             .write_once(&self.clock, once, async move |tx: &mut Tx| {
                 let mut network = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Network"))?;
@@ -171,6 +189,13 @@ impl Networks {
                 network.reorder(objective, &measured);
                 network.updated_at = now;
                 store::reorder(tx, &network).await?;
+                let entry = Entry::new(EventType::WorkflowUpdated, now)
+                    .of("network", "optimized")
+                    .by(&caller)
+                    .workflow(&id)
+                    .data("objective", json!(objective))
+                    .change(Some(json!({"agents": before})), Some(json!({"agents": network.agent_ids()})));
+                audit.append(tx, vec![entry]).await?;
                 Ok(Optimized {
                     network_id: id,
                     objective,

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock, Ids},
+    audit::{Audit, Entry, EventType},
     db::{
         self, Database, Tx,
         codec::Timestamp,
@@ -34,6 +35,7 @@ pub struct Workflows {
     db: Database,
     clock: Clock,
     ids: Ids,
+    audit: Audit,
     names: Names,
     plans: Arc<Mutex<LruCache<[u8; 32], Compiled>>>,
 }
@@ -49,8 +51,8 @@ pub struct Compiled {
 
 impl Workflows {
     /// The workflows of `db`, whose actions may use `names`.
-    pub fn new(db: Database, clock: Clock, ids: Ids, names: Names) -> Self {
-        Self { db, clock, ids, names, plans: Arc::new(Mutex::new(LruCache::new(PLANS))) }
+    pub fn new(db: Database, clock: Clock, ids: Ids, audit: Audit, names: Names) -> Self {
+        Self { db, clock, ids, audit, names, plans: Arc::new(Mutex::new(LruCache::new(PLANS))) }
     }
 
     /// What actions may name.
@@ -69,7 +71,9 @@ impl Workflows {
         let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
         loop {
             workflow.id = self.ids.next("agent_", 8);
-            let rows = store::rows(&workflow, &plan, &self.ids);
+            let mut rows = store::rows(&workflow, &plan, &self.ids);
+            let entry = changed(EventType::WorkflowCreated, "created", owner, &workflow, workflow.created_at);
+            self.audit.add_to(&mut rows, [entry.change(None, Some(workflow.state()))]);
             let done = match &once {
                 None => self.db.insert(rows, || {}).await.map(|()| Done::fresh(workflow.clone())),
                 Some(_) => {
@@ -121,6 +125,7 @@ impl Workflows {
             false => None,
         };
         let (owner, id, ids, now) = (owner.clone(), id.to_owned(), self.ids.clone(), Timestamp(self.clock.now()));
+        let audit = self.audit.clone();
         self.db
             .write(async move |tx: &mut Tx| {
                 let mut workflow = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Workflow"))?;
@@ -130,6 +135,7 @@ impl Workflows {
                 if !expected(&workflow.etag()) {
                     return Err(Error::Changed);
                 }
+                let before = workflow.state();
                 change.apply(&mut workflow).map_err(Error::Invalid)?;
                 // Two changes within a microsecond still are two versions.
                 workflow.updated_at = now.max(Timestamp(workflow.updated_at.0 + chrono::Duration::microseconds(1)));
@@ -140,6 +146,8 @@ impl Workflows {
                     store::replace_steps(tx, &workflow, &plan, &ids).await?;
                 }
                 store::update(tx, &workflow).await?;
+                let entry = changed(EventType::WorkflowUpdated, "updated", &owner, &workflow, now);
+                audit.append(tx, vec![entry.change(Some(before), Some(workflow.state()))]).await?;
                 Ok(workflow)
             })
             .await
@@ -155,7 +163,7 @@ impl Workflows {
         id: &str,
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<()> {
-        let (owner, id) = (owner.clone(), id.to_owned());
+        let (owner, id, now, audit) = (owner.clone(), id.to_owned(), Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write(async move |tx: &mut Tx| {
                 let workflow = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Workflow"))?;
@@ -171,7 +179,9 @@ impl Workflows {
                         "{open} executions of this workflow are under way; cancel them first"
                     )));
                 }
-                store::delete(tx, &id).await
+                store::delete(tx, &id).await?;
+                let entry = changed(EventType::WorkflowDeleted, "deleted", &owner, &workflow, now);
+                Ok(audit.append(tx, vec![entry.change(Some(workflow.state()), None)]).await?)
             })
             .await
     }
@@ -191,6 +201,12 @@ impl Workflows {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).put(key, compiled.clone());
         Ok(compiled)
     }
+}
+
+/// What the audit log gets to know of a change.
+fn changed(event: EventType, action: &str, owner: &Principal, workflow: &Workflow, now: Timestamp) -> Entry {
+    let level = workflow.verification_level.security_level(workflow.requires_verification);
+    Entry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(level)
 }
 
 impl From<super::mapping::ParseError> for Fault {

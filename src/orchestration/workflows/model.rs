@@ -1,7 +1,7 @@
 //! What a workflow is, and what clients send to make or change one.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -82,6 +82,22 @@ impl Workflow {
     pub(super) fn is_defined_as(&self, other: &Self) -> bool {
         let text = |doc: &Doc| doc.get().map(|raw| raw.get().to_owned());
         text(&self.steps) == text(&other.steps) && text(&self.dependencies) == text(&other.dependencies)
+    }
+
+    /// What the audit log keeps of it: settings, and the hash of the definition in place of the definition.
+    pub(super) fn state(&self) -> Value {
+        let text = |doc: &Doc| doc.get().map_or("", |raw| raw.get()).to_owned();
+        let definition = format!("{}\n{}", text(&self.steps), text(&self.dependencies));
+        json!({
+            "name": self.name,
+            "definition_sha256": crypto::sha256_hex(definition.as_bytes()),
+            "max_execution_time": self.max_execution_time,
+            "max_cost_budget": self.max_cost_budget,
+            "requires_verification": self.requires_verification,
+            "verification_level": self.verification_level,
+            "is_public": self.is_public,
+            "tags": self.tags,
+        })
     }
 
     /// Tells definitions apart without parsing them.

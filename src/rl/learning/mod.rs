@@ -79,6 +79,7 @@ impl Learning {
         };
         self.library.may_publish(caller, &learner.policy).await?;
         let (ids, caller, first) = (self.ids.clone(), caller.clone(), copy(&learner, copied));
+        let audit = self.library.audit().clone();
         let done = self
             .db
             .write_once(&self.clock, once, async move |tx: &mut Tx| {
@@ -88,12 +89,15 @@ impl Learning {
                         Learner { owner_id: old.owner_id, policy: old.policy, created_at: old.created_at, ..learner }
                     }
                     None => {
-                        library::publish(tx, &ids, &learner.owner_id, first, now).await?;
+                        let told = (&audit, library::told(now).by(&caller));
+                        library::publish(tx, &ids, told, &learner.owner_id, first, now).await?;
                         library::belongs_to(tx, &learner.policy, &learner.agent_id).await?;
                         learner
                     }
                 };
                 store::put(tx, &learner).await?;
+                let entry = library::told(now).of("learner", "enabled").by(&caller);
+                audit.append(tx, vec![entry.change(None, Some(json!(learner)))]).await?;
                 Ok::<_, Error>(learner)
             })
             .await?;

@@ -1,9 +1,13 @@
 //! What the owner of a policy changes of it: its aliases, and which calls go to a second version.
 
+use serde_json::json;
+
 use super::{
-    Library, Policy, VersionRecord, may_change, mirror, model::AliasMove, names::check_aliases, served, store, unknown,
+    Library, Policy, VersionRecord, may_change, mirror, model::AliasMove, names::check_aliases, served, store, told,
+    unknown,
 };
 use crate::{
+    audit,
     db::{
         Tx,
         codec::Timestamp,
@@ -95,11 +99,14 @@ impl Library {
         let (alias, by) = (alias.to_owned(), caller.name.to_string());
         self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, now: Timestamp| {
             let (to, rollback) = change(tx, policy, &alias).await?;
+            let at = |version: Option<u32>| Some(json!({"alias": alias, "version": version}));
+            let entry = told(now).of("policy", if rollback { "alias_rolled_back" } else { "alias_moved" });
+            let entry = entry.change(at(policy.aliases.get(&alias).copied()), at(to));
             store::move_alias(tx, (&policy.name, &alias), to, rollback, &by, now).await?;
             if alias == PRODUCTION {
                 mirror::store::deployed(tx, &policy.name, to.is_some(), now).await?;
             }
-            Ok(())
+            Ok(entry)
         })
         .await
     }
@@ -132,7 +139,7 @@ impl Library {
                 message: "must be from 0 to 1".into(),
             });
         }
-        self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, _: Timestamp| {
+        self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, now: Timestamp| {
             let serving = served(exists(tx, policy, policy.serving).await?);
             let others = [
                 ("canary", split.canary.map(|Canary { version, .. }| version)),
@@ -151,24 +158,26 @@ impl Library {
                     )));
                 }
             }
-            store::set_split(tx, &policy.name, &split).await
+            store::set_split(tx, &policy.name, &split).await?;
+            Ok(told(now).of("policy", "split").change(Some(json!(policy.split)), Some(json!(split))))
         })
         .await
     }
 
-    /// One change of a policy of `caller`'s.
+    /// One change of a policy of `caller`'s, with its entry in the audit log.
     async fn change<F>(&self, caller: &Principal, name: &str, once: Option<Once>, change: F) -> Result<Done<Policy>>
     where
-        F: AsyncFnOnce(&mut Tx, &Policy, Timestamp) -> Result<()> + Send + 'static,
+        F: AsyncFnOnce(&mut Tx, &Policy, Timestamp) -> Result<audit::Entry> + Send + 'static,
     {
-        let (caller, name, now) = (caller.clone(), name.to_owned(), self.now());
+        let (caller, name, now, audit) = (caller.clone(), name.to_owned(), self.now(), self.0.audit.clone());
         let done = self
             .0
             .db
             .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
                 let policy = store::get(tx.conn().await?, &name).await?.ok_or_else(|| unknown(&name))?;
                 may_change(&caller, Some(&policy))?;
-                change(tx, &policy, now).await?;
+                let entry = change(tx, &policy, now).await?.by(&caller).data("policy", json!(name));
+                audit.append(tx, vec![entry]).await?;
                 store::touch(tx, &name, now).await?;
                 store::get(tx.conn().await?, &name).await?.ok_or_else(|| unknown(&name))
             })

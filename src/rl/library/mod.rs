@@ -19,6 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub use self::model::{AliasMove, NewVersion, Policy, Stored, Upload, VersionRecord};
@@ -37,6 +38,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock, Ids},
+    audit::{self, Audit, EventType},
     db::{
         Database, Tx,
         codec::Timestamp,
@@ -58,6 +60,7 @@ struct Inner {
     db: Database,
     clock: Clock,
     ids: Ids,
+    audit: Audit,
     policies: Policies,
     /// The newest revision that `policies` knows.
     seen: AtomicI64,
@@ -68,15 +71,15 @@ impl Library {
     ///
     /// # Errors
     /// As the database.
-    pub async fn open(db: Database, clock: Clock, ids: Ids, policies: Policies) -> Result<Self> {
-        let library = Self(Arc::new(Inner { db, clock, ids, policies, seen: AtomicI64::new(0) }));
+    pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit, policies: Policies) -> Result<Self> {
+        let library = Self(Arc::new(Inner { db, clock, ids, audit, policies, seen: AtomicI64::new(0) }));
         library.enter_builtin().await?;
         library.refresh().await?;
         Ok(library)
     }
 
     async fn enter_builtin(&self) -> Result<()> {
-        let (ids, now) = (self.0.ids.clone(), self.now());
+        let (ids, audit, now) = (self.0.ids.clone(), self.0.audit.clone(), self.now());
         let builtin = NewVersion {
             name: builtin::BUILTIN_NAME.to_owned(),
             file: Stored { sha256: builtin::BUILTIN_SHA256.to_owned(), size: builtin::BYTES.len() as u64 },
@@ -94,13 +97,21 @@ impl Library {
             .db
             .write(async move |tx: &mut Tx| match store::get(tx.conn().await?, builtin::BUILTIN_NAME).await? {
                 Some(_) => Ok(()),
-                None => publish(tx, &ids, owner::SYSTEM, builtin, now).await.map(drop),
+                None => {
+                    let told = (&audit, told(now).on_behalf_of(owner::SYSTEM));
+                    publish(tx, &ids, told, owner::SYSTEM, builtin, now).await.map(drop)
+                }
             })
             .await
     }
 
     fn now(&self) -> Timestamp {
         Timestamp(self.0.clock.now())
+    }
+
+    /// What is told of every change in these rooms.
+    pub(super) fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     /// Where the policies are served.
@@ -197,7 +208,7 @@ impl Library {
             scores: None,
             aliases: upload.aliases,
         };
-        let (ids, caller, now) = (self.0.ids.clone(), caller.clone(), self.now());
+        let (ids, caller, now, audit) = (self.0.ids.clone(), caller.clone(), self.now(), self.0.audit.clone());
         let done = self
             .0
             .db
@@ -205,7 +216,7 @@ impl Library {
                 let found = store::get(tx.conn().await?, &new.name).await?;
                 // A policy keeps the owner under whom it was made.
                 let owner = may_change(&caller, found.as_ref())?;
-                publish(tx, &ids, &owner, new, now).await
+                publish(tx, &ids, (&audit, told(now).by(&caller)), &owner, new, now).await
             })
             .await?;
         self.refresh().await?;
@@ -279,13 +290,20 @@ impl Library {
     }
 }
 
-/// Store the next version of a policy, in the transaction of what made it. [`Library::refresh`] makes it known after.
+/// What the audit log gets to know of a change here, for which it has no word.
+pub(super) fn told(now: Timestamp) -> audit::Entry {
+    audit::Entry::new(EventType::WorkflowUpdated, now)
+}
+
+/// Store the next version of a policy, in the transaction of what made it, and tell the audit log by an entry that says who
+/// did it. [`Library::refresh`] makes it known after.
 ///
 /// # Errors
 /// [`Error::Forbidden`] when it is not `owner`'s.
 pub(super) async fn publish(
     tx: &mut Tx,
     ids: &Ids,
+    (audit, told): (&Audit, audit::Entry),
     owner: &str,
     new: NewVersion,
     now: Timestamp,
@@ -306,6 +324,9 @@ pub(super) async fn publish(
             mirror::store::deployed(tx, &new.name, true, now).await?;
         }
     }
+    let made = json!({"policy": new.name, "version": version, "sha256": new.file.sha256, "aliases": new.aliases});
+    let told = told.of("policy", "published").data("source", json!(new.source)).change(None, Some(made));
+    audit.append(tx, vec![told]).await?;
     store::version_of(tx.conn().await?, &new.name, version).await?.ok_or_else(|| unknown(&new.name))
 }
 

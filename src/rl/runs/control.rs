@@ -28,7 +28,7 @@ impl Runs {
     /// # Errors
     /// [`Error::State`] when it is paused or has ended.
     pub async fn pause(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
-        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
+        self.change(caller, id, "pause", once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
             RunStatus::Running => store::wish(tx, &run.id, Some(Wish::Pause)).await,
             RunStatus::Queued => {
                 store::release(tx, &run.id, RunStatus::Paused, &store::Ending::default(), now).await?;
@@ -44,13 +44,15 @@ impl Runs {
     /// # Errors
     /// [`Error::State`] when it is not paused, nor about to be.
     pub async fn resume(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
-        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match (run.status, run.wish) {
-            (RunStatus::Running, Some(Wish::Pause)) => store::wish(tx, &run.id, None).await,
-            (RunStatus::Paused, _) => {
-                store::release(tx, &run.id, RunStatus::Queued, &store::Ending::default(), now).await?;
-                store::tell(tx, &run.id, "queued", serde_json::json!({"steps": run.steps_done}), now).await
+        self.change(caller, id, "resume", once, async |tx: &mut Tx, run: &TrainingRun, now| {
+            match (run.status, run.wish) {
+                (RunStatus::Running, Some(Wish::Pause)) => store::wish(tx, &run.id, None).await,
+                (RunStatus::Paused, _) => {
+                    store::release(tx, &run.id, RunStatus::Queued, &store::Ending::default(), now).await?;
+                    store::tell(tx, &run.id, "queued", serde_json::json!({"steps": run.steps_done}), now).await
+                }
+                (status, _) => Err(forbids("resumed", status)),
             }
-            (status, _) => Err(forbids("resumed", status)),
         })
         .await
     }
@@ -60,7 +62,7 @@ impl Runs {
     /// # Errors
     /// [`Error::State`] when it has ended.
     pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
-        self.change(caller, id, once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
+        self.change(caller, id, "cancel", once, async |tx: &mut Tx, run: &TrainingRun, now| match run.status {
             status if status.is_final() => Err(forbids("cancelled", status)),
             _ => super::withdraw_run(tx, run, now).await,
         })

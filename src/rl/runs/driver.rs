@@ -21,6 +21,7 @@ use super::{
     store::{self, Ending, Report},
 };
 use crate::{
+    audit::{self, EventType},
     crypto::sha256_hex,
     db::{Tx, codec::Timestamp},
     rl::{
@@ -181,11 +182,15 @@ impl Driver {
     fn begin(&mut self, steps: u64) -> Result<bool> {
         let (id, seconds, now) = (self.run.id.clone(), self.before, self.inner.now());
         let first = self.run.started_at.is_none();
+        let (audit, owner) = (self.inner.audit().clone(), self.run.owner_id.clone());
         let begun = self.write(async move |tx: &mut Tx| {
             let begun = store::begin(tx, &id, steps, seconds, now).await?;
             if begun {
                 let kind = if first { "started" } else { "resumed" };
                 store::tell(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
+                let entry = audit::Entry::new(EventType::ExecutionStarted, now).of("training_run", kind);
+                let entry = entry.on_behalf_of(&owner).execution(&id).data("steps", json!(steps));
+                audit.append(tx, vec![entry]).await?;
             }
             Ok(begun)
         })?;
@@ -384,6 +389,7 @@ impl Driver {
     fn finish(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<RunStatus> {
         let (id, owner, now): (_, _, Timestamp) = (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
         let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
+        let audit = self.inner.audit().clone();
         self.write(async move |tx: &mut Tx| {
             let wish = store::wished(tx, &id).await?;
             let (status, mut ending, new) = match (status, wish) {
@@ -394,7 +400,8 @@ impl Driver {
                 (status, _) => (status, ending, new),
             };
             if let Some(new) = new {
-                let version = library::publish(tx, &ids, &owner, new, now).await?;
+                let told = (&audit, library::told(now).on_behalf_of(&owner).execution(&id));
+                let version = library::publish(tx, &ids, told, &owner, new, now).await?;
                 ending.version = Some(version.version);
             }
             store::release(tx, &id, status, &ending, now).await?;
@@ -407,6 +414,22 @@ impl Driver {
                 "seconds": seconds,
             });
             let kind = if status == RunStatus::Queued { "released" } else { status.value() };
+            let event = match status {
+                RunStatus::Completed => EventType::ExecutionCompleted,
+                RunStatus::Failed => EventType::ExecutionFailed,
+                RunStatus::Cancelled => EventType::ExecutionCancelled,
+                RunStatus::Queued | RunStatus::Running | RunStatus::Paused => EventType::WorkflowUpdated,
+            };
+            let entry = audit::Entry::new(event, now)
+                .of("training_run", kind)
+                .on_behalf_of(&owner)
+                .execution(&id)
+                .data("policy", json!(policy))
+                .data("version", json!(ending.version))
+                .data("execution_time", json!(seconds))
+                .data("error_message", json!(ending.error));
+            let entry = entry.change(Some(json!({"status": RunStatus::Running})), Some(json!({"status": status})));
+            audit.append(tx, vec![entry]).await?;
             store::tell(tx, &id, kind, data, now).await?;
             Ok(status)
         })

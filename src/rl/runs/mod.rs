@@ -26,7 +26,7 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ use super::{
 };
 use crate::{
     ambient::{Clock, Ids},
+    audit::{self, Audit, EventType},
     db::{
         Database, Tx,
         codec::Timestamp,
@@ -122,6 +123,10 @@ impl Inner {
         }
     }
 
+    fn audit(&self) -> &Audit {
+        self.library.audit()
+    }
+
     fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,11 +194,15 @@ impl Runs {
     ) -> Result<Done<TrainingRun>> {
         let owner_id = caller.name.to_string();
         let (new, now) = (NewRun { id: self.new_id(), owner_id, policy, task, feedback }, self.0.now());
+        let audit = self.0.audit().clone();
+        let entry = told(now, "queued").by(caller).execution(&new.id).data("policy", json!(new.policy));
+        let entry = entry.change(None, Some(json!({"status": RunStatus::Queued})));
         let done = self
             .0
             .db
             .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
                 store::insert(tx, &new, now).await?;
+                audit.append(tx, vec![entry]).await?;
                 store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| unknown(&new.id))
             })
             .await?;
@@ -223,18 +232,35 @@ impl Runs {
         store::list(&mut *self.0.db.read().await?, caller, filter, page).await
     }
 
-    async fn change<F>(&self, caller: &Principal, id: &str, once: Option<Once>, change: F) -> Result<Done<TrainingRun>>
+    /// One change of a run's state, with its entry in the audit log.
+    async fn change<F>(
+        &self,
+        caller: &Principal,
+        id: &str,
+        action: &'static str,
+        once: Option<Once>,
+        change: F,
+    ) -> Result<Done<TrainingRun>>
     where
         F: AsyncFnOnce(&mut Tx, &TrainingRun, Timestamp) -> Result<()> + Send + 'static,
     {
         let (caller, id, now, hub) = (caller.clone(), id.to_owned(), self.0.now(), self.0.hub.clone());
+        let audit = self.0.audit().clone();
         let done = self
             .0
             .db
             .write_once::<_, Error, _>(&self.0.clock, once, async move |tx: &mut Tx| {
                 let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
-                change(tx, &allowed(&caller, found)?, now).await?;
+                let found = allowed(&caller, found)?;
+                change(tx, &found, now).await?;
                 let changed = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
+                let state = |run: &TrainingRun| Some(json!({"status": run.status, "asked": run.wish}));
+                let event = match changed.status {
+                    RunStatus::Cancelled => EventType::ExecutionCancelled,
+                    _ => EventType::WorkflowUpdated,
+                };
+                let entry = audit::Entry::new(event, now).of("training_run", action).by(&caller).execution(&id);
+                audit.append(tx, vec![entry.change(state(&found), state(&changed))]).await?;
                 tx.after_commit(move || hub.wake(&id));
                 Ok(changed)
             })
@@ -423,6 +449,11 @@ pub async fn withdraw(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
         Some(run) if !run.status.is_final() => withdraw_run(tx, &run, now).await.map(|()| true),
         _ => Ok(false),
     }
+}
+
+/// What the audit log gets to know of a change of a run for which it has no word.
+fn told(now: Timestamp, action: &str) -> audit::Entry {
+    audit::Entry::new(EventType::WorkflowUpdated, now).of("training_run", action)
 }
 
 async fn withdraw_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Result<()> {

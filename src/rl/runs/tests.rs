@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    db,
+    audit, db,
     rl::{PolicyReference, serving},
 };
 
@@ -29,7 +29,10 @@ impl Ground {
         db::migrate(&db, &clock).await.unwrap();
         let settings = serving::Settings { directory: self.0.path().join("policies"), ..Default::default() };
         let policies = crate::rl::Policies::open(settings, ids.clone()).unwrap();
-        let library = Library::open(db.clone(), clock.clone(), ids.clone(), policies).await.unwrap();
+        let log = audit::Settings { origin: "test".into(), every: Duration::from_secs(60) };
+        let signer = crate::crypto::Signer::from_hex(&"17".repeat(32)).unwrap();
+        let audit = audit::Audit::new(db.clone(), clock.clone(), ids.clone(), signer, log);
+        let library = Library::open(db.clone(), clock.clone(), ids.clone(), audit, policies).await.unwrap();
         let settings = Settings {
             directory: self.0.path().join("training"),
             slots: 1,
@@ -51,7 +54,7 @@ impl Ground {
 }
 
 fn caller(name: &str) -> Principal {
-    Principal { name: name.into(), aliases: [name.to_owned()].into() }
+    Principal { name: name.into(), aliases: [name.to_owned()].into(), origin: None }
 }
 
 fn work(steps: u64) -> Work {

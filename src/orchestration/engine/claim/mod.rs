@@ -147,14 +147,18 @@ impl Inner {
     /// that could not be read this time is given back.
     async fn cannot_run(&self, id: String, fence: i64, error: &Error) -> Result<()> {
         tracing::warn!(execution = %id, %error, "a claimed execution can't be run");
-        let (now, hub) = (Timestamp(self.clock.now()), self.hub.clone());
+        let (now, hub, audit) = (Timestamp(self.clock.now()), self.hub.clone(), self.audit.clone());
         let failed =
             matches!(error, Error::Invalid(_) | Error::NotFound(_) | Error::Db(crate::db::Error::Unreadable(_)));
         let why = failed.then(|| error.to_string());
         self.db
             .write(async move |tx: &mut Tx| {
                 match why {
-                    Some(why) => store::fail_unloaded(tx, &id, fence, &why, now).await?,
+                    Some(why) => {
+                        if let Some(entry) = store::fail_unloaded(tx, &id, fence, &why, now).await? {
+                            audit.append(tx, vec![entry]).await?;
+                        }
+                    }
                     None => store::give_back(tx, &id, fence).await?,
                 }
                 tx.after_commit(move || hub.wake(&id));
@@ -191,6 +195,8 @@ impl Inner {
             inputs: Arc::new(stored.inputs),
             limits: Limits { seconds: stored.max_execution_time, budget: stored.max_cost_budget },
             level: stored.level,
+            security: stored.security,
+            origin: None,
             trace_id: stored.trace_id,
             fence,
             status: stored.status,

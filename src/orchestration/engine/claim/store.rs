@@ -4,13 +4,14 @@ use serde_json::{Map, Value, json};
 use sqlx::Row as _;
 
 use crate::{
+    audit::{Entry, EventType, SecurityLevel},
     db::{
         self, Connection, Tx,
         codec::{Doc, Timestamp},
     },
     events::{self, Event},
     orchestration::{
-        engine::orders,
+        engine::{orders, trail},
         error::{Result, unreadable},
         model::{Status, VerificationLevel},
     },
@@ -73,8 +74,8 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
     Ok(taken_back)
 }
 
-/// Fail a claimed run that can't be loaded.
-pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Timestamp) -> Result<()> {
+/// Fail a claimed run that can't be loaded. Answers what the audit log gets to know of it; none: it is another's by now.
+pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Timestamp) -> Result<Option<Entry>> {
     let seq: Option<i64> = sqlx::query_scalar(
         "UPDATE am_runs SET state = 'ended', worker = NULL, reserved_cost = 0, last_event = last_event + 1
          WHERE execution_id = ?1 AND fence = ?2 AND state = 'driven' RETURNING last_event",
@@ -83,11 +84,13 @@ pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Ti
     .bind(fence)
     .fetch_optional(tx.conn().await?)
     .await?;
-    let Some(seq) = seq else { return Ok(()) };
-    let states: Option<Doc> = sqlx::query_scalar("SELECT step_states FROM agent_executions WHERE id = ?1")
-        .bind(id)
-        .fetch_optional(tx.conn().await?)
-        .await?;
+    let Some(seq) = seq else { return Ok(None) };
+    let stored: Option<(Option<Doc>, String, String)> =
+        sqlx::query_as("SELECT step_states, client_id, workflow_id FROM agent_executions WHERE id = ?1")
+            .bind(id)
+            .fetch_optional(tx.conn().await?)
+            .await?;
+    let Some((states, client_id, workflow_id)) = stored else { return Ok(None) };
     // They may be what can't be read.
     let mut states: Map<String, Value> = states.and_then(|doc| doc.parse().ok().flatten()).unwrap_or_default();
     let taken_back = stop_steps(tx, id, &mut states, now).await?;
@@ -102,7 +105,14 @@ pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Ti
     .await?;
     let data = json!({"error": why, "jobs_taken_back": taken_back});
     let event = Event { seq, kind: "execution_failed".into(), at: now, data };
-    Ok(events::append(tx, id, &[event]).await?)
+    events::append(tx, id, &[event]).await?;
+    let entry = Entry::new(EventType::ExecutionFailed, now)
+        .of("execution", "failed")
+        .on_behalf_of(&client_id)
+        .workflow(workflow_id)
+        .execution(id)
+        .data("error_message", json!(trail::message(why)));
+    Ok(Some(entry))
 }
 
 /// What is stored of a claimed run.
@@ -112,6 +122,7 @@ pub struct Stored {
     pub definition: String,
     pub inputs: Value,
     pub level: VerificationLevel,
+    pub security: SecurityLevel,
     pub max_execution_time: i64,
     pub max_cost_budget: f64,
     pub trace_id: Option<String>,
@@ -127,7 +138,7 @@ pub struct Stored {
 pub async fn load(conn: &mut Connection, id: &str) -> Result<Option<Stored>> {
     let row = sqlx::query(
         "SELECT e.workflow_id, e.client_id, d.body, r.inputs, r.verification_level, r.max_execution_time, r.max_cost_budget, r.trace_id,
-             r.active_seconds, e.status, e.step_states, e.total_cost, e.created_at, e.started_at
+             r.active_seconds, e.status, e.step_states, e.total_cost, e.created_at, e.started_at, r.security_level
          FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id JOIN am_definitions d ON d.hash = r.definition_hash
          WHERE r.execution_id = ?1",
     )
@@ -151,6 +162,7 @@ pub async fn load(conn: &mut Connection, id: &str) -> Result<Option<Stored>> {
         total_cost: row.try_get(11)?,
         created_at: row.try_get(12)?,
         started_at: row.try_get(13)?,
+        security: row.try_get(14)?,
     }))
 }
 

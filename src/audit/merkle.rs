@@ -1,0 +1,313 @@
+//! The Merkle tree of a log, as RFC 6962 (section 2.1) and RFC 9162 define it: hashes, proofs, and their verification.
+//! No I/O: which ranges of leaves a proof needs is told here, where their hashes are kept is the store's affair.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+/// A node or leaf: SHA-256.
+pub type Hash = [u8; 32];
+
+/// `SHA-256(0x00 || input)`.
+pub fn leaf(input: &[u8]) -> Hash {
+    Sha256::new().chain_update([0]).chain_update(input).finalize().into()
+}
+
+/// `SHA-256(0x01 || left || right)`.
+pub fn node(left: &Hash, right: &Hash) -> Hash {
+    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+}
+
+/// The root of a tree without leaves.
+pub fn empty() -> Hash {
+    Sha256::digest([]).into()
+}
+
+/// Where a tree of `size` leaves is divided: the largest power of two below it.
+fn split(size: u64) -> u64 {
+    debug_assert!(size > 1);
+    1 << (63 - (size - 1).leading_zeros())
+}
+
+/// The complete subtrees, largest first, that the leaves of `range` consist of. `range` is one that a proof or a root
+/// asks for: its start is a multiple of the largest.
+pub fn complete(range: Range<u64>) -> Vec<Range<u64>> {
+    let mut parts = Vec::new();
+    let mut start = range.start;
+    while start < range.end {
+        let left = range.end - start;
+        let size = 1 << (63 - left.leading_zeros());
+        parts.push(start..start + size);
+        start += size;
+    }
+    parts
+}
+
+/// The root over complete subtrees, largest first.
+pub fn fold(parts: &[Hash]) -> Hash {
+    let Some((last, before)) = parts.split_last() else { return empty() };
+    before.iter().rev().fold(*last, |right, left| node(left, &right))
+}
+
+/// The root of a complete subtree over `level`, which holds a power of two of hashes.
+pub fn root_of_complete(mut level: Vec<Hash>) -> Hash {
+    while level.len() > 1 {
+        level = level.chunks(2).map(|pair| pair.get(1).map_or(pair[0], |right| node(&pair[0], right))).collect();
+    }
+    level.first().copied().unwrap_or_else(empty)
+}
+
+/// The ranges whose hashes prove that leaf `index` is in the tree of `size` leaves, in the proof's order.
+pub fn inclusion(index: u64, size: u64) -> Vec<Range<u64>> {
+    let mut proof = Vec::new();
+    let mut range = 0..size;
+    while range.end - range.start > 1 {
+        let middle = range.start + split(range.end - range.start);
+        if index < middle {
+            proof.push(middle..range.end);
+            range.end = middle;
+        } else {
+            proof.push(range.start..middle);
+            range.start = middle;
+        }
+    }
+    proof.reverse();
+    proof
+}
+
+/// The ranges whose hashes prove that the tree of `old` leaves is the beginning of the one of `size`, in the proof's order.
+/// `old` is at least 1.
+pub fn consistency(old: u64, size: u64) -> Vec<Range<u64>> {
+    let mut proof = Vec::new();
+    let mut range = 0..size;
+    // Is everything so far the old tree's own, whose root the verifier has?
+    let mut whole = true;
+    while range.end != old {
+        let middle = range.start + split(range.end - range.start);
+        if old <= middle {
+            proof.push(middle..range.end);
+            range.end = middle;
+        } else {
+            proof.push(range.start..middle);
+            range.start = middle;
+            whole = false;
+        }
+    }
+    if !whole {
+        proof.push(range);
+    }
+    proof.reverse();
+    proof
+}
+
+/// Does `proof` lead from the leaf `hash` at `index` to `root` (RFC 9162, 2.1.3.2)?
+pub fn verify_inclusion(hash: Hash, index: u64, size: u64, proof: &[Hash], root: &Hash) -> bool {
+    if index >= size {
+        return false;
+    }
+    let (mut at, mut last, mut made) = (index, size - 1, hash);
+    for sibling in proof {
+        if last == 0 {
+            return false;
+        }
+        if at & 1 == 1 || at == last {
+            made = node(sibling, &made);
+            while at & 1 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            made = node(&made, sibling);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    last == 0 && made == *root
+}
+
+/// Does `proof` show that the tree of `old` leaves with `old_root` is the beginning of that of `size` with `root`
+/// (RFC 9162, 2.1.4.2)?
+pub fn verify_consistency(old: u64, size: u64, proof: &[Hash], old_root: &Hash, root: &Hash) -> bool {
+    if old == 0 || old > size {
+        return false;
+    }
+    if old == size {
+        return proof.is_empty() && old_root == root;
+    }
+    let mut path = proof.iter();
+    let first = if old.is_power_of_two() { old_root } else { path.next().unwrap_or(old_root) };
+    if proof.is_empty() {
+        return false;
+    }
+    let (mut at, mut last) = (old - 1, size - 1);
+    while at & 1 == 1 {
+        at >>= 1;
+        last >>= 1;
+    }
+    let (mut made_old, mut made) = (*first, *first);
+    for hash in path {
+        if last == 0 {
+            return false;
+        }
+        if at & 1 == 1 || at == last {
+            made_old = node(hash, &made_old);
+            made = node(hash, &made);
+            while at & 1 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            made = node(&made, hash);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    last == 0 && made_old == *old_root && made == *root
+}
+
+/// The root of a tree that grows leaf by leaf: its complete subtrees alone are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Growing {
+    size: u64,
+    /// Largest first.
+    parts: Vec<Hash>,
+}
+
+impl Growing {
+    /// Add a leaf's hash.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut hash = leaf;
+        // As many subtrees are completed as the size ends in ones.
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.parts.pop() {
+                hash = node(&left, &hash);
+            }
+        }
+        self.parts.push(hash);
+        self.size += 1;
+    }
+
+    /// Leaves so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root over them.
+    pub fn root(&self) -> Hash {
+        fold(&self.parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RFC 6962's own words, by recursion over all leaves.
+    fn mth(leaves: &[Hash]) -> Hash {
+        match leaves {
+            [] => empty(),
+            [only] => *only,
+            _ => {
+                let (left, right) = leaves.split_at(split(leaves.len() as u64) as usize);
+                node(&mth(left), &mth(right))
+            }
+        }
+    }
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|at| leaf(&at.to_be_bytes())).collect()
+    }
+
+    fn hashes(leaves: &[Hash], ranges: Vec<Range<u64>>) -> Vec<Hash> {
+        ranges.into_iter().map(|range| mth(&leaves[range.start as usize..range.end as usize])).collect()
+    }
+
+    #[test]
+    fn the_hashes_are_those_of_rfc_6962() {
+        // The tree of certificate-transparency's own test: eight leaves of growing length.
+        let inputs =
+            ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+        let leaves: Vec<Hash> = inputs.iter().map(|input| leaf(&hex::decode(input).unwrap())).collect();
+        let roots = [
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+            "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+            "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+            "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+            "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+            "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+            "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+        ];
+        for (count, root) in (1..).zip(roots) {
+            assert_eq!(hex::encode(mth(&leaves[..count])), root);
+        }
+        assert_eq!(hex::encode(empty()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn every_proof_of_every_small_tree_holds_and_no_other() {
+        let all = leaves(70);
+        for size in 1..=70u64 {
+            let tree = &all[..size as usize];
+            let root = mth(tree);
+            assert_eq!(fold(&hashes(&all, complete(0..size))), root);
+            for index in 0..size {
+                let proof = hashes(&all, inclusion(index, size));
+                assert!(verify_inclusion(tree[index as usize], index, size, &proof, &root), "{index} of {size}");
+                for wrong in (0..size).filter(|other| *other != index) {
+                    assert!(!verify_inclusion(tree[index as usize], wrong, size, &proof, &root), "{index} as {wrong}");
+                    assert!(!verify_inclusion(tree[wrong as usize], index, size, &proof, &root));
+                }
+            }
+            for old in 1..=size {
+                let proof = hashes(&all, consistency(old, size));
+                let old_root = mth(&all[..old as usize]);
+                assert!(verify_consistency(old, size, &proof, &old_root, &root), "{old} to {size}");
+                assert!(old == size || !verify_consistency(old, size, &proof, &root, &root));
+                assert!(old == size || !verify_consistency(old, size, &proof, &old_root, &old_root));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn a_proof_with_a_flipped_bit_a_hash_too_many_or_too_few_does_not(
+            size in 1u64..600, at in any::<u64>(), bit in 0usize..256, place in any::<usize>(), what in 0..3,
+        ) {
+            let all = leaves(size);
+            let root = mth(&all);
+            let spoil = |mut proof: Vec<Hash>| match what {
+                0 if !proof.is_empty() => {
+                    let count = proof.len();
+                    proof[place % count][bit / 8] ^= 1 << (bit % 8);
+                    Some(proof)
+                }
+                1 => { proof.insert(place % (proof.len() + 1), leaf(b"more")); Some(proof) }
+                2 if !proof.is_empty() => { let count = proof.len(); proof.remove(place % count); Some(proof) }
+                _ => None,
+            };
+            let index = at % size;
+            if let Some(proof) = spoil(hashes(&all, inclusion(index, size))) {
+                prop_assert!(!verify_inclusion(all[index as usize], index, size, &proof, &root));
+            }
+            let old = at % size + 1;
+            if let Some(proof) = spoil(hashes(&all, consistency(old, size))) {
+                prop_assert!(!verify_consistency(old, size, &proof, &mth(&all[..old as usize]), &root));
+            }
+        }
+
+        #[test]
+        fn a_tree_that_grows_has_the_root_of_one_that_stands(size in 0u64..400) {
+            let all = leaves(size);
+            let mut growing = Growing::default();
+            all.iter().for_each(|leaf| growing.push(*leaf));
+            prop_assert_eq!((growing.size(), growing.root()), (size, mth(&all)));
+            if size > 0 && size.is_power_of_two() {
+                prop_assert_eq!(root_of_complete(all.clone()), mth(&all));
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A value exactly as it is stored, whatever its column says: for hashes over rows, where each byte counts.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Decode, Row as _, TypeInfo as _, ValueRef as _};
+
+use super::{Db, Result, Row, rows::Cell};
+
+/// A stored value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Raw {
+    /// SQL's NULL.
+    Null,
+    /// An integer or a truth value.
+    Integer(i64),
+    /// Text.
+    Text(String),
+    /// What none of these columns should hold: text that is no UTF-8, a float, bytes.
+    Odd {
+        /// text, real or blob.
+        kind: String,
+        /// Its bytes in hex; a float's as IEEE 754 has them, most significant first.
+        hex: String,
+    },
+}
+
+impl Raw {
+    /// Column `at` of `row`.
+    ///
+    /// # Errors
+    /// When there is no such column.
+    pub fn read(row: &Row, at: usize) -> Result<Self> {
+        let value = row.try_get_raw(at)?;
+        if value.is_null() {
+            return Ok(Self::Null);
+        }
+        let kind = value.type_info().name().to_owned();
+        let failed = |error| super::Error::from(sqlx::Error::Decode(error));
+        let odd = |kind: &str, bytes: &[u8]| Self::Odd { kind: kind.to_owned(), hex: hex::encode(bytes) };
+        Ok(match kind.as_str() {
+            "INTEGER" => Self::Integer(<i64 as Decode<Db>>::decode(value).map_err(failed)?),
+            "REAL" => odd("real", &<f64 as Decode<Db>>::decode(value).map_err(failed)?.to_be_bytes()),
+            "TEXT" => {
+                let bytes = <&[u8] as Decode<Db>>::decode(value).map_err(failed)?;
+                std::str::from_utf8(bytes).map_or_else(|_| odd("text", bytes), |text| Self::Text(text.to_owned()))
+            }
+            _ => odd("blob", <&[u8] as Decode<Db>>::decode(value).map_err(failed)?),
+        })
+    }
+
+    /// Append it so that no two rows of values have the same bytes: kind, length (4 bytes, most significant first), content.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut put = |kind: u8, content: &[u8]| {
+            out.push(kind);
+            out.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
+            out.extend_from_slice(content);
+        };
+        match self {
+            Self::Null => put(b'n', &[]),
+            Self::Integer(number) => put(b'i', number.to_string().as_bytes()),
+            Self::Text(text) => put(b't', text.as_bytes()),
+            Self::Odd { kind, hex } => {
+                // Not hex: an export that was tampered with. Its own bytes stand for it.
+                let bytes = hex::decode(hex).unwrap_or_else(|_| hex.clone().into_bytes());
+                put(if kind == "text" { b't' } else { kind.bytes().next().unwrap_or(b'?') }, &bytes);
+            }
+        }
+    }
+
+    /// The text, if it is text.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is an integer.
+    pub fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Raw {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Raw {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Raw {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<bool> for Raw {
+    fn from(truth: bool) -> Self {
+        Self::Integer(i64::from(truth))
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Raw {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// Odd values are only read, never written.
+impl Cell for &Raw {
+    fn write(&self, out: &mut String) {
+        match self {
+            Raw::Null | Raw::Odd { .. } => None::<i64>.write(out),
+            Raw::Integer(number) => number.write(out),
+            Raw::Text(text) => text.as_str().write(out),
+        }
+    }
+}
