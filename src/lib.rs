@@ -38,6 +38,8 @@ pub mod config;
 pub mod crypto;
 /// The database: pools, the one writer, codecs for the coordinator's formats, migrations and their adoption.
 pub mod db;
+/// Which addresses are out on the Internet, and a client that reaches no other.
+pub mod net;
 
 /// A named point where the tests that kill a real process do so (feature `failpoints`; docs/FAILURES.md).
 #[macro_export]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// share) stands on all of them and is no room.
 const FLOORS: [&[&str]; 9] = [
     &["ambient"],
-    &["db", "crypto", "config"],
+    &["db", "crypto", "config", "net"],
     &["events", "webhooks"],
     &["audit"],
     &["rl", "security", "jobs", "ledger"],
