@@ -58,13 +58,13 @@ mod numbers {
         settimeofday = SYS_settimeofday, clock_settime = SYS_clock_settime, sethostname = SYS_sethostname,
         setdomainname = SYS_setdomainname, syslog = SYS_syslog, vhangup = SYS_vhangup,
         fanotify_init = SYS_fanotify_init, memfd_create = SYS_memfd_create, execveat = SYS_execveat,
-        sched_setaffinity = SYS_sched_setaffinity, personality = SYS_personality,
+        sched_setaffinity = SYS_sched_setaffinity,
         name_to_handle_at = SYS_name_to_handle_at, adjtimex = SYS_adjtimex, clock_adjtime = SYS_clock_adjtime,
         migrate_pages = SYS_migrate_pages, move_pages = SYS_move_pages, mbind = SYS_mbind,
         set_mempolicy = SYS_set_mempolicy, openat = SYS_openat, openat2 = SYS_openat2, execve = SYS_execve,
         truncate = SYS_truncate, unlinkat = SYS_unlinkat, mkdirat = SYS_mkdirat, symlinkat = SYS_symlinkat,
         linkat = SYS_linkat, renameat = SYS_renameat, renameat2 = SYS_renameat2, fchmodat = SYS_fchmodat,
-        fchownat = SYS_fchownat, mknodat = SYS_mknodat, connect = SYS_connect,
+        fchownat = SYS_fchownat, mknodat = SYS_mknodat,
     }
     #[cfg(target_arch = "x86_64")]
     numbers! {

@@ -159,7 +159,7 @@ pub fn is_version_of(name: &str, command: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::security::sandbox::{levels, model::SecurityLevel};
+    use crate::{audit::SecurityLevel, security::sandbox::levels};
 
     fn judge() -> Judge {
         let rules = levels::rules(SecurityLevel::Restricted);

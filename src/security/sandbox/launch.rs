@@ -12,7 +12,7 @@ use super::{
     judge::{Judge, below},
     model::{Command, Rules},
     programs::{self, Program},
-    wire::{INNER, Limits, OUTER, Outer, Plan, STAGE},
+    wire::{INNER, Limits, Outer, Plan, STAGE},
 };
 use crate::config::SandboxConfig;
 
@@ -60,7 +60,7 @@ pub struct Host {
     pub hidden: Vec<PathBuf>,
     /// Control groups.
     pub groups: Groups,
-    /// Landlock is there.
+    /// Whether Landlock must hold.
     pub landlock: bool,
     /// What the operator set.
     pub settings: SandboxConfig,
@@ -69,8 +69,8 @@ pub struct Host {
 /// Everything needed to start a command.
 #[derive(Debug)]
 pub struct Launch {
-    /// The arguments of the helper.
-    pub arguments: [String; 2],
+    /// What is done outside.
+    pub outer: Outer,
     /// What the first process inside is told.
     pub plan: Plan,
     /// Judges what happens inside.
@@ -101,7 +101,7 @@ impl Host {
             directory,
             hidden,
             groups,
-            landlock: true,
+            landlock: !settings.allow_unenforced,
             settings,
         })
     }
@@ -191,8 +191,7 @@ pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, o
         landlock: host.landlock,
     };
     let judge = Judge::new(rules, &WRITABLE, &host.hidden_names());
-    let text = serde_json::to_string(&outer).map_err(|error| Error::Start(error.to_string()))?;
-    Ok(Launch { arguments: [OUTER.to_owned(), text], plan, judge })
+    Ok(Launch { outer, plan, judge })
 }
 
 /// Processes and threads that a command may have.

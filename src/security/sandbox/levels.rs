@@ -1,6 +1,7 @@
 //! What a sandbox of each security level may do, and what a workflow's requirements change of it.
 
-use super::model::{Requirements, Rules, SecurityLevel};
+use super::model::{Requirements, Rules, StepLimits};
+use crate::audit::SecurityLevel;
 
 /// What holds for the types that are mapped to the one isolation there is.
 pub const ISOLATION: &str = "namespaces";
@@ -61,7 +62,7 @@ impl Rules {
 
     /// The same rules under `limits` that a step sets itself.
     #[must_use]
-    pub fn under(mut self, limits: &super::model::StepLimits) -> Self {
+    pub fn under(mut self, limits: &StepLimits) -> Self {
         let least = |own: u64, asked: Option<u64>| own.min(asked.unwrap_or(own));
         self.cpu_limit = self.cpu_limit.min(limits.cpu_cores.unwrap_or(self.cpu_limit));
         self.memory_limit = least(self.memory_limit, limits.memory_mb);

@@ -10,21 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::error::{Error, Result};
-use crate::{db::codec::Timestamp, stored_enum};
-
-stored_enum! {
-    /// How much care something needs.
-    pub enum SecurityLevel {
-        /// Anybody may see it.
-        Public = "PUBLIC" / "public",
-        /// For those who work with it.
-        Internal = "INTERNAL" / "internal",
-        /// For few.
-        Confidential = "CONFIDENTIAL" / "confidential",
-        /// For the fewest.
-        Restricted = "RESTRICTED" / "restricted",
-    }
-}
+use crate::{audit::SecurityLevel, db::codec::Timestamp};
 
 /// What holds in a sandbox: the coordinator's `agent_sandbox_configs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -361,8 +347,10 @@ pub struct Sandbox {
     /// Its exit status.
     pub last_exit_code: Option<i32>,
     /// When it was made.
+    #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// When it changed last.
+    #[schema(value_type = String)]
     pub updated_at: Timestamp,
     /// Whether somebody made it before a command needed it; its rules hold for every step then.
     #[serde(default)]

@@ -96,9 +96,9 @@ pub fn resolve(argv0: &str, programs: &[Program], rules: &Rules) -> Result<PathB
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::security::sandbox::{
-        levels,
-        model::{Requirements, SecurityLevel},
+    use crate::{
+        audit::SecurityLevel,
+        security::sandbox::{levels, model::Requirements},
     };
 
     #[test]

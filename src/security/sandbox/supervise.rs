@@ -24,7 +24,6 @@ use rustix::{
 use super::{
     error::{Error, Result},
     groups::Group,
-    judge::Judge,
     kernel,
     launch::Launch,
     measure,
@@ -117,13 +116,15 @@ pub type ProxyStart = Box<dyn FnOnce(std::net::TcpListener) -> std::sync::mpsc::
 ///
 /// # Errors
 /// [`Error::Start`] when the rules could not be made to hold, so that nothing was run.
-pub fn run(job: Job) -> Result<Ran> {
+pub fn run(mut job: Job) -> Result<Ran> {
+    let (proxy, judge) = (job.proxy.take(), std::mem::take(&mut job.launch.judge));
     let failed = |error: io::Error| Error::Start(error.to_string());
     let (control, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(io::Error::from).map_err(failed)?;
     let (reads, writes) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from).map_err(failed)?;
+    let outer = serde_json::to_string(&job.launch.outer).map_err(|error| Error::Start(error.to_string()))?;
     let mut child = Command::new(&job.helper)
-        .args(&job.launch.arguments)
+        .args([wire::OUTER, &outer])
         .env_clear()
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::piped())
@@ -142,8 +143,7 @@ pub fn run(job: Job) -> Result<Ran> {
             return Err(failed(error));
         }
     };
-    watch.proxy = job.proxy;
-    watch.notices.judge = job.launch.judge;
+    (watch.proxy, watch.notices.judge) = (proxy, judge);
     watch.go_on(&mut child, &job.stdin);
     let status = end(&mut child);
     watch.finish(status)
@@ -302,15 +302,17 @@ impl<'a> Watch<'a> {
     }
 
     fn happened(&self, wait: Duration) -> Vec<Source> {
-        let mut sources = vec![(Source::Wake, self.live.wake.as_fd(), PollFlags::IN)];
-        let mut add = |source, fd: Option<BorrowedFd<'_>>, flags| {
-            sources.extend(fd.map(|fd| (source, fd, flags)));
-        };
-        add(Source::Control, self.control.as_ref().map(AsFd::as_fd), PollFlags::IN);
-        add(Source::Stdin, self.stdin.as_ref().filter(|_| self.ready).map(AsFd::as_fd), PollFlags::OUT);
-        add(Source::Stdout, self.stdout.pipe.as_ref().map(AsFd::as_fd), PollFlags::IN);
-        add(Source::Stderr, self.stderr.pipe.as_ref().map(AsFd::as_fd), PollFlags::IN);
-        add(Source::Listener, self.listener.as_ref().map(AsFd::as_fd), PollFlags::IN);
+        let input = self.stdin.as_ref().filter(|_| self.ready);
+        let all = [
+            (Source::Wake, Some(self.live.wake.as_fd()), PollFlags::IN),
+            (Source::Control, self.control.as_ref().map(AsFd::as_fd), PollFlags::IN),
+            (Source::Stdin, input.map(AsFd::as_fd), PollFlags::OUT),
+            (Source::Stdout, self.stdout.pipe.as_ref().map(AsFd::as_fd), PollFlags::IN),
+            (Source::Stderr, self.stderr.pipe.as_ref().map(AsFd::as_fd), PollFlags::IN),
+            (Source::Listener, self.listener.as_ref().map(AsFd::as_fd), PollFlags::IN),
+        ];
+        let open = all.into_iter().filter_map(|(source, fd, flags)| Some((source, fd?, flags)));
+        let sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> = open.collect();
         let mut polled: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
         if poll(&mut polled, Some(&timeout)).is_err() {

@@ -4,7 +4,7 @@
 
 mod confine;
 mod outer;
-mod probe;
+pub mod probe;
 
 use std::{
     fs::File,

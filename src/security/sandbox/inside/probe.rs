@@ -41,9 +41,11 @@ pub struct Outside {
     pub file_bytes: u64,
     /// Bytes that `/tmp` may hold.
     pub scratch_bytes: u64,
+    /// Processors that it may use.
+    pub processors: u64,
 }
 
-/// `rules OUTSIDE`, or `memory BYTES`.
+/// `rules OUTSIDE`, `memory BYTES` or `sleep`.
 pub fn main(arguments: &[String]) -> io::Result<()> {
     match arguments {
         [what, outside] if what == "rules" => {
@@ -54,6 +56,10 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         [what, bytes] if what == "memory" => {
             fill(bytes.parse().map_err(io::Error::other)?);
             io::stdout().write_all(b"filled")
+        }
+        [what] if what == "sleep" => {
+            thread::sleep(Duration::from_secs(3600));
+            Ok(())
         }
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
@@ -95,6 +101,7 @@ fn trials(outside: &Outside) -> Vec<Trial> {
     add("seccomp_ptrace", refused(kernel::attempt(libc::SYS_ptrace, [0, 0, 0, 0])));
     add("seccomp_io_uring", refused(kernel::attempt(libc::SYS_io_uring_setup, [1, 0, 0, 0])));
     add("no_socket", refused(TcpStream::connect(("127.0.0.1", 1)).map(drop)));
+    add("cpu_limit", status("Cpus_allowed_list:", |list| processors(list) <= outside.processors));
     add("process_limit", threads(outside.processes));
     kernel::ignore_file_size_signal();
     add("file_size_limit", large_file("/workspace/probe", outside.file_bytes));
@@ -117,6 +124,15 @@ fn status(name: &str, good: impl Fn(&str) -> bool) -> (bool, String) {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
     (good(value), format!("{name} {value}"))
+}
+
+/// How many a list such as `0-3,7` names.
+fn processors(list: &str) -> u64 {
+    let count = |part: &str| -> Option<u64> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<u64>().ok()? + 1 - first.parse::<u64>().ok()?)
+    };
+    list.split(',').filter_map(count).sum()
 }
 
 /// A program that the sandbox has made itself is not among those allowed.

@@ -1,0 +1,274 @@
+//! A command on its way through its sandbox, and what is written down of it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Capabilities, Sandboxes,
+    error::{Error, Result},
+    groups::Bounds as GroupBounds,
+    launch::{launch, processes},
+    levels,
+    model::{Attempt, Command, Ran, Rules, Sandbox, Times, Usage},
+    proxy::{self, Ways},
+    store,
+    supervise::{self, Bounds, Job, Live, ProxyStart},
+};
+use crate::{
+    audit::{Entry, EventType, SecurityLevel},
+    db::{Tx, codec::Timestamp},
+};
+
+/// Whose command it is.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The execution, whose steps share a workspace.
+    pub execution: String,
+    /// The workflow.
+    pub workflow: String,
+    /// The step, by its row.
+    pub step: String,
+    /// On whose behalf, as a row names it.
+    pub owner: String,
+    /// The longest it may take.
+    pub wall: Duration,
+}
+
+/// Ends the command when nobody waits for it any more.
+struct Waiting(Arc<Live>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Sandboxes {
+    /// Run a command to its end in the sandbox of its execution, which is made if there is none. What became of it is
+    /// written down in any case; dropping this ends it.
+    ///
+    /// # Errors
+    /// [`Error::Command`] for one that may not run, [`Error::Unenforced`] where this host can't hold it, [`Error::Start`]
+    /// when it did not come up, [`Error::Stopping`].
+    pub async fn run(&self, run: Run, command: Command) -> Result<Ran> {
+        let live = Arc::new(Live::new().map_err(|error| Error::Start(error.to_string()))?);
+        let waiting = Waiting(live.clone());
+        let (tell, told) = oneshot::channel();
+        let own = self.clone();
+        // Goes on where the caller does not, so that what was measured and tried is not lost.
+        tokio::spawn(async move {
+            let _ = tell.send(own.run_and_record(run, command, live).await);
+        });
+        let ran = told.await.unwrap_or(Err(Error::Stopping));
+        drop(waiting);
+        ran
+    }
+
+    async fn run_and_record(&self, run: Run, command: Command, live: Arc<Live>) -> Result<Ran> {
+        let place = tokio::select! {
+            place = self.0.places.acquire() => place.map_err(|_| Error::Stopping)?,
+            () = self.0.stopping.cancelled() => return Err(Error::Stopping),
+        };
+        let capabilities = self.capabilities().await;
+        let known = self.known(&run.execution).await?;
+        let rules = rules_of(known.as_ref(), &command);
+        let unenforced = must_hold(&capabilities)?;
+        if rules.log_all_commands {
+            tracing::info!(execution_id = run.execution, command = ?command.argv, "a command begins in its sandbox");
+        }
+        let ended = CancellationToken::new();
+        let job = self.job(&run, &rules, &command, live.clone(), ended.clone()).await?;
+        self.lock().entry(run.execution.clone()).or_default().push(live.clone());
+        let ran = supervised(job).await;
+        ended.cancel();
+        if let Some(all) = self.lock().get_mut(&run.execution) {
+            all.retain(|other| !Arc::ptr_eq(other, &live));
+        }
+        self.lock().retain(|_, all| !all.is_empty());
+        drop(place);
+        let ran = ran?;
+        self.record(run, rules, unenforced, &ran).await?;
+        Ok(ran)
+    }
+
+    /// What is known of an execution's sandbox: ours, or rules that the coordinator has written.
+    async fn known(&self, execution: &str) -> Result<Option<Sandbox>> {
+        let mut conn = self.0.db.read().await?;
+        if let Some(found) = store::get(&mut conn, execution).await? {
+            return Ok(Some(found));
+        }
+        let rules = store::coordinators(&mut conn, execution).await?;
+        Ok(rules.map(|rules| store::fresh(execution, rules, true, self.now())))
+    }
+
+    async fn job(
+        &self,
+        run: &Run,
+        rules: &Rules,
+        command: &Command,
+        live: Arc<Live>,
+        ended: CancellationToken,
+    ) -> Result<Job> {
+        let (inner, run, rules, command) = (self.0.clone(), run.clone(), rules.clone(), command.clone());
+        let proxy = rules.network_access.then(|| start_proxy(&rules, inner.host.settings.private_addresses, ended));
+        let prepared = move || {
+            let host = &inner.host;
+            let workspace = host.make_workspace(&run.execution)?;
+            let mut launch = launch(host, &rules, &command, &workspace, false)?;
+            let (memory, processes) = (rules.memory_limit << 20, processes(host, &command));
+            let bounds = GroupBounds { memory, processes: processes + 2, processors: rules.cpu_limit };
+            let group = host.groups.make(bounds).map_err(|error| Error::Start(error.to_string()))?;
+            launch.outer.groups = group.entrances();
+            launch.outer.processors = super::processors(&rules);
+            let wall = Duration::from_secs(rules.max_execution_time).min(run.wall);
+            let times = Times { wall, idle: Duration::from_secs(rules.idle_timeout) };
+            let output = host.settings.max_output;
+            Ok(Job {
+                helper: host.helper.clone(),
+                launch,
+                stdin: command.stdin,
+                bounds: Bounds { times, memory, disk: rules.disk_limit << 20, processes, output },
+                group: Some(group),
+                workspace,
+                live,
+                proxy,
+            })
+        };
+        tokio::task::spawn_blocking(prepared).await.unwrap_or_else(|error| Err(Error::Start(error.to_string())))
+    }
+
+    /// Add what became of a command to what is known of its sandbox, and tell the audit log.
+    async fn record(&self, run: Run, rules: Rules, unenforced: Vec<String>, ran: &Ran) -> Result<()> {
+        let (audit, now, ran) = (self.0.audit.clone(), self.now(), ran.clone());
+        self.0
+            .db
+            .write(async move |tx: &mut Tx| {
+                let found = store::get(tx.conn().await?, &run.execution).await?;
+                let made = found.is_none();
+                let mut sandbox = found.unwrap_or_else(|| store::fresh(&run.execution, rules.clone(), false, now));
+                if !sandbox.fixed {
+                    sandbox.rules = rules;
+                }
+                sandbox.unenforced.extend(unenforced);
+                add(&mut sandbox, &ran, now);
+                store::put(tx, &sandbox).await?;
+                let mut entries = Vec::new();
+                if made {
+                    entries.push(entry(EventType::WorkflowUpdated, &run, &sandbox, now).of("sandbox", "created"));
+                }
+                entries.extend(breach(&run, &sandbox, &ran, now));
+                Ok::<(), Error>(audit.append(tx, entries).await?)
+            })
+            .await
+    }
+}
+
+/// The rules for a command: those somebody has set, or those of its level with what it asks; its own limits below them.
+fn rules_of(known: Option<&Sandbox>, command: &Command) -> Rules {
+    let rules = match known.filter(|known| known.fixed) {
+        Some(known) => known.rules.clone(),
+        None => {
+            let level = command.level.or(known.map(|known| known.rules.security_level));
+            levels::rules(level.unwrap_or(SecurityLevel::Public)).with(&command.requirements)
+        }
+    };
+    rules.under(&command.limits)
+}
+
+/// What does not hold on this host, where that is allowed.
+pub(super) fn must_hold(capabilities: &Capabilities) -> Result<Vec<String>> {
+    if let Some(reason) = &capabilities.reason {
+        return Err(Error::Unenforced(reason.clone()));
+    }
+    if !capabilities.unenforced.is_empty() && !capabilities.allow_unenforced {
+        return Err(Error::Unenforced(format!("it does not enforce {}", capabilities.unenforced.join(", "))));
+    }
+    Ok(capabilities.unenforced.clone())
+}
+
+/// On a thread that lives as long as the command.
+async fn supervised(job: Job) -> Result<Ran> {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("sandbox".into()).spawn(move || {
+        let _ = tell.send(supervise::run(job));
+    });
+    thread.map_err(|error| Error::Start(error.to_string()))?;
+    told.await.unwrap_or_else(|_| Err(Error::Start("its supervisor is gone".to_owned())))
+}
+
+fn start_proxy(rules: &Rules, private: bool, ended: CancellationToken) -> ProxyStart {
+    let (ways, runtime) = (Ways::new(rules, private), tokio::runtime::Handle::current());
+    Box::new(move |listener| {
+        let (tell, told) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            tokio::select! {
+                served = proxy::serve(listener, ways, tell) => if let Err(error) = served {
+                    tracing::warn!(%error, "the proxy of a sandbox ended");
+                },
+                () = ended.cancelled() => {}
+            }
+        });
+        told
+    })
+}
+
+/// Different attempts that are kept of one sandbox.
+const MOST_ATTEMPTS: usize = 500;
+
+fn add(sandbox: &mut Sandbox, ran: &Ran, now: Timestamp) {
+    sandbox.status = "used".to_owned();
+    sandbox.runs += 1;
+    let (all, one) = (&mut sandbox.totals, &ran.usage);
+    *all = Usage {
+        cpu_seconds: all.cpu_seconds + one.cpu_seconds,
+        memory_bytes: 0,
+        memory_peak_bytes: all.memory_peak_bytes.max(one.memory_peak_bytes),
+        disk_bytes: one.disk_bytes,
+        files: one.files,
+        processes: 0,
+        processes_peak: all.processes_peak.max(one.processes_peak),
+        output_bytes: all.output_bytes + one.output_bytes,
+        seconds: all.seconds + one.seconds,
+    };
+    let key = |attempt: &Attempt| (attempt.kind, attempt.what.clone());
+    let mut attempts: BTreeMap<_, _> = sandbox.attempts.drain(..).map(|attempt| (key(&attempt), attempt)).collect();
+    for attempt in &ran.attempts {
+        let count = attempts.get(&key(attempt)).map_or(0, |known| known.count) + attempt.count;
+        attempts.insert(key(attempt), Attempt { count, ..attempt.clone() });
+    }
+    sandbox.attempts = attempts.into_values().take(MOST_ATTEMPTS).collect();
+    sandbox.breaches += ran.breaches().map(|attempt| attempt.count).sum::<u64>();
+    sandbox.last_ended = ran.ended;
+    sandbox.last_exit_code = Some(ran.exit_code);
+    sandbox.updated_at = now;
+}
+
+fn entry(event: EventType, run: &Run, sandbox: &Sandbox, now: Timestamp) -> Entry {
+    Entry::new(event, now)
+        .on_behalf_of(&run.owner)
+        .workflow(&run.workflow)
+        .execution(&run.execution)
+        .level(sandbox.rules.security_level)
+        .data("sandbox_id", json!(sandbox.id))
+        .data("sandbox_type", json!(sandbox.rules.sandbox_type))
+        .data("isolation", json!(sandbox.isolation))
+}
+
+/// One entry for all that a command tried and must not.
+fn breach(run: &Run, sandbox: &Sandbox, ran: &Ran, now: Timestamp) -> Option<Entry> {
+    const SHOWN: usize = 20;
+    let tried: Vec<&Attempt> = ran.breaches().collect();
+    let count: u64 = tried.iter().map(|attempt| attempt.count).sum();
+    (count > 0).then(|| {
+        entry(EventType::SandboxBreach, run, sandbox, now)
+            .step(&run.step)
+            .of("sandbox", "breach")
+            .data("attempts", json!(&tried[..tried.len().min(SHOWN)]))
+            .data("count", json!(count))
+            .data("ended", json!(ran.ended))
+            .data("exit_code", json!(ran.exit_code))
+    })
+}
