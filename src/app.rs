@@ -31,6 +31,7 @@ use crate::{
         runs::{self, Runs},
         serving,
     },
+    security::sandbox::{self, Sandboxes},
 };
 
 /// The service's parts. One pointer to clone.
@@ -65,6 +66,8 @@ pub struct Rooms {
     pub learning: Learning,
     /// Policies that answer.
     pub policies: Policies,
+    /// What commands run in.
+    pub sandboxes: Sandboxes,
     jq: jq::Pool,
     stopping: CancellationToken,
 }
@@ -115,6 +118,9 @@ pub enum StartError {
     /// The executable that evaluates jq programs.
     #[error("the jq workers can't be started from {0}: {1}")]
     Jq(PathBuf, std::io::Error),
+    /// Sandboxes.
+    #[error("the sandboxes: {0}")]
+    Sandboxes(#[from] sandbox::Error),
     /// The HTTP client.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -195,8 +201,10 @@ impl App {
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
+        let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
         let performer = Performer {
             jq: jq.clone(),
+            sandboxes: sandboxes.clone(),
             policies: policies.clone(),
             jobs: jobs.clone(),
             training: training.clone(),
@@ -244,6 +252,7 @@ impl App {
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
         tokio::spawn(audit.clone().work(stopping.clone()));
+        tokio::spawn(sandboxes.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             audit,
@@ -258,6 +267,7 @@ impl App {
             library,
             training,
             policies,
+            sandboxes,
             jq,
             stopping,
         })))
@@ -277,6 +287,7 @@ impl App {
 
     /// End what runs were driven with, and close the database. Nothing is answered after this.
     pub async fn close(&self) {
+        self.sandboxes.stop();
         self.jq.shutdown().await;
         self.policies.stop();
         // Nothing is written any more but this.
@@ -317,6 +328,17 @@ fn open_training(
         checkpoint_every: config.rl.checkpoint_every,
     };
     Ok(Runs::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
+}
+
+fn open_sandboxes(config: &Config, audit: &Audit, (db, clock): (&Database, &Clock)) -> Result<Sandboxes, StartError> {
+    let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
+    let database = config.database.parent().map(std::path::Path::to_owned);
+    let places = sandbox::Places {
+        helper: own.with_file_name("agent-management-sandbox"),
+        directory: config.sandbox.directory.clone().unwrap_or_else(|| config.data_dir.join("sandboxes")),
+        hidden: std::iter::once(config.data_dir.clone()).chain(database).collect(),
+    };
+    Ok(Sandboxes::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
 }
 
 async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {

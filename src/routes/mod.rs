@@ -6,6 +6,8 @@ mod export;
 mod kept;
 /// Policies and their training, and how agents perform.
 pub mod performance;
+/// Sandboxes.
+pub mod security;
 mod stream;
 /// Health, metrics, and the description of the API.
 pub mod system;
@@ -31,7 +33,7 @@ use crate::{
 
 /// The routes of every group.
 pub fn groups() -> OpenApiRouter<App> {
-    agents::router().merge(performance::router())
+    agents::router().merge(performance::router()).merge(security::router())
 }
 
 /// The OpenAPI document of these routes and the system's.

@@ -57,13 +57,14 @@ pub struct Capabilities {
 }
 
 /// What holds a rule, by the beginning of its name, and how that is tried.
-const WORDS: [(&str, &str, &str); 19] = [
+const WORDS: [(&str, &str, &str); 20] = [
     ("no_new_privileges", "prctl", "a process inside read its own status"),
     ("capabilities_dropped", "bubblewrap", "a process inside read its own status"),
     ("environment_cleared", "execve", "a process inside listed its variables"),
     ("hidden_files", "mount namespace", "a process inside opened a file of this service's"),
     ("read_only_system", "mount namespace", "a process inside made a file below /usr"),
-    ("landlock_write", "Landlock and a read-only root", "a process inside made a file in /"),
+    ("read_only_root", "mount namespace", "a process inside made a file in /"),
+    ("landlock_write", "Landlock", "a process inside opened its own /proc/self/comm to write"),
     ("landlock_execute", "Landlock", "a process inside made a program and started it"),
     ("seccomp_namespaces", "seccomp", "a process inside asked for a user namespace"),
     ("seccomp_mount", "seccomp", "a process inside asked for an unmount"),

@@ -38,7 +38,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use capabilities::{Capabilities, Capability};
-pub use changes::Cleaned;
+pub use changes::{Cleaned, Seen};
 pub use error::{Error, Result};
 pub use model::{
     Attempt, AttemptKind, Captured, Command, Ended, Ran, Removed, Requirements, Rules, Sandbox, StepLimits, Usage,

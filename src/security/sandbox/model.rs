@@ -137,6 +137,17 @@ impl Requirements {
 }
 
 impl StepLimits {
+    /// From what a client sent: an object, or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the member.
+    pub fn read(sent: Option<Value>) -> Result<Self> {
+        let Some(sent) = sent.filter(|sent| !sent.is_null()) else { return Ok(Self::default()) };
+        let read: Self = serde_path_to_error::deserialize(sent).map_err(|error| misfit(&error))?;
+        read.check()?;
+        Ok(read)
+    }
+
     /// # Errors
     /// [`Error::Invalid`], naming the member.
     pub fn check(&self) -> Result<()> {

@@ -94,7 +94,9 @@ fn trials(outside: &Outside) -> Vec<Trial> {
     add("environment_cleared", (names.iter().all(|name| known.contains(&name.as_str())), names.join(" ")));
     add("hidden_files", refused(File::open(&outside.secret).map(drop)));
     add("read_only_system", refused(File::create("/usr/agent-management-probe").map(drop)));
-    add("landlock_write", refused(File::create("/agent-management-probe").map(drop)));
+    add("read_only_root", refused(File::create("/agent-management-probe").map(drop)));
+    // The kernel's own permissions would let it.
+    add("landlock_write", refused(OpenOptions::new().write(true).open("/proc/self/comm").map(drop)));
     add("landlock_execute", execute_own());
     add("seccomp_namespaces", refused(kernel::attempt(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0])));
     add("seccomp_mount", refused(kernel::attempt(libc::SYS_umount2, [0, 0, 0, 0])));
@@ -105,7 +107,7 @@ fn trials(outside: &Outside) -> Vec<Trial> {
     add("process_limit", threads(outside.processes));
     kernel::ignore_file_size_signal();
     add("file_size_limit", large_file("/workspace/probe", outside.file_bytes));
-    add("scratch_limit", large_file("/tmp/probe", outside.scratch_bytes));
+    add("scratch_limit", many_files("/tmp", outside.scratch_bytes));
     trials
 }
 
@@ -187,4 +189,15 @@ fn large_file(path: &str, limit: u64) -> (bool, String) {
         Ok(()) => (false, format!("{written} bytes were written")),
         Err(error) => (written <= limit, format!("{written} bytes, then: {error}")),
     }
+}
+
+/// Files that are each small enough, and together twice what may be.
+fn many_files(directory: &str, limit: u64) -> (bool, String) {
+    const FILES: u64 = 8;
+    let piece = vec![1; (limit / (FILES / 2)) as usize];
+    let paths: Vec<String> = (0..FILES).map(|at| format!("{directory}/probe-{at}")).collect();
+    let written = paths.iter().map(|path| fs::write(path, &piece)).take_while(Result::is_ok).count();
+    let held = paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum::<u64>();
+    paths.iter().for_each(|path| drop(fs::remove_file(path)));
+    (held <= limit && (written as u64) < FILES, format!("{held} bytes in {written} files, then no more"))
 }
