@@ -232,6 +232,8 @@ impl Default for RlConfig {
 pub struct SandboxConfig {
     /// `SANDBOX_DIR`, default `DATA_DIR`/sandboxes: the files of executions whose steps run commands.
     pub directory: Option<PathBuf>,
+    /// `SANDBOX_BUBBLEWRAP`: bubblewrap's executable; default: `bwrap` of the search path.
+    pub bubblewrap: Option<PathBuf>,
     /// `SANDBOX_UID`, default 65534: who commands run as where this service is root.
     pub uid: u32,
     /// `SANDBOX_GID`, default 65534.
@@ -257,6 +259,7 @@ impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             directory: None,
+            bubblewrap: None,
             uid: 65_534,
             gid: 65_534,
             allow_unenforced: false,

@@ -55,6 +55,7 @@ pub const KEYS: &[&str] = &[
     "TRAINING_THREADS",
     "TRAINING_CHECKPOINT_SECONDS",
     "SANDBOX_DIR",
+    "SANDBOX_BUBBLEWRAP",
     "SANDBOX_UID",
     "SANDBOX_GID",
     "SANDBOX_ALLOW_UNENFORCED",
@@ -187,6 +188,7 @@ fn sandbox(from: &mut Reader) -> SandboxConfig {
     let ids = 1..=u32::MAX - 1;
     SandboxConfig {
         directory: from.text("SANDBOX_DIR").map(PathBuf::from),
+        bubblewrap: from.text("SANDBOX_BUBBLEWRAP").map(PathBuf::from),
         uid: from.number("SANDBOX_UID", default.uid, ids.clone()),
         gid: from.number("SANDBOX_GID", default.gid, ids),
         allow_unenforced: from.truth("SANDBOX_ALLOW_UNENFORCED", default.allow_unenforced),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     orchestration::{command::CommandSpec, mapping::ResolveError},
-    security::sandbox::{self, Command, Ended, Error, Ran},
+    security::sandbox::{self, Command, Error, Ran},
 };
 
 /// A command that is ready to be run.
@@ -62,13 +62,9 @@ fn judged(ran: &Ran, allow_failure: bool) -> Result<(), Failure> {
     if !tried.is_empty() {
         return Err(Failure::certain(format!("sandbox breach: the command tried {}", tried.join(", "))));
     }
-    match ran.ended {
-        None => {}
-        // Another attempt may find the machine less busy.
-        Some(ended @ (Ended::WallTime | Ended::Cancelled)) => {
-            return Err(Failure::passing(format!("the command was ended: {}", ended.words())));
-        }
-        Some(ended) => return Err(Failure::certain(format!("the command was ended: {}", ended.words()))),
+    if let Some(ended) = ran.ended {
+        // It would come to the same again, after as long.
+        return Err(Failure::certain(format!("the command was ended: {}", ended.words())));
     }
     if ran.exit_code != 0 && !allow_failure {
         let said = ran.stderr.text();

@@ -85,7 +85,7 @@ pub struct ResourceUsage {
 impl From<Seen> for Monitor {
     fn from(Seen { sandbox, running }: Seen) -> Self {
         const MEGABYTE: f64 = 1048576.0;
-        let sum = |of: fn(&Usage) -> f64| running.iter().map(|(usage, _)| of(usage)).sum::<f64>();
+        let sum = |of: fn(&Usage) -> f64| running.iter().fold(0.0, |sum, (usage, _)| sum + of(usage));
         let cpu = sum(|usage| if usage.seconds > 0.0 { usage.cpu_seconds / usage.seconds } else { 0.0 });
         // They share one workspace.
         let disk = running.iter().map(|(usage, _)| usage.disk_bytes).max().unwrap_or(sandbox.totals.disk_bytes);

@@ -85,6 +85,7 @@ pub fn test(host: &Host, now: Timestamp) -> Capabilities {
     let began = std::time::Instant::now();
     let (capabilities, reason) = match tried(host) {
         Ok(capabilities) => (capabilities, None),
+        Err(Error::Unenforced(reason) | Error::Start(reason)) => (Vec::new(), Some(reason)),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     let missing = capabilities.iter().filter(|one| !one.enforced).map(|one| one.name.clone());

@@ -116,17 +116,12 @@ impl Sandboxes {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn monitor(&self, execution: &str) -> Result<Seen> {
-        let running: Vec<_> = self.lock().get(execution).into_iter().flatten().map(|live| live.seen()).collect();
+        let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let kept = store::get(&mut *self.0.db.read().await?, execution).await?;
-        let sandbox = match kept {
-            Some(kept) => kept,
-            // Its first command has not ended yet.
-            None if !running.is_empty() => {
-                store::fresh(execution, levels::rules(SecurityLevel::Public), false, self.now())
-            }
-            None => return Err(none(execution)),
-        };
-        Ok(Seen { sandbox, running })
+        // Before its first command has ended nothing is written down.
+        let first = || running.first().map(|(_, rules)| store::fresh(execution, rules.clone(), false, self.now()));
+        let sandbox = kept.or_else(first).ok_or_else(|| none(execution))?;
+        Ok(Seen { sandbox, running: running.iter().map(|(live, _)| live.seen()).collect() })
     }
 
     /// Kill what runs in the sandbox of an execution and remove its files.
@@ -166,9 +161,9 @@ impl Sandboxes {
 
     /// Kill and remove. Answers what there was.
     async fn remove(&self, execution: &str) -> Result<Removed> {
-        let running: Vec<_> = self.lock().get(execution).into_iter().flatten().cloned().collect();
-        let processes = running.iter().map(|live| live.seen().0.processes.max(1)).sum();
-        running.iter().for_each(|live| live.stop());
+        let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
+        let processes = running.iter().map(|(live, _)| live.seen().0.processes.max(1)).sum();
+        running.iter().for_each(|(live, _)| live.stop());
         // Each is taken off the list when it is gone.
         while self.lock().contains_key(execution) {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -187,6 +182,12 @@ impl Sandboxes {
         let system = Principal { name: crate::db::owner::SYSTEM.into(), aliases: [].into(), origin: None };
         for execution in ended {
             self.cleanup(&system, &execution, None).await?;
+        }
+        for (name, changed) in self.0.host.left_behind() {
+            let old = changed < limit && !self.lock().contains_key(&name);
+            if old && store::get(&mut *self.0.db.read().await?, &name).await?.is_none() {
+                self.remove(&name).await?;
+            }
         }
         Ok(())
     }

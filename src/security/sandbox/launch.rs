@@ -96,7 +96,7 @@ impl Host {
         let groups = if settings.cgroups { Groups::find() } else { Groups::default() };
         Ok(Self {
             helper,
-            bubblewrap: find("bwrap"),
+            bubblewrap: settings.bubblewrap.clone().or_else(|| find("bwrap")).filter(|file| file.is_file()),
             user: root.then_some((settings.uid, settings.gid)),
             directory,
             hidden,
@@ -124,6 +124,23 @@ impl Host {
         };
         make().map_err(|error| Error::Storage(path.display().to_string(), error))?;
         Ok(path)
+    }
+
+    /// Directories of workspaces, with when each changed last. What trials of dead processes have left is removed.
+    pub fn left_behind(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let trial = name.strip_prefix(".probe-").is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
+            if trial && !Path::new("/proc").join(&name[".probe-".len()..]).exists() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+            let changed = entry.metadata().and_then(|metadata| metadata.modified());
+            if let (Ok(changed), false) = (changed, name.starts_with('.')) {
+                found.push((name, changed.into()));
+            }
+        }
+        found
     }
 
     /// Paths of the service, for the judge.

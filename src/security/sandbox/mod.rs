@@ -25,7 +25,6 @@ mod supervise;
 mod wire;
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -46,7 +45,7 @@ pub use model::{
 pub use running::Run;
 
 use launch::Host;
-use supervise::Live;
+use running::Running;
 
 use crate::{
     ambient::Clock,
@@ -69,7 +68,7 @@ struct Inner {
     host: Host,
     capabilities: OnceCell<Arc<Capabilities>>,
     places: Semaphore,
-    running: Mutex<HashMap<String, Vec<Arc<Live>>>>,
+    running: Mutex<Running>,
     stopping: CancellationToken,
 }
 
@@ -146,14 +145,14 @@ impl Sandboxes {
     /// End every command.
     pub fn stop(&self) {
         self.0.stopping.cancel();
-        self.lock().values().flatten().for_each(|live| live.stop());
+        self.lock().values().flatten().for_each(|(live, _)| live.stop());
     }
 
     fn now(&self) -> Timestamp {
         Timestamp(self.0.clock.now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<Live>>>> {
+    fn lock(&self) -> MutexGuard<'_, Running> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

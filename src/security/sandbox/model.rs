@@ -261,7 +261,7 @@ pub enum Ended {
     Processes,
     /// It tried too much of what is forbidden.
     Attempts,
-    /// Nobody waits for it any more, or somebody cleaned up.
+    /// Somebody cleaned up, or nobody waits for it any more.
     Cancelled,
 }
 
@@ -276,7 +276,7 @@ impl Ended {
             Self::Output => "it wrote far more output than is kept",
             Self::Processes => "it kept as many processes as it may have",
             Self::Attempts => "it went on trying what is forbidden",
-            Self::Cancelled => "nobody waits for it any more",
+            Self::Cancelled => "its sandbox was cleaned up",
         }
     }
 }

@@ -1,6 +1,10 @@
 //! A command on its way through its sandbox, and what is written down of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -12,7 +16,7 @@ use super::{
     groups::Bounds as GroupBounds,
     launch::{launch, processes},
     levels,
-    model::{Attempt, Command, Ran, Rules, Sandbox, Times, Usage},
+    model::{Attempt, Command, Ended, Ran, Rules, Sandbox, Times, Usage},
     proxy::{self, Ways},
     store,
     supervise::{self, Bounds, Job, Live, ProxyStart},
@@ -35,6 +39,24 @@ pub struct Run {
     pub owner: String,
     /// The longest it may take.
     pub wall: Duration,
+}
+
+/// Commands under way, by their execution, with the rules that hold for each.
+pub type Running = HashMap<String, Vec<(Arc<Live>, Rules)>>;
+
+/// A command's place among those under way.
+struct Place<'a>(&'a Sandboxes, &'a str, Arc<Live>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut running = self.0.lock();
+        if let Some(all) = running.get_mut(self.1) {
+            all.retain(|(other, _)| !Arc::ptr_eq(other, &self.2));
+            if all.is_empty() {
+                running.remove(self.1);
+            }
+        }
+    }
 }
 
 /// Ends the command when nobody waits for it any more.
@@ -81,17 +103,16 @@ impl Sandboxes {
         }
         let ended = CancellationToken::new();
         let job = self.job(&run, &rules, &command, live.clone(), ended.clone()).await?;
-        self.lock().entry(run.execution.clone()).or_default().push(live.clone());
+        self.lock().entry(run.execution.clone()).or_default().push((live.clone(), rules.clone()));
+        // Until it is written down: who cleans up waits for that.
+        let _under_way = Place(self, &run.execution, live);
         let ran = supervised(job).await;
         ended.cancel();
-        if let Some(all) = self.lock().get_mut(&run.execution) {
-            all.retain(|other| !Arc::ptr_eq(other, &live));
-        }
-        self.lock().retain(|_, all| !all.is_empty());
         drop(place);
         let ran = ran?;
-        self.record(run, rules, unenforced, &ran).await?;
-        Ok(ran)
+        self.record(&run, rules, unenforced, &ran).await?;
+        let stopped = ran.ended == Some(Ended::Cancelled) && self.0.stopping.is_cancelled();
+        if stopped { Err(Error::Stopping) } else { Ok(ran) }
     }
 
     /// What is known of an execution's sandbox: ours, or rules that the coordinator has written.
@@ -141,8 +162,8 @@ impl Sandboxes {
     }
 
     /// Add what became of a command to what is known of its sandbox, and tell the audit log.
-    async fn record(&self, run: Run, rules: Rules, unenforced: Vec<String>, ran: &Ran) -> Result<()> {
-        let (audit, now, ran) = (self.0.audit.clone(), self.now(), ran.clone());
+    async fn record(&self, run: &Run, rules: Rules, unenforced: Vec<String>, ran: &Ran) -> Result<()> {
+        let (audit, now, run, ran) = (self.0.audit.clone(), self.now(), run.clone(), ran.clone());
         self.0
             .db
             .write(async move |tx: &mut Tx| {
