@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources, read::Reader,
-    rules,
+    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources,
+    read::Reader, rules,
 };
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.

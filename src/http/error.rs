@@ -387,9 +387,7 @@ impl From<sandbox::Error> for ApiError {
             }
             State(text) | Command(text) => Self::bad_request(text).code("invalid_state"),
             // Nothing changes by itself on a host that can't, so there is no time to ask again.
-            Unenforced(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "sandbox_unenforced", error.to_string())
-            }
+            Unenforced(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sandbox_unenforced", error.to_string()),
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Db(error) => error.into(),
             error @ (Start(_) | Storage(..)) => Self::internal(error),

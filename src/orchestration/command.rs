@@ -36,7 +36,8 @@ const LONGEST: usize = 128 * 1024;
 pub fn parse(members: &Map<String, Value>) -> Result<CommandSpec, Fault> {
     let fault = |member: &str, message: &str| Fault::new(["action", member], message);
     let argv = members.get("argv").and_then(Value::as_array).filter(|argv| !argv.is_empty());
-    let argv = argv.ok_or_else(|| fault("argv", "must be a list: the command, which runs in a sandbox, and its arguments"))?;
+    let argv =
+        argv.ok_or_else(|| fault("argv", "must be a list: the command, which runs in a sandbox, and its arguments"))?;
     let fits = |word: &Value| word.as_str().is_some_and(|word| word.len() < LONGEST && !word.contains('\0'));
     if argv.len() > 1000 || !argv.iter().all(fits) {
         return Err(fault("argv", "must be at most 1000 strings"));
@@ -53,7 +54,9 @@ pub fn parse(members: &Map<String, Value>) -> Result<CommandSpec, Fault> {
         return Err(fault("env", "must be an object of strings, whose names are letters, digits and _"));
     }
     let mut document = json!({"argv": argv, "env": env});
-    if let (Some(stdin), Some(document)) = (members.get("stdin").filter(|stdin| !stdin.is_null()), document.as_object_mut()) {
+    if let (Some(stdin), Some(document)) =
+        (members.get("stdin").filter(|stdin| !stdin.is_null()), document.as_object_mut())
+    {
         document.insert("stdin".into(), stdin.clone());
     }
     let document = Template::parse(document).map_err(|(mut path, message)| {
@@ -62,9 +65,12 @@ pub fn parse(members: &Map<String, Value>) -> Result<CommandSpec, Fault> {
     })?;
     let level = match members.get("security_level").filter(|level| !level.is_null()) {
         None => None,
-        Some(level) => Some(level.as_str().and_then(SecurityLevel::from_value).ok_or_else(|| {
-            fault("security_level", "must be public, internal, confidential or restricted")
-        })?),
+        Some(level) => Some(
+            level
+                .as_str()
+                .and_then(SecurityLevel::from_value)
+                .ok_or_else(|| fault("security_level", "must be public, internal, confidential or restricted"))?,
+        ),
     };
     let within = |member: &str, error: Error| match error {
         Error::Invalid { path, message } => {
@@ -136,12 +142,17 @@ mod tests {
             (json!({"argv": ["ls"], "limits": {"memory_mb": 0}}), vec!["action", "limits", "memory_mb"]),
             (json!({"argv": ["ls"], "limits": {"memory": 64}}), vec!["action", "limits", "memory"]),
             (json!({"argv": ["ls"], "requirements": {"cpu_cores": -1}}), vec!["action", "requirements", "cpu_cores"]),
-            (json!({"argv": ["ls"], "requirements": {"allowed_commands": ["a/b"]}}), vec!["action", "requirements", "allowed_commands"]),
+            (
+                json!({"argv": ["ls"], "requirements": {"allowed_commands": ["a/b"]}}),
+                vec!["action", "requirements", "allowed_commands"],
+            ),
             (json!({"argv": ["ls"], "allow_failure": 1}), vec!["action", "allow_failure"]),
         ] {
             let expected: Vec<Place> = path.into_iter().map(Place::from).collect();
             assert_eq!(fault(action.clone()).0, expected, "{action}");
         }
-        assert!(parse(json!({"argv": ["python3", "-c", "$.inputs.code"], "stdin": {"a": 1}}).as_object().unwrap()).is_ok());
+        assert!(
+            parse(json!({"argv": ["python3", "-c", "$.inputs.code"], "stdin": {"a": 1}}).as_object().unwrap()).is_ok()
+        );
     }
 }

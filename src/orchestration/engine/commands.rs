@@ -43,7 +43,9 @@ impl Performer {
         let Prepared { run, command, allow_failure } = prepared;
         crate::crash_point!("step.before_command");
         let ran = self.sandboxes.run(run, command).await.map_err(|error| match error {
-            Error::Start(_) | Error::Stopping | Error::Storage(..) | Error::Db(_) => Failure::passing(error.to_string()),
+            Error::Start(_) | Error::Stopping | Error::Storage(..) | Error::Db(_) => {
+                Failure::passing(error.to_string())
+            }
             _ => Failure::certain(error.to_string()),
         })?;
         crate::crash_point!("step.after_command");

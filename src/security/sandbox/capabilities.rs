@@ -92,7 +92,9 @@ pub fn test(host: &Host, now: Timestamp) -> Capabilities {
     Capabilities {
         available: reason.is_none(),
         isolation: if reason.is_none() { levels::ISOLATION.to_owned() } else { "none".to_owned() },
-        user: host.user.map_or_else(|| "as this service".to_owned(), |(user, group)| format!("uid {user}, gid {group}")),
+        user: host
+            .user
+            .map_or_else(|| "as this service".to_owned(), |(user, group)| format!("uid {user}, gid {group}")),
         unenforced: missing.collect(),
         capabilities,
         reason,
@@ -133,8 +135,11 @@ fn word(seen: bool) -> &'static str {
 
 fn outside(host: &Host, rules: &Rules, processes: u64) -> Result<String> {
     let secret = host.directory.join(".probe-secret");
-    fs::write(&secret, "nobody inside reads this").map_err(|error| Error::Storage(secret.display().to_string(), error))?;
-    let link = |name: &str| Some((name.to_owned(), fs::read_link(format!("/proc/self/ns/{name}")).ok()?.display().to_string()));
+    fs::write(&secret, "nobody inside reads this")
+        .map_err(|error| Error::Storage(secret.display().to_string(), error))?;
+    let link = |name: &str| {
+        Some((name.to_owned(), fs::read_link(format!("/proc/self/ns/{name}")).ok()?.display().to_string()))
+    };
     let namespaces: BTreeMap<_, _> = ["user", "mnt", "pid", "ipc", "net", "uts"].into_iter().filter_map(link).collect();
     let outside = Outside {
         namespaces,
@@ -151,7 +156,11 @@ fn trial(host: &Host, rules: &Rules, processes: u64, arguments: &[&str], wall: D
     let name = format!(".probe-{}", std::process::id());
     let workspace = host.make_workspace(&name)?;
     let argv = [HELPER, PROBE].into_iter().chain(arguments.iter().copied()).map(str::to_owned).collect();
-    let command = Command { argv, limits: super::model::StepLimits { processes: Some(processes), ..Default::default() }, ..Default::default() };
+    let command = Command {
+        argv,
+        limits: super::model::StepLimits { processes: Some(processes), ..Default::default() },
+        ..Default::default()
+    };
     let mut launch = launch(host, rules, &command, &workspace, true)?;
     let memory = rules.memory_limit << 20;
     let bounds = GroupBounds { memory, processes: processes + 2, processors: rules.cpu_limit };
@@ -163,7 +172,13 @@ fn trial(host: &Host, rules: &Rules, processes: u64, arguments: &[&str], wall: D
         launch,
         stdin: Vec::new(),
         // The trial of files is the kernel's alone.
-        bounds: Bounds { times: Times { wall, idle: wall }, memory, disk: 64 << 20, processes: u64::MAX, output: 64 << 10 },
+        bounds: Bounds {
+            times: Times { wall, idle: wall },
+            memory,
+            disk: 64 << 20,
+            processes: u64::MAX,
+            output: 64 << 10,
+        },
         group: Some(group),
         workspace: workspace.clone(),
         live: Arc::new(Live::new().map_err(|error| Error::Start(error.to_string()))?),
@@ -176,11 +191,17 @@ fn trial(host: &Host, rules: &Rules, processes: u64, arguments: &[&str], wall: D
 fn of(host: &Host, trial: Trial) -> Capability {
     let kept = |controller: &str, otherwise: &str| host.groups.version(controller).unwrap_or(otherwise).to_owned();
     let words = WORDS.iter().find(|(name, ..)| *name == trial.name);
-    let (by, tested) = words.map_or(("bubblewrap", "a process inside read its own namespace"), |(_, by, tested)| (*by, *tested));
+    let (by, tested) =
+        words.map_or(("bubblewrap", "a process inside read its own namespace"), |(_, by, tested)| (*by, *tested));
     let by = match trial.name.as_str() {
         "memory_limit" => kept("memory", "RLIMIT_DATA, and measuring every 100 ms"),
-        "process_limit" => host.groups.version("pids").map_or("RLIMIT_NPROC".to_owned(), |by| format!("{by} and RLIMIT_NPROC")),
-        "cpu_limit" => host.groups.version("cpu").map_or("affinity, whole processors".to_owned(), |by| format!("{by} and affinity")),
+        "process_limit" => {
+            host.groups.version("pids").map_or("RLIMIT_NPROC".to_owned(), |by| format!("{by} and RLIMIT_NPROC"))
+        }
+        "cpu_limit" => host
+            .groups
+            .version("cpu")
+            .map_or("affinity, whole processors".to_owned(), |by| format!("{by} and affinity")),
         _ => by.to_owned(),
     };
     Capability { name: trial.name, enforced: trial.held, by, tested: tested.to_owned(), said: trial.said }

@@ -76,11 +76,50 @@ mod numbers {
 
 /// Refused and counted: no ordinary program makes them, or only to leave the sandbox.
 const REFUSED: &[(i64, &str)] = calls![
-    mount, umount2, pivot_root, chroot, move_mount, open_tree, fsopen, fsconfig, fsmount, fspick, mount_setattr,
-    unshare, setns, ptrace, process_vm_readv, process_vm_writev, kcmp, pidfd_getfd, open_by_handle_at, bpf,
-    perf_event_open, userfaultfd, io_uring_setup, io_uring_enter, io_uring_register, keyctl, add_key, request_key,
-    kexec_load, init_module, finit_module, delete_module, reboot, swapon, swapoff, acct, quotactl, settimeofday,
-    clock_settime, sethostname, setdomainname, syslog, vhangup, fanotify_init,
+    mount,
+    umount2,
+    pivot_root,
+    chroot,
+    move_mount,
+    open_tree,
+    fsopen,
+    fsconfig,
+    fsmount,
+    fspick,
+    mount_setattr,
+    unshare,
+    setns,
+    ptrace,
+    process_vm_readv,
+    process_vm_writev,
+    kcmp,
+    pidfd_getfd,
+    open_by_handle_at,
+    bpf,
+    perf_event_open,
+    userfaultfd,
+    io_uring_setup,
+    io_uring_enter,
+    io_uring_register,
+    keyctl,
+    add_key,
+    request_key,
+    kexec_load,
+    init_module,
+    finit_module,
+    delete_module,
+    reboot,
+    swapon,
+    swapoff,
+    acct,
+    quotactl,
+    settimeofday,
+    clock_settime,
+    sethostname,
+    setdomainname,
+    syslog,
+    vhangup,
+    fanotify_init,
 ];
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[(i64, &str)] = calls![iopl, ioperm, kexec_file_load];
@@ -89,8 +128,16 @@ const REFUSED_HERE: &[(i64, &str)] = &[];
 
 /// Refused without a word. `memfd_create` and `execveat` would run what no rule of paths names.
 const SILENT: &[(i64, &str)] = calls![
-    memfd_create, execveat, sched_setaffinity, name_to_handle_at, adjtimex, clock_adjtime, migrate_pages, move_pages,
-    mbind, set_mempolicy,
+    memfd_create,
+    execveat,
+    sched_setaffinity,
+    name_to_handle_at,
+    adjtimex,
+    clock_adjtime,
+    migrate_pages,
+    move_pages,
+    mbind,
+    set_mempolicy,
 ];
 
 /// How a call names a file.
@@ -175,7 +222,8 @@ pub fn names_file(call: i32) -> Option<Names> {
 }
 
 /// The namespaces' flags of `clone`: mount, cgroup, uts, ipc, user, pid, net, time.
-const NEW_NAMESPACES: u32 = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000 | 0x80;
+const NEW_NAMESPACES: u32 =
+    0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000 | 0x80;
 
 /// Every rule of a sandbox, the first that matches counting.
 pub fn rules(network: bool, watch_files: bool) -> Vec<Rule> {

@@ -247,8 +247,13 @@ mod tests {
         let paths = |controller| candidates(own, controller).into_iter().map(|place| place.path).collect::<Vec<_>>();
         assert_eq!(
             paths("memory"),
-            ["/sys/fs/cgroup/memory/a/b", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/system.slice/x.service",
-             "/sys/fs/cgroup/system.slice/x.service/main"].map(PathBuf::from)
+            [
+                "/sys/fs/cgroup/memory/a/b",
+                "/sys/fs/cgroup/memory",
+                "/sys/fs/cgroup/system.slice/x.service",
+                "/sys/fs/cgroup/system.slice/x.service/main"
+            ]
+            .map(PathBuf::from)
         );
         assert_eq!(paths("cpu")[0], PathBuf::from("/sys/fs/cgroup/cpu/"));
         assert_eq!(paths("pids").len(), 2, "version 2 alone");

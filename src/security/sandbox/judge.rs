@@ -8,16 +8,67 @@ use super::model::{Attempt, AttemptKind, Rules};
 /// Files below blocked directories that the C library and ordinary runtimes look at when they start. Asking for them is
 /// no breach; most are not there.
 const INNOCENT: &[&str] = &[
-    "/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ld.so.nohwcap", "/etc/localtime", "/etc/timezone", "/etc/passwd",
-    "/etc/group", "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf",
-    "/etc/services", "/etc/protocols", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies",
-    "/etc/python", "/etc/inputrc", "/etc/terminfo", "/etc/locale.alias", "/etc/mime.types", "/etc/httpd/mime.types",
-    "/etc/apache", "/etc/java", "/etc/alternatives", "/etc/gitconfig", "/etc/wgetrc", "/etc/curlrc", "/etc/.curlrc",
-    "/etc/nodejs", "/etc/machine-id", "/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/etc/gss",
-    "/etc/krb5.conf", "/etc/openssl", "/etc/bash", "/etc/profile", "/etc/jvm-", "/etc/magic", "/var/run/nscd",
-    "/proc/self", "/proc/thread-self", "/proc/sys", "/proc/stat", "/proc/meminfo", "/proc/cpuinfo", "/proc/version",
-    "/proc/mounts", "/proc/filesystems", "/proc/net", "/proc/loadavg", "/proc/cgroups", "/proc/uptime",
-    "/sys/fs/cgroup", "/sys/devices/system", "/sys/kernel/mm", "/sys/hypervisor",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/ld.so.nohwcap",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/etc/crypto-policies",
+    "/etc/python",
+    "/etc/inputrc",
+    "/etc/terminfo",
+    "/etc/locale.alias",
+    "/etc/mime.types",
+    "/etc/httpd/mime.types",
+    "/etc/apache",
+    "/etc/java",
+    "/etc/alternatives",
+    "/etc/gitconfig",
+    "/etc/wgetrc",
+    "/etc/curlrc",
+    "/etc/.curlrc",
+    "/etc/nodejs",
+    "/etc/machine-id",
+    "/etc/os-release",
+    "/etc/lsb-release",
+    "/etc/debian_version",
+    "/etc/gss",
+    "/etc/krb5.conf",
+    "/etc/openssl",
+    "/etc/bash",
+    "/etc/profile",
+    "/etc/jvm-",
+    "/etc/magic",
+    "/var/run/nscd",
+    "/proc/self",
+    "/proc/thread-self",
+    "/proc/sys",
+    "/proc/stat",
+    "/proc/meminfo",
+    "/proc/cpuinfo",
+    "/proc/version",
+    "/proc/mounts",
+    "/proc/filesystems",
+    "/proc/net",
+    "/proc/loadavg",
+    "/proc/cgroups",
+    "/proc/uptime",
+    "/sys/fs/cgroup",
+    "/sys/devices/system",
+    "/sys/kernel/mm",
+    "/sys/hypervisor",
 ];
 
 /// Judges what happens in one sandbox, and counts it.
@@ -101,7 +152,11 @@ impl Judge {
         self.total += 1;
         let what: String = what.chars().take(200).collect();
         let key = (kind, what);
-        let key = if self.seen.contains_key(&key) || self.seen.len() < MOST_NAMES { key } else { (kind, "others".to_owned()) };
+        let key = if self.seen.contains_key(&key) || self.seen.len() < MOST_NAMES {
+            key
+        } else {
+            (kind, "others".to_owned())
+        };
         let entry = self.seen.entry(key).or_insert((0, false));
         entry.0 += 1;
         entry.1 |= breach;
@@ -173,8 +228,16 @@ mod tests {
     #[test]
     fn blocked_files_are_breaches_and_what_runtimes_ask_for_is_not() {
         let mut judge = judge();
-        for innocent in ["/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/openssl.cnf", "/proc/self/maps", "/proc/17/stat",
-                         "/usr/lib/x.so", "/etcetera", "/sys/fs/cgroup/memory.max"] {
+        for innocent in [
+            "/etc/ld.so.cache",
+            "/etc/localtime",
+            "/etc/ssl/openssl.cnf",
+            "/proc/self/maps",
+            "/proc/17/stat",
+            "/usr/lib/x.so",
+            "/etcetera",
+            "/sys/fs/cgroup/memory.max",
+        ] {
             judge.file(innocent, false);
         }
         assert!(found(&judge).is_empty(), "{:?}", found(&judge));
@@ -183,8 +246,11 @@ mod tests {
         judge.file("/srv/data/coordinator.db", false);
         assert_eq!(
             found(&judge),
-            [(AttemptKind::Read, "/etc/shadow", true), (AttemptKind::Read, "/root/.ssh/id", true),
-             (AttemptKind::Read, "/srv/data/coordinator.db", true)]
+            [
+                (AttemptKind::Read, "/etc/shadow", true),
+                (AttemptKind::Read, "/root/.ssh/id", true),
+                (AttemptKind::Read, "/srv/data/coordinator.db", true)
+            ]
         );
     }
 
@@ -203,8 +269,13 @@ mod tests {
     #[test]
     fn programs_are_known_with_their_version() {
         for (name, command, same) in [
-            ("python", "python", true), ("python3.11", "python", true), ("gcc-12", "gcc", true),
-            ("python3-config", "python", false), ("pythonic", "python", false), ("rm", "rm", true), ("rmdir", "rm", false),
+            ("python", "python", true),
+            ("python3.11", "python", true),
+            ("gcc-12", "gcc", true),
+            ("python3-config", "python", false),
+            ("pythonic", "python", false),
+            ("rm", "rm", true),
+            ("rmdir", "rm", false),
             ("gcc-", "gcc", false),
         ] {
             assert_eq!(is_version_of(name, command), same, "{name}");

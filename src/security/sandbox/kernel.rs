@@ -62,12 +62,7 @@ pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Notice>> {
     // SAFETY: the kernel writes one such structure, which lives here.
     let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notice) };
     match checked(done.into()) {
-        Ok(_) => Ok(Some(Notice {
-            id: notice.id,
-            pid: notice.pid,
-            call: notice.data.nr,
-            arguments: notice.data.args,
-        })),
+        Ok(_) => Ok(Some(Notice { id: notice.id, pid: notice.pid, call: notice.data.nr, arguments: notice.data.args })),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
         Err(error) => Err(error),
     }

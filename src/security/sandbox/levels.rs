@@ -90,7 +90,9 @@ mod tests {
     #[test]
     fn each_level_is_the_contracts() {
         let [public, internal, confidential, restricted] = [0, 1, 2, 3].map(|at| rules(SecurityLevel::ALL[at]));
-        let numbers = |rules: &Rules| (rules.cpu_limit, rules.memory_limit, rules.disk_limit, rules.max_execution_time, rules.idle_timeout);
+        let numbers = |rules: &Rules| {
+            (rules.cpu_limit, rules.memory_limit, rules.disk_limit, rules.max_execution_time, rules.idle_timeout)
+        };
         assert_eq!(numbers(&public), (1.0, 1024, 10_240, 3600, 300));
         assert_eq!(numbers(&internal), (2.0, 2048, 20_480, 7200, 600));
         assert_eq!(numbers(&confidential), (4.0, 4096, 40_960, 14_400, 1800));

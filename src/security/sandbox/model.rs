@@ -128,7 +128,9 @@ impl Requirements {
             ("blocked_domains", &self.blocked_domains),
         ] {
             let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-*".contains(&byte);
-            if words.len() > 256 || words.iter().any(|word| word.is_empty() || word.len() > 255 || !word.bytes().all(good)) {
+            if words.len() > 256
+                || words.iter().any(|word| word.is_empty() || word.len() > 255 || !word.bytes().all(good))
+            {
                 return Err(Error::invalid(name, "must be at most 256 plain names"));
             }
         }

@@ -45,7 +45,8 @@ pub fn allowed(rules: &Rules) -> Vec<Program> {
             }
         }
     }
-    let interpreters: Vec<Program> = found.iter().filter_map(|script| program(&interpreter(&script.file)?, rules)).collect();
+    let interpreters: Vec<Program> =
+        found.iter().filter_map(|script| program(&interpreter(&script.file)?, rules)).collect();
     found.extend(interpreters);
     found.sort_by(|a, b| a.link.cmp(&b.link));
     found.dedup();
@@ -82,13 +83,15 @@ pub fn resolve(argv0: &str, programs: &[Program], rules: &Rules) -> Result<PathB
         return Err(Error::Command(format!("command {name:?} is not among those allowed in this sandbox: {allowed}")));
     }
     if argv0.contains('/') {
-        let known = programs.iter().find(|program| program.link == Path::new(argv0) || program.file == Path::new(argv0));
+        let known =
+            programs.iter().find(|program| program.link == Path::new(argv0) || program.file == Path::new(argv0));
         let known = known.map(|program| program.link.clone());
         return known.ok_or_else(|| Error::Command(format!("{argv0:?} is no program of this host's")));
     }
     let exact = programs.iter().find(|program| program.name() == name);
     // `python` where there is only `python3`: the shortest name, which is the usual one.
-    let version = || programs.iter().filter(|program| is_version_of(program.name(), name)).min_by_key(|p| p.name().len());
+    let version =
+        || programs.iter().filter(|program| is_version_of(program.name(), name)).min_by_key(|p| p.name().len());
     let found = exact.or_else(version).map(|program| program.link.clone());
     found.ok_or_else(|| Error::Command(format!("this host has no {name:?}")))
 }

@@ -181,12 +181,13 @@ fn bare(host: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::security::sandbox::{levels, model::Requirements};
     use crate::audit::SecurityLevel;
+    use crate::security::sandbox::{levels, model::Requirements};
 
     fn ways(allowed: &[&str], blocked: &[&str]) -> Ways {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let asked = Requirements { allowed_domains: names(allowed), blocked_domains: names(blocked), ..Default::default() };
+        let asked =
+            Requirements { allowed_domains: names(allowed), blocked_domains: names(blocked), ..Default::default() };
         Ways::new(&levels::rules(SecurityLevel::Internal).with(&asked), false)
     }
 
@@ -194,9 +195,15 @@ mod tests {
     fn only_listed_hosts_and_ports_are_reached() {
         let listed = ways(&["Example.org", "*.example.net"], &["bad.example.net"]);
         for (host, port, expected) in [
-            ("example.org", 443, true), ("EXAMPLE.ORG.", 80, true), ("example.org", 22, false),
-            ("www.example.org", 443, false), ("notexample.org", 443, false), ("a.b.example.net", 443, true),
-            ("example.net", 443, false), ("bad.example.net", 443, false), ("very.bad.example.net", 443, false),
+            ("example.org", 443, true),
+            ("EXAMPLE.ORG.", 80, true),
+            ("example.org", 22, false),
+            ("www.example.org", 443, false),
+            ("notexample.org", 443, false),
+            ("a.b.example.net", 443, true),
+            ("example.net", 443, false),
+            ("bad.example.net", 443, false),
+            ("very.bad.example.net", 443, false),
             ("127.0.0.1", 80, false),
         ] {
             assert_eq!(listed.lead_to(host, port), expected, "{host}:{port}");
@@ -216,8 +223,13 @@ mod tests {
         assert_eq!((plain.host.as_str(), plain.port), ("example.org", 8000));
         assert_eq!(plain.head.unwrap(), "GET /a?b=c HTTP/1.1\r\nHost: example.org:8000\r\nconnection: close\r\n\r\n");
         assert_eq!(asked("GET http://example.org HTTP/1.1\r\n\r\n").unwrap().port, 80);
-        for bad in ["GET /a HTTP/1.1\r\n\r\n", "CONNECT example.org HTTP/1.1\r\n\r\n", "GET https://example.org/ HTTP/1.1\r\n\r\n",
-                    "CONNECT user@example.org:1 HTTP/1.1\r\n\r\n", "\r\n\r\n"] {
+        for bad in [
+            "GET /a HTTP/1.1\r\n\r\n",
+            "CONNECT example.org HTTP/1.1\r\n\r\n",
+            "GET https://example.org/ HTTP/1.1\r\n\r\n",
+            "CONNECT user@example.org:1 HTTP/1.1\r\n\r\n",
+            "\r\n\r\n",
+        ] {
             assert_eq!(asked(bad), None, "{bad}");
         }
     }

@@ -10,7 +10,10 @@ use std::{
     },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -119,9 +122,11 @@ pub type ProxyStart = Box<dyn FnOnce(std::net::TcpListener) -> std::sync::mpsc::
 pub fn run(mut job: Job) -> Result<Ran> {
     let (proxy, judge) = (job.proxy.take(), std::mem::take(&mut job.launch.judge));
     let failed = |error: io::Error| Error::Start(error.to_string());
-    let (control, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(io::Error::from).map_err(failed)?;
-    let (reads, writes) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from).map_err(failed)?;
+    let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(io::Error::from)
+        .map_err(failed)?;
+    let (reads, writes) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from).map_err(failed)?;
     let outer = serde_json::to_string(&job.launch.outer).map_err(|error| Error::Start(error.to_string()))?;
     let mut child = Command::new(&job.helper)
         .args([wire::OUTER, &outer])
@@ -313,7 +318,8 @@ impl<'a> Watch<'a> {
         ];
         let open = all.into_iter().filter_map(|(source, fd, flags)| Some((source, fd?, flags)));
         let sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> = open.collect();
-        let mut polled: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        let mut polled: Vec<PollFd<'_>> =
+            sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
         if poll(&mut polled, Some(&timeout)).is_err() {
             return Vec::new();

@@ -60,7 +60,11 @@ fn show(outer: &Outer) -> io::Result<()> {
     mount("agent-management", STAGE, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755,size=64k")?;
     for (file, name) in opened {
         let place = Path::new(STAGE).join(name);
-        if file.metadata()?.is_dir() { fs::create_dir(&place)? } else { File::create(&place).map(drop)? }
+        if file.metadata()?.is_dir() {
+            fs::create_dir(&place)?
+        } else {
+            File::create(&place).map(drop)?
+        }
         mount_bind_recursive(format!("/proc/self/fd/{}", file.as_raw_fd()), &place)?;
     }
     Ok(())

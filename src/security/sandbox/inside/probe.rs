@@ -140,7 +140,8 @@ fn processors(list: &str) -> u64 {
 /// A program that the sandbox has made itself is not among those allowed.
 fn execute_own() -> (bool, String) {
     let file = Path::new("/workspace/probe.sh");
-    let made = fs::write(file, "#!/bin/sh\n").and_then(|()| fs::set_permissions(file, fs::Permissions::from_mode(0o755)));
+    let made =
+        fs::write(file, "#!/bin/sh\n").and_then(|()| fs::set_permissions(file, fs::Permissions::from_mode(0o755)));
     let tried = made.and_then(|()| Command::new(file).status().map(drop));
     let _ = fs::remove_file(file);
     refused(tried)
