@@ -31,7 +31,9 @@ const LIBC: &str = "import ctypes, os, sys, errno\nlibc = ctypes.CDLL(None, use_
 
 /// It may read nothing of what `open` opens.
 fn reads(path: &str) -> String {
-    format!("import os\ntry:\n    data = open({path:?}, 'rb').read()\n    os._exit(42)\nexcept OSError as error:\n    print(error)\n")
+    format!(
+        "import os\ntry:\n    data = open({path:?}, 'rb').read()\n    os._exit(42)\nexcept OSError as error:\n    print(error)\n"
+    )
 }
 
 fn programs(server: &Server) -> Vec<Hostile> {
@@ -157,7 +159,7 @@ async fn hostile_programs_end_contained_and_on_record() {
 #[tokio::test]
 async fn what_a_program_may_not_see_is_not_there() {
     let server = Server::start().await;
-    let code = r#"
+    let code = r##"
 import ctypes, json, os, socket, subprocess
 def denied(attempt):
     try:
@@ -187,7 +189,7 @@ print(json.dumps({
     "affinity": denied(lambda: os.sched_setaffinity(0, range(os.cpu_count()))),
     "processors": len(os.sched_getaffinity(0)),
 }))
-"#;
+"##;
     let ended = run(&server, json!({"s": python(code, json!({}))}), json!({})).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let seen = &ended["final_result"]["step_results"]["s"]["json"];
@@ -264,6 +266,7 @@ async fn without_control_groups_limits_hold_all_the_same() {
     assert!((5..=11).contains(&count), "{ended}");
     // Several processes, each below the limit of one.
     let hogs = "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n        held = bytearray(30 << 20)\n        for at in range(0, len(held), 4096): held[at] = 1\n        time.sleep(600)\ntime.sleep(600)";
-    let ended = run(&server, json!({"s": python(hogs, json!({"limits": {"memory_mb": 64, "seconds": 15}}))}), json!({})).await;
+    let ended =
+        run(&server, json!({"s": python(hogs, json!({"limits": {"memory_mb": 64, "seconds": 15}}))}), json!({})).await;
     assert!(ended["error_message"].as_str().unwrap().contains("more memory"), "{ended}");
 }

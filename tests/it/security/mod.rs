@@ -35,7 +35,8 @@ pub async fn monitor(server: &Server, execution: &str) -> Value {
 
 /// The data of an execution's audit entries of one kind.
 pub async fn audited(server: &Server, execution: &str, event: &str) -> Vec<Value> {
-    let mut conn = SqliteConnection::connect(&format!("sqlite://{}?mode=ro", server.database().display())).await.unwrap();
+    let mut conn =
+        SqliteConnection::connect(&format!("sqlite://{}?mode=ro", server.database().display())).await.unwrap();
     let rows: Vec<(String,)> = sqlx::query_as(
         "SELECT event_data FROM agent_audit_logs WHERE execution_id = ?1 AND event_type = ?2 ORDER BY timestamp",
     )

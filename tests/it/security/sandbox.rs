@@ -23,13 +23,17 @@ fn cleanup(execution: &str) -> String {
 async fn a_command_takes_its_inputs_and_gives_its_output() {
     let server = Server::start().await;
     let sum = "import json, sys\nvalue = json.load(sys.stdin)\nopen('/workspace/kept', 'w').write('kept')\nprint(json.dumps({'sum': value['a'] + value['b']}))";
-    let read = "import os, sys\nprint(sys.argv[1], os.environ['WORD'], sys.stdin.read(), open('/workspace/kept').read())";
+    let read =
+        "import os, sys\nprint(sys.argv[1], os.environ['WORD'], sys.stdin.read(), open('/workspace/kept').read())";
     let mut second = command(
         &["python", "-c", read, "$.steps.first.output.json.sum"],
         json!({"env": {"WORD": "$.inputs.word"}, "stdin": "text"}),
     );
     second["depends_on"] = json!(["first"]);
-    let mut third = command(&["python3", "-c", "import sys; print('no', file=sys.stderr); sys.exit(3)"], json!({"allow_failure": true}));
+    let mut third = command(
+        &["python3", "-c", "import sys; print('no', file=sys.stderr); sys.exit(3)"],
+        json!({"allow_failure": true}),
+    );
     third["depends_on"] = json!(["second"]);
     let steps = json!({"first": python(sum, json!({})), "second": second, "third": third});
     let ended = run(&server, steps, json!({"a": 2, "b": 3, "word": "hello"})).await;
@@ -79,14 +83,13 @@ async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
     let execution = held(&server, &peer, step).await;
 
     let asked = json!({"memory_mb": 5000, "max_execution_time": 60, "cpu_cores": 1, "blocked_commands": ["python"]});
-    let answer = server
-        .request(Method::POST, &create(&execution, "confidential"))
-        .header("idempotency-key", "one")
-        .json(&asked);
+    let answer =
+        server.request(Method::POST, &create(&execution, "confidential")).header("idempotency-key", "one").json(&asked);
     let made = Answer::of(answer.try_clone().unwrap()).await.ok();
     assert_eq!(made["sandbox_id"], format!("sandbox_{execution}"));
     assert_eq!((&made["sandbox_type"], &made["isolation"]), (&json!("docker"), &json!("namespaces")));
-    let numbers = ["cpu_limit", "memory_limit", "disk_limit", "max_execution_time"].map(|name| made[name].as_f64().unwrap());
+    let numbers =
+        ["cpu_limit", "memory_limit", "disk_limit", "max_execution_time"].map(|name| made[name].as_f64().unwrap());
     assert_eq!(numbers, [4.0, 5000.0, 40960.0, 60.0]);
     assert_eq!(made["network_access"], true);
     let again = Answer::of(answer).await;
@@ -131,7 +134,10 @@ async fn a_running_command_is_seen_and_cleaned_up() {
 
     let cleaned = server.post(&cleanup(id), Value::Null).await.ok();
     assert_eq!((&cleaned["status"], &cleaned["removed"]["files"]), (&json!("cleaned"), &json!(1)), "{cleaned}");
-    assert!(cleaned["removed"]["bytes"].as_u64().unwrap() > 90_000 && cleaned["removed"]["processes"].as_u64().unwrap() >= 1);
+    assert!(
+        cleaned["removed"]["bytes"].as_u64().unwrap() > 90_000
+            && cleaned["removed"]["processes"].as_u64().unwrap() >= 1
+    );
     gone(&word).await;
     assert!(!server.dir().join("sandboxes").join(id).exists());
     let ended = server.ended(id).await;
@@ -159,7 +165,10 @@ async fn a_network_leads_to_listed_hosts_only() {
     let other = format!("http://127.0.0.1:{}/", peer.port());
     for (url, domain) in [(health.clone(), "example.org"), (other, "127.0.0.1")] {
         let ended = run(&server, json!({"s": fetch(url, domain)}), json!({})).await;
-        assert!(ended["error_message"].as_str().unwrap().contains("sandbox breach: the command tried to reach 127.0.0.1"), "{ended}");
+        assert!(
+            ended["error_message"].as_str().unwrap().contains("sandbox breach: the command tried to reach 127.0.0.1"),
+            "{ended}"
+        );
         assert_eq!(audited(&server, ended["id"].as_str().unwrap(), "SANDBOX_BREACH").await.len(), 1);
     }
     assert!(peer.calls().is_empty());
