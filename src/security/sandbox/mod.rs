@@ -22,6 +22,7 @@ mod proxy;
 mod running;
 mod store;
 mod supervise;
+mod watch;
 mod wire;
 
 use std::{
