@@ -235,6 +235,7 @@ impl App {
         policies.register(&mut registry);
         training.register(&mut registry);
         engine.register(&mut registry);
+        sandboxes.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?),

@@ -9,7 +9,7 @@ use std::{
 use super::{
     error::{Error, Result},
     groups::Groups,
-    judge::{Judge, below},
+    judge::{Judge, below, normal},
     model::{Command, Rules},
     programs::{self, Program},
     wire::{INNER, Limits, Outer, Plan, STAGE},
@@ -345,8 +345,7 @@ impl Stage<'_> {
     /// Allowed directories, without what is blocked in them and what is the service's.
     fn files(&self, args: &mut Arguments, rules: &Rules) {
         let mut bound = vec![(PathBuf::from("/usr"), "/usr".to_owned())];
-        let own = |path: &str| WRITABLE.contains(&path);
-        for path in rules.allowed_file_paths.iter().filter(|path| !own(path)) {
+        for path in rules.allowed_file_paths.iter().filter(|path| bindable(path)) {
             let blocked = rules.blocked_file_paths.iter().any(|blocked| below(path, blocked));
             let Ok(real) = fs::canonicalize(path) else { continue };
             let hidden = self.host.hidden.iter().any(|hidden| real.starts_with(hidden));
@@ -373,6 +372,16 @@ pub fn scratch_bytes(rules: &Rules) -> u64 {
     (rules.memory_limit * (1 << 20) / 4).min(rules.disk_limit << 20)
 }
 
+/// Whether a directory can be shown: not what the sandbox has of its own, nor what would hide that. The coordinator may
+/// have written anything.
+fn bindable(path: &str) -> bool {
+    const OWN: [&str; 13] = [
+        "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc", "/dev", "/proc", "/sys", "/run", SCRATCH,
+        WORKSPACE,
+    ];
+    normal(path) == path && path != "/" && !OWN.iter().any(|own| below(path, own))
+}
+
 #[derive(Default)]
 struct Arguments(Vec<String>);
 
@@ -383,5 +392,70 @@ impl Arguments {
 
     fn two(&mut self, option: &str, from: &Path, to: &str) {
         self.0.extend([option.to_owned(), from.display().to_string(), to.to_owned()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit::SecurityLevel, security::sandbox::levels};
+
+    /// A host whose data lie in `data`, which bubblewrap can enter.
+    fn host(data: &Path) -> Host {
+        let settings = SandboxConfig { cgroups: false, ..SandboxConfig::default() };
+        let mut host = Host::open("/x/helper".into(), data.join("sandboxes"), vec![data.to_owned()], settings).unwrap();
+        (host.user, host.bubblewrap) = (None, Some("/x/bwrap".into()));
+        host
+    }
+
+    fn arguments(host: &Host, rules: &Rules) -> String {
+        let workspace = host.workspace("exec_1");
+        Stage { host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") }.arguments(rules, &[]).join(" ")
+    }
+
+    #[test]
+    fn allowed_directories_are_shown_without_what_is_blocked_or_the_services_own() {
+        // Not below /tmp, which is the sandbox's own.
+        let place = tempfile::tempdir_in("/var/tmp").unwrap();
+        let shown = place.path().canonicalize().unwrap();
+        for name in ["data/am", "data/secret", "data/open"] {
+            fs::create_dir_all(shown.join(name)).unwrap();
+        }
+        let (data, link) = (shown.join("data"), shown.join("link"));
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        let host = host(&data.join("am"));
+        let text = |path: &Path| path.display().to_string();
+        let mut rules = levels::rules(SecurityLevel::Public);
+        let never = ["/", "/usr/share", "data", "/data/../etc", "/proc", "/tmp/x", "/no/such/place"].map(str::to_owned);
+        rules.allowed_file_paths = never.into_iter().chain([text(&link), text(&data.join("am"))]).collect();
+        rules.blocked_file_paths.push(text(&data.join("secret")));
+        let mut args = Arguments::default();
+        let stage = Stage { host: &host, workspace: Path::new("/w"), bubblewrap: Path::new("/x/bwrap") };
+        stage.files(&mut args, &rules);
+        let (data, link) = (text(&data), text(&link));
+        let expected = format!(
+            "--ro-bind-try {data} {link} --size 4096 --tmpfs {link}/secret --remount-ro {link}/secret \
+             --size 4096 --tmpfs {link}/am --remount-ro {link}/am \
+             --size 4096 --tmpfs {link}/am/sandboxes --remount-ro {link}/am/sandboxes"
+        );
+        assert_eq!(args.0.join(" "), expected);
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_shown_beyond_its_system() {
+        let place = tempfile::tempdir().unwrap();
+        let host = host(place.path());
+        let public = arguments(&host, &levels::rules(SecurityLevel::Public));
+        for word in
+            ["--unshare-all", "--disable-userns", "--cap-drop ALL", "--die-with-parent", "--clearenv", "--remount-ro /"]
+        {
+            assert!(public.contains(word), "{word}");
+        }
+        assert!(!public.contains("--share-net") && !public.contains("--bind / ") && public.contains("--proc /proc"));
+        let restricted = arguments(&host, &levels::rules(SecurityLevel::Restricted));
+        assert!(!restricted.contains("--proc"), "it is blocked there");
+        for directory in PROGRAM_DIRECTORIES.iter().filter(|directory| Path::new(directory).is_dir()) {
+            assert!(public.contains(&format!("--tmpfs {directory}")), "programs are shown one by one");
+        }
     }
 }

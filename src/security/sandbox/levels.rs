@@ -3,8 +3,8 @@
 use super::model::{Requirements, Rules, StepLimits};
 use crate::audit::SecurityLevel;
 
-/// What holds for the types that are mapped to the one isolation there is.
-pub const ISOLATION: &str = "namespaces";
+/// What really holds a sandbox of any type.
+pub const ISOLATION: &str = "bubblewrap namespaces, Landlock, seccomp";
 
 /// The rules of `level`, each adding to the ones below it.
 pub fn rules(level: SecurityLevel) -> Rules {

@@ -15,6 +15,7 @@ mod kernel;
 mod launch;
 mod levels;
 mod measure;
+mod metrics;
 mod model;
 mod notices;
 mod programs;
@@ -34,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +48,7 @@ pub use model::{
 pub use running::Run;
 
 use launch::Host;
+use metrics::Metrics;
 use running::Running;
 
 use crate::{
@@ -70,6 +73,7 @@ struct Inner {
     capabilities: OnceCell<Arc<Capabilities>>,
     places: Semaphore,
     running: Mutex<Running>,
+    metrics: Metrics,
     stopping: CancellationToken,
 }
 
@@ -100,8 +104,14 @@ impl Sandboxes {
             capabilities: OnceCell::new(),
             places: Semaphore::new(at_once),
             running: Mutex::default(),
+            metrics: Metrics::default(),
             stopping: CancellationToken::new(),
         })))
+    }
+
+    /// Add the room's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
     }
 
     /// Find out what this host enforces, then take away what is left of executions that ended long ago, until `stop`.

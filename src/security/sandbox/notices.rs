@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2, readlinkat};
+
 use super::{
     filter::{self, Access, Names},
     judge::{Judge, below, normal},
@@ -72,12 +74,16 @@ impl Notices {
         Some((target.unwrap_or(path), seen))
     }
 
-    /// Where a link of the sandbox's own leads: opening it means opening that.
+    /// Where a link of the sandbox's own leads: opening it means opening that. No link is followed on the way to it, for
+    /// outside it might lead anywhere.
     fn target(&self, path: &str) -> Option<String> {
         let rest = below(path, WORKSPACE).then(|| path[WORKSPACE.len()..].trim_start_matches('/'))?;
-        let target = fs::read_link(self.workspace.join(rest)).ok()?;
-        let target = Path::new(path).parent()?.join(target);
-        Some(normal(target.to_str()?))
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.workspace, flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let link = openat2(&root, rest, flags, Mode::empty(), resolve).ok()?;
+        let target = readlinkat(&link, "", Vec::new()).ok()?.into_string().ok()?;
+        Some(normal(Path::new(path).parent()?.join(target).to_str()?))
     }
 }
 

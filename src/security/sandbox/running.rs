@@ -94,6 +94,9 @@ impl Sandboxes {
             place = self.0.places.acquire() => place.map_err(|_| Error::Stopping)?,
             () = self.0.stopping.cancelled() => return Err(Error::Stopping),
         };
+        if live.stopped() {
+            return Err(Error::Stopping);
+        }
         let capabilities = self.capabilities().await;
         let known = self.known(&run.execution).await?;
         let rules = rules_of(known.as_ref(), &command);
@@ -106,11 +109,16 @@ impl Sandboxes {
         self.lock().entry(run.execution.clone()).or_default().push((live.clone(), rules.clone()));
         // Until it is written down: who cleans up waits for that.
         let _under_way = Place(self, &run.execution, live);
+        self.0.metrics.running.inc();
         let ran = supervised(job).await;
+        self.0.metrics.running.dec();
         ended.cancel();
         drop(place);
         let ran = ran?;
-        self.record(&run, rules, unenforced, &ran).await?;
+        self.0.metrics.commands.inc();
+        self.0.metrics.ended.inc_by(u64::from(ran.ended.is_some()));
+        self.0.metrics.breaches.inc_by(ran.breaches().map(|attempt| attempt.count).sum());
+        self.record(&run, known, rules, unenforced, &ran).await?;
         let stopped = ran.ended == Some(Ended::Cancelled) && self.0.stopping.is_cancelled();
         if stopped { Err(Error::Stopping) } else { Ok(ran) }
     }
@@ -162,14 +170,23 @@ impl Sandboxes {
     }
 
     /// Add what became of a command to what is known of its sandbox, and tell the audit log.
-    async fn record(&self, run: &Run, rules: Rules, unenforced: Vec<String>, ran: &Ran) -> Result<()> {
+    async fn record(
+        &self,
+        run: &Run,
+        known: Option<Sandbox>,
+        rules: Rules,
+        unenforced: Vec<String>,
+        ran: &Ran,
+    ) -> Result<()> {
         let (audit, now, run, ran) = (self.0.audit.clone(), self.now(), run.clone(), ran.clone());
         self.0
             .db
             .write(async move |tx: &mut Tx| {
                 let found = store::get(tx.conn().await?, &run.execution).await?;
                 let made = found.is_none();
-                let mut sandbox = found.unwrap_or_else(|| store::fresh(&run.execution, rules.clone(), false, now));
+                // The coordinator's rules stay as they are, too.
+                let known = found.or(known);
+                let mut sandbox = known.unwrap_or_else(|| store::fresh(&run.execution, rules.clone(), false, now));
                 if !sandbox.fixed {
                     sandbox.rules = rules;
                 }

@@ -44,8 +44,7 @@ pub struct Bounds {
 /// What can be seen of a running command, and how it is stopped.
 pub struct Live {
     seen: Mutex<(Usage, Vec<Attempt>)>,
-    /// Whether it is to end.
-    pub stop: AtomicBool,
+    stop: AtomicBool,
     /// Can be read once it is.
     pub wake: OwnedFd,
 }
@@ -62,6 +61,11 @@ impl Live {
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Whether it is to end.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// What was measured last, and what was tried.

@@ -8,7 +8,6 @@ use std::{
         unix::process::ExitStatusExt as _,
     },
     process::{Child, ExitStatus},
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -323,7 +322,7 @@ impl<'a> Watch<'a> {
     /// Decide whether it must end.
     fn check(&mut self) {
         if self.ended.is_some() || !self.ready {
-            if self.live.stop.load(Ordering::Acquire) && self.ended.is_none() {
+            if self.live.stopped() && self.ended.is_none() {
                 self.ended = Some(Ended::Cancelled);
             }
             return;
@@ -333,7 +332,7 @@ impl<'a> Watch<'a> {
         self.crowded_since = crowded.then(|| self.crowded_since.unwrap_or_else(Instant::now));
         let output = self.stdout.captured.total.max(self.stderr.captured.total);
         let reasons = [
-            (self.live.stop.load(Ordering::Acquire), Ended::Cancelled),
+            (self.live.stopped(), Ended::Cancelled),
             (self.over_memory, Ended::Memory),
             (usage.disk_bytes > bounds.disk || usage.files > measure::MOST_FILES, Ended::Disk),
             (output > bounds.output as u64 * OUTPUT_TIMES, Ended::Output),

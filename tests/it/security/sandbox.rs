@@ -11,6 +11,8 @@ use crate::{
     peer::Peer,
 };
 
+const ISOLATION: &str = "bubblewrap namespaces, Landlock, seccomp";
+
 fn create(execution: &str, level: &str) -> String {
     format!("/api/v1/agents/security/sandbox/{execution}/create?security_level={level}")
 }
@@ -49,7 +51,7 @@ async fn a_command_takes_its_inputs_and_gives_its_output() {
     assert!(logs["step_logs"][0]["memory_usage"].as_f64().unwrap() > 0.1, "{logs}");
     let seen = monitor(&server, id).await;
     assert_eq!((&seen["runs"], &seen["breaches"], &seen["status"]), (&json!(3), &json!(0), &json!("used")));
-    assert_eq!((&seen["sandbox_type"], &seen["isolation"]), (&json!("process"), &json!("namespaces")));
+    assert_eq!((&seen["sandbox_type"], &seen["isolation"]), (&json!("process"), &json!(ISOLATION)));
     let made = audited(&server, id, "WORKFLOW_UPDATED").await;
     assert!(made.iter().any(|data| data["resource"] == "sandbox" && data["action"] == "created"), "{made:?}");
 
@@ -87,7 +89,7 @@ async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
         server.request(Method::POST, &create(&execution, "confidential")).header("idempotency-key", "one").json(&asked);
     let made = Answer::of(answer.try_clone().unwrap()).await.ok();
     assert_eq!(made["sandbox_id"], format!("sandbox_{execution}"));
-    assert_eq!((&made["sandbox_type"], &made["isolation"]), (&json!("docker"), &json!("namespaces")));
+    assert_eq!((&made["sandbox_type"], &made["isolation"]), (&json!("docker"), &json!(ISOLATION)));
     let numbers =
         ["cpu_limit", "memory_limit", "disk_limit", "max_execution_time"].map(|name| made[name].as_f64().unwrap());
     assert_eq!(numbers, [4.0, 5000.0, 40960.0, 60.0]);
