@@ -285,7 +285,7 @@ impl Stage<'_> {
     fn arguments(&self, rules: &Rules, programs: &[Program]) -> Vec<String> {
         let mut args = Arguments::default();
         args.words("--unshare-all --unshare-user --disable-userns --new-session --die-with-parent --clearenv");
-        args.words("--cap-drop ALL --hostname sandbox");
+        args.words("--cap-drop ALL");
         self.system(&mut args, rules, programs);
         self.files(&mut args, rules);
         args.two("--bind", &self.place("workspace", self.workspace), WORKSPACE);

@@ -45,12 +45,12 @@ fn programs(server: &Server) -> Vec<Hostile> {
     };
     let calls = |name, call: &str, what| tries(name, format!("{LIBC}tried({call})"), "system_call", what);
     let database = server.database().canonicalize().unwrap();
+    let mut bomb =
+        takes("fork bomb", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "as many processes");
+    // Thirty interpreters; it is their number that must end it.
+    bomb.limits["memory_mb"] = json!(512);
     vec![
-        takes(
-            "fork bomb",
-            "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
-            "as many processes",
-        ),
+        bomb,
         takes("memory hog", "held = []\nwhile True: held.append(bytearray(1 << 20))", "more memory"),
         takes(
             "disk filler",
