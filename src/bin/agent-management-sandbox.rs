@@ -1,7 +1,7 @@
 //! The first process of a sandbox, and what starts bubblewrap. An executable of its own, as the jq workers are: it is
 //! started for each command, and must not bring libtorch along. It compiles the few files that it needs.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the service's side of the same files"))]
+#![expect(dead_code, reason = "the service's side of the same files")]
 
 #[path = "../security/sandbox"]
 mod sandbox {
