@@ -10,7 +10,7 @@ use super::{
     groups::Bounds as GroupBounds,
     inside::probe::{Outside, Trial},
     launch::{HELPER, Host, launch, scratch_bytes},
-    levels,
+    levels, measure,
     model::{AttemptKind, Command, Ended, Ran, Rules, Times},
     supervise::{self, Bounds, Job, Live},
     wire::PROBE,
@@ -184,7 +184,7 @@ fn trial(host: &Host, rules: &Rules, processes: u64, arguments: &[&str], wall: D
         live: Arc::new(Live::new().map_err(|error| Error::Start(error.to_string()))?),
         proxy: None,
     });
-    let _ = fs::remove_dir_all(workspace);
+    let _ = measure::remove(&workspace);
     ran
 }
 

@@ -1,7 +1,5 @@
 //! What clients do with sandboxes: make one beforehand, look at it, clean it up.
 
-use std::{fs, path::Path};
-
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -51,7 +49,7 @@ pub struct Seen {
 }
 
 /// The name of a directory, so it must be a plain one.
-fn plain(execution: &str) -> Result<()> {
+pub(super) fn plain(execution: &str) -> Result<()> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if (1..=100).contains(&execution.len()) && execution.bytes().all(good) {
         return Ok(());
@@ -169,8 +167,10 @@ impl Sandboxes {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         let workspace = self.0.host.workspace(execution);
-        let removed = tokio::task::spawn_blocking(move || remove_files(&workspace)).await;
-        let files = removed.unwrap_or_else(|error| Err(Error::Start(error.to_string())))?;
+        let stored = |error| Error::Storage(workspace.display().to_string(), error);
+        let path = workspace.clone();
+        let removed = tokio::task::spawn_blocking(move || measure::remove(&path)).await;
+        let files = removed.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(stored)?;
         Ok(Removed { processes, files: files.count, bytes: files.bytes })
     }
 
@@ -190,16 +190,6 @@ impl Sandboxes {
             }
         }
         Ok(())
-    }
-}
-
-fn remove_files(workspace: &Path) -> Result<measure::Files> {
-    let found = measure::files(workspace);
-    match fs::remove_dir_all(workspace) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Storage(workspace.display().to_string(), error))
-        }
-        _ => Ok(found),
     }
 }
 

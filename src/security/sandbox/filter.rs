@@ -61,7 +61,7 @@ mod numbers {
         sched_setaffinity = SYS_sched_setaffinity,
         name_to_handle_at = SYS_name_to_handle_at, adjtimex = SYS_adjtimex, clock_adjtime = SYS_clock_adjtime,
         migrate_pages = SYS_migrate_pages, move_pages = SYS_move_pages, mbind = SYS_mbind,
-        set_mempolicy = SYS_set_mempolicy, openat = SYS_openat, openat2 = SYS_openat2, execve = SYS_execve,
+        set_mempolicy = SYS_set_mempolicy, shmget = SYS_shmget, msgget = SYS_msgget, memfd_secret = SYS_memfd_secret, openat = SYS_openat, openat2 = SYS_openat2, execve = SYS_execve,
         truncate = SYS_truncate, unlinkat = SYS_unlinkat, mkdirat = SYS_mkdirat, symlinkat = SYS_symlinkat,
         linkat = SYS_linkat, renameat = SYS_renameat, renameat2 = SYS_renameat2, fchmodat = SYS_fchmodat,
         fchownat = SYS_fchownat, mknodat = SYS_mknodat,
@@ -126,10 +126,14 @@ const REFUSED_HERE: &[(i64, &str)] = calls![iopl, ioperm, kexec_file_load];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[(i64, &str)] = &[];
 
-/// Refused without a word. `memfd_create` and `execveat` would run what no rule of paths names.
+/// Refused without a word. `memfd_create` and `execveat` would run what no rule of paths names; shared memory and queues
+/// of System V stay when nobody has them, so that no process accounts for them.
 const SILENT: &[(i64, &str)] = calls![
     memfd_create,
+    memfd_secret,
     execveat,
+    shmget,
+    msgget,
     sched_setaffinity,
     name_to_handle_at,
     adjtimex,

@@ -225,7 +225,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         for (.., path) in &self.paths {
             // What is just dying still counts as a member for a moment.
-            for _ in 0..50 {
+            for _ in 0..500 {
                 match fs::remove_dir(path) {
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                         std::thread::sleep(std::time::Duration::from_millis(2));

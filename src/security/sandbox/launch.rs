@@ -10,6 +10,7 @@ use super::{
     error::{Error, Result},
     groups::Groups,
     judge::{Judge, below, normal},
+    measure,
     model::{Command, Rules},
     programs::{self, Program},
     wire::{INNER, Limits, Outer, Plan, STAGE},
@@ -133,7 +134,7 @@ impl Host {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let trial = name.strip_prefix(".probe-").is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
             if trial && !Path::new("/proc").join(&name[".probe-".len()..]).exists() {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = measure::remove(&entry.path());
             }
             let changed = entry.metadata().and_then(|metadata| metadata.modified());
             if let (Ok(changed), false) = (changed, name.starts_with('.')) {
@@ -143,9 +144,10 @@ impl Host {
         found
     }
 
-    /// Paths of the service, for the judge.
+    /// Paths of the service, for the judge: without those under which the sandbox has something of its own.
     pub fn hidden_names(&self) -> Vec<String> {
-        self.hidden.iter().map(|path| path.display().to_string()).collect()
+        let names = self.hidden.iter().map(|path| path.display().to_string());
+        names.filter(|hidden| !WRITABLE.iter().any(|own| below(own, hidden))).collect()
     }
 }
 

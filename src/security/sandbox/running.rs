@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Capabilities, Sandboxes,
+    changes::plain,
     error::{Error, Result},
     groups::Bounds as GroupBounds,
     launch::{launch, processes},
@@ -97,6 +98,7 @@ impl Sandboxes {
         if live.stopped() {
             return Err(Error::Stopping);
         }
+        plain(&run.execution)?;
         let capabilities = self.capabilities().await;
         let known = self.known(&run.execution).await?;
         let rules = rules_of(known.as_ref(), &command);

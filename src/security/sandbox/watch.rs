@@ -310,7 +310,7 @@ impl<'a> Watch<'a> {
         if self.files_due <= Instant::now() {
             let began = Instant::now();
             let files = measure::files(self.workspace);
-            (usage.files, usage.disk_bytes) = (files.count, files.bytes);
+            (usage.files, usage.disk_bytes) = (files.count, files.bytes + measure::nameless(&pids, self.workspace));
             // Where there are many, looking at them must not become the work.
             self.files_due = Instant::now() + (began.elapsed() * 10).max(Duration::from_millis(50));
         }

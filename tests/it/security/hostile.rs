@@ -57,6 +57,16 @@ fn programs(server: &Server) -> Vec<Hostile> {
             "n = 0\nwhile True:\n    open(f'/workspace/{n}', 'wb').write(b'x' * (1 << 20))\n    n += 1",
             "more room",
         ),
+        takes(
+            "files without a name",
+            "import os\nheld = []\nwhile True:\n    file = open('/workspace/x', 'wb', buffering=0)\n    os.unlink('/workspace/x')\n    file.write(b'x' * (1 << 20))\n    held.append(file)",
+            "more room",
+        ),
+        takes(
+            "directories without end",
+            "import os\nos.chdir('/workspace')\nwhile True:\n    os.mkdir('d')\n    os.chdir('d')",
+            "more room",
+        ),
         takes("a gigabyte of output", "import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))", "far more output"),
         takes(
             "deaf to SIGTERM",
@@ -143,6 +153,8 @@ async fn hostile_programs_end_contained_and_on_record() {
         let seen = monitor(&server, execution).await;
         assert_ne!(seen["last_exit_code"], 42, "{name} got what it wanted: {seen}");
         let breaches = audited(&server, execution, "SANDBOX_BREACH").await;
+        server.post(&format!("/api/v1/agents/security/sandbox/{execution}/cleanup"), Value::Null).await.ok();
+        assert!(!server.dir().join("sandboxes").join(execution).exists(), "{name} left something");
         let Some((kind, what)) = hostile.breach else {
             assert!(breaches.is_empty() && seen["breaches"] == 0, "{name}: {breaches:?}");
             continue;
@@ -269,6 +281,11 @@ async fn without_control_groups_limits_hold_all_the_same() {
     let ended = run(&server, json!({"s": python(many, json!({"limits": {"processes": 10}}))}), json!({})).await;
     let count = ended["final_result"]["step_results"]["s"]["json"].as_u64().unwrap();
     assert!((5..=11).contains(&count), "{ended}");
+    let shared = "import mmap, time\nheld = mmap.mmap(-1, 200 << 20)\nfor at in range(0, len(held), 4096): held[at] = 1\ntime.sleep(600)";
+    let ended =
+        run(&server, json!({"s": python(shared, json!({"limits": {"memory_mb": 64, "seconds": 15}}))}), json!({}))
+            .await;
+    assert!(ended["error_message"].as_str().unwrap().contains("more memory"), "{ended}");
     // Several processes, each below the limit of one.
     let hogs = "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n        held = bytearray(30 << 20)\n        for at in range(0, len(held), 4096): held[at] = 1\n        time.sleep(600)\ntime.sleep(600)";
     let ended =

@@ -13,7 +13,8 @@ use super::super::wire::{Limits, Plan};
 /// Set each limit, never above what holds already.
 pub fn limit(limits: &Limits) -> io::Result<()> {
     let all = [
-        (Resource::Core, Some(0)),
+        // One byte is none, also where a program takes core dumps, which does not care for zero.
+        (Resource::Core, Some(1)),
         (Resource::Cpu, limits.cpu_seconds),
         (Resource::Fsize, limits.file_bytes),
         (Resource::Nproc, limits.processes),
