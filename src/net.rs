@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(public("mixed", found.into_iter()).unwrap(), ["8.8.8.8:0".parse().unwrap()]);
         let client = public_only(reqwest::Client::builder()).build().unwrap();
         let error = client.get("http://localhost:9/").send().await.unwrap_err();
-        assert!(format!("{error:?}").contains("localhost is not a public address"), "{error:?}");
+        assert!(format!("{error:?}").contains("NotPublic(\"localhost\")"), "{error:?}");
     }
 
     proptest! {
