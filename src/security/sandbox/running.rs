@@ -312,3 +312,71 @@ fn breach(run: &Run, sandbox: &Sandbox, ran: &Ran, now: Timestamp) -> Option<Ent
             .data("exit_code", json!(ran.exit_code))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::security::sandbox::model::{AttemptKind, StepLimits};
+
+    fn capabilities(reason: Option<&str>, unenforced: &[&str], allow: bool) -> Capabilities {
+        Capabilities {
+            available: reason.is_none(),
+            isolation: String::new(),
+            reason: reason.map(str::to_owned),
+            user: String::new(),
+            capabilities: Vec::new(),
+            unenforced: unenforced.iter().map(|name| (*name).to_owned()).collect(),
+            allow_unenforced: allow,
+            tested_at: Timestamp(DateTime::UNIX_EPOCH),
+            seconds: 0.0,
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_is_refused_or_named() {
+        assert_eq!(must_hold(&capabilities(None, &[], false)).unwrap(), Vec::<String>::new());
+        let refused = must_hold(&capabilities(None, &["landlock_write"], false)).unwrap_err();
+        assert!(refused.to_string().contains("does not enforce landlock_write"), "{refused}");
+        assert_eq!(must_hold(&capabilities(None, &["landlock_write"], true)).unwrap(), ["landlock_write"]);
+        assert!(must_hold(&capabilities(Some("no bubblewrap"), &[], true)).is_err(), "without namespaces never");
+    }
+
+    #[test]
+    fn rules_are_those_somebody_has_set_or_those_of_the_steps_level() {
+        let limits = StepLimits { memory_mb: Some(64), seconds: Some(1_000_000), ..StepLimits::default() };
+        let level = Some(SecurityLevel::Restricted);
+        let command = Command { level, limits, ..Command::default() };
+        let own = rules_of(None, &command);
+        assert_eq!((own.security_level, own.memory_limit), (SecurityLevel::Restricted, 64));
+        assert_eq!(own.max_execution_time, 28_800, "limits only lower");
+        let now = Timestamp(DateTime::UNIX_EPOCH);
+        let mut known = store::fresh("exec_1", levels::rules(SecurityLevel::Public), false, now);
+        assert_eq!(rules_of(Some(&known), &command).security_level, SecurityLevel::Restricted);
+        assert_eq!(rules_of(Some(&known), &Command::default()).security_level, SecurityLevel::Public);
+        known.fixed = true;
+        let fixed = rules_of(Some(&known), &command);
+        assert_eq!(
+            (fixed.security_level, fixed.network_access, fixed.memory_limit),
+            (SecurityLevel::Public, false, 64)
+        );
+    }
+
+    #[test]
+    fn what_commands_took_and_tried_is_added_up() {
+        let now = Timestamp(DateTime::UNIX_EPOCH);
+        let mut sandbox = store::fresh("exec_1", levels::rules(SecurityLevel::Public), false, now);
+        let attempt = |what: &str, count, breach| Attempt { kind: AttemptKind::Read, what: what.into(), count, breach };
+        let usage = Usage { cpu_seconds: 1.5, memory_peak_bytes: 100, disk_bytes: 7, ..Usage::default() };
+        let attempts = vec![attempt("/etc/shadow", 2, true), attempt("x", 1, false)];
+        let mut ran = Ran { exit_code: 3, usage, attempts, ..Ran::default() };
+        add(&mut sandbox, &ran, now);
+        (ran.usage.memory_peak_bytes, ran.usage.disk_bytes, ran.ended) = (50, 9, Some(Ended::Memory));
+        add(&mut sandbox, &ran, now);
+        let totals = sandbox.totals;
+        assert_eq!((totals.cpu_seconds, totals.memory_peak_bytes, totals.disk_bytes), (3.0, 100, 9));
+        assert_eq!((sandbox.runs, sandbox.breaches, sandbox.last_ended), (2, 4, Some(Ended::Memory)));
+        assert_eq!(sandbox.attempts, [attempt("/etc/shadow", 4, true), attempt("x", 2, false)]);
+    }
+}

@@ -24,8 +24,9 @@ pub fn id_of(execution: &str) -> String {
 }
 
 fn document<T: for<'de> serde::Deserialize<'de> + Default>(row: &Row, column: &str) -> Result<T> {
-    let doc: Doc = row.try_get(column)?;
-    Ok(doc.parse().map_err(|error| unreadable(column, error))?.unwrap_or_default())
+    let doc: Option<Doc> = row.try_get(column)?;
+    let parsed = doc.map(|doc| doc.parse()).transpose().map_err(|error| unreadable(column, error))?;
+    Ok(parsed.flatten().unwrap_or_default())
 }
 
 fn number(row: &Row, column: &str) -> Result<u64> {

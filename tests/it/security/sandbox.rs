@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{audited, command, gone, monitor, processes_with, python, run};
 use crate::{
     harness::{Answer, CLIENT, PATIENCE, Server},
-    kit::post_as,
+    kit::{post_as, sql},
     peer::Peer,
 };
 
@@ -215,4 +215,40 @@ async fn what_the_host_enforces_is_tried_and_what_it_does_not_is_refused() {
     let ended = run(&server, json!({"s": python("print(1)", json!({}))}), json!({})).await;
     assert!(ended["error_message"].as_str().unwrap().contains("bubblewrap"), "{ended}");
     assert_eq!(server.get("/health/ready").await.status, 200, "all else goes on");
+}
+
+#[tokio::test]
+async fn what_executions_have_left_goes_after_its_time() {
+    let server = Server::start().await;
+    let ended =
+        run(&server, json!({"s": python("open('/workspace/left', 'w').write('x')", json!({}))}), json!({})).await;
+    let id = ended["id"].as_str().unwrap();
+    let (own, lost) = (server.dir().join("sandboxes").join(id), server.dir().join("sandboxes/exec_lost"));
+    std::fs::create_dir(&lost).unwrap();
+    assert!(own.join("left").exists(), "for a while it stays");
+    let server = server.restart_with(&[("SANDBOX_KEEP_HOURS", "0")]).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while own.exists() || lost.exists() || monitor(&server, id).await["status"] != "cleaned" {
+        assert!(std::time::Instant::now() < deadline, "{own:?} or {lost:?} is still there");
+        tokio::task::yield_now().await;
+    }
+    let cleaned = audited(&server, id, "WORKFLOW_UPDATED").await;
+    assert!(cleaned.iter().any(|data| data["action"] == "cleaned" && data["removed"]["files"] == 1), "{cleaned:?}");
+}
+
+/// Rules that the coordinator has written for an execution hold as those that were made here, and stay as they are.
+#[tokio::test]
+async fn the_coordinators_rules_hold_too() {
+    let peer = Peer::start();
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let execution = held(&server, &peer, python("print(1)", json!({"security_level": "restricted"}))).await;
+    let row = format!(
+        "INSERT INTO agent_sandbox_configs VALUES ('sandbox_{execution}', 'process', 'PUBLIC', 1.0, 64, 10, 0, '[\"node\"]', 'null', \
+         '[\"/\", \"/etc\"]', NULL, '[]', '[]', '[]', 60, 30, 1, 0, 1, 1, 1, '2026-05-12 14:29:30.123456', '2026-05-12 14:29:30.123456')"
+    );
+    sql(&server.database(), &row).await;
+    peer.open();
+    let ended = server.ended(&execution).await;
+    let error = ended["error_message"].as_str().unwrap();
+    assert!(error.contains("not among those allowed in this sandbox: node"), "{ended}");
 }
