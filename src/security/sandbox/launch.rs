@@ -27,6 +27,18 @@ const SHARED_MEMORY: &str = "/dev/shm";
 const WRITABLE: [&str; 3] = [WORKSPACE, SCRATCH, SHARED_MEMORY];
 /// The system's directories, whose programs are shown one by one.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+/// Where packages keep programs that others start. They are hidden unless an allowed program needs them: the loader of
+/// shared libraries, which must be executable, would start whatever it can read.
+const HELPER_DIRECTORIES: [&str; 8] = [
+    "/usr/libexec",
+    "/usr/local/libexec",
+    "/usr/games",
+    "/usr/lib/git-core",
+    "/usr/lib/jvm",
+    "/usr/lib/openssh",
+    "/usr/lib/sudo",
+    "/usr/lib/systemd",
+];
 /// Files of /etc that programs need and that tell nothing.
 const SYSTEM_FILES: [&str; 8] = [
     "/etc/ld.so.cache",
@@ -311,6 +323,12 @@ impl Stage<'_> {
         let shown = PROGRAM_DIRECTORIES.into_iter().filter(|directory| Path::new(directory).is_dir());
         let shown: Vec<&str> = shown.collect();
         shown.iter().for_each(|directory| args.words(&format!("--tmpfs {directory}")));
+        let needed = executable(programs);
+        for directory in HELPER_DIRECTORIES.iter().filter(|directory| Path::new(directory).is_dir()) {
+            if !needed.iter().any(|file| below(file, directory)) {
+                args.words(&format!("--size 4096 --tmpfs {directory} --remount-ro {directory}"));
+            }
+        }
         for file in programs.iter().map(|program| &program.file).filter(|file| *file != Path::new(HELPER)) {
             let text = file.display().to_string();
             let covered = shown.iter().any(|directory| below(&text, directory)) || !below(&text, "/usr");
@@ -458,6 +476,15 @@ mod tests {
         assert!(!restricted.contains("--proc"), "it is blocked there");
         for directory in PROGRAM_DIRECTORIES.iter().filter(|directory| Path::new(directory).is_dir()) {
             assert!(public.contains(&format!("--tmpfs {directory}")), "programs are shown one by one");
+        }
+        // Git's own programs are there with git alone.
+        if Path::new("/usr/lib/git-core").is_dir() {
+            assert!(public.contains("--tmpfs /usr/lib/git-core"));
+            let git = Program { link: "/usr/bin/git".into(), file: "/usr/bin/git".into() };
+            let workspace = host.workspace("exec_1");
+            let stage = Stage { host: &host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") };
+            let shown = stage.arguments(&levels::rules(SecurityLevel::Restricted), &[git]).join(" ");
+            assert!(!shown.contains("--tmpfs /usr/lib/git-core"));
         }
     }
 }
