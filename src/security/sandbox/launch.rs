@@ -320,11 +320,11 @@ impl Stage<'_> {
                 Err(_) => {}
             }
         }
-        let shown = PROGRAM_DIRECTORIES.into_iter().filter(|directory| Path::new(directory).is_dir());
+        let shown = PROGRAM_DIRECTORIES.into_iter().filter(|directory| own_directory(directory));
         let shown: Vec<&str> = shown.collect();
         shown.iter().for_each(|directory| args.words(&format!("--tmpfs {directory}")));
         let needed = executable(programs);
-        for directory in HELPER_DIRECTORIES.iter().filter(|directory| Path::new(directory).is_dir()) {
+        for directory in HELPER_DIRECTORIES.iter().filter(|directory| own_directory(directory)) {
             if !needed.iter().any(|file| below(file, directory)) {
                 args.words(&format!("--size 4096 --tmpfs {directory} --remount-ro {directory}"));
             }
@@ -390,6 +390,12 @@ impl Stage<'_> {
 /// What `/tmp` and `/dev/shm` may hold: they are memory.
 pub fn scratch_bytes(rules: &Rules) -> u64 {
     (rules.memory_limit * (1 << 20) / 4).min(rules.disk_limit << 20)
+}
+
+/// Whether it is there and no link to another, as `/usr/sbin` is on some systems.
+fn own_directory(path: &str) -> bool {
+    let path = Path::new(path);
+    path.is_dir() && !path.is_symlink()
 }
 
 /// Whether a directory can be shown: not what the sandbox has of its own, nor what would hide that. The coordinator may
@@ -474,7 +480,7 @@ mod tests {
         assert!(!public.contains("--share-net") && !public.contains("--bind / ") && public.contains("--proc /proc"));
         let restricted = arguments(&host, &levels::rules(SecurityLevel::Restricted));
         assert!(!restricted.contains("--proc"), "it is blocked there");
-        for directory in PROGRAM_DIRECTORIES.iter().filter(|directory| Path::new(directory).is_dir()) {
+        for directory in PROGRAM_DIRECTORIES.iter().filter(|directory| own_directory(directory)) {
             assert!(public.contains(&format!("--tmpfs {directory}")), "programs are shown one by one");
         }
         // Git's own programs are there with git alone.
