@@ -3,10 +3,12 @@
 /// Workflows, executions, receipts, networks.
 pub mod agents;
 mod export;
+/// Alerts.
+pub mod integration;
 mod kept;
 /// Policies and their training, and how agents perform.
 pub mod performance;
-/// Sandboxes.
+/// The audit log; sandboxes.
 pub mod security;
 mod stream;
 /// Health, metrics, and the description of the API.
@@ -33,7 +35,7 @@ use crate::{
 
 /// The routes of every group.
 pub fn groups() -> OpenApiRouter<App> {
-    agents::router().merge(performance::router()).merge(security::router())
+    agents::router().merge(performance::router()).merge(security::router()).merge(integration::router())
 }
 
 /// The OpenAPI document of these routes and the system's.

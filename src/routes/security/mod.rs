@@ -1,6 +1,8 @@
-//! The security group: all of it takes an admin key.
+//! The security group. All of it takes an admin key.
 
+mod audit;
 mod sandbox;
+mod tree;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -9,6 +11,13 @@ use crate::app::App;
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::default()
+        .routes(routes!(audit::list, audit::record))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::get))
+        .routes(routes!(tree::head))
+        .routes(routes!(tree::heads))
+        .routes(routes!(tree::inclusion))
+        .routes(routes!(tree::consistency))
         .routes(routes!(sandbox::capabilities))
         .routes(routes!(sandbox::create))
         .routes(routes!(sandbox::monitor))
