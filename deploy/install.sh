@@ -76,7 +76,9 @@ if [ -z "$root" ] && ! getent passwd agent-management >/dev/null; then
 fi
 
 put 755 "$binary" /usr/local/bin/agent-management
-put 755 "$(dirname "$binary")/agent-management-jq" /usr/local/bin/agent-management-jq
+for helper in jq sandbox; do
+    put 755 "$(dirname "$binary")/agent-management-$helper" "/usr/local/bin/agent-management-$helper"
+done
 for library in libtorch.so libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.13 libcupti.so.13; do
     put 644 "$libtorch/lib/$library" "/usr/local/lib/agent-management/$library"
 done
@@ -117,6 +119,9 @@ if [ -n "$nginx" ]; then
     [ -n "$root" ] || act nginx -t -q
 fi
 
+if [ -z "$root" ] && ! command -v bwrap >/dev/null; then
+    say "bubblewrap is not installed, so steps of kind command will be refused:  apt-get install bubblewrap"
+fi
 [ -n "$changed" ] || say "everything is as it should be"
 if [ -z "$root" ] && [ -d /run/systemd/system ]; then
     act systemctl daemon-reload

@@ -14,7 +14,9 @@ for library in libtorch libtorch_cpu libc10 libgomp libcudart libcupti; do
     for suffix in so so.1 so.13; do echo "$library" >"$scratch/torch/lib/$library.$suffix"; done
 done
 printf '#!/bin/sh\n' >"$scratch/binary" && chmod +x "$scratch/binary"
-printf '#!/bin/sh\n' >"$scratch/agent-management-jq" && chmod +x "$scratch/agent-management-jq"
+for helper in jq sandbox; do
+    printf '#!/bin/sh\n' >"$scratch/agent-management-$helper" && chmod +x "$scratch/agent-management-$helper"
+done
 root=$scratch/root
 install=(deploy/install.sh --root "$root" --binary "$scratch/binary" --libtorch "$scratch/torch"
     --database /srv/coordinator/coordinator.db --group coordinator --nginx)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What tests need beside Rust, in target/tools, so that nothing on the machine changes: nginx for the test that puts it
-# in front of the service, where it is not installed unpacked from Debian's package; and a Python with the coordinator's
+# in front of the service and bubblewrap for sandboxes, where they are not installed unpacked from Debian's packages; and a Python with the coordinator's
 # SQLAlchemy, which reads what the service wrote, and with onnxruntime, which runs exported policies. Prints the
 # directories to put on PATH.
 #
@@ -10,20 +10,26 @@ cd "$(dirname "$0")/.."
 say() { printf 'test-tools: %s\n' "$*" >&2; }
 
 place=${CARGO_TARGET_DIR:-$PWD/target}/tools
-PATH=$place/usr/sbin:$PATH:/usr/sbin
-works() { hash -r; nginx -v >/dev/null 2>&1; }
+PATH=$place/usr/sbin:$place/usr/bin:$PATH:/usr/sbin
 
-if ! works; then
-    say "nginx is not installed: unpacking Debian's package into $place"
+# unpacked PACKAGE CHECK...: the package, unless the check says that it is there.
+unpacked() {
+    local package=$1 work file
+    shift
+    works() { hash -r; "$@" >/dev/null 2>&1; }
+    if works "$@"; then return; fi
+    say "$package is not installed: unpacking Debian's package into $place"
     work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    download() { (cd "$work" && apt-get -qq download nginx </dev/null 2>/dev/null); }
+    download() { (cd "$work" && apt-get -qq download "$package" </dev/null 2>/dev/null); }
     # A fresh machine may have no package lists, and only root can bring them.
     if ! download && [ "$(id -u)" = 0 ] && apt-get -qq update </dev/null >&2; then download || true; fi
     mkdir -p "$place"
     for file in "$work"/*.deb; do [ ! -e "$file" ] || dpkg-deb -x "$file" "$place"; done
-    works || say "that did not work, and the tests that put nginx before the service will fail: apt-get install nginx"
-fi
+    rm -rf "$work"
+    works "$@" || say "that did not work, and the tests that need it will fail: apt-get install $package"
+}
+unpacked nginx nginx -v
+unpacked bubblewrap bwrap --version
 
 requirements=$PWD/scripts/test-requirements.txt
 brought() {
@@ -41,4 +47,4 @@ if ! brought; then
         rm -rf "$place/venv"
     fi
 fi
-echo "$place/usr/sbin:/usr/sbin"
+echo "$place/usr/sbin:$place/usr/bin:/usr/sbin"

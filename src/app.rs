@@ -31,6 +31,7 @@ use crate::{
         runs::{self, Runs},
         serving,
     },
+    security::sandbox::{self, Sandboxes},
     webhooks::Webhooks,
 };
 
@@ -68,6 +69,8 @@ pub struct Rooms {
     pub policies: Policies,
     /// Calls to whoever wants to hear of events.
     pub webhooks: Webhooks,
+    /// What commands run in.
+    pub sandboxes: Sandboxes,
     jq: jq::Pool,
     stopping: CancellationToken,
 }
@@ -121,6 +124,9 @@ pub enum StartError {
     /// The webhooks.
     #[error("the webhooks: {0}")]
     Webhooks(#[from] crate::webhooks::Error),
+    /// Sandboxes.
+    #[error("the sandboxes: {0}")]
+    Sandboxes(#[from] sandbox::Error),
     /// The HTTP client.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -206,8 +212,10 @@ impl App {
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
+        let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
         let performer = Performer {
             jq: jq.clone(),
+            sandboxes: sandboxes.clone(),
             policies: policies.clone(),
             jobs: jobs.clone(),
             training: training.clone(),
@@ -239,6 +247,7 @@ impl App {
         training.register(&mut registry);
         engine.register(&mut registry);
         webhooks.register(&mut registry);
+        sandboxes.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?),
@@ -257,6 +266,7 @@ impl App {
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
         tokio::spawn(audit.clone().work(stopping.clone()));
+        tokio::spawn(sandboxes.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             audit,
@@ -272,6 +282,7 @@ impl App {
             training,
             policies,
             webhooks,
+            sandboxes,
             jq,
             stopping,
         })))
@@ -298,6 +309,7 @@ impl App {
 
     /// End what runs were driven with, and close the database. Nothing is answered after this.
     pub async fn close(&self) {
+        self.sandboxes.stop();
         self.jq.shutdown().await;
         self.policies.stop();
         // Nothing is written any more but this.
@@ -338,6 +350,17 @@ fn open_training(
         checkpoint_every: config.rl.checkpoint_every,
     };
     Ok(Runs::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
+}
+
+fn open_sandboxes(config: &Config, audit: &Audit, (db, clock): (&Database, &Clock)) -> Result<Sandboxes, StartError> {
+    let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
+    let database = config.database.parent().map(std::path::Path::to_owned);
+    let places = sandbox::Places {
+        helper: own.with_file_name("agent-management-sandbox"),
+        directory: config.sandbox.directory.clone().unwrap_or_else(|| config.data_dir.join("sandboxes")),
+        hidden: std::iter::once(config.data_dir.clone()).chain(database).collect(),
+    };
+    Ok(Sandboxes::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
 }
 
 async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {

@@ -92,6 +92,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Policies and their training.
     pub rl: RlConfig,
+    /// Sandboxes.
+    pub sandbox: SandboxConfig,
     /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
     pub http_endpoints: BTreeMap<String, HttpEndpoint>,
     /// Whom the service calls when something happens.
@@ -126,6 +128,7 @@ impl Config {
             db_busy_timeout: Duration::from_secs(10),
             engine: EngineConfig::default(),
             rl: RlConfig::default(),
+            sandbox: SandboxConfig::default(),
             http_endpoints: BTreeMap::new(),
             webhooks: WebhookConfig::default(),
         }
@@ -225,6 +228,52 @@ impl Default for RlConfig {
             training_slots: 1,
             training_threads: 1,
             checkpoint_every: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What commands run in.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// `SANDBOX_DIR`, default `DATA_DIR`/sandboxes: the files of executions whose steps run commands.
+    pub directory: Option<PathBuf>,
+    /// `SANDBOX_BUBBLEWRAP`: bubblewrap's executable; default: `bwrap` of the search path.
+    pub bubblewrap: Option<PathBuf>,
+    /// `SANDBOX_UID`, default 65534: who commands run as where this service is root.
+    pub uid: u32,
+    /// `SANDBOX_GID`, default 65534.
+    pub gid: u32,
+    /// `SANDBOX_ALLOW_UNENFORCED`, default false: run commands although the host does not enforce all that their level
+    /// demands, and say so.
+    pub allow_unenforced: bool,
+    /// `SANDBOX_CGROUPS`, default true: use control groups where this process may make them.
+    pub cgroups: bool,
+    /// `SANDBOX_MAX_RUNNING`, default 4: commands that run at once.
+    pub max_running: usize,
+    /// `SANDBOX_MAX_PROCESSES`, default 128: processes and threads of one command.
+    pub max_processes: u64,
+    /// `SANDBOX_MAX_OUTPUT_BYTES`, default 1 MiB: what is kept of each of a command's outputs.
+    pub max_output: usize,
+    /// `SANDBOX_KEEP_HOURS`, default 24: how long after an execution's end its files stay.
+    pub keep: Duration,
+    /// `SANDBOX_PRIVATE_ADDRESSES`, default false: let listed domains lead to addresses that are not public.
+    pub private_addresses: bool,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            bubblewrap: None,
+            uid: 65_534,
+            gid: 65_534,
+            allow_unenforced: false,
+            cgroups: true,
+            max_running: 4,
+            max_processes: 128,
+            max_output: 1 << 20,
+            keep: Duration::from_secs(24 * 3600),
+            private_addresses: false,
         }
     }
 }

@@ -22,6 +22,9 @@ pub mod jobs;
 /// Reinforcement-learning policies, answered through libtorch.
 pub mod rl;
 
+/// What keeps agents from doing harm: sandboxes that commands run in.
+pub mod security;
+
 /// The audit log: appended with each change, sealed in a Merkle tree with signed heads.
 pub mod audit;
 /// Durable event streams: appended with the change they tell of, read again from any point.

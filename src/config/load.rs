@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, Sources, read::Reader, rules,
-    webhooks,
+    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources,
+    read::Reader, rules, webhooks,
 };
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
@@ -57,6 +57,17 @@ pub const KEYS: &[&str] = &[
     "WEBHOOKS",
     "WEBHOOK_RETRY_SCALE",
     "WEBHOOK_KEEP_DAYS",
+    "SANDBOX_DIR",
+    "SANDBOX_BUBBLEWRAP",
+    "SANDBOX_UID",
+    "SANDBOX_GID",
+    "SANDBOX_ALLOW_UNENFORCED",
+    "SANDBOX_CGROUPS",
+    "SANDBOX_MAX_RUNNING",
+    "SANDBOX_MAX_PROCESSES",
+    "SANDBOX_MAX_OUTPUT_BYTES",
+    "SANDBOX_KEEP_HOURS",
+    "SANDBOX_PRIVATE_ADDRESSES",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.
@@ -104,6 +115,7 @@ impl Config {
             db_busy_timeout: from.milliseconds("DB_BUSY_TIMEOUT_MS", default.db_busy_timeout, 100..=600_000),
             engine: engine(from),
             rl: rl(from),
+            sandbox: sandbox(from),
             http_endpoints: rules::endpoints(from),
             webhooks: webhooks::webhooks(from),
         }
@@ -171,6 +183,25 @@ fn rl(from: &mut Reader) -> RlConfig {
             default.checkpoint_every.as_secs_f64(),
             0.0..=86_400.0,
         )),
+    }
+}
+
+fn sandbox(from: &mut Reader) -> SandboxConfig {
+    let default = SandboxConfig::default();
+    // Root would be root for files outside as well.
+    let ids = 1..=u32::MAX - 1;
+    SandboxConfig {
+        directory: from.text("SANDBOX_DIR").map(PathBuf::from),
+        bubblewrap: from.text("SANDBOX_BUBBLEWRAP").map(PathBuf::from),
+        uid: from.number("SANDBOX_UID", default.uid, ids.clone()),
+        gid: from.number("SANDBOX_GID", default.gid, ids),
+        allow_unenforced: from.truth("SANDBOX_ALLOW_UNENFORCED", default.allow_unenforced),
+        cgroups: from.truth("SANDBOX_CGROUPS", default.cgroups),
+        max_running: from.number("SANDBOX_MAX_RUNNING", default.max_running, 1..=1024),
+        max_processes: from.number("SANDBOX_MAX_PROCESSES", default.max_processes, 1..=100_000),
+        max_output: from.number("SANDBOX_MAX_OUTPUT_BYTES", default.max_output, 1024..=GIBIBYTE),
+        keep: Duration::from_secs(3600 * from.number("SANDBOX_KEEP_HOURS", default.keep.as_secs() / 3600, 0..=87_600)),
+        private_addresses: from.truth("SANDBOX_PRIVATE_ADDRESSES", default.private_addresses),
     }
 }
 

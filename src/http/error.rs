@@ -16,7 +16,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{audit, db, orchestration, rl, webhooks};
+use crate::{audit, db, orchestration, rl, security::sandbox, webhooks};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -397,6 +397,25 @@ impl From<webhooks::Error> for ApiError {
             error @ (webhooks::Error::Address(..) | webhooks::Error::Secret(_) | webhooks::Error::Client(_)) => {
                 Self::internal(error)
             }
+        }
+    }
+}
+
+impl From<sandbox::Error> for ApiError {
+    fn from(error: sandbox::Error) -> Self {
+        use sandbox::Error::{Command, Db, Invalid, NotFound, Start, State, Stopping, Storage, Unenforced};
+        match error {
+            NotFound(text) => Self::not_found(text),
+            Invalid { path, message } => {
+                let loc = std::iter::once(Loc::from("body")).chain(path.into_iter().map(Loc::from)).collect();
+                Self::field(loc, message, "value_error")
+            }
+            State(text) | Command(text) => Self::bad_request(text).code("invalid_state"),
+            // Nothing changes by itself on a host that can't, so there is no time to ask again.
+            Unenforced(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sandbox_unenforced", error.to_string()),
+            Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
+            Db(error) => error.into(),
+            error @ (Start(_) | Storage(..)) => Self::internal(error),
         }
     }
 }

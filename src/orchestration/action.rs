@@ -9,6 +9,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
+    command::{self, CommandSpec},
     jq,
     model::{Fault, StepType},
     schema::Schema,
@@ -41,6 +42,8 @@ pub enum Action {
         /// The body; none: the step's input.
         body: Option<Template>,
     },
+    /// Run a command in a sandbox.
+    Command(Arc<CommandSpec>),
     /// Check the input against a JSON Schema and a jq program that must answer true.
     Check {
         /// The schema, as JSON text.
@@ -90,19 +93,20 @@ pub struct JobSpec {
 }
 
 impl Action {
-    /// The document of it that may name other steps' results, and the member that holds it.
-    pub fn template(&self) -> Option<(&'static str, &Template)> {
+    /// The document of it that may name other steps' results, and the member that holds it; none: its own members do.
+    pub fn template(&self) -> Option<(Option<&'static str>, &Template)> {
         match self {
-            Self::Job(job) => Some(("request", &job.request)),
-            Self::Http { body, .. } => body.as_ref().map(|body| ("body", body)),
-            Self::Policy(PolicyName::Path(path)) => Some(("policy", path)),
+            Self::Job(job) => Some((Some("request"), &job.request)),
+            Self::Http { body, .. } => body.as_ref().map(|body| (Some("body"), body)),
+            Self::Policy(PolicyName::Path(path)) => Some((Some("policy"), path)),
+            Self::Command(command) => Some((None, &command.document)),
             _ => None,
         }
     }
 
     /// May it be repeated at no harm, nothing having left the process?
     pub fn is_pure(&self) -> bool {
-        !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_))
+        !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_) | Self::Command(_))
     }
 }
 
@@ -160,7 +164,7 @@ pub fn parse(
         "job" => job(members),
         "http" => http(members, names),
         "check" => check(members),
-        _ => Err(fault("kind", "a command needs a sandbox, and this service has none yet".into())),
+        _ => command::parse(members).map(|spec| Action::Command(Arc::new(spec))),
     }
 }
 

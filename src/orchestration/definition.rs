@@ -410,7 +410,8 @@ fn check_order(steps: &[Step]) -> Result<(), Vec<Fault>> {
         }
         if let Some((member, template)) = step.action.template() {
             for (path, key) in template.steps_used() {
-                check([&["action".into(), member.into()], path].concat(), key, false);
+                let to: Vec<Place> = ["action"].into_iter().chain(member).map(Place::from).collect();
+                check([&to, path].concat(), key, false);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Workflow definitions, the engine that runs them, budgets, receipts and networks of agents.
 
 pub mod action;
+mod command;
 mod dag;
 pub mod definition;
 pub mod engine;

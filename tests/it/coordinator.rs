@@ -151,6 +151,7 @@ async fn the_coordinator_can_read_all_that_was_written() {
         ("agent_step_executions", 30),
         ("job", 10),
         ("rl_configurations", 7),
+        ("agent_sandbox_configs", 2),
     ] {
         let count = number(&database, &format!("SELECT count(*) FROM {table}")).await;
         assert!(count >= least, "{table} has {count} rows");
@@ -241,6 +242,21 @@ async fn write_everything(server: &Server) {
     post_as(server, ADMIN, &format!("{path}/optimize"), json!({"objective": "cost"})).await.ok();
     server.delete(&format!("{AGENTS}/workflows/agent_fix00000")).await;
     policies(server).await;
+    sandboxes(server, &run).await;
+}
+
+/// A sandbox that a command has made, and one that was made beforehand.
+async fn sandboxes(server: &Server, run: &impl AsyncFn(&str, Value) -> Value) {
+    let action = json!({"kind": "command", "argv": ["python3", "-c", "open('/etc/shadow')"], "security_level": "restricted",
+        "requirements": {"allowed_domains": ["*.example.org"]}});
+    let steps = json!({"a": {"step_type": "custom", "max_retries": 0, "action": action}});
+    let tried = run(&server.workflow(steps).await, json!({})).await;
+    assert_eq!(tried["status"], "failed", "{tried}");
+    let other = run(&server.workflow(json!({"a": jq("1")})).await, json!({})).await;
+    for action in ["create?security_level=confidential", "cleanup"] {
+        let path = format!("{AGENTS}/security/sandbox/{}/{action}", other["id"].as_str().unwrap());
+        post_as(server, ADMIN, &path, json!({"cpu_cores": 1.5})).await.ok();
+    }
 }
 
 /// Policies uploaded, trained, taught and promoted, one of them under a name that the coordinator has used.

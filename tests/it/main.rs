@@ -25,6 +25,7 @@ mod operation;
 mod peer;
 mod readme;
 mod rl;
+mod security;
 mod smoke;
 mod walls;
 mod webhooks;

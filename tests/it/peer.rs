@@ -76,6 +76,10 @@ impl Peer {
         Self { port, state }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `HTTP_ENDPOINTS` that lead here: `peer` (JSON, free) and `chat` (OpenAI, with a token, 0.5 a call).
     pub fn endpoints(&self) -> String {
         let url = |path: &str| format!("http://127.0.0.1:{}{path}", self.port);

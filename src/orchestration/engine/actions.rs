@@ -8,6 +8,7 @@ use serde_json::{
 };
 
 use super::{
+    commands::{self, AROUND, Prepared},
     orders::Order,
     run::{Outcome, Run},
 };
@@ -25,6 +26,7 @@ use crate::{
         runs::{NewRun, RunStatus, Runs, Task, run_id},
         state_from_json,
     },
+    security::sandbox::Sandboxes,
 };
 
 /// What performing an action needs.
@@ -37,6 +39,8 @@ pub struct Performer {
     pub jobs: Jobs,
     /// Trains policies.
     pub training: Runs,
+    /// Runs commands.
+    pub sandboxes: Sandboxes,
     /// Calls configured addresses.
     pub http: reqwest::Client,
     /// Those addresses.
@@ -93,20 +97,21 @@ pub enum Call {
         key: String,
         traceparent: Option<String>,
     },
+    Command(Box<Prepared>),
 }
 
 /// What is found beside the output.
-struct Found {
+pub(super) struct Found {
     output: Value,
     cost: f64,
     gpu: bool,
     proof: Option<Value>,
-    memory_mb: Option<f64>,
+    pub memory_mb: Option<f64>,
     miner_receipt: Option<Value>,
 }
 
 impl Found {
-    fn output(output: Value) -> Self {
+    pub(super) fn output(output: Value) -> Self {
         Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
     }
 }
@@ -171,6 +176,7 @@ impl Performer {
                 return Ok((Call::Train { id }, Some(Order::Training(new))));
             }
             Action::Check { schema, assert } => Call::Check { schema: schema.clone(), assert: assert.clone(), input },
+            Action::Command(spec) => commands::prepare(run, at, spec, &input)?,
             Action::Http { endpoint, body } => {
                 let scope = run.scope_inputs(step)?;
                 let body = match body {
@@ -219,7 +225,9 @@ impl Performer {
             call => {
                 // Another attempt would train from the beginning, and take as long again.
                 let again = !matches!(call, Call::Train { .. });
-                let timed = tokio::time::timeout(timeout, self.call(call)).await;
+                // A command ends itself in time, and what it took and tried is told then.
+                let around = if matches!(call, Call::Command(_)) { AROUND } else { Duration::ZERO };
+                let timed = tokio::time::timeout(timeout + around, self.call(call)).await;
                 timed.unwrap_or_else(|_| {
                     let seconds = timeout.as_secs_f64();
                     let message = format!("timeout_seconds {seconds}: the step was still running after them");
@@ -248,6 +256,7 @@ impl Performer {
             Call::Check { schema, assert, input } => self.check(schema, assert, &input).await.map(Found::output),
             Call::Job { id } => self.job(&id).await,
             Call::Train { id } => self.train(&id).await.map(Found::output),
+            Call::Command(prepared) => self.command(*prepared).await,
             Call::Http { endpoint, body, key, traceparent } => self.http(&endpoint, &body, &key, traceparent).await,
         }
     }

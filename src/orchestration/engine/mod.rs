@@ -3,6 +3,7 @@
 
 mod actions;
 mod claim;
+mod commands;
 mod context;
 mod driver;
 mod lease;

@@ -1,6 +1,7 @@
 //! The security group. All of it takes an admin key.
 
 mod audit;
+mod sandbox;
 mod tree;
 mod webhooks;
 
@@ -23,4 +24,8 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(webhooks::delivery))
         .routes(routes!(webhooks::redeliver))
         .routes(routes!(webhooks::test))
+        .routes(routes!(sandbox::capabilities))
+        .routes(routes!(sandbox::create))
+        .routes(routes!(sandbox::monitor))
+        .routes(routes!(sandbox::cleanup))
 }

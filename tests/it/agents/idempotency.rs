@@ -70,6 +70,12 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             let row = json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "action": 1, "reward": 0.5});
             (path("taught"), json!({"feedback": [row], "epochs": 1}))
         }
+        "/security/sandbox/{execution_id}/create" => (path(&execution(json!({"a": waiting()})).await), json!({})),
+        "/security/sandbox/{execution_id}/cleanup" => {
+            let id = execution(json!({"a": waiting()})).await;
+            server.post(&format!("{AGENTS}/security/sandbox/{id}/create"), json!({})).await.ok();
+            (path(&id), json!({}))
+        }
         other => match other.strip_prefix("/performance/rl") {
             Some(rest) => policies(server, rest, path).await,
             None => panic!("POST {other} is not tried here: say how it is asked"),

@@ -147,7 +147,7 @@ fn definitions() -> Vec<(Value, Value, &'static str)> {
         ),
         (
             of_step(json!({"step_type": "custom", "action": {"kind": "command", "command": "ls"}})),
-            json!(["body", "steps", "s", "action", "kind"]),
+            json!(["body", "steps", "s", "action", "argv"]),
             "sandbox",
         ),
         (check(json!({"kind": "check"})), json!(["body", "steps", "s", "action"]), "schema or an assert"),

@@ -1,0 +1,441 @@
+//! The seccomp filter: which system calls are refused, which are told of, and its translation for the kernel.
+
+use super::kernel::Instruction;
+
+/// What becomes of a call that matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// The service is asked, which refuses and counts it, or notes what it names and lets it go on.
+    Ask,
+    /// It fails with this error and nobody is told: ordinary programs make such calls.
+    Fail(i32),
+}
+
+/// Which calls of one number match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Always,
+    /// An argument has one of these bits.
+    Bits(usize, u32),
+    /// The lower half of an argument is this.
+    Is(usize, u32),
+    /// The lower half of an argument is none of these.
+    IsNot(usize, &'static [u32]),
+}
+
+/// One rule of the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    call: i64,
+    /// The call's name.
+    pub name: &'static str,
+    when: When,
+    effect: Effect,
+}
+
+macro_rules! calls {
+    ($($name:ident),* $(,)?) => { &[$((numbers::$name, stringify!($name))),*] };
+}
+
+/// The numbers by the calls' own names.
+mod numbers {
+    #![expect(non_upper_case_globals, reason = "they are the calls' own names")]
+
+    macro_rules! numbers {
+        ($($name:ident = $number:ident),* $(,)?) => { $(pub const $name: i64 = libc::$number;)* };
+    }
+    numbers! {
+        mount = SYS_mount, umount2 = SYS_umount2, pivot_root = SYS_pivot_root, chroot = SYS_chroot, move_mount = SYS_move_mount,
+        open_tree = SYS_open_tree, fsopen = SYS_fsopen, fsconfig = SYS_fsconfig, fsmount = SYS_fsmount,
+        fspick = SYS_fspick, mount_setattr = SYS_mount_setattr, unshare = SYS_unshare, setns = SYS_setns,
+        ptrace = SYS_ptrace, process_vm_readv = SYS_process_vm_readv, process_vm_writev = SYS_process_vm_writev,
+        kcmp = SYS_kcmp, pidfd_getfd = SYS_pidfd_getfd, open_by_handle_at = SYS_open_by_handle_at, bpf = SYS_bpf,
+        perf_event_open = SYS_perf_event_open, userfaultfd = SYS_userfaultfd, io_uring_setup = SYS_io_uring_setup,
+        io_uring_enter = SYS_io_uring_enter, io_uring_register = SYS_io_uring_register, keyctl = SYS_keyctl,
+        add_key = SYS_add_key, request_key = SYS_request_key, kexec_load = SYS_kexec_load,
+        init_module = SYS_init_module, finit_module = SYS_finit_module, delete_module = SYS_delete_module,
+        reboot = SYS_reboot, swapon = SYS_swapon, swapoff = SYS_swapoff, acct = SYS_acct, quotactl = SYS_quotactl,
+        settimeofday = SYS_settimeofday, clock_settime = SYS_clock_settime, sethostname = SYS_sethostname,
+        setdomainname = SYS_setdomainname, syslog = SYS_syslog, vhangup = SYS_vhangup,
+        fanotify_init = SYS_fanotify_init, memfd_create = SYS_memfd_create, execveat = SYS_execveat,
+        sched_setaffinity = SYS_sched_setaffinity,
+        name_to_handle_at = SYS_name_to_handle_at, adjtimex = SYS_adjtimex, clock_adjtime = SYS_clock_adjtime,
+        migrate_pages = SYS_migrate_pages, move_pages = SYS_move_pages, mbind = SYS_mbind,
+        set_mempolicy = SYS_set_mempolicy, shmget = SYS_shmget, msgget = SYS_msgget, memfd_secret = SYS_memfd_secret, openat = SYS_openat, openat2 = SYS_openat2, execve = SYS_execve,
+        truncate = SYS_truncate, unlinkat = SYS_unlinkat, mkdirat = SYS_mkdirat, symlinkat = SYS_symlinkat,
+        linkat = SYS_linkat, renameat = SYS_renameat, renameat2 = SYS_renameat2, fchmodat = SYS_fchmodat,
+        fchownat = SYS_fchownat, mknodat = SYS_mknodat,
+    }
+    #[cfg(target_arch = "x86_64")]
+    numbers! {
+        iopl = SYS_iopl, ioperm = SYS_ioperm, kexec_file_load = SYS_kexec_file_load, open = SYS_open, creat = SYS_creat,
+        unlink = SYS_unlink, rmdir = SYS_rmdir, mkdir = SYS_mkdir, symlink = SYS_symlink, link = SYS_link,
+        rename = SYS_rename, chmod = SYS_chmod, chown = SYS_chown, lchown = SYS_lchown, mknod = SYS_mknod,
+    }
+}
+
+/// Refused and counted: no ordinary program makes them, or only to leave the sandbox.
+const REFUSED: &[(i64, &str)] = calls![
+    mount,
+    umount2,
+    pivot_root,
+    chroot,
+    move_mount,
+    open_tree,
+    fsopen,
+    fsconfig,
+    fsmount,
+    fspick,
+    mount_setattr,
+    unshare,
+    setns,
+    ptrace,
+    process_vm_readv,
+    process_vm_writev,
+    kcmp,
+    pidfd_getfd,
+    open_by_handle_at,
+    bpf,
+    perf_event_open,
+    userfaultfd,
+    io_uring_setup,
+    io_uring_enter,
+    io_uring_register,
+    keyctl,
+    add_key,
+    request_key,
+    kexec_load,
+    init_module,
+    finit_module,
+    delete_module,
+    reboot,
+    swapon,
+    swapoff,
+    acct,
+    quotactl,
+    settimeofday,
+    clock_settime,
+    sethostname,
+    setdomainname,
+    syslog,
+    vhangup,
+    fanotify_init,
+];
+#[cfg(target_arch = "x86_64")]
+const REFUSED_HERE: &[(i64, &str)] = calls![iopl, ioperm, kexec_file_load];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_HERE: &[(i64, &str)] = &[];
+
+/// Refused without a word. `memfd_create` and `execveat` would run what no rule of paths names; shared memory and queues
+/// of System V stay when nobody has them, so that no process accounts for them.
+const SILENT: &[(i64, &str)] = calls![
+    memfd_create,
+    memfd_secret,
+    execveat,
+    shmget,
+    msgget,
+    sched_setaffinity,
+    name_to_handle_at,
+    adjtimex,
+    clock_adjtime,
+    migrate_pages,
+    move_pages,
+    mbind,
+    set_mempolicy,
+];
+
+/// How a call names a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The argument that holds the directory's descriptor; none: the path stands by itself.
+    pub directory: Option<usize>,
+    /// The argument that points to the path.
+    pub path: usize,
+    /// What is done to it.
+    pub access: Access,
+}
+
+/// What a call does to the file it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// What the flags in this argument say.
+    Flags(usize),
+    /// What the flags say to which this argument points.
+    FlagsBehind(usize),
+    /// It is changed.
+    Write,
+    /// It is executed.
+    Execute,
+}
+
+const fn at(directory: usize, path: usize, access: Access) -> Names {
+    Names { directory: Some(directory), path, access }
+}
+
+/// Calls that name files: told of, and left to the mounts and to Landlock.
+const FILES: &[(i64, &str, Names)] = &[
+    (numbers::openat, "openat", at(0, 1, Access::Flags(2))),
+    (numbers::openat2, "openat2", at(0, 1, Access::FlagsBehind(2))),
+    (numbers::execve, "execve", Names { directory: None, path: 0, access: Access::Execute }),
+    (numbers::truncate, "truncate", Names { directory: None, path: 0, access: Access::Write }),
+    (numbers::unlinkat, "unlinkat", at(0, 1, Access::Write)),
+    (numbers::mkdirat, "mkdirat", at(0, 1, Access::Write)),
+    (numbers::symlinkat, "symlinkat", at(1, 2, Access::Write)),
+    (numbers::linkat, "linkat", at(2, 3, Access::Write)),
+    (numbers::renameat, "renameat", at(2, 3, Access::Write)),
+    (numbers::renameat2, "renameat2", at(2, 3, Access::Write)),
+    (numbers::fchmodat, "fchmodat", at(0, 1, Access::Write)),
+    (numbers::fchownat, "fchownat", at(0, 1, Access::Write)),
+    (numbers::mknodat, "mknodat", at(0, 1, Access::Write)),
+];
+#[cfg(target_arch = "x86_64")]
+const FILES_HERE: &[(i64, &str, Names)] = &[
+    (numbers::open, "open", plain(0, Access::Flags(1))),
+    (numbers::creat, "creat", plain(0, Access::Write)),
+    (numbers::unlink, "unlink", plain(0, Access::Write)),
+    (numbers::rmdir, "rmdir", plain(0, Access::Write)),
+    (numbers::mkdir, "mkdir", plain(0, Access::Write)),
+    (numbers::symlink, "symlink", plain(1, Access::Write)),
+    (numbers::link, "link", plain(1, Access::Write)),
+    (numbers::rename, "rename", plain(1, Access::Write)),
+    (numbers::chmod, "chmod", plain(0, Access::Write)),
+    (numbers::chown, "chown", plain(0, Access::Write)),
+    (numbers::lchown, "lchown", plain(0, Access::Write)),
+    (numbers::mknod, "mknod", plain(0, Access::Write)),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const FILES_HERE: &[(i64, &str, Names)] = &[];
+
+#[cfg(target_arch = "x86_64")]
+const fn plain(path: usize, access: Access) -> Names {
+    Names { directory: None, path, access }
+}
+
+/// What each of the calls that are told of is, by its number.
+pub fn call_name(call: i32) -> &'static str {
+    let call = i64::from(call);
+    let refused = REFUSED.iter().chain(REFUSED_HERE).find(|(number, _)| *number == call).map(|(_, name)| *name);
+    let special = [(libc::SYS_clone, "clone"), (libc::SYS_kill, "kill"), (libc::SYS_socket, "socket")];
+    let special = || special.iter().find(|(number, _)| *number == call).map(|(_, name)| *name);
+    refused.or_else(special).unwrap_or("a system call")
+}
+
+/// How a call that is told of names a file, if it does.
+pub fn names_file(call: i32) -> Option<Names> {
+    FILES.iter().chain(FILES_HERE).find(|(number, ..)| *number == i64::from(call)).map(|(.., names)| *names)
+}
+
+/// The namespaces' flags of `clone`: mount, cgroup, uts, ipc, user, pid, net, time.
+const NEW_NAMESPACES: u32 =
+    0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000 | 0x80;
+
+/// Every rule of a sandbox, the first that matches counting.
+pub fn rules(network: bool, watch_files: bool) -> Vec<Rule> {
+    let rule = |call: i64, name, when, effect| Rule { call, name, when, effect };
+    let denied = Effect::Fail(libc::EPERM);
+    let mut rules = Vec::new();
+    // Namespaces can't be told from its arguments, which lie in memory; without it C libraries use `clone`.
+    rules.push(rule(libc::SYS_clone3, "clone3", When::Always, Effect::Fail(libc::ENOSYS)));
+    rules.push(rule(libc::SYS_clone, "clone", When::Bits(0, NEW_NAMESPACES & !0x80), Effect::Ask));
+    rules.extend(REFUSED.iter().chain(REFUSED_HERE).map(|(call, name)| rule(*call, name, When::Always, Effect::Ask)));
+    rules.extend(SILENT.iter().map(|(call, name)| rule(*call, name, When::Always, denied)));
+    // 0 sets what is usual, all ones only ask.
+    rules.push(rule(libc::SYS_personality, "personality", When::IsNot(0, &[0, u32::MAX]), denied));
+    // The sandbox's own first process.
+    rules.push(rule(libc::SYS_kill, "kill", When::Is(0, 1), Effect::Ask));
+    // Text typed into a terminal, by a program.
+    rules.push(rule(libc::SYS_ioctl, "ioctl", When::Is(1, libc::TIOCSTI as u32), denied));
+    rules.push(rule(libc::SYS_ioctl, "ioctl", When::Is(1, libc::TIOCLINUX as u32), denied));
+    rules.extend(sockets(network));
+    if watch_files {
+        let files = FILES.iter().chain(FILES_HERE);
+        rules.extend(files.map(|(call, name, _)| rule(*call, name, When::Always, Effect::Ask)));
+    }
+    rules
+}
+
+const UNIX: u32 = libc::AF_UNIX as u32;
+const NETLINK: u32 = libc::AF_NETLINK as u32;
+const INET: u32 = libc::AF_INET as u32;
+const INET6: u32 = libc::AF_INET6 as u32;
+
+fn sockets(network: bool) -> Vec<Rule> {
+    let denied = Effect::Fail(libc::EPERM);
+    let socket = |when, effect| Rule { call: libc::SYS_socket, name: "socket", when, effect };
+    let pair = Rule { call: libc::SYS_socketpair, name: "socketpair", when: When::IsNot(0, &[UNIX]), effect: denied };
+    // The C library itself looks for a name service and for interfaces.
+    let mut rules = vec![pair, socket(When::Is(0, NETLINK), denied), socket(When::Is(0, UNIX), denied)];
+    if network {
+        rules.push(socket(When::IsNot(0, &[INET, INET6]), Effect::Ask));
+        // Streams, with or without flags: to the proxy. Resolvers try datagrams.
+        rules.push(socket(When::Bits(1, 0xe), denied));
+        rules.push(Rule { call: libc::SYS_connect, name: "connect", when: When::Always, effect: Effect::Ask });
+    } else {
+        rules.push(socket(When::Always, Effect::Ask));
+    }
+    rules
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+/// Calls with a number above are newer than this list.
+const NEWEST: u32 = libc::SYS_mseal as u32;
+
+const LOAD: u16 = 0x20;
+const EQUAL: u16 = 0x15;
+const GREATER: u16 = 0x25;
+const ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+/// The filter as the kernel takes it.
+pub fn compile(rules: &[Rule]) -> Vec<Instruction> {
+    let mut code = vec![
+        load(4),
+        step(EQUAL, ARCHITECTURE, 1, 0),
+        done(libc::SECCOMP_RET_KILL_PROCESS),
+        load(0),
+        // Numbers of x32 are among these.
+        step(GREATER, NEWEST, 0, 1),
+        done(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ];
+    for rule in rules {
+        let effect = done(match rule.effect {
+            Effect::Ask => libc::SECCOMP_RET_USER_NOTIF,
+            Effect::Fail(error) => libc::SECCOMP_RET_ERRNO | error as u32,
+        });
+        let body = match rule.when {
+            When::Always => vec![effect],
+            When::Bits(argument, bits) => {
+                vec![load(place(argument)), step(ANY_BIT, bits, 0, 1), effect, load(0)]
+            }
+            When::Is(argument, value) => vec![load(place(argument)), step(EQUAL, value, 0, 1), effect, load(0)],
+            When::IsNot(argument, values) => {
+                let mut body = vec![load(place(argument))];
+                for (at, value) in values.iter().enumerate() {
+                    body.push(step(EQUAL, *value, (values.len() - at) as u8, 0));
+                }
+                body.extend([effect, load(0)]);
+                body
+            }
+        };
+        code.push(step(EQUAL, rule.call as u32, 0, body.len() as u8));
+        code.extend(body);
+    }
+    code.push(done(libc::SECCOMP_RET_ALLOW));
+    code
+}
+
+/// Where the lower half of an argument lies.
+const fn place(argument: usize) -> u32 {
+    16 + 8 * argument as u32
+}
+
+const fn load(offset: u32) -> Instruction {
+    step(LOAD, offset, 0, 0)
+}
+
+const fn done(value: u32) -> Instruction {
+    step(RETURN, value, 0, 0)
+}
+
+const fn step(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the filter answers to a call, as the kernel would compute it.
+    fn run(code: &[Instruction], architecture: u32, call: i64, arguments: [u64; 6]) -> u32 {
+        let word = |offset: u32| match offset {
+            0 => call as u32,
+            4 => architecture,
+            _ => (arguments[(offset as usize - 16) / 8] >> (32 * ((offset % 8) / 4))) as u32,
+        };
+        let (mut at, mut a) = (0, 0u32);
+        loop {
+            let step = &code[at];
+            at += 1;
+            let taken = match step.code {
+                LOAD => {
+                    a = word(step.k);
+                    continue;
+                }
+                RETURN => return step.k,
+                EQUAL => a == step.k,
+                GREATER => a > step.k,
+                ANY_BIT => a & step.k != 0,
+                other => panic!("no such instruction {other}"),
+            };
+            at += usize::from(if taken { step.jt } else { step.jf });
+        }
+    }
+
+    const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+
+    fn of(network: bool, call: i64, a: u64, b: u64) -> u32 {
+        run(&compile(&rules(network, true)), ARCHITECTURE, call, [a, b, 0, 0, 0, 0])
+    }
+
+    #[test]
+    fn what_leads_out_is_refused_and_told() {
+        for (call, name) in REFUSED {
+            assert_eq!(of(true, *call, 0, 0), ASK, "{name}");
+            assert_eq!(call_name(*call as i32), *name);
+        }
+        assert_eq!(of(false, libc::SYS_clone, 0x1000_0000, 0), ASK, "a user namespace");
+        assert_eq!(of(false, libc::SYS_clone, 0x0100_0000 | 17, 0), ALLOW, "a process");
+        assert_eq!(of(false, libc::SYS_clone3, 0, 0), libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+        assert_eq!(of(false, libc::SYS_memfd_create, 0, 0), DENY);
+        assert_eq!(of(false, libc::SYS_kill, 1, 9), ASK);
+        assert_eq!(of(false, libc::SYS_kill, 7, 9), ALLOW);
+        assert_eq!(of(false, libc::SYS_personality, 0xffff_ffff, 0), ALLOW);
+        assert_eq!(of(false, libc::SYS_personality, 0x0004_0000, 0), DENY);
+    }
+
+    #[test]
+    fn without_a_network_there_is_no_socket() {
+        for family in [INET, INET6, libc::AF_PACKET as u32, libc::AF_VSOCK as u32] {
+            assert_eq!(of(false, libc::SYS_socket, family.into(), 1), ASK, "{family}");
+        }
+        assert_eq!(of(false, libc::SYS_socket, UNIX.into(), 1), DENY);
+        assert_eq!(of(false, libc::SYS_socketpair, UNIX.into(), 1), ALLOW, "a program's own pipes");
+        assert_eq!(of(false, libc::SYS_socketpair, INET.into(), 1), DENY);
+    }
+
+    #[test]
+    fn with_a_network_there_are_streams_only() {
+        let stream = libc::SOCK_STREAM as u64;
+        for family in [INET, INET6] {
+            assert_eq!(of(true, libc::SYS_socket, family.into(), stream), ALLOW);
+            assert_eq!(of(true, libc::SYS_socket, family.into(), stream | libc::SOCK_CLOEXEC as u64), ALLOW);
+            assert_eq!(of(true, libc::SYS_socket, family.into(), libc::SOCK_DGRAM as u64), DENY);
+            assert_eq!(of(true, libc::SYS_socket, family.into(), libc::SOCK_RAW as u64), DENY);
+        }
+        assert_eq!(of(true, libc::SYS_socket, libc::AF_PACKET as u64, stream), ASK);
+    }
+
+    #[test]
+    fn files_are_told_of_where_that_is_wanted() {
+        assert_eq!(of(false, libc::SYS_openat, 0, 0), ASK);
+        assert_eq!(of(false, libc::SYS_read, 0, 0), ALLOW);
+        let unwatched = compile(&rules(false, false));
+        assert_eq!(run(&unwatched, ARCHITECTURE, libc::SYS_openat, [0; 6]), ALLOW);
+        assert_eq!(names_file(libc::SYS_renameat2 as i32).unwrap().path, 3);
+    }
+
+    #[test]
+    fn other_architectures_and_later_calls_are_none_of_it() {
+        let code = compile(&rules(true, true));
+        assert_eq!(run(&code, 0x4000_0003, libc::SYS_read, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS, "32 bits");
+        let unknown = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        assert_eq!(run(&code, ARCHITECTURE, i64::from(NEWEST) + 1, [0; 6]), unknown);
+        assert_eq!(run(&code, ARCHITECTURE, 0x4000_0000 | libc::SYS_read, [0; 6]), unknown, "x32");
+        assert!(code.len() < 4096, "the kernel's limit");
+    }
+}

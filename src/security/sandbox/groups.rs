@@ -1,0 +1,261 @@
+//! Control groups: limits that the kernel itself keeps, where this process may make groups below its own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Which version of control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// One controller's place below which groups can be made.
+#[derive(Clone, Debug)]
+struct Place {
+    controller: &'static str,
+    version: Version,
+    path: PathBuf,
+}
+
+/// What this host lets this process do.
+#[derive(Debug, Default)]
+pub struct Groups {
+    places: Vec<Place>,
+    made: AtomicU64,
+}
+
+/// What a group is to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub processes: u64,
+    /// Processors.
+    pub processors: f64,
+}
+
+const PREFIX: &str = "agent-management-sandbox-";
+
+impl Groups {
+    /// Try each controller by making a group with a limit and taking it away again.
+    pub fn find() -> Self {
+        let mut places = Vec::new();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        for controller in ["memory", "pids", "cpu", "cpuacct"] {
+            places.extend(candidates(&own, controller).into_iter().find(works));
+        }
+        let groups = Self { places, made: AtomicU64::new(0) };
+        groups.sweep();
+        groups
+    }
+
+    /// Whether the kernel keeps this: memory, pids or cpu.
+    pub fn keeps(&self, controller: &str) -> bool {
+        self.places.iter().any(|place| place.controller == controller)
+    }
+
+    /// In which version, for people.
+    pub fn version(&self, controller: &str) -> Option<&'static str> {
+        let place = self.places.iter().find(|place| place.controller == controller)?;
+        Some(if place.version == Version::One { "cgroup v1" } else { "cgroup v2" })
+    }
+
+    /// Groups for one command.
+    ///
+    /// # Errors
+    /// When one can't be made or limited.
+    pub fn make(&self, bounds: Bounds) -> io::Result<Group> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let mut group = Group { paths: Vec::new() };
+        for place in &self.places {
+            let path = place.path.join(&name);
+            if !group.paths.iter().any(|(_, _, known)| *known == path) {
+                fs::create_dir(&path).map_err(|error| named(&path, &error))?;
+            }
+            group.paths.push((place.controller, place.version, path));
+        }
+        group.bound(bounds)?;
+        Ok(group)
+    }
+
+    /// Take away the groups of processes that are dead.
+    fn sweep(&self) {
+        for place in &self.places {
+            for entry in fs::read_dir(&place.path).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+                if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+        }
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Where groups of a controller might be made: below this process's own group, or where the file system begins (in a
+/// container the path need not be seen); in version 2 beside it, for a group with processes can't have groups below.
+fn candidates(own: &str, controller: &'static str) -> Vec<Place> {
+    let lines = own.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        Some((parts.next()?, parts.next()?, parts.next()?.trim_start_matches('/')))
+    });
+    let mut found = Vec::new();
+    for (number, controllers, path) in lines {
+        if number == "0" && controllers.is_empty() {
+            let root = Path::new("/sys/fs/cgroup");
+            let own = root.join(path);
+            let above = own.parent().filter(|above| above.starts_with(root)).map(Path::to_owned);
+            let both = above.into_iter().chain([own]);
+            found.extend(both.map(|path| Place { controller, version: Version::Two, path }));
+        } else if controllers.split(',').any(|known| known == controller) {
+            let root = Path::new("/sys/fs/cgroup").join(controller);
+            let both = [root.join(path), root];
+            found.extend(both.map(|path| Place { controller, version: Version::One, path }));
+        }
+    }
+    found
+}
+
+fn works(place: &Place) -> bool {
+    if place.version == Version::Two {
+        let controller = if place.controller == "cpuacct" { "cpu" } else { place.controller };
+        let known = fs::read_to_string(place.path.join("cgroup.controllers")).unwrap_or_default();
+        if !known.split_whitespace().any(|known| known == controller) {
+            return false;
+        }
+        if fs::write(place.path.join("cgroup.subtree_control"), format!("+{controller}")).is_err() {
+            return false;
+        }
+    }
+    let path = place.path.join(format!("{PREFIX}{}-probe", std::process::id()));
+    if fs::create_dir(&path).is_err() {
+        return false;
+    }
+    let group = Group { paths: vec![(place.controller, place.version, path)] };
+    group.bound(Bounds { memory: 64 << 20, processes: 16, processors: 1.0 }).is_ok()
+}
+
+/// The groups of one command; dropping them takes them away.
+#[derive(Debug)]
+pub struct Group {
+    paths: Vec<(&'static str, Version, PathBuf)>,
+}
+
+impl Group {
+    fn bound(&self, bounds: Bounds) -> io::Result<()> {
+        const PERIOD: u64 = 100_000;
+        let quota = (bounds.processors * PERIOD as f64) as u64;
+        for (controller, version, path) in &self.paths {
+            let put = |file: &str, text: String| {
+                let file = path.join(file);
+                fs::write(&file, text).map_err(|error| named(&file, &error))
+            };
+            match (*controller, version) {
+                ("memory", Version::One) => {
+                    put("memory.limit_in_bytes", bounds.memory.to_string())?;
+                    // Only where swap is counted.
+                    let _ = put("memory.memsw.limit_in_bytes", bounds.memory.to_string());
+                }
+                ("memory", Version::Two) => {
+                    put("memory.max", bounds.memory.to_string())?;
+                    let _ = put("memory.swap.max", "0".to_owned());
+                }
+                ("pids", _) => put("pids.max", bounds.processes.to_string())?,
+                ("cpu", Version::One) => put("cpu.cfs_quota_us", quota.to_string())?,
+                ("cpu", Version::Two) => put("cpu.max", format!("{quota} {PERIOD}"))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The files by which a process enters.
+    pub fn entrances(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.paths.iter().map(|(.., path)| path.join("cgroup.procs")).collect();
+        files.dedup();
+        files
+    }
+
+    fn number(&self, controller: &str, one: &str, two: &str) -> Option<u64> {
+        let (_, version, path) = self.paths.iter().find(|(known, ..)| *known == controller)?;
+        let text = fs::read_to_string(path.join(if *version == Version::One { one } else { two })).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// A number in a file of named numbers.
+    fn named(&self, controller: &str, one: &str, two: &str, name: &str) -> Option<u64> {
+        let (_, version, path) = self.paths.iter().find(|(known, ..)| *known == controller)?;
+        let text = fs::read_to_string(path.join(if *version == Version::One { one } else { two })).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// The most memory there was, in bytes.
+    pub fn memory_peak(&self) -> Option<u64> {
+        self.number("memory", "memory.max_usage_in_bytes", "memory.peak")
+    }
+
+    /// Memory now, in bytes, what the kernel keeps of files included.
+    pub fn memory(&self) -> Option<u64> {
+        self.number("memory", "memory.usage_in_bytes", "memory.current")
+    }
+
+    /// How many processes the kernel has killed for want of memory.
+    pub fn killed_for_memory(&self) -> u64 {
+        self.named("memory", "memory.oom_control", "memory.events", "oom_kill ").unwrap_or(0)
+    }
+
+    /// Processor time, in seconds.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        let nanoseconds = self.number("cpuacct", "cpuacct.usage", "no such file").map(|n| n as f64 / 1e9);
+        nanoseconds.or_else(|| Some(self.named("cpuacct", "no such file", "cpu.stat", "usage_usec ")? as f64 / 1e6))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for (.., path) in &self.paths {
+            // What is just dying still counts as a member for a moment.
+            for _ in 0..500 {
+                match fs::remove_dir(path) {
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_found_for_both_versions() {
+        let own = "9:memory:/a/b\n3:cpu,cpuacct:/\n0::/system.slice/x.service/main\n";
+        let paths = |controller| candidates(own, controller).into_iter().map(|place| place.path).collect::<Vec<_>>();
+        assert_eq!(
+            paths("memory"),
+            [
+                "/sys/fs/cgroup/memory/a/b",
+                "/sys/fs/cgroup/memory",
+                "/sys/fs/cgroup/system.slice/x.service",
+                "/sys/fs/cgroup/system.slice/x.service/main"
+            ]
+            .map(PathBuf::from)
+        );
+        assert_eq!(paths("cpu")[0], PathBuf::from("/sys/fs/cgroup/cpu/"));
+        assert_eq!(paths("pids").len(), 2, "version 2 alone");
+    }
+}

@@ -1,0 +1,121 @@
+//! The few calls to the kernel that no safe wrapper has: seccomp with a listener, and what the listener is asked.
+
+#![expect(unsafe_code, reason = "seccomp's filters and notifications have no safe interface")]
+
+use std::{
+    io, mem,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+/// One instruction of a filter, as the kernel reads it.
+pub type Instruction = libc::sock_filter;
+
+/// A system call that waits for an answer.
+pub struct Notice {
+    /// What the answer names.
+    pub id: u64,
+    /// The process that made it, as this process sees its number.
+    pub pid: u32,
+    /// The call's number.
+    pub call: i32,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The kernel performs it, under all other rules.
+    GoOn,
+    /// It fails with EPERM.
+    Refuse,
+}
+
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Put this thread, and whatever it starts, under `filter`; answers what its questions are read from.
+pub fn install(filter: &[Instruction]) -> io::Result<OwnedFd> {
+    let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
+    let listen = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // A process that waits for an answer can then be interrupted by a fatal signal only; kernels before 5.19 know it not.
+    let killable = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let put = |flags: libc::c_ulong| {
+        // SAFETY: the program and its instructions live until the call has returned; the kernel copies them.
+        let put = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+        checked(put)
+    };
+    let listener = put(listen | killable).or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => put(listen),
+        _ => Err(error),
+    })?;
+    // SAFETY: the kernel has just made this descriptor for the caller, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener as libc::c_int) })
+}
+
+/// The next question; none when whoever asked is gone meanwhile.
+pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Notice>> {
+    // SAFETY: all-zero is what the kernel demands of this plain structure.
+    let mut notice: libc::seccomp_notif = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes one such structure, which lives here.
+    let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notice) };
+    match checked(done.into()) {
+        Ok(_) => Ok(Some(Notice { id: notice.id, pid: notice.pid, call: notice.data.nr, arguments: notice.data.args })),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether whoever asked still waits: what was read of the process belongs to it then.
+pub fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the kernel reads one number, which lives here.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+}
+
+/// Answer a question. That nobody waits any more is no error.
+pub fn answer(listener: BorrowedFd<'_>, id: u64, verdict: Verdict) -> io::Result<()> {
+    let (error, flags) = match verdict {
+        Verdict::GoOn => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+        Verdict::Refuse => (-libc::EPERM, 0),
+    };
+    let mut answer = libc::seccomp_notif_resp { id, val: 0, error, flags };
+    // SAFETY: the kernel reads one such structure, which lives here.
+    let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
+    match checked(done.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Let every descriptor from 3 on be closed when another program begins.
+pub fn close_on_exec() -> io::Result<()> {
+    const CLOEXEC: libc::c_uint = 1 << 2;
+    // SAFETY: no memory is passed, and no descriptor is closed now.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, CLOEXEC) }).map(drop)
+}
+
+/// A mount namespace of this process's own, which must have one thread only.
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: descriptors stay shared; only what is mounted where becomes this process's own.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
+}
+
+/// Make a system call that takes no memory, to see what becomes of it.
+pub fn attempt(call: libc::c_long, arguments: [libc::c_long; 4]) -> io::Result<()> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: used with calls and arguments that name no memory of this process.
+    checked(unsafe { libc::syscall(call, a, b, c, d) }).map(drop)
+}
+
+/// The descriptor number 0, as what the caller owns from now on.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?)
+}
+
+/// Let a file that grows beyond its limit be an error and not a signal that kills.
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler of this process's own is installed.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}

@@ -1,0 +1,287 @@
+//! What a sandbox takes, read from /proc and from its workspace.
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, CString},
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, chmodat, openat, renameat, statat, unlinkat},
+    io::Errno,
+};
+
+/// What the processes of a sandbox take at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Memory that is no file's, in bytes.
+    pub memory: u64,
+    /// Processor time so far, in seconds, of those that live and of children they have waited for.
+    pub cpu_seconds: f64,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
+/// `root` and all that descend from it. A process whose parent died belongs to the first process inside.
+pub fn descendants(root: u32) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut at = 0;
+    while at < found.len() {
+        let tasks = fs::read_dir(format!("/proc/{}/task", found[at]));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Measure these processes.
+pub fn sample(pids: &[u32]) -> Sample {
+    let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
+    let mut all = Sample::default();
+    for pid in pids {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // The name stands in parentheses and may hold anything.
+        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        // utime, stime, cutime, cstime; num_threads.
+        all.cpu_seconds += (11..15).map(field).sum::<u64>() as f64 / ticks;
+        all.processes += field(17);
+        // What is mapped from files is the kernel's to take back; what is shared is counted for each that has it.
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let kilobytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+        };
+        all.memory += (kilobytes("RssAnon:") + kilobytes("RssShmem:")) << 10;
+    }
+    all
+}
+
+/// Files below a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Their number, directories included.
+    pub count: u64,
+    /// What they take on the disk, in bytes.
+    pub bytes: u64,
+}
+
+/// More are not counted: a sandbox that has them has too many.
+pub const MOST_FILES: u64 = 100_000;
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Measure what lies below `directory`. Links are never followed, whatever is put in their place meanwhile.
+pub fn files(directory: &Path) -> Files {
+    let mut all = Files::default();
+    if let Ok(root) = rustix::fs::open(directory, DIRECTORY, Mode::empty()) {
+        walk(root.as_fd(), &mut all, 0);
+    }
+    all
+}
+
+fn walk(directory: BorrowedFd<'_>, all: &mut Files, depth: u32) {
+    const DEEPEST: u32 = 64;
+    let Ok(entries) = Dir::read_from(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") || all.count > MOST_FILES {
+            continue;
+        }
+        let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        all.count += 1;
+        all.bytes += stat.st_blocks as u64 * 512;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            match openat(directory, name, DIRECTORY, Mode::empty()) {
+                Ok(below) if depth < DEEPEST => walk(below.as_fd(), all, depth + 1),
+                // Gone, or something else by now.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                // What can't be looked into hides as much as it likes.
+                _ => all.count = MOST_FILES + 1,
+            }
+        }
+    }
+}
+
+/// Bytes of files that processes hold open or mapped and that have no name any more, on the disk of `directory`.
+pub fn nameless(pids: &[u32], directory: &Path) -> u64 {
+    let Ok(disk) = fs::metadata(directory).map(|metadata| metadata.dev()) else { return 0 };
+    let mut found = HashMap::new();
+    for pid in pids {
+        let open = fs::read_dir(format!("/proc/{pid}/fd"));
+        for entry in open.into_iter().flatten().flatten() {
+            // Of the link itself only what it leads to is asked; it is not opened.
+            let Ok(file) = fs::metadata(entry.path()) else { continue };
+            if file.is_file() && file.nlink() == 0 && file.dev() == disk {
+                found.insert(file.ino(), file.blocks() * 512);
+            }
+        }
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        for line in maps.lines().filter(|line| line.ends_with(" (deleted)")) {
+            let words: Vec<&str> = line.split_whitespace().take(5).collect();
+            let [range, _, _, device, inode] = words.as_slice() else { continue };
+            let numbers = || {
+                let (from, to) = range.split_once('-')?;
+                let size = u64::from_str_radix(to, 16).ok()?.saturating_sub(u64::from_str_radix(from, 16).ok()?);
+                let (major, minor) = device.split_once(':')?;
+                let number = |text| u32::from_str_radix(text, 16).ok();
+                Some((size, rustix::fs::makedev(number(major)?, number(minor)?), inode.parse::<u64>().ok()?))
+            };
+            if let Some((size, device, inode)) = numbers()
+                && device == disk
+            {
+                found.entry(inode).or_insert(size);
+            }
+        }
+    }
+    found.values().sum()
+}
+
+/// Remove a directory and all below it, and say what it was. However deep it goes: what lies below a directory is moved up
+/// first, so that neither the stack nor the number of open files grows.
+///
+/// # Errors
+/// As the file system.
+pub fn remove(directory: &Path) -> io::Result<Files> {
+    let mut all = Files::default();
+    let root = match rustix::fs::open(directory, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(all),
+        other => other?,
+    };
+    let mut moved = 0u64;
+    loop {
+        let directories = emptied(root.as_fd(), root.as_fd(), &mut all, &mut moved, true)?;
+        if directories.is_empty() {
+            break;
+        }
+        for name in directories {
+            let below = opened(root.as_fd(), &name)?;
+            emptied(below.as_fd(), root.as_fd(), &mut all, &mut moved, false)?;
+            unlinkat(&root, &name, AtFlags::REMOVEDIR)?;
+            all.count += 1;
+        }
+    }
+    fs::remove_dir(directory)?;
+    Ok(all)
+}
+
+/// Remove the files of a directory. Its directories are moved into `root`, unless they are there, and named then.
+fn emptied(
+    directory: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    all: &mut Files,
+    moved: &mut u64,
+    is_root: bool,
+) -> io::Result<Vec<CString>> {
+    let mut directories = Vec::new();
+    let names: Vec<CString> = Dir::read_from(directory)?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_owned()))
+        .filter(|name| !matches!(name.to_bytes(), b"." | b".."))
+        .collect();
+    for name in names {
+        let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            all.count += 1;
+            all.bytes += stat.st_blocks as u64 * 512;
+            unlinkat(directory, &name, AtFlags::empty())?;
+        } else if is_root {
+            all.bytes += stat.st_blocks as u64 * 512;
+            directories.push(name);
+        } else {
+            // A directory that its owner may not write can't be moved by it.
+            drop(opened(directory, &name)?);
+            loop {
+                *moved += 1;
+                let place = format!(".removed-{moved}");
+                match renameat(directory, &name, root, place.as_str()) {
+                    Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+                    other => break other?,
+                }
+            }
+        }
+    }
+    Ok(directories)
+}
+
+/// A directory's descriptor, its owner being allowed everything from here on.
+fn opened(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    // Nothing runs any more that could put a link in its place.
+    chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+    Ok(openat(parent, name, DIRECTORY, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_measures_itself() {
+        let own = std::process::id();
+        assert!(descendants(own).contains(&own));
+        let mine = sample(&[own]);
+        assert!(mine.memory > 100_000 && mine.processes >= 1, "{mine:?}");
+        assert_eq!(sample(&[u32::MAX - 1]), Sample::default(), "one that is not there");
+    }
+
+    #[test]
+    fn files_are_counted_and_links_are_not_followed() {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(other.path().join("big"), vec![1; 1 << 20]).unwrap();
+        fs::create_dir(own.path().join("a")).unwrap();
+        fs::write(own.path().join("a/small"), vec![1; 5000]).unwrap();
+        std::os::unix::fs::symlink(other.path(), own.path().join("link")).unwrap();
+        let found = files(own.path());
+        assert_eq!(found.count, 3);
+        assert!((5000..500_000).contains(&found.bytes), "{found:?}");
+        assert_eq!(files(&own.path().join("link")), Files::default(), "the root is no link either");
+    }
+
+    #[test]
+    fn files_without_a_name_are_counted_while_somebody_has_them() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("gone");
+        let mut file = fs::File::create_new(&path).unwrap();
+        std::io::Write::write_all(&mut file, &vec![1; 300_000]).unwrap();
+        file.sync_all().unwrap();
+        let own = [std::process::id()];
+        let before = nameless(&own, place.path());
+        fs::remove_file(&path).unwrap();
+        let held = nameless(&own, place.path());
+        assert!(held >= before + 300_000, "{before} {held}");
+        drop(file);
+        assert!(nameless(&own, place.path()) <= held - 300_000);
+    }
+
+    #[test]
+    fn a_directory_goes_however_deep_it_is_and_whatever_its_modes() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let (root, outside) = (place.path().join("root"), place.path().join("outside"));
+        fs::create_dir_all(root.join("a/.removed-1/b")).unwrap();
+        fs::create_dir_all(root.join("c/b")).unwrap();
+        fs::write(&outside, "stays").unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("a/link")).unwrap();
+        fs::write(root.join("c/b/file"), "x").unwrap();
+        fs::set_permissions(root.join("c"), fs::Permissions::from_mode(0o000)).unwrap();
+        let mut deep = rustix::fs::open(&root, DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&deep, "d", Mode::RWXU).unwrap();
+            deep = openat(&deep, "d", DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(deep);
+        assert!(files(&root).count > MOST_FILES, "too deep to be looked into");
+        let gone = remove(&root).unwrap();
+        assert_eq!(gone.count, 3000 + 7);
+        assert!(!root.exists() && outside.exists());
+        assert_eq!(remove(&root).unwrap(), Files::default(), "again");
+    }
+}

@@ -1,0 +1,69 @@
+//! What keeps agents from doing harm.
+
+mod hostile;
+mod sandbox;
+
+use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::harness::Server;
+
+/// A step that runs `argv`, under the public level unless `more` says otherwise.
+pub fn command(argv: &[&str], more: Value) -> Value {
+    let mut action = json!({"kind": "command", "argv": argv});
+    for (name, value) in more.as_object().into_iter().flatten() {
+        action[name] = value.clone();
+    }
+    json!({"step_type": "custom", "max_retries": 0, "timeout_seconds": 20, "action": action})
+}
+
+/// A step that runs a program of Python.
+pub fn python(code: &str, more: Value) -> Value {
+    command(&["python3", "-c", code], more)
+}
+
+/// Run steps to their end.
+pub async fn run(server: &Server, steps: Value, inputs: Value) -> Value {
+    let workflow = server.workflow(steps).await;
+    let run = server.execute(&workflow, inputs).await;
+    server.ended(run["id"].as_str().unwrap()).await
+}
+
+pub async fn monitor(server: &Server, execution: &str) -> Value {
+    server.get(&format!("/api/v1/agents/security/sandbox/{execution}/monitor")).await.ok()
+}
+
+/// The data of an execution's audit entries of one kind.
+pub async fn audited(server: &Server, execution: &str, event: &str) -> Vec<Value> {
+    let mut conn =
+        SqliteConnection::connect(&format!("sqlite://{}?mode=ro", server.database().display())).await.unwrap();
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "SELECT event_data FROM agent_audit_logs WHERE execution_id = ?1 AND event_type = ?2 ORDER BY timestamp",
+    )
+    .bind(execution)
+    .bind(event)
+    .fetch_all(&mut conn)
+    .await
+    .unwrap();
+    rows.iter().map(|(data,)| serde_json::from_str(data).unwrap()).collect()
+}
+
+/// Processes of this machine that have `word` among their arguments.
+pub fn processes_with(word: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes())
+    };
+    pids.filter(has).collect()
+}
+
+/// Until nothing with `word` among its arguments runs any more.
+pub async fn gone(word: &str) {
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while !processes_with(word).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "{word} still runs");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,254 @@
+//! Commands in sandboxes as their users have them: what they are given and give back, the rules that hold for them, and
+//! what can be seen of them.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{audited, command, gone, monitor, processes_with, python, run};
+use crate::{
+    harness::{Answer, CLIENT, PATIENCE, Server},
+    kit::{post_as, sql},
+    peer::Peer,
+};
+
+const ISOLATION: &str = "bubblewrap namespaces, Landlock, seccomp";
+
+fn create(execution: &str, level: &str) -> String {
+    format!("/api/v1/agents/security/sandbox/{execution}/create?security_level={level}")
+}
+
+fn cleanup(execution: &str) -> String {
+    format!("/api/v1/agents/security/sandbox/{execution}/cleanup")
+}
+
+#[tokio::test]
+async fn a_command_takes_its_inputs_and_gives_its_output() {
+    let server = Server::start().await;
+    let sum = "import json, sys\nvalue = json.load(sys.stdin)\nopen('/workspace/kept', 'w').write('kept')\nprint(json.dumps({'sum': value['a'] + value['b']}))";
+    let read =
+        "import os, sys\nprint(sys.argv[1], os.environ['WORD'], sys.stdin.read(), open('/workspace/kept').read())";
+    let mut second = command(
+        &["python", "-c", read, "$.steps.first.output.json.sum"],
+        json!({"env": {"WORD": "$.inputs.word"}, "stdin": "text"}),
+    );
+    second["depends_on"] = json!(["first"]);
+    let mut third = command(
+        &["python3", "-c", "import sys; print('no', file=sys.stderr); sys.exit(3)"],
+        json!({"allow_failure": true}),
+    );
+    third["depends_on"] = json!(["second"]);
+    let steps = json!({"first": python(sum, json!({})), "second": second, "third": third});
+    let ended = run(&server, steps, json!({"a": 2, "b": 3, "word": "hello"})).await;
+    assert_eq!(ended["status"], "completed", "{ended}");
+    let results = &ended["final_result"]["step_results"];
+    assert_eq!(results["first"]["json"], json!({"sum": 5}));
+    assert_eq!(results["second"]["stdout"], "5 hello text kept\n", "steps share the workspace");
+    assert_eq!((&results["third"]["exit_code"], &results["third"]["stderr"]), (&json!(3), &json!("no\n")));
+    assert!(results["first"]["usage"]["memory_peak_bytes"].as_u64().unwrap() > 100_000);
+
+    let id = ended["id"].as_str().unwrap();
+    let logs = server.get(&format!("/api/v1/agents/executions/{id}/logs")).await.ok();
+    assert!(logs["step_logs"][0]["memory_usage"].as_f64().unwrap() > 0.1, "{logs}");
+    let seen = monitor(&server, id).await;
+    assert_eq!((&seen["runs"], &seen["breaches"], &seen["status"]), (&json!(3), &json!(0), &json!("used")));
+    assert_eq!((&seen["sandbox_type"], &seen["isolation"]), (&json!("process"), &json!(ISOLATION)));
+    let made = audited(&server, id, "WORKFLOW_UPDATED").await;
+    assert!(made.iter().any(|data| data["resource"] == "sandbox" && data["action"] == "created"), "{made:?}");
+
+    let failed = run(&server, json!({"s": python("raise SystemExit('why')", json!({}))}), json!({})).await;
+    assert!(failed["error_message"].as_str().unwrap().contains("status 1: why"), "{failed}");
+    for (argv, why) in [(&["rm", "x"][..], "blocked"), (&["perl", "-e", "1"], "not among those allowed")] {
+        let failed = run(&server, json!({"s": command(argv, json!({}))}), json!({})).await;
+        assert!(failed["error_message"].as_str().unwrap().contains(why), "{failed}");
+    }
+    let bad = json!({"s": command(&["ls"], json!({"limits": {"memory_mb": 1}}))});
+    let refused = server.post("/api/v1/agents/workflows", json!({"name": "n", "steps": bad})).await.is(422);
+    assert_eq!(refused["detail"][0]["loc"], json!(["body", "steps", "s", "action", "limits", "memory_mb"]));
+}
+
+/// An execution whose command begins when the peer lets it.
+async fn held(server: &Server, peer: &Peer, step: Value) -> String {
+    let first = json!({"step_type": "custom", "action": {"kind": "http", "endpoint": "peer", "body": {"id": "gate", "hold": true}}});
+    let mut step = step;
+    step["depends_on"] = json!(["gate"]);
+    let workflow = server.workflow(json!({"gate": first, "s": step})).await;
+    let run = server.execute(&workflow, json!({})).await;
+    peer.called(1).await;
+    run["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
+    let peer = Peer::start();
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let step = python("print(1)", json!({"requirements": {"allowed_commands": ["python"]}}));
+    let execution = held(&server, &peer, step).await;
+
+    let asked = json!({"memory_mb": 5000, "max_execution_time": 60, "cpu_cores": 1, "blocked_commands": ["python"]});
+    let answer =
+        server.request(Method::POST, &create(&execution, "confidential")).header("idempotency-key", "one").json(&asked);
+    let made = Answer::of(answer.try_clone().unwrap()).await.ok();
+    assert_eq!(made["sandbox_id"], format!("sandbox_{execution}"));
+    assert_eq!((&made["sandbox_type"], &made["isolation"]), (&json!("docker"), &json!(ISOLATION)));
+    let numbers =
+        ["cpu_limit", "memory_limit", "disk_limit", "max_execution_time"].map(|name| made[name].as_f64().unwrap());
+    assert_eq!(numbers, [4.0, 5000.0, 40960.0, 60.0]);
+    assert_eq!(made["network_access"], true);
+    let again = Answer::of(answer).await;
+    assert_eq!((again.header("idempotency-replayed"), &again.body), ("true", &made));
+    let entries = audited(&server, &execution, "WORKFLOW_UPDATED").await;
+    assert_eq!(entries.iter().filter(|data| data["resource"] == "sandbox").count(), 1, "{entries:?}");
+
+    peer.open();
+    let ended = server.ended(&execution).await;
+    assert!(ended["error_message"].as_str().unwrap().contains("blocked"), "{ended}");
+
+    server.post(&create("exec_none", "public"), Value::Null).await.is(404);
+    server.post(&create("..%2Fx", "public"), Value::Null).await.is(404);
+    let bad = server.post(&create(&execution, "public"), json!({"memory_mb": "much"})).await.is(422);
+    assert_eq!(bad["detail"][0]["loc"], json!(["body", "memory_mb"]));
+    server.post(&create(&execution, "secret"), Value::Null).await.is(422);
+    post_as(&server, CLIENT, &create(&execution, "public"), Value::Null).await.is(403);
+    server.get("/api/v1/agents/security/sandbox/exec_none/monitor").await.is(404);
+}
+
+#[tokio::test]
+async fn a_running_command_is_seen_and_cleaned_up() {
+    let server = Server::start().await;
+    let word = format!("seen-{}", server.pid());
+    let code = "open('/workspace/file', 'wb').write(b'x' * 100000)\nimport time\nwhile True: time.sleep(0.01)";
+    let workflow = server.workflow(json!({"s": command(&["python3", "-c", code, &word], json!({}))})).await;
+    let run = server.execute(&workflow, json!({})).await;
+    let id = run["id"].as_str().unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let path = format!("/api/v1/agents/security/sandbox/{id}/monitor");
+    let seen = loop {
+        let answer = server.get(&path).await;
+        let usage = &answer.body["running"][0];
+        if usage["disk_bytes"].as_u64().is_some_and(|bytes| bytes > 90_000) && usage["processes"] == 1 {
+            break answer.body;
+        }
+        assert!(std::time::Instant::now() < deadline, "{}", answer.text);
+        tokio::task::yield_now().await;
+    };
+    assert!(seen["resource_usage"]["memory_mb"].as_f64().unwrap() > 0.5, "{seen}");
+    assert_eq!((&seen["command_count"], &seen["resource_usage"]["processes"]), (&json!(1), &json!(1)));
+
+    let cleaned = server.post(&cleanup(id), Value::Null).await.ok();
+    assert_eq!((&cleaned["status"], &cleaned["removed"]["files"]), (&json!("cleaned"), &json!(1)), "{cleaned}");
+    assert!(
+        cleaned["removed"]["bytes"].as_u64().unwrap() > 90_000
+            && cleaned["removed"]["processes"].as_u64().unwrap() >= 1
+    );
+    gone(&word).await;
+    assert!(!server.dir().join("sandboxes").join(id).exists());
+    let ended = server.ended(id).await;
+    assert!(ended["error_message"].as_str().unwrap().contains("cleaned up"), "{ended}");
+    let entries = audited(&server, id, "WORKFLOW_UPDATED").await;
+    assert!(entries.iter().any(|data| data["action"] == "cleaned" && data["removed"]["files"] == 1), "{entries:?}");
+    assert_eq!(monitor(&server, id).await["status"], "cleaned", "what was measured stays on record");
+    assert!(processes_with(&word).is_empty());
+}
+
+#[tokio::test]
+async fn a_network_leads_to_listed_hosts_only() {
+    let peer = Peer::start();
+    let server = Server::builder().env("SANDBOX_PRIVATE_ADDRESSES", true).start().await;
+    let port = server.port();
+    let code = "import sys, urllib.request\nprint(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())";
+    let fetch = |url: String, domain: &str| {
+        let asked = json!({"allowed_domains": [domain], "allowed_ports": [port]});
+        command(&["python3", "-c", code, &url], json!({"security_level": "internal", "requirements": asked}))
+    };
+    let health = format!("http://127.0.0.1:{port}/health");
+    let ended = run(&server, json!({"s": fetch(health.clone(), "127.0.0.1")}), json!({})).await;
+    assert_eq!(ended["final_result"]["step_results"]["s"]["json"]["status"], "healthy", "{ended}");
+    // Another host's name, another port, and no proxy at all.
+    let other = format!("http://127.0.0.1:{}/", peer.port());
+    for (url, domain) in [(health.clone(), "example.org"), (other, "127.0.0.1")] {
+        let ended = run(&server, json!({"s": fetch(url, domain)}), json!({})).await;
+        assert!(
+            ended["error_message"].as_str().unwrap().contains("sandbox breach: the command tried to reach 127.0.0.1"),
+            "{ended}"
+        );
+        assert_eq!(audited(&server, ended["id"].as_str().unwrap(), "SANDBOX_BREACH").await.len(), 1);
+    }
+    assert!(peer.calls().is_empty());
+    let straight = format!(
+        "import socket\nfor kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):\n    try: socket.socket(socket.AF_INET, kind).connect(('127.0.0.1', {port})); print('through')\n    except OSError as error: print(error.strerror)"
+    );
+    let step = python(&straight, json!({"security_level": "internal"}));
+    let ended = run(&server, json!({"s": step}), json!({})).await;
+    let stdout = ended["final_result"]["step_results"]["s"]["stdout"].as_str().unwrap();
+    assert!(!stdout.contains("through") && stdout.lines().count() == 2, "{stdout}");
+    drop(server);
+
+    let server = Server::start().await;
+    let health = format!("http://127.0.0.1:{}/health", server.port());
+    let asked = json!({"allowed_domains": ["127.0.0.1"], "allowed_ports": [server.port()]});
+    let step = command(&["python3", "-c", code, &health], json!({"security_level": "internal", "requirements": asked}));
+    let ended = run(&server, json!({"s": step}), json!({})).await;
+    assert!(ended["error_message"].as_str().unwrap().contains("sandbox breach"), "no private address: {ended}");
+}
+
+#[tokio::test]
+async fn what_the_host_enforces_is_tried_and_what_it_does_not_is_refused() {
+    let server = Server::start().await;
+    let found = server.get("/api/v1/agents/security/sandbox/capabilities").await.ok();
+    assert_eq!((&found["available"], &found["unenforced"]), (&json!(true), &json!([])), "{found}");
+    let all = found["capabilities"].as_array().unwrap();
+    assert!(all.len() >= 24 && all.iter().all(|one| one["enforced"] == true), "{found}");
+    for one in all {
+        for member in ["name", "by", "tested", "said"] {
+            assert!(one[member].as_str().is_some_and(|text| !text.is_empty()), "{one}");
+        }
+    }
+    let ended = run(&server, json!({"s": {"step_type": "custom"}}), json!({})).await;
+    let execution = ended["id"].as_str().unwrap().to_owned();
+
+    let server = server.restart_with(&[("SANDBOX_BUBBLEWRAP", "/nonexistent/bwrap")]).await;
+    let found = server.get("/api/v1/agents/security/sandbox/capabilities").await.ok();
+    assert_eq!((&found["available"], &found["isolation"]), (&json!(false), &json!("none")), "{found}");
+    assert!(found["reason"].as_str().unwrap().contains("not installed"), "{found}");
+    let refused = server.post(&create(&execution, "public"), Value::Null).await.is(503);
+    assert_eq!(refused["code"], "sandbox_unenforced", "{refused}");
+    let ended = run(&server, json!({"s": python("print(1)", json!({}))}), json!({})).await;
+    assert!(ended["error_message"].as_str().unwrap().contains("bubblewrap"), "{ended}");
+    assert_eq!(server.get("/health/ready").await.status, 200, "all else goes on");
+}
+
+#[tokio::test]
+async fn what_executions_have_left_goes_after_its_time() {
+    let server = Server::start().await;
+    let ended =
+        run(&server, json!({"s": python("open('/workspace/left', 'w').write('x')", json!({}))}), json!({})).await;
+    let id = ended["id"].as_str().unwrap();
+    let (own, lost) = (server.dir().join("sandboxes").join(id), server.dir().join("sandboxes/exec_lost"));
+    std::fs::create_dir(&lost).unwrap();
+    assert!(own.join("left").exists(), "for a while it stays");
+    let server = server.restart_with(&[("SANDBOX_KEEP_HOURS", "0")]).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while own.exists() || lost.exists() || monitor(&server, id).await["status"] != "cleaned" {
+        assert!(std::time::Instant::now() < deadline, "{own:?} or {lost:?} is still there");
+        tokio::task::yield_now().await;
+    }
+    let cleaned = audited(&server, id, "WORKFLOW_UPDATED").await;
+    assert!(cleaned.iter().any(|data| data["action"] == "cleaned" && data["removed"]["files"] == 1), "{cleaned:?}");
+}
+
+/// Rules that the coordinator has written for an execution hold as those that were made here, and stay as they are.
+#[tokio::test]
+async fn the_coordinators_rules_hold_too() {
+    let peer = Peer::start();
+    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let execution = held(&server, &peer, python("print(1)", json!({"security_level": "restricted"}))).await;
+    let row = format!(
+        "INSERT INTO agent_sandbox_configs VALUES ('sandbox_{execution}', 'process', 'PUBLIC', 1.0, 64, 10, 0, '[\"node\"]', 'null', \
+         '[\"/\", \"/etc\"]', NULL, '[]', '[]', '[]', 60, 30, 1, 0, 1, 1, 1, '2026-05-12 14:29:30.123456', '2026-05-12 14:29:30.123456')"
+    );
+    sql(&server.database(), &row).await;
+    peer.open();
+    let ended = server.ended(&execution).await;
+    let error = ended["error_message"].as_str().unwrap();
+    assert!(error.contains("not among those allowed in this sandbox: node"), "{ended}");
+}
