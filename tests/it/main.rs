@@ -10,6 +10,7 @@
 
 mod access;
 mod agents;
+mod audit;
 mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
