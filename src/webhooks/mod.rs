@@ -11,6 +11,8 @@ mod model;
 mod schedule;
 mod signature;
 mod store;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::{
