@@ -1,0 +1,3 @@
+//! Security: the policies that bind workflows.
+
+pub mod policies;
