@@ -110,6 +110,18 @@ impl Audit {
         self.rows(&entries).execute(tx).await
     }
 
+    /// Append one entry in its own transaction, that of a change elsewhere. Answers its id.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn record(&self, tx: &mut Tx, entry: Entry) -> db::Result<String> {
+        let (now, id) = (Timestamp(self.0.clock.now()), self.0.ids.next("audit_", 12));
+        let mut rows = Rows::default();
+        self.push(&mut rows, &[Sealed::of(&entry, id.clone(), now)]);
+        rows.execute(tx).await?;
+        Ok(id)
+    }
+
     /// The rows of entries, to be written in the transaction of the change that they tell of.
     pub fn rows(&self, entries: &[Entry]) -> Rows {
         let mut rows = Rows::default();
@@ -122,10 +134,14 @@ impl Audit {
         let now = Timestamp(self.0.clock.now());
         let seal = |entry| Sealed::of(entry, self.0.ids.next("audit_", 12), now);
         let sealed: Vec<Sealed> = entries.as_ref().iter().map(seal).collect();
+        self.push(rows, &sealed);
+    }
+
+    fn push(&self, rows: &mut Rows, sealed: &[Sealed]) {
         if sealed.iter().any(|entry| entry.risk >= INVESTIGATE) {
             self.0.nudge.notify_one();
         }
-        store::push(rows, &sealed);
+        store::push(rows, sealed);
     }
 
     /// The log's name, and the key that its heads are signed with as verifiers of signed notes take it.

@@ -16,7 +16,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{db, orchestration, rl};
+use crate::{audit, db, orchestration, rl};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -308,6 +308,17 @@ impl From<db::Error> for ApiError {
             }
             Duplicate(_) => Self::conflict("It exists already").caused_by(error),
             _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<audit::Error> for ApiError {
+    fn from(error: audit::Error) -> Self {
+        match error {
+            audit::Error::Db(error) => error.into(),
+            audit::Error::NotFound(_) => Self::not_found("Audit entry not found"),
+            audit::Error::NoHead(_) => Self::not_found(error.to_string()),
+            audit::Error::NotSealed(_) => Self::conflict(error.to_string()).retry_after(Duration::from_secs(5)),
         }
     }
 }

@@ -109,11 +109,24 @@ impl Paging {
         last: Option<(Timestamp, &str)>,
     ) -> Response {
         // A full page may have another after it.
-        let full = last.filter(|_| rows.len() == page.limit as usize);
-        let next = full.map(|(at, id)| Cursor { at, id: id.to_owned() });
+        self.answer_bounded(page, rows, Some(total), last.filter(|_| rows.len() == page.limit as usize))
+    }
+
+    /// Answers a page of a list that is looked through piece by piece: `total` where it is known, and `next`, after which
+    /// the next page begins, where there may be one.
+    pub fn answer_bounded<T: Serialize>(
+        &self,
+        page: &Page,
+        rows: &[T],
+        total: Option<u64>,
+        next: Option<(Timestamp, &str)>,
+    ) -> Response {
+        let next = next.map(|(at, id)| Cursor { at, id: id.to_owned() });
         let mut response = Json(rows).into_response();
         let headers = response.headers_mut();
-        headers.insert(TOTAL, HeaderValue::from(total));
+        if let Some(total) = total {
+            headers.insert(TOTAL, HeaderValue::from(total));
+        }
         if let Ok(links) = HeaderValue::from_str(&self.links(page.limit, rows.len(), total, next.as_ref())) {
             headers.insert(header::LINK, links);
         }
@@ -121,16 +134,16 @@ impl Paging {
     }
 
     /// A client that began with an offset is led on by offsets, any other by cursors.
-    fn links(&self, limit: u32, rows: usize, total: u64, next: Option<&Cursor>) -> String {
+    fn links(&self, limit: u32, rows: usize, total: Option<u64>, next: Option<&Cursor>) -> String {
         let link = |at: String, rel: &str| format!("<{}{at}>; rel=\"{rel}\"", self.base(limit));
         let mut links = vec![link(String::new(), "first")];
         match (self.query.offset, next) {
-            (Some(offset), _) => {
+            (Some(offset), next) => {
                 if offset > 0 {
                     links.push(link(format!("&offset={}", offset.saturating_sub(limit)), "prev"));
                 }
                 let after = u64::from(offset) + rows as u64;
-                if rows > 0 && after < total {
+                if rows > 0 && total.map_or(next.is_some(), |total| after < total) {
                     links.push(link(format!("&offset={after}"), "next"));
                 }
             }
@@ -146,9 +159,9 @@ impl Paging {
         let ours = |pair: &&str| matches!(pair.split('=').next(), Some("limit" | "offset" | "cursor" | ""));
         let mut base = format!("{}?", self.asked.path());
         for filter in query.filter(|pair| !ours(pair)) {
-            match filter.strip_prefix("owner_id=") {
-                Some(owner) => base.push_str(&owner_filter(owner)),
-                None => base.push_str(filter),
+            match filter.split_once('=') {
+                Some((name @ ("owner_id" | "user_id"), owner)) => base.push_str(&owner_filter(name, owner)),
+                _ => base.push_str(filter),
             }
             base.push('&');
         }
@@ -157,11 +170,11 @@ impl Paging {
 }
 
 /// Clients of the monolith name an owner by its key, which no answer shows.
-fn owner_filter(encoded: &str) -> String {
+fn owner_filter(name: &str, encoded: &str) -> String {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&format!("o={encoded}")).unwrap_or_default();
     let owner = pairs.first().map_or("", |(_, owner)| owner.as_str());
     // A principal needs no encoding.
-    format!("owner_id={}", Owner::from_stored(owner))
+    format!("{name}={}", Owner::from_stored(owner))
 }
 
 #[cfg(test)]

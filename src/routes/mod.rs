@@ -3,9 +3,13 @@
 /// Workflows, executions, receipts, networks.
 pub mod agents;
 mod export;
+/// Alerts.
+pub mod integration;
 mod kept;
 /// Policies and their training, and how agents perform.
 pub mod performance;
+/// The audit log.
+pub mod security;
 mod stream;
 /// Health, metrics, and the description of the API.
 pub mod system;
@@ -31,7 +35,7 @@ use crate::{
 
 /// The routes of every group.
 pub fn groups() -> OpenApiRouter<App> {
-    agents::router().merge(performance::router())
+    agents::router().merge(performance::router()).merge(security::router()).merge(integration::router())
 }
 
 /// The OpenAPI document of these routes and the system's.

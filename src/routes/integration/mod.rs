@@ -1,0 +1,12 @@
+//! The integration group. All of it takes an admin key.
+
+mod alerts;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::app::App;
+
+/// The routes of this group.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(alerts::alerts))
+}
