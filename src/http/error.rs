@@ -11,12 +11,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::{
     ToSchema,
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{audit, db, orchestration, rl};
+use crate::{audit, db, orchestration, rl, security::policies};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct ApiError {
     pub detail: Detail,
     /// When it makes sense to ask again; sent as `Retry-After` in whole seconds.
     pub retry_after: Option<Duration>,
+    /// Further members of the body.
+    members: Option<Box<Map<String, Value>>>,
     /// What happened inside: logged, never sent.
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -120,7 +123,7 @@ type Text = Cow<'static, str>;
 impl ApiError {
     /// An error with a status, a stable word and a sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Text>) -> Self {
-        Self { status, code, detail: Detail::Text(detail.into()), retry_after: None, source: None }
+        Self { status, code, detail: Detail::Text(detail.into()), retry_after: None, members: None, source: None }
     }
 
     /// 400 `bad_request`: a state that forbids the action, or a request that makes no sense.
@@ -211,6 +214,14 @@ impl ApiError {
         Self { retry_after: Some(retry_after), ..self }
     }
 
+    /// The same error with further members in its body, those of the object that `members` is as JSON.
+    pub fn with(self, members: &impl Serialize) -> Self {
+        match serde_json::to_value(members) {
+            Ok(Value::Object(members)) => Self { members: Some(Box::new(members)), ..self },
+            _ => self,
+        }
+    }
+
     /// The same error with what happened inside, for the log.
     pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(Arc::from(source.into())), ..self }
@@ -223,12 +234,17 @@ impl ApiError {
             detail: &'a Detail,
             code: &'static str,
             request_id: &'a str,
+            #[serde(flatten)]
+            members: Option<&'a Map<String, Value>>,
         }
         let opaque = Detail::Text(Cow::Borrowed("Internal server error"));
         let detail = if self.status == StatusCode::INTERNAL_SERVER_ERROR { &opaque } else { &self.detail };
         let mut body = Vec::with_capacity(160);
         // Texts and integers into memory: can't fail.
-        let written = serde_json::to_writer(&mut body, &Body { detail, code: self.code, request_id });
+        let written = serde_json::to_writer(
+            &mut body,
+            &Body { detail, code: self.code, request_id, members: self.members.as_deref() },
+        );
         debug_assert!(written.is_ok());
         body
     }
@@ -323,15 +339,34 @@ impl From<audit::Error> for ApiError {
     }
 }
 
+impl From<policies::Error> for ApiError {
+    fn from(error: policies::Error) -> Self {
+        match error {
+            policies::Error::NotFound(_) => Self::not_found("Security policy not found"),
+            policies::Error::NameTaken(_) => Self::conflict(error.to_string()),
+            policies::Error::Invalid(faults) => {
+                let field = |fault: policies::Fault| {
+                    let item = fault.item.map(Loc::from);
+                    let loc = [Loc::from("body"), fault.field.into()].into_iter().chain(item).collect();
+                    FieldError::value(loc, fault.message)
+                };
+                Self::unprocessable(faults.into_iter().map(field).collect())
+            }
+            policies::Error::Db(error) => error.into(),
+        }
+    }
+}
+
 impl From<orchestration::error::Error> for ApiError {
     fn from(error: orchestration::error::Error) -> Self {
         use orchestration::error::Error::{
-            Changed, Conflict, Db, Forbidden, Invalid, LeaseLost, NotFound, State, Stopping,
+            Changed, Conflict, Db, Forbidden, Invalid, LeaseLost, NotFound, Refused, State, Stopping,
         };
         match error {
             NotFound(_) => Self::not_found(error.to_string()),
             Forbidden => Self::forbidden(error.to_string()),
             Invalid(faults) => Self::unprocessable(faults.into_iter().map(FieldError::from).collect()),
+            Refused(refusal) => Self::forbidden(refusal.to_string()).code("policy_violation").with(&refusal),
             State(text) => Self::bad_request(text).code("invalid_state"),
             Conflict(text) => Self::conflict(text),
             Changed => Self::precondition_failed(error.to_string()),

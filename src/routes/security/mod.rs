@@ -1,6 +1,8 @@
 //! The security group. All of it takes an admin key.
 
 mod audit;
+mod policies;
+mod reviews;
 mod tree;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,4 +19,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(tree::heads))
         .routes(routes!(tree::inclusion))
         .routes(routes!(tree::consistency))
+        .routes(routes!(policies::create, policies::list))
+        .routes(routes!(policies::get, policies::update, policies::delete))
+        .routes(routes!(reviews::validate))
+        .routes(routes!(reviews::scan))
+        .routes(routes!(reviews::binding))
 }

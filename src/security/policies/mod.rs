@@ -9,12 +9,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use check::{Leaves, Refusal, StepFacts, WorkflowFacts, rule};
@@ -66,7 +64,7 @@ struct Inner {
     clock: Clock,
     ids: Ids,
     audit: Audit,
-    active: RwLock<Arc<[Policy]>>,
+    active: watch::Sender<Arc<[Policy]>>,
     /// Held from reading the policies until they are in force, so that an older reading never replaces a newer one.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -77,7 +75,7 @@ impl Policies {
     /// # Errors
     /// When they can't be read: the service must not run without those that bind it.
     pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Result<Self> {
-        let (active, refreshing) = (RwLock::default(), tokio::sync::Mutex::default());
+        let (active, refreshing) = (watch::Sender::default(), tokio::sync::Mutex::default());
         let policies = Self(Arc::new(Inner { db, clock, ids, audit, active, refreshing }));
         policies.refresh().await?;
         Ok(policies)
@@ -90,7 +88,11 @@ impl Policies {
     pub async fn refresh(&self) -> Result<()> {
         let _one = self.0.refreshing.lock().await;
         let active: Arc<[Policy]> = store::active(&mut *self.0.db.read().await?).await?.into();
-        *self.0.active.write().unwrap_or_else(PoisonError::into_inner) = active;
+        self.0.active.send_if_modified(|known| {
+            let changed = *known != active;
+            *known = active;
+            changed
+        });
         Ok(())
     }
 
@@ -109,7 +111,12 @@ impl Policies {
 
     /// Those in force.
     pub fn active(&self) -> Arc<[Policy]> {
-        self.0.active.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.active.borrow().clone()
+    }
+
+    /// Tells when others are in force.
+    pub fn changes(&self) -> watch::Receiver<Arc<[Policy]>> {
+        self.0.active.subscribe()
     }
 
     /// Is a workflow of this level bound by any?
