@@ -1,0 +1,3 @@
+//! The security group.
+
+mod policies;
