@@ -344,14 +344,6 @@ impl From<policies::Error> for ApiError {
         match error {
             policies::Error::NotFound(_) => Self::not_found("Security policy not found"),
             policies::Error::NameTaken(_) => Self::conflict(error.to_string()),
-            policies::Error::Invalid(faults) => {
-                let field = |fault: policies::Fault| {
-                    let item = fault.item.map(Loc::from);
-                    let loc = [Loc::from("body"), fault.field.into()].into_iter().chain(item).collect();
-                    FieldError::value(loc, fault.message)
-                };
-                Self::unprocessable(faults.into_iter().map(field).collect())
-            }
             policies::Error::Db(error) => error.into(),
         }
     }

@@ -44,9 +44,6 @@ pub enum Error {
     /// Another policy has the name.
     #[error("another security policy is named {0:?}")]
     NameTaken(String),
-    /// What was sent has faults.
-    #[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect::<Vec<_>>().join("; "))]
-    Invalid(Vec<Fault>),
     /// The database.
     #[error(transparent)]
     Db(#[from] db::Error),
@@ -215,7 +212,7 @@ impl Policies {
     /// Make a policy of the coordinator's defaults and `rules`.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::NameTaken`].
+    /// [`Error::NameTaken`].
     pub async fn create(&self, caller: &Principal, rules: Change, once: Option<Once>) -> Result<Done<Policy>> {
         let now = self.now();
         let mut policy = Policy::new(self.0.ids.next("policy_", 8), now);
