@@ -34,6 +34,7 @@ use crate::{
         serving,
     },
     security,
+    webhooks::Webhooks,
 };
 
 /// The service's parts. One pointer to clone.
@@ -72,6 +73,8 @@ pub struct Rooms {
     pub learning: Learning,
     /// Policies that answer.
     pub policies: Policies,
+    /// Calls to whoever wants to hear of events.
+    pub webhooks: Webhooks,
     jq: jq::Pool,
     stopping: CancellationToken,
 }
@@ -125,6 +128,9 @@ pub enum StartError {
     /// The executable that evaluates jq programs.
     #[error("the jq workers can't be started from {0}: {1}")]
     Jq(PathBuf, std::io::Error),
+    /// The webhooks.
+    #[error("the webhooks: {0}")]
+    Webhooks(#[from] crate::webhooks::Error),
     /// The HTTP client.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -194,6 +200,7 @@ impl App {
         let jq = start_jq(&config).await?;
         let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
+        let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
         let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, (&db, &clock, &ids))?;
@@ -242,6 +249,7 @@ impl App {
         policies.register(&mut registry);
         training.register(&mut registry);
         engine.register(&mut registry);
+        webhooks.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?),
@@ -255,6 +263,7 @@ impl App {
             metrics,
         });
         engine.spawn();
+        webhooks.spawn();
         let stopping = CancellationToken::new();
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
@@ -276,6 +285,7 @@ impl App {
             library,
             training,
             policies,
+            webhooks,
             jq,
             stopping,
         })))
@@ -285,7 +295,14 @@ impl App {
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
         self.stopping.cancel();
-        let (_, trained) = tokio::join!(self.engine.stop(grace), tokio::time::timeout(grace, self.training.stop()));
+        let (_, trained, called) = tokio::join!(
+            self.engine.stop(grace),
+            tokio::time::timeout(grace, self.training.stop()),
+            tokio::time::timeout(grace, self.webhooks.stop())
+        );
+        if called.is_err() {
+            tracing::warn!("a webhook call did not end in time; it is made again");
+        }
         if trained.is_err() {
             tracing::warn!(
                 "a training run could not be let go in time; the next start goes on from its last checkpoint"

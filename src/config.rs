@@ -7,6 +7,7 @@ mod rules;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Url;
 use secrecy::SecretString;
 
 pub use error::{ConfigError, Fault};
@@ -92,6 +94,8 @@ pub struct Config {
     pub rl: RlConfig,
     /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
     pub http_endpoints: BTreeMap<String, HttpEndpoint>,
+    /// Whom the service calls when something happens.
+    pub webhooks: WebhookConfig,
 }
 
 impl Config {
@@ -123,6 +127,7 @@ impl Config {
             engine: EngineConfig::default(),
             rl: RlConfig::default(),
             http_endpoints: BTreeMap::new(),
+            webhooks: WebhookConfig::default(),
         }
     }
 
@@ -244,4 +249,36 @@ pub enum EndpointKind {
     OpenAi,
     /// Plain JSON in, plain JSON out.
     Json,
+}
+
+/// How events leave the service.
+#[derive(Clone, Debug)]
+pub struct WebhookConfig {
+    /// `WEBHOOKS`: who is called, by name (JSON object, or `[webhooks.NAME]` in the file).
+    pub endpoints: BTreeMap<String, WebhookEndpoint>,
+    /// `WEBHOOK_RETRY_SCALE`, default 1.0: multiplies the waits between the attempts of a delivery.
+    pub retry_scale: f64,
+    /// `WEBHOOK_KEEP_DAYS`, default 30: how long a delivery that has ended is kept.
+    pub kept: Duration,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self { endpoints: BTreeMap::new(), retry_scale: 1.0, kept: Duration::from_secs(30 * 86_400) }
+    }
+}
+
+/// One address that is called when something happens.
+#[derive(Clone, Debug)]
+pub struct WebhookEndpoint {
+    /// The full address; https, or http too where private addresses are allowed.
+    pub url: Url,
+    /// `whsec_` and base64, at least one. Each signs, so that a receiver can go from one to another.
+    pub secrets: Vec<SecretString>,
+    /// The kinds of events that it gets; none: all.
+    pub events: Option<Vec<String>>,
+    /// Whether the address may be one that is not on the Internet.
+    pub allow_private: bool,
+    /// How long one call may take.
+    pub timeout: Duration,
 }

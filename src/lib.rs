@@ -28,6 +28,8 @@ pub mod security;
 pub mod audit;
 /// Durable event streams: appended with the change they tell of, read again from any point.
 pub mod events;
+/// Signed calls to whoever wants to hear of events, kept until they are delivered.
+pub mod webhooks;
 
 /// Time, randomness and identifiers, injected so that tests can set them.
 pub mod ambient;
@@ -37,6 +39,8 @@ pub mod config;
 pub mod crypto;
 /// The database: pools, the one writer, codecs for the coordinator's formats, migrations and their adoption.
 pub mod db;
+/// Which addresses are out on the Internet, and a client that reaches no other.
+pub mod net;
 
 /// A named point where the tests that kill a real process do so (feature `failpoints`; docs/FAILURES.md).
 #[macro_export]

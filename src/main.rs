@@ -1,19 +1,13 @@
-//! The service's executable: `serve` (default), `migrate`, `openapi`, `verify-receipt`.
+//! The service's executable: `serve` (default) and its other commands.
 
-use std::{
-    io::{Read, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+mod commands;
 
-use agent_management::{
-    config::{Config, LogFormat, Sources},
-    crypto::PublicKey,
-    lifecycle, logging,
-    orchestration::receipts,
-    rl, routes,
-};
+use std::{path::PathBuf, process::ExitCode};
+
+use agent_management::{lifecycle, rl, routes};
 use clap::{Parser, Subcommand};
+
+use commands::{block_on, print, with_config};
 
 /// Requests are many small allocations on few threads; the C library's allocator was a fifth of their time.
 #[global_allocator]
@@ -48,6 +42,30 @@ enum Command {
         #[arg(long, value_name = "HEX", required = true)]
         public_key: Vec<String>,
     },
+    /// Write the audit log to standard output as JSON lines, from the database, with or without a server.
+    ExportAudit,
+    /// Verify an exported audit log offline: exit 0 when it is as it was signed, 1 when it is not.
+    ///
+    /// A log alone can't show that its end was cut off or that all of it was written anew: give the checkpoints that were
+    /// kept elsewhere.
+    VerifyAudit {
+        /// The export, as `export-audit` or the export route writes it; `-` for standard input.
+        file: PathBuf,
+        /// The log's public key in hex, from `/api/v1/agents/security/audit-tree/head`, kept elsewhere.
+        #[arg(long, value_name = "HEX")]
+        public_key: String,
+        /// A signed head that was kept elsewhere; may be given several times.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+    },
+    /// Check a proof that an entry is in the log, or that one head's log is the beginning of another's.
+    VerifyAuditProof {
+        /// The proof, as the routes below `/api/v1/agents/security/audit-tree` answer it; `-` for standard input.
+        file: PathBuf,
+        /// The log's public key in hex.
+        #[arg(long, value_name = "HEX")]
+        public_key: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,7 +85,12 @@ fn main() -> ExitCode {
         Command::Openapi => {
             routes::document(routes::groups()).to_pretty_json().map(|json| print(&json)).map_err(Into::into)
         }
-        Command::VerifyReceipt { file, public_key } => verify(&file, &public_key),
+        Command::VerifyReceipt { file, public_key } => commands::verify_receipt(&file, &public_key),
+        Command::ExportAudit => with_config(arguments.config, |config| block_on(commands::audit::export(config))?),
+        Command::VerifyAudit { file, public_key, checkpoint } => {
+            commands::audit::verify(&file, &public_key, &checkpoint)
+        }
+        Command::VerifyAuditProof { file, public_key } => commands::audit::verify_proof(&file, &public_key),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,42 +102,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-type Failure = Box<dyn std::error::Error>;
-
-/// What a command was asked to print. A reader that has seen enough (`| head`) is no fault.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {
-    let config = Config::load(Sources::of_process(file))?;
-    let (writer, _guard) = logging::lines(std::io::stderr())?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match config.log_format {
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
-        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-    }
-    run(config)
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
-}
-
-fn verify(file: &std::path::Path, keys: &[String]) -> Result<(), Failure> {
-    let text = if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        text
-    } else {
-        std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?
-    };
-    let receipt = serde_json::from_str(&text).map_err(|error| format!("{}: no JSON: {error}", file.display()))?;
-    let keys = keys.iter().map(|key| PublicKey::from_hex(key)).collect::<Result<Vec<_>, _>>()?;
-    let verdict = receipts::verify(&receipt, &keys);
-    print(&serde_json::to_string_pretty(&verdict)?);
-    if verdict.valid { Ok(()) } else { Err("the receipt is not valid".into()) }
 }

@@ -109,23 +109,23 @@ impl Audit {
     async fn tell(&self) -> Result<()> {
         let (known, size, found) = {
             let mut conn = self.0.db.read().await?;
-            let known = store::known_cursor(&mut conn, ALERTS).await?;
+            let known = store::cursor(&mut conn, ALERTS).await?;
             let size = store::size(&mut conn).await?;
-            (known, size, store::to_investigate(&mut conn, known.unwrap_or(size), 1).await?)
+            (known, size, store::to_investigate(&mut conn, known, 1).await?)
         };
-        // What was there before the first start is not news.
-        let first = known.is_none();
-        let behind = size.saturating_sub(known.unwrap_or(0)) >= 10_000;
-        if found.is_empty() && !first && !behind {
+        if found.is_empty() && size.saturating_sub(known) < 10_000 {
             return Ok(());
         }
+        // What the coordinator wrote long before it was sealed is no news.
+        let news = Timestamp(self.0.clock.now() - OLD);
         let told = self.0.db.write(async move |tx: &mut Tx| {
-            let from = store::known_cursor(tx.conn().await?, ALERTS).await?.unwrap_or(size);
+            let from = store::cursor(tx.conn().await?, ALERTS).await?;
             let found = store::to_investigate(tx.conn().await?, from, AT_ONCE as i64).await?;
             let last = found.last().map_or(from, |alert| alert.seq);
             let reached = if found.len() < AT_ONCE { size.max(last) } else { last };
             store::advance(tx, ALERTS, reached).await?;
-            let alerts = found.clone();
+            let mut alerts = found.clone();
+            alerts.retain(|alert| alert.source == Source::Service || alert.timestamp >= news);
             tx.after_commit(move || {
                 for alert in &alerts {
                     tracing::warn!(
@@ -151,6 +151,8 @@ impl Audit {
 
 /// Who tells of what should be looked at.
 const ALERTS: &str = "alerts";
+/// An entry of the coordinator's that is older when it is sealed is told of nowhere.
+const OLD: chrono::Duration = chrono::Duration::hours(24);
 /// Alerts that are told in one transaction.
 const AT_ONCE: usize = 200;
 

@@ -268,13 +268,13 @@ pub async fn place(conn: &mut Connection, id: &str) -> Result<Option<(u64, Strin
     Ok(found.map(|(seq, leaf, source)| (seq.cast_unsigned(), leaf, source)))
 }
 
-/// How far `reader` has come; none: it has not begun.
-pub async fn known_cursor(conn: &mut Connection, reader: &str) -> Result<Option<u64>> {
+/// How far `reader` has come.
+pub async fn cursor(conn: &mut Connection, reader: &str) -> Result<u64> {
     let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM am_audit_cursors WHERE reader = ?1")
         .bind(reader)
         .fetch_optional(conn)
         .await?;
-    Ok(seq.map(i64::cast_unsigned))
+    Ok(seq.unwrap_or(0).cast_unsigned())
 }
 
 /// `reader` has come to `seq`.

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, Sources, read::Reader, rules,
+    webhooks,
 };
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
@@ -53,6 +54,9 @@ pub const KEYS: &[&str] = &[
     "TRAINING_SLOTS",
     "TRAINING_THREADS",
     "TRAINING_CHECKPOINT_SECONDS",
+    "WEBHOOKS",
+    "WEBHOOK_RETRY_SCALE",
+    "WEBHOOK_KEEP_DAYS",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.
@@ -101,6 +105,7 @@ impl Config {
             engine: engine(from),
             rl: rl(from),
             http_endpoints: rules::endpoints(from),
+            webhooks: webhooks::webhooks(from),
         }
     }
 }

@@ -153,34 +153,46 @@ pub(super) fn origins(reader: &mut Reader) -> Vec<String> {
     origins
 }
 
-/// The named addresses: JSON text from the environment, or tables of the file.
+/// The addresses that steps may call.
 pub(super) fn endpoints(reader: &mut Reader) -> BTreeMap<String, HttpEndpoint> {
-    const KEY: &str = "HTTP_ENDPOINTS";
-    let table = match reader.value(KEY) {
+    let good = r#"{"NAME": {"url": "https://...", "kind": "openai" or "json"}} (in .env within single quotes)"#;
+    named(reader, "HTTP_ENDPOINTS", good, endpoint)
+}
+
+/// Things by their names: JSON text from the environment, or tables of the file. `read` reads one; `good` says what is
+/// taken.
+pub(super) fn named<T>(
+    reader: &mut Reader,
+    key: &'static str,
+    good: &str,
+    read: impl Fn(&Value, &Reader) -> Result<T, String>,
+) -> BTreeMap<String, T> {
+    let table = match reader.value(key) {
         None => return BTreeMap::new(),
         Some(Value::String(text)) => serde_json::from_str(text).ok(),
         Some(value) => Some(value.clone()),
     };
     let Some(Value::Object(table)) = table else {
-        let good = r#"{"NAME": {"url": "https://...", "kind": "openai" or "json"}} (in .env within single quotes)"#;
-        reader.fault(KEY, format!("should be a JSON object: {good}"));
+        reader.fault(key, format!("should be a JSON object: {good}"));
         return BTreeMap::new();
     };
-    let mut endpoints = BTreeMap::new();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let mut found = BTreeMap::new();
     for (name, value) in table {
-        match endpoint(&name, &value, reader) {
-            Ok(endpoint) => drop(endpoints.insert(name, endpoint)),
-            Err(message) => reader.fault(&format!("{KEY}.{name}"), message),
+        let read = if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            Err("a name is 1 to 64 letters, digits, `_`, `-` and `.`".to_owned())
+        } else {
+            read(&value, reader)
+        };
+        match read {
+            Ok(one) => drop(found.insert(name, one)),
+            Err(message) => reader.fault(&format!("{key}.{name}"), message),
         }
     }
-    endpoints
+    found
 }
 
-fn endpoint(name: &str, value: &Value, reader: &Reader) -> Result<HttpEndpoint, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-        return Err("a name is 1 to 64 letters, digits, `_`, `-` and `.`".to_owned());
-    }
+fn endpoint(value: &Value, reader: &Reader) -> Result<HttpEndpoint, String> {
     let Value::Object(fields) = value else { return Err("should be an object with url and kind".to_owned()) };
     if let Some(field) =
         fields.keys().find(|f| !matches!(f.as_str(), "url" | "kind" | "bearer" | "bearer_env" | "price"))
@@ -202,7 +214,7 @@ fn endpoint(name: &str, value: &Value, reader: &Reader) -> Result<HttpEndpoint, 
     Ok(HttpEndpoint { url: address(fields)?, kind, bearer: bearer(fields, reader)?, price })
 }
 
-fn address(fields: &Map<String, Value>) -> Result<String, String> {
+pub(super) fn address(fields: &Map<String, Value>) -> Result<String, String> {
     let text = fields.get("url").and_then(Value::as_str).ok_or("url is missing")?;
     let url = Url::parse(text).map_err(|error| format!("url is not good: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {

@@ -8,7 +8,7 @@ pub mod integration;
 mod kept;
 /// Policies and their training, and how agents perform.
 pub mod performance;
-/// The audit log.
+/// The audit log, webhooks.
 pub mod security;
 mod stream;
 /// Health, metrics, and the description of the API.

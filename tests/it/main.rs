@@ -10,6 +10,7 @@
 
 mod access;
 mod agents;
+mod audit;
 mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
@@ -27,3 +28,4 @@ mod rl;
 mod security;
 mod smoke;
 mod walls;
+mod webhooks;

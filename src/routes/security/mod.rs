@@ -4,6 +4,7 @@ mod audit;
 mod policies;
 mod reviews;
 mod tree;
+mod webhooks;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -24,4 +25,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(reviews::validate))
         .routes(routes!(reviews::scan))
         .routes(routes!(reviews::binding))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::delivery))
+        .routes(routes!(webhooks::redeliver))
+        .routes(routes!(webhooks::test))
 }

@@ -105,7 +105,27 @@ async fn check_run(server: &Server, peer: &Peer, id: &str, acknowledged: Option<
         ("step_started", 5),
     ];
     assert_eq!(count, BTreeMap::from(expected));
+    check_trail(server, id, &count).await;
     assert_eq!(server.get(&format!("/api/v1/agents/executions/{id}/receipt")).await.ok()["verified"], true);
+}
+
+/// The audit log tells of a run what its events tell, no more and no less; and all of it is as it was signed.
+async fn check_trail(server: &Server, id: &str, count: &BTreeMap<&str, usize>) {
+    let path = format!("/api/v1/agents/security/audit-logs?execution_id={id}&limit=500");
+    let entries = server.get(&path).await.ok();
+    let kinds: Vec<&str> =
+        entries.as_array().unwrap().iter().filter_map(|entry| entry["event_type"].as_str()).collect();
+    for kind in [
+        "execution_started",
+        "step_started",
+        "step_completed",
+        "step_failed",
+        "execution_completed",
+        "execution_failed",
+    ] {
+        let told = kinds.iter().filter(|found| **found == kind).count();
+        assert_eq!(told, count.get(kind).copied().unwrap_or(0), "{kind}: {entries}");
+    }
 }
 
 /// A database as it was when its server was killed: many deaths begin with it.

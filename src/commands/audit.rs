@@ -1,0 +1,68 @@
+//! The audit log from the command line: as a file, and its verification.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write as _},
+    path::{Path, PathBuf},
+};
+
+use agent_management::{
+    ambient::{Clock, Ids},
+    app,
+    audit::{self, Consistency, Inclusion},
+    config::Config,
+    crypto::PublicKey,
+};
+
+use super::{Failure, print, text_of};
+
+/// Write the whole log as JSON lines to standard output, from the database and without a server. What was not sealed yet is
+/// sealed first.
+pub async fn export(config: Config) -> Result<(), Failure> {
+    let (clock, ids) = (Clock::system(), Ids::system()?);
+    let db = app::open_database(&config, &clock, config.migrate_on_start).await?;
+    let audit = app::open_audit(&config, &db, &clock, &ids)?;
+    audit.seal().await?;
+    let mut export = audit.export(1).await?;
+    let mut out = std::io::stdout().lock();
+    while let Some(lines) = export.next().await? {
+        out.write_all(lines.as_bytes())?;
+    }
+    out.flush()?;
+    db.close().await;
+    Ok(())
+}
+
+/// Verify an export offline and print what was found.
+pub fn verify(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), Failure> {
+    let key = PublicKey::from_hex(key)?;
+    let kept = checkpoints.iter().map(|file| text_of(file)).collect::<Result<Vec<_>, _>>()?;
+    let source: Box<dyn BufRead> = if file.as_os_str() == "-" {
+        Box::new(BufReader::new(std::io::stdin()))
+    } else {
+        Box::new(BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?))
+    };
+    let report = audit::verify(source, &key, &kept)?;
+    print(&serde_json::to_string_pretty(&report)?);
+    match report.first_fault {
+        None => Ok(()),
+        Some(fault) => {
+            Err(format!("the log is not what was signed, from entry {} on: {}", fault.seq, fault.what).into())
+        }
+    }
+}
+
+/// Check a proof of inclusion or consistency, as the routes answer it.
+pub fn verify_proof(file: &Path, key: &str) -> Result<(), Failure> {
+    let (key, text) = (PublicKey::from_hex(key)?, text_of(file)?);
+    if let Ok(proof) = serde_json::from_str::<Inclusion>(&text) {
+        proof.verify(&key)?;
+        print(&format!("{} is entry {} of the log's first {}", proof.audit_id, proof.leaf_index + 1, proof.head.size));
+    } else if let Ok(proof) = serde_json::from_str::<Consistency>(&text) {
+        proof.verify(&key)?;
+        print(&format!("the log's first {} entries are the beginning of its first {}", proof.from.size, proof.to.size));
+    } else {
+        return Err(format!("{}: it is no proof as the routes answer one", file.display()).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! When a delivery that failed is tried again: the example schedule of Standard Webhooks, a little over three days.
+
+use std::time::Duration;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+/// Seconds after each attempt that failed, the first one first.
+const WAITS: [u64; 9] = [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+/// The share of a wait that is left to chance, so that what failed together does not come back together.
+const JITTER: f64 = 0.1;
+/// The longest that an endpoint may ask for.
+const LONGEST: Duration = Duration::from_secs(24 * HOUR);
+
+/// How long to wait after attempt number `attempt` (from 1) has failed, times `scale`; `chance` is from 0 to 1. An
+/// endpoint may `ask` for longer. None: it was the last one.
+pub(super) fn wait(attempt: i64, scale: f64, chance: f64, ask: Option<Duration>) -> Option<Duration> {
+    let seconds = *WAITS.get(usize::try_from(attempt - 1).ok()?)?;
+    let wait = Duration::from_secs_f64(seconds as f64 * scale * (1.0 + JITTER * chance));
+    Some(wait.max(ask.unwrap_or_default().min(LONGEST)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_end() {
+        let waits: Vec<u64> = (1..).map_while(|n| wait(n, 1.0, 0.0, None)).map(|wait| wait.as_secs()).collect();
+        assert_eq!(waits, [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]);
+        assert_eq!(wait(1, 1.0, 1.0, None), Some(Duration::from_millis(5500)));
+        assert_eq!(wait(2, 0.01, 0.0, None), Some(Duration::from_secs(3)));
+        assert_eq!(wait(1, 0.0, 0.7, None), Some(Duration::ZERO));
+        assert_eq!((wait(0, 1.0, 0.0, None), wait(10, 1.0, 0.0, None), wait(99, 1.0, 0.0, None)), (None, None, None));
+    }
+
+    #[test]
+    fn an_endpoint_may_ask_for_longer_but_not_for_ever() {
+        let ask = |seconds| wait(1, 1.0, 0.0, Some(Duration::from_secs(seconds))).unwrap().as_secs();
+        assert_eq!((ask(1), ask(60), ask(u64::MAX)), (5, 60, 86_400));
+        assert_eq!(wait(10, 1.0, 0.0, Some(Duration::from_secs(60))), None);
+    }
+}
