@@ -20,8 +20,10 @@ use crate::{
         action::Names,
         engine::{Engine, Parts, Performer},
         executions::Executions,
+        guard::Guard,
         jq,
         networks::Networks,
+        review::Reviews,
         workflows::Workflows,
     },
     rl::{
@@ -31,7 +33,10 @@ use crate::{
         runs::{self, Runs},
         serving,
     },
-    security::sandbox::{self, Sandboxes},
+    security::{
+        self,
+        sandbox::{self, Sandboxes},
+    },
     webhooks::Webhooks,
 };
 
@@ -49,6 +54,10 @@ pub struct Rooms {
     pub clock: Clock,
     /// The audit log.
     pub audit: Audit,
+    /// Security policies.
+    pub security_policies: security::policies::Policies,
+    /// What policies say of workflows beforehand.
+    pub reviews: Reviews,
     /// Workflows.
     pub workflows: Workflows,
     /// Executions.
@@ -109,6 +118,9 @@ pub enum StartError {
     /// The policies.
     #[error("the policies: {0}")]
     Policies(#[from] crate::rl::Error),
+    /// The security policies.
+    #[error("the security policies: {0}")]
+    Security(#[from] security::policies::Error),
     /// libtorch.
     #[error("the built-in policy: {0}")]
     Libtorch(#[from] crate::rl::ActError),
@@ -223,6 +235,9 @@ impl App {
             endpoints,
             config: config.engine.clone(),
         };
+        let security_policies =
+            security::policies::Policies::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
+        let guard = Guard::new(db.clone(), clock.clone(), audit.clone(), security_policies.clone(), names.clone());
         let engine = Engine::open(Parts {
             db: db.clone(),
             clock: clock.clone(),
@@ -230,15 +245,17 @@ impl App {
             audit: audit.clone(),
             config: config.engine.clone(),
             names: names.clone(),
+            policies: security_policies.clone(),
             performer,
             signer: signer.clone(),
             hub: hub.clone(),
         })
         .await?;
-        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names);
-        let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), hub);
+        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names, guard.clone());
+        let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), guard.clone(), hub);
         let networks =
             Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
+        let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);
@@ -265,10 +282,13 @@ impl App {
         let stopping = CancellationToken::new();
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
+        tokio::spawn(security_policies.clone().watch(stopping.clone()));
         tokio::spawn(audit.clone().work(stopping.clone()));
         tokio::spawn(sandboxes.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
+            security_policies,
+            reviews,
             audit,
             workflows,
             executions,

@@ -21,8 +21,7 @@ pub mod orchestration;
 pub mod jobs;
 /// Reinforcement-learning policies, answered through libtorch.
 pub mod rl;
-
-/// What keeps agents from doing harm: sandboxes that commands run in.
+/// What keeps agents from doing harm: policies, trust, sandboxes.
 pub mod security;
 
 /// The audit log: appended with each change, sealed in a Merkle tree with signed heads.

@@ -11,12 +11,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::{
     ToSchema,
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{audit, db, orchestration, rl, security::sandbox, webhooks};
+use crate::{
+    audit, db, orchestration, rl,
+    security::{policies, sandbox},
+    webhooks,
+};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub struct ApiError {
     pub detail: Detail,
     /// When it makes sense to ask again; sent as `Retry-After` in whole seconds.
     pub retry_after: Option<Duration>,
+    /// Further members of the body.
+    members: Option<Box<Map<String, Value>>>,
     /// What happened inside: logged, never sent.
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -120,7 +127,7 @@ type Text = Cow<'static, str>;
 impl ApiError {
     /// An error with a status, a stable word and a sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Text>) -> Self {
-        Self { status, code, detail: Detail::Text(detail.into()), retry_after: None, source: None }
+        Self { status, code, detail: Detail::Text(detail.into()), retry_after: None, members: None, source: None }
     }
 
     /// 400 `bad_request`: a state that forbids the action, or a request that makes no sense.
@@ -211,6 +218,14 @@ impl ApiError {
         Self { retry_after: Some(retry_after), ..self }
     }
 
+    /// The same error with further members in its body, those of the object that `members` is as JSON.
+    pub fn with(self, members: &impl Serialize) -> Self {
+        match serde_json::to_value(members) {
+            Ok(Value::Object(members)) => Self { members: Some(Box::new(members)), ..self },
+            _ => self,
+        }
+    }
+
     /// The same error with what happened inside, for the log.
     pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(Arc::from(source.into())), ..self }
@@ -223,12 +238,17 @@ impl ApiError {
             detail: &'a Detail,
             code: &'static str,
             request_id: &'a str,
+            #[serde(flatten)]
+            members: Option<&'a Map<String, Value>>,
         }
         let opaque = Detail::Text(Cow::Borrowed("Internal server error"));
         let detail = if self.status == StatusCode::INTERNAL_SERVER_ERROR { &opaque } else { &self.detail };
         let mut body = Vec::with_capacity(160);
         // Texts and integers into memory: can't fail.
-        let written = serde_json::to_writer(&mut body, &Body { detail, code: self.code, request_id });
+        let written = serde_json::to_writer(
+            &mut body,
+            &Body { detail, code: self.code, request_id, members: self.members.as_deref() },
+        );
         debug_assert!(written.is_ok());
         body
     }
@@ -323,15 +343,26 @@ impl From<audit::Error> for ApiError {
     }
 }
 
+impl From<policies::Error> for ApiError {
+    fn from(error: policies::Error) -> Self {
+        match error {
+            policies::Error::NotFound(_) => Self::not_found("Security policy not found"),
+            policies::Error::NameTaken(_) => Self::conflict(error.to_string()),
+            policies::Error::Db(error) => error.into(),
+        }
+    }
+}
+
 impl From<orchestration::error::Error> for ApiError {
     fn from(error: orchestration::error::Error) -> Self {
         use orchestration::error::Error::{
-            Changed, Conflict, Db, Forbidden, Invalid, LeaseLost, NotFound, State, Stopping,
+            Changed, Conflict, Db, Forbidden, Invalid, LeaseLost, NotFound, Refused, State, Stopping,
         };
         match error {
             NotFound(_) => Self::not_found(error.to_string()),
             Forbidden => Self::forbidden(error.to_string()),
             Invalid(faults) => Self::unprocessable(faults.into_iter().map(FieldError::from).collect()),
+            Refused(refusal) => Self::forbidden(refusal.to_string()).code("policy_violation").with(&refusal),
             State(text) => Self::bad_request(text).code("invalid_state"),
             Conflict(text) => Self::conflict(text),
             Changed => Self::precondition_failed(error.to_string()),
@@ -432,68 +463,4 @@ impl From<orchestration::model::Fault> for FieldError {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn body(error: &ApiError) -> Value {
-        serde_json::from_slice(&error.body("r1")).unwrap()
-    }
-
-    #[test]
-    fn a_body_has_detail_code_and_request_id() {
-        let error = ApiError::not_found("No such workflow");
-        assert_eq!(body(&error), json!({"detail": "No such workflow", "code": "not_found", "request_id": "r1"}));
-    }
-
-    #[test]
-    fn fields_are_named_as_the_monolith_does() {
-        let loc = vec!["body".into(), "steps".into(), 3.into(), "name".to_owned().into()];
-        let error = ApiError::field(loc, "Field required", "missing");
-        assert_eq!(error.status, 422);
-        let field = json!({"loc": ["body", "steps", 3, "name"], "msg": "Field required", "type": "missing"});
-        assert_eq!(body(&error)["detail"], json!([field]));
-    }
-
-    #[test]
-    fn an_internal_error_shows_nothing_and_remembers_everything() {
-        let inner = std::io::Error::other("disk on fire");
-        let error = ApiError::internal(ApiError::conflict("outer").caused_by(inner));
-        assert!(!String::from_utf8(error.body("r1")).unwrap().contains("fire"));
-        assert_eq!(error.causes().unwrap(), "409 conflict: outer: disk on fire");
-        let told = ApiError { detail: Detail::Text("secret".into()), ..error };
-        assert_eq!(body(&told)["detail"], "Internal server error");
-    }
-
-    #[test]
-    fn rendering_adds_the_headers_that_go_with_a_status() {
-        let mut response = Response::new(Body::empty());
-        ApiError::too_many(Duration::from_millis(1200)).render(&mut response, "r");
-        assert_eq!(response.headers()["retry-after"], "2");
-        ApiError::unavailable("busy", Duration::ZERO).render(&mut response, "r");
-        assert_eq!(response.headers()["retry-after"], "1");
-        ApiError::unauthorized("no key").render(&mut response, "r");
-        assert_eq!(response.headers()["www-authenticate"], "ApiKey");
-        assert_eq!(response.headers()["content-type"], "application/json");
-    }
-
-    #[test]
-    fn the_database_says_what_a_client_can_do_about_it() {
-        let told = |error| {
-            let error = ApiError::from(error);
-            (error.status.as_u16(), error.code, error.retry_after.is_some())
-        };
-        assert_eq!(told(db::Error::Busy), (503, "database_busy", true));
-        assert_eq!(told(db::Error::Full), (503, "storage_full", true));
-        assert_eq!(told(db::Error::Stopped), (503, "unavailable", true));
-        assert_eq!(told(db::Error::KeyReused), (422, "idempotency_key_reused", false));
-        assert_eq!(told(db::Error::Duplicate("x".into())), (409, "conflict", false));
-        assert_eq!(told(db::Error::Panicked), (500, "internal", false));
-    }
-
-    #[test]
-    fn an_error_is_small_enough_to_travel_in_a_result() {
-        assert!(size_of::<ApiError>() <= 128, "{}", size_of::<ApiError>());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! What can go wrong in this room.
 
 use super::model::Fault;
-use crate::db;
+use crate::{db, security::policies::Refusal};
 
 /// An error of the orchestration room.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +9,9 @@ pub enum Error {
     /// What was asked for is not there.
     #[error("{0} not found")]
     NotFound(&'static str),
+    /// A security policy forbids it.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
     /// It is another owner's, and private.
     #[error("Access denied")]
     Forbidden,

@@ -136,6 +136,7 @@ async fn the_coordinator_can_read_all_that_was_written() {
     let python = python();
     let mut server = Server::builder().database(&theirs()).start().await;
     let database = server.database();
+    unbound(&server).await;
     write_everything(&server).await;
     assert!(server.terminate().success());
     let check = Command::new(python).arg(fixture("coordinator/readback.py")).arg(&database).output().unwrap();
@@ -160,6 +161,15 @@ async fn the_coordinator_can_read_all_that_was_written() {
         number(&database, "SELECT count(DISTINCT status) FROM agent_executions WHERE created_at > '2026-06'").await,
         4
     );
+}
+
+/// The fixture's policies forbid most kinds of steps.
+async fn unbound(server: &Server) {
+    for policy in ["policy_fix0000", "policy_fix0001", "policy_fix0003"] {
+        let path = format!("{AGENTS}/security/policies/{policy}");
+        assert_eq!(server.get(&path).await.ok()["is_active"], true);
+        server.put(&path, json!({"is_active": false})).await.ok();
+    }
 }
 
 /// A row of every kind in every state: each step type and action, ends of all kinds, networks, changes.
@@ -313,6 +323,7 @@ fn writer(database: &Path) -> Child {
 #[tokio::test]
 async fn nothing_is_lost_while_the_coordinator_writes_as_well() {
     let server = Server::builder().database(&theirs()).start().await;
+    unbound(&server).await;
     let database = server.database();
     let python = writer(&database);
     let steps = json!({"a": jq("1"), "b": {"step_type": "custom", "depends_on": ["a"]}});

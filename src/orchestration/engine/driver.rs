@@ -5,6 +5,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde_json::{Value, json};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +13,12 @@ use super::{
     Inner,
     actions::Failure,
     orders::Order,
-    run::{Affords, AfterFailure, Outcome, Run},
+    run::{Affords, AfterFailure, Outcome, Run, round},
     store::{Hold, NewRun, Save, Saved},
     trail,
 };
 use crate::{
+    audit::Entry,
     db::{
         self,
         codec::Timestamp,
@@ -25,9 +27,11 @@ use crate::{
     orchestration::{
         error::{Error, Result},
         executions::Execution,
+        guard,
         model::Status,
         receipts,
     },
+    security::policies::{Refusal, rule},
 };
 
 /// How long a run may go on with pure steps before it is seen in the database.
@@ -75,6 +79,8 @@ pub struct Driver {
     /// Orders to place, and to take back, with the next save.
     orders: Vec<Order>,
     take_back: Vec<String>,
+    /// What the audit log gets to know of refusals with the next save.
+    refusals: Vec<Entry>,
     paused: bool,
 }
 
@@ -82,7 +88,8 @@ impl Driver {
     pub fn new(engine: Arc<Inner>, run: Run, handle: Arc<Handle>) -> Self {
         let save_by = run.is_new.then(|| Instant::now() + UNSEEN);
         let flying = FuturesUnordered::new();
-        Self { engine, run, handle, flying, save_by, orders: Vec::new(), take_back: Vec::new(), paused: false }
+        let (orders, take_back, refusals) = Default::default();
+        Self { engine, run, handle, flying, save_by, orders, take_back, refusals, paused: false }
     }
 
     /// Go on with steps that were under way when another worker lost the run.
@@ -155,6 +162,7 @@ impl Driver {
     }
 
     async fn go(&mut self) -> Result<End> {
+        let mut policies = self.engine.policies.changes();
         loop {
             if self.run.status.is_final() {
                 self.save(Hold::Ended).await?;
@@ -170,7 +178,7 @@ impl Driver {
             if draining && !self.must_be_waited_for() {
                 return self.release().await;
             }
-            let time_left = self.run.time_left(Timestamp(self.engine.clock.now()));
+            let time_left = self.time_left();
             tokio::select! {
                 biased;
                 () = self.handle.lost.cancelled() => return Err(Error::LeaseLost),
@@ -186,6 +194,8 @@ impl Driver {
                 () = maybe(time_left.map(|left| Instant::now() + left)) => self.out_of_time(),
                 () = maybe(self.save_by) => self.save(Hold::Driven).await?,
                 () = self.handle.look.notified() => self.save(Hold::Driven).await?,
+                // They may leave it less time.
+                Ok(()) = policies.changed() => {}
                 () = self.engine.stop.cancelled(), if !draining => {}
                 () = self.engine.kill.cancelled() => return self.release().await,
             }
@@ -216,12 +226,52 @@ impl Driver {
     fn out_of_time(&mut self) {
         let now = self.now();
         let (limit, used) = (self.run.limits.seconds, self.run.active_seconds(now));
+        if self.run.time_left(now).is_none_or(|left| !left.is_zero())
+            && let Some((limit, policy)) = self.engine.policies.time_limit(self.run.security)
+        {
+            let refusal = Refusal::of(&policy, rule::MAX_EXECUTION_TIME, json!(limit), json!(round(used)));
+            return self.refuse(None, Box::new(refusal), now);
+        }
         self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
     }
 
     fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) {
         let jobs = self.run.fail(at, error, now);
         self.stop_flying(jobs);
+    }
+
+    /// What is left of the run's own limit and of the policies that bind it.
+    fn time_left(&self) -> Option<Duration> {
+        let now = self.now();
+        let policy = self.engine.policies.time_limit(self.run.security);
+        let left = policy.map(|(seconds, _)| self.run.left_of(seconds, now));
+        self.run.time_left(now).into_iter().chain(left).min()
+    }
+
+    /// May step `at` begin with this input, by the policies that are in force now?
+    fn allowed(&self, at: usize, input: &Value) -> std::result::Result<(), Box<Refusal>> {
+        let (policies, run) = (&self.engine.policies, &self.run);
+        if !policies.bind(run.security) {
+            return Ok(());
+        }
+        let facts = guard::step_facts(&run.plan.steps[at], &self.engine.names, Some(input));
+        policies.check_step(&run.terms().facts(run.steps.len()), &facts)
+    }
+
+    /// A policy forbids the step, or that the run goes on.
+    fn refuse(&mut self, at: Option<usize>, refusal: Box<Refusal>, now: Timestamp) {
+        let resource = if at.is_some() { "step" } else { "execution" };
+        let run = &self.run;
+        let mut entry = guard::refused(resource, run.security, &refusal, now)
+            .on_behalf_of(&run.client_id)
+            .from(run.origin.clone())
+            .workflow(&run.workflow_id)
+            .execution(&run.id);
+        if let Some(at) = at {
+            entry = entry.step(&run.steps[at].step_id);
+        }
+        self.refusals.push(entry);
+        self.fail(at, &refusal.to_string(), now);
     }
 
     fn stop_flying(&mut self, jobs: Vec<String>) {
@@ -254,6 +304,10 @@ impl Driver {
                     return false;
                 }
             };
+            if let Err(refusal) = self.allowed(at, &input) {
+                self.refuse(Some(at), refusal, now);
+                return false;
+            }
             let estimate = self.engine.performer.estimate(&self.run.plan.steps[at].action);
             match self.run.affords(at, estimate) {
                 Ok(Affords::Now) => self.run.begin(at, input, estimate, now),
@@ -300,6 +354,13 @@ impl Driver {
         match landed {
             Landed::RetryDue(at) => self.run.steps[at].retry_at = None,
             Landed::Attempt { at, result: Ok(outcome), .. } => {
+                let key = &self.run.plan.steps[at].key;
+                let measured = outcome.memory_mb;
+                let over = measured.map(|mb| self.engine.policies.check_memory(self.run.security, key, mb));
+                if let Some(Err(refusal)) = over {
+                    self.run.settle(at, &outcome);
+                    return self.refuse(Some(at), refusal, now);
+                }
                 let over = match self.run.complete(at, *outcome, now) {
                     Err(error) => Some((Some(at), error)),
                     Ok(()) => self.run.over_budget().map(|error| (None, error)),
@@ -332,6 +393,7 @@ impl Driver {
         save.orders = std::mem::take(&mut self.orders);
         save.take_back = std::mem::take(&mut self.take_back);
         save.trail.extend(save.take_back.iter().map(|order| trail::taken_back(&self.run, order, now)));
+        save.trail.append(&mut self.refusals);
         self.save_by = None;
         save
     }

@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use actions::Performer;
 pub(in crate::orchestration) use claim::store::stop_steps;
 pub(in crate::orchestration) use run::{Run, StepRun, round};
-pub(in crate::orchestration) use store::Save;
+pub(in crate::orchestration) use store::{Save, under_way};
 
 use claim::Place;
 use driver::{Driver, Handle};
@@ -60,6 +60,7 @@ use crate::{
     },
     events::Hub,
     rl::runs::Runs,
+    security::policies::Policies,
 };
 
 /// The engine. Cheap to clone.
@@ -73,6 +74,7 @@ pub(in crate::orchestration) struct Inner {
     audit: Audit,
     config: EngineConfig,
     names: Names,
+    policies: Policies,
     performer: Arc<Performer>,
     signer: Arc<Signer>,
     hub: Hub,
@@ -108,6 +110,8 @@ pub struct Parts {
     pub config: EngineConfig,
     /// What actions may name.
     pub names: Names,
+    /// What binds runs.
+    pub policies: Policies,
     /// What performs actions.
     pub performer: Performer,
     /// Signs receipts.
@@ -154,6 +158,7 @@ impl Engine {
             audit: parts.audit,
             config: parts.config,
             names: parts.names,
+            policies: parts.policies,
             performer: Arc::new(parts.performer),
             signer: parts.signer,
             hub: parts.hub,
@@ -344,11 +349,17 @@ impl Inner {
         self.audit.add_to(&mut rows, &save.trail);
         let wake = self.wake(&save);
         crate::crash_point!("engine.before_save");
-        let done = if once.is_none() && save.orders.is_empty() && save.take_back.is_empty() {
+        let (policies, level) = (self.policies.clone(), new.security);
+        let bound = policies.bind(level);
+        let done = if once.is_none() && save.orders.is_empty() && save.take_back.is_empty() && !bound {
             self.db.insert(rows, wake).await?;
             Done::fresh(Execution::of_save(&save))
         } else {
             let work = async move |tx: &mut Tx| {
+                if bound {
+                    let others = under_way(tx.conn().await?, &save.run.client_id, level).await?;
+                    policies.check_concurrency(level, others).map_err(Error::Refused)?;
+                }
                 rows.execute(tx).await?;
                 store::orders(tx, &save).await?;
                 tx.after_commit(wake);

@@ -19,6 +19,7 @@ use crate::{
     },
     orchestration::{
         definition::{Plan, Step},
+        guard::Terms,
         mapping,
         model::{Status, VerificationLevel},
     },
@@ -159,8 +160,12 @@ impl Run {
 
     /// How long the run may still go on; none: no limit.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
-        let limit = (self.limits.seconds > 0).then_some(self.limits.seconds as f64)?;
-        Some(Duration::try_from_secs_f64(limit - self.active_seconds(now)).unwrap_or(Duration::ZERO))
+        (self.limits.seconds > 0).then(|| self.left_of(self.limits.seconds, now))
+    }
+
+    /// How much of so many seconds is left.
+    pub fn left_of(&self, seconds: i64, now: Timestamp) -> Duration {
+        Duration::try_from_secs_f64(seconds as f64 - self.active_seconds(now)).unwrap_or(Duration::ZERO)
     }
 
     /// Cost settled and set aside.
@@ -254,6 +259,20 @@ impl Run {
         self.tell("step_started", now, data);
     }
 
+    /// An attempt was made and is paid for, whatever becomes of its output.
+    pub fn settle(&mut self, at: usize, outcome: &Outcome) {
+        let step = &mut self.steps[at];
+        step.seconds += outcome.seconds;
+        step.cost = tidy(step.cost + outcome.cost);
+        step.reserved = 0.0;
+        step.job_id = None;
+        step.memory_mb = outcome.memory_mb;
+        step.miner_receipt = outcome.miner_receipt.clone();
+        step.gpu = outcome.gpu;
+        step.dirty = true;
+        self.total_cost = tidy(self.total_cost + outcome.cost);
+    }
+
     /// An attempt ended well. The output mappings are applied, the result is checked, the cost settled.
     ///
     /// # Errors
@@ -261,17 +280,7 @@ impl Run {
     pub fn complete(&mut self, at: usize, outcome: Outcome, now: Timestamp) -> Result<(), String> {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
-        // It was done and is paid for, whatever becomes of its output.
-        let step = &mut self.steps[at];
-        step.seconds += outcome.seconds;
-        step.cost = tidy(step.cost + outcome.cost);
-        step.reserved = 0.0;
-        step.job_id = None;
-        step.memory_mb = outcome.memory_mb;
-        step.miner_receipt = outcome.miner_receipt;
-        step.gpu = outcome.gpu;
-        step.dirty = true;
-        self.total_cost = tidy(self.total_cost + outcome.cost);
+        self.settle(at, &outcome);
         let output = match &spec.outputs {
             None => outcome.output,
             Some(mapping) => {
@@ -413,6 +422,16 @@ impl Run {
             100.0
         } else {
             round(100.0 * self.completed_steps() as f64 / self.steps.len() as f64)
+        }
+    }
+
+    /// What a policy judges it by, beside its steps and its time, which is measured.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            security: self.security,
+            level: self.level,
+            requires_verification: self.security != SecurityLevel::Public,
+            max_execution_time: self.limits.seconds,
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     audit::{Entry, SecurityLevel},
     db::{
-        Db, Tx,
+        Connection, Db, Tx,
         batch::Batch,
         codec::{Doc, Timestamp},
         rows::{Insert, Rows},
@@ -246,6 +246,18 @@ pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
     batch.rows(rows).execute(tx).await?;
     orders(tx, save).await?;
     Ok(Saved { paused })
+}
+
+/// How many runs of this level a client has under way; one that was never saved is none yet.
+///
+/// # Errors
+/// As the database.
+pub async fn under_way(conn: &mut Connection, client_id: &str, level: SecurityLevel) -> Result<i64> {
+    let count = sqlx::query_scalar(
+        "SELECT count(*) FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id
+         WHERE r.state <> 'ended' AND r.security_level = ?2 AND e.client_id = ?1",
+    );
+    Ok(count.bind(client_id).bind(level).fetch_one(conn).await?)
 }
 
 /// Place the orders of a save, and take others back.

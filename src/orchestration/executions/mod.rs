@@ -12,14 +12,16 @@ pub use estimate::Estimate;
 pub use model::{Execution, Filter, StepLog};
 
 use super::{
-    engine::{Engine, Start},
+    definition::Plan,
+    engine::{Engine, Start, under_way},
     error::{Error, Result},
+    guard::{Asked, Guard, Terms, stricter},
     model::{Status, VerificationLevel},
     workflows::{Workflow, Workflows, check_limits},
 };
 use crate::{
     ambient::Clock,
-    audit::{Audit, Entry},
+    audit::{Audit, Entry, SecurityLevel},
     db::{
         self, Connection, Database, Tx,
         codec::Timestamp,
@@ -37,6 +39,7 @@ pub struct Executions {
     clock: Clock,
     audit: Audit,
     engine: Engine,
+    guard: Guard,
     hub: Hub,
     estimates: Estimates,
 }
@@ -57,10 +60,10 @@ pub struct Request {
 }
 
 impl Executions {
-    /// Executions in `db`, driven by `engine`.
-    pub fn new(db: Database, clock: Clock, audit: Audit, engine: Engine, hub: Hub) -> Self {
+    /// Executions in `db`, driven by `engine`, that `guard` admits.
+    pub fn new(db: Database, clock: Clock, audit: Audit, engine: Engine, guard: Guard, hub: Hub) -> Self {
         let estimates = Estimates::new(db.clone());
-        Self { db, clock, audit, engine, hub, estimates }
+        Self { db, clock, audit, engine, guard, hub, estimates }
     }
 
     /// The run that was started for `once` before, if one was: its workflow may be gone by now.
@@ -74,7 +77,7 @@ impl Executions {
     /// Start a run of `workflow`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for bad limits, or a definition that the coordinator stored unchecked.
+    /// [`Error::Invalid`] for bad limits, or a definition that the coordinator stored unchecked; [`Error::Refused`].
     pub async fn start(
         &self,
         caller: &Principal,
@@ -90,23 +93,70 @@ impl Executions {
             return Err(Error::Invalid(faults));
         }
         let level = request.level.unwrap_or(workflow.verification_level);
+        // Who asks for less verification does not get away from the policies that bind the workflow.
+        let security = stricter(workflow.terms().security, level.security_level(workflow.requires_verification));
+        let terms = Terms { security, level, max_execution_time: seconds, ..workflow.terms() };
+        let compiled = workflows.compiled(workflow).await?;
+        let inputs = serde_json::Value::Object(request.inputs);
+        self.admit(caller, &workflow.id, terms, &compiled.plan, &inputs).await?;
         let start = Start {
             workflow_id: workflow.id.clone(),
             client: caller.clone(),
-            compiled: workflows.compiled(workflow).await?,
-            inputs: serde_json::Value::Object(request.inputs),
+            compiled,
+            inputs,
             level,
-            security: level.security_level(workflow.requires_verification),
+            security,
             max_execution_time: seconds,
             max_cost_budget: budget,
             trace_id: request.trace_id,
         };
-        self.engine.start(start, once).await
+        self.begin(start, once).await
     }
 
-    /// The engine, for runs that are no workflow's.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// May this be run?
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub(super) async fn admit(
+        &self,
+        caller: &Principal,
+        workflow_id: &str,
+        terms: Terms,
+        plan: &Plan,
+        inputs: &serde_json::Value,
+    ) -> Result<()> {
+        let workflow_id = Some(workflow_id);
+        let asked = Asked { resource: "execution", caller, workflow_id, execution_id: None };
+        self.guard.admit(&asked, terms, plan, Some(inputs)).await
+    }
+
+    /// The seconds that policies leave a run of this level; none: no limit.
+    pub(super) fn time_limit(&self, level: SecurityLevel) -> Option<i64> {
+        self.guard.policies().time_limit(level).map(|(seconds, _)| seconds)
+    }
+
+    /// Begin a run that was admitted.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when its client has too many under way.
+    pub(super) async fn begin(&self, start: Start, once: Option<Once>) -> Result<Done<Execution>> {
+        let (caller, workflow_id, level) = (start.client.clone(), start.workflow_id.clone(), start.security);
+        match self.engine.start(start, once).await {
+            Err(Error::Refused(refusal)) => {
+                let workflow_id = Some(workflow_id.as_str());
+                let asked = Asked { resource: "execution", caller: &caller, workflow_id, execution_id: None };
+                Err(self.guard.refuse(&asked, level, refusal).await)
+            }
+            begun => begun,
+        }
+    }
+
+    /// How many runs of this level `client` has under way.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn under_way(&self, client: &Principal, level: SecurityLevel) -> Result<i64> {
+        under_way(&mut *self.db.read().await?, &client.name, level).await
     }
 
     /// An execution of `caller`'s.
@@ -210,8 +260,23 @@ impl Executions {
     /// # Errors
     /// [`Error::State`] when it has not failed, or was run by the coordinator.
     pub async fn retry(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
-        let retried =
-            self.change(caller, id, once, async |tx, execution, now| store::retry(tx, execution, now).await).await?;
+        let policies = self.guard.policies().clone();
+        let retry = async move |tx: &mut Tx, execution: Execution, now: Timestamp| {
+            let level = store::security(tx.conn().await?, &execution.id).await?;
+            if policies.bind(level) {
+                let others = under_way(tx.conn().await?, &execution.client_id, level).await?;
+                policies.check_concurrency(level, others).map_err(Error::Refused)?;
+            }
+            store::retry(tx, execution, now).await
+        };
+        let retried = match self.change(caller, id, once, retry).await {
+            Err(Error::Refused(refusal)) => {
+                let level = store::security(&mut *self.db.read().await?, id).await?;
+                let asked = Asked { resource: "execution", caller, workflow_id: None, execution_id: Some(id) };
+                return Err(self.guard.refuse(&asked, level, refusal).await);
+            }
+            retried => retried?,
+        };
         self.engine.look(id);
         Ok(retried)
     }

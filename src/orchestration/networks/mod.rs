@@ -14,6 +14,7 @@ use super::{
     engine::Start,
     error::{Error, Result},
     executions::{Execution, Executions},
+    guard::{Terms, stricter},
     model::{Fault, VerificationLevel},
     workflows::{Compiled, Workflows},
 };
@@ -120,7 +121,7 @@ impl Networks {
             return Ok(done);
         }
         let network = self.get(caller, id).await?;
-        let mut agents = Vec::new();
+        let (mut agents, mut security) = (Vec::new(), SecurityLevel::Internal);
         for agent in network.agent_ids() {
             let workflow = self.workflows.get(caller, &agent).await.map_err(|error| match error {
                 Error::NotFound(_) | Error::Forbidden => {
@@ -128,6 +129,7 @@ impl Networks {
                 }
                 other => other,
             })?;
+            security = stricter(security, workflow.terms().security);
             agents.push(compose::Agent { id: agent, definition: workflow.definition()? });
         }
         if agents.is_empty() {
@@ -137,18 +139,24 @@ impl Networks {
         let definition = compose::definition(&agents, &network, &task);
         let plan = Arc::new(definition.compiled(self.workflows.names()).await.map_err(|faults| broken(&faults))?);
         let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
+        // A network has no limit of its own: it gets the one that a policy sets.
+        let seconds = self.executions.time_limit(security).unwrap_or(0);
+        let level = VerificationLevel::Basic;
+        let terms = Terms { security, level, requires_verification: true, max_execution_time: seconds };
+        let inputs = Value::Object(inputs);
+        self.executions.admit(caller, &network.id, terms, &plan, &inputs).await?;
         let start = Start {
             workflow_id: network.id,
             client: caller.clone(),
             compiled: Compiled { plan, step_ids },
-            inputs: Value::Object(inputs),
-            level: VerificationLevel::Basic,
-            security: SecurityLevel::Internal,
-            max_execution_time: 0,
+            inputs,
+            level,
+            security,
+            max_execution_time: seconds,
             max_cost_budget: 0.0,
             trace_id,
         };
-        self.executions.engine().start(start, once).await
+        self.executions.begin(start, once).await
     }
 
     /// How a network stands, from its executions.

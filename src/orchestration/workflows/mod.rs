@@ -13,6 +13,7 @@ use super::{
     action::Names,
     definition::{Definition, Plan},
     error::{Error, Result},
+    guard::{Asked, Guard},
     model::Fault,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub struct Workflows {
     ids: Ids,
     audit: Audit,
     names: Names,
+    guard: Guard,
     plans: Arc<Mutex<LruCache<[u8; 32], Compiled>>>,
 }
 
@@ -50,9 +52,9 @@ pub struct Compiled {
 }
 
 impl Workflows {
-    /// The workflows of `db`, whose actions may use `names`.
-    pub fn new(db: Database, clock: Clock, ids: Ids, audit: Audit, names: Names) -> Self {
-        Self { db, clock, ids, audit, names, plans: Arc::new(Mutex::new(LruCache::new(PLANS))) }
+    /// The workflows of `db`, whose actions may use `names` and that `guard` admits.
+    pub fn new(db: Database, clock: Clock, ids: Ids, audit: Audit, names: Names, guard: Guard) -> Self {
+        Self { db, clock, ids, audit, names, guard, plans: Arc::new(Mutex::new(LruCache::new(PLANS))) }
     }
 
     /// What actions may name.
@@ -63,12 +65,17 @@ impl Workflows {
     /// Check `draft` and store it for `owner`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every fault.
+    /// [`Error::Invalid`] with every fault; [`Error::Refused`].
     pub async fn create(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Workflow>> {
         draft.check().map_err(Error::Invalid)?;
         let definition = Definition::new(draft.steps.clone(), draft.dependencies.clone());
         let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
         let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
+        let asked = Asked { resource: "workflow", caller: owner, workflow_id: None, execution_id: None };
+        if let Err(refusal) = self.guard.admit(&asked, workflow.terms(), &plan, None).await {
+            // What was made before the policy is answered again.
+            return self.db.answered(&self.clock, once.as_ref()).await?.ok_or(refusal);
+        }
         loop {
             workflow.id = self.ids.next("agent_", 8);
             let mut rows = store::rows(&workflow, &plan, &self.ids);
@@ -110,7 +117,7 @@ impl Workflows {
     /// Change what `change` names, if the workflow still is what `expected` (an ETag test) accepts.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] for another owner's, public or not; [`Error::Changed`]; [`Error::Invalid`].
+    /// [`Error::Forbidden`] for another owner's, public or not; [`Error::Changed`]; [`Error::Invalid`]; [`Error::Refused`].
     pub async fn update(
         &self,
         owner: &Principal,
@@ -124,6 +131,17 @@ impl Workflows {
             true => Some(wanted.definition()?.compiled(&self.names).await.map_err(Error::Invalid)?),
             false => None,
         };
+        if !owner.owns(&wanted.owner_id) {
+            return Err(Error::Forbidden);
+        }
+        if self.guard.policies().bind(wanted.terms().security) {
+            let known = match &plan {
+                Some(plan) => Arc::new(plan.clone()),
+                None => self.compiled(&wanted).await?.plan,
+            };
+            let asked = Asked { resource: "workflow", caller: owner, workflow_id: Some(id), execution_id: None };
+            self.guard.admit(&asked, wanted.terms(), &known, None).await?;
+        }
         let (owner, id, ids, now) = (owner.clone(), id.to_owned(), self.ids.clone(), Timestamp(self.clock.now()));
         let audit = self.audit.clone();
         self.db

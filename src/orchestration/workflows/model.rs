@@ -15,6 +15,7 @@ use crate::{
     orchestration::{
         definition::Definition,
         error::{Error, Result, unreadable},
+        guard::Terms,
         model::{Fault, VerificationLevel},
     },
 };
@@ -82,6 +83,16 @@ impl Workflow {
     pub(super) fn is_defined_as(&self, other: &Self) -> bool {
         let text = |doc: &Doc| doc.get().map(|raw| raw.get().to_owned());
         text(&self.steps) == text(&other.steps) && text(&self.dependencies) == text(&other.dependencies)
+    }
+
+    /// What a policy judges it by, beside its steps.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            security: self.verification_level.security_level(self.requires_verification),
+            level: self.verification_level,
+            requires_verification: self.requires_verification,
+            max_execution_time: self.max_execution_time,
+        }
     }
 
     /// What the audit log keeps of it: settings, and the hash of the definition in place of the definition.

@@ -1,6 +1,8 @@
 //! The security group. All of it takes an admin key.
 
 mod audit;
+mod policies;
+mod reviews;
 mod sandbox;
 mod tree;
 mod webhooks;
@@ -19,6 +21,11 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(tree::heads))
         .routes(routes!(tree::inclusion))
         .routes(routes!(tree::consistency))
+        .routes(routes!(policies::create, policies::list))
+        .routes(routes!(policies::get, policies::update, policies::delete))
+        .routes(routes!(reviews::validate))
+        .routes(routes!(reviews::scan))
+        .routes(routes!(reviews::binding))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::delivery))

@@ -1,6 +1,7 @@
 //! What keeps agents from doing harm.
 
 mod hostile;
+mod policies;
 mod sandbox;
 
 use serde_json::{Value, json};
