@@ -16,6 +16,7 @@ use crate::{
     events::Hub,
     http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
     jobs::Jobs,
+    keys::{self, Keys},
     orchestration::{
         action::Names,
         engine::{Engine, Parts, Performer},
@@ -100,6 +101,9 @@ pub enum StartError {
     /// The API keys.
     #[error(transparent)]
     Keyring(#[from] http::caller::KeyringError),
+    /// Those in the database.
+    #[error("the API keys: {0}")]
+    Keys(#[from] keys::Error),
     /// The policies.
     #[error("the policies: {0}")]
     Policies(#[from] crate::rl::Error),
@@ -181,6 +185,7 @@ impl App {
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(signer(&config)?);
         let audit = open_audit(&config, &db, &clock, &ids)?;
+        let keys = Keys::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let jq = start_jq(&config).await?;
         let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
@@ -229,7 +234,7 @@ impl App {
         engine.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
-            keyring: Arc::new(Keyring::new(&config)?),
+            keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
             limiter: Limiter::from_config(&config).map(Arc::new),
             readiness: readiness(&db, &engine, &jq),
             openapi: std::sync::OnceLock::new(),
@@ -244,6 +249,7 @@ impl App {
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
         tokio::spawn(audit.clone().work(stopping.clone()));
+        tokio::spawn(keys.watch(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             audit,

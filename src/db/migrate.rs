@@ -14,6 +14,7 @@ const OWN: &[(i64, &str, &str)] = &[
     (1, "durable_executions", include_str!("../../migrations/0001_durable_executions.sql")),
     (2, "policies", include_str!("../../migrations/0002_policies.sql")),
     (3, "audit", include_str!("../../migrations/0003_audit.sql")),
+    (5, "keys", include_str!("../../migrations/0005_keys.sql")),
 ];
 
 /// What a migration did.
