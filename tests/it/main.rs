@@ -18,6 +18,7 @@ mod exports;
 mod harness;
 mod jobs;
 mod jq;
+mod keys;
 mod kit;
 mod nginx;
 mod operation;
