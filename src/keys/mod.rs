@@ -5,6 +5,8 @@ mod model;
 mod ring;
 mod secret;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -113,7 +115,9 @@ impl Keys {
         if revision == self.0.seen.load(Ordering::Acquire) {
             return Ok(());
         }
-        let ring = Arc::new(Ring::new(store::held(&mut conn).await?, &self.0.ids));
+        let held = store::held(&mut conn).await?;
+        tracing::info!(keys = held.len(), revision, "API keys were read");
+        let ring = Arc::new(Ring::new(held, &self.0.ids));
         *self.0.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
         self.0.seen.store(revision, Ordering::Release);
         Ok(())
