@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 9] = [
     &["db", "crypto", "config", "net"],
     &["events", "webhooks"],
     &["audit"],
-    &["rl", "security", "jobs", "ledger"],
+    &["rl", "security", "jobs", "ledger", "keys"],
     &["portfolio", "communication", "creativity"],
     &["orchestration"],
     &["marketplace", "performance", "deployment"],
