@@ -141,7 +141,43 @@ fn table(keys: &[ApiKey]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::Arguments;
+
+    #[test]
+    fn a_command_line_that_says_too_little_or_nonsense_is_refused() {
+        let read =
+            |line: &str| Arguments::try_parse_from(["agent-management", "keys"].into_iter().chain(line.split(' ')));
+        for good in [
+            "create --name ci --role admin",
+            "create --name ci --role miner --expires 90d",
+            "list",
+            "list --json",
+            "revoke ci",
+            "rotate ci",
+            "rotate ci --grace 1h --expires never",
+        ] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "create --name ci",
+            "create --role admin",
+            "create --name ci --role root",
+            "create --name ci --role ADMIN",
+            "create --name ci --role admin --expires soon",
+            "list all",
+            "revoke",
+            "revoke one two",
+            "rotate",
+            "rotate ci --grace long",
+            "rotate ci --grace -1h",
+            "dance",
+        ] {
+            assert!(read(bad).is_err_and(|error| error.exit_code() == 2), "{bad}");
+        }
+    }
 
     #[test]
     fn a_term_is_a_time_a_date_a_moment_or_never() {

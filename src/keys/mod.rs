@@ -104,23 +104,21 @@ impl Keys {
         ring.find(presented, || self.now())
     }
 
-    /// Take over what has changed, in this process or another.
+    /// Take over what has changed, in this process or another; true: something has.
     ///
     /// # Errors
     /// As the database; what was known before holds on then.
-    pub async fn refresh(&self) -> Result<()> {
+    pub async fn refresh(&self) -> Result<bool> {
         let mut conn = self.0.db.read().await?;
         // Read before the keys: what changes in between is then taken over the next time.
         let revision = store::revision(&mut conn).await?;
         if revision == self.0.seen.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(false);
         }
-        let held = store::held(&mut conn).await?;
-        tracing::info!(keys = held.len(), revision, "API keys were read");
-        let ring = Arc::new(Ring::new(held, &self.0.ids));
+        let ring = Arc::new(Ring::new(store::held(&mut conn).await?, &self.0.ids));
         *self.0.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
         self.0.seen.store(revision, Ordering::Release);
-        Ok(())
+        Ok(true)
     }
 
     /// Look for what other processes have changed, until `stop`.
@@ -130,8 +128,12 @@ impl Keys {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
-            if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "could not look for changed API keys; those known before hold on");
+            match self.refresh().await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!("API keys have changed"),
+                Err(error) => {
+                    tracing::warn!(%error, "could not look for changed API keys; those known before hold on");
+                }
             }
         }
     }
