@@ -31,6 +31,7 @@ use crate::{
         runs::{self, Runs},
         serving,
     },
+    security::{overview::Overview, trust::Trust},
 };
 
 /// The service's parts. One pointer to clone.
@@ -47,6 +48,10 @@ pub struct Rooms {
     pub clock: Clock,
     /// The audit log.
     pub audit: Audit,
+    /// How far agents are trusted.
+    pub trust: Trust,
+    /// What is known of sandboxes.
+    pub overview: Overview,
     /// Workflows.
     pub workflows: Workflows,
     /// Executions.
@@ -106,6 +111,9 @@ pub enum StartError {
     /// libtorch.
     #[error("the built-in policy: {0}")]
     Libtorch(#[from] crate::rl::ActError),
+    /// Trust.
+    #[error("trust: {0}")]
+    Trust(#[from] crate::security::Error),
     /// The engine.
     #[error("the engine: {0}")]
     Engine(#[from] crate::orchestration::error::Error),
@@ -181,6 +189,9 @@ impl App {
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(signer(&config)?);
         let audit = open_audit(&config, &db, &clock, &ids)?;
+        let trust = Trust::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
+        // Before anything is done that it would have to count.
+        trust.begin().await?;
         let jq = start_jq(&config).await?;
         let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
@@ -244,9 +255,12 @@ impl App {
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
         tokio::spawn(audit.clone().work(stopping.clone()));
+        tokio::spawn(trust.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             audit,
+            trust,
+            overview: Overview::new(db.clone()),
             workflows,
             executions,
             networks,

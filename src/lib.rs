@@ -21,6 +21,8 @@ pub mod orchestration;
 pub mod jobs;
 /// Reinforcement-learning policies, answered through libtorch.
 pub mod rl;
+/// How far agents are trusted, from what they did.
+pub mod security;
 
 /// The audit log: appended with each change, sealed in a Merkle tree with signed heads.
 pub mod audit;

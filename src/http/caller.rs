@@ -183,6 +183,11 @@ impl Keyring {
         configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.aliases.to_vec())
     }
 
+    /// How a name that clients chose is shown: as it is, unless it is a configured key.
+    pub fn shown(&self, name: &str) -> String {
+        self.find(name).map_or_else(|| name.to_owned(), |entry| entry.caller.principal.to_string())
+    }
+
     fn find(&self, key: &str) -> Option<&Entry> {
         let presented = digest(key);
         let mut found = u32::MAX;

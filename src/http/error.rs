@@ -16,7 +16,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{audit, db, orchestration, rl};
+use crate::{audit, db, orchestration, rl, security};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -319,6 +319,16 @@ impl From<audit::Error> for ApiError {
             audit::Error::NotFound(_) => Self::not_found("Audit entry not found"),
             audit::Error::NoHead(_) => Self::not_found(error.to_string()),
             audit::Error::NotSealed(_) => Self::conflict(error.to_string()).retry_after(Duration::from_secs(5)),
+        }
+    }
+}
+
+impl From<security::Error> for ApiError {
+    fn from(error: security::Error) -> Self {
+        match error {
+            security::Error::Db(error) => error.into(),
+            security::Error::Audit(error) => error.into(),
+            security::Error::NotFound(_) => Self::not_found(error.to_string()),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The security group. All of it takes an admin key.
 
 mod audit;
+mod dashboard;
 mod tree;
+mod trust;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -17,4 +19,11 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(tree::heads))
         .routes(routes!(tree::inclusion))
         .routes(routes!(tree::consistency))
+        .routes(routes!(trust::list))
+        .routes(routes!(trust::get))
+        .routes(routes!(trust::update))
+        .routes(routes!(trust::explain))
+        .routes(routes!(dashboard::dashboard))
+        .routes(routes!(dashboard::statistics))
+        .routes(routes!(dashboard::monitor))
 }
