@@ -24,5 +24,6 @@ mod operation;
 mod peer;
 mod readme;
 mod rl;
+mod security;
 mod smoke;
 mod walls;

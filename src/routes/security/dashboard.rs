@@ -185,8 +185,7 @@ pub struct LimitPassed {
 
 fn went_wrong(record: &Record) -> bool {
     use EventType::{AccessDenied, ExecutionFailed, SandboxBreach, SecurityViolation, StepFailed, VerificationFailed};
-    let wrong =
-        [AccessDenied, ExecutionFailed, SandboxBreach, SecurityViolation, StepFailed, VerificationFailed];
+    let wrong = [AccessDenied, ExecutionFailed, SandboxBreach, SecurityViolation, StepFailed, VerificationFailed];
     wrong.contains(&record.event_type) || record.risk_score >= INVESTIGATE
 }
 

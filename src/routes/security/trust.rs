@@ -1,6 +1,6 @@
 //! `/api/v1/agents/security/trust-scores`.
 
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::header, response::Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -69,6 +69,8 @@ pub async fn list(
             return Err(ApiError::field(loc, "Input should be a finite number", "finite_number"));
         }
     }
+    // The links repeat what was asked, and a key is never shown.
+    let by_key = query.entity_id.as_ref().is_some_and(|id| app.shared.keyring.shown(id) != *id);
     let filter = Filter {
         entity_type: query.entity_type,
         entity_id: query.entity_id.map(|id| forms(&app, &id)),
@@ -78,7 +80,11 @@ pub async fn list(
     let (scores, total) = app.trust.list(&filter, &page).await?;
     let scores: Vec<TrustScore> = scores.into_iter().map(|score| shown(&app, score)).collect();
     let last = scores.last().map(|score| (score.created_at, score.id.as_str()));
-    Ok(paging.answer(&page, &scores, total.cast_unsigned(), last))
+    let mut response = paging.answer(&page, &scores, total.cast_unsigned(), last);
+    if by_key {
+        response.headers_mut().remove(header::LINK);
+    }
+    Ok(response)
 }
 
 /// The trust score of an entity

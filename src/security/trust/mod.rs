@@ -119,7 +119,9 @@ impl Trust {
                 let id = entity.forms.first().map_or("", String::as_str);
                 let before = found.unwrap_or_else(|| trust.unknown((&entity.kind, id), now));
                 let after = taken(before.clone(), &seen, None, now);
-                let scores = |of: &TrustScore| Some(json!({"trust_score": of.trust_score, "reputation_score": of.reputation_score}));
+                let scores = |of: &TrustScore| {
+                    Some(json!({"trust_score": of.trust_score, "reputation_score": of.reputation_score}))
+                };
                 let entry = Entry::new(EventType::WorkflowUpdated, now)
                     .of("trust_score", "updated")
                     .by(&caller)

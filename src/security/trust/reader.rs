@@ -6,7 +6,11 @@ use std::{collections::HashMap, time::Duration};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Result, Trust, model::{Evidence, LONGEST_ID, TrustScore}, store};
+use super::{
+    Result, Trust,
+    model::{Evidence, LONGEST_ID, TrustScore},
+    store,
+};
 use crate::{
     audit::{EventType, Fact},
     db::{self, Tx, codec::Timestamp},
@@ -119,7 +123,8 @@ impl Trust {
         for (fact, evidence) in &told {
             for entity in entities(fact) {
                 let known = || scores.get(&(entity.0.to_owned(), entity.1.to_owned())).cloned();
-                let score = changed.entry(entity).or_insert_with(|| known().unwrap_or_else(|| self.unknown(entity, now)));
+                let score =
+                    changed.entry(entity).or_insert_with(|| known().unwrap_or_else(|| self.unknown(entity, now)));
                 score.take(*evidence, fact.at, Some(&fact.audit_id), now);
             }
         }

@@ -29,7 +29,10 @@ fn score(row: &Row) -> Result<TrustScore> {
     let history = |at: usize| -> Result<Vec<serde_json::Value>> {
         let doc: Option<Doc> = row.try_get(at)?;
         let list = doc.map(|doc| doc.parse()).transpose();
-        Ok(list.map_err(|error| Error::Unreadable(format!("agent_trust_scores: {error}")))?.flatten().unwrap_or_default())
+        Ok(list
+            .map_err(|error| Error::Unreadable(format!("agent_trust_scores: {error}")))?
+            .flatten()
+            .unwrap_or_default())
     };
     Ok(TrustScore {
         id: row.try_get(0)?,
@@ -69,9 +72,8 @@ pub async fn put<'a>(tx: &mut Tx, scores: impl IntoIterator<Item = &'a TrustScor
     let mut any = false;
     for score in scores {
         any = true;
-        let history = |notes: &[serde_json::Value]| {
-            Doc::of(&notes).map_err(|error| Error::Unreadable(error.to_string()))
-        };
+        let history =
+            |notes: &[serde_json::Value]| Doc::of(&notes).map_err(|error| Error::Unreadable(error.to_string()));
         let (executions, violations) = (history(&score.execution_history)?, history(&score.violation_history)?);
         rows.push(&SCORES, |row| {
             row.put(&score.id).put(&score.entity_type).put(&score.entity_id);
