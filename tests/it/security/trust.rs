@@ -46,8 +46,9 @@ async fn sixty_four_updates_at_once_are_all_counted() {
     assert!((number(&found["reputation_score"]) - 54.14).abs() < 1e-9, "{found}");
     let listed = server.get(&format!("{SECURITY}/trust-scores?entity_type=agent")).await;
     assert_eq!((listed.header("x-total-count"), listed.body[0]["id"] == found["id"]), ("1", true));
-    let logged = server.get(&format!("{SECURITY}/audit-logs?event_type=workflow_updated")).await;
-    assert_eq!(logged.header("x-total-count"), "64", "one entry an update");
+    let logged = server.get(&format!("{SECURITY}/audit-logs?event_type=workflow_updated&limit=500")).await.ok();
+    let told = logged.as_array().unwrap().iter().filter(|entry| entry["event_data"]["resource"] == "trust_score");
+    assert_eq!(told.count(), 64, "one entry an update");
     explained(&server, "agent", "a-1").await;
 }
 
@@ -78,7 +79,8 @@ async fn what_happens_moves_trust_by_itself() {
     assert!((number(&last["trust_score"]) - 50.0).abs() < 1e-9, "75 - 20 - 5: {last}");
     let kinds: Vec<&Value> = last["violation_history"].as_array().unwrap().iter().map(|note| &note["type"]).collect();
     assert_eq!(kinds, ["sandbox_breach", "security_violation", "policy_violation"]);
-    assert_eq!(last["execution_history"][1]["type"], "verification_failed");
+    let kinds: Vec<&Value> = last["execution_history"].as_array().unwrap().iter().map(|note| &note["type"]).collect();
+    assert_eq!(kinds, [&Value::Null, &json!("verification_completed"), &json!("verification_failed")]);
     let told = last["violation_history"][0]["audit_id"].as_str().unwrap();
     let entry = server.get(&format!("{SECURITY}/audit-logs/{told}")).await.ok();
     assert_eq!(entry["event_type"], "sandbox_breach");
@@ -101,7 +103,7 @@ async fn a_key_is_never_shown_as_an_entity() {
     let logged = server.get(&format!("{SECURITY}/audit-logs")).await;
     let stored = std::fs::read(server.database()).unwrap();
     let wal = std::fs::read(format!("{}-wal", server.database().display())).unwrap_or_default();
-    for shown in [made.text, listed.text, logged.text] {
+    for shown in [made.text, listed.text, logged.text, server.log()] {
         assert!(!shown.contains(ADMIN));
     }
     for bytes in [stored, wal] {
@@ -196,5 +198,6 @@ async fn death_while_counting_counts_nothing_twice() {
     }
     assert_eq!(listed.as_array().unwrap().len(), 3);
     let found = score(&server, "workflow", &workflow).await;
-    assert_eq!((&found["total_executions"], found["execution_history"].as_array().unwrap().len()), (&json!(3), 3));
+    let noted = found["execution_history"].as_array().unwrap().iter().filter(|note| note.get("success").is_some());
+    assert_eq!((&found["total_executions"], noted.count()), (&json!(3), 3));
 }
