@@ -27,6 +27,7 @@ export ADMIN_API_KEYS=$key CLIENT_API_KEYS=bench-client-key-0123456789 MINER_API
 export LOG_FORMAT=json
 "$binary" migrate >&2
 python3 benches/audit/measure.py fill "$folder/bench.db" --rows "$rows"
+: >"$folder/log"
 "$binary" serve 2>"$folder/log" &
 server=$!
 for _ in $(seq 600); do

@@ -1,6 +1,7 @@
 """Makes a database of audit entries, and measures how a server answers from it. Standard library only."""
 
 import argparse
+import hashlib
 import http.client
 import json
 import random
@@ -44,6 +45,28 @@ def rows(count):
                "bench", json.dumps(data), "null", "null", risk, int(risk >= 70), None, None, None, at)
 
 
+def leaf(row):
+    """What src/audit/leaf.rs makes of a row that the coordinator wrote."""
+    digest = hashlib.sha256(b"\0aitbc agent_audit_logs 1\ncoordinator\n")
+    for cell in row:
+        kind = b"n" if cell is None else b"i" if isinstance(cell, int) else b"t"
+        content = b"" if cell is None else str(cell).encode()
+        digest.update(kind + len(content).to_bytes(4, "big") + content)
+    return digest.hexdigest()
+
+
+def seal(connection):
+    """Leaves, as the server gives them to rows it sees, but in one transaction; counters come by the table's trigger."""
+    rest = connection.execute(
+        "SELECT * FROM agent_audit_logs l WHERE NOT EXISTS (SELECT 1 FROM am_audit_entries e WHERE e.audit_id = l.id)"
+        " ORDER BY rowid")
+    with connection:
+        connection.executemany(
+            "INSERT INTO am_audit_entries (audit_id, leaf_hash, source, event_type, security_level, risk_score,"
+            " requires_investigation) VALUES (?, ?, 'coordinator', ?, ?, ?, ?)",
+            [(row[0], leaf(row), row[1], row[7], row[13], row[14]) for row in rest.fetchall()])
+
+
 def fill(database, count, scores):
     connection = sqlite3.connect(database)
     marks = ", ".join("?" * 19)
@@ -52,6 +75,7 @@ def fill(database, count, scores):
             "INSERT INTO agent_audit_logs (id, event_type, timestamp, workflow_id, execution_id, step_id, user_id, security_level,"
             " ip_address, user_agent, event_data, previous_state, new_state, risk_score, requires_investigation,"
             f" investigation_notes, cryptographic_hash, signature_valid, created_at) VALUES ({marks})", rows(count))
+    seal(connection)
     with connection:
         connection.executemany(
             "INSERT INTO agent_trust_scores (id, entity_type, entity_id, trust_score, reputation_score, total_executions,"
@@ -115,8 +139,8 @@ def questions(count):
         "statistics": f"{SECURITY}/security-stats",
         "one entry": f"{logs}/audit_{middle:012x}",
         "inclusion proof": f"{SECURITY}/audit-tree/inclusion/audit_{middle:012x}",
-        "a trust score": f"{SECURITY}/trust-scores/workflow/agent_00000fff",
-        "a trust score explained": f"{SECURITY}/trust-scores/workflow/agent_00000fff/explain",
+        "a trust score": f"{SECURITY}/trust-scores/workflow/agent_00000123",
+        "a trust score explained": f"{SECURITY}/trust-scores/workflow/agent_00000123/explain",
     }
     filters = {
         "all": "", "event, common": "event_type=step_started", "event, rare": "event_type=sandbox_breach",
