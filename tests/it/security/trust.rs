@@ -28,7 +28,11 @@ async fn explained(server: &Server, kind: &str, id: &str) -> Value {
 async fn sixty_four_updates_at_once_are_all_counted() {
     let server = Server::start().await;
     let update = |n: u32| {
-        let query = format!("execution_success={}&execution_time={n}&security_violation={}", n % 4 != 0, n % 32 == 0);
+        let query = format!(
+            "execution_success={}&execution_time={n}&security_violation={}",
+            !n.is_multiple_of(4),
+            n.is_multiple_of(32)
+        );
         server.request(Method::POST, &format!("{SECURITY}/trust-scores/agent/a-1/update?{query}"))
     };
     let all = futures_util::future::join_all((0..64).map(|n| Answer::of(update(n)))).await;
