@@ -16,6 +16,7 @@ use crate::{
     events::Hub,
     http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
     jobs::Jobs,
+    keys::{self, Keys},
     orchestration::{
         action::Names,
         engine::{Engine, Parts, Performer},
@@ -115,6 +116,9 @@ pub enum StartError {
     /// The API keys.
     #[error(transparent)]
     Keyring(#[from] http::caller::KeyringError),
+    /// Those in the database.
+    #[error("the API keys: {0}")]
+    Keys(#[from] keys::Error),
     /// The policies.
     #[error("the policies: {0}")]
     Policies(#[from] crate::rl::Error),
@@ -183,19 +187,20 @@ fn signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &s
     Ok(signer)
 }
 
-/// The audit log of `db`, whose heads and alerts go out by `webhooks`.
+/// The audit log of `db`, and the webhooks by which its heads and alerts go out.
 ///
 /// # Errors
 /// When its signing key can't be had.
 pub fn open_audit(
     config: &Config,
-    webhooks: &Webhooks,
     (db, clock, ids): (&Database, &Clock, &Ids),
-) -> Result<Audit, StartError> {
+) -> Result<(Audit, Webhooks), StartError> {
+    let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
     let set = config.audit.signing_key.as_ref();
     let signer = signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
     let settings = audit::Settings { origin: config.audit.origin.clone(), every: config.audit.every };
-    Ok(Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks.clone(), signer, settings))
+    let audit = Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks.clone(), signer, settings);
+    Ok((audit, webhooks))
 }
 
 impl App {
@@ -208,8 +213,8 @@ impl App {
         let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(signer(&config)?);
-        let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
-        let audit = open_audit(&config, &webhooks, (&db, &clock, &ids))?;
+        let (audit, webhooks) = open_audit(&config, (&db, &clock, &ids))?;
+        let keys = Keys::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let jq = start_jq(&config).await?;
         let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
@@ -267,7 +272,7 @@ impl App {
         sandboxes.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
-            keyring: Arc::new(Keyring::new(&config)?),
+            keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
             limiter: Limiter::from_config(&config).map(Arc::new),
             readiness: readiness(&db, &engine, &jq),
             openapi: std::sync::OnceLock::new(),
@@ -285,6 +290,7 @@ impl App {
         tokio::spawn(security_policies.clone().watch(stopping.clone()));
         tokio::spawn(audit.clone().work(stopping.clone()));
         tokio::spawn(sandboxes.clone().work(stopping.clone()));
+        tokio::spawn(keys.watch(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             security_policies,

@@ -24,6 +24,9 @@ pub mod rl;
 /// What keeps agents from doing harm: policies, trust, sandboxes.
 pub mod security;
 
+/// API keys that are made, rotated and taken back while the service runs.
+pub mod keys;
+
 /// The audit log: appended with each change, sealed in a Merkle tree with signed heads.
 pub mod audit;
 /// Durable event streams: appended with the change they tell of, read again from any point.

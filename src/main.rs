@@ -32,6 +32,9 @@ enum Command {
     Serve,
     /// Make what the database lacks, check what stands, and end.
     Migrate,
+    /// Make, list, rotate and take back API keys, beside the configured ones; running servers see it at once.
+    #[command(subcommand)]
+    Keys(commands::keys::Command),
     /// Print the OpenAPI document.
     Openapi,
     /// Check a receipt offline: exit 0 when it is valid, 1 when it is not.
@@ -81,6 +84,9 @@ fn main() -> ExitCode {
         Command::Migrate => with_config(arguments.config, |config| {
             block_on(async move { lifecycle::migrate(&config).await })??.iter().for_each(|line| print(line));
             Ok(())
+        }),
+        Command::Keys(command) => with_config(arguments.config, |config| {
+            block_on(async move { commands::keys::run(&config, command).await })?
         }),
         Command::Openapi => {
             routes::document(routes::groups()).to_pretty_json().map(|json| print(&json)).map_err(Into::into)

@@ -12,7 +12,6 @@ use agent_management::{
     audit::{self, Consistency, Inclusion},
     config::Config,
     crypto::PublicKey,
-    webhooks::Webhooks,
 };
 
 use super::{Failure, print, text_of};
@@ -22,8 +21,7 @@ use super::{Failure, print, text_of};
 pub async fn export(config: Config) -> Result<(), Failure> {
     let (clock, ids) = (Clock::system(), Ids::system()?);
     let db = app::open_database(&config, &clock, config.migrate_on_start).await?;
-    let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
-    let audit = app::open_audit(&config, &webhooks, (&db, &clock, &ids))?;
+    let (audit, _) = app::open_audit(&config, (&db, &clock, &ids))?;
     audit.seal().await?;
     let mut export = audit.export(1).await?;
     let mut out = std::io::stdout().lock();

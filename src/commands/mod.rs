@@ -1,6 +1,7 @@
 //! What the executable does besides serving: each command a function, which prints its answer and says why it failed.
 
 pub mod audit;
+pub mod keys;
 
 use std::{
     io::{Read as _, Write as _},

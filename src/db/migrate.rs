@@ -15,6 +15,7 @@ const OWN: &[(i64, &str, &str)] = &[
     (2, "policies", include_str!("../../migrations/0002_policies.sql")),
     (3, "audit", include_str!("../../migrations/0003_audit.sql")),
     (4, "webhooks", include_str!("../../migrations/0004_webhooks.sql")),
+    (5, "keys", include_str!("../../migrations/0005_keys.sql")),
     (6, "sandboxes", include_str!("../../migrations/0006_sandboxes.sql")),
 ];
 

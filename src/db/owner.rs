@@ -8,6 +8,8 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::ambient::Ids;
+
 /// The caller of a development server that presents no key.
 pub const DEV: &str = "dev_key";
 /// What the coordinator writes where no caller stands behind an event.
@@ -28,6 +30,11 @@ impl Owner {
         text.push_str(PREFIX);
         text.push_str(&hex::encode(&digest[..DIGITS / 2]));
         Self(text)
+    }
+
+    /// A principal that no key is behind yet.
+    pub fn drawn(ids: &Ids) -> Self {
+        Self(format!("{PREFIX}{}", ids.hex(DIGITS)))
     }
 
     /// The owner that a stored text means: a principal as it stands, anything else is a key and becomes its principal.
@@ -88,6 +95,8 @@ mod tests {
         assert!(is_principal(owner.as_str()));
         assert_eq!(Owner::from_stored(owner.as_str()), owner);
         assert_eq!(Owner::from_stored("admin-key-0123456789abcdef"), owner);
+        let (ids, drawn) = (Ids::seeded(1), Owner::drawn(&Ids::seeded(1)));
+        assert!(is_principal(drawn.as_str()) && Owner::drawn(&ids) == drawn && Owner::drawn(&ids) != drawn);
     }
 
     #[test]

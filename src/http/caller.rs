@@ -17,21 +17,13 @@ use crate::{
         owner::{self, Owner},
         principal::{Origin, Principal},
     },
+    keys::{Keys, Known},
 };
+
+pub use crate::keys::Role;
 
 /// The header that carries the key.
 pub const HEADER: &str = "x-api-key";
-
-/// What a key allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Agents, integration, security, and all the rest.
-    Admin,
-    /// Services, performance, creativity.
-    Client,
-    /// Performance, creativity.
-    Miner,
-}
 
 /// A caller with a good key.
 #[derive(Clone)]
@@ -56,6 +48,12 @@ impl Caller {
             [principal.clone(), key.to_owned()].into()
         };
         Self { principal: principal.into(), role, aliases, origin: None }
+    }
+
+    /// Whoever a kept key stands for. If the coordinator has been given the key too, its rows hold it.
+    fn kept(key: &str, known: Known) -> Self {
+        let aliases = [known.principal.to_string(), key.to_owned()];
+        Self { principal: known.principal, role: known.role, aliases: aliases.into(), origin: None }
     }
 
     /// Whether a stored owner text, in either form, means this caller.
@@ -117,11 +115,13 @@ pub enum KeyringError {
     LooksLikePrincipal(&'static str),
 }
 
-/// The keys that may call, held as hashes beside the callers they stand for.
+/// The keys that may call, held as hashes beside the callers they stand for: the configured ones, and those that are kept
+/// in the database.
 pub struct Keyring {
     /// On a development server any key is taken, and this caller stands for none.
     dev: Option<Caller>,
     entries: Vec<Entry>,
+    kept: Option<Keys>,
 }
 
 struct Entry {
@@ -150,19 +150,32 @@ impl Keyring {
             }
         }
         let dev = (config.environment == Environment::Dev).then(|| Caller::new(owner::DEV, Role::Admin));
-        Ok(Self { dev, entries })
+        Ok(Self { dev, entries, kept: None })
+    }
+
+    /// With those that are kept in the database.
+    #[must_use]
+    pub fn with_kept(mut self, keys: Keys) -> Self {
+        self.kept = Some(keys);
+        self
     }
 
     /// Who presents this key. The time it takes tells nothing about the keys that exist: the key is hashed, and the
-    /// hash compared with all of them.
+    /// hash compared with all configured ones; a text of the kept ones' form is then hashed and compared as such, whether
+    /// there is one of its id or not.
     pub fn identify(&self, key: Option<&str>) -> Identity {
         let key = key.filter(|key| !key.is_empty());
         match (&self.dev, key) {
             (Some(dev), None) => Identity::Known(dev.clone()),
-            (Some(_), Some(key)) => Identity::Known(Caller::new(key, Role::Admin)),
+            // A kept key keeps its principal here, and may do what any may.
+            (Some(_), Some(key)) => Identity::Known(match self.find_kept(key) {
+                Some(kept) => Caller { role: Role::Admin, ..kept },
+                None => Caller::new(key, Role::Admin),
+            }),
             (None, None) => Identity::Missing,
             (None, Some(key)) => {
-                self.find(key).map_or(Identity::Unknown, |entry| Identity::Known(entry.caller.clone()))
+                let configured = self.find(key).map(|entry| entry.caller.clone());
+                configured.or_else(|| self.find_kept(key)).map_or(Identity::Unknown, Identity::Known)
             }
         }
     }
@@ -181,6 +194,10 @@ impl Keyring {
     pub fn stored_forms(&self, principal: &str) -> Vec<String> {
         let configured = self.entries.iter().find(|entry| &*entry.caller.principal == principal);
         configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.aliases.to_vec())
+    }
+
+    fn find_kept(&self, key: &str) -> Option<Caller> {
+        self.kept.as_ref()?.find(key).map(|known| Caller::kept(key, known))
     }
 
     fn find(&self, key: &str) -> Option<&Entry> {

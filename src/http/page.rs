@@ -13,7 +13,8 @@ use utoipa::IntoParams;
 use crate::db::{codec::Timestamp, owner::Owner, page::Page};
 
 use super::{
-    context::Asked,
+    caller::Caller,
+    context::{Asked, RequestContext},
     error::ApiError,
     extract::{Json, Query},
 };
@@ -67,6 +68,8 @@ impl Cursor {
 pub struct Paging {
     query: PageQuery,
     asked: Uri,
+    /// Who asks, if anybody is known.
+    caller: Option<Caller>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Paging {
@@ -75,7 +78,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Query(query) = Query::from_request_parts(parts, state).await?;
         let Ok(Asked(asked)) = Asked::from_request_parts(parts, state).await;
-        Ok(Self { query, asked })
+        let caller = RequestContext::of(parts)?.identity.caller().cloned();
+        Ok(Self { query, asked, caller })
     }
 }
 
@@ -160,21 +164,24 @@ impl Paging {
         let mut base = format!("{}?", self.asked.path());
         for filter in query.filter(|pair| !ours(pair)) {
             match filter.split_once('=') {
-                Some((name @ ("owner_id" | "user_id"), owner)) => base.push_str(&owner_filter(name, owner)),
+                Some((name @ ("owner_id" | "user_id"), owner)) => base.push_str(&self.owner_filter(name, owner)),
                 _ => base.push_str(filter),
             }
             base.push('&');
         }
         base + &format!("limit={limit}")
     }
-}
 
-/// Clients of the monolith name an owner by its key, which no answer shows.
-fn owner_filter(name: &str, encoded: &str) -> String {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&format!("o={encoded}")).unwrap_or_default();
-    let owner = pairs.first().map_or("", |(_, owner)| owner.as_str());
-    // A principal needs no encoding.
-    format!("{name}={}", Owner::from_stored(owner))
+    /// Clients of the monolith name an owner by its key, which no answer shows.
+    fn owner_filter(&self, name: &str, encoded: &str) -> String {
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&format!("o={encoded}")).unwrap_or_default();
+        let owner = pairs.first().map_or("", |(_, owner)| owner.as_str());
+        // A principal needs no encoding.
+        match &self.caller {
+            Some(caller) if caller.owns(owner) => format!("{name}={}", caller.principal),
+            _ => format!("{name}={}", Owner::from_stored(owner)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -186,7 +193,7 @@ mod tests {
 
     fn paging(uri: &str) -> Paging {
         let asked: Uri = uri.parse().unwrap();
-        Paging { query: extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked }
+        Paging { query: extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked, caller: None }
     }
 
     fn at(micros: i64) -> Timestamp {

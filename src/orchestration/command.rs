@@ -26,6 +26,13 @@ pub struct CommandSpec {
     pub allow_failure: bool,
 }
 
+impl CommandSpec {
+    /// MB of memory that it asks for beyond its level's.
+    pub fn memory_mb(&self) -> Option<f64> {
+        self.requirements.memory_mb.map(|memory| memory as f64)
+    }
+}
+
 /// What an operating system takes as one argument.
 const LONGEST: usize = 128 * 1024;
 

@@ -135,8 +135,8 @@ pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFact
         key: step.key.clone(),
         step_type: step.step_type.value(),
         verification_level: step.verification_level.map(VerificationLevel::value),
-        memory_mb: memory_mb(&step.model_requirements),
-        // Programs of clients run in the jq workers only, all else in this process is its own code.
+        memory_mb: memory_mb(&step.model_requirements, &step.action),
+        // Programs of clients run in the jq workers and in sandboxes only, all else in this process is its own code.
         sandboxed: true,
         leaves: match &step.action {
             Action::Job(_) => Leaves::Job,
@@ -147,9 +147,14 @@ pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFact
     }
 }
 
-/// `model_requirements.memory_mb`, or `memory`, in MB.
-fn memory_mb(requirements: &Value) -> Option<f64> {
-    ["memory_mb", "memory"].iter().find_map(|name| requirements.get(name).and_then(Value::as_f64))
+/// What a step asks for, in MB: `model_requirements.memory_mb` (or `memory`), or its command's requirements, if they are more.
+fn memory_mb(requirements: &Value, action: &Action) -> Option<f64> {
+    let model = ["memory_mb", "memory"].iter().find_map(|name| requirements.get(name).and_then(Value::as_f64));
+    let command = match action {
+        Action::Command(command) => command.memory_mb(),
+        _ => None,
+    };
+    [model, command].into_iter().flatten().reduce(f64::max)
 }
 
 fn is_https(names: &Names, endpoint: &str) -> bool {
@@ -203,9 +208,9 @@ mod tests {
 
     #[test]
     fn memory_is_read_under_both_its_names() {
-        assert_eq!(memory_mb(&json!({"memory": 512})), Some(512.0));
-        assert_eq!(memory_mb(&json!({"memory_mb": 1.5, "memory": 512})), Some(1.5));
-        assert_eq!(memory_mb(&json!({"memory": "512"})), None);
-        assert_eq!(memory_mb(&json!(null)), None);
+        assert_eq!(memory_mb(&json!({"memory": 512}), &Action::Identity), Some(512.0));
+        assert_eq!(memory_mb(&json!({"memory_mb": 1.5, "memory": 512}), &Action::Identity), Some(1.5));
+        assert_eq!(memory_mb(&json!({"memory": "512"}), &Action::Identity), None);
+        assert_eq!(memory_mb(&json!(null), &Action::Identity), None);
     }
 }

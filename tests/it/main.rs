@@ -19,6 +19,7 @@ mod exports;
 mod harness;
 mod jobs;
 mod jq;
+mod keys;
 mod kit;
 mod nginx;
 mod operation;

@@ -245,7 +245,8 @@ async fn systemd_is_told_of_start_life_and_stop() {
     assert!(server.wait().success());
 }
 
-fn run(dir: &std::path::Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+/// The executable with these arguments, in `dir`.
+pub fn run(dir: &std::path::Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent-management"));
     command.args(arguments).current_dir(dir).env_clear();
     for name in ["PATH", "LD_LIBRARY_PATH", "LIBTORCH"] {
@@ -260,7 +261,7 @@ fn the_commands_say_what_they_do() {
     let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
     let help = run(dir.path(), &["--help"], &[]);
     assert!(help.status.success());
-    for word in ["serve", "migrate", "openapi", "verify-receipt", "verify-audit", "export-audit", "--config"] {
+    for word in ["serve", "migrate", "keys", "openapi", "verify-receipt", "verify-audit", "export-audit", "--config"] {
         assert!(text(&help).contains(word), "{word}: {}", text(&help));
     }
     assert!(text(&run(dir.path(), &["--version"], &[])).contains(env!("CARGO_PKG_VERSION")));

@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 9] = [
     &["db", "crypto", "config", "net"],
     &["events", "webhooks"],
     &["audit"],
-    &["rl", "security", "jobs", "ledger"],
+    &["rl", "security", "jobs", "ledger", "keys"],
     &["portfolio", "communication", "creativity"],
     &["orchestration"],
     &["marketplace", "performance", "deployment"],
@@ -281,6 +281,50 @@ fn every_room_says_in_a_line_what_it_is() {
     {
         assert_eq!(rooms.get(&source.room), Some(&true), "src/lib.rs has no line of meaning for {}", source.room);
     }
+}
+
+/// The names of all tests, by the file that they stand in: `audit/merkle.rs` and `it/security/hostile.rs`.
+fn tests_by_file() -> Vec<(String, Vec<String>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut found, mut folders) = (Vec::new(), vec![root.join("src"), root.join("tests/it")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let file = entry.unwrap().path();
+            if file.is_dir() {
+                folders.push(file);
+                continue;
+            }
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            let is_test = |line: &str| line == "#[test]" || line.starts_with("#[tokio::test");
+            let named = lines.windows(2).filter(|pair| is_test(pair[0])).filter_map(|pair| pair[1].split_once("fn "));
+            let names = named.map(|(_, rest)| rest.split('(').next().unwrap_or_default().to_owned()).collect();
+            found.push((file.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), names));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let model = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("SECURITY.md")).unwrap();
+    let all = tests_by_file();
+    let mut named = 0;
+    for name in model.split('`').filter(|word| word.contains("::") && !word.contains(' ')) {
+        named += 1;
+        let (module, test) = name.rsplit_once("::").unwrap();
+        let place = module.trim_end_matches("::tests").replace("::", "/");
+        let places = [
+            format!("src/{place}.rs"),
+            format!("src/{place}/tests.rs"),
+            format!("tests/it/{place}.rs"),
+            format!("tests/it/{place}/mod.rs"),
+        ];
+        let here = all.iter().filter(|(file, _)| places.contains(file)).flat_map(|(_, tests)| tests);
+        let mut here = here.filter(|found| test == "*" || *found == test);
+        assert!(here.next().is_some(), "SECURITY.md names {name}, and there is none");
+    }
+    assert!(named > 40, "{named}");
 }
 
 #[test]

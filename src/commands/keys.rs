@@ -1,0 +1,200 @@
+//! `keys create|list|revoke|rotate`.
+
+use std::{io::Write as _, time::Duration};
+
+use agent_management::{
+    ambient::{Clock, Ids},
+    app,
+    config::Config,
+    db::codec::Timestamp,
+    keys::{ApiKey, Issued, Keys, Role, Term},
+};
+use chrono::{DateTime, NaiveDate, NaiveTime};
+use clap::{Subcommand, builder::PossibleValuesParser, builder::TypedValueParser as _};
+use secrecy::ExposeSecret as _;
+
+use super::{Failure, print};
+
+/// What is done with keys.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a key and print it, this once: only a salted hash of it is stored.
+    Create {
+        /// What it is called: 1 to 64 letters, digits, `_`, `.` and `-`. No other key may ever have had this name.
+        #[arg(long)]
+        name: String,
+        /// What it allows.
+        #[arg(long, value_parser = roles())]
+        role: Role,
+        /// When it ends: after a time (12h, 90d), on a date (2027-01-31, at its beginning in UTC), at a moment (RFC 3339), or
+        /// never.
+        #[arg(long, value_name = "90d|DATE", default_value = "never", value_parser = term)]
+        expires: Term,
+    },
+    /// List all keys, without their secrets.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a key back. Running servers refuse it within two seconds.
+    Revoke {
+        /// Its name or id.
+        #[arg(value_name = "NAME_OR_ID")]
+        key: String,
+    },
+    /// Give a key another secret and print it, this once. What belongs to the key stays with it.
+    Rotate {
+        /// Its name or id.
+        #[arg(value_name = "NAME_OR_ID")]
+        key: String,
+        /// How long the secret before is still taken (30m, 1h); one before that is not any more.
+        #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+        grace: Duration,
+        /// When it ends from now on, as for create; without it that stays as it was.
+        #[arg(long, value_name = "90d|DATE", value_parser = term)]
+        expires: Option<Term>,
+    },
+}
+
+fn roles() -> impl clap::builder::TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.iter().map(|role| role.value()))
+        .try_map(|text| Role::from_value(&text).ok_or("not a role"))
+}
+
+fn term(text: &str) -> Result<Term, String> {
+    if text == "never" {
+        return Ok(Term::Open);
+    }
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return Ok(Term::Until(Timestamp(date.and_time(NaiveTime::MIN).and_utc())));
+    }
+    if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Term::Until(Timestamp(moment.to_utc())));
+    }
+    let time = humantime::parse_duration(text).map(Term::For);
+    time.map_err(|_| "should be a time such as 12h or 90d, a date such as 2027-01-31, or never".to_owned())
+}
+
+/// Do it, on the database that is configured.
+///
+/// # Errors
+/// What keeps it from being done.
+pub async fn run(config: &Config, command: Command) -> Result<(), Failure> {
+    if !config.database.exists() {
+        let path = config.database.display();
+        return Err(format!("there is no database {path}: start the service or run `agent-management migrate`").into());
+    }
+    let clock = Clock::system();
+    let ids = Ids::system()?;
+    let db = app::open_database(config, &clock, false).await?;
+    let (audit, _) = app::open_audit(config, (&db, &clock, &ids))?;
+    let keys = Keys::open(db.clone(), clock, ids, audit).await?;
+    let done = perform(&keys, command).await;
+    db.close().await;
+    done
+}
+
+async fn perform(keys: &Keys, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create { name, role, expires } => hand_out("made", &keys.create(&name, role, expires).await?),
+        Command::List { json: true } => print(&serde_json::to_string_pretty(&keys.list().await?)?),
+        Command::List { json: false } => print(&table(&keys.list().await?)),
+        Command::Revoke { key } => {
+            let key = keys.revoke(&key).await?;
+            print(&format!("revoked key '{}' ({})", key.name, key.id));
+        }
+        Command::Rotate { key, grace, expires } => hand_out("rotated", &keys.rotate(&key, grace, expires).await?),
+    }
+    Ok(())
+}
+
+/// The key alone goes to standard output, so that a script can take it; what is to be known of it goes to standard error.
+fn hand_out(done: &str, Issued { key, secret }: &Issued) {
+    print(secret.expose_secret());
+    let mut text = format!("{done} key '{}' ({}): {}, {}", key.name, key.id, key.role, key.principal);
+    if let Some(end) = key.expires_at {
+        text += &format!(", expires {end}");
+    }
+    if let Some(until) = key.previous_until {
+        text += &format!("; the secret before is taken until {until}");
+    }
+    let _ = writeln!(std::io::stderr(), "{text}\nThis is the only time that the key is shown.");
+}
+
+fn table(keys: &[ApiKey]) -> String {
+    let moment = |at: Option<Timestamp>| at.map_or("never".to_owned(), |at| at.0.format("%F %T").to_string());
+    let heads = ["ID", "NAME", "ROLE", "STATE", "PRINCIPAL", "CREATED", "EXPIRES"].map(str::to_owned);
+    let rows = keys.iter().map(|key| {
+        let (created, expires) = (moment(Some(key.created_at)), moment(key.expires_at));
+        let [role, state] = [key.role.value(), key.state.word()].map(str::to_owned);
+        [key.id.clone(), key.name.clone(), role, state, key.principal.clone(), created, expires]
+    });
+    let rows: Vec<[String; 7]> = std::iter::once(heads).chain(rows).collect();
+    let widths: [usize; 7] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or_default());
+    let line = |row: &[String; 7]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::Arguments;
+
+    #[test]
+    fn a_command_line_that_says_too_little_or_nonsense_is_refused() {
+        let read =
+            |line: &str| Arguments::try_parse_from(["agent-management", "keys"].into_iter().chain(line.split(' ')));
+        for good in [
+            "create --name ci --role admin",
+            "create --name ci --role miner --expires 90d",
+            "list",
+            "list --json",
+            "revoke ci",
+            "rotate ci",
+            "rotate ci --grace 1h --expires never",
+        ] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "create --name ci",
+            "create --role admin",
+            "create --name ci --role root",
+            "create --name ci --role ADMIN",
+            "create --name ci --role admin --expires soon",
+            "list all",
+            "revoke",
+            "revoke one two",
+            "rotate",
+            "rotate ci --grace long",
+            "rotate ci --grace -1h",
+            "dance",
+        ] {
+            assert!(read(bad).is_err_and(|error| error.exit_code() == 2), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_term_is_a_time_a_date_a_moment_or_never() {
+        let until = |text: &str| Some(Term::Until(Timestamp(text.parse().unwrap())));
+        for (text, expected) in [
+            ("never", Some(Term::Open)),
+            ("90d", Some(Term::For(Duration::from_secs(90 * 86400)))),
+            ("1h 30m", Some(Term::For(Duration::from_secs(5400)))),
+            ("2027-01-31", until("2027-01-31T00:00:00Z")),
+            ("2027-01-31T12:00:00+02:00", until("2027-01-31T10:00:00Z")),
+            ("", None),
+            ("soon", None),
+            ("90", None),
+            ("-1d", None),
+            ("2027-02-30", None),
+        ] {
+            assert_eq!(term(text).ok(), expected, "{text}");
+        }
+    }
+}
