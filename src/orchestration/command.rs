@@ -33,13 +33,6 @@ impl CommandSpec {
     }
 }
 
-impl CommandSpec {
-    /// MB that it asks its sandbox for, where it says so: its own limit, or what the sandbox is required to have.
-    pub fn memory_asked_mb(&self) -> Option<u64> {
-        self.limits.memory_mb.or(self.requirements.memory_mb)
-    }
-}
-
 /// What an operating system takes as one argument.
 const LONGEST: usize = 128 * 1024;
 

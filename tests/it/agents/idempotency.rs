@@ -56,8 +56,6 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             assert_eq!(server.ended(&id).await["status"], "failed");
             (path(&id) + "?wait=20", json!({}))
         }
-        "/security/policies" => (path("") + "?name=once&security_level=restricted", json!({"is_active": false})),
-        "/security/validate-workflow/{workflow_id}" => (path(&server.workflow(quick()).await), json!({})),
         "/receipts/verify" => (path(""), json!({"receipt": {}})),
         "/networks" => (path(""), json!({"name": "once"})),
         "/networks/{network_id}/execute" | "/networks/{network_id}/optimize" => {
