@@ -50,6 +50,10 @@ bench: libtorch ## Measure the parts with criterion
 compare: libtorch ## Measure the service against the monolith's stack, Restate and DBOS (needs wrk, npm)
 	scripts/compare.sh
 
+.PHONY: bench-audit
+bench-audit: libtorch ## Measure the security routes at a million audit entries, beside full scans
+	scripts/audit-scale.sh
+
 .PHONY: rl-serving
 rl-serving: libtorch ## Measure how policies answer, alone and while a run trains (needs wrk)
 	scripts/rl-serving.sh

@@ -36,7 +36,9 @@ use crate::{
     },
     security::{
         self,
+        overview::Overview,
         sandbox::{self, Sandboxes},
+        trust::Trust,
     },
     webhooks::Webhooks,
 };
@@ -59,6 +61,10 @@ pub struct Rooms {
     pub security_policies: security::policies::Policies,
     /// What policies say of workflows beforehand.
     pub reviews: Reviews,
+    /// How far agents are trusted.
+    pub trust: Trust,
+    /// What is known of sandboxes.
+    pub overview: Overview,
     /// Workflows.
     pub workflows: Workflows,
     /// Executions.
@@ -128,6 +134,9 @@ pub enum StartError {
     /// libtorch.
     #[error("the built-in policy: {0}")]
     Libtorch(#[from] crate::rl::ActError),
+    /// Trust.
+    #[error("trust: {0}")]
+    Trust(#[from] crate::security::Error),
     /// The engine.
     #[error("the engine: {0}")]
     Engine(#[from] crate::orchestration::error::Error),
@@ -215,6 +224,9 @@ impl App {
         let signer = Arc::new(signer(&config)?);
         let (audit, webhooks) = open_audit(&config, (&db, &clock, &ids))?;
         let keys = Keys::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
+        let trust = Trust::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
+        // Before anything is done that it would have to count.
+        trust.begin().await?;
         let jq = start_jq(&config).await?;
         let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
         let hub = Hub::default();
@@ -291,11 +303,14 @@ impl App {
         tokio::spawn(audit.clone().work(stopping.clone()));
         tokio::spawn(sandboxes.clone().work(stopping.clone()));
         tokio::spawn(keys.watch(stopping.clone()));
+        tokio::spawn(trust.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             security_policies,
             reviews,
             audit,
+            trust,
+            overview: Overview::new(db.clone()),
             workflows,
             executions,
             networks,

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod export;
+mod follow;
 mod leaf;
 mod merkle;
 mod model;
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 
 pub use checkpoint::verifier_key;
 pub use export::{Export, FaultFound, Report, verify};
+pub use follow::Fact;
 pub use model::{Entry, EventType, INVESTIGATE, SecurityLevel, Source, risk};
 pub use proofs::{Consistency, Inclusion, ProofError};
 pub use seal::Alert;

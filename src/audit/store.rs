@@ -6,6 +6,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     export::Exported,
+    follow::Fact,
     leaf::{COLUMNS, Sealed},
     merkle::{self, Hash},
     model::{EventType, Source},
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::db::{
     Connection, Db, Error, Result, Row, Tx,
-    codec::Timestamp,
+    codec::{Doc, Timestamp},
     owner::Owner,
     raw::Raw,
     rows::{Insert, Rows},
@@ -268,13 +269,18 @@ pub async fn place(conn: &mut Connection, id: &str) -> Result<Option<(u64, Strin
     Ok(found.map(|(seq, leaf, source)| (seq.cast_unsigned(), leaf, source)))
 }
 
-/// How far `reader` has come.
+/// How far `reader` has come; 0: it has not begun.
 pub async fn cursor(conn: &mut Connection, reader: &str) -> Result<u64> {
+    Ok(known_cursor(conn, reader).await?.unwrap_or(0))
+}
+
+/// How far `reader` has come; none: it has not begun.
+pub async fn known_cursor(conn: &mut Connection, reader: &str) -> Result<Option<u64>> {
     let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM am_audit_cursors WHERE reader = ?1")
         .bind(reader)
         .fetch_optional(conn)
         .await?;
-    Ok(seq.unwrap_or(0).cast_unsigned())
+    Ok(seq.map(i64::cast_unsigned))
 }
 
 /// `reader` has come to `seq`.
@@ -349,4 +355,41 @@ pub async fn exists(conn: &mut Connection, id: &str) -> Result<bool> {
     let found: Option<i64> =
         sqlx::query_scalar("SELECT 1 FROM agent_audit_logs WHERE id = ?1").bind(id).fetch_optional(conn).await?;
     Ok(found.is_some())
+}
+
+/// Which entries a reader that follows the log comes to next: those of these events, after place `from` up to `to`.
+pub struct Following<'a> {
+    pub from: u64,
+    pub to: u64,
+    pub events: &'a [EventType],
+}
+
+/// What they tell, in order. The coordinator's from before the log began are left out.
+pub async fn facts(conn: &mut Connection, next: &Following<'_>) -> Result<Vec<Fact>> {
+    let mut query = QueryBuilder::<Db>::new(
+        "SELECT l.id, e.event_type, l.timestamp, l.user_id, l.workflow_id, l.event_data
+         FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > ",
+    );
+    query.push_bind(next.from.cast_signed()).push(" AND e.seq <= ").push_bind(next.to.cast_signed());
+    query.push(" AND NOT (e.source = 'coordinator' AND l.created_at < (SELECT applied_at FROM am_migrations WHERE name = 'audit'))");
+    query.push(" AND e.event_type IN (");
+    let mut list = query.separated(", ");
+    for event in next.events {
+        list.push_bind(event.stored());
+    }
+    query.push(") ORDER BY e.seq");
+    let rows = query.build().fetch_all(conn).await?;
+    rows.iter()
+        .map(|row| {
+            let user: Option<String> = row.try_get(3)?;
+            Ok(Fact {
+                audit_id: row.try_get(0)?,
+                event: row.try_get(1)?,
+                at: row.try_get(2)?,
+                user: user.as_deref().map(Owner::from_stored),
+                workflow_id: row.try_get(4)?,
+                data: row.try_get::<Option<Doc>, _>(5)?.unwrap_or_else(Doc::none),
+            })
+        })
+        .collect()
 }

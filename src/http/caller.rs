@@ -196,6 +196,12 @@ impl Keyring {
         configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.aliases.to_vec())
     }
 
+    /// How a name that clients chose is shown: as it is, unless it is a key.
+    pub fn shown(&self, name: &str) -> String {
+        let caller = self.find(name).map(|entry| entry.caller.clone()).or_else(|| self.find_kept(name));
+        caller.map_or_else(|| name.to_owned(), |caller| caller.principal.to_string())
+    }
+
     fn find_kept(&self, key: &str) -> Option<Caller> {
         self.kept.as_ref()?.find(key).map(|known| Caller::kept(key, known))
     }

@@ -19,7 +19,7 @@ use utoipa::{
 
 use crate::{
     audit, db, orchestration, rl,
-    security::{policies, sandbox},
+    security::{self, policies, sandbox},
     webhooks,
 };
 
@@ -349,6 +349,16 @@ impl From<policies::Error> for ApiError {
             policies::Error::NotFound(_) => Self::not_found("Security policy not found"),
             policies::Error::NameTaken(_) => Self::conflict(error.to_string()),
             policies::Error::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<security::Error> for ApiError {
+    fn from(error: security::Error) -> Self {
+        match error {
+            security::Error::Db(error) => error.into(),
+            security::Error::Audit(error) => error.into(),
+            security::Error::NotFound(_) => Self::not_found(error.to_string()),
         }
     }
 }

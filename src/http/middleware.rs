@@ -171,7 +171,7 @@ impl Sight {
             target: "request",
             method = self.method.as_str(),
             route = self.route(),
-            path = self.uri.path(),
+            path = self.path(),
             status = status.as_u16(),
             ms = took.as_micros() as f64 / 1000.0,
             bytes,
@@ -180,6 +180,11 @@ impl Sight {
             principal = self.context.principal(),
             "answered"
         );
+    }
+
+    /// As it came; of an entity, which clients may name by a key, the route alone.
+    fn path(&self) -> &str {
+        Some(self.route()).filter(|route| route.contains("{entity_id}")).unwrap_or_else(|| self.uri.path())
     }
 
     fn route(&self) -> &str {

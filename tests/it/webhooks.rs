@@ -154,6 +154,42 @@ async fn ended(server: &Server, id: &Value) -> Value {
     until(server, id, |delivery| delivery["state"] != "pending").await
 }
 
+/// Lines come out a moment after what they tell of.
+async fn logged(server: &Server, text: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !server.log().contains(text) {
+        assert!(Instant::now() < deadline, "it was never logged: {text}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn signed_heads_and_alerts_of_the_audit_log_go_off_the_host() {
+    let receiver = Receiver::start([]);
+    let events = json!({"events": ["audit.head", "security.alert"]});
+    let server = receiver.server(&events).env("AUDIT_SEAL_SECONDS", 1).start().await;
+    let denied = json!({"event_type": "security_violation", "execution_id": "exec_1"});
+    let denied = server.post("/api/v1/agents/security/audit-logs", denied).await.is(201);
+    let sent = |kind: &str| {
+        let calls = receiver.book.calls.lock().unwrap();
+        let bodies = calls.iter().map(|call| serde_json::from_slice::<Value>(&call.body).unwrap());
+        bodies.filter(|body| body["type"] == kind).collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while sent("audit.head").is_empty() || sent("security.alert").is_empty() {
+        assert!(Instant::now() < deadline, "they never came");
+        tokio::task::yield_now().await;
+    }
+    let alert = sent("security.alert").remove(0);
+    assert_eq!((&alert["data"]["id"], &alert["data"]["risk_score"]), (&denied["id"], &json!(100)));
+    let head = sent("audit.head").pop().unwrap();
+    let kept = server.get("/api/v1/agents/security/audit-tree/heads").await.ok();
+    let same = |kept: &&Value| kept["checkpoint"] == head["data"]["checkpoint"];
+    assert!(kept.as_array().unwrap().iter().find(same).is_some(), "{head} is none of {kept}");
+    let ids = receiver.ids(&[SECRET]);
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "each is sent once");
+}
+
 #[tokio::test]
 async fn an_event_is_signed_delivered_and_told_of_and_no_secret_is_shown() {
     let receiver = Receiver::start([]);
@@ -180,10 +216,11 @@ async fn an_event_is_signed_delivered_and_told_of_and_no_secret_is_shown() {
         "timeout_seconds": 15.0, "active": true, "pending": 0, "delivered": 1, "dead": 0,
     }]);
     assert_eq!(endpoints.body, expected);
-    let entries = server.get("/api/v1/agents/integration/audit-trail?resource=webhook").await;
+    let entries = server.get("/api/v1/agents/security/audit-logs").await;
+    assert_eq!(entries.status, 200);
     let metrics = server.get("/metrics").await.text;
     assert!(metrics.contains("webhook_attempts_total{result=\"delivered\"} 1"), "{metrics}");
-    assert!(server.log().contains("webhook delivered"));
+    logged(&server, "webhook delivered").await;
     for shown in [endpoints.text, entries.text, metrics, server.log(), made.to_string(), delivery.to_string()] {
         assert!(!shown.contains(INSIDE) && !shown.contains("t0ken"), "{shown}");
     }

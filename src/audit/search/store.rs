@@ -159,6 +159,12 @@ fn push_filter(query: &mut QueryBuilder<Db>, filter: &Filter) {
 pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Result<Found> {
     let counts = counts(&mut *conn).await?;
     let total = filter.counted().then(|| matching(&counts, filter, true, true));
+    if total == Some(0) {
+        return Ok(Found { entries: Vec::new(), total, next: None });
+    }
+    if let Some(way) = log_way(filter, &counts) {
+        return search_log(conn, (filter, way), page, total).await;
+    }
     let before = match &page.after {
         None => None,
         Some(id) => match row_number(&mut *conn, id).await? {
@@ -200,6 +206,94 @@ async fn window_end(
     query.push(") SELECT l.created_at, l.id FROM agent_audit_logs l WHERE (SELECT count(*) FROM c) > ");
     query.push_bind(WINDOW).push(" AND l.rowid = (SELECT min(rowid) FROM c)");
     Ok(query.build_query_as().fetch_optional(conn).await?)
+}
+
+/// By which index of `am_audit_entries` the candidates of a page come, newest first.
+enum LogWay {
+    /// The few of some risk.
+    Risk,
+    /// Those that somebody should look at.
+    Investigate,
+    /// All.
+    All,
+}
+
+/// Does all that is asked for stand in `am_audit_entries`, and no index of the coordinator's table help? Then its short
+/// rows are read instead of the entries. What is not sealed yet comes there within seconds.
+fn log_way(filter: &Filter, counts: &[Count]) -> Option<LogWay> {
+    let bounds = filter.risk_min.is_some() || filter.risk_max.is_some();
+    let others = bounds || filter.requires_investigation.is_some() || filter.security_level.is_some();
+    let few = |entries: u64| entries <= WINDOW.cast_unsigned();
+    let rare_event = filter.event_type.is_some() && few(matching(counts, filter, true, false));
+    if !filter.counted() || !others || rare_event {
+        return None;
+    }
+    let of_risk = Filter { security_level: None, requires_investigation: None, ..filter.clone() };
+    Some(if bounds && few(matching(counts, &of_risk, false, true)) {
+        LogWay::Risk
+    } else if filter.requires_investigation == Some(true) {
+        LogWay::Investigate
+    } else {
+        LogWay::All
+    })
+}
+
+fn push_log_candidates(query: &mut QueryBuilder<Db>, way: &LogWay, filter: &Filter, below: i64) {
+    query.push("WITH c AS MATERIALIZED (SELECT seq FROM am_audit_entries ");
+    match way {
+        LogWay::Risk => {
+            query.push("INDEXED BY am_audit_entries_risk WHERE risk_score >= ").push_bind(filter.risk_min.unwrap_or(0));
+            query.push(" AND risk_score <= ").push_bind(filter.risk_max.unwrap_or(100)).push(" AND ");
+        }
+        LogWay::Investigate => {
+            query.push("INDEXED BY am_audit_entries_investigate WHERE requires_investigation AND ");
+        }
+        LogWay::All => {
+            query.push("WHERE ");
+        }
+    }
+    query.push("seq < ").push_bind(below).push(" ORDER BY seq DESC LIMIT ").push_bind(WINDOW + 1).push(")");
+}
+
+async fn search_log(
+    conn: &mut Connection,
+    (filter, way): (&Filter, LogWay),
+    page: &Page,
+    total: Option<u64>,
+) -> Result<Found> {
+    let place = |id: String| sqlx::query_scalar("SELECT seq FROM am_audit_entries WHERE audit_id = ?1").bind(id);
+    let below: i64 = match &page.after {
+        None => i64::MAX,
+        Some(id) => match place(id.clone()).fetch_optional(&mut *conn).await? {
+            Some(seq) => seq,
+            None => return Ok(Found { entries: Vec::new(), total, next: None }),
+        },
+    };
+    let mut query = QueryBuilder::<Db>::new("");
+    push_log_candidates(&mut query, &way, filter, below);
+    query.push(" SELECT l.audit_id FROM c CROSS JOIN am_audit_entries l ON l.seq = c.seq WHERE true");
+    push_filter(&mut query, filter);
+    query.push(" ORDER BY c.seq DESC LIMIT ").push_bind(i64::from(page.limit));
+    query.push(" OFFSET ").push_bind(i64::from(page.offset));
+    let ids: Vec<String> = query.build_query_scalar().fetch_all(&mut *conn).await?;
+    let full = ids.len() == page.limit as usize;
+    let mut query = QueryBuilder::<Db>::new("");
+    push_records(&mut query);
+    query.push(" WHERE l.id IN (SELECT value FROM json_each(");
+    query.push_bind(serde_json::to_string(&ids).map_err(|error| Error::Unreadable(error.to_string()))?);
+    query.push(")) ORDER BY e.seq DESC");
+    let rows = query.build().fetch_all(&mut *conn).await?;
+    let entries: Vec<Record> = rows.iter().map(record).collect::<Result<_>>()?;
+    let next = if full {
+        entries.last().map(|entry| (entry.created_at, entry.id.clone()))
+    } else {
+        let mut query = QueryBuilder::<Db>::new("");
+        push_log_candidates(&mut query, &way, filter, below);
+        query.push(" SELECT l.created_at, l.id FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id");
+        query.push(" WHERE e.seq = (SELECT min(seq) FROM c) AND (SELECT count(*) FROM c) > ").push_bind(WINDOW);
+        query.build_query_as().fetch_optional(conn).await?
+    };
+    Ok(Found { entries, total, next })
 }
 
 async fn row_number(conn: &mut Connection, id: &str) -> Result<Option<i64>> {

@@ -1,10 +1,12 @@
 //! The security group. All of it takes an admin key.
 
 mod audit;
+mod dashboard;
 mod policies;
 mod reviews;
 mod sandbox;
 mod tree;
+mod trust;
 mod webhooks;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -35,4 +37,11 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(sandbox::create))
         .routes(routes!(sandbox::monitor))
         .routes(routes!(sandbox::cleanup))
+        .routes(routes!(trust::list))
+        .routes(routes!(trust::get))
+        .routes(routes!(trust::update))
+        .routes(routes!(trust::explain))
+        .routes(routes!(dashboard::dashboard))
+        .routes(routes!(dashboard::statistics))
+        .routes(routes!(dashboard::monitor))
 }

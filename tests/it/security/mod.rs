@@ -1,13 +1,17 @@
 //! What keeps agents from doing harm.
 
+mod dashboard;
 mod hostile;
 mod policies;
 mod sandbox;
+mod trust;
 
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::harness::Server;
+
+pub const SECURITY: &str = "/api/v1/agents/security";
 
 /// A step that runs `argv`, under the public level unless `more` says otherwise.
 pub fn command(argv: &[&str], more: Value) -> Value {
@@ -67,4 +71,30 @@ pub async fn gone(word: &str) {
         assert!(std::time::Instant::now() < deadline, "{word} still runs");
         tokio::task::yield_now().await;
     }
+}
+
+/// A step that ends well.
+pub fn good() -> Value {
+    json!({"a": {"step_type": "data_processing", "action": {"kind": "jq", "program": "{value: 1}"}}})
+}
+
+/// A step that fails.
+pub fn bad() -> Value {
+    json!({"a": {"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"no\")"}}})
+}
+
+pub async fn score(server: &Server, kind: &str, id: &str) -> Value {
+    server.get(&format!("{SECURITY}/trust-scores/{kind}/{id}")).await.ok()
+}
+
+/// Run a workflow to its end; answers the execution.
+pub async fn run_of(server: &Server, workflow: &str) -> Value {
+    let started = server.execute(workflow, json!({})).await;
+    server.ended(started["id"].as_str().unwrap()).await
+}
+
+/// Tell the log what was seen elsewhere.
+pub async fn seen(server: &Server, event: &str, workflow: &str, data: Value) {
+    let body = json!({"event_type": event, "workflow_id": workflow, "event_data": data});
+    server.post(&format!("{SECURITY}/audit-logs"), body).await.is(201);
 }

@@ -1,0 +1,203 @@
+//! Trust: from evidence, exactly once, explained.
+
+use std::path::Path;
+
+use reqwest::{Method, header::LINK};
+use serde_json::{Value, json};
+
+use super::{SECURITY, bad, good, run_of, score, seen};
+use crate::harness::{ADMIN, Answer, Server};
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+/// Each term adds up to what is stored.
+async fn explained(server: &Server, kind: &str, id: &str) -> Value {
+    let explained = server.get(&format!("{SECURITY}/trust-scores/{kind}/{id}/explain")).await.ok();
+    for (sum, stored) in [("trust", "trust_score"), ("reputation", "reputation_score")] {
+        let terms = explained[sum]["terms"].as_array().unwrap();
+        let added: f64 = terms.iter().map(|term| number(&term["value"])).sum();
+        assert!((added.clamp(0.0, 100.0) - number(&explained["stored"][stored])).abs() < 1e-9, "{explained}");
+    }
+    assert_eq!(explained["agrees"], true);
+    explained
+}
+
+#[tokio::test]
+async fn sixty_four_updates_at_once_are_all_counted() {
+    let server = Server::start().await;
+    let update = |n: u32| {
+        let query = format!("execution_success={}&execution_time={n}&security_violation={}", n % 4 != 0, n % 32 == 0);
+        server.request(Method::POST, &format!("{SECURITY}/trust-scores/agent/a-1/update?{query}"))
+    };
+    let all = futures_util::future::join_all((0..64).map(|n| Answer::of(update(n)))).await;
+    assert!(all.iter().all(|answer| answer.status == 200), "{all:?}");
+    let counts: std::collections::BTreeSet<i64> =
+        all.iter().map(|answer| answer.body["total_executions"].as_i64().unwrap()).collect();
+    assert_eq!(counts, (1..=64).collect(), "each saw the one before");
+    let found = score(&server, "agent", "a-1").await;
+    let count = |name: &str| found[name].as_i64().unwrap();
+    assert_eq!((count("total_executions"), count("successful_executions"), count("failed_executions")), (64, 48, 16));
+    assert_eq!((count("security_violations"), found["violation_history"].as_array().unwrap().len()), (2, 2));
+    assert!((number(&found["average_execution_time"]) - 31.5).abs() < 1e-6);
+    // 50 + 0.25 * 40 - 20 + 5; 50 + 0.25 * 30 + 0.64 - 4.
+    assert!((number(&found["trust_score"]) - 45.0).abs() < 1e-9, "{found}");
+    assert!((number(&found["reputation_score"]) - 54.14).abs() < 1e-9, "{found}");
+    let listed = server.get(&format!("{SECURITY}/trust-scores?entity_type=agent")).await;
+    assert_eq!((listed.header("x-total-count"), listed.body[0]["id"] == found["id"]), ("1", true));
+    let logged = server.get(&format!("{SECURITY}/audit-logs?event_type=workflow_updated&limit=500")).await.ok();
+    let told = logged.as_array().unwrap().iter().filter(|entry| entry["event_data"]["resource"] == "trust_score");
+    assert_eq!(told.count(), 64, "one entry an update");
+    explained(&server, "agent", "a-1").await;
+}
+
+#[tokio::test]
+async fn what_happens_moves_trust_by_itself() {
+    let server = Server::start().await;
+    let workflow = server.workflow(good()).await;
+    assert_eq!(server.get(&format!("{SECURITY}/trust-scores/workflow/{workflow}")).await.is(404)["code"], "not_found");
+    let done = run_of(&server, &workflow).await;
+    assert_eq!(done["status"], "completed");
+    let first = score(&server, "workflow", &workflow).await;
+    assert_eq!((&first["total_executions"], &first["successful_executions"]), (&json!(1), &json!(1)));
+    assert!((number(&first["trust_score"]) - 75.0).abs() < 1e-9, "{first}");
+    assert!(first["average_execution_time"].is_number() && first["last_execution"].is_string());
+    let failing = server.workflow(bad()).await;
+    assert_eq!(run_of(&server, &failing).await["status"], "failed");
+    assert!((number(&score(&server, "workflow", &failing).await["trust_score"]) - 35.0).abs() < 1e-9);
+    seen(&server, "sandbox_breach", &workflow, json!({})).await;
+    seen(&server, "security_violation", &workflow, json!({})).await;
+    seen(&server, "access_denied", &workflow, json!({"policy_id": "policy_1"})).await;
+    // Who may do what is no policy's business.
+    seen(&server, "access_denied", &workflow, json!({})).await;
+    seen(&server, "verification_failed", &workflow, json!({})).await;
+    seen(&server, "execution_cancelled", &workflow, json!({})).await;
+    let last = score(&server, "workflow", &workflow).await;
+    let counts = ["total_executions", "security_violations", "policy_violations", "sandbox_breaches"];
+    assert_eq!(counts.map(|name| last[name].as_i64().unwrap()), [1, 2, 1, 1]);
+    assert!((number(&last["trust_score"]) - 50.0).abs() < 1e-9, "75 - 20 - 5: {last}");
+    let kinds: Vec<&Value> = last["violation_history"].as_array().unwrap().iter().map(|note| &note["type"]).collect();
+    assert_eq!(kinds, ["sandbox_breach", "security_violation", "policy_violation"]);
+    let kinds: Vec<&Value> = last["execution_history"].as_array().unwrap().iter().map(|note| &note["type"]).collect();
+    assert_eq!(kinds, [&Value::Null, &json!("verification_completed"), &json!("verification_failed")]);
+    let told = last["violation_history"][0]["audit_id"].as_str().unwrap();
+    let entry = server.get(&format!("{SECURITY}/audit-logs/{told}")).await.ok();
+    assert_eq!(entry["event_type"], "sandbox_breach");
+    let user = score(&server, "user", entry["user_id"].as_str().unwrap()).await;
+    assert_eq!((&user["total_executions"], &user["failed_executions"]), (&json!(2), &json!(1)));
+    explained(&server, "workflow", &workflow).await;
+    explained(&server, "user", user["entity_id"].as_str().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_key_is_never_shown_as_an_entity() {
+    let server = Server::start().await;
+    let made =
+        server.request(Method::POST, &format!("{SECURITY}/trust-scores/user/{ADMIN}/update?execution_success=true"));
+    let made = Answer::of(made).await;
+    assert!(made.body["entity_id"].as_str().unwrap().starts_with("key_"), "{}", made.text);
+    let listed = server.get(&format!("{SECURITY}/trust-scores?entity_id={ADMIN}")).await;
+    assert_eq!(listed.body.as_array().unwrap().len(), 1);
+    assert!(listed.headers.get(LINK).is_none());
+    let logged = server.get(&format!("{SECURITY}/audit-logs")).await;
+    let stored = std::fs::read(server.database()).unwrap();
+    let wal = std::fs::read(format!("{}-wal", server.database().display())).unwrap_or_default();
+    for shown in [made.text, listed.text, logged.text, server.log()] {
+        assert!(!shown.contains(ADMIN));
+    }
+    for bytes in [stored, wal] {
+        assert!(!bytes.windows(ADMIN.len()).any(|part| part == ADMIN.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn the_coordinators_scores_stand_and_go_on() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/coordinator/coordinator.sqlite");
+    let server = Server::builder().database(&fixture).start().await;
+    // Its old entries get their leaves, and are no news.
+    let sealed =
+        async || server.get(&format!("{SECURITY}/security-stats")).await.ok()["audit_statistics"]["total"].clone();
+    while sealed().await == json!(0) {
+        tokio::task::yield_now().await;
+    }
+    let listed = server.get(&format!("{SECURITY}/trust-scores")).await;
+    assert_eq!(listed.header("x-total-count"), "4", "{}", listed.text);
+    let high = server.get(&format!("{SECURITY}/trust-scores?min_score=70&max_score=80")).await.ok();
+    assert_eq!((high.as_array().unwrap().len(), &high[0]["entity_id"]), (1, &json!("agent-0")));
+    let user = score(&server, "user", "user-1").await;
+    assert_eq!((&user["trust_score"], &user["entity_id"]), (&json!(20.0), &json!("user-1")));
+    assert_eq!(user["violation_history"][0]["type"], "policy_violation");
+    let told = server.get(&format!("{SECURITY}/trust-scores/user/user-1/explain")).await.ok();
+    assert_eq!(told["agrees"], false, "its own sum was another");
+    let update = || {
+        let path = format!("{SECURITY}/trust-scores/user/user-1/update?execution_success=true&execution_time=2.6");
+        server.request(Method::POST, &path).header("idempotency-key", "once")
+    };
+    let after = Answer::of(update()).await.ok();
+    let again = Answer::of(update()).await;
+    assert_eq!((again.header("idempotency-replayed"), &again.body), ("true", &after));
+    assert_eq!((&after["id"], &after["total_executions"]), (&user["id"], &json!(11)));
+    assert!((number(&after["average_execution_time"]) - 1.6).abs() < 1e-9, "{after}");
+    explained(&server, "user", "user-1").await;
+    for (path, status) in [
+        ("trust-scores/user/user-1/update", 422),
+        ("trust-scores/user/user-1/update?execution_success=true&execution_time=-1", 422),
+        (&format!("trust-scores/{}/x/update?execution_success=true", "k".repeat(51)), 422),
+    ] {
+        Answer::of(server.request(Method::POST, &format!("{SECURITY}/{path}"))).await.is(status);
+    }
+    server.get(&format!("{SECURITY}/trust-scores/user/nobody/explain")).await.is(404);
+}
+
+#[tokio::test]
+async fn two_processes_count_each_execution_once() {
+    let first = Server::start().await;
+    let url = format!("sqlite:///{}", first.database().display());
+    let key = std::fs::read_to_string(first.dir().join("audit-signing-key.hex")).unwrap();
+    let second = Server::builder().env("DATABASE_URL", url).env("AUDIT_SIGNING_KEY_HEX", key.trim()).start().await;
+    let workflow = first.workflow(good()).await;
+    let runs = (0..40).map(|n| {
+        let (server, workflow) = (if n % 2 == 0 { &first } else { &second }, &workflow);
+        async move {
+            assert_eq!(run_of(server, workflow).await["status"], "completed");
+            score(server, "workflow", workflow).await
+        }
+    });
+    futures_util::future::join_all(runs).await;
+    for server in [&first, &second] {
+        assert_eq!(score(server, "workflow", &workflow).await["total_executions"], 40);
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn death_while_counting_counts_nothing_twice() {
+    let mut server = Server::builder().env("FAILPOINTS", "trust.before_commit=2*off->return").start().await;
+    let workflow = server.workflow(good()).await;
+    // The third time that something is counted is the last of this process.
+    let path = format!("/api/v1/agents/workflows/{workflow}/execute");
+    for _ in 0..3 {
+        let started = server.request(Method::POST, &path).json(&json!({"inputs": {}})).send().await;
+        let Ok(started) = started else { break };
+        let Ok(id) = started.json::<Value>().await.map(|body| body["id"].as_str().unwrap().to_owned()) else { break };
+        let ended = async || -> Option<bool> {
+            let url = format!("/api/v1/agents/executions/{id}?wait=5");
+            let answer = server.request(Method::GET, &url).send().await.ok()?.json::<Value>().await.ok()?;
+            Some(answer["status"] == "completed")
+        };
+        while ended().await == Some(false) {}
+        let path = format!("{SECURITY}/trust-scores/workflow/{workflow}");
+        let _ = server.request(Method::GET, &path).send().await;
+    }
+    server.wait();
+    let server = server.again().env("FAILPOINTS", "").start().await;
+    let listed = server.get(&format!("/api/v1/agents/executions?workflow_id={workflow}")).await.ok();
+    for execution in listed.as_array().unwrap() {
+        server.ended(execution["id"].as_str().unwrap()).await;
+    }
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    let found = score(&server, "workflow", &workflow).await;
+    let noted = found["execution_history"].as_array().unwrap().iter().filter(|note| note.get("success").is_some());
+    assert_eq!((&found["total_executions"], noted.count()), (&json!(3), 3));
+}
