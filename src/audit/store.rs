@@ -15,7 +15,7 @@ use super::{
 use crate::db::{
     Connection, Db, Error, Result, Row, Tx,
     codec::{Doc, Timestamp},
-    owner::Owner,
+    owner::{self, Owner},
     raw::Raw,
     rows::{Insert, Rows},
 };
@@ -58,9 +58,17 @@ pub struct Unsealed {
     columns: Vec<Raw>,
 }
 
-/// Every column of a row, as it is stored, from place `first` on.
+/// Every column of a row, as it is stored, from place `first` on. A key in `user_id`, which the coordinator puts there, is
+/// known by its hash alone: it is in no leaf and in no export.
 pub fn raw_columns(row: &Row, first: usize) -> Result<Vec<Raw>> {
-    (0..COLUMNS.len()).map(|at| Raw::read(row, first + at)).collect()
+    let column = |at: usize| {
+        let raw = Raw::read(row, first + at)?;
+        Ok(match raw.text().filter(|_| COLUMNS[at] == "user_id").and_then(owner::hidden) {
+            Some(hash) => Raw::Odd { kind: "key".to_owned(), hex: hex::encode(hash) },
+            None => raw,
+        })
+    };
+    (0..COLUMNS.len()).map(column).collect()
 }
 
 /// Rows without a leaf after row number `after`, at most `limit`, in the order they were written; and the last row that

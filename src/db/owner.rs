@@ -25,7 +25,7 @@ pub struct Owner(String);
 impl Owner {
     /// The principal of a presented key: `key_` and the first 20 hex digits of SHA-256("aitbc-principal:" + key).
     pub fn of_key(key: &str) -> Self {
-        let digest = Sha256::new().chain_update("aitbc-principal:").chain_update(key).finalize();
+        let digest = digest(key);
         let mut text = String::with_capacity(PREFIX.len() + DIGITS);
         text.push_str(PREFIX);
         text.push_str(&hex::encode(&digest[..DIGITS / 2]));
@@ -46,6 +46,15 @@ impl Owner {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What stands for a stored key where it may not be shown: its hash, whose beginning is its principal's. None: it is no key.
+pub fn hidden(stored: &str) -> Option<[u8; 32]> {
+    (!stored.is_empty() && !is_principal(stored)).then(|| digest(stored))
+}
+
+fn digest(key: &str) -> [u8; 32] {
+    Sha256::new().chain_update("aitbc-principal:").chain_update(key).finalize().into()
 }
 
 /// Whether a text has the form of a principal. A key of this form can't be told from one, so none is accepted.

@@ -17,7 +17,7 @@ pub enum Raw {
     Text(String),
     /// What none of these columns should hold: text that is no UTF-8, a float, bytes.
     Odd {
-        /// text, real or blob.
+        /// text, real or blob; or key, for text that is known by its hash only.
         kind: String,
         /// Its bytes in hex; a float's as IEEE 754 has them, most significant first.
         hex: String,

@@ -1,7 +1,11 @@
 //! `/api/v1/agents/security/security-dashboard`, `.../security-stats` and `.../executions/{execution_id}/security-monitor`.
 
-use axum::extract::State;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::audit::AuditShape;
@@ -9,7 +13,11 @@ use crate::{
     app::App,
     audit::{Counts, EventType, Filter, INVESTIGATE, Page, Record, SecurityLevel, risk_band},
     db::codec::Timestamp,
-    http::{Admin, ApiError, FieldError, Json, Path, Query},
+    http::{
+        Admin, ApiError, FieldError, Json, Path, Query,
+        idempotency::{KeyedJson, Replayable},
+    },
+    routes::kept::kept,
     security::{overview::SandboxRecord, trust::TrustStatistics},
 };
 
@@ -202,7 +210,8 @@ pub async fn monitor(
     caller: Admin,
     Path(id): Path<String>,
     Query(query): Query<MonitorQuery>,
-) -> Result<Json<Monitored>, ApiError> {
+    request: KeyedJson<Option<Value>>,
+) -> Result<Response, ApiError> {
     let execution = app.executions.get(&(&caller.0).into(), &id).await?;
     if execution.workflow_id != query.workflow_id {
         let loc = vec!["query".into(), "workflow_id".into()];
@@ -228,7 +237,7 @@ pub async fn monitor(
         some if some.iter().any(|violation| violation.requires_investigation) => "violated",
         _ => "attention",
     };
-    Ok(Json(Monitored {
+    let monitored = Monitored {
         execution_id: execution.id,
         workflow_id: execution.workflow_id,
         status: execution.status.to_string(),
@@ -244,7 +253,11 @@ pub async fn monitor(
         entries_complete: found.next.is_none() || found.entries.len() < MOST_ENTRIES as usize,
         execution_time,
         monitored_at: now,
-    }))
+    };
+    // Kept as it was, should the same be asked again.
+    let answer = serde_json::to_value(monitored).map_err(ApiError::internal)?;
+    let done = kept(&app, request.once, answer).await?;
+    Ok(Replayable(Json(done.value), done.replayed).into_response())
 }
 
 impl Violation {
