@@ -52,7 +52,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
     }
 }
 
-/// A JSON body together with what makes its effect happen once. `KeyedJson<()>` takes no body.
+/// A JSON body together with what makes its effect happen once.
 #[derive(Clone, Debug)]
 pub struct KeyedJson<T> {
     /// The body; see [`Json`](super::Json) for what is taken.

@@ -2,6 +2,7 @@
 
 use axum::{extract::State, http::header, response::Response};
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::IntoParams;
 
 use crate::{
@@ -136,7 +137,7 @@ pub async fn update(
     caller: Admin,
     Path(path): Path<(String, String)>,
     Query(query): Query<UpdateQuery>,
-    request: KeyedJson<()>,
+    request: KeyedJson<Option<Value>>,
 ) -> Result<Replayable<Json<TrustScore>>, ApiError> {
     if query.execution_time.is_some_and(|seconds| !seconds.is_finite() || seconds < 0.0) {
         let loc = vec!["query".into(), "execution_time".into()];
