@@ -83,16 +83,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
     }
 }
 
+/// How many rows a client wants, `default` unless it says.
+///
+/// # Errors
+/// 422 for none, or more than [`MOST`].
+pub fn rows(asked: Option<u32>, default: u32) -> Result<u32, ApiError> {
+    let limit = asked.unwrap_or(default);
+    if (1..=MOST).contains(&limit) {
+        return Ok(limit);
+    }
+    let loc = vec!["query".into(), "limit".into()];
+    Err(ApiError::field(loc, format!("Input should be from 1 to {MOST}"), "value_error"))
+}
+
 impl Paging {
     /// The page of rows, `default` of them unless the client says how many.
     pub fn page(&self, default: u32) -> Result<Page, ApiError> {
         let refuse = |name: &'static str, msg: String| {
             Err(ApiError::field(vec!["query".into(), name.into()], msg, "value_error"))
         };
-        let limit = self.query.limit.unwrap_or(default);
-        if !(1..=MOST).contains(&limit) {
-            return refuse("limit", format!("Input should be from 1 to {MOST}"));
-        }
+        let limit = rows(self.query.limit, default)?;
         let after = match (&self.query.cursor, self.query.offset) {
             (Some(_), Some(_)) => return refuse("offset", "Give an offset or a cursor, not both".to_owned()),
             (Some(text), None) => match Cursor::decode(text) {

@@ -8,11 +8,8 @@ use crate::{
     app::App,
     audit::{EventType, Filter, INVESTIGATE, Page, Record, Source, risk_band},
     db::{codec::Timestamp, owner::Owner},
-    http::{Admin, ApiError, Json, Query},
+    http::{Admin, ApiError, Json, Query, page::rows},
 };
-
-/// The most alerts of an answer.
-const MOST: u32 = 500;
 
 /// Which alerts.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -120,11 +117,7 @@ pub async fn alerts(
     _: Admin,
     Query(query): Query<AlertsQuery>,
 ) -> Result<Json<Alerts>, ApiError> {
-    let limit = query.limit.unwrap_or(50);
-    if !(1..=MOST).contains(&limit) {
-        let loc = vec!["query".into(), "limit".into()];
-        return Err(ApiError::field(loc, format!("Input should be from 1 to {MOST}"), "value_error"));
-    }
+    let limit = rows(query.limit, 50)?;
     let (risk_min, risk_max) = query.severity.map(Severity::risks).unzip();
     let filter = Filter { requires_investigation: Some(true), risk_min, risk_max, ..Filter::default() };
     let found = app.audit.search(&filter, &Page { after: None, limit, offset: 0 }).await?;

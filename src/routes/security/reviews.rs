@@ -13,7 +13,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
-        page::MOST,
+        page::rows,
     },
     orchestration::review::{Bindings, Scan},
     routes::kept::kept,
@@ -63,11 +63,7 @@ pub async fn scan(
     caller: Admin,
     Query(query): Query<ScanQuery>,
 ) -> Result<Json<Scan>, ApiError> {
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=MOST).contains(&limit) {
-        let loc = vec!["query".into(), "limit".into()];
-        return Err(ApiError::field(loc, format!("Input should be from 1 to {MOST}"), "value_error"));
-    }
+    let limit = rows(query.limit, 100)?;
     Ok(Json(app.reviews.scan(&(&caller.0).into(), limit, query.offset.unwrap_or(0)).await?))
 }
 

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     audit::{Consistency, Head, Inclusion},
-    http::{Admin, ApiError, Json, Path, Query},
+    http::{Admin, ApiError, Json, Path, Query, page::rows},
 };
 
 /// The last signed head, and what it is checked with.
@@ -66,11 +66,7 @@ pub async fn heads(
     _: Admin,
     Query(query): Query<HeadsQuery>,
 ) -> Result<Json<Vec<Head>>, ApiError> {
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=500).contains(&limit) {
-        let loc = vec!["query".into(), "limit".into()];
-        return Err(ApiError::field(loc, "Input should be from 1 to 500", "value_error"));
-    }
+    let limit = rows(query.limit, 100)?;
     Ok(Json(app.audit.heads(query.after.unwrap_or(0), limit).await?))
 }
 
