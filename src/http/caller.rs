@@ -196,6 +196,14 @@ impl Keyring {
         configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.aliases.to_vec())
     }
 
+    /// How rows may name an owner whom `caller` names by its principal or, as clients of the monolith do, by its key.
+    pub fn forms_of(&self, caller: &Caller, owner: &str) -> Vec<String> {
+        if caller.owns(owner) {
+            return caller.aliases.to_vec();
+        }
+        self.stored_forms(Owner::from_stored(owner).as_str())
+    }
+
     /// How a name that clients chose is shown: as it is, unless it is a key.
     pub fn shown(&self, name: &str) -> String {
         let caller = self.find(name).map(|entry| entry.caller.clone()).or_else(|| self.find_kept(name));

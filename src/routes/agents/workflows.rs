@@ -12,7 +12,6 @@ use utoipa::{IntoParams, ToSchema};
 use crate::routes::words;
 use crate::{
     app::App,
-    db::owner,
     http::{
         Admin, ApiError, Json, Path, Query,
         etag::{Etag, IfMatch, IfNoneMatch, Tagged},
@@ -194,14 +193,7 @@ pub async fn list(
     paging: Paging,
 ) -> Result<Response, ApiError> {
     let page = paging.page(100)?;
-    let owner = query.owner_id.map(|owner| {
-        // A client of the monolith names itself by its key; anybody else is named by a principal.
-        let mut forms = app.shared.keyring.stored_forms(owner::Owner::from_stored(&owner).as_str());
-        if caller.0.owns(&owner) {
-            forms.extend(caller.0.aliases.iter().cloned());
-        }
-        forms
-    });
+    let owner = query.owner_id.map(|owner| app.shared.keyring.forms_of(&caller.0, &owner));
     let filter =
         Filter { owner, is_public: query.is_public, tags: query.tags.as_deref().map(words).unwrap_or_default(), page };
     let (rows, total) = app.workflows.list(&(&caller.0).into(), &filter).await?;

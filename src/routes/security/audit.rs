@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     audit::{Entry, EventType, Filter, Page, Record, SecurityLevel, Source},
-    db::{self, Tx, codec::Timestamp, owner::Owner},
+    db::{self, Tx, codec::Timestamp},
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
@@ -117,13 +117,7 @@ pub async fn list(
     paging: Paging,
 ) -> Result<Response, ApiError> {
     let page = paging.page(100)?;
-    let user = query.user_id.map(|user| {
-        let mut forms = app.shared.keyring.stored_forms(Owner::from_stored(&user).as_str());
-        if caller.0.owns(&user) {
-            forms = caller.0.aliases.to_vec();
-        }
-        forms
-    });
+    let user = query.user_id.map(|user| app.shared.keyring.forms_of(&caller.0, &user));
     let filter = Filter {
         event_type: query.event_type,
         workflow_id: query.workflow_id,
