@@ -21,6 +21,7 @@ use secrecy::SecretString;
 
 pub use error::{ConfigError, Fault};
 pub use load::KEYS;
+pub use rules::is_origin;
 pub use sources::Sources;
 
 /// Where the service runs; decides how strict the start is.

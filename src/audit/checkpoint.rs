@@ -5,7 +5,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
 use super::merkle::Hash;
-use crate::crypto::{PublicKey, Signer};
+use crate::{
+    config::is_origin,
+    crypto::{PublicKey, Signer},
+};
 
 /// Ed25519, as a signed note numbers its algorithms.
 const ED25519: u8 = 1;
@@ -39,11 +42,6 @@ pub enum CheckpointError {
 fn key_hash(name: &str, key: &PublicKey) -> [u8; 4] {
     let digest = Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(key.bytes()).finalize();
     [digest[0], digest[1], digest[2], digest[3]]
-}
-
-/// Can a log have this name? A note's key name has no blank and no plus sign.
-fn is_origin(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
 }
 
 /// The key as verifiers of notes take it: `name+hash+base64(0x01 || key)`.

@@ -164,7 +164,8 @@ fn audit(from: &mut Reader) -> AuditConfig {
     let default = AuditConfig::default();
     let good = "a name without blanks and plus signs, such as example.com/agent-management";
     AuditConfig {
-        origin: from.parsed("AUDIT_ORIGIN", default.origin, good, rules::origin),
+        origin: from
+            .parsed("AUDIT_ORIGIN", default.origin, good, |text| rules::is_origin(text).then(|| text.to_owned())),
         signing_key: from.secret("AUDIT_SIGNING_KEY_HEX"),
         every: from.seconds("AUDIT_SEAL_SECONDS", default.every, 1..=3600),
     }

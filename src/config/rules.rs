@@ -41,10 +41,9 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     api_keys(config, reader);
 }
 
-/// The name of a log: a signed note's key name has no blank and no plus sign.
-pub(super) fn origin(text: &str) -> Option<String> {
-    let good = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+');
-    good.then(|| text.to_owned())
+/// Can a log have this name? A signed note's key name has no blank and no plus sign.
+pub fn is_origin(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
 }
 
 fn is_signing_key(text: &str) -> bool {
