@@ -393,11 +393,16 @@ fn open_training(
     Ok(Runs::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
 }
 
-fn open_sandboxes(config: &Config, audit: &Audit, (db, clock): (&Database, &Clock)) -> Result<Sandboxes, StartError> {
+/// An executable of this service's, which stands beside the one that runs.
+fn beside(name: &str) -> Result<PathBuf, StartError> {
     let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
+    Ok(own.with_file_name(name))
+}
+
+fn open_sandboxes(config: &Config, audit: &Audit, (db, clock): (&Database, &Clock)) -> Result<Sandboxes, StartError> {
     let database = config.database.parent().map(std::path::Path::to_owned);
     let places = sandbox::Places {
-        helper: own.with_file_name("agent-management-sandbox"),
+        helper: beside("agent-management-sandbox")?,
         directory: config.sandbox.directory.clone().unwrap_or_else(|| config.data_dir.join("sandboxes")),
         hidden: std::iter::once(config.data_dir.clone()).chain(database).collect(),
     };
@@ -405,8 +410,7 @@ fn open_sandboxes(config: &Config, audit: &Audit, (db, clock): (&Database, &Cloc
 }
 
 async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
-    let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
-    let program = own.with_file_name("agent-management-jq");
+    let program = beside("agent-management-jq")?;
     let settings = jq::Settings {
         workers: config.engine.jq_workers,
         timeout: config.engine.jq_timeout,
