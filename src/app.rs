@@ -36,7 +36,6 @@ use crate::{
     },
     security::{
         self,
-        overview::Overview,
         sandbox::{self, Sandboxes},
         trust::Trust,
     },
@@ -63,8 +62,6 @@ pub struct Rooms {
     pub reviews: Reviews,
     /// How far agents are trusted.
     pub trust: Trust,
-    /// What is known of sandboxes.
-    pub overview: Overview,
     /// Workflows.
     pub workflows: Workflows,
     /// Executions.
@@ -310,7 +307,6 @@ impl App {
             reviews,
             audit,
             trust,
-            overview: Overview::new(db.clone()),
             workflows,
             executions,
             networks,

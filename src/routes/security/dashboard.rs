@@ -18,7 +18,7 @@ use crate::{
         idempotency::{KeyedJson, Replayable},
     },
     routes::kept::kept,
-    security::{overview::SandboxRecord, trust::TrustStatistics},
+    security::{sandbox::SandboxRecord, trust::TrustStatistics},
 };
 
 /// Entries of an execution that are looked through, the newest.
@@ -70,7 +70,7 @@ pub async fn dashboard(State(app): State<App>, _: Admin) -> Result<Json<Dashboar
     let risky = Filter { requires_investigation: Some(true), ..Filter::default() };
     let counts = app.audit.counts().await?;
     let trust = app.trust.statistics().await?;
-    let active_sandboxes = app.overview.active_sandboxes().await?;
+    let active_sandboxes = app.sandboxes.count_active().await?;
     Ok(Json(Dashboard {
         recent_audits: app.audit.search(&Filter::default(), &newest(50)).await?.entries,
         high_risk_events: app.audit.search(&risky, &newest(10)).await?.entries,
@@ -112,7 +112,7 @@ pub async fn statistics(State(app): State<App>, _: Admin) -> Result<Json<Statist
     Ok(Json(Statistics {
         audit_statistics: app.audit.counts().await?,
         trust_statistics: app.trust.statistics().await?,
-        active_sandboxes: app.overview.active_sandboxes().await?,
+        active_sandboxes: app.sandboxes.count_active().await?,
         generated_at: Timestamp(app.clock.now()),
     }))
 }
@@ -219,7 +219,7 @@ pub async fn monitor(
     }
     let filter = Filter { execution_id: Some(id.clone()), ..Filter::default() };
     let found = app.audit.search(&filter, &newest(MOST_ENTRIES)).await?;
-    let sandbox = app.overview.sandbox(&id).await?;
+    let sandbox = app.sandboxes.on_record(&id).await?;
     let now = Timestamp(app.clock.now());
     let execution_time = execution.started_at.map(|start| execution.completed_at.unwrap_or(now).seconds_since(start));
     let limits_passed: Vec<LimitPassed> = passed(&found.entries, sandbox.as_ref(), execution_time);

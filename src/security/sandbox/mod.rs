@@ -43,7 +43,8 @@ pub use capabilities::{Capabilities, Capability};
 pub use changes::{Cleaned, Seen};
 pub use error::{Error, Result};
 pub use model::{
-    Attempt, AttemptKind, Captured, Command, Ended, Ran, Removed, Requirements, Rules, Sandbox, StepLimits, Usage,
+    Attempt, AttemptKind, Captured, Command, Ended, Ran, Removed, Requirements, Rules, Sandbox, SandboxRecord,
+    StepLimits, Usage,
 };
 pub use running::Run;
 
@@ -131,6 +132,22 @@ impl Sandboxes {
                 () = tokio::time::sleep(SWEEP) => {}
             }
         }
+    }
+
+    /// How many sandboxes are active, the coordinator's among them.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn count_active(&self) -> Result<u64> {
+        store::count_active(&mut *self.0.db.read().await?).await
+    }
+
+    /// What is on record of an execution's sandbox, whoever wrote it.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn on_record(&self, execution: &str) -> Result<Option<SandboxRecord>> {
+        store::record(&mut *self.0.db.read().await?, execution).await
     }
 
     /// What this host enforces, as it was tried once in this process.

@@ -101,6 +101,29 @@ pub struct StepLimits {
     pub processes: Option<u64>,
 }
 
+/// Limits of an execution's sandbox, from `agent_sandbox_configs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxRecord {
+    /// `sandbox_` and the execution's id.
+    pub id: String,
+    /// process, docker, vm.
+    pub sandbox_type: String,
+    /// What it is meant for.
+    pub security_level: SecurityLevel,
+    /// Cores.
+    pub cpu_limit: f64,
+    /// MB.
+    pub memory_limit: i64,
+    /// MB.
+    pub disk_limit: i64,
+    /// May it reach others?
+    pub network_access: bool,
+    /// Seconds.
+    pub max_execution_time: i64,
+    /// Is it there?
+    pub is_active: bool,
+}
+
 impl Requirements {
     /// From what a client sent: an object, or nothing.
     ///

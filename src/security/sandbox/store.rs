@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use super::{
     error::{Result, unreadable},
     levels,
-    model::{Ended, Rules, Sandbox, Usage},
+    model::{Ended, Rules, Sandbox, SandboxRecord, Usage},
 };
 use crate::db::{
     Connection, Db, Row, Tx,
@@ -225,4 +225,34 @@ pub fn fresh(execution: &str, rules: Rules, fixed: bool, now: Timestamp) -> Sand
         updated_at: now,
         fixed,
     }
+}
+
+/// How many are active, the coordinator's among them.
+pub async fn count_active(conn: &mut Connection) -> Result<u64> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM agent_sandbox_configs WHERE is_active").fetch_one(conn).await?;
+    Ok(count.cast_unsigned())
+}
+
+/// What `agent_sandbox_configs` says of an execution's, whoever wrote it.
+pub async fn record(conn: &mut Connection, execution: &str) -> Result<Option<SandboxRecord>> {
+    let row = sqlx::query(
+        "SELECT id, sandbox_type, security_level, cpu_limit, memory_limit, disk_limit, network_access, max_execution_time,
+             is_active FROM agent_sandbox_configs WHERE id = ?1",
+    )
+    .bind(id_of(execution))
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(SandboxRecord {
+        id: row.try_get(0)?,
+        sandbox_type: row.try_get(1)?,
+        security_level: row.try_get(2)?,
+        cpu_limit: row.try_get(3)?,
+        memory_limit: row.try_get(4)?,
+        disk_limit: row.try_get(5)?,
+        network_access: row.try_get(6)?,
+        max_execution_time: row.try_get(7)?,
+        is_active: row.try_get(8)?,
+    }))
 }
