@@ -133,7 +133,7 @@ pub enum StartError {
     Libtorch(#[from] crate::rl::ActError),
     /// Trust.
     #[error("trust: {0}")]
-    Trust(#[from] crate::security::Error),
+    Trust(#[from] security::trust::Error),
     /// The engine.
     #[error("the engine: {0}")]
     Engine(#[from] crate::orchestration::error::Error),

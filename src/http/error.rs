@@ -19,7 +19,7 @@ use utoipa::{
 
 use crate::{
     audit, db, orchestration, rl,
-    security::{self, policies, sandbox},
+    security::{policies, sandbox, trust},
     webhooks,
 };
 
@@ -353,12 +353,12 @@ impl From<policies::Error> for ApiError {
     }
 }
 
-impl From<security::Error> for ApiError {
-    fn from(error: security::Error) -> Self {
+impl From<trust::Error> for ApiError {
+    fn from(error: trust::Error) -> Self {
         match error {
-            security::Error::Db(error) => error.into(),
-            security::Error::Audit(error) => error.into(),
-            security::Error::NotFound(_) => Self::not_found(error.to_string()),
+            trust::Error::Db(error) => error.into(),
+            trust::Error::Audit(error) => error.into(),
+            trust::Error::NotFound(_) => Self::not_found(error.to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How far users, workflows and whatever else clients name are trusted: from how executions ended, results held, policies
 //! refused and sandboxes were broken out of.
 
+mod error;
 mod formula;
 mod model;
 mod reader;
@@ -9,10 +10,10 @@ mod store;
 use serde_json::json;
 
 pub use self::{
+    error::{Error, Result},
     formula::{Sum, Term},
     model::{Bands, Evidence, Explanation, Filter, LONGEST_ID, LONGEST_TYPE, TrustScore, TrustStatistics},
 };
-use super::{Error, Result};
 use crate::{
     ambient::{Clock, Ids},
     audit::{Audit, Entry, EventType},
