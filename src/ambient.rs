@@ -1,10 +1,14 @@
 //! Time, randomness and identifiers. Rooms take them from here and never from the operating system, so that a
 //! test can set the clock and repeat the ids.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio_util::sync::CancellationToken;
 
 /// Wall-clock time, to the microsecond (what the coordinator's timestamps hold).
 #[derive(Clone)]
@@ -103,6 +107,14 @@ impl Ids {
 
     fn with<T>(&self, draw: impl FnOnce(&mut Source) -> T) -> T {
         draw(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// Wait, unless `stop` is asked for. False: it was, and whoever looks now and then looks no more.
+pub async fn pause(stop: &CancellationToken, wait: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(wait) => true,
     }
 }
 

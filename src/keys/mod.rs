@@ -27,7 +27,7 @@ use ring::Ring;
 use secret::Salted;
 
 use crate::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, Ids, pause},
     audit::{Audit, Entry, EventType, SecurityLevel},
     db::{
         self, Database, Tx,
@@ -123,11 +123,7 @@ impl Keys {
 
     /// Look for what other processes have changed, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
-            }
+        while pause(&stop, LOOK).await {
             match self.refresh().await {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("API keys have changed"),

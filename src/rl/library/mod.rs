@@ -37,7 +37,7 @@ use super::{
     serving::{Entry, Policies, Version, read_weights},
 };
 use crate::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, Ids, pause},
     audit::{self, Audit, EventType},
     db::{
         Database, Tx,
@@ -155,11 +155,7 @@ impl Library {
 
     /// Look for what other processes have changed, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
-            }
+        while pause(&stop, LOOK).await {
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "could not look for changed policies");
             }

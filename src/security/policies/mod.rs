@@ -21,7 +21,7 @@ pub use explain::Explained;
 pub use model::{Filter, Policy};
 
 use crate::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, Ids, pause},
     audit::{Audit, Entry, EventType, SecurityLevel},
     db::{
         self, Database, Tx,
@@ -95,11 +95,7 @@ impl Policies {
 
     /// Look for what other processes have changed, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
-            }
+        while pause(&stop, LOOK).await {
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "could not look for changed security policies; the known ones stay in force");
             }

@@ -12,6 +12,7 @@ use super::{
     store,
 };
 use crate::{
+    ambient::pause,
     audit::{EventType, Fact},
     db::{self, Tx, codec::Timestamp},
 };
@@ -78,11 +79,7 @@ impl Trust {
 
     /// Follow the log until `stopping`.
     pub async fn work(self, stopping: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
-            }
+        while pause(&stopping, EVERY).await {
             if let Err(error) = self.follow(u64::MAX).await {
                 tracing::warn!(%error, "trust could not be brought up to date; trying again");
             }
