@@ -1,10 +1,6 @@
 //! The audit log through HTTP and the commands: every change leaves its entry, and nothing of it can be changed unseen.
 
-use std::{
-    io::Write as _,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::{path::Path, process::Output};
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -12,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     harness::{ADMIN, Answer, CLIENT, OTHER_ADMIN, PATIENCE, Server},
     kit::{AGENTS, ask, fixture, get_as, jq, locations, post_as, sql, waiting},
+    operation::run_with,
 };
 
 const LOGS: &str = "/api/v1/agents/security/audit-logs";
@@ -57,21 +54,7 @@ async fn sealed(server: &Server, id: &str) -> Value {
 }
 
 fn command(arguments: &[&str], stdin: &str, dir: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-management"));
-    command
-        .args(arguments)
-        .current_dir(dir)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    for name in ["PATH", "LD_LIBRARY_PATH", "LIBTORCH"] {
-        command.envs(std::env::var(name).map(|value| (name, value)));
-    }
-    let mut child = command.env("DATA_DIR", ".").spawn().unwrap();
-    // A command that does not read it may have ended.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
+    run_with(dir, arguments, &[("DATA_DIR", ".")], stdin)
 }
 
 #[tokio::test]

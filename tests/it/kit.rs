@@ -81,6 +81,12 @@ pub fn locations(answer: &Value) -> Vec<Value> {
     faults.iter().map(|fault| fault["loc"].clone()).collect()
 }
 
+/// `WEBHOOKS` with an endpoint `ops` that nobody listens at, and that wants tests only.
+pub fn webhook_to_nobody() -> Value {
+    let secret = "whsec_c2VjcmV0LW9mLXRlc3RzLXRoYXQtaXMtbG9uZw==";
+    json!({"ops": {"url": "http://127.0.0.1:9/", "secret": secret, "allow_private": true, "events": ["test"]}})
+}
+
 /// What another process does to the database.
 pub async fn sql(database: &Path, statement: &str) {
     let mut conn = SqliteConnection::connect(database.to_str().unwrap()).await.unwrap();

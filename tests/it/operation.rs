@@ -1,8 +1,9 @@
 //! What an operator sees: health, metrics, the log, the commands, and how the service starts and stops.
 
 use std::{
+    io::Write as _,
     os::unix::net::UnixDatagram,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use reqwest::Method;
@@ -247,12 +248,21 @@ async fn systemd_is_told_of_start_life_and_stop() {
 
 /// The executable with these arguments, in `dir`.
 pub fn run(dir: &std::path::Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    run_with(dir, arguments, env, "")
+}
+
+/// The same with something on its standard input.
+pub fn run_with(dir: &std::path::Path, arguments: &[&str], env: &[(&str, &str)], stdin: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent-management"));
     command.args(arguments).current_dir(dir).env_clear();
     for name in ["PATH", "LD_LIBRARY_PATH", "LIBTORCH"] {
         command.envs(std::env::var(name).map(|value| (name, value)));
     }
-    command.envs(env.iter().copied()).output().unwrap()
+    command.envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that does not read it may have ended.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 #[test]
