@@ -176,14 +176,12 @@ pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Resu
     let way = way(filter, &counts);
     let mut query = QueryBuilder::<Db>::new("WITH c AS MATERIALIZED (");
     push_candidates(&mut query, &way, filter, before);
-    query.push("), f AS (SELECT l.rowid AS number FROM c JOIN agent_audit_logs l ON l.rowid = c.rowid WHERE true");
+    query.push(") SELECT l.rowid FROM c JOIN agent_audit_logs l ON l.rowid = c.rowid WHERE true");
     push_filter(&mut query, filter);
     query.push(" ORDER BY l.rowid DESC LIMIT ").push_bind(i64::from(page.limit));
     query.push(" OFFSET ").push_bind(i64::from(page.offset));
-    query.push(") SELECT number, (SELECT count(*) FROM c), (SELECT min(rowid) FROM c) FROM f");
-    let found: Vec<(i64, i64, i64)> = query.build_query_as().fetch_all(&mut *conn).await?;
-    let numbers: Vec<i64> = found.iter().map(|row| row.0).collect();
-    let entries = by_numbers(&mut *conn, &numbers).await?;
+    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *conn).await?;
+    let entries = records(&mut *conn, "l.rowid", &numbers, "l.rowid").await?;
     let full = entries.len() == page.limit as usize;
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
@@ -277,13 +275,7 @@ async fn search_log(
     query.push(" OFFSET ").push_bind(i64::from(page.offset));
     let ids: Vec<String> = query.build_query_scalar().fetch_all(&mut *conn).await?;
     let full = ids.len() == page.limit as usize;
-    let mut query = QueryBuilder::<Db>::new("");
-    push_records(&mut query);
-    query.push(" WHERE l.id IN (SELECT value FROM json_each(");
-    query.push_bind(serde_json::to_string(&ids).map_err(|error| Error::Unreadable(error.to_string()))?);
-    query.push(")) ORDER BY e.seq DESC");
-    let rows = query.build().fetch_all(&mut *conn).await?;
-    let entries: Vec<Record> = rows.iter().map(record).collect::<Result<_>>()?;
+    let entries = records(&mut *conn, "l.id", &ids, "e.seq").await?;
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
     } else {
@@ -310,15 +302,21 @@ fn push_records(query: &mut QueryBuilder<Db>) {
     );
 }
 
-async fn by_numbers(conn: &mut Connection, numbers: &[i64]) -> Result<Vec<Record>> {
-    if numbers.is_empty() {
+/// The entries whose `column` is one of `keys`, the last of `order` first.
+async fn records<K: serde::Serialize>(
+    conn: &mut Connection,
+    column: &'static str,
+    keys: &[K],
+    order: &'static str,
+) -> Result<Vec<Record>> {
+    if keys.is_empty() {
         return Ok(Vec::new());
     }
     let mut query = QueryBuilder::<Db>::new("");
     push_records(&mut query);
-    query.push(" WHERE l.rowid IN (SELECT value FROM json_each(");
-    query.push_bind(serde_json::to_string(numbers).map_err(|error| Error::Unreadable(error.to_string()))?);
-    query.push(")) ORDER BY l.rowid DESC");
+    query.push(" WHERE ").push(column).push(" IN (SELECT value FROM json_each(");
+    query.push_bind(serde_json::to_string(keys).map_err(|error| Error::Unreadable(error.to_string()))?);
+    query.push(")) ORDER BY ").push(order).push(" DESC");
     query.build().fetch_all(conn).await?.iter().map(record).collect()
 }
 
