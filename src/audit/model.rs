@@ -53,7 +53,7 @@ crate::stored_enum! {
 }
 
 crate::stored_enum! {
-    /// How sensitive something is.
+    /// How sensitive something is; the last is the strictest.
     pub enum SecurityLevel {
         /// Anybody may know.
         Public = "PUBLIC" / "public",

@@ -162,12 +162,6 @@ fn is_https(names: &Names, endpoint: &str) -> bool {
     url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
-/// The stricter of two levels.
-pub fn stricter(one: SecurityLevel, other: SecurityLevel) -> SecurityLevel {
-    let rank = |level: SecurityLevel| SecurityLevel::ALL.iter().position(|known| *known == level);
-    if rank(one) >= rank(other) { one } else { other }
-}
-
 /// How long a value is as JSON, in bytes.
 pub fn json_bytes(value: &Value) -> u64 {
     struct Count(u64);
@@ -201,9 +195,9 @@ mod tests {
     #[test]
     fn the_stricter_level_binds() {
         use SecurityLevel::{Confidential, Internal, Public, Restricted};
-        assert_eq!(stricter(Public, Internal), Internal);
-        assert_eq!(stricter(Restricted, Confidential), Restricted);
-        assert_eq!(stricter(Internal, Internal), Internal);
+        assert_eq!(Public.max(Internal), Internal);
+        assert_eq!(Restricted.max(Confidential), Restricted);
+        assert_eq!(Internal.max(Internal), Internal);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     definition::Plan,
     engine::{Engine, Start, under_way},
     error::{Error, Result},
-    guard::{Asked, Guard, Terms, stricter},
+    guard::{Asked, Guard, Terms},
     model::{Status, VerificationLevel},
     workflows::{Workflow, Workflows, check_limits},
 };
@@ -94,7 +94,7 @@ impl Executions {
         }
         let level = request.level.unwrap_or(workflow.verification_level);
         // Who asks for less verification does not get away from the policies that bind the workflow.
-        let security = stricter(workflow.terms().security, level.security_level(workflow.requires_verification));
+        let security = workflow.terms().security.max(level.security_level(workflow.requires_verification));
         let terms = Terms { security, level, max_execution_time: seconds, ..workflow.terms() };
         let compiled = workflows.compiled(workflow).await?;
         let inputs = serde_json::Value::Object(request.inputs);

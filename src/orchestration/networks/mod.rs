@@ -14,7 +14,7 @@ use super::{
     engine::Start,
     error::{Error, Result},
     executions::{Execution, Executions},
-    guard::{Terms, stricter},
+    guard::Terms,
     model::{Fault, VerificationLevel},
     workflows::{Compiled, Workflows},
 };
@@ -129,7 +129,7 @@ impl Networks {
                 }
                 other => other,
             })?;
-            security = stricter(security, workflow.terms().security);
+            security = security.max(workflow.terms().security);
             agents.push(compose::Agent { id: agent, definition: workflow.definition()? });
         }
         if agents.is_empty() {

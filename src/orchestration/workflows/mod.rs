@@ -223,8 +223,7 @@ impl Workflows {
 
 /// What the audit log gets to know of a change.
 fn changed(event: EventType, action: &str, owner: &Principal, workflow: &Workflow, now: Timestamp) -> Entry {
-    let level = workflow.verification_level.security_level(workflow.requires_verification);
-    Entry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(level)
+    Entry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(workflow.terms().security)
 }
 
 impl From<super::mapping::ParseError> for Fault {

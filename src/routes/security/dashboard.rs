@@ -224,7 +224,6 @@ pub async fn monitor(
     let execution_time = execution.started_at.map(|start| execution.completed_at.unwrap_or(now).seconds_since(start));
     let limits_passed: Vec<LimitPassed> = passed(&found.entries, sandbox.as_ref(), execution_time);
     let risk_score = found.entries.iter().map(|entry| entry.risk_score).max().unwrap_or(0);
-    let rank = |level: &SecurityLevel| SecurityLevel::ALL.iter().position(|known| known == level);
     let verified = found.entries.iter().find_map(|entry| match entry.event_type {
         EventType::VerificationCompleted => Some(true),
         EventType::VerificationFailed => Some(false),
@@ -242,7 +241,7 @@ pub async fn monitor(
         workflow_id: execution.workflow_id,
         status: execution.status.to_string(),
         security_status,
-        security_level: found.entries.iter().map(|entry| entry.security_level).max_by_key(rank),
+        security_level: found.entries.iter().map(|entry| entry.security_level).max(),
         risk_score,
         risk_level: risk_band(risk_score),
         verified,
