@@ -66,8 +66,9 @@ class Bench:
         self.keep(name, text)
         if "Non-2xx" in text or "Socket errors" in text:
             self.void.append(f"{name}: errors, see {self.out}/{name}.txt")
-        rate, median, p99, count = (re.search(pattern, text)[1] for pattern in (
-            r"Requests/sec:\s+([\d.]+)", r"50%\s+(\S+)", r"99%\s+(\S+)", r"(\d+) requests in"))
+        # A deviation printed as 70.99% is no percentile: those begin their line.
+        rate, median, p99, count = (re.search(pattern, text, re.MULTILINE)[1] for pattern in (
+            r"Requests/sec:\s+([\d.]+)", r"^\s+50%\s+(\S+)", r"^\s+99%\s+(\S+)", r"(\d+) requests in"))
         return float(rate), milliseconds(median), milliseconds(p99), int(count)
 
 
