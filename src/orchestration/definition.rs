@@ -12,7 +12,7 @@ use serde_path_to_error::Segment;
 
 use super::{
     action::{self, Action, Names},
-    dag,
+    dag, hooks,
     mapping::Mapping,
     model::{Fault, Place, RetryPolicy, StepType, VerificationLevel},
 };
@@ -110,6 +110,8 @@ pub struct RawStep {
     pub action: Option<Value>,
     /// The group it belongs to.
     pub scope: Option<String>,
+    /// The step whose hook it is: waited for, and neither input nor result of others.
+    pub hook_of: Option<String>,
 }
 
 /// A compiled definition.
@@ -153,6 +155,16 @@ impl Definition {
     /// # Errors
     /// Every fault that was found, each with its path.
     pub fn compile(&self, names: &Names) -> Result<Plan, Vec<Fault>> {
+        match hooks::expand(self)? {
+            None => self.compile_expanded(names),
+            Some(expanded) => {
+                let plan = expanded.compile_expanded(names);
+                plan.map_err(|faults| faults.into_iter().map(|fault| hooks::written(&expanded, fault)).collect())
+            }
+        }
+    }
+
+    fn compile_expanded(&self, names: &Names) -> Result<Plan, Vec<Fault>> {
         if self.steps.len() > MAX_STEPS {
             return Err(vec![Fault::new(
                 ["steps"],
@@ -192,6 +204,13 @@ impl Definition {
             }
         }
         Ok(Plan { steps, dependents, body, hash })
+    }
+
+    /// What a step waits for, said in either way; what is no key is left out.
+    pub fn waits_for(&self, key: &str) -> impl Iterator<Item = &str> {
+        let inside = self.steps.get(key).and_then(|step| step.get("depends_on"));
+        let lists = [inside, self.dependencies.get(key)].into_iter().flatten();
+        lists.filter_map(Value::as_array).flatten().filter_map(Value::as_str)
     }
 
     /// The canonical JSON with the steps' order kept beside them (canonical JSON sorts members), and its SHA-256.

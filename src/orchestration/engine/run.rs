@@ -196,8 +196,9 @@ impl Run {
             self.plan.steps[**other].scope.as_ref().map(|scope| &scope.name)
                 == step.scope.as_ref().map(|scope| &scope.name)
         };
+        let gives = |other: &&usize| self.plan.steps[**other].raw.hook_of.is_none();
         let waits_for: Vec<&usize> =
-            step.depends_on.iter().filter(|other| step.scope.is_none() || inside(other)).collect();
+            step.depends_on.iter().filter(gives).filter(|other| step.scope.is_none() || inside(other)).collect();
         let output = |other: &usize| self.steps[*other].output.as_deref().cloned().unwrap_or(Value::Null);
         Ok(match waits_for.as_slice() {
             [] => scope_inputs.unwrap_or_else(|| (*self.inputs).clone()),
@@ -401,6 +402,7 @@ impl Run {
             .steps
             .iter()
             .zip(&self.steps)
+            .filter(|(spec, _)| spec.raw.hook_of.is_none())
             .map(|(spec, step)| (spec.key.clone(), step.output.as_deref().cloned().unwrap_or(Value::Null)))
             .collect();
         self.status = Status::Completed;

@@ -72,9 +72,7 @@ fn add_agent(steps: &mut Map<String, Value>, name: &str, definition: &Definition
     let keys = || definition.steps.keys();
     let mut has_dependents = std::collections::HashSet::new();
     for (key, step) in &definition.steps {
-        let inside = step.get("depends_on").and_then(Value::as_array).into_iter().flatten();
-        let beside = definition.dependencies.get(key).and_then(Value::as_array).into_iter().flatten();
-        let waits_for: Vec<String> = inside.chain(beside).filter_map(Value::as_str).map(str::to_owned).collect();
+        let waits_for: Vec<String> = definition.waits_for(key).map(str::to_owned).collect();
         has_dependents.extend(waits_for.iter().cloned());
         let mut renamed: Vec<String> = waits_for.iter().map(|other| format!("{name}.{other}")).collect();
         if waits_for.is_empty() {

@@ -66,6 +66,52 @@ async fn a_command_takes_its_inputs_and_gives_its_output() {
     assert_eq!(refused["detail"][0]["loc"], json!(["body", "steps", "s", "action", "limits", "memory_mb"]));
 }
 
+#[tokio::test]
+async fn hooks_of_a_step_run_in_its_sandbox_before_and_after_it() {
+    let server = Server::start().await;
+    let check = "import json, sys\nassert json.load(sys.stdin)['points'] >= 0, 'negative'\nopen('/workspace/order', 'a').write('before ')";
+    let tell = "import json, sys\nprint(json.load(sys.stdin)['score'])\nopen('/workspace/order', 'a').write('after ')";
+    let score = json!({
+        "step_type": "data_processing",
+        "action": {"kind": "jq", "program": "{score: (.points * 2)}"},
+        "hooks": {"before": {"argv": ["python3", "-c", check]}, "after": {"argv": ["python3", "-c", tell]}},
+    });
+    let mut last = python(
+        "import json, sys\nprint(json.dumps([json.load(sys.stdin), open('/workspace/order').read()]))",
+        json!({}),
+    );
+    last["depends_on"] = json!(["score"]);
+    let steps = json!({"score": score, "last": last});
+    let ended = run(&server, steps.clone(), json!({"points": 4})).await;
+    assert_eq!(ended["status"], "completed", "{ended}");
+    assert_eq!(ended["total_steps"], 4);
+    let results = ended["final_result"]["step_results"].as_object().unwrap();
+    assert_eq!(results.keys().collect::<Vec<_>>(), ["score", "last"]);
+    assert_eq!(results["last"]["json"], json!([{"score": 8}, "before after "]));
+    let seen = monitor(&server, ended["id"].as_str().unwrap()).await;
+    assert_eq!((&seen["runs"], &seen["breaches"]), (&json!(3), &json!(0)));
+
+    let failed = run(&server, steps, json!({"points": -1})).await;
+    assert_eq!((&failed["status"], &failed["step_states"]["score"]["status"]), (&json!("failed"), &json!("pending")));
+    assert!(failed["error_message"].as_str().unwrap().contains("negative"), "{failed}");
+
+    let spy = json!({"step_type": "custom", "hooks": {"before": {"argv": ["python3", "-c", "open('/etc/shadow')"]}}});
+    let breach = run(&server, json!({"s": spy}), json!({})).await;
+    assert!(breach["error_message"].as_str().unwrap().contains("sandbox breach"), "{breach}");
+    for (hooks, path) in [
+        (json!({"before": {"argv": []}}), json!(["body", "steps", "s", "hooks", "before", "argv"])),
+        (
+            json!({"after": {"argv": ["ls"], "max_retries": 101}}),
+            json!(["body", "steps", "s", "hooks", "after", "max_retries"]),
+        ),
+        (json!({"during": {"argv": ["ls"]}}), json!(["body", "steps", "s", "hooks"])),
+    ] {
+        let steps = json!({"s": {"step_type": "custom", "hooks": hooks}});
+        let refused = server.post("/api/v1/agents/workflows", json!({"name": "n", "steps": steps})).await.is(422);
+        assert_eq!(refused["detail"][0]["loc"], path, "{refused}");
+    }
+}
+
 /// An execution whose command begins when the peer lets it.
 async fn held(server: &Server, peer: &Peer, step: Value) -> String {
     let first = json!({"step_type": "custom", "action": {"kind": "http", "endpoint": "peer", "body": {"id": "gate", "hold": true}}});

@@ -1,0 +1,162 @@
+//! Hooks of a step: commands that run in a sandbox before it begins and after it ended well. Each becomes a step of its
+//! own, so that it has what every step has: time, retries, policies, logs, audit entries, and its place after a crash.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    definition::Definition,
+    model::{Fault, Place},
+};
+
+/// When a hook runs; its step's key is `<key>.<when>`.
+const WHEN: [&str; 2] = ["before", "after"];
+/// What of a hook belongs to its step; the rest is its command's.
+const OF_THE_STEP: [&str; 3] = ["timeout_seconds", "max_retries", "retry_policy"];
+
+/// The definition with a step for each hook; none where there is no hook.
+///
+/// # Errors
+/// What is no hook, and hooks whose step's key is taken.
+pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Fault>> {
+    if !definition.steps.values().any(|step| step.get("hooks").is_some()) {
+        return Ok(None);
+    }
+    let mut faults = Vec::new();
+    let mut steps = Map::new();
+    let mut dependencies = definition.dependencies.clone();
+    for (key, step) in &definition.steps {
+        let found = WHEN.map(|when| hook(definition, key, step, when));
+        let [before, after] = found.map(|hook| {
+            hook.unwrap_or_else(|fault| {
+                faults.push(fault);
+                None
+            })
+        });
+        let upstream = || definition.waits_for(key).filter(|other| has_after(definition, other));
+        let mut waits_for: Vec<String> = upstream().map(|other| key_of(other, "after")).collect();
+        if let Some(mut before) = before {
+            let hook = key_of(key, "before");
+            // It begins when its step would, and sees what that will see.
+            for member in ["depends_on", "input_mappings"] {
+                before.extend(step.get(member).map(|value| (member.to_owned(), value.clone())));
+            }
+            dependencies.extend(definition.dependencies.get(key).map(|list| (hook.clone(), list.clone())));
+            add(&mut dependencies, &hook, &waits_for);
+            steps.insert(hook.clone(), Value::Object(before));
+            waits_for.push(hook);
+        }
+        add(&mut dependencies, key, &waits_for);
+        let mut bare = step.clone();
+        bare.as_object_mut().and_then(|members| members.shift_remove("hooks"));
+        steps.insert(key.clone(), bare);
+        if let Some(mut after) = after {
+            after.insert("depends_on".into(), json!([key]));
+            steps.insert(key_of(key, "after"), Value::Object(after));
+        }
+    }
+    let expanded = Definition { steps, dependencies, scopes: definition.scopes.clone() };
+    if faults.is_empty() { Ok(Some(expanded)) } else { Err(faults) }
+}
+
+/// A fault in a hook's step of `definition`, as [`expand`] made it, where the client wrote it.
+pub fn written(definition: &Definition, mut fault: Fault) -> Fault {
+    let [Place::Member(steps), Place::Member(key), ..] = fault.path.as_slice() else { return fault };
+    let hook_of = definition.steps.get(key).and_then(|step| step.get("hook_of")).and_then(Value::as_str);
+    let Some(hook_of) = hook_of.filter(|of| steps == "steps" && key.len() > of.len()) else { return fault };
+    let when = key[hook_of.len()..].trim_start_matches('.').to_owned();
+    let place = ["steps".into(), hook_of.into(), "hooks".into(), when.into()];
+    let command = usize::from(fault.path.get(2) == Some(&"action".into()));
+    fault.path.splice(..2 + command, place);
+    fault
+}
+
+fn key_of(key: &str, when: &str) -> String {
+    format!("{key}.{when}")
+}
+
+fn has_after(definition: &Definition, key: &str) -> bool {
+    definition.steps.get(key).and_then(|step| step.get("hooks")?.get("after")).is_some_and(|hook| !hook.is_null())
+}
+
+/// The step of one hook of a step, if it has that.
+fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<Option<Map<String, Value>>, Fault> {
+    let hooks = match step.get("hooks") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(hooks) => hooks.as_object(),
+    };
+    let hooks = hooks.filter(|hooks| hooks.keys().all(|name| WHEN.contains(&name.as_str())));
+    let hooks = hooks
+        .ok_or_else(|| Fault::new(["steps", key, "hooks"], "must be an object of hooks: before, after, or both"))?;
+    let fault = |message: String| Fault::new(["steps", key, "hooks", when], message);
+    let mut command = match hooks.get(when) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(hook) => hook.as_object().cloned(),
+    }
+    .ok_or_else(|| fault("must be a command: an object with argv".into()))?;
+    if definition.steps.contains_key(&key_of(key, when)) {
+        return Err(fault(format!("becomes a step {:?}, which there is already", key_of(key, when))));
+    }
+    let mut made: Map<String, Value> =
+        OF_THE_STEP.iter().filter_map(|name| command.shift_remove_entry(*name)).collect();
+    command.insert("kind".into(), json!("command"));
+    made.insert("step_type".into(), json!("custom"));
+    made.insert("action".into(), Value::Object(command));
+    made.insert("hook_of".into(), json!(key));
+    made.extend(step.get("scope").map(|scope| ("scope".to_owned(), scope.clone())));
+    Ok(Some(made))
+}
+
+/// Let the step `key` wait for `more`. What is no list stays for the compiler to refuse.
+fn add(dependencies: &mut Map<String, Value>, key: &str, more: &[String]) {
+    if more.is_empty() {
+        return;
+    }
+    if let Some(list) = dependencies.entry(key).or_insert_with(|| json!([])).as_array_mut() {
+        list.extend(more.iter().map(|other| json!(other)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(steps: Value, dependencies: Value) -> Definition {
+        let members = |value: Value| value.as_object().cloned().unwrap();
+        let definition = Definition::new(members(steps), members(dependencies));
+        expand(&definition).unwrap().unwrap()
+    }
+
+    fn waits_for<'a>(definition: &'a Definition, key: &str) -> Vec<&'a str> {
+        definition.waits_for(key).collect()
+    }
+
+    #[test]
+    fn hooks_stand_between_what_comes_before_and_what_comes_after() {
+        let hook = json!({"argv": ["ls"], "max_retries": 1});
+        let made = expanded(
+            json!({
+                "a": {"hooks": {"after": hook}},
+                "b": {"hooks": {"before": hook, "after": hook}, "depends_on": ["a"]},
+                "c": {"hooks": {"before": null}},
+            }),
+            json!({"c": ["b"]}),
+        );
+        let keys: Vec<&String> = made.steps.keys().collect();
+        assert_eq!(keys, ["a", "a.after", "b.before", "b", "b.after", "c"]);
+        assert_eq!(waits_for(&made, "a.after"), ["a"]);
+        assert_eq!(waits_for(&made, "b.before"), ["a", "a.after"]);
+        assert_eq!(waits_for(&made, "b"), ["a", "a.after", "b.before"]);
+        assert_eq!(waits_for(&made, "c"), ["b", "b.after"]);
+        assert_eq!(made.steps["b.before"]["action"], json!({"argv": ["ls"], "kind": "command"}));
+        assert_eq!(made.steps["b.before"]["max_retries"], 1);
+        assert!(made.steps.values().all(|step| step.get("hooks").is_none()));
+        assert!(expand(&made).unwrap().is_none(), "what has its hooks' steps is not given them again");
+    }
+
+    #[test]
+    fn a_hook_takes_no_steps_place() {
+        let steps = json!({"a": {"hooks": {"after": {"argv": ["ls"]}}}, "a.after": {}});
+        let definition = Definition::new(steps.as_object().cloned().unwrap(), Map::new());
+        assert_eq!(expand(&definition).unwrap_err()[0].place(), "steps.a.hooks.after");
+    }
+}
