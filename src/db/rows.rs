@@ -37,9 +37,10 @@ impl Insert {
     fn sql(&'static self) -> &'static str {
         self.sql.get_or_init(|| {
             let cells: Vec<String> = (0..self.columns.split(',').count()).map(|at| format!("value ->> {at}")).collect();
-            // Without a WHERE, ON CONFLICT would be read as a join's ON.
+            // Without a WHERE, ON CONFLICT would be read as a join's ON. From json_each a row would come as text, which each
+            // of its cells' paths had to be found in anew.
             let (table, columns, cells) = (self.table, self.columns, cells.join(", "));
-            format!("INSERT INTO {table} ({columns}) SELECT {cells} FROM json_each(?) WHERE true {}", self.conflict)
+            format!("INSERT INTO {table} ({columns}) SELECT {cells} FROM jsonb_each(?) WHERE true {}", self.conflict)
         })
     }
 }
