@@ -33,6 +33,10 @@ pub(super) struct Queue {
     last: i64,
     /// Whether there was a first look.
     begun: bool,
+    /// Whether any of them is a client's by a route of the services.
+    ours: bool,
+    /// When the first of those is over its time, if no miner takes it.
+    first_due: Option<DateTime<Utc>>,
 }
 
 struct Open {
@@ -40,8 +44,16 @@ struct Open {
     state: JobState,
     requested_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
+    /// Its time is up, and that was dealt with.
+    expired: bool,
     /// A client put it there by a route of the services: its end is told of.
     ours: bool,
+}
+
+impl Open {
+    fn is_due(&self, now: DateTime<Utc>) -> bool {
+        self.ours && !self.expired && self.state == JobState::Queued && self.expires_at <= now
+    }
 }
 
 impl Queue {
@@ -58,13 +70,27 @@ impl Queue {
 
     /// Whether any end has yet to be told of.
     pub(super) fn has_ours(&self) -> bool {
-        self.jobs.values().any(|job| job.ours)
+        self.ours
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
     }
 
     /// Clients' jobs that nobody took in time.
-    pub(super) fn late(&self, now: DateTime<Utc>) -> Vec<String> {
-        let late = |job: &Open| job.ours && job.state == JobState::Queued && job.expires_at <= now;
-        self.jobs.iter().filter(|(_, job)| late(job)).map(|(id, _)| id.clone()).collect()
+    fn late(&self, now: DateTime<Utc>) -> Vec<String> {
+        if self.first_due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        self.jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// After a change: what is asked for more often than anything changes.
+    fn count(&mut self) {
+        self.ours = self.jobs.values().any(|job| job.ours);
+        let due = self.jobs.values().filter(|job| job.is_due(DateTime::<Utc>::MAX_UTC));
+        self.first_due = due.map(|job| job.expires_at).min();
     }
 
     fn ids(&self, state: JobState) -> Vec<String> {
@@ -148,7 +174,7 @@ impl Jobs {
         queue.begun = true;
         for Found { id, rowid, state, requested_at, expires_at, ours } in fresh {
             if let Some(state @ (JobState::Queued | JobState::Running)) = state {
-                queue.jobs.insert(id, Open { rowid, state, requested_at, expires_at, ours });
+                queue.jobs.insert(id, Open { rowid, state, requested_at, expires_at, expired: false, ours });
             }
         }
         for News { id, state, gone } in news {
@@ -160,7 +186,8 @@ impl Jobs {
                 None => {}
             }
         }
-        self.0.metrics.open.set(queue.jobs.len() as i64);
+        queue.count();
+        self.0.metrics.open.set(queue.len() as i64);
     }
 
     /// Note what clients' jobs have come to, and owe whoever wants to hear of it.
@@ -256,11 +283,12 @@ impl Jobs {
             expired.await?;
             let mut queue = self.queue();
             for id in chunk {
-                // What a miner took at the last moment is found again when it has changed.
+                // Found again when it has changed: as expired, or as taken at the last moment.
                 if let Some(job) = queue.jobs.get_mut(id) {
-                    job.expires_at = DateTime::<Utc>::MAX_UTC;
+                    job.expired = true;
                 }
             }
+            queue.count();
         }
         Ok(())
     }

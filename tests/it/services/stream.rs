@@ -108,9 +108,21 @@ async fn a_stop_lets_go_of_those_who_follow() {
     let url = server.url(&format!("{SERVICES}/jobs/{id}/events"));
     let mut events = Events::of(server.client().get(url)).await;
     assert_eq!(events.next().await.unwrap().0, 1);
-    let waiting =
-        server.client().get(server.url(&format!("{SERVICES}/jobs/{id}?wait=50"))).header("x-api-key", CLIENT).send();
-    let (ended, waited, ()) = tokio::join!(events.next(), waiting, async { server.signal("TERM") });
+    let in_flight = async || {
+        let page = server.get("/metrics").await.text;
+        let line = page.lines().find_map(|line| line.strip_prefix("http_requests_in_flight ")).unwrap();
+        line.parse::<i64>().unwrap()
+    };
+    let before = in_flight().await;
+    let waiting = server.client().get(server.url(&format!("{SERVICES}/jobs/{id}?wait=50"))).header("x-api-key", CLIENT);
+    let waiting = tokio::spawn(waiting.send());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while in_flight().await <= before {
+        assert!(std::time::Instant::now() < deadline, "it never came");
+    }
+    server.signal("TERM");
+    let (ended, waited) = tokio::join!(events.next(), waiting);
+    let waited = waited.unwrap();
     assert!(ended.is_none(), "{ended:?}");
     assert_eq!(waited.unwrap().status(), 200, "how it stands");
     assert!(server.wait().success());
