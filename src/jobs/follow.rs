@@ -96,3 +96,61 @@ fn frames(job: &Job, position: Option<usize>, estimate: &Estimate) -> Vec<Frame>
     }
     frames
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::db::codec::{Doc, Timestamp};
+
+    fn job(state: &str, miner: bool) -> Job {
+        let at = Timestamp(chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+        Job {
+            id: "j".into(),
+            client_id: "c".into(),
+            state: JobState::from_stored(state),
+            status: state.into(),
+            service: None,
+            service_type: None,
+            ttl_seconds: 300,
+            requested_at: at,
+            expires_at: at,
+            miner: miner.then(|| "miner-1".into()),
+            error: None,
+            payment_status: None,
+            running_at: None,
+            ended_at: None,
+            payload: Doc::none(),
+            constraints: Doc::none(),
+            result: Doc::none(),
+            receipt: Doc::none(),
+        }
+    }
+
+    proptest! {
+        /// Whatever a row goes through and whenever it is looked at, numbers only rise, and a stream that has ended has its
+        /// end once, as its last frame.
+        #[test]
+        fn frames_come_once_and_in_order(
+            looks in proptest::collection::vec((prop_oneof!["QUEUED", "RUNNING", "lost"], any::<bool>()), 0..6),
+            end in proptest::sample::select(vec!["COMPLETED", "FAILED", "CANCELED", "EXPIRED"]),
+            taken in any::<bool>(),
+        ) {
+            let (mut after, mut told) = (0, Vec::new());
+            for (state, miner) in looks.iter().map(|(state, miner)| (state.as_str(), *miner)).chain([(end, taken)]) {
+                for frame in frames(&job(state, miner), None, &Estimate::default()) {
+                    if frame.seq > after {
+                        after = frame.seq;
+                        told.push(frame);
+                    }
+                }
+            }
+            prop_assert!(told.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+            prop_assert_eq!(told.iter().filter(|frame| frame.kind == "end").count(), 1);
+            prop_assert_eq!(told.last().unwrap().kind, "end");
+            prop_assert_eq!(told[0].seq, 1);
+            prop_assert_eq!(told.iter().any(|frame| frame.kind == "result"), end == "COMPLETED");
+        }
+    }
+}

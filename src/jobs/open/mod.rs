@@ -301,3 +301,57 @@ fn owed(error: crate::webhooks::Error) -> db::Error {
         other => db::Error::Unreadable(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn open(rowid: i64, state: JobState, requested: i64, expires: i64, ours: bool) -> Open {
+        Open { rowid, state, requested_at: at(requested), expires_at: at(expires), expired: false, ours }
+    }
+
+    #[test]
+    fn what_is_due_is_known_without_looking_at_all() {
+        let mut queue = Queue::default();
+        queue.jobs.insert("theirs".into(), open(1, JobState::Queued, 0, 5, false));
+        queue.jobs.insert("taken".into(), open(2, JobState::Running, 0, 5, true));
+        queue.count();
+        assert!(queue.has_ours() && queue.late(at(100)).is_empty());
+        queue.jobs.insert("mine".into(), open(3, JobState::Queued, 0, 10, true));
+        queue.count();
+        assert!(queue.late(at(9)).is_empty());
+        assert_eq!(queue.late(at(10)), ["mine"]);
+        queue.jobs.get_mut("mine").unwrap().expired = true;
+        queue.count();
+        assert!(queue.late(at(100)).is_empty(), "once");
+    }
+
+    proptest! {
+        /// The place is that of the coordinator's `ORDER BY requested_at` over what is queued and in time.
+        #[test]
+        fn a_place_is_the_one_that_the_coordinator_would_come_to(
+            jobs in proptest::collection::vec((0i64..8, 1i64..20, any::<bool>(), any::<bool>()), 1..30),
+        ) {
+            let mut queue = Queue::default();
+            let mut order = Vec::new();
+            for (at_row, (requested, expires, queued, ours)) in (0i64..).zip(&jobs) {
+                let state = if *queued { JobState::Queued } else { JobState::Running };
+                queue.jobs.insert(format!("j{at_row}"), open(at_row, state, *requested, *expires, *ours));
+                if *queued && *expires > 10 {
+                    order.push((*requested, at_row));
+                }
+            }
+            order.sort_unstable();
+            for (place, (requested, row)) in order.iter().enumerate() {
+                prop_assert_eq!(queue.before(&format!("j{row}"), at(*requested), at(10)), place);
+            }
+            prop_assert_eq!(queue.before("a new one", at(9), at(10)), order.len());
+        }
+    }
+}
