@@ -54,6 +54,10 @@ compare: libtorch ## Measure the service against the monolith's stack, Restate a
 bench-audit: libtorch ## Measure the security routes at a million audit entries, beside full scans
 	scripts/audit-scale.sh
 
+.PHONY: bench-jobs
+bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
+	scripts/jobs-at-rest.sh
+
 .PHONY: rl-serving
 rl-serving: libtorch ## Measure how policies answer, alone and while a run trains (needs wrk)
 	scripts/rl-serving.sh

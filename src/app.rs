@@ -15,7 +15,7 @@ use crate::{
     db::{self, Database, Settings},
     events::Hub,
     http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
-    jobs::Jobs,
+    jobs::{self, Jobs},
     keys::{self, Keys},
     orchestration::{
         action::Names,
@@ -70,6 +70,8 @@ pub struct Rooms {
     pub networks: Networks,
     /// The engine.
     pub engine: Engine,
+    /// The coordinator's queue.
+    pub jobs: Jobs,
     /// Signs receipts.
     pub signer: Arc<Signer>,
     /// Kept policies.
@@ -225,7 +227,9 @@ impl App {
         // Before anything is done that it would have to count.
         trust.begin().await?;
         let jq = start_jq(&config).await?;
-        let jobs = Jobs::new(db.clone(), clock.clone(), audit.clone(), config.engine.job_poll);
+        let settings =
+            jobs::Settings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
+        let jobs = Jobs::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), webhooks.clone(), settings);
         let hub = Hub::default();
         let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
         let policies = library.policies().clone();
@@ -311,6 +315,7 @@ impl App {
             executions,
             networks,
             engine,
+            jobs,
             signer,
             learning,
             db,

@@ -93,6 +93,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Policies and their training.
     pub rl: RlConfig,
+    /// Jobs for miners.
+    pub services: ServicesConfig,
     /// Sandboxes.
     pub sandbox: SandboxConfig,
     /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
@@ -129,6 +131,7 @@ impl Config {
             db_busy_timeout: Duration::from_secs(10),
             engine: EngineConfig::default(),
             rl: RlConfig::default(),
+            services: ServicesConfig::default(),
             sandbox: SandboxConfig::default(),
             http_endpoints: BTreeMap::new(),
             webhooks: WebhookConfig::default(),
@@ -231,6 +234,13 @@ impl Default for RlConfig {
             checkpoint_every: Duration::from_secs(30),
         }
     }
+}
+
+/// What clients may ask of miners.
+#[derive(Clone, Debug, Default)]
+pub struct ServicesConfig {
+    /// `SERVICE_PRIVATE_ADDRESSES`, default false: take requests whose addresses name hosts that are not on the Internet.
+    pub private_addresses: bool,
 }
 
 /// What commands run in.

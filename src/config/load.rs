@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources,
-    read::Reader, rules, webhooks,
+    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, ServicesConfig,
+    Sources, read::Reader, rules, webhooks,
 };
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
@@ -40,6 +40,7 @@ pub const KEYS: &[&str] = &[
     "ENGINE_MAX_PARALLEL_STEPS",
     "ENGINE_LEASE_SECONDS",
     "JOB_POLL_MS",
+    "SERVICE_PRIVATE_ADDRESSES",
     "JQ_TIMEOUT_MS",
     "JQ_MAX_OUTPUT_BYTES",
     "JQ_MEMORY_MB",
@@ -115,6 +116,7 @@ impl Config {
             db_busy_timeout: from.milliseconds("DB_BUSY_TIMEOUT_MS", default.db_busy_timeout, 100..=600_000),
             engine: engine(from),
             rl: rl(from),
+            services: services(from),
             sandbox: sandbox(from),
             http_endpoints: rules::endpoints(from),
             webhooks: webhooks::webhooks(from),
@@ -185,6 +187,11 @@ fn rl(from: &mut Reader) -> RlConfig {
             0.0..=86_400.0,
         )),
     }
+}
+
+fn services(from: &mut Reader) -> ServicesConfig {
+    let default = ServicesConfig::default();
+    ServicesConfig { private_addresses: from.truth("SERVICE_PRIVATE_ADDRESSES", default.private_addresses) }
 }
 
 fn sandbox(from: &mut Reader) -> SandboxConfig {

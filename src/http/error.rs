@@ -472,5 +472,6 @@ impl From<orchestration::model::Fault> for FieldError {
     }
 }
 
+mod services;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+/// The last frame that Blender knows.
+const LAST_FRAME: u64 = 1_048_574;
 
 /// The services miners offer, by the names the coordinator stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ServiceType)]
 pub enum Service {
     /// Speech to text.
     Whisper,
@@ -51,8 +56,9 @@ impl Service {
             Self::Ffmpeg => 1800,
             Self::Blender => {
                 let frame = |name| request.get(name).and_then(Value::as_u64);
-                let frames = frame("frame_end").unwrap_or(1).saturating_sub(frame("frame_start").unwrap_or(1)) + 1;
-                frames.saturating_mul(30).max(600)
+                let (first, last) = (frame("frame_start").unwrap_or(1), frame("frame_end").unwrap_or(1));
+                let frames = last.min(LAST_FRAME).saturating_sub(first) + 1;
+                (frames * 30).max(600)
             }
         })
     }
@@ -91,7 +97,8 @@ impl Constraints {
             }
             Service::StableDiffusion => {
                 let model = text("model");
-                let vram = if model.contains("1.5") || model.contains("2.1") { 4 } else { 8 };
+                let small = model.is_empty() || model.contains("1.5") || model.contains("2.1");
+                let vram = if small { 4 } else { 8 };
                 json!({"models": ["stable-diffusion"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": vram})
             }
             Service::LlmInference => {
@@ -106,11 +113,10 @@ impl Constraints {
             }
             Service::Ffmpeg => json!({"models": ["ffmpeg"]}),
             Service::Blender => {
-                let cycles = text("engine") != "eevee";
-                let weight = if cycles { number("samples", 128.0) / 100.0 } else { 1.0 };
+                let weight = if text("engine") == "eevee" { 1.0 } else { number("samples", 128.0) / 100.0 };
                 let pixels = number("resolution_x", 1920.0) * number("resolution_y", 1080.0);
                 let vram = ((pixels * weight / 1_048_576.0) as u64).max(4);
-                if cycles {
+                if matches!(text("engine"), "" | "cycles") {
                     json!({"models": ["blender"], "gpu": "nvidia", "min_vram_gb": vram})
                 } else {
                     json!({"models": ["blender"], "min_vram_gb": vram})
@@ -144,7 +150,8 @@ pub struct NewJob {
 }
 
 /// A job's state, in the coordinator's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum JobState {
     /// Waits for a miner.
     Queued,
@@ -161,6 +168,30 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// As the coordinator stores it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "QUEUED",
+            Self::Running => "RUNNING",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Canceled => "CANCELED",
+            Self::Expired => "EXPIRED",
+        }
+    }
+
+    /// In lower case, as events and entries name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+        }
+    }
+
     /// From the coordinator's word, in any case.
     pub fn from_stored(text: &str) -> Option<Self> {
         Some(match text.to_ascii_uppercase().as_str() {
@@ -212,12 +243,24 @@ mod tests {
         assert_eq!(of(Service::Ffmpeg, json!({"codec": "vp9"})), json!({"models": ["ffmpeg"]}));
         let blender = json!({"engine": "cycles", "samples": 1000, "resolution_x": 1920, "resolution_y": 1080});
         assert_eq!(of(Service::Blender, blender)["min_vram_gb"], 19);
-        assert_eq!(of(Service::Blender, json!({"engine": "eevee"}))["min_vram_gb"], 4);
+        assert_eq!(
+            of(Service::Blender, json!({"engine": "eevee"})),
+            json!({"models": ["blender"], "min_vram_gb": 4}),
+            "gpu any can never be met"
+        );
+        let next = json!({"engine": "eevee-next", "samples": 1000, "resolution_x": 1920, "resolution_y": 1080});
+        assert_eq!(of(Service::Blender, next), json!({"models": ["blender"], "min_vram_gb": 19}));
+        let sizes =
+            [("stable-diffusion-1.5", 4), ("stable-diffusion-2.1", 4), ("stable-diffusion-xl", 8), ("sdxl-turbo", 8)];
+        for (model, gb) in sizes {
+            assert_eq!(of(Service::StableDiffusion, json!({"model": model}))["min_vram_gb"], gb, "{model}");
+        }
     }
 
     #[test]
     fn a_ttl_grows_with_the_frames() {
         assert_eq!(Service::Blender.ttl(&json!({"frame_start": 1, "frame_end": 100})).as_secs(), 3000);
+        assert_eq!(Service::Blender.ttl(&json!({"frame_end": u64::MAX})).as_secs(), 30 * 1_048_574);
         assert_eq!(Service::Blender.ttl(&json!({})).as_secs(), 600);
         assert_eq!(Service::LlmInference.ttl(&json!({})).as_secs(), 300);
     }

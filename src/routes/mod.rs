@@ -10,6 +10,8 @@ mod kept;
 pub mod performance;
 /// Policies, trust, sandboxes, the audit log, webhooks.
 pub mod security;
+/// GPU work that miners do.
+pub mod services;
 mod stream;
 /// Health, metrics, and the description of the API.
 pub mod system;
@@ -35,7 +37,11 @@ use crate::{
 
 /// The routes of every group.
 pub fn groups() -> OpenApiRouter<App> {
-    agents::router().merge(performance::router()).merge(security::router()).merge(integration::router())
+    agents::router()
+        .merge(performance::router())
+        .merge(security::router())
+        .merge(integration::router())
+        .merge(services::router())
 }
 
 /// The OpenAPI document of these routes and the system's.

@@ -15,11 +15,22 @@ use crate::{
 };
 
 /// What is answered without a key. Anything else is behind one.
-const OPEN: [&str; 7] =
-    ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/api/v1/agents/test"];
+const OPEN: [&str; 9] = [
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/api/v1/agents/test",
+    "/api/v1/services",
+    "/api/v1/services/{service_type}/schema",
+];
 
 /// The group that any key may call.
 const PERFORMANCE: &str = "/api/v1/agents/performance/";
+/// The group that clients may call, and miners not.
+const SERVICES: &str = "/api/v1/services/";
 
 #[tokio::test]
 async fn every_operation_wants_a_key() {
@@ -27,7 +38,7 @@ async fn every_operation_wants_a_key() {
     let document = ask(&server, None, Method::GET, "/openapi.json", None).await.ok();
     let mut open = BTreeSet::new();
     for (method, template) in operations(&document) {
-        let path = filled(&template, "x");
+        let path = filled(&template, if template.contains("{service_type}") { "whisper" } else { "x" });
         let body = (method != Method::GET).then(|| json!({}));
         let nobody = ask(&server, None, method.clone(), &path, body.clone()).await;
         if OPEN.contains(&template.as_str()) {
@@ -48,12 +59,12 @@ async fn every_operation_wants_a_key() {
             assert_eq!(answer.status, 401, "{method} {path} with {wrong:?}: {}", answer.text);
         }
         assert_eq!(ask(&server, Some(""), method.clone(), &path, body.clone()).await.status, 401);
-        // The performance group takes any key, the others below it an admin's.
+        // The performance group takes any key, the services a client's, the others an admin's.
         let for_admins = template.starts_with(AGENTS) && !template.starts_with(PERFORMANCE);
-        for key in [CLIENT, MINER] {
+        for (key, wanted) in [(CLIENT, for_admins), (MINER, for_admins || template.starts_with(SERVICES))] {
             let answer = ask(&server, Some(key), method.clone(), &path, body.clone()).await;
             let refused = (answer.status.as_u16(), &answer.body["code"]) == (403, &json!("insufficient_role"));
-            assert_eq!(refused, for_admins, "{method} {path}: {}", answer.text);
+            assert_eq!(refused, wanted, "{method} {path}: {}", answer.text);
         }
         let known = ask(&server, Some(ADMIN), method.clone(), &path, body).await;
         assert!(

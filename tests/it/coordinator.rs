@@ -213,7 +213,7 @@ async fn write_everything(server: &Server) {
     act(&failed, "retry").await;
     server.ended(failed["id"].as_str().unwrap()).await;
     // Jobs of each service: left open, cancelled, paused, expired, finished by a miner.
-    let services = json!({"w": {"step_type": "inference", "action": {"kind": "job", "service": "whisper", "request": {"audio_url": "x", "model": "large"}}},
+    let services = json!({"w": {"step_type": "inference", "action": {"kind": "job", "service": "whisper", "request": {"audio_url": "https://example.com/x.wav", "model": "large"}}},
         "s": {"step_type": "inference", "action": {"kind": "job", "service": "stable_diffusion", "request": {"prompt": "☃"}}},
         "f": {"step_type": "inference", "action": {"kind": "job", "service": "ffmpeg", "request": {}}},
         "b": {"step_type": "training", "action": {"kind": "job", "service": "blender", "request": {"frame_end": 90}, "ttl_seconds": 60}}});

@@ -27,6 +27,7 @@ mod peer;
 mod readme;
 mod rl;
 mod security;
+mod services;
 mod smoke;
 mod walls;
 mod webhooks;

@@ -152,6 +152,7 @@ async fn every_metric_is_explained() {
     let workflow = server.workflow(json!({})).await;
     server.execute(&workflow, json!({})).await;
     server.client().get(server.url("/api/v1/agents/workflows")).send().await.unwrap();
+    server.post("/api/v1/services/llm/inference", json!({"model": "llama-7b", "prompt": "x"})).await.ok();
     let page = server.get("/metrics").await.text;
     let mut served: Vec<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

@@ -194,6 +194,10 @@ impl Performer {
                 }
                 let scope = run.scope_inputs(step)?;
                 let request = job_request(job, job.request.fill(&run.context(at, scope.as_ref(), None))?, &input);
+                if let Some(fault) = self.jobs.hazards(job.service, &request).first() {
+                    let refused = Failure::certain(format!("no miner is given this request: {fault}"));
+                    return Ok((Call::Known(Err(refused)), None));
+                }
                 let mut constraints = Constraints::of(job.service, &request);
                 constraints.0.extend(job.constraints.clone());
                 if let Some(price) = job.max_price {

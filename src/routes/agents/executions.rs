@@ -45,7 +45,7 @@ pub struct ExecuteRequest {
 }
 
 /// How long to wait for the end.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct WaitQuery {
     /// Seconds to wait for the end of the run, at most the server's request timeout; the answer comes when it has ended or the time is up.

@@ -8,3 +8,5 @@ mod networks;
 mod receipts;
 mod validation;
 mod workflows;
+
+pub use contract::conforms;

@@ -1,0 +1,147 @@
+//! From a body to a request, by the schema of its type.
+
+use std::{
+    any::{TypeId, type_name},
+    collections::HashMap,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind, paths::LocationSegment};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Number, Value};
+use utoipa::openapi::{RefOr, schema::Schema};
+
+use super::{
+    super::error::{Fault, Place},
+    Hazards,
+};
+
+/// Faults that are told at most.
+const MOST: usize = 20;
+
+struct Known {
+    schema: Value,
+    /// None: the schema is none, which no request passes.
+    validator: Option<Validator>,
+}
+
+/// Each type's schema is made once and kept.
+fn known<T: JsonSchema + 'static>() -> &'static Known {
+    static ALL: OnceLock<Mutex<HashMap<TypeId, &'static Known>>> = OnceLock::new();
+    let mut all = ALL.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    all.entry(TypeId::of::<T>()).or_insert_with(|| {
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        let schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+        let options = jsonschema::options().offline().with_pattern_options(PatternOptions::regex());
+        let validator = options.build(&schema);
+        if let Err(error) = &validator {
+            tracing::error!(request = type_name::<T>(), %error, "a request's schema can't be used");
+        }
+        Box::leak(Box::new(Known { validator: validator.ok(), schema }))
+    })
+}
+
+/// The schema of `T`.
+pub(super) fn schema<T: JsonSchema + 'static>() -> &'static Value {
+    &known::<T>().schema
+}
+
+/// The same for the description of the API.
+pub(super) fn openapi<T: JsonSchema + 'static>() -> RefOr<Schema> {
+    let mut schema = schema::<T>().clone();
+    if let Some(members) = schema.as_object_mut() {
+        members.remove("$schema");
+    }
+    let read = serde_json::from_value(schema);
+    read.map_or_else(|_| RefOr::T(Schema::Object(utoipa::openapi::Object::new())), RefOr::T)
+}
+
+/// The body as a `T` with its defaults, or what is wrong with it.
+pub(super) fn read<T>(body: Value, private: bool) -> Result<Value, Vec<Fault>>
+where
+    T: JsonSchema + Serialize + DeserializeOwned + Hazards + 'static,
+{
+    let known = known::<T>();
+    let whole = |message: String| vec![Fault::value([], message)];
+    let Some(validator) = &known.validator else { return Err(whole("This service has no usable schema".to_owned())) };
+    let faults: Vec<Fault> = validator.iter_errors(&body).take(MOST).map(|error| fault(&error)).collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let request: T = serde_json::from_value(whole_numbers(body)).map_err(|error| whole(error.to_string()))?;
+    let faults = request.hazards(private);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    serde_json::to_value(&request).map_err(|error| whole(error.to_string()))
+}
+
+/// JSON Schema takes 5.0 for the integer that it is; serde does not.
+fn whole_numbers(value: Value) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT);
+            Value::Number(float.map_or(number, |float| Number::from(float as i64)))
+        }
+        Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, member)| (name, whole_numbers(member)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other,
+    }
+}
+
+/// In words of ours: the validator's quote the value, however long.
+fn fault(error: &jsonschema::ValidationError<'_>) -> Fault {
+    let mut path: Vec<Place> = error
+        .instance_path()
+        .iter()
+        .map(|segment| match segment {
+            LocationSegment::Property(name) => Place::Member(name.to_string()),
+            LocationSegment::Index(index) => Place::Item(index),
+        })
+        .collect();
+    let characters = |limit: u64, word: &str| format!("Should have at {word} {limit} characters");
+    let (message, kind) = match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            path.push(property.as_str().unwrap_or_default().into());
+            ("Field required".to_owned(), "missing")
+        }
+        ValidationErrorKind::Type { kind } => of_type(kind),
+        ValidationErrorKind::Enum { options } => (format!("Input should be one of {options}"), "enum"),
+        ValidationErrorKind::Minimum { limit } => {
+            (format!("Input should be greater than or equal to {limit}"), "greater_than_equal")
+        }
+        ValidationErrorKind::Maximum { limit } => {
+            (format!("Input should be less than or equal to {limit}"), "less_than_equal")
+        }
+        ValidationErrorKind::MinLength { limit } => (characters(*limit, "least"), "string_too_short"),
+        ValidationErrorKind::MaxLength { limit } => (characters(*limit, "most"), "string_too_long"),
+        ValidationErrorKind::MaxItems { limit } => (format!("Should have at most {limit} items"), "too_long"),
+        ValidationErrorKind::Pattern { pattern } => (format!("Should match {pattern}"), "string_pattern_mismatch"),
+        other => (format!("Does not fit the schema ({})", other.keyword()), "value_error"),
+    };
+    Fault { path, message, kind }
+}
+
+fn of_type(wanted: &jsonschema::error::TypeKind) -> (String, &'static str) {
+    use jsonschema::{JsonType, error::TypeKind};
+    let first = match wanted {
+        TypeKind::Single(one) => Some(*one),
+        TypeKind::Multiple(several) => several.iter().find(|one| *one != JsonType::Null),
+    };
+    let (name, kind) = match first {
+        Some(JsonType::String) => ("string", "string_type"),
+        Some(JsonType::Integer) => ("integer", "int_type"),
+        Some(JsonType::Number) => ("number", "float_type"),
+        Some(JsonType::Boolean) => ("boolean", "bool_type"),
+        Some(JsonType::Array) => ("list", "list_type"),
+        Some(JsonType::Object) => ("object", "dict_type"),
+        Some(JsonType::Null) | None => ("value of another type", "type_error"),
+    };
+    (format!("Input should be a valid {name}"), kind)
+}

@@ -1,0 +1,50 @@
+//! `/api/v1/services/jobs/{job_id}/events`.
+
+use axum::{extract::State, response::Response};
+use futures_util::{StreamExt, stream};
+
+use super::who;
+use crate::{
+    app::App,
+    http::{
+        ApiError, ClientKey, Path,
+        sse::{self, Entry, Resume},
+    },
+    jobs::{Following, Frame},
+};
+
+/// The states of a job
+///
+/// A stream of Server-Sent Events: `state` for each state (ids 1 queued, 2 running, 3 ended), `result` (4) with what the
+/// miner delivered, and `end` (5). It begins again after `Last-Event-ID` or `?after=`, also long after the job has ended.
+#[utoipa::path(
+    get, path = "/api/v1/services/jobs/{job_id}/events", tag = "services",
+    params(("job_id" = String, Path), ("after" = Option<u64>, Query, description = "Only events after this number; a `Last-Event-ID` header goes before it")),
+    responses((status = 200, description = "`text/event-stream`", content_type = "text/event-stream", body = String), (status = 403), (status = 404))
+)]
+pub async fn events(
+    State(app): State<App>,
+    ClientKey(caller): ClientKey,
+    Path(id): Path<String>,
+    Resume(after): Resume,
+) -> Result<Response, ApiError> {
+    Ok(respond(app.jobs.follow(&who(&caller), &id, after).await?))
+}
+
+/// The frames as they come.
+pub fn respond(following: Following) -> Response {
+    let batches = stream::unfold(following, async |mut following| match following.next().await {
+        Ok(Some(frames)) => Some((frames, following)),
+        Ok(None) => None,
+        Err(error) => {
+            // The client takes the stream up again where it lost it.
+            tracing::warn!(%error, "a job's stream broke off");
+            None
+        }
+    });
+    sse::respond(batches.flat_map(|frames| stream::iter(frames.into_iter().map(entry))))
+}
+
+fn entry(frame: Frame) -> Entry {
+    Entry { seq: frame.seq, event: frame.kind.into(), data: frame.data.to_string() }
+}
