@@ -121,13 +121,14 @@ CREATE TABLE am_assignment_notices (
 );
 CREATE INDEX am_assignment_notices_due ON am_assignment_notices (due_at);
 
--- A task with its sub-tasks, stages, planned assignments and estimates. What becomes of it is its execution's business.
+-- A task with its sub-tasks, stages, planned assignments and estimates. Its execution is the one whose workflow it is.
 CREATE TABLE am_plans (
     id TEXT NOT NULL PRIMARY KEY,
     owner_id TEXT NOT NULL,
     strategy TEXT NOT NULL,
     document TEXT NOT NULL,
-    execution_id TEXT,
+    estimated_seconds REAL,
+    estimated_cost REAL,
     -- It holds one of the places of plans that run at once, since then.
     held_since TEXT,
     cancelled_at TEXT,

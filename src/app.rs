@@ -19,11 +19,14 @@ use crate::{
     keys::{self, Keys},
     orchestration::{
         action::Names,
+        assignments::Assignments,
         engine::{Engine, Parts, Performer},
         executions::Executions,
         guard::Guard,
         jq,
         networks::Networks,
+        plans::{self, Plans},
+        registry::Registry as Agents,
         review::Reviews,
         workflows::Workflows,
     },
@@ -68,6 +71,12 @@ pub struct Rooms {
     pub executions: Executions,
     /// Networks of agents.
     pub networks: Networks,
+    /// The registry of agents.
+    pub registry: Agents,
+    /// What agents are given to do.
+    pub assignments: Assignments,
+    /// Plans over them.
+    pub plans: Plans,
     /// The engine.
     pub engine: Engine,
     /// Signs receipts.
@@ -239,9 +248,14 @@ impl App {
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
+        let stopping = CancellationToken::new();
+        let (base, settings) = ((db.clone(), clock.clone()), config.agents.clone());
+        let agents = Agents::new(base.clone(), audit.clone(), hub.clone(), settings.clone(), stopping.clone());
+        let assignments = Assignments::new(base, audit.clone(), hub.clone(), agents.clone(), settings.clone(), None)?;
         let performer = Performer {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),
+            assignments: assignments.clone(),
             policies: policies.clone(),
             jobs: jobs.clone(),
             training: training.clone(),
@@ -265,10 +279,21 @@ impl App {
             hub: hub.clone(),
         })
         .await?;
-        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names, guard.clone());
+        let workflows =
+            Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names.clone(), guard.clone());
         let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), guard.clone(), hub);
         let networks =
             Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
+        let plans = Plans::new(plans::Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            audit: audit.clone(),
+            registry: agents.clone(),
+            executions: executions.clone(),
+            names,
+            settings,
+        });
         let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
@@ -279,6 +304,7 @@ impl App {
         engine.register(&mut registry);
         webhooks.register(&mut registry);
         sandboxes.register(&mut registry);
+        assignments.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
@@ -293,13 +319,13 @@ impl App {
         });
         engine.spawn();
         webhooks.spawn();
-        let stopping = CancellationToken::new();
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
         tokio::spawn(security_policies.clone().watch(stopping.clone()));
         tokio::spawn(audit.clone().work(stopping.clone()));
         tokio::spawn(sandboxes.clone().work(stopping.clone()));
         tokio::spawn(keys.watch(stopping.clone()));
+        tokio::spawn(assignments.clone().work(stopping.clone()));
         tokio::spawn(trust.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
@@ -310,6 +336,9 @@ impl App {
             workflows,
             executions,
             networks,
+            registry: agents,
+            assignments,
+            plans,
             engine,
             signer,
             learning,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AgentsConfig, AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources,
-    read::Reader, rules, webhooks,
+    AgentsConfig, AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig,
+    Sources, read::Reader, rules, webhooks,
 };
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.

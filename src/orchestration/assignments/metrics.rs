@@ -35,10 +35,6 @@ impl Metrics {
         counter.inc();
     }
 
-    pub fn released(&self, count: u64) {
-        self.released.inc_by(count);
-    }
-
     pub fn register(&self, registry: &mut Registry) {
         registry.register("agents_online", "Agents that are online", self.online.clone());
         registry.register("assignments_waiting", "Assignments that no agent has", self.waiting.clone());

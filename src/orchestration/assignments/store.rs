@@ -6,9 +6,7 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::model::{Assignment, Attempt, NewAssignment};
 use crate::{
-    db::{
-        Connection, Db, Row, Tx, codec::Timestamp,
-    },
+    db::{Connection, Db, Row, Tx, codec::Timestamp},
     orchestration::error::Result,
 };
 

@@ -56,7 +56,11 @@ impl Performer {
         let ended = self.assignments.ended(id).await;
         let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
         match ended.state {
-            State::Completed => Ok(Found { cost: ended.cost, ..Found::output(ended.result) }),
+            State::Completed => {
+                let mut found = Found::output(ended.result);
+                found.cost = ended.cost;
+                Ok(found)
+            }
             // Agents were tried as often as it may be already.
             State::Failed => Err(Failure::certain(format!("assignment {id} failed: {}", reason()))),
             _ => Err(Failure::certain(format!("assignment {id} was taken back: {}", reason()))),

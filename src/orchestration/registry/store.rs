@@ -45,9 +45,8 @@ const COLUMNS: &str = "SELECT a.id, a.owner_id, a.agent_type, a.description, a.t
 
 /// An entry as of a moment: one that was heard of last before `cutoff` is offline.
 fn agent(row: &Row, cutoff: Timestamp) -> Result<Agent> {
-    let list = |what: &str, text: &str| {
-        serde_json::from_str::<Vec<Value>>(text).map_err(|error| unreadable(what, error))
-    };
+    let list =
+        |what: &str, text: &str| serde_json::from_str::<Vec<Value>>(text).map_err(|error| unreadable(what, error));
     let types = list("am_agents.task_types", row.try_get(4)?)?;
     let task_types = types.iter().filter_map(|word| TaskType::from_value(word.as_str()?)).collect();
     let mut agent = Agent {
@@ -185,9 +184,8 @@ pub async fn silent(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<Stri
 
 /// How many are registered, and how many of them are online.
 pub async fn counts(conn: &mut Connection, cutoff: Timestamp) -> Result<(i64, i64)> {
-    let counts = sqlx::query_as(
-        "SELECT count(*), coalesce(sum(status = 'ONLINE' AND last_seen >= ?1), 0) FROM am_agents",
-    );
+    let counts =
+        sqlx::query_as("SELECT count(*), coalesce(sum(status = 'ONLINE' AND last_seen >= ?1), 0) FROM am_agents");
     Ok(counts.bind(cutoff).fetch_one(conn).await?)
 }
 

@@ -1,11 +1,14 @@
-//! The agents group: workflows, executions, receipts, networks. All of it takes an admin key.
+//! The agents group: workflows, executions, receipts, networks, the registry, plans. All of it takes an admin key.
 
+mod assignments;
 mod events;
 mod executions;
 mod learning;
 mod logs;
 mod networks;
+mod plans;
 mod receipts;
+mod registry;
 mod workflows;
 
 pub use executions::WaitQuery;
@@ -44,6 +47,27 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(learning::train))
         .routes(routes!(learning::progress))
         .routes(routes!(learning::export))
+        .routes(routes!(registry::register, registry::list))
+        .routes(routes!(registry::utilisation))
+        .routes(routes!(registry::events))
+        .routes(routes!(registry::get, registry::update, registry::deregister))
+        .routes(routes!(registry::heartbeat))
+        .routes(routes!(registry::offline))
+        .routes(routes!(registry::online))
+        .routes(routes!(registry::assignments))
+        .routes(routes!(plans::create, plans::list))
+        .routes(routes!(plans::metrics))
+        .routes(routes!(plans::get))
+        .routes(routes!(plans::status))
+        .routes(routes!(plans::execute))
+        .routes(routes!(plans::cancel))
+        .routes(routes!(plans::retry))
+        .routes(routes!(plans::events))
+        .routes(routes!(assignments::get))
+        .routes(routes!(assignments::accept))
+        .routes(routes!(assignments::progress))
+        .routes(routes!(assignments::result))
+        .routes(routes!(assignments::fail))
         .routes(routes!(test))
 }
 
