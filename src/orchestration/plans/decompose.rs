@@ -254,7 +254,7 @@ pub mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::orchestration::plans::model::Priority;
+    use crate::orchestration::plans::model::{Priority, Strategy};
 
     pub fn draft() -> Draft {
         Draft {
@@ -282,7 +282,7 @@ pub mod tests {
     fn strategies_put_sub_tasks_in_order() {
         use TaskType::{DataAnalysis, IoBound, ModelInference, TextProcessing};
         let types = [TextProcessing, IoBound, DataAnalysis, ModelInference];
-        assert_eq!(order(Strategy::Parallel, &types), vec![vec![]; 4]);
+        assert_eq!(order(Strategy::Parallel, &types), vec![Vec::<usize>::new(); 4]);
         assert_eq!(order(Strategy::Pipeline, &types), [vec![], vec![0], vec![1], vec![2]]);
         assert_eq!(order(Strategy::Hierarchical, &types), [vec![], vec![0], vec![0], vec![1, 2]]);
         assert_eq!(order(Strategy::Hierarchical, &types[..2]), [vec![], vec![0]]);

@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 pub use model::{
     Agent, AgentStatus, Beat, Change, Draft, ENOUGH, Filter, GpuTier, OfflineReason, Source, TaskType, Work,
 };
+#[cfg(test)]
+pub(in crate::orchestration) use score::tests;
 pub use score::{Need, best, score};
 
 use super::{
