@@ -65,7 +65,8 @@ impl Inner {
             return Ok(false);
         }
         let inner = self.clone();
-        self.db.write(async move |tx: &mut Tx| inner.change(tx, now).await).await
+        // The time is taken while the lock is held, so that what is done one after the other is dated so.
+        self.db.write(async move |tx: &mut Tx| inner.change(tx).await).await
     }
 
     /// Is there? Asked of a reader: a round that would change nothing takes no lock.
@@ -95,7 +96,8 @@ impl Inner {
         Timestamp(now.0.checked_sub_signed(within).unwrap_or_default())
     }
 
-    async fn change(&self, tx: &mut Tx, now: Timestamp) -> Result<bool> {
+    async fn change(&self, tx: &mut Tx) -> Result<bool> {
+        let now = Timestamp(self.clock.now());
         let cutoff = self.registry.cutoff(now);
         let mut entries = Vec::new();
         for id in registry::store::silent(tx.conn().await?, cutoff).await? {

@@ -136,7 +136,7 @@ mod tests {
         let at_once = three(Strategy::Parallel, Some(100.0));
         let planned = assign(&at_once, &agents());
         let names: Vec<_> = planned.iter().map(|one| one.agent_id.as_deref().unwrap()).collect();
-        assert_eq!(names, ["a", "a", "b"], "a takes two at once");
+        assert_eq!(names, ["a", "b", "a"], "the second is better off with who has nothing to do");
         let sum = totals(&at_once, &planned);
         assert_eq!((sum.seconds, sum.available), (Some(100.0), 1.0));
         assert!((sum.cost.unwrap() - 0.4).abs() < 1e-12, "{sum:?}");

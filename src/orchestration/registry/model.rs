@@ -246,7 +246,7 @@ impl Agent {
 /// What a client sends to register an agent.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// 1 to 200 letters, digits and `._:-`.
+    /// 1 to 128 letters, digits and `._:-`.
     pub agent_id: String,
     /// 1 to 50 characters.
     pub agent_type: String,

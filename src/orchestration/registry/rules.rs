@@ -14,8 +14,8 @@ const RESERVED: [&str; 2] = ["utilisation", "events"];
 /// What is wrong with an agent's name.
 pub fn agent_id(id: &str) -> Option<Fault> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
-    if !(1..=200).contains(&id.len()) || !id.bytes().all(plain) || id.bytes().all(|byte| byte == b'.') {
-        return Some(Fault::new(["agent_id"], "must be 1 to 200 letters, digits, `.`, `_`, `:` and `-`"));
+    if !(1..=128).contains(&id.len()) || !id.bytes().all(plain) || id.bytes().all(|byte| byte == b'.') {
+        return Some(Fault::new(["agent_id"], "must be 1 to 128 letters, digits, `.`, `_`, `:` and `-`"));
     }
     RESERVED.contains(&id).then(|| Fault::new(["agent_id"], format!("{id:?} is a place of the API")))
 }
@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_name_is_plain() {
-        for good in ["a", "agent-1", "0xAB:cd.ef_g", &"x".repeat(200)] {
+        for good in ["a", "agent-1", "0xAB:cd.ef_g", &"x".repeat(128)] {
             assert_eq!(agent_id(good), None, "{good}");
         }
-        for bad in ["", ".", "..", "a b", "a/b", "ä", "utilisation", "events", &"x".repeat(201)] {
+        for bad in ["", ".", "..", "a b", "a/b", "ä", "utilisation", "events", &"x".repeat(129)] {
             assert!(agent_id(bad).is_some(), "{bad}");
         }
     }

@@ -31,7 +31,7 @@ use crate::{
 /// An agent to be registered. Fields that are not named here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AgentRegister {
-    /// 1 to 200 letters, digits, `.`, `_`, `:` and `-`.
+    /// 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
     agent_id: String,
     /// The types of tasks that it does; at least one. Also taken as `supported_task_types`.
     #[serde(alias = "supported_task_types", alias = "task_types")]
