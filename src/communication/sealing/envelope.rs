@@ -28,8 +28,6 @@ pub const HPKE_SUITE: &str = "DHKEM(X25519,HKDF-SHA256)/HKDF-SHA256/AES-256-GCM"
 pub const RSA_SUITE: &str = "RSA-OAEP-SHA256";
 /// The same of AES under a key that RSA seals.
 pub const HYBRID_SUITE: &str = "RSA-OAEP-SHA256/AES-256-GCM";
-/// HPKE's `info`.
-const INFO: &[u8] = b"agent-management message v1";
 /// The least an RSA key may have.
 const RSA_BITS: usize = 2048;
 /// What stands before the 32 bytes of an X25519 key in DER (RFC 8410).
@@ -39,7 +37,7 @@ const X25519_DER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Envelope {
-    /// RFC 9180, base mode, single shot.
+    /// RFC 9180, base mode, single shot; what the message is bound to is `info`, and `aad` is empty (section 8.1).
     Hpke {
         /// [`HPKE_SUITE`].
         suite: String,
@@ -214,9 +212,9 @@ impl PublicKey {
         OaepPublicEncryptingKey::new(key).map_err(|_| SealError::Crypto("an RSA public key is not good"))
     }
 
-    fn hpke(&self, aad: &[u8], content: &[u8]) -> Result<(EncapsulatedSecret, Vec<u8>)> {
+    fn hpke(&self, info: &[u8], content: &[u8]) -> Result<(EncapsulatedSecret, Vec<u8>)> {
         let key = HpkePublicKey(self.bytes.clone());
-        DH_KEM_X25519_HKDF_SHA256_AES_256.seal(INFO, aad, content, &key).map_err(|_| SealError::Crypto("HPKE"))
+        DH_KEM_X25519_HKDF_SHA256_AES_256.seal(info, b"", content, &key).map_err(|_| SealError::Crypto("HPKE"))
     }
 
     /// Seal content, which is bound to the message's id, sender and recipient. An RSA key seals by `rsa` itself where that is
@@ -342,20 +340,14 @@ impl SecretKey {
         let tampered = || SealError::Tampered(message_id.to_owned());
         let (enc, ciphertext) = unbase64(enc).zip(unbase64(ciphertext)).ok_or_else(tampered)?;
         let bound = bound_to_recipient(message_id, sender, recipient);
-        let plain = open_hpke(&self.0, INFO, &bound, enc, &ciphertext).ok_or_else(tampered)?;
+        let plain = open_hpke(&self.0, &bound, enc, &ciphertext).ok_or_else(tampered)?;
         serde_json::from_slice(&plain).map_err(|_| tampered())
     }
 }
 
-fn open_hpke(
-    secret: &[u8; 32],
-    info: &[u8],
-    aad: &[u8],
-    enc: Vec<u8>,
-    ciphertext: &[u8],
-) -> Option<Zeroizing<Vec<u8>>> {
+fn open_hpke(secret: &[u8; 32], info: &[u8], enc: Vec<u8>, ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let secret = HpkePrivateKey::from(secret.to_vec());
-    let opened = DH_KEM_X25519_HKDF_SHA256_AES_256.open(&EncapsulatedSecret(enc), info, aad, ciphertext, &secret);
+    let opened = DH_KEM_X25519_HKDF_SHA256_AES_256.open(&EncapsulatedSecret(enc), info, b"", ciphertext, &secret);
     opened.ok().map(Zeroizing::new)
 }
 
