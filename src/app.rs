@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
@@ -10,8 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ambient::{Clock, Ids},
     audit::{self, Audit},
-    config::Config,
-    crypto::Signer,
+    communication::{
+        relations::Relations,
+        sealing::{self, Sealing},
+    },
+    config::{Config, Environment},
+    crypto::{Signer, secret_file},
     db::{self, Database, Settings},
     events::Hub,
     http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
@@ -84,6 +89,10 @@ pub struct Rooms {
     pub webhooks: Webhooks,
     /// What commands run in.
     pub sandboxes: Sandboxes,
+    /// Seals messages.
+    pub sealing: Sealing,
+    /// Who may write to whom.
+    pub relations: Relations,
     jq: jq::Pool,
     stopping: CancellationToken,
 }
@@ -146,6 +155,9 @@ pub enum StartError {
     /// The webhooks.
     #[error("the webhooks: {0}")]
     Webhooks(#[from] crate::webhooks::Error),
+    /// The keys of messages.
+    #[error("the keys of messages: {0}")]
+    Sealing(#[from] sealing::SealError),
     /// Sandboxes.
     #[error("the sandboxes: {0}")]
     Sandboxes(#[from] sandbox::Error),
@@ -271,6 +283,8 @@ impl App {
             Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
         let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
+        let sealing = open_sealing(&config, &audit, (&db, &clock, &ids))?;
+        let relations = Relations::new(config.messages.require_authorization);
         let mut registry = Registry::default();
         db.register(&mut registry);
         jobs.register(&mut registry);
@@ -320,6 +334,8 @@ impl App {
             policies,
             webhooks,
             sandboxes,
+            sealing,
+            relations,
             jq,
             stopping,
         })))
@@ -355,6 +371,32 @@ impl App {
         }
         self.db.close().await;
     }
+}
+
+/// What seals messages. A development server without keys makes one beside the database; in production a key there would
+/// protect nothing that is copied with it, and encryption at rest is refused until one is configured.
+///
+/// # Errors
+/// When a key can't be read or made.
+pub fn open_sealing(
+    config: &Config,
+    audit: &Audit,
+    (db, clock, ids): (&Database, &Clock, &Ids),
+) -> Result<Sealing, StartError> {
+    let mut masters = config.messages.keys.clone();
+    if masters.is_empty() && config.environment == Environment::Dev {
+        let path = config.data_dir.join("message-key.hex");
+        let (key, created) = secret_file(&path)?;
+        if created {
+            tracing::warn!(path = %path.display(), "MESSAGE_KEYS is not set; a key was made, keep the file");
+        }
+        masters.push(("file".to_owned(), STANDARD.encode(*key).into()));
+    }
+    if masters.is_empty() {
+        tracing::warn!("MESSAGE_KEYS is not set: messages to agents without a key of their own are refused");
+    }
+    let settings = sealing::Settings { masters, allow_plaintext: config.messages.allow_plaintext };
+    Ok(Sealing::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), settings)?)
 }
 
 async fn open_library(

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources,
+    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, Sources, messages,
     read::Reader, rules, webhooks,
 };
 
@@ -68,6 +68,9 @@ pub const KEYS: &[&str] = &[
     "SANDBOX_MAX_OUTPUT_BYTES",
     "SANDBOX_KEEP_HOURS",
     "SANDBOX_PRIVATE_ADDRESSES",
+    "MESSAGE_KEYS",
+    "MESSAGES_ALLOW_PLAINTEXT",
+    "MESSAGES_REQUIRE_AUTHORIZATION",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.
@@ -118,6 +121,7 @@ impl Config {
             sandbox: sandbox(from),
             http_endpoints: rules::endpoints(from),
             webhooks: webhooks::webhooks(from),
+            messages: messages::messages(from),
         }
     }
 }
