@@ -1,6 +1,6 @@
 //! Words that all of this room uses.
 
-use super::error::{Error, Result};
+use super::error::Error;
 
 crate::stored_enum! {
     /// What a channel is for.
@@ -75,7 +75,7 @@ const LONGEST: usize = 128;
 ///
 /// # Errors
 /// [`Error::Invalid`] for none, one of over 128 bytes, or one with control characters.
-pub fn agent_id(field: &'static str, name: &str) -> Result<String> {
+pub fn agent_id(field: &'static str, name: &str) -> Result<String, Error> {
     let name = name.trim();
     if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
         return Err(Error::invalid(field, format!("must be the name of an agent: 1 to {LONGEST} printable characters")));

@@ -32,7 +32,7 @@ impl Delivery {
 
     async fn follow_until(&self, stop: &CancellationToken) -> Result<()> {
         let mut watcher = self.0.db.watcher().await?;
-        // A look that failed is owed.
+        // The first look is due in any case: something may have been written before the watcher was there.
         let mut owed = true;
         while !stop.is_cancelled() {
             let wait = if self.0.hub.count() > 0 { LOOK } else { IDLE };
@@ -42,7 +42,6 @@ impl Delivery {
                 () = tokio::time::sleep(wait) => false,
             };
             if gap || watcher.changed().await? || owed {
-                owed = true;
                 while self.look().await? {}
                 owed = false;
             }
