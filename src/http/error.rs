@@ -18,7 +18,9 @@ use utoipa::{
 };
 
 use crate::{
-    audit, db, orchestration, rl,
+    audit,
+    communication::sealing::SealError,
+    db, orchestration, rl,
     security::{policies, sandbox, trust},
     webhooks,
 };
@@ -477,6 +479,27 @@ impl From<sandbox::Error> for ApiError {
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Db(error) => error.into(),
             error @ (Start(_) | Storage(..)) => Self::internal(error),
+        }
+    }
+}
+
+impl From<SealError> for ApiError {
+    fn from(error: SealError) -> Self {
+        use SealError::{Crypto, Db, Invalid, NoMaster, NotFound, Plaintext, State, Tampered, UnknownMaster};
+        match error {
+            Invalid { path, message } => {
+                let loc = std::iter::once("body").chain(path).map(Loc::from).collect();
+                Self::field(loc, message, "value_error")
+            }
+            NotFound(_) => Self::not_found(error.to_string()),
+            State(text) => Self::bad_request(text).code("invalid_state"),
+            Plaintext => Self::forbidden(error.to_string()).code("plaintext_not_allowed"),
+            // Nothing changes before somebody changes the configuration, so there is no time to ask again.
+            NoMaster | UnknownMaster(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "message_keys_missing", error.to_string())
+            }
+            Db(error) => error.into(),
+            error @ (Tampered(_) | Crypto(_)) => Self::internal(error),
         }
     }
 }

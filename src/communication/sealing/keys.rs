@@ -15,6 +15,7 @@ use crate::{
         Tx,
         codec::Timestamp,
         once::{Done, Once},
+        page::Page,
         principal::Principal,
     },
 };
@@ -71,12 +72,12 @@ impl Sealing {
             .await
     }
 
-    /// The keys of an agent, revoked ones too, the newest first.
+    /// A page of an agent's keys, revoked ones too, the newest first, and how many there are.
     ///
     /// # Errors
     /// As the database.
-    pub async fn keys(&self, agent: &str) -> Result<Vec<AgentKey>> {
-        Ok(store::keys_of(&mut *self.0.db.read().await?, agent).await?)
+    pub async fn keys(&self, agent: &str, page: &Page) -> Result<(Vec<AgentKey>, i64)> {
+        Ok(store::key_page(&mut *self.0.db.read().await?, agent, page).await?)
     }
 
     /// Take a key back: nothing is sealed to it any more, and envelopes that name it are refused. What is stored stays as it
@@ -84,18 +85,12 @@ impl Sealing {
     ///
     /// # Errors
     /// [`SealError::NotFound`].
-    pub async fn revoke_key(
-        &self,
-        caller: &Principal,
-        agent: &str,
-        key_id: &str,
-        once: Option<Once>,
-    ) -> Result<Done<AgentKey>> {
+    pub async fn revoke_key(&self, caller: &Principal, agent: &str, key_id: &str) -> Result<AgentKey> {
         let (now, audit) = (self.now(), self.0.audit.clone());
         let (agent, key_id, caller) = (agent.to_owned(), key_id.to_owned(), caller.clone());
         self.0
             .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+            .write(async move |tx: &mut Tx| {
                 let found = store::key_of(tx.conn().await?, &agent, &key_id).await?;
                 let mut key = found.ok_or(SealError::NotFound("Key"))?;
                 if key.revoked_at.is_some() {

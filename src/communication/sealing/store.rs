@@ -1,12 +1,12 @@
 //! Tables `am_agent_keys` and `am_message_data_keys`.
 
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     masters::Wrapped,
     model::{AgentKey, KeyKind, MasterUse},
 };
-use crate::db::{Connection, Db, Result, Row, Tx, codec::Timestamp};
+use crate::db::{Connection, Db, Result, Row, Tx, codec::Timestamp, page::Page};
 
 const KEY: &str = "key_id, kind, public_key, owner_id, created_at, revoked_at";
 
@@ -26,6 +26,17 @@ pub(super) async fn keys_of(conn: &mut Connection, agent: &str) -> Result<Vec<Ag
     let sql = format!("SELECT {KEY} FROM am_agent_keys WHERE agent_id = ?1 ORDER BY created_at DESC, key_id");
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(agent).fetch_all(conn).await?;
     rows.iter().map(agent_key).collect()
+}
+
+/// A page of them, and how many there are.
+pub(super) async fn key_page(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<AgentKey>, i64)> {
+    let count = "SELECT count(*) FROM am_agent_keys WHERE agent_id = ?1";
+    let total: i64 = sqlx::query_scalar::<Db, _>(count).bind(agent).fetch_one(&mut *conn).await?;
+    let mut query = QueryBuilder::<Db>::new("SELECT * FROM (SELECT key_id AS id, ");
+    query.push(KEY).push(" FROM am_agent_keys WHERE agent_id = ").push_bind(agent.to_owned()).push(") WHERE true");
+    page.push(&mut query, "");
+    let rows = query.build().fetch_all(conn).await?;
+    Ok((rows.iter().map(agent_key).collect::<Result<_>>()?, total))
 }
 
 /// One key of an agent.

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::{codec::base64, *};
-use crate::{crypto::Signer, db, db::principal::Principal, webhooks::Webhooks};
+use crate::{
+    crypto::Signer,
+    db::{self, page::Page, principal::Principal},
+    webhooks::Webhooks,
+};
 
 const BOUND: Bound<'static> = Bound { message_id: "msg-1", channel: "ch-1", sender: "a", recipient: Some("b") };
 
@@ -142,14 +146,19 @@ async fn an_agents_own_key_is_what_it_is_written_to_with() {
     let newest = register(&sealing, KeyKind::X25519, &newer.public_key().unwrap().text()).await;
     let sealed = seal(&sealing, to(None, true), &content).await.unwrap();
     assert_eq!(sealed.key_id.as_deref(), Some(newest.key_id.as_str()), "the newest is used");
-    sealing.revoke_key(&caller(), "b", &newest.key_id, None).await.unwrap();
+    sealing.revoke_key(&caller(), "b", &newest.key_id).await.unwrap();
     let sealed = seal(&sealing, to(None, true), &content).await.unwrap();
     assert_eq!(sealed.key_id.as_deref(), Some(first.key_id.as_str()), "and a revoked one is not");
     let back = sealing.register_key(&caller(), "b", (KeyKind::X25519, &newest.public_key), None).await;
     assert!(matches!(back, Err(SealError::State(_))));
-    assert_eq!(sealing.keys("b").await.unwrap().len(), 3);
-    assert!(sealing.keys("a").await.unwrap().is_empty());
-    assert!(matches!(sealing.revoke_key(&caller(), "a", &first.key_id, None).await, Err(SealError::NotFound(_))));
+    let page = Page { limit: 2, ..Page::default() };
+    let (keys, total) = sealing.keys("b", &page).await.unwrap();
+    assert_eq!(
+        (total, keys.iter().map(|key| &key.key_id).collect::<Vec<_>>()),
+        (3, vec![&newest.key_id, &first.key_id])
+    );
+    assert_eq!(sealing.keys("a", &page).await.unwrap().1, 0);
+    assert!(matches!(sealing.revoke_key(&caller(), "a", &first.key_id).await, Err(SealError::NotFound(_))));
 }
 
 #[tokio::test]
@@ -172,7 +181,7 @@ async fn what_the_sender_sealed_is_kept_as_it_is_and_only_for_a_key_in_use() {
     assert!(matches!(other, Err(SealError::Invalid { path, .. }) if path == ["encryption"]));
     let all = SealFor { bound: Bound { recipient: None, ..BOUND }, ..to(None, true) };
     assert!(matches!(seal(&sealing, all, &envelope).await, Err(SealError::Invalid { .. })));
-    sealing.revoke_key(&caller(), "b", &key.key_id, None).await.unwrap();
+    sealing.revoke_key(&caller(), "b", &key.key_id).await.unwrap();
     assert!(matches!(seal(&sealing, to(None, true), &envelope).await, Err(SealError::Invalid { .. })));
 }
 

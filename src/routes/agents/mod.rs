@@ -2,10 +2,12 @@
 
 mod events;
 mod executions;
+mod keys;
 mod learning;
 mod logs;
 mod networks;
 mod receipts;
+mod reputation;
 mod workflows;
 
 pub use executions::WaitQuery;
@@ -13,7 +15,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{app::App, http::Json};
+use crate::{
+    app::App,
+    http::{ApiError, Json},
+};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
@@ -44,7 +49,23 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(learning::train))
         .routes(routes!(learning::progress))
         .routes(routes!(learning::export))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(reputation::get))
         .routes(routes!(test))
+}
+
+/// The longest name of an agent, in bytes.
+const LONGEST_AGENT: usize = 128;
+
+/// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
+/// or shown.
+fn agent(app: &App, name: &'static str, id: &str) -> Result<String, ApiError> {
+    if id.trim() != id || id.is_empty() || id.len() > LONGEST_AGENT || id.chars().any(char::is_control) {
+        let message = format!("Has 1 to {LONGEST_AGENT} bytes, no control characters, no blanks around it");
+        return Err(ApiError::field(vec!["path".into(), name.into()], message, "value_error"));
+    }
+    Ok(app.shared.keyring.shown(id))
 }
 
 /// An answer in words.
