@@ -12,6 +12,9 @@ use crate::{
     ambient::{Clock, Ids},
     audit::{self, Audit},
     communication::{
+        channels::Channels,
+        delivery::Delivery,
+        messages::{self, Messages},
         relations::Relations,
         sealing::{self, Sealing},
     },
@@ -93,6 +96,12 @@ pub struct Rooms {
     pub sealing: Sealing,
     /// Who may write to whom.
     pub relations: Relations,
+    /// Where messages have an order.
+    pub channels: Channels,
+    /// Messages between agents.
+    pub messages: Messages,
+    /// The way of messages to sockets.
+    pub delivery: Delivery,
     jq: jq::Pool,
     stopping: CancellationToken,
 }
@@ -285,6 +294,9 @@ impl App {
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let sealing = open_sealing(&config, &audit, (&db, &clock, &ids))?;
         let relations = Relations::new(config.messages.require_authorization);
+        let stopping = CancellationToken::new();
+        let talk = (relations.clone(), sealing.clone());
+        let (channels, messages, delivery) = open_messages(&config, &audit, (&db, &clock, &ids), talk, &stopping);
         let mut registry = Registry::default();
         db.register(&mut registry);
         jobs.register(&mut registry);
@@ -293,6 +305,8 @@ impl App {
         engine.register(&mut registry);
         webhooks.register(&mut registry);
         sandboxes.register(&mut registry);
+        messages.register(&mut registry);
+        delivery.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
@@ -307,7 +321,6 @@ impl App {
         });
         engine.spawn();
         webhooks.spawn();
-        let stopping = CancellationToken::new();
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
         tokio::spawn(security_policies.clone().watch(stopping.clone()));
@@ -315,6 +328,7 @@ impl App {
         tokio::spawn(sandboxes.clone().work(stopping.clone()));
         tokio::spawn(keys.watch(stopping.clone()));
         tokio::spawn(trust.clone().work(stopping.clone()));
+        tokio::spawn(messages.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             security_policies,
@@ -336,6 +350,9 @@ impl App {
             sandboxes,
             sealing,
             relations,
+            channels,
+            messages,
+            delivery,
             jq,
             stopping,
         })))
@@ -345,11 +362,15 @@ impl App {
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
         self.stopping.cancel();
-        let (_, trained, called) = tokio::join!(
+        let (_, trained, called, talked) = tokio::join!(
             self.engine.stop(grace),
             tokio::time::timeout(grace, self.training.stop()),
-            tokio::time::timeout(grace, self.webhooks.stop())
+            tokio::time::timeout(grace, self.webhooks.stop()),
+            tokio::time::timeout(grace, self.delivery.stop())
         );
+        if talked.is_err() {
+            tracing::warn!("sockets were still open; what was not acknowledged is delivered again");
+        }
         if called.is_err() {
             tracing::warn!("a webhook call did not end in time; it is made again");
         }
@@ -397,6 +418,31 @@ pub fn open_sealing(
     }
     let settings = sealing::Settings { masters, allow_plaintext: config.messages.allow_plaintext };
     Ok(Sealing::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), settings)?)
+}
+
+fn open_messages(
+    config: &Config,
+    audit: &Audit,
+    (db, clock, ids): (&Database, &Clock, &Ids),
+    (relations, sealing): (Relations, Sealing),
+    stop: &CancellationToken,
+) -> (Channels, Messages, Delivery) {
+    let channels = Channels::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), relations.clone());
+    let sockets = config.messages.sockets;
+    let delivery = Delivery::open((db.clone(), clock.clone(), ids), audit.clone(), sealing.clone(), sockets);
+    let parts = messages::Parts {
+        db: db.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        audit: audit.clone(),
+        sealing,
+        relations,
+        delivery: delivery.clone(),
+        channels: channels.clone(),
+    };
+    let (messages, office) = Messages::open(parts, stop.clone());
+    tokio::spawn(office);
+    (channels, messages, delivery)
 }
 
 async fn open_library(

@@ -3,6 +3,8 @@
 crate::stored_enum! {
     /// What a message is about, which decides its price.
     pub enum MessageType {
+        /// Nothing that its sender names; priced as words.
+        Direct = "DIRECT" / "direct",
         /// Words.
         Text = "TEXT" / "text",
         /// Anything else that is content.
@@ -33,7 +35,7 @@ const BASE: f64 = 0.001;
 impl MessageType {
     fn factor(self) -> f64 {
         match self {
-            Self::Text => 1.0,
+            Self::Direct | Self::Text => 1.0,
             Self::Data => 1.5,
             Self::TaskRequest | Self::TaskResponse => 2.0,
             Self::Collaboration => 3.0,

@@ -71,6 +71,8 @@ pub const KEYS: &[&str] = &[
     "MESSAGE_KEYS",
     "MESSAGES_ALLOW_PLAINTEXT",
     "MESSAGES_REQUIRE_AUTHORIZATION",
+    "MESSAGE_SOCKETS_MAX",
+    "MESSAGE_PING_SECONDS",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.

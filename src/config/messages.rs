@@ -1,12 +1,14 @@
 //! How messages between agents are kept.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::read::Reader;
 
 /// How messages between agents are kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MessageConfig {
     /// `MESSAGE_KEYS`: master keys by their names, in base64; the first wraps what is new.
     pub keys: Vec<(String, SecretString)>,
@@ -14,13 +16,32 @@ pub struct MessageConfig {
     pub allow_plaintext: bool,
     /// `MESSAGES_REQUIRE_AUTHORIZATION`, default false: an agent of whom nobody has spoken may not take part.
     pub require_authorization: bool,
+    /// `MESSAGE_SOCKETS_MAX`, default 10000: sockets of agents that this process holds.
+    pub sockets: usize,
+    /// `MESSAGE_PING_SECONDS`, default 30: between two pings of a socket; one that is silent for three of them is closed.
+    pub ping: Duration,
+}
+
+impl Default for MessageConfig {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            allow_plaintext: false,
+            require_authorization: false,
+            sockets: 10_000,
+            ping: Duration::from_secs(30),
+        }
+    }
 }
 
 pub(super) fn messages(from: &mut Reader) -> MessageConfig {
+    let default = MessageConfig::default();
     MessageConfig {
         keys: keys(from),
-        allow_plaintext: from.truth("MESSAGES_ALLOW_PLAINTEXT", false),
-        require_authorization: from.truth("MESSAGES_REQUIRE_AUTHORIZATION", false),
+        allow_plaintext: from.truth("MESSAGES_ALLOW_PLAINTEXT", default.allow_plaintext),
+        require_authorization: from.truth("MESSAGES_REQUIRE_AUTHORIZATION", default.require_authorization),
+        sockets: from.number("MESSAGE_SOCKETS_MAX", default.sockets, 1..=1_000_000),
+        ping: from.seconds("MESSAGE_PING_SECONDS", default.ping, 1..=3600),
     }
 }
 

@@ -17,6 +17,7 @@ const OWN: &[(i64, &str, &str)] = &[
     (4, "webhooks", include_str!("../../migrations/0004_webhooks.sql")),
     (5, "keys", include_str!("../../migrations/0005_keys.sql")),
     (6, "sandboxes", include_str!("../../migrations/0006_sandboxes.sql")),
+    (8, "messages", include_str!("../../migrations/0008_messages.sql")),
     (9, "relations", include_str!("../../migrations/0009_relations.sql")),
 ];
 

@@ -444,6 +444,26 @@ impl From<webhooks::Error> for ApiError {
     }
 }
 
+impl From<crate::communication::Error> for ApiError {
+    fn from(error: crate::communication::Error) -> Self {
+        use crate::communication::Error::{
+            Busy, Conflict, Db, Forbidden, Invalid, NotFound, Refused, Seal, State, Stopping,
+        };
+        match error {
+            NotFound(_) => Self::not_found(error.to_string()),
+            Invalid { field, message } => Self::field(vec!["body".into(), field.into()], message, "value_error"),
+            Refused(refusal) => Self::forbidden(refusal.to_string()).code("message_refused").with(&refusal),
+            Seal(error) => error.into(),
+            Forbidden(text) => Self::forbidden(text),
+            State(text) => Self::bad_request(text).code("invalid_state"),
+            Conflict(text) => Self::conflict(text),
+            Busy(text) => Self::unavailable(text, Duration::from_secs(5)),
+            Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
+            Db(error) => error.into(),
+        }
+    }
+}
+
 impl From<sandbox::Error> for ApiError {
     fn from(error: sandbox::Error) -> Self {
         use sandbox::Error::{Command, Db, Invalid, NotFound, Start, State, Stopping, Storage, Unenforced};
