@@ -293,7 +293,7 @@ impl App {
         let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let sealing = open_sealing(&config, &audit, (&db, &clock, &ids))?;
-        let relations = Relations::new(config.messages.require_authorization);
+        let relations = Relations::new(db.clone(), clock.clone(), audit.clone(), config.messages.require_authorization);
         let stopping = CancellationToken::new();
         let talk = (relations.clone(), sealing.clone());
         let (channels, messages, delivery) = open_messages(&config, &audit, (&db, &clock, &ids), talk, &stopping);

@@ -259,7 +259,11 @@ pub async fn inbox(
 
 fn push_past(query: &mut QueryBuilder<Db>, past: &Past) {
     query.push("WHERE true");
-    let members = [(" AND sender = ", &past.sender), (" AND recipient = ", &past.recipient), (" AND channel_id = ", &past.channel)];
+    let members = [
+        (" AND sender = ", &past.sender),
+        (" AND recipient = ", &past.recipient),
+        (" AND channel_id = ", &past.channel),
+    ];
     for (condition, value) in members {
         if let Some(value) = value {
             query.push(condition).push_bind(value.clone());
@@ -305,8 +309,12 @@ pub async fn read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool>
 
 /// Messages that can't be opened.
 pub async fn failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
-    let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET status = 'FAILED', failure = f.why FROM (SELECT value ->> 0 AS id, value ->> 1 AS why FROM json_each(");
-    query.push_bind(serde_json::json!(failures).to_string()).push(")) AS f WHERE am_messages.message_id = f.id AND status IN ");
+    let mut query = QueryBuilder::<Db>::new(
+        "UPDATE am_messages SET status = 'FAILED', failure = f.why FROM (SELECT value ->> 0 AS id, value ->> 1 AS why FROM json_each(",
+    );
+    query
+        .push_bind(serde_json::json!(failures).to_string())
+        .push(")) AS f WHERE am_messages.message_id = f.id AND status IN ");
     query.push(Event::Failed.from_sql());
     Ok(query.build().execute(tx.conn().await?).await?.rows_affected())
 }

@@ -55,8 +55,7 @@ impl Relations {
         others("contact_id", agent, contact)?;
         let note = checked("note", note)?;
         let entry = self.told(by, "contact", "added", agent).data("contact_id", json!(contact));
-        let new =
-            Contact { agent_id: agent.to_owned(), contact_id: contact.to_owned(), note, created_at: self.now() };
+        let new = Contact { agent_id: agent.to_owned(), contact_id: contact.to_owned(), note, created_at: self.now() };
         let audit = self.audit.clone();
         let work = async move |tx: &mut Tx| {
             let before = store::contact(tx.conn().await?, &new.agent_id, &new.contact_id).await?;
@@ -103,8 +102,7 @@ impl Relations {
         others("blocked_id", agent, blocked)?;
         let reason = checked("reason", reason)?;
         let entry = self.told(by, "block", "added", agent).data("blocked_id", json!(blocked));
-        let new =
-            Block { agent_id: agent.to_owned(), blocked_id: blocked.to_owned(), reason, created_at: self.now() };
+        let new = Block { agent_id: agent.to_owned(), blocked_id: blocked.to_owned(), reason, created_at: self.now() };
         let audit = self.audit.clone();
         let work = async move |tx: &mut Tx| {
             let before = store::block(tx.conn().await?, &new.agent_id, &new.blocked_id).await?;

@@ -82,7 +82,9 @@ pub enum Refusal {
         blocked: String,
     },
     /// They don't know each other, and the sender's reputation is too low to write to strangers.
-    #[error("agent '{agent}' has a reputation of {reputation}, and needs {needed} to write to an agent that is no contact")]
+    #[error(
+        "agent '{agent}' has a reputation of {reputation}, and needs {needed} to write to an agent that is no contact"
+    )]
     Reputation {
         /// The sender.
         agent: String,
