@@ -17,6 +17,7 @@ use crate::{
         messages::{self, Messages},
         relations::Relations,
         sealing::{self, Sealing},
+        templates::Templates,
     },
     config::{Config, Environment},
     crypto::{Signer, secret_file},
@@ -96,6 +97,8 @@ pub struct Rooms {
     pub sealing: Sealing,
     /// Who may write to whom.
     pub relations: Relations,
+    /// Forms of messages.
+    pub templates: Templates,
     /// Where messages have an order.
     pub channels: Channels,
     /// Messages between agents.
@@ -294,6 +297,7 @@ impl App {
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let sealing = open_sealing(&config, &audit, (&db, &clock, &ids))?;
         let relations = Relations::new(db.clone(), clock.clone(), audit.clone(), config.messages.require_authorization);
+        let templates = Templates::new((db.clone(), clock.clone(), ids.clone()), audit.clone());
         let stopping = CancellationToken::new();
         let talk = (relations.clone(), sealing.clone());
         let (channels, messages, delivery) = open_messages(&config, &audit, (&db, &clock, &ids), talk, &stopping);
@@ -350,6 +354,7 @@ impl App {
             sandboxes,
             sealing,
             relations,
+            templates,
             channels,
             messages,
             delivery,

@@ -11,6 +11,7 @@ mod model;
 pub mod price;
 pub mod relations;
 pub mod sealing;
+pub mod templates;
 
 pub use error::{Error, Result};
 pub use model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus, Priority, agent_id};

@@ -7,7 +7,9 @@ mod learning;
 mod logs;
 mod networks;
 mod receipts;
+mod relations;
 mod reputation;
+mod templates;
 mod workflows;
 
 pub use executions::WaitQuery;
@@ -52,6 +54,14 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(reputation::get))
+        .routes(routes!(relations::add_contact, relations::contacts))
+        .routes(routes!(relations::remove_contact))
+        .routes(routes!(relations::block, relations::blocks))
+        .routes(routes!(relations::unblock))
+        .routes(routes!(relations::authorise, relations::standing, relations::revoke))
+        .routes(routes!(templates::create, templates::list))
+        .routes(routes!(templates::get, templates::delete))
+        .routes(routes!(templates::render))
         .routes(routes!(test))
 }
 
@@ -61,9 +71,14 @@ const LONGEST_AGENT: usize = 128;
 /// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
 /// or shown.
 fn agent(app: &App, name: &'static str, id: &str) -> Result<String, ApiError> {
+    agent_in(app, ("path", name), id)
+}
+
+/// The same for the body or the query.
+fn agent_in(app: &App, (place, name): (&'static str, &'static str), id: &str) -> Result<String, ApiError> {
     if id.trim() != id || id.is_empty() || id.len() > LONGEST_AGENT || id.chars().any(char::is_control) {
         let message = format!("Has 1 to {LONGEST_AGENT} bytes, no control characters, no blanks around it");
-        return Err(ApiError::field(vec!["path".into(), name.into()], message, "value_error"));
+        return Err(ApiError::field(vec![place.into(), name.into()], message, "value_error"));
     }
     Ok(app.shared.keyring.shown(id))
 }
