@@ -78,7 +78,10 @@ const LONGEST: usize = 128;
 pub fn agent_id(field: &'static str, name: &str) -> Result<String, Error> {
     let name = name.trim();
     if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
-        return Err(Error::invalid(field, format!("must be the name of an agent: 1 to {LONGEST} printable characters")));
+        return Err(Error::invalid(
+            field,
+            format!("must be the name of an agent: 1 to {LONGEST} printable characters"),
+        ));
     }
     Ok(name.to_owned())
 }

@@ -195,7 +195,9 @@ impl Channels {
         change: F,
     ) -> Result<Done<Channel>>
     where
-        F: AsyncFnOnce(&mut Tx, &Channel, &str, Timestamp) -> Result<(&'static str, serde_json::Value)> + Send + 'static,
+        F: AsyncFnOnce(&mut Tx, &Channel, &str, Timestamp) -> Result<(&'static str, serde_json::Value)>
+            + Send
+            + 'static,
     {
         let (actor, id, by, now) = (actor.to_owned(), id.to_owned(), by.clone(), self.now());
         let audit = self.0.audit.clone();

@@ -32,8 +32,8 @@ const COLUMNS: &str = "c.id, c.kind, c.name, c.owner_id, c.status, c.last_seq, c
 
 fn channel(row: &Row) -> Result<Channel> {
     let members: &str = row.try_get("members")?;
-    let members: Vec<String> = serde_json::from_str(members)
-        .map_err(|error| Error::Unreadable(format!("am_channel_members: {error}")))?;
+    let members: Vec<String> =
+        serde_json::from_str(members).map_err(|error| Error::Unreadable(format!("am_channel_members: {error}")))?;
     let owner: String = row.try_get("owner_id")?;
     let others = members.into_iter().filter(|member| *member != owner);
     Ok(Channel {
@@ -92,7 +92,9 @@ pub async fn list(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Ve
         .fetch_one(&mut *conn)
         .await?;
     let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM am_channels c WHERE c.id IN (SELECT channel_id FROM am_channel_members WHERE agent_id = ");
+    query
+        .push(COLUMNS)
+        .push(" FROM am_channels c WHERE c.id IN (SELECT channel_id FROM am_channel_members WHERE agent_id = ");
     query.push_bind(agent).push(")");
     page.push(&mut query, "c.");
     let rows = query.build().fetch_all(conn).await?;

@@ -21,11 +21,11 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(super) use hub::{Hub, Pushed};
 pub use presence::Presence;
 pub use session::{Replies, Session};
-pub use topics::Subscription;
-pub(super) use hub::{Hub, Pushed};
 pub(super) use store::everybody;
+pub use topics::Subscription;
 pub(super) use topics::subscribers;
 
 use self::notes::Note;
@@ -70,7 +70,8 @@ impl Delivery {
         let (notes, waiting) = mpsc::channel(notes::QUEUE);
         let (hub, open, closed, tasks, end) = Default::default();
         let process = ids.prefixed("sockets_", 16);
-        let delivery = Self(Arc::new(Inner { db, clock, audit, sealing, hub, process, most, notes, open, closed, tasks, end }));
+        let delivery =
+            Self(Arc::new(Inner { db, clock, audit, sealing, hub, process, most, notes, open, closed, tasks, end }));
         delivery.0.tasks.spawn(delivery.clone().take_notes(waiting, delivery.0.end.clone()));
         delivery.0.tasks.spawn(delivery.clone().follow(delivery.0.end.clone()));
         delivery

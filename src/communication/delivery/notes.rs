@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Delivery, store};
 use crate::{
     ambient::pause,
-    communication::{error::{Error, Result}, messages},
+    communication::{
+        error::{Error, Result},
+        messages,
+    },
     db::{self, Tx, codec::Timestamp},
 };
 

@@ -82,7 +82,13 @@ impl Delivery {
     ///
     /// # Errors
     /// As the database.
-    pub async fn unsubscribe(&self, by: &Principal, agent: &str, topic: &str, once: Option<Once>) -> Result<Done<bool>> {
+    pub async fn unsubscribe(
+        &self,
+        by: &Principal,
+        agent: &str,
+        topic: &str,
+        once: Option<Once>,
+    ) -> Result<Done<bool>> {
         let (agent, topic) = (agent_id("agent_id", agent)?, checked_topic(topic)?);
         let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {

@@ -1,7 +1,5 @@
 //! What `/metrics` shows of messages.
 
-use std::sync::Arc;
-
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
@@ -15,9 +13,9 @@ use crate::communication::error::Result;
 pub struct Metrics {
     sent: Family<[(&'static str, &'static str); 1], Counter>,
     /// Messages that wait for their recipients, as the database said last.
-    pub waiting: Arc<Gauge>,
+    pub waiting: Gauge,
     /// Messages whose time was up.
-    pub expired: Arc<Counter>,
+    pub expired: Counter,
 }
 
 impl Metrics {
@@ -40,6 +38,10 @@ impl Metrics {
             self.sent.clone(),
         );
         registry.register("messages_waiting", "Messages that wait for their recipients", self.waiting.clone());
-        registry.register("messages_expired", "Messages whose time was up before they were delivered", self.expired.clone());
+        registry.register(
+            "messages_expired",
+            "Messages whose time was up before they were delivered",
+            self.expired.clone(),
+        );
     }
 }

@@ -16,7 +16,11 @@ use tokio_util::sync::CancellationToken;
 pub use model::{Draft, LONGEST_TTL, LeftOut, Message, Past, Receipt, To, checked_topic};
 pub(super) use store::{Stored, delivered, failed, last_id, pending, recipients_after, waiting};
 
-use self::{metrics::Metrics, office::Office, post::{Letter, Post}};
+use self::{
+    metrics::Metrics,
+    office::Office,
+    post::{Letter, Post},
+};
 use super::{
     channels::Channels,
     delivery::Delivery,
@@ -250,7 +254,8 @@ impl Messages {
             let audit = self.0.audit.clone();
             let marked = self.0.db.write(async move |tx: &mut Tx| {
                 let marked = store::expire(tx, now, AT_ONCE).await?;
-                let entry = Entry::new(EventType::WorkflowUpdated, now).of("message", "expired").on_behalf_of(owner::SYSTEM);
+                let entry =
+                    Entry::new(EventType::WorkflowUpdated, now).of("message", "expired").on_behalf_of(owner::SYSTEM);
                 audit.append(tx, vec![entry.data("count", json!(marked))]).await?;
                 Ok::<_, Error>(marked)
             });

@@ -77,7 +77,8 @@ impl Draft {
             return Err(Error::invalid("recipient", "is the sender"));
         }
         for (field, id) in [("message_id", &self.message_id), ("reply_to", &self.reply_to)] {
-            if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > LONGEST_ID || id.chars().any(char::is_control)) {
+            if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > LONGEST_ID || id.chars().any(char::is_control))
+            {
                 return Err(Error::invalid(field, format!("must be 1 to {LONGEST_ID} printable characters")));
             }
         }

@@ -39,7 +39,12 @@ pub struct Office(mpsc::Sender<Waiting>);
 
 impl Office {
     /// Open it; the task ends after `stop`, when what waits has been written.
-    pub fn open(db: Database, post: Post, metrics: Metrics, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
+    pub fn open(
+        db: Database,
+        post: Post,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()>) {
         let (sender, waiting) = mpsc::channel(QUEUE);
         (Self(sender), Clerk { db, post, metrics }.work(waiting, stop))
     }

@@ -1,10 +1,12 @@
 //! The agents group: workflows, executions, receipts, networks. All of it takes an admin key.
 
+mod channels;
 mod events;
 mod executions;
 mod keys;
 mod learning;
 mod logs;
+mod messages;
 mod networks;
 mod receipts;
 mod reputation;
@@ -52,6 +54,12 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(reputation::get))
+        .merge(messages::router())
+        .routes(routes!(channels::create, channels::list))
+        .routes(routes!(channels::get, channels::close))
+        .routes(routes!(channels::add))
+        .routes(routes!(channels::remove))
+        .routes(routes!(channels::send, channels::history))
         .routes(routes!(test))
 }
 
@@ -61,9 +69,14 @@ const LONGEST_AGENT: usize = 128;
 /// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
 /// or shown.
 fn agent(app: &App, name: &'static str, id: &str) -> Result<String, ApiError> {
+    agent_in(app, ("path", name), id)
+}
+
+/// The same for the body or the query.
+fn agent_in(app: &App, (place, name): (&'static str, &'static str), id: &str) -> Result<String, ApiError> {
     if id.trim() != id || id.is_empty() || id.len() > LONGEST_AGENT || id.chars().any(char::is_control) {
         let message = format!("Has 1 to {LONGEST_AGENT} bytes, no control characters, no blanks around it");
-        return Err(ApiError::field(vec!["path".into(), name.into()], message, "value_error"));
+        return Err(ApiError::field(vec![place.into(), name.into()], message, "value_error"));
     }
     Ok(app.shared.keyring.shown(id))
 }
