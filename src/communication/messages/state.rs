@@ -17,9 +17,6 @@ pub enum Event {
 }
 
 impl Event {
-    /// Every event.
-    pub const ALL: [Self; 4] = [Self::Delivered, Self::Read, Self::Expired, Self::Failed];
-
     /// The state that it leads to.
     pub fn to(self) -> MessageStatus {
         match self {
@@ -38,6 +35,11 @@ impl Event {
         }
     }
 
+    /// [`Event::to`] as an assignment in SQL.
+    pub fn to_sql(self) -> String {
+        format!("status = '{}'", self.to().stored())
+    }
+
     /// [`Event::from`] as a list in SQL.
     pub fn from_sql(self) -> String {
         let names: Vec<String> = self.from().iter().map(|status| format!("'{}'", status.stored())).collect();
@@ -51,6 +53,8 @@ mod tests {
 
     use super::*;
 
+    const ALL: [Event; 4] = [Event::Delivered, Event::Read, Event::Expired, Event::Failed];
+
     /// What a message in `status` is after `event`.
     fn after(status: MessageStatus, event: Event) -> MessageStatus {
         if event.from().contains(&status) { event.to() } else { status }
@@ -60,11 +64,12 @@ mod tests {
     fn an_event_asks_for_its_states_by_their_names() {
         assert_eq!(Event::Read.from_sql(), "('PENDING', 'DELIVERED')");
         assert_eq!(Event::Expired.from_sql(), "('PENDING')");
+        assert_eq!(Event::Read.to_sql(), "status = 'READ'");
     }
 
     proptest! {
         #[test]
-        fn whatever_happens_a_message_goes_forward_only(events in proptest::collection::vec(proptest::sample::select(&Event::ALL[..]), 0..12)) {
+        fn whatever_happens_a_message_goes_forward_only(events in proptest::collection::vec(proptest::sample::select(&ALL[..]), 0..12)) {
             let rank = |status| match status {
                 MessageStatus::Pending => 0,
                 MessageStatus::Delivered => 1,

@@ -1,10 +1,12 @@
 //! The agents group: workflows, executions, receipts, networks. All of it takes an admin key.
 
+mod channels;
 mod events;
 mod executions;
 mod keys;
 mod learning;
 mod logs;
+mod messages;
 mod networks;
 mod receipts;
 mod relations;
@@ -62,6 +64,12 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get, templates::delete))
         .routes(routes!(templates::render))
+        .merge(messages::router())
+        .routes(routes!(channels::create, channels::list))
+        .routes(routes!(channels::get, channels::close))
+        .routes(routes!(channels::add))
+        .routes(routes!(channels::remove))
+        .routes(routes!(channels::send, channels::history))
         .routes(routes!(test))
 }
 
