@@ -1,5 +1,9 @@
 //! What everything shares, built once from the configuration.
 
+mod agents;
+mod ready;
+mod talk;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
@@ -10,11 +14,19 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ambient::{Clock, Ids},
     audit::{self, Audit},
+    communication::{
+        channels::Channels,
+        delivery::Delivery,
+        messages::Messages,
+        relations::Relations,
+        sealing::{self, Sealing},
+        templates::Templates,
+    },
     config::Config,
     crypto::Signer,
     db::{self, Database, Settings},
     events::Hub,
-    http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
+    http::{self, Keyring, Shared, limit::Limiter, metrics::HttpMetrics},
     jobs::Jobs,
     keys::{self, Keys},
     orchestration::{
@@ -25,8 +37,8 @@ use crate::{
         guard::Guard,
         jq,
         networks::Networks,
-        plans::{self, Plans},
-        registry::Registry as Agents,
+        plans::Plans,
+        registry,
         review::Reviews,
         workflows::Workflows,
     },
@@ -44,6 +56,11 @@ use crate::{
     },
     webhooks::Webhooks,
 };
+
+use agents::Agents;
+use ready::readiness;
+use talk::Talk;
+pub use talk::open_sealing;
 
 /// The service's parts. One pointer to clone.
 #[derive(Clone)]
@@ -72,7 +89,7 @@ pub struct Rooms {
     /// Networks of agents.
     pub networks: Networks,
     /// The registry of agents.
-    pub registry: Agents,
+    pub registry: registry::Registry,
     /// What agents are given to do.
     pub assignments: Assignments,
     /// Plans over them.
@@ -93,6 +110,18 @@ pub struct Rooms {
     pub webhooks: Webhooks,
     /// What commands run in.
     pub sandboxes: Sandboxes,
+    /// Seals messages.
+    pub sealing: Sealing,
+    /// Who may write to whom.
+    pub relations: Relations,
+    /// Forms of messages.
+    pub templates: Templates,
+    /// Where messages have an order.
+    pub channels: Channels,
+    /// Messages between agents.
+    pub messages: Messages,
+    /// The way of messages to sockets.
+    pub delivery: Delivery,
     jq: jq::Pool,
     stopping: CancellationToken,
 }
@@ -155,6 +184,9 @@ pub enum StartError {
     /// The webhooks.
     #[error("the webhooks: {0}")]
     Webhooks(#[from] crate::webhooks::Error),
+    /// The keys of messages.
+    #[error("the keys of messages: {0}")]
+    Sealing(#[from] sealing::SealError),
     /// Sandboxes.
     #[error("the sandboxes: {0}")]
     Sandboxes(#[from] sandbox::Error),
@@ -249,13 +281,13 @@ impl App {
             .build()?;
         let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
         let stopping = CancellationToken::new();
-        let (base, settings) = ((db.clone(), clock.clone()), config.agents.clone());
-        let agents = Agents::new(base.clone(), audit.clone(), hub.clone(), settings.clone(), stopping.clone());
-        let assignments = Assignments::new(base, audit.clone(), hub.clone(), agents.clone(), settings.clone(), None)?;
+        let Talk { sealing, relations, templates, channels, messages, delivery } =
+            Talk::open(&config, &audit, (&db, &clock, &ids), &stopping)?;
+        let agents = Agents::open(&config, &audit, &hub, &messages, (&db, &clock), &stopping)?;
         let performer = Performer {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),
-            assignments: assignments.clone(),
+            assignments: agents.assignments.clone(),
             policies: policies.clone(),
             jobs: jobs.clone(),
             training: training.clone(),
@@ -284,16 +316,7 @@ impl App {
         let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), guard.clone(), hub);
         let networks =
             Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
-        let plans = Plans::new(plans::Parts {
-            db: db.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            audit: audit.clone(),
-            registry: agents.clone(),
-            executions: executions.clone(),
-            names,
-            settings,
-        });
+        let plans = agents.plans((&executions, names), (&db, &clock, &ids), &audit);
         let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
@@ -304,7 +327,9 @@ impl App {
         engine.register(&mut registry);
         webhooks.register(&mut registry);
         sandboxes.register(&mut registry);
-        assignments.register(&mut registry);
+        agents.assignments.register(&mut registry);
+        messages.register(&mut registry);
+        delivery.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
@@ -325,8 +350,9 @@ impl App {
         tokio::spawn(audit.clone().work(stopping.clone()));
         tokio::spawn(sandboxes.clone().work(stopping.clone()));
         tokio::spawn(keys.watch(stopping.clone()));
-        tokio::spawn(assignments.clone().work(stopping.clone()));
+        tokio::spawn(agents.assignments.clone().work(stopping.clone()));
         tokio::spawn(trust.clone().work(stopping.clone()));
+        tokio::spawn(messages.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             security_policies,
@@ -336,8 +362,8 @@ impl App {
             workflows,
             executions,
             networks,
-            registry: agents,
-            assignments,
+            registry: agents.registry,
+            assignments: agents.assignments,
             plans,
             engine,
             signer,
@@ -349,6 +375,12 @@ impl App {
             policies,
             webhooks,
             sandboxes,
+            sealing,
+            relations,
+            templates,
+            channels,
+            messages,
+            delivery,
             jq,
             stopping,
         })))
@@ -358,11 +390,15 @@ impl App {
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
         self.stopping.cancel();
-        let (_, trained, called) = tokio::join!(
+        let (_, trained, called, talked) = tokio::join!(
             self.engine.stop(grace),
             tokio::time::timeout(grace, self.training.stop()),
-            tokio::time::timeout(grace, self.webhooks.stop())
+            tokio::time::timeout(grace, self.webhooks.stop()),
+            tokio::time::timeout(grace, self.delivery.stop())
         );
+        if talked.is_err() {
+            tracing::warn!("sockets were still open; what was not acknowledged is delivered again");
+        }
         if called.is_err() {
             tracing::warn!("a webhook call did not end in time; it is made again");
         }
@@ -443,31 +479,4 @@ async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
         memory_mb: config.engine.jq_memory_mb,
     };
     jq::Pool::start(program.clone(), Vec::new(), settings).await.map_err(|error| StartError::Jq(program, error))
-}
-
-fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {
-    let (reads, migrated, engine, jq) = (db.clone(), db.clone(), engine.clone(), jq.clone());
-    Readiness::builder()
-        .check("database", move || {
-            let db = reads.clone();
-            async move { db.ping().await.map_err(|error| error.to_string()) }
-        })
-        .check("migrations", move || {
-            let db = migrated.clone();
-            async move {
-                let mut conn = db.read().await.map_err(|error| error.to_string())?;
-                db::check(&mut conn).await.map_err(|error| error.to_string())
-            }
-        })
-        .check("workers", move || {
-            let (running, waiting) = (engine.is_running(), jq.stats().waiting());
-            async move {
-                match running {
-                    true if waiting < 10_000 => Ok(()),
-                    true => Err(format!("{waiting} jq evaluations are waiting")),
-                    false => Err("the engine is not running".to_owned()),
-                }
-            }
-        })
-        .build()
 }

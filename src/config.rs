@@ -2,6 +2,7 @@
 
 mod error;
 mod load;
+mod messages;
 mod read;
 mod rules;
 mod sources;
@@ -21,6 +22,7 @@ use secrecy::SecretString;
 
 pub use error::{ConfigError, Fault};
 pub use load::KEYS;
+pub use messages::MessageConfig;
 pub use rules::is_origin;
 pub use sources::Sources;
 
@@ -101,6 +103,8 @@ pub struct Config {
     pub http_endpoints: BTreeMap<String, HttpEndpoint>,
     /// Whom the service calls when something happens.
     pub webhooks: WebhookConfig,
+    /// Messages between agents.
+    pub messages: MessageConfig,
 }
 
 impl Config {
@@ -135,6 +139,7 @@ impl Config {
             agents: AgentsConfig::default(),
             http_endpoints: BTreeMap::new(),
             webhooks: WebhookConfig::default(),
+            messages: MessageConfig::default(),
         }
     }
 

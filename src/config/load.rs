@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     AgentsConfig, AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig,
-    Sources, read::Reader, rules, webhooks,
+    Sources, messages, read::Reader, rules, webhooks,
 };
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
@@ -72,6 +72,11 @@ pub const KEYS: &[&str] = &[
     "AGENT_ACCEPT_SECONDS",
     "AGENT_PRIVATE_ADDRESSES",
     "PLANS_MAX_RUNNING",
+    "MESSAGE_KEYS",
+    "MESSAGES_ALLOW_PLAINTEXT",
+    "MESSAGES_REQUIRE_AUTHORIZATION",
+    "MESSAGE_SOCKETS_MAX",
+    "MESSAGE_PING_SECONDS",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.
@@ -123,6 +128,7 @@ impl Config {
             agents: agents(from),
             http_endpoints: rules::endpoints(from),
             webhooks: webhooks::webhooks(from),
+            messages: messages::messages(from),
         }
     }
 }

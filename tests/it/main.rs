@@ -21,6 +21,7 @@ mod jobs;
 mod jq;
 mod keys;
 mod kit;
+mod messages;
 mod nginx;
 mod operation;
 mod peer;

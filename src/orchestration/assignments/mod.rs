@@ -3,6 +3,7 @@
 //! says too late is known.
 
 mod changes;
+mod courier;
 mod dispatch;
 mod metrics;
 mod model;
@@ -52,11 +53,13 @@ pub struct Letter {
     pub message_id: String,
     /// Is it a new task? Otherwise it takes one back.
     pub is_task: bool,
+    /// How long it is worth keeping for the agent.
+    pub keep: std::time::Duration,
     /// What it says.
     pub content: Value,
 }
 
-/// Carries messages to agents. This room knows only that somebody does.
+/// Carries messages to agents.
 pub trait Courier: Send + Sync + 'static {
     /// Hand a message over; it is kept for its recipient then. The same `message_id` again changes nothing.
     fn send(&self, letter: Letter) -> Pin<Box<dyn Future<Output = std::result::Result<(), String>> + Send + '_>>;
@@ -74,7 +77,7 @@ struct Inner {
     registry: Registry,
     settings: AgentsConfig,
     client: reqwest::Client,
-    courier: Option<Arc<dyn Courier>>,
+    courier: Arc<dyn Courier>,
     metrics: metrics::Metrics,
 }
 
@@ -115,7 +118,7 @@ pub struct Reported {
 }
 
 impl Assignments {
-    /// In `db`, given to the agents of `registry`, who are told at their addresses or by `courier`.
+    /// In `db`, given to the agents of `registry`, who are told at their addresses, or by `courier` where they have none.
     ///
     /// # Errors
     /// When the HTTP client can't be built.
@@ -125,7 +128,7 @@ impl Assignments {
         hub: Hub,
         registry: Registry,
         settings: AgentsConfig,
-        courier: Option<Arc<dyn Courier>>,
+        courier: Arc<dyn Courier>,
     ) -> std::result::Result<Self, reqwest::Error> {
         let client = tell::client(&settings)?;
         let metrics = metrics::Metrics::default();

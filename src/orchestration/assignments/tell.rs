@@ -46,6 +46,8 @@ pub fn client(settings: &AgentsConfig) -> std::result::Result<Client, reqwest::E
 enum Told {
     /// By this way; perhaps with what the agent says at once.
     By(&'static str, Option<Report>),
+    /// Not, and the agent finds it by asking.
+    Unheard(String),
     /// Not this time.
     Later(String),
     /// Not at all: the agent refuses it.
@@ -110,23 +112,30 @@ impl Inner {
             return self.settle(notice, Told::By("poll", None)).await;
         }
         let content = content(notice, &one, &attempt);
-        let told = match (url, &self.courier) {
-            (Some(url), _) => self.call(&url, notice, &content).await,
-            (None, Some(courier)) => {
+        let told = match url {
+            Some(url) => self.call(&url, notice, &content).await,
+            None => {
                 let letter = Letter {
                     recipient: notice.agent_id.clone(),
                     message_id: key(notice),
                     is_task: notice.kind == "TASK",
+                    keep: self.keep(notice, &one),
                     content,
                 };
-                match courier.send(letter).await {
+                match self.courier.send(letter).await {
                     Ok(()) => Told::By("message", None),
-                    Err(why) => Told::Later(why),
+                    // Nothing is lost by it, and most of what can be wrong will be so again.
+                    Err(why) => Told::Unheard(why),
                 }
             }
-            (None, None) => Told::By("poll", None),
         };
         self.settle(notice, told).await
+    }
+
+    /// A task until it is given to another or is over; that it was taken back, for as long as an agent may be away.
+    fn keep(&self, notice: &Notice, one: &Assignment) -> Duration {
+        let left = (one.deadline.0 - self.clock.now()).to_std().unwrap_or_default();
+        if notice.kind == "TASK" { left } else { self.settings.offline_after }
     }
 
     async fn call(&self, url: &str, notice: &Notice, content: &Value) -> Told {
@@ -166,6 +175,7 @@ impl Inner {
                 let now = Timestamp(inner.clock.now());
                 let (by, error, report) = match told {
                     Told::By(by, report) => (Some(by), None, report),
+                    Told::Unheard(why) => (Some("poll"), Some(why), None),
                     Told::Later(why) if notice.tries < TRIES => {
                         let wait = chrono::Duration::milliseconds(500 << notice.tries);
                         return store::tell_again(tx, &notice, &why, Timestamp(now.0 + wait), now).await;
