@@ -9,6 +9,7 @@ use crate::{
     engine::{events, kinds},
     harness::{Answer, OTHER_ADMIN, PATIENCE, Server},
     kit::{get_as, locations, post_as, sql},
+    messages,
     peer::Peer,
 };
 
@@ -261,7 +262,7 @@ async fn results_flow_from_agent_to_agent_and_are_paid() {
     let history = server.get(&path).await.ok();
     assert_eq!(
         (&history["attempts"][0]["outcome"], &history["attempts"][0]["told_by"]),
-        (&json!("completed"), &json!("poll"))
+        (&json!("completed"), &json!("message"))
     );
     get_as(&server, OTHER_ADMIN, &path).await.is(403);
     post_as(&server, OTHER_ADMIN, &format!("{path}/accept"), json!({"attempt": 1})).await.is(403);
@@ -563,4 +564,45 @@ async fn so_many_plans_run_at_once_and_policies_hold() {
     server.post(policy, json!({"require_encryption": true})).await.ok();
     let refused = server.post(&format!("{PLANS}/{}/execute", third["id"].as_str().unwrap()), json!({})).await.is(403);
     assert_eq!((&refused["code"], &refused["rule"]), (&json!("policy_violation"), &json!("require_encryption")));
+}
+
+#[tokio::test]
+async fn an_agent_without_an_address_is_told_by_message() {
+    let server = Server::start().await;
+    register(&server, "poster", json!({})).await;
+    let made = plan(&server, json!({"sub_tasks": [text("s")], "inputs": {"n": 1}})).await;
+    execute(&server, &made).await;
+    let [one] = &has(&server, "poster", 1).await[..] else { unreachable!() };
+    let came = |count: usize| {
+        let server = &server;
+        async move {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let found = messages::inbox(server, "poster", "").await;
+                if found.len() == count {
+                    return found;
+                }
+                assert!(Instant::now() < deadline, "{count} messages never came: {found:?}");
+            }
+        }
+    };
+    let [task] = &came(1).await[..] else { unreachable!() };
+    let id = one["assignment_id"].as_str().unwrap();
+    assert_eq!((&task["message_id"], &task["sender"]), (&json!(format!("{id}:1:task")), &json!("agent-management")));
+    assert_eq!((&task["message_type"], &task["encrypted"]), (&json!("task_request"), &json!(true)));
+    let content = &task["content"];
+    assert_eq!((&content["assignment_id"], &content["attempt"]), (&one["assignment_id"], &json!(1)));
+    assert_eq!(content["request"]["input"], json!({"n": 1}));
+    let discovered = server.get(&format!("{}/discover?capability=text_processing", messages::MESSAGES)).await.ok();
+    assert_eq!((&discovered["count"], &discovered["agents"][0]["agent_id"]), (&json!(1), &json!("poster")));
+    assert_eq!(discovered["agents"][0]["capabilities"], json!(["text_processing", "data_analysis"]));
+    server.post(&format!("{PLANS}/{}/cancel", made["id"].as_str().unwrap()), json!({})).await.ok();
+    let both = came(2).await;
+    let kinds: Vec<&Value> = messages::each(&both, "message_type");
+    assert!(kinds.contains(&&json!("notification")), "{both:?}");
+    let history = server.get(&format!("{PLANS}/assignments/{id}")).await.ok();
+    assert_eq!(
+        (&history["attempts"][0]["told_by"], &history["attempts"][0]["outcome"]),
+        (&json!("message"), &json!("cancelled"))
+    );
 }
