@@ -181,11 +181,14 @@ impl Inner {
 
 /// Who gets what: the most urgent first, each the best that has room then.
 async fn matches(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<Match>> {
-    let waiting = store::waiting(conn, AT_ONCE).await?;
+    let mut agents = registry::store::all(conn, cutoff).await?;
+    // What nobody could take now does not stand in the way of what somebody can.
+    let free = agents.iter().filter(|agent| agent.is_online() && agent.has_room());
+    let types: BTreeSet<TaskType> = free.flat_map(|agent| agent.task_types.iter().copied()).collect();
+    let waiting = store::waiting(conn, &types, AT_ONCE).await?;
     if waiting.is_empty() {
         return Ok(Vec::new());
     }
-    let mut agents = registry::store::all(conn, cutoff).await?;
     let fastest = registry::store::fastest(conn).await?;
     let tried = store::tried(conn).await?;
     Ok(matched(waiting, &mut agents, &fastest, &tried))

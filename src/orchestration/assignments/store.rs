@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::model::{Assignment, Attempt, NewAssignment};
 use crate::{
     db::{Connection, Db, Row, Tx, codec::Timestamp},
-    orchestration::error::Result,
+    orchestration::{error::Result, registry::TaskType},
 };
 
 const COLUMNS: &str = "SELECT id, execution_id, step_key, workflow_id, client_id, task_type, gpu_tier, agent_type, priority, request, \
@@ -118,10 +118,15 @@ pub async fn held_by(conn: &mut Connection, agent_id: &str) -> Result<Vec<Assign
     query.build().fetch_all(conn).await?.iter().map(assignment).collect()
 }
 
-/// Those that wait for an agent, in the order in which they are given; at most `limit`.
-pub async fn waiting(conn: &mut Connection, limit: i64) -> Result<Vec<Assignment>> {
+/// Those of these types that wait for an agent, in the order in which they are given; at most `limit`.
+pub async fn waiting(conn: &mut Connection, types: &BTreeSet<TaskType>, limit: i64) -> Result<Vec<Assignment>> {
     let mut query = QueryBuilder::<Db>::new(COLUMNS);
-    query.push(" WHERE state = 'WAITING' ORDER BY priority, placed_at, id LIMIT ").push_bind(limit);
+    query.push(" WHERE state = 'WAITING' AND task_type IN (");
+    let mut list = query.separated(", ");
+    for task_type in types {
+        list.push_bind(*task_type);
+    }
+    query.push(") ORDER BY priority, placed_at, id LIMIT ").push_bind(limit);
     query.build().fetch_all(conn).await?.iter().map(assignment).collect()
 }
 

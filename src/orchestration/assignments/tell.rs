@@ -46,6 +46,8 @@ pub fn client(settings: &AgentsConfig) -> std::result::Result<Client, reqwest::E
 enum Told {
     /// By this way; perhaps with what the agent says at once.
     By(&'static str, Option<Report>),
+    /// There is nobody to tell any more.
+    Nobody,
     /// Not, and the agent finds it by asking.
     Unheard(String),
     /// Not this time.
@@ -106,10 +108,10 @@ impl Inner {
             let attempt = store::get_attempt(&mut conn, &notice.assignment_id, notice.attempt).await?;
             (one.zip(attempt), agent.and_then(|agent| agent.endpoint_url))
         };
-        let Some((one, attempt)) = found else { return self.settle(notice, Told::By("poll", None)).await };
+        let Some((one, attempt)) = found else { return self.settle(notice, Told::Nobody).await };
         // A task that was released before its agent was told is told to nobody.
         if notice.kind == "TASK" && attempt.outcome.is_some() {
-            return self.settle(notice, Told::By("poll", None)).await;
+            return self.settle(notice, Told::Nobody).await;
         }
         let content = content(notice, &one, &attempt);
         let told = match url {
@@ -175,6 +177,7 @@ impl Inner {
                 let now = Timestamp(inner.clock.now());
                 let (by, error, report) = match told {
                     Told::By(by, report) => (Some(by), None, report),
+                    Told::Nobody => (None, None, None),
                     Told::Unheard(why) => (Some("poll"), Some(why), None),
                     Told::Later(why) if notice.tries < TRIES => {
                         let wait = chrono::Duration::milliseconds(500 << notice.tries);

@@ -421,13 +421,14 @@ pub async fn utilisation(State(app): State<App>, _: Admin) -> Result<Json<Utilis
 
 /// The registry's events
 ///
-/// Agents that register, go offline, come back and deregister: a stream of Server-Sent Events that begins again after
-/// `Last-Event-ID`, or a page.
+/// Agents that register, go offline, come back and deregister: a page; or, with `Accept: text/event-stream` or
+/// `?format=sse`, a stream of Server-Sent Events without end, which begins again after `Last-Event-ID`.
 #[utoipa::path(
     get, path = "/api/v1/agents/registry/events", tag = "agents", params(EventsQuery),
     responses((status = 200, description = "`text/event-stream`, or a page", body = Page))
 )]
 pub async fn events(State(app): State<App>, _: Admin, asked: Asked) -> Result<Response, ApiError> {
+    let asked = asked.page_by_default();
     let first = app.registry.events(asked.after(), asked.limit()).await?;
     let follower = app.registry.follow(asked.after());
     Ok(asked.answer(first, |page| page, follower))
