@@ -16,9 +16,11 @@ use crate::{
         channels::Channels,
         delivery::Delivery,
         messages::Messages,
+        payments::Payments,
         relations::Relations,
         sealing::{self, Sealing},
         templates::Templates,
+        transfer::Transfer,
     },
     config::Config,
     crypto::Signer,
@@ -103,6 +105,10 @@ pub struct Rooms {
     pub relations: Relations,
     /// Forms of messages.
     pub templates: Templates,
+    /// What is recorded of the prices of messages.
+    pub payments: Payments,
+    /// Messages as files.
+    pub transfer: Transfer,
     /// Where messages have an order.
     pub channels: Channels,
     /// Messages between agents.
@@ -300,7 +306,7 @@ impl App {
         let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let stopping = CancellationToken::new();
-        let Talk { sealing, relations, templates, channels, messages, delivery } =
+        let Talk { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
             Talk::open(&config, &audit, (&db, &clock, &ids), &stopping)?;
         let mut registry = Registry::default();
         db.register(&mut registry);
@@ -356,6 +362,8 @@ impl App {
             sealing,
             relations,
             templates,
+            payments,
+            transfer,
             channels,
             messages,
             delivery,
