@@ -1,9 +1,10 @@
 //! What everything shares, built once from the configuration.
 
+mod talk;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
@@ -14,12 +15,15 @@ use crate::{
     communication::{
         channels::Channels,
         delivery::Delivery,
-        messages::{self, Messages},
+        messages::Messages,
+        payments::Payments,
         relations::Relations,
         sealing::{self, Sealing},
+        templates::Templates,
+        transfer::Transfer,
     },
-    config::{Config, Environment},
-    crypto::{Signer, secret_file},
+    config::Config,
+    crypto::Signer,
     db::{self, Database, Settings},
     events::Hub,
     http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
@@ -49,6 +53,9 @@ use crate::{
     },
     webhooks::Webhooks,
 };
+
+use talk::Talk;
+pub use talk::open_sealing;
 
 /// The service's parts. One pointer to clone.
 #[derive(Clone)]
@@ -96,6 +103,12 @@ pub struct Rooms {
     pub sealing: Sealing,
     /// Who may write to whom.
     pub relations: Relations,
+    /// Forms of messages.
+    pub templates: Templates,
+    /// What is recorded of the prices of messages.
+    pub payments: Payments,
+    /// Messages as files.
+    pub transfer: Transfer,
     /// Where messages have an order.
     pub channels: Channels,
     /// Messages between agents.
@@ -292,11 +305,9 @@ impl App {
             Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
         let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
-        let sealing = open_sealing(&config, &audit, (&db, &clock, &ids))?;
-        let relations = Relations::new(config.messages.require_authorization);
         let stopping = CancellationToken::new();
-        let talk = (relations.clone(), sealing.clone());
-        let (channels, messages, delivery) = open_messages(&config, &audit, (&db, &clock, &ids), talk, &stopping);
+        let Talk { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
+            Talk::open(&config, &audit, (&db, &clock, &ids), &stopping)?;
         let mut registry = Registry::default();
         db.register(&mut registry);
         jobs.register(&mut registry);
@@ -350,6 +361,9 @@ impl App {
             sandboxes,
             sealing,
             relations,
+            templates,
+            payments,
+            transfer,
             channels,
             messages,
             delivery,
@@ -392,57 +406,6 @@ impl App {
         }
         self.db.close().await;
     }
-}
-
-/// What seals messages. A development server without keys makes one beside the database; in production a key there would
-/// protect nothing that is copied with it, and encryption at rest is refused until one is configured.
-///
-/// # Errors
-/// When a key can't be read or made.
-pub fn open_sealing(
-    config: &Config,
-    audit: &Audit,
-    (db, clock, ids): (&Database, &Clock, &Ids),
-) -> Result<Sealing, StartError> {
-    let mut masters = config.messages.keys.clone();
-    if masters.is_empty() && config.environment == Environment::Dev {
-        let path = config.data_dir.join("message-key.hex");
-        let (key, created) = secret_file(&path)?;
-        if created {
-            tracing::warn!(path = %path.display(), "MESSAGE_KEYS is not set; a key was made, keep the file");
-        }
-        masters.push(("file".to_owned(), STANDARD.encode(*key).into()));
-    }
-    if masters.is_empty() {
-        tracing::warn!("MESSAGE_KEYS is not set: messages to agents without a key of their own are refused");
-    }
-    let settings = sealing::Settings { masters, allow_plaintext: config.messages.allow_plaintext };
-    Ok(Sealing::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), settings)?)
-}
-
-fn open_messages(
-    config: &Config,
-    audit: &Audit,
-    (db, clock, ids): (&Database, &Clock, &Ids),
-    (relations, sealing): (Relations, Sealing),
-    stop: &CancellationToken,
-) -> (Channels, Messages, Delivery) {
-    let channels = Channels::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), relations.clone());
-    let sockets = config.messages.sockets;
-    let delivery = Delivery::open((db.clone(), clock.clone(), ids), audit.clone(), sealing.clone(), sockets);
-    let parts = messages::Parts {
-        db: db.clone(),
-        clock: clock.clone(),
-        ids: ids.clone(),
-        audit: audit.clone(),
-        sealing,
-        relations,
-        delivery: delivery.clone(),
-        channels: channels.clone(),
-    };
-    let (messages, office) = Messages::open(parts, stop.clone());
-    tokio::spawn(office);
-    (channels, messages, delivery)
 }
 
 async fn open_library(

@@ -3,6 +3,8 @@
 //! A handler answers an [`ApiError`]; as a response it carries itself along and has no body yet. The middleware, which
 //! knows the request id, writes the body and logs what is our fault, once.
 
+mod talk;
+
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use axum::{
@@ -18,9 +20,7 @@ use utoipa::{
 };
 
 use crate::{
-    audit,
-    communication::sealing::SealError,
-    db, orchestration, rl,
+    audit, db, orchestration, rl,
     security::{policies, sandbox, trust},
     webhooks,
 };
@@ -444,26 +444,6 @@ impl From<webhooks::Error> for ApiError {
     }
 }
 
-impl From<crate::communication::Error> for ApiError {
-    fn from(error: crate::communication::Error) -> Self {
-        use crate::communication::Error::{
-            Busy, Conflict, Db, Forbidden, Invalid, NotFound, Refused, Seal, State, Stopping,
-        };
-        match error {
-            NotFound(_) => Self::not_found(error.to_string()),
-            Invalid { field, message } => Self::field(vec!["body".into(), field.into()], message, "value_error"),
-            Refused(refusal) => Self::forbidden(refusal.to_string()).code("message_refused").with(&refusal),
-            Seal(error) => error.into(),
-            Forbidden(text) => Self::forbidden(text),
-            State(text) => Self::bad_request(text).code("invalid_state"),
-            Conflict(text) => Self::conflict(text),
-            Busy(text) => Self::unavailable(text, Duration::from_secs(5)),
-            Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
-            Db(error) => error.into(),
-        }
-    }
-}
-
 impl From<sandbox::Error> for ApiError {
     fn from(error: sandbox::Error) -> Self {
         use sandbox::Error::{Command, Db, Invalid, NotFound, Start, State, Stopping, Storage, Unenforced};
@@ -479,27 +459,6 @@ impl From<sandbox::Error> for ApiError {
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Db(error) => error.into(),
             error @ (Start(_) | Storage(..)) => Self::internal(error),
-        }
-    }
-}
-
-impl From<SealError> for ApiError {
-    fn from(error: SealError) -> Self {
-        use SealError::{Crypto, Db, Invalid, NoMaster, NotFound, Plaintext, State, Tampered, UnknownMaster};
-        match error {
-            Invalid { path, message } => {
-                let loc = std::iter::once("body").chain(path).map(Loc::from).collect();
-                Self::field(loc, message, "value_error")
-            }
-            NotFound(_) => Self::not_found(error.to_string()),
-            State(text) => Self::bad_request(text).code("invalid_state"),
-            Plaintext => Self::forbidden(error.to_string()).code("plaintext_not_allowed"),
-            // Nothing changes before somebody changes the configuration, so there is no time to ask again.
-            NoMaster | UnknownMaster(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "message_keys_missing", error.to_string())
-            }
-            Db(error) => error.into(),
-            error @ (Tampered(_) | Crypto(_)) => Self::internal(error),
         }
     }
 }

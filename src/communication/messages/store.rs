@@ -348,3 +348,14 @@ pub async fn expire(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64> {
 pub async fn waiting_count(conn: &mut Connection) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM am_messages WHERE status = 'PENDING'").fetch_one(conn).await?)
 }
+
+/// What `agent` wrote and got, in the order in which it was written, after message number `after`.
+pub async fn of_agent(conn: &mut Connection, agent: &str, after: i64, limit: i64) -> Result<Vec<Stored>> {
+    let mut query = select();
+    query.push("WHERE id IN (SELECT id FROM (SELECT id FROM am_messages WHERE sender = ").push_bind(agent.to_owned());
+    query.push(" AND id > ").push_bind(after).push(" ORDER BY id LIMIT ").push_bind(limit);
+    query.push(") UNION SELECT id FROM (SELECT id FROM am_messages WHERE recipient = ").push_bind(agent.to_owned());
+    query.push(" AND id > ").push_bind(after).push(" ORDER BY id LIMIT ").push_bind(limit);
+    query.push(")) ORDER BY id LIMIT ").push_bind(limit);
+    all(query, conn).await
+}

@@ -1,65 +1,30 @@
-//! Who may write to whom.
+//! Who may write to whom: contacts, blocks, and who may take part at all.
 
+mod changes;
+mod model;
 mod store;
+#[cfg(test)]
+mod tests;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+pub use model::{Authorization, Block, Contact, Refusal, Standing, Verdict};
 
+use super::error::Result;
 use crate::{
-    db::{self, Connection},
+    ambient::Clock,
+    audit::Audit,
+    db::{self, Connection, Database, codec::Timestamp, page::Page},
     security::reputation::reputation,
 };
 
 /// The reputation that a sender needs who is no contact, of 10 000.
 pub const REPUTATION_NEEDED: f64 = 1_000.0;
 
-crate::stored_enum! {
-    /// What was said of an agent's taking part.
-    pub enum Authorization {
-        /// It may.
-        Granted = "GRANTED" / "granted",
-        /// It may not.
-        Revoked = "REVOKED" / "revoked",
-    }
-}
-
-/// Why an agent may not write to another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-pub enum Refusal {
-    /// One of both may not take part.
-    #[error("agent '{agent}' is not authorised to send or get messages{}", if *revoked { ": it was revoked" } else { "" })]
-    NotAuthorised {
-        /// Which.
-        agent: String,
-        /// True: it was taken back; false: nobody has spoken for it, and here somebody must.
-        revoked: bool,
-    },
-    /// One of both does not want to hear of the other.
-    #[error("agent '{agent}' has blocked '{blocked}'")]
-    Blocked {
-        /// Who.
-        agent: String,
-        /// Whom.
-        blocked: String,
-    },
-    /// They don't know each other, and the sender's reputation is too low to write to strangers.
-    #[error(
-        "agent '{agent}' has a reputation of {reputation}, and needs {needed} to write to an agent that is no contact"
-    )]
-    Reputation {
-        /// The sender.
-        agent: String,
-        /// 0 to 10 000.
-        reputation: f64,
-        /// The least.
-        needed: f64,
-    },
-}
-
 /// What agents are to each other. Cheap to clone.
 #[derive(Clone)]
 pub struct Relations {
+    db: Database,
+    clock: Clock,
+    audit: Audit,
     must_be_authorised: bool,
 }
 
@@ -75,14 +40,17 @@ struct Known {
 }
 
 impl Relations {
-    /// With `must_be_authorised` an agent of whom nobody has spoken may not take part.
-    pub fn new(must_be_authorised: bool) -> Self {
-        Self { must_be_authorised }
+    /// Those in `db`. With `must_be_authorised` an agent of whom nobody has spoken may not take part.
+    pub fn new(db: Database, clock: Clock, audit: Audit, must_be_authorised: bool) -> Self {
+        Self { db, clock, audit, must_be_authorised }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now())
     }
 
     /// May `sender` write to `recipient`? Both are authorised, neither has blocked the other, and one is a contact of the
-    /// other or the sender's reputation is at least [`REPUTATION_NEEDED`]. Nobody is refused to write to itself for want of
-    /// reputation.
+    /// other or the sender's reputation is at least [`REPUTATION_NEEDED`].
     ///
     /// # Errors
     /// As the database.
@@ -91,12 +59,12 @@ impl Relations {
         conn: &mut Connection,
         sender: &str,
         recipient: &str,
-    ) -> db::Result<Result<(), Refusal>> {
+    ) -> db::Result<std::result::Result<(), Refusal>> {
         let known = store::known(conn, sender, recipient).await?;
         if let Err(refusal) = self.judge(&known, sender, recipient) {
             return Ok(Err(refusal));
         }
-        if known.contacts || sender == recipient {
+        if known.contacts {
             return Ok(Ok(()));
         }
         let found = reputation(conn, sender).await?.reputation;
@@ -109,13 +77,9 @@ impl Relations {
     }
 
     /// All but the reputation.
-    fn judge(&self, known: &Known, sender: &str, recipient: &str) -> Result<(), Refusal> {
+    fn judge(&self, known: &Known, sender: &str, recipient: &str) -> std::result::Result<(), Refusal> {
         for (agent, state) in [(sender, known.sender), (recipient, known.recipient)] {
-            let fine = match state {
-                Some(state) => state == Authorization::Granted,
-                None => !self.must_be_authorised,
-            };
-            if !fine {
+            if !self.may_take_part(state) {
                 return Err(Refusal::NotAuthorised { agent: agent.to_owned(), revoked: state.is_some() });
             }
         }
@@ -124,5 +88,53 @@ impl Relations {
             Some((_, agent, blocked)) => Err(Refusal::Blocked { agent: agent.to_owned(), blocked: blocked.to_owned() }),
             None => Ok(()),
         }
+    }
+
+    fn may_take_part(&self, state: Option<Authorization>) -> bool {
+        state.map_or(!self.must_be_authorised, |state| state == Authorization::Granted)
+    }
+
+    /// The same question, asked beforehand.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn verdict(&self, sender: &str, recipient: &str) -> Result<Verdict> {
+        let refusal = self.permit(&mut *self.db.read().await?, sender, recipient).await?.err();
+        let detail = refusal.as_ref().map(ToString::to_string);
+        Ok(Verdict { recipient: recipient.to_owned(), allowed: refusal.is_none(), refusal, detail })
+    }
+
+    /// A page of an agent's contacts, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn contacts(&self, agent: &str, page: &Page) -> Result<(Vec<Contact>, i64)> {
+        Ok(store::contacts(&mut *self.db.read().await?, agent, page).await?)
+    }
+
+    /// A page of those whom an agent has blocked, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn blocks(&self, agent: &str, page: &Page) -> Result<(Vec<Block>, i64)> {
+        Ok(store::blocks(&mut *self.db.read().await?, agent, page).await?)
+    }
+
+    /// Whether an agent may take part.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn standing(&self, agent: &str) -> Result<Standing> {
+        let found = store::authorization(&mut *self.db.read().await?, agent).await?;
+        Ok(self.shown(agent, found))
+    }
+
+    fn shown(&self, agent: &str, found: Option<store::Said>) -> Standing {
+        let state = found.as_ref().map(|said| said.state);
+        let (reason, by, updated_at) = match found {
+            Some(said) => (said.reason, Some(said.by), Some(said.updated_at)),
+            None => (None, None, None),
+        };
+        Standing { agent_id: agent.to_owned(), authorised: self.may_take_part(state), state, reason, by, updated_at }
     }
 }

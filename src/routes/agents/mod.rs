@@ -9,7 +9,10 @@ mod logs;
 mod messages;
 mod networks;
 mod receipts;
+mod relations;
 mod reputation;
+mod templates;
+mod transfer;
 mod workflows;
 
 pub use executions::WaitQuery;
@@ -54,6 +57,18 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(reputation::get))
+        .routes(routes!(relations::add_contact, relations::contacts))
+        .routes(routes!(relations::remove_contact))
+        .routes(routes!(relations::block, relations::blocks))
+        .routes(routes!(relations::unblock))
+        .routes(routes!(relations::authorise, relations::standing, relations::revoke))
+        .routes(routes!(templates::create, templates::list))
+        .routes(routes!(templates::get, templates::delete))
+        .routes(routes!(templates::render))
+        .routes(routes!(transfer::stats))
+        .routes(routes!(transfer::pay))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::import))
         .merge(messages::router())
         .routes(routes!(channels::create, channels::list))
         .routes(routes!(channels::get, channels::close))
