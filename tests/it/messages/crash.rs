@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::watch};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
+#[cfg(feature = "failpoints")]
+use super::Socket;
 use super::{MESSAGES, server};
 use crate::harness::{ADMIN, PATIENCE};
 use futures_util::{SinkExt, StreamExt};
@@ -164,4 +166,22 @@ async fn death_at_random_moments_loses_no_message_and_doubles_none() {
         came.len(),
         acknowledged.len()
     );
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn death_between_storing_and_pushing_delivers_once() {
+    let mut server = server().env("FAILPOINTS", "messages.before_push=return").start().await;
+    let mut bob = Socket::open(&server, "bob").await;
+    let body = || json!({"sender": "alice", "recipient": "bob", "content": {"n": 1}, "message_id": "m-1"});
+    let unheard = server.request(reqwest::Method::POST, &format!("{MESSAGES}/send")).json(&body()).send().await;
+    assert!(unheard.is_err(), "nobody was told: {unheard:?}");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&server.wait()), Some(9));
+    assert!(bob.closed().await.is_none(), "nothing came of it");
+    let server = server.restart_with(&[("FAILPOINTS", "")]).await;
+    let again = server.post(&format!("{MESSAGES}/send"), body()).await.ok();
+    assert_eq!((&again["repeated"], &again["seq"]), (&json!(true), &json!(1)));
+    let mut bob = Socket::open(&server, "bob").await;
+    assert_eq!(bob.message().await["message_id"], "m-1");
+    assert!(bob.is_silent().await, "once");
 }
