@@ -18,9 +18,11 @@ use crate::{
         channels::Channels,
         delivery::Delivery,
         messages::Messages,
+        payments::Payments,
         relations::Relations,
         sealing::{self, Sealing},
         templates::Templates,
+        transfer::Transfer,
     },
     config::Config,
     crypto::Signer,
@@ -116,6 +118,10 @@ pub struct Rooms {
     pub relations: Relations,
     /// Forms of messages.
     pub templates: Templates,
+    /// What is recorded of the prices of messages.
+    pub payments: Payments,
+    /// Messages as files.
+    pub transfer: Transfer,
     /// Where messages have an order.
     pub channels: Channels,
     /// Messages between agents.
@@ -281,7 +287,7 @@ impl App {
             .build()?;
         let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
         let stopping = CancellationToken::new();
-        let Talk { sealing, relations, templates, channels, messages, delivery } =
+        let Talk { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
             Talk::open(&config, &audit, (&db, &clock, &ids), &stopping)?;
         let agents = Agents::open(&config, &audit, &hub, &messages, (&db, &clock), &stopping)?;
         let performer = Performer {
@@ -378,6 +384,8 @@ impl App {
             sealing,
             relations,
             templates,
+            payments,
+            transfer,
             channels,
             messages,
             delivery,

@@ -11,9 +11,11 @@ use crate::{
         channels::Channels,
         delivery::Delivery,
         messages::{self, Messages},
+        payments::Payments,
         relations::Relations,
         sealing::{self, Sealing},
         templates::Templates,
+        transfer::Transfer,
     },
     config::{Config, Environment},
     crypto::secret_file,
@@ -25,6 +27,8 @@ pub(super) struct Talk {
     pub sealing: Sealing,
     pub relations: Relations,
     pub templates: Templates,
+    pub payments: Payments,
+    pub transfer: Transfer,
     pub channels: Channels,
     pub messages: Messages,
     pub delivery: Delivery,
@@ -42,6 +46,8 @@ impl Talk {
         let sealing = open_sealing(config, audit, (db, clock, ids))?;
         let relations = Relations::new(db.clone(), clock.clone(), audit.clone(), config.messages.require_authorization);
         let templates = Templates::new(parts(), audit.clone());
+        let payments = Payments::new(db.clone(), clock.clone(), audit.clone());
+        let transfer = Transfer::new(parts(), audit.clone(), sealing.clone());
         let channels = Channels::new(parts(), audit.clone(), relations.clone());
         let sockets = config.messages.sockets;
         let delivery = Delivery::open((db.clone(), clock.clone(), ids), audit.clone(), sealing.clone(), sockets);
@@ -57,7 +63,7 @@ impl Talk {
         };
         let (messages, office) = Messages::open(parts, stop.clone());
         tokio::spawn(office);
-        Ok(Self { sealing, relations, templates, channels, messages, delivery })
+        Ok(Self { sealing, relations, templates, payments, transfer, channels, messages, delivery })
     }
 }
 

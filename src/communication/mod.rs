@@ -8,10 +8,13 @@ pub mod delivery;
 mod error;
 pub mod messages;
 mod model;
+pub mod payments;
 pub mod price;
 pub mod relations;
 pub mod sealing;
+pub mod statistics;
 pub mod templates;
+pub mod transfer;
 
 pub use error::{Error, Result};
 pub use model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus, Priority, agent_id};

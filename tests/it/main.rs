@@ -26,6 +26,7 @@ mod nginx;
 mod operation;
 mod peer;
 mod readme;
+mod relations;
 mod rl;
 mod security;
 mod smoke;

@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use model::{Draft, LONGEST_TTL, LeftOut, Message, Past, Receipt, To, checked_topic};
-pub(super) use store::{Stored, delivered, failed, last_id, pending, recipients_after, waiting};
+pub(super) use store::{
+    Stored, by_message_ids, delivered, failed, last_id, of_agent, pending, push, recipients_after, waiting,
+};
 
 use self::{
     metrics::Metrics,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use super::{ApiError, Loc};
-use crate::communication::{self, sealing::SealError};
+use crate::communication::{self, sealing::SealError, transfer::ImportError};
 
 impl From<communication::Error> for ApiError {
     fn from(error: communication::Error) -> Self {
@@ -42,6 +42,19 @@ impl From<SealError> for ApiError {
             }
             Db(error) => error.into(),
             error @ (Tampered(_) | Crypto(_)) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ImportError> for ApiError {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Line { line, member, message } => {
+                let mut loc: Vec<Loc> = vec!["body".into(), line.into()];
+                loc.extend((!member.is_empty()).then(|| Loc::from(member)));
+                Self::field(loc, message, "value_error")
+            }
+            ImportError::Other(error) => error.into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     agent, agent_in,
-    messages::{Terms, answer},
+    messages::{answer, message_request},
 };
 use crate::{
     app::App,
@@ -171,14 +171,13 @@ pub async fn remove(
     Ok(Json(done.value))
 }
 
-/// A message to the other members of a channel.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct ChannelMessage {
-    /// What: at most 100000 bytes as JSON.
-    #[schema(value_type = Object)]
-    content: Map<String, Value>,
-    #[serde(flatten)]
-    terms: Terms,
+message_request! {
+    /// A message to the other members of a channel.
+    pub struct ChannelMessage {
+        /// What: at most 100000 bytes as JSON.
+        #[schema(value_type = Object)]
+        content: Map<String, Value>,
+    }
 }
 
 /// Write into a channel
@@ -195,8 +194,9 @@ pub async fn send(
     Path((id, channel)): Path<(String, String)>,
     request: KeyedJson<ChannelMessage>,
 ) -> Result<Response, ApiError> {
-    let ChannelMessage { content, terms } = request.body;
-    let draft = terms.draft(agent(&app, "agent_id", &id)?, To::Channel(channel), Value::Object(content));
+    let mut asked = request.body;
+    let content = Value::Object(std::mem::take(&mut asked.content));
+    let draft = asked.draft(agent(&app, "agent_id", &id)?, To::Channel(channel), content);
     let done = app.messages.send(&(&caller.0).into(), draft, request.once).await?;
     Ok(Replayable(Json(done.value), done.replayed).into_response())
 }

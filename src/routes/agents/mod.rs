@@ -15,6 +15,7 @@ mod registry;
 mod relations;
 mod reputation;
 mod templates;
+mod transfer;
 mod workflows;
 
 pub use executions::WaitQuery;
@@ -88,6 +89,10 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(templates::create, templates::list))
         .routes(routes!(templates::get, templates::delete))
         .routes(routes!(templates::render))
+        .routes(routes!(transfer::stats))
+        .routes(routes!(transfer::pay))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::import))
         .merge(messages::router())
         .routes(routes!(channels::create, channels::list))
         .routes(routes!(channels::get, channels::close))

@@ -120,6 +120,7 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             server.ended(&run).await;
             (path(&run) + &format!("?workflow_id={workflow}"), json!({}))
         }
+        other if other.starts_with("/messages") || other.contains("/channels") => talk(server, other, path).await,
         other => match other.strip_prefix("/performance/rl") {
             Some(rest) => policies(server, rest, path).await,
             None => panic!("POST {other} is not tried here: say how it is asked"),
@@ -141,6 +142,35 @@ async fn assigned(server: &Server, executed: bool) -> (String, Value) {
     plans::execute(server, &plan).await;
     let one = plans::has(server, &kind, 1).await.remove(0);
     (id, one)
+}
+
+/// The same for messages and channels.
+async fn talk(server: &Server, template: &str, path: impl Fn(&str) -> String) -> (String, Value) {
+    let content = || json!({"x": 1});
+    let group = async || {
+        let body = json!({"type": "group", "members": ["bob"]});
+        let made = server.post(&format!("{AGENTS}/alice/channels"), body).await.is(201);
+        format!("{AGENTS}/alice/channels/{}", made["channel_id"].as_str().unwrap())
+    };
+    match template {
+        "/messages/send" => (path(""), json!({"sender": "alice", "recipient": "bob", "content": content()})),
+        "/messages/broadcast" => (path(""), json!({"sender": "alice", "topic": "t", "content": content()})),
+        "/messages/id/{message_id}/read" => {
+            let body = json!({"sender": "alice", "recipient": "bob", "content": content()});
+            let sent = server.post(&format!("{AGENTS}/messages/send"), body).await.ok();
+            (path(sent["message_id"].as_str().unwrap()), json!({}))
+        }
+        "/messages/subscribe" => (path(""), json!({"agent_id": "bob", "topic": "t", "filter": content()})),
+        "/messages/unsubscribe" => {
+            let body = json!({"agent_id": "bob", "topic": "gone"});
+            server.post(&format!("{AGENTS}/messages/subscribe"), body.clone()).await.ok();
+            (path(""), body)
+        }
+        "/{agent_id}/channels" => (path("alice"), json!({"type": "group", "members": ["bob"]})),
+        "/{agent_id}/channels/{channel_id}/members" => (group().await + "/members", json!({"agent_id": "carol"})),
+        "/{agent_id}/channels/{channel_id}/messages" => (group().await + "/messages", json!({"content": content()})),
+        other => panic!("POST {other} is not tried here: say how it is asked"),
+    }
 }
 
 /// A call to nobody, given up.

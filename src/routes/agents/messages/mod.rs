@@ -7,15 +7,11 @@ mod socket;
 mod stream;
 mod topics;
 
-use std::time::Duration;
-
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use past::answer;
@@ -23,12 +19,7 @@ pub use past::answer;
 use super::agent_in;
 use crate::{
     app::App,
-    communication::{
-        Priority,
-        messages::{Draft, Receipt, To},
-        price::MessageType,
-        sealing::Encryption,
-    },
+    communication::messages::{Receipt, To},
     http::{
         Admin, ApiError, Json,
         idempotency::{KeyedJson, Replayable},
@@ -53,58 +44,70 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(stream::stream))
 }
 
-/// What can be said of every message.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct Terms {
-    /// text, data, task_request, task_response, collaboration, notification, system, urgent, bulk; default direct, which is
-    /// priced as text.
-    message_type: Option<MessageType>,
-    /// Default true. False asks for no more than is needed: the content is stored in the clear where this service allows
-    /// that, else encrypted at rest.
-    encrypt: Option<bool>,
-    /// hpke, aes256, rsa, hybrid or none, if it must be this one.
-    encryption: Option<Encryption>,
-    /// low, normal (default), high or urgent.
-    priority: Option<Priority>,
-    /// Seconds that it waits for its recipient: 1 to 86400, default 300.
-    #[schema(minimum = 1, maximum = 86400)]
-    ttl: Option<u64>,
-    /// What the sender calls it, 1 to 128 characters. The same id again sends nothing and answers the first record.
-    message_id: Option<String>,
-    /// The message that it answers.
-    reply_to: Option<String>,
-}
-
-impl Terms {
-    /// A draft under these terms.
-    pub(super) fn draft(self, sender: String, to: To, content: Value) -> Draft {
-        Draft {
-            message_id: self.message_id,
-            sender,
-            to,
-            content,
-            kind: self.message_type.unwrap_or(MessageType::Direct),
-            priority: self.priority.unwrap_or(Priority::Normal),
-            encrypt: self.encrypt.unwrap_or(true),
-            encryption: self.encryption,
-            ttl: Duration::from_secs(self.ttl.unwrap_or(300)),
-            reply_to: self.reply_to,
+/// A request with a message in it: its own members, and what can be said of every message. Not one struct in another, since a
+/// fault in a flattened one is told without its place.
+macro_rules! message_request {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$member_meta:meta])* $member:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+        pub struct $name {
+            $($(#[$member_meta])* $member: $type,)*
+            /// direct (default, priced as text), text, data, task_request, task_response, collaboration, notification, system,
+            /// urgent or bulk.
+            message_type: Option<$crate::communication::price::MessageType>,
+            /// Default true. False asks for no more than is needed: the content is stored in the clear where this service
+            /// allows that, else encrypted at rest.
+            encrypt: Option<bool>,
+            /// hpke, aes256, rsa, hybrid or none, if it must be this one.
+            encryption: Option<$crate::communication::sealing::Encryption>,
+            /// low, normal (default), high or urgent.
+            priority: Option<$crate::communication::Priority>,
+            /// Seconds that it waits for its recipient: 1 to 86400, default 300.
+            #[schema(minimum = 1, maximum = 86400)]
+            ttl: Option<u64>,
+            /// What the sender calls it, 1 to 128 characters. The same id again sends nothing and answers the first record.
+            message_id: Option<String>,
+            /// The message that it answers.
+            reply_to: Option<String>,
         }
-    }
-}
 
-/// A message to one agent.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct SendRequest {
-    /// Who writes.
-    sender: String,
-    /// To whom.
-    recipient: String,
-    /// What: at most 100000 bytes as JSON; or an envelope, sealed to a key of the recipient's.
-    #[schema(value_type = Object)]
-    content: Map<String, Value>,
-    #[serde(flatten)]
-    terms: Terms,
+        impl $name {
+            /// The draft of it.
+            fn draft(
+                self,
+                sender: String,
+                to: $crate::communication::messages::To,
+                content: serde_json::Value,
+            ) -> $crate::communication::messages::Draft {
+                $crate::communication::messages::Draft {
+                    message_id: self.message_id,
+                    sender,
+                    to,
+                    content,
+                    kind: self.message_type.unwrap_or($crate::communication::price::MessageType::Direct),
+                    priority: self.priority.unwrap_or($crate::communication::Priority::Normal),
+                    encrypt: self.encrypt.unwrap_or(true),
+                    encryption: self.encryption,
+                    ttl: std::time::Duration::from_secs(self.ttl.unwrap_or(300)),
+                    reply_to: self.reply_to,
+                }
+            }
+        }
+    };
+}
+pub(super) use message_request;
+
+message_request! {
+    /// A message to one agent.
+    pub struct SendRequest {
+        /// Who writes.
+        sender: String,
+        /// To whom.
+        recipient: String,
+        /// What: at most 100000 bytes as JSON; or an envelope, sealed to a key of the recipient's.
+        #[schema(value_type = Object)]
+        content: Map<String, Value>,
+    }
 }
 
 /// Send a message to an agent
@@ -123,28 +126,28 @@ pub async fn send(
     caller: Admin,
     request: KeyedJson<SendRequest>,
 ) -> Result<Response, ApiError> {
-    let SendRequest { sender, recipient, content, terms } = request.body;
-    let sender = agent_in(&app, ("body", "sender"), &sender)?;
-    let recipient = agent_in(&app, ("body", "recipient"), &recipient)?;
-    let draft = terms.draft(sender, To::Agent(recipient), Value::Object(content));
+    let mut asked = request.body;
+    let sender = agent_in(&app, ("body", "sender"), &asked.sender)?;
+    let recipient = agent_in(&app, ("body", "recipient"), &asked.recipient)?;
+    let content = Value::Object(std::mem::take(&mut asked.content));
+    let draft = asked.draft(sender, To::Agent(recipient), content);
     let done = app.messages.send(&(&caller.0).into(), draft, request.once).await?;
     Ok(Replayable(Json(done.value), done.replayed).into_response())
 }
 
-/// A message to several agents.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct BroadcastRequest {
-    /// Who writes.
-    sender: String,
-    /// What: at most 100000 bytes as JSON.
-    #[schema(value_type = Object)]
-    content: Map<String, Value>,
-    /// To whoever has subscribed to it; not together with `channel_id`. Without both: to every agent that was ever seen.
-    topic: Option<String>,
-    /// To the other members of this channel.
-    channel_id: Option<String>,
-    #[serde(flatten)]
-    terms: Terms,
+message_request! {
+    /// A message to several agents.
+    pub struct BroadcastRequest {
+        /// Who writes.
+        sender: String,
+        /// What: at most 100000 bytes as JSON.
+        #[schema(value_type = Object)]
+        content: Map<String, Value>,
+        /// To whoever has subscribed to it; not together with `channel_id`. Without both: to every agent that was ever seen.
+        topic: Option<String>,
+        /// To the other members of this channel.
+        channel_id: Option<String>,
+    }
 }
 
 /// Send a message to several agents
@@ -161,8 +164,8 @@ pub async fn broadcast(
     caller: Admin,
     request: KeyedJson<BroadcastRequest>,
 ) -> Result<Response, ApiError> {
-    let BroadcastRequest { sender, content, topic, channel_id, terms } = request.body;
-    let to = match (topic, channel_id) {
+    let mut asked = request.body;
+    let to = match (asked.topic.take(), asked.channel_id.take()) {
         (Some(_), Some(_)) => {
             let loc = vec!["body".into(), "channel_id".into()];
             return Err(ApiError::field(loc, "Give a topic or a channel, not both", "value_error"));
@@ -171,7 +174,9 @@ pub async fn broadcast(
         (None, Some(channel)) => To::Channel(channel),
         (None, None) => To::Everybody,
     };
-    let draft = terms.draft(agent_in(&app, ("body", "sender"), &sender)?, to, Value::Object(content));
+    let sender = agent_in(&app, ("body", "sender"), &asked.sender)?;
+    let content = Value::Object(std::mem::take(&mut asked.content));
+    let draft = asked.draft(sender, to, content);
     let done = app.messages.send(&(&caller.0).into(), draft, request.once).await?;
     Ok(Replayable(Json(done.value), done.replayed).into_response())
 }

@@ -11,7 +11,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Terms, stream::Pass};
+use super::{message_request, stream::Pass};
 use crate::{
     app::App,
     communication::{
@@ -177,7 +177,7 @@ async fn speak(
 enum Said {
     /// To be sent.
     Message {
-        payload: Payload,
+        payload: Box<Payload>,
         /// Comes back with the answer.
         #[serde(rename = "ref")]
         mark: Option<Value>,
@@ -196,15 +196,20 @@ enum Said {
     Pong,
 }
 
-#[derive(Deserialize)]
-struct Payload {
-    content: Value,
-    #[serde(alias = "recipient")]
-    recipient_id: Option<String>,
-    channel_id: Option<String>,
-    topic: Option<String>,
-    #[serde(flatten)]
-    terms: Terms,
+message_request! {
+    /// A message as a socket sends it.
+    pub struct Payload {
+        /// What: an object, or a text.
+        #[schema(value_type = Object)]
+        content: Value,
+        /// To one agent;
+        #[serde(alias = "recipient")]
+        recipient_id: Option<String>,
+        /// or to the others in a channel;
+        channel_id: Option<String>,
+        /// or to whoever has subscribed to it.
+        topic: Option<String>,
+    }
 }
 
 /// The client's side.
@@ -261,14 +266,14 @@ impl Listener<'_> {
     /// Hand in what is to be sent: what will be answered, or the answer.
     async fn hand_in(
         &self,
-        payload: Payload,
+        mut payload: Box<Payload>,
         mark: Option<Value>,
     ) -> Result<impl Future<Output = String> + use<>, String> {
         if payload.content == "PING" {
             return Err(self.pong(payload.content));
         }
-        let Payload { content, recipient_id, channel_id, topic, terms } = payload;
-        let to = match (recipient_id, channel_id, topic) {
+        let content = std::mem::take(&mut payload.content);
+        let to = match (payload.recipient_id.take(), payload.channel_id.take(), payload.topic.take()) {
             (Some(agent), None, None) => To::Agent(self.app.shared.keyring.shown(&agent)),
             (None, Some(channel), None) => To::Channel(channel),
             (None, None, Some(topic)) => To::Topic(topic),
@@ -278,7 +283,7 @@ impl Listener<'_> {
                 return Err(refused(error, mark));
             }
         };
-        let draft = terms.draft(self.agent.to_string(), to, content);
+        let draft = payload.draft(self.agent.to_string(), to, content);
         match self.app.messages.hand_in(self.by, draft, None).await {
             Err(error) => Err(refused(error, mark)),
             Ok(receipt) => Ok(async move {
