@@ -58,6 +58,10 @@ bench-audit: libtorch ## Measure the security routes at a million audit entries,
 bench-jobs: libtorch ## Measure what 10 000 open jobs cost at rest
 	scripts/jobs-at-rest.sh
 
+.PHONY: message-load
+message-load: libtorch ## Measure messages between agents: 5000 sockets, 2000 messages a second
+	scripts/message-load.sh
+
 .PHONY: rl-serving
 rl-serving: libtorch ## Measure how policies answer, alone and while a run trains (needs wrk)
 	scripts/rl-serving.sh

@@ -1,5 +1,9 @@
 //! What everything shares, built once from the configuration.
 
+mod agents;
+mod ready;
+mod talk;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
@@ -10,20 +14,33 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ambient::{Clock, Ids},
     audit::{self, Audit},
+    communication::{
+        channels::Channels,
+        delivery::Delivery,
+        messages::Messages,
+        payments::Payments,
+        relations::Relations,
+        sealing::{self, Sealing},
+        templates::Templates,
+        transfer::Transfer,
+    },
     config::Config,
     crypto::Signer,
     db::{self, Database, Settings},
     events::Hub,
-    http::{self, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics},
+    http::{self, Keyring, Shared, limit::Limiter, metrics::HttpMetrics},
     jobs::{self, Jobs},
     keys::{self, Keys},
     orchestration::{
         action::Names,
+        assignments::Assignments,
         engine::{Engine, Parts, Performer},
         executions::Executions,
         guard::Guard,
         jq,
         networks::Networks,
+        plans::Plans,
+        registry,
         review::Reviews,
         workflows::Workflows,
     },
@@ -41,6 +58,11 @@ use crate::{
     },
     webhooks::Webhooks,
 };
+
+use agents::Agents;
+use ready::readiness;
+use talk::Talk;
+pub use talk::open_sealing;
 
 /// The service's parts. One pointer to clone.
 #[derive(Clone)]
@@ -68,6 +90,12 @@ pub struct Rooms {
     pub executions: Executions,
     /// Networks of agents.
     pub networks: Networks,
+    /// The registry of agents.
+    pub registry: registry::Registry,
+    /// What agents are given to do.
+    pub assignments: Assignments,
+    /// Plans over them.
+    pub plans: Plans,
     /// The engine.
     pub engine: Engine,
     /// The coordinator's queue.
@@ -86,6 +114,22 @@ pub struct Rooms {
     pub webhooks: Webhooks,
     /// What commands run in.
     pub sandboxes: Sandboxes,
+    /// Seals messages.
+    pub sealing: Sealing,
+    /// Who may write to whom.
+    pub relations: Relations,
+    /// Forms of messages.
+    pub templates: Templates,
+    /// What is recorded of the prices of messages.
+    pub payments: Payments,
+    /// Messages as files.
+    pub transfer: Transfer,
+    /// Where messages have an order.
+    pub channels: Channels,
+    /// Messages between agents.
+    pub messages: Messages,
+    /// The way of messages to sockets.
+    pub delivery: Delivery,
     jq: jq::Pool,
     stopping: CancellationToken,
 }
@@ -148,6 +192,9 @@ pub enum StartError {
     /// The webhooks.
     #[error("the webhooks: {0}")]
     Webhooks(#[from] crate::webhooks::Error),
+    /// The keys of messages.
+    #[error("the keys of messages: {0}")]
+    Sealing(#[from] sealing::SealError),
     /// Sandboxes.
     #[error("the sandboxes: {0}")]
     Sandboxes(#[from] sandbox::Error),
@@ -243,9 +290,14 @@ impl App {
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
+        let stopping = CancellationToken::new();
+        let Talk { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
+            Talk::open(&config, &audit, (&db, &clock, &ids), &stopping)?;
+        let agents = Agents::open(&config, &audit, &hub, &messages, (&db, &clock), &stopping)?;
         let performer = Performer {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),
+            assignments: agents.assignments.clone(),
             policies: policies.clone(),
             jobs: jobs.clone(),
             training: training.clone(),
@@ -269,10 +321,12 @@ impl App {
             hub: hub.clone(),
         })
         .await?;
-        let workflows = Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names, guard.clone());
+        let workflows =
+            Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names.clone(), guard.clone());
         let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), guard.clone(), hub);
         let networks =
             Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
+        let plans = agents.plans((&executions, names), (&db, &clock, &ids), &audit);
         let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
         let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
@@ -283,6 +337,9 @@ impl App {
         engine.register(&mut registry);
         webhooks.register(&mut registry);
         sandboxes.register(&mut registry);
+        agents.assignments.register(&mut registry);
+        messages.register(&mut registry);
+        delivery.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
@@ -297,14 +354,15 @@ impl App {
         });
         engine.spawn();
         webhooks.spawn();
-        let stopping = CancellationToken::new();
         tokio::spawn(library.clone().watch(stopping.clone()));
         tokio::spawn(training.clone().work());
         tokio::spawn(security_policies.clone().watch(stopping.clone()));
         tokio::spawn(audit.clone().work(stopping.clone()));
         tokio::spawn(sandboxes.clone().work(stopping.clone()));
         tokio::spawn(keys.watch(stopping.clone()));
+        tokio::spawn(agents.assignments.clone().work(stopping.clone()));
         tokio::spawn(trust.clone().work(stopping.clone()));
+        tokio::spawn(messages.clone().work(stopping.clone()));
         Ok(Self(Arc::new(Rooms {
             shared,
             security_policies,
@@ -314,6 +372,9 @@ impl App {
             workflows,
             executions,
             networks,
+            registry: agents.registry,
+            assignments: agents.assignments,
+            plans,
             engine,
             jobs,
             signer,
@@ -325,6 +386,14 @@ impl App {
             policies,
             webhooks,
             sandboxes,
+            sealing,
+            relations,
+            templates,
+            payments,
+            transfer,
+            channels,
+            messages,
+            delivery,
             jq,
             stopping,
         })))
@@ -334,11 +403,15 @@ impl App {
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
         self.stopping.cancel();
-        let (_, trained, called) = tokio::join!(
+        let (_, trained, called, talked) = tokio::join!(
             self.engine.stop(grace),
             tokio::time::timeout(grace, self.training.stop()),
-            tokio::time::timeout(grace, self.webhooks.stop())
+            tokio::time::timeout(grace, self.webhooks.stop()),
+            tokio::time::timeout(grace, self.delivery.stop())
         );
+        if talked.is_err() {
+            tracing::warn!("sockets were still open; what was not acknowledged is delivered again");
+        }
         if called.is_err() {
             tracing::warn!("a webhook call did not end in time; it is made again");
         }
@@ -419,31 +492,4 @@ async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
         memory_mb: config.engine.jq_memory_mb,
     };
     jq::Pool::start(program.clone(), Vec::new(), settings).await.map_err(|error| StartError::Jq(program, error))
-}
-
-fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {
-    let (reads, migrated, engine, jq) = (db.clone(), db.clone(), engine.clone(), jq.clone());
-    Readiness::builder()
-        .check("database", move || {
-            let db = reads.clone();
-            async move { db.ping().await.map_err(|error| error.to_string()) }
-        })
-        .check("migrations", move || {
-            let db = migrated.clone();
-            async move {
-                let mut conn = db.read().await.map_err(|error| error.to_string())?;
-                db::check(&mut conn).await.map_err(|error| error.to_string())
-            }
-        })
-        .check("workers", move || {
-            let (running, waiting) = (engine.is_running(), jq.stats().waiting());
-            async move {
-                match running {
-                    true if waiting < 10_000 => Ok(()),
-                    true => Err(format!("{waiting} jq evaluations are waiting")),
-                    false => Err("the engine is not running".to_owned()),
-                }
-            }
-        })
-        .build()
 }

@@ -2,6 +2,7 @@
 
 mod error;
 mod load;
+mod messages;
 mod read;
 mod rules;
 mod sources;
@@ -21,6 +22,7 @@ use secrecy::SecretString;
 
 pub use error::{ConfigError, Fault};
 pub use load::KEYS;
+pub use messages::MessageConfig;
 pub use rules::is_origin;
 pub use sources::Sources;
 
@@ -97,10 +99,14 @@ pub struct Config {
     pub services: ServicesConfig,
     /// Sandboxes.
     pub sandbox: SandboxConfig,
+    /// The registry of agents, and plans.
+    pub agents: AgentsConfig,
     /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
     pub http_endpoints: BTreeMap<String, HttpEndpoint>,
     /// Whom the service calls when something happens.
     pub webhooks: WebhookConfig,
+    /// Messages between agents.
+    pub messages: MessageConfig,
 }
 
 impl Config {
@@ -133,8 +139,10 @@ impl Config {
             rl: RlConfig::default(),
             services: ServicesConfig::default(),
             sandbox: SandboxConfig::default(),
+            agents: AgentsConfig::default(),
             http_endpoints: BTreeMap::new(),
             webhooks: WebhookConfig::default(),
+            messages: MessageConfig::default(),
         }
     }
 
@@ -285,6 +293,31 @@ impl Default for SandboxConfig {
             max_output: 1 << 20,
             keep: Duration::from_secs(24 * 3600),
             private_addresses: false,
+        }
+    }
+}
+
+/// The registry of agents, and plans over them.
+#[derive(Clone, Debug)]
+pub struct AgentsConfig {
+    /// `AGENT_OFFLINE_SECONDS`, default 300: without a heartbeat for so long an agent is offline.
+    pub offline_after: Duration,
+    /// `AGENT_ACCEPT_SECONDS`, default 60: an agent that does not accept an assignment for so long loses it; and how long
+    /// a call to its address may take.
+    pub accept_within: Duration,
+    /// `AGENT_PRIVATE_ADDRESSES`, default false: let agents' addresses be http, and not on the Internet.
+    pub private_addresses: bool,
+    /// `PLANS_MAX_RUNNING`, default 10: plans that run at once.
+    pub plans_max_running: i64,
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        Self {
+            offline_after: Duration::from_secs(300),
+            accept_within: Duration::from_secs(60),
+            private_addresses: false,
+            plans_max_running: 10,
         }
     }
 }

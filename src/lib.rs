@@ -17,6 +17,9 @@ pub mod routes;
 /// Workflow definitions, the engine that runs them, budgets, receipts and networks of agents.
 pub mod orchestration;
 
+/// Agents that talk: messages, channels, delivery; how they are sealed, who may write to whom, what it costs.
+pub mod communication;
+
 /// The coordinator's job queue, where miners take their work from.
 pub mod jobs;
 /// Reinforcement-learning policies, answered through libtorch.

@@ -47,6 +47,7 @@ pub enum ServeError {
 /// What kept it from starting, or made it end.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let address = SocketAddr::new(config.host, config.port);
+    allow_files();
     let grace = config.shutdown_grace;
     // Bound before anything is built: a second process on the same port must not get as far as the database.
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
@@ -101,6 +102,21 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         name = signals.next() => tracing::warn!(signal = name, "stopped at once"),
     }
     Ok(())
+}
+
+/// Each socket of an agent is an open file, and the usual limit of 1024 is a courtesy to old programs: as many as this process
+/// may have.
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const ENOUGH: u64 = 1 << 20;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));
+    if limit.current.is_some_and(|current| Some(current) < wanted) {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: limit.maximum });
+        if let Err(error) = raised {
+            tracing::warn!(%error, "the limit on open files stays as it is");
+        }
+    }
 }
 
 struct Signals {

@@ -35,6 +35,12 @@ enum Command {
     /// Make, list, rotate and take back API keys, beside the configured ones; running servers see it at once.
     #[command(subcommand)]
     Keys(commands::keys::Command),
+    /// An agent's own key: make one, seal to another's, open what was sealed to it.
+    #[command(subcommand)]
+    AgentKey(commands::messages::AgentKey),
+    /// The keys that messages are encrypted at rest with.
+    #[command(subcommand)]
+    MessageKeys(commands::messages::MasterKeys),
     /// Print the OpenAPI document.
     Openapi,
     /// Check a receipt offline: exit 0 when it is valid, 1 when it is not.
@@ -87,6 +93,10 @@ fn main() -> ExitCode {
         }),
         Command::Keys(command) => with_config(arguments.config, |config| {
             block_on(async move { commands::keys::run(&config, command).await })?
+        }),
+        Command::AgentKey(command) => commands::messages::agent_key(command),
+        Command::MessageKeys(command) => with_config(arguments.config, |config| {
+            block_on(async move { commands::messages::master_keys(&config, command).await })?
         }),
         Command::Openapi => {
             routes::document(routes::groups()).to_pretty_json().map(|json| print(&json)).map_err(Into::into)

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod keys;
+pub mod messages;
 
 use std::{
     io::{Read as _, Write as _},

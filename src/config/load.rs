@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig, ServicesConfig,
-    Sources, read::Reader, rules, webhooks,
+    AgentsConfig, AuditConfig, Config, ConfigError, EngineConfig, Environment, LogFormat, RlConfig, SandboxConfig,
+    ServicesConfig, Sources, messages, read::Reader, rules, webhooks,
 };
 
 /// Every setting by its name in the environment. In the file the same names are lower-case.
@@ -69,6 +69,15 @@ pub const KEYS: &[&str] = &[
     "SANDBOX_MAX_OUTPUT_BYTES",
     "SANDBOX_KEEP_HOURS",
     "SANDBOX_PRIVATE_ADDRESSES",
+    "AGENT_OFFLINE_SECONDS",
+    "AGENT_ACCEPT_SECONDS",
+    "AGENT_PRIVATE_ADDRESSES",
+    "PLANS_MAX_RUNNING",
+    "MESSAGE_KEYS",
+    "MESSAGES_ALLOW_PLAINTEXT",
+    "MESSAGES_REQUIRE_AUTHORIZATION",
+    "MESSAGE_SOCKETS_MAX",
+    "MESSAGE_PING_SECONDS",
 ];
 
 /// Sizes stay below this, so that one request or step can't take the machine's memory.
@@ -118,8 +127,10 @@ impl Config {
             rl: rl(from),
             services: services(from),
             sandbox: sandbox(from),
+            agents: agents(from),
             http_endpoints: rules::endpoints(from),
             webhooks: webhooks::webhooks(from),
+            messages: messages::messages(from),
         }
     }
 }
@@ -210,6 +221,16 @@ fn sandbox(from: &mut Reader) -> SandboxConfig {
         max_output: from.number("SANDBOX_MAX_OUTPUT_BYTES", default.max_output, 1024..=GIBIBYTE),
         keep: Duration::from_secs(3600 * from.number("SANDBOX_KEEP_HOURS", default.keep.as_secs() / 3600, 0..=87_600)),
         private_addresses: from.truth("SANDBOX_PRIVATE_ADDRESSES", default.private_addresses),
+    }
+}
+
+fn agents(from: &mut Reader) -> AgentsConfig {
+    let default = AgentsConfig::default();
+    AgentsConfig {
+        offline_after: from.seconds("AGENT_OFFLINE_SECONDS", default.offline_after, 1..=86_400),
+        accept_within: from.seconds("AGENT_ACCEPT_SECONDS", default.accept_within, 1..=3600),
+        private_addresses: from.truth("AGENT_PRIVATE_ADDRESSES", default.private_addresses),
+        plans_max_running: from.number("PLANS_MAX_RUNNING", default.plans_max_running, 1..=10_000),
     }
 }
 

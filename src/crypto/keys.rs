@@ -1,21 +1,15 @@
 //! Ed25519 keys: the service's own, from configuration or from a file beside the database, and those that receipts
 //! are checked with.
 
-use std::{
-    fmt,
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-};
+use std::{fmt, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
-use rand::{TryRng as _, rngs::SysRng};
 use serde_json::Value;
 
 use super::{
     Error, canonical,
+    secret_file::{bytes_of_hex, secret_file},
     signature::{ALGORITHM, Signature},
 };
 
@@ -97,39 +91,14 @@ impl Signer {
         Self { public: PublicKey::new(secret.verifying_key()), secret }
     }
 
-    /// The key that the file holds; where there is no file, a new key from the operating system's randomness, on
-    /// stable storage and readable by its owner alone before this returns. The second value says whether it is new.
+    /// The key that the file holds; where there is no file, a new one, as [`secret_file`] makes it. The second value says
+    /// whether it is new.
     ///
-    /// Of two processes that start at once, one makes the key and both use it.
+    /// # Errors
+    /// As [`secret_file`].
     pub fn load_or_create(path: &Path) -> Result<(Self, bool), Error> {
-        let failed = |source| Error::Io { path: path.to_owned(), source };
-        match File::open(path) {
-            Ok(file) => return Ok((Self::read(file, path)?, false)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let mut random = [0u8; 40];
-        SysRng.try_fill_bytes(&mut random).map_err(|error| Error::NoRandomness(error.to_string()))?;
-        let (suffix, seed) = random.split_at(8);
-        let created = create(path, seed, &hex::encode(suffix)).map_err(failed)?;
-        // Read back, also when it is our own: what the next start will read is what this one signs with.
-        Ok((Self::read(File::open(path).map_err(failed)?, path)?, created))
-    }
-
-    fn read(file: File, path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Io { path: path.to_owned(), source };
-        // Asked of the open file, so that nothing can be swapped in between.
-        let meta = file.metadata().map_err(failed)?;
-        let mode = meta.permissions().mode() & 0o7777;
-        if !meta.is_file() {
-            return Err(Error::BadFile { path: path.to_owned() });
-        }
-        if mode & 0o077 != 0 {
-            return Err(Error::Exposed { path: path.to_owned(), mode });
-        }
-        let mut text = String::new();
-        file.take(1024).read_to_string(&mut text).map_err(failed)?;
-        Self::from_hex(text.trim()).map_err(|_| Error::BadFile { path: path.to_owned() })
+        let (seed, created) = secret_file(path)?;
+        Ok((Self::from_seed(&seed), created))
     }
 
     /// The id that its signatures carry.
@@ -163,44 +132,10 @@ impl Signer {
     }
 }
 
-fn bytes_of_hex(text: &str) -> Result<[u8; 32], Error> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| Error::NotHex)?;
-    Ok(bytes)
-}
-
-/// Puts the seed at `path`, whole or not at all; false when another process was first.
-fn create(path: &Path, seed: &[u8], suffix: &str) -> io::Result<bool> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(directory)?;
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!(".{suffix}.new"));
-    let temporary = directory.join(name);
-
-    let placed = write_new(&temporary, seed)
-        // A link, not a rename: it never replaces a key that is already there.
-        .and_then(|()| match fs::hard_link(&temporary, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            linked => linked.map(|()| true),
-        });
-    let removed = fs::remove_file(&temporary);
-    let created = placed?;
-    removed?;
-    File::open(directory)?.sync_all()?;
-    Ok(created)
-}
-
-fn write_new(path: &Path, seed: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(format!("{}\n", hex::encode(seed)).as_bytes())?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use serde_json::json;
 
     use super::*;

@@ -3,10 +3,12 @@
 
 mod canonical;
 mod keys;
+mod secret_file;
 mod signature;
 
 pub use canonical::{audit, canonical, results, sha256_hex};
 pub use keys::{PublicKey, Signer};
+pub use secret_file::{read_secret, secret_file, write_secret};
 pub use signature::{Signature, VerifyError, verify};
 
 /// Why there is no key to sign or to verify with. No message shows key material.
@@ -19,7 +21,7 @@ pub enum Error {
     #[error("these 32 bytes are not an Ed25519 public key")]
     NotAPublicKey,
     /// The key file holds something else.
-    #[error("{path} holds no signing key: it should be one line of 64 hex digits")]
+    #[error("{path} holds no key: it should be one line of 64 hex digits")]
     BadFile {
         /// The key file.
         path: std::path::PathBuf,
@@ -33,7 +35,7 @@ pub enum Error {
         mode: u32,
     },
     /// The key file could not be read or made.
-    #[error("signing key {path}: {source}")]
+    #[error("key {path}: {source}")]
     Io {
         /// The key file.
         path: std::path::PathBuf,

@@ -18,6 +18,9 @@ const OWN: &[(i64, &str, &str)] = &[
     (5, "keys", include_str!("../../migrations/0005_keys.sql")),
     (6, "sandboxes", include_str!("../../migrations/0006_sandboxes.sql")),
     (7, "jobs", include_str!("../../migrations/0007_jobs.sql")),
+    (8, "messages", include_str!("../../migrations/0008_messages.sql")),
+    (9, "relations", include_str!("../../migrations/0009_relations.sql")),
+    (10, "registry_and_plans", include_str!("../../migrations/0010_registry_and_plans.sql")),
 ];
 
 /// What a migration did.

@@ -3,6 +3,8 @@
 //! A handler answers an [`ApiError`]; as a response it carries itself along and has no body yet. The middleware, which
 //! knows the request id, writes the body and logs what is our fault, once.
 
+mod talk;
+
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use axum::{

@@ -9,6 +9,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
+    agent_step::{self, AgentSpec},
     command::{self, CommandSpec},
     jq,
     model::{Fault, StepType},
@@ -42,6 +43,8 @@ pub enum Action {
         /// The body; none: the step's input.
         body: Option<Template>,
     },
+    /// Let an agent of the registry do it.
+    Agent(Arc<AgentSpec>),
     /// Run a command in a sandbox.
     Command(Arc<CommandSpec>),
     /// Check the input against a JSON Schema and a jq program that must answer true.
@@ -97,6 +100,7 @@ impl Action {
     pub fn template(&self) -> Option<(Option<&'static str>, &Template)> {
         match self {
             Self::Job(job) => Some((Some("request"), &job.request)),
+            Self::Agent(spec) => Some((Some("request"), &spec.request)),
             Self::Http { body, .. } => body.as_ref().map(|body| (Some("body"), body)),
             Self::Policy(PolicyName::Path(path)) => Some((Some("policy"), path)),
             Self::Command(command) => Some((None, &command.document)),
@@ -106,7 +110,7 @@ impl Action {
 
     /// May it be repeated at no harm, nothing having left the process?
     pub fn is_pure(&self) -> bool {
-        !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_) | Self::Command(_))
+        !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_) | Self::Command(_) | Self::Agent(_))
     }
 }
 
@@ -145,11 +149,11 @@ pub fn parse(
     let Some(members) = action.as_object() else { return Err(Fault::new(["action"], "must be an object")) };
     let kind = members.get("kind").and_then(Value::as_str).ok_or_else(|| fault("kind", "must be a string".into()))?;
     let allowed: &[&str] = match step_type {
-        StepType::DataProcessing => &["jq"],
-        StepType::Inference => &["policy", "job", "http"],
-        StepType::Training => &["train", "job"],
+        StepType::DataProcessing => &["jq", "agent"],
+        StepType::Inference => &["policy", "job", "http", "agent"],
+        StepType::Training => &["train", "job", "agent"],
         StepType::Verification => &["check"],
-        StepType::Custom => &["http", "command"],
+        StepType::Custom => &["http", "command", "agent"],
     };
     if !allowed.contains(&kind) {
         return Err(fault(
@@ -164,6 +168,7 @@ pub fn parse(
         "job" => job(members),
         "http" => http(members, names),
         "check" => check(members),
+        "agent" => agent_step::parse(members).map(|spec| Action::Agent(Arc::new(spec))),
         _ => command::parse(members).map(|spec| Action::Command(Arc::new(spec))),
     }
 }

@@ -141,6 +141,8 @@ pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFact
         leaves: match &step.action {
             Action::Job(_) => Leaves::Job,
             Action::Http { endpoint, .. } => Leaves::Endpoint { https: is_https(names, endpoint) },
+            // Which way it gets to an agent is not known before there is one.
+            Action::Agent(_) => Leaves::Endpoint { https: false },
             _ => Leaves::Nothing,
         },
         data_bytes: input.map(json_bytes),

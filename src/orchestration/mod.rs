@@ -1,6 +1,9 @@
-//! Workflow definitions, the engine that runs them, budgets, receipts and networks of agents.
+//! Workflow definitions, the engine that runs them, budgets, receipts, networks of agents; the registry of agents, plans
+//! over them, and what they are given to do.
 
 pub mod action;
+mod agent_step;
+pub mod assignments;
 mod command;
 mod dag;
 pub mod definition;
@@ -13,7 +16,9 @@ pub mod jq;
 pub mod mapping;
 pub mod model;
 pub mod networks;
+pub mod plans;
 pub mod receipts;
+pub mod registry;
 pub mod review;
 pub mod schema;
 mod template;

@@ -57,6 +57,8 @@ pub struct Asked {
     query: EventsQuery,
     after: i64,
     page: bool,
+    /// The client says that it takes a stream.
+    streams: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asked {
@@ -71,13 +73,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             return Err(ApiError::field(loc, "Input should be from 1 to 1000", "value_error"));
         }
         let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        let wants_json = accept.contains("application/json") && !accept.contains("text/event-stream");
+        let streams = accept.contains("text/event-stream");
+        let wants_json = accept.contains("application/json") && !streams;
         let page = query.format.map_or(wants_json, |format| format == Format::Json);
-        Ok(Self { query, after: i64::try_from(after).unwrap_or(i64::MAX), page })
+        Ok(Self { query, after: i64::try_from(after).unwrap_or(i64::MAX), page, streams })
     }
 }
 
 impl Asked {
+    /// The same for a stream that never ends: a page, unless the client says that it takes a stream.
+    pub fn page_by_default(mut self) -> Self {
+        self.page = self.query.format.map_or(!self.streams, |format| format == Format::Json);
+        self
+    }
+
     /// Events after this number.
     pub fn after(&self) -> i64 {
         self.after

@@ -16,6 +16,8 @@ pub const ADMIN: &str = "admin-key-0123456789abcdef";
 pub const OTHER_ADMIN: &str = "admin-key-fedcba9876543210";
 pub const CLIENT: &str = "client-key-0123456789abcdef";
 pub const MINER: &str = "miner-key-0123456789abcdef";
+/// A master key, with its name.
+pub const MESSAGE_KEY: &str = "m1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,6 +96,7 @@ fn launch(dir: &TempDir, env: &[(String, String)]) -> (Child, Arc<Mutex<Vec<Stri
             ("MINER_API_KEYS", MINER),
             ("LOG_FORMAT", "json"),
             ("SHUTDOWN_GRACE_SECONDS", "5"),
+            ("MESSAGE_KEYS", MESSAGE_KEY),
         ])
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())

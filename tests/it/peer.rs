@@ -39,6 +39,7 @@ impl Call {
 
 /// An HTTP server on a thread of its own. A body may have the members `hold` (answer when the gate is open), `status`
 /// with `times` (answer that so often to this `id`), `bytes` (a text so long), `redirect`; else it comes back as it is.
+/// At `/agent` it is an agent of the registry.
 pub struct Peer {
     port: u16,
     state: Arc<Book>,
@@ -144,9 +145,14 @@ async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
     book.most.fetch_max(now, Ordering::SeqCst);
     let call = Call { path: parts.uri.path().to_owned(), headers: parts.headers, body: body.clone() };
     let chat = call.path == "/chat";
+    // An agent at its address, which does at once what it is asked, or takes it for later.
+    let agent = (call.path == "/agent").then(|| match body["request"]["later"].as_bool() {
+        Some(true) => json!({"status": "accepted"}),
+        _ => json!({"result": {"did": body["sub_task"], "input": body["request"]["input"]}}),
+    });
     book.calls.lock().unwrap().push(call);
     book.count.send_modify(|count| *count += 1);
-    if body["hold"] == true {
+    if body["hold"] == true || body["request"]["hold"] == true {
         let _ = book.gate.subscribe().wait_for(|open| *open).await;
     }
     if let Some(status) = body["status"].as_u64() {
@@ -161,6 +167,7 @@ async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
         return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/elsewhere")]).into_response();
     }
     let answer = match body["bytes"].as_u64() {
+        _ if agent.is_some() => agent.unwrap_or_default(),
         Some(bytes) => json!("x".repeat(bytes as usize)),
         None if chat => json!({"choices": [{"message": {"content": format!("about {}", body["messages"])}}]}),
         None => body,

@@ -8,6 +8,7 @@ use serde_json::{
 };
 
 use super::{
+    agents,
     commands::{self, AROUND, Prepared},
     orders::Order,
     run::{Outcome, Run},
@@ -17,6 +18,7 @@ use crate::{
     jobs::{Constraints, JobState, Jobs, NewJob},
     orchestration::{
         action::{Action, JobSpec, PolicyName, TrainSpec},
+        assignments::{self, Assignments},
         jq,
         mapping::ResolveError,
         model::Status,
@@ -39,6 +41,8 @@ pub struct Performer {
     pub jobs: Jobs,
     /// Trains policies.
     pub training: Runs,
+    /// Gives sub-tasks to agents.
+    pub assignments: Assignments,
     /// Runs commands.
     pub sandboxes: Sandboxes,
     /// Calls configured addresses.
@@ -91,6 +95,9 @@ pub enum Call {
     Train {
         id: String,
     },
+    Agent {
+        id: String,
+    },
     Http {
         endpoint: String,
         body: Value,
@@ -103,7 +110,7 @@ pub enum Call {
 /// What is found beside the output.
 pub(super) struct Found {
     output: Value,
-    cost: f64,
+    pub cost: f64,
     gpu: bool,
     proof: Option<Value>,
     pub memory_mb: Option<f64>,
@@ -121,6 +128,7 @@ impl Performer {
     pub fn estimate(&self, action: &Action) -> f64 {
         let service = match action {
             Action::Job(job) => job.max_price.unwrap_or(0.0),
+            Action::Agent(spec) => spec.need.max_price.unwrap_or(0.0),
             Action::Http { endpoint, .. } => self.endpoints.get(endpoint).map_or(0.0, |endpoint| endpoint.price),
             _ => 0.0,
         };
@@ -175,6 +183,7 @@ impl Performer {
                 let new = NewRun { id: id.clone(), owner_id, policy, task, feedback: None };
                 return Ok((Call::Train { id }, Some(Order::Training(new))));
             }
+            Action::Agent(spec) => return agents::prepare(run, at, spec, new_job_id, now),
             Action::Check { schema, assert } => Call::Check { schema: schema.clone(), assert: assert.clone(), input },
             Action::Command(spec) => commands::prepare(run, at, spec, &input)?,
             Action::Http { endpoint, body } => {
@@ -228,9 +237,13 @@ impl Performer {
             Call::Known(result) => result.map(Found::output),
             call => {
                 // Another attempt would train from the beginning, and take as long again.
-                let again = !matches!(call, Call::Train { .. });
+                let again = !matches!(call, Call::Train { .. } | Call::Agent { .. });
                 // A command ends itself in time, and what it took and tried is told then.
-                let around = if matches!(call, Call::Command(_)) { AROUND } else { Duration::ZERO };
+                let around = match call {
+                    Call::Command(_) => AROUND,
+                    Call::Agent { .. } => assignments::AROUND,
+                    _ => Duration::ZERO,
+                };
                 let timed = tokio::time::timeout(timeout + around, self.call(call)).await;
                 timed.unwrap_or_else(|_| {
                     let seconds = timeout.as_secs_f64();
@@ -260,6 +273,7 @@ impl Performer {
             Call::Check { schema, assert, input } => self.check(schema, assert, &input).await.map(Found::output),
             Call::Job { id } => self.job(&id).await,
             Call::Train { id } => self.train(&id).await.map(Found::output),
+            Call::Agent { id } => self.agent(&id).await,
             Call::Command(prepared) => self.command(*prepared).await,
             Call::Http { endpoint, body, key, traceparent } => self.http(&endpoint, &body, &key, traceparent).await,
         }

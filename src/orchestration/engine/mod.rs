@@ -2,6 +2,7 @@
 //! what a dead worker left, and lets go in an orderly way when the service stops.
 
 mod actions;
+mod agents;
 mod claim;
 mod commands;
 mod context;
@@ -42,6 +43,7 @@ use store::{NewRun, Saved};
 
 use super::{
     action::Names,
+    assignments::Assignments,
     error::{Error, Result},
     executions::Execution,
     model::{Status, VerificationLevel},
@@ -381,10 +383,13 @@ impl Inner {
     fn wake(&self, save: &Save) -> impl FnOnce() + Send + 'static {
         let (hub, stream) = (self.hub.clone(), save.run.id.clone());
         let trains = save.orders.iter().any(|order| matches!(order, orders::Order::Training(_)));
+        let assigns = save.orders.iter().any(|order| matches!(order, orders::Order::Agent(_)));
+        let assigns = (assigns || !save.take_back.is_empty()).then(|| self.performer.assignments.clone());
         let training = trains.then(|| self.performer.training.clone());
         move || {
             hub.wake(&stream);
             training.iter().for_each(Runs::wake);
+            assigns.iter().for_each(Assignments::wake);
         }
     }
 

@@ -1,12 +1,15 @@
-//! What a step has asked for that goes on by itself, outside of the run: a job of the coordinator's queue, or a training
-//! run. It is ordered in the transaction that saves the step as begun, and a takeover waits for the same one.
+//! What a step has asked for that goes on by itself, outside of the run: a job of the coordinator's queue, a training run,
+//! or an agent's assignment. It is ordered in the transaction that saves the step as begun, and a takeover waits for the same one.
 
 use serde_json::{Value, json};
 
 use crate::{
     db::{Tx, codec::Timestamp},
     jobs::{self, NewJob},
-    orchestration::error::{Error, Result},
+    orchestration::{
+        assignments::{self, NewAssignment, is_assignment_id},
+        error::{Error, Result},
+    },
     rl::runs::{self, NewRun, is_run_id},
 };
 
@@ -17,6 +20,8 @@ pub enum Order {
     Job(NewJob),
     /// For this service.
     Training(NewRun),
+    /// For an agent of the registry.
+    Agent(Box<NewAssignment>),
 }
 
 impl Order {
@@ -25,6 +30,7 @@ impl Order {
         match self {
             Self::Job(job) => &job.id,
             Self::Training(run) => &run.id,
+            Self::Agent(new) => &new.id,
         }
     }
 
@@ -33,6 +39,9 @@ impl Order {
         match self {
             Self::Job(job) => ("job_queued", json!({"step": step, "job_id": job.id})),
             Self::Training(run) => ("training_queued", json!({"step": step, "run_id": run.id, "policy": run.policy})),
+            Self::Agent(new) => {
+                ("assignment_placed", json!({"step": step, "assignment_id": new.id, "task_type": new.need.task_type}))
+            }
         }
     }
 
@@ -41,6 +50,7 @@ impl Order {
         match self {
             Self::Job(job) => Ok(jobs::enqueue(tx, job).await?),
             Self::Training(run) => runs::enqueue(tx, run, now).await.map_err(of_training),
+            Self::Agent(new) => assignments::place(tx, new, now).await,
         }
     }
 }
@@ -49,6 +59,9 @@ impl Order {
 pub async fn take_back(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     if is_run_id(id) {
         return runs::withdraw(tx, id, now).await.map_err(of_training);
+    }
+    if is_assignment_id(id) {
+        return assignments::take_back(tx, id, now).await;
     }
     Ok(jobs::take_back(tx, id).await?)
 }

@@ -85,6 +85,7 @@ fn entry(run: &Run, event: &NewEvent) -> Entry {
         kind => of_step(EventType::WorkflowUpdated, kind)
             .data("job_id", data["job_id"].clone())
             .data("run_id", data["run_id"].clone())
+            .data("assignment_id", data["assignment_id"].clone())
             .data("reason", data["reason"].clone()),
     }
 }

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use estimate::Estimate;
 pub use model::{Execution, Filter, StepLog};
+pub(super) use store::tell;
 
 use super::{
     definition::Plan,

@@ -152,7 +152,7 @@ fn states(execution: &Execution) -> Result<Map<String, Value>> {
 }
 
 /// The next event of an execution, if it is this service's: a run of the coordinator's has no stream.
-async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
+pub async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
     let seq: Option<i64> = sqlx::query_scalar(
         "UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = ?1 RETURNING last_event",
     )

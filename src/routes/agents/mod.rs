@@ -1,11 +1,21 @@
-//! The agents group: workflows, executions, receipts, networks. All of it takes an admin key.
+//! The agents group: workflows, executions, receipts, networks, the registry, plans. All of it takes an admin key.
 
+mod assignments;
+mod channels;
 mod events;
 mod executions;
+mod keys;
 mod learning;
 mod logs;
+mod messages;
 mod networks;
+mod plans;
 mod receipts;
+mod registry;
+mod relations;
+mod reputation;
+mod templates;
+mod transfer;
 mod workflows;
 
 pub use executions::WaitQuery;
@@ -13,7 +23,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{app::App, http::Json};
+use crate::{
+    app::App,
+    http::{ApiError, Json},
+};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
@@ -44,7 +57,67 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(learning::train))
         .routes(routes!(learning::progress))
         .routes(routes!(learning::export))
+        .routes(routes!(registry::register, registry::list))
+        .routes(routes!(registry::utilisation))
+        .routes(routes!(registry::events))
+        .routes(routes!(registry::get, registry::update, registry::deregister))
+        .routes(routes!(registry::heartbeat))
+        .routes(routes!(registry::offline))
+        .routes(routes!(registry::online))
+        .routes(routes!(registry::assignments))
+        .routes(routes!(plans::create, plans::list))
+        .routes(routes!(plans::metrics))
+        .routes(routes!(plans::get))
+        .routes(routes!(plans::status))
+        .routes(routes!(plans::execute))
+        .routes(routes!(plans::cancel))
+        .routes(routes!(plans::retry))
+        .routes(routes!(plans::events))
+        .routes(routes!(assignments::get))
+        .routes(routes!(assignments::accept))
+        .routes(routes!(assignments::progress))
+        .routes(routes!(assignments::result))
+        .routes(routes!(assignments::fail))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(reputation::get))
+        .routes(routes!(relations::add_contact, relations::contacts))
+        .routes(routes!(relations::remove_contact))
+        .routes(routes!(relations::block, relations::blocks))
+        .routes(routes!(relations::unblock))
+        .routes(routes!(relations::authorise, relations::standing, relations::revoke))
+        .routes(routes!(templates::create, templates::list))
+        .routes(routes!(templates::get, templates::delete))
+        .routes(routes!(templates::render))
+        .routes(routes!(transfer::stats))
+        .routes(routes!(transfer::pay))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::import))
+        .merge(messages::router())
+        .routes(routes!(channels::create, channels::list))
+        .routes(routes!(channels::get, channels::close))
+        .routes(routes!(channels::add))
+        .routes(routes!(channels::remove))
+        .routes(routes!(channels::send, channels::history))
         .routes(routes!(test))
+}
+
+/// The longest name of an agent, in bytes.
+const LONGEST_AGENT: usize = 128;
+
+/// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
+/// or shown.
+fn agent(app: &App, name: &'static str, id: &str) -> Result<String, ApiError> {
+    agent_in(app, ("path", name), id)
+}
+
+/// The same for the body or the query.
+fn agent_in(app: &App, (place, name): (&'static str, &'static str), id: &str) -> Result<String, ApiError> {
+    if id.trim() != id || id.is_empty() || id.len() > LONGEST_AGENT || id.chars().any(char::is_control) {
+        let message = format!("Has 1 to {LONGEST_AGENT} bytes, no control characters, no blanks around it");
+        return Err(ApiError::field(vec![place.into(), name.into()], message, "value_error"));
+    }
+    Ok(app.shared.keyring.shown(id))
 }
 
 /// An answer in words.

@@ -20,7 +20,7 @@ pub const LONGEST_ID: usize = 200;
 pub struct TrustScore {
     /// `trust_` and 8 hex digits.
     pub id: String,
-    /// What it is: `user` and `workflow` are kept by this service; clients may name others.
+    /// What it is: `user`, `workflow` and `agent` (of the registry) are kept by this service; clients may name others.
     pub entity_type: String,
     /// Which one.
     pub entity_id: String,

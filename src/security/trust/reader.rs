@@ -42,13 +42,16 @@ const EVENTS: [EventType; 7] = [
 struct Known {
     execution_time: Option<serde_json::Value>,
     policy_id: Option<serde_json::Value>,
+    resource: Option<serde_json::Value>,
+    /// Of an entry about an assignment: the agent that had it.
+    agent_id: Option<String>,
 }
 
-/// What an entry tells, if it counts.
-fn evidence(fact: &Fact) -> Option<Evidence> {
+/// What an entry tells, and of whom, if it counts.
+fn evidence(fact: &Fact) -> Option<(Evidence, Option<String>)> {
     let known: Known = fact.data.parse().ok().flatten().unwrap_or_default();
     let seconds = known.execution_time.as_ref().and_then(serde_json::Value::as_f64).filter(|seconds| *seconds >= 0.0);
-    match fact.event {
+    let evidence = match fact.event {
         EventType::ExecutionCompleted => Some(Evidence::Execution { success: true, seconds }),
         EventType::ExecutionFailed => Some(Evidence::Execution { success: false, seconds }),
         EventType::VerificationCompleted => Some(Evidence::Verification(true)),
@@ -58,14 +61,23 @@ fn evidence(fact: &Fact) -> Option<Evidence> {
         EventType::AccessDenied => known.policy_id.filter(|id| !id.is_null()).map(|_| Evidence::PolicyViolation),
         EventType::SandboxBreach => Some(Evidence::SandboxBreach),
         _ => None,
-    }
+    };
+    let is_assignment = known.resource.is_some_and(|resource| resource == "assignment");
+    Some((evidence?, known.agent_id.filter(|_| is_assignment)))
 }
 
-/// Whom an entry tells of.
-fn entities(fact: &Fact) -> impl Iterator<Item = (&'static str, &str)> {
-    let user = fact.user.as_ref().map(|user| ("user", user.as_str()));
-    let workflow = fact.workflow_id.as_deref().map(|id| ("workflow", id));
-    user.into_iter().chain(workflow).filter(|(_, id)| !id.is_empty() && id.len() <= LONGEST_ID)
+/// Whom an entry tells of: a user and a workflow; or the agent alone that it names, whose user and workflow have entries of
+/// their own.
+fn entities<'a>(fact: &'a Fact, agent: &'a Option<String>) -> impl Iterator<Item = (&'static str, &'a str)> {
+    let agent = agent.as_deref().map(|id| ("agent", id));
+    let (user, workflow) = match agent {
+        Some(_) => (None, None),
+        None => (fact.user.as_ref(), fact.workflow_id.as_deref()),
+    };
+    let user = user.map(|user| ("user", user.as_str()));
+    let workflow = workflow.map(|id| ("workflow", id));
+    let all = agent.into_iter().chain(user).chain(workflow);
+    all.filter(|(_, id)| !id.is_empty() && id.len() <= LONGEST_ID)
 }
 
 impl Trust {
@@ -105,8 +117,10 @@ impl Trust {
     async fn step(&self, tx: &mut Tx) -> db::Result<()> {
         let now = Timestamp(self.clock.now());
         let facts = self.audit.follow(tx, READER, &EVENTS, AT_ONCE).await?;
-        let told: Vec<(&Fact, Evidence)> = facts.iter().filter_map(|fact| Some((fact, evidence(fact)?))).collect();
-        let mut ids: Vec<&str> = told.iter().flat_map(|(fact, _)| entities(fact)).map(|(_, id)| id).collect();
+        let told: Vec<(&Fact, (Evidence, Option<String>))> =
+            facts.iter().filter_map(|fact| Some((fact, evidence(fact)?))).collect();
+        let mut ids: Vec<&str> =
+            told.iter().flat_map(|(fact, (_, agent))| entities(fact, agent)).map(|(_, id)| id).collect();
         ids.sort_unstable();
         ids.dedup();
         if ids.is_empty() {
@@ -117,8 +131,8 @@ impl Trust {
             scores.entry((score.entity_type.clone(), score.entity_id.clone())).or_insert(score);
         }
         let mut changed: HashMap<(&str, &str), TrustScore> = HashMap::new();
-        for (fact, evidence) in &told {
-            for entity in entities(fact) {
+        for (fact, (evidence, agent)) in &told {
+            for entity in entities(fact, agent) {
                 let known = || scores.get(&(entity.0.to_owned(), entity.1.to_owned())).cloned();
                 let score =
                     changed.entry(entity).or_insert_with(|| known().unwrap_or_else(|| self.unknown(entity, now)));

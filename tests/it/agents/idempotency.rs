@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::{plans, registry};
 use crate::{
     harness::{Answer, OTHER_ADMIN, PATIENCE, Server},
     kit::{AGENTS, fixture, jq, operations, sql, waiting, webhook_to_nobody},
@@ -65,6 +66,35 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             let wait = if template.ends_with("execute") { "?wait=20" } else { "" };
             (path(made["id"].as_str().unwrap()) + wait, json!({"task": {"x": 1}, "objective": "speed"}))
         }
+        "/registry" => (path(""), json!({"agent_id": "once", "capabilities": ["io_bound"]})),
+        "/registry/{agent_id}/heartbeat" | "/registry/{agent_id}/offline" | "/registry/{agent_id}/online" => {
+            let id = format!("agent-{}", template.rsplit('/').next().unwrap());
+            registry::register(server, &id, json!({"capabilities": ["io_bound"]})).await;
+            if template.ends_with("online") {
+                server.post(&format!("{}/{id}/offline", registry::REGISTRY), json!({})).await.ok();
+            }
+            (path(&id), json!({}))
+        }
+        "/plans" => (path(""), json!({"name": "once", "task_types": ["io_bound"]})),
+        "/plans/{plan_id}/execute" | "/plans/{plan_id}/cancel" => {
+            let (id, _) = assigned(server, !template.ends_with("execute")).await;
+            (path(&id), json!({}))
+        }
+        "/plans/{plan_id}/retry" => {
+            let (id, one) = assigned(server, true).await;
+            plans::report(server, &one, "fail", json!({"error": "no", "retryable": false})).await.ok();
+            let execution = one["execution_id"].as_str().unwrap();
+            assert_eq!(server.ended(execution).await["status"], "failed");
+            (path(&id), json!({}))
+        }
+        "/plans/assignments/{assignment_id}/accept"
+        | "/plans/assignments/{assignment_id}/progress"
+        | "/plans/assignments/{assignment_id}/result"
+        | "/plans/assignments/{assignment_id}/fail" => {
+            let (_, one) = assigned(server, true).await;
+            let body = json!({"attempt": one["attempt"], "progress": 5, "result": {"x": 1}, "error": "no"});
+            (path(one["assignment_id"].as_str().unwrap()), body)
+        }
         "/{agent_id}/learning/enable" => (path("learner"), json!({"mode": "transfer"})),
         "/{agent_id}/learning/train" => {
             server.post(&format!("{AGENTS}/taught/learning/enable"), json!({})).await.ok();
@@ -92,10 +122,56 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             (path(&run) + &format!("?workflow_id={workflow}"), json!({}))
         }
         other if other.starts_with(SERVICES) => crate::services::good(other),
+        other if other.starts_with("/messages") || other.contains("/channels") => talk(server, other, path).await,
         other => match other.strip_prefix("/performance/rl") {
             Some(rest) => policies(server, rest, path).await,
             None => panic!("POST {other} is not tried here: say how it is asked"),
         },
+    }
+}
+
+/// A plan for an agent of its own, and what that was given once it is executed.
+async fn assigned(server: &Server, executed: bool) -> (String, Value) {
+    let kind = format!("kind-{}", server.get(&format!("{}?limit=1", plans::PLANS)).await.header("x-total-count"));
+    let own = json!({"agent_type": kind, "capabilities": ["audio_processing"]});
+    registry::register(server, &kind, own).await;
+    let sub_task = json!({"task_type": "audio_processing", "agent_type": kind});
+    let plan = plans::plan(server, json!({"sub_tasks": [sub_task]})).await;
+    let id = plan["id"].as_str().unwrap().to_owned();
+    if !executed {
+        return (id, Value::Null);
+    }
+    plans::execute(server, &plan).await;
+    let one = plans::has(server, &kind, 1).await.remove(0);
+    (id, one)
+}
+
+/// The same for messages and channels.
+async fn talk(server: &Server, template: &str, path: impl Fn(&str) -> String) -> (String, Value) {
+    let content = || json!({"x": 1});
+    let group = async || {
+        let body = json!({"type": "group", "members": ["bob"]});
+        let made = server.post(&format!("{AGENTS}/alice/channels"), body).await.is(201);
+        format!("{AGENTS}/alice/channels/{}", made["channel_id"].as_str().unwrap())
+    };
+    match template {
+        "/messages/send" => (path(""), json!({"sender": "alice", "recipient": "bob", "content": content()})),
+        "/messages/broadcast" => (path(""), json!({"sender": "alice", "topic": "t", "content": content()})),
+        "/messages/id/{message_id}/read" => {
+            let body = json!({"sender": "alice", "recipient": "bob", "content": content()});
+            let sent = server.post(&format!("{AGENTS}/messages/send"), body).await.ok();
+            (path(sent["message_id"].as_str().unwrap()), json!({}))
+        }
+        "/messages/subscribe" => (path(""), json!({"agent_id": "bob", "topic": "t", "filter": content()})),
+        "/messages/unsubscribe" => {
+            let body = json!({"agent_id": "bob", "topic": "gone"});
+            server.post(&format!("{AGENTS}/messages/subscribe"), body.clone()).await.ok();
+            (path(""), body)
+        }
+        "/{agent_id}/channels" => (path("alice"), json!({"type": "group", "members": ["bob"]})),
+        "/{agent_id}/channels/{channel_id}/members" => (group().await + "/members", json!({"agent_id": "carol"})),
+        "/{agent_id}/channels/{channel_id}/messages" => (group().await + "/messages", json!({"content": content()})),
+        other => panic!("POST {other} is not tried here: say how it is asked"),
     }
 }
 
@@ -150,7 +226,7 @@ async fn policies(server: &Server, template: &str, path: impl Fn(&str) -> String
 /// How many rows there are of everything a request could make.
 async fn counts(server: &Server) -> Vec<String> {
     let mut counts = Vec::new();
-    for list in ["workflows", "executions", "networks"] {
+    for list in ["workflows", "executions", "networks", "registry", "plans"] {
         counts.push(server.get(&format!("{AGENTS}/{list}?limit=1")).await.header("x-total-count").to_owned());
     }
     counts.push(server.get(&format!("{SERVICES}/jobs?limit=1")).await.header("x-total-count").to_owned());

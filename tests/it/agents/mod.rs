@@ -5,7 +5,9 @@ mod executions;
 mod idempotency;
 mod lists;
 mod networks;
+pub mod plans;
 mod receipts;
+pub mod registry;
 mod validation;
 mod workflows;
 

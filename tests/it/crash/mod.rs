@@ -2,6 +2,7 @@
 
 mod clients;
 mod ground;
+mod plans;
 mod training;
 
 use std::{

@@ -1,0 +1,67 @@
+//! What agents are registered in and given to do, opened.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use crate::{
+    ambient::{Clock, Ids},
+    audit::Audit,
+    communication::messages::Messages,
+    config::{AgentsConfig, Config},
+    db::Database,
+    events::Hub,
+    orchestration::{
+        action::Names,
+        assignments::Assignments,
+        executions::Executions,
+        plans::{Parts, Plans},
+        registry::Registry,
+    },
+};
+
+/// The rooms of agents.
+pub(super) struct Agents {
+    pub registry: Registry,
+    pub assignments: Assignments,
+    settings: AgentsConfig,
+}
+
+impl Agents {
+    /// Open them.
+    pub fn open(
+        config: &Config,
+        audit: &Audit,
+        hub: &Hub,
+        messages: &Messages,
+        (db, clock): (&Database, &Clock),
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        let (base, settings) = (|| (db.clone(), clock.clone()), config.agents.clone());
+        let registry = Registry::new(base(), audit.clone(), hub.clone(), settings.clone(), stop.clone());
+        let courier = Arc::new(messages.clone());
+        let (audit, hub) = (audit.clone(), hub.clone());
+        let assignments = Assignments::new(base(), audit, hub, registry.clone(), settings.clone(), courier)?;
+        Ok(Self { registry, assignments, settings })
+    }
+
+    /// The plans over them.
+    pub fn plans(
+        &self,
+        (executions, names): (&Executions, Names),
+        (db, clock, ids): (&Database, &Clock, &Ids),
+        audit: &Audit,
+    ) -> Plans {
+        Plans::new(Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            audit: audit.clone(),
+            registry: self.registry.clone(),
+            executions: executions.clone(),
+            names,
+            settings: self.settings.clone(),
+        })
+    }
+}

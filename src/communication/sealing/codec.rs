@@ -1,0 +1,76 @@
+//! How bytes stand in JSON, and how what a ciphertext is bound to becomes bytes.
+
+use base64::{
+    Engine as _,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE_NO_PAD},
+};
+
+use super::model::Bound;
+
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const EITHER: [GeneralPurpose; 2] = [GeneralPurpose::new(&URL_SAFE, LENIENT), GeneralPurpose::new(&STANDARD, LENIENT)];
+
+/// Bytes in base64url without padding.
+pub fn base64(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The bytes of base64 of either alphabet, padded or not.
+pub fn unbase64(text: &str) -> Option<Vec<u8>> {
+    EITHER.iter().find_map(|engine| engine.decode(text).ok())
+}
+
+/// Parts as one text that no other parts give: each its length in bytes, a colon, itself, a comma.
+fn parts(parts: &[&str]) -> Vec<u8> {
+    parts.iter().flat_map(|part| format!("{}:{part},", part.len()).into_bytes()).collect()
+}
+
+/// What an envelope to a recipient is bound to. Senders and recipients make the same of the message's id, sender and
+/// recipient.
+pub fn bound_to_recipient(message_id: &str, sender: &str, recipient: &str) -> Vec<u8> {
+    parts(&["agent-management message v1", message_id, sender, recipient])
+}
+
+/// What content that is encrypted at rest is bound to.
+pub fn bound_at_rest(bound: &Bound<'_>) -> Vec<u8> {
+    let (kind, recipient) = bound.recipient.map_or(("all", ""), |recipient| ("one", recipient));
+    parts(&["agent-management at rest v1", bound.message_id, bound.channel, bound.sender, kind, recipient])
+}
+
+/// What a wrapped data key is bound to.
+pub fn bound_data_key(master_id: &str, data_key_id: &str, channel: &str) -> Vec<u8> {
+    parts(&["agent-management data key v1", master_id, data_key_id, channel])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn base64_is_read_in_every_usual_form_and_nothing_else() {
+        let bytes = [0xfb, 0xff, 0xbf, 0x00];
+        for text in ["-_-_AA", "-_-_AA==", "+/+/AA", "+/+/AA=="] {
+            assert_eq!(unbase64(text).as_deref(), Some(&bytes[..]), "{text}");
+        }
+        for text in ["-/-_AA", "-_-_AB", "-_-_A", "-_-_ AA", "é"] {
+            assert_eq!(unbase64(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert_eq!(unbase64(&base64(&bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn other_parts_give_another_text(a in proptest::collection::vec("[a,:0-9]{0,6}", 3), b in proptest::collection::vec("[a,:0-9]{0,6}", 3)) {
+            let of = |list: &[String]| bound_to_recipient(&list[0], &list[1], &list[2]);
+            prop_assert_eq!(of(&a) == of(&b), a == b);
+        }
+    }
+}

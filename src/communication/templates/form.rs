@@ -1,0 +1,155 @@
+//! Content with holes: `{{name}}` in any string of it. A string that is nothing but a hole becomes the value itself, of
+//! whatever kind; in a longer one the value's text stands in its place. What is filled in is not looked at again.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+/// The longest name of a hole.
+const LONGEST: usize = 64;
+
+/// A piece of a string.
+enum Piece<'a> {
+    Text(&'a str),
+    Hole(&'a str),
+}
+
+/// The name in `{{name}}`, which may have blanks around it.
+fn name(text: &str) -> Option<&str> {
+    let name = text.trim_matches(' ');
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let good = (1..=LONGEST).contains(&name.len()) && name.bytes().all(fine) && !name.as_bytes()[0].is_ascii_digit();
+    good.then_some(name)
+}
+
+/// A string's pieces; braces that hold no name are text.
+fn pieces(mut text: &str) -> Vec<Piece<'_>> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = text[from..].find("{{").map(|at| from + at) {
+        let hole = text[at + 2..].find("}}").and_then(|end| Some((name(&text[at + 2..at + 2 + end])?, at + end + 4)));
+        match hole {
+            Some((name, end)) => {
+                if at > 0 {
+                    found.push(Piece::Text(&text[..at]));
+                }
+                found.push(Piece::Hole(name));
+                (text, from) = (&text[end..], 0);
+            }
+            // One further: `{{{x}}` has a hole after its first brace.
+            None => from = at + 1,
+        }
+    }
+    if !text.is_empty() {
+        found.push(Piece::Text(text));
+    }
+    found
+}
+
+fn walk<'a>(content: &'a Value, see: &mut impl FnMut(&'a str)) {
+    match content {
+        Value::String(text) => see(text),
+        Value::Array(items) => items.iter().for_each(|item| walk(item, see)),
+        Value::Object(members) => members.values().for_each(|member| walk(member, see)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The names of its holes, in order and each once.
+pub fn variables(content: &Value) -> Vec<String> {
+    let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
+    walk(content, &mut |text| {
+        for piece in pieces(text) {
+            if let Piece::Hole(name) = piece
+                && seen.insert(name)
+            {
+                names.push(name.to_owned());
+            }
+        }
+    });
+    names
+}
+
+/// The content with its holes filled.
+///
+/// # Errors
+/// The names that there is no value for, in order and each once.
+pub fn fill(content: &Value, values: &Map<String, Value>) -> Result<Value, Vec<String>> {
+    let missing: Vec<String> =
+        variables(content).into_iter().filter(|name| values.get(name).is_none_or(Value::is_null)).collect();
+    if missing.is_empty() { Ok(filled(content, values)) } else { Err(missing) }
+}
+
+fn filled(content: &Value, values: &Map<String, Value>) -> Value {
+    let value = |name: &str| values.get(name).cloned().unwrap_or_default();
+    match content {
+        Value::String(text) => match pieces(text).as_slice() {
+            [Piece::Hole(name)] => value(name),
+            pieces => {
+                let texts = pieces.iter().map(|piece| match piece {
+                    Piece::Text(text) => (*text).to_owned(),
+                    Piece::Hole(name) => match value(name) {
+                        Value::String(text) => text,
+                        other => other.to_string(),
+                    },
+                });
+                Value::String(texts.collect())
+            }
+        },
+        Value::Array(items) => items.iter().map(|item| filled(item, values)).collect(),
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(name, member)| (name.clone(), filled(member, values))).collect())
+        }
+        plain => plain.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn holes_are_filled_wherever_they_are() {
+        let content = json!({
+            "task": "{{task}}", "list": ["{{ n }}", {"{{key}}": "by {{who}}, {{n}} times"}], "plain": 1, "odd": "{{{who}}} {{1x}} {{",
+        });
+        assert_eq!(variables(&content), ["task", "n", "who"]);
+        let values = object(json!({"task": {"deep": [1, null]}, "n": 2.5, "who": "{{task}}", "more": 1}));
+        let expected = json!({
+            "task": {"deep": [1, null]}, "list": [2.5, {"{{key}}": "by {{task}}, 2.5 times"}], "plain": 1,
+            "odd": "{{{task}}} {{1x}} {{",
+        });
+        assert_eq!(fill(&content, &values), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let content = json!(["{{b}} {{a}}", "{{b}}", "{{c}}"]);
+        assert_eq!(fill(&content, &object(json!({"a": 1, "c": null}))), Err(vec!["b".to_owned(), "c".to_owned()]));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_its_pieces(text in "[a{} _1é]{0,30}") {
+            let again: String = pieces(&text).iter().map(|piece| match piece {
+                Piece::Text(text) => (*text).to_owned(),
+                Piece::Hole(name) => format!("{{{{{name}}}}}"),
+            }).collect();
+            // Blanks around a name are not kept.
+            prop_assert_eq!(again.replace(' ', ""), text.replace(' ', ""));
+        }
+
+        #[test]
+        fn nothing_stays_unfilled_and_values_stay_as_they_are(before in "[a-z ]{0,8}", value in "[{}a-z]{1,8}") {
+            let content = json!(format!("{before}|{{{{x}}}}"));
+            prop_assert_eq!(fill(&content, &object(json!({"x": value}))), Ok(json!(format!("{before}|{value}"))));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Secrets of 32 bytes in files that their owner alone can read.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use rand::{TryRng as _, rngs::SysRng};
+use zeroize::Zeroizing;
+
+use super::Error;
+
+/// What the file holds, as 64 hex digits; where there is no file, 32 new bytes of the operating system's randomness, on
+/// stable storage and readable by the file's owner alone before this returns. The second value says whether they are new.
+///
+/// Of two processes that start at once, one makes the secret and both use it.
+///
+/// # Errors
+/// When the file can't be read or made, holds something else, or others may read it.
+pub fn secret_file(path: &Path) -> Result<(Zeroizing<[u8; 32]>, bool), Error> {
+    match File::open(path) {
+        Ok(file) => return Ok((read(file, path)?, false)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
+    }
+    let mut seed = Zeroizing::new([0u8; 32]);
+    SysRng.try_fill_bytes(&mut *seed).map_err(|error| Error::NoRandomness(error.to_string()))?;
+    let created = write_secret(path, &seed)?;
+    // Read back, also when it is our own: what the next start will read is what this one uses.
+    let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    Ok((read(file, path)?, created))
+}
+
+/// The secret that a file holds.
+///
+/// # Errors
+/// As [`secret_file`].
+pub fn read_secret(path: &Path) -> Result<Zeroizing<[u8; 32]>, Error> {
+    let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    read(file, path)
+}
+
+/// Puts a secret at `path`, whole or not at all; false when something is there already, which stays.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<bool, Error> {
+    let mut suffix = [0u8; 8];
+    SysRng.try_fill_bytes(&mut suffix).map_err(|error| Error::NoRandomness(error.to_string()))?;
+    create(path, secret, &hex::encode(suffix)).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+/// 32 bytes from 64 hex digits.
+pub(super) fn bytes_of_hex(text: &str) -> Result<[u8; 32], Error> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| Error::NotHex)?;
+    Ok(bytes)
+}
+
+fn read(file: File, path: &Path) -> Result<Zeroizing<[u8; 32]>, Error> {
+    let failed = |source| Error::Io { path: path.to_owned(), source };
+    // Asked of the open file, so that nothing can be swapped in between.
+    let meta = file.metadata().map_err(failed)?;
+    let mode = meta.permissions().mode() & 0o7777;
+    if !meta.is_file() {
+        return Err(Error::BadFile { path: path.to_owned() });
+    }
+    if mode & 0o077 != 0 {
+        return Err(Error::Exposed { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(1024));
+    file.take(1024).read_to_string(&mut text).map_err(failed)?;
+    bytes_of_hex(text.trim()).map(Zeroizing::new).map_err(|_| Error::BadFile { path: path.to_owned() })
+}
+
+fn create(path: &Path, seed: &[u8], suffix: &str) -> io::Result<bool> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{suffix}.new"));
+    let temporary = directory.join(name);
+
+    let placed = write_new(&temporary, seed)
+        // A link, not a rename: it never replaces a key that is already there.
+        .and_then(|()| match fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            linked => linked.map(|()| true),
+        });
+    let removed = fs::remove_file(&temporary);
+    let created = placed?;
+    removed?;
+    File::open(directory)?.sync_all()?;
+    Ok(created)
+}
+
+fn write_new(path: &Path, seed: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(Zeroizing::new(format!("{}\n", hex::encode(seed))).as_bytes())?;
+    file.sync_all()
+}

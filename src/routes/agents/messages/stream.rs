@@ -1,0 +1,123 @@
+//! `GET /api/v1/agents/messages/stream`: an agent's socket, from the request to the first frame.
+
+use axum::{
+    extract::{
+        State,
+        ws::{WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    super::agent_in,
+    socket::{self, End},
+};
+use crate::{
+    app::App,
+    communication,
+    http::{
+        ApiError, Caller, Query, Role,
+        caller::Identity,
+        context::{Context, RequestContext},
+    },
+};
+
+/// The largest frame that a client may send: a message's content and what belongs to it.
+const MOST_FRAME: usize = 256 << 10;
+/// What each socket reads and writes through; more is taken when it is needed.
+const BUFFER: usize = 4 << 10;
+
+/// Whose socket.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StreamQuery {
+    /// The agent whose messages come over it, and in whose name it sends.
+    agent_id: String,
+    /// An admin key, for clients that can't send it as `X-Api-Key`.
+    token: Option<String>,
+}
+
+/// The key that a socket was opened with. Looked at again while it is open, since keys are taken back.
+pub struct Pass(Option<SecretString>);
+
+impl Pass {
+    fn of(query: &StreamQuery) -> Self {
+        Self(query.token.clone().map(SecretString::from))
+    }
+
+    /// Who holds it, with the role that this needs.
+    pub fn caller(&self, app: &App, context: &RequestContext) -> Result<Caller, &'static str> {
+        let identity = match &self.0 {
+            Some(token) => app.shared.keyring.identify(Some(token.expose_secret())),
+            None => context.identity.clone(),
+        };
+        match identity {
+            Identity::Known(caller) if caller.role == Role::Admin => Ok(caller),
+            Identity::Known(_) => Err("This needs an admin key"),
+            Identity::Unknown => Err("Invalid API key"),
+            Identity::Missing => Err("Missing API key: send it as token, or as X-Api-Key"),
+        }
+    }
+}
+
+/// Open an agent's socket (WebSocket)
+///
+/// Frames are JSON texts with a `type`. The first is `connection_established`; then come what waits for the agent, the oldest
+/// first, and what is sent to it, each as `message`. The client sends `{"type": "ack", "message_id": ...}` (or
+/// `message_ids`) for what it got, and gets it again on its next socket until it did; `{"type": "message", "payload":
+/// {"content", "recipient_id", ...}}`, answered by `handler_acknowledgment` when it is stored; content `PING` is answered by
+/// `PONG`. Without a good key the socket is closed with code 1008; with 1001 when the service stops, with 1013 when there are
+/// too many. The service pings, and closes a socket that has been silent for three pings.
+#[utoipa::path(
+    get, path = "/api/v1/agents/messages/stream", tag = "agents", params(StreamQuery),
+    responses((status = 101), (status = 401), (status = 422), (status = 426))
+)]
+pub async fn stream(
+    State(app): State<App>,
+    Query(query): Query<StreamQuery>,
+    context: Context,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let pass = Pass::of(&query);
+    let caller = pass.caller(&app, &context);
+    let Ok(upgrade) = upgrade else {
+        caller.map_err(ApiError::unauthorized)?;
+        let detail = "This is a WebSocket: send Upgrade: websocket";
+        let mut refused = ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail).into_response();
+        refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        return Ok(refused);
+    };
+    let agent = agent_in(&app, ("query", "agent_id"), &query.agent_id)?;
+    let upgrade = upgrade.max_message_size(MOST_FRAME).max_frame_size(MOST_FRAME);
+    let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER).max_write_buffer_size(usize::MAX);
+    Ok(upgrade.on_upgrade(async move |socket| open(app, socket, agent, pass, (caller, context)).await))
+}
+
+async fn open(
+    app: App,
+    socket: WebSocket,
+    agent: String,
+    pass: Pass,
+    (caller, context): (Result<Caller, &'static str>, Context),
+) {
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(why) => return socket::refuse(socket, End::NotAllowed(why)).await,
+    };
+    match app.delivery.connect(&agent).await {
+        Ok((session, replies)) => {
+            let by = (&caller).into();
+            socket::run(socket::Parts { app, session, replies, by, pass, context }, socket).await;
+        }
+        Err(communication::Error::Stopping) => socket::refuse(socket, End::Stopping).await,
+        Err(communication::Error::Busy(_)) => socket::refuse(socket, End::TooMany).await,
+        Err(error) => {
+            tracing::warn!(%error, "a socket could not be opened");
+            socket::refuse(socket, End::Failed).await;
+        }
+    }
+}

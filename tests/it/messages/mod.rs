@@ -1,0 +1,39 @@
+//! Messages between agents: what clients of the monolith send and get, and what holds whenever sockets come and go.
+
+mod channels;
+mod client;
+mod contract;
+mod crash;
+mod delivery;
+mod topics;
+
+pub use client::Socket;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Builder, Server};
+
+/// The prefix that clients of the monolith use.
+pub const MESSAGES: &str = "/api/v1/agent/messages";
+
+/// A server that can encrypt at rest.
+pub fn server() -> Builder {
+    Server::builder()
+}
+
+/// Send one, and answer what its sender is told.
+pub async fn send(server: &Server, sender: &str, recipient: &str, content: Value) -> Value {
+    let body = json!({"sender": sender, "recipient": recipient, "content": content});
+    server.post(&format!("{MESSAGES}/send"), body).await.ok()
+}
+
+/// What lies in an inbox.
+pub async fn inbox(server: &Server, agent: &str, rest: &str) -> Vec<Value> {
+    let answer = server.get(&format!("{MESSAGES}/inbox?agent_id={agent}{rest}")).await.ok();
+    answer["messages"].as_array().unwrap().clone()
+}
+
+/// One member of each.
+pub fn each<'a>(messages: &'a [Value], member: &str) -> Vec<&'a Value> {
+    messages.iter().map(|message| &message[member]).collect()
+}
