@@ -21,14 +21,14 @@ use tokio::{sync::watch, time::timeout};
 use crate::harness::{Builder, PATIENCE, Server};
 
 const WEBHOOKS: &str = "/api/v1/agents/security/webhooks";
-const SECRET: &str = "whsec_dGhlIHNlY3JldCBvZiB0aGUgd2ViaG9vayB0ZXN0cw==";
+pub const SECRET: &str = "whsec_dGhlIHNlY3JldCBvZiB0aGUgd2ViaG9vayB0ZXN0cw==";
 const NEXT_SECRET: &str = "whsec_YW5vdGhlciBzZWNyZXQgb2YgdGhlIHdlYmhvb2sgdGVzdA==";
 /// What of a secret must be nowhere.
 const INSIDE: &str = "dGhlIHNlY3JldCBvZiB0aGUgd2ViaG9vay";
 
 /// How a call is answered.
 #[derive(Clone, Copy)]
-enum Say {
+pub enum Say {
     Status(u16),
     /// Never.
     Nothing,
@@ -55,13 +55,13 @@ struct Book {
 }
 
 /// An endpoint on a thread of its own. It answers by its script, and 200 when that is at its end.
-struct Receiver {
+pub struct Receiver {
     port: u16,
     book: Arc<Book>,
 }
 
 impl Receiver {
-    fn start(script: impl IntoIterator<Item = Say>) -> Self {
+    pub fn start(script: impl IntoIterator<Item = Say>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -85,7 +85,7 @@ impl Receiver {
         json!({"ops": endpoint}).to_string()
     }
 
-    fn server(&self, more: &Value) -> Builder {
+    pub fn server(&self, more: &Value) -> Builder {
         Server::builder().env("WEBHOOKS", self.config(more))
     }
 
@@ -93,14 +93,20 @@ impl Receiver {
         self.book.calls.lock().unwrap().len()
     }
 
-    async fn called(&self, times: usize) {
+    pub async fn called(&self, times: usize) {
         let mut count = self.book.count.subscribe();
         let came = timeout(PATIENCE, count.wait_for(|count| *count >= times)).await;
         assert!(came.is_ok(), "{times} calls were expected, {} came", self.calls());
     }
 
+    /// The bodies of the calls in order.
+    pub fn bodies(&self) -> Vec<Value> {
+        let calls = self.book.calls.lock().unwrap();
+        calls.iter().map(|call| serde_json::from_slice(&call.body).unwrap()).collect()
+    }
+
     /// The ids of the calls in order; each is checked to be signed, with either secret if there are two.
-    fn ids(&self, secrets: &[&str]) -> Vec<String> {
+    pub fn ids(&self, secrets: &[&str]) -> Vec<String> {
         let calls = self.book.calls.lock().unwrap();
         for call in calls.iter() {
             for secret in secrets {

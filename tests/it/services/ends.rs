@@ -8,6 +8,7 @@ use super::{COMPLETED, RUNNING, delete, queued, set};
 use crate::{
     harness::{Builder, PATIENCE, Server},
     kit::sql,
+    webhooks::{Receiver, SECRET, Say},
 };
 
 const DELIVERIES: &str = "/api/v1/agents/security/webhooks/deliveries";
@@ -78,6 +79,24 @@ async fn each_end_is_owed_to_who_wants_to_hear_of_it() {
     }
     let metrics = server.get("/metrics").await.text;
     assert!(metrics.contains("service_jobs_total{service=\"llm_inference\",state=\"completed\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_receiver_gets_a_signed_call_again_and_again_until_it_takes_it() {
+    let receiver = Receiver::start([Say::Status(503), Say::Status(503)]);
+    let wanted = json!({"events": ["job.completed"]});
+    let server = receiver.server(&wanted).env("WEBHOOK_RETRY_SCALE", "0.0001").start().await;
+    let (failed, done) = (queued(&server, "x").await, queued(&server, "y").await);
+    set(&server, &failed, "state = 'FAILED', error = 'out of memory'").await;
+    set(&server, &done, &format!("{COMPLETED}, receipt = '{{\"price\": 0.25}}'")).await;
+    receiver.called(3).await;
+    let ids = receiver.ids(&[SECRET]);
+    assert!(ids.iter().all(|id| *id == ids[0]), "one event: {ids:?}");
+    let body = receiver.bodies().remove(0);
+    let data = &body["data"];
+    assert_eq!((&body["type"], &data["job_id"], &data["price"]), (&json!("job.completed"), &json!(done), &json!(0.25)));
+    assert_eq!((&data["miner"], &data["result"]), (&json!("miner-1"), &Value::Null), "the result is its client's");
+    assert_eq!(owed(&server, 1).await.len(), 1, "of the other end nobody wants to hear");
 }
 
 #[tokio::test]

@@ -64,6 +64,13 @@ async fn a_language_model_is_followed_from_the_queue_to_its_result() {
     assert_eq!(kinds, [(3, "state"), (4, "result"), (5, "end")]);
     assert_eq!(rest[1].2["result"], json!({"text": "HELLO"}), "as the miner delivered it");
     assert_eq!(rest[2].2["status"], "COMPLETED");
+    // The same key is the same job, and its stream from the beginning.
+    let keyed = || {
+        let request = server.client().post(&url).json(&json!({"model": "llama-7b", "prompt": "again"}));
+        Events::of(request.header("idempotency-key", "k"))
+    };
+    let (mut first, mut again) = (keyed().await, keyed().await);
+    assert_eq!(first.next().await.unwrap().2["job_id"], again.next().await.unwrap().2["job_id"]);
     // Without that wish it is a job as any other, and the miner is told to stream all the same.
     let plain = super::submit(&server, "/llm/stream", json!({"model": "llama-7b", "prompt": "x"})).await.is(200);
     assert_eq!(plain["status"], "QUEUED");
