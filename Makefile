@@ -54,6 +54,10 @@ compare: libtorch ## Measure the service against the monolith's stack, Restate a
 bench-audit: libtorch ## Measure the security routes at a million audit entries, beside full scans
 	scripts/audit-scale.sh
 
+.PHONY: message-load
+message-load: libtorch ## Measure messages between agents: 5000 sockets, 2000 messages a second
+	scripts/message-load.sh
+
 .PHONY: rl-serving
 rl-serving: libtorch ## Measure how policies answer, alone and while a run trains (needs wrk)
 	scripts/rl-serving.sh

@@ -11,6 +11,7 @@ key=message-load-key-$RANDOM$RANDOM$RANDOM
 service=
 trap 'kill "$service" 2>/dev/null || true; wait "$service" 2>/dev/null || true; rm -rf "$place"' EXIT
 
+: >"$place/log"
 APP_ENV=production APP_PORT=0 DATA_DIR=$place ADMIN_API_KEYS=$key CLIENT_API_KEYS=client-$key MINER_API_KEYS=miner-$key \
     MESSAGE_KEYS=load:$(head -c 32 /dev/urandom | base64 -w0) LOG_FORMAT=json LOG_LEVEL=${LOG_LEVEL:-warn,agent_management::lifecycle=info} \
     "$target/agent-management" serve 2>"$place/log" &

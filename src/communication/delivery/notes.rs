@@ -85,7 +85,7 @@ impl Delivery {
         }
         let (now, process, count) = (Timestamp(self.0.clock.now()), self.0.process.clone(), came.len());
         let beat = (!presence.is_empty()).then(|| process.clone());
-        let write = async move |tx: &mut Tx| {
+        let work = async move |tx: &mut Tx| {
             if !came.is_empty() {
                 messages::delivered(tx, &came, now).await?;
             }
@@ -98,7 +98,7 @@ impl Delivery {
             }
             Ok::<_, Error>(())
         };
-        self.0.db.write(write).await?;
+        self.0.db.write(work).await?;
         self.0.hub.metrics().acknowledged.inc_by(count as u64);
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Delivery {
     /// Tell that this process holds the sockets of those that have one here, and of nobody else.
     async fn beat(&self, here: bool) -> Result<()> {
         let (now, process, agents) = (Timestamp(self.0.clock.now()), self.0.process.clone(), self.0.hub.agents());
-        let write = async move |tx: &mut Tx| {
+        let work = async move |tx: &mut Tx| {
             match here {
                 true => store::beat(tx, &process, now).await?,
                 false => store::silence(tx, &process).await?,
@@ -114,6 +114,6 @@ impl Delivery {
             store::reconcile(tx, &process, &agents, now).await?;
             Ok::<_, Error>(())
         };
-        self.0.db.write(write).await
+        self.0.db.write(work).await
     }
 }

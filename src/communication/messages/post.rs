@@ -164,15 +164,15 @@ impl<'a> Work<'a> {
         }
         let id = draft.message_id.clone().unwrap_or_else(|| self.post.ids.next("msg_", 12));
         let receipt = match &draft.to {
-            To::Agent(recipient) => self.to_one(tx, letter, &id, recipient).await?,
-            _ => self.to_several(tx, letter, &id).await?,
+            To::Agent(recipient) => self.one_copy(tx, letter, &id, recipient).await?,
+            _ => self.several_copies(tx, letter, &id).await?,
         };
         self.entries.push(self.told(letter, &receipt));
         self.known.insert(id, receipt.clone());
         Ok(receipt)
     }
 
-    async fn to_one(&mut self, tx: &mut Tx, letter: &Letter, id: &str, recipient: &str) -> Result<Receipt> {
+    async fn one_copy(&mut self, tx: &mut Tx, letter: &Letter, id: &str, recipient: &str) -> Result<Receipt> {
         let sender = &letter.draft.sender;
         if let Some(refusal) = self.refusal(tx, sender, recipient, false).await? {
             return Err(refusal.into());
@@ -183,7 +183,7 @@ impl<'a> Work<'a> {
         Ok(stored.receipt())
     }
 
-    async fn to_several(&mut self, tx: &mut Tx, letter: &Letter, id: &str) -> Result<Receipt> {
+    async fn several_copies(&mut self, tx: &mut Tx, letter: &Letter, id: &str) -> Result<Receipt> {
         let mut addressed = self.address(tx, letter).await?;
         let sender = &letter.draft.sender;
         addressed.recipients.retain(|agent| agent != sender);

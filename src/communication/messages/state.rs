@@ -36,12 +36,12 @@ impl Event {
     }
 
     /// [`Event::to`] as an assignment in SQL.
-    pub fn to_sql(self) -> String {
+    pub fn set_sql(self) -> String {
         format!("status = '{}'", self.to().stored())
     }
 
     /// [`Event::from`] as a list in SQL.
-    pub fn from_sql(self) -> String {
+    pub fn states_sql(self) -> String {
         let names: Vec<String> = self.from().iter().map(|status| format!("'{}'", status.stored())).collect();
         format!("({})", names.join(", "))
     }
@@ -62,9 +62,9 @@ mod tests {
 
     #[test]
     fn an_event_asks_for_its_states_by_their_names() {
-        assert_eq!(Event::Read.from_sql(), "('PENDING', 'DELIVERED')");
-        assert_eq!(Event::Expired.from_sql(), "('PENDING')");
-        assert_eq!(Event::Read.to_sql(), "status = 'READ'");
+        assert_eq!(Event::Read.states_sql(), "('PENDING', 'DELIVERED')");
+        assert_eq!(Event::Expired.states_sql(), "('PENDING')");
+        assert_eq!(Event::Read.set_sql(), "status = 'READ'");
     }
 
     proptest! {

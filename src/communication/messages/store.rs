@@ -291,11 +291,11 @@ pub async fn past(conn: &mut Connection, past: &Past, page: &Page) -> Result<(Ve
 pub async fn delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Timestamp) -> Result<u64> {
     let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
     query
-        .push(Event::Delivered.to_sql())
+        .push(Event::Delivered.set_sql())
         .push(", delivered_at = ")
         .push_bind(now)
         .push(" WHERE status IN ")
-        .push(Event::Delivered.from_sql());
+        .push(Event::Delivered.states_sql());
     // By their unique ids, not by what waits for anybody.
     query.push(" AND id IN (SELECT m.id FROM json_each(");
     query.push_bind(serde_json::json!(acknowledged).to_string());
@@ -307,25 +307,25 @@ pub async fn delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Time
 pub async fn read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool> {
     let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
     query
-        .push(Event::Read.to_sql())
+        .push(Event::Read.set_sql())
         .push(", read_at = ")
         .push_bind(now)
         .push(", delivered_at = coalesce(delivered_at, ")
         .push_bind(now);
     query.push(") WHERE message_id = ").push_bind(message_id.to_owned());
-    query.push(" AND status IN ").push(Event::Read.from_sql());
+    query.push(" AND status IN ").push(Event::Read.states_sql());
     Ok(query.build().execute(tx.conn().await?).await?.rows_affected() > 0)
 }
 
 /// Messages that can't be opened.
 pub async fn failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
     let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
-    query.push(Event::Failed.to_sql());
+    query.push(Event::Failed.set_sql());
     query.push(", failure = f.why FROM (SELECT value ->> 0 AS id, value ->> 1 AS why FROM json_each(");
     query
         .push_bind(serde_json::json!(failures).to_string())
         .push(")) AS f WHERE am_messages.message_id = f.id AND status IN ");
-    query.push(Event::Failed.from_sql());
+    query.push(Event::Failed.states_sql());
     Ok(query.build().execute(tx.conn().await?).await?.rows_affected())
 }
 
@@ -338,7 +338,7 @@ pub async fn has_expired(conn: &mut Connection, now: Timestamp) -> Result<bool> 
 /// Mark what waits and whose time is up, at most `limit`.
 pub async fn expire(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64> {
     let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
-    query.push(Event::Expired.to_sql()).push(" WHERE status IN ").push(Event::Expired.from_sql());
+    query.push(Event::Expired.set_sql()).push(" WHERE status IN ").push(Event::Expired.states_sql());
     query.push(" AND id IN (SELECT id FROM am_messages WHERE status = 'PENDING' AND expires_at <= ").push_bind(now);
     query.push(" LIMIT ").push_bind(limit).push(")");
     Ok(query.build().execute(tx.conn().await?).await?.rows_affected())

@@ -177,7 +177,7 @@ async fn speak(
 enum Said {
     /// To be sent.
     Message {
-        payload: Payload,
+        payload: Box<Payload>,
         /// Comes back with the answer.
         #[serde(rename = "ref")]
         mark: Option<Value>,
@@ -266,7 +266,7 @@ impl Listener<'_> {
     /// Hand in what is to be sent: what will be answered, or the answer.
     async fn hand_in(
         &self,
-        mut payload: Payload,
+        mut payload: Box<Payload>,
         mark: Option<Value>,
     ) -> Result<impl Future<Output = String> + use<>, String> {
         if payload.content == "PING" {
