@@ -6,10 +6,16 @@ use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use agent_management::{
     ambient::{Clock, Ids},
+    audit::{self, Audit},
+    communication::{
+        relations::Relations,
+        sealing::{self, Bound, Encryption, KeyKind, SealFor, Sealing, SecretKey},
+    },
     crypto::{self, Signer},
-    db::{self, Database, Settings, Tx},
+    db::{self, Database, Settings, Tx, principal::Principal},
     orchestration::jq,
     rl::{Policies, PolicyReference, serving},
+    webhooks::Webhooks,
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{json, value::to_raw_value};
@@ -94,5 +100,63 @@ fn actions(c: &mut Criterion) {
     runtime.block_on(pool.shutdown());
 }
 
-criterion_group!(benches, receipts, database, actions);
+/// A message of some 250 bytes: sealed and opened, with the statement that finds what to seal it with.
+fn messages(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { readers: 2, busy_timeout: Duration::from_secs(5) };
+    let (db, clock) = runtime.block_on(async {
+        let db = Database::open(&dir.path().join("bench.db"), &settings).await.unwrap();
+        db::migrate(&db, &Clock::system()).await.unwrap();
+        (db, Clock::system())
+    });
+    let parts = || (db.clone(), clock.clone(), Ids::seeded(1));
+    let webhooks = Webhooks::new(db.clone(), clock.clone(), Ids::seeded(1), &Default::default()).unwrap();
+    let log = audit::Settings { origin: "bench".to_owned(), every: Duration::from_secs(5) };
+    let audit = Audit::new(parts(), webhooks, Signer::from_hex(&"7".repeat(64)).unwrap(), log);
+    let master = ("m".to_owned(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".into());
+    let keys = sealing::Settings { masters: vec![master], allow_plaintext: false };
+    let sealing = Sealing::new(parts(), audit.clone(), keys).unwrap();
+    let relations = Relations::new(db.clone(), clock.clone(), audit, false);
+    let content = json!({"task": "x".repeat(200), "budget": 1.5, "tags": ["a", "b", "c"]});
+    let bound = |recipient| Bound { message_id: "m1", channel: "c1", sender: "a", recipient: Some(recipient) };
+    let to = |recipient| SealFor { bound: bound(recipient), encryption: None, encrypt: true };
+    let secret = SecretKey::generate().unwrap();
+    let public = secret.public_key().unwrap();
+    let somebody = Principal { name: "dev_key".into(), aliases: Arc::new([]), origin: None };
+    let at_rest = runtime.block_on(async {
+        sealing.register_key(&somebody, "keyed", (KeyKind::X25519, &public.text()), None).await.unwrap();
+        let (sealing, content) = (sealing.clone(), content.clone());
+        let now = db::codec::Timestamp(clock.now());
+        db.write(async move |tx: &mut Tx| {
+            let bound = Bound { message_id: "m1", channel: "c1", sender: "a", recipient: Some("b") };
+            sealing.seal(tx, &SealFor { bound, encryption: None, encrypt: true }, &content, now).await
+        })
+        .await
+        .unwrap()
+    });
+    let mut conn = runtime.block_on(db.read()).unwrap();
+    let mut group = c.benchmark_group("message");
+    group.bench_function("permit", |b| {
+        b.iter(|| runtime.block_on(relations.permit(&mut conn, "a", "b")).unwrap());
+    });
+    group.bench_function("seal at rest", |b| {
+        b.iter(|| runtime.block_on(sealing.try_seal(&mut conn, &to("b"), &content)).unwrap().unwrap());
+    });
+    group.bench_function("open at rest", |b| {
+        b.iter(|| runtime.block_on(sealing.open(&mut conn, &at_rest, &bound("b"))).unwrap());
+    });
+    group.bench_function("seal on arrival", |b| {
+        b.iter(|| runtime.block_on(sealing.try_seal(&mut conn, &to("keyed"), &content)).unwrap().unwrap());
+    });
+    let message = ("m1", "a", "keyed");
+    group.bench_function("HPKE seal alone", |b| b.iter(|| public.seal(Encryption::Hpke, message, &content).unwrap()));
+    let envelope = public.seal(Encryption::Hpke, message, &content).unwrap();
+    group.bench_function("HPKE open alone", |b| b.iter(|| secret.open(&envelope, message).unwrap()));
+    group.finish();
+    drop(conn);
+    runtime.block_on(db.close());
+}
+
+criterion_group!(benches, receipts, database, actions, messages);
 criterion_main!(benches);

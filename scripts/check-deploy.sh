@@ -30,6 +30,7 @@ after=$(cd "$root" && find . -type f -exec stat -c '%n %a %Y' {} + | sort && sha
 [ "$before" = "$after" ] || fail "a second install changed something"
 [ "$(stat -c %a "$root/etc/agent-management/env")" = 600 ] || fail "the settings file can be read by others"
 grep -qx 'ADMIN_API_KEYS=[0-9a-f]\{48\}' "$root/etc/agent-management/env" || fail "no admin key was made"
+grep -qx 'MESSAGE_KEYS=first:[A-Za-z0-9+/]\{43\}=' "$root/etc/agent-management/env" || fail "no key for messages was made"
 grep -qx 'DATABASE_URL=sqlite:////srv/coordinator/coordinator.db' "$root/etc/agent-management/env" || fail "DATABASE_URL is not set"
 
 # The units that ours names (targets) come from this machine's systemd.

@@ -179,13 +179,15 @@ impl Registry {
         Ok(self.known(agent, &fastest, now))
     }
 
-    /// What is known of an entry that was read or written just now.
+    /// What is known of an entry that was written just now, as of when its agent was heard of last: the answer to a repeated
+    /// request is the same.
     ///
     /// # Errors
     /// As the database.
     pub async fn with_measures(&self, agent: Agent) -> Result<Known> {
         let fastest = store::fastest(&mut *self.db.read().await?).await?;
-        Ok(self.known(agent, &fastest, self.now()))
+        let heard = agent.last_seen;
+        Ok(self.known(agent, &fastest, heard))
     }
 
     fn known(&self, agent: Agent, fastest: &std::collections::BTreeMap<TaskType, f64>, now: Timestamp) -> Known {

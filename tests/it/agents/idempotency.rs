@@ -14,8 +14,9 @@ use crate::{
     services::SERVICES,
 };
 
-/// Takes a file instead of JSON; `rl/policies.rs` tries it.
-const UPLOAD: &str = "/api/v1/agents/performance/rl/policies/{name}/versions";
+/// Take a file instead of JSON; `rl/policies.rs` and `relations/records.rs` try them.
+const UPLOADS: [&str; 2] =
+    ["/api/v1/agents/performance/rl/policies/{name}/versions", "/api/v1/agents/{agent_id}/messages/import"];
 
 struct Case {
     template: String,
@@ -122,7 +123,7 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             (path(&run) + &format!("?workflow_id={workflow}"), json!({}))
         }
         other if other.starts_with(SERVICES) => crate::services::good(other),
-        other if other.starts_with("/messages") || other.contains("/channels") => talk(server, other, path).await,
+        other if other.starts_with("/messages") || other.starts_with("/{agent_id}/") => talk(server, other, path).await,
         other => match other.strip_prefix("/performance/rl") {
             Some(rest) => policies(server, rest, path).await,
             None => panic!("POST {other} is not tried here: say how it is asked"),
@@ -167,6 +168,23 @@ async fn talk(server: &Server, template: &str, path: impl Fn(&str) -> String) ->
             let body = json!({"agent_id": "bob", "topic": "gone"});
             server.post(&format!("{AGENTS}/messages/subscribe"), body.clone()).await.ok();
             (path(""), body)
+        }
+        "/{agent_id}/keys" => {
+            let key = "j0DFrbaPJWJK5bIU6nZ6bslNgp09e14a0bpvPiE4KF8";
+            (path("keyed"), json!({"kind": "x25519", "public_key": key}))
+        }
+        "/{agent_id}/contacts" => (path("alice"), json!({"contact_id": "dave"})),
+        "/{agent_id}/blocks" => (path("alice"), json!({"blocked_id": "mallory"})),
+        "/{agent_id}/authorizations" => (path("alice"), json!({"reason": "r"})),
+        "/{agent_id}/templates" => (path("alice"), json!({"name": "once", "content": content()})),
+        "/{agent_id}/templates/{template_id}/render" => {
+            let variables = json!({"project_name": "p", "role_description": "r"});
+            (format!("{AGENTS}/alice/templates/collaboration_invite/render"), json!({"variables": variables}))
+        }
+        "/{agent_id}/payments" => {
+            let body = json!({"sender": "alice", "recipient": "bob", "content": content()});
+            let sent = server.post(&format!("{AGENTS}/messages/send"), body).await.ok();
+            (path("alice"), json!({"message_ids": [sent["message_id"]], "payment_status": "paid"}))
         }
         "/{agent_id}/channels" => (path("alice"), json!({"type": "group", "members": ["bob"]})),
         "/{agent_id}/channels/{channel_id}/members" => (group().await + "/members", json!({"agent_id": "carol"})),
@@ -239,7 +257,7 @@ async fn each_post_is_done_once_for_a_key_and_so_after_a_restart() {
     let document = server.get("/openapi.json").await.ok();
     let posts = operations(&document).into_iter().filter(|(method, _)| method == Method::POST);
     let mut cases = Vec::new();
-    for (number, (_, template)) in posts.filter(|(_, path)| path != UPLOAD).enumerate() {
+    for (number, (_, template)) in posts.filter(|(_, path)| !UPLOADS.contains(&path.as_str())).enumerate() {
         let (path, body) = prepare(&server, &template).await;
         cases.push(Case { template, path, body, key: format!("key-{number}"), first: None });
     }

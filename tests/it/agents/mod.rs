@@ -2,6 +2,7 @@
 
 mod contract;
 mod executions;
+mod figures;
 mod idempotency;
 mod lists;
 mod networks;
