@@ -224,8 +224,9 @@ impl Jobs {
                     Ok(()) => open = false,
                     Err(error) => tracing::warn!(%error, "could not look at the queue; trying again"),
                 }
-                let open = u32::try_from(self.queue().len()).unwrap_or(u32::MAX);
-                rest_until = begun + PAUSE.saturating_mul(open).min(LONGEST_PAUSE);
+                let count = u32::try_from(self.queue().len()).unwrap_or(u32::MAX);
+                tracing::debug!(open = count, seconds = begun.elapsed().as_secs_f64(), "looked at the queue");
+                rest_until = begun + PAUSE.saturating_mul(count).min(LONGEST_PAUSE);
             }
             if let Err(error) = self.expire_ours().await {
                 tracing::warn!(%error, "could not expire jobs; trying again");
