@@ -23,7 +23,7 @@ trap cleanup EXIT
 key=bench-client-key-0123456789
 export APP_ENV=production APP_PORT=0 DATA_DIR=$folder DATABASE_URL=sqlite:///$folder/bench.db
 export ADMIN_API_KEYS=bench-admin-key-0123456789 CLIENT_API_KEYS=$key MINER_API_KEYS=bench-miner-key-0123456789
-export LOG_FORMAT=json LOG_LEVEL=warn,agent_management::lifecycle=info
+export LOG_FORMAT=json LOG_LEVEL=warn,agent_management::lifecycle=info,agent_management::jobs=debug
 : >"$folder/log"
 "$binary" serve 2>"$folder/log" &
 server=$!
@@ -36,4 +36,4 @@ for _ in $(seq 600); do
     sleep 0.1
 done
 port=$(sed -n '/"ready"/s/.*"address":"[^"]*:\([0-9]*\)".*/\1/p' "$folder/log" | head -1)
-python3 benches/jobs/measure.py "$port" "$server" "$key" "$folder/bench.db" --jobs "${JOBS:-10000}" --seconds "${SECONDS_EACH:-30}"
+python3 benches/jobs/measure.py "$port" "$server" "$key" "$folder/bench.db" "$folder/log" --jobs "${JOBS:-10000}" --seconds "${SECONDS_EACH:-30}"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -161,18 +161,12 @@ pub struct Canceled {
     pub was: JobState,
 }
 
-/// The longest that a job may stay open, where the client says how long.
-const LONGEST: TimeDelta = TimeDelta::days(7);
-
 impl Jobs {
     /// Put a job into the queue, for the coordinator to hand to a miner.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault of the request.
     pub async fn submit(&self, caller: &Principal, order: Order, once: Option<Once>) -> Result<Done<Accepted>> {
-        if let Some(done) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
-            return Ok(done);
-        }
         let now = self.0.clock.now();
         let job = self.job(caller, order, now)?;
         let accepted = self.accepted(&job, now).await?;
@@ -205,8 +199,7 @@ impl Jobs {
             constraints.0.insert("max_price".to_owned(), json!(price));
         }
         let own = order.ttl.unwrap_or_else(|| order.service.ttl(&request));
-        let until = order.deadline.map(|deadline| deadline.0.min(now + LONGEST) - now);
-        let until = until.map(|left| left.to_std().unwrap_or_default());
+        let until = order.deadline.map(|deadline| (deadline.0 - now).to_std().unwrap_or_default());
         Ok(NewJob {
             id: self.0.ids.hex(32),
             client_id: caller.name.to_string(),

@@ -105,7 +105,7 @@ pub(in crate::jobs) async fn keep(tx: &mut Tx, job: &NewJob) -> Result<()> {
     Ok(())
 }
 
-/// A client's job was seen in this state, which is no end. True: it was first seen with a miner.
+/// A client's job was seen in this state, which is no end. Answers its service, if that is news.
 pub(super) async fn seen(tx: &mut Tx, id: &str, state: JobState, now: Timestamp) -> Result<Option<Service>> {
     let service: Option<String> = sqlx::query_scalar(
         "UPDATE am_jobs SET state = ?2, running_at = CASE WHEN ?2 = 'RUNNING' THEN coalesce(running_at, ?3) ELSE running_at END
