@@ -1,6 +1,6 @@
 //! Who calls: an `X-Api-Key`, known by its hash alone, and the principal that stands for it.
 
-use std::{fmt, sync::Arc};
+use std::{convert::Infallible, fmt, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
@@ -54,6 +54,12 @@ impl Caller {
     fn kept(key: &str, known: Known) -> Self {
         let aliases = [known.principal.to_string(), key.to_owned()];
         Self { principal: known.principal, role: known.role, aliases: aliases.into(), origin: None }
+    }
+
+    /// The same caller, who sent the request that came from there.
+    #[must_use]
+    pub fn coming(self, Whence(origin): &Whence) -> Self {
+        Self { origin: Some(origin.clone()), ..self }
     }
 
     /// Whether a stored owner text, in either form, means this caller.
@@ -251,13 +257,28 @@ pub struct AnyKey(pub Caller);
 /// The caller of this request, who must have a role that is enough, and where the request came from.
 fn admitted(parts: &Parts, enough: impl Fn(Role) -> bool, wanted: &'static str) -> Result<Caller, ApiError> {
     let mut caller = RequestContext::of(parts)?.identity.admit(enough, wanted)?;
+    caller.origin = Some(origin(parts));
+    Ok(caller)
+}
+
+fn origin(parts: &Parts) -> Arc<Origin> {
     let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    let origin = Origin {
+    Arc::new(Origin {
         ip_address: limit::address(parts.extensions.get(), &parts.headers).map(|ip| ip.to_string()),
         user_agent: agent.map(|agent| agent.chars().take(512).collect()),
-    };
-    caller.origin = Some(Arc::new(origin));
-    Ok(caller)
+    })
+}
+
+/// Where a request came from, for callers who are known otherwise than by the header.
+#[derive(Clone, Debug)]
+pub struct Whence(Arc<Origin>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Whence {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(origin(parts)))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Admin {

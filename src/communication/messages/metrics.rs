@@ -32,6 +32,10 @@ impl Metrics {
     }
 
     pub fn register(&self, registry: &mut Registry) {
+        // Shown from the start, before there is any.
+        for result in ["stored", "repeated", "refused"] {
+            drop(self.sent.get_or_create(&[("result", result)]));
+        }
         registry.register(
             "messages_sent",
             "Messages that were sent: stored, repeated (under an id that was there), refused",

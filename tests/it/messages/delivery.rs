@@ -93,6 +93,18 @@ async fn agents_talk_over_their_sockets() {
 }
 
 #[tokio::test]
+async fn messages_over_a_socket_count_as_requests_do() {
+    let server = server().env("RATE_LIMIT_REQUESTS", 3).env("RATE_LIMIT_WINDOW_SECONDS", 3600).start().await;
+    let mut alice = Socket::open(&server, "alice").await;
+    for _ in 0..3 {
+        assert_eq!(alice.say("bob", json!({"n": 1})).await["status"], "success");
+    }
+    let refused = alice.say("bob", json!({"n": 1})).await;
+    assert_eq!((&refused["status"], &refused["code"]), (&json!("error"), &json!("rate_limited")));
+    assert_eq!(server.get(&format!("{MESSAGES}/inbox?agent_id=bob")).await.status, 429, "they are the same caller's");
+}
+
+#[tokio::test]
 async fn a_socket_without_a_good_key_is_closed() {
     let server = server().start().await;
     for token in ["", "wrong-key-0123456789abcdef", CLIENT] {

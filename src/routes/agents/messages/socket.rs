@@ -20,7 +20,7 @@ use crate::{
         messages::To,
     },
     db::{codec::Timestamp, principal::Principal},
-    http::{ApiError, context::Context},
+    http::{ApiError, context::Context, limit::Bucket},
 };
 
 /// Messages of one client that are on their way into the database; beyond it nothing more is read from it.
@@ -272,6 +272,10 @@ impl Listener<'_> {
         if payload.content == "PING" {
             return Err(self.pong(payload.content));
         }
+        let limiter = self.app.shared.limiter.as_ref();
+        if let Some(Err(wait)) = limiter.map(|limiter| limiter.check(Bucket::Principal(self.by.name.clone()))) {
+            return Err(refused(ApiError::too_many(wait), mark));
+        }
         let content = std::mem::take(&mut payload.content);
         let to = match (payload.recipient_id.take(), payload.channel_id.take(), payload.topic.take()) {
             (Some(agent), None, None) => To::Agent(self.app.shared.keyring.shown(&agent)),
@@ -315,8 +319,8 @@ fn accepted(receipt: &impl Serialize, mark: Option<Value>) -> String {
 }
 
 /// The same words as over HTTP.
-fn refused(error: communication::Error, mark: Option<Value>) -> String {
-    let error = ApiError::from(error);
+fn refused(error: impl Into<ApiError>, mark: Option<Value>) -> String {
+    let error = error.into();
     if let Some(cause) = error.causes().filter(|_| error.status.is_server_error()) {
         tracing::error!(cause, "a message from a socket could not be stored");
     }

@@ -20,8 +20,8 @@ use crate::{
     app::App,
     communication,
     http::{
-        ApiError, Caller, Query, Role,
-        caller::Identity,
+        Admin, ApiError, Caller, Query, Role,
+        caller::{Identity, Whence},
         context::{Context, RequestContext},
     },
 };
@@ -74,23 +74,27 @@ impl Pass {
 /// too many. The service pings, and closes a socket that has been silent for three pings.
 #[utoipa::path(
     get, path = "/api/v1/agents/messages/stream", tag = "agents", params(StreamQuery),
-    responses((status = 101), (status = 401), (status = 422), (status = 426))
+    responses((status = 101), (status = 401), (status = 403), (status = 422), (status = 426))
 )]
 pub async fn stream(
     State(app): State<App>,
-    Query(query): Query<StreamQuery>,
+    whence: Whence,
+    admin: Result<Admin, ApiError>,
+    query: Result<Query<StreamQuery>, ApiError>,
     context: Context,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let pass = Pass::of(&query);
-    let caller = pass.caller(&app, &context);
     let Ok(upgrade) = upgrade else {
-        caller.map_err(ApiError::unauthorized)?;
+        admin?;
+        query?;
         let detail = "This is a WebSocket: send Upgrade: websocket";
         let mut refused = ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail).into_response();
         refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return Ok(refused);
     };
+    let Query(query) = query?;
+    let pass = Pass::of(&query);
+    let caller = pass.caller(&app, &context).map(|caller| caller.coming(&whence));
     let agent = agent_in(&app, ("query", "agent_id"), &query.agent_id)?;
     let upgrade = upgrade.max_message_size(MOST_FRAME).max_frame_size(MOST_FRAME);
     let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER).max_write_buffer_size(usize::MAX);
