@@ -55,7 +55,7 @@ async fn seal(sealing: &Sealing, to: SealFor<'static>, content: &Value) -> Resul
 }
 
 async fn open(sealing: &Sealing, sealed: &Sealed) -> Result<Opened> {
-    sealing.open(&mut *sealing.0.db.read().await.unwrap(), sealed, &BOUND).await
+    sealing.open(&mut sealing.0.db.read().await.unwrap(), sealed, &BOUND).await
 }
 
 async fn register(sealing: &Sealing, kind: KeyKind, text: &str) -> AgentKey {
@@ -80,7 +80,7 @@ async fn an_agent_without_a_key_is_written_to_at_rest() {
         // Another process has not unwrapped the channel's key yet.
         assert_eq!(open(&house.process(&[("m", 1)], false), &sealed).await.unwrap().into_value(), content);
         let elsewhere = Bound { message_id: "msg-2", ..BOUND };
-        let moved = sealing.open(&mut *house.db.read().await.unwrap(), &sealed, &elsewhere).await;
+        let moved = sealing.open(&mut house.db.read().await.unwrap(), &sealed, &elsewhere).await;
         assert!(matches!(moved, Err(SealError::Tampered(_))));
     }
     let used = sealing.masters().await.unwrap();
@@ -232,7 +232,7 @@ async fn many_data_keys_are_wrapped_anew_in_pieces() {
     for (n, sealed) in sealed.iter().enumerate() {
         let channel = format!("ch-{n}");
         let bound = Bound { channel: &channel, ..BOUND };
-        let opened = only.open(&mut *house.db.read().await.unwrap(), sealed, &bound).await.unwrap();
+        let opened = only.open(&mut house.db.read().await.unwrap(), sealed, &bound).await.unwrap();
         assert_eq!(opened.into_value(), json!(n));
     }
     assert!(house.dir.path().exists());

@@ -62,7 +62,8 @@ pub async fn reputation(conn: &mut Connection, agent: &str) -> Result<Reputation
 
 /// One of both records. A score that is no number, or beyond its scale, is cut to it.
 fn combined(coordinator: Recorded, trust: Recorded) -> Reputation {
-    let scaled = |recorded: Recorded, factor: f64| recorded.map(|(score, _)| (score * factor).max(0.0).min(HIGHEST));
+    let on_scale = |score: f64| if score.is_nan() { 0.0 } else { score.clamp(0.0, HIGHEST) };
+    let scaled = |recorded: Recorded, factor: f64| recorded.map(|(score, _)| on_scale(score * factor));
     let (of_coordinator, of_trust) = (scaled(coordinator, OF_COORDINATOR), scaled(trust, OF_TRUST));
     let (reputation, source, updated_at) = match (of_coordinator, of_trust) {
         (Some(score), _) => (score, ReputationSource::Coordinator, coordinator.map(|(_, at)| at)),
@@ -98,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_stays_on_its_scale(score in any::<f64>()) {
+        fn it_stays_on_its_scale(score in prop_oneof![any::<f64>(), Just(f64::NAN), Just(f64::INFINITY)]) {
             for found in [combined(Some((score, at(1))), None), combined(None, Some((score, at(1))))] {
                 prop_assert!((0.0..=HIGHEST).contains(&found.reputation), "{}", found.reputation);
             }
