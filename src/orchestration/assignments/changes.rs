@@ -45,16 +45,17 @@ pub async fn current(conn: &mut Connection, one: &Assignment) -> Result<Attempt>
     store::get_attempt(conn, &one.id, one.attempt).await?.ok_or(Error::NotFound("Attempt"))
 }
 
-/// Release all that an agent has, because it is gone. Answers how many.
-pub async fn release_all(tx: &mut Tx, agent_id: &str, why: &str, now: Timestamp) -> Result<i64> {
+/// Release all that an agent has, because it is gone. Answers what the audit log gets to know of it, an entry for each.
+pub async fn release_all(tx: &mut Tx, agent_id: &str, why: &str, now: Timestamp) -> Result<Vec<Entry>> {
     let held = store::held_by(tx.conn().await?, agent_id).await?;
-    let count = held.len() as i64;
+    let mut entries = Vec::with_capacity(held.len());
     for mut one in held {
         let mut attempt = current(tx.conn().await?, &one).await?;
         over(tx, &mut one, &mut attempt, Outcome::Lost, &format!("agent {agent_id:?}: {why}"), false, now).await?;
         store::notify(tx, &one.id, &attempt, "CANCEL", now).await?;
+        entries.push(entry(&one, &attempt, "released", now));
     }
-    Ok(count)
+    Ok(entries)
 }
 
 /// The attempt under way is over otherwise than by a result.

@@ -101,7 +101,7 @@ impl Inner {
         let cutoff = self.registry.cutoff(now);
         let mut entries = Vec::new();
         for id in registry::store::silent(tx.conn().await?, cutoff).await? {
-            entries.extend(self.silent(tx, &id, cutoff, now).await?);
+            entries.append(&mut self.silent(tx, &id, cutoff, now).await?);
         }
         for one in store::overdue(tx.conn().await?, now, self.unanswered_since(now)).await? {
             entries.push(self.overdue(tx, one, now).await?);
@@ -121,31 +121,27 @@ impl Inner {
     }
 
     /// An agent went silent: what it has others get.
-    async fn silent(&self, tx: &mut Tx, id: &str, cutoff: Timestamp, now: Timestamp) -> Result<Option<Entry>> {
+    async fn silent(&self, tx: &mut Tx, id: &str, cutoff: Timestamp, now: Timestamp) -> Result<Vec<Entry>> {
         // As it is read it is offline by now.
-        let Some(mut agent) = registry::store::get(tx.conn().await?, id, cutoff).await? else { return Ok(None) };
+        let Some(mut agent) = registry::store::get(tx.conn().await?, id, cutoff).await? else { return Ok(Vec::new()) };
         let seconds = self.settings.offline_after.as_secs_f64();
         let why = format!("no heartbeat for {seconds} seconds");
         agent.updated_at = now;
         registry::store::put(tx, &agent).await?;
-        let held = store::held_by(tx.conn().await?, id).await?;
-        let released = changes::release_all(tx, id, &why, now).await?;
-        let mut entries = Vec::new();
-        for one in &held {
+        for one in &store::held_by(tx.conn().await?, id).await? {
             self.wake_after(tx, one);
-            if let Some(attempt) = store::get_attempt(tx.conn().await?, &one.id, one.attempt).await? {
-                self.metrics.count(&attempt);
-                entries.push(changes::entry(one, &attempt, "released", now));
-            }
         }
-        self.audit.append(tx, entries).await?;
+        let mut entries = changes::release_all(tx, id, &why, now).await?;
+        let released = entries.len() as u64;
+        self.metrics.released(released);
         let data = json!({"agent_id": id, "reason": "silent", "released": released});
         registry::store::tell(tx, "agent_offline", now, data).await?;
         let hub = self.hub.clone();
         tx.after_commit(move || hub.wake(registry::store::STREAM));
         let entry = registry::entry("offline", id, now).on_behalf_of(owner::SYSTEM);
         let change = (Some(json!({"status": "online"})), Some(json!({"status": "offline"})));
-        Ok(Some(entry.data("released", json!(released)).change(change.0, change.1)))
+        entries.push(entry.data("released", json!(released)).change(change.0, change.1));
+        Ok(entries)
     }
 
     /// Its time is up, or its agent did not answer.

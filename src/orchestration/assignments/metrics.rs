@@ -35,6 +35,11 @@ impl Metrics {
         counter.inc();
     }
 
+    /// So many attempts ended because their agent was gone.
+    pub fn released(&self, count: u64) {
+        self.released.inc_by(count);
+    }
+
     pub fn register(&self, registry: &mut Registry) {
         registry.register("agents_online", "Agents that are online", self.online.clone());
         registry.register("assignments_waiting", "Assignments that no agent has", self.waiting.clone());

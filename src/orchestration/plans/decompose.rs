@@ -172,8 +172,11 @@ fn of_type(task_type: TaskType) -> SubTaskDraft {
     SubTaskDraft { task_type: Some(task_type), ..SubTaskDraft::default() }
 }
 
-/// The sub-tasks with their names, and whom they wait for, by place.
-fn read(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, Vec<Vec<usize>>), Vec<Fault>> {
+/// For each sub-task those it waits for, by place.
+type Order = Vec<Vec<usize>>;
+
+/// The sub-tasks with their names, and whom they wait for.
+fn read(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, Order), Vec<Fault>> {
     let mut faults = Vec::new();
     let keys = keys(&drafts, &mut faults);
     let mut sub_tasks = Vec::with_capacity(drafts.len());

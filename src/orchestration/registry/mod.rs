@@ -321,13 +321,17 @@ impl Registry {
                 agent.last_seen = now;
             }
             store::put(tx, &agent).await?;
-            let released =
-                if online { 0 } else { assignments::release_all(tx, &agent.id, "it was taken offline", now).await? };
+            let mut entries = match online {
+                true => Vec::new(),
+                false => assignments::release_all(tx, &agent.id, "it was taken offline", now).await?,
+            };
+            let released = entries.len() as i64;
             agent.open -= released;
             store::tell(tx, kind, now, json!({"agent_id": agent.id, "reason": "requested", "released": released}))
                 .await?;
             let entry = entry(word, &agent.id, now).by(&owner).change(status(was), status(word));
-            registry.audit.append(tx, vec![entry.data("released", json!(released))]).await?;
+            entries.push(entry.data("released", json!(released)));
+            registry.audit.append(tx, entries).await?;
             Ok(agent)
         })
         .await
@@ -341,11 +345,13 @@ impl Registry {
         let (owner, now) = (owner.clone(), self.now());
         let done = self.change(None, id.to_owned(), async move |tx, registry, found| {
             let agent = own(found, &owner)?;
-            let released = assignments::release_all(tx, &agent.id, "it was deregistered", now).await?;
+            let mut entries = assignments::release_all(tx, &agent.id, "it was deregistered", now).await?;
+            let released = entries.len();
             store::delete(tx, &agent.id).await?;
             store::tell(tx, "agent_deregistered", now, json!({"agent_id": agent.id, "released": released})).await?;
             let entry = entry("deregistered", &agent.id, now).by(&owner).change(Some(agent.state()), None);
-            registry.audit.append(tx, vec![entry.data("released", json!(released))]).await?;
+            entries.push(entry.data("released", json!(released)));
+            registry.audit.append(tx, entries).await?;
             Ok(agent)
         });
         done.await.map(drop)
