@@ -1,9 +1,6 @@
 //! Writing messages: those that wait at the same moment in one transaction, with a few statements for all of them.
 
-use std::{
-    collections::{HashMap, hash_map::Entry as Slot},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::json;
 
@@ -135,7 +132,7 @@ impl<'a> Work<'a> {
             _ => None,
         });
         let by_id = channels::spots_by_id(tx.conn().await?, &wanted.collect::<Vec<_>>()).await?;
-        Ok(Self {
+        let mut work = Self {
             post,
             now: Timestamp(post.clock.now()),
             before,
@@ -151,7 +148,13 @@ impl<'a> Work<'a> {
             broadcasts: Rows::default(),
             entries: Vec::new(),
             pushed: Vec::new(),
-        })
+        };
+        let direct = letters.iter().filter_map(|letter| match &letter.draft.to {
+            To::Agent(recipient) => Some((letter.draft.sender.as_str(), recipient.as_str())),
+            _ => None,
+        });
+        work.ask(tx, direct).await?;
+        Ok(work)
     }
 
     async fn letter(&mut self, tx: &mut Tx, letter: &Letter) -> Result<Receipt> {
@@ -174,7 +177,7 @@ impl<'a> Work<'a> {
 
     async fn one_copy(&mut self, tx: &mut Tx, letter: &Letter, id: &str, recipient: &str) -> Result<Receipt> {
         let sender = &letter.draft.sender;
-        if let Some(refusal) = self.refusal(tx, sender, recipient, false).await? {
+        if let Some(refusal) = self.refusal(sender, recipient, false) {
             return Err(refusal.into());
         }
         let spot = self.spot(Place::of_pair(sender, recipient), ChannelKind::Direct, None, letter, Some(recipient));
@@ -191,9 +194,10 @@ impl<'a> Work<'a> {
             let count = addressed.recipients.len();
             return Err(Error::State(format!("{count} agents would get it, over {MOST_RECIPIENTS}")));
         }
+        self.ask(tx, addressed.recipients.iter().map(|recipient| (sender.as_str(), recipient.as_str()))).await?;
         let (mut refused, mut copies) = (Vec::new(), Vec::<(bool, bool)>::new());
         for recipient in &addressed.recipients {
-            if let Some(refusal) = self.refusal(tx, sender, recipient, addressed.agreed).await? {
+            if let Some(refusal) = self.refusal(sender, recipient, addressed.agreed) {
                 refused.push(LeftOut { agent_id: recipient.clone(), reason: refusal.to_string() });
                 continue;
             }
@@ -261,16 +265,22 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Why `sender` may not write to `recipient`, if it may not. Asked once in a transaction.
-    async fn refusal(&mut self, tx: &mut Tx, sender: &str, recipient: &str, agreed: bool) -> Result<Option<Refusal>> {
-        let pair = (sender.to_owned(), recipient.to_owned());
-        let found = match self.permits.entry(pair) {
-            Slot::Occupied(known) => known.into_mut(),
-            Slot::Vacant(place) => {
-                place.insert(self.post.relations.permit(tx.conn().await?, sender, recipient).await?.err())
-            }
-        };
-        Ok(found.clone().filter(|refusal| !(agreed && matches!(refusal, Refusal::Reputation { .. }))))
+    /// Ask whether these may write to each other, all in one, if it was not asked in this transaction.
+    async fn ask(&mut self, tx: &mut Tx, pairs: impl Iterator<Item = (&str, &str)>) -> Result<()> {
+        let mut asked: Vec<(&str, &str)> = pairs.collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let verdicts = self.post.relations.permits(tx.conn().await?, &asked).await?;
+        for ((sender, recipient), verdict) in asked.into_iter().zip(verdicts) {
+            self.permits.insert((sender.to_owned(), recipient.to_owned()), verdict.err());
+        }
+        Ok(())
+    }
+
+    /// Why `sender` may not write to `recipient`, if it may not; asked before.
+    fn refusal(&self, sender: &str, recipient: &str, agreed: bool) -> Option<Refusal> {
+        let found = self.permits.get(&(sender.to_owned(), recipient.to_owned())).cloned().flatten();
+        found.filter(|refusal| !(agreed && matches!(refusal, Refusal::Reputation { .. })))
     }
 
     /// The channel of a place, which is made if there is none.

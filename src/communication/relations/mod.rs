@@ -13,7 +13,7 @@ use crate::{
     ambient::Clock,
     audit::Audit,
     db::{self, Connection, Database, codec::Timestamp, page::Page},
-    security::reputation::reputation,
+    security::reputation::reputations,
 };
 
 /// The reputation that a sender needs who is no contact, of 10 000.
@@ -60,20 +60,34 @@ impl Relations {
         sender: &str,
         recipient: &str,
     ) -> db::Result<std::result::Result<(), Refusal>> {
-        let known = store::known(conn, sender, recipient).await?;
-        if let Err(refusal) = self.judge(&known, sender, recipient) {
-            return Ok(Err(refusal));
-        }
-        if known.contacts {
-            return Ok(Ok(()));
-        }
-        let found = reputation(conn, sender).await?.reputation;
-        Ok(match found >= REPUTATION_NEEDED {
-            true => Ok(()),
-            false => {
-                Err(Refusal::Reputation { agent: sender.to_owned(), reputation: found, needed: REPUTATION_NEEDED })
+        Ok(self.permits(conn, &[(sender, recipient)]).await?.pop().unwrap_or(Ok(())))
+    }
+
+    /// The same for many pairs, in two trips and in their order.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn permits(
+        &self,
+        conn: &mut Connection,
+        pairs: &[(&str, &str)],
+    ) -> db::Result<Vec<std::result::Result<(), Refusal>>> {
+        let known = store::known(conn, pairs).await?;
+        let strangers = pairs.iter().zip(&known).filter(|(_, known)| !known.contacts).map(|((sender, _), _)| *sender);
+        let mut strangers: Vec<&str> = strangers.collect();
+        strangers.sort_unstable();
+        strangers.dedup();
+        let reputations = reputations(conn, &strangers).await?;
+        let judged = pairs.iter().zip(&known).map(|((sender, recipient), known)| {
+            self.judge(known, sender, recipient)?;
+            match reputations.get(*sender).map(|found| found.reputation) {
+                Some(reputation) if !known.contacts && reputation < REPUTATION_NEEDED => {
+                    Err(Refusal::Reputation { agent: (*sender).to_owned(), reputation, needed: REPUTATION_NEEDED })
+                }
+                _ => Ok(()),
             }
-        })
+        });
+        Ok(judged.collect())
     }
 
     /// All but the reputation.

@@ -8,22 +8,29 @@ use super::{
 };
 use crate::db::{Connection, Db, Result, Row, Tx, codec::Timestamp, page::Page};
 
-/// What is known of two agents, in one trip.
-pub(super) async fn known(conn: &mut Connection, sender: &str, recipient: &str) -> Result<Known> {
-    let row: (Option<Authorization>, Option<Authorization>, bool, bool, bool) = sqlx::query_as::<Db, _>(
-        "SELECT (SELECT state FROM am_agent_authorizations WHERE agent_id = ?1),
-             (SELECT state FROM am_agent_authorizations WHERE agent_id = ?2),
-             EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = ?2 AND blocked_id = ?1),
-             EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = ?1 AND blocked_id = ?2),
-             EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = ?1 AND contact_id = ?2)
-                 OR EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = ?2 AND contact_id = ?1)",
+/// What is known of each pair of a sender and a recipient, in their order and in one trip.
+pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Result<Vec<Known>> {
+    let rows: Vec<(Option<Authorization>, Option<Authorization>, bool, bool, bool)> = sqlx::query_as::<Db, _>(
+        "WITH p AS MATERIALIZED (SELECT key, value ->> 0 AS sender, value ->> 1 AS recipient FROM json_each(?1))
+         SELECT (SELECT state FROM am_agent_authorizations WHERE agent_id = p.sender),
+             (SELECT state FROM am_agent_authorizations WHERE agent_id = p.recipient),
+             EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = p.recipient AND blocked_id = p.sender),
+             EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = p.sender AND blocked_id = p.recipient),
+             EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = p.sender AND contact_id = p.recipient)
+                 OR EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = p.recipient AND contact_id = p.sender)
+         FROM p ORDER BY p.key",
     )
-    .bind(sender)
-    .bind(recipient)
-    .fetch_one(conn)
+    .bind(serde_json::json!(pairs).to_string())
+    .fetch_all(conn)
     .await?;
-    let (sender, recipient, blocked_by_recipient, blocked_by_sender, contacts) = row;
-    Ok(Known { sender, recipient, blocked_by_recipient, blocked_by_sender, contacts })
+    let known = |(sender, recipient, blocked_by_recipient, blocked_by_sender, contacts)| Known {
+        sender,
+        recipient,
+        blocked_by_recipient,
+        blocked_by_sender,
+        contacts,
+    };
+    Ok(rows.into_iter().map(known).collect())
 }
 
 /// A table of pairs: an agent, another, and a few words.

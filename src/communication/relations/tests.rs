@@ -9,6 +9,7 @@ use crate::{
     ambient::Ids,
     crypto::Signer,
     db::{Error, Tx},
+    security::reputation::reputation,
     webhooks::Webhooks,
 };
 

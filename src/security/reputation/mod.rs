@@ -6,6 +6,8 @@
 
 mod store;
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -56,8 +58,23 @@ type Recorded = Option<(f64, Timestamp)>;
 /// # Errors
 /// As the database.
 pub async fn reputation(conn: &mut Connection, agent: &str) -> Result<Reputation> {
-    let (coordinator, trust) = store::records(conn, agent).await?;
-    Ok(combined(coordinator, trust))
+    Ok(reputations(conn, &[agent]).await?.remove(agent).unwrap_or_else(|| combined(None, None)))
+}
+
+/// The reputation of each of these agents, in one trip.
+///
+/// # Errors
+/// As the database.
+pub async fn reputations(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, Reputation>> {
+    if agents.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut records = store::records(conn, agents).await?;
+    let of = |agent: &&str| {
+        let (coordinator, trust) = records.remove(*agent).unwrap_or_default();
+        ((*agent).to_owned(), combined(coordinator, trust))
+    };
+    Ok(agents.iter().map(of).collect())
 }
 
 /// One of both records. A score that is no number, or beyond its scale, is cut to it.

@@ -1,29 +1,34 @@
 //! Reads `agent_reputation`, which is the coordinator's, and `agent_trust_scores`.
 
+use std::collections::HashMap;
+
 use super::Recorded;
 use crate::db::{Connection, Db, Result, codec::Timestamp, has_table};
 
-const COORDINATOR: &str =
-    "SELECT trust_score, updated_at FROM agent_reputation WHERE agent_id = ?1 ORDER BY updated_at DESC, id LIMIT 1";
+const COORDINATOR: &str = "SELECT 1, a.value, r.trust_score, r.updated_at FROM json_each(?1) a
+     JOIN agent_reputation r ON r.id = (SELECT id FROM agent_reputation WHERE agent_id = a.value ORDER BY updated_at DESC, id LIMIT 1)";
 // The oldest row of an entity counts, as everywhere.
-const TRUST: &str = "SELECT reputation_score, updated_at FROM agent_trust_scores
-     WHERE entity_id = ?1 AND entity_type IN ('agent', 'workflow') ORDER BY entity_type, created_at, id LIMIT 1";
+const TRUST: &str = "SELECT 2, a.value, t.reputation_score, t.updated_at FROM json_each(?1) a
+     JOIN agent_trust_scores t ON t.id = (SELECT id FROM agent_trust_scores
+         WHERE entity_id = a.value AND entity_type IN ('agent', 'workflow') ORDER BY entity_type, created_at, id LIMIT 1)";
 
-/// What both tables say of an agent, in one trip.
-pub(super) async fn records(conn: &mut Connection, agent: &str) -> Result<(Recorded, Recorded)> {
-    let both = "SELECT 1, * FROM (COORDINATOR) UNION ALL SELECT 2, * FROM (TRUST)";
-    let both = sqlx::AssertSqlSafe(both.replace("COORDINATOR", COORDINATOR).replace("TRUST", TRUST));
-    let rows = sqlx::query_as::<Db, (i64, f64, Timestamp)>(both).bind(agent).fetch_all(&mut *conn).await;
-    match rows {
-        Ok(rows) => {
-            let of = |table| rows.iter().find(|(from, ..)| *from == table).map(|(_, score, at)| (*score, *at));
-            Ok((of(1), of(2)))
-        }
+/// What both tables say of agents, in one trip.
+pub(super) async fn records(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, (Recorded, Recorded)>> {
+    let json = serde_json::json!(agents).to_string();
+    let both = sqlx::AssertSqlSafe([COORDINATOR, TRUST].join(" UNION ALL "));
+    let rows = sqlx::query_as::<Db, (i64, String, f64, Timestamp)>(both).bind(&json).fetch_all(&mut *conn).await;
+    let rows = match rows {
+        Ok(rows) => rows,
         // The coordinator makes its table late, and a start without migration does not.
         Err(_) if !has_table(conn, "agent_reputation").await? => {
-            let found = sqlx::query_as::<Db, (f64, Timestamp)>(TRUST).bind(agent).fetch_optional(conn).await?;
-            Ok((None, found))
+            sqlx::query_as(TRUST).bind(&json).fetch_all(conn).await?
         }
-        Err(error) => Err(error.into()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut records: HashMap<String, (Recorded, Recorded)> = HashMap::new();
+    for (table, agent, score, at) in rows {
+        let (coordinator, trust) = records.entry(agent).or_default();
+        *(if table == 1 { coordinator } else { trust }) = Some((score, at));
     }
+    Ok(records)
 }
