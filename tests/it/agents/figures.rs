@@ -13,8 +13,7 @@ use super::{
 };
 use crate::harness::Server;
 
-/// Do what an agent is given as soon as it is there, until `count` results are in. Answers how long each took from the
-/// question to the end of the report.
+/// Do what an agent is given as soon as it is there, until `all` results are in, which `count` counts.
 async fn diligent(server: &Server, agent: &str, count: &std::sync::atomic::AtomicUsize, all: usize) {
     use std::sync::atomic::Ordering::SeqCst;
     while count.load(SeqCst) < all {
