@@ -29,8 +29,8 @@ use crate::{
 /// How often the database is looked at while nobody here waits for anything: another process may have left a job whose end
 /// has to be told of.
 const IDLE: Duration = Duration::from_secs(1);
-/// After a look at all that is open comes a pause of so much a job: a look costs some 2.5 µs for each, so that all of them
-/// cost less than a hundredth of a core (docs/SERVICES.md has the measurement).
+/// After a look at all that is open comes a pause of so much a job, with which all of them together cost less than a
+/// hundredth of a core (docs/SERVICES.md has the measurement).
 const PAUSE: Duration = Duration::from_micros(400);
 /// That pause at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
