@@ -12,12 +12,15 @@ use crate::{
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/API.md");
-const DOCUMENTS: [(&str, &str); 5] = [
+const DOCUMENTS: [(&str, &str); 8] = [
     ("README.md", README),
     ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
     ("docs/API.md", API),
     ("docs/ARCHITECTURE.md", include_str!("../../docs/ARCHITECTURE.md")),
+    ("docs/FAILURES.md", include_str!("../../docs/FAILURES.md")),
     ("docs/OPERATIONS.md", include_str!("../../docs/OPERATIONS.md")),
+    ("docs/SERVICES.md", include_str!("../../docs/SERVICES.md")),
+    ("SECURITY.md", include_str!("../../SECURITY.md")),
 ];
 
 /// A fenced block below an HTML comment `<!-- mark -->` or `<!-- mark: words -->`.
