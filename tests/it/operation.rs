@@ -271,7 +271,18 @@ fn the_commands_say_what_they_do() {
     let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
     let help = run(dir.path(), &["--help"], &[]);
     assert!(help.status.success());
-    for word in ["serve", "migrate", "keys", "openapi", "verify-receipt", "verify-audit", "export-audit", "--config"] {
+    for word in [
+        "serve",
+        "migrate",
+        "keys",
+        "agent-key",
+        "message-keys",
+        "openapi",
+        "verify-receipt",
+        "verify-audit",
+        "export-audit",
+        "--config",
+    ] {
         assert!(text(&help).contains(word), "{word}: {}", text(&help));
     }
     assert!(text(&run(dir.path(), &["--version"], &[])).contains(env!("CARGO_PKG_VERSION")));
