@@ -8,9 +8,12 @@ use super::{
 };
 use crate::db::{Connection, Db, Result, Row, Tx, codec::Timestamp, page::Page};
 
+/// What was said of both, whether either has blocked the other, and whether they are contacts.
+type Found = (Option<Authorization>, Option<Authorization>, bool, bool, bool);
+
 /// What is known of each pair of a sender and a recipient, in their order and in one trip.
 pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Result<Vec<Known>> {
-    let rows: Vec<(Option<Authorization>, Option<Authorization>, bool, bool, bool)> = sqlx::query_as::<Db, _>(
+    let rows: Vec<Found> = sqlx::query_as::<Db, _>(
         "WITH p AS MATERIALIZED (SELECT key, value ->> 0 AS sender, value ->> 1 AS recipient FROM json_each(?1))
          SELECT (SELECT state FROM am_agent_authorizations WHERE agent_id = p.sender),
              (SELECT state FROM am_agent_authorizations WHERE agent_id = p.recipient),
@@ -23,7 +26,7 @@ pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Resu
     .bind(serde_json::json!(pairs).to_string())
     .fetch_all(conn)
     .await?;
-    let known = |(sender, recipient, blocked_by_recipient, blocked_by_sender, contacts)| Known {
+    let known = |(sender, recipient, blocked_by_recipient, blocked_by_sender, contacts): Found| Known {
         sender,
         recipient,
         blocked_by_recipient,
