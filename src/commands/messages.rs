@@ -34,13 +34,14 @@ pub enum AgentKey {
     /// Seal content to a recipient's public key: JSON from standard input, and out the message as it is sent.
     Seal {
         /// The recipient's X25519 key in base64, as its list of keys shows it.
-        #[arg(long, value_name = "PUBLIC_KEY")]
+        // One of 64 begins with a dash.
+        #[arg(long, value_name = "PUBLIC_KEY", allow_hyphen_values = true)]
         to: String,
         /// Who writes.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         sender: String,
         /// To whom.
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         recipient: String,
         /// The message's id, by which its content can't be moved to another; without it one is drawn.
         #[arg(long)]
