@@ -70,6 +70,11 @@ async fn the_commands_keep_their_secrets() {
     let again: Value = serde_json::from_str(&command(server.dir(), &["agent-key", "public", "bob"], "")).unwrap();
     assert_eq!(again, public);
     let secret = std::fs::read_to_string(&file).unwrap();
+    // In base64url a key may begin with a dash, and is no option for that.
+    let to = "-G8HL7k3GAlWLUWQm4mI99k4SluEae1F3CDkZfWGgVM";
+    let seal = ["agent-key", "seal", "--to", to, "--sender", "ada", "--recipient", "bob"];
+    let sealed: Value = serde_json::from_str(&command(server.dir(), &seal, "{}")).unwrap();
+    assert!(sealed["content"]["hpke"]["ciphertext"].is_string(), "{sealed}");
     let refused = run_with(server.dir(), &["agent-key", "new", "bob"], &[], "");
     assert!(!refused.status.success() && std::fs::read_to_string(&file).unwrap() == secret, "what is there stays");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
