@@ -128,14 +128,8 @@ async fn created(
     post, path = "/api/v1/services/whisper/transcribe", tag = "services", params(Terms, WaitQuery), request_body = WhisperRequest,
     responses((status = 201, body = Accepted), (status = 422))
 )]
-pub async fn transcribe(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
-    request: KeyedJson<Value>,
-) -> Result<Response, ApiError> {
-    created((app, caller, terms, wait), Service::Whisper, Variant::Plain, request).await
+pub async fn transcribe(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
+    created(asked, Service::Whisper, Variant::Plain, request).await
 }
 
 /// Speech to English text
@@ -143,14 +137,8 @@ pub async fn transcribe(
     post, path = "/api/v1/services/whisper/translate", tag = "services", params(Terms, WaitQuery), request_body = WhisperRequest,
     responses((status = 201, body = Accepted), (status = 422))
 )]
-pub async fn translate(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
-    request: KeyedJson<Value>,
-) -> Result<Response, ApiError> {
-    created((app, caller, terms, wait), Service::Whisper, Variant::Translate, request).await
+pub async fn translate(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
+    created(asked, Service::Whisper, Variant::Translate, request).await
 }
 
 /// Text to images
@@ -158,14 +146,8 @@ pub async fn translate(
     post, path = "/api/v1/services/stable-diffusion/generate", tag = "services", params(Terms, WaitQuery),
     request_body = StableDiffusionRequest, responses((status = 201, body = Accepted), (status = 422))
 )]
-pub async fn generate(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
-    request: KeyedJson<Value>,
-) -> Result<Response, ApiError> {
-    created((app, caller, terms, wait), Service::StableDiffusion, Variant::Plain, request).await
+pub async fn generate(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
+    created(asked, Service::StableDiffusion, Variant::Plain, request).await
 }
 
 /// An image to images
@@ -175,14 +157,8 @@ pub async fn generate(
     post, path = "/api/v1/services/stable-diffusion/img2img", tag = "services", params(Terms, WaitQuery),
     request_body = StableDiffusionRequest, responses((status = 201, body = Accepted), (status = 422))
 )]
-pub async fn img2img(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
-    request: KeyedJson<Value>,
-) -> Result<Response, ApiError> {
-    created((app, caller, terms, wait), Service::StableDiffusion, Variant::Img2img, request).await
+pub async fn img2img(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
+    created(asked, Service::StableDiffusion, Variant::Img2img, request).await
 }
 
 /// Ask a language model
@@ -190,14 +166,8 @@ pub async fn img2img(
     post, path = "/api/v1/services/llm/inference", tag = "services", params(Terms, WaitQuery), request_body = LlmRequest,
     responses((status = 201, body = Accepted), (status = 422))
 )]
-pub async fn inference(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
-    request: KeyedJson<Value>,
-) -> Result<Response, ApiError> {
-    created((app, caller, terms, wait), Service::LlmInference, Variant::Plain, request).await
+pub async fn inference(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
+    created(asked, Service::LlmInference, Variant::Plain, request).await
 }
 
 /// Ask a language model and follow the job
@@ -210,10 +180,7 @@ pub async fn inference(
     responses((status = 200, description = "`text/event-stream` where that is accepted", body = Accepted), (status = 422))
 )]
 pub async fn stream(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
+    (app, caller, terms, wait): Asked,
     headers: HeaderMap,
     request: KeyedJson<Value>,
 ) -> Result<Response, ApiError> {
@@ -238,14 +205,8 @@ pub async fn stream(
     post, path = "/api/v1/services/ffmpeg/transcode", tag = "services", params(Terms, WaitQuery), request_body = FfmpegRequest,
     responses((status = 201, body = Accepted), (status = 422))
 )]
-pub async fn transcode(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
-    request: KeyedJson<Value>,
-) -> Result<Response, ApiError> {
-    created((app, caller, terms, wait), Service::Ffmpeg, Variant::Plain, request).await
+pub async fn transcode(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
+    created(asked, Service::Ffmpeg, Variant::Plain, request).await
 }
 
 /// Render
@@ -255,14 +216,8 @@ pub async fn transcode(
     post, path = "/api/v1/services/blender/render", tag = "services", params(Terms, WaitQuery), request_body = BlenderRequest,
     responses((status = 201, body = Accepted), (status = 422))
 )]
-pub async fn render(
-    app: State<App>,
-    caller: ClientKey,
-    terms: Query<Terms>,
-    wait: Query<WaitQuery>,
-    request: KeyedJson<Value>,
-) -> Result<Response, ApiError> {
-    created((app, caller, terms, wait), Service::Blender, Variant::Plain, request).await
+pub async fn render(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
+    created(asked, Service::Blender, Variant::Plain, request).await
 }
 
 /// Ask any service
