@@ -19,6 +19,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
+use am_core::validation::{PathSegment, Violation};
 use am_security::{policies, sandbox, trust};
 
 /// Why a request was refused or failed.
@@ -93,6 +94,16 @@ impl FieldError {
     /// One field: where it is, what is wrong, and the stable word for it.
     pub fn new(loc: Vec<Loc>, msg: impl Into<String>, kind: impl Into<Cow<'static, str>>) -> Self {
         Self { loc, msg: msg.into(), kind: kind.into() }
+    }
+
+    /// A violation in the part of the request that `part` names: `body`, `query`.
+    pub fn of(part: &'static str, violation: Violation) -> Self {
+        let segment = |segment| match segment {
+            PathSegment::Member(name) => Loc::from(name),
+            PathSegment::Item(index) => Loc::from(index),
+        };
+        let loc = std::iter::once(Loc::from(part)).chain(violation.path.into_iter().map(segment)).collect();
+        Self::new(loc, violation.message, violation.kind)
     }
 
     /// A value that has the right type and is wrong all the same.
@@ -369,7 +380,7 @@ impl From<am_orchestration::error::Error> for ApiError {
         match error {
             NotFound(_) => Self::not_found(error.to_string()),
             Forbidden => Self::forbidden(error.to_string()),
-            Invalid(faults) => Self::unprocessable(faults.into_iter().map(FieldError::from).collect()),
+            Invalid(found) => found.into(),
             Refused(refusal) => Self::forbidden(refusal.to_string()).code("policy_violation").with(&refusal),
             State(text) => Self::bad_request(text).code("invalid_state"),
             Conflict(text) => Self::conflict(text),
@@ -414,10 +425,7 @@ impl From<am_rl::Error> for ApiError {
         match error {
             am_rl::Error::NotFound(text) => Self::not_found(text),
             am_rl::Error::Forbidden(text) => Self::forbidden(text),
-            am_rl::Error::Invalid { path, message } => {
-                let loc = std::iter::once(Loc::from("body")).chain(path.into_iter().map(Loc::from)).collect();
-                Self::field(loc, message, "value_error")
-            }
+            am_rl::Error::Invalid(found) => found.into(),
             am_rl::Error::State(text) => Self::bad_request(text).code("invalid_state"),
             am_rl::Error::Act(error) => error.into(),
             am_rl::Error::Db(error) => error.into(),
@@ -445,10 +453,7 @@ impl From<sandbox::Error> for ApiError {
         use sandbox::Error::{Command, Db, Invalid, NotFound, Start, State, Stopping, Storage, Unenforced};
         match error {
             NotFound(text) => Self::not_found(text),
-            Invalid { path, message } => {
-                let loc = std::iter::once(Loc::from("body")).chain(path.into_iter().map(Loc::from)).collect();
-                Self::field(loc, message, "value_error")
-            }
+            Invalid(found) => found.into(),
             State(text) | Command(text) => Self::bad_request(text).code("invalid_state"),
             // Nothing changes by itself on a host that can't, so there is no time to ask again.
             Unenforced(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sandbox_unenforced", error.to_string()),
@@ -459,14 +464,9 @@ impl From<sandbox::Error> for ApiError {
     }
 }
 
-impl From<am_orchestration::model::Fault> for FieldError {
-    fn from(fault: am_orchestration::model::Fault) -> Self {
-        let part = |place| match place {
-            am_orchestration::model::Place::Member(name) => Loc::from(name),
-            am_orchestration::model::Place::Item(index) => Loc::from(index),
-        };
-        let loc = std::iter::once(Loc::from("body")).chain(fault.path.into_iter().map(part)).collect();
-        Self::value(loc, fault.message)
+impl From<Vec<Violation>> for ApiError {
+    fn from(violations: Vec<Violation>) -> Self {
+        Self::unprocessable(violations.into_iter().map(|violation| FieldError::of("body", violation)).collect())
     }
 }
 

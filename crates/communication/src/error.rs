@@ -1,6 +1,7 @@
 //! What can go wrong when agents talk.
 
 use super::{relations::Refusal, sealing::SealError};
+use am_core::validation::{self, Violation};
 
 /// What can go wrong when agents talk.
 #[derive(Debug, thiserror::Error)]
@@ -9,13 +10,8 @@ pub enum Error {
     #[error("{0} not found")]
     NotFound(&'static str),
     /// Something that was sent is wrong.
-    #[error("{field}: {message}")]
-    Invalid {
-        /// The member.
-        field: String,
-        /// What is wrong with it.
-        message: String,
-    },
+    #[error("{}", validation::join(.0))]
+    Invalid(Vec<Violation>),
     /// The sender may not write to the recipient.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -48,7 +44,19 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Something wrong with the member `field`.
     pub fn invalid(field: &str, message: impl Into<String>) -> Self {
-        Self::Invalid { field: field.to_owned(), message: message.into() }
+        Self::Invalid(vec![Violation::new(field, message)])
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::Invalid(vec![violation])
+    }
+}
+
+impl From<Vec<Violation>> for Error {
+    fn from(violations: Vec<Violation>) -> Self {
+        Self::Invalid(violations)
     }
 }
 

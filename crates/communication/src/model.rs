@@ -1,6 +1,6 @@
 //! Words that all of this room uses.
 
-use super::error::Error;
+use am_core::validation::Violation;
 
 am_db::stored_enum! {
     /// What a channel is for.
@@ -74,14 +74,12 @@ const LONGEST: usize = 128;
 /// The name of an agent that the member `field` gives.
 ///
 /// # Errors
-/// [`Error::Invalid`] for none, one of over 128 bytes, or one with control characters.
-pub fn agent_id(field: &'static str, name: &str) -> Result<String, Error> {
+/// For none, one of over 128 bytes, or one with control characters.
+pub fn agent_id(field: &'static str, name: &str) -> Result<String, Violation> {
     let name = name.trim();
     if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
-        return Err(Error::invalid(
-            field,
-            format!("must be the name of an agent: 1 to {LONGEST} printable characters"),
-        ));
+        let message = format!("must be the name of an agent: 1 to {LONGEST} printable characters");
+        return Err(Violation::new(field, message));
     }
     Ok(name.to_owned())
 }

@@ -1,4 +1,4 @@
-//! What every other crate stands on and no subject owns: time, ids, configuration, cryptography, addresses.
+//! What every other crate stands on and no subject owns: time, ids, configuration, cryptography, addresses, validation.
 
 /// Clock, identifier generator and randomness, injected so that tests set them.
 pub mod ambient;
@@ -8,6 +8,8 @@ pub mod config;
 pub mod crypto;
 /// Public and private addresses, and a client that reaches public ones only.
 pub mod net;
+/// What is wrong with a value that was sent: paths, violations and how they are collected.
+pub mod validation;
 
 /// Evaluates the crash point `name`. Called by [`crash_point!`] only.
 #[cfg(feature = "failpoints")]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    error::{Error, Fault, Result},
+    error::{Error, Result},
     estimate::{Estimate, Standing, estimate},
     model::{Constraints, JobState, NewJob, Service},
     open, request,
@@ -17,6 +17,7 @@ use super::{
     watch::Jobs,
 };
 use am_audit::{Entry, EventType};
+use am_core::validation::Violation;
 use am_db::{
     Tx,
     codec::{Doc, Timestamp},
@@ -185,7 +186,7 @@ impl Jobs {
     }
 
     /// What no miner should be given, in a request that is not a client's of the services' routes.
-    pub fn hazards(&self, service: Service, request: &Value) -> Vec<Fault> {
+    pub fn hazards(&self, service: Service, request: &Value) -> Vec<Violation> {
         request::hazards(service, request, self.0.settings.private_addresses)
     }
 

@@ -13,7 +13,7 @@ mod store;
 mod watch;
 
 pub use clients::{Accepted, Canceled, Filter, Job, Order, Who};
-pub use error::{Error, Fault, Place, Result};
+pub use error::{Error, Result};
 pub use estimate::Estimate;
 pub use follow::{Following, Frame};
 pub use model::{Constraints, Finished, JobState, NewJob, Service, llm_vram_gb};

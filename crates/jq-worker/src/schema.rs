@@ -23,14 +23,14 @@ pub struct SchemaError {
 
 /// Where an instance breaks its schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Violation {
+pub struct SchemaViolation {
     /// JSON Pointer to the place in the instance; empty: the whole.
     pub path: String,
     /// What is wrong there.
     pub message: String,
 }
 
-impl std::fmt::Display for Violation {
+impl std::fmt::Display for SchemaViolation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "at `{}`: {}", self.path, self.message)
     }
@@ -61,15 +61,14 @@ impl Schema {
 
     /// The first ten violations, if there are any. A schema can be made to take time exponential in its length:
     /// [`am_orchestration::jq::Pool::validate`] puts an end to it.
-    pub fn validate(&self, instance: &Value) -> Result<(), Vec<Violation>> {
+    pub fn validate(&self, instance: &Value) -> Result<(), Vec<SchemaViolation>> {
         if self.0.is_valid(instance) {
             return Ok(());
         }
-        let violations = self
-            .0
-            .iter_errors(instance)
-            .take(MAX_VIOLATIONS)
-            .map(|error| Violation { path: error.instance_path().to_string(), message: clipped(error.to_string()) });
+        let violations = self.0.iter_errors(instance).take(MAX_VIOLATIONS).map(|error| SchemaViolation {
+            path: error.instance_path().to_string(),
+            message: clipped(error.to_string()),
+        });
         Err(violations.collect())
     }
 }

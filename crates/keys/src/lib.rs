@@ -27,7 +27,10 @@ use ring::Ring;
 use secret::Salted;
 
 use am_audit::{Audit, Entry, EventType, SecurityLevel};
-use am_core::ambient::{Clock, Ids, pause};
+use am_core::{
+    ambient::{Clock, Ids, pause},
+    validation::{self, Violation, Violations},
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -44,13 +47,8 @@ pub enum Error {
     #[error(transparent)]
     Db(#[from] am_db::Error),
     /// Something that was asked for can't be.
-    #[error("{field}: {message}")]
-    Invalid {
-        /// What.
-        field: &'static str,
-        /// Why.
-        message: String,
-    },
+    #[error("{}", validation::join(.0))]
+    Invalid(Vec<Violation>),
     /// A key of this name was made before.
     #[error("there is a key '{0}' already (a revoked one keeps its name)")]
     Taken(String),
@@ -145,9 +143,11 @@ impl Keys {
     /// # Errors
     /// [`Error::Invalid`] for a name or a time that can't be, [`Error::Taken`].
     pub async fn create(&self, name: &str, role: Role, expires: Term) -> Result<Issued> {
-        model::check_name(name)?;
         let now = self.now();
-        let expires_at = expires.end("expires", now)?;
+        let mut violations = Violations::default();
+        violations.take(model::check_name(name));
+        let expires_at = violations.take(expires.end("expires", now));
+        let expires_at = violations.finish_with(expires_at).map_err(Error::Invalid)?;
         let (name, ids, audit) = (name.to_owned(), self.0.ids.clone(), self.0.audit.clone());
         let secret = secret::draw_secret(&ids);
         let salted = Salted::of(&secret, &ids);
@@ -203,14 +203,15 @@ impl Keys {
         let salted = Salted::of(&secret, &ids);
         let changed = self.change(name_or_id, "rotated", async move |tx: &mut Tx, key: &mut ApiKey, now: Timestamp| {
             match expires {
-                Some(term) => key.expires_at = term.end("expires", now)?,
+                Some(term) => key.expires_at = term.end("expires", now).map_err(invalid)?,
                 None if key.state == State::Expired => {
                     return Err(Error::State(key.name.clone(), "has expired: say how long it is to be good now"));
                 }
                 None => {}
             }
             let grace = if grace.is_zero() { Term::Open } else { Term::For(grace) };
-            (key.rotated_at, key.previous_until, key.state) = (Some(now), grace.end("grace", now)?, State::Active);
+            let previous_until = grace.end("grace", now).map_err(invalid)?;
+            (key.rotated_at, key.previous_until, key.state) = (Some(now), previous_until, State::Active);
             Ok(store::rotate(tx, key, &salted).await?)
         });
         Ok(issued(changed.await?, &secret))
@@ -241,6 +242,10 @@ impl Keys {
 fn entry(action: &str, key: &ApiKey, now: Timestamp) -> Entry {
     let entry = Entry::new(EventType::WorkflowUpdated, now).on_behalf_of(owner::SYSTEM).of("api_key", action);
     entry.level(SecurityLevel::Confidential).data("key_id", json!(key.id)).data("name", json!(key.name))
+}
+
+fn invalid(violation: Violation) -> Error {
+    Error::Invalid(vec![violation])
 }
 
 fn issued(key: ApiKey, secret: &str) -> Issued {

@@ -5,7 +5,8 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Error, secret};
+use super::secret;
+use am_core::validation::Violation;
 use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
@@ -118,8 +119,8 @@ impl Term {
     /// Its end.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when that is past, or later than a timestamp can tell.
-    pub(super) fn end(self, field: &'static str, now: Timestamp) -> super::Result<Option<Timestamp>> {
+    /// When that is past, or later than a timestamp can tell.
+    pub(super) fn end(self, field: &'static str, now: Timestamp) -> Result<Option<Timestamp>, Violation> {
         let end = match self {
             Self::Open => return Ok(None),
             Self::Until(end) => Some(end),
@@ -128,9 +129,9 @@ impl Term {
             }
         };
         match end {
-            Some(end) if end <= now => Err(Error::Invalid { field, message: format!("{end} is not in the future") }),
+            Some(end) if end <= now => Err(Violation::new(field, format!("{end} is not in the future"))),
             Some(end) if end.0.timestamp() <= LATEST => Ok(Some(end)),
-            _ => Err(Error::Invalid { field, message: "is too far away".to_owned() }),
+            _ => Err(Violation::new(field, "is too far away")),
         }
     }
 }
@@ -138,9 +139,9 @@ impl Term {
 /// A name is told from an id by its form.
 ///
 /// # Errors
-/// [`Error::Invalid`].
-pub(super) fn check_name(name: &str) -> super::Result<()> {
-    let refuse = |message: &str| Err(Error::Invalid { field: "name", message: message.to_owned() });
+/// What is wrong with it.
+pub(super) fn check_name(name: &str) -> Result<(), Violation> {
+    let refuse = |message: &str| Err(Violation::new("name", message));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) || name.starts_with('-') {
         return refuse("should be 1 to 64 letters, digits, `_`, `.` and `-` (which is not the first)");
@@ -167,7 +168,7 @@ mod tests {
             check_name(good).unwrap();
         }
         for bad in ["", "0123abcd", "a b", "-x", "é", "a/b", "a\n", &"x".repeat(65)] {
-            assert!(matches!(check_name(bad), Err(Error::Invalid { field: "name", .. })), "{bad}");
+            assert_eq!(check_name(bad).unwrap_err().path.to_string(), "name", "{bad}");
         }
     }
 
@@ -185,7 +186,7 @@ mod tests {
             Term::Until(now),
             Term::Until(at("2026-05-12 13:59:59.999999")),
         ] {
-            assert!(matches!(bad.end("expires", now), Err(Error::Invalid { field: "expires", .. })), "{bad:?}");
+            assert_eq!(bad.end("expires", now).unwrap_err().path.to_string(), "expires", "{bad:?}");
         }
     }
 

@@ -11,11 +11,15 @@ use serde_json::{Map, Value};
 use super::{
     agent_step::{self, AgentSpec},
     command::{self, CommandSpec},
+    definition::MAX_STEP_SECONDS,
     jq,
-    model::{Fault, StepType},
+    model::StepType,
     template::Template,
 };
-use am_core::config::HttpEndpoint;
+use am_core::{
+    config::HttpEndpoint,
+    validation::{FieldPath, Violation, Violations, join, within},
+};
 use am_jobs::{Service, llm_vram_gb};
 use am_jq_worker::schema::Schema;
 use am_rl::{
@@ -130,22 +134,22 @@ pub fn trains(step: &Value) -> Option<String> {
     }
 }
 
-/// Read the `action` of a step of type `step_type`. Paths of faults start inside the step;
-/// `trained` are the policies that steps of the same definition train.
+/// Read the `action` of a step of type `step_type`. `trained` are the policies that steps of the same definition train.
 ///
 /// # Errors
-/// Each fault, with the member it is in.
+/// Every violation, with its path inside the step.
 pub fn parse(
     action: Option<&Value>,
     step_type: StepType,
     model: Option<&str>,
     names: &Names,
     trained: &BTreeSet<String>,
-) -> Result<Action, Fault> {
+) -> Result<Action, Vec<Violation>> {
     let Some(action) = action.filter(|action| !action.is_null()) else { return Ok(without(step_type, model)) };
-    let fault = |member: &str, message: String| Fault::new(["action", member], message);
-    let Some(members) = action.as_object() else { return Err(Fault::new(["action"], "must be an object")) };
-    let kind = members.get("kind").and_then(Value::as_str).ok_or_else(|| fault("kind", "must be a string".into()))?;
+    let Some(members) = action.as_object() else { return Err(one(["action"], "must be an object")) };
+    let Some(kind) = members.get("kind").and_then(Value::as_str) else {
+        return Err(one(["action", "kind"], "must be a string"));
+    };
     let allowed: &[&str] = match step_type {
         StepType::DataProcessing => &["jq", "agent"],
         StepType::Inference => &["policy", "job", "http", "agent"],
@@ -154,21 +158,25 @@ pub fn parse(
         StepType::Custom => &["http", "command", "agent"],
     };
     if !allowed.contains(&kind) {
-        return Err(fault(
-            "kind",
-            format!("{kind:?} is not possible in a step of type {step_type}; one of {}", allowed.join(", ")),
-        ));
+        let allowed = allowed.join(", ");
+        let message = format!("{kind:?} is not possible in a step of type {step_type}; one of {allowed}");
+        return Err(one(["action", "kind"], message));
     }
-    match kind {
-        "jq" => Ok(Action::Jq(program(members, "program")?.ok_or_else(|| fault("program", "is missing".into()))?)),
-        "policy" => policy(members, names, trained),
+    let read = match kind {
+        "jq" => jq_program(members),
+        "policy" => policy(members, names, trained).map_err(|message| one("policy", message)),
         "train" => train(members).map(|spec| Action::Train(Arc::new(spec))),
         "job" => job(members),
         "http" => http(members, names),
         "check" => check(members),
-        "agent" => agent_step::parse(members).map(|spec| Action::Agent(Arc::new(spec))),
-        _ => command::parse(members).map(|spec| Action::Command(Arc::new(spec))),
-    }
+        "agent" => return agent_step::parse(members).map(|spec| Action::Agent(Arc::new(spec))),
+        _ => return command::parse(members).map(|spec| Action::Command(Arc::new(spec))),
+    };
+    read.map_err(|found| within("action", found))
+}
+
+fn one(path: impl Into<FieldPath>, message: impl Into<String>) -> Vec<Violation> {
+    vec![Violation::new(path, message)]
 }
 
 fn without(step_type: StepType, model: Option<&str>) -> Action {
@@ -192,122 +200,113 @@ fn without(step_type: StepType, model: Option<&str>) -> Action {
     }
 }
 
-fn program(members: &Map<String, Value>, member: &str) -> Result<Option<Arc<str>>, Fault> {
+// Each reads the members of one kind of action. Paths start inside the action.
+
+fn program(members: &Map<String, Value>, member: &str) -> Result<Option<Arc<str>>, Violation> {
     let Some(value) = members.get(member) else { return Ok(None) };
-    let text = value.as_str().ok_or_else(|| Fault::new(["action", member], "must be a jq program, a string"))?;
-    jq::check(text).map_err(|error| Fault::new(["action", member], error.to_string()))?;
+    let text = value.as_str().ok_or_else(|| Violation::new(member, "must be a jq program, a string"))?;
+    jq::check(text).map_err(|error| Violation::new(member, error.to_string()))?;
     Ok(Some(text.into()))
 }
 
-fn policy(members: &Map<String, Value>, names: &Names, trained: &BTreeSet<String>) -> Result<Action, Fault> {
-    let fault = |message: String| Fault::new(["action", "policy"], message);
-    let text = members
-        .get("policy")
-        .and_then(Value::as_str)
-        .ok_or_else(|| fault("must be a policy's name, a string".into()))?;
+fn jq_program(members: &Map<String, Value>) -> Result<Action, Vec<Violation>> {
+    let program = program(members, "program").map_err(|violation| vec![violation])?;
+    program.map(Action::Jq).ok_or_else(|| one("program", "is missing"))
+}
+
+fn policy(members: &Map<String, Value>, names: &Names, trained: &BTreeSet<String>) -> Result<Action, String> {
+    let text = members.get("policy").and_then(Value::as_str).ok_or("must be a policy's name, a string")?;
     if text.starts_with('$') {
-        let template = Template::parse(Value::String(text.to_owned())).map_err(|(_, message)| fault(message))?;
+        let template = Template::parse(Value::String(text.to_owned())).map_err(|found| join(&found))?;
         return Ok(Action::Policy(PolicyName::Path(template)));
     }
-    let reference: PolicyReference = text.parse().map_err(|error| fault(format!("{error}")))?;
+    let reference: PolicyReference = text.parse().map_err(|error| format!("{error}"))?;
     // A policy, version or alias that is not there yet may be there when the step begins.
     if !trained.contains(&reference.name) {
-        names.policies.resolve(&reference).map_err(|error| fault(error.to_string()))?;
+        names.policies.resolve(&reference).map_err(|error| error.to_string())?;
     }
     Ok(Action::Policy(PolicyName::Known(reference)))
 }
 
-fn train(members: &Map<String, Value>) -> Result<TrainSpec, Fault> {
-    let fault = |member: &str, message: String| Fault::new(["action", member], message);
+fn train(members: &Map<String, Value>) -> Result<TrainSpec, Vec<Violation>> {
     if !members.get("environment").is_some_and(Value::is_string) {
-        return Err(fault("environment", "must be an environment's name, a string".into()));
+        return Err(one("environment", "must be an environment's name, a string"));
     }
-    let read: Request = serde_path_to_error::deserialize(Value::Object(members.clone())).map_err(|error| {
+    let read: Result<Request, _> = serde_path_to_error::deserialize(Value::Object(members.clone()));
+    let read = read.map_err(|error| {
         let member = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
-        fault(&member, error.inner().to_string())
+        one([member], error.inner().to_string())
     })?;
     if read.calibrate {
         let why = "is not possible in a step: give the parameters that the environment's calibration answers";
-        return Err(fault("calibrate", why.into()));
+        return Err(one("calibrate", why));
     }
     let policy = read.policy.clone();
     let work = checked(read.work()).map_err(|error| match error {
-        Error::Invalid { path, message } => Fault::new(std::iter::once("action".to_owned()).chain(path), message),
-        other => fault("kind", other.to_string()),
+        Error::Invalid(found) => found,
+        other => one("kind", other.to_string()),
     })?;
     let policy = policy.unwrap_or_else(|| default_policy(&work));
-    PolicyReference::named(&policy).map_err(|error| fault("policy", error.to_string()))?;
+    PolicyReference::named(&policy).map_err(|error| one("policy", error.to_string()))?;
     Ok(TrainSpec { policy, work })
 }
 
-fn job(members: &Map<String, Value>) -> Result<Action, Fault> {
-    let fault = |member: &str, message: String| Fault::new(["action", member], message);
-    let service = match members.get("service").and_then(Value::as_str) {
-        None => return Err(fault("service", "must be a service's name, a string".into())),
-        Some(name) => Service::from_name(name).ok_or_else(|| {
-            let known = Service::ALL.map(Service::name).join(", ");
-            fault("service", format!("{name:?} is no service; one of {known}"))
-        })?,
-    };
+fn job(members: &Map<String, Value>) -> Result<Action, Vec<Violation>> {
+    let mut violations = Violations::default();
+    let given = |member: &str| members.get(member).filter(|value| !value.is_null());
+    let service = service(members.get("service")).map_err(|message| Violation::new("service", message));
+    let service = violations.take(service);
     let request = members.get("request").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    if !request.is_object() {
-        return Err(fault("request", "must be an object".into()));
-    }
-    let constraints = match members.get("constraints") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(constraints)) => constraints.clone(),
-        Some(_) => return Err(fault("constraints", "must be an object".into())),
-    };
-    let ttl = match members.get("ttl_seconds") {
-        None | Some(Value::Null) => None,
-        Some(value) => match value.as_u64() {
-            Some(seconds @ 1..=604_800) => Some(Duration::from_secs(seconds)),
-            _ => return Err(fault("ttl_seconds", "must be 1 to 604800".into())),
-        },
-    };
-    let max_price = match constraints.get("max_price").or_else(|| members.get("max_price")) {
-        None | Some(Value::Null) => None,
-        Some(value) => match value.as_f64() {
-            Some(price) if price >= 0.0 => Some(price),
-            _ => return Err(fault("max_price", "must be a number from 0".into())),
-        },
-    };
-    let request = Template::parse(request).map_err(|(mut path, message)| {
-        path.splice(0..0, ["action".into(), "request".into()]);
-        Fault { path, message }
-    })?;
-    Ok(Action::Job(JobSpec { service, request, constraints, ttl, max_price }))
+    violations.require(request.is_object(), "request", "must be an object");
+    let constraints = given("constraints").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    violations.require(constraints.is_object(), "constraints", "must be an object");
+    let ttl = given("ttl_seconds").map(|ttl| ttl.as_u64().filter(|ttl| (1..=MAX_STEP_SECONDS).contains(ttl)));
+    violations.require(ttl != Some(None), "ttl_seconds", format!("must be 1 to {MAX_STEP_SECONDS}"));
+    let max_price = constraints.get("max_price").or_else(|| members.get("max_price")).filter(|price| !price.is_null());
+    let max_price = max_price.map(|price| price.as_f64().filter(|price| *price >= 0.0));
+    violations.require(max_price != Some(None), "max_price", "must be a number from 0");
+    let request = violations.take(Template::parse(request).map_err(|found| within("request", found)));
+    let (ttl, max_price) = (ttl.flatten().map(Duration::from_secs), max_price.flatten());
+    let constraints = constraints.as_object().cloned().unwrap_or_default();
+    let job = service.zip(request);
+    violations.finish_with(
+        job.map(|(service, request)| Action::Job(JobSpec { service, request, constraints, ttl, max_price })),
+    )
 }
 
-fn http(members: &Map<String, Value>, names: &Names) -> Result<Action, Fault> {
-    let fault = |message: String| Fault::new(["action", "endpoint"], message);
-    let endpoint = members
-        .get("endpoint")
-        .and_then(Value::as_str)
-        .ok_or_else(|| fault("must be the name of a configured endpoint, a string".into()))?;
-    if !names.endpoints.contains_key(endpoint) {
+fn service(sent: Option<&Value>) -> Result<Service, String> {
+    let name = sent.and_then(Value::as_str).ok_or("must be a service's name, a string")?;
+    Service::from_name(name).ok_or_else(|| {
+        let known = Service::ALL.map(Service::name).join(", ");
+        format!("{name:?} is no service; one of {known}")
+    })
+}
+
+fn http(members: &Map<String, Value>, names: &Names) -> Result<Action, Vec<Violation>> {
+    let mut violations = Violations::default();
+    let endpoint = members.get("endpoint").and_then(Value::as_str).unwrap_or_default();
+    if endpoint.is_empty() {
+        violations.add("endpoint", "must be the name of a configured endpoint, a string");
+    } else if !names.endpoints.contains_key(endpoint) {
         let known = names.endpoints.keys().cloned().collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none is configured".into() } else { format!("one of {known}") };
-        return Err(fault(format!("{endpoint:?} is no configured endpoint; {known}")));
+        violations.add("endpoint", format!("{endpoint:?} is no configured endpoint; {known}"));
     }
-    let body = members.get("body").cloned().map(Template::parse).transpose().map_err(|(mut path, message)| {
-        path.splice(0..0, ["action".into(), "body".into()]);
-        Fault { path, message }
-    })?;
-    Ok(Action::Http { endpoint: endpoint.to_owned(), body })
+    let body = members.get("body").cloned().map(Template::parse).transpose().map_err(|found| within("body", found));
+    let action = violations.take(body).map(|body| Action::Http { endpoint: endpoint.to_owned(), body });
+    violations.finish_with(action)
 }
 
-fn check(members: &Map<String, Value>) -> Result<Action, Fault> {
-    let schema = match members.get("schema") {
-        None | Some(Value::Null) => None,
-        Some(schema) => {
-            Schema::compile(schema).map_err(|error| Fault::new(["action", "schema"], error.to_string()))?;
-            Some(schema.to_string().into())
-        }
-    };
-    let assert = program(members, "assert")?;
-    if schema.is_none() && assert.is_none() {
-        return Err(Fault::new(["action"], "a check needs a schema or an assert"));
+fn check(members: &Map<String, Value>) -> Result<Action, Vec<Violation>> {
+    let mut violations = Violations::default();
+    let schema = members.get("schema").filter(|schema| !schema.is_null());
+    if let Some(Err(error)) = schema.map(Schema::compile) {
+        violations.add("schema", error.to_string());
     }
-    Ok(Action::Check { schema, assert })
+    let schema: Option<Arc<str>> = schema.map(|schema| schema.to_string().into());
+    let assert = violations.take(program(members, "assert")).flatten();
+    if schema.is_none() && !members.contains_key("assert") {
+        violations.add(FieldPath::default(), "a check needs a schema or an assert");
+    }
+    violations.finish_with(Some(Action::Check { schema, assert }))
 }

@@ -3,13 +3,18 @@
 use serde_json::{Map, Value};
 
 use super::{
-    model::Fault,
-    registry::{GpuTier, Need, TaskType},
+    definition::MAX_STEP_SECONDS,
+    registry::{AGENT_TYPE_LENGTH, GpuTier, Need, TaskType},
     template::Template,
 };
+use am_core::validation::{Violation, Violations, has_length, within};
 
 /// Attempts at an assignment that may fail, but for the first (the contract's).
 pub const MAX_RETRIES: i64 = 3;
+/// The lowest priority.
+const MAX_PRIORITY: i64 = 9;
+/// The highest price of a step.
+const MAX_PRICE: f64 = 1e9;
 
 /// What a step asks of an agent.
 #[derive(Clone, Debug)]
@@ -27,49 +32,49 @@ pub struct AgentSpec {
 /// Read the members of an action of kind agent.
 ///
 /// # Errors
-/// The first fault, with the member it is in.
-pub fn parse(members: &Map<String, Value>) -> Result<AgentSpec, Fault> {
-    let fault = |member: &str, message: String| Fault::new(["action", member], message);
+/// Every violation, with its path inside the step.
+pub fn parse(members: &Map<String, Value>) -> Result<AgentSpec, Vec<Violation>> {
+    let mut violations = Violations::default();
+    let spec = read(members, &mut violations);
+    violations.finish_with(spec).map_err(|found| found.into_iter().map(|one| one.within(["action"])).collect())
+}
+
+/// What the members say; none only where a violation was recorded.
+fn read(members: &Map<String, Value>, violations: &mut Violations) -> Option<AgentSpec> {
     let given = |member: &str| members.get(member).filter(|value| !value.is_null());
-    let words = |all: Vec<&'static str>| all.join(", ");
-    let task_types = || words(TaskType::ALL.iter().map(|one| one.value()).collect());
     let task_type = given("task_type").and_then(Value::as_str).and_then(TaskType::from_value);
-    let task_type = task_type.ok_or_else(|| fault("task_type", format!("must be one of {}", task_types())))?;
-    let gpu_tier = match given("gpu_tier") {
-        None => None,
-        Some(tier) => Some(tier.as_str().and_then(GpuTier::from_value).ok_or_else(|| {
-            fault("gpu_tier", format!("must be one of {}", words(GpuTier::ALL.iter().map(|one| one.value()).collect())))
-        })?),
-    };
-    let agent_type = match given("agent_type") {
-        None => None,
-        Some(Value::String(kind)) if (1..=50).contains(&kind.chars().count()) => Some(kind.clone()),
-        Some(_) => return Err(fault("agent_type", "must have 1 to 50 characters".into())),
-    };
-    let number = |member: &str, least: f64, most: f64| match given(member).map(Value::as_f64) {
-        None => Ok(None),
-        Some(Some(number)) if (least..=most).contains(&number) => Ok(Some(number)),
-        Some(_) => Err(fault(member, format!("must be a number from {least} to {most}"))),
-    };
-    let whole = |member: &str, default: i64, most: i64| match given(member).map(Value::as_i64) {
-        None => Ok(default),
-        Some(Some(number)) if (0..=most).contains(&number) => Ok(number),
-        Some(_) => Err(fault(member, format!("must be a whole number from 0 to {most}"))),
-    };
-    let max_price = number("max_price", 0.0, 1e9)?;
-    let estimated_seconds = number("estimated_seconds", 0.0, 604_800.0)?;
-    let priority = whole("priority", 1, 9)?;
-    let max_retries = whole("max_retries", MAX_RETRIES, MAX_RETRIES)?;
-    let request = given("request").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    if !request.is_object() {
-        return Err(fault("request", "must be an object".into()));
+    if task_type.is_none() {
+        let known = TaskType::ALL.iter().map(|one| one.value()).collect::<Vec<_>>().join(", ");
+        violations.add("task_type", format!("must be one of {known}"));
     }
-    let request = Template::parse(request).map_err(|(mut path, message)| {
-        path.splice(0..0, ["action".into(), "request".into()]);
-        Fault { path, message }
-    })?;
-    let need = Need { task_type, gpu_tier, agent_type, max_price, estimated_seconds };
-    Ok(AgentSpec { need, priority, request, max_retries })
+    let gpu_tier = given("gpu_tier").map(|tier| tier.as_str().and_then(GpuTier::from_value));
+    if gpu_tier == Some(None) {
+        let known = GpuTier::ALL.iter().map(|one| one.value()).collect::<Vec<_>>().join(", ");
+        violations.add("gpu_tier", format!("must be one of {known}"));
+    }
+    let agent_type = given("agent_type").map(|kind| kind.as_str().filter(|kind| has_length(kind, &AGENT_TYPE_LENGTH)));
+    violations.require(agent_type != Some(None), "agent_type", "must have 1 to 50 characters");
+    let mut number = |member: &str, most: f64| {
+        let number = given(member).map(|value| value.as_f64().filter(|number| (0.0..=most).contains(number)));
+        violations.require(number != Some(None), member, format!("must be a number from 0 to {most}"));
+        number.flatten()
+    };
+    let max_price = number("max_price", MAX_PRICE);
+    let estimated_seconds = number("estimated_seconds", MAX_STEP_SECONDS as f64);
+    let mut whole = |member: &str, default: i64, most: i64| {
+        let number = given(member).map(|value| value.as_i64().filter(|number| (0..=most).contains(number)));
+        violations.require(number != Some(None), member, format!("must be a whole number from 0 to {most}"));
+        number.flatten().unwrap_or(default)
+    };
+    let priority = whole("priority", 1, MAX_PRIORITY);
+    let max_retries = whole("max_retries", MAX_RETRIES, MAX_RETRIES);
+    let request = given("request").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    violations.require(request.is_object(), "request", "must be an object");
+    let request = Template::parse(request).map_err(|found| within("request", found));
+    let request = violations.take(request);
+    let (gpu_tier, agent_type) = (gpu_tier.flatten(), agent_type.flatten().map(str::to_owned));
+    let need = Need { task_type: task_type?, gpu_tier, agent_type, max_price, estimated_seconds };
+    Some(AgentSpec { need, priority, request: request?, max_retries })
 }
 
 #[cfg(test)]
@@ -96,7 +101,13 @@ mod tests {
         ] {
             let mut bad = good.as_object().unwrap().clone();
             bad.extend(change.as_object().unwrap().clone());
-            assert_eq!(parse(&bad).unwrap_err().place(), format!("action.{member}"), "{change}");
+            let found = parse(&bad).unwrap_err();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].path.to_string(), format!("action.{member}"), "{change}");
         }
+        let bad = json!({"priority": -1, "max_price": "x", "request": {"a": "$.nowhere"}});
+        let paths: Vec<String> =
+            parse(bad.as_object().unwrap()).unwrap_err().iter().map(|one| one.path.to_string()).collect();
+        assert_eq!(paths, ["action.task_type", "action.max_price", "action.priority", "action.request.a"]);
     }
 }

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     mapping::{Context, ResolveError},
-    model::{Fault, Place},
     template::Template,
 };
 use am_audit::SecurityLevel;
+use am_core::validation::{Violation, Violations, within};
 use am_security::sandbox::{Command, Error, Requirements, StepLimits};
 
 /// A command as a step describes it.
@@ -31,68 +31,73 @@ impl CommandSpec {
     }
 }
 
-/// What an operating system takes as one argument.
-const LONGEST: usize = 128 * 1024;
+/// Bytes of one argument, as Linux takes it.
+const MAX_ARGUMENT_BYTES: usize = 128 * 1024;
+/// Arguments of a command, its name among them.
+const MAX_ARGUMENTS: usize = 1000;
 
 /// Read the members of an action of kind command.
 ///
 /// # Errors
-/// The first fault, with the member it is in.
-pub fn parse(members: &Map<String, Value>) -> Result<CommandSpec, Fault> {
-    let fault = |member: &str, message: &str| Fault::new(["action", member], message);
-    let argv = members.get("argv").and_then(Value::as_array).filter(|argv| !argv.is_empty());
-    let argv =
-        argv.ok_or_else(|| fault("argv", "must be a list: the command, which runs in a sandbox, and its arguments"))?;
-    let fits = |word: &Value| word.as_str().is_some_and(|word| word.len() < LONGEST && !word.contains('\0'));
-    if argv.len() > 1000 || !argv.iter().all(fits) {
-        return Err(fault("argv", "must be at most 1000 strings"));
+/// Every violation, with its path inside the step.
+pub fn parse(members: &Map<String, Value>) -> Result<CommandSpec, Vec<Violation>> {
+    let mut violations = Violations::default();
+    let given = |member: &str| members.get(member).filter(|value| !value.is_null());
+    let argv = argv(members.get("argv")).map_err(|message| Violation::new("argv", message));
+    let argv = violations.take(argv).cloned();
+    let env = given("env").cloned().unwrap_or_else(|| json!({}));
+    let env_is_good = env
+        .as_object()
+        .is_some_and(|env| env.keys().all(|name| is_variable(name)) && env.values().all(Value::is_string));
+    violations.require(env_is_good, "env", "must be an object of strings, whose names are letters, digits and _");
+    let mut document = json!({"argv": argv.unwrap_or_default()});
+    if let Some(document) = document.as_object_mut() {
+        document.extend(env_is_good.then(|| ("env".to_owned(), env)));
+        document.extend(given("stdin").map(|stdin| ("stdin".to_owned(), stdin.clone())));
+    }
+    let document = violations.take(Template::parse(document));
+    let level = given("security_level").map(|level| level.as_str().and_then(SecurityLevel::from_value));
+    violations.require(level != Some(None), "security_level", "must be public, internal, confidential or restricted");
+    let requirements = Requirements::read(given("requirements").cloned());
+    let requirements = violations.take(requirements.map_err(|error| sandbox_violations("requirements", error)));
+    let limits = StepLimits::read(given("limits").cloned());
+    let limits = violations.take(limits.map_err(|error| sandbox_violations("limits", error)));
+    let allow_failure = given("allow_failure").map(Value::as_bool);
+    violations.require(allow_failure != Some(None), "allow_failure", "must be true or false");
+    let (level, allow_failure) = (level.flatten(), allow_failure.flatten().unwrap_or(false));
+    let spec = document.zip(requirements).zip(limits).map(|((document, requirements), limits)| CommandSpec {
+        document,
+        level,
+        requirements,
+        limits,
+        allow_failure,
+    });
+    violations.finish_with(spec).map_err(|found| within("action", found))
+}
+
+fn argv(sent: Option<&Value>) -> Result<&Vec<Value>, String> {
+    let argv = sent.and_then(Value::as_array).filter(|argv| !argv.is_empty());
+    let argv = argv.ok_or("must be a list: the command, which runs in a sandbox, and its arguments")?;
+    let fits = |word: &Value| word.as_str().is_some_and(|word| word.len() < MAX_ARGUMENT_BYTES && !word.contains('\0'));
+    if argv.len() > MAX_ARGUMENTS || !argv.iter().all(fits) {
+        return Err(format!("must be at most {MAX_ARGUMENTS} strings"));
     }
     if argv.first().and_then(Value::as_str).is_none_or(|name| name.is_empty() || name.starts_with("$.")) {
-        return Err(fault("argv", "must begin with the command's name, which no input may choose"));
+        return Err("must begin with the command's name, which no input may choose".to_owned());
     }
-    let env = members.get("env").filter(|env| !env.is_null()).cloned().unwrap_or_else(|| json!({}));
-    let named = |name: &String| {
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        name.bytes().all(good) && !name.is_empty() && !name.as_bytes()[0].is_ascii_digit()
-    };
-    if !env.as_object().is_some_and(|env| env.keys().all(named) && env.values().all(Value::is_string)) {
-        return Err(fault("env", "must be an object of strings, whose names are letters, digits and _"));
+    Ok(argv)
+}
+
+fn is_variable(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(good) && !name.is_empty() && !name.as_bytes()[0].is_ascii_digit()
+}
+
+fn sandbox_violations(member: &str, error: Error) -> Vec<Violation> {
+    match error {
+        Error::Invalid(found) => within(member, found),
+        other => vec![Violation::new(member, other.to_string())],
     }
-    let mut document = json!({"argv": argv, "env": env});
-    if let (Some(stdin), Some(document)) =
-        (members.get("stdin").filter(|stdin| !stdin.is_null()), document.as_object_mut())
-    {
-        document.insert("stdin".into(), stdin.clone());
-    }
-    let document = Template::parse(document).map_err(|(mut path, message)| {
-        path.insert(0, "action".into());
-        Fault { path, message }
-    })?;
-    let level = match members.get("security_level").filter(|level| !level.is_null()) {
-        None => None,
-        Some(level) => Some(
-            level
-                .as_str()
-                .and_then(SecurityLevel::from_value)
-                .ok_or_else(|| fault("security_level", "must be public, internal, confidential or restricted"))?,
-        ),
-    };
-    let within = |member: &str, error: Error| match error {
-        Error::Invalid { path, message } => {
-            let path = path.iter().map(Place::from);
-            Fault { path: ["action".into(), member.into()].into_iter().chain(path).collect(), message }
-        }
-        other => fault(member, &other.to_string()),
-    };
-    let requirements = Requirements::read(members.get("requirements").cloned());
-    let requirements = requirements.map_err(|error| within("requirements", error))?;
-    let limits = StepLimits::read(members.get("limits").cloned()).map_err(|error| within("limits", error))?;
-    let allow_failure = match members.get("allow_failure") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(allow)) => *allow,
-        Some(_) => return Err(fault("allow_failure", "must be true or false")),
-    };
-    Ok(CommandSpec { document, level, requirements, limits, allow_failure })
 }
 
 impl CommandSpec {
@@ -130,9 +135,9 @@ fn text(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn fault(action: Value) -> (Vec<Place>, String) {
-        let fault = parse(action.as_object().unwrap()).unwrap_err();
-        (fault.path, fault.message)
+    fn paths(action: &Value) -> Vec<String> {
+        let found = parse(action.as_object().unwrap()).unwrap_err();
+        found.iter().map(|violation| violation.path.to_string()).collect()
     }
 
     #[test]
@@ -153,9 +158,11 @@ mod tests {
             ),
             (json!({"argv": ["ls"], "allow_failure": 1}), vec!["action", "allow_failure"]),
         ] {
-            let expected: Vec<Place> = path.into_iter().map(Place::from).collect();
-            assert_eq!(fault(action.clone()).0, expected, "{action}");
+            assert_eq!(paths(&action), [path.join(".")], "{action}");
         }
+        let all = json!({"argv": [], "env": 1, "limits": {"seconds": 0, "memory_mb": 0}, "allow_failure": 1});
+        let expected = ["argv", "env", "limits.memory_mb", "limits.seconds", "allow_failure"];
+        assert_eq!(paths(&all), expected.map(|path| format!("action.{path}")));
         assert!(
             parse(json!({"argv": ["python3", "-c", "$.inputs.code"], "stdin": {"a": 1}}).as_object().unwrap()).is_ok()
         );

@@ -8,20 +8,28 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use serde_path_to_error::Segment;
 
 use super::{
     action::{self, Action, Names},
     dag, hooks,
     mapping::Mapping,
-    model::{Fault, Place, RetryPolicy, StepType, VerificationLevel},
+    model::{RetryPolicy, StepType, VerificationLevel},
 };
-use am_core::crypto;
+use am_core::{
+    crypto,
+    validation::{FieldPath, Violation, Violations, within},
+};
 
 /// The most steps of a workflow.
 const MAX_STEPS: usize = 1000;
-/// The longest a step may take, in seconds.
-const MAX_TIMEOUT: u64 = 604_800;
+/// The longest a step may take, in seconds: a week.
+pub(super) const MAX_STEP_SECONDS: u64 = 604_800;
+/// Bytes of a step's key.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=200;
+/// Characters of a step's name.
+const MAX_NAME_LENGTH: usize = 100;
+/// Retries of a step.
+const MAX_RETRIES: u32 = 100;
 
 /// A definition as it is stored with a run: nothing in it changes any more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,14 +143,14 @@ impl Definition {
     ///
     /// # Errors
     /// As [`Definition::compile`].
-    pub async fn compiled(self, names: &Names) -> Result<Plan, Vec<Fault>> {
+    pub async fn compiled(self, names: &Names) -> Result<Plan, Vec<Violation>> {
         let size: usize = self.steps.values().map(|step| step.to_string().len()).sum();
         if size <= QUICK {
             return self.compile(names);
         }
         let names = names.clone();
         let compiled = tokio::task::spawn_blocking(move || self.compile(&names)).await;
-        compiled.unwrap_or_else(|_| Err(vec![Fault::new(["steps"], "could not be read")]))
+        compiled.unwrap_or_else(|_| Err(vec![Violation::new(["steps"], "could not be read")]))
     }
 
     /// From the two members of a workflow.
@@ -154,7 +162,7 @@ impl Definition {
     ///
     /// # Errors
     /// Every fault that was found, each with its path.
-    pub fn compile(&self, names: &Names) -> Result<Plan, Vec<Fault>> {
+    pub fn compile(&self, names: &Names) -> Result<Plan, Vec<Violation>> {
         match hooks::expand(self)? {
             None => self.compile_expanded(names),
             Some(expanded) => {
@@ -164,9 +172,9 @@ impl Definition {
         }
     }
 
-    fn compile_expanded(&self, names: &Names) -> Result<Plan, Vec<Fault>> {
+    fn compile_expanded(&self, names: &Names) -> Result<Plan, Vec<Violation>> {
         if self.steps.len() > MAX_STEPS {
-            return Err(vec![Fault::new(
+            return Err(vec![Violation::new(
                 ["steps"],
                 format!("at most {MAX_STEPS} steps; these are {}", self.steps.len()),
             )]);
@@ -175,11 +183,11 @@ impl Definition {
         // to the order of an object's members.
         let (body, hash) = self.snapshot();
         let stored = Self::from_snapshot(&body)
-            .map_err(|error| vec![Fault::new(["steps"], format!("can't be stored: {error}"))])?;
+            .map_err(|error| vec![Violation::new(["steps"], format!("can't be stored: {error}"))])?;
         stored.compile_stored(names, body, hash)
     }
 
-    fn compile_stored(&self, names: &Names, body: Arc<str>, hash: String) -> Result<Plan, Vec<Fault>> {
+    fn compile_stored(&self, names: &Names, body: Arc<str>, hash: String) -> Result<Plan, Vec<Violation>> {
         let scopes = self.scopes()?;
         let index: HashMap<&str, usize> = self.steps.keys().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
         let trained: BTreeSet<String> = self.steps.values().filter_map(action::trains).collect();
@@ -189,7 +197,7 @@ impl Definition {
         for (key, value) in &self.steps {
             match step(key, value, &known) {
                 Ok(step) => steps.push(step),
-                Err(found) => faults.extend(found.into_iter().map(|fault| fault.below(&["steps", key]))),
+                Err(found) => faults.extend(found.into_iter().map(|fault| fault.within(["steps", key]))),
             }
         }
         if !faults.is_empty() {
@@ -250,12 +258,12 @@ impl Definition {
         Ok(definition)
     }
 
-    fn scopes(&self) -> Result<HashMap<&str, Arc<Scope>>, Vec<Fault>> {
+    fn scopes(&self) -> Result<HashMap<&str, Arc<Scope>>, Vec<Violation>> {
         let mut scopes = HashMap::new();
         for (name, value) in &self.scopes {
             let empty = Map::new();
             let inputs = Mapping::parse(value.as_object().unwrap_or(&empty)).map_err(|found| {
-                found.into_iter().map(|fault| Fault::from(fault).below(&["scopes", name])).collect::<Vec<_>>()
+                found.into_iter().map(|fault| Violation::from(fault).within(["scopes", name])).collect::<Vec<_>>()
             })?;
             scopes.insert(name.as_str(), Arc::new(Scope { name: name.clone(), inputs }));
         }
@@ -263,15 +271,15 @@ impl Definition {
     }
 
     /// `dependencies` says the same as `depends_on` in the steps; both count.
-    fn add_dependencies(&self, steps: &mut [Step], index: &HashMap<&str, usize>) -> Result<(), Vec<Fault>> {
+    fn add_dependencies(&self, steps: &mut [Step], index: &HashMap<&str, usize>) -> Result<(), Vec<Violation>> {
         let mut faults = Vec::new();
         for (key, waits_for) in &self.dependencies {
             let Some(&at) = index.get(key.as_str()) else {
-                faults.push(Fault::new(["dependencies", key], format!("there is no step {key:?}")));
+                faults.push(Violation::new(["dependencies", key], format!("there is no step {key:?}")));
                 continue;
             };
             let Some(list) = waits_for.as_array() else {
-                faults.push(Fault::new(["dependencies", key], "must be a list of step keys"));
+                faults.push(Violation::new(["dependencies", key], "must be a list of step keys"));
                 continue;
             };
             for (place, other) in list.iter().enumerate() {
@@ -280,7 +288,7 @@ impl Definition {
                     Some(other) => steps[at].depends_on.push(*other),
                     None => {
                         let message = format!("there is no step {other}");
-                        faults.push(Fault::new(["dependencies", key], message).item(place));
+                        faults.push(Violation::new(FieldPath::from([place]).within(["dependencies", key]), message));
                     }
                 }
             }
@@ -297,36 +305,26 @@ struct Known<'a> {
     trained: &'a BTreeSet<String>,
 }
 
-fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Fault>> {
-    if key.is_empty() || key.len() > 200 {
-        return Err(vec![Fault { path: Vec::new(), message: "a step's key has 1 to 200 characters".into() }]);
+fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Violation>> {
+    let whole = |message: &str| vec![Violation::new(FieldPath::default(), message)];
+    if !KEY_BYTES.contains(&key.len()) {
+        return Err(whole("a step's key has 1 to 200 characters"));
     }
     if !value.is_object() {
-        return Err(vec![Fault { path: Vec::new(), message: "a step must be an object".into() }]);
+        return Err(whole("a step must be an object"));
     }
     // Serde would fill it from a list in its fields' order.
     if value.get("retry_policy").is_some_and(Value::is_array) {
-        return Err(vec![Fault::new(["retry_policy"], "must be an object")]);
+        return Err(vec![Violation::new(["retry_policy"], "must be an object")]);
     }
-    let raw: RawStep = serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().iter().filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Place::Item(*index)),
-            Segment::Map { key } => Some(key.into()),
-            Segment::Enum { variant } => Some(variant.into()),
-            Segment::Unknown => None,
-        });
-        vec![Fault::new(path, error.inner().to_string())]
-    })?;
-    let mut faults = bounds(&raw);
+    let raw: Result<RawStep, _> = serde_path_to_error::deserialize(value);
+    let raw = raw.map_err(|error| vec![Violation::unreadable(&error)])?;
+    let mut violations = bounds(&raw);
     let mut mapping = |member: &str, entries: Option<&Map<String, Value>>| {
         let entries = entries.filter(|entries| !entries.is_empty())?;
-        match Mapping::parse(entries) {
-            Ok(mapping) => Some(mapping),
-            Err(found) => {
-                faults.extend(found.into_iter().map(|fault| Fault::from(fault).below(&[member])));
-                None
-            }
-        }
+        let parsed = Mapping::parse(entries);
+        let parsed = parsed.map_err(|found| within(member, found.into_iter().map(Violation::from).collect()));
+        violations.take(parsed)
     };
     let inputs = mapping("input_mappings", raw.input_mappings.as_ref());
     let outputs = mapping("output_mappings", raw.output_mappings.as_ref());
@@ -335,31 +333,21 @@ fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Fault>>
         match known.index.get(other.as_str()) {
             Some(other) if depends_on.contains(other) => {}
             Some(other) => depends_on.push(*other),
-            None => faults.push(Fault::new(["depends_on"], format!("there is no step {other:?}")).item(place)),
+            None => {
+                violations.add(FieldPath::from([place]).within(["depends_on"]), format!("there is no step {other:?}"));
+            }
         }
     }
     let step_type = raw.step_type.unwrap_or(StepType::Inference);
     let model = raw.model_requirements.as_ref().and_then(|needs| needs.get("model")).and_then(Value::as_str);
-    let action = match action::parse(raw.action.as_ref(), step_type, model, known.names, known.trained) {
-        Ok(action) => action,
-        Err(fault) => {
-            faults.push(fault);
-            Action::Identity
-        }
-    };
-    let scope = match raw.scope.as_deref() {
-        None => None,
-        Some(name) => match known.scopes.get(name) {
-            Some(scope) => Some(scope.clone()),
-            None => {
-                faults.push(Fault::new(["scope"], format!("there is no scope {name:?}")));
-                None
-            }
-        },
-    };
-    if !faults.is_empty() {
-        return Err(faults);
-    }
+    let action = action::parse(raw.action.as_ref(), step_type, model, known.names, known.trained);
+    let action = violations.take(action);
+    let scope = raw.scope.as_deref().and_then(|name| {
+        let scope = known.scopes.get(name).cloned();
+        violations.require(scope.is_some(), "scope", format!("there is no scope {name:?}"));
+        scope
+    });
+    let action = violations.finish_with(action)?;
     Ok(Step {
         key: key.to_owned(),
         name: raw.name.clone().unwrap_or_else(|| key.to_owned()),
@@ -379,30 +367,28 @@ fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Fault>>
     })
 }
 
-fn bounds(raw: &RawStep) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    if raw.name.as_ref().is_some_and(|name| name.chars().count() > 100) {
-        faults.push(Fault::new(["name"], "at most 100 characters"));
+fn bounds(raw: &RawStep) -> Violations {
+    let mut violations = Violations::default();
+    let name = raw.name.as_ref().map_or(0, |name| name.chars().count());
+    violations.require(name <= MAX_NAME_LENGTH, "name", "at most 100 characters");
+    let timeout = raw.timeout_seconds.unwrap_or(1);
+    let message = format!("must be 1 to {MAX_STEP_SECONDS}");
+    violations.require((1..=MAX_STEP_SECONDS).contains(&timeout), "timeout_seconds", message);
+    let retries = raw.max_retries.unwrap_or(0);
+    violations.require(retries <= MAX_RETRIES, "max_retries", "must be 0 to 100");
+    if let Some(found) = raw.retry_policy.and_then(|policy| policy.violations().finish().err()) {
+        violations.extend(within("retry_policy", found));
     }
-    if raw.timeout_seconds.is_some_and(|seconds| !(1..=MAX_TIMEOUT).contains(&seconds)) {
-        faults.push(Fault::new(["timeout_seconds"], format!("must be 1 to {MAX_TIMEOUT}")));
-    }
-    if raw.max_retries.is_some_and(|retries| retries > 100) {
-        faults.push(Fault::new(["max_retries"], "must be 0 to 100"));
-    }
-    if let Some((member, message)) = raw.retry_policy.and_then(|policy| policy.fault()) {
-        faults.push(Fault::new(["retry_policy", member], message));
-    }
-    faults
+    violations
 }
 
 /// No cycle, and mappings name only steps that have ended by then.
-fn check_order(steps: &[Step]) -> Result<(), Vec<Fault>> {
+fn check_order(steps: &[Step]) -> Result<(), Vec<Violation>> {
     let depends_on: Vec<Vec<usize>> = steps.iter().map(|step| step.depends_on.clone()).collect();
     if let Some(cycle) = dag::cycle(&depends_on) {
         let mut walk: Vec<&str> = cycle.iter().map(|at| steps[*at].key.as_str()).collect();
         walk.push(walk[0]);
-        return Err(vec![Fault::new(
+        return Err(vec![Violation::new(
             ["steps", walk[0], "depends_on"],
             format!("a cycle: {} (each waits for the next)", walk.join(" -> ")),
         )]);
@@ -412,25 +398,24 @@ fn check_order(steps: &[Step]) -> Result<(), Vec<Fault>> {
     let mut faults = Vec::new();
     for (at, step) in steps.iter().enumerate() {
         let prefix = step.scope.as_ref().map_or(String::new(), |scope| format!("{}.", scope.name));
-        let mut check = |path: Vec<Place>, key: &str, itself: bool| {
+        let mut check = |path: FieldPath, key: &str, itself: bool| {
             let key = format!("{prefix}{key}");
             let message = match index.get(key.as_str()) {
                 Some(other) if ancestors[at].contains(other) || (itself && *other == at) => return,
                 Some(_) => format!("step {key:?} need not have ended by then; add it to depends_on"),
                 None => format!("there is no step {key:?}"),
             };
-            faults.push(Fault { path, message }.below(&["steps", &step.key]));
+            faults.push(Violation::new(path, message).within(["steps", &step.key]));
         };
         for (entry, key) in step.inputs.iter().flat_map(Mapping::steps_used) {
-            check(vec!["input_mappings".into(), entry.into()], key, false);
+            check(["input_mappings", entry].into(), key, false);
         }
         for (entry, key) in step.outputs.iter().flat_map(Mapping::steps_used) {
-            check(vec!["output_mappings".into(), entry.into()], key, true);
+            check(["output_mappings", entry].into(), key, true);
         }
         if let Some((member, template)) = step.action.template() {
             for (path, key) in template.steps_used() {
-                let to: Vec<Place> = ["action"].into_iter().chain(member).map(Place::from).collect();
-                check([&to, path].concat(), key, false);
+                check(path.clone().within(["action"].into_iter().chain(member)), key, false);
             }
         }
     }

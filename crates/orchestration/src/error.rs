@@ -1,6 +1,6 @@
 //! What can go wrong in this room.
 
-use super::model::Fault;
+use am_core::validation::{self, Violation};
 use am_security::policies::Refusal;
 
 /// An error of the orchestration room.
@@ -16,8 +16,8 @@ pub enum Error {
     #[error("Access denied")]
     Forbidden,
     /// What was sent has faults.
-    #[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.place(), fault.message)).collect::<Vec<_>>().join("; "))]
-    Invalid(Vec<Fault>),
+    #[error("{}", validation::join(.0))]
+    Invalid(Vec<Violation>),
     /// The state forbids the action.
     #[error("{0}")]
     State(String),

@@ -3,10 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    definition::Definition,
-    model::{Fault, Place},
-};
+use super::definition::Definition;
+use am_core::validation::{FieldPath, PathSegment, Violation};
 
 /// When a hook runs; its step's key is `<key>.<when>`.
 const WHEN: [&str; 2] = ["before", "after"];
@@ -17,7 +15,7 @@ const OF_THE_STEP: [&str; 3] = ["timeout_seconds", "max_retries", "retry_policy"
 ///
 /// # Errors
 /// What is no hook, and hooks whose step's key is taken.
-pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Fault>> {
+pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Violation>> {
     if !definition.steps.values().any(|step| step.get("hooks").is_some()) {
         return Ok(None);
     }
@@ -59,15 +57,15 @@ pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Fault>>
 }
 
 /// A fault in a hook's step of `definition`, as [`expand`] made it, where the client wrote it.
-pub fn written(definition: &Definition, mut fault: Fault) -> Fault {
-    let [Place::Member(steps), Place::Member(key), ..] = fault.path.as_slice() else { return fault };
+pub fn written(definition: &Definition, fault: Violation) -> Violation {
+    let [PathSegment::Member(steps), PathSegment::Member(key), ..] = fault.path.segments() else { return fault };
     let hook_of = definition.steps.get(key).and_then(|step| step.get("hook_of")).and_then(Value::as_str);
     let Some(hook_of) = hook_of.filter(|of| steps == "steps" && key.len() > of.len()) else { return fault };
     let when = key[hook_of.len()..].trim_start_matches('.').to_owned();
-    let place = ["steps".into(), hook_of.into(), "hooks".into(), when.into()];
-    let command = usize::from(fault.path.get(2) == Some(&"action".into()));
-    fault.path.splice(..2 + command, place);
-    fault
+    let inside = fault.path.segments().iter().skip(2).cloned();
+    let inside: FieldPath =
+        inside.enumerate().filter(|(at, one)| *at > 0 || one != "action").map(|(_, one)| one).collect();
+    Violation { path: inside.within(["steps", hook_of, "hooks", &when]), ..fault }
 }
 
 fn key_of(key: &str, when: &str) -> String {
@@ -79,15 +77,15 @@ fn has_after(definition: &Definition, key: &str) -> bool {
 }
 
 /// The step of one hook of a step, if it has that.
-fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<Option<Map<String, Value>>, Fault> {
+fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<Option<Map<String, Value>>, Violation> {
     let hooks = match step.get("hooks") {
         None | Some(Value::Null) => return Ok(None),
         Some(hooks) => hooks.as_object(),
     };
     let hooks = hooks.filter(|hooks| hooks.keys().all(|name| WHEN.contains(&name.as_str())));
     let hooks = hooks
-        .ok_or_else(|| Fault::new(["steps", key, "hooks"], "must be an object of hooks: before, after, or both"))?;
-    let fault = |message: String| Fault::new(["steps", key, "hooks", when], message);
+        .ok_or_else(|| Violation::new(["steps", key, "hooks"], "must be an object of hooks: before, after, or both"))?;
+    let fault = |message: String| Violation::new(["steps", key, "hooks", when], message);
     let mut command = match hooks.get(when) {
         None | Some(Value::Null) => return Ok(None),
         Some(hook) => hook.as_object().cloned(),
@@ -157,6 +155,6 @@ mod tests {
     fn a_hook_takes_no_steps_place() {
         let steps = json!({"a": {"hooks": {"after": {"argv": ["ls"]}}}, "a.after": {}});
         let definition = Definition::new(steps.as_object().cloned().unwrap(), Map::new());
-        assert_eq!(expand(&definition).unwrap_err()[0].place(), "steps.a.hooks.after");
+        assert_eq!(expand(&definition).unwrap_err()[0].path.to_string(), "steps.a.hooks.after");
     }
 }

@@ -7,6 +7,8 @@
 use serde_json::{Map, Value, json};
 use serde_json_path::JsonPath;
 
+use am_core::validation::Violation;
+
 /// What paths are looked up in.
 pub trait Context {
     /// `$.inputs`.
@@ -68,6 +70,12 @@ pub struct ParseError {
     pub entry: String,
     /// What is wrong with it.
     pub message: String,
+}
+
+impl From<ParseError> for Violation {
+    fn from(error: ParseError) -> Self {
+        Self::new([error.entry], error.message)
+    }
 }
 
 /// A path that found nothing.

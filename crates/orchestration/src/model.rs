@@ -1,10 +1,11 @@
 //! Words that the whole room shares.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use am_audit::SecurityLevel;
+use am_core::validation::Violations;
 
 am_db::stored_enum! {
     /// How thoroughly a result is checked.
@@ -69,74 +70,12 @@ impl Status {
     }
 }
 
-/// A fault in what a client sent: where, and what. The path starts inside the request's body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// From the body down to the fault, such as `steps`, `score`, `depends_on`, 0.
-    pub path: Vec<Place>,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-/// One step on the way to a fault. A step of a workflow may be called `1`, which is no place in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A member of an object.
-    Member(String),
-    /// An item of a list, counted from 0.
-    Item(usize),
-}
-
-impl From<&str> for Place {
-    fn from(member: &str) -> Self {
-        Self::Member(member.to_owned())
-    }
-}
-
-impl From<&String> for Place {
-    fn from(member: &String) -> Self {
-        Self::Member(member.clone())
-    }
-}
-
-impl From<String> for Place {
-    fn from(member: String) -> Self {
-        Self::Member(member)
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Member(member) => f.write_str(member),
-            Self::Item(item) => write!(f, "{item}"),
-        }
-    }
-}
-
-impl Fault {
-    /// A fault at `path`.
-    pub fn new<P: Into<Place>>(path: impl IntoIterator<Item = P>, message: impl Into<String>) -> Self {
-        Self { path: path.into_iter().map(Into::into).collect(), message: message.into() }
-    }
-
-    /// The same fault, in an item of the list that it was in.
-    pub fn item(mut self, item: usize) -> Self {
-        self.path.push(Place::Item(item));
-        self
-    }
-
-    /// The same fault, seen from further out.
-    pub fn below(mut self, outer: &[&str]) -> Self {
-        self.path.splice(0..0, outer.iter().map(|&part| part.into()));
-        self
-    }
-
-    /// The path as a person reads it: `steps.score.depends_on.0`.
-    pub fn place(&self) -> String {
-        self.path.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
-    }
-}
+/// Bounds of a wait before a retry, in seconds.
+const RETRY_SECONDS: RangeInclusive<f64> = 0.0..=86_400.0;
+/// Bounds of what a wait is multiplied by.
+const RETRY_BACKOFF: RangeInclusive<f64> = 1.0..=100.0;
+/// Bounds of the random share of a wait.
+const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 
 /// How a failed attempt is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,20 +106,14 @@ impl RetryPolicy {
         Duration::try_from_secs_f64(wait * spread).unwrap_or(Duration::ZERO)
     }
 
-    /// What is wrong with it, if anything: (member, message).
-    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
-        let good = |value: f64, max: f64| value.is_finite() && (0.0..=max).contains(&value);
-        if !good(self.initial_seconds, 86_400.0) {
-            Some(("initial_seconds", "must be 0 to 86400"))
-        } else if !(1.0..=100.0).contains(&self.backoff) {
-            Some(("backoff", "must be 1 to 100"))
-        } else if !good(self.max_seconds, 86_400.0) {
-            Some(("max_seconds", "must be 0 to 86400"))
-        } else if !good(self.jitter, 1.0) {
-            Some(("jitter", "must be 0 to 1"))
-        } else {
-            None
-        }
+    /// Every member that is out of its bounds, with its path inside the policy.
+    pub fn violations(&self) -> Violations {
+        let mut violations = Violations::default();
+        violations.require(RETRY_SECONDS.contains(&self.initial_seconds), "initial_seconds", "must be 0 to 86400");
+        violations.require(RETRY_BACKOFF.contains(&self.backoff), "backoff", "must be 1 to 100");
+        violations.require(RETRY_SECONDS.contains(&self.max_seconds), "max_seconds", "must be 0 to 86400");
+        violations.require(RETRY_JITTER.contains(&self.jitter), "jitter", "must be 0 to 1");
+        violations
     }
 }
 
@@ -194,8 +127,8 @@ mod tests {
         let seconds = |attempt, random| policy.delay(attempt, random).as_secs_f64();
         assert_eq!([seconds(1, 0.5), seconds(2, 0.5), seconds(3, 0.5), seconds(99, 0.5)], [1.0, 3.0, 5.0, 5.0]);
         assert_eq!([seconds(1, 0.0), seconds(1, 1.0)], [0.5, 1.5]);
-        assert!(RetryPolicy { backoff: 0.5, ..policy }.fault().is_some());
-        assert!(RetryPolicy { max_seconds: f64::NAN, ..policy }.fault().is_some());
-        assert!(policy.fault().is_none());
+        assert!(RetryPolicy { backoff: 0.5, ..policy }.violations().finish().is_err());
+        assert!(RetryPolicy { max_seconds: f64::NAN, ..policy }.violations().finish().is_err());
+        assert!(policy.violations().finish().is_ok());
     }
 }

@@ -2,28 +2,26 @@
 
 use serde_json::Value;
 
-use super::{
-    mapping::{Context, Pick, ResolveError},
-    model::Place,
-};
+use super::mapping::{Context, Pick, ResolveError};
+use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
 
 /// A JSON document with paths in it.
 #[derive(Clone, Debug)]
 pub struct Template {
     document: Value,
     /// Where each hole is, and what fills it.
-    holes: Vec<(Vec<Place>, Pick)>,
+    holes: Vec<(FieldPath, Pick)>,
 }
 
 impl Template {
     /// Read `document`.
     ///
     /// # Errors
-    /// Where the first path stands that can't be parsed, and what is wrong with it.
-    pub fn parse(document: Value) -> Result<Self, (Vec<Place>, String)> {
-        let mut holes = Vec::new();
-        find(&document, &mut Vec::new(), &mut holes)?;
-        Ok(Self { document, holes })
+    /// Every path that can't be parsed, with where it stands in the document.
+    pub fn parse(document: Value) -> Result<Self, Vec<Violation>> {
+        let (mut holes, mut violations) = (Vec::new(), Violations::default());
+        find(&document, &mut FieldPath::default(), &mut holes, &mut violations);
+        violations.finish().map(|()| Self { document, holes })
     }
 
     /// A document without holes.
@@ -38,9 +36,9 @@ impl Template {
     pub fn fill(&self, context: &dyn Context) -> Result<Value, ResolveError> {
         let mut document = self.document.clone();
         for (path, pick) in &self.holes {
-            let slot = path.iter().try_fold(&mut document, |value, place| match place {
-                Place::Member(name) => value.get_mut(name),
-                Place::Item(at) => value.get_mut(at),
+            let slot = path.segments().iter().try_fold(&mut document, |value, place| match place {
+                PathSegment::Member(name) => value.get_mut(name),
+                PathSegment::Item(at) => value.get_mut(at),
             });
             if let Some(slot) = slot {
                 *slot = pick.resolve(context)?;
@@ -50,34 +48,33 @@ impl Template {
     }
 
     /// The steps that paths name, with where they stand.
-    pub fn steps_used(&self) -> impl Iterator<Item = (&[Place], &str)> {
-        self.holes.iter().filter_map(|(path, pick)| Some((path.as_slice(), pick.step()?)))
+    pub fn steps_used(&self) -> impl Iterator<Item = (&FieldPath, &str)> {
+        self.holes.iter().filter_map(|(path, pick)| Some((path, pick.step()?)))
     }
 }
 
-fn find(value: &Value, path: &mut Vec<Place>, holes: &mut Vec<(Vec<Place>, Pick)>) -> Result<(), (Vec<Place>, String)> {
+fn find(value: &Value, path: &mut FieldPath, holes: &mut Vec<(FieldPath, Pick)>, violations: &mut Violations) {
     match value {
         Value::String(text) if text.starts_with("$.") => {
-            let pick = Pick::parse(value).map_err(|message| (path.clone(), message))?;
-            holes.push((path.clone(), pick));
+            let pick = Pick::parse(value).map_err(|message| Violation::new(path.clone(), message));
+            holes.extend(violations.take(pick).map(|pick| (path.clone(), pick)));
         }
         Value::Array(items) => {
             for (at, item) in items.iter().enumerate() {
-                path.push(Place::Item(at));
-                find(item, path, holes)?;
+                path.push(at);
+                find(item, path, holes, violations);
                 path.pop();
             }
         }
         Value::Object(members) => {
             for (name, member) in members {
-                path.push(name.into());
-                find(member, path, holes)?;
+                path.push(name);
+                find(member, path, holes, violations);
                 path.pop();
             }
         }
         _ => {}
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -111,8 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_path_is_found_where_it_stands() {
-        let (path, _) = Template::parse(json!({"m": [0, {"t": "$.nowhere"}]})).unwrap_err();
-        assert_eq!(path, ["m".into(), Place::Item(1), "t".into()]);
+    fn bad_paths_are_found_where_they_stand() {
+        let found = Template::parse(json!({"m": [0, {"t": "$.nowhere"}], "n": "$.[", "o": "$.inputs.x"})).unwrap_err();
+        let paths: Vec<String> = found.iter().map(|violation| violation.path.to_string()).collect();
+        assert_eq!(paths, ["m.1.t", "n"]);
     }
 }

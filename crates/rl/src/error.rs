@@ -1,6 +1,7 @@
 //! What can go wrong in this room, beyond an answer that can't be given ([`ActError`]).
 
 use super::{environments, export::ExportError, model::ActError, network::LoadError, training};
+use am_core::validation::{self, FieldPath, Violation};
 
 /// An error of the RL room.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +13,8 @@ pub enum Error {
     #[error("{0}")]
     Forbidden(String),
     /// Something that was sent is wrong.
-    #[error("{}: {message}", .path.join("."))]
-    Invalid {
-        /// The way to it.
-        path: Vec<String>,
-        /// What is wrong with it.
-        message: String,
-    },
+    #[error("{}", validation::join(.0))]
+    Invalid(Vec<Violation>),
     /// The state forbids the action.
     #[error("{0}")]
     State(String),
@@ -42,7 +38,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Something wrong with the member `name`.
     pub fn invalid(name: &str, message: impl Into<String>) -> Self {
-        Self::Invalid { path: vec![name.to_owned()], message: message.into() }
+        Self::at([name], message)
+    }
+
+    /// Something wrong with the value at `path`.
+    pub fn at(path: impl Into<FieldPath>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation::new(path, message)])
     }
 
     /// What learning refused of what was sent; everything else is its own fault.
@@ -57,11 +58,9 @@ impl Error {
     pub fn of_plan(error: training::Error) -> Self {
         match error {
             training::Error::Setting { name, reason } => match reason.split_once(": ") {
-                Some((inner, reason)) if name == "settings" => {
-                    Self::Invalid { path: vec![name.to_owned(), inner.to_owned()], message: reason.to_owned() }
-                }
+                Some((inner, reason)) if name == "settings" => Self::at([name, inner], reason),
                 _ if matches!(name, "settings" | "steps" | "algorithm") => Self::invalid(name, reason),
-                _ => Self::Invalid { path: vec!["settings".to_owned(), name.to_owned()], message: reason },
+                _ => Self::at(["settings", name], reason),
             },
             training::Error::Environment(error @ environments::Error::Unknown { .. }) => {
                 Self::invalid("environment", error.to_string())
@@ -69,6 +68,18 @@ impl Error {
             training::Error::Environment(error) => Self::invalid("parameters", error.to_string()),
             other => Self::Training(other),
         }
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::Invalid(vec![violation])
+    }
+}
+
+impl From<Vec<Violation>> for Error {
+    fn from(violations: Vec<Violation>) -> Self {
+        Self::Invalid(violations)
     }
 }
 

@@ -14,7 +14,7 @@ impl From<am_communication::Error> for ApiError {
         };
         match error {
             NotFound(_) => Self::not_found(error.to_string()),
-            Invalid { field, message } => Self::field(vec!["body".into(), field.into()], message, "value_error"),
+            Invalid(found) => found.into(),
             Refused(refusal) => Self::forbidden(refusal.to_string()).code("message_refused").with(&refusal),
             Seal(error) => error.into(),
             Forbidden(text) => Self::forbidden(text),
@@ -31,10 +31,7 @@ impl From<SealError> for ApiError {
     fn from(error: SealError) -> Self {
         use SealError::{Crypto, Db, Invalid, NoMaster, NotFound, Plaintext, State, Tampered, UnknownMaster};
         match error {
-            Invalid { path, message } => {
-                let loc = std::iter::once("body").chain(path).map(Loc::from).collect();
-                Self::field(loc, message, "value_error")
-            }
+            Invalid(violation) => vec![violation].into(),
             NotFound(_) => Self::not_found(error.to_string()),
             State(text) => Self::bad_request(text).code("invalid_state"),
             Plaintext => Self::forbidden(error.to_string()).code("plaintext_not_allowed"),

@@ -12,13 +12,14 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        error::{FieldError, Loc},
+        error::FieldError,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
 };
 use am_audit::SecurityLevel;
-use am_security::policies::{Change, Fault, Filter, Policy};
+use am_core::validation::{PathSegment, Violation};
+use am_security::policies::{Change, Filter, Policy};
 
 /// What a policy is called, and whom it binds.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -86,13 +87,14 @@ pub struct PolicyUpdate {
     rules: PolicyRules,
 }
 
-fn invalid(faults: Vec<Fault>, in_query: &[&str]) -> ApiError {
-    let field = |fault: Fault| {
-        let place = if in_query.contains(&fault.field.as_str()) { "query" } else { "body" };
-        let loc: Vec<Loc> = [place.into(), fault.field.into()].into_iter().chain(fault.item.map(Loc::from)).collect();
-        FieldError::value(loc, fault.message)
+/// Members named in `in_query` were sent in the query, all others in the body.
+fn invalid(violations: Vec<Violation>, in_query: &[&str]) -> ApiError {
+    let field = |violation: Violation| {
+        let is_in_query = |first: &PathSegment| in_query.iter().any(|name| first == *name);
+        let part = if violation.path.segments().first().is_some_and(is_in_query) { "query" } else { "body" };
+        FieldError::of(part, violation)
     };
-    ApiError::unprocessable(faults.into_iter().map(field).collect())
+    ApiError::unprocessable(violations.into_iter().map(field).collect())
 }
 
 /// Make a security policy
@@ -205,4 +207,29 @@ pub async fn delete(
 ) -> Result<Json<PolicyDeleted>, ApiError> {
     let policy = app.security_policies.delete(&(&caller.0).into(), &id).await?;
     Ok(Json(PolicyDeleted { message: "Policy deleted successfully", policy_id: policy.id }))
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema as _;
+
+    use super::*;
+    use am_security::policies::edit;
+
+    /// The macro takes literals only.
+    #[test]
+    fn policy_rules_document_the_bounds_that_are_checked() {
+        let schema = serde_json::to_value(PolicyRules::schema()).unwrap();
+        for (member, bounds) in [
+            ("max_execution_time", edit::EXECUTION_SECONDS),
+            ("max_memory_usage", edit::MEMORY_MB),
+            ("max_concurrent_executions", edit::CONCURRENT_EXECUTIONS),
+            ("max_workflow_steps", edit::WORKFLOW_STEPS),
+            ("max_data_size", edit::DATA_BYTES),
+        ] {
+            let shown = &schema["properties"][member];
+            let shown = (shown["minimum"].as_f64(), shown["maximum"].as_f64());
+            assert_eq!(shown, (Some(*bounds.start() as f64), Some(*bounds.end() as f64)), "{member}");
+        }
+    }
 }

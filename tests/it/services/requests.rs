@@ -157,6 +157,6 @@ async fn a_step_gives_no_miner_what_a_client_may_not() {
     let run = server.execute(&workflow, json!({"args": ["-i", "/etc/passwd"]})).await;
     let failed = server.ended(run["id"].as_str().unwrap()).await;
     assert_eq!(failed["status"], "failed", "{failed}");
-    assert!(failed["error_message"].as_str().unwrap().contains("custom_args 0"), "{failed}");
+    assert!(failed["error_message"].as_str().unwrap().contains("custom_args.0"), "{failed}");
     assert!(queue(&server).await.is_empty());
 }

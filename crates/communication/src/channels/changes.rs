@@ -12,6 +12,7 @@ use crate::{
     model::{ChannelKind, ChannelStatus},
 };
 use am_audit::{Entry, EventType};
+use am_core::validation::Violations;
 use am_db::{
     Tx,
     codec::Timestamp,
@@ -21,8 +22,8 @@ use am_db::{
     rows::Rows,
 };
 
-/// The longest name of a channel.
-const LONGEST: usize = 200;
+/// Bytes of a channel's name.
+const MAX_NAME_BYTES: usize = 200;
 
 impl NewChannel {
     /// Complete and in bounds, with `maker` in it.
@@ -30,16 +31,15 @@ impl NewChannel {
         self.members.retain(|member| member != maker);
         self.members.sort_unstable();
         self.members.dedup();
-        if self.members.len() >= MOST_MEMBERS {
-            return Err(Error::invalid("members", format!("a channel has at most {MOST_MEMBERS} members")));
-        }
-        if self.kind == ChannelKind::Direct && self.members.len() != 1 {
-            return Err(Error::invalid("members", "a direct channel has one other member"));
-        }
-        if self.name.as_ref().is_some_and(|name| name.len() > LONGEST) {
-            return Err(Error::invalid("name", format!("must have at most {LONGEST} bytes")));
-        }
-        Ok(self)
+        let mut violations = Violations::default();
+        let message = format!("a channel has at most {MOST_MEMBERS} members");
+        violations.require(self.members.len() < MOST_MEMBERS, "members", message);
+        let has_other = self.kind != ChannelKind::Direct || self.members.len() == 1;
+        violations.require(has_other, "members", "a direct channel has one other member");
+        let name_bytes = self.name.as_ref().map_or(0, String::len);
+        let message = format!("must have at most {MAX_NAME_BYTES} bytes");
+        violations.require(name_bytes <= MAX_NAME_BYTES, "name", message);
+        Ok(violations.finish_with(Some(self))?)
     }
 }
 

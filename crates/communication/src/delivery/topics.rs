@@ -11,6 +11,7 @@ use crate::{
     model::agent_id,
 };
 use am_audit::{Entry, EventType};
+use am_core::validation::Violations;
 use am_db::{
     Connection, Tx,
     codec::Timestamp,
@@ -59,11 +60,12 @@ impl Delivery {
         filter: Map<String, Value>,
         once: Option<Once>,
     ) -> Result<Done<Subscription>> {
-        let (agent, topic) = (agent_id("agent_id", agent)?, checked_topic(topic)?);
+        let mut violations = Violations::default();
+        let names = violations.take(agent_id("agent_id", agent)).zip(violations.take(checked_topic(topic)));
         let text = Value::Object(filter.clone()).to_string();
-        if text.len() > LARGEST {
-            return Err(Error::invalid("filter", format!("has {} bytes as JSON, over {LARGEST}", text.len())));
-        }
+        let message = format!("has {} bytes as JSON, over {LARGEST}", text.len());
+        violations.require(text.len() <= LARGEST, "filter", message);
+        let (agent, topic) = violations.finish_with(names)?;
         let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
             if store::subscribe(tx, &agent, &topic, &text, now).await? {

@@ -7,19 +7,19 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    error::{Error, Result},
     model::{MessageStatus, PaymentStatus, Priority, agent_id},
     price::{MOST_BYTES, MessageType},
     sealing::{Encryption, Scope},
 };
+use am_core::validation::{Violation, Violations};
 use am_db::codec::Timestamp;
 
 /// The longest a message waits for its recipient.
 pub const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
-/// The longest id that a sender may give a message.
-const LONGEST_ID: usize = 128;
-/// The longest name of a topic.
-const LONGEST_TOPIC: usize = 200;
+/// Bytes of an id that a sender may give a message.
+const MAX_ID_BYTES: usize = 128;
+/// Bytes of a topic's name.
+const MAX_TOPIC_BYTES: usize = 200;
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,42 +63,40 @@ impl Draft {
     /// The draft with its names as they are stored, and the size of its content as JSON.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the first member that is out of its bounds.
-    pub fn checked(mut self) -> Result<(Self, usize)> {
-        self.sender = agent_id("sender", &self.sender)?;
+    /// Every member that is out of its bounds.
+    pub fn checked(mut self) -> Result<(Self, usize), Vec<Violation>> {
+        let mut violations = Violations::default();
+        self.sender = violations.take(agent_id("sender", &self.sender)).unwrap_or_default();
         self.to = match self.to {
-            To::Agent(name) => To::Agent(agent_id("recipient", &name)?),
-            To::Topic(topic) => To::Topic(checked_topic(&topic)?),
+            To::Agent(name) => To::Agent(violations.take(agent_id("recipient", &name)).unwrap_or_default()),
+            To::Topic(topic) => To::Topic(violations.take(checked_topic(&topic)).unwrap_or_default()),
             other => other,
         };
-        if self.to == To::Agent(self.sender.clone()) {
-            return Err(Error::invalid("recipient", "is the sender"));
-        }
+        let to_itself = !self.sender.is_empty() && self.to == To::Agent(self.sender.clone());
+        violations.require(!to_itself, "recipient", "is the sender");
         for (field, id) in [("message_id", &self.message_id), ("reply_to", &self.reply_to)] {
-            if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > LONGEST_ID || id.chars().any(char::is_control))
-            {
-                return Err(Error::invalid(field, format!("must be 1 to {LONGEST_ID} printable characters")));
-            }
+            let good = |id: &str| (1..=MAX_ID_BYTES).contains(&id.len()) && !id.chars().any(char::is_control);
+            let message = format!("must be 1 to {MAX_ID_BYTES} printable characters");
+            violations.require(id.as_deref().is_none_or(good), field, message);
         }
-        if self.ttl.is_zero() || self.ttl > LONGEST_TTL {
-            return Err(Error::invalid("ttl", format!("must be 1 to {} seconds", LONGEST_TTL.as_secs())));
-        }
+        let seconds = format!("must be 1 to {} seconds", LONGEST_TTL.as_secs());
+        violations.require(!self.ttl.is_zero() && self.ttl <= LONGEST_TTL, "ttl", seconds);
         let bytes = serde_json::to_vec(&self.content).map_or(usize::MAX, |json| json.len());
-        if bytes > MOST_BYTES {
-            return Err(Error::invalid("content", format!("has {bytes} bytes as JSON, over {MOST_BYTES}")));
-        }
-        Ok((self, bytes))
+        let message = format!("has {bytes} bytes as JSON, over {MOST_BYTES}");
+        violations.require(bytes <= MOST_BYTES, "content", message);
+        violations.finish_with(Some((self, bytes)))
     }
 }
 
 /// The name of a topic.
 ///
 /// # Errors
-/// [`Error::Invalid`].
-pub fn checked_topic(topic: &str) -> Result<String> {
+/// For none, one of over 200 bytes, or one with control characters.
+pub fn checked_topic(topic: &str) -> Result<String, Violation> {
     let topic = topic.trim();
-    if topic.is_empty() || topic.len() > LONGEST_TOPIC || topic.chars().any(char::is_control) {
-        return Err(Error::invalid("topic", format!("must be 1 to {LONGEST_TOPIC} printable characters")));
+    if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || topic.chars().any(char::is_control) {
+        let message = format!("must be 1 to {MAX_TOPIC_BYTES} printable characters");
+        return Err(Violation::new("topic", message));
     }
     Ok(topic.to_owned())
 }
@@ -275,10 +273,12 @@ mod tests {
         ];
         for (field, draft) in bad {
             match draft.checked() {
-                Err(Error::Invalid { field: named, .. }) => assert_eq!(named, field),
+                Err(found) => assert_eq!(found.iter().map(|one| one.path.to_string()).collect::<Vec<_>>(), [field]),
                 other => panic!("{field}: {other:?}"),
             }
         }
+        let all = Draft { sender: String::new(), reply_to: Some("\n".into()), ttl: Duration::ZERO, ..draft() };
+        assert_eq!(all.checked().unwrap_err().len(), 3, "all are told at once");
         let (_, bytes) = Draft { content: json!("x".repeat(MOST_BYTES - 2)), ..draft() }.checked().unwrap();
         assert_eq!(bytes, MOST_BYTES, "the whole size may be used");
     }

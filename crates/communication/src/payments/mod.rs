@@ -11,7 +11,7 @@ use super::{
     model::PaymentStatus,
 };
 use am_audit::{Audit, Entry, EventType};
-use am_core::ambient::Clock;
+use am_core::{ambient::Clock, validation::Violations};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -62,12 +62,11 @@ impl Payments {
         (ids, status, reference): (Vec<String>, PaymentStatus, Option<String>),
         once: Option<Once>,
     ) -> Result<Done<Recorded>> {
-        if ids.is_empty() || ids.len() > MOST {
-            return Err(Error::invalid("message_ids", format!("must be 1 to {MOST} messages")));
-        }
-        if reference.as_ref().is_some_and(|text| text.chars().count() > LONGEST) {
-            return Err(Error::invalid("reference", format!("has over {LONGEST} characters")));
-        }
+        let mut violations = Violations::default();
+        violations.require((1..=MOST).contains(&ids.len()), "message_ids", format!("must be 1 to {MOST} messages"));
+        let characters = reference.as_ref().map_or(0, |text| text.chars().count());
+        violations.require(characters <= LONGEST, "reference", format!("has over {LONGEST} characters"));
+        violations.finish()?;
         let entry =
             Entry::new(EventType::WorkflowUpdated, Timestamp(self.clock.now())).by(by).of("payment", status.value());
         let entry = entry.data("agent_id", json!(agent)).data("message_ids", json!(ids));

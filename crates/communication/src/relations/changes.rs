@@ -9,6 +9,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use am_audit::{Entry, EventType};
+use am_core::validation::Violations;
 use am_db::{
     Tx,
     once::{Done, Once},
@@ -20,17 +21,19 @@ const LONGEST: usize = 500;
 /// Contacts and blocks that one agent may have.
 const MOST: i64 = 10_000;
 
-fn checked(field: &str, text: Option<String>) -> Result<Option<String>> {
-    match text {
-        Some(text) if text.chars().count() > LONGEST => {
-            Err(Error::invalid(field, format!("has over {LONGEST} characters")))
-        }
-        text => Ok(text),
-    }
+/// # Errors
+/// For another that is the agent itself, and a text that is too long.
+fn check(agent: &str, (field, other): (&str, &str), (member, text): (&str, Option<&str>)) -> Result<()> {
+    let mut violations = check_text(member, text);
+    violations.require(agent != other, field, "is the agent itself");
+    Ok(violations.finish()?)
 }
 
-fn others(field: &str, agent: &str, other: &str) -> Result<()> {
-    if agent == other { Err(Error::invalid(field, "is the agent itself")) } else { Ok(()) }
+fn check_text(member: &str, text: Option<&str>) -> Violations {
+    let mut violations = Violations::default();
+    let message = format!("has over {LONGEST} characters");
+    violations.require(text.is_none_or(|text| text.chars().count() <= LONGEST), member, message);
+    violations
 }
 
 impl Relations {
@@ -50,8 +53,7 @@ impl Relations {
         (contact, note): (&str, Option<String>),
         once: Option<Once>,
     ) -> Result<Done<Contact>> {
-        others("contact_id", agent, contact)?;
-        let note = checked("note", note)?;
+        check(agent, ("contact_id", contact), ("note", note.as_deref()))?;
         let entry = self.told(by, "contact", "added", agent).data("contact_id", json!(contact));
         let new = Contact { agent_id: agent.to_owned(), contact_id: contact.to_owned(), note, created_at: self.now() };
         let audit = self.audit.clone();
@@ -97,8 +99,7 @@ impl Relations {
         (blocked, reason): (&str, Option<String>),
         once: Option<Once>,
     ) -> Result<Done<Block>> {
-        others("blocked_id", agent, blocked)?;
-        let reason = checked("reason", reason)?;
+        check(agent, ("blocked_id", blocked), ("reason", reason.as_deref()))?;
         let entry = self.told(by, "block", "added", agent).data("blocked_id", json!(blocked));
         let new = Block { agent_id: agent.to_owned(), blocked_id: blocked.to_owned(), reason, created_at: self.now() };
         let audit = self.audit.clone();
@@ -144,7 +145,8 @@ impl Relations {
         (state, reason): (Authorization, Option<String>),
         once: Option<Once>,
     ) -> Result<Done<Standing>> {
-        let said = Said { state, reason: checked("reason", reason)?, by: by.name.to_string(), updated_at: self.now() };
+        check_text("reason", reason.as_deref()).finish()?;
+        let said = Said { state, reason, by: by.name.to_string(), updated_at: self.now() };
         let entry = self.told(by, "authorization", state.value(), agent);
         let (relations, agent) = (self.clone(), agent.to_owned());
         let work = async move |tx: &mut Tx| {

@@ -1,5 +1,7 @@
 //! What can go wrong with sealing. No message holds content or a secret.
 
+use am_core::validation::{FieldPath, Violation};
+
 /// What can go wrong with sealing.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
@@ -7,13 +9,8 @@ pub enum SealError {
     #[error(transparent)]
     Db(#[from] am_db::Error),
     /// Something that was sent can't be.
-    #[error("{message}")]
-    Invalid {
-        /// Where in the body.
-        path: Vec<&'static str>,
-        /// What is wrong with it.
-        message: String,
-    },
+    #[error("{}", .0.message)]
+    Invalid(Violation),
     /// There is no such thing.
     #[error("{0} not found")]
     NotFound(&'static str),
@@ -41,7 +38,7 @@ pub enum SealError {
 
 impl SealError {
     pub(super) fn invalid(path: &[&'static str], message: impl Into<String>) -> Self {
-        Self::Invalid { path: path.to_vec(), message: message.into() }
+        Self::Invalid(Violation::new(path.iter().copied().collect::<FieldPath>(), message))
     }
 }
 

@@ -4,6 +4,8 @@ mod form;
 mod model;
 mod store;
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value, json};
 
 pub use model::{Filled, NewTemplate, Template};
@@ -13,7 +15,10 @@ use super::{
     price::{MOST_BYTES, price},
 };
 use am_audit::{Audit, Entry, EventType};
-use am_core::ambient::{Clock, Ids};
+use am_core::{
+    ambient::{Clock, Ids},
+    validation::{Violations, has_length},
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -150,28 +155,22 @@ impl Template {
     }
 }
 
+/// Characters of a template's name.
+const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
+/// Characters of a template's description.
+const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=1000;
+
 /// The size of its content.
 fn checked(new: &NewTemplate) -> Result<usize> {
-    let letters = new.name.chars().count();
-    if !(1..=100).contains(&letters) || new.name.chars().any(char::is_control) {
-        return Err(Error::invalid("name", "must have 1 to 100 characters, no control characters"));
-    }
-    if model::defaults().iter().any(|template| template.name == new.name) {
-        return Err(Error::invalid("name", "is the name of a template that everybody has"));
-    }
-    if new.description.chars().count() > 1000 {
-        return Err(Error::invalid("description", "has over 1000 characters"));
-    }
-    if new.price.is_some_and(|price| !(0.0..=DEAREST).contains(&price)) {
-        return Err(Error::invalid("price", format!("must be from 0 to {DEAREST}")));
-    }
-    if !new.content.is_object() {
-        return Err(Error::invalid("content", "must be an object"));
-    }
-    match serde_json::to_vec(&new.content).map_or(usize::MAX, |json| json.len()) {
-        bytes if bytes > MOST_BYTES => {
-            Err(Error::invalid("content", format!("has {bytes} bytes as JSON, over {MOST_BYTES}")))
-        }
-        bytes => Ok(bytes),
-    }
+    let mut violations = Violations::default();
+    let named = has_length(&new.name, &NAME_LENGTH) && !new.name.chars().any(char::is_control);
+    violations.require(named, "name", "must have 1 to 100 characters, no control characters");
+    let is_default = model::defaults().iter().any(|template| template.name == new.name);
+    violations.require(!is_default, "name", "is the name of a template that everybody has");
+    violations.require(has_length(&new.description, &DESCRIPTION_LENGTH), "description", "has over 1000 characters");
+    violations.require_within(new.price, &(0.0..=DEAREST), "price");
+    violations.require(new.content.is_object(), "content", "must be an object");
+    let bytes = serde_json::to_vec(&new.content).map_or(usize::MAX, |json| json.len());
+    violations.require(bytes <= MOST_BYTES, "content", format!("has {bytes} bytes as JSON, over {MOST_BYTES}"));
+    Ok(violations.finish_with(Some(bytes))?)
 }

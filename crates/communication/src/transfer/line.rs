@@ -9,6 +9,7 @@ use crate::{
     price::{MOST_BYTES, MessageType},
     sealing::{Envelope, Scope, SealError},
 };
+use am_core::validation::{FieldPath, Violation};
 use am_db::codec::Timestamp;
 
 /// What an export says that it is.
@@ -121,8 +122,9 @@ impl Line {
             }
             Ok(Some(_)) => Ok(self.size_bytes),
             Ok(None) => Err(("content", format!("is no envelope, and scope is {}", self.scope))),
-            Err(SealError::Invalid { path, message }) => {
-                Err(("content", format!("{}: {message}", path.get(1..).unwrap_or_default().join("."))))
+            Err(SealError::Invalid(Violation { path, message, .. })) => {
+                let path: FieldPath = path.into_iter().skip(1).collect();
+                Err(("content", format!("{path}: {message}")))
             }
             Err(error) => Err(("content", error.to_string())),
         }

@@ -4,8 +4,7 @@
 
 use reqwest::Url;
 
-use crate::error::{Fault, Place};
-use am_core::net;
+use am_core::{net, validation::Violation};
 
 /// Domains that name hosts of a private network (RFC 6761, RFC 6762, RFC 8375, ICANN's reserved `internal`) or are
 /// commonly used so.
@@ -13,8 +12,8 @@ const PRIVATE: [&str; 10] =
     ["localhost", "local", "internal", "home.arpa", "lan", "intranet", "private", "corp", "home", "localdomain"];
 
 /// What is wrong with the address that member `name` holds.
-pub(super) fn fault(name: &str, text: &str, private: bool) -> Option<Fault> {
-    check(text, private).err().map(|message| Fault::value([Place::from(name)], message))
+pub(super) fn fault(name: &str, text: &str, private: bool) -> Option<Violation> {
+    check(text, private).err().map(|message| Violation::new(name, message))
 }
 
 fn check(text: &str, private: bool) -> Result<(), String> {

@@ -2,7 +2,7 @@
 //! takes. What reads or writes a file, opens an address, loads a plug-in or runs a script is not on it, and neither is
 //! anything else.
 
-use crate::error::{Fault, Place};
+use am_core::validation::{FieldPath, Violation};
 
 /// A flag by its names, and what has to follow it.
 pub(super) struct Flag {
@@ -183,8 +183,8 @@ pub(super) const BLENDER: &[Flag] = &[
 ];
 
 /// Each argument that is not on the list `known`, by its place.
-pub(super) fn faults(known: &[Flag], arguments: &[String]) -> Vec<Fault> {
-    let fault = |at: usize, message: String| Fault::value([Place::from("custom_args"), Place::from(at)], message);
+pub(super) fn faults(known: &[Flag], arguments: &[String]) -> Vec<Violation> {
+    let fault = |at: usize, message: String| Violation::new(FieldPath::from([at]).within(["custom_args"]), message);
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(argument) = arguments.get(at) {
@@ -305,12 +305,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use am_core::validation::PathSegment;
 
     fn places(known: &[Flag], arguments: &[&str]) -> Vec<usize> {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let found = faults(known, &arguments);
-        let place = |fault: &Fault| match fault.path.as_slice() {
-            [Place::Member(name), Place::Item(at)] if name == "custom_args" => *at,
+        let place = |fault: &Violation| match fault.path.segments() {
+            [PathSegment::Member(name), PathSegment::Item(at)] if name == "custom_args" => *at,
             other => panic!("{other:?}"),
         };
         found.iter().map(place).collect()

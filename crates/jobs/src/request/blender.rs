@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Hazards, address, args, shown, whole, yes};
-use crate::error::{Fault, Place};
+use am_core::validation::Violation;
 
 /// What renders.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -81,11 +81,11 @@ pub struct BlenderRequest {
 }
 
 impl Hazards for BlenderRequest {
-    fn hazards(&self, private: bool) -> Vec<Fault> {
-        let mut faults: Vec<Fault> =
+    fn hazards(&self, private: bool) -> Vec<Violation> {
+        let mut faults: Vec<Violation> =
             address::fault("blend_file_url", &self.blend_file_url, private).into_iter().collect();
         if self.frame_end < self.frame_start {
-            faults.push(Fault::value([Place::from("frame_end")], "Should not be before frame_start"));
+            faults.push(Violation::new("frame_end", "Should not be before frame_start"));
         }
         faults.extend(args::faults(args::BLENDER, self.custom_args.as_deref().unwrap_or_default()));
         faults

@@ -12,10 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Number, Value};
 use utoipa::openapi::{RefOr, schema::Schema};
 
-use super::{
-    super::error::{Fault, Place},
-    Hazards,
-};
+use super::Hazards;
+use am_core::validation::{FieldPath, PathSegment, Violation};
 
 /// Faults that are told at most.
 const MOST: usize = 20;
@@ -58,14 +56,14 @@ pub(super) fn openapi<T: JsonSchema + 'static>() -> RefOr<Schema> {
 }
 
 /// The body as a `T` with its defaults, or what is wrong with it.
-pub(super) fn read<T>(body: Value, private: bool) -> Result<Value, Vec<Fault>>
+pub(super) fn read<T>(body: Value, private: bool) -> Result<Value, Vec<Violation>>
 where
     T: JsonSchema + Serialize + DeserializeOwned + Hazards + 'static,
 {
     let known = known::<T>();
-    let whole = |message: String| vec![Fault::value([], message)];
+    let whole = |message: String| vec![Violation::new(FieldPath::default(), message)];
     let Some(validator) = &known.validator else { return Err(whole("This service has no usable schema".to_owned())) };
-    let faults: Vec<Fault> = validator.iter_errors(&body).take(MOST).map(|error| fault(&error)).collect();
+    let faults: Vec<Violation> = validator.iter_errors(&body).take(MOST).map(|error| fault(&error)).collect();
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -96,19 +94,19 @@ fn whole_numbers(value: Value) -> Value {
 }
 
 /// In words of ours: the validator's quote the value, however long.
-fn fault(error: &jsonschema::ValidationError<'_>) -> Fault {
-    let mut path: Vec<Place> = error
+fn fault(error: &jsonschema::ValidationError<'_>) -> Violation {
+    let mut path: FieldPath = error
         .instance_path()
         .iter()
         .map(|segment| match segment {
-            LocationSegment::Property(name) => Place::Member(name.to_string()),
-            LocationSegment::Index(index) => Place::Item(index),
+            LocationSegment::Property(name) => PathSegment::Member(name.to_string()),
+            LocationSegment::Index(index) => PathSegment::Item(index),
         })
         .collect();
     let characters = |limit: u64, word: &str| format!("Should have at {word} {limit} characters");
     let (message, kind) = match error.kind() {
         ValidationErrorKind::Required { property } => {
-            path.push(property.as_str().unwrap_or_default().into());
+            path.push(property.as_str().unwrap_or_default());
             ("Field required".to_owned(), "missing")
         }
         ValidationErrorKind::Type { kind } => of_type(kind),
@@ -125,7 +123,7 @@ fn fault(error: &jsonschema::ValidationError<'_>) -> Fault {
         ValidationErrorKind::Pattern { pattern } => (format!("Should match {pattern}"), "string_pattern_mismatch"),
         other => (format!("Does not fit the schema ({})", other.keyword()), "value_error"),
     };
-    Fault { path, message, kind }
+    Violation { path, message, kind }
 }
 
 fn of_type(wanted: &jsonschema::error::TypeKind) -> (String, &'static str) {

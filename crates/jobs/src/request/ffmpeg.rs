@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Hazards, address, args, shown, whole};
-use crate::error::Fault;
+use am_core::validation::Violation;
 
 /// The codec of the video.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -92,8 +92,8 @@ fn audio_bitrate() -> String {
 }
 
 impl Hazards for FfmpegRequest {
-    fn hazards(&self, private: bool) -> Vec<Fault> {
-        let mut faults: Vec<Fault> = address::fault("input_url", &self.input_url, private).into_iter().collect();
+    fn hazards(&self, private: bool) -> Vec<Violation> {
+        let mut faults: Vec<Violation> = address::fault("input_url", &self.input_url, private).into_iter().collect();
         faults.extend(args::faults(args::FFMPEG, self.custom_args.as_deref().unwrap_or_default()));
         faults
     }

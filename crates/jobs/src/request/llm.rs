@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Hazards, shown, tenths, whole};
-use crate::error::Fault;
+use am_core::validation::Violation;
 
 /// A model that miners run.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
@@ -65,7 +65,7 @@ pub struct LlmRequest {
 }
 
 impl Hazards for LlmRequest {
-    fn hazards(&self, _: bool) -> Vec<Fault> {
+    fn hazards(&self, _: bool) -> Vec<Violation> {
         Vec::new()
     }
 }

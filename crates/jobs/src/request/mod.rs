@@ -32,9 +32,10 @@ pub use self::{
     whisper::WhisperRequest,
 };
 use super::{
-    error::{Error, Fault, Place, Result},
+    error::{Error, Result},
     model::Service,
 };
+use am_core::validation::Violation;
 
 /// What a route makes of a request beside what the client says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Variant {
 /// A request's members beyond what their schema says.
 trait Hazards {
     /// What no miner should be given.
-    fn hazards(&self, private: bool) -> Vec<Fault>;
+    fn hazards(&self, private: bool) -> Vec<Violation>;
 }
 
 /// The schema of a service's requests, self-contained.
@@ -99,7 +100,7 @@ pub fn read(service: Service, variant: Variant, body: Value, private: bool) -> R
 }
 
 /// What no miner should be given, in a request that came another way than [`read`] and may lack or add members.
-pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Fault> {
+pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Violation> {
     let addresses: &[&str] = match service {
         Service::Whisper => &["audio_url"],
         Service::StableDiffusion => &["image_url"],
@@ -107,7 +108,7 @@ pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Fault> {
         Service::Ffmpeg => &["input_url"],
         Service::Blender => &["blend_file_url"],
     };
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults: Vec<Violation> = Vec::new();
     for name in addresses {
         faults.extend(request.get(*name).and_then(Value::as_str).and_then(|url| address::fault(name, url, private)));
     }
@@ -122,10 +123,10 @@ pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Fault> {
             let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
             match texts {
                 Some(texts) => faults.extend(args::faults(known, &texts)),
-                None => faults.push(Fault::value([Place::from("custom_args")], "Should be a list of strings")),
+                None => faults.push(Violation::new("custom_args", "Should be a list of strings")),
             }
         }
-        Some(_) => faults.push(Fault::value([Place::from("custom_args")], "Should be a list of strings")),
+        Some(_) => faults.push(Violation::new("custom_args", "Should be a list of strings")),
     }
     faults
 }

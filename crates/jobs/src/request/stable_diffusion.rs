@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Hazards, address, shown, tenths, whole, yes};
-use crate::error::Fault;
+use am_core::validation::Violation;
 
 /// A model.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -123,7 +123,7 @@ fn scheduler() -> String {
 }
 
 impl Hazards for StableDiffusionRequest {
-    fn hazards(&self, private: bool) -> Vec<Fault> {
+    fn hazards(&self, private: bool) -> Vec<Violation> {
         let lora = self.lora.as_deref().filter(|lora| lora.contains("://"));
         let lora = lora.and_then(|lora| address::fault("lora", lora, private));
         let image = self.image_url.as_deref().and_then(|url| address::fault("image_url", url, private));

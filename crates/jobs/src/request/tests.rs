@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use am_core::validation::{FieldPath, PathSegment};
 
 /// A good request of each service.
 fn good(service: Service) -> Value {
@@ -14,7 +15,7 @@ fn good(service: Service) -> Value {
     }
 }
 
-fn faults(service: Service, body: Value) -> Vec<(Vec<Place>, &'static str)> {
+fn faults(service: Service, body: Value) -> Vec<(FieldPath, &'static str)> {
     match read(service, Variant::Plain, body, false) {
         Ok(_) => Vec::new(),
         Err(Error::Invalid(faults)) => faults.into_iter().map(|fault| (fault.path, fault.kind)).collect(),
@@ -122,7 +123,7 @@ fn the_miner_gets_the_request_with_its_defaults() {
 
 #[test]
 fn every_fault_is_told_with_its_place() {
-    let at = |path: &[&str]| path.iter().map(|part| Place::from(*part)).collect::<Vec<_>>();
+    let at = |path: &[&str]| path.iter().copied().collect::<FieldPath>();
     let table = [
         (Service::LlmInference, json!({}), vec![(at(&["model"]), "missing"), (at(&["prompt"]), "missing")]),
         (Service::LlmInference, json!(null), vec![(at(&[]), "dict_type")]),
@@ -162,7 +163,7 @@ fn every_fault_is_told_with_its_place() {
         (
             Service::Blender,
             with(Service::Blender, "custom_args", json!(["-t", "4", "-P"])),
-            vec![(vec!["custom_args".into(), 2usize.into()], "value_error")],
+            vec![([PathSegment::from("custom_args"), 2usize.into()].into(), "value_error")],
         ),
     ];
     for (service, body, expected) in table {
@@ -234,9 +235,9 @@ proptest! {
             body.as_object_mut().unwrap().remove(name.get(&names));
         }
         let fits = jsonschema::is_valid(schema(service), &body);
-        let beyond = |fault: &Fault| {
+        let beyond = |fault: &Violation| {
             let members = ["audio_url", "input_url", "blend_file_url", "image_url", "lora", "custom_args", "frame_end"];
-            fault.kind == "value_error" && matches!(fault.path.first(), Some(Place::Member(name)) if members.contains(&name.as_str()))
+            fault.kind == "value_error" && matches!(fault.path.segments().first(), Some(PathSegment::Member(name)) if members.contains(&name.as_str()))
         };
         match read(service, Variant::Plain, body.clone(), false) {
             Ok(request) => {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Hazards, address, shown, tenths, whole, yes};
-use crate::error::Fault;
+use am_core::validation::Violation;
 
 /// A model of Whisper, the larger the better and the slower.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -107,7 +107,7 @@ pub struct WhisperRequest {
 }
 
 impl Hazards for WhisperRequest {
-    fn hazards(&self, private: bool) -> Vec<Fault> {
+    fn hazards(&self, private: bool) -> Vec<Violation> {
         address::fault("audio_url", &self.audio_url, private).into_iter().collect()
     }
 }

@@ -20,7 +20,10 @@ use crate::{
     mapping::ResolveError,
     model::Status,
 };
-use am_core::config::{EndpointKind, EngineConfig, HttpEndpoint};
+use am_core::{
+    config::{EndpointKind, EngineConfig, HttpEndpoint},
+    validation,
+};
 use am_jobs::{Constraints, JobState, Jobs, NewJob};
 use am_rl::{
     ActError, Policies, PolicyReference, by_name,
@@ -201,8 +204,10 @@ impl Performer {
                 }
                 let scope = run.scope_inputs(step)?;
                 let request = job_request(job, job.request.fill(&run.context(at, scope.as_ref(), None))?, &input);
-                if let Some(fault) = self.jobs.hazards(job.service, &request).first() {
-                    let refused = Failure::certain(format!("no miner is given this request: {fault}"));
+                let violations = self.jobs.hazards(job.service, &request);
+                if !violations.is_empty() {
+                    let why = validation::join(&violations);
+                    let refused = Failure::certain(format!("no miner is given this request: {why}"));
                     return Ok((Call::Known(Err(refused)), None));
                 }
                 let mut constraints = Constraints::of(job.service, &request);

@@ -87,10 +87,7 @@ impl Executions {
     ) -> Result<Done<Execution>> {
         let seconds = request.max_execution_time.unwrap_or(workflow.max_execution_time);
         let budget = request.max_cost_budget.unwrap_or(workflow.max_cost_budget);
-        let faults = check_limits(seconds, budget);
-        if !faults.is_empty() {
-            return Err(Error::Invalid(faults));
-        }
+        check_limits(seconds, budget).finish().map_err(Error::Invalid)?;
         let level = request.level.unwrap_or(workflow.verification_level);
         // Who asks for less verification does not get away from the policies that bind the workflow.
         let security = workflow.terms().security.max(level.security_level(workflow.requires_verification));

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::process::{Failure, Request, Worker};
 use am_jq_worker::protocol::{MAX_INPUT, Task};
-use am_jq_worker::schema::Violation;
+use am_jq_worker::schema::SchemaViolation;
 
 /// Requests that may wait; beyond it callers of [`Pool::eval`] wait for a place.
 const QUEUE: usize = 1024;
@@ -90,7 +90,7 @@ pub struct Evaluated {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The first ten; none: the instance is valid.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<SchemaViolation>,
     /// Wall-clock seconds that the worker took.
     pub seconds: f64,
 }

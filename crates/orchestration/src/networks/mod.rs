@@ -15,11 +15,14 @@ use super::{
     error::{Error, Result},
     executions::{Execution, Executions},
     guard::Terms,
-    model::{Fault, VerificationLevel},
+    model::VerificationLevel,
     workflows::{Compiled, Workflows},
 };
 use am_audit::{Audit, Entry, EventType, SecurityLevel};
-use am_core::ambient::{Clock, Ids};
+use am_core::{
+    ambient::{Clock, Ids},
+    validation::Violation,
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -215,7 +218,7 @@ impl Networks {
     }
 }
 
-fn broken(faults: &[Fault]) -> Error {
-    let first = faults.first().map(|fault| format!("{}: {}", fault.place(), fault.message)).unwrap_or_default();
+fn broken(faults: &[Violation]) -> Error {
+    let first = faults.first().map(ToString::to_string).unwrap_or_default();
     Error::Conflict(format!("the agents' workflows can't be joined: {first}"))
 }

@@ -1,9 +1,11 @@
 //! What a network is, and how it stands.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::Fault;
+use am_core::validation::{FieldPath, Violation, Violations, has_length};
 use am_db::{codec::Timestamp, owner};
 
 am_db::stored_enum! {
@@ -105,6 +107,11 @@ impl Network {
     }
 }
 
+/// Characters of a network's name.
+const NAME_LENGTH: RangeInclusive<usize> = 1..=200;
+/// Agents of a network.
+const MAX_AGENTS: usize = 100;
+
 /// What clients send to make a network.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -119,20 +126,15 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub(super) fn check(&self) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
-        if !(1..=200).contains(&self.name.chars().count()) {
-            faults.push(Fault::new(["name"], "must have 1 to 200 characters"));
-        }
-        if self.agents.len() > 100 {
-            faults.push(Fault::new(["agents"], "at most 100"));
-        }
+    pub(super) fn check(&self) -> Result<(), Vec<Violation>> {
+        let mut violations = Violations::default();
+        violations.require(has_length(&self.name, &NAME_LENGTH), "name", "must have 1 to 200 characters");
+        violations.require(self.agents.len() <= MAX_AGENTS, "agents", "at most 100");
         for (at, agent) in self.agents.iter().enumerate() {
-            if agent_id(agent).is_none() {
-                faults.push(Fault::new(["agents"], "must be an agent's id, or an object with one").item(at));
-            }
+            let path = FieldPath::from([at]).within(["agents"]);
+            violations.require(agent_id(agent).is_some(), path, "must be an agent's id, or an object with one");
         }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        violations.finish()
     }
 }
 

@@ -3,10 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::model::{Document, Strategy, SubTask};
-use crate::{
-    definition::Definition,
-    model::{Fault, Place},
-};
+use crate::definition::Definition;
+use am_core::validation::{FieldPath, PathSegment, Violation};
 
 /// The definition that runs `plan`.
 pub fn definition(plan: &Document) -> Definition {
@@ -42,19 +40,20 @@ fn step(plan: &Document, sub_task: &SubTask) -> Value {
     step
 }
 
-/// A fault in that definition, where the client wrote it.
-pub fn in_plan(plan: &Document, fault: Fault) -> Fault {
-    let mut path = fault.path.into_iter().peekable();
-    let mut out: Vec<Place> = vec!["sub_tasks".into()];
-    let _ = path.next_if(|place| *place == Place::from("steps"));
-    if let Some(Place::Member(key)) = path.peek()
+/// A violation in that definition, where the client wrote it.
+pub fn in_plan(plan: &Document, violation: Violation) -> Violation {
+    let mut path = violation.path.into_iter().peekable();
+    let mut out = FieldPath::from("sub_tasks");
+    let _ = path.next_if(|segment| segment == "steps");
+    if let Some(PathSegment::Member(key)) = path.peek()
         && let Some(at) = plan.sub_tasks.iter().position(|sub_task| sub_task.key == *key)
     {
         path.next();
-        out.push(Place::Item(at));
+        out.push(at);
     }
-    let _ = path.next_if(|place| *place == Place::from("action"));
-    let rest = path.map(|place| if place == Place::from("request") { "payload".into() } else { place });
-    out.extend(rest);
-    Fault { path: out, message: fault.message }
+    let _ = path.next_if(|segment| segment == "action");
+    for segment in path {
+        out.push(if &segment == "request" { "payload".into() } else { segment });
+    }
+    Violation { path: out, ..violation }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Draft, SplitBy, Strategy, SubTask, SubTaskDraft};
-use crate::{dag, model::Fault, registry::TaskType};
+use crate::{dag, registry::TaskType};
+use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
 
 /// Sub-tasks of a plan.
 const MOST: usize = 100;
@@ -124,8 +125,8 @@ pub fn order(strategy: Strategy, types: &[TaskType]) -> Vec<Vec<usize>> {
 ///
 /// # Errors
 /// Every fault that was found.
-pub fn split(draft: &Draft) -> Result<Split, Vec<Fault>> {
-    let fault = |path: &'static str, message: String| vec![Fault::new([path], message)];
+pub fn split(draft: &Draft) -> Result<Split, Vec<Violation>> {
+    let fault = |path: &'static str, message: String| vec![Violation::new([path], message)];
     if !draft.sub_tasks.is_empty() && !draft.task_types.is_empty() {
         return Err(fault("task_types", "give sub_tasks or task_types, not both".into()));
     }
@@ -172,21 +173,20 @@ fn of_type(task_type: TaskType) -> SubTaskDraft {
     SubTaskDraft { task_type: Some(task_type), ..SubTaskDraft::default() }
 }
 
+/// Bytes of a sub-task's key.
+const MAX_KEY_BYTES: usize = 100;
+
 /// For each sub-task those it waits for, by place.
 type Order = Vec<Vec<usize>>;
 
 /// The sub-tasks with their names, and whom they wait for.
-fn read(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, Order), Vec<Fault>> {
-    let mut faults = Vec::new();
-    let keys = keys(&drafts, &mut faults);
+fn read(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, Order), Vec<Violation>> {
+    let mut violations = Violations::default();
+    let keys = keys(&drafts, &mut violations);
     let mut sub_tasks = Vec::with_capacity(drafts.len());
     let mut depends_on = Vec::with_capacity(drafts.len());
     for (at, draft) in drafts.into_iter().enumerate() {
-        let mut bad = |member: &str, message: String| {
-            let mut fault = Fault::new(["sub_tasks"], message).item(at);
-            fault.path.push(member.into());
-            faults.push(fault);
-        };
+        let mut bad = |member: &str, message: String| violations.add(in_sub_task(at, member), message);
         let Some(task_type) = draft.task_type else {
             bad("task_type", "is missing".into());
             continue;
@@ -214,26 +214,25 @@ fn read(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, Order), Vec<Fault>> 
         });
         depends_on.push(waits_for);
     }
-    if faults.is_empty() { Ok((sub_tasks, depends_on)) } else { Err(faults) }
+    violations.finish_with(Some((sub_tasks, depends_on)))
+}
+
+fn in_sub_task(at: usize, member: &str) -> FieldPath {
+    [PathSegment::from("sub_tasks"), at.into(), member.into()].into()
 }
 
 /// A key for each: as sent, or its type with a number where that is taken.
-fn keys(drafts: &[SubTaskDraft], faults: &mut Vec<Fault>) -> Vec<String> {
+fn keys(drafts: &[SubTaskDraft], violations: &mut Violations) -> Vec<String> {
     let mut taken: BTreeSet<String> = drafts.iter().filter_map(|draft| draft.key.clone()).collect();
     let mut seen = BTreeSet::new();
     let mut keys = Vec::with_capacity(drafts.len());
     for (at, draft) in drafts.iter().enumerate() {
         let key = match &draft.key {
             Some(key) => {
-                let mut bad = |message: String| {
-                    let mut fault = Fault::new(["sub_tasks"], message).item(at);
-                    fault.path.push("key".into());
-                    faults.push(fault);
-                };
-                if key.is_empty() || key.len() > 100 {
-                    bad("must have 1 to 100 characters".into());
+                if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                    violations.add(in_sub_task(at, "key"), "must have 1 to 100 characters");
                 } else if !seen.insert(key.clone()) {
-                    bad(format!("{key:?} is there twice"));
+                    violations.add(in_sub_task(at, "key"), format!("{key:?} is there twice"));
                 }
                 key.clone()
             }
@@ -300,7 +299,9 @@ pub mod tests {
             depends_on: Some(depends_on.iter().map(|other| (*other).to_owned()).collect()),
             ..SubTaskDraft::default()
         };
-        let places = |draft: Draft| -> Vec<String> { split(&draft).unwrap_err().iter().map(Fault::place).collect() };
+        let places = |draft: Draft| -> Vec<String> {
+            split(&draft).unwrap_err().iter().map(|one| one.path.to_string()).collect()
+        };
         let with = |sub_tasks: Vec<SubTaskDraft>| Draft { sub_tasks, ..draft() };
         assert_eq!(places(draft()), ["sub_tasks"]);
         assert_eq!(places(with(vec![sub("a", &["b"]), sub("b", &["a"])])), ["sub_tasks"]);

@@ -1,4 +1,6 @@
-//! What is written down of a task: its faults, or its plan.
+//! What is written down of a task: its violations, or its plan.
+
+use std::ops::RangeInclusive;
 
 use super::{
     decompose, estimate,
@@ -6,28 +8,28 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    model::Fault,
     workflows::check_limits,
 };
+use am_core::validation::has_length;
 use am_db::codec::Timestamp;
 
 /// Plans of a strategy that must have ended before their share of success counts.
 const ENOUGH: i64 = 5;
 
-/// The faults of a task that its split does not find.
+/// Characters of a task's name.
+const NAME_LENGTH: RangeInclusive<usize> = 1..=200;
+/// Characters of a task's description.
+const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=10_000;
+
+/// The violations of a task that its split does not find.
 pub fn check(draft: &Draft, now: Timestamp) -> Result<()> {
-    let mut faults = Vec::new();
-    if !(1..=200).contains(&draft.name.chars().count()) {
-        faults.push(Fault::new(["name"], "must have 1 to 200 characters"));
-    }
-    if draft.description.chars().count() > 10_000 {
-        faults.push(Fault::new(["description"], "at most 10000 characters"));
-    }
-    if draft.deadline.is_some_and(|deadline| deadline <= now) {
-        faults.push(Fault::new(["deadline"], "must be in the future"));
-    }
-    faults.extend(check_limits(0, draft.max_cost_budget));
-    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+    let mut violations = check_limits(0, draft.max_cost_budget);
+    violations.require(has_length(&draft.name, &NAME_LENGTH), "name", "must have 1 to 200 characters");
+    let described = has_length(&draft.description, &DESCRIPTION_LENGTH);
+    violations.require(described, "description", "at most 10000 characters");
+    let is_late = draft.deadline.is_some_and(|deadline| deadline <= now);
+    violations.require(!is_late, "deadline", "must be in the future");
+    violations.finish().map_err(Error::Invalid)
 }
 
 /// The plan of a task that was split; `good` of `all` plans of its strategy ended well so far.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 pub use model::{
     Agent, AgentStatus, Beat, Change, Draft, ENOUGH, Filter, GpuTier, OfflineReason, Source, TaskType, Work,
 };
+pub use rules::AGENT_TYPE_LENGTH;
 #[cfg(test)]
 pub(crate) use score::tests;
 pub use score::{Need, best, score};
@@ -21,10 +22,9 @@ pub use score::{Need, best, score};
 use super::{
     assignments,
     error::{Error, Result},
-    model::Fault,
 };
 use am_audit::{Audit, Entry, EventType};
-use am_core::{ambient::Clock, config::AgentsConfig};
+use am_core::{ambient::Clock, config::AgentsConfig, validation::Violations};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
@@ -114,10 +114,7 @@ impl Registry {
     /// # Errors
     /// [`Error::Invalid`]; [`Error::Conflict`] when the name is another owner's.
     pub async fn register(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Agent>> {
-        let faults = draft.faults(self.settings.private_addresses);
-        if !faults.is_empty() {
-            return Err(Error::Invalid(faults));
-        }
+        draft.check(self.settings.private_addresses).map_err(Error::Invalid)?;
         let (owner, now, id) = (owner.clone(), self.now(), draft.agent_id.clone());
         self.change(once, id, async move |tx, registry, found: Option<Agent>| {
             let before = found.as_ref().map(Agent::state);
@@ -268,12 +265,11 @@ impl Registry {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`].
     pub async fn beat(&self, owner: &Principal, id: &str, beat: Beat, once: Option<Once>) -> Result<Done<Agent>> {
-        let members = [("load", beat.load), ("performance", beat.performance)];
-        let bad = members.into_iter().filter(|(_, value)| value.is_some_and(|value| !rules::share(value)));
-        let faults: Vec<Fault> = bad.map(|(member, _)| Fault::new([member], "must be 0 to 1")).collect();
-        if !faults.is_empty() {
-            return Err(Error::Invalid(faults));
+        let mut violations = Violations::default();
+        for (member, value) in [("load", beat.load), ("performance", beat.performance)] {
+            violations.require(value.is_none_or(rules::share), member, "must be 0 to 1");
         }
+        violations.finish().map_err(Error::Invalid)?;
         let (owner, now) = (owner.clone(), self.now());
         self.change(once, id.to_owned(), async move |tx, registry, found| {
             let mut agent = own(found, &owner)?;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rules;
-use crate::model::{Fault, StepType};
+use crate::model::StepType;
+use am_core::validation::{Violation, Violations};
 use am_db::{
     codec::{Doc, Timestamp},
     owner,
@@ -269,12 +270,13 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// What is wrong with it.
-    pub(super) fn faults(&self, private_addresses: bool) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        faults.extend(rules::agent_id(&self.agent_id));
-        faults.extend(rules::common(self, private_addresses));
-        faults
+    /// # Errors
+    /// Every violation.
+    pub(super) fn check(&self, private_addresses: bool) -> Result<(), Vec<Violation>> {
+        let mut violations = Violations::default();
+        violations.extend(rules::agent_id(&self.agent_id));
+        violations.extend(Vec::from(rules::common(self, private_addresses)));
+        violations.finish()
     }
 }
 
@@ -297,7 +299,7 @@ pub struct Change {
 
 impl Change {
     /// Change `agent`, or say what is wrong.
-    pub(super) fn apply(self, agent: &mut Agent, private_addresses: bool) -> Result<(), Vec<Fault>> {
+    pub(super) fn apply(self, agent: &mut Agent, private_addresses: bool) -> Result<(), Vec<Violation>> {
         let draft = Draft {
             agent_id: agent.id.clone(),
             agent_type: self.agent_type.unwrap_or_else(|| agent.agent_type.clone()),
@@ -311,10 +313,7 @@ impl Change {
             endpoint_url: self.endpoint_url.or_else(|| agent.endpoint_url.clone()).filter(|url| !url.is_empty()),
             metadata: self.metadata.unwrap_or_else(|| agent.metadata.clone()),
         };
-        let faults = rules::common(&draft, private_addresses);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
+        rules::common(&draft, private_addresses).finish()?;
         agent.performance_reported &= self.performance.is_none();
         draft.fill(agent);
         Ok(())

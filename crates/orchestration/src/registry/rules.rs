@@ -1,56 +1,66 @@
 //! What may stand in an agent's entry.
 
+use std::ops::RangeInclusive;
+
 use reqwest::Url;
 
 use super::model::Draft;
-use crate::model::Fault;
-use am_core::net;
+use am_core::{
+    net,
+    validation::{Violation, Violations, has_length},
+};
 
 /// Bytes of metadata, as JSON.
-const MOST_METADATA: usize = 16 << 10;
+const MAX_METADATA_BYTES: usize = 16 << 10;
+/// Bytes of an agent's id.
+const ID_BYTES: RangeInclusive<usize> = 1..=128;
+/// Characters of what an agent's owner calls its kind.
+pub const AGENT_TYPE_LENGTH: RangeInclusive<usize> = 1..=50;
+/// Characters of an agent's description.
+const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=2000;
+/// Tasks that an agent does at once.
+const CONCURRENT_TASKS: RangeInclusive<i64> = 1..=1000;
+/// What an hour of an agent may cost.
+const COST_PER_HOUR: RangeInclusive<f64> = 0.0..=1e9;
 
 /// Words that are places of the API below the registry.
 const RESERVED: [&str; 2] = ["utilisation", "events"];
 
-/// What is wrong with an agent's name.
-pub fn agent_id(id: &str) -> Option<Fault> {
+/// What is wrong with an agent's id.
+pub fn agent_id(id: &str) -> Option<Violation> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
-    if !(1..=128).contains(&id.len()) || !id.bytes().all(plain) || id.bytes().all(|byte| byte == b'.') {
-        return Some(Fault::new(["agent_id"], "must be 1 to 128 letters, digits, `.`, `_`, `:` and `-`"));
+    if !ID_BYTES.contains(&id.len()) || !id.bytes().all(plain) || id.bytes().all(|byte| byte == b'.') {
+        return Some(Violation::new("agent_id", "must be 1 to 128 letters, digits, `.`, `_`, `:` and `-`"));
     }
-    RESERVED.contains(&id).then(|| Fault::new(["agent_id"], format!("{id:?} is a place of the API")))
+    RESERVED.contains(&id).then(|| Violation::new("agent_id", format!("{id:?} is a place of the API")))
 }
 
 /// What is wrong with the rest.
-pub fn common(draft: &Draft, private_addresses: bool) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    let mut check = |good: bool, member: &str, message: &str| {
-        if !good {
-            faults.push(Fault::new([member], message));
-        }
-    };
-    let kind = draft.agent_type.chars();
+pub fn common(draft: &Draft, private_addresses: bool) -> Violations {
+    let mut violations = Violations::default();
+    let mut check = |good: bool, member: &str, message: &str| violations.require(good, member, message);
+    let kind = &draft.agent_type;
     check(
-        (1..=50).contains(&kind.clone().count()) && !kind.clone().any(char::is_control),
+        has_length(kind, &AGENT_TYPE_LENGTH) && !kind.chars().any(char::is_control),
         "agent_type",
         "must have 1 to 50 characters",
     );
-    check(draft.description.chars().count() <= 2000, "description", "at most 2000 characters");
+    check(has_length(&draft.description, &DESCRIPTION_LENGTH), "description", "at most 2000 characters");
     check(!draft.task_types.is_empty(), "capabilities", "must name at least one type of task");
-    check((1..=1000).contains(&draft.max_concurrent_tasks), "max_concurrent_tasks", "must be 1 to 1000");
+    check(CONCURRENT_TASKS.contains(&draft.max_concurrent_tasks), "max_concurrent_tasks", "must be 1 to 1000");
     check(share(draft.performance), "performance", "must be 0 to 1");
     check(share(draft.reliability), "reliability", "must be 0 to 1");
-    check((0.0..=1e9).contains(&draft.cost_per_hour), "cost_per_hour", "must be 0 to 1000000000");
+    check(COST_PER_HOUR.contains(&draft.cost_per_hour), "cost_per_hour", "must be 0 to 1000000000");
     let metadata = draft.metadata.get().map_or("{}", |raw| raw.get());
     check(
-        metadata.len() <= MOST_METADATA && metadata.trim_start().starts_with('{'),
+        metadata.len() <= MAX_METADATA_BYTES && metadata.trim_start().starts_with('{'),
         "metadata",
         "must be an object of at most 16384 bytes of JSON",
     );
     if let Some(Err(why)) = draft.endpoint_url.as_deref().map(|url| endpoint(url, private_addresses)) {
-        faults.push(Fault::new(["endpoint_url"], why));
+        violations.add("endpoint_url", why);
     }
-    faults
+    violations
 }
 
 /// Is it 0 to 1? NaN is not.

@@ -14,7 +14,6 @@ use super::{
     definition::{Definition, Plan},
     error::{Error, Result},
     guard::{Asked, Guard},
-    model::Fault,
 };
 use am_audit::{Audit, Entry, EventType};
 use am_core::ambient::{Clock, Ids};
@@ -222,10 +221,4 @@ impl Workflows {
 /// What the audit log gets to know of a change.
 fn changed(event: EventType, action: &str, owner: &Principal, workflow: &Workflow, now: Timestamp) -> Entry {
     Entry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(workflow.terms().security)
-}
-
-impl From<super::mapping::ParseError> for Fault {
-    fn from(error: super::mapping::ParseError) -> Self {
-        Self::new([error.entry], error.message)
-    }
 }

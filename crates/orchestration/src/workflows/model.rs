@@ -1,5 +1,7 @@
 //! What a workflow is, and what clients send to make or change one.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -8,9 +10,12 @@ use crate::{
     definition::Definition,
     error::{Error, Result, unreadable},
     guard::Terms,
-    model::{Fault, VerificationLevel},
+    model::VerificationLevel,
 };
-use am_core::crypto;
+use am_core::{
+    crypto,
+    validation::{Violation, Violations, has_length},
+};
 use am_db::{
     codec::{Doc, Timestamp},
     owner,
@@ -142,30 +147,31 @@ pub struct Draft {
     pub is_public: bool,
 }
 
-fn check_name(name: &str) -> Option<Fault> {
-    let length = name.chars().count();
-    (!(1..=100).contains(&length)).then(|| Fault::new(["name"], "must have 1 to 100 characters"))
+/// Characters of a workflow's name.
+const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
+/// Seconds that a run may take; 0: no limit. The longest is a year.
+const EXECUTION_SECONDS: RangeInclusive<i64> = 0..=31_536_000;
+
+fn check_fields(name: &str, seconds: i64, budget: f64) -> Violations {
+    let mut violations = Violations::default();
+    violations.require(has_length(name, &NAME_LENGTH), "name", "must have 1 to 100 characters");
+    violations.extend(Vec::from(check_limits(seconds, budget)));
+    violations
 }
 
-/// The faults in the two limits of a run.
-pub fn check_limits(seconds: i64, budget: f64) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    if !(0..=31_536_000).contains(&seconds) {
-        faults.push(Fault::new(["max_execution_time"], "must be 0 (no limit) to 31536000 seconds"));
-    }
-    if !(budget.is_finite() && budget >= 0.0) {
-        faults.push(Fault::new(["max_cost_budget"], "must be a number from 0 (no limit)"));
-    }
-    faults
+/// The violations in the two limits of a run: its seconds and its budget.
+pub fn check_limits(seconds: i64, budget: f64) -> Violations {
+    let mut violations = Violations::default();
+    let message = "must be 0 (no limit) to 31536000 seconds";
+    violations.require(EXECUTION_SECONDS.contains(&seconds), "max_execution_time", message);
+    let is_budget = budget.is_finite() && budget >= 0.0;
+    violations.require(is_budget, "max_cost_budget", "must be a number from 0 (no limit)");
+    violations
 }
 
 impl Draft {
-    pub(super) fn check(&self) -> std::result::Result<(), Vec<Fault>> {
-        let faults: Vec<Fault> = check_name(&self.name)
-            .into_iter()
-            .chain(check_limits(self.max_execution_time, self.max_cost_budget))
-            .collect();
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    pub(super) fn check(&self) -> std::result::Result<(), Vec<Violation>> {
+        check_fields(&self.name, self.max_execution_time, self.max_cost_budget).finish()
     }
 
     /// The row; its id is given when it is stored.
@@ -222,10 +228,10 @@ pub struct Change {
 
 impl Change {
     /// Change `workflow`. True: its definition is another.
-    pub(super) fn apply(self, workflow: &mut Workflow) -> std::result::Result<bool, Vec<Fault>> {
+    pub(super) fn apply(self, workflow: &mut Workflow) -> std::result::Result<bool, Vec<Violation>> {
         let redefined = self.steps.is_some() || self.dependencies.is_some();
         let doc = |members: &Map<String, Value>| {
-            Doc::of(members).map_err(|error| vec![Fault::new(["steps"], error.to_string())])
+            Doc::of(members).map_err(|error| vec![Violation::new(["steps"], error.to_string())])
         };
         if let Some(steps) = self.steps {
             workflow.steps = doc(&steps)?;
@@ -244,11 +250,7 @@ impl Change {
         workflow.requires_verification = self.requires_verification.unwrap_or(workflow.requires_verification);
         workflow.verification_level = self.verification_level.unwrap_or(workflow.verification_level);
         workflow.is_public = self.is_public.unwrap_or(workflow.is_public);
-        let faults: Vec<Fault> = check_name(&workflow.name)
-            .into_iter()
-            .chain(check_limits(workflow.max_execution_time, workflow.max_cost_budget))
-            .collect();
-        if faults.is_empty() { Ok(redefined) } else { Err(faults) }
+        check_fields(&workflow.name, workflow.max_execution_time, workflow.max_cost_budget).finish_with(Some(redefined))
     }
 }
 

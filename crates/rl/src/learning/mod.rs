@@ -15,7 +15,10 @@ use super::{
     runs::{RunFilter, Runs, Teaching, TrainingRun},
     training::{Feedback, FeedbackAction, OfflineSettings},
 };
-use am_core::ambient::{Clock, Ids};
+use am_core::{
+    ambient::{Clock, Ids},
+    validation::{PathSegment, Violation, Violations},
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -129,13 +132,15 @@ impl Learning {
         once: Option<Once>,
     ) -> Result<Done<TrainingRun>> {
         let version = self.version(&learner).await?;
-        let rows = feedback.into_iter().enumerate().map(|(at, row)| {
-            read(row, &version).map_err(|(member, message)| Error::Invalid {
-                path: vec!["feedback".into(), at.to_string(), member.into()],
-                message,
-            })
+        let mut violations = Violations::default();
+        let rows = feedback.into_iter().enumerate().filter_map(|(at, row)| {
+            let read = read(row, &version);
+            violations.take(read.map_err(|(member, message)| {
+                Violation::new([PathSegment::from("feedback"), at.into(), member.into()], message)
+            }))
         });
-        let feedback = rows.collect::<Result<Vec<_>>>()?;
+        let feedback: Vec<_> = rows.collect();
+        let feedback = violations.finish_with(Some(feedback))?;
         // Of a few rows there can't be as many parts as usual.
         let settings = OfflineSettings { tasks: settings.tasks.min(feedback.len().max(1)), ..settings };
         let Learner { agent_id, policy, .. } = learner;

@@ -11,6 +11,7 @@ use crate::{
     model::{ActError, PRODUCTION},
     serving::{Canary, Shadow, Split},
 };
+use am_core::validation::within;
 use am_db::{
     Tx,
     codec::Timestamp,
@@ -131,10 +132,7 @@ impl Library {
         if let Some(Canary { share, .. }) = split.canary
             && !(0.0..=1.0).contains(&share)
         {
-            return Err(Error::Invalid {
-                path: vec!["canary".into(), "share".into()],
-                message: "must be from 0 to 1".into(),
-            });
+            return Err(Error::at(["canary", "share"], "must be from 0 to 1"));
         }
         self.change(caller, name, once, async move |tx: &mut Tx, policy: &Policy, now: Timestamp| {
             let serving = served(exists(tx, policy, policy.serving).await?);
@@ -144,9 +142,9 @@ impl Library {
             ];
             for (member, version) in others {
                 let Some(version) = version else { continue };
-                let refused = |message: String| Error::Invalid { path: vec![member.into(), "version".into()], message };
+                let refused = |message: String| Error::at([member, "version"], message);
                 let second = exists(tx, policy, version).await.map_err(|error| match error {
-                    Error::Invalid { message, .. } => refused(message),
+                    Error::Invalid(found) => Error::Invalid(within(member, found)),
                     other => other,
                 })?;
                 if !served(second).speaks_as(&serving) {

@@ -37,7 +37,10 @@ use super::{
     serving::{Entry, Policies, Version, read_weights},
 };
 use am_audit::{Audit, EventType};
-use am_core::ambient::{Clock, Ids, pause};
+use am_core::{
+    ambient::{Clock, Ids, pause},
+    validation::{Violation, Violations},
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -174,8 +177,10 @@ impl Library {
         once: Option<Once>,
     ) -> Result<Done<VersionRecord>> {
         let named = PolicyReference::named(name);
-        named.map_err(|error| Error::invalid("name", error.to_string()))?;
-        check_aliases("aliases", &upload.aliases)?;
+        let mut violations = Violations::default();
+        violations.take(named.map_err(|error| Violation::new("name", error.to_string())));
+        violations.take(check_aliases("aliases", &upload.aliases));
+        violations.finish()?;
         let directory = self.0.policies.directory().to_owned();
         self.may_publish(caller, name).await?;
         let support = upload.support;

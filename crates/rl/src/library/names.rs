@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 use super::model::Upload;
 use crate::{
     environments::{ActionSpace, environment},
-    error::{Error, Result},
+    error::Error,
     model::{LATEST, is_alias},
     network::{Actions, Form},
     state::{ACTIONS, FEATURES},
 };
+use am_core::validation::{Violation, Violations};
 
 /// The most characters of a name of an action or a state's number.
 const LONGEST_NAME: usize = 100;
 
 /// The names that actions and a state's numbers have: those sent, else the environment's, else the marketplace's where
 /// the network fits it.
-pub(super) fn names(upload: &Upload, form: &Form) -> Result<(Vec<String>, Vec<String>)> {
+pub(super) fn names(upload: &Upload, form: &Form) -> Result<(Vec<String>, Vec<String>), Error> {
     let described = match &upload.environment {
         Some(name) => {
             let found = environment(name, None).map_err(|error| Error::invalid("environment", error.to_string()))?;
@@ -53,30 +54,31 @@ pub(super) fn names(upload: &Upload, form: &Form) -> Result<(Vec<String>, Vec<St
         .or(described.map(|described| described.observations))
         .or_else(|| fit(&FEATURES, form.state_length));
     let action_names = action_names.unwrap_or_else(|| (0..actions).map(|index| format!("action_{index}")).collect());
-    check_names("action_names", &action_names, actions)?;
+    let mut violations = Violations::default();
+    violations.take(check_names("action_names", &action_names, actions));
     let state_names = state_names.unwrap_or_default();
     if !state_names.is_empty() {
-        check_names("state_names", &state_names, form.state_length)?;
+        violations.take(check_names("state_names", &state_names, form.state_length));
     }
-    Ok((action_names, state_names))
+    Ok(violations.finish_with(Some((action_names, state_names)))?)
 }
 
-fn check_names(member: &str, names: &[String], needed: usize) -> Result<()> {
+fn check_names(member: &str, names: &[String], needed: usize) -> Result<(), Violation> {
     if names.len() != needed {
-        return Err(Error::invalid(member, format!("{needed} names are needed, these are {}", names.len())));
+        return Err(Violation::new(member, format!("{needed} names are needed, these are {}", names.len())));
     }
     let mut seen = BTreeSet::new();
     match names.iter().find(|name| name.is_empty() || name.len() > LONGEST_NAME || !seen.insert(*name)) {
-        Some(bad) => Err(Error::invalid(member, format!("{bad:?}: names are different, of 1 to {LONGEST_NAME} bytes"))),
+        Some(bad) => Err(Violation::new(member, format!("{bad:?}: names are different, of 1 to {LONGEST_NAME} bytes"))),
         None => Ok(()),
     }
 }
 
 /// Whether texts, which were sent as `member`, can be aliases that are moved.
-pub(crate) fn check_aliases(member: &str, aliases: &[String]) -> Result<()> {
+pub(crate) fn check_aliases(member: &str, aliases: &[String]) -> Result<(), Violation> {
     match aliases.iter().find(|alias| !is_alias(alias) || *alias == LATEST) {
-        Some(bad) if bad == LATEST => Err(Error::invalid(member, "'latest' is always the newest version")),
-        Some(bad) => Err(Error::invalid(
+        Some(bad) if bad == LATEST => Err(Violation::new(member, "'latest' is always the newest version")),
+        Some(bad) => Err(Violation::new(
             member,
             format!("'{bad}' is no alias: 1 to 64 of a-z, 0-9, '_', '.', '-', beginning with a letter"),
         )),

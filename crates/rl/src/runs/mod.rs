@@ -44,7 +44,10 @@ use super::{
     model::PolicyReference,
 };
 use am_audit::{Audit, EventType};
-use am_core::ambient::{Clock, Ids};
+use am_core::{
+    ambient::{Clock, Ids},
+    validation::Violations,
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -467,15 +470,17 @@ async fn withdraw_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Result<
 /// # Errors
 /// [`Error::Invalid`] with what is wrong.
 pub fn checked(work: Work) -> Result<Work> {
-    if !(1..=MOST_EPISODES).contains(&work.evaluation_episodes) {
-        return Err(Error::invalid("evaluation_episodes", format!("must be from 1 to {MOST_EPISODES}")));
-    }
-    if work.max_seconds.is_some_and(|seconds| !(seconds > 0.0 && seconds.is_finite())) {
-        return Err(Error::invalid("max_seconds", "must be more than 0"));
-    }
-    check_aliases("aliases", &work.aliases)?;
-    let plan = work.plan().whole().map_err(Error::of_plan)?;
-    plan.check().map_err(Error::of_plan)?;
+    let mut violations = Violations::default();
+    violations.require_within(Some(work.evaluation_episodes), &(1..=MOST_EPISODES), "evaluation_episodes");
+    let limited = work.max_seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite());
+    violations.require(limited, "max_seconds", "must be more than 0");
+    violations.take(check_aliases("aliases", &work.aliases));
+    let plan = work.plan().whole().and_then(|plan| plan.check().map(|()| plan)).map_err(Error::of_plan);
+    let plan = match plan {
+        Err(Error::Invalid(found)) => violations.take(Err(found)),
+        other => Some(other?),
+    };
+    let plan = violations.finish_with(plan)?;
     Ok(Work { settings: plan.settings, ..work })
 }
 

@@ -1,25 +1,31 @@
 //! What clients send to make or change a policy: an object whose members are a policy's fields, each within its bounds.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 use super::model::{Policy, STEP_TYPES, VERIFICATION_LEVELS};
 use am_audit::SecurityLevel;
+use am_core::validation::{FieldPath, Violation, Violations, has_length};
 
-/// The longest description, in characters.
-const LONGEST: usize = 2000;
-/// Labels of a policy at most, and the longest, in characters.
-const LABELS: (usize, usize) = (50, 100);
-
-/// A fault in what was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The member.
-    pub field: String,
-    /// The place in the member's list.
-    pub item: Option<usize>,
-    /// What is wrong with it.
-    pub message: String,
-}
+/// Characters of a policy's name.
+const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
+/// Characters of a policy's description.
+const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=2000;
+/// Words in a list of a policy.
+const MAX_WORDS: usize = 50;
+/// Characters of a label.
+const LABEL_LENGTH: RangeInclusive<usize> = 1..=100;
+/// Bounds of `max_execution_time` in seconds: as long as a workflow's own limit can be.
+pub const EXECUTION_SECONDS: RangeInclusive<i64> = 1..=31_536_000;
+/// Bounds of `max_memory_usage` in MB: 16 TB.
+pub const MEMORY_MB: RangeInclusive<i64> = 1..=1 << 24;
+/// Bounds of `max_concurrent_executions`.
+pub const CONCURRENT_EXECUTIONS: RangeInclusive<i64> = 1..=1_000_000;
+/// Bounds of `max_workflow_steps`.
+pub const WORKFLOW_STEPS: RangeInclusive<i64> = 1..=1000;
+/// Bounds of `max_data_size` in bytes: 1 PiB.
+pub const DATA_BYTES: RangeInclusive<i64> = 1..=1 << 50;
 
 /// What to change of a policy; what is none stays.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,24 +48,25 @@ pub struct Change {
     is_active: Option<bool>,
 }
 
-type Read<T> = Result<T, (Option<usize>, String)>;
+/// A value, or where inside it what is wrong.
+type Read<T> = Result<T, Violation>;
 
 fn bad<T>(message: impl Into<String>) -> Read<T> {
-    Err((None, message.into()))
+    Err(Violation::new(FieldPath::default(), message))
 }
 
-fn text(value: &Value, least: usize, most: usize) -> Read<String> {
+fn text(value: &Value, length: &RangeInclusive<usize>) -> Read<String> {
     match value.as_str() {
-        Some(text) if (least..=most).contains(&text.chars().count()) => Ok(text.to_owned()),
-        Some(_) => bad(format!("must have {least} to {most} characters")),
+        Some(text) if has_length(text, length) => Ok(text.to_owned()),
+        Some(_) => bad(format!("must have {} to {} characters", length.start(), length.end())),
         None => bad("must be a string"),
     }
 }
 
-fn number(value: &Value, most: i64) -> Read<i64> {
+fn number(value: &Value, range: &RangeInclusive<i64>) -> Read<i64> {
     match value.as_i64() {
-        Some(number) if (1..=most).contains(&number) => Ok(number),
-        _ => bad(format!("must be an integer from 1 to {most}")),
+        Some(number) if range.contains(&number) => Ok(number),
+        _ => bad(format!("must be an integer from {} to {}", range.start(), range.end())),
     }
 }
 
@@ -76,15 +83,17 @@ fn level(value: &Value) -> Read<SecurityLevel> {
 /// A list of different words, each one that `good` takes.
 fn list(value: &Value, good: impl Fn(&str) -> bool, what: &str) -> Read<Vec<String>> {
     let Some(items) = value.as_array() else { return bad("must be a list of strings") };
-    if items.len() > LABELS.0 {
-        return bad(format!("at most {}", LABELS.0));
+    if items.len() > MAX_WORDS {
+        return bad(format!("at most {MAX_WORDS}"));
     }
     let mut words: Vec<String> = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
         match item.as_str() {
-            Some(word) if words.iter().any(|known| known == word) => return Err((Some(at), "is named twice".into())),
+            Some(word) if words.iter().any(|known| known == word) => {
+                return Err(Violation::new([at], "is named twice"));
+            }
             Some(word) if good(word) => words.push(word.to_owned()),
-            _ => return Err((Some(at), format!("must be {what}"))),
+            _ => return Err(Violation::new([at], format!("must be {what}"))),
         }
     }
     Ok(words)
@@ -99,39 +108,37 @@ impl Change {
     ///
     /// # Errors
     /// Each member that is no field of a policy, is null, or is out of bounds.
-    pub fn read(sent: &Map<String, Value>) -> Result<Self, Vec<Fault>> {
-        let (mut change, mut faults) = (Self::default(), Vec::new());
+    pub fn read(sent: &Map<String, Value>) -> Result<Self, Vec<Violation>> {
+        let (mut change, mut violations) = (Self::default(), Violations::default());
         for (field, value) in sent {
-            if let Err((item, message)) = change.set(field, value) {
-                faults.push(Fault { field: field.clone(), item, message });
-            }
+            violations.take(change.set(field, value).map_err(|violation| violation.within([field])));
         }
-        if faults.is_empty() { Ok(change) } else { Err(faults) }
+        violations.finish_with(Some(change))
     }
 
     fn set(&mut self, field: &str, value: &Value) -> Read<()> {
         match field {
-            "name" => self.name = Some(text(value, 1, 100)?),
-            "description" => self.description = Some(text(value, 0, LONGEST)?),
+            "name" => self.name = Some(text(value, &NAME_LENGTH)?),
+            "description" => self.description = Some(text(value, &DESCRIPTION_LENGTH)?),
             "security_level" => self.security_level = Some(level(value)?),
             "allowed_step_types" => self.allowed_step_types = Some(one_of(value, STEP_TYPES)?),
-            // As long as a workflow's own limit can be.
-            "max_execution_time" => self.max_execution_time = Some(number(value, 31_536_000)?),
-            "max_memory_usage" => self.max_memory_usage = Some(number(value, 1 << 24)?),
+            "max_execution_time" => self.max_execution_time = Some(number(value, &EXECUTION_SECONDS)?),
+            "max_memory_usage" => self.max_memory_usage = Some(number(value, &MEMORY_MB)?),
             "require_verification" => self.require_verification = Some(truth(value)?),
             "allowed_verification_levels" => {
                 self.allowed_verification_levels = Some(one_of(value, VERIFICATION_LEVELS)?);
             }
-            "max_concurrent_executions" => self.max_concurrent_executions = Some(number(value, 1_000_000)?),
-            "max_workflow_steps" => self.max_workflow_steps = Some(number(value, 1000)?),
-            "max_data_size" => self.max_data_size = Some(number(value, 1 << 50)?),
+            "max_concurrent_executions" => {
+                self.max_concurrent_executions = Some(number(value, &CONCURRENT_EXECUTIONS)?)
+            }
+            "max_workflow_steps" => self.max_workflow_steps = Some(number(value, &WORKFLOW_STEPS)?),
+            "max_data_size" => self.max_data_size = Some(number(value, &DATA_BYTES)?),
             "require_sandbox" => self.require_sandbox = Some(truth(value)?),
             "require_audit_logging" => self.require_audit_logging = Some(truth(value)?),
             "require_encryption" => self.require_encryption = Some(truth(value)?),
             "compliance_standards" => {
-                let good = |word: &str| (1..=LABELS.1).contains(&word.chars().count());
-                let what = format!("a string of 1 to {} characters", LABELS.1);
-                self.compliance_standards = Some(list(value, good, &what)?);
+                let what = format!("a string of 1 to {} characters", LABEL_LENGTH.end());
+                self.compliance_standards = Some(list(value, |word| has_length(word, &LABEL_LENGTH), &what)?);
             }
             "is_active" => self.is_active = Some(truth(value)?),
             "id" | "created_at" | "updated_at" => return bad("can't be set"),

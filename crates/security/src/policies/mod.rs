@@ -2,7 +2,7 @@
 //! computes only, and none costs nothing.
 
 mod check;
-mod edit;
+pub mod edit;
 mod explain;
 mod model;
 mod store;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use check::{Leaves, Refusal, StepFacts, WorkflowFacts, rule};
-pub use edit::{Change, Fault};
+pub use edit::Change;
 pub use explain::Explained;
 pub use model::{Filter, Policy};
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{check, edit::Change, explain, model::Policy, *};
+use am_core::validation::Violation;
 
 fn policy() -> Policy {
     let mut policy = Policy::new("policy_00000001".into(), Timestamp(DateTime::from_timestamp(0, 0).unwrap()));
@@ -37,7 +38,7 @@ fn facts(step: StepFacts) -> WorkflowFacts {
     }
 }
 
-fn change(sent: Value) -> std::result::Result<Change, Vec<Fault>> {
+fn change(sent: Value) -> std::result::Result<Change, Vec<Violation>> {
     Change::read(sent.as_object().unwrap())
 }
 
@@ -106,26 +107,26 @@ fn what_leaves_the_process_is_neither_in_a_sandbox_nor_always_encrypted() {
 
 #[test]
 fn what_is_no_field_is_named_and_so_is_what_is_out_of_bounds() {
-    for (sent, field, item) in [
-        (json!({"max_executon_time": 1}), "max_executon_time", None),
-        (json!({"id": "policy_x"}), "id", None),
-        (json!({"is_active": null}), "is_active", None),
-        (json!({"is_active": 1}), "is_active", None),
-        (json!({"name": ""}), "name", None),
-        (json!({"name": "x".repeat(101)}), "name", None),
-        (json!({"security_level": "secret"}), "security_level", None),
-        (json!({"max_execution_time": 0}), "max_execution_time", None),
-        (json!({"max_execution_time": 31_536_001}), "max_execution_time", None),
-        (json!({"max_memory_usage": 1.5}), "max_memory_usage", None),
-        (json!({"max_workflow_steps": 1001}), "max_workflow_steps", None),
-        (json!({"allowed_step_types": "training"}), "allowed_step_types", None),
-        (json!({"allowed_step_types": ["training", "magic"]}), "allowed_step_types", Some(1)),
-        (json!({"allowed_verification_levels": ["full", "full"]}), "allowed_verification_levels", Some(1)),
-        (json!({"compliance_standards": [""]}), "compliance_standards", Some(0)),
+    for (sent, path) in [
+        (json!({"max_executon_time": 1}), "max_executon_time"),
+        (json!({"id": "policy_x"}), "id"),
+        (json!({"is_active": null}), "is_active"),
+        (json!({"is_active": 1}), "is_active"),
+        (json!({"name": ""}), "name"),
+        (json!({"name": "x".repeat(101)}), "name"),
+        (json!({"security_level": "secret"}), "security_level"),
+        (json!({"max_execution_time": 0}), "max_execution_time"),
+        (json!({"max_execution_time": 31_536_001}), "max_execution_time"),
+        (json!({"max_memory_usage": 1.5}), "max_memory_usage"),
+        (json!({"max_workflow_steps": 1001}), "max_workflow_steps"),
+        (json!({"allowed_step_types": "training"}), "allowed_step_types"),
+        (json!({"allowed_step_types": ["training", "magic"]}), "allowed_step_types.1"),
+        (json!({"allowed_verification_levels": ["full", "full"]}), "allowed_verification_levels.1"),
+        (json!({"compliance_standards": [""]}), "compliance_standards.0"),
     ] {
         let faults = change(sent.clone()).unwrap_err();
         assert_eq!(faults.len(), 1, "{sent}");
-        assert_eq!((faults[0].field.as_str(), faults[0].item), (field, item), "{sent}");
+        assert_eq!(faults[0].path.to_string(), path, "{sent}");
     }
     assert_eq!(change(json!({"a": 1, "max_data_size": -1, "is_active": true})).unwrap_err().len(), 2);
 }

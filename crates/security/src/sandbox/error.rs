@@ -1,5 +1,7 @@
 //! What can go wrong with a sandbox.
 
+use am_core::validation::{self, Violation};
+
 /// An error of the sandboxes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -7,13 +9,8 @@ pub enum Error {
     #[error("{0}")]
     NotFound(String),
     /// Something that was sent is wrong.
-    #[error("{}: {message}", .path.join("."))]
-    Invalid {
-        /// The way to it.
-        path: Vec<String>,
-        /// What is wrong with it.
-        message: String,
-    },
+    #[error("{}", validation::join(.0))]
+    Invalid(Vec<Violation>),
     /// The state forbids the action.
     #[error("{0}")]
     State(String),
@@ -39,13 +36,6 @@ pub enum Error {
 
 /// A result of the sandboxes.
 pub type Result<T> = std::result::Result<T, Error>;
-
-impl Error {
-    /// Something wrong with the member `name`.
-    pub fn invalid(name: &str, message: impl Into<String>) -> Self {
-        Self::Invalid { path: vec![name.to_owned()], message: message.into() }
-    }
-}
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {

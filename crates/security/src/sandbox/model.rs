@@ -2,15 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::error::{Error, Result};
 use am_audit::SecurityLevel;
+use am_core::validation::{Violation, Violations};
 use am_db::codec::Timestamp;
 
 /// What holds in a sandbox: the coordinator's `agent_sandbox_configs`.
@@ -125,79 +127,96 @@ pub struct SandboxRecord {
     pub is_active: bool,
 }
 
+/// Cores that a command may ask for.
+const CPU_CORES: RangeInclusive<f64> = 0.1..=1024.0;
+/// MB of memory that a sandbox may have.
+const MEMORY_MB: RangeInclusive<f64> = 1.0..=1e7;
+/// MB of memory that a step may limit itself to: less than 8 starts no program.
+const STEP_MEMORY_MB: RangeInclusive<f64> = 8.0..=1e7;
+/// MB of files.
+const DISK_MB: RangeInclusive<f64> = 1.0..=1e9;
+/// Seconds that a command may run, or do nothing.
+const SECONDS: RangeInclusive<f64> = 1.0..=1e6;
+/// Processes and threads of a command.
+const PROCESSES: RangeInclusive<f64> = 1.0..=1e5;
+/// Names in a list of commands or domains.
+const MAX_NAMES: usize = 256;
+/// Bytes of such a name.
+const NAME_BYTES: RangeInclusive<usize> = 1..=255;
+
 impl Requirements {
-    /// From what a client sent: an object, or nothing.
+    /// Read what a client sent: an object, or nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`], naming the member.
+    /// [`Error::Invalid`] with every violation.
     pub fn read(sent: Option<Value>) -> Result<Self> {
-        let Some(sent) = sent.filter(|sent| !sent.is_null()) else { return Ok(Self::default()) };
-        let read: Self = serde_path_to_error::deserialize(sent).map_err(|error| misfit(&error))?;
-        read.check()?;
-        Ok(read)
+        read_limits(sent, Self::check)
     }
 
-    /// # Errors
-    /// [`Error::Invalid`], naming the member.
-    pub fn check(&self) -> Result<()> {
-        within("cpu_cores", self.cpu_cores, 0.1, 1024.0)?;
-        within("memory_mb", self.memory_mb.map(|n| n as f64), 1.0, 1e7)?;
-        within("disk_mb", self.disk_mb.map(|n| n as f64), 1.0, 1e9)?;
-        within("max_execution_time", self.max_execution_time.map(|n| n as f64), 1.0, 1e6)?;
-        within("idle_timeout", self.idle_timeout.map(|n| n as f64), 1.0, 1e6)?;
+    fn check(&self) -> Violations {
+        let mut violations = Violations::default();
+        check_numbers(
+            &mut violations,
+            [
+                ("cpu_cores", self.cpu_cores, CPU_CORES),
+                ("memory_mb", self.memory_mb.map(|n| n as f64), MEMORY_MB),
+                ("disk_mb", self.disk_mb.map(|n| n as f64), DISK_MB),
+                ("max_execution_time", self.max_execution_time.map(|n| n as f64), SECONDS),
+                ("idle_timeout", self.idle_timeout.map(|n| n as f64), SECONDS),
+            ],
+        );
         for (name, words) in [
             ("allowed_commands", &self.allowed_commands),
             ("blocked_commands", &self.blocked_commands),
             ("allowed_domains", &self.allowed_domains),
             ("blocked_domains", &self.blocked_domains),
         ] {
-            let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-*".contains(&byte);
-            if words.len() > 256
-                || words.iter().any(|word| word.is_empty() || word.len() > 255 || !word.bytes().all(good))
-            {
-                return Err(Error::invalid(name, "must be at most 256 plain names"));
-            }
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-*".contains(&byte);
+            let good = |word: &String| NAME_BYTES.contains(&word.len()) && word.bytes().all(plain);
+            let all_good = words.len() <= MAX_NAMES && words.iter().all(good);
+            violations.require(all_good, name, "must be at most 256 plain names");
         }
-        Ok(())
+        violations
     }
 }
 
 impl StepLimits {
-    /// From what a client sent: an object, or nothing.
+    /// Read what a client sent: an object, or nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`], naming the member.
+    /// [`Error::Invalid`] with every violation.
     pub fn read(sent: Option<Value>) -> Result<Self> {
-        let Some(sent) = sent.filter(|sent| !sent.is_null()) else { return Ok(Self::default()) };
-        let read: Self = serde_path_to_error::deserialize(sent).map_err(|error| misfit(&error))?;
-        read.check()?;
-        Ok(read)
+        read_limits(sent, Self::check)
     }
 
-    /// # Errors
-    /// [`Error::Invalid`], naming the member.
-    pub fn check(&self) -> Result<()> {
-        within("cpu_cores", self.cpu_cores, 0.1, 1024.0)?;
-        within("memory_mb", self.memory_mb.map(|n| n as f64), 8.0, 1e7)?;
-        within("disk_mb", self.disk_mb.map(|n| n as f64), 1.0, 1e9)?;
-        within("seconds", self.seconds.map(|n| n as f64), 1.0, 1e6)?;
-        within("idle_seconds", self.idle_seconds.map(|n| n as f64), 1.0, 1e6)?;
-        within("processes", self.processes.map(|n| n as f64), 1.0, 1e5)
-    }
-}
-
-fn within(name: &str, value: Option<f64>, least: f64, most: f64) -> Result<()> {
-    match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(Error::invalid(name, format!("must be from {least} to {most}")))
-        }
-        _ => Ok(()),
+    fn check(&self) -> Violations {
+        let mut violations = Violations::default();
+        check_numbers(
+            &mut violations,
+            [
+                ("cpu_cores", self.cpu_cores, CPU_CORES),
+                ("memory_mb", self.memory_mb.map(|n| n as f64), STEP_MEMORY_MB),
+                ("disk_mb", self.disk_mb.map(|n| n as f64), DISK_MB),
+                ("seconds", self.seconds.map(|n| n as f64), SECONDS),
+                ("idle_seconds", self.idle_seconds.map(|n| n as f64), SECONDS),
+                ("processes", self.processes.map(|n| n as f64), PROCESSES),
+            ],
+        );
+        violations
     }
 }
 
-pub(super) fn misfit(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
-    let path = error.path().iter().map(ToString::to_string).collect();
-    Error::Invalid { path, message: error.inner().to_string() }
+fn read_limits<T: Default + DeserializeOwned>(sent: Option<Value>, check: impl Fn(&T) -> Violations) -> Result<T> {
+    let Some(sent) = sent.filter(|sent| !sent.is_null()) else { return Ok(T::default()) };
+    let read: T =
+        serde_path_to_error::deserialize(sent).map_err(|error| Error::Invalid(vec![Violation::unreadable(&error)]))?;
+    check(&read).finish_with(Some(read)).map_err(Error::Invalid)
+}
+
+fn check_numbers<const N: usize>(violations: &mut Violations, members: [(&str, Option<f64>, RangeInclusive<f64>); N]) {
+    for (name, value, range) in members {
+        violations.require_within(value, &range, name);
+    }
 }
 
 /// A command that is to run in the sandbox of an execution.
