@@ -1,30 +1,46 @@
-//! Configuration: defaults, then a file, then the environment (and `.env`). `.env.example` documents every key.
+//! Configuration: defaults, then a file, then `.env`, then the environment. `.env.example` documents every setting.
 
+mod endpoints;
 mod error;
-mod load;
+mod group;
 mod messages;
 mod read;
-mod rules;
 mod sources;
 #[cfg(test)]
 mod tests;
-mod webhooks;
+mod validate;
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::Duration,
 };
 
 use reqwest::Url;
 use secrecy::SecretString;
+use serde::Deserialize;
 
-pub use error::{ConfigError, Fault};
-pub use load::KEYS;
+use self::{
+    group::settings,
+    read::{
+        boolean, days, fraction, hours, microseconds, milliseconds, number, optional_path, parsed, seconds, secret,
+        secrets,
+    },
+    validate::MAX_PRICE,
+};
+
+pub use error::ConfigError;
 pub use messages::MessageConfig;
-pub use rules::is_origin;
 pub use sources::Sources;
+pub use validate::is_origin;
+
+/// The name of every setting in the environment. In the file the same names are lower-case.
+pub static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(Config::keys);
+
+/// The longest that anything with a size may be, in bytes: one request or step can't take the machine's memory.
+const GIBIBYTE: usize = 1 << 30;
 
 /// Where the service runs; decides how strict the start is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,281 +60,211 @@ pub enum LogFormat {
     Text,
 }
 
-/// Everything an operator can set. Immutable after the start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `APP_ENV`: dev (default) or production.
-    pub environment: Environment,
-    /// `APP_HOST`, default 127.0.0.1.
-    pub host: IpAddr,
-    /// `APP_PORT`, default 8012; 0 takes a free port (and says which).
-    pub port: u16,
-    /// `APP_ALLOW_REMOTE_DEV`: the second saying that a dev server may listen beyond loopback.
-    pub allow_remote_dev: bool,
-    /// The SQLite file: from `DATABASE_URL`, else `DATA_DIR`/coordinator.db.
-    pub database: PathBuf,
-    /// `DATA_DIR`, default ./data: generated key and whatever else stands beside the database.
-    pub data_dir: PathBuf,
-    /// `MIGRATE_ON_START`, default true: `serve` migrates before it answers.
-    pub migrate_on_start: bool,
-    /// `ADMIN_API_KEYS`.
-    pub admin_keys: Vec<SecretString>,
-    /// `CLIENT_API_KEYS`.
-    pub client_keys: Vec<SecretString>,
-    /// `MINER_API_KEYS`.
-    pub miner_keys: Vec<SecretString>,
-    /// `RECEIPT_SIGNING_KEY_HEX`: 32 bytes in hex; none: one is made beside the database.
-    pub receipt_signing_key: Option<SecretString>,
-    /// The audit log's own settings.
-    pub audit: AuditConfig,
-    /// `LOG_LEVEL`: a tracing filter, default info.
-    pub log_level: String,
-    /// `LOG_FORMAT`: json or text, default json.
-    pub log_format: LogFormat,
-    /// `RATE_LIMIT_REQUESTS` a window and key, default 0: off.
-    pub rate_limit_requests: u32,
-    /// `RATE_LIMIT_WINDOW_SECONDS`, default 60.
-    pub rate_limit_window: Duration,
-    /// `CORS_ORIGINS`: a JSON list or comma-separated, default none; `*` for any.
-    pub cors_origins: Vec<String>,
-    /// `BODY_LIMIT_BYTES`, default 10 MB.
-    pub body_limit: usize,
-    /// `REQUEST_TIMEOUT_SECONDS`, default 60.
-    pub request_timeout: Duration,
-    /// `SHUTDOWN_GRACE_SECONDS`, default 25: the first stage of a stop, in which requests and steps may end.
-    pub shutdown_grace: Duration,
-    /// `DB_READERS`, default 4: read-only connections.
-    pub db_readers: u32,
-    /// `DB_BUSY_TIMEOUT_MS`, default 10000: how long a write waits for the coordinator's lock before a 503.
-    pub db_busy_timeout: Duration,
-    /// The engine's own settings.
-    pub engine: EngineConfig,
-    /// Policies and their training.
-    pub rl: RlConfig,
-    /// Jobs for miners.
-    pub services: ServicesConfig,
-    /// Sandboxes.
-    pub sandbox: SandboxConfig,
-    /// The registry of agents, and plans.
-    pub agents: AgentsConfig,
-    /// `HTTP_ENDPOINTS`: the addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
-    pub http_endpoints: BTreeMap<String, HttpEndpoint>,
-    /// Whom the service calls when something happens.
-    pub webhooks: WebhookConfig,
-    /// Messages between agents.
-    pub messages: MessageConfig,
+settings! {
+    /// Everything an operator can set. Immutable after the start.
+    pub struct Config {
+        /// dev (default) or production.
+        "APP_ENV" environment: Environment = Environment::Dev, parsed("dev or production", validate::environment);
+        /// The address to listen on, or `localhost`; default 127.0.0.1.
+        "APP_HOST" host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), parsed("an IP address, or localhost", validate::host);
+        /// Default 8012; 0 takes a free port (and says which).
+        "APP_PORT" port: u16 = 8012, number(0..=u16::MAX);
+        /// The second confirmation that a dev server may listen beyond loopback.
+        "APP_ALLOW_REMOTE_DEV" allow_remote_dev: bool = false, boolean;
+        /// The SQLite file, as an URL; default: coordinator.db in `DATA_DIR`.
+        "DATABASE_URL" database: PathBuf = "./data/coordinator.db".into(), validate::database;
+        /// Where generated keys and everything else beside the database is kept. Default: ./data, or the database's directory.
+        "DATA_DIR" data_dir: PathBuf = "./data".into(), validate::data_dir;
+        /// Whether `serve` migrates before it answers; default true.
+        "MIGRATE_ON_START" migrate_on_start: bool = true, boolean;
+        /// API keys with the role admin.
+        "ADMIN_API_KEYS" admin_keys: Vec<SecretString> = Vec::new(), secrets;
+        /// API keys with the role client.
+        "CLIENT_API_KEYS" client_keys: Vec<SecretString> = Vec::new(), secrets;
+        /// API keys with the role miner.
+        "MINER_API_KEYS" miner_keys: Vec<SecretString> = Vec::new(), secrets;
+        /// 32 bytes in hex; none: a key is made beside the database.
+        "RECEIPT_SIGNING_KEY_HEX" receipt_signing_key: Option<SecretString> = None, secret;
+        /// A tracing filter; default info.
+        "LOG_LEVEL" log_level: String = "info".to_owned(), parsed(validate::LOG_FILTER, validate::log_filter);
+        /// json (default) or text.
+        "LOG_FORMAT" log_format: LogFormat = LogFormat::Json, parsed("json or text", validate::log_format);
+        /// Requests a window and key; default 0: no limit.
+        "RATE_LIMIT_REQUESTS" rate_limit_requests: u32 = 0, number(0..=10_000_000);
+        /// The window of the rate limit, in seconds; default 60.
+        "RATE_LIMIT_WINDOW_SECONDS" rate_limit_window: Duration = Duration::from_secs(60), seconds(1..=86_400);
+        /// Origins whose pages may call: a JSON list or comma-separated, or `*` for any; default: none.
+        "CORS_ORIGINS" cors_origins: Vec<String> = Vec::new(), validate::origins;
+        /// The largest request body in bytes; default 10 MB.
+        "BODY_LIMIT_BYTES" body_limit: usize = 10 << 20, number(1024..=GIBIBYTE);
+        /// How long a request may take, in seconds; default 60.
+        "REQUEST_TIMEOUT_SECONDS" request_timeout: Duration = Duration::from_secs(60), seconds(1..=3600);
+        /// The first stage of a stop, in which requests and steps may end, in seconds; default 25.
+        "SHUTDOWN_GRACE_SECONDS" shutdown_grace: Duration = Duration::from_secs(25), seconds(0..=3600);
+        /// Read-only connections; default 4.
+        "DB_READERS" db_readers: u32 = 4, number(1..=64);
+        /// How long a write waits for the coordinator's lock before a 503, in milliseconds; default 10000.
+        "DB_BUSY_TIMEOUT_MS" db_busy_timeout: Duration = Duration::from_secs(10), milliseconds(100..=600_000);
+        /// The addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
+        "HTTP_ENDPOINTS" http_endpoints: BTreeMap<String, HttpEndpoint> = BTreeMap::new(), endpoints::http_endpoints;
+        groups:
+        /// The audit log.
+        audit: AuditConfig;
+        /// The engine that runs workflows.
+        engine: EngineConfig;
+        /// Policies and their training.
+        rl: RlConfig;
+        /// Jobs for miners.
+        services: ServicesConfig;
+        /// Sandboxes.
+        sandbox: SandboxConfig;
+        /// The registry of agents, and plans.
+        agents: AgentsConfig;
+        /// Calls to webhooks.
+        webhooks: WebhookConfig;
+        /// Messages between agents.
+        messages: MessageConfig;
+    }
 }
 
 impl Config {
-    /// What holds where nothing is said, with everything kept below `data_dir`.
-    fn defaults(data_dir: &Path) -> Self {
-        Self {
-            environment: Environment::Dev,
-            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 8012,
-            allow_remote_dev: false,
-            database: data_dir.join("coordinator.db"),
-            data_dir: data_dir.to_owned(),
-            migrate_on_start: true,
-            admin_keys: Vec::new(),
-            client_keys: Vec::new(),
-            miner_keys: Vec::new(),
-            receipt_signing_key: None,
-            audit: AuditConfig::default(),
-            log_level: "info".to_owned(),
-            log_format: LogFormat::Json,
-            rate_limit_requests: 0,
-            rate_limit_window: Duration::from_secs(60),
-            cors_origins: Vec::new(),
-            body_limit: 10 << 20,
-            request_timeout: Duration::from_secs(60),
-            shutdown_grace: Duration::from_secs(25),
-            db_readers: 4,
-            db_busy_timeout: Duration::from_secs(10),
-            engine: EngineConfig::default(),
-            rl: RlConfig::default(),
-            services: ServicesConfig::default(),
-            sandbox: SandboxConfig::default(),
-            agents: AgentsConfig::default(),
-            http_endpoints: BTreeMap::new(),
-            webhooks: WebhookConfig::default(),
-            messages: MessageConfig::default(),
-        }
+    /// Read defaults, file, `.env` and environment, the later winning over the earlier.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with the setting's name; no secret is shown.
+    pub fn load(sources: Sources) -> Result<Self, ConfigError> {
+        let mut reader = sources.gather();
+        let config = Self::read(&mut reader);
+        validate::check(&config, &mut reader);
+        if reader.violations.is_empty() { Ok(config) } else { Err(ConfigError { violations: reader.violations }) }
     }
 
     /// For tests: dev, a free port, two readers, no rate limit, everything below `data_dir`.
     pub fn for_tests(data_dir: &Path) -> Self {
-        Self { port: 0, db_readers: 2, rate_limit_requests: 0, ..Self::defaults(data_dir) }
+        let database = data_dir.join("coordinator.db");
+        Self { port: 0, db_readers: 2, database, data_dir: data_dir.to_owned(), ..Self::default() }
     }
 }
 
-/// How the audit log is sealed.
-#[derive(Clone, Debug)]
-pub struct AuditConfig {
-    /// `AUDIT_ORIGIN`, default agent-management: the log's name in its signed heads.
-    pub origin: String,
-    /// `AUDIT_SIGNING_KEY_HEX`: 32 bytes in hex; none: one is made beside the database.
-    pub signing_key: Option<SecretString>,
-    /// `AUDIT_SEAL_SECONDS`, default 5: between two signed heads.
-    pub every: Duration,
-}
-
-impl Default for AuditConfig {
-    fn default() -> Self {
-        Self { origin: "agent-management".to_owned(), signing_key: None, every: Duration::from_secs(5) }
+settings! {
+    /// How the audit log is sealed.
+    pub struct AuditConfig {
+        /// The log's name in its signed heads; default agent-management.
+        "AUDIT_ORIGIN" origin: String = "agent-management".to_owned(), parsed(validate::ORIGIN, validate::origin);
+        /// 32 bytes in hex; none: a key is made beside the database.
+        "AUDIT_SIGNING_KEY_HEX" signing_key: Option<SecretString> = None, secret;
+        /// Time between two signed heads, in seconds; default 5.
+        "AUDIT_SEAL_SECONDS" every: Duration = Duration::from_secs(5), seconds(1..=3600);
     }
 }
 
-/// How workflows are run.
-#[derive(Clone, Debug)]
-pub struct EngineConfig {
-    /// `ENGINE_MAX_ACTIVE`, default 512: executions driven at once by this process.
-    pub max_active: usize,
-    /// `ENGINE_MAX_PARALLEL_STEPS`, default 8: steps of one execution that run at once.
-    pub max_parallel_steps: usize,
-    /// `ENGINE_LEASE_SECONDS`, default 15: after this long without a heartbeat a worker counts as gone.
-    pub lease: Duration,
-    /// `JOB_POLL_MS`, default 50: how often a change of the database is looked for while steps wait for miners.
-    pub job_poll: Duration,
-    /// `JQ_TIMEOUT_MS`, default 2000: one evaluation of a jq program.
-    pub jq_timeout: Duration,
-    /// `JQ_MAX_OUTPUT_BYTES`, default 1 MiB.
-    pub jq_max_output: usize,
-    /// `JQ_MEMORY_MB`, default 512: address space of one jq worker process.
-    pub jq_memory_mb: u64,
-    /// `JQ_WORKERS`, default 2: jq worker processes.
-    pub jq_workers: usize,
-    /// `STEP_PRICE`, default 0.01: the price of one step, the monolith's list price.
-    pub step_price: f64,
-    /// `COMPUTE_PRICE_PER_SECOND`, default 0.0: added for each measured second of a step.
-    pub compute_price_per_second: f64,
-    /// `HTTP_STEP_MAX_RESPONSE_BYTES`, default 4 MiB.
-    pub http_max_response: usize,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            max_active: 512,
-            max_parallel_steps: 8,
-            lease: Duration::from_secs(15),
-            job_poll: Duration::from_millis(50),
-            jq_timeout: Duration::from_secs(2),
-            jq_max_output: 1 << 20,
-            jq_memory_mb: 512,
-            jq_workers: 2,
-            step_price: 0.01,
-            compute_price_per_second: 0.0,
-            http_max_response: 4 << 20,
-        }
+settings! {
+    /// How workflows are run.
+    pub struct EngineConfig {
+        /// Executions driven at once by this process; default 512.
+        "ENGINE_MAX_ACTIVE" max_active: usize = 512, number(1..=100_000);
+        /// Steps of one execution that run at once; default 8.
+        "ENGINE_MAX_PARALLEL_STEPS" max_parallel_steps: usize = 8, number(1..=1024);
+        /// After this long without a heartbeat a worker counts as gone, in seconds; default 15.
+        "ENGINE_LEASE_SECONDS" lease: Duration = Duration::from_secs(15), seconds(1..=3600);
+        /// How often a change of the database is looked for while steps wait for miners, in milliseconds; default 50.
+        "JOB_POLL_MS" job_poll: Duration = Duration::from_millis(50), milliseconds(5..=60_000);
+        /// One evaluation of a jq program, in milliseconds; default 2000.
+        "JQ_TIMEOUT_MS" jq_timeout: Duration = Duration::from_secs(2), milliseconds(10..=600_000);
+        /// Bytes that a jq program may answer; default 1 MiB.
+        "JQ_MAX_OUTPUT_BYTES" jq_max_output: usize = 1 << 20, number(1024..=GIBIBYTE);
+        /// Address space of one jq worker process, in MB; default 512.
+        "JQ_MEMORY_MB" jq_memory_mb: u64 = 512, number(64..=65_536);
+        /// jq worker processes; default 2.
+        "JQ_WORKERS" jq_workers: usize = 2, number(1..=64);
+        /// The price of one step; default 0.01, the monolith's list price.
+        "STEP_PRICE" step_price: f64 = 0.01, number(0.0..=MAX_PRICE);
+        /// Added for each measured second of a step; default 0.
+        "COMPUTE_PRICE_PER_SECOND" compute_price_per_second: f64 = 0.0, number(0.0..=MAX_PRICE);
+        /// The largest answer of an HTTP endpoint in bytes; default 4 MiB.
+        "HTTP_STEP_MAX_RESPONSE_BYTES" http_max_response: usize = 4 << 20, number(1024..=GIBIBYTE);
     }
 }
 
-/// How policies are served and trained.
-#[derive(Clone, Debug)]
-pub struct RlConfig {
-    /// `POLICY_MEMORY_MB`, default 256: parameters of policies that are loaded at once; the least recently used go.
-    pub policy_memory_mb: usize,
-    /// `POLICY_DETERMINISTIC`, default true: a state gets the same bits in any company, where a call does not say.
-    pub deterministic: bool,
-    /// `POLICY_BATCH_WINDOW_US`, default 0: how long a batch waits for more while calls come together, in microseconds.
-    pub batch_window: Duration,
-    /// `TRAINING_SLOTS`, default 1: training runs of this process at once; 0: it trains none.
-    pub training_slots: usize,
-    /// `TRAINING_THREADS`, default 1: threads inside one operation of a run.
-    pub training_threads: u32,
-    /// `TRAINING_CHECKPOINT_SECONDS`, default 30: how much training a crash may cost.
-    pub checkpoint_every: Duration,
-}
-
-impl Default for RlConfig {
-    fn default() -> Self {
-        Self {
-            policy_memory_mb: 256,
-            deterministic: true,
-            batch_window: Duration::ZERO,
-            training_slots: 1,
-            training_threads: 1,
-            checkpoint_every: Duration::from_secs(30),
-        }
+settings! {
+    /// How policies are served and trained.
+    pub struct RlConfig {
+        /// Parameters of policies that are loaded at once, in MB, default 256; the least recently used go.
+        "POLICY_MEMORY_MB" policy_memory_mb: usize = 256, number(1..=1 << 20);
+        /// Whether a state gets the same bits in any company, where a call does not say; default true.
+        "POLICY_DETERMINISTIC" deterministic: bool = true, boolean;
+        /// How long a batch waits for more while calls come together, in microseconds; default 0.
+        "POLICY_BATCH_WINDOW_US" batch_window: Duration = Duration::ZERO, microseconds(0..=200);
+        /// Training runs of this process at once, default 1; 0: it trains none.
+        "TRAINING_SLOTS" training_slots: usize = 1, number(0..=64);
+        /// Threads inside one operation of a run; default 1.
+        "TRAINING_THREADS" training_threads: u32 = 1, number(1..=256);
+        /// How much training a crash may cost, in seconds; default 30.
+        "TRAINING_CHECKPOINT_SECONDS" checkpoint_every: Duration = Duration::from_secs(30), fraction(0.0..=86_400.0);
     }
 }
 
-/// What clients may ask of miners.
-#[derive(Clone, Debug, Default)]
-pub struct ServicesConfig {
-    /// `SERVICE_PRIVATE_ADDRESSES`, default false: take requests whose addresses name hosts that are not on the Internet.
-    pub private_addresses: bool,
-}
-
-/// What commands run in.
-#[derive(Clone, Debug)]
-pub struct SandboxConfig {
-    /// `SANDBOX_DIR`, default `DATA_DIR`/sandboxes: the files of executions whose steps run commands.
-    pub directory: Option<PathBuf>,
-    /// `SANDBOX_BUBBLEWRAP`: bubblewrap's executable; default: `bwrap` of the search path.
-    pub bubblewrap: Option<PathBuf>,
-    /// `SANDBOX_UID`, default 65534: who commands run as where this service is root.
-    pub uid: u32,
-    /// `SANDBOX_GID`, default 65534.
-    pub gid: u32,
-    /// `SANDBOX_ALLOW_UNENFORCED`, default false: run commands although the host does not enforce all that their level
-    /// demands, and say so.
-    pub allow_unenforced: bool,
-    /// `SANDBOX_CGROUPS`, default true: use control groups where this process may make them.
-    pub cgroups: bool,
-    /// `SANDBOX_MAX_RUNNING`, default 4: commands that run at once.
-    pub max_running: usize,
-    /// `SANDBOX_MAX_PROCESSES`, default 128: processes and threads of one command.
-    pub max_processes: u64,
-    /// `SANDBOX_MAX_OUTPUT_BYTES`, default 1 MiB: what is kept of each of a command's outputs.
-    pub max_output: usize,
-    /// `SANDBOX_KEEP_HOURS`, default 24: how long after an execution's end its files stay.
-    pub keep: Duration,
-    /// `SANDBOX_PRIVATE_ADDRESSES`, default false: let listed domains lead to addresses that are not public.
-    pub private_addresses: bool,
-}
-
-impl Default for SandboxConfig {
-    fn default() -> Self {
-        Self {
-            directory: None,
-            bubblewrap: None,
-            uid: 65_534,
-            gid: 65_534,
-            allow_unenforced: false,
-            cgroups: true,
-            max_running: 4,
-            max_processes: 128,
-            max_output: 1 << 20,
-            keep: Duration::from_secs(24 * 3600),
-            private_addresses: false,
-        }
+settings! {
+    /// What clients may ask of miners.
+    pub struct ServicesConfig {
+        /// Whether requests are taken whose addresses name hosts that are not on the Internet; default false.
+        "SERVICE_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
     }
 }
 
-/// The registry of agents, and plans over them.
-#[derive(Clone, Debug)]
-pub struct AgentsConfig {
-    /// `AGENT_OFFLINE_SECONDS`, default 300: without a heartbeat for so long an agent is offline.
-    pub offline_after: Duration,
-    /// `AGENT_ACCEPT_SECONDS`, default 60: an agent that does not accept an assignment for so long loses it; and how long
-    /// a call to its address may take.
-    pub accept_within: Duration,
-    /// `AGENT_PRIVATE_ADDRESSES`, default false: let agents' addresses be http, and not on the Internet.
-    pub private_addresses: bool,
-    /// `PLANS_MAX_RUNNING`, default 10: plans that run at once.
-    pub plans_max_running: i64,
+settings! {
+    /// What commands run in.
+    pub struct SandboxConfig {
+        /// The files of executions whose steps run commands; default: sandboxes in `DATA_DIR`.
+        "SANDBOX_DIR" directory: Option<PathBuf> = None, optional_path;
+        /// bubblewrap's executable; default: `bwrap` of the search path.
+        "SANDBOX_BUBBLEWRAP" bubblewrap: Option<PathBuf> = None, optional_path;
+        /// The user that commands run as where this service is root, default 65534. Root would be root for files outside as well.
+        "SANDBOX_UID" uid: u32 = 65_534, number(1..=u32::MAX - 1);
+        /// The group; default 65534.
+        "SANDBOX_GID" gid: u32 = 65_534, number(1..=u32::MAX - 1);
+        /// Whether commands run although the host does not enforce all that their level demands, which is then said;
+        /// default false.
+        "SANDBOX_ALLOW_UNENFORCED" allow_unenforced: bool = false, boolean;
+        /// Whether control groups are used where this process may make them; default true.
+        "SANDBOX_CGROUPS" cgroups: bool = true, boolean;
+        /// Commands that run at once; default 4.
+        "SANDBOX_MAX_RUNNING" max_running: usize = 4, number(1..=1024);
+        /// Processes and threads of one command; default 128.
+        "SANDBOX_MAX_PROCESSES" max_processes: u64 = 128, number(1..=100_000);
+        /// Bytes that are kept of each of a command's outputs; default 1 MiB.
+        "SANDBOX_MAX_OUTPUT_BYTES" max_output: usize = 1 << 20, number(1024..=GIBIBYTE);
+        /// How long after an execution's end its files stay, in hours; default 24.
+        "SANDBOX_KEEP_HOURS" keep: Duration = Duration::from_secs(24 * 3600), hours(0..=87_600);
+        /// Whether listed domains may lead to addresses that are not public; default false.
+        "SANDBOX_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
+    }
 }
 
-impl Default for AgentsConfig {
-    fn default() -> Self {
-        Self {
-            offline_after: Duration::from_secs(300),
-            accept_within: Duration::from_secs(60),
-            private_addresses: false,
-            plans_max_running: 10,
-        }
+settings! {
+    /// The registry of agents, and plans over them.
+    pub struct AgentsConfig {
+        /// After this long without a heartbeat an agent is offline, in seconds; default 300.
+        "AGENT_OFFLINE_SECONDS" offline_after: Duration = Duration::from_secs(300), seconds(1..=86_400);
+        /// An agent that does not accept an assignment for so long loses it, in seconds, default 60; and how long a call to
+        /// its address may take.
+        "AGENT_ACCEPT_SECONDS" accept_within: Duration = Duration::from_secs(60), seconds(1..=3600);
+        /// Whether agents' addresses may be http, and not on the Internet; default false.
+        "AGENT_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
+        /// Plans that run at once; default 10.
+        "PLANS_MAX_RUNNING" plans_max_running: i64 = 10, number(1..=10_000);
+    }
+}
+
+settings! {
+    /// How events leave the service.
+    pub struct WebhookConfig {
+        /// The addresses that are called, by name (JSON object, or `[webhooks.NAME]` in the file).
+        "WEBHOOKS" endpoints: BTreeMap<String, WebhookEndpoint> = BTreeMap::new(), endpoints::webhooks;
+        /// Multiplies the waits between the attempts of a delivery; default 1.
+        "WEBHOOK_RETRY_SCALE" retry_scale: f64 = 1.0, number(0.0..=100.0);
+        /// How long a delivery that has ended is kept, in days; default 30.
+        "WEBHOOK_KEEP_DAYS" kept: Duration = Duration::from_secs(30 * 86_400), days(1..=36_500);
     }
 }
 
@@ -336,29 +282,13 @@ pub struct HttpEndpoint {
 }
 
 /// What an endpoint speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EndpointKind {
     /// OpenAI-compatible chat completions.
     OpenAi,
     /// Plain JSON in, plain JSON out.
     Json,
-}
-
-/// How events leave the service.
-#[derive(Clone, Debug)]
-pub struct WebhookConfig {
-    /// `WEBHOOKS`: who is called, by name (JSON object, or `[webhooks.NAME]` in the file).
-    pub endpoints: BTreeMap<String, WebhookEndpoint>,
-    /// `WEBHOOK_RETRY_SCALE`, default 1.0: multiplies the waits between the attempts of a delivery.
-    pub retry_scale: f64,
-    /// `WEBHOOK_KEEP_DAYS`, default 30: how long a delivery that has ended is kept.
-    pub kept: Duration,
-}
-
-impl Default for WebhookConfig {
-    fn default() -> Self {
-        Self { endpoints: BTreeMap::new(), retry_scale: 1.0, kept: Duration::from_secs(30 * 86_400) }
-    }
 }
 
 /// One address that is called when something happens.

@@ -1,90 +1,64 @@
-//! Typed reading of one setting after another. A bad value is noted and the default taken in its place, so that all
-//! faults are found in one start.
+//! Typed reading of one setting after another. A bad value is recorded and the default taken in its place, so that one
+//! start finds everything that is wrong.
 
-use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Display,
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{Fault, KEYS, sources::Settings};
+use crate::validation::{FieldPath, Violation};
 
-/// Reads settings and gathers what is wrong with them.
+/// Reads settings and collects what is wrong with them.
 pub(super) struct Reader {
-    settings: Settings,
-    /// What was found wrong so far.
-    pub faults: Vec<Fault>,
+    /// By name in lower case, unknown ones included.
+    pub values: BTreeMap<String, Value>,
+    /// Every variable of the environment and `.env`, for settings that name one.
+    pub variables: HashMap<String, String>,
+    /// Each with the setting's name, or the file, as its path.
+    pub violations: Vec<Violation>,
 }
 
 impl Reader {
-    pub fn new(settings: Settings, faults: Vec<Fault>) -> Self {
-        Self { settings, faults }
+    pub fn reject(&mut self, path: impl Into<FieldPath>, message: impl Into<String>) {
+        self.violations.push(Violation::new(path, message));
     }
 
-    pub fn fault(&mut self, key: &str, message: impl Into<String>) {
-        self.faults.push(Fault { key: key.to_owned(), message: message.into() });
+    /// Whether something is wrong with the setting itself.
+    pub fn has_rejected(&self, key: &str) -> bool {
+        self.violations.iter().any(|violation| violation.path.segments().first().is_some_and(|first| first == key))
     }
 
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.settings.variables.get(name).map(String::as_str)
-    }
-
-    pub fn value(&self, key: &'static str) -> Option<&Value> {
-        debug_assert!(KEYS.contains(&key), "{key} is not in KEYS");
-        self.settings.values.get(key)
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(&key.to_lowercase())
     }
 
     /// A plain value as text, as it would stand in the environment.
-    pub fn text(&mut self, key: &'static str) -> Option<String> {
+    pub fn text(&mut self, key: &str) -> Option<String> {
+        let text = self.plain_text(key);
+        if text.is_none() && self.value(key).is_some() {
+            self.reject(key, "should be one plain value, not a list or table");
+        }
+        text
+    }
+
+    /// The same, where what is wrong with it is recorded elsewhere.
+    pub fn plain_text(&self, key: &str) -> Option<String> {
         match self.value(key)? {
             Value::String(text) => Some(text.trim().to_owned()),
-            Value::Null | Value::Array(_) | Value::Object(_) => {
-                self.fault(key, "should be one plain value, not a list or table");
-                None
-            }
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
             plain => Some(plain.to_string()),
         }
     }
 
-    /// What `accept` makes of the text; `good` says what it accepts.
-    pub fn parsed<T>(&mut self, key: &'static str, default: T, good: &str, accept: impl Fn(&str) -> Option<T>) -> T {
-        let Some(text) = self.text(key) else { return default };
-        accept(&text).unwrap_or_else(|| {
-            self.fault(key, format!("`{text}` is not good: should be {good}"));
-            default
-        })
-    }
-
-    /// A number within `range`.
-    pub fn number<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
-    where
-        T: FromStr + PartialOrd + Display,
-    {
-        let good = format!("a number from {} to {}", range.start(), range.end());
-        self.parsed(key, default, &good, |text| text.parse().ok().filter(|number| range.contains(number)))
-    }
-
-    pub fn seconds(&mut self, key: &'static str, default: Duration, range: RangeInclusive<u64>) -> Duration {
-        Duration::from_secs(self.number(key, default.as_secs(), range))
-    }
-
-    pub fn milliseconds(&mut self, key: &'static str, default: Duration, range: RangeInclusive<u64>) -> Duration {
-        Duration::from_millis(self.number(key, default.as_millis() as u64, range))
-    }
-
-    pub fn microseconds(&mut self, key: &'static str, default: Duration, range: RangeInclusive<u64>) -> Duration {
-        Duration::from_micros(self.number(key, default.as_micros() as u64, range))
-    }
-
-    pub fn truth(&mut self, key: &'static str, default: bool) -> bool {
-        self.parsed(key, default, "true or false", |text| match text.to_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Some(true),
-            "false" | "0" | "no" | "off" => Some(false),
-            _ => None,
-        })
-    }
-
-    /// A list: of the file, or text that is a JSON list or comma-separated. Its faults never show the value, which may be a secret.
-    pub fn list(&mut self, key: &'static str) -> Vec<String> {
+    /// A list: of the file, or text that is a JSON list or comma-separated. No message shows the value, which may be a secret.
+    pub fn list(&mut self, key: &str) -> Vec<String> {
         let items = match self.value(key) {
             None => return Vec::new(),
             Some(Value::String(text)) if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
@@ -97,18 +71,90 @@ impl Reader {
         });
         let Some(mut texts) = texts else {
             let in_dotenv = format!("in .env a JSON list stands in single quotes: {key}='[\"a\", \"b\"]'");
-            self.fault(key, format!("should be a JSON list of strings, or comma-separated ({in_dotenv})"));
+            self.reject(key, format!("should be a JSON list of strings, or comma-separated ({in_dotenv})"));
             return Vec::new();
         };
         texts.retain(|text| !text.is_empty());
         texts
     }
+}
 
-    pub fn secrets(&mut self, key: &'static str) -> Vec<SecretString> {
-        self.list(key).into_iter().map(SecretString::from).collect()
-    }
+// Readers, as `settings!` takes them.
 
-    pub fn secret(&mut self, key: &'static str) -> Option<SecretString> {
-        self.text(key).map(SecretString::from)
+/// What `parse` makes of the text; `expected` says what it takes.
+pub(super) fn parsed<T>(
+    expected: impl Into<String>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> impl FnOnce(&mut Reader, &str, T) -> T {
+    let expected = expected.into();
+    move |from, key, default| {
+        let Some(text) = from.text(key) else { return default };
+        parse(&text).unwrap_or_else(|| {
+            from.reject(key, format!("`{text}` is not good: should be {expected}"));
+            default
+        })
     }
+}
+
+/// A number within `range`.
+pub(super) fn number<T>(range: RangeInclusive<T>) -> impl FnOnce(&mut Reader, &str, T) -> T
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let expected = format!("a number from {} to {}", range.start(), range.end());
+    parsed(expected, move |text| text.parse().ok().filter(|number| range.contains(number)))
+}
+
+/// A time in whole units of so many microseconds.
+fn time(unit: u64, range: RangeInclusive<u64>) -> impl FnOnce(&mut Reader, &str, Duration) -> Duration {
+    move |from, key, default| {
+        let units = u64::try_from(default.as_micros()).unwrap_or(u64::MAX) / unit;
+        Duration::from_micros(unit * number(range)(from, key, units))
+    }
+}
+
+pub(super) fn microseconds(range: RangeInclusive<u64>) -> impl FnOnce(&mut Reader, &str, Duration) -> Duration {
+    time(1, range)
+}
+
+pub(super) fn milliseconds(range: RangeInclusive<u64>) -> impl FnOnce(&mut Reader, &str, Duration) -> Duration {
+    time(1_000, range)
+}
+
+pub(super) fn seconds(range: RangeInclusive<u64>) -> impl FnOnce(&mut Reader, &str, Duration) -> Duration {
+    time(1_000_000, range)
+}
+
+pub(super) fn hours(range: RangeInclusive<u64>) -> impl FnOnce(&mut Reader, &str, Duration) -> Duration {
+    time(3_600_000_000, range)
+}
+
+pub(super) fn days(range: RangeInclusive<u64>) -> impl FnOnce(&mut Reader, &str, Duration) -> Duration {
+    time(86_400_000_000, range)
+}
+
+/// Seconds with a fraction.
+pub(super) fn fraction(range: RangeInclusive<f64>) -> impl FnOnce(&mut Reader, &str, Duration) -> Duration {
+    move |from, key, default| Duration::from_secs_f64(number(range)(from, key, default.as_secs_f64()))
+}
+
+pub(super) fn boolean(from: &mut Reader, key: &str, default: bool) -> bool {
+    let parse = |text: &str| match text.to_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    };
+    parsed("true or false", parse)(from, key, default)
+}
+
+pub(super) fn optional_path(from: &mut Reader, key: &str, default: Option<PathBuf>) -> Option<PathBuf> {
+    from.text(key).map(PathBuf::from).or(default)
+}
+
+pub(super) fn secret(from: &mut Reader, key: &str, default: Option<SecretString>) -> Option<SecretString> {
+    from.text(key).map(SecretString::from).or(default)
+}
+
+pub(super) fn secrets(from: &mut Reader, key: &str, _: Vec<SecretString>) -> Vec<SecretString> {
+    from.list(key).into_iter().map(SecretString::from).collect()
 }

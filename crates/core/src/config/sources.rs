@@ -7,9 +7,9 @@ use std::{
 };
 
 use config::{FileFormat, Source as _};
-use serde_json::Value;
 
-use super::{Fault, KEYS};
+use super::{KEYS, read::Reader};
+use crate::validation::Violations;
 
 /// Names the configuration file where the command line does not.
 const FILE_VARIABLE: &str = "AGENT_MANAGEMENT_CONFIG";
@@ -40,67 +40,61 @@ impl Sources {
         Self { file: None, dotenv: None, env }
     }
 
-    /// All layers in one. Text of the environment is a JSON string; the file's values keep their types.
-    pub(super) fn gather(self, faults: &mut Vec<Fault>) -> Settings {
-        let mut variables = self.dotenv.as_deref().map(|path| read_dotenv(path, faults)).unwrap_or_default();
+    /// All layers in one, ready to be read. Text of the environment is a JSON string; the file's values keep their types.
+    pub(super) fn gather(self) -> Reader {
+        let mut violations = Violations::default();
+        let mut variables = self.dotenv.as_deref().map(|path| read_dotenv(path, &mut violations)).unwrap_or_default();
         variables.extend(self.env);
         // Set but empty is how compose files and units say "not set".
         variables.retain(|_, value| !value.trim().is_empty());
 
+        let mut layers = config::Config::builder();
         let file = self.file.or_else(|| variables.get(FILE_VARIABLE).map(PathBuf::from));
-        let mut values = file.map(|path| read_file(&path, faults)).unwrap_or_default();
-        for &key in KEYS {
-            if let Some(text) = variables.get(key) {
-                values.insert(key, Value::String(text.clone()));
-            }
+        if let Some(file) = file.and_then(|path| read_file(&path, &mut violations)) {
+            layers = layers.add_source(file);
         }
-        Settings { values, variables }
+        let settings = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), variables.get(*key)?.clone()))).collect();
+        let layers = layers.add_source(config::Environment::default().source(Some(settings))).build();
+        let values = layers.and_then(config::Config::try_deserialize).unwrap_or_else(|_| {
+            // The error is not shown, since it may hold a value.
+            violations.add("settings", "can't be merged");
+            BTreeMap::new()
+        });
+        Reader { values, variables, violations: violations.into() }
     }
 }
 
-/// The layers put together.
-pub(super) struct Settings {
-    /// By environment name, known keys only.
-    pub values: BTreeMap<&'static str, Value>,
-    /// Every variable, for `bearer_env`.
-    pub variables: HashMap<String, String>,
-}
+type TomlFile = config::File<config::FileSourceString, FileFormat>;
 
-fn fault(path: &Path, message: String) -> Fault {
-    Fault { key: path.display().to_string(), message }
-}
-
-fn read_file(path: &Path, faults: &mut Vec<Fault>) -> BTreeMap<&'static str, Value> {
-    let table = match fs::read_to_string(path) {
-        Ok(text) => config::File::from_str(&text, FileFormat::Toml).collect(),
+fn read_file(path: &Path, violations: &mut Violations) -> Option<TomlFile> {
+    let name = path.display().to_string();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
         Err(error) => {
-            faults.push(fault(path, format!("the configuration file cannot be read: {error}")));
-            return BTreeMap::new();
+            violations.add([name], format!("the configuration file cannot be read: {error}"));
+            return None;
         }
     };
-    let table = match table {
-        Ok(table) => table,
+    let file = config::File::from_str(&text, FileFormat::Toml);
+    match file.collect() {
+        Ok(table) => {
+            let is_known = |name: &String| KEYS.iter().any(|key| key.to_lowercase() == *name);
+            for unknown in table.keys().filter(|name| !is_known(name)) {
+                violations.add([&name], describe_unknown(unknown));
+            }
+            Some(file)
+        }
         Err(error) => {
             // The parser's message quotes the line, which may hold a secret: only its first line, the place, is shown.
             let said = error.to_string();
-            let place = said.lines().next().unwrap_or_default().to_owned();
-            faults.push(fault(path, format!("the configuration file is not good TOML: {place}")));
-            return BTreeMap::new();
-        }
-    };
-    let mut values = BTreeMap::new();
-    for (name, value) in table {
-        let known = KEYS.iter().find(|key| key.to_lowercase() == name);
-        match (known, value.try_deserialize::<Value>()) {
-            (Some(key), Ok(value)) => drop(values.insert(*key, value)),
-            (Some(key), Err(_)) => faults.push(fault(path, format!("the value of {key} is of no known type"))),
-            (None, _) => faults.push(fault(path, unknown(&name))),
+            let place = said.lines().next().unwrap_or_default();
+            violations.add([name], format!("the configuration file is not good TOML: {place}"));
+            None
         }
     }
-    values
 }
 
-fn unknown(name: &str) -> String {
+fn describe_unknown(name: &str) -> String {
     let near = KEYS.iter().map(|key| key.to_lowercase()).find(|key| *key == name.to_lowercase().replace('-', "_"));
     match near {
         Some(key) => format!("unknown key `{name}`; in the file it is written `{key}`"),
@@ -108,12 +102,13 @@ fn unknown(name: &str) -> String {
     }
 }
 
-fn read_dotenv(path: &Path, faults: &mut Vec<Fault>) -> HashMap<String, String> {
+fn read_dotenv(path: &Path, violations: &mut Violations) -> HashMap<String, String> {
+    let name = path.display().to_string();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return HashMap::new(),
         Err(error) => {
-            faults.push(fault(path, format!("cannot be read: {error}")));
+            violations.add([name], format!("cannot be read: {error}"));
             return HashMap::new();
         }
     };
@@ -128,9 +123,9 @@ fn read_dotenv(path: &Path, faults: &mut Vec<Fault>) -> HashMap<String, String> 
                 let is_it = |line: &str| line.trim_end().ends_with(part) && !line.trim_start().starts_with('#');
                 let number = text.lines().position(is_it).map_or(0, |index| index + 1);
                 let good = "KEY=value, in single quotes where it has spaces, quotes or $";
-                faults.push(fault(path, format!("line {number} cannot be read; a line is {good}")));
+                violations.add([&name], format!("line {number} cannot be read; a line is {good}"));
             }
-            Err(error) => faults.push(fault(path, format!("cannot be read: {error}"))),
+            Err(error) => violations.add([&name], format!("cannot be read: {error}")),
         }
     }
     variables

@@ -23,7 +23,7 @@ fn good(env: &[(&str, &str)]) -> Config {
 /// The message about `key`, of a start that stops.
 fn refused(env: &[(&str, &str)], key: &str) -> String {
     let error = load(env).err().unwrap_or_else(|| panic!("{env:?} was taken"));
-    let fault = error.faults.iter().find(|fault| fault.key == key);
+    let fault = error.violations.iter().find(|violation| violation.path.to_string() == key);
     fault.unwrap_or_else(|| panic!("no fault of {key}: {error}")).message.clone()
 }
 
@@ -374,7 +374,7 @@ fn tests_have_their_own_corner() {
 proptest! {
     #[test]
     fn no_text_in_any_key_panics_and_no_key_is_shown(
-        key in prop::sample::select(KEYS),
+        key in prop::sample::select(KEYS.as_slice()),
         text in "[ -~]{0,40}|\\PC{0,20}",
     ) {
         let mut env = Sources::of_variables(PRODUCTION);
@@ -382,7 +382,7 @@ proptest! {
         if let Err(error) = Config::load(env) {
             let said = format!("{error} {error:?}");
             prop_assert!(!said.contains(ADMIN) && !said.contains(CLIENT) && !said.contains(MINER));
-            prop_assert!(error.faults.iter().all(|fault| !fault.message.is_empty()));
+            prop_assert!(error.violations.iter().all(|violation| !violation.message.is_empty()));
         }
     }
 }

@@ -1,17 +1,16 @@
-//! What makes a value good, beyond its type.
+//! What makes a value acceptable, beyond its type.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
 use reqwest::Url;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value};
+use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, EndpointKind, Environment, HttpEndpoint, read::Reader};
+use super::{Config, Environment, LogFormat, read::Reader};
 
 /// The dearest a step, a second or a call may be.
 pub(super) const MAX_PRICE: f64 = 1e9;
@@ -20,13 +19,16 @@ pub(super) const MAX_PRICE: f64 = 1e9;
 pub(super) const LOG_FILTER: &str =
     "off, error, warn, info, debug or trace, and after it target=level, comma-separated";
 
+/// What `origin` accepts.
+pub(super) const ORIGIN: &str = "a name without blanks and plus signs, such as example.com/agent-management";
+
 /// The rules that look at more than one setting, and those that only production keeps.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
     let loopback = config.host.to_canonical().is_loopback();
     if config.environment == Environment::Dev && !loopback && !config.allow_remote_dev {
         let why = "is reachable from other machines, and with APP_ENV=dev any key is taken";
         let way_out = "use 127.0.0.1 or APP_ENV=production, or say it twice with APP_ALLOW_REMOTE_DEV=true";
-        reader.fault("APP_HOST", format!("`{}` {why}: {way_out}", config.host));
+        reader.reject("APP_HOST", format!("`{}` {why}: {way_out}", config.host));
     }
     let signing = [
         ("RECEIPT_SIGNING_KEY_HEX", &config.receipt_signing_key),
@@ -35,7 +37,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     for (name, key) in signing {
         if key.as_ref().is_some_and(|key| !is_signing_key(key.expose_secret())) {
             let good = "32 random bytes as 64 hex digits (openssl rand -hex 32), or nothing: then a key is made";
-            reader.fault(name, format!("should be {good}"));
+            reader.reject(name, format!("should be {good}"));
         }
     }
     api_keys(config, reader);
@@ -61,20 +63,17 @@ fn api_keys(config: &Config, reader: &mut Reader) {
     let mut roles: HashMap<&str, &str> = HashMap::new();
     for (name, keys) in lists {
         // A list that could not be read has its fault already.
-        if keys.is_empty()
-            && config.environment == Environment::Production
-            && reader.faults.iter().all(|f| f.key != name)
-        {
-            reader.fault(name, "is empty; with APP_ENV=production it needs at least one key (openssl rand -hex 24)");
+        if keys.is_empty() && config.environment == Environment::Production && !reader.has_rejected(name) {
+            reader.reject(name, "is empty; with APP_ENV=production it needs at least one key (openssl rand -hex 24)");
         }
         for (place, key) in keys.iter().enumerate() {
             let key = key.expose_secret();
             if let Some(message) = bad_key(key, config.environment) {
-                reader.fault(name, format!("key {} {message}", place + 1));
+                reader.reject(name, format!("key {} {message}", place + 1));
             }
             let before = *roles.entry(key).or_insert(name);
             if before != name {
-                reader.fault(name, format!("key {} stands in {before} too: one key has one role", place + 1));
+                reader.reject(name, format!("key {} stands in {before} too: one key has one role", place + 1));
             }
         }
     }
@@ -102,6 +101,26 @@ fn is_principal(key: &str) -> bool {
     key.strip_prefix("key_").is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+pub(super) fn environment(text: &str) -> Option<Environment> {
+    match text {
+        "dev" => Some(Environment::Dev),
+        "production" => Some(Environment::Production),
+        _ => None,
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "json" => Some(LogFormat::Json),
+        "text" => Some(LogFormat::Text),
+        _ => None,
+    }
+}
+
+pub(super) fn origin(text: &str) -> Option<String> {
+    is_origin(text).then(|| text.to_owned())
+}
+
 pub(super) fn host(text: &str) -> Option<IpAddr> {
     if text == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { text.parse().ok() }
 }
@@ -114,8 +133,27 @@ pub(super) fn log_filter(text: &str) -> Option<String> {
     (good && EnvFilter::builder().parse(text).is_ok()).then(|| text.to_owned())
 }
 
+/// `DATA_DIR`, or where the database's file is, or the default.
+pub(super) fn data_dir(from: &mut Reader, key: &str, default: PathBuf) -> PathBuf {
+    let database = || Some(sqlite_file(&from.plain_text("DATABASE_URL")?).ok()?.parent()?.to_owned());
+    // The parent of `x.db` is the empty path.
+    let beside = database().map(|parent| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent });
+    from.text(key).map(PathBuf::from).or(beside).unwrap_or(default)
+}
+
+/// The file of `DATABASE_URL`, or the default one in the data directory.
+pub(super) fn database(from: &mut Reader, key: &str, default: PathBuf) -> PathBuf {
+    match from.text(key).map(|url| sqlite_file(&url)) {
+        Some(Ok(file)) => return file,
+        Some(Err(message)) => from.reject(key, message),
+        None => {}
+    }
+    let name = default.file_name().map(PathBuf::from).unwrap_or_default();
+    from.plain_text("DATA_DIR").map_or(default, |directory| PathBuf::from(directory).join(name))
+}
+
 /// The file that a SQLAlchemy URL of SQLite names: three slashes for a relative path, four for an absolute one.
-pub(super) fn database(url: &str) -> Result<PathBuf, String> {
+fn sqlite_file(url: &str) -> Result<PathBuf, String> {
     const GOOD: &str = "should be sqlite:///relative/path.db or sqlite:////absolute/path.db";
     let Some((scheme, rest)) = url.split_once("://") else { return Err(GOOD.to_owned()) };
     if !matches!(scheme, "sqlite" | "sqlite+aiosqlite" | "sqlite+pysqlite") {
@@ -138,105 +176,16 @@ pub(super) fn database(url: &str) -> Result<PathBuf, String> {
 }
 
 /// `*` alone, or scheme and host of each page that may call.
-pub(super) fn origins(reader: &mut Reader) -> Vec<String> {
-    let origins = reader.list("CORS_ORIGINS");
+pub(super) fn origins(reader: &mut Reader, key: &str, _: Vec<String>) -> Vec<String> {
+    let origins = reader.list(key);
     for origin in &origins {
         let any = origin == "*" && origins.len() == 1;
         let one = Url::parse(origin)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *origin);
         if !any && !one {
             let good = "an origin as browsers send it (https://app.example, no path), or * alone";
-            reader.fault("CORS_ORIGINS", format!("`{origin}` is not good: should be {good}"));
+            reader.reject(key, format!("`{origin}` is not good: should be {good}"));
         }
     }
     origins
-}
-
-/// The addresses that steps may call.
-pub(super) fn endpoints(reader: &mut Reader) -> BTreeMap<String, HttpEndpoint> {
-    let good = r#"{"NAME": {"url": "https://...", "kind": "openai" or "json"}} (in .env within single quotes)"#;
-    named(reader, "HTTP_ENDPOINTS", good, endpoint)
-}
-
-/// Things by their names: JSON text from the environment, or tables of the file. `read` reads one; `good` says what is
-/// taken.
-pub(super) fn named<T>(
-    reader: &mut Reader,
-    key: &'static str,
-    good: &str,
-    read: impl Fn(&Value, &Reader) -> Result<T, String>,
-) -> BTreeMap<String, T> {
-    let table = match reader.value(key) {
-        None => return BTreeMap::new(),
-        Some(Value::String(text)) => serde_json::from_str(text).ok(),
-        Some(value) => Some(value.clone()),
-    };
-    let Some(Value::Object(table)) = table else {
-        reader.fault(key, format!("should be a JSON object: {good}"));
-        return BTreeMap::new();
-    };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    let mut found = BTreeMap::new();
-    for (name, value) in table {
-        let read = if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            Err("a name is 1 to 64 letters, digits, `_`, `-` and `.`".to_owned())
-        } else {
-            read(&value, reader)
-        };
-        match read {
-            Ok(one) => drop(found.insert(name, one)),
-            Err(message) => reader.fault(&format!("{key}.{name}"), message),
-        }
-    }
-    found
-}
-
-fn endpoint(value: &Value, reader: &Reader) -> Result<HttpEndpoint, String> {
-    let Value::Object(fields) = value else { return Err("should be an object with url and kind".to_owned()) };
-    if let Some(field) =
-        fields.keys().find(|f| !matches!(f.as_str(), "url" | "kind" | "bearer" | "bearer_env" | "price"))
-    {
-        return Err(format!("unknown field `{field}`: there are url, kind, bearer, bearer_env and price"));
-    }
-    let kind = match fields.get("kind").and_then(Value::as_str) {
-        Some("openai") => EndpointKind::OpenAi,
-        Some("json") => EndpointKind::Json,
-        _ => return Err("kind should be openai or json".to_owned()),
-    };
-    let price = match fields.get("price") {
-        None => 0.0,
-        Some(price) => price
-            .as_f64()
-            .filter(|price| (0.0..=MAX_PRICE).contains(price))
-            .ok_or_else(|| format!("price should be a number from 0 to {MAX_PRICE}"))?,
-    };
-    Ok(HttpEndpoint { url: address(fields)?, kind, bearer: bearer(fields, reader)?, price })
-}
-
-pub(super) fn address(fields: &Map<String, Value>) -> Result<String, String> {
-    let text = fields.get("url").and_then(Value::as_str).ok_or("url is missing")?;
-    let url = Url::parse(text).map_err(|error| format!("url is not good: {error}"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("url holds a user or password: give a token as bearer or bearer_env".to_owned());
-    }
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("url has the scheme `{}`: should be http or https", url.scheme()));
-    }
-    Ok(text.to_owned())
-}
-
-fn bearer(fields: &Map<String, Value>, reader: &Reader) -> Result<Option<SecretString>, String> {
-    let token = match (fields.get("bearer"), fields.get("bearer_env")) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => return Err("has both bearer and bearer_env: one is enough".to_owned()),
-        (Some(token), None) => token.as_str().ok_or("bearer should be a string")?,
-        (None, Some(name)) => {
-            let name = name.as_str().ok_or("bearer_env should be the name of an environment variable")?;
-            reader.variable(name).ok_or_else(|| format!("bearer_env: the environment has no variable `{name}`"))?
-        }
-    };
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("its bearer token is empty or has characters that no header can carry".to_owned());
-    }
-    Ok(Some(SecretString::from(token)))
 }
