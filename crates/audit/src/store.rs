@@ -377,7 +377,7 @@ pub async fn facts(conn: &mut Connection, next: &Following<'_>) -> Result<Vec<Fa
          FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > ",
     );
     query.push_bind(next.from.cast_signed()).push(" AND e.seq <= ").push_bind(next.to.cast_signed());
-    query.push(" AND NOT (e.source = 'coordinator' AND l.created_at < (SELECT applied_at FROM am_migrations WHERE name = 'audit'))");
+    query.push(" AND NOT (e.source = 'coordinator' AND l.created_at < (SELECT installed_on FROM am_migrations WHERE description = 'audit'))");
     query.push(" AND e.event_type IN (");
     let mut list = query.separated(", ");
     for event in next.events {

@@ -2,7 +2,10 @@
 //! by numbered files. A table of the coordinator that stands is checked and never altered.
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _,
+    migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator},
+};
 
 use super::{Connection, Database, Error, Result, Tx, codec::Timestamp};
 use am_core::ambient::Clock;
@@ -22,6 +25,9 @@ const OWN: &[(i64, &str, &str)] = &[
     (9, "relations", include_str!("../../../migrations/0009_relations.sql")),
     (10, "registry_and_plans", include_str!("../../../migrations/0010_registry_and_plans.sql")),
 ];
+
+/// The table in which sqlx records what was applied.
+const RECORD: &str = "am_migrations";
 
 /// What a migration did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,13 +60,9 @@ pub async fn migrate(db: &Database, clock: &Clock) -> Result<Report> {
 /// # Errors
 /// [`Error::Schema`] names what is missing.
 pub async fn check(conn: &mut Connection) -> Result<()> {
-    let missing: Vec<&str> = {
-        let applied = if has_table(conn, "am_migrations").await? { applied(conn).await? } else { Vec::new() };
-        OWN.iter()
-            .filter(|(version, ..)| !applied.iter().any(|(done, _)| done == version))
-            .map(|(_, name, _)| *name)
-            .collect()
-    };
+    let applied = if is_recorded_by_sqlx(conn).await? { applied(conn).await? } else { Vec::new() };
+    let missing: Vec<&str> =
+        OWN.iter().filter(|(version, ..)| !applied.contains(version)).map(|(_, name, _)| *name).collect();
     if missing.is_empty() {
         Ok(())
     } else {
@@ -158,39 +160,86 @@ pub async fn has_table(conn: &mut Connection, table: &str) -> Result<bool> {
     Ok(found.is_some())
 }
 
-async fn applied(conn: &mut Connection) -> Result<Vec<(i64, String)>> {
-    Ok(sqlx::query_as("SELECT version, sha256 FROM am_migrations ORDER BY version").fetch_all(conn).await?)
+async fn is_recorded_by_sqlx(conn: &mut Connection) -> Result<bool> {
+    Ok(columns(conn, RECORD).await?.iter().any(|column| column.name == "checksum"))
+}
+
+/// The versions that were applied.
+async fn applied(conn: &mut Connection) -> Result<Vec<i64>> {
+    let applied = conn.list_applied_migrations(RECORD).await.map_err(refused)?;
+    Ok(applied.into_iter().map(|migration| migration.version).collect())
+}
+
+fn migrator() -> Migrator {
+    // None begins a transaction of its own: all of them are part of the one that adopts the coordinator's tables.
+    const NO_TRANSACTION: bool = true;
+    let migrations = OWN.iter().map(|(version, name, sql)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), NO_TRANSACTION)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.dangerous_set_table_name(RECORD);
+    migrator
+}
+
+fn refused(error: MigrateError) -> Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        MigrateError::VersionMissing(version) => from_later_version(version),
+        MigrateError::VersionMismatch(version) => changed(version),
+        other => Error::Schema(other.to_string()),
+    }
+}
+
+fn from_later_version(version: i64) -> Error {
+    Error::Schema(format!("migration {version} was applied by a later version of this service"))
+}
+
+fn changed(version: i64) -> Error {
+    let name = OWN.iter().find(|(known, ..)| *known == version).map_or("", |(_, name, _)| *name);
+    Error::Schema(format!("migration {version} ({name}) is not the one that was applied"))
 }
 
 async fn apply(conn: &mut Connection, now: Timestamp, report: &mut Report) -> Result<()> {
-    sqlx::query(
-        "CREATE TABLE IF NOT EXISTS am_migrations (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL)",
-    )
-    .execute(&mut *conn)
-    .await?;
-    let done = applied(conn).await?;
-    if let Some((version, _)) = done.iter().find(|(version, _)| !OWN.iter().any(|(known, ..)| known == version)) {
-        return Err(Error::Schema(format!("migration {version} was applied by a later version of this service")));
+    let migrator = migrator();
+    take_over_record(conn, &migrator).await?;
+    let before = if has_table(conn, RECORD).await? { applied(conn).await? } else { Vec::new() };
+    migrator.run_direct(None, conn, false).await.map_err(refused)?;
+    for migration in migrator.iter().filter(|migration| !before.contains(&migration.version)) {
+        record_time(conn, migration.version, now).await?;
+        report.applied.push(format!("{:04}_{}", migration.version, migration.description));
     }
-    for (version, name, sql) in OWN {
-        let hash = hex::encode(Sha256::digest(sql.as_bytes()));
-        match done.iter().find(|(known, _)| known == version) {
-            Some((_, recorded)) if *recorded == hash => {}
-            Some(_) => {
-                return Err(Error::Schema(format!("migration {version} ({name}) is not the one that was applied")));
-            }
-            None => {
-                sqlx::raw_sql(AssertSqlSafe((*sql).to_owned())).execute(&mut *conn).await?;
-                sqlx::query("INSERT INTO am_migrations (version, name, sha256, applied_at) VALUES (?1, ?2, ?3, ?4)")
-                    .bind(version)
-                    .bind(name)
-                    .bind(hash)
-                    .bind(now)
-                    .execute(&mut *conn)
-                    .await?;
-                report.applied.push(format!("{version:04}_{name}"));
-            }
+    Ok(())
+}
+
+/// By the service's clock and to the microsecond: the audit log's beginning is compared with other timestamps.
+async fn record_time(conn: &mut Connection, version: i64, at: Timestamp) -> Result<()> {
+    sqlx::query("UPDATE am_migrations SET installed_on = ?1 WHERE version = ?2")
+        .bind(at)
+        .bind(version)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Databases of earlier builds have a record of our own, with SHA-256 hashes. It becomes sqlx's; nothing is run again.
+async fn take_over_record(conn: &mut Connection, migrator: &Migrator) -> Result<()> {
+    if !has_table(conn, RECORD).await? || is_recorded_by_sqlx(conn).await? {
+        return Ok(());
+    }
+    let recorded: Vec<(i64, String, Timestamp)> =
+        sqlx::query_as("SELECT version, sha256, applied_at FROM am_migrations ORDER BY version")
+            .fetch_all(&mut *conn)
+            .await?;
+    sqlx::query("DROP TABLE am_migrations").execute(&mut *conn).await?;
+    conn.ensure_migrations_table(RECORD).await.map_err(refused)?;
+    for (version, sha256, at) in recorded {
+        let known = migrator.iter().find(|migration| migration.version == version);
+        let migration = known.ok_or_else(|| from_later_version(version))?;
+        if sha256 != hex::encode(Sha256::digest(migration.sql.as_str())) {
+            return Err(changed(version));
         }
+        conn.skip(RECORD, migration).await.map_err(refused)?;
+        record_time(conn, version, at).await?;
     }
     Ok(())
 }
@@ -243,13 +292,94 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = open(&dir).await;
         migrate(&db, &Clock::system()).await.unwrap();
-        run(&db, "INSERT INTO am_migrations VALUES (999, 'later', '', '')").await;
+        run(&db, "INSERT INTO am_migrations VALUES (999, 'later', '', TRUE, x'00', 0)").await;
         assert!(
             matches!(migrate(&db, &Clock::system()).await, Err(Error::Schema(text)) if text.contains("later version"))
         );
-        run(&db, "DELETE FROM am_migrations WHERE version = 999; UPDATE am_migrations SET sha256 = 'x'").await;
+        run(&db, "DELETE FROM am_migrations WHERE version = 999; UPDATE am_migrations SET checksum = x'00'").await;
         assert!(
             matches!(migrate(&db, &Clock::system()).await, Err(Error::Schema(text)) if text.contains("not the one"))
         );
+    }
+
+    /// A database as builds before sqlx's migrator made it: its record table, and the time of every migration.
+    async fn made_by_an_earlier_build(db: &Database) {
+        db.write(async move |tx: &mut Tx| {
+            let conn = tx.conn().await?;
+            adopt(conn, &mut Report::default()).await?;
+            sqlx::query(
+                "CREATE TABLE IF NOT EXISTS am_migrations (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL)",
+            )
+            .execute(&mut *conn)
+            .await?;
+            for (version, name, sql) in OWN {
+                sqlx::raw_sql(AssertSqlSafe((*sql).to_owned())).execute(&mut *conn).await?;
+                sqlx::query("INSERT INTO am_migrations (version, name, sha256, applied_at) VALUES (?1, ?2, ?3, ?4)")
+                    .bind(version)
+                    .bind(name)
+                    .bind(hex::encode(Sha256::digest(sql.as_bytes())))
+                    .bind("2026-01-02 03:04:05.678901")
+                    .execute(&mut *conn)
+                    .await?;
+            }
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap();
+        run(db, "INSERT INTO am_definitions VALUES ('kept', '{}', '2026-01-02 03:04:05.678901')").await;
+    }
+
+    #[tokio::test]
+    async fn an_earlier_builds_record_is_taken_over_and_nothing_runs_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir).await;
+        made_by_an_earlier_build(&db).await;
+        assert!(check(&mut db.read().await.unwrap()).await.is_err(), "it is for `migrate` to take it over");
+        for _ in 0..2 {
+            let report = migrate(&db, &Clock::system()).await.unwrap();
+            assert_eq!((report.created.len(), report.applied.len()), (0, 0));
+            check(&mut db.read().await.unwrap()).await.unwrap();
+        }
+        let mut conn = db.read().await.unwrap();
+        let recorded: Vec<(i64, String, String)> =
+            sqlx::query_as("SELECT version, description, installed_on FROM am_migrations ORDER BY version")
+                .fetch_all(&mut *conn)
+                .await
+                .unwrap();
+        let expected = OWN.iter().map(|(version, name, _)| (*version, (*name).to_owned()));
+        let expected: Vec<_> =
+            expected.map(|(version, name)| (version, name, "2026-01-02 03:04:05.678901".to_owned())).collect();
+        assert_eq!(recorded, expected);
+        let kept: String = sqlx::query_scalar("SELECT hash FROM am_definitions").fetch_one(&mut *conn).await.unwrap();
+        assert_eq!(kept, "kept");
+    }
+
+    #[tokio::test]
+    async fn an_earlier_record_that_does_not_fit_is_refused_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir).await;
+        made_by_an_earlier_build(&db).await;
+        for (change, undo, expected) in [
+            (
+                "INSERT INTO am_migrations VALUES (999, 'later', '', '2026-01-02 03:04:05.678901')",
+                "DELETE FROM am_migrations WHERE version = 999",
+                "later version",
+            ),
+            (
+                "UPDATE am_migrations SET sha256 = 'x' WHERE version = 3",
+                "SELECT 1",
+                "migration 3 (audit) is not the one",
+            ),
+        ] {
+            run(&db, change).await;
+            let refused = migrate(&db, &Clock::system()).await;
+            assert!(matches!(&refused, Err(Error::Schema(text)) if text.contains(expected)), "{refused:?}");
+            let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM am_migrations WHERE sha256 IS NOT NULL")
+                .fetch_one(&mut *db.read().await.unwrap())
+                .await
+                .unwrap();
+            assert!(rows >= OWN.len() as i64, "all or nothing");
+            run(&db, undo).await;
+        }
     }
 }
