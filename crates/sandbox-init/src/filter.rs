@@ -283,11 +283,11 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 /// Calls with a number above are newer than this list.
 const NEWEST: u32 = libc::SYS_mseal as u32;
 
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
-const GREATER: u16 = 0x25;
-const ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 /// The filter as the kernel takes it.
 pub fn compile(rules: &[Rule]) -> Vec<Instruction> {
