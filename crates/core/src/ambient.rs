@@ -1,12 +1,10 @@
 //! Time, randomness and identifiers. Rooms take them from here and never from the operating system, so that a
 //! test can set the clock and repeat the ids.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound, Utc};
+use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
 
@@ -106,7 +104,7 @@ impl Ids {
     }
 
     fn with<T>(&self, draw: impl FnOnce(&mut Source) -> T) -> T {
-        draw(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        draw(&mut self.0.lock())
     }
 }
 

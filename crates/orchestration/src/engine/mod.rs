@@ -18,13 +18,10 @@ mod store;
 mod trail;
 mod verify;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -336,8 +333,8 @@ impl Inner {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
-        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+        self.driven.lock()
     }
 
     fn handle(&self, id: &str) -> Option<Arc<Handle>> {
@@ -375,8 +372,8 @@ impl Inner {
         Ok(done)
     }
 
-    fn known_definitions(&self) -> std::sync::MutexGuard<'_, LruCache<String, ()>> {
-        self.stored_definitions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known_definitions(&self) -> parking_lot::MutexGuard<'_, LruCache<String, ()>> {
+        self.stored_definitions.lock()
     }
 
     /// Wakes who waits for the run, once it is saved.

@@ -336,4 +336,4 @@ fn forbids(status: Status, action: &str) -> Error {
 }
 
 /// Shared by the parts of the room.
-type Shared<T> = Arc<std::sync::Mutex<T>>;
+type Shared<T> = Arc<parking_lot::Mutex<T>>;

@@ -16,15 +16,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, thread, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -125,8 +119,8 @@ impl Inner {
         self.library.audit()
     }
 
-    fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
-        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    fn driven(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+        self.driven.lock()
     }
 }
 
