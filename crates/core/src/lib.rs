@@ -8,6 +8,8 @@ pub mod config;
 pub mod crypto;
 /// Public and private addresses, and a client that reaches public ones only.
 pub mod net;
+/// Background tasks that run as long as the process does.
+pub mod supervisor;
 
 /// Evaluates the crash point `name`. Called by [`crash_point!`] only.
 #[cfg(feature = "failpoints")]

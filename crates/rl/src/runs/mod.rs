@@ -38,7 +38,10 @@ use super::{
     model::PolicyReference,
 };
 use am_audit::{Audit, EventType};
-use am_core::ambient::{Clock, Ids};
+use am_core::{
+    ambient::{Clock, Ids},
+    supervisor::BackgroundTask,
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -342,8 +345,12 @@ impl Runs {
         Ok(Measured { policy: record.reference, environment, scores: scores.await? })
     }
 
-    /// Train what waits, as many runs at once as there are slots, until the room is stopped.
-    pub async fn work(self) {
+    /// The task that trains what waits, as many runs at once as there are slots. It ends with [`Runs::stop`].
+    pub fn background_task(&self) -> BackgroundTask {
+        BackgroundTask::new("training", self.clone().work())
+    }
+
+    async fn work(self) {
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "could not look for checkpoints that nobody needs");
         }
