@@ -22,7 +22,7 @@ use am_db::{
     principal::Principal,
 };
 use am_orchestration::{
-    executions::{Execution, Filter, Observed, Request},
+    executions::{Estimate, Execution, Filter, Observed, Request},
     model::{Status, VerificationLevel},
 };
 

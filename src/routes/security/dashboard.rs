@@ -208,7 +208,7 @@ pub async fn monitor(
     Path(id): Path<String>,
     Query(query): Query<MonitorQuery>,
     request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Monitored>, ApiError> {
+) -> Result<IdempotentOk<Value>, ApiError> {
     let execution = app.executions.get(&caller, &id).await?;
     if execution.workflow_id != query.workflow_id {
         let loc = vec!["query".into(), "workflow_id".into()];

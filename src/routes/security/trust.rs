@@ -78,8 +78,8 @@ pub async fn list(
         max_score: query.max_score,
     };
     let found = app.trust.list(&filter, &paging.page).await?;
-    let place = |score: &TrustScore| (score.created_at, score.id.as_str());
-    let mut response = paging.answer_shown(found, place, |score| shown(&app, score));
+    let shown = |score| shown(&app, score);
+    let mut response = paging.answer_shown(found, |score| (score.created_at, &score.id), shown);
     if by_key {
         response.headers_mut().remove(header::LINK);
     }

@@ -186,7 +186,7 @@ pub async fn stream(
 ) -> Result<Response, ApiError> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let wants_events = accept.contains("text/event-stream");
-    let who = who(&caller);
+    let who = who(&caller.0);
     // One that is streamed is not waited for.
     let wait = if wants_events { Query(WaitQuery::default()) } else { wait };
     let what = (Service::LlmInference, Variant::Stream, None);

@@ -1,6 +1,6 @@
 //! What a run is likely to take: the mean of the workflow's own last runs, and the monolith's rule of thumb before.
 
-use std::{num::NonZeroUsize, sync::PoisonError, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use lru::LruCache;
 use tokio::time::Instant;
