@@ -1,6 +1,7 @@
 //! What everything shares, built once from the configuration.
 
 mod agents;
+mod background;
 mod ready;
 mod talk;
 
@@ -9,7 +10,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio_util::sync::CancellationToken;
 
 use crate::http::{self, Keyring, Shared, limit::Limiter, metrics::HttpMetrics};
 use am_audit::Audit;
@@ -27,6 +27,7 @@ use am_core::{
     ambient::{Clock, Ids},
     config::Config,
     crypto::Signer,
+    supervisor::{BackgroundTask, Supervisor},
 };
 use am_db::{Database, Settings};
 use am_events::Hub;
@@ -130,7 +131,8 @@ pub struct Rooms {
     /// The way of messages to sockets.
     pub delivery: Delivery,
     jq: jq::Pool,
-    stopping: CancellationToken,
+    /// Watches over the background tasks.
+    pub supervisor: Supervisor,
 }
 
 impl std::ops::Deref for App {
@@ -272,7 +274,8 @@ impl App {
         let trust = Trust::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         // Before anything is done that it would have to count.
         trust.begin().await?;
-        let jq = start_jq(&config).await?;
+        let supervisor = Supervisor::default();
+        let jq = start_jq(&config, &supervisor).await?;
         let settings =
             am_jobs::Settings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
         let jobs = Jobs::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), webhooks.clone(), settings);
@@ -289,10 +292,9 @@ impl App {
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
-        let stopping = CancellationToken::new();
         let Talk { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
-            Talk::open(&config, &audit, (&db, &clock, &ids), &stopping)?;
-        let agents = Agents::open(&config, &audit, &hub, &messages, (&db, &clock), &stopping)?;
+            Talk::open(&config, &audit, (&db, &clock, &ids), &supervisor)?;
+        let agents = Agents::open(&config, &audit, &hub, &messages, (&db, &clock), supervisor.stopping())?;
         let performer = Performer {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),
@@ -339,11 +341,12 @@ impl App {
         agents.assignments.register(&mut registry);
         messages.register(&mut registry);
         delivery.register(&mut registry);
+        supervisor.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
         let shared = Shared::new(http::Parts {
             keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
             limiter: Limiter::from_config(&config).map(Arc::new),
-            readiness: readiness(&db, &engine, &jq),
+            readiness: readiness(&db, &engine, &jq, &supervisor),
             openapi: std::sync::OnceLock::new(),
             registry: Arc::new(registry),
             config,
@@ -351,18 +354,7 @@ impl App {
             ids,
             metrics,
         });
-        engine.spawn();
-        webhooks.spawn();
-        tokio::spawn(library.clone().watch(stopping.clone()));
-        tokio::spawn(training.clone().work());
-        tokio::spawn(security_policies.clone().watch(stopping.clone()));
-        tokio::spawn(audit.clone().work(stopping.clone()));
-        tokio::spawn(sandboxes.clone().work(stopping.clone()));
-        tokio::spawn(keys.watch(stopping.clone()));
-        tokio::spawn(agents.assignments.clone().work(stopping.clone()));
-        tokio::spawn(trust.clone().work(stopping.clone()));
-        tokio::spawn(messages.clone().work(stopping.clone()));
-        Ok(Self(Arc::new(Rooms {
+        let rooms = Rooms {
             shared,
             security_policies,
             reviews,
@@ -394,14 +386,16 @@ impl App {
             messages,
             delivery,
             jq,
-            stopping,
-        })))
+            supervisor,
+        };
+        background::start(&rooms, &keys);
+        Ok(Self(Arc::new(rooms)))
     }
 
     /// Let go of every run, within the configured grace.
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
-        self.stopping.cancel();
+        self.supervisor.stop();
         let (_, trained, called, talked) = tokio::join!(
             self.engine.stop(grace),
             tokio::time::timeout(grace, self.training.stop()),
@@ -482,7 +476,7 @@ fn open_sandboxes(config: &Config, audit: &Audit, (db, clock): (&Database, &Cloc
     Ok(Sandboxes::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
 }
 
-async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
+async fn start_jq(config: &Config, supervisor: &Supervisor) -> Result<jq::Pool, StartError> {
     let program = beside("agent-management-jq")?;
     let settings = jq::Settings {
         workers: config.engine.jq_workers,
@@ -490,5 +484,8 @@ async fn start_jq(config: &Config) -> Result<jq::Pool, StartError> {
         max_output: config.engine.jq_max_output,
         memory_mb: config.engine.jq_memory_mb,
     };
-    jq::Pool::start(program.clone(), Vec::new(), settings).await.map_err(|error| StartError::Jq(program, error))
+    let opened = jq::Pool::open(program.clone(), Vec::new(), settings).await;
+    let (pool, keepers) = opened.map_err(|error| StartError::Jq(program, error))?;
+    keepers.into_iter().for_each(|keeper| supervisor.adopt(BackgroundTask::new("jq", keeper)));
+    Ok(pool)
 }

@@ -14,8 +14,10 @@ use crate::{
     app::{App, StartError},
     http, routes,
 };
-use am_core::{ambient::Clock, config::Config};
+use am_core::{ambient::Clock, config::Config, supervisor::TaskFailure};
 
+/// How long the service answers that it is not ready before it stops for a background task that is gone.
+const FAILURE_NOTICE: Duration = Duration::from_secs(5);
 /// Between two rounds of housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 
@@ -34,6 +36,9 @@ pub enum ServeError {
     /// The operating system.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// A background task panicked or ended unasked.
+    #[error("{0}")]
+    Task(#[from] TaskFailure),
     /// A commit whose fate is unknown; the next start recovers.
     #[error("the database can't be trusted any more: {0}")]
     Database(String),
@@ -53,7 +58,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
     let app = App::start(config).await?;
     let service = routes::build(routes::groups(), app.clone(), &app.shared)?;
-    let closing = CancellationToken::new();
+    let closing = app.supervisor.stopping().clone();
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let make = tower::service_fn({
         let service = service.clone();
@@ -67,30 +72,34 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         }
     });
     let server = axum::serve(listener, make).with_graceful_shutdown(closing.clone().cancelled_owned()).into_future();
-    let server = tokio::spawn(server);
+    let drained = CancellationToken::new();
+    app.supervisor.start("http", |_| {
+        let drained = drained.clone();
+        async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "no connections can be accepted");
+            }
+            drained.cancel();
+        }
+    });
     tracing::info!(%address, environment = ?app.shared.config.environment, key_id = app.signer.key_id(), "ready");
     let _ = sd_notify::notify(&[
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&format!("serving on {address}")),
     ]);
-    let keeper = tokio::spawn(keep_house(app.clone(), closing.clone()));
+    app.supervisor.start("housekeeping", |stop| keep_house(app.clone(), stop));
 
-    let mut fatal = app.db.fatal();
     let mut signals = Signals::new()?;
-    tokio::select! {
-        name = signals.next() => tracing::info!(signal = name, "stopping"),
-        failed = async { fatal.wait_for(Option::is_some).await.map(|text| text.clone()) } => {
-            // Nothing is acknowledged and nothing is drained: the start after this one recovers.
-            return Err(ServeError::Database(failed.ok().flatten().unwrap_or_default()));
-        }
+    let outcome = serve_until_end(&app, &mut signals).await;
+    if let Err(error @ ServeError::Database(_)) = outcome {
+        // Nothing is acknowledged and nothing is drained: the start after this one recovers.
+        return Err(error);
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     app.shared.readiness.stop();
-    closing.cancel();
-    keeper.abort();
     let stop = async {
         // The engine stops beside the server: requests that wait for a run get their answer when it is let go.
-        let ((), drained) = tokio::join!(app.stop(), tokio::time::timeout(grace, server));
+        let ((), drained) = tokio::join!(app.stop(), tokio::time::timeout(grace, drained.cancelled()));
         if drained.is_err() {
             tracing::warn!("connections were still open; they are closed now");
         }
@@ -100,7 +109,33 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         () = stop => tracing::info!("stopped"),
         name = signals.next() => tracing::warn!(signal = name, "stopped at once"),
     }
-    Ok(())
+    outcome
+}
+
+/// Return when the service is to stop: a signal, a database that can't be trusted, or a background task that is missed.
+/// After the last the service is not ready for [`FAILURE_NOTICE`], so that balancers see it, and then stops.
+async fn serve_until_end(app: &App, signals: &mut Signals) -> Result<(), ServeError> {
+    let mut fatal = app.db.fatal();
+    let database = async {
+        let failed = fatal.wait_for(Option::is_some).await.map(|text| text.clone());
+        ServeError::Database(failed.ok().flatten().unwrap_or_default())
+    };
+    let failed = async {
+        let failure = app.supervisor.failed().await;
+        tracing::error!(task = failure.name, "a background task is gone; the service is no longer ready, and stops");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&failure.to_string())]);
+        tokio::time::sleep(FAILURE_NOTICE).await;
+        ServeError::Task(failure)
+    };
+    tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping");
+            // Whoever restarts the service must see that it did not stop as it should.
+            app.supervisor.failure().map_or(Ok(()), |failure| Err(ServeError::Task(failure)))
+        }
+        error = database => Err(error),
+        error = failed => Err(error),
+    }
 }
 
 /// Each socket of an agent is an open file, and the usual limit of 1024 is a courtesy to old programs: as many as this process

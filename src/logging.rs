@@ -3,11 +3,12 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How long lines are collected.
@@ -32,7 +33,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// What has been collected; none when it is closed and all was taken.
@@ -40,13 +41,12 @@ impl Shared {
         let mut state = self.lock();
         while state.lines.is_empty() && !state.closed {
             state.idle = true;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.work.wait(&mut state);
         }
         state.idle = false;
         if !state.closed {
             // Until the time is up or it is closed, whichever is first.
-            let wait = self.work.wait_timeout_while(state, COLLECT, |state| !state.closed);
-            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+            self.work.wait_while_for(&mut state, |state| !state.closed, COLLECT);
         }
         let taken = (std::mem::take(&mut state.lines), std::mem::take(&mut state.dropped));
         (!taken.0.is_empty() || !state.closed).then_some(taken)
@@ -129,7 +129,7 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -152,7 +152,7 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         drop(guard);
-        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(sink.0.lock().clone()).unwrap();
         for thread in 0..4 {
             let prefix = format!("{thread} ");
             let seen: Vec<usize> =

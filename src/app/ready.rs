@@ -1,12 +1,14 @@
 //! When the service is ready.
 
 use crate::http::Readiness;
+use am_core::supervisor::Supervisor;
 use am_db::Database;
 use am_orchestration::{engine::Engine, jq};
 
-/// The database answers and is migrated, the engine runs, and the jq workers keep up.
-pub(super) fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {
+/// The database answers and is migrated, the background tasks run, and the jq workers keep up.
+pub(super) fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool, supervisor: &Supervisor) -> Readiness {
     let (reads, migrated, engine, jq) = (db.clone(), db.clone(), engine.clone(), jq.clone());
+    let supervisor = supervisor.clone();
     Readiness::builder()
         .check("database", move || {
             let db = reads.clone();
@@ -20,8 +22,11 @@ pub(super) fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readin
             }
         })
         .check("workers", move || {
-            let (running, waiting) = (engine.is_running(), jq.stats().waiting());
+            let (failure, running, waiting) = (supervisor.failure(), engine.is_running(), jq.stats().waiting());
             async move {
+                if let Some(failure) = failure {
+                    return Err(failure.to_string());
+                }
                 match running {
                     true if waiting < 10_000 => Ok(()),
                     true => Err(format!("{waiting} jq evaluations are waiting")),

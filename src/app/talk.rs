@@ -1,7 +1,6 @@
 //! What agents talk with, opened.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use am_audit::Audit;
@@ -19,6 +18,7 @@ use am_core::{
     ambient::{Clock, Ids},
     config::{Config, Environment},
     crypto::secret_file,
+    supervisor::{BackgroundTask, Supervisor},
 };
 use am_db::Database;
 
@@ -35,12 +35,12 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Open them, and the task that writes what is sent, which ends after `stop`.
+    /// Open them, and start the tasks that write and deliver what is sent.
     pub fn open(
         config: &Config,
         audit: &Audit,
         (db, clock, ids): (&Database, &Clock, &Ids),
-        stop: &CancellationToken,
+        supervisor: &Supervisor,
     ) -> Result<Self, StartError> {
         let parts = || (db.clone(), clock.clone(), ids.clone());
         let sealing = open_sealing(config, audit, (db, clock, ids))?;
@@ -50,7 +50,8 @@ impl Talk {
         let transfer = Transfer::new(parts(), audit.clone(), sealing.clone());
         let channels = Channels::new(parts(), audit.clone(), relations.clone());
         let sockets = config.messages.sockets;
-        let delivery = Delivery::open((db.clone(), clock.clone(), ids), audit.clone(), sealing.clone(), sockets);
+        let (delivery, delivering) =
+            Delivery::open((db.clone(), clock.clone(), ids), audit.clone(), sealing.clone(), sockets);
         let parts = messages::Parts {
             db: db.clone(),
             clock: clock.clone(),
@@ -61,8 +62,9 @@ impl Talk {
             delivery: delivery.clone(),
             channels: channels.clone(),
         };
-        let (messages, office) = Messages::open(parts, stop.clone());
-        tokio::spawn(office);
+        let (messages, writer) = Messages::open(parts, supervisor.stopping().clone());
+        supervisor.adopt(BackgroundTask::new("messages.writer", writer));
+        delivering.into_iter().for_each(|task| supervisor.adopt(task));
         Ok(Self { sealing, relations, templates, payments, transfer, channels, messages, delivery })
     }
 }

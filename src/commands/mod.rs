@@ -31,7 +31,7 @@ pub fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(),
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.log_format {
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(true).init(),
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
     }
     run(config)

@@ -24,17 +24,12 @@ pub use am_keys::Role;
 pub const HEADER: &str = "x-api-key";
 
 /// A caller with a good key.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Caller {
-    /// What is shown and stored for this caller; never the key.
-    pub principal: Arc<str>,
+    /// Who acts, as rooms know it.
+    pub principal: Principal,
     /// What the key allows.
     pub role: Role,
-    /// How this caller's rows may name their owner: the principal, and the key itself in rows that the coordinator
-    /// made. For comparisons in SQL only; `Debug` leaves it out.
-    pub aliases: Arc<[String]>,
-    /// Where the request came from, for the audit log.
-    origin: Option<Arc<Origin>>,
 }
 
 impl Caller {
@@ -45,36 +40,21 @@ impl Caller {
         } else {
             [principal.clone(), key.to_owned()].into()
         };
-        Self { principal: principal.into(), role, aliases, origin: None }
+        Self { principal: Principal { name: principal.into(), aliases, origin: None }, role }
     }
 
     /// Whoever a kept key stands for. If the coordinator has been given the key too, its rows hold it.
     fn kept(key: &str, known: Known) -> Self {
         let aliases = [known.principal.to_string(), key.to_owned()];
-        Self { principal: known.principal, role: known.role, aliases: aliases.into(), origin: None }
+        let principal = Principal { name: known.principal, aliases: aliases.into(), origin: None };
+        Self { principal, role: known.role }
     }
 
     /// The same caller, who sent the request that came from there.
     #[must_use]
-    pub fn coming(self, Whence(origin): &Whence) -> Self {
-        Self { origin: Some(origin.clone()), ..self }
-    }
-
-    /// Whether a stored owner text, in either form, means this caller.
-    pub fn owns(&self, stored: &str) -> bool {
-        self.aliases.iter().any(|alias| alias == stored)
-    }
-}
-
-impl From<&Caller> for Principal {
-    fn from(caller: &Caller) -> Self {
-        Self { name: caller.principal.clone(), aliases: caller.aliases.clone(), origin: caller.origin.clone() }
-    }
-}
-
-impl fmt::Debug for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("principal", &self.principal).field("role", &self.role).finish_non_exhaustive()
+    pub fn coming(mut self, Whence(origin): &Whence) -> Self {
+        self.principal.origin = Some(origin.clone());
+        self
     }
 }
 
@@ -196,12 +176,12 @@ impl Keyring {
     /// How rows may name this principal as their owner: itself and, if its key is configured, the key. For
     /// comparisons in SQL only.
     pub fn stored_forms(&self, principal: &str) -> Vec<String> {
-        let configured = self.entries.iter().find(|entry| &*entry.caller.principal == principal);
-        configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.aliases.to_vec())
+        let configured = self.entries.iter().find(|entry| &*entry.caller.principal.name == principal);
+        configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.principal.aliases.to_vec())
     }
 
     /// How rows may name an owner whom `caller` names by its principal or, as clients of the monolith do, by its key.
-    pub fn forms_of(&self, caller: &Caller, owner: &str) -> Vec<String> {
+    pub fn forms_of(&self, caller: &Principal, owner: &str) -> Vec<String> {
         if caller.owns(owner) {
             return caller.aliases.to_vec();
         }
@@ -211,7 +191,7 @@ impl Keyring {
     /// How a name that clients chose is shown: as it is, unless it is a key.
     pub fn shown(&self, name: &str) -> String {
         let caller = self.find(name).map(|entry| entry.caller.clone()).or_else(|| self.find_kept(name));
-        caller.map_or_else(|| name.to_owned(), |caller| caller.principal.to_string())
+        caller.map_or_else(|| name.to_owned(), |caller| caller.principal.name.to_string())
     }
 
     fn find_kept(&self, key: &str) -> Option<Caller> {
@@ -240,22 +220,22 @@ fn digest(key: &str) -> [u8; 32] {
     Sha256::new().chain_update("aitbc-api-key:").chain_update(key).finalize().into()
 }
 
-/// A caller with an admin key.
+/// The principal of a caller with an admin key.
 #[derive(Clone, Debug)]
-pub struct Admin(pub Caller);
+pub struct Admin(pub Principal);
 
 /// A caller with a client key or an admin key.
 #[derive(Clone, Debug)]
 pub struct ClientKey(pub Caller);
 
-/// A caller with any good key.
+/// The principal of a caller with any good key.
 #[derive(Clone, Debug)]
-pub struct AnyKey(pub Caller);
+pub struct AnyKey(pub Principal);
 
 /// The caller of this request, who must have a role that is enough, and where the request came from.
 fn admitted(parts: &Parts, enough: impl Fn(Role) -> bool, wanted: &'static str) -> Result<Caller, ApiError> {
     let mut caller = RequestContext::of(parts)?.identity.admit(enough, wanted)?;
-    caller.origin = Some(origin(parts));
+    caller.principal.origin = Some(origin(parts));
     Ok(caller)
 }
 
@@ -283,7 +263,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        admitted(parts, |role| role == Role::Admin, "an admin").map(Self)
+        admitted(parts, |role| role == Role::Admin, "an admin").map(|caller| Self(caller.principal))
     }
 }
 
@@ -299,7 +279,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AnyKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        admitted(parts, |_| true, "a").map(Self)
+        admitted(parts, |_| true, "a").map(|caller| Self(caller.principal))
     }
 }
 
@@ -347,13 +327,14 @@ mod tests {
     fn development_takes_any_key() {
         let keyring = Keyring::new(&config()).unwrap();
         let nobody = keyring.identify(None);
-        assert_eq!(&*nobody.caller().unwrap().principal, "dev_key");
-        assert_eq!(&*keyring.identify(Some("dev_key")).caller().unwrap().principal, "dev_key");
+        assert_eq!(&*nobody.caller().unwrap().principal.name, "dev_key");
+        assert_eq!(&*keyring.identify(Some("dev_key")).caller().unwrap().principal.name, "dev_key");
         let someone = keyring.identify(Some("anything"));
         let someone = someone.caller().unwrap();
         assert_eq!(someone.role, Role::Admin);
-        assert_eq!(&*someone.principal, Owner::of_key("anything").as_str());
-        assert!(someone.owns("anything") && someone.owns(&someone.principal) && !someone.owns("dev_key"));
+        let someone = &someone.principal;
+        assert_eq!(&*someone.name, Owner::of_key("anything").as_str());
+        assert!(someone.owns("anything") && someone.owns(&someone.name) && !someone.owns("dev_key"));
     }
 
     #[test]
@@ -361,7 +342,7 @@ mod tests {
         let victim: String = Owner::of_key(ADMIN).into();
         let keyring = Keyring::new(&config()).unwrap();
         let identity = keyring.identify(Some(&victim));
-        assert!(!identity.caller().unwrap().owns(&victim));
+        assert!(!identity.caller().unwrap().principal.owns(&victim));
         let mut production = config();
         production.environment = Environment::Production;
         production.client_keys = vec![victim.as_str().into()];

@@ -82,7 +82,7 @@ impl RequestContext {
 
     /// The caller's principal, if there is a caller.
     pub fn principal(&self) -> Option<&str> {
-        self.identity.caller().map(|caller| &*caller.principal)
+        self.identity.caller().map(|caller| &*caller.principal.name)
     }
 
     /// The context of a request that came through the middleware.

@@ -3,19 +3,19 @@
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{
     context::RequestContext,
     error::ApiError,
-    extract::{decode, read_body, read_json},
+    extract::{Json, decode, read_body, read_json},
 };
-use am_db::once::Once;
+use am_db::once::{Done, Once};
 
 /// The header that carries the key.
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -117,6 +117,26 @@ pub fn fingerprint(method: &Method, uri: &Uri, body: &[u8]) -> String {
     hex::encode(hash.finalize())
 }
 
+/// 200 with the JSON answer of a request that takes effect once; [`REPLAYED`] says if it was given before.
+#[derive(Debug)]
+pub struct IdempotentOk<T>(pub Done<T>);
+
+/// The same as [`IdempotentOk`] for what was made: 201.
+#[derive(Debug)]
+pub struct IdempotentCreated<T>(pub Done<T>);
+
+impl<T: Serialize> IntoResponse for IdempotentOk<T> {
+    fn into_response(self) -> Response {
+        Replayable(Json(self.0.value), self.0.replayed).into_response()
+    }
+}
+
+impl<T: Serialize> IntoResponse for IdempotentCreated<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::CREATED, IdempotentOk(self.0)).into_response()
+    }
+}
+
 /// An answer, and whether it was given before to a request with the same key.
 #[derive(Clone, Debug)]
 pub struct Replayable<T>(pub T, pub bool);
@@ -170,6 +190,13 @@ mod tests {
 
     #[test]
     fn only_a_second_answer_says_that_it_is_one() {
+        let made = IdempotentCreated(Done { value: 7, replayed: true }).into_response();
+        assert_eq!(
+            (made.status(), &made.headers()[REPLAYED]),
+            (StatusCode::CREATED, &HeaderValue::from_static("true"))
+        );
+        let done = IdempotentOk(Done::fresh(7)).into_response();
+        assert!(done.status() == StatusCode::OK && !done.headers().contains_key(REPLAYED));
         assert!(!Replayable("x", false).into_response().headers().contains_key(REPLAYED));
         assert_eq!(Replayable("x", true).into_response().headers()[REPLAYED], "true");
     }

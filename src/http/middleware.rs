@@ -2,7 +2,6 @@
 //! ids and trace, identity, rate limit, time limit, panics, errors, metrics and the request's log line.
 
 use std::{
-    any::Any,
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
@@ -19,8 +18,10 @@ use axum::{
 };
 use futures_util::FutureExt;
 use tower::{Layer, Service};
+use tracing::{Instrument as _, Span};
 
 use super::{Shared, context::RequestContext, error::ApiError, limit::Bucket, metrics::RouteMetrics};
+use am_core::supervisor::panic_text;
 
 /// What a client that went away before its answer is counted as (nginx's word for it).
 const CLIENT_GONE: u16 = 499;
@@ -62,11 +63,12 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let sight = Sight::begin(&self.shared, &self.route, &mut request);
         let admitted = sight.admit(&request);
+        let span = sight.span();
         // The inner service is called here, not in the future, so that it needs no clone of its own.
-        let answer = admitted.map(|()| self.inner.call(request));
+        let answer = admitted.map(|()| span.in_scope(|| self.inner.call(request)));
         Box::pin(async move {
             let response = match answer {
-                Ok(answer) => sight.within_limits(answer).await,
+                Ok(answer) => sight.within_limits(answer).instrument(span).await,
                 Err(refused) => refused.into_response(),
             };
             Ok(sight.end(response))
@@ -108,13 +110,24 @@ impl Sight {
         }
     }
 
+    /// The request's span. What is logged while it is answered is logged inside it; its own line, which names the same ids,
+    /// comes after it.
+    fn span(&self) -> Span {
+        tracing::info_span!(
+            target: "request",
+            "request",
+            request_id = self.context.request_id(),
+            trace_id = self.context.trace_id()
+        )
+    }
+
     /// Only the API counts against a limit: a probe or a scrape must always get through.
     fn admit(&self, request: &Request) -> Result<(), ApiError> {
         let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) else {
             return Ok(());
         };
         let bucket = match self.context.identity.caller() {
-            Some(caller) => Bucket::Principal(caller.principal.clone()),
+            Some(caller) => Bucket::Principal(caller.principal.name.clone()),
             None => Bucket::of_address(request.extensions().get::<ConnectInfo<_>>(), request.headers()),
         };
         limiter.check(bucket).map_err(ApiError::too_many)
@@ -124,7 +137,7 @@ impl Sight {
         let limit = self.shared.config.request_timeout;
         match tokio::time::timeout(limit, AssertUnwindSafe(answer).catch_unwind()).await {
             Ok(Ok(Ok(response))) => response,
-            Ok(Err(panic)) => ApiError::internal(describe(&*panic)).into_response(),
+            Ok(Err(panic)) => ApiError::internal(format!("panic: {}", panic_text(&*panic))).into_response(),
             Err(_) => ApiError::timeout(limit).into_response(),
         }
     }
@@ -199,10 +212,4 @@ impl Drop for Sight {
             self.record(StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST), None);
         }
     }
-}
-
-/// What a panic said.
-fn describe(panic: &(dyn Any + Send)) -> String {
-    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", said.unwrap_or("without a message"))
 }

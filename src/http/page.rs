@@ -10,10 +10,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::value::StrDeserializer};
 use utoipa::IntoParams;
 
-use am_db::{codec::Timestamp, owner::Owner, page::Page};
+use am_db::{codec::Timestamp, owner::Owner, page::Page, principal::Principal};
 
 use super::{
-    caller::Caller,
     context::{Asked, RequestContext},
     error::ApiError,
     extract::{Json, Query},
@@ -63,23 +62,27 @@ impl Cursor {
     }
 }
 
-/// The page that a request asks for; answers it with the headers that lead to the others.
+/// The page that a request asks for, of `DEFAULT` rows unless it says how many; answers it with the headers that lead to
+/// the others.
 #[derive(Clone, Debug)]
-pub struct Paging {
-    query: PageQuery,
+pub struct Paging<const DEFAULT: u32> {
+    /// The page.
+    pub page: Page,
     asked: Uri,
+    /// Whether the client goes by offsets.
+    by_offset: bool,
     /// Who asks, if anybody is known.
-    caller: Option<Caller>,
+    caller: Option<Principal>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Paging {
+impl<S: Send + Sync, const DEFAULT: u32> FromRequestParts<S> for Paging<DEFAULT> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Query(query) = Query::from_request_parts(parts, state).await?;
         let Ok(Asked(asked)) = Asked::from_request_parts(parts, state).await;
-        let caller = RequestContext::of(parts)?.identity.caller().cloned();
-        Ok(Self { query, asked, caller })
+        let caller = RequestContext::of(parts)?.identity.caller().map(|caller| caller.principal.clone());
+        Self::new(query, asked, caller)
     }
 }
 
@@ -96,14 +99,13 @@ pub fn rows(asked: Option<u32>, default: u32) -> Result<u32, ApiError> {
     Err(ApiError::field(loc, format!("Input should be from 1 to {MOST}"), "value_error"))
 }
 
-impl Paging {
-    /// The page of rows, `default` of them unless the client says how many.
-    pub fn page(&self, default: u32) -> Result<Page, ApiError> {
+impl<const DEFAULT: u32> Paging<DEFAULT> {
+    fn new(query: PageQuery, asked: Uri, caller: Option<Principal>) -> Result<Self, ApiError> {
         let refuse = |name: &'static str, msg: String| {
             Err(ApiError::field(vec!["query".into(), name.into()], msg, "value_error"))
         };
-        let limit = rows(self.query.limit, default)?;
-        let after = match (&self.query.cursor, self.query.offset) {
+        let limit = rows(query.limit, DEFAULT)?;
+        let after = match (&query.cursor, query.offset) {
             (Some(_), Some(_)) => return refuse("offset", "Give an offset or a cursor, not both".to_owned()),
             (Some(text), None) => match Cursor::decode(text) {
                 Some(cursor) => Some((cursor.at, cursor.id)),
@@ -111,26 +113,40 @@ impl Paging {
             },
             (None, _) => None,
         };
-        Ok(Page { after, limit, offset: self.query.offset.unwrap_or(0) })
+        let page = Page { after, limit, offset: query.offset.unwrap_or(0) };
+        Ok(Self { page, asked, by_offset: query.offset.is_some(), caller })
     }
 
-    /// Answers a page: `total` counts all matching rows, `last` is this page's last row, by its creation time and id.
-    pub fn answer<T: Serialize>(
+    /// Answers the page: its rows and how many match in all, and where a row stands in the list, by its creation time and
+    /// id.
+    pub fn answer<T: Serialize>(&self, found: (Vec<T>, i64), place: impl Fn(&T) -> (Timestamp, &str)) -> Response {
+        let (rows, total) = found;
+        let next = self.last_of(&rows).map(place);
+        self.answer_bounded(&rows, Some(total.cast_unsigned()), next)
+    }
+
+    /// Answers the page as [`answer`](Self::answer) does, each row `shown` as what clients see of it.
+    pub fn answer_shown<R, T: Serialize>(
         &self,
-        page: &Page,
-        rows: &[T],
-        total: u64,
-        last: Option<(Timestamp, &str)>,
+        found: (Vec<R>, i64),
+        place: impl Fn(&R) -> (Timestamp, &str),
+        shown: impl Fn(R) -> T,
     ) -> Response {
-        // A full page may have another after it.
-        self.answer_bounded(page, rows, Some(total), last.filter(|_| rows.len() == page.limit as usize))
+        let (rows, total) = found;
+        let next = self.last_of(&rows).map(place).map(|(at, id)| (at, id.to_owned()));
+        let rows: Vec<T> = rows.into_iter().map(shown).collect();
+        self.answer_bounded(&rows, Some(total.cast_unsigned()), next.as_ref().map(|(at, id)| (*at, id.as_str())))
+    }
+
+    /// The last row of a full page, which may have another after it.
+    pub fn last_of<'a, T>(&self, rows: &'a [T]) -> Option<&'a T> {
+        rows.last().filter(|_| rows.len() == self.page.limit as usize)
     }
 
     /// Answers a page of a list that is looked through piece by piece: `total` where it is known, and `next`, after which
     /// the next page begins, where there may be one.
     pub fn answer_bounded<T: Serialize>(
         &self,
-        page: &Page,
         rows: &[T],
         total: Option<u64>,
         next: Option<(Timestamp, &str)>,
@@ -141,18 +157,19 @@ impl Paging {
         if let Some(total) = total {
             headers.insert(TOTAL, HeaderValue::from(total));
         }
-        if let Ok(links) = HeaderValue::from_str(&self.links(page.limit, rows.len(), total, next.as_ref())) {
+        if let Ok(links) = HeaderValue::from_str(&self.links(rows.len(), total, next.as_ref())) {
             headers.insert(header::LINK, links);
         }
         response
     }
 
     /// A client that began with an offset is led on by offsets, any other by cursors.
-    fn links(&self, limit: u32, rows: usize, total: Option<u64>, next: Option<&Cursor>) -> String {
+    fn links(&self, rows: usize, total: Option<u64>, next: Option<&Cursor>) -> String {
+        let Page { limit, offset, .. } = self.page;
         let link = |at: String, rel: &str| format!("<{}{at}>; rel=\"{rel}\"", self.base(limit));
         let mut links = vec![link(String::new(), "first")];
-        match (self.query.offset, next) {
-            (Some(offset), next) => {
+        match (self.by_offset, next) {
+            (true, next) => {
                 if offset > 0 {
                     links.push(link(format!("&offset={}", offset.saturating_sub(limit)), "prev"));
                 }
@@ -161,8 +178,8 @@ impl Paging {
                     links.push(link(format!("&offset={after}"), "next"));
                 }
             }
-            (None, Some(cursor)) => links.push(link(format!("&cursor={}", cursor.encode()), "next")),
-            (None, None) => {}
+            (false, Some(cursor)) => links.push(link(format!("&cursor={}", cursor.encode()), "next")),
+            (false, None) => {}
         }
         links.join(", ")
     }
@@ -188,7 +205,7 @@ impl Paging {
         let owner = pairs.first().map_or("", |(_, owner)| owner.as_str());
         // A principal needs no encoding.
         match &self.caller {
-            Some(caller) if caller.owns(owner) => format!("{name}={}", caller.principal),
+            Some(caller) if caller.owns(owner) => format!("{name}={}", caller.name),
             _ => format!("{name}={}", Owner::from_stored(owner)),
         }
     }
@@ -201,9 +218,9 @@ mod tests {
     use super::*;
     use crate::http::{error::Detail, extract};
 
-    fn paging(uri: &str) -> Paging {
+    fn paging(uri: &str) -> Result<Paging<20>, ApiError> {
         let asked: Uri = uri.parse().unwrap();
-        Paging { query: extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked, caller: None }
+        Paging::new(extract::parse_query(asked.query().unwrap_or_default()).unwrap(), asked, None)
     }
 
     fn at(micros: i64) -> Timestamp {
@@ -214,11 +231,8 @@ mod tests {
         Cursor { at: at(1_778_596_170_123_456), id: "wf_1".into() }
     }
 
-    fn links(uri: &str, rows: usize, total: u64) -> Vec<(String, String)> {
-        let paging = paging(uri);
-        let page = paging.page(20).unwrap();
-        let rows = vec![1; rows];
-        let response = paging.answer(&page, &rows, total, Some((cursor().at, "wf_1")));
+    fn links(uri: &str, rows: usize, total: i64) -> Vec<(String, String)> {
+        let response = paging(uri).unwrap().answer((vec![1; rows], total), |_| (cursor().at, "wf_1"));
         assert_eq!(response.headers()[TOTAL], total.to_string());
         let links = response.headers()[header::LINK].to_str().unwrap().split(", ").map(|link| {
             let (uri, rel) = link.split_once("; rel=").unwrap();
@@ -236,16 +250,13 @@ mod tests {
             ("cursor=!", "cursor"),
             ("cursor=", "cursor"),
         ] {
-            let error = paging(&format!("/l?{query}")).page(20).unwrap_err();
+            let error = paging(&format!("/l?{query}")).unwrap_err();
             let Detail::Fields(fields) = error.detail else { panic!() };
             assert_eq!(fields[0].loc, ["query".into(), name.into()], "{query}");
         }
-        assert_eq!(paging("/l").page(20).unwrap(), Page { limit: 20, ..Page::default() });
+        assert_eq!(paging("/l").unwrap().page, Page { limit: 20, ..Page::default() });
         let after = format!("/l?limit=5&cursor={}", cursor().encode());
-        assert_eq!(
-            paging(&after).page(20).unwrap(),
-            Page { limit: 5, after: Some((cursor().at, cursor().id)), offset: 0 }
-        );
+        assert_eq!(paging(&after).unwrap().page, Page { limit: 5, after: Some((cursor().at, cursor().id)), offset: 0 });
     }
 
     #[test]

@@ -37,7 +37,12 @@ use am_core::{
     ambient::{Clock, Ids},
     crypto::Signer,
 };
-use am_db::{Database, Tx, codec::Timestamp, rows::Rows};
+use am_db::{
+    Database, Tx,
+    codec::Timestamp,
+    once::{Done, Once},
+    rows::Rows,
+};
 use am_webhooks::Webhooks;
 
 /// What can go wrong in the audit log.
@@ -120,7 +125,18 @@ impl Audit {
         self.rows(&entries).execute(tx).await
     }
 
-    /// Append one entry in its own transaction, that of a change elsewhere. Answers its id.
+    /// Append one entry in a transaction of its own, which tells of a change elsewhere, at most once for `once`.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn record_once(&self, entry: Entry, once: Option<Once>) -> Result<Done<Record>> {
+        let audit = self.clone();
+        let work = async move |tx: &mut Tx| audit.record(tx, entry).await;
+        let Done { value: id, replayed } = self.0.db.write_once(&self.0.clock, once, work).await?;
+        Ok(Done { value: self.get(&id).await?, replayed })
+    }
+
+    /// Append one entry in the transaction of the change that it tells of. Answers its id.
     ///
     /// # Errors
     /// As the database.

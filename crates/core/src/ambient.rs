@@ -1,12 +1,10 @@
 //! Time, randomness and identifiers. Rooms take them from here and never from the operating system, so that a
 //! test can set the clock and repeat the ids.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound, Utc};
+use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +72,16 @@ impl Ids {
         text
     }
 
+    /// A random UUID (RFC 9562, version 4) of 32 hex digits without hyphens: the coordinator's form of a job's id.
+    pub fn uuid(&self) -> String {
+        let bytes = self.with(|source| {
+            let mut bytes = [0; 16];
+            source.rng.fill_bytes(&mut bytes);
+            bytes
+        });
+        uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string()
+    }
+
     /// `prefix` and `digits` (at most 16) hex digits that follow the ones before: a key of a table, where neighbours share
     /// an index page. Random keys make a commit write a page for each index of each row.
     pub fn next(&self, prefix: &str, digits: usize) -> String {
@@ -106,7 +114,7 @@ impl Ids {
     }
 
     fn with<T>(&self, draw: impl FnOnce(&mut Source) -> T) -> T {
-        draw(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        draw(&mut self.0.lock())
     }
 }
 
@@ -137,5 +145,14 @@ mod tests {
         ids.jump();
         assert!(number(ids.next("exec_", 10)).abs_diff(second) > 1000);
         assert_eq!(ids.next("agent_", 8).len(), "agent_".len() + 8);
+    }
+
+    #[test]
+    fn a_uuid_is_random_and_of_version_4() {
+        let ids = Ids::seeded(7);
+        let (first, second) = (ids.uuid(), ids.uuid());
+        assert_ne!(first, second);
+        let read: uuid::Uuid = first.parse().unwrap();
+        assert_eq!((read.get_version_num(), read.simple().to_string()), (4, first));
     }
 }

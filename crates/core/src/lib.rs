@@ -10,6 +10,8 @@ pub mod crypto;
 pub mod net;
 /// What is wrong with a value that was sent: paths, violations and how they are collected.
 pub mod validation;
+/// Background tasks that run as long as the process does.
+pub mod supervisor;
 
 /// Evaluates the crash point `name`. Called by [`crash_point!`] only.
 #[cfg(feature = "failpoints")]

@@ -23,6 +23,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 pub use error::{Error, Result};
 pub use migrate::{Report, check, has_table, migrate};
@@ -99,7 +100,10 @@ impl Database {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.0.writer.write(work).await
+        let span = tracing::debug_span!("write");
+        let inside = span.clone();
+        let traced = async move |tx: &mut Tx| work(tx).instrument(inside).await;
+        self.0.writer.write(traced).instrument(span).await
     }
 
     /// Write `rows` and answer when they are durable; `after` runs then. Cheaper than [`Database::write`] where many wait.
@@ -107,7 +111,8 @@ impl Database {
     /// # Errors
     /// As [`Database::write`]; [`Error::Duplicate`] when a row is there already.
     pub async fn insert(&self, rows: rows::Rows, after: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.0.writer.insert(rows, Box::new(after)).await
+        let span = tracing::debug_span!("write");
+        self.0.writer.insert(rows, Box::new(after)).instrument(span).await
     }
 
     /// Turns to a message when the database can no longer be trusted (a failed fsync): the process must exit.

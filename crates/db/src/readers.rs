@@ -7,10 +7,11 @@ use std::{
     collections::VecDeque,
     ops::{Deref, DerefMut},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sqlx::Connection as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -64,8 +65,8 @@ impl Readers {
     }
 }
 
-fn lock(idle: &Mutex<VecDeque<Connection>>) -> std::sync::MutexGuard<'_, VecDeque<Connection>> {
-    idle.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(idle: &Mutex<VecDeque<Connection>>) -> parking_lot::MutexGuard<'_, VecDeque<Connection>> {
+    idle.lock()
 }
 
 /// A connection on loan; dropping it gives it back.

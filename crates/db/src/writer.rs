@@ -64,7 +64,7 @@ pub struct Writer {
     metrics: Arc<Metrics>,
     fatal: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    thread: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
@@ -87,7 +87,7 @@ impl Writer {
             .name("db-writer".into())
             .spawn(move || runtime.block_on(state.serve(waiting, stopped)))
             .map_err(|error| Error::Schema(format!("can't start the writer: {error}")))?;
-        Ok(Self { queue, metrics, fatal, stop, thread: std::sync::Mutex::new(Some(thread)) })
+        Ok(Self { queue, metrics, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
     }
 
     pub async fn write<T, E, F>(&self, work: F) -> std::result::Result<T, E>
@@ -123,7 +123,7 @@ impl Writer {
     /// Finish what is queued and end the thread.
     pub async fn close(&self) {
         self.stop.send_replace(true);
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic of the thread has been logged by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

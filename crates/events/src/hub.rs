@@ -1,10 +1,8 @@
 //! Who waits for which stream in this process. The database has the events; this only wakes readers.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 type Streams = Arc<Mutex<HashMap<String, watch::Sender<u64>>>>;
@@ -23,14 +21,14 @@ pub struct Subscription {
 impl Hub {
     /// Take a place before reading what is there, so that nothing falls between the two.
     pub fn subscribe(&self, stream: &str) -> Subscription {
-        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.0.lock();
         let sender = streams.entry(stream.to_owned()).or_insert_with(|| watch::channel(0).0);
         Subscription { stream: stream.to_owned(), receiver: Some(sender.subscribe()), streams: self.0.clone() }
     }
 
     /// Something was appended to `stream`.
     pub fn wake(&self, stream: &str) {
-        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = self.0.lock();
         if let Some(sender) = streams.get(stream) {
             sender.send_modify(|count| *count += 1);
         }
@@ -52,7 +50,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.receiver = None;
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams.lock();
         if streams.get(&self.stream).is_some_and(|sender| sender.receiver_count() == 0) {
             streams.remove(&self.stream);
         }
@@ -71,6 +69,6 @@ mod tests {
         hub.wake("a");
         reader.woken().await;
         drop(reader);
-        assert!(hub.0.lock().unwrap().is_empty(), "nobody waits, nothing is kept");
+        assert!(hub.0.lock().is_empty(), "nobody waits, nothing is kept");
     }
 }

@@ -200,7 +200,7 @@ impl Jobs {
         let own = order.ttl.unwrap_or_else(|| order.service.ttl(&request));
         let until = order.deadline.map(|deadline| (deadline.0 - now).to_std().unwrap_or_default());
         Ok(NewJob {
-            id: self.0.ids.hex(32),
+            id: self.0.ids.uuid(),
             client_id: caller.name.to_string(),
             service: order.service,
             request,

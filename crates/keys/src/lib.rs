@@ -11,12 +11,13 @@ mod tests;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +97,7 @@ impl Keys {
 
     /// Whom a presented key stands for, if it is one of these and good now. Asks no database.
     pub fn find(&self, presented: &str) -> Option<Known> {
-        let ring = self.0.ring.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let ring = self.0.ring.read().clone();
         ring.find(presented, || self.now())
     }
 
@@ -112,7 +113,7 @@ impl Keys {
             return Ok(false);
         }
         let ring = Arc::new(Ring::new(store::held(&mut conn).await?, &self.0.ids));
-        *self.0.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        *self.0.ring.write() = ring;
         self.0.seen.store(revision, Ordering::Release);
         Ok(true)
     }

@@ -8,7 +8,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -151,14 +154,15 @@ fn execute_own() -> (bool, String) {
 fn threads(limit: u64) -> (bool, String) {
     let mut held = Vec::new();
     let wanted = limit as usize + 8;
-    // Stays behind every thread until all that could be had are counted.
-    let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    // Keeps every thread until all that could be had are counted.
+    let counted = Arc::new(AtomicBool::new(false));
     let mut said = "none was refused".to_owned();
     for _ in 0..wanted {
-        let waiting = gate.clone();
+        let released = counted.clone();
         let begun = thread::Builder::new().stack_size(64 * 1024).spawn(move || {
-            let open = waiting.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            drop(waiting.1.wait_while(open, |open| !*open));
+            while !released.load(Ordering::Acquire) {
+                thread::park();
+            }
         });
         match begun {
             Ok(thread) => held.push(thread),
@@ -169,9 +173,11 @@ fn threads(limit: u64) -> (bool, String) {
         }
     }
     let count = held.len();
-    *gate.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
-    gate.1.notify_all();
-    held.into_iter().for_each(|thread| drop(thread.join()));
+    counted.store(true, Ordering::Release);
+    for thread in held {
+        thread.thread().unpark();
+        let _ = thread.join();
+    }
     (count < wanted && count as u64 <= limit, format!("{count} threads, then: {said}"))
 }
 

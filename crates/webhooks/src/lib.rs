@@ -41,6 +41,7 @@ pub use self::{
 use am_core::{
     ambient::{Clock, Ids},
     config::WebhookConfig,
+    supervisor::BackgroundTask,
 };
 use am_db::{
     Database, Tx,
@@ -88,7 +89,7 @@ struct Message<'a, T> {
 }
 
 impl Webhooks {
-    /// The configured endpoints. Nothing is called until [`Webhooks::spawn`].
+    /// The configured endpoints. Nothing is called until [`Webhooks::background_task`] runs.
     ///
     /// # Errors
     /// [`Error::Address`] for an endpoint that would never be called.
@@ -110,11 +111,10 @@ impl Webhooks {
         self.0.metrics.register(registry);
     }
 
-    /// Begin to deliver.
-    pub fn spawn(&self) {
-        if !self.0.targets.is_empty() {
-            self.0.tracker.spawn(self.clone().work());
-        }
+    /// The task that delivers, where there are endpoints. It ends with [`Webhooks::stop`].
+    pub fn background_task(&self) -> Option<BackgroundTask> {
+        let work = || self.0.tracker.track_future(self.clone().work());
+        (!self.0.targets.is_empty()).then(|| BackgroundTask::new("webhooks", work()))
     }
 
     /// Begin nothing more; returns when the calls under way have ended.

@@ -64,16 +64,14 @@ struct Filter {
 }
 
 #[utoipa::path(get, path = "/api/v1/agents/things", responses((status = 200)))]
-async fn list(_: Admin, Query(filter): Query<Filter>, paging: Paging) -> Result<Response, ApiError> {
-    let page = paging.page(2)?;
+async fn list(_: Admin, Query(filter): Query<Filter>, paging: Paging<2>) -> Result<Response, ApiError> {
     assert_ne!(filter.is_public, Some(false), "asked to panic");
-    let last = (Timestamp(chrono::DateTime::UNIX_EPOCH), "b");
-    Ok(paging.answer(&page, &["a", "b"], 5, Some(last)))
+    Ok(paging.answer((vec!["a", "b"], 5), |row| (Timestamp(chrono::DateTime::UNIX_EPOCH), row)))
 }
 
 #[utoipa::path(post, path = "/api/v1/agents/things", responses((status = 200, body = Thing)))]
 async fn create(Admin(caller): Admin, Json(thing): Json<Thing>) -> Json<Value> {
-    Json(json!({"owner": &*caller.principal, "name": thing.name, "size": thing.size}))
+    Json(json!({"owner": &*caller.name, "name": thing.name, "size": thing.size}))
 }
 
 #[utoipa::path(get, path = "/api/v1/agents/things/{number}", params(("number" = u32, Path)), responses((status = 200)))]
@@ -94,7 +92,7 @@ async fn service(_: ClientKey, Path(kind): Path<String>) -> String {
 
 #[utoipa::path(post, path = "/api/v1/agents/once", responses((status = 200)))]
 async fn once(Admin(caller): Admin, keyed: idempotency::KeyedJson<Option<Thing>>) -> Json<Value> {
-    let same = keyed.once.as_ref().map(|once| once.scope == *caller.principal);
+    let same = keyed.once.as_ref().map(|once| once.scope == *caller.name);
     Json(json!({"key": keyed.once.map(|once| once.key), "same": same, "body": keyed.body.is_some()}))
 }
 

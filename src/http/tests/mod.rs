@@ -2,12 +2,10 @@
 
 mod floor;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::Request};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
@@ -289,7 +287,7 @@ struct Page(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Page {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
+        self.0.lock().extend_from_slice(text);
         Ok(text.len())
     }
 
@@ -309,7 +307,7 @@ async fn each_request_is_one_line_and_each_fault_is_told_once() {
     let failed = floor.get("/api/v1/agents/things/500").await;
     floor.send(ask("GET", "/api/v1/agents/things/7", Some("wrong-key-0123456789abcdef"), "")).await;
     drop(guard);
-    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(page.0.lock().clone()).unwrap();
     assert!(!text.contains("0123456789abcdef") && !text.contains("hidden"), "{text}");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 4, "{text}");

@@ -1,9 +1,6 @@
 //! `/api/v1/agents/plans/assignments`: what agents tell of what they were given.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,10 +9,13 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
     },
 };
-use am_db::codec::{Doc, Timestamp};
+use am_db::{
+    codec::{Doc, Timestamp},
+    once::Done,
+};
 use am_orchestration::{
     assignments::{Assignment, Attempt, Report, Reported, State as Stands},
     registry::{GpuTier, TaskType},
@@ -121,10 +121,10 @@ pub struct AssignmentHistory {
 )]
 pub async fn get(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<AssignmentHistory>, ApiError> {
-    let found = app.assignments.get(&(&caller.0).into(), &id).await?;
+    let found = app.assignments.get(&caller, &id).await?;
     let assignment = AssignmentDocument::new(found.assignment);
     Ok(Json(AssignmentHistory { assignment, attempts: found.attempts }))
 }
@@ -140,10 +140,11 @@ pub struct ReportAnswer {
     already_known: bool,
 }
 
-fn answer(done: am_db::once::Done<Reported>) -> Response {
-    let Reported { assignment_id, attempt, state, known } = done.value;
-    let body = ReportAnswer { assignment_id, attempt, status: state, already_known: known };
-    Replayable(Json(body), done.replayed).into_response()
+fn answer(done: Done<Reported>) -> IdempotentOk<ReportAnswer> {
+    IdempotentOk(done.map(|reported| {
+        let Reported { assignment_id, attempt, state, known } = reported;
+        ReportAnswer { assignment_id, attempt, status: state, already_known: known }
+    }))
 }
 
 /// Which attempt is accepted.
@@ -162,11 +163,10 @@ pub struct AcceptReport {
 )]
 pub async fn accept(
     State(app): State<App>,
-    caller: Admin,
+    Admin(owner): Admin,
     Path(id): Path<String>,
     request: KeyedJson<AcceptReport>,
-) -> Result<Response, ApiError> {
-    let owner = (&caller.0).into();
+) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
     Ok(answer(app.assignments.report(&owner, &id, request.body.attempt, Report::Accept, request.once).await?))
 }
 
@@ -188,16 +188,15 @@ pub struct ProgressReport {
 )]
 pub async fn progress(
     State(app): State<App>,
-    caller: Admin,
+    Admin(owner): Admin,
     Path(id): Path<String>,
     request: KeyedJson<ProgressReport>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
     let ProgressReport { attempt, progress } = request.body;
     if !(0.0..=100.0).contains(&progress) {
         let loc = vec!["body".into(), "progress".into()];
         return Err(ApiError::field(loc, "Input should be from 0 to 100", "value_error"));
     }
-    let owner = (&caller.0).into();
     Ok(answer(app.assignments.report(&owner, &id, attempt, Report::Progress(progress), request.once).await?))
 }
 
@@ -220,11 +219,11 @@ pub struct ResultReport {
 )]
 pub async fn result(
     State(app): State<App>,
-    caller: Admin,
+    Admin(owner): Admin,
     Path(id): Path<String>,
     request: KeyedJson<ResultReport>,
-) -> Result<Response, ApiError> {
-    let (owner, ResultReport { attempt, result }) = ((&caller.0).into(), request.body);
+) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
+    let ResultReport { attempt, result } = request.body;
     Ok(answer(app.assignments.report(&owner, &id, attempt, Report::Complete(result), request.once).await?))
 }
 
@@ -248,11 +247,11 @@ pub struct FailReport {
 )]
 pub async fn fail(
     State(app): State<App>,
-    caller: Admin,
+    Admin(owner): Admin,
     Path(id): Path<String>,
     request: KeyedJson<FailReport>,
-) -> Result<Response, ApiError> {
-    let (owner, FailReport { attempt, error, retryable }) = ((&caller.0).into(), request.body);
+) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
+    let FailReport { attempt, error, retryable } = request.body;
     let report = Report::Fail(error.chars().take(2000).collect(), retryable.unwrap_or(true));
     Ok(answer(app.assignments.report(&owner, &id, attempt, report, request.once).await?))
 }

@@ -1,10 +1,6 @@
 //! `/api/v1/agents/{agent_id}/channels`: where an agent talks with several, or with one.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -17,7 +13,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
@@ -50,17 +46,16 @@ pub struct ChannelCreate {
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<ChannelCreate>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Channel>, ApiError> {
     let maker = agent(&app, "agent_id", &id)?;
     let ChannelCreate { kind, name, members } = request.body;
     let members = members.iter().map(|name| agent_in(&app, ("body", "members"), name));
     let members = members.collect::<Result<_, _>>()?;
     let new = NewChannel { kind: kind.unwrap_or(ChannelKind::Direct), name, members };
-    let done = app.channels.create(&(&caller.0).into(), &maker, new, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.channels.create(&caller, &maker, new, request.once).await?))
 }
 
 /// List the channels that an agent is in
@@ -74,12 +69,10 @@ pub async fn list(
     State(app): State<App>,
     _: Admin,
     Path(id): Path<String>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(50)?;
-    let (channels, total) = app.channels.list(&agent(&app, "agent_id", &id)?, &page).await?;
-    let last = channels.last().map(|channel| (channel.created_at, channel.channel_id.as_str()));
-    Ok(paging.answer(&page, &channels, total.cast_unsigned(), last))
+    let found = app.channels.list(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    Ok(paging.answer(found, |channel| (channel.created_at, &channel.channel_id)))
 }
 
 /// A channel that an agent is in
@@ -115,12 +108,12 @@ pub struct CloseQuery {
 )]
 pub async fn close(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, channel)): Path<(String, String)>,
     Query(query): Query<CloseQuery>,
 ) -> Result<Json<Channel>, ApiError> {
     let actor = agent(&app, "agent_id", &id)?;
-    let done = app.channels.close(&(&caller.0).into(), (&actor, &channel), query.reason, None).await?;
+    let done = app.channels.close(&caller, (&actor, &channel), query.reason, None).await?;
     Ok(Json(done.value))
 }
 
@@ -142,14 +135,13 @@ pub struct MemberAdd {
 )]
 pub async fn add(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, channel)): Path<(String, String)>,
     request: KeyedJson<MemberAdd>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Channel>, ApiError> {
     let actor = agent(&app, "agent_id", &id)?;
     let member = agent_in(&app, ("body", "agent_id"), &request.body.member)?;
-    let done = app.channels.add(&(&caller.0).into(), (&actor, &channel), &member, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.channels.add(&caller, (&actor, &channel), &member, request.once).await?))
 }
 
 /// Take an agent out of a channel
@@ -162,12 +154,12 @@ pub async fn add(
 )]
 pub async fn remove(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, channel, member)): Path<(String, String, String)>,
 ) -> Result<Json<Channel>, ApiError> {
     let actor = agent(&app, "agent_id", &id)?;
     let member = agent(&app, "member_id", &member)?;
-    let done = app.channels.remove(&(&caller.0).into(), (&actor, &channel), &member, None).await?;
+    let done = app.channels.remove(&caller, (&actor, &channel), &member, None).await?;
     Ok(Json(done.value))
 }
 
@@ -190,15 +182,14 @@ message_request! {
 )]
 pub async fn send(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, channel)): Path<(String, String)>,
     request: KeyedJson<ChannelMessage>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Receipt>, ApiError> {
     let mut asked = request.body;
     let content = Value::Object(std::mem::take(&mut asked.content));
     let draft = asked.draft(agent(&app, "agent_id", &id)?, To::Channel(channel), content);
-    let done = app.messages.send(&(&caller.0).into(), draft, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))
 }
 
 /// List what was written into a channel
@@ -213,7 +204,7 @@ pub async fn history(
     State(app): State<App>,
     _: Admin,
     Path((id, channel)): Path<(String, String)>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
     app.channels.get(&agent(&app, "agent_id", &id)?, &channel).await?;
     answer(&app, &Past { channel: Some(channel), ..Past::default() }, &paging).await

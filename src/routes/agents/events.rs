@@ -29,12 +29,12 @@ pub struct ExecutionEvents {
 )]
 pub async fn events(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     asked: Asked,
 ) -> Result<Response, ApiError> {
     // Also when it is streamed: whether the caller may see it is known before the first event.
-    let first = app.executions.events(&(&caller.0).into(), &id, asked.after(), asked.limit()).await?;
+    let first = app.executions.events(&caller, &id, asked.after(), asked.limit()).await?;
     let follower = app.executions.follow(&id, asked.after());
     Ok(asked.answer(first, |page| ExecutionEvents { execution_id: id, page }, follower))
 }

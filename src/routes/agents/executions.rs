@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -15,7 +12,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
@@ -25,7 +22,7 @@ use am_db::{
     principal::Principal,
 };
 use am_orchestration::{
-    executions::{Estimate, Execution, Filter, Request},
+    executions::{Estimate, Execution, Filter, Observed, Request},
     model::{Status, VerificationLevel},
 };
 
@@ -114,8 +111,9 @@ pub struct ExecutionDocument {
     verification_proof: Doc,
 }
 
-impl ExecutionDocument {
-    fn new(execution: Execution, estimate: Option<Estimate>) -> Self {
+impl From<Observed> for ExecutionDocument {
+    fn from(observed: Observed) -> Self {
+        let Observed { execution, estimate } = observed;
         let started = execution.started_at.unwrap_or(execution.created_at);
         let after = |estimate: Estimate| {
             Timestamp(started.0 + chrono::Duration::milliseconds((estimate.seconds * 1000.0) as i64))
@@ -152,29 +150,14 @@ impl ExecutionDocument {
     }
 }
 
-/// With an estimate where the run has not ended.
-async fn document(app: &App, execution: Execution) -> Result<Json<ExecutionDocument>, ApiError> {
-    let estimate = if execution.status.is_final() {
-        None
-    } else {
-        Some(app.executions.estimate(&execution.workflow_id, execution.total_steps).await?)
-    };
-    Ok(Json(ExecutionDocument::new(execution, estimate)))
-}
-
-/// What was started, waited for if that was asked. An answer given before is given again as it was, unless the client
-/// waits: then it wants the end.
-pub async fn started(
+/// What was begun, waited for if that was asked.
+pub async fn begun(
     app: &App,
     caller: &Principal,
     done: Done<Execution>,
     wait: Option<Duration>,
-) -> Result<Response, ApiError> {
-    let execution = match wait {
-        Some(wait) if !done.value.status.is_final() => app.executions.wait(caller, &done.value.id, wait).await?,
-        _ => done.value,
-    };
-    Ok(Replayable(document(app, execution).await?, done.replayed).into_response())
+) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
+    Ok(IdempotentOk(app.executions.observe_begun(caller, done, wait).await?.map(ExecutionDocument::from)))
 }
 
 /// Run a workflow
@@ -188,18 +171,13 @@ pub async fn started(
 )]
 pub async fn execute(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(wait): Query<WaitQuery>,
     context: Context,
     request: KeyedJson<Option<ExecuteRequest>>,
-) -> Result<Response, ApiError> {
-    let caller: Principal = (&caller.0).into();
+) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
-    if let Some(done) = app.executions.started(request.once.as_ref()).await? {
-        return started(&app, &caller, done, wait).await;
-    }
-    let workflow = app.workflows.get(&caller, &id).await?;
     let body = request.body.unwrap_or_default();
     let asked = Request {
         inputs: body.inputs.unwrap_or_default(),
@@ -208,8 +186,8 @@ pub async fn execute(
         max_cost_budget: body.max_cost_budget,
         trace_id: Some(context.trace_id().to_owned()),
     };
-    let done = app.executions.start(&caller, &app.workflows, &workflow, asked, request.once).await?;
-    started(&app, &caller, done, wait).await
+    let done = app.executions.execute(&caller, &app.workflows, &id, asked, request.once).await?;
+    begun(&app, &caller, done, wait).await
 }
 
 /// One execution
@@ -219,16 +197,11 @@ pub async fn execute(
 )]
 pub async fn get(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(wait): Query<WaitQuery>,
 ) -> Result<Json<ExecutionDocument>, ApiError> {
-    let caller = (&caller.0).into();
-    let execution = match wait.of(&app)? {
-        Some(wait) => app.executions.wait(&caller, &id, wait).await?,
-        None => app.executions.get(&caller, &id).await?,
-    };
-    document(&app, execution).await
+    Ok(Json(app.executions.observe(&caller, &id, wait.of(&app)?).await?.into()))
 }
 
 /// The status of an execution
@@ -264,16 +237,14 @@ pub struct ListQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Query(query): Query<ListQuery>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let filter = Filter { workflow_id: query.workflow_id, status: query.status, page: paging.page(50)? };
-    let (rows, total) = app.executions.list(&(&caller.0).into(), &filter).await?;
-    let last = rows.last().map(|row| (row.created_at, row.id.clone()));
-    let rows: Vec<ExecutionDocument> = rows.into_iter().map(|row| ExecutionDocument::new(row, None)).collect();
-    let last = last.as_ref().map(|(created_at, id)| (*created_at, id.as_str()));
-    Ok(paging.answer(&filter.page, &rows, total as u64, last))
+    let filter = Filter { workflow_id: query.workflow_id, status: query.status, page: paging.page.clone() };
+    let found = app.executions.list(&caller, &filter).await?;
+    let shown = |execution| Observed { execution, estimate: None }.into();
+    Ok(paging.answer_shown(found, |row| (row.created_at, &row.id), |row| -> ExecutionDocument { shown(row) }))
 }
 
 /// List a workflow's executions
@@ -284,13 +255,13 @@ pub async fn list(
 )]
 pub async fn of_workflow(
     state: State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(query): Query<ListQuery>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    state.workflows.get(&(&caller.0).into(), &id).await?;
-    list(state, caller, Query(ListQuery { workflow_id: Some(id), ..query }), paging).await
+    state.workflows.get(&caller, &id).await?;
+    list(state, Admin(caller), Query(ListQuery { workflow_id: Some(id), ..query }), paging).await
 }
 
 /// What was asked of an execution, done.
@@ -302,9 +273,8 @@ pub struct Changed {
     status: Status,
 }
 
-fn changed(message: &'static str, done: Done<Execution>) -> Response {
-    let Done { value, replayed } = done;
-    Replayable(Json(Changed { message, execution_id: value.id, status: value.status }), replayed).into_response()
+fn changed(message: &'static str, done: Done<Execution>) -> IdempotentOk<Changed> {
+    IdempotentOk(done.map(|execution| Changed { message, execution_id: execution.id, status: execution.status }))
 }
 
 /// Cancel an execution
@@ -316,11 +286,11 @@ fn changed(message: &'static str, done: Done<Execution>) -> Response {
 )]
 pub async fn cancel(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let done = app.executions.cancel(&(&caller.0).into(), &id, request.once).await?;
+) -> Result<IdempotentOk<Changed>, ApiError> {
+    let done = app.executions.cancel(&caller, &id, request.once).await?;
     Ok(changed("Execution cancelled successfully", done))
 }
 
@@ -342,14 +312,14 @@ pub struct CancelQuery {
 )]
 pub async fn cancel_of_workflow(
     state: State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(query): Query<CancelQuery>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Changed>, ApiError> {
     let target = match query.execution_id {
         Some(execution) => {
-            let found = state.executions.get(&(&caller.0).into(), &execution).await?;
+            let found = state.executions.get(&caller, &execution).await?;
             if found.workflow_id != id && found.id != id {
                 return Err(ApiError::not_found("Execution not found"));
             }
@@ -360,7 +330,7 @@ pub async fn cancel_of_workflow(
             return Err(ApiError::field(vec!["query".into(), "execution_id".into()], "Field required", "missing"));
         }
     };
-    cancel(state, caller, Path(target), request).await
+    cancel(state, Admin(caller), Path(target), request).await
 }
 
 /// Pause an execution
@@ -372,11 +342,11 @@ pub async fn cancel_of_workflow(
 )]
 pub async fn pause(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    Ok(changed("Execution paused", app.executions.pause(&(&caller.0).into(), &id, request.once).await?))
+) -> Result<IdempotentOk<Changed>, ApiError> {
+    Ok(changed("Execution paused", app.executions.pause(&caller, &id, request.once).await?))
 }
 
 /// Resume a paused execution
@@ -386,11 +356,11 @@ pub async fn pause(
 )]
 pub async fn resume(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    Ok(changed("Execution resumed", app.executions.resume(&(&caller.0).into(), &id, request.once).await?))
+) -> Result<IdempotentOk<Changed>, ApiError> {
+    Ok(changed("Execution resumed", app.executions.resume(&caller, &id, request.once).await?))
 }
 
 /// Run a failed execution on from the step that failed
@@ -402,13 +372,12 @@ pub async fn resume(
 )]
 pub async fn retry(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(wait): Query<WaitQuery>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let caller: Principal = (&caller.0).into();
+) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let done = app.executions.retry(&caller, &id, request.once).await?;
-    started(&app, &caller, done, wait).await
+    begun(&app, &caller, done, wait).await
 }

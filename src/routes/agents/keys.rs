@@ -1,10 +1,6 @@
 //! `/api/v1/agents/{agent_id}/keys`.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -13,7 +9,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
@@ -40,14 +36,13 @@ pub struct KeyCreate {
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<KeyCreate>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<AgentKey>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let KeyCreate { kind, public_key } = request.body;
-    let done = app.sealing.register_key(&(&caller.0).into(), &agent, (kind, &public_key), request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.sealing.register_key(&caller, &agent, (kind, &public_key), request.once).await?))
 }
 
 /// List the public keys of an agent
@@ -61,12 +56,10 @@ pub async fn list(
     State(app): State<App>,
     _: Admin,
     Path(id): Path<String>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(50)?;
-    let (keys, total) = app.sealing.keys(&agent(&app, "agent_id", &id)?, &page).await?;
-    let last = keys.last().map(|key| (key.created_at, key.key_id.as_str()));
-    Ok(paging.answer(&page, &keys, total.cast_unsigned(), last))
+    let found = app.sealing.keys(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    Ok(paging.answer(found, |key| (key.created_at, &key.key_id)))
 }
 
 /// Revoke a public key of an agent
@@ -79,9 +72,9 @@ pub async fn list(
 )]
 pub async fn revoke(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, key_id)): Path<(String, String)>,
 ) -> Result<Json<AgentKey>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
-    Ok(Json(app.sealing.revoke_key(&(&caller.0).into(), &agent, &key_id).await?))
+    Ok(Json(app.sealing.revoke_key(&caller, &agent, &key_id).await?))
 }

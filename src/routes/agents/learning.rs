@@ -1,10 +1,6 @@
 //! `/api/v1/agents/{agent_id}/learning`: agents whose policy changes by feedback.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +9,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
     },
     routes::export::{ExportQuery, exported},
 };
@@ -58,16 +54,15 @@ pub struct LearnerDocument {
 )]
 pub async fn enable(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(agent_id): Path<String>,
     request: KeyedJson<EnableRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<LearnerDocument>, ApiError> {
     let EnableRequest { mode, learning_rate, feedback_source, policy } = request.body;
     let learning_rate = learning_rate.unwrap_or(OfflineSettings::default().learning_rate);
     let enabling = Enabling { mode, learning_rate, feedback_source, policy };
-    let done = app.learning.enable(&(&caller.0).into(), &agent_id, enabling, request.once).await?;
-    let document = LearnerDocument { status: "enabled", learner: done.value };
-    Ok(Replayable(Json(document), done.replayed).into_response())
+    let done = app.learning.enable(&caller, &agent_id, enabling, request.once).await?;
+    Ok(IdempotentOk(done.map(|learner| LearnerDocument { status: "enabled", learner })))
 }
 
 /// What an agent is to learn from.
@@ -120,15 +115,13 @@ impl<'de> Deserialize<'de> for Given {
 )]
 pub async fn train(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(agent_id): Path<String>,
     request: KeyedJson<TrainRequest>,
-) -> Result<Response, ApiError> {
-    let caller = (&caller.0).into();
-    let learner = app.learning.get(&caller, &agent_id).await?;
+) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
     let TrainRequest { feedback, epochs, learning_rate, batch, temperature, seed } = request.body;
     let default = OfflineSettings::default();
-    let settings = OfflineSettings {
+    let settings = |learner: &Learner| OfflineSettings {
         mode: learner.mode,
         learning_rate: learning_rate.unwrap_or(learner.learning_rate),
         epochs: epochs.unwrap_or(default.epochs),
@@ -137,8 +130,7 @@ pub async fn train(
         seed: seed.unwrap_or(default.seed),
         ..default
     };
-    let done = app.learning.train(&caller, learner, feedback.0, settings, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.learning.train(&caller, &agent_id, feedback.0, settings, request.once).await?))
 }
 
 /// What to show of an agent's learning.
@@ -184,11 +176,10 @@ pub struct ProgressDocument {
 )]
 pub async fn progress(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(agent_id): Path<String>,
     Query(query): Query<ProgressQuery>,
 ) -> Result<Json<ProgressDocument>, ApiError> {
-    let caller = (&caller.0).into();
     let Standing { learner, version, runs, total } = app.learning.standing(&caller, &agent_id).await?;
     let completed = || runs.iter().filter(|run| run.status == RunStatus::Completed);
     let measured = |name: &str| runs.iter().find_map(|run| run.measures.get(name).copied());
@@ -220,11 +211,11 @@ pub async fn progress(
 )]
 pub async fn export(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(agent_id): Path<String>,
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, ApiError> {
     let format = query.format()?;
-    let learner = app.learning.get(&(&caller.0).into(), &agent_id).await?;
+    let learner = app.learning.get(&caller, &agent_id).await?;
     exported(&app, &PolicyReference::newest(&learner.policy), format, Some(&agent_id)).await
 }

@@ -81,8 +81,12 @@ impl From<StepLog> for StepLogDocument {
     get, path = "/api/v1/agents/executions/{execution_id}/logs", tag = "agents", params(("execution_id" = String, Path)),
     responses((status = 200, body = Logs), (status = 403), (status = 404))
 )]
-pub async fn logs(State(app): State<App>, caller: Admin, Path(id): Path<String>) -> Result<Json<Logs>, ApiError> {
-    let (execution, steps) = app.executions.logs(&(&caller.0).into(), &id).await?;
+pub async fn logs(
+    State(app): State<App>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+) -> Result<Json<Logs>, ApiError> {
+    let (execution, steps) = app.executions.logs(&caller, &id).await?;
     Ok(Json(Logs {
         execution_id: execution.id,
         workflow_id: execution.workflow_id,

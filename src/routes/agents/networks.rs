@@ -1,26 +1,21 @@
 //! `/api/v1/agents/networks`.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::executions::{ExecutionDocument, WaitQuery, started};
+use super::executions::{ExecutionDocument, WaitQuery, begun};
 use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
-use am_db::principal::Principal;
-use am_orchestration::networks::{Draft, Network, Objective, Standing, Strategy};
+use am_orchestration::networks::{Draft, Network, Objective, Optimized, Standing, Strategy};
 
 /// A network to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,9 +42,9 @@ pub struct NetworkCreate {
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<NetworkCreate>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Network>, ApiError> {
     let body = request.body;
     let draft = Draft {
         name: body.name,
@@ -57,17 +52,14 @@ pub async fn create(
         agents: body.agents.unwrap_or_default(),
         strategy: body.coordination_strategy.or(body.coordination).unwrap_or(Strategy::Centralized),
     };
-    let done = app.networks.create(&(&caller.0).into(), draft, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.networks.create(&caller, draft, request.once).await?))
 }
 
 /// List networks
 #[utoipa::path(get, path = "/api/v1/agents/networks", tag = "agents", params(PageQuery), responses((status = 200, body = Vec<Object>)))]
-pub async fn list(State(app): State<App>, caller: Admin, paging: Paging) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let (rows, total) = app.networks.list(&(&caller.0).into(), &page).await?;
-    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
-    Ok(paging.answer(&page, &rows, total as u64, last))
+pub async fn list(State(app): State<App>, Admin(caller): Admin, paging: Paging<100>) -> Result<Response, ApiError> {
+    let found = app.networks.list(&caller, &paging.page).await?;
+    Ok(paging.answer(found, |network| (network.created_at, &network.id)))
 }
 
 /// One network
@@ -75,8 +67,12 @@ pub async fn list(State(app): State<App>, caller: Admin, paging: Paging) -> Resu
     get, path = "/api/v1/agents/networks/{network_id}", tag = "agents", params(("network_id" = String, Path)),
     responses((status = 200, body = Object), (status = 403), (status = 404))
 )]
-pub async fn get(State(app): State<App>, caller: Admin, Path(id): Path<String>) -> Result<Json<Network>, ApiError> {
-    Ok(Json(app.networks.get(&(&caller.0).into(), &id).await?))
+pub async fn get(
+    State(app): State<App>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+) -> Result<Json<Network>, ApiError> {
+    Ok(Json(app.networks.get(&caller, &id).await?))
 }
 
 /// How urgent a task is; the agents see it as `$.inputs.priority`.
@@ -114,20 +110,19 @@ pub struct TaskRequest {
 )]
 pub async fn execute(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(wait): Query<WaitQuery>,
     context: Context,
     request: KeyedJson<TaskRequest>,
-) -> Result<Response, ApiError> {
-    let caller: Principal = (&caller.0).into();
+) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let mut inputs = Map::new();
     inputs.insert("task".into(), request.body.task);
     inputs.insert("priority".into(), serde_json::to_value(request.body.priority).map_err(ApiError::internal)?);
     let trace = Some(context.trace_id().to_owned());
     let done = app.networks.execute(&caller, &id, inputs, trace, request.once).await?;
-    started(&app, &caller, done, wait).await
+    begun(&app, &caller, done, wait).await
 }
 
 /// What to show of a network.
@@ -162,11 +157,11 @@ pub struct StatusDocument {
 )]
 pub async fn status(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(query): Query<StatusQuery>,
 ) -> Result<Json<StatusDocument>, ApiError> {
-    let (network, standing) = app.networks.standing(&(&caller.0).into(), &id).await?;
+    let (network, standing) = app.networks.standing(&caller, &id).await?;
     // Clients name the metrics they want; any word but a no gives them all.
     let wanted = !matches!(query.metrics.as_deref(), Some("false" | "0" | "none"));
     Ok(Json(StatusDocument {
@@ -192,11 +187,10 @@ pub struct OptimizeRequest {
 )]
 pub async fn optimize(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<OptimizeRequest>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Optimized>, ApiError> {
     let objective = request.body.and_then(|body| body.objective).unwrap_or(Objective::Efficiency);
-    let done = app.networks.optimize(&(&caller.0).into(), &id, objective, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.networks.optimize(&caller, &id, objective, request.once).await?))
 }

@@ -1,26 +1,22 @@
 //! `/api/v1/agents/plans`.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::executions::{ExecutionDocument, WaitQuery, started};
+use super::executions::{ExecutionDocument, WaitQuery, begun};
 use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
     routes::stream::{Asked, EventsQuery, Page},
 };
-use am_db::{codec::Timestamp, once::Done, principal::Principal};
+use am_db::{codec::Timestamp, once::Done};
 use am_orchestration::{
     plans::{Changed, Draft, Filter, Measured, Plan, PlanStatus, Priority, Standing, Strategy, SubTaskDraft},
     registry::{GpuTier, TaskType},
@@ -106,9 +102,9 @@ impl From<SubTaskCreate> for SubTaskDraft {
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<PlanCreate>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Plan>, ApiError> {
     let body = request.body;
     let draft = Draft {
         name: body.name,
@@ -121,8 +117,7 @@ pub async fn create(
         max_cost_budget: body.max_cost_budget.unwrap_or(0.0),
         deadline: body.deadline,
     };
-    let done = app.plans.create(&(&caller.0).into(), draft, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.plans.create(&caller, draft, request.once).await?))
 }
 
 /// Which plans to list.
@@ -144,14 +139,13 @@ pub struct PlansQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Query(query): Query<PlansQuery>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let filter = Filter { status: query.status, strategy: query.strategy, page: paging.page(50)? };
-    let (rows, total) = app.plans.list(&(&caller.0).into(), &filter).await?;
-    let last = rows.last().map(|plan: &Plan| (plan.created_at, plan.id.as_str()));
-    Ok(paging.answer(&filter.page, &rows, total as u64, last))
+    let filter = Filter { status: query.status, strategy: query.strategy, page: paging.page.clone() };
+    let found = app.plans.list(&caller, &filter).await?;
+    Ok(paging.answer(found, |plan| (plan.created_at, &plan.id)))
 }
 
 /// A plan, and how its sub-tasks stand
@@ -161,8 +155,12 @@ pub async fn list(
     get, path = "/api/v1/agents/plans/{plan_id}", tag = "agents", params(("plan_id" = String, Path)),
     responses((status = 200, body = Object), (status = 403), (status = 404))
 )]
-pub async fn get(State(app): State<App>, caller: Admin, Path(id): Path<String>) -> Result<Json<Standing>, ApiError> {
-    Ok(Json(app.plans.standing(&(&caller.0).into(), &id).await?))
+pub async fn get(
+    State(app): State<App>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+) -> Result<Json<Standing>, ApiError> {
+    Ok(Json(app.plans.standing(&caller, &id).await?))
 }
 
 /// How a plan stands
@@ -195,18 +193,17 @@ pub struct PlanExecute {
 )]
 pub async fn execute(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(wait): Query<WaitQuery>,
     context: Context,
     request: KeyedJson<Option<PlanExecute>>,
-) -> Result<Response, ApiError> {
-    let caller: Principal = (&caller.0).into();
+) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let waits = request.body.unwrap_or_default().wait_for_agents.unwrap_or(false);
     let trace = Some(context.trace_id().to_owned());
     let done = app.plans.execute(&caller, &id, waits, trace, request.once).await?;
-    started(&app, &caller, done, wait).await
+    begun(&app, &caller, done, wait).await
 }
 
 /// What was asked of a plan, done.
@@ -219,9 +216,11 @@ pub struct PlanChanged {
     status: PlanStatus,
 }
 
-fn changed(message: &'static str, done: Done<Changed>) -> Response {
-    let Changed { plan_id, execution_id, status } = done.value;
-    Replayable(Json(PlanChanged { message, plan_id, execution_id, status }), done.replayed).into_response()
+fn changed(message: &'static str, done: Done<Changed>) -> IdempotentOk<PlanChanged> {
+    IdempotentOk(done.map(|changed| {
+        let Changed { plan_id, execution_id, status } = changed;
+        PlanChanged { message, plan_id, execution_id, status }
+    }))
 }
 
 /// Cancel a plan
@@ -233,11 +232,11 @@ fn changed(message: &'static str, done: Done<Changed>) -> Response {
 )]
 pub async fn cancel(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    Ok(changed("Plan cancelled", app.plans.cancel(&(&caller.0).into(), &id, request.once).await?))
+) -> Result<IdempotentOk<PlanChanged>, ApiError> {
+    Ok(changed("Plan cancelled", app.plans.cancel(&caller, &id, request.once).await?))
 }
 
 /// Run a failed plan on from the sub-task that failed
@@ -249,11 +248,11 @@ pub async fn cancel(
 )]
 pub async fn retry(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    Ok(changed("Plan retried", app.plans.retry(&(&caller.0).into(), &id, request.once).await?))
+) -> Result<IdempotentOk<PlanChanged>, ApiError> {
+    Ok(changed("Plan retried", app.plans.retry(&caller, &id, request.once).await?))
 }
 
 /// A page of the events of a plan's run.
@@ -274,11 +273,10 @@ pub struct PlanEvents {
 )]
 pub async fn events(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     asked: Asked,
 ) -> Result<Response, ApiError> {
-    let caller: Principal = (&caller.0).into();
     let plan = app.plans.get(&caller, &id).await?;
     let Some(execution_id) = plan.execution_id else {
         return Err(ApiError::bad_request("Plan has no events: it was not executed").code("invalid_state"));
@@ -308,8 +306,8 @@ pub struct PlanMetrics {
 ///
 /// Counted from their runs; a mean of nothing is null.
 #[utoipa::path(get, path = "/api/v1/agents/plans/metrics", tag = "agents", responses((status = 200, body = PlanMetrics)))]
-pub async fn metrics(State(app): State<App>, caller: Admin) -> Result<Json<PlanMetrics>, ApiError> {
-    let by_strategy = app.plans.measured(&(&caller.0).into()).await?;
+pub async fn metrics(State(app): State<App>, Admin(caller): Admin) -> Result<Json<PlanMetrics>, ApiError> {
+    let by_strategy = app.plans.measured(&caller).await?;
     let sum = |of: fn(&Measured) -> i64| by_strategy.iter().map(of).sum::<i64>();
     let (completed, failed) = (sum(|one| one.completed), sum(|one| one.failed));
     Ok(Json(PlanMetrics {

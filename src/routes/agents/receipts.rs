@@ -1,9 +1,6 @@
 //! Receipts: what an execution did, signed; and how to check one.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -12,7 +9,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
     },
     routes::kept::kept,
 };
@@ -67,10 +64,10 @@ pub struct Attestation {
 )]
 pub async fn receipt(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<ReceiptDocument>, ApiError> {
-    let execution = app.executions.get(&(&caller.0).into(), &id).await?;
+    let execution = app.executions.get(&caller, &id).await?;
     if execution.status != Status::Completed {
         let detail = format!("Execution has no receipt: it is {}, not completed", execution.status);
         return Err(ApiError::bad_request(detail).code("invalid_state"));
@@ -124,7 +121,11 @@ pub struct VerifyRequest {
     post, path = "/api/v1/agents/receipts/verify", tag = "agents", request_body = VerifyRequest,
     responses((status = 200, description = "`valid`, and why not", body = Object), (status = 422))
 )]
-pub async fn verify(State(app): State<App>, _: Admin, request: KeyedJson<VerifyRequest>) -> Result<Response, ApiError> {
+pub async fn verify(
+    State(app): State<App>,
+    _: Admin,
+    request: KeyedJson<VerifyRequest>,
+) -> Result<IdempotentOk<receipts::Verdict>, ApiError> {
     let VerifyRequest { receipt, public_key } = request.body;
     let key = match public_key {
         None => app.signer.public_key().clone(),
@@ -132,8 +133,7 @@ pub async fn verify(State(app): State<App>, _: Admin, request: KeyedJson<VerifyR
             ApiError::field(vec!["body".into(), "public_key".into()], error.to_string(), "value_error")
         })?,
     };
-    let done = kept(&app, request.once, receipts::verify(&receipt, &[key])).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(kept(&app, request.once, receipts::verify(&receipt, &[key])).await?))
 }
 
 /// The public keys that receipts are signed with

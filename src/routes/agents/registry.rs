@@ -1,10 +1,6 @@
 //! `/api/v1/agents/registry`.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -14,7 +10,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
     routes::stream::{Asked, EventsQuery, Page},
@@ -186,10 +182,10 @@ fn metadata(members: Option<Map<String, Value>>) -> Result<Doc, ApiError> {
 )]
 pub async fn register(
     State(app): State<App>,
-    caller: Admin,
+    Admin(owner): Admin,
     request: KeyedJson<AgentRegister>,
-) -> Result<Response, ApiError> {
-    let (owner, body): (Principal, _) = ((&caller.0).into(), request.body);
+) -> Result<IdempotentCreated<RegisteredAgent>, ApiError> {
+    let body = request.body;
     let draft = Draft {
         agent_id: app.shared.keyring.shown(&body.agent_id),
         agent_type: body.agent_type.unwrap_or_else(|| "worker".to_owned()),
@@ -204,9 +200,7 @@ pub async fn register(
         metadata: metadata(body.metadata)?,
     };
     let done = app.registry.register(&owner, draft, request.once).await?;
-    let known = app.registry.with_measures(done.value).await?;
-    let answer = Replayable(Json(RegisteredAgent::new(known, &owner)), done.replayed);
-    Ok((StatusCode::CREATED, answer).into_response())
+    Ok(IdempotentCreated(done.map(|known| RegisteredAgent::new(known, &owner))))
 }
 
 /// Which agents to list.
@@ -232,18 +226,15 @@ pub struct RegistryQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    caller: Admin,
+    Admin(reader): Admin,
     Query(query): Query<RegistryQuery>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
     let RegistryQuery { status, task_type, gpu_tier, agent_type } = query;
-    let filter = Filter { status, task_type, gpu_tier, agent_type, page: paging.page(100)? };
-    let (rows, total) = app.registry.list(&filter).await?;
-    let reader: Principal = (&caller.0).into();
-    let last = rows.last().map(|known| (known.agent.created_at, known.agent.id.clone()));
-    let rows: Vec<RegisteredAgent> = rows.into_iter().map(|known| RegisteredAgent::new(known, &reader)).collect();
-    let last = last.as_ref().map(|(created_at, id)| (*created_at, id.as_str()));
-    Ok(paging.answer(&filter.page, &rows, total as u64, last))
+    let filter = Filter { status, task_type, gpu_tier, agent_type, page: paging.page.clone() };
+    let found = app.registry.list(&filter).await?;
+    let shown = |known| RegisteredAgent::new(known, &reader);
+    Ok(paging.answer_shown(found, |known| (known.agent.created_at, &known.agent.id), shown))
 }
 
 /// One agent
@@ -253,10 +244,10 @@ pub async fn list(
 )]
 pub async fn get(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<RegisteredAgent>, ApiError> {
-    Ok(Json(RegisteredAgent::new(app.registry.get(&id).await?, &(&caller.0).into())))
+    Ok(Json(RegisteredAgent::new(app.registry.get(&id).await?, &caller)))
 }
 
 /// Change an agent's entry
@@ -267,11 +258,10 @@ pub async fn get(
 )]
 pub async fn update(
     State(app): State<App>,
-    caller: Admin,
+    Admin(owner): Admin,
     Path(id): Path<String>,
     Json(body): Json<AgentUpdate>,
 ) -> Result<Json<RegisteredAgent>, ApiError> {
-    let owner: Principal = (&caller.0).into();
     let change = Change {
         agent_type: body.agent_type,
         description: body.description,
@@ -284,8 +274,7 @@ pub async fn update(
         endpoint_url: body.endpoint_url,
         metadata: body.metadata.map(|members| metadata(Some(members))).transpose()?,
     };
-    let agent = app.registry.update(&owner, &id, change).await?;
-    Ok(Json(RegisteredAgent::new(app.registry.with_measures(agent).await?, &owner)))
+    Ok(Json(RegisteredAgent::new(app.registry.update(&owner, &id, change).await?, &owner)))
 }
 
 /// Deregister an agent
@@ -295,8 +284,12 @@ pub async fn update(
     delete, path = "/api/v1/agents/registry/{agent_id}", tag = "agents", params(("agent_id" = String, Path)),
     responses((status = 204), (status = 403), (status = 404))
 )]
-pub async fn deregister(State(app): State<App>, caller: Admin, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    app.registry.deregister(&(&caller.0).into(), &id).await?;
+pub async fn deregister(
+    State(app): State<App>,
+    Admin(caller): Admin,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    app.registry.deregister(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -332,35 +325,31 @@ pub struct Heard {
 )]
 pub async fn heartbeat(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Heartbeat>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Heard>, ApiError> {
     let body = request.body.unwrap_or_default();
     let beat = Beat { load: body.load, performance: body.performance };
-    let done = app.registry.beat(&(&caller.0).into(), &id, beat, request.once).await?;
-    let agent = done.value;
-    let heard = Heard {
+    let done = app.registry.beat(&caller, &id, beat, request.once).await?;
+    Ok(IdempotentOk(done.map(|agent| Heard {
         agent_id: agent.id,
         status: agent.status,
         last_seen: agent.last_seen,
         offline_after_seconds: app.registry.offline_after().as_secs_f64(),
         open_assignments: agent.open,
-    };
-    Ok(Replayable(Json(heard), done.replayed).into_response())
+    })))
 }
 
 async fn switched(
     app: App,
-    caller: Admin,
+    Admin(owner): Admin,
     id: String,
     online: bool,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let owner: Principal = (&caller.0).into();
+) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
     let done = app.registry.switch(&owner, &id, online, request.once).await?;
-    let known = app.registry.with_measures(done.value).await?;
-    Ok(Replayable(Json(RegisteredAgent::new(known, &owner)), done.replayed).into_response())
+    Ok(IdempotentOk(done.map(|known| RegisteredAgent::new(known, &owner))))
 }
 
 /// Take an agent offline
@@ -375,7 +364,7 @@ pub async fn offline(
     caller: Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
     switched(app, caller, id, false, request).await
 }
 
@@ -389,7 +378,7 @@ pub async fn online(
     caller: Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
     switched(app, caller, id, true, request).await
 }
 
@@ -402,10 +391,10 @@ pub async fn online(
 )]
 pub async fn assignments(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<Vec<AssignmentDocument>>, ApiError> {
-    let found = app.assignments.of_agent(&(&caller.0).into(), &id).await?;
+    let found = app.assignments.of_agent(&caller, &id).await?;
     Ok(Json(found.into_iter().map(AssignmentDocument::new).collect()))
 }
 

@@ -1,10 +1,6 @@
 //! `/api/v1/agents/{agent_id}/contacts`, `/blocks` and `/authorizations`.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -13,7 +9,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
@@ -39,15 +35,14 @@ pub struct ContactCreate {
 )]
 pub async fn add_contact(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<ContactCreate>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Contact>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let contact = agent_in(&app, ("body", "contact_id"), &request.body.contact_id)?;
-    let (by, note) = ((&caller.0).into(), request.body.note);
-    let done = app.relations.add_contact(&by, &agent, (&contact, note), request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    let contact = (contact.as_str(), request.body.note);
+    Ok(IdempotentCreated(app.relations.add_contact(&caller, &agent, contact, request.once).await?))
 }
 
 /// List the contacts of an agent
@@ -61,12 +56,10 @@ pub async fn contacts(
     State(app): State<App>,
     _: Admin,
     Path(id): Path<String>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let (contacts, total) = app.relations.contacts(&agent(&app, "agent_id", &id)?, &page).await?;
-    let last = contacts.last().map(|contact| (contact.created_at, contact.contact_id.as_str()));
-    Ok(paging.answer(&page, &contacts, total.cast_unsigned(), last))
+    let found = app.relations.contacts(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    Ok(paging.answer(found, |contact| (contact.created_at, &contact.contact_id)))
 }
 
 /// Remove a contact of an agent
@@ -77,11 +70,11 @@ pub async fn contacts(
 )]
 pub async fn remove_contact(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, contact)): Path<(String, String)>,
 ) -> Result<Json<Contact>, ApiError> {
     let (agent, contact) = (agent(&app, "agent_id", &id)?, agent(&app, "contact_id", &contact)?);
-    Ok(Json(app.relations.remove_contact(&(&caller.0).into(), &agent, &contact).await?))
+    Ok(Json(app.relations.remove_contact(&caller, &agent, &contact).await?))
 }
 
 /// A block to be set.
@@ -103,15 +96,14 @@ pub struct BlockCreate {
 )]
 pub async fn block(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<BlockCreate>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Block>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let blocked = agent_in(&app, ("body", "blocked_id"), &request.body.blocked_id)?;
-    let (by, reason) = ((&caller.0).into(), request.body.reason);
-    let done = app.relations.block(&by, &agent, (&blocked, reason), request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    let blocked = (blocked.as_str(), request.body.reason);
+    Ok(IdempotentCreated(app.relations.block(&caller, &agent, blocked, request.once).await?))
 }
 
 /// List whom an agent has blocked
@@ -125,12 +117,10 @@ pub async fn blocks(
     State(app): State<App>,
     _: Admin,
     Path(id): Path<String>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let (blocks, total) = app.relations.blocks(&agent(&app, "agent_id", &id)?, &page).await?;
-    let last = blocks.last().map(|block| (block.created_at, block.blocked_id.as_str()));
-    Ok(paging.answer(&page, &blocks, total.cast_unsigned(), last))
+    let found = app.relations.blocks(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    Ok(paging.answer(found, |block| (block.created_at, &block.blocked_id)))
 }
 
 /// Take a block away
@@ -141,11 +131,11 @@ pub async fn blocks(
 )]
 pub async fn unblock(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, blocked)): Path<(String, String)>,
 ) -> Result<Json<Block>, ApiError> {
     let (agent, blocked) = (agent(&app, "agent_id", &id)?, agent(&app, "blocked_id", &blocked)?);
-    Ok(Json(app.relations.unblock(&(&caller.0).into(), &agent, &blocked).await?))
+    Ok(Json(app.relations.unblock(&caller, &agent, &blocked).await?))
 }
 
 /// Why an agent may take part.
@@ -166,14 +156,13 @@ pub struct AuthorizationCreate {
 )]
 pub async fn authorise(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<AuthorizationCreate>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Standing>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let said = (Authorization::Granted, request.body.and_then(|body| body.reason));
-    let done = app.relations.authorise(&(&caller.0).into(), &agent, said, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.relations.authorise(&caller, &agent, said, request.once).await?))
 }
 
 /// Whom it would write to.
@@ -236,11 +225,11 @@ pub struct RevokeQuery {
 )]
 pub async fn revoke(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(query): Query<RevokeQuery>,
 ) -> Result<Json<Standing>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let said = (Authorization::Revoked, query.reason);
-    Ok(Json(app.relations.authorise(&(&caller.0).into(), &agent, said, None).await?.value))
+    Ok(Json(app.relations.authorise(&caller, &agent, said, None).await?.value))
 }

@@ -1,10 +1,6 @@
 //! `/api/v1/agents/{agent_id}/templates`.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -15,7 +11,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path,
         error::FieldError,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
     routes::kept::kept,
@@ -52,10 +48,10 @@ pub struct TemplateCreate {
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<TemplateCreate>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Template>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let body = request.body;
     let new = NewTemplate {
@@ -65,8 +61,7 @@ pub async fn create(
         content: Value::Object(body.content),
         price: body.price,
     };
-    let done = app.templates.create(&(&caller.0).into(), &agent, new, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.templates.create(&caller, &agent, new, request.once).await?))
 }
 
 /// List the templates of an agent
@@ -81,16 +76,15 @@ pub async fn list(
     State(app): State<App>,
     _: Admin,
     Path(id): Path<String>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(50)?;
-    let (own, total) = app.templates.own(&agent(&app, "agent_id", &id)?, &page).await?;
-    let last = own.last().filter(|_| own.len() == page.limit as usize).cloned();
+    let (own, total) = app.templates.own(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    let last = paging.last_of(&own).cloned();
     let next = last.as_ref().and_then(|last| Some((last.created_at?, last.template_id.as_str())));
-    let first = page.after.is_none() && page.offset == 0;
+    let first = paging.page.after.is_none() && paging.page.offset == 0;
     let mut shown = if first { Templates::defaults() } else { Vec::new() };
     shown.extend(own);
-    Ok(paging.answer_bounded(&page, &shown, Some(total.cast_unsigned()), next))
+    Ok(paging.answer_bounded(&shown, Some(total.cast_unsigned()), next))
 }
 
 /// A template
@@ -115,11 +109,11 @@ pub async fn get(
 )]
 pub async fn delete(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path((id, template)): Path<(String, String)>,
 ) -> Result<Json<Template>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
-    Ok(Json(app.templates.delete(&(&caller.0).into(), &agent, &template).await?))
+    Ok(Json(app.templates.delete(&caller, &agent, &template).await?))
 }
 
 /// What is to be filled in.
@@ -145,7 +139,7 @@ pub async fn render(
     _: Admin,
     Path((id, template)): Path<(String, String)>,
     request: KeyedJson<RenderRequest>,
-) -> Result<Replayable<Json<Filled>>, ApiError> {
+) -> Result<IdempotentOk<Filled>, ApiError> {
     let template = app.templates.get(&agent(&app, "agent_id", &id)?, &template).await?;
     let filled = template.fill(&request.body.variables).map_err(|missing| {
         let field = |name: String| {
@@ -160,5 +154,5 @@ pub async fn render(
     }
     // What was filled in is content, which is stored nowhere in the clear; only that it was asked for is.
     let done = kept(&app, request.once, ()).await?;
-    Ok(Replayable(Json(filled), done.replayed))
+    Ok(IdempotentOk(done.map(|()| filled)))
 }

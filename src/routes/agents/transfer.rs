@@ -16,7 +16,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path,
-        idempotency::{KeyedBytes, KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedBytes, KeyedJson},
     },
 };
 use am_communication::{
@@ -60,15 +60,14 @@ pub struct PaymentCreate {
 )]
 pub async fn pay(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<PaymentCreate>,
-) -> Result<Replayable<Json<Recorded>>, ApiError> {
+) -> Result<IdempotentOk<Recorded>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let PaymentCreate { message_ids, payment_status, reference } = request.body;
     let what = (message_ids, payment_status, reference);
-    let done = app.payments.record(&(&caller.0).into(), &agent, what, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed))
+    Ok(IdempotentOk(app.payments.record(&caller, &agent, what, request.once).await?))
 }
 
 /// Export an agent's messages
@@ -102,15 +101,14 @@ pub async fn export(State(app): State<App>, _: Admin, Path(id): Path<String>) ->
 )]
 pub async fn import(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedBytes,
-) -> Result<Replayable<Json<Imported>>, ApiError> {
+) -> Result<IdempotentOk<Imported>, ApiError> {
     let agent = agent(&app, "agent_id", &id)?;
     let Ok(text) = std::str::from_utf8(&request.bytes) else {
         return Err(ApiError::field(vec!["body".into()], "Should be JSON lines in UTF-8", "value_error"));
     };
     let is_key = |name: &str| app.shared.keyring.shown(name) != name;
-    let done = app.transfer.import(&(&caller.0).into(), &agent, text, is_key, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed))
+    Ok(IdempotentOk(app.transfer.import(&caller, &agent, text, is_key, request.once).await?))
 }

@@ -147,7 +147,7 @@ fn tagged(workflow: &Workflow, known: IfNoneMatch) -> Result<Response, ApiError>
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<WorkflowCreate>,
 ) -> Result<Response, ApiError> {
     let body = request.body;
@@ -163,7 +163,7 @@ pub async fn create(
         tags: body.tags,
         is_public: body.is_public,
     };
-    let done = app.workflows.create(&(&caller.0).into(), draft, request.once).await?;
+    let done = app.workflows.create(&caller, draft, request.once).await?;
     Ok(Replayable(tagged(&done.value, IfNoneMatch::default())?, done.replayed).into_response())
 }
 
@@ -188,17 +188,19 @@ pub struct ListQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Query(query): Query<ListQuery>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let owner = query.owner_id.map(|owner| app.shared.keyring.forms_of(&caller.0, &owner));
-    let filter =
-        Filter { owner, is_public: query.is_public, tags: query.tags.as_deref().map(words).unwrap_or_default(), page };
-    let (rows, total) = app.workflows.list(&(&caller.0).into(), &filter).await?;
-    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
-    Ok(paging.answer(&filter.page, &rows, total as u64, last))
+    let owner = query.owner_id.map(|owner| app.shared.keyring.forms_of(&caller, &owner));
+    let filter = Filter {
+        owner,
+        is_public: query.is_public,
+        tags: query.tags.as_deref().map(words).unwrap_or_default(),
+        page: paging.page.clone(),
+    };
+    let found = app.workflows.list(&caller, &filter).await?;
+    Ok(paging.answer(found, |workflow| (workflow.created_at, &workflow.id)))
 }
 
 /// One workflow
@@ -208,11 +210,11 @@ pub async fn list(
 )]
 pub async fn get(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    tagged(&app.workflows.get(&(&caller.0).into(), &id).await?, known)
+    tagged(&app.workflows.get(&caller, &id).await?, known)
 }
 
 /// Change a workflow
@@ -226,7 +228,7 @@ pub async fn get(
 )]
 pub async fn update(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     condition: IfMatch,
     Json(body): Json<WorkflowUpdate>,
@@ -244,7 +246,7 @@ pub async fn update(
         is_public: body.is_public,
     };
     let expected = move |version: &str| condition.allows(&Etag::of(&[version]));
-    let workflow = app.workflows.update(&(&caller.0).into(), &id, change, expected).await?;
+    let workflow = app.workflows.update(&caller, &id, change, expected).await?;
     tagged(&workflow, IfNoneMatch::default())
 }
 
@@ -266,11 +268,11 @@ pub struct Deleted {
 )]
 pub async fn delete(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     condition: IfMatch,
 ) -> Result<Json<Deleted>, ApiError> {
     let expected = move |version: &str| condition.allows(&Etag::of(&[version]));
-    app.workflows.delete(&(&caller.0).into(), &id, expected).await?;
+    app.workflows.delete(&caller, &id, expected).await?;
     Ok(Json(Deleted { message: "Workflow deleted successfully", id }))
 }

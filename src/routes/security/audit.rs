@@ -3,7 +3,7 @@
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -15,12 +15,12 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
 use am_audit::{Entry, EventType, Filter, Page, Record, SecurityLevel, Source};
-use am_db::{Tx, codec::Timestamp};
+use am_db::codec::Timestamp;
 
 /// The largest `event_data`, in bytes of its JSON.
 const MOST_DATA: usize = 64 << 10;
@@ -112,12 +112,11 @@ fn bounded(name: &'static str, risk: Option<i64>) -> Result<Option<i64>, ApiErro
 )]
 pub async fn list(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Query(query): Query<AuditQuery>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let user = query.user_id.map(|user| app.shared.keyring.forms_of(&caller.0, &user));
+    let user = query.user_id.map(|user| app.shared.keyring.forms_of(&caller, &user));
     let filter = Filter {
         event_type: query.event_type,
         workflow_id: query.workflow_id,
@@ -129,10 +128,11 @@ pub async fn list(
         risk_min: bounded("risk_score_min", query.risk_score_min)?,
         risk_max: bounded("risk_score_max", query.risk_score_max)?,
     };
+    let page = &paging.page;
     let place = Page { after: page.after.as_ref().map(|(_, id)| id.clone()), limit: page.limit, offset: page.offset };
     let found = app.audit.search(&filter, &place).await?;
     let next = found.next.as_ref().map(|(at, id)| (*at, id.as_str()));
-    Ok(paging.answer_bounded(&page, &found.entries, found.total, next))
+    Ok(paging.answer_bounded(&found.entries, found.total, next))
 }
 
 /// One audit entry
@@ -179,26 +179,21 @@ fn internal() -> SecurityLevel {
 )]
 pub async fn record(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<AuditRecord>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<Record>, ApiError> {
     let body = request.body;
     let size = serde_json::to_vec(&body.event_data).map_or(usize::MAX, |json| json.len());
     if size > MOST_DATA {
         let message = format!("Has {size} bytes of JSON; at most {MOST_DATA} are kept");
         return Err(ApiError::field(vec!["body".into(), "event_data".into()], message, "value_error"));
     }
-    let mut entry =
-        Entry::new(body.event_type, Timestamp(app.clock.now())).by(&(&caller.0).into()).level(body.security_level);
+    let mut entry = Entry::new(body.event_type, Timestamp(app.clock.now())).by(&caller).level(body.security_level);
     entry = body.workflow_id.into_iter().fold(entry, Entry::workflow);
     entry = body.execution_id.into_iter().fold(entry, Entry::execution);
     entry = body.step_id.into_iter().fold(entry, Entry::step);
     entry = body.event_data.into_iter().fold(entry, |entry, (name, value)| entry.data(&name, value));
-    let audit = app.audit.clone();
-    let work = async move |tx: &mut Tx| Ok::<_, am_db::Error>(audit.record(tx, entry).await?);
-    let done = app.db.write_once(&app.clock, request.once, work).await?;
-    let record = app.audit.get(&done.value).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(record), done.replayed)).into_response())
+    Ok(IdempotentCreated(app.audit.record_once(entry, request.once).await?))
 }
 
 /// From where to export.

@@ -1,9 +1,6 @@
 //! `/api/v1/agents/security/security-dashboard`, `.../security-stats` and `.../executions/{execution_id}/security-monitor`.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +10,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, FieldError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
     },
     routes::kept::kept,
 };
@@ -207,12 +204,12 @@ fn went_wrong(record: &Record) -> bool {
 )]
 pub async fn monitor(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Query(query): Query<MonitorQuery>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let execution = app.executions.get(&(&caller.0).into(), &id).await?;
+) -> Result<IdempotentOk<Value>, ApiError> {
+    let execution = app.executions.get(&caller, &id).await?;
     if execution.workflow_id != query.workflow_id {
         let loc = vec!["query".into(), "workflow_id".into()];
         return Err(ApiError::unprocessable(vec![FieldError::value(loc, "Is not the workflow of this execution")]));
@@ -255,8 +252,7 @@ pub async fn monitor(
     };
     // Kept as it was, should the same be asked again.
     let answer = serde_json::to_value(monitored).map_err(ApiError::internal)?;
-    let done = kept(&app, request.once, answer).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(kept(&app, request.once, answer).await?))
 }
 
 impl Violation {

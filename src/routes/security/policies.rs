@@ -1,9 +1,6 @@
 //! `/api/v1/agents/security/policies`.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +10,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         error::FieldError,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
@@ -106,10 +103,10 @@ fn invalid(violations: Vec<Violation>, in_query: &[&str]) -> ApiError {
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Query(query): Query<CreateQuery>,
     request: KeyedJson<Option<Map<String, Value>>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Policy>, ApiError> {
     const NAMED: [&str; 3] = ["name", "description", "security_level"];
     let mut sent = request.body.unwrap_or_default();
     if let Some(name) = NAMED.into_iter().find(|name| sent.contains_key(*name)) {
@@ -123,8 +120,7 @@ pub async fn create(
         sent.insert("security_level".into(), level.value().into());
     }
     let rules = Change::read(&sent).map_err(|faults| invalid(faults, &NAMED))?;
-    let done = app.security_policies.create(&(&caller.0).into(), rules, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.security_policies.create(&caller, rules, request.once).await?))
 }
 
 /// Which policies to list.
@@ -148,13 +144,11 @@ pub async fn list(
     State(app): State<App>,
     _: Admin,
     Query(query): Query<ListQuery>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let filter = Filter { security_level: query.security_level, is_active: query.is_active, page };
-    let (rows, total) = app.security_policies.list(&filter).await?;
-    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
-    Ok(paging.answer(&filter.page, &rows, total as u64, last))
+    let filter = Filter { security_level: query.security_level, is_active: query.is_active, page: paging.page.clone() };
+    let found = app.security_policies.list(&filter).await?;
+    Ok(paging.answer(found, |policy| (policy.created_at, &policy.id)))
 }
 
 /// One security policy
@@ -176,12 +170,12 @@ pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Re
 )]
 pub async fn update(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     Json(sent): Json<Map<String, Value>>,
 ) -> Result<Json<Policy>, ApiError> {
     let change = Change::read(&sent).map_err(|faults| invalid(faults, &[]))?;
-    Ok(Json(app.security_policies.update(&(&caller.0).into(), &id, change).await?))
+    Ok(Json(app.security_policies.update(&caller, &id, change).await?))
 }
 
 /// That a policy was deleted.
@@ -202,10 +196,10 @@ pub struct PolicyDeleted {
 )]
 pub async fn delete(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<PolicyDeleted>, ApiError> {
-    let policy = app.security_policies.delete(&(&caller.0).into(), &id).await?;
+    let policy = app.security_policies.delete(&caller, &id).await?;
     Ok(Json(PolicyDeleted { message: "Policy deleted successfully", policy_id: policy.id }))
 }
 

@@ -1,9 +1,6 @@
 //! What the security policies say of workflows beforehand.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::IntoParams;
@@ -12,12 +9,12 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
         page::rows,
     },
     routes::kept::kept,
 };
-use am_orchestration::review::{Bindings, Scan};
+use am_orchestration::review::{Bindings, Scan, Verdict};
 
 /// What the policies say of a workflow
 ///
@@ -30,13 +27,12 @@ use am_orchestration::review::{Bindings, Scan};
 )]
 pub async fn validate(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let verdict = app.reviews.validate(&(&caller.0).into(), &id).await?;
-    let done = kept(&app, request.once, verdict).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+) -> Result<IdempotentOk<Verdict>, ApiError> {
+    let verdict = app.reviews.validate(&caller, &id).await?;
+    Ok(IdempotentOk(kept(&app, request.once, verdict).await?))
 }
 
 /// Which part of a scan.
@@ -60,11 +56,11 @@ pub struct ScanQuery {
 )]
 pub async fn scan(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Query(query): Query<ScanQuery>,
 ) -> Result<Json<Scan>, ApiError> {
     let limit = rows(query.limit, 100)?;
-    Ok(Json(app.reviews.scan(&(&caller.0).into(), limit, query.offset.unwrap_or(0)).await?))
+    Ok(Json(app.reviews.scan(&caller, limit, query.offset.unwrap_or(0)).await?))
 }
 
 /// Which policies bind a workflow
@@ -78,8 +74,8 @@ pub async fn scan(
 )]
 pub async fn binding(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
 ) -> Result<Json<Bindings>, ApiError> {
-    Ok(Json(app.reviews.binding_of(&(&caller.0).into(), &id).await?))
+    Ok(Json(app.reviews.binding_of(&caller, &id).await?))
 }

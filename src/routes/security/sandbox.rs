@@ -1,9 +1,6 @@
 //! `security/sandbox`: what commands of an execution may do, what they took and tried, and the end of it.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -12,7 +9,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
     },
 };
 use am_audit::SecurityLevel;
@@ -39,14 +36,13 @@ pub struct LevelQuery {
 )]
 pub async fn create(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(execution_id): Path<String>,
     Query(query): Query<LevelQuery>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Sandbox>, ApiError> {
     let (level, asked) = (query.security_level.unwrap_or(SecurityLevel::Public), Requirements::read(request.body)?);
-    let done = app.sandboxes.create(&(&caller.0).into(), &execution_id, level, &asked, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.sandboxes.create(&caller, &execution_id, level, &asked, request.once).await?))
 }
 
 /// What was measured and tried.
@@ -135,12 +131,11 @@ pub async fn monitor(
 )]
 pub async fn cleanup(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(execution_id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let done = app.sandboxes.cleanup(&(&caller.0).into(), &execution_id, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+) -> Result<IdempotentOk<Cleaned>, ApiError> {
+    Ok(IdempotentOk(app.sandboxes.cleanup(&caller, &execution_id, request.once).await?))
 }
 
 /// What this host enforces of a sandbox's rules

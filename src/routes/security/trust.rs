@@ -9,7 +9,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
@@ -61,9 +61,8 @@ pub async fn list(
     State(app): State<App>,
     _: Admin,
     Query(query): Query<TrustQuery>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
     for (name, bound) in [("min_score", query.min_score), ("max_score", query.max_score)] {
         if bound.is_some_and(|bound| !bound.is_finite()) {
             let loc = vec!["query".into(), name.into()];
@@ -78,10 +77,9 @@ pub async fn list(
         min_score: query.min_score,
         max_score: query.max_score,
     };
-    let (scores, total) = app.trust.list(&filter, &page).await?;
-    let scores: Vec<TrustScore> = scores.into_iter().map(|score| shown(&app, score)).collect();
-    let last = scores.last().map(|score| (score.created_at, score.id.as_str()));
-    let mut response = paging.answer(&page, &scores, total.cast_unsigned(), last);
+    let found = app.trust.list(&filter, &paging.page).await?;
+    let shown = |score| shown(&app, score);
+    let mut response = paging.answer_shown(found, |score| (score.created_at, &score.id), shown);
     if by_key {
         response.headers_mut().remove(header::LINK);
     }
@@ -134,11 +132,11 @@ pub struct UpdateQuery {
 )]
 pub async fn update(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(path): Path<(String, String)>,
     Query(query): Query<UpdateQuery>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Replayable<Json<TrustScore>>, ApiError> {
+) -> Result<IdempotentOk<TrustScore>, ApiError> {
     if query.execution_time.is_some_and(|seconds| !seconds.is_finite() || seconds < 0.0) {
         let loc = vec!["query".into(), "execution_time".into()];
         return Err(ApiError::field(loc, "Input should be a number of seconds, 0 or more", "value_error"));
@@ -147,8 +145,8 @@ pub async fn update(
     seen.extend(query.security_violation.then_some(Evidence::SecurityViolation));
     seen.extend(query.policy_violation.then_some(Evidence::PolicyViolation));
     let entity = entity(&app, path)?;
-    let done = app.trust.update(&(&caller.0).into(), entity, seen, request.once).await?;
-    Ok(Replayable(Json(shown(&app, done.value)), done.replayed))
+    let done = app.trust.update(&caller, entity, seen, request.once).await?;
+    Ok(IdempotentOk(done.map(|score| shown(&app, score))))
 }
 
 /// Explain a trust score

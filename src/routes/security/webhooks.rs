@@ -1,10 +1,6 @@
 //! `security/webhooks`: who is called when something happens, and what came of it.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::IntoParams;
@@ -13,12 +9,12 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
 };
 use am_audit::{Entry, EventType};
-use am_db::{codec::Timestamp, rows::Rows};
+use am_db::{codec::Timestamp, principal::Principal, rows::Rows};
 use am_webhooks::{Delivery, Endpoint, Filter};
 
 /// The webhook endpoints, and how their deliveries stand
@@ -54,13 +50,11 @@ pub async fn deliveries(
     State(app): State<App>,
     _: Admin,
     Query(query): Query<DeliveriesQuery>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(50)?;
     let filter = Filter { state: query.state, endpoint: query.endpoint, kind: query.kind };
-    let (rows, total) = app.webhooks.list(&filter, &page).await?;
-    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
-    Ok(paging.answer(&page, &rows, total as u64, last))
+    let found = app.webhooks.list(&filter, &paging.page).await?;
+    Ok(paging.answer(found, |delivery| (delivery.created_at, &delivery.id)))
 }
 
 /// A webhook delivery, with what is sent
@@ -73,8 +67,8 @@ pub async fn delivery(State(app): State<App>, _: Admin, Path(id): Path<String>) 
 }
 
 /// The audit entry of what a caller does with an endpoint or a delivery.
-fn noted(app: &App, Admin(caller): &Admin, action: &str, what: &str) -> Rows {
-    let entry = Entry::new(EventType::WorkflowUpdated, Timestamp(app.clock.now())).by(&caller.into());
+fn noted(app: &App, caller: &Principal, action: &str, what: &str) -> Rows {
+    let entry = Entry::new(EventType::WorkflowUpdated, Timestamp(app.clock.now())).by(caller);
     app.audit.rows(&[entry.of("webhook", action).data("webhook", what.into())])
 }
 
@@ -87,12 +81,11 @@ fn noted(app: &App, Admin(caller): &Admin, action: &str, what: &str) -> Rows {
 )]
 pub async fn redeliver(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let done = app.webhooks.redeliver(&id, noted(&app, &caller, "redelivered", &id), request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+) -> Result<IdempotentOk<Delivery>, ApiError> {
+    Ok(IdempotentOk(app.webhooks.redeliver(&id, noted(&app, &caller, "redelivered", &id), request.once).await?))
 }
 
 /// Send an endpoint a `test` event, whichever kinds it wants
@@ -102,10 +95,9 @@ pub async fn redeliver(
 )]
 pub async fn test(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(name): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let done = app.webhooks.test(&name, noted(&app, &caller, "tested", &name), request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+) -> Result<IdempotentCreated<Delivery>, ApiError> {
+    Ok(IdempotentCreated(app.webhooks.test(&name, noted(&app, &caller, "tested", &name), request.once).await?))
 }

@@ -137,15 +137,11 @@ pub async fn list(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
     Query(query): Query<ListQuery>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(50)?;
     let filter = Filter { state: query.state, service: query.service_type };
-    let (jobs, total) = app.jobs.list(&who(&caller), &filter, &page).await?;
-    let last = jobs.last().map(|job| (job.requested_at, job.id.clone()));
-    let rows: Vec<JobDocument> = jobs.into_iter().map(|job| brief(&app, job, None)).collect();
-    let last = last.as_ref().map(|(at, id)| (*at, id.as_str()));
-    Ok(paging.answer(&page, &rows, total as u64, last))
+    let found = app.jobs.list(&who(&caller), &filter, &paging.page).await?;
+    Ok(paging.answer_shown(found, |job| (job.requested_at, &job.id), |job| brief(&app, job, None)))
 }
 
 /// One job

@@ -36,5 +36,5 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// A client sees its own jobs, an admin all.
 fn who(caller: &Caller) -> Who {
-    Who { caller: caller.into(), all: caller.role == Role::Admin }
+    Who { caller: caller.principal.clone(), all: caller.role == Role::Admin }
 }

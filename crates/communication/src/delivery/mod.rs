@@ -36,7 +36,10 @@ use super::{
     sealing::{SealError, Sealing},
 };
 use am_audit::Audit;
-use am_core::ambient::{Clock, Ids};
+use am_core::{
+    ambient::{Clock, Ids},
+    supervisor::BackgroundTask,
+};
 use am_db::{Connection, Database};
 
 /// The way to sockets. Cheap to clone.
@@ -63,16 +66,25 @@ struct Inner {
 }
 
 impl Delivery {
-    /// What is delivered from `db`, to at most `most` sockets of this process.
-    pub fn open((db, clock, ids): (Database, Clock, &Ids), audit: Audit, sealing: Sealing, most: usize) -> Self {
+    /// What is delivered from `db`, to at most `most` sockets of this process, and the tasks that do it. They end with
+    /// [`Delivery::stop`].
+    pub fn open(
+        (db, clock, ids): (Database, Clock, &Ids),
+        audit: Audit,
+        sealing: Sealing,
+        most: usize,
+    ) -> (Self, [BackgroundTask; 2]) {
         let (notes, waiting) = mpsc::channel(notes::QUEUE);
         let (hub, open, closed, tasks, end) = Default::default();
         let process = ids.prefixed("sockets_", 16);
         let delivery =
             Self(Arc::new(Inner { db, clock, audit, sealing, hub, process, most, notes, open, closed, tasks, end }));
-        delivery.0.tasks.spawn(delivery.clone().take_notes(waiting, delivery.0.end.clone()));
-        delivery.0.tasks.spawn(delivery.clone().follow(delivery.0.end.clone()));
-        delivery
+        let (tasks, end) = (&delivery.0.tasks, &delivery.0.end);
+        let notes = tasks.track_future(delivery.clone().take_notes(waiting, end.clone()));
+        let follow = tasks.track_future(delivery.clone().follow(end.clone()));
+        let background =
+            [BackgroundTask::new("messages.notes", notes), BackgroundTask::new("messages.follower", follow)];
+        (delivery, background)
     }
 
     /// Add the room's metrics.

@@ -13,12 +13,10 @@ mod model;
 mod rotation;
 mod store;
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -195,7 +193,7 @@ impl Sealing {
 
     /// A data key's secret never changes, so what was unwrapped once is good for as long as anything names it.
     fn cached(&self, id: &str) -> Option<Arc<DataKey>> {
-        self.0.data_keys.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.0.data_keys.lock().get(id).cloned()
     }
 
     fn unwrapped(&self, wrapped: &Wrapped) -> Result<Arc<DataKey>> {
@@ -203,7 +201,7 @@ impl Sealing {
             return Ok(key);
         }
         let key = Arc::new(self.0.masters.unwrap(wrapped)?);
-        self.0.data_keys.lock().unwrap_or_else(PoisonError::into_inner).put(wrapped.id.clone(), key.clone());
+        self.0.data_keys.lock().put(wrapped.id.clone(), key.clone());
         Ok(key)
     }
 }

@@ -3,10 +3,11 @@
 use std::{
     any::{TypeId, type_name},
     collections::HashMap,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind, paths::LocationSegment};
+use parking_lot::Mutex;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Number, Value};
@@ -27,7 +28,7 @@ struct Known {
 /// Each type's schema is made once and kept.
 fn known<T: JsonSchema + 'static>() -> &'static Known {
     static ALL: OnceLock<Mutex<HashMap<TypeId, &'static Known>>> = OnceLock::new();
-    let mut all = ALL.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = ALL.get_or_init(Mutex::default).lock();
     all.entry(TypeId::of::<T>()).or_insert_with(|| {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         let schema = settings.into_generator().into_root_schema_for::<T>().to_value();

@@ -19,6 +19,7 @@ use crate::{
     registry::{self, Agent, TaskType, best},
 };
 use am_audit::Entry;
+use am_core::supervisor::BackgroundTask;
 use am_db::{Connection, Tx, codec::Timestamp, owner};
 
 /// Between two looks, where nothing is told meanwhile.
@@ -34,9 +35,16 @@ struct Match {
 }
 
 impl Assignments {
+    /// The tasks that give assignments to agents and tell them of it, until `stopping`.
+    pub fn background_tasks(&self, stopping: &CancellationToken) -> [BackgroundTask; 2] {
+        [
+            BackgroundTask::new("assignments.dispatch", self.clone().work(stopping.clone())),
+            BackgroundTask::new("assignments.notices", self.clone().tell(stopping.clone())),
+        ]
+    }
+
     /// Give assignments to agents, take them from those that are gone, until `stopping`.
-    pub async fn work(self, stopping: CancellationToken) {
-        let telling = tokio::spawn(self.clone().tell(stopping.clone()));
+    async fn work(self, stopping: CancellationToken) {
         let mut subscription = self.0.hub.subscribe(WORK);
         loop {
             match self.0.round().await {
@@ -51,7 +59,6 @@ impl Assignments {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-        let _ = telling.await;
     }
 }
 

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::{
     Inner,
@@ -87,6 +88,13 @@ impl Driver {
         let flying = FuturesUnordered::new();
         let (orders, take_back, refusals) = Default::default();
         Self { engine, run, handle, flying, save_by, orders, take_back, refusals, paused: false }
+    }
+
+    /// The run's span: what is logged while it is driven is logged inside it. It has no parent, since a run outlives the
+    /// request that began it; both name the same trace.
+    pub fn span(&self) -> Span {
+        let trace_id = self.run.trace_id.as_deref();
+        tracing::info_span!(parent: None, "run", execution = self.run.id, trace_id)
     }
 
     /// Go on with steps that were under way when another worker lost the run.
@@ -322,7 +330,7 @@ impl Driver {
 
     fn perform(&mut self, at: usize, now: Timestamp) {
         let ids = &self.engine.ids;
-        let (call, order) = self.engine.performer.prepare(&self.run, at, || ids.hex(32), now.0);
+        let (call, order) = self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
         if let Some(order) = order {
             let step = &mut self.run.steps[at];
             step.job_id = Some(order.id().to_owned());
@@ -331,12 +339,14 @@ impl Driver {
             self.run.tell(kind, now, data);
             self.orders.push(order);
         }
-        let timeout = self.run.plan.steps[at].timeout;
-        let performer = self.engine.performer.clone();
-        self.flying.push(Box::pin(async move {
+        let (step, attempt) = (&self.run.plan.steps[at], self.run.steps[at].attempts);
+        let (timeout, performer) = (step.timeout, self.engine.performer.clone());
+        let span = tracing::debug_span!("step", step = %step.key, attempt);
+        let performed = async move {
             let (result, seconds) = performer.perform(call, timeout).await;
             Landed::Attempt { at, result: result.map(Box::new), seconds }
-        }));
+        };
+        self.flying.push(Box::pin(performed.instrument(span)));
     }
 
     fn retry_after(&mut self, at: usize, wait: Duration) {

@@ -18,17 +18,15 @@ mod store;
 mod trail;
 mod verify;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 pub use actions::Performer;
 pub(crate) use claim::store::stop_steps;
@@ -54,6 +52,7 @@ use am_core::{
     ambient::{Clock, Ids},
     config::EngineConfig,
     crypto::Signer,
+    supervisor::BackgroundTask,
 };
 use am_db::{
     Database, Tx,
@@ -145,7 +144,7 @@ pub struct Start {
 }
 
 impl Engine {
-    /// Enlist as a worker and take over what dead workers left. Nothing runs before [`Engine::spawn`].
+    /// Enlist as a worker and take over what dead workers left. Nothing runs before [`Engine::background_tasks`] do.
     ///
     /// # Errors
     /// When the lock file or the database can't be written.
@@ -179,13 +178,15 @@ impl Engine {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Start the engine's own tasks: heartbeat, watching jobs, claiming.
-    pub fn spawn(&self) {
+    /// The engine's own tasks: heartbeat, claiming runs, watching jobs. They end with [`Engine::stop`].
+    pub fn background_tasks(&self) -> [BackgroundTask; 3] {
         let inner = &self.0;
-        inner.beating.spawn(inner.clone().beat());
-        inner.tasks.spawn(inner.clone().claim_for_ever());
         let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
-        inner.tasks.spawn(jobs.watch(stop));
+        [
+            BackgroundTask::new("engine.heartbeat", inner.beating.track_future(inner.clone().beat())),
+            BackgroundTask::new("engine.claims", inner.tasks.track_future(inner.clone().claim_for_ever())),
+            BackgroundTask::new("engine.jobs", inner.tasks.track_future(jobs.watch(stop))),
+        ]
     }
 
     /// Start a run: it is done as far as pure steps go, or for a moment, then saved and answered; the rest follows by itself.
@@ -321,7 +322,8 @@ impl Inner {
     ) {
         let handle = Arc::<Handle>::default();
         let mut driver = Driver::new(self.clone(), run, handle.clone());
-        let saved = driver.first_save(once).await;
+        let span = driver.span();
+        let saved = driver.first_save(once).instrument(span).await;
         let place = match &saved {
             Ok(Done { value, replayed: false }) if value.status.is_final() => {
                 self.metrics.ended(value.status);
@@ -336,8 +338,8 @@ impl Inner {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
-        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+        self.driven.lock()
     }
 
     fn handle(&self, id: &str) -> Option<Arc<Handle>> {
@@ -375,8 +377,8 @@ impl Inner {
         Ok(done)
     }
 
-    fn known_definitions(&self) -> std::sync::MutexGuard<'_, LruCache<String, ()>> {
-        self.stored_definitions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known_definitions(&self) -> parking_lot::MutexGuard<'_, LruCache<String, ()>> {
+        self.stored_definitions.lock()
     }
 
     /// Wakes who waits for the run, once it is saved.

@@ -1,6 +1,6 @@
 //! What a run is likely to take: the mean of the workflow's own last runs, and the monolith's rule of thumb before.
 
-use std::{num::NonZeroUsize, sync::PoisonError, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use lru::LruCache;
 use tokio::time::Instant;
@@ -36,11 +36,11 @@ pub(super) struct Estimates {
 impl Estimates {
     pub fn new(db: Database) -> Self {
         let size = NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN);
-        Self { db, known: Shared::new(std::sync::Mutex::new(LruCache::new(size))) }
+        Self { db, known: Shared::new(parking_lot::Mutex::new(LruCache::new(size))) }
     }
 
     pub async fn of(&self, workflow_id: &str, steps: i64) -> Result<Estimate> {
-        let found = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(workflow_id).copied();
+        let found = self.known.lock().get(workflow_id).copied();
         if let Some((read, estimate)) = found
             && read.elapsed() < FRESH
         {
@@ -52,10 +52,7 @@ impl Estimates {
             (runs, Some(seconds), Some(cost)) if runs > 0 => Estimate { seconds, cost, runs },
             _ => Estimate { seconds: STEP_SECONDS * steps, cost: STEP_COST + STEP_COST * steps, runs: 0 },
         };
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(workflow_id.to_owned(), (Instant::now(), estimate));
+        self.known.lock().put(workflow_id.to_owned(), (Instant::now(), estimate));
         Ok(estimate)
     }
 }

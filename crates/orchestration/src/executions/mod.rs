@@ -58,6 +58,15 @@ pub struct Request {
     pub trace_id: Option<String>,
 }
 
+/// An execution as a client sees it at one moment.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The execution.
+    pub execution: Execution,
+    /// What it is likely to take in all; none once it has ended.
+    pub estimate: Option<Estimate>,
+}
+
 impl Executions {
     /// Executions in `db`, driven by `engine`, that `guard` admits.
     pub fn new(db: Database, clock: Clock, audit: Audit, engine: Engine, guard: Guard, hub: Hub) -> Self {
@@ -65,19 +74,36 @@ impl Executions {
         Self { db, clock, audit, engine, guard, hub, estimates }
     }
 
-    /// The run that was started for `once` before, if one was: its workflow may be gone by now.
+    /// Run the workflow `workflow_id`, at most once for `once`: the workflow of a run that was started before may be gone
+    /// by now.
+    ///
+    /// # Errors
+    /// As [`Workflows::get`]; [`Error::Invalid`] for bad limits, or a definition that the coordinator stored unchecked;
+    /// [`Error::Refused`].
+    pub async fn execute(
+        &self,
+        caller: &Principal,
+        workflows: &Workflows,
+        workflow_id: &str,
+        request: Request,
+        once: Option<Once>,
+    ) -> Result<Done<Execution>> {
+        if let Some(started) = self.started(once.as_ref()).await? {
+            return Ok(started);
+        }
+        let workflow = workflows.get(caller, workflow_id).await?;
+        self.start(caller, workflows, &workflow, request, once).await
+    }
+
+    /// The run that was started for `once` before, if one was.
     ///
     /// # Errors
     /// When the key was used for another request.
-    pub async fn started(&self, once: Option<&Once>) -> Result<Option<Done<Execution>>> {
+    pub(super) async fn started(&self, once: Option<&Once>) -> Result<Option<Done<Execution>>> {
         Ok(self.db.answered(&self.clock, once).await?)
     }
 
-    /// Start a run of `workflow`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for bad limits, or a definition that the coordinator stored unchecked; [`Error::Refused`].
-    pub async fn start(
+    async fn start(
         &self,
         caller: &Principal,
         workflows: &Workflows,
@@ -164,7 +190,46 @@ impl Executions {
         allowed(caller, execution)
     }
 
-    /// The same, once it has ended or `wait` is over.
+    /// The same as it is observed: now, or once it has ended or `wait` is over.
+    ///
+    /// # Errors
+    /// As [`Executions::get`].
+    pub async fn observe(&self, caller: &Principal, id: &str, wait: Option<Duration>) -> Result<Observed> {
+        let execution = match wait {
+            Some(wait) => self.wait(caller, id, wait).await?,
+            None => self.get(caller, id).await?,
+        };
+        self.with_estimate(execution).await
+    }
+
+    /// What was begun, once it has ended or `wait` is over. An answer given before is given again as it was, unless its
+    /// client waits: then it wants the end.
+    ///
+    /// # Errors
+    /// As [`Executions::get`].
+    pub async fn observe_begun(
+        &self,
+        caller: &Principal,
+        begun: Done<Execution>,
+        wait: Option<Duration>,
+    ) -> Result<Done<Observed>> {
+        let Done { value, replayed } = begun;
+        let execution = match wait {
+            Some(wait) if !value.status.is_final() => self.wait(caller, &value.id, wait).await?,
+            _ => value,
+        };
+        Ok(Done { value: self.with_estimate(execution).await?, replayed })
+    }
+
+    async fn with_estimate(&self, execution: Execution) -> Result<Observed> {
+        let estimate = match execution.status.is_final() {
+            true => None,
+            false => Some(self.estimates.of(&execution.workflow_id, execution.total_steps).await?),
+        };
+        Ok(Observed { execution, estimate })
+    }
+
+    /// An execution of `caller`'s, once it has ended or `wait` is over.
     ///
     /// # Errors
     /// As [`Executions::get`].
@@ -196,14 +261,6 @@ impl Executions {
     /// As the database.
     pub async fn list(&self, caller: &Principal, filter: &Filter) -> Result<(Vec<Execution>, i64)> {
         store::list(&mut *self.db.read().await?, caller, filter).await
-    }
-
-    /// What a run of this workflow is likely to take, from those that have ended.
-    ///
-    /// # Errors
-    /// As the database.
-    pub async fn estimate(&self, workflow_id: &str, steps: i64) -> Result<Estimate> {
-        self.estimates.of(workflow_id, steps).await
     }
 
     /// The steps of an execution, in order.
@@ -333,4 +390,4 @@ fn forbids(status: Status, action: &str) -> Error {
 }
 
 /// Shared by the parts of the room.
-type Shared<T> = Arc<std::sync::Mutex<T>>;
+type Shared<T> = Arc<parking_lot::Mutex<T>>;

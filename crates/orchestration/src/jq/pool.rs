@@ -158,6 +158,18 @@ impl Pool {
     /// Starts the workers and waits until they are ready. A worker is `program` with `args` and two more, and has to
     /// call [`super::worker::main`]. An executable that does not come up as a worker is an error here.
     pub async fn start(program: PathBuf, args: Vec<String>, settings: Settings) -> io::Result<Self> {
+        let (pool, keepers) = Self::open(program, args, settings).await?;
+        keepers.into_iter().for_each(|keeper| drop(tokio::spawn(keeper)));
+        Ok(pool)
+    }
+
+    /// The same as [`Pool::start`], with the tasks that keep the workers, one each, for the caller to run. They end with
+    /// [`Pool::shutdown`].
+    pub async fn open(
+        program: PathBuf,
+        args: Vec<String>,
+        settings: Settings,
+    ) -> io::Result<(Self, Vec<impl Future<Output = ()> + Send + 'static>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let keeper = Keeper {
             queue: Arc::new(Mutex::new(receiver)),
@@ -172,11 +184,11 @@ impl Pool {
             keepers: TaskTracker::new(),
         };
         let workers = (0..keeper.launch.settings.workers.max(1)).map(|_| Worker::start(&keeper.launch));
-        for worker in futures_util::future::try_join_all(workers).await? {
-            inner.keepers.spawn(keeper.clone().run(worker));
-        }
+        let workers = futures_util::future::try_join_all(workers).await?;
+        let keepers = workers.into_iter().map(|worker| inner.keepers.track_future(keeper.clone().run(worker)));
+        let keepers = keepers.collect();
         inner.keepers.close();
-        Ok(Self(Arc::new(inner)))
+        Ok((Self(Arc::new(inner)), keepers))
     }
 
     /// Evaluates `program` on `input`. An evaluation has no effect outside of its worker: one whose worker is killed

@@ -113,10 +113,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Invalid`]; [`Error::Conflict`] when the name is another owner's.
-    pub async fn register(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Agent>> {
+    pub async fn register(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Known>> {
         draft.check(self.settings.private_addresses).map_err(Error::Invalid)?;
         let (owner, now, id) = (owner.clone(), self.now(), draft.agent_id.clone());
-        self.change(once, id, async move |tx, registry, found: Option<Agent>| {
+        let registered = self.change(once, id, async move |tx, registry, found: Option<Agent>| {
             let before = found.as_ref().map(Agent::state);
             let agent = match found {
                 Some(found) if !owner.owns(&found.owner_id) => {
@@ -137,8 +137,8 @@ impl Registry {
             let entry = entry("registered", &agent.id, now).by(&owner).change(before, Some(agent.state()));
             registry.audit.append(tx, vec![entry]).await?;
             Ok(agent)
-        })
-        .await
+        });
+        self.with_measures(registered.await?).await
     }
 
     /// One change of an entry, which is `None` where there is none.
@@ -178,10 +178,12 @@ impl Registry {
     ///
     /// # Errors
     /// As the database.
-    pub async fn with_measures(&self, agent: Agent) -> Result<Known> {
+    async fn with_measures(&self, written: Done<Agent>) -> Result<Done<Known>> {
         let fastest = store::fastest(&mut *self.db.read().await?).await?;
-        let heard = agent.last_seen;
-        Ok(self.known(agent, &fastest, heard))
+        Ok(written.map(|agent| {
+            let heard = agent.last_seen;
+            self.known(agent, &fastest, heard)
+        }))
     }
 
     fn known(&self, agent: Agent, fastest: &std::collections::BTreeMap<TaskType, f64>, now: Timestamp) -> Known {
@@ -245,7 +247,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`].
-    pub async fn update(&self, owner: &Principal, id: &str, change: Change) -> Result<Agent> {
+    pub async fn update(&self, owner: &Principal, id: &str, change: Change) -> Result<Known> {
         let (owner, now, private) = (owner.clone(), self.now(), self.settings.private_addresses);
         let done = self.change(None, id.to_owned(), async move |tx, registry, found| {
             let mut agent = own(found, &owner)?;
@@ -257,7 +259,7 @@ impl Registry {
             registry.audit.append(tx, vec![entry]).await?;
             Ok(agent)
         });
-        Ok(done.await?.value)
+        Ok(self.with_measures(done.await?).await?.value)
     }
 
     /// A sign of life. It brings an agent back that had gone silent, and no other.
@@ -294,9 +296,9 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::State`] when it is so already.
-    pub async fn switch(&self, owner: &Principal, id: &str, online: bool, once: Option<Once>) -> Result<Done<Agent>> {
+    pub async fn switch(&self, owner: &Principal, id: &str, online: bool, once: Option<Once>) -> Result<Done<Known>> {
         let (owner, now) = (owner.clone(), self.now());
-        self.change(once, id.to_owned(), async move |tx, registry, found| {
+        let switched = self.change(once, id.to_owned(), async move |tx, registry, found| {
             let mut agent = own(found, &owner)?;
             let requested = agent.offline_reason == Some(OfflineReason::Requested);
             if online && agent.is_online() {
@@ -326,8 +328,8 @@ impl Registry {
             entries.push(entry.data("released", json!(released)));
             registry.audit.append(tx, entries).await?;
             Ok(agent)
-        })
-        .await
+        });
+        self.with_measures(switched.await?).await
     }
 
     /// Forget an agent; others get what it has.

@@ -3,9 +3,10 @@
 mod model;
 mod store;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use lru::LruCache;
+use parking_lot::Mutex;
 
 pub use model::{Change, Draft, Filter, Workflow, check_limits, etag_of};
 
@@ -207,13 +208,13 @@ impl Workflows {
     /// [`Error::Invalid`]: the coordinator stores what nobody has checked.
     pub async fn compiled(&self, workflow: &Workflow) -> Result<Compiled> {
         let key = workflow.definition_key();
-        if let Some(found) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(found) = self.plans.lock().get(&key) {
             return Ok(found.clone());
         }
         let plan = Arc::new(workflow.definition()?.compiled(&self.names).await.map_err(Error::Invalid)?);
         let step_ids = store::step_ids(&mut *self.db.read().await?, &workflow.id, &plan).await?;
         let compiled = Compiled { plan, step_ids };
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).put(key, compiled.clone());
+        self.plans.lock().put(key, compiled.clone());
         Ok(compiled)
     }
 }

@@ -119,18 +119,21 @@ impl Learning {
         Ok(learner)
     }
 
-    /// Change an agent's policy by feedback, in the background.
+    /// Change an agent's policy by feedback, in the background, with the settings that `settings` makes of how learning was
+    /// enabled.
     ///
     /// # Errors
     /// As [`Learning::get`]; [`Error::Invalid`] naming the row that doesn't fit.
     pub async fn train(
         &self,
         caller: &Principal,
-        learner: Learner,
+        agent_id: &str,
         feedback: Vec<GivenFeedback>,
-        settings: OfflineSettings,
+        settings: impl FnOnce(&Learner) -> OfflineSettings,
         once: Option<Once>,
     ) -> Result<Done<TrainingRun>> {
+        let learner = self.get(caller, agent_id).await?;
+        let settings = settings(&learner);
         let version = self.version(&learner).await?;
         let mut violations = Violations::default();
         let rows = feedback.into_iter().enumerate().filter_map(|(at, row)| {

@@ -1,6 +1,6 @@
 //! What others in this process can tell the driver of a run.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use super::model::Wish;
 
@@ -11,13 +11,13 @@ pub(super) struct Handle(Mutex<Option<Wish>>);
 impl Handle {
     /// Ask for something, or for nothing any more. A run that is to be cancelled stays so.
     pub(super) fn ask(&self, wish: Option<Wish>) {
-        let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut present = self.0.lock();
         if *present != Some(Wish::Cancel) {
             *present = wish;
         }
     }
 
     pub(super) fn wish(&self) -> Option<Wish> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }

@@ -16,15 +16,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, thread, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -46,6 +40,7 @@ use super::{
 use am_audit::{Audit, EventType};
 use am_core::{
     ambient::{Clock, Ids},
+    supervisor::BackgroundTask,
     validation::Violations,
 };
 use am_db::{
@@ -128,8 +123,8 @@ impl Inner {
         self.library.audit()
     }
 
-    fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
-        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    fn driven(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+        self.driven.lock()
     }
 }
 
@@ -351,8 +346,12 @@ impl Runs {
         Ok(Measured { policy: record.reference, environment, scores: scores.await? })
     }
 
-    /// Train what waits, as many runs at once as there are slots, until the room is stopped.
-    pub async fn work(self) {
+    /// The task that trains what waits, as many runs at once as there are slots. It ends with [`Runs::stop`].
+    pub fn background_task(&self) -> BackgroundTask {
+        BackgroundTask::new("training", self.clone().work())
+    }
+
+    async fn work(self) {
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "could not look for checkpoints that nobody needs");
         }

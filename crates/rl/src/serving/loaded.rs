@@ -5,10 +5,11 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, Once},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tch::TchError;
 use tokio::sync::oneshot;
 
@@ -112,8 +113,8 @@ impl Pool {
         Self { directory, memory, window, metrics, present: Mutex::default(), loading: tokio::sync::Mutex::default() }
     }
 
-    fn present(&self) -> std::sync::MutexGuard<'_, Present> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    fn present(&self) -> parking_lot::MutexGuard<'_, Present> {
+        self.present.lock()
     }
 
     /// The version, loaded.

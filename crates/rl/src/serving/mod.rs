@@ -12,10 +12,11 @@ use std::{
     collections::HashMap,
     future::Future,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
 use rand::SeedableRng;
 
@@ -123,7 +124,7 @@ impl Policies {
 
     /// Know a policy as it is now. Counts of a split that has changed begin anew.
     pub fn put(&self, name: &str, entry: Entry) {
-        let mut catalogue = self.0.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let mut catalogue = self.0.catalogue.write();
         let changed = catalogue.get(name).is_none_or(|old| old.split != entry.split);
         catalogue.put(name.to_owned(), entry);
         if changed {
@@ -136,7 +137,7 @@ impl Policies {
     /// # Errors
     /// When there is no such policy, version or alias.
     pub fn resolve(&self, reference: &PolicyReference) -> Result<Arc<Version>, ActError> {
-        let catalogue = self.0.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        let catalogue = self.0.catalogue.read();
         Ok(catalogue.resolve(reference)?.1.clone())
     }
 
@@ -168,7 +169,7 @@ impl Policies {
     }
 
     fn choose(&self, reference: &PolicyReference) -> Result<Chosen, ActError> {
-        let catalogue = self.0.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        let catalogue = self.0.catalogue.read();
         let (entry, version) = catalogue.resolve(reference)?;
         let mut chosen = Chosen { version: version.clone(), by: Answering::Serving, shadow: None, tally: None };
         if entry.split.is_none() || reference.pick != Pick::Serving {
@@ -190,8 +191,8 @@ impl Policies {
         Ok(chosen)
     }
 
-    fn tallies(&self) -> std::sync::MutexGuard<'_, HashMap<String, Tally>> {
-        self.0.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tallies(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Tally>> {
+        self.0.tallies.lock()
     }
 
     async fn answer(&self, chosen: Chosen, ask: Ask) -> Result<Vec<Decision>, ActError> {
@@ -246,7 +247,7 @@ impl Policies {
     /// # Errors
     /// When there is no such policy.
     pub fn comparison(&self, name: &str) -> Result<Option<Comparison>, ActError> {
-        let catalogue = self.0.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        let catalogue = self.0.catalogue.read();
         let (entry, serving) = catalogue.resolve(&PolicyReference { name: name.to_owned(), pick: Pick::Serving })?;
         if entry.split.is_none() {
             return Ok(None);

@@ -1,8 +1,9 @@
 //! A second version beside the one that serves: it gets a share of the calls (canary), or all of them without answering
 //! (shadow), and is compared with the first.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -125,8 +126,8 @@ pub enum Answering {
 }
 
 impl Tally {
-    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> parking_lot::MutexGuard<'_, Counts> {
+        self.0.lock()
     }
 
     /// Who answers the next call: of any n calls in a row the canary gets its share, rounded.

@@ -5,14 +5,12 @@
 //! A full queue refuses at once.
 
 use std::{
-    sync::{
-        Mutex, PoisonError, RwLock,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use super::metrics::PolicyMetrics;
@@ -71,7 +69,7 @@ impl Worker {
 
     /// Puts states, one after the other, into the queue; never waits.
     pub(super) fn ask(&self, states: Vec<f32>, exact: bool) -> Result<oneshot::Receiver<Answer>, ActError> {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.queue.read();
         let queue = queue.as_ref().ok_or(ActError::Stopped)?;
         let (reply, answer) = oneshot::channel();
         self.metrics.waiting.inc();
@@ -87,8 +85,8 @@ impl Worker {
 
     /// Answers what waits, ends the thread and returns when it has ended.
     pub(super) fn stop(&self) {
-        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(self.queue.write().take());
+        let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a policy's thread panicked");
         }

@@ -7,11 +7,12 @@ use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     event::{EventfdFlags, eventfd},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
@@ -75,7 +76,7 @@ impl Live {
 
     /// The same, to be changed.
     pub fn lock(&self) -> MutexGuard<'_, (Usage, Vec<Attempt>)> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 }
 

@@ -7,10 +7,7 @@ mod socket;
 mod stream;
 mod topics;
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde_json::{Map, Value};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -20,8 +17,8 @@ use super::agent_in;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json,
-        idempotency::{KeyedJson, Replayable},
+        Admin, ApiError,
+        idempotency::{IdempotentOk, KeyedJson},
     },
 };
 use am_communication::messages::{Receipt, To};
@@ -123,16 +120,15 @@ message_request! {
 )]
 pub async fn send(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<SendRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Receipt>, ApiError> {
     let mut asked = request.body;
     let sender = agent_in(&app, ("body", "sender"), &asked.sender)?;
     let recipient = agent_in(&app, ("body", "recipient"), &asked.recipient)?;
     let content = Value::Object(std::mem::take(&mut asked.content));
     let draft = asked.draft(sender, To::Agent(recipient), content);
-    let done = app.messages.send(&(&caller.0).into(), draft, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))
 }
 
 message_request! {
@@ -161,9 +157,9 @@ message_request! {
 )]
 pub async fn broadcast(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<BroadcastRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Receipt>, ApiError> {
     let mut asked = request.body;
     let to = match (asked.topic.take(), asked.channel_id.take()) {
         (Some(_), Some(_)) => {
@@ -177,6 +173,5 @@ pub async fn broadcast(
     let sender = agent_in(&app, ("body", "sender"), &asked.sender)?;
     let content = Value::Object(std::mem::take(&mut asked.content));
     let draft = asked.draft(sender, to, content);
-    let done = app.messages.send(&(&caller.0).into(), draft, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))
 }

@@ -1,9 +1,6 @@
 //! What was written: the inbox, the history, one message.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,7 +9,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
         page::{self, PageQuery, Paging},
     },
 };
@@ -85,7 +82,7 @@ pub async fn history(
     State(app): State<App>,
     _: Admin,
     Query(query): Query<HistoryQuery>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
     let named = |field, name: Option<String>| name.map(|name| agent_in(&app, ("query", field), &name)).transpose();
     let past = Past {
@@ -97,12 +94,11 @@ pub async fn history(
 }
 
 /// A page of the past.
-pub async fn answer(app: &App, past: &Past, paging: &Paging) -> Result<Response, ApiError> {
-    let page = paging.page(50)?;
-    let (messages, total) = app.messages.past(past, &page).await?;
-    let last = messages.last().map(|message| (message.sent_at, message.id.to_string()));
-    let last = last.as_ref().map(|(at, id)| (*at, id.as_str()));
-    Ok(paging.answer(&page, &messages, total.cast_unsigned(), last))
+pub async fn answer(app: &App, past: &Past, paging: &Paging<50>) -> Result<Response, ApiError> {
+    let (messages, total) = app.messages.past(past, &paging.page).await?;
+    let next = paging.last_of(&messages).map(|message| (message.sent_at, message.id.to_string()));
+    let next = next.as_ref().map(|(at, id)| (*at, id.as_str()));
+    Ok(paging.answer_bounded(&messages, Some(total.cast_unsigned()), next))
 }
 
 /// A message
@@ -141,13 +137,13 @@ pub struct ReadAnswer {
 )]
 pub async fn read(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     Path(message_id): Path<String>,
     request: KeyedJson<Option<ReadRequest>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<ReadAnswer>, ApiError> {
     let agent = request.body.and_then(|body| body.agent_id);
     let agent = agent.map(|name| agent_in(&app, ("body", "agent_id"), &name)).transpose()?;
-    let done = app.messages.read(&(&caller.0).into(), agent.as_deref(), &message_id, request.once).await?;
-    let answer = ReadAnswer { status: "success", message_id, message_status: done.value, read: true };
-    Ok(Replayable(Json(answer), done.replayed).into_response())
+    let done = app.messages.read(&caller, agent.as_deref(), &message_id, request.once).await?;
+    let answer = |message_status| ReadAnswer { status: "success", message_id, message_status, read: true };
+    Ok(IdempotentOk(done.map(answer)))
 }

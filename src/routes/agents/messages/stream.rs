@@ -113,7 +113,7 @@ async fn open(
     };
     match app.delivery.connect(&agent).await {
         Ok((session, replies)) => {
-            let by = (&caller).into();
+            let by = caller.principal;
             socket::run(socket::Parts { app, session, replies, by, pass, context }, socket).await;
         }
         Err(am_communication::Error::Stopping) => socket::refuse(socket, End::Stopping).await,

@@ -1,9 +1,6 @@
 //! Topics that agents want to hear of.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -13,7 +10,7 @@ use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
     },
 };
 use am_communication::delivery::Subscription;
@@ -53,15 +50,14 @@ pub struct SubscribeAnswer {
 )]
 pub async fn subscribe(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<SubscribeRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<SubscribeAnswer>, ApiError> {
     let SubscribeRequest { agent_id, topic, filter } = request.body;
     let agent_id = agent_in(&app, ("body", "agent_id"), &agent_id)?;
-    let (by, filter) = ((&caller.0).into(), filter.unwrap_or_default());
-    let done = app.delivery.subscribe(&by, &agent_id, &topic, filter, request.once).await?;
-    let answer = SubscribeAnswer { status: "success", agent_id, subscribed: true, subscription: done.value };
-    Ok(Replayable(Json(answer), done.replayed).into_response())
+    let done = app.delivery.subscribe(&caller, &agent_id, &topic, filter.unwrap_or_default(), request.once).await?;
+    let answer = |subscription| SubscribeAnswer { status: "success", agent_id, subscribed: true, subscription };
+    Ok(IdempotentOk(done.map(answer)))
 }
 
 /// Who no longer wants to hear of what.
@@ -93,14 +89,14 @@ pub struct UnsubscribeAnswer {
 )]
 pub async fn unsubscribe(
     State(app): State<App>,
-    caller: Admin,
+    Admin(caller): Admin,
     request: KeyedJson<UnsubscribeRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<UnsubscribeAnswer>, ApiError> {
     let UnsubscribeRequest { agent_id, topic } = request.body;
     let agent_id = agent_in(&app, ("body", "agent_id"), &agent_id)?;
-    let done = app.delivery.unsubscribe(&(&caller.0).into(), &agent_id, &topic, request.once).await?;
-    let answer = UnsubscribeAnswer { status: "success", agent_id, topic, subscribed: false, removed: done.value };
-    Ok(Replayable(Json(answer), done.replayed).into_response())
+    let done = app.delivery.unsubscribe(&caller, &agent_id, &topic, request.once).await?;
+    let answer = |removed| UnsubscribeAnswer { status: "success", agent_id, topic, subscribed: false, removed };
+    Ok(IdempotentOk(done.map(answer)))
 }
 
 /// What an agent wants to hear of.

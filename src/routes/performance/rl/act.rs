@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, SeqAccess, Visitor},
@@ -17,9 +14,9 @@ use super::policies::reference;
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, Json, Path,
+        AnyKey, ApiError, Path,
         error::{Detail, Loc},
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
     },
     routes::kept::kept,
 };
@@ -136,7 +133,7 @@ pub async fn act(
     _: AnyKey,
     Path(policy): Path<String>,
     request: KeyedJson<ActRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Decided>, ApiError> {
     let KeyedJson { body: request, once } = request;
     let reference = reference(&policy)?;
     let single = request.state.is_some();
@@ -169,8 +166,7 @@ pub async fn act(
         let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
         Decided::Many(Decisions { policy, count: decisions.len(), decisions })
     };
-    let done = kept(&app, once, answer).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(kept(&app, once, answer).await?))
 }
 
 /// A single state has no place in a list.
@@ -227,9 +223,8 @@ pub async fn evaluate(
     _: AnyKey,
     Path(policy): Path<String>,
     request: KeyedJson<EvaluateRequest>,
-) -> Result<Response, ApiError> {
-    let done = kept(&app, request.once, measured(&app, &policy, request.body).await?).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+) -> Result<IdempotentOk<Evaluation>, ApiError> {
+    Ok(IdempotentOk(kept(&app, request.once, measured(&app, &policy, request.body).await?).await?))
 }
 
 /// Measure the policy that `policy` names.

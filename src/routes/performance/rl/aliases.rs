@@ -13,10 +13,10 @@ use crate::{
     http::{
         AnyKey, ApiError, Json, Path,
         error::{Detail, Loc},
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentOk, KeyedJson},
     },
 };
-use am_rl::library::AliasMove;
+use am_rl::library::{AliasMove, Policy};
 
 /// An alias.
 #[derive(Serialize, ToSchema)]
@@ -80,14 +80,13 @@ pub struct AliasRequest {
 )]
 pub async fn set(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path((name, alias)): Path<(String, String)>,
     request: KeyedJson<AliasRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Policy>, ApiError> {
     let version = request.body.version;
-    let set = app.library.set_alias(&(&caller.0).into(), &name, &alias, version, request.once).await;
-    let done = set.map_err(|error| in_path(error.into()))?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    let set = app.library.set_alias(&caller, &name, &alias, version, request.once).await;
+    Ok(IdempotentOk(set.map_err(|error| in_path(error.into()))?))
 }
 
 /// The alias stands in the path.
@@ -109,10 +108,10 @@ fn in_path(mut error: ApiError) -> ApiError {
 )]
 pub async fn remove(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path((name, alias)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let done = app.library.remove_alias(&(&caller.0).into(), &name, &alias, None).await?;
+    let done = app.library.remove_alias(&caller, &name, &alias, None).await?;
     Ok(Json(done.value).into_response())
 }
 
@@ -126,10 +125,9 @@ pub async fn remove(
 )]
 pub async fn roll_back(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path((name, alias)): Path<(String, String)>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    let done = app.library.roll_back(&(&caller.0).into(), &name, &alias, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+) -> Result<IdempotentOk<Policy>, ApiError> {
+    Ok(IdempotentOk(app.library.roll_back(&caller, &name, &alias, request.once).await?))
 }

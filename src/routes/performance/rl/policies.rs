@@ -2,7 +2,6 @@
 
 use axum::{
     extract::State,
-    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -13,7 +12,7 @@ use crate::{
     http::{
         AnyKey, ApiError, Json, Path, Query,
         error::{Detail, Loc},
-        idempotency::{KeyedBytes, KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedBytes, KeyedJson},
         page::{PageQuery, Paging},
     },
     routes::{
@@ -23,7 +22,7 @@ use crate::{
 };
 use am_rl::{
     PolicyReference,
-    library::{Upload, VersionRecord},
+    library::{Policy, Upload, VersionRecord},
     serving::{Canary, Comparison, Shadow, Split},
 };
 
@@ -38,11 +37,9 @@ pub fn reference(text: &str) -> Result<PolicyReference, ApiError> {
     get, path = "/api/v1/agents/performance/rl/policies", tag = "performance", params(PageQuery),
     responses((status = 200, body = Vec<Object>))
 )]
-pub async fn list(State(app): State<App>, _: AnyKey, paging: Paging) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let (rows, total) = app.library.list(&page).await?;
-    let last = rows.last().map(|row| (row.created_at, row.name.as_str()));
-    Ok(paging.answer(&page, &rows, total as u64, last))
+pub async fn list(State(app): State<App>, _: AnyKey, paging: Paging<100>) -> Result<Response, ApiError> {
+    let found = app.library.list(&paging.page).await?;
+    Ok(paging.answer(found, |policy| (policy.created_at, &policy.name)))
 }
 
 /// One policy: its aliases, the version that serves, its split
@@ -63,12 +60,10 @@ pub async fn versions(
     State(app): State<App>,
     _: AnyKey,
     Path(name): Path<String>,
-    paging: Paging,
+    paging: Paging<100>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(100)?;
-    let (rows, total) = app.library.versions(&name, &page).await?;
-    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
-    Ok(paging.answer(&page, &rows, total as u64, last))
+    let found = app.library.versions(&name, &paging.page).await?;
+    Ok(paging.answer(found, |version| (version.created_at, &version.id)))
 }
 
 /// What is said of uploaded weights.
@@ -122,15 +117,14 @@ impl UploadQuery {
 )]
 pub async fn upload(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(name): Path<String>,
     Query(query): Query<UploadQuery>,
     request: KeyedBytes,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<VersionRecord>, ApiError> {
     let upload = query.upload()?;
-    let stored = app.library.upload(&(&caller.0).into(), &name, request.bytes, upload, request.once).await;
-    let done = stored.map_err(|error| in_query(error.into()))?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    let stored = app.library.upload(&caller, &name, request.bytes, upload, request.once).await;
+    Ok(IdempotentCreated(stored.map_err(|error| in_query(error.into()))?))
 }
 
 /// What an upload says of its weights stands in the path and the query.
@@ -223,16 +217,15 @@ pub struct ShadowRequest {
 )]
 pub async fn set_split(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(name): Path<String>,
     request: KeyedJson<SplitRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Policy>, ApiError> {
     let split = Split {
         canary: request.body.canary.map(|CanaryRequest { version, share }| Canary { version, share }),
         shadow: request.body.shadow.map(|ShadowRequest { version }| Shadow { version }),
     };
-    let done = app.library.set_split(&(&caller.0).into(), &name, split, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.library.set_split(&caller, &name, split, request.once).await?))
 }
 
 /// Let one version answer all calls again
@@ -242,10 +235,10 @@ pub async fn set_split(
 )]
 pub async fn remove_split(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let done = app.library.set_split(&(&caller.0).into(), &name, Split::default(), None).await?;
+    let done = app.library.set_split(&caller, &name, Split::default(), None).await?;
     Ok(Json(done.value).into_response())
 }
 

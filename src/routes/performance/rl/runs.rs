@@ -1,10 +1,6 @@
 //! `rl/runs`: training in the background.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +9,7 @@ use crate::{
     app::App,
     http::{
         AnyKey, ApiError, Json, Path, Query,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
         page::{PageQuery, Paging},
     },
     routes::{
@@ -38,9 +34,12 @@ use am_rl::{
     post, path = "/api/v1/agents/performance/rl/runs", tag = "performance", request_body = Request,
     responses((status = 201, body = Object), (status = 403), (status = 422))
 )]
-pub async fn create(State(app): State<App>, caller: AnyKey, request: KeyedJson<Request>) -> Result<Response, ApiError> {
-    let done = queued(&app, &(&caller.0).into(), request.body, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+pub async fn create(
+    State(app): State<App>,
+    AnyKey(caller): AnyKey,
+    request: KeyedJson<Request>,
+) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
+    Ok(IdempotentCreated(queued(&app, &caller, request.body, request.once).await?))
 }
 
 /// Queue the run that is asked for.
@@ -81,15 +80,13 @@ pub struct RunsQuery {
 )]
 pub async fn list(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Query(query): Query<RunsQuery>,
-    paging: Paging,
+    paging: Paging<50>,
 ) -> Result<Response, ApiError> {
-    let page = paging.page(50)?;
     let filter = RunFilter { policy: query.policy, status: query.status };
-    let (rows, total) = app.training.list(&(&caller.0).into(), &filter, &page).await?;
-    let last = rows.last().map(|row| (row.created_at, row.id.as_str()));
-    Ok(paging.answer(&page, &rows, total as u64, last))
+    let found = app.training.list(&caller, &filter, &paging.page).await?;
+    Ok(paging.answer(found, |run| (run.created_at, &run.id)))
 }
 
 /// A training run: how far it is, its reward curve and losses, what came of it
@@ -99,11 +96,10 @@ pub async fn list(
 )]
 pub async fn get(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(id): Path<String>,
     Query(wait): Query<WaitQuery>,
 ) -> Result<Json<TrainingRun>, ApiError> {
-    let caller = (&caller.0).into();
     let run = app.training.get(&caller, &id).await?;
     match wait.of(&app)? {
         Some(wait) if !run.status.is_final() => Ok(Json(app.training.wait(&caller, &id, wait).await?)),
@@ -129,17 +125,13 @@ pub struct RunEvents {
 )]
 pub async fn events(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(id): Path<String>,
     asked: Asked,
 ) -> Result<Response, ApiError> {
-    let first = app.training.events(&(&caller.0).into(), &id, asked.after(), asked.limit()).await?;
+    let first = app.training.events(&caller, &id, asked.after(), asked.limit()).await?;
     let follower = app.training.follow(&id, asked.after());
     Ok(asked.answer(first, |page| RunEvents { run_id: id, page }, follower))
-}
-
-fn changed(done: Done<TrainingRun>) -> Response {
-    Replayable(Json(done.value), done.replayed).into_response()
 }
 
 /// Stop a run at its next step, with a checkpoint
@@ -149,11 +141,11 @@ fn changed(done: Done<TrainingRun>) -> Response {
 )]
 pub async fn pause(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    Ok(changed(app.training.pause(&(&caller.0).into(), &id, request.once).await?))
+) -> Result<IdempotentOk<TrainingRun>, ApiError> {
+    Ok(IdempotentOk(app.training.pause(&caller, &id, request.once).await?))
 }
 
 /// Queue a paused run again
@@ -163,11 +155,11 @@ pub async fn pause(
 )]
 pub async fn resume(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    Ok(changed(app.training.resume(&(&caller.0).into(), &id, request.once).await?))
+) -> Result<IdempotentOk<TrainingRun>, ApiError> {
+    Ok(IdempotentOk(app.training.resume(&caller, &id, request.once).await?))
 }
 
 /// End a run without a version
@@ -177,9 +169,9 @@ pub async fn resume(
 )]
 pub async fn cancel(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(id): Path<String>,
     request: KeyedJson<Option<Value>>,
-) -> Result<Response, ApiError> {
-    Ok(changed(app.training.cancel(&(&caller.0).into(), &id, request.once).await?))
+) -> Result<IdempotentOk<TrainingRun>, ApiError> {
+    Ok(IdempotentOk(app.training.cancel(&caller, &id, request.once).await?))
 }

@@ -1,10 +1,6 @@
 //! `rl/strategies`: the marketplace's strategies by name, each with its environment and a policy of the caller's.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -17,12 +13,15 @@ use crate::{
     app::App,
     http::{
         AnyKey, ApiError, Json, Path,
-        idempotency::{KeyedJson, Replayable},
+        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
     },
     routes::kept::kept,
 };
 use am_db::principal::Principal;
-use am_rl::runs::Request;
+use am_rl::{
+    library::Policy,
+    runs::{Request, TrainingRun},
+};
 
 /// Each strategy with the environment that it is learnt in.
 const STRATEGIES: [(&str, &str); 6] = [
@@ -63,8 +62,7 @@ pub struct StrategyDocument {
     get, path = "/api/v1/agents/performance/rl/strategies", tag = "performance",
     responses((status = 200, body = Vec<StrategyDocument>))
 )]
-pub async fn list(caller: AnyKey) -> Json<Vec<StrategyDocument>> {
-    let caller: Principal = (&caller.0).into();
+pub async fn list(AnyKey(caller): AnyKey) -> Json<Vec<StrategyDocument>> {
     let document =
         |(strategy, environment)| StrategyDocument { strategy, environment, policy: policy_of(strategy, &caller) };
     Json(STRATEGIES.map(document).into())
@@ -101,12 +99,11 @@ pub struct OptimizeRequest {
 )]
 pub async fn optimize(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(strategy): Path<String>,
     request: KeyedJson<Option<OptimizeRequest>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
     let (strategy, environment) = environment(&strategy)?;
-    let caller: Principal = (&caller.0).into();
     let body = request.body.unwrap_or_default();
     let algorithm = body.algorithm.as_deref().unwrap_or("ppo").parse();
     let work = Request {
@@ -123,8 +120,7 @@ pub async fn optimize(
         evaluation_episodes: 20,
         aliases: Vec::new(),
     };
-    let done = queued(&app, &caller, work, request.once).await?;
-    Ok((StatusCode::CREATED, Replayable(Json(done.value), done.replayed)).into_response())
+    Ok(IdempotentCreated(queued(&app, &caller, work, request.once).await?))
 }
 
 /// What is to serve.
@@ -145,20 +141,18 @@ pub struct DeployRequest {
 )]
 pub async fn deploy(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(strategy): Path<String>,
     request: KeyedJson<Option<DeployRequest>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Policy>, ApiError> {
     let (strategy, _) = environment(&strategy)?;
-    let caller: Principal = (&caller.0).into();
     let body = request.body.unwrap_or_default();
     let policy = body.policy.unwrap_or_else(|| policy_of(strategy, &caller));
     let version = match body.version {
         Some(version) => version,
         None => app.library.get(&policy).await?.latest,
     };
-    let done = app.library.set_alias(&caller, &policy, "production", version, request.once).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(app.library.set_alias(&caller, &policy, "production", version, request.once).await?))
 }
 
 /// Where a strategy's policy is to be measured.
@@ -182,19 +176,18 @@ pub struct StrategyEvaluateRequest {
 )]
 pub async fn evaluate(
     State(app): State<App>,
-    caller: AnyKey,
+    AnyKey(caller): AnyKey,
     Path(strategy): Path<String>,
     request: KeyedJson<Option<StrategyEvaluateRequest>>,
-) -> Result<Response, ApiError> {
+) -> Result<IdempotentOk<Evaluation>, ApiError> {
     let (strategy, environment) = environment(&strategy)?;
     let body = request.body.unwrap_or_default();
-    let policy = body.policy.unwrap_or_else(|| policy_of(strategy, &(&caller.0).into()));
+    let policy = body.policy.unwrap_or_else(|| policy_of(strategy, &caller));
     let asked = EvaluateRequest {
         environment: Some(environment.to_owned()),
         parameters: body.parameters,
         episodes: body.episodes,
         seed: body.seed,
     };
-    let done = kept(&app, request.once, measured(&app, &policy, asked).await?).await?;
-    Ok(Replayable(Json(done.value), done.replayed).into_response())
+    Ok(IdempotentOk(kept(&app, request.once, measured(&app, &policy, asked).await?).await?))
 }

@@ -11,6 +11,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 
 use super::{
     Inner,
@@ -230,8 +231,12 @@ impl Place {
     }
 
     pub async fn finish(self, driver: Driver, _permit: OwnedSemaphorePermit) {
-        let end = driver.drive().await;
-        tracing::debug!(execution = %self.id, ?end, "driver done");
+        let span = driver.span();
+        let driven = async {
+            let end = driver.drive().await;
+            tracing::debug!(execution = %self.id, ?end, "driver done");
+        };
+        driven.instrument(span).await;
     }
 }
 
