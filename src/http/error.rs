@@ -52,7 +52,6 @@ pub enum Detail {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The way to the field: `["body", "steps", "a", "timeout_seconds"]`.
-    #[schema(value_type = Vec<String>)]
     pub loc: Vec<Loc>,
     /// What is wrong with it.
     pub msg: String,
@@ -62,8 +61,9 @@ pub struct FieldError {
 }
 
 /// One step on the way to a field: a name, or a place in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ErrorLocation)]
 pub enum Loc {
     /// A member's name.
     Name(Cow<'static, str>),

@@ -11,6 +11,7 @@ use am_db::codec::Timestamp;
 /// A form of a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageTemplate)]
+#[schema(as = MessageTemplate)]
 pub struct Template {
     /// `template_` and 12 hex digits, or the name of one that everybody has.
     pub template_id: String,
@@ -30,7 +31,6 @@ pub struct Template {
     /// What using it costs.
     pub price: f64,
     /// When it was made.
-    #[schema(value_type = Option<String>)]
     pub created_at: Option<Timestamp>,
 }
 
@@ -51,6 +51,7 @@ pub struct NewTemplate {
 
 /// A template that was filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RenderedTemplate)]
 pub struct Filled {
     /// Which.
     pub template_id: String,

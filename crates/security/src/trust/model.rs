@@ -43,10 +43,8 @@ pub struct TrustScore {
     /// Programs that tried to leave their sandbox.
     pub sandbox_breaches: i64,
     /// When the last execution ended.
-    #[schema(value_type = Option<String>)]
     pub last_execution: Option<Timestamp>,
     /// When the last violation was.
-    #[schema(value_type = Option<String>)]
     pub last_violation: Option<Timestamp>,
     /// Seconds, the mean over all executions.
     pub average_execution_time: Option<f64>,
@@ -57,10 +55,8 @@ pub struct TrustScore {
     #[schema(value_type = Vec<Object>)]
     pub violation_history: Vec<Value>,
     /// When the first evidence came.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// When the last came.
-    #[schema(value_type = String)]
     pub updated_at: Timestamp,
 }
 
@@ -208,6 +204,7 @@ pub struct Filter {
 
 /// How a score came about.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = TrustExplanation)]
 pub struct Explanation {
     /// As it is stored.
     pub stored: TrustScore,
@@ -220,7 +217,6 @@ pub struct Explanation {
     /// What the trust score would be now: how long ago the last execution was may count otherwise.
     pub trust_now: Sum,
     /// This moment.
-    #[schema(value_type = String)]
     pub now: Timestamp,
 }
 
