@@ -293,8 +293,8 @@ fn without_nan(text: &str) -> String {
 #[macro_export]
 macro_rules! stored_enum {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $stored:literal / $value:tt,)+ }) => {
-        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        $(#[$meta])*
         pub enum $name { $($(#[$variant_meta])* #[serde(rename = $value)] $variant,)+ }
 
         impl $name {

@@ -36,7 +36,7 @@ pub fn page() -> Response {
 pub fn file(name: &str) -> Result<Response, ApiError> {
     let found =
         utoipa_swagger_ui::serve(name, CONFIG.clone()).map_err(|error| ApiError::internal(error.to_string()))?;
-    let SwaggerFile { bytes, content_type, gzpipped: gzipped } =
+    let SwaggerFile { bytes, content_type, gzpipped: gzipped, .. } =
         found.ok_or_else(|| ApiError::not_found(format!("There is no /docs/{name}")))?;
     let mut response = bytes.into_owned().into_response();
     let headers = response.headers_mut();

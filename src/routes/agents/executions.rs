@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
@@ -36,8 +36,7 @@ use am_orchestration::{
 pub struct ExecuteRequest {
     /// Accepted as clients of the coordinator send it, and ignored: the path names the workflow.
     #[schema(value_type = Option<String>)]
-    #[expect(dead_code, reason = "named here for OpenAPI")]
-    workflow_id: Option<IgnoredAny>,
+    workflow_id: Option<Value>,
     /// Inputs of the execution, which steps read as `$.inputs`. Default: none.
     #[schema(value_type = Option<Object>)]
     inputs: Option<Map<String, Value>>,

@@ -3,7 +3,7 @@
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{StatusCode, header, openapi::IdempotencyHeader},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -16,6 +16,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };

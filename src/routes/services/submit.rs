@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, openapi::IdempotencyHeader},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use crate::{
     http::{
         ApiError, ClientKey, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
+        openapi::IdempotencyHeader,
     },
     routes::agents::WaitQuery,
 };

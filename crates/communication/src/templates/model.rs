@@ -11,7 +11,6 @@ use am_db::codec::Timestamp;
 /// A form of a message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageTemplate)]
-#[schema(as = MessageTemplate)]
 pub struct Template {
     /// `template_` and 12 hex digits, or the name of one that everybody has.
     pub template_id: String,

@@ -62,7 +62,6 @@ pub struct Network {
 /// An agent of a network, as clients send it and get it back.
 #[derive(utoipa::ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes what is kept as it was sent")]
 pub enum NetworkAgent {
     /// The id of a workflow.
     Id(String),
