@@ -117,7 +117,9 @@ pub struct ErrorBody {
 fn detail_schema() -> Schema {
     let sentence = Object::with_type(Type::String);
     let fields = Array::new(Ref::from_schema_name(FieldError::name()));
-    OneOfBuilder::new().item(sentence).item(fields).into()
+    let description =
+        "A sentence; for a request that does not validate (422) an entry for each invalid parameter or member.";
+    OneOfBuilder::new().description(Some(description)).item(sentence).item(fields).into()
 }
 
 type Text = Cow<'static, str>;

@@ -24,8 +24,10 @@ pub struct EventsQuery {
     #[expect(dead_code, reason = "read by Resume; named here for OpenAPI")]
     after: Option<u64>,
     /// `sse`: a stream; `json`: a page. Default: as the Accept header says.
+    #[param(inline)]
     format: Option<Format>,
     /// Number of events of a page, 1 to 1000. Default 200.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 

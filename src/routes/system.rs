@@ -45,6 +45,7 @@ pub struct Health {
     /// Version of the service.
     pub version: &'static str,
     /// Present time.
+    #[schema(format = DateTime)]
     pub timestamp: String,
 }
 

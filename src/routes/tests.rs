@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{document, groups, with_system};
 use crate::{app::App, http::openapi};
@@ -92,6 +94,8 @@ fn openapi_responses_are_described_and_typed() {
             assert!(described, "{method} {path}: {} has no description", parameter["name"]);
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
+            let shared = response["$ref"].as_str().map(|reference| document.pointer(&reference[1..]).unwrap());
+            let response = shared.unwrap_or(response);
             let described = response["description"].as_str().is_some_and(|text| !text.is_empty());
             assert!(described, "{method} {path}: {status} has no description");
             let empty = matches!(status.as_str(), "101" | "204" | "304");
@@ -129,6 +133,64 @@ fn openapi_properties_are_described() {
         }
     });
     assert!(bare.is_empty(), "{} properties have no description: {bare:#?}", bare.len());
+}
+
+/// The words that serde takes for `T`, from what it says of a word that is none.
+fn words_of<T: DeserializeOwned>(json: &str) -> BTreeSet<String> {
+    let error = serde_json::from_str::<T>(json).err().unwrap().to_string();
+    let (_, words) = error.split_once("expected ").unwrap();
+    words.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn named<T: ToSchema + DeserializeOwned>() -> (String, BTreeSet<String>) {
+    (T::name().into_owned(), words_of::<T>("\"no such word\""))
+}
+
+/// Those that requests have too are compared with what the server takes, in `tests/it/openapi.rs`.
+#[test]
+fn openapi_enumerations_of_answers_are_serdes() {
+    let document = whole();
+    let of_serde = [
+        named::<am_orchestration::assignments::State>(),
+        named::<am_orchestration::assignments::Outcome>(),
+        named::<am_orchestration::registry::Source>(),
+        named::<am_orchestration::registry::OfflineReason>(),
+        named::<am_orchestration::plans::SplitBy>(),
+        named::<am_security::sandbox::AttemptKind>(),
+        named::<am_security::sandbox::Ended>(),
+        named::<am_security::reputation::ReputationSource>(),
+        named::<am_audit::Source>(),
+        named::<am_communication::relations::Authorization>(),
+        named::<am_communication::ChannelStatus>(),
+        named::<am_communication::MessageStatus>(),
+        named::<am_communication::sealing::Scope>(),
+        named::<am_rl::runs::Wish>(),
+        ("TaskKind".to_owned(), words_of::<am_rl::runs::Task>(r#"{"kind": "no such word"}"#)),
+    ];
+    // Whatever a request or a parameter refers to, directly or by way of others.
+    let mut asked = BTreeSet::new();
+    let mut open = Vec::new();
+    for (_, _, operation) in operations(&document) {
+        open.extend(operation.get("parameters").into_iter().chain(operation.get("requestBody")));
+    }
+    while let Some(value) = open.pop() {
+        walk(value, "", &mut |_, value| {
+            if let Some(reference) = value.get("$ref").and_then(Value::as_str)
+                && asked.insert(reference.to_owned())
+            {
+                open.extend(document.pointer(&reference[1..]));
+            }
+        });
+    }
+    let mut answered = BTreeMap::new();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let words = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+        let words: BTreeSet<String> = words.collect();
+        if !words.is_empty() && !asked.contains(&format!("#/components/schemas/{name}")) {
+            answered.insert(name.clone(), words);
+        }
+    }
+    assert_eq!(answered, BTreeMap::from(of_serde));
 }
 
 #[test]

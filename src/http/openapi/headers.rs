@@ -11,7 +11,7 @@ pub struct IdempotencyHeader {
     /// Makes the request take effect once: 1 to 255 visible ASCII characters. The same key with the same request is answered
     /// from the first result, with the header `Idempotency-Replayed`; with another request it is refused with 422
     /// `idempotency_key_reused`. Keys are kept for each caller.
-    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
     key: Option<String>,
 }
 
@@ -22,7 +22,7 @@ pub struct IdempotencyHeader {
 pub struct IfMatchHeader {
     /// Entity tags (RFC 9110), or `*`: the change is made only if one of them is the present version's `ETag`. Without the
     /// header it is made to any version.
-    #[param(rename = "If-Match")]
+    #[param(rename = "If-Match", value_type = String, required = false)]
     tags: Option<String>,
 }
 
@@ -32,7 +32,7 @@ pub struct IfMatchHeader {
 #[expect(dead_code, reason = "describes a header that `IfNoneMatch` reads")]
 pub struct IfNoneMatchHeader {
     /// Entity tags (RFC 9110), or `*`: if one of them is the present version's `ETag`, the answer is 304 without a body.
-    #[param(rename = "If-None-Match")]
+    #[param(rename = "If-None-Match", value_type = String, required = false)]
     tags: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub struct IfNoneMatchHeader {
 #[expect(dead_code, reason = "describes a header that `Resume` reads")]
 pub struct LastEventIdHeader {
     /// Number of the last event that the client has; the stream goes on after it. Overrides the query's `after`.
-    #[param(rename = "Last-Event-ID")]
+    #[param(rename = "Last-Event-ID", value_type = u64, required = false)]
     id: Option<u64>,
 }
 
@@ -76,29 +76,31 @@ pub(super) fn components() -> Value {
 
 /// Declares the headers of each response of `operation`.
 pub(super) fn declare(operation: &mut Map<String, Value>) {
-    let takes = |name: &str| {
-        let parameters = operation.get("parameters").and_then(Value::as_array);
-        parameters.is_some_and(|all| all.iter().any(|parameter| parameter["name"] == name))
-    };
-    let (keyed, paged) = (takes("Idempotency-Key"), takes("cursor"));
-    let versioned = takes("If-None-Match");
-    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
-    for (status, response) in responses {
-        let Some(response) = response.as_object_mut() else { continue };
-        let success = status.starts_with('2');
-        let names = [
-            ("X-Request-Id", true),
-            ("Traceparent", true),
-            ("Retry-After", matches!(status.as_str(), "429" | "503")),
-            ("WWW-Authenticate", status == "401"),
-            ("Idempotency-Replayed", keyed && success),
-            ("X-Total-Count", paged && success),
-            ("Link", paged && success),
-            ("ETag", versioned && (success || status == "304")),
-        ];
-        let headers = response.entry("headers").or_insert_with(|| json!({}));
-        for (name, _) in names.into_iter().filter(|(_, declared)| *declared) {
-            headers[name] = json!({"$ref": format!("#/components/headers/{name}")});
+    let parameters = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
+    let taken: Vec<String> = parameters.filter_map(|one| one["name"].as_str()).map(str::to_owned).collect();
+    for (status, response) in operation.get_mut("responses").and_then(Value::as_object_mut).into_iter().flatten() {
+        if let Some(response) = response.as_object_mut().filter(|response| !response.contains_key("$ref")) {
+            declare_on(status, response, &taken);
         }
+    }
+}
+
+/// Declares the headers of one response, which follow from its status and from the parameters that the operation takes.
+pub(super) fn declare_on(status: &str, response: &mut Map<String, Value>, taken: &[String]) {
+    let takes = |name: &str| taken.iter().any(|one| one == name);
+    let success = status.starts_with('2');
+    let names = [
+        ("X-Request-Id", true),
+        ("Traceparent", true),
+        ("Retry-After", matches!(status, "429" | "503")),
+        ("WWW-Authenticate", status == "401"),
+        ("Idempotency-Replayed", success && takes("Idempotency-Key")),
+        ("X-Total-Count", success && takes("cursor")),
+        ("Link", success && takes("cursor")),
+        ("ETag", takes("If-None-Match") && (success || status == "304")),
+    ];
+    let headers = response.entry("headers").or_insert_with(|| json!({}));
+    for (name, _) in names.into_iter().filter(|(_, declared)| *declared) {
+        headers[name] = json!({"$ref": format!("#/components/headers/{name}")});
     }
 }

@@ -24,6 +24,22 @@ fn is_plain(schema: &Value) -> bool {
     schema["type"] != "object" && COMPOSED.iter().all(|member| schema.get(member).is_none())
 }
 
+/// Joins the lines of each description: they were broken for the source's width.
+pub(super) fn join_lines(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(text)) = members.get_mut("description") {
+                let paragraphs: Vec<String> =
+                    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+                *text = paragraphs.join("\n\n");
+            }
+            members.values_mut().for_each(join_lines);
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        _ => {}
+    }
+}
+
 fn replace(value: &mut Value, plain: &Map<String, Value>) {
     if let Value::Object(members) = value {
         let target = members.get("$ref").and_then(Value::as_str).and_then(|name| plain.get(name)).cloned();

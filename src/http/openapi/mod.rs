@@ -1,5 +1,6 @@
 //! The OpenAPI document: what all operations share is added here, once.
 
+mod errors;
 mod headers;
 mod inline;
 mod page;
@@ -53,15 +54,18 @@ pub fn finish(mut document: OpenApi) -> Result<Value, serde_json::Error> {
     components.add_security_scheme(SCHEME, SecurityScheme::ApiKey(ApiKey::Header(key)));
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     ErrorBody::schemas(&mut schemas);
+    FieldError::schemas(&mut schemas);
     for (name, schema) in [(ErrorBody::name(), ErrorBody::schema()), (FieldError::name(), FieldError::schema())] {
         schemas.push((name.into_owned(), schema));
     }
     components.schemas.extend(schemas);
     let mut document = serde_json::to_value(document)?;
     document["components"]["headers"] = headers::components();
+    document["components"]["responses"] = errors::components();
     document["tags"] = tags::described();
     document["servers"] = json!([{"url": "/", "description": "The service that serves this document"}]);
     inline::scalars(&mut document);
+    inline::join_lines(&mut document);
     for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for (_, operation) in item.as_object_mut().into_iter().flatten() {
             if let Some(operation) = operation.as_object_mut() {
@@ -97,61 +101,9 @@ fn complete(operation: &mut Map<String, Value>, limited: bool) {
     let roles = security[0][SCHEME].as_array().cloned();
     // An empty list says: without any key.
     operation.insert("security".to_owned(), if roles.is_some() { security } else { json!([]) });
-    for (status, meaning) in shared_errors(operation, roles.as_deref(), limited) {
-        let responses = operation.entry("responses").or_insert_with(|| json!({}));
-        let described = &mut responses[status];
-        match described["description"].as_str() {
-            Some(own) if status == "403" => described["description"] = format!("{own}. Or: {meaning}").into(),
-            Some(_) => {}
-            None => *described = json!({"description": meaning}),
-        }
-    }
-    for (status, response) in operation.get_mut("responses").and_then(Value::as_object_mut).into_iter().flatten() {
-        let failed = status.starts_with(['4', '5']) || status == "default";
-        if failed && response.get("content").is_none() {
-            let schema = json!({"$ref": format!("#/components/schemas/{}", ErrorBody::name())});
-            response["content"] = json!({"application/json": {"schema": schema}});
-        }
-    }
+    errors::add(operation, roles.as_deref(), limited);
     if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
         responses.sort_keys();
     }
     headers::declare(operation);
-}
-
-/// The errors that an operation may answer beside its own: status and meaning.
-fn shared_errors(
-    operation: &Map<String, Value>,
-    roles: Option<&[Value]>,
-    limited: bool,
-) -> Vec<(&'static str, &'static str)> {
-    let mut errors = Vec::new();
-    if let Some(roles) = roles {
-        errors.push(("401", "The API key is missing (`unauthorized`) or unknown"));
-        let holds = |role: &str| roles.is_empty() || roles.iter().any(|one| one == role);
-        match (holds("client"), holds("miner")) {
-            (false, _) => errors.push(("403", "The key is no admin key (`insufficient_role`)")),
-            (true, false) => errors.push(("403", "The key is a miner's (`insufficient_role`)")),
-            (true, true) => {}
-        }
-    }
-    let has = |member: &str| operation.contains_key(member);
-    if has("requestBody") {
-        errors.push(("413", "The body is larger than `BODY_LIMIT_BYTES` (`body_too_large`)"));
-    }
-    if operation.get("requestBody").is_some_and(|body| body["content"].get("application/json").is_some()) {
-        errors.push(("415", "The body's Content-Type is not JSON (`unsupported_media_type`)"));
-    }
-    if has("requestBody") || has("parameters") {
-        errors.push((
-            "422",
-            "A parameter or a member of the body is not valid; `detail` names each (`validation_error`)",
-        ));
-    }
-    if limited {
-        errors.push(("429", "The caller sent more requests than `RATE_LIMIT_REQUESTS` allows (`rate_limited`)"));
-        errors.push(("503", "The database is busy or full, or the service is stopping; see Retry-After"));
-    }
-    errors.push(("default", "Another error, such as 500 `internal` or 504 `timeout`"));
-    errors
 }

@@ -73,15 +73,18 @@ fn errors_have_a_body_and_responses_their_headers() {
     let document = document();
     let admin = &document["paths"]["/api/v1/admin/things"]["put"]["responses"];
     for status in ["401", "403", "413", "415", "422", "429", "503", "default"] {
-        let schema = &admin[status]["content"]["application/json"]["schema"]["$ref"];
+        let stated = &admin[status];
+        let shared = stated["$ref"].as_str().map(|reference| document.pointer(&reference[1..]).unwrap());
+        let schema = &shared.unwrap_or(stated)["content"]["application/json"]["schema"]["$ref"];
         assert_eq!(schema, "#/components/schemas/Error", "{status}");
     }
     assert!(document["components"]["schemas"]["Error"]["properties"]["request_id"].is_object());
-    let headers = |status: &str| admin[status]["headers"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(headers("200"), ["X-Request-Id", "Traceparent", "Idempotency-Replayed"]);
-    assert_eq!(headers("429"), ["X-Request-Id", "Traceparent", "Retry-After"]);
-    assert_eq!(headers("401"), ["X-Request-Id", "Traceparent", "WWW-Authenticate"]);
-    for name in headers("200") {
+    let names = |response: &Value| response["headers"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let responses = &document["components"]["responses"];
+    assert_eq!(names(&admin["200"]), ["X-Request-Id", "Traceparent", "Idempotency-Replayed"]);
+    assert_eq!(names(&responses["TooManyRequests"]), ["X-Request-Id", "Traceparent", "Retry-After"]);
+    assert_eq!(names(&responses["Unauthorized"]), ["X-Request-Id", "Traceparent", "WWW-Authenticate"]);
+    for name in names(&admin["200"]) {
         assert!(document["components"]["headers"][name].is_object());
     }
 }

@@ -138,8 +138,10 @@ pub struct WorkflowShape {
     /// Whether other callers may read and execute it.
     is_public: bool,
     /// When the workflow was created.
+    #[schema(format = DateTime)]
     created_at: String,
     /// When the workflow was last changed.
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 

@@ -17,6 +17,7 @@ use am_db::{codec::Timestamp, owner::Owner};
 pub struct AlertsQuery {
     /// Only alerts of this severity: `high` (a risk of 70 to 90) or `critical` (above). `low` and `medium` are
     /// accepted and never match.
+    #[param(inline)]
     severity: Option<Severity>,
     /// Number of alerts at most, 1 to 500. Default 50.
     #[param(minimum = 1, maximum = 500)]

@@ -35,6 +35,7 @@ pub struct AuditShape {
     /// What happened.
     event_type: EventType,
     /// When it happened.
+    #[schema(format = DateTime)]
     timestamp: String,
     /// Workflow that it is about; null: none.
     workflow_id: Option<String>,
@@ -70,6 +71,7 @@ pub struct AuditShape {
     /// Whether `signature` in `event_data` is valid for its `public_key`; null: there is none.
     signature_valid: Option<bool>,
     /// When the entry was written.
+    #[schema(format = DateTime)]
     created_at: String,
     /// Place in the Merkle log, from 1; null: the coordinator wrote it and it is not in the log yet.
     log_sequence: Option<i64>,

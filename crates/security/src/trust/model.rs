@@ -245,14 +245,19 @@ pub struct TrustStatistics {
     pub distribution: Bands,
 }
 
-/// See [`TrustStatistics::distribution`].
+/// Number of entities by trust.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[expect(missing_docs, reason = "the bounds stand where it is used")]
+#[schema(as = TrustDistribution)]
 pub struct Bands {
+    /// Entities with a trust below 20.
     pub very_low: u64,
+    /// Entities with a trust from 20 to below 40.
     pub low: u64,
+    /// Entities with a trust from 40 to below 60.
     pub medium: u64,
+    /// Entities with a trust from 60 to below 80.
     pub high: u64,
+    /// Entities with a trust of 80 or more.
     pub very_high: u64,
 }
 
