@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What tests need beside Rust, in target/tools, so that nothing on the machine changes: nginx for the test that puts it
 # in front of the service and bubblewrap for sandboxes, where they are not installed unpacked from Debian's packages; and a Python with the coordinator's
-# SQLAlchemy, which reads what the service wrote, and with onnxruntime, which runs exported policies. Prints the
-# directories to put on PATH.
+# SQLAlchemy, which reads what the service wrote, with onnxruntime, which runs exported policies, and with what validates the
+# OpenAPI document and generates a client from it; and the TypeScript generator. Prints the directories to put on PATH.
 #
 #   PATH="$(scripts/test-tools.sh):$PATH" cargo nextest run
 set -euo pipefail
@@ -45,6 +45,18 @@ if ! brought; then
     if ! { python3 -m venv "$place/venv" && "$place/venv/bin/pip" --quiet --disable-pip-version-check install -r "$requirements"; } </dev/null >&2; then
         say "that did not work, and the tests that run it will fail: it needs python3 (3.11 or newer) with venv and pip"
         rm -rf "$place/venv"
+    fi
+fi
+
+packages=$PWD/scripts/test-npm
+if ! cmp -s "$packages/package-lock.json" "$place/npm/package-lock.json" || [ ! -d "$place/npm/node_modules" ]; then
+    say "bringing what tests need in Node.js into $place/npm"
+    rm -rf "$place/npm"
+    mkdir -p "$place/npm"
+    cp "$packages/package.json" "$packages/package-lock.json" "$place/npm"
+    if ! PATH="$place/venv/bin:$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund --prefix "$place/npm" </dev/null >&2; then
+        say "that did not work, and the tests that run it will fail"
+        rm -rf "$place/npm"
     fi
 fi
 echo "$place/usr/sbin:$place/usr/bin:/usr/sbin"

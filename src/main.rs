@@ -98,9 +98,10 @@ fn main() -> ExitCode {
         Command::MessageKeys(command) => with_config(arguments.config, |config| {
             block_on(async move { commands::messages::master_keys(&config, command).await })?
         }),
-        Command::Openapi => {
-            routes::document(routes::groups()).to_pretty_json().map(|json| print(&json)).map_err(Into::into)
-        }
+        Command::Openapi => routes::document(routes::groups())
+            .and_then(|document| serde_json::to_string_pretty(&document))
+            .map(|json| print(&json))
+            .map_err(Into::into),
         Command::VerifyReceipt { file, public_key } => commands::verify_receipt(&file, &public_key),
         Command::ExportAudit => with_config(arguments.config, |config| block_on(commands::audit::export(config))?),
         Command::VerifyAudit { file, public_key, checkpoint } => {

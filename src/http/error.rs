@@ -53,7 +53,6 @@ pub enum Detail {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The way to the field: `["body", "steps", "a", "timeout_seconds"]`.
-    #[schema(value_type = Vec<String>)]
     pub loc: Vec<Loc>,
     /// What is wrong with it.
     pub msg: String,
@@ -63,8 +62,9 @@ pub struct FieldError {
 }
 
 /// One step on the way to a field: a name, or a place in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ErrorLocation)]
 pub enum Loc {
     /// A member's name.
     Name(Cow<'static, str>),
@@ -128,7 +128,9 @@ pub struct ErrorBody {
 fn detail_schema() -> Schema {
     let sentence = Object::with_type(Type::String);
     let fields = Array::new(Ref::from_schema_name(FieldError::name()));
-    OneOfBuilder::new().item(sentence).item(fields).into()
+    let description =
+        "A sentence; for a request that does not validate (422) an entry for each invalid parameter or member.";
+    OneOfBuilder::new().description(Some(description)).item(sentence).item(fields).into()
 }
 
 type Text = Cow<'static, str>;

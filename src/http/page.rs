@@ -28,12 +28,12 @@ pub const MOST: u32 = 500;
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// Rows a page.
+    /// Number of rows of a page, 1 to 500. The default depends on the list.
     #[param(minimum = 1, maximum = 500)]
     pub limit: Option<u32>,
-    /// Rows to leave out; not together with `cursor`.
+    /// Number of rows to skip; not together with `cursor`. Default 0.
     pub offset: Option<u32>,
-    /// Where the page begins: taken from the `Link` header of the page before.
+    /// Where the page begins: an opaque text from the `Link` header of the page before. Default: the first row.
     pub cursor: Option<String>,
 }
 

@@ -15,11 +15,12 @@ use am_rl::{PolicyReference, export::Format, library::VersionRecord};
 /// Tells what an exported file is.
 const EXPORT_INFO: HeaderName = HeaderName::from_static("x-export-info");
 
-/// Which file.
+/// The format of an exported policy.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
-    /// safetensors (the default), torch (TorchScript) or onnx. A pickle is refused: reading one runs what is in it.
+    /// `safetensors` (default), `torch` (TorchScript) or `onnx`. `pickle` is refused: reading one runs code that is
+    /// in it.
     format: Option<String>,
 }
 

@@ -15,6 +15,8 @@ pub mod services;
 mod stream;
 /// Health, metrics, and the description of the API.
 pub mod system;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 
@@ -27,7 +29,6 @@ use axum::{
 use bytes::Bytes;
 use serde_json::Value;
 use tower::{Layer, Service, util::option_layer};
-use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
@@ -45,7 +46,10 @@ pub fn groups() -> OpenApiRouter<App> {
 }
 
 /// The OpenAPI document of these routes and the system's.
-pub fn document<S>(api: OpenApiRouter<S>) -> OpenApi
+///
+/// # Errors
+/// When it can't be written as JSON.
+pub fn document<S>(api: OpenApiRouter<S>) -> Result<Value, serde_json::Error>
 where
     S: Clone + Send + Sync + 'static,
     Shared: FromRef<S>,
@@ -69,7 +73,7 @@ where
 {
     let (router, document) = with_system(api).split_for_parts();
     // A document that can't be written stays absent, and its route says so.
-    if let Ok(json) = openapi::finish(document).to_json() {
+    if let Ok(json) = openapi::finish(document).map(|document| document.to_string()) {
         shared.openapi.get_or_init(|| Bytes::from(json));
     }
     let router: Router = router

@@ -15,23 +15,26 @@ use crate::http::{
 };
 use am_events::{Event, Follower, Source};
 
-/// Which events.
+/// Which events, and how they are answered.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
-    /// Only those after this number; a `Last-Event-ID` header goes before it.
+    /// Only events after this number; a `Last-Event-ID` header overrides it. Default 0.
     #[param(rename = "after")]
     #[expect(dead_code, reason = "read by Resume; named here for OpenAPI")]
     after: Option<u64>,
-    /// `json`: a page of what is there, instead of a stream. So does `Accept: application/json`.
+    /// `sse`: a stream; `json`: a page. Default: as the Accept header says.
+    #[param(inline)]
     format: Option<Format>,
-    /// Events of a page, 1 to 1000.
+    /// Number of events of a page, 1 to 1000. Default 200.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
 /// How events are answered.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = EventsFormat)]
 pub enum Format {
     /// Server-Sent Events.
     Sse,
@@ -43,10 +46,9 @@ pub enum Format {
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventPage)]
 pub struct Page {
-    /// Each with `seq`, `type`, `at`, `data`.
-    #[schema(value_type = Vec<Object>)]
+    /// The events, in order.
     events: Vec<Event>,
-    /// Ask for those after this number next.
+    /// Number of the last event, for the next request's `after`.
     next_after: i64,
 }
 

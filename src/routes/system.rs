@@ -3,13 +3,18 @@
 use axum::{
     extract::{FromRef, State},
     http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
+    routing::get,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::http::{ApiError, Json, Raw, Shared, metrics, openapi, ready::ReadyReport};
+use crate::http::{
+    ApiError, Json, Path, Raw, Shared, metrics,
+    openapi::{self, routes},
+    ready::ReadyReport,
+};
 
 /// The routes of this file.
 pub fn router<S>() -> OpenApiRouter<S>
@@ -24,25 +29,31 @@ where
         .routes(routes!(scrape))
         .routes(routes!(document))
         .routes(routes!(docs))
+        .route("/docs/{file}", get(docs_file))
+        .route("/", get(root))
 }
 
-/// Which service answers.
+/// The health of the service.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `healthy`, or `stopping` during a stop.
+    /// `healthy`, or `stopping` while it stops.
     #[schema(example = "healthy")]
     pub status: &'static str,
-    /// The service's name.
+    /// Name of the service.
     #[schema(example = "agent-management")]
     pub service: &'static str,
-    /// Its version.
+    /// Version of the service.
     pub version: &'static str,
-    /// The present time, RFC 3339.
+    /// Present time.
+    #[schema(format = DateTime)]
     pub timestamp: String,
 }
 
-/// That the service is there
-#[utoipa::path(get, path = "/health", tag = "system", responses((status = 200, body = Health)))]
+/// Get the service's name, version and status
+#[utoipa::path(
+    get, path = "/health", operation_id = "system_health", tag = "system",
+    responses((status = 200, body = Health, description = "The service answers"))
+)]
 async fn health(State(shared): State<Shared>) -> Json<Health> {
     Json(Health {
         status: if shared.readiness.is_stopping() { "stopping" } else { "healthy" },
@@ -52,20 +63,34 @@ async fn health(State(shared): State<Shared>) -> Json<Health> {
     })
 }
 
-/// That the process answers at all
-///
-/// For a supervisor that restarts what does not.
-#[utoipa::path(get, path = "/health/live", tag = "system", responses((status = 200, body = Object)))]
-async fn live() -> Raw {
-    Raw(bytes::Bytes::from_static(br#"{"status":"alive"}"#))
+/// That the process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Liveness {
+    /// Always `alive`.
+    #[schema(example = "alive")]
+    pub status: &'static str,
 }
 
-/// That the service can take requests
+/// Check that the process answers
 ///
-/// Asks the database and the workers; 503 when one is not well, or during a stop.
+/// For a supervisor that restarts it if not.
 #[utoipa::path(
-    get, path = "/health/ready", tag = "system",
-    responses((status = 200, body = ReadyReport), (status = 503, body = ReadyReport, description = "Not ready"))
+    get, path = "/health/live", operation_id = "system_live", tag = "system",
+    responses((status = 200, body = Liveness, description = "The process answers"))
+)]
+async fn live() -> Json<Liveness> {
+    Json(Liveness { status: "alive" })
+}
+
+/// Check that the service takes requests
+///
+/// Checks the database and the workers.
+#[utoipa::path(
+    get, path = "/health/ready", operation_id = "system_ready", tag = "system",
+    responses(
+        (status = 200, body = ReadyReport, description = "The service takes requests"),
+        (status = 503, body = ReadyReport, description = "A part is not ready, or the service is stopping"),
+    )
 )]
 async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<ReadyReport>) {
     let report = shared.readiness.report().await;
@@ -73,27 +98,41 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<ReadyReport>) 
     (status, Json(report))
 }
 
-/// What Prometheus scrapes
+/// Get the metrics for Prometheus
 #[utoipa::path(
-    get, path = "/metrics", tag = "system",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+    get, path = "/metrics", operation_id = "system_metrics", tag = "system",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "The metrics"))
 )]
 async fn scrape(State(shared): State<Shared>) -> Result<Response, ApiError> {
     let page = metrics::encode(&shared.registry).map_err(ApiError::internal)?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], page).into_response())
 }
 
-/// This document
-#[utoipa::path(get, path = "/openapi.json", tag = "system", responses((status = 200, body = Object)))]
+/// Get this document
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "system_openapi", tag = "system",
+    responses((status = 200, body = Object, description = "This document"))
+)]
 async fn document(State(shared): State<Shared>) -> Result<Raw, ApiError> {
     let bytes = shared.openapi.get().ok_or_else(|| ApiError::internal("the document was never made"))?;
     Ok(Raw(bytes.clone()))
 }
 
-/// A page that shows this document
-#[utoipa::path(get, path = "/docs", tag = "system", responses((status = 200, body = String, content_type = "text/html")))]
+/// Show this document as a page
+#[utoipa::path(
+    get, path = "/docs", operation_id = "system_docs", tag = "system",
+    responses((status = 200, body = String, content_type = "text/html", description = "The page"))
+)]
 async fn docs() -> Response {
-    let kind = (header::CONTENT_TYPE, "text/html; charset=utf-8");
-    let policy = (header::CONTENT_SECURITY_POLICY, openapi::PAGE_POLICY.as_str());
-    ([kind, policy], openapi::PAGE).into_response()
+    openapi::page()
+}
+
+/// A file of that page.
+async fn docs_file(Path(name): Path<String>) -> Result<Response, ApiError> {
+    openapi::file(&name)
+}
+
+/// Leads people to the page.
+async fn root() -> Redirect {
+    Redirect::temporary("/docs")
 }

@@ -24,6 +24,7 @@ mod keys;
 mod kit;
 mod messages;
 mod nginx;
+mod openapi;
 mod operation;
 mod peer;
 mod readme;

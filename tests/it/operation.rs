@@ -120,8 +120,13 @@ async fn the_api_is_described_and_shown() {
         }
     }
     let page = open(&server, "/docs").await;
-    assert!(page.header("content-type").starts_with("text/html") && page.text.contains("openapi.json"));
-    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    assert!(page.header("content-type").starts_with("text/html") && page.text.contains("/docs/swagger-ui-bundle.js"));
+    assert!(page.header("content-security-policy").contains("default-src 'none'; script-src 'self'"));
+    // reqwest follows the redirect.
+    assert_eq!(open(&server, "/").await.text, page.text);
+    let script = open(&server, "/docs/swagger-ui-bundle.js").await;
+    assert_eq!((script.header("content-type"), script.header("content-encoding")), ("text/javascript", "gzip"));
+    assert!(open(&server, "/docs/swagger-initializer.js").await.text.contains("\"/openapi.json\""));
 }
 
 #[tokio::test]

@@ -243,8 +243,9 @@ impl Entry {
 }
 
 /// Who wrote an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AuditSource)]
 pub enum Source {
     /// This service, in the transaction of the change.
     Service,

@@ -15,6 +15,7 @@ use am_db::Connection;
 
 /// That an entry is in the tree of a head (RFC 6962, 2.1.1).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = InclusionProof)]
 pub struct Inclusion {
     /// The entry.
     pub audit_id: String,
@@ -32,6 +33,7 @@ pub struct Inclusion {
 
 /// That the tree of one head is the beginning of another's (RFC 6962, 2.1.2).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ConsistencyProof)]
 pub struct Consistency {
     /// The hashes, in base64.
     pub proof: Vec<String>,

@@ -206,6 +206,7 @@ pub async fn keep_tiles(tx: &mut Tx, tiles: &[(u32, u64, Hash)]) -> Result<()> {
 
 /// A signed head as it is kept.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = AuditHead)]
 pub struct Head {
     /// Entries below it.
     pub size: u64,
@@ -214,7 +215,6 @@ pub struct Head {
     /// The C2SP checkpoint, whole: log, size, root in base64, an empty line, the signature.
     pub checkpoint: String,
     /// When it was signed.
-    #[schema(value_type = String)]
     pub made_at: Timestamp,
 }
 

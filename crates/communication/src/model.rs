@@ -28,6 +28,7 @@ am_db::stored_enum! {
 
 am_db::stored_enum! {
     /// How soon a recipient should turn to a message. Delivery keeps the order of the channel whatever it is.
+    #[schema(as = MessagePriority)]
     pub enum Priority {
         /// Can wait.
         Low = "LOW" / "low",

@@ -7,6 +7,10 @@ use chrono::{DateTime, Datelike, Local, NaiveDate, NaiveDateTime, TimeZone, Time
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::{Decode, Encode, Type, encode::IsNull, error::BoxDynError};
+use utoipa::openapi::{
+    ObjectBuilder, RefOr, Schema,
+    schema::{self, KnownFormat, SchemaFormat, SchemaType},
+};
 
 use super::Db;
 
@@ -109,6 +113,15 @@ impl<'de> Deserialize<'de> for Timestamp {
         Ok(Self(DateTime::<Utc>::deserialize(deserializer)?))
     }
 }
+
+impl utoipa::PartialSchema for Timestamp {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new().schema_type(schema::Type::String).format(Some(format)).into()
+    }
+}
+
+impl utoipa::ToSchema for Timestamp {}
 
 impl LocalTimestamp {
     fn stored(self) -> String {
@@ -218,6 +231,14 @@ impl<'de> Deserialize<'de> for Doc {
     }
 }
 
+impl utoipa::PartialSchema for Doc {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(SchemaType::AnyValue).into()
+    }
+}
+
+impl utoipa::ToSchema for Doc {}
+
 impl Type<Db> for Doc {
     fn type_info() -> <Db as sqlx::Database>::TypeInfo {
         <String as Type<Db>>::type_info()
@@ -267,11 +288,13 @@ fn without_nan(text: &str) -> String {
 }
 
 /// An enumeration: its member's name in the database, its value outside.
+///
+/// The value is a token tree and not a literal: utoipa reads `serde(rename)` only from a literal that no macro has wrapped.
 #[macro_export]
 macro_rules! stored_enum {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $stored:literal / $value:literal,)+ }) => {
-        $(#[$meta])*
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $stored:literal / $value:tt,)+ }) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        $(#[$meta])*
         pub enum $name { $($(#[$variant_meta])* #[serde(rename = $value)] $variant,)+ }
 
         impl $name {

@@ -15,7 +15,7 @@ pub use store::{append, append_to, read};
 use am_db::codec::Timestamp;
 
 /// One event of a stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// Its number in the stream, from 1.
     pub seq: i64,

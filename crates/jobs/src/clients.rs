@@ -70,7 +70,6 @@ pub struct Accepted {
     /// QUEUED.
     pub status: JobState,
     /// When it is likely to be done; null where no job of the service was completed yet.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub estimated_completion: Option<Timestamp>,
     /// What that rests on.
     pub estimate: Estimate,
@@ -79,10 +78,8 @@ pub struct Accepted {
     /// A principal.
     pub client_id: String,
     /// When it was asked for.
-    #[schema(value_type = String, format = DateTime)]
     pub requested_at: Timestamp,
     /// When it expires if no miner has taken it.
-    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// What a miner must have.
     #[schema(value_type = Object)]

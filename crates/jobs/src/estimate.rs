@@ -21,9 +21,9 @@ pub(super) struct Took {
 
 /// What an estimate rests on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = JobEstimate)]
 pub struct Estimate {
     /// When it is likely to be done.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub estimated_completion: Option<Timestamp>,
     /// The last completed jobs of the service that it is taken from, 50 at most.
     pub from_jobs: usize,

@@ -49,6 +49,7 @@ am_db::stored_enum! {
 
 am_db::stored_enum! {
     /// Where an execution or a step stands.
+    #[schema(as = ExecutionStatus)]
     pub enum Status {
         /// Not begun.
         Pending = "PENDING" / "pending",

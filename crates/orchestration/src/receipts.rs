@@ -55,7 +55,8 @@ pub fn hash(value: Option<&Value>) -> String {
 }
 
 /// What a check of a receipt found.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = ReceiptVerification)]
 pub struct Verdict {
     /// Is it signed by one of the keys, over just this payload?
     pub valid: bool,

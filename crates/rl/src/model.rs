@@ -143,8 +143,9 @@ pub enum Mode {
 }
 
 /// What is done: the index of a discrete action, or a vector of numbers in the bounds of the policy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
+#[schema(as = PolicyAction)]
 pub enum Act {
     /// An index.
     Index(usize),
@@ -153,7 +154,8 @@ pub enum Act {
 }
 
 /// A policy's answer to one state. What a policy of its kind does not have is left out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PolicyDecision)]
 pub struct Decision {
     /// The policy and the version that answered, `name@version`.
     pub policy: String,

@@ -11,6 +11,7 @@ pub const TEST: &str = "test";
 
 stored_enum! {
     /// How a delivery stands.
+    #[schema(as = DeliveryState)]
     pub enum State {
         /// It is owed: under way, or due at `next_attempt_at`.
         Pending = "PENDING" / "pending",
@@ -23,6 +24,7 @@ stored_enum! {
 
 /// One event on its way to one endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = WebhookDelivery)]
 pub struct Delivery {
     /// The `webhook-id` of every attempt.
     pub id: String,
@@ -35,17 +37,14 @@ pub struct Delivery {
     /// Attempts so far, the one that is under way among them.
     pub attempts: i64,
     /// When it is tried next; none where it has ended. While an attempt is under way: when that counts as lost.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
     /// The last answer's status, if there was an answer.
     pub last_status: Option<i64>,
     /// What was wrong the last time.
     pub last_error: Option<String>,
     /// When the event happened.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When the endpoint took it.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub delivered_at: Option<Timestamp>,
     /// What is sent, where one delivery is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +65,7 @@ pub struct Filter {
 
 /// An endpoint and how its deliveries stand. Never a secret.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = WebhookEndpoint)]
 pub struct Endpoint {
     /// Its name.
     pub name: String,

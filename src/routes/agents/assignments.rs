@@ -10,6 +10,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
 };
 use am_db::{
@@ -21,49 +22,63 @@ use am_orchestration::{
     registry::{GpuTier, TaskType},
 };
 
-/// A sub-task that an agent was given.
+/// A sub-task that was given to an agent, or waits for one.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Assignment)]
 pub struct AssignmentDocument {
+    /// Id of the assignment: `assign_` and 16 hexadecimal digits.
     assignment_id: String,
-    /// The number of the attempt, which reports must name.
+    /// Number of the present attempt, from 1. Reports must name it.
     attempt: i64,
+    /// Agent that has the assignment or had it last; null: none had it yet.
     agent_id: Option<String>,
+    /// Status of the assignment.
     status: Stands,
+    /// Execution that the sub-task is a step of.
     execution_id: String,
-    /// The plan or workflow that the execution is a run of.
+    /// Plan or workflow that the execution runs.
     workflow_id: String,
+    /// Key of the sub-task.
     sub_task: String,
+    /// Type of the task; only agents with this capability get it.
     task_type: TaskType,
+    /// Weakest GPU that will do; null: none is needed.
     gpu_tier: Option<GpuTier>,
+    /// Only agents of this type get the assignment; null: any.
     agent_type: Option<String>,
-    /// 0 goes first.
+    /// Priority: 0 is high, 1 normal, 2 low. Lower numbers are assigned first.
     priority: i64,
-    /// What is to be done: the sub-task's payload, its `input` and its `name`.
+    /// Task for the agent: the sub-task's payload, its `input` and its `name`.
     #[schema(value_type = Object)]
     request: Doc,
+    /// Most that the sub-task may cost, in AITBC tokens; null: no limit.
     max_price: Option<f64>,
+    /// Estimated duration in seconds; null: unknown.
     estimated_seconds: Option<f64>,
-    /// Attempts that failed.
+    /// Number of attempts that failed.
     failures: i64,
-    /// Those that may, but for the first.
+    /// Number of further attempts that are allowed after the first.
     max_retries: i64,
-    /// Percent.
+    /// Progress in percent, 0 to 100.
     progress: f64,
+    /// Result that the agent delivered, any JSON; null: none yet.
     #[schema(value_type = Option<Object>)]
     result: Doc,
+    /// Why the assignment, or its last attempt, failed; null: it did not.
     error: Option<String>,
-    /// From acceptance to result.
+    /// Seconds from acceptance to result; null: not ended.
     seconds: Option<f64>,
+    /// Cost in AITBC tokens; null: not ended.
     cost: Option<f64>,
-    #[schema(value_type = String)]
+    /// When the assignment expires.
     deadline: Timestamp,
-    #[schema(value_type = String)]
+    /// When the sub-task was ready to be assigned.
     placed_at: Timestamp,
-    #[schema(value_type = Option<String>)]
+    /// When the present attempt was offered to its agent; null: not offered yet.
     offered_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>)]
+    /// When the agent accepted; null: not accepted yet.
     accepted_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>)]
+    /// When the assignment ended; null: not ended.
     ended_at: Option<Timestamp>,
 }
 
@@ -105,19 +120,23 @@ impl AssignmentDocument {
 #[derive(Serialize, ToSchema)]
 pub struct AssignmentHistory {
     #[serde(flatten)]
-    #[schema(value_type = AssignmentDocument)]
     assignment: AssignmentDocument,
-    /// The oldest first.
-    #[schema(value_type = Vec<Object>)]
+    /// Every attempt, the oldest first.
     attempts: Vec<Attempt>,
 }
 
-/// One assignment
+/// Get an assignment
 ///
-/// For whoever asked for it, and for the owner of the agent that has it.
+/// For the owner of the execution, and for the owner of the agent that has the assignment.
 #[utoipa::path(
-    get, path = "/api/v1/agents/plans/assignments/{assignment_id}", tag = "agents", params(("assignment_id" = String, Path)),
-    responses((status = 200, body = AssignmentHistory), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/plans/assignments/{assignment_id}", operation_id = "assignments_get",
+    tag = "assignments", security(("ApiKey" = ["admin"])),
+    params(("assignment_id" = String, Path, description = "Id of the assignment")),
+    responses(
+        (status = 200, body = AssignmentHistory, description = "The assignment with every attempt at it"),
+        (status = 403, description = "The assignment is another owner's, and so is the agent that has it"),
+        (status = 404, description = "No assignment has this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -129,14 +148,16 @@ pub async fn get(
     Ok(Json(AssignmentHistory { assignment, attempts: found.attempts }))
 }
 
-/// What a report came to.
+/// The effect of an agent's report.
 #[derive(Serialize, ToSchema)]
 pub struct ReportAnswer {
+    /// Id of the assignment.
     assignment_id: String,
+    /// Number of the attempt that the report was about.
     attempt: i64,
-    /// Where the assignment stands now.
+    /// Status of the assignment after the report.
     status: Stands,
-    /// Had the same been reported before?
+    /// Whether the same had been reported before.
     already_known: bool,
 }
 
@@ -147,19 +168,27 @@ fn answer(done: Done<Reported>) -> IdempotentOk<ReportAnswer> {
     }))
 }
 
-/// Which attempt is accepted.
+/// An agent's acceptance of an assignment.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AcceptReport {
-    /// The number that came with the assignment.
+    /// Number of the attempt, as it came with the assignment.
     attempt: i64,
 }
 
 /// Accept an assignment
 ///
-/// 409 when the attempt is over, because another agent has it: nothing is to be done then.
+/// After a 409 there is nothing to do: another agent has the assignment.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/accept", tag = "agents", params(("assignment_id" = String, Path)),
-    request_body = AcceptReport, responses((status = 200, body = ReportAnswer), (status = 403), (status = 404), (status = 409))
+    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/accept", operation_id = "assignments_accept",
+    tag = "assignments", security(("ApiKey" = ["admin"])),
+    params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
+    request_body = AcceptReport,
+    responses(
+        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 403, description = "The agent that has it is another owner's"),
+        (status = 404, description = "No assignment has this id"),
+        (status = 409, description = "The attempt is over: another agent has the assignment"),
+    )
 )]
 pub async fn accept(
     State(app): State<App>,
@@ -170,21 +199,29 @@ pub async fn accept(
     Ok(answer(app.assignments.report(&owner, &id, request.body.attempt, Report::Accept, request.once).await?))
 }
 
-/// How far an agent is.
+/// The progress of an assignment.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ProgressReport {
-    /// The number that came with the assignment.
+    /// Number of the attempt, as it came with the assignment.
     attempt: i64,
     /// Percent, 0 to 100.
     progress: f64,
 }
 
-/// Say how far an assignment is
+/// Report the progress of an assignment
 ///
-/// Accepts it too.
+/// Also accepts it.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/progress", tag = "agents", params(("assignment_id" = String, Path)),
-    request_body = ProgressReport, responses((status = 200, body = ReportAnswer), (status = 403), (status = 404), (status = 409), (status = 422))
+    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/progress",
+    operation_id = "assignments_report_progress", tag = "assignments", security(("ApiKey" = ["admin"])),
+    params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
+    request_body = ProgressReport,
+    responses(
+        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 403, description = "The agent that has it is another owner's"),
+        (status = 404, description = "No assignment has this id"),
+        (status = 409, description = "The attempt is over: another agent has the assignment"),
+    )
 )]
 pub async fn progress(
     State(app): State<App>,
@@ -200,22 +237,29 @@ pub async fn progress(
     Ok(answer(app.assignments.report(&owner, &id, attempt, Report::Progress(progress), request.once).await?))
 }
 
-/// What an agent delivers.
+/// The result of an assignment.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ResultReport {
-    /// The number that came with the assignment.
+    /// Number of the attempt, as it came with the assignment.
     attempt: i64,
-    /// The sub-task's output.
-    #[schema(value_type = Object)]
+    /// Output of the sub-task, any JSON.
     result: Value,
 }
 
-/// Deliver an assignment's result
+/// Deliver the result of an assignment
 ///
-/// The same again is answered the same; another result, or one of an attempt that is over, is refused with 409.
+/// The same result again is answered as before.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/result", tag = "agents", params(("assignment_id" = String, Path)),
-    request_body = ResultReport, responses((status = 200, body = ReportAnswer), (status = 403), (status = 404), (status = 409))
+    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/result", operation_id = "assignments_complete",
+    tag = "assignments", security(("ApiKey" = ["admin"])),
+    params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
+    request_body = ResultReport,
+    responses(
+        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 403, description = "The agent that has it is another owner's"),
+        (status = 404, description = "No assignment has this id"),
+        (status = 409, description = "The attempt is over, or another result was delivered before"),
+    )
 )]
 pub async fn result(
     State(app): State<App>,
@@ -227,23 +271,31 @@ pub async fn result(
     Ok(answer(app.assignments.report(&owner, &id, attempt, Report::Complete(result), request.once).await?))
 }
 
-/// Why an agent can't.
+/// The failure of an assignment.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct FailReport {
-    /// The number that came with the assignment.
+    /// Number of the attempt, as it came with the assignment.
     attempt: i64,
-    /// In words.
+    /// Why it failed, in words; the first 2000 characters are kept.
     error: String,
-    /// May another agent try? Default true.
+    /// Whether another agent may try. Default true.
     retryable: Option<bool>,
 }
 
-/// Say that an assignment failed
+/// Report that an assignment failed
 ///
 /// The next best agent gets it, up to three times; then the sub-task has failed.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/fail", tag = "agents", params(("assignment_id" = String, Path)),
-    request_body = FailReport, responses((status = 200, body = ReportAnswer), (status = 403), (status = 404), (status = 409))
+    post, path = "/api/v1/agents/plans/assignments/{assignment_id}/fail", operation_id = "assignments_fail",
+    tag = "assignments", security(("ApiKey" = ["admin"])),
+    params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
+    request_body = FailReport,
+    responses(
+        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 403, description = "The agent that has it is another owner's"),
+        (status = 404, description = "No assignment has this id"),
+        (status = 409, description = "The attempt is over: another agent has the assignment"),
+    )
 )]
 pub async fn fail(
     State(app): State<App>,

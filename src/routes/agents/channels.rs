@@ -14,6 +14,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
@@ -23,26 +24,36 @@ use am_communication::{
     messages::{Message, Past, Receipt, To},
 };
 
-/// A channel to be made.
+/// A channel to create.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChannelCreate {
-    /// direct (default), group, broadcast (its maker alone writes) or private (its maker alone brings members).
+    /// Kind of the channel. Default `direct`. In a `broadcast` channel only its creator writes; into a `private`
+    /// channel only its creator adds members. Also taken as `channel_type`.
     #[serde(rename = "type", alias = "channel_type")]
     kind: Option<ChannelKind>,
-    /// What it is called.
+    /// Name of the channel, for people; null: none.
     name: Option<String>,
-    /// Who is to be in it beside its maker; of a direct one the other agent.
+    /// Agents to add beside the creator; for a direct channel the one other agent.
     #[serde(default)]
     members: Vec<String>,
 }
 
-/// Make a channel in an agent's name
+/// Create a channel
 ///
-/// The agent must be allowed to write to every member. Two agents have one open direct channel, which is answered where it is
-/// there, and made by itself with their first message.
+/// The agent must be allowed to write to every member. Two agents have one open direct channel: if it exists it is
+/// answered, and their first message creates it.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/channels", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = ChannelCreate, responses((status = 201, body = Channel), (status = 403), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/channels", operation_id = "channels_create", tag = "channels",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = ChannelCreate,
+    responses(
+        (status = 201, body = Channel, description = "The channel; for two agents that have an open direct channel, that one"),
+        (status = 403, description = "The agent may not write to a member (`message_refused`)"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -58,12 +69,17 @@ pub async fn create(
     Ok(IdempotentCreated(app.channels.create(&caller, &maker, new, request.once).await?))
 }
 
-/// List the channels that an agent is in
+/// List the channels of an agent
 ///
-/// The newest first, closed ones too.
+/// The newest first, closed ones included.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/channels", tag = "agents", params(("agent_id" = String, Path), PageQuery),
-    responses((status = 200, body = Vec<Channel>))
+    get, path = "/api/v1/agents/{agent_id}/channels", operation_id = "channels_list", tag = "channels",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        PageQuery,
+    ),
+    responses((status = 200, body = Vec<Channel>, description = "A page of channels, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -75,11 +91,18 @@ pub async fn list(
     Ok(paging.answer(found, |channel| (channel.created_at, &channel.channel_id)))
 }
 
-/// A channel that an agent is in
+/// Get a channel of an agent
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("channel_id" = String, Path)),
-    responses((status = 200, body = Channel), (status = 404))
+    get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}", operation_id = "channels_get", tag = "channels",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("channel_id" = String, Path, description = "Id of the channel"),
+    ),
+    responses(
+        (status = 200, body = Channel, description = "The channel"),
+        (status = 404, description = "The agent is in no channel with this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -89,22 +112,32 @@ pub async fn get(
     Ok(Json(app.channels.get(&agent(&app, "agent_id", &id)?, &channel).await?))
 }
 
-/// Why.
+/// Why a channel is closed.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct CloseQuery {
-    /// Kept with the channel.
+    /// Reason, stored with the channel.
     reason: Option<String>,
 }
 
 /// Close a channel
 ///
-/// Its maker may, and of a direct one both. Nothing is written into it any more; what was written stays. One that nobody
-/// writes into for 30 days is closed by itself.
+/// Its creator may, and both members of a direct one. No message can be sent to it any more; its messages stay. A
+/// channel without a message for 30 days is closed by the service.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/{agent_id}/channels/{channel_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("channel_id" = String, Path), CloseQuery),
-    responses((status = 200, body = Channel), (status = 400), (status = 403), (status = 404))
+    delete, path = "/api/v1/agents/{agent_id}/channels/{channel_id}", operation_id = "channels_close",
+    tag = "channels", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("channel_id" = String, Path, description = "Id of the channel"),
+        CloseQuery,
+    ),
+    responses(
+        (status = 200, body = Channel, description = "The closed channel"),
+        (status = 400, description = "The channel is closed already (`invalid_state`)"),
+        (status = 403, description = "Only the agent that created the channel may close it"),
+        (status = 404, description = "The agent is in no channel with this id"),
+    )
 )]
 pub async fn close(
     State(app): State<App>,
@@ -117,21 +150,33 @@ pub async fn close(
     Ok(Json(done.value))
 }
 
-/// Who is to come in.
+/// A member to add.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct MemberAdd {
-    /// The agent.
+    /// Agent to add. Also taken as `member`.
     #[serde(rename = "agent_id", alias = "member")]
     member: String,
 }
 
-/// Bring an agent into a channel
+/// Add an agent to a channel
 ///
-/// Every member of a group may bring whom it may write to; into a private or a broadcast channel its maker alone.
+/// Every member of a group may add agents that it may write to; to a private or a broadcast channel only its creator
+/// adds members.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/members", tag = "agents",
-    params(("agent_id" = String, Path), ("channel_id" = String, Path)), request_body = MemberAdd,
-    responses((status = 200, body = Channel), (status = 400), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/members", operation_id = "channels_add_member",
+    tag = "channels", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("channel_id" = String, Path, description = "Id of the channel"),
+        IdempotencyHeader,
+    ),
+    request_body = MemberAdd,
+    responses(
+        (status = 200, body = Channel, description = "The channel with its new member"),
+        (status = 400, description = "The channel is closed, direct, or full (`invalid_state`)"),
+        (status = 403, description = "Only the agent that created the channel may add members, or the agent may not write to the new member (`message_refused`)"),
+        (status = 404, description = "The agent is in no channel with this id"),
+    )
 )]
 pub async fn add(
     State(app): State<App>,
@@ -144,13 +189,23 @@ pub async fn add(
     Ok(IdempotentOk(app.channels.add(&caller, (&actor, &channel), &member, request.once).await?))
 }
 
-/// Take an agent out of a channel
+/// Remove an agent from a channel
 ///
-/// A member takes itself out, the maker anybody else.
+/// A member removes itself, the creator anybody else.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/members/{member_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("channel_id" = String, Path), ("member_id" = String, Path)),
-    responses((status = 200, body = Channel), (status = 400), (status = 403), (status = 404))
+    delete, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/members/{member_id}",
+    operation_id = "channels_remove_member", tag = "channels", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("channel_id" = String, Path, description = "Id of the channel"),
+        ("member_id" = String, Path, description = "Name of the member to remove"),
+    ),
+    responses(
+        (status = 200, body = Channel, description = "The channel without the member"),
+        (status = 400, description = "The channel is closed, or the member is its creator (`invalid_state`)"),
+        (status = 403, description = "Only the agent that created the channel may remove others"),
+        (status = 404, description = "The agent is in no channel with this id, or the member is not in it"),
+    )
 )]
 pub async fn remove(
     State(app): State<App>,
@@ -166,19 +221,31 @@ pub async fn remove(
 message_request! {
     /// A message to the other members of a channel.
     pub struct ChannelMessage {
-        /// What: at most 100000 bytes as JSON.
+        /// Content of the message: an object of at most 100 000 bytes as JSON.
         #[schema(value_type = Object)]
         content: Map<String, Value>,
     }
 }
 
-/// Write into a channel
+/// Send a message to a channel
 ///
-/// Each other member gets a copy, as with a broadcast.
+/// Each other member receives a copy, as with a broadcast.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", tag = "agents",
-    params(("agent_id" = String, Path), ("channel_id" = String, Path)), request_body = ChannelMessage,
-    responses((status = 200, body = Receipt), (status = 400), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", operation_id = "channels_send",
+    tag = "channels", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("channel_id" = String, Path, description = "Id of the channel"),
+        IdempotencyHeader,
+    ),
+    request_body = ChannelMessage,
+    responses(
+        (status = 200, body = Receipt, description = "The receipt of the stored message"),
+        (status = 400, description = "The channel is closed, or has too many members (`invalid_state`)"),
+        (status = 403, description = "Only its creator may write into this broadcast channel, or every member refuses the sender (`message_refused`)"),
+        (status = 404, description = "The agent is in no channel with this id"),
+        (status = 409, description = "`message_id` was used by another sender"),
+    )
 )]
 pub async fn send(
     State(app): State<App>,
@@ -192,13 +259,21 @@ pub async fn send(
     Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))
 }
 
-/// List what was written into a channel
+/// List the messages of a channel
 ///
-/// The newest first; of a message to several every copy. 404 for who is not in the channel.
+/// The newest first; of a message to several agents every copy.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", tag = "agents",
-    params(("agent_id" = String, Path), ("channel_id" = String, Path), PageQuery),
-    responses((status = 200, body = Vec<Message>), (status = 404))
+    get, path = "/api/v1/agents/{agent_id}/channels/{channel_id}/messages", operation_id = "channels_list_messages",
+    tag = "channels", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("channel_id" = String, Path, description = "Id of the channel"),
+        PageQuery,
+    ),
+    responses(
+        (status = 200, body = Vec<Message>, description = "A page of messages, the newest first"),
+        (status = 404, description = "The agent is in no channel with this id"),
+    )
 )]
 pub async fn history(
     State(app): State<App>,

@@ -6,26 +6,36 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    http::{Admin, ApiError, Path},
+    http::{Admin, ApiError, Path, openapi::LastEventIdHeader},
     routes::stream::{Asked, EventsQuery, Page},
 };
 
 /// A page of an execution's events.
 #[derive(Serialize, ToSchema)]
 pub struct ExecutionEvents {
+    /// Id of the execution.
     execution_id: String,
     #[serde(flatten)]
     page: Page,
 }
 
-/// The events of an execution
+/// List or follow the events of an execution
 ///
-/// A stream of Server-Sent Events that begins again after `Last-Event-ID`, also when the execution has ended, and ends
-/// with it. With `Accept: application/json` or `?format=json` a page of what is there.
+/// A stream of Server-Sent Events that resumes after `Last-Event-ID`, also when the execution has ended, and ends
+/// with it. With `Accept: application/json` or `?format=json` a page of the events so far.
 #[utoipa::path(
-    get, path = "/api/v1/agents/executions/{execution_id}/events", tag = "agents",
-    params(("execution_id" = String, Path), EventsQuery),
-    responses((status = 200, description = "`text/event-stream`, or a page", body = ExecutionEvents), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/executions/{execution_id}/events", operation_id = "executions_list_events",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        EventsQuery,
+        LastEventIdHeader,
+    ),
+    responses(
+        (status = 200, content((ExecutionEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the execution"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+    )
 )]
 pub async fn events(
     State(app): State<App>,

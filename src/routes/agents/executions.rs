@@ -13,6 +13,7 @@ use crate::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
@@ -26,26 +27,30 @@ use am_orchestration::{
     model::{Status, VerificationLevel},
 };
 
-/// How a workflow is to be run. Fields that are not named here are ignored.
+/// Settings of one execution. Every member is optional; members that are not named here are ignored.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ExecuteRequest {
-    /// `$.inputs` of the steps' mappings.
-    #[schema(value_type = Object)]
+    /// Accepted as clients of the coordinator send it, and ignored: the path names the workflow.
+    #[schema(value_type = Option<String>)]
+    workflow_id: Option<Value>,
+    /// Inputs of the execution, which steps read as `$.inputs`. Default: none.
+    #[schema(value_type = Option<Object>)]
     inputs: Option<Map<String, Value>>,
-    /// Default the workflow's.
+    /// Verification level. Default: the workflow's.
     verification_level: Option<VerificationLevel>,
-    /// Seconds; default the workflow's; 0: no limit.
+    /// Time limit in seconds; 0: none. Default: the workflow's.
     max_execution_time: Option<i64>,
-    /// Cost; default the workflow's; 0: no limit.
+    /// Cost limit in AITBC tokens; 0: none. Default: the workflow's.
     max_cost_budget: Option<f64>,
 }
 
-/// How long to wait for the end.
+/// How long to wait before the answer.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct WaitQuery {
-    /// Seconds to wait for the end of the run, at most the server's request timeout; the answer comes when it has ended or the time is up.
+    /// Seconds to wait for the end, 0 or more. The answer comes when it is reached or the time is up; the wait is cut
+    /// a little below the server's request timeout. Without it the answer comes at once.
     #[param(minimum = 0)]
     wait: Option<f64>,
 }
@@ -66,47 +71,56 @@ impl WaitQuery {
     }
 }
 
-/// An execution. One shape for all routes: what starts one, its status, its place in a list.
+/// An execution of a workflow, a network's task or a plan.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Execution)]
 pub struct ExecutionDocument {
-    /// The same as `execution_id`.
+    /// Id of the execution; the same as `execution_id`.
     id: String,
+    /// Id of the execution: `exec_` and hexadecimal digits.
     execution_id: String,
+    /// Id of the workflow, network workflow or plan that is run.
     workflow_id: String,
+    /// Status of the execution.
     status: Status,
-    /// Begin nothing until it is resumed?
+    /// Whether no further step starts until the execution is resumed.
     paused: bool,
-    /// Percent, 0 to 100.
+    /// Completed steps in percent, 0 to 100.
     progress: f64,
-    /// Steps done.
+    /// Number of completed steps; the same as `completed_steps`.
     current_step: i64,
+    /// Number of all steps.
     total_steps: i64,
+    /// Number of completed steps.
     completed_steps: i64,
-    /// By step key: status, attempts, cost, times, error, job.
+    /// By step key: status, attempts, cost, times, error and job of the step.
     #[schema(value_type = Object)]
     step_states: Doc,
-    /// `step_results` by step key, once it has ended well.
+    /// Results of the steps by key, as `step_results`; null: not completed.
     #[schema(value_type = Option<Object>)]
     final_result: Doc,
+    /// Why the execution failed; null: it did not.
     error_message: Option<String>,
+    /// Key of the step that failed; null: none.
     failed_step: Option<String>,
-    #[schema(value_type = String)]
+    /// When the execution was created.
     created_at: Timestamp,
-    #[schema(value_type = Option<String>)]
+    /// When the first step started; null: not started.
     started_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>)]
+    /// When the execution ended, completed or not; null: not ended.
     completed_at: Option<Timestamp>,
-    /// Seconds.
+    /// Duration in seconds; null: not ended.
     total_execution_time: Option<f64>,
+    /// Cost so far in AITBC tokens, rounded to nine decimals.
     total_cost: f64,
-    /// Cost so far.
+    /// Cost so far in AITBC tokens; the same as `total_cost`.
     current_cost: f64,
-    /// From the workflow's own past runs, where there are any; 30 s a step where not.
-    #[schema(value_type = Option<String>)]
+    /// Estimated end, from past executions of the workflow, or 30 s for each step where there are none; null in
+    /// lists.
     estimated_completion: Option<Timestamp>,
-    /// Likewise.
+    /// Estimated cost in AITBC tokens, from past executions; null in lists.
     estimated_total_cost: Option<f64>,
-    /// Verification of each step, by name of the checks.
+    /// Results of the verification checks by step; null: none.
     #[schema(value_type = Option<Object>)]
     verification_proof: Doc,
 }
@@ -160,14 +174,24 @@ pub async fn begun(
     Ok(IdempotentOk(app.executions.observe_begun(caller, done, wait).await?.map(ExecutionDocument::from)))
 }
 
-/// Run a workflow
+/// Execute a workflow
 ///
-/// Answers 200 with the execution's `id` once it is durably recorded; with `?wait=SECONDS`, when it has ended or the
-/// time is up. With an `Idempotency-Key` it is run once.
+/// Answers 200 with the execution's `id` once it is durably stored; with `?wait=SECONDS`, when it has ended or the
+/// time is up.
 #[utoipa::path(
-    post, path = "/api/v1/agents/workflows/{workflow_id}/execute", tag = "agents",
-    params(("workflow_id" = String, Path), WaitQuery), request_body = ExecuteRequest,
-    responses((status = 200, body = ExecutionDocument), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/workflows/{workflow_id}/execute", operation_id = "workflows_execute",
+    tag = "workflows", security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        WaitQuery,
+        IdempotencyHeader,
+    ),
+    request_body = Option<ExecuteRequest>,
+    responses(
+        (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
+        (status = 403, description = "The workflow is another owner's and not public, or a security policy refuses it (`policy_violation`)"),
+        (status = 404, description = "No workflow has this id"),
+    )
 )]
 pub async fn execute(
     State(app): State<App>,
@@ -190,10 +214,19 @@ pub async fn execute(
     begun(&app, &caller, done, wait).await
 }
 
-/// One execution
+/// Get an execution
 #[utoipa::path(
-    get, path = "/api/v1/agents/executions/{execution_id}", tag = "agents", params(("execution_id" = String, Path), WaitQuery),
-    responses((status = 200, body = ExecutionDocument), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/executions/{execution_id}", operation_id = "executions_get", tag = "executions",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        WaitQuery,
+    ),
+    responses(
+        (status = 200, body = ExecutionDocument, description = "The execution"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -204,10 +237,21 @@ pub async fn get(
     Ok(Json(app.executions.observe(&caller, &id, wait.of(&app)?).await?.into()))
 }
 
-/// The status of an execution
+/// Get the status of an execution
+///
+/// The same document as the execution's own.
 #[utoipa::path(
-    get, path = "/api/v1/agents/executions/{execution_id}/status", tag = "agents", params(("execution_id" = String, Path), WaitQuery),
-    responses((status = 200, body = ExecutionDocument), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/executions/{execution_id}/status", operation_id = "executions_get_status",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        WaitQuery,
+    ),
+    responses(
+        (status = 200, body = ExecutionDocument, description = "The execution"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+    )
 )]
 pub async fn status(
     state: State<App>,
@@ -218,22 +262,24 @@ pub async fn status(
     get(state, caller, id, wait).await
 }
 
-/// Which executions to list.
+/// Filter of executions.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only this workflow's.
+    /// Only executions of this workflow.
     workflow_id: Option<String>,
-    /// Only in this state.
+    /// Only executions in this status.
     status: Option<Status>,
 }
 
 /// List executions
 ///
-/// The caller's own, newest first, 50 a page. `X-Total-Count` counts them, `Link` leads to the next page.
+/// The caller's own, the newest first, 50 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/executions", tag = "agents", params(ListQuery, PageQuery),
-    responses((status = 200, body = Vec<ExecutionDocument>))
+    get, path = "/api/v1/agents/executions", operation_id = "executions_list", tag = "executions",
+    security(("ApiKey" = ["admin"])),
+    params(ListQuery, PageQuery),
+    responses((status = 200, body = Vec<ExecutionDocument>, description = "A page of executions, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -247,11 +293,22 @@ pub async fn list(
     Ok(paging.answer_shown(found, |row| (row.created_at, &row.id), |row| -> ExecutionDocument { shown(row) }))
 }
 
-/// List a workflow's executions
+/// List the executions of a workflow
+///
+/// The caller's own, the newest first, 50 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/workflows/{workflow_id}/executions", tag = "agents",
-    params(("workflow_id" = String, Path), ("status" = Option<Status>, Query), PageQuery),
-    responses((status = 200, body = Vec<ExecutionDocument>), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/workflows/{workflow_id}/executions", operation_id = "workflows_list_executions",
+    tag = "workflows", security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        ("status" = Option<Status>, Query, description = "Only executions in this status"),
+        PageQuery,
+    ),
+    responses(
+        (status = 200, body = Vec<ExecutionDocument>, description = "A page of executions, the newest first"),
+        (status = 403, description = "The workflow is another owner's and not public"),
+        (status = 404, description = "No workflow has this id"),
+    )
 )]
 pub async fn of_workflow(
     state: State<App>,
@@ -264,12 +321,15 @@ pub async fn of_workflow(
     list(state, Admin(caller), Query(ListQuery { workflow_id: Some(id), ..query }), paging).await
 }
 
-/// What was asked of an execution, done.
+/// The result of cancelling, pausing or resuming an execution.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ExecutionChange)]
 pub struct Changed {
-    /// In words.
+    /// What was done, in words.
     message: &'static str,
+    /// Id of the execution.
     execution_id: String,
+    /// Status of the execution afterwards.
     status: Status,
 }
 
@@ -279,10 +339,21 @@ fn changed(message: &'static str, done: Done<Execution>) -> IdempotentOk<Changed
 
 /// Cancel an execution
 ///
-/// Steps under way are stopped, jobs that no miner has taken are taken back. 400 when it has ended.
+/// Running steps are stopped, and jobs that no miner has taken are cancelled.
 #[utoipa::path(
-    post, path = "/api/v1/agents/executions/{execution_id}/cancel", tag = "agents", params(("execution_id" = String, Path)),
-    responses((status = 200, body = Changed), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/executions/{execution_id}/cancel", operation_id = "executions_cancel",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 400, description = "The execution has ended (`invalid_state`)"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+        (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
+    )
 )]
 pub async fn cancel(
     State(app): State<App>,
@@ -294,11 +365,11 @@ pub async fn cancel(
     Ok(changed("Execution cancelled successfully", done))
 }
 
-/// Which execution to cancel.
+/// The execution to cancel.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct CancelQuery {
-    /// The execution; not needed where the path holds an execution's id.
+    /// Id of the execution. Required unless the path holds an execution's id.
     execution_id: Option<String>,
 }
 
@@ -306,9 +377,20 @@ pub struct CancelQuery {
 ///
 /// The id in the path may itself be an execution's.
 #[utoipa::path(
-    post, path = "/api/v1/agents/workflows/{workflow_id}/cancel", tag = "agents",
-    params(("workflow_id" = String, Path), CancelQuery),
-    responses((status = 200, body = Changed), (status = 400), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/workflows/{workflow_id}/cancel", operation_id = "workflows_cancel_execution",
+    tag = "workflows", security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        CancelQuery,
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 400, description = "The execution has ended (`invalid_state`)"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "There is no such execution of this workflow"),
+        (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
+    )
 )]
 pub async fn cancel_of_workflow(
     state: State<App>,
@@ -335,10 +417,21 @@ pub async fn cancel_of_workflow(
 
 /// Pause an execution
 ///
-/// Steps under way end; no other begins until it is resumed.
+/// Running steps end; no other step starts until the execution is resumed.
 #[utoipa::path(
-    post, path = "/api/v1/agents/executions/{execution_id}/pause", tag = "agents", params(("execution_id" = String, Path)),
-    responses((status = 200, body = Changed), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/executions/{execution_id}/pause", operation_id = "executions_pause",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 400, description = "The execution has ended or is paused (`invalid_state`)"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+        (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
+    )
 )]
 pub async fn pause(
     State(app): State<App>,
@@ -351,8 +444,19 @@ pub async fn pause(
 
 /// Resume a paused execution
 #[utoipa::path(
-    post, path = "/api/v1/agents/executions/{execution_id}/resume", tag = "agents", params(("execution_id" = String, Path)),
-    responses((status = 200, body = Changed), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/executions/{execution_id}/resume", operation_id = "executions_resume",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 400, description = "The execution is not paused (`invalid_state`)"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+        (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
+    )
 )]
 pub async fn resume(
     State(app): State<App>,
@@ -363,12 +467,24 @@ pub async fn resume(
     Ok(changed("Execution resumed", app.executions.resume(&caller, &id, request.once).await?))
 }
 
-/// Run a failed execution on from the step that failed
+/// Retry a failed execution from the failed step
 ///
-/// Steps that ended well are not run again; time limits begin anew, cost goes on.
+/// Completed steps are not run again. Time limits start again; the cost continues.
 #[utoipa::path(
-    post, path = "/api/v1/agents/executions/{execution_id}/retry", tag = "agents", params(("execution_id" = String, Path), WaitQuery),
-    responses((status = 200, body = ExecutionDocument), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/executions/{execution_id}/retry", operation_id = "executions_retry",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        WaitQuery,
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
+        (status = 400, description = "The execution has not failed (`invalid_state`)"),
+        (status = 403, description = "The execution is another owner's, or a security policy refuses it (`policy_violation`)"),
+        (status = 404, description = "No execution has this id"),
+        (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
+    )
 )]
 pub async fn retry(
     State(app): State<App>,

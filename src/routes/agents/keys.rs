@@ -10,29 +10,40 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{IdempotentCreated, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
 use am_communication::sealing::{AgentKey, KeyKind};
 
-/// A public key to be registered.
+/// A public key to register.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct KeyCreate {
-    /// x25519, or rsa for peers that have nothing else.
+    /// Kind of the key: `x25519`, or `rsa` for peers that have nothing else.
     kind: KeyKind,
-    /// In base64, or PEM: X25519 as 32 bytes or SubjectPublicKeyInfo, RSA (2048 to 8192 bits) as SubjectPublicKeyInfo.
+    /// Public key, in base64 or PEM: X25519 as 32 bytes or SubjectPublicKeyInfo, RSA (2048 to 8192 bits) as
+    /// SubjectPublicKeyInfo.
     public_key: String,
 }
 
 /// Register a public key of an agent
 ///
-/// From then on messages to the agent are sealed to it: by their senders (`end_to_end`), or by this service on arrival
-/// (`sealed_on_arrival`). Of several the newest X25519 key is used, and where there is none the newest RSA key. The private
-/// key stays with the agent: `agent-management agent-key new` makes one. The same key again changes nothing. An agent has at
-/// most 16 keys in use.
+/// From then on messages to the agent are encrypted to it: by their senders (`end_to_end`), or by this service on
+/// arrival (`sealed_on_arrival`). Of several keys the newest X25519 key is used, and if there is none the newest RSA
+/// key. The private key stays with the agent: `agent-management agent-key new` makes one. The same key again changes
+/// nothing. An agent has at most 16 keys in use.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/keys", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = KeyCreate, responses((status = 201, body = AgentKey), (status = 400), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/keys", operation_id = "agent_keys_create", tag = "agent_keys",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = KeyCreate,
+    responses(
+        (status = 201, body = AgentKey, description = "The registered key"),
+        (status = 400, description = "The key was revoked before, or the agent has 16 keys in use (`invalid_state`)"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -47,10 +58,15 @@ pub async fn create(
 
 /// List the public keys of an agent
 ///
-/// The newest first; revoked ones have `revoked_at`. Whoever seals to the agent takes the first X25519 key without it.
+/// The newest first; revoked ones have `revoked_at`. Senders encrypt to the first X25519 key without it.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/keys", tag = "agents", params(("agent_id" = String, Path), PageQuery),
-    responses((status = 200, body = Vec<AgentKey>))
+    get, path = "/api/v1/agents/{agent_id}/keys", operation_id = "agent_keys_list", tag = "agent_keys",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        PageQuery,
+    ),
+    responses((status = 200, body = Vec<AgentKey>, description = "A page of keys, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -64,11 +80,19 @@ pub async fn list(
 
 /// Revoke a public key of an agent
 ///
-/// Nothing is sealed to it any more, and what senders seal to it is refused. What is stored stays as it is.
+/// No message is encrypted to it any more, and messages that senders encrypt to it are refused. Stored messages stay
+/// as they are.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/{agent_id}/keys/{key_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("key_id" = String, Path)),
-    responses((status = 200, body = AgentKey), (status = 404))
+    delete, path = "/api/v1/agents/{agent_id}/keys/{key_id}", operation_id = "agent_keys_revoke", tag = "agent_keys",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("key_id" = String, Path, description = "Id of the public key"),
+    ),
+    responses(
+        (status = 200, body = AgentKey, description = "The revoked key"),
+        (status = 404, description = "The agent has no key with this id"),
+    )
 )]
 pub async fn revoke(
     State(app): State<App>,

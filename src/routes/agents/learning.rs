@@ -1,15 +1,21 @@
 //! `/api/v1/agents/{agent_id}/learning`: agents whose policy changes by feedback.
 
+use std::borrow::Cow;
+
 use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::{
     app::App,
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::{BinaryFile, IdempotencyHeader},
     },
     routes::export::{ExportQuery, exported},
 };
@@ -20,37 +26,49 @@ use am_rl::{
     training::{Mode, OfflineSettings},
 };
 
-/// How an agent is to learn.
+/// Learning settings of an agent.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = LearningEnableRequest)]
 pub struct EnableRequest {
-    /// reinforcement: all layers may change; transfer: the output layers only; meta: towards weights from which each part of
-    /// the feedback is soon learnt.
+    /// Which layers change. `reinforcement`: all; `transfer`: the output layers only; `meta`: all, towards weights
+    /// from which each part of the feedback is learnt quickly.
     #[serde(default)]
-    #[schema(value_type = String, default = "reinforcement")]
+    #[schema(default = "reinforcement")]
     mode: Mode,
-    /// Of the optimiser, above 0, at most 1; 0.001 where nothing is said.
+    /// Learning rate of the optimiser, above 0, at most 1. Default 0.001.
     learning_rate: Option<f64>,
     /// Where the feedback comes from, for people.
     feedback_source: Option<String>,
-    /// The policy that the agent's own begins as a copy of; the built-in one where nothing is said.
+    /// Policy that the agent's own policy starts as a copy of. Default: the built-in policy.
     policy: Option<String>,
 }
 
-/// An agent that learns.
+/// An agent whose learning is enabled.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LearningEnabled)]
 pub struct LearnerDocument {
-    /// enabled.
+    /// Always `enabled`.
     status: &'static str,
-    /// `agent_id`, `policy` (its own), `mode`, `learning_rate`, `feedback_source`, `owner_id`, `created_at`, `updated_at`.
+    /// Learning settings of the agent.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     learner: Learner,
 }
 
-/// Let an agent learn: it gets a policy of its own
+/// Enable learning for an agent
+///
+/// The agent gets a policy of its own.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/learning/enable", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = EnableRequest, responses((status = 200, body = LearnerDocument), (status = 403), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/learning/enable", operation_id = "learning_enable", tag = "learning",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = EnableRequest,
+    responses(
+        (status = 200, body = LearnerDocument, description = "The agent's learning settings and its policy"),
+        (status = 403, description = "The agent's learning is another owner's"),
+    )
 )]
 pub async fn enable(
     State(app): State<App>,
@@ -65,27 +83,60 @@ pub async fn enable(
     Ok(IdempotentOk(done.map(|learner| LearnerDocument { status: "enabled", learner })))
 }
 
-/// What an agent is to learn from.
+/// Feedback to learn from, and settings of the training run.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = LearningTrainRequest)]
 pub struct TrainRequest {
-    /// Rows of `state` (an array, or an object by name), `action` (its index, its name, or its numbers) and `reward` (more is
-    /// better); or an object with them as `rows`.
-    #[schema(value_type = Vec<Object>, example = json!([{"state": [1.2, 0.4, 0.9, 0.3, 0.5, 0.8, 0.6, 0.7, 0], "action": "increase", "reward": 1}]))]
+    /// Rows of feedback, or an object that holds them as `rows`.
+    #[schema(example = json!([{"state": [1.2, 0.4, 0.9, 0.3, 0.5, 0.8, 0.6, 0.7, 0], "action": "increase", "reward": 1}]))]
     feedback: Given,
-    /// Passes over the feedback, 1 to 10 000; 20 where nothing is said.
+    /// Passes over the feedback, 1 to 10 000. Default 20.
     epochs: Option<u64>,
-    /// The agent's where nothing is said.
+    /// Learning rate of the optimiser, above 0, at most 1. Default: the agent's.
     learning_rate: Option<f64>,
-    /// Rows of a gradient step, 1 to 4096.
+    /// Rows of one gradient step, 1 to 4096. Default 64.
     batch: Option<usize>,
-    /// How much better than expected an action must be to count e times as much.
+    /// How much better than expected, in units of reward, an action must be to weigh e times as much; above 0.
+    /// Default 1.
     temperature: Option<f64>,
+    /// Seed of the run; the same feedback, settings and seed give the same policy. Default 0.
     seed: Option<u64>,
 }
 
 /// Rows of feedback.
 #[derive(Debug)]
 struct Given(Vec<GivenFeedback>);
+
+/// Feedback: rows, or an object that holds them as `rows`.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Feedback)]
+#[expect(dead_code, reason = "describes what `Given` reads")]
+enum FeedbackDocument {
+    /// The rows.
+    Rows(Vec<GivenFeedback>),
+    /// The rows as a member.
+    Wrapped {
+        /// The rows.
+        rows: Vec<GivenFeedback>,
+    },
+}
+
+impl PartialSchema for Given {
+    fn schema() -> RefOr<Schema> {
+        FeedbackDocument::schema()
+    }
+}
+
+impl ToSchema for Given {
+    fn name() -> Cow<'static, str> {
+        FeedbackDocument::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        FeedbackDocument::schemas(schemas);
+    }
+}
 
 impl<'de> Deserialize<'de> for Given {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -105,13 +156,22 @@ impl<'de> Deserialize<'de> for Given {
     }
 }
 
-/// Change an agent's policy by feedback
+/// Train an agent's policy with feedback
 ///
-/// A background run, like those of `performance/rl/runs`, which shows it too; it ends with a new version of the agent's policy.
+/// Queues a training run, which `performance/rl/runs` shows too; it ends with a new version of the agent's policy.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/learning/train", tag = "agents", params(("agent_id" = String, Path)),
+    post, path = "/api/v1/agents/{agent_id}/learning/train", operation_id = "learning_train", tag = "learning",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
     request_body = TrainRequest,
-    responses((status = 201, body = Object), (status = 400, description = "It was not enabled"), (status = 403), (status = 422))
+    responses(
+        (status = 201, body = TrainingRun, description = "The queued training run"),
+        (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
+        (status = 403, description = "The agent's learning is another owner's"),
+    )
 )]
 pub async fn train(
     State(app): State<App>,
@@ -133,46 +193,59 @@ pub async fn train(
     Ok(IdempotentCreated(app.learning.train(&caller, &agent_id, feedback.0, settings, request.once).await?))
 }
 
-/// What to show of an agent's learning.
+/// Options of the progress report.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ProgressQuery {
-    /// Measures of each pass over the feedback as well?
+    /// Whether to add the measures of each pass: any text but `false`, `0` and `none`. Default: no.
     metrics: Option<String>,
 }
 
-/// How an agent's learning goes.
+/// The progress of an agent's learning.
 #[derive(Serialize, ToSchema)]
+#[schema(as = LearningProgress)]
 pub struct ProgressDocument {
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     learner: Learner,
-    /// queued, running, paused, completed, failed, cancelled: the newest run's; idle where there is none.
+    /// Status of the newest run: queued, running, paused, completed, failed or cancelled; `idle`: there is no run.
     status: String,
-    /// Of the newest run, from 0 to 1.
+    /// Progress of the newest run, 0 to 1; null: there is no run.
     progress: Option<f64>,
-    /// The newest version of the agent's policy.
+    /// Newest version of the agent's policy.
     version: u32,
+    /// Number of all training runs.
     total_runs: i64,
+    /// Number of completed runs among the newest hundred.
     completed_runs: usize,
-    /// Rows of feedback in the completed ones.
+    /// Rows of feedback in these completed runs.
     feedback_rows: u64,
-    /// The share of the feedback whose best actions the policy takes, before and after the newest run that learnt something.
+    /// Share of the feedback whose best action the policy takes, before the newest completed run, 0 to 1; null: none
+    /// has completed.
     agreement_before: Option<f64>,
+    /// The same after that run; null: none has completed.
     agreement: Option<f64>,
-    /// The newest run, its measures by pass among it.
-    #[schema(value_type = Option<Object>)]
+    /// Newest training run; null: there is none.
     latest_run: Option<TrainingRun>,
-    /// By pass over the feedback; only with `metrics`.
+    /// Measures by pass over the feedback; only with `metrics`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
     metrics: Option<Vec<Point>>,
 }
 
-/// How an agent's learning goes, from its runs
+/// Get the progress of an agent's learning
+///
+/// Computed from its training runs.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/learning/progress", tag = "agents", params(("agent_id" = String, Path), ProgressQuery),
-    responses((status = 200, body = ProgressDocument), (status = 400, description = "It was not enabled"), (status = 403))
+    get, path = "/api/v1/agents/{agent_id}/learning/progress", operation_id = "learning_get_progress",
+    tag = "learning", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ProgressQuery,
+    ),
+    responses(
+        (status = 200, body = ProgressDocument, description = "The progress of the agent's learning"),
+        (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
+        (status = 403, description = "The agent's learning is another owner's"),
+    )
 )]
 pub async fn progress(
     State(app): State<App>,
@@ -204,10 +277,19 @@ pub async fn progress(
     }))
 }
 
-/// An agent's policy as a file, with JSON about it in `X-Export-Info`
+/// Export an agent's policy as a file
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/learning/export", tag = "agents", params(("agent_id" = String, Path), ExportQuery),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 400, description = "It was not enabled"), (status = 403), (status = 422))
+    get, path = "/api/v1/agents/{agent_id}/learning/export", operation_id = "learning_export", tag = "learning",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ExportQuery,
+    ),
+    responses(
+        (status = 200, body = BinaryFile, content_type = "application/octet-stream", description = "The policy as a file; `X-Export-Info` describes it", headers(("ETag" = String, description = "SHA-256 of the file, quoted"), ("Content-Disposition" = String, description = "Name of the file"), ("X-Export-Info" = String, description = "JSON about the file: policy, version, format, hash, size and origin"))),
+        (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
+        (status = 403, description = "The agent's learning is another owner's"),
+    )
 )]
 pub async fn export(
     State(app): State<App>,

@@ -11,46 +11,59 @@ use crate::{
 use am_db::codec::{Doc, Timestamp};
 use am_orchestration::{executions::StepLog, model::Status};
 
-/// What happened in an execution, step by step.
+/// The log of an execution by step.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ExecutionLogs)]
 pub struct Logs {
+    /// Id of the execution.
     execution_id: String,
+    /// Id of the workflow.
     workflow_id: String,
+    /// Status of the execution.
     status: Status,
-    #[schema(value_type = Option<String>)]
+    /// When the first step started; null: not started.
     started_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>)]
+    /// When the execution ended; null: not ended.
     completed_at: Option<Timestamp>,
-    /// Seconds.
+    /// Duration in seconds; null: not ended.
     total_execution_time: Option<f64>,
+    /// Log of each step, in the order of the definition.
     step_logs: Vec<StepLogDocument>,
 }
 
-/// One step of it.
+/// The log of one step.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StepLog)]
 pub struct StepLogDocument {
-    /// The row in `agent_steps`.
+    /// Id of the step's row in `agent_steps`.
     step_id: String,
-    /// Its key in the definition, where that is known.
+    /// Key of the step in the definition; null: unknown.
     step: Option<String>,
+    /// Status of the step.
     status: Status,
-    #[schema(value_type = Option<String>)]
+    /// When the step started; null: not started.
     started_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>)]
+    /// When the step ended; null: not ended.
     completed_at: Option<Timestamp>,
-    /// Seconds of all its attempts.
+    /// Seconds of all attempts together; null: not ended.
     execution_time: Option<f64>,
+    /// Why the step failed; null: it did not.
     error_message: Option<String>,
+    /// Whether the step used a GPU.
     gpu_accelerated: bool,
-    /// MB, where it was measured.
+    /// Memory used, in MB; null: not measured.
     memory_usage: Option<f64>,
+    /// Number of attempts after the first.
     retry_count: i64,
-    /// verified or failed.
+    /// `verified` or `failed`; null: not verified.
     verification_status: Option<String>,
+    /// Results of the verification checks; null: none.
     #[schema(value_type = Option<Object>)]
     verification: Doc,
+    /// Input of the step, any JSON; null: none.
     #[schema(value_type = Option<Object>)]
     input: Doc,
+    /// Output of the step, any JSON; null: none.
     #[schema(value_type = Option<Object>)]
     output: Doc,
 }
@@ -76,10 +89,16 @@ impl From<StepLog> for StepLogDocument {
     }
 }
 
-/// The steps of an execution, with what went in and came out
+/// Get the log of an execution by step
 #[utoipa::path(
-    get, path = "/api/v1/agents/executions/{execution_id}/logs", tag = "agents", params(("execution_id" = String, Path)),
-    responses((status = 200, body = Logs), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/executions/{execution_id}/logs", operation_id = "executions_get_logs",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
+    responses(
+        (status = 200, body = Logs, description = "The log of each step"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+    )
 )]
 pub async fn logs(
     State(app): State<App>,

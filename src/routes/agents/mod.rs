@@ -21,11 +21,11 @@ mod workflows;
 pub use executions::WaitQuery;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     app::App,
-    http::{ApiError, Json},
+    http::{ApiError, Json, openapi::routes},
 };
 
 /// The routes of this group.
@@ -120,19 +120,23 @@ fn agent_in(app: &App, (place, name): (&'static str, &'static str), id: &str) ->
     Ok(app.shared.keyring.shown(id))
 }
 
-/// An answer in words.
+/// Whether a group of routes answers.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServiceMessage)]
 pub struct Message {
-    /// What happened.
+    /// A sentence for people.
     pub message: &'static str,
-    /// The service that answers.
+    /// Name of this service.
     pub service: &'static str,
 }
 
-/// That the group's routes are there
+/// Check that the group of routes answers
 ///
 /// Takes no key, as in the monolith.
-#[utoipa::path(get, path = "/api/v1/agents/test", tag = "agents", security(()), responses((status = 200, body = Message)))]
+#[utoipa::path(
+    get, path = "/api/v1/agents/test", operation_id = "agents_test", tag = "agents", security(()),
+    responses((status = 200, body = Message, description = "The routes of this group answer"))
+)]
 async fn test() -> Json<Message> {
     Json(Message { message: "Agent routes are working", service: env!("CARGO_PKG_NAME") })
 }

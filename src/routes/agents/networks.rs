@@ -12,33 +12,38 @@ use crate::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
-use am_orchestration::networks::{Draft, Network, Objective, Optimized, Standing, Strategy};
+use am_orchestration::networks::{Draft, Network, NetworkAgent, Objective, Optimized, Standing, Strategy};
 
-/// A network to be made.
+/// A network to create.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct NetworkCreate {
-    /// 1 to 200 characters.
+    /// Name, 1 to 200 characters.
     name: String,
-    /// For people.
+    /// Description, for people. Default: empty.
     #[serde(default)]
     description: Option<String>,
-    /// Workflow ids, or objects with an `id` and perhaps a `stage`.
+    /// Agents of the network, at most 100: ids of workflows, or objects with an `id` and an optional `stage`.
+    /// Default: none.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Option<Vec<NetworkAgent>>)]
     agents: Option<Vec<Value>>,
-    /// Default centralized.
+    /// How the agents work together. Default `centralized`.
     coordination_strategy: Option<Strategy>,
-    /// The same by its other name.
+    /// Other name of `coordination_strategy`, which goes before it.
     coordination: Option<Strategy>,
 }
 
-/// Make a network of agents
+/// Create a network
 #[utoipa::path(
-    post, path = "/api/v1/agents/networks", tag = "agents", request_body = NetworkCreate,
-    responses((status = 201, body = Object), (status = 422))
+    post, path = "/api/v1/agents/networks", operation_id = "networks_create", tag = "networks",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = NetworkCreate,
+    responses((status = 201, body = Network, description = "The network"))
 )]
 pub async fn create(
     State(app): State<App>,
@@ -56,16 +61,31 @@ pub async fn create(
 }
 
 /// List networks
-#[utoipa::path(get, path = "/api/v1/agents/networks", tag = "agents", params(PageQuery), responses((status = 200, body = Vec<Object>)))]
+///
+/// The caller's own, the newest first, 100 on a page.
+#[utoipa::path(
+    get, path = "/api/v1/agents/networks", operation_id = "networks_list", tag = "networks",
+    security(("ApiKey" = ["admin"])),
+    params(PageQuery),
+    responses((status = 200, body = Vec<Network>, description = "A page of networks, the newest first"))
+)]
 pub async fn list(State(app): State<App>, Admin(caller): Admin, paging: Paging<100>) -> Result<Response, ApiError> {
     let found = app.networks.list(&caller, &paging.page).await?;
     Ok(paging.answer(found, |network| (network.created_at, &network.id)))
 }
 
-/// One network
+/// Get a network
 #[utoipa::path(
-    get, path = "/api/v1/agents/networks/{network_id}", tag = "agents", params(("network_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/networks/{network_id}", operation_id = "networks_get", tag = "networks",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("network_id" = String, Path, description = "Id of the network: `network_`, its creation time and six hexadecimal digits"),
+    ),
+    responses(
+        (status = 200, body = Network, description = "The network"),
+        (status = 403, description = "The network is another owner's"),
+        (status = 404, description = "No network has this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -78,6 +98,7 @@ pub async fn get(
 /// How urgent a task is; the agents see it as `$.inputs.priority`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = TaskPriority)]
 pub enum Priority {
     /// Can wait.
     Low,
@@ -90,23 +111,34 @@ pub enum Priority {
 
 /// A task for a network.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NetworkTaskRequest)]
 pub struct TaskRequest {
-    /// What is to be done: `$.inputs.task` of the agents' workflows; the members of an object are inputs by name.
-    #[schema(value_type = Object)]
+    /// Task, any JSON. Workflows read it as `$.inputs.task`, and the members of an object also as inputs by name.
     task: Value,
-    /// Default normal.
+    /// Priority, which workflows read as `$.inputs.priority`. Default `normal`.
     #[serde(default)]
     priority: Priority,
 }
 
-/// Run a task on a network
+/// Execute a task on a network
 ///
-/// One workflow is made of the agents in it and run; centralized: the first coordinates; decentralized: all at once;
-/// hybrid: in stages. Answers as an execution does.
+/// Its agents are joined to one workflow, which is executed. `centralized`: the first agent coordinates;
+/// `decentralized`: all at once; `hybrid`: in stages.
 #[utoipa::path(
-    post, path = "/api/v1/agents/networks/{network_id}/execute", tag = "agents",
-    params(("network_id" = String, Path), WaitQuery), request_body = TaskRequest,
-    responses((status = 200, body = ExecutionDocument), (status = 403), (status = 404), (status = 409), (status = 422))
+    post, path = "/api/v1/agents/networks/{network_id}/execute", operation_id = "networks_execute", tag = "networks",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("network_id" = String, Path, description = "Id of the network: `network_`, its creation time and six hexadecimal digits"),
+        WaitQuery,
+        IdempotencyHeader,
+    ),
+    request_body = TaskRequest,
+    responses(
+        (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
+        (status = 403, description = "The network is another owner's, or a security policy refuses the execution (`policy_violation`)"),
+        (status = 404, description = "No network has this id"),
+        (status = 409, description = "The network has no agents, an agent is no workflow that the caller may run, or the agents' workflows can't be joined"),
+    )
 )]
 pub async fn execute(
     State(app): State<App>,
@@ -125,35 +157,46 @@ pub async fn execute(
     begun(&app, &caller, done, wait).await
 }
 
-/// What to show of a network.
+/// Options of the status.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct StatusQuery {
-    /// Counts and means as well?
+    /// Whether to add the statistics: any text but `false`, `0` and `none`. Default: yes.
     metrics: Option<String>,
 }
 
-/// A network and how it stands.
+/// A network and its statistics.
 #[derive(Serialize, ToSchema)]
+#[schema(as = NetworkStatus)]
 pub struct StatusDocument {
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     network: Network,
-    /// The same as `id`.
+    /// Id of the network; the same as `id`.
     network_id: String,
-    /// The newest execution's status; idle where there is none.
+    /// Status of the newest execution: running, waiting, completed, failed or cancelled; `idle`: there is none.
     activity: String,
+    /// Number of agents.
     agent_count: usize,
-    /// From its executions.
+    /// Statistics of the network's executions; absent if not wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     metrics: Option<Standing>,
 }
 
-/// How a network stands, computed from its executions
+/// Get a network and its statistics
+///
+/// Computed from its executions.
 #[utoipa::path(
-    get, path = "/api/v1/agents/networks/{network_id}/status", tag = "agents", params(("network_id" = String, Path), StatusQuery),
-    responses((status = 200, body = StatusDocument), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/networks/{network_id}/status", operation_id = "networks_get_status", tag = "networks",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("network_id" = String, Path, description = "Id of the network: `network_`, its creation time and six hexadecimal digits"),
+        StatusQuery,
+    ),
+    responses(
+        (status = 200, body = StatusDocument, description = "The network and its statistics"),
+        (status = 403, description = "The network is another owner's"),
+        (status = 404, description = "No network has this id"),
+    )
 )]
 pub async fn status(
     State(app): State<App>,
@@ -173,17 +216,28 @@ pub async fn status(
     }))
 }
 
-/// What to put a network in order by.
+/// What to order a network's agents by.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NetworkOptimizeRequest)]
 pub struct OptimizeRequest {
-    /// Default efficiency.
+    /// Measure that decides. Default `efficiency`.
     objective: Option<Objective>,
 }
 
-/// Put a network's agents in order by what was measured of them
+/// Order the agents of a network by their measurements
 #[utoipa::path(
-    post, path = "/api/v1/agents/networks/{network_id}/optimize", tag = "agents", params(("network_id" = String, Path)),
-    request_body = OptimizeRequest, responses((status = 200, body = Object), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/networks/{network_id}/optimize", operation_id = "networks_optimize",
+    tag = "networks", security(("ApiKey" = ["admin"])),
+    params(
+        ("network_id" = String, Path, description = "Id of the network: `network_`, its creation time and six hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    request_body = Option<OptimizeRequest>,
+    responses(
+        (status = 200, body = Optimized, description = "The new order of the agents, and the measurements it follows"),
+        (status = 403, description = "The network is another owner's"),
+        (status = 404, description = "No network has this id"),
+    )
 )]
 pub async fn optimize(
     State(app): State<App>,

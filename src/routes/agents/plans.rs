@@ -12,6 +12,7 @@ use crate::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::{IdempotencyHeader, LastEventIdHeader},
         page::{PageQuery, Paging},
     },
     routes::stream::{Asked, EventsQuery, Page},
@@ -22,56 +23,59 @@ use am_orchestration::{
     registry::{GpuTier, TaskType},
 };
 
-/// A sub-task to be planned.
+/// A sub-task of a plan to create.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SubTaskCreate {
-    /// Its name in the plan; default its type.
+    /// Key of the sub-task in the plan. Default: its type, with a number where there are several. Also taken as `id`
+    /// and `sub_task_id`.
     #[serde(alias = "id", alias = "sub_task_id")]
     key: Option<String>,
-    /// For people.
+    /// Name, for people. Default: the key.
     name: Option<String>,
+    /// Type of the task; only agents with this capability get it.
     task_type: TaskType,
-    /// The weakest GPU that will do.
+    /// Weakest GPU that will do; null: none is needed.
     gpu_tier: Option<GpuTier>,
-    /// Only agents of this kind.
+    /// Only agents of this type get it; null: any.
     agent_type: Option<String>,
-    /// What its agent gets to know beside its input; texts that begin with `$.` are paths.
+    /// Payload for the agent, beside its input. Texts that begin with `$.` are paths into the plan's inputs and
+    /// results.
     #[schema(value_type = Option<Object>)]
     payload: Option<Map<String, Value>>,
-    /// Keys of those it waits for; left out everywhere: the strategy says it.
+    /// Keys of the sub-tasks that must complete before. Where no sub-task has it, the strategy decides. Also taken as
+    /// `dependencies`.
     #[serde(alias = "dependencies")]
     depends_on: Option<Vec<String>>,
-    /// Seconds it is thought to take.
+    /// Estimated duration in seconds; null: unknown.
     estimated_seconds: Option<f64>,
-    /// The most it may cost.
+    /// Most that the sub-task may cost, in AITBC tokens; null: no limit.
     max_price: Option<f64>,
-    /// Seconds after which it is given up, waiting for an agent included; default 300.
+    /// Seconds after which the sub-task fails, the wait for an agent included. Default 300.
     timeout_seconds: Option<u64>,
 }
 
-/// A task to be planned. Fields that are not named here are ignored.
+/// A plan to create. Members that are not named here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct PlanCreate {
-    /// 1 to 200 characters.
+    /// Name, 1 to 200 characters.
     name: String,
-    /// For people; where neither sub-tasks nor types are sent its words say what is to be done.
+    /// Description, for people. Where neither `sub_tasks` nor `task_types` are given, the sub-tasks are derived from
+    /// its words.
     description: Option<String>,
-    /// How it is split: sequential, parallel, hierarchical, pipeline, adaptive (default); given, where sub-tasks say what
-    /// they wait for.
+    /// How the task is split. Default `given` where sub-tasks have `depends_on`, else `adaptive`.
     strategy: Option<Strategy>,
-    /// At most 100.
+    /// Sub-tasks, at most 100.
     sub_tasks: Option<Vec<SubTaskCreate>>,
-    /// Instead of sub-tasks: one is made for each.
+    /// Types of tasks, one sub-task each; instead of `sub_tasks`.
     task_types: Option<Vec<TaskType>>,
-    /// `$.inputs` of the plan's run.
+    /// Inputs of the plan, which sub-tasks read as `$.inputs`. Default: none.
     #[schema(value_type = Option<Object>)]
     inputs: Option<Map<String, Value>>,
-    /// Default normal.
+    /// Priority of the plan's sub-tasks. Default `normal`.
     priority: Option<Priority>,
-    /// What it may cost; 0: no limit.
+    /// Cost limit in AITBC tokens. Default 0: none.
     max_cost_budget: Option<f64>,
-    /// When it must be done.
-    #[schema(value_type = Option<String>)]
+    /// When the plan must be done (RFC 3339); null: no deadline.
     deadline: Option<Timestamp>,
 }
 
@@ -92,13 +96,16 @@ impl From<SubTaskCreate> for SubTaskDraft {
     }
 }
 
-/// Make a plan
+/// Create a plan
 ///
-/// The task is split, put into stages and planned for the agents that are there; nothing is run. A sub-task for which there
-/// is no agent has none in `assignments`, and the reason.
+/// The task is split into sub-tasks and stages, and agents are chosen for an estimate; nothing is executed. A
+/// sub-task without an agent has the reason in `assignments`.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans", tag = "agents", request_body = PlanCreate,
-    responses((status = 201, body = Object), (status = 422))
+    post, path = "/api/v1/agents/plans", operation_id = "plans_create", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = PlanCreate,
+    responses((status = 201, body = Plan, description = "The plan"))
 )]
 pub async fn create(
     State(app): State<App>,
@@ -120,22 +127,23 @@ pub async fn create(
     Ok(IdempotentCreated(app.plans.create(&caller, draft, request.once).await?))
 }
 
-/// Which plans to list.
+/// Filter of plans.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PlansQuery {
-    /// Only in this state.
+    /// Only plans in this status.
     status: Option<PlanStatus>,
-    /// Only those split so.
+    /// Only plans that were split by this strategy.
     strategy: Option<Strategy>,
 }
 
 /// List plans
 ///
-/// The caller's own, newest first, 50 a page.
+/// The caller's own, the newest first, 50 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/plans", tag = "agents", params(PlansQuery, PageQuery),
-    responses((status = 200, body = Vec<Object>))
+    get, path = "/api/v1/agents/plans", operation_id = "plans_list", tag = "plans", security(("ApiKey" = ["admin"])),
+    params(PlansQuery, PageQuery),
+    responses((status = 200, body = Vec<Plan>, description = "A page of plans, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -148,12 +156,18 @@ pub async fn list(
     Ok(paging.answer(found, |plan| (plan.created_at, &plan.id)))
 }
 
-/// A plan, and how its sub-tasks stand
+/// Get a plan with the progress of its sub-tasks
 ///
-/// Each with its state, its agent, its result, and all attempts at it.
+/// Each with its status, agent, result and every attempt.
 #[utoipa::path(
-    get, path = "/api/v1/agents/plans/{plan_id}", tag = "agents", params(("plan_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/plans/{plan_id}", operation_id = "plans_get", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    params(("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits")),
+    responses(
+        (status = 200, body = Standing, description = "The plan with the progress of its sub-tasks"),
+        (status = 403, description = "The plan is another owner's"),
+        (status = 404, description = "No plan has this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -163,33 +177,51 @@ pub async fn get(
     Ok(Json(app.plans.standing(&caller, &id).await?))
 }
 
-/// How a plan stands
+/// Get the status of a plan
 ///
 /// The same document as the plan's own.
 #[utoipa::path(
-    get, path = "/api/v1/agents/plans/{plan_id}/status", tag = "agents", params(("plan_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/plans/{plan_id}/status", operation_id = "plans_get_status", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    params(("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits")),
+    responses(
+        (status = 200, body = Standing, description = "The plan with the progress of its sub-tasks"),
+        (status = 403, description = "The plan is another owner's"),
+        (status = 404, description = "No plan has this id"),
+    )
 )]
 pub async fn status(state: State<App>, caller: Admin, id: Path<String>) -> Result<Json<Standing>, ApiError> {
     get(state, caller, id).await
 }
 
-/// How a plan is to be executed.
+/// Settings of a plan's execution.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct PlanExecute {
-    /// Begin although nobody who could do a sub-task is registered yet; it waits until its timeout. Default false.
+    /// Whether to start although no registered agent can do some sub-task, which then waits until its timeout.
+    /// Default false.
     wait_for_agents: Option<bool>,
 }
 
-/// Run a plan
+/// Execute a plan
 ///
-/// Answers as an execution does. A plan is run once; asked again it answers the same run. 409 when no registered agent could
-/// do a sub-task, and when `PLANS_MAX_RUNNING` (10) plans run.
+/// Answers as an execution does. A plan is executed once; again answers the same execution.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans/{plan_id}/execute", tag = "agents", params(("plan_id" = String, Path), WaitQuery),
-    request_body = PlanExecute,
-    responses((status = 200, body = ExecutionDocument), (status = 400), (status = 403), (status = 404), (status = 409))
+    post, path = "/api/v1/agents/plans/{plan_id}/execute", operation_id = "plans_execute", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits"),
+        WaitQuery,
+        IdempotencyHeader,
+    ),
+    request_body = Option<PlanExecute>,
+    responses(
+        (status = 200, body = ExecutionDocument, description = "The execution of the plan, as it is stored or, with `wait`, as it is when the wait ends"),
+        (status = 400, description = "The plan is cancelled, or its deadline is over (`invalid_state`)"),
+        (status = 403, description = "The plan is another owner's"),
+        (status = 404, description = "No plan has this id"),
+        (status = 409, description = "No registered agent can do a sub-task, or as many plans run as may (`PLANS_MAX_RUNNING`)"),
+    )
 )]
 pub async fn execute(
     State(app): State<App>,
@@ -206,13 +238,16 @@ pub async fn execute(
     begun(&app, &caller, done, wait).await
 }
 
-/// What was asked of a plan, done.
+/// The result of cancelling or retrying a plan.
 #[derive(Serialize, ToSchema)]
 pub struct PlanChanged {
-    /// In words.
+    /// What was done, in words.
     message: &'static str,
+    /// Id of the plan.
     plan_id: String,
+    /// Id of the plan's execution; null: it was not executed.
     execution_id: Option<String>,
+    /// Status of the plan afterwards.
     status: PlanStatus,
 }
 
@@ -225,10 +260,21 @@ fn changed(message: &'static str, done: Done<Changed>) -> IdempotentOk<PlanChang
 
 /// Cancel a plan
 ///
-/// Its agents are told, and have room again. 400 when it has ended.
+/// Its agents are notified, and may take other work.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans/{plan_id}/cancel", tag = "agents", params(("plan_id" = String, Path)),
-    responses((status = 200, body = PlanChanged), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/plans/{plan_id}/cancel", operation_id = "plans_cancel", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = PlanChanged, description = "The plan's new status"),
+        (status = 400, description = "The plan has ended (`invalid_state`)"),
+        (status = 403, description = "The plan is another owner's"),
+        (status = 404, description = "No plan has this id"),
+        (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
+    )
 )]
 pub async fn cancel(
     State(app): State<App>,
@@ -239,12 +285,23 @@ pub async fn cancel(
     Ok(changed("Plan cancelled", app.plans.cancel(&caller, &id, request.once).await?))
 }
 
-/// Run a failed plan on from the sub-task that failed
+/// Retry a failed plan from the failed sub-task
 ///
-/// What ended well is not done again. 400 when it has not failed.
+/// Completed sub-tasks are not run again.
 #[utoipa::path(
-    post, path = "/api/v1/agents/plans/{plan_id}/retry", tag = "agents", params(("plan_id" = String, Path)),
-    responses((status = 200, body = PlanChanged), (status = 400), (status = 403), (status = 404), (status = 409))
+    post, path = "/api/v1/agents/plans/{plan_id}/retry", operation_id = "plans_retry", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = PlanChanged, description = "The plan's new status"),
+        (status = 400, description = "The plan has not failed (`invalid_state`)"),
+        (status = 403, description = "The plan is another owner's"),
+        (status = 404, description = "No plan has this id"),
+        (status = 409, description = "As many plans run as may (`PLANS_MAX_RUNNING`)"),
+    )
 )]
 pub async fn retry(
     State(app): State<App>,
@@ -258,18 +315,31 @@ pub async fn retry(
 /// A page of the events of a plan's run.
 #[derive(Serialize, ToSchema)]
 pub struct PlanEvents {
+    /// Id of the plan.
     plan_id: String,
+    /// Id of the plan's execution.
     execution_id: String,
     #[serde(flatten)]
     page: Page,
 }
 
-/// The events of a plan
+/// List or follow the events of a plan
 ///
-/// Those of its run: also who got which sub-task, accepted it, how far it is, who lost it. 400 before it is executed.
+/// The events of its execution; also assignments, their acceptance, progress and loss.
 #[utoipa::path(
-    get, path = "/api/v1/agents/plans/{plan_id}/events", tag = "agents", params(("plan_id" = String, Path), EventsQuery),
-    responses((status = 200, description = "`text/event-stream`, or a page", body = PlanEvents), (status = 400), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/plans/{plan_id}/events", operation_id = "plans_list_events", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits"),
+        EventsQuery,
+        LastEventIdHeader,
+    ),
+    responses(
+        (status = 200, content((PlanEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the plan's execution"),
+        (status = 400, description = "The plan was not executed yet (`invalid_state`)"),
+        (status = 403, description = "The plan is another owner's"),
+        (status = 404, description = "No plan has this id"),
+    )
 )]
 pub async fn events(
     State(app): State<App>,
@@ -286,26 +356,35 @@ pub async fn events(
     Ok(asked.answer(first, |page| PlanEvents { plan_id: id, execution_id, page }, follower))
 }
 
-/// What became of plans
+/// Counts of the caller's plans.
 #[derive(Serialize, ToSchema)]
 pub struct PlanMetrics {
-    /// The caller's plans.
+    /// Number of plans.
     plans: i64,
+    /// Number of plans that run.
     running: i64,
+    /// Number of completed plans.
     completed: i64,
+    /// Number of failed plans.
     failed: i64,
+    /// Number of cancelled plans.
     cancelled: i64,
-    /// Completed, of those that ended well or badly.
+    /// Completed plans as a share of completed and failed ones, 0 to 1; null: none has ended.
     success_rate: Option<f64>,
-    /// Plans that run at once at most, everybody's together.
+    /// Most plans that may run at once, of all callers together (`PLANS_MAX_RUNNING`).
     max_running: i64,
+    /// The same counts, and means, by strategy.
     by_strategy: Vec<Measured>,
 }
 
-/// What became of the caller's plans, by strategy
+/// Get counts and means of plans
 ///
-/// Counted from their runs; a mean of nothing is null.
-#[utoipa::path(get, path = "/api/v1/agents/plans/metrics", tag = "agents", responses((status = 200, body = PlanMetrics)))]
+/// The caller's plans, by strategy, counted from their executions.
+#[utoipa::path(
+    get, path = "/api/v1/agents/plans/metrics", operation_id = "plans_get_metrics", tag = "plans",
+    security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = PlanMetrics, description = "Counts and means of the caller's plans"))
+)]
 pub async fn metrics(State(app): State<App>, Admin(caller): Admin) -> Result<Json<PlanMetrics>, ApiError> {
     let by_strategy = app.plans.measured(&caller).await?;
     let sum = |of: fn(&Measured) -> i64| by_strategy.iter().map(of).sum::<i64>();

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
     routes::kept::kept,
 };
@@ -17,50 +18,67 @@ use am_core::crypto::PublicKey;
 use am_db::codec::{Doc, Timestamp};
 use am_orchestration::{model::Status, receipts};
 
-/// A receipt as it is answered.
+/// The receipt of an execution.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Receipt)]
 pub struct ReceiptDocument {
+    /// Id of the execution.
     execution_id: String,
+    /// Id of the workflow.
     workflow_id: String,
+    /// Status of the execution: completed.
     status: Status,
+    /// Id of the receipt; null: there is none.
     receipt_id: Option<String>,
-    /// The signatures of the miners' own receipts by step, where their jobs left some.
+    /// Signatures of the miners' own receipts by step; null: no job left one.
     #[schema(value_type = Option<Object>)]
     miner_signature: Value,
+    /// This service's signature; empty: there is no receipt.
     coordinator_attestations: Vec<Attestation>,
-    /// There is no chain to mint on.
+    /// Always null: there is no chain to mint on.
     #[schema(value_type = Option<f64>)]
     minted_amount: Option<f64>,
-    #[schema(value_type = Option<String>)]
+    /// When the receipt was issued; null: there is none.
     recorded_at: Option<Timestamp>,
-    /// Checked now, against this service's key.
+    /// Whether the signature is valid, checked now against this service's key.
     verified: bool,
-    /// There is no chain.
+    /// Always null: there is no chain.
     block_hash: Option<String>,
-    /// There is no chain.
+    /// Always null: there is no chain.
     transaction_hash: Option<String>,
-    /// Why there is no receipt, where there is none.
+    /// Why there is no receipt; null: there is one.
     reason: Option<&'static str>,
-    /// `payload` and `signature`: what `verify` and the command `verify-receipt` check.
+    /// The signed receipt, `payload` and `signature`, as `receipts/verify` and the command `verify-receipt` take it;
+    /// null: there is none.
     #[schema(value_type = Option<Object>)]
     receipt: Doc,
 }
 
-/// This service's word for it.
+/// A signature of this service.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ReceiptAttestation)]
 pub struct Attestation {
-    /// The key's id.
+    /// Id of the key that signed.
     coordinator_id: String,
+    /// The signature: `alg`, `key_id` and `sig`.
     #[schema(value_type = Object)]
     signature: Value,
+    /// When the receipt was issued.
     #[schema(value_type = Option<Object>)]
     timestamp: Value,
 }
 
-/// The signed receipt of an execution that has ended well
+/// Get the signed receipt of a completed execution
 #[utoipa::path(
-    get, path = "/api/v1/agents/executions/{execution_id}/receipt", tag = "agents", params(("execution_id" = String, Path)),
-    responses((status = 200, body = ReceiptDocument), (status = 400, description = "Not completed"), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/executions/{execution_id}/receipt", operation_id = "executions_get_receipt",
+    tag = "executions", security(("ApiKey" = ["admin"])),
+    params(("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
+    responses(
+        (status = 200, body = ReceiptDocument, description = "The receipt"),
+        (status = 400, description = "The execution is not completed (`invalid_state`)"),
+        (status = 403, description = "The execution is another owner's"),
+        (status = 404, description = "No execution has this id"),
+    )
 )]
 pub async fn receipt(
     State(app): State<App>,
@@ -106,20 +124,23 @@ fn miner_signatures(step_states: &Doc) -> Result<Value, serde_json::Error> {
     Ok(if signatures.is_empty() { Value::Null } else { Value::Object(signatures) })
 }
 
-/// A receipt to be checked.
+/// A receipt to verify.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = ReceiptVerifyRequest)]
 pub struct VerifyRequest {
-    /// As the receipt route answers it, its member `receipt`, or one of the coordinator's.
-    #[schema(value_type = Object)]
+    /// The receipt: an answer of the receipt route, its member `receipt`, or a receipt of the coordinator's.
     receipt: Value,
-    /// Check against this key (hex) instead of this service's.
+    /// Ed25519 public key to verify against, in hexadecimal digits. Default: this service's key.
     public_key: Option<String>,
 }
 
-/// Check a receipt's signature
+/// Verify the signature of a receipt
 #[utoipa::path(
-    post, path = "/api/v1/agents/receipts/verify", tag = "agents", request_body = VerifyRequest,
-    responses((status = 200, description = "`valid`, and why not", body = Object), (status = 422))
+    post, path = "/api/v1/agents/receipts/verify", operation_id = "receipts_verify", tag = "receipts",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = VerifyRequest,
+    responses((status = 200, body = receipts::Verdict, description = "Whether the signature is valid, and if not, why"))
 )]
 pub async fn verify(
     State(app): State<App>,
@@ -136,13 +157,39 @@ pub async fn verify(
     Ok(IdempotentOk(kept(&app, request.once, receipts::verify(&receipt, &[key])).await?))
 }
 
-/// The public keys that receipts are signed with
-#[utoipa::path(get, path = "/api/v1/agents/receipts/keys", tag = "agents", responses((status = 200, body = Object)))]
-pub async fn keys(State(app): State<App>, _: Admin) -> Json<Value> {
-    Json(json!({"keys": [{
-        "alg": "Ed25519",
-        "key_id": app.signer.key_id(),
-        "public_key_hex": app.signer.public_key_hex(),
-        "use": "receipts",
-    }]}))
+/// The public keys that receipts are signed with.
+#[derive(Serialize, ToSchema)]
+pub struct ReceiptKeys {
+    /// The keys; one at present.
+    keys: Vec<ReceiptKey>,
+}
+
+/// A public key that receipts are signed with.
+#[derive(Serialize, ToSchema)]
+pub struct ReceiptKey {
+    /// Signature algorithm: `Ed25519`.
+    alg: &'static str,
+    /// Id of the key, which receipts name.
+    key_id: String,
+    /// The public key, 32 bytes in hexadecimal digits.
+    public_key_hex: String,
+    /// What the key signs: `receipts`.
+    #[serde(rename = "use")]
+    key_use: &'static str,
+}
+
+/// List the public keys that receipts are signed with
+#[utoipa::path(
+    get, path = "/api/v1/agents/receipts/keys", operation_id = "receipts_list_keys", tag = "receipts",
+    security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = ReceiptKeys, description = "The public keys"))
+)]
+pub async fn keys(State(app): State<App>, _: Admin) -> Json<ReceiptKeys> {
+    let key = ReceiptKey {
+        alg: "Ed25519",
+        key_id: app.signer.key_id().to_owned(),
+        public_key_hex: app.signer.public_key_hex(),
+        key_use: "receipts",
+    };
+    Json(ReceiptKeys { keys: vec![key] })
 }

@@ -11,6 +11,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::{IdempotencyHeader, LastEventIdHeader},
         page::{PageQuery, Paging},
     },
     routes::stream::{Asked, EventsQuery, Page},
@@ -24,109 +25,133 @@ use am_orchestration::registry::{
     AgentStatus, Beat, Change, Draft, Filter, GpuTier, Known, OfflineReason, Source, TaskType, Utilisation,
 };
 
-/// An agent to be registered. Fields that are not named here are ignored.
+/// An agent to register. Members that are not named here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AgentRegister {
-    /// 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
+    /// Name of the agent: 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
     agent_id: String,
-    /// The types of tasks that it does; at least one. Also taken as `supported_task_types`.
+    /// Types of tasks that the agent does, at least one. Also taken as `supported_task_types` and `task_types`.
     #[serde(alias = "supported_task_types", alias = "task_types")]
     capabilities: Vec<TaskType>,
-    /// Default worker.
+    /// Type of the agent. Default `worker`.
     agent_type: Option<String>,
-    /// For people.
+    /// Description, for people. Default: empty.
     description: Option<String>,
-    /// Default cpu_only.
+    /// GPU of the agent. Default `cpu_only`.
     gpu_tier: Option<GpuTier>,
-    /// Tasks it takes at once, 1 to 1000; default 1.
+    /// Number of tasks that the agent does at once, 1 to 1000. Default 1.
     max_concurrent_tasks: Option<i64>,
-    /// How quick it says it is, 0 to 1; default 0.5. Counts until enough was measured.
+    /// Speed that the agent claims, 0 to 1. Default 0.5. Used until enough was measured.
     performance: Option<f64>,
-    /// How reliable it says it is, 0 to 1; default 0.5. Counts until enough was measured.
+    /// Reliability that the agent claims, 0 to 1. Default 0.5. Used until enough was measured.
     reliability: Option<f64>,
-    /// What an hour of it costs; default 0.
+    /// Price of an hour, in AITBC tokens. Default 0.
     cost_per_hour: Option<f64>,
-    /// Where it is called; without one it is told by message, or asks for its assignments.
+    /// Address at which the agent is called. Without one it is told by message, or asks for its assignments. Also
+    /// taken as `endpoint`.
     #[serde(alias = "endpoint")]
     endpoint_url: Option<String>,
-    /// At most 16 KB.
+    /// Further facts, at most 16 KB as JSON. Default: none.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }
 
-/// What of an agent's entry to change; what is left out stays.
+/// Changes of a registered agent. A member that is left out or null keeps its value.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct AgentUpdate {
+    /// Types of tasks that the agent does, at least one. Also taken as `supported_task_types` and `task_types`.
     #[serde(alias = "supported_task_types", alias = "task_types")]
     capabilities: Option<Vec<TaskType>>,
+    /// Type of the agent.
     agent_type: Option<String>,
+    /// Description, for people.
     description: Option<String>,
+    /// GPU of the agent.
     gpu_tier: Option<GpuTier>,
+    /// Number of tasks that the agent does at once, 1 to 1000.
     max_concurrent_tasks: Option<i64>,
+    /// Speed that the agent claims, 0 to 1.
     performance: Option<f64>,
+    /// Reliability that the agent claims, 0 to 1.
     reliability: Option<f64>,
+    /// Price of an hour, in AITBC tokens.
     cost_per_hour: Option<f64>,
-    /// The empty text takes it away.
+    /// Address at which the agent is called; the empty text removes it.
     endpoint_url: Option<String>,
+    /// Further facts, at most 16 KB as JSON.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }
 
-/// A figure, and where it comes from.
+/// A figure and its source.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AgentFigure)]
 pub struct Figure {
-    /// 0 to 1.
+    /// The figure, 0 to 1.
     value: f64,
-    /// `claimed` at registration, `reported` with a heartbeat, or `measured` from assignments that have ended.
+    /// Source of the figure: `claimed` at registration, `reported` with a heartbeat, or `measured` from assignments
+    /// that have ended.
     source: Source,
 }
 
-/// An agent of the registry.
+/// A registered agent.
 #[derive(Serialize, ToSchema)]
 pub struct RegisteredAgent {
+    /// Name of the agent.
     agent_id: String,
+    /// Principal of the owner.
     owner_id: String,
+    /// Type of the agent.
     agent_type: String,
+    /// Description, for people.
     description: String,
-    /// Types of tasks that it does.
+    /// Types of tasks that the agent does.
     capabilities: Vec<TaskType>,
+    /// GPU of the agent.
     gpu_tier: GpuTier,
+    /// Number of tasks that the agent does at once.
     max_concurrent_tasks: i64,
+    /// Speed of the agent.
     performance: Figure,
+    /// Reliability of the agent.
     reliability: Figure,
+    /// Price of an hour, in AITBC tokens.
     cost_per_hour: f64,
-    /// Is it called at an address of its own?
+    /// Whether the agent is called at an address of its own.
     has_endpoint: bool,
-    /// That address; shown to its owner alone.
+    /// That address; null: there is none, or the caller is not the owner.
     endpoint_url: Option<String>,
+    /// Further facts.
     #[schema(value_type = Object)]
     metadata: Doc,
+    /// Whether the agent is online.
     status: AgentStatus,
-    /// silent: no heartbeat came for too long; requested.
+    /// Why the agent is offline: `silent` (no heartbeat came in time) or `requested`; null: it is online.
     offline_reason: Option<OfflineReason>,
-    #[schema(value_type = String)]
+    /// When the agent was last heard of.
     last_seen: Timestamp,
-    /// Assignments that it has now.
+    /// Number of assignments that the agent has now.
     open_assignments: i64,
-    /// Those as a share of what it takes, or what it reported, if that is more.
+    /// Open assignments as a share of `max_concurrent_tasks`, or `reported_load` if that is more.
     load: f64,
+    /// Load that the agent reported, 0 to 1; null: none.
     reported_load: Option<f64>,
-    /// 0 to 1: its reliability, less the longer it is silent; 0 when it is offline.
+    /// Health, 0 to 1: the reliability, lowered the longer the agent is silent; 0 when it is offline.
     health_score: f64,
-    /// 0.4 performance + 0.3 min(1, 0.05 / cost an hour) + 0.2 reliability + 0.1 (1 - load).
+    /// Rank among agents: 0.4 performance + 0.3 min(1, 0.05 / cost_per_hour) + 0.2 reliability + 0.1 (1 - load).
     score: f64,
-    /// Attempts at assignments that ended well.
+    /// Number of attempts that completed.
     completed: i64,
-    /// That failed.
+    /// Number of attempts that failed.
     failed: i64,
-    /// That it lost by going away or not answering.
+    /// Number of attempts that were lost because the agent went silent or did not answer.
     lost: i64,
-    /// Mean seconds of those that ended well.
+    /// Mean duration in seconds of completed attempts; null: there is none.
     mean_seconds: Option<f64>,
-    #[schema(value_type = String)]
+    /// When the agent was registered first.
     created_at: Timestamp,
-    #[schema(value_type = String)]
+    /// When the entry was last changed.
     updated_at: Timestamp,
 }
 
@@ -177,8 +202,14 @@ fn metadata(members: Option<Map<String, Value>>) -> Result<Doc, ApiError> {
 /// Its owner may register it again: the entry is replaced, and the agent is online. Without a heartbeat for
 /// `AGENT_OFFLINE_SECONDS` (300) it is offline.
 #[utoipa::path(
-    post, path = "/api/v1/agents/registry", tag = "agents", request_body = AgentRegister,
-    responses((status = 201, body = RegisteredAgent), (status = 409), (status = 422))
+    post, path = "/api/v1/agents/registry", operation_id = "registry_register", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = AgentRegister,
+    responses(
+        (status = 201, body = RegisteredAgent, description = "The registered agent"),
+        (status = 409, description = "The name is another owner's"),
+    )
 )]
 pub async fn register(
     State(app): State<App>,
@@ -203,26 +234,28 @@ pub async fn register(
     Ok(IdempotentCreated(done.map(|known| RegisteredAgent::new(known, &owner))))
 }
 
-/// Which agents to list.
+/// Filter of agents.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RegistryQuery {
-    /// Only in this state.
+    /// Only agents in this status.
     status: Option<AgentStatus>,
-    /// Only those that do this.
+    /// Only agents with this capability.
     task_type: Option<TaskType>,
-    /// Only with this GPU.
+    /// Only agents with this GPU.
     gpu_tier: Option<GpuTier>,
-    /// Only of this kind.
+    /// Only agents of this type.
     agent_type: Option<String>,
 }
 
-/// List agents
+/// List registered agents
 ///
-/// Everybody's, newest first, 100 a page.
+/// Of all owners, the newest first, 100 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/registry", tag = "agents", params(RegistryQuery, PageQuery),
-    responses((status = 200, body = Vec<RegisteredAgent>))
+    get, path = "/api/v1/agents/registry", operation_id = "registry_list", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    params(RegistryQuery, PageQuery),
+    responses((status = 200, body = Vec<RegisteredAgent>, description = "A page of agents, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -237,10 +270,17 @@ pub async fn list(
     Ok(paging.answer_shown(found, |known| (known.agent.created_at, &known.agent.id), shown))
 }
 
-/// One agent
+/// Get a registered agent
 #[utoipa::path(
-    get, path = "/api/v1/agents/registry/{agent_id}", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, body = RegisteredAgent), (status = 404))
+    get, path = "/api/v1/agents/registry/{agent_id}", operation_id = "registry_get", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 200, body = RegisteredAgent, description = "The agent"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -250,11 +290,19 @@ pub async fn get(
     Ok(Json(RegisteredAgent::new(app.registry.get(&id).await?, &caller)))
 }
 
-/// Change an agent's entry
+/// Change a registered agent
 #[utoipa::path(
-    put, path = "/api/v1/agents/registry/{agent_id}", tag = "agents", params(("agent_id" = String, Path)),
+    put, path = "/api/v1/agents/registry/{agent_id}", operation_id = "registry_update", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
     request_body = AgentUpdate,
-    responses((status = 200, body = RegisteredAgent), (status = 403), (status = 404), (status = 422))
+    responses(
+        (status = 200, body = RegisteredAgent, description = "The changed agent"),
+        (status = 403, description = "The agent is another owner's"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
 )]
 pub async fn update(
     State(app): State<App>,
@@ -279,10 +327,18 @@ pub async fn update(
 
 /// Deregister an agent
 ///
-/// What it has others get. What became of its work is kept.
+/// Other agents get its assignments. Its measurements are kept.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/registry/{agent_id}", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 204), (status = 403), (status = 404))
+    delete, path = "/api/v1/agents/registry/{agent_id}", operation_id = "registry_deregister", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 204, description = "The agent is not registered any more"),
+        (status = 403, description = "The agent is another owner's"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
 )]
 pub async fn deregister(
     State(app): State<App>,
@@ -293,35 +349,49 @@ pub async fn deregister(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A sign of life.
+/// A heartbeat of an agent.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = HeartbeatRequest)]
 pub struct Heartbeat {
-    /// How busy the agent is, 0 to 1, with what this service does not know of as well.
+    /// Load of the agent, 0 to 1, work of others included; null: unchanged.
     load: Option<f64>,
-    /// What it measured of its speed, 0 to 1.
+    /// Speed that the agent measured, 0 to 1; null: unchanged.
     performance: Option<f64>,
 }
 
-/// What an agent learns by a heartbeat.
+/// The answer to a heartbeat.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HeartbeatAnswer)]
 pub struct Heard {
+    /// Name of the agent.
     agent_id: String,
+    /// Status of the agent afterwards.
     status: AgentStatus,
-    #[schema(value_type = String)]
+    /// When this heartbeat came.
     last_seen: Timestamp,
-    /// Seconds in which the next must come.
+    /// Seconds within which the next heartbeat must come.
     offline_after_seconds: f64,
-    /// Assignments that it has now.
+    /// Number of assignments that the agent has now.
     open_assignments: i64,
 }
 
-/// Say that an agent lives
+/// Send a heartbeat of an agent
 ///
-/// Brings back one that had gone silent; not one that was taken offline.
+/// Brings an agent back online that was silent; not one that was taken offline.
 #[utoipa::path(
-    post, path = "/api/v1/agents/registry/{agent_id}/heartbeat", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = Heartbeat, responses((status = 200, body = Heard), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/registry/{agent_id}/heartbeat", operation_id = "registry_send_heartbeat",
+    tag = "registry", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = Option<Heartbeat>,
+    responses(
+        (status = 200, body = Heard, description = "The heartbeat was taken"),
+        (status = 403, description = "The agent is another owner's"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
 )]
 pub async fn heartbeat(
     State(app): State<App>,
@@ -354,10 +424,20 @@ async fn switched(
 
 /// Take an agent offline
 ///
-/// Others get what it has. It stays offline until it is told to be online.
+/// Other agents get its assignments. It stays offline until it is brought online.
 #[utoipa::path(
-    post, path = "/api/v1/agents/registry/{agent_id}/offline", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, body = RegisteredAgent), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/registry/{agent_id}/offline", operation_id = "registry_take_offline",
+    tag = "registry", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = RegisteredAgent, description = "The agent"),
+        (status = 400, description = "The agent is offline already (`invalid_state`)"),
+        (status = 403, description = "The agent is another owner's"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
 )]
 pub async fn offline(
     State(app): State<App>,
@@ -368,10 +448,20 @@ pub async fn offline(
     switched(app, caller, id, false, request).await
 }
 
-/// Bring an agent back online
+/// Bring an agent online
 #[utoipa::path(
-    post, path = "/api/v1/agents/registry/{agent_id}/online", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, body = RegisteredAgent), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/registry/{agent_id}/online", operation_id = "registry_bring_online",
+    tag = "registry", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = RegisteredAgent, description = "The agent"),
+        (status = 400, description = "The agent is online already (`invalid_state`)"),
+        (status = 403, description = "The agent is another owner's"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
 )]
 pub async fn online(
     State(app): State<App>,
@@ -382,12 +472,20 @@ pub async fn online(
     switched(app, caller, id, true, request).await
 }
 
-/// What an agent has to do
+/// List the open assignments of an agent
 ///
-/// Its open assignments, the most urgent first, for its owner. An agent without an endpoint asks here.
+/// For its owner, the most urgent first. An agent without an endpoint reads them here.
 #[utoipa::path(
-    get, path = "/api/v1/agents/registry/{agent_id}/assignments", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, body = Vec<AssignmentDocument>), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/registry/{agent_id}/assignments", operation_id = "registry_list_assignments",
+    tag = "registry", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 200, body = Vec<AssignmentDocument>, description = "The agent's open assignments, the most urgent first"),
+        (status = 403, description = "The agent is another owner's"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
 )]
 pub async fn assignments(
     State(app): State<App>,
@@ -398,23 +496,29 @@ pub async fn assignments(
     Ok(Json(found.into_iter().map(AssignmentDocument::new).collect()))
 }
 
-/// How much of what agents offer is taken
+/// Get the utilisation of the registered agents
 ///
-/// Counted from the assignments that they have.
+/// Counted from their open assignments.
 #[utoipa::path(
-    get, path = "/api/v1/agents/registry/utilisation", tag = "agents", responses((status = 200, body = Utilisation))
+    get, path = "/api/v1/agents/registry/utilisation", operation_id = "registry_get_utilisation", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = Utilisation, description = "Capacity and use of all agents"))
 )]
 pub async fn utilisation(State(app): State<App>, _: Admin) -> Result<Json<Utilisation>, ApiError> {
     Ok(Json(app.registry.utilisation().await?))
 }
 
-/// The registry's events
+/// List or follow the events of the registry
 ///
 /// Agents that register, go offline, come back and deregister: a page; or, with `Accept: text/event-stream` or
-/// `?format=sse`, a stream of Server-Sent Events without end, which begins again after `Last-Event-ID`.
+/// `?format=sse`, a stream of Server-Sent Events without end, which resumes after `Last-Event-ID`.
 #[utoipa::path(
-    get, path = "/api/v1/agents/registry/events", tag = "agents", params(EventsQuery),
-    responses((status = 200, description = "`text/event-stream`, or a page", body = Page))
+    get, path = "/api/v1/agents/registry/events", operation_id = "registry_list_events", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    params(EventsQuery, LastEventIdHeader),
+    responses(
+        (status = 200, content((Page = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events without end"),
+    )
 )]
 pub async fn events(State(app): State<App>, _: Admin, asked: Asked) -> Result<Response, ApiError> {
     let asked = asked.page_by_default();

@@ -10,28 +10,38 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentCreated, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
 use am_communication::relations::{Authorization, Block, Contact, Standing, Verdict};
 
-/// A contact to be added.
+/// A contact to add.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ContactCreate {
-    /// Which agent.
+    /// Name of the other agent.
     contact_id: String,
-    /// For people, at most 500 characters.
+    /// Note for people, at most 500 characters; null: none.
     #[serde(default)]
     note: Option<String>,
 }
 
 /// Add a contact of an agent
 ///
-/// Two agents of whom one is a contact of the other may write to each other whatever their reputation is. The same contact
-/// again changes the note. An agent has at most 10 000.
+/// Two agents of whom one is a contact of the other may write to each other whatever their reputation. The same
+/// contact again changes the note.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/contacts", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = ContactCreate, responses((status = 201, body = Contact), (status = 400), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/contacts", operation_id = "contacts_add", tag = "contacts",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = ContactCreate,
+    responses(
+        (status = 201, body = Contact, description = "The contact"),
+        (status = 400, description = "The agent has 10 000 contacts (`invalid_state`)"),
+    )
 )]
 pub async fn add_contact(
     State(app): State<App>,
@@ -49,8 +59,13 @@ pub async fn add_contact(
 ///
 /// The newest first.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/contacts", tag = "agents", params(("agent_id" = String, Path), PageQuery),
-    responses((status = 200, body = Vec<Contact>))
+    get, path = "/api/v1/agents/{agent_id}/contacts", operation_id = "contacts_list", tag = "contacts",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        PageQuery,
+    ),
+    responses((status = 200, body = Vec<Contact>, description = "A page of contacts, the newest first"))
 )]
 pub async fn contacts(
     State(app): State<App>,
@@ -64,9 +79,16 @@ pub async fn contacts(
 
 /// Remove a contact of an agent
 #[utoipa::path(
-    delete, path = "/api/v1/agents/{agent_id}/contacts/{contact_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("contact_id" = String, Path)),
-    responses((status = 200, body = Contact), (status = 404))
+    delete, path = "/api/v1/agents/{agent_id}/contacts/{contact_id}", operation_id = "contacts_remove",
+    tag = "contacts", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("contact_id" = String, Path, description = "Name of the other agent"),
+    ),
+    responses(
+        (status = 200, body = Contact, description = "The removed contact"),
+        (status = 404, description = "The agent has no such contact"),
+    )
 )]
 pub async fn remove_contact(
     State(app): State<App>,
@@ -77,22 +99,31 @@ pub async fn remove_contact(
     Ok(Json(app.relations.remove_contact(&caller, &agent, &contact).await?))
 }
 
-/// A block to be set.
+/// A block to add.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct BlockCreate {
-    /// Which agent.
+    /// Name of the agent to block.
     blocked_id: String,
-    /// Why, at most 500 characters.
+    /// Reason, at most 500 characters; null: none.
     #[serde(default)]
     reason: Option<String>,
 }
 
 /// Block an agent
 ///
-/// From then on neither writes to the other, contacts or not. The same block again changes the reason.
+/// From then on neither can write to the other, contacts or not. The same block again changes the reason.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/blocks", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = BlockCreate, responses((status = 201, body = Block), (status = 400), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/blocks", operation_id = "blocks_add", tag = "blocks",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = BlockCreate,
+    responses(
+        (status = 201, body = Block, description = "The block"),
+        (status = 400, description = "The agent has blocked 10 000 others (`invalid_state`)"),
+    )
 )]
 pub async fn block(
     State(app): State<App>,
@@ -106,12 +137,17 @@ pub async fn block(
     Ok(IdempotentCreated(app.relations.block(&caller, &agent, blocked, request.once).await?))
 }
 
-/// List whom an agent has blocked
+/// List the blocks of an agent
 ///
 /// The newest first.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/blocks", tag = "agents", params(("agent_id" = String, Path), PageQuery),
-    responses((status = 200, body = Vec<Block>))
+    get, path = "/api/v1/agents/{agent_id}/blocks", operation_id = "blocks_list", tag = "blocks",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        PageQuery,
+    ),
+    responses((status = 200, body = Vec<Block>, description = "A page of blocks, the newest first"))
 )]
 pub async fn blocks(
     State(app): State<App>,
@@ -123,11 +159,18 @@ pub async fn blocks(
     Ok(paging.answer(found, |block| (block.created_at, &block.blocked_id)))
 }
 
-/// Take a block away
+/// Remove a block
 #[utoipa::path(
-    delete, path = "/api/v1/agents/{agent_id}/blocks/{blocked_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("blocked_id" = String, Path)),
-    responses((status = 200, body = Block), (status = 404))
+    delete, path = "/api/v1/agents/{agent_id}/blocks/{blocked_id}", operation_id = "blocks_remove", tag = "blocks",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("blocked_id" = String, Path, description = "Name of the blocked agent"),
+    ),
+    responses(
+        (status = 200, body = Block, description = "The removed block"),
+        (status = 404, description = "The agent has not blocked that one"),
+    )
 )]
 pub async fn unblock(
     State(app): State<App>,
@@ -138,21 +181,27 @@ pub async fn unblock(
     Ok(Json(app.relations.unblock(&caller, &agent, &blocked).await?))
 }
 
-/// Why an agent may take part.
+/// An authorization to grant.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct AuthorizationCreate {
-    /// At most 500 characters.
+    /// Reason, at most 500 characters; null: none.
     #[serde(default)]
     reason: Option<String>,
 }
 
-/// Authorise an agent to send and get messages
+/// Authorise an agent to send and receive messages
 ///
-/// Also one that was revoked before. An agent of whom nobody has spoken may take part unless
+/// Also one that was revoked before. An agent that was never authorised or revoked may take part unless
 /// `MESSAGES_REQUIRE_AUTHORIZATION` is set.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/authorizations", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = AuthorizationCreate, responses((status = 201, body = Standing), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/authorizations", operation_id = "authorizations_grant",
+    tag = "authorizations", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = Option<AuthorizationCreate>,
+    responses((status = 201, body = Standing, description = "The agent's authorization"))
 )]
 pub async fn authorise(
     State(app): State<App>,
@@ -165,31 +214,37 @@ pub async fn authorise(
     Ok(IdempotentCreated(app.relations.authorise(&caller, &agent, said, request.once).await?))
 }
 
-/// Whom it would write to.
+/// Options of the answer.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct StandingQuery {
-    /// Also say whether the agent may write to this one now.
+    /// Agent for which `may_write` is answered.
     recipient: Option<String>,
 }
 
-/// Whether an agent may take part, and write to another.
+/// The authorization of an agent, and whether it may write to another.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AgentAuthorizationAnswer)]
 pub struct StandingAnswer {
     #[serde(flatten)]
     standing: Standing,
-    /// Whether it may write to the recipient that was asked about.
+    /// Whether the agent may write to `recipient`; absent where none was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     may_write: Option<Verdict>,
 }
 
-/// Whether an agent may send and get messages
+/// Get the authorization of an agent
 ///
-/// With `recipient` also whether it may write to that one, and if not, why: authorization of both, blocks between them, and
-/// either a contact or a reputation of 1000 of 10 000.
+/// With `recipient` also whether it may write to that agent, and if not, why: authorization of both, blocks between
+/// them, and either a contact or a reputation of 1000 of 10 000.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/authorizations", tag = "agents",
-    params(("agent_id" = String, Path), StandingQuery), responses((status = 200, body = StandingAnswer))
+    get, path = "/api/v1/agents/{agent_id}/authorizations", operation_id = "authorizations_get",
+    tag = "authorizations", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        StandingQuery,
+    ),
+    responses((status = 200, body = StandingAnswer, description = "The agent's authorization"))
 )]
 pub async fn standing(
     State(app): State<App>,
@@ -208,20 +263,25 @@ pub async fn standing(
     Ok(Json(StandingAnswer { standing: app.relations.standing(&agent).await?, may_write }))
 }
 
-/// Why it may not any more.
+/// Why an authorization is revoked.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RevokeQuery {
-    /// At most 500 characters.
+    /// Reason, at most 500 characters.
     reason: Option<String>,
 }
 
-/// Revoke an agent's authorization
+/// Revoke the authorization of an agent
 ///
-/// From then on it neither sends nor gets messages, until it is authorised again.
+/// From then on it neither sends nor receives messages, until it is authorised again.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/{agent_id}/authorizations", tag = "agents",
-    params(("agent_id" = String, Path), RevokeQuery), responses((status = 200, body = Standing), (status = 422))
+    delete, path = "/api/v1/agents/{agent_id}/authorizations", operation_id = "authorizations_revoke",
+    tag = "authorizations", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        RevokeQuery,
+    ),
+    responses((status = 200, body = Standing, description = "The agent's authorization"))
 )]
 pub async fn revoke(
     State(app): State<App>,

@@ -12,6 +12,7 @@ use crate::{
         Admin, ApiError, Json, Path,
         error::FieldError,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
     routes::kept::kept,
@@ -21,30 +22,40 @@ use am_communication::{
     templates::{Filled, NewTemplate, Template, Templates},
 };
 
-/// A template to be made.
+/// A template to create.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct TemplateCreate {
-    /// 1 to 100 characters; an agent has one of each name.
+    /// Name, 1 to 100 characters, unique among the agent's templates.
     name: String,
-    /// At most 1000 characters.
+    /// Description, at most 1000 characters. Default: empty.
     #[serde(default)]
     description: Option<String>,
-    /// What messages in this form are about, default text.
+    /// Type of the messages. Default `text`.
     message_type: Option<MessageType>,
-    /// The content, with `{{name}}` wherever something is to be filled in.
+    /// Content, with `{{name}}` wherever the variable `name` is filled in.
     #[schema(value_type = Object)]
     content: Map<String, Value>,
-    /// What using it costs, 0 to 1000; default: what a message of its size costs.
+    /// Price of a message of this template, in AITBC tokens, 0 to 1000. Default: the price of a message of its size
+    /// and type.
     price: Option<f64>,
 }
 
-/// Make a template of an agent's own
+/// Create a template of an agent
 ///
-/// Templates are stored as they are: they hold forms, not content.
+/// Templates are stored in the clear.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/templates", tag = "agents", params(("agent_id" = String, Path)),
+    post, path = "/api/v1/agents/{agent_id}/templates", operation_id = "templates_create", tag = "templates",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
     request_body = TemplateCreate,
-    responses((status = 201, body = Template), (status = 400), (status = 409), (status = 422))
+    responses(
+        (status = 201, body = Template, description = "The template"),
+        (status = 400, description = "The agent has 1000 templates (`invalid_state`)"),
+        (status = 409, description = "The agent has a template of this name"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -66,11 +77,16 @@ pub async fn create(
 
 /// List the templates of an agent
 ///
-/// The agent's own, the newest first. The first page begins with the three that everybody has (`agent_id` null), which
+/// The agent's own, the newest first. The first page begins with the three built-in ones (`agent_id` null), which
 /// `X-Total-Count` does not count.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/templates", tag = "agents", params(("agent_id" = String, Path), PageQuery),
-    responses((status = 200, body = Vec<Template>))
+    get, path = "/api/v1/agents/{agent_id}/templates", operation_id = "templates_list", tag = "templates",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        PageQuery,
+    ),
+    responses((status = 200, body = Vec<Template>, description = "A page of templates, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -87,11 +103,18 @@ pub async fn list(
     Ok(paging.answer_bounded(&shown, Some(total.cast_unsigned()), next))
 }
 
-/// A template
+/// Get a template
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/templates/{template_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("template_id" = String, Path)),
-    responses((status = 200, body = Template), (status = 404))
+    get, path = "/api/v1/agents/{agent_id}/templates/{template_id}", operation_id = "templates_get",
+    tag = "templates", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("template_id" = String, Path, description = "Id of the template"),
+    ),
+    responses(
+        (status = 200, body = Template, description = "The template"),
+        (status = 404, description = "The agent has no template with this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -101,11 +124,19 @@ pub async fn get(
     Ok(Json(app.templates.get(&agent(&app, "agent_id", &id)?, &template).await?))
 }
 
-/// Delete a template of an agent's own
+/// Delete a template of an agent
 #[utoipa::path(
-    delete, path = "/api/v1/agents/{agent_id}/templates/{template_id}", tag = "agents",
-    params(("agent_id" = String, Path), ("template_id" = String, Path)),
-    responses((status = 200, body = Template), (status = 400), (status = 404))
+    delete, path = "/api/v1/agents/{agent_id}/templates/{template_id}", operation_id = "templates_delete",
+    tag = "templates", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("template_id" = String, Path, description = "Id of the template"),
+    ),
+    responses(
+        (status = 200, body = Template, description = "The deleted template"),
+        (status = 400, description = "The template is built in (`invalid_state`)"),
+        (status = 404, description = "The agent has no template with this id"),
+    )
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -116,23 +147,32 @@ pub async fn delete(
     Ok(Json(app.templates.delete(&caller, &agent, &template).await?))
 }
 
-/// What is to be filled in.
+/// Values of a template's variables.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RenderRequest {
-    /// A value for each variable; further ones are ignored.
+    /// Value of each variable by name; others are ignored.
     #[serde(default)]
     #[schema(value_type = Object)]
     variables: Map<String, Value>,
 }
 
-/// Fill in a template
+/// Render a template
 ///
-/// Answers content that can be sent. A variable that has no value, or null, is named in a 422. Nothing is stored, so that a
-/// repeated request is answered from the template as it is now.
+/// Answers content that can be sent. A variable without a value is named in a 422. Nothing is stored: a repeated
+/// request renders the template as it is then.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/templates/{template_id}/render", tag = "agents",
-    params(("agent_id" = String, Path), ("template_id" = String, Path)), request_body = RenderRequest,
-    responses((status = 200, body = Filled), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/templates/{template_id}/render", operation_id = "templates_render",
+    tag = "templates", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        ("template_id" = String, Path, description = "Id of the template"),
+        IdempotencyHeader,
+    ),
+    request_body = RenderRequest,
+    responses(
+        (status = 200, body = Filled, description = "The content with the variables filled in"),
+        (status = 404, description = "The agent has no template with this id"),
+    )
 )]
 pub async fn render(
     State(app): State<App>,

@@ -17,6 +17,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{IdempotentOk, KeyedBytes, KeyedJson},
+        openapi::IdempotencyHeader,
     },
 };
 use am_communication::{
@@ -26,37 +27,47 @@ use am_communication::{
     transfer::Imported,
 };
 
-/// How an agent communicates
+/// Get the communication statistics of an agent
 ///
-/// Counted from its last messages, at most 10 000 that it wrote and 10 000 that it got: how many, of which type, what has
-/// become of them, what they cost, and how soon it answered. An answer is a message with `reply_to`, or the next message to the
-/// same agent in the same channel; of several messages that wait there the time counts from the first.
+/// Counted from its newest messages, at most 10 000 sent and 10 000 received: their number, types, statuses and
+/// prices, and how soon the agent answered. An answer is a message with `reply_to`, or the next message to the same
+/// agent in the same channel; if several messages wait there, the time counts from the first.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/communication-stats", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, body = Statistics))
+    get, path = "/api/v1/agents/{agent_id}/communication-stats", operation_id = "messages_get_statistics",
+    tag = "messages", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses((status = 200, body = Statistics, description = "The agent's statistics"))
 )]
 pub async fn stats(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Statistics>, ApiError> {
     Ok(Json(statistics(&app.db, &agent(&app, "agent_id", &id)?).await?))
 }
 
-/// What has become of prices.
+/// A payment to record.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct PaymentCreate {
-    /// 1 to 500 messages that the agent wrote.
+    /// Ids of 1 to 500 messages that the agent sent.
     message_ids: Vec<String>,
-    /// paid, waived, or unpaid to take either back.
+    /// New payment status: `paid`, `waived`, or `unpaid` to take either back.
     payment_status: PaymentStatus,
-    /// Where it can be looked up, at most 200 characters; kept in the audit log.
+    /// Reference of the payment elsewhere, at most 200 characters; written to the audit log.
     #[serde(default)]
     reference: Option<String>,
 }
 
-/// Record what has become of the prices of an agent's messages
+/// Record the payment of an agent's messages
 ///
-/// Nothing is collected here; this says what somebody else did. All of the messages or none.
+/// Nothing is collected here; this records what was done elsewhere. All of the messages or none.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/payments", tag = "agents", params(("agent_id" = String, Path)),
-    request_body = PaymentCreate, responses((status = 200, body = Recorded), (status = 422))
+    post, path = "/api/v1/agents/{agent_id}/payments", operation_id = "payments_record", tag = "payments",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
+    request_body = PaymentCreate,
+    responses((status = 200, body = Recorded, description = "What was recorded"))
 )]
 pub async fn pay(
     State(app): State<App>,
@@ -70,14 +81,20 @@ pub async fn pay(
     Ok(IdempotentOk(app.payments.record(&caller, &agent, what, request.once).await?))
 }
 
-/// Export an agent's messages
+/// Export the messages of an agent
 ///
-/// JSON lines: one that says what this is, one for each message that the agent wrote or got, and one that says how many there
-/// were, by which an export that was cut off is known. Content that is encrypted at rest leaves in the clear; envelopes stay
-/// as they are.
+/// JSON lines: a header, one line for each message that the agent sent or received, and a last line with their
+/// number, by which a truncated export is recognised. Content that is encrypted at rest is exported in the clear;
+/// envelopes stay as they are.
 #[utoipa::path(
-    get, path = "/api/v1/agents/{agent_id}/messages/export", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, content_type = "application/x-ndjson", body = String))
+    get, path = "/api/v1/agents/{agent_id}/messages/export", operation_id = "messages_export", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 200, body = String, content_type = "application/x-ndjson", description = "The messages, one JSON document a line"),
+    )
 )]
 pub async fn export(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Response, ApiError> {
     let export = app.transfer.export(&agent(&app, "agent_id", &id)?)?;
@@ -88,16 +105,24 @@ pub async fn export(State(app): State<App>, _: Admin, Path(id): Path<String>) ->
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-/// Import an agent's messages
+/// Import messages of an agent
 ///
-/// An export, of at most 20 000 messages. Messages are known by their ids: those that are there already stay as they are, so
-/// that an import can be repeated. A line that is not good is named in a 422, and nothing is stored then. Nothing is delivered:
-/// what was pending is imported as expired. Each message goes to the end of the channel of its two agents; content in the clear
-/// is encrypted at rest.
+/// An export of at most 20 000 messages. Messages that exist already, by id, stay as they are, so an import can be
+/// repeated. If a line is invalid, a 422 names it and nothing is stored. Nothing is delivered: pending messages are
+/// imported as expired. Each message is added to the end of the channel of its two agents; content in the clear is
+/// encrypted at rest.
 #[utoipa::path(
-    post, path = "/api/v1/agents/{agent_id}/messages/import", tag = "agents", params(("agent_id" = String, Path)),
+    post, path = "/api/v1/agents/{agent_id}/messages/import", operation_id = "messages_import", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+        IdempotencyHeader,
+    ),
     request_body(content = String, content_type = "application/x-ndjson"),
-    responses((status = 200, body = Imported), (status = 413), (status = 422))
+    responses(
+        (status = 200, body = Imported, description = "How many messages were imported"),
+        (status = 413, description = "The body is larger than `BODY_LIMIT_BYTES` (`body_too_large`)"),
+    )
 )]
 pub async fn import(
     State(app): State<App>,

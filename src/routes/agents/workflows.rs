@@ -16,6 +16,7 @@ use crate::{
         Admin, ApiError, Json, Path, Query,
         etag::{Etag, IfMatch, IfNoneMatch, Tagged},
         idempotency::{KeyedJson, Replayable},
+        openapi::{IdempotencyHeader, IfMatchHeader, IfNoneMatchHeader},
         page::{PageQuery, Paging},
     },
 };
@@ -24,41 +25,43 @@ use am_orchestration::{
     workflows::{Change, Draft, Filter, Workflow, etag_of},
 };
 
-/// A workflow to be made. Fields that are not named here are ignored.
+/// A workflow to create. Members that are not named here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct WorkflowCreate {
-    /// 1 to 100 characters.
+    /// Name, 1 to 100 characters.
     #[schema(max_length = 100, example = "Price scan")]
     name: String,
-    /// For people.
+    /// Description, for people. Default: empty.
     #[serde(default)]
     description: String,
-    /// Step key to step: `name`, `step_type`, `action`, `input_mappings`, `output_mappings`, `depends_on`,
-    /// `timeout_seconds`, `retry_policy`, `max_retries`, `requires_proof`, `verification_level`, `model_requirements`.
+    /// Steps by key. A step has `name`, `step_type`, `action`, `input_mappings`, `output_mappings`, `depends_on`,
+    /// `timeout_seconds`, `retry_policy`, `max_retries`, `requires_proof`, `verification_level` and
+    /// `model_requirements`.
     #[schema(value_type = Object, example = json!({"double": {"step_type": "data_processing", "action": {"kind": "jq", "program": ".x * 2"}}}))]
     steps: Map<String, Value>,
-    /// Step key to the keys it waits for; says the same as `depends_on` in the steps.
+    /// By step key, the keys of the steps that must complete before; the same as `depends_on` in the steps. Default:
+    /// none.
     #[serde(default)]
     #[schema(value_type = std::collections::BTreeMap<String, Vec<String>>)]
     dependencies: Map<String, Value>,
-    /// Seconds a run may take; 0: no limit.
+    /// Time limit of an execution in seconds; 0: none. Default 3600.
     #[serde(default = "default_seconds")]
     #[schema(default = 3600)]
     max_execution_time: i64,
-    /// What a run may cost; 0: no limit.
+    /// Cost limit of an execution in AITBC tokens; 0: none. Default 0.
     #[serde(default)]
     max_cost_budget: f64,
-    /// Is a run's verification part of its result?
+    /// Whether an execution's verification is part of its result. Default true.
     #[serde(default = "default_true")]
     #[schema(default = true)]
     requires_verification: bool,
-    /// How thoroughly results are checked.
+    /// How thoroughly results are verified. Default `basic`.
     #[serde(default = "default_level")]
     verification_level: VerificationLevel,
-    /// Words to find it by.
+    /// Tags to find the workflow by. Default: none.
     #[serde(default)]
     tags: Vec<String>,
-    /// May everybody read and run it?
+    /// Whether other callers may read and execute it. Default false.
     #[serde(default)]
     is_public: bool,
 }
@@ -75,58 +78,70 @@ fn default_level() -> VerificationLevel {
     VerificationLevel::Basic
 }
 
-/// What to change of a workflow; what is left out or null stays.
+/// Changes of a workflow. A member that is left out or null keeps its value.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct WorkflowUpdate {
-    /// 1 to 100 characters.
+    /// Name, 1 to 100 characters.
     name: Option<String>,
-    /// For people.
+    /// Description, for people.
     description: Option<String>,
-    /// All steps anew.
+    /// All steps by key; they replace the present ones.
     #[schema(value_type = Option<Object>)]
     steps: Option<Map<String, Value>>,
-    /// All dependencies anew.
+    /// All dependencies by step key; they replace the present ones.
     #[schema(value_type = Option<Object>)]
     dependencies: Option<Map<String, Value>>,
-    /// Seconds a run may take; 0: no limit.
+    /// Time limit of an execution in seconds; 0: none.
     max_execution_time: Option<i64>,
-    /// What a run may cost; 0: no limit.
+    /// Cost limit of an execution in AITBC tokens; 0: none.
     max_cost_budget: Option<f64>,
-    /// Is a run's verification part of its result?
+    /// Whether an execution's verification is part of its result.
     requires_verification: Option<bool>,
-    /// How thoroughly results are checked.
+    /// How thoroughly results are verified.
     verification_level: Option<VerificationLevel>,
-    /// All tags anew.
+    /// All tags; they replace the present ones.
     tags: Option<Vec<String>>,
-    /// May everybody read and run it?
+    /// Whether other callers may read and execute it.
     is_public: Option<bool>,
 }
 
-/// A workflow as it is answered.
+/// A workflow.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Workflow)]
 pub struct WorkflowShape {
-    /// `agent_` and hex digits.
+    /// Id of the workflow: `agent_` and hexadecimal digits.
     id: String,
-    /// The owner's principal.
+    /// Principal of the owner.
     owner_id: String,
+    /// Name, 1 to 100 characters.
     name: String,
+    /// Description, for people.
     description: String,
+    /// Steps by key.
     #[schema(value_type = Object)]
     steps: Value,
+    /// By step key, the keys of the steps that must complete before.
     #[schema(value_type = Object)]
     dependencies: Value,
+    /// Time limit of an execution in seconds; 0: none.
     max_execution_time: i64,
+    /// Cost limit of an execution in AITBC tokens; 0: none.
     max_cost_budget: f64,
+    /// Whether an execution's verification is part of its result.
     requires_verification: bool,
+    /// How thoroughly results are verified.
     verification_level: VerificationLevel,
-    /// A JSON list as text, or empty.
+    /// Tags: a JSON list as text, or the empty text.
     tags: String,
+    /// Version as the coordinator counts it.
     version: String,
+    /// Whether other callers may read and execute it.
     is_public: bool,
-    /// RFC 3339, UTC.
+    /// When the workflow was created.
+    #[schema(format = DateTime)]
     created_at: String,
-    /// RFC 3339, UTC.
+    /// When the workflow was last changed.
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
@@ -137,13 +152,19 @@ fn tagged(workflow: &Workflow, known: IfNoneMatch) -> Result<Response, ApiError>
     Ok(Tagged(tag, known, ([(header::CONTENT_TYPE, "application/json")], json)).into_response())
 }
 
-/// Make a workflow
+/// Create a workflow
 ///
-/// Everything in it is checked now: step types, actions, jq programs, mappings, dependencies. With an
-/// `Idempotency-Key` it is made once.
+/// Everything in it is checked: step types, actions, jq programs, mappings, dependencies.
 #[utoipa::path(
-    post, path = "/api/v1/agents/workflows", tag = "agents", request_body = WorkflowCreate,
-    responses((status = 200, body = WorkflowShape), (status = 422, description = "Each fault with its path"))
+    post, path = "/api/v1/agents/workflows", operation_id = "workflows_create", tag = "workflows",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = WorkflowCreate,
+    responses(
+        (status = 200, body = WorkflowShape, description = "The workflow as it is stored", headers(("ETag" = String, description = "Version of the workflow, for If-Match and If-None-Match"))),
+        (status = 403, description = "A security policy refuses it (`policy_violation`)"),
+        (status = 422, description = "The definition has faults; `detail` names each with its path"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -167,24 +188,26 @@ pub async fn create(
     Ok(Replayable(tagged(&done.value, IfNoneMatch::default())?, done.replayed).into_response())
 }
 
-/// Which workflows to list.
+/// Filter of workflows.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only this owner's.
+    /// Only workflows of this owner.
     owner_id: Option<String>,
-    /// Only public, or only private ones.
+    /// Only public workflows, or only private ones.
     is_public: Option<bool>,
-    /// Only those with all of these tags: a JSON list, or commas between them.
+    /// Only workflows with all of these tags: a JSON list, or texts separated by commas.
     tags: Option<String>,
 }
 
 /// List workflows
 ///
-/// The caller's own and the public ones, newest first. `X-Total-Count` counts them, `Link` leads to the next page.
+/// The caller's own and public ones, the newest first, 100 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/workflows", tag = "agents", params(ListQuery, PageQuery),
-    responses((status = 200, body = Vec<WorkflowShape>))
+    get, path = "/api/v1/agents/workflows", operation_id = "workflows_list", tag = "workflows",
+    security(("ApiKey" = ["admin"])),
+    params(ListQuery, PageQuery),
+    responses((status = 200, body = Vec<WorkflowShape>, description = "A page of workflows, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -203,10 +226,20 @@ pub async fn list(
     Ok(paging.answer(found, |workflow| (workflow.created_at, &workflow.id)))
 }
 
-/// One workflow
+/// Get a workflow
 #[utoipa::path(
-    get, path = "/api/v1/agents/workflows/{workflow_id}", tag = "agents", params(("workflow_id" = String, Path)),
-    responses((status = 200, body = WorkflowShape), (status = 304), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/workflows/{workflow_id}", operation_id = "workflows_get", tag = "workflows",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        IfNoneMatchHeader,
+    ),
+    responses(
+        (status = 200, body = WorkflowShape, description = "The workflow"),
+        (status = 304, description = "`If-None-Match` names the present version; the body is empty"),
+        (status = 403, description = "The workflow is another owner's and not public"),
+        (status = 404, description = "No workflow has this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -219,12 +252,24 @@ pub async fn get(
 
 /// Change a workflow
 ///
-/// Only its owner may. With `If-Match` only the version that was read is changed (412 otherwise). Runs that are under
-/// way keep the definition they were started with.
+/// Only its owner may. With `If-Match` only the version that was read is changed. Executions keep the definition they
+/// were started with.
 #[utoipa::path(
-    put, path = "/api/v1/agents/workflows/{workflow_id}", tag = "agents", params(("workflow_id" = String, Path)),
+    put, path = "/api/v1/agents/workflows/{workflow_id}", operation_id = "workflows_update", tag = "workflows",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        IfMatchHeader,
+    ),
     request_body = WorkflowUpdate,
-    responses((status = 200, body = WorkflowShape), (status = 403), (status = 404), (status = 412), (status = 422))
+    responses(
+        (status = 200, body = WorkflowShape, description = "The changed workflow", headers(("ETag" = String, description = "Version of the workflow, for If-Match and If-None-Match"))),
+        (status = 403, description = "The workflow is another owner's, or a security policy refuses it (`policy_violation`)"),
+        (status = 404, description = "No workflow has this id"),
+        (status = 409, description = "The workflow changed at the same moment"),
+        (status = 412, description = "`If-Match` names another version (`precondition_failed`)"),
+        (status = 422, description = "The definition has faults; `detail` names each with its path"),
+    )
 )]
 pub async fn update(
     State(app): State<App>,
@@ -250,21 +295,33 @@ pub async fn update(
     tagged(&workflow, IfNoneMatch::default())
 }
 
-/// That something was deleted.
+/// A deleted workflow.
 #[derive(Serialize, ToSchema)]
+#[schema(as = WorkflowDeleted)]
 pub struct Deleted {
-    /// In words.
+    /// What was done, in words.
     message: &'static str,
-    /// What.
+    /// Id of the workflow.
     id: String,
 }
 
 /// Delete a workflow
 ///
-/// Only its owner may; 409 while executions of it are under way. Past executions stay.
+/// Only its owner may, and not while executions of it run. Past executions stay.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/workflows/{workflow_id}", tag = "agents", params(("workflow_id" = String, Path)),
-    responses((status = 200, body = Deleted), (status = 403), (status = 404), (status = 409), (status = 412))
+    delete, path = "/api/v1/agents/workflows/{workflow_id}", operation_id = "workflows_delete", tag = "workflows",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        IfMatchHeader,
+    ),
+    responses(
+        (status = 200, body = Deleted, description = "The workflow is deleted"),
+        (status = 403, description = "The workflow is another owner's"),
+        (status = 404, description = "No workflow has this id"),
+        (status = 409, description = "Executions of the workflow have not ended"),
+        (status = 412, description = "`If-Match` names another version (`precondition_failed`)"),
+    )
 )]
 pub async fn delete(
     State(app): State<App>,

@@ -11,13 +11,15 @@ use crate::{
 use am_audit::{EventType, Filter, INVESTIGATE, Page, Record, Source, risk_band};
 use am_db::{codec::Timestamp, owner::Owner};
 
-/// Which alerts.
+/// Filter of alerts.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AlertsQuery {
-    /// high (a risk of 70 to 90) or critical (above). low and medium are taken, and are never alerts.
+    /// Only alerts of this severity: `high` (a risk of 70 to 90) or `critical` (above). `low` and `medium` are
+    /// accepted and never match.
+    #[param(inline)]
     severity: Option<Severity>,
-    /// At most so many, 1 to 500; 50 by default.
+    /// Number of alerts at most, 1 to 500. Default 50.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
 }
@@ -25,6 +27,7 @@ pub struct AlertsQuery {
 /// How urgent it is.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AlertSeverity)]
 pub enum Severity {
     /// A risk up to 30.
     Low,
@@ -48,35 +51,40 @@ impl Severity {
     }
 }
 
-/// Something to look at.
+/// An audit entry that somebody should look at.
 #[derive(Serialize, ToSchema)]
 pub struct Alert {
-    /// The audit entry that it stands for.
+    /// Id of the audit entry.
     id: String,
-    /// high or critical.
+    /// `high` or `critical`.
     severity: &'static str,
-    /// In words.
+    /// Summary, in words.
     message: String,
+    /// What happened.
     event_type: EventType,
+    /// Risk, 70 to 100.
     risk_score: i64,
+    /// Workflow that the entry is about; null: none.
     workflow_id: Option<String>,
+    /// Execution that the entry is about; null: none.
     execution_id: Option<String>,
+    /// Principal that caused it; null: unknown.
     #[schema(value_type = Option<String>)]
     user_id: Option<Owner>,
-    #[schema(value_type = String)]
+    /// When it happened.
     timestamp: Timestamp,
-    /// Who wrote the entry: service, or coordinator.
-    #[schema(value_type = String)]
+    /// Who wrote the entry.
     source: Source,
 }
 
 /// Alerts, the newest first.
 #[derive(Serialize, ToSchema)]
 pub struct Alerts {
+    /// The alerts.
     alerts: Vec<Alert>,
-    /// How many are answered.
+    /// Number of alerts in this answer.
     count: usize,
-    /// How many there are.
+    /// Number of all matching alerts.
     total: u64,
 }
 
@@ -104,13 +112,15 @@ impl From<Record> for Alert {
     }
 }
 
-/// Alerts
+/// List alerts
 ///
-/// The audit entries that somebody should look at: a risk of 70 and more. Each is logged too, and sent to the webhooks that
-/// ask for `security.alert`.
+/// Audit entries with a risk of 70 or more. Each is also logged, and sent to webhooks that have the event
+/// `security.alert`.
 #[utoipa::path(
-    get, path = "/api/v1/agents/integration/production/alerts", tag = "integration", params(AlertsQuery),
-    responses((status = 200, body = Alerts))
+    get, path = "/api/v1/agents/integration/production/alerts", operation_id = "alerts_list", tag = "alerts",
+    security(("ApiKey" = ["admin"])),
+    params(AlertsQuery),
+    responses((status = 200, body = Alerts, description = "The alerts, the newest first"))
 )]
 pub async fn alerts(
     State(app): State<App>,

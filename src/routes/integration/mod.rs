@@ -2,9 +2,9 @@
 
 mod alerts;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::app::App;
+use crate::{app::App, http::openapi::routes};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {

@@ -16,6 +16,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentCreated, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
@@ -29,65 +30,79 @@ const MOST_DATA: usize = 64 << 10;
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditLog)]
 pub struct AuditShape {
-    /// `audit_` and hex digits.
+    /// Id of the entry: `audit_` and hexadecimal digits.
     id: String,
+    /// What happened.
     event_type: EventType,
+    /// When it happened.
+    #[schema(format = DateTime)]
     timestamp: String,
+    /// Workflow that it is about; null: none.
     workflow_id: Option<String>,
+    /// Execution that it is about; null: none.
     execution_id: Option<String>,
+    /// Step that it is about; null: none.
     step_id: Option<String>,
-    /// Who did it: a principal.
+    /// Principal that caused it; null: unknown.
     user_id: Option<String>,
+    /// How sensitive the entry is.
     security_level: SecurityLevel,
+    /// Address that the request came from; null: no request, or unknown.
     ip_address: Option<String>,
+    /// User-Agent of the request, its first 512 characters; null: none.
     user_agent: Option<String>,
+    /// Further facts.
     #[schema(value_type = Object)]
     event_data: Value,
+    /// State before the change; null: not recorded.
     #[schema(value_type = Option<Object>)]
     previous_state: Value,
+    /// State after the change; null: not recorded.
     #[schema(value_type = Option<Object>)]
     new_state: Value,
-    /// 0 to 100.
+    /// Risk, 0 to 100.
     risk_score: i64,
-    /// From a risk of 70 on.
+    /// Whether somebody should look at it: a risk of 70 or more.
     requires_investigation: bool,
+    /// Notes of whoever looked at it; null: none.
     investigation_notes: Option<String>,
-    /// SHA-256 of `event_data` in the coordinator's canonical form.
+    /// SHA-256 of `event_data` in the coordinator's canonical form, in hexadecimal digits; null: none.
     cryptographic_hash: Option<String>,
-    /// Of a `signature` with a `public_key` in `event_data`; null: there is none.
+    /// Whether `signature` in `event_data` is valid for its `public_key`; null: there is none.
     signature_valid: Option<bool>,
+    /// When the entry was written.
+    #[schema(format = DateTime)]
     created_at: String,
-    /// Its place in the Merkle log, from 1; null: the coordinator wrote it just now.
+    /// Place in the Merkle log, from 1; null: the coordinator wrote it and it is not in the log yet.
     log_sequence: Option<i64>,
-    /// Its leaf in the Merkle log, in hex.
+    /// Leaf in the Merkle log, in hexadecimal digits; null: as above.
     leaf_hash: Option<String>,
-    /// Who wrote the entry: service, or coordinator.
-    #[schema(value_type = String)]
+    /// Who wrote the entry.
     source: Source,
 }
 
-/// Which entries to list.
+/// Filter of audit entries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// Only this event.
+    /// Only entries of this event.
     event_type: Option<EventType>,
-    /// Only of this workflow.
+    /// Only entries about this workflow.
     workflow_id: Option<String>,
-    /// Only of this execution.
+    /// Only entries about this execution.
     execution_id: Option<String>,
-    /// Only of this step.
+    /// Only entries about this step.
     step_id: Option<String>,
-    /// Only by this principal.
+    /// Only entries caused by this principal.
     user_id: Option<String>,
-    /// Only of this level.
+    /// Only entries of this level.
     security_level: Option<SecurityLevel>,
-    /// Only those that somebody should look at, or only the others.
+    /// Only entries that somebody should look at, or only the others.
     requires_investigation: Option<bool>,
-    /// The least risk.
+    /// Lowest risk, 0 to 100.
     #[param(minimum = 0, maximum = 100)]
     risk_score_min: Option<i64>,
-    /// The highest risk.
+    /// Highest risk, 0 to 100.
     #[param(minimum = 0, maximum = 100)]
     risk_score_max: Option<i64>,
 }
@@ -103,12 +118,14 @@ fn bounded(name: &'static str, risk: Option<i64>) -> Result<Option<i64>, ApiErro
 
 /// List audit entries
 ///
-/// The newest first. `Link` leads to the next page, which can be there although this one is short, even empty: where few of
-/// many entries match, a page looks through 10 000 of them. `X-Total-Count` is there where the filter is by event, level,
-/// risk and investigation alone, which are counted.
+/// The newest first. Follow `Link` to the next page even if a page is short or empty: where few of many entries
+/// match, a page searches 10 000 of them. `X-Total-Count` is only sent for filters by event, level, risk and
+/// investigation, which are counted.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/audit-logs", tag = "security", params(AuditQuery, PageQuery),
-    responses((status = 200, body = Vec<AuditShape>))
+    get, path = "/api/v1/agents/security/audit-logs", operation_id = "audit_list", tag = "audit",
+    security(("ApiKey" = ["admin"])),
+    params(AuditQuery, PageQuery),
+    responses((status = 200, body = Vec<AuditShape>, description = "A page of audit entries, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -135,31 +152,36 @@ pub async fn list(
     Ok(paging.answer_bounded(&found.entries, found.total, next))
 }
 
-/// One audit entry
+/// Get an audit entry
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/audit-logs/{audit_id}", tag = "security", params(("audit_id" = String, Path)),
-    responses((status = 200, body = AuditShape), (status = 404))
+    get, path = "/api/v1/agents/security/audit-logs/{audit_id}", operation_id = "audit_get", tag = "audit",
+    security(("ApiKey" = ["admin"])),
+    params(("audit_id" = String, Path, description = "Id of the audit entry: `audit_` and hexadecimal digits")),
+    responses(
+        (status = 200, body = AuditShape, description = "The audit entry"),
+        (status = 404, description = "No audit entry has this id"),
+    )
 )]
 pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Record>, ApiError> {
     Ok(Json(app.audit.get(&id).await?))
 }
 
-/// An event that was seen elsewhere. Fields that are not named here are ignored.
+/// An event to record. Members that are not named here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AuditRecord {
     /// What happened.
     event_type: EventType,
-    /// The workflow it concerns.
+    /// Workflow that it is about; null: none.
     workflow_id: Option<String>,
-    /// The execution it concerns.
+    /// Execution that it is about; null: none.
     execution_id: Option<String>,
-    /// The step it concerns.
+    /// Step that it is about; null: none.
     step_id: Option<String>,
-    /// How sensitive it is.
+    /// How sensitive the entry is. Default `internal`.
     #[serde(default = "internal")]
     security_level: SecurityLevel,
-    /// What else is known, at most 64 KiB. With `signature` and `public_key` (hex, or base64url without padding) the Ed25519
-    /// signature over the canonical form of the other members is checked.
+    /// Further facts, at most 64 KiB as JSON. With `signature` and `public_key` (hexadecimal, or base64url without
+    /// padding) the Ed25519 signature over the canonical form of the other members is checked. Default: none.
     #[serde(default)]
     #[schema(value_type = Object)]
     event_data: Map<String, Value>,
@@ -171,11 +193,14 @@ fn internal() -> SecurityLevel {
 
 /// Record an event
 ///
-/// For what other parts of the marketplace have seen. Its risk is computed as for this service's own, and from 70 on it is
+/// For events that other parts of the marketplace saw. The risk is computed as for this service's own; from 70 it is
 /// an alert.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/audit-logs", tag = "security", request_body = AuditRecord,
-    responses((status = 201, body = AuditShape))
+    post, path = "/api/v1/agents/security/audit-logs", operation_id = "audit_record", tag = "audit",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = AuditRecord,
+    responses((status = 201, body = AuditShape, description = "The audit entry"))
 )]
 pub async fn record(
     State(app): State<App>,
@@ -196,22 +221,26 @@ pub async fn record(
     Ok(IdempotentCreated(app.audit.record_once(entry, request.once).await?))
 }
 
-/// From where to export.
+/// Where an export begins.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
-    /// The first entry by its place in the log. Only an export from 1 on can be verified as a whole.
+    /// Place of the first entry in the log. Default 1; only an export from 1 can be verified as a whole.
     #[param(minimum = 1)]
     from: Option<u64>,
 }
 
-/// Export the log
+/// Export the audit log
 ///
-/// JSON lines: each entry with all of its columns as they are stored, its place and its leaf, up to the last signed head;
-/// each signed head after the entries it is over. `agent-management verify-audit` checks the file offline.
+/// JSON lines: each entry with all of its columns as stored, its place and its leaf, up to the last signed head; each
+/// signed head after its entries. `agent-management verify-audit` verifies the file offline.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/audit-logs/export", tag = "security", params(ExportQuery),
-    responses((status = 200, content_type = "application/x-ndjson", body = String))
+    get, path = "/api/v1/agents/security/audit-logs/export", operation_id = "audit_export", tag = "audit",
+    security(("ApiKey" = ["admin"])),
+    params(ExportQuery),
+    responses(
+        (status = 200, body = String, content_type = "application/x-ndjson", description = "The log, one JSON document a line"),
+    )
 )]
 pub async fn export(State(app): State<App>, _: Admin, Query(query): Query<ExportQuery>) -> Result<Response, ApiError> {
     let export = app.audit.export(query.from.unwrap_or(1)).await?;

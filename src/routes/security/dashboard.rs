@@ -11,6 +11,7 @@ use crate::{
     http::{
         Admin, ApiError, FieldError, Json, Path, Query,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
     routes::kept::kept,
 };
@@ -25,43 +26,45 @@ fn newest(limit: u32) -> Page {
     Page { after: None, limit, offset: 0 }
 }
 
-/// What is going on.
+/// The state of the service's security.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SecurityDashboard)]
 pub struct Dashboard {
-    /// The last 50 audit entries, newest first.
+    /// Newest 50 audit entries.
     #[schema(value_type = Vec<AuditShape>)]
     recent_audits: Vec<Record>,
-    /// The last 10 that somebody should look at.
+    /// Newest 10 audit entries that somebody should look at.
     #[schema(value_type = Vec<AuditShape>)]
     high_risk_events: Vec<Record>,
-    /// How many entities are trusted how far.
+    /// Number of entities by trust level.
     trust_statistics: TrustStatistics,
-    /// Sandboxes that are there.
+    /// Number of sandboxes that exist now.
     active_sandboxes: u64,
-    /// In all.
+    /// Totals.
     totals: Totals,
-    /// This moment.
-    #[schema(value_type = String)]
+    /// Time of the answer.
     generated_at: Timestamp,
 }
 
-/// Counts of the dashboard.
+/// Totals of the dashboard.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SecurityTotals)]
 pub struct Totals {
-    /// Audit entries.
+    /// Number of audit entries.
     audit_logs: u64,
-    /// Those that somebody should look at.
+    /// Number of audit entries that somebody should look at.
     requires_investigation: u64,
-    /// Entities with a trust score.
+    /// Number of entities with a trust score.
     trust_scores: u64,
-    /// Sandboxes that are there.
+    /// Number of sandboxes that exist now.
     active_sandboxes: u64,
 }
 
-/// The security dashboard
+/// Get the security dashboard
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/security-dashboard", tag = "security",
-    responses((status = 200, body = Dashboard))
+    get, path = "/api/v1/agents/security/security-dashboard", operation_id = "security_get_dashboard",
+    tag = "security", security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = Dashboard, description = "The dashboard"))
 )]
 pub async fn dashboard(State(app): State<App>, _: Admin) -> Result<Json<Dashboard>, ApiError> {
     let risky = Filter { requires_investigation: Some(true), ..Filter::default() };
@@ -83,27 +86,27 @@ pub async fn dashboard(State(app): State<App>, _: Admin) -> Result<Json<Dashboar
     }))
 }
 
-/// Counts of all that is kept.
+/// Counts of the security records.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SecurityStatistics)]
 pub struct Statistics {
-    /// Audit entries: in all, by event, by risk (low to 30, medium to 70, high to 90, critical above), by level.
-    #[schema(value_type = Object)]
+    /// Number of audit entries in all, by event, risk and level.
     audit_statistics: Counts,
-    /// Entities: in all, and by trust.
+    /// Number of entities by trust level.
     trust_statistics: TrustStatistics,
-    /// Sandboxes that are there.
+    /// Number of sandboxes that exist now.
     active_sandboxes: u64,
-    /// This moment.
-    #[schema(value_type = String)]
+    /// Time of the answer.
     generated_at: Timestamp,
 }
 
-/// Security statistics
+/// Get the security statistics
 ///
-/// Of the audit log from counters that are kept as entries are written.
+/// Those of the audit log come from counters that are updated with each entry.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/security-stats", tag = "security",
-    responses((status = 200, body = Statistics))
+    get, path = "/api/v1/agents/security/security-stats", operation_id = "security_get_statistics", tag = "security",
+    security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = Statistics, description = "The statistics"))
 )]
 pub async fn statistics(State(app): State<App>, _: Admin) -> Result<Json<Statistics>, ApiError> {
     Ok(Json(Statistics {
@@ -114,77 +117,77 @@ pub async fn statistics(State(app): State<App>, _: Admin) -> Result<Json<Statist
     }))
 }
 
-/// Of which workflow.
+/// The workflow of the execution.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct MonitorQuery {
-    /// The execution's workflow.
+    /// Workflow that the execution must be of.
     workflow_id: String,
 }
 
-/// How safe an execution is or was.
+/// The security of an execution.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ExecutionSecurity)]
 pub struct Monitored {
-    /// The execution.
+    /// Id of the execution.
     execution_id: String,
-    /// Its workflow.
+    /// Id of the workflow.
     workflow_id: String,
-    /// pending, running, completed, failed, cancelled.
+    /// Status of the execution: pending, running, completed, failed or cancelled.
     status: String,
-    /// secure; attention: a step or a verification failed, or a limit was passed; violated: something was done or tried that
-    /// must not be.
+    /// `secure`; `attention`: a step or a verification failed, or a limit was passed; `violated`: something forbidden
+    /// was done or tried.
     security_status: &'static str,
-    /// The highest level that its audit entries have.
+    /// Highest level of its audit entries; null: there are none.
     security_level: Option<SecurityLevel>,
-    /// The highest risk of its audit entries, 0 to 100.
+    /// Highest risk of its audit entries, 0 to 100.
     risk_score: i64,
-    /// low, medium, high or critical.
+    /// `low`, `medium`, `high` or `critical`.
     risk_level: &'static str,
-    /// Was it verified? Null: nothing was to be, or it has not ended.
+    /// Whether it was verified; null: nothing was to be verified, or it has not ended.
     verified: Option<bool>,
-    /// Audit entries that tell of something that went wrong, newest first.
+    /// Audit entries about something that went wrong, the newest first.
     violations: Vec<Violation>,
     /// Limits of its sandbox that it passed.
     limits_passed: Vec<LimitPassed>,
-    /// Its sandbox, if it has one.
+    /// Its sandbox; null: it has none.
     sandbox: Option<SandboxRecord>,
-    /// Audit entries that were looked through, the newest; of a long execution not all.
+    /// Number of audit entries that were read, the newest, at most 500.
     entries_seen: usize,
-    /// Are there more?
+    /// Whether these are all of its audit entries.
     entries_complete: bool,
-    /// Seconds it took or has taken.
+    /// Seconds that it took or has taken; null: not started.
     execution_time: Option<f64>,
-    /// This moment.
-    #[schema(value_type = String)]
+    /// Time of the answer.
     monitored_at: Timestamp,
 }
 
-/// Something that went wrong.
+/// An audit entry about something that went wrong.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ExecutionViolation)]
 pub struct Violation {
-    /// The entry.
+    /// Id of the audit entry.
     audit_id: String,
     /// What happened.
     event_type: EventType,
-    /// 0 to 100.
+    /// Risk, 0 to 100.
     risk_score: i64,
-    /// Should somebody look?
+    /// Whether somebody should look at it.
     requires_investigation: bool,
-    /// The step it concerns.
+    /// Step that it is about; null: none.
     step_id: Option<String>,
-    /// When.
-    #[schema(value_type = String)]
+    /// When it happened.
     timestamp: Timestamp,
 }
 
 /// A limit that was passed.
 #[derive(Serialize, ToSchema)]
 pub struct LimitPassed {
-    /// Which.
+    /// Name of the limit.
     limit: &'static str,
-    /// What it allows.
+    /// Allowed value, in the limit's unit.
     allowed: f64,
-    /// What was measured.
+    /// Measured value, in the same unit.
     measured: f64,
 }
 
@@ -194,13 +197,22 @@ fn went_wrong(record: &Record) -> bool {
     wrong.contains(&record.event_type) || record.risk_score >= INVESTIGATE
 }
 
-/// Look at an execution's security
+/// Get the security of an execution
 ///
 /// From its record, its audit entries and its sandbox.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/executions/{execution_id}/security-monitor", tag = "security",
-    params(("execution_id" = String, Path), MonitorQuery),
-    responses((status = 200, body = Monitored), (status = 404), (status = 422, description = "Another workflow's"))
+    post, path = "/api/v1/agents/security/executions/{execution_id}/security-monitor",
+    operation_id = "security_monitor_execution", tag = "security", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        MonitorQuery,
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Monitored, description = "The execution's security status"),
+        (status = 404, description = "No execution has this id"),
+        (status = 422, description = "The execution is of another workflow than `workflow_id`"),
+    )
 )]
 pub async fn monitor(
     State(app): State<App>,

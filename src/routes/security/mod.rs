@@ -9,9 +9,9 @@ mod tree;
 mod trust;
 mod webhooks;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::app::App;
+use crate::{app::App, http::openapi::routes};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {

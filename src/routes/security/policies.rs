@@ -11,6 +11,7 @@ use crate::{
         Admin, ApiError, Json, Path, Query,
         error::FieldError,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
@@ -18,66 +19,67 @@ use am_audit::SecurityLevel;
 use am_core::validation::{PathSegment, Violation};
 use am_security::policies::{Change, Filter, Policy};
 
-/// What a policy is called, and whom it binds.
+/// Name, description and level of a policy to create.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct CreateQuery {
-    /// 1 to 100 characters; no two policies have the same.
+    /// Name, 1 to 100 characters, unique among policies.
     #[param(max_length = 100)]
     name: String,
-    /// For people; at most 2000 characters.
+    /// Description, at most 2000 characters. Default: empty.
     description: Option<String>,
-    /// The level of the workflows that it binds; default public.
+    /// Level of the workflows that the policy applies to. Default `public`.
     security_level: Option<SecurityLevel>,
 }
 
-/// The rules of a policy. What is left out is the coordinator's default when a policy is made, and stays when one is
-/// changed. Other members are refused, and so is null.
+/// The rules of a policy. A rule that is left out has its default when a policy is created, and keeps its value when
+/// one is changed. Other members and null are refused.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a body that is read by `Change`")]
 pub struct PolicyRules {
-    /// `inference`, `training`, `data_processing`, `verification`, `custom`; empty (the default): any.
+    /// Step types that a workflow may have: `inference`, `training`, `data_processing`, `verification`, `custom`.
+    /// Empty (default): any.
     allowed_step_types: Option<Vec<String>>,
-    /// Seconds; default 3600.
+    /// Most seconds that an execution may take. Default 3600.
     #[schema(minimum = 1, maximum = 31_536_000)]
     max_execution_time: Option<i64>,
-    /// MB; default 8192.
+    /// Most memory of a step, in MB. Default 8192.
     #[schema(minimum = 1, maximum = 16_777_216)]
     max_memory_usage: Option<i64>,
-    /// Default true.
+    /// Whether results must be verified. Default true.
     require_verification: Option<bool>,
-    /// `basic`, `full`, `zero-knowledge`; empty: any; default `basic`.
+    /// Verification levels that a workflow may have: `basic`, `full`, `zero-knowledge`. Empty: any. Default `basic`.
     allowed_verification_levels: Option<Vec<String>>,
-    /// Runs of a client; default 10.
+    /// Most executions of one client at the same time. Default 10.
     #[schema(minimum = 1, maximum = 1_000_000)]
     max_concurrent_executions: Option<i64>,
-    /// Default 100.
+    /// Most steps of a workflow. Default 100.
     #[schema(minimum = 1, maximum = 1000)]
     max_workflow_steps: Option<i64>,
-    /// Bytes; default 1073741824.
+    /// Most bytes of JSON of an execution's inputs, and of each step's. Default 1073741824.
     #[schema(minimum = 1, maximum = 1_125_899_906_842_624_i64)]
     max_data_size: Option<i64>,
-    /// Default false.
+    /// Whether everything must be computed within this service. Default false.
     require_sandbox: Option<bool>,
-    /// Default true; always met.
+    /// Whether changes must be audited; always met. Default true.
     require_audit_logging: Option<bool>,
-    /// Default false.
+    /// Whether everything that leaves the process must be encrypted on its way. Default false.
     require_encryption: Option<bool>,
-    /// At most 50 labels; nothing is checked.
+    /// At most 50 labels for people; nothing is checked. Default: none.
     compliance_standards: Option<Vec<String>>,
-    /// Does it bind? Default true.
+    /// Whether the policy applies. Default true.
     is_active: Option<bool>,
 }
 
-/// What to change of a policy: its rules, and its name, description and level.
+/// Changes of a policy: its rules, name, description and level.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a body that is read by `Change`")]
 pub struct PolicyUpdate {
-    /// 1 to 100 characters.
+    /// Name, 1 to 100 characters, unique among policies.
     name: Option<String>,
-    /// At most 2000 characters.
+    /// Description, at most 2000 characters.
     description: Option<String>,
-    /// The level of the workflows that it binds.
+    /// Level of the workflows that the policy applies to.
     security_level: Option<SecurityLevel>,
     #[schema(inline)]
     #[serde(flatten)]
@@ -94,12 +96,19 @@ fn invalid(violations: Vec<Violation>, in_query: &[&str]) -> ApiError {
     ApiError::unprocessable(violations.into_iter().map(field).collect())
 }
 
-/// Make a security policy
+/// Create a security policy
 ///
-/// It binds from the answer on. A name that another policy has is a 409.
+/// It applies as soon as this is answered.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/policies", tag = "security", params(CreateQuery), request_body = PolicyRules,
-    responses((status = 200, body = Policy), (status = 409), (status = 422, description = "Each member that is no rule or out of bounds"))
+    post, path = "/api/v1/agents/security/policies", operation_id = "security_policies_create",
+    tag = "security_policies", security(("ApiKey" = ["admin"])),
+    params(CreateQuery, IdempotencyHeader),
+    request_body = Option<PolicyRules>,
+    responses(
+        (status = 200, body = Policy, description = "The policy"),
+        (status = 409, description = "Another policy has this name"),
+        (status = 422, description = "A member is no rule or out of bounds; `detail` names each"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -123,22 +132,24 @@ pub async fn create(
     Ok(IdempotentOk(app.security_policies.create(&caller, rules, request.once).await?))
 }
 
-/// Which policies to list.
+/// Filter of policies.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only those that bind workflows of this level.
+    /// Only policies that apply to workflows of this level.
     security_level: Option<SecurityLevel>,
-    /// Only active, or only inactive ones.
+    /// Only active policies, or only inactive ones.
     is_active: Option<bool>,
 }
 
 /// List security policies
 ///
-/// Newest first, 100 a page. `X-Total-Count` counts them, `Link` leads to the next page.
+/// The newest first, 100 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/policies", tag = "security", params(ListQuery, PageQuery),
-    responses((status = 200, body = Vec<Policy>))
+    get, path = "/api/v1/agents/security/policies", operation_id = "security_policies_list",
+    tag = "security_policies", security(("ApiKey" = ["admin"])),
+    params(ListQuery, PageQuery),
+    responses((status = 200, body = Vec<Policy>, description = "A page of policies, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -151,10 +162,15 @@ pub async fn list(
     Ok(paging.answer(found, |policy| (policy.created_at, &policy.id)))
 }
 
-/// One security policy
+/// Get a security policy
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/policies/{policy_id}", tag = "security", params(("policy_id" = String, Path)),
-    responses((status = 200, body = Policy), (status = 404))
+    get, path = "/api/v1/agents/security/policies/{policy_id}", operation_id = "security_policies_get",
+    tag = "security_policies", security(("ApiKey" = ["admin"])),
+    params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
+    responses(
+        (status = 200, body = Policy, description = "The policy"),
+        (status = 404, description = "No security policy has this id"),
+    )
 )]
 pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Policy>, ApiError> {
     Ok(Json(app.security_policies.get(&id).await?))
@@ -162,11 +178,19 @@ pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Re
 
 /// Change a security policy
 ///
-/// Only the given fields. It binds as it is now from the answer on, runs under way included: their next step.
+/// Only the given members change. The policy applies in its new form as soon as this is answered, also to the next
+/// step of executions that run.
 #[utoipa::path(
-    put, path = "/api/v1/agents/security/policies/{policy_id}", tag = "security", params(("policy_id" = String, Path)),
+    put, path = "/api/v1/agents/security/policies/{policy_id}", operation_id = "security_policies_update",
+    tag = "security_policies", security(("ApiKey" = ["admin"])),
+    params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
     request_body = PolicyUpdate,
-    responses((status = 200, body = Policy), (status = 404), (status = 409), (status = 422))
+    responses(
+        (status = 200, body = Policy, description = "The changed policy"),
+        (status = 404, description = "No security policy has this id"),
+        (status = 409, description = "Another policy has this name"),
+        (status = 422, description = "A member is no rule or out of bounds; `detail` names each"),
+    )
 )]
 pub async fn update(
     State(app): State<App>,
@@ -178,21 +202,24 @@ pub async fn update(
     Ok(Json(app.security_policies.update(&caller, &id, change).await?))
 }
 
-/// That a policy was deleted.
+/// A deleted policy.
 #[derive(Serialize, ToSchema)]
 pub struct PolicyDeleted {
-    /// In words.
+    /// What was done, in words.
     message: &'static str,
-    /// Which.
+    /// Id of the policy.
     policy_id: String,
 }
 
 /// Delete a security policy
-///
-/// It binds nothing any more.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/security/policies/{policy_id}", tag = "security", params(("policy_id" = String, Path)),
-    responses((status = 200, body = PolicyDeleted), (status = 404))
+    delete, path = "/api/v1/agents/security/policies/{policy_id}", operation_id = "security_policies_delete",
+    tag = "security_policies", security(("ApiKey" = ["admin"])),
+    params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
+    responses(
+        (status = 200, body = PolicyDeleted, description = "The policy is deleted"),
+        (status = 404, description = "No security policy has this id"),
+    )
 )]
 pub async fn delete(
     State(app): State<App>,

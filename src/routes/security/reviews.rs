@@ -10,20 +10,30 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::rows,
     },
     routes::kept::kept,
 };
 use am_orchestration::review::{Bindings, Scan, Verdict};
 
-/// What the policies say of a workflow
+/// Check a workflow against the security policies
 ///
-/// `violations` with `enforced: true` are those for which it would be refused now; `valid` is false with any. It says
-/// what it warns of, recommends, the level that its verification asks for, and which policies bind it.
+/// `valid` is false if there are `violations`; those with `enforced: true` would be refused now. The answer also has
+/// warnings, recommendations, the level that the workflow's verification requires, and the policies that apply to it.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/validate-workflow/{workflow_id}", tag = "security",
-    params(("workflow_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/security/validate-workflow/{workflow_id}",
+    operation_id = "security_validate_workflow", tag = "security", security(("ApiKey" = ["admin"])),
+    params(
+        ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Verdict, description = "What the policies say of the workflow"),
+        (status = 403, description = "The workflow is another owner's and not public"),
+        (status = 404, description = "No workflow has this id"),
+        (status = 422, description = "The stored definition has faults; `detail` names each with its path"),
+    )
 )]
 pub async fn validate(
     State(app): State<App>,
@@ -35,24 +45,26 @@ pub async fn validate(
     Ok(IdempotentOk(kept(&app, request.once, verdict).await?))
 }
 
-/// Which part of a scan.
+/// Which page of a scan.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ScanQuery {
-    /// Workflows and runs to look at; default 100.
+    /// Number of workflows and of executions to check, 1 to 500. Default 100.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
-    /// Those to leave out.
+    /// Number of workflows and of executions to skip. Default 0.
     offset: Option<u32>,
 }
 
-/// What breaks an active policy
+/// Find violations of active policies
 ///
-/// Of the workflows that the caller may see, and of the caller's executions under way, newest first. `next_offset` leads
-/// to the next page.
+/// In the workflows that the caller may see and in the caller's running executions, the newest first. `next_offset`
+/// leads to the next page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/scan", tag = "security", params(ScanQuery),
-    responses((status = 200, body = Object), (status = 422))
+    get, path = "/api/v1/agents/security/scan", operation_id = "security_scan", tag = "security",
+    security(("ApiKey" = ["admin"])),
+    params(ScanQuery),
+    responses((status = 200, body = Scan, description = "A page of the scan"))
 )]
 pub async fn scan(
     State(app): State<App>,
@@ -63,14 +75,20 @@ pub async fn scan(
     Ok(Json(app.reviews.scan(&caller, limit, query.offset.unwrap_or(0)).await?))
 }
 
-/// Which policies bind a workflow
+/// Explain which policies apply to a workflow
 ///
-/// Every policy, whether it binds and why, and its rules one by one: what each allows, what the workflow asks for, and
+/// Every policy, whether it applies and why, and each of its rules: what it allows, what the workflow asks for, and
 /// which steps break it.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/policies/binding/{workflow_id}", tag = "security",
-    params(("workflow_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 403), (status = 404), (status = 422))
+    get, path = "/api/v1/agents/security/policies/binding/{workflow_id}",
+    operation_id = "security_policies_list_bindings", tag = "security_policies", security(("ApiKey" = ["admin"])),
+    params(("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits")),
+    responses(
+        (status = 200, body = Bindings, description = "Each policy, whether it binds and why"),
+        (status = 403, description = "The workflow is another owner's and not public"),
+        (status = 404, description = "No workflow has this id"),
+        (status = 422, description = "The stored definition has faults; `detail` names each with its path"),
+    )
 )]
 pub async fn binding(
     State(app): State<App>,

@@ -10,29 +10,40 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
 };
 use am_audit::SecurityLevel;
 use am_security::sandbox::{Attempt, AttemptKind, Capabilities, Cleaned, Requirements, Sandbox, Seen, Usage};
 
-/// For which level.
+/// The level of a sandbox.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct LevelQuery {
-    /// public (default), internal, confidential or restricted.
+    /// Security level, which decides the rules. Default `public`.
     security_level: Option<SecurityLevel>,
 }
 
-/// Make the sandbox of an execution
+/// Create the sandbox of an execution
 ///
-/// Its rules are those of the level, changed by the requirements, and hold for every command of the execution that begins
-/// later. Without it a command's sandbox is made when it begins, by the step's own `security_level`. Types docker and vm
-/// are held by the same isolation as process, which `isolation` names. Where this host does not enforce all of it, the
-/// answer is 503 `sandbox_unenforced`, or, if so configured, `unenforced` names what does not hold.
+/// Its rules are those of the level, changed by the requirements, and apply to every command of the execution that
+/// starts later. Without it a command's sandbox is created when it starts, by the step's own `security_level`. The
+/// types docker and vm are enforced by the same isolation as process, which `isolation` names. Where this host does
+/// not enforce all rules, the answer is 503 `sandbox_unenforced`, or, if so configured, `unenforced` names them.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/sandbox/{execution_id}/create", tag = "security",
-    params(("execution_id" = String, Path), LevelQuery), request_body = Option<Requirements>,
-    responses((status = 200, body = Sandbox), (status = 404), (status = 422), (status = 503))
+    post, path = "/api/v1/agents/security/sandbox/{execution_id}/create", operation_id = "sandboxes_create",
+    tag = "sandboxes", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        LevelQuery,
+        IdempotencyHeader,
+    ),
+    request_body = Option<Requirements>,
+    responses(
+        (status = 200, body = Sandbox, description = "The sandbox"),
+        (status = 404, description = "No execution has this id"),
+        (status = 503, description = "This host does not enforce all of a sandbox's rules (`sandbox_unenforced`)"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -45,36 +56,36 @@ pub async fn create(
     Ok(IdempotentOk(app.sandboxes.create(&caller, &execution_id, level, &asked, request.once).await?))
 }
 
-/// What was measured and tried.
+/// A sandbox, its use of resources and the attempts against its rules.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SandboxMonitor)]
 pub struct Monitor {
     #[serde(flatten)]
     sandbox: Sandbox,
-    /// Now: of all running commands together, or 0.
+    /// Present use of all running commands together.
     resource_usage: ResourceUsage,
-    /// Each running command.
-    #[schema(value_type = Vec<Object>)]
+    /// Use of each running command.
     running: Vec<Usage>,
-    /// What commands have tried against the rules, running ones included.
+    /// Attempts against the rules, those of running commands included.
     security_events: Vec<Attempt>,
-    /// Commands that have run.
+    /// Number of commands, running ones included.
     command_count: u64,
-    /// Attempts at files.
+    /// Number of attempts to read or write forbidden files.
     file_access_count: u64,
-    /// Attempts at the network.
+    /// Number of attempts to use the network.
     network_access_count: u64,
 }
 
-/// What is taken at this moment.
+/// Present use of resources.
 #[derive(Serialize, ToSchema)]
 pub struct ResourceUsage {
-    /// Of one processor, on the average since each began.
+    /// Processor time in percent of one processor, averaged since each command started.
     cpu_percent: f64,
-    /// Memory, in MB.
+    /// Memory, in MiB.
     memory_mb: f64,
-    /// Files, in MB.
+    /// Files, in MiB.
     disk_mb: f64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     processes: u64,
 }
 
@@ -107,12 +118,17 @@ impl From<Seen> for Monitor {
     }
 }
 
-/// What the commands of an execution take and have tried
+/// Get the use of resources and the attempts of a sandbox
 ///
-/// Everything is measured: what runs now, what all that has run took, and each attempt against the rules.
+/// All values are measured.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/sandbox/{execution_id}/monitor", tag = "security",
-    params(("execution_id" = String, Path)), responses((status = 200, body = Monitor), (status = 404))
+    get, path = "/api/v1/agents/security/sandbox/{execution_id}/monitor", operation_id = "sandboxes_monitor",
+    tag = "sandboxes", security(("ApiKey" = ["admin"])),
+    params(("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
+    responses(
+        (status = 200, body = Monitor, description = "The sandbox, its use of resources and the attempts against its rules"),
+        (status = 404, description = "The execution has no sandbox"),
+    )
 )]
 pub async fn monitor(
     State(app): State<App>,
@@ -122,12 +138,20 @@ pub async fn monitor(
     Ok(Json(app.sandboxes.monitor(&execution_id).await?.into()))
 }
 
-/// Kill what runs in the sandbox of an execution and remove its files
+/// Kill the commands of a sandbox and remove its files
 ///
-/// Answers how many processes, files and bytes there were. What was measured and tried stays on record.
+/// Answers the number of processes, files and bytes. Measurements and attempts stay on record.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/sandbox/{execution_id}/cleanup", tag = "security",
-    params(("execution_id" = String, Path)), responses((status = 200, body = Cleaned), (status = 404))
+    post, path = "/api/v1/agents/security/sandbox/{execution_id}/cleanup", operation_id = "sandboxes_clean_up",
+    tag = "sandboxes", security(("ApiKey" = ["admin"])),
+    params(
+        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Cleaned, description = "What was removed"),
+        (status = 404, description = "The execution has no sandbox"),
+    )
 )]
 pub async fn cleanup(
     State(app): State<App>,
@@ -138,12 +162,13 @@ pub async fn cleanup(
     Ok(IdempotentOk(app.sandboxes.cleanup(&caller, &execution_id, request.once).await?))
 }
 
-/// What this host enforces of a sandbox's rules
+/// Get what this host enforces of a sandbox's rules
 ///
-/// Found out once in each process by a program that stands under the rules and does what they forbid.
+/// Measured once in each process by a program that tries what the rules forbid.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/sandbox/capabilities", tag = "security",
-    responses((status = 200, body = Capabilities))
+    get, path = "/api/v1/agents/security/sandbox/capabilities", operation_id = "sandboxes_get_capabilities",
+    tag = "sandboxes", security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = Capabilities, description = "What this host enforces"))
 )]
 pub async fn capabilities(State(app): State<App>, _: Admin) -> Json<Capabilities> {
     Json((*app.sandboxes.capabilities().await).clone())

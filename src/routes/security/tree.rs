@@ -14,26 +14,31 @@ use crate::{
 };
 use am_audit::{Consistency, Head, Inclusion};
 
-/// The last signed head, and what it is checked with.
+/// The last signed head of the audit log, and the key to check it with.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SignedAuditHead)]
 pub struct SignedHead {
     /// The head.
     #[serde(flatten)]
     head: Head,
-    /// The key of the heads, for `agent-management verify-audit`: the Ed25519 public key in hex. Keep it elsewhere: one that
-    /// comes with the log proves nothing.
+    /// Ed25519 public key of the heads, in hexadecimal digits, for `agent-management verify-audit`. Keep it
+    /// elsewhere: a key that comes with the log proves nothing.
     public_key: String,
-    /// The same as verifiers of signed notes take it (C2SP).
+    /// The same key as verifiers of signed notes (C2SP) take it.
     verifier_key: String,
 }
 
-/// The last signed head
+/// Get the last signed head of the audit log
 ///
-/// A C2SP checkpoint; with `Accept: text/plain` it alone is answered. Keep some elsewhere: only a head that was kept can
-/// show that the end of the log was cut off, or all of it written anew.
+/// A C2SP checkpoint; with `Accept: text/plain` the checkpoint alone. Keep some elsewhere: only a kept head can show
+/// that the end of the log was cut off, or that all of it was rewritten.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/audit-tree/head", tag = "security",
-    responses((status = 200, body = SignedHead), (status = 404, description = "Nothing was written yet"))
+    get, path = "/api/v1/agents/security/audit-tree/head", operation_id = "audit_get_head", tag = "audit",
+    security(("ApiKey" = ["admin"])),
+    responses(
+        (status = 200, content((SignedHead = "application/json"), (String = "text/plain")), description = "The signed head; with `Accept: text/plain` the checkpoint alone"),
+        (status = 404, description = "No head was signed yet"),
+    )
 )]
 pub async fn head(State(app): State<App>, _: Admin, headers: HeaderMap) -> Result<Response, ApiError> {
     let head = app.audit.head().await?.ok_or_else(|| ApiError::not_found("No head was signed yet"))?;
@@ -45,21 +50,25 @@ pub async fn head(State(app): State<App>, _: Admin, headers: HeaderMap) -> Resul
     Ok(Json(SignedHead { head, public_key, verifier_key }).into_response())
 }
 
-/// Which heads.
+/// Which heads to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct HeadsQuery {
-    /// Only heads over more entries than this.
+    /// Only heads over more entries than this. Default 0.
     after: Option<u64>,
-    /// At most so many, 1 to 500; 100 by default.
+    /// Number of heads at most, 1 to 500. Default 100.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
 }
 
-/// Signed heads, the smallest first
+/// List signed heads
+///
+/// The smallest first.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/audit-tree/heads", tag = "security", params(HeadsQuery),
-    responses((status = 200, body = Vec<Head>))
+    get, path = "/api/v1/agents/security/audit-tree/heads", operation_id = "audit_list_heads", tag = "audit",
+    security(("ApiKey" = ["admin"])),
+    params(HeadsQuery),
+    responses((status = 200, body = Vec<Head>, description = "Signed heads, the smallest first"))
 )]
 pub async fn heads(
     State(app): State<App>,
@@ -70,21 +79,29 @@ pub async fn heads(
     Ok(Json(app.audit.heads(query.after.unwrap_or(0), limit).await?))
 }
 
-/// In which tree.
+/// The tree of an inclusion proof.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct InclusionQuery {
-    /// That of the head over so many entries; by default the last.
+    /// Number of entries below the head that the proof leads to. Default: the last head's.
     size: Option<u64>,
 }
 
-/// Proof that an entry is in the log
+/// Prove that an entry is in the audit log
 ///
 /// The hashes from its leaf to a signed head's root (RFC 6962).
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/audit-tree/inclusion/{audit_id}", tag = "security",
-    params(("audit_id" = String, Path), InclusionQuery),
-    responses((status = 200, body = Inclusion), (status = 404), (status = 409, description = "Not below a head yet"))
+    get, path = "/api/v1/agents/security/audit-tree/inclusion/{audit_id}", operation_id = "audit_prove_inclusion",
+    tag = "audit", security(("ApiKey" = ["admin"])),
+    params(
+        ("audit_id" = String, Path, description = "Id of the audit entry: `audit_` and hexadecimal digits"),
+        InclusionQuery,
+    ),
+    responses(
+        (status = 200, body = Inclusion, description = "The proof"),
+        (status = 404, description = "No audit entry has this id, or no head is over so many entries"),
+        (status = 409, description = "No head is signed over the entry yet; see Retry-After"),
+    )
 )]
 pub async fn inclusion(
     State(app): State<App>,
@@ -95,21 +112,26 @@ pub async fn inclusion(
     Ok(Json(app.audit.inclusion(&id, query.size).await?))
 }
 
-/// Between which heads.
+/// The heads of a consistency proof.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ConsistencyQuery {
-    /// Entries of the smaller head.
+    /// Number of entries below the smaller head, from 1.
     #[param(minimum = 1)]
     from: u64,
-    /// Entries of the larger; by default the last.
+    /// Number of entries below the larger head. Default: the last head's.
     to: Option<u64>,
 }
 
-/// Proof that one head's log is the beginning of another's
+/// Prove that one head's log is the beginning of another's
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/audit-tree/consistency", tag = "security", params(ConsistencyQuery),
-    responses((status = 200, body = Consistency), (status = 404, description = "No such head"))
+    get, path = "/api/v1/agents/security/audit-tree/consistency", operation_id = "audit_prove_consistency",
+    tag = "audit", security(("ApiKey" = ["admin"])),
+    params(ConsistencyQuery),
+    responses(
+        (status = 200, body = Consistency, description = "The proof"),
+        (status = 404, description = "There is no head over so many entries"),
+    )
 )]
 pub async fn consistency(
     State(app): State<App>,

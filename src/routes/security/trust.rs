@@ -10,6 +10,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
@@ -36,26 +37,28 @@ fn shown(app: &App, score: TrustScore) -> TrustScore {
     TrustScore { entity_id: app.shared.keyring.shown(&score.entity_id), ..score }
 }
 
-/// Which scores to list.
+/// Filter of trust scores.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct TrustQuery {
-    /// Only of this type.
+    /// Only entities of this type.
     entity_type: Option<String>,
-    /// Only this entity's.
+    /// Only this entity.
     entity_id: Option<String>,
-    /// The least trust.
+    /// Lowest score, 0 to 100.
     min_score: Option<f64>,
-    /// The highest trust.
+    /// Highest score, 0 to 100.
     max_score: Option<f64>,
 }
 
 /// List trust scores
 ///
-/// The newest entities first.
+/// The newest entities first, 100 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/trust-scores", tag = "security", params(TrustQuery, PageQuery),
-    responses((status = 200, body = Vec<TrustScore>))
+    get, path = "/api/v1/agents/security/trust-scores", operation_id = "trust_scores_list", tag = "trust_scores",
+    security(("ApiKey" = ["admin"])),
+    params(TrustQuery, PageQuery),
+    responses((status = 200, body = Vec<TrustScore>, description = "A page of trust scores, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -86,14 +89,21 @@ pub async fn list(
     Ok(response)
 }
 
-/// The trust score of an entity
+/// Get the trust score of an entity
 ///
-/// With all that has ended by now. `user` and `workflow` follow the audit log by themselves: executions that ended,
-/// verifications, violations, refusals by a policy, breaches of a sandbox.
+/// Computed as of now. `user` and `workflow` scores follow the audit log: ended executions, verifications,
+/// violations, refusals by a policy, breaches of a sandbox.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/trust-scores/{entity_type}/{entity_id}", tag = "security",
-    params(("entity_type" = String, Path), ("entity_id" = String, Path)),
-    responses((status = 200, body = TrustScore), (status = 404))
+    get, path = "/api/v1/agents/security/trust-scores/{entity_type}/{entity_id}", operation_id = "trust_scores_get",
+    tag = "trust_scores", security(("ApiKey" = ["admin"])),
+    params(
+        ("entity_type" = String, Path, description = "Kind of the entity, for example `user`, `workflow` or `agent`; at most 50 characters"),
+        ("entity_id" = String, Path, description = "Id of the entity; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 200, body = TrustScore, description = "The trust score"),
+        (status = 404, description = "The entity has no trust score"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -104,31 +114,37 @@ pub async fn get(
     Ok(Json(shown(&app, score)))
 }
 
-/// What was seen of an entity.
+/// An execution that was seen elsewhere.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct UpdateQuery {
-    /// Did an execution end well?
+    /// Whether the execution completed.
     execution_success: bool,
-    /// Seconds that it took.
+    /// Duration in seconds, 0 or more; null: unknown.
     #[param(minimum = 0)]
     execution_time: Option<f64>,
-    /// Was something done that must not be?
+    /// Whether something forbidden was done. Default false.
     #[serde(default)]
     security_violation: bool,
-    /// Did a policy refuse something?
+    /// Whether a policy refused something. Default false.
     #[serde(default)]
     policy_violation: bool,
 }
 
 /// Update a trust score
 ///
-/// By an execution that was seen elsewhere. What this service does itself it counts itself. An entity that is not known
-/// yet begins here.
+/// By an execution that was seen elsewhere. This service counts its own executions itself. An unknown entity gets its
+/// first score.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/trust-scores/{entity_type}/{entity_id}/update", tag = "security",
-    params(("entity_type" = String, Path), ("entity_id" = String, Path), UpdateQuery),
-    responses((status = 200, body = TrustScore))
+    post, path = "/api/v1/agents/security/trust-scores/{entity_type}/{entity_id}/update",
+    operation_id = "trust_scores_update", tag = "trust_scores", security(("ApiKey" = ["admin"])),
+    params(
+        ("entity_type" = String, Path, description = "Kind of the entity, for example `user`, `workflow` or `agent`; at most 50 characters"),
+        ("entity_id" = String, Path, description = "Id of the entity; an API key is answered as its principal"),
+        UpdateQuery,
+        IdempotencyHeader,
+    ),
+    responses((status = 200, body = TrustScore, description = "The trust score"))
 )]
 pub async fn update(
     State(app): State<App>,
@@ -151,11 +167,18 @@ pub async fn update(
 
 /// Explain a trust score
 ///
-/// Term by term, with what each was computed from: as of the last update, which is what is stored, and as of now.
+/// Each term and its inputs, as of the last update, which is stored, and as of now.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/trust-scores/{entity_type}/{entity_id}/explain", tag = "security",
-    params(("entity_type" = String, Path), ("entity_id" = String, Path)),
-    responses((status = 200, body = Explanation), (status = 404))
+    get, path = "/api/v1/agents/security/trust-scores/{entity_type}/{entity_id}/explain",
+    operation_id = "trust_scores_explain", tag = "trust_scores", security(("ApiKey" = ["admin"])),
+    params(
+        ("entity_type" = String, Path, description = "Kind of the entity, for example `user`, `workflow` or `agent`; at most 50 characters"),
+        ("entity_id" = String, Path, description = "Id of the entity; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 200, body = Explanation, description = "Each term of the score"),
+        (status = 404, description = "The entity has no trust score"),
+    )
 )]
 pub async fn explain(
     State(app): State<App>,

@@ -10,6 +10,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{PageQuery, Paging},
     },
 };
@@ -17,34 +18,38 @@ use am_audit::{Entry, EventType};
 use am_db::{codec::Timestamp, principal::Principal, rows::Rows};
 use am_webhooks::{Delivery, Endpoint, Filter};
 
-/// The webhook endpoints, and how their deliveries stand
+/// List webhook endpoints
 ///
-/// Endpoints stand in the service's configuration; secrets are never shown.
+/// With the counts of their deliveries. Endpoints are set in the service's configuration; secrets are never shown.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/webhooks", tag = "security", responses((status = 200, body = Vec<Endpoint>))
+    get, path = "/api/v1/agents/security/webhooks", operation_id = "webhooks_list", tag = "webhooks",
+    security(("ApiKey" = ["admin"])),
+    responses((status = 200, body = Vec<Endpoint>, description = "The endpoints"))
 )]
 pub async fn list(State(app): State<App>, _: Admin) -> Result<Json<Vec<Endpoint>>, ApiError> {
     Ok(Json(app.webhooks.endpoints().await?))
 }
 
-/// Which deliveries.
+/// Filter of deliveries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DeliveriesQuery {
-    /// In this state.
+    /// Only deliveries in this state.
     state: Option<am_webhooks::State>,
-    /// To this endpoint.
+    /// Only deliveries to this endpoint.
     endpoint: Option<String>,
-    /// Of this kind of event.
+    /// Only deliveries of this kind of event.
     kind: Option<String>,
 }
 
-/// Webhook deliveries, newest first
+/// List webhook deliveries
 ///
-/// Those that have ended are kept for `WEBHOOK_KEEP_DAYS`.
+/// The newest first, 50 on a page. Ended ones are kept for `WEBHOOK_KEEP_DAYS`.
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/webhooks/deliveries", tag = "security", params(DeliveriesQuery, PageQuery),
-    responses((status = 200, body = Vec<Delivery>), (status = 422))
+    get, path = "/api/v1/agents/security/webhooks/deliveries", operation_id = "webhooks_list_deliveries",
+    tag = "webhooks", security(("ApiKey" = ["admin"])),
+    params(DeliveriesQuery, PageQuery),
+    responses((status = 200, body = Vec<Delivery>, description = "A page of deliveries, the newest first"))
 )]
 pub async fn deliveries(
     State(app): State<App>,
@@ -57,10 +62,15 @@ pub async fn deliveries(
     Ok(paging.answer(found, |delivery| (delivery.created_at, &delivery.id)))
 }
 
-/// A webhook delivery, with what is sent
+/// Get a webhook delivery with its payload
 #[utoipa::path(
-    get, path = "/api/v1/agents/security/webhooks/deliveries/{id}", tag = "security", params(("id" = String, Path)),
-    responses((status = 200, body = Delivery), (status = 404))
+    get, path = "/api/v1/agents/security/webhooks/deliveries/{id}", operation_id = "webhooks_get_delivery",
+    tag = "webhooks", security(("ApiKey" = ["admin"])),
+    params(("id" = String, Path, description = "Id of the delivery, which is its `webhook-id`")),
+    responses(
+        (status = 200, body = Delivery, description = "The delivery with its payload"),
+        (status = 404, description = "No delivery has this id"),
+    )
 )]
 pub async fn delivery(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Delivery>, ApiError> {
     Ok(Json(app.webhooks.get(&id).await?))
@@ -72,12 +82,18 @@ fn noted(app: &App, caller: &Principal, action: &str, what: &str) -> Rows {
     app.audit.rows(&[entry.of("webhook", action).data("webhook", what.into())])
 }
 
-/// Deliver now, however it stands
+/// Deliver a webhook delivery again now
 ///
-/// With a whole schedule of attempts before it, and the `webhook-id` that it had.
+/// In any state, with a new schedule of attempts and the same `webhook-id`.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/webhooks/deliveries/{id}/redeliver", tag = "security", params(("id" = String, Path)),
-    responses((status = 200, body = Delivery), (status = 400, description = "It is being delivered at this moment, or its endpoint is no longer configured"), (status = 404))
+    post, path = "/api/v1/agents/security/webhooks/deliveries/{id}/redeliver", operation_id = "webhooks_redeliver",
+    tag = "webhooks", security(("ApiKey" = ["admin"])),
+    params(("id" = String, Path, description = "Id of the delivery, which is its `webhook-id`"), IdempotencyHeader),
+    responses(
+        (status = 200, body = Delivery, description = "The delivery, which is due now"),
+        (status = 400, description = "It is being delivered at this moment, or its endpoint is no longer configured (`invalid_state`)"),
+        (status = 404, description = "No delivery has this id"),
+    )
 )]
 pub async fn redeliver(
     State(app): State<App>,
@@ -88,10 +104,17 @@ pub async fn redeliver(
     Ok(IdempotentOk(app.webhooks.redeliver(&id, noted(&app, &caller, "redelivered", &id), request.once).await?))
 }
 
-/// Send an endpoint a `test` event, whichever kinds it wants
+/// Send a `test` event to an endpoint
+///
+/// Whichever events it has.
 #[utoipa::path(
-    post, path = "/api/v1/agents/security/webhooks/{name}/test", tag = "security", params(("name" = String, Path)),
-    responses((status = 201, body = Delivery), (status = 404))
+    post, path = "/api/v1/agents/security/webhooks/{name}/test", operation_id = "webhooks_test", tag = "webhooks",
+    security(("ApiKey" = ["admin"])),
+    params(("name" = String, Path, description = "Name of the endpoint in the configuration"), IdempotencyHeader),
+    responses(
+        (status = 201, body = Delivery, description = "The delivery of the test event"),
+        (status = 404, description = "No endpoint has this name"),
+    )
 )]
 pub async fn test(
     State(app): State<App>,

@@ -8,31 +8,38 @@ use super::submit;
 use crate::http::{ApiError, Json, Path};
 use am_jobs::Service;
 
-/// A service and how it is asked.
+/// A GPU service.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Service)]
 pub struct ServiceDocument {
+    /// Name, for people.
     name: &'static str,
+    /// Name of the service in requests.
     service_type: Service,
-    /// In a line.
+    /// Description in one line.
     description: &'static str,
-    /// Its routes.
+    /// Paths that take its jobs.
     endpoints: &'static [&'static str],
-    /// The JSON Schema of its requests.
+    /// Path of the JSON Schema of its requests.
     schema: String,
-    /// How long a job of it stays open, in seconds; blender: 30 a frame, and so at least.
+    /// Seconds that a job waits for a miner; for blender the least, 30 for each frame.
     ttl_seconds: u64,
 }
 
-/// What can be asked for.
+/// The GPU services.
 #[derive(Serialize, ToSchema)]
 pub struct Services {
+    /// The services.
     services: Vec<ServiceDocument>,
 }
 
-/// The services
+/// List the GPU services
 ///
 /// Takes no key, as in the monolith.
-#[utoipa::path(get, path = "/api/v1/services", tag = "services", security(()), responses((status = 200, body = Services)))]
+#[utoipa::path(
+    get, path = "/api/v1/services", operation_id = "services_list", tag = "services", security(()),
+    responses((status = 200, body = Services, description = "The services"))
+)]
 pub async fn list() -> Json<Services> {
     let document = |service: Service| ServiceDocument {
         name: title(service),
@@ -65,12 +72,14 @@ fn description(service: Service) -> &'static str {
     }
 }
 
-/// The JSON Schema of a service's requests
+/// Get the JSON Schema of a service's requests
 ///
-/// The very schema that requests are checked against. Takes no key, as in the monolith.
+/// Requests are checked against this schema. Takes no key, as in the monolith.
 #[utoipa::path(
-    get, path = "/api/v1/services/{service_type}/schema", tag = "services", security(()), params(("service_type" = Service, Path)),
-    responses((status = 200, body = Object), (status = 422))
+    get, path = "/api/v1/services/{service_type}/schema", operation_id = "services_get_schema", tag = "services",
+    security(()),
+    params(("service_type" = Service, Path, description = "Name of the service")),
+    responses((status = 200, body = Object, description = "The JSON Schema (draft 2020-12) of the service's requests"))
 )]
 pub async fn schema(Path(service): Path<Service>) -> Result<Json<&'static Value>, ApiError> {
     Ok(Json(am_jobs::schema(service)))

@@ -8,19 +8,30 @@ use crate::{
     app::App,
     http::{
         ApiError, ClientKey, Path,
+        openapi::LastEventIdHeader,
         sse::{self, Entry, Resume},
     },
 };
 use am_jobs::{Following, Frame};
 
-/// The states of a job
+/// Follow the status of a job
 ///
-/// A stream of Server-Sent Events: `state` for each state (ids 1 queued, 2 running, 3 ended), `result` (4) with what the
-/// miner delivered, and `end` (5). It begins again after `Last-Event-ID` or `?after=`, also long after the job has ended.
+/// A stream of Server-Sent Events: `state` for each status (ids 1 queued, 2 running, 3 ended), `result` (4) with what
+/// the miner delivered, and `end` (5). It resumes after `Last-Event-ID` or `?after=`, also long after the job has
+/// ended.
 #[utoipa::path(
-    get, path = "/api/v1/services/jobs/{job_id}/events", tag = "services",
-    params(("job_id" = String, Path), ("after" = Option<u64>, Query, description = "Only events after this number; a `Last-Event-ID` header goes before it")),
-    responses((status = 200, description = "`text/event-stream`", content_type = "text/event-stream", body = String), (status = 403), (status = 404))
+    get, path = "/api/v1/services/jobs/{job_id}/events", operation_id = "jobs_list_events", tag = "jobs",
+    security(("ApiKey" = ["admin", "client"])),
+    params(
+        ("job_id" = String, Path, description = "Id of the job: 32 hexadecimal digits"),
+        ("after" = Option<u64>, Query, description = "Only events after this number; a `Last-Event-ID` header overrides it"),
+        LastEventIdHeader,
+    ),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream", description = "A stream of Server-Sent Events that ends with the job"),
+        (status = 403, description = "The job is another client's"),
+        (status = 404, description = "No job has this id"),
+    )
 )]
 pub async fn events(
     State(app): State<App>,

@@ -20,51 +20,50 @@ use am_db::{
 };
 use am_jobs::{Estimate, Filter, Job, JobState, Service};
 
-/// A job, as it stands in the coordinator's table.
+/// A job of a GPU service.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ServiceJob)]
 pub struct JobDocument {
+    /// Id of the job: 32 hexadecimal digits.
     job_id: String,
-    /// The service that is asked for.
-    #[schema(value_type = Option<Service>)]
+    /// Service of the job as the coordinator stores it: `whisper`, `stable_diffusion`, `llm_inference`, `ffmpeg`, `blender`,
+    /// or one that this service does not know; null: none is stored.
     service_type: Option<String>,
-    /// The coordinator's word.
-    #[schema(value_type = JobState)]
+    /// Status of the job as the coordinator stores it: `QUEUED`, `RUNNING`, `COMPLETED`, `FAILED`, `CANCELED`, `EXPIRED`, or
+    /// one that this service does not know.
     status: String,
-    /// A principal.
+    /// Principal of the client.
     #[schema(value_type = String)]
     client_id: Owner,
-    #[schema(value_type = String, format = DateTime)]
+    /// When the job was submitted.
     requested_at: Timestamp,
-    /// When it expires if no miner has taken it.
-    #[schema(value_type = String, format = DateTime)]
+    /// When the job expires if no miner has taken it.
     expires_at: Timestamp,
+    /// Seconds from submission to expiry.
     ttl_seconds: i64,
-    /// When it was first seen with a miner.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    /// When the job was first seen with a miner; null: not yet.
     running_at: Option<Timestamp>,
-    /// When its end was noticed.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    /// When its end was noticed; null: not ended.
     ended_at: Option<Timestamp>,
-    /// The miner that has it.
+    /// Miner that has the job; null: none.
     miner: Option<String>,
-    /// Why it did not end well.
+    /// Why the job did not complete; null: it did, or has not ended.
     error: Option<String>,
-    /// The coordinator's word for how its payment stands.
+    /// Status of the payment, as the coordinator records it; null: none.
     payment_status: Option<String>,
-    /// Its place in the queue, from 1; none where it does not wait.
+    /// Place in the queue, from 1; null: it does not wait.
     position: Option<usize>,
     #[serde(flatten)]
     detail: Option<Detail>,
 }
 
-/// What a list leaves out.
+/// The members of a job that lists leave out.
 #[derive(Serialize, ToSchema)]
+#[schema(as = JobDetail)]
 pub struct Detail {
-    /// When it is likely to be done.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    /// Estimated end; null: no job of the service has completed yet.
     estimated_completion: Option<Timestamp>,
-    /// What that rests on.
+    /// What the estimate rests on.
     estimate: Estimate,
     /// The request, as the miner reads it.
     #[schema(value_type = Object)]
@@ -72,10 +71,10 @@ pub struct Detail {
     /// What a miner must have.
     #[schema(value_type = Object)]
     constraints: Doc,
-    /// What the miner delivered.
+    /// Result that the miner delivered; null: none.
     #[schema(value_type = Option<Object>)]
     result: Doc,
-    /// The miner's receipt.
+    /// Receipt of the miner; null: none.
     #[schema(value_type = Option<Object>)]
     receipt: Doc,
 }
@@ -116,22 +115,26 @@ pub async fn document(app: &App, mut job: Job) -> Result<JobDocument, ApiError> 
     Ok(brief(app, job, Some(detail)))
 }
 
-/// Which jobs to list.
+/// Filter of jobs.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only in this state.
+    /// Only jobs in this status.
     state: Option<JobState>,
-    /// Only of this service.
+    /// Only jobs of this service.
     service_type: Option<Service>,
 }
 
 /// List jobs
 ///
-/// The caller's own, and with an admin key everybody's; newest first, 50 a page, without requests and results.
+/// The caller's own, and with an admin key everybody's; the newest first, 50 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/services/jobs", tag = "services", params(ListQuery, PageQuery),
-    responses((status = 200, body = Vec<JobDocument>))
+    get, path = "/api/v1/services/jobs", operation_id = "jobs_list", tag = "jobs",
+    security(("ApiKey" = ["admin", "client"])),
+    params(ListQuery, PageQuery),
+    responses(
+        (status = 200, body = Vec<JobDocument>, description = "A page of jobs, the newest first, without requests and results"),
+    )
 )]
 pub async fn list(
     State(app): State<App>,
@@ -144,13 +147,19 @@ pub async fn list(
     Ok(paging.answer_shown(found, |job| (job.requested_at, &job.id), |job| brief(&app, job, None)))
 }
 
-/// One job
+/// Get a job
 ///
-/// With its place in the queue and an estimate, from the last completed jobs of its service, of when it is done. With
+/// With its place in the queue and an estimated end, from the last completed jobs of its service. With
 /// `?wait=SECONDS` the answer comes when it has ended or the time is up.
 #[utoipa::path(
-    get, path = "/api/v1/services/jobs/{job_id}", tag = "services", params(("job_id" = String, Path), WaitQuery),
-    responses((status = 200, body = JobDocument), (status = 403), (status = 404))
+    get, path = "/api/v1/services/jobs/{job_id}", operation_id = "jobs_get", tag = "jobs",
+    security(("ApiKey" = ["admin", "client"])),
+    params(("job_id" = String, Path, description = "Id of the job: 32 hexadecimal digits"), WaitQuery),
+    responses(
+        (status = 200, body = JobDocument, description = "The job"),
+        (status = 403, description = "The job is another client's"),
+        (status = 404, description = "No job has this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -166,27 +175,35 @@ pub async fn get(
     Ok(Json(document(&app, job).await?))
 }
 
-/// A job that is no longer wanted.
+/// A cancelled job.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CanceledJob)]
 pub struct CanceledDocument {
     #[serde(flatten)]
     job: JobDocument,
-    /// The state that it was in.
+    /// Status before.
     previous_status: JobState,
-    /// Whether no miner will do it: false where one had taken it, which may finish it all the same.
+    /// Whether no miner will do the job. False: a miner had taken it, and may finish it all the same.
     taken_back: bool,
-    /// In words.
+    /// What was done, in words.
     message: &'static str,
 }
 
-/// Take a job back
+/// Cancel a job
 ///
-/// One that waits is taken back. One that a miner works on is marked CANCELED, which is all that the coordinator and the
-/// miner can see: nothing interrupts the miner, and if it delivers, the coordinator may put its result over the mark.
-/// 400 when the job has ended.
+/// A waiting job is taken out of the queue. A job that a miner works on is marked CANCELED, which is all that the
+/// coordinator and the miner can see: nothing interrupts the miner, and if it delivers, the coordinator may overwrite
+/// the mark with its result.
 #[utoipa::path(
-    delete, path = "/api/v1/services/jobs/{job_id}", tag = "services", params(("job_id" = String, Path)),
-    responses((status = 200, body = CanceledDocument), (status = 400), (status = 403), (status = 404))
+    delete, path = "/api/v1/services/jobs/{job_id}", operation_id = "jobs_cancel", tag = "jobs",
+    security(("ApiKey" = ["admin", "client"])),
+    params(("job_id" = String, Path, description = "Id of the job: 32 hexadecimal digits")),
+    responses(
+        (status = 200, body = CanceledDocument, description = "The job, and whether a miner had it"),
+        (status = 400, description = "The job has ended (`invalid_state`)"),
+        (status = 403, description = "The job is another client's"),
+        (status = 404, description = "No job has this id"),
+    )
 )]
 pub async fn cancel(
     State(app): State<App>,

@@ -6,11 +6,11 @@ mod events;
 mod jobs;
 mod submit;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     app::App,
-    http::{Caller, Role},
+    http::{Caller, Role, openapi::routes},
 };
 use am_jobs::Who;
 

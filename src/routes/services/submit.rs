@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     events,
@@ -21,6 +21,7 @@ use crate::{
     http::{
         ApiError, ClientKey, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
+        openapi::IdempotencyHeader,
     },
     routes::agents::WaitQuery,
 };
@@ -33,15 +34,16 @@ use am_jobs::{
 /// How long a job of the generic route stays open.
 const GENERIC_TTL: Duration = Duration::from_secs(900);
 
-/// Terms of a job, whatever it is.
+/// Terms of a job.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Terms {
-    /// The most that a miner may take for it: only miners with such a price get it.
+    /// Most that a miner may take for the job, in AITBC tokens; only miners with such a price get it. Default: no
+    /// limit.
     #[param(minimum = 0)]
     max_price: Option<f64>,
-    /// When the job is no longer wanted (RFC 3339): it expires then if no miner has taken it, unless its service's own time
-    /// is up before.
+    /// When the job is no longer wanted (RFC 3339), a second from now or later: it expires then if no miner has taken
+    /// it, unless its own time is up before.
     #[param(value_type = Option<String>, format = DateTime)]
     deadline: Option<Timestamp>,
 }
@@ -60,6 +62,17 @@ impl Terms {
         }
         Ok(self)
     }
+}
+
+/// What a request for a job is answered with.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what `answer` writes")]
+pub enum JobSubmission {
+    /// With `wait`: the job as it is when the wait ends.
+    Job(Box<JobDocument>),
+    /// The queued job.
+    Accepted(Box<Accepted>),
 }
 
 /// The routes of a service.
@@ -123,61 +136,91 @@ async fn created(
     Ok(answer(StatusCode::CREATED, accepted, now, replayed))
 }
 
-/// Speech to text
+/// Submit a job: speech to text
 #[utoipa::path(
-    post, path = "/api/v1/services/whisper/transcribe", tag = "services", params(Terms, WaitQuery), request_body = WhisperRequest,
-    responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/whisper/transcribe", operation_id = "services_transcribe", tag = "services",
+    security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = WhisperRequest,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
+    )
 )]
 pub async fn transcribe(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
     created(asked, Service::Whisper, Variant::Plain, request).await
 }
 
-/// Speech to English text
+/// Submit a job: speech to English text
 #[utoipa::path(
-    post, path = "/api/v1/services/whisper/translate", tag = "services", params(Terms, WaitQuery), request_body = WhisperRequest,
-    responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/whisper/translate", operation_id = "services_translate", tag = "services",
+    security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = WhisperRequest,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
+    )
 )]
 pub async fn translate(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
     created(asked, Service::Whisper, Variant::Translate, request).await
 }
 
-/// Text to images
+/// Submit a job: text to images
 #[utoipa::path(
-    post, path = "/api/v1/services/stable-diffusion/generate", tag = "services", params(Terms, WaitQuery),
-    request_body = StableDiffusionRequest, responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/stable-diffusion/generate", operation_id = "services_generate_image",
+    tag = "services", security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = StableDiffusionRequest,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
+    )
 )]
 pub async fn generate(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
     created(asked, Service::StableDiffusion, Variant::Plain, request).await
 }
 
-/// An image to images
+/// Submit a job: an image to images
 ///
-/// `image_url` says where the miner gets it, `strength` how much of it is changed.
+/// `image_url` is where the miner gets the image, `strength` how much of it is changed.
 #[utoipa::path(
-    post, path = "/api/v1/services/stable-diffusion/img2img", tag = "services", params(Terms, WaitQuery),
-    request_body = StableDiffusionRequest, responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/stable-diffusion/img2img", operation_id = "services_change_image",
+    tag = "services", security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = StableDiffusionRequest,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
+    )
 )]
 pub async fn img2img(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
     created(asked, Service::StableDiffusion, Variant::Img2img, request).await
 }
 
-/// Ask a language model
+/// Submit a job: a prompt to a language model
 #[utoipa::path(
-    post, path = "/api/v1/services/llm/inference", tag = "services", params(Terms, WaitQuery), request_body = LlmRequest,
-    responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/llm/inference", operation_id = "services_infer", tag = "services",
+    security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = LlmRequest,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
+    )
 )]
 pub async fn inference(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
     created(asked, Service::LlmInference, Variant::Plain, request).await
 }
 
-/// Ask a language model and follow the job
+/// Submit a job to a language model and follow it
 ///
-/// With `Accept: text/event-stream` the answer is a stream: a `state` event for each state, the `result` as the miner
-/// delivers it, and `end`. The coordinator's table takes a result whole, so it comes in one piece. Without, the answer is the
-/// job, as elsewhere.
+/// With `Accept: text/event-stream` the answer is a stream: a `state` event for each status, the `result` as the
+/// miner delivers it, and `end`. The coordinator's table takes a result whole, so it comes in one piece. Without, the
+/// answer is the job.
 #[utoipa::path(
-    post, path = "/api/v1/services/llm/stream", tag = "services", params(Terms, WaitQuery), request_body = LlmRequest,
-    responses((status = 200, description = "`text/event-stream` where that is accepted", body = Accepted), (status = 422))
+    post, path = "/api/v1/services/llm/stream", operation_id = "services_stream", tag = "services",
+    security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = LlmRequest,
+    responses(
+        (status = 200, content((JobSubmission = "application/json"), (String = "text/event-stream")), description = "The queued job or, with `wait`, the job as it is when the wait ends; with `Accept: text/event-stream` the job's events"),
+    )
 )]
 pub async fn stream(
     (app, caller, terms, wait): Asked,
@@ -198,34 +241,50 @@ pub async fn stream(
     Ok(answer(StatusCode::OK, accepted, now, replayed))
 }
 
-/// Transcode
+/// Submit a job: transcode video or audio
 ///
-/// `custom_args` are checked against a list of arguments: 422 names the first that is not on it.
+/// `custom_args` are checked against a list of arguments; a 422 names the first that is not on it.
 #[utoipa::path(
-    post, path = "/api/v1/services/ffmpeg/transcode", tag = "services", params(Terms, WaitQuery), request_body = FfmpegRequest,
-    responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/ffmpeg/transcode", operation_id = "services_transcode", tag = "services",
+    security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = FfmpegRequest,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
+    )
 )]
 pub async fn transcode(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
     created(asked, Service::Ffmpeg, Variant::Plain, request).await
 }
 
-/// Render
+/// Submit a job: render a scene
 ///
-/// `custom_args` are checked against a list of arguments, as for ffmpeg.
+/// `custom_args` are checked against a list of arguments; a 422 names the first that is not on it.
 #[utoipa::path(
-    post, path = "/api/v1/services/blender/render", tag = "services", params(Terms, WaitQuery), request_body = BlenderRequest,
-    responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/blender/render", operation_id = "services_render", tag = "services",
+    security(("ApiKey" = ["admin", "client"])),
+    params(Terms, WaitQuery, IdempotencyHeader),
+    request_body = BlenderRequest,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
+    )
 )]
 pub async fn render(asked: Asked, request: KeyedJson<Value>) -> Result<Response, ApiError> {
     created(asked, Service::Blender, Variant::Plain, request).await
 }
 
-/// Ask any service
+/// Submit a job to any service
 ///
-/// Deprecated, which its headers say: each service has routes of its own. Takes what those take; a job stays open for 900 s.
+/// Deprecated: each service has routes of its own, which the headers name. The body is a request of the service. A
+/// job waits 900 s.
 #[utoipa::path(
-    post, path = "/api/v1/services/{service_type}", tag = "services", params(("service_type" = Service, Path), Terms, WaitQuery),
-    request_body = Object, responses((status = 201, body = Accepted), (status = 422))
+    post, path = "/api/v1/services/{service_type}", operation_id = "services_submit", tag = "services",
+    security(("ApiKey" = ["admin", "client"])),
+    params(("service_type" = Service, Path, description = "Name of the service"), Terms, WaitQuery, IdempotencyHeader),
+    request_body = Object,
+    responses(
+        (status = 201, body = JobSubmission, description = "The queued job or, with `wait`, the job as it is when the wait ends", headers(("X-Deprecated" = bool, description = "Always `true`"), ("X-Deprecation-Message" = String, description = "The routes to use instead"))),
+    )
 )]
 #[deprecated]
 pub async fn generic(

@@ -129,7 +129,8 @@ impl Record {
 }
 
 /// How many entries there are, by what they are counted by.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+#[schema(as = AuditCounts)]
 pub struct Counts {
     /// All.
     pub total: u64,

@@ -25,13 +25,10 @@ pub struct Channel {
     /// The number of its last message.
     pub last_seq: i64,
     /// When it was made.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// When the last message was written into it.
-    #[schema(value_type = String)]
     pub last_activity: Timestamp,
     /// When it was closed.
-    #[schema(value_type = Option<String>)]
     pub closed_at: Option<Timestamp>,
     /// Why.
     pub closed_reason: Option<String>,

@@ -20,7 +20,6 @@ pub struct Presence {
     /// Has it a socket now, in any process?
     pub online: bool,
     /// When it came or went last.
-    #[schema(value_type = String)]
     pub last_seen: Timestamp,
 }
 

@@ -31,7 +31,6 @@ pub struct Subscription {
     #[schema(value_type = Object)]
     pub filter: Map<String, Value>,
     /// Since when.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 

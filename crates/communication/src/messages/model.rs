@@ -103,6 +103,7 @@ pub fn checked_topic(topic: &str) -> Result<String, Violation> {
 
 /// What a sender gets to know.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = MessageReceipt)]
 pub struct Receipt {
     /// Always `success`.
     pub status: String,
@@ -129,10 +130,8 @@ pub struct Receipt {
     /// pending until the recipient acknowledges or fetches it, then delivered.
     pub message_status: MessageStatus,
     /// When it was stored.
-    #[schema(value_type = String)]
     pub sent_at: Timestamp,
     /// Until when it waits for its recipient.
-    #[schema(value_type = Option<String>)]
     pub expires_at: Option<Timestamp>,
     /// What it costs, all copies together.
     pub price: f64,
@@ -153,6 +152,7 @@ pub struct Receipt {
 
 /// One whom a message to several did not go to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = RejectedRecipient)]
 pub struct LeftOut {
     /// The agent.
     pub agent_id: String,
@@ -211,16 +211,12 @@ pub struct Message {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast_id: Option<String>,
     /// When it was stored.
-    #[schema(value_type = String)]
     pub sent_at: Timestamp,
     /// Until when it waits for its recipient.
-    #[schema(value_type = String)]
     pub expires_at: Timestamp,
     /// When its recipient said that it came, or fetched it.
-    #[schema(value_type = Option<String>)]
     pub delivered_at: Option<Timestamp>,
     /// When its recipient said that it was read.
-    #[schema(value_type = Option<String>)]
     pub read_at: Option<Timestamp>,
 }
 

@@ -34,6 +34,7 @@ pub struct Payments {
 
 /// What was recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RecordedPayments)]
 pub struct Recorded {
     /// As it stands now.
     pub payment_status: PaymentStatus,

@@ -25,7 +25,6 @@ pub struct Contact {
     /// For people.
     pub note: Option<String>,
     /// Since when.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
@@ -39,12 +38,12 @@ pub struct Block {
     /// Why.
     pub reason: Option<String>,
     /// Since when.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
 
 /// Whether an agent may send and get messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AgentAuthorization)]
 pub struct Standing {
     /// Which.
     pub agent_id: String,
@@ -57,13 +56,13 @@ pub struct Standing {
     /// Who said so.
     pub by: Option<String>,
     /// When.
-    #[schema(value_type = Option<String>)]
     pub updated_at: Option<Timestamp>,
 }
 
 /// Why an agent may not write to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
+#[schema(as = MessagingRefusal)]
 pub enum Refusal {
     /// One of both may not take part.
     #[error("agent '{agent}' is not authorised to send or get messages{}", if *revoked { ": it was revoked" } else { "" })]
@@ -97,13 +96,13 @@ pub enum Refusal {
 
 /// Whether one agent may write to another.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = MessagingPermission)]
 pub struct Verdict {
     /// To whom.
     pub recipient: String,
     /// Whether it may.
     pub allowed: bool,
     /// Why not.
-    #[schema(value_type = Option<Object>)]
     pub refusal: Option<Refusal>,
     /// The same in words.
     pub detail: Option<String>,

@@ -8,6 +8,7 @@ use am_db::codec::{Doc, Timestamp};
 
 am_db::stored_enum! {
     /// By what the content of a message is sealed.
+    #[schema(as = MessageEncryption)]
     pub enum Encryption {
         /// HPKE (RFC 9180) to the recipient's X25519 key.
         Hpke = "HPKE" / "hpke",
@@ -24,6 +25,7 @@ am_db::stored_enum! {
 
 am_db::stored_enum! {
     /// Who could read the content, and from when on nobody but the recipient can.
+    #[schema(as = EncryptionScope)]
     pub enum Scope {
         /// The sender sealed it to the recipient's key. This service never had the content.
         EndToEnd = "END_TO_END" / "end_to_end",
@@ -121,10 +123,8 @@ pub struct AgentKey {
     /// Who registered it.
     pub owner_id: String,
     /// When.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// From then on nothing is sealed to it.
-    #[schema(value_type = Option<String>)]
     pub revoked_at: Option<Timestamp>,
 }
 

@@ -24,6 +24,7 @@ pub const WINDOW: u32 = 10_000;
 
 /// How an agent communicates.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = CommunicationStatistics)]
 pub struct Statistics {
     /// Which agent.
     pub agent_id: String,
@@ -57,7 +58,6 @@ pub struct Sent {
     /// By what is recorded of that.
     pub cost_by_payment: BTreeMap<&'static str, f64>,
     /// When the last was written.
-    #[schema(value_type = Option<String>)]
     pub last_at: Option<Timestamp>,
 }
 
@@ -71,7 +71,6 @@ pub struct Received {
     /// By what has become of them.
     pub by_status: BTreeMap<&'static str, u64>,
     /// When the last was written.
-    #[schema(value_type = Option<String>)]
     pub last_at: Option<Timestamp>,
 }
 

@@ -30,7 +30,6 @@ pub struct Template {
     /// What using it costs.
     pub price: f64,
     /// When it was made.
-    #[schema(value_type = Option<String>)]
     pub created_at: Option<Timestamp>,
 }
 
@@ -51,6 +50,7 @@ pub struct NewTemplate {
 
 /// A template that was filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RenderedTemplate)]
 pub struct Filled {
     /// Which.
     pub template_id: String,

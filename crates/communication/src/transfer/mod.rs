@@ -37,6 +37,7 @@ pub struct Transfer {
 
 /// What came of an import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = MessageImport)]
 pub struct Imported {
     /// Messages that were not there before.
     pub imported: u64,

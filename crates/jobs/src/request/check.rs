@@ -52,8 +52,34 @@ pub(super) fn openapi<T: JsonSchema + 'static>() -> RefOr<Schema> {
     if let Some(members) = schema.as_object_mut() {
         members.remove("$schema");
     }
+    join_words(&mut schema);
     let read = serde_json::from_value(schema);
     read.map_or_else(|_| RefOr::T(Schema::Object(utoipa::openapi::Object::new())), RefOr::T)
+}
+
+/// Makes one enumeration of alternatives that are one word each, as schemars writes an enumeration whose members have
+/// descriptions: utoipa knows no `const`, and without it each alternative is any text.
+fn join_words(schema: &mut Value) {
+    let words = schema["oneOf"].as_array().and_then(|alternatives| {
+        let listed = alternatives.iter().map(|one| match (&one["const"], &one["enum"]) {
+            (Value::Null, Value::Array(words)) => Some(words.clone()),
+            (Value::String(_), _) => Some(vec![one["const"].clone()]),
+            _ => None,
+        });
+        listed.collect::<Option<Vec<_>>>().map(|words| words.concat())
+    });
+    match schema {
+        Value::Object(members) => {
+            if let Some(words) = words {
+                members.remove("oneOf");
+                members.insert("type".to_owned(), "string".into());
+                members.insert("enum".to_owned(), words.into());
+            }
+            members.values_mut().for_each(join_words);
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_words),
+        _ => {}
+    }
 }
 
 /// The body as a `T` with its defaults, or what is wrong with it.

@@ -11,6 +11,7 @@ use am_db::{
 
 am_db::stored_enum! {
     /// Where an assignment stands.
+    #[schema(as = AssignmentStatus)]
     pub enum State {
         /// No agent has it.
         Waiting = "WAITING" / "waiting",
@@ -41,6 +42,7 @@ impl State {
 
 am_db::stored_enum! {
     /// How an agent's attempt ended.
+    #[schema(as = AttemptOutcome)]
     pub enum Outcome {
         /// With a result.
         Completed = "COMPLETED" / "completed",
@@ -151,7 +153,8 @@ pub struct Assignment {
 }
 
 /// One agent's go at an assignment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = AssignmentAttempt)]
 pub struct Attempt {
     /// From 1.
     pub attempt: i64,

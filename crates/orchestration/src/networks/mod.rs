@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-pub use model::{Draft, Measured, Network, Objective, Optimized, Standing, Strategy};
+pub use model::{Draft, Measured, Network, NetworkAgent, Objective, Optimized, Standing, Strategy};
 
 use super::{
     engine::Start,

@@ -10,6 +10,7 @@ use am_db::{codec::Timestamp, owner};
 
 am_db::stored_enum! {
     /// How the agents of a network work together.
+    #[schema(as = CoordinationStrategy)]
     pub enum Strategy {
         /// The first coordinates: it runs before the others, which see what it gave.
         Centralized = "centralized" / "centralized",
@@ -22,6 +23,7 @@ am_db::stored_enum! {
 
 am_db::stored_enum! {
     /// What a network is put in order by.
+    #[schema(as = NetworkObjective)]
     pub enum Objective {
         /// Mean seconds, the quickest first.
         Speed = "speed" / "speed",
@@ -35,7 +37,7 @@ am_db::stored_enum! {
 }
 
 /// A network of agents.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Network {
     /// `network_`, the moment it was made, six hex digits.
     pub id: String,
@@ -47,6 +49,7 @@ pub struct Network {
     /// For people.
     pub description: String,
     /// As they were sent: ids, or objects with an `id` (`agent_id`, `workflow_id`) and perhaps a `stage`.
+    #[schema(value_type = Vec<NetworkAgent>)]
     pub agents: Vec<Value>,
     /// How they work together.
     pub coordination_strategy: Strategy,
@@ -56,6 +59,17 @@ pub struct Network {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
+}
+
+/// An agent of a network, as clients send it and get it back.
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum NetworkAgent {
+    /// The id of a workflow.
+    Id(String),
+    /// An object that holds the id of a workflow as `id`, `agent_id` or `workflow_id`, and perhaps a `stage`, a whole
+    /// number; agents of lower stages run first.
+    Object(std::collections::BTreeMap<String, Value>),
 }
 
 /// The id in what a client sent for an agent.
@@ -139,7 +153,8 @@ impl Draft {
 }
 
 /// What was measured of an agent's own runs; none where it has none.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = NetworkMeasurement)]
 pub struct Measured {
     /// The agent.
     pub agent_id: String,
@@ -166,7 +181,8 @@ impl Measured {
 }
 
 /// What an optimisation did.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = NetworkOptimization)]
 pub struct Optimized {
     /// The network.
     pub network_id: String,
@@ -183,7 +199,8 @@ pub struct Optimized {
 }
 
 /// How a network stands, from its executions.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+#[schema(as = NetworkStatistics)]
 pub struct Standing {
     /// running, waiting, completed, failed, cancelled: the newest execution's; idle where there is none.
     pub status: String,

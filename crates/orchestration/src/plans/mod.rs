@@ -67,7 +67,8 @@ pub struct Changed {
 }
 
 /// A plan with how its sub-tasks stand.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanStanding)]
 pub struct Standing {
     /// The plan.
     #[serde(flatten)]

@@ -15,6 +15,7 @@ use am_db::{
 
 am_db::stored_enum! {
     /// How a task is split into sub-tasks that wait for each other.
+    #[schema(as = PlanStrategy)]
     pub enum Strategy {
         /// As its sub-tasks say.
         Given = "GIVEN" / "given",
@@ -34,6 +35,7 @@ am_db::stored_enum! {
 
 am_db::stored_enum! {
     /// Where sub-tasks come from.
+    #[schema(as = PlanSplit)]
     pub enum SplitBy {
         /// They were sent.
         SubTasks = "SUB_TASKS" / "sub_tasks",
@@ -46,6 +48,7 @@ am_db::stored_enum! {
 
 am_db::stored_enum! {
     /// How urgent a plan is: its sub-tasks go to agents before those of less urgent ones.
+    #[schema(as = PlanPriority)]
     pub enum Priority {
         /// Can wait.
         Low = "LOW" / "low",
@@ -98,7 +101,7 @@ impl From<Status> for PlanStatus {
 }
 
 /// A part of a task that one agent does.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SubTask {
     /// Its name in the plan; the step's key.
     pub key: String,
@@ -111,6 +114,7 @@ pub struct SubTask {
     /// Only agents of this kind.
     pub agent_type: Option<String>,
     /// What its agent gets to know, beside its input. Texts that begin with `$.` are paths, as in a workflow.
+    #[schema(value_type = Object)]
     pub payload: Map<String, Value>,
     /// Keys of those it waits for.
     pub depends_on: Vec<String>,
@@ -184,7 +188,8 @@ pub struct Draft {
 }
 
 /// Who is thought to do a sub-task, as of the moment the plan was made. Who does it is decided when it begins.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PlannedAssignment)]
 pub struct Planned {
     /// The sub-task.
     pub sub_task: String,
@@ -201,7 +206,8 @@ pub struct Planned {
 }
 
 /// A plan as it is stored: nothing in it changes any more.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PlanDocument)]
 pub struct Document {
     /// For people.
     pub name: String,
@@ -212,6 +218,7 @@ pub struct Document {
     /// Where its sub-tasks come from.
     pub split_by: SplitBy,
     /// `$.inputs`.
+    #[schema(value_type = Object)]
     pub inputs: Map<String, Value>,
     /// How urgent it is.
     pub priority: Priority,
@@ -240,7 +247,7 @@ pub struct Document {
 }
 
 /// A plan, and where it stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     /// `plan_` and 12 hex digits.
     pub id: String,
@@ -269,7 +276,7 @@ pub struct Plan {
 }
 
 /// A sub-task and where it stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SubTaskStatus {
     /// As planned.
     #[serde(flatten)]
@@ -300,6 +307,7 @@ pub struct SubTaskStatus {
 
 /// What became of plans of one strategy.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PlanMeasurement)]
 pub struct Measured {
     /// The strategy.
     pub strategy: Strategy,

@@ -61,6 +61,7 @@ pub struct Known {
 
 /// How much of what agents offer is taken, from the assignments that they have.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = RegistryUtilisation)]
 pub struct Utilisation {
     /// Registered agents.
     pub agents: i64,

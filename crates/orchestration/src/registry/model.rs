@@ -82,6 +82,7 @@ am_db::stored_enum! {
 
 am_db::stored_enum! {
     /// Where a figure comes from.
+    #[schema(as = FigureSource)]
     pub enum Source {
         /// The agent said so when it registered.
         Claimed = "claimed" / "claimed",

@@ -32,7 +32,8 @@ pub struct Reviews {
 }
 
 /// Something that a workflow breaks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PolicyViolation)]
 pub struct Violation {
     /// In words.
     pub message: String,
@@ -53,7 +54,8 @@ pub struct Violation {
 }
 
 /// A policy that binds a workflow.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PolicyBinding)]
 pub struct Binding {
     /// The policy.
     pub policy_id: String,
@@ -62,7 +64,8 @@ pub struct Binding {
 }
 
 /// What is said of a workflow.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = WorkflowReview)]
 pub struct Verdict {
     /// The workflow.
     pub workflow_id: String,
@@ -85,7 +88,8 @@ pub struct Verdict {
 }
 
 /// Which policies bind a workflow, and why.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyBindings)]
 pub struct Bindings {
     /// The workflow.
     pub workflow_id: String,
@@ -98,7 +102,8 @@ pub struct Bindings {
 }
 
 /// What a scan found at fault.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyFinding)]
 pub struct Finding {
     /// The workflow.
     pub workflow_id: String,
@@ -111,7 +116,8 @@ pub struct Finding {
 }
 
 /// What could not be judged.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = UnreadWorkflow)]
 pub struct Unread {
     /// The workflow.
     pub workflow_id: String,
@@ -122,7 +128,8 @@ pub struct Unread {
 }
 
 /// A page of a scan.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyScan)]
 pub struct Scan {
     /// Policies in force.
     pub active_policies: usize,

@@ -18,7 +18,8 @@ use am_db::Database;
 pub const CALIBRATED: &str = "price_optimization";
 
 /// What the coordinator's records say of an environment's parameters.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = EnvironmentCalibration)]
 pub struct Calibrated {
     /// The environment.
     pub environment: String,
@@ -27,6 +28,7 @@ pub struct Calibrated {
     /// How many could be used.
     pub records: usize,
     /// All parameters by name, as a training run takes them.
+    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     pub parameters: Map<String, Value>,
     /// The parameters that come from records, with their standard errors.
     pub estimated: Vec<Estimated>,
@@ -35,7 +37,8 @@ pub struct Calibrated {
 }
 
 /// A parameter that comes from records.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = EstimatedParameter)]
 pub struct Estimated {
     /// Its name.
     pub name: &'static str,
@@ -48,7 +51,8 @@ pub struct Estimated {
 }
 
 /// A parameter, or a table, that says nothing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = DefaultParameter)]
 pub struct Kept {
     /// Which.
     pub name: String,

@@ -23,7 +23,7 @@ pub use scores::scores;
 pub use vector::{Actions, Ended, VectorEnv};
 
 /// What a policy may do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ActionSpace {
     /// One of these, by index.
@@ -41,7 +41,8 @@ pub enum ActionSpace {
 }
 
 /// What an environment is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EnvironmentDescription)]
 pub struct Description {
     /// Its name, as training runs give it.
     pub name: String,
@@ -50,6 +51,7 @@ pub struct Description {
     /// What each number of an observation is called, in order.
     pub observations: Vec<String>,
     /// The least and the most of each number; infinite bounds are `None`.
+    #[schema(value_type = Vec<Vec<Option<f32>>>)]
     pub bounds: Vec<(Option<f32>, Option<f32>)>,
     /// What a policy may do.
     pub actions: ActionSpace,
@@ -58,7 +60,8 @@ pub struct Description {
 }
 
 /// A number that an environment was made with, and may be made with.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = EnvironmentParameter)]
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
@@ -95,7 +98,8 @@ pub struct Outcome {
 }
 
 /// What can be expected of an episode's return, computed from the laws and not measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ReferenceReturns)]
 pub struct Reference {
     /// The most that any policy can expect, one that knows the step's number too.
     pub optimum: f64,

@@ -14,7 +14,8 @@ use am_db::{codec::Timestamp, owner};
 const LONGEST: usize = 64;
 
 /// An agent that learns.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = LearningAgent)]
 pub struct Learner {
     /// The agent.
     pub agent_id: String,
@@ -49,18 +50,21 @@ pub struct Enabling {
 }
 
 /// A state by its numbers or their names.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
+#[schema(as = FeedbackState)]
 pub enum GivenState {
     /// As the policy takes them.
     Numbers(Vec<f64>),
     /// By name.
+    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     Named(serde_json::Map<String, serde_json::Value>),
 }
 
 /// An action by its index, its name, or its numbers.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
+#[schema(as = FeedbackActionInput)]
 pub enum GivenAction {
     /// As the policy answers it.
     Action(FeedbackAction),
@@ -69,7 +73,8 @@ pub enum GivenAction {
 }
 
 /// A row of feedback as it is sent.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = FeedbackRow)]
 pub struct GivenFeedback {
     /// The state it was done in.
     pub state: GivenState,

@@ -9,7 +9,8 @@ use crate::{network::Form, serving::Split};
 use am_db::{codec::Timestamp, owner};
 
 /// A policy: a name with versions and aliases.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = RlPolicy)]
 pub struct Policy {
     /// Its name.
     pub name: String,
@@ -31,7 +32,8 @@ pub struct Policy {
 }
 
 /// One version of a policy. Never changed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PolicyVersion)]
 pub struct VersionRecord {
     /// `policy_` and 12 hex digits.
     pub id: String,
@@ -108,7 +110,7 @@ pub struct Stored {
 }
 
 /// One move of an alias.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AliasMove {
     /// Where it pointed before; none: it did not stand.
     pub from_version: Option<u32>,

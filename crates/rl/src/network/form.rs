@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// What a network is, read from its tensors and the file's metadata.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = NetworkForm)]
 pub struct Form {
     /// `ppo`, `sac`, `rainbow_dqn` or `dqn`.
     pub algorithm: String,
@@ -22,8 +23,9 @@ pub struct Form {
 }
 
 /// What a policy can do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = NetworkActions)]
 pub enum Actions {
     /// One of some actions.
     Discrete {

@@ -14,7 +14,8 @@ use crate::{
 const TOGETHER: usize = 8;
 
 /// What a policy reached.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvaluationScores)]
 pub struct Scores {
     /// Returns of whole episodes.
     #[serde(flatten)]

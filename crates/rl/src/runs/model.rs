@@ -58,6 +58,52 @@ pub enum Task {
     Learn(Lesson),
 }
 
+/// A [`Task`] as OpenAPI shows it: the members of either kind. Generators take no alternatives among an object's members.
+#[derive(utoipa::ToSchema)]
+#[schema(as = TrainingTask)]
+#[expect(dead_code, reason = "describes what `Task` writes")]
+struct TaskDocument {
+    /// Whether the run trains in an environment or learns from feedback.
+    kind: TaskKind,
+    /// Kind `train`: the environment's name.
+    environment: Option<String>,
+    /// Kind `train`: the environment's parameters by name; null: the defaults.
+    parameters: Option<Value>,
+    /// Kind `train`: the algorithm.
+    algorithm: Option<Algorithm>,
+    /// The settings by name; null: the algorithm's defaults.
+    settings: Option<Value>,
+    /// Kind `train`: environment steps.
+    steps: Option<u64>,
+    /// Kind `train`: seed of environments, networks and exploration.
+    seed: Option<u64>,
+    /// Kind `train`: seconds after which the run ends with what it has; null: no limit.
+    max_seconds: Option<f64>,
+    /// Kind `train`: episodes of the evaluation at the end.
+    evaluation_episodes: Option<u64>,
+    /// Kind `train`: aliases that are to point at the new version.
+    aliases: Option<Vec<String>>,
+    /// Kind `learn`: the agent whose feedback it is.
+    agent_id: Option<String>,
+    /// Kind `learn`: the version that is changed, `name@version`.
+    from: Option<String>,
+    /// Kind `learn`: rows of feedback.
+    rows: Option<u64>,
+    /// Kind `learn`: SHA-256 of the feedback as it is stored, in hexadecimal digits.
+    feedback_sha256: Option<String>,
+}
+
+/// The kinds of training runs.
+#[derive(utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the tag of `Task`")]
+enum TaskKind {
+    /// Trains in an environment.
+    Train,
+    /// Learns from feedback.
+    Learn,
+}
+
 impl Task {
     /// Steps of the whole run: environment steps, or passes over the feedback.
     pub fn steps(&self) -> u64 {
@@ -140,7 +186,7 @@ pub struct Request {
     pub calibrate: bool,
     /// ppo, a2c, rainbow_dqn, dqn or sac.
     #[serde(default = "ppo")]
-    #[schema(value_type = String, default = "ppo")]
+    #[schema(default = "ppo")]
     pub algorithm: Algorithm,
     /// Its settings by name; the others have their defaults.
     #[serde(default)]
@@ -220,7 +266,8 @@ pub fn is_run_id(text: &str) -> bool {
 }
 
 /// One point of a reward curve: what there was since the point before.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = CurvePoint)]
 pub struct Point {
     /// Environment steps done by then.
     pub steps: u64,
@@ -293,7 +340,8 @@ impl Record {
 }
 
 /// Where a run can go on from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = RunCheckpoint)]
 pub struct Kept {
     /// The file's name below the training directory.
     pub file: String,
@@ -304,7 +352,7 @@ pub struct Kept {
 }
 
 /// A training run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TrainingRun {
     /// `train_` and 12 hex digits.
     pub id: String,
@@ -317,6 +365,7 @@ pub struct TrainingRun {
     pub policy: String,
     /// What it is to do.
     #[serde(flatten)]
+    #[schema(value_type = TaskDocument)]
     pub task: Task,
     /// How it stands.
     pub status: RunStatus,

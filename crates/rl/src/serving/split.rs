@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Which calls by a policy's bare name go elsewhere as well.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PolicySplit)]
 pub struct Split {
     /// Answers its share of the calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +24,8 @@ pub struct Split {
 }
 
 /// A version that answers a share of the calls.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = CanarySplit)]
 pub struct Canary {
     /// Which.
     pub version: u32,
@@ -32,7 +34,8 @@ pub struct Canary {
 }
 
 /// A version that sees what the serving one sees.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ShadowSplit)]
 pub struct Shadow {
     /// Which.
     pub version: u32,
@@ -46,7 +49,8 @@ impl Split {
 }
 
 /// What one of two versions did.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ComparisonSide)]
 pub struct Side {
     /// Its number.
     pub version: u32,
@@ -85,7 +89,8 @@ impl Side {
 }
 
 /// Two versions beside each other, since the split was set or the process began.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PolicyComparison)]
 pub struct Comparison {
     /// The version that serves.
     pub serving: Side,

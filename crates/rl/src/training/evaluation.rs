@@ -6,7 +6,8 @@ use super::{Chosen, Error, Trainer};
 use crate::environments::VectorEnv;
 
 /// Returns of whole episodes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EpisodeReturns)]
 pub struct Evaluated {
     /// How many there were.
     pub episodes: usize,

@@ -34,6 +34,15 @@ const NAMES: [(&str, Algorithm); 5] = [
     ("sac", Algorithm::Sac),
 ];
 
+impl utoipa::PartialSchema for Algorithm {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let words = NAMES.map(|(name, _)| name);
+        utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String).enum_values(Some(words)).into()
+    }
+}
+
+impl utoipa::ToSchema for Algorithm {}
+
 /// Names that the monolith takes, behind which nothing stands here.
 const REFUSED: [&str; 3] = ["td3", "impala", "muzero"];
 

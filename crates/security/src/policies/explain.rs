@@ -17,6 +17,7 @@ pub(super) const MOST: u32 = 500;
 
 /// A policy, and what a workflow is to it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ExplainedPolicy)]
 pub struct Explained {
     /// The policy.
     pub policy_id: String,
@@ -36,6 +37,7 @@ pub struct Explained {
 
 /// A rule of a policy, and what a workflow asks.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ExplainedRule)]
 pub struct Rule {
     /// The policy's field.
     pub rule: &'static str,

@@ -50,10 +50,8 @@ pub struct Policy {
     /// Does it bind?
     pub is_active: bool,
     /// When it was made.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// When it was changed last.
-    #[schema(value_type = String)]
     pub updated_at: Timestamp,
 }
 

@@ -46,7 +46,6 @@ pub struct Reputation {
     /// From the trust score, whether or not it is what counts.
     pub trust: Option<f64>,
     /// When what counts was last changed; none where nothing is known.
-    #[schema(value_type = Option<String>)]
     pub updated_at: Option<Timestamp>,
 }
 

@@ -53,7 +53,6 @@ pub struct Capabilities {
     /// Whether commands are run although some do not hold.
     pub allow_unenforced: bool,
     /// When this was tried.
-    #[schema(value_type = String)]
     pub tested_at: Timestamp,
     /// How long that took.
     pub seconds: f64,

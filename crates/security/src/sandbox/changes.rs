@@ -34,7 +34,6 @@ pub struct Cleaned {
     /// What was there.
     pub removed: Removed,
     /// When.
-    #[schema(value_type = String)]
     pub cleaned_at: Timestamp,
 }
 

@@ -392,7 +392,6 @@ pub struct Sandbox {
     /// Commands that have run in it.
     pub runs: u64,
     /// What all of them took: times and outputs added, peaks the highest.
-    #[schema(value_type = Object)]
     pub totals: Usage,
     /// What they have tried.
     pub attempts: Vec<Attempt>,
@@ -403,10 +402,8 @@ pub struct Sandbox {
     /// Its exit status.
     pub last_exit_code: Option<i32>,
     /// When it was made.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// When it changed last.
-    #[schema(value_type = String)]
     pub updated_at: Timestamp,
     /// Whether somebody made it before a command needed it; its rules hold for every step then.
     #[serde(default)]

@@ -11,6 +11,7 @@ const DAY: f64 = 86_400.0;
 
 /// One summand of a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ScoreTerm)]
 pub struct Term {
     /// What it is for.
     pub name: String,
@@ -25,6 +26,7 @@ pub struct Term {
 
 /// A score as the sum of its terms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ScoreSum)]
 pub struct Sum {
     /// What is added up.
     pub terms: Vec<Term>,

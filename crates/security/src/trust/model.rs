@@ -43,10 +43,8 @@ pub struct TrustScore {
     /// Programs that tried to leave their sandbox.
     pub sandbox_breaches: i64,
     /// When the last execution ended.
-    #[schema(value_type = Option<String>)]
     pub last_execution: Option<Timestamp>,
     /// When the last violation was.
-    #[schema(value_type = Option<String>)]
     pub last_violation: Option<Timestamp>,
     /// Seconds, the mean over all executions.
     pub average_execution_time: Option<f64>,
@@ -57,10 +55,8 @@ pub struct TrustScore {
     #[schema(value_type = Vec<Object>)]
     pub violation_history: Vec<Value>,
     /// When the first evidence came.
-    #[schema(value_type = String)]
     pub created_at: Timestamp,
     /// When the last came.
-    #[schema(value_type = String)]
     pub updated_at: Timestamp,
 }
 
@@ -208,6 +204,7 @@ pub struct Filter {
 
 /// How a score came about.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = TrustExplanation)]
 pub struct Explanation {
     /// As it is stored.
     pub stored: TrustScore,
@@ -220,7 +217,6 @@ pub struct Explanation {
     /// What the trust score would be now: how long ago the last execution was may count otherwise.
     pub trust_now: Sum,
     /// This moment.
-    #[schema(value_type = String)]
     pub now: Timestamp,
 }
 
@@ -249,14 +245,19 @@ pub struct TrustStatistics {
     pub distribution: Bands,
 }
 
-/// See [`TrustStatistics::distribution`].
+/// Number of entities by trust.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[expect(missing_docs, reason = "the bounds stand where it is used")]
+#[schema(as = TrustDistribution)]
 pub struct Bands {
+    /// Entities with a trust below 20.
     pub very_low: u64,
+    /// Entities with a trust from 20 to below 40.
     pub low: u64,
+    /// Entities with a trust from 40 to below 60.
     pub medium: u64,
+    /// Entities with a trust from 60 to below 80.
     pub high: u64,
+    /// Entities with a trust of 80 or more.
     pub very_high: u64,
 }
 

@@ -13,35 +13,37 @@ use am_communication::delivery::Presence;
 use am_db::codec::Timestamp;
 use am_orchestration::registry::{Known, TaskType};
 
-/// What is looked for.
+/// Filter of agents.
 #[derive(Clone, Debug, Deserialize, Serialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 pub struct DiscoverQuery {
-    /// Only agents with this capability.
+    /// Only agents with this capability, a type of task; null: any.
     capability: Option<String>,
-    /// Only agents of this type.
+    /// Only agents of this type; null: any.
     agent_type: Option<String>,
-    /// Only agents of at least this health, 0 to 1.
+    /// Only agents of at least this health, 0 to 1; null: any.
     min_health_score: Option<f64>,
-    /// Agents at most.
+    /// Number of agents at most, 1 to 500. Default 50.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
 }
 
 /// An agent that was found.
 #[derive(Serialize, ToSchema)]
+#[schema(as = DiscoveredAgent)]
 pub struct Found {
     /// Of a registered agent: that it is online, and when it was heard of last.
     #[serde(flatten)]
     presence: Presence,
-    /// Of a registered agent its reliability, less the longer it is silent; of another 1 while it has a socket, else 0.
+    /// Health, 0 to 1. Of a registered agent its reliability, lowered the longer it is silent; of another 1 while it
+    /// has a socket, else 0.
     health_score: f64,
-    /// Does it stand in the registry?
+    /// Whether the agent is registered.
     registered: bool,
-    /// Of a registered agent.
+    /// Type of a registered agent; absent for others.
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_type: Option<String>,
-    /// Of a registered agent: the types of tasks that it does.
+    /// Types of tasks that a registered agent does; absent for others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     capabilities: Vec<TaskType>,
 }
@@ -62,24 +64,29 @@ impl From<Presence> for Found {
     }
 }
 
-/// Who was found.
+/// Agents that were found.
 #[derive(Serialize, ToSchema)]
+#[schema(as = DiscoveredAgents)]
 pub struct Discovered {
+    /// The agents, the best first.
     agents: Vec<Found>,
+    /// Number of agents in this answer.
     count: usize,
-    /// What was looked for.
+    /// Filter that was used.
     query: DiscoverQuery,
-    #[schema(value_type = String)]
+    /// Time of the answer.
     timestamp: Timestamp,
 }
 
 /// Find agents to write to
 ///
-/// Registered agents that are online, the best first. Where neither a capability (a type of task) nor a type is asked for,
-/// those that ever had a socket follow, the last seen first: nothing is known of what they can do.
+/// Registered agents that are online, the best first. Without a filter by capability or type, agents that ever had a
+/// socket follow, the last seen first; nothing is known of their capabilities.
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/discover", tag = "agents", params(DiscoverQuery),
-    responses((status = 200, body = Discovered), (status = 422))
+    get, path = "/api/v1/agents/messages/discover", operation_id = "messages_discover", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(DiscoverQuery),
+    responses((status = 200, body = Discovered, description = "The agents that were found"))
 )]
 pub async fn discover(
     State(app): State<App>,
@@ -106,32 +113,45 @@ pub async fn discover(
     Ok(Json(Discovered { count: agents.len(), agents, query, timestamp: Timestamp(app.clock.now()) }))
 }
 
-/// Whether an agent has a socket
+/// Get the presence of an agent
 ///
-/// `last_seen` is when its last one was opened or closed. 404 for one that never had any.
+/// `last_seen` is when its last socket was opened or closed.
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/presence/{agent_id}", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, body = Presence), (status = 404))
+    get, path = "/api/v1/agents/messages/presence/{agent_id}", operation_id = "presence_get", tag = "presence",
+    security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 200, body = Presence, description = "The agent's presence"),
+        (status = 404, description = "The agent never had a socket"),
+    )
 )]
 pub async fn presence(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Presence>, ApiError> {
     Ok(Json(app.delivery.presence(&agent(&app, "agent_id", &id)?).await?))
 }
 
-/// Who of all.
+/// Filter of agents.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PresenceQuery {
-    /// Only those who have a socket.
+    /// Whether to list only agents that have a socket now. Default false.
     online: Option<bool>,
-    /// Agents at most.
+    /// Number of agents at most, 1 to 500. Default 100.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
 }
 
-/// Agents that have or had a socket, the last seen first
+/// List agents that have or had a socket
+///
+/// The last seen first.
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/presence", tag = "agents", params(PresenceQuery),
-    responses((status = 200, body = Vec<Presence>), (status = 422))
+    get, path = "/api/v1/agents/messages/presence", operation_id = "presence_list", tag = "presence",
+    security(("ApiKey" = ["admin"])),
+    params(PresenceQuery),
+    responses(
+        (status = 200, body = Vec<Presence>, description = "Agents that have or had a socket, the last seen first"),
+    )
 )]
 pub async fn everybody(
     State(app): State<App>,

@@ -9,7 +9,7 @@ mod topics;
 
 use axum::extract::State;
 use serde_json::{Map, Value};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use past::answer;
 
@@ -19,6 +19,7 @@ use crate::{
     http::{
         Admin, ApiError,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::{IdempotencyHeader, routes},
     },
 };
 use am_communication::messages::{Receipt, To};
@@ -49,22 +50,22 @@ macro_rules! message_request {
         #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
         pub struct $name {
             $($(#[$member_meta])* $member: $type,)*
-            /// direct (default, priced as text), text, data, task_request, task_response, collaboration, notification, system,
-            /// urgent or bulk.
+            /// Type of the message, which decides its price. Default `direct`.
             message_type: Option<am_communication::price::MessageType>,
-            /// Default true. False asks for no more than is needed: the content is stored in the clear where this service
-            /// allows that, else encrypted at rest.
+            /// Whether the content is encrypted. Default true. False asks for no more than is needed: the content is stored in the
+            /// clear where this service allows that, else encrypted at rest.
             encrypt: Option<bool>,
-            /// hpke, aes256, rsa, hybrid or none, if it must be this one.
+            /// Encryption that must be used; null: the best that sender and recipient have.
             encryption: Option<am_communication::sealing::Encryption>,
-            /// low, normal (default), high or urgent.
+            /// Priority of the message. Default `normal`.
             priority: Option<am_communication::Priority>,
-            /// Seconds that it waits for its recipient: 1 to 86400, default 300.
+            /// Seconds that the message waits for its recipient, 1 to 86 400. Default 300.
             #[schema(minimum = 1, maximum = 86400)]
             ttl: Option<u64>,
-            /// What the sender calls it, 1 to 128 characters. The same id again sends nothing and answers the first record.
+            /// Id that the sender gives the message, 1 to 128 characters. The same id again sends nothing and is answered with
+            /// the first record. Default: a new id.
             message_id: Option<String>,
-            /// The message that it answers.
+            /// Id of the message that it answers; null: none.
             reply_to: Option<String>,
         }
 
@@ -97,11 +98,12 @@ pub(super) use message_request;
 message_request! {
     /// A message to one agent.
     pub struct SendRequest {
-        /// Who writes.
+        /// Agent that sends.
         sender: String,
-        /// To whom.
+        /// Agent that receives.
         recipient: String,
-        /// What: at most 100000 bytes as JSON; or an envelope, sealed to a key of the recipient's.
+        /// Content of the message: an object of at most 100 000 bytes as JSON, or an envelope that is encrypted to a
+        /// key of the recipient's.
         #[schema(value_type = Object)]
         content: Map<String, Value>,
     }
@@ -109,14 +111,22 @@ message_request! {
 
 /// Send a message to an agent
 ///
-/// The answer comes when the message is stored. It is delivered over the recipient's sockets, if it has any, and stays
-/// `pending` for its next socket and its inbox until it is acknowledged, fetched, or `ttl` is over. Sent again with the same
-/// `message_id`, nothing is sent, and the answer is the first record with `repeated: true`. Both agents must be authorised,
-/// neither may have blocked the other, and they must know each other or the sender have a reputation of 1000 of 10000; else
-/// the answer is 403 `message_refused` with what was missing.
+/// The answer comes when the message is stored. The message is delivered over the recipient's sockets, if it has any,
+/// and stays `pending` for its next socket and its inbox until it is acknowledged, fetched, or `ttl` is over. With a
+/// `message_id` that was sent before, nothing is sent, and the answer is the first record with `repeated: true`. Both
+/// agents must be authorised, neither may have blocked the other, and they must be contacts or the sender must have a
+/// reputation of 1000 of 10 000; else the answer is 403 `message_refused` with the reason.
 #[utoipa::path(
-    post, path = "/api/v1/agents/messages/send", tag = "agents", request_body = SendRequest,
-    responses((status = 200, body = Receipt), (status = 403), (status = 409), (status = 422), (status = 503))
+    post, path = "/api/v1/agents/messages/send", operation_id = "messages_send", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = SendRequest,
+    responses(
+        (status = 200, body = Receipt, description = "The receipt of the stored message"),
+        (status = 403, description = "The sender may not write to the recipient (`message_refused`), or content in the clear is not allowed (`plaintext_not_allowed`)"),
+        (status = 409, description = "`message_id` was used by another sender"),
+        (status = 503, description = "The server has no key to encrypt with (`message_keys_missing`), or is overloaded or stopping; see Retry-After"),
+    )
 )]
 pub async fn send(
     State(app): State<App>,
@@ -134,26 +144,36 @@ pub async fn send(
 message_request! {
     /// A message to several agents.
     pub struct BroadcastRequest {
-        /// Who writes.
+        /// Agent that sends.
         sender: String,
-        /// What: at most 100000 bytes as JSON.
+        /// Content of the message: an object of at most 100 000 bytes as JSON.
         #[schema(value_type = Object)]
         content: Map<String, Value>,
-        /// To whoever has subscribed to it; not together with `channel_id`. Without both: to every agent that was ever seen.
+        /// Topic whose subscribers receive it; not together with `channel_id`. Without both every agent that was ever
+        /// seen receives it.
         topic: Option<String>,
-        /// To the other members of this channel.
+        /// Channel whose other members receive it.
         channel_id: Option<String>,
     }
 }
 
 /// Send a message to several agents
 ///
-/// Each recipient gets a copy of its own, sealed for it, as `MESSAGE_ID.N`; `recipients` says how many. Whom the sender may
-/// not write to is left out and named in `refused`. Members of a channel and subscribers of a topic have agreed to hear, so
-/// that they need not know the sender.
+/// Each recipient receives a copy of its own, encrypted for it, as `MESSAGE_ID.N`; `recipients` is their number.
+/// Agents that the sender may not write to are left out and named in `refused`. Members of a channel and subscribers
+/// of a topic need not know the sender.
 #[utoipa::path(
-    post, path = "/api/v1/agents/messages/broadcast", tag = "agents", request_body = BroadcastRequest,
-    responses((status = 200, body = Receipt), (status = 400), (status = 403), (status = 404), (status = 409), (status = 422))
+    post, path = "/api/v1/agents/messages/broadcast", operation_id = "messages_broadcast", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = BroadcastRequest,
+    responses(
+        (status = 200, body = Receipt, description = "The receipt of the stored copies"),
+        (status = 400, description = "The channel is closed, or too many agents would get a copy (`invalid_state`)"),
+        (status = 403, description = "The sender may not write to any recipient (`message_refused`), or only its creator may write into the channel"),
+        (status = 404, description = "The sender is in no channel with this id"),
+        (status = 409, description = "`message_id` was used by another sender"),
+    )
 )]
 pub async fn broadcast(
     State(app): State<App>,

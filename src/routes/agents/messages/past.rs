@@ -10,6 +10,7 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
         page::{self, PageQuery, Paging},
     },
 };
@@ -19,37 +20,43 @@ use am_communication::{
 };
 use am_db::codec::Timestamp;
 
-/// Whose inbox.
+/// Which messages of the inbox to read.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct InboxQuery {
-    /// Whose.
+    /// Agent whose inbox is read.
     agent_id: String,
-    /// Messages at most.
+    /// Number of messages at most, 1 to 500. Default 100.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
-    /// Only what is not read yet, the oldest first; else the newest first.
+    /// Whether to list only unread messages, the oldest first. Default false: all, the newest first.
     unread_only: Option<bool>,
-    /// Go on from the message with this number (`id`), the last one of the answer before.
+    /// Continues after the message with this number, the `id` of the last message of the answer before.
     from: Option<i64>,
 }
 
-/// What came for an agent.
+/// Messages that an agent received.
 #[derive(Serialize, ToSchema)]
 pub struct Inbox {
+    /// Agent whose inbox it is.
     agent_id: String,
+    /// The messages.
     messages: Vec<Message>,
+    /// Number of messages in this answer.
     count: usize,
-    #[schema(value_type = String)]
+    /// Time of the answer.
     timestamp: Timestamp,
 }
 
-/// Look into an agent's inbox
+/// Read the inbox of an agent
 ///
-/// What is fetched counts as delivered, and is not sent over sockets any more; it stays in the inbox until it is read.
+/// Messages that are read here count as delivered and are not sent over sockets any more; they stay in the inbox
+/// until they are marked as read.
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/inbox", tag = "agents", params(InboxQuery),
-    responses((status = 200, body = Inbox), (status = 422))
+    get, path = "/api/v1/agents/messages/inbox", operation_id = "messages_get_inbox", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(InboxQuery),
+    responses((status = 200, body = Inbox, description = "The messages in the inbox"))
 )]
 pub async fn inbox(State(app): State<App>, _: Admin, Query(query): Query<InboxQuery>) -> Result<Json<Inbox>, ApiError> {
     let agent_id = agent_in(&app, ("query", "agent_id"), &query.agent_id)?;
@@ -59,24 +66,26 @@ pub async fn inbox(State(app): State<App>, _: Admin, Query(query): Query<InboxQu
     Ok(Json(Inbox { agent_id, count: messages.len(), messages, timestamp: Timestamp(app.clock.now()) }))
 }
 
-/// Which messages.
+/// Filter of messages.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
-    /// Only from this agent.
+    /// Only messages from this agent.
     sender_id: Option<String>,
-    /// Only to this agent.
+    /// Only messages to this agent.
     receiver_id: Option<String>,
-    /// Only those of this channel.
+    /// Only messages of this channel.
     channel_id: Option<String>,
 }
 
-/// List messages of the past
+/// List past messages
 ///
-/// The newest first. Looking changes nothing of them. What this service can't open comes as its envelope.
+/// The newest first. Listing does not change them. Content that this service can't decrypt comes as its envelope.
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/history", tag = "agents", params(HistoryQuery, PageQuery),
-    responses((status = 200, body = Vec<Message>), (status = 422))
+    get, path = "/api/v1/agents/messages/history", operation_id = "messages_list", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(HistoryQuery, PageQuery),
+    responses((status = 200, body = Vec<Message>, description = "A page of messages, the newest first"))
 )]
 pub async fn history(
     State(app): State<App>,
@@ -101,39 +110,53 @@ pub async fn answer(app: &App, past: &Past, paging: &Paging<50>) -> Result<Respo
     Ok(paging.answer_bounded(&messages, Some(total.cast_unsigned()), next))
 }
 
-/// A message
+/// Get a message
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/id/{message_id}", tag = "agents", params(("message_id" = String, Path)),
-    responses((status = 200, body = Message), (status = 404))
+    get, path = "/api/v1/agents/messages/id/{message_id}", operation_id = "messages_get", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(("message_id" = String, Path, description = "Id of the message")),
+    responses(
+        (status = 200, body = Message, description = "The message"),
+        (status = 404, description = "No message has this id"),
+    )
 )]
 pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Message>, ApiError> {
     Ok(Json(app.messages.get(&id).await?))
 }
 
-/// Who has read a message.
+/// Who read a message.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ReadRequest {
-    /// Its recipient, if that is to be made sure of.
+    /// Recipient of the message; another agent's message is then answered 404. Null: any.
     agent_id: Option<String>,
 }
 
-/// What has become of a message.
+/// The new status of a message.
 #[derive(Serialize, ToSchema)]
 pub struct ReadAnswer {
     /// Always `success`.
     status: &'static str,
+    /// Id of the message.
     message_id: String,
+    /// Status of the message.
     message_status: MessageStatus,
     /// Always true.
     read: bool,
 }
 
-/// Say that a message was read
+/// Mark a message as read
 ///
-/// That says as well that it was delivered. Once more changes nothing; 400 for one that has expired or failed.
+/// It then counts as delivered too. Again changes nothing.
 #[utoipa::path(
-    post, path = "/api/v1/agents/messages/id/{message_id}/read", tag = "agents", params(("message_id" = String, Path)),
-    request_body = Option<ReadRequest>, responses((status = 200, body = ReadAnswer), (status = 400), (status = 404))
+    post, path = "/api/v1/agents/messages/id/{message_id}/read", operation_id = "messages_mark_read",
+    tag = "messages", security(("ApiKey" = ["admin"])),
+    params(("message_id" = String, Path, description = "Id of the message"), IdempotencyHeader),
+    request_body = Option<ReadRequest>,
+    responses(
+        (status = 200, body = ReadAnswer, description = "The message's new status"),
+        (status = 400, description = "The message has expired or failed (`invalid_state`)"),
+        (status = 404, description = "No message has this id, or it is for another agent"),
+    )
 )]
 pub async fn read(
     State(app): State<App>,

@@ -30,13 +30,13 @@ const MOST_FRAME: usize = 256 << 10;
 /// What each socket reads and writes through; more is taken when it is needed.
 const BUFFER: usize = 4 << 10;
 
-/// Whose socket.
+/// The agent and key of a socket.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct StreamQuery {
-    /// The agent whose messages come over it, and in whose name it sends.
+    /// Agent whose messages are received and in whose name messages are sent.
     agent_id: String,
-    /// An admin key, for clients that can't send it as `X-Api-Key`.
+    /// Admin key, for clients that can't send the header `X-Api-Key`.
     token: Option<String>,
 }
 
@@ -63,17 +63,23 @@ impl Pass {
     }
 }
 
-/// Open an agent's socket (WebSocket)
+/// Open a WebSocket of an agent
 ///
-/// Frames are JSON texts with a `type`. The first is `connection_established`; then come what waits for the agent, the oldest
-/// first, and what is sent to it, each as `message`. The client sends `{"type": "ack", "message_id": ...}` (or
-/// `message_ids`) for what it got, and gets it again on its next socket until it did; `{"type": "message", "payload":
-/// {"content", "recipient_id", ...}}`, answered by `handler_acknowledgment` when it is stored; content `PING` is answered by
-/// `PONG`. Without a good key the socket is closed with code 1008; with 1001 when the service stops, with 1013 when there are
-/// too many. The service pings, and closes a socket that has been silent for three pings.
+/// Frames are JSON texts with a `type`. The first is `connection_established`; then come the messages that wait for
+/// the agent, the oldest first, and those that are sent to it, each as `message`. The client sends `{"type": "ack",
+/// "message_id": ...}` (or `message_ids`) for each message, and receives it again on its next socket until it did;
+/// `{"type": "message", "payload": {"content", "recipient_id", ...}}`, which is answered by `handler_acknowledgment`
+/// when the message is stored; content `PING` is answered by `PONG`. Without a valid key the socket is closed with
+/// code 1008; with 1001 when the service stops, with 1013 when there are too many. The service pings, and closes a
+/// socket that has been silent for three pings.
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/stream", tag = "agents", params(StreamQuery),
-    responses((status = 101), (status = 401), (status = 403), (status = 422), (status = 426))
+    get, path = "/api/v1/agents/messages/stream", operation_id = "messages_open_stream", tag = "messages",
+    security(("ApiKey" = ["admin"])),
+    params(StreamQuery),
+    responses(
+        (status = 101, description = "The connection becomes a WebSocket"),
+        (status = 426, description = "The request asks for no upgrade to a WebSocket (`upgrade_required`)"),
+    )
 )]
 pub async fn stream(
     State(app): State<App>,

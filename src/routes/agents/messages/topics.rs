@@ -11,28 +11,30 @@ use crate::{
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
 };
 use am_communication::delivery::Subscription;
 
-/// Who wants to hear of what.
+/// A subscription to create or change.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SubscribeRequest {
-    /// Who.
+    /// Agent that subscribes.
     agent_id: String,
-    /// Of what.
+    /// Name of the topic.
     topic: String,
-    /// Members that a message's content must have, with exactly these values; none: every message. Content that its sender
-    /// sealed shows no members.
+    /// Members that a message's content must have, with exactly these values. Null or empty: every message. Content
+    /// that its sender encrypted shows no members.
     #[schema(value_type = Option<Object>)]
     filter: Option<Map<String, Value>>,
 }
 
-/// A subscription as it stands.
+/// A subscription.
 #[derive(Serialize, ToSchema)]
 pub struct SubscribeAnswer {
     /// Always `success`.
     status: &'static str,
+    /// Agent that subscribed.
     agent_id: String,
     /// Always true.
     subscribed: bool,
@@ -42,11 +44,14 @@ pub struct SubscribeAnswer {
 
 /// Subscribe an agent to a topic
 ///
-/// It then gets what is broadcast to the topic, over its sockets or in its inbox. Once more with another filter changes the
-/// filter.
+/// The agent then receives what is broadcast to the topic, over its sockets or in its inbox. Again with another
+/// filter changes the filter.
 #[utoipa::path(
-    post, path = "/api/v1/agents/messages/subscribe", tag = "agents", request_body = SubscribeRequest,
-    responses((status = 200, body = SubscribeAnswer), (status = 422))
+    post, path = "/api/v1/agents/messages/subscribe", operation_id = "topics_subscribe", tag = "topics",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = SubscribeRequest,
+    responses((status = 200, body = SubscribeAnswer, description = "The subscription"))
 )]
 pub async fn subscribe(
     State(app): State<App>,
@@ -60,21 +65,23 @@ pub async fn subscribe(
     Ok(IdempotentOk(done.map(answer)))
 }
 
-/// Who no longer wants to hear of what.
+/// A subscription to end.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct UnsubscribeRequest {
-    /// Who.
+    /// Agent that subscribed.
     agent_id: String,
-    /// Of what.
+    /// Name of the topic.
     topic: String,
 }
 
-/// What came of it.
+/// The result of ending a subscription.
 #[derive(Serialize, ToSchema)]
 pub struct UnsubscribeAnswer {
     /// Always `success`.
     status: &'static str,
+    /// Agent that had subscribed.
     agent_id: String,
+    /// Name of the topic.
     topic: String,
     /// Always false.
     subscribed: bool,
@@ -82,10 +89,13 @@ pub struct UnsubscribeAnswer {
     removed: bool,
 }
 
-/// End an agent's subscription to a topic
+/// End a subscription of an agent
 #[utoipa::path(
-    post, path = "/api/v1/agents/messages/unsubscribe", tag = "agents", request_body = UnsubscribeRequest,
-    responses((status = 200, body = UnsubscribeAnswer), (status = 422))
+    post, path = "/api/v1/agents/messages/unsubscribe", operation_id = "topics_unsubscribe", tag = "topics",
+    security(("ApiKey" = ["admin"])),
+    params(IdempotencyHeader),
+    request_body = UnsubscribeRequest,
+    responses((status = 200, body = UnsubscribeAnswer, description = "Whether there was a subscription"))
 )]
 pub async fn unsubscribe(
     State(app): State<App>,
@@ -99,18 +109,27 @@ pub async fn unsubscribe(
     Ok(IdempotentOk(done.map(answer)))
 }
 
-/// What an agent wants to hear of.
+/// The subscriptions of an agent.
 #[derive(Serialize, ToSchema)]
 pub struct Subscriptions {
+    /// Agent that subscribed.
     agent_id: String,
+    /// The subscriptions, by topic.
     subscriptions: Vec<Subscription>,
+    /// Number of subscriptions.
     count: usize,
 }
 
-/// An agent's subscriptions, in the order of their topics
+/// List the subscriptions of an agent
+///
+/// By topic.
 #[utoipa::path(
-    get, path = "/api/v1/agents/messages/subscriptions/{agent_id}", tag = "agents", params(("agent_id" = String, Path)),
-    responses((status = 200, body = Subscriptions), (status = 422))
+    get, path = "/api/v1/agents/messages/subscriptions/{agent_id}", operation_id = "topics_list_subscriptions",
+    tag = "topics", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses((status = 200, body = Subscriptions, description = "The agent's subscriptions, by topic"))
 )]
 pub async fn subscriptions(
     State(app): State<App>,

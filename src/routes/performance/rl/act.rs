@@ -17,17 +17,21 @@ use crate::{
         AnyKey, ApiError, Path,
         error::{Detail, Loc},
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
     routes::kept::kept,
 };
 use am_rl::{ActError, Decision, Mode, by_name, runs::Scores, serving::Ask};
 
 /// A state: an array of numbers, or an object of them by the names that the policy has for them.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[schema(as = PolicyState)]
 pub enum StateInput {
     /// As the policy takes them.
     Numbers(Vec<f64>),
     /// By name.
+    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     Named(Map<String, Value>),
 }
 
@@ -74,6 +78,7 @@ impl StateInput {
 /// How an action is chosen.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ActMode)]
 pub enum ModeName {
     /// The best.
     #[default]
@@ -82,51 +87,60 @@ pub enum ModeName {
     Sample,
 }
 
-/// One state, or several.
+/// One state or several, and how to choose the action. Either `state` or `states` is required.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ActRequest {
-    /// One state: an array of numbers, or an object by name.
-    #[schema(value_type = Option<Vec<f64>>, example = json!([1.2, 0.4, 0.9, 0.3, 0.5, 0.8, 0.6, 0.7, 0]))]
+    /// One state: its numbers in the policy's order, or by name.
+    #[schema(example = json!([1.2, 0.4, 0.9, 0.3, 0.5, 0.8, 0.6, 0.7, 0]))]
     state: Option<StateInput>,
-    /// 1 to 4096 of them.
-    #[schema(value_type = Option<Vec<Vec<f64>>>)]
+    /// 1 to 4096 states.
     states: Option<Vec<StateInput>>,
+    /// How the action is chosen. Default `greedy`.
     #[serde(default)]
     mode: ModeName,
-    /// Repeats a sample.
+    /// Seed of a sample; the same seed gives the same action. Null: a random one.
     seed: Option<u64>,
-    /// Whether a state gets the same bits in any company; as configured where nothing is said.
+    /// Whether a state gives the same bits whatever other states it is computed with. Default: the server's
+    /// configuration.
     deterministic: Option<bool>,
 }
 
 /// What is done in one state, or in several.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ActAnswer)]
 enum Decided {
     Many(Decisions),
     One(Decision),
 }
 
-/// What is done in some states.
+/// The actions for several states.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = PolicyDecisions)]
 pub struct Decisions {
-    /// The policy and the version that answered, `name@version`.
+    /// Policy and version that answered, `name@version`.
     policy: String,
+    /// Number of decisions.
     count: usize,
-    /// One for each state, as for a single one.
-    #[schema(value_type = Vec<Object>)]
+    /// One decision for each state, in order.
     decisions: Vec<Decision>,
 }
 
-/// What a policy does in a state
+/// Choose an action for a state
 ///
-/// Answers `policy` (with the version that answered), `action`, `action_name`, and by the policy's kind `probabilities`
-/// (ppo), `q_values` (rainbow_dqn, dqn) or `mean` and `std` (sac), and `value`. `states` answers a list of these. The bare name
-/// asks the version that is in production, or the newest; `name@3` and `name@alias` ask that one.
+/// Answers `policy` (with the version that answered), `action`, `action_name`, and by the policy's algorithm
+/// `probabilities` (ppo), `q_values` (rainbow_dqn, dqn) or `mean` and `std` (sac), and `value`. With `states` a list
+/// of these. The bare name is the version in production, or the newest; `name@3` and `name@alias` are that one.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/policies/{policy}/act", tag = "performance",
-    params(("policy" = String, Path, description = "name, name@version or name@alias")), request_body = ActRequest,
-    responses((status = 200, body = Object), (status = 404), (status = 422), (status = 503))
+    post, path = "/api/v1/agents/performance/rl/policies/{policy}/act", operation_id = "rl_policies_act",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("policy" = String, Path, description = "`name`, `name@version` or `name@alias`"), IdempotencyHeader),
+    request_body = ActRequest,
+    responses(
+        (status = 200, body = Decided, description = "The action for a single `state`, or one for each of `states`"),
+        (status = 404, description = "There is no such policy, version or alias"),
+        (status = 503, description = "The policy has too many calls waiting (`policy_overloaded`), or the service is stopping; see Retry-After"),
+    )
 )]
 pub async fn act(
     State(app): State<App>,
@@ -185,38 +199,46 @@ fn located(error: ActError, single: bool) -> ApiError {
     error
 }
 
-/// Where a policy is to be measured.
+/// Settings of an evaluation.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PolicyEvaluateRequest)]
 pub struct EvaluateRequest {
-    /// The environment; where it is left out, the one that the policy was trained on.
+    /// Name of the environment. Default: the one that the policy was trained in.
     pub environment: Option<String>,
-    /// Its parameters by name; the others have their defaults.
+    /// Parameters of the environment by name. Default: the environment's.
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Value>,
-    /// Whole episodes, 1 to 1000; 20 where nothing is said.
+    /// Number of whole episodes, 1 to 1000. Default 20.
     pub episodes: Option<usize>,
-    /// The same seed begins the same episodes.
+    /// Seed of the episodes. Default 0.
     pub seed: Option<u64>,
 }
 
-/// What a policy reached.
+/// The returns that a policy reached.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = PolicyEvaluation)]
 pub struct Evaluation {
-    /// `name@version`.
+    /// Policy and version, `name@version`.
     pub policy: String,
+    /// Name of the environment.
     pub environment: String,
-    /// `episodes`, the `mean`, `deviation`, `least` and `most` of their returns, their `length`; `expected_return`, `reference` and
-    /// `share_of_optimum` where the environment's laws allow to compute them.
+    /// Returns of the episodes.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     pub scores: Scores,
 }
 
-/// Measure a policy in whole episodes, without exploring
+/// Evaluate a policy in whole episodes
+///
+/// Without exploration.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/policies/{policy}/evaluate", tag = "performance",
-    params(("policy" = String, Path, description = "name, name@version or name@alias")), request_body = EvaluateRequest,
-    responses((status = 200, body = Evaluation), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/performance/rl/policies/{policy}/evaluate", operation_id = "rl_policies_evaluate",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("policy" = String, Path, description = "`name`, `name@version` or `name@alias`"), IdempotencyHeader),
+    request_body = EvaluateRequest,
+    responses(
+        (status = 200, body = Evaluation, description = "Returns of the episodes"),
+        (status = 404, description = "There is no such policy, version or alias"),
+    )
 )]
 pub async fn evaluate(
     State(app): State<App>,

@@ -14,26 +14,33 @@ use crate::{
         AnyKey, ApiError, Json, Path,
         error::{Detail, Loc},
         idempotency::{IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
 };
 use am_rl::library::{AliasMove, Policy};
 
-/// An alias.
+/// An alias of a policy.
 #[derive(Serialize, ToSchema)]
+#[schema(as = PolicyAlias)]
 pub struct AliasDocument {
+    /// Name of the alias.
     alias: String,
-    /// Where it points; null: it was taken away.
+    /// Version that it points at; null: it was removed.
     version: Option<u32>,
-    /// Where it has pointed, the last move first.
+    /// Where it pointed, the newest move first; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
     moves: Option<Vec<AliasMove>>,
 }
 
-/// A policy's aliases
+/// List the aliases of a policy
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/aliases", tag = "performance", params(("name" = String, Path)),
-    responses((status = 200, body = Vec<AliasDocument>), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/aliases", operation_id = "rl_policies_list_aliases",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("name" = String, Path, description = "Name of the policy")),
+    responses(
+        (status = 200, body = Vec<AliasDocument>, description = "The aliases, `latest` first"),
+        (status = 404, description = "There is no policy of this name"),
+    )
 )]
 pub async fn list(
     State(app): State<App>,
@@ -46,10 +53,18 @@ pub async fn list(
     Ok(Json(all.map(|(alias, version)| AliasDocument { alias, version: Some(version), moves: None }).collect()))
 }
 
-/// An alias and where it has pointed
+/// Get an alias and its history
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}", tag = "performance",
-    params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = AliasDocument), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}",
+    operation_id = "rl_policies_get_alias", tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+    ),
+    responses(
+        (status = 200, body = AliasDocument, description = "The alias and its history"),
+        (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -65,18 +80,28 @@ pub async fn get(
     Ok(Json(AliasDocument { alias, version, moves: Some(moves) }))
 }
 
-/// Where an alias is to point.
+/// Where to point an alias.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AliasRequest {
-    /// A version's number.
+    /// Number of the version.
     version: u32,
 }
 
-/// Point an alias at a version: promote it
+/// Point an alias at a version
 #[utoipa::path(
-    put, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}", tag = "performance",
-    params(("name" = String, Path), ("alias" = String, Path, description = "`production` is what the bare name means")),
-    request_body = AliasRequest, responses((status = 200, body = Object), (status = 403), (status = 404), (status = 422))
+    put, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}",
+    operation_id = "rl_policies_set_alias", tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+        IdempotencyHeader,
+    ),
+    request_body = AliasRequest,
+    responses(
+        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
+    )
 )]
 pub async fn set(
     State(app): State<App>,
@@ -101,10 +126,20 @@ fn in_path(mut error: ApiError) -> ApiError {
     error
 }
 
-/// Take an alias away
+/// Remove an alias
 #[utoipa::path(
-    delete, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}", tag = "performance",
-    params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = Object), (status = 403), (status = 404))
+    delete, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}",
+    operation_id = "rl_policies_remove_alias", tag = "rl_policies",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+    ),
+    responses(
+        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
+    )
 )]
 pub async fn remove(
     State(app): State<App>,
@@ -115,13 +150,24 @@ pub async fn remove(
     Ok(Json(done.value).into_response())
 }
 
-/// Point an alias back at where it pointed before
+/// Point an alias back at its version before
 ///
-/// Again goes one further back. Fails with 400 when there is nothing before.
+/// Again goes back one more.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}/rollback", tag = "performance",
-    params(("name" = String, Path), ("alias" = String, Path)),
-    responses((status = 200, body = Object), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/performance/rl/policies/{name}/aliases/{alias}/rollback",
+    operation_id = "rl_policies_roll_back_alias", tag = "rl_policies",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 400, description = "The alias pointed at no other version before (`invalid_state`)"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
+    )
 )]
 pub async fn roll_back(
     State(app): State<App>,

@@ -13,19 +13,17 @@ use am_rl::{
     environments::{self, Description, Environment, Parameter, Reference},
 };
 
-/// An environment.
+/// An environment that policies are trained in.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Environment)]
 pub struct EnvironmentDocument {
     /// `name`, `summary` (dynamics, reward, end), `observations` by name, their `bounds`, `actions`, `horizon` in steps.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     description: Description,
-    /// What it can be made with: name, meaning, range, default.
-    #[schema(value_type = Vec<Object>)]
+    /// Parameters that it can be created with.
     parameters: Vec<Parameter>,
-    /// What policies can expect of an episode's return: the optimum, at random, by the next reward alone, by one action
-    /// always. Computed from the dynamics with the default parameters; null where that can't be done, and in lists.
-    #[schema(value_type = Option<Object>)]
+    /// Expected returns of simple policies and of the best one, computed from the dynamics with the default
+    /// parameters; null: they can't be computed, or in lists.
     reference: Option<Reference>,
 }
 
@@ -35,19 +33,25 @@ impl EnvironmentDocument {
     }
 }
 
-/// The environments that there are
+/// List environments
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/environments", tag = "performance",
-    responses((status = 200, body = Vec<EnvironmentDocument>))
+    get, path = "/api/v1/agents/performance/rl/environments", operation_id = "rl_environments_list",
+    tag = "rl_environments", security(("ApiKey" = ["admin", "client", "miner"])),
+    responses((status = 200, body = Vec<EnvironmentDocument>, description = "The environments"))
 )]
 pub async fn list(_: AnyKey) -> Json<Vec<EnvironmentDocument>> {
     Json(environments::environments().iter().map(|one| EnvironmentDocument::of(one.as_ref(), None)).collect())
 }
 
-/// One environment, with the returns that are known of it
+/// Get an environment with its reference returns
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/environments/{environment}", tag = "performance",
-    params(("environment" = String, Path)), responses((status = 200, body = EnvironmentDocument), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/environments/{environment}", operation_id = "rl_environments_get",
+    tag = "rl_environments", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("environment" = String, Path, description = "Name of the environment")),
+    responses(
+        (status = 200, body = EnvironmentDocument, description = "The environment with its reference returns"),
+        (status = 404, description = "There is no environment of this name"),
+    )
 )]
 pub async fn get(_: AnyKey, Path(name): Path<String>) -> Result<Json<EnvironmentDocument>, ApiError> {
     let one = environments::environment(&name, None).map_err(|error| ApiError::not_found(error.to_string()))?;
@@ -56,14 +60,20 @@ pub async fn get(_: AnyKey, Path(name): Path<String>) -> Result<Json<Environment
     Ok(Json(document.await.map_err(ApiError::internal)?))
 }
 
-/// What the coordinator's records say of an environment's parameters
+/// Estimate the parameters of an environment
 ///
-/// `price_optimization` alone is calibrated: its reference price and elasticities from `pricing_history`, else from
-/// `agent_marketplace`, else from the receipts of completed jobs by the hour, whichever has 30 usable records first. `parameters`
-/// can be given to a run as they are, and `"calibrate": true` in a run does so.
+/// From the coordinator's records. Only `price_optimization` is calibrated: its reference price and elasticities from
+/// `pricing_history`, else from `agent_marketplace`, else from the receipts of completed jobs by the hour, whichever
+/// has 30 usable records first. A run takes `parameters` as they are, and `"calibrate": true` in a run does the same.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/environments/{environment}/calibration", tag = "performance",
-    params(("environment" = String, Path)), responses((status = 200, body = Object), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/environments/{environment}/calibration",
+    operation_id = "rl_environments_get_calibration", tag = "rl_environments",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("environment" = String, Path, description = "Name of the environment")),
+    responses(
+        (status = 200, body = Calibrated, description = "The parameters and what they were estimated from"),
+        (status = 404, description = "There is no environment of this name"),
+    )
 )]
 pub async fn calibration(
     State(app): State<App>,

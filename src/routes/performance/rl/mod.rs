@@ -7,9 +7,9 @@ mod policies;
 mod runs;
 mod strategies;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::app::App;
+use crate::{app::App, http::openapi::routes};
 
 /// The routes of policies and their training.
 pub fn router() -> OpenApiRouter<App> {

@@ -13,6 +13,7 @@ use crate::{
         AnyKey, ApiError, Json, Path, Query,
         error::{Detail, Loc},
         idempotency::{IdempotentCreated, IdempotentOk, KeyedBytes, KeyedJson},
+        openapi::{BinaryFile, IdempotencyHeader},
         page::{PageQuery, Paging},
     },
     routes::{
@@ -32,29 +33,47 @@ pub fn reference(text: &str) -> Result<PolicyReference, ApiError> {
         .map_err(|error| ApiError::field(vec!["path".into(), "policy".into()], format!("{error}"), "value_error"))
 }
 
-/// The policies, newest first
+/// List policies
+///
+/// Of all owners, the newest first, 100 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies", tag = "performance", params(PageQuery),
-    responses((status = 200, body = Vec<Object>))
+    get, path = "/api/v1/agents/performance/rl/policies", operation_id = "rl_policies_list", tag = "rl_policies",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(PageQuery),
+    responses((status = 200, body = Vec<Policy>, description = "A page of policies, the newest first"))
 )]
 pub async fn list(State(app): State<App>, _: AnyKey, paging: Paging<100>) -> Result<Response, ApiError> {
     let found = app.library.list(&paging.page).await?;
     Ok(paging.answer(found, |policy| (policy.created_at, &policy.name)))
 }
 
-/// One policy: its aliases, the version that serves, its split
+/// Get a policy
+///
+/// With its aliases, the version that serves, and its split.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}", tag = "performance", params(("name" = String, Path)),
-    responses((status = 200, body = Object), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}", operation_id = "rl_policies_get",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("name" = String, Path, description = "Name of the policy")),
+    responses(
+        (status = 200, body = Policy, description = "The policy"),
+        (status = 404, description = "There is no policy of this name"),
+    )
 )]
 pub async fn get(State(app): State<App>, _: AnyKey, Path(name): Path<String>) -> Result<Response, ApiError> {
     Ok(Json(app.library.get(&name).await?).into_response())
 }
 
-/// A policy's versions, newest first
+/// List the versions of a policy
+///
+/// The newest first, 100 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions", tag = "performance",
-    params(("name" = String, Path), PageQuery), responses((status = 200, body = Vec<Object>), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions", operation_id = "rl_policies_list_versions",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("name" = String, Path, description = "Name of the policy"), PageQuery),
+    responses(
+        (status = 200, body = Vec<VersionRecord>, description = "A page of versions, the newest first"),
+        (status = 404, description = "There is no policy of this name"),
+    )
 )]
 pub async fn versions(
     State(app): State<App>,
@@ -66,21 +85,21 @@ pub async fn versions(
     Ok(paging.answer(found, |version| (version.created_at, &version.id)))
 }
 
-/// What is said of uploaded weights.
+/// Facts about uploaded weights.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct UploadQuery {
-    /// The environment that it is for; its names of actions and states are taken where none are sent.
+    /// Environment that the policy is for. Its names of actions and states are used where none are given.
     environment: Option<String>,
-    /// What its discrete actions are called, with commas between them.
+    /// Names of the discrete actions, separated by commas.
     action_names: Option<String>,
-    /// What the numbers of a state are called, with commas between them.
+    /// Names of a state's numbers, separated by commas.
     state_names: Option<String>,
-    /// Aliases that are to point at it, such as `production`, with commas between them.
+    /// Aliases to point at the version, such as `production`, separated by commas.
     aliases: Option<String>,
-    /// Rainbow: the least return that its atoms stand for, where the file has no `support`; -10 where nothing says.
+    /// Rainbow: lowest return of the atoms, where the file has no `support`. Default -10.
     v_min: Option<f32>,
-    /// Rainbow: the most.
+    /// Rainbow: highest return of the atoms, where the file has no `support`. Default 10.
     v_max: Option<f32>,
 }
 
@@ -108,12 +127,20 @@ impl UploadQuery {
 /// Upload weights as the next version of a policy
 ///
 /// The body is a safetensors file in PyTorch's parameter names: `actor.*` and `critic.*` (ppo), `feature_layer.*`,
-/// `value_stream.*` and `advantage_stream.*` (rainbow_dqn), `actor_mean.*`, `actor_log_std`, `qf1.*` and `qf2.*` (sac). Its
-/// dimensions are read from the tensors. A pickle (`.pt`) is refused: reading one runs what is in it.
+/// `value_stream.*` and `advantage_stream.*` (rainbow_dqn), `actor_mean.*`, `actor_log_std`, `qf1.*` and `qf2.*`
+/// (sac). Its dimensions are read from the tensors. A pickle (`.pt`) is refused: reading one runs code that is in it.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/policies/{name}/versions", tag = "performance",
-    params(("name" = String, Path), UploadQuery), request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 201, body = Object), (status = 403), (status = 422))
+    post, path = "/api/v1/agents/performance/rl/policies/{name}/versions",
+    operation_id = "rl_policies_upload_version", tag = "rl_policies",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("name" = String, Path, description = "Name of the policy"), UploadQuery, IdempotencyHeader),
+    request_body(content = BinaryFile, content_type = "application/octet-stream"),
+    responses(
+        (status = 201, body = VersionRecord, description = "The stored version"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 413, description = "The body is larger than `BODY_LIMIT_BYTES` (`body_too_large`)"),
+        (status = 422, description = "A name does not fit, or the weights are refused (`weights`)"),
+    )
 )]
 pub async fn upload(
     State(app): State<App>,
@@ -138,11 +165,18 @@ fn in_query(mut error: ApiError) -> ApiError {
     error
 }
 
-/// One version, or the one where an alias points
+/// Get a version of a policy
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}", tag = "performance",
-    params(("name" = String, Path), ("version" = String, Path, description = "A number, or an alias")),
-    responses((status = 200, body = Object), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}",
+    operation_id = "rl_policies_get_version", tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("version" = String, Path, description = "Number of the version, or an alias"),
+    ),
+    responses(
+        (status = 200, body = VersionRecord, description = "The version"),
+        (status = 404, description = "There is no such policy, version or alias"),
+    )
 )]
 pub async fn version(
     State(app): State<App>,
@@ -152,11 +186,18 @@ pub async fn version(
     Ok(Json(app.library.version(&reference(&format!("{name}@{version}"))?).await?))
 }
 
-/// A version's safetensors file
+/// Download the safetensors file of a version
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}/weights", tag = "performance",
-    params(("name" = String, Path), ("version" = String, Path, description = "A number, or an alias")),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}/weights",
+    operation_id = "rl_policies_get_weights", tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("version" = String, Path, description = "Number of the version, or an alias"),
+    ),
+    responses(
+        (status = 200, body = BinaryFile, content_type = "application/octet-stream", description = "The safetensors file", headers(("ETag" = String, description = "SHA-256 of the file, quoted"), ("Content-Disposition" = String, description = "Name of the file"))),
+        (status = 404, description = "There is no such policy, version or alias"),
+    )
 )]
 pub async fn weights(
     State(app): State<App>,
@@ -167,14 +208,22 @@ pub async fn weights(
     Ok(file(&format!("{}-{}.safetensors", record.name, record.version), &record.sha256, bytes))
 }
 
-/// A version as a file for other programs
+/// Export a version as a file for other programs
 ///
 /// TorchScript and ONNX take `state` (rows x state, 32-bit floats) and answer `probabilities` and `value` (ppo), `q`
 /// (rainbow_dqn, dqn), or `mean`, `std` and `value` (sac).
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}/export", tag = "performance",
-    params(("name" = String, Path), ("version" = String, Path, description = "A number, or an alias"), ExportQuery),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 404), (status = 422))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/versions/{version}/export",
+    operation_id = "rl_policies_export", tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("name" = String, Path, description = "Name of the policy"),
+        ("version" = String, Path, description = "Number of the version, or an alias"),
+        ExportQuery,
+    ),
+    responses(
+        (status = 200, body = BinaryFile, content_type = "application/octet-stream", description = "The policy as a file; `X-Export-Info` describes it", headers(("ETag" = String, description = "SHA-256 of the file, quoted"), ("Content-Disposition" = String, description = "Name of the file"), ("X-Export-Info" = String, description = "JSON about the file: policy, version, format, hash, size and origin"))),
+        (status = 404, description = "There is no such policy, version or alias"),
+    )
 )]
 pub async fn export(
     State(app): State<App>,
@@ -188,32 +237,42 @@ pub async fn export(
 /// A second version beside the one that serves.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SplitRequest {
-    /// Answers a share of the calls by the bare name.
+    /// Version that answers a share of the calls; null: none.
     canary: Option<CanaryRequest>,
-    /// Sees them all and answers none.
+    /// Version that sees all calls and answers none; null: none.
     shadow: Option<ShadowRequest>,
 }
 
 /// A version that answers a share of the calls.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct CanaryRequest {
+    /// Number of the version.
     version: u32,
-    /// From 0 to 1.
+    /// Share of the calls, 0 to 1.
     share: f64,
 }
 
-/// A version that follows.
+/// A version that sees all calls and answers none.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ShadowRequest {
+    /// Number of the version.
     version: u32,
 }
 
-/// Let a second version answer a share of the calls (canary), or follow them all (shadow)
+/// Set a canary or a shadow version
 ///
-/// Only `act` by the bare name is split; `name@version`, `name@alias` and workflow steps are not.
+/// A canary answers a share of the calls; a shadow sees all calls and answers none. Only `act` by the bare name is
+/// split; `name@version`, `name@alias` and workflow steps are not.
 #[utoipa::path(
-    put, path = "/api/v1/agents/performance/rl/policies/{name}/split", tag = "performance", params(("name" = String, Path)),
-    request_body = SplitRequest, responses((status = 200, body = Object), (status = 403), (status = 404), (status = 422))
+    put, path = "/api/v1/agents/performance/rl/policies/{name}/split", operation_id = "rl_policies_set_split",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("name" = String, Path, description = "Name of the policy"), IdempotencyHeader),
+    request_body = SplitRequest,
+    responses(
+        (status = 200, body = Policy, description = "The policy with its split"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "There is no policy of this name"),
+    )
 )]
 pub async fn set_split(
     State(app): State<App>,
@@ -228,10 +287,18 @@ pub async fn set_split(
     Ok(IdempotentOk(app.library.set_split(&caller, &name, split, request.once).await?))
 }
 
-/// Let one version answer all calls again
+/// Remove the canary and the shadow
+///
+/// One version answers all calls again.
 #[utoipa::path(
-    delete, path = "/api/v1/agents/performance/rl/policies/{name}/split", tag = "performance", params(("name" = String, Path)),
-    responses((status = 200, body = Object), (status = 403), (status = 404))
+    delete, path = "/api/v1/agents/performance/rl/policies/{name}/split", operation_id = "rl_policies_remove_split",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("name" = String, Path, description = "Name of the policy")),
+    responses(
+        (status = 200, body = Policy, description = "The policy without a split"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "There is no policy of this name"),
+    )
 )]
 pub async fn remove_split(
     State(app): State<App>,
@@ -242,10 +309,17 @@ pub async fn remove_split(
     Ok(Json(done.value).into_response())
 }
 
-/// How the versions of a split compare, as this process has seen them since the split was set
+/// Compare the versions of a split
+///
+/// As this process measured them since the split was set.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/policies/{name}/comparison", tag = "performance", params(("name" = String, Path)),
-    responses((status = 200, body = Object), (status = 404, description = "No such policy, or it has no split"))
+    get, path = "/api/v1/agents/performance/rl/policies/{name}/comparison", operation_id = "rl_policies_compare",
+    tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("name" = String, Path, description = "Name of the policy")),
+    responses(
+        (status = 200, body = Comparison, description = "The comparison"),
+        (status = 404, description = "There is no policy of this name, or it has no split"),
+    )
 )]
 pub async fn comparison(
     State(app): State<App>,

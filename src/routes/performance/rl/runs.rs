@@ -10,6 +10,7 @@ use crate::{
     http::{
         AnyKey, ApiError, Json, Path, Query,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::{IdempotencyHeader, LastEventIdHeader},
         page::{PageQuery, Paging},
     },
     routes::{
@@ -26,13 +27,19 @@ use am_rl::{
     runs::{Request, RunFilter, RunStatus, TrainingRun},
 };
 
-/// Train a policy
+/// Start a training run
 ///
-/// A run is queued and trained in the background, by this process or, should it end, by the next one, from the last
-/// checkpoint. It ends with a new version of `policy`, evaluated.
+/// The run is queued and trained in the background, by this process or, if it ends, by the next one, from the last
+/// checkpoint. It ends with a new, evaluated version of `policy`.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/runs", tag = "performance", request_body = Request,
-    responses((status = 201, body = Object), (status = 403), (status = 422))
+    post, path = "/api/v1/agents/performance/rl/runs", operation_id = "rl_runs_create", tag = "rl_runs",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(IdempotencyHeader),
+    request_body = Request,
+    responses(
+        (status = 201, body = TrainingRun, description = "The queued run"),
+        (status = 403, description = "The policy is another owner's"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -63,20 +70,24 @@ pub async fn queued(
     Ok(app.training.create(caller, policy, request.work(), once).await?)
 }
 
-/// Which runs.
+/// Filter of training runs.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RunsQuery {
-    /// Of this policy.
+    /// Only runs of this policy.
     policy: Option<String>,
-    /// In this state.
+    /// Only runs in this status.
     status: Option<RunStatus>,
 }
 
-/// Your training runs, newest first
+/// List training runs
+///
+/// The caller's own, the newest first, 50 on a page.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/runs", tag = "performance", params(RunsQuery, PageQuery),
-    responses((status = 200, body = Vec<Object>))
+    get, path = "/api/v1/agents/performance/rl/runs", operation_id = "rl_runs_list", tag = "rl_runs",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(RunsQuery, PageQuery),
+    responses((status = 200, body = Vec<TrainingRun>, description = "A page of training runs, the newest first"))
 )]
 pub async fn list(
     State(app): State<App>,
@@ -89,10 +100,21 @@ pub async fn list(
     Ok(paging.answer(found, |run| (run.created_at, &run.id)))
 }
 
-/// A training run: how far it is, its reward curve and losses, what came of it
+/// Get a training run
+///
+/// With its progress, reward curve, losses and result.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/runs/{run_id}", tag = "performance", params(("run_id" = String, Path), WaitQuery),
-    responses((status = 200, body = Object), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/runs/{run_id}", operation_id = "rl_runs_get", tag = "rl_runs",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        WaitQuery,
+    ),
+    responses(
+        (status = 200, body = TrainingRun, description = "The training run with its reward curve"),
+        (status = 403, description = "The training run is another owner's"),
+        (status = 404, description = "No training run has this id"),
+    )
 )]
 pub async fn get(
     State(app): State<App>,
@@ -110,18 +132,30 @@ pub async fn get(
 /// A page of a run's events.
 #[derive(Serialize, ToSchema)]
 pub struct RunEvents {
+    /// Id of the training run.
     run_id: String,
     #[serde(flatten)]
     page: Page,
 }
 
-/// The events of a training run
+/// List or follow the events of a training run
 ///
-/// `queued`, `started`, `progress` (about one a second: steps, mean return, losses), `resumed`, `paused`, `released` (its process stopped), `completed`, `failed`,
-/// `cancelled`. A stream of Server-Sent Events that begins again after `Last-Event-ID`, or a page with `?format=json`.
+/// `queued`, `started`, `progress` (about one a second: steps, mean return, losses), `resumed`, `paused`, `released`
+/// (its process stopped), `completed`, `failed`, `cancelled`. A stream of Server-Sent Events that resumes after
+/// `Last-Event-ID`, or a page with `?format=json`.
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/runs/{run_id}/events", tag = "performance", params(("run_id" = String, Path), EventsQuery),
-    responses((status = 200, description = "`text/event-stream`, or a page", body = RunEvents), (status = 403), (status = 404))
+    get, path = "/api/v1/agents/performance/rl/runs/{run_id}/events", operation_id = "rl_runs_list_events",
+    tag = "rl_runs", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        EventsQuery,
+        LastEventIdHeader,
+    ),
+    responses(
+        (status = 200, content((RunEvents = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events that ends with the run"),
+        (status = 403, description = "The training run is another owner's"),
+        (status = 404, description = "No training run has this id"),
+    )
 )]
 pub async fn events(
     State(app): State<App>,
@@ -134,10 +168,22 @@ pub async fn events(
     Ok(asked.answer(first, |page| RunEvents { run_id: id, page }, follower))
 }
 
-/// Stop a run at its next step, with a checkpoint
+/// Pause a training run
+///
+/// It stops at its next step, with a checkpoint.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/runs/{run_id}/pause", tag = "performance", params(("run_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/performance/rl/runs/{run_id}/pause", operation_id = "rl_runs_pause", tag = "rl_runs",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = TrainingRun, description = "The training run"),
+        (status = 400, description = "The run is paused or has ended (`invalid_state`)"),
+        (status = 403, description = "The training run is another owner's"),
+        (status = 404, description = "No training run has this id"),
+    )
 )]
 pub async fn pause(
     State(app): State<App>,
@@ -148,10 +194,22 @@ pub async fn pause(
     Ok(IdempotentOk(app.training.pause(&caller, &id, request.once).await?))
 }
 
-/// Queue a paused run again
+/// Resume a paused training run
+///
+/// It is queued again.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/runs/{run_id}/resume", tag = "performance", params(("run_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/performance/rl/runs/{run_id}/resume", operation_id = "rl_runs_resume",
+    tag = "rl_runs", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = TrainingRun, description = "The training run"),
+        (status = 400, description = "The run is not paused (`invalid_state`)"),
+        (status = 403, description = "The training run is another owner's"),
+        (status = 404, description = "No training run has this id"),
+    )
 )]
 pub async fn resume(
     State(app): State<App>,
@@ -162,10 +220,22 @@ pub async fn resume(
     Ok(IdempotentOk(app.training.resume(&caller, &id, request.once).await?))
 }
 
-/// End a run without a version
+/// Cancel a training run
+///
+/// It ends without a version.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/runs/{run_id}/cancel", tag = "performance", params(("run_id" = String, Path)),
-    responses((status = 200, body = Object), (status = 400), (status = 403), (status = 404))
+    post, path = "/api/v1/agents/performance/rl/runs/{run_id}/cancel", operation_id = "rl_runs_cancel",
+    tag = "rl_runs", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(
+        ("run_id" = String, Path, description = "Id of the training run: `train_` and 12 hexadecimal digits"),
+        IdempotencyHeader,
+    ),
+    responses(
+        (status = 200, body = TrainingRun, description = "The training run"),
+        (status = 400, description = "The run has ended (`invalid_state`)"),
+        (status = 403, description = "The training run is another owner's"),
+        (status = 404, description = "No training run has this id"),
+    )
 )]
 pub async fn cancel(
     State(app): State<App>,

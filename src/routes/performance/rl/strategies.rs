@@ -14,6 +14,7 @@ use crate::{
     http::{
         AnyKey, ApiError, Json, Path,
         idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        openapi::IdempotencyHeader,
     },
     routes::kept::kept,
 };
@@ -48,19 +49,23 @@ fn policy_of(strategy: &str, caller: &Principal) -> String {
     format!("{strategy}-{}", own.to_lowercase())
 }
 
-/// A strategy.
+/// A strategy of the marketplace.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Strategy)]
 pub struct StrategyDocument {
+    /// Name of the strategy.
     strategy: &'static str,
+    /// Environment that it is learnt in.
     environment: &'static str,
-    /// The policy that is yours where you name none.
+    /// Policy that is used where the caller names none; each caller has its own.
     policy: String,
 }
 
-/// The strategies that there are
+/// List strategies
 #[utoipa::path(
-    get, path = "/api/v1/agents/performance/rl/strategies", tag = "performance",
-    responses((status = 200, body = Vec<StrategyDocument>))
+    get, path = "/api/v1/agents/performance/rl/strategies", operation_id = "rl_strategies_list",
+    tag = "rl_strategies", security(("ApiKey" = ["admin", "client", "miner"])),
+    responses((status = 200, body = Vec<StrategyDocument>, description = "The strategies"))
 )]
 pub async fn list(AnyKey(caller): AnyKey) -> Json<Vec<StrategyDocument>> {
     let document =
@@ -68,34 +73,46 @@ pub async fn list(AnyKey(caller): AnyKey) -> Json<Vec<StrategyDocument>> {
     Json(STRATEGIES.map(document).into())
 }
 
-/// How a strategy is to be learnt; every member has a default.
+/// Settings of learning a strategy. Every member is optional.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = StrategyOptimizeRequest)]
 pub struct OptimizeRequest {
-    /// The policy that gets a version; one of your own where it is left out.
+    /// Policy that gets a version. Default: the caller's own for this strategy.
     policy: Option<String>,
-    /// ppo, a2c, rainbow_dqn, dqn or sac; ppo where nothing is said.
+    /// `ppo` (default), `a2c`, `rainbow_dqn`, `dqn` or `sac`.
     algorithm: Option<String>,
-    /// Environment steps; 100 000 where nothing is said.
+    /// Environment steps, 1 to 100 000 000. Default 100 000.
     steps: Option<u64>,
-    /// The algorithm's settings by name.
+    /// Settings of the algorithm by name. Default: the algorithm's.
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
-    /// The environment's parameters by name.
+    /// Parameters of the environment by name. Default: the environment's.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
-    /// Whether parameters that are not given come from the coordinator's records, where these say something of them; true
-    /// where nothing is said.
+    /// Whether parameters that are not given are estimated from the coordinator's records, where these suffice.
+    /// Default true.
     calibrate: Option<bool>,
+    /// Seed of the run. Default 0.
     seed: Option<u64>,
+    /// Seconds after which the run ends with what it has; null: no limit.
     max_seconds: Option<f64>,
 }
 
-/// Learn a strategy: a training run in its environment
+/// Start a training run of a strategy
+///
+/// In the strategy's environment.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/optimize", tag = "performance",
-    params(("strategy" = String, Path)), request_body = OptimizeRequest,
-    responses((status = 201, body = Object), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/optimize",
+    operation_id = "rl_strategies_optimize", tag = "rl_strategies",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("strategy" = String, Path, description = "Name of the strategy, or of its environment"), IdempotencyHeader),
+    request_body = Option<OptimizeRequest>,
+    responses(
+        (status = 201, body = TrainingRun, description = "The queued training run"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "There is no strategy of this name"),
+    )
 )]
 pub async fn optimize(
     State(app): State<App>,
@@ -123,21 +140,30 @@ pub async fn optimize(
     Ok(IdempotentCreated(queued(&app, &caller, work, request.once).await?))
 }
 
-/// What is to serve.
+/// The version to put into production.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = StrategyDeployRequest)]
 pub struct DeployRequest {
-    /// The policy; your own of this strategy where it is left out.
+    /// Name of the policy. Default: the caller's own for this strategy.
     policy: Option<String>,
-    /// Its version; the newest where it is left out.
+    /// Number of the version. Default: the newest.
     version: Option<u32>,
 }
 
-/// Put a strategy's policy into production: the bare name answers with this version from now on
+/// Put a version of a strategy's policy into production
+///
+/// The bare name of the policy then means this version.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/deploy", tag = "performance",
-    params(("strategy" = String, Path)), request_body = DeployRequest,
-    responses((status = 200, body = Object), (status = 403), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/deploy", operation_id = "rl_strategies_deploy",
+    tag = "rl_strategies", security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("strategy" = String, Path, description = "Name of the strategy, or of its environment"), IdempotencyHeader),
+    request_body = Option<DeployRequest>,
+    responses(
+        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 403, description = "The policy is another owner's"),
+        (status = 404, description = "There is no such strategy, or no such policy"),
+    )
 )]
 pub async fn deploy(
     State(app): State<App>,
@@ -155,24 +181,34 @@ pub async fn deploy(
     Ok(IdempotentOk(app.library.set_alias(&caller, &policy, "production", version, request.once).await?))
 }
 
-/// Where a strategy's policy is to be measured.
+/// Settings of a strategy's evaluation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct StrategyEvaluateRequest {
-    /// The policy, perhaps with `@version`; your own of this strategy where it is left out.
+    /// Policy, perhaps with `@version`. Default: the caller's own for this strategy.
     policy: Option<String>,
-    /// The environment's parameters by name.
+    /// Parameters of the environment by name. Default: the environment's.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
+    /// Number of whole episodes, 1 to 1000. Default 20.
     episodes: Option<usize>,
+    /// Seed of the episodes. Default 0.
     seed: Option<u64>,
 }
 
-/// Measure a strategy's policy in its environment
+/// Evaluate a strategy's policy
+///
+/// In the strategy's environment, without exploration.
 #[utoipa::path(
-    post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/evaluate", tag = "performance",
-    params(("strategy" = String, Path)), request_body = StrategyEvaluateRequest,
-    responses((status = 200, body = Evaluation), (status = 404), (status = 422))
+    post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/evaluate",
+    operation_id = "rl_strategies_evaluate", tag = "rl_strategies",
+    security(("ApiKey" = ["admin", "client", "miner"])),
+    params(("strategy" = String, Path, description = "Name of the strategy, or of its environment"), IdempotencyHeader),
+    request_body = Option<StrategyEvaluateRequest>,
+    responses(
+        (status = 200, body = Evaluation, description = "Returns of the episodes"),
+        (status = 404, description = "There is no such strategy, or no such policy"),
+    )
 )]
 pub async fn evaluate(
     State(app): State<App>,

@@ -17,7 +17,7 @@ pub struct Feedback {
 }
 
 /// What was done.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum FeedbackAction {
     /// The action of this index.
@@ -27,8 +27,9 @@ pub enum FeedbackAction {
 }
 
 /// What may change, and how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = LearningMode)]
 pub enum Mode {
     /// All layers, by the feedback as it comes.
     #[default]

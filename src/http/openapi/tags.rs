@@ -1,0 +1,46 @@
+//! The groups of operations, in the order in which the document shows them.
+
+use serde_json::{Value, json};
+
+/// Each tag with its description. An operation's id begins with its tag.
+const TAGS: [(&str, &str); 34] = [
+    ("workflows", "Definitions of work in steps, and running them"),
+    ("executions", "Runs of workflows, networks and plans"),
+    ("receipts", "Signed proofs of what executions did"),
+    ("networks", "Workflows that work together on a task"),
+    ("plans", "Tasks that are split into sub-tasks for agents"),
+    ("assignments", "Sub-tasks that were given to agents"),
+    ("registry", "Agents that can be given sub-tasks"),
+    ("learning", "Agents whose policy changes by feedback"),
+    ("agents", "Whether this group of routes answers"),
+    ("messages", "Messages between agents"),
+    ("presence", "Which agents are connected"),
+    ("topics", "Subscriptions to broadcasts"),
+    ("channels", "Conversations of two or more agents"),
+    ("templates", "Forms of messages"),
+    ("payments", "Records of what was paid for messages"),
+    ("agent_keys", "Public keys that messages are encrypted to"),
+    ("contacts", "Agents that know each other"),
+    ("blocks", "Agents that do not want to hear of each other"),
+    ("authorizations", "Which agents may send and receive messages"),
+    ("reputation", "Reputation of agents"),
+    ("rl_environments", "Environments that policies are trained in"),
+    ("rl_policies", "Policies: versions, aliases, actions, evaluation"),
+    ("rl_runs", "Training runs"),
+    ("rl_strategies", "Marketplace strategies, each with its environment and policy"),
+    ("services", "GPU services of the marketplace, and submitting jobs to them"),
+    ("jobs", "Jobs of GPU services"),
+    ("security", "Security of workflows and executions as a whole"),
+    ("security_policies", "Rules that workflows and executions must keep to"),
+    ("sandboxes", "Isolation of the commands of executions"),
+    ("trust_scores", "Trust in users, workflows and agents"),
+    ("audit", "The audit log and its Merkle tree"),
+    ("webhooks", "Calls to other systems when something happens"),
+    ("alerts", "Audit entries that somebody should look at"),
+    ("system", "Health, metrics and this document"),
+];
+
+/// The `tags` of the document.
+pub(super) fn described() -> Value {
+    TAGS.iter().map(|(name, description)| json!({"name": name, "description": description})).collect()
+}
