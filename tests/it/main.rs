@@ -32,4 +32,5 @@ mod rl;
 mod security;
 mod services;
 mod smoke;
+mod statements;
 mod webhooks;
