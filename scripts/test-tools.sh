@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What tests need beside Rust, in target/tools, so that nothing on the machine changes: nginx for the test that puts it
-# in front of the service and bubblewrap for sandboxes, where they are not installed unpacked from Debian's packages; and a Python with the coordinator's
+# in front of the service, bubblewrap for sandboxes and PostgreSQL, which prepares every statement, where they are not installed
+# unpacked from Debian's packages; and a Python with the coordinator's
 # SQLAlchemy, which reads what the service wrote, with onnxruntime, which runs exported policies, and with what validates the
 # OpenAPI document and generates a client from it; and the TypeScript generator. Prints the directories to put on PATH.
 #
@@ -10,7 +11,8 @@ cd "$(dirname "$0")/.."
 say() { printf 'test-tools: %s\n' "$*" >&2; }
 
 place=${CARGO_TARGET_DIR:-$PWD/target}/tools
-PATH=$place/usr/sbin:$place/usr/bin:$PATH:/usr/sbin
+postgresql=usr/lib/postgresql/15/bin
+PATH=$place/usr/sbin:$place/usr/bin:$place/$postgresql:$PATH:/usr/sbin:/$postgresql
 
 # unpacked PACKAGE CHECK...: the package, unless the check says that it is there.
 unpacked() {
@@ -30,6 +32,7 @@ unpacked() {
 }
 unpacked nginx nginx -v
 unpacked bubblewrap bwrap --version
+unpacked postgresql-15 postgres --version
 
 requirements=$PWD/scripts/test-requirements.txt
 brought() {
@@ -59,4 +62,4 @@ if ! cmp -s "$packages/package-lock.json" "$place/npm/package-lock.json" || [ ! 
         rm -rf "$place/npm"
     fi
 fi
-echo "$place/usr/sbin:$place/usr/bin:/usr/sbin"
+echo "$place/usr/sbin:$place/usr/bin:$place/$postgresql:/usr/sbin:/$postgresql"

@@ -235,6 +235,79 @@ fn sql_stands_in_stores_and_in_the_database_crate() {
     }));
 }
 
+/// What only SQLite says, and what says it for all databases.
+const SQLITE_WORDS: [(&str, &str); 24] = [
+    ("json_each", "{texts $1}, {integers $1}, {records $1 ...}"),
+    ("json_array", "{array ...}"),
+    ("json_group_array", "{arrays ...}"),
+    ("json_valid", "{member column name}"),
+    ("json_extract", "{member column name}"),
+    ("->>", "{member column name}"),
+    ("rowid", "{place alias}"),
+    ("sqlite_", "{last table}"),
+    ("instr(", "{contains column $1}"),
+    ("iif(", "CASE"),
+    ("ifnull(", "coalesce"),
+    ("group_concat(", "string_agg"),
+    ("total(", "coalesce(sum(...), 0)"),
+    ("PRAGMA", "am_db"),
+    ("SAVEPOINT", "am_db"),
+    ("INDEXED BY", "{by index}"),
+    ("CROSS JOIN", "{then}"),
+    (" GLOB ", "LIKE"),
+    ("INSERT OR ", "ON CONFLICT"),
+    ("datetime(", "a moment bound as a parameter"),
+    ("(?", "$1"),
+    ("= ?", "$1"),
+    ("> ?", "$1"),
+    (", ?", "$1"),
+];
+
+/// The texts of a source file's string literals.
+fn literals(code: &str) -> Vec<&str> {
+    let (mut found, mut rest) = (Vec::new(), code);
+    while let Some(at) = rest.find('"') {
+        // A quotation mark as a character begins no text.
+        if rest[..at].ends_with('\'') && rest[at + 1..].starts_with('\'') {
+            rest = &rest[at + 1..];
+            continue;
+        }
+        let text = &rest[at + 1..];
+        let mut escaped = false;
+        let end = text.find(|c| {
+            let ends = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        let Some(end) = end else { break };
+        found.push(&text[..end]);
+        rest = &text[end + 1..];
+    }
+    found
+}
+
+#[test]
+fn stores_hold_sql_that_other_databases_take() {
+    none(breaches(|source| {
+        if source.module == "db" || !source.path.ends_with("/store.rs") {
+            return Vec::new();
+        }
+        let mut found: Vec<String> = SQLITE_WORDS
+            .iter()
+            .filter(|(word, _)| literals(&source.code).iter().any(|text| text.contains(word)))
+            .map(|(word, instead)| format!("says {word}, which only SQLite takes: {instead} says it for all"))
+            .collect();
+        for own in ["sqlx::", "QueryBuilder", "try_get"] {
+            if source.code.contains(own) {
+                found.push(format!("has {own} where am_db's statements and rows belong"));
+            }
+        }
+        found
+    }));
+    let quoted = r#"let a = 'x' == '"'; f("SELECT \"rowid\"", "b")"#;
+    assert_eq!(literals(quoted), [r#"SELECT \"rowid\""#, "b"], "the reader of literals sees what it must");
+}
+
 /// Writes that change nothing an auditor would ask about, and how many there are in each file.
 const BOOKKEEPING: [(&str, usize, &str); 16] = [
     ("communication/messages/mod.rs", 1, "that what was fetched came"),

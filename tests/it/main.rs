@@ -33,4 +33,5 @@ mod rl;
 mod security;
 mod services;
 mod smoke;
+mod statements;
 mod webhooks;

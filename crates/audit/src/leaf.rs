@@ -8,28 +8,36 @@ use am_core::crypto;
 use am_db::{codec::Timestamp, raw::Raw};
 use serde_json::{Map, Value};
 
-/// The columns of `agent_audit_logs`, in the order of the leaf.
-pub const COLUMNS: [&str; 19] = [
-    "id",
-    "event_type",
-    "timestamp",
-    "workflow_id",
-    "execution_id",
-    "step_id",
-    "user_id",
-    "security_level",
-    "ip_address",
-    "user_agent",
-    "event_data",
-    "previous_state",
-    "new_state",
-    "risk_score",
-    "requires_investigation",
-    "investigation_notes",
-    "cryptographic_hash",
-    "signature_valid",
-    "created_at",
-];
+macro_rules! columns {
+    ($($column:ident),+ $(,)?) => {
+        /// The columns of `agent_audit_logs`, in the order of the leaf.
+        pub const COLUMNS: [&str; 19] = [$(stringify!($column)),+];
+        /// The same as a statement selects them from table `l`, each with a comma before it.
+        pub const SELECTED: &str = concat!($(", l.", stringify!($column)),+);
+    };
+}
+
+columns! {
+    id,
+    event_type,
+    timestamp,
+    workflow_id,
+    execution_id,
+    step_id,
+    user_id,
+    security_level,
+    ip_address,
+    user_agent,
+    event_data,
+    previous_state,
+    new_state,
+    risk_score,
+    requires_investigation,
+    investigation_notes,
+    cryptographic_hash,
+    signature_valid,
+    created_at,
+}
 
 /// What stands before the columns in a leaf, so that it is a leaf of this kind and no other.
 const DOMAIN: &[u8] = b"aitbc agent_audit_logs 1\n";

@@ -2,35 +2,31 @@
 
 use std::ops::Range;
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::{
     export::Exported,
     follow::Fact,
-    leaf::{COLUMNS, Sealed},
+    leaf::{COLUMNS, SELECTED, Sealed},
     merkle::{self, Hash},
     model::{EventType, Source},
     seal::Alert,
 };
 use am_db::{
-    Connection, Db, Error, Result, Row, Tx,
-    codec::{Doc, Timestamp},
-    owner::{self, Owner},
+    Connection, Error, FromRow, Result, Tx,
+    codec::Timestamp,
+    insert, owner, push_row,
     raw::Raw,
+    row,
+    row::Columns,
     rows::{Insert, Rows},
+    sql,
+    statement::Listed,
 };
 
 /// Leaves below a tile of the lowest level, and tiles of one level below one of the next.
 pub const TILE: u64 = 256;
 
-pub const LOG_COLUMNS: &str = "id, event_type, timestamp, workflow_id, execution_id, step_id, user_id, security_level, ip_address, \
-     user_agent, event_data, previous_state, new_state, risk_score, requires_investigation, investigation_notes, \
-     cryptographic_hash, signature_valid, created_at";
-static LOGS: Insert = Insert::into("agent_audit_logs", LOG_COLUMNS);
-static ENTRIES: Insert = Insert::into(
-    "am_audit_entries",
-    "audit_id, leaf_hash, source, event_type, security_level, risk_score, requires_investigation",
-);
+static LOGS: Insert = Insert::new(concat!(file!(), ":", line!()), "agent_audit_logs", &COLUMNS, "");
+am_db::inventory::submit! { Listed::Insert(&LOGS) }
 
 /// Entries of this service's own, with their leaves.
 pub fn push(rows: &mut Rows, sealed: &[Sealed]) {
@@ -47,9 +43,14 @@ pub fn push(rows: &mut Rows, sealed: &[Sealed]) {
 }
 
 fn push_leaf(rows: &mut Rows, id: &Raw, leaf: &Hash, source: Source, (event, level): (&str, &str), risk: i64) {
-    rows.push(&ENTRIES, |row| {
-        row.put(id).put(&hex::encode(leaf)).put(source.word()).put(event).put(level).put(risk);
-        row.put(risk >= super::model::INVESTIGATE);
+    push_row!(rows, "am_audit_entries" {
+        audit_id: id,
+        leaf_hash: hex::encode(leaf),
+        source: source.word(),
+        event_type: event,
+        security_level: level,
+        risk_score: risk,
+        requires_investigation: risk >= super::model::INVESTIGATE,
     });
 }
 
@@ -58,37 +59,42 @@ pub struct Unsealed {
     columns: Vec<Raw>,
 }
 
-/// Every column of a row, as it is stored, from place `first` on. A key in `user_id`, which the coordinator puts there, is
-/// known by its hash alone: it is in no leaf and in no export.
-pub fn raw_columns(row: &Row, first: usize) -> Result<Vec<Raw>> {
-    let column = |at: usize| {
-        let raw = Raw::read(row, first + at)?;
-        Ok(match raw.text().filter(|_| COLUMNS[at] == "user_id").and_then(owner::hidden) {
+impl FromRow for Unsealed {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+        // The row's number, which only the order is by.
+        columns.next::<i64>()?;
+        Ok(Self { columns: raw_columns(columns)? })
+    }
+}
+
+/// Every column of an entry, as it is stored. A key in `user_id`, which the coordinator puts there, is known by its hash alone: it
+/// is in no leaf and in no export.
+fn raw_columns(columns: &mut Columns<'_>) -> Result<Vec<Raw>> {
+    let column = |name: &&str| {
+        let raw = columns.next_raw()?;
+        Ok(match raw.text().filter(|_| *name == "user_id").and_then(owner::hidden) {
             Some(hash) => Raw::Odd { kind: "key".to_owned(), hex: hex::encode(hash) },
             None => raw,
         })
     };
-    (0..COLUMNS.len()).map(column).collect()
+    COLUMNS.iter().map(column).collect()
 }
 
 /// Rows without a leaf after row number `after`, at most `limit`, in the order they were written; and the last row that
 /// was looked at.
 pub async fn unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<(Vec<Unsealed>, i64)> {
-    let last: Option<i64> = sqlx::query_scalar(
-        "SELECT max(rowid) FROM (SELECT rowid FROM agent_audit_logs WHERE rowid > ?1 ORDER BY rowid LIMIT ?2)",
-    )
-    .bind(after)
-    .bind(limit)
-    .fetch_one(&mut *conn)
-    .await?;
+    let last = sql!(
+        "SELECT max(place) FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE {place l} > $1 ORDER BY {place l} LIMIT $2) AS next",
+    );
+    let last: Option<i64> = last.bind(after).bind(limit).fetch_value(&mut *conn).await?;
     let Some(last) = last else { return Ok((Vec::new(), after)) };
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(LOG_COLUMNS).push(" FROM agent_audit_logs l WHERE rowid > ").push_bind(after);
-    query.push(" AND rowid <= ").push_bind(last);
-    query.push(" AND NOT EXISTS (SELECT 1 FROM am_audit_entries e WHERE e.audit_id = l.id) ORDER BY rowid");
-    let rows = query.build().fetch_all(conn).await?;
-    let unsealed = rows.iter().map(|row| Ok(Unsealed { columns: raw_columns(row, 0)? })).collect::<Result<_>>()?;
-    Ok((unsealed, last))
+    let unsealed = sql!(
+        "SELECT {place l}",
+        SELECTED,
+        " FROM agent_audit_logs l WHERE {place l} > $1 AND {place l} <= $2
+             AND NOT EXISTS (SELECT 1 FROM am_audit_entries e WHERE e.audit_id = l.id) ORDER BY {place l}",
+    );
+    Ok((unsealed.bind(after).bind(last).fetch_all(conn).await?, last))
 }
 
 /// Give leaves to rows that the coordinator wrote.
@@ -106,38 +112,35 @@ pub async fn seal_coordinators(tx: &mut Tx, rows: &[Unsealed]) -> Result<()> {
 
 /// The number of the last row of the coordinator's table.
 pub async fn last_row(conn: &mut Connection) -> Result<i64> {
-    let last: Option<i64> = sqlx::query_scalar("SELECT max(rowid) FROM agent_audit_logs").fetch_one(conn).await?;
+    let last: Option<i64> = sql!("SELECT max({place l}) FROM agent_audit_logs l").fetch_value(conn).await?;
     Ok(last.unwrap_or(0))
 }
 
 /// How many entries the log has.
 pub async fn size(conn: &mut Connection) -> Result<u64> {
-    let size: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM am_audit_entries").fetch_one(conn).await?;
+    let size: Option<i64> = sql!("SELECT max(seq) FROM am_audit_entries").fetch_value(conn).await?;
     Ok(size.unwrap_or(0).cast_unsigned())
 }
 
 /// The leaves of a range, counted from 0.
 pub async fn leaves(conn: &mut Connection, range: Range<u64>) -> Result<Vec<Hash>> {
-    let found: Option<String> = sqlx::query_scalar(
-        "SELECT string_agg(leaf_hash, '' ORDER BY seq) FROM am_audit_entries WHERE seq > ?1 AND seq <= ?2",
-    )
-    .bind(range.start.cast_signed())
-    .bind(range.end.cast_signed())
-    .fetch_one(conn)
-    .await?;
+    let found =
+        sql!("SELECT string_agg(leaf_hash, '' ORDER BY seq) FROM am_audit_entries WHERE seq > $1 AND seq <= $2")
+            .bind(range.start.cast_signed())
+            .bind(range.end.cast_signed());
+    let found: Option<String> = found.fetch_value(conn).await?;
     whole(&found.unwrap_or_default(), &range)
 }
 
 /// The tiles of a range of one level.
 async fn tiles(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<Vec<Hash>> {
-    let found: Option<String> = sqlx::query_scalar(
-        "SELECT string_agg(hash, '' ORDER BY place) FROM am_audit_tiles WHERE level = ?1 AND place >= ?2 AND place < ?3",
+    let found = sql!(
+        "SELECT string_agg(hash, '' ORDER BY place) FROM am_audit_tiles WHERE level = $1 AND place >= $2 AND place < $3",
     )
     .bind(i64::from(level))
     .bind(range.start.cast_signed())
-    .bind(range.end.cast_signed())
-    .fetch_one(conn)
-    .await?;
+    .bind(range.end.cast_signed());
+    let found: Option<String> = found.fetch_value(conn).await?;
     whole(&found.unwrap_or_default(), &range)
 }
 
@@ -191,15 +194,15 @@ pub async fn new_tiles(conn: &mut Connection, from: u64, size: u64) -> Result<Ve
     Ok(made)
 }
 
-static TILES: Insert = Insert::into("am_audit_tiles", "level, place, hash").on_conflict("ON CONFLICT DO NOTHING");
-
 /// Keep tiles.
 pub async fn keep_tiles(tx: &mut Tx, tiles: &[(u32, u64, Hash)]) -> Result<()> {
     let mut rows = Rows::default();
     for (level, place, hash) in tiles {
-        rows.push(&TILES, |row| {
-            row.put(i64::from(*level)).put(place.cast_signed()).put(&hex::encode(hash));
-        });
+        push_row!(rows, "am_audit_tiles" {
+            level: i64::from(*level),
+            place: place.cast_signed(),
+            hash: hex::encode(hash),
+        } "ON CONFLICT DO NOTHING");
     }
     if tiles.is_empty() { Ok(()) } else { rows.execute(tx).await }
 }
@@ -220,58 +223,35 @@ pub struct Head {
 
 /// Keep a head; one of this size that stands is left. Answers whether it is new.
 pub async fn keep_head(tx: &mut Tx, head: &Head) -> Result<bool> {
-    let done = sqlx::query(
-        "INSERT INTO am_audit_heads (size, root, checkpoint, made_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-    )
-    .bind(head.size.cast_signed())
-    .bind(&head.root)
-    .bind(&head.checkpoint)
-    .bind(head.made_at)
-    .execute(tx.conn().await?)
-    .await?;
-    Ok(done.rows_affected() > 0)
+    let kept = insert!("am_audit_heads" {
+        size: head.size.cast_signed(),
+        root: &head.root,
+        checkpoint: &head.checkpoint,
+        made_at: head.made_at,
+    } "ON CONFLICT DO NOTHING");
+    Ok(kept.execute(tx.conn().await?).await? > 0)
 }
 
-fn head(row: &Row) -> Result<Head> {
-    let size: i64 = row.try_get(0)?;
-    Ok(Head {
-        size: size.cast_unsigned(),
-        root: row.try_get(1)?,
-        checkpoint: row.try_get(2)?,
-        made_at: row.try_get(3)?,
-    })
+row! {
+    Head { size => i64::cast_unsigned, root, checkpoint, made_at }
 }
 
 /// The last head of at most `size` entries.
 pub async fn head_until(conn: &mut Connection, size: u64) -> Result<Option<Head>> {
-    let found = sqlx::query(
-        "SELECT size, root, checkpoint, made_at FROM am_audit_heads WHERE size <= ?1 ORDER BY size DESC LIMIT 1",
-    )
-    .bind(i64::try_from(size).unwrap_or(i64::MAX))
-    .fetch_optional(conn)
-    .await?;
-    found.as_ref().map(head).transpose()
+    let head = sql!("SELECT ", Head::COLUMNS, " FROM am_audit_heads WHERE size <= $1 ORDER BY size DESC LIMIT 1");
+    head.bind(i64::try_from(size).unwrap_or(i64::MAX)).fetch_optional(conn).await
 }
 
 /// Heads of more than `after` entries, smallest first.
 pub async fn heads(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<Head>> {
-    let found = sqlx::query(
-        "SELECT size, root, checkpoint, made_at FROM am_audit_heads WHERE size > ?1 ORDER BY size LIMIT ?2",
-    )
-    .bind(i64::try_from(after).unwrap_or(i64::MAX))
-    .bind(limit)
-    .fetch_all(conn)
-    .await?;
-    found.iter().map(head).collect()
+    let heads = sql!("SELECT ", Head::COLUMNS, " FROM am_audit_heads WHERE size > $1 ORDER BY size LIMIT $2");
+    heads.bind(i64::try_from(after).unwrap_or(i64::MAX)).bind(limit).fetch_all(conn).await
 }
 
 /// The place of an entry in the log, from 1, and its leaf.
 pub async fn place(conn: &mut Connection, id: &str) -> Result<Option<(u64, String, String)>> {
-    let found: Option<(i64, String, String)> =
-        sqlx::query_as("SELECT seq, leaf_hash, source FROM am_audit_entries WHERE audit_id = ?1")
-            .bind(id)
-            .fetch_optional(conn)
-            .await?;
+    let found = sql!("SELECT seq, leaf_hash, source FROM am_audit_entries WHERE audit_id = $1").bind(id);
+    let found: Option<(i64, String, String)> = found.fetch_optional(conn).await?;
     Ok(found.map(|(seq, leaf, source)| (seq.cast_unsigned(), leaf, source)))
 }
 
@@ -282,85 +262,70 @@ pub async fn cursor(conn: &mut Connection, reader: &str) -> Result<u64> {
 
 /// How far `reader` has come; none: it has not begun.
 pub async fn known_cursor(conn: &mut Connection, reader: &str) -> Result<Option<u64>> {
-    let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM am_audit_cursors WHERE reader = ?1")
-        .bind(reader)
-        .fetch_optional(conn)
-        .await?;
+    let seq = sql!("SELECT seq FROM am_audit_cursors WHERE reader = $1").bind(reader);
+    let seq: Option<i64> = seq.fetch_optional_value(conn).await?;
     Ok(seq.map(i64::cast_unsigned))
 }
 
 /// `reader` has come to `seq`.
 pub async fn advance(tx: &mut Tx, reader: &str, seq: u64) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO am_audit_cursors (reader, seq) VALUES (?1, ?2) ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq",
-    )
-    .bind(reader)
-    .bind(seq.cast_signed())
-    .execute(tx.conn().await?)
-    .await?;
+    insert!("am_audit_cursors" { reader: reader, seq: seq.cast_signed() } "ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq")
+        .execute(tx.conn().await?)
+        .await?;
     Ok(())
 }
 
 /// Entries after `seq` that somebody should look at, in order.
 pub async fn to_investigate(conn: &mut Connection, seq: u64, limit: i64) -> Result<Vec<Alert>> {
-    let rows = sqlx::query(
-        "SELECT e.seq, l.id, l.event_type, l.risk_score, l.user_id, l.execution_id, l.workflow_id, e.source, l.timestamp
-         FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
-         WHERE e.requires_investigation AND e.seq > ?1 ORDER BY e.seq LIMIT ?2",
-    )
-    .bind(seq.cast_signed())
-    .bind(limit)
-    .fetch_all(conn)
-    .await?;
-    rows.iter().map(alert).collect()
+    let alerts = sql!(
+        "SELECT ",
+        Alert::COLUMNS,
+        " FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
+         WHERE e.requires_investigation AND e.seq > $1 ORDER BY e.seq LIMIT $2",
+    );
+    alerts.bind(seq.cast_signed()).bind(limit).fetch_all(conn).await
 }
 
-fn alert(row: &Row) -> Result<Alert> {
-    let seq: i64 = row.try_get(0)?;
-    let (event, user, source): (String, Option<String>, String) = (row.try_get(2)?, row.try_get(4)?, row.try_get(7)?);
-    Ok(Alert {
-        seq: seq.cast_unsigned(),
-        id: row.try_get(1)?,
-        event_type: EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
-        risk_score: row.try_get(3)?,
-        user_id: user.as_deref().map(Owner::from_stored),
-        execution_id: row.try_get(5)?,
-        workflow_id: row.try_get(6)?,
-        source: Source::from_word(&source).unwrap_or(Source::Coordinator),
-        timestamp: row.try_get(8)?,
-    })
+row! {
+    Alert from "l." {
+        seq = "e.seq" => i64::cast_unsigned,
+        id,
+        event_type => |event: String| EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
+        risk_score,
+        user_id,
+        execution_id,
+        workflow_id,
+        source = "e.source" => |word: String| Source::from_word(&word).unwrap_or(Source::Coordinator),
+        timestamp,
+    }
 }
 
 /// Entries of a range of places with what is stored of them, in order: what an export holds. An entry that is gone from the
 /// coordinator's table has no columns.
 pub async fn exported(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<Exported>> {
-    let mut query = QueryBuilder::<Db>::new("SELECT e.seq, e.audit_id, e.leaf_hash, e.source, l.rowid IS NULL");
-    for column in COLUMNS {
-        query.push(", l.").push(column);
-    }
-    query.push(" FROM am_audit_entries e LEFT JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > ");
-    query.push_bind(i64::try_from(after).unwrap_or(i64::MAX)).push(" ORDER BY e.seq LIMIT ").push_bind(limit);
-    let rows = query.build().fetch_all(conn).await?;
-    rows.iter()
-        .map(|row| {
-            let seq: i64 = row.try_get(0)?;
-            let gone: bool = row.try_get(4)?;
-            Ok(Exported {
-                seq: seq.cast_unsigned(),
-                audit_id: row.try_get(1)?,
-                leaf_hash: row.try_get(2)?,
-                source: row.try_get(3)?,
-                columns: if gone { None } else { Some(raw_columns(row, 5)?) },
-            })
+    let exported = sql!(
+        "SELECT e.seq, e.audit_id, e.leaf_hash, e.source, l.id IS NULL",
+        SELECTED,
+        " FROM am_audit_entries e LEFT JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > $1 ORDER BY e.seq LIMIT $2",
+    );
+    exported.bind(i64::try_from(after).unwrap_or(i64::MAX)).bind(limit).fetch_all(conn).await
+}
+
+impl FromRow for Exported {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+        Ok(Self {
+            seq: columns.next::<i64>()?.cast_unsigned(),
+            audit_id: columns.next()?,
+            leaf_hash: columns.next()?,
+            source: columns.next()?,
+            columns: if columns.next()? { None } else { Some(raw_columns(columns)?) },
         })
-        .collect()
+    }
 }
 
 /// Is there an entry of this id, with a leaf or without?
 pub async fn exists(conn: &mut Connection, id: &str) -> Result<bool> {
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM agent_audit_logs WHERE id = ?1").bind(id).fetch_optional(conn).await?;
-    Ok(found.is_some())
+    sql!("SELECT 1 FROM agent_audit_logs WHERE id = $1").bind(id).exists(conn).await
 }
 
 /// Which entries a reader that follows the log comes to next: those of these events, after place `from` up to `to`.
@@ -372,30 +337,24 @@ pub struct Following<'a> {
 
 /// What they tell, in order. The coordinator's from before the log began are left out.
 pub async fn facts(conn: &mut Connection, next: &Following<'_>) -> Result<Vec<Fact>> {
-    let mut query = QueryBuilder::<Db>::new(
-        "SELECT l.id, e.event_type, l.timestamp, l.user_id, l.workflow_id, l.event_data
-         FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > ",
+    let facts = sql!(
+        "SELECT ",
+        Fact::COLUMNS,
+        " FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > $1 AND e.seq <= $2
+             AND NOT (e.source = 'coordinator' AND l.created_at < (SELECT installed_on FROM am_migrations WHERE description = 'audit'))
+             AND e.event_type IN ($3) ORDER BY e.seq",
     );
-    query.push_bind(next.from.cast_signed()).push(" AND e.seq <= ").push_bind(next.to.cast_signed());
-    query.push(" AND NOT (e.source = 'coordinator' AND l.created_at < (SELECT installed_on FROM am_migrations WHERE description = 'audit'))");
-    query.push(" AND e.event_type IN (");
-    let mut list = query.separated(", ");
-    for event in next.events {
-        list.push_bind(event.stored());
+    let facts = facts.bind(next.from.cast_signed()).bind(next.to.cast_signed());
+    facts.bind_all(next.events.iter().copied()).fetch_all(conn).await
+}
+
+row! {
+    Fact from "l." {
+        audit_id = "l.id",
+        event = "e.event_type",
+        at = "l.timestamp",
+        user = "l.user_id",
+        workflow_id,
+        data = "l.event_data",
     }
-    query.push(") ORDER BY e.seq");
-    let rows = query.build().fetch_all(conn).await?;
-    rows.iter()
-        .map(|row| {
-            let user: Option<String> = row.try_get(3)?;
-            Ok(Fact {
-                audit_id: row.try_get(0)?,
-                event: row.try_get(1)?,
-                at: row.try_get(2)?,
-                user: user.as_deref().map(Owner::from_stored),
-                workflow_id: row.try_get(4)?,
-                data: row.try_get::<Option<Doc>, _>(5)?.unwrap_or_else(Doc::none),
-            })
-        })
-        .collect()
 }

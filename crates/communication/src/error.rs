@@ -68,9 +68,3 @@ impl From<SealError> for Error {
         }
     }
 }
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Db(error.into())
-    }
-}

@@ -1,32 +1,43 @@
 //! Several statements as one: sent together they cost one trip to the connection's thread instead of one each. That a
 //! prepared query may hold several statements is SQLite's own, so it stays here.
 
-use sqlx::{AssertSqlSafe, Execute as _, QueryBuilder};
+use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments};
 
-use super::{Db, Result, Tx, rows::Rows};
+use super::{Result, Tx, rows::Rows, statement::Query};
 
 /// Statements that are executed together, in order.
-pub struct Batch(QueryBuilder<Db>);
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self(QueryBuilder::new(""))
-    }
+#[derive(Default)]
+pub struct Batch {
+    sql: String,
+    arguments: SqliteArguments,
+    failed: Option<super::Error>,
 }
 
 impl Batch {
-    /// Add one statement, written by `write`, without a semicolon at its end.
-    pub fn statement(&mut self, write: impl FnOnce(&mut QueryBuilder<Db>)) -> &mut Self {
-        write(&mut self.0);
-        self.0.push(";\n");
+    /// Add a query that was begun in this batch.
+    pub fn add(&mut self, query: Query) -> &mut Self {
+        match query.append_to(&mut self.sql) {
+            Ok(arguments) => {
+                self.arguments = arguments;
+                self.sql.push_str(";\n");
+            }
+            Err(error) => self.failed = Some(error),
+        }
         self
+    }
+
+    pub(super) fn take_arguments(&mut self) -> SqliteArguments {
+        std::mem::take(&mut self.arguments)
     }
 
     /// Add the statements that write `rows`.
     pub fn rows(&mut self, rows: Rows) -> &mut Self {
         for (sql, json) in rows.statements() {
             let (before, after) = sql.split_once('?').unwrap_or((sql, ""));
-            self.0.push(before).push_bind(json).push(after).push(";\n");
+            if let Err(error) = self.arguments.add(json) {
+                self.failed = Some(sqlx::Error::Encode(error).into());
+            }
+            self.sql.push_str(&format!("{before}${}{after};\n", self.arguments.len()));
         }
         self
     }
@@ -36,12 +47,13 @@ impl Batch {
     /// # Errors
     /// The first statement's that fails.
     pub async fn execute(&mut self, tx: &mut Tx) -> Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let (conn, opening) = tx.opening();
-        let mut query = self.0.build();
-        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
         // The text is this program's own, the values are bound.
-        let sql = AssertSqlSafe(format!("{opening}{}", query.sql().as_str()));
-        sqlx::query_with(sql, arguments).execute(conn).await?;
+        let sql = AssertSqlSafe(format!("{opening}{}", self.sql));
+        sqlx::query_with(sql, std::mem::take(&mut self.arguments)).execute(conn).await?;
         Ok(())
     }
 }

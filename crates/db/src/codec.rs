@@ -6,11 +6,11 @@
 use chrono::{DateTime, Datelike, Local, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sqlx::{Decode, Encode, Type, encode::IsNull, error::BoxDynError};
 use utoipa::openapi::{
     ObjectBuilder, RefOr, Schema,
     schema::{self, KnownFormat, SchemaFormat, SchemaType},
 };
+use sqlx::{Decode, Encode, Type, ValueRef as _, encode::IsNull, error::BoxDynError};
 
 use super::Db;
 
@@ -124,7 +124,8 @@ impl utoipa::PartialSchema for Timestamp {
 impl utoipa::ToSchema for Timestamp {}
 
 impl LocalTimestamp {
-    fn stored(self) -> String {
+    /// As it stands in the database.
+    pub fn stored(self) -> String {
         write_naive(self.0.with_timezone(&Local).naive_local(), b' ')
     }
 }
@@ -256,7 +257,62 @@ impl<'q> Encode<'q, Db> for Doc {
 
 impl<'r> Decode<'r, Db> for Doc {
     fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
+        if value.is_null() {
+            return Ok(Self::none());
+        }
         Ok(Self::from_stored(<&str as Decode<Db>>::decode(value)?)?)
+    }
+}
+
+/// A column whose JSON is read as `T`.
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
+
+impl<T> Json<T> {
+    /// What was read.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Type<Db> for Json<T> {
+    fn type_info() -> <Db as sqlx::Database>::TypeInfo {
+        <String as Type<Db>>::type_info()
+    }
+    fn compatible(_: &<Db as sqlx::Database>::TypeInfo) -> bool {
+        true
+    }
+}
+
+impl<'r, T: for<'de> Deserialize<'de>> Decode<'r, Db> for Json<T> {
+    fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(serde_json::from_str(<&str as Decode<Db>>::decode(value)?)?))
+    }
+}
+
+/// A JSON column that is read as `T`, and as its default where there is no value.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonOr<T>(pub T);
+
+impl<T> JsonOr<T> {
+    /// What was read.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Type<Db> for JsonOr<T> {
+    fn type_info() -> <Db as sqlx::Database>::TypeInfo {
+        <String as Type<Db>>::type_info()
+    }
+    fn compatible(_: &<Db as sqlx::Database>::TypeInfo) -> bool {
+        true
+    }
+}
+
+impl<'r, T: for<'de> Deserialize<'de> + Default> Decode<'r, Db> for JsonOr<T> {
+    fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(Doc::decode(value)?.parse()?.unwrap_or_default()))
     }
 }
 
@@ -324,24 +380,30 @@ macro_rules! stored_enum {
             }
         }
 
-        impl sqlx::Type<$crate::Db> for $name {
-            fn type_info() -> <$crate::Db as sqlx::Database>::TypeInfo {
-                <String as sqlx::Type<$crate::Db>>::type_info()
+        impl $crate::rows::Cell for $name {
+            fn write(&self, out: &mut String) {
+                $crate::rows::Cell::write(self.stored(), out);
             }
         }
 
-        impl<'q> sqlx::Encode<'q, $crate::Db> for $name {
+        impl $crate::sqlx::Type<$crate::Db> for $name {
+            fn type_info() -> <$crate::Db as $crate::sqlx::Database>::TypeInfo {
+                <String as $crate::sqlx::Type<$crate::Db>>::type_info()
+            }
+        }
+
+        impl<'q> $crate::sqlx::Encode<'q, $crate::Db> for $name {
             fn encode_by_ref(
                 &self,
-                buffer: &mut <$crate::Db as sqlx::Database>::ArgumentBuffer,
-            ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
-                <&str as sqlx::Encode<$crate::Db>>::encode(self.stored(), buffer)
+                buffer: &mut <$crate::Db as $crate::sqlx::Database>::ArgumentBuffer,
+            ) -> Result<$crate::sqlx::encode::IsNull, $crate::sqlx::error::BoxDynError> {
+                <&str as $crate::sqlx::Encode<$crate::Db>>::encode(self.stored(), buffer)
             }
         }
 
-        impl<'r> sqlx::Decode<'r, $crate::Db> for $name {
-            fn decode(value: <$crate::Db as sqlx::Database>::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
-                let text = <&str as sqlx::Decode<$crate::Db>>::decode(value)?;
+        impl<'r> $crate::sqlx::Decode<'r, $crate::Db> for $name {
+            fn decode(value: <$crate::Db as $crate::sqlx::Database>::ValueRef<'r>) -> Result<Self, $crate::sqlx::error::BoxDynError> {
+                let text = <&str as $crate::sqlx::Decode<$crate::Db>>::decode(value)?;
                 Self::from_stored(text)
                     .ok_or_else(|| format!("{text:?} is no {}", stringify!($name)).into())
             }

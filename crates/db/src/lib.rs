@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod codec;
 mod connect;
+pub mod dialect;
 mod error;
 mod metrics;
 mod migrate;
@@ -15,7 +16,10 @@ pub mod page;
 pub mod principal;
 pub mod raw;
 mod readers;
+pub mod row;
 pub mod rows;
+pub mod statement;
+mod template;
 mod work;
 mod writer;
 
@@ -26,11 +30,16 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use inventory;
 pub use migrate::{Report, check, has_table, migrate};
 pub use readers::Reader;
+pub use row::FromRow;
+#[doc(hidden)]
+pub use sqlx;
 pub use writer::Tx;
 
-/// The one name of the database type; rooms write `sqlx::query_as::<Db, _>`.
+/// The database's type.
 pub type Db = sqlx::Sqlite;
 /// A row of a result.
 pub type Row = sqlx::sqlite::SqliteRow;

@@ -3,6 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Connection, Database, Error, Result, Tx, codec::Timestamp};
+use crate::{insert, sql};
 use am_core::ambient::Clock;
 
 /// How long an answer is kept.
@@ -82,14 +83,12 @@ impl Database {
 }
 
 async fn recall<T: DeserializeOwned>(conn: &mut Connection, once: &Once, now: Timestamp) -> Result<Option<T>> {
-    let found: Option<(String, String)> = sqlx::query_as(
-        "SELECT fingerprint, answer FROM am_idempotency WHERE scope = ?1 AND key = ?2 AND created_at > ?3",
-    )
-    .bind(&once.scope)
-    .bind(&once.key)
-    .bind(Timestamp(now.0 - KEPT))
-    .fetch_optional(conn)
-    .await?;
+    let found =
+        sql!("SELECT fingerprint, answer FROM am_idempotency WHERE scope = $1 AND key = $2 AND created_at > $3")
+            .bind(&once.scope)
+            .bind(&once.key)
+            .bind(Timestamp(now.0 - KEPT));
+    let found: Option<(String, String)> = found.fetch_optional(conn).await?;
     let Some((fingerprint, answer)) = found else { return Ok(None) };
     if fingerprint != once.fingerprint {
         return Err(Error::KeyReused);
@@ -101,15 +100,13 @@ async fn recall<T: DeserializeOwned>(conn: &mut Connection, once: &Once, now: Ti
 async fn record<T: Serialize>(tx: &mut Tx, once: &Once, now: Timestamp, value: &T) -> Result<()> {
     let answer = serde_json::to_string(value).map_err(|error| Error::Unreadable(error.to_string()))?;
     // One that has expired is written over.
-    sqlx::query(
-        "INSERT INTO am_idempotency (scope, key, fingerprint, answer, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = excluded.created_at",
-    )
-    .bind(&once.scope)
-    .bind(&once.key)
-    .bind(&once.fingerprint)
-    .bind(answer)
-    .bind(now)
+    insert!("am_idempotency" {
+        scope: &once.scope,
+        key: &once.key,
+        fingerprint: &once.fingerprint,
+        answer: answer,
+        created_at: now,
+    } "ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = excluded.created_at")
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -122,13 +119,12 @@ async fn record<T: Serialize>(tx: &mut Tx, once: &Once, now: Timestamp, value: &
 pub async fn forget_expired(db: &Database, clock: &Clock) -> Result<u64> {
     let limit = Timestamp(clock.now().checked_sub_signed(KEPT).unwrap_or_default());
     db.write(async move |tx: &mut Tx| {
-        let done = sqlx::query(
-            "DELETE FROM am_idempotency WHERE (scope, key) IN (SELECT scope, key FROM am_idempotency WHERE created_at <= ?1 LIMIT 1000)",
+        sql!(
+            "DELETE FROM am_idempotency WHERE (scope, key) IN (SELECT scope, key FROM am_idempotency WHERE created_at <= $1 LIMIT 1000)",
         )
         .bind(limit)
         .execute(tx.conn().await?)
-        .await?;
-        Ok(done.rows_affected())
+        .await
     })
     .await
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::Db;
 use am_core::ambient::Ids;
 
 /// The caller of a development server that presents no key.
@@ -73,6 +74,19 @@ impl fmt::Display for Owner {
 impl From<Owner> for String {
     fn from(owner: Owner) -> Self {
         owner.0
+    }
+}
+
+impl sqlx::Type<Db> for Owner {
+    fn type_info() -> <Db as sqlx::Database>::TypeInfo {
+        <String as sqlx::Type<Db>>::type_info()
+    }
+}
+
+/// A principal, or a key, which becomes one.
+impl<'r> sqlx::Decode<'r, Db> for Owner {
+    fn decode(value: <Db as sqlx::Database>::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+        Ok(Self::from_stored(<&str as sqlx::Decode<Db>>::decode(value)?))
     }
 }
 

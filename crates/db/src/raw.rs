@@ -115,7 +115,7 @@ impl<T: Into<Self>> From<Option<T>> for Raw {
 }
 
 /// Odd values are only read, never written.
-impl Cell for &Raw {
+impl Cell for Raw {
     fn write(&self, out: &mut String) {
         match self {
             Raw::Null | Raw::Odd { .. } => None::<i64>.write(out),

@@ -10,47 +10,62 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Result, Tx,
-    codec::{Doc, Timestamp},
+    codec::{Doc, LocalTimestamp, Timestamp},
+    dialect,
+    statement::Statement,
 };
 
-/// An INSERT of rows that come as JSON. A static; its address tells the kind.
+/// An INSERT of rows that come as JSON. A static, made by [`push_row!`](crate::push_row); its address tells the kind.
 pub struct Insert {
+    place: &'static str,
     table: &'static str,
-    columns: &'static str,
+    columns: &'static [&'static str],
     conflict: &'static str,
     sql: OnceLock<String>,
 }
 
 impl Insert {
-    /// Into these columns (commas between them), which each row's cells follow in order.
-    pub const fn into(table: &'static str, columns: &'static str) -> Self {
-        Self { table, columns, conflict: "", sql: OnceLock::new() }
+    /// Into these columns, which each row's cells follow in order. `conflict` says what is done with a row that is there already,
+    /// from `ON CONFLICT` on; where it is empty, that one is a duplicate. `place` says where it stands in the source.
+    pub const fn new(
+        place: &'static str,
+        table: &'static str,
+        columns: &'static [&'static str],
+        conflict: &'static str,
+    ) -> Self {
+        Self { place, table, columns, conflict, sql: OnceLock::new() }
     }
 
-    /// What is done with a row that is there already, from `ON CONFLICT` on; else it is a duplicate.
-    #[must_use]
-    pub const fn on_conflict(mut self, conflict: &'static str) -> Self {
-        self.conflict = conflict;
-        self
+    pub(super) fn place(&self) -> &'static str {
+        self.place
     }
 
-    fn sql(&'static self) -> &'static str {
-        self.sql.get_or_init(|| {
-            let cells: Vec<String> = (0..self.columns.split(',').count()).map(|at| format!("value ->> {at}")).collect();
-            // Without a WHERE, ON CONFLICT would be read as a join's ON. From json_each a row would come as text, which each
-            // of its cells' paths had to be found in anew.
-            let (table, columns, cells) = (self.table, self.columns, cells.join(", "));
-            format!("INSERT INTO {table} ({columns}) SELECT {cells} FROM jsonb_each(?) WHERE true {}", self.conflict)
-        })
+    pub(super) fn sql(&'static self) -> &'static str {
+        self.sql.get_or_init(|| dialect::insert_rows(self.table, self.columns, self.conflict))
+    }
+
+    /// The same for one row.
+    pub(super) fn as_statement(&self) -> Statement {
+        Statement::insert(self.place, self.table, self.columns, self.conflict)
     }
 }
 
-/// SQL for a float as text that reads as the same float: SQLite's JSON functions write 15 digits, which are too few.
+/// Add a row to [`Rows`]: `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
+/// (`"ON CONFLICT ..."`) after the braces.
 #[macro_export]
-macro_rules! exact {
-    ($column:literal) => {
-        concat!("format('%!.17g', ", $column, ")")
-    };
+macro_rules! push_row {
+    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
+        static INSERT: $crate::rows::Insert = $crate::rows::Insert::new(
+            concat!(file!(), ":", line!()),
+            $table,
+            &[$(stringify!($column)),+],
+            concat!("", $($conflict)?),
+        );
+        $crate::inventory::submit! { $crate::statement::Listed::Insert(&INSERT) }
+        $rows.push(&INSERT, |row| {
+            row$(.put($value))+;
+        });
+    }};
 }
 
 /// The rows of one piece of work, to be written in this order.
@@ -142,13 +157,19 @@ fn json(value: &(impl Serialize + ?Sized), out: &mut String) {
     out.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
 }
 
-impl Cell for &str {
+impl<T: Cell + ?Sized> Cell for &T {
     fn write(&self, out: &mut String) {
-        json(*self, out);
+        (**self).write(out);
     }
 }
 
-impl Cell for &String {
+impl Cell for str {
+    fn write(&self, out: &mut String) {
+        json(self, out);
+    }
+}
+
+impl Cell for String {
     fn write(&self, out: &mut String) {
         json(self.as_str(), out);
     }
@@ -180,8 +201,14 @@ impl Cell for Timestamp {
     }
 }
 
+impl Cell for LocalTimestamp {
+    fn write(&self, out: &mut String) {
+        let _ = write!(out, "\"{}\"", self.stored());
+    }
+}
+
 /// A JSON column is text.
-impl Cell for &Doc {
+impl Cell for Doc {
     fn write(&self, out: &mut String) {
         json(self.get().map_or("null", RawValue::get), out);
     }
@@ -205,9 +232,6 @@ mod tests {
     use super::*;
     use crate::{Database, Error, Settings};
 
-    static THINGS: Insert = Insert::into("t", "id, name, price, flag, at");
-    static NOTES: Insert = Insert::into("n", "id, of").on_conflict("ON CONFLICT (id) DO NOTHING");
-
     async fn open() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { readers: 1, busy_timeout: Duration::from_millis(200) };
@@ -226,12 +250,8 @@ mod tests {
 
     fn thing(id: i64, name: &str, price: f64) -> Rows {
         let mut rows = Rows::default();
-        rows.push(&THINGS, |row| {
-            row.put(id).put(name).put(price).put(true).put(None::<i64>);
-        });
-        rows.push(&NOTES, |row| {
-            row.put(1i64).put(id);
-        });
+        crate::push_row!(rows, "t" { id: id, name: name, price: price, flag: true, at: None::<i64> });
+        crate::push_row!(rows, "n" { id: 1i64, of: id } "ON CONFLICT (id) DO NOTHING");
         rows
     }
 
@@ -282,7 +302,7 @@ mod tests {
                     db.insert(thing(id as i64, name, *price), || {}).await.unwrap();
                 }
                 let stored: Vec<(String, f64, bool, Option<String>, String)> =
-                    sqlx::query_as(AssertSqlSafe(format!("SELECT name, price, flag, at, {} FROM t ORDER BY id", exact!("price"))))
+                    crate::sql!("SELECT name, price, flag, at, {exact price} FROM t ORDER BY id")
                         .fetch_all(&mut *db.read().await.unwrap()).await.unwrap();
                 for ((name, price), stored) in names.iter().zip(&prices).zip(&stored) {
                     assert_eq!((name, price.to_bits(), true, &None), (&stored.0, stored.1.to_bits(), stored.2, &stored.3));

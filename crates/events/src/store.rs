@@ -1,14 +1,7 @@
 //! The streams' table: one row a commit, so that a burst of events costs one insert.
 
-use sqlx::Row as _;
-
 use super::Event;
-use am_db::{
-    Connection, Error, Result, Tx,
-    rows::{Insert, Rows},
-};
-
-static BATCHES: Insert = Insert::into("am_events", "stream, last_seq, first_seq, batch");
+use am_db::{Connection, Error, Result, Tx, push_row, rows::Rows, sql};
 
 /// Append `events`, which carry on the stream's numbers, in the transaction of what they tell.
 ///
@@ -27,9 +20,7 @@ pub async fn append(tx: &mut Tx, stream: &str, events: &[Event]) -> Result<()> {
 pub fn append_to(rows: &mut Rows, stream: &str, events: &[Event]) -> Result<()> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
     let text = serde_json::to_string(events).map_err(|error| Error::Unreadable(error.to_string()))?;
-    rows.push(&BATCHES, |row| {
-        row.put(stream).put(last.seq).put(first.seq).put(&text);
-    });
+    push_row!(rows, "am_events" { stream: stream, last_seq: last.seq, first_seq: first.seq, batch: &text });
     Ok(())
 }
 
@@ -39,17 +30,15 @@ pub fn append_to(rows: &mut Rows, stream: &str, events: &[Event]) -> Result<()> 
 /// As the database.
 pub async fn read(conn: &mut Connection, stream: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
     // Each row holds at least one event, so `limit` rows are enough.
-    let rows =
-        sqlx::query("SELECT batch FROM am_events WHERE stream = ?1 AND last_seq > ?2 ORDER BY last_seq LIMIT ?3")
-            .bind(stream)
-            .bind(after)
-            .bind(limit as i64)
-            .fetch_all(conn)
-            .await?;
+    let rows = sql!("SELECT batch FROM am_events WHERE stream = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3")
+        .bind(stream)
+        .bind(after)
+        .bind(limit as i64);
+    let rows: Vec<String> = rows.fetch_values(conn).await?;
     let mut events = Vec::new();
     for row in rows {
-        let batch: Vec<Event> = serde_json::from_str(row.try_get(0)?)
-            .map_err(|error| Error::Unreadable(format!("am_events of {stream}: {error}")))?;
+        let batch: Vec<Event> =
+            serde_json::from_str(&row).map_err(|error| Error::Unreadable(format!("am_events of {stream}: {error}")))?;
         events.extend(batch.into_iter().filter(|event| event.seq > after));
         if events.len() >= limit {
             events.truncate(limit);

@@ -2,16 +2,20 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     clients::{Filter, Job, Who},
     model::{Finished, JobState, NewJob, Service},
 };
 use am_db::{
-    Connection, Db, Result, Row, Tx,
+    Connection, FromRow, Result, Tx,
     codec::{Doc, LocalTimestamp, Timestamp},
+    insert,
     page::Page,
+    row,
+    row::Columns,
+    sql,
+    statement::Query,
 };
 
 /// Put `job` into the queue.
@@ -21,17 +25,18 @@ use am_db::{
 pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
     let payload = json!({"service_type": job.service.name(), "service_request": job.request});
     let expires = job.requested_at + job.ttl;
-    sqlx::query(
-        "INSERT INTO job (id, client_id, state, payload, constraints, ttl_seconds, requested_at, expires_at, result, receipt)
-         VALUES (?1, ?2, 'QUEUED', ?3, ?4, ?5, ?6, ?7, 'null', 'null')",
-    )
-    .bind(&job.id)
-    .bind(&job.client_id)
-    .bind(payload.to_string())
-    .bind(Value::Object(job.constraints.0.clone()).to_string())
-    .bind(job.ttl.as_secs() as i64)
-    .bind(LocalTimestamp(job.requested_at))
-    .bind(LocalTimestamp(expires))
+    insert!("job" {
+        id: &job.id,
+        client_id: &job.client_id,
+        state: "QUEUED",
+        payload: payload.to_string(),
+        constraints: Value::Object(job.constraints.0.clone()).to_string(),
+        ttl_seconds: job.ttl.as_secs() as i64,
+        requested_at: LocalTimestamp(job.requested_at),
+        expires_at: LocalTimestamp(expires),
+        result: "null",
+        receipt: "null",
+    })
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -53,36 +58,25 @@ pub async fn expire(tx: &mut Tx, id: &str) -> Result<bool> {
 /// Say of a job that a miner works on that nobody wants it any more. The row's state is all that the coordinator and its
 /// miner can see. True: it was running.
 pub async fn stop(tx: &mut Tx, id: &str) -> Result<bool> {
-    let done = sqlx::query("UPDATE job SET state = 'CANCELED', error = ?2 WHERE id = ?1 AND state = 'RUNNING'")
-        .bind(id)
-        .bind("its client asked to stop it")
-        .execute(tx.conn().await?)
-        .await?;
-    Ok(done.rows_affected() == 1)
+    let stopped = sql!("UPDATE job SET state = 'CANCELED', error = $2 WHERE id = $1 AND state = 'RUNNING'");
+    Ok(stopped.bind(id).bind("its client asked to stop it").execute(tx.conn().await?).await? == 1)
 }
 
 async fn close(tx: &mut Tx, id: &str, state: &'static str, error: &str) -> Result<bool> {
-    let done = sqlx::query("UPDATE job SET state = ?2, error = ?3 WHERE id = ?1 AND state = 'QUEUED'")
-        .bind(id)
-        .bind(state)
-        .bind(error)
-        .execute(tx.conn().await?)
-        .await?;
-    Ok(done.rows_affected() == 1)
+    let closed = sql!("UPDATE job SET state = $2, error = $3 WHERE id = $1 AND state = 'QUEUED'");
+    Ok(closed.bind(id).bind(state).bind(error).execute(tx.conn().await?).await? == 1)
 }
 
 /// When `id` expires, if it is there.
 pub async fn expires_at(conn: &mut Connection, id: &str) -> Result<Option<DateTime<Utc>>> {
-    let found: Option<LocalTimestamp> =
-        sqlx::query_scalar("SELECT expires_at FROM job WHERE id = ?1").bind(id).fetch_optional(conn).await?;
+    let found = sql!("SELECT expires_at FROM job WHERE id = $1").bind(id);
+    let found: Option<LocalTimestamp> = found.fetch_optional_value(conn).await?;
     Ok(found.map(|at| at.0))
 }
 
 /// Whether there is such a row.
 pub async fn exists(conn: &mut Connection, id: &str) -> Result<bool> {
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM job WHERE id = ?1").bind(id).fetch_optional(conn).await?;
-    Ok(found.is_some())
+    sql!("SELECT 1 FROM job WHERE id = $1").bind(id).exists(conn).await
 }
 
 /// The states of those of `ids` that are there, where they are known ones.
@@ -90,133 +84,142 @@ pub async fn states(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT j.id, j.state FROM json_each(?1) o JOIN job j ON j.id = o.value")
-            .bind(json!(ids).to_string())
-            .fetch_all(conn)
-            .await?;
+    let rows = sql!("SELECT j.id, j.state FROM {texts $1} AS o JOIN job j ON j.id = o.value");
+    let rows: Vec<(String, String)> = rows.bind(json!(ids).to_string()).fetch_all(conn).await?;
     Ok(rows.into_iter().filter_map(|(id, state)| Some((id, JobState::from_stored(&state)?))).collect())
 }
 
-const COLUMNS: &str = "j.id, j.client_id, j.state, CASE WHEN json_valid(j.payload) THEN j.payload ->> 'service_type' END, j.ttl_seconds, \
-     j.requested_at, j.expires_at, j.assigned_miner_id, j.error, j.payment_status, a.running_at, a.ended_at";
-const FROM: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id";
+row! {
+    /// A job without its documents.
+    struct Listed from "j." {
+        id: String,
+        client_id: String,
+        state: String,
+        service: Option<String> = "{member j.payload service_type}",
+        ttl_seconds: i64,
+        requested_at: LocalTimestamp,
+        expires_at: LocalTimestamp,
+        miner: Option<String> = "j.assigned_miner_id",
+        error: Option<String>,
+        payment_status: Option<String>,
+        running_at: Option<Timestamp> = "a.running_at",
+        ended_at: Option<Timestamp> = "a.ended_at",
+    }
+}
 
-fn job(row: &Row) -> Result<Job> {
-    let (state, service): (String, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
-    Ok(Job {
-        id: row.try_get(0)?,
-        client_id: row.try_get(1)?,
-        state: JobState::from_stored(&state),
-        status: state.to_ascii_uppercase(),
-        service: service.as_deref().and_then(Service::from_name),
-        service_type: service,
-        ttl_seconds: row.try_get(4)?,
-        requested_at: Timestamp(row.try_get::<LocalTimestamp, _>(5)?.0),
-        expires_at: Timestamp(row.try_get::<LocalTimestamp, _>(6)?.0),
-        miner: row.try_get(7)?,
-        error: row.try_get(8)?,
-        payment_status: row.try_get(9)?,
-        running_at: row.try_get(10)?,
-        ended_at: row.try_get(11)?,
-        payload: Doc::none(),
-        constraints: Doc::none(),
-        result: Doc::none(),
-        receipt: Doc::none(),
-    })
+const FROM: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id ";
+
+impl From<Listed> for Job {
+    fn from(listed: Listed) -> Self {
+        Self {
+            id: listed.id,
+            client_id: listed.client_id,
+            state: JobState::from_stored(&listed.state),
+            status: listed.state.to_ascii_uppercase(),
+            service: listed.service.as_deref().and_then(Service::from_name),
+            service_type: listed.service,
+            ttl_seconds: listed.ttl_seconds,
+            requested_at: Timestamp(listed.requested_at.0),
+            expires_at: Timestamp(listed.expires_at.0),
+            miner: listed.miner,
+            error: listed.error,
+            payment_status: listed.payment_status,
+            running_at: listed.running_at,
+            ended_at: listed.ended_at,
+            payload: Doc::none(),
+            constraints: Doc::none(),
+            result: Doc::none(),
+            receipt: Doc::none(),
+        }
+    }
+}
+
+/// A job with its documents, which are the last columns. One that can't be read is shown as none.
+struct Whole(Job);
+
+impl FromRow for Whole {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+        let job = Job::from(Listed::from_row(columns)?);
+        let mut document = || columns.next().unwrap_or_else(|_| Doc::none());
+        Ok(Self(Job { payload: document(), constraints: document(), result: document(), receipt: document(), ..job }))
+    }
 }
 
 /// One job, whole.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Job>> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(", j.payload, j.constraints, j.result, j.receipt").push(FROM);
-    query.push(" WHERE j.id = ").push_bind(id);
-    let Some(row) = query.build().fetch_optional(conn).await? else { return Ok(None) };
-    // A document that can't be read is shown as none.
-    let document = |at: usize| row.try_get::<Option<Doc>, _>(at).ok().flatten().unwrap_or_else(Doc::none);
-    let documents = (document(12), document(13), document(14), document(15));
-    let (payload, constraints, result, receipt) = documents;
-    Ok(Some(Job { payload, constraints, result, receipt, ..job(&row)? }))
+    let job =
+        sql!("SELECT ", Listed::COLUMNS, ", j.payload, j.constraints, j.result, j.receipt", FROM, "WHERE j.id = $1",);
+    Ok(job.bind(id).fetch_optional(conn).await?.map(|Whole(job)| job))
 }
 
-fn push_filter(query: &mut QueryBuilder<Db>, who: &Who, filter: &Filter) {
-    query.push(" WHERE true");
-    if !who.all {
-        query.push(" AND j.client_id IN (");
-        let mut list = query.separated(", ");
-        for alias in who.caller.aliases.iter() {
-            list.push_bind(alias.clone());
-        }
-        query.push(")");
-    }
-    if let Some(state) = filter.state {
-        query.push(" AND upper(j.state) = ").push_bind(state.name());
-    }
-    if let Some(service) = filter.service {
-        query.push(" AND CASE WHEN json_valid(j.payload) THEN j.payload ->> 'service_type' END = ");
-        query.push_bind(service.name());
-    }
+const MATCHING: &str =
+    "WHERE true [AND j.client_id IN ($1)] [AND upper(j.state) = $2] [AND {member j.payload service_type} = $3] ";
+
+fn bind_filter(query: Query, who: &Who, filter: &Filter) -> Query {
+    query
+        .bind_all_some((!who.all).then(|| who.caller.aliases.iter()))
+        .bind_some(filter.state.map(JobState::name))
+        .bind_some(filter.service.map(Service::name))
 }
 
 /// A page of jobs without their documents, newest first, and how many there are in all.
 pub async fn list(conn: &mut Connection, who: &Who, filter: &Filter, page: &Page) -> Result<(Vec<Job>, i64)> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(FROM);
-    push_filter(&mut query, who, filter);
-    if let Some((at, id)) = &page.after {
-        query.push(" AND (j.requested_at, j.id) < (").push_bind(LocalTimestamp(at.0));
-        query.push(", ").push_bind(id.clone()).push(")");
-    }
-    query.push(" ORDER BY j.requested_at DESC, j.id DESC LIMIT ").push_bind(i64::from(page.limit));
-    query.push(" OFFSET ").push_bind(i64::from(page.offset));
-    let rows = query.build().fetch_all(&mut *conn).await?;
-    let mut count = QueryBuilder::<Db>::new("SELECT count(*) FROM job j");
-    push_filter(&mut count, who, filter);
-    let total: i64 = count.build_query_scalar().fetch_one(conn).await?;
-    Ok((rows.iter().map(job).collect::<Result<_>>()?, total))
+    let (at, id) = page.after.as_ref().map(|(at, id)| (LocalTimestamp(at.0), id)).unzip();
+    let jobs = sql!(
+        "SELECT ",
+        Listed::COLUMNS,
+        FROM,
+        MATCHING,
+        "[AND (j.requested_at, j.id) < ($4, $5)] ORDER BY j.requested_at DESC, j.id DESC LIMIT $6 OFFSET $7",
+    );
+    let jobs = bind_filter(jobs, who, filter).bind_some(at).bind_some(id);
+    let jobs = jobs.bind(i64::from(page.limit)).bind(i64::from(page.offset));
+    let jobs: Vec<Listed> = jobs.fetch_all(&mut *conn).await?;
+    let total = bind_filter(sql!("SELECT count(*) FROM job j ", MATCHING), who, filter).fetch_value(conn).await?;
+    Ok((jobs.into_iter().map(Job::from).collect(), total))
 }
 
 /// Those of `ids` that have ended, with how.
 pub async fn finished(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, Finished)>> {
     let mut ended = Vec::new();
     for chunk in ids.chunks(500) {
-        let mut query = QueryBuilder::<Db>::new(
-            "SELECT id, state, result, error, receipt, assigned_miner_id FROM job WHERE id IN (",
-        );
-        let mut list = query.separated(", ");
-        for id in chunk {
-            list.push_bind(id);
-        }
         // A state that this service does not know is none that it may take for an end.
-        query.push(") AND upper(state) IN ('COMPLETED', 'FAILED', 'CANCELED', 'CANCELLED', 'EXPIRED')");
-        for row in query.build().fetch_all(&mut *conn).await? {
-            ended.push((row.try_get(0)?, how(&row)?));
-        }
+        let found = sql!(
+            "SELECT id, state, result, receipt, error, assigned_miner_id FROM job
+             WHERE id IN ($1) AND upper(state) IN ('COMPLETED', 'FAILED', 'CANCELED', 'CANCELLED', 'EXPIRED')",
+        );
+        let found: Vec<End> = found.bind_all(chunk).fetch_all(&mut *conn).await?;
+        ended.extend(found.into_iter().map(|End(id, how)| (id, how)));
     }
     Ok(ended)
 }
 
-/// How the job of this row ended. One whose row can't be read has failed, and says so; the others are not held up by it.
-fn how(row: &Row) -> Result<Finished> {
-    let text: &str = row.try_get(1)?;
-    let document = |at: usize| -> std::result::Result<Value, String> {
-        let doc: Option<Doc> = row.try_get(at).map_err(|error| error.to_string())?;
-        let parsed = doc.map(|doc| doc.parse::<Value>()).transpose().map_err(|error| error.to_string())?;
-        Ok(parsed.flatten().unwrap_or(Value::Null))
-    };
-    let read = JobState::from_stored(text)
-        .ok_or_else(|| format!("its state is {text:?}"))
-        .and_then(|state| Ok((state, document(2)?, document(4)?)));
-    let (state, result, receipt, unreadable) = match read {
-        Ok((state, result, receipt)) => (state, result, receipt, None),
-        Err(why) => (JobState::Failed, Value::Null, Value::Null, Some(format!("its row can't be read: {why}"))),
-    };
-    Ok(Finished {
-        state,
-        result,
-        error: unreadable.or(row.try_get(3)?),
-        price: receipt.get("price").and_then(Value::as_f64).filter(|price| *price >= 0.0),
-        receipt,
-        miner: row.try_get(5)?,
-    })
+/// A job that has ended, and how. One whose row can't be read has failed, and says so; the others are not held up by it.
+struct End(String, Finished);
+
+impl FromRow for End {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+        let (id, text): (String, String) = (columns.next()?, columns.next()?);
+        let mut document = || -> std::result::Result<Value, String> {
+            let doc: Doc = columns.next().map_err(|error| error.to_string())?;
+            Ok(doc.parse().map_err(|error| error.to_string())?.unwrap_or(Value::Null))
+        };
+        let (result, receipt) = (document(), document());
+        let read = JobState::from_stored(&text)
+            .ok_or_else(|| format!("its state is {text:?}"))
+            .and_then(|state| Ok((state, result?, receipt?)));
+        let (state, result, receipt, unreadable) = match read {
+            Ok((state, result, receipt)) => (state, result, receipt, None),
+            Err(why) => (JobState::Failed, Value::Null, Value::Null, Some(format!("its row can't be read: {why}"))),
+        };
+        let how = Finished {
+            state,
+            result,
+            error: unreadable.or(columns.next()?),
+            price: receipt.get("price").and_then(Value::as_f64).filter(|price| *price >= 0.0),
+            receipt,
+            miner: columns.next()?,
+        };
+        Ok(Self(id, how))
+    }
 }

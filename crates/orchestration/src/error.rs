@@ -41,12 +41,6 @@ pub enum Error {
 /// A result of the orchestration room.
 pub type Result<T> = std::result::Result<T, Error>;
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Db(error.into())
-    }
-}
-
 /// A JSON text in the database that has another shape than its writer promised.
 pub fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
     Error::Db(am_db::Error::Unreadable(format!("{what}: {error}")))

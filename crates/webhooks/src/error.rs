@@ -28,12 +28,6 @@ pub enum Error {
 /// A result of the webhooks room.
 pub type Result<T> = std::result::Result<T, Error>;
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Db(error.into())
-    }
-}
-
 /// No such delivery.
 pub(super) fn unknown(id: &str) -> Error {
     Error::NotFound(format!("No webhook delivery {id}"))

@@ -2,17 +2,13 @@
 //! for the level, the risk or the order; what is missing stands in `am_audit_entries`. Each page looks through a bounded
 //! number of entries.
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::{Filter, Found, Page, Record};
-use crate::{
-    model::{EventType, SecurityLevel, Source},
-    store::LOG_COLUMNS,
-};
+use crate::model::{EventType, SecurityLevel, Source};
 use am_db::{
-    Connection, Db, Error, Result, Row,
+    Connection, Error, FromRow as _, Result,
     codec::{Doc, Timestamp},
-    owner::Owner,
+    row, sql,
+    statement::Query,
 };
 
 /// The most entries that are looked through for one page.
@@ -29,11 +25,9 @@ pub struct Count {
 
 /// All counters.
 pub async fn counts(conn: &mut Connection) -> Result<Vec<Count>> {
-    let rows: Vec<(String, String, i64, bool, i64)> = sqlx::query_as(
-        "SELECT event_type, security_level, risk_score, requires_investigation, entries FROM am_audit_counts",
-    )
-    .fetch_all(conn)
-    .await?;
+    let rows =
+        sql!("SELECT event_type, security_level, risk_score, requires_investigation, entries FROM am_audit_counts");
+    let rows: Vec<(String, String, i64, bool, i64)> = rows.fetch_all(conn).await?;
     let count = |(event, level, risk_score, requires_investigation, entries): (String, String, i64, bool, i64)| Count {
         // Shown by value, where it is one of the coordinator's words.
         event_type: EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
@@ -60,12 +54,22 @@ fn matching(counts: &[Count], filter: &Filter, event: bool, rest: bool) -> u64 {
 
 /// By which index the candidates of a page come, newest first.
 enum Way {
-    /// A column of `agent_audit_logs` that has an index, and its value.
-    Column(&'static str, Vec<String>),
+    /// A column of `agent_audit_logs` that has an index, and its values.
+    Column(Column, Vec<String>),
     /// The few of some risk.
     Risk,
     /// All.
     All,
+}
+
+/// A column of `agent_audit_logs` that has an index.
+#[derive(Clone, Copy)]
+enum Column {
+    Execution,
+    Step,
+    Event,
+    Workflow,
+    User,
 }
 
 fn way(filter: &Filter, counts: &[Count]) -> Way {
@@ -74,83 +78,94 @@ fn way(filter: &Filter, counts: &[Count]) -> Way {
     let few = |entries: u64| entries <= WINDOW.cast_unsigned();
     let by_risk = filter.risk_min.is_some() || filter.risk_max.is_some() || filter.requires_investigation == Some(true);
     if let Some(id) = &filter.execution_id {
-        Way::Column("execution_id", one(id))
+        Way::Column(Column::Execution, one(id))
     } else if let Some(id) = &filter.step_id {
-        Way::Column("step_id", one(id))
+        Way::Column(Column::Step, one(id))
     } else if by_risk && few(matching(counts, &Filter { security_level: None, ..filter.clone() }, false, true)) {
         Way::Risk
     } else if let Some(event) = event.clone().filter(|_| few(matching(counts, filter, true, false))) {
-        Way::Column("event_type", event)
+        Way::Column(Column::Event, event)
     } else if let Some(id) = &filter.workflow_id {
-        Way::Column("workflow_id", one(id))
+        Way::Column(Column::Workflow, one(id))
     } else if let Some(user) = &filter.user {
-        Way::Column("user_id", user.clone())
+        Way::Column(Column::User, user.clone())
     } else if let Some(event) = event {
-        Way::Column("event_type", event)
+        Way::Column(Column::Event, event)
     } else {
         Way::All
     }
 }
 
-/// The row numbers of candidates, newest first, at most [`WINDOW`] and one, below row `before`.
-fn push_candidates(query: &mut QueryBuilder<Db>, way: &Way, filter: &Filter, before: Option<i64>) {
-    let below = before.unwrap_or(i64::MAX);
-    match way {
-        // One after the other: the index has the rows of one value in order, not those of several.
-        Way::Column(column, values) => {
-            for (at, value) in values.iter().enumerate() {
-                query.push(if at > 0 { " UNION ALL " } else { "" });
-                query.push("SELECT rowid FROM (SELECT rowid FROM agent_audit_logs WHERE ").push(*column).push(" = ");
-                query.push_bind(value.clone()).push(" AND rowid < ").push_bind(below);
-                query.push(" ORDER BY rowid DESC LIMIT ").push_bind(WINDOW + 1).push(")");
-            }
-        }
-        Way::Risk => {
-            query.push("SELECT l.rowid FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id WHERE ");
-            if filter.requires_investigation == Some(true) {
-                query.push("e.requires_investigation AND ");
-            }
-            query.push("e.risk_score >= ").push_bind(filter.risk_min.unwrap_or(0));
-            query.push(" AND e.risk_score <= ").push_bind(filter.risk_max.unwrap_or(100));
-            query.push(" AND l.rowid < ").push_bind(below);
-        }
-        Way::All => {
-            query.push("SELECT rowid FROM agent_audit_logs WHERE rowid < ").push_bind(below);
-        }
-    }
-    query.push(" ORDER BY 1 DESC LIMIT ").push_bind(WINDOW + 1);
+/// Candidates of some value of a column. One value after the other: the index has the rows of one value in order, not those of
+/// several.
+macro_rules! by_column {
+    ($column:literal) => {
+        concat!(
+            "SELECT place FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE l.",
+            $column,
+            " = $3 AND {place l} < $1 ORDER BY {place l} DESC LIMIT $2) AS a [UNION ALL \
+             SELECT place FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE l.",
+            $column,
+            " IN ($4) AND {place l} < $1 ORDER BY {place l} DESC LIMIT $2) AS b]"
+        )
+    };
 }
 
-fn push_filter(query: &mut QueryBuilder<Db>, filter: &Filter) {
-    let texts = [
-        ("workflow_id", &filter.workflow_id),
-        ("execution_id", &filter.execution_id),
-        ("step_id", &filter.step_id),
-        ("event_type", &filter.event_type.map(|event| event.stored().to_owned())),
-        ("security_level", &filter.security_level.map(|level| level.stored().to_owned())),
-    ];
-    for (column, value) in texts {
-        if let Some(value) = value {
-            query.push(" AND l.").push(column).push(" = ").push_bind(value.clone());
+const BY_RISK: &str = "SELECT {place l} AS place FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
+     WHERE e.risk_score >= $3 AND e.risk_score <= $4 [?5 AND e.requires_investigation] AND {place l} < $1";
+const BY_PLACE: &str = "SELECT {place l} AS place FROM agent_audit_logs l WHERE {place l} < $1";
+
+/// A query of what follows the candidates, which are rows `c`: their places, newest first. See [`bind_candidates`].
+macro_rules! of_candidates {
+    ($way:expr, $($rest:expr),+) => {{
+        macro_rules! by {
+            ($candidates:expr) => {
+                sql!("WITH c AS MATERIALIZED (", $candidates, " ORDER BY 1 DESC LIMIT $2)", $($rest),+)
+            };
         }
-    }
-    if let Some(user) = &filter.user {
-        query.push(" AND l.user_id IN (");
-        let mut list = query.separated(", ");
-        for form in user {
-            list.push_bind(form.clone());
+        match $way {
+            Way::Column(Column::Execution, _) => by!(by_column!("execution_id")),
+            Way::Column(Column::Step, _) => by!(by_column!("step_id")),
+            Way::Column(Column::Event, _) => by!(by_column!("event_type")),
+            Way::Column(Column::Workflow, _) => by!(by_column!("workflow_id")),
+            Way::Column(Column::User, _) => by!(by_column!("user_id")),
+            Way::Risk => by!(BY_RISK),
+            Way::All => by!(BY_PLACE),
         }
-        query.push(")");
+    }};
+}
+
+/// The first five parameters: at most [`WINDOW`] candidates and one, below row `before`.
+fn bind_candidates(query: Query, way: &Way, filter: &Filter, before: Option<i64>) -> Query {
+    let query = query.bind(before.unwrap_or(i64::MAX)).bind(WINDOW + 1);
+    match way {
+        Way::Column(_, values) => {
+            let others = values.get(1..).filter(|others| !others.is_empty());
+            query.bind_some(values.first()).bind_all_some(others).bind_flag(false)
+        }
+        Way::Risk => {
+            let query = query.bind(filter.risk_min.unwrap_or(0)).bind(filter.risk_max.unwrap_or(100));
+            query.bind_flag(filter.requires_investigation == Some(true))
+        }
+        Way::All => query.bind_some(None::<i64>).bind_some(None::<i64>).bind_flag(false),
     }
-    if let Some(wanted) = filter.requires_investigation {
-        query.push(" AND l.requires_investigation = ").push_bind(wanted);
-    }
-    if let Some(least) = filter.risk_min {
-        query.push(" AND l.risk_score >= ").push_bind(least);
-    }
-    if let Some(most) = filter.risk_max {
-        query.push(" AND l.risk_score <= ").push_bind(most);
-    }
+}
+
+const MATCHING: &str = " WHERE true [AND l.workflow_id = $6] [AND l.execution_id = $7] [AND l.step_id = $8] [AND l.event_type = $9]
+     [AND l.security_level = $10] [AND l.user_id IN ($11)] [AND l.requires_investigation = $12] [AND l.risk_score >= $13]
+     [AND l.risk_score <= $14] ";
+
+fn bind_filter(query: Query, filter: &Filter) -> Query {
+    query
+        .bind_some(filter.workflow_id.as_ref())
+        .bind_some(filter.execution_id.as_ref())
+        .bind_some(filter.step_id.as_ref())
+        .bind_some(filter.event_type)
+        .bind_some(filter.security_level)
+        .bind_all_some(filter.user.as_deref())
+        .bind_some(filter.requires_investigation)
+        .bind_some(filter.risk_min)
+        .bind_some(filter.risk_max)
 }
 
 /// A page. See [`Found::next`] for what happens where few of many match.
@@ -172,14 +187,16 @@ pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Resu
         },
     };
     let way = way(filter, &counts);
-    let mut query = QueryBuilder::<Db>::new("WITH c AS MATERIALIZED (");
-    push_candidates(&mut query, &way, filter, before);
-    query.push(") SELECT l.rowid FROM c JOIN agent_audit_logs l ON l.rowid = c.rowid WHERE true");
-    push_filter(&mut query, filter);
-    query.push(" ORDER BY l.rowid DESC LIMIT ").push_bind(i64::from(page.limit));
-    query.push(" OFFSET ").push_bind(i64::from(page.offset));
-    let numbers: Vec<i64> = query.build_query_scalar().fetch_all(&mut *conn).await?;
-    let entries = records(&mut *conn, "l.rowid", &numbers, "l.rowid").await?;
+    let numbers = of_candidates!(
+        &way,
+        " SELECT {place l} FROM c JOIN agent_audit_logs l ON {place l} = c.place",
+        MATCHING,
+        "ORDER BY {place l} DESC LIMIT $15 OFFSET $16"
+    );
+    let numbers = bind_filter(bind_candidates(numbers, &way, filter, before), filter);
+    let numbers = numbers.bind(i64::from(page.limit)).bind(i64::from(page.offset));
+    let numbers: Vec<i64> = numbers.fetch_values(&mut *conn).await?;
+    let entries = records_of_rows(&mut *conn, &numbers).await?;
     let full = entries.len() == page.limit as usize;
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
@@ -197,11 +214,12 @@ async fn window_end(
     filter: &Filter,
     before: Option<i64>,
 ) -> Result<Option<(Timestamp, String)>> {
-    let mut query = QueryBuilder::<Db>::new("WITH c AS MATERIALIZED (");
-    push_candidates(&mut query, way, filter, before);
-    query.push(") SELECT l.created_at, l.id FROM agent_audit_logs l WHERE (SELECT count(*) FROM c) > ");
-    query.push_bind(WINDOW).push(" AND l.rowid = (SELECT min(rowid) FROM c)");
-    Ok(query.build_query_as().fetch_optional(conn).await?)
+    let end = of_candidates!(
+        way,
+        " SELECT l.created_at, l.id FROM agent_audit_logs l WHERE (SELECT count(*) FROM c) > $6
+             AND {place l} = (SELECT min(place) FROM c)"
+    );
+    bind_candidates(end, way, filter, before).bind(WINDOW).fetch_optional(conn).await
 }
 
 /// By which index of `am_audit_entries` the candidates of a page come, newest first.
@@ -234,21 +252,33 @@ fn log_way(filter: &Filter, counts: &[Count]) -> Option<LogWay> {
     })
 }
 
-fn push_log_candidates(query: &mut QueryBuilder<Db>, way: &LogWay, filter: &Filter, below: i64) {
-    query.push("WITH c AS MATERIALIZED (SELECT seq FROM am_audit_entries ");
-    match way {
-        LogWay::Risk => {
-            query.push("INDEXED BY am_audit_entries_risk WHERE risk_score >= ").push_bind(filter.risk_min.unwrap_or(0));
-            query.push(" AND risk_score <= ").push_bind(filter.risk_max.unwrap_or(100)).push(" AND ");
+/// A query of what follows the candidates, which are rows `c`: their numbers in the log, newest first. Its first parameters are
+/// the number that they are below, how many, and bounds of the risk.
+macro_rules! of_log_candidates {
+    ($way:expr, $($rest:expr),+) => {{
+        macro_rules! by {
+            ($candidates:literal) => {
+                sql!(
+                    "WITH c AS MATERIALIZED (SELECT seq FROM am_audit_entries ",
+                    $candidates,
+                    " seq < $1 ORDER BY seq DESC LIMIT $2)",
+                    $($rest),+
+                )
+            };
         }
-        LogWay::Investigate => {
-            query.push("INDEXED BY am_audit_entries_investigate WHERE requires_investigation AND ");
+        match $way {
+            LogWay::Risk => by!("{by am_audit_entries_risk} WHERE risk_score >= $3 AND risk_score <= $4 AND"),
+            LogWay::Investigate => by!("{by am_audit_entries_investigate} WHERE requires_investigation AND"),
+            LogWay::All => by!("WHERE"),
         }
-        LogWay::All => {
-            query.push("WHERE ");
-        }
-    }
-    query.push("seq < ").push_bind(below).push(" ORDER BY seq DESC LIMIT ").push_bind(WINDOW + 1).push(")");
+    }};
+}
+
+fn bind_log_candidates(query: Query, way: &LogWay, filter: &Filter, below: i64) -> Query {
+    let query = query.bind(below).bind(WINDOW + 1);
+    let bounds =
+        matches!(way, LogWay::Risk).then(|| (filter.risk_min.unwrap_or(0), filter.risk_max.unwrap_or(100))).unzip();
+    query.bind_some(bounds.0).bind_some(bounds.1)
 }
 
 async fn search_log(
@@ -257,102 +287,101 @@ async fn search_log(
     page: &Page,
     total: Option<u64>,
 ) -> Result<Found> {
-    let place = |id: String| sqlx::query_scalar("SELECT seq FROM am_audit_entries WHERE audit_id = ?1").bind(id);
+    let place = sql!("SELECT seq FROM am_audit_entries WHERE audit_id = $1");
     let below: i64 = match &page.after {
         None => i64::MAX,
-        Some(id) => match place(id.clone()).fetch_optional(&mut *conn).await? {
+        Some(id) => match place.bind(id).fetch_optional_value(&mut *conn).await? {
             Some(seq) => seq,
             None => return Ok(Found { entries: Vec::new(), total, next: None }),
         },
     };
-    let mut query = QueryBuilder::<Db>::new("");
-    push_log_candidates(&mut query, &way, filter, below);
-    query.push(" SELECT l.audit_id FROM c CROSS JOIN am_audit_entries l ON l.seq = c.seq WHERE true");
-    push_filter(&mut query, filter);
-    query.push(" ORDER BY c.seq DESC LIMIT ").push_bind(i64::from(page.limit));
-    query.push(" OFFSET ").push_bind(i64::from(page.offset));
-    let ids: Vec<String> = query.build_query_scalar().fetch_all(&mut *conn).await?;
+    let ids = of_log_candidates!(
+        &way,
+        " SELECT l.audit_id FROM c {then} am_audit_entries l ON l.seq = c.seq WHERE true [AND l.event_type = $5]
+             [AND l.security_level = $6] [AND l.requires_investigation = $7] [AND l.risk_score >= $8] [AND l.risk_score <= $9]
+         ORDER BY c.seq DESC LIMIT $10 OFFSET $11"
+    );
+    let ids = bind_log_candidates(ids, &way, filter, below)
+        .bind_some(filter.event_type)
+        .bind_some(filter.security_level)
+        .bind_some(filter.requires_investigation)
+        .bind_some(filter.risk_min)
+        .bind_some(filter.risk_max)
+        .bind(i64::from(page.limit))
+        .bind(i64::from(page.offset));
+    let ids: Vec<String> = ids.fetch_values(&mut *conn).await?;
     let full = ids.len() == page.limit as usize;
-    let entries = records(&mut *conn, "l.id", &ids, "e.seq").await?;
+    let entries = records_of_ids(&mut *conn, &ids).await?;
     let next = if full {
         entries.last().map(|entry| (entry.created_at, entry.id.clone()))
     } else {
-        let mut query = QueryBuilder::<Db>::new("");
-        push_log_candidates(&mut query, &way, filter, below);
-        query.push(" SELECT l.created_at, l.id FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id");
-        query.push(" WHERE e.seq = (SELECT min(seq) FROM c) AND (SELECT count(*) FROM c) > ").push_bind(WINDOW);
-        query.build_query_as().fetch_optional(conn).await?
+        let end = of_log_candidates!(
+            &way,
+            " SELECT l.created_at, l.id FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
+             WHERE e.seq = (SELECT min(seq) FROM c) AND (SELECT count(*) FROM c) > $5"
+        );
+        bind_log_candidates(end, &way, filter, below).bind(WINDOW).fetch_optional(conn).await?
     };
     Ok(Found { entries, total, next })
 }
 
 async fn row_number(conn: &mut Connection, id: &str) -> Result<Option<i64>> {
-    Ok(sqlx::query_scalar("SELECT rowid FROM agent_audit_logs WHERE id = ?1").bind(id).fetch_optional(conn).await?)
+    sql!("SELECT {place l} FROM agent_audit_logs l WHERE l.id = $1").bind(id).fetch_optional_value(conn).await
 }
 
-fn push_records(query: &mut QueryBuilder<Db>) {
-    query.push("SELECT ");
-    for (at, column) in LOG_COLUMNS.split(',').enumerate() {
-        query.push(if at > 0 { ", l." } else { "l." }).push(column.trim());
-    }
-    query.push(
-        ", e.seq, e.leaf_hash, e.source FROM agent_audit_logs l LEFT JOIN am_audit_entries e ON e.audit_id = l.id",
-    );
+const RECORDS: &str = " FROM agent_audit_logs l LEFT JOIN am_audit_entries e ON e.audit_id = l.id ";
+
+/// The entries of these row numbers, or of these ids, the last written first.
+async fn records_of_rows(conn: &mut Connection, numbers: &[i64]) -> Result<Vec<Record>> {
+    let records = sql!("SELECT ", Record::COLUMNS, RECORDS, "WHERE {place l} IN {integers $1} ORDER BY {place l} DESC");
+    checked(records.bind(json(numbers)?).fetch_all(conn).await?)
 }
 
-/// The entries whose `column` is one of `keys`, the last of `order` first.
-async fn records<K: serde::Serialize>(
-    conn: &mut Connection,
-    column: &'static str,
-    keys: &[K],
-    order: &'static str,
-) -> Result<Vec<Record>> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut query = QueryBuilder::<Db>::new("");
-    push_records(&mut query);
-    query.push(" WHERE ").push(column).push(" IN (SELECT value FROM json_each(");
-    query.push_bind(serde_json::to_string(keys).map_err(|error| Error::Unreadable(error.to_string()))?);
-    query.push(")) ORDER BY ").push(order).push(" DESC");
-    query.build().fetch_all(conn).await?.iter().map(record).collect()
+/// The sealed ones of these ids, the last of the log first.
+async fn records_of_ids(conn: &mut Connection, ids: &[String]) -> Result<Vec<Record>> {
+    let records = sql!("SELECT ", Record::COLUMNS, RECORDS, "WHERE l.id IN {texts $1} ORDER BY e.seq DESC");
+    checked(records.bind(json(ids)?).fetch_all(conn).await?)
+}
+
+fn json(keys: &(impl serde::Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string(keys).map_err(|error| Error::Unreadable(error.to_string()))
+}
+
+fn checked(records: Vec<Record>) -> Result<Vec<Record>> {
+    Ok(records.into_iter().map(Record::checked).collect())
 }
 
 /// One entry.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Record>> {
-    let mut query = QueryBuilder::<Db>::new("");
-    push_records(&mut query);
-    query.push(" WHERE l.id = ").push_bind(id);
-    query.build().fetch_optional(conn).await?.as_ref().map(record).transpose()
+    let record = sql!("SELECT ", Record::COLUMNS, RECORDS, "WHERE l.id = $1").bind(id);
+    Ok(record.fetch_optional::<Record>(conn).await?.map(Record::checked))
 }
 
-fn record(row: &Row) -> Result<Record> {
-    let doc = |at: usize| -> Result<Doc> { Ok(row.try_get::<Option<Doc>, _>(at)?.unwrap_or_else(Doc::none)) };
-    let user: Option<String> = row.try_get(6)?;
-    let source: Option<String> = row.try_get(21)?;
-    let record = Record {
-        id: row.try_get(0)?,
-        event_type: row.try_get(1)?,
-        timestamp: row.try_get(2)?,
-        workflow_id: row.try_get(3)?,
-        execution_id: row.try_get(4)?,
-        step_id: row.try_get(5)?,
-        user_id: user.as_deref().map(Owner::from_stored),
-        security_level: row.try_get(7)?,
-        ip_address: row.try_get(8)?,
-        user_agent: row.try_get(9)?,
-        event_data: doc(10)?.or_object(),
-        previous_state: doc(11)?,
-        new_state: doc(12)?,
-        risk_score: row.try_get(13)?,
-        requires_investigation: row.try_get(14)?,
-        investigation_notes: row.try_get(15)?,
-        cryptographic_hash: row.try_get(16)?,
-        signature_valid: row.try_get(17)?,
-        created_at: row.try_get(18)?,
-        log_sequence: row.try_get(19)?,
-        leaf_hash: row.try_get(20)?,
-        source: source.as_deref().and_then(Source::from_word).unwrap_or(Source::Coordinator),
-    };
-    Ok(record.checked())
+row! {
+    Record from "l." {
+        id,
+        event_type,
+        timestamp,
+        workflow_id,
+        execution_id,
+        step_id,
+        user_id,
+        security_level,
+        ip_address,
+        user_agent,
+        event_data => Doc::or_object,
+        previous_state,
+        new_state,
+        risk_score,
+        requires_investigation,
+        investigation_notes,
+        cryptographic_hash,
+        signature_valid,
+        created_at,
+        log_sequence = "e.seq",
+        leaf_hash = "e.leaf_hash",
+        source = "e.source" => |word: Option<String>| {
+            word.as_deref().and_then(Source::from_word).unwrap_or(Source::Coordinator)
+        },
+    }
 }

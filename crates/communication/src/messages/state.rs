@@ -34,17 +34,6 @@ impl Event {
             Self::Delivered | Self::Expired | Self::Failed => &[MessageStatus::Pending],
         }
     }
-
-    /// [`Event::to`] as an assignment in SQL.
-    pub fn set_sql(self) -> String {
-        format!("status = '{}'", self.to().stored())
-    }
-
-    /// [`Event::from`] as a list in SQL.
-    pub fn states_sql(self) -> String {
-        let names: Vec<String> = self.from().iter().map(|status| format!("'{}'", status.stored())).collect();
-        format!("({})", names.join(", "))
-    }
 }
 
 #[cfg(test)]
@@ -58,13 +47,6 @@ mod tests {
     /// What a message in `status` is after `event`.
     fn after(status: MessageStatus, event: Event) -> MessageStatus {
         if event.from().contains(&status) { event.to() } else { status }
-    }
-
-    #[test]
-    fn an_event_asks_for_its_states_by_their_names() {
-        assert_eq!(Event::Read.states_sql(), "('PENDING', 'DELIVERED')");
-        assert_eq!(Event::Expired.states_sql(), "('PENDING')");
-        assert_eq!(Event::Read.set_sql(), "status = 'READ'");
     }
 
     proptest! {

@@ -1,31 +1,25 @@
 //! Tables `am_messages` and `am_broadcasts`.
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::{
     model::{LeftOut, Message, Past, Receipt},
     state::Event,
 };
 use crate::{
     error::Result,
-    model::{MessageStatus, PaymentStatus},
-    sealing::{Bound, Sealed},
+    model::{MessageStatus, PaymentStatus, Priority},
+    price::MessageType,
+    sealing::{Bound, Encryption, Scope, Sealed},
 };
 use am_db::{
-    Connection, Db, Error, Row, Tx,
-    codec::{Doc, Timestamp},
+    Connection, FromRow, Tx,
+    codec::{Doc, Json, Timestamp},
     page::Page,
-    rows::{Insert, Rows},
+    push_row, row,
+    row::Columns,
+    rows::Rows,
+    sql,
+    statement::Query,
 };
-
-const COLUMNS: &str = "id, message_id, channel_id, seq, sender, recipient, broadcast_id, topic, reply_to, kind, priority, \
-     encryption, scope, key_id, content, bytes, price, payment_status, status, failure, pushed, created_at, expires_at, \
-     delivered_at, read_at";
-static MESSAGES: Insert = Insert::into("am_messages", COLUMNS);
-static BROADCASTS: Insert = Insert::into(
-    "am_broadcasts",
-    "id, sender, channel_id, topic, recipients, pushed, seq, encrypted, price, refused, created_at",
-);
 
 /// A message as it is stored: its content is sealed.
 #[derive(Clone, Debug)]
@@ -76,126 +70,180 @@ impl Stored {
 /// A new message.
 pub fn push(rows: &mut Rows, stored: &Stored) {
     let (message, sealed) = (&stored.message, &stored.sealed);
-    rows.push(&MESSAGES, |row| {
-        row.put(message.id).put(&message.message_id).put(&message.channel_id).put(message.seq);
-        row.put(&message.sender).put(&message.recipient).put(message.broadcast_id.as_deref());
-        row.put(message.topic.as_deref()).put(message.reply_to.as_deref()).put(message.message_type.stored());
-        row.put(message.priority.stored()).put(sealed.encryption.stored()).put(sealed.scope.stored());
-        row.put(sealed.key_id.as_deref()).put(&sealed.stored).put(message.size_bytes).put(message.price);
-        row.put(message.payment_status.stored()).put(message.status.stored()).put(message.failure.as_deref());
-        row.put(stored.pushed).put(message.sent_at).put(message.expires_at);
-        row.put(message.delivered_at).put(message.read_at);
+    push_row!(rows, "am_messages" {
+        id: message.id,
+        message_id: &message.message_id,
+        channel_id: &message.channel_id,
+        seq: message.seq,
+        sender: &message.sender,
+        recipient: &message.recipient,
+        broadcast_id: &message.broadcast_id,
+        topic: &message.topic,
+        reply_to: &message.reply_to,
+        kind: message.message_type,
+        priority: message.priority,
+        encryption: sealed.encryption,
+        scope: sealed.scope,
+        key_id: &sealed.key_id,
+        content: &sealed.stored,
+        bytes: message.size_bytes,
+        price: message.price,
+        payment_status: message.payment_status,
+        status: message.status,
+        failure: &message.failure,
+        pushed: stored.pushed,
+        created_at: message.sent_at,
+        expires_at: message.expires_at,
+        delivered_at: message.delivered_at,
+        read_at: message.read_at,
     });
 }
 
 /// A message that went to several.
 pub fn push_broadcast(rows: &mut Rows, receipt: &Receipt, topic: Option<&str>) {
     let refused = serde_json::to_string(&receipt.refused).unwrap_or_else(|_| "[]".to_owned());
-    rows.push(&BROADCASTS, |row| {
-        row.put(&receipt.message_id).put(&receipt.sender).put(&receipt.channel_id).put(topic);
-        row.put(receipt.recipients.unwrap_or(0)).put(receipt.pushed.unwrap_or(0)).put(receipt.seq);
-        row.put(receipt.encrypted).put(receipt.price).put(&refused).put(receipt.sent_at);
+    push_row!(rows, "am_broadcasts" {
+        id: &receipt.message_id,
+        sender: &receipt.sender,
+        channel_id: &receipt.channel_id,
+        topic: topic,
+        recipients: receipt.recipients.unwrap_or(0),
+        pushed: receipt.pushed.unwrap_or(0),
+        seq: receipt.seq,
+        encrypted: receipt.encrypted,
+        price: receipt.price,
+        refused: &refused,
+        created_at: receipt.sent_at,
     });
 }
 
-fn stored(row: &Row) -> Result<Stored> {
-    let (encryption, scope) = (row.try_get("encryption")?, row.try_get("scope")?);
-    let key_id: Option<String> = row.try_get("key_id")?;
-    let content: Doc = row.try_get("content")?;
-    let sealed = Sealed { encryption, scope, key_id: key_id.clone(), stored: content };
-    let message = Message {
-        id: row.try_get("id")?,
-        message_id: row.try_get("message_id")?,
-        channel_id: row.try_get("channel_id")?,
-        seq: row.try_get("seq")?,
-        sender: row.try_get("sender")?,
-        recipient: row.try_get("recipient")?,
-        message_type: row.try_get("kind")?,
-        priority: row.try_get("priority")?,
-        content: serde_json::Value::Null,
-        encrypted: sealed.is_encrypted(),
-        encryption,
-        scope,
-        key_id,
-        size_bytes: row.try_get("bytes")?,
-        price: row.try_get("price")?,
-        payment_status: row.try_get("payment_status")?,
-        status: row.try_get("status")?,
-        failure: row.try_get("failure")?,
-        topic: row.try_get("topic")?,
-        reply_to: row.try_get("reply_to")?,
-        broadcast_id: row.try_get("broadcast_id")?,
-        sent_at: row.try_get("created_at")?,
-        expires_at: row.try_get("expires_at")?,
-        delivered_at: row.try_get("delivered_at")?,
-        read_at: row.try_get("read_at")?,
-    };
-    Ok(Stored { message, sealed, pushed: row.try_get("pushed")? })
+row! {
+    /// A row of `am_messages`.
+    struct MessageRow {
+        id: i64,
+        message_id: String,
+        channel_id: String,
+        seq: i64,
+        sender: String,
+        recipient: String,
+        broadcast_id: Option<String>,
+        topic: Option<String>,
+        reply_to: Option<String>,
+        kind: MessageType,
+        priority: Priority,
+        encryption: Encryption,
+        scope: Scope,
+        key_id: Option<String>,
+        content: Doc,
+        bytes: i64,
+        price: f64,
+        payment_status: PaymentStatus,
+        status: MessageStatus,
+        failure: Option<String>,
+        pushed: bool,
+        created_at: Timestamp,
+        expires_at: Timestamp,
+        delivered_at: Option<Timestamp>,
+        read_at: Option<Timestamp>,
+    }
 }
 
-fn select() -> QueryBuilder<Db> {
-    let mut query = QueryBuilder::new("SELECT ");
-    query.push(COLUMNS).push(" FROM am_messages ");
-    query
-}
+impl FromRow for Stored {
+    const COLUMNS: &'static str = MessageRow::COLUMNS;
 
-async fn all(mut query: QueryBuilder<Db>, conn: &mut Connection) -> Result<Vec<Stored>> {
-    query.build().fetch_all(conn).await?.iter().map(stored).collect()
+    fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
+        let row = MessageRow::from_row(columns)?;
+        let (encryption, scope, key_id) = (row.encryption, row.scope, row.key_id);
+        let sealed = Sealed { encryption, scope, key_id: key_id.clone(), stored: row.content };
+        let message = Message {
+            id: row.id,
+            message_id: row.message_id,
+            channel_id: row.channel_id,
+            seq: row.seq,
+            sender: row.sender,
+            recipient: row.recipient,
+            message_type: row.kind,
+            priority: row.priority,
+            content: serde_json::Value::Null,
+            encrypted: sealed.is_encrypted(),
+            encryption,
+            scope,
+            key_id,
+            size_bytes: row.bytes,
+            price: row.price,
+            payment_status: row.payment_status,
+            status: row.status,
+            failure: row.failure,
+            topic: row.topic,
+            reply_to: row.reply_to,
+            broadcast_id: row.broadcast_id,
+            sent_at: row.created_at,
+            expires_at: row.expires_at,
+            delivered_at: row.delivered_at,
+            read_at: row.read_at,
+        };
+        Ok(Self { message, sealed, pushed: row.pushed })
+    }
 }
 
 /// The number of the last message of all.
 pub async fn last_id(conn: &mut Connection) -> Result<i64> {
-    let last: Option<i64> =
-        sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'am_messages'").fetch_optional(conn).await?;
+    let last: Option<i64> = sql!("SELECT {last am_messages}").fetch_value(conn).await?;
     Ok(last.unwrap_or(0))
 }
 
 /// Those of these messages that are there.
 pub async fn by_message_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Stored>> {
-    let mut query = select();
-    query.push("WHERE message_id IN (SELECT value FROM json_each(");
-    query.push_bind(serde_json::json!(ids).to_string()).push("))");
-    all(query, conn).await
+    let messages = sql!("SELECT ", Stored::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
+    Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
+}
+
+row! {
+    /// A row of `am_broadcasts`, as its sender was told.
+    struct BroadcastRow {
+        id: String,
+        sender: String,
+        channel_id: String,
+        recipients: i64,
+        pushed: i64,
+        seq: i64,
+        encrypted: bool,
+        price: f64,
+        refused: Vec<LeftOut> => Json::into_inner,
+        created_at: Timestamp,
+    }
 }
 
 /// Those of these messages to several that are there, as their senders were told.
 pub async fn broadcasts(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Receipt>> {
-    let mut query = QueryBuilder::<Db>::new(
-        "SELECT id, sender, channel_id, recipients, pushed, seq, encrypted, price, refused, created_at FROM am_broadcasts
-         WHERE id IN (SELECT value FROM json_each(",
-    );
-    query.push_bind(serde_json::json!(ids).to_string()).push("))");
-    let rows = query.build().fetch_all(conn).await?;
-    rows.iter().map(broadcast).collect()
+    let broadcasts = sql!("SELECT ", BroadcastRow::COLUMNS, " FROM am_broadcasts WHERE id IN {texts $1}");
+    let broadcasts: Vec<BroadcastRow> = broadcasts.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
+    Ok(broadcasts.into_iter().map(broadcast).collect())
 }
 
-fn broadcast(row: &Row) -> Result<Receipt> {
-    let refused: &str = row.try_get("refused")?;
-    let refused: Vec<LeftOut> =
-        serde_json::from_str(refused).map_err(|error| Error::Unreadable(format!("am_broadcasts.refused: {error}")))?;
-    let (recipients, pushed): (i64, i64) = (row.try_get("recipients")?, row.try_get("pushed")?);
-    Ok(Receipt {
+fn broadcast(row: BroadcastRow) -> Receipt {
+    Receipt {
         status: "success".to_owned(),
-        message_id: row.try_get("id")?,
-        sender: row.try_get("sender")?,
+        message_id: row.id,
+        sender: row.sender,
         recipient: None,
-        channel_id: row.try_get("channel_id")?,
-        seq: row.try_get("seq")?,
-        encrypted: row.try_get("encrypted")?,
+        channel_id: row.channel_id,
+        seq: row.seq,
+        encrypted: row.encrypted,
         encryption: None,
         scope: None,
         key_id: None,
-        ws_delivered: pushed > 0,
+        ws_delivered: row.pushed > 0,
         message_status: MessageStatus::Pending,
-        sent_at: row.try_get("created_at")?,
+        sent_at: row.created_at,
         expires_at: None,
-        price: row.try_get("price")?,
+        price: row.price,
         payment_status: PaymentStatus::Unpaid,
-        recipients: Some(recipients),
-        pushed: Some(pushed),
-        refused,
+        recipients: Some(row.recipients),
+        pushed: Some(row.pushed),
+        refused: row.refused,
         repeated: false,
-    })
+    }
 }
 
 /// One message.
@@ -211,25 +259,28 @@ pub async fn pending(
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<Stored>> {
-    let mut query = select();
-    query.push("WHERE status = 'PENDING' AND recipient = ").push_bind(agent.to_owned());
-    query.push(" AND id > ").push_bind(after).push(" AND expires_at > ").push_bind(now);
-    query.push(" ORDER BY id LIMIT ").push_bind(limit);
-    all(query, conn).await
+    let pending = sql!(
+        "SELECT ",
+        Stored::COLUMNS,
+        " FROM am_messages WHERE status = 'PENDING' AND recipient = $1 AND id > $2 AND expires_at > $3 ORDER BY id LIMIT $4",
+    );
+    Ok(pending.bind(agent).bind(after).bind(now).bind(limit).fetch_all(conn).await?)
 }
 
 /// Numbers and recipients of the messages after number `after`.
 pub async fn recipients_after(conn: &mut Connection, after: i64, limit: i64) -> Result<Vec<(i64, String)>> {
-    let rows = sqlx::query_as("SELECT id, recipient FROM am_messages WHERE id > ?1 ORDER BY id LIMIT ?2");
+    let rows = sql!("SELECT id, recipient FROM am_messages WHERE id > $1 ORDER BY id LIMIT $2");
     Ok(rows.bind(after).bind(limit).fetch_all(conn).await?)
 }
 
 /// Those of these that wait for their recipients, in order.
 pub async fn waiting(conn: &mut Connection, ids: &[i64], now: Timestamp) -> Result<Vec<Stored>> {
-    let mut query = select();
-    query.push("WHERE id IN (SELECT value FROM json_each(").push_bind(serde_json::json!(ids).to_string());
-    query.push(")) AND status = 'PENDING' AND expires_at > ").push_bind(now).push(" ORDER BY id");
-    all(query, conn).await
+    let waiting = sql!(
+        "SELECT ",
+        Stored::COLUMNS,
+        " FROM am_messages WHERE id IN {integers $1} AND status = 'PENDING' AND expires_at > $2 ORDER BY id",
+    );
+    Ok(waiting.bind(serde_json::json!(ids).to_string()).bind(now).fetch_all(conn).await?)
 }
 
 /// What came for `agent`: what is not read yet, the oldest first, after number `after`; or everything, the newest first,
@@ -241,119 +292,107 @@ pub async fn inbox(
     from: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Stored>> {
-    let mut query = select();
-    query.push("WHERE recipient = ").push_bind(agent.to_owned());
-    query.push(match unread_only {
-        true => " AND status IN ('PENDING', 'DELIVERED')",
-        false => " AND status IN ('PENDING', 'DELIVERED', 'READ')",
-    });
-    if let Some(from) = from {
-        query.push(if unread_only { " AND id > " } else { " AND id < " }).push_bind(from);
-    }
-    query.push(if unread_only { " ORDER BY id" } else { " ORDER BY id DESC" });
-    query.push(" LIMIT ").push_bind(limit);
-    all(query, conn).await
+    let messages = if unread_only {
+        sql!(
+            "SELECT ",
+            Stored::COLUMNS,
+            " FROM am_messages WHERE recipient = $1 AND status IN ('PENDING', 'DELIVERED') [AND id > $2] ORDER BY id LIMIT $3",
+        )
+    } else {
+        sql!(
+            "SELECT ",
+            Stored::COLUMNS,
+            " FROM am_messages WHERE recipient = $1 AND status IN ('PENDING', 'DELIVERED', 'READ') [AND id < $2]
+             ORDER BY id DESC LIMIT $3",
+        )
+    };
+    Ok(messages.bind(agent).bind_some(from).bind(limit).fetch_all(conn).await?)
 }
 
-fn push_past(query: &mut QueryBuilder<Db>, past: &Past) {
-    query.push("WHERE true");
-    let members = [
-        (" AND sender = ", &past.sender),
-        (" AND recipient = ", &past.recipient),
-        (" AND channel_id = ", &past.channel),
-    ];
-    for (condition, value) in members {
-        if let Some(value) = value {
-            query.push(condition).push_bind(value.clone());
-        }
-    }
+const MATCHING: &str = " FROM am_messages WHERE true [AND sender = $1] [AND recipient = $2] [AND channel_id = $3] ";
+
+fn bind_past(query: Query, past: &Past) -> Query {
+    query.bind_some(past.sender.as_ref()).bind_some(past.recipient.as_ref()).bind_some(past.channel.as_ref())
 }
 
 /// A page of the past, the newest first, and how many there are in all.
 pub async fn past(conn: &mut Connection, past: &Past, page: &Page) -> Result<(Vec<Stored>, i64)> {
-    let mut count = QueryBuilder::<Db>::new("SELECT count(*) FROM am_messages ");
-    push_past(&mut count, past);
-    let total = count.build_query_scalar().fetch_one(&mut *conn).await?;
-    let mut query = select();
-    push_past(&mut query, past);
+    let total = bind_past(sql!("SELECT count(*)", MATCHING), past).fetch_value(&mut *conn).await?;
     // Numbers are the order; times of one commit are the same.
-    if let Some((_, id)) = &page.after {
-        query.push(" AND id < ").push_bind(id.parse::<i64>().unwrap_or(i64::MAX));
-    }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(page.limit));
-    query.push(" OFFSET ").push_bind(i64::from(page.offset));
-    Ok((all(query, conn).await?, total))
+    let after = page.after.as_ref().map(|(_, id)| id.parse::<i64>().unwrap_or(i64::MAX));
+    let messages = bind_past(
+        sql!("SELECT ", Stored::COLUMNS, MATCHING, "[AND id < $4] ORDER BY id DESC LIMIT $5 OFFSET $6"),
+        past,
+    );
+    let messages = messages.bind_some(after).bind(i64::from(page.limit)).bind(i64::from(page.offset));
+    Ok((messages.fetch_all(conn).await?, total))
+}
+
+/// `query`, whose first parameters are the state that `event` leads to and those it leads from.
+fn bind_event(query: Query, event: Event) -> Query {
+    query.bind(event.to()).bind_all(event.from().iter().copied())
 }
 
 /// Messages that came, by id and recipient.
 pub async fn delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Timestamp) -> Result<u64> {
-    let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
-    query
-        .push(Event::Delivered.set_sql())
-        .push(", delivered_at = ")
-        .push_bind(now)
-        .push(" WHERE status IN ")
-        .push(Event::Delivered.states_sql());
     // By their unique ids, not by what waits for anybody.
-    query.push(" AND id IN (SELECT m.id FROM json_each(");
-    query.push_bind(serde_json::json!(acknowledged).to_string());
-    query.push(") a CROSS JOIN am_messages m ON m.message_id = a.value ->> 0 AND m.recipient = a.value ->> 1)");
-    Ok(query.build().execute(tx.conn().await?).await?.rows_affected())
+    let delivered = sql!(
+        "UPDATE am_messages SET status = $1, delivered_at = $3 WHERE status IN ($2)
+             AND id IN (SELECT m.id FROM {records $4 message:text agent:text} AS a
+                 {then} am_messages m ON m.message_id = a.message AND m.recipient = a.agent)",
+    );
+    let delivered = bind_event(delivered, Event::Delivered).bind(now);
+    Ok(delivered.bind(serde_json::json!(acknowledged).to_string()).execute(tx.conn().await?).await?)
 }
 
 /// A message was read.
 pub async fn read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool> {
-    let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
-    query
-        .push(Event::Read.set_sql())
-        .push(", read_at = ")
-        .push_bind(now)
-        .push(", delivered_at = coalesce(delivered_at, ")
-        .push_bind(now);
-    query.push(") WHERE message_id = ").push_bind(message_id.to_owned());
-    query.push(" AND status IN ").push(Event::Read.states_sql());
-    Ok(query.build().execute(tx.conn().await?).await?.rows_affected() > 0)
+    let read = sql!(
+        "UPDATE am_messages SET status = $1, read_at = $3, delivered_at = coalesce(delivered_at, $3)
+         WHERE message_id = $4 AND status IN ($2)",
+    );
+    Ok(bind_event(read, Event::Read).bind(now).bind(message_id).execute(tx.conn().await?).await? > 0)
 }
 
 /// Messages that can't be opened.
 pub async fn failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
-    let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
-    query.push(Event::Failed.set_sql());
-    query.push(", failure = f.why FROM (SELECT value ->> 0 AS id, value ->> 1 AS why FROM json_each(");
-    query
-        .push_bind(serde_json::json!(failures).to_string())
-        .push(")) AS f WHERE am_messages.message_id = f.id AND status IN ");
-    query.push(Event::Failed.states_sql());
-    Ok(query.build().execute(tx.conn().await?).await?.rows_affected())
+    let failed = sql!(
+        "UPDATE am_messages SET status = $1, failure = f.why FROM {records $3 id:text why:text} AS f
+         WHERE am_messages.message_id = f.id AND status IN ($2)",
+    );
+    let failed = bind_event(failed, Event::Failed).bind(serde_json::json!(failures).to_string());
+    Ok(failed.execute(tx.conn().await?).await?)
 }
 
 /// Is anything waiting whose time is up?
 pub async fn has_expired(conn: &mut Connection, now: Timestamp) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM am_messages WHERE status = 'PENDING' AND expires_at <= ?1)";
-    Ok(sqlx::query_scalar(sql).bind(now).fetch_one(conn).await?)
+    let expired = sql!("SELECT EXISTS (SELECT 1 FROM am_messages WHERE status = 'PENDING' AND expires_at <= $1)");
+    Ok(expired.bind(now).fetch_value(conn).await?)
 }
 
 /// Mark what waits and whose time is up, at most `limit`.
 pub async fn expire(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64> {
-    let mut query = QueryBuilder::<Db>::new("UPDATE am_messages SET ");
-    query.push(Event::Expired.set_sql()).push(" WHERE status IN ").push(Event::Expired.states_sql());
-    query.push(" AND id IN (SELECT id FROM am_messages WHERE status = 'PENDING' AND expires_at <= ").push_bind(now);
-    query.push(" LIMIT ").push_bind(limit).push(")");
-    Ok(query.build().execute(tx.conn().await?).await?.rows_affected())
+    let expired = sql!(
+        "UPDATE am_messages SET status = $1 WHERE status IN ($2)
+             AND id IN (SELECT id FROM am_messages WHERE status = 'PENDING' AND expires_at <= $3 LIMIT $4)",
+    );
+    Ok(bind_event(expired, Event::Expired).bind(now).bind(limit).execute(tx.conn().await?).await?)
 }
 
-/// How many messages are in each state.
+/// How many messages wait for their recipients.
 pub async fn waiting_count(conn: &mut Connection) -> Result<i64> {
-    Ok(sqlx::query_scalar("SELECT count(*) FROM am_messages WHERE status = 'PENDING'").fetch_one(conn).await?)
+    Ok(sql!("SELECT count(*) FROM am_messages WHERE status = 'PENDING'").fetch_value(conn).await?)
 }
 
 /// What `agent` wrote and got, in the order in which it was written, after message number `after`.
 pub async fn of_agent(conn: &mut Connection, agent: &str, after: i64, limit: i64) -> Result<Vec<Stored>> {
-    let mut query = select();
-    query.push("WHERE id IN (SELECT id FROM (SELECT id FROM am_messages WHERE sender = ").push_bind(agent.to_owned());
-    query.push(" AND id > ").push_bind(after).push(" ORDER BY id LIMIT ").push_bind(limit);
-    query.push(") UNION SELECT id FROM (SELECT id FROM am_messages WHERE recipient = ").push_bind(agent.to_owned());
-    query.push(" AND id > ").push_bind(after).push(" ORDER BY id LIMIT ").push_bind(limit);
-    query.push(")) ORDER BY id LIMIT ").push_bind(limit);
-    all(query, conn).await
+    let messages = sql!(
+        "SELECT ",
+        Stored::COLUMNS,
+        " FROM am_messages WHERE id IN (
+             SELECT id FROM (SELECT id FROM am_messages WHERE sender = $1 AND id > $2 ORDER BY id LIMIT $3) AS sent
+             UNION SELECT id FROM (SELECT id FROM am_messages WHERE recipient = $1 AND id > $2 ORDER BY id LIMIT $3) AS received)
+         ORDER BY id LIMIT $3",
+    );
+    Ok(messages.bind(agent).bind(after).bind(limit).fetch_all(conn).await?)
 }

@@ -1,62 +1,59 @@
 //! Tables `am_agent_keys` and `am_message_data_keys`.
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::{
     masters::Wrapped,
     model::{AgentKey, KeyKind, MasterUse},
 };
-use am_db::{Connection, Db, Result, Row, Tx, codec::Timestamp, page::Page};
+use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::Page, row, sql, update};
 
-const KEY: &str = "key_id, kind, public_key, owner_id, created_at, revoked_at";
+row! {
+    AgentKey { key_id, kind, public_key, owner_id, created_at, revoked_at }
+}
 
-fn agent_key(row: &Row) -> Result<AgentKey> {
-    Ok(AgentKey {
-        key_id: row.try_get("key_id")?,
-        kind: row.try_get("kind")?,
-        public_key: row.try_get("public_key")?,
-        owner_id: row.try_get("owner_id")?,
-        created_at: row.try_get("created_at")?,
-        revoked_at: row.try_get("revoked_at")?,
-    })
+row! {
+    Wrapped {
+        id,
+        channel = "channel_id",
+        master_id,
+        wrapped,
+    }
 }
 
 /// All keys of an agent, revoked ones too, the newest first.
 pub(super) async fn keys_of(conn: &mut Connection, agent: &str) -> Result<Vec<AgentKey>> {
-    let sql = format!("SELECT {KEY} FROM am_agent_keys WHERE agent_id = ?1 ORDER BY created_at DESC, key_id");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(agent).fetch_all(conn).await?;
-    rows.iter().map(agent_key).collect()
+    let keys =
+        sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 ORDER BY created_at DESC, key_id",);
+    keys.bind(agent).fetch_all(conn).await
 }
 
 /// A page of them, and how many there are.
 pub(super) async fn key_page(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<AgentKey>, i64)> {
-    let count = "SELECT count(*) FROM am_agent_keys WHERE agent_id = ?1";
-    let total: i64 = sqlx::query_scalar::<Db, _>(count).bind(agent).fetch_one(&mut *conn).await?;
-    let mut query = QueryBuilder::<Db>::new("SELECT * FROM (SELECT key_id AS id, ");
-    query.push(KEY).push(" FROM am_agent_keys WHERE agent_id = ").push_bind(agent.to_owned()).push(") WHERE true");
-    page.push(&mut query, "");
-    let rows = query.build().fetch_all(conn).await?;
-    Ok((rows.iter().map(agent_key).collect::<Result<_>>()?, total))
+    let total = sql!("SELECT count(*) FROM am_agent_keys WHERE agent_id = $1").bind(agent);
+    let total = total.fetch_value(&mut *conn).await?;
+    let keys = sql!(
+        "SELECT ",
+        AgentKey::COLUMNS,
+        " FROM (SELECT *, key_id AS id FROM am_agent_keys WHERE agent_id = $1) AS k WHERE true {page $2}",
+    );
+    Ok((keys.bind(agent).bind_page(page).fetch_all(conn).await?, total))
 }
 
 /// One key of an agent.
 pub(super) async fn key_of(conn: &mut Connection, agent: &str, key_id: &str) -> Result<Option<AgentKey>> {
-    let sql = format!("SELECT {KEY} FROM am_agent_keys WHERE agent_id = ?1 AND key_id = ?2");
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(agent).bind(key_id).fetch_optional(conn).await?;
-    row.as_ref().map(agent_key).transpose()
+    let key = sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 AND key_id = $2");
+    key.bind(agent).bind(key_id).fetch_optional(conn).await
 }
 
 /// Enter a key.
 pub(super) async fn insert_key(tx: &mut Tx, agent: &str, key: &AgentKey) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO am_agent_keys (agent_id, key_id, kind, public_key, owner_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )
-    .bind(agent)
-    .bind(&key.key_id)
-    .bind(key.kind)
-    .bind(&key.public_key)
-    .bind(&key.owner_id)
-    .bind(key.created_at)
+    insert!("am_agent_keys" {
+        agent_id: agent,
+        key_id: &key.key_id,
+        kind: key.kind,
+        public_key: &key.public_key,
+        owner_id: &key.owner_id,
+        created_at: key.created_at,
+    })
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -64,7 +61,7 @@ pub(super) async fn insert_key(tx: &mut Tx, agent: &str, key: &AgentKey) -> Resu
 
 /// Take a key back.
 pub(super) async fn revoke_key(tx: &mut Tx, agent: &str, key_id: &str, now: Timestamp) -> Result<()> {
-    sqlx::query("UPDATE am_agent_keys SET revoked_at = ?3 WHERE agent_id = ?1 AND key_id = ?2")
+    sql!("UPDATE am_agent_keys SET revoked_at = $3 WHERE agent_id = $1 AND key_id = $2")
         .bind(agent)
         .bind(key_id)
         .bind(now)
@@ -84,16 +81,15 @@ pub(super) struct Found {
 
 /// What there is to seal a message of `channel` to `recipient` with, in one trip.
 pub(super) async fn find(conn: &mut Connection, channel: &str, recipient: Option<&str>) -> Result<Found> {
-    let rows: Vec<(Option<KeyKind>, String, String, String)> = sqlx::query_as::<Db, _>(
-        "SELECT kind, key_id, public_key, created_at AS at FROM am_agent_keys WHERE agent_id = ?2 AND revoked_at IS NULL
+    let rows = sql!(
+        "SELECT kind, key_id, public_key, CAST(created_at AS VARCHAR) AS at FROM am_agent_keys
+         WHERE agent_id = $2 AND revoked_at IS NULL
          UNION ALL
-         SELECT NULL, id, wrapped, master_id FROM am_message_data_keys WHERE channel_id = ?1 AND retired_at IS NULL
+         SELECT NULL, id, wrapped, master_id FROM am_message_data_keys WHERE channel_id = $1 AND retired_at IS NULL
          ORDER BY at DESC",
-    )
-    .bind(channel)
-    .bind(recipient)
-    .fetch_all(conn)
-    .await?;
+    );
+    let rows: Vec<(Option<KeyKind>, String, String, String)> =
+        rows.bind(channel).bind(recipient).fetch_all(conn).await?;
     let mut found = Found::default();
     for (kind, id, text, other) in rows {
         match kind {
@@ -107,27 +103,21 @@ pub(super) async fn find(conn: &mut Connection, channel: &str, recipient: Option
     Ok(found)
 }
 
-fn wrapped(row: (String, String, String, String)) -> Wrapped {
-    let (id, channel, master_id, wrapped) = row;
-    Wrapped { id, channel, master_id, wrapped }
-}
-
 /// A data key, retired or not.
 pub(super) async fn data_key(conn: &mut Connection, id: &str) -> Result<Option<Wrapped>> {
-    let sql = "SELECT id, channel_id, master_id, wrapped FROM am_message_data_keys WHERE id = ?1";
-    Ok(sqlx::query_as::<Db, _>(sql).bind(id).fetch_optional(conn).await?.map(wrapped))
+    let key = sql!("SELECT ", Wrapped::COLUMNS, " FROM am_message_data_keys WHERE id = $1");
+    key.bind(id).fetch_optional(conn).await
 }
 
 /// Enter a channel's data key.
 pub(super) async fn insert_data_key(tx: &mut Tx, key: &Wrapped, now: Timestamp) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO am_message_data_keys (id, channel_id, master_id, wrapped, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )
-    .bind(&key.id)
-    .bind(&key.channel)
-    .bind(&key.master_id)
-    .bind(&key.wrapped)
-    .bind(now)
+    insert!("am_message_data_keys" {
+        id: &key.id,
+        channel_id: &key.channel,
+        master_id: &key.master_id,
+        wrapped: &key.wrapped,
+        created_at: now,
+    })
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -135,30 +125,26 @@ pub(super) async fn insert_data_key(tx: &mut Tx, key: &Wrapped, now: Timestamp) 
 
 /// No data key seals any more; answers how many did.
 pub(super) async fn retire_all(tx: &mut Tx, now: Timestamp) -> Result<u64> {
-    let sql = "UPDATE am_message_data_keys SET retired_at = ?1 WHERE retired_at IS NULL";
-    Ok(sqlx::query(sql).bind(now).execute(tx.conn().await?).await?.rows_affected())
+    let retired = sql!("UPDATE am_message_data_keys SET retired_at = $1 WHERE retired_at IS NULL");
+    retired.bind(now).execute(tx.conn().await?).await
 }
 
 /// Up to `limit` data keys that another master than `current` wraps.
 pub(super) async fn under_others(conn: &mut Connection, current: &str, limit: u32) -> Result<Vec<Wrapped>> {
     // Two ranges of the index, which <> would not use.
-    let rows: Vec<(String, String, String, String)> = sqlx::query_as::<Db, _>(
-        "SELECT id, channel_id, master_id, wrapped FROM am_message_data_keys WHERE master_id < ?1
-         UNION ALL SELECT id, channel_id, master_id, wrapped FROM am_message_data_keys WHERE master_id > ?1 LIMIT ?2",
-    )
-    .bind(current)
-    .bind(limit)
-    .fetch_all(conn)
-    .await?;
-    Ok(rows.into_iter().map(wrapped).collect())
+    let keys = sql!(
+        "SELECT ",
+        Wrapped::COLUMNS,
+        " FROM am_message_data_keys WHERE master_id < $1 UNION ALL SELECT ",
+        Wrapped::COLUMNS,
+        " FROM am_message_data_keys WHERE master_id > $1 LIMIT $2",
+    );
+    keys.bind(current).bind(i64::from(limit)).fetch_all(conn).await
 }
 
 /// Put a data key under another master.
 pub(super) async fn set_wrapped(tx: &mut Tx, key: &Wrapped) -> Result<()> {
-    sqlx::query("UPDATE am_message_data_keys SET master_id = ?2, wrapped = ?3 WHERE id = ?1")
-        .bind(&key.id)
-        .bind(&key.master_id)
-        .bind(&key.wrapped)
+    update!("am_message_data_keys" { master_id: &key.master_id, wrapped: &key.wrapped } where "id = $1" (&key.id))
         .execute(tx.conn().await?)
         .await?;
     Ok(())
@@ -166,8 +152,8 @@ pub(super) async fn set_wrapped(tx: &mut Tx, key: &Wrapped) -> Result<()> {
 
 /// Which masters wrap how many data keys.
 pub(super) async fn masters(conn: &mut Connection) -> Result<Vec<MasterUse>> {
-    let sql = "SELECT master_id, count(*) FROM am_message_data_keys GROUP BY master_id ORDER BY master_id";
-    let rows: Vec<(String, i64)> = sqlx::query_as::<Db, _>(sql).fetch_all(conn).await?;
+    let rows = sql!("SELECT master_id, count(*) FROM am_message_data_keys GROUP BY master_id ORDER BY master_id");
+    let rows: Vec<(String, i64)> = rows.fetch_all(conn).await?;
     let used = |(master_id, data_keys)| MasterUse { master_id, configured: false, current: false, data_keys };
     Ok(rows.into_iter().map(used).collect())
 }

@@ -1,7 +1,6 @@
 //! What the engine writes: runs, their steps and events in one transaction, and who holds what.
 
 use serde_json::Value;
-use sqlx::QueryBuilder;
 
 use super::{
     orders::{self, Order},
@@ -14,10 +13,11 @@ use crate::{
 };
 use am_audit::{Entry, SecurityLevel};
 use am_db::{
-    Connection, Db, Tx,
-    batch::Batch,
+    Connection, Tx,
     codec::{Doc, Timestamp},
-    rows::{Insert, Rows},
+    push_row,
+    rows::Rows,
+    sql, update,
 };
 use am_events::Event;
 
@@ -171,6 +171,32 @@ impl NewRun {
     }
 }
 
+/// A row of `agent_step_executions`, new or written over.
+macro_rules! step_row {
+    ($rows:expr, $run:expr, $row:expr, $($conflict:literal)?) => {{
+        let StepRow { row_id, step_id, step } = $row;
+        push_row!($rows, "agent_step_executions" {
+            id: row_id,
+            execution_id: &$run.id,
+            step_id: step_id,
+            status: step.status,
+            input_data: text(&step.input),
+            output_data: text(&step.output),
+            execution_time: (step.attempts > 0).then_some(step.seconds),
+            gpu_accelerated: step.gpu,
+            memory_usage: step.memory_mb,
+            step_proof: step.verification.as_ref().and_then(|done| Doc::of(done).ok()).unwrap_or_else(Doc::none),
+            verification_status: verdict(step),
+            error_message: &step.error,
+            retry_count: i64::from(step.attempts.saturating_sub(1)),
+            started_at: step.started_at,
+            completed_at: step.completed_at,
+            created_at: $run.now,
+            updated_at: $run.now,
+        } $($conflict)?);
+    }};
+}
+
 /// The rows of a new run; the definition only if it is not known to be stored. An id that is taken is a duplicate.
 ///
 /// # Errors
@@ -179,56 +205,56 @@ pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
     let run = &save.run;
     let mut rows = Rows::default();
     if !definition_known {
-        rows.push(&DEFINITIONS, |row| {
-            row.put(&new.definition_hash).put(&*new.definition).put(run.now);
-        });
+        push_row!(rows, "am_definitions" {
+            hash: &new.definition_hash,
+            body: &*new.definition,
+            created_at: run.now,
+        } "ON CONFLICT (hash) DO NOTHING");
     }
-    rows.push(&EXECUTIONS, |row| {
-        row.put(&run.id).put(&run.workflow_id).put(&run.client_id).put(run.status.stored());
-        row.put(run.completed_steps).put(&run.step_states);
-        row.put(&run.final_result).put(&run.receipt).put(&run.proof);
-        row.put(run.error.as_deref()).put(run.failed_step.as_deref());
-        row.put(run.started_at).put(run.completed_at).put(total_seconds(run));
-        row.put(run.total_cost).put(run.total_steps).put(run.completed_steps).put(run.created_at).put(run.now);
+    push_row!(rows, "agent_executions" {
+        id: &run.id,
+        workflow_id: &run.workflow_id,
+        client_id: &run.client_id,
+        status: run.status,
+        current_step: run.completed_steps,
+        step_states: &run.step_states,
+        final_result: &run.final_result,
+        execution_receipt: &run.receipt,
+        verification_proof: &run.proof,
+        error_message: &run.error,
+        failed_step: &run.failed_step,
+        started_at: run.started_at,
+        completed_at: run.completed_at,
+        total_execution_time: total_seconds(run),
+        total_cost: run.total_cost,
+        total_steps: run.total_steps,
+        completed_steps: run.completed_steps,
+        created_at: run.created_at,
+        updated_at: run.now,
     });
-    rows.push(&RUNS, |row| {
-        row.put(&run.id).put(&new.definition_hash).put(&new.inputs).put(new.level.stored()).put(new.security.stored());
-        row.put(new.max_execution_time).put(new.max_cost_budget);
-        row.put(save.hold.stored()).put((save.hold == Hold::Driven).then_some(save.worker.as_str()));
-        row.put(run.fence).put(run.active_seconds).put(run.reserved_cost);
-        row.put(save.events.len() as i64).put(new.trace_id.as_deref()).put(run.created_at);
+    push_row!(rows, "am_runs" {
+        execution_id: &run.id,
+        definition_hash: &new.definition_hash,
+        inputs: &new.inputs,
+        verification_level: new.level,
+        security_level: new.security,
+        max_execution_time: new.max_execution_time,
+        max_cost_budget: new.max_cost_budget,
+        state: save.hold.stored(),
+        worker: (save.hold == Hold::Driven).then_some(&save.worker),
+        fence: run.fence,
+        active_seconds: run.active_seconds,
+        reserved_cost: run.reserved_cost,
+        last_event: save.events.len() as i64,
+        trace_id: &new.trace_id,
+        queued_at: run.created_at,
     });
-    for StepRow { row_id, step_id, step } in &save.steps {
-        rows.push(&STEPS, |row| {
-            let verification = step.verification.as_ref();
-            row.put(row_id).put(&run.id).put(step_id).put(step.status.stored());
-            row.put(&text(&step.input)).put(&text(&step.output));
-            row.put((step.attempts > 0).then_some(step.seconds)).put(step.gpu).put(step.memory_mb);
-            row.put(&verification.and_then(|done| Doc::of(done).ok()).unwrap_or_else(Doc::none)).put(verdict(step));
-            row.put(step.error.as_deref()).put(i64::from(step.attempts.saturating_sub(1)));
-            row.put(step.started_at).put(step.completed_at).put(run.now).put(run.now);
-        });
+    for step in &save.steps {
+        step_row!(rows, run, step,);
     }
     am_events::append_to(&mut rows, &run.id, &numbered(save, 1))?;
     Ok(rows)
 }
-
-static DEFINITIONS: Insert =
-    Insert::into("am_definitions", "hash, body, created_at").on_conflict("ON CONFLICT (hash) DO NOTHING");
-static EXECUTIONS: Insert = Insert::into(
-    "agent_executions",
-    "id, workflow_id, client_id, status, current_step, step_states, final_result, execution_receipt, verification_proof, \
-     error_message, failed_step, started_at, completed_at, total_execution_time, total_cost, total_steps, completed_steps, \
-     created_at, updated_at",
-);
-static RUNS: Insert = Insert::into(
-    "am_runs",
-    "execution_id, definition_hash, inputs, verification_level, security_level, max_execution_time, max_cost_budget, state, worker, fence, \
-     active_seconds, reserved_cost, last_event, trace_id, queued_at",
-);
-const STEP_COLUMNS: &str = "id, execution_id, step_id, status, input_data, output_data, execution_time, gpu_accelerated, \
-     memory_usage, step_proof, verification_status, error_message, retry_count, started_at, completed_at, created_at, updated_at";
-static STEPS: Insert = Insert::into("agent_step_executions", STEP_COLUMNS);
 
 /// Write what has changed of a run that stands, and what the audit log gets to know of it.
 ///
@@ -236,12 +262,24 @@ static STEPS: Insert = Insert::into("agent_step_executions", STEP_COLUMNS);
 /// [`Error::LeaseLost`] when another holds the run.
 pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
     let (last_event, paused) = update_run(tx, save).await?;
-    let mut batch = Batch::default();
-    update_steps(&mut batch, save);
     let mut rows = Rows::default();
+    for step in &save.steps {
+        // Rows that were made with the run are written over.
+        step_row!(
+            rows,
+            save.run,
+            step,
+            "ON CONFLICT (id) DO UPDATE SET status = excluded.status, input_data = excluded.input_data,
+                 output_data = excluded.output_data, execution_time = excluded.execution_time,
+                 gpu_accelerated = excluded.gpu_accelerated, memory_usage = excluded.memory_usage,
+                 step_proof = excluded.step_proof, verification_status = excluded.verification_status,
+                 error_message = excluded.error_message, retry_count = excluded.retry_count,
+                 started_at = excluded.started_at, completed_at = excluded.completed_at, updated_at = excluded.updated_at"
+        );
+    }
     am_events::append_to(&mut rows, &save.run.id, &numbered(save, last_event - save.events.len() as i64 + 1))?;
     rows.append(trail);
-    batch.rows(rows).execute(tx).await?;
+    rows.execute(tx).await?;
     orders(tx, save).await?;
     Ok(Saved { paused })
 }
@@ -251,11 +289,11 @@ pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
 /// # Errors
 /// As the database.
 pub async fn under_way(conn: &mut Connection, client_id: &str, level: SecurityLevel) -> Result<i64> {
-    let count = sqlx::query_scalar(
+    let count = sql!(
         "SELECT count(*) FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id
-         WHERE r.state <> 'ended' AND r.security_level = ?2 AND e.client_id = ?1",
+         WHERE r.state <> 'ended' AND r.security_level = $2 AND e.client_id = $1",
     );
-    Ok(count.bind(client_id).bind(level).fetch_one(conn).await?)
+    Ok(count.bind(client_id).bind(level).fetch_value(conn).await?)
 }
 
 /// Place the orders of a save, and take others back.
@@ -295,9 +333,9 @@ fn verdict(step: &StepRun) -> Option<&'static str> {
 
 async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
     let run = &save.run;
-    let held: Option<(i64, bool)> = sqlx::query_as(
-        "UPDATE am_runs SET state = ?3, worker = ?4, active_seconds = ?5, reserved_cost = ?6, last_event = last_event + ?7
-         WHERE execution_id = ?1 AND fence = ?2 AND state = 'driven' RETURNING last_event, paused",
+    let held = sql!(
+        "UPDATE am_runs SET state = $3, worker = $4, active_seconds = $5, reserved_cost = $6, last_event = last_event + $7
+         WHERE execution_id = $1 AND fence = $2 AND state = 'driven' RETURNING last_event, paused",
     )
     .bind(&run.id)
     .bind(run.fence)
@@ -305,65 +343,25 @@ async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
     .bind((save.hold == Hold::Driven).then_some(&save.worker))
     .bind(run.active_seconds)
     .bind(run.reserved_cost)
-    .bind(save.events.len() as i64)
-    .fetch_optional(tx.conn().await?)
-    .await?;
+    .bind(save.events.len() as i64);
+    let held: Option<(i64, bool)> = held.fetch_optional(tx.conn().await?).await?;
     let held = held.ok_or(Error::LeaseLost)?;
-    let done = sqlx::query(
-        "UPDATE agent_executions SET status = ?2, current_step = ?3, step_states = ?4, final_result = ?5, execution_receipt = ?6,
-             verification_proof = ?7, error_message = ?8, failed_step = ?9, started_at = ?10, completed_at = ?11,
-             total_execution_time = ?12, total_cost = ?13, completed_steps = ?3, updated_at = ?14
-         WHERE id = ?1",
-    )
-    .bind(&run.id)
-    .bind(run.status)
-    .bind(run.completed_steps)
-    .bind(&run.step_states)
-    .bind(run.final_result.clone())
-    .bind(run.receipt.clone())
-    .bind(run.proof.clone())
-    .bind(&run.error)
-    .bind(&run.failed_step)
-    .bind(run.started_at)
-    .bind(run.completed_at)
-    .bind(total_seconds(run))
-    .bind(run.total_cost)
-    .bind(run.now)
-    .execute(tx.conn().await?)
-    .await?;
+    let changed = update!("agent_executions" {
+        status: run.status,
+        current_step: run.completed_steps,
+        step_states: &run.step_states,
+        final_result: &run.final_result,
+        execution_receipt: &run.receipt,
+        verification_proof: &run.proof,
+        error_message: &run.error,
+        failed_step: &run.failed_step,
+        started_at: run.started_at,
+        completed_at: run.completed_at,
+        total_execution_time: total_seconds(run),
+        total_cost: run.total_cost,
+        completed_steps: run.completed_steps,
+        updated_at: run.now,
+    } where "id = $1" (&run.id));
     // The coordinator deleted the execution under us: nobody wants its result.
-    if done.rows_affected() == 0 { Err(Error::LeaseLost) } else { Ok(held) }
-}
-
-/// Rows of one statement: SQLite takes 32766 values.
-const ROWS: usize = 500;
-
-/// Rows that were made with the run are written over.
-fn update_steps(batch: &mut Batch, save: &Save) {
-    for chunk in save.steps.chunks(ROWS) {
-        batch.statement(|query| {
-            push_steps(query, save, chunk);
-            query.push(
-                " ON CONFLICT (id) DO UPDATE SET status = excluded.status, input_data = excluded.input_data,
-                     output_data = excluded.output_data, execution_time = excluded.execution_time,
-                     gpu_accelerated = excluded.gpu_accelerated, memory_usage = excluded.memory_usage,
-                     step_proof = excluded.step_proof, verification_status = excluded.verification_status,
-                     error_message = excluded.error_message, retry_count = excluded.retry_count,
-                     started_at = excluded.started_at, completed_at = excluded.completed_at, updated_at = excluded.updated_at",
-            );
-        });
-    }
-}
-
-fn push_steps(query: &mut QueryBuilder<Db>, save: &Save, rows: &[StepRow]) {
-    query.push("INSERT INTO agent_step_executions (").push(STEP_COLUMNS).push(") ");
-    query.push_values(rows, |mut row, StepRow { row_id, step_id, step }| {
-        row.push_bind(row_id.clone()).push_bind(save.run.id.clone()).push_bind(step_id.clone()).push_bind(step.status);
-        row.push_bind(text(&step.input)).push_bind(text(&step.output));
-        row.push_bind((step.attempts > 0).then_some(step.seconds)).push_bind(step.gpu).push_bind(step.memory_mb);
-        row.push_bind(step.verification.as_ref().and_then(|done| Doc::of(done).ok()).unwrap_or_else(Doc::none));
-        row.push_bind(verdict(step));
-        row.push_bind(step.error.clone()).push_bind(i64::from(step.attempts.saturating_sub(1)));
-        row.push_bind(step.started_at).push_bind(step.completed_at).push_bind(save.run.now).push_bind(save.run.now);
-    });
+    if changed.execute(tx.conn().await?).await? == 0 { Err(Error::LeaseLost) } else { Ok(held) }
 }

@@ -1,7 +1,6 @@
 //! Tables `agent_executions` and `agent_step_executions` as clients read them, and the changes clients ask for.
 
 use serde_json::{Map, Value, json};
-use sqlx::{QueryBuilder, Row as _};
 
 use super::{Execution, Filter, StepLog, forbids};
 use crate::{
@@ -11,95 +10,95 @@ use crate::{
 };
 use am_audit::{Entry, EventType, SecurityLevel};
 use am_db::{
-    Connection, Db, Row, Tx,
+    Connection, FromRow as _, Tx,
     codec::{Doc, Timestamp},
     principal::Principal,
+    row, sql, update,
 };
 use am_events::Event;
 
-const SELECT: &str = "SELECT e.id, e.workflow_id, e.client_id, e.status, coalesce(r.paused, 0), e.current_step, e.step_states, \
-     e.final_result, e.execution_receipt, e.verification_proof, e.error_message, e.failed_step, e.started_at, e.completed_at, \
-     e.total_execution_time, e.total_cost, e.total_steps, e.completed_steps, e.created_at, e.updated_at";
+row! {
+    Execution from "e." {
+        id,
+        workflow_id,
+        client_id,
+        status,
+        paused = "coalesce(r.paused, FALSE)",
+        current_step,
+        step_states => Doc::or_object,
+        final_result,
+        execution_receipt,
+        verification_proof,
+        error_message,
+        failed_step,
+        started_at,
+        completed_at,
+        total_execution_time,
+        total_cost,
+        total_steps,
+        completed_steps,
+        created_at,
+        updated_at,
+    }
+}
+
+row! {
+    StepLog {
+        // The row's own id, until the step's key is known.
+        key = "id",
+        step_id,
+        status,
+        started_at,
+        completed_at,
+        execution_time,
+        error_message,
+        gpu_accelerated,
+        memory_usage,
+        retry_count,
+        verification_status,
+        input = "input_data",
+        output = "output_data",
+        proof = "step_proof",
+    }
+}
+
 const FROM: &str = " FROM agent_executions e LEFT JOIN am_runs r ON r.execution_id = e.id";
-
-fn document(row: &Row, at: usize) -> am_db::Result<Doc> {
-    Ok(row.try_get::<Option<Doc>, _>(at)?.unwrap_or_else(Doc::none))
-}
-
-fn execution(row: &Row) -> am_db::Result<Execution> {
-    Ok(Execution {
-        id: row.try_get(0)?,
-        workflow_id: row.try_get(1)?,
-        client_id: row.try_get(2)?,
-        status: row.try_get(3)?,
-        paused: row.try_get(4)?,
-        current_step: row.try_get(5)?,
-        step_states: document(row, 6)?.or_object(),
-        final_result: document(row, 7)?,
-        execution_receipt: document(row, 8)?,
-        verification_proof: document(row, 9)?,
-        error_message: row.try_get(10)?,
-        failed_step: row.try_get(11)?,
-        started_at: row.try_get(12)?,
-        completed_at: row.try_get(13)?,
-        total_execution_time: row.try_get(14)?,
-        total_cost: row.try_get(15)?,
-        total_steps: row.try_get(16)?,
-        completed_steps: row.try_get(17)?,
-        created_at: row.try_get(18)?,
-        updated_at: row.try_get(19)?,
-    })
-}
+const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
 
 /// One execution.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Execution>> {
-    let mut query = QueryBuilder::<Db>::new(SELECT);
-    query.push(FROM).push(" WHERE e.id = ").push_bind(id);
-    let row = query.build().fetch_optional(conn).await?;
-    Ok(row.as_ref().map(execution).transpose()?)
+    let query = sql!("SELECT ", Execution::COLUMNS, FROM, " WHERE e.id = $1");
+    Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
 /// Has it ended, or is it not there?
 pub async fn has_ended(conn: &mut Connection, id: &str) -> am_db::Result<bool> {
-    let status: Option<Status> =
-        sqlx::query_scalar("SELECT status FROM agent_executions WHERE id = ?1").bind(id).fetch_optional(conn).await?;
+    let status = sql!("SELECT status FROM agent_executions WHERE id = $1").bind(id);
+    let status: Option<Status> = status.fetch_optional_value(conn).await?;
     Ok(status.is_none_or(Status::is_final))
-}
-
-fn push_filter(query: &mut QueryBuilder<Db>, caller: &Principal, filter: &Filter) {
-    query.push(" WHERE e.client_id IN (");
-    let mut list = query.separated(", ");
-    for alias in caller.aliases.iter() {
-        list.push_bind(alias);
-    }
-    query.push(")");
-    if let Some(workflow_id) = &filter.workflow_id {
-        query.push(" AND e.workflow_id = ").push_bind(workflow_id);
-    }
-    if let Some(status) = filter.status {
-        query.push(" AND e.status = ").push_bind(status);
-    }
 }
 
 /// A page, newest first, and how many there are in all.
 pub async fn list(conn: &mut Connection, caller: &Principal, filter: &Filter) -> Result<(Vec<Execution>, i64)> {
-    let mut query = QueryBuilder::<Db>::new(SELECT);
-    query.push(FROM);
-    push_filter(&mut query, caller, filter);
-    filter.page.push(&mut query, "e.");
-    let rows = query.build().fetch_all(&mut *conn).await?;
-    let mut count = QueryBuilder::<Db>::new("SELECT count(*) FROM agent_executions e");
-    push_filter(&mut count, caller, filter);
-    let total: i64 = count.build_query_scalar().fetch_one(conn).await?;
-    Ok((rows.iter().map(execution).collect::<am_db::Result<_>>()?, total))
+    let page = sql!("SELECT ", Execution::COLUMNS, FROM, MATCHING, "{page e. $4}")
+        .bind_all(caller.aliases.iter())
+        .bind_some(filter.workflow_id.as_ref())
+        .bind_some(filter.status)
+        .bind_page(&filter.page);
+    let page = page.fetch_all(&mut *conn).await?;
+    let total = sql!("SELECT count(*) FROM agent_executions e", MATCHING)
+        .bind_all(caller.aliases.iter())
+        .bind_some(filter.workflow_id.as_ref())
+        .bind_some(filter.status);
+    Ok((page, total.fetch_value(conn).await?))
 }
 
 /// How many runs of a workflow ended well lately, and their mean seconds and cost.
 pub async fn past_runs(conn: &mut Connection, workflow_id: &str) -> Result<(i64, Option<f64>, Option<f64>)> {
-    let means = sqlx::query_as(
+    let means = sql!(
         "SELECT count(*), avg(total_execution_time), avg(total_cost) FROM
              (SELECT total_execution_time, total_cost FROM agent_executions
-              WHERE workflow_id = ?1 AND status = 'COMPLETED' AND total_execution_time IS NOT NULL LIMIT 50)",
+              WHERE workflow_id = $1 AND status = 'COMPLETED' AND total_execution_time IS NOT NULL LIMIT 50) AS lately",
     );
     Ok(means.bind(workflow_id).fetch_one(conn).await?)
 }
@@ -110,35 +109,17 @@ pub async fn steps(conn: &mut Connection, execution: &Execution) -> Result<Vec<S
     let key_of = |row_id: &str| {
         states.iter().position(|(_, state)| state.get("step_execution_id").and_then(Value::as_str) == Some(row_id))
     };
-    let rows = sqlx::query(
-        "SELECT id, step_id, status, started_at, completed_at, execution_time, error_message, gpu_accelerated, memory_usage, retry_count,
-             verification_status, input_data, output_data, step_proof
-         FROM agent_step_executions WHERE execution_id = ?1 ORDER BY created_at, id",
-    )
-    .bind(&execution.id)
-    .fetch_all(conn)
-    .await?;
+    let rows = sql!(
+        "SELECT ",
+        StepLog::COLUMNS,
+        " FROM agent_step_executions WHERE execution_id = $1 ORDER BY created_at, id",
+    );
+    let rows: Vec<StepLog> = rows.bind(&execution.id).fetch_all(conn).await?;
     let mut logs: Vec<(usize, StepLog)> = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let row_id: &str = row.try_get(0)?;
-        let place = key_of(row_id);
-        let log = StepLog {
-            key: place.and_then(|at| states.keys().nth(at).cloned()),
-            step_id: row.try_get(1)?,
-            status: row.try_get(2)?,
-            started_at: row.try_get(3)?,
-            completed_at: row.try_get(4)?,
-            execution_time: row.try_get(5)?,
-            error_message: row.try_get(6)?,
-            gpu_accelerated: row.try_get(7)?,
-            memory_usage: row.try_get(8)?,
-            retry_count: row.try_get(9)?,
-            verification_status: row.try_get(10)?,
-            input: document(row, 11)?,
-            output: document(row, 12)?,
-            proof: document(row, 13)?,
-        };
-        logs.push((place.unwrap_or(usize::MAX), log));
+    for log in rows {
+        let place = log.key.as_deref().and_then(key_of);
+        let key = place.and_then(|at| states.keys().nth(at).cloned());
+        logs.push((place.unwrap_or(usize::MAX), StepLog { key, ..log }));
     }
     logs.sort_by_key(|(place, _)| *place);
     Ok(logs.into_iter().map(|(_, log)| log).collect())
@@ -151,12 +132,9 @@ fn states(execution: &Execution) -> Result<Map<String, Value>> {
 
 /// The next event of an execution, if it is this service's: a run of the coordinator's has no stream.
 pub async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
-    let seq: Option<i64> = sqlx::query_scalar(
-        "UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = ?1 RETURNING last_event",
-    )
-    .bind(id)
-    .fetch_optional(tx.conn().await?)
-    .await?;
+    let seq =
+        sql!("UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = $1 RETURNING last_event").bind(id);
+    let seq: Option<i64> = seq.fetch_optional_value(tx.conn().await?).await?;
     let Some(seq) = seq else { return Ok(false) };
     am_events::append(tx, id, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?;
     Ok(true)
@@ -164,8 +142,8 @@ pub async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value
 
 /// How sensitive an execution is; one that the coordinator runs counts as internal.
 pub async fn security(conn: &mut Connection, id: &str) -> Result<SecurityLevel> {
-    let level = sqlx::query_scalar("SELECT security_level FROM am_runs WHERE execution_id = ?1");
-    Ok(level.bind(id).fetch_optional(conn).await?.unwrap_or(SecurityLevel::Internal))
+    let level = sql!("SELECT security_level FROM am_runs WHERE execution_id = $1").bind(id);
+    Ok(level.fetch_optional_value(conn).await?.unwrap_or(SecurityLevel::Internal))
 }
 
 /// What the audit log gets to know of a change that it has no word for.
@@ -180,18 +158,20 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     }
     let mut states = states(&execution)?;
     let taken_back = stop_steps(tx, &execution.id, &mut states, now).await?;
-    sqlx::query("UPDATE am_runs SET state = 'ended', worker = NULL, fence = fence + 1, paused = 0, reserved_cost = 0 WHERE execution_id = ?1")
-        .bind(&execution.id)
-        .execute(tx.conn().await?)
-        .await?;
-    let seconds = execution.started_at.map(|started| now.seconds_since(started));
-    sqlx::query(
-        "UPDATE agent_executions SET status = 'CANCELLED', step_states = ?2, completed_at = ?3, total_execution_time = ?4, updated_at = ?3 WHERE id = ?1",
+    sql!(
+        "UPDATE am_runs SET state = 'ended', worker = NULL, fence = fence + 1, paused = FALSE, reserved_cost = 0 WHERE execution_id = $1"
     )
     .bind(&execution.id)
-    .bind(Value::Object(states).to_string())
-    .bind(now)
-    .bind(seconds)
+    .execute(tx.conn().await?)
+    .await?;
+    let seconds = execution.started_at.map(|started| now.seconds_since(started));
+    update!("agent_executions" {
+        status: Status::Cancelled,
+        step_states: Value::Object(states).to_string(),
+        completed_at: now,
+        total_execution_time: seconds,
+        updated_at: now,
+    } where "id = $1" (&execution.id))
     .execute(tx.conn().await?)
     .await?;
     let entry = Entry::new(EventType::ExecutionCancelled, now)
@@ -204,13 +184,8 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
 }
 
 async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
-    let done =
-        sqlx::query("UPDATE am_runs SET paused = ?2 WHERE execution_id = ?1 AND paused <> ?2 AND state <> 'ended'")
-            .bind(id)
-            .bind(paused)
-            .execute(tx.conn().await?)
-            .await?;
-    Ok(done.rows_affected() == 1)
+    let changed = sql!("UPDATE am_runs SET paused = $2 WHERE execution_id = $1 AND paused <> $2 AND state <> 'ended'");
+    Ok(changed.bind(id).bind(paused).execute(tx.conn().await?).await? == 1)
 }
 
 /// Begin no further step.
@@ -255,28 +230,26 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
             members.insert("status".into(), json!(Status::Pending));
         }
     }
-    let done = sqlx::query(
-        "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1, paused = 0, active_seconds = 0, reserved_cost = 0
-         WHERE execution_id = ?1 AND state = 'ended'",
-    )
-    .bind(&execution.id)
-    .execute(tx.conn().await?)
-    .await?;
-    if done.rows_affected() == 0 {
+    let readied = sql!(
+        "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1, paused = FALSE, active_seconds = 0, reserved_cost = 0
+         WHERE execution_id = $1 AND state = 'ended'",
+    );
+    let readied = readied.bind(&execution.id).execute(tx.conn().await?).await?;
+    if readied == 0 {
         return Err(Error::State("Execution cannot be retried: it was run by the coordinator".into()));
     }
-    sqlx::query(
-        "UPDATE agent_executions SET status = 'RUNNING', step_states = ?2, error_message = NULL, failed_step = NULL, completed_at = NULL,
-             total_execution_time = NULL, updated_at = ?3 WHERE id = ?1",
+    sql!(
+        "UPDATE agent_executions SET status = 'RUNNING', step_states = $2, error_message = NULL, failed_step = NULL, completed_at = NULL,
+             total_execution_time = NULL, updated_at = $3 WHERE id = $1",
     )
     .bind(&execution.id)
     .bind(Value::Object(states).to_string())
     .bind(now)
     .execute(tx.conn().await?)
     .await?;
-    sqlx::query(
-        "UPDATE agent_step_executions SET status = 'PENDING', error_message = NULL, started_at = NULL, completed_at = NULL, updated_at = ?2
-         WHERE execution_id = ?1 AND status <> 'COMPLETED'",
+    sql!(
+        "UPDATE agent_step_executions SET status = 'PENDING', error_message = NULL, started_at = NULL, completed_at = NULL, updated_at = $2
+         WHERE execution_id = $1 AND status <> 'COMPLETED'",
     )
     .bind(&execution.id)
     .bind(now)

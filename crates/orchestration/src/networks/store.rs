@@ -1,50 +1,36 @@
 //! Table `am_networks`, and the executions of networks and agents.
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::model::{Measured, Network, Standing};
-use crate::error::{Result, unreadable};
-use am_db::{Connection, Db, Row, Tx, page::Page, principal::Principal};
+use crate::error::Result;
+use am_db::{Connection, FromRow as _, Tx, codec::Json, insert, page::Page, principal::Principal, row, sql, update};
 
-const COLUMNS: &str = "id, owner_id, name, description, agents, coordination_strategy, status, created_at, updated_at";
-
-fn network(row: &Row) -> Result<Network> {
-    let read = |row: &Row| -> am_db::Result<(Network, String)> {
-        let network = Network {
-            id: row.try_get(0)?,
-            owner_id: row.try_get(1)?,
-            name: row.try_get(2)?,
-            description: row.try_get(3)?,
-            agents: Vec::new(),
-            coordination_strategy: row.try_get(5)?,
-            status: row.try_get(6)?,
-            created_at: row.try_get(7)?,
-            updated_at: row.try_get(8)?,
-        };
-        Ok((network, row.try_get(4)?))
-    };
-    let (network, agents) = read(row)?;
-    Ok(Network {
-        agents: serde_json::from_str(&agents).map_err(|error| unreadable("am_networks.agents", error))?,
-        ..network
-    })
+row! {
+    Network {
+        id,
+        owner_id,
+        name,
+        description,
+        agents => Json::into_inner,
+        coordination_strategy,
+        status,
+        created_at,
+        updated_at,
+    }
 }
 
 /// Store a new network.
 pub async fn insert(tx: &mut Tx, network: &Network) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO am_networks (id, owner_id, name, description, agents, coordination_strategy, status, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )
-    .bind(&network.id)
-    .bind(&network.owner_id)
-    .bind(&network.name)
-    .bind(&network.description)
-    .bind(serde_json::to_string(&network.agents)?)
-    .bind(network.coordination_strategy)
-    .bind(&network.status)
-    .bind(network.created_at)
-    .bind(network.updated_at)
+    insert!("am_networks" {
+        id: &network.id,
+        owner_id: &network.owner_id,
+        name: &network.name,
+        description: &network.description,
+        agents: serde_json::to_string(&network.agents)?,
+        coordination_strategy: network.coordination_strategy,
+        status: &network.status,
+        created_at: network.created_at,
+        updated_at: network.updated_at,
+    })
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -52,87 +38,63 @@ pub async fn insert(tx: &mut Tx, network: &Network) -> Result<()> {
 
 /// One network.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Network>> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM am_networks WHERE id = ").push_bind(id);
-    query.build().fetch_optional(conn).await?.as_ref().map(network).transpose()
-}
-
-fn push_owner(query: &mut QueryBuilder<Db>, owner: &Principal) {
-    query.push(" FROM am_networks WHERE owner_id IN (");
-    let mut list = query.separated(", ");
-    for alias in owner.aliases.iter() {
-        list.push_bind(alias);
-    }
-    query.push(")");
+    let query = sql!("SELECT ", Network::COLUMNS, " FROM am_networks WHERE id = $1");
+    Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
 /// A page, newest first, and how many there are in all.
 pub async fn list(conn: &mut Connection, owner: &Principal, page: &Page) -> Result<(Vec<Network>, i64)> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS);
-    push_owner(&mut query, owner);
-    page.push(&mut query, "");
-    let rows = query.build().fetch_all(&mut *conn).await?;
-    let mut count = QueryBuilder::<Db>::new("SELECT count(*)");
-    push_owner(&mut count, owner);
-    let total = count.build_query_scalar().fetch_one(conn).await?;
-    Ok((rows.iter().map(network).collect::<Result<_>>()?, total))
+    let networks = sql!("SELECT ", Network::COLUMNS, " FROM am_networks WHERE owner_id IN ($1) {page $2}")
+        .bind_all(owner.aliases.iter())
+        .bind_page(page);
+    let networks = networks.fetch_all(&mut *conn).await?;
+    let total = sql!("SELECT count(*) FROM am_networks WHERE owner_id IN ($1)").bind_all(owner.aliases.iter());
+    Ok((networks, total.fetch_value(conn).await?))
 }
 
 /// Write the order of its agents.
 pub async fn reorder(tx: &mut Tx, network: &Network) -> Result<()> {
-    sqlx::query("UPDATE am_networks SET agents = ?2, updated_at = ?3 WHERE id = ?1")
-        .bind(&network.id)
-        .bind(serde_json::to_string(&network.agents)?)
-        .bind(network.updated_at)
-        .execute(tx.conn().await?)
-        .await?;
+    update!("am_networks" {
+        agents: serde_json::to_string(&network.agents)?,
+        updated_at: network.updated_at,
+    } where "id = $1" (&network.id))
+    .execute(tx.conn().await?)
+    .await?;
     Ok(())
 }
 
 /// What was measured of an agent's own runs.
 pub async fn measured(conn: &mut Connection, agent_id: String) -> Result<Measured> {
-    let row: (i64, i64, Option<f64>, Option<f64>) = sqlx::query_as(
-        "SELECT count(*), coalesce(sum(status = 'COMPLETED'), 0), avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END),
+    let query = sql!(
+        "SELECT count(*), count(*) FILTER (WHERE status = 'COMPLETED'), avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END),
              avg(CASE WHEN status = 'COMPLETED' THEN total_cost END)
-         FROM agent_executions WHERE workflow_id = ?1 AND status IN ('COMPLETED', 'FAILED')",
-    )
-    .bind(&agent_id)
-    .fetch_one(conn)
-    .await?;
+         FROM agent_executions WHERE workflow_id = $1 AND status IN ('COMPLETED', 'FAILED')",
+    );
+    let row: (i64, i64, Option<f64>, Option<f64>) = query.bind(&agent_id).fetch_one(conn).await?;
     let (runs, completed, mean_seconds, mean_cost) = row;
     let success_rate = (runs > 0).then(|| completed as f64 / runs as f64);
     Ok(Measured { agent_id, runs, mean_seconds, mean_cost, success_rate })
 }
 
+row! {
+    Standing {
+        status = "(SELECT lower(CAST(status AS VARCHAR)) FROM agent_executions WHERE workflow_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1)"
+            => |latest: Option<String>| latest.unwrap_or_else(|| "idle".to_owned()),
+        total_executions = "count(*)",
+        pending_executions = "count(*) FILTER (WHERE status = 'PENDING')",
+        running_executions = "count(*) FILTER (WHERE status = 'RUNNING')",
+        completed_executions = "count(*) FILTER (WHERE status = 'COMPLETED')",
+        failed_executions = "count(*) FILTER (WHERE status = 'FAILED')",
+        cancelled_executions = "count(*) FILTER (WHERE status = 'CANCELLED')",
+        success_rate = "avg(CASE status WHEN 'COMPLETED' THEN 1.0 WHEN 'FAILED' THEN 0.0 END)",
+        average_execution_time = "avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END)",
+        total_cost = "coalesce(sum(total_cost), 0.0)",
+        last_execution_at = "max(created_at)",
+    }
+}
+
 /// How a network stands.
 pub async fn standing(conn: &mut Connection, id: &str) -> Result<Standing> {
-    let row = sqlx::query(
-        "SELECT count(*), coalesce(sum(status = 'PENDING'), 0), coalesce(sum(status = 'RUNNING'), 0), coalesce(sum(status = 'COMPLETED'), 0),
-             coalesce(sum(status = 'FAILED'), 0), coalesce(sum(status = 'CANCELLED'), 0),
-             avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END), coalesce(sum(total_cost), 0.0), max(created_at),
-             (SELECT lower(status) FROM agent_executions WHERE workflow_id = ?1 ORDER BY created_at DESC, id DESC LIMIT 1)
-         FROM agent_executions WHERE workflow_id = ?1",
-    )
-    .bind(id)
-    .fetch_one(conn)
-    .await?;
-    let read = |row: &Row| -> am_db::Result<Standing> {
-        let (completed, failed): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
-        let latest: Option<String> = row.try_get(9)?;
-        Ok(Standing {
-            status: latest.unwrap_or_else(|| "idle".into()),
-            total_executions: row.try_get(0)?,
-            pending_executions: row.try_get(1)?,
-            running_executions: row.try_get(2)?,
-            completed_executions: completed,
-            failed_executions: failed,
-            cancelled_executions: row.try_get(5)?,
-            success_rate: (completed + failed > 0).then(|| completed as f64 / (completed + failed) as f64),
-            average_execution_time: row.try_get(6)?,
-            total_cost: row.try_get(7)?,
-            last_execution_at: row.try_get(8)?,
-        })
-    };
-    Ok(read(&row)?)
+    let query = sql!("SELECT ", Standing::COLUMNS, " FROM agent_executions WHERE workflow_id = $1");
+    Ok(query.bind(id).fetch_one(conn).await?)
 }

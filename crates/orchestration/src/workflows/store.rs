@@ -2,8 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde::{Deserialize, Serialize};
-use sqlx::QueryBuilder;
+use serde::Serialize;
 
 use super::model::{Filter, Workflow};
 use crate::{
@@ -13,43 +12,43 @@ use crate::{
 };
 use am_core::ambient::Ids;
 use am_db::{
-    Connection, Db, Tx,
+    Connection, Tx,
     batch::Batch,
     codec::{Doc, Timestamp},
+    packed_row,
     principal::Principal,
-    rows::{Insert, Rows},
+    push_row,
+    row::Truth,
+    rows::Rows,
+    sql, update,
 };
 
-const COLUMNS: &str = "id, owner_id, name, description, steps, dependencies, max_execution_time, max_cost_budget, \
-     requires_verification, verification_level, tags, version, is_public, created_at, updated_at";
-
-/// [`COLUMNS`], as they are read.
-const READ: &str = concat!(
-    "json_array(id, owner_id, name, description, steps, dependencies, max_execution_time, ",
-    am_db::exact!("max_cost_budget"),
-    ", requires_verification, verification_level, tags, version, is_public, created_at, updated_at)"
-);
-
-/// A row as SQLite's `json_array` ([`READ`]): one value, where each of fifteen would be copied on its way from the
-/// connection's thread.
-#[derive(Deserialize)]
-struct Stored<'a>(
-    String,
-    String,
-    String,
-    String,
-    #[serde(borrow)] Option<Cow<'a, str>>,
-    #[serde(borrow)] Option<Cow<'a, str>>,
-    i64,
-    #[serde(borrow)] Cow<'a, str>,
-    i64,
-    #[serde(borrow)] Cow<'a, str>,
-    String,
-    String,
-    i64,
-    #[serde(borrow)] Cow<'a, str>,
-    #[serde(borrow)] Cow<'a, str>,
-);
+packed_row! {
+    /// A row as one value, where each of fifteen would be copied on its way from the connection's thread.
+    struct Stored<'a> {
+        id: String,
+        owner_id: String,
+        name: String,
+        description: String,
+        #[serde(borrow)]
+        steps: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        dependencies: Option<Cow<'a, str>>,
+        max_execution_time: i64,
+        #[serde(borrow)]
+        max_cost_budget: Cow<'a, str> = "{exact max_cost_budget}",
+        requires_verification: Truth,
+        #[serde(borrow)]
+        verification_level: Cow<'a, str>,
+        tags: String,
+        version: String,
+        is_public: Truth,
+        #[serde(borrow)]
+        created_at: Cow<'a, str>,
+        #[serde(borrow)]
+        updated_at: Cow<'a, str>,
+    }
+}
 
 impl Stored<'_> {
     fn workflow(self) -> Result<Workflow> {
@@ -59,43 +58,48 @@ impl Stored<'_> {
             None => Ok(Doc::none()),
         };
         let moment = |text: &str, name| Timestamp::from_stored(text).map_err(|error| unreadable(&column(name), error));
-        let level = VerificationLevel::from_stored(&self.9);
+        let budget = self.max_cost_budget.parse::<f64>();
+        let level = VerificationLevel::from_stored(&self.verification_level);
         Ok(Workflow {
-            id: self.0,
-            owner_id: self.1,
-            name: self.2,
-            description: self.3,
-            steps: document(self.4, "steps")?.or_object(),
-            dependencies: document(self.5, "dependencies")?.or_object(),
-            max_execution_time: self.6,
-            max_cost_budget: self.7.parse::<f64>().map_err(|error| unreadable(&column("max_cost_budget"), error))?,
-            requires_verification: self.8 != 0,
-            verification_level: level.ok_or_else(|| unreadable(&column("verification_level"), self.9))?,
-            tags: self.10,
-            version: self.11,
-            is_public: self.12 != 0,
-            created_at: moment(&self.13, "created_at")?,
-            updated_at: moment(&self.14, "updated_at")?,
+            id: self.id,
+            owner_id: self.owner_id,
+            name: self.name,
+            description: self.description,
+            steps: document(self.steps, "steps")?.or_object(),
+            dependencies: document(self.dependencies, "dependencies")?.or_object(),
+            max_execution_time: self.max_execution_time,
+            max_cost_budget: budget.map_err(|error| unreadable(&column("max_cost_budget"), error))?,
+            requires_verification: self.requires_verification.0,
+            verification_level: level
+                .ok_or_else(|| unreadable(&column("verification_level"), self.verification_level))?,
+            tags: self.tags,
+            version: self.version,
+            is_public: self.is_public.0,
+            created_at: moment(&self.created_at, "created_at")?,
+            updated_at: moment(&self.updated_at, "updated_at")?,
         })
     }
 }
 
-static WORKFLOWS: Insert = Insert::into("ai_agent_workflows", COLUMNS);
-static STEPS: Insert = Insert::into(
-    "agent_steps",
-    "id, workflow_id, step_order, name, step_type, model_requirements, input_mappings, output_mappings, timeout_seconds, \
-     retry_policy, max_retries, requires_proof, verification_level, depends_on, created_at, updated_at",
-);
-
 /// A new workflow and its steps, as the coordinator keeps them. An id that is taken is a duplicate.
 pub fn rows(workflow: &Workflow, plan: &Plan, ids: &Ids) -> Rows {
     let mut rows = Rows::default();
-    rows.push(&WORKFLOWS, |row| {
-        row.put(&workflow.id).put(&workflow.owner_id).put(&workflow.name).put(&workflow.description);
-        row.put(&workflow.steps).put(&workflow.dependencies);
-        row.put(workflow.max_execution_time).put(workflow.max_cost_budget).put(workflow.requires_verification);
-        row.put(workflow.verification_level.stored()).put(&workflow.tags).put(&workflow.version);
-        row.put(workflow.is_public).put(workflow.created_at).put(workflow.updated_at);
+    push_row!(rows, "ai_agent_workflows" {
+        id: &workflow.id,
+        owner_id: &workflow.owner_id,
+        name: &workflow.name,
+        description: &workflow.description,
+        steps: &workflow.steps,
+        dependencies: &workflow.dependencies,
+        max_execution_time: workflow.max_execution_time,
+        max_cost_budget: workflow.max_cost_budget,
+        requires_verification: workflow.requires_verification,
+        verification_level: workflow.verification_level,
+        tags: &workflow.tags,
+        version: &workflow.version,
+        is_public: workflow.is_public,
+        created_at: workflow.created_at,
+        updated_at: workflow.updated_at,
     });
     push_steps(&mut rows, workflow, plan, ids);
     rows
@@ -103,74 +107,55 @@ pub fn rows(workflow: &Workflow, plan: &Plan, ids: &Ids) -> Rows {
 
 /// One workflow.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Workflow>> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(READ).push(" FROM ai_agent_workflows WHERE id = ").push_bind(id);
-    let row: Option<String> = query.build_query_scalar().fetch_optional(conn).await?;
+    let row = sql!("SELECT ", Stored::PACKED, " FROM ai_agent_workflows WHERE id = $1").bind(id);
+    let row: Option<String> = row.fetch_optional_value(conn).await?;
     row.map(|json| serde_json::from_str::<Stored>(&json)?.workflow()).transpose()
 }
 
-fn push_filter(query: &mut QueryBuilder<Db>, reader: &Principal, filter: &Filter) {
-    query.push(" WHERE (is_public OR owner_id IN (");
-    push_list(query, &reader.aliases);
-    query.push("))");
-    if let Some(owner) = &filter.owner {
-        query.push(" AND owner_id IN (");
-        push_list(query, owner);
-        query.push(")");
-    }
-    if let Some(is_public) = filter.is_public {
-        query.push(" AND is_public = ").push_bind(is_public);
-    }
-    for [ours, pythons] in filter.needles() {
-        query
-            .push(" AND (instr(tags, ")
-            .push_bind(ours)
-            .push(") > 0 OR instr(tags, ")
-            .push_bind(pythons)
-            .push(") > 0)");
-    }
-}
-
-fn push_list(query: &mut QueryBuilder<Db>, values: &[String]) {
-    let mut list = query.separated(", ");
-    for value in values {
-        list.push_bind(value);
-    }
-}
+const MATCHING: &str =
+    " FROM ai_agent_workflows WHERE (is_public OR owner_id IN ($1)) [AND owner_id IN ($2)] [AND is_public = $3]
+     [AND NOT EXISTS (SELECT 1 FROM {records $4 ours:text pythons:text} AS tag
+         WHERE NOT ({contains tags tag.ours} OR {contains tags tag.pythons}))]";
 
 /// A page, and how many there are in all.
 pub async fn list(conn: &mut Connection, reader: &Principal, filter: &Filter) -> Result<(Vec<Workflow>, i64)> {
-    let mut query = QueryBuilder::<Db>::new("SELECT (SELECT count(*) FROM ai_agent_workflows");
-    push_filter(&mut query, reader, filter);
-    query.push("), json_group_array(").push(READ).push(") FROM (SELECT ").push(COLUMNS);
-    query.push(" FROM ai_agent_workflows");
-    push_filter(&mut query, reader, filter);
-    filter.page.push(&mut query, "");
-    query.push(")");
-    let (total, json): (i64, String) = query.build_query_as().fetch_one(conn).await?;
+    let tags: Vec<[String; 2]> = filter.needles().collect();
+    let tags = (!tags.is_empty()).then(|| serde_json::to_string(&tags)).transpose()?;
+    let query = sql!(
+        "SELECT (SELECT count(*)",
+        MATCHING,
+        "), {arrays ",
+        Stored::PACKED,
+        "} FROM (SELECT ",
+        Stored::COLUMNS,
+        MATCHING,
+        " {page $5}) AS page",
+    )
+    .bind_all(reader.aliases.iter())
+    .bind_all_some(filter.owner.as_deref())
+    .bind_some(filter.is_public)
+    .bind_some(tags)
+    .bind_page(&filter.page);
+    let (total, json): (i64, String) = query.fetch_one(conn).await?;
     let rows: Vec<Stored> = serde_json::from_str(&json)?;
     Ok((rows.into_iter().map(Stored::workflow).collect::<Result<_>>()?, total))
 }
 
 /// Write every column that can change.
 pub async fn update(tx: &mut Tx, workflow: &Workflow) -> Result<()> {
-    sqlx::query(
-        "UPDATE ai_agent_workflows SET name = ?2, description = ?3, steps = ?4, dependencies = ?5, max_execution_time = ?6,
-             max_cost_budget = ?7, requires_verification = ?8, verification_level = ?9, tags = ?10, is_public = ?11, updated_at = ?12
-         WHERE id = ?1",
-    )
-    .bind(&workflow.id)
-    .bind(&workflow.name)
-    .bind(&workflow.description)
-    .bind(workflow.steps.clone())
-    .bind(workflow.dependencies.clone())
-    .bind(workflow.max_execution_time)
-    .bind(workflow.max_cost_budget)
-    .bind(workflow.requires_verification)
-    .bind(workflow.verification_level)
-    .bind(&workflow.tags)
-    .bind(workflow.is_public)
-    .bind(workflow.updated_at)
+    update!("ai_agent_workflows" {
+        name: &workflow.name,
+        description: &workflow.description,
+        steps: &workflow.steps,
+        dependencies: &workflow.dependencies,
+        max_execution_time: workflow.max_execution_time,
+        max_cost_budget: workflow.max_cost_budget,
+        requires_verification: workflow.requires_verification,
+        verification_level: workflow.verification_level,
+        tags: &workflow.tags,
+        is_public: workflow.is_public,
+        updated_at: workflow.updated_at,
+    } where "id = $1" (&workflow.id))
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -179,25 +164,23 @@ pub async fn update(tx: &mut Tx, workflow: &Workflow) -> Result<()> {
 /// Take a workflow and its steps out.
 pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     let mut batch = Batch::default();
-    for delete in ["DELETE FROM agent_steps WHERE workflow_id = ", "DELETE FROM ai_agent_workflows WHERE id = "] {
-        batch.statement(|query| {
-            query.push(delete).push_bind(id.to_owned());
-        });
-    }
+    let steps = sql!(in &mut batch, "DELETE FROM agent_steps WHERE workflow_id = $1").bind(id);
+    batch.add(steps);
+    let workflow = sql!(in &mut batch, "DELETE FROM ai_agent_workflows WHERE id = $1").bind(id);
+    batch.add(workflow);
     Ok(batch.execute(tx).await?)
 }
 
 /// Executions that have not ended.
 pub async fn open_executions(conn: &mut Connection, workflow_id: &str) -> Result<i64> {
-    let count = sqlx::query_scalar(
-        "SELECT count(*) FROM agent_executions WHERE workflow_id = ?1 AND status IN ('PENDING', 'RUNNING')",
-    );
-    Ok(count.bind(workflow_id).fetch_one(conn).await?)
+    let count =
+        sql!("SELECT count(*) FROM agent_executions WHERE workflow_id = $1 AND status IN ('PENDING', 'RUNNING')");
+    Ok(count.bind(workflow_id).fetch_value(conn).await?)
 }
 
 /// Put other steps' rows in place of those that stand. An id that is taken is a duplicate.
 pub async fn replace_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
-    sqlx::query("DELETE FROM agent_steps WHERE workflow_id = ?1").bind(&workflow.id).execute(tx.conn().await?).await?;
+    sql!("DELETE FROM agent_steps WHERE workflow_id = $1").bind(&workflow.id).execute(tx.conn().await?).await?;
     let mut rows = Rows::default();
     push_steps(&mut rows, workflow, plan, ids);
     Ok(rows.execute(tx).await?)
@@ -206,13 +189,23 @@ pub async fn replace_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &
 fn push_steps(rows: &mut Rows, workflow: &Workflow, plan: &Plan, ids: &Ids) {
     for (step, at) in plan.steps.iter().zip(0i64..) {
         let depends_on: Vec<&str> = step.depends_on.iter().map(|other| plan.steps[*other].key.as_str()).collect();
-        rows.push(&STEPS, |row| {
-            row.put(&ids.next("step_", 8)).put(&workflow.id).put(at).put(&step.name).put(step.step_type.stored());
-            row.put(&object(step.raw.model_requirements.as_ref())).put(&object(step.raw.input_mappings.as_ref()));
-            row.put(&object(step.raw.output_mappings.as_ref())).put(step.timeout.as_secs() as i64);
-            row.put(&object(step.raw.retry_policy.as_ref())).put(i64::from(step.max_retries)).put(step.requires_proof);
-            row.put(step.verification_level.unwrap_or(VerificationLevel::Basic).stored());
-            row.put(&object(Some(&depends_on))).put(workflow.updated_at).put(workflow.updated_at);
+        push_row!(rows, "agent_steps" {
+            id: ids.next("step_", 8),
+            workflow_id: &workflow.id,
+            step_order: at,
+            name: &step.name,
+            step_type: step.step_type,
+            model_requirements: object(step.raw.model_requirements.as_ref()),
+            input_mappings: object(step.raw.input_mappings.as_ref()),
+            output_mappings: object(step.raw.output_mappings.as_ref()),
+            timeout_seconds: step.timeout.as_secs() as i64,
+            retry_policy: object(step.raw.retry_policy.as_ref()),
+            max_retries: i64::from(step.max_retries),
+            requires_proof: step.requires_proof,
+            verification_level: step.verification_level.unwrap_or(VerificationLevel::Basic),
+            depends_on: object(Some(&depends_on)),
+            created_at: workflow.updated_at,
+            updated_at: workflow.updated_at,
         });
     }
 }
@@ -224,10 +217,8 @@ fn object<T: Serialize>(value: Option<&T>) -> String {
 
 /// The rows' ids by step; a step that the coordinator left without a row is known by its key.
 pub async fn step_ids(conn: &mut Connection, workflow_id: &str, plan: &Plan) -> Result<Arc<[String]>> {
-    let rows: Vec<(i64, String)> = sqlx::query_as("SELECT step_order, id FROM agent_steps WHERE workflow_id = ?1")
-        .bind(workflow_id)
-        .fetch_all(conn)
-        .await?;
+    let rows = sql!("SELECT step_order, id FROM agent_steps WHERE workflow_id = $1").bind(workflow_id);
+    let rows: Vec<(i64, String)> = rows.fetch_all(conn).await?;
     let id = |at: usize| rows.iter().find(|(order, _)| *order == at as i64).map(|(_, id)| id.clone());
     Ok(plan.steps.iter().enumerate().map(|(at, step)| id(at).unwrap_or_else(|| step.key.clone())).collect())
 }

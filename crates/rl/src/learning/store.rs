@@ -1,13 +1,25 @@
 //! Table `am_learning`.
 
-use sqlx::Row as _;
-
 use super::model::Learner;
 use crate::{
     error::{Result, unreadable},
     training::Mode,
 };
-use am_db::{Connection, Tx};
+use am_db::{Connection, FromRow as _, Tx, codec::Timestamp, insert, row, sql};
+
+row! {
+    /// A row of `am_learning`.
+    struct Stored {
+        agent_id: String,
+        owner_id: String,
+        policy: String,
+        mode: String,
+        learning_rate: f64,
+        feedback_source: Option<String>,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+    }
+}
 
 fn stored(mode: Mode) -> &'static str {
     match mode {
@@ -19,44 +31,34 @@ fn stored(mode: Mode) -> &'static str {
 
 /// One agent.
 pub async fn get(conn: &mut Connection, agent_id: &str) -> Result<Option<Learner>> {
-    let row = sqlx::query(
-        "SELECT agent_id, owner_id, policy, mode, learning_rate, feedback_source, created_at, updated_at
-         FROM am_learning WHERE agent_id = ?1",
-    )
-    .bind(agent_id)
-    .fetch_optional(conn)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mode: String = row.try_get(3)?;
-    let mode = [Mode::Reinforcement, Mode::Transfer, Mode::Meta].into_iter().find(|known| stored(*known) == mode);
+    let row = sql!("SELECT ", Stored::COLUMNS, " FROM am_learning WHERE agent_id = $1").bind(agent_id);
+    let Some(row) = row.fetch_optional::<Stored>(conn).await? else { return Ok(None) };
+    let mode = [Mode::Reinforcement, Mode::Transfer, Mode::Meta].into_iter().find(|known| stored(*known) == row.mode);
     Ok(Some(Learner {
-        agent_id: row.try_get(0)?,
-        owner_id: row.try_get(1)?,
-        policy: row.try_get(2)?,
+        agent_id: row.agent_id,
+        owner_id: row.owner_id,
+        policy: row.policy,
         mode: mode.ok_or_else(|| unreadable("am_learning.mode", "no known mode"))?,
-        learning_rate: row.try_get(4)?,
-        feedback_source: row.try_get(5)?,
-        created_at: row.try_get(6)?,
-        updated_at: row.try_get(7)?,
+        learning_rate: row.learning_rate,
+        feedback_source: row.feedback_source,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
     }))
 }
 
 /// Store an agent, or write it over.
 pub async fn put(tx: &mut Tx, learner: &Learner) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO am_learning (agent_id, owner_id, policy, mode, learning_rate, feedback_source, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT (agent_id) DO UPDATE SET mode = excluded.mode, learning_rate = excluded.learning_rate,
-             feedback_source = excluded.feedback_source, updated_at = excluded.updated_at",
-    )
-    .bind(&learner.agent_id)
-    .bind(&learner.owner_id)
-    .bind(&learner.policy)
-    .bind(stored(learner.mode))
-    .bind(learner.learning_rate)
-    .bind(&learner.feedback_source)
-    .bind(learner.created_at)
-    .bind(learner.updated_at)
+    insert!("am_learning" {
+        agent_id: &learner.agent_id,
+        owner_id: &learner.owner_id,
+        policy: &learner.policy,
+        mode: stored(learner.mode),
+        learning_rate: learner.learning_rate,
+        feedback_source: &learner.feedback_source,
+        created_at: learner.created_at,
+        updated_at: learner.updated_at,
+    } "ON CONFLICT (agent_id) DO UPDATE SET mode = excluded.mode, learning_rate = excluded.learning_rate,
+         feedback_source = excluded.feedback_source, updated_at = excluded.updated_at")
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -1,114 +1,126 @@
 //! Table `am_training_runs`, and the events of runs.
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Row as _};
 
 use super::model::{Kept, NewRun, Record, RunFilter, RunStatus, Task, TrainingRun, Wish};
 use crate::error::{Result, unreadable};
 use am_db::{
-    Connection, Db, Row, Tx,
-    codec::{Doc, Timestamp},
+    Connection, FromRow as _, Tx,
+    codec::{Json, JsonOr, Timestamp},
+    insert,
     page::Page,
     principal::Principal,
+    row, sql,
+    statement::Query,
+    update,
 };
 use am_events::Event;
 
-const COLUMNS: &str = "id, owner_id, policy, work, status, wish, steps, steps_done, seconds, record, checkpoint, version, scores, \
-     ended_by, error, created_at, started_at, ended_at, updated_at";
-
-fn document<T: for<'de> serde::Deserialize<'de>>(row: &Row, column: &str) -> Result<Option<T>> {
-    let doc: Doc = row.try_get(column)?;
-    doc.parse().map_err(|error| unreadable(column, error))
+row! {
+    /// A row of `am_training_runs`.
+    struct Stored {
+        id: String,
+        owner_id: String,
+        policy: String,
+        task: Task = "work" => Json::into_inner,
+        status: RunStatus,
+        wish: Option<Wish>,
+        steps: u64 => i64::unsigned_abs,
+        steps_done: u64 => i64::unsigned_abs,
+        seconds: f64,
+        record: Record => JsonOr::into_inner,
+        checkpoint: Option<Kept> => JsonOr::into_inner,
+        version: Option<u32> => |version: Option<i64>| version.and_then(|version| u32::try_from(version).ok()),
+        scores: Option<Value> => JsonOr::into_inner,
+        ended_by: Option<String>,
+        error: Option<String>,
+        created_at: Timestamp,
+        started_at: Option<Timestamp>,
+        ended_at: Option<Timestamp>,
+        updated_at: Timestamp,
+    }
 }
 
 fn text(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| unreadable("a training run", error))
 }
 
-fn run(row: &Row, with_curve: bool) -> Result<TrainingRun> {
-    let (id, policy): (String, String) = (row.try_get("id")?, row.try_get("policy")?);
-    let count = |column: &str| -> Result<u64> { Ok(row.try_get::<i64, _>(column)?.unsigned_abs()) };
-    let (steps, steps_done, seconds) = (count("steps")?, count("steps_done")?, row.try_get("seconds")?);
-    let task: Option<Task> = document(row, "work")?;
-    let record: Record = document(row, "record")?.unwrap_or_default();
-    let version = row.try_get::<Option<i64>, _>("version")?.and_then(|version| u32::try_from(version).ok());
-    Ok(TrainingRun {
-        run_id: id.clone(),
-        id,
-        owner_id: row.try_get("owner_id")?,
-        reference: version.map(|version| format!("{policy}@{version}")),
-        policy,
-        task: task.ok_or_else(|| unreadable("work", "it is null"))?,
-        status: row.try_get("status")?,
-        wish: row.try_get("wish")?,
-        steps_done,
+fn run(row: Stored, with_curve: bool) -> TrainingRun {
+    let record = row.record;
+    TrainingRun {
+        run_id: row.id.clone(),
+        id: row.id,
+        owner_id: row.owner_id,
+        reference: row.version.map(|version| format!("{}@{version}", row.policy)),
+        policy: row.policy,
+        task: row.task,
+        status: row.status,
+        wish: row.wish,
+        steps_done: row.steps_done,
         // A rollout may go beyond the last step.
-        progress: (steps_done as f64 / steps.max(1) as f64).min(1.0),
-        seconds,
-        steps_per_second: (seconds > 0.0).then(|| steps_done as f64 / seconds),
+        progress: (row.steps_done as f64 / row.steps.max(1) as f64).min(1.0),
+        seconds: row.seconds,
+        steps_per_second: (row.seconds > 0.0).then(|| row.steps_done as f64 / row.seconds),
         episodes: record.episodes,
         mean_return: record.mean_return(),
         measures: record.points.last().map(|point| point.measures.clone()).unwrap_or_default(),
         curve: with_curve.then_some(record.points),
-        checkpoint: document(row, "checkpoint")?,
-        version,
-        scores: document(row, "scores")?,
-        ended_by: row.try_get("ended_by")?,
-        error: row.try_get("error")?,
-        created_at: row.try_get("created_at")?,
-        started_at: row.try_get("started_at")?,
-        ended_at: row.try_get("ended_at")?,
-        updated_at: row.try_get("updated_at")?,
-    })
+        checkpoint: row.checkpoint,
+        version: row.version,
+        scores: row.scores,
+        ended_by: row.ended_by,
+        error: row.error,
+        created_at: row.created_at,
+        started_at: row.started_at,
+        ended_at: row.ended_at,
+        updated_at: row.updated_at,
+    }
 }
 
 /// Store a run, queued.
 pub async fn insert(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO am_training_runs (id, owner_id, policy, work, status, steps, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
-    )
-    .bind(&new.id)
-    .bind(&new.owner_id)
-    .bind(&new.policy)
-    .bind(text(&new.task)?)
-    .bind(RunStatus::Queued)
-    .bind(new.task.steps().cast_signed())
-    .bind(now)
+    insert!("am_training_runs" {
+        id: &new.id,
+        owner_id: &new.owner_id,
+        policy: &new.policy,
+        work: text(&new.task)?,
+        status: RunStatus::Queued,
+        steps: new.task.steps().cast_signed(),
+        created_at: now,
+        updated_at: now,
+    })
     .execute(tx.conn().await?)
     .await?;
     if let Some(feedback) = &new.feedback {
-        sqlx::query("INSERT INTO am_training_feedback (run_id, feedback) VALUES (?1, ?2)")
-            .bind(&new.id)
-            .bind(feedback)
-            .execute(tx.conn().await?)
-            .await?;
+        insert!("am_training_feedback" { run_id: &new.id, feedback: feedback }).execute(tx.conn().await?).await?;
     }
     tell(tx, &new.id, "queued", serde_json::json!({"policy": new.policy, "steps": new.task.steps()}), now).await
 }
 
 /// Append an event to a run's stream.
 pub async fn tell(tx: &mut Tx, id: &str, kind: &str, data: Value, now: Timestamp) -> Result<()> {
-    let seq: i64 = sqlx::query_scalar(
-        "UPDATE am_training_runs SET last_event = last_event + 1, updated_at = ?2 WHERE id = ?1 RETURNING last_event",
-    )
-    .bind(id)
-    .bind(now)
-    .fetch_one(tx.conn().await?)
-    .await?;
+    let seq = sql!(
+        "UPDATE am_training_runs SET last_event = last_event + 1, updated_at = $2 WHERE id = $1 RETURNING last_event",
+    );
+    let seq = seq.bind(id).bind(now).fetch_value(tx.conn().await?).await?;
     Ok(am_events::append(tx, id, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?)
 }
 
 /// One run.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TrainingRun>> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM am_training_runs WHERE id = ").push_bind(id);
-    query.build().fetch_optional(conn).await?.map(|row| run(&row, true)).transpose()
+    let found = sql!("SELECT ", Stored::COLUMNS, " FROM am_training_runs WHERE id = $1").bind(id);
+    Ok(found.fetch_optional(conn).await?.map(|row| run(row, true)))
 }
 
 /// How a run stands.
 pub async fn status(conn: &mut Connection, id: &str) -> am_db::Result<Option<RunStatus>> {
-    Ok(sqlx::query_scalar("SELECT status FROM am_training_runs WHERE id = ?1").bind(id).fetch_optional(conn).await?)
+    sql!("SELECT status FROM am_training_runs WHERE id = $1").bind(id).fetch_optional_value(conn).await
+}
+
+const MATCHING: &str = " FROM am_training_runs WHERE owner_id IN ($1) [AND policy = $2] [AND status = $3] ";
+
+fn bind_filter(query: Query, owner: &Principal, filter: &RunFilter) -> Query {
+    query.bind_all(owner.aliases.iter()).bind_some(filter.policy.as_ref()).bind_some(filter.status)
 }
 
 /// A page of an owner's runs, newest first, and how many there are in all.
@@ -118,53 +130,28 @@ pub async fn list(
     filter: &RunFilter,
     page: &Page,
 ) -> Result<(Vec<TrainingRun>, i64)> {
-    let matching = |query: &mut QueryBuilder<Db>| {
-        query.push(" FROM am_training_runs WHERE owner_id IN (");
-        let mut list = query.separated(", ");
-        for alias in owner.aliases.iter() {
-            list.push_bind(alias.clone());
-        }
-        query.push(")");
-        if let Some(policy) = &filter.policy {
-            query.push(" AND policy = ").push_bind(policy.clone());
-        }
-        if let Some(status) = filter.status {
-            query.push(" AND status = ").push_bind(status);
-        }
-    };
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS);
-    matching(&mut query);
-    page.push(&mut query, "");
-    let rows = query.build().fetch_all(&mut *conn).await?;
-    let mut count = QueryBuilder::<Db>::new("SELECT count(*)");
-    matching(&mut count);
-    let total = count.build_query_scalar().fetch_one(conn).await?;
-    Ok((rows.iter().map(|row| run(row, false)).collect::<Result<_>>()?, total))
+    let runs = bind_filter(sql!("SELECT ", Stored::COLUMNS, MATCHING, "{page $4}"), owner, filter);
+    let runs: Vec<Stored> = runs.bind_page(page).fetch_all(&mut *conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", MATCHING), owner, filter).fetch_value(conn).await?;
+    Ok((runs.into_iter().map(|row| run(row, false)).collect(), total))
 }
 
 /// Runs that a process may have to drive, the oldest first: those that wait, and those whose process may be dead.
 pub async fn open(conn: &mut Connection) -> Result<Vec<String>> {
-    let ids = sqlx::query_scalar(
+    let ids = sql!(
         "SELECT id FROM am_training_runs WHERE status IN ('queued', 'running') ORDER BY created_at, id LIMIT 1000",
     );
-    Ok(ids.fetch_all(conn).await?)
+    Ok(ids.fetch_values(conn).await?)
 }
 
 /// A process drives the run from now on. False: it is open no more.
 pub async fn begin(tx: &mut Tx, id: &str, steps: u64, seconds: f64, now: Timestamp) -> Result<bool> {
-    let done = sqlx::query(
-        "UPDATE am_training_runs SET status = ?2, steps_done = ?3, seconds = ?4, started_at = coalesce(started_at, ?5)
-         WHERE id = ?1 AND status IN ('queued', 'running')",
-    )
-    .bind(id)
-    .bind(RunStatus::Running)
-    .bind(steps.cast_signed())
-    .bind(seconds)
-    .bind(now)
-    .execute(tx.conn().await?)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    let begun = sql!(
+        "UPDATE am_training_runs SET status = $2, steps_done = $3, seconds = $4, started_at = coalesce(started_at, $5)
+         WHERE id = $1 AND status IN ('queued', 'running')",
+    );
+    let begun = begun.bind(id).bind(RunStatus::Running).bind(steps.cast_signed()).bind(seconds).bind(now);
+    Ok(begun.execute(tx.conn().await?).await? == 1)
 }
 
 /// How far a run is.
@@ -180,17 +167,16 @@ pub struct Report {
 /// Save how far a run is; answers what is asked of it.
 pub async fn report(tx: &mut Tx, id: &str, report: &Report) -> Result<Option<Wish>> {
     let kept = report.kept.as_ref().map(text).transpose()?;
-    let wish: Option<Option<Wish>> = sqlx::query_scalar(
-        "UPDATE am_training_runs SET steps_done = ?2, seconds = ?3, record = coalesce(?4, record),
-             checkpoint = coalesce(?5, checkpoint) WHERE id = ?1 RETURNING wish",
+    let reported = sql!(
+        "UPDATE am_training_runs SET steps_done = $2, seconds = $3, record = coalesce($4, record),
+             checkpoint = coalesce($5, checkpoint) WHERE id = $1 RETURNING wish",
     )
     .bind(id)
     .bind(report.steps.cast_signed())
     .bind(report.seconds)
     .bind(&report.record)
-    .bind(kept)
-    .fetch_optional(tx.conn().await?)
-    .await?;
+    .bind(kept);
+    let wish: Option<Option<Wish>> = reported.fetch_optional_value(tx.conn().await?).await?;
     Ok(wish.flatten())
 }
 
@@ -205,18 +191,18 @@ pub struct Ending {
 
 /// Nobody drives the run any more. One that has ended needs its checkpoint no longer.
 pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, now: Timestamp) -> Result<()> {
-    sqlx::query(
-        "UPDATE am_training_runs SET status = ?2, wish = NULL, version = ?3, scores = ?4, ended_by = ?5, error = ?6,
-             ended_at = CASE WHEN ?7 THEN ?8 END, checkpoint = CASE WHEN ?7 THEN 'null' ELSE checkpoint END WHERE id = ?1",
+    sql!(
+        "UPDATE am_training_runs SET status = $2, wish = NULL, version = $3, scores = $4, ended_by = $5, error = $6,
+             ended_at = $7, checkpoint = CASE WHEN $8 THEN 'null' ELSE checkpoint END WHERE id = $1",
     )
     .bind(id)
     .bind(status)
-    .bind(ending.version)
+    .bind(ending.version.map(i64::from))
     .bind(text(&ending.scores)?)
     .bind(ending.ended_by)
     .bind(&ending.error)
+    .bind(status.is_final().then_some(now))
     .bind(status.is_final())
-    .bind(now)
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -224,25 +210,19 @@ pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, 
 
 /// Ask something of a run that is driven, or nothing any more.
 pub async fn wish(tx: &mut Tx, id: &str, wish: Option<Wish>) -> Result<()> {
-    sqlx::query("UPDATE am_training_runs SET wish = ?2 WHERE id = ?1")
-        .bind(id)
-        .bind(wish)
-        .execute(tx.conn().await?)
-        .await?;
+    update!("am_training_runs" { wish: wish } where "id = $1" (id)).execute(tx.conn().await?).await?;
     Ok(())
 }
 
 /// What is asked of a run.
 pub async fn wished(tx: &mut Tx, id: &str) -> Result<Option<Wish>> {
-    let wish: Option<Option<Wish>> = sqlx::query_scalar("SELECT wish FROM am_training_runs WHERE id = ?1")
-        .bind(id)
-        .fetch_optional(tx.conn().await?)
-        .await?;
+    let wish = sql!("SELECT wish FROM am_training_runs WHERE id = $1").bind(id);
+    let wish: Option<Option<Wish>> = wish.fetch_optional_value(tx.conn().await?).await?;
     Ok(wish.flatten())
 }
 
 /// The feedback that a run learns from, as JSON.
 pub async fn feedback(conn: &mut Connection, id: &str) -> Result<Option<String>> {
-    let found = sqlx::query_scalar("SELECT feedback FROM am_training_feedback WHERE run_id = ?1").bind(id);
-    Ok(found.fetch_optional(conn).await?)
+    let found = sql!("SELECT feedback FROM am_training_feedback WHERE run_id = $1").bind(id);
+    Ok(found.fetch_optional_value(conn).await?)
 }

@@ -1,21 +1,40 @@
 //! Table `agent_security_policies`.
 
 use serde::Serialize;
-use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     Error, Result,
     model::{Filter, Policy},
 };
-use am_db::{Connection, Db, Row, Tx, codec::Doc};
+use am_db::{
+    Connection, FromRow as _, Tx,
+    codec::{Doc, JsonOr},
+    insert, row, sql,
+    statement::Query,
+    update,
+};
 
-const COLUMNS: &str = "id, name, description, security_level, allowed_step_types, max_execution_time, max_memory_usage, \
-     require_verification, allowed_verification_levels, max_concurrent_executions, max_workflow_steps, max_data_size, \
-     require_sandbox, require_audit_logging, require_encryption, compliance_standards, is_active, created_at, updated_at";
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Db(error.into())
+row! {
+    Policy {
+        id,
+        name,
+        description,
+        security_level,
+        allowed_step_types => JsonOr::into_inner,
+        max_execution_time,
+        max_memory_usage,
+        require_verification,
+        allowed_verification_levels => JsonOr::into_inner,
+        max_concurrent_executions,
+        max_workflow_steps,
+        max_data_size,
+        require_sandbox,
+        require_audit_logging,
+        require_encryption,
+        compliance_standards => JsonOr::into_inner,
+        is_active,
+        created_at,
+        updated_at,
     }
 }
 
@@ -23,132 +42,92 @@ fn unreadable(column: &str, error: impl std::fmt::Display) -> Error {
     Error::Db(am_db::Error::Unreadable(format!("agent_security_policies.{column}: {error}")))
 }
 
-/// A list; no value is an empty one.
-fn words(row: &Row, column: &str) -> Result<Vec<String>> {
-    let doc: Option<Doc> = row.try_get(column)?;
-    let words = doc.map(|doc| doc.parse()).transpose().map_err(|error| unreadable(column, error))?;
-    Ok(words.flatten().unwrap_or_default())
-}
-
 fn document(column: &str, words: &impl Serialize) -> Result<Doc> {
     Doc::of(words).map_err(|error| unreadable(column, error))
 }
 
-fn policy(row: &Row) -> Result<Policy> {
-    Ok(Policy {
-        id: row.try_get("id")?,
-        name: row.try_get("name")?,
-        description: row.try_get("description")?,
-        security_level: row.try_get("security_level")?,
-        allowed_step_types: words(row, "allowed_step_types")?,
-        max_execution_time: row.try_get("max_execution_time")?,
-        max_memory_usage: row.try_get("max_memory_usage")?,
-        require_verification: row.try_get("require_verification")?,
-        allowed_verification_levels: words(row, "allowed_verification_levels")?,
-        max_concurrent_executions: row.try_get("max_concurrent_executions")?,
-        max_workflow_steps: row.try_get("max_workflow_steps")?,
-        max_data_size: row.try_get("max_data_size")?,
-        require_sandbox: row.try_get("require_sandbox")?,
-        require_audit_logging: row.try_get("require_audit_logging")?,
-        require_encryption: row.try_get("require_encryption")?,
-        compliance_standards: words(row, "compliance_standards")?,
-        is_active: row.try_get("is_active")?,
-        created_at: row.try_get("created_at")?,
-        updated_at: row.try_get("updated_at")?,
-    })
-}
-
-fn select() -> QueryBuilder<Db> {
-    let mut query = QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM agent_security_policies");
-    query
-}
-
 /// Those that bind, the oldest first.
 pub async fn active(conn: &mut Connection) -> Result<Vec<Policy>> {
-    let mut query = select();
-    query.push(" WHERE is_active ORDER BY created_at, id");
-    query.build().fetch_all(conn).await?.iter().map(policy).collect()
+    let policies =
+        sql!("SELECT ", Policy::COLUMNS, " FROM agent_security_policies WHERE is_active ORDER BY created_at, id",);
+    Ok(policies.fetch_all(conn).await?)
 }
 
 /// One policy.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Policy>> {
-    let mut query = select();
-    query.push(" WHERE id = ").push_bind(id);
-    query.build().fetch_optional(conn).await?.as_ref().map(policy).transpose()
+    let policy = sql!("SELECT ", Policy::COLUMNS, " FROM agent_security_policies WHERE id = $1");
+    Ok(policy.bind(id).fetch_optional(conn).await?)
 }
 
 /// The id of the policy of this name.
 pub async fn named(conn: &mut Connection, name: &str) -> Result<Option<String>> {
-    let found = sqlx::query_scalar("SELECT id FROM agent_security_policies WHERE name = ?1");
-    Ok(found.bind(name).fetch_optional(conn).await?)
+    let found = sql!("SELECT id FROM agent_security_policies WHERE name = $1");
+    Ok(found.bind(name).fetch_optional_value(conn).await?)
 }
 
-fn push_filter(query: &mut QueryBuilder<Db>, filter: &Filter) {
-    query.push(" WHERE true");
-    if let Some(level) = filter.security_level {
-        query.push(" AND security_level = ").push_bind(level);
-    }
-    if let Some(is_active) = filter.is_active {
-        query.push(" AND is_active = ").push_bind(is_active);
-    }
+const MATCHING: &str = " FROM agent_security_policies WHERE true [AND security_level = $1] [AND is_active = $2] ";
+
+fn bind_filter(query: Query, filter: &Filter) -> Query {
+    query.bind_some(filter.security_level).bind_some(filter.is_active)
 }
 
 /// A page, and how many there are in all.
 pub async fn list(conn: &mut Connection, filter: &Filter) -> Result<(Vec<Policy>, i64)> {
-    let mut query = select();
-    push_filter(&mut query, filter);
-    filter.page.push(&mut query, "");
-    let rows = query.build().fetch_all(&mut *conn).await?;
-    let mut count = QueryBuilder::<Db>::new("SELECT count(*) FROM agent_security_policies");
-    push_filter(&mut count, filter);
-    let total: i64 = count.build_query_scalar().fetch_one(conn).await?;
-    Ok((rows.iter().map(policy).collect::<Result<_>>()?, total))
+    let policies = bind_filter(sql!("SELECT ", Policy::COLUMNS, MATCHING, "{page $3}"), filter);
+    let policies = policies.bind_page(&filter.page).fetch_all(&mut *conn).await?;
+    let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(conn).await?;
+    Ok((policies, total))
 }
 
 /// A new policy. An id or name that is taken is a duplicate.
 pub async fn insert(tx: &mut Tx, policy: &Policy) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO agent_security_policies (id, name, description, security_level, max_execution_time, \
-         max_memory_usage, require_verification, max_concurrent_executions, max_workflow_steps, max_data_size, \
-         require_sandbox, require_audit_logging, require_encryption, is_active, created_at, updated_at)
-         VALUES (?1, ?2, '', 'PUBLIC', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?3, ?3)",
-    )
-    .bind(&policy.id)
-    .bind(&policy.name)
-    .bind(policy.created_at)
+    insert!("agent_security_policies" {
+        id: &policy.id,
+        name: &policy.name,
+        description: &policy.description,
+        security_level: policy.security_level,
+        allowed_step_types: document("allowed_step_types", &policy.allowed_step_types)?,
+        max_execution_time: policy.max_execution_time,
+        max_memory_usage: policy.max_memory_usage,
+        require_verification: policy.require_verification,
+        allowed_verification_levels: document("allowed_verification_levels", &policy.allowed_verification_levels)?,
+        max_concurrent_executions: policy.max_concurrent_executions,
+        max_workflow_steps: policy.max_workflow_steps,
+        max_data_size: policy.max_data_size,
+        require_sandbox: policy.require_sandbox,
+        require_audit_logging: policy.require_audit_logging,
+        require_encryption: policy.require_encryption,
+        compliance_standards: document("compliance_standards", &policy.compliance_standards)?,
+        is_active: policy.is_active,
+        created_at: policy.created_at,
+        updated_at: policy.updated_at,
+    })
     .execute(tx.conn().await?)
     .await?;
-    update(tx, policy).await
+    Ok(())
 }
 
 /// Write every column that can change.
 pub async fn update(tx: &mut Tx, policy: &Policy) -> Result<()> {
-    sqlx::query(
-        "UPDATE agent_security_policies SET name = ?2, description = ?3, security_level = ?4, allowed_step_types = ?5,
-             max_execution_time = ?6, max_memory_usage = ?7, require_verification = ?8, allowed_verification_levels = ?9,
-             max_concurrent_executions = ?10, max_workflow_steps = ?11, max_data_size = ?12, require_sandbox = ?13,
-             require_audit_logging = ?14, require_encryption = ?15, compliance_standards = ?16, is_active = ?17, updated_at = ?18
-         WHERE id = ?1",
-    )
-    .bind(&policy.id)
-    .bind(&policy.name)
-    .bind(&policy.description)
-    .bind(policy.security_level)
-    .bind(document("allowed_step_types", &policy.allowed_step_types)?)
-    .bind(policy.max_execution_time)
-    .bind(policy.max_memory_usage)
-    .bind(policy.require_verification)
-    .bind(document("allowed_verification_levels", &policy.allowed_verification_levels)?)
-    .bind(policy.max_concurrent_executions)
-    .bind(policy.max_workflow_steps)
-    .bind(policy.max_data_size)
-    .bind(policy.require_sandbox)
-    .bind(policy.require_audit_logging)
-    .bind(policy.require_encryption)
-    .bind(document("compliance_standards", &policy.compliance_standards)?)
-    .bind(policy.is_active)
-    .bind(policy.updated_at)
+    update!("agent_security_policies" {
+        name: &policy.name,
+        description: &policy.description,
+        security_level: policy.security_level,
+        allowed_step_types: document("allowed_step_types", &policy.allowed_step_types)?,
+        max_execution_time: policy.max_execution_time,
+        max_memory_usage: policy.max_memory_usage,
+        require_verification: policy.require_verification,
+        allowed_verification_levels: document("allowed_verification_levels", &policy.allowed_verification_levels)?,
+        max_concurrent_executions: policy.max_concurrent_executions,
+        max_workflow_steps: policy.max_workflow_steps,
+        max_data_size: policy.max_data_size,
+        require_sandbox: policy.require_sandbox,
+        require_audit_logging: policy.require_audit_logging,
+        require_encryption: policy.require_encryption,
+        compliance_standards: document("compliance_standards", &policy.compliance_standards)?,
+        is_active: policy.is_active,
+        updated_at: policy.updated_at,
+    } where "id = $1" (&policy.id))
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -156,6 +135,6 @@ pub async fn update(tx: &mut Tx, policy: &Policy) -> Result<()> {
 
 /// Take it out.
 pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
-    sqlx::query("DELETE FROM agent_security_policies WHERE id = ?1").bind(id).execute(tx.conn().await?).await?;
+    sql!("DELETE FROM agent_security_policies WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }

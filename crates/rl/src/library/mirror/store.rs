@@ -10,6 +10,7 @@ use crate::{
 use am_db::{
     Tx,
     codec::{Doc, Timestamp},
+    insert, sql,
 };
 
 /// A setting of the run that made a version, by any of its names.
@@ -41,44 +42,47 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
     let episodes = new.training.as_ref().and_then(|training| training.get("episodes")).and_then(Value::as_i64);
     let trained = matches!(new.source, "trained" | "learned").then_some(now);
     let meta = json!({"policy": new.name, "version": version, "sha256": new.file.sha256, "source": new.source});
-    sqlx::query(
-        "INSERT INTO rl_configurations (id, config_id, agent_id, environment_type, algorithm, learning_rate, discount_factor,
-             exploration_rate, batch_size, network_layers, activation_functions, max_episodes, max_steps_per_episode, save_frequency,
-             reward_history, success_rate_history, policy_type, action_space, state_space, status, training_progress,
-             deployment_performance, created_at, updated_at, trained_at, rl_profile_meta_data, training_logs)
-         VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 100, ?13, '[]', ?14, ?15, ?16, 'ready', 1.0, ?17, ?18, ?18, ?19,
-             ?20, '[]')
-         ON CONFLICT (config_id) DO UPDATE SET environment_type = excluded.environment_type, algorithm = excluded.algorithm,
-             learning_rate = excluded.learning_rate, discount_factor = excluded.discount_factor,
-             exploration_rate = excluded.exploration_rate, batch_size = excluded.batch_size,
-             network_layers = excluded.network_layers, activation_functions = excluded.activation_functions,
-             max_episodes = excluded.max_episodes, max_steps_per_episode = excluded.max_steps_per_episode,
-             reward_history = excluded.reward_history, policy_type = excluded.policy_type, action_space = excluded.action_space,
-             state_space = excluded.state_space, status = CASE WHEN rl_configurations.status = 'deployed' THEN 'deployed' ELSE excluded.status END, training_progress = 1.0,
-             deployment_performance = excluded.deployment_performance, updated_at = excluded.updated_at,
-             trained_at = coalesce(excluded.trained_at, trained_at), rl_profile_meta_data = excluded.rl_profile_meta_data
-         WHERE rl_configurations.rl_profile_meta_data LIKE ('{\"policy\":\"' || ?2 || '\",%')",
-    )
-    .bind(id)
-    .bind(&new.name)
-    .bind(new.environment.as_deref().unwrap_or("unknown").chars().take(50).collect::<String>())
-    .bind(&new.form.algorithm)
-    .bind(setting(new, &["learning_rate"]).unwrap_or(0.001))
-    .bind(setting(new, &["gamma"]).unwrap_or(0.99))
-    .bind(setting(new, &["epsilon", "entropy"]).unwrap_or(0.1))
-    .bind(setting(new, &["batch"]).map_or(64, |batch| batch as i64))
-    .bind(doc(&layers)?)
-    .bind(doc(&activations)?)
-    .bind(episodes.unwrap_or(0))
-    .bind(horizon.unwrap_or(0))
-    .bind(doc(&json!(rewards))?)
-    .bind(if matches!(new.form.algorithm.as_str(), "rainbow_dqn" | "dqn") { "deterministic" } else { "stochastic" })
-    .bind(doc(&actions)?)
-    .bind(doc(&json!(new.state_names))?)
-    .bind(doc(&new.scores.clone().unwrap_or_else(|| json!({})))?)
-    .bind(now)
-    .bind(trained)
-    .bind(doc(&meta)?)
+    let deterministic = matches!(new.form.algorithm.as_str(), "rainbow_dqn" | "dqn");
+    insert!("rl_configurations" {
+        id: id,
+        config_id: &new.name,
+        agent_id: &new.name,
+        environment_type: new.environment.as_deref().unwrap_or("unknown").chars().take(50).collect::<String>(),
+        algorithm: &new.form.algorithm,
+        learning_rate: setting(new, &["learning_rate"]).unwrap_or(0.001),
+        discount_factor: setting(new, &["gamma"]).unwrap_or(0.99),
+        exploration_rate: setting(new, &["epsilon", "entropy"]).unwrap_or(0.1),
+        batch_size: setting(new, &["batch"]).map_or(64, |batch| batch as i64),
+        network_layers: doc(&layers)?,
+        activation_functions: doc(&activations)?,
+        max_episodes: episodes.unwrap_or(0),
+        max_steps_per_episode: horizon.unwrap_or(0),
+        save_frequency: 100i64,
+        reward_history: doc(&json!(rewards))?,
+        success_rate_history: "[]",
+        policy_type: if deterministic { "deterministic" } else { "stochastic" },
+        action_space: doc(&actions)?,
+        state_space: doc(&json!(new.state_names))?,
+        status: "ready",
+        training_progress: 1.0,
+        deployment_performance: doc(&new.scores.clone().unwrap_or_else(|| json!({})))?,
+        created_at: now,
+        updated_at: now,
+        trained_at: trained,
+        rl_profile_meta_data: doc(&meta)?,
+        training_logs: "[]",
+    } "ON CONFLICT (config_id) DO UPDATE SET environment_type = excluded.environment_type, algorithm = excluded.algorithm,
+         learning_rate = excluded.learning_rate, discount_factor = excluded.discount_factor,
+         exploration_rate = excluded.exploration_rate, batch_size = excluded.batch_size,
+         network_layers = excluded.network_layers, activation_functions = excluded.activation_functions,
+         max_episodes = excluded.max_episodes, max_steps_per_episode = excluded.max_steps_per_episode,
+         reward_history = excluded.reward_history, policy_type = excluded.policy_type, action_space = excluded.action_space,
+         state_space = excluded.state_space,
+         status = CASE WHEN rl_configurations.status = 'deployed' THEN 'deployed' ELSE excluded.status END,
+         training_progress = 1.0, deployment_performance = excluded.deployment_performance, updated_at = excluded.updated_at,
+         trained_at = coalesce(excluded.trained_at, rl_configurations.trained_at),
+         rl_profile_meta_data = excluded.rl_profile_meta_data
+     WHERE CAST(rl_configurations.rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $2 || '\",%')")
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -86,9 +90,9 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
 
 /// A policy serves in production, or does no more.
 pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -> Result<()> {
-    sqlx::query(
-        "UPDATE rl_configurations SET status = ?2, deployed_at = CASE WHEN ?3 THEN ?4 ELSE deployed_at END, updated_at = ?4
-         WHERE config_id = ?1 AND rl_profile_meta_data LIKE ('{\"policy\":\"' || ?1 || '\",%')",
+    sql!(
+        "UPDATE rl_configurations SET status = $2, deployed_at = CASE WHEN $3 THEN $4 ELSE deployed_at END, updated_at = $4
+         WHERE config_id = $1 AND CAST(rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $1 || '\",%')",
     )
     .bind(name)
     .bind(if deployed { "deployed" } else { "ready" })
@@ -101,9 +105,9 @@ pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -
 
 /// The agent of a policy that is an agent's own.
 pub async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
-    sqlx::query(
-        "UPDATE rl_configurations SET agent_id = ?2
-         WHERE config_id = ?1 AND rl_profile_meta_data LIKE ('{\"policy\":\"' || ?1 || '\",%')",
+    sql!(
+        "UPDATE rl_configurations SET agent_id = $2
+         WHERE config_id = $1 AND CAST(rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $1 || '\",%')",
     )
     .bind(name)
     .bind(agent_id)

@@ -1,0 +1,181 @@
+//! What one database says differently from another, asked for by name.
+//!
+//! Statements stand in the modules' store files as SQL that SQLite and PostgreSQL both take. Where the two have no common form, the
+//! text holds a fragment, a name with arguments in braces (`{texts $1}`), and the dialect puts its own form there. A fragment
+//! that a dialect can't express yet makes the statement one of the other dialect's alone.
+
+/// A database whose SQL can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The database this service runs on.
+    Sqlite,
+    /// The one that statements are kept portable for.
+    Postgres,
+}
+
+impl Dialect {
+    /// `text` with this dialect's form of every fragment. None: it has none for one of them.
+    pub(super) fn expand(self, text: &str) -> Option<String> {
+        let mut out = String::with_capacity(text.len());
+        let (mut rest, mut quoted) = (text, false);
+        while let Some(c) = rest.chars().next() {
+            let begins = c == '{' && !quoted && rest[1..].starts_with(|c: char| c.is_ascii_lowercase());
+            if begins {
+                let end = closing(rest)?;
+                out.push_str(&self.fragment(&self.expand(&rest[1..end])?)?);
+                rest = &rest[end + 1..];
+                continue;
+            }
+            quoted ^= c == '\'';
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+        Some(out)
+    }
+
+    /// One fragment: its name, a blank, its arguments.
+    fn fragment(self, text: &str) -> Option<String> {
+        let (name, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let sqlite = self == Self::Sqlite;
+        Some(match (name, words.as_slice()) {
+            // A page, newest first: its four parameters begin with the one named (creation time and id of the entry before, how
+            // many, how many to leave out). The word before it is the table's alias with a dot.
+            ("page", [first]) => page("", first)?,
+            ("page", [alias, first]) => page(alias, first)?,
+            // A JSON array of texts as a column of rows.
+            ("texts", [json]) if sqlite => format!("(SELECT value FROM json_each({json}))"),
+            ("texts", [json]) => {
+                format!("(SELECT value FROM jsonb_array_elements_text(CAST({json} AS jsonb)) AS j(value))")
+            }
+            // A JSON array of integers as a column of rows.
+            ("integers", [json]) if sqlite => format!("(SELECT value FROM json_each({json}))"),
+            ("integers", [json]) => {
+                format!(
+                    "(SELECT CAST(value AS bigint) AS value FROM jsonb_array_elements_text(CAST({json} AS jsonb)) AS j(value))"
+                )
+            }
+            // A JSON array of arrays as rows whose columns have these names and types.
+            ("records", [json, columns @ ..]) => records(self, json, columns)?,
+            // The same, each with its place in the array as column `place`; all columns are texts.
+            ("placed", [json, columns @ ..]) => placed(self, json, columns),
+            // A float as text that reads as the same float: SQLite's JSON functions write 15 digits, which are too few.
+            ("exact", [column]) if sqlite => format!("format('%!.17g', {column})"),
+            ("exact", [column]) => format!("CAST({column} AS text)"),
+            // One value that holds the expressions, and all rows' such values as one.
+            ("array", _) if sqlite => format!("json_array({rest})"),
+            ("array", _) => format!("json_build_array({rest})"),
+            ("arrays", _) if sqlite => format!("json_group_array({rest})"),
+            ("arrays", _) => format!("coalesce(json_agg({rest}), '[]')"),
+            // Does the text hold the other one?
+            ("contains", [text, part]) if sqlite => format!("instr({text}, {part}) > 0"),
+            ("contains", [text, part]) => format!("strpos({text}, {part}) > 0"),
+            // Whether a stored JSON array of texts holds one.
+            ("has", [json, text]) if sqlite => {
+                format!("EXISTS (SELECT 1 FROM json_each({json}) AS j WHERE j.value = {text})")
+            }
+            ("has", [json, text]) => {
+                format!(
+                    "EXISTS (SELECT 1 FROM jsonb_array_elements_text(CAST({json} AS jsonb)) AS j(value) WHERE j.value = {text})"
+                )
+            }
+            // A text member of stored JSON; null where the text is no JSON.
+            ("member", [json, name]) if sqlite => format!("CASE WHEN json_valid({json}) THEN {json} ->> '{name}' END"),
+            ("member", [json, name]) => format!("CAST({json} AS jsonb) ->> '{name}'"),
+            // A join whose left side is read first: SQLite's planner would begin with the other.
+            ("then", []) if sqlite => "CROSS JOIN".to_owned(),
+            ("then", []) => "JOIN".to_owned(),
+            // The index to go by, where the planner would choose another.
+            ("by", [index]) if sqlite => format!("INDEXED BY {index}"),
+            ("by", [_]) => String::new(),
+            // The place of a row among all that were ever written to its table, which only SQLite keeps.
+            ("place", [alias]) if sqlite => format!("{alias}.rowid"),
+            // The last number that the table's counter gave.
+            ("last", [table]) if sqlite => format!("(SELECT seq FROM sqlite_sequence WHERE name = '{table}')"),
+            ("last", [table]) => format!("(SELECT pg_sequence_last_value(pg_get_serial_sequence('{table}', 'id')))"),
+            _ => return None,
+        })
+    }
+}
+
+/// Where the brace that `text` begins with is closed.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    text.char_indices().find_map(|(at, c)| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        (depth == 0).then_some(at)
+    })
+}
+
+fn page(alias: &str, first: &str) -> Option<String> {
+    let first: usize = first.strip_prefix('$')?.parse().ok()?;
+    let [id, limit, offset] = [first + 1, first + 2, first + 3];
+    Some(format!(
+        "[AND ({alias}created_at, {alias}id) < (${first}, ${id})] ORDER BY {alias}created_at DESC, {alias}id DESC \
+         LIMIT ${limit} OFFSET ${offset}"
+    ))
+}
+
+fn records(dialect: Dialect, json: &str, columns: &[&str]) -> Option<String> {
+    let mut list = Vec::new();
+    for (at, column) in columns.iter().enumerate() {
+        let (name, kind) = column.split_once(':')?;
+        list.push(match dialect {
+            Dialect::Sqlite => format!("value ->> {at} AS {name}"),
+            Dialect::Postgres => format!("CAST(value ->> {at} AS {kind}) AS {name}"),
+        });
+    }
+    let list = list.join(", ");
+    Some(match dialect {
+        Dialect::Sqlite => format!("(SELECT {list} FROM json_each({json}))"),
+        Dialect::Postgres => format!("(SELECT {list} FROM jsonb_array_elements(CAST({json} AS jsonb)) AS j(value))"),
+    })
+}
+
+fn placed(dialect: Dialect, json: &str, columns: &[&str]) -> String {
+    let list: Vec<String> = columns.iter().enumerate().map(|(at, name)| format!("value ->> {at} AS {name}")).collect();
+    let list = list.join(", ");
+    match dialect {
+        Dialect::Sqlite => format!("(SELECT key AS place, {list} FROM json_each({json}))"),
+        Dialect::Postgres => format!(
+            "(SELECT place, {list} FROM jsonb_array_elements(CAST({json} AS jsonb)) WITH ORDINALITY AS j(value, place))"
+        ),
+    }
+}
+
+/// One statement that inserts a JSON array of rows, each an array of cells, given as the only parameter, a `?`.
+pub(super) fn insert_rows(table: &str, columns: &[&str], conflict: &str) -> String {
+    let cells: Vec<String> = (0..columns.len()).map(|at| format!("value ->> {at}")).collect();
+    // Without a WHERE, ON CONFLICT would be read as a join's ON. From json_each a row would come as text, which each
+    // of its cells' paths had to be found in anew.
+    let (columns, cells) = (columns.join(", "), cells.join(", "));
+    format!("INSERT INTO {table} ({columns}) SELECT {cells} FROM jsonb_each(?) WHERE true {conflict}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fragment_has_each_dialects_form() {
+        let text = "SELECT '{texts}' FROM t WHERE id IN {texts $1} AND {contains tags $2}";
+        assert_eq!(
+            Dialect::Sqlite.expand(text).unwrap(),
+            "SELECT '{texts}' FROM t WHERE id IN (SELECT value FROM json_each($1)) AND instr(tags, $2) > 0"
+        );
+        assert!(Dialect::Postgres.expand(text).unwrap().ends_with("AND strpos(tags, $2) > 0"));
+    }
+
+    #[test]
+    fn fragments_nest_and_an_unknown_one_is_refused() {
+        let text = "SELECT {arrays {array id, {exact price}}} FROM t";
+        let expected = "SELECT json_group_array(json_array(id, format('%!.17g', price))) FROM t";
+        assert_eq!(Dialect::Sqlite.expand(text).unwrap(), expected);
+        assert_eq!(Dialect::Sqlite.expand("SELECT {nothing}"), None);
+        assert_eq!(Dialect::Postgres.expand("SELECT {place t} FROM t"), None, "only SQLite keeps it");
+    }
+}

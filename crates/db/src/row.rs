@@ -1,0 +1,222 @@
+//! Rows as types: which columns a type is read from stands once, beside its fields.
+
+use serde::{Deserialize, Deserializer, de};
+use sqlx::{Decode, Row as _, Type};
+
+use super::{Db, Error, Result, Row, raw::Raw};
+
+/// A type that a row is read as.
+pub trait FromRow: Sized {
+    /// What a statement must select for it, commas between; empty for tuples.
+    const COLUMNS: &'static str = "";
+
+    /// Read it.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when a value is not what its column should hold.
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self>;
+}
+
+/// A row's values, in order.
+pub struct Columns<'r> {
+    row: &'r Row,
+    at: usize,
+}
+
+impl<'r> Columns<'r> {
+    pub(super) fn of(row: &'r Row) -> Self {
+        Self { row, at: 0 }
+    }
+
+    /// The next value.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when it is not what its column should hold.
+    pub fn next<T: Decode<'r, Db> + Type<Db>>(&mut self) -> Result<T> {
+        let at = self.at;
+        self.at += 1;
+        Ok(self.row.try_get(at)?)
+    }
+
+    /// The next value, exactly as it is stored.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn next_raw(&mut self) -> Result<Raw> {
+        let at = self.at;
+        self.at += 1;
+        Raw::read(self.row, at)
+    }
+
+    /// The next JSON text as `T`; `name` tells its column in the error.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when it is no JSON, or of another shape.
+    pub fn next_json<T: serde::de::DeserializeOwned>(&mut self, name: &str) -> Result<T> {
+        serde_json::from_str(self.next()?).map_err(|error| Error::Unreadable(format!("{name}: {error}")))
+    }
+}
+
+macro_rules! tuples {
+    ($($($name:ident)+;)+) => {$(
+        impl<$($name),+> FromRow for ($($name,)+)
+        where
+            $($name: for<'r> Decode<'r, Db> + Type<Db>),+
+        {
+            fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
+                Ok(($(columns.next::<$name>()?,)+))
+            }
+        }
+    )+};
+}
+
+tuples! {
+    A;
+    A B;
+    A B C;
+    A B C D;
+    A B C D E;
+    A B C D E F;
+    A B C D E F G;
+    A B C D E F G H;
+}
+
+/// Say which columns a type is read from.
+///
+/// ```ignore
+/// row! {
+///     Execution from "e." {
+///         id,                                     // column e.id
+///         paused = "coalesce(r.paused, FALSE)",   // an expression
+///         step_states => Doc::or_object,          // changed after it is read
+///     }
+/// }
+/// row! {
+///     /// A type made here, from a table without an alias.
+///     struct Held { id: String, fence: i64 }
+/// }
+/// ```
+#[macro_export]
+macro_rules! row {
+    (@column $prefix:literal $field:ident) => { concat!($prefix, stringify!($field)) };
+    (@column $prefix:literal $field:ident $column:literal) => { $column };
+    (@change $value:expr) => { $value };
+    (@change $value:expr, $change:expr) => { $change($value) };
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty $(= $column:literal)? $(=> $change:expr)?),+ $(,)?
+    }) => {
+        $crate::row! {
+            $(#[$meta])* $vis struct $name from "" {
+                $($(#[$field_meta])* $field_vis $field : $type $(= $column)? $(=> $change)?),+
+            }
+        }
+    };
+    ($(#[$meta:meta])* $vis:vis struct $name:ident from $prefix:literal {
+        $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty $(= $column:literal)? $(=> $change:expr)?),+ $(,)?
+    }) => {
+        $(#[$meta])* $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),+ }
+        $crate::row! { $name from $prefix { $($field $(= $column)? $(=> $change)?),+ } }
+    };
+    ($name:ident { $($fields:tt)+ }) => { $crate::row! { $name from "" { $($fields)+ } } };
+    ($name:ident from $prefix:literal {
+        $first:ident $(= $first_column:literal)? $(=> $first_change:expr)?
+        $(, $field:ident $(= $column:literal)? $(=> $change:expr)?)* $(,)?
+    }) => {
+        impl $crate::row::FromRow for $name {
+            const COLUMNS: &'static str = concat!(
+                $crate::row!(@column $prefix $first $($first_column)?)
+                $(, ", ", $crate::row!(@column $prefix $field $($column)?))*
+            );
+
+            fn from_row(columns: &mut $crate::row::Columns<'_>) -> $crate::Result<Self> {
+                Ok(Self {
+                    $first: $crate::row!(@change columns.next()? $(, $first_change)?),
+                    $($field: $crate::row!(@change columns.next()? $(, $change)?),)*
+                })
+            }
+        }
+    };
+}
+
+/// A truth value in a packed row, which SQLite writes as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truth(pub bool);
+
+impl<'de> Deserialize<'de> for Truth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Truth;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a truth value or a number")
+            }
+            fn visit_bool<E>(self, value: bool) -> std::result::Result<Truth, E> {
+                Ok(Truth(value))
+            }
+            fn visit_i64<E>(self, value: i64) -> std::result::Result<Truth, E> {
+                Ok(Truth(value != 0))
+            }
+            fn visit_u64<E>(self, value: u64) -> std::result::Result<Truth, E> {
+                Ok(Truth(value != 0))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Make a type that is read from a row packed into one JSON array: `PACKED` is what a statement selects for it, `COLUMNS` are
+/// the columns that this needs.
+#[macro_export]
+macro_rules! packed_row {
+    (@packed $field:ident) => { stringify!($field) };
+    (@packed $field:ident $column:literal) => { $column };
+    ($(#[$meta:meta])* $vis:vis struct $name:ident<$life:lifetime> {
+        $(#[$first_meta:meta])* $first:ident : $first_type:ty $(= $first_column:literal)?
+        $(, $(#[$field_meta:meta])* $field:ident : $type:ty $(= $column:literal)?)* $(,)?
+    }) => {
+        $(#[$meta])*
+        #[derive(serde::Deserialize)]
+        $vis struct $name<$life> { $(#[$first_meta])* $first: $first_type, $($(#[$field_meta])* $field: $type),* }
+
+        impl $name<'_> {
+            /// The columns.
+            const COLUMNS: &'static str = concat!(stringify!($first) $(, ", ", stringify!($field))*);
+            /// The array.
+            const PACKED: &'static str = concat!(
+                "{array ",
+                $crate::packed_row!(@packed $first $($first_column)?)
+                $(, ", ", $crate::packed_row!(@packed $field $($column)?))*,
+                "}"
+            );
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing {
+        id: i64,
+        name: String,
+        size: u64,
+    }
+
+    crate::row! {
+        Thing from "t." { id, name = "upper(t.name)", size => i64::cast_unsigned }
+    }
+
+    #[test]
+    fn a_types_columns_are_named_with_its_fields() {
+        assert_eq!(Thing::COLUMNS, "t.id, upper(t.name), t.size");
+    }
+
+    #[tokio::test]
+    async fn a_row_is_read_by_the_same_list() {
+        use sqlx::ConnectOptions as _;
+        let mut conn = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+        let query = crate::sql!("SELECT ", Thing::COLUMNS, " FROM (SELECT $1 AS id, 'x' AS name, 3 AS size) AS t");
+        let thing: Thing = query.bind(7i64).fetch_one(&mut conn).await.unwrap();
+        assert_eq!((thing.id, thing.name.as_str(), thing.size), (7, "X", 3));
+    }
+}

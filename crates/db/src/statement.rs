@@ -1,0 +1,422 @@
+//! Statements: SQL with numbered parameters, every one known to the program before it is executed.
+//!
+//! The macros [`sql!`](crate::sql), [`insert!`](crate::insert) and [`update!`](crate::update) each make a static [`Statement`], list
+//! it among [`statements`] and begin a [`Query`] of it. A statement's text may hold
+//!
+//! - `$1`, `$2`: parameters, bound in this order;
+//! - `[AND status = $2]`: a section, left out where one of its parameters is bound as missing ([`Query::bind_some`]);
+//!   `[?3 AND online]` is one that parameter 3 ([`Query::bind_flag`]) alone decides on;
+//! - `IN ($1)`: any number of values, where parameter 1 is bound with [`Query::bind_all`];
+//! - `{texts $1}`: a fragment, which the [dialect](super::dialect) writes.
+
+use std::sync::OnceLock;
+
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Encode, SqlSafeStr as _, SqlStr, Type, error::BoxDynError, sqlite::SqliteArguments,
+};
+
+use super::{
+    Connection, Db, Result,
+    batch::Batch,
+    dialect::Dialect,
+    page::Page,
+    row::{Columns, FromRow},
+    rows::Insert,
+    template::{Bound, Template},
+};
+
+/// A statement of this program. Made by the macros, as a static.
+pub struct Statement {
+    place: &'static str,
+    source: Source,
+    form: OnceLock<Form>,
+}
+
+enum Source {
+    Text(&'static [&'static str]),
+    Insert { table: &'static str, columns: &'static [&'static str], conflict: &'static str },
+    Update { table: &'static str, columns: &'static [&'static str], given: usize, rest: &'static str },
+}
+
+/// A statement's text, read.
+struct Form {
+    template: Template,
+    /// With all sections and one value for each parameter: what most statements are.
+    whole: String,
+}
+
+impl Statement {
+    /// From the pieces of its text, one after the other. `place` says where it stands in the source.
+    pub const fn new(place: &'static str, pieces: &'static [&'static str]) -> Self {
+        Self { place, source: Source::Text(pieces), form: OnceLock::new() }
+    }
+
+    /// One row into `table`; `conflict` begins with `ON CONFLICT`, or is empty.
+    pub const fn insert(
+        place: &'static str,
+        table: &'static str,
+        columns: &'static [&'static str],
+        conflict: &'static str,
+    ) -> Self {
+        Self { place, source: Source::Insert { table, columns, conflict }, form: OnceLock::new() }
+    }
+
+    /// Changes `columns`, whose parameters follow the `given` ones that `rest` (a condition and what follows it) has.
+    pub const fn update(
+        place: &'static str,
+        table: &'static str,
+        columns: &'static [&'static str],
+        given: usize,
+        rest: &'static str,
+    ) -> Self {
+        Self { place, source: Source::Update { table, columns, given, rest }, form: OnceLock::new() }
+    }
+
+    /// Begin to bind its parameters.
+    pub fn query(&'static self) -> Query {
+        self.query_after(SqliteArguments::default())
+    }
+
+    /// The same, to be [added](Batch::add) to `batch` before any other is begun in it.
+    pub fn query_in(&'static self, batch: &mut Batch) -> Query {
+        self.query_after(batch.take_arguments())
+    }
+
+    fn query_after(&'static self, arguments: SqliteArguments) -> Query {
+        Query { statement: self, before: arguments.len(), arguments, bound: Vec::new(), irregular: false, failed: None }
+    }
+
+    fn text(&self) -> String {
+        match &self.source {
+            Source::Text(pieces) => pieces.concat(),
+            Source::Insert { table, columns, conflict } => {
+                let values: Vec<String> = (1..=columns.len()).map(|at| format!("${at}")).collect();
+                format!("INSERT INTO {table} ({}) VALUES ({}) {conflict}", columns.join(", "), values.join(", "))
+            }
+            Source::Update { table, columns, given, rest } => {
+                let set = columns.iter().zip(given + 1..).map(|(column, at)| format!("{column} = ${at}"));
+                format!("UPDATE {table} SET {} WHERE {rest}", set.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+
+    fn form(&self) -> &Form {
+        self.form.get_or_init(|| {
+            // A fragment that nobody knows stays as it is, and the database refuses it.
+            let text = Dialect::Sqlite.expand(&self.text()).unwrap_or_else(|| self.text());
+            let template = Template::read(&text);
+            let whole = template.render(&[]);
+            Form { template, whole }
+        })
+    }
+}
+
+/// Something that the program may execute.
+pub enum Listed {
+    /// A statement.
+    Statement(&'static Statement),
+    /// Rows of one kind, written with one statement.
+    Insert(&'static Insert),
+}
+
+inventory::collect!(Listed);
+
+impl Listed {
+    /// Where it stands in the source: file and line.
+    pub fn place(&self) -> &'static str {
+        match self {
+            Self::Statement(statement) => statement.place,
+            Self::Insert(insert) => insert.place(),
+        }
+    }
+
+    /// Its texts in `dialect`, with all sections and with none; none at all where the dialect can't say it.
+    pub fn texts(&self, dialect: Dialect) -> Vec<String> {
+        let text = match self {
+            Self::Statement(statement) => statement.text(),
+            Self::Insert(insert) if dialect == Dialect::Sqlite => return vec![insert.sql().to_owned()],
+            Self::Insert(insert) => insert.as_statement().text(),
+        };
+        dialect.expand(&text).map(|text| Template::read(&text).samples()).unwrap_or_default()
+    }
+}
+
+/// Every statement that the program may execute.
+pub fn statements() -> impl Iterator<Item = &'static Listed> {
+    inventory::iter::<Listed>()
+}
+
+/// A statement with its arguments.
+#[must_use = "it is executed or fetched"]
+pub struct Query {
+    statement: &'static Statement,
+    arguments: SqliteArguments,
+    /// How many arguments are those of other statements of a batch.
+    before: usize,
+    bound: Vec<Bound>,
+    /// Some parameter has not exactly one value.
+    irregular: bool,
+    failed: Option<BoxDynError>,
+}
+
+impl Query {
+    /// The next parameter is `value`.
+    pub fn bind<'t, T: Encode<'t, Db> + Type<Db>>(mut self, value: T) -> Self {
+        self.bound.push(Bound::Values(self.arguments.len() + 1, 1));
+        self.add(value);
+        self
+    }
+
+    /// The next parameter is `value`; where there is none, the sections that name it are left out.
+    pub fn bind_some<'t, T: Encode<'t, Db> + Type<Db>>(mut self, value: Option<T>) -> Self {
+        let Some(value) = value else {
+            self.bound.push(Bound::Missing);
+            self.irregular = true;
+            return self;
+        };
+        self.bind(value)
+    }
+
+    /// The next parameter is all of `values`, with commas between them.
+    pub fn bind_all<'t, T: Encode<'t, Db> + Type<Db>>(mut self, values: impl IntoIterator<Item = T>) -> Self {
+        let first = self.arguments.len() + 1;
+        values.into_iter().for_each(|value| self.add(value));
+        let count = self.arguments.len() + 1 - first;
+        self.bound.push(Bound::Values(first, count));
+        self.irregular |= count != 1;
+        self
+    }
+
+    /// [`Query::bind_all`]; where there are no `values`, the sections that name the parameter are left out.
+    pub fn bind_all_some<'t, T: Encode<'t, Db> + Type<Db>>(
+        mut self,
+        values: Option<impl IntoIterator<Item = T>>,
+    ) -> Self {
+        let Some(values) = values else {
+            self.bound.push(Bound::Missing);
+            self.irregular = true;
+            return self;
+        };
+        self.bind_all(values)
+    }
+
+    /// The next parameter only decides whether the sections stand that it guards.
+    pub fn bind_flag(mut self, stands: bool) -> Self {
+        self.bound.push(if stands { Bound::Flag } else { Bound::Missing });
+        self.irregular = true;
+        self
+    }
+
+    /// The next four parameters say which page: those of the fragment `{page}`.
+    pub fn bind_page(self, page: &Page) -> Self {
+        let (at, id) = page.after.as_ref().map(|(at, id)| (*at, id)).unzip();
+        self.bind_some(at).bind_some(id).bind(i64::from(page.limit)).bind(i64::from(page.offset))
+    }
+
+    fn add<'t, T: Encode<'t, Db> + Type<Db>>(&mut self, value: T) {
+        if let Err(error) = self.arguments.add(value) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Its text and its arguments.
+    fn finish(self) -> Result<(SqlStr, SqliteArguments)> {
+        if let Some(error) = self.failed {
+            return Err(sqlx::Error::Encode(error).into());
+        }
+        let form = self.statement.form();
+        let sql = match (self.irregular, self.before) {
+            (false, 0) => SqlStr::from_static(&form.whole),
+            // The text is this program's own, the values are bound.
+            _ => AssertSqlSafe(form.template.render(&self.bound)).into_sql_str(),
+        };
+        Ok((sql, self.arguments))
+    }
+
+    /// Its text at the end of `sql`, and the arguments of all statements there.
+    pub(super) fn append_to(self, sql: &mut String) -> Result<SqliteArguments> {
+        let (text, arguments) = self.finish()?;
+        sql.push_str(text.as_str());
+        Ok(arguments)
+    }
+
+    /// Execute it; answers how many rows it changed.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn execute(self, conn: &mut Connection) -> Result<u64> {
+        let (sql, arguments) = self.finish()?;
+        Ok(sqlx::query_with::<Db, _>(sql, arguments).execute(conn).await?.rows_affected())
+    }
+
+    /// The only row.
+    ///
+    /// # Errors
+    /// As the database; when there is none, or it can't be read.
+    pub async fn fetch_one<R: FromRow>(self, conn: &mut Connection) -> Result<R> {
+        let (sql, arguments) = self.finish()?;
+        let row = sqlx::query_with::<Db, _>(sql, arguments).fetch_one(conn).await?;
+        R::from_row(&mut Columns::of(&row))
+    }
+
+    /// The first row, if there is one.
+    ///
+    /// # Errors
+    /// As the database; when it can't be read.
+    pub async fn fetch_optional<R: FromRow>(self, conn: &mut Connection) -> Result<Option<R>> {
+        let (sql, arguments) = self.finish()?;
+        let row = sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await?;
+        row.map(|row| R::from_row(&mut Columns::of(&row))).transpose()
+    }
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// As the database; when one can't be read.
+    pub async fn fetch_all<R: FromRow>(self, conn: &mut Connection) -> Result<Vec<R>> {
+        self.fetch_readable(conn).await?.into_iter().collect()
+    }
+
+    /// All rows, each with what is wrong with it: one that can't be read does not hold up the others.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn fetch_readable<R: FromRow>(self, conn: &mut Connection) -> Result<Vec<Result<R>>> {
+        let (sql, arguments) = self.finish()?;
+        let rows = sqlx::query_with::<Db, _>(sql, arguments).fetch_all(conn).await?;
+        Ok(rows.iter().map(|row| R::from_row(&mut Columns::of(row))).collect())
+    }
+
+    /// The only row's only value.
+    ///
+    /// # Errors
+    /// As [`Query::fetch_one`].
+    pub async fn fetch_value<T>(self, conn: &mut Connection) -> Result<T>
+    where
+        (T,): FromRow,
+    {
+        Ok(self.fetch_one::<(T,)>(conn).await?.0)
+    }
+
+    /// The first row's only value, if there is a row.
+    ///
+    /// # Errors
+    /// As [`Query::fetch_optional`].
+    pub async fn fetch_optional_value<T>(self, conn: &mut Connection) -> Result<Option<T>>
+    where
+        (T,): FromRow,
+    {
+        Ok(self.fetch_optional::<(T,)>(conn).await?.map(|(value,)| value))
+    }
+
+    /// Each row's only value.
+    ///
+    /// # Errors
+    /// As [`Query::fetch_all`].
+    pub async fn fetch_values<T>(self, conn: &mut Connection) -> Result<Vec<T>>
+    where
+        (T,): FromRow,
+    {
+        Ok(self.fetch_all::<(T,)>(conn).await?.into_iter().map(|(value,)| value).collect())
+    }
+
+    /// Is there any row?
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn exists(self, conn: &mut Connection) -> Result<bool> {
+        let (sql, arguments) = self.finish()?;
+        Ok(sqlx::query_with::<Db, _>(sql, arguments).fetch_optional(conn).await?.is_some())
+    }
+}
+
+/// A query of the statement with this text: literals and constants, one after the other (see [the module](crate::statement)).
+/// `sql!(in batch, ...)` begins one that is to be [added](crate::batch::Batch::add) to a batch.
+#[macro_export]
+macro_rules! sql {
+    (in $batch:expr, $($piece:expr),+ $(,)?) => { $crate::sql!(@static $($piece),+).query_in($batch) };
+    ($first:literal $(, $piece:expr)* $(,)?) => { $crate::sql!(@static $first $(, $piece)*).query() };
+    (@static $($piece:expr),+) => {{
+        static STATEMENT: $crate::statement::Statement =
+            $crate::statement::Statement::new(concat!(file!(), ":", line!()), &[$($piece),+]);
+        $crate::inventory::submit! { $crate::statement::Listed::Statement(&STATEMENT) }
+        &STATEMENT
+    }};
+}
+
+/// A query that inserts one row: `insert!("table" { column: value, ... })`, with what is done about a row that is there already
+/// (`"ON CONFLICT ..."`) after the braces.
+#[macro_export]
+macro_rules! insert {
+    ($table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
+        static STATEMENT: $crate::statement::Statement = $crate::statement::Statement::insert(
+            concat!(file!(), ":", line!()),
+            $table,
+            &[$(stringify!($column)),+],
+            concat!("", $($conflict)?),
+        );
+        $crate::inventory::submit! { $crate::statement::Listed::Statement(&STATEMENT) }
+        STATEMENT.query()$(.bind($value))+
+    }};
+}
+
+/// A query that changes columns: `update!("table" { column: value, ... } where "id = $1" (id))`. The condition's own parameters come
+/// first, in parentheses.
+#[macro_export]
+macro_rules! update {
+    ($table:literal { $($column:ident : $value:expr),+ $(,)? } where $rest:literal ($($given:expr),* $(,)?)) => {{
+        static STATEMENT: $crate::statement::Statement = $crate::statement::Statement::update(
+            concat!(file!(), ":", line!()),
+            $table,
+            &[$(stringify!($column)),+],
+            <[&str]>::len(&[$(stringify!($given)),*]),
+            $rest,
+        );
+        $crate::inventory::submit! { $crate::statement::Listed::Statement(&STATEMENT) }
+        STATEMENT.query()$(.bind($given))*$(.bind($value))+
+    }};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(query: Query) -> String {
+        query.finish().unwrap().0.as_str().to_owned()
+    }
+
+    #[test]
+    fn a_section_stands_only_with_its_parameters() {
+        let query = |status: Option<&'static str>, online: bool| {
+            let query = sql!("SELECT 1 FROM t WHERE a = $1 [AND status = $2][?3 AND online] LIMIT $4");
+            text(query.bind(1i64).bind_some(status).bind_flag(online).bind(5i64))
+        };
+        assert_eq!(query(Some("x"), true), "SELECT 1 FROM t WHERE a = $1 AND status = $2 AND online LIMIT $3");
+        assert_eq!(query(None, false), "SELECT 1 FROM t WHERE a = $1  LIMIT $2");
+    }
+
+    #[test]
+    fn a_list_is_as_long_as_its_values() {
+        let query = |ids: &[i64]| text(sql!("SELECT '$9' WHERE id IN ($1) AND n > $2").bind_all(ids).bind(2i64));
+        assert_eq!(query(&[7, 8]), "SELECT '$9' WHERE id IN ($1, $2) AND n > $3");
+        assert_eq!(query(&[7]), "SELECT '$9' WHERE id IN ($1) AND n > $2");
+        assert_eq!(query(&[]), "SELECT '$9' WHERE id IN (NULL) AND n > $1");
+    }
+
+    #[test]
+    fn columns_and_values_stand_side_by_side() {
+        let insert = insert!("t" { id: 1i64, name: "x" } "ON CONFLICT (id) DO NOTHING");
+        assert_eq!(text(insert), "INSERT INTO t (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING");
+        let update = update!("t" { name: "x", size: 2i64 } where "id = $1 AND size < $2" (1i64, 5i64));
+        assert_eq!(text(update), "UPDATE t SET name = $3, size = $4 WHERE id = $1 AND size < $2");
+    }
+
+    #[test]
+    fn every_statement_is_listed_with_and_without_its_sections() {
+        let _ = sql!("SELECT 'listed' FROM t WHERE [b = $2 AND] a = $1");
+        let listed = statements().find(|listed| listed.texts(Dialect::Sqlite)[0].contains("'listed'")).unwrap();
+        let expected = ["SELECT 'listed' FROM t WHERE b = $2 AND a = $1", "SELECT 'listed' FROM t WHERE  a = $1"];
+        assert_eq!(listed.texts(Dialect::Postgres), expected);
+        assert!(listed.place().contains("statement.rs:"), "{}", listed.place());
+    }
+}
