@@ -218,7 +218,7 @@ async fn a_worker_killed_from_outside_is_replaced_and_the_request_answered() {
     let before = ticks(worker);
     while ticks(worker) == before {
         assert!(!evaluation.is_finished(), "ended before it could be killed");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     kill(worker);
     assert_eq!(evaluation.await.unwrap().unwrap(), json!(300_000));
@@ -241,7 +241,7 @@ async fn a_program_under_which_every_worker_is_killed_is_given_up() {
                 kill(worker);
             }
         }
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     assert!(matches!(evaluation.await.unwrap(), Err(Error::Crashed)));
     assert_eq!(pool.stats().crashes(), 1);
@@ -261,7 +261,7 @@ async fn shutting_down_ends_the_workers_and_answers_everybody() {
         })
         .collect();
     while pool.stats().waiting() < 50 {
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     pool.shutdown().await;
     for waiting in waiting {
@@ -323,7 +323,7 @@ fn a_worker_dies_with_its_parent() {
     let comes_true = |condition: &dyn Fn() -> bool| {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !condition() && Instant::now() < deadline {
-            std::thread::yield_now();
+            std::thread::sleep(crate::harness::POLL_INTERVAL);
         }
         condition()
     };

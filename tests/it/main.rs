@@ -27,6 +27,7 @@ mod nginx;
 mod operation;
 mod peer;
 mod readme;
+mod redact;
 mod relations;
 mod rl;
 mod security;

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::harness;
+use crate::kit::JsonDocument;
 
 /// How long anything here may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -221,10 +222,10 @@ async fn streams_the_events_of_an_execution() {
         json!({"name": "seen through nginx", "steps": {"only": {"name": "only", "step_type": "custom"}}}),
     )
     .await;
-    let id = workflow["id"].as_str().unwrap();
+    let id = workflow.text("id");
     let run =
         post(&format!("/api/v1/agents/workflows/{id}/execute?wait=10"), json!({"workflow_id": id, "inputs": {}})).await;
-    let run = run["execution_id"].as_str().unwrap();
+    let run = run.text("execution_id");
     let request = server
         .client()
         .get(nginx.url(&format!("/api/v1/agents/executions/{run}/events")))

@@ -10,17 +10,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{ADMIN, Answer, PATIENCE, Server},
-    kit::{AGENTS, ask, jq, operations, waiting},
+    harness::{ADMIN, Answer, ApiClient, PATIENCE, Server, TestApp},
+    kit::{AGENTS, JsonDocument, ask, jq, operations, waiting},
 };
 
-async fn open(server: &Server, path: &str) -> Answer {
+async fn open(server: &ApiClient, path: &str) -> Answer {
     ask(server, None, Method::GET, path, None).await
 }
 
 #[tokio::test]
 async fn health_is_told_to_anybody() {
-    let server = Server::start().await;
+    let server = TestApp::start().await;
     for path in ["/health", "/v1/health", "/api/v1/health", "/health/"] {
         let health = open(&server, path).await.is(200);
         assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!("agent-management")));
@@ -29,8 +29,7 @@ async fn health_is_told_to_anybody() {
     open(&server, "/health/live").await.is(200);
     let ready = open(&server, "/api/v1/health/ready").await.is(200);
     assert_eq!(ready["status"], "ready");
-    let checks: Vec<&str> =
-        ready["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let checks: Vec<&str> = ready["checks"].as_array().unwrap().iter().map(|check| check.text("name")).collect();
     assert_eq!(checks, ["database", "migrations", "workers"]);
     assert!(ready["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{ready}");
     let answer = Answer::of(server.client().head(server.url("/health"))).await;
@@ -45,14 +44,14 @@ fn sample(page: &str, name: &str) -> f64 {
 
 #[tokio::test]
 async fn metrics_count_what_happened() {
-    let server = Server::start().await;
+    let server = TestApp::start().await;
     let quick = server.workflow(json!({"a": jq("1")})).await;
     for _ in 0..3 {
         server.post(&format!("{AGENTS}/workflows/{quick}/execute?wait=20"), json!({})).await.ok();
     }
     let long = server.workflow(json!({"a": waiting()})).await;
     let run = server.execute(&long, json!({})).await;
-    server.until(run["id"].as_str().unwrap(), |run| run["step_states"]["a"]["job_id"].is_string()).await;
+    server.until(run.text("id"), |run| run["step_states"]["a"]["job_id"].is_string()).await;
     server.get(&format!("{AGENTS}/workflows/none")).await.is(404);
     open(&server, &format!("{AGENTS}/workflows")).await.is(401);
     open(&server, "/nothing").await.is(404);
@@ -99,7 +98,7 @@ async fn metrics_count_what_happened() {
 
 #[tokio::test]
 async fn the_api_is_described_and_shown() {
-    let server = Server::start().await;
+    let server = TestApp::start().await;
     let document = open(&server, "/openapi.json").await.is(200);
     assert_eq!(document["openapi"].as_str().map(|version| version.starts_with("3.")), Some(true));
     for (method, path) in operations(&document) {
@@ -166,7 +165,7 @@ async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() 
         )
         .await;
     let run = server.execute(&id, json!({})).await;
-    let execution = run["id"].as_str().unwrap();
+    let execution = run.text("id");
     server.until(execution, |run| run["step_states"]["b"]["job_id"].is_string()).await;
     let (status, wait) =
         (format!("{AGENTS}/executions/{execution}?wait=50"), format!("{AGENTS}/workflows/{id}/execute?wait=50"));
@@ -177,7 +176,7 @@ async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() 
             // All three are being answered: the stream has begun, which its log line tells, and the others wait.
             let streams = || server.log().contains(&format!("{execution}/events"));
             while !streams() || in_flight(&server).await < 3.0 {
-                tokio::task::yield_now().await;
+                crate::harness::poll_interval().await;
             }
             server.signal("TERM");
         });
@@ -198,7 +197,7 @@ async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() 
     assert_eq!(again["step_states"]["a"]["status"], "completed");
 }
 
-async fn in_flight(server: &Server) -> f64 {
+async fn in_flight(server: &ApiClient) -> f64 {
     // This very scrape counts as well.
     sample(&open(server, "/metrics").await.text, "http_requests_in_flight ")
 }
@@ -217,7 +216,7 @@ async fn a_second_signal_ends_a_stop_that_takes_long() {
     let deadline = std::time::Instant::now() + PATIENCE;
     while !server.log().contains("\"message\":\"stopping\"") {
         assert!(std::time::Instant::now() < deadline, "{}", server.log());
-        std::thread::yield_now();
+        std::thread::sleep(crate::harness::POLL_INTERVAL);
     }
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));

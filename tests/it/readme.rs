@@ -6,8 +6,8 @@ use std::{net::TcpListener, os::unix::fs::symlink, path::Path, process::Command}
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{PATIENCE, Server},
-    kit::webhook_to_nobody,
+    harness::{PATIENCE, TestApp},
+    kit::{JsonDocument, webhook_to_nobody},
 };
 
 const README: &str = include_str!("../../README.md");
@@ -104,7 +104,7 @@ fn the_tour_leads_from_nothing_to_a_verified_receipt() {
 #[tokio::test]
 async fn the_examples_of_steps_are_what_the_service_takes() {
     let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
-    let server = Server::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
     let (taken, refused) = (blocks(API, "steps"), blocks(API, "refused"));
     assert!(taken.len() >= 7 && refused.len() >= 5, "examples are found");
     for block in taken.iter().chain(&refused) {
@@ -124,7 +124,7 @@ async fn the_examples_of_steps_are_what_the_service_takes() {
 #[tokio::test]
 async fn the_readmes_actions_are_taken() {
     let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
-    let server = Server::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
     let section = README.split("\n## ").find(|section| section.starts_with("What a step can do")).unwrap();
     let mut count = 0;
     for line in section.lines().filter(|line| line.starts_with("| `")) {
@@ -143,13 +143,13 @@ async fn the_readmes_actions_are_taken() {
 /// The metrics that docs/OPERATIONS.md explains are those that the service has, no more and no fewer.
 #[tokio::test]
 async fn every_metric_is_explained() {
-    let server = Server::builder().env("WEBHOOKS", webhook_to_nobody()).start().await;
+    let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).start().await;
     let made = server.post("/api/v1/agents/security/webhooks/ops/test", json!({})).await.ok();
-    let delivery = format!("/api/v1/agents/security/webhooks/deliveries/{}", made["id"].as_str().unwrap());
+    let delivery = format!("/api/v1/agents/security/webhooks/deliveries/{}", made.text("id"));
     let deadline = std::time::Instant::now() + PATIENCE;
     while server.get(&delivery).await.ok()["attempts"] == 0 {
         assert!(std::time::Instant::now() < deadline, "nobody was called");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     // Some show nothing until there is something to count: an answer, an end, a refusal.
     let workflow = server.workflow(json!({})).await;

@@ -11,10 +11,11 @@ use super::{
     plans::{PLANS, assigned, execute, plan, report},
     registry::{REGISTRY, beat, becomes, register},
 };
-use crate::harness::Server;
+use crate::harness::{ApiClient, Server};
+use crate::kit::JsonDocument;
 
 /// Do what an agent is given as soon as it is there, until `all` results are in, which `count` counts.
-async fn diligent(server: &Server, agent: &str, count: &std::sync::atomic::AtomicUsize, all: usize) {
+async fn diligent(server: &ApiClient, agent: &str, count: &std::sync::atomic::AtomicUsize, all: usize) {
     use std::sync::atomic::Ordering::SeqCst;
     while count.load(SeqCst) < all {
         for one in assigned(server, agent).await {
@@ -72,9 +73,9 @@ async fn sub_tasks_a_second_over_twenty_agents() {
     }
     join_all(names.iter().map(|name| diligent(&server, name, &count, 1000))).await;
     for made in &plans {
-        let path = format!("{PLANS}/{}", made["id"].as_str().unwrap());
+        let path = format!("{PLANS}/{}", made.text("id"));
         while server.get(&path).await.ok()["status"] != "completed" {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -121,7 +122,7 @@ async fn what_waiting_costs_at_rest() {
     }
     // A sub-task that nobody can do waits meanwhile.
     let made = plan(&server, json!({"task_types": ["model_training"]})).await;
-    let path = format!("{PLANS}/{}/execute", made["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}/execute", made.text("id"));
     server.post(&path, json!({"wait_for_agents": true})).await.ok();
     let cpu = async || {
         let page = server.get("/metrics").await.text;

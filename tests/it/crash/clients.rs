@@ -15,7 +15,7 @@ async fn cancels(prepared: &Prepared, point: &str, n: usize) -> Option<(bool, bo
     assert!(replayed || !acknowledged, "an acknowledged cancel was lost: {answer:?}");
     let cancelled = answer.ok();
     assert_eq!(cancelled["status"], "cancelled");
-    let id = cancelled["execution_id"].as_str().unwrap();
+    let id = cancelled.text("execution_id");
     assert_eq!(server.get(&format!("/api/v1/agents/executions/{id}")).await.ok()["status"], "cancelled");
     assert_eq!(queue(&server).await[0]["state"], "CANCELED");
     let events = events(&server, id, 1000).await;
@@ -55,7 +55,7 @@ async fn client(
                 let status = response.status();
                 if let Ok(body) = response.json::<Value>().await {
                     assert!(status.is_success(), "{status} {body}");
-                    return body["id"].as_str().unwrap().to_owned();
+                    return body.text("id").to_owned();
                 }
             }
             Err(_) => drop(timeout(Duration::from_millis(20), at.changed()).await),

@@ -20,9 +20,10 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use tokio::{sync::watch, time::timeout};
 
+use crate::kit::JsonDocument;
 use crate::{
     engine::{events, kinds},
-    harness::{Answer, Builder, PATIENCE, Server},
+    harness::{Answer, ApiClient, Builder, PATIENCE, Server},
     jobs::{llm, open, queue},
     peer::Peer,
 };
@@ -58,7 +59,7 @@ async fn finish_jobs(database: &Path) {
 }
 
 /// POST with the idempotency key; none when the server dies before its answer has come whole.
-async fn keyed(server: &Server, path: &str, key: &str) -> Option<Answer> {
+async fn keyed(server: &ApiClient, path: &str, key: &str) -> Option<Answer> {
     let request = server.request(Method::POST, path).header("idempotency-key", key).json(&json!({"inputs": {"x": 1}}));
     let response = request.send().await.ok()?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -67,7 +68,7 @@ async fn keyed(server: &Server, path: &str, key: &str) -> Option<Answer> {
 }
 
 /// The document of an execution at its end; none when the server dies before.
-async fn end_of(server: &Server, id: &str) -> Option<Value> {
+async fn end_of(server: &ApiClient, id: &str) -> Option<Value> {
     let came = timeout(PATIENCE, async {
         loop {
             finish_jobs(&server.database()).await;
@@ -82,7 +83,7 @@ async fn end_of(server: &Server, id: &str) -> Option<Value> {
 }
 
 /// What must hold of the run of [`steps`], wherever the process died: everything took effect once.
-async fn check_run(server: &Server, peer: &Peer, id: &str, acknowledged: Option<&str>) {
+async fn check_run(server: &ApiClient, peer: &Peer, id: &str, acknowledged: Option<&str>) {
     if let Some(acknowledged) = acknowledged {
         assert_eq!(id, acknowledged, "a repeated request is the same execution");
     }
@@ -111,7 +112,7 @@ async fn check_run(server: &Server, peer: &Peer, id: &str, acknowledged: Option<
 }
 
 /// The audit log tells of a run what its events tell, no more and no less; and all of it is as it was signed.
-async fn check_trail(server: &Server, id: &str, count: &BTreeMap<&str, usize>) {
+async fn check_trail(server: &ApiClient, id: &str, count: &BTreeMap<&str, usize>) {
     let path = format!("/api/v1/agents/security/audit-logs?execution_id={id}&limit=500");
     let entries = server.get(&path).await.ok();
     let kinds: Vec<&str> =
@@ -163,7 +164,7 @@ impl Prepared {
         let workflow = server.workflow(json!({"held": held(), "j": llm("hello")})).await;
         let run = server.execute(&workflow, json!({"x": 1})).await;
         peer.called(1).await;
-        Self::of(server, format!("/api/v1/agents/executions/{}/cancel", run["id"].as_str().unwrap())).await
+        Self::of(server, format!("/api/v1/agents/executions/{}/cancel", run.text("id"))).await
     }
 
     /// A server on a copy, to die at the `n`th passage of `point`.
@@ -212,7 +213,7 @@ async fn dies_at(prepared: &Prepared, point: &str, n: usize) -> Death {
     let answer = keyed(&server, &prepared.path, KEY).await.unwrap();
     let replayed = answer.header("idempotency-replayed") == "true";
     assert!(replayed || acknowledged.is_none(), "{answer:?}");
-    let id = answer.ok()["id"].as_str().unwrap().to_owned();
+    let id = answer.ok().text("id").to_owned();
     end_of(&server, &id).await.unwrap();
     check_run(&server, &peer, &id, acknowledged.as_deref()).await;
     if died { Death::Survived(peer) } else { Death::None }
@@ -294,7 +295,7 @@ async fn death_after_a_claim_leaves_the_run_to_the_next_claim() {
     }
     peer.open();
     let server = again.env("FAILPOINTS", "").start().await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     assert_eq!(server.ended(id).await["status"], "completed");
     let keys: BTreeSet<String> = peer.calls().iter().map(|call| call.key().to_owned()).collect();
     assert_eq!(keys, BTreeSet::from([format!("{id}:held:1")]));
@@ -307,7 +308,7 @@ async fn a_job_outlives_the_process_that_ordered_it() {
         let server = Server::start().await;
         let workflow = server.workflow(json!({"j": llm("hello")})).await;
         let run = server.execute(&workflow, json!({})).await;
-        let id = run["id"].as_str().unwrap();
+        let id = run.text("id");
         let waiting = server.until(id, |run| run["step_states"]["j"]["job_id"].is_string()).await;
         let database = server.database();
         let again = server.again();

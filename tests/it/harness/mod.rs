@@ -1,16 +1,24 @@
-//! The service as its users have it: the real executable, a database of its own, real HTTP, real signals.
+//! The service under test, in the test's own process (`TestApp`) or in one of its own (`Server`), and a client of its API.
+//!
+//! Both begin with a database of their own in a directory that goes with them, and both give the same methods through
+//! [`ApiClient`]: a test that needs signals, a crash or a second process says `Server`, any other `TestApp`.
+
+mod app;
+mod process;
 
 use std::{
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use crate::kit::JsonDocument;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+pub use app::{AppBuilder, TestApp};
+pub use process::{Builder, Server};
 
 pub const ADMIN: &str = "admin-key-0123456789abcdef";
 pub const OTHER_ADMIN: &str = "admin-key-fedcba9876543210";
@@ -22,72 +30,37 @@ pub const MESSAGE_KEY: &str = "m1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a server is to be started.
-pub struct Builder {
+/// Between two looks at what comes by itself. Who looks without a pause takes the processor from what it waits for.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Wait until it is time to look again.
+pub async fn poll_interval() {
+    tokio::time::sleep(POLL_INTERVAL).await;
+}
+
+/// The directory and the variables that a service is started with.
+#[derive(Clone)]
+struct Setup {
     dir: Arc<TempDir>,
     env: Vec<(String, String)>,
 }
 
-impl Builder {
-    /// Set a variable of its environment.
-    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+impl Setup {
+    fn new() -> Self {
+        Self { dir: Arc::new(tempfile::tempdir().unwrap()), env: Vec::new() }
+    }
+
+    fn set(&mut self, name: &str, value: impl ToString) {
         self.env.push((name.into(), value.to_string()));
-        self
     }
 
-    /// Begin with a copy of this database.
-    pub fn database(self, file: &Path) -> Self {
+    fn copy_database(&self, file: &Path) {
         std::fs::copy(file, self.dir.path().join("coordinator.db")).unwrap();
-        self
     }
 
-    /// Start it and wait until it serves.
-    pub async fn start(self) -> Server {
-        let (mut process, log, port) = launch(&self.dir, &self.env);
-        let Ok(port) = port.recv_timeout(PATIENCE) else {
-            let _ = process.kill();
-            panic!("the server did not start: {}", log.lock().unwrap().join("\n"));
-        };
-        Server { process, log, port, client: Client::new(), key: ADMIN.into(), setup: self }
-    }
-
-    /// Start it, unless it dies before it serves (a crash point); then what it was to be started with.
-    pub fn try_start(self) -> Result<Server, Self> {
-        let (mut process, log, port) = launch(&self.dir, &self.env);
-        match port.recv_timeout(PATIENCE) {
-            Ok(port) => Ok(Server { process, log, port, client: Client::new(), key: ADMIN.into(), setup: self }),
-            Err(_) => {
-                let _ = process.kill();
-                let _ = process.wait();
-                Err(self)
-            }
-        }
-    }
-
-    /// Start it and wait until it ends by itself: its exit status and what it logged.
-    pub fn start_and_fail(self) -> (ExitStatus, String) {
-        let (mut process, log, port) = launch(&self.dir, &self.env);
-        // The sender goes with the log's reader, when the process has ended.
-        if port.recv_timeout(PATIENCE).is_ok() {
-            let _ = process.kill();
-            panic!("the server started");
-        }
-        let status = process.wait().unwrap();
-        let text = log.lock().unwrap().join("\n");
-        (status, text)
-    }
-}
-
-fn launch(dir: &TempDir, env: &[(String, String)]) -> (Child, Arc<Mutex<Vec<String>>>, mpsc::Receiver<u16>) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_agent-management"))
-        .arg("serve")
-        .current_dir(dir.path())
-        .env_clear()
-        .envs(
-            std::env::vars()
-                .filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "LD_LIBRARY_PATH" | "LIBTORCH" | "TZ")),
-        )
-        .envs([
+    /// The variables of the environment, later ones winning over earlier ones of the same name.
+    fn variables(&self) -> Vec<(String, String)> {
+        let fixed = [
             ("APP_ENV", "production"),
             ("APP_PORT", "0"),
             ("DATA_DIR", "."),
@@ -97,70 +70,33 @@ fn launch(dir: &TempDir, env: &[(String, String)]) -> (Child, Arc<Mutex<Vec<Stri
             ("LOG_FORMAT", "json"),
             ("SHUTDOWN_GRACE_SECONDS", "5"),
             ("MESSAGE_KEYS", MESSAGE_KEY),
-        ])
-        .envs(env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let (tell, port) = mpsc::channel();
-    let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    std::thread::spawn({
-        let log = log.clone();
-        move || {
-            for line in lines.map_while(Result::ok) {
-                let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                log.lock().unwrap().push(line);
-                if event["message"] == "ready" {
-                    let address = event["address"].as_str().unwrap_or_default();
-                    let _ = tell.send(address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0));
-                }
-            }
-        }
-    });
-    (process, log, port)
+        ];
+        fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(self.env.clone()).collect()
+    }
 }
 
-/// A server under test; it is killed with the test.
-pub struct Server {
-    process: Child,
-    log: Arc<Mutex<Vec<String>>>,
+/// The end of a log, for whoever looks why a test failed.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// A client of the service's API, with the admin key.
+pub struct ApiClient {
     port: u16,
     client: Client,
     key: String,
-    setup: Builder,
+    dir: Arc<TempDir>,
+    router: Option<app::Router>,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            let log = self.log.lock().unwrap();
-            let last = log.len().saturating_sub(40);
-            eprintln!("the server's last lines:\n{}", log[last..].join("\n"));
-        }
-    }
-}
-
-impl Server {
-    /// With an empty database and default settings.
-    pub async fn start() -> Self {
-        Self::builder().start().await
-    }
-
-    pub fn builder() -> Builder {
-        Builder { dir: Arc::new(tempfile::tempdir().unwrap()), env: Vec::new() }
+impl ApiClient {
+    fn new(port: u16, dir: Arc<TempDir>, router: Option<app::Router>) -> Self {
+        Self { port, client: Client::new(), key: ADMIN.into(), dir, router }
     }
 
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.process.id()
     }
 
     pub fn client(&self) -> &Client {
@@ -175,17 +111,13 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    /// The service's data directory.
     pub fn dir(&self) -> &Path {
-        self.setup.dir.path()
+        self.dir.path()
     }
 
     pub fn database(&self) -> PathBuf {
         self.dir().join("coordinator.db")
-    }
-
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
     }
 
     /// A request with the admin key.
@@ -193,26 +125,34 @@ impl Server {
         self.client.request(method, self.url(path)).header("x-api-key", &self.key)
     }
 
+    /// The answer to a request: of the router itself where it is in this process.
+    pub async fn answer(&self, request: RequestBuilder) -> Answer {
+        match &self.router {
+            Some(router) => router.answer(request.build().unwrap()).await,
+            None => Answer::of(request).await,
+        }
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path)).await
+        self.answer(self.request(Method::GET, path)).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        Answer::of(self.request(Method::POST, path).json(&body)).await
+        self.answer(self.request(Method::POST, path).json(&body)).await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Answer {
-        Answer::of(self.request(Method::PUT, path).json(&body)).await
+        self.answer(self.request(Method::PUT, path).json(&body)).await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::DELETE, path)).await
+        self.answer(self.request(Method::DELETE, path)).await
     }
 
     /// Make a workflow of `steps` and answer its id.
     pub async fn workflow(&self, steps: Value) -> String {
         let made = self.post("/api/v1/agents/workflows", json!({"name": "test", "steps": steps})).await.ok();
-        made["id"].as_str().unwrap().to_owned()
+        made.text("id").to_owned()
     }
 
     /// Start a run and answer its document as it was first answered.
@@ -241,55 +181,8 @@ impl Server {
                 return document;
             }
             assert!(Instant::now() < deadline, "it never came: {document}");
-            tokio::task::yield_now().await;
+            poll_interval().await;
         }
-    }
-
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    /// SIGTERM, and wait for the end.
-    pub fn terminate(&mut self) -> ExitStatus {
-        self.signal("TERM");
-        self.wait()
-    }
-
-    pub fn signal(&self, name: &str) {
-        let done = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
-        assert!(done.success());
-    }
-
-    /// Wait for the process to end by itself (or by a crash point).
-    pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the server did not end");
-            std::thread::yield_now();
-        }
-    }
-
-    /// Kill it, and answer what starts it again on the same database.
-    pub fn again(mut self) -> Builder {
-        self.kill();
-        Builder { dir: self.setup.dir.clone(), env: self.setup.env.clone() }
-    }
-
-    /// Start again on the same database; `env` replaces what was set before by the same name.
-    pub async fn restart_with(mut self, env: &[(&str, &str)]) -> Self {
-        self.kill();
-        let mut setup = Builder { dir: self.setup.dir.clone(), env: self.setup.env.clone() };
-        setup.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        setup.start().await
-    }
-
-    pub async fn restart(self) -> Self {
-        self.restart_with(&[]).await
     }
 }
 
@@ -306,7 +199,10 @@ impl Answer {
     pub async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.unwrap();
+        Self::new(status, headers, response.text().await.unwrap())
+    }
+
+    fn new(status: StatusCode, headers: HeaderMap, text: String) -> Self {
         Self { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
     }
 

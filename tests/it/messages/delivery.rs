@@ -8,12 +8,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{MESSAGES, Socket, each, inbox, send, server};
 use crate::{
-    harness::{Answer, CLIENT, PATIENCE, Server},
+    harness::{Answer, ApiClient, CLIENT, PATIENCE, Server},
     kit::ask,
 };
 
 /// Until a message has this status.
-async fn until(server: &Server, id: &Value, status: &str) {
+async fn until(server: &ApiClient, id: &Value, status: &str) {
     let path = format!("{MESSAGES}/id/{}", id.as_str().unwrap());
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -22,6 +22,7 @@ async fn until(server: &Server, id: &Value, status: &str) {
             return;
         }
         assert!(Instant::now() < deadline, "{found}");
+        crate::harness::poll_interval().await;
     }
 }
 
@@ -154,7 +155,7 @@ async fn one_who_reads_nothing_holds_up_nobody_and_gets_everything_later() {
 
 #[tokio::test]
 async fn what_one_process_is_told_reaches_the_sockets_of_another() {
-    let first = server().start().await;
+    let first = Server::builder().start().await;
     let second =
         Server::builder().env("DATABASE_URL", format!("sqlite:///{}", first.database().display())).start().await;
     let mut bob = Socket::open(&second, "bob").await;
@@ -179,7 +180,7 @@ async fn what_one_process_is_told_reaches_the_sockets_of_another() {
 
 #[tokio::test]
 async fn a_stop_closes_the_sockets_and_keeps_what_they_said() {
-    let mut server = server().env("MESSAGE_SOCKETS_MAX", 2).start().await;
+    let mut server = Server::builder().env("MESSAGE_SOCKETS_MAX", 2).start().await;
     let mut bob = Socket::open(&server, "bob").await;
     let mut alice = Socket::open(&server, "alice").await;
     let mut third = Socket::connect(&server, "carol", server.key()).await;
