@@ -33,7 +33,7 @@ const PERFORMANCE: &str = "/api/v1/agents/performance/";
 const SERVICES: &str = "/api/v1/services/";
 
 #[tokio::test]
-async fn every_operation_wants_a_key() {
+async fn every_operation_requires_a_key_of_its_role() {
     let server = TestApp::start().await;
     let document = ask(&server, None, Method::GET, "/openapi.json", None).await.ok();
     let mut open = BTreeSet::new();
@@ -96,7 +96,7 @@ impl Heard {
 }
 
 #[tokio::test]
-async fn no_key_is_ever_shown_or_stored_and_its_rows_are_its_own() {
+async fn api_keys_are_never_shown_or_stored() {
     let before = key_cells(&fixture("coordinator/coordinator.sqlite")).await;
     assert_eq!(before.len(), 4, "the coordinator's rows hold keys: {before:?}");
     let server =
@@ -195,7 +195,7 @@ async fn key_cells(database: &std::path::Path) -> Vec<(String, String, i64)> {
 }
 
 #[tokio::test]
-async fn on_a_development_server_any_key_is_somebody() {
+async fn development_server_accepts_any_key_as_a_principal() {
     let server = TestApp::builder()
         .env("APP_ENV", "dev")
         .env("ADMIN_API_KEYS", "")
@@ -218,7 +218,7 @@ async fn on_a_development_server_any_key_is_somebody() {
 }
 
 #[tokio::test]
-async fn a_start_that_would_not_be_safe_names_the_setting() {
+async fn unsafe_settings_refuse_the_start_by_name() {
     let refused = |setting: &str, value: &str, also: &[(&str, &str)], said: &[&str]| {
         let mut builder = TestApp::builder().env(setting, value);
         for (name, value) in also {
@@ -258,7 +258,7 @@ async fn a_start_that_would_not_be_safe_names_the_setting() {
 }
 
 #[tokio::test]
-async fn a_development_server_is_reached_from_afar_when_that_is_said_twice() {
+async fn development_server_listens_remotely_only_when_allowed() {
     let server = Server::builder()
         .env("APP_ENV", "dev")
         .env("APP_HOST", "0.0.0.0")
@@ -269,7 +269,7 @@ async fn a_development_server_is_reached_from_afar_when_that_is_said_twice() {
 }
 
 #[tokio::test]
-async fn each_caller_has_a_limit_of_its_own() {
+async fn rate_limit_is_per_caller() {
     let server = TestApp::builder().env("RATE_LIMIT_REQUESTS", 3).env("RATE_LIMIT_WINDOW_SECONDS", 3600).start().await;
     let path = format!("{AGENTS}/workflows");
     for _ in 0..3 {
@@ -296,7 +296,7 @@ async fn each_caller_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn browsers_of_the_configured_origins_may_call() {
+async fn cors_allows_configured_origins_only() {
     let server = TestApp::builder().env("CORS_ORIGINS", "https://app.example,https://b.example").start().await;
     let preflight = |origin: &str| {
         let request = server.client().request(Method::OPTIONS, server.url(&format!("{AGENTS}/workflows")));
@@ -335,7 +335,7 @@ async fn browsers_of_the_configured_origins_may_call() {
 }
 
 #[tokio::test]
-async fn a_body_has_a_limit_however_it_comes() {
+async fn body_size_limit_holds_for_chunked_and_sized_requests() {
     let server = TestApp::builder().env("BODY_LIMIT_BYTES", 2048).start().await;
     let path = server.url(&format!("{AGENTS}/workflows"));
     let body = |bytes: usize| {
@@ -374,7 +374,7 @@ fn raw(port: u16, request: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_has_a_time_to_end_in() {
+async fn request_timeout_is_answered_with_504() {
     let server = TestApp::builder().env("REQUEST_TIMEOUT_SECONDS", 1).start().await;
     // A client that announces more than it sends would hold its place for ever.
     let head = format!(
@@ -389,7 +389,7 @@ async fn a_request_has_a_time_to_end_in() {
 }
 
 #[tokio::test]
-async fn a_request_is_named_from_end_to_end() {
+async fn request_id_is_in_answer_header_and_log() {
     let server = Server::start().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let id = server.workflow(json!({"a": jq("1")})).await;

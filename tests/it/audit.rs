@@ -58,7 +58,7 @@ fn command(arguments: &[&str], stdin: &str, dir: &Path) -> Output {
 }
 
 #[tokio::test]
-async fn every_change_leaves_its_entry_with_who_did_it_from_where() {
+async fn every_change_leaves_an_audit_entry_with_its_caller() {
     let server = TestApp::start().await;
     let before = log(&server, "").await.len();
     let w = server.workflow(json!({"a": jq(".x"), "b": jq("error(\"no\")")})).await;
@@ -138,7 +138,7 @@ async fn every_change_leaves_its_entry_with_who_did_it_from_where() {
 }
 
 #[tokio::test]
-async fn a_request_asked_twice_leaves_one_entry() {
+async fn idempotent_request_leaves_one_audit_entry() {
     let server = TestApp::start().await;
     let body = json!({"name": "w", "steps": {"a": jq(".")}});
     for _ in 0..2 {
@@ -150,7 +150,7 @@ async fn a_request_asked_twice_leaves_one_entry() {
 }
 
 #[tokio::test]
-async fn filters_pages_and_their_bounds() {
+async fn audit_log_filters_and_pages_are_bounded() {
     let server = TestApp::builder().database(&fixture("coordinator/coordinator.sqlite")).start().await;
     let theirs = log(&server, "").await;
     assert!(!theirs.is_empty() && theirs.iter().all(|entry| !entry.to_string().contains("admin-key")));
@@ -197,7 +197,7 @@ async fn filters_pages_and_their_bounds() {
 }
 
 #[tokio::test]
-async fn signatures_in_events_are_really_verified() {
+async fn audit_event_signatures_are_verified() {
     use ed25519_dalek::{Signer as _, SigningKey};
     let server = TestApp::start().await;
     let key = SigningKey::from_bytes(&[7; 32]);
@@ -224,7 +224,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_somebody_should_look_at_is_an_alert_and_a_log_line() {
+async fn risky_audit_entries_become_alerts_and_log_lines() {
     let server = Server::start().await;
     let alerts = "/api/v1/agents/integration/production/alerts";
     assert_eq!(server.get(alerts).await.ok(), json!({"alerts": [], "count": 0, "total": 0}));
@@ -252,7 +252,7 @@ async fn what_somebody_should_look_at_is_an_alert_and_a_log_line() {
 }
 
 #[tokio::test]
-async fn an_export_is_verified_offline_and_finds_what_was_changed() {
+async fn audit_export_verification_finds_changes_offline() {
     let mut server =
         Server::builder().env("AUDIT_SEAL_SECONDS", 1).env("AUDIT_ORIGIN", "example.com/log").start().await;
     let w = server.workflow(json!({"a": jq(".x")})).await;
@@ -314,7 +314,7 @@ async fn an_export_is_verified_offline_and_finds_what_was_changed() {
 }
 
 #[tokio::test]
-async fn entries_of_the_coordinator_are_sealed_when_seen_and_marked() {
+async fn coordinator_audit_entries_are_sealed_and_marked() {
     let server = TestApp::builder().env("AUDIT_SEAL_SECONDS", 1).start().await;
     sql(
         &server.database(),

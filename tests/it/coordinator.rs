@@ -25,7 +25,7 @@ async fn number(database: &Path, query: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn every_row_of_the_coordinator_is_served_as_it_was_meant() {
+async fn coordinator_rows_are_served_unchanged() {
     let server = TestApp::builder().database(&theirs()).start().await;
     let workflow = async |key: &str, id: &str| get_as(&server, key, &format!("{AGENTS}/workflows/{id}")).await;
     let first = workflow(ADMIN, "agent_fix00000").await.ok();
@@ -131,7 +131,7 @@ pub(crate) fn python() -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_coordinator_can_read_all_that_was_written() {
+async fn written_rows_are_readable_by_the_coordinator() {
     let python = python();
     let mut server = Server::builder().database(&theirs()).start().await;
     let database = server.database();
@@ -318,7 +318,7 @@ fn writer(database: &Path) -> Child {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_while_the_coordinator_writes_as_well() {
+async fn concurrent_coordinator_writes_lose_nothing() {
     let server = Server::builder().database(&theirs()).start().await;
     unbound(&server).await;
     let database = server.database();
@@ -372,7 +372,7 @@ async fn changed(statement: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[tokio::test]
-async fn a_column_that_is_missing_stops_the_start_and_is_named() {
+async fn missing_coordinator_column_refuses_the_start() {
     let (_dir, copy) =
         changed("ALTER TABLE agent_executions DROP COLUMN failed_step; DROP INDEX ix_miner_region; ALTER TABLE miner DROP COLUMN region").await;
     let (status, log) = Server::builder().database(&copy).start_and_fail();
@@ -383,7 +383,7 @@ async fn a_column_that_is_missing_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn tables_that_the_coordinator_makes_later_and_columns_that_it_adds_are_no_fault() {
+async fn added_coordinator_tables_and_columns_are_accepted() {
     let (_dir, copy) = changed(
         "DROP TABLE agent_audit_logs; ALTER TABLE job ADD COLUMN mood VARCHAR; CREATE TABLE other (id INTEGER)",
     )
@@ -401,7 +401,7 @@ async fn tables_that_the_coordinator_makes_later_and_columns_that_it_adds_are_no
 }
 
 #[tokio::test]
-async fn rows_with_what_nobody_expects_do_not_take_the_others_with_them() {
+async fn unreadable_coordinator_rows_fail_alone() {
     let (_dir, copy) = changed(
         "UPDATE ai_agent_workflows SET steps = '{\"a\": {\"step_type\": \"custom\", \"depends_on\": [\"ghost\"]}}', dependencies = '{}', tags = 'no json' WHERE id = 'agent_fix00000';
          UPDATE ai_agent_workflows SET dependencies = 'null', created_at = '2026-05-12 14:36:30' WHERE id = 'agent_fix00001';
@@ -424,7 +424,7 @@ async fn rows_with_what_nobody_expects_do_not_take_the_others_with_them() {
 }
 
 #[tokio::test]
-async fn a_tag_is_found_however_the_coordinator_wrote_it() {
+async fn tags_are_found_in_escaped_json() {
     // Python writes what is not ASCII as escapes.
     let (_dir, copy) = changed(r#"UPDATE ai_agent_workflows SET tags = '["gr\u00f6\u00dfe", "\ud83d\ude00", "a"]' WHERE id = 'agent_fix00000'"#).await;
     let server = TestApp::builder().database(&copy).start().await;

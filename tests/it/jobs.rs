@@ -94,7 +94,7 @@ const COORDINATORS: &str = r#"{"id": "00000000000000000000000000000000", "client
     "receipt": "null", "receipt_id": null, "error": null, "payment_id": null, "payment_status": null}"#;
 
 #[tokio::test]
-async fn a_job_stands_in_the_queue_as_the_coordinators_own() {
+async fn queued_job_row_has_the_coordinators_form() {
     let server = server().await;
     let id = start(&server, json!({"j": llm("$.inputs.q")}), json!({"q": "hé"})).await;
     let run = server.until(&id, |run| run["step_states"]["j"]["job_id"].is_string()).await;
@@ -129,7 +129,7 @@ async fn a_job_stands_in_the_queue_as_the_coordinators_own() {
 }
 
 #[tokio::test]
-async fn a_miner_finishes_steps_and_its_receipt_is_paid() {
+async fn miner_completes_steps_and_its_receipt_is_paid() {
     let server = server().await;
     let _miner = Miner::start(&server.database(), Some(ZONE));
     let mut proven = llm("$.steps.j.output.text");
@@ -152,7 +152,7 @@ async fn a_miner_finishes_steps_and_its_receipt_is_paid() {
 }
 
 #[tokio::test]
-async fn a_failed_job_is_tried_again_as_another() {
+async fn failed_job_is_retried_as_a_new_job() {
     let server = TestApp::start().await;
     let _miner = Miner::start(&server.database(), None);
     let done = server.ended(&start(&server, json!({"j": llm("fail")}), json!({})).await).await;
@@ -162,7 +162,7 @@ async fn a_failed_job_is_tried_again_as_another() {
 }
 
 #[tokio::test]
-async fn a_job_that_nobody_takes_expires_and_fails_its_step() {
+async fn expired_job_fails_its_step() {
     let server = TestApp::start().await;
     let mut step = llm("hello");
     step["action"]["ttl_seconds"] = 1.into();
@@ -176,7 +176,7 @@ async fn a_job_that_nobody_takes_expires_and_fails_its_step() {
 }
 
 #[tokio::test]
-async fn a_cancel_or_a_failure_takes_back_what_no_miner_has_taken() {
+async fn cancelled_execution_withdraws_its_queued_jobs() {
     let server = TestApp::start().await;
     let _miner = Miner::start(&server.database(), None);
     let mut elsewhere = llm("hello");
@@ -203,7 +203,7 @@ async fn a_cancel_or_a_failure_takes_back_what_no_miner_has_taken() {
 }
 
 #[tokio::test]
-async fn the_highest_price_is_reserved_before_a_job_is_queued() {
+async fn job_max_price_is_reserved_before_queueing() {
     let server = TestApp::start().await;
     let mut dear = llm("hello");
     dear["action"]["max_price"] = 5.into();
@@ -225,7 +225,7 @@ async fn the_highest_price_is_reserved_before_a_job_is_queued() {
 }
 
 #[tokio::test]
-async fn a_stop_leaves_jobs_in_the_queue_and_the_next_start_waits_for_the_same() {
+async fn queued_jobs_survive_an_orderly_restart() {
     let mut server = server().await;
     let workflow = server.workflow(json!({"j": llm("hello")})).await;
     let mut ids = Vec::new();
@@ -247,7 +247,7 @@ async fn a_stop_leaves_jobs_in_the_queue_and_the_next_start_waits_for_the_same()
 }
 
 #[tokio::test]
-async fn a_row_that_cant_be_read_fails_its_own_step_and_holds_up_no_other() {
+async fn unreadable_job_row_fails_its_step_only() {
     let server = TestApp::start().await;
     let mut once = llm("odd");
     once["max_retries"] = 0.into();

@@ -80,7 +80,7 @@ fn refusal(answer: Answer) -> Value {
 }
 
 #[tokio::test]
-async fn a_key_is_good_by_its_role_on_a_running_server_and_its_secret_stands_nowhere() {
+async fn created_key_works_by_role_and_its_secret_is_not_stored() {
     let server = Server::builder().env("LOG_LEVEL", "debug").start().await;
     let made = ["admin", "client", "miner"].map(|role| (role, create(&server, &format!("the-{role}"), role, &[])));
     let [(_, admin), ..] = &made;
@@ -141,7 +141,7 @@ async fn a_key_is_good_by_its_role_on_a_running_server_and_its_secret_stands_now
 }
 
 #[tokio::test]
-async fn a_key_that_was_revoked_or_has_expired_is_as_unknown_as_any() {
+async fn revoked_and_expired_keys_are_refused() {
     let server = TestApp::start().await;
     let revoked = create(&server, "gone", "admin", &[]);
     let long = create(&server, "long", "admin", &["--expires", "2999-01-01"]);
@@ -181,7 +181,7 @@ async fn a_key_that_was_revoked_or_has_expired_is_as_unknown_as_any() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_keeps_its_principal_and_what_belongs_to_it() {
+async fn rotated_key_keeps_its_principal_and_resources() {
     let server = TestApp::start().await;
     let (first, other) = (create(&server, "ci", "admin", &[]), create(&server, "other", "admin", &[]));
     until(&server, &other, WORKFLOWS, 200).await;
@@ -231,7 +231,7 @@ async fn a_rotated_key_keeps_its_principal_and_what_belongs_to_it() {
 }
 
 #[tokio::test]
-async fn on_a_development_server_a_kept_key_is_its_principal_and_any_other_still_somebody() {
+async fn development_server_recognises_stored_keys() {
     let server = TestApp::builder().env("APP_ENV", "dev").start().await;
     let key = create(&server, "mine", "miner", &[]);
     let principal = one(server.dir(), "mine")["principal"].clone();
@@ -247,7 +247,7 @@ async fn on_a_development_server_a_kept_key_is_its_principal_and_any_other_still
 }
 
 #[tokio::test]
-async fn what_can_not_be_is_refused_and_named() {
+async fn key_commands_report_invalid_arguments() {
     let server = TestApp::start().await;
     let dir = server.dir();
     create(&server, "ci", "admin", &[]);
@@ -285,7 +285,7 @@ async fn what_can_not_be_is_refused_and_named() {
 }
 
 #[test]
-fn keys_are_made_where_a_database_is_and_nowhere_else() {
+fn key_commands_need_an_existing_database() {
     let dir = tempfile::tempdir().unwrap();
     let said = refused(keys(dir.path(), &["create", "--name", "x", "--role", "admin"]), 1);
     assert!(said.contains("coordinator.db") && said.contains("agent-management migrate"), "{said}");

@@ -19,7 +19,7 @@ async fn open(server: &ApiClient, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn health_is_told_to_anybody() {
+async fn health_needs_no_key() {
     let server = TestApp::start().await;
     for path in ["/health", "/v1/health", "/api/v1/health", "/health/"] {
         let health = open(&server, path).await.is(200);
@@ -43,7 +43,7 @@ fn sample(page: &str, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happened() {
+async fn metrics_count_requests_and_executions() {
     let server = TestApp::start().await;
     let quick = server.workflow(json!({"a": jq("1")})).await;
     for _ in 0..3 {
@@ -97,7 +97,7 @@ async fn metrics_count_what_happened() {
 }
 
 #[tokio::test]
-async fn the_api_is_described_and_shown() {
+async fn openapi_document_and_docs_page_are_served() {
     let server = TestApp::start().await;
     let document = open(&server, "/openapi.json").await.is(200);
     assert_eq!(document["openapi"].as_str().map(|version| version.starts_with("3.")), Some(true));
@@ -124,7 +124,7 @@ async fn the_api_is_described_and_shown() {
 }
 
 #[tokio::test]
-async fn each_request_is_one_line_of_json() {
+async fn each_request_is_logged_as_one_json_line() {
     let server = Server::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     server.get(&format!("{AGENTS}/workflows/{id}?owner_id={ADMIN}")).await.ok();
@@ -157,7 +157,7 @@ async fn each_request_is_one_line_of_json() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() {
+async fn shutdown_answers_waiting_requests_and_keeps_executions() {
     let server = Server::start().await;
     let id = server
         .workflow(
@@ -203,7 +203,7 @@ async fn in_flight(server: &ApiClient) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_a_stop_that_takes_long() {
+async fn second_signal_ends_a_slow_shutdown() {
     let mut server =
         Server::builder().env("SHUTDOWN_GRACE_SECONDS", 600).env("REQUEST_TIMEOUT_SECONDS", 600).start().await;
     // A request whose body never ends keeps its connection open.
@@ -224,7 +224,7 @@ async fn a_second_signal_ends_a_stop_that_takes_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn systemd_is_told_of_start_life_and_stop() {
+async fn systemd_is_notified_of_start_watchdog_and_stop() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -265,7 +265,7 @@ pub fn run_with(dir: &std::path::Path, arguments: &[&str], env: &[(&str, &str)],
 }
 
 #[test]
-fn the_commands_say_what_they_do() {
+fn command_line_lists_its_commands() {
     let dir = tempfile::tempdir().unwrap();
     let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
     let help = run(dir.path(), &["--help"], &[]);
@@ -294,7 +294,7 @@ fn the_commands_say_what_they_do() {
 }
 
 #[test]
-fn migrate_says_what_it_made_and_finds_nothing_to_do_the_second_time() {
+fn migrate_command_reports_and_is_repeatable() {
     let dir = tempfile::tempdir().unwrap();
     let env = [("DATA_DIR", "."), ("APP_ENV", "dev")];
     let first = run(dir.path(), &["migrate"], &env);
@@ -311,7 +311,7 @@ fn migrate_says_what_it_made_and_finds_nothing_to_do_the_second_time() {
 }
 
 #[tokio::test]
-async fn a_start_without_migration_wants_a_migrated_database() {
+async fn start_without_migration_requires_a_migrated_database() {
     let (status, log) = Server::builder().env("MIGRATE_ON_START", "false").start_and_fail();
     assert!(!status.success() && log.contains("agent-management migrate"), "{log}");
     let mut server = Server::start().await;
@@ -320,7 +320,7 @@ async fn a_start_without_migration_wants_a_migrated_database() {
 }
 
 #[test]
-fn a_setting_that_nobody_knows_is_refused_by_name() {
+fn unknown_setting_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.toml"), "app_port = 0\napp_prot = 8012\n").unwrap();
     let refused = run(dir.path(), &["--config", "config.toml", "migrate"], &[]);
@@ -344,7 +344,7 @@ fn a_setting_that_nobody_knows_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_said() {
+async fn taken_port_is_reported() {
     let server = Server::start().await;
     let (status, log) = Server::builder().env("APP_PORT", server.port()).start_and_fail();
     assert!(!status.success() && log.contains(&format!("127.0.0.1:{}", server.port())), "{log}");

@@ -51,7 +51,7 @@ fn blocks(document: &'static str, mark: &str) -> Vec<Block> {
 
 /// Runs the blocks in one bash, with the program where `cargo build --release` would have put it.
 #[test]
-fn the_tour_leads_from_nothing_to_a_verified_receipt() {
+fn readme_tour_ends_with_a_verified_receipt() {
     let tour = blocks(README, "tour");
     let section = README.split("\n## ").find(|section| section.starts_with("A tour")).unwrap();
     assert_eq!(section.matches("```sh").count(), tour.len(), "each block of the tour is tried");
@@ -102,7 +102,7 @@ fn the_tour_leads_from_nothing_to_a_verified_receipt() {
 
 /// Each example is a workflow's `steps`; `steps` ones are taken, `refused` ones are refused with just these words.
 #[tokio::test]
-async fn the_examples_of_steps_are_what_the_service_takes() {
+async fn api_guide_step_examples_are_accepted() {
     let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
     let server = TestApp::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
     let (taken, refused) = (blocks(API, "steps"), blocks(API, "refused"));
@@ -122,7 +122,7 @@ async fn the_examples_of_steps_are_what_the_service_takes() {
 
 /// The README's table of actions has its examples in one line each.
 #[tokio::test]
-async fn the_readmes_actions_are_taken() {
+async fn readme_actions_are_accepted() {
     let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
     let server = TestApp::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
     let section = README.split("\n## ").find(|section| section.starts_with("What a step can do")).unwrap();
@@ -142,7 +142,7 @@ async fn the_readmes_actions_are_taken() {
 
 /// The metrics that docs/OPERATIONS.md explains are those that the service has, no more and no fewer.
 #[tokio::test]
-async fn every_metric_is_explained() {
+async fn operations_guide_lists_every_metric() {
     let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).start().await;
     let made = server.post("/api/v1/agents/security/webhooks/ops/test", json!({})).await.ok();
     let delivery = format!("/api/v1/agents/security/webhooks/deliveries/{}", made.text("id"));
@@ -173,7 +173,7 @@ async fn every_metric_is_explained() {
 
 /// Every link to a file leads to one, and every `#heading` to a heading.
 #[test]
-fn links_lead_somewhere() {
+fn documentation_links_resolve() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut broken = Vec::new();
     for (name, text) in DOCUMENTS {

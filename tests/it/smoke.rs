@@ -8,7 +8,7 @@ use crate::harness::Server;
 use crate::kit::JsonDocument;
 
 #[tokio::test]
-async fn a_workflow_runs_and_its_receipt_is_checked_offline() {
+async fn workflow_runs_and_its_receipt_verifies_offline() {
     let server = Server::start().await;
     let id = server
         .workflow(json!({

@@ -177,7 +177,7 @@ async fn logged(server: &Server, text: &str) {
 }
 
 #[tokio::test]
-async fn signed_heads_and_alerts_of_the_audit_log_go_off_the_host() {
+async fn audit_heads_and_alerts_are_sent_by_webhook() {
     let receiver = Receiver::start([]);
     let events = json!({"events": ["audit.head", "security.alert"]});
     let server = receiver.app(&events).env("AUDIT_SEAL_SECONDS", 1).start().await;
@@ -204,7 +204,7 @@ async fn signed_heads_and_alerts_of_the_audit_log_go_off_the_host() {
 }
 
 #[tokio::test]
-async fn an_event_is_signed_delivered_and_told_of_and_no_secret_is_shown() {
+async fn webhook_event_is_signed_delivered_and_audited() {
     let receiver = Receiver::start([]);
     let server = receiver.server(&json!({"secret": [SECRET, NEXT_SECRET], "events": ["x"]})).start().await;
     let made = test_event(&server).await;
@@ -260,7 +260,7 @@ async fn an_event_is_signed_delivered_and_told_of_and_no_secret_is_shown() {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_under_the_same_id() {
+async fn failed_webhook_is_retried_with_the_same_id() {
     let receiver = Receiver::start([Say::Status(500), Say::Nothing, Say::Status(307), Say::Endless]);
     let server = receiver.app(&json!({"timeout_seconds": 0.2})).env("WEBHOOK_RETRY_SCALE", "0.0001").start().await;
     let made = test_event(&server).await;
@@ -276,7 +276,7 @@ async fn what_fails_is_tried_again_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_can_be_delivered_by_hand() {
+async fn dead_webhook_delivery_can_be_redelivered() {
     let receiver = Receiver::start([Say::Status(503); 10]);
     let server = receiver.app(&json!({})).env("WEBHOOK_RETRY_SCALE", "0").start().await;
     let made = test_event(&server).await;
@@ -305,7 +305,7 @@ async fn what_is_given_up_can_be_delivered_by_hand() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_called_again_after_a_restart_only() {
+async fn webhook_endpoint_answering_410_is_disabled_until_restart() {
     let receiver = Receiver::start([Say::Status(410)]);
     let server = receiver.app(&json!({})).start().await;
     let made = test_event(&server).await;
@@ -332,7 +332,7 @@ async fn an_endpoint_that_is_gone_is_called_again_after_a_restart_only() {
 }
 
 #[tokio::test]
-async fn only_public_addresses_are_called_unless_it_is_said() {
+async fn webhooks_call_public_addresses_only() {
     let receiver = Receiver::start([]);
     for (url, why) in [
         (format!("http://127.0.0.1:{}/", receiver.port), "https"),
@@ -360,7 +360,7 @@ async fn only_public_addresses_are_called_unless_it_is_said() {
 }
 
 #[tokio::test]
-async fn two_processes_on_one_database_deliver_each_once() {
+async fn two_processes_deliver_each_webhook_once() {
     let receiver = Receiver::start([]);
     // Heads of the audit log, which are signed every few seconds, are not counted.
     let events = json!({"events": ["test"]});
@@ -385,7 +385,7 @@ async fn two_processes_on_one_database_deliver_each_once() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_calls_end() {
+async fn shutdown_waits_for_webhook_calls() {
     let receiver = Receiver::start([Say::Nothing]);
     let mut server = receiver.server(&json!({"timeout_seconds": 0.5})).start().await;
     let made = test_event(&server).await;
@@ -417,7 +417,7 @@ async fn death(point: &str) -> (usize, Vec<String>, Value) {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_between_claim_and_acknowledgement_delivers_again_under_the_same_id() {
+async fn crash_during_webhook_delivery_repeats_it_with_the_same_id() {
     let (claimed, called) = tokio::join!(death("webhooks.after_claim"), death("webhooks.after_call"));
     for ((before, ids, delivery), calls_before) in [(claimed, 0), (called, 1)] {
         assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("delivered"), &json!(2)));

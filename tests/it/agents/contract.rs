@@ -29,7 +29,7 @@ fn has(answer: &Value, members: &[&str]) {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_shape_of_the_contract() {
+async fn answers_conform_to_the_contract_schema() {
     let contract = json_fixture("contract/openapi.json");
     let server = TestApp::start().await;
     let check =
@@ -135,7 +135,7 @@ async fn every_answer_has_the_shape_of_the_contract() {
 const LATER: [&str; 4] = ["/integration/", "/security/", "/performance/", "/creativity/"];
 
 #[tokio::test]
-async fn the_document_has_each_operation_of_the_contract() {
+async fn openapi_document_has_every_contract_operation() {
     let contract = json_fixture("contract/openapi.json");
     let server = TestApp::start().await;
     let ours = server.get("/openapi.json").await.ok();

@@ -19,7 +19,7 @@ fn id_of(run: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn a_run_is_asked_for_in_every_way_that_clients_know() {
+async fn execute_accepts_every_request_form_of_the_clients() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("{got: (.x // \"nothing\")}")})).await;
     let path = format!("{WORKFLOWS}/{id}/execute?wait=20");
@@ -43,7 +43,7 @@ async fn a_run_is_asked_for_in_every_way_that_clients_know() {
 }
 
 #[tokio::test]
-async fn a_public_workflow_is_run_on_the_callers_own_account() {
+async fn public_workflow_execution_belongs_to_the_caller() {
     let server = TestApp::start().await;
     let body = json!({"name": "p", "steps": {"a": jq("1")}, "is_public": true});
     let id = server.post(WORKFLOWS, body).await.ok().text("id").to_owned();
@@ -55,7 +55,7 @@ async fn a_public_workflow_is_run_on_the_callers_own_account() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_the_run_or_with_its_time() {
+async fn wait_parameter_ends_with_the_execution_or_the_timeout() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting()})).await;
     let begun = Instant::now();
@@ -71,7 +71,7 @@ async fn a_wait_ends_with_the_run_or_with_its_time() {
 }
 
 #[tokio::test]
-async fn the_definition_is_the_one_that_the_run_began_with() {
+async fn execution_keeps_the_definition_it_started_with() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting(), "b": {"step_type": "custom", "depends_on": ["a"]}})).await;
     let run = server.execute(&id, json!({})).await;
@@ -84,7 +84,7 @@ async fn the_definition_is_the_one_that_the_run_began_with() {
 }
 
 #[tokio::test]
-async fn results_flow_from_step_to_step() {
+async fn step_results_are_mapped_to_later_steps() {
     let server = TestApp::start().await;
     let id = server
         .workflow(json!({
@@ -124,7 +124,7 @@ async fn results_flow_from_step_to_step() {
 }
 
 #[tokio::test]
-async fn what_fails_says_where_and_why_and_is_tried_again_from_there() {
+async fn failed_execution_names_the_step_and_can_be_retried() {
     let server = TestApp::start().await;
     let failing = json!({"step_type": "data_processing", "depends_on": ["first"], "max_retries": 1,
         "retry_policy": {"initial_seconds": 0.0}, "action": {"kind": "jq", "program": "error(\"out of \\(.of)\")"}});
@@ -151,7 +151,7 @@ async fn what_fails_says_where_and_why_and_is_tried_again_from_there() {
 }
 
 #[tokio::test]
-async fn a_run_is_paused_resumed_and_cancelled_when_that_makes_sense() {
+async fn execution_pause_resume_cancel_check_the_state() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting(), "b": {"step_type": "custom", "depends_on": ["a"]}})).await;
     let run = server.execute(&id, json!({})).await;
@@ -174,7 +174,7 @@ async fn a_run_is_paused_resumed_and_cancelled_when_that_makes_sense() {
 }
 
 #[tokio::test]
-async fn a_run_is_cancelled_by_its_workflow_as_well() {
+async fn execution_is_cancelled_through_its_workflow() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting()})).await;
     let other = server.workflow(json!({"a": waiting()})).await;
@@ -192,7 +192,7 @@ async fn a_run_is_cancelled_by_its_workflow_as_well() {
 }
 
 #[tokio::test]
-async fn an_estimate_comes_from_the_workflows_own_past() {
+async fn execution_estimate_comes_from_past_executions() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1"), "b": waiting()})).await;
     let first = server.execute(&id, json!({})).await;
@@ -219,7 +219,7 @@ async fn an_estimate_comes_from_the_workflows_own_past() {
 }
 
 #[tokio::test]
-async fn events_are_read_as_a_stream_and_as_a_page() {
+async fn execution_events_are_served_as_stream_and_page() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1"), "b": {"step_type": "custom", "depends_on": ["a"]}})).await;
     let run = server.post(&format!("{WORKFLOWS}/{id}/execute?wait=20"), json!({})).await.ok();

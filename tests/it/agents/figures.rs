@@ -31,7 +31,7 @@ fn quantile(sorted: &[Duration], share: f64) -> f64 {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn from_the_end_of_a_sub_task_to_the_next_agents_having_its_own() {
+async fn assignment_time_after_a_sub_task_ends() {
     let server = Server::start().await;
     register(&server, "a", json!({})).await;
     let made = plan(&server, json!({"task_types": vec!["text_processing"; 100], "strategy": "pipeline"})).await;
@@ -57,7 +57,7 @@ async fn from_the_end_of_a_sub_task_to_the_next_agents_having_its_own() {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn sub_tasks_a_second_over_twenty_agents() {
+async fn sub_tasks_per_second_over_twenty_agents() {
     let server = Server::builder().env("ENGINE_MAX_PARALLEL_STEPS", 100).start().await;
     let names: Vec<String> = (0..20).map(|n| format!("agent-{n}")).collect();
     for name in &names {
@@ -84,7 +84,7 @@ async fn sub_tasks_a_second_over_twenty_agents() {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn from_silence_to_the_next_agents_having_it() {
+async fn reassignment_time_after_an_agent_goes_silent() {
     let server = Server::builder().env("AGENT_OFFLINE_SECONDS", 2).start().await;
     register(&server, "good", json!({"performance": 1.0, "max_concurrent_tasks": 10})).await;
     register(&server, "other", json!({"performance": 0.1, "max_concurrent_tasks": 10})).await;
@@ -115,7 +115,7 @@ async fn from_silence_to_the_next_agents_having_it() {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn what_waiting_costs_at_rest() {
+async fn processor_time_of_open_assignments_at_rest() {
     let server = Server::start().await;
     for n in 0..200 {
         register(&server, &format!("agent-{n}"), json!({})).await;

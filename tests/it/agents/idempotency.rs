@@ -252,7 +252,7 @@ async fn counts(server: &ApiClient) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_post_is_done_once_for_a_key_and_so_after_a_restart() {
+async fn every_post_is_idempotent_across_a_restart() {
     let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).env("WEBHOOK_RETRY_SCALE", 0).start().await;
     let document = server.get("/openapi.json").await.ok();
     let posts = operations(&document).into_iter().filter(|(method, _)| method == Method::POST);
@@ -309,7 +309,7 @@ async fn replayed(server: &ApiClient, case: &Case, first: &Answer) {
 }
 
 #[tokio::test]
-async fn requests_with_one_key_at_the_same_time_do_one_thing() {
+async fn concurrent_requests_with_one_idempotency_key_take_effect_once() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     for (key, path, body) in [
@@ -331,7 +331,7 @@ async fn requests_with_one_key_at_the_same_time_do_one_thing() {
 }
 
 #[tokio::test]
-async fn a_key_is_the_callers_own_and_nothing_is_kept_of_what_failed() {
+async fn idempotency_key_is_per_caller_and_failures_are_not_kept() {
     let server = TestApp::start().await;
     let path = format!("{AGENTS}/workflows");
     let good = json!({"name": "n", "steps": {}});
@@ -353,7 +353,7 @@ async fn a_key_is_the_callers_own_and_nothing_is_kept_of_what_failed() {
 }
 
 #[tokio::test]
-async fn an_answer_outlives_what_it_tells_of() {
+async fn idempotent_answer_outlives_the_deleted_resource() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let path = format!("{AGENTS}/workflows/{id}/execute?wait=20");

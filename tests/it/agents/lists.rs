@@ -45,7 +45,7 @@ async fn walk(server: &ApiClient, first: &str, mut between: impl AsyncFnMut()) -
 }
 
 #[tokio::test]
-async fn keyset_pages_show_every_row_once_while_others_come_and_go() {
+async fn keyset_pages_show_every_row_once_during_changes() {
     let server = TestApp::start().await;
     let mut made = Vec::new();
     for number in 0..11 {
@@ -78,7 +78,7 @@ async fn keyset_pages_show_every_row_once_while_others_come_and_go() {
 }
 
 #[tokio::test]
-async fn rows_of_one_moment_are_not_lost_between_pages() {
+async fn keyset_pages_keep_rows_with_equal_timestamps() {
     let server = TestApp::start().await;
     let makers = (0..40).map(|_| make(&server, server.key(), "w", json!([]), false));
     let made: HashSet<String> = futures_util::future::join_all(makers).await.into_iter().collect();
@@ -88,7 +88,7 @@ async fn rows_of_one_moment_are_not_lost_between_pages() {
 }
 
 #[tokio::test]
-async fn filters_narrow_what_may_be_seen() {
+async fn workflow_list_filters_stay_within_visible_rows() {
     let server = TestApp::start().await;
     let (me, other) = (server.key().to_owned(), OTHER_ADMIN);
     let mine = make(&server, &me, "mine", json!(["red", "round"]), false).await;
@@ -136,7 +136,7 @@ async fn filters_narrow_what_may_be_seen() {
 }
 
 #[tokio::test]
-async fn executions_are_listed_by_workflow_and_state_to_those_who_ran_them() {
+async fn executions_are_listed_by_workflow_and_state_to_their_owner() {
     let server = TestApp::start().await;
     let quick = make(&server, server.key(), "quick", json!([]), true).await;
     let slow = server.workflow(json!({"a": waiting()})).await;
@@ -181,7 +181,7 @@ async fn executions_are_listed_by_workflow_and_state_to_those_who_ran_them() {
 }
 
 #[tokio::test]
-async fn fifty_executions_a_page_unless_told_otherwise() {
+async fn execution_list_defaults_to_fifty_per_page() {
     let server = TestApp::start().await;
     let id = make(&server, server.key(), "w", json!([]), false).await;
     let runs = (0..53).map(|_| server.execute(&id, json!({})));

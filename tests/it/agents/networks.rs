@@ -25,7 +25,7 @@ fn result<'a>(run: &'a Value, agent: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn a_network_is_made_under_both_names_of_its_strategy() {
+async fn network_create_accepts_both_strategy_fields() {
     let server = TestApp::start().await;
     for (body, strategy) in [
         (json!({"name": "n"}), "centralized"),
@@ -64,7 +64,7 @@ async fn a_network_is_made_under_both_names_of_its_strategy() {
 }
 
 #[tokio::test]
-async fn in_a_centralized_network_the_first_coordinates() {
+async fn centralized_network_runs_its_first_agent_as_coordinator() {
     let server = TestApp::start().await;
     let lead = server.workflow(json!({"plan": jq("{goal: (.task.n + 1), urgent: .priority}")})).await;
     let helper =
@@ -84,7 +84,7 @@ async fn in_a_centralized_network_the_first_coordinates() {
 }
 
 #[tokio::test]
-async fn in_a_decentralized_network_nobody_waits_for_another() {
+async fn decentralized_network_runs_agents_in_parallel() {
     let server = TestApp::start().await;
     let one = server.workflow(json!({"s": jq("{seen: (.upstream // \"none\"), t: .task}")})).await;
     let two = server.workflow(json!({"a": jq("1"), "b": {"step_type": "data_processing", "depends_on": ["a"], "action": {"kind": "jq", "program": ". + 1"}}})).await;
@@ -99,7 +99,7 @@ async fn in_a_decentralized_network_nobody_waits_for_another() {
 }
 
 #[tokio::test]
-async fn a_hybrid_network_goes_by_stages() {
+async fn hybrid_network_runs_in_stages() {
     let server = TestApp::start().await;
     let add = server.workflow(json!({"s": jq("[.. | numbers] | add + 1")})).await;
     let ask = server.workflow(json!({"s": jq("{all: [.upstream | .. | numbers]}")})).await;
@@ -114,7 +114,7 @@ async fn a_hybrid_network_goes_by_stages() {
 }
 
 #[tokio::test]
-async fn a_network_runs_what_its_owner_may_run() {
+async fn network_executes_only_workflows_its_owner_may_run() {
     let server = TestApp::start().await;
     let task = json!({"task": {"x": 1}});
     let empty = network(&server, "centralized", json!([])).await;
@@ -142,7 +142,7 @@ async fn a_network_runs_what_its_owner_may_run() {
 }
 
 #[tokio::test]
-async fn a_networks_status_comes_from_its_executions() {
+async fn network_status_comes_from_its_executions() {
     let server = TestApp::start().await;
     let agent = server.workflow(json!({"s": jq("if .task == \"bad\" then error(\"bad\") else 1 end")})).await;
     let id = network(&server, "decentralized", json!([agent])).await;
@@ -166,7 +166,7 @@ async fn a_networks_status_comes_from_its_executions() {
 }
 
 #[tokio::test]
-async fn optimizing_goes_by_what_was_measured() {
+async fn network_optimize_orders_agents_by_measurements() {
     let server = TestApp::builder().env("JQ_TIMEOUT_MS", 20000).start().await;
     let lead = server.workflow(json!({"s": jq("1")})).await;
     // Both count to the same end, one of them by far more steps.

@@ -86,7 +86,7 @@ fn text(key: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_task_is_split_planned_and_estimated() {
+async fn task_is_decomposed_planned_and_estimated() {
     let server = TestApp::start().await;
     // An empty registry says so, at both doors.
     let empty = plan(&server, json!({"sub_tasks": [text("a")]})).await;
@@ -185,7 +185,7 @@ async fn a_task_is_split_planned_and_estimated() {
 }
 
 #[tokio::test]
-async fn results_flow_from_agent_to_agent_and_are_paid() {
+async fn sub_task_results_reach_dependent_sub_tasks_and_are_paid() {
     let server = TestApp::start().await;
     register(&server, "a", json!({"cost_per_hour": 3600})).await;
     let made = plan(
@@ -272,7 +272,7 @@ async fn results_flow_from_agent_to_agent_and_are_paid() {
 }
 
 #[tokio::test]
-async fn what_a_silent_agent_had_another_gets_and_the_plan_ends() {
+async fn silent_agents_sub_task_is_reassigned() {
     let server = TestApp::builder().env("AGENT_OFFLINE_SECONDS", 2).start().await;
     register(&server, "good", json!({"performance": 1.0})).await;
     register(&server, "other", json!({"performance": 0.5})).await;
@@ -312,7 +312,7 @@ async fn what_a_silent_agent_had_another_gets_and_the_plan_ends() {
 }
 
 #[tokio::test]
-async fn a_failure_goes_to_the_next_agent_three_times_and_a_retry_goes_on() {
+async fn failed_sub_task_is_reassigned_three_times_and_can_be_retried() {
     let server = TestApp::start().await;
     register(&server, "a", json!({"performance": 1.0})).await;
     register(&server, "b", json!({"performance": 0.5})).await;
@@ -373,7 +373,7 @@ async fn a_failure_goes_to_the_next_agent_three_times_and_a_retry_goes_on() {
 }
 
 #[tokio::test]
-async fn no_agent_gets_more_than_it_takes_whoever_gives() {
+async fn agent_capacity_holds_across_two_processes() {
     const TASKS: usize = 64;
     let server =
         Server::builder().env("ENGINE_MAX_PARALLEL_STEPS", TASKS).env("AGENT_ACCEPT_SECONDS", 600).start().await;
@@ -439,7 +439,7 @@ async fn most_at_once(server: &ApiClient) -> BTreeMap<String, i64> {
 }
 
 #[tokio::test]
-async fn a_cancelled_plan_takes_back_what_its_agents_have() {
+async fn cancelling_a_plan_withdraws_its_assignments() {
     let peer = Peer::start();
     let server = TestApp::builder().env("AGENT_PRIVATE_ADDRESSES", true).start().await;
     let url = format!("http://127.0.0.1:{}/agent", peer.port());
@@ -474,7 +474,7 @@ async fn a_cancelled_plan_takes_back_what_its_agents_have() {
 }
 
 #[tokio::test]
-async fn an_agent_at_its_address_is_called_and_one_that_refuses_passes_it_on() {
+async fn agent_endpoint_is_called_and_a_refusal_reassigns() {
     let peer = Peer::start();
     let server = TestApp::builder().env("AGENT_PRIVATE_ADDRESSES", true).start().await;
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", peer.port());
@@ -505,7 +505,7 @@ async fn an_agent_at_its_address_is_called_and_one_that_refuses_passes_it_on() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_loses_it_and_what_nobody_does_runs_out_of_time() {
+async fn unanswered_assignment_is_reassigned_until_timeout() {
     let server = TestApp::builder().env("AGENT_ACCEPT_SECONDS", 1).start().await;
     register(&server, "asleep", json!({"performance": 1.0})).await;
     register(&server, "awake", json!({"performance": 0.1})).await;
@@ -537,7 +537,7 @@ async fn who_does_not_answer_loses_it_and_what_nobody_does_runs_out_of_time() {
 }
 
 #[tokio::test]
-async fn so_many_plans_run_at_once_and_policies_hold() {
+async fn running_plans_are_limited_and_policies_apply() {
     let server = TestApp::builder().env("PLANS_MAX_RUNNING", 1).start().await;
     register(&server, "a", json!({})).await;
     let (first, second) = (
@@ -571,7 +571,7 @@ async fn so_many_plans_run_at_once_and_policies_hold() {
 }
 
 #[tokio::test]
-async fn an_agent_without_an_address_is_told_by_message() {
+async fn agent_without_endpoint_is_notified_by_message() {
     let server = TestApp::start().await;
     register(&server, "poster", json!({})).await;
     let made = plan(&server, json!({"sub_tasks": [text("s")], "inputs": {"n": 1}})).await;

@@ -17,7 +17,7 @@ async fn receipt(server: &ApiClient) -> Value {
 }
 
 #[tokio::test]
-async fn a_receipt_says_what_was_run_and_is_valid_in_every_form() {
+async fn receipt_describes_the_execution_and_verifies_in_every_form() {
     let server = TestApp::start().await;
     let answer = receipt(&server).await;
     for member in [
@@ -58,7 +58,7 @@ async fn a_receipt_says_what_was_run_and_is_valid_in_every_form() {
 }
 
 #[tokio::test]
-async fn whatever_is_changed_makes_it_invalid() {
+async fn changed_receipt_is_invalid() {
     let server = TestApp::start().await;
     let good = receipt(&server).await["receipt"].clone();
     let mut forged = Vec::new();
@@ -93,7 +93,7 @@ async fn whatever_is_changed_makes_it_invalid() {
 }
 
 #[tokio::test]
-async fn receipts_of_others_are_checked_against_their_key() {
+async fn receipt_verification_accepts_another_issuers_key() {
     let server = TestApp::start().await;
     let signer = Signer::from_hex(&"4".repeat(63).chars().chain(['2']).collect::<String>()).unwrap();
     let payload = json!({"receipt_id": "r1", "units": 1.0, "note": null});
@@ -117,7 +117,7 @@ async fn receipts_of_others_are_checked_against_their_key() {
 }
 
 #[tokio::test]
-async fn what_has_not_ended_well_has_no_receipt() {
+async fn unfinished_execution_has_no_receipt() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting()})).await;
     let run = server.execute(&id, json!({})).await;
@@ -130,7 +130,7 @@ async fn what_has_not_ended_well_has_no_receipt() {
 }
 
 #[tokio::test]
-async fn the_key_stays_over_a_restart_and_a_configured_one_goes_before_it() {
+async fn receipt_signing_key_survives_restart_unless_configured() {
     let server = TestApp::start().await;
     let made = receipt(&server).await;
     let file = server.dir().join("receipt-signing-key.hex");

@@ -51,7 +51,7 @@ async fn told(server: &ApiClient, id: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_agent_registers_is_found_changed_and_forgotten() {
+async fn agent_is_registered_found_changed_and_deleted() {
     let server = TestApp::start().await;
     let made =
         register(&server, "a-1", json!({"metadata": {"rack": 7}, "endpoint_url": "https://agents.example/work?t=1"}))
@@ -105,7 +105,7 @@ async fn an_agent_registers_is_found_changed_and_forgotten() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_registered_is_named() {
+async fn agent_registration_reports_invalid_members() {
     let server = TestApp::start().await;
     let good = json!({"agent_id": "a", "capabilities": ["io_bound"]});
     for (change, member) in [
@@ -136,7 +136,7 @@ async fn what_can_not_be_registered_is_named() {
 }
 
 #[tokio::test]
-async fn a_silent_agent_goes_offline_and_a_heartbeat_brings_it_back() {
+async fn silent_agent_goes_offline_until_its_next_heartbeat() {
     let server = TestApp::builder().env("AGENT_OFFLINE_SECONDS", 1).start().await;
     register(&server, "quiet", json!({})).await;
     assert_eq!(beat(&server, "quiet").await.ok()["offline_after_seconds"], 1.0);

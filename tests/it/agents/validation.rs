@@ -219,7 +219,7 @@ fn members() -> Vec<(Value, Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn each_fault_of_a_workflow_is_named_by_its_place() {
+async fn workflow_validation_locates_each_fault() {
     let server = TestApp::start().await;
     for (body, place, word) in definitions().into_iter().chain(members()) {
         let answer = server.post(WORKFLOWS, body.clone()).await;
@@ -235,7 +235,7 @@ async fn each_fault_of_a_workflow_is_named_by_its_place() {
 }
 
 #[tokio::test]
-async fn all_faults_are_told_at_once() {
+async fn workflow_validation_reports_all_faults() {
     let server = TestApp::start().await;
     let steps = json!({"a": {"timeout_seconds": 0, "max_retries": 500}, "b": jq("("), "c": {"depends_on": ["x", "y"]}});
     let answer = server.post(WORKFLOWS, of_steps(steps)).await.is(422);
@@ -250,7 +250,7 @@ async fn all_faults_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_step_is_named_by_its_key_whatever_the_key_is() {
+async fn workflow_validation_locates_steps_with_unusual_keys() {
     let server = TestApp::start().await;
     for key in ["1", "a.b", "with space", "ü", "'\"", "$", "/", &"k".repeat(200)] {
         let answer = server.post(WORKFLOWS, of_steps(json!({key: {"timeout_seconds": 0}}))).await.is(422);
@@ -272,7 +272,7 @@ async fn raw(server: &ApiClient, kind: Option<&str>, body: impl Into<Vec<u8>>) -
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_told_so() {
+async fn request_body_must_be_json() {
     let server = TestApp::start().await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let texts: [&[u8]; 9] = [
@@ -302,7 +302,7 @@ async fn what_is_no_json_is_told_so() {
 }
 
 #[tokio::test]
-async fn each_parameter_is_checked() {
+async fn list_parameters_are_validated() {
     let server = TestApp::start().await;
     for (query, name) in [
         ("workflows?limit=0", "limit"),
@@ -333,7 +333,7 @@ async fn each_parameter_is_checked() {
 }
 
 #[tokio::test]
-async fn what_a_run_is_asked_with_is_checked() {
+async fn execute_request_is_validated() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq(".")})).await;
     for (body, place) in [

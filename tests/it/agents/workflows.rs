@@ -12,7 +12,7 @@ use crate::{
 const WORKFLOWS: &str = "/api/v1/agents/workflows";
 
 #[tokio::test]
-async fn what_is_left_out_has_the_default_of_the_contract() {
+async fn workflow_create_applies_contract_defaults() {
     let server = TestApp::start().await;
     let steps = json!({"a": {"step_type": "data_processing", "unknown": [1]}});
     // Clients send members that no model has; they are ignored.
@@ -27,7 +27,7 @@ async fn what_is_left_out_has_the_default_of_the_contract() {
 }
 
 #[tokio::test]
-async fn what_is_given_is_kept_as_it_was_given() {
+async fn workflow_members_are_stored_as_given() {
     let server = TestApp::start().await;
     let sent = json!({
         "name": "Größe ✓ \"q\" \\ 漢字", "description": "line\nline\t😀",
@@ -43,7 +43,7 @@ async fn what_is_given_is_kept_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_nothing_else() {
+async fn workflow_update_changes_named_members_only() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1"), "b": jq("2")})).await;
     let path = format!("{WORKFLOWS}/{id}");
@@ -70,7 +70,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_faulty_update_changes_nothing() {
+async fn invalid_workflow_update_changes_nothing() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let path = format!("{WORKFLOWS}/{id}");
@@ -88,7 +88,7 @@ async fn a_faulty_update_changes_nothing() {
 }
 
 #[tokio::test]
-async fn private_is_the_owners_and_public_is_everybodys_to_read() {
+async fn workflow_visibility_private_and_public() {
     let server = TestApp::start().await;
     let private = server.workflow(json!({"a": jq("1")})).await;
     let public = server.post(WORKFLOWS, json!({"name": "p", "steps": {"a": jq("1")}, "is_public": true})).await.ok();
@@ -120,7 +120,7 @@ async fn with(server: &ApiClient, method: Method, path: &str, header: header::He
 }
 
 #[tokio::test]
-async fn versions_keep_two_editors_apart() {
+async fn if_match_refuses_an_outdated_workflow_version() {
     let server = TestApp::start().await;
     let made = server.post(WORKFLOWS, json!({"name": "n", "steps": {"a": jq("1")}})).await;
     let first = made.header("etag").to_owned();
@@ -152,7 +152,7 @@ async fn versions_keep_two_editors_apart() {
 }
 
 #[tokio::test]
-async fn of_two_that_change_one_version_at_once_one_wins() {
+async fn concurrent_updates_with_one_etag_apply_once() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let path = format!("{WORKFLOWS}/{id}");
@@ -168,7 +168,7 @@ async fn of_two_that_change_one_version_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn a_workflow_that_runs_is_not_deleted() {
+async fn running_workflow_is_not_deleted() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting()})).await;
     let path = format!("{WORKFLOWS}/{id}");
@@ -185,7 +185,7 @@ async fn a_workflow_that_runs_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn every_name_of_a_route_leads_to_it() {
+async fn path_aliases_lead_to_the_same_routes() {
     let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let one = server.get(&format!("{WORKFLOWS}/{id}")).await.ok();

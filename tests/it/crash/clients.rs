@@ -24,7 +24,7 @@ async fn cancels(prepared: &Prepared, point: &str, n: usize) -> Option<(bool, bo
 }
 
 #[tokio::test]
-async fn a_cancel_is_not_lost() {
+async fn acknowledged_cancel_survives_a_crash() {
     let prepared = Prepared::under_way().await;
     for point in ["db.before_commit", "db.after_commit"] {
         let mut done_unheard = 0;
@@ -77,7 +77,7 @@ async fn client(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn death_at_random_moments_loses_nothing_and_doubles_nothing() {
+async fn random_crashes_lose_and_repeat_nothing_for_clients() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
+async fn stopped_process_loses_its_executions_and_cannot_write() {
     let peer = Peer::start();
     let first = Server::builder()
         .env("HTTP_ENDPOINTS", peer.endpoints())
@@ -72,7 +72,7 @@ async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
 }
 
 #[tokio::test]
-async fn a_lock_held_too_long_is_told_and_loses_nothing() {
+async fn database_lock_timeout_is_reported_and_loses_nothing() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("DB_BUSY_TIMEOUT_MS", 300).start().await;
     let workflow = server.workflow(json!({"held": held(), "then": call("then", &["held"])})).await;
@@ -99,7 +99,7 @@ async fn a_lock_held_too_long_is_told_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_failing_fsync_ends_the_process_without_a_promise() {
+async fn failing_fsync_ends_the_process_without_acknowledging() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         println!("left out: strace is not there");
         return;
@@ -152,7 +152,7 @@ impl Drop for Small {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_what_was_acknowledged_stays() {
+async fn full_disk_is_reported_and_acknowledged_rows_stay() {
     let Some(small) = Small::mount() else {
         println!("left out: a tmpfs can't be mounted here");
         return;

@@ -252,32 +252,32 @@ async fn calls_when_dying_at(point: &str) -> Vec<(usize, usize)> {
 }
 
 #[tokio::test]
-async fn death_before_any_commit_loses_nothing_that_was_acknowledged() {
+async fn crash_before_commit_loses_nothing_acknowledged() {
     sweep("db.before_commit", 5).await;
 }
 
 #[tokio::test]
-async fn death_after_any_commit_repeats_nothing_that_was_committed() {
+async fn crash_after_commit_repeats_nothing_committed() {
     sweep("db.after_commit", 5).await;
 }
 
 #[tokio::test]
-async fn death_before_any_save_of_a_run() {
+async fn crash_before_each_save_of_an_execution() {
     sweep("engine.before_save", 4).await;
 }
 
 #[tokio::test]
-async fn death_before_a_call_makes_it_once() {
+async fn crash_before_http_call_makes_it_once() {
     assert_eq!(calls_when_dying_at("step.before_http").await, [(1, 1), (1, 1)]);
 }
 
 #[tokio::test]
-async fn death_after_a_call_repeats_it_under_the_same_key() {
+async fn crash_after_http_call_repeats_it_with_the_same_key() {
     assert_eq!(calls_when_dying_at("step.after_http").await, [(2, 1), (1, 2)]);
 }
 
 #[tokio::test]
-async fn death_after_a_claim_leaves_the_run_to_the_next_claim() {
+async fn crash_after_claim_leaves_the_execution_claimable() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let workflow = server.workflow(json!({"held": held()})).await;
@@ -303,7 +303,7 @@ async fn death_after_a_claim_leaves_the_run_to_the_next_claim() {
 }
 
 #[tokio::test]
-async fn a_job_outlives_the_process_that_ordered_it() {
+async fn job_is_waited_for_again_after_a_crash() {
     for while_it_is_down in [true, false] {
         let server = Server::start().await;
         let workflow = server.workflow(json!({"j": llm("hello")})).await;

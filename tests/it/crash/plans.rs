@@ -124,17 +124,17 @@ async fn sweep(point: &str, at_least: usize) {
 }
 
 #[tokio::test]
-async fn death_while_assignments_are_given_loses_none_and_gives_none_twice() {
+async fn crash_while_assigning_loses_and_repeats_no_assignment() {
     sweep("assignments.before_commit", 2).await;
 }
 
 #[tokio::test]
-async fn death_before_any_save_of_a_plans_run_loses_no_sub_task() {
+async fn crash_before_saving_a_plan_loses_no_sub_task() {
     sweep("engine.before_save", 4).await;
 }
 
 #[tokio::test]
-async fn an_assignment_outlives_the_process_that_gave_it() {
+async fn assignment_survives_a_crash() {
     let mut server = Server::start().await;
     for agent in ["a", "b"] {
         register(&server, agent, json!({})).await;

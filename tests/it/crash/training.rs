@@ -78,7 +78,7 @@ async fn dies_while_training(body: &Value, point: &str, n: usize, wanted: &(Valu
 }
 
 #[tokio::test]
-async fn a_training_run_goes_on_to_the_same_bits_wherever_it_dies() {
+async fn training_result_is_bit_identical_after_a_crash() {
     let body = ppo();
     let wanted = undisturbed(&body).await;
     for (point, n) in [
@@ -94,7 +94,7 @@ async fn a_training_run_goes_on_to_the_same_bits_wherever_it_dies() {
 }
 
 #[tokio::test]
-async fn so_does_one_with_a_replay_buffer() {
+async fn replay_training_result_is_bit_identical_after_a_crash() {
     let body = sac();
     let wanted = undisturbed(&body).await;
     dies_while_training(&body, "train.after_advance", 2, &wanted).await;
@@ -113,7 +113,7 @@ async fn runs(server: &ApiClient) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_step_that_trains_waits_for_the_same_run_after_a_crash() {
+async fn training_step_waits_for_its_run_after_a_crash() {
     let mut server = training().env("FAILPOINTS", "train.after_checkpoint=3*off->return").start().await;
     let ask = json!({"step_type": "inference", "depends_on": ["train"], "input_mappings": {"state": "$.inputs.state"},
         "action": {"kind": "policy", "policy": "p"}});
@@ -133,7 +133,7 @@ async fn a_step_that_trains_waits_for_the_same_run_after_a_crash() {
 }
 
 #[tokio::test]
-async fn cancelling_an_execution_ends_the_run_that_it_waits_for() {
+async fn cancelling_an_execution_cancels_its_training_run() {
     let server = training().start().await;
     // The second one waits for the only slot.
     let workflow = server.workflow(json!({"a": train_step(50_000_000)})).await;
@@ -161,7 +161,7 @@ async fn cancelling_an_execution_ends_the_run_that_it_waits_for() {
 }
 
 #[tokio::test]
-async fn an_orderly_stop_leaves_a_checkpoint() {
+async fn orderly_stop_writes_a_training_checkpoint() {
     let mut server = Server::start().await;
     let run = begin(&server, &{
         let mut body = ppo();
@@ -198,7 +198,7 @@ async fn an_orderly_stop_leaves_a_checkpoint() {
 }
 
 #[tokio::test]
-async fn of_two_processes_one_trains_a_run_and_the_other_takes_it_over() {
+async fn second_process_takes_over_a_training_run() {
     let mut first = training().start().await;
     let mut body = ppo();
     body["steps"] = 50_000_000.into();
@@ -233,7 +233,7 @@ async fn of_two_processes_one_trains_a_run_and_the_other_takes_it_over() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_nobody_heard_holds_after_a_death_and_a_stop() {
+async fn training_cancel_survives_crash_and_stop() {
     for stopped in [false, true] {
         // No checkpoint comes by itself, so the driver asks once a second what is wished.
         let mut server = training().env("TRAINING_CHECKPOINT_SECONDS", 3600).start().await;
@@ -261,7 +261,7 @@ async fn a_cancel_that_nobody_heard_holds_after_a_death_and_a_stop() {
 }
 
 #[tokio::test]
-async fn a_run_outlives_deaths_at_random_moments() {
+async fn training_run_survives_random_crashes() {
     let seed = u64::from(std::process::id());
     eprintln!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);

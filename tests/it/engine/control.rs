@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn limits_of_time_stop_what_runs_and_say_what_was_measured() {
+async fn step_and_execution_timeouts_stop_running_work() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let mut step = call("slow", json!({"hold": true}));
@@ -28,7 +28,7 @@ async fn limits_of_time_stop_what_runs_and_say_what_was_measured() {
 }
 
 #[tokio::test]
-async fn a_budget_is_reserved_before_a_step_and_settled_after() {
+async fn step_budget_is_reserved_and_settled() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let chat = |others: &[&str]| {
@@ -74,7 +74,7 @@ async fn a_budget_is_reserved_before_a_step_and_settled_after() {
 }
 
 #[tokio::test]
-async fn a_failing_step_stops_the_others_and_a_retry_keeps_what_ended_well() {
+async fn failing_step_cancels_others_and_retry_keeps_results() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps = json!({
@@ -105,7 +105,7 @@ async fn a_failing_step_stops_the_others_and_a_retry_keeps_what_ended_well() {
 }
 
 #[tokio::test]
-async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
+async fn cancel_stops_running_steps_and_waiting_executions() {
     let peer = Peer::start();
     let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;
     let workflow = server.workflow(json!({"s": call("s", json!({"hold": true}))})).await;
@@ -141,7 +141,7 @@ async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
 }
 
 #[tokio::test]
-async fn a_paused_run_begins_nothing_until_it_is_resumed() {
+async fn paused_execution_starts_no_step() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps = json!({"a": call("a", json!({"hold": true})), "b": after(call("b", json!({})), &["a"])});
@@ -169,7 +169,7 @@ async fn a_paused_run_begins_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_client_may_wait_for_the_end_or_until_its_time_is_up() {
+async fn execute_wait_ends_at_timeout_end_or_shutdown() {
     let peer = Peer::start();
     let mut server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let workflow = server.workflow(json!({"s": call("s", json!({"hold": true}))})).await;

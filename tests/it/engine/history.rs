@@ -30,7 +30,7 @@ async fn stream(server: &ApiClient, execution: &str, last: Option<u64>, most: us
 }
 
 #[tokio::test]
-async fn events_are_followed_taken_up_again_and_read_after_the_end() {
+async fn execution_event_stream_resumes_after_restart() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps =
@@ -70,7 +70,7 @@ async fn events_are_followed_taken_up_again_and_read_after_the_end() {
 }
 
 #[tokio::test]
-async fn a_run_keeps_the_definition_it_was_started_with() {
+async fn restarted_execution_keeps_its_definition() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps = json!({"a": call("a", json!({"hold": true})), "b": after(jq("\"old\""), &["a"])});
@@ -90,7 +90,7 @@ async fn a_run_keeps_the_definition_it_was_started_with() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_at_the_next_start_fails_the_run_and_takes_its_jobs_back() {
+async fn removed_endpoint_fails_the_execution_at_restart() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let job = json!({"step_type": "inference", "model_requirements": {"model": "llama-7b"}});
@@ -110,7 +110,7 @@ async fn an_endpoint_that_is_gone_at_the_next_start_fails_the_run_and_takes_its_
 }
 
 #[tokio::test]
-async fn two_hundred_runs_at_once_all_end_eight_at_a_time() {
+async fn active_executions_are_limited() {
     let peer = Peer::start();
     let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 8).start().await;
     let workflow = server.workflow(json!({"a": call("a", json!({})), "b": after(jq(".id"), &["a"])})).await;

@@ -85,7 +85,7 @@ pub fn kinds(events: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn jq_changes_its_input_within_limits() {
+async fn jq_step_transforms_its_input_within_limits() {
     let server = TestApp::builder().env("JQ_TIMEOUT_MS", 300).env("JQ_MAX_OUTPUT_BYTES", 4096).start().await;
     let good = run(&server, json!({"a": jq("{y: (.x * 2)}")}), json!({"x": 21})).await;
     assert_eq!(completed(&good)["a"], json!({"y": 42}));
@@ -102,7 +102,7 @@ async fn jq_changes_its_input_within_limits() {
 }
 
 #[tokio::test]
-async fn checks_policies_and_verification_decide_on_what_they_are_given() {
+async fn check_policy_and_verification_steps_decide_on_their_inputs() {
     let server = TestApp::start().await;
     let check = |schema: Value, assert: &str| json!({"step_type": "verification", "action": {"kind": "check", "schema": schema, "assert": assert}});
     let schema = json!({"type": "object", "properties": {"x": {"type": "integer", "maximum": 9}}, "required": ["x"]});
@@ -137,7 +137,7 @@ async fn checks_policies_and_verification_decide_on_what_they_are_given() {
 }
 
 #[tokio::test]
-async fn an_http_step_calls_its_configured_endpoint_once() {
+async fn http_step_calls_its_endpoint_once() {
     let peer = Peer::start();
     let server = TestApp::builder()
         .env("HTTP_ENDPOINTS", peer.endpoints())
@@ -188,7 +188,7 @@ async fn an_http_step_calls_its_configured_endpoint_once() {
 }
 
 #[tokio::test]
-async fn a_failed_attempt_is_tried_again_as_its_policy_says() {
+async fn step_retry_follows_its_policy() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let retrying = |id: &str, times: u64| {
@@ -243,7 +243,7 @@ async fn a_failed_attempt_is_tried_again_as_its_policy_says() {
 }
 
 #[tokio::test]
-async fn mappings_pick_what_steps_take_and_give() {
+async fn input_and_output_mappings_select_step_data() {
     let server = TestApp::start().await;
     let steps = json!({
         "plain": {"step_type": "custom"},
@@ -272,7 +272,7 @@ async fn mappings_pick_what_steps_take_and_give() {
 }
 
 #[tokio::test]
-async fn ready_steps_run_in_parallel_up_to_the_limit() {
+async fn parallel_steps_are_limited() {
     let peer = Peer::start();
     let server =
         TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_PARALLEL_STEPS", 3).start().await;

@@ -14,7 +14,7 @@ async fn make(server: &ApiClient, maker: &str, body: Value) -> Value {
 }
 
 #[tokio::test]
-async fn two_agents_have_one_channel() {
+async fn two_agents_share_one_direct_channel() {
     let server = server().start().await;
     let sent = send(&server, "alice", "bob", json!({"n": 1})).await;
     let back = send(&server, "bob", "alice", json!({"n": 2})).await;
@@ -39,7 +39,7 @@ async fn two_agents_have_one_channel() {
 }
 
 #[tokio::test]
-async fn a_group_talks_among_its_members() {
+async fn group_channel_is_limited_to_its_members() {
     let server = server().start().await;
     let group =
         make(&server, "alice", json!({"type": "group", "name": "team", "members": ["bob", "carol", "bob"]})).await;
@@ -68,7 +68,7 @@ async fn a_group_talks_among_its_members() {
 }
 
 #[tokio::test]
-async fn kinds_of_channels_have_their_rules() {
+async fn channel_kinds_have_their_rules() {
     let server = server().start().await;
     for (body, field) in [
         (json!({"members": []}), "members"),
@@ -94,7 +94,7 @@ async fn kinds_of_channels_have_their_rules() {
 }
 
 #[tokio::test]
-async fn a_channel_that_nobody_writes_into_is_closed() {
+async fn idle_channel_is_closed() {
     let server = server().start().await;
     let sent = send(&server, "alice", "bob", json!({"n": 1})).await;
     let id = sent.text("channel_id");

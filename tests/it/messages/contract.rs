@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_message_is_sent_found_and_read() {
+async fn message_is_sent_found_and_read() {
     let server = server().start().await;
     let sent = send(&server, "alice", "bob", json!({"text": "hello"})).await;
     insta::assert_json_snapshot!("answer_to_send", redacted(&sent));
@@ -36,7 +36,7 @@ async fn a_message_is_sent_found_and_read() {
 }
 
 #[tokio::test]
-async fn the_same_id_again_sends_nothing_and_answers_the_first_record() {
+async fn repeated_message_id_sends_nothing() {
     let server = server().start().await;
     let body = |text: &str, sender: &str| json!({"sender": sender, "recipient": "bob", "content": {"text": text}, "message_id": "mine-1"});
     let first = server.post(&format!("{MESSAGES}/send"), body("one", "alice")).await.ok();
@@ -59,7 +59,7 @@ async fn the_same_id_again_sends_nothing_and_answers_the_first_record() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named() {
+async fn message_validation_reports_each_fault() {
     let server = server().start().await;
     let good = json!({"sender": "a", "recipient": "b", "content": {"x": 1}});
     let with = |name: &str, value: Value| {
@@ -96,7 +96,7 @@ async fn what_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn no_api_key_becomes_the_name_of_an_agent() {
+async fn api_key_as_agent_id_becomes_its_principal() {
     let server = server().start().await;
     let sent = send(&server, server.key(), "bob", json!({"x": 1})).await;
     assert!(sent.text("sender").starts_with("key_"), "{sent}");
@@ -108,7 +108,7 @@ async fn no_api_key_becomes_the_name_of_an_agent() {
 }
 
 #[tokio::test]
-async fn history_pages_and_filters() {
+async fn message_history_pages_and_filters() {
     let server = server().start().await;
     for n in 0..7 {
         send(&server, "alice", "bob", json!({"n": n})).await;
@@ -136,7 +136,7 @@ async fn history_pages_and_filters() {
 }
 
 #[tokio::test]
-async fn an_inbox_is_gone_through_in_order() {
+async fn inbox_is_paged_in_order() {
     let server = server().start().await;
     for n in 0..5 {
         send(&server, "alice", "bob", json!({"n": n})).await;
@@ -153,7 +153,7 @@ async fn an_inbox_is_gone_through_in_order() {
 }
 
 #[tokio::test]
-async fn what_nobody_fetched_in_time_expires() {
+async fn unfetched_message_expires() {
     let server = server().start().await;
     let body = json!({"sender": "alice", "recipient": "bob", "content": {"x": 1}, "ttl": 1});
     let sent = server.post(&format!("{MESSAGES}/send"), body).await.ok();
@@ -172,7 +172,7 @@ async fn what_nobody_fetched_in_time_expires() {
 }
 
 #[tokio::test]
-async fn those_who_were_seen_are_found() {
+async fn agent_discovery_lists_agents_seen() {
     let server = TestApp::start().await;
     let discover = async |query: &str| server.get(&format!("{MESSAGES}/discover?{query}")).await.ok();
     assert_eq!(discover("").await["count"], 0);

@@ -96,7 +96,7 @@ async fn receiver(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn death_at_random_moments_loses_no_message_and_doubles_none() {
+async fn random_crashes_lose_and_repeat_no_message() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
@@ -171,7 +171,7 @@ async fn death_at_random_moments_loses_no_message_and_doubles_none() {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_between_storing_and_pushing_delivers_once() {
+async fn crash_between_storing_and_pushing_delivers_once() {
     let mut server = Server::builder().env("FAILPOINTS", "messages.before_push=return").start().await;
     let mut bob = Socket::open(&server, "bob").await;
     let body = || json!({"sender": "alice", "recipient": "bob", "content": {"n": 1}, "message_id": "m-1"});

@@ -17,7 +17,7 @@ async fn broadcast(server: &ApiClient, rest: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_topic_reaches_those_whose_filters_let_it_through() {
+async fn topic_message_reaches_matching_subscribers() {
     let server = server().start().await;
     subscribe(&server, "bob", "offers", json!({})).await;
     subscribe(&server, "carol", "offers", json!({"zone": "eu"})).await;
@@ -49,7 +49,7 @@ async fn a_topic_reaches_those_whose_filters_let_it_through() {
 }
 
 #[tokio::test]
-async fn everybody_is_everyone_who_was_seen() {
+async fn broadcast_reaches_every_agent_seen() {
     let server = server().start().await;
     let (mut bob, mut carol) = (Socket::open(&server, "bob").await, Socket::open(&server, "carol").await);
     subscribe(&server, "dave", "any", json!({})).await;

@@ -21,7 +21,7 @@ async fn verdict(server: &ApiClient, sender: &str, recipient: &str) -> Value {
 }
 
 #[tokio::test]
-async fn blocks_and_authorizations_hold_for_the_next_message() {
+async fn blocks_and_authorizations_apply_to_the_next_message() {
     let server = TestApp::start().await;
     try_send(&server, "a", "b", json!({})).await.ok();
     let block = post(&server, "b", "blocks", json!({"blocked_id": "a", "reason": "spam"})).await.is(201);
@@ -59,7 +59,7 @@ async fn blocks_and_authorizations_hold_for_the_next_message() {
 }
 
 #[tokio::test]
-async fn strangers_need_a_reputation_and_contacts_do_not() {
+async fn messages_from_strangers_need_reputation() {
     let server = TestApp::start().await;
     let found = get(&server, "a", "reputation").await.ok();
     assert_eq!((&found["reputation"], &found["source"]), (&json!(5000.0), &json!("initial")));
@@ -107,7 +107,7 @@ async fn strangers_need_a_reputation_and_contacts_do_not() {
 }
 
 #[tokio::test]
-async fn contacts_and_blocks_have_bounds_that_are_named() {
+async fn contact_and_block_validation_reports_faults() {
     let server = TestApp::start().await;
     for (what, body, loc) in [
         ("contacts", json!({"contact_id": "a"}), "contact_id"),
@@ -135,7 +135,7 @@ async fn contacts_and_blocks_have_bounds_that_are_named() {
 }
 
 #[tokio::test]
-async fn templates_are_made_filled_and_deleted() {
+async fn message_templates_are_created_rendered_and_deleted() {
     let server = TestApp::start().await;
     let everybodys = get(&server, "a", "templates").await;
     let names: Vec<&str> = everybodys.body.as_array().unwrap().iter().map(|t| t.text("template_id")).collect();

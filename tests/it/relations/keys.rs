@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn keys_are_registered_listed_and_revoked() {
+async fn agent_keys_are_registered_listed_and_revoked() {
     let server = TestApp::start().await;
     let mut made = Vec::new();
     for name in ["first", "second", "third"] {
@@ -48,7 +48,7 @@ async fn keys_are_registered_listed_and_revoked() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_named_by_an_api_key_is_known_by_its_principal() {
+async fn agent_keys_of_an_api_key_belong_to_its_principal() {
     let server = TestApp::start().await;
     let key: Value = serde_json::from_str(&command(server.dir(), &["agent-key", "new", "k"], "")).unwrap();
     post(&server, ADMIN, "keys", key).await.is(201);
@@ -62,7 +62,7 @@ async fn an_agent_that_is_named_by_an_api_key_is_known_by_its_principal() {
 }
 
 #[tokio::test]
-async fn the_commands_keep_their_secrets() {
+async fn key_commands_protect_secret_files() {
     let server = TestApp::start().await;
     let public = keyed(&server, "bob").await;
     let file = server.dir().join("bob");

@@ -15,7 +15,7 @@ fn number(value: &Value) -> f64 {
 }
 
 #[tokio::test]
-async fn statistics_are_counted_from_what_happened() {
+async fn message_statistics_count_stored_messages() {
     let server = TestApp::start().await;
     let nothing = get(&server, "a", "communication-stats").await.ok();
     assert_eq!(
@@ -49,7 +49,7 @@ async fn statistics_are_counted_from_what_happened() {
 }
 
 #[tokio::test]
-async fn payments_are_recorded_all_or_none() {
+async fn message_payments_are_recorded_atomically() {
     let server = TestApp::start().await;
     let ids = [send(&server, "a", "b", json!({})).await, send(&server, "a", "b", json!({})).await];
     let ids: Vec<Value> = ids.iter().map(|receipt| receipt["message_id"].clone()).collect();
@@ -82,7 +82,7 @@ async fn import(server: &ApiClient, agent: &str, text: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn an_export_is_imported_elsewhere_and_once() {
+async fn message_export_is_imported_once_elsewhere() {
     let server = TestApp::start().await;
     keyed(&server, "bob").await;
     send(&server, "alice", "carol", json!({"n": 1})).await;
@@ -125,7 +125,7 @@ async fn an_export_is_imported_elsewhere_and_once() {
 }
 
 #[tokio::test]
-async fn a_bad_import_is_refused_at_its_line_and_stores_nothing() {
+async fn invalid_import_is_refused_with_its_line() {
     let server = TestApp::start().await;
     for n in 0..3 {
         send(&server, "a", "b", json!({"n": n})).await;

@@ -32,7 +32,7 @@ fn found(server: &ApiClient, words: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_one_agent_seals_to_another_is_opened_by_it_alone() {
+async fn sealed_message_is_opened_by_its_recipient_only() {
     let server = TestApp::start().await;
     let key = keyed(&server, "bob").await;
     keyed(&server, "eve").await;
@@ -78,7 +78,7 @@ async fn what_one_agent_seals_to_another_is_opened_by_it_alone() {
 }
 
 #[tokio::test]
-async fn what_comes_in_the_clear_is_stored_as_ciphertext_only() {
+async fn message_content_is_stored_encrypted() {
     let mut server = Server::start().await;
     keyed(&server, "bob").await;
     let words = "parsley of wednesday";
@@ -103,7 +103,7 @@ async fn what_comes_in_the_clear_is_stored_as_ciphertext_only() {
 }
 
 #[tokio::test]
-async fn the_clear_is_refused_unless_it_is_allowed() {
+async fn plaintext_messages_are_refused_unless_allowed() {
     let server = TestApp::start().await;
     let refused = try_send(&server, "a", "b", json!({"encryption": "none"})).await.is(403);
     assert_eq!(refused["code"], "plaintext_not_allowed");
@@ -126,7 +126,7 @@ async fn the_clear_is_refused_unless_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn peers_with_rsa_keys_are_written_to_by_rsa() {
+async fn rsa_recipients_get_rsa_envelopes() {
     let server = TestApp::start().await;
     let all = crate::kit::json_fixture("envelopes/envelopes.json");
     let key = json!({"kind": "rsa", "public_key": all["rsa"]["pem"]});
@@ -145,7 +145,7 @@ async fn peers_with_rsa_keys_are_written_to_by_rsa() {
 }
 
 #[tokio::test]
-async fn a_changed_row_is_not_shown_as_anything() {
+async fn tampered_message_row_is_not_decrypted() {
     let server = TestApp::start().await;
     let first = send(&server, "alice", "bob", json!({"x": "first"})).await;
     let second = send(&server, "alice", "bob", json!({"x": "second"})).await;
@@ -164,7 +164,7 @@ async fn a_changed_row_is_not_shown_as_anything() {
 }
 
 #[tokio::test]
-async fn master_keys_are_changed_under_a_running_server() {
+async fn master_keys_are_rotated_while_running() {
     let new = "m2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
     let server = TestApp::start().await;
     let before = send(&server, "a", "b", json!({"n": 1})).await;
@@ -202,7 +202,7 @@ async fn master_keys_are_changed_under_a_running_server() {
 }
 
 #[tokio::test]
-async fn production_without_master_keys_refuses_what_it_could_not_protect() {
+async fn production_without_master_keys_refuses_messages() {
     let server = Server::builder().env("MESSAGE_KEYS", "").start().await;
     let refused = try_send(&server, "a", "b", json!({})).await.is(503);
     assert_eq!(refused["code"], "message_keys_missing");

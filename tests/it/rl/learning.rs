@@ -31,7 +31,7 @@ async fn action(server: &ApiClient, price: f64) -> Value {
 }
 
 #[tokio::test]
-async fn an_agent_learns_from_feedback_and_is_exported() {
+async fn agent_learns_from_feedback_and_is_exported() {
     let server = TestApp::start().await;
     server.post(&at("pricer", "train"), json!({"feedback": feedback()})).await.is(400);
     let body = json!({"mode": "reinforcement", "learning_rate": 0.001, "feedback_source": "sales"});
@@ -83,7 +83,7 @@ async fn an_agent_learns_from_feedback_and_is_exported() {
 }
 
 #[tokio::test]
-async fn feedback_that_does_not_fit_is_named() {
+async fn learning_feedback_validation_reports_faults() {
     let server = TestApp::start().await;
     server.post(&at("a", "enable"), json!({"mode": "transfer"})).await.ok();
     assert_eq!(place(server.post(&at("b", "enable"), json!({"mode": "osmosis"})).await), json!(["body", "mode"]));

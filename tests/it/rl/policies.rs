@@ -40,7 +40,7 @@ async fn answers(server: &ApiClient, policy: &str, vector: &Value) -> Vec<Value>
 }
 
 #[tokio::test]
-async fn the_vectors_agree_through_http() {
+async fn act_matches_contract_vectors() {
     let server = TestApp::start().await;
     for name in ["ppo", "sac", "rainbow_dqn"] {
         let policy = name.replace('_', "-");
@@ -66,7 +66,7 @@ async fn the_vectors_agree_through_http() {
 }
 
 #[tokio::test]
-async fn what_is_refused_says_why() {
+async fn policy_requests_report_faults() {
     let server = TestApp::start().await;
     let put = async |path: &str, bytes: Vec<u8>| upload(&server, ADMIN, path, bytes).await;
     let pickle = put("p/versions", b"PK\x03\x04 and so on".to_vec()).await;
@@ -116,7 +116,7 @@ async fn what_is_refused_says_why() {
 }
 
 #[tokio::test]
-async fn a_state_has_names_and_a_sample_a_seed() {
+async fn act_accepts_named_states_and_seeds() {
     let server = TestApp::start().await;
     let path = format!("{RL}/policies/marketplace-ppo/act");
     let names =
@@ -134,7 +134,7 @@ async fn a_state_has_names_and_a_sample_a_seed() {
 }
 
 #[tokio::test]
-async fn an_alias_is_promoted_rolled_back_and_kept() {
+async fn policy_alias_is_promoted_and_rolled_back() {
     let server = TestApp::start().await;
     let file = weights("ppo");
     for version in 1..=3 {
@@ -175,7 +175,7 @@ async fn an_alias_is_promoted_rolled_back_and_kept() {
 }
 
 #[tokio::test]
-async fn a_canary_gets_its_share_and_a_shadow_follows() {
+async fn canary_and_shadow_split_policy_requests() {
     let server = TestApp::start().await;
     for _ in 0..3 {
         upload(&server, ADMIN, "p/versions", weights("ppo")).await.is(201);
@@ -209,7 +209,7 @@ async fn a_canary_gets_its_share_and_a_shadow_follows() {
 }
 
 #[tokio::test]
-async fn an_upload_with_a_key_is_one_version() {
+async fn policy_upload_is_idempotent() {
     let server = TestApp::start().await;
     let put = async || {
         let request = server.request(Method::POST, &format!("{RL}/policies/p/versions"));

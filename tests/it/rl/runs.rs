@@ -14,7 +14,7 @@ async fn create(server: &ApiClient, body: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn a_run_is_trained_evaluated_and_served() {
+async fn training_run_is_trained_evaluated_and_served() {
     let server = TestApp::start().await;
     let made = create(&server, small(640)).await.is(201);
     assert_eq!((&made["status"], &made["policy"]), (&json!("queued"), &json!("cartpole-v1-ppo")));
@@ -50,7 +50,7 @@ async fn a_run_is_trained_evaluated_and_served() {
 }
 
 #[tokio::test]
-async fn events_stream_and_begin_again() {
+async fn training_event_stream_resumes() {
     let server = TestApp::start().await;
     let id = create(&server, small(320)).await.is(201).text("id").to_owned();
     let path = format!("{RL}/runs/{id}/events");
@@ -68,7 +68,7 @@ async fn events_stream_and_begin_again() {
 }
 
 #[tokio::test]
-async fn a_run_is_its_owners_to_pause_resume_and_cancel() {
+async fn training_run_is_controlled_by_its_owner() {
     let server = TestApp::start().await;
     let id = create(&server, small(50_000_000)).await.is(201).text("id").to_owned();
     let path = format!("{RL}/runs/{id}");
@@ -106,7 +106,7 @@ async fn a_run_is_its_owners_to_pause_resume_and_cancel() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_trained_is_named() {
+async fn training_run_validation_reports_faults() {
     let server = TestApp::start().await;
     let with = |member: &str, value: Value| {
         let mut body = small(64);
@@ -135,7 +135,7 @@ async fn what_can_not_be_trained_is_named() {
 }
 
 #[tokio::test]
-async fn environments_are_described() {
+async fn training_environments_are_described() {
     let server = TestApp::start().await;
     let all = server.get(&format!("{RL}/environments")).await.ok();
     let names: Vec<&str> = all.as_array().unwrap().iter().map(|one| one.text("name")).collect();
@@ -170,7 +170,7 @@ async fn environments_are_described() {
 }
 
 #[tokio::test]
-async fn a_strategy_is_learnt_put_into_production_and_measured() {
+async fn strategy_is_optimized_deployed_and_evaluated() {
     let server = TestApp::start().await;
     let at = |strategy: &str, verb: &str| format!("{RL}/strategies/{strategy}/{verb}");
     let settings = json!({"environments": 2, "rollout": 16, "batch": 32, "hidden": [8, 8]});

@@ -19,7 +19,7 @@ fn ask(policy: &str) -> Value {
 }
 
 #[tokio::test]
-async fn one_step_trains_what_the_next_one_asks() {
+async fn training_step_feeds_the_next_policy_step() {
     let server = TestApp::start().await;
     for policy in ["balance", "balance@latest", "$.steps.train.output.policy"] {
         let workflow = server.workflow(json!({"train": train(json!({})), "decide": ask(policy)})).await;
@@ -35,7 +35,7 @@ async fn one_step_trains_what_the_next_one_asks() {
 }
 
 #[tokio::test]
-async fn a_training_step_is_checked_when_the_workflow_is_made() {
+async fn training_step_is_validated_at_workflow_creation() {
     let server = TestApp::start().await;
     let refused = async |steps: Value| {
         let body = json!({"name": "n", "steps": steps});

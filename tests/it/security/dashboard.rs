@@ -17,7 +17,7 @@ async fn monitor(server: &ApiClient, execution: &str, workflow: &str) -> Answer 
 }
 
 #[tokio::test]
-async fn the_dashboard_and_the_statistics_tell_what_was_written() {
+async fn security_dashboard_and_statistics_count_entries() {
     let server = TestApp::start().await;
     // The built-in policy was published at the start.
     let empty = server.get(&format!("{SECURITY}/security-dashboard")).await.ok();
@@ -53,7 +53,7 @@ async fn the_dashboard_and_the_statistics_tell_what_was_written() {
 }
 
 #[tokio::test]
-async fn the_monitor_tells_what_is_known_of_an_execution() {
+async fn security_monitor_describes_an_execution() {
     let server = TestApp::start().await;
     let workflow = server.workflow(good()).await;
     let done = run_of(&server, &workflow).await;

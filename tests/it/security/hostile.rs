@@ -146,7 +146,7 @@ fn watch(server: &ApiClient, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_programs_end_contained_and_on_record() {
+async fn hostile_programs_are_contained_and_recorded() {
     let server = Server::builder().env("LOG_LEVEL", "warn,agent_management::lifecycle=info").start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let health = watch(&server, stop.clone());
@@ -181,7 +181,7 @@ async fn hostile_programs_end_contained_and_on_record() {
 }
 
 #[tokio::test]
-async fn what_a_program_may_not_see_is_not_there() {
+async fn sandbox_hides_host_files_and_processes() {
     let server = Server::start().await;
     let code = r##"
 import ctypes, json, os, socket, subprocess
@@ -245,7 +245,7 @@ print(json.dumps({
 }
 
 #[tokio::test]
-async fn nothing_outlives_its_sandbox() {
+async fn sandbox_processes_do_not_outlive_it() {
     let mut server = Server::start().await;
     let word = format!("left-behind-{}", server.pid());
     let daemon = "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.execv('/usr/bin/python3', ['python3', '-c', 'import time; time.sleep(600)', sys.argv[1]])\n    os._exit(0)\ntime.sleep(0.2)\n";
@@ -284,7 +284,7 @@ async fn until_there(word: &str) {
 }
 
 #[tokio::test]
-async fn without_control_groups_limits_hold_all_the_same() {
+async fn sandbox_limits_hold_without_cgroups() {
     let server = Server::builder().env("SANDBOX_CGROUPS", false).start().await;
     let capabilities = server.get("/api/v1/agents/security/sandbox/capabilities").await.ok();
     assert_eq!(capabilities["unenforced"], json!([]), "{capabilities}");

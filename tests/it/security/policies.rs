@@ -59,7 +59,7 @@ async fn change(server: &ApiClient, policy: &str, rules: Value) {
 }
 
 #[tokio::test]
-async fn a_policy_is_made_listed_changed_and_deleted() {
+async fn security_policy_is_created_listed_changed_and_deleted() {
     let server = TestApp::start().await;
     let made =
         server.post(&format!("{POLICIES}?name=first&description=d&security_level=confidential"), json!({})).await.ok();
@@ -112,7 +112,7 @@ async fn a_policy_is_made_listed_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn each_rule_refuses_a_workflow_that_is_made_or_changed() {
+async fn each_policy_rule_refuses_workflow_create_and_update() {
     let peer = Peer::start();
     let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let policy = policy(&server, "p", "internal", json!({})).await;
@@ -203,7 +203,7 @@ async fn each_rule_refuses_a_workflow_that_is_made_or_changed() {
 }
 
 #[tokio::test]
-async fn each_rule_refuses_a_run_and_is_explained_beforehand() {
+async fn each_policy_rule_refuses_execution_and_review_explains_it() {
     let server = TestApp::start().await;
     let workflow = server.workflow(json!({"s": jq("."), "t": jq(".")})).await;
     let policy = policy(&server, "p", "internal", json!({"max_data_size": 40})).await;
@@ -276,7 +276,7 @@ async fn each_rule_refuses_a_run_and_is_explained_beforehand() {
 }
 
 #[tokio::test]
-async fn what_is_not_verified_is_a_violation_that_no_policy_refuses() {
+async fn unverified_workflow_is_a_recorded_violation() {
     let server = TestApp::start().await;
     let more = json!({"requires_verification": false, "max_execution_time": 7200});
     let made = create(&server, json!({"s": jq(".")}), more).await.ok();
@@ -293,7 +293,7 @@ async fn what_is_not_verified_is_a_violation_that_no_policy_refuses() {
 }
 
 #[tokio::test]
-async fn a_policy_that_comes_while_a_run_waits_stops_its_next_step() {
+async fn new_policy_refuses_the_next_step_of_a_running_execution() {
     let peer = Peer::start();
     let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let call = json!({"step_type": "custom", "action": {"kind": "http", "endpoint": "peer", "body": {"id": "c", "hold": true}}});
@@ -321,7 +321,7 @@ async fn a_policy_that_comes_while_a_run_waits_stops_its_next_step() {
 }
 
 #[tokio::test]
-async fn a_policy_that_comes_while_a_run_waits_bounds_its_time() {
+async fn new_policy_limits_the_time_of_a_running_execution() {
     let server = TestApp::start().await;
     let run = server.execute(&server.workflow(json!({"j": waiting()})).await, json!({})).await;
     policy(&server, "p", "internal", json!({"max_execution_time": 1})).await;
@@ -332,7 +332,7 @@ async fn a_policy_that_comes_while_a_run_waits_bounds_its_time() {
 }
 
 #[tokio::test]
-async fn what_the_coordinator_writes_is_enforced_within_seconds() {
+async fn coordinator_policy_is_enforced_within_seconds() {
     let server = TestApp::start().await;
     let insert = "INSERT INTO agent_security_policies VALUES ('policy_c0000000', 'theirs', '', 'INTERNAL', '[\"training\"]', 3600, 8192, 1, 'null', 10, 100, 1073741824, 0, 1, 0, NULL, 1, '2026-05-12 14:29:30.123456', '2026-05-12 14:29:30.123456')";
     sql(&server.database(), insert).await;
@@ -352,7 +352,7 @@ async fn what_the_coordinator_writes_is_enforced_within_seconds() {
 }
 
 #[tokio::test]
-async fn of_many_starts_at_once_as_many_run_as_a_policy_allows() {
+async fn concurrent_starts_obey_the_policy_limit() {
     let server = TestApp::start().await;
     let workflow = server.workflow(json!({"j": waiting()})).await;
     let policy = policy(&server, "p", "internal", json!({"max_concurrent_executions": 5})).await;
@@ -374,7 +374,7 @@ async fn of_many_starts_at_once_as_many_run_as_a_policy_allows() {
 }
 
 #[tokio::test]
-async fn a_network_is_bound_by_the_strictest_of_its_agents() {
+async fn network_obeys_the_strictest_agent_policy() {
     let server = TestApp::start().await;
     let full = create(&server, json!({"s": jq(".")}), json!({"verification_level": "full"})).await.ok();
     let network = server.post(&format!("{AGENTS}/networks"), json!({"name": "n", "agents": [id(&full)]})).await.ok();

@@ -22,7 +22,7 @@ fn cleanup(execution: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_command_takes_its_inputs_and_gives_its_output() {
+async fn command_step_takes_inputs_and_gives_output() {
     let server = Server::start().await;
     let sum = "import json, sys\nvalue = json.load(sys.stdin)\nopen('/workspace/kept', 'w').write('kept')\nprint(json.dumps({'sum': value['a'] + value['b']}))";
     let read =
@@ -67,7 +67,7 @@ async fn a_command_takes_its_inputs_and_gives_its_output() {
 }
 
 #[tokio::test]
-async fn hooks_of_a_step_run_in_its_sandbox_before_and_after_it() {
+async fn step_hooks_run_in_its_sandbox() {
     let server = Server::start().await;
     let check = "import json, sys\nassert json.load(sys.stdin)['points'] >= 0, 'negative'\nopen('/workspace/order', 'a').write('before ')";
     let tell = "import json, sys\nprint(json.load(sys.stdin)['score'])\nopen('/workspace/order', 'a').write('after ')";
@@ -124,7 +124,7 @@ async fn held(server: &ApiClient, peer: &Peer, step: Value) -> String {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
+async fn prepared_sandbox_limits_every_command() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let step = python("print(1)", json!({"requirements": {"allowed_commands": ["python"]}}));
@@ -159,7 +159,7 @@ async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
 }
 
 #[tokio::test]
-async fn a_running_command_is_seen_and_cleaned_up() {
+async fn running_sandbox_is_shown_and_cleaned_up() {
     let server = Server::start().await;
     let word = format!("seen-{}", server.pid());
     let code = "open('/workspace/file', 'wb').write(b'x' * 100000)\nimport time\nwhile True: time.sleep(0.01)";
@@ -197,7 +197,7 @@ async fn a_running_command_is_seen_and_cleaned_up() {
 }
 
 #[tokio::test]
-async fn a_network_leads_to_listed_hosts_only() {
+async fn sandbox_network_reaches_listed_hosts_only() {
     let peer = Peer::start();
     let server = Server::builder().env("SANDBOX_PRIVATE_ADDRESSES", true).start().await;
     let port = server.port();
@@ -238,7 +238,7 @@ async fn a_network_leads_to_listed_hosts_only() {
 }
 
 #[tokio::test]
-async fn what_the_host_enforces_is_tried_and_what_it_does_not_is_refused() {
+async fn unsupported_sandbox_levels_are_refused() {
     let server = Server::start().await;
     let found = server.get("/api/v1/agents/security/sandbox/capabilities").await.ok();
     assert_eq!((&found["available"], &found["unenforced"]), (&json!(true), &json!([])), "{found}");
@@ -264,7 +264,7 @@ async fn what_the_host_enforces_is_tried_and_what_it_does_not_is_refused() {
 }
 
 #[tokio::test]
-async fn what_executions_have_left_goes_after_its_time() {
+async fn sandbox_workspaces_are_removed_after_retention() {
     let server = Server::start().await;
     let ended =
         run(&server, json!({"s": python("open('/workspace/left', 'w').write('x')", json!({}))}), json!({})).await;
@@ -284,7 +284,7 @@ async fn what_executions_have_left_goes_after_its_time() {
 
 /// Rules that the coordinator has written for an execution hold as those that were made here, and stay as they are.
 #[tokio::test]
-async fn the_coordinators_rules_hold_too() {
+async fn coordinator_sandbox_rules_apply() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let execution = held(&server, &peer, python("print(1)", json!({"security_level": "restricted"}))).await;

@@ -26,7 +26,7 @@ async fn explained(server: &ApiClient, kind: &str, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn sixty_four_updates_at_once_are_all_counted() {
+async fn concurrent_trust_updates_are_all_counted() {
     let server = TestApp::start().await;
     let update = |n: u32| {
         let query = format!(
@@ -58,7 +58,7 @@ async fn sixty_four_updates_at_once_are_all_counted() {
 }
 
 #[tokio::test]
-async fn what_happens_moves_trust_by_itself() {
+async fn audit_entries_change_trust_scores() {
     let server = TestApp::start().await;
     let workflow = server.workflow(good()).await;
     assert_eq!(server.get(&format!("{SECURITY}/trust-scores/workflow/{workflow}")).await.is(404)["code"], "not_found");
@@ -96,7 +96,7 @@ async fn what_happens_moves_trust_by_itself() {
 }
 
 #[tokio::test]
-async fn a_key_is_never_shown_as_an_entity() {
+async fn api_key_is_never_shown_as_a_trust_entity() {
     let server = Server::start().await;
     let made =
         server.request(Method::POST, &format!("{SECURITY}/trust-scores/user/{ADMIN}/update?execution_success=true"));
@@ -117,7 +117,7 @@ async fn a_key_is_never_shown_as_an_entity() {
 }
 
 #[tokio::test]
-async fn the_coordinators_scores_stand_and_go_on() {
+async fn coordinator_trust_scores_are_kept_and_continued() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/coordinator/coordinator.sqlite");
     let server = TestApp::builder().database(&fixture).start().await;
     // Its old entries get their leaves, and are no news.
@@ -156,7 +156,7 @@ async fn the_coordinators_scores_stand_and_go_on() {
 }
 
 #[tokio::test]
-async fn two_processes_count_each_execution_once() {
+async fn two_processes_count_trust_once() {
     let first = Server::start().await;
     let url = format!("sqlite:///{}", first.database().display());
     let key = std::fs::read_to_string(first.dir().join("audit-signing-key.hex")).unwrap();
@@ -177,7 +177,7 @@ async fn two_processes_count_each_execution_once() {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_while_counting_counts_nothing_twice() {
+async fn crash_while_counting_trust_counts_once() {
     let mut server = Server::builder().env("FAILPOINTS", "trust.before_commit=2*off->return").start().await;
     let workflow = server.workflow(good()).await;
     // The third time that something is counted is the last of this process.

@@ -97,7 +97,7 @@ fn orders() -> Vec<(&'static str, Value, Value, i64, Value)> {
 }
 
 #[tokio::test]
-async fn the_coordinator_hands_one_of_each_to_its_miners_and_all_come_back() {
+async fn coordinator_hands_every_job_kind_to_its_miners() {
     let contract = json_fixture("contract/openapi.json");
     let mut server =
         Server::builder().database(&fixture("coordinator/coordinator.sqlite")).env("TZ", ZONE).start().await;

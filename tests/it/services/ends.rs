@@ -48,7 +48,7 @@ async fn told(server: &ApiClient, id: &str, action: &str) -> usize {
 }
 
 #[tokio::test]
-async fn each_end_is_owed_to_who_wants_to_hear_of_it() {
+async fn every_job_end_creates_its_webhook_event() {
     let server = TestApp::builder().env("WEBHOOKS", ops()).start().await;
     let mut ids = Vec::new();
     for change in
@@ -85,7 +85,7 @@ async fn each_end_is_owed_to_who_wants_to_hear_of_it() {
 }
 
 #[tokio::test]
-async fn a_receiver_gets_a_signed_call_again_and_again_until_it_takes_it() {
+async fn job_end_webhook_is_retried_until_accepted() {
     let receiver = Receiver::start([Say::Status(503), Say::Status(503)]);
     let wanted = json!({"events": ["job.completed"]});
     let server = receiver.app(&wanted).env("WEBHOOK_RETRY_SCALE", "0.0001").start().await;
@@ -103,7 +103,7 @@ async fn a_receiver_gets_a_signed_call_again_and_again_until_it_takes_it() {
 }
 
 #[tokio::test]
-async fn two_processes_tell_of_an_end_once_and_so_does_one_that_comes_later() {
+async fn two_processes_send_a_job_end_notice_once() {
     let first = server().start().await;
     let id = queued(&first, "x").await;
     let (other, gone) = (queued(&first, "y").await, queued(&first, "z").await);
@@ -127,7 +127,7 @@ async fn two_processes_tell_of_an_end_once_and_so_does_one_that_comes_later() {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_around_the_telling_tells_once() {
+async fn crash_around_job_end_notice_sends_it_once() {
     for point in ["jobs.before_telling", "jobs.after_telling"] {
         let start = server().env("FAILPOINTS", "").start().await;
         let id = queued(&start, "x").await;

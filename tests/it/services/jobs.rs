@@ -27,7 +27,7 @@ async fn until(server: &ApiClient, id: &str, done: impl Fn(&Value) -> bool) -> V
 }
 
 #[tokio::test]
-async fn a_job_tells_its_place_in_the_queue_and_an_estimate_from_those_before() {
+async fn job_shows_queue_position_and_estimate() {
     let server = TestApp::start().await;
     let first = submit(&server, "/llm/inference", json!({"model": "llama-7b", "prompt": "a"})).await.is(201);
     assert_eq!(
@@ -70,7 +70,7 @@ async fn a_job_tells_its_place_in_the_queue_and_an_estimate_from_those_before() 
 }
 
 #[tokio::test]
-async fn waiting_ends_with_the_job_or_the_time() {
+async fn job_wait_ends_with_the_job_or_the_timeout() {
     let server = TestApp::start().await;
     let begun = Instant::now();
     let request = json!({"model": "llama-7b", "prompt": "x"});
@@ -99,7 +99,7 @@ async fn waiting_ends_with_the_job_or_the_time() {
 }
 
 #[tokio::test]
-async fn clients_see_their_own_jobs_and_admins_all() {
+async fn jobs_are_visible_to_their_client_and_admins() {
     let server = TestApp::builder().database(&fixture("coordinator/coordinator.sqlite")).start().await;
     let mine = queued(&server, "mine").await;
     let transcribe = format!("{SERVICES}/whisper/transcribe");
@@ -153,7 +153,7 @@ async fn clients_see_their_own_jobs_and_admins_all() {
 }
 
 #[tokio::test]
-async fn a_job_is_taken_back_or_asked_to_stop() {
+async fn job_is_withdrawn_or_asked_to_stop() {
     let server = TestApp::start().await;
     let waits = queued(&server, "a").await;
     let canceled = delete(&server, &waits).await.is(200);
@@ -181,7 +181,7 @@ async fn a_job_is_taken_back_or_asked_to_stop() {
 }
 
 #[tokio::test]
-async fn a_deadline_bounds_the_time_to_live_and_nobody_waits_beyond_it() {
+async fn job_deadline_limits_time_to_live_and_wait() {
     let server = TestApp::start().await;
     let soon = (am_core::ambient::Clock::system().now() + chrono::TimeDelta::milliseconds(1300))
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true);

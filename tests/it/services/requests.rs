@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn services_are_listed_and_their_schemas_shown_without_a_key() {
+async fn services_and_schemas_need_no_key() {
     let server = TestApp::start().await;
     let open = async |path: &str| ask(&server, None, Method::GET, path, None).await;
     let list = open(SERVICES).await.ok();
@@ -37,7 +37,7 @@ async fn services_are_listed_and_their_schemas_shown_without_a_key() {
 }
 
 #[tokio::test]
-async fn the_schema_and_the_service_give_one_verdict() {
+async fn service_schemas_agree_with_validation() {
     let server = TestApp::start().await;
     let mut verdicts = [0, 0];
     let values = [
@@ -97,7 +97,7 @@ async fn the_schema_and_the_service_give_one_verdict() {
 }
 
 #[tokio::test]
-async fn what_a_miner_must_not_be_given_is_named_and_refused() {
+async fn unsafe_job_requests_are_refused() {
     let server = TestApp::start().await;
     let refused = async |path: &str, body: Value| locations(&submit(&server, path, body).await.is(422));
     let audio = |url: &str| json!({"audio_url": url});
@@ -149,7 +149,7 @@ async fn what_a_miner_must_not_be_given_is_named_and_refused() {
 }
 
 #[tokio::test]
-async fn a_step_gives_no_miner_what_a_client_may_not() {
+async fn job_steps_have_the_limits_of_client_requests() {
     let server = TestApp::start().await;
     let step = json!({"step_type": "inference", "max_retries": 0, "action": {"kind": "job", "service": "ffmpeg",
         "request": {"input_url": "https://example.com/a", "custom_args": "$.inputs.args"}}});

@@ -42,7 +42,7 @@ impl Events {
 }
 
 #[tokio::test]
-async fn a_language_model_is_followed_from_the_queue_to_its_result() {
+async fn inference_stream_follows_a_job_to_its_result() {
     let server = TestApp::start().await;
     let url = server.url(&format!("{SERVICES}/llm/stream"));
     let mut events =
@@ -80,7 +80,7 @@ async fn a_language_model_is_followed_from_the_queue_to_its_result() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_again_where_it_was_lost_and_survives_the_process() {
+async fn job_stream_resumes_after_restart() {
     let server = TestApp::start().await;
     let id = queued(&server, "x").await;
     let events = async |server: &ApiClient, after: &str| {
@@ -110,7 +110,7 @@ async fn a_stream_begins_again_where_it_was_lost_and_survives_the_process() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_go_of_those_who_follow() {
+async fn shutdown_ends_job_streams() {
     let mut server = Server::start().await;
     let id = queued(&server, "x").await;
     let url = server.url(&format!("{SERVICES}/jobs/{id}/events"));
