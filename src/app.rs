@@ -2,6 +2,7 @@
 
 mod agents;
 mod background;
+mod host;
 mod ready;
 mod talk;
 
@@ -27,7 +28,7 @@ use am_core::{
     ambient::{Clock, Ids},
     config::Config,
     crypto::Signer,
-    supervisor::{BackgroundTask, Supervisor},
+    supervisor::Supervisor,
 };
 use am_db::{Database, Settings};
 use am_events::Hub;
@@ -60,6 +61,8 @@ use am_security::{
 use am_webhooks::Webhooks;
 
 use agents::Agents;
+pub use host::HostResources;
+use host::{open_sandboxes, start_jq};
 use ready::readiness;
 use talk::Talk;
 pub use talk::open_sealing;
@@ -260,13 +263,21 @@ pub fn open_audit(
 }
 
 impl App {
-    /// Build everything and start the engine.
+    /// Build everything and start the engine, with the host's clock and randomness.
     ///
     /// # Errors
     /// The first part that can't be had.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let (clock, config) = (Clock::system(), Arc::new(config));
-        let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
+        Self::start_with(config, HostResources::system()?).await
+    }
+
+    /// Build everything and start the engine, with these resources of the host.
+    ///
+    /// # Errors
+    /// The first part that can't be had.
+    pub async fn start_with(config: Config, host: HostResources) -> Result<Self, StartError> {
+        let HostResources { clock, ids, executables } = host;
+        let config = Arc::new(config);
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
         let signer = Arc::new(signer(&config)?);
         let (audit, webhooks) = open_audit(&config, (&db, &clock, &ids))?;
@@ -275,7 +286,7 @@ impl App {
         // Before anything is done that it would have to count.
         trust.begin().await?;
         let supervisor = Supervisor::default();
-        let jq = start_jq(&config, &supervisor).await?;
+        let jq = start_jq(&config, &executables, &supervisor).await?;
         let settings =
             am_jobs::Settings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
         let jobs = Jobs::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), webhooks.clone(), settings);
@@ -291,7 +302,7 @@ impl App {
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let sandboxes = open_sandboxes(&config, &audit, (&db, &clock))?;
+        let sandboxes = open_sandboxes(&config, &executables, &audit, (&db, &clock))?;
         let Talk { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
             Talk::open(&config, &audit, (&db, &clock, &ids), &supervisor)?;
         let agents = Agents::open(&config, &audit, &hub, &messages, (&db, &clock), supervisor.stopping())?;
@@ -458,34 +469,4 @@ fn open_training(
         checkpoint_every: config.rl.checkpoint_every,
     };
     Ok(Runs::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
-}
-
-/// An executable of this service's, which stands beside the one that runs.
-fn beside(name: &str) -> Result<PathBuf, StartError> {
-    let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
-    Ok(own.with_file_name(name))
-}
-
-fn open_sandboxes(config: &Config, audit: &Audit, (db, clock): (&Database, &Clock)) -> Result<Sandboxes, StartError> {
-    let database = config.database.parent().map(std::path::Path::to_owned);
-    let places = sandbox::Places {
-        helper: beside("agent-management-sandbox")?,
-        directory: config.sandbox.directory.clone().unwrap_or_else(|| config.data_dir.join("sandboxes")),
-        hidden: std::iter::once(config.data_dir.clone()).chain(database).collect(),
-    };
-    Ok(Sandboxes::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
-}
-
-async fn start_jq(config: &Config, supervisor: &Supervisor) -> Result<jq::Pool, StartError> {
-    let program = beside("agent-management-jq")?;
-    let settings = jq::Settings {
-        workers: config.engine.jq_workers,
-        timeout: config.engine.jq_timeout,
-        max_output: config.engine.jq_max_output,
-        memory_mb: config.engine.jq_memory_mb,
-    };
-    let opened = jq::Pool::open(program.clone(), Vec::new(), settings).await;
-    let (pool, keepers) = opened.map_err(|error| StartError::Jq(program, error))?;
-    keepers.into_iter().for_each(|keeper| supervisor.adopt(BackgroundTask::new("jq", keeper)));
-    Ok(pool)
 }

@@ -10,8 +10,8 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{ADMIN, Answer, CLIENT, MINER, OTHER_ADMIN, PATIENCE, Server},
-    kit::{AGENTS, ask, filled, fixture, get_as, jq, operations, post_as, waiting},
+    harness::{ADMIN, Answer, ApiClient, CLIENT, MINER, OTHER_ADMIN, PATIENCE, Server, TestApp},
+    kit::{AGENTS, JsonDocument, ask, filled, fixture, get_as, jq, operations, post_as, waiting},
 };
 
 /// What is answered without a key. Anything else is behind one.
@@ -33,8 +33,8 @@ const PERFORMANCE: &str = "/api/v1/agents/performance/";
 const SERVICES: &str = "/api/v1/services/";
 
 #[tokio::test]
-async fn every_operation_wants_a_key() {
-    let server = Server::start().await;
+async fn every_operation_requires_a_key_of_its_role() {
+    let server = TestApp::start().await;
     let document = ask(&server, None, Method::GET, "/openapi.json", None).await.ok();
     let mut open = BTreeSet::new();
     for (method, template) in operations(&document) {
@@ -96,7 +96,7 @@ impl Heard {
 }
 
 #[tokio::test]
-async fn no_key_is_ever_shown_or_stored_and_its_rows_are_its_own() {
+async fn api_keys_are_never_shown_or_stored() {
     let before = key_cells(&fixture("coordinator/coordinator.sqlite")).await;
     assert_eq!(before.len(), 4, "the coordinator's rows hold keys: {before:?}");
     let server =
@@ -119,7 +119,7 @@ async fn no_key_is_ever_shown_or_stored_and_its_rows_are_its_own() {
     assert_eq!(key_cells(&database).await, before, "a key was stored");
 }
 
-async fn use_everything(server: &Server, key: &str, heard: &mut Heard) {
+async fn use_everything(server: &ApiClient, key: &str, heard: &mut Heard) {
     let document = server.get("/openapi.json").await.ok();
     for (method, template) in operations(&document) {
         for id in ["agent_fix00000", "exec_fix000002", "nothing"] {
@@ -138,7 +138,7 @@ async fn use_everything(server: &Server, key: &str, heard: &mut Heard) {
     }
     let listed = heard.hear(get_as(server, key, &format!("{AGENTS}/workflows")).await);
     for workflow in listed.as_array().into_iter().flatten() {
-        let path = format!("{AGENTS}/workflows/{}", workflow["id"].as_str().unwrap());
+        let path = format!("{AGENTS}/workflows/{}", workflow.text("id"));
         heard.hear(get_as(server, key, &path).await);
         let run = heard.hear(post_as(server, key, &format!("{path}/execute"), json!({"inputs": {"x": 1}})).await);
         if let Some(id) = run["id"].as_str() {
@@ -151,19 +151,14 @@ async fn use_everything(server: &Server, key: &str, heard: &mut Heard) {
         let network = json!({"name": "n", "agents": [id]});
         let network = heard.hear(post_as(server, key, &format!("{AGENTS}/networks"), network).await);
         heard.hear(
-            post_as(
-                server,
-                key,
-                &format!("{AGENTS}/networks/{}/execute", network["id"].as_str().unwrap()),
-                json!({"task": 1}),
-            )
-            .await,
+            post_as(server, key, &format!("{AGENTS}/networks/{}/execute", network.text("id")), json!({"task": 1}))
+                .await,
         );
         heard.hear(post_as(server, key, &format!("{AGENTS}/workflows/{id}/execute"), json!({})).await);
     }
     let executions = heard.hear(get_as(server, key, &format!("{AGENTS}/executions")).await);
     for execution in executions.as_array().into_iter().flatten() {
-        let path = format!("{AGENTS}/executions/{}", execution["id"].as_str().unwrap());
+        let path = format!("{AGENTS}/executions/{}", execution.text("id"));
         heard.hear(post_as(server, key, &format!("{path}/cancel"), json!({})).await);
         for part in ["", "/status", "/logs", "/receipt", "/events?format=json"] {
             heard.hear(get_as(server, key, &format!("{path}{part}")).await);
@@ -200,8 +195,8 @@ async fn key_cells(database: &std::path::Path) -> Vec<(String, String, i64)> {
 }
 
 #[tokio::test]
-async fn on_a_development_server_any_key_is_somebody() {
-    let server = Server::builder()
+async fn development_server_accepts_any_key_as_a_principal() {
+    let server = TestApp::builder()
         .env("APP_ENV", "dev")
         .env("ADMIN_API_KEYS", "")
         .env("CLIENT_API_KEYS", "")
@@ -210,7 +205,7 @@ async fn on_a_development_server_any_key_is_somebody() {
         .await;
     let body = || json!({"name": "n", "steps": {"a": jq("1")}});
     let workflows = format!("{AGENTS}/workflows");
-    let owner = |answer: Answer| answer.ok()["owner_id"].as_str().unwrap().to_owned();
+    let owner = |answer: Answer| answer.ok().text("owner_id").to_owned();
     assert_eq!(owner(ask(&server, None, Method::POST, &workflows, Some(body())).await), "dev_key");
     assert_eq!(owner(post_as(&server, "dev_key", &workflows, body()).await), "dev_key");
     let some = owner(post_as(&server, "any", &workflows, body()).await);
@@ -223,16 +218,15 @@ async fn on_a_development_server_any_key_is_somebody() {
 }
 
 #[tokio::test]
-async fn a_start_that_would_not_be_safe_names_the_setting() {
+async fn unsafe_settings_refuse_the_start_by_name() {
     let refused = |setting: &str, value: &str, also: &[(&str, &str)], said: &[&str]| {
-        let mut builder = Server::builder().env(setting, value);
+        let mut builder = TestApp::builder().env(setting, value);
         for (name, value) in also {
             builder = builder.env(name, value);
         }
-        let (status, log) = builder.start_and_fail();
-        assert_eq!(status.code(), Some(1), "{setting}={value}: {log}");
+        let refusal = builder.refusal();
         for word in [setting].iter().chain(said) {
-            assert!(log.contains(word), "{setting}={value} was refused without {word:?}: {log}");
+            assert!(refusal.contains(word), "{setting}={value} was refused without {word:?}: {refusal}");
         }
     };
     refused("ADMIN_API_KEYS", "", &[], &["empty"]);
@@ -256,14 +250,15 @@ async fn a_start_that_would_not_be_safe_names_the_setting() {
     refused("BODY_LIMIT_BYTES", "1", &[], &[]);
     refused("REQUEST_TIMEOUT_SECONDS", "0", &[], &[]);
     refused("HTTP_ENDPOINTS", "{\"x\": {\"url\": \"ftp://h/\", \"kind\": \"json\"}}", &[], &["http or https"]);
-    let (_, log) =
+    let (status, log) =
         Server::builder().env("ADMIN_API_KEYS", "secret-but-bad key").env("APP_PORT", "99999").start_and_fail();
+    assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("ADMIN_API_KEYS") && log.contains("APP_PORT"), "all faults at once: {log}");
     assert!(!log.contains("secret-but-bad"), "{log}");
 }
 
 #[tokio::test]
-async fn a_development_server_is_reached_from_afar_when_that_is_said_twice() {
+async fn development_server_listens_remotely_only_when_allowed() {
     let server = Server::builder()
         .env("APP_ENV", "dev")
         .env("APP_HOST", "0.0.0.0")
@@ -274,8 +269,8 @@ async fn a_development_server_is_reached_from_afar_when_that_is_said_twice() {
 }
 
 #[tokio::test]
-async fn each_caller_has_a_limit_of_its_own() {
-    let server = Server::builder().env("RATE_LIMIT_REQUESTS", 3).env("RATE_LIMIT_WINDOW_SECONDS", 3600).start().await;
+async fn rate_limit_is_per_caller() {
+    let server = TestApp::builder().env("RATE_LIMIT_REQUESTS", 3).env("RATE_LIMIT_WINDOW_SECONDS", 3600).start().await;
     let path = format!("{AGENTS}/workflows");
     for _ in 0..3 {
         get_as(&server, ADMIN, &path).await.is(200);
@@ -301,8 +296,8 @@ async fn each_caller_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn browsers_of_the_configured_origins_may_call() {
-    let server = Server::builder().env("CORS_ORIGINS", "https://app.example,https://b.example").start().await;
+async fn cors_allows_configured_origins_only() {
+    let server = TestApp::builder().env("CORS_ORIGINS", "https://app.example,https://b.example").start().await;
     let preflight = |origin: &str| {
         let request = server.client().request(Method::OPTIONS, server.url(&format!("{AGENTS}/workflows")));
         request
@@ -340,8 +335,8 @@ async fn browsers_of_the_configured_origins_may_call() {
 }
 
 #[tokio::test]
-async fn a_body_has_a_limit_however_it_comes() {
-    let server = Server::builder().env("BODY_LIMIT_BYTES", 2048).start().await;
+async fn body_size_limit_holds_for_chunked_and_sized_requests() {
+    let server = TestApp::builder().env("BODY_LIMIT_BYTES", 2048).start().await;
     let path = server.url(&format!("{AGENTS}/workflows"));
     let body = |bytes: usize| {
         let text = json!({"name": "n", "steps": {}, "description": ""}).to_string();
@@ -352,7 +347,7 @@ async fn a_body_has_a_limit_however_it_comes() {
     Answer::of(post().body(body(2048))).await.is(200);
     let large = Answer::of(post().body(body(2049))).await;
     assert_eq!((large.status.as_u16(), &large.body["code"]), (413, &json!("body_too_large")));
-    assert!(large.body["detail"].as_str().unwrap().contains("2048"), "{}", large.text);
+    assert!(large.body.text("detail").contains("2048"), "{}", large.text);
     let pieces = |bytes: usize| {
         let pieces: Vec<_> =
             body(bytes).into_bytes().chunks(100).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
@@ -379,8 +374,8 @@ fn raw(port: u16, request: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_has_a_time_to_end_in() {
-    let server = Server::builder().env("REQUEST_TIMEOUT_SECONDS", 1).start().await;
+async fn request_timeout_is_answered_with_504() {
+    let server = TestApp::builder().env("REQUEST_TIMEOUT_SECONDS", 1).start().await;
     // A client that announces more than it sends would hold its place for ever.
     let head = format!(
         "POST {AGENTS}/workflows HTTP/1.1\r\nHost: h\r\nX-Api-Key: {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
@@ -394,7 +389,7 @@ async fn a_request_has_a_time_to_end_in() {
 }
 
 #[tokio::test]
-async fn a_request_is_named_from_end_to_end() {
+async fn request_id_is_in_answer_header_and_log() {
     let server = Server::start().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let id = server.workflow(json!({"a": jq("1")})).await;

@@ -6,8 +6,8 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{ADMIN, Answer, CLIENT, OTHER_ADMIN, PATIENCE, Server},
-    kit::{AGENTS, ask, fixture, get_as, jq, locations, post_as, sql, waiting},
+    harness::{ADMIN, Answer, ApiClient, CLIENT, OTHER_ADMIN, PATIENCE, Server, TestApp},
+    kit::{AGENTS, JsonDocument, ask, fixture, get_as, jq, locations, post_as, sql, waiting},
     operation::run_with,
 };
 
@@ -15,7 +15,7 @@ const LOGS: &str = "/api/v1/agents/security/audit-logs";
 const TREE: &str = "/api/v1/agents/security/audit-tree";
 
 /// The whole log, newest first, page by page.
-async fn log(server: &Server, filter: &str) -> Vec<Value> {
+async fn log(server: &ApiClient, filter: &str) -> Vec<Value> {
     let mut path = format!("{LOGS}?limit=50&{filter}");
     let mut entries = Vec::new();
     loop {
@@ -40,7 +40,7 @@ fn actions(entries: &[Value]) -> Vec<String> {
 }
 
 /// Until an entry is below a signed head.
-async fn sealed(server: &Server, id: &str) -> Value {
+async fn sealed(server: &ApiClient, id: &str) -> Value {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let answer = server.get(&format!("{TREE}/inclusion/{id}")).await;
@@ -49,7 +49,7 @@ async fn sealed(server: &Server, id: &str) -> Value {
         }
         assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (409, "5"), "{}", answer.text);
         assert!(std::time::Instant::now() < deadline, "it was never sealed");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
@@ -58,32 +58,32 @@ fn command(arguments: &[&str], stdin: &str, dir: &Path) -> Output {
 }
 
 #[tokio::test]
-async fn every_change_leaves_its_entry_with_who_did_it_from_where() {
-    let server = Server::start().await;
+async fn every_change_leaves_an_audit_entry_with_its_caller() {
+    let server = TestApp::start().await;
     let before = log(&server, "").await.len();
     let w = server.workflow(json!({"a": jq(".x"), "b": jq("error(\"no\")")})).await;
     server.put(&format!("{AGENTS}/workflows/{w}"), json!({"name": "renamed"})).await.ok();
     let failed = server.execute(&w, json!({"x": 1})).await;
-    let failed = server.ended(failed["id"].as_str().unwrap()).await;
+    let failed = server.ended(failed.text("id")).await;
     assert_eq!(failed["status"], "failed");
     let good = server.workflow(json!({"a": jq(".x")})).await;
     let done = server.execute(&good, json!({"x": 1})).await;
-    server.ended(done["id"].as_str().unwrap()).await;
+    server.ended(done.text("id")).await;
     let long = server.workflow(json!({"a": waiting()})).await;
-    let run = server.execute(&long, json!({})).await["id"].as_str().unwrap().to_owned();
+    let run = server.execute(&long, json!({})).await.text("id").to_owned();
     server.until(&run, |run| run["step_states"]["a"]["job_id"].is_string()).await;
     for action in ["pause", "resume", "cancel"] {
         server.post(&format!("{AGENTS}/executions/{run}/{action}"), json!({})).await.ok();
     }
     let n = server.post(&format!("{AGENTS}/networks"), json!({"name": "n", "agents": [good]})).await.ok();
-    let n = n["id"].as_str().unwrap().to_owned();
+    let n = n.text("id").to_owned();
     server.post(&format!("{AGENTS}/networks/{n}/optimize"), json!({"objective": "speed"})).await.ok();
     server.delete(&format!("{AGENTS}/workflows/{good}")).await.ok();
     let learner = json!({"mode": "reinforcement", "learning_rate": 0.01});
     server.post(&format!("{AGENTS}/bot/learning/enable"), learner).await.ok();
     let policy = server.get(&format!("{AGENTS}/performance/rl/policies")).await.ok();
-    let policy = policy.as_array().unwrap().iter().find(|policy| policy["name"].as_str().unwrap().contains("bot"));
-    let policy = policy.unwrap()["name"].as_str().unwrap().to_owned();
+    let policy = policy.as_array().unwrap().iter().find(|policy| policy.text("name").contains("bot"));
+    let policy = policy.unwrap().text("name").to_owned();
     let alias = format!("{AGENTS}/performance/rl/policies/{policy}/aliases/best");
     server.put(&alias, json!({"version": 1})).await.ok();
 
@@ -121,7 +121,7 @@ async fn every_change_leaves_its_entry_with_who_did_it_from_where() {
     );
     let by_hand = new.iter().find(|entry| entry["event_type"] == "workflow_deleted").unwrap();
     assert_eq!((&by_hand["ip_address"], &by_hand["source"]), (&json!("127.0.0.1"), &json!("service")));
-    assert!(by_hand["user_id"].as_str().unwrap().starts_with("key_"));
+    assert!(by_hand.text("user_id").starts_with("key_"));
     assert_eq!(by_hand["previous_state"]["name"], "test");
     // The risks of the contract: internal is 1.2 times the base, and an error adds 10.
     let risk = |event: &str| new.iter().find(|entry| entry["event_type"] == event).unwrap()["risk_score"].clone();
@@ -138,8 +138,8 @@ async fn every_change_leaves_its_entry_with_who_did_it_from_where() {
 }
 
 #[tokio::test]
-async fn a_request_asked_twice_leaves_one_entry() {
-    let server = Server::start().await;
+async fn idempotent_request_leaves_one_audit_entry() {
+    let server = TestApp::start().await;
     let body = json!({"name": "w", "steps": {"a": jq(".")}});
     for _ in 0..2 {
         let request = server.request(Method::POST, &format!("{AGENTS}/workflows")).header("idempotency-key", "k");
@@ -150,8 +150,8 @@ async fn a_request_asked_twice_leaves_one_entry() {
 }
 
 #[tokio::test]
-async fn filters_pages_and_their_bounds() {
-    let server = Server::builder().database(&fixture("coordinator/coordinator.sqlite")).start().await;
+async fn audit_log_filters_and_pages_are_bounded() {
+    let server = TestApp::builder().database(&fixture("coordinator/coordinator.sqlite")).start().await;
     let theirs = log(&server, "").await;
     assert!(!theirs.is_empty() && theirs.iter().all(|entry| !entry.to_string().contains("admin-key")));
     for n in 0..7 {
@@ -197,9 +197,9 @@ async fn filters_pages_and_their_bounds() {
 }
 
 #[tokio::test]
-async fn signatures_in_events_are_really_verified() {
+async fn audit_event_signatures_are_verified() {
     use ed25519_dalek::{Signer as _, SigningKey};
-    let server = Server::start().await;
+    let server = TestApp::start().await;
     let key = SigningKey::from_bytes(&[7; 32]);
     let signature = key.sign(br#"{"model":"llama-7b","tokens":17}"#);
     let signed = |tokens: i64| {
@@ -215,10 +215,7 @@ async fn signatures_in_events_are_really_verified() {
     ] {
         let made = server.post(LOGS, body).await.is(201);
         assert_eq!(made["signature_valid"], verdict, "{made}");
-        assert_eq!(
-            server.get(&format!("{LOGS}/{}", made["id"].as_str().unwrap())).await.ok()["signature_valid"],
-            verdict
-        );
+        assert_eq!(server.get(&format!("{LOGS}/{}", made.text("id"))).await.ok()["signature_valid"], verdict);
     }
 }
 
@@ -227,7 +224,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_somebody_should_look_at_is_an_alert_and_a_log_line() {
+async fn risky_audit_entries_become_alerts_and_log_lines() {
     let server = Server::start().await;
     let alerts = "/api/v1/agents/integration/production/alerts";
     assert_eq!(server.get(alerts).await.ok(), json!({"alerts": [], "count": 0, "total": 0}));
@@ -249,21 +246,21 @@ async fn what_somebody_should_look_at_is_an_alert_and_a_log_line() {
     let deadline = std::time::Instant::now() + PATIENCE;
     while told(&breach["id"]) == 0 || told(&denied["id"]) == 0 {
         assert!(std::time::Instant::now() < deadline, "it was never told");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     assert_eq!((told(&breach["id"]), told(&denied["id"])), (1, 1));
 }
 
 #[tokio::test]
-async fn an_export_is_verified_offline_and_finds_what_was_changed() {
+async fn audit_export_verification_finds_changes_offline() {
     let mut server =
         Server::builder().env("AUDIT_SEAL_SECONDS", 1).env("AUDIT_ORIGIN", "example.com/log").start().await;
     let w = server.workflow(json!({"a": jq(".x")})).await;
-    let first = log(&server, "event_type=workflow_created").await[0]["id"].as_str().unwrap().to_owned();
+    let first = log(&server, "event_type=workflow_created").await[0].text("id").to_owned();
     let proof = sealed(&server, &first).await;
     let head = server.get(&format!("{TREE}/head")).await.ok();
-    let key = head["public_key"].as_str().unwrap().to_owned();
-    assert!(head["verifier_key"].as_str().unwrap().starts_with("example.com/log+"));
+    let key = head.text("public_key").to_owned();
+    assert!(head.text("verifier_key").starts_with("example.com/log+"));
     let note =
         Answer::of(server.request(Method::GET, &format!("{TREE}/head")).header("accept", "text/plain")).await.text;
     assert!(note.starts_with("example.com/log\n"));
@@ -271,9 +268,9 @@ async fn an_export_is_verified_offline_and_finds_what_was_changed() {
     std::fs::write(&kept, &note).unwrap();
     for n in 0..3 {
         let run = server.execute(&w, json!({"x": n})).await;
-        server.ended(run["id"].as_str().unwrap()).await;
+        server.ended(run.text("id")).await;
     }
-    let last = log(&server, "").await[0]["id"].as_str().unwrap().to_owned();
+    let last = log(&server, "").await[0].text("id").to_owned();
     let later = sealed(&server, &last).await;
     let from = proof["head"]["size"].as_u64().unwrap();
     let consistency = server.get(&format!("{TREE}/consistency?from={from}")).await.ok();
@@ -317,8 +314,8 @@ async fn an_export_is_verified_offline_and_finds_what_was_changed() {
 }
 
 #[tokio::test]
-async fn entries_of_the_coordinator_are_sealed_when_seen_and_marked() {
-    let server = Server::builder().env("AUDIT_SEAL_SECONDS", 1).start().await;
+async fn coordinator_audit_entries_are_sealed_and_marked() {
+    let server = TestApp::builder().env("AUDIT_SEAL_SECONDS", 1).start().await;
     sql(
         &server.database(),
         "INSERT INTO agent_audit_logs (id, event_type, timestamp, user_id, security_level, event_data, risk_score, requires_investigation, created_at)

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::{
-    harness::{ADMIN, OTHER_ADMIN, Server},
-    kit::{AGENTS, fixture, get_as, jq, post_as, sql, waiting},
+    harness::{ADMIN, ApiClient, OTHER_ADMIN, Server, TestApp},
+    kit::{AGENTS, JsonDocument, fixture, get_as, jq, post_as, sql, waiting},
     rl,
 };
 
@@ -25,8 +25,8 @@ async fn number(database: &Path, query: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn every_row_of_the_coordinator_is_served_as_it_was_meant() {
-    let server = Server::builder().database(&theirs()).start().await;
+async fn coordinator_rows_are_served_unchanged() {
+    let server = TestApp::builder().database(&theirs()).start().await;
     let workflow = async |key: &str, id: &str| get_as(&server, key, &format!("{AGENTS}/workflows/{id}")).await;
     let first = workflow(ADMIN, "agent_fix00000").await.ok();
     assert_eq!(
@@ -89,8 +89,7 @@ async fn every_row_of_the_coordinator_is_served_as_it_was_meant() {
     let statuses = [(ADMIN, ["cancelled", "running", "pending"].as_slice()), (OTHER_ADMIN, &["failed", "completed"])];
     for (key, expected) in statuses {
         let list = get_as(&server, key, &format!("{AGENTS}/executions")).await;
-        let found: Vec<&str> =
-            list.body.as_array().unwrap().iter().map(|row| row["status"].as_str().unwrap()).collect();
+        let found: Vec<&str> = list.body.as_array().unwrap().iter().map(|row| row.text("status")).collect();
         assert_eq!(found, expected, "newest first");
     }
     execution(ADMIN, "exec_fix000002").await.is(403);
@@ -108,7 +107,7 @@ async fn every_row_of_the_coordinator_is_served_as_it_was_meant() {
         (&receipt["verified"], &receipt["receipt_id"], &receipt["coordinator_attestations"]),
         (&json!(false), &Value::Null, &json!([]))
     );
-    assert!(receipt["reason"].as_str().unwrap().contains("coordinator"), "{receipt}");
+    assert!(receipt.text("reason").contains("coordinator"), "{receipt}");
     // What the coordinator runs is the coordinator's to drive; it can be cancelled, not paused or retried.
     for action in ["pause", "resume", "retry"] {
         post_as(&server, ADMIN, &format!("{AGENTS}/executions/exec_fix000001/{action}"), json!({})).await.is(400);
@@ -132,7 +131,7 @@ pub(crate) fn python() -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_coordinator_can_read_all_that_was_written() {
+async fn written_rows_are_readable_by_the_coordinator() {
     let python = python();
     let mut server = Server::builder().database(&theirs()).start().await;
     let database = server.database();
@@ -164,7 +163,7 @@ async fn the_coordinator_can_read_all_that_was_written() {
 }
 
 /// The fixture's policies forbid most kinds of steps.
-async fn unbound(server: &Server) {
+async fn unbound(server: &ApiClient) {
     for policy in ["policy_fix0000", "policy_fix0001", "policy_fix0003"] {
         let path = format!("{AGENTS}/security/policies/{policy}");
         assert_eq!(server.get(&path).await.ok()["is_active"], true);
@@ -173,15 +172,15 @@ async fn unbound(server: &Server) {
 }
 
 /// A row of every kind in every state: each step type and action, ends of all kinds, networks, changes.
-async fn write_everything(server: &Server) {
+async fn write_everything(server: &ApiClient) {
     let create = async |body: Value| {
-        post_as(server, ADMIN, &format!("{AGENTS}/workflows"), body).await.ok()["id"].as_str().unwrap().to_owned()
+        post_as(server, ADMIN, &format!("{AGENTS}/workflows"), body).await.ok().text("id").to_owned()
     };
     let run = async |workflow: &str, body: Value| {
         post_as(server, ADMIN, &format!("{AGENTS}/workflows/{workflow}/execute?wait=20"), body).await.ok()
     };
     let act = async |execution: &Value, action: &str| {
-        let path = format!("{AGENTS}/executions/{}/{action}", execution["id"].as_str().unwrap());
+        let path = format!("{AGENTS}/executions/{}/{action}", execution.text("id"));
         post_as(server, ADMIN, &path, json!({})).await.ok();
     };
     let everything = json!({
@@ -211,7 +210,7 @@ async fn write_everything(server: &Server) {
     let failed = run(&fails, json!({})).await;
     assert_eq!(failed["status"], "failed", "{failed}");
     act(&failed, "retry").await;
-    server.ended(failed["id"].as_str().unwrap()).await;
+    server.ended(failed.text("id")).await;
     // Jobs of each service: left open, cancelled, paused, expired, finished by a miner.
     let services = json!({"w": {"step_type": "inference", "action": {"kind": "job", "service": "whisper", "request": {"audio_url": "https://example.com/x.wav", "model": "large"}}},
         "s": {"step_type": "inference", "action": {"kind": "job", "service": "stable_diffusion", "request": {"prompt": "☃"}}},
@@ -222,9 +221,7 @@ async fn write_everything(server: &Server) {
         let begun = server.execute(&jobs, json!({})).await;
         let steps = ["w", "s", "f", "b"];
         server
-            .until(begun["id"].as_str().unwrap(), |run| {
-                steps.iter().all(|key| run["step_states"][key]["job_id"].is_string())
-            })
+            .until(begun.text("id"), |run| steps.iter().all(|key| run["step_states"][key]["job_id"].is_string()))
             .await;
         if !action.is_empty() {
             act(&begun, action).await;
@@ -232,9 +229,9 @@ async fn write_everything(server: &Server) {
     }
     let one = create(json!({"name": "one job", "steps": {"a": waiting()}})).await;
     let by_miner = server.execute(&one, json!({})).await;
-    let id = by_miner["id"].as_str().unwrap();
+    let id = by_miner.text("id");
     let state = server.until(id, |run| run["step_states"]["a"]["job_id"].is_string()).await;
-    let job = state["step_states"]["a"]["job_id"].as_str().unwrap();
+    let job = state["step_states"]["a"].text("job_id");
     sql(&server.database(), &format!("UPDATE job SET state = 'COMPLETED', assigned_miner_id = 'miner-1', result = '{{\"text\": \"hello\"}}' WHERE id = '{job}'")).await;
     assert_eq!(server.ended(id).await["final_result"]["step_results"]["a"], json!({"text": "hello"}));
     let theirs = run("agent_fix00001", json!({"inputs": {"x": 1}, "max_execution_time": 1})).await;
@@ -247,7 +244,7 @@ async fn write_everything(server: &Server) {
     )
     .await
     .ok();
-    let path = format!("{AGENTS}/networks/{}", network["id"].as_str().unwrap());
+    let path = format!("{AGENTS}/networks/{}", network.text("id"));
     post_as(server, ADMIN, &format!("{path}/execute"), json!({"task": {"x": "ü"}})).await.ok();
     post_as(server, ADMIN, &format!("{path}/optimize"), json!({"objective": "cost"})).await.ok();
     server.delete(&format!("{AGENTS}/workflows/agent_fix00000")).await;
@@ -256,7 +253,7 @@ async fn write_everything(server: &Server) {
 }
 
 /// A sandbox that a command has made, and one that was made beforehand.
-async fn sandboxes(server: &Server, run: &impl AsyncFn(&str, Value) -> Value) {
+async fn sandboxes(server: &ApiClient, run: &impl AsyncFn(&str, Value) -> Value) {
     let action = json!({"kind": "command", "argv": ["python3", "-c", "open('/etc/shadow')"], "security_level": "restricted",
         "requirements": {"allowed_domains": ["*.example.org"]}});
     let steps = json!({"a": {"step_type": "custom", "max_retries": 0, "action": action}});
@@ -264,25 +261,25 @@ async fn sandboxes(server: &Server, run: &impl AsyncFn(&str, Value) -> Value) {
     assert_eq!(tried["status"], "failed", "{tried}");
     let other = run(&server.workflow(json!({"a": jq("1")})).await, json!({})).await;
     for action in ["create?security_level=confidential", "cleanup"] {
-        let path = format!("{AGENTS}/security/sandbox/{}/{action}", other["id"].as_str().unwrap());
+        let path = format!("{AGENTS}/security/sandbox/{}/{action}", other.text("id"));
         post_as(server, ADMIN, &path, json!({"cpu_cores": 1.5})).await.ok();
     }
 }
 
 /// Policies uploaded, trained, taught and promoted, one of them under a name that the coordinator has used.
-async fn policies(server: &Server) {
+async fn policies(server: &ApiClient) {
     for (policy, file) in [("rl_cfx00000", "ppo"), ("é", "ppo"), ("uploaded", "sac"), ("uploaded", "rainbow_dqn")] {
         let weights = std::fs::read(fixture(&format!("vectors/{file}.safetensors"))).unwrap();
         let made = rl::upload(server, ADMIN, &format!("{policy}/versions?aliases=production"), weights).await;
         assert_eq!(made.status == 201, policy != "é", "{}", made.text);
     }
     let run = post_as(server, ADMIN, &format!("{}/runs", rl::RL), rl::small(320)).await.is(201);
-    rl::trained(server, run["id"].as_str().unwrap()).await;
+    rl::trained(server, run.text("id")).await;
     let learning = format!("{AGENTS}/agent ☃/learning");
     post_as(server, ADMIN, &format!("{learning}/enable"), json!({})).await.ok();
     let feedback = json!([{"state": [0, 0, 0, 0, 0, 0, 0, 0, 0], "action": 1, "reward": 0.5}]);
     let run = post_as(server, ADMIN, &format!("{learning}/train"), json!({"feedback": feedback})).await.is(201);
-    assert_eq!(rl::trained(server, run["id"].as_str().unwrap()).await["status"], "completed");
+    assert_eq!(rl::trained(server, run.text("id")).await["status"], "completed");
     let theirs = "SELECT count(*) FROM rl_configurations WHERE config_id = 'rl_cfx00000' AND agent_id = 'agent-a' AND status = 'ready'";
     assert_eq!(number(&server.database(), theirs).await, 1, "the coordinator's own row stays");
 }
@@ -321,7 +318,7 @@ fn writer(database: &Path) -> Child {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_while_the_coordinator_writes_as_well() {
+async fn concurrent_coordinator_writes_lose_nothing() {
     let server = Server::builder().database(&theirs()).start().await;
     unbound(&server).await;
     let database = server.database();
@@ -335,7 +332,7 @@ async fn nothing_is_lost_while_the_coordinator_writes_as_well() {
             let body = json!({"name": format!("{client}-{turn}"), "steps": steps});
             let made = server.post(&format!("{AGENTS}/workflows"), body).await;
             assert_eq!(made.status, 200, "{}", made.text);
-            ids.push(made.body["id"].as_str().unwrap().to_owned());
+            ids.push(made.body.text("id").to_owned());
             let run = server.post(&format!("{AGENTS}/workflows/{quick}/execute?wait=20"), json!({})).await;
             assert_eq!((run.status.as_u16(), &run.body["status"]), (200, &json!("completed")), "{}", run.text);
         }
@@ -375,7 +372,7 @@ async fn changed(statement: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[tokio::test]
-async fn a_column_that_is_missing_stops_the_start_and_is_named() {
+async fn missing_coordinator_column_refuses_the_start() {
     let (_dir, copy) =
         changed("ALTER TABLE agent_executions DROP COLUMN failed_step; DROP INDEX ix_miner_region; ALTER TABLE miner DROP COLUMN region").await;
     let (status, log) = Server::builder().database(&copy).start_and_fail();
@@ -386,16 +383,16 @@ async fn a_column_that_is_missing_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn tables_that_the_coordinator_makes_later_and_columns_that_it_adds_are_no_fault() {
+async fn added_coordinator_tables_and_columns_are_accepted() {
     let (_dir, copy) = changed(
         "DROP TABLE agent_audit_logs; ALTER TABLE job ADD COLUMN mood VARCHAR; CREATE TABLE other (id INTEGER)",
     )
     .await;
-    let server = Server::builder().database(&copy).start().await;
+    let server = TestApp::builder().database(&copy).start().await;
     server.get("/health/ready").await.is(200);
     let id = server.workflow(json!({"a": waiting()})).await;
     let run = server.execute(&id, json!({})).await;
-    server.until(run["id"].as_str().unwrap(), |run| run["step_states"]["a"]["job_id"].is_string()).await;
+    server.until(run.text("id"), |run| run["step_states"]["a"]["job_id"].is_string()).await;
     // A table that stands is never altered.
     assert_eq!(
         number(&server.database(), "SELECT count(*) FROM pragma_table_info('job') WHERE name = 'mood'").await,
@@ -404,14 +401,14 @@ async fn tables_that_the_coordinator_makes_later_and_columns_that_it_adds_are_no
 }
 
 #[tokio::test]
-async fn rows_with_what_nobody_expects_do_not_take_the_others_with_them() {
+async fn unreadable_coordinator_rows_fail_alone() {
     let (_dir, copy) = changed(
         "UPDATE ai_agent_workflows SET steps = '{\"a\": {\"step_type\": \"custom\", \"depends_on\": [\"ghost\"]}}', dependencies = '{}', tags = 'no json' WHERE id = 'agent_fix00000';
          UPDATE ai_agent_workflows SET dependencies = 'null', created_at = '2026-05-12 14:36:30' WHERE id = 'agent_fix00001';
          UPDATE agent_executions SET final_result = NULL, step_states = 'null' WHERE id = 'exec_fix000001'",
     )
     .await;
-    let server = Server::builder().database(&copy).start().await;
+    let server = TestApp::builder().database(&copy).start().await;
     let list = server.get(&format!("{AGENTS}/workflows?limit=50")).await;
     assert_eq!((list.status.as_u16(), list.header("x-total-count")), (200, "3"), "{}", list.text);
     assert_eq!(server.get(&format!("{AGENTS}/workflows?tags=pricing")).await.header("x-total-count"), "2");
@@ -427,10 +424,10 @@ async fn rows_with_what_nobody_expects_do_not_take_the_others_with_them() {
 }
 
 #[tokio::test]
-async fn a_tag_is_found_however_the_coordinator_wrote_it() {
+async fn tags_are_found_in_escaped_json() {
     // Python writes what is not ASCII as escapes.
     let (_dir, copy) = changed(r#"UPDATE ai_agent_workflows SET tags = '["gr\u00f6\u00dfe", "\ud83d\ude00", "a"]' WHERE id = 'agent_fix00000'"#).await;
-    let server = Server::builder().database(&copy).start().await;
+    let server = TestApp::builder().database(&copy).start().await;
     for tag in ["gr%C3%B6%C3%9Fe", "%F0%9F%98%80", "a"] {
         let list = server.get(&format!("{AGENTS}/workflows?tags={tag}")).await;
         assert_eq!(

@@ -73,7 +73,7 @@ fn both(answer: &Value, at: usize) -> [Vec<f64>; 2] {
 }
 
 #[test]
-fn onnxruntime_agrees_with_the_contracts_vectors() {
+fn onnx_export_matches_contract_vectors() {
     let read = |name: &str| fs::read(fixture(&format!("vectors/{name}"))).unwrap();
     let names = ["ppo", "rainbow_dqn", "sac"];
     let vectors: Vec<Value> =
@@ -141,7 +141,7 @@ fn torchscript(weights: &[u8], states: &[Vec<f32>]) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn onnxruntime_agrees_with_what_was_trained_here() {
+fn onnx_export_matches_trained_policy() {
     let small = json!({"hidden": [24, 16], "rollout": 32, "epochs": 1, "normalize_observations": true});
     let rainbow = json!({"hidden": [24, 16], "stream": 12, "warmup": 64, "v_min": -50.0, "v_max": 0.0});
     let plans = [

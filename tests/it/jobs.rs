@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use tokio::time::timeout;
 
-use crate::harness::{PATIENCE, Server};
+use crate::harness::{ApiClient, PATIENCE, Server, TestApp};
+use crate::kit::JsonDocument;
 
 /// Local time nine hours ahead of UTC's, so that the two can't be taken for each other.
 const ZONE: &str = "XST-9";
@@ -17,10 +18,12 @@ const ZONE: &str = "XST-9";
 struct Miner(Child);
 
 impl Miner {
-    fn start(database: &Path) -> Self {
+    /// One whose local time is the service's: of `zone`, or of this process.
+    fn start(database: &Path, zone: Option<&str>) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/miner.py");
         let mut command = Command::new("python3");
-        command.arg(program).arg(database).env("TZ", ZONE).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg(program).arg(database).envs(zone.map(|zone| ("TZ", zone)));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         Self(command.spawn().unwrap())
     }
 }
@@ -42,7 +45,7 @@ pub async fn open(database: &Path) -> sqlx::SqliteConnection {
 }
 
 /// The queue, oldest first.
-pub async fn queue(server: &Server) -> Vec<Value> {
+pub async fn queue(server: &ApiClient) -> Vec<Value> {
     let rows: String = sqlx::query_scalar(
         "SELECT json_group_array(json(row)) FROM (SELECT json_object('id', id, 'client_id', client_id, 'state', state, 'payload', payload,
              'constraints', constraints, 'ttl_seconds', ttl_seconds, 'requested_at', requested_at, 'expires_at', expires_at,
@@ -56,20 +59,21 @@ pub async fn queue(server: &Server) -> Vec<Value> {
 }
 
 /// Until `done` holds of the queue.
-async fn queue_until(server: &Server, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+async fn queue_until(server: &ApiClient, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let came = timeout(PATIENCE, async {
         loop {
             let rows = queue(server).await;
             if done(&rows) {
                 return rows;
             }
+            crate::harness::poll_interval().await;
         }
     });
     came.await.expect("the queue never came to that")
 }
 
 fn states(rows: &[Value]) -> Vec<&str> {
-    rows.iter().map(|row| row["state"].as_str().unwrap()).collect()
+    rows.iter().map(|row| row.text("state")).collect()
 }
 
 pub fn llm(prompt: &str) -> Value {
@@ -77,9 +81,9 @@ pub fn llm(prompt: &str) -> Value {
         "action": {"kind": "job", "service": "llm_inference", "request": {"model": "llama-7b", "prompt": prompt}}})
 }
 
-async fn start(server: &Server, steps: Value, inputs: Value) -> String {
+async fn start(server: &ApiClient, steps: Value, inputs: Value) -> String {
     let workflow = server.workflow(steps).await;
-    server.execute(&workflow, inputs).await["id"].as_str().unwrap().to_owned()
+    server.execute(&workflow, inputs).await.text("id").to_owned()
 }
 
 /// A row as the coordinator itself wrote it.
@@ -90,7 +94,7 @@ const COORDINATORS: &str = r#"{"id": "00000000000000000000000000000000", "client
     "receipt": "null", "receipt_id": null, "error": null, "payment_id": null, "payment_status": null}"#;
 
 #[tokio::test]
-async fn a_job_stands_in_the_queue_as_the_coordinators_own() {
+async fn queued_job_row_has_the_coordinators_form() {
     let server = server().await;
     let id = start(&server, json!({"j": llm("$.inputs.q")}), json!({"q": "hé"})).await;
     let run = server.until(&id, |run| run["step_states"]["j"]["job_id"].is_string()).await;
@@ -119,15 +123,15 @@ async fn a_job_stands_in_the_queue_as_the_coordinators_own() {
     let moment = |text: &str| chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.6f").unwrap();
     let (asked, expires) = (moment(text("requested_at")), moment(text("expires_at")));
     assert_eq!((expires - asked).num_seconds(), 300);
-    let created: chrono::DateTime<chrono::Utc> = run["created_at"].as_str().unwrap().parse().unwrap();
+    let created: chrono::DateTime<chrono::Utc> = run.text("created_at").parse().unwrap();
     let ahead = (asked - created.naive_utc()).num_seconds();
     assert!((9 * 3600..9 * 3600 + 60).contains(&ahead), "in this table alone time is local: {ahead}");
 }
 
 #[tokio::test]
-async fn a_miner_finishes_steps_and_its_receipt_is_paid() {
+async fn miner_completes_steps_and_its_receipt_is_paid() {
     let server = server().await;
-    let _miner = Miner::start(&server.database());
+    let _miner = Miner::start(&server.database(), Some(ZONE));
     let mut proven = llm("$.steps.j.output.text");
     proven["depends_on"] = json!(["j"]);
     proven["verification_level"] = "zero-knowledge".into();
@@ -142,15 +146,15 @@ async fn a_miner_finishes_steps_and_its_receipt_is_paid() {
     assert_eq!(done["total_cost"], 0.79, "four steps and three receipts");
     assert_eq!(results["v"]["steps"]["proven"]["checks_passed"].as_array().unwrap().last().unwrap(), "proof");
     let rows = queue(&server).await;
-    let needs: Value = serde_json::from_str(rows[2]["constraints"].as_str().unwrap()).unwrap();
+    let needs: Value = serde_json::from_str(rows[2].text("constraints")).unwrap();
     assert_eq!(needs["min_vram_gb"], 8, "a known model's name is enough for a job");
     assert_eq!(states(&rows), ["COMPLETED"; 3]);
 }
 
 #[tokio::test]
-async fn a_failed_job_is_tried_again_as_another() {
-    let server = server().await;
-    let _miner = Miner::start(&server.database());
+async fn failed_job_is_retried_as_a_new_job() {
+    let server = TestApp::start().await;
+    let _miner = Miner::start(&server.database(), None);
     let done = server.ended(&start(&server, json!({"j": llm("fail")}), json!({})).await).await;
     assert_eq!(done["status"], "completed", "{done}");
     assert_eq!((&done["step_states"]["j"]["attempts"], &done["total_cost"]), (&json!(2), &json!(0.26)));
@@ -158,13 +162,13 @@ async fn a_failed_job_is_tried_again_as_another() {
 }
 
 #[tokio::test]
-async fn a_job_that_nobody_takes_expires_and_fails_its_step() {
-    let server = server().await;
+async fn expired_job_fails_its_step() {
+    let server = TestApp::start().await;
     let mut step = llm("hello");
     step["action"]["ttl_seconds"] = 1.into();
     let failed = server.ended(&start(&server, json!({"j": step}), json!({})).await).await;
     assert_eq!((&failed["status"], &failed["failed_step"]), (&json!("failed"), &json!("j")));
-    let message = failed["error_message"].as_str().unwrap();
+    let message = failed.text("error_message");
     assert!(message.contains("expired: no miner took it in time"), "{message}");
     assert_eq!(failed["step_states"]["j"]["attempts"], 2);
     assert_eq!(states(&queue(&server).await), ["EXPIRED", "EXPIRED"]);
@@ -172,9 +176,9 @@ async fn a_job_that_nobody_takes_expires_and_fails_its_step() {
 }
 
 #[tokio::test]
-async fn a_cancel_or_a_failure_takes_back_what_no_miner_has_taken() {
-    let server = server().await;
-    let _miner = Miner::start(&server.database());
+async fn cancelled_execution_withdraws_its_queued_jobs() {
+    let server = TestApp::start().await;
+    let _miner = Miner::start(&server.database(), None);
     let mut elsewhere = llm("hello");
     elsewhere["action"]["constraints"] = json!({"region": "us"});
     let id = start(&server, json!({"held": llm("hold"), "queued": elsewhere.clone()}), json!({})).await;
@@ -186,7 +190,7 @@ async fn a_cancel_or_a_failure_takes_back_what_no_miner_has_taken() {
     .await;
     server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await.ok();
     for row in queue(&server).await {
-        let elsewhere = row["constraints"].as_str().unwrap().contains("us");
+        let elsewhere = row.text("constraints").contains("us");
         assert_eq!(row["state"], if elsewhere { "CANCELED" } else { "RUNNING" }, "a miner's work is left to it");
     }
     let mut slow = llm("hold");
@@ -199,41 +203,41 @@ async fn a_cancel_or_a_failure_takes_back_what_no_miner_has_taken() {
 }
 
 #[tokio::test]
-async fn the_highest_price_is_reserved_before_a_job_is_queued() {
-    let server = server().await;
+async fn job_max_price_is_reserved_before_queueing() {
+    let server = TestApp::start().await;
     let mut dear = llm("hello");
     dear["action"]["max_price"] = 5.into();
     let workflow = server.workflow(json!({"j": dear})).await;
     let path = format!("/api/v1/agents/workflows/{workflow}/execute?wait=20");
     let failed = server.post(&path, json!({"max_cost_budget": 5.0})).await.ok();
-    let message = failed["error_message"].as_str().unwrap();
+    let message = failed.text("error_message");
     assert!(message.contains("max_cost_budget 5: 0 is spent, and step \"j\" may cost 5.01"), "{message}");
     assert!(queue(&server).await.is_empty(), "nothing was ordered");
     let started = server.execute(&workflow, json!({})).await;
     let rows = queue_until(&server, |rows| !rows.is_empty()).await;
-    let needs: Value = serde_json::from_str(rows[0]["constraints"].as_str().unwrap()).unwrap();
+    let needs: Value = serde_json::from_str(rows[0].text("constraints")).unwrap();
     assert_eq!(needs["max_price"], 5.0);
-    let id = started["id"].as_str().unwrap();
+    let id = started.text("id");
     assert_eq!(server.get(&format!("/api/v1/agents/executions/{id}")).await.ok()["step_states"]["j"]["reserved"], 5.01);
-    let _miner = Miner::start(&server.database());
+    let _miner = Miner::start(&server.database(), None);
     let done = server.ended(id).await;
     assert_eq!((&done["total_cost"], &done["step_states"]["j"]["reserved"]), (&json!(0.26), &Value::Null));
 }
 
 #[tokio::test]
-async fn a_stop_leaves_jobs_in_the_queue_and_the_next_start_waits_for_the_same() {
+async fn queued_jobs_survive_an_orderly_restart() {
     let mut server = server().await;
     let workflow = server.workflow(json!({"j": llm("hello")})).await;
     let mut ids = Vec::new();
     for _ in 0..20 {
-        ids.push(server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned());
+        ids.push(server.execute(&workflow, json!({})).await.text("id").to_owned());
     }
     let before = queue_until(&server, |rows| rows.len() == 20).await;
     for _ in 0..3 {
         assert!(server.terminate().success());
         server = server.restart().await;
     }
-    let _miner = Miner::start(&server.database());
+    let _miner = Miner::start(&server.database(), Some(ZONE));
     for id in &ids {
         assert_eq!(server.ended(id).await["status"], "completed");
     }
@@ -243,8 +247,8 @@ async fn a_stop_leaves_jobs_in_the_queue_and_the_next_start_waits_for_the_same()
 }
 
 #[tokio::test]
-async fn a_row_that_cant_be_read_fails_its_own_step_and_holds_up_no_other() {
-    let server = server().await;
+async fn unreadable_job_row_fails_its_step_only() {
+    let server = TestApp::start().await;
     let mut once = llm("odd");
     once["max_retries"] = 0.into();
     let odd = start(&server, json!({"j": once}), json!({})).await;
@@ -252,12 +256,12 @@ async fn a_row_that_cant_be_read_fails_its_own_step_and_holds_up_no_other() {
     let good = start(&server, json!({"j": llm("hello")}), json!({})).await;
     queue_until(&server, |rows| rows.len() == 2).await;
     sqlx::query("UPDATE job SET state = 'COMPLETED', result = '{' WHERE id = ?1")
-        .bind(row["id"].as_str().unwrap())
+        .bind(row.text("id"))
         .execute(&mut open(&server.database()).await)
         .await
         .unwrap();
     let failed = server.ended(&odd).await;
-    assert!(failed["error_message"].as_str().unwrap().contains("its row can't be read"), "{failed}");
-    let _miner = Miner::start(&server.database());
+    assert!(failed.text("error_message").contains("its row can't be read"), "{failed}");
+    let _miner = Miner::start(&server.database(), None);
     assert_eq!(server.ended(&good).await["status"], "completed");
 }

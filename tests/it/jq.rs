@@ -49,7 +49,7 @@ async fn message(pool: &Pool, program: &str) -> String {
 }
 
 #[tokio::test]
-async fn gives_the_one_output() {
+async fn jq_program_gives_one_output() {
     let pool = pool(1).await;
     assert_eq!(eval(&pool, "{y: (.x * 2)}", json!({"x": 21})).await.unwrap(), json!({"y": 42}));
     assert_eq!(eval(&pool, "[.[] | select(. > 1)] | add", json!([1, 2, 3])).await.unwrap(), json!(5));
@@ -60,7 +60,7 @@ async fn gives_the_one_output() {
 }
 
 #[tokio::test]
-async fn a_program_that_fails_says_why() {
+async fn jq_errors_are_reported() {
     let pool = pool(1).await;
     assert_eq!(message(&pool, "error(\"no \\\"price\\\" ü\")").await, "no \"price\" ü");
     assert_eq!(message(&pool, "error({a: 1})").await, "{\"a\":1}");
@@ -81,7 +81,7 @@ async fn a_program_that_fails_says_why() {
 }
 
 #[tokio::test]
-async fn text_and_numbers_are_exact() {
+async fn jq_text_and_numbers_are_exact() {
     let pool = pool(1).await;
     for exact in [
         "9007199254740993",
@@ -104,7 +104,7 @@ async fn text_and_numbers_are_exact() {
 }
 
 #[tokio::test]
-async fn a_loop_is_ended_in_time_and_harms_nobody() {
+async fn jq_endless_loop_is_ended_by_timeout() {
     let pool = pool(1).await;
     for program in LOOPS {
         let started = Instant::now();
@@ -118,7 +118,7 @@ async fn a_loop_is_ended_in_time_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn memory_and_stack_have_an_end() {
+async fn jq_memory_and_stack_are_limited() {
     let settings = Settings { workers: 1, timeout: Duration::from_secs(30), max_output: 1 << 20, memory_mb: 128 };
     let pool = pool_with(settings).await;
     let programs = [
@@ -138,7 +138,7 @@ async fn memory_and_stack_have_an_end() {
 }
 
 #[tokio::test]
-async fn an_output_has_an_end() {
+async fn jq_output_size_is_limited() {
     let settings = Settings { workers: 1, timeout: TIMEOUT, max_output: 1000, memory_mb: 256 };
     let pool = pool_with(settings).await;
     assert_eq!(text(&pool, "\"x\" * 998", "1").await.unwrap().len(), 1000);
@@ -153,7 +153,7 @@ async fn an_output_has_an_end() {
 
 /// More than both pipes hold, both ways, in one batch.
 #[tokio::test]
-async fn large_inputs_and_outputs_do_not_block_each_other() {
+async fn jq_large_inputs_and_outputs_do_not_deadlock() {
     let pool = pool(1).await;
     let large = json!("x".repeat(100_000));
     let all = (0..16).map(|_| eval(&pool, ".", large.clone()));
@@ -163,7 +163,7 @@ async fn large_inputs_and_outputs_do_not_block_each_other() {
 }
 
 #[tokio::test]
-async fn a_poisoned_one_among_many_is_the_only_one_that_fails() {
+async fn jq_crashing_program_fails_alone() {
     let pool = pool(2).await;
     let all = (0..200).map(|n| {
         let pool = pool.clone();
@@ -187,7 +187,7 @@ async fn a_poisoned_one_among_many_is_the_only_one_that_fails() {
 }
 
 #[tokio::test]
-async fn a_program_sees_nothing_of_the_process() {
+async fn jq_program_sees_no_environment_or_files() {
     const MAX_OUTPUT: usize = (1 << 20) + 1;
     let pool = pool_with(Settings { workers: 1, timeout: TIMEOUT, max_output: MAX_OUTPUT, memory_mb: 256 }).await;
     assert_eq!(eval(&pool, "env", json!(null)).await.unwrap(), json!({}));
@@ -199,7 +199,7 @@ async fn a_program_sees_nothing_of_the_process() {
 }
 
 #[tokio::test]
-async fn a_worker_killed_from_outside_is_replaced_and_the_request_answered() {
+async fn jq_killed_worker_is_replaced() {
     const MAX_OUTPUT: usize = (1 << 20) + 2;
     let settings = Settings { workers: 1, timeout: Duration::from_secs(30), max_output: MAX_OUTPUT, memory_mb: 256 };
     let pool = pool_with(settings).await;
@@ -218,7 +218,7 @@ async fn a_worker_killed_from_outside_is_replaced_and_the_request_answered() {
     let before = ticks(worker);
     while ticks(worker) == before {
         assert!(!evaluation.is_finished(), "ended before it could be killed");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     kill(worker);
     assert_eq!(evaluation.await.unwrap().unwrap(), json!(300_000));
@@ -226,7 +226,7 @@ async fn a_worker_killed_from_outside_is_replaced_and_the_request_answered() {
 }
 
 #[tokio::test]
-async fn a_program_under_which_every_worker_is_killed_is_given_up() {
+async fn jq_program_is_given_up_after_killed_workers() {
     const MAX_OUTPUT: usize = (1 << 20) + 3;
     let settings = Settings { workers: 1, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
     let pool = pool_with(settings).await;
@@ -241,14 +241,14 @@ async fn a_program_under_which_every_worker_is_killed_is_given_up() {
                 kill(worker);
             }
         }
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     assert!(matches!(evaluation.await.unwrap(), Err(Error::Crashed)));
     assert_eq!(pool.stats().crashes(), 1);
 }
 
 #[tokio::test]
-async fn shutting_down_ends_the_workers_and_answers_everybody() {
+async fn jq_pool_shutdown_answers_waiting_requests() {
     const MAX_OUTPUT: usize = (1 << 20) + 4;
     let settings = Settings { workers: 2, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
     let pool = pool_with(settings).await;
@@ -261,7 +261,7 @@ async fn shutting_down_ends_the_workers_and_answers_everybody() {
         })
         .collect();
     while pool.stats().waiting() < 50 {
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     pool.shutdown().await;
     for waiting in waiting {
@@ -274,7 +274,7 @@ async fn shutting_down_ends_the_workers_and_answers_everybody() {
 }
 
 #[tokio::test]
-async fn an_executable_that_is_no_worker_stops_the_start() {
+async fn jq_wrong_executable_refuses_the_start() {
     let settings = Settings { workers: 1, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 };
     let Err(error) = Pool::start("/bin/false".into(), vec![], settings.clone()).await else { panic!("started") };
     assert!(error.to_string().contains("/bin/false did not start: exit status: 1"), "{error}");
@@ -282,7 +282,7 @@ async fn an_executable_that_is_no_worker_stops_the_start() {
 }
 
 #[tokio::test]
-async fn schemas_are_held_to_the_same_limits() {
+async fn json_schemas_have_the_jq_limits() {
     let pool = pool(1).await;
     let validate = |schema: Value, instance: Value| {
         let instance = Arc::from(to_raw_value(&instance).unwrap());
@@ -312,7 +312,7 @@ async fn schemas_are_held_to_the_same_limits() {
 
 /// The parent here is a shell, and the worker's standard input stays open, so that its end can't be what it notices.
 #[test]
-fn a_worker_dies_with_its_parent() {
+fn jq_worker_dies_with_its_parent() {
     let script = "exec 3<&0; \"$0\" 256 1000 <&3 >/dev/null & echo $!; wait";
     let mut shell = std::process::Command::new("/bin/sh");
     let shell = shell.args(["-c", script]).arg(executable()).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -323,7 +323,7 @@ fn a_worker_dies_with_its_parent() {
     let comes_true = |condition: &dyn Fn() -> bool| {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !condition() && Instant::now() < deadline {
-            std::thread::yield_now();
+            std::thread::sleep(crate::harness::POLL_INTERVAL);
         }
         condition()
     };

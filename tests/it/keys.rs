@@ -11,8 +11,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, PATIENCE, Server},
-    kit::{AGENTS, ask, get_as, jq, post_as},
+    harness::{Answer, ApiClient, PATIENCE, Server, TestApp},
+    kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as},
     operation::run,
 };
 
@@ -41,7 +41,7 @@ fn refused(output: Output, status: i32) -> String {
     said
 }
 
-fn create(server: &Server, name: &str, role: &str, more: &[&str]) -> String {
+fn create(server: &ApiClient, name: &str, role: &str, more: &[&str]) -> String {
     let key = printed(keys(server.dir(), &[&["create", "--name", name, "--role", role], more].concat()));
     let parts: Vec<&str> = key.split('_').collect();
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
@@ -60,7 +60,7 @@ fn one(dir: &Path, name: &str) -> Value {
 }
 
 /// Ask until the answer has this status; it must come soon.
-async fn until(server: &Server, key: &str, path: &str, status: u16) -> Answer {
+async fn until(server: &ApiClient, key: &str, path: &str, status: u16) -> Answer {
     let began = Instant::now();
     loop {
         let answer = get_as(server, key, path).await;
@@ -68,7 +68,7 @@ async fn until(server: &Server, key: &str, path: &str, status: u16) -> Answer {
             return answer;
         }
         assert!(began.elapsed() < SOON, "still {}: {}", answer.status, answer.text);
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
@@ -80,7 +80,7 @@ fn refusal(answer: Answer) -> Value {
 }
 
 #[tokio::test]
-async fn a_key_is_good_by_its_role_on_a_running_server_and_its_secret_stands_nowhere() {
+async fn created_key_works_by_role_and_its_secret_is_not_stored() {
     let server = Server::builder().env("LOG_LEVEL", "debug").start().await;
     let made = ["admin", "client", "miner"].map(|role| (role, create(&server, &format!("the-{role}"), role, &[])));
     let [(_, admin), ..] = &made;
@@ -104,7 +104,7 @@ async fn a_key_is_good_by_its_role_on_a_running_server_and_its_secret_stands_now
     for ((role, key), entry) in made.iter().zip(&all) {
         assert_eq!((entry["role"].as_str(), entry["state"].as_str()), (Some(*role), Some("active")));
         assert_eq!((&entry["id"], &entry["expires_at"]), (&json!(key[3..11]), &Value::Null));
-        let principal = entry["principal"].as_str().unwrap();
+        let principal = entry.text("principal");
         assert!(principal.starts_with("key_") && principal.len() == 24, "{entry}");
         for shown in [&key[3..11], &format!("the-{role}"), role, principal, "active", "never"] {
             assert!(table.contains(shown), "{shown} is not in {table}");
@@ -141,8 +141,8 @@ async fn a_key_is_good_by_its_role_on_a_running_server_and_its_secret_stands_now
 }
 
 #[tokio::test]
-async fn a_key_that_was_revoked_or_has_expired_is_as_unknown_as_any() {
-    let server = Server::start().await;
+async fn revoked_and_expired_keys_are_refused() {
+    let server = TestApp::start().await;
     let revoked = create(&server, "gone", "admin", &[]);
     let long = create(&server, "long", "admin", &["--expires", "2999-01-01"]);
     let short = create(&server, "short", "admin", &[]);
@@ -160,6 +160,7 @@ async fn a_key_that_was_revoked_or_has_expired_is_as_unknown_as_any() {
     let began = Instant::now();
     while get_as(&server, &short, WORKFLOWS).await.status != 401 {
         assert!(began.elapsed() < PATIENCE, "it does not expire");
+        crate::harness::poll_interval().await;
     }
     for secret in [&short, &soon] {
         assert_eq!(nobody, refusal(get_as(&server, secret, WORKFLOWS).await));
@@ -180,8 +181,8 @@ async fn a_key_that_was_revoked_or_has_expired_is_as_unknown_as_any() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_keeps_its_principal_and_what_belongs_to_it() {
-    let server = Server::start().await;
+async fn rotated_key_keeps_its_principal_and_resources() {
+    let server = TestApp::start().await;
     let (first, other) = (create(&server, "ci", "admin", &[]), create(&server, "other", "admin", &[]));
     until(&server, &other, WORKFLOWS, 200).await;
     let id =
@@ -220,22 +221,25 @@ async fn a_rotated_key_keeps_its_principal_and_what_belongs_to_it() {
     // A grace is over by itself.
     let fourth = printed(keys(server.dir(), &["rotate", "ci", "--grace", "3s"]));
     until(&server, &fourth, WORKFLOWS, 200).await;
+    server.clock().advance(Duration::from_secs(4));
     let began = Instant::now();
     while get_as(&server, &third, WORKFLOWS).await.status != 401 {
         assert!(began.elapsed() < PATIENCE, "the grace does not end");
+        crate::harness::poll_interval().await;
     }
     get_as(&server, &fourth, &path).await.is(200);
 }
 
 #[tokio::test]
-async fn on_a_development_server_a_kept_key_is_its_principal_and_any_other_still_somebody() {
-    let server = Server::builder().env("APP_ENV", "dev").start().await;
+async fn development_server_recognises_stored_keys() {
+    let server = TestApp::builder().env("APP_ENV", "dev").start().await;
     let key = create(&server, "mine", "miner", &[]);
     let principal = one(server.dir(), "mine")["principal"].clone();
     let body = json!({"name": "n", "steps": {"a": jq("1")}});
     let began = Instant::now();
     while post_as(&server, &key, WORKFLOWS, body.clone()).await.ok()["owner_id"] != principal {
         assert!(began.elapsed() < SOON, "it is not known");
+        crate::harness::poll_interval().await;
     }
     let any = format!("am_01234567_{}", "0".repeat(48));
     let owner = post_as(&server, &any, WORKFLOWS, body).await.ok()["owner_id"].clone();
@@ -243,8 +247,8 @@ async fn on_a_development_server_a_kept_key_is_its_principal_and_any_other_still
 }
 
 #[tokio::test]
-async fn what_can_not_be_is_refused_and_named() {
-    let server = Server::start().await;
+async fn key_commands_report_invalid_arguments() {
+    let server = TestApp::start().await;
     let dir = server.dir();
     create(&server, "ci", "admin", &[]);
     let made = |name: &str, role: &str, expires: &str| {
@@ -281,7 +285,7 @@ async fn what_can_not_be_is_refused_and_named() {
 }
 
 #[test]
-fn keys_are_made_where_a_database_is_and_nowhere_else() {
+fn key_commands_need_an_existing_database() {
     let dir = tempfile::tempdir().unwrap();
     let said = refused(keys(dir.path(), &["create", "--name", "x", "--role", "admin"]), 1);
     assert!(said.contains("coordinator.db") && said.contains("agent-management migrate"), "{said}");

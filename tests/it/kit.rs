@@ -6,10 +6,23 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
-use crate::harness::{Answer, Server};
+use crate::harness::{Answer, ApiClient};
 
 /// The canonical prefix of the agents group.
 pub const AGENTS: &str = "/api/v1/agents";
+
+/// A JSON document that is looked into.
+pub trait JsonDocument {
+    /// The text of this member.
+    fn text(&self, member: &str) -> &str;
+}
+
+impl JsonDocument for Value {
+    #[track_caller]
+    fn text(&self, member: &str) -> &str {
+        self[member].as_str().unwrap_or_else(|| panic!("{member} is no text in {self}"))
+    }
+}
 
 /// A file below `tests/fixtures`.
 pub fn fixture(path: &str) -> PathBuf {
@@ -22,7 +35,7 @@ pub fn json_fixture(path: &str) -> Value {
 }
 
 /// A request with this key, or with none.
-pub async fn ask(server: &Server, key: Option<&str>, method: Method, path: &str, body: Option<Value>) -> Answer {
+pub async fn ask(server: &ApiClient, key: Option<&str>, method: Method, path: &str, body: Option<Value>) -> Answer {
     let mut request = server.client().request(method, server.url(path));
     if let Some(key) = key {
         request = request.header("x-api-key", key);
@@ -30,16 +43,16 @@ pub async fn ask(server: &Server, key: Option<&str>, method: Method, path: &str,
     if let Some(body) = body {
         request = request.json(&body);
     }
-    Answer::of(request).await
+    server.answer(request).await
 }
 
 /// GET with this key.
-pub async fn get_as(server: &Server, key: &str, path: &str) -> Answer {
+pub async fn get_as(server: &ApiClient, key: &str, path: &str) -> Answer {
     ask(server, Some(key), Method::GET, path, None).await
 }
 
 /// POST with this key.
-pub async fn post_as(server: &Server, key: &str, path: &str, body: Value) -> Answer {
+pub async fn post_as(server: &ApiClient, key: &str, path: &str, body: Value) -> Answer {
     ask(server, Some(key), Method::POST, path, Some(body)).await
 }
 

@@ -28,6 +28,7 @@ mod openapi;
 mod operation;
 mod peer;
 mod readme;
+mod redact;
 mod relations;
 mod rl;
 mod security;

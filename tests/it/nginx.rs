@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::harness;
+use crate::kit::JsonDocument;
 
 /// How long anything here may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,7 +183,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn answers_as_the_service_itself() {
+async fn nginx_forwards_answers_unchanged() {
     let server = harness::Server::start().await;
     let nginx = Nginx::before(server.port()).await;
     let ask = async |url: String| {
@@ -209,7 +210,7 @@ async fn answers_as_the_service_itself() {
 }
 
 #[tokio::test]
-async fn streams_the_events_of_an_execution() {
+async fn nginx_streams_execution_events() {
     let server = harness::Server::start().await;
     let nginx = Nginx::before(server.port()).await;
     let post = async |path: &str, body: Value| {
@@ -221,10 +222,10 @@ async fn streams_the_events_of_an_execution() {
         json!({"name": "seen through nginx", "steps": {"only": {"name": "only", "step_type": "custom"}}}),
     )
     .await;
-    let id = workflow["id"].as_str().unwrap();
+    let id = workflow.text("id");
     let run =
         post(&format!("/api/v1/agents/workflows/{id}/execute?wait=10"), json!({"workflow_id": id, "inputs": {}})).await;
-    let run = run["execution_id"].as_str().unwrap();
+    let run = run.text("execution_id");
     let request = server
         .client()
         .get(nginx.url(&format!("/api/v1/agents/executions/{run}/events")))
@@ -237,7 +238,7 @@ async fn streams_the_events_of_an_execution() {
 }
 
 #[tokio::test]
-async fn passes_an_event_on_before_the_stream_ends() {
+async fn nginx_does_not_buffer_event_streams() {
     let (stub, nginx) = Stub::start().await;
     let events = reqwest::Client::new().get(nginx.url("/api/v1/agents/executions/exec_0/events")).send();
     // Without a length or chunks: an answer of this form is kept back until nginx's buffer is full, if it buffers.
@@ -259,7 +260,7 @@ async fn passes_an_event_on_before_the_stream_ends() {
 }
 
 #[tokio::test]
-async fn tells_the_service_who_asks() {
+async fn nginx_forwards_the_client_address() {
     let (stub, nginx) = Stub::start().await;
     let client = reqwest::Client::new();
     let url = nginx.url("/api/v1/services/whisper?x=1");
@@ -276,7 +277,7 @@ async fn tells_the_service_who_asks() {
 }
 
 #[tokio::test]
-async fn makes_a_request_id_where_there_is_no_good_one() {
+async fn nginx_makes_missing_request_ids() {
     let (stub, nginx) = Stub::start().await;
     let client = reqwest::Client::new();
     for bad in [None, Some("two words"), Some("\"},{\"")] {
@@ -292,7 +293,7 @@ async fn makes_a_request_id_where_there_is_no_good_one() {
 }
 
 #[tokio::test]
-async fn upgrades_a_websocket() {
+async fn nginx_upgrades_websockets() {
     let (stub, nginx) = Stub::start().await;
     let mut client = nginx.connect().await;
     let handshake = "GET /api/v1/agent/messages/stream?agent_id=a HTTP/1.1\r\nHost: agents.example\r\nConnection: Upgrade\r\n\
@@ -319,7 +320,7 @@ async fn upgrades_a_websocket() {
 }
 
 #[tokio::test]
-async fn bodies_end_at_ten_megabytes() {
+async fn nginx_limits_bodies_to_ten_megabytes() {
     let (stub, nginx) = Stub::start().await;
     let url = nginx.url("/api/v1/agents/workflows");
     let largest = reqwest::Client::new().post(url).body(vec![b' '; BODY_LIMIT]).send();
@@ -345,7 +346,7 @@ async fn bodies_end_at_ten_megabytes() {
 }
 
 #[tokio::test]
-async fn says_plainly_that_the_service_is_down_and_logs_no_query() {
+async fn nginx_answers_503_when_the_service_is_down() {
     let nginx = Nginx::before(free_port().await).await;
     let url = nginx.url("/api/v1/agent/messages/stream?agent_id=a&token=a-key-to-be-kept-secret");
     let answer = reqwest::Client::new().get(url).header("x-request-id", "down-1").send().await.unwrap();

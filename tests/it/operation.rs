@@ -10,17 +10,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{ADMIN, Answer, PATIENCE, Server},
-    kit::{AGENTS, ask, jq, operations, waiting},
+    harness::{ADMIN, Answer, ApiClient, PATIENCE, Server, TestApp},
+    kit::{AGENTS, JsonDocument, ask, jq, operations, waiting},
 };
 
-async fn open(server: &Server, path: &str) -> Answer {
+async fn open(server: &ApiClient, path: &str) -> Answer {
     ask(server, None, Method::GET, path, None).await
 }
 
 #[tokio::test]
-async fn health_is_told_to_anybody() {
-    let server = Server::start().await;
+async fn health_needs_no_key() {
+    let server = TestApp::start().await;
     for path in ["/health", "/v1/health", "/api/v1/health", "/health/"] {
         let health = open(&server, path).await.is(200);
         assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!("agent-management")));
@@ -29,8 +29,7 @@ async fn health_is_told_to_anybody() {
     open(&server, "/health/live").await.is(200);
     let ready = open(&server, "/api/v1/health/ready").await.is(200);
     assert_eq!(ready["status"], "ready");
-    let checks: Vec<&str> =
-        ready["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let checks: Vec<&str> = ready["checks"].as_array().unwrap().iter().map(|check| check.text("name")).collect();
     assert_eq!(checks, ["database", "migrations", "workers"]);
     assert!(ready["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{ready}");
     let answer = Answer::of(server.client().head(server.url("/health"))).await;
@@ -44,15 +43,15 @@ fn sample(page: &str, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happened() {
-    let server = Server::start().await;
+async fn metrics_count_requests_and_executions() {
+    let server = TestApp::start().await;
     let quick = server.workflow(json!({"a": jq("1")})).await;
     for _ in 0..3 {
         server.post(&format!("{AGENTS}/workflows/{quick}/execute?wait=20"), json!({})).await.ok();
     }
     let long = server.workflow(json!({"a": waiting()})).await;
     let run = server.execute(&long, json!({})).await;
-    server.until(run["id"].as_str().unwrap(), |run| run["step_states"]["a"]["job_id"].is_string()).await;
+    server.until(run.text("id"), |run| run["step_states"]["a"]["job_id"].is_string()).await;
     server.get(&format!("{AGENTS}/workflows/none")).await.is(404);
     open(&server, &format!("{AGENTS}/workflows")).await.is(401);
     open(&server, "/nothing").await.is(404);
@@ -98,8 +97,8 @@ async fn metrics_count_what_happened() {
 }
 
 #[tokio::test]
-async fn the_api_is_described_and_shown() {
-    let server = Server::start().await;
+async fn openapi_document_and_docs_page_are_served() {
+    let server = TestApp::start().await;
     let document = open(&server, "/openapi.json").await.is(200);
     assert_eq!(document["openapi"].as_str().map(|version| version.starts_with("3.")), Some(true));
     for (method, path) in operations(&document) {
@@ -130,7 +129,7 @@ async fn the_api_is_described_and_shown() {
 }
 
 #[tokio::test]
-async fn each_request_is_one_line_of_json() {
+async fn each_request_is_logged_as_one_json_line() {
     let server = Server::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     server.get(&format!("{AGENTS}/workflows/{id}?owner_id={ADMIN}")).await.ok();
@@ -163,7 +162,7 @@ async fn each_request_is_one_line_of_json() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() {
+async fn shutdown_answers_waiting_requests_and_keeps_executions() {
     let server = Server::start().await;
     let id = server
         .workflow(
@@ -171,7 +170,7 @@ async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() 
         )
         .await;
     let run = server.execute(&id, json!({})).await;
-    let execution = run["id"].as_str().unwrap();
+    let execution = run.text("id");
     server.until(execution, |run| run["step_states"]["b"]["job_id"].is_string()).await;
     let (status, wait) =
         (format!("{AGENTS}/executions/{execution}?wait=50"), format!("{AGENTS}/workflows/{id}/execute?wait=50"));
@@ -182,7 +181,7 @@ async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() 
             // All three are being answered: the stream has begun, which its log line tells, and the others wait.
             let streams = || server.log().contains(&format!("{execution}/events"));
             while !streams() || in_flight(&server).await < 3.0 {
-                tokio::task::yield_now().await;
+                crate::harness::poll_interval().await;
             }
             server.signal("TERM");
         });
@@ -203,13 +202,13 @@ async fn a_stop_answers_those_who_wait_and_leaves_the_rest_for_the_next_start() 
     assert_eq!(again["step_states"]["a"]["status"], "completed");
 }
 
-async fn in_flight(server: &Server) -> f64 {
+async fn in_flight(server: &ApiClient) -> f64 {
     // This very scrape counts as well.
     sample(&open(server, "/metrics").await.text, "http_requests_in_flight ")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_a_stop_that_takes_long() {
+async fn second_signal_ends_a_slow_shutdown() {
     let mut server =
         Server::builder().env("SHUTDOWN_GRACE_SECONDS", 600).env("REQUEST_TIMEOUT_SECONDS", 600).start().await;
     // A request whose body never ends keeps its connection open.
@@ -222,7 +221,7 @@ async fn a_second_signal_ends_a_stop_that_takes_long() {
     let deadline = std::time::Instant::now() + PATIENCE;
     while !server.log().contains("\"message\":\"stopping\"") {
         assert!(std::time::Instant::now() < deadline, "{}", server.log());
-        std::thread::yield_now();
+        std::thread::sleep(crate::harness::POLL_INTERVAL);
     }
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
@@ -230,7 +229,7 @@ async fn a_second_signal_ends_a_stop_that_takes_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn systemd_is_told_of_start_life_and_stop() {
+async fn systemd_is_notified_of_start_watchdog_and_stop() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -271,7 +270,7 @@ pub fn run_with(dir: &std::path::Path, arguments: &[&str], env: &[(&str, &str)],
 }
 
 #[test]
-fn the_commands_say_what_they_do() {
+fn command_line_lists_its_commands() {
     let dir = tempfile::tempdir().unwrap();
     let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
     let help = run(dir.path(), &["--help"], &[]);
@@ -300,7 +299,7 @@ fn the_commands_say_what_they_do() {
 }
 
 #[test]
-fn migrate_says_what_it_made_and_finds_nothing_to_do_the_second_time() {
+fn migrate_command_reports_and_is_repeatable() {
     let dir = tempfile::tempdir().unwrap();
     let env = [("DATA_DIR", "."), ("APP_ENV", "dev")];
     let first = run(dir.path(), &["migrate"], &env);
@@ -317,7 +316,7 @@ fn migrate_says_what_it_made_and_finds_nothing_to_do_the_second_time() {
 }
 
 #[tokio::test]
-async fn a_start_without_migration_wants_a_migrated_database() {
+async fn start_without_migration_requires_a_migrated_database() {
     let (status, log) = Server::builder().env("MIGRATE_ON_START", "false").start_and_fail();
     assert!(!status.success() && log.contains("agent-management migrate"), "{log}");
     let mut server = Server::start().await;
@@ -326,7 +325,7 @@ async fn a_start_without_migration_wants_a_migrated_database() {
 }
 
 #[test]
-fn a_setting_that_nobody_knows_is_refused_by_name() {
+fn unknown_setting_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.toml"), "app_port = 0\napp_prot = 8012\n").unwrap();
     let refused = run(dir.path(), &["--config", "config.toml", "migrate"], &[]);
@@ -350,7 +349,7 @@ fn a_setting_that_nobody_knows_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_said() {
+async fn taken_port_is_reported() {
     let server = Server::start().await;
     let (status, log) = Server::builder().env("APP_PORT", server.port()).start_and_fail();
     assert!(!status.success() && log.contains(&format!("127.0.0.1:{}", server.port())), "{log}");

@@ -6,8 +6,8 @@ use std::{net::TcpListener, os::unix::fs::symlink, path::Path, process::Command}
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{PATIENCE, Server},
-    kit::webhook_to_nobody,
+    harness::{PATIENCE, TestApp},
+    kit::{JsonDocument, webhook_to_nobody},
 };
 
 const README: &str = include_str!("../../README.md");
@@ -51,7 +51,7 @@ fn blocks(document: &'static str, mark: &str) -> Vec<Block> {
 
 /// Runs the blocks in one bash, with the program where `cargo build --release` would have put it.
 #[test]
-fn the_tour_leads_from_nothing_to_a_verified_receipt() {
+fn readme_tour_ends_with_a_verified_receipt() {
     let tour = blocks(README, "tour");
     let section = README.split("\n## ").find(|section| section.starts_with("A tour")).unwrap();
     assert_eq!(section.matches("```sh").count(), tour.len(), "each block of the tour is tried");
@@ -102,9 +102,9 @@ fn the_tour_leads_from_nothing_to_a_verified_receipt() {
 
 /// Each example is a workflow's `steps`; `steps` ones are taken, `refused` ones are refused with just these words.
 #[tokio::test]
-async fn the_examples_of_steps_are_what_the_service_takes() {
+async fn api_guide_step_examples_are_accepted() {
     let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
-    let server = Server::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
     let (taken, refused) = (blocks(API, "steps"), blocks(API, "refused"));
     assert!(taken.len() >= 7 && refused.len() >= 5, "examples are found");
     for block in taken.iter().chain(&refused) {
@@ -122,9 +122,9 @@ async fn the_examples_of_steps_are_what_the_service_takes() {
 
 /// The README's table of actions has its examples in one line each.
 #[tokio::test]
-async fn the_readmes_actions_are_taken() {
+async fn readme_actions_are_accepted() {
     let endpoints = json!({"llm": {"url": "http://127.0.0.1:9/v1/chat/completions", "kind": "openai"}});
-    let server = Server::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", endpoints).start().await;
     let section = README.split("\n## ").find(|section| section.starts_with("What a step can do")).unwrap();
     let mut count = 0;
     for line in section.lines().filter(|line| line.starts_with("| `")) {
@@ -142,14 +142,14 @@ async fn the_readmes_actions_are_taken() {
 
 /// The metrics that docs/OPERATIONS.md explains are those that the service has, no more and no fewer.
 #[tokio::test]
-async fn every_metric_is_explained() {
-    let server = Server::builder().env("WEBHOOKS", webhook_to_nobody()).start().await;
+async fn operations_guide_lists_every_metric() {
+    let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).start().await;
     let made = server.post("/api/v1/agents/security/webhooks/ops/test", json!({})).await.ok();
-    let delivery = format!("/api/v1/agents/security/webhooks/deliveries/{}", made["id"].as_str().unwrap());
+    let delivery = format!("/api/v1/agents/security/webhooks/deliveries/{}", made.text("id"));
     let deadline = std::time::Instant::now() + PATIENCE;
     while server.get(&delivery).await.ok()["attempts"] == 0 {
         assert!(std::time::Instant::now() < deadline, "nobody was called");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     // Some show nothing until there is something to count: an answer, an end, a refusal.
     let workflow = server.workflow(json!({})).await;
@@ -173,7 +173,7 @@ async fn every_metric_is_explained() {
 
 /// Every link to a file leads to one, and every `#heading` to a heading.
 #[test]
-fn links_lead_somewhere() {
+fn documentation_links_resolve() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut broken = Vec::new();
     for (name, text) in DOCUMENTS {

@@ -5,9 +5,10 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::harness::Server;
+use crate::kit::JsonDocument;
 
 #[tokio::test]
-async fn a_workflow_runs_and_its_receipt_is_checked_offline() {
+async fn workflow_runs_and_its_receipt_verifies_offline() {
     let server = Server::start().await;
     let id = server
         .workflow(json!({
@@ -22,7 +23,7 @@ async fn a_workflow_runs_and_its_receipt_is_checked_offline() {
     assert_eq!(run["status"], "completed", "{run}");
     assert_eq!(run["final_result"]["step_results"]["a"], json!({"x": 42}));
     let server = server.restart().await;
-    let execution = run["execution_id"].as_str().unwrap();
+    let execution = run.text("execution_id");
     let receipt = server.get(&format!("/api/v1/agents/executions/{execution}/receipt")).await.ok();
     assert_eq!(receipt["verified"], true);
     let keys = server.get("/api/v1/agents/receipts/keys").await.ok();
@@ -31,7 +32,7 @@ async fn a_workflow_runs_and_its_receipt_is_checked_offline() {
     let check = Command::new(env!("CARGO_BIN_EXE_agent-management"))
         .arg("verify-receipt")
         .arg(&file)
-        .args(["--public-key", keys["keys"][0]["public_key_hex"].as_str().unwrap()])
+        .args(["--public-key", keys["keys"][0].text("public_key_hex")])
         .status()
         .unwrap();
     assert!(check.success());

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::{sync::watch, time::timeout};
 
-use crate::harness::{Builder, PATIENCE, Server};
+use crate::harness::{ApiClient, AppBuilder, Builder, PATIENCE, Server, TestApp};
+use crate::kit::JsonDocument;
 
 const WEBHOOKS: &str = "/api/v1/agents/security/webhooks";
 pub const SECRET: &str = "whsec_dGhlIHNlY3JldCBvZiB0aGUgd2ViaG9vayB0ZXN0cw==";
@@ -85,6 +86,12 @@ impl Receiver {
         json!({"ops": endpoint}).to_string()
     }
 
+    /// An application that calls it.
+    pub fn app(&self, more: &Value) -> AppBuilder {
+        TestApp::builder().env("WEBHOOKS", self.config(more))
+    }
+
+    /// A server in a process of its own that calls it.
     pub fn server(&self, more: &Value) -> Builder {
         Server::builder().env("WEBHOOKS", self.config(more))
     }
@@ -139,12 +146,12 @@ async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
 }
 
 /// Owe `ops` a test event; its delivery.
-async fn test_event(server: &Server) -> Value {
+async fn test_event(server: &ApiClient) -> Value {
     server.post(&format!("{WEBHOOKS}/ops/test"), json!({})).await.is(201)
 }
 
 /// The delivery of this id, once `done` holds of it.
-async fn until(server: &Server, id: &Value, done: impl Fn(&Value) -> bool) -> Value {
+async fn until(server: &ApiClient, id: &Value, done: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let delivery = server.get(&format!("{WEBHOOKS}/deliveries/{}", id.as_str().unwrap())).await.ok();
@@ -152,11 +159,11 @@ async fn until(server: &Server, id: &Value, done: impl Fn(&Value) -> bool) -> Va
             return delivery;
         }
         assert!(Instant::now() < deadline, "it never came: {delivery}");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
-async fn ended(server: &Server, id: &Value) -> Value {
+async fn ended(server: &ApiClient, id: &Value) -> Value {
     until(server, id, |delivery| delivery["state"] != "pending").await
 }
 
@@ -165,15 +172,15 @@ async fn logged(server: &Server, text: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !server.log().contains(text) {
         assert!(Instant::now() < deadline, "it was never logged: {text}");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
 #[tokio::test]
-async fn signed_heads_and_alerts_of_the_audit_log_go_off_the_host() {
+async fn audit_heads_and_alerts_are_sent_by_webhook() {
     let receiver = Receiver::start([]);
     let events = json!({"events": ["audit.head", "security.alert"]});
-    let server = receiver.server(&events).env("AUDIT_SEAL_SECONDS", 1).start().await;
+    let server = receiver.app(&events).env("AUDIT_SEAL_SECONDS", 1).start().await;
     let denied = json!({"event_type": "security_violation", "execution_id": "exec_1"});
     let denied = server.post("/api/v1/agents/security/audit-logs", denied).await.is(201);
     let sent = |kind: &str| {
@@ -184,7 +191,7 @@ async fn signed_heads_and_alerts_of_the_audit_log_go_off_the_host() {
     let deadline = Instant::now() + PATIENCE;
     while sent("audit.head").is_empty() || sent("security.alert").is_empty() {
         assert!(Instant::now() < deadline, "they never came");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     let alert = sent("security.alert").remove(0);
     assert_eq!((&alert["data"]["id"], &alert["data"]["risk_score"]), (&denied["id"], &json!(100)));
@@ -197,7 +204,7 @@ async fn signed_heads_and_alerts_of_the_audit_log_go_off_the_host() {
 }
 
 #[tokio::test]
-async fn an_event_is_signed_delivered_and_told_of_and_no_secret_is_shown() {
+async fn webhook_event_is_signed_delivered_and_audited() {
     let receiver = Receiver::start([]);
     let server = receiver.server(&json!({"secret": [SECRET, NEXT_SECRET], "events": ["x"]})).start().await;
     let made = test_event(&server).await;
@@ -208,7 +215,7 @@ async fn an_event_is_signed_delivered_and_told_of_and_no_secret_is_shown() {
         (&json!("delivered"), &json!(1), &json!(200))
     );
     assert!(delivery["delivered_at"].is_string() && delivery["next_attempt_at"].is_null(), "{delivery}");
-    assert_eq!(receiver.ids(&[SECRET, NEXT_SECRET]), [made["id"].as_str().unwrap()]);
+    assert_eq!(receiver.ids(&[SECRET, NEXT_SECRET]), [made.text("id")]);
     {
         let calls = receiver.book.calls.lock().unwrap();
         let sent: Value = serde_json::from_slice(&calls[0].body).unwrap();
@@ -253,13 +260,13 @@ async fn an_event_is_signed_delivered_and_told_of_and_no_secret_is_shown() {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_under_the_same_id() {
+async fn failed_webhook_is_retried_with_the_same_id() {
     let receiver = Receiver::start([Say::Status(500), Say::Nothing, Say::Status(307), Say::Endless]);
-    let server = receiver.server(&json!({"timeout_seconds": 0.2})).env("WEBHOOK_RETRY_SCALE", "0.0001").start().await;
+    let server = receiver.app(&json!({"timeout_seconds": 0.2})).env("WEBHOOK_RETRY_SCALE", "0.0001").start().await;
     let made = test_event(&server).await;
     let delivery = ended(&server, &made["id"]).await;
     assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("delivered"), &json!(4)), "{delivery}");
-    assert_eq!(receiver.ids(&[SECRET]), vec![made["id"].as_str().unwrap(); 4]);
+    assert_eq!(receiver.ids(&[SECRET]), vec![made.text("id"); 4]);
     let log = server.log();
     for part in ["it answered 500", "timed out", "it answered 307; redirects are not followed"] {
         assert!(log.contains(part), "{part} in {log}");
@@ -269,9 +276,9 @@ async fn what_fails_is_tried_again_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_can_be_delivered_by_hand() {
+async fn dead_webhook_delivery_can_be_redelivered() {
     let receiver = Receiver::start([Say::Status(503); 10]);
-    let server = receiver.server(&json!({})).env("WEBHOOK_RETRY_SCALE", "0").start().await;
+    let server = receiver.app(&json!({})).env("WEBHOOK_RETRY_SCALE", "0").start().await;
     let made = test_event(&server).await;
     let dead = ended(&server, &made["id"]).await;
     assert_eq!(
@@ -287,7 +294,7 @@ async fn what_is_given_up_can_be_delivered_by_hand() {
     assert_eq!((first.body[0]["id"].clone(), first.header("x-total-count")), (good["id"].clone(), "2"));
     assert!(first.body[0].get("payload").is_none() && first.header("link").contains("rel=\"next\""));
     assert_eq!(of("endpoint=other").await.ok(), json!([]));
-    let path = format!("{WEBHOOKS}/deliveries/{}/redeliver", made["id"].as_str().unwrap());
+    let path = format!("{WEBHOOKS}/deliveries/{}/redeliver", made.text("id"));
     let again = server.post(&path, json!({})).await.is(200);
     assert_eq!((&again["state"], &again["attempts"]), (&json!("pending"), &json!(0)));
     let taken = ended(&server, &made["id"]).await;
@@ -298,9 +305,9 @@ async fn what_is_given_up_can_be_delivered_by_hand() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_called_again_after_a_restart_only() {
+async fn webhook_endpoint_answering_410_is_disabled_until_restart() {
     let receiver = Receiver::start([Say::Status(410)]);
-    let server = receiver.server(&json!({})).start().await;
+    let server = receiver.app(&json!({})).start().await;
     let made = test_event(&server).await;
     let dead = ended(&server, &made["id"]).await;
     assert_eq!((&dead["state"], &dead["attempts"], &dead["last_status"]), (&json!("dead"), &json!(1), &json!(410)));
@@ -308,10 +315,10 @@ async fn an_endpoint_that_is_gone_is_called_again_after_a_restart_only() {
     let buried = test_event(&server).await;
     let buried = ended(&server, &buried["id"]).await;
     assert_eq!((&buried["state"], &buried["attempts"], receiver.calls()), (&json!("dead"), &json!(0), 1));
-    assert!(buried["last_error"].as_str().unwrap().contains("410"));
+    assert!(buried.text("last_error").contains("410"));
     let server = server.restart().await;
     assert_eq!(server.get(WEBHOOKS).await.ok()[0]["active"], true);
-    let path = format!("{WEBHOOKS}/deliveries/{}/redeliver", buried["id"].as_str().unwrap());
+    let path = format!("{WEBHOOKS}/deliveries/{}/redeliver", buried.text("id"));
     server.post(&path, json!({})).await.is(200);
     assert_eq!(ended(&server, &buried["id"]).await["state"], "delivered");
     // An endpoint that is no longer configured keeps its deliveries, and gets none.
@@ -325,7 +332,7 @@ async fn an_endpoint_that_is_gone_is_called_again_after_a_restart_only() {
 }
 
 #[tokio::test]
-async fn only_public_addresses_are_called_unless_it_is_said() {
+async fn webhooks_call_public_addresses_only() {
     let receiver = Receiver::start([]);
     for (url, why) in [
         (format!("http://127.0.0.1:{}/", receiver.port), "https"),
@@ -340,20 +347,20 @@ async fn only_public_addresses_are_called_unless_it_is_said() {
     }
     // A name is looked up when it is called, and its private addresses are not taken.
     let config = json!({"url": format!("https://localhost:{}/", receiver.port), "allow_private": false});
-    let server = receiver.server(&config).start().await;
+    let server = receiver.app(&config).start().await;
     let made = test_event(&server).await;
     let failed = until(&server, &made["id"], |delivery| delivery["last_error"].is_string()).await;
-    assert!(failed["last_error"].as_str().unwrap().contains("localhost is not a public address"), "{failed}");
+    assert!(failed.text("last_error").contains("localhost is not a public address"), "{failed}");
     assert_eq!((&failed["state"], receiver.calls()), (&json!("pending"), 0));
     // The wait is the schedule's: five seconds, and a little by chance.
-    let (made_at, next) = (made["created_at"].as_str().unwrap(), failed["next_attempt_at"].as_str().unwrap());
+    let (made_at, next) = (made.text("created_at"), failed.text("next_attempt_at"));
     let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap();
     let wait = (at(next) - at(made_at)).as_seconds_f64();
     assert!((5.0..10.0).contains(&wait), "{wait}");
 }
 
 #[tokio::test]
-async fn two_processes_on_one_database_deliver_each_once() {
+async fn two_processes_deliver_each_webhook_once() {
     let receiver = Receiver::start([]);
     // Heads of the audit log, which are signed every few seconds, are not counted.
     let events = json!({"events": ["test"]});
@@ -367,7 +374,7 @@ async fn two_processes_on_one_database_deliver_each_once() {
     let mut made = BTreeSet::new();
     for _ in 0..20 {
         let (a, b) = tokio::join!(test_event(&first), test_event(&second));
-        made.extend([a, b].map(|delivery| delivery["id"].as_str().unwrap().to_owned()));
+        made.extend([a, b].map(|delivery| delivery.text("id").to_owned()));
     }
     for id in &made {
         assert_eq!(ended(&first, &json!(id)).await["attempts"], 1);
@@ -378,7 +385,7 @@ async fn two_processes_on_one_database_deliver_each_once() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_calls_end() {
+async fn shutdown_waits_for_webhook_calls() {
     let receiver = Receiver::start([Say::Nothing]);
     let mut server = receiver.server(&json!({"timeout_seconds": 0.5})).start().await;
     let made = test_event(&server).await;
@@ -410,11 +417,11 @@ async fn death(point: &str) -> (usize, Vec<String>, Value) {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_between_claim_and_acknowledgement_delivers_again_under_the_same_id() {
+async fn crash_during_webhook_delivery_repeats_it_with_the_same_id() {
     let (claimed, called) = tokio::join!(death("webhooks.after_claim"), death("webhooks.after_call"));
     for ((before, ids, delivery), calls_before) in [(claimed, 0), (called, 1)] {
         assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("delivered"), &json!(2)));
         assert_eq!(before, calls_before);
-        assert_eq!(ids, vec![delivery["id"].as_str().unwrap(); calls_before + 1]);
+        assert_eq!(ids, vec![delivery.text("id"); calls_before + 1]);
     }
 }

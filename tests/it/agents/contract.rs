@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Server},
-    kit::{AGENTS, jq, json_fixture, operations, waiting},
+    harness::{Answer, TestApp},
+    kit::{AGENTS, JsonDocument, jq, json_fixture, operations, waiting},
     services::SERVICES,
 };
 
@@ -29,15 +29,15 @@ fn has(answer: &Value, members: &[&str]) {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_shape_of_the_contract() {
+async fn answers_conform_to_the_contract_schema() {
     let contract = json_fixture("contract/openapi.json");
-    let server = Server::start().await;
+    let server = TestApp::start().await;
     let check =
         |method: &str, path: &str, answer: &Answer| conforms(&contract, method, &format!("{AGENTS}{path}"), answer);
     let body = json!({"name": "n", "description": "d", "tags": ["t"], "steps": {"a": jq("1"), "b": {"step_type": "custom", "depends_on": ["a"]}}, "dependencies": {"b": ["a"]}});
     let made = server.post(&format!("{AGENTS}/workflows"), body).await;
     check("post", "/workflows", &made);
-    let id = made.body["id"].as_str().unwrap();
+    let id = made.body.text("id");
     has(
         &made.body,
         &[
@@ -77,7 +77,7 @@ async fn every_answer_has_the_shape_of_the_contract() {
     for (run, status) in [(&ended, "completed"), (&failed, "failed"), (&running, "running")] {
         check("post", "/workflows/{workflow_id}/execute", run);
         assert_eq!(run.body["status"], status, "{}", run.text);
-        let execution = run.body["execution_id"].as_str().unwrap();
+        let execution = run.body.text("execution_id");
         let seen = server.get(&format!("{AGENTS}/executions/{execution}/status")).await;
         check("get", "/executions/{execution_id}/status", &seen);
         has(&seen.body, &["id", "progress"]);
@@ -116,10 +116,9 @@ async fn every_answer_has_the_shape_of_the_contract() {
         }
     }
     check("get", "/executions", &server.get(&format!("{AGENTS}/executions")).await);
-    let receipt = server.get(&format!("{AGENTS}/executions/{}/receipt", ended.body["id"].as_str().unwrap())).await;
+    let receipt = server.get(&format!("{AGENTS}/executions/{}/receipt", ended.body.text("id"))).await;
     check("get", "/executions/{execution_id}/receipt", &receipt);
-    let cancelled =
-        server.post(&format!("{AGENTS}/executions/{}/cancel", running.body["id"].as_str().unwrap()), json!({})).await;
+    let cancelled = server.post(&format!("{AGENTS}/executions/{}/cancel", running.body.text("id")), json!({})).await;
     check("post", "/executions/{execution_id}/cancel", &cancelled);
     check("delete", "/workflows/{workflow_id}", &server.delete(&format!("{AGENTS}/workflows/{id}")).await);
     let network = server.post(&format!("{AGENTS}/networks"), json!({"name": "n"})).await;
@@ -136,9 +135,9 @@ async fn every_answer_has_the_shape_of_the_contract() {
 const LATER: [&str; 4] = ["/integration/", "/security/", "/performance/", "/creativity/"];
 
 #[tokio::test]
-async fn the_document_has_each_operation_of_the_contract() {
+async fn openapi_document_has_every_contract_operation() {
     let contract = json_fixture("contract/openapi.json");
-    let server = Server::start().await;
+    let server = TestApp::start().await;
     let ours = server.get("/openapi.json").await.ok();
     let shape = |path: &str| {
         path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect::<Vec<_>>().join("/")

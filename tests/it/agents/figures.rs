@@ -11,10 +11,11 @@ use super::{
     plans::{PLANS, assigned, execute, plan, report},
     registry::{REGISTRY, beat, becomes, register},
 };
-use crate::harness::Server;
+use crate::harness::{ApiClient, Server};
+use crate::kit::JsonDocument;
 
 /// Do what an agent is given as soon as it is there, until `all` results are in, which `count` counts.
-async fn diligent(server: &Server, agent: &str, count: &std::sync::atomic::AtomicUsize, all: usize) {
+async fn diligent(server: &ApiClient, agent: &str, count: &std::sync::atomic::AtomicUsize, all: usize) {
     use std::sync::atomic::Ordering::SeqCst;
     while count.load(SeqCst) < all {
         for one in assigned(server, agent).await {
@@ -30,7 +31,7 @@ fn quantile(sorted: &[Duration], share: f64) -> f64 {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn from_the_end_of_a_sub_task_to_the_next_agents_having_its_own() {
+async fn assignment_time_after_a_sub_task_ends() {
     let server = Server::start().await;
     register(&server, "a", json!({})).await;
     let made = plan(&server, json!({"task_types": vec!["text_processing"; 100], "strategy": "pipeline"})).await;
@@ -56,7 +57,7 @@ async fn from_the_end_of_a_sub_task_to_the_next_agents_having_its_own() {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn sub_tasks_a_second_over_twenty_agents() {
+async fn sub_tasks_per_second_over_twenty_agents() {
     let server = Server::builder().env("ENGINE_MAX_PARALLEL_STEPS", 100).start().await;
     let names: Vec<String> = (0..20).map(|n| format!("agent-{n}")).collect();
     for name in &names {
@@ -72,9 +73,9 @@ async fn sub_tasks_a_second_over_twenty_agents() {
     }
     join_all(names.iter().map(|name| diligent(&server, name, &count, 1000))).await;
     for made in &plans {
-        let path = format!("{PLANS}/{}", made["id"].as_str().unwrap());
+        let path = format!("{PLANS}/{}", made.text("id"));
         while server.get(&path).await.ok()["status"] != "completed" {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -83,7 +84,7 @@ async fn sub_tasks_a_second_over_twenty_agents() {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn from_silence_to_the_next_agents_having_it() {
+async fn reassignment_time_after_an_agent_goes_silent() {
     let server = Server::builder().env("AGENT_OFFLINE_SECONDS", 2).start().await;
     register(&server, "good", json!({"performance": 1.0, "max_concurrent_tasks": 10})).await;
     register(&server, "other", json!({"performance": 0.1, "max_concurrent_tasks": 10})).await;
@@ -114,14 +115,14 @@ async fn from_silence_to_the_next_agents_having_it() {
 
 #[tokio::test]
 #[ignore = "measures"]
-async fn what_waiting_costs_at_rest() {
+async fn processor_time_of_open_assignments_at_rest() {
     let server = Server::start().await;
     for n in 0..200 {
         register(&server, &format!("agent-{n}"), json!({})).await;
     }
     // A sub-task that nobody can do waits meanwhile.
     let made = plan(&server, json!({"task_types": ["model_training"]})).await;
-    let path = format!("{PLANS}/{}/execute", made["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}/execute", made.text("id"));
     server.post(&path, json!({"wait_for_agents": true})).await.ok();
     let cpu = async || {
         let page = server.get("/metrics").await.text;

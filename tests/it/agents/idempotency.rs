@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{plans, registry};
 use crate::{
-    harness::{Answer, OTHER_ADMIN, PATIENCE, Server},
-    kit::{AGENTS, fixture, jq, operations, sql, waiting, webhook_to_nobody},
+    harness::{Answer, ApiClient, OTHER_ADMIN, PATIENCE, TestApp},
+    kit::{AGENTS, JsonDocument, fixture, jq, operations, sql, waiting, webhook_to_nobody},
     rl,
     services::SERVICES,
 };
@@ -26,12 +26,12 @@ struct Case {
     first: Option<Answer>,
 }
 
-async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Answer {
+async fn send(server: &ApiClient, path: &str, key: &str, body: &Value) -> Answer {
     Answer::of(server.request(Method::POST, path).header("idempotency-key", key).json(body)).await
 }
 
 /// What to ask of an operation so that it succeeds once. An operation that is not known here fails the test.
-async fn prepare(server: &Server, template: &str) -> (String, Value) {
+async fn prepare(server: &ApiClient, template: &str) -> (String, Value) {
     let path = |id: &str| {
         let parts: Vec<&str> = template.split('/').map(|part| if part.starts_with('{') { id } else { part }).collect();
         parts.join("/")
@@ -39,7 +39,7 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
     let quick = || json!({"a": jq("1")});
     let execution = async |steps: Value| {
         let workflow = server.workflow(steps).await;
-        server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned()
+        server.execute(&workflow, json!({})).await.text("id").to_owned()
     };
     match template.strip_prefix(AGENTS).unwrap_or(template) {
         "/workflows" => (path(""), json!({"name": "once", "steps": quick()})),
@@ -65,7 +65,7 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
             let agent = server.workflow(quick()).await;
             let made = server.post(&format!("{AGENTS}/networks"), json!({"name": "n", "agents": [agent]})).await.ok();
             let wait = if template.ends_with("execute") { "?wait=20" } else { "" };
-            (path(made["id"].as_str().unwrap()) + wait, json!({"task": {"x": 1}, "objective": "speed"}))
+            (path(made.text("id")) + wait, json!({"task": {"x": 1}, "objective": "speed"}))
         }
         "/registry" => (path(""), json!({"agent_id": "once", "capabilities": ["io_bound"]})),
         "/registry/{agent_id}/heartbeat" | "/registry/{agent_id}/offline" | "/registry/{agent_id}/online" => {
@@ -84,7 +84,7 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
         "/plans/{plan_id}/retry" => {
             let (id, one) = assigned(server, true).await;
             plans::report(server, &one, "fail", json!({"error": "no", "retryable": false})).await.ok();
-            let execution = one["execution_id"].as_str().unwrap();
+            let execution = one.text("execution_id");
             assert_eq!(server.ended(execution).await["status"], "failed");
             (path(&id), json!({}))
         }
@@ -94,7 +94,7 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
         | "/plans/assignments/{assignment_id}/fail" => {
             let (_, one) = assigned(server, true).await;
             let body = json!({"attempt": one["attempt"], "progress": 5, "result": {"x": 1}, "error": "no"});
-            (path(one["assignment_id"].as_str().unwrap()), body)
+            (path(one.text("assignment_id")), body)
         }
         "/{agent_id}/learning/enable" => (path("learner"), json!({"mode": "transfer"})),
         "/{agent_id}/learning/train" => {
@@ -118,7 +118,7 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
         }
         "/security/executions/{execution_id}/security-monitor" => {
             let workflow = server.workflow(quick()).await;
-            let run = server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned();
+            let run = server.execute(&workflow, json!({})).await.text("id").to_owned();
             server.ended(&run).await;
             (path(&run) + &format!("?workflow_id={workflow}"), json!({}))
         }
@@ -132,13 +132,13 @@ async fn prepare(server: &Server, template: &str) -> (String, Value) {
 }
 
 /// A plan for an agent of its own, and what that was given once it is executed.
-async fn assigned(server: &Server, executed: bool) -> (String, Value) {
+async fn assigned(server: &ApiClient, executed: bool) -> (String, Value) {
     let kind = format!("kind-{}", server.get(&format!("{}?limit=1", plans::PLANS)).await.header("x-total-count"));
     let own = json!({"agent_type": kind, "capabilities": ["audio_processing"]});
     registry::register(server, &kind, own).await;
     let sub_task = json!({"task_type": "audio_processing", "agent_type": kind});
     let plan = plans::plan(server, json!({"sub_tasks": [sub_task]})).await;
-    let id = plan["id"].as_str().unwrap().to_owned();
+    let id = plan.text("id").to_owned();
     if !executed {
         return (id, Value::Null);
     }
@@ -148,12 +148,12 @@ async fn assigned(server: &Server, executed: bool) -> (String, Value) {
 }
 
 /// The same for messages and channels.
-async fn talk(server: &Server, template: &str, path: impl Fn(&str) -> String) -> (String, Value) {
+async fn talk(server: &ApiClient, template: &str, path: impl Fn(&str) -> String) -> (String, Value) {
     let content = || json!({"x": 1});
     let group = async || {
         let body = json!({"type": "group", "members": ["bob"]});
         let made = server.post(&format!("{AGENTS}/alice/channels"), body).await.is(201);
-        format!("{AGENTS}/alice/channels/{}", made["channel_id"].as_str().unwrap())
+        format!("{AGENTS}/alice/channels/{}", made.text("channel_id"))
     };
     match template {
         "/messages/send" => (path(""), json!({"sender": "alice", "recipient": "bob", "content": content()})),
@@ -161,7 +161,7 @@ async fn talk(server: &Server, template: &str, path: impl Fn(&str) -> String) ->
         "/messages/id/{message_id}/read" => {
             let body = json!({"sender": "alice", "recipient": "bob", "content": content()});
             let sent = server.post(&format!("{AGENTS}/messages/send"), body).await.ok();
-            (path(sent["message_id"].as_str().unwrap()), json!({}))
+            (path(sent.text("message_id")), json!({}))
         }
         "/messages/subscribe" => (path(""), json!({"agent_id": "bob", "topic": "t", "filter": content()})),
         "/messages/unsubscribe" => {
@@ -194,24 +194,24 @@ async fn talk(server: &Server, template: &str, path: impl Fn(&str) -> String) ->
 }
 
 /// A call to nobody, given up.
-async fn dead_delivery(server: &Server) -> String {
+async fn dead_delivery(server: &ApiClient) -> String {
     let webhooks = format!("{AGENTS}/security/webhooks");
     let made = server.post(&format!("{webhooks}/ops/test"), json!({})).await.ok();
-    let id = made["id"].as_str().unwrap().to_owned();
+    let id = made.text("id").to_owned();
     let deadline = std::time::Instant::now() + PATIENCE;
     while server.get(&format!("{webhooks}/deliveries/{id}")).await.ok()["state"] != "dead" {
         assert!(std::time::Instant::now() < deadline, "it was never given up");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     id
 }
 
 /// The same for policies and their training.
-async fn policies(server: &Server, template: &str, path: impl Fn(&str) -> String) -> (String, Value) {
+async fn policies(server: &ApiClient, template: &str, path: impl Fn(&str) -> String) -> (String, Value) {
     // Trains for as long as the test lasts; what comes after it waits for its place.
     let queued = async || {
         let run = server.post(&format!("{}/runs", rl::RL), rl::small(50_000_000)).await.is(201);
-        run["id"].as_str().unwrap().to_owned()
+        run.text("id").to_owned()
     };
     match template {
         "/policies/{name}/aliases/{alias}/rollback" | "/strategies/{strategy}/deploy" => {
@@ -242,7 +242,7 @@ async fn policies(server: &Server, template: &str, path: impl Fn(&str) -> String
 }
 
 /// How many rows there are of everything a request could make.
-async fn counts(server: &Server) -> Vec<String> {
+async fn counts(server: &ApiClient) -> Vec<String> {
     let mut counts = Vec::new();
     for list in ["workflows", "executions", "networks", "registry", "plans"] {
         counts.push(server.get(&format!("{AGENTS}/{list}?limit=1")).await.header("x-total-count").to_owned());
@@ -252,8 +252,8 @@ async fn counts(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_post_is_done_once_for_a_key_and_so_after_a_restart() {
-    let server = Server::builder().env("WEBHOOKS", webhook_to_nobody()).env("WEBHOOK_RETRY_SCALE", 0).start().await;
+async fn every_post_is_idempotent_across_a_restart() {
+    let server = TestApp::builder().env("WEBHOOKS", webhook_to_nobody()).env("WEBHOOK_RETRY_SCALE", 0).start().await;
     let document = server.get("/openapi.json").await.ok();
     let posts = operations(&document).into_iter().filter(|(method, _)| method == Method::POST);
     let mut cases = Vec::new();
@@ -301,7 +301,7 @@ async fn each_post_is_done_once_for_a_key_and_so_after_a_restart() {
     assert_eq!(counts(&server).await, before);
 }
 
-async fn replayed(server: &Server, case: &Case, first: &Answer) {
+async fn replayed(server: &ApiClient, case: &Case, first: &Answer) {
     let again = send(server, &case.path, &case.key, &case.body).await;
     assert_eq!(again.header("idempotency-replayed"), "true", "POST {}: {}", case.template, again.text);
     assert_eq!((again.status, &again.body), (first.status, &first.body), "POST {}", case.template);
@@ -309,8 +309,8 @@ async fn replayed(server: &Server, case: &Case, first: &Answer) {
 }
 
 #[tokio::test]
-async fn requests_with_one_key_at_the_same_time_do_one_thing() {
-    let server = Server::start().await;
+async fn concurrent_requests_with_one_idempotency_key_take_effect_once() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     for (key, path, body) in [
         ("create", format!("{AGENTS}/workflows"), json!({"name": "n", "steps": {"a": jq("1")}})),
@@ -331,8 +331,8 @@ async fn requests_with_one_key_at_the_same_time_do_one_thing() {
 }
 
 #[tokio::test]
-async fn a_key_is_the_callers_own_and_nothing_is_kept_of_what_failed() {
-    let server = Server::start().await;
+async fn idempotency_key_is_per_caller_and_failures_are_not_kept() {
+    let server = TestApp::start().await;
     let path = format!("{AGENTS}/workflows");
     let good = json!({"name": "n", "steps": {}});
     send(&server, &path, "k", &json!({"name": "", "steps": {}})).await.is(422);
@@ -353,8 +353,8 @@ async fn a_key_is_the_callers_own_and_nothing_is_kept_of_what_failed() {
 }
 
 #[tokio::test]
-async fn an_answer_outlives_what_it_tells_of() {
-    let server = Server::start().await;
+async fn idempotent_answer_outlives_the_deleted_resource() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let path = format!("{AGENTS}/workflows/{id}/execute?wait=20");
     let first = send(&server, &path, "k", &json!({})).await;

@@ -6,15 +6,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, OTHER_ADMIN, Server},
-    kit::{AGENTS, get_as, jq, post_as, waiting},
+    harness::{Answer, ApiClient, OTHER_ADMIN, TestApp},
+    kit::{AGENTS, JsonDocument, get_as, jq, post_as, waiting},
 };
 
 const WORKFLOWS: &str = "/api/v1/agents/workflows";
 
-async fn make(server: &Server, key: &str, name: &str, tags: Value, is_public: bool) -> String {
+async fn make(server: &ApiClient, key: &str, name: &str, tags: Value, is_public: bool) -> String {
     let body = json!({"name": name, "steps": {"a": jq("1")}, "tags": tags, "is_public": is_public});
-    post_as(server, key, WORKFLOWS, body).await.ok()["id"].as_str().unwrap().to_owned()
+    post_as(server, key, WORKFLOWS, body).await.ok().text("id").to_owned()
 }
 
 /// The address behind a relation of the Link header, as it was given.
@@ -27,11 +27,11 @@ fn link(answer: &Answer, relation: &str) -> Option<String> {
 
 fn ids(answer: &Answer) -> Vec<String> {
     let rows = answer.body.as_array().unwrap_or_else(|| panic!("a list is an array: {}", answer.text));
-    rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    rows.iter().map(|row| row.text("id").to_owned()).collect()
 }
 
 /// Follow the links from `first` to the end; `between` happens after each page.
-async fn walk(server: &Server, first: &str, mut between: impl AsyncFnMut()) -> Vec<String> {
+async fn walk(server: &ApiClient, first: &str, mut between: impl AsyncFnMut()) -> Vec<String> {
     let (mut found, mut next) = (Vec::new(), Some(first.to_owned()));
     while let Some(path) = next {
         let page = server.get(&path).await;
@@ -45,8 +45,8 @@ async fn walk(server: &Server, first: &str, mut between: impl AsyncFnMut()) -> V
 }
 
 #[tokio::test]
-async fn keyset_pages_show_every_row_once_while_others_come_and_go() {
-    let server = Server::start().await;
+async fn keyset_pages_show_every_row_once_during_changes() {
+    let server = TestApp::start().await;
     let mut made = Vec::new();
     for number in 0..11 {
         made.push(make(&server, server.key(), &format!("w{number}"), json!([]), false).await);
@@ -78,8 +78,8 @@ async fn keyset_pages_show_every_row_once_while_others_come_and_go() {
 }
 
 #[tokio::test]
-async fn rows_of_one_moment_are_not_lost_between_pages() {
-    let server = Server::start().await;
+async fn keyset_pages_keep_rows_with_equal_timestamps() {
+    let server = TestApp::start().await;
     let makers = (0..40).map(|_| make(&server, server.key(), "w", json!([]), false));
     let made: HashSet<String> = futures_util::future::join_all(makers).await.into_iter().collect();
     let found = walk(&server, &format!("{WORKFLOWS}?limit=7"), async || {}).await;
@@ -88,8 +88,8 @@ async fn rows_of_one_moment_are_not_lost_between_pages() {
 }
 
 #[tokio::test]
-async fn filters_narrow_what_may_be_seen() {
-    let server = Server::start().await;
+async fn workflow_list_filters_stay_within_visible_rows() {
+    let server = TestApp::start().await;
     let (me, other) = (server.key().to_owned(), OTHER_ADMIN);
     let mine = make(&server, &me, "mine", json!(["red", "round"]), false).await;
     let mine_public = make(&server, &me, "mine public", json!(["red", "größe", "a,b", "50%"]), true).await;
@@ -136,21 +136,21 @@ async fn filters_narrow_what_may_be_seen() {
 }
 
 #[tokio::test]
-async fn executions_are_listed_by_workflow_and_state_to_those_who_ran_them() {
-    let server = Server::start().await;
+async fn executions_are_listed_by_workflow_and_state_to_their_owner() {
+    let server = TestApp::start().await;
     let quick = make(&server, server.key(), "quick", json!([]), true).await;
     let slow = server.workflow(json!({"a": waiting()})).await;
     let fails = server.workflow(json!({"a": {"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"no\")"}}})).await;
     let mut runs = Vec::new();
     for workflow in [&quick, &quick, &fails, &slow] {
         let run = server.execute(workflow, json!({})).await;
-        runs.push(run["id"].as_str().unwrap().to_owned());
+        runs.push(run.text("id").to_owned());
     }
     for run in &runs[..3] {
         server.ended(run).await;
     }
     let theirs = post_as(&server, OTHER_ADMIN, &format!("{WORKFLOWS}/{quick}/execute?wait=20"), json!({})).await.ok();
-    let theirs = theirs["id"].as_str().unwrap();
+    let theirs = theirs.text("id");
     let newest_first: Vec<&String> = runs.iter().rev().collect();
     let executions = format!("{AGENTS}/executions");
     let of = async |query: &str| ids(&server.get(&format!("{executions}{query}")).await);
@@ -181,8 +181,8 @@ async fn executions_are_listed_by_workflow_and_state_to_those_who_ran_them() {
 }
 
 #[tokio::test]
-async fn fifty_executions_a_page_unless_told_otherwise() {
-    let server = Server::start().await;
+async fn execution_list_defaults_to_fifty_per_page() {
+    let server = TestApp::start().await;
     let id = make(&server, server.key(), "w", json!([]), false).await;
     let runs = (0..53).map(|_| server.execute(&id, json!({})));
     futures_util::future::join_all(runs).await;

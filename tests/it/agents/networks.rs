@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{OTHER_ADMIN, Server},
-    kit::{AGENTS, get_as, jq, locations, post_as, waiting},
+    harness::{ApiClient, OTHER_ADMIN, TestApp},
+    kit::{AGENTS, JsonDocument, get_as, jq, locations, post_as, waiting},
 };
 
 const NETWORKS: &str = "/api/v1/agents/networks";
 
-async fn network(server: &Server, strategy: &str, agents: Value) -> String {
+async fn network(server: &ApiClient, strategy: &str, agents: Value) -> String {
     let body = json!({"name": "n", "agents": agents, "coordination_strategy": strategy});
-    server.post(NETWORKS, body).await.is(201)["id"].as_str().unwrap().to_owned()
+    server.post(NETWORKS, body).await.is(201).text("id").to_owned()
 }
 
-async fn run(server: &Server, network: &str, task: Value) -> Value {
+async fn run(server: &ApiClient, network: &str, task: Value) -> Value {
     let body = json!({"task": task, "priority": "high"});
     server.post(&format!("{NETWORKS}/{network}/execute?wait=25"), body).await.is(200)
 }
@@ -25,8 +25,8 @@ fn result<'a>(run: &'a Value, agent: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn a_network_is_made_under_both_names_of_its_strategy() {
-    let server = Server::start().await;
+async fn network_create_accepts_both_strategy_fields() {
+    let server = TestApp::start().await;
     for (body, strategy) in [
         (json!({"name": "n"}), "centralized"),
         (json!({"name": "n", "coordination": "hybrid"}), "hybrid"),
@@ -37,8 +37,8 @@ async fn a_network_is_made_under_both_names_of_its_strategy() {
         assert_eq!(made["coordination_strategy"], strategy, "{body}");
         assert_eq!((&made["agents"], &made["description"], &made["name"]), (&json!([]), &json!(""), &json!("n")));
         assert_eq!(made["owner_id"], "key_8211bbf633a893df9505");
-        assert!(made["created_at"].as_str().unwrap().ends_with('Z') && made["status"].is_string(), "{made}");
-        let id = made["id"].as_str().unwrap();
+        assert!(made.text("created_at").ends_with('Z') && made["status"].is_string(), "{made}");
+        let id = made.text("id");
         let form = id.strip_prefix("network_").unwrap();
         assert!(form.len() > 15 && form.as_bytes()[8] == b'_', "{id}");
         assert_eq!(server.get(&format!("{NETWORKS}/{id}")).await.ok(), made);
@@ -64,8 +64,8 @@ async fn a_network_is_made_under_both_names_of_its_strategy() {
 }
 
 #[tokio::test]
-async fn in_a_centralized_network_the_first_coordinates() {
-    let server = Server::start().await;
+async fn centralized_network_runs_its_first_agent_as_coordinator() {
+    let server = TestApp::start().await;
     let lead = server.workflow(json!({"plan": jq("{goal: (.task.n + 1), urgent: .priority}")})).await;
     let helper =
         server.workflow(json!({"work": jq("[.. | objects | select(.goal).goal] | {did: (first * 10)}")})).await;
@@ -79,13 +79,13 @@ async fn in_a_centralized_network_the_first_coordinates() {
     assert_eq!(result(&ended, &by_name), &json!({"own": {"n": 4, "task": {"n": 4}, "led": 1}}));
     // The last stage has everything of it in one place.
     assert_eq!(result(&ended, "stage_2")[&helper], json!({"work": {"did": 50}}));
-    let receipt = server.get(&format!("{AGENTS}/executions/{}/receipt", ended["id"].as_str().unwrap())).await.ok();
+    let receipt = server.get(&format!("{AGENTS}/executions/{}/receipt", ended.text("id"))).await.ok();
     assert_eq!(receipt["verified"], true);
 }
 
 #[tokio::test]
-async fn in_a_decentralized_network_nobody_waits_for_another() {
-    let server = Server::start().await;
+async fn decentralized_network_runs_agents_in_parallel() {
+    let server = TestApp::start().await;
     let one = server.workflow(json!({"s": jq("{seen: (.upstream // \"none\"), t: .task}")})).await;
     let two = server.workflow(json!({"a": jq("1"), "b": {"step_type": "data_processing", "depends_on": ["a"], "action": {"kind": "jq", "program": ". + 1"}}})).await;
     // The same agent may be in it twice.
@@ -99,8 +99,8 @@ async fn in_a_decentralized_network_nobody_waits_for_another() {
 }
 
 #[tokio::test]
-async fn a_hybrid_network_goes_by_stages() {
-    let server = Server::start().await;
+async fn hybrid_network_runs_in_stages() {
+    let server = TestApp::start().await;
     let add = server.workflow(json!({"s": jq("[.. | numbers] | add + 1")})).await;
     let ask = server.workflow(json!({"s": jq("{all: [.upstream | .. | numbers]}")})).await;
     let id =
@@ -114,15 +114,15 @@ async fn a_hybrid_network_goes_by_stages() {
 }
 
 #[tokio::test]
-async fn a_network_runs_what_its_owner_may_run() {
-    let server = Server::start().await;
+async fn network_executes_only_workflows_its_owner_may_run() {
+    let server = TestApp::start().await;
     let task = json!({"task": {"x": 1}});
     let empty = network(&server, "centralized", json!([])).await;
     let refused = server.post(&format!("{NETWORKS}/{empty}/execute"), task.clone()).await.is(409);
-    assert!(refused["detail"].as_str().unwrap().contains("no agents"), "{refused}");
+    assert!(refused.text("detail").contains("no agents"), "{refused}");
     let gone = network(&server, "centralized", json!(["agent_00000000"])).await;
     let refused = server.post(&format!("{NETWORKS}/{gone}/execute"), task.clone()).await.is(409);
-    assert!(refused["detail"].as_str().unwrap().contains("agent_00000000"), "{refused}");
+    assert!(refused.text("detail").contains("agent_00000000"), "{refused}");
     let body = |is_public| json!({"name": "o", "steps": {"s": jq(".task.x")}, "is_public": is_public});
     for (is_public, status) in [(false, 409), (true, 200)] {
         let theirs = post_as(&server, OTHER_ADMIN, &format!("{AGENTS}/workflows"), body(is_public)).await.ok();
@@ -130,7 +130,7 @@ async fn a_network_runs_what_its_owner_may_run() {
         let answer = server.post(&format!("{NETWORKS}/{id}/execute?wait=20"), task.clone()).await;
         assert_eq!(answer.status, status, "{}", answer.text);
         if status == 200 {
-            assert_eq!(result(&answer.body, theirs["id"].as_str().unwrap()), &json!({"s": 1}));
+            assert_eq!(result(&answer.body, theirs.text("id")), &json!({"s": 1}));
         }
     }
     for (body, place) in
@@ -142,8 +142,8 @@ async fn a_network_runs_what_its_owner_may_run() {
 }
 
 #[tokio::test]
-async fn a_networks_status_comes_from_its_executions() {
-    let server = Server::start().await;
+async fn network_status_comes_from_its_executions() {
+    let server = TestApp::start().await;
     let agent = server.workflow(json!({"s": jq("if .task == \"bad\" then error(\"bad\") else 1 end")})).await;
     let id = network(&server, "decentralized", json!([agent])).await;
     let status = async || server.get(&format!("{NETWORKS}/{id}/status?metrics=all")).await.ok();
@@ -153,7 +153,7 @@ async fn a_networks_status_comes_from_its_executions() {
     assert_eq!(run(&server, &id, json!("good")).await["status"], "completed");
     let body = json!({"task": "bad"});
     let failed = server.post(&format!("{NETWORKS}/{id}/execute"), body).await.ok();
-    let failed = failed["id"].as_str().unwrap();
+    let failed = failed.text("id");
     server.post(&format!("{AGENTS}/executions/{failed}/cancel"), json!({})).await;
     let failed = server.ended(failed).await;
     let after = status().await;
@@ -166,8 +166,8 @@ async fn a_networks_status_comes_from_its_executions() {
 }
 
 #[tokio::test]
-async fn optimizing_goes_by_what_was_measured() {
-    let server = Server::builder().env("JQ_TIMEOUT_MS", 20000).start().await;
+async fn network_optimize_orders_agents_by_measurements() {
+    let server = TestApp::builder().env("JQ_TIMEOUT_MS", 20000).start().await;
     let lead = server.workflow(json!({"s": jq("1")})).await;
     // Both count to the same end, one of them by far more steps.
     let slow = server.workflow(json!({"s": jq("reduce range(100000) as $i (0; . + 1)")})).await;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::registry::{REGISTRY, beat, becomes, register};
 use crate::{
     engine::{events, kinds},
-    harness::{Answer, OTHER_ADMIN, PATIENCE, Server},
-    kit::{get_as, locations, post_as, sql},
+    harness::{Answer, ApiClient, OTHER_ADMIN, PATIENCE, Server, TestApp},
+    kit::{JsonDocument, get_as, locations, post_as, sql},
     messages,
     peer::Peer,
 };
@@ -16,27 +16,27 @@ use crate::{
 pub const PLANS: &str = "/api/v1/agents/plans";
 
 /// Make a plan and answer it.
-pub async fn plan(server: &Server, body: Value) -> Value {
+pub async fn plan(server: &ApiClient, body: Value) -> Value {
     let mut named = json!({"name": "task"});
     named.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
     server.post(PLANS, named).await.is(201)
 }
 
-pub async fn execute(server: &Server, plan: &Value) -> Value {
-    server.post(&format!("{PLANS}/{}/execute", plan["id"].as_str().unwrap()), json!({})).await.ok()
+pub async fn execute(server: &ApiClient, plan: &Value) -> Value {
+    server.post(&format!("{PLANS}/{}/execute", plan.text("id")), json!({})).await.ok()
 }
 
-pub async fn standing(server: &Server, plan: &Value) -> Value {
-    server.get(&format!("{PLANS}/{}", plan["id"].as_str().unwrap())).await.ok()
+pub async fn standing(server: &ApiClient, plan: &Value) -> Value {
+    server.get(&format!("{PLANS}/{}", plan.text("id"))).await.ok()
 }
 
 /// What an agent has to do now.
-pub async fn assigned(server: &Server, agent: &str) -> Vec<Value> {
+pub async fn assigned(server: &ApiClient, agent: &str) -> Vec<Value> {
     server.get(&format!("{REGISTRY}/{agent}/assignments")).await.ok().as_array().unwrap().clone()
 }
 
 /// Until an agent has so many assignments.
-pub async fn has(server: &Server, agent: &str, count: usize) -> Vec<Value> {
+pub async fn has(server: &ApiClient, agent: &str, count: usize) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = assigned(server, agent).await;
@@ -44,19 +44,19 @@ pub async fn has(server: &Server, agent: &str, count: usize) -> Vec<Value> {
             return found;
         }
         assert!(Instant::now() < deadline, "{agent} never had {count}: {found:?}");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
 /// Tell of an assignment.
-pub async fn report(server: &Server, one: &Value, what: &str, more: Value) -> Answer {
+pub async fn report(server: &ApiClient, one: &Value, what: &str, more: Value) -> Answer {
     let mut body = json!({"attempt": one["attempt"]});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    server.post(&format!("{PLANS}/assignments/{}/{what}", one["assignment_id"].as_str().unwrap()), body).await
+    server.post(&format!("{PLANS}/assignments/{}/{what}", one.text("assignment_id")), body).await
 }
 
 /// Do what an agent was given, until the plan ends. Answers the plan as it stands then.
-pub async fn work(server: &Server, agents: &[&str], plan: &Value) -> Value {
+pub async fn work(server: &ApiClient, agents: &[&str], plan: &Value) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         for agent in agents {
@@ -72,6 +72,7 @@ pub async fn work(server: &Server, agents: &[&str], plan: &Value) -> Value {
             return now;
         }
         assert!(Instant::now() < deadline, "the plan did not end: {now}");
+        crate::harness::poll_interval().await;
     }
 }
 
@@ -85,8 +86,8 @@ fn text(key: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_task_is_split_planned_and_estimated() {
-    let server = Server::start().await;
+async fn task_is_decomposed_planned_and_estimated() {
+    let server = TestApp::start().await;
     // An empty registry says so, at both doors.
     let empty = plan(&server, json!({"sub_tasks": [text("a")]})).await;
     assert_eq!(empty["assignments"][0]["agent_id"], Value::Null);
@@ -96,8 +97,8 @@ async fn a_task_is_split_planned_and_estimated() {
         (&Value::Null, &json!("a: no agent is registered"))
     );
     assert_eq!(empty["confidence"], 0.45, "0.9 for sub-tasks that were sent, halved since nobody is there");
-    let refused = server.post(&format!("{PLANS}/{}/execute", empty["id"].as_str().unwrap()), json!({})).await.is(409);
-    assert!(refused["detail"].as_str().unwrap().contains("no agent is registered"), "{refused}");
+    let refused = server.post(&format!("{PLANS}/{}/execute", empty.text("id")), json!({})).await.is(409);
+    assert!(refused.text("detail").contains("no agent is registered"), "{refused}");
 
     register(&server, "a", json!({"cost_per_hour": 1.0})).await;
     register(&server, "slow", json!({"cost_per_hour": 9.0, "performance": 0.1})).await;
@@ -170,11 +171,11 @@ async fn a_task_is_split_planned_and_estimated() {
         assert_eq!(locations(&server.post(PLANS, body.clone()).await.is(422)), [place], "{body}");
     }
     let nobody = plan(&server, json!({"task_types": ["model_training"]})).await;
-    let refused = server.post(&format!("{PLANS}/{}/execute", nobody["id"].as_str().unwrap()), json!({})).await.is(409);
-    assert!(refused["detail"].as_str().unwrap().contains("model_training"), "{refused}");
+    let refused = server.post(&format!("{PLANS}/{}/execute", nobody.text("id")), json!({})).await.is(409);
+    assert!(refused.text("detail").contains("model_training"), "{refused}");
     let list = server.get(&format!("{PLANS}?strategy=pipeline&status=created")).await;
     assert_eq!((list.body.as_array().unwrap().len(), list.header("x-total-count")), (1, "1"));
-    let path = format!("{PLANS}/{}", made["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}", made.text("id"));
     get_as(&server, OTHER_ADMIN, &path).await.is(403);
     for what in ["execute", "cancel", "retry"] {
         post_as(&server, OTHER_ADMIN, &format!("{path}/{what}"), json!({})).await.is(403);
@@ -184,8 +185,8 @@ async fn a_task_is_split_planned_and_estimated() {
 }
 
 #[tokio::test]
-async fn results_flow_from_agent_to_agent_and_are_paid() {
-    let server = Server::start().await;
+async fn sub_task_results_reach_dependent_sub_tasks_and_are_paid() {
+    let server = TestApp::start().await;
     register(&server, "a", json!({"cost_per_hour": 3600})).await;
     let made = plan(
         &server,
@@ -217,10 +218,11 @@ async fn results_flow_from_agent_to_agent_and_are_paid() {
         if let [one] = &assigned(&server, "a").await[..] {
             break one.clone();
         }
+        crate::harness::poll_interval().await;
     };
     assert_eq!(second["request"]["input"], json!({"words": 3}), "it takes what the one before gave");
     report(&server, &second, "result", json!({"result": "fine"})).await.ok();
-    let ended = server.ended(run["id"].as_str().unwrap()).await;
+    let ended = server.ended(run.text("id")).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     assert_eq!(
         ended["final_result"]["step_results"],
@@ -232,7 +234,7 @@ async fn results_flow_from_agent_to_agent_and_are_paid() {
     let seconds = ["text_processing", "data_analysis"].map(|key| sub_task(&now, key)["seconds"].as_f64().unwrap());
     assert!((costs[0] - seconds[0]).abs() < 1e-6, "3600 an hour is 1 a second");
     assert!((now["total_cost"].as_f64().unwrap() - 0.02 - costs[0] - costs[1]).abs() < 1e-5, "{now}");
-    let told = events(&server, run["id"].as_str().unwrap(), 1000).await;
+    let told = events(&server, run.text("id"), 1000).await;
     let told: Vec<&str> =
         kinds(&told).into_iter().filter(|kind| kind.starts_with("agent_") || *kind == "assignment_placed").collect();
     assert_eq!(
@@ -248,7 +250,7 @@ async fn results_flow_from_agent_to_agent_and_are_paid() {
             "agent_completed"
         ]
     );
-    let receipt = server.get(&format!("/api/v1/agents/executions/{}/receipt", run["id"].as_str().unwrap())).await.ok();
+    let receipt = server.get(&format!("/api/v1/agents/executions/{}/receipt", run.text("id"))).await.ok();
     assert_eq!(receipt["verified"], true);
     let metrics = server.get(&format!("{PLANS}/metrics")).await.ok();
     assert_eq!((&metrics["completed"], &metrics["success_rate"]), (&json!(1), &json!(1.0)));
@@ -258,7 +260,7 @@ async fn results_flow_from_agent_to_agent_and_are_paid() {
     let trust = server.get("/api/v1/agents/security/trust-scores?entity_type=agent").await.ok();
     assert_eq!((&trust[0]["entity_id"], &trust[0]["successful_executions"]), (&json!("a"), &json!(2)));
     // One assignment stands for itself, and is no stranger's.
-    let path = format!("{PLANS}/assignments/{}", first["assignment_id"].as_str().unwrap());
+    let path = format!("{PLANS}/assignments/{}", first.text("assignment_id"));
     let history = server.get(&path).await.ok();
     assert_eq!(
         (&history["attempts"][0]["outcome"], &history["attempts"][0]["told_by"]),
@@ -270,8 +272,8 @@ async fn results_flow_from_agent_to_agent_and_are_paid() {
 }
 
 #[tokio::test]
-async fn what_a_silent_agent_had_another_gets_and_the_plan_ends() {
-    let server = Server::builder().env("AGENT_OFFLINE_SECONDS", 2).start().await;
+async fn silent_agents_sub_task_is_reassigned() {
+    let server = TestApp::builder().env("AGENT_OFFLINE_SECONDS", 2).start().await;
     register(&server, "good", json!({"performance": 1.0})).await;
     register(&server, "other", json!({"performance": 0.5})).await;
     let made = plan(&server, json!({"sub_tasks": [text("s")]})).await;
@@ -286,15 +288,16 @@ async fn what_a_silent_agent_had_another_gets_and_the_plan_ends() {
             break one.clone();
         }
         assert!(Instant::now() < deadline, "nobody else got it: {}", standing(&server, &made).await);
+        crate::harness::poll_interval().await;
     };
     assert_eq!((&second["assignment_id"], &second["attempt"]), (&first["assignment_id"], &json!(2)));
     assert_eq!(server.get(&format!("{REGISTRY}/good")).await.ok()["open_assignments"], 0, "its place is free again");
     // What it says too late is refused, however it comes back.
     beat(&server, "good").await.ok();
     let late = report(&server, first, "result", json!({"result": "late"})).await.is(409);
-    assert!(late["detail"].as_str().unwrap().contains("no heartbeat"), "{late}");
+    assert!(late.text("detail").contains("no heartbeat"), "{late}");
     report(&server, &second, "result", json!({"result": "in time"})).await.ok();
-    let ended = server.ended(run["id"].as_str().unwrap()).await;
+    let ended = server.ended(run.text("id")).await;
     assert_eq!(ended["final_result"]["step_results"]["s"], "in time", "{ended}");
     let now = standing(&server, &made).await;
     let outcomes: Vec<(&Value, &Value)> = sub_task(&now, "s")["attempts"]
@@ -309,8 +312,8 @@ async fn what_a_silent_agent_had_another_gets_and_the_plan_ends() {
 }
 
 #[tokio::test]
-async fn a_failure_goes_to_the_next_agent_three_times_and_a_retry_goes_on() {
-    let server = Server::start().await;
+async fn failed_sub_task_is_reassigned_three_times_and_can_be_retried() {
+    let server = TestApp::start().await;
     register(&server, "a", json!({"performance": 1.0})).await;
     register(&server, "b", json!({"performance": 0.5})).await;
     let made = plan(
@@ -337,13 +340,13 @@ async fn a_failure_goes_to_the_next_agent_three_times_and_a_retry_goes_on() {
         }
     }
     assert_eq!(had[..2], ["a", "b"], "who failed comes after who did not");
-    let ended = server.ended(run["id"].as_str().unwrap()).await;
+    let ended = server.ended(run.text("id")).await;
     assert_eq!((&ended["status"], &ended["failed_step"]), (&json!("failed"), &json!("hard")));
-    assert!(ended["error_message"].as_str().unwrap().contains("too hard"), "{ended}");
+    assert!(ended.text("error_message").contains("too hard"), "{ended}");
     let now = standing(&server, &made).await;
     assert_eq!((&now["status"], &now["progress"]), (&json!("failed"), &json!(50.0)));
     // What ended well is not done again.
-    let path = format!("{PLANS}/{}/retry", made["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}/retry", made.text("id"));
     assert_eq!(server.post(&path, json!({})).await.ok()["status"], "running");
     let now = work(&server, &["a", "b"], &made).await;
     assert_eq!(now["status"], "completed", "{now}");
@@ -365,11 +368,12 @@ async fn a_failure_goes_to_the_next_agent_three_times_and_a_retry_goes_on() {
             break;
         }
         assert!(Instant::now() < deadline);
+        crate::harness::poll_interval().await;
     }
 }
 
 #[tokio::test]
-async fn no_agent_gets_more_than_it_takes_whoever_gives() {
+async fn agent_capacity_holds_across_two_processes() {
     const TASKS: usize = 64;
     let server =
         Server::builder().env("ENGINE_MAX_PARALLEL_STEPS", TASKS).env("AGENT_ACCEPT_SECONDS", 600).start().await;
@@ -413,7 +417,7 @@ async fn no_agent_gets_more_than_it_takes_whoever_gives() {
 }
 
 /// The most attempts of each agent that were open at the same moment, by their rows.
-async fn most_at_once(server: &Server) -> BTreeMap<String, i64> {
+async fn most_at_once(server: &ApiClient) -> BTreeMap<String, i64> {
     use sqlx::Connection as _;
     let mut conn = sqlx::SqliteConnection::connect(server.database().to_str().unwrap()).await.unwrap();
     let rows: Vec<(String, i64)> = sqlx::query_as(
@@ -435,9 +439,9 @@ async fn most_at_once(server: &Server) -> BTreeMap<String, i64> {
 }
 
 #[tokio::test]
-async fn a_cancelled_plan_takes_back_what_its_agents_have() {
+async fn cancelling_a_plan_withdraws_its_assignments() {
     let peer = Peer::start();
-    let server = Server::builder().env("AGENT_PRIVATE_ADDRESSES", true).start().await;
+    let server = TestApp::builder().env("AGENT_PRIVATE_ADDRESSES", true).start().await;
     let url = format!("http://127.0.0.1:{}/agent", peer.port());
     register(&server, "called", json!({"endpoint_url": url})).await;
     let later = json!({"key": "s", "task_type": "text_processing", "payload": {"later": true}});
@@ -446,8 +450,9 @@ async fn a_cancelled_plan_takes_back_what_its_agents_have() {
     let deadline = Instant::now() + PATIENCE;
     while sub_task(&standing(&server, &made).await, "s")["assignment_status"] != "accepted" {
         assert!(Instant::now() < deadline, "{}", standing(&server, &made).await);
+        crate::harness::poll_interval().await;
     }
-    let path = format!("{PLANS}/{}", made["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}", made.text("id"));
     assert_eq!(server.post(&format!("{path}/cancel"), json!({})).await.ok()["status"], "cancelled");
     assert_eq!(standing(&server, &made).await["status"], "cancelled");
     assert_eq!(server.get(&format!("{REGISTRY}/called")).await.ok()["open_assignments"], 0);
@@ -456,22 +461,22 @@ async fn a_cancelled_plan_takes_back_what_its_agents_have() {
     let [task, cancel] = &calls[..] else { panic!("{calls:?}") };
     assert_eq!((&task.body["type"], &cancel.body["type"]), (&json!("task_request"), &json!("task_cancelled")));
     assert_eq!(task.body["execution_id"], run["id"]);
-    assert_eq!(task.key(), format!("{}:1:task", task.body["assignment_id"].as_str().unwrap()));
+    assert_eq!(task.key(), format!("{}:1:task", task.body.text("assignment_id")));
     let one = json!({"assignment_id": task.body["assignment_id"], "attempt": task.body["attempt"]});
     report(&server, &one, "result", json!({"result": 1})).await.is(409);
     server.post(&format!("{path}/cancel"), json!({})).await.is(400);
     // One that was never run never will be.
     let made = plan(&server, json!({"sub_tasks": [text("s")]})).await;
-    let path = format!("{PLANS}/{}", made["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}", made.text("id"));
     assert_eq!(server.post(&format!("{path}/cancel"), json!({})).await.ok()["execution_id"], Value::Null);
     assert_eq!(server.post(&format!("{path}/execute"), json!({})).await.is(400)["code"], "invalid_state");
     server.post(&format!("{path}/cancel"), json!({})).await.is(400);
 }
 
 #[tokio::test]
-async fn an_agent_at_its_address_is_called_and_one_that_refuses_passes_it_on() {
+async fn agent_endpoint_is_called_and_a_refusal_reassigns() {
     let peer = Peer::start();
-    let server = Server::builder().env("AGENT_PRIVATE_ADDRESSES", true).start().await;
+    let server = TestApp::builder().env("AGENT_PRIVATE_ADDRESSES", true).start().await;
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", peer.port());
     register(&server, "called", json!({"endpoint_url": url("/agent")})).await;
     let made = plan(
@@ -480,7 +485,7 @@ async fn an_agent_at_its_address_is_called_and_one_that_refuses_passes_it_on() {
     )
     .await;
     let run = execute(&server, &made).await;
-    let ended = server.ended(run["id"].as_str().unwrap()).await;
+    let ended = server.ended(run.text("id")).await;
     let results = &ended["final_result"]["step_results"];
     assert_eq!(results["data_analysis"], json!({"did": "data_analysis", "input": {"inputs": {"n": 1}}}), "{ended}");
     let now = standing(&server, &made).await;
@@ -490,7 +495,7 @@ async fn an_agent_at_its_address_is_called_and_one_that_refuses_passes_it_on() {
         .await;
     let made = plan(&server, json!({"sub_tasks": [text("s")]})).await;
     let run = execute(&server, &made).await;
-    let ended = server.ended(run["id"].as_str().unwrap()).await;
+    let ended = server.ended(run.text("id")).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let now = standing(&server, &made).await;
     let attempts = &sub_task(&now, "s")["attempts"];
@@ -500,8 +505,8 @@ async fn an_agent_at_its_address_is_called_and_one_that_refuses_passes_it_on() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_loses_it_and_what_nobody_does_runs_out_of_time() {
-    let server = Server::builder().env("AGENT_ACCEPT_SECONDS", 1).start().await;
+async fn unanswered_assignment_is_reassigned_until_timeout() {
+    let server = TestApp::builder().env("AGENT_ACCEPT_SECONDS", 1).start().await;
     register(&server, "asleep", json!({"performance": 1.0})).await;
     register(&server, "awake", json!({"performance": 0.1})).await;
     let made = plan(&server, json!({"sub_tasks": [text("s")]})).await;
@@ -515,13 +520,13 @@ async fn who_does_not_answer_loses_it_and_what_nobody_does_runs_out_of_time() {
     }
     let short = json!({"key": "s", "task_type": "text_processing", "timeout_seconds": 1});
     let made = plan(&server, json!({"sub_tasks": [short]})).await;
-    assert!(made["assignments"][0]["reason"].as_str().unwrap().contains("offline"), "{made}");
+    assert!(made["assignments"][0].text("reason").contains("offline"), "{made}");
     let run = execute(&server, &made).await;
-    let ended = server.ended(run["id"].as_str().unwrap()).await;
-    assert!(ended["error_message"].as_str().unwrap().contains("no agent was free for it in time"), "{ended}");
+    let ended = server.ended(run.text("id")).await;
+    assert!(ended.text("error_message").contains("no agent was free for it in time"), "{ended}");
     // An agent that comes finds what waits.
     let made = plan(&server, json!({"task_types": ["model_training"]})).await;
-    let path = format!("{PLANS}/{}/execute", made["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}/execute", made.text("id"));
     server.post(&path, json!({})).await.is(409);
     server.post(&path, json!({"wait_for_agents": true})).await.ok();
     register(&server, "late", json!({"capabilities": ["model_training"]})).await;
@@ -532,17 +537,17 @@ async fn who_does_not_answer_loses_it_and_what_nobody_does_runs_out_of_time() {
 }
 
 #[tokio::test]
-async fn so_many_plans_run_at_once_and_policies_hold() {
-    let server = Server::builder().env("PLANS_MAX_RUNNING", 1).start().await;
+async fn running_plans_are_limited_and_policies_apply() {
+    let server = TestApp::builder().env("PLANS_MAX_RUNNING", 1).start().await;
     register(&server, "a", json!({})).await;
     let (first, second) = (
         plan(&server, json!({"sub_tasks": [text("s")]})).await,
         plan(&server, json!({"sub_tasks": [text("s")]})).await,
     );
     execute(&server, &first).await;
-    let path = format!("{PLANS}/{}/execute", second["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}/execute", second.text("id"));
     let refused = server.post(&path, json!({})).await.is(409);
-    assert!(refused["detail"].as_str().unwrap().contains("1 plans are running"), "{refused}");
+    assert!(refused.text("detail").contains("1 plans are running"), "{refused}");
     becomes(&server, "a", "online").await;
     assert_eq!(work(&server, &["a"], &first).await["status"], "completed");
     server.post(&path, json!({})).await.ok();
@@ -552,23 +557,22 @@ async fn so_many_plans_run_at_once_and_policies_hold() {
         plan(&server, json!({"sub_tasks": [text("s")]})).await,
         plan(&server, json!({"sub_tasks": [text("s")]})).await,
     );
-    let held =
-        |at: &str| format!("UPDATE am_plans SET held_since = '{at}' WHERE id = '{}'", third["id"].as_str().unwrap());
+    let held = |at: &str| format!("UPDATE am_plans SET held_since = '{at}' WHERE id = '{}'", third.text("id"));
     sql(&server.database(), &held("2999-01-01 00:00:00.000000")).await;
-    let path = format!("{PLANS}/{}/execute", fourth["id"].as_str().unwrap());
+    let path = format!("{PLANS}/{}/execute", fourth.text("id"));
     server.post(&path, json!({})).await.is(409);
     sql(&server.database(), &held("2026-01-01 00:00:00.000000")).await;
     server.post(&path, json!({})).await.ok();
     // A policy that wants encryption refuses what may go to an agent in the open.
     let policy = "/api/v1/agents/security/policies?name=p&description=d&security_level=internal";
     server.post(policy, json!({"require_encryption": true})).await.ok();
-    let refused = server.post(&format!("{PLANS}/{}/execute", third["id"].as_str().unwrap()), json!({})).await.is(403);
+    let refused = server.post(&format!("{PLANS}/{}/execute", third.text("id")), json!({})).await.is(403);
     assert_eq!((&refused["code"], &refused["rule"]), (&json!("policy_violation"), &json!("require_encryption")));
 }
 
 #[tokio::test]
-async fn an_agent_without_an_address_is_told_by_message() {
-    let server = Server::start().await;
+async fn agent_without_endpoint_is_notified_by_message() {
+    let server = TestApp::start().await;
     register(&server, "poster", json!({})).await;
     let made = plan(&server, json!({"sub_tasks": [text("s")], "inputs": {"n": 1}})).await;
     execute(&server, &made).await;
@@ -583,11 +587,12 @@ async fn an_agent_without_an_address_is_told_by_message() {
                     return found;
                 }
                 assert!(Instant::now() < deadline, "{count} messages never came: {found:?}");
+                crate::harness::poll_interval().await;
             }
         }
     };
     let [task] = &came(1).await[..] else { unreachable!() };
-    let id = one["assignment_id"].as_str().unwrap();
+    let id = one.text("assignment_id");
     assert_eq!((&task["message_id"], &task["sender"]), (&json!(format!("{id}:1:task")), &json!("agent-management")));
     assert_eq!((&task["message_type"], &task["encrypted"]), (&json!("task_request"), &json!(true)));
     let content = &task["content"];
@@ -596,7 +601,7 @@ async fn an_agent_without_an_address_is_told_by_message() {
     let discovered = server.get(&format!("{}/discover?capability=text_processing", messages::MESSAGES)).await.ok();
     assert_eq!((&discovered["count"], &discovered["agents"][0]["agent_id"]), (&json!(1), &json!("poster")));
     assert_eq!(discovered["agents"][0]["capabilities"], json!(["text_processing", "data_analysis"]));
-    server.post(&format!("{PLANS}/{}/cancel", made["id"].as_str().unwrap()), json!({})).await.ok();
+    server.post(&format!("{PLANS}/{}/cancel", made.text("id")), json!({})).await.ok();
     let both = came(2).await;
     let kinds: Vec<&Value> = messages::each(&both, "message_type");
     assert!(kinds.contains(&&json!("notification")), "{both:?}");

@@ -4,21 +4,21 @@ use am_core::crypto::Signer;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::Server,
-    kit::{AGENTS, jq, json_fixture, waiting},
+    harness::{ApiClient, TestApp},
+    kit::{AGENTS, JsonDocument, jq, json_fixture, waiting},
 };
 
 const VERIFY: &str = "/api/v1/agents/receipts/verify";
 
-async fn receipt(server: &Server) -> Value {
+async fn receipt(server: &ApiClient) -> Value {
     let id = server.workflow(json!({"a": jq("{x: 1.5, y: \"ü\"}"), "b": jq("[.]")})).await;
     let run = server.post(&format!("{AGENTS}/workflows/{id}/execute?wait=20"), json!({"inputs": {"n": 1}})).await.ok();
-    server.get(&format!("{AGENTS}/executions/{}/receipt", run["id"].as_str().unwrap())).await.ok()
+    server.get(&format!("{AGENTS}/executions/{}/receipt", run.text("id"))).await.ok()
 }
 
 #[tokio::test]
-async fn a_receipt_says_what_was_run_and_is_valid_in_every_form() {
-    let server = Server::start().await;
+async fn receipt_describes_the_execution_and_verifies_in_every_form() {
+    let server = TestApp::start().await;
     let answer = receipt(&server).await;
     for member in [
         "execution_id",
@@ -46,23 +46,20 @@ async fn a_receipt_says_what_was_run_and_is_valid_in_every_form() {
     let payload = &answer["receipt"]["payload"];
     assert_eq!(payload["steps"].as_array().unwrap().len(), 2);
     for step in payload["steps"].as_array().unwrap() {
-        assert!(
-            step["input_sha256"].as_str().unwrap().len() == 64 && step["output_sha256"].as_str().unwrap().len() == 64
-        );
+        assert!(step.text("input_sha256").len() == 64 && step.text("output_sha256").len() == 64);
     }
     for form in [&answer, &answer["receipt"]] {
         let verdict = server.post(VERIFY, json!({"receipt": form})).await.ok();
         assert_eq!((&verdict["valid"], &verdict["reason"]), (&json!(true), &Value::Null), "{verdict}");
         assert_eq!(verdict["execution_id"], answer["execution_id"]);
     }
-    let again =
-        server.get(&format!("{AGENTS}/executions/{}/receipt", answer["execution_id"].as_str().unwrap())).await.ok();
+    let again = server.get(&format!("{AGENTS}/executions/{}/receipt", answer.text("execution_id"))).await.ok();
     assert_eq!(again, answer, "it is issued once");
 }
 
 #[tokio::test]
-async fn whatever_is_changed_makes_it_invalid() {
-    let server = Server::start().await;
+async fn changed_receipt_is_invalid() {
+    let server = TestApp::start().await;
     let good = receipt(&server).await["receipt"].clone();
     let mut forged = Vec::new();
     for member in good["payload"].as_object().unwrap().keys() {
@@ -96,8 +93,8 @@ async fn whatever_is_changed_makes_it_invalid() {
 }
 
 #[tokio::test]
-async fn receipts_of_others_are_checked_against_their_key() {
-    let server = Server::start().await;
+async fn receipt_verification_accepts_another_issuers_key() {
+    let server = TestApp::start().await;
     let signer = Signer::from_hex(&"4".repeat(63).chars().chain(['2']).collect::<String>()).unwrap();
     let payload = json!({"receipt_id": "r1", "units": 1.0, "note": null});
     let mut receipt = payload.clone();
@@ -120,21 +117,21 @@ async fn receipts_of_others_are_checked_against_their_key() {
 }
 
 #[tokio::test]
-async fn what_has_not_ended_well_has_no_receipt() {
-    let server = Server::start().await;
+async fn unfinished_execution_has_no_receipt() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting()})).await;
     let run = server.execute(&id, json!({})).await;
-    let path = format!("{AGENTS}/executions/{}", run["id"].as_str().unwrap());
+    let path = format!("{AGENTS}/executions/{}", run.text("id"));
     assert_eq!(server.get(&format!("{path}/receipt")).await.is(400)["code"], "invalid_state");
     server.post(&format!("{path}/cancel"), json!({})).await.ok();
     let refused = server.get(&format!("{path}/receipt")).await.is(400);
-    assert!(refused["detail"].as_str().unwrap().contains("cancelled"), "{refused}");
+    assert!(refused.text("detail").contains("cancelled"), "{refused}");
     server.get(&format!("{AGENTS}/executions/exec_0000000000/receipt")).await.is(404);
 }
 
 #[tokio::test]
-async fn the_key_stays_over_a_restart_and_a_configured_one_goes_before_it() {
-    let server = Server::start().await;
+async fn receipt_signing_key_survives_restart_unless_configured() {
+    let server = TestApp::start().await;
     let made = receipt(&server).await;
     let file = server.dir().join("receipt-signing-key.hex");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Server},
-    kit::{AGENTS, jq, locations},
+    harness::{Answer, ApiClient, TestApp},
+    kit::{AGENTS, JsonDocument, jq, locations},
 };
 
 const WORKFLOWS: &str = "/api/v1/agents/workflows";
@@ -219,14 +219,14 @@ fn members() -> Vec<(Value, Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn each_fault_of_a_workflow_is_named_by_its_place() {
-    let server = Server::start().await;
+async fn workflow_validation_locates_each_fault() {
+    let server = TestApp::start().await;
     for (body, place, word) in definitions().into_iter().chain(members()) {
         let answer = server.post(WORKFLOWS, body.clone()).await;
         assert_eq!(answer.status, 422, "{body} was answered {}", answer.text);
         let answer = answer.body;
         assert_eq!(locations(&answer), [place], "{body} was answered {answer}");
-        let message = answer["detail"][0]["msg"].as_str().unwrap();
+        let message = answer["detail"][0].text("msg");
         assert!(message.contains(word) && !message.is_empty(), "{body} was answered {message}, without {word}");
         assert_eq!(answer["code"], "validation_error");
         assert!(answer["detail"][0]["type"].is_string() && answer["request_id"].is_string(), "{answer}");
@@ -235,8 +235,8 @@ async fn each_fault_of_a_workflow_is_named_by_its_place() {
 }
 
 #[tokio::test]
-async fn all_faults_are_told_at_once() {
-    let server = Server::start().await;
+async fn workflow_validation_reports_all_faults() {
+    let server = TestApp::start().await;
     let steps = json!({"a": {"timeout_seconds": 0, "max_retries": 500}, "b": jq("("), "c": {"depends_on": ["x", "y"]}});
     let answer = server.post(WORKFLOWS, of_steps(steps)).await.is(422);
     let expected = [
@@ -250,8 +250,8 @@ async fn all_faults_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_step_is_named_by_its_key_whatever_the_key_is() {
-    let server = Server::start().await;
+async fn workflow_validation_locates_steps_with_unusual_keys() {
+    let server = TestApp::start().await;
     for key in ["1", "a.b", "with space", "ü", "'\"", "$", "/", &"k".repeat(200)] {
         let answer = server.post(WORKFLOWS, of_steps(json!({key: {"timeout_seconds": 0}}))).await.is(422);
         assert_eq!(locations(&answer), [json!(["body", "steps", key, "timeout_seconds"])]);
@@ -262,7 +262,7 @@ async fn a_step_is_named_by_its_key_whatever_the_key_is() {
     }
 }
 
-async fn raw(server: &Server, kind: Option<&str>, body: impl Into<Vec<u8>>) -> Answer {
+async fn raw(server: &ApiClient, kind: Option<&str>, body: impl Into<Vec<u8>>) -> Answer {
     let request = server.request(reqwest::Method::POST, WORKFLOWS).body(body.into());
     Answer::of(match kind {
         Some(kind) => request.header("content-type", kind),
@@ -272,8 +272,8 @@ async fn raw(server: &Server, kind: Option<&str>, body: impl Into<Vec<u8>>) -> A
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_told_so() {
-    let server = Server::start().await;
+async fn request_body_must_be_json() {
+    let server = TestApp::start().await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let texts: [&[u8]; 9] = [
         b"{",
@@ -302,8 +302,8 @@ async fn what_is_no_json_is_told_so() {
 }
 
 #[tokio::test]
-async fn each_parameter_is_checked() {
-    let server = Server::start().await;
+async fn list_parameters_are_validated() {
+    let server = TestApp::start().await;
     for (query, name) in [
         ("workflows?limit=0", "limit"),
         ("workflows?limit=501", "limit"),
@@ -333,8 +333,8 @@ async fn each_parameter_is_checked() {
 }
 
 #[tokio::test]
-async fn what_a_run_is_asked_with_is_checked() {
-    let server = Server::start().await;
+async fn execute_request_is_validated() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq(".")})).await;
     for (body, place) in [
         (json!({"inputs": []}), json!(["body", "inputs"])),

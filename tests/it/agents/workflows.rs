@@ -4,43 +4,31 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, OTHER_ADMIN, Server},
-    kit::{AGENTS, ask, get_as, jq, post_as, waiting},
+    harness::{Answer, ApiClient, OTHER_ADMIN, TestApp},
+    kit::{AGENTS, JsonDocument, ask, get_as, jq, post_as, waiting},
+    redact::redacted,
 };
 
 const WORKFLOWS: &str = "/api/v1/agents/workflows";
 
 #[tokio::test]
-async fn what_is_left_out_has_the_default_of_the_contract() {
-    let server = Server::start().await;
+async fn workflow_create_applies_contract_defaults() {
+    let server = TestApp::start().await;
     let steps = json!({"a": {"step_type": "data_processing", "unknown": [1]}});
     // Clients send members that no model has; they are ignored.
     let sent = json!({"name": "n", "steps": steps, "workflow_id": "x", "priority": {"p": 1}, "timeout_seconds": "x"});
     let answer = server.post(WORKFLOWS, sent).await;
     assert_eq!(answer.status, 200);
-    let mut made = answer.ok();
-    assert_eq!(server.get(&format!("{WORKFLOWS}/{}", made["id"].as_str().unwrap())).await.ok(), made);
-    let members = made.as_object_mut().unwrap();
-    let id = members.remove("id").unwrap();
-    let digits = id.as_str().unwrap().strip_prefix("agent_").unwrap();
-    assert!(digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
-    let (created, updated) = (members.remove("created_at").unwrap(), members.remove("updated_at").unwrap());
-    assert_eq!(created, updated);
-    let moment = created.as_str().unwrap();
-    assert!(moment.ends_with('Z') && moment.len() == "2026-05-12T14:29:30.123456Z".len(), "{moment}");
-    assert_eq!(
-        made,
-        json!({
-            "owner_id": "key_8211bbf633a893df9505", "name": "n", "description": "", "steps": steps, "dependencies": {},
-            "max_execution_time": 3600, "max_cost_budget": 0.0, "requires_verification": true,
-            "verification_level": "basic", "tags": "", "version": "1.0.0", "is_public": false,
-        })
-    );
+    let made = answer.ok();
+    assert_eq!(server.get(&format!("{WORKFLOWS}/{}", made.text("id"))).await.ok(), made);
+    assert_eq!(made["created_at"], made["updated_at"]);
+    assert_eq!(made.text("id").len(), "agent_".len() + 8);
+    insta::assert_json_snapshot!("workflow_with_defaults", redacted(&made));
 }
 
 #[tokio::test]
-async fn what_is_given_is_kept_as_it_was_given() {
-    let server = Server::start().await;
+async fn workflow_members_are_stored_as_given() {
+    let server = TestApp::start().await;
     let sent = json!({
         "name": "Größe ✓ \"q\" \\ 漢字", "description": "line\nline\t😀",
         "steps": {"z": jq("."), "a": {"step_type": "custom", "depends_on": ["z"], "extra": {"n": 1e-7, "big": 12345678901234567890u64}}},
@@ -48,27 +36,15 @@ async fn what_is_given_is_kept_as_it_was_given() {
         "verification_level": "zero-knowledge", "tags": ["b", "ü", "a,\"c\""], "is_public": true,
     });
     let made = server.post(WORKFLOWS, sent.clone()).await.ok();
-    for member in [
-        "name",
-        "description",
-        "steps",
-        "dependencies",
-        "max_execution_time",
-        "max_cost_budget",
-        "requires_verification",
-        "verification_level",
-        "is_public",
-    ] {
-        assert_eq!(made[member], sent[member], "{member}");
-    }
-    assert_eq!(made["steps"].as_object().unwrap().keys().collect::<Vec<_>>(), ["z", "a"], "the order is kept");
-    let tags: Value = serde_json::from_str(made["tags"].as_str().unwrap()).unwrap();
+    // The order of the steps' keys too.
+    insta::assert_json_snapshot!("workflow_as_given", redacted(&made));
+    let tags: Value = serde_json::from_str(made.text("tags")).unwrap();
     assert_eq!(tags, sent["tags"], "tags are a text that holds a JSON list");
 }
 
 #[tokio::test]
-async fn an_update_changes_what_it_names_and_nothing_else() {
-    let server = Server::start().await;
+async fn workflow_update_changes_named_members_only() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1"), "b": jq("2")})).await;
     let path = format!("{WORKFLOWS}/{id}");
     let before = server.get(&path).await.ok();
@@ -94,8 +70,8 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_faulty_update_changes_nothing() {
-    let server = Server::start().await;
+async fn invalid_workflow_update_changes_nothing() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let path = format!("{WORKFLOWS}/{id}");
     let before = server.get(&path).await.ok();
@@ -112,11 +88,11 @@ async fn a_faulty_update_changes_nothing() {
 }
 
 #[tokio::test]
-async fn private_is_the_owners_and_public_is_everybodys_to_read() {
-    let server = Server::start().await;
+async fn workflow_visibility_private_and_public() {
+    let server = TestApp::start().await;
     let private = server.workflow(json!({"a": jq("1")})).await;
     let public = server.post(WORKFLOWS, json!({"name": "p", "steps": {"a": jq("1")}, "is_public": true})).await.ok();
-    let public = public["id"].as_str().unwrap();
+    let public = public.text("id");
     let of = |id: &str| format!("{WORKFLOWS}/{id}");
     assert_eq!(get_as(&server, OTHER_ADMIN, &of(&private)).await.is(403)["code"], "forbidden");
     get_as(&server, OTHER_ADMIN, &of(public)).await.is(200);
@@ -133,7 +109,7 @@ async fn private_is_the_owners_and_public_is_everybodys_to_read() {
     server.post(&format!("{}/execute", of("agent_00000000")), json!({})).await.is(404);
 }
 
-async fn with(server: &Server, method: Method, path: &str, header: header::HeaderName, value: &str) -> Answer {
+async fn with(server: &ApiClient, method: Method, path: &str, header: header::HeaderName, value: &str) -> Answer {
     let body = if method == Method::PUT { Some(json!({"description": value})) } else { None };
     let request = server.request(method, path).header(header, value);
     Answer::of(match body {
@@ -144,11 +120,11 @@ async fn with(server: &Server, method: Method, path: &str, header: header::Heade
 }
 
 #[tokio::test]
-async fn versions_keep_two_editors_apart() {
-    let server = Server::start().await;
+async fn if_match_refuses_an_outdated_workflow_version() {
+    let server = TestApp::start().await;
     let made = server.post(WORKFLOWS, json!({"name": "n", "steps": {"a": jq("1")}})).await;
     let first = made.header("etag").to_owned();
-    let path = format!("{WORKFLOWS}/{}", made.body["id"].as_str().unwrap());
+    let path = format!("{WORKFLOWS}/{}", made.body.text("id"));
     assert_eq!(server.get(&path).await.header("etag"), first);
     assert!(first.starts_with('"') && first.len() > 10, "{first}");
 
@@ -176,8 +152,8 @@ async fn versions_keep_two_editors_apart() {
 }
 
 #[tokio::test]
-async fn of_two_that_change_one_version_at_once_one_wins() {
-    let server = Server::start().await;
+async fn concurrent_updates_with_one_etag_apply_once() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let path = format!("{WORKFLOWS}/{id}");
     let tag = server.get(&path).await.header("etag").to_owned();
@@ -192,25 +168,25 @@ async fn of_two_that_change_one_version_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn a_workflow_that_runs_is_not_deleted() {
-    let server = Server::start().await;
+async fn running_workflow_is_not_deleted() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": waiting()})).await;
     let path = format!("{WORKFLOWS}/{id}");
     let run = server.execute(&id, json!({})).await;
     let refused = server.delete(&path).await.is(409);
     assert_eq!(refused["code"], "conflict");
-    server.post(&format!("{AGENTS}/executions/{}/cancel", run["id"].as_str().unwrap()), json!({})).await.ok();
+    server.post(&format!("{AGENTS}/executions/{}/cancel", run.text("id")), json!({})).await.ok();
     let gone = server.delete(&path).await.is(200);
     assert_eq!(gone["message"], "Workflow deleted successfully");
     server.get(&path).await.is(404);
     // What was run stays on the record.
-    let past = server.get(&format!("{AGENTS}/executions/{}", run["id"].as_str().unwrap())).await.ok();
+    let past = server.get(&format!("{AGENTS}/executions/{}", run.text("id"))).await.ok();
     assert_eq!(past["status"], "cancelled");
 }
 
 #[tokio::test]
-async fn every_name_of_a_route_leads_to_it() {
-    let server = Server::start().await;
+async fn path_aliases_lead_to_the_same_routes() {
+    let server = TestApp::start().await;
     let id = server.workflow(json!({"a": jq("1")})).await;
     let one = server.get(&format!("{WORKFLOWS}/{id}")).await.ok();
     for prefix in ["/v1/agents", "/api/v1/agent", "/api/v1/agents"] {
@@ -220,10 +196,10 @@ async fn every_name_of_a_route_leads_to_it() {
                 .post(&format!("{prefix}/workflows{end}"), json!({"name": "n", "steps": {"a": jq("2")}}))
                 .await
                 .ok();
-            let path = format!("{prefix}/workflows/{}/execute{end}?wait=20", made["id"].as_str().unwrap());
+            let path = format!("{prefix}/workflows/{}/execute{end}?wait=20", made.text("id"));
             let run = server.post(&path, json!({})).await.is(200);
             assert_eq!(run["status"], "completed");
-            let status = format!("{prefix}/executions/{}/status{end}", run["id"].as_str().unwrap());
+            let status = format!("{prefix}/executions/{}/status{end}", run.text("id"));
             assert_eq!(server.get(&status).await.ok()["execution_id"], run["id"]);
             assert_eq!(
                 ask(&server, None, Method::GET, &format!("{prefix}/test{end}"), None).await.is(200)["service"],

@@ -15,7 +15,7 @@ async fn cancels(prepared: &Prepared, point: &str, n: usize) -> Option<(bool, bo
     assert!(replayed || !acknowledged, "an acknowledged cancel was lost: {answer:?}");
     let cancelled = answer.ok();
     assert_eq!(cancelled["status"], "cancelled");
-    let id = cancelled["execution_id"].as_str().unwrap();
+    let id = cancelled.text("execution_id");
     assert_eq!(server.get(&format!("/api/v1/agents/executions/{id}")).await.ok()["status"], "cancelled");
     assert_eq!(queue(&server).await[0]["state"], "CANCELED");
     let events = events(&server, id, 1000).await;
@@ -24,7 +24,7 @@ async fn cancels(prepared: &Prepared, point: &str, n: usize) -> Option<(bool, bo
 }
 
 #[tokio::test]
-async fn a_cancel_is_not_lost() {
+async fn acknowledged_cancel_survives_a_crash() {
     let prepared = Prepared::under_way().await;
     for point in ["db.before_commit", "db.after_commit"] {
         let mut done_unheard = 0;
@@ -55,7 +55,7 @@ async fn client(
                 let status = response.status();
                 if let Ok(body) = response.json::<Value>().await {
                     assert!(status.is_success(), "{status} {body}");
-                    return body["id"].as_str().unwrap().to_owned();
+                    return body.text("id").to_owned();
                 }
             }
             Err(_) => drop(timeout(Duration::from_millis(20), at.changed()).await),
@@ -77,7 +77,7 @@ async fn client(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn death_at_random_moments_loses_nothing_and_doubles_nothing() {
+async fn random_crashes_lose_and_repeat_nothing_for_clients() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);

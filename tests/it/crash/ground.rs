@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
+async fn stopped_process_loses_its_executions_and_cannot_write() {
     let peer = Peer::start();
     let first = Server::builder()
         .env("HTTP_ENDPOINTS", peer.endpoints())
@@ -11,7 +11,7 @@ async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
         .env("RECEIPT_SIGNING_KEY_HEX", "7f".repeat(16) + &"a1".repeat(16))
         .start()
         .await;
-    let beside = |first: &Server| {
+    let beside = |first: &ApiClient| {
         Server::builder()
             .env("HTTP_ENDPOINTS", peer.endpoints())
             .env("ENGINE_LEASE_SECONDS", 1)
@@ -21,7 +21,7 @@ async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
     let second = beside(&first).start().await;
     let workflow = first.workflow(json!({"held": held(), "then": call("then", &["held"])})).await;
     let run = first.execute(&workflow, json!({"x": 1})).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     peer.called(1).await;
     first.signal("STOP");
     // The second makes the same call when the lease has run out.
@@ -34,7 +34,7 @@ async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
     // The first gets its answer now, and finds that the run is another's.
     let noticed = timeout(PATIENCE, async {
         while !first.log().contains("went to another hand") {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     });
     assert!(noticed.await.is_ok());
@@ -46,9 +46,9 @@ async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
     // Awake, it is a worker like any other: its runs are left to it although it was taken for dead.
     peer.shut();
     let next = first.execute(&workflow, json!({"x": 1})).await;
-    let next = next["id"].as_str().unwrap();
+    let next = next.text("id");
     peer.called(4).await;
-    let heartbeat = async |server: &Server| -> String {
+    let heartbeat = async |server: &ApiClient| -> String {
         sqlx::query_scalar("SELECT group_concat(heartbeat_at) FROM am_workers WHERE id IN (SELECT worker FROM am_runs WHERE execution_id = ?1)")
             .bind(next)
             .fetch_one(&mut open(&server.database()).await)
@@ -65,14 +65,14 @@ async fn a_process_that_hangs_is_taken_over_and_can_write_no_more() {
     second.post(&format!("/api/v1/agents/executions/{next}/cancel"), json!({})).await.ok();
     let gone = timeout(PATIENCE, async {
         while peer.under_way() > 0 {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     });
     assert!(gone.await.is_ok(), "the call is given up");
 }
 
 #[tokio::test]
-async fn a_lock_held_too_long_is_told_and_loses_nothing() {
+async fn database_lock_timeout_is_reported_and_loses_nothing() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("DB_BUSY_TIMEOUT_MS", 300).start().await;
     let workflow = server.workflow(json!({"held": held(), "then": call("then", &["held"])})).await;
@@ -87,7 +87,7 @@ async fn a_lock_held_too_long_is_told_and_loses_nothing() {
         assert!(!refused.header("retry-after").is_empty());
         assert_eq!(refused.is(503)["code"], "database_busy");
     }
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     let reading = server.get(&format!("/api/v1/agents/executions/{id}")).await.ok();
     assert_eq!(reading["step_states"]["held"]["status"], "running", "its end can't be saved yet; reading goes on");
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_lock_held_too_long_is_told_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_failing_fsync_ends_the_process_without_a_promise() {
+async fn failing_fsync_ends_the_process_without_acknowledging() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         println!("left out: strace is not there");
         return;
@@ -128,7 +128,7 @@ async fn a_failing_fsync_ends_the_process_without_a_promise() {
     let server = server.restart().await;
     server.get(&format!("/api/v1/agents/workflows/{before}")).await.ok();
     let run = keyed(&server, &format!("/api/v1/agents/workflows/{before}/execute"), KEY).await.unwrap().ok();
-    assert_eq!(server.ended(run["id"].as_str().unwrap()).await["status"], "completed");
+    assert_eq!(server.ended(run.text("id")).await["status"], "completed");
     let runs = server.get("/api/v1/agents/executions").await;
     assert_eq!(runs.header("x-total-count"), "1", "whether it was written or not, it is there once");
 }
@@ -152,7 +152,7 @@ impl Drop for Small {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_what_was_acknowledged_stays() {
+async fn full_disk_is_reported_and_acknowledged_rows_stay() {
     let Some(small) = Small::mount() else {
         println!("left out: a tmpfs can't be mounted here");
         return;
@@ -170,7 +170,7 @@ async fn a_full_disk_is_told_and_what_was_acknowledged_stays() {
         let body = json!({"name": "n", "description": "x".repeat(2000), "steps": {"a": {"step_type": "custom"}}});
         let answer = server.post("/api/v1/agents/workflows", body).await;
         if answer.status.is_success() {
-            known.push(answer.ok()["id"].as_str().unwrap().to_owned());
+            known.push(answer.ok().text("id").to_owned());
         } else {
             break answer;
         }
@@ -179,7 +179,7 @@ async fn a_full_disk_is_told_and_what_was_acknowledged_stays() {
     assert_eq!(refused.is(503)["code"], "storage_full");
     peer.open();
     std::fs::remove_file(filler).unwrap();
-    assert_eq!(server.ended(run["id"].as_str().unwrap()).await["status"], "completed");
+    assert_eq!(server.ended(run.text("id")).await["status"], "completed");
     let server = server.restart().await;
     for id in &known {
         server.get(&format!("/api/v1/agents/workflows/{id}")).await.ok();

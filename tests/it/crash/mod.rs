@@ -21,9 +21,10 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use tokio::{sync::watch, time::timeout};
 
+use crate::kit::JsonDocument;
 use crate::{
     engine::{events, kinds},
-    harness::{Answer, Builder, PATIENCE, Server},
+    harness::{Answer, ApiClient, Builder, PATIENCE, Server},
     jobs::{llm, open, queue},
     peer::Peer,
 };
@@ -59,7 +60,7 @@ async fn finish_jobs(database: &Path) {
 }
 
 /// POST with the idempotency key; none when the server dies before its answer has come whole.
-async fn keyed(server: &Server, path: &str, key: &str) -> Option<Answer> {
+async fn keyed(server: &ApiClient, path: &str, key: &str) -> Option<Answer> {
     let request = server.request(Method::POST, path).header("idempotency-key", key).json(&json!({"inputs": {"x": 1}}));
     let response = request.send().await.ok()?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -68,7 +69,7 @@ async fn keyed(server: &Server, path: &str, key: &str) -> Option<Answer> {
 }
 
 /// The document of an execution at its end; none when the server dies before.
-async fn end_of(server: &Server, id: &str) -> Option<Value> {
+async fn end_of(server: &ApiClient, id: &str) -> Option<Value> {
     let came = timeout(PATIENCE, async {
         loop {
             finish_jobs(&server.database()).await;
@@ -83,7 +84,7 @@ async fn end_of(server: &Server, id: &str) -> Option<Value> {
 }
 
 /// What must hold of the run of [`steps`], wherever the process died: everything took effect once.
-async fn check_run(server: &Server, peer: &Peer, id: &str, acknowledged: Option<&str>) {
+async fn check_run(server: &ApiClient, peer: &Peer, id: &str, acknowledged: Option<&str>) {
     if let Some(acknowledged) = acknowledged {
         assert_eq!(id, acknowledged, "a repeated request is the same execution");
     }
@@ -112,7 +113,7 @@ async fn check_run(server: &Server, peer: &Peer, id: &str, acknowledged: Option<
 }
 
 /// The audit log tells of a run what its events tell, no more and no less; and all of it is as it was signed.
-async fn check_trail(server: &Server, id: &str, count: &BTreeMap<&str, usize>) {
+async fn check_trail(server: &ApiClient, id: &str, count: &BTreeMap<&str, usize>) {
     let path = format!("/api/v1/agents/security/audit-logs?execution_id={id}&limit=500");
     let entries = server.get(&path).await.ok();
     let kinds: Vec<&str> =
@@ -164,7 +165,7 @@ impl Prepared {
         let workflow = server.workflow(json!({"held": held(), "j": llm("hello")})).await;
         let run = server.execute(&workflow, json!({"x": 1})).await;
         peer.called(1).await;
-        Self::of(server, format!("/api/v1/agents/executions/{}/cancel", run["id"].as_str().unwrap())).await
+        Self::of(server, format!("/api/v1/agents/executions/{}/cancel", run.text("id"))).await
     }
 
     /// A server on a copy, to die at the `n`th passage of `point`.
@@ -213,7 +214,7 @@ async fn dies_at(prepared: &Prepared, point: &str, n: usize) -> Death {
     let answer = keyed(&server, &prepared.path, KEY).await.unwrap();
     let replayed = answer.header("idempotency-replayed") == "true";
     assert!(replayed || acknowledged.is_none(), "{answer:?}");
-    let id = answer.ok()["id"].as_str().unwrap().to_owned();
+    let id = answer.ok().text("id").to_owned();
     end_of(&server, &id).await.unwrap();
     check_run(&server, &peer, &id, acknowledged.as_deref()).await;
     if died { Death::Survived(peer) } else { Death::None }
@@ -252,32 +253,32 @@ async fn calls_when_dying_at(point: &str) -> Vec<(usize, usize)> {
 }
 
 #[tokio::test]
-async fn death_before_any_commit_loses_nothing_that_was_acknowledged() {
+async fn crash_before_commit_loses_nothing_acknowledged() {
     sweep("db.before_commit", 5).await;
 }
 
 #[tokio::test]
-async fn death_after_any_commit_repeats_nothing_that_was_committed() {
+async fn crash_after_commit_repeats_nothing_committed() {
     sweep("db.after_commit", 5).await;
 }
 
 #[tokio::test]
-async fn death_before_any_save_of_a_run() {
+async fn crash_before_each_save_of_an_execution() {
     sweep("engine.before_save", 4).await;
 }
 
 #[tokio::test]
-async fn death_before_a_call_makes_it_once() {
+async fn crash_before_http_call_makes_it_once() {
     assert_eq!(calls_when_dying_at("step.before_http").await, [(1, 1), (1, 1)]);
 }
 
 #[tokio::test]
-async fn death_after_a_call_repeats_it_under_the_same_key() {
+async fn crash_after_http_call_repeats_it_with_the_same_key() {
     assert_eq!(calls_when_dying_at("step.after_http").await, [(2, 1), (1, 2)]);
 }
 
 #[tokio::test]
-async fn death_after_a_claim_leaves_the_run_to_the_next_claim() {
+async fn crash_after_claim_leaves_the_execution_claimable() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let workflow = server.workflow(json!({"held": held()})).await;
@@ -295,7 +296,7 @@ async fn death_after_a_claim_leaves_the_run_to_the_next_claim() {
     }
     peer.open();
     let server = again.env("FAILPOINTS", "").start().await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     assert_eq!(server.ended(id).await["status"], "completed");
     let keys: BTreeSet<String> = peer.calls().iter().map(|call| call.key().to_owned()).collect();
     assert_eq!(keys, BTreeSet::from([format!("{id}:held:1")]));
@@ -303,12 +304,12 @@ async fn death_after_a_claim_leaves_the_run_to_the_next_claim() {
 }
 
 #[tokio::test]
-async fn a_job_outlives_the_process_that_ordered_it() {
+async fn job_is_waited_for_again_after_a_crash() {
     for while_it_is_down in [true, false] {
         let server = Server::start().await;
         let workflow = server.workflow(json!({"j": llm("hello")})).await;
         let run = server.execute(&workflow, json!({})).await;
-        let id = run["id"].as_str().unwrap();
+        let id = run.text("id");
         let waiting = server.until(id, |run| run["step_states"]["j"]["job_id"].is_string()).await;
         let database = server.database();
         let again = server.again();

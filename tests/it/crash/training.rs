@@ -20,7 +20,7 @@ fn training() -> Builder {
     Server::builder().env("TRAINING_CHECKPOINT_SECONDS", 0)
 }
 
-async fn begin(server: &Server, body: &Value) -> Option<Answer> {
+async fn begin(server: &ApiClient, body: &Value) -> Option<Answer> {
     let request = server.request(Method::POST, &format!("{RL}/runs")).header("idempotency-key", KEY).json(body);
     let response = request.send().await.ok()?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -29,7 +29,7 @@ async fn begin(server: &Server, body: &Value) -> Option<Answer> {
 }
 
 /// The hash of the only version of policy `p`, and the run's document without what differs from time to time.
-async fn outcome(server: &Server, run: &Value) -> (Value, Value, Value) {
+async fn outcome(server: &ApiClient, run: &Value) -> (Value, Value, Value) {
     assert_eq!(run["status"], "completed", "{run}");
     let versions = server.get(&format!("{RL}/policies/p/versions")).await.ok();
     assert_eq!(versions.as_array().unwrap().len(), 1, "one version, however often it was trained");
@@ -40,11 +40,11 @@ async fn outcome(server: &Server, run: &Value) -> (Value, Value, Value) {
 async fn undisturbed(body: &Value) -> (Value, Value, Value) {
     let server = training().start().await;
     let run = begin(&server, body).await.unwrap().is(201);
-    let run = trained(&server, run["id"].as_str().unwrap()).await;
+    let run = trained(&server, run.text("id")).await;
     outcome(&server, &run).await
 }
 
-async fn run_events(server: &Server, id: &str) -> Vec<Value> {
+async fn run_events(server: &ApiClient, id: &str) -> Vec<Value> {
     let page = server.get(&format!("{RL}/runs/{id}/events?format=json&limit=1000")).await.ok();
     page["events"].as_array().unwrap().clone()
 }
@@ -71,14 +71,14 @@ async fn dies_while_training(body: &Value, point: &str, n: usize, wanted: &(Valu
     // Removed after the end is on record.
     let removed = timeout(PATIENCE, async {
         while std::fs::read_dir(server.dir().join("training")).unwrap().count() > 0 {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     });
     removed.await.expect("no checkpoint is left behind");
 }
 
 #[tokio::test]
-async fn a_training_run_goes_on_to_the_same_bits_wherever_it_dies() {
+async fn training_result_is_bit_identical_after_a_crash() {
     let body = ppo();
     let wanted = undisturbed(&body).await;
     for (point, n) in [
@@ -94,7 +94,7 @@ async fn a_training_run_goes_on_to_the_same_bits_wherever_it_dies() {
 }
 
 #[tokio::test]
-async fn so_does_one_with_a_replay_buffer() {
+async fn replay_training_result_is_bit_identical_after_a_crash() {
     let body = sac();
     let wanted = undisturbed(&body).await;
     dies_while_training(&body, "train.after_advance", 2, &wanted).await;
@@ -108,12 +108,12 @@ fn train_step(steps: u64) -> Value {
     json!({"step_type": "training", "action": action})
 }
 
-async fn runs(server: &Server) -> Vec<Value> {
+async fn runs(server: &ApiClient) -> Vec<Value> {
     server.get(&format!("{RL}/runs")).await.ok().as_array().unwrap().clone()
 }
 
 #[tokio::test]
-async fn a_step_that_trains_waits_for_the_same_run_after_a_crash() {
+async fn training_step_waits_for_its_run_after_a_crash() {
     let mut server = training().env("FAILPOINTS", "train.after_checkpoint=3*off->return").start().await;
     let ask = json!({"step_type": "inference", "depends_on": ["train"], "input_mappings": {"state": "$.inputs.state"},
         "action": {"kind": "policy", "policy": "p"}});
@@ -124,7 +124,7 @@ async fn a_step_that_trains_waits_for_the_same_run_after_a_crash() {
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&server.wait()), Some(9));
     let server = server.again().env("FAILPOINTS", "").start().await;
     let all = server.get("/api/v1/agents/executions").await.ok();
-    let ended = server.ended(all[0]["id"].as_str().unwrap()).await;
+    let ended = server.ended(all[0].text("id")).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let runs = runs(&server).await;
     assert_eq!((runs.len(), &runs[0]["status"]), (1, &json!("completed")), "one run was ordered");
@@ -133,19 +133,19 @@ async fn a_step_that_trains_waits_for_the_same_run_after_a_crash() {
 }
 
 #[tokio::test]
-async fn cancelling_an_execution_ends_the_run_that_it_waits_for() {
+async fn cancelling_an_execution_cancels_its_training_run() {
     let server = training().start().await;
     // The second one waits for the only slot.
     let workflow = server.workflow(json!({"a": train_step(50_000_000)})).await;
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let id = server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned();
+        let id = server.execute(&workflow, json!({})).await.text("id").to_owned();
         server.until(&id, |run| run["step_states"]["a"]["job_id"].is_string()).await;
         ids.push(id);
     }
     let begun = async {
         while !runs(&server).await.iter().any(|run| run["status"] == "running") {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     };
     timeout(PATIENCE, begun).await.unwrap();
@@ -155,13 +155,13 @@ async fn cancelling_an_execution_ends_the_run_that_it_waits_for() {
         server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await.ok();
     }
     for run in runs(&server).await {
-        assert_eq!(trained(&server, run["id"].as_str().unwrap()).await["status"], "cancelled");
+        assert_eq!(trained(&server, run.text("id")).await["status"], "cancelled");
     }
     server.get(&format!("{RL}/policies/p")).await.is(404);
 }
 
 #[tokio::test]
-async fn an_orderly_stop_leaves_a_checkpoint() {
+async fn orderly_stop_writes_a_training_checkpoint() {
     let mut server = Server::start().await;
     let run = begin(&server, &{
         let mut body = ppo();
@@ -171,11 +171,11 @@ async fn an_orderly_stop_leaves_a_checkpoint() {
     .await
     .unwrap()
     .is(201);
-    let id = run["id"].as_str().unwrap().to_owned();
+    let id = run.text("id").to_owned();
     let path = format!("{RL}/runs/{id}");
     let begun = async {
         while server.get(&path).await.ok()["steps_done"].as_u64().unwrap() == 0 {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     };
     timeout(PATIENCE, begun).await.unwrap();
@@ -188,6 +188,7 @@ async fn an_orderly_stop_leaves_a_checkpoint() {
                 let released = events.iter().position(|event| event["type"] == "released").unwrap();
                 return (resumed["data"]["steps"].clone(), events[released - 1]["data"]["checkpoint"].clone());
             }
+            crate::harness::poll_interval().await;
         }
     });
     let (at, kept) = resumed.await.unwrap();
@@ -197,17 +198,17 @@ async fn an_orderly_stop_leaves_a_checkpoint() {
 }
 
 #[tokio::test]
-async fn of_two_processes_one_trains_a_run_and_the_other_takes_it_over() {
+async fn second_process_takes_over_a_training_run() {
     let mut first = training().start().await;
     let mut body = ppo();
     body["steps"] = 50_000_000.into();
     let run = begin(&first, &body).await.unwrap().is(201);
-    let id = run["id"].as_str().unwrap().to_owned();
-    let active = async |server: &Server| server.get("/metrics").await.text.contains("rl_training_active 1");
-    let until_active = async |server: &Server| {
+    let id = run.text("id").to_owned();
+    let active = async |server: &ApiClient| server.get("/metrics").await.text.contains("rl_training_active 1");
+    let until_active = async |server: &ApiClient| {
         let wait = async {
             while !active(server).await {
-                tokio::task::yield_now().await;
+                crate::harness::poll_interval().await;
             }
         };
         timeout(PATIENCE, wait).await.unwrap();
@@ -220,7 +221,7 @@ async fn of_two_processes_one_trains_a_run_and_the_other_takes_it_over() {
         .await;
     // The second one looks once a second; it has looked when another run of its own was done.
     let other = second.post(&format!("{RL}/runs"), small(64)).await.is(201);
-    assert_eq!(trained(&second, other["id"].as_str().unwrap()).await["status"], "completed");
+    assert_eq!(trained(&second, other.text("id")).await["status"], "completed");
     assert!(active(&first).await && !active(&second).await);
     first.kill();
     until_active(&second).await;
@@ -232,19 +233,19 @@ async fn of_two_processes_one_trains_a_run_and_the_other_takes_it_over() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_nobody_heard_holds_after_a_death_and_a_stop() {
+async fn training_cancel_survives_crash_and_stop() {
     for stopped in [false, true] {
         // No checkpoint comes by itself, so the driver asks once a second what is wished.
         let mut server = training().env("TRAINING_CHECKPOINT_SECONDS", 3600).start().await;
         let workflow = server.workflow(json!({"a": train_step(50_000_000)})).await;
-        let id = server.execute(&workflow, json!({})).await["id"].as_str().unwrap().to_owned();
+        let id = server.execute(&workflow, json!({})).await.text("id").to_owned();
         let begun = async {
             while !runs(&server).await.iter().any(|run| run["status"] == "running") {
-                tokio::task::yield_now().await;
+                crate::harness::poll_interval().await;
             }
         };
         timeout(PATIENCE, begun).await.unwrap();
-        let run = runs(&server).await[0]["id"].as_str().unwrap().to_owned();
+        let run = runs(&server).await[0].text("id").to_owned();
         server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await.ok();
         if stopped {
             assert!(server.terminate().success());
@@ -260,7 +261,7 @@ async fn a_cancel_that_nobody_heard_holds_after_a_death_and_a_stop() {
 }
 
 #[tokio::test]
-async fn a_run_outlives_deaths_at_random_moments() {
+async fn training_run_survives_random_crashes() {
     let seed = u64::from(std::process::id());
     eprintln!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
@@ -268,7 +269,7 @@ async fn a_run_outlives_deaths_at_random_moments() {
     body["steps"] = 10_000.into();
     let wanted = undisturbed(&body).await;
     let mut server = training().start().await;
-    let id = begin(&server, &body).await.unwrap().is(201)["id"].as_str().unwrap().to_owned();
+    let id = begin(&server, &body).await.unwrap().is(201).text("id").to_owned();
     for _ in 0..5 {
         // When to kill, not what to wait for.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
@@ -278,7 +279,7 @@ async fn a_run_outlives_deaths_at_random_moments() {
     assert_eq!(outcome(&server, &run).await, wanted, "seed {seed}");
     let removed = timeout(PATIENCE, async {
         while std::fs::read_dir(server.dir().join("training")).unwrap().count() > 0 {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     });
     removed.await.expect("nothing is left behind, half-written files neither");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn limits_of_time_stop_what_runs_and_say_what_was_measured() {
+async fn step_and_execution_timeouts_stop_running_work() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let mut step = call("slow", json!({"hold": true}));
@@ -14,21 +14,21 @@ async fn limits_of_time_stop_what_runs_and_say_what_was_measured() {
 
     let held = json!({"name": "n", "steps": {"s": call("held", json!({"hold": true}))}, "max_execution_time": 1});
     let workflow = server.post("/api/v1/agents/workflows", held).await.ok();
-    let run = server.execute(workflow["id"].as_str().unwrap(), json!({})).await;
-    let bad = server.ended(run["id"].as_str().unwrap()).await;
+    let run = server.execute(workflow.text("id"), json!({})).await;
+    let bad = server.ended(run.text("id")).await;
     assert_eq!((&bad["status"], &bad["failed_step"]), (&json!("failed"), &Value::Null));
-    has(bad["error_message"].as_str().unwrap(), "max_execution_time 1: 1.");
+    has(bad.text("error_message"), "max_execution_time 1: 1.");
     assert_eq!(bad["step_states"]["s"]["status"], "cancelled");
     let left = timeout(PATIENCE, async {
         while peer.under_way() > 0 {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     });
     assert!(left.await.is_ok(), "the calls were given up");
 }
 
 #[tokio::test]
-async fn a_budget_is_reserved_before_a_step_and_settled_after() {
+async fn step_budget_is_reserved_and_settled() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let chat = |others: &[&str]| {
@@ -48,33 +48,33 @@ async fn a_budget_is_reserved_before_a_step_and_settled_after() {
     completed(&good);
     assert_eq!(good["total_cost"], 1.53);
     let bad = execute(three(), 0.5).await;
-    has(bad["error_message"].as_str().unwrap(), "max_cost_budget 0.5: 0 is spent, and step \"a\" may cost 0.51");
+    has(bad.text("error_message"), "max_cost_budget 0.5: 0 is spent, and step \"a\" may cost 0.51");
     let before = peer.calls().len();
     let bad = execute(three(), 1.1).await;
-    has(bad["error_message"].as_str().unwrap(), "max_cost_budget 1.1: 1.02 is spent, and step \"c\" may cost 0.51");
+    has(bad.text("error_message"), "max_cost_budget 1.1: 1.02 is spent, and step \"c\" may cost 0.51");
     assert_eq!((&bad["status"], &bad["total_cost"]), (&json!("failed"), &json!(1.02)));
     assert_eq!(peer.calls().len() - before, 2, "the third is not called");
     // Retrying does not lift the limit.
-    let id = bad["id"].as_str().unwrap();
+    let id = bad.text("id");
     server.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
     let bad = server.ended(id).await;
-    has(bad["error_message"].as_str().unwrap(), "1.02 is spent");
+    has(bad.text("error_message"), "1.02 is spent");
 
     // What is measured may be more than what was set aside.
     let dear = server.restart_with(&[("COMPUTE_PRICE_PER_SECOND", "1000000")]).await;
     let workflow = dear.workflow(json!({"a": jq("[range(1000)] | add")})).await;
     let path = format!("/api/v1/agents/workflows/{workflow}/execute?wait=20");
     let bad = dear.post(&path, json!({"max_cost_budget": 0.5})).await.ok();
-    has(bad["error_message"].as_str().unwrap(), "was spent");
+    has(bad.text("error_message"), "was spent");
     let spent = bad["total_cost"].as_f64().unwrap();
-    has(bad["error_message"].as_str().unwrap(), &format!("max_cost_budget 0.5: {spent:.3}")[..24]);
-    let id = bad["id"].as_str().unwrap();
+    has(bad.text("error_message"), &format!("max_cost_budget 0.5: {spent:.3}")[..24]);
+    let id = bad.text("id");
     dear.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
     assert_eq!(dear.ended(id).await["status"], "failed", "all its steps are done, and it spent too much still");
 }
 
 #[tokio::test]
-async fn a_failing_step_stops_the_others_and_a_retry_keeps_what_ended_well() {
+async fn failing_step_cancels_others_and_retry_keeps_results() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps = json!({
@@ -87,11 +87,11 @@ async fn a_failing_step_stops_the_others_and_a_retry_keeps_what_ended_well() {
     failed_at(&failed, "bad");
     let states = &failed["step_states"];
     assert_eq!(
-        ["first", "bad", "beside", "last"].map(|key| states[key]["status"].as_str().unwrap()),
+        ["first", "bad", "beside", "last"].map(|key| states[key].text("status")),
         ["completed", "failed", "cancelled", "pending"]
     );
     peer.open();
-    let id = failed["id"].as_str().unwrap();
+    let id = failed.text("id");
     server.post(&format!("/api/v1/agents/executions/{id}/retry"), json!({})).await.ok();
     let done = server.ended(id).await;
     assert_eq!(completed(&done)["last"], json!({"sum": 1, "id": "last"}));
@@ -105,14 +105,14 @@ async fn a_failing_step_stops_the_others_and_a_retry_keeps_what_ended_well() {
 }
 
 #[tokio::test]
-async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
+async fn cancel_stops_running_steps_and_waiting_executions() {
     let peer = Peer::start();
-    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 1).start().await;
     let workflow = server.workflow(json!({"s": call("s", json!({"hold": true}))})).await;
     let running = server.execute(&workflow, json!({})).await;
     peer.called(1).await;
     let waiting = server.execute(&workflow, json!({})).await;
-    let (running, waiting) = (running["id"].as_str().unwrap(), waiting["id"].as_str().unwrap());
+    let (running, waiting) = (running.text("id"), waiting.text("id"));
     assert_eq!(server.get(&format!("/api/v1/agents/executions/{waiting}")).await.ok()["status"], "pending");
 
     let cancel = async |id: &str| server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await;
@@ -120,7 +120,7 @@ async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
     assert_eq!(cancel(running).await.ok()["status"], "cancelled");
     let gone = timeout(PATIENCE, async {
         while peer.under_way() > 0 {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     });
     assert!(gone.await.is_ok(), "the call was given up");
@@ -128,7 +128,7 @@ async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
     // The place is free, and what was cancelled before its start does not take it.
     peer.open();
     let next = server.execute(&workflow, json!({})).await;
-    completed(&server.ended(next["id"].as_str().unwrap()).await);
+    completed(&server.ended(next.text("id")).await);
     assert_eq!(peer.calls().len(), 2);
     for id in [running, waiting] {
         let document = server.get(&format!("/api/v1/agents/executions/{id}")).await.ok();
@@ -141,13 +141,13 @@ async fn cancelling_reaches_what_runs_and_holds_before_the_start() {
 }
 
 #[tokio::test]
-async fn a_paused_run_begins_nothing_until_it_is_resumed() {
+async fn paused_execution_starts_no_step() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps = json!({"a": call("a", json!({"hold": true})), "b": after(call("b", json!({})), &["a"])});
     let workflow = server.workflow(steps).await;
     let run = server.execute(&workflow, json!({})).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     peer.called(1).await;
     let change = |what: &str| format!("/api/v1/agents/executions/{id}/{what}");
     server.post(&change("pause"), json!({})).await.ok();
@@ -169,16 +169,16 @@ async fn a_paused_run_begins_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_client_may_wait_for_the_end_or_until_its_time_is_up() {
+async fn execute_wait_ends_at_timeout_end_or_shutdown() {
     let peer = Peer::start();
-    let mut server = with(&peer).await;
+    let mut server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let workflow = server.workflow(json!({"s": call("s", json!({"hold": true}))})).await;
     let execute = format!("/api/v1/agents/workflows/{workflow}/execute");
     let began = Instant::now();
     let run = server.post(&format!("{execute}?wait=0.3"), json!({})).await.ok();
     assert_eq!(run["status"], "running");
     assert!(began.elapsed() >= Duration::from_millis(300));
-    let status = format!("/api/v1/agents/executions/{}/status", run["id"].as_str().unwrap());
+    let status = format!("/api/v1/agents/executions/{}/status", run.text("id"));
     let began = Instant::now();
     let patient = format!("{status}?wait=30");
     let (waited, ()) = tokio::join!(server.get(&patient), async {
@@ -194,13 +194,13 @@ async fn a_client_may_wait_for_the_end_or_until_its_time_is_up() {
     peer.shut();
     let run = server.post(&execute, json!({})).await.ok();
     peer.called(2).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     server.post(&format!("/api/v1/agents/executions/{id}/pause"), json!({})).await.ok();
     let waiting = server.request(Method::GET, &format!("/api/v1/agents/executions/{id}?wait=30"));
     let waiting = tokio::spawn(Answer::of(waiting));
     let in_flight = timeout(PATIENCE, async {
         while !server.get("/metrics").await.text.contains("http_requests_in_flight 2") {
-            tokio::task::yield_now().await;
+            crate::harness::poll_interval().await;
         }
     });
     assert!(in_flight.await.is_ok(), "it waits, beside the one that asks for the metrics");

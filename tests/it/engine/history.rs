@@ -3,7 +3,7 @@
 use super::*;
 
 /// (id, event, data) of each event of a stream, until it ends or `most` have come.
-async fn stream(server: &Server, execution: &str, last: Option<u64>, most: usize) -> Vec<(u64, String, Value)> {
+async fn stream(server: &ApiClient, execution: &str, last: Option<u64>, most: usize) -> Vec<(u64, String, Value)> {
     let path = format!("/api/v1/agents/executions/{execution}/events");
     let mut request = server.request(Method::GET, &path).header("accept", "text/event-stream");
     if let Some(last) = last {
@@ -30,14 +30,14 @@ async fn stream(server: &Server, execution: &str, last: Option<u64>, most: usize
 }
 
 #[tokio::test]
-async fn events_are_followed_taken_up_again_and_read_after_the_end() {
+async fn execution_event_stream_resumes_after_restart() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps =
         json!({"a": jq("."), "b": after(call("b", json!({"hold": true})), &["a"]), "c": after(jq("."), &["b"])});
     let workflow = server.workflow(steps).await;
     let run = server.execute(&workflow, json!({})).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     peer.called(1).await;
     // a began and ended, b began: then the stream waits.
     let first = stream(&server, id, None, 4).await;
@@ -70,13 +70,13 @@ async fn events_are_followed_taken_up_again_and_read_after_the_end() {
 }
 
 #[tokio::test]
-async fn a_run_keeps_the_definition_it_was_started_with() {
+async fn restarted_execution_keeps_its_definition() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let steps = json!({"a": call("a", json!({"hold": true})), "b": after(jq("\"old\""), &["a"])});
     let workflow = server.workflow(steps).await;
     let run = server.execute(&workflow, json!({})).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     peer.called(1).await;
     let path = format!("/api/v1/agents/workflows/{workflow}");
     server.put(&path, json!({"steps": {"a": jq("\"new\"")}})).await.ok();
@@ -90,18 +90,18 @@ async fn a_run_keeps_the_definition_it_was_started_with() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_at_the_next_start_fails_the_run_and_takes_its_jobs_back() {
+async fn removed_endpoint_fails_the_execution_at_restart() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let job = json!({"step_type": "inference", "model_requirements": {"model": "llama-7b"}});
     let workflow = server.workflow(json!({"a": call("a", json!({"hold": true})), "j": job})).await;
     let run = server.execute(&workflow, json!({})).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     peer.called(1).await;
     let server = server.restart_with(&[("HTTP_ENDPOINTS", "{}")]).await;
     let failed = server.ended(id).await;
     assert_eq!(failed["status"], "failed");
-    has(failed["error_message"].as_str().unwrap(), "\"peer\" is no configured endpoint");
+    has(failed.text("error_message"), "\"peer\" is no configured endpoint");
     let states = &failed["step_states"];
     assert_eq!((&states["a"]["status"], &states["j"]["status"]), (&json!("cancelled"), &json!("cancelled")));
     let events = events(&server, id, 1000).await;
@@ -110,15 +110,15 @@ async fn an_endpoint_that_is_gone_at_the_next_start_fails_the_run_and_takes_its_
 }
 
 #[tokio::test]
-async fn two_hundred_runs_at_once_all_end_eight_at_a_time() {
+async fn active_executions_are_limited() {
     let peer = Peer::start();
-    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 8).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_ACTIVE", 8).start().await;
     let workflow = server.workflow(json!({"a": call("a", json!({})), "b": after(jq(".id"), &["a"])})).await;
     let path = format!("/api/v1/agents/workflows/{workflow}/execute");
     let mut runs = tokio::task::JoinSet::new();
     for _ in 0..200 {
         let request = server.request(Method::POST, &path).json(&json!({"inputs": {}}));
-        runs.spawn(async move { Answer::of(request).await.ok()["id"].as_str().unwrap().to_owned() });
+        runs.spawn(async move { Answer::of(request).await.ok().text("id").to_owned() });
     }
     let ids = runs.join_all().await;
     for id in &ids {

@@ -9,14 +9,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::kit::JsonDocument;
 use crate::{
-    harness::{Answer, PATIENCE, Server},
+    harness::{Answer, ApiClient, PATIENCE, Server, TestApp},
     peer::Peer,
 };
 
 /// A server whose steps can call `peer`.
-async fn with(peer: &Peer) -> Server {
-    Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await
+async fn with(peer: &Peer) -> TestApp {
+    TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await
 }
 
 /// A step that calls the peer with `body`, its key as `id` in it.
@@ -35,10 +36,10 @@ fn jq(program: &str) -> Value {
 }
 
 /// Run `steps` to their end.
-async fn run(server: &Server, steps: Value, inputs: Value) -> Value {
+async fn run(server: &ApiClient, steps: Value, inputs: Value) -> Value {
     let workflow = server.workflow(steps).await;
     let run = server.execute(&workflow, inputs).await;
-    server.ended(run["id"].as_str().unwrap()).await
+    server.ended(run.text("id")).await
 }
 
 #[track_caller]
@@ -52,7 +53,7 @@ fn completed(document: &Value) -> &Value {
 fn failed_at<'a>(document: &'a Value, step: &str) -> &'a str {
     assert_eq!(document["status"], "failed", "{document}");
     assert_eq!(document["failed_step"], step, "{document}");
-    document["error_message"].as_str().unwrap()
+    document.text("error_message")
 }
 
 #[track_caller]
@@ -61,7 +62,7 @@ fn has(text: &str, part: &str) {
 }
 
 /// All events of an execution, by JSON pages of `limit`.
-pub async fn events(server: &Server, execution: &str, limit: usize) -> Vec<Value> {
+pub async fn events(server: &ApiClient, execution: &str, limit: usize) -> Vec<Value> {
     let (mut all, mut after) = (Vec::new(), json!(0));
     loop {
         let path = format!("/api/v1/agents/executions/{execution}/events?format=json&limit={limit}&after={after}");
@@ -80,12 +81,12 @@ pub async fn events(server: &Server, execution: &str, limit: usize) -> Vec<Value
 pub fn kinds(events: &[Value]) -> Vec<&str> {
     let numbers: Vec<i64> = events.iter().map(|event| event["seq"].as_i64().unwrap()).collect();
     assert_eq!(numbers, (1..=events.len() as i64).collect::<Vec<_>>(), "{events:?}");
-    events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+    events.iter().map(|event| event.text("type")).collect()
 }
 
 #[tokio::test]
-async fn jq_changes_its_input_within_limits() {
-    let server = Server::builder().env("JQ_TIMEOUT_MS", 300).env("JQ_MAX_OUTPUT_BYTES", 4096).start().await;
+async fn jq_step_transforms_its_input_within_limits() {
+    let server = TestApp::builder().env("JQ_TIMEOUT_MS", 300).env("JQ_MAX_OUTPUT_BYTES", 4096).start().await;
     let good = run(&server, json!({"a": jq("{y: (.x * 2)}")}), json!({"x": 21})).await;
     assert_eq!(completed(&good)["a"], json!({"y": 42}));
     for (program, why) in [
@@ -101,8 +102,8 @@ async fn jq_changes_its_input_within_limits() {
 }
 
 #[tokio::test]
-async fn checks_policies_and_verification_decide_on_what_they_are_given() {
-    let server = Server::start().await;
+async fn check_policy_and_verification_steps_decide_on_their_inputs() {
+    let server = TestApp::start().await;
     let check = |schema: Value, assert: &str| json!({"step_type": "verification", "action": {"kind": "check", "schema": schema, "assert": assert}});
     let schema = json!({"type": "object", "properties": {"x": {"type": "integer", "maximum": 9}}, "required": ["x"]});
     let good = run(&server, json!({"c": check(schema.clone(), ".x < 5")}), json!({"x": 3})).await;
@@ -136,9 +137,9 @@ async fn checks_policies_and_verification_decide_on_what_they_are_given() {
 }
 
 #[tokio::test]
-async fn an_http_step_calls_its_configured_endpoint_once() {
+async fn http_step_calls_its_endpoint_once() {
     let peer = Peer::start();
-    let server = Server::builder()
+    let server = TestApp::builder()
         .env("HTTP_ENDPOINTS", peer.endpoints())
         .env("HTTP_STEP_MAX_RESPONSE_BYTES", 2048)
         .start()
@@ -152,7 +153,7 @@ async fn an_http_step_calls_its_configured_endpoint_once() {
         .header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"))
         .json(&json!({"inputs": {"w": ["hello"]}}));
     let started = Answer::of(request).await.ok();
-    let id = started["id"].as_str().unwrap();
+    let id = started.text("id");
     let done = server.ended(id).await;
     assert_eq!(completed(&done)["a"], json!({"words": ["hello"], "id": "a"}));
     assert_eq!(completed(&done)["b"]["text"], "about [\"hello\"]");
@@ -187,7 +188,7 @@ async fn an_http_step_calls_its_configured_endpoint_once() {
 }
 
 #[tokio::test]
-async fn a_failed_attempt_is_tried_again_as_its_policy_says() {
+async fn step_retry_follows_its_policy() {
     let peer = Peer::start();
     let server = with(&peer).await;
     let retrying = |id: &str, times: u64| {
@@ -200,13 +201,13 @@ async fn a_failed_attempt_is_tried_again_as_its_policy_says() {
     completed(&good);
     assert_eq!(good["step_states"]["s"]["attempts"], 2);
     let keys: Vec<String> = peer.calls().iter().map(|call| call.key().to_owned()).collect();
-    let id = good["id"].as_str().unwrap();
+    let id = good.text("id");
     assert_eq!(keys, [format!("{id}:s:1"), format!("{id}:s:2")], "another attempt is another request");
 
     let bad = run(&server, json!({"s": retrying("never", 99)}), json!({})).await;
     has(failed_at(&bad, "s"), "500");
     assert_eq!(peer.count("never"), 3, "two retries");
-    let events = events(&server, bad["id"].as_str().unwrap(), 1000).await;
+    let events = events(&server, bad.text("id"), 1000).await;
     assert_eq!(
         kinds(&events),
         [
@@ -242,8 +243,8 @@ async fn a_failed_attempt_is_tried_again_as_its_policy_says() {
 }
 
 #[tokio::test]
-async fn mappings_pick_what_steps_take_and_give() {
-    let server = Server::start().await;
+async fn input_and_output_mappings_select_step_data() {
+    let server = TestApp::start().await;
     let steps = json!({
         "plain": {"step_type": "custom"},
         "pick": {"step_type": "data_processing", "depends_on": ["plain"], "action": {"kind": "jq", "program": "{sum: (.a + .b), rest: .c}"},
@@ -271,16 +272,16 @@ async fn mappings_pick_what_steps_take_and_give() {
 }
 
 #[tokio::test]
-async fn ready_steps_run_in_parallel_up_to_the_limit() {
+async fn parallel_steps_are_limited() {
     let peer = Peer::start();
     let server =
-        Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_PARALLEL_STEPS", 3).start().await;
+        TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).env("ENGINE_MAX_PARALLEL_STEPS", 3).start().await;
     let steps: serde_json::Map<String, Value> =
         (0..7).map(|n| (format!("s{n}"), call(&format!("s{n}"), json!({"hold": true})))).collect();
     let workflow = server.workflow(Value::Object(steps)).await;
     let run = server.execute(&workflow, json!({})).await;
     peer.called(3).await;
     peer.open();
-    completed(&server.ended(run["id"].as_str().unwrap()).await);
+    completed(&server.ended(run.text("id")).await);
     assert_eq!((peer.most_at_once(), peer.calls().len()), (3, 7));
 }

@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 
 use super::{MESSAGES, Socket, each, inbox, send, server};
 use crate::{
-    harness::{PATIENCE, Server},
+    harness::{ApiClient, PATIENCE},
     jobs::open,
-    kit::AGENTS,
+    kit::{AGENTS, JsonDocument},
 };
 
-async fn make(server: &Server, maker: &str, body: Value) -> Value {
+async fn make(server: &ApiClient, maker: &str, body: Value) -> Value {
     server.post(&format!("{AGENTS}/{maker}/channels"), body).await.is(201)
 }
 
 #[tokio::test]
-async fn two_agents_have_one_channel() {
+async fn two_agents_share_one_direct_channel() {
     let server = server().start().await;
     let sent = send(&server, "alice", "bob", json!({"n": 1})).await;
     let back = send(&server, "bob", "alice", json!({"n": 2})).await;
@@ -26,7 +26,7 @@ async fn two_agents_have_one_channel() {
     );
     let listed = server.get(&format!("{AGENTS}/alice/channels")).await;
     assert_eq!(listed.header("x-total-count"), "1");
-    let id = made["channel_id"].as_str().unwrap();
+    let id = made.text("channel_id");
     let past = server.get(&format!("{AGENTS}/bob/channels/{id}/messages")).await.ok();
     assert_eq!(each(past.as_array().unwrap(), "seq"), [2, 1]);
     server.get(&format!("{AGENTS}/carol/channels/{id}/messages")).await.is(404);
@@ -39,12 +39,12 @@ async fn two_agents_have_one_channel() {
 }
 
 #[tokio::test]
-async fn a_group_talks_among_its_members() {
+async fn group_channel_is_limited_to_its_members() {
     let server = server().start().await;
     let group =
         make(&server, "alice", json!({"type": "group", "name": "team", "members": ["bob", "carol", "bob"]})).await;
     assert_eq!(group["members"], json!(["alice", "bob", "carol"]));
-    let path = |agent: &str| format!("{AGENTS}/{agent}/channels/{}", group["channel_id"].as_str().unwrap());
+    let path = |agent: &str| format!("{AGENTS}/{agent}/channels/{}", group.text("channel_id"));
     let mut carol = Socket::open(&server, "carol").await;
     let sent = server.post(&format!("{}/messages", path("bob")), json!({"content": {"x": 1}})).await.ok();
     assert_eq!((&sent["recipients"], &sent["pushed"]), (&json!(2), &json!(1)));
@@ -68,7 +68,7 @@ async fn a_group_talks_among_its_members() {
 }
 
 #[tokio::test]
-async fn kinds_of_channels_have_their_rules() {
+async fn channel_kinds_have_their_rules() {
     let server = server().start().await;
     for (body, field) in [
         (json!({"members": []}), "members"),
@@ -81,7 +81,7 @@ async fn kinds_of_channels_have_their_rules() {
     }
     let of = async |kind: &str| {
         let made = make(&server, "alice", json!({"type": kind, "members": ["bob"]})).await;
-        made["channel_id"].as_str().unwrap().to_owned()
+        made.text("channel_id").to_owned()
     };
     let (news, private) = (of("broadcast").await, of("private").await);
     server.post(&format!("{AGENTS}/bob/channels/{news}/messages"), json!({"content": {}})).await.is(403);
@@ -94,10 +94,10 @@ async fn kinds_of_channels_have_their_rules() {
 }
 
 #[tokio::test]
-async fn a_channel_that_nobody_writes_into_is_closed() {
+async fn idle_channel_is_closed() {
     let server = server().start().await;
     let sent = send(&server, "alice", "bob", json!({"n": 1})).await;
-    let id = sent["channel_id"].as_str().unwrap();
+    let id = sent.text("channel_id");
     sqlx::query("UPDATE am_channels SET active_at = '2020-01-01 00:00:00.000000'")
         .execute(&mut open(&server.database()).await)
         .await
@@ -111,6 +111,7 @@ async fn a_channel_that_nobody_writes_into_is_closed() {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{channel}");
+        crate::harness::poll_interval().await;
     }
     let past = server.get(&format!("{MESSAGES}/history?channel_id={id}")).await.ok();
     assert_eq!(past.as_array().unwrap().len(), 1, "what was written stays");

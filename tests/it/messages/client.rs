@@ -10,14 +10,14 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::CloseFrame},
 };
 
-use crate::harness::{PATIENCE, Server};
+use crate::harness::{ApiClient, PATIENCE};
 
 /// A socket that is open.
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
     /// Open one and read its first frame.
-    pub async fn open(server: &Server, agent: &str) -> Self {
+    pub async fn open(server: &ApiClient, agent: &str) -> Self {
         let mut socket = Self::connect(server, agent, server.key()).await;
         let first = socket.next().await;
         assert_eq!((&first["type"], &first["agent_id"]), (&json!("connection_established"), &json!(agent)), "{first}");
@@ -25,7 +25,7 @@ impl Socket {
     }
 
     /// Open one with this token.
-    pub async fn connect(server: &Server, agent: &str, token: &str) -> Self {
+    pub async fn connect(server: &ApiClient, agent: &str, token: &str) -> Self {
         let url =
             format!("ws://127.0.0.1:{}/api/v1/agent/messages/stream?agent_id={agent}&token={token}", server.port());
         Self(connect_async(url).await.unwrap().0)

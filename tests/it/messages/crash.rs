@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::watch};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
+use super::MESSAGES;
 #[cfg(feature = "failpoints")]
 use super::Socket;
-use super::{MESSAGES, server};
-use crate::harness::{ADMIN, PATIENCE};
+use crate::harness::{ADMIN, PATIENCE, Server};
+use crate::kit::JsonDocument;
 use futures_util::{SinkExt, StreamExt};
 
 /// The next frame, unless the socket ends.
@@ -78,9 +79,9 @@ async fn receiver(
             if message["type"] != "message" {
                 continue;
             }
-            let id = message["message_id"].as_str().unwrap().to_owned();
+            let id = message.text("message_id").to_owned();
             if ids.insert(id.clone()) {
-                let sender = message["sender"].as_str().unwrap().to_owned();
+                let sender = message.text("sender").to_owned();
                 came.push((sender, message["content"]["n"].as_i64().unwrap(), message["seq"].as_i64().unwrap()));
             }
             if message["content"]["n"].as_i64().unwrap() % 2 == 0 {
@@ -95,12 +96,12 @@ async fn receiver(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn death_at_random_moments_loses_no_message_and_doubles_none() {
+async fn random_crashes_lose_and_repeat_no_message() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let ws = |port: u16| format!("ws://127.0.0.1:{port}");
-    let mut server = server().start().await;
+    let mut server = Server::builder().start().await;
     let (at, now_at) = watch::channel(ws(server.port()));
     let (stop, stopped) = watch::channel(false);
     let senders: Vec<_> =
@@ -153,7 +154,7 @@ async fn death_at_random_moments_loses_no_message_and_doubles_none() {
             found
                 .iter()
                 .filter(|message| message["status"] == "pending")
-                .map(|message| message["message_id"].as_str().unwrap().to_owned()),
+                .map(|message| message.text("message_id").to_owned()),
         );
     }
     // What was not acknowledged still waits: a socket gets all of it.
@@ -170,8 +171,8 @@ async fn death_at_random_moments_loses_no_message_and_doubles_none() {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_between_storing_and_pushing_delivers_once() {
-    let mut server = server().env("FAILPOINTS", "messages.before_push=return").start().await;
+async fn crash_between_storing_and_pushing_delivers_once() {
+    let mut server = Server::builder().env("FAILPOINTS", "messages.before_push=return").start().await;
     let mut bob = Socket::open(&server, "bob").await;
     let body = || json!({"sender": "alice", "recipient": "bob", "content": {"n": 1}, "message_id": "m-1"});
     let unheard = server.request(reqwest::Method::POST, &format!("{MESSAGES}/send")).json(&body()).send().await;

@@ -8,12 +8,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{MESSAGES, Socket, each, inbox, send, server};
 use crate::{
-    harness::{Answer, CLIENT, PATIENCE, Server},
+    harness::{Answer, ApiClient, CLIENT, PATIENCE, Server},
     kit::ask,
 };
 
 /// Until a message has this status.
-async fn until(server: &Server, id: &Value, status: &str) {
+async fn until(server: &ApiClient, id: &Value, status: &str) {
     let path = format!("{MESSAGES}/id/{}", id.as_str().unwrap());
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -22,11 +22,12 @@ async fn until(server: &Server, id: &Value, status: &str) {
             return;
         }
         assert!(Instant::now() < deadline, "{found}");
+        crate::harness::poll_interval().await;
     }
 }
 
 #[tokio::test]
-async fn a_socket_gets_what_is_sent_and_what_was() {
+async fn socket_receives_new_and_stored_messages() {
     let server = server().start().await;
     send(&server, "alice", "bob", json!({"n": 0})).await;
     let mut bob = Socket::open(&server, "bob").await;
@@ -53,7 +54,7 @@ async fn a_socket_gets_what_is_sent_and_what_was() {
 }
 
 #[tokio::test]
-async fn agents_talk_over_their_sockets() {
+async fn agents_exchange_messages_over_sockets() {
     let server = server().start().await;
     let (mut alice, mut bob) = (Socket::open(&server, "alice").await, Socket::open(&server, "bob").await);
     let answer = alice.say("bob", json!({"text": "hello"})).await;
@@ -93,7 +94,7 @@ async fn agents_talk_over_their_sockets() {
 }
 
 #[tokio::test]
-async fn messages_over_a_socket_count_as_requests_do() {
+async fn socket_messages_count_for_the_rate_limit() {
     let server = server().env("RATE_LIMIT_REQUESTS", 3).env("RATE_LIMIT_WINDOW_SECONDS", 3600).start().await;
     let mut alice = Socket::open(&server, "alice").await;
     for _ in 0..3 {
@@ -105,7 +106,7 @@ async fn messages_over_a_socket_count_as_requests_do() {
 }
 
 #[tokio::test]
-async fn a_socket_without_a_good_key_is_closed() {
+async fn socket_with_bad_key_is_closed() {
     let server = server().start().await;
     for token in ["", "wrong-key-0123456789abcdef", CLIENT] {
         let mut socket = Socket::connect(&server, "bob", token).await;
@@ -119,7 +120,7 @@ async fn a_socket_without_a_good_key_is_closed() {
 }
 
 #[tokio::test]
-async fn one_who_reads_nothing_holds_up_nobody_and_gets_everything_later() {
+async fn slow_socket_delays_nobody_and_gets_everything_later() {
     let server = server().start().await;
     let (mut slow, mut quick) = (Socket::open(&server, "bob").await, Socket::open(&server, "bob").await);
     let mut alice = Socket::open(&server, "alice").await;
@@ -153,8 +154,8 @@ async fn one_who_reads_nothing_holds_up_nobody_and_gets_everything_later() {
 }
 
 #[tokio::test]
-async fn what_one_process_is_told_reaches_the_sockets_of_another() {
-    let first = server().start().await;
+async fn messages_reach_sockets_of_another_process() {
+    let first = Server::builder().start().await;
     let second =
         Server::builder().env("DATABASE_URL", format!("sqlite:///{}", first.database().display())).start().await;
     let mut bob = Socket::open(&second, "bob").await;
@@ -178,8 +179,8 @@ async fn what_one_process_is_told_reaches_the_sockets_of_another() {
 }
 
 #[tokio::test]
-async fn a_stop_closes_the_sockets_and_keeps_what_they_said() {
-    let mut server = server().env("MESSAGE_SOCKETS_MAX", 2).start().await;
+async fn shutdown_closes_sockets_and_keeps_their_messages() {
+    let mut server = Server::builder().env("MESSAGE_SOCKETS_MAX", 2).start().await;
     let mut bob = Socket::open(&server, "bob").await;
     let mut alice = Socket::open(&server, "alice").await;
     let mut third = Socket::connect(&server, "carol", server.key()).await;
@@ -203,7 +204,7 @@ async fn a_stop_closes_the_sockets_and_keeps_what_they_said() {
 }
 
 #[tokio::test]
-async fn a_socket_that_gives_no_sign_of_life_is_closed() {
+async fn socket_without_pong_is_closed() {
     let server = server().env("MESSAGE_PING_SECONDS", 1).start().await;
     // Reads nothing, so it answers no ping either.
     let silent = Socket::open(&server, "bob").await;

@@ -11,24 +11,24 @@ pub use client::Socket;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Builder, Server};
+use crate::harness::{ApiClient, AppBuilder, TestApp};
 
 /// The prefix that clients of the monolith use.
 pub const MESSAGES: &str = "/api/v1/agent/messages";
 
-/// A server that can encrypt at rest.
-pub fn server() -> Builder {
-    Server::builder()
+/// An application that can encrypt at rest.
+pub fn server() -> AppBuilder {
+    TestApp::builder()
 }
 
 /// Send one, and answer what its sender is told.
-pub async fn send(server: &Server, sender: &str, recipient: &str, content: Value) -> Value {
+pub async fn send(server: &ApiClient, sender: &str, recipient: &str, content: Value) -> Value {
     let body = json!({"sender": sender, "recipient": recipient, "content": content});
     server.post(&format!("{MESSAGES}/send"), body).await.ok()
 }
 
 /// What lies in an inbox.
-pub async fn inbox(server: &Server, agent: &str, rest: &str) -> Vec<Value> {
+pub async fn inbox(server: &ApiClient, agent: &str, rest: &str) -> Vec<Value> {
     let answer = server.get(&format!("{MESSAGES}/inbox?agent_id={agent}{rest}")).await.ok();
     answer["messages"].as_array().unwrap().clone()
 }

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::{command, get, keyed, post, told};
 use crate::{
-    harness::{ADMIN, Server},
-    kit::{AGENTS, json_fixture, locations},
+    harness::{ADMIN, TestApp},
+    kit::{AGENTS, JsonDocument, json_fixture, locations},
     operation::run_with,
 };
 
 #[tokio::test]
-async fn keys_are_registered_listed_and_revoked() {
-    let server = Server::start().await;
+async fn agent_keys_are_registered_listed_and_revoked() {
+    let server = TestApp::start().await;
     let mut made = Vec::new();
     for name in ["first", "second", "third"] {
         let key: Value = serde_json::from_str(&command(server.dir(), &["agent-key", "new", name], "")).unwrap();
@@ -48,22 +48,22 @@ async fn keys_are_registered_listed_and_revoked() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_named_by_an_api_key_is_known_by_its_principal() {
-    let server = Server::start().await;
+async fn agent_keys_of_an_api_key_belong_to_its_principal() {
+    let server = TestApp::start().await;
     let key: Value = serde_json::from_str(&command(server.dir(), &["agent-key", "new", "k"], "")).unwrap();
     post(&server, ADMIN, "keys", key).await.is(201);
     let added = post(&server, ADMIN, "contacts", json!({"contact_id": ADMIN})).await.is(422);
     assert!(!added.to_string().contains(ADMIN));
     let added = post(&server, ADMIN, "contacts", json!({"contact_id": "b"})).await.is(201);
-    assert!(added["agent_id"].as_str().unwrap().starts_with("key_"), "{added}");
-    let principal = added["agent_id"].as_str().unwrap();
+    assert!(added.text("agent_id").starts_with("key_"), "{added}");
+    let principal = added.text("agent_id");
     assert_eq!(get(&server, principal, "keys").await.header("x-total-count"), "1");
     assert_eq!(get(&server, principal, "contacts").await.header("x-total-count"), "1");
 }
 
 #[tokio::test]
-async fn the_commands_keep_their_secrets() {
-    let server = Server::start().await;
+async fn key_commands_protect_secret_files() {
+    let server = TestApp::start().await;
     let public = keyed(&server, "bob").await;
     let file = server.dir().join("bob");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{get, keyed, opened, post, told, try_send};
 use crate::{
-    harness::{Answer, Server},
+    harness::{Answer, ApiClient, TestApp},
     kit::{AGENTS, locations, sql},
     messages::{MESSAGES, inbox, send},
 };
@@ -15,8 +15,8 @@ fn number(value: &Value) -> f64 {
 }
 
 #[tokio::test]
-async fn statistics_are_counted_from_what_happened() {
-    let server = Server::start().await;
+async fn message_statistics_count_stored_messages() {
+    let server = TestApp::start().await;
     let nothing = get(&server, "a", "communication-stats").await.ok();
     assert_eq!(
         (&nothing["sent"]["messages"], &nothing["response_time"], &nothing["sent"]["delivery_rate"]),
@@ -49,8 +49,8 @@ async fn statistics_are_counted_from_what_happened() {
 }
 
 #[tokio::test]
-async fn payments_are_recorded_all_or_none() {
-    let server = Server::start().await;
+async fn message_payments_are_recorded_atomically() {
+    let server = TestApp::start().await;
     let ids = [send(&server, "a", "b", json!({})).await, send(&server, "a", "b", json!({})).await];
     let ids: Vec<Value> = ids.iter().map(|receipt| receipt["message_id"].clone()).collect();
     let pay = async |body: Value| post(&server, "a", "payments", body).await;
@@ -76,14 +76,14 @@ async fn payments_are_recorded_all_or_none() {
     assert_eq!(told(&server, "payment").await, ["waived", "paid", "paid"]);
 }
 
-async fn import(server: &Server, agent: &str, text: &str) -> Answer {
+async fn import(server: &ApiClient, agent: &str, text: &str) -> Answer {
     let request = server.request(Method::POST, &format!("{AGENTS}/{agent}/messages/import"));
     Answer::of(request.header("content-type", "application/x-ndjson").body(text.to_owned())).await
 }
 
 #[tokio::test]
-async fn an_export_is_imported_elsewhere_and_once() {
-    let server = Server::start().await;
+async fn message_export_is_imported_once_elsewhere() {
+    let server = TestApp::start().await;
     keyed(&server, "bob").await;
     send(&server, "alice", "carol", json!({"n": 1})).await;
     send(&server, "carol", "alice", json!({"n": 2})).await;
@@ -99,7 +99,7 @@ async fn an_export_is_imported_elsewhere_and_once() {
     );
     assert_eq!((&lines[1]["content"], &lines[2]["content"]), (&json!({"n": 1}), &json!({"n": 2})));
 
-    let other = Server::start().await;
+    let other = TestApp::start().await;
     // Something is there already.
     send(&other, "carol", "alice", json!({"n": 0})).await;
     assert_eq!(import(&other, "alice", &export.text).await.ok(), json!({"imported": 3, "skipped": 0}));
@@ -125,13 +125,13 @@ async fn an_export_is_imported_elsewhere_and_once() {
 }
 
 #[tokio::test]
-async fn a_bad_import_is_refused_at_its_line_and_stores_nothing() {
-    let server = Server::start().await;
+async fn invalid_import_is_refused_with_its_line() {
+    let server = TestApp::start().await;
     for n in 0..3 {
         send(&server, "a", "b", json!({"n": n})).await;
     }
     let export = get(&server, "a", "messages/export").await.text;
-    let other = Server::start().await;
+    let other = TestApp::start().await;
     let lines: Vec<&str> = export.lines().collect();
     let broken =
         [lines[0], lines[1], &lines[2].replace("\"sender\":\"a\"", "\"sender\":\"z\""), lines[3], lines[4]].join("\n");

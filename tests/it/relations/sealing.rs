@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use super::{command, keyed, opened, try_send};
 use crate::{
-    harness::{MESSAGE_KEY, Server},
-    kit::{AGENTS, locations, sql},
+    harness::{ApiClient, MESSAGE_KEY, Server, TestApp},
+    kit::{AGENTS, JsonDocument, locations, sql},
     messages::{MESSAGES, inbox, send},
 };
 
 /// Does anything in the server's directory, but what agents keep for themselves, hold these bytes?
-fn found(server: &Server, words: &str) -> Vec<String> {
+fn found(server: &ApiClient, words: &str) -> Vec<String> {
     let mut folders = vec![server.dir().to_owned()];
     let mut holding = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -32,21 +32,12 @@ fn found(server: &Server, words: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_one_agent_seals_to_another_is_opened_by_it_alone() {
-    let server = Server::start().await;
+async fn sealed_message_is_opened_by_its_recipient_only() {
+    let server = TestApp::start().await;
     let key = keyed(&server, "bob").await;
     keyed(&server, "eve").await;
     let seal = |content: &Value| {
-        let to = [
-            "agent-key",
-            "seal",
-            "--to",
-            key["public_key"].as_str().unwrap(),
-            "--sender",
-            "alice",
-            "--recipient",
-            "bob",
-        ];
+        let to = ["agent-key", "seal", "--to", key.text("public_key"), "--sender", "alice", "--recipient", "bob"];
         serde_json::from_str::<Value>(&command(server.dir(), &to, &content.to_string())).unwrap()
     };
     let content = json!({"task": "count the tomatoes of tuesday", "budget": 1.5});
@@ -81,13 +72,13 @@ async fn what_one_agent_seals_to_another_is_opened_by_it_alone() {
     let refused = server.post(&format!("{MESSAGES}/send"), bad).await.is(422);
     assert_eq!(locations(&refused), [json!(["body", "content", "hpke", "enc"])]);
     let mut late = seal(&content);
-    server.delete(&format!("{AGENTS}/bob/keys/{}", key["key_id"].as_str().unwrap())).await.ok();
+    server.delete(&format!("{AGENTS}/bob/keys/{}", key.text("key_id"))).await.ok();
     late["message_id"] = json!("late");
     server.post(&format!("{MESSAGES}/send"), late).await.is(422);
 }
 
 #[tokio::test]
-async fn what_comes_in_the_clear_is_stored_as_ciphertext_only() {
+async fn message_content_is_stored_encrypted() {
     let mut server = Server::start().await;
     keyed(&server, "bob").await;
     let words = "parsley of wednesday";
@@ -112,8 +103,8 @@ async fn what_comes_in_the_clear_is_stored_as_ciphertext_only() {
 }
 
 #[tokio::test]
-async fn the_clear_is_refused_unless_it_is_allowed() {
-    let server = Server::start().await;
+async fn plaintext_messages_are_refused_unless_allowed() {
+    let server = TestApp::start().await;
     let refused = try_send(&server, "a", "b", json!({"encryption": "none"})).await.is(403);
     assert_eq!(refused["code"], "plaintext_not_allowed");
     let asked = try_send(&server, "a", "b", json!({"encrypt": false})).await.ok();
@@ -135,8 +126,8 @@ async fn the_clear_is_refused_unless_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn peers_with_rsa_keys_are_written_to_by_rsa() {
-    let server = Server::start().await;
+async fn rsa_recipients_get_rsa_envelopes() {
+    let server = TestApp::start().await;
     let all = crate::kit::json_fixture("envelopes/envelopes.json");
     let key = json!({"kind": "rsa", "public_key": all["rsa"]["pem"]});
     let key = super::post(&server, "old", "keys", key).await.is(201);
@@ -154,18 +145,18 @@ async fn peers_with_rsa_keys_are_written_to_by_rsa() {
 }
 
 #[tokio::test]
-async fn a_changed_row_is_not_shown_as_anything() {
-    let server = Server::start().await;
+async fn tampered_message_row_is_not_decrypted() {
+    let server = TestApp::start().await;
     let first = send(&server, "alice", "bob", json!({"x": "first"})).await;
     let second = send(&server, "alice", "bob", json!({"x": "second"})).await;
-    let [first, second] = [&first, &second].map(|receipt| receipt["message_id"].as_str().unwrap());
+    let [first, second] = [&first, &second].map(|receipt| receipt.text("message_id"));
     let swap = format!(
         "UPDATE am_messages SET content = (SELECT content FROM am_messages WHERE message_id = '{second}') WHERE message_id = '{first}'"
     );
     sql(&server.database(), &swap).await;
     let shown = server.get(&format!("{MESSAGES}/id/{first}")).await.ok();
     assert_eq!(shown["content"], Value::Null, "{shown}");
-    assert!(shown["failure"].as_str().unwrap().contains("changed"), "{shown}");
+    assert!(shown.text("failure").contains("changed"), "{shown}");
     let moved = format!("UPDATE am_messages SET sender = 'mallory' WHERE message_id = '{second}'");
     sql(&server.database(), &moved).await;
     let shown = server.get(&format!("{MESSAGES}/id/{second}")).await.ok();
@@ -173,9 +164,9 @@ async fn a_changed_row_is_not_shown_as_anything() {
 }
 
 #[tokio::test]
-async fn master_keys_are_changed_under_a_running_server() {
+async fn master_keys_are_rotated_while_running() {
     let new = "m2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
-    let server = Server::start().await;
+    let server = TestApp::start().await;
     let before = send(&server, "a", "b", json!({"n": 1})).await;
     let both = format!("{new},{MESSAGE_KEY}");
     let server = server.restart_with(&[("MESSAGE_KEYS", &both)]).await;
@@ -211,11 +202,11 @@ async fn master_keys_are_changed_under_a_running_server() {
 }
 
 #[tokio::test]
-async fn production_without_master_keys_refuses_what_it_could_not_protect() {
+async fn production_without_master_keys_refuses_messages() {
     let server = Server::builder().env("MESSAGE_KEYS", "").start().await;
     let refused = try_send(&server, "a", "b", json!({})).await.is(503);
     assert_eq!(refused["code"], "message_keys_missing");
-    assert!(refused["detail"].as_str().unwrap().contains("MESSAGE_KEYS"));
+    assert!(refused.text("detail").contains("MESSAGE_KEYS"));
     assert!(server.log().contains("MESSAGE_KEYS is not set"));
     keyed(&server, "b").await;
     assert_eq!(try_send(&server, "a", "b", json!({})).await.ok()["scope"], "sealed_on_arrival");
@@ -231,7 +222,7 @@ async fn production_without_master_keys_refuses_what_it_could_not_protect() {
     for bad in
         ["m1", "m1:AAAA", ":AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", &format!("{MESSAGE_KEY},{MESSAGE_KEY}")]
     {
-        let (status, said) = Server::builder().env("MESSAGE_KEYS", bad).start_and_fail();
-        assert!(!status.success() && said.contains("MESSAGE_KEYS") && !said.contains("AAECAwQF"), "{bad}: {said}");
+        let said = TestApp::builder().env("MESSAGE_KEYS", bad).refusal();
+        assert!(said.contains("MESSAGE_KEYS") && !said.contains("AAECAwQF"), "{bad}: {said}");
     }
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{RL, place, trained};
 use crate::{
-    harness::{ADMIN, OTHER_ADMIN, Server},
-    kit::{AGENTS, get_as, post_as},
+    harness::{ADMIN, ApiClient, OTHER_ADMIN, TestApp},
+    kit::{AGENTS, JsonDocument, get_as, post_as},
 };
 
 fn at(agent: &str, verb: &str) -> String {
@@ -24,15 +24,15 @@ fn feedback() -> Value {
     (0..64).map(row).collect()
 }
 
-async fn action(server: &Server, price: f64) -> Value {
+async fn action(server: &ApiClient, price: f64) -> Value {
     let state = json!({"state": [price, 0.1, 0, 0, 0, 0, 0, 0, 0]});
     let decision = server.post(&format!("{RL}/policies/agent-pricer/act"), state).await.ok();
     decision["action_name"].clone()
 }
 
 #[tokio::test]
-async fn an_agent_learns_from_feedback_and_is_exported() {
-    let server = Server::start().await;
+async fn agent_learns_from_feedback_and_is_exported() {
+    let server = TestApp::start().await;
     server.post(&at("pricer", "train"), json!({"feedback": feedback()})).await.is(400);
     let body = json!({"mode": "reinforcement", "learning_rate": 0.001, "feedback_source": "sales"});
     let enabled = server.post(&at("pricer", "enable"), body.clone()).await.ok();
@@ -42,7 +42,7 @@ async fn an_agent_learns_from_feedback_and_is_exported() {
 
     let run = server.post(&at("pricer", "train"), json!({"feedback": feedback(), "epochs": 20})).await.is(201);
     assert_eq!((&run["kind"], &run["rows"], &run["from"]), (&json!("learn"), &json!(64), &json!("agent-pricer@1")));
-    let run = trained(&server, run["id"].as_str().unwrap()).await;
+    let run = trained(&server, run.text("id")).await;
     assert_eq!((&run["status"], &run["version"], &run["error"]), (&json!("completed"), &json!(2), &Value::Null));
     assert_eq!((action(&server, -1.0).await, action(&server, 1.0).await), (json!("increase"), json!("decrease")));
     let progress = server.get(&at("pricer", "progress?metrics=loss")).await.ok();
@@ -56,7 +56,7 @@ async fn an_agent_learns_from_feedback_and_is_exported() {
     let again =
         server.post(&at("pricer", "train"), json!({"feedback": {"rows": feedback()}, "epochs": 1})).await.is(201);
     assert_eq!(again["from"], "agent-pricer@2");
-    trained(&server, again["id"].as_str().unwrap()).await;
+    trained(&server, again.text("id")).await;
 
     for (format, magic) in [("safetensors", None), ("torch", Some(&b"PK"[..])), ("onnx", None)] {
         let path = at("pricer", &format!("export?format={format}"));
@@ -83,8 +83,8 @@ async fn an_agent_learns_from_feedback_and_is_exported() {
 }
 
 #[tokio::test]
-async fn feedback_that_does_not_fit_is_named() {
-    let server = Server::start().await;
+async fn learning_feedback_validation_reports_faults() {
+    let server = TestApp::start().await;
     server.post(&at("a", "enable"), json!({"mode": "transfer"})).await.ok();
     assert_eq!(place(server.post(&at("b", "enable"), json!({"mode": "osmosis"})).await), json!(["body", "mode"]));
     assert_eq!(

@@ -8,13 +8,14 @@ mod workflows;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, PATIENCE, Server};
+use crate::harness::{Answer, ApiClient, PATIENCE};
+use crate::kit::JsonDocument;
 
 /// Where the routes stand.
 pub const RL: &str = "/api/v1/agents/performance/rl";
 
 /// Upload a file as the next version of a policy.
-pub async fn upload(server: &Server, key: &str, path: &str, bytes: Vec<u8>) -> Answer {
+pub async fn upload(server: &ApiClient, key: &str, path: &str, bytes: Vec<u8>) -> Answer {
     let request = server.client().request(Method::POST, server.url(&format!("{RL}/policies/{path}")));
     Answer::of(request.header("x-api-key", key).header("content-type", "application/octet-stream").body(bytes)).await
 }
@@ -26,11 +27,11 @@ pub fn small(steps: u64) -> Value {
 }
 
 /// The run's document at its end.
-pub async fn trained(server: &Server, id: &str) -> Value {
+pub async fn trained(server: &ApiClient, id: &str) -> Value {
     let wait = async {
         loop {
             let run = server.get(&format!("{RL}/runs/{id}?wait=5")).await.ok();
-            if ["completed", "failed", "cancelled"].contains(&run["status"].as_str().unwrap()) {
+            if ["completed", "failed", "cancelled"].contains(&run.text("status")) {
                 return run;
             }
         }

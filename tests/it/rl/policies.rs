@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{RL, place, upload};
 use crate::{
-    harness::{ADMIN, Answer, CLIENT, MINER, OTHER_ADMIN, Server},
-    kit::{fixture, get_as, json_fixture, post_as},
+    harness::{ADMIN, Answer, ApiClient, CLIENT, MINER, OTHER_ADMIN, TestApp},
+    kit::{JsonDocument, fixture, get_as, json_fixture, post_as},
 };
 
 fn weights(name: &str) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn close(got: &Value, wanted: &Value) {
 }
 
 /// What the policy answers to each of the vector's states, alone and all together.
-async fn answers(server: &Server, policy: &str, vector: &Value) -> Vec<Value> {
+async fn answers(server: &ApiClient, policy: &str, vector: &Value) -> Vec<Value> {
     let path = format!("{RL}/policies/{policy}/act");
     let all = server.post(&path, json!({"states": vector["states"]})).await.ok();
     assert_eq!(all["count"].as_u64().unwrap() as usize, vector["states"].as_array().unwrap().len());
@@ -40,8 +40,8 @@ async fn answers(server: &Server, policy: &str, vector: &Value) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_vectors_agree_through_http() {
-    let server = Server::start().await;
+async fn act_matches_contract_vectors() {
+    let server = TestApp::start().await;
     for name in ["ppo", "sac", "rainbow_dqn"] {
         let policy = name.replace('_', "-");
         let made = upload(&server, ADMIN, &format!("{policy}/versions"), weights(name)).await.is(201);
@@ -66,8 +66,8 @@ async fn the_vectors_agree_through_http() {
 }
 
 #[tokio::test]
-async fn what_is_refused_says_why() {
-    let server = Server::start().await;
+async fn policy_requests_report_faults() {
+    let server = TestApp::start().await;
     let put = async |path: &str, bytes: Vec<u8>| upload(&server, ADMIN, path, bytes).await;
     let pickle = put("p/versions", b"PK\x03\x04 and so on".to_vec()).await;
     assert!(pickle.text.contains("pickle"), "{}", pickle.text);
@@ -116,8 +116,8 @@ async fn what_is_refused_says_why() {
 }
 
 #[tokio::test]
-async fn a_state_has_names_and_a_sample_a_seed() {
-    let server = Server::start().await;
+async fn act_accepts_named_states_and_seeds() {
+    let server = TestApp::start().await;
     let path = format!("{RL}/policies/marketplace-ppo/act");
     let names =
         ["price", "volume", "demand", "supply", "competition", "reputation", "resources", "capabilities", "position"];
@@ -125,7 +125,7 @@ async fn a_state_has_names_and_a_sample_a_seed() {
         names.iter().enumerate().map(|(at, name)| ((*name).to_owned(), json!(at))).collect();
     let by_name = server.post(&path, json!({"state": named})).await.ok();
     assert_eq!(by_name, server.post(&path, json!({"state": [0, 1, 2, 3, 4, 5, 6, 7, 8]})).await.ok());
-    assert!(["increase", "decrease", "maintain", "dynamic"].contains(&by_name["action_name"].as_str().unwrap()));
+    assert!(["increase", "decrease", "maintain", "dynamic"].contains(&by_name.text("action_name")));
     let body = |seed: u64| json!({"states": vec![[0.5; 9]; 64], "mode": "sample", "seed": seed});
     let first = server.post(&path, body(1)).await.ok();
     assert_eq!(first, server.post(&path, body(1)).await.ok());
@@ -134,15 +134,15 @@ async fn a_state_has_names_and_a_sample_a_seed() {
 }
 
 #[tokio::test]
-async fn an_alias_is_promoted_rolled_back_and_kept() {
-    let server = Server::start().await;
+async fn policy_alias_is_promoted_and_rolled_back() {
+    let server = TestApp::start().await;
     let file = weights("ppo");
     for version in 1..=3 {
         let made = upload(&server, CLIENT, "p/versions", file.clone()).await.is(201);
         assert_eq!(made["version"], version, "the same weights are another version");
     }
     let at = |alias: &str| format!("{RL}/policies/p/aliases/{alias}");
-    let serving = async |server: &Server| server.get(&format!("{RL}/policies/p")).await.ok()["serving"].clone();
+    let serving = async |server: &ApiClient| server.get(&format!("{RL}/policies/p")).await.ok()["serving"].clone();
     assert_eq!(serving(&server).await, 3, "the newest, while nothing is in production");
     let move_to = async |key: &str, alias: &str, version: u32| {
         let request = server.client().request(Method::PUT, server.url(&at(alias)));
@@ -175,8 +175,8 @@ async fn an_alias_is_promoted_rolled_back_and_kept() {
 }
 
 #[tokio::test]
-async fn a_canary_gets_its_share_and_a_shadow_follows() {
-    let server = Server::start().await;
+async fn canary_and_shadow_split_policy_requests() {
+    let server = TestApp::start().await;
     for _ in 0..3 {
         upload(&server, ADMIN, "p/versions", weights("ppo")).await.is(201);
     }
@@ -192,7 +192,7 @@ async fn a_canary_gets_its_share_and_a_shadow_follows() {
     for _ in 0..20 {
         let act =
             server.post(&format!("{RL}/policies/p/act"), json!({"state": [0, 0, 0, 0, 0, 0, 0, 0, 1]})).await.ok();
-        by[act["policy"].as_str().unwrap().trim_start_matches("p@").parse::<usize>().unwrap()] += 1;
+        by[act.text("policy").trim_start_matches("p@").parse::<usize>().unwrap()] += 1;
     }
     assert_eq!(by, [0, 5, 0, 15]);
     let comparison = loop {
@@ -200,6 +200,7 @@ async fn a_canary_gets_its_share_and_a_shadow_follows() {
         if seen["shadow"]["calls"] == 15 {
             break seen;
         }
+        crate::harness::poll_interval().await;
     };
     assert_eq!((&comparison["serving"]["version"], &comparison["canary"]["calls"]), (&json!(3), &json!(5)));
     assert_eq!((&comparison["agreement"], &comparison["mean_value_difference"]), (&json!(1.0), &json!(0.0)));
@@ -208,8 +209,8 @@ async fn a_canary_gets_its_share_and_a_shadow_follows() {
 }
 
 #[tokio::test]
-async fn an_upload_with_a_key_is_one_version() {
-    let server = Server::start().await;
+async fn policy_upload_is_idempotent() {
+    let server = TestApp::start().await;
     let put = async || {
         let request = server.request(Method::POST, &format!("{RL}/policies/p/versions"));
         let request = request.header("content-type", "application/octet-stream").header("idempotency-key", "once");

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 
 use super::{RL, place, small, trained};
 use crate::{
-    harness::{ADMIN, Answer, CLIENT, OTHER_ADMIN, Server},
-    kit::{get_as, post_as},
+    harness::{ADMIN, Answer, ApiClient, CLIENT, OTHER_ADMIN, TestApp},
+    kit::{JsonDocument, get_as, post_as},
 };
 
-async fn create(server: &Server, body: Value) -> Answer {
+async fn create(server: &ApiClient, body: Value) -> Answer {
     server.post(&format!("{RL}/runs"), body).await
 }
 
 #[tokio::test]
-async fn a_run_is_trained_evaluated_and_served() {
-    let server = Server::start().await;
+async fn training_run_is_trained_evaluated_and_served() {
+    let server = TestApp::start().await;
     let made = create(&server, small(640)).await.is(201);
     assert_eq!((&made["status"], &made["policy"]), (&json!("queued"), &json!("cartpole-v1-ppo")));
-    let id = made["id"].as_str().unwrap();
+    let id = made.text("id");
     let run = trained(&server, id).await;
     assert_eq!(
         (&run["status"], &run["progress"], &run["reference"]),
@@ -33,7 +33,7 @@ async fn a_run_is_trained_evaluated_and_served() {
     assert_eq!((&version["source"], &version["training"]["run_id"]), (&json!("trained"), &run["id"]));
     assert_eq!(version["scores"], run["scores"]);
     let act = server.post(&format!("{RL}/policies/cartpole-v1-ppo/act"), json!({"state": [0, 0, 0.01, 0]})).await.ok();
-    assert!(["left", "right"].contains(&act["action_name"].as_str().unwrap()));
+    assert!(["left", "right"].contains(&act.text("action_name")));
     let evaluate = format!("{RL}/policies/cartpole-v1-ppo@1/evaluate");
     let measured = server.post(&evaluate, json!({"episodes": 4, "seed": 7})).await.ok();
     assert_eq!((&measured["environment"], &measured["episodes"]), (&json!("CartPole-v1"), &json!(4)));
@@ -50,9 +50,9 @@ async fn a_run_is_trained_evaluated_and_served() {
 }
 
 #[tokio::test]
-async fn events_stream_and_begin_again() {
-    let server = Server::start().await;
-    let id = create(&server, small(320)).await.is(201)["id"].as_str().unwrap().to_owned();
+async fn training_event_stream_resumes() {
+    let server = TestApp::start().await;
+    let id = create(&server, small(320)).await.is(201).text("id").to_owned();
     let path = format!("{RL}/runs/{id}/events");
     // The stream ends with the run.
     let stream = server.request(Method::GET, &path).header("accept", "text/event-stream").send().await.unwrap();
@@ -68,9 +68,9 @@ async fn events_stream_and_begin_again() {
 }
 
 #[tokio::test]
-async fn a_run_is_its_owners_to_pause_resume_and_cancel() {
-    let server = Server::start().await;
-    let id = create(&server, small(50_000_000)).await.is(201)["id"].as_str().unwrap().to_owned();
+async fn training_run_is_controlled_by_its_owner() {
+    let server = TestApp::start().await;
+    let id = create(&server, small(50_000_000)).await.is(201).text("id").to_owned();
     let path = format!("{RL}/runs/{id}");
     let until = async |wanted: &str| {
         loop {
@@ -78,6 +78,7 @@ async fn a_run_is_its_owners_to_pause_resume_and_cancel() {
             if run["status"] == wanted {
                 return run;
             }
+            crate::harness::poll_interval().await;
         }
     };
     until("running").await;
@@ -105,8 +106,8 @@ async fn a_run_is_its_owners_to_pause_resume_and_cancel() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_trained_is_named() {
-    let server = Server::start().await;
+async fn training_run_validation_reports_faults() {
+    let server = TestApp::start().await;
     let with = |member: &str, value: Value| {
         let mut body = small(64);
         body[member] = value;
@@ -134,10 +135,10 @@ async fn what_can_not_be_trained_is_named() {
 }
 
 #[tokio::test]
-async fn environments_are_described() {
-    let server = Server::start().await;
+async fn training_environments_are_described() {
+    let server = TestApp::start().await;
     let all = server.get(&format!("{RL}/environments")).await.ok();
-    let names: Vec<&str> = all.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = all.as_array().unwrap().iter().map(|one| one.text("name")).collect();
     for name in [
         "CartPole-v1",
         "Acrobot-v1",
@@ -153,7 +154,7 @@ async fn environments_are_described() {
         assert!(names.contains(&name), "{name}");
     }
     let one = server.get(&format!("{RL}/environments/price_optimization")).await.ok();
-    assert!(one["summary"].as_str().unwrap().len() > 100 && one["horizon"].is_number());
+    assert!(one.text("summary").len() > 100 && one["horizon"].is_number());
     assert!(one["parameters"][0]["meaning"].is_string() && one["actions"]["names"].is_array());
     let reference = &one["reference"];
     assert!(reference["optimum"].as_f64().unwrap() > reference["random"].as_f64().unwrap());
@@ -169,15 +170,15 @@ async fn environments_are_described() {
 }
 
 #[tokio::test]
-async fn a_strategy_is_learnt_put_into_production_and_measured() {
-    let server = Server::start().await;
+async fn strategy_is_optimized_deployed_and_evaluated() {
+    let server = TestApp::start().await;
     let at = |strategy: &str, verb: &str| format!("{RL}/strategies/{strategy}/{verb}");
     let settings = json!({"environments": 2, "rollout": 16, "batch": 32, "hidden": [8, 8]});
     let body = json!({"steps": 64, "settings": settings});
     let run = server.post(&at("pricing", "optimize"), body.clone()).await.is(201);
     assert_eq!((&run["environment"], &run["algorithm"]), (&json!("price_optimization"), &json!("ppo")));
-    let policy = run["policy"].as_str().unwrap();
-    assert_eq!(trained(&server, run["id"].as_str().unwrap()).await["status"], "completed");
+    let policy = run.text("policy");
+    assert_eq!(trained(&server, run.text("id")).await["status"], "completed");
     let listed = server.get(&format!("{RL}/strategies")).await.ok();
     assert_eq!((&listed[0]["strategy"], &listed[0]["policy"]), (&json!("pricing"), &json!(policy)));
     let deployed = server.post(&at("pricing", "deploy"), json!({})).await.ok();

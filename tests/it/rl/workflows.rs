@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{RL, place};
-use crate::harness::Server;
+use crate::harness::TestApp;
+use crate::kit::JsonDocument;
 
 fn train(more: Value) -> Value {
     let mut action = json!({"kind": "train", "environment": "CartPole-v1", "steps": 320, "policy": "balance", "seed": 3,
@@ -18,24 +19,24 @@ fn ask(policy: &str) -> Value {
 }
 
 #[tokio::test]
-async fn one_step_trains_what_the_next_one_asks() {
-    let server = Server::start().await;
+async fn training_step_feeds_the_next_policy_step() {
+    let server = TestApp::start().await;
     for policy in ["balance", "balance@latest", "$.steps.train.output.policy"] {
         let workflow = server.workflow(json!({"train": train(json!({})), "decide": ask(policy)})).await;
         let started = server.execute(&workflow, json!({"state": [0, 0, 0.02, 0]})).await;
-        let ended = server.ended(started["id"].as_str().unwrap()).await;
+        let ended = server.ended(started.text("id")).await;
         assert_eq!(ended["status"], "completed", "{ended}");
         let results = &ended["final_result"]["step_results"];
         let trained = &results["train"];
         assert_eq!(results["decide"]["policy"], trained["policy"], "{results}");
-        assert!(trained["scores"]["mean"].is_number() && trained["run_id"].as_str().unwrap().starts_with("train_"));
+        assert!(trained["scores"]["mean"].is_number() && trained.text("run_id").starts_with("train_"));
     }
     assert_eq!(server.get(&format!("{RL}/policies/balance")).await.ok()["latest"], 3);
 }
 
 #[tokio::test]
-async fn a_training_step_is_checked_when_the_workflow_is_made() {
-    let server = Server::start().await;
+async fn training_step_is_validated_at_workflow_creation() {
+    let server = TestApp::start().await;
     let refused = async |steps: Value| {
         let body = json!({"name": "n", "steps": steps});
         place(server.post("/api/v1/agents/workflows", body).await)

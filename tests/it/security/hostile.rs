@@ -12,7 +12,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{audited, gone, monitor, python, run};
-use crate::harness::Server;
+use crate::harness::{ApiClient, Server};
+use crate::kit::JsonDocument;
 
 /// A hostile program: it ends with status 42 if it gets what it wants.
 struct Hostile {
@@ -36,7 +37,7 @@ fn reads(path: &str) -> String {
     )
 }
 
-fn programs(server: &Server) -> Vec<Hostile> {
+fn programs(server: &ApiClient) -> Vec<Hostile> {
     let small = || json!({"seconds": 5, "memory_mb": 64, "disk_mb": 16, "processes": 30});
     let takes = |name, code: &str, error| Hostile {
         name,
@@ -128,7 +129,7 @@ fn programs(server: &Server) -> Vec<Hostile> {
 }
 
 /// Asks for the service's health until it is told to stop; answers how often, and how long the longest took.
-fn watch(server: &Server, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<(u32, Duration)> {
+fn watch(server: &ApiClient, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<(u32, Duration)> {
     let (client, url) = (server.client().clone(), server.url("/health"));
     tokio::spawn(async move {
         let (mut count, mut longest) = (0, Duration::ZERO);
@@ -145,7 +146,7 @@ fn watch(server: &Server, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<(u32
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_programs_end_contained_and_on_record() {
+async fn hostile_programs_are_contained_and_recorded() {
     let server = Server::builder().env("LOG_LEVEL", "warn,agent_management::lifecycle=info").start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let health = watch(&server, stop.clone());
@@ -156,9 +157,9 @@ async fn hostile_programs_end_contained_and_on_record() {
         let ended = run(&server, json!({"s": step}), json!({})).await;
         assert!(began.elapsed() < Duration::from_secs(15), "{name} took {:?}", began.elapsed());
         assert_eq!(ended["status"], "failed", "{name}: {ended}");
-        let error = ended["error_message"].as_str().unwrap();
+        let error = ended.text("error_message");
         assert!(hostile.errors.iter().any(|expected| error.contains(expected)), "{name}: {error}");
-        let execution = ended["id"].as_str().unwrap();
+        let execution = ended.text("id");
         let seen = monitor(&server, execution).await;
         assert_ne!(seen["last_exit_code"], 42, "{name} got what it wanted: {seen}");
         let breaches = audited(&server, execution, "SANDBOX_BREACH").await;
@@ -169,7 +170,7 @@ async fn hostile_programs_end_contained_and_on_record() {
             continue;
         };
         assert_eq!(breaches.len(), 1, "{name}: {breaches:?}");
-        let is = |attempt: &&Value| attempt["kind"] == kind && attempt["what"].as_str().unwrap().contains(what);
+        let is = |attempt: &&Value| attempt["kind"] == kind && attempt.text("what").contains(what);
         let attempts = breaches[0]["attempts"].as_array().unwrap();
         assert!(attempts.iter().find(is).is_some_and(|attempt| attempt["breach"] == true), "{name}: {attempts:?}");
         assert!(seen["security_events"].as_array().unwrap().iter().any(|event| is(&event)), "{name}: {seen}");
@@ -180,7 +181,7 @@ async fn hostile_programs_end_contained_and_on_record() {
 }
 
 #[tokio::test]
-async fn what_a_program_may_not_see_is_not_there() {
+async fn sandbox_hides_host_files_and_processes() {
     let server = Server::start().await;
     let code = r##"
 import ctypes, json, os, socket, subprocess
@@ -244,7 +245,7 @@ print(json.dumps({
 }
 
 #[tokio::test]
-async fn nothing_outlives_its_sandbox() {
+async fn sandbox_processes_do_not_outlive_it() {
     let mut server = Server::start().await;
     let word = format!("left-behind-{}", server.pid());
     let daemon = "import os, sys, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.execv('/usr/bin/python3', ['python3', '-c', 'import time; time.sleep(600)', sys.argv[1]])\n    os._exit(0)\ntime.sleep(0.2)\n";
@@ -259,7 +260,7 @@ async fn nothing_outlives_its_sandbox() {
     let workflow = server.workflow(json!({"s": sleeper(&cancelled)})).await;
     let run = server.execute(&workflow, json!({})).await;
     until_there(&cancelled).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     server.post(&format!("/api/v1/agents/executions/{id}/cancel"), json!({})).await.ok();
     gone(&cancelled).await;
 
@@ -278,12 +279,12 @@ async fn until_there(word: &str) {
     let deadline = Instant::now() + crate::harness::PATIENCE;
     while super::processes_with(word).is_empty() {
         assert!(Instant::now() < deadline, "{word} never ran");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
 #[tokio::test]
-async fn without_control_groups_limits_hold_all_the_same() {
+async fn sandbox_limits_hold_without_cgroups() {
     let server = Server::builder().env("SANDBOX_CGROUPS", false).start().await;
     let capabilities = server.get("/api/v1/agents/security/sandbox/capabilities").await.ok();
     assert_eq!(capabilities["unenforced"], json!([]), "{capabilities}");
@@ -295,10 +296,10 @@ async fn without_control_groups_limits_hold_all_the_same() {
     let ended =
         run(&server, json!({"s": python(shared, json!({"limits": {"memory_mb": 64, "seconds": 15}}))}), json!({}))
             .await;
-    assert!(ended["error_message"].as_str().unwrap().contains("more memory"), "{ended}");
+    assert!(ended.text("error_message").contains("more memory"), "{ended}");
     // Several processes, each below the limit of one.
     let hogs = "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n        held = bytearray(30 << 20)\n        for at in range(0, len(held), 4096): held[at] = 1\n        time.sleep(600)\ntime.sleep(600)";
     let ended =
         run(&server, json!({"s": python(hogs, json!({"limits": {"memory_mb": 64, "seconds": 15}}))}), json!({})).await;
-    assert!(ended["error_message"].as_str().unwrap().contains("more memory"), "{ended}");
+    assert!(ended.text("error_message").contains("more memory"), "{ended}");
 }

@@ -9,7 +9,8 @@ mod trust;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::harness::Server;
+use crate::harness::ApiClient;
+use crate::kit::JsonDocument;
 
 pub const SECURITY: &str = "/api/v1/agents/security";
 
@@ -28,18 +29,18 @@ pub fn python(code: &str, more: Value) -> Value {
 }
 
 /// Run steps to their end.
-pub async fn run(server: &Server, steps: Value, inputs: Value) -> Value {
+pub async fn run(server: &ApiClient, steps: Value, inputs: Value) -> Value {
     let workflow = server.workflow(steps).await;
     let run = server.execute(&workflow, inputs).await;
-    server.ended(run["id"].as_str().unwrap()).await
+    server.ended(run.text("id")).await
 }
 
-pub async fn monitor(server: &Server, execution: &str) -> Value {
+pub async fn monitor(server: &ApiClient, execution: &str) -> Value {
     server.get(&format!("/api/v1/agents/security/sandbox/{execution}/monitor")).await.ok()
 }
 
 /// The data of an execution's audit entries of one kind.
-pub async fn audited(server: &Server, execution: &str, event: &str) -> Vec<Value> {
+pub async fn audited(server: &ApiClient, execution: &str, event: &str) -> Vec<Value> {
     let mut conn =
         SqliteConnection::connect(&format!("sqlite://{}?mode=ro", server.database().display())).await.unwrap();
     let rows: Vec<(String,)> = sqlx::query_as(
@@ -69,7 +70,7 @@ pub async fn gone(word: &str) {
     let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
     while !processes_with(word).is_empty() {
         assert!(std::time::Instant::now() < deadline, "{word} still runs");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
@@ -83,18 +84,18 @@ pub fn bad() -> Value {
     json!({"a": {"step_type": "data_processing", "max_retries": 0, "action": {"kind": "jq", "program": "error(\"no\")"}}})
 }
 
-pub async fn score(server: &Server, kind: &str, id: &str) -> Value {
+pub async fn score(server: &ApiClient, kind: &str, id: &str) -> Value {
     server.get(&format!("{SECURITY}/trust-scores/{kind}/{id}")).await.ok()
 }
 
 /// Run a workflow to its end; answers the execution.
-pub async fn run_of(server: &Server, workflow: &str) -> Value {
+pub async fn run_of(server: &ApiClient, workflow: &str) -> Value {
     let started = server.execute(workflow, json!({})).await;
-    server.ended(started["id"].as_str().unwrap()).await
+    server.ended(started.text("id")).await
 }
 
 /// Tell the log what was seen elsewhere.
-pub async fn seen(server: &Server, event: &str, workflow: &str, data: Value) {
+pub async fn seen(server: &ApiClient, event: &str, workflow: &str, data: Value) {
     let body = json!({"event_type": event, "workflow_id": workflow, "event_data": data});
     server.post(&format!("{SECURITY}/audit-logs"), body).await.is(201);
 }

@@ -5,17 +5,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, PATIENCE, Server},
-    kit::{AGENTS, get_as, jq, locations, sql, waiting},
+    harness::{Answer, ApiClient, PATIENCE, TestApp},
+    kit::{AGENTS, JsonDocument, get_as, jq, locations, sql, waiting},
     peer::Peer,
+    redact::redacted,
 };
 
 const POLICIES: &str = "/api/v1/agents/security/policies";
 
-async fn policy(server: &Server, name: &str, level: &str, rules: Value) -> String {
+async fn policy(server: &ApiClient, name: &str, level: &str, rules: Value) -> String {
     let path = format!("{POLICIES}?name={name}&security_level={level}");
     let made = server.post(&path, rules).await.ok();
-    made["id"].as_str().unwrap().to_owned()
+    made.text("id").to_owned()
 }
 
 fn draft(steps: Value, more: Value) -> Value {
@@ -24,16 +25,16 @@ fn draft(steps: Value, more: Value) -> Value {
     draft
 }
 
-async fn create(server: &Server, steps: Value, more: Value) -> Answer {
+async fn create(server: &ApiClient, steps: Value, more: Value) -> Answer {
     server.post(&format!("{AGENTS}/workflows"), draft(steps, more)).await
 }
 
-async fn execute(server: &Server, workflow: &str, body: Value) -> Answer {
+async fn execute(server: &ApiClient, workflow: &str, body: Value) -> Answer {
     server.post(&format!("{AGENTS}/workflows/{workflow}/execute"), body).await
 }
 
 fn id(answer: &Value) -> &str {
-    answer["id"].as_str().unwrap()
+    answer.text("id")
 }
 
 /// The body of a refusal by this rule.
@@ -43,36 +44,26 @@ fn refused(answer: Answer, policy: &str, rule: &str, limit: Value, asked: Value)
     assert_eq!(body["code"], "policy_violation", "{body}");
     assert_eq!((&body["policy_id"], &body["rule"]), (&json!(policy), &json!(rule)), "{body}");
     assert_eq!((&body["limit"], &body["asked"]), (&limit, &asked), "{body}");
-    assert!(body["detail"].as_str().unwrap().contains(rule) && body["request_id"].is_string(), "{body}");
+    assert!(body.text("detail").contains(rule) && body["request_id"].is_string(), "{body}");
     body
 }
 
 /// Refusals on record, newest first: resource, rule, execution.
-async fn denied(server: &Server) -> Vec<Value> {
+async fn denied(server: &ApiClient) -> Vec<Value> {
     let found = server.get(&format!("{AGENTS}/security/audit-logs?event_type=access_denied&limit=500")).await.ok();
     found.as_array().or_else(|| found["entries"].as_array()).unwrap_or_else(|| panic!("{found}")).clone()
 }
 
-async fn change(server: &Server, policy: &str, rules: Value) {
+async fn change(server: &ApiClient, policy: &str, rules: Value) {
     server.put(&format!("{POLICIES}/{policy}"), rules).await.ok();
 }
 
 #[tokio::test]
-async fn a_policy_is_made_listed_changed_and_deleted() {
-    let server = Server::start().await;
+async fn security_policy_is_created_listed_changed_and_deleted() {
+    let server = TestApp::start().await;
     let made =
         server.post(&format!("{POLICIES}?name=first&description=d&security_level=confidential"), json!({})).await.ok();
-    let defaults = json!({
-        "name": "first", "description": "d", "security_level": "confidential", "allowed_step_types": [],
-        "max_execution_time": 3600, "max_memory_usage": 8192, "require_verification": true,
-        "allowed_verification_levels": ["basic"], "max_concurrent_executions": 10, "max_workflow_steps": 100,
-        "max_data_size": 1_073_741_824, "require_sandbox": false, "require_audit_logging": true,
-        "require_encryption": false, "compliance_standards": [], "is_active": true,
-    });
-    for (field, value) in defaults.as_object().unwrap() {
-        assert_eq!(&made[field], value, "{field}");
-    }
-    assert!(id(&made).starts_with("policy_") && id(&made).len() == 15, "{made}");
+    insta::assert_json_snapshot!("policy_with_defaults", redacted(&made));
     server.post(&format!("{POLICIES}?name=first"), json!({})).await.is(409);
     let second = policy(&server, "second", "internal", json!({"is_active": false})).await;
     let list = server.get(&format!("{POLICIES}?limit=1")).await;
@@ -121,9 +112,9 @@ async fn a_policy_is_made_listed_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn each_rule_refuses_a_workflow_that_is_made_or_changed() {
+async fn each_policy_rule_refuses_workflow_create_and_update() {
     let peer = Peer::start();
-    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let policy = policy(&server, "p", "internal", json!({})).await;
     let call = json!({"step_type": "custom", "action": {"kind": "http", "endpoint": "peer"}});
     let mut large = jq(".");
@@ -212,8 +203,8 @@ async fn each_rule_refuses_a_workflow_that_is_made_or_changed() {
 }
 
 #[tokio::test]
-async fn each_rule_refuses_a_run_and_is_explained_beforehand() {
-    let server = Server::start().await;
+async fn each_policy_rule_refuses_execution_and_review_explains_it() {
+    let server = TestApp::start().await;
     let workflow = server.workflow(json!({"s": jq("."), "t": jq(".")})).await;
     let policy = policy(&server, "p", "internal", json!({"max_data_size": 40})).await;
     let verdict =
@@ -251,7 +242,7 @@ async fn each_rule_refuses_a_run_and_is_explained_beforehand() {
     assert_eq!((&bad["valid"], &bad["refused"]), (&json!(false), &json!(true)));
     let broken = |from: &Value| {
         let list = from["violations"].as_array().unwrap();
-        let mut rules: Vec<String> = list.iter().map(|found| found["rule"].as_str().unwrap().to_owned()).collect();
+        let mut rules: Vec<String> = list.iter().map(|found| found.text("rule").to_owned()).collect();
         rules.dedup();
         rules
     };
@@ -285,8 +276,8 @@ async fn each_rule_refuses_a_run_and_is_explained_beforehand() {
 }
 
 #[tokio::test]
-async fn what_is_not_verified_is_a_violation_that_no_policy_refuses() {
-    let server = Server::start().await;
+async fn unverified_workflow_is_a_recorded_violation() {
+    let server = TestApp::start().await;
     let more = json!({"requires_verification": false, "max_execution_time": 7200});
     let made = create(&server, json!({"s": jq(".")}), more).await.ok();
     let verdict = server.post(&format!("{AGENTS}/security/validate-workflow/{}", id(&made)), json!({})).await.ok();
@@ -302,9 +293,9 @@ async fn what_is_not_verified_is_a_violation_that_no_policy_refuses() {
 }
 
 #[tokio::test]
-async fn a_policy_that_comes_while_a_run_waits_stops_its_next_step() {
+async fn new_policy_refuses_the_next_step_of_a_running_execution() {
     let peer = Peer::start();
-    let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
+    let server = TestApp::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let call = json!({"step_type": "custom", "action": {"kind": "http", "endpoint": "peer", "body": {"id": "c", "hold": true}}});
     let mut after = jq(".");
     after["depends_on"] = json!(["c"]);
@@ -317,7 +308,7 @@ async fn a_policy_that_comes_while_a_run_waits_stops_its_next_step() {
     peer.open();
     let ended = server.ended(id(&run)).await;
     assert_eq!((&ended["status"], &ended["failed_step"]), (&json!("failed"), &json!("s")));
-    let why = ended["error_message"].as_str().unwrap();
+    let why = ended.text("error_message");
     assert!(why.contains(&policy) && why.contains("allowed_step_types"), "{why}");
     assert_eq!(ended["step_states"]["c"]["status"], "completed");
     let entries = denied(&server).await;
@@ -330,19 +321,19 @@ async fn a_policy_that_comes_while_a_run_waits_stops_its_next_step() {
 }
 
 #[tokio::test]
-async fn a_policy_that_comes_while_a_run_waits_bounds_its_time() {
-    let server = Server::start().await;
+async fn new_policy_limits_the_time_of_a_running_execution() {
+    let server = TestApp::start().await;
     let run = server.execute(&server.workflow(json!({"j": waiting()})).await, json!({})).await;
     policy(&server, "p", "internal", json!({"max_execution_time": 1})).await;
     let ended = server.ended(id(&run)).await;
     assert_eq!((&ended["status"], &ended["failed_step"]), (&json!("failed"), &Value::Null));
-    assert!(ended["error_message"].as_str().unwrap().contains("max_execution_time is 1"), "{ended}");
+    assert!(ended.text("error_message").contains("max_execution_time is 1"), "{ended}");
     assert_eq!(denied(&server).await[0]["event_data"]["resource"], "execution");
 }
 
 #[tokio::test]
-async fn what_the_coordinator_writes_is_enforced_within_seconds() {
-    let server = Server::start().await;
+async fn coordinator_policy_is_enforced_within_seconds() {
+    let server = TestApp::start().await;
     let insert = "INSERT INTO agent_security_policies VALUES ('policy_c0000000', 'theirs', '', 'INTERNAL', '[\"training\"]', 3600, 8192, 1, 'null', 10, 100, 1073741824, 0, 1, 0, NULL, 1, '2026-05-12 14:29:30.123456', '2026-05-12 14:29:30.123456')";
     sql(&server.database(), insert).await;
     let refusal = async {
@@ -351,6 +342,7 @@ async fn what_the_coordinator_writes_is_enforced_within_seconds() {
             if answer.status == 403 {
                 return answer;
             }
+            crate::harness::poll_interval().await;
         }
     };
     let answer = tokio::time::timeout(PATIENCE.min(std::time::Duration::from_secs(5)), refusal).await.unwrap();
@@ -360,8 +352,8 @@ async fn what_the_coordinator_writes_is_enforced_within_seconds() {
 }
 
 #[tokio::test]
-async fn of_many_starts_at_once_as_many_run_as_a_policy_allows() {
-    let server = Server::start().await;
+async fn concurrent_starts_obey_the_policy_limit() {
+    let server = TestApp::start().await;
     let workflow = server.workflow(json!({"j": waiting()})).await;
     let policy = policy(&server, "p", "internal", json!({"max_concurrent_executions": 5})).await;
     let starts = join_all((0..64).map(|_| execute(&server, &workflow, json!({})))).await;
@@ -382,8 +374,8 @@ async fn of_many_starts_at_once_as_many_run_as_a_policy_allows() {
 }
 
 #[tokio::test]
-async fn a_network_is_bound_by_the_strictest_of_its_agents() {
-    let server = Server::start().await;
+async fn network_obeys_the_strictest_agent_policy() {
+    let server = TestApp::start().await;
     let full = create(&server, json!({"s": jq(".")}), json!({"verification_level": "full"})).await.ok();
     let network = server.post(&format!("{AGENTS}/networks"), json!({"name": "n", "agents": [id(&full)]})).await.ok();
     let path = format!("{AGENTS}/networks/{}/execute", id(&network));

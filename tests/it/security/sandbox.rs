@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{audited, command, gone, monitor, processes_with, python, run};
 use crate::{
-    harness::{Answer, CLIENT, PATIENCE, Server},
-    kit::{post_as, sql},
+    harness::{Answer, ApiClient, CLIENT, PATIENCE, Server},
+    kit::{JsonDocument, post_as, sql},
     peer::Peer,
 };
 
@@ -22,7 +22,7 @@ fn cleanup(execution: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_command_takes_its_inputs_and_gives_its_output() {
+async fn command_step_takes_inputs_and_gives_output() {
     let server = Server::start().await;
     let sum = "import json, sys\nvalue = json.load(sys.stdin)\nopen('/workspace/kept', 'w').write('kept')\nprint(json.dumps({'sum': value['a'] + value['b']}))";
     let read =
@@ -46,7 +46,7 @@ async fn a_command_takes_its_inputs_and_gives_its_output() {
     assert_eq!((&results["third"]["exit_code"], &results["third"]["stderr"]), (&json!(3), &json!("no\n")));
     assert!(results["first"]["usage"]["memory_peak_bytes"].as_u64().unwrap() > 100_000);
 
-    let id = ended["id"].as_str().unwrap();
+    let id = ended.text("id");
     let logs = server.get(&format!("/api/v1/agents/executions/{id}/logs")).await.ok();
     assert!(logs["step_logs"][0]["memory_usage"].as_f64().unwrap() > 0.1, "{logs}");
     let seen = monitor(&server, id).await;
@@ -56,10 +56,10 @@ async fn a_command_takes_its_inputs_and_gives_its_output() {
     assert!(made.iter().any(|data| data["resource"] == "sandbox" && data["action"] == "created"), "{made:?}");
 
     let failed = run(&server, json!({"s": python("raise SystemExit('why')", json!({}))}), json!({})).await;
-    assert!(failed["error_message"].as_str().unwrap().contains("status 1: why"), "{failed}");
+    assert!(failed.text("error_message").contains("status 1: why"), "{failed}");
     for (argv, why) in [(&["rm", "x"][..], "blocked"), (&["perl", "-e", "1"], "not among those allowed")] {
         let failed = run(&server, json!({"s": command(argv, json!({}))}), json!({})).await;
-        assert!(failed["error_message"].as_str().unwrap().contains(why), "{failed}");
+        assert!(failed.text("error_message").contains(why), "{failed}");
     }
     let bad = json!({"s": command(&["ls"], json!({"limits": {"memory_mb": 1}}))});
     let refused = server.post("/api/v1/agents/workflows", json!({"name": "n", "steps": bad})).await.is(422);
@@ -67,7 +67,7 @@ async fn a_command_takes_its_inputs_and_gives_its_output() {
 }
 
 #[tokio::test]
-async fn hooks_of_a_step_run_in_its_sandbox_before_and_after_it() {
+async fn step_hooks_run_in_its_sandbox() {
     let server = Server::start().await;
     let check = "import json, sys\nassert json.load(sys.stdin)['points'] >= 0, 'negative'\nopen('/workspace/order', 'a').write('before ')";
     let tell = "import json, sys\nprint(json.load(sys.stdin)['score'])\nopen('/workspace/order', 'a').write('after ')";
@@ -88,16 +88,16 @@ async fn hooks_of_a_step_run_in_its_sandbox_before_and_after_it() {
     let results = ended["final_result"]["step_results"].as_object().unwrap();
     assert_eq!(results.keys().collect::<Vec<_>>(), ["score", "last"]);
     assert_eq!(results["last"]["json"], json!([{"score": 8}, "before after "]));
-    let seen = monitor(&server, ended["id"].as_str().unwrap()).await;
+    let seen = monitor(&server, ended.text("id")).await;
     assert_eq!((&seen["runs"], &seen["breaches"]), (&json!(3), &json!(0)));
 
     let failed = run(&server, steps, json!({"points": -1})).await;
     assert_eq!((&failed["status"], &failed["step_states"]["score"]["status"]), (&json!("failed"), &json!("pending")));
-    assert!(failed["error_message"].as_str().unwrap().contains("negative"), "{failed}");
+    assert!(failed.text("error_message").contains("negative"), "{failed}");
 
     let spy = json!({"step_type": "custom", "hooks": {"before": {"argv": ["python3", "-c", "open('/etc/shadow')"]}}});
     let breach = run(&server, json!({"s": spy}), json!({})).await;
-    assert!(breach["error_message"].as_str().unwrap().contains("sandbox breach"), "{breach}");
+    assert!(breach.text("error_message").contains("sandbox breach"), "{breach}");
     for (hooks, path) in [
         (json!({"before": {"argv": []}}), json!(["body", "steps", "s", "hooks", "before", "argv"])),
         (
@@ -113,18 +113,18 @@ async fn hooks_of_a_step_run_in_its_sandbox_before_and_after_it() {
 }
 
 /// An execution whose command begins when the peer lets it.
-async fn held(server: &Server, peer: &Peer, step: Value) -> String {
+async fn held(server: &ApiClient, peer: &Peer, step: Value) -> String {
     let first = json!({"step_type": "custom", "action": {"kind": "http", "endpoint": "peer", "body": {"id": "gate", "hold": true}}});
     let mut step = step;
     step["depends_on"] = json!(["gate"]);
     let workflow = server.workflow(json!({"gate": first, "s": step})).await;
     let run = server.execute(&workflow, json!({})).await;
     peer.called(1).await;
-    run["id"].as_str().unwrap().to_owned()
+    run.text("id").to_owned()
 }
 
 #[tokio::test]
-async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
+async fn prepared_sandbox_limits_every_command() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let step = python("print(1)", json!({"requirements": {"allowed_commands": ["python"]}}));
@@ -147,7 +147,7 @@ async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
 
     peer.open();
     let ended = server.ended(&execution).await;
-    assert!(ended["error_message"].as_str().unwrap().contains("blocked"), "{ended}");
+    assert!(ended.text("error_message").contains("blocked"), "{ended}");
 
     server.post(&create("exec_none", "public"), Value::Null).await.is(404);
     server.post(&create("..%2Fx", "public"), Value::Null).await.is(404);
@@ -159,13 +159,13 @@ async fn a_sandbox_that_was_made_beforehand_binds_every_command() {
 }
 
 #[tokio::test]
-async fn a_running_command_is_seen_and_cleaned_up() {
+async fn running_sandbox_is_shown_and_cleaned_up() {
     let server = Server::start().await;
     let word = format!("seen-{}", server.pid());
     let code = "open('/workspace/file', 'wb').write(b'x' * 100000)\nimport time\nwhile True: time.sleep(0.01)";
     let workflow = server.workflow(json!({"s": command(&["python3", "-c", code, &word], json!({}))})).await;
     let run = server.execute(&workflow, json!({})).await;
-    let id = run["id"].as_str().unwrap();
+    let id = run.text("id");
     let deadline = std::time::Instant::now() + PATIENCE;
     let path = format!("/api/v1/agents/security/sandbox/{id}/monitor");
     let seen = loop {
@@ -175,7 +175,7 @@ async fn a_running_command_is_seen_and_cleaned_up() {
             break answer.body;
         }
         assert!(std::time::Instant::now() < deadline, "{}", answer.text);
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     };
     assert!(seen["resource_usage"]["memory_mb"].as_f64().unwrap() > 0.5, "{seen}");
     assert_eq!((&seen["command_count"], &seen["resource_usage"]["processes"]), (&json!(1), &json!(1)));
@@ -189,7 +189,7 @@ async fn a_running_command_is_seen_and_cleaned_up() {
     gone(&word).await;
     assert!(!server.dir().join("sandboxes").join(id).exists());
     let ended = server.ended(id).await;
-    assert!(ended["error_message"].as_str().unwrap().contains("cleaned up"), "{ended}");
+    assert!(ended.text("error_message").contains("cleaned up"), "{ended}");
     let entries = audited(&server, id, "WORKFLOW_UPDATED").await;
     assert!(entries.iter().any(|data| data["action"] == "cleaned" && data["removed"]["files"] == 1), "{entries:?}");
     assert_eq!(monitor(&server, id).await["status"], "cleaned", "what was measured stays on record");
@@ -197,7 +197,7 @@ async fn a_running_command_is_seen_and_cleaned_up() {
 }
 
 #[tokio::test]
-async fn a_network_leads_to_listed_hosts_only() {
+async fn sandbox_network_reaches_listed_hosts_only() {
     let peer = Peer::start();
     let server = Server::builder().env("SANDBOX_PRIVATE_ADDRESSES", true).start().await;
     let port = server.port();
@@ -214,10 +214,10 @@ async fn a_network_leads_to_listed_hosts_only() {
     for (url, domain) in [(health.clone(), "example.org"), (other, "127.0.0.1")] {
         let ended = run(&server, json!({"s": fetch(url, domain)}), json!({})).await;
         assert!(
-            ended["error_message"].as_str().unwrap().contains("sandbox breach: the command tried to reach 127.0.0.1"),
+            ended.text("error_message").contains("sandbox breach: the command tried to reach 127.0.0.1"),
             "{ended}"
         );
-        assert_eq!(audited(&server, ended["id"].as_str().unwrap(), "SANDBOX_BREACH").await.len(), 1);
+        assert_eq!(audited(&server, ended.text("id"), "SANDBOX_BREACH").await.len(), 1);
     }
     assert!(peer.calls().is_empty());
     let straight = format!(
@@ -225,7 +225,7 @@ async fn a_network_leads_to_listed_hosts_only() {
     );
     let step = python(&straight, json!({"security_level": "internal"}));
     let ended = run(&server, json!({"s": step}), json!({})).await;
-    let stdout = ended["final_result"]["step_results"]["s"]["stdout"].as_str().unwrap();
+    let stdout = ended["final_result"]["step_results"]["s"].text("stdout");
     assert!(!stdout.contains("through") && stdout.lines().count() == 2, "{stdout}");
     drop(server);
 
@@ -234,11 +234,11 @@ async fn a_network_leads_to_listed_hosts_only() {
     let asked = json!({"allowed_domains": ["127.0.0.1"], "allowed_ports": [server.port()]});
     let step = command(&["python3", "-c", code, &health], json!({"security_level": "internal", "requirements": asked}));
     let ended = run(&server, json!({"s": step}), json!({})).await;
-    assert!(ended["error_message"].as_str().unwrap().contains("sandbox breach"), "no private address: {ended}");
+    assert!(ended.text("error_message").contains("sandbox breach"), "no private address: {ended}");
 }
 
 #[tokio::test]
-async fn what_the_host_enforces_is_tried_and_what_it_does_not_is_refused() {
+async fn unsupported_sandbox_levels_are_refused() {
     let server = Server::start().await;
     let found = server.get("/api/v1/agents/security/sandbox/capabilities").await.ok();
     assert_eq!((&found["available"], &found["unenforced"]), (&json!(true), &json!([])), "{found}");
@@ -250,25 +250,25 @@ async fn what_the_host_enforces_is_tried_and_what_it_does_not_is_refused() {
         }
     }
     let ended = run(&server, json!({"s": {"step_type": "custom"}}), json!({})).await;
-    let execution = ended["id"].as_str().unwrap().to_owned();
+    let execution = ended.text("id").to_owned();
 
     let server = server.restart_with(&[("SANDBOX_BUBBLEWRAP", "/nonexistent/bwrap")]).await;
     let found = server.get("/api/v1/agents/security/sandbox/capabilities").await.ok();
     assert_eq!((&found["available"], &found["isolation"]), (&json!(false), &json!("none")), "{found}");
-    assert!(found["reason"].as_str().unwrap().contains("not installed"), "{found}");
+    assert!(found.text("reason").contains("not installed"), "{found}");
     let refused = server.post(&create(&execution, "public"), Value::Null).await.is(503);
     assert_eq!(refused["code"], "sandbox_unenforced", "{refused}");
     let ended = run(&server, json!({"s": python("print(1)", json!({}))}), json!({})).await;
-    assert!(ended["error_message"].as_str().unwrap().contains("bubblewrap"), "{ended}");
+    assert!(ended.text("error_message").contains("bubblewrap"), "{ended}");
     assert_eq!(server.get("/health/ready").await.status, 200, "all else goes on");
 }
 
 #[tokio::test]
-async fn what_executions_have_left_goes_after_its_time() {
+async fn sandbox_workspaces_are_removed_after_retention() {
     let server = Server::start().await;
     let ended =
         run(&server, json!({"s": python("open('/workspace/left', 'w').write('x')", json!({}))}), json!({})).await;
-    let id = ended["id"].as_str().unwrap();
+    let id = ended.text("id");
     let (own, lost) = (server.dir().join("sandboxes").join(id), server.dir().join("sandboxes/exec_lost"));
     std::fs::create_dir(&lost).unwrap();
     assert!(own.join("left").exists(), "for a while it stays");
@@ -276,7 +276,7 @@ async fn what_executions_have_left_goes_after_its_time() {
     let deadline = std::time::Instant::now() + PATIENCE;
     while own.exists() || lost.exists() || monitor(&server, id).await["status"] != "cleaned" {
         assert!(std::time::Instant::now() < deadline, "{own:?} or {lost:?} is still there");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     let cleaned = audited(&server, id, "WORKFLOW_UPDATED").await;
     assert!(cleaned.iter().any(|data| data["action"] == "cleaned" && data["removed"]["files"] == 1), "{cleaned:?}");
@@ -284,7 +284,7 @@ async fn what_executions_have_left_goes_after_its_time() {
 
 /// Rules that the coordinator has written for an execution hold as those that were made here, and stay as they are.
 #[tokio::test]
-async fn the_coordinators_rules_hold_too() {
+async fn coordinator_sandbox_rules_apply() {
     let peer = Peer::start();
     let server = Server::builder().env("HTTP_ENDPOINTS", peer.endpoints()).start().await;
     let execution = held(&server, &peer, python("print(1)", json!({"security_level": "restricted"}))).await;
@@ -295,6 +295,6 @@ async fn the_coordinators_rules_hold_too() {
     sql(&server.database(), &row).await;
     peer.open();
     let ended = server.ended(&execution).await;
-    let error = ended["error_message"].as_str().unwrap();
+    let error = ended.text("error_message");
     assert!(error.contains("not among those allowed in this sandbox: node"), "{ended}");
 }

@@ -6,14 +6,15 @@ use reqwest::{Method, header::LINK};
 use serde_json::{Value, json};
 
 use super::{SECURITY, bad, good, run_of, score, seen};
-use crate::harness::{ADMIN, Answer, Server};
+use crate::harness::{ADMIN, Answer, ApiClient, Server, TestApp};
+use crate::kit::JsonDocument;
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
 /// Each term adds up to what is stored.
-async fn explained(server: &Server, kind: &str, id: &str) -> Value {
+async fn explained(server: &ApiClient, kind: &str, id: &str) -> Value {
     let explained = server.get(&format!("{SECURITY}/trust-scores/{kind}/{id}/explain")).await.ok();
     for (sum, stored) in [("trust", "trust_score"), ("reputation", "reputation_score")] {
         let terms = explained[sum]["terms"].as_array().unwrap();
@@ -25,8 +26,8 @@ async fn explained(server: &Server, kind: &str, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn sixty_four_updates_at_once_are_all_counted() {
-    let server = Server::start().await;
+async fn concurrent_trust_updates_are_all_counted() {
+    let server = TestApp::start().await;
     let update = |n: u32| {
         let query = format!(
             "execution_success={}&execution_time={n}&security_violation={}",
@@ -57,8 +58,8 @@ async fn sixty_four_updates_at_once_are_all_counted() {
 }
 
 #[tokio::test]
-async fn what_happens_moves_trust_by_itself() {
-    let server = Server::start().await;
+async fn audit_entries_change_trust_scores() {
+    let server = TestApp::start().await;
     let workflow = server.workflow(good()).await;
     assert_eq!(server.get(&format!("{SECURITY}/trust-scores/workflow/{workflow}")).await.is(404)["code"], "not_found");
     let done = run_of(&server, &workflow).await;
@@ -85,22 +86,22 @@ async fn what_happens_moves_trust_by_itself() {
     assert_eq!(kinds, ["sandbox_breach", "security_violation", "policy_violation"]);
     let kinds: Vec<&Value> = last["execution_history"].as_array().unwrap().iter().map(|note| &note["type"]).collect();
     assert_eq!(kinds, [&Value::Null, &json!("verification_completed"), &json!("verification_failed")]);
-    let told = last["violation_history"][0]["audit_id"].as_str().unwrap();
+    let told = last["violation_history"][0].text("audit_id");
     let entry = server.get(&format!("{SECURITY}/audit-logs/{told}")).await.ok();
     assert_eq!(entry["event_type"], "sandbox_breach");
-    let user = score(&server, "user", entry["user_id"].as_str().unwrap()).await;
+    let user = score(&server, "user", entry.text("user_id")).await;
     assert_eq!((&user["total_executions"], &user["failed_executions"]), (&json!(2), &json!(1)));
     explained(&server, "workflow", &workflow).await;
-    explained(&server, "user", user["entity_id"].as_str().unwrap()).await;
+    explained(&server, "user", user.text("entity_id")).await;
 }
 
 #[tokio::test]
-async fn a_key_is_never_shown_as_an_entity() {
+async fn api_key_is_never_shown_as_a_trust_entity() {
     let server = Server::start().await;
     let made =
         server.request(Method::POST, &format!("{SECURITY}/trust-scores/user/{ADMIN}/update?execution_success=true"));
     let made = Answer::of(made).await;
-    assert!(made.body["entity_id"].as_str().unwrap().starts_with("key_"), "{}", made.text);
+    assert!(made.body.text("entity_id").starts_with("key_"), "{}", made.text);
     let listed = server.get(&format!("{SECURITY}/trust-scores?entity_id={ADMIN}")).await;
     assert_eq!(listed.body.as_array().unwrap().len(), 1);
     assert!(listed.headers.get(LINK).is_none());
@@ -116,14 +117,14 @@ async fn a_key_is_never_shown_as_an_entity() {
 }
 
 #[tokio::test]
-async fn the_coordinators_scores_stand_and_go_on() {
+async fn coordinator_trust_scores_are_kept_and_continued() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/coordinator/coordinator.sqlite");
-    let server = Server::builder().database(&fixture).start().await;
+    let server = TestApp::builder().database(&fixture).start().await;
     // Its old entries get their leaves, and are no news.
     let sealed =
         async || server.get(&format!("{SECURITY}/security-stats")).await.ok()["audit_statistics"]["total"].clone();
     while sealed().await == json!(0) {
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
     let listed = server.get(&format!("{SECURITY}/trust-scores")).await;
     assert_eq!(listed.header("x-total-count"), "4", "{}", listed.text);
@@ -155,7 +156,7 @@ async fn the_coordinators_scores_stand_and_go_on() {
 }
 
 #[tokio::test]
-async fn two_processes_count_each_execution_once() {
+async fn two_processes_count_trust_once() {
     let first = Server::start().await;
     let url = format!("sqlite:///{}", first.database().display());
     let key = std::fs::read_to_string(first.dir().join("audit-signing-key.hex")).unwrap();
@@ -176,7 +177,7 @@ async fn two_processes_count_each_execution_once() {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_while_counting_counts_nothing_twice() {
+async fn crash_while_counting_trust_counts_once() {
     let mut server = Server::builder().env("FAILPOINTS", "trust.before_commit=2*off->return").start().await;
     let workflow = server.workflow(good()).await;
     // The third time that something is counted is the last of this process.
@@ -184,7 +185,7 @@ async fn death_while_counting_counts_nothing_twice() {
     for _ in 0..3 {
         let started = server.request(Method::POST, &path).json(&json!({"inputs": {}})).send().await;
         let Ok(started) = started else { break };
-        let Ok(id) = started.json::<Value>().await.map(|body| body["id"].as_str().unwrap().to_owned()) else { break };
+        let Ok(id) = started.json::<Value>().await.map(|body| body.text("id").to_owned()) else { break };
         let ended = async || -> Option<bool> {
             let url = format!("/api/v1/agents/executions/{id}?wait=5");
             let answer = server.request(Method::GET, &url).send().await.ok()?.json::<Value>().await.ok()?;
@@ -198,7 +199,7 @@ async fn death_while_counting_counts_nothing_twice() {
     let server = server.again().env("FAILPOINTS", "").start().await;
     let listed = server.get(&format!("/api/v1/agents/executions?workflow_id={workflow}")).await.ok();
     for execution in listed.as_array().unwrap() {
-        server.ended(execution["id"].as_str().unwrap()).await;
+        server.ended(execution.text("id")).await;
     }
     assert_eq!(listed.as_array().unwrap().len(), 3);
     let found = score(&server, "workflow", &workflow).await;

@@ -13,7 +13,7 @@ use crate::{
     coordinator::python,
     harness::Server,
     jobs::queue,
-    kit::{fixture, json_fixture, sql},
+    kit::{JsonDocument, fixture, json_fixture, sql},
 };
 
 /// Local time nine hours ahead of UTC's, so that the two can't be taken for each other.
@@ -97,7 +97,7 @@ fn orders() -> Vec<(&'static str, Value, Value, i64, Value)> {
 }
 
 #[tokio::test]
-async fn the_coordinator_hands_one_of_each_to_its_miners_and_all_come_back() {
+async fn coordinator_hands_every_job_kind_to_its_miners() {
     let contract = json_fixture("contract/openapi.json");
     let mut server =
         Server::builder().database(&fixture("coordinator/coordinator.sqlite")).env("TZ", ZONE).start().await;
@@ -128,16 +128,16 @@ async fn the_coordinator_hands_one_of_each_to_its_miners_and_all_come_back() {
             chrono::NaiveDateTime::parse_from_str(row[column].as_str().unwrap(), "%Y-%m-%d %H:%M:%S%.6f").unwrap()
         };
         assert_eq!((moment("expires_at") - moment("requested_at")).num_seconds(), ttl, "{path}");
-        let told: chrono::DateTime<chrono::Utc> = job["requested_at"].as_str().unwrap().parse().unwrap();
+        let told: chrono::DateTime<chrono::Utc> = job.text("requested_at").parse().unwrap();
         assert_eq!((moment("requested_at") - told.naive_utc()).num_seconds(), 9 * 3600, "in this table time is local");
-        assert!(row["client_id"].as_str().unwrap().starts_with("key_"), "a principal and no key: {row}");
+        assert!(row.text("client_id").starts_with("key_"), "a principal and no key: {row}");
     }
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/services/coordinator.py");
     let mut command = Command::new("python3");
     command.arg(program).arg(server.database()).arg(made.len().to_string()).env("TZ", ZONE).stdin(Stdio::null());
     let played = tokio::task::spawn_blocking(move || command.output().unwrap());
     for ((path, ..), job) in orders().into_iter().zip(&made) {
-        let id = job["job_id"].as_str().unwrap();
+        let id = job.text("job_id");
         let done = get(&server, &format!("/jobs/{id}?wait=25")).await.ok();
         assert_eq!(done["status"], "COMPLETED", "{path}: {done}");
         assert_eq!(done["result"]["service"], job["service_type"], "{path}");
@@ -147,7 +147,7 @@ async fn the_coordinator_hands_one_of_each_to_its_miners_and_all_come_back() {
     let said = String::from_utf8(played.await.unwrap().stdout).unwrap();
     let taken: Vec<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
     // The order of the queue, as far as a miner was there for each.
-    let asked: Vec<&str> = made.iter().map(|job| job["job_id"].as_str().unwrap()).collect();
+    let asked: Vec<&str> = made.iter().map(|job| job.text("job_id")).collect();
     assert_eq!(taken, asked, "{said}");
     assert!(said.contains(" miner-1") && said.contains(" miner-2"), "{said}");
     assert!(server.terminate().success());

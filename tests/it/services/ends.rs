@@ -6,23 +6,26 @@ use serde_json::{Value, json};
 
 use super::{COMPLETED, RUNNING, delete, queued, set};
 use crate::{
-    harness::{Builder, PATIENCE, Server},
-    kit::sql,
+    harness::{ApiClient, Builder, PATIENCE, Server, TestApp},
+    kit::{JsonDocument, sql},
     webhooks::{Receiver, SECRET, Say},
 };
 
 const DELIVERIES: &str = "/api/v1/agents/security/webhooks/deliveries";
 
 /// An endpoint that nobody listens at, and that wants to hear of ends.
-fn server() -> Builder {
+fn ops() -> Value {
     let secret = "whsec_c2VjcmV0LW9mLXRlc3RzLXRoYXQtaXMtbG9uZw==";
     let kinds = ["job.completed", "job.failed", "job.canceled", "job.expired"];
-    let ops = json!({"ops": {"url": "http://127.0.0.1:9/", "secret": secret, "allow_private": true, "events": kinds}});
-    Server::builder().env("WEBHOOKS", ops)
+    json!({"ops": {"url": "http://127.0.0.1:9/", "secret": secret, "allow_private": true, "events": kinds}})
+}
+
+fn server() -> Builder {
+    Server::builder().env("WEBHOOKS", ops())
 }
 
 /// The deliveries that are owed, once there are so many.
-async fn owed(server: &Server, count: usize) -> Vec<Value> {
+async fn owed(server: &ApiClient, count: usize) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let rows = server.get(&format!("{DELIVERIES}?limit=500")).await.ok();
@@ -30,12 +33,12 @@ async fn owed(server: &Server, count: usize) -> Vec<Value> {
             return rows.as_array().unwrap().clone();
         }
         assert!(Instant::now() < deadline, "{rows}");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
 /// How often the audit log tells that the job came to this.
-async fn told(server: &Server, id: &str, action: &str) -> usize {
+async fn told(server: &ApiClient, id: &str, action: &str) -> usize {
     let entries = server.get("/api/v1/agents/security/audit-logs?limit=500").await.ok();
     let is = |entry: &&Value| {
         let data = &entry["event_data"];
@@ -45,8 +48,8 @@ async fn told(server: &Server, id: &str, action: &str) -> usize {
 }
 
 #[tokio::test]
-async fn each_end_is_owed_to_who_wants_to_hear_of_it() {
-    let server = server().start().await;
+async fn every_job_end_creates_its_webhook_event() {
+    let server = TestApp::builder().env("WEBHOOKS", ops()).start().await;
     let mut ids = Vec::new();
     for change in
         [COMPLETED, "state = 'FAILED', error = 'out of memory'", "state = 'EXPIRED', error = 'job expired'", RUNNING]
@@ -58,11 +61,11 @@ async fn each_end_is_owed_to_who_wants_to_hear_of_it() {
     delete(&server, &ids[3]).await.is(200);
     let mut kinds = Vec::new();
     for delivery in owed(&server, 4).await {
-        let whole = server.get(&format!("{DELIVERIES}/{}", delivery["id"].as_str().unwrap())).await.ok();
+        let whole = server.get(&format!("{DELIVERIES}/{}", delivery.text("id"))).await.ok();
         let data = &whole["payload"]["data"];
         let at = ids.iter().position(|id| data["job_id"] == **id).unwrap();
-        kinds.push((at, delivery["kind"].as_str().unwrap().to_owned(), data["status"].as_str().unwrap().to_owned()));
-        assert!(data["client_id"].as_str().unwrap().starts_with("key_"), "{data}");
+        kinds.push((at, delivery.text("kind").to_owned(), data.text("status").to_owned()));
+        assert!(data.text("client_id").starts_with("key_"), "{data}");
         assert_eq!(data["service_type"], "llm_inference");
         assert_eq!(data["error"].is_null(), at == 0, "{data}");
     }
@@ -82,10 +85,10 @@ async fn each_end_is_owed_to_who_wants_to_hear_of_it() {
 }
 
 #[tokio::test]
-async fn a_receiver_gets_a_signed_call_again_and_again_until_it_takes_it() {
+async fn job_end_webhook_is_retried_until_accepted() {
     let receiver = Receiver::start([Say::Status(503), Say::Status(503)]);
     let wanted = json!({"events": ["job.completed"]});
-    let server = receiver.server(&wanted).env("WEBHOOK_RETRY_SCALE", "0.0001").start().await;
+    let server = receiver.app(&wanted).env("WEBHOOK_RETRY_SCALE", "0.0001").start().await;
     let (failed, done) = (queued(&server, "x").await, queued(&server, "y").await);
     set(&server, &failed, "state = 'FAILED', error = 'out of memory'").await;
     set(&server, &done, &format!("{COMPLETED}, receipt = '{{\"price\": 0.25}}'")).await;
@@ -100,7 +103,7 @@ async fn a_receiver_gets_a_signed_call_again_and_again_until_it_takes_it() {
 }
 
 #[tokio::test]
-async fn two_processes_tell_of_an_end_once_and_so_does_one_that_comes_later() {
+async fn two_processes_send_a_job_end_notice_once() {
     let first = server().start().await;
     let id = queued(&first, "x").await;
     let (other, gone) = (queued(&first, "y").await, queued(&first, "z").await);
@@ -124,7 +127,7 @@ async fn two_processes_tell_of_an_end_once_and_so_does_one_that_comes_later() {
 
 #[cfg(feature = "failpoints")]
 #[tokio::test]
-async fn death_around_the_telling_tells_once() {
+async fn crash_around_job_end_notice_sends_it_once() {
     for point in ["jobs.before_telling", "jobs.after_telling"] {
         let start = server().env("FAILPOINTS", "").start().await;
         let id = queued(&start, "x").await;

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::{COMPLETED, RUNNING, SERVICES, delete, get, queued, set, submit};
 use crate::{
-    harness::{ADMIN, Answer, CLIENT, OTHER_ADMIN, PATIENCE, Server},
+    harness::{ADMIN, Answer, ApiClient, CLIENT, OTHER_ADMIN, PATIENCE, TestApp},
     jobs::queue,
-    kit::{ask, fixture, get_as, sql},
+    kit::{JsonDocument, ask, fixture, get_as, sql},
+    redact::redacted,
 };
 
 /// The job's document, once `done` holds of it.
-async fn until(server: &Server, id: &str, done: impl Fn(&Value) -> bool) -> Value {
+async fn until(server: &ApiClient, id: &str, done: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let job = get(server, &format!("/jobs/{id}")).await.ok();
@@ -21,13 +22,13 @@ async fn until(server: &Server, id: &str, done: impl Fn(&Value) -> bool) -> Valu
             return job;
         }
         assert!(Instant::now() < deadline, "it never came: {job}");
-        tokio::task::yield_now().await;
+        crate::harness::poll_interval().await;
     }
 }
 
 #[tokio::test]
-async fn a_job_tells_its_place_in_the_queue_and_an_estimate_from_those_before() {
-    let server = Server::start().await;
+async fn job_shows_queue_position_and_estimate() {
+    let server = TestApp::start().await;
     let first = submit(&server, "/llm/inference", json!({"model": "llama-7b", "prompt": "a"})).await.is(201);
     assert_eq!(
         (&first["estimated_completion"], &first["estimate"]["from_jobs"]),
@@ -35,7 +36,7 @@ async fn a_job_tells_its_place_in_the_queue_and_an_estimate_from_those_before() 
         "nothing is made up"
     );
     assert!(first["estimate"]["reason"].is_string(), "{first}");
-    let (first, second) = (first["job_id"].as_str().unwrap().to_owned(), queued(&server, "b").await);
+    let (first, second) = (first.text("job_id").to_owned(), queued(&server, "b").await);
     // The coordinator's own jobs stand in the queue as well.
     let theirs = "PRAGMA foreign_keys = OFF; INSERT INTO job SELECT 'theirs', 'python', state, payload, constraints, ttl_seconds, requested_at, expires_at, NULL, 'null', \
         'null', NULL, NULL, NULL, NULL FROM job ORDER BY requested_at DESC LIMIT 1";
@@ -69,13 +70,13 @@ async fn a_job_tells_its_place_in_the_queue_and_an_estimate_from_those_before() 
 }
 
 #[tokio::test]
-async fn waiting_ends_with_the_job_or_the_time() {
-    let server = Server::start().await;
+async fn job_wait_ends_with_the_job_or_the_timeout() {
+    let server = TestApp::start().await;
     let begun = Instant::now();
     let request = json!({"model": "llama-7b", "prompt": "x"});
     let made = submit(&server, "/llm/inference?wait=0.2", request.clone()).await.is(201);
     assert!(begun.elapsed() >= Duration::from_millis(200) && made["status"] == "QUEUED", "{made}");
-    let id = made["job_id"].as_str().unwrap();
+    let id = made.text("job_id");
     let path = format!("/jobs/{id}?wait=25");
     let (seen, ()) = tokio::join!(get(&server, &path), async {
         set(&server, id, RUNNING).await;
@@ -91,20 +92,20 @@ async fn waiting_ends_with_the_job_or_the_time() {
     let first = keyed("/llm/inference").await.is(201);
     let again = keyed("/llm/inference").await;
     assert_eq!((again.header("idempotency-replayed"), &again.body), ("true", &first));
-    set(&server, first["job_id"].as_str().unwrap(), COMPLETED).await;
+    set(&server, first.text("job_id"), COMPLETED).await;
     let waited = keyed("/llm/inference?wait=25").await.is(201);
     assert_eq!((&waited["job_id"], &waited["status"]), (&first["job_id"], &json!("COMPLETED")));
     assert_eq!(queue(&server).await.len(), 2, "one job for one key");
 }
 
 #[tokio::test]
-async fn clients_see_their_own_jobs_and_admins_all() {
-    let server = Server::builder().database(&fixture("coordinator/coordinator.sqlite")).start().await;
+async fn jobs_are_visible_to_their_client_and_admins() {
+    let server = TestApp::builder().database(&fixture("coordinator/coordinator.sqlite")).start().await;
     let mine = queued(&server, "mine").await;
     let transcribe = format!("{SERVICES}/whisper/transcribe");
     let audio = json!({"audio_url": "https://example.com/a"});
     let others = ask(&server, Some(OTHER_ADMIN), Method::POST, &transcribe, Some(audio));
-    let others = others.await.is(201)["job_id"].as_str().unwrap().to_owned();
+    let others = others.await.is(201).text("job_id").to_owned();
     // The coordinator's rows hold the client's key; they are its own.
     let list = get(&server, "/jobs").await;
     assert_eq!(list.header("x-total-count"), "7", "{}", list.text);
@@ -132,7 +133,7 @@ async fn clients_see_their_own_jobs_and_admins_all() {
     let (mut path, mut seen) = (Some("/jobs?limit=3".to_owned()), Vec::new());
     while let Some(next) = path {
         let page = get(&server, &next).await;
-        seen.extend(page.body.as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap().to_owned()));
+        seen.extend(page.body.as_array().unwrap().iter().map(|job| job.text("job_id").to_owned()));
         let link = page.header("link").split(", ").find(|link| link.contains("rel=\"next\"")).map(str::to_owned);
         path = link.map(|link| link.split(['<', '>']).nth(1).unwrap().strip_prefix(SERVICES).unwrap().to_owned());
     }
@@ -152,23 +153,17 @@ async fn clients_see_their_own_jobs_and_admins_all() {
 }
 
 #[tokio::test]
-async fn a_job_is_taken_back_or_asked_to_stop() {
-    let server = Server::start().await;
+async fn job_is_withdrawn_or_asked_to_stop() {
+    let server = TestApp::start().await;
     let waits = queued(&server, "a").await;
     let canceled = delete(&server, &waits).await.is(200);
-    assert_eq!(
-        (&canceled["status"], &canceled["previous_status"], &canceled["taken_back"]),
-        (&json!("CANCELED"), &json!("QUEUED"), &json!(true))
-    );
+    insta::assert_json_snapshot!("job_taken_back", redacted(&canceled));
     let again = delete(&server, &waits).await.is(200);
     assert_eq!((&again["status"], &again["previous_status"]), (&json!("CANCELED"), &json!("CANCELED")));
     let runs = queued(&server, "b").await;
     set(&server, &runs, RUNNING).await;
     let asked = delete(&server, &runs).await.is(200);
-    assert_eq!(
-        (&asked["status"], &asked["previous_status"], &asked["taken_back"]),
-        (&json!("CANCELED"), &json!("RUNNING"), &json!(false))
-    );
+    insta::assert_json_snapshot!("running_job_asked_to_stop", redacted(&asked));
     let row = queue(&server).await.into_iter().find(|row| row["id"] == runs).unwrap();
     assert_eq!((&row["state"], &row["assigned_miner_id"]), (&json!("CANCELED"), &json!("miner-1")));
     let done = queued(&server, "c").await;
@@ -186,8 +181,8 @@ async fn a_job_is_taken_back_or_asked_to_stop() {
 }
 
 #[tokio::test]
-async fn a_deadline_bounds_the_time_to_live_and_nobody_waits_beyond_it() {
-    let server = Server::start().await;
+async fn job_deadline_limits_time_to_live_and_wait() {
+    let server = TestApp::start().await;
     let soon = (am_core::ambient::Clock::system().now() + chrono::TimeDelta::milliseconds(1300))
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let request = json!({"model": "llama-7b", "prompt": "x"});

@@ -10,8 +10,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, CLIENT, Server},
-    kit::{ask, post_as, sql},
+    harness::{Answer, ApiClient, CLIENT},
+    kit::{JsonDocument, ask, post_as, sql},
 };
 
 /// The prefix of the group.
@@ -32,28 +32,28 @@ pub fn good(template: &str) -> (String, Value) {
 }
 
 /// POST with the client's key.
-async fn submit(server: &Server, path: &str, body: Value) -> Answer {
+async fn submit(server: &ApiClient, path: &str, body: Value) -> Answer {
     post_as(server, CLIENT, &format!("{SERVICES}{path}"), body).await
 }
 
 /// A job for a language model that nobody has taken; its id.
-async fn queued(server: &Server, prompt: &str) -> String {
+async fn queued(server: &ApiClient, prompt: &str) -> String {
     let made = submit(server, "/llm/inference", json!({"model": "llama-7b", "prompt": prompt})).await.is(201);
-    made["job_id"].as_str().unwrap().to_owned()
+    made.text("job_id").to_owned()
 }
 
 /// GET with the client's key.
-async fn get(server: &Server, path: &str) -> Answer {
+async fn get(server: &ApiClient, path: &str) -> Answer {
     ask(server, Some(CLIENT), Method::GET, &format!("{SERVICES}{path}"), None).await
 }
 
 /// DELETE with the client's key.
-async fn delete(server: &Server, id: &str) -> Answer {
+async fn delete(server: &ApiClient, id: &str) -> Answer {
     ask(server, Some(CLIENT), Method::DELETE, &format!("{SERVICES}/jobs/{id}"), None).await
 }
 
 /// What the coordinator writes when a miner has come to this with a job.
-async fn set(server: &Server, id: &str, change: &str) {
+async fn set(server: &ApiClient, id: &str, change: &str) {
     sql(&server.database(), &format!("UPDATE job SET {change} WHERE id = '{id}'")).await;
 }
 

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 
 use super::{SERVICES, good, submit};
 use crate::{
-    harness::{MINER, Server},
+    harness::{MINER, TestApp},
     jobs::queue,
-    kit::{ask, get_as, locations, operations, post_as},
+    kit::{JsonDocument, ask, get_as, locations, operations, post_as},
 };
 
 #[tokio::test]
-async fn services_are_listed_and_their_schemas_shown_without_a_key() {
-    let server = Server::start().await;
+async fn services_and_schemas_need_no_key() {
+    let server = TestApp::start().await;
     let open = async |path: &str| ask(&server, None, Method::GET, path, None).await;
     let list = open(SERVICES).await.ok();
     let services = list["services"].as_array().unwrap();
     assert_eq!(services.len(), 5, "{list}");
     for service in services {
-        let schema = open(service["schema"].as_str().unwrap()).await.ok();
+        let schema = open(service.text("schema")).await.ok();
         jsonschema::meta::validate(&schema).unwrap();
         assert_eq!(schema["type"], "object");
         // What a good request has is good by the schema too, and each route is there.
@@ -37,8 +37,8 @@ async fn services_are_listed_and_their_schemas_shown_without_a_key() {
 }
 
 #[tokio::test]
-async fn the_schema_and_the_service_give_one_verdict() {
-    let server = Server::start().await;
+async fn service_schemas_agree_with_validation() {
+    let server = TestApp::start().await;
     let mut verdicts = [0, 0];
     let values = [
         json!(null),
@@ -97,8 +97,8 @@ async fn the_schema_and_the_service_give_one_verdict() {
 }
 
 #[tokio::test]
-async fn what_a_miner_must_not_be_given_is_named_and_refused() {
-    let server = Server::start().await;
+async fn unsafe_job_requests_are_refused() {
+    let server = TestApp::start().await;
     let refused = async |path: &str, body: Value| locations(&submit(&server, path, body).await.is(422));
     let audio = |url: &str| json!({"audio_url": url});
     for url in [
@@ -121,7 +121,7 @@ async fn what_a_miner_must_not_be_given_is_named_and_refused() {
     );
     let scene = json!({"blend_file_url": "https://example.com/a", "custom_args": ["-t", "4", "--python-expr", "1"]});
     let faults = submit(&server, "/blender/render", scene.clone()).await.is(422);
-    assert!(faults["detail"][0]["msg"].as_str().unwrap().contains("--python-expr"), "{faults}");
+    assert!(faults["detail"][0].text("msg").contains("--python-expr"), "{faults}");
     assert_eq!(submit(&server, "/blender", scene).await.status, 422, "the generic route checks the same");
     assert_eq!(
         refused("/llm/inference", json!({})).await,
@@ -149,14 +149,14 @@ async fn what_a_miner_must_not_be_given_is_named_and_refused() {
 }
 
 #[tokio::test]
-async fn a_step_gives_no_miner_what_a_client_may_not() {
-    let server = Server::start().await;
+async fn job_steps_have_the_limits_of_client_requests() {
+    let server = TestApp::start().await;
     let step = json!({"step_type": "inference", "max_retries": 0, "action": {"kind": "job", "service": "ffmpeg",
         "request": {"input_url": "https://example.com/a", "custom_args": "$.inputs.args"}}});
     let workflow = server.workflow(json!({"j": step})).await;
     let run = server.execute(&workflow, json!({"args": ["-i", "/etc/passwd"]})).await;
-    let failed = server.ended(run["id"].as_str().unwrap()).await;
+    let failed = server.ended(run.text("id")).await;
     assert_eq!(failed["status"], "failed", "{failed}");
-    assert!(failed["error_message"].as_str().unwrap().contains("custom_args.0"), "{failed}");
+    assert!(failed.text("error_message").contains("custom_args.0"), "{failed}");
     assert!(queue(&server).await.is_empty());
 }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{COMPLETED, RUNNING, SERVICES, queued, set};
-use crate::harness::{CLIENT, PATIENCE, Server};
+use crate::harness::{ApiClient, CLIENT, PATIENCE, Server, TestApp};
+use crate::kit::JsonDocument;
 
 /// A stream of Server-Sent Events that is read event by event.
 struct Events {
@@ -41,14 +42,14 @@ impl Events {
 }
 
 #[tokio::test]
-async fn a_language_model_is_followed_from_the_queue_to_its_result() {
-    let server = Server::start().await;
+async fn inference_stream_follows_a_job_to_its_result() {
+    let server = TestApp::start().await;
     let url = server.url(&format!("{SERVICES}/llm/stream"));
     let mut events =
         Events::of(server.client().post(&url).json(&json!({"model": "llama-7b", "prompt": "hello"}))).await;
     let (seq, kind, data) = events.next().await.unwrap();
     assert_eq!((seq, kind.as_str(), &data["status"], &data["position"]), (1, "state", &json!("QUEUED"), &json!(1)));
-    let id = data["job_id"].as_str().unwrap().to_owned();
+    let id = data.text("job_id").to_owned();
     set(&server, &id, RUNNING).await;
     let (seq, kind, data) = events.next().await.unwrap();
     assert_eq!(
@@ -74,15 +75,15 @@ async fn a_language_model_is_followed_from_the_queue_to_its_result() {
     // Without that wish it is a job as any other, and the miner is told to stream all the same.
     let plain = super::submit(&server, "/llm/stream", json!({"model": "llama-7b", "prompt": "x"})).await.is(200);
     assert_eq!(plain["status"], "QUEUED");
-    let row = super::get(&server, &format!("/jobs/{}", plain["job_id"].as_str().unwrap())).await.ok();
+    let row = super::get(&server, &format!("/jobs/{}", plain.text("job_id"))).await.ok();
     assert_eq!(row["request"]["stream"], true);
 }
 
 #[tokio::test]
-async fn a_stream_begins_again_where_it_was_lost_and_survives_the_process() {
-    let server = Server::start().await;
+async fn job_stream_resumes_after_restart() {
+    let server = TestApp::start().await;
     let id = queued(&server, "x").await;
-    let events = async |server: &Server, after: &str| {
+    let events = async |server: &ApiClient, after: &str| {
         let url = server.url(&format!("{SERVICES}/jobs/{id}/events"));
         Events::of(server.client().get(url).header("last-event-id", after)).await
     };
@@ -109,7 +110,7 @@ async fn a_stream_begins_again_where_it_was_lost_and_survives_the_process() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_go_of_those_who_follow() {
+async fn shutdown_ends_job_streams() {
     let mut server = Server::start().await;
     let id = queued(&server, "x").await;
     let url = server.url(&format!("{SERVICES}/jobs/{id}/events"));

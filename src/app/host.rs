@@ -1,0 +1,73 @@
+//! The clock, the randomness and the executables that the service works with.
+
+use std::path::{Path, PathBuf};
+
+use super::StartError;
+use am_audit::Audit;
+use am_core::{
+    ambient::{Clock, Ids},
+    config::Config,
+    supervisor::{BackgroundTask, Supervisor},
+};
+use am_db::Database;
+use am_orchestration::jq;
+use am_security::sandbox::{self, Sandboxes};
+
+/// The parts of the host that the service depends on. A test sets the clock, repeats the ids and says where the
+/// executables are.
+pub struct HostResources {
+    /// The wall clock.
+    pub clock: Clock,
+    /// Source of identifiers and randomness.
+    pub ids: Ids,
+    /// Directory of the executables `agent-management-jq` and `agent-management-sandbox`.
+    pub executables: PathBuf,
+}
+
+impl HostResources {
+    /// The system's clock and randomness, and the directory of the running executable.
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness or does not tell the executable's path.
+    pub fn system() -> Result<Self, StartError> {
+        let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
+        let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
+        let executables = own.parent().map(PathBuf::from).unwrap_or_default();
+        Ok(Self { clock: Clock::system(), ids, executables })
+    }
+}
+
+/// Commands' sandboxes, which are set up by `agent-management-sandbox`.
+pub(super) fn open_sandboxes(
+    config: &Config,
+    executables: &Path,
+    audit: &Audit,
+    (db, clock): (&Database, &Clock),
+) -> Result<Sandboxes, StartError> {
+    let database = config.database.parent().map(Path::to_owned);
+    let places = sandbox::Places {
+        helper: executables.join("agent-management-sandbox"),
+        directory: config.sandbox.directory.clone().unwrap_or_else(|| config.data_dir.join("sandboxes")),
+        hidden: std::iter::once(config.data_dir.clone()).chain(database).collect(),
+    };
+    Ok(Sandboxes::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
+}
+
+/// The processes that evaluate jq programs.
+pub(super) async fn start_jq(
+    config: &Config,
+    executables: &Path,
+    supervisor: &Supervisor,
+) -> Result<jq::Pool, StartError> {
+    let program = executables.join("agent-management-jq");
+    let settings = jq::Settings {
+        workers: config.engine.jq_workers,
+        timeout: config.engine.jq_timeout,
+        max_output: config.engine.jq_max_output,
+        memory_mb: config.engine.jq_memory_mb,
+    };
+    let opened = jq::Pool::open(program.clone(), Vec::new(), settings).await;
+    let (pool, keepers) = opened.map_err(|error| StartError::Jq(program, error))?;
+    keepers.into_iter().for_each(|keeper| supervisor.adopt(BackgroundTask::new("jq", keeper)));
+    Ok(pool)
+}
