@@ -24,15 +24,15 @@ run: libtorch ## Build and serve on 127.0.0.1:8012, with the database ./data/coo
 test: libtorch ## Run every test (with cargo-nextest where it is installed)
 	@export PATH="$$PATH:$$(scripts/test-tools.sh)"; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    set -x; $(CARGO) nextest run --locked $(TEST_FLAGS); \
+	    set -x; $(CARGO) nextest run --locked --workspace $(TEST_FLAGS); \
 	else \
-	    set -x; $(CARGO) test --locked --no-fail-fast $(TEST_FLAGS); \
+	    set -x; $(CARGO) test --locked --workspace --no-fail-fast $(TEST_FLAGS); \
 	fi
 
 .PHONY: lint
 lint: libtorch ## Check formatting, and clippy with warnings denied
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 .PHONY: deny
 deny: ## Check licences, bans and sources of the dependency tree (needs cargo-deny)
@@ -49,6 +49,10 @@ bench: libtorch ## Measure the parts with criterion
 .PHONY: compare
 compare: libtorch ## Measure the service against the monolith's stack, Restate and DBOS (needs wrk, npm)
 	scripts/compare.sh
+
+.PHONY: build-times
+build-times: libtorch ## Measure how long builds take, from clean and after an edit (half an hour)
+	scripts/build-times.sh
 
 .PHONY: bench-audit
 bench-audit: libtorch ## Measure the security routes at a million audit entries, beside full scans

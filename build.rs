@@ -2,7 +2,6 @@
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed=build.rs");
     if let Some(place) = std::env::var_os("LIBTORCH") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}/lib", place.to_string_lossy());
     }

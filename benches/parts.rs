@@ -4,19 +4,19 @@
 
 use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
-use agent_management::{
-    ambient::{Clock, Ids},
-    audit::{self, Audit},
-    communication::{
-        relations::Relations,
-        sealing::{self, Bound, Encryption, KeyKind, SealFor, Sealing, SecretKey},
-    },
-    crypto::{self, Signer},
-    db::{self, Database, Settings, Tx, principal::Principal},
-    orchestration::jq,
-    rl::{Policies, PolicyReference, serving},
-    webhooks::Webhooks,
+use am_audit::Audit;
+use am_communication::{
+    relations::Relations,
+    sealing::{self, Bound, Encryption, KeyKind, SealFor, Sealing, SecretKey},
 };
+use am_core::{
+    ambient::{Clock, Ids},
+    crypto::{self, Signer},
+};
+use am_db::{Database, Settings, Tx, principal::Principal};
+use am_orchestration::jq;
+use am_rl::{Policies, PolicyReference, serving};
+use am_webhooks::Webhooks;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{json, value::to_raw_value};
 use tokio::runtime::Runtime;
@@ -42,7 +42,7 @@ fn database(c: &mut Criterion) {
     let settings = Settings { readers: 4, busy_timeout: Duration::from_secs(5) };
     let db = runtime.block_on(async {
         let db = Database::open(&dir.path().join("bench.db"), &settings).await.unwrap();
-        db::migrate(&db, &Clock::system()).await.unwrap();
+        am_db::migrate(&db, &Clock::system()).await.unwrap();
         db
     });
     let ids = Ids::seeded(1);
@@ -54,7 +54,7 @@ fn database(c: &mut Criterion) {
             .bind(id)
             .execute(tx.conn().await?)
             .await?;
-            Ok::<_, db::Error>(())
+            Ok::<_, am_db::Error>(())
         })
         .await
         .unwrap();
@@ -77,7 +77,7 @@ fn database(c: &mut Criterion) {
 fn actions(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let settings = jq::Settings { workers: 2, timeout: Duration::from_secs(2), max_output: 1 << 20, memory_mb: 512 };
-    let worker = PathBuf::from(env!("CARGO_BIN_EXE_agent-management-jq"));
+    let worker = PathBuf::from(env!("CARGO_BIN_EXE_agent-management")).with_file_name("agent-management-jq");
     let pool = runtime.block_on(jq::Pool::start(worker, Vec::new(), settings)).unwrap();
     let program: Arc<str> = "{y: (.x * 2)}".into();
     let input: Arc<serde_json::value::RawValue> = to_raw_value(&json!({"x": 21})).unwrap().into();
@@ -107,12 +107,12 @@ fn messages(c: &mut Criterion) {
     let settings = Settings { readers: 2, busy_timeout: Duration::from_secs(5) };
     let (db, clock) = runtime.block_on(async {
         let db = Database::open(&dir.path().join("bench.db"), &settings).await.unwrap();
-        db::migrate(&db, &Clock::system()).await.unwrap();
+        am_db::migrate(&db, &Clock::system()).await.unwrap();
         (db, Clock::system())
     });
     let parts = || (db.clone(), clock.clone(), Ids::seeded(1));
     let webhooks = Webhooks::new(db.clone(), clock.clone(), Ids::seeded(1), &Default::default()).unwrap();
-    let log = audit::Settings { origin: "bench".to_owned(), every: Duration::from_secs(5) };
+    let log = am_audit::Settings { origin: "bench".to_owned(), every: Duration::from_secs(5) };
     let audit = Audit::new(parts(), webhooks, Signer::from_hex(&"7".repeat(64)).unwrap(), log);
     let master = ("m".to_owned(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".into());
     let keys = sealing::Settings { masters: vec![master], allow_plaintext: false };
@@ -127,7 +127,7 @@ fn messages(c: &mut Criterion) {
     let at_rest = runtime.block_on(async {
         sealing.register_key(&somebody, "keyed", (KeyKind::X25519, &public.text()), None).await.unwrap();
         let (sealing, content) = (sealing.clone(), content.clone());
-        let now = db::codec::Timestamp(clock.now());
+        let now = am_db::codec::Timestamp(clock.now());
         db.write(async move |tx: &mut Tx| {
             let bound = Bound { message_id: "m1", channel: "c1", sender: "a", recipient: Some("b") };
             sealing.seal(tx, &SealFor { bound, encryption: None, encrypt: true }, &content, now).await

@@ -4,7 +4,7 @@
 
 use std::{error::Error, fs, io::Write, path::Path};
 
-use agent_management::rl::{BUILTIN_NAME, builtin_weights};
+use am_rl::{BUILTIN_NAME, builtin_weights};
 use sha2::{Digest, Sha256};
 
 fn main() -> Result<(), Box<dyn Error>> {

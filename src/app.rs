@@ -11,53 +11,52 @@ use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
+use crate::http::{self, Keyring, Shared, limit::Limiter, metrics::HttpMetrics};
+use am_audit::Audit;
+use am_communication::{
+    channels::Channels,
+    delivery::Delivery,
+    messages::Messages,
+    payments::Payments,
+    relations::Relations,
+    sealing::{self, Sealing},
+    templates::Templates,
+    transfer::Transfer,
+};
+use am_core::{
     ambient::{Clock, Ids},
-    audit::{self, Audit},
-    communication::{
-        channels::Channels,
-        delivery::Delivery,
-        messages::Messages,
-        payments::Payments,
-        relations::Relations,
-        sealing::{self, Sealing},
-        templates::Templates,
-        transfer::Transfer,
-    },
     config::Config,
     crypto::Signer,
-    db::{self, Database, Settings},
-    events::Hub,
-    http::{self, Keyring, Shared, limit::Limiter, metrics::HttpMetrics},
-    jobs::{self, Jobs},
-    keys::{self, Keys},
-    orchestration::{
-        action::Names,
-        assignments::Assignments,
-        engine::{Engine, Parts, Performer},
-        executions::Executions,
-        guard::Guard,
-        jq,
-        networks::Networks,
-        plans::Plans,
-        registry,
-        review::Reviews,
-        workflows::Workflows,
-    },
-    rl::{
-        Policies,
-        learning::Learning,
-        library::Library,
-        runs::{self, Runs},
-        serving,
-    },
-    security::{
-        self,
-        sandbox::{self, Sandboxes},
-        trust::Trust,
-    },
-    webhooks::Webhooks,
 };
+use am_db::{Database, Settings};
+use am_events::Hub;
+use am_jobs::Jobs;
+use am_keys::Keys;
+use am_orchestration::{
+    action::Names,
+    assignments::Assignments,
+    engine::{Engine, Parts, Performer},
+    executions::Executions,
+    guard::Guard,
+    jq,
+    networks::Networks,
+    plans::Plans,
+    registry,
+    review::Reviews,
+    workflows::Workflows,
+};
+use am_rl::{
+    Policies,
+    learning::Learning,
+    library::Library,
+    runs::{self, Runs},
+    serving,
+};
+use am_security::{
+    sandbox::{self, Sandboxes},
+    trust::Trust,
+};
+use am_webhooks::Webhooks;
 
 use agents::Agents;
 use ready::readiness;
@@ -79,7 +78,7 @@ pub struct Rooms {
     /// The audit log.
     pub audit: Audit,
     /// Security policies.
-    pub security_policies: security::policies::Policies,
+    pub security_policies: am_security::policies::Policies,
     /// What policies say of workflows beforehand.
     pub reviews: Reviews,
     /// How far agents are trusted.
@@ -157,32 +156,32 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
         /// What it says.
-        source: db::Error,
+        source: am_db::Error,
     },
     /// The signing key.
     #[error("the signing key: {0}")]
-    Key(#[from] crate::crypto::Error),
+    Key(#[from] am_core::crypto::Error),
     /// The API keys.
     #[error(transparent)]
     Keyring(#[from] http::caller::KeyringError),
     /// Those in the database.
     #[error("the API keys: {0}")]
-    Keys(#[from] keys::Error),
+    Keys(#[from] am_keys::Error),
     /// The policies.
     #[error("the policies: {0}")]
-    Policies(#[from] crate::rl::Error),
+    Policies(#[from] am_rl::Error),
     /// The security policies.
     #[error("the security policies: {0}")]
-    Security(#[from] security::policies::Error),
+    Security(#[from] am_security::policies::Error),
     /// libtorch.
     #[error("the built-in policy: {0}")]
-    Libtorch(#[from] crate::rl::ActError),
+    Libtorch(#[from] am_rl::ActError),
     /// Trust.
     #[error("trust: {0}")]
-    Trust(#[from] security::trust::Error),
+    Trust(#[from] am_security::trust::Error),
     /// The engine.
     #[error("the engine: {0}")]
-    Engine(#[from] crate::orchestration::error::Error),
+    Engine(#[from] am_orchestration::error::Error),
     /// The operating system.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
@@ -191,7 +190,7 @@ pub enum StartError {
     Jq(PathBuf, std::io::Error),
     /// The webhooks.
     #[error("the webhooks: {0}")]
-    Webhooks(#[from] crate::webhooks::Error),
+    Webhooks(#[from] am_webhooks::Error),
     /// The keys of messages.
     #[error("the keys of messages: {0}")]
     Sealing(#[from] sealing::SealError),
@@ -212,11 +211,11 @@ pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Res
     let settings = Settings { readers: config.db_readers, busy_timeout: config.db_busy_timeout };
     let db = Database::open(&config.database, &settings).await.map_err(failed)?;
     if migrate {
-        let report = db::migrate(&db, clock).await.map_err(failed)?;
+        let report = am_db::migrate(&db, clock).await.map_err(failed)?;
         tracing::info!(created = report.created.len(), adopted = report.adopted.len(), applied = ?report.applied, "database migrated");
     } else {
         let mut conn = db.read().await.map_err(failed)?;
-        db::check(&mut conn).await.map_err(failed)?;
+        am_db::check(&mut conn).await.map_err(failed)?;
     }
     Ok(db)
 }
@@ -253,7 +252,7 @@ pub fn open_audit(
     let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
     let set = config.audit.signing_key.as_ref();
     let signer = signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
-    let settings = audit::Settings { origin: config.audit.origin.clone(), every: config.audit.every };
+    let settings = am_audit::Settings { origin: config.audit.origin.clone(), every: config.audit.every };
     let audit = Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks.clone(), signer, settings);
     Ok((audit, webhooks))
 }
@@ -275,7 +274,7 @@ impl App {
         trust.begin().await?;
         let jq = start_jq(&config).await?;
         let settings =
-            jobs::Settings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
+            am_jobs::Settings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
         let jobs = Jobs::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), webhooks.clone(), settings);
         let hub = Hub::default();
         let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
@@ -306,7 +305,7 @@ impl App {
             config: config.engine.clone(),
         };
         let security_policies =
-            security::policies::Policies::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
+            am_security::policies::Policies::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let guard = Guard::new(db.clone(), clock.clone(), audit.clone(), security_policies.clone(), names.clone());
         let engine = Engine::open(Parts {
             db: db.clone(),

@@ -11,11 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::{
-    ambient::Clock,
     app::{App, StartError},
-    config::Config,
-    db, http, routes,
+    http, routes,
 };
+use am_core::{ambient::Clock, config::Config};
 
 /// Between two rounds of housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
@@ -152,7 +151,7 @@ async fn keep_house(app: App, closing: CancellationToken) {
         }
         if last.elapsed() >= HOUSEKEEPING {
             last = tokio::time::Instant::now();
-            match db::once::forget_expired(&app.db, &app.clock).await {
+            match am_db::once::forget_expired(&app.db, &app.clock).await {
                 Ok(0) => {}
                 Ok(count) => tracing::debug!(count, "idempotency keys forgotten"),
                 Err(error) => tracing::warn!(%error, "could not forget old idempotency keys"),
@@ -168,9 +167,9 @@ async fn keep_house(app: App, closing: CancellationToken) {
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StartError> {
     let clock = Clock::system();
     let failed = |source| StartError::Database { path: config.database.clone(), source };
-    let settings = db::Settings { readers: 1, busy_timeout: config.db_busy_timeout };
-    let database = db::Database::open(&config.database, &settings).await.map_err(failed)?;
-    let report = db::migrate(&database, &clock).await.map_err(failed)?;
+    let settings = am_db::Settings { readers: 1, busy_timeout: config.db_busy_timeout };
+    let database = am_db::Database::open(&config.database, &settings).await.map_err(failed)?;
+    let report = am_db::migrate(&database, &clock).await.map_err(failed)?;
     database.close().await;
     let mut lines = vec![format!("database {}", config.database.display())];
     lines.extend(report.created.iter().map(|name| format!("created {name}")));

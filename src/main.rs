@@ -4,7 +4,7 @@ mod commands;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use agent_management::{lifecycle, rl, routes};
+use agent_management::{lifecycle, routes};
 use clap::{Parser, Subcommand};
 
 use commands::{block_on, print, with_config};
@@ -106,7 +106,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let arguments = Arguments::parse();
-    rl::keep_freed_memory();
+    am_rl::keep_freed_memory();
     let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             with_config(arguments.config, |config| block_on(lifecycle::serve(config))?.map_err(Into::into))

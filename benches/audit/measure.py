@@ -46,7 +46,7 @@ def rows(count):
 
 
 def leaf(row):
-    """What src/audit/leaf.rs makes of a row that the coordinator wrote."""
+    """What crates/audit/src/leaf.rs makes of a row that the coordinator wrote."""
     digest = hashlib.sha256(b"\0aitbc agent_audit_logs 1\ncoordinator\n")
     for cell in row:
         kind = b"n" if cell is None else b"i" if isinstance(cell, int) else b"t"

@@ -22,7 +22,7 @@ use std::{
     path::PathBuf,
 };
 
-use agent_management::rl::training::Plan;
+use am_rl::training::Plan;
 use clap::{Parser, Subcommand};
 
 use crate::record::Results;
@@ -75,7 +75,7 @@ enum Part {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    agent_management::rl::keep_freed_memory();
+    am_rl::keep_freed_memory();
     match Command::parse().part {
         Part::Train { results, rows } => {
             let mut kept = Results::read(&results)?;

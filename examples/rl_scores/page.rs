@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs, io, path::Path};
 
-use agent_management::rl::training::Algorithm;
+use am_rl::training::Algorithm;
 use serde_json::Value;
 
 use crate::{

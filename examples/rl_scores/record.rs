@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use agent_management::rl::{
+use am_rl::{
     environments::Reference,
     training::{Evaluated, Plan},
 };

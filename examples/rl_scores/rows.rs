@@ -1,6 +1,6 @@
 //! The rows of the table: what is trained, and what is aimed at.
 
-use agent_management::rl::training::Plan;
+use am_rl::training::Plan;
 use serde_json::{Value, json};
 
 /// Of the three runs of each row.

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use agent_management::rl::{
+use am_rl::{
     environments::{environment, scores},
     training::{Algorithm, Chosen, Device, Plan, Trainer, evaluate, set_threads},
 };
@@ -74,8 +74,8 @@ fn expected(plan: &Plan, trainer: &dyn Trainer) -> Result<Option<f64>, Box<dyn E
     let one = if plan.algorithm == Algorithm::Sac { scores(one) } else { one };
     let width = one.description().observations.len();
     let actions = match &one.description().actions {
-        agent_management::rl::environments::ActionSpace::Discrete { names } => names.len(),
-        agent_management::rl::environments::ActionSpace::Continuous { low, .. } => low.len(),
+        am_rl::environments::ActionSpace::Discrete { names } => names.len(),
+        am_rl::environments::ActionSpace::Continuous { low, .. } => low.len(),
     };
     let mut chosen = Chosen::Discrete(Vec::new());
     let mut refused = None;

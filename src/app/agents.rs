@@ -5,20 +5,20 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
-use crate::{
+use am_audit::Audit;
+use am_communication::messages::Messages;
+use am_core::{
     ambient::{Clock, Ids},
-    audit::Audit,
-    communication::messages::Messages,
     config::{AgentsConfig, Config},
-    db::Database,
-    events::Hub,
-    orchestration::{
-        action::Names,
-        assignments::Assignments,
-        executions::Executions,
-        plans::{Parts, Plans},
-        registry::Registry,
-    },
+};
+use am_db::Database;
+use am_events::Hub;
+use am_orchestration::{
+    action::Names,
+    assignments::Assignments,
+    executions::Executions,
+    plans::{Parts, Plans},
+    registry::Registry,
 };
 
 /// The rooms of agents.

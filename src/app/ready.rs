@@ -1,10 +1,8 @@
 //! When the service is ready.
 
-use crate::{
-    db::{self, Database},
-    http::Readiness,
-    orchestration::{engine::Engine, jq},
-};
+use crate::http::Readiness;
+use am_db::Database;
+use am_orchestration::{engine::Engine, jq};
 
 /// The database answers and is migrated, the engine runs, and the jq workers keep up.
 pub(super) fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readiness {
@@ -18,7 +16,7 @@ pub(super) fn readiness(db: &Database, engine: &Engine, jq: &jq::Pool) -> Readin
             let db = migrated.clone();
             async move {
                 let mut conn = db.read().await.map_err(|error| error.to_string())?;
-                db::check(&mut conn).await.map_err(|error| error.to_string())
+                am_db::check(&mut conn).await.map_err(|error| error.to_string())
             }
         })
         .check("workers", move || {

@@ -4,23 +4,23 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
-use crate::{
+use am_audit::Audit;
+use am_communication::{
+    channels::Channels,
+    delivery::Delivery,
+    messages::{self, Messages},
+    payments::Payments,
+    relations::Relations,
+    sealing::{self, Sealing},
+    templates::Templates,
+    transfer::Transfer,
+};
+use am_core::{
     ambient::{Clock, Ids},
-    audit::Audit,
-    communication::{
-        channels::Channels,
-        delivery::Delivery,
-        messages::{self, Messages},
-        payments::Payments,
-        relations::Relations,
-        sealing::{self, Sealing},
-        templates::Templates,
-        transfer::Transfer,
-    },
     config::{Config, Environment},
     crypto::secret_file,
-    db::Database,
 };
+use am_db::Database;
 
 /// The rooms of messages.
 pub(super) struct Talk {

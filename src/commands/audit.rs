@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_management::{
+use agent_management::app;
+use am_audit::{Consistency, Inclusion};
+use am_core::{
     ambient::{Clock, Ids},
-    app,
-    audit::{self, Consistency, Inclusion},
     config::Config,
     crypto::PublicKey,
 };
@@ -42,7 +42,7 @@ pub fn verify(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), Fai
     } else {
         Box::new(BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?))
     };
-    let report = audit::verify(source, &key, &kept)?;
+    let report = am_audit::verify(source, &key, &kept)?;
     print(&serde_json::to_string_pretty(&report)?);
     match report.first_fault {
         None => Ok(()),

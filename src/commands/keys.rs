@@ -2,13 +2,13 @@
 
 use std::{io::Write as _, time::Duration};
 
-use agent_management::{
+use agent_management::app;
+use am_core::{
     ambient::{Clock, Ids},
-    app,
     config::Config,
-    db::codec::Timestamp,
-    keys::{ApiKey, Issued, Keys, Role, Term},
 };
+use am_db::codec::Timestamp;
+use am_keys::{ApiKey, Issued, Keys, Role, Term};
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Subcommand, builder::PossibleValuesParser, builder::TypedValueParser as _};
 use secrecy::ExposeSecret as _;

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_management::{
+use agent_management::app;
+use am_communication::sealing::{Encryption, Envelope, KeyKind, PublicKey, Sealing, SecretKey};
+use am_core::{
     ambient::{Clock, Ids},
-    app,
-    communication::sealing::{Encryption, Envelope, KeyKind, PublicKey, Sealing, SecretKey},
     config::Config,
     crypto::{read_secret, write_secret},
 };

@@ -9,12 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_management::{
+use agent_management::logging;
+use am_core::{
     config::{Config, LogFormat, Sources},
     crypto::PublicKey,
-    logging,
-    orchestration::receipts,
 };
+use am_orchestration::receipts;
 
 /// Why a command failed, as a person reads it.
 pub type Failure = Box<dyn std::error::Error>;

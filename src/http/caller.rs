@@ -11,16 +11,14 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::{context::RequestContext, error::ApiError, limit};
-use crate::{
-    config::{Config, Environment},
-    db::{
-        owner::{self, Owner},
-        principal::{Origin, Principal},
-    },
-    keys::{Keys, Known},
+use am_core::config::{Config, Environment};
+use am_db::{
+    owner::{self, Owner},
+    principal::{Origin, Principal},
 };
+use am_keys::{Keys, Known};
 
-pub use crate::keys::Role;
+pub use am_keys::Role;
 
 /// The header that carries the key.
 pub const HEADER: &str = "x-api-key";

@@ -8,7 +8,7 @@ use axum::{
 };
 
 use super::{caller::Identity, error::ApiError};
-use crate::ambient::Ids;
+use am_core::ambient::Ids;
 
 /// The header that carries the request id, in and out.
 pub const REQUEST_ID: &str = "x-request-id";

@@ -19,11 +19,7 @@ use utoipa::{
     openapi::{Array, Object, OneOfBuilder, Ref, Schema, Type},
 };
 
-use crate::{
-    audit, db, orchestration, rl,
-    security::{policies, sandbox, trust},
-    webhooks,
-};
+use am_security::{policies, sandbox, trust};
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug)]
@@ -314,9 +310,9 @@ impl StdError for ApiError {
 
 // What each room's own errors mean to a client: one `From` for each room, and only here.
 
-impl From<db::Error> for ApiError {
-    fn from(error: db::Error) -> Self {
-        use db::Error::{Busy, Duplicate, Full, KeyReused, Stopped};
+impl From<am_db::Error> for ApiError {
+    fn from(error: am_db::Error) -> Self {
+        use am_db::Error::{Busy, Duplicate, Full, KeyReused, Stopped};
         const SOON: Duration = Duration::from_secs(1);
         const LATER: Duration = Duration::from_secs(30);
         match error {
@@ -334,13 +330,13 @@ impl From<db::Error> for ApiError {
     }
 }
 
-impl From<audit::Error> for ApiError {
-    fn from(error: audit::Error) -> Self {
+impl From<am_audit::Error> for ApiError {
+    fn from(error: am_audit::Error) -> Self {
         match error {
-            audit::Error::Db(error) => error.into(),
-            audit::Error::NotFound(_) => Self::not_found("Audit entry not found"),
-            audit::Error::NoHead(_) => Self::not_found(error.to_string()),
-            audit::Error::NotSealed(_) => Self::conflict(error.to_string()).retry_after(Duration::from_secs(5)),
+            am_audit::Error::Db(error) => error.into(),
+            am_audit::Error::NotFound(_) => Self::not_found("Audit entry not found"),
+            am_audit::Error::NoHead(_) => Self::not_found(error.to_string()),
+            am_audit::Error::NotSealed(_) => Self::conflict(error.to_string()).retry_after(Duration::from_secs(5)),
         }
     }
 }
@@ -365,9 +361,9 @@ impl From<trust::Error> for ApiError {
     }
 }
 
-impl From<orchestration::error::Error> for ApiError {
-    fn from(error: orchestration::error::Error) -> Self {
-        use orchestration::error::Error::{
+impl From<am_orchestration::error::Error> for ApiError {
+    fn from(error: am_orchestration::error::Error) -> Self {
+        use am_orchestration::error::Error::{
             Changed, Conflict, Db, Forbidden, Invalid, LeaseLost, NotFound, Refused, State, Stopping,
         };
         match error {
@@ -387,9 +383,9 @@ impl From<orchestration::error::Error> for ApiError {
     }
 }
 
-impl From<rl::ActError> for ApiError {
-    fn from(error: rl::ActError) -> Self {
-        use rl::ActError::{
+impl From<am_rl::ActError> for ApiError {
+    fn from(error: am_rl::ActError) -> Self {
+        use am_rl::ActError::{
             Count, Dimension, Load, NoDistribution, NotFinite, Overflow, Overloaded, Runtime, Stopped, Storage,
             UnknownAlias, UnknownPolicy, UnknownVersion,
         };
@@ -413,33 +409,33 @@ impl From<rl::ActError> for ApiError {
     }
 }
 
-impl From<rl::Error> for ApiError {
-    fn from(error: rl::Error) -> Self {
+impl From<am_rl::Error> for ApiError {
+    fn from(error: am_rl::Error) -> Self {
         match error {
-            rl::Error::NotFound(text) => Self::not_found(text),
-            rl::Error::Forbidden(text) => Self::forbidden(text),
-            rl::Error::Invalid { path, message } => {
+            am_rl::Error::NotFound(text) => Self::not_found(text),
+            am_rl::Error::Forbidden(text) => Self::forbidden(text),
+            am_rl::Error::Invalid { path, message } => {
                 let loc = std::iter::once(Loc::from("body")).chain(path.into_iter().map(Loc::from)).collect();
                 Self::field(loc, message, "value_error")
             }
-            rl::Error::State(text) => Self::bad_request(text).code("invalid_state"),
-            rl::Error::Act(error) => error.into(),
-            rl::Error::Db(error) => error.into(),
-            error @ (rl::Error::Training(_) | rl::Error::Storage(..)) => Self::internal(error),
+            am_rl::Error::State(text) => Self::bad_request(text).code("invalid_state"),
+            am_rl::Error::Act(error) => error.into(),
+            am_rl::Error::Db(error) => error.into(),
+            error @ (am_rl::Error::Training(_) | am_rl::Error::Storage(..)) => Self::internal(error),
         }
     }
 }
 
-impl From<webhooks::Error> for ApiError {
-    fn from(error: webhooks::Error) -> Self {
+impl From<am_webhooks::Error> for ApiError {
+    fn from(error: am_webhooks::Error) -> Self {
         match error {
-            webhooks::Error::NotFound(text) => Self::not_found(text),
-            webhooks::Error::State(text) => Self::bad_request(text).code("invalid_state"),
-            webhooks::Error::Db(error) => error.into(),
+            am_webhooks::Error::NotFound(text) => Self::not_found(text),
+            am_webhooks::Error::State(text) => Self::bad_request(text).code("invalid_state"),
+            am_webhooks::Error::Db(error) => error.into(),
             // Said at the start, when the configuration is read.
-            error @ (webhooks::Error::Address(..) | webhooks::Error::Secret(_) | webhooks::Error::Client(_)) => {
-                Self::internal(error)
-            }
+            error @ (am_webhooks::Error::Address(..)
+            | am_webhooks::Error::Secret(_)
+            | am_webhooks::Error::Client(_)) => Self::internal(error),
         }
     }
 }
@@ -463,11 +459,11 @@ impl From<sandbox::Error> for ApiError {
     }
 }
 
-impl From<orchestration::model::Fault> for FieldError {
-    fn from(fault: orchestration::model::Fault) -> Self {
+impl From<am_orchestration::model::Fault> for FieldError {
+    fn from(fault: am_orchestration::model::Fault) -> Self {
         let part = |place| match place {
-            orchestration::model::Place::Member(name) => Loc::from(name),
-            orchestration::model::Place::Item(index) => Loc::from(index),
+            am_orchestration::model::Place::Member(name) => Loc::from(name),
+            am_orchestration::model::Place::Item(index) => Loc::from(index),
         };
         let loc = std::iter::once(Loc::from("body")).chain(fault.path.into_iter().map(part)).collect();
         Self::value(loc, fault.message)

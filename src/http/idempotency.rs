@@ -15,7 +15,7 @@ use super::{
     error::ApiError,
     extract::{decode, read_body, read_json},
 };
-use crate::db::once::Once;
+use am_db::once::Once;
 
 /// The header that carries the key.
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");

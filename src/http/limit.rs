@@ -18,7 +18,7 @@ use governor::{
     state::keyed::DashMapStateStore,
 };
 
-use crate::config::Config;
+use am_core::config::Config;
 
 /// Buckets kept at most; beyond it addresses that are not yet known share one.
 const MOST_BUCKETS: usize = 65_536;

@@ -51,7 +51,7 @@ pub use error::{ApiError, FieldError};
 pub use extract::{Json, Path, Query, Raw};
 pub use ready::Readiness;
 
-use crate::{
+use am_core::{
     ambient::{Clock, Ids},
     config::Config,
 };

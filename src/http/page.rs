@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::value::StrDeserializer};
 use utoipa::IntoParams;
 
-use crate::db::{codec::Timestamp, owner::Owner, page::Page};
+use am_db::{codec::Timestamp, owner::Owner, page::Page};
 
 use super::{
     caller::Caller,

@@ -8,12 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use crate::{
-    app::App,
-    crypto,
-    http::ApiError,
-    rl::{PolicyReference, export::Format, library::VersionRecord},
-};
+use crate::{app::App, http::ApiError};
+use am_core::crypto;
+use am_rl::{PolicyReference, export::Format, library::VersionRecord};
 
 /// Tells what an exported file is.
 const EXPORT_INFO: HeaderName = HeaderName::from_static("x-export-info");

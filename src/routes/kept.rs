@@ -2,14 +2,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    app::App,
-    db::{
-        self,
-        once::{Done, Once},
-    },
-    http::ApiError,
-};
+use crate::{app::App, http::ApiError};
+use am_db::once::{Done, Once};
 
 /// The answer that was given to `once` first, or this one. Without a key nothing is kept.
 pub async fn kept<T>(app: &App, once: Option<Once>, answer: T) -> Result<Done<T>, ApiError>
@@ -19,6 +13,6 @@ where
     if once.is_none() {
         return Ok(Done::fresh(answer));
     }
-    let work = async move |_: &mut db::Tx| Ok::<T, db::Error>(answer);
+    let work = async move |_: &mut am_db::Tx| Ok::<T, am_db::Error>(answer);
     Ok(app.db.write_once(&app.clock, once, work).await?)
 }

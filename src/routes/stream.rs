@@ -9,13 +9,11 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{
-    events::{Event, Follower, Source},
-    http::{
-        ApiError, Json, Query,
-        sse::{self, Entry, Resume},
-    },
+use crate::http::{
+    ApiError, Json, Query,
+    sse::{self, Entry, Resume},
 };
+use am_events::{Event, Follower, Source};
 
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use agent_management::rl::{
+use am_rl::{
     export::{Format, export},
     training::{Chosen, Plan, Trainer},
 };

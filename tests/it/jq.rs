@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_management::orchestration::jq::{Error, Pool, Settings};
+use am_orchestration::jq::{Error, Pool, Settings};
 use serde_json::{Value, json, value::to_raw_value};
 
 /// Long enough for a busy machine, short enough to wait for.
@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const LOOPS: [&str; 3] = ["def f: f; f", "[limit(1; range(1e18) | select(. < 0))]", "last(repeat(1))"];
 
 fn executable() -> PathBuf {
-    env!("CARGO_BIN_EXE_agent-management-jq").into()
+    PathBuf::from(env!("CARGO_BIN_EXE_agent-management")).with_file_name("agent-management-jq")
 }
 
 async fn pool_with(settings: Settings) -> Pool {

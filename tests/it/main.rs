@@ -10,6 +10,7 @@
 
 mod access;
 mod agents;
+mod architecture;
 mod audit;
 mod coordinator;
 #[cfg(feature = "failpoints")]
@@ -31,5 +32,4 @@ mod rl;
 mod security;
 mod services;
 mod smoke;
-mod walls;
 mod webhooks;

@@ -5,11 +5,13 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use super::{ApiError, Loc};
-use crate::communication::{self, sealing::SealError, transfer::ImportError};
+use am_communication::{sealing::SealError, transfer::ImportError};
 
-impl From<communication::Error> for ApiError {
-    fn from(error: communication::Error) -> Self {
-        use communication::Error::{Busy, Conflict, Db, Forbidden, Invalid, NotFound, Refused, Seal, State, Stopping};
+impl From<am_communication::Error> for ApiError {
+    fn from(error: am_communication::Error) -> Self {
+        use am_communication::Error::{
+            Busy, Conflict, Db, Forbidden, Invalid, NotFound, Refused, Seal, State, Stopping,
+        };
         match error {
             NotFound(_) => Self::not_found(error.to_string()),
             Invalid { field, message } => Self::field(vec!["body".into(), field.into()], message, "value_error"),

@@ -51,12 +51,12 @@ fn the_database_says_what_a_client_can_do_about_it() {
         let error = ApiError::from(error);
         (error.status.as_u16(), error.code, error.retry_after.is_some())
     };
-    assert_eq!(told(db::Error::Busy), (503, "database_busy", true));
-    assert_eq!(told(db::Error::Full), (503, "storage_full", true));
-    assert_eq!(told(db::Error::Stopped), (503, "unavailable", true));
-    assert_eq!(told(db::Error::KeyReused), (422, "idempotency_key_reused", false));
-    assert_eq!(told(db::Error::Duplicate("x".into())), (409, "conflict", false));
-    assert_eq!(told(db::Error::Panicked), (500, "internal", false));
+    assert_eq!(told(am_db::Error::Busy), (503, "database_busy", true));
+    assert_eq!(told(am_db::Error::Full), (503, "storage_full", true));
+    assert_eq!(told(am_db::Error::Stopped), (503, "unavailable", true));
+    assert_eq!(told(am_db::Error::KeyReused), (422, "idempotency_key_reused", false));
+    assert_eq!(told(am_db::Error::Duplicate("x".into())), (409, "conflict", false));
+    assert_eq!(told(am_db::Error::Panicked), (500, "internal", false));
 }
 
 #[test]

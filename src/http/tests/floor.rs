@@ -21,15 +21,17 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ambient::{Clock, Ids},
-    config::{Config, Environment},
-    db::codec::Timestamp,
     http::{
         Admin, AnyKey, ApiError, ClientKey, Json, Keyring, Parts, Path, Query, Readiness, Shared, idempotency, limit,
         metrics, page::Paging,
     },
     routes,
 };
+use am_core::{
+    ambient::{Clock, Ids},
+    config::{Config, Environment},
+};
+use am_db::codec::Timestamp;
 
 pub(crate) const ADMIN: &str = "admin-key-0123456789abcdef";
 pub(crate) const CLIENT: &str = "client-key-0123456789abcdef";

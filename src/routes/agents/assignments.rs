@@ -10,15 +10,15 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    db::codec::{Doc, Timestamp},
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{KeyedJson, Replayable},
     },
-    orchestration::{
-        assignments::{Assignment, Attempt, Report, Reported, State as Stands},
-        registry::{GpuTier, TaskType},
-    },
+};
+use am_db::codec::{Doc, Timestamp};
+use am_orchestration::{
+    assignments::{Assignment, Attempt, Report, Reported, State as Stands},
+    registry::{GpuTier, TaskType},
 };
 
 /// A sub-task that an agent was given.
@@ -140,7 +140,7 @@ pub struct ReportAnswer {
     already_known: bool,
 }
 
-fn answer(done: crate::db::once::Done<Reported>) -> Response {
+fn answer(done: am_db::once::Done<Reported>) -> Response {
     let Reported { assignment_id, attempt, state, known } = done.value;
     let body = ReportAnswer { assignment_id, attempt, status: state, already_known: known };
     Replayable(Json(body), done.replayed).into_response()

@@ -15,16 +15,16 @@ use super::{
 };
 use crate::{
     app::App,
-    communication::{
-        ChannelKind,
-        channels::{Channel, NewChannel},
-        messages::{Message, Past, Receipt, To},
-    },
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
+};
+use am_communication::{
+    ChannelKind,
+    channels::{Channel, NewChannel},
+    messages::{Message, Past, Receipt, To},
 };
 
 /// A channel to be made.

@@ -12,21 +12,21 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    db::{
-        codec::{Doc, Timestamp},
-        once::Done,
-        principal::Principal,
-    },
     http::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    orchestration::{
-        executions::{Estimate, Execution, Filter, Request},
-        model::{Status, VerificationLevel},
-    },
+};
+use am_db::{
+    codec::{Doc, Timestamp},
+    once::Done,
+    principal::Principal,
+};
+use am_orchestration::{
+    executions::{Estimate, Execution, Filter, Request},
+    model::{Status, VerificationLevel},
 };
 
 /// How a workflow is to be run. Fields that are not named here are ignored.

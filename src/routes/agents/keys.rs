@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 use super::agent;
 use crate::{
     app::App,
-    communication::sealing::{AgentKey, KeyKind},
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
 };
+use am_communication::sealing::{AgentKey, KeyKind};
 
 /// A public key to be registered.
 #[derive(Debug, Deserialize, ToSchema)]

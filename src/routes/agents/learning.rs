@@ -15,13 +15,13 @@ use crate::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
     },
-    rl::{
-        PolicyReference,
-        learning::{Enabling, GivenFeedback, Learner, Standing},
-        runs::{Point, RunStatus, TrainingRun},
-        training::{Mode, OfflineSettings},
-    },
     routes::export::{ExportQuery, exported},
+};
+use am_rl::{
+    PolicyReference,
+    learning::{Enabling, GivenFeedback, Learner, Standing},
+    runs::{Point, RunStatus, TrainingRun},
+    training::{Mode, OfflineSettings},
 };
 
 /// How an agent is to learn.

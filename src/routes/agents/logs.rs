@@ -6,10 +6,10 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    db::codec::{Doc, Timestamp},
     http::{Admin, ApiError, Json, Path},
-    orchestration::{executions::StepLog, model::Status},
 };
+use am_db::codec::{Doc, Timestamp};
+use am_orchestration::{executions::StepLog, model::Status};
 
 /// What happened in an execution, step by step.
 #[derive(Serialize, ToSchema)]

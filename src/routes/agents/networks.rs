@@ -12,15 +12,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::executions::{ExecutionDocument, WaitQuery, started};
 use crate::{
     app::App,
-    db::principal::Principal,
     http::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    orchestration::networks::{Draft, Network, Objective, Standing, Strategy},
 };
+use am_db::principal::Principal;
+use am_orchestration::networks::{Draft, Network, Objective, Standing, Strategy};
 
 /// A network to be made.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -12,18 +12,18 @@ use utoipa::{IntoParams, ToSchema};
 use super::executions::{ExecutionDocument, WaitQuery, started};
 use crate::{
     app::App,
-    db::{codec::Timestamp, once::Done, principal::Principal},
     http::{
         Admin, ApiError, Json, Path, Query,
         context::Context,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    orchestration::{
-        plans::{Changed, Draft, Filter, Measured, Plan, PlanStatus, Priority, Standing, Strategy, SubTaskDraft},
-        registry::{GpuTier, TaskType},
-    },
     routes::stream::{Asked, EventsQuery, Page},
+};
+use am_db::{codec::Timestamp, once::Done, principal::Principal};
+use am_orchestration::{
+    plans::{Changed, Draft, Filter, Measured, Plan, PlanStatus, Priority, Standing, Strategy, SubTaskDraft},
+    registry::{GpuTier, TaskType},
 };
 
 /// A sub-task to be planned.

@@ -10,15 +10,15 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    crypto::PublicKey,
-    db::codec::{Doc, Timestamp},
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{KeyedJson, Replayable},
     },
-    orchestration::{model::Status, receipts},
     routes::kept::kept,
 };
+use am_core::crypto::PublicKey;
+use am_db::codec::{Doc, Timestamp};
+use am_orchestration::{model::Status, receipts};
 
 /// A receipt as it is answered.
 #[derive(Serialize, ToSchema)]

@@ -12,20 +12,20 @@ use utoipa::{IntoParams, ToSchema};
 use super::assignments::AssignmentDocument;
 use crate::{
     app::App,
-    db::{
-        codec::{Doc, Timestamp},
-        owner::Owner,
-        principal::Principal,
-    },
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    orchestration::registry::{
-        AgentStatus, Beat, Change, Draft, Filter, GpuTier, Known, OfflineReason, Source, TaskType, Utilisation,
-    },
     routes::stream::{Asked, EventsQuery, Page},
+};
+use am_db::{
+    codec::{Doc, Timestamp},
+    owner::Owner,
+    principal::Principal,
+};
+use am_orchestration::registry::{
+    AgentStatus, Beat, Change, Draft, Filter, GpuTier, Known, OfflineReason, Source, TaskType, Utilisation,
 };
 
 /// An agent to be registered. Fields that are not named here are ignored.

@@ -11,13 +11,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::{agent, agent_in};
 use crate::{
     app::App,
-    communication::relations::{Authorization, Block, Contact, Standing, Verdict},
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
 };
+use am_communication::relations::{Authorization, Block, Contact, Standing, Verdict};
 
 /// A contact to be added.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -8,8 +8,8 @@ use super::agent;
 use crate::{
     app::App,
     http::{Admin, ApiError, Json, Path},
-    security::reputation::{Reputation, reputation},
 };
+use am_security::reputation::{Reputation, reputation};
 
 /// An agent's reputation.
 #[derive(Debug, Serialize, ToSchema)]

@@ -12,10 +12,6 @@ use utoipa::ToSchema;
 use super::agent;
 use crate::{
     app::App,
-    communication::{
-        price::MessageType,
-        templates::{Filled, NewTemplate, Template, Templates},
-    },
     http::{
         Admin, ApiError, Json, Path,
         error::FieldError,
@@ -23,6 +19,10 @@ use crate::{
         page::{PageQuery, Paging},
     },
     routes::kept::kept,
+};
+use am_communication::{
+    price::MessageType,
+    templates::{Filled, NewTemplate, Template, Templates},
 };
 
 /// A template to be made.

@@ -14,16 +14,16 @@ use utoipa::ToSchema;
 use super::agent;
 use crate::{
     app::App,
-    communication::{
-        PaymentStatus,
-        payments::Recorded,
-        statistics::{Statistics, statistics},
-        transfer::Imported,
-    },
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{KeyedBytes, KeyedJson, Replayable},
     },
+};
+use am_communication::{
+    PaymentStatus,
+    payments::Recorded,
+    statistics::{Statistics, statistics},
+    transfer::Imported,
 };
 
 /// How an agent communicates

@@ -18,10 +18,10 @@ use crate::{
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    orchestration::{
-        model::VerificationLevel,
-        workflows::{Change, Draft, Filter, Workflow, etag_of},
-    },
+};
+use am_orchestration::{
+    model::VerificationLevel,
+    workflows::{Change, Draft, Filter, Workflow, etag_of},
 };
 
 /// A workflow to be made. Fields that are not named here are ignored.

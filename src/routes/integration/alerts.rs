@@ -6,10 +6,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    audit::{EventType, Filter, INVESTIGATE, Page, Record, Source, risk_band},
-    db::{codec::Timestamp, owner::Owner},
     http::{Admin, ApiError, Json, Query, page::rows},
 };
+use am_audit::{EventType, Filter, INVESTIGATE, Page, Record, Source, risk_band};
+use am_db::{codec::Timestamp, owner::Owner};
 
 /// Which alerts.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -13,14 +13,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    audit::{Entry, EventType, Filter, Page, Record, SecurityLevel, Source},
-    db::{self, Tx, codec::Timestamp},
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
 };
+use am_audit::{Entry, EventType, Filter, Page, Record, SecurityLevel, Source};
+use am_db::{Tx, codec::Timestamp};
 
 /// The largest `event_data`, in bytes of its JSON.
 const MOST_DATA: usize = 64 << 10;
@@ -195,7 +195,7 @@ pub async fn record(
     entry = body.step_id.into_iter().fold(entry, Entry::step);
     entry = body.event_data.into_iter().fold(entry, |entry, (name, value)| entry.data(&name, value));
     let audit = app.audit.clone();
-    let work = async move |tx: &mut Tx| Ok::<_, db::Error>(audit.record(tx, entry).await?);
+    let work = async move |tx: &mut Tx| Ok::<_, am_db::Error>(audit.record(tx, entry).await?);
     let done = app.db.write_once(&app.clock, request.once, work).await?;
     let record = app.audit.get(&done.value).await?;
     Ok((StatusCode::CREATED, Replayable(Json(record), done.replayed)).into_response())

@@ -11,15 +11,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::audit::AuditShape;
 use crate::{
     app::App,
-    audit::{Counts, EventType, Filter, INVESTIGATE, Page, Record, SecurityLevel, risk_band},
-    db::codec::Timestamp,
     http::{
         Admin, ApiError, FieldError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
     },
     routes::kept::kept,
-    security::{sandbox::SandboxRecord, trust::TrustStatistics},
 };
+use am_audit::{Counts, EventType, Filter, INVESTIGATE, Page, Record, SecurityLevel, risk_band};
+use am_db::codec::Timestamp;
+use am_security::{sandbox::SandboxRecord, trust::TrustStatistics};
 
 /// Entries of an execution that are looked through, the newest.
 const MOST_ENTRIES: u32 = 500;

@@ -10,15 +10,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    audit::SecurityLevel,
     http::{
         Admin, ApiError, Json, Path, Query,
         error::{FieldError, Loc},
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    security::policies::{Change, Fault, Filter, Policy},
 };
+use am_audit::SecurityLevel;
+use am_security::policies::{Change, Fault, Filter, Policy};
 
 /// What a policy is called, and whom it binds.
 #[derive(Debug, Deserialize, IntoParams)]

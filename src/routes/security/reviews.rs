@@ -15,9 +15,9 @@ use crate::{
         idempotency::{KeyedJson, Replayable},
         page::rows,
     },
-    orchestration::review::{Bindings, Scan},
     routes::kept::kept,
 };
+use am_orchestration::review::{Bindings, Scan};
 
 /// What the policies say of a workflow
 ///

@@ -10,13 +10,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    audit::SecurityLevel,
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
     },
-    security::sandbox::{Attempt, AttemptKind, Capabilities, Cleaned, Requirements, Sandbox, Seen, Usage},
 };
+use am_audit::SecurityLevel;
+use am_security::sandbox::{Attempt, AttemptKind, Capabilities, Cleaned, Requirements, Sandbox, Seen, Usage};
 
 /// For which level.
 #[derive(Debug, Deserialize, IntoParams)]

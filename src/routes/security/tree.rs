@@ -10,9 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    audit::{Consistency, Head, Inclusion},
     http::{Admin, ApiError, Json, Path, Query, page::rows},
 };
+use am_audit::{Consistency, Head, Inclusion};
 
 /// The last signed head, and what it is checked with.
 #[derive(Serialize, ToSchema)]

@@ -12,8 +12,8 @@ use crate::{
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    security::trust::{Entity, Evidence, Explanation, Filter, LONGEST_ID, LONGEST_TYPE, TrustScore},
 };
+use am_security::trust::{Entity, Evidence, Explanation, Filter, LONGEST_ID, LONGEST_TYPE, TrustScore};
 
 /// How rows may name this entity. Clients of the monolith name a user by its key, which is never stored or shown.
 fn forms(app: &App, id: &str) -> Vec<String> {

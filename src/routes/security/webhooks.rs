@@ -11,15 +11,15 @@ use utoipa::IntoParams;
 
 use crate::{
     app::App,
-    audit::{Entry, EventType},
-    db::{codec::Timestamp, rows::Rows},
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    webhooks::{self, Delivery, Endpoint, Filter},
 };
+use am_audit::{Entry, EventType};
+use am_db::{codec::Timestamp, rows::Rows};
+use am_webhooks::{Delivery, Endpoint, Filter};
 
 /// The webhook endpoints, and how their deliveries stand
 ///
@@ -36,7 +36,7 @@ pub async fn list(State(app): State<App>, _: Admin) -> Result<Json<Vec<Endpoint>
 #[into_params(parameter_in = Query)]
 pub struct DeliveriesQuery {
     /// In this state.
-    state: Option<webhooks::State>,
+    state: Option<am_webhooks::State>,
     /// To this endpoint.
     endpoint: Option<String>,
     /// Of this kind of event.

@@ -5,10 +5,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::submit;
-use crate::{
-    http::{ApiError, Json, Path},
-    jobs::{self, Service},
-};
+use crate::http::{ApiError, Json, Path};
+use am_jobs::Service;
 
 /// A service and how it is asked.
 #[derive(Serialize, ToSchema)]
@@ -75,5 +73,5 @@ fn description(service: Service) -> &'static str {
     responses((status = 200, body = Object), (status = 422))
 )]
 pub async fn schema(Path(service): Path<Service>) -> Result<Json<&'static Value>, ApiError> {
-    Ok(Json(jobs::schema(service)))
+    Ok(Json(am_jobs::schema(service)))
 }

@@ -10,8 +10,8 @@ use crate::{
         ApiError, ClientKey, Path,
         sse::{self, Entry, Resume},
     },
-    jobs::{Following, Frame},
 };
+use am_jobs::{Following, Frame};
 
 /// The states of a job
 ///

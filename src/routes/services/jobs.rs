@@ -8,17 +8,17 @@ use utoipa::{IntoParams, ToSchema};
 use super::who;
 use crate::{
     app::App,
-    db::{
-        codec::{Doc, Timestamp},
-        owner::Owner,
-    },
     http::{
         ApiError, ClientKey, Json, Path, Query,
         page::{PageQuery, Paging},
     },
-    jobs::{Estimate, Filter, Job, JobState, Service},
     routes::agents::WaitQuery,
 };
+use am_db::{
+    codec::{Doc, Timestamp},
+    owner::Owner,
+};
+use am_jobs::{Estimate, Filter, Job, JobState, Service};
 
 /// A job, as it stands in the coordinator's table.
 #[derive(Serialize, ToSchema)]

@@ -11,8 +11,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     http::{Caller, Role},
-    jobs::Who,
 };
+use am_jobs::Who;
 
 /// The routes of this group.
 #[expect(deprecated, reason = "clients of the monolith call the generic route")]

@@ -18,16 +18,16 @@ use super::{
 };
 use crate::{
     app::App,
-    db::codec::Timestamp,
     http::{
         ApiError, ClientKey, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
     },
-    jobs::{
-        Accepted, BlenderRequest, FfmpegRequest, LlmRequest, Order, Service, StableDiffusionRequest, Variant,
-        WhisperRequest,
-    },
     routes::agents::WaitQuery,
+};
+use am_db::codec::Timestamp;
+use am_jobs::{
+    Accepted, BlenderRequest, FfmpegRequest, LlmRequest, Order, Service, StableDiffusionRequest, Variant,
+    WhisperRequest,
 };
 
 /// How long a job of the generic route stays open.

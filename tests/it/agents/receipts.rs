@@ -1,6 +1,6 @@
 //! Receipts through HTTP: given for what ended well, checked by anybody.
 
-use agent_management::crypto::Signer;
+use am_core::crypto::Signer;
 use serde_json::{Value, json};
 
 use crate::{

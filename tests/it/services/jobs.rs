@@ -188,7 +188,7 @@ async fn a_job_is_taken_back_or_asked_to_stop() {
 #[tokio::test]
 async fn a_deadline_bounds_the_time_to_live_and_nobody_waits_beyond_it() {
     let server = Server::start().await;
-    let soon = (agent_management::ambient::Clock::system().now() + chrono::TimeDelta::milliseconds(1300))
+    let soon = (am_core::ambient::Clock::system().now() + chrono::TimeDelta::milliseconds(1300))
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let request = json!({"model": "llama-7b", "prompt": "x"});
     let made = submit(&server, &format!("/llm/inference?deadline={soon}&wait=20"), request.clone()).await.is(201);

@@ -7,11 +7,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::super::agent;
 use crate::{
     app::App,
-    communication::delivery::Presence,
-    db::codec::Timestamp,
     http::{Admin, ApiError, Json, Path, Query, page},
-    orchestration::registry::{Known, TaskType},
 };
+use am_communication::delivery::Presence;
+use am_db::codec::Timestamp;
+use am_orchestration::registry::{Known, TaskType};
 
 /// What is looked for.
 #[derive(Clone, Debug, Deserialize, Serialize, IntoParams, ToSchema)]

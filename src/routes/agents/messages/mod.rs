@@ -19,12 +19,12 @@ pub use past::answer;
 use super::agent_in;
 use crate::{
     app::App,
-    communication::messages::{Receipt, To},
     http::{
         Admin, ApiError, Json,
         idempotency::{KeyedJson, Replayable},
     },
 };
+use am_communication::messages::{Receipt, To};
 
 /// The routes of messages.
 pub fn router() -> OpenApiRouter<App> {
@@ -54,14 +54,14 @@ macro_rules! message_request {
             $($(#[$member_meta])* $member: $type,)*
             /// direct (default, priced as text), text, data, task_request, task_response, collaboration, notification, system,
             /// urgent or bulk.
-            message_type: Option<$crate::communication::price::MessageType>,
+            message_type: Option<am_communication::price::MessageType>,
             /// Default true. False asks for no more than is needed: the content is stored in the clear where this service
             /// allows that, else encrypted at rest.
             encrypt: Option<bool>,
             /// hpke, aes256, rsa, hybrid or none, if it must be this one.
-            encryption: Option<$crate::communication::sealing::Encryption>,
+            encryption: Option<am_communication::sealing::Encryption>,
             /// low, normal (default), high or urgent.
-            priority: Option<$crate::communication::Priority>,
+            priority: Option<am_communication::Priority>,
             /// Seconds that it waits for its recipient: 1 to 86400, default 300.
             #[schema(minimum = 1, maximum = 86400)]
             ttl: Option<u64>,
@@ -76,16 +76,16 @@ macro_rules! message_request {
             fn draft(
                 self,
                 sender: String,
-                to: $crate::communication::messages::To,
+                to: am_communication::messages::To,
                 content: serde_json::Value,
-            ) -> $crate::communication::messages::Draft {
-                $crate::communication::messages::Draft {
+            ) -> am_communication::messages::Draft {
+                am_communication::messages::Draft {
                     message_id: self.message_id,
                     sender,
                     to,
                     content,
-                    kind: self.message_type.unwrap_or($crate::communication::price::MessageType::Direct),
-                    priority: self.priority.unwrap_or($crate::communication::Priority::Normal),
+                    kind: self.message_type.unwrap_or(am_communication::price::MessageType::Direct),
+                    priority: self.priority.unwrap_or(am_communication::Priority::Normal),
                     encrypt: self.encrypt.unwrap_or(true),
                     encryption: self.encryption,
                     ttl: std::time::Duration::from_secs(self.ttl.unwrap_or(300)),

@@ -10,17 +10,17 @@ use utoipa::{IntoParams, ToSchema};
 use super::super::agent_in;
 use crate::{
     app::App,
-    communication::{
-        MessageStatus,
-        messages::{Message, Past},
-    },
-    db::codec::Timestamp,
     http::{
         Admin, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{self, PageQuery, Paging},
     },
 };
+use am_communication::{
+    MessageStatus,
+    messages::{Message, Past},
+};
+use am_db::codec::Timestamp;
 
 /// Whose inbox.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -14,14 +14,13 @@ use serde_json::{Value, json};
 use super::{message_request, stream::Pass};
 use crate::{
     app::App,
-    communication::{
-        self,
-        delivery::{Replies, Session},
-        messages::To,
-    },
-    db::{codec::Timestamp, principal::Principal},
     http::{ApiError, context::Context, limit::Bucket},
 };
+use am_communication::{
+    delivery::{Replies, Session},
+    messages::To,
+};
+use am_db::{codec::Timestamp, principal::Principal};
 
 /// Messages of one client that are on their way into the database; beyond it nothing more is read from it.
 const UNDER_WAY: usize = 64;
@@ -283,7 +282,7 @@ impl Listener<'_> {
             (None, None, Some(topic)) => To::Topic(topic),
             _ => {
                 let error =
-                    communication::Error::invalid("recipient_id", "give one of recipient_id, channel_id and topic");
+                    am_communication::Error::invalid("recipient_id", "give one of recipient_id, channel_id and topic");
                 return Err(refused(error, mark));
             }
         };
@@ -291,7 +290,7 @@ impl Listener<'_> {
         match self.app.messages.hand_in(self.by, draft, None).await {
             Err(error) => Err(refused(error, mark)),
             Ok(receipt) => Ok(async move {
-                match receipt.await.unwrap_or(Err(communication::Error::Stopping)) {
+                match receipt.await.unwrap_or(Err(am_communication::Error::Stopping)) {
                     Ok(done) => accepted(&done.value, mark),
                     Err(error) => refused(error, mark),
                 }

@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     app::App,
-    communication,
     http::{
         Admin, ApiError, Caller, Query, Role,
         caller::{Identity, Whence},
@@ -117,8 +116,8 @@ async fn open(
             let by = (&caller).into();
             socket::run(socket::Parts { app, session, replies, by, pass, context }, socket).await;
         }
-        Err(communication::Error::Stopping) => socket::refuse(socket, End::Stopping).await,
-        Err(communication::Error::Busy(_)) => socket::refuse(socket, End::TooMany).await,
+        Err(am_communication::Error::Stopping) => socket::refuse(socket, End::Stopping).await,
+        Err(am_communication::Error::Busy(_)) => socket::refuse(socket, End::TooMany).await,
         Err(error) => {
             tracing::warn!(%error, "a socket could not be opened");
             socket::refuse(socket, End::Failed).await;

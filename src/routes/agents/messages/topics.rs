@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 use super::super::{agent, agent_in};
 use crate::{
     app::App,
-    communication::delivery::Subscription,
     http::{
         Admin, ApiError, Json, Path,
         idempotency::{KeyedJson, Replayable},
     },
 };
+use am_communication::delivery::Subscription;
 
 /// Who wants to hear of what.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -21,9 +21,9 @@ use crate::{
         error::{Detail, Loc},
         idempotency::{KeyedJson, Replayable},
     },
-    rl::{ActError, Decision, Mode, by_name, runs::Scores, serving::Ask},
     routes::kept::kept,
 };
+use am_rl::{ActError, Decision, Mode, by_name, runs::Scores, serving::Ask};
 
 /// A state: an array of numbers, or an object of them by the names that the policy has for them.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use crate::{
         error::{Detail, Loc},
         idempotency::{KeyedJson, Replayable},
     },
-    rl::library::AliasMove,
 };
+use am_rl::library::AliasMove;
 
 /// An alias.
 #[derive(Serialize, ToSchema)]

@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     http::{AnyKey, ApiError, Json, Path},
-    rl::{
-        calibration::{self, Calibrated},
-        environments::{self, Description, Environment, Parameter, Reference},
-    },
+};
+use am_rl::{
+    calibration::{self, Calibrated},
+    environments::{self, Description, Environment, Parameter, Reference},
 };
 
 /// An environment.

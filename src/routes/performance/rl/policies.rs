@@ -16,15 +16,15 @@ use crate::{
         idempotency::{KeyedBytes, KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    rl::{
-        PolicyReference,
-        library::{Upload, VersionRecord},
-        serving::{Canary, Comparison, Shadow, Split},
-    },
     routes::{
         export::{ExportQuery, exported, file},
         words,
     },
+};
+use am_rl::{
+    PolicyReference,
+    library::{Upload, VersionRecord},
+    serving::{Canary, Comparison, Shadow, Split},
 };
 
 /// Reads `name`, `name@version` or `name@alias` from a path.

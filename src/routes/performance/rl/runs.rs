@@ -11,23 +11,23 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    db::{
-        once::{Done, Once},
-        principal::Principal,
-    },
     http::{
         AnyKey, ApiError, Json, Path, Query,
         idempotency::{KeyedJson, Replayable},
         page::{PageQuery, Paging},
     },
-    rl::{
-        Error, calibration,
-        runs::{Request, RunFilter, RunStatus, TrainingRun},
-    },
     routes::{
         agents::WaitQuery,
         stream::{Asked, EventsQuery, Page},
     },
+};
+use am_db::{
+    once::{Done, Once},
+    principal::Principal,
+};
+use am_rl::{
+    Error, calibration,
+    runs::{Request, RunFilter, RunStatus, TrainingRun},
 };
 
 /// Train a policy

@@ -15,14 +15,14 @@ use super::{
 };
 use crate::{
     app::App,
-    db::principal::Principal,
     http::{
         AnyKey, ApiError, Json, Path,
         idempotency::{KeyedJson, Replayable},
     },
-    rl::runs::Request,
     routes::kept::kept,
 };
+use am_db::principal::Principal;
+use am_rl::runs::Request;
 
 /// Each strategy with the environment that it is learnt in.
 const STRATEGIES: [(&str, &str); 6] = [

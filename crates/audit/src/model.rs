@@ -1,0 +1,330 @@
+//! What an entry of the log says, and how risky it is taken to be.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use am_core::crypto::{self, PublicKey};
+use am_db::{
+    codec::Timestamp,
+    owner::Owner,
+    principal::{Origin, Principal},
+};
+
+am_db::stored_enum! {
+    /// What happened. The coordinator's words; a change for which it has none is a `workflow_updated` whose data name the
+    /// resource and the action.
+    pub enum EventType {
+        /// A workflow, or a network of them, was made.
+        WorkflowCreated = "WORKFLOW_CREATED" / "workflow_created",
+        /// One was changed; and whatever else was made, changed or removed.
+        WorkflowUpdated = "WORKFLOW_UPDATED" / "workflow_updated",
+        /// One was deleted.
+        WorkflowDeleted = "WORKFLOW_DELETED" / "workflow_deleted",
+        /// An execution or a training run began.
+        ExecutionStarted = "EXECUTION_STARTED" / "execution_started",
+        /// It ended well.
+        ExecutionCompleted = "EXECUTION_COMPLETED" / "execution_completed",
+        /// It ended badly.
+        ExecutionFailed = "EXECUTION_FAILED" / "execution_failed",
+        /// It was stopped on request.
+        ExecutionCancelled = "EXECUTION_CANCELLED" / "execution_cancelled",
+        /// An attempt at a step began.
+        StepStarted = "STEP_STARTED" / "step_started",
+        /// A step ended well.
+        StepCompleted = "STEP_COMPLETED" / "step_completed",
+        /// An attempt at a step failed.
+        StepFailed = "STEP_FAILED" / "step_failed",
+        /// Results held against what was asked of them.
+        VerificationCompleted = "VERIFICATION_COMPLETED" / "verification_completed",
+        /// They did not.
+        VerificationFailed = "VERIFICATION_FAILED" / "verification_failed",
+        /// Something was done that must not be.
+        SecurityViolation = "SECURITY_VIOLATION" / "security_violation",
+        /// Something was asked for and refused.
+        AccessDenied = "ACCESS_DENIED" / "access_denied",
+        /// A program tried to leave its sandbox.
+        SandboxBreach = "SANDBOX_BREACH" / "sandbox_breach",
+    }
+}
+
+am_db::stored_enum! {
+    /// How sensitive something is; the last is the strictest.
+    pub enum SecurityLevel {
+        /// Anybody may know.
+        Public = "PUBLIC" / "public",
+        /// The usual.
+        Internal = "INTERNAL" / "internal",
+        /// Some may know.
+        Confidential = "CONFIDENTIAL" / "confidential",
+        /// Few may know.
+        Restricted = "RESTRICTED" / "restricted",
+    }
+}
+
+impl EventType {
+    /// What it counts, before the level and the data.
+    fn base_risk(self) -> i64 {
+        match self {
+            Self::SecurityViolation => 90,
+            Self::SandboxBreach => 85,
+            Self::AccessDenied => 70,
+            Self::VerificationFailed => 50,
+            Self::ExecutionFailed => 30,
+            Self::StepFailed => 20,
+            Self::ExecutionCancelled => 15,
+            Self::WorkflowDeleted => 10,
+            Self::WorkflowCreated => 5,
+            Self::ExecutionStarted => 3,
+            Self::ExecutionCompleted | Self::StepStarted | Self::StepCompleted | Self::VerificationCompleted => 1,
+            Self::WorkflowUpdated => 0,
+        }
+    }
+}
+
+impl SecurityLevel {
+    fn factor(self) -> f64 {
+        match self {
+            Self::Public => 1.0,
+            Self::Internal => 1.2,
+            Self::Confidential => 1.5,
+            Self::Restricted => 2.0,
+        }
+    }
+}
+
+/// From this risk on somebody should look.
+pub const INVESTIGATE: i64 = 70;
+
+/// 0 to 100, the coordinator's formula: the event's base times the level's factor, cut to an integer; 10 more with an
+/// error message, 5 over an hour, 5 over 8192 MB.
+pub fn risk(event: EventType, level: SecurityLevel, data: &Map<String, Value>) -> i64 {
+    let mut risk = (event.base_risk() as f64 * level.factor()) as i64;
+    let over = |name: &str, limit: f64| data.get(name).and_then(Value::as_f64).is_some_and(|value| value > limit);
+    if data.get("error_message").is_some_and(|message| !message.is_null() && message != "") {
+        risk += 10;
+    }
+    if over("execution_time", 3600.0) {
+        risk += 5;
+    }
+    if over("memory_usage", 8192.0) {
+        risk += 5;
+    }
+    risk.min(100)
+}
+
+/// Is the signature that an event's data carry good? None: they carry none. It is Ed25519 over the coordinator's canonical
+/// form of the data without `signature` and `public_key`; both are hex, or base64url without padding.
+pub fn signature_valid(data: &Map<String, Value>) -> Option<bool> {
+    let (signature, key) = (data.get("signature")?, data.get("public_key")?);
+    let bytes = |value: &Value| {
+        let text = value.as_str()?;
+        hex::decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text)).ok()
+    };
+    let good = || {
+        let key: [u8; 32] = bytes(key)?.try_into().ok()?;
+        let mut signed = data.clone();
+        signed.retain(|name, _| name != "signature" && name != "public_key");
+        let message = crypto::canonical(&Value::Object(signed));
+        Some(PublicKey::from_bytes(&key).ok()?.verifies(&message, &bytes(signature)?))
+    };
+    Some(good().unwrap_or(false))
+}
+
+/// An entry to be appended.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub(super) event: EventType,
+    pub(super) at: Timestamp,
+    pub(super) level: SecurityLevel,
+    pub(super) workflow_id: Option<String>,
+    pub(super) execution_id: Option<String>,
+    pub(super) step_id: Option<String>,
+    pub(super) user_id: Option<String>,
+    pub(super) origin: Option<Arc<Origin>>,
+    /// An object.
+    pub(super) data: Value,
+    pub(super) previous: Value,
+    pub(super) new: Value,
+}
+
+impl Entry {
+    /// An event at this time, internal unless [`Entry::level`] says otherwise.
+    pub fn new(event: EventType, at: Timestamp) -> Self {
+        Self {
+            event,
+            at,
+            level: SecurityLevel::Internal,
+            workflow_id: None,
+            execution_id: None,
+            step_id: None,
+            user_id: None,
+            origin: None,
+            data: Value::Object(Map::new()),
+            previous: Value::Null,
+            new: Value::Null,
+        }
+    }
+
+    /// Who did it, and from where.
+    #[must_use]
+    pub fn by(mut self, principal: &Principal) -> Self {
+        self.user_id = Some(principal.name.to_string());
+        self.origin = principal.origin.clone();
+        self
+    }
+
+    /// On whose behalf it was done: an owner as a row names it. A key becomes its principal.
+    #[must_use]
+    pub fn on_behalf_of(mut self, stored: &str) -> Self {
+        self.user_id = Some(Owner::from_stored(stored).into());
+        self
+    }
+
+    /// Where it was asked from.
+    #[must_use]
+    pub fn from(mut self, origin: Option<Arc<Origin>>) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// What it was done to, and what was done: `event_data.resource` and `event_data.action`.
+    #[must_use]
+    pub fn of(self, resource: &str, action: &str) -> Self {
+        self.data("resource", json!(resource)).data("action", json!(action))
+    }
+
+    /// The workflow it concerns.
+    #[must_use]
+    pub fn workflow(mut self, id: impl Into<String>) -> Self {
+        self.workflow_id = Some(id.into());
+        self
+    }
+
+    /// The execution it concerns.
+    #[must_use]
+    pub fn execution(mut self, id: impl Into<String>) -> Self {
+        self.execution_id = Some(id.into());
+        self
+    }
+
+    /// The step it concerns.
+    #[must_use]
+    pub fn step(mut self, id: impl Into<String>) -> Self {
+        self.step_id = Some(id.into());
+        self
+    }
+
+    /// How sensitive what it tells of is.
+    #[must_use]
+    pub fn level(mut self, level: SecurityLevel) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// More of `event_data`; null adds nothing.
+    #[must_use]
+    pub fn data(mut self, name: &str, value: Value) -> Self {
+        if let (false, Some(members)) = (value.is_null(), self.data.as_object_mut()) {
+            members.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    /// What was before, and what is now.
+    #[must_use]
+    pub fn change(mut self, previous: Option<Value>, new: Option<Value>) -> Self {
+        self.previous = previous.unwrap_or(Value::Null);
+        self.new = new.unwrap_or(Value::Null);
+        self
+    }
+}
+
+/// Who wrote an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// This service, in the transaction of the change.
+    Service,
+    /// The coordinator; sealed when it was seen.
+    Coordinator,
+}
+
+impl Source {
+    /// As it is stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Coordinator => "coordinator",
+        }
+    }
+
+    /// From what is stored.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Service, Self::Coordinator].into_iter().find(|source| source.word() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use am_core::crypto::Signer;
+
+    fn data(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn risk_is_the_coordinators() {
+        let none = Map::new();
+        let all = [
+            (EventType::SecurityViolation, [90, 100, 100, 100]),
+            (EventType::SandboxBreach, [85, 100, 100, 100]),
+            (EventType::AccessDenied, [70, 84, 100, 100]),
+            (EventType::VerificationFailed, [50, 60, 75, 100]),
+            (EventType::ExecutionFailed, [30, 36, 45, 60]),
+            (EventType::StepFailed, [20, 24, 30, 40]),
+            (EventType::ExecutionCancelled, [15, 18, 22, 30]),
+            (EventType::WorkflowDeleted, [10, 12, 15, 20]),
+            (EventType::WorkflowCreated, [5, 6, 7, 10]),
+            (EventType::ExecutionStarted, [3, 3, 4, 6]),
+            (EventType::ExecutionCompleted, [1, 1, 1, 2]),
+            (EventType::WorkflowUpdated, [0, 0, 0, 0]),
+        ];
+        for (event, risks) in all {
+            assert_eq!(
+                SecurityLevel::ALL.iter().map(|level| risk(event, *level, &none)).collect::<Vec<_>>(),
+                risks,
+                "{event}"
+            );
+        }
+        let public = |value| risk(EventType::StepFailed, SecurityLevel::Public, &data(value));
+        assert_eq!(public(json!({"error_message": "x", "execution_time": 3600.5, "memory_usage": 8193})), 40);
+        assert_eq!(public(json!({"error_message": null, "execution_time": 3600, "memory_usage": 8192})), 20);
+        assert_eq!(public(json!({"error_message": ""})), 20);
+    }
+
+    #[test]
+    fn a_signature_in_an_events_data_is_checked_or_there_is_none() {
+        let signer = Signer::from_hex(&"17".repeat(32)).unwrap();
+        let event = json!({"output": "x", "none": null, "score": 1e-5});
+        let signature = signer.sign_bytes(&crypto::canonical(&event));
+        let mut signed = data(event);
+        assert_eq!(signature_valid(&signed), None);
+        signed.insert("signature".into(), json!(hex::encode(signature)));
+        assert_eq!(signature_valid(&signed), None, "there is nothing to check it with");
+        signed.insert("public_key".into(), json!(signer.public_key_hex()));
+        assert_eq!(signature_valid(&signed), Some(true));
+        signed.insert("signature".into(), json!(URL_SAFE_NO_PAD.encode(signature)));
+        signed.insert("public_key".into(), json!(signer.key_id()));
+        assert_eq!(signature_valid(&signed), Some(true), "base64url will do");
+        signed.insert("output".into(), json!("y"));
+        assert_eq!(signature_valid(&signed), Some(false));
+        for bad in [json!("zz"), json!(7), json!(null), json!("00".repeat(64))] {
+            signed.insert("signature".into(), bad);
+            assert_eq!(signature_valid(&signed), Some(false));
+        }
+    }
+}

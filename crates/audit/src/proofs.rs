@@ -1,0 +1,160 @@
+//! Heads and proofs, for whoever does not trust the database.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Audit, Error, Result,
+    checkpoint::{Checkpoint, CheckpointError},
+    merkle::{self, Hash},
+    store::{self, Head},
+};
+use am_core::crypto::PublicKey;
+use am_db::Connection;
+
+/// That an entry is in the tree of a head (RFC 6962, 2.1.1).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Inclusion {
+    /// The entry.
+    pub audit_id: String,
+    /// Its leaf's place in the tree, from 0.
+    pub leaf_index: u64,
+    /// The leaf, in base64.
+    pub leaf_hash: String,
+    /// Who wrote the entry: service, or coordinator.
+    pub source: String,
+    /// The hashes from the leaf to the root, in base64.
+    pub proof: Vec<String>,
+    /// The head that it leads to.
+    pub head: Head,
+}
+
+/// That the tree of one head is the beginning of another's (RFC 6962, 2.1.2).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Consistency {
+    /// The hashes, in base64.
+    pub proof: Vec<String>,
+    /// The smaller head.
+    pub from: Head,
+    /// The larger head.
+    pub to: Head,
+}
+
+/// Why a proof proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// A head of it can't be believed.
+    #[error("the head: {0}")]
+    Head(#[from] CheckpointError),
+    /// A hash of it is none.
+    #[error("a hash is not 32 bytes in base64")]
+    Malformed,
+    /// The hashes do not lead to the head's root.
+    #[error("its hashes do not lead to the root")]
+    Mismatch,
+}
+
+fn decoded(hash: &str) -> std::result::Result<Hash, ProofError> {
+    STANDARD.decode(hash).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ProofError::Malformed)
+}
+
+fn all_decoded(proof: &[String]) -> std::result::Result<Vec<Hash>, ProofError> {
+    proof.iter().map(|hash| decoded(hash)).collect()
+}
+
+impl Inclusion {
+    /// Is the leaf below the head, and the head signed by `key`?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn verify(&self, key: &PublicKey) -> std::result::Result<(), ProofError> {
+        let head = Checkpoint::verified(&self.head.checkpoint, key)?;
+        let (leaf, proof) = (decoded(&self.leaf_hash)?, all_decoded(&self.proof)?);
+        let holds = merkle::verify_inclusion(leaf, self.leaf_index, head.size, &proof, &head.root);
+        if holds { Ok(()) } else { Err(ProofError::Mismatch) }
+    }
+}
+
+impl Consistency {
+    /// Is the smaller head's tree the beginning of the larger one's, and are both of one log and signed by `key`?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn verify(&self, key: &PublicKey) -> std::result::Result<(), ProofError> {
+        let [old, new] =
+            [Checkpoint::verified(&self.from.checkpoint, key)?, Checkpoint::verified(&self.to.checkpoint, key)?];
+        let proof = all_decoded(&self.proof)?;
+        let holds = merkle::verify_consistency(old.size, new.size, &proof, &old.root, &new.root);
+        if holds && old.origin == new.origin { Ok(()) } else { Err(ProofError::Mismatch) }
+    }
+}
+
+impl Audit {
+    /// The last signed head; none: nothing was written yet.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn head(&self) -> Result<Option<Head>> {
+        Ok(store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?)
+    }
+
+    /// Heads over more than `after` entries, smallest first.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn heads(&self, after: u64, limit: u32) -> Result<Vec<Head>> {
+        Ok(store::heads(&mut *self.0.db.read().await?, after, i64::from(limit)).await?)
+    }
+
+    /// That an entry is in the tree of the head over `size` entries; none: of the last.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotSealed`], [`Error::NoHead`].
+    pub async fn inclusion(&self, audit_id: &str, size: Option<u64>) -> Result<Inclusion> {
+        let mut conn = self.0.db.read().await?;
+        let head = head(&mut conn, size).await?.ok_or_else(|| Error::NotSealed(audit_id.to_owned()))?;
+        let Some((seq, leaf, source)) = store::place(&mut conn, audit_id).await? else {
+            let unsealed = store::exists(&mut conn, audit_id).await?;
+            return Err(if unsealed { Error::NotSealed } else { Error::NotFound }(audit_id.to_owned()));
+        };
+        if seq > head.size {
+            return Err(Error::NotSealed(audit_id.to_owned()));
+        }
+        let proof = hashes(&mut conn, merkle::inclusion(seq - 1, head.size)).await?;
+        let leaf_hash = STANDARD.encode(hex::decode(leaf).unwrap_or_default());
+        Ok(Inclusion { audit_id: audit_id.to_owned(), leaf_index: seq - 1, leaf_hash, source, proof, head })
+    }
+
+    /// That the tree of the head over `from` entries is the beginning of the one over `to`; none: of the last.
+    ///
+    /// # Errors
+    /// [`Error::NoHead`].
+    pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<Consistency> {
+        let mut conn = self.0.db.read().await?;
+        let old = head(&mut conn, Some(from)).await?.ok_or(Error::NoHead(from))?;
+        let new = head(&mut conn, to).await?.ok_or(Error::NoHead(to.unwrap_or(0)))?;
+        if new.size < old.size {
+            return Err(Error::NoHead(new.size));
+        }
+        let proof = hashes(&mut conn, merkle::consistency(old.size, new.size)).await?;
+        Ok(Consistency { proof, from: old, to: new })
+    }
+}
+
+/// The head over exactly `size` entries, or the last.
+async fn head(conn: &mut Connection, size: Option<u64>) -> Result<Option<Head>> {
+    let found = store::head_until(conn, size.unwrap_or(u64::MAX)).await?;
+    match size {
+        Some(size) if found.as_ref().is_none_or(|head| head.size != size) => Err(Error::NoHead(size)),
+        _ => Ok(found),
+    }
+}
+
+async fn hashes(conn: &mut Connection, ranges: Vec<std::ops::Range<u64>>) -> Result<Vec<String>> {
+    let mut proof = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        proof.push(STANDARD.encode(store::range_hash(conn, range).await?));
+    }
+    Ok(proof)
+}

@@ -1,0 +1,304 @@
+//! The log against somebody who has the database file: whatever is changed shows, and where.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use super::*;
+use am_db::{Error as DbError, Settings as DbSettings, migrate, raw::Raw};
+
+struct Log {
+    _dir: tempfile::TempDir,
+    db: Database,
+    audit: Audit,
+}
+
+fn signer() -> Signer {
+    Signer::from_hex(&"17".repeat(32)).unwrap()
+}
+
+async fn open() -> Log {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = DbSettings { readers: 2, busy_timeout: Duration::from_secs(5) };
+    let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
+    migrate(&db, &Clock::system()).await.unwrap();
+    let settings = Settings { origin: "test/log".into(), every: Duration::from_secs(3600) };
+    let (clock, ids) = (Clock::system(), Ids::seeded(7));
+    let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
+    let audit = Audit::new((db.clone(), clock, ids), webhooks, signer(), settings);
+    Log { _dir: dir, db, audit }
+}
+
+impl Log {
+    fn entry(&self, number: usize) -> Entry {
+        let event = EventType::ALL[number % EventType::ALL.len()];
+        Entry::new(event, Timestamp(self.audit.0.clock.now()))
+            .of("thing", "changed")
+            .on_behalf_of("system")
+            .execution(format!("exec_{number}"))
+            .data("text", json!("ä \u{0} \u{1f600} ' \" \\ \n"))
+            .data("number", json!(number))
+            .change(Some(json!({"a": number})), None)
+    }
+
+    async fn append(&self, count: usize) {
+        let audit = self.audit.clone();
+        let entries: Vec<Entry> = (0..count).map(|number| self.entry(number)).collect();
+        self.db.write(async move |tx: &mut Tx| audit.append(tx, entries).await).await.unwrap();
+    }
+
+    async fn run(&self, sql: impl Into<String>) {
+        let sql = AssertSqlSafe(sql.into());
+        let work =
+            async move |tx: &mut Tx| Ok::<_, DbError>(sqlx::raw_sql(sql).execute(tx.conn().await?).await.map(drop)?);
+        self.db.write(work).await.unwrap();
+    }
+
+    async fn export(&self) -> String {
+        let mut export = self.audit.export(1).await.unwrap();
+        let mut text = String::new();
+        while let Some(lines) = export.next().await.unwrap() {
+            text.push_str(&lines);
+        }
+        text
+    }
+
+    async fn verify(&self, kept: &[String]) -> Report {
+        verify(self.export().await.as_bytes(), signer().public_key(), kept).unwrap()
+    }
+
+    async fn sealed(&self, count: usize) -> String {
+        self.append(count).await;
+        self.audit.seal().await.unwrap();
+        self.audit.head().await.unwrap().unwrap().checkpoint
+    }
+}
+
+/// What a thief of the file can do: our triggers are no obstacle to it.
+const UNLOCK: &str = "DROP TRIGGER am_audit_entries_kept; DROP TRIGGER am_audit_entries_unchanged;";
+
+#[tokio::test]
+async fn a_log_that_nobody_touched_is_valid_and_its_proofs_hold() {
+    let log = open().await;
+    assert!(log.audit.head().await.unwrap().is_none());
+    let first = log.sealed(5).await;
+    log.sealed(700).await;
+    log.append(3).await;
+    let report = log.verify(&[first]).await;
+    assert_eq!((report.valid, report.entries, report.sealed, report.heads), (true, 705, 705, 3), "{report:?}");
+    let unsealed = log.audit.search(&Filter::default(), &Page { after: None, limit: 1, offset: 0 }).await.unwrap();
+    let last = &unsealed.entries[0];
+    assert_eq!(last.log_sequence, Some(708));
+    assert!(matches!(log.audit.inclusion(&last.id, None).await, Err(Error::NotSealed(_))));
+    log.audit.seal().await.unwrap();
+    for size in [None, Some(708)] {
+        log.audit.inclusion(&last.id, size).await.unwrap().verify(signer().public_key()).unwrap();
+    }
+    for from in [5, 705, 708] {
+        let proof = log.audit.consistency(from, None).await.unwrap();
+        proof.verify(signer().public_key()).unwrap();
+        assert_eq!(
+            proof.verify(Signer::from_hex(&"18".repeat(32)).unwrap().public_key()).unwrap_err(),
+            ProofError::Head(checkpoint::CheckpointError::NotSigned)
+        );
+    }
+    assert!(matches!(log.audit.consistency(6, None).await, Err(Error::NoHead(6))));
+    assert!(matches!(log.audit.inclusion("audit_none", None).await, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
+async fn the_log_is_only_appended_to() {
+    let log = open().await;
+    log.append(2).await;
+    for sql in ["DELETE FROM am_audit_entries", "UPDATE am_audit_entries SET leaf_hash = ''"] {
+        let work =
+            async move |tx: &mut Tx| Ok::<_, DbError>(sqlx::raw_sql(sql).execute(tx.conn().await?).await.map(drop)?);
+        assert!(log.db.write(work).await.is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn every_byte_of_every_column_counts() {
+    let log = open().await;
+    log.sealed(3).await;
+    let row = sqlx::query("SELECT * FROM agent_audit_logs WHERE execution_id = 'exec_1'")
+        .fetch_one(&mut *log.db.read().await.unwrap())
+        .await
+        .unwrap();
+    let columns: Vec<Raw> = (0..leaf::COLUMNS.len()).map(|at| Raw::read(&row, at).unwrap()).collect();
+    let mut flips = 0;
+    for (column, value) in leaf::COLUMNS.iter().zip(&columns) {
+        // Each byte with flipped bits, and other kinds of values.
+        let mut changed: Vec<String> = vec!["x'00'".into(), "''".into(), "12345.5".into(), "4711".into()];
+        match value {
+            Raw::Text(text) => {
+                for at in 0..text.len() {
+                    for bit in [0, 5] {
+                        let mut bytes = text.clone().into_bytes();
+                        bytes[at] ^= 1 << bit;
+                        changed.push(format!("CAST(x'{}' AS TEXT)", hex::encode(bytes)));
+                    }
+                }
+                changed.push(format!("CAST(x'{}' AS TEXT)", hex::encode(format!("{text}\0more"))));
+                changed.push(format!("x'{}'", hex::encode(text)));
+            }
+            Raw::Integer(number) => changed.push((number + 1).to_string()),
+            Raw::Null => {}
+            Raw::Odd { .. } => panic!("{column} is odd"),
+        }
+        for new in changed {
+            flips += 1;
+            let sql = format!("UPDATE agent_audit_logs SET {column} = {new} WHERE execution_id = 'exec_1'");
+            log.tampered(&sql, 2, column).await;
+        }
+    }
+    assert!(flips > 600, "{flips}");
+    assert!(log.verify(&[]).await.valid, "everything was put back");
+}
+
+impl Log {
+    /// Does `sql` show at entry `seq`? It is undone.
+    async fn tampered(&self, sql: &str, seq: u64, what: &str) {
+        let (sql, key) = (AssertSqlSafe(sql.to_owned()), signer());
+        let work = async move |tx: &mut Tx| {
+            let conn = tx.conn().await?;
+            sqlx::raw_sql(sql).execute(&mut *conn).await?;
+            let (mut after, mut headed, mut text) = (0, 0, String::new());
+            while let Some(lines) = export::lines(conn, &mut after, &mut headed, 3).await? {
+                text.push_str(&lines);
+            }
+            let report = verify(text.as_bytes(), key.public_key(), &[]).unwrap();
+            // As an error, so that the change is undone.
+            Err::<(), DbError>(DbError::Schema(serde_json::to_string(&report).unwrap()))
+        };
+        let answer = self.db.write(work).await.unwrap_err();
+        let report = match &answer {
+            DbError::Schema(report) => report,
+            // The flip made the id of another row: SQLite itself forbids that.
+            DbError::Duplicate(_) if what == "id" => return,
+            _ => panic!("{what}: {answer}"),
+        };
+        let report: serde_json::Value = serde_json::from_str(report).unwrap();
+        assert_eq!((&report["valid"], &report["first_fault"]["seq"]), (&json!(false), &json!(seq)), "{what}: {report}");
+    }
+}
+
+#[tokio::test]
+async fn swaps_drops_reinsertions_and_truncation_show() {
+    let log = open().await;
+    let kept = log.sealed(3).await;
+    let (one, three) = ("execution_id = 'exec_0'", "execution_id = 'exec_2'");
+    let swap = format!(
+        "UPDATE agent_audit_logs SET event_data = '1' WHERE {one}; UPDATE agent_audit_logs SET event_data = (SELECT event_data FROM agent_audit_logs WHERE {three}) WHERE {one}"
+    );
+    log.tampered(&swap, 1, "the data of another").await;
+    let ids = format!(
+        "UPDATE agent_audit_logs SET id = 'x' WHERE {one}; UPDATE agent_audit_logs SET id = (SELECT audit_id FROM am_audit_entries WHERE seq = 1) WHERE {three};
+         UPDATE agent_audit_logs SET id = (SELECT audit_id FROM am_audit_entries WHERE seq = 3) WHERE id = 'x'"
+    );
+    log.tampered(&ids, 1, "two rows with each other's ids").await;
+    log.tampered(&format!("DELETE FROM agent_audit_logs WHERE {three}"), 3, "a row that is gone").await;
+    let places = format!(
+        "{UNLOCK} UPDATE am_audit_entries SET seq = 99 WHERE seq = 1; UPDATE am_audit_entries SET seq = 1 WHERE seq = 2; UPDATE am_audit_entries SET seq = 2 WHERE seq = 99"
+    );
+    log.tampered(&places, 1, "two entries in each other's places").await;
+    let again = format!(
+        "{UNLOCK} UPDATE am_audit_entries SET seq = 4 WHERE seq = 2; UPDATE am_audit_entries SET seq = seq - 1 WHERE seq > 2"
+    );
+    log.tampered(&again, 1, "one taken out and put in again at the end").await;
+    let both =
+        format!("{UNLOCK} DELETE FROM agent_audit_logs WHERE {three}; DELETE FROM am_audit_entries WHERE seq = 3");
+    log.tampered(&both, 3, "the last with its leaf").await;
+    // A row and its leaf, made to fit each other: the head tells, though not which of its entries it was.
+    let leaf = hex::encode([7; 32]);
+    log.tampered(&format!("{UNLOCK} UPDATE am_audit_entries SET leaf_hash = '{leaf}' WHERE seq = 2"), 1, "a leaf")
+        .await;
+    let head = "UPDATE am_audit_heads SET checkpoint = replace(checkpoint, 'test/log', 'test/other')";
+    log.tampered(head, 1, "a head").await;
+
+    // All of the end, heads too: only a head that was kept elsewhere can show that.
+    log.sealed(2).await;
+    log.run(format!("{UNLOCK} DELETE FROM agent_audit_logs; DELETE FROM am_audit_entries; DELETE FROM am_audit_heads; DELETE FROM am_audit_tiles")).await;
+    assert!(log.verify(&[]).await.valid, "nothing is left that could contradict");
+    let report = log.verify(&[kept]).await;
+    assert_eq!(report.first_fault.unwrap().seq, 1);
+    assert!(!report.valid);
+}
+
+#[tokio::test]
+async fn what_the_coordinator_writes_is_sealed_and_marked() {
+    let log = open().await;
+    log.sealed(2).await;
+    log.run(
+        "INSERT INTO agent_audit_logs (id, event_type, timestamp, security_level, event_data, previous_state, new_state, risk_score, requires_investigation, signature_valid, created_at)
+         VALUES ('audit_c1', 'ACCESS_DENIED', '2026-05-12 14:29:30.123456', 'INTERNAL', '{\"a\": NaN, \"signature\": \"00\", \"public_key\": \"00\"}', 'null', NULL, 84, 1, 1, '2026-05-12 14:29:30.123456')",
+    )
+    .await;
+    log.append(1).await;
+    let found = log.audit.get("audit_c1").await.unwrap();
+    assert_eq!((found.log_sequence, found.signature_valid), (None, Some(false)), "its own word for it counts nothing");
+    log.audit.seal().await.unwrap();
+    log.audit.seal().await.unwrap();
+    let found = log.audit.get("audit_c1").await.unwrap();
+    assert_eq!((found.log_sequence, found.source), (Some(4), Source::Coordinator));
+    let report = log.verify(&[]).await;
+    assert_eq!((report.valid, report.by_coordinator), (true, 1), "{report:?}");
+    let counts = log.audit.counts().await.unwrap();
+    assert_eq!((counts.total, counts.by_event_type["access_denied"]), (4, 1));
+    // What is written beside the log later looks like the coordinator's, and never like ours.
+    log.run("INSERT INTO agent_audit_logs SELECT 'audit_copy', event_type, timestamp, workflow_id, execution_id, step_id, user_id, security_level, ip_address, user_agent, event_data, previous_state, new_state, risk_score, requires_investigation, investigation_notes, cryptographic_hash, signature_valid, created_at FROM agent_audit_logs WHERE execution_id = 'exec_0' LIMIT 1").await;
+    log.audit.seal().await.unwrap();
+    assert_eq!(log.audit.get("audit_copy").await.unwrap().source, Source::Coordinator);
+}
+
+#[tokio::test]
+async fn every_filter_holds_and_pages_meet_nothing_twice() {
+    let log = open().await;
+    log.append(300).await;
+    log.audit.seal().await.unwrap();
+    let all = async |filter: Filter, limit: u32| {
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let page = log.audit.search(&filter, &Page { after, limit, offset: 0 }).await.unwrap();
+            found.extend(page.entries);
+            match page.next {
+                Some((_, id)) => after = Some(id),
+                None => return (found, page.total),
+            }
+        }
+    };
+    let (everything, total) = all(Filter::default(), 7).await;
+    assert_eq!((everything.len(), total), (300, Some(300)));
+    assert!(everything.windows(2).all(|pair| pair[0].log_sequence > pair[1].log_sequence));
+    let filters = [
+        Filter { event_type: Some(EventType::StepFailed), ..Filter::default() },
+        Filter { execution_id: Some("exec_17".into()), ..Filter::default() },
+        Filter { user: Some(vec!["system".into(), "other".into()]), risk_min: Some(80), ..Filter::default() },
+        Filter { requires_investigation: Some(true), ..Filter::default() },
+        Filter { requires_investigation: Some(false), risk_max: Some(3), ..Filter::default() },
+        Filter {
+            risk_min: Some(24),
+            risk_max: Some(36),
+            event_type: Some(EventType::ExecutionFailed),
+            ..Filter::default()
+        },
+        Filter { security_level: Some(SecurityLevel::Restricted), ..Filter::default() },
+        Filter { workflow_id: Some("none".into()), ..Filter::default() },
+    ];
+    for filter in filters {
+        let keeps = |record: &&Record| {
+            filter.event_type.is_none_or(|event| event == record.event_type)
+                && filter.execution_id.as_ref().is_none_or(|id| Some(id) == record.execution_id.as_ref())
+                && filter.workflow_id.as_ref().is_none_or(|id| Some(id) == record.workflow_id.as_ref())
+                && filter.security_level.is_none_or(|level| level == record.security_level)
+                && filter.requires_investigation.is_none_or(|wanted| wanted == record.requires_investigation)
+                && filter.risk_min.is_none_or(|least| record.risk_score >= least)
+                && filter.risk_max.is_none_or(|most| record.risk_score <= most)
+        };
+        let expected: Vec<&str> = everything.iter().filter(keeps).map(|record| record.id.as_str()).collect();
+        let (found, total) = all(filter.clone(), 3).await;
+        assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), expected, "{filter:?}");
+        assert!(total.is_none_or(|total| total == expected.len() as u64), "{filter:?}: {total:?}");
+    }
+}

@@ -1,0 +1,132 @@
+//! Topics: who wants to hear of what.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use super::{Delivery, store};
+use crate::{
+    error::{Error, Result},
+    messages::checked_topic,
+    model::agent_id,
+};
+use am_audit::{Entry, EventType};
+use am_db::{
+    Connection, Tx,
+    codec::Timestamp,
+    once::{Done, Once},
+    principal::Principal,
+};
+
+/// The largest filter, in bytes of its JSON.
+const LARGEST: usize = 4096;
+
+/// That an agent wants to hear of a topic.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Subscription {
+    /// Of what.
+    pub topic: String,
+    /// Members that a message's content must have, with exactly these values; empty: every message.
+    #[schema(value_type = Object)]
+    pub filter: Map<String, Value>,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+/// Does the content have every member that the filter asks for, with the same value? Content that is sealed by its sender
+/// shows its envelope only, so that it passes an empty filter and hardly another.
+pub fn passes(filter: &Map<String, Value>, content: &Value) -> bool {
+    filter.iter().all(|(name, value)| content.get(name) == Some(value))
+}
+
+/// Who is to hear of this in a topic.
+pub async fn subscribers(conn: &mut Connection, topic: &str, content: &Value) -> Result<Vec<String>> {
+    let all = store::subscribers(conn, topic).await?;
+    Ok(all.into_iter().filter(|(_, filter)| passes(filter, content)).map(|(agent, _)| agent).collect())
+}
+
+impl Delivery {
+    /// `agent` wants to hear of a topic. Once more with another filter changes it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub async fn subscribe(
+        &self,
+        by: &Principal,
+        agent: &str,
+        topic: &str,
+        filter: Map<String, Value>,
+        once: Option<Once>,
+    ) -> Result<Done<Subscription>> {
+        let (agent, topic) = (agent_id("agent_id", agent)?, checked_topic(topic)?);
+        let text = Value::Object(filter.clone()).to_string();
+        if text.len() > LARGEST {
+            return Err(Error::invalid("filter", format!("has {} bytes as JSON, over {LARGEST}", text.len())));
+        }
+        let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
+        let work = async move |tx: &mut Tx| {
+            if store::subscribe(tx, &agent, &topic, &text, now).await? {
+                let entry = told("subscribed", &by, &agent, &topic, now).data("filter", json!(filter));
+                audit.append(tx, vec![entry]).await?;
+            }
+            let found = store::subscriptions(tx.conn().await?, &agent).await?;
+            found.into_iter().find(|found| found.topic == topic).ok_or(Error::NotFound("Subscription"))
+        };
+        self.0.db.write_once(&self.0.clock, once, work).await
+    }
+
+    /// `agent` no longer wants to hear of a topic. False: it did not.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn unsubscribe(
+        &self,
+        by: &Principal,
+        agent: &str,
+        topic: &str,
+        once: Option<Once>,
+    ) -> Result<Done<bool>> {
+        let (agent, topic) = (agent_id("agent_id", agent)?, checked_topic(topic)?);
+        let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
+        let work = async move |tx: &mut Tx| {
+            let removed = store::unsubscribe(tx, &agent, &topic).await?;
+            if removed {
+                audit.append(tx, vec![told("unsubscribed", &by, &agent, &topic, now)]).await?;
+            }
+            Ok(removed)
+        };
+        self.0.db.write_once(&self.0.clock, once, work).await
+    }
+
+    /// What an agent wants to hear of.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn subscriptions(&self, agent: &str) -> Result<Vec<Subscription>> {
+        store::subscriptions(&mut *self.0.db.read().await?, agent).await
+    }
+}
+
+fn told(action: &str, by: &Principal, agent: &str, topic: &str, now: Timestamp) -> Entry {
+    let entry = Entry::new(EventType::WorkflowUpdated, now).of("topic", action).by(by);
+    entry.data("agent_id", json!(agent)).data("topic", json!(topic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_asks_for_members_and_their_values() {
+        let content = json!({"kind": "gpu", "price": 2, "at": {"zone": "eu"}});
+        let passing = [json!({}), json!({"kind": "gpu"}), json!({"price": 2, "at": {"zone": "eu"}})];
+        let failing = [json!({"kind": "cpu"}), json!({"price": 2.5}), json!({"none": null}), json!({"at": {}})];
+        for filter in passing {
+            assert!(passes(filter.as_object().unwrap(), &content), "{filter}");
+        }
+        for filter in failing {
+            assert!(!passes(filter.as_object().unwrap(), &content), "{filter}");
+        }
+    }
+}

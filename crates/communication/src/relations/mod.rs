@@ -1,0 +1,152 @@
+//! Who may write to whom: contacts, blocks, and who may take part at all.
+
+mod changes;
+mod model;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use model::{Authorization, Block, Contact, Refusal, Standing, Verdict};
+
+use super::error::Result;
+use am_audit::Audit;
+use am_core::ambient::Clock;
+use am_db::{Connection, Database, codec::Timestamp, page::Page};
+use am_security::reputation::reputations;
+
+/// The reputation that a sender needs who is no contact, of 10 000.
+pub const REPUTATION_NEEDED: f64 = 1_000.0;
+
+/// What agents are to each other. Cheap to clone.
+#[derive(Clone)]
+pub struct Relations {
+    db: Database,
+    clock: Clock,
+    audit: Audit,
+    must_be_authorised: bool,
+}
+
+/// What is known of two agents.
+struct Known {
+    sender: Option<Authorization>,
+    recipient: Option<Authorization>,
+    /// The recipient has blocked the sender.
+    blocked_by_recipient: bool,
+    /// The other way round.
+    blocked_by_sender: bool,
+    contacts: bool,
+}
+
+impl Relations {
+    /// Those in `db`. With `must_be_authorised` an agent of whom nobody has spoken may not take part.
+    pub fn new(db: Database, clock: Clock, audit: Audit, must_be_authorised: bool) -> Self {
+        Self { db, clock, audit, must_be_authorised }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now())
+    }
+
+    /// May `sender` write to `recipient`? Both are authorised, neither has blocked the other, and one is a contact of the
+    /// other or the sender's reputation is at least [`REPUTATION_NEEDED`].
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn permit(
+        &self,
+        conn: &mut Connection,
+        sender: &str,
+        recipient: &str,
+    ) -> am_db::Result<std::result::Result<(), Refusal>> {
+        Ok(self.permits(conn, &[(sender, recipient)]).await?.pop().unwrap_or(Ok(())))
+    }
+
+    /// The same for many pairs, in two trips and in their order.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn permits(
+        &self,
+        conn: &mut Connection,
+        pairs: &[(&str, &str)],
+    ) -> am_db::Result<Vec<std::result::Result<(), Refusal>>> {
+        let known = store::known(conn, pairs).await?;
+        let strangers = pairs.iter().zip(&known).filter(|(_, known)| !known.contacts).map(|((sender, _), _)| *sender);
+        let mut strangers: Vec<&str> = strangers.collect();
+        strangers.sort_unstable();
+        strangers.dedup();
+        let reputations = reputations(conn, &strangers).await?;
+        let judged = pairs.iter().zip(&known).map(|((sender, recipient), known)| {
+            self.judge(known, sender, recipient)?;
+            match reputations.get(*sender).map(|found| found.reputation) {
+                Some(reputation) if !known.contacts && reputation < REPUTATION_NEEDED => {
+                    Err(Refusal::Reputation { agent: (*sender).to_owned(), reputation, needed: REPUTATION_NEEDED })
+                }
+                _ => Ok(()),
+            }
+        });
+        Ok(judged.collect())
+    }
+
+    /// All but the reputation.
+    fn judge(&self, known: &Known, sender: &str, recipient: &str) -> std::result::Result<(), Refusal> {
+        for (agent, state) in [(sender, known.sender), (recipient, known.recipient)] {
+            if !self.may_take_part(state) {
+                return Err(Refusal::NotAuthorised { agent: agent.to_owned(), revoked: state.is_some() });
+            }
+        }
+        let blocks = [(known.blocked_by_recipient, recipient, sender), (known.blocked_by_sender, sender, recipient)];
+        match blocks.into_iter().find(|(blocked, ..)| *blocked) {
+            Some((_, agent, blocked)) => Err(Refusal::Blocked { agent: agent.to_owned(), blocked: blocked.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    fn may_take_part(&self, state: Option<Authorization>) -> bool {
+        state.map_or(!self.must_be_authorised, |state| state == Authorization::Granted)
+    }
+
+    /// The same question, asked beforehand.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn verdict(&self, sender: &str, recipient: &str) -> Result<Verdict> {
+        let refusal = self.permit(&mut *self.db.read().await?, sender, recipient).await?.err();
+        let detail = refusal.as_ref().map(ToString::to_string);
+        Ok(Verdict { recipient: recipient.to_owned(), allowed: refusal.is_none(), refusal, detail })
+    }
+
+    /// A page of an agent's contacts, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn contacts(&self, agent: &str, page: &Page) -> Result<(Vec<Contact>, i64)> {
+        Ok(store::contacts(&mut *self.db.read().await?, agent, page).await?)
+    }
+
+    /// A page of those whom an agent has blocked, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn blocks(&self, agent: &str, page: &Page) -> Result<(Vec<Block>, i64)> {
+        Ok(store::blocks(&mut *self.db.read().await?, agent, page).await?)
+    }
+
+    /// Whether an agent may take part.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn standing(&self, agent: &str) -> Result<Standing> {
+        let found = store::authorization(&mut *self.db.read().await?, agent).await?;
+        Ok(self.shown(agent, found))
+    }
+
+    fn shown(&self, agent: &str, found: Option<store::Said>) -> Standing {
+        let state = found.as_ref().map(|said| said.state);
+        let (reason, by, updated_at) = match found {
+            Some(said) => (said.reason, Some(said.by), Some(said.updated_at)),
+            None => (None, None, None),
+        };
+        Standing { agent_id: agent.to_owned(), authorised: self.may_take_part(state), state, reason, by, updated_at }
+    }
+}

@@ -1,0 +1,106 @@
+//! The public keys that agents register.
+
+use serde_json::json;
+
+use super::{
+    Sealing,
+    envelope::PublicKey,
+    error::{Result, SealError},
+    model::{AgentKey, KeyKind},
+    store,
+};
+use am_audit::{Entry, EventType};
+use am_db::{
+    Tx,
+    codec::Timestamp,
+    once::{Done, Once},
+    page::Page,
+    principal::Principal,
+};
+
+/// Keys of one agent that can be in use at once: enough to go from one to another on several machines.
+const MOST: usize = 16;
+
+fn entry(action: &str, agent: &str, key: &AgentKey, caller: &Principal, now: Timestamp) -> Entry {
+    let entry = Entry::new(EventType::WorkflowUpdated, now).by(caller).of("agent_key", action);
+    entry.data("agent_id", json!(agent)).data("key_id", json!(key.key_id)).data("kind", json!(key.kind))
+}
+
+impl Sealing {
+    /// Register a public key of an agent. From then on it is what messages to the agent are sealed to. The same key again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// [`SealError::Invalid`] for what is no such key, [`SealError::State`] for one that was revoked, or beyond 16.
+    pub async fn register_key(
+        &self,
+        caller: &Principal,
+        agent: &str,
+        (kind, text): (KeyKind, &str),
+        once: Option<Once>,
+    ) -> Result<Done<AgentKey>> {
+        let key = PublicKey::read(kind, text)?;
+        let (now, audit) = (self.now(), self.0.audit.clone());
+        let (agent, caller) = (agent.to_owned(), caller.clone());
+        let new = AgentKey {
+            key_id: key.id(),
+            kind,
+            public_key: key.text(),
+            owner_id: caller.name.to_string(),
+            created_at: now,
+            revoked_at: None,
+        };
+        self.0
+            .db
+            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+                let known = store::keys_of(tx.conn().await?, &agent).await?;
+                match known.iter().find(|known| known.key_id == new.key_id) {
+                    Some(known) if known.revoked_at.is_none() => return Ok(known.clone()),
+                    Some(_) => return Err(SealError::State(format!("Key {} was revoked: make another", new.key_id))),
+                    None => {}
+                }
+                if known.iter().filter(|known| known.revoked_at.is_none()).count() >= MOST {
+                    return Err(SealError::State(format!("The agent has {MOST} keys in use: revoke one")));
+                }
+                store::insert_key(tx, &agent, &new).await?;
+                let told = entry("registered", &agent, &new, &caller, now).change(None, Some(json!(new)));
+                audit.append(tx, vec![told]).await?;
+                Ok(new)
+            })
+            .await
+    }
+
+    /// A page of an agent's keys, revoked ones too, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn keys(&self, agent: &str, page: &Page) -> Result<(Vec<AgentKey>, i64)> {
+        Ok(store::key_page(&mut *self.0.db.read().await?, agent, page).await?)
+    }
+
+    /// Take a key back: nothing is sealed to it any more, and envelopes that name it are refused. What is stored stays as it
+    /// is. A second time changes nothing.
+    ///
+    /// # Errors
+    /// [`SealError::NotFound`].
+    pub async fn revoke_key(&self, caller: &Principal, agent: &str, key_id: &str) -> Result<AgentKey> {
+        let (now, audit) = (self.now(), self.0.audit.clone());
+        let (agent, key_id, caller) = (agent.to_owned(), key_id.to_owned(), caller.clone());
+        self.0
+            .db
+            .write(async move |tx: &mut Tx| {
+                let found = store::key_of(tx.conn().await?, &agent, &key_id).await?;
+                let mut key = found.ok_or(SealError::NotFound("Key"))?;
+                if key.revoked_at.is_some() {
+                    return Ok(key);
+                }
+                store::revoke_key(tx, &agent, &key_id, now).await?;
+                let before = json!(key);
+                key.revoked_at = Some(now);
+                let told = entry("revoked", &agent, &key, &caller, now).change(Some(before), Some(json!(key)));
+                audit.append(tx, vec![told]).await?;
+                Ok(key)
+            })
+            .await
+    }
+}

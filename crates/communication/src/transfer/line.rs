@@ -1,0 +1,161 @@
+//! The lines of an export, and how they are read again.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    messages::Message,
+    model::{MessageStatus, PaymentStatus, Priority, agent_id},
+    price::{MOST_BYTES, MessageType},
+    sealing::{Envelope, Scope, SealError},
+};
+use am_db::codec::Timestamp;
+
+/// What an export says that it is.
+pub(super) const FORMAT: &str = "agent-management messages v1";
+/// An envelope is in base64, and somewhat larger than what is in it.
+const MOST_SEALED: usize = 2 * MOST_BYTES;
+/// The longest id of a message: that of a copy is longer than what its sender chose.
+const LONGEST_ID: usize = 160;
+
+/// The first line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Head {
+    pub format: String,
+    pub agent_id: String,
+    pub exported_at: Timestamp,
+}
+
+/// The last line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct End {
+    pub end: bool,
+    /// Lines between the first and the last.
+    pub messages: u64,
+}
+
+/// A message of an export. What it does not need to be imported is left out.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Line {
+    pub message_id: String,
+    pub sender: String,
+    pub recipient: String,
+    pub message_type: MessageType,
+    pub priority: Priority,
+    pub content: Value,
+    pub scope: Scope,
+    pub size_bytes: i64,
+    pub price: f64,
+    pub payment_status: PaymentStatus,
+    pub status: MessageStatus,
+    #[serde(default)]
+    pub failure: Option<String>,
+    #[serde(default)]
+    pub topic: Option<String>,
+    #[serde(default)]
+    pub reply_to: Option<String>,
+    #[serde(default)]
+    pub broadcast_id: Option<String>,
+    pub sent_at: Timestamp,
+    pub expires_at: Timestamp,
+    #[serde(default)]
+    pub delivered_at: Option<Timestamp>,
+    #[serde(default)]
+    pub read_at: Option<Timestamp>,
+}
+
+/// What is wrong with a line: the member, and what.
+pub(super) type Wrong = (&'static str, String);
+
+impl Line {
+    /// Read and check one for the messages of `agent`.
+    pub fn read(text: &str, agent: &str) -> Result<Self, Wrong> {
+        let mut line: Self = serde_json::from_str(text).map_err(|error| ("", format!("is no message: {error}")))?;
+        let wrong = |member: &'static str, message: &str| Err((member, message.to_owned()));
+        for (member, name) in [("sender", &line.sender), ("recipient", &line.recipient)] {
+            if agent_id(member, name).is_ok_and(|checked| checked == *name) {
+                continue;
+            }
+            return wrong(member, "is no name of an agent");
+        }
+        if line.sender == line.recipient {
+            return wrong("recipient", "is the sender");
+        }
+        if line.sender != agent && line.recipient != agent {
+            return wrong("sender", "neither sender nor recipient is the agent whose messages these are");
+        }
+        let texts = [("reply_to", &line.reply_to), ("broadcast_id", &line.broadcast_id), ("topic", &line.topic)];
+        let fine = |text: &str| (1..=LONGEST_ID).contains(&text.len()) && !text.chars().any(char::is_control);
+        if !fine(&line.message_id) {
+            return wrong("message_id", "must be 1 to 160 printable characters");
+        }
+        if let Some((member, _)) = texts.into_iter().find(|(_, text)| text.as_ref().is_some_and(|text| !fine(text))) {
+            return wrong(member, "must be 1 to 160 printable characters");
+        }
+        if !(0.0..=1e6).contains(&line.price) {
+            return wrong("price", "must be a number from 0 to 1000000");
+        }
+        let bytes = serde_json::to_vec(&line.content).map_or(usize::MAX, |json| json.len());
+        let size = line.content_checked(bytes)?;
+        line.size_bytes = size;
+        if line.status == MessageStatus::Pending {
+            // An import sends nothing.
+            line.status = MessageStatus::Expired;
+        }
+        Ok(line)
+    }
+
+    /// The size of what was written.
+    fn content_checked(&self, bytes: usize) -> Result<i64, Wrong> {
+        let in_envelope = matches!(self.scope, Scope::EndToEnd | Scope::SealedOnArrival);
+        if !in_envelope {
+            return match bytes <= MOST_BYTES {
+                true => Ok(bytes as i64),
+                false => Err(("content", format!("has {bytes} bytes as JSON, over {MOST_BYTES}"))),
+            };
+        }
+        match Envelope::of(&self.content) {
+            Ok(Some(_)) if bytes > MOST_SEALED => Err(("content", format!("has {bytes} bytes, over {MOST_SEALED}"))),
+            Ok(Some(_)) if !(0..=MOST_BYTES as i64).contains(&self.size_bytes) => {
+                Err(("size_bytes", format!("must be from 0 to {MOST_BYTES}")))
+            }
+            Ok(Some(_)) => Ok(self.size_bytes),
+            Ok(None) => Err(("content", format!("is no envelope, and scope is {}", self.scope))),
+            Err(SealError::Invalid { path, message }) => {
+                Err(("content", format!("{}: {message}", path.get(1..).unwrap_or_default().join("."))))
+            }
+            Err(error) => Err(("content", error.to_string())),
+        }
+    }
+
+    /// As it is stored, with the channel it goes to and its numbers there.
+    pub fn message(&self, (id, channel_id, seq): (i64, &str, i64)) -> Message {
+        Message {
+            id,
+            message_id: self.message_id.clone(),
+            channel_id: channel_id.to_owned(),
+            seq,
+            sender: self.sender.clone(),
+            recipient: self.recipient.clone(),
+            message_type: self.message_type,
+            priority: self.priority,
+            content: Value::Null,
+            encrypted: true,
+            encryption: crate::sealing::Encryption::Aes256,
+            scope: self.scope,
+            key_id: None,
+            size_bytes: self.size_bytes,
+            price: self.price,
+            payment_status: self.payment_status,
+            status: self.status,
+            failure: self.failure.clone(),
+            topic: self.topic.clone(),
+            reply_to: self.reply_to.clone(),
+            broadcast_id: self.broadcast_id.clone(),
+            sent_at: self.sent_at,
+            expires_at: self.expires_at,
+            delivered_at: self.delivered_at,
+            read_at: self.read_at,
+        }
+    }
+}

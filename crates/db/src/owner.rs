@@ -1,0 +1,133 @@
+//! Who owns a row, without ever showing a key.
+//!
+//! The coordinator uses the API key itself as the caller's identity and stores it in `owner_id`, `client_id` and
+//! `user_id`. This service stores a principal derived from the key, and reads both forms as the same owner.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use am_core::ambient::Ids;
+
+/// The caller of a development server that presents no key.
+pub const DEV: &str = "dev_key";
+/// What the coordinator writes where no caller stands behind an event.
+pub const SYSTEM: &str = "system";
+
+const PREFIX: &str = "key_";
+const DIGITS: usize = 20;
+
+/// A principal: `key_` and 20 hex digits, [`DEV`], [`SYSTEM`] or empty (no owner). Never a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner(String);
+
+impl Owner {
+    /// The principal of a presented key: `key_` and the first 20 hex digits of SHA-256("aitbc-principal:" + key).
+    pub fn of_key(key: &str) -> Self {
+        let digest = digest(key);
+        let mut text = String::with_capacity(PREFIX.len() + DIGITS);
+        text.push_str(PREFIX);
+        text.push_str(&hex::encode(&digest[..DIGITS / 2]));
+        Self(text)
+    }
+
+    /// A principal that no key is behind yet.
+    pub fn drawn(ids: &Ids) -> Self {
+        Self(format!("{PREFIX}{}", ids.hex(DIGITS)))
+    }
+
+    /// The owner that a stored text means: a principal as it stands, anything else is a key and becomes its principal.
+    pub fn from_stored(stored: &str) -> Self {
+        if stored.is_empty() || is_principal(stored) { Self(stored.to_owned()) } else { Self::of_key(stored) }
+    }
+
+    /// What is shown in answers and logs and stored in new rows.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What stands for a stored key where it may not be shown: its hash, whose beginning is its principal's. None: it is no key.
+pub fn hidden(stored: &str) -> Option<[u8; 32]> {
+    (!stored.is_empty() && !is_principal(stored)).then(|| digest(stored))
+}
+
+fn digest(key: &str) -> [u8; 32] {
+    Sha256::new().chain_update("aitbc-principal:").chain_update(key).finalize().into()
+}
+
+/// Whether a text has the form of a principal. A key of this form can't be told from one, so none is accepted.
+pub fn is_principal(text: &str) -> bool {
+    let hashed =
+        |digits: &str| digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    text == DEV || text == SYSTEM || text.strip_prefix(PREFIX).is_some_and(hashed)
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Owner> for String {
+    fn from(owner: Owner) -> Self {
+        owner.0
+    }
+}
+
+/// For serde: a stored owner, shown as a principal.
+///
+/// # Errors
+/// As the serializer.
+pub fn shown<S: Serializer>(stored: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Owner::from_stored(stored).serialize(serializer)
+}
+
+impl Serialize for Owner {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_principal_is_stable_and_stays_itself() {
+        // printf %s 'aitbc-principal:admin-key-0123456789abcdef' | sha256sum | cut -c1-20
+        let owner = Owner::of_key("admin-key-0123456789abcdef");
+        assert_eq!(owner.as_str(), "key_8211bbf633a893df9505");
+        assert!(is_principal(owner.as_str()));
+        assert_eq!(Owner::from_stored(owner.as_str()), owner);
+        assert_eq!(Owner::from_stored("admin-key-0123456789abcdef"), owner);
+        let (ids, drawn) = (Ids::seeded(1), Owner::drawn(&Ids::seeded(1)));
+        assert!(is_principal(drawn.as_str()) && Owner::drawn(&ids) == drawn && Owner::drawn(&ids) != drawn);
+    }
+
+    #[test]
+    fn the_names_that_stand_for_no_key_are_kept() {
+        for name in [DEV, SYSTEM, ""] {
+            assert_eq!(Owner::from_stored(name).as_str(), name);
+        }
+        assert!(!is_principal("key_0123456789ABCDEF0123"));
+        assert!(!is_principal("key_0123456789abcdef012"));
+        assert!(!is_principal("key_0123456789abcdef01234"));
+        assert!(!is_principal(""));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_holds_no_key(key in "[ -~]{16,64}") {
+            prop_assume!(!is_principal(&key));
+            let owner = Owner::from_stored(&key);
+            prop_assert!(is_principal(owner.as_str()));
+            for shown in [owner.to_string(), format!("{owner:?}"), serde_json::to_string(&owner).unwrap()] {
+                prop_assert!(!shown.contains(&key));
+            }
+        }
+    }
+}

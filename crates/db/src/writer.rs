@@ -1,0 +1,433 @@
+//! The one writer: a thread that owns the only writing connection and commits what waits together.
+//!
+//! `BEGIN IMMEDIATE`, because a read transaction that upgrades on a stale snapshot fails at once whatever the busy
+//! timeout says. Locks are waited for here, in short steps with jitter: SQLite's own busy handler hardly gets
+//! a turn against a process that commits in a hot loop. A commit that fails for I/O is indeterminate: nobody is
+//! answered, the writer stops, and the process exits to recover at its next start.
+
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Connection, Error, Result,
+    metrics::Metrics,
+    rows::Rows,
+    work::{Piece, RowsPiece, Work, same_kind},
+};
+
+/// The most writes that commit together: enough to spread one fsync, few enough that nobody waits long.
+const BATCH: usize = 256;
+/// Writes that may wait; beyond it callers wait for a place.
+const QUEUE: usize = 4096;
+
+/// A write transaction, as a piece of work sees it.
+pub struct Tx {
+    conn: Connection,
+    pub(super) after: Vec<Box<dyn FnOnce() + Send>>,
+    /// What must be executed before the piece's first statement, and with it where that can be: each trip to
+    /// the connection's thread costs more than most statements.
+    opening: Option<&'static str>,
+}
+
+impl Tx {
+    /// The connection; statements on it are part of the transaction.
+    ///
+    /// # Errors
+    /// When the piece's savepoint can't be made.
+    pub async fn conn(&mut self) -> Result<&mut Connection> {
+        if let Some(opening) = self.opening.take() {
+            sqlx::query(opening).execute(&mut self.conn).await?;
+        }
+        Ok(&mut self.conn)
+    }
+
+    /// The connection, and what its next statements must begin with.
+    pub(super) fn opening(&mut self) -> (&mut Connection, &'static str) {
+        (&mut self.conn, self.opening.take().unwrap_or_default())
+    }
+
+    /// Run `hook` once the transaction is durable (and not at all if it is undone).
+    pub fn after_commit(&mut self, hook: impl FnOnce() + Send + 'static) {
+        self.after.push(Box::new(hook));
+    }
+}
+
+/// The handle to the writer's thread.
+pub struct Writer {
+    queue: mpsc::Sender<Box<dyn Work>>,
+    metrics: Arc<Metrics>,
+    fatal: watch::Receiver<Option<String>>,
+    stop: watch::Sender<bool>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub fn start(conn: Connection, busy_timeout: Duration, metrics: Arc<Metrics>) -> Result<Self> {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (fatal_tx, fatal) = watch::channel(None);
+        let (stop, stopped) = watch::channel(false);
+        let mut state = State {
+            tx: Tx { conn, after: Vec::new(), opening: None },
+            busy_timeout,
+            metrics: metrics.clone(),
+            fatal: fatal_tx,
+            jitter: SmallRng::seed_from_u64(0x5eed),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| Error::Schema(format!("can't start the writer: {error}")))?;
+        let thread = std::thread::Builder::new()
+            .name("db-writer".into())
+            .spawn(move || runtime.block_on(state.serve(waiting, stopped)))
+            .map_err(|error| Error::Schema(format!("can't start the writer: {error}")))?;
+        Ok(Self { queue, metrics, fatal, stop, thread: std::sync::Mutex::new(Some(thread)) })
+    }
+
+    pub async fn write<T, E, F>(&self, work: F) -> std::result::Result<T, E>
+    where
+        F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (caller, answer) = oneshot::channel();
+        self.queue(Box::new(Piece::new(work, caller))).await?;
+        answer.await.unwrap_or_else(|_| Err(Error::Stopped.into()))
+    }
+
+    pub async fn insert(&self, rows: Rows, after: Box<dyn FnOnce() + Send>) -> Result<()> {
+        let (caller, answer) = oneshot::channel();
+        self.queue(Box::new(RowsPiece::new(rows, after, caller))).await?;
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    async fn queue(&self, piece: Box<dyn Work>) -> Result<()> {
+        self.metrics.queue_depth.inc();
+        let queued = self.queue.send(piece).await;
+        queued.map_err(|_| {
+            self.metrics.queue_depth.dec();
+            Error::Stopped
+        })
+    }
+
+    pub fn fatal(&self) -> watch::Receiver<Option<String>> {
+        self.fatal.clone()
+    }
+
+    /// Finish what is queued and end the thread.
+    pub async fn close(&self) {
+        self.stop.send_replace(true);
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the thread has been logged by the panic hook.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+struct State {
+    tx: Tx,
+    busy_timeout: Duration,
+    metrics: Arc<Metrics>,
+    fatal: watch::Sender<Option<String>>,
+    jitter: SmallRng,
+}
+
+/// Between two pieces.
+const NEXT: &str = "RELEASE piece; SAVEPOINT piece;\n";
+
+/// How a batch ended.
+enum Outcome {
+    Committed,
+    /// Nothing was written; everybody is told why.
+    Undone(Error),
+    /// Unknown: nobody may be told anything.
+    Unknown(Error),
+}
+
+impl State {
+    async fn serve(&mut self, mut waiting: mpsc::Receiver<Box<dyn Work>>, mut stopped: watch::Receiver<bool>) {
+        let mut batch: Vec<Box<dyn Work>> = Vec::with_capacity(BATCH);
+        loop {
+            let stopping = *stopped.borrow();
+            if stopping {
+                waiting.close();
+            }
+            tokio::select! {
+                biased;
+                count = waiting.recv_many(&mut batch, BATCH) => if count == 0 { break },
+                _ = stopped.changed(), if !stopping => continue,
+            }
+            self.metrics.queue_depth.dec_by(batch.len() as i64);
+            self.metrics.batch_size.observe(batch.len() as f64);
+            match self.commit(&mut batch).await {
+                Outcome::Committed => {
+                    self.tx.after.drain(..).for_each(|hook| hook());
+                    batch.drain(..).for_each(|piece| piece.answer(Ok(())));
+                }
+                Outcome::Undone(error) => {
+                    self.tx.after.clear();
+                    tracing::warn!(%error, writes = batch.len(), "a batch of writes was undone");
+                    batch.drain(..).for_each(|piece| piece.answer(Err(again(&error))));
+                }
+                Outcome::Unknown(error) => {
+                    tracing::error!(%error, writes = batch.len(), "the database failed while committing; stopping");
+                    self.fatal.send_replace(Some(error.to_string()));
+                    // Dropped without an answer: whether they are durable is unknown until the next start.
+                    batch.clear();
+                    return;
+                }
+            }
+        }
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.tx.conn).await {
+            tracing::debug!(%error, "the WAL stays for the next start");
+        }
+    }
+
+    async fn commit(&mut self, batch: &mut [Box<dyn Work>]) -> Outcome {
+        if let Err(error) = self.begin().await {
+            return Outcome::Undone(error);
+        }
+        // One piece alone needs no savepoint: undoing it is undoing the transaction.
+        let alive = match batch {
+            [piece] => piece.run(&mut self.tx).await,
+            pieces => match self.run_in_savepoints(pieces).await {
+                Ok(alive) => alive,
+                Err(error) => return self.undo(error).await,
+            },
+        };
+        if !alive {
+            self.tx.after.clear();
+            return match self.execute("ROLLBACK").await {
+                // Each piece answers with its own error.
+                Ok(()) => Outcome::Committed,
+                Err(error) => Outcome::Unknown(error),
+            };
+        }
+        am_core::crash_point!("db.before_commit");
+        let started = Instant::now();
+        let result = self.execute("COMMIT").await;
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        am_core::crash_point!("db.after_commit");
+        match result {
+            Ok(()) => Outcome::Committed,
+            Err(error @ (Error::Full | Error::Busy)) => self.undo(error).await,
+            Err(error) => Outcome::Unknown(error),
+        }
+    }
+
+    /// Each piece in a savepoint of its own, made with its first statement; COMMIT releases the last. Answers whether any
+    /// of them is to be committed.
+    async fn run_in_savepoints(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+        let mut alive = false;
+        self.tx.opening = Some("SAVEPOINT piece;\n");
+        // They all wait, so none is before another.
+        pieces.sort_by_cached_key(|piece| piece.rows().map(|rows| rows.kind().collect::<Vec<_>>()));
+        let mut left = pieces;
+        while !left.is_empty() {
+            let together = same_kind(left);
+            if together > 1 && self.write_together(&mut left[..together]).await? {
+                alive = true;
+                left = &mut left[together..];
+                continue;
+            }
+            // One of them is in the way: each by itself, so that it alone is told.
+            let (pieces, rest) = left.split_at_mut(together);
+            alive |= self.run_each(pieces).await?;
+            left = rest;
+        }
+        self.tx.opening = None;
+        Ok(alive)
+    }
+
+    /// Write the rows of `pieces`, which are of one kind. False: one of them can't be, and none is.
+    async fn write_together(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+        let rows: Vec<&Rows> = pieces.iter().filter_map(|piece| piece.rows()).collect();
+        match Rows::execute_together(&rows, &mut self.tx).await {
+            Ok(()) => {
+                pieces.iter_mut().for_each(|piece| piece.written(&mut self.tx));
+                self.tx.opening = Some(NEXT);
+                Ok(true)
+            }
+            Err(error @ (Error::Indeterminate(_) | Error::Full | Error::Busy)) => Err(error),
+            Err(_) => {
+                self.execute("ROLLBACK TO piece").await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn run_each(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+        let mut alive = false;
+        for piece in pieces {
+            let hooks = self.tx.after.len();
+            let good = piece.run(&mut self.tx).await;
+            alive |= good;
+            let untouched = self.tx.opening.is_some();
+            if good && !untouched {
+                self.tx.opening = Some(NEXT);
+            } else if !good {
+                self.metrics.rolled_back.inc();
+                self.tx.after.truncate(hooks);
+                if !untouched {
+                    // The savepoint itself stays, for the next piece.
+                    self.execute("ROLLBACK TO piece").await?;
+                }
+            }
+        }
+        Ok(alive)
+    }
+
+    async fn undo(&mut self, error: Error) -> Outcome {
+        if matches!(error, Error::Indeterminate(_)) {
+            return Outcome::Unknown(error);
+        }
+        // SQLite may have rolled back by itself (a full disk does that).
+        let _ = self.execute("ROLLBACK").await;
+        Outcome::Undone(error)
+    }
+
+    /// Take the write lock. Another process may hold it; ask again in short steps, fairly and not for ever.
+    async fn begin(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let mut step = Duration::from_micros(50);
+        loop {
+            match self.execute("BEGIN IMMEDIATE").await {
+                Ok(()) => {
+                    self.metrics.lock_wait_seconds.observe(started.elapsed().as_secs_f64());
+                    return Ok(());
+                }
+                Err(Error::Busy) if started.elapsed() < self.busy_timeout => {
+                    // A blocking sleep: the runtime's timer is a millisecond coarse, and this thread has no other task.
+                    std::thread::sleep(step.mul_f64(self.jitter.random_range(0.5..1.5)));
+                    step = (step * 3 / 2).min(Duration::from_millis(4));
+                }
+                Err(error) => {
+                    if matches!(error, Error::Busy) {
+                        self.metrics.busy.inc();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> Result<()> {
+        sqlx::query(sql).execute(&mut self.tx.conn).await?;
+        Ok(())
+    }
+}
+
+/// The same error for each caller of a batch.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Busy => Error::Busy,
+        Error::Full => Error::Full,
+        other => Error::Indeterminate(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::{Database, Settings};
+
+    async fn open() -> (tempfile::TempDir, Database) {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { readers: 2, busy_timeout: Duration::from_millis(200) };
+        let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
+        db.write(async |tx: &mut Tx| {
+            sqlx::query("CREATE TABLE t (n INTEGER PRIMARY KEY)").execute(tx.conn().await?).await?;
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap();
+        (dir, db)
+    }
+
+    async fn put(db: &Database, n: i64) -> Result<()> {
+        db.write(async move |tx: &mut Tx| {
+            sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn().await?).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn count(db: &Database) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *db.read().await.unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_failing_piece_undoes_itself_alone() {
+        let (_dir, db) = open().await;
+        let hooks = Arc::new(AtomicUsize::new(0));
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..200 {
+            let (db, hooks) = (db.clone(), hooks.clone());
+            tasks.spawn(async move {
+                db.write(async move |tx: &mut Tx| {
+                    sqlx::query("INSERT INTO t (n) VALUES (?1)").bind(n).execute(tx.conn().await?).await?;
+                    tx.after_commit(move || {
+                        hooks.fetch_add(1, Ordering::Relaxed);
+                    });
+                    match n % 5 {
+                        0 => Err(Error::Schema("on purpose".into())),
+                        1 if n == 11 => panic!("on purpose"),
+                        _ => Ok(n),
+                    }
+                })
+                .await
+            });
+        }
+        let results: Vec<Result<i64>> = tasks.join_all().await;
+        let good = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(good, 159, "40 refused, one panicked");
+        assert_eq!(results.iter().filter(|result| matches!(result, Err(Error::Panicked))).count(), 1);
+        assert_eq!(count(&db).await, 159);
+        assert_eq!(hooks.load(Ordering::Relaxed), 159, "a hook runs for what is durable only");
+    }
+
+    #[tokio::test]
+    async fn a_duplicate_is_told_apart() {
+        let (_dir, db) = open().await;
+        put(&db, 1).await.unwrap();
+        assert!(matches!(put(&db, 1).await, Err(Error::Duplicate(_))));
+        put(&db, 2).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lock_held_elsewhere_is_waited_for_and_then_answered_busy() {
+        let (dir, db) = open().await;
+        let mut other = super::super::connect::writing(&dir.path().join("t.db")).await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        assert!(matches!(put(&db, 1).await, Err(Error::Busy)));
+        let waiting = tokio::spawn({
+            let db = db.clone();
+            async move { put(&db, 2).await }
+        });
+        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+        waiting.await.unwrap().unwrap();
+        assert_eq!(count(&db).await, 1);
+    }
+
+    #[tokio::test]
+    async fn closing_finishes_what_is_queued_and_refuses_more() {
+        let (_dir, db) = open().await;
+        let queued = tokio::spawn({
+            let db = db.clone();
+            async move { put(&db, 7).await }
+        });
+        queued.await.unwrap().unwrap();
+        assert_eq!(count(&db).await, 1);
+        db.close().await;
+        assert!(matches!(put(&db, 8).await, Err(Error::Stopped)));
+    }
+}

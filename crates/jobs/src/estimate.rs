@@ -1,0 +1,103 @@
+//! When a job is likely to be done, from how long the last ones of its service took. Without any, nothing is said.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::model::JobState;
+use am_db::codec::Timestamp;
+
+/// Completed jobs that are looked at.
+pub(super) const LAST: usize = 50;
+
+/// How long a completed job took, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Took {
+    /// From the request to the end.
+    pub(super) all: f64,
+    /// From when a miner took it, where that was noticed.
+    pub(super) run: Option<f64>,
+}
+
+/// What an estimate rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Estimate {
+    /// When it is likely to be done.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub estimated_completion: Option<Timestamp>,
+    /// The last completed jobs of the service that it is taken from, 50 at most.
+    pub from_jobs: usize,
+    /// The median of their seconds from request to end.
+    pub median_seconds: Option<f64>,
+    /// Why there is none.
+    pub reason: Option<String>,
+}
+
+/// How far a job has come.
+pub(super) struct Standing {
+    pub(super) state: JobState,
+    pub(super) requested_at: DateTime<Utc>,
+    pub(super) running_at: Option<DateTime<Utc>>,
+}
+
+/// For a job that stands so at `now`, from what the last ones took.
+pub(super) fn estimate(took: &[Took], job: &Standing, now: DateTime<Utc>) -> Estimate {
+    if job.state.is_final() {
+        return Estimate { reason: Some("the job has ended".to_owned()), ..Estimate::default() };
+    }
+    let Some(all) = median(took.iter().map(|took| took.all)) else {
+        return Estimate {
+            reason: Some("no job of this service has been completed yet".to_owned()),
+            ..Estimate::default()
+        };
+    };
+    let run = median(took.iter().map(|took| took.run.unwrap_or(took.all))).unwrap_or(all);
+    let after = |from: DateTime<Utc>, seconds: f64| from + TimeDelta::microseconds((seconds * 1e6) as i64);
+    let at = match job.running_at.filter(|_| job.state == JobState::Running) {
+        Some(since) => after(since, run).max(now),
+        // One that waits longer than the others did has still its run before it.
+        None => after(job.requested_at, all).max(after(now, run)),
+    };
+    Estimate {
+        estimated_completion: Some(Timestamp(at)),
+        from_jobs: took.len(),
+        median_seconds: Some(all),
+        reason: None,
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count % 2 == 0 => Some(f64::midpoint(values[middle - 1], values[middle])),
+        _ => Some(values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_what_the_last_ones_took() {
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let took = [(60.0, Some(20.0)), (10.0, None), (40.0, Some(30.0))].map(|(all, run)| Took { all, run });
+        let of = |state, running_at, now| {
+            let job = Standing { state, requested_at: at(0), running_at };
+            estimate(&took, &job, now).estimated_completion.map(|at| at.0)
+        };
+        assert_eq!(of(JobState::Queued, None, at(1)), Some(at(40)));
+        assert_eq!(of(JobState::Queued, None, at(35)), Some(at(55)), "its run is still before it");
+        assert_eq!(of(JobState::Running, Some(at(5)), at(6)), Some(at(25)));
+        assert_eq!(of(JobState::Running, Some(at(5)), at(90)), Some(at(90)), "never in the past");
+        assert_eq!(of(JobState::Completed, None, at(90)), None);
+        let job = Standing { state: JobState::Queued, requested_at: at(0), running_at: None };
+        let none = estimate(&[], &job, at(0));
+        assert!(none.estimated_completion.is_none() && none.reason.is_some(), "nothing is made up");
+        let two = estimate(&took[1..], &job, at(0));
+        assert_eq!((two.from_jobs, two.median_seconds), (2, Some(25.0)));
+    }
+}

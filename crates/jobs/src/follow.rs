@@ -1,0 +1,156 @@
+//! A job's states as a stream of frames, read from its row: nothing is kept for it, so it can be had of every job, in any
+//! process, and again after any frame.
+
+use serde_json::{Value, json};
+
+use super::{
+    clients::{Job, Who},
+    error::Result,
+    estimate::Estimate,
+    model::JobState,
+    watch::{Interest, Jobs},
+};
+
+/// One frame of a job's stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// 1 queued, 2 running, 3 ended, 4 the result, 5 the end of the stream; numbers that don't apply are left out.
+    pub seq: u64,
+    /// `state`, `result` or `end`.
+    pub kind: &'static str,
+    /// What it says.
+    pub data: Value,
+}
+
+/// The frames of a job that were not told yet.
+pub struct Following {
+    jobs: Jobs,
+    who: Who,
+    id: String,
+    after: u64,
+    interest: Interest,
+    done: bool,
+}
+
+impl Jobs {
+    /// Follow a job after frame number `after`.
+    ///
+    /// # Errors
+    /// As [`Jobs::get`].
+    pub async fn follow(&self, who: &Who, id: &str, after: u64) -> Result<Following> {
+        self.get(who, id).await?;
+        let interest = self.follow_state(id);
+        Ok(Following { jobs: self.clone(), who: who.clone(), id: id.to_owned(), after, interest, done: false })
+    }
+}
+
+impl Following {
+    /// The next frames; none when the job has ended and all were told, or readers are let go.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn next(&mut self) -> Result<Option<Vec<Frame>>> {
+        loop {
+            if self.done || self.jobs.is_stopping() {
+                return Ok(None);
+            }
+            let job = self.jobs.get(&self.who, &self.id).await?;
+            let estimate = self.jobs.estimate(&job).await?;
+            self.done = job.is_final();
+            let all = frames(&job, self.jobs.position(&job), &estimate);
+            let news: Vec<Frame> = all.into_iter().filter(|frame| frame.seq > self.after).collect();
+            if let Some(last) = news.last() {
+                self.after = last.seq;
+                return Ok(Some(news));
+            }
+            if !self.done {
+                self.interest.changed().await;
+            }
+        }
+    }
+}
+
+fn frames(job: &Job, position: Option<usize>, estimate: &Estimate) -> Vec<Frame> {
+    let state = |seq, state: JobState, more: Value| {
+        let mut data = json!({"job_id": job.id, "status": state});
+        if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
+            data.extend(more);
+        }
+        Frame { seq, kind: "state", data }
+    };
+    let queued = json!({
+        "requested_at": job.requested_at, "expires_at": job.expires_at, "position": position,
+        "estimated_completion": estimate.estimated_completion,
+    });
+    let mut frames = vec![state(1, JobState::Queued, queued)];
+    if job.state == Some(JobState::Running) || job.miner.is_some() {
+        let running = json!({"miner": job.miner, "running_at": job.running_at});
+        frames.push(state(2, JobState::Running, running));
+    }
+    if let Some(last) = job.state.filter(|state| state.is_final()) {
+        frames.push(state(3, last, json!({"error": job.error})));
+        if last == JobState::Completed {
+            frames.push(Frame { seq: 4, kind: "result", data: json!({"job_id": job.id, "result": job.result}) });
+        }
+        frames.push(Frame { seq: 5, kind: "end", data: json!({"job_id": job.id, "status": last}) });
+    }
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use am_db::codec::{Doc, Timestamp};
+
+    fn job(state: &str, miner: bool) -> Job {
+        let at = Timestamp(chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+        Job {
+            id: "j".into(),
+            client_id: "c".into(),
+            state: JobState::from_stored(state),
+            status: state.into(),
+            service: None,
+            service_type: None,
+            ttl_seconds: 300,
+            requested_at: at,
+            expires_at: at,
+            miner: miner.then(|| "miner-1".into()),
+            error: None,
+            payment_status: None,
+            running_at: None,
+            ended_at: None,
+            payload: Doc::none(),
+            constraints: Doc::none(),
+            result: Doc::none(),
+            receipt: Doc::none(),
+        }
+    }
+
+    proptest! {
+        /// Whatever a row goes through and whenever it is looked at, numbers only rise, and a stream that has ended has its
+        /// end once, as its last frame.
+        #[test]
+        fn frames_come_once_and_in_order(
+            looks in proptest::collection::vec((prop_oneof!["QUEUED", "RUNNING", "lost"], any::<bool>()), 0..6),
+            end in proptest::sample::select(vec!["COMPLETED", "FAILED", "CANCELED", "EXPIRED"]),
+            taken in any::<bool>(),
+        ) {
+            let (mut after, mut told) = (0, Vec::new());
+            for (state, miner) in looks.iter().map(|(state, miner)| (state.as_str(), *miner)).chain([(end, taken)]) {
+                for frame in frames(&job(state, miner), None, &Estimate::default()) {
+                    if frame.seq > after {
+                        after = frame.seq;
+                        told.push(frame);
+                    }
+                }
+            }
+            prop_assert!(told.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+            prop_assert_eq!(told.iter().filter(|frame| frame.kind == "end").count(), 1);
+            prop_assert_eq!(told.last().unwrap().kind, "end");
+            prop_assert_eq!(told[0].seq, 1);
+            prop_assert_eq!(told.iter().any(|frame| frame.kind == "result"), end == "COMPLETED");
+        }
+    }
+}

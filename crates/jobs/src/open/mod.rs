@@ -1,0 +1,355 @@
+//! All that is open in the queue, kept in memory: where a job stands in it, and which have ended. The coordinator's table
+//! has no index by state, and gets none from us; what is known already is looked up by its key, what is new by its row's
+//! number.
+
+pub(super) mod store;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+
+use self::store::Found;
+use super::{
+    model::{JobState, Service},
+    store as rows,
+    watch::Jobs,
+};
+use am_audit::{Entry, EventType};
+use am_core::crash_point;
+use am_db::{Result, Tx, codec::Timestamp, owner, principal::Principal};
+
+/// Ends that are told of in one transaction.
+const AT_ONCE: usize = 200;
+
+/// What is known to be open.
+#[derive(Default)]
+pub(super) struct Queue {
+    jobs: HashMap<String, Open>,
+    /// Rows up to this number were looked through.
+    last: i64,
+    /// Whether there was a first look.
+    begun: bool,
+    /// Whether any of them is a client's by a route of the services.
+    ours: bool,
+    /// When the first of those is over its time, if no miner takes it.
+    first_due: Option<DateTime<Utc>>,
+}
+
+struct Open {
+    rowid: i64,
+    state: JobState,
+    requested_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    /// Its time is up, and that was dealt with.
+    expired: bool,
+    /// A client put it there by a route of the services: its end is told of.
+    ours: bool,
+}
+
+impl Open {
+    fn is_due(&self, now: DateTime<Utc>) -> bool {
+        self.ours && !self.expired && self.state == JobState::Queued && self.expires_at <= now
+    }
+}
+
+impl Queue {
+    /// How many jobs the coordinator offers to miners before one that was asked for at `requested_at`.
+    pub(super) fn before(&self, id: &str, requested_at: DateTime<Utc>, now: DateTime<Utc>) -> usize {
+        let rowid = self.jobs.get(id).map_or(i64::MAX, |job| job.rowid);
+        let is_before = |job: &Open| {
+            job.state == JobState::Queued
+                && job.expires_at > now
+                && (job.requested_at, job.rowid) < (requested_at, rowid)
+        };
+        self.jobs.iter().filter(|(other, job)| *other != id && is_before(job)).count()
+    }
+
+    /// Whether any end has yet to be told of.
+    pub(super) fn has_ours(&self) -> bool {
+        self.ours
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Clients' jobs that nobody took in time.
+    fn late(&self, now: DateTime<Utc>) -> Vec<String> {
+        if self.first_due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        self.jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// After a change: what is asked for more often than anything changes.
+    fn count(&mut self) {
+        self.ours = self.jobs.values().any(|job| job.ours);
+        let due = self.jobs.values().filter(|job| job.is_due(DateTime::<Utc>::MAX_UTC));
+        self.first_due = due.map(|job| job.expires_at).min();
+    }
+
+    fn ids(&self, state: JobState) -> Vec<String> {
+        self.jobs.iter().filter(|(_, job)| job.state == state).map(|(id, _)| id.clone()).collect()
+    }
+}
+
+/// What happened to a job since the last look.
+struct News {
+    id: String,
+    /// None: nothing that is known.
+    state: Option<JobState>,
+    /// The row is no longer there.
+    gone: bool,
+}
+
+/// The end of a client's job, as webhooks tell it.
+#[derive(Serialize)]
+struct Ended<'a> {
+    job_id: &'a str,
+    service_type: &'a str,
+    client_id: &'a str,
+    status: JobState,
+    error: Option<&'a str>,
+    miner: Option<&'a str>,
+    price: Option<f64>,
+    submitted_at: Timestamp,
+    running_at: Option<Timestamp>,
+    ended_at: Timestamp,
+}
+
+impl Jobs {
+    /// Look at all that is open and tell of what has ended.
+    pub(super) async fn sweep(&self) -> Result<()> {
+        let (queued, running, last, begun) = {
+            let queue = self.queue();
+            (queue.ids(JobState::Queued), queue.ids(JobState::Running), queue.last, queue.begun)
+        };
+        let (top, fresh, mut news) = {
+            let mut conn = self.0.db.read().await?;
+            let top = store::top(&mut conn).await?;
+            if top < last {
+                // The coordinator's table was emptied or packed: row numbers mean something else now.
+                *self.queue() = Queue::default();
+                return Err(am_db::Error::Unreadable("the row numbers of table job went back".to_owned()));
+            }
+            let fresh = store::fresh(&mut conn, last, top).await?;
+            let mut news: Vec<News> = Vec::new();
+            for (ids, state) in [(queued, JobState::Queued), (running, JobState::Running)] {
+                let changed = store::changed(&mut conn, &ids, state).await?;
+                news.extend(changed.into_iter().map(|(id, state, gone)| News { id, state, gone }));
+            }
+            if !begun {
+                let gone = store::gone(&mut conn).await?;
+                news.extend(gone.into_iter().map(|id| News { id, state: None, gone: true }));
+            }
+            (top, fresh, news)
+        };
+        let ours: Vec<News> = {
+            let queue = self.queue();
+            let is_ours = |news: &News| queue.jobs.get(&news.id).map_or(news.gone, |job| job.ours);
+            let (ours, others) = news.drain(..).partition(is_ours);
+            news = others;
+            ours
+        };
+        let begun = fresh.iter().filter(|found| found.ours && found.state != Some(JobState::Queued));
+        let begun = begun.map(|found| News { id: found.id.clone(), state: found.state, gone: false });
+        let told: Vec<News> = ours.into_iter().chain(begun).collect();
+        // What can't be told of now stays as it was, and is looked at again.
+        for chunk in told.chunks(AT_ONCE) {
+            self.tell(chunk).await?;
+        }
+        self.learn(top, fresh, told.into_iter().chain(news).collect());
+        Ok(())
+    }
+
+    /// Keep in mind what was found.
+    fn learn(&self, top: i64, fresh: Vec<Found>, news: Vec<News>) {
+        let mut queue = self.queue();
+        queue.last = top;
+        queue.begun = true;
+        for Found { id, rowid, state, requested_at, expires_at, ours } in fresh {
+            if let Some(state @ (JobState::Queued | JobState::Running)) = state {
+                queue.jobs.insert(id, Open { rowid, state, requested_at, expires_at, expired: false, ours });
+            }
+        }
+        for News { id, state, gone } in news {
+            match state {
+                Some(state) if !state.is_final() => drop(queue.jobs.get_mut(&id).map(|job| job.state = state)),
+                Some(_) => drop(queue.jobs.remove(&id)),
+                None if gone => drop(queue.jobs.remove(&id)),
+                // A state that nobody knows is no end.
+                None => {}
+            }
+        }
+        queue.count();
+        self.0.metrics.open.set(queue.len() as i64);
+    }
+
+    /// Note what clients' jobs have come to, and owe whoever wants to hear of it.
+    async fn tell(&self, news: &[News]) -> Result<()> {
+        let news: Vec<(String, Option<JobState>, bool)> =
+            news.iter().map(|news| (news.id.clone(), news.state, news.gone)).collect();
+        let (me, now) = (self.clone(), Timestamp(self.0.clock.now()));
+        crash_point!("jobs.before_telling");
+        let told = self.0.db.write(async move |tx: &mut Tx| {
+            let mut entries = Vec::new();
+            for (id, state, gone) in news {
+                match state {
+                    Some(state) if !state.is_final() => {
+                        if let Some(service) = store::seen(tx, &id, state, now).await? {
+                            let me = me.clone();
+                            tx.after_commit(move || me.0.metrics.came_to(service, state));
+                        }
+                    }
+                    Some(_) => entries.extend(me.ended_in(tx, &id, now, None).await?),
+                    None if gone => entries.extend(me.ended_in(tx, &id, now, None).await?),
+                    None => {}
+                }
+            }
+            me.0.audit.append(tx, entries).await
+        });
+        told.await?;
+        crash_point!("jobs.after_telling");
+        Ok(())
+    }
+
+    /// In the transaction of the end, or of its being noticed: note it, owe it to whoever wants to hear of it, and make the
+    /// audit log's entry, which names `by` where somebody has ended it. None: the job is no client's, has not ended, or was
+    /// told of already.
+    pub(super) async fn ended_in(
+        &self,
+        tx: &mut Tx,
+        id: &str,
+        now: Timestamp,
+        by: Option<&Principal>,
+    ) -> Result<Option<Entry>> {
+        const GONE: &str = "its row is no longer in the coordinator's table";
+        let ids = [id.to_owned()];
+        let how = rows::finished(tx.conn().await?, &ids).await?.pop().map(|(_, how)| how);
+        let (state, error, miner, price) = match how {
+            Some(how) => (how.state, how.error, how.miner, how.price),
+            None if rows::exists(tx.conn().await?, id).await? => return Ok(None),
+            None => (JobState::Canceled, Some(GONE.to_owned()), None, None),
+        };
+        let Some(kept) = store::end(tx, id, state, now).await? else { return Ok(None) };
+        let data = Ended {
+            job_id: id,
+            service_type: &kept.service,
+            client_id: &kept.client_id,
+            status: state,
+            error: error.as_deref(),
+            miner: miner.as_deref(),
+            price,
+            submitted_at: kept.submitted_at,
+            running_at: kept.running_at,
+            ended_at: now,
+        };
+        let kind = format!("job.{}", state.word());
+        let source = format!("job:{id}");
+        self.0.webhooks.enqueue(tx, &kind, &data, now, Some(&source)).await.map_err(owed)?;
+        if let Some(service) = Service::from_name(&kept.service) {
+            let me = self.clone();
+            tx.after_commit(move || me.0.metrics.came_to(service, state));
+        }
+        let entry = Entry::new(EventType::WorkflowUpdated, now).of("job", state.word());
+        let entry = match by {
+            Some(principal) => entry.by(principal),
+            None => entry.on_behalf_of(owner::SYSTEM),
+        };
+        let entry = entry.data("job_id", json!(id)).data("service_type", json!(kept.service));
+        Ok(Some(entry.data("client_id", json!(kept.client_id)).data("reason", json!(error))))
+    }
+
+    /// Expire clients' jobs whose time is up: the coordinator does it only when a miner asks.
+    pub(super) async fn expire_ours(&self) -> Result<()> {
+        let now = Timestamp(self.0.clock.now());
+        let late = self.queue().late(now.0);
+        for chunk in late.chunks(AT_ONCE) {
+            let (me, ids) = (self.clone(), chunk.to_vec());
+            let expired = self.0.db.write(async move |tx: &mut Tx| {
+                let mut entries = Vec::new();
+                for id in &ids {
+                    if rows::expire(tx, id).await? {
+                        entries.extend(me.ended_in(tx, id, now, None).await?);
+                    }
+                }
+                me.0.audit.append(tx, entries).await
+            });
+            expired.await?;
+            let mut queue = self.queue();
+            for id in chunk {
+                // Found again when it has changed: as expired, or as taken at the last moment.
+                if let Some(job) = queue.jobs.get_mut(id) {
+                    job.expired = true;
+                }
+            }
+            queue.count();
+        }
+        Ok(())
+    }
+}
+
+/// What is owed is written with what it tells of, or neither is.
+fn owed(error: am_webhooks::Error) -> am_db::Error {
+    match error {
+        am_webhooks::Error::Db(error) => error,
+        other => am_db::Error::Unreadable(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn open(rowid: i64, state: JobState, requested: i64, expires: i64, ours: bool) -> Open {
+        Open { rowid, state, requested_at: at(requested), expires_at: at(expires), expired: false, ours }
+    }
+
+    #[test]
+    fn what_is_due_is_known_without_looking_at_all() {
+        let mut queue = Queue::default();
+        queue.jobs.insert("theirs".into(), open(1, JobState::Queued, 0, 5, false));
+        queue.jobs.insert("taken".into(), open(2, JobState::Running, 0, 5, true));
+        queue.count();
+        assert!(queue.has_ours() && queue.late(at(100)).is_empty());
+        queue.jobs.insert("mine".into(), open(3, JobState::Queued, 0, 10, true));
+        queue.count();
+        assert!(queue.late(at(9)).is_empty());
+        assert_eq!(queue.late(at(10)), ["mine"]);
+        queue.jobs.get_mut("mine").unwrap().expired = true;
+        queue.count();
+        assert!(queue.late(at(100)).is_empty(), "once");
+    }
+
+    proptest! {
+        /// The place is that of the coordinator's `ORDER BY requested_at` over what is queued and in time.
+        #[test]
+        fn a_place_is_the_one_that_the_coordinator_would_come_to(
+            jobs in proptest::collection::vec((0i64..8, 1i64..20, any::<bool>(), any::<bool>()), 1..30),
+        ) {
+            let mut queue = Queue::default();
+            let mut order = Vec::new();
+            for (at_row, (requested, expires, queued, ours)) in (0i64..).zip(&jobs) {
+                let state = if *queued { JobState::Queued } else { JobState::Running };
+                queue.jobs.insert(format!("j{at_row}"), open(at_row, state, *requested, *expires, *ours));
+                if *queued && *expires > 10 {
+                    order.push((*requested, at_row));
+                }
+            }
+            order.sort_unstable();
+            for (place, (requested, row)) in order.iter().enumerate() {
+                prop_assert_eq!(queue.before(&format!("j{row}"), at(*requested), at(10)), place);
+            }
+            prop_assert_eq!(queue.before("a new one", at(9), at(10)), order.len());
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Addresses that a miner will fetch: over http, https or ipfs, without a name and password in them, and of hosts on the
+//! Internet only. What a name leads to is not asked: the miner resolves it elsewhere and later, so an answer here would
+//! say nothing of what it finds.
+
+use reqwest::Url;
+
+use crate::error::{Fault, Place};
+use am_core::net;
+
+/// Domains that name hosts of a private network (RFC 6761, RFC 6762, RFC 8375, ICANN's reserved `internal`) or are
+/// commonly used so.
+const PRIVATE: [&str; 10] =
+    ["localhost", "local", "internal", "home.arpa", "lan", "intranet", "private", "corp", "home", "localdomain"];
+
+/// What is wrong with the address that member `name` holds.
+pub(super) fn fault(name: &str, text: &str, private: bool) -> Option<Fault> {
+    check(text, private).err().map(|message| Fault::value([Place::from(name)], message))
+}
+
+fn check(text: &str, private: bool) -> Result<(), String> {
+    // The parser would leave these out.
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err("Has a blank, a control character or a backslash in it".to_owned());
+    }
+    let url: Url = text.parse().map_err(|error| format!("Is no URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https" | "ipfs") {
+        return Err(format!("Has the scheme {:?}; should be http, https or ipfs", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("Has a user name or password in it".to_owned());
+    }
+    let host = url.host_str().unwrap_or_default();
+    if url.scheme() == "ipfs" {
+        // A content identifier, or a name of IPNS that is one.
+        let is_word = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        return if is_word { Ok(()) } else { Err("Names no content: should be ipfs://CID/path".to_owned()) };
+    }
+    if private {
+        return Ok(());
+    }
+    net::check_literal(&url).map_err(|error| error.to_string())?;
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_literal = host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
+    let below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if !is_literal && (!host.contains('.') || PRIVATE.iter().any(|domain| below(domain))) {
+        return Err(format!("{host} names a host that is not on the Internet"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses_are_taken_and_others_refused() {
+        for (url, good) in [
+            ("https://example.com/a.wav?x=1#y", true),
+            ("HTTP://EXAMPLE.com:8080/a", true),
+            ("https://8.8.8.8/a", true),
+            ("https://[2606:4700:4700::1111]/a", true),
+            ("ipfs://QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG/a.wav", true),
+            ("ipfs://bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi", true),
+            ("ipfs:///x", false),
+            ("ipfs://a.b/x", false),
+            ("ftp://example.com/a", false),
+            ("file:///etc/passwd", false),
+            ("data:text/plain,x", false),
+            ("example.com/a", false),
+            ("https://user@example.com/", false),
+            ("https://:secret@example.com/", false),
+            ("https://user:secret@example.com/", false),
+            ("https://exa\nmple.com/", false),
+            ("https://example.com\\@10.0.0.1/", false),
+            ("https://localhost/", false),
+            ("https://LOCALHOST.:443/", false),
+            ("https://a.localhost/", false),
+            ("https://printer.local/", false),
+            ("https://db.internal/", false),
+            ("https://coordinator/", false),
+            ("https://127.1/", false),
+            ("https://0x7f000001/", false),
+            ("https://[::1]/", false),
+            ("https://[::ffff:10.0.0.1]/", false),
+            ("https://169.254.169.254/latest/meta-data", false),
+            ("https://notlocal.example/", true),
+            ("https://localhost.example/", true),
+        ] {
+            assert_eq!(check(url, false).is_ok(), good, "{url}: {:?}", check(url, false));
+        }
+    }
+
+    #[test]
+    fn private_hosts_are_taken_where_that_is_allowed_and_nothing_else_with_them() {
+        for url in ["http://10.0.0.1/a", "http://coordinator:8000/a", "https://localhost/"] {
+            assert_eq!(check(url, true), Ok(()), "{url}");
+        }
+        for url in ["file:///etc/passwd", "http://user:secret@10.0.0.1/"] {
+            assert!(check(url, true).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Arguments that a miner will put on a command line of ffmpeg or Blender: a list of flags, each with the values that it
+//! takes. What reads or writes a file, opens an address, loads a plug-in or runs a script is not on it, and neither is
+//! anything else.
+
+use crate::error::{Fault, Place};
+
+/// A flag by its names, and what has to follow it.
+pub(super) struct Flag {
+    names: &'static [&'static str],
+    value: Accepts,
+}
+
+/// What may follow a flag.
+#[derive(Clone, Copy)]
+enum Accepts {
+    /// Nothing: the next argument is a flag again.
+    Nothing,
+    /// A whole number of this range.
+    Whole(i64, i64),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Letters, digits and underscores, at most 32.
+    Name,
+    /// Seconds, or hours, minutes and seconds.
+    Time,
+    /// Bits a second, with k or M.
+    Bitrate,
+    /// A number, or one through another.
+    Ratio(char),
+    /// Words of a list with plus signs before them.
+    Plus(&'static [&'static str]),
+    /// Which streams of the input: `0:v:0`, `0:a?`.
+    Streams,
+    /// A chain of these filters with plain parameters.
+    Filters(&'static [&'static str]),
+    /// A name of the scene's author: letters, digits, blanks, `_`, `-` and `.`, no `-` first.
+    Label,
+}
+
+use Accepts::{Bitrate, Filters, Label, Name, Nothing, Plus, Ratio, Streams, Time, Whole, Word};
+
+const fn flag(names: &'static [&'static str], value: Accepts) -> Flag {
+    Flag { names, value }
+}
+
+/// Filters of pictures that read nothing but their input.
+const VIDEO_FILTERS: &[&str] = &[
+    "bwdif",
+    "colorbalance",
+    "crop",
+    "cropdetect",
+    "deband",
+    "deblock",
+    "eq",
+    "fade",
+    "format",
+    "fps",
+    "gblur",
+    "hflip",
+    "hqdn3d",
+    "hue",
+    "negate",
+    "nlmeans",
+    "pad",
+    "rotate",
+    "scale",
+    "setdar",
+    "setpts",
+    "setsar",
+    "thumbnail",
+    "tile",
+    "transpose",
+    "trim",
+    "unsharp",
+    "vflip",
+    "vignette",
+    "yadif",
+];
+
+/// Filters of sound that read nothing but their input.
+const AUDIO_FILTERS: &[&str] = &[
+    "acompressor",
+    "adelay",
+    "afade",
+    "aformat",
+    "agate",
+    "alimiter",
+    "apad",
+    "aresample",
+    "asetpts",
+    "asetrate",
+    "atempo",
+    "atrim",
+    "bass",
+    "compand",
+    "dynaudnorm",
+    "equalizer",
+    "highpass",
+    "loudnorm",
+    "lowpass",
+    "pan",
+    "silenceremove",
+    "treble",
+    "volume",
+];
+
+/// For ffmpeg: options of the output.
+pub(super) const FFMPEG: &[Flag] = &[
+    flag(&["-ss", "-t", "-to"], Time),
+    flag(&["-an", "-vn", "-sn", "-dn", "-shortest"], Nothing),
+    flag(&["-r"], Ratio('/')),
+    flag(&["-aspect"], Ratio(':')),
+    flag(&["-frames:v"], Whole(1, 10_000_000)),
+    flag(&["-b:v", "-b:a", "-maxrate", "-minrate", "-bufsize"], Bitrate),
+    flag(&["-crf", "-qp"], Whole(0, 63)),
+    flag(&["-q:v", "-q:a", "-qscale:v", "-qscale:a"], Whole(0, 63)),
+    flag(&["-g", "-keyint_min"], Whole(0, 100_000)),
+    flag(&["-bf", "-refs"], Whole(0, 16)),
+    flag(&["-sc_threshold"], Whole(0, 1_000_000_000)),
+    flag(&["-ac"], Whole(1, 8)),
+    flag(&["-ar"], Whole(8_000, 192_000)),
+    flag(&["-threads"], Whole(0, 128)),
+    flag(&["-compression_level"], Whole(0, 12)),
+    flag(&["-speed", "-cpu-used"], Whole(-16, 16)),
+    flag(&["-row-mt"], Whole(0, 1)),
+    flag(&["-map_metadata", "-map_chapters"], Whole(-1, -1)),
+    flag(&["-map"], Streams),
+    flag(&["-pix_fmt", "-color_primaries", "-color_trc", "-colorspace", "-sample_fmt"], Name),
+    flag(&["-color_range"], Word(&["tv", "pc", "mpeg", "jpeg", "limited", "full"])),
+    flag(&["-profile:v", "-profile:a"], Name),
+    flag(&["-level"], Ratio('.')),
+    flag(
+        &["-tune"],
+        Word(&[
+            "film",
+            "animation",
+            "grain",
+            "stillimage",
+            "fastdecode",
+            "zerolatency",
+            "psnr",
+            "ssim",
+            "hq",
+            "ll",
+            "ull",
+        ]),
+    ),
+    flag(&["-tag:v"], Word(&["avc1", "hvc1", "hev1", "av01", "vp09"])),
+    flag(&["-fps_mode", "-vsync"], Word(&["passthrough", "cfr", "vfr", "drop", "auto"])),
+    flag(&["-movflags"], Plus(&["faststart", "frag_keyframe", "empty_moov", "default_base_moof", "use_metadata_tags"])),
+    flag(&["-vf", "-filter:v"], Filters(VIDEO_FILTERS)),
+    flag(&["-af", "-filter:a"], Filters(AUDIO_FILTERS)),
+];
+
+/// For Blender. Scripts, add-ons, outputs and other files are the miner's.
+pub(super) const BLENDER: &[Flag] = &[
+    flag(&["-t", "--threads"], Whole(0, 1024)),
+    flag(&["-S", "--scene"], Label),
+    flag(&["-j", "--frame-jump"], Whole(1, 1_048_574)),
+    flag(&["-noaudio"], Nothing),
+    flag(&["-Y", "--disable-autoexec"], Nothing),
+    flag(&["--factory-startup"], Nothing),
+    flag(&["--verbose"], Whole(0, 3)),
+    // What follows is Cycles' own.
+    flag(&["--"], Nothing),
+    flag(
+        &["--cycles-device"],
+        Word(&[
+            "CPU",
+            "CUDA",
+            "OPTIX",
+            "HIP",
+            "ONEAPI",
+            "METAL",
+            "CUDA+CPU",
+            "OPTIX+CPU",
+            "HIP+CPU",
+            "ONEAPI+CPU",
+            "METAL+CPU",
+        ]),
+    ),
+    flag(&["--cycles-print-stats"], Nothing),
+];
+
+/// Each argument that is not on the list `known`, by its place.
+pub(super) fn faults(known: &[Flag], arguments: &[String]) -> Vec<Fault> {
+    let fault = |at: usize, message: String| Fault::value([Place::from("custom_args"), Place::from(at)], message);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(argument) = arguments.get(at) {
+        let Some(flag) = known.iter().find(|flag| flag.names.contains(&argument.as_str())) else {
+            let shown: String = argument.chars().take(60).collect();
+            found.push(fault(at, format!("{shown:?} is not among the arguments that are allowed")));
+            at += 1;
+            continue;
+        };
+        if matches!(flag.value, Nothing) {
+            at += 1;
+            continue;
+        }
+        match arguments.get(at + 1) {
+            None => found.push(fault(at, format!("{argument} needs a value after it"))),
+            Some(value) if !flag.value.takes(value) => {
+                let shown: String = value.chars().take(60).collect();
+                found.push(fault(
+                    at + 1,
+                    format!("{shown:?} is no value that {argument} may have: {}", flag.value.words()),
+                ));
+            }
+            Some(_) => {}
+        }
+        at += 2;
+    }
+    found
+}
+
+impl Accepts {
+    fn takes(self, value: &str) -> bool {
+        match self {
+            Nothing => false,
+            Whole(least, most) => {
+                let digits = value.strip_prefix('-').unwrap_or(value);
+                is_digits(digits, 12) && value.parse().is_ok_and(|number: i64| (least..=most).contains(&number))
+            }
+            Word(words) => words.contains(&value),
+            Name => (1..=32).contains(&value.len()) && value.bytes().all(is_word_byte),
+            Time => is_time(value),
+            Bitrate => is_digits(value.strip_suffix(['k', 'M']).unwrap_or(value), 12),
+            Ratio(between) => match value.split_once(between) {
+                Some((above, below)) => is_digits(above, 6) && is_digits(below, 6),
+                None => is_decimal(value),
+            },
+            Plus(words) => {
+                let flags = value.strip_prefix('+').unwrap_or(value);
+                !flags.is_empty() && flags.split('+').all(|flag| words.contains(&flag))
+            }
+            Streams => is_streams(value),
+            Filters(filters) => value.split(',').all(|filter| is_filter(filter, filters)),
+            Label => {
+                (1..=64).contains(&value.chars().count())
+                    && !value.starts_with('-')
+                    && value.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.'))
+            }
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Nothing => "none".to_owned(),
+            Whole(least, most) => format!("a whole number from {least} to {most}"),
+            Word(words) => format!("one of {}", words.join(", ")),
+            Name => "letters, digits and _".to_owned(),
+            Time => "seconds, or HH:MM:SS".to_owned(),
+            Bitrate => "a number, with k or M after it".to_owned(),
+            Ratio(between) => format!("a number, or two with {between} between them"),
+            Plus(words) => format!("+ and some of {}", words.join(", ")),
+            Streams => "a stream such as 0:v:0 or 0:a?".to_owned(),
+            Filters(filters) => format!("filters with plain parameters, some of {}", filters.join(", ")),
+            Label => "letters, digits, blanks, _, - and .".to_owned(),
+        }
+    }
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn is_digits(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_decimal(text: &str) -> bool {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    is_digits(whole, 9) && is_digits(fraction, 9)
+}
+
+fn is_time(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let Some((seconds, before)) = parts.split_last() else { return false };
+    before.len() <= 2 && is_decimal(seconds) && before.iter().all(|part| is_digits(part, 3))
+}
+
+fn is_streams(text: &str) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let text = text.strip_suffix('?').unwrap_or(text);
+    let mut parts = text.split(':');
+    parts.next().is_some_and(|input| is_digits(input, 2))
+        && parts.clone().count() <= 2
+        && parts.all(|part| is_digits(part, 3) || matches!(part, "v" | "a" | "s"))
+}
+
+/// `name` or `name=parameters`. Parameters are numbers, names and arithmetic: no quotes, escapes, brackets or slashes
+/// that begin a path, and so no commas either.
+fn is_filter(filter: &str, known: &[&str]) -> bool {
+    let (name, parameters) = filter.split_once('=').map_or((filter, ""), |(name, rest)| (name, rest));
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '=' | '+' | '-' | '*' | '/' | '(' | ')' | '|')
+    };
+    let is_path = |value: &str| value.starts_with(['/', '.', '~']) || value.contains("..") || value.contains("//");
+    known.contains(&name) && parameters.chars().all(plain) && !parameters.split([':', '=']).any(is_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn places(known: &[Flag], arguments: &[&str]) -> Vec<usize> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let found = faults(known, &arguments);
+        let place = |fault: &Fault| match fault.path.as_slice() {
+            [Place::Member(name), Place::Item(at)] if name == "custom_args" => *at,
+            other => panic!("{other:?}"),
+        };
+        found.iter().map(place).collect()
+    }
+
+    #[test]
+    fn what_ffmpeg_is_asked_for_is_on_the_list() {
+        let good: [&[&str]; 12] = [
+            &[],
+            &["-ss", "00:01:30.5", "-t", "10", "-an"],
+            &["-r", "30000/1001", "-aspect", "16:9", "-level", "4.1"],
+            &["-vf", "scale=1280:-2:flags=lanczos,fps=30,format=yuv420p"],
+            &["-vf", "crop=in_w:in_h-40,transpose=1"],
+            &["-af", "loudnorm=I=-16:TP=-1.5:LRA=11,atempo=1.25"],
+            &["-map", "0:v:0", "-map", "0:a?", "-map", "-0:s"],
+            &["-map_metadata", "-1", "-movflags", "+faststart+frag_keyframe"],
+            &["-b:v", "2500k", "-maxrate", "5M", "-bufsize", "10000000"],
+            &["-pix_fmt", "yuv420p10le", "-profile:v", "high", "-tune", "film"],
+            &["-ac", "2", "-ar", "48000"],
+            &["-shortest", "-threads", "0"],
+        ];
+        for arguments in good {
+            assert_eq!(places(FFMPEG, arguments), [0usize; 0], "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn what_reads_writes_or_runs_is_named_and_refused() {
+        let bad: [(&[&str], &[usize]); 22] = [
+            (&["-i", "/etc/passwd"], &[0, 1]),
+            (&["/tmp/out.mp4"], &[0]),
+            (&["-y"], &[0]),
+            (&["-f", "lavfi"], &[0, 1]),
+            (&["-an", "-attach", "x"], &[1, 2]),
+            (&["-vf", "movie=/etc/passwd"], &[1]),
+            (&["-vf", "scale=1:1,subtitles=x.srt"], &[1]),
+            (&["-vf", "drawtext=textfile=/etc/passwd"], &[1]),
+            (&["-vf", "scale='1;2'"], &[1]),
+            (&["-vf", "scale=1[a];[a]fps=1"], &[1]),
+            (&["-vf", "cropdetect=x=/etc/passwd"], &[1]),
+            (&["-vf", "eq=a\\:b"], &[1]),
+            (&["-filter_complex", "null"], &[0, 1]),
+            (&["-filter_script:v", "x"], &[0, 1]),
+            (&["-x264-params", "stats=x"], &[0, 1]),
+            (&["-vf=scale=1"], &[0]),
+            (&["-ss"], &[0]),
+            (&["-ss", "-i"], &[1]),
+            (&["-threads", "+1"], &[1]),
+            (&["-map", "0:v:0:1:2"], &[1]),
+            (&["-map_metadata", "0"], &[1]),
+            (&["-protocol_whitelist", "file"], &[0, 1]),
+        ];
+        for (arguments, expected) in bad {
+            assert_eq!(places(FFMPEG, arguments), expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn blender_runs_no_script() {
+        assert_eq!(
+            places(BLENDER, &["-t", "8", "-S", "My scene.001", "--", "--cycles-device", "OPTIX+CPU"]),
+            [0usize; 0]
+        );
+        for (arguments, expected) in [
+            (["-P", "x.py"].as_slice(), [0, 1].as_slice()),
+            (&["--python-expr", "import os"], &[0, 1]),
+            (&["-y"], &[0]),
+            (&["--enable-autoexec"], &[0]),
+            (&["--addons", "x"], &[0, 1]),
+            (&["-o", "//out"], &[0, 1]),
+            (&["other.blend"], &[0]),
+            (&["-S", "-P"], &[1]),
+            (&["--cycles-device", "CUDA;x"], &[1]),
+        ] {
+            assert_eq!(places(BLENDER, arguments), expected, "{arguments:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is let through is made of known flags and of values without what shells, paths and filter graphs use.
+        #[test]
+        fn nothing_that_is_let_through_can_name_a_file(arguments in proptest::collection::vec(
+            prop_oneof![
+                "-(vf|af|ss|map|b:v|tune|movflags|i|f|y)", "[a-z]{1,8}(=[ -~]{0,12})?", "[ -~]{0,16}",
+                "(scale|fps|movie|volume)=[a-z0-9:=./,~]{0,10}",
+            ], 0..6,
+        )) {
+            if faults(FFMPEG, &arguments).is_empty() {
+                for argument in &arguments {
+                    prop_assert!(!argument.contains(['\'', '"', '\\', ';', '[', ']', '$', '`', '<', '>', '&', ' ', '~']));
+                    prop_assert!(!argument.contains("=/") && !argument.contains(":/") && !argument.starts_with('/'));
+                    prop_assert!(!argument.contains("..") && !argument.contains("movie"));
+                }
+            }
+        }
+    }
+}

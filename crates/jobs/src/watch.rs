@@ -1,0 +1,291 @@
+//! Waiting for jobs: one task looks whether anybody committed, and only then at jobs: at those that somebody waits for at
+//! once, at all that is open as often as a hundredth of a core allows.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    metrics::Metrics,
+    model::{Finished, JobState},
+    open::Queue,
+    store,
+};
+use am_audit::{Audit, Entry, EventType};
+use am_core::ambient::{Clock, Ids};
+use am_db::{Database, Result, Tx, codec::Timestamp, owner};
+use am_webhooks::Webhooks;
+
+/// How often the database is looked at while nobody here waits for anything: another process may have left a job whose end
+/// has to be told of.
+const IDLE: Duration = Duration::from_secs(1);
+/// After a look at all that is open comes a pause of so much a job, with which all of them together cost less than a
+/// hundredth of a core (docs/SERVICES.md has the measurement).
+const PAUSE: Duration = Duration::from_micros(400);
+/// That pause at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How the queue is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How often a commit is looked for while somebody waits.
+    pub poll: Duration,
+    /// Whether addresses in requests may name hosts that are not on the Internet.
+    pub private_addresses: bool,
+}
+
+/// The queue as this process serves it. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) db: Database,
+    pub(super) clock: Clock,
+    pub(super) ids: Ids,
+    pub(super) audit: Audit,
+    pub(super) webhooks: Webhooks,
+    pub(super) settings: Settings,
+    pub(super) metrics: Metrics,
+    /// Steps that wait for the end of a job, by its id.
+    waiting: Mutex<HashMap<String, Waiter>>,
+    /// States that somebody follows, by the job's id.
+    followed: Mutex<HashMap<String, watch::Sender<Option<JobState>>>>,
+    queue: Mutex<Queue>,
+    newcomer: Notify,
+    stop: OnceLock<CancellationToken>,
+}
+
+struct Waiter {
+    expires_at: Option<DateTime<Utc>>,
+    tell: oneshot::Sender<Finished>,
+}
+
+/// Takes the waiter out again when its caller stops waiting.
+struct Place<'a>(&'a Inner, &'a str);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(self.1);
+        self.0.metrics.depth.dec();
+    }
+}
+
+/// A place among those who follow a job's state; dropping it gives the place back.
+pub(super) struct Interest {
+    jobs: Jobs,
+    id: String,
+    /// Changes with the state, and once when that is first looked at.
+    state: Option<watch::Receiver<Option<JobState>>>,
+}
+
+impl Interest {
+    /// Until the state has changed since the last call, or readers are let go.
+    pub(super) async fn changed(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        let stop = self.jobs.0.stop.get();
+        let stopped = async {
+            match stop {
+                Some(stop) => stop.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = state.changed() => {}
+            () = stopped => {}
+        }
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.state = None;
+        let mut followed = self.jobs.followed();
+        if followed.get(&self.id).is_some_and(|sender| sender.receiver_count() == 0) {
+            followed.remove(&self.id);
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiter>> {
+        locked(&self.waiting)
+    }
+}
+
+impl Jobs {
+    /// Nothing is looked for until [`Jobs::watch`] runs.
+    pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit, webhooks: Webhooks, settings: Settings) -> Self {
+        let (metrics, waiting, followed, queue, newcomer, stop) = Default::default();
+        let inner =
+            Inner { db, clock, ids, audit, webhooks, settings, metrics, waiting, followed, queue, newcomer, stop };
+        Self(Arc::new(inner))
+    }
+
+    /// Add the room's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        locked(&self.0.queue)
+    }
+
+    fn followed(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<JobState>>>> {
+        locked(&self.0.followed)
+    }
+
+    /// Whether those who follow a job are let go, though it goes on.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stop.get().is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// Look soon: there is a new job, or somebody who waits.
+    pub(super) fn wake(&self) {
+        self.0.newcomer.notify_one();
+    }
+
+    /// Take a place before reading a job's state, so that no change falls between the two.
+    pub(super) fn follow_state(&self, id: &str) -> Interest {
+        let state = self.followed().entry(id.to_owned()).or_insert_with(|| watch::channel(None).0).subscribe();
+        self.wake();
+        Interest { jobs: self.clone(), id: id.to_owned(), state: Some(state) }
+    }
+
+    /// Until job `id`, which somebody has put into the queue, has ended. One waiter a job. A database that can't be read
+    /// for a moment is no reason to give a job up, and neither is the end of this process: whoever waits is dropped then,
+    /// and the job stays where it is.
+    pub async fn ended(&self, id: &str) -> Finished {
+        let expires_at = loop {
+            match self.expires_at(id).await {
+                Ok(found) => break found,
+                Err(error) => {
+                    tracing::warn!(job = id, %error, "could not look at a job; trying again");
+                    tokio::time::sleep(self.0.settings.poll).await;
+                }
+            }
+        };
+        let (tell, told) = oneshot::channel();
+        self.0.lock().insert(id.to_owned(), Waiter { expires_at, tell });
+        self.0.metrics.depth.inc();
+        let _place = Place(&self.0, id);
+        self.0.newcomer.notify_one();
+        match told.await {
+            Ok(finished) => finished,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn expires_at(&self, id: &str) -> Result<Option<DateTime<Utc>>> {
+        store::expires_at(&mut *self.0.db.read().await?, id).await
+    }
+
+    /// The watching task, until `stop`.
+    pub async fn watch(self, stop: CancellationToken) {
+        let _ = self.0.stop.set(stop.clone());
+        while let Err(error) = self.watch_until(&stop).await {
+            tracing::error!(%error, "jobs can't be watched; trying again");
+            tokio::time::sleep(self.0.settings.poll).await;
+        }
+    }
+
+    async fn watch_until(&self, stop: &CancellationToken) -> Result<()> {
+        let mut watcher = self.0.db.watcher().await?;
+        // The first look is needed in any case: something may have happened before the watcher was there.
+        let (mut waited, mut open, mut rest_until) = (true, true, Instant::now());
+        loop {
+            // A look that failed is owed, also when nobody commits any more.
+            let changed = watcher.changed().await?;
+            waited |= changed;
+            open |= changed;
+            if waited && self.is_waited_for() {
+                match self.look().await {
+                    Ok(()) => waited = false,
+                    Err(error) => tracing::warn!(%error, "could not look at the jobs; trying again"),
+                }
+            }
+            self.expire().await;
+            let begun = Instant::now();
+            if open && begun >= rest_until {
+                match self.sweep().await {
+                    Ok(()) => open = false,
+                    Err(error) => tracing::warn!(%error, "could not look at the queue; trying again"),
+                }
+                let count = u32::try_from(self.queue().len()).unwrap_or(u32::MAX);
+                tracing::debug!(open = count, seconds = begun.elapsed().as_secs_f64(), "looked at the queue");
+                rest_until = begun + PAUSE.saturating_mul(count).min(LONGEST_PAUSE);
+            }
+            if let Err(error) = self.expire_ours().await {
+                tracing::warn!(%error, "could not expire jobs; trying again");
+            }
+            let tick = if self.is_waited_for() || self.queue().has_ours() { self.0.settings.poll } else { IDLE };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.0.newcomer.notified() => (waited, open) = (true, true),
+                () = tokio::time::sleep(tick) => {}
+            }
+        }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        !self.0.lock().is_empty() || !self.followed().is_empty()
+    }
+
+    /// At what somebody in this process waits for.
+    async fn look(&self) -> Result<()> {
+        let ids: Vec<String> = self.0.lock().keys().cloned().collect();
+        let followed: Vec<String> = self.followed().keys().cloned().collect();
+        let (ended, states) = {
+            let mut conn = self.0.db.read().await?;
+            (store::finished(&mut conn, &ids).await?, store::states(&mut conn, &followed).await?)
+        };
+        for (id, state) in states {
+            if let Some(sender) = self.followed().get(&id) {
+                sender.send_if_modified(|known| known.replace(state) != Some(state));
+            }
+        }
+        let mut waiting = self.0.lock();
+        for (id, finished) in ended {
+            if let Some(waiter) = waiting.remove(&id) {
+                let _ = waiter.tell.send(finished);
+            }
+        }
+        Ok(())
+    }
+
+    /// The coordinator marks a job expired only when a miner asks; a step must not wait for that.
+    async fn expire(&self) {
+        let now = self.0.clock.now();
+        let late: Vec<String> = {
+            let waiting = self.0.lock();
+            let late = waiting.iter().filter(|(_, waiter)| waiter.expires_at.is_some_and(|at| at <= now));
+            late.map(|(id, _)| id.clone()).collect()
+        };
+        for id in late {
+            let (job, audit) = (id.clone(), self.0.audit.clone());
+            let expire = async move |tx: &mut Tx| {
+                if store::expire(tx, &job).await? {
+                    let entry = Entry::new(EventType::WorkflowUpdated, Timestamp(now)).of("job", "expired");
+                    audit.append(tx, vec![entry.on_behalf_of(owner::SYSTEM).data("job_id", json!(job))]).await?;
+                }
+                Ok::<_, am_db::Error>(())
+            };
+            match self.0.db.write(expire).await {
+                // Once; a running job goes on past its time.
+                Ok(()) => drop(self.0.lock().get_mut(&id).map(|waiter| waiter.expires_at = None)),
+                Err(error) => tracing::warn!(job = id, %error, "could not expire a job; trying again"),
+            }
+        }
+    }
+}

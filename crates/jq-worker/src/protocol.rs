@@ -1,0 +1,204 @@
+//! What the pool and a worker process say to each other over pipes: length-prefixed frames, little-endian.
+//!
+//! A worker first says [`HELLO`], then answers each request, in order:
+//! - request: task u8, text length u32, input length u32, text (a jq program, a JSON Schema), input (JSON);
+//! - answer: kind u8, evaluation time in nanoseconds u64, length u32, then the output (JSON) or a message.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::program::MAX_PROGRAM_BYTES;
+
+/// The first byte from a worker that is ready.
+pub const HELLO: u8 = b'j';
+/// The longest message of a program's error that travels, in bytes.
+pub const MAX_MESSAGE: usize = 2048;
+/// The longest schema that is taken, in bytes.
+pub const MAX_SCHEMA_BYTES: usize = 256 * 1024;
+/// The largest input, in bytes.
+pub const MAX_INPUT: usize = 64 << 20;
+
+const REQUEST_HEADER: usize = 9;
+const ANSWER_HEADER: usize = 13;
+
+/// What is asked of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The text is a jq program; the output is its only value.
+    Jq,
+    /// The text is a JSON Schema; the output is the array of the input's violations.
+    Schema,
+}
+
+impl Task {
+    /// The longest text, in bytes.
+    pub fn max_text(self) -> usize {
+        match self {
+            Self::Jq => MAX_PROGRAM_BYTES,
+            Self::Schema => MAX_SCHEMA_BYTES,
+        }
+    }
+}
+
+/// A request, as the worker reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// How `text` is read.
+    pub task: Task,
+    /// A jq program or a JSON Schema, UTF-8, at most [`Task::max_text`] bytes.
+    pub text: &'a [u8],
+    /// A JSON document, at most [`MAX_INPUT`] bytes.
+    pub input: &'a [u8],
+}
+
+/// What became of an evaluation inside a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It ended; the payload is its output, a JSON document.
+    Output,
+    /// The program or the schema is at fault; the payload is a message for its author, UTF-8.
+    ProgramError,
+    /// The output is larger than the worker was started for; the payload is empty.
+    TooLarge,
+}
+
+/// A worker's answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How the evaluation ended.
+    pub kind: Kind,
+    /// Its duration inside the worker, in nanoseconds.
+    pub nanoseconds: u64,
+    /// The output or the message, by `kind`.
+    pub payload: Bytes,
+}
+
+/// Appends a request to `frames`. Both texts are within their limits.
+pub fn put_request(frames: &mut Vec<u8>, task: Task, text: &str, input: &str) {
+    frames.push(task as u8);
+    frames.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    frames.extend_from_slice(&(input.len() as u32).to_le_bytes());
+    frames.extend_from_slice(text.as_bytes());
+    frames.extend_from_slice(input.as_bytes());
+}
+
+/// Reads one request into `buffer`; none at the end of the stream.
+pub fn read_request<'a>(stream: &mut impl Read, buffer: &'a mut Vec<u8>) -> io::Result<Option<Request<'a>>> {
+    let mut header = [0; REQUEST_HEADER];
+    match stream.read_exact(&mut header) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let mut fields = &header[..];
+    let task = match fields.get_u8() {
+        0 => Task::Jq,
+        1 => Task::Schema,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    let (text, input) = (fields.get_u32_le() as usize, fields.get_u32_le() as usize);
+    if text > task.max_text() || input > MAX_INPUT {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    buffer.resize(text + input, 0);
+    stream.read_exact(buffer)?;
+    let (text, input) = buffer.split_at(text);
+    Ok(Some(Request { task, text, input }))
+}
+
+/// Clears `frame` and leaves room for an answer's header before the payload.
+pub fn begin_answer(frame: &mut Vec<u8>) {
+    frame.clear();
+    frame.resize(ANSWER_HEADER, 0);
+}
+
+/// Fills in the header of the answer whose payload has been appended to `frame`.
+pub fn finish_answer(frame: &mut [u8], kind: Kind, nanoseconds: u64) {
+    let length = (frame.len() - ANSWER_HEADER) as u32;
+    frame[0] = kind as u8;
+    frame[1..9].copy_from_slice(&nanoseconds.to_le_bytes());
+    frame[9..ANSWER_HEADER].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Takes the first whole answer out of `incoming`; a frame longer than `limit` or of no known kind is an error.
+pub fn take_answer(incoming: &mut BytesMut, limit: usize) -> io::Result<Option<Answer>> {
+    let Some(mut header) = incoming.get(..ANSWER_HEADER) else { return Ok(None) };
+    let kind = match header.get_u8() {
+        0 => Kind::Output,
+        1 => Kind::ProgramError,
+        2 => Kind::TooLarge,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    let nanoseconds = header.get_u64_le();
+    let length = header.get_u32_le() as usize;
+    if length > limit.max(MAX_MESSAGE) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    if incoming.len() < ANSWER_HEADER + length {
+        incoming.reserve(ANSWER_HEADER + length - incoming.len());
+        return Ok(None);
+    }
+    incoming.advance(ANSWER_HEADER);
+    Ok(Some(Answer { kind, nanoseconds, payload: incoming.split_to(length).freeze() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn requests_come_out_as_they_went_in(
+            requests in proptest::collection::vec(any::<(bool, String, String)>(), 0..5),
+        ) {
+            let task = |schema| if schema { Task::Schema } else { Task::Jq };
+            let mut frames = Vec::new();
+            for (schema, text, input) in &requests {
+                put_request(&mut frames, task(*schema), text, input);
+            }
+            let (mut stream, mut buffer) = (&frames[..], Vec::new());
+            for (schema, text, input) in &requests {
+                let expected = Request { task: task(*schema), text: text.as_bytes(), input: input.as_bytes() };
+                prop_assert_eq!(read_request(&mut stream, &mut buffer).unwrap(), Some(expected));
+            }
+            prop_assert!(read_request(&mut stream, &mut buffer).unwrap().is_none());
+        }
+
+        #[test]
+        fn answers_come_out_as_they_went_in_however_they_are_cut(
+            payloads in proptest::collection::vec(any::<(Vec<u8>, u64)>(), 0..5),
+            cut in 1..40usize,
+        ) {
+            let mut frames = Vec::new();
+            for (payload, nanoseconds) in &payloads {
+                let mut frame = Vec::new();
+                begin_answer(&mut frame);
+                frame.extend_from_slice(payload);
+                finish_answer(&mut frame, Kind::ProgramError, *nanoseconds);
+                frames.extend(frame);
+            }
+            let (mut incoming, mut answers) = (BytesMut::new(), Vec::new());
+            for piece in frames.chunks(cut) {
+                incoming.extend_from_slice(piece);
+                while let Some(answer) = take_answer(&mut incoming, 1 << 20).unwrap() {
+                    answers.push((answer.payload.to_vec(), answer.nanoseconds));
+                }
+            }
+            prop_assert_eq!(answers, payloads);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_or_unknown_is_refused() {
+        let mut frame = Vec::new();
+        begin_answer(&mut frame);
+        frame.resize(frame.len() + MAX_MESSAGE + 1, b' ');
+        finish_answer(&mut frame, Kind::Output, 0);
+        assert!(take_answer(&mut BytesMut::from(&frame[..]), 10).is_err());
+        assert!(take_answer(&mut BytesMut::from(&frame[..]), MAX_MESSAGE + 1).unwrap().is_some());
+        frame[0] = 9;
+        assert!(take_answer(&mut BytesMut::from(&frame[..]), 1 << 20).is_err());
+    }
+}

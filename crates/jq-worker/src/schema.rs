@@ -1,0 +1,151 @@
+//! JSON Schema, draft 2020-12 unless a schema says otherwise. References stay within the schema: nothing is fetched.
+
+use std::sync::Arc;
+
+use jsonschema::{PatternOptions, Validator};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Violations that are told at most.
+const MAX_VIOLATIONS: usize = 10;
+/// Characters of one violation's message at most: it quotes the instance.
+const MAX_MESSAGE: usize = 300;
+
+/// A schema that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at `{path}`: {message}")]
+pub struct SchemaError {
+    /// JSON Pointer to the place in the schema; empty: the whole.
+    pub path: String,
+    /// What is wrong there.
+    pub message: String,
+}
+
+/// Where an instance breaks its schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// JSON Pointer to the place in the instance; empty: the whole.
+    pub path: String,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at `{}`: {}", self.path, self.message)
+    }
+}
+
+/// A compiled schema. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Schema(Arc<Validator>);
+
+impl Schema {
+    /// Checks `schema` against its draft's own schema and compiles it. Patterns run in time linear in the text, so
+    /// they have neither back-references nor look-around; formats are annotations, as the draft has it.
+    pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
+        let options = jsonschema::options().offline().with_pattern_options(PatternOptions::regex());
+        match options.build(schema) {
+            Ok(validator) => Ok(Self(Arc::new(validator))),
+            Err(error) => {
+                Err(SchemaError { path: error.instance_path().to_string(), message: clipped(error.to_string()) })
+            }
+        }
+    }
+
+    /// [`Schema::compile`] of a JSON text.
+    pub fn read(schema: &str) -> Result<Self, SchemaError> {
+        let not_json = |error: serde_json::Error| SchemaError { path: String::new(), message: error.to_string() };
+        Self::compile(&serde_json::from_str(schema).map_err(not_json)?)
+    }
+
+    /// The first ten violations, if there are any. A schema can be made to take time exponential in its length:
+    /// [`am_orchestration::jq::Pool::validate`] puts an end to it.
+    pub fn validate(&self, instance: &Value) -> Result<(), Vec<Violation>> {
+        if self.0.is_valid(instance) {
+            return Ok(());
+        }
+        let violations = self
+            .0
+            .iter_errors(instance)
+            .take(MAX_VIOLATIONS)
+            .map(|error| Violation { path: error.instance_path().to_string(), message: clipped(error.to_string()) });
+        Err(violations.collect())
+    }
+}
+
+fn clipped(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn violations(schema: Value, instance: Value) -> Vec<(String, String)> {
+        let outcome = Schema::compile(&schema).unwrap().validate(&instance);
+        outcome.err().unwrap_or_default().into_iter().map(|violation| (violation.path, violation.message)).collect()
+    }
+
+    #[test]
+    fn says_where_an_instance_is_wrong() {
+        let schema = json!({
+            "type": "object",
+            "required": ["id"],
+            "properties": {"score": {"type": "number", "maximum": 1}, "tags": {"items": {"type": "string"}}},
+        });
+        assert_eq!(violations(schema.clone(), json!({"id": 1, "score": 0.5, "tags": ["a"]})), []);
+        let found = violations(schema, json!({"score": 2, "tags": ["a", 3]}));
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["", "/score", "/tags/1"]);
+        assert_eq!(found[0].1, "\"id\" is a required property");
+    }
+
+    #[test]
+    fn tells_ten_and_not_at_length() {
+        let schema = json!({"items": {"type": "string"}});
+        assert_eq!(violations(schema.clone(), json!(vec![1; 100])).len(), 10);
+        let found = violations(schema, json!([{"x": "y".repeat(10_000)}]));
+        assert!(found[0].1.chars().count() <= MAX_MESSAGE + 1);
+    }
+
+    #[test]
+    fn a_wrong_schema_is_told_with_its_place() {
+        let error = Schema::compile(&json!({"properties": {"a": {"type": "strin"}}})).unwrap_err();
+        assert_eq!(error.path, "/properties/a/type");
+        assert!(Schema::compile(&json!({"pattern": "("})).is_err());
+        assert!(Schema::compile(&json!(7)).is_err());
+    }
+
+    #[test]
+    fn nothing_is_fetched() {
+        for reference in ["https://example.com/a.json", "file:///etc/hostname", "other.json"] {
+            assert!(Schema::compile(&json!({"$ref": reference})).is_err(), "{reference}");
+        }
+        assert!(Schema::compile(&json!({"$schema": "https://example.com/own-draft"})).is_err());
+    }
+
+    #[test]
+    fn patterns_run_in_linear_time() {
+        let schema = json!({"pattern": "^(a+)+$"});
+        assert_eq!(violations(schema, json!("a".repeat(50_000) + "b")).len(), 1);
+        assert!(Schema::compile(&json!({"pattern": "(a)\\1"})).is_err());
+    }
+
+    #[test]
+    fn references_in_circles_end() {
+        for schema in [
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+        ] {
+            assert_eq!(violations(schema, json!(1)), []);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The executable itself: it says hello, answers what it is asked in order, and ends with its standard input.
+
+use std::{
+    io::{Read as _, Write as _},
+    process::{Command, Stdio},
+};
+
+use am_jq_worker::protocol::{self, Answer, HELLO, Kind, Task};
+use bytes::BytesMut;
+
+const MEMORY_MB: &str = "64";
+const MAX_OUTPUT: &str = "1048576";
+
+#[test]
+fn worker_process_answers_in_order_and_ends_with_its_input() {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_agent-management-jq"))
+        .args([MEMORY_MB, MAX_OUTPUT])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut requests = Vec::new();
+    protocol::put_request(&mut requests, Task::Jq, ".a + 1", r#"{"a": 41}"#);
+    protocol::put_request(&mut requests, Task::Jq, "error(\"no\")", "null");
+    protocol::put_request(&mut requests, Task::Schema, r#"{"type": "object"}"#, "[]");
+    // Dropped here: the worker reads all three, then the end of its input.
+    worker.stdin.take().unwrap().write_all(&requests).unwrap();
+
+    let mut output = Vec::new();
+    worker.stdout.take().unwrap().read_to_end(&mut output).unwrap();
+    assert!(worker.wait().unwrap().success());
+    assert_eq!(output[0], HELLO);
+    let mut frames = BytesMut::from(&output[1..]);
+    let mut answers: Vec<Answer> = Vec::new();
+    while let Some(answer) = protocol::take_answer(&mut frames, 1 << 20).unwrap() {
+        answers.push(answer);
+    }
+    assert_eq!(answers.len(), 3);
+    assert_eq!((answers[0].kind, &answers[0].payload[..]), (Kind::Output, &b"42"[..]));
+    assert_eq!((answers[1].kind, &answers[1].payload[..]), (Kind::ProgramError, &b"no"[..]));
+    assert_eq!(answers[2].kind, Kind::Output);
+    assert!(answers[2].payload.starts_with(b"[{"), "{:?}", answers[2].payload);
+}
+
+#[test]
+fn worker_process_refuses_to_start_without_limits() {
+    let worker = Command::new(env!("CARGO_BIN_EXE_agent-management-jq")).stdin(Stdio::null()).output().unwrap();
+    assert!(!worker.status.success());
+    assert!(worker.stdout.is_empty());
+}

@@ -1,0 +1,140 @@
+//! What a key looks like, and what of it is stored.
+
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use am_core::ambient::Ids;
+
+const PREFIX: &str = "am_";
+const ID_DIGITS: usize = 8;
+/// 192 bits: more than anybody can try, so a fast hash is enough to store it. A slow one is for secrets that people make
+/// up, and would cost each request its time.
+const SECRET_DIGITS: usize = 48;
+
+/// Is this the form of a key's id?
+pub(super) fn is_id(text: &str) -> bool {
+    is_hex(text, ID_DIGITS)
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// An id, which may be taken.
+pub(super) fn draw_id(ids: &Ids) -> String {
+    ids.hex(ID_DIGITS)
+}
+
+/// A secret.
+pub(super) fn draw_secret(ids: &Ids) -> String {
+    ids.hex(SECRET_DIGITS / 2) + &ids.hex(SECRET_DIGITS / 2)
+}
+
+/// The key, as its holder sends it.
+pub(super) fn written(id: &str, secret: &str) -> String {
+    format!("{PREFIX}{id}_{secret}")
+}
+
+/// Id and secret of a text that has the form of a key.
+pub(super) fn parse(text: &str) -> Option<(&str, &str)> {
+    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+    (is_id(id) && is_hex(secret, SECRET_DIGITS)).then_some((id, secret))
+}
+
+/// What a secret is recognised by.
+#[derive(Clone)]
+pub(super) struct Salted {
+    salt: [u8; 16],
+    hash: [u8; 32],
+}
+
+impl Salted {
+    /// Of this secret, under a salt of its own.
+    pub(super) fn of(secret: &str, ids: &Ids) -> Self {
+        let salt = (u128::from(ids.number()) << 64 | u128::from(ids.number())).to_be_bytes();
+        Self { salt, hash: hash(&salt, secret) }
+    }
+
+    /// From how it is stored.
+    pub(super) fn from_hex(salt: &str, digest: &str) -> Option<Self> {
+        let mut salted = Self { salt: [0; 16], hash: [0; 32] };
+        hex::decode_to_slice(salt, &mut salted.salt).ok()?;
+        hex::decode_to_slice(digest, &mut salted.hash).ok()?;
+        Some(salted)
+    }
+
+    /// Salt and hash, as they are stored.
+    pub(super) fn to_hex(&self) -> (String, String) {
+        (hex::encode(self.salt), hex::encode(self.hash))
+    }
+
+    /// Is it this secret's? The time it takes tells nothing.
+    pub(super) fn fits(&self, secret: &str) -> Choice {
+        hash(&self.salt, secret).ct_eq(&self.hash)
+    }
+}
+
+fn hash(salt: &[u8; 16], secret: &str) -> [u8; 32] {
+    Sha256::new().chain_update(salt).chain_update(secret).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use am_db::owner;
+
+    #[test]
+    fn the_hash_is_the_one_that_is_documented() {
+        // { printf '\0%.0s' {1..16}; printf secret; } | sha256sum
+        let expected = Sha256::digest([&[0u8; 16][..], b"secret"].concat());
+        assert_eq!(hash(&[0; 16], "secret"), <[u8; 32]>::from(expected));
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written_and_nothing_else_is() {
+        let ids = Ids::seeded(1);
+        let (id, secret) = (draw_id(&ids), draw_secret(&ids));
+        let key = written(&id, &secret);
+        assert_eq!(parse(&key), Some((id.as_str(), secret.as_str())));
+        assert!(!owner::is_principal(&key));
+        let bad = [
+            "",
+            "am_",
+            "am__",
+            &key[1..],
+            &key[..key.len() - 1],
+            &format!("{key}0"),
+            &key.to_uppercase(),
+            &format!(" {key}"),
+            &key.replacen("am_", "am-", 1),
+            &key.replacen(&id, "0123456g", 1),
+            &key.replacen(&id, "0123456", 1),
+        ];
+        for text in bad {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_stored_secret_is_recognised_and_no_other(seed: u64, other in "[0-9a-f]{48}") {
+            let ids = Ids::seeded(seed);
+            let secret = draw_secret(&ids);
+            let (salt, hash) = Salted::of(&secret, &ids).to_hex();
+            let stored = Salted::from_hex(&salt, &hash).unwrap();
+            prop_assert!(bool::from(stored.fits(&secret)));
+            prop_assert_eq!(bool::from(stored.fits(&other)), other == secret);
+            prop_assert!(!salt.contains(&secret) && !hash.contains(&secret));
+            prop_assert_ne!(Salted::of(&secret, &ids).to_hex().1, hash, "the same secret under another salt");
+        }
+
+        #[test]
+        fn whatever_is_presented_is_read_or_refused(text in "(am_)?[ -~]{0,80}") {
+            if let Some((id, secret)) = parse(&text) {
+                prop_assert_eq!(written(id, secret), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Whatever is done with keys, in whatever order: which secrets are good is what a few lines of bookkeeping say.
+
+use std::sync::atomic::AtomicI64;
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
+
+use super::*;
+use am_audit::Settings;
+use am_core::crypto::Signer;
+use am_webhooks::Webhooks;
+
+/// A database with a clock that stands still until it is set, and the keys as two processes see them.
+struct House {
+    _dir: tempfile::TempDir,
+    /// Where they are changed.
+    office: Keys,
+    /// Where they are asked for.
+    door: Keys,
+    seconds: Arc<AtomicI64>,
+}
+
+impl House {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let seconds = Arc::new(AtomicI64::new(1_800_000_000));
+        let read = seconds.clone();
+        let clock = Clock::from_fn(move || chrono::DateTime::from_timestamp(read.load(Ordering::Relaxed), 0).unwrap());
+        let settings = am_db::Settings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
+        am_db::migrate(&db, &clock).await.unwrap();
+        let open = async |seed: u64| {
+            let signer = Signer::from_hex(&"5a".repeat(32)).unwrap();
+            let settings = Settings { origin: "test".to_owned(), every: Duration::from_secs(5) };
+            let log = (db.clone(), clock.clone(), Ids::seeded(seed));
+            let webhooks = Webhooks::new(db.clone(), clock.clone(), Ids::seeded(seed), &Default::default()).unwrap();
+            let audit = Audit::new(log, webhooks, signer, settings);
+            Keys::open(db.clone(), clock.clone(), Ids::seeded(seed), audit).await.unwrap()
+        };
+        let (office, door) = (open(1).await, open(2).await);
+        Self { _dir: dir, office, door, seconds }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Create { lifetime: Option<u64> },
+    Rotate { key: usize, grace: u64, lifetime: Option<u64> },
+    Revoke { key: usize },
+    Wait { seconds: i64 },
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let time = || proptest::option::of(1u64..30);
+    let deed = prop_oneof![
+        time().prop_map(|lifetime| Deed::Create { lifetime }),
+        (0usize..4, 0u64..20, time()).prop_map(|(key, grace, lifetime)| Deed::Rotate { key, grace, lifetime }),
+        (0usize..4).prop_map(|key| Deed::Revoke { key }),
+        (1i64..15).prop_map(|seconds| Deed::Wait { seconds }),
+    ];
+    proptest::collection::vec(deed, 1..25)
+}
+
+/// What must be true of a key.
+struct Book {
+    id: String,
+    principal: String,
+    /// Each secret it had, the last one being the present one, and until when it is good.
+    secrets: Vec<(String, Option<i64>)>,
+    ends: Option<i64>,
+    revoked: bool,
+}
+
+impl Book {
+    fn expired(&self, now: i64) -> bool {
+        self.ends.is_some_and(|end| end <= now)
+    }
+
+    fn is_good(&self, until: Option<i64>, now: i64) -> bool {
+        !self.revoked && !self.expired(now) && until.is_none_or(|until| now < until)
+    }
+}
+
+async fn perform(house: &House, books: &mut Vec<Book>, deed: Deed) {
+    let now = house.seconds.load(Ordering::Relaxed);
+    let term = |lifetime: u64| Term::For(Duration::from_secs(lifetime));
+    let end = |lifetime: u64| now + lifetime.cast_signed();
+    match deed {
+        Deed::Wait { seconds } => drop(house.seconds.fetch_add(seconds, Ordering::Relaxed)),
+        Deed::Create { lifetime } => {
+            let name = format!("key-{}", books.len());
+            let made = house.office.create(&name, Role::Client, lifetime.map_or(Term::Open, term)).await.unwrap();
+            books.push(Book {
+                id: made.key.id,
+                principal: made.key.principal,
+                secrets: vec![(made.secret.expose_secret().to_owned(), None)],
+                ends: lifetime.map(end),
+                revoked: false,
+            });
+        }
+        Deed::Revoke { key } => {
+            let Some(book) = books.get_mut(key) else { return };
+            let done = house.office.revoke(&format!("key-{key}")).await;
+            assert_eq!(done.is_ok(), !book.revoked, "{done:?}");
+            book.revoked = true;
+        }
+        Deed::Rotate { key, grace, lifetime } => {
+            let Some(book) = books.get_mut(key) else { return };
+            let done = house.office.rotate(&book.id, Duration::from_secs(grace), lifetime.map(term)).await;
+            let allowed = !book.revoked && (lifetime.is_some() || !book.expired(now));
+            assert_eq!(done.is_ok(), allowed, "{done:?}");
+            let Ok(made) = done else { return };
+            assert_eq!((&made.key.id, &made.key.principal), (&book.id, &book.principal));
+            let last = book.secrets.len() - 1;
+            for (at, (_, until)) in book.secrets.iter_mut().enumerate() {
+                *until = Some(if at == last { end(grace) } else { 0 });
+            }
+            book.secrets.push((made.secret.expose_secret().to_owned(), None));
+            book.ends = lifetime.map(end).or(book.ends);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_secret_is_good_when_the_books_say_so(deeds in deeds()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (house, mut books) = (House::new().await, Vec::new());
+            for deed in deeds {
+                let shown = format!("{deed:?}");
+                perform(&house, &mut books, deed).await;
+                house.door.refresh().await.unwrap();
+                let now = house.seconds.load(Ordering::Relaxed);
+                let listed = house.door.list().await.unwrap();
+                for book in &books {
+                    let expected = Known { principal: book.principal.as_str().into(), role: Role::Client };
+                    for (secret, until) in &book.secrets {
+                        let known = house.door.find(secret);
+                        let wanted = book.is_good(*until, now).then(|| expected.clone());
+                        assert_eq!(known, wanted, "after {shown}: {secret} at {now}");
+                    }
+                    let entry = listed.iter().find(|key| key.id == book.id).unwrap();
+                    let active = !book.revoked && !book.expired(now);
+                    assert_eq!(entry.state == State::Active, active, "after {shown}: {entry:?}");
+                }
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_not_known_before_it_is_looked_for_and_shows_no_secret() {
+    let house = House::new().await;
+    let made = house.office.create("ci", Role::Admin, Term::Open).await.unwrap();
+    let secret = made.secret.expose_secret();
+    assert_eq!(house.door.find(secret), None);
+    house.door.refresh().await.unwrap();
+    assert_eq!(house.door.find(secret).map(|known| known.role), Some(Role::Admin));
+    assert!(!format!("{made:?} {:?}", house.door.list().await.unwrap()).contains(&secret[12..]));
+    let again = house.office.create("ci", Role::Admin, Term::Open).await;
+    assert!(matches!(again, Err(Error::Taken(_))), "{again:?}");
+    let nobody = house.office.revoke("nobody").await;
+    assert!(matches!(nobody, Err(Error::NotFound(_))), "{nobody:?}");
+}

@@ -1,0 +1,241 @@
+//! Telling agents: at their address, by message, or not at all where neither is there, and they must ask. What is to be told
+//! is a row, written with what it tells of; whoever tells takes it for a while, so that one that dies leaves it to the next.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Assignments, Inner, Letter, WORK,
+    model::{Assignment, Attempt, Report},
+    store::{self, Notice},
+};
+use crate::{error::Result, registry};
+use am_core::{config::AgentsConfig, net};
+use am_db::{Tx, codec::Timestamp};
+
+/// Calls that are made at once.
+const AT_ONCE: i64 = 16;
+/// How often a telling is tried.
+const TRIES: i64 = 4;
+/// The largest answer that is read.
+const MOST_READ: usize = 4 << 20;
+/// Between two looks, where nothing is told meanwhile.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What calls agents: no address but a public one, unless that is allowed, and no redirect, which would lead elsewhere.
+pub fn client(settings: &AgentsConfig) -> std::result::Result<Client, reqwest::Error> {
+    let builder = Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(settings.accept_within)
+        .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")));
+    if settings.private_addresses {
+        builder.redirect(reqwest::redirect::Policy::none()).build()
+    } else {
+        net::public_only(builder).build()
+    }
+}
+
+/// How a telling went.
+enum Told {
+    /// By this way; perhaps with what the agent says at once.
+    By(&'static str, Option<Report>),
+    /// There is nobody to tell any more.
+    Nobody,
+    /// Not, and the agent finds it by asking.
+    Unheard(String),
+    /// Not this time.
+    Later(String),
+    /// Not at all: the agent refuses it.
+    Refused(String),
+}
+
+impl Assignments {
+    /// Tell agents what they are to do, and what no more, until `stopping`.
+    pub(super) async fn tell(self, stopping: CancellationToken) {
+        let mut subscription = self.0.hub.subscribe(WORK);
+        let mut calls = JoinSet::new();
+        loop {
+            let room = AT_ONCE - calls.len() as i64;
+            match if room > 0 { self.0.due(room).await } else { Ok(Vec::new()) } {
+                Ok(due) => {
+                    for notice in due {
+                        let inner = self.0.clone();
+                        calls.spawn(async move {
+                            if let Err(error) = inner.deliver(&notice).await {
+                                tracing::warn!(assignment = notice.assignment_id, %error, "an agent could not be told");
+                            }
+                        });
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "could not look whom to tell; trying again"),
+            }
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                () = subscription.woken() => {}
+                Some(_) = calls.join_next() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        // Those under way are made again by the next process, under the same key.
+        calls.abort_all();
+    }
+}
+
+impl Inner {
+    async fn due(&self, most: i64) -> Result<Vec<Notice>> {
+        let now = Timestamp(self.clock.now());
+        if !store::any_due(&mut *self.db.read().await?, now).await? {
+            return Ok(Vec::new());
+        }
+        let lease = chrono::Duration::from_std(self.settings.accept_within + Duration::from_secs(15));
+        let again = Timestamp(now.0 + lease.unwrap_or_default());
+        self.db.write(async move |tx: &mut Tx| store::take_due(tx, now, again, most).await).await
+    }
+
+    async fn deliver(self: &Arc<Self>, notice: &Notice) -> Result<()> {
+        let (found, url) = {
+            let mut conn = self.db.read().await?;
+            let cutoff = self.registry.cutoff(Timestamp(self.clock.now()));
+            let agent = registry::store::get(&mut conn, &notice.agent_id, cutoff).await?;
+            let one = store::get(&mut conn, &notice.assignment_id).await?;
+            let attempt = store::get_attempt(&mut conn, &notice.assignment_id, notice.attempt).await?;
+            (one.zip(attempt), agent.and_then(|agent| agent.endpoint_url))
+        };
+        let Some((one, attempt)) = found else { return self.settle(notice, Told::Nobody).await };
+        // A task that was released before its agent was told is told to nobody.
+        if notice.kind == "TASK" && attempt.outcome.is_some() {
+            return self.settle(notice, Told::Nobody).await;
+        }
+        let content = content(notice, &one, &attempt);
+        let told = match url {
+            Some(url) => self.call(&url, notice, &content).await,
+            None => {
+                let letter = Letter {
+                    recipient: notice.agent_id.clone(),
+                    message_id: key(notice),
+                    is_task: notice.kind == "TASK",
+                    keep: self.keep(notice, &one),
+                    content,
+                };
+                match self.courier.send(letter).await {
+                    Ok(()) => Told::By("message", None),
+                    // Nothing is lost by it, and most of what can be wrong will be so again.
+                    Err(why) => Told::Unheard(why),
+                }
+            }
+        };
+        self.settle(notice, told).await
+    }
+
+    /// A task until it is given to another or is over; that it was taken back, for as long as an agent may be away.
+    fn keep(&self, notice: &Notice, one: &Assignment) -> Duration {
+        let left = (one.deadline.0 - self.clock.now()).to_std().unwrap_or_default();
+        if notice.kind == "TASK" { left } else { self.settings.offline_after }
+    }
+
+    async fn call(&self, url: &str, notice: &Notice, content: &Value) -> Told {
+        if !self.settings.private_addresses {
+            // What it was when it was registered; a literal passes by any resolver.
+            let checked = reqwest::Url::parse(url).map_err(|error| error.to_string());
+            let checked = checked.and_then(|url| net::check_literal(&url).map_err(|error| error.to_string()));
+            if let Err(why) = checked {
+                return Told::Refused(why);
+            }
+        }
+        am_core::crash_point!("assignments.before_call");
+        let request = self.client.post(url).header("idempotency-key", key(notice)).json(content);
+        let answered = match request.send().await {
+            Ok(response) => (response.status(), limited(response).await),
+            // The address may hold a secret.
+            Err(error) => return Told::Later(format!("its endpoint: {}", error.without_url())),
+        };
+        am_core::crash_point!("assignments.after_call");
+        let (status, body) = answered;
+        if status.is_success() {
+            let body = body.unwrap_or_default();
+            let document: Option<Value> = serde_json::from_slice(&body).ok();
+            let result = document.as_ref().and_then(|document| document.get("result")).cloned();
+            return Told::By("endpoint", Some(result.map_or(Report::Accept, Report::Complete)));
+        }
+        let said = format!("its endpoint answered {}", status.as_u16());
+        let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+        if passing { Told::Later(said) } else { Told::Refused(said) }
+    }
+
+    /// Note how it went, and take in what the agent said at once.
+    async fn settle(self: &Arc<Self>, notice: &Notice, told: Told) -> Result<()> {
+        let (inner, notice) = (self.clone(), notice.clone());
+        self.db
+            .write(async move |tx: &mut Tx| {
+                let now = Timestamp(inner.clock.now());
+                let (by, error, report) = match told {
+                    Told::By(by, report) => (Some(by), None, report),
+                    Told::Nobody => (None, None, None),
+                    Told::Unheard(why) => (Some("poll"), Some(why), None),
+                    Told::Later(why) if notice.tries < TRIES => {
+                        let wait = chrono::Duration::milliseconds(500 << notice.tries);
+                        return store::tell_again(tx, &notice, &why, Timestamp(now.0 + wait), now).await;
+                    }
+                    Told::Later(why) | Told::Refused(why) => {
+                        let failed = Report::Fail(format!("agent {:?}: {why}", notice.agent_id), true);
+                        (None, Some(why), Some(failed))
+                    }
+                };
+                store::told(tx, &notice, by, error.as_deref(), now).await?;
+                let Some(report) = report.filter(|_| notice.kind == "TASK") else { return Ok(()) };
+                let attempt = store::get_attempt(tx.conn().await?, &notice.assignment_id, notice.attempt).await?;
+                // One that is over meanwhile hears no more of it.
+                if let Some(attempt) = attempt.filter(|attempt| attempt.outcome.is_none()) {
+                    inner.take(tx, &notice.assignment_id, attempt, report, None).await?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// The same for each repetition.
+fn key(notice: &Notice) -> String {
+    let kind = if notice.kind == "TASK" { "task" } else { "cancel" };
+    format!("{}:{}:{kind}", notice.assignment_id, notice.attempt)
+}
+
+/// What an agent gets to know.
+fn content(notice: &Notice, one: &Assignment, attempt: &Attempt) -> Value {
+    let mut content = json!({
+        "type": if notice.kind == "TASK" { "task_request" } else { "task_cancelled" },
+        "assignment_id": one.id,
+        "attempt": attempt.attempt,
+        "agent_id": attempt.agent_id,
+        "workflow_id": one.workflow_id,
+        "execution_id": one.execution_id,
+        "sub_task": one.step_key,
+        "task_type": one.task_type,
+    });
+    if notice.kind == "TASK" {
+        content["request"] = one.request.parse().ok().flatten().unwrap_or(Value::Null);
+        content["deadline"] = json!(one.deadline);
+        content["estimated_seconds"] = json!(one.estimated_seconds);
+        content["max_price"] = json!(one.max_price);
+        content["report_to"] = json!(format!("/api/v1/agents/plans/assignments/{}", one.id));
+    } else {
+        content["reason"] = json!(attempt.reason);
+    }
+    content
+}
+
+/// The answer, unless it is too long.
+async fn limited(mut response: Response) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        if bytes.len() + chunk.len() > MOST_READ {
+            return None;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Some(bytes)
+}

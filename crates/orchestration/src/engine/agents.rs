@@ -1,0 +1,67 @@
+//! Steps that agents of the registry do.
+
+use serde_json::json;
+
+use super::{
+    actions::{Call, Failure, Found, Performer},
+    orders::Order,
+    run::Run,
+};
+use crate::{
+    agent_step::AgentSpec,
+    assignments::{NewAssignment, PREFIX, State},
+    mapping::ResolveError,
+};
+use am_db::codec::Timestamp;
+
+/// The assignment of step `at`, which has begun; the one that it has already, if a worker before had it placed.
+pub fn prepare(
+    run: &Run,
+    at: usize,
+    spec: &AgentSpec,
+    new_id: impl FnOnce() -> String,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<(Call, Option<Order>), ResolveError> {
+    let (step, state) = (&run.plan.steps[at], &run.steps[at]);
+    if let Some(id) = &state.job_id {
+        return Ok((Call::Agent { id: id.clone() }, None));
+    }
+    let scope = run.scope_inputs(step)?;
+    let mut request = spec.request.fill(&run.context(at, scope.as_ref(), None))?;
+    if let Some(members) = request.as_object_mut() {
+        members.insert("input".into(), state.input.as_deref().cloned().unwrap_or_default());
+        members.entry("name").or_insert_with(|| json!(step.name));
+    }
+    let id = format!("{PREFIX}{}", &new_id()[..16]);
+    let timeout = chrono::Duration::from_std(step.timeout).unwrap_or(chrono::Duration::MAX);
+    let new = NewAssignment {
+        id: id.clone(),
+        execution_id: run.id.clone(),
+        step_key: step.key.clone(),
+        workflow_id: run.workflow_id.clone(),
+        client_id: run.client_id.clone(),
+        need: spec.need.clone(),
+        priority: spec.priority,
+        request,
+        max_retries: spec.max_retries,
+        deadline: Timestamp(now.checked_add_signed(timeout).unwrap_or(now)),
+    };
+    Ok((Call::Agent { id }, Some(Order::Agent(Box::new(new)))))
+}
+
+impl Performer {
+    pub(super) async fn agent(&self, id: &str) -> Result<Found, Failure> {
+        let ended = self.assignments.ended(id).await;
+        let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
+        match ended.state {
+            State::Completed => {
+                let mut found = Found::output(ended.result);
+                found.cost = ended.cost;
+                Ok(found)
+            }
+            // Agents were tried as often as it may be already.
+            State::Failed => Err(Failure::certain(format!("assignment {id} failed: {}", reason()))),
+            _ => Err(Failure::certain(format!("assignment {id} was taken back: {}", reason()))),
+        }
+    }
+}

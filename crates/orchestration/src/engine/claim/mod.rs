@@ -1,0 +1,297 @@
+//! Which runs this worker holds: claimed when there is a place, loaded as they were saved last, compared with the
+//! database at each heartbeat, given back when they can't be run.
+
+pub(super) mod store;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Inner,
+    driver::{Driver, Handle},
+    run::{Limits, Run, StepRun},
+};
+use crate::{
+    definition::Definition,
+    error::{Error, Result, unreadable},
+    model::Status,
+};
+use am_db::{
+    Tx,
+    codec::{Doc, Timestamp},
+};
+
+impl Inner {
+    pub async fn beat(self: Arc<Self>) {
+        let mut suspects = HashSet::new();
+        loop {
+            if !self.stop.is_cancelled() {
+                match self.worker.bury_the_dead(&self.db, &self.clock).await {
+                    Ok(0) => {}
+                    Ok(runs) => {
+                        self.metrics.taken_over.inc_by(runs);
+                        self.work.notify_one();
+                    }
+                    Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
+                }
+            }
+            tokio::select! {
+                () = self.left.cancelled() => return,
+                () = tokio::time::sleep(self.config.lease / 3) => {}
+            }
+            if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
+                tracing::warn!(%error, "no heartbeat could be written");
+            }
+            match self.waiting().await {
+                Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
+                Err(error) => tracing::warn!(%error, "could not count the executions that wait"),
+            }
+            if let Err(error) = self.compare(&mut suspects).await {
+                tracing::warn!(%error, "could not look which executions are held");
+            }
+        }
+    }
+
+    async fn waiting(&self) -> Result<i64> {
+        store::waiting(&mut *self.db.read().await?).await
+    }
+
+    /// Compare what the database says this worker holds with what it drives. Another process may have cancelled or paused a
+    /// run, or taken this worker for dead; and a driver that ended by an error has left its run behind.
+    async fn compare(&self, suspects: &mut HashSet<(String, i64)>) -> Result<()> {
+        // Before the database is asked: a run is in the map only after it was written there.
+        let driven: Vec<(String, Arc<Handle>)> =
+            self.lock().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect();
+        let held = store::held(&mut *self.db.read().await?, &self.worker.id).await?;
+        let paused: HashMap<&str, bool> = held.iter().map(|(id, _, paused)| (id.as_str(), *paused)).collect();
+        for (id, handle) in &driven {
+            match paused.get(id.as_str()) {
+                None => handle.lost.cancel(),
+                Some(true) => handle.look.notify_one(),
+                Some(false) => {}
+            }
+        }
+        let left = held.into_iter().filter(|(id, ..)| self.handle(id).is_none()).map(|(id, fence, _)| (id, fence));
+        let left: HashSet<(String, i64)> = left.collect();
+        // Twice in a row: one that was claimed just now has no driver yet.
+        for (id, fence) in left.intersection(suspects).cloned() {
+            tracing::warn!(execution = %id, "an execution was held and not driven; it is given back");
+            self.db.write(async move |tx: &mut Tx| store::give_back(tx, &id, fence).await).await?;
+            self.work.notify_one();
+        }
+        *suspects = left;
+        Ok(())
+    }
+
+    pub async fn claim_for_ever(self: Arc<Self>) {
+        loop {
+            let permit = tokio::select! {
+                () = self.stop.cancelled() => return,
+                permit = self.permits.clone().acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { return };
+            match self.claim().await {
+                Ok(Some((place, driver))) => drop(self.tasks.spawn(place.finish(driver, permit))),
+                Ok(None) => {
+                    drop(permit);
+                    // What this process makes ready is told; what another process left is found by looking.
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = self.work.notified() => {}
+                        () = tokio::time::sleep(self.config.lease / 3) => {}
+                    }
+                }
+                Err(error) => {
+                    drop(permit);
+                    tracing::warn!(%error, "could not claim an execution");
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn claim(self: &Arc<Self>) -> Result<Option<(Place, Driver)>> {
+        if !store::any_ready(&mut *self.db.read().await?).await? {
+            return Ok(None);
+        }
+        let worker = self.worker.id.clone();
+        let claimed = self.db.write(async move |tx: &mut Tx| store::claim(tx, &worker).await).await?;
+        let Some((id, fence)) = claimed else { return Ok(None) };
+        am_core::crash_point!("engine.after_claim");
+        let run = match self.load(&id, fence).await {
+            Ok(run) => run,
+            Err(error) => {
+                self.cannot_run(id, fence, &error).await?;
+                return Ok(None);
+            }
+        };
+        let handle = Arc::<Handle>::default();
+        let place = Place::take(self, id, handle.clone());
+        let mut driver = Driver::new(self.clone(), run, handle);
+        driver.resume();
+        Ok(Some((place, driver)))
+    }
+
+    /// A run that can't be loaded (an endpoint that it names is no longer configured, say) fails and says why; one
+    /// that could not be read this time is given back.
+    async fn cannot_run(&self, id: String, fence: i64, error: &Error) -> Result<()> {
+        tracing::warn!(execution = %id, %error, "a claimed execution can't be run");
+        let (now, hub, audit) = (Timestamp(self.clock.now()), self.hub.clone(), self.audit.clone());
+        let failed = matches!(error, Error::Invalid(_) | Error::NotFound(_) | Error::Db(am_db::Error::Unreadable(_)));
+        let why = failed.then(|| error.to_string());
+        self.db
+            .write(async move |tx: &mut Tx| {
+                match why {
+                    Some(why) => {
+                        if let Some(entry) = store::fail_unloaded(tx, &id, fence, &why, now).await? {
+                            audit.append(tx, vec![entry]).await?;
+                        }
+                    }
+                    None => store::give_back(tx, &id, fence).await?,
+                }
+                tx.after_commit(move || hub.wake(&id));
+                Ok(())
+            })
+            .await
+    }
+
+    /// A claimed run as it was saved last.
+    async fn load(&self, id: &str, fence: i64) -> Result<Run> {
+        let (stored, rows) = {
+            let mut conn = self.db.read().await?;
+            let stored = store::load(&mut conn, id).await?.ok_or(Error::NotFound("Execution"))?;
+            (stored, store::load_steps(&mut conn, id).await?)
+        };
+        let definition =
+            Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
+        let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
+        let states: serde_json::Map<String, Value> = stored
+            .step_states
+            .parse()
+            .map_err(|error| unreadable("agent_executions.step_states", error))?
+            .unwrap_or_default();
+        let steps = plan
+            .steps
+            .iter()
+            .map(|step| restore(states.get(&step.key).unwrap_or(&Value::Null), &rows, &step.key))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Run {
+            id: id.to_owned(),
+            workflow_id: stored.workflow_id,
+            client_id: stored.client_id,
+            plan: Arc::new(plan),
+            inputs: Arc::new(stored.inputs),
+            limits: Limits { seconds: stored.max_execution_time, budget: stored.max_cost_budget },
+            level: stored.level,
+            security: stored.security,
+            origin: None,
+            trace_id: stored.trace_id,
+            fence,
+            status: stored.status,
+            steps,
+            total_cost: stored.total_cost,
+            created_at: stored.created_at,
+            started_at: stored.started_at,
+            completed_at: None,
+            error: None,
+            failed_step: None,
+            final_result: Doc::none(),
+            receipt: Doc::none(),
+            proof: Doc::none(),
+            active_before: stored.active_seconds,
+            claimed_at: Timestamp(self.clock.now()),
+            is_new: false,
+            events: Vec::new(),
+        })
+    }
+}
+
+/// A driver's place among those that can be reached; given back however the driver ends.
+pub struct Place {
+    engine: Arc<Inner>,
+    id: String,
+    handle: Arc<Handle>,
+}
+
+impl Place {
+    pub fn take(engine: &Arc<Inner>, id: String, handle: Arc<Handle>) -> Self {
+        engine.lock().insert(id.clone(), handle.clone());
+        engine.metrics.held.inc();
+        Self { engine: engine.clone(), id, handle }
+    }
+
+    pub async fn finish(self, driver: Driver, _permit: OwnedSemaphorePermit) {
+        let end = driver.drive().await;
+        tracing::debug!(execution = %self.id, ?end, "driver done");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut driven = self.engine.lock();
+        // A run that was released may have been claimed again by now.
+        if driven.get(&self.id).is_some_and(|handle| Arc::ptr_eq(handle, &self.handle)) {
+            driven.remove(&self.id);
+        }
+        drop(driven);
+        self.engine.metrics.held.dec();
+        // What was released may be ready again already: a resume that came meanwhile was told to this driver.
+        self.engine.work.notify_one();
+    }
+}
+
+/// A step from its state in the execution and its row.
+pub fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepRun> {
+    /// A member of the state document.
+    fn member<T: serde::de::DeserializeOwned>(state: &Value, name: &str) -> Result<Option<T>> {
+        let value = state.get(name).cloned().unwrap_or(Value::Null);
+        serde_json::from_value(value).map_err(|error| unreadable("agent_executions.step_states", error))
+    }
+    let row_id: String = member(state, "step_execution_id")?.unwrap_or_default();
+    let row = rows
+        .iter()
+        .find(|row| row.row_id == row_id)
+        .ok_or_else(|| unreadable("agent_step_executions", format!("no row of step {key:?}")))?;
+    let document = |doc: &Doc| {
+        doc.parse::<Value>()
+            .map(|value| value.map(Arc::new))
+            .map_err(|error| unreadable("agent_step_executions", error))
+    };
+    let status: Status = member(state, "status")?.unwrap_or(Status::Pending);
+    let attempts = member(state, "attempts")?.unwrap_or(0);
+    Ok(StepRun {
+        row_id,
+        step_id: row.step_id.clone(),
+        status,
+        attempts,
+        attempts_before: member(state, "attempts_before")?.unwrap_or(0),
+        // Either may be null; that it is there is known by the attempts and by the status.
+        input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
+        output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
+        cost: member(state, "cost")?.unwrap_or(0.0),
+        reserved: member(state, "reserved")?.unwrap_or(0.0),
+        seconds: member(state, "execution_time")?.unwrap_or(0.0),
+        memory_mb: row.memory_mb,
+        gpu: row.gpu,
+        started_at: member(state, "started_at")?,
+        completed_at: member(state, "completed_at")?,
+        error: member(state, "error")?,
+        job_id: member(state, "job_id")?,
+        retry_at: member(state, "retry_at")?,
+        miner_receipt: member(state, "miner_receipt")?,
+        verification: row
+            .verification
+            .parse()
+            .map_err(|error| unreadable("agent_step_executions.step_proof", error))?,
+        dirty: false,
+    })
+}

@@ -1,0 +1,66 @@
+//! What the paths of a run's mappings are looked up in.
+
+use serde_json::Value;
+
+use super::run::Run;
+use crate::mapping::{Context, StepView};
+
+/// What a step's mappings see.
+pub struct RunContext<'a> {
+    pub run: &'a Run,
+    pub at: usize,
+    pub inputs: &'a Value,
+    pub output: Option<&'a Value>,
+}
+
+impl Context for RunContext<'_> {
+    fn inputs(&self) -> &Value {
+        self.inputs
+    }
+
+    fn step(&self, key: &str) -> Option<StepView<'_>> {
+        let scope = self.run.plan.steps[self.at].scope.as_ref();
+        view(self.run, |other| match scope {
+            None => other == key,
+            Some(scope) => other
+                .strip_prefix(scope.name.as_str())
+                .and_then(|rest| rest.strip_prefix('.'))
+                .is_some_and(|rest| rest == key),
+        })
+    }
+
+    fn output(&self) -> Option<&Value> {
+        self.output
+    }
+}
+
+/// What the mapping of a group's inputs sees: the whole run.
+pub struct OuterContext<'a> {
+    run: &'a Run,
+}
+
+impl<'a> OuterContext<'a> {
+    pub fn new(run: &'a Run) -> Self {
+        Self { run }
+    }
+}
+
+impl Context for OuterContext<'_> {
+    fn inputs(&self) -> &Value {
+        &self.run.inputs
+    }
+
+    fn step(&self, key: &str) -> Option<StepView<'_>> {
+        view(self.run, |other| other == key)
+    }
+
+    fn output(&self) -> Option<&Value> {
+        None
+    }
+}
+
+fn view(run: &Run, is: impl Fn(&str) -> bool) -> Option<StepView<'_>> {
+    let at = run.plan.steps.iter().position(|step| is(&step.key))?;
+    let step = &run.steps[at];
+    Some(StepView { output: step.output.as_deref(), input: step.input.as_deref(), status: step.status.value() })
+}

@@ -1,0 +1,134 @@
+//! Who drives what. A worker is known by a lock on a file beside the database, which the kernel gives back when the
+//! process dies, however it dies; and by a lease in the database, for a process that hangs. Either way a fence keeps
+//! a worker that was taken for dead from writing what it no longer holds.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::claim::store;
+use crate::error::{Error, Result};
+use am_core::ambient::{Clock, Ids};
+use am_db::{Database, Tx, codec::Timestamp};
+
+/// This process as a worker.
+pub struct Worker {
+    /// `worker_` and 12 hex digits.
+    pub id: String,
+    lease: Duration,
+    path: PathBuf,
+    /// Held locked for as long as the process lives.
+    _lock: File,
+}
+
+fn lock_path(database: &Path, id: &str) -> PathBuf {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{id}.lock"));
+    database.with_file_name(name)
+}
+
+impl Worker {
+    /// Take the lock and write the first sign of life.
+    pub async fn enlist(db: &Database, clock: &Clock, ids: &Ids, lease: Duration) -> Result<Self> {
+        let id = ids.prefixed("worker_", 12);
+        let path = lock_path(db.path(), &id);
+        let failed = |error: std::io::Error| Error::Conflict(format!("can't lock {}: {error}", path.display()));
+        let lock = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let worker = Self { id, lease, path, _lock: lock };
+        worker.heartbeat(db, clock).await?;
+        Ok(worker)
+    }
+
+    /// Write a sign of life.
+    pub async fn heartbeat(&self, db: &Database, clock: &Clock) -> Result<()> {
+        let (id, now) = (self.id.clone(), clock.now());
+        let until = Timestamp(now + self.lease);
+        db.write(async move |tx: &mut Tx| store::heartbeat(tx, &id, Timestamp(now), until).await).await
+    }
+
+    /// Find workers that are gone and give their runs free. Answers how many runs.
+    pub async fn bury_the_dead(&self, db: &Database, clock: &Clock) -> Result<u64> {
+        let others = store::workers(&mut *db.read().await?).await?;
+        let now = Timestamp(clock.now());
+        let mut freed = 0;
+        for (id, lease_until) in others.into_iter().filter(|(id, _)| *id != self.id) {
+            let path = lock_path(db.path(), &id);
+            let ended = gone(&path);
+            let why = match ended {
+                true => "its process has ended",
+                false if lease_until < now => "its lease has run out",
+                false => continue,
+            };
+            // A process that hangs may have written a sign of life since: then its lease is another.
+            let lease = (!ended).then_some(lease_until);
+            let runs = db
+                .write({
+                    let id = id.clone();
+                    async move |tx: &mut Tx| store::bury(tx, &id, lease).await
+                })
+                .await?;
+            let Some(runs) = runs else { continue };
+            freed += runs;
+            tracing::warn!(worker = %id, runs, why, "a worker is gone; its executions are free to be taken over");
+            // The lock of one that hangs is left to it: should it wake, it is known by it as living again.
+            if ended {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Leave in an orderly way: nothing is held any more.
+    pub async fn leave(&self, db: &Database) -> Result<()> {
+        let id = self.id.clone();
+        db.write(async move |tx: &mut Tx| store::bury(tx, &id, None).await).await?;
+        let _ = std::fs::remove_file(&self.path);
+        Ok(())
+    }
+}
+
+/// Is nobody holding the lock? A file that can't be opened says nothing; the lease decides then.
+fn gone(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+        },
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use am_db::{Settings, migrate};
+
+    #[tokio::test]
+    async fn a_lock_tells_the_living_from_the_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { readers: 1, busy_timeout: Duration::from_secs(1) };
+        let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
+        let (clock, ids) = (Clock::system(), Ids::seeded(1));
+        migrate(&db, &clock).await.unwrap();
+        let lease = Duration::from_secs(60);
+        let first = Worker::enlist(&db, &clock, &ids, lease).await.unwrap();
+        let second = Worker::enlist(&db, &clock, &ids, lease).await.unwrap();
+        let count = async || store::workers(&mut db.read().await.unwrap()).await.unwrap().len();
+        second.bury_the_dead(&db, &clock).await.unwrap();
+        assert_eq!(count().await, 2, "both live");
+        // The kernel gives the lock back when the process ends; here the file is closed.
+        drop(first);
+        second.bury_the_dead(&db, &clock).await.unwrap();
+        assert_eq!(count().await, 1);
+        let later = Clock::from_fn(move || Clock::system().now() + Duration::from_secs(120));
+        let third = Worker::enlist(&db, &later, &ids, lease).await.unwrap();
+        third.bury_the_dead(&db, &later).await.unwrap();
+        assert_eq!(count().await, 1, "a lease that has run out counts as death, lock or no lock");
+        third.leave(&db).await.unwrap();
+        assert_eq!(count().await, 0);
+        assert!(!lock_path(db.path(), &third.id).exists());
+    }
+}

@@ -1,0 +1,83 @@
+//! What the engine tells Prometheus.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
+    registry::Registry,
+};
+
+use crate::{jq, model::Status};
+
+/// Counters of the engine.
+#[derive(Default)]
+pub struct Metrics {
+    ended: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Executions this process holds by lease.
+    pub held: Gauge,
+    /// Executions taken over.
+    pub taken_over: Counter,
+    /// Executions that wait for a worker, as the database said last.
+    pub waiting: Gauge,
+}
+
+impl Metrics {
+    pub fn ended(&self, status: Status) {
+        self.ended.get_or_create(&[("status", status.value())]).inc();
+    }
+
+    pub fn register(&self, jq: &jq::Pool, registry: &mut Registry) {
+        registry.register("engine_executions_ended", "Executions that ended here, by status", self.ended.clone());
+        registry.register("engine_leases_held", "Executions this process holds by lease", self.held.clone());
+        registry.register("engine_executions_waiting", "Executions that wait for a worker", self.waiting.clone());
+        registry.register(
+            "engine_executions_taken_over",
+            "Executions taken over from workers that were gone",
+            self.taken_over.clone(),
+        );
+        registry.register_collector(Box::new(Jq(jq.clone())));
+    }
+}
+
+/// The jq workers count for themselves; this reads them at a scrape.
+struct Jq(jq::Pool);
+
+impl fmt::Debug for Jq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Jq")
+    }
+}
+
+impl Collector for Jq {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let stats = self.0.stats();
+        let counters = [
+            ("jq_evaluations", "Programs and schemas evaluated", stats.evaluations()),
+            ("jq_timeouts", "Evaluations that took too long", stats.timeouts()),
+            ("jq_crashes", "Evaluations that ran out of memory or stack", stats.crashes()),
+            ("jq_respawns", "Worker processes that were replaced", stats.respawns()),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                prometheus_client::metrics::MetricType::Counter,
+            )?)?;
+        }
+        let waiting = ConstGauge::new(i64::try_from(stats.waiting()).unwrap_or(i64::MAX));
+        waiting.encode(encoder.encode_descriptor(
+            "jq_waiting",
+            "Evaluations that wait for a worker",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?)
+    }
+}

@@ -1,0 +1,471 @@
+//! One run as a state machine: what may begin, what follows from what ended. It does no I/O, so that every path
+//! can be tested; the driver performs what it allows and saves what it says.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+pub use super::step::{Outcome, StepRun};
+use super::{
+    context::{OuterContext, RunContext},
+    verify,
+};
+use crate::{
+    definition::{Plan, Step},
+    guard::Terms,
+    mapping,
+    model::{Status, VerificationLevel},
+};
+use am_audit::SecurityLevel;
+use am_core::ambient::Ids;
+use am_db::{
+    codec::{Doc, Timestamp},
+    principal::Origin,
+};
+
+/// What a run may use; 0 is no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Seconds under way.
+    pub seconds: i64,
+    /// Cost.
+    pub budget: f64,
+}
+
+/// A run under way.
+pub struct Run {
+    /// `exec_` and 10 hex digits.
+    pub id: String,
+    pub workflow_id: String,
+    pub client_id: String,
+    pub plan: Arc<Plan>,
+    pub inputs: Arc<Value>,
+    pub limits: Limits,
+    pub level: VerificationLevel,
+    /// How sensitive it is, for the audit log.
+    pub security: SecurityLevel,
+    /// Where it was asked for, as long as that is not on record.
+    pub origin: Option<Arc<Origin>>,
+    pub trace_id: Option<String>,
+    pub fence: i64,
+    pub status: Status,
+    pub steps: Vec<StepRun>,
+    pub total_cost: f64,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub error: Option<String>,
+    pub failed_step: Option<String>,
+    pub final_result: Doc,
+    pub receipt: Doc,
+    pub proof: Doc,
+    /// Seconds under way before this worker took it.
+    pub active_before: f64,
+    /// When this worker took it.
+    pub claimed_at: Timestamp,
+    /// Not yet in the database?
+    pub is_new: bool,
+    /// Events that are not saved yet.
+    pub events: Vec<NewEvent>,
+}
+
+/// An event that gets its number when it is saved.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub kind: &'static str,
+    pub at: Timestamp,
+    pub data: Value,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AfterFailure {
+    /// Try again after this long.
+    Retry(Duration),
+    /// The step, and with it the run, has failed; these jobs of other steps are to be taken back.
+    Final(Vec<String>),
+}
+
+/// Does the budget allow a step?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affords {
+    /// Yes.
+    Now,
+    /// Once the steps that are under way have settled, if they leave enough.
+    Perhaps,
+}
+
+/// A sum over floats must not trip over the last bit.
+const EPSILON: f64 = 1e-9;
+
+impl Run {
+    /// Ids of the run and its steps, anew: two can meet.
+    pub fn name(&mut self, ids: &Ids) {
+        self.id = ids.next("exec_", 10);
+        for step in &mut self.steps {
+            step.row_id = ids.next("step_exec_", 10);
+        }
+    }
+
+    /// Nothing of this new run was saved, because an id was taken: begin it again under other names, which what leaves the
+    /// process carries along.
+    pub fn begin_anew(&mut self, ids: &Ids) {
+        self.steps = self.steps.iter_mut().map(|step| StepRun::new(std::mem::take(&mut step.step_id))).collect();
+        self.status = Status::Pending;
+        self.total_cost = 0.0;
+        (self.started_at, self.completed_at, self.error, self.failed_step) = (None, None, None, None);
+        (self.final_result, self.receipt, self.proof) = (Doc::none(), Doc::none(), Doc::none());
+        self.events.clear();
+        self.is_new = true;
+        ids.jump();
+        self.name(ids);
+    }
+
+    pub fn tell(&mut self, kind: &'static str, at: Timestamp, data: Value) {
+        self.events.push(NewEvent { kind, at, data });
+    }
+
+    /// The first sign of life.
+    pub fn start(&mut self, now: Timestamp) {
+        if self.started_at.is_none() {
+            self.started_at = Some(now);
+            self.status = Status::Running;
+            self.tell(
+                "execution_started",
+                now,
+                json!({"workflow_id": self.workflow_id, "total_steps": self.steps.len()}),
+            );
+        }
+    }
+
+    /// Steps that may begin now: everything they wait for has ended well, and no retry is due later.
+    pub fn ready(&self) -> Vec<usize> {
+        let ended_well = |at: &usize| self.steps[*at].status == Status::Completed;
+        (0..self.steps.len())
+            .filter(|at| {
+                let step = &self.steps[*at];
+                step.status == Status::Pending
+                    && step.retry_at.is_none()
+                    && self.plan.steps[*at].depends_on.iter().all(ended_well)
+            })
+            .collect()
+    }
+
+    /// Seconds under way, as far as workers held the run.
+    pub fn active_seconds(&self, now: Timestamp) -> f64 {
+        self.active_before + now.seconds_since(self.claimed_at).max(0.0)
+    }
+
+    /// How long the run may still go on; none: no limit.
+    pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
+        (self.limits.seconds > 0).then(|| self.left_of(self.limits.seconds, now))
+    }
+
+    /// How much of so many seconds is left.
+    pub fn left_of(&self, seconds: i64, now: Timestamp) -> Duration {
+        Duration::try_from_secs_f64(seconds as f64 - self.active_seconds(now)).unwrap_or(Duration::ZERO)
+    }
+
+    /// Cost settled and set aside.
+    pub fn committed_cost(&self) -> f64 {
+        self.total_cost + self.steps.iter().map(|step| step.reserved).sum::<f64>()
+    }
+
+    /// What mappings of step `at` may name.
+    pub fn context<'a>(
+        &'a self,
+        at: usize,
+        scope_inputs: Option<&'a Value>,
+        output: Option<&'a Value>,
+    ) -> RunContext<'a> {
+        RunContext { run: self, at, inputs: scope_inputs.unwrap_or(&self.inputs), output }
+    }
+
+    /// The input of step `at`: what its mappings pick; without mappings the run's inputs, or the output of the step
+    /// it waits for, or those of several by key.
+    pub fn input(&self, at: usize) -> Result<Value, mapping::ResolveError> {
+        let step = &self.plan.steps[at];
+        let scope_inputs = self.scope_inputs(step)?;
+        if let Some(mapping) = &step.inputs {
+            return mapping.resolve(&self.context(at, scope_inputs.as_ref(), None)).map(Value::Object);
+        }
+        // A group's first steps wait for what comes before the group, but what they take are the group's inputs.
+        let inside = |other: &&usize| {
+            self.plan.steps[**other].scope.as_ref().map(|scope| &scope.name)
+                == step.scope.as_ref().map(|scope| &scope.name)
+        };
+        let gives = |other: &&usize| self.plan.steps[**other].raw.hook_of.is_none();
+        let waits_for: Vec<&usize> =
+            step.depends_on.iter().filter(gives).filter(|other| step.scope.is_none() || inside(other)).collect();
+        let output = |other: &usize| self.steps[*other].output.as_deref().cloned().unwrap_or(Value::Null);
+        Ok(match waits_for.as_slice() {
+            [] => scope_inputs.unwrap_or_else(|| (*self.inputs).clone()),
+            [only] => output(only),
+            several => several
+                .iter()
+                .map(|other| (self.plan.steps[**other].key.clone(), output(other)))
+                .collect::<Map<_, _>>()
+                .into(),
+        })
+    }
+
+    /// What the group that `step` belongs to takes as its inputs.
+    pub fn scope_inputs(&self, step: &Step) -> Result<Option<Value>, mapping::ResolveError> {
+        let Some(scope) = &step.scope else { return Ok(None) };
+        let outer = OuterContext::new(self);
+        scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
+    }
+
+    /// May step `at`, which may cost up to `estimate`, begin within the budget?
+    ///
+    /// # Errors
+    /// The limit that forbids it, with what was measured.
+    pub fn affords(&self, at: usize, estimate: f64) -> Result<Affords, String> {
+        let fits = |cost: f64| self.limits.budget <= 0.0 || cost + estimate <= self.limits.budget + EPSILON;
+        if fits(self.committed_cost()) {
+            Ok(Affords::Now)
+        } else if fits(self.total_cost) {
+            // What others have set aside is in the way; they may need less.
+            Ok(Affords::Perhaps)
+        } else {
+            Err(format!(
+                "max_cost_budget {}: {} is spent, and step {:?} may cost {estimate}",
+                self.limits.budget,
+                round(self.total_cost),
+                self.plan.steps[at].key
+            ))
+        }
+    }
+
+    /// The budget, if more than it was spent, with what was measured.
+    pub fn over_budget(&self) -> Option<String> {
+        let (limit, used) = (self.limits.budget, self.total_cost);
+        (limit > 0.0 && used > limit + EPSILON).then(|| format!("max_cost_budget {limit}: {} was spent", round(used)))
+    }
+
+    /// Begin an attempt and set `estimate` aside for it.
+    pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) {
+        self.start(now);
+        let step = &mut self.steps[at];
+        step.status = Status::Running;
+        step.attempts += 1;
+        step.input = Some(Arc::new(input));
+        step.reserved = estimate;
+        step.error = None;
+        step.started_at = Some(now);
+        step.dirty = true;
+        let data = json!({"step": self.plan.steps[at].key, "attempt": step.attempts});
+        self.tell("step_started", now, data);
+    }
+
+    /// An attempt was made and is paid for, whatever becomes of its output.
+    pub fn settle(&mut self, at: usize, outcome: &Outcome) {
+        let step = &mut self.steps[at];
+        step.seconds += outcome.seconds;
+        step.cost = tidy(step.cost + outcome.cost);
+        step.reserved = 0.0;
+        step.job_id = None;
+        step.memory_mb = outcome.memory_mb;
+        step.miner_receipt = outcome.miner_receipt.clone();
+        step.gpu = outcome.gpu;
+        step.dirty = true;
+        self.total_cost = tidy(self.total_cost + outcome.cost);
+    }
+
+    /// An attempt ended well. The output mappings are applied, the result is checked, the cost settled.
+    ///
+    /// # Errors
+    /// Why an output mapping can't be applied; the step has then failed for good.
+    pub fn complete(&mut self, at: usize, outcome: Outcome, now: Timestamp) -> Result<(), String> {
+        let plan = self.plan.clone();
+        let spec = &plan.steps[at];
+        self.settle(at, &outcome);
+        let output = match &spec.outputs {
+            None => outcome.output,
+            Some(mapping) => {
+                let scope_inputs = self.scope_inputs(spec).map_err(|error| error.to_string())?;
+                let context = self.context(at, scope_inputs.as_ref(), Some(&outcome.output));
+                Value::Object(mapping.resolve(&context).map_err(|error| format!("output_mappings: {error}"))?)
+            }
+        };
+        let level = spec.verification_level.unwrap_or(self.level);
+        let step = &mut self.steps[at];
+        step.status = Status::Completed;
+        step.completed_at = Some(now);
+        step.output = Some(Arc::new(output));
+        let verification = verify::check(level, spec.requires_proof, step, outcome.proof.as_ref());
+        let verified = verification.verified;
+        step.verification = Some(verification);
+        let step = &self.steps[at];
+        let data = json!({"step": spec.key, "attempt": step.attempts, "execution_time": step.seconds, "cost": step.cost, "memory_usage": step.memory_mb, "verified": verified, "progress": self.progress()});
+        self.tell("step_completed", now, data);
+        Ok(())
+    }
+
+    /// An attempt failed after `seconds`.
+    pub fn attempt_failed(
+        &mut self,
+        at: usize,
+        error: &str,
+        seconds: f64,
+        retryable: bool,
+        random: f64,
+        now: Timestamp,
+    ) -> AfterFailure {
+        let plan = self.plan.clone();
+        let spec = &plan.steps[at];
+        let step = &mut self.steps[at];
+        step.seconds += seconds;
+        step.reserved = 0.0;
+        step.job_id = None;
+        step.error = Some(error.to_owned());
+        step.dirty = true;
+        let attempt = step.attempts;
+        if retryable && attempt - step.attempts_before <= spec.max_retries {
+            let delay = spec.retry.delay(attempt - step.attempts_before, random);
+            let retry_at = Timestamp(now.0 + chrono::Duration::from_std(delay).unwrap_or_default());
+            step.status = Status::Pending;
+            step.retry_at = Some(retry_at);
+            self.tell(
+                "step_failed",
+                now,
+                json!({"step": spec.key, "attempt": attempt, "error": error, "retry_at": retry_at}),
+            );
+            return AfterFailure::Retry(delay);
+        }
+        AfterFailure::Final(self.fail(Some(at), error, now))
+    }
+
+    /// The run has failed, because of step `at` or of a limit. What was under way is stopped; answers the jobs to take back.
+    pub fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) -> Vec<String> {
+        if let Some(at) = at {
+            let key = self.plan.steps[at].key.clone();
+            let step = &mut self.steps[at];
+            step.status = Status::Failed;
+            step.completed_at = Some(now);
+            step.reserved = 0.0;
+            step.error = Some(error.to_owned());
+            step.dirty = true;
+            let attempt = step.attempts;
+            self.tell("step_failed", now, json!({"step": key, "attempt": attempt, "error": error}));
+            self.error = Some(format!("step {key}: {error}"));
+            self.failed_step = Some(key);
+        } else {
+            self.error = Some(error.to_owned());
+        }
+        let jobs = self.stop_steps(now, "stopped, because the execution failed");
+        self.status = Status::Failed;
+        self.completed_at = Some(now);
+        self.start_if_never(now);
+        let data = json!({"error": self.error, "failed_step": self.failed_step, "total_cost": self.total_cost});
+        self.tell("execution_failed", now, data);
+        jobs
+    }
+
+    fn start_if_never(&mut self, now: Timestamp) {
+        if self.started_at.is_none() {
+            self.started_at = Some(now);
+        }
+    }
+
+    /// Stop what is under way.
+    fn stop_steps(&mut self, now: Timestamp, why: &str) -> Vec<String> {
+        let mut jobs = Vec::new();
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            step.retry_at = None;
+            if step.status == Status::Running {
+                jobs.extend(step.job_id.take());
+                step.status = Status::Cancelled;
+                step.completed_at = Some(now);
+                step.reserved = 0.0;
+                step.error = Some(why.to_owned());
+                step.dirty = true;
+                let data = json!({"step": self.plan.steps[at].key, "reason": why});
+                self.events.push(NewEvent { kind: "step_cancelled", at: now, data });
+            }
+        }
+        jobs
+    }
+
+    /// Has every step ended well?
+    pub fn is_done(&self) -> bool {
+        self.steps.iter().all(|step| step.status == Status::Completed)
+    }
+
+    /// Every step has ended well: put the result and its verification together.
+    pub fn finish(&mut self, now: Timestamp) {
+        self.start(now);
+        let results: Map<String, Value> = self
+            .plan
+            .steps
+            .iter()
+            .zip(&self.steps)
+            .filter(|(spec, _)| spec.raw.hook_of.is_none())
+            .map(|(spec, step)| (spec.key.clone(), step.output.as_deref().cloned().unwrap_or(Value::Null)))
+            .collect();
+        self.status = Status::Completed;
+        self.completed_at = Some(now);
+        self.final_result = Doc::of(&json!({"step_results": results})).unwrap_or_else(|_| Doc::none());
+        let proof = verify::summary(self);
+        let verified = proof["verified"].clone();
+        self.proof = Doc::of(&proof).unwrap_or_else(|_| Doc::none());
+        self.tell("execution_completed", now, json!({"total_cost": self.total_cost, "verified": verified}));
+    }
+
+    pub fn completed_steps(&self) -> usize {
+        self.steps.iter().filter(|step| step.status == Status::Completed).count()
+    }
+
+    /// Percent, 0 to 100.
+    pub fn progress(&self) -> f64 {
+        if self.steps.is_empty() {
+            100.0
+        } else {
+            round(100.0 * self.completed_steps() as f64 / self.steps.len() as f64)
+        }
+    }
+
+    /// What a policy judges it by, beside its steps and its time, which is measured.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            security: self.security,
+            level: self.level,
+            requires_verification: self.security != SecurityLevel::Public,
+            max_execution_time: self.limits.seconds,
+        }
+    }
+
+    /// Column `step_states`: by key, what a client follows and what a worker needs to carry on.
+    pub fn step_states(&self) -> Value {
+        let state = |spec: &Step, step: &StepRun| {
+            let mut state = Map::new();
+            let mut put =
+                |name: &str, value: Value| drop((!value.is_null()).then(|| state.insert(name.to_owned(), value)));
+            put("status", json!(step.status));
+            put("step_execution_id", json!(step.row_id));
+            put("attempts", json!(step.attempts));
+            put("attempts_before", if step.attempts_before > 0 { json!(step.attempts_before) } else { Value::Null });
+            put("cost", json!(step.cost));
+            put("execution_time", json!(step.seconds));
+            put("started_at", json!(step.started_at));
+            put("completed_at", json!(step.completed_at));
+            put("error", json!(step.error));
+            put("job_id", json!(step.job_id));
+            put("retry_at", json!(step.retry_at));
+            put("miner_receipt", json!(step.miner_receipt));
+            put("reserved", if step.reserved > 0.0 { json!(step.reserved) } else { Value::Null });
+            (spec.key.clone(), Value::Object(state))
+        };
+        self.plan.steps.iter().zip(&self.steps).map(|(spec, step)| state(spec, step)).collect::<Map<_, _>>().into()
+    }
+}
+
+/// Without the tail that sums of floats grow: what ten steps of 0.01 cost is 0.1, also in a receipt.
+fn tidy(cost: f64) -> f64 {
+    (cost * 1e9).round() / 1e9
+}
+
+/// Six digits are enough for people, and sums of floats show no tail.
+pub fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}

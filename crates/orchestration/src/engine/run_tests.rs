@@ -1,0 +1,280 @@
+//! The state machine on random graphs of steps with random outcomes, lost and restored at random moments.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::DateTime;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    claim::{restore, store::StoredStep},
+    run::{Affords, AfterFailure, Limits, Outcome, Run, StepRun},
+};
+use crate::{
+    action::Action,
+    definition::{Plan, RawStep, Step},
+    mapping::Mapping,
+    model::{RetryPolicy, Status, StepType, VerificationLevel},
+};
+use am_core::ambient::Ids;
+use am_db::codec::{Doc, Timestamp};
+
+fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> Step {
+    Step {
+        key: format!("s{at}"),
+        name: format!("s{at}"),
+        step_type: StepType::Custom,
+        action: Action::Identity,
+        inputs: None,
+        outputs: None,
+        timeout: Duration::from_secs(300),
+        retry: RetryPolicy::default(),
+        max_retries,
+        requires_proof: false,
+        verification_level: None,
+        depends_on,
+        scope: None,
+        model_requirements: Value::Null,
+        raw: RawStep::default(),
+    }
+}
+
+fn run(steps: Vec<Step>, budget: f64) -> Run {
+    let now = moment(0);
+    let rows = (0..steps.len()).map(|at| StepRun::new(format!("step_{at}"))).collect();
+    let plan = Plan { dependents: vec![Vec::new(); steps.len()], steps, body: "{}".into(), hash: String::new() };
+    let mut run = Run {
+        id: String::new(),
+        workflow_id: "agent_1".into(),
+        client_id: "key_1".into(),
+        plan: Arc::new(plan),
+        inputs: Arc::new(json!({"x": 1})),
+        limits: Limits { seconds: 0, budget },
+        level: VerificationLevel::Basic,
+        security: am_audit::SecurityLevel::Internal,
+        origin: None,
+        trace_id: None,
+        fence: 1,
+        status: Status::Pending,
+        steps: rows,
+        total_cost: 0.0,
+        created_at: now,
+        started_at: None,
+        completed_at: None,
+        error: None,
+        failed_step: None,
+        final_result: Doc::none(),
+        receipt: Doc::none(),
+        proof: Doc::none(),
+        active_before: 0.0,
+        claimed_at: now,
+        is_new: true,
+        events: Vec::new(),
+    };
+    run.name(&Ids::seeded(1));
+    run
+}
+
+fn moment(tick: i64) -> Timestamp {
+    Timestamp(DateTime::from_timestamp_micros(1_700_000_000_000_000 + tick * 1_000_003).unwrap())
+}
+
+/// The steps as another process reads them: from the column `step_states` and the steps' rows.
+fn restored(run: &Run) -> Vec<StepRun> {
+    let states: Value = serde_json::from_str(&run.step_states().to_string()).unwrap();
+    let doc = |value: &Option<Arc<Value>>| value.as_deref().map_or(Doc::none(), |value| Doc::of(value).unwrap());
+    let row = |step: &StepRun| StoredStep {
+        row_id: step.row_id.clone(),
+        step_id: step.step_id.clone(),
+        input: doc(&step.input),
+        output: doc(&step.output),
+        memory_mb: step.memory_mb,
+        gpu: step.gpu,
+        verification: step.verification.as_ref().map_or(Doc::none(), |done| Doc::of(done).unwrap()),
+    };
+    let rows: Vec<StoredStep> = run.steps.iter().map(row).collect();
+    let restore = |step: &Step| restore(&states[&step.key], &rows, &step.key).unwrap();
+    run.plan.steps.iter().map(restore).collect()
+}
+
+fn texts(steps: &[StepRun]) -> Vec<String> {
+    steps.iter().map(|step| format!("{:?}", StepRun { dirty: false, ..step.clone() })).collect()
+}
+
+/// Begin what is ready, as the driver does.
+fn begin_ready(run: &mut Run, parallel: usize, estimate: f64, tick: i64) {
+    if run.is_done() {
+        return run.finish(moment(tick));
+    }
+    for at in run.ready() {
+        if run.steps.iter().filter(|step| step.status == Status::Running).count() >= parallel {
+            return;
+        }
+        let done = |other: &usize| run.steps[*other].status == Status::Completed;
+        assert!(run.plan.steps[at].depends_on.iter().all(done), "{at} begins before what it waits for has ended");
+        let input = run.input(at).unwrap();
+        match run.affords(at, estimate) {
+            Ok(Affords::Now) => {
+                run.begin(at, input, estimate, moment(tick));
+                assert!(run.limits.budget <= 0.0 || run.committed_cost() <= run.limits.budget + 1e-6);
+            }
+            Ok(Affords::Perhaps) => assert!(run.steps.iter().any(|step| step.reserved > 0.0), "nothing to wait for"),
+            Err(limit) => {
+                run.fail(None, &limit, moment(tick));
+                return;
+            }
+        }
+    }
+}
+
+/// One thing happens: an attempt ends, a retry falls due, or the process is lost and another restores the run.
+fn happen(run: &mut Run, what: u8, cost: f64, tick: i64) {
+    let open: Vec<usize> = (0..run.steps.len())
+        .filter(|at| run.steps[*at].status == Status::Running || run.steps[*at].retry_at.is_some())
+        .collect();
+    let at = open[usize::from(what) % open.len()];
+    if run.steps[at].retry_at.take().is_some() {
+        return;
+    }
+    let now = moment(tick);
+    let reserved_by_others = run.committed_cost() - run.total_cost - run.steps[at].reserved;
+    match what / 16 {
+        0..=2 => {
+            let retryable = what / 16 < 2;
+            let attempts = run.steps[at].attempts;
+            match run.attempt_failed(at, "no luck", 0.5, retryable, 0.5, now) {
+                AfterFailure::Retry(_) => assert!(retryable && attempts <= run.plan.steps[at].max_retries),
+                AfterFailure::Final(_) => assert!(!retryable || attempts > run.plan.steps[at].max_retries),
+            }
+        }
+        3..=5 => {
+            let before = texts(&run.steps);
+            let after = restored(run);
+            assert_eq!(texts(&after), before, "what is saved is what is restored");
+            run.steps = after;
+        }
+        _ => {
+            let output = if what.is_multiple_of(5) { Value::Null } else { json!({"from": at}) };
+            let outcome = Outcome {
+                output,
+                seconds: 0.25,
+                cost,
+                memory_mb: Some(1.5),
+                gpu: true,
+                proof: None,
+                miner_receipt: None,
+            };
+            run.complete(at, outcome, now).unwrap();
+            if let Some(limit) = run.over_budget() {
+                run.fail(None, &limit, now);
+            } else {
+                assert!((run.committed_cost() - run.total_cost - reserved_by_others).abs() < 1e-6, "it is settled");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_run_ends_in_order_and_within_its_budget(
+        shape in prop::collection::vec((any::<u8>(), 0u32..3), 1..9),
+        script in prop::collection::vec(any::<u8>(), 1..40),
+        parallel in 1usize..5,
+        budget in prop_oneof![Just(0.0), 0.1f64..8.0],
+        (estimate, actual) in (0.0f64..2.0, 0.0f64..1.5),
+    ) {
+        let steps = shape.iter().enumerate().map(|(at, (mask, retries))| {
+            step(at, (0..at.min(8)).filter(|other| mask & (1 << other) != 0).collect(), *retries)
+        });
+        let mut run = run(steps.collect(), budget);
+        // A whole script of losses would go on for ever; after some time attempts end well.
+        let script = script.iter().copied().cycle().take(200).chain(std::iter::repeat(200));
+        let cost = estimate * actual;
+        for (tick, what) in (1i64..).zip(script) {
+            prop_assert!(tick < 400, "it does not end: {:?}", run.step_states());
+            begin_ready(&mut run, parallel, estimate, tick);
+            if run.status.is_final() {
+                break;
+            }
+            happen(&mut run, what, cost, tick);
+            if run.status.is_final() {
+                break;
+            }
+        }
+        let of = |status: Status| run.steps.iter().filter(|step| step.status == status).count();
+        prop_assert_eq!(of(Status::Running), 0);
+        prop_assert_eq!(run.status == Status::Completed, of(Status::Completed) == run.steps.len() && run.error.is_none());
+        prop_assert!(run.steps.iter().all(|step| step.reserved == 0.0 && step.retry_at.is_none() && step.job_id.is_none()));
+        let spent: f64 = run.steps.iter().map(|step| step.cost).sum();
+        prop_assert!((spent - run.total_cost).abs() < 1e-6);
+        // One attempt may cost more than was set aside for it; nothing begins after that.
+        let overrun = (cost - estimate).max(0.0) * parallel as f64;
+        prop_assert!(budget == 0.0 || run.total_cost <= budget + overrun + 1e-6, "{} of {budget}", run.total_cost);
+    }
+}
+
+#[test]
+fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
+    let mut only = step(0, vec![], 0);
+    let mapping = json!({"y": "$.output.none"});
+    only.outputs = Some(Mapping::parse(mapping.as_object().unwrap()).unwrap());
+    let mut run = run(vec![only], 1.0);
+    run.begin(0, json!({}), 0.5, moment(1));
+    let outcome = Outcome {
+        output: json!({}),
+        seconds: 1.0,
+        cost: 0.3,
+        memory_mb: None,
+        gpu: false,
+        proof: None,
+        miner_receipt: None,
+    };
+    assert!(run.complete(0, outcome, moment(2)).unwrap_err().contains("$.output.none"));
+    assert_eq!((run.total_cost, run.committed_cost()), (0.3, 0.3));
+}
+
+#[test]
+fn a_run_begun_anew_has_other_names_and_no_past() {
+    let mut first = run(vec![step(0, vec![], 0), step(1, vec![0], 0)], 0.0);
+    let fresh = texts(&first.steps);
+    let (id, row) = (first.id.clone(), first.steps[0].row_id.clone());
+    first.begin(0, json!({}), 0.5, moment(1));
+    let outcome = Outcome {
+        output: json!(1),
+        seconds: 1.0,
+        cost: 0.3,
+        memory_mb: None,
+        gpu: false,
+        proof: None,
+        miner_receipt: None,
+    };
+    first.complete(0, outcome, moment(2)).unwrap();
+    first.begin_anew(&Ids::seeded(2));
+    assert!(first.is_new && first.events.is_empty() && first.started_at.is_none());
+    assert_eq!((first.status, first.total_cost), (Status::Pending, 0.0));
+    assert_ne!((&first.id, &first.steps[0].row_id), (&id, &row));
+    let unnamed = |texts: Vec<String>| {
+        texts.iter().map(|text| text.split_once("step_id").unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(unnamed(texts(&first.steps)), unnamed(fresh));
+}
+
+#[test]
+fn sums_of_prices_have_no_tail() {
+    let mut run = run((0..5).map(|at| step(at, vec![], 0)).collect(), 0.0);
+    for at in 0..5 {
+        run.begin(at, json!({}), 0.01, moment(1));
+        let cost = if at == 4 { 0.26 } else { 0.01 };
+        let outcome = Outcome {
+            output: json!(1),
+            seconds: 0.0,
+            cost,
+            memory_mb: None,
+            gpu: false,
+            proof: None,
+            miner_receipt: None,
+        };
+        run.complete(at, outcome, moment(2)).unwrap();
+    }
+    assert_eq!(run.total_cost, 0.3);
+}

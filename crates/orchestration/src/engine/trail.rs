@@ -1,0 +1,97 @@
+//! What the audit log gets to know of a run: an entry for each change that its events tell of.
+
+use serde_json::{Value, json};
+
+use super::run::{NewEvent, Run};
+use am_audit::{Entry, EventType};
+use am_db::codec::Timestamp;
+
+/// The longest message of an error that the log keeps, in characters; the whole stands with the execution.
+const LONGEST: usize = 1000;
+
+/// Entries of the events that are not saved yet.
+pub fn entries(run: &Run, now: Timestamp) -> Vec<Entry> {
+    // A run without a place has no event yet, and is there all the same.
+    if run.is_new && run.events.is_empty() {
+        return vec![of_run(run, EventType::WorkflowUpdated, "queued", now)];
+    }
+    let mut entries = Vec::with_capacity(run.events.len() + 1);
+    for event in &run.events {
+        entries.push(entry(run, event));
+        entries.extend(verification(run, event));
+    }
+    entries
+}
+
+/// An error's message, as the log keeps it.
+pub fn message(error: &str) -> String {
+    error.chars().take(LONGEST).collect()
+}
+
+/// Of an order that nobody waits for any more: a miner that has it already goes on.
+pub fn taken_back(run: &Run, order: &str, now: Timestamp) -> Entry {
+    let entry = of_run(run, EventType::WorkflowUpdated, "taken_back", now);
+    entry.of("order", "taken_back").data("order_id", json!(order))
+}
+
+fn of_run(run: &Run, event: EventType, action: &str, at: Timestamp) -> Entry {
+    Entry::new(event, at)
+        .of("execution", action)
+        .on_behalf_of(&run.client_id)
+        .workflow(&run.workflow_id)
+        .execution(&run.id)
+        .level(run.security)
+}
+
+fn entry(run: &Run, event: &NewEvent) -> Entry {
+    let data = &event.data;
+    let of = |kind: EventType, action: &str| of_run(run, kind, action, event.at);
+    let of_step = |kind: EventType, action: &str| {
+        let key = data["step"].as_str().unwrap_or_default();
+        let at = run.plan.steps.iter().position(|step| step.key == key);
+        let id = at.and_then(|at| run.steps.get(at)).map_or(key, |step| step.step_id.as_str());
+        of(kind, action).of("step", action).step(id).data("step", json!(key)).data("attempt", data["attempt"].clone())
+    };
+    let error = |from: &Value| from.as_str().map_or(Value::Null, |error| json!(message(error)));
+    let seconds = run.completed_at.zip(run.started_at).map(|(end, start)| end.seconds_since(start));
+    match event.kind {
+        "execution_started" => of(EventType::ExecutionStarted, "started")
+            .from(run.origin.clone())
+            .data("total_steps", data["total_steps"].clone())
+            .change(Some(json!({"status": "pending"})), Some(json!({"status": "running"}))),
+        "step_started" => of_step(EventType::StepStarted, "started"),
+        "step_completed" => of_step(EventType::StepCompleted, "completed")
+            .data("execution_time", data["execution_time"].clone())
+            .data("memory_usage", data["memory_usage"].clone())
+            .data("cost", data["cost"].clone())
+            .data("verified", data["verified"].clone()),
+        "step_failed" => of_step(EventType::StepFailed, "failed")
+            .data("error_message", error(&data["error"]))
+            .data("retry_at", data["retry_at"].clone()),
+        "execution_completed" => of(EventType::ExecutionCompleted, "completed")
+            .data("execution_time", json!(seconds))
+            .data("total_cost", data["total_cost"].clone())
+            .data("verified", data["verified"].clone())
+            .change(Some(json!({"status": "running"})), Some(json!({"status": "completed"}))),
+        "execution_failed" => of(EventType::ExecutionFailed, "failed")
+            .data("error_message", error(&data["error"]))
+            .data("failed_step", data["failed_step"].clone())
+            .data("execution_time", json!(seconds))
+            .data("total_cost", data["total_cost"].clone())
+            .change(Some(json!({"status": "running"})), Some(json!({"status": "failed"}))),
+        // A step that was stopped, an order that was placed.
+        kind => of_step(EventType::WorkflowUpdated, kind)
+            .data("job_id", data["job_id"].clone())
+            .data("run_id", data["run_id"].clone())
+            .data("assignment_id", data["assignment_id"].clone())
+            .data("reason", data["reason"].clone()),
+    }
+}
+
+/// Results that were held against what was asked of them, once for the whole run.
+fn verification(run: &Run, event: &NewEvent) -> Option<Entry> {
+    let verified = event.data["verified"].as_bool().filter(|_| event.kind == "execution_completed")?;
+    let kind = if verified { EventType::VerificationCompleted } else { EventType::VerificationFailed };
+    let entry = of_run(run, kind, if verified { "verified" } else { "not_verified" }, event.at);
+    Some(entry.data("level", json!(run.level)))
+}

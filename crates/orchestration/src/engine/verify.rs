@@ -1,0 +1,105 @@
+//! Verification of results (contract, 'Agents'): basic, full, zero-knowledge, each naming the checks that passed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::run::{Run, StepRun};
+use crate::model::{Status, VerificationLevel};
+
+/// Seconds a fully verified step may take.
+const MAX_SECONDS: f64 = 3600.0;
+/// Memory in MB that a fully verified step may use.
+const MAX_MEMORY_MB: f64 = 8192.0;
+
+/// How a step's result was checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// How thoroughly.
+    pub level: VerificationLevel,
+    /// Did every check pass?
+    pub verified: bool,
+    /// Checks that passed, by name.
+    pub checks_passed: Vec<String>,
+    /// Checks that did not.
+    pub checks_failed: Vec<String>,
+    /// Checks for which nothing could be measured: they neither pass nor fail.
+    pub not_measured: Vec<String>,
+}
+
+/// Check the result of `step` at `level`, which asks for a proof at its highest; a step can ask for one by itself. A
+/// proof is what came with the result; this service can't make one.
+pub fn check(level: VerificationLevel, requires_proof: bool, step: &StepRun, proof: Option<&Value>) -> Verification {
+    let (mut passed, mut failed, mut not_measured) = (Vec::new(), Vec::new(), Vec::new());
+    let mut note = |name: &str, good: Option<bool>| {
+        let list = match good {
+            Some(true) => &mut passed,
+            Some(false) => &mut failed,
+            None => &mut not_measured,
+        };
+        list.push(name.to_owned());
+    };
+    note("completed", Some(step.status == Status::Completed));
+    note("has_output", Some(step.output.as_deref().is_some_and(|output| !output.is_null())));
+    note("no_error", Some(step.error.is_none()));
+    if level != VerificationLevel::Basic {
+        note("execution_time", Some(step.seconds < MAX_SECONDS));
+        note("memory_usage", step.memory_mb.map(|used| used < MAX_MEMORY_MB));
+    }
+    if requires_proof || level == VerificationLevel::ZeroKnowledge {
+        note("proof", Some(proof.is_some_and(|proof| !proof.is_null())));
+    }
+    Verification { level, verified: failed.is_empty(), checks_passed: passed, checks_failed: failed, not_measured }
+}
+
+/// Column `verification_proof`: the whole run's verification, step by step.
+pub fn summary(run: &Run) -> Value {
+    let steps: Map<String, Value> = run
+        .plan
+        .steps
+        .iter()
+        .zip(&run.steps)
+        .map(|(spec, step)| (spec.key.clone(), json!(step.verification)))
+        .collect();
+    let verified = run.steps.iter().all(|step| step.verification.as_ref().is_some_and(|done| done.verified));
+    json!({"level": run.level, "verified": verified, "steps": steps})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn step() -> StepRun {
+        let mut step = StepRun::new("step_1".into());
+        step.status = Status::Completed;
+        step.output = Some(Arc::new(json!({"y": 1})));
+        step.seconds = 1.0;
+        step
+    }
+
+    #[test]
+    fn each_level_adds_its_checks() {
+        let basic = check(VerificationLevel::Basic, false, &step(), None);
+        assert!(basic.verified);
+        assert_eq!(basic.checks_passed, ["completed", "has_output", "no_error"]);
+        let mut long = step();
+        long.seconds = 3600.0;
+        assert_eq!(check(VerificationLevel::Full, false, &long, None).checks_failed, ["execution_time"]);
+        let mut large = step();
+        large.memory_mb = Some(8192.0);
+        assert_eq!(check(VerificationLevel::Full, false, &large, None).checks_failed, ["memory_usage"]);
+        assert_eq!(check(VerificationLevel::Full, false, &step(), None).not_measured, ["memory_usage"]);
+    }
+
+    #[test]
+    fn zero_knowledge_without_a_proof_is_not_verified() {
+        assert!(!check(VerificationLevel::ZeroKnowledge, false, &step(), None).verified);
+        assert!(check(VerificationLevel::ZeroKnowledge, false, &step(), Some(&json!({"proof": "x"}))).verified);
+        assert_eq!(
+            check(VerificationLevel::Basic, true, &step(), None).checks_failed,
+            ["proof"],
+            "asked for by the step"
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! Security policies, held against what this room does: the facts are filled here, the rules stand in `security`.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::{
+    action::{Action, Names},
+    definition::{Plan, Step},
+    error::{Error, Result},
+    model::VerificationLevel,
+};
+use am_audit::{Audit, Entry, EventType, SecurityLevel};
+use am_core::ambient::Clock;
+use am_db::{Database, Tx, codec::Timestamp, principal::Principal};
+use am_security::policies::{Leaves, Policies, Refusal, StepFacts, WorkflowFacts};
+
+/// Refuses what a security policy forbids, and tells the audit log. Cheap to clone.
+#[derive(Clone)]
+pub struct Guard {
+    db: Database,
+    clock: Clock,
+    audit: Audit,
+    policies: Policies,
+    names: Names,
+}
+
+/// What was asked for.
+pub struct Asked<'a> {
+    /// workflow or execution.
+    pub resource: &'static str,
+    /// By whom.
+    pub caller: &'a Principal,
+    /// The workflow, if it has an id already.
+    pub workflow_id: Option<&'a str>,
+    /// The execution, if it has an id already.
+    pub execution_id: Option<&'a str>,
+}
+
+/// What decides how a workflow is bound, beside its steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How sensitive it is.
+    pub security: SecurityLevel,
+    /// How it is verified.
+    pub level: VerificationLevel,
+    /// Is a run's verification part of its result?
+    pub requires_verification: bool,
+    /// Seconds; 0: no limit.
+    pub max_execution_time: i64,
+}
+
+impl Guard {
+    /// Holds `policies` against workflows whose actions may use `names`.
+    pub fn new(db: Database, clock: Clock, audit: Audit, policies: Policies, names: Names) -> Self {
+        Self { db, clock, audit, policies, names }
+    }
+
+    /// The policies.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// What a workflow or run is to a policy, steps included; `inputs` where they are known.
+    pub fn facts(&self, terms: Terms, plan: &Plan, inputs: Option<&Value>) -> WorkflowFacts {
+        WorkflowFacts {
+            steps: plan.steps.iter().map(|step| step_facts(step, &self.names, None)).collect(),
+            data_bytes: inputs.map(json_bytes),
+            ..terms.facts(plan.steps.len())
+        }
+    }
+
+    /// Is `plan` allowed under `terms`? A refusal is in the audit log before it is answered.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub async fn admit(&self, asked: &Asked<'_>, terms: Terms, plan: &Plan, inputs: Option<&Value>) -> Result<()> {
+        if !self.policies.bind(terms.security) {
+            return Ok(());
+        }
+        match self.policies.check_workflow(&self.facts(terms, plan, inputs)) {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.refuse(asked, terms.security, refusal).await),
+        }
+    }
+
+    /// Tell the audit log of a refusal, in a transaction of its own. Answers the refusal, or why it can't be told.
+    pub async fn refuse(&self, asked: &Asked<'_>, level: SecurityLevel, refusal: Box<Refusal>) -> Error {
+        let mut entry = refused(asked.resource, level, &refusal, Timestamp(self.clock.now())).by(asked.caller);
+        if let Some(id) = asked.workflow_id {
+            entry = entry.workflow(id);
+        }
+        if let Some(id) = asked.execution_id {
+            entry = entry.execution(id);
+        }
+        let audit = self.audit.clone();
+        let told = self.db.write(async move |tx: &mut Tx| Ok::<_, Error>(audit.append(tx, vec![entry]).await?)).await;
+        told.err().unwrap_or(Error::Refused(refusal))
+    }
+}
+
+impl Terms {
+    /// What a run is to a policy, but for its steps.
+    pub fn facts(self, step_count: usize) -> WorkflowFacts {
+        WorkflowFacts {
+            level: self.security,
+            verification_level: self.level.value(),
+            requires_verification: self.requires_verification,
+            max_execution_time: self.max_execution_time,
+            step_count,
+            steps: Vec::new(),
+            data_bytes: None,
+        }
+    }
+}
+
+/// What the audit log gets to know of a refusal.
+pub fn refused(resource: &str, level: SecurityLevel, refusal: &Refusal, now: Timestamp) -> Entry {
+    Entry::new(EventType::AccessDenied, now)
+        .of(resource, "refused")
+        .level(level)
+        .data("policy_id", json!(refusal.policy_id))
+        .data("policy", json!(refusal.policy_name))
+        .data("rule", json!(refusal.rule))
+        .data("limit", refusal.limit.clone())
+        .data("asked", refusal.asked.clone())
+        .data("step", json!(refusal.step))
+}
+
+/// What a step is to a policy; `input` where it is known.
+pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFacts {
+    StepFacts {
+        key: step.key.clone(),
+        step_type: step.step_type.value(),
+        verification_level: step.verification_level.map(VerificationLevel::value),
+        memory_mb: memory_mb(&step.model_requirements, &step.action),
+        // Programs of clients run in the jq workers and in sandboxes only, all else in this process is its own code.
+        sandboxed: true,
+        leaves: match &step.action {
+            Action::Job(_) => Leaves::Job,
+            Action::Http { endpoint, .. } => Leaves::Endpoint { https: is_https(names, endpoint) },
+            // Which way it gets to an agent is not known before there is one.
+            Action::Agent(_) => Leaves::Endpoint { https: false },
+            _ => Leaves::Nothing,
+        },
+        data_bytes: input.map(json_bytes),
+    }
+}
+
+/// What a step asks for, in MB: `model_requirements.memory_mb` (or `memory`), or its command's requirements, if they are more.
+fn memory_mb(requirements: &Value, action: &Action) -> Option<f64> {
+    let model = ["memory_mb", "memory"].iter().find_map(|name| requirements.get(name).and_then(Value::as_f64));
+    let command = match action {
+        Action::Command(command) => command.memory_mb(),
+        _ => None,
+    };
+    [model, command].into_iter().flatten().reduce(f64::max)
+}
+
+fn is_https(names: &Names, endpoint: &str) -> bool {
+    let url = names.endpoints.get(endpoint).map(|endpoint| endpoint.url.as_str()).unwrap_or_default();
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+}
+
+/// How long a value is as JSON, in bytes.
+pub fn json_bytes(value: &Value) -> u64 {
+    struct Count(u64);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting can't fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_json_text() {
+        for value in [json!(null), json!({"a": [1, 2.5, "naïve ✓\n"]}), json!("x".repeat(1000))] {
+            assert_eq!(json_bytes(&value), value.to_string().len() as u64);
+        }
+    }
+
+    #[test]
+    fn the_stricter_level_binds() {
+        use SecurityLevel::{Confidential, Internal, Public, Restricted};
+        assert_eq!(Public.max(Internal), Internal);
+        assert_eq!(Restricted.max(Confidential), Restricted);
+        assert_eq!(Internal.max(Internal), Internal);
+    }
+
+    #[test]
+    fn memory_is_read_under_both_its_names() {
+        assert_eq!(memory_mb(&json!({"memory": 512}), &Action::Identity), Some(512.0));
+        assert_eq!(memory_mb(&json!({"memory_mb": 1.5, "memory": 512}), &Action::Identity), Some(1.5));
+        assert_eq!(memory_mb(&json!({"memory": "512"}), &Action::Identity), None);
+        assert_eq!(memory_mb(&json!(null), &Action::Identity), None);
+    }
+}

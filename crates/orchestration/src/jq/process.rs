@@ -1,0 +1,201 @@
+//! One worker process, seen from outside.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use rustix::process::Signal;
+use serde_json::value::RawValue;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use super::pool::{Error, Evaluated, Launch, Stats};
+use am_jq_worker::protocol::{self, Answer, HELLO, Kind, Task};
+
+/// How long a worker may take to come up, and to be gone after its pipes closed.
+const START: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(1);
+
+/// One evaluation that somebody waits for.
+pub(super) struct Request {
+    pub task: Task,
+    pub text: Arc<str>,
+    pub input: Arc<RawValue>,
+    pub reply: oneshot::Sender<Result<Evaluated, Error>>,
+    /// How many workers were killed from outside under it.
+    pub interrupted: u8,
+}
+
+/// Why a worker is of no more use. The first unanswered request was being evaluated.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It did not answer in time.
+    Timeout,
+    /// It ended by itself: out of memory, out of stack.
+    Crashed,
+    /// Somebody ended it: an operator, the kernel when the machine runs out of memory.
+    Killed,
+}
+
+/// A worker that is up. Dropping it kills it.
+pub(super) struct Worker {
+    child: Child,
+    requests: ChildStdin,
+    answers: ChildStdout,
+    incoming: BytesMut,
+}
+
+impl Worker {
+    /// Starts a worker and waits until it is ready.
+    pub async fn start(launch: &Launch) -> io::Result<Self> {
+        let mut child = Command::new(&launch.program)
+            .args(&launch.args)
+            .arg(launch.settings.memory_mb.to_string())
+            .arg(launch.settings.max_output.to_string())
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Ctrl-C in the service's terminal is for the service: it still finishes what it has begun.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("a jq worker without pipes"));
+        };
+        let mut worker = Self { child, requests, answers, incoming: BytesMut::with_capacity(64 * 1024) };
+        match timeout(START, worker.answers.read_u8()).await {
+            Ok(Ok(HELLO)) => Ok(worker),
+            _ => {
+                let status = worker.end().await;
+                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                Err(io::Error::other(format!("the jq worker {} did not start: {status}", launch.program.display())))
+            }
+        }
+    }
+
+    /// Has `batch` evaluated; answered requests leave it, the others stay in their order.
+    pub async fn evaluate(
+        &mut self,
+        batch: &mut VecDeque<Request>,
+        launch: &Launch,
+        stats: &Stats,
+    ) -> Result<(), Failure> {
+        let mut frames = Vec::new();
+        for request in &*batch {
+            protocol::put_request(&mut frames, request.task, &request.text, request.input.get());
+        }
+        let outcome = {
+            let (requests, limits) = (&mut self.requests, &launch.settings);
+            let read = read_answers(&mut self.answers, &mut self.incoming, batch, limits, stats);
+            // Reading goes on while requests are written, or both sides could wait for the other to make room.
+            let write = requests.write_all(&frames);
+            tokio::pin!(read, write);
+            let mut writing = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    // A worker that is gone shows in what it doesn't answer.
+                    _ = &mut write, if writing => writing = false,
+                    outcome = &mut read => break outcome,
+                }
+            }
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Lost::Silent) => Err(Failure::Timeout),
+            Err(Lost::Gone) => Err(self.cause_of_death().await),
+        }
+    }
+
+    /// Kills the worker if it still runs and waits for it to be gone.
+    pub async fn end(&mut self) -> io::Result<ExitStatus> {
+        let _ = self.child.start_kill();
+        self.child.wait().await
+    }
+
+    async fn cause_of_death(&mut self) -> Failure {
+        let status = match timeout(END, self.child.wait()).await {
+            Ok(status) => status,
+            Err(_) => self.end().await,
+        };
+        const FROM_OUTSIDE: [Signal; 5] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+        match status.ok().and_then(|status| status.signal()) {
+            Some(signal) if FROM_OUTSIDE.iter().any(|outside| outside.as_raw() == signal) => Failure::Killed,
+            _ => Failure::Crashed,
+        }
+    }
+}
+
+enum Lost {
+    Silent,
+    Gone,
+}
+
+async fn read_answers(
+    answers: &mut ChildStdout,
+    incoming: &mut BytesMut,
+    batch: &mut VecDeque<Request>,
+    limits: &super::Settings,
+    stats: &Stats,
+) -> Result<(), Lost> {
+    let mut since = Instant::now();
+    let deadline = sleep(limits.timeout);
+    tokio::pin!(deadline);
+    while !batch.is_empty() {
+        let answer = tokio::select! {
+            biased;
+            answer = next_answer(answers, incoming, limits.max_output) => answer.map_err(|_| Lost::Gone)?,
+            () = &mut deadline => {
+                let left = limits.timeout.saturating_sub(since.elapsed());
+                if left.is_zero() {
+                    return Err(Lost::Silent);
+                }
+                deadline.as_mut().reset(tokio::time::Instant::now() + left);
+                continue;
+            }
+        };
+        since = Instant::now();
+        let Some(request) = batch.pop_front() else { break };
+        stats.count_evaluation();
+        // Nobody may be waiting any more.
+        let _ = request.reply.send(result(answer, limits.max_output));
+    }
+    Ok(())
+}
+
+async fn next_answer(answers: &mut ChildStdout, incoming: &mut BytesMut, max_output: usize) -> io::Result<Answer> {
+    loop {
+        if let Some(answer) = protocol::take_answer(incoming, max_output)? {
+            return Ok(answer);
+        }
+        if incoming.capacity() == incoming.len() {
+            incoming.reserve(64 * 1024);
+        }
+        if answers.read_buf(incoming).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn result(answer: Answer, max_output: usize) -> Result<Evaluated, Error> {
+    let text = || String::from_utf8_lossy(&answer.payload).into_owned();
+    match answer.kind {
+        Kind::ProgramError => Err(Error::Program(text())),
+        Kind::TooLarge => Err(Error::OutputTooLarge { limit: max_output }),
+        Kind::Output => {
+            let output = RawValue::from_string(text()).map_err(|error| Error::Program(error.to_string()))?;
+            Ok(Evaluated { output, seconds: answer.nanoseconds as f64 / 1e9 })
+        }
+    }
+}

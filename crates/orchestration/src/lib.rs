@@ -1,0 +1,24 @@
+//! Workflow definitions, the engine that runs them, budgets, receipts, networks of agents; the registry of agents, plans
+//! over them, and what they are given to do.
+
+pub mod action;
+mod agent_step;
+pub mod assignments;
+mod command;
+mod dag;
+pub mod definition;
+pub mod engine;
+pub mod error;
+pub mod executions;
+pub mod guard;
+mod hooks;
+pub mod jq;
+pub mod mapping;
+pub mod model;
+pub mod networks;
+pub mod plans;
+pub mod receipts;
+pub mod registry;
+pub mod review;
+mod template;
+pub mod workflows;

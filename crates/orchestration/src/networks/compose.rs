@@ -1,0 +1,102 @@
+//! One definition out of many: each agent's steps become a group that sees its own inputs and steps only; between
+//! stages their results are put together, and the next stage sees them as `$.inputs.upstream`.
+
+use serde_json::{Map, Value, json};
+
+use super::model::Network;
+use crate::definition::Definition;
+
+/// An agent with its workflow's definition.
+pub struct Agent {
+    pub id: String,
+    pub definition: Definition,
+}
+
+/// The definition that runs `task` on the agents of `network`: steps `<agent>.<key>`, a step `<agent>` that collects
+/// an agent's results, and a step `stage_<n>` that collects a stage's.
+pub fn definition(agents: &[Agent], network: &Network, task: &Value) -> Definition {
+    let names = unique_names(agents);
+    let mut steps = Map::new();
+    let mut scopes = Map::new();
+    let mut upstream: Option<String> = None;
+    for (number, stage) in network.stages().iter().enumerate() {
+        let mut results = Map::new();
+        for &at in stage {
+            let (Some(agent), Some(name)) = (agents.get(at), names.get(at)) else { continue };
+            scopes.insert(name.clone(), scope_inputs(task, upstream.as_deref()));
+            add_agent(&mut steps, name, &agent.definition, upstream.as_deref());
+            results.insert(name.clone(), json!(format!("$.steps['{name}'].output")));
+        }
+        let merge = format!("stage_{}", number + 1);
+        let waits_for: Vec<String> = results.keys().cloned().collect();
+        steps.insert(merge.clone(), collect(results, waits_for));
+        upstream = Some(merge);
+    }
+    Definition { steps, dependencies: Map::new(), scopes }
+}
+
+/// The same agent may be in a network twice.
+fn unique_names(agents: &[Agent]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for agent in agents {
+        let plain: String =
+            agent.id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+        let mut name = plain.clone();
+        let mut count = 2;
+        while names.contains(&name) {
+            name = format!("{plain}_{count}");
+            count += 1;
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// An agent's inputs: the task, its members by name where it is an object, and what the stage before gave.
+fn scope_inputs(task: &Value, upstream: Option<&str>) -> Value {
+    let mut inputs = Map::new();
+    for name in task.as_object().into_iter().flat_map(Map::keys) {
+        if !name.contains(['\'', '\\']) {
+            inputs.insert(name.clone(), json!(format!("$.inputs.task['{name}']")));
+        }
+    }
+    inputs.insert("task".into(), json!("$.inputs.task"));
+    inputs.insert("priority".into(), json!("$.inputs.priority"));
+    if let Some(merge) = upstream {
+        inputs.insert("upstream".into(), json!(format!("$.steps.{merge}.output")));
+    }
+    Value::Object(inputs)
+}
+
+fn add_agent(steps: &mut Map<String, Value>, name: &str, definition: &Definition, upstream: Option<&str>) {
+    let keys = || definition.steps.keys();
+    let mut has_dependents = std::collections::HashSet::new();
+    for (key, step) in &definition.steps {
+        let waits_for: Vec<String> = definition.waits_for(key).map(str::to_owned).collect();
+        has_dependents.extend(waits_for.iter().cloned());
+        let mut renamed: Vec<String> = waits_for.iter().map(|other| format!("{name}.{other}")).collect();
+        if waits_for.is_empty() {
+            renamed.extend(upstream.map(str::to_owned));
+        }
+        let mut step = step.as_object().cloned().unwrap_or_default();
+        step.insert("depends_on".into(), json!(renamed));
+        step.insert("scope".into(), json!(name));
+        steps.insert(format!("{name}.{key}"), Value::Object(step));
+    }
+    let leaves: Vec<&String> = keys().filter(|key| !has_dependents.contains(*key)).collect();
+    let results = leaves
+        .iter()
+        .filter(|key| !key.contains(['\'', '\\']))
+        .map(|key| ((*key).clone(), json!(format!("$.steps['{name}.{key}'].output"))));
+    let waits_for = leaves
+        .iter()
+        .map(|key| format!("{name}.{key}"))
+        .chain(upstream.filter(|_| leaves.is_empty()).map(str::to_owned))
+        .collect();
+    steps.insert(name.to_owned(), collect(results.collect(), waits_for));
+}
+
+/// A step that puts results together.
+fn collect(results: Map<String, Value>, waits_for: Vec<String>) -> Value {
+    json!({"step_type": "custom", "input_mappings": results, "depends_on": waits_for})
+}

@@ -1,0 +1,165 @@
+//! What a plan is thought to take: who would do what, for how long and how much, and how sure that is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{decompose::Split, model::Planned};
+use crate::registry::{Agent, TaskType, best};
+
+/// What is known when a plan is made.
+pub struct Known {
+    /// All agents, as they are now.
+    pub agents: Vec<Agent>,
+    /// Mean seconds of the quickest agent, by type.
+    pub fastest: BTreeMap<TaskType, f64>,
+    /// Mean seconds over all agents, by type.
+    pub usual: BTreeMap<TaskType, f64>,
+}
+
+/// What all sub-tasks come to.
+#[derive(Debug, PartialEq)]
+pub struct Totals {
+    pub cost: Option<f64>,
+    pub seconds: Option<f64>,
+    /// Why one of them is missing.
+    pub reason: Option<String>,
+    /// The share of sub-tasks for which there is an agent.
+    pub available: f64,
+}
+
+/// Who is thought to do each sub-task. Those of a stage run at once, and fill their agents' places; of the next stage they
+/// are free again.
+pub fn assign(split: &Split, known: &Known) -> Vec<Planned> {
+    let nobody = BTreeSet::new();
+    let mut planned: Vec<Option<Planned>> = vec![None; split.sub_tasks.len()];
+    for stage in split.stages() {
+        let mut agents = known.agents.clone();
+        for at in stage {
+            let sub_task = &split.sub_tasks[at];
+            let need = sub_task.need();
+            let usual = known.usual.get(&sub_task.task_type).copied();
+            let found = best(&need, &agents, &known.fastest, &nobody).map(|(agent, score)| (agent.clone(), score));
+            planned[at] = Some(match found {
+                Ok((agent, score)) => {
+                    if let Some(taken) = agents.iter_mut().find(|other| other.id == agent.id) {
+                        taken.open += 1;
+                    }
+                    let seconds = need.seconds(&agent).or(usual);
+                    Planned {
+                        sub_task: sub_task.key.clone(),
+                        score: Some(score),
+                        estimated_seconds: seconds,
+                        estimated_cost: seconds.map(|seconds| agent.cost_per_hour * seconds / 3600.0),
+                        reason: seconds.is_none().then(|| unmeasured(sub_task.task_type)),
+                        agent_id: Some(agent.id),
+                    }
+                }
+                Err(why) => Planned {
+                    sub_task: sub_task.key.clone(),
+                    agent_id: None,
+                    score: None,
+                    estimated_seconds: sub_task.estimated_seconds.or(usual),
+                    estimated_cost: None,
+                    reason: Some(why),
+                },
+            });
+        }
+    }
+    planned.into_iter().flatten().collect()
+}
+
+fn unmeasured(task_type: TaskType) -> String {
+    format!("no {task_type} was completed yet, and no estimated_seconds was sent")
+}
+
+/// What the planned assignments come to.
+pub fn totals(split: &Split, planned: &[Planned]) -> Totals {
+    let cost = planned.iter().map(|one| one.estimated_cost).sum::<Option<f64>>();
+    let longest = |stage: &Vec<usize>| {
+        let seconds = stage.iter().map(|at| planned[*at].estimated_seconds);
+        seconds.collect::<Option<Vec<f64>>>().map(|seconds| seconds.into_iter().fold(0.0, f64::max))
+    };
+    let seconds = split.stages().iter().map(longest).sum::<Option<f64>>();
+    let missing = planned.iter().find(|one| one.estimated_cost.is_none() || one.estimated_seconds.is_none());
+    let reason = missing.map(|one| format!("{}: {}", one.sub_task, one.reason.as_deref().unwrap_or("not known")));
+    let there = planned.iter().filter(|one| one.agent_id.is_some()).count();
+    let available = if planned.is_empty() { 1.0 } else { there as f64 / planned.len() as f64 };
+    Totals { cost, seconds, reason, available }
+}
+
+/// The decomposition's confidence, × 0.7 over budget, × 0.6 past the deadline, × (0.5 + 0.5 × the share of agents that are
+/// available); 0.1 to 0.95.
+pub fn confidence(decomposition: f64, over_budget: bool, past_deadline: bool, available: f64) -> f64 {
+    let mut confidence = decomposition * (0.5 + 0.5 * available);
+    if over_budget {
+        confidence *= 0.7;
+    }
+    if past_deadline {
+        confidence *= 0.6;
+    }
+    confidence.clamp(0.1, 0.95)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plans::{
+            decompose::{split, tests::draft},
+            model::{Draft, Strategy, SubTaskDraft},
+        },
+        registry::tests::agent,
+    };
+
+    fn known(agents: Vec<Agent>) -> Known {
+        Known { agents, fastest: BTreeMap::new(), usual: BTreeMap::new() }
+    }
+
+    fn three(strategy: Strategy, estimated_seconds: Option<f64>) -> Split {
+        let one =
+            SubTaskDraft { task_type: Some(TaskType::DataAnalysis), estimated_seconds, ..SubTaskDraft::default() };
+        split(&Draft { sub_tasks: vec![one; 3], strategy: Some(strategy), ..draft() }).unwrap()
+    }
+
+    #[test]
+    fn confidence_is_the_contracts() {
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        near(confidence(0.9, false, false, 1.0), 0.9);
+        near(confidence(0.9, true, false, 1.0), 0.63);
+        near(confidence(0.9, true, true, 0.5), 0.9 * 0.75 * 0.7 * 0.6);
+        near(confidence(1.0, false, false, 1.0), 0.95);
+        near(confidence(0.1, true, true, 0.0), 0.1);
+    }
+
+    #[test]
+    fn agents_fill_up_within_a_stage_and_are_free_in_the_next() {
+        let agents = || known(vec![agent("a", 0.9, 3.6), agent("b", 0.8, 7.2)]);
+        let at_once = three(Strategy::Parallel, Some(100.0));
+        let planned = assign(&at_once, &agents());
+        let names: Vec<_> = planned.iter().map(|one| one.agent_id.as_deref().unwrap()).collect();
+        assert_eq!(names, ["a", "b", "a"], "the second is better off with who has nothing to do");
+        let sum = totals(&at_once, &planned);
+        assert_eq!((sum.seconds, sum.available), (Some(100.0), 1.0));
+        assert!((sum.cost.unwrap() - 0.4).abs() < 1e-12, "{sum:?}");
+        let in_turn = three(Strategy::Pipeline, Some(100.0));
+        let planned = assign(&in_turn, &agents());
+        assert!(planned.iter().all(|one| one.agent_id.as_deref() == Some("a")));
+        assert_eq!(totals(&in_turn, &planned).seconds, Some(300.0));
+    }
+
+    #[test]
+    fn what_is_not_known_is_none_and_says_why() {
+        let split = three(Strategy::Parallel, None);
+        let planned = assign(&split, &known(Vec::new()));
+        assert!(planned.iter().all(|one| one.agent_id.is_none()));
+        assert_eq!(planned[0].reason.as_deref(), Some("no agent is registered"));
+        let sum = totals(&split, &planned);
+        assert_eq!((sum.cost, sum.seconds, sum.available), (None, None, 0.0));
+        assert_eq!(sum.reason.as_deref(), Some("data_analysis: no agent is registered"));
+        let planned = assign(&split, &known(vec![agent("a", 0.9, 1.0)]));
+        assert!(planned[0].reason.as_deref().unwrap().contains("no estimated_seconds"), "{planned:?}");
+        assert!(planned[2].reason.as_deref().unwrap().contains("busy"), "{planned:?}");
+        let measured =
+            Known { usual: BTreeMap::from([(TaskType::DataAnalysis, 36.0)]), ..known(vec![agent("a", 0.9, 1.0)]) };
+        assert_eq!(assign(&split, &measured)[0].estimated_cost, Some(0.01));
+    }
+}

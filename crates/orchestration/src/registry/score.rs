@@ -1,0 +1,196 @@
+//! Which agent gets a sub-task: the contract's score.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use super::model::{Agent, GpuTier, TaskType};
+
+/// What an hour may cost at most to count as cheap as can be.
+const CHEAP: f64 = 0.05;
+
+/// What a sub-task asks of its agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Need {
+    /// What it is.
+    pub task_type: TaskType,
+    /// The weakest GPU that will do.
+    pub gpu_tier: Option<GpuTier>,
+    /// Only agents of this kind.
+    pub agent_type: Option<String>,
+    /// The most it may cost.
+    pub max_price: Option<f64>,
+    /// Seconds it is thought to take.
+    pub estimated_seconds: Option<f64>,
+}
+
+impl Need {
+    /// Does `agent` do such a thing at all? None: it does; else why not.
+    pub fn misfit(&self, agent: &Agent) -> Option<String> {
+        if !agent.task_types.contains(&self.task_type) {
+            return Some(format!("no agent does {}", self.task_type));
+        }
+        if let Some(kind) = self.agent_type.as_deref().filter(|kind| *kind != agent.agent_type) {
+            return Some(format!("no agent that does {} is of type {kind:?}", self.task_type));
+        }
+        if let Some(tier) = self.gpu_tier.filter(|tier| agent.gpu_tier < *tier) {
+            return Some(format!("no agent that does {} has a {tier} or better", self.task_type));
+        }
+        if let Some(limit) = self.max_price.filter(|limit| self.price(agent).is_some_and(|price| price > *limit)) {
+            return Some(format!("every agent that does {} would cost more than {limit}", self.task_type));
+        }
+        None
+    }
+
+    /// What `agent` is thought to ask for it, where it is known how long it takes.
+    pub fn price(&self, agent: &Agent) -> Option<f64> {
+        self.seconds(agent).map(|seconds| agent.cost_per_hour * seconds / 3600.0)
+    }
+
+    /// How long it is thought to take `agent`: as the task says, or what it has taken this agent so far.
+    pub fn seconds(&self, agent: &Agent) -> Option<f64> {
+        self.estimated_seconds.or_else(|| agent.work.get(&self.task_type)?.mean())
+    }
+}
+
+/// 0.4 performance + 0.3 min(1, 0.05 / cost an hour) + 0.2 reliability + 0.1 (1 − load): 0 to 1.
+pub fn score(performance: f64, cost_per_hour: f64, reliability: f64, load: f64) -> f64 {
+    let cheap = if cost_per_hour > CHEAP { CHEAP / cost_per_hour } else { 1.0 };
+    0.4 * performance + 0.3 * cheap + 0.2 * reliability + 0.1 * (1.0 - load)
+}
+
+/// The score of `agent` with what is known of it.
+pub fn of(agent: &Agent, fastest: &BTreeMap<TaskType, f64>) -> f64 {
+    score(agent.performance(fastest).0, agent.cost_per_hour, agent.reliability().0, agent.load())
+}
+
+/// The best of `agents` for a sub-task, and its score: one that is online, does it and has room. Those who had it before
+/// (`tried`) come after the others; of equals the first by name.
+///
+/// # Errors
+/// Why there is none.
+pub fn best<'a>(
+    need: &Need,
+    agents: &'a [Agent],
+    fastest: &BTreeMap<TaskType, f64>,
+    tried: &BTreeSet<String>,
+) -> Result<(&'a Agent, f64), String> {
+    if agents.is_empty() {
+        return Err("no agent is registered".into());
+    }
+    // The rule that the last agent to fall out has broken says the most.
+    let able: Vec<&Agent> = agents.iter().filter(|agent| need.misfit(agent).is_none()).collect();
+    if able.is_empty() {
+        let why = agents.iter().filter(|agent| agent.task_types.contains(&need.task_type)).find_map(|a| need.misfit(a));
+        return Err(why.unwrap_or_else(|| format!("no agent does {}", need.task_type)));
+    }
+    let online: Vec<&Agent> = able.into_iter().filter(|agent| agent.is_online()).collect();
+    if online.is_empty() {
+        return Err(format!("every agent that could do {} is offline", need.task_type));
+    }
+    let scored = online.iter().filter(|agent| agent.has_room()).map(|agent| (*agent, of(agent, fastest)));
+    let found = scored.max_by(|(a, a_score), (b, b_score)| {
+        let fresh = |agent: &Agent| !tried.contains(&agent.id);
+        let order = fresh(a).cmp(&fresh(b)).then(a_score.total_cmp(b_score));
+        order.then_with(|| Reverse(&a.id).cmp(&Reverse(&b.id)))
+    });
+    found.ok_or_else(|| format!("every agent that could do {} is busy", need.task_type))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::registry::model::{AgentStatus, Draft, Source, Work};
+    use am_db::codec::{Doc, Timestamp};
+
+    pub fn agent(id: &str, performance: f64, cost_per_hour: f64) -> Agent {
+        let draft = Draft {
+            agent_id: id.to_owned(),
+            agent_type: "worker".into(),
+            description: String::new(),
+            task_types: vec![TaskType::TextProcessing, TaskType::DataAnalysis],
+            gpu_tier: GpuTier::MidRangeGpu,
+            max_concurrent_tasks: 2,
+            performance,
+            reliability: 0.9,
+            cost_per_hour,
+            endpoint_url: None,
+            metadata: Doc::none(),
+        };
+        draft.into_agent("key_0", Timestamp::from_stored("2026-05-12 14:00:00.000000").unwrap())
+    }
+
+    pub fn need() -> Need {
+        let task_type = TaskType::TextProcessing;
+        Need { task_type, gpu_tier: None, agent_type: None, max_price: None, estimated_seconds: None }
+    }
+
+    fn chosen(need: &Need, agents: &[Agent], tried: &[&str]) -> Result<String, String> {
+        let tried = tried.iter().map(|id| (*id).to_owned()).collect();
+        best(need, agents, &BTreeMap::new(), &tried).map(|(agent, _)| agent.id.clone())
+    }
+
+    #[test]
+    fn the_score_is_the_contracts() {
+        assert!((score(1.0, 0.05, 1.0, 0.0) - 1.0).abs() < 1e-12);
+        assert!((score(0.5, 0.1, 0.8, 0.5) - (0.2 + 0.15 + 0.16 + 0.05)).abs() < 1e-12);
+        assert!((score(0.0, 0.0, 0.0, 1.0) - 0.3).abs() < 1e-12, "nothing is cheaper than free");
+    }
+
+    #[test]
+    fn the_best_that_is_free_gets_it_and_who_had_it_comes_last() {
+        let mut agents = [agent("b", 0.9, 0.05), agent("a", 0.9, 0.05), agent("slow", 0.2, 0.05)];
+        assert_eq!(chosen(&need(), &agents, &[]).unwrap(), "a", "of equals the first by name");
+        assert_eq!(chosen(&need(), &agents, &["a"]).unwrap(), "b");
+        assert_eq!(chosen(&need(), &agents, &["a", "b"]).unwrap(), "slow");
+        assert_eq!(chosen(&need(), &agents, &["a", "b", "slow"]).unwrap(), "a");
+        agents[1].open = 2;
+        assert_eq!(chosen(&need(), &agents, &[]).unwrap(), "b", "a has no room");
+        agents[0].status = AgentStatus::Offline;
+        assert_eq!(chosen(&need(), &agents, &[]).unwrap(), "slow");
+        agents[2].open = 2;
+        assert!(chosen(&need(), &agents, &[]).unwrap_err().contains("busy"));
+    }
+
+    #[test]
+    fn why_there_is_none_is_said() {
+        let agents = [agent("a", 0.9, 3.6)];
+        let with = |change: fn(&mut Need)| {
+            let mut need = need();
+            change(&mut need);
+            chosen(&need, &agents, &[]).unwrap_err()
+        };
+        assert_eq!(chosen(&need(), &[], &[]).unwrap_err(), "no agent is registered");
+        assert_eq!(with(|need| need.task_type = TaskType::IoBound), "no agent does io_bound");
+        assert!(with(|need| need.gpu_tier = Some(GpuTier::PremiumGpu)).contains("premium_gpu"));
+        assert!(with(|need| need.agent_type = Some("x".into())).contains("\"x\""));
+        let dear = with(|need| (need.max_price, need.estimated_seconds) = (Some(0.5), Some(1000.0)));
+        assert!(dear.contains("more than 0.5"), "{dear}");
+    }
+
+    #[test]
+    fn claims_count_until_enough_was_measured() {
+        let mut quick = agent("quick", 0.3, 0.05);
+        assert_eq!(quick.performance(&BTreeMap::new()), (0.3, Source::Claimed));
+        assert_eq!(quick.reliability(), (0.9, Source::Claimed));
+        quick.work.insert(TaskType::TextProcessing, Work { completed: 2, failed: 1, lost: 1, seconds: 8.0 });
+        assert_eq!(quick.performance(&BTreeMap::new()).1, Source::Claimed, "two are not enough");
+        assert_eq!(quick.reliability(), (0.5, Source::Measured));
+        quick.work.insert(TaskType::DataAnalysis, Work { completed: 2, failed: 0, lost: 0, seconds: 2.0 });
+        let fastest = BTreeMap::from([(TaskType::TextProcessing, 2.0), (TaskType::DataAnalysis, 1.0)]);
+        assert_eq!(quick.performance(&fastest), (0.75, Source::Measured), "half as quick in half of them");
+        assert_eq!(need().seconds(&quick), Some(4.0));
+    }
+
+    proptest! {
+        #[test]
+        fn a_score_stays_within_its_bounds(p in 0.0f64..=1.0, cost in 0.0f64..1e6, r in 0.0f64..=1.0, load in 0.0f64..=1.0) {
+            let value = score(p, cost, r, load);
+            prop_assert!((0.0..=1.0 + 1e-12).contains(&value));
+            prop_assert!(score(p, cost + 1.0, r, load) <= value, "what costs more is not better");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! What the security policies say of workflows and runs beforehand: one that is validated, all that are scanned, and
+//! which policies bind one.
+
+mod store;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    action::Action,
+    definition::{Definition, Plan},
+    error::{Error, Result},
+    executions::Executions,
+    guard::{Guard, Terms},
+    model::StepType,
+    workflows::{Filter, Workflow, Workflows},
+};
+use am_audit::SecurityLevel;
+use am_db::{Database, page::Page, principal::Principal};
+use am_security::policies::{Explained, Refusal, WorkflowFacts};
+
+/// A run that takes longer than so many seconds is warned of.
+const LONG: i64 = 3600;
+
+/// Reviews of workflows. Cheap to clone.
+#[derive(Clone)]
+pub struct Reviews {
+    db: Database,
+    guard: Guard,
+    workflows: Workflows,
+    executions: Executions,
+}
+
+/// Something that a workflow breaks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Violation {
+    /// In words.
+    pub message: String,
+    /// Would it be refused for this?
+    pub enforced: bool,
+    /// The policy; null: a rule that holds without one.
+    pub policy_id: Option<String>,
+    /// Its name.
+    pub policy: Option<String>,
+    /// The rule.
+    pub rule: String,
+    /// What it allows.
+    pub limit: Value,
+    /// What the workflow asks for.
+    pub asked: Value,
+    /// The step.
+    pub step: Option<String>,
+}
+
+/// A policy that binds a workflow.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Binding {
+    /// The policy.
+    pub policy_id: String,
+    /// Its name.
+    pub policy: String,
+}
+
+/// What is said of a workflow.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The workflow.
+    pub workflow_id: String,
+    /// Does it break nothing?
+    pub valid: bool,
+    /// Would it be refused if it were made or run now?
+    pub refused: bool,
+    /// The level that its verification asks for; policies of this level bind it.
+    pub required_level: SecurityLevel,
+    /// The same, under the monolith's name.
+    pub required_security_level: SecurityLevel,
+    /// What it breaks.
+    pub violations: Vec<Violation>,
+    /// What to look at.
+    pub warnings: Vec<String>,
+    /// What to do.
+    pub recommendations: Vec<String>,
+    /// The policies that bind it.
+    pub policies: Vec<Binding>,
+}
+
+/// Which policies bind a workflow, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bindings {
+    /// The workflow.
+    pub workflow_id: String,
+    /// The level that its verification asks for.
+    pub required_level: SecurityLevel,
+    /// How it came to that.
+    pub why: String,
+    /// Every policy.
+    pub policies: Vec<Explained>,
+}
+
+/// What a scan found at fault.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// The workflow.
+    pub workflow_id: String,
+    /// The run, if it is one that is under way.
+    pub execution_id: Option<String>,
+    /// Its level.
+    pub required_level: SecurityLevel,
+    /// What it breaks; a run of them fails before its next step, or when its time is up.
+    pub violations: Vec<Violation>,
+}
+
+/// What could not be judged.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unread {
+    /// The workflow.
+    pub workflow_id: String,
+    /// The run, if it is one.
+    pub execution_id: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A page of a scan.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scan {
+    /// Policies in force.
+    pub active_policies: usize,
+    /// Workflows that were looked at on this page.
+    pub workflows_checked: usize,
+    /// Workflows in all.
+    pub workflows_total: i64,
+    /// Runs under way that were looked at on this page.
+    pub executions_checked: usize,
+    /// Runs under way in all.
+    pub executions_total: i64,
+    /// What breaks an active policy.
+    pub findings: Vec<Finding>,
+    /// What could not be judged.
+    pub not_checked: Vec<Unread>,
+    /// Where the next page begins; null: this was the last.
+    pub next_offset: Option<u32>,
+}
+
+impl Reviews {
+    /// Reviews by `guard` of what is in `db`.
+    pub fn new(db: Database, guard: Guard, workflows: Workflows, executions: Executions) -> Self {
+        Self { db, guard, workflows, executions }
+    }
+
+    /// What would be said of a workflow if it were made or run now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::Invalid`] for one that the coordinator stored unchecked.
+    pub async fn validate(&self, caller: &Principal, id: &str) -> Result<Verdict> {
+        let workflow = self.workflows.get(caller, id).await?;
+        let plan = self.workflows.compiled(&workflow).await?.plan;
+        let terms = workflow.terms();
+        let facts = self.guard.facts(terms, &plan, None);
+        let mut violations: Vec<Violation> = self.violations(&facts);
+        let under_way = self.executions.under_way(caller, facts.level).await?;
+        if let Err(refusal) = self.guard.policies().check_concurrency(facts.level, under_way) {
+            violations.push((*refusal).into());
+        }
+        if !workflow.requires_verification {
+            violations.push(unverified());
+        }
+        let refused = violations.iter().any(|violation| violation.enforced);
+        let (warnings, recommendations) = advice(&workflow, &plan, self.binding(terms.security));
+        Ok(Verdict {
+            workflow_id: workflow.id,
+            valid: violations.is_empty(),
+            refused,
+            required_level: terms.security,
+            required_security_level: terms.security,
+            violations,
+            warnings,
+            recommendations,
+            policies: self.binding(terms.security).collect(),
+        })
+    }
+
+    /// Which policies bind a workflow and why, rule by rule.
+    ///
+    /// # Errors
+    /// As [`Reviews::validate`].
+    pub async fn binding_of(&self, caller: &Principal, id: &str) -> Result<Bindings> {
+        let workflow = self.workflows.get(caller, id).await?;
+        let plan = self.workflows.compiled(&workflow).await?.plan;
+        let terms = workflow.terms();
+        let facts = self.guard.facts(terms, &plan, None);
+        let under_way = self.executions.under_way(caller, facts.level).await?;
+        let explained = self.guard.policies().explain(&facts, under_way).await;
+        let policies = explained.map_err(|error| match error {
+            am_security::policies::Error::Db(error) => Error::Db(error),
+            other => Error::Conflict(other.to_string()),
+        })?;
+        let Terms { security, level, requires_verification, .. } = terms;
+        let why = match requires_verification {
+            true => format!("verification is required, and its level is {level}"),
+            false => "no verification is required".to_owned(),
+        };
+        Ok(Bindings { workflow_id: workflow.id, required_level: security, why: format!("{why}: {security}"), policies })
+    }
+
+    /// A page of the workflows that `caller` may see, and of its runs under way, held against the active policies.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<Scan> {
+        let page = Page { after: None, limit, offset };
+        let filter = Filter { page: page.clone(), ..Filter::default() };
+        let (workflows, workflows_total) = self.workflows.list(caller, &filter).await?;
+        let (runs, executions_total) = store::under_way(&mut *self.db.read().await?, caller, &page).await?;
+        let (mut findings, mut not_checked) = (Vec::new(), Vec::new());
+        for workflow in &workflows {
+            match self.workflows.compiled(workflow).await {
+                Ok(compiled) => {
+                    let facts = self.guard.facts(workflow.terms(), &compiled.plan, None);
+                    findings.extend(self.finding(&workflow.id, None, &facts));
+                }
+                Err(error) => not_checked.push(unread(&workflow.id, None, error)?),
+            }
+        }
+        for run in &runs {
+            match self.facts_of(run).await {
+                Ok(facts) => findings.extend(self.finding(&run.workflow_id, Some(&run.id), &facts)),
+                Err(error) => not_checked.push(unread(&run.workflow_id, Some(&run.id), error)?),
+            }
+        }
+        let end = i64::from(offset) + i64::from(limit);
+        let more = workflows_total.max(executions_total) > end;
+        Ok(Scan {
+            active_policies: self.guard.policies().active().len(),
+            workflows_checked: workflows.len(),
+            workflows_total,
+            executions_checked: runs.len(),
+            executions_total,
+            findings,
+            not_checked,
+            next_offset: more.then(|| u32::try_from(end).unwrap_or(u32::MAX)),
+        })
+    }
+
+    async fn facts_of(&self, run: &store::UnderWay) -> Result<WorkflowFacts> {
+        let definition = Definition::from_snapshot(&run.definition)?;
+        let plan = definition.compiled(self.workflows.names()).await.map_err(Error::Invalid)?;
+        let terms = Terms {
+            security: run.security,
+            level: run.level,
+            requires_verification: run.security != SecurityLevel::Public,
+            max_execution_time: run.max_execution_time,
+        };
+        Ok(WorkflowFacts { data_bytes: Some(run.input_bytes.unsigned_abs()), ..self.guard.facts(terms, &plan, None) })
+    }
+
+    fn violations(&self, facts: &WorkflowFacts) -> Vec<Violation> {
+        self.guard.policies().violations(facts).into_iter().map(Violation::from).collect()
+    }
+
+    fn finding(&self, workflow_id: &str, execution_id: Option<&str>, facts: &WorkflowFacts) -> Option<Finding> {
+        let violations = self.violations(facts);
+        (!violations.is_empty()).then(|| Finding {
+            workflow_id: workflow_id.to_owned(),
+            execution_id: execution_id.map(str::to_owned),
+            required_level: facts.level,
+            violations,
+        })
+    }
+
+    fn binding(&self, level: SecurityLevel) -> impl Iterator<Item = Binding> {
+        let active = self.guard.policies().active();
+        let of_level: Vec<Binding> = active
+            .iter()
+            .filter(|policy| policy.security_level == level)
+            .map(|policy| Binding { policy_id: policy.id.clone(), policy: policy.name.clone() })
+            .collect();
+        of_level.into_iter()
+    }
+}
+
+/// What was stored unchecked is told; what can't be asked now fails the scan.
+fn unread(workflow_id: &str, execution_id: Option<&str>, error: Error) -> Result<Unread> {
+    match error {
+        Error::Invalid(_) | Error::Db(am_db::Error::Unreadable(_)) => Ok(Unread {
+            workflow_id: workflow_id.to_owned(),
+            execution_id: execution_id.map(str::to_owned),
+            reason: error.to_string(),
+        }),
+        other => Err(other),
+    }
+}
+
+impl From<Refusal> for Violation {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            message: refusal.to_string(),
+            enforced: true,
+            policy_id: Some(refusal.policy_id),
+            policy: Some(refusal.policy_name),
+            rule: refusal.rule.to_owned(),
+            limit: refusal.limit,
+            asked: refusal.asked,
+            step: refusal.step,
+        }
+    }
+}
+
+fn unverified() -> Violation {
+    Violation {
+        message: "The workflow does not require verification".into(),
+        enforced: false,
+        policy_id: None,
+        policy: None,
+        rule: "requires_verification".into(),
+        limit: json!(true),
+        asked: json!(false),
+        step: None,
+    }
+}
+
+/// Warnings and recommendations.
+fn advice(workflow: &Workflow, plan: &Plan, mut binding: impl Iterator<Item = Binding>) -> (Vec<String>, Vec<String>) {
+    let (mut warnings, mut recommendations) = (Vec::new(), Vec::new());
+    for step in &plan.steps {
+        let (what, advice) = match step.step_type {
+            StepType::Training => ("trains a model", "check where its data come from, and limit time and memory"),
+            StepType::DataProcessing => ("changes data", "check its input against a schema in a verification step"),
+            _ => continue,
+        };
+        warnings.push(format!("Step {:?} {what}", step.key));
+        recommendations.push(format!("Step {:?}: {advice}", step.key));
+    }
+    if workflow.max_execution_time > LONG || workflow.max_execution_time == 0 {
+        warnings.push(match workflow.max_execution_time {
+            0 => "The workflow has no limit of time".to_owned(),
+            seconds => format!("The workflow may take {seconds} seconds, more than {LONG}"),
+        });
+    }
+    let leaves = |action: &Action| matches!(action, Action::Job(_) | Action::Http { .. });
+    for step in plan.steps.iter().filter(|step| leaves(&step.action)) {
+        warnings.push(format!("What step {:?} sends leaves this service", step.key));
+    }
+    if !workflow.requires_verification {
+        recommendations.push("Set requires_verification".into());
+    }
+    if binding.next().is_none() {
+        recommendations.push("No active policy binds the workflow: make one of its required level".into());
+    }
+    warnings.push("This service does not encrypt what it keeps in the database".into());
+    (warnings, recommendations)
+}

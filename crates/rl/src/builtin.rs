@@ -1,0 +1,73 @@
+//! The policy that is always there: an untrained PPO network, made from a seed and kept in the tree.
+//!
+//! Its recipe gives the same bytes on every machine.
+
+use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
+use safetensors::{Dtype, SafeTensorError, tensor::TensorView};
+
+use super::{
+    orthogonal::orthogonal,
+    state::{ACTIONS, FEATURES},
+};
+
+/// The built-in policy's name.
+pub const BUILTIN_NAME: &str = "marketplace-ppo";
+/// The built-in policy's version.
+pub const BUILTIN_VERSION: u32 = 1;
+/// The SHA-256 of the built-in policy's file, 64 hex digits.
+pub const BUILTIN_SHA256: &str = include_str!("../../../assets/policies/marketplace-ppo.sha256").trim_ascii_end();
+
+/// The built-in policy's file.
+pub(super) const BYTES: &[u8] = include_bytes!("../../../assets/policies/marketplace-ppo.safetensors");
+
+/// Fixed for good: another seed would be another version.
+const SEED: u64 = 8012;
+/// The width of both hidden layers.
+const HIDDEN: usize = 256;
+
+/// Makes the built-in policy's safetensors file.
+///
+/// PPO's actor (9-256-256-4) and critic (9-256-256-1) as the wire contract names their parameters. Weights are orthogonal,
+/// with gain sqrt(2) before a ReLU, 0.01 at the actor's and 1 at the critic's output; biases are 0 (Huang et al.,
+/// "The 37 Implementation Details of Proximal Policy Optimization", 2022, detail 2).
+pub fn builtin_weights() -> Result<Vec<u8>, SafeTensorError> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(SEED);
+    let hidden_gain = 2f64.sqrt();
+    let mut tensors = Vec::new();
+    for (network, outputs, output_gain) in [("actor", ACTIONS.len(), 0.01), ("critic", 1, 1.0)] {
+        let layers = [
+            (0, HIDDEN, FEATURES.len(), hidden_gain),
+            (2, HIDDEN, HIDDEN, hidden_gain),
+            (4, outputs, HIDDEN, output_gain),
+        ];
+        for (index, rows, columns, gain) in layers {
+            let weight = orthogonal(&mut rng, rows, columns, gain);
+            tensors.push((format!("{network}.{index}.weight"), vec![rows, columns], little_endian(&weight)));
+            tensors.push((format!("{network}.{index}.bias"), vec![rows], little_endian(&vec![0.0; rows])));
+        }
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
+        .collect::<Result<Vec<_>, SafeTensorError>>()?;
+    safetensors::serialize(views, None)
+}
+
+fn little_endian(numbers: &[f64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| (*number as f32).to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use am_core::crypto::sha256_hex;
+
+    #[test]
+    fn the_file_in_the_tree_is_the_one_recorded_and_the_recipes() {
+        assert_eq!(sha256_hex(BYTES), BUILTIN_SHA256);
+        assert!(
+            builtin_weights().unwrap() == BYTES,
+            "run `cargo run --example builtin_policy` and read the difference"
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! Parameters of environments from what the coordinator has recorded.
+//!
+//! Only `price_optimization` has parameters that its tables say something of; the other environments keep their
+//! documented defaults.
+
+mod store;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{
+    environments::{self, PriceRecord},
+    error::{Error, Result},
+};
+use am_db::Database;
+
+/// The environment that can be calibrated.
+pub const CALIBRATED: &str = "price_optimization";
+
+/// What the coordinator's records say of an environment's parameters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Calibrated {
+    /// The environment.
+    pub environment: String,
+    /// The table that the records are from; none: there were too few, and every parameter is its default.
+    pub source: Option<&'static str>,
+    /// How many could be used.
+    pub records: usize,
+    /// All parameters by name, as a training run takes them.
+    pub parameters: Map<String, Value>,
+    /// The parameters that come from records, with their standard errors.
+    pub estimated: Vec<Estimated>,
+    /// Why the others are their defaults, where something was tried.
+    pub kept: Vec<Kept>,
+}
+
+/// A parameter that comes from records.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimated {
+    /// Its name.
+    pub name: &'static str,
+    /// What the records say.
+    pub value: f64,
+    /// The standard error of that.
+    pub standard_error: f64,
+    /// The records that it is from.
+    pub records: usize,
+}
+
+/// A parameter, or a table, that says nothing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Kept {
+    /// Which.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What the coordinator's records say of the parameters of the environment called `name`.
+///
+/// The first table with enough of them decides: `pricing_history`, `agent_marketplace`, `job` by the hour. Their measures of
+/// demand differ, so they are not mixed.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such environment.
+pub async fn calibrate(db: &Database, name: &str) -> Result<Calibrated> {
+    let one = environments::environment(name, None).map_err(|error| Error::NotFound(error.to_string()))?;
+    let values = one.parameters().into_iter().map(|parameter| (parameter.name.to_owned(), parameter.value.into()));
+    let mut answer = Calibrated {
+        environment: name.to_owned(),
+        source: None,
+        records: 0,
+        parameters: values.collect(),
+        estimated: Vec::new(),
+        kept: Vec::new(),
+    };
+    if name != CALIBRATED {
+        let reason = "no table of the coordinator's says anything of its parameters".to_owned();
+        answer.kept.push(Kept { name: name.to_owned(), reason });
+        return Ok(answer);
+    }
+    let mut conn = db.read().await?;
+    let sources: [(&'static str, Vec<PriceRecord>); 3] = [
+        ("pricing_history", store::pricing_history(&mut conn).await?),
+        ("agent_marketplace", store::listings(&mut conn).await?),
+        ("job", store::jobs(&mut conn).await?),
+    ];
+    for (source, records) in sources {
+        match environments::calibrate(&records) {
+            Ok(found) => {
+                answer.take(source, found);
+                return Ok(answer);
+            }
+            Err(too_few) => answer.kept.push(Kept { name: source.to_owned(), reason: too_few.to_string() }),
+        }
+    }
+    Ok(answer)
+}
+
+impl Calibrated {
+    fn take(&mut self, source: &'static str, found: environments::Calibration) {
+        self.source = Some(source);
+        self.records = found.records;
+        if let Ok(Value::Object(parameters)) = serde_json::to_value(&found.parameters) {
+            self.parameters = parameters;
+        }
+        let estimated = |one: environments::Estimate| Estimated {
+            name: one.name,
+            value: one.value,
+            standard_error: one.standard_error,
+            records: one.records,
+        };
+        self.estimated = found.estimated.into_iter().map(estimated).collect();
+        self.kept = found.kept.into_iter().map(|(name, reason)| Kept { name: name.to_owned(), reason }).collect();
+    }
+
+    /// These parameters with those that somebody has chosen in place of them.
+    #[must_use]
+    pub fn under(mut self, chosen: Option<Value>) -> Value {
+        if let Some(Value::Object(chosen)) = chosen {
+            self.parameters.extend(chosen);
+        }
+        Value::Object(self.parameters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use am_core::ambient::Clock;
+    use am_db::{Settings, Tx};
+
+    async fn database(dir: &tempfile::TempDir) -> Database {
+        let settings = Settings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
+        am_db::migrate(&db, &Clock::system()).await.unwrap();
+        db
+    }
+
+    #[tokio::test]
+    async fn too_few_records_leave_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = database(&dir).await;
+        let answer = calibrate(&db, CALIBRATED).await.unwrap();
+        assert_eq!((answer.source, answer.estimated.len(), answer.kept.len()), (None, 0, 3));
+        assert_eq!(answer.kept[0].reason, "0 records of price and demand can be used, 30 are needed");
+        let default = environments::environment(CALIBRATED, None).unwrap().parameters();
+        assert!(default.iter().all(|parameter| answer.parameters[parameter.name] == parameter.default));
+        let other = calibrate(&db, "CartPole-v1").await.unwrap();
+        assert!(other.parameters.is_empty() && other.kept.len() == 1);
+        assert!(matches!(calibrate(&db, "Tetris").await, Err(Error::NotFound(_))));
+    }
+
+    #[tokio::test]
+    async fn a_demand_curve_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = database(&dir).await;
+        // ln demand = 3 - 1.6 ln price + 0.5 ln rival, over prices about 2.
+        db.write(async |tx: &mut Tx| {
+            // As the coordinator makes it, with the columns that count.
+            let table = "CREATE TABLE pricing_history (id VARCHAR NOT NULL PRIMARY KEY, price FLOAT NOT NULL,
+                demand_level FLOAT NOT NULL, created_at DATETIME NOT NULL, competitor_prices JSON)";
+            sqlx::query(table).execute(tx.conn().await?).await?;
+            for at in 0..200u32 {
+                let price = 2.0 * (0.3 * (f64::from(at) * 0.7).sin()).exp();
+                let rival = 2.0 * (0.3 * (f64::from(at) * 1.3).cos()).exp();
+                let demand = (3.0 - 1.6 * price.ln() + 0.5 * rival.ln()).exp();
+                sqlx::query(
+                    "INSERT INTO pricing_history (id, price, demand_level, created_at, competitor_prices)
+                     VALUES (?1, ?2, ?3, '2026-05-12 14:29:30.123456', ?4)",
+                )
+                .bind(format!("p{at}"))
+                .bind(price)
+                .bind(demand)
+                .bind(format!("[{}, {}]", rival * 0.9, rival * 1.1))
+                .execute(tx.conn().await?)
+                .await?;
+            }
+            Ok::<_, am_db::Error>(())
+        })
+        .await
+        .unwrap();
+        let answer = calibrate(&db, CALIBRATED).await.unwrap();
+        assert_eq!((answer.source, answer.records), (Some("pricing_history"), 200), "{:?}", answer.kept);
+        let value = |name: &str| answer.parameters[name].as_f64().unwrap();
+        assert!((value("elasticity") - 1.6).abs() < 0.01, "{:?}", answer.estimated);
+        assert!((value("cross_elasticity") - 0.5).abs() < 0.01);
+        assert!((value("reference_price") - 2.0).abs() < 0.05);
+        // They are what the environment takes, with what somebody has chosen in their place.
+        let chosen = answer.under(Some(serde_json::json!({"elasticity": 2.0})));
+        let made = environments::environment(CALIBRATED, Some(&chosen)).unwrap().parameters();
+        assert!(made.iter().any(|one| one.name == "elasticity" && (one.value - 2.0).abs() < f64::EPSILON));
+    }
+}

@@ -1,0 +1,270 @@
+//! The six marketplace environments of the wire contract.
+//!
+//! Each is a finite Markov decision process: its latent state is a few small whole numbers, and all that may follow from
+//! an action is enumerated with its probability. The same enumeration is simulated and solved, so the most that a policy
+//! can expect is known exactly ([`Reference`]).
+//!
+//! What is called a walk below goes a step up or down with given probabilities, and at an end stays instead of leaving.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    Action, ActionSpace, Description, Environment, Parameter, Reference,
+    mdp::Process,
+    simulation::{Dynamics, Generator, Simulation, unit},
+};
+use crate::{ACTIONS, FEATURES};
+
+mod calibration;
+mod marketplace_trading;
+mod negotiation_strategy;
+mod parameters;
+mod portfolio_management;
+mod price_optimization;
+mod resource_allocation;
+mod service_selection;
+#[cfg(test)]
+mod tests;
+
+use parameters::Parameters;
+pub use {
+    calibration::{Calibration, Estimate, LEAST_RECORDS, PriceRecord, TooFew, calibrate},
+    marketplace_trading::MarketplaceTrading,
+    negotiation_strategy::NegotiationStrategy,
+    portfolio_management::PortfolioManagement,
+    price_optimization::PriceOptimization,
+    resource_allocation::ResourceAllocation,
+    service_selection::ServiceSelection,
+};
+pub(super) use {
+    marketplace_trading::Trading, negotiation_strategy::Negotiations, portfolio_management::Portfolio,
+    price_optimization::Prices, resource_allocation::Resources, service_selection::Services,
+};
+
+/// An action, in the order of [`ACTIONS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Move {
+    Increase,
+    Decrease,
+    Maintain,
+    Dynamic,
+}
+
+const MOVES: [Move; ACTIONS.len()] = [Move::Increase, Move::Decrease, Move::Maintain, Move::Dynamic];
+
+/// The laws of a market, whose state is `N` numbers.
+pub(super) trait Market<const N: usize>: Send + Sized {
+    /// Its parameters.
+    type Parameters: Parameters;
+
+    /// Its name on the wire.
+    const NAME: &'static str;
+    /// What it models, what each action does, and its reward.
+    const SUMMARY: &'static str;
+    /// Raised with every change of the laws.
+    const VERSION: u32;
+    /// Steps of an episode.
+    const HORIZON: u32 = 100;
+    /// How many values each number of the state has, from 0.
+    const SHAPE: [usize; N];
+    /// Of each number of the state, the one of [`FEATURES`] that shows it, and what it is.
+    const SHOWN: [(&'static str, &'static str); N];
+
+    /// Of valid parameters.
+    fn new(parameters: Self::Parameters) -> Self;
+
+    fn parameters(&self) -> &Self::Parameters;
+
+    /// Visit every first state with its probability.
+    fn start(&self, visit: &mut dyn FnMut(f64, [usize; N]));
+
+    /// Visit everything that may follow from an action: its probability, the next state, the reward.
+    fn outcomes(&self, state: [usize; N], action: Move, visit: &mut dyn FnMut(f64, [usize; N], f64));
+}
+
+/// Make the market `M` in an episode begun with seed 0.
+pub(super) fn market<const N: usize, M: Market<N> + 'static>(
+    parameters: Option<&Value>,
+) -> Result<Box<dyn Environment>, String>
+where
+    [usize; N]: Serialize + DeserializeOwned,
+{
+    let parameters = M::Parameters::read(parameters)?;
+    let played = Played::new(M::new(parameters));
+    let description = Description {
+        name: M::NAME.into(),
+        summary: format!("{} {}", M::SUMMARY, shown::<N, M>()),
+        observations: FEATURES.map(str::to_owned).into(),
+        bounds: vec![(Some(-MOST), Some(MOST)); FEATURES.len()],
+        actions: ActionSpace::Discrete { names: ACTIONS.map(str::to_owned).into() },
+        horizon: M::HORIZON,
+    };
+    Ok(Box::new(Simulation::new(played, description)))
+}
+
+/// What the features show, in a sentence.
+fn shown<const N: usize, M: Market<N>>() -> String {
+    let shown = M::SHOWN.iter().zip(M::SHAPE);
+    let shown: Vec<_> = shown.map(|((name, meaning), values)| format!("{name} ({meaning}; {values} values)")).collect();
+    format!("Features, each spread evenly from -{MOST} to {MOST}: {}; the others are 0.", shown.join(", "))
+}
+
+/// A market as an environment.
+struct Played<const N: usize, M> {
+    market: M,
+    /// Where in an observation each number of the state is shown.
+    places: [usize; N],
+}
+
+impl<const N: usize, M: Market<N>> Played<N, M> {
+    fn new(market: M) -> Self {
+        let place = |name| FEATURES.iter().position(|feature| *feature == name).unwrap_or(FEATURES.len());
+        Self { market, places: M::SHOWN.map(|(name, _)| place(name)) }
+    }
+
+    fn process(&self) -> Process {
+        let states = M::SHAPE.iter().product();
+        let mut start = Vec::new();
+        self.market.start(&mut |probability, state| start.push((index(M::SHAPE, state), probability)));
+        Process::new(states, ACTIONS.len(), M::HORIZON, start, |state, action, visit| {
+            self.market.outcomes(digits(M::SHAPE, state), MOVES[action], &mut |probability, next, reward| {
+                visit(probability, index(M::SHAPE, next), reward);
+            });
+        })
+    }
+}
+
+impl<const N: usize, M: Market<N>> Dynamics for Played<N, M>
+where
+    [usize; N]: Serialize + DeserializeOwned,
+{
+    type State = [usize; N];
+
+    const VERSION: u32 = M::VERSION;
+
+    fn parameters(&self) -> Vec<Parameter> {
+        self.market.parameters().describe()
+    }
+
+    fn holds(&self, state: &[usize; N]) -> bool {
+        state.iter().zip(M::SHAPE).all(|(digit, values)| *digit < values)
+    }
+
+    fn begin(&self, generator: &mut Generator) -> [usize; N] {
+        let mut draw = Draw::new(generator, [0; N]);
+        self.market.start(&mut |probability, state| draw.offer(probability, state));
+        draw.taken
+    }
+
+    fn observe(&self, state: &[usize; N], _: u32, out: &mut [f32]) {
+        out.fill(0.0);
+        for ((place, digit), values) in self.places.into_iter().zip(state).zip(M::SHAPE) {
+            out[place] = feature(*digit, values);
+        }
+    }
+
+    fn advance(&self, state: &mut [usize; N], _: u32, action: Action<'_>, generator: &mut Generator) -> (f64, bool) {
+        let Action::Discrete(action) = action else { return (f64::NAN, false) };
+        let action = MOVES[action];
+        let mut draw = Draw::new(generator, (*state, f64::NAN));
+        self.market.outcomes(*state, action, &mut |probability, next, reward| draw.offer(probability, (next, reward)));
+        let (next, reward) = draw.taken;
+        *state = next;
+        (reward, false)
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        Some(reference(&self.process()))
+    }
+
+    fn expected_return(&self, policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
+        let states: usize = M::SHAPE.iter().product();
+        let mut observations = vec![0.0; states * FEATURES.len()];
+        for (state, out) in observations.chunks_mut(FEATURES.len()).enumerate() {
+            self.observe(&digits(M::SHAPE, state), 0, out);
+        }
+        let policy = policy(&observations);
+        let fits = policy.len() == states * ACTIONS.len() && policy.iter().all(|number| number.is_finite());
+        fits.then(|| self.process().value_of(&policy))
+    }
+}
+
+/// What can be expected of a return.
+fn reference(process: &Process) -> Reference {
+    let constants = (0..ACTIONS.len()).map(|action| process.value_of(&process.constant(action)));
+    let (action, constant) =
+        constants.enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other)).unwrap_or((0, f64::NAN));
+    Reference {
+        optimum: process.optimum(),
+        random: process.value_of(&process.random()),
+        myopic: process.value_of(&process.myopic()),
+        constant,
+        constant_action: ACTIONS[action].into(),
+    }
+}
+
+/// Takes one of several offers, each with its probability: the one in whose share of [0, 1) a number drawn lies.
+struct Draw<T> {
+    /// What is left of the number drawn.
+    rest: f64,
+    taken: T,
+}
+
+impl<T> Draw<T> {
+    /// With what is taken if nothing is offered.
+    fn new(generator: &mut Generator, none: T) -> Self {
+        Self { rest: unit(generator), taken: none }
+    }
+
+    /// The last possible offer stays taken should the probabilities sum to a little less than 1.
+    fn offer(&mut self, probability: f64, offer: T) {
+        if self.rest >= 0.0 && probability > 0.0 {
+            self.taken = offer;
+            self.rest -= probability;
+        }
+    }
+}
+
+/// The number of a state among all of this shape.
+fn index<const N: usize>(shape: [usize; N], state: [usize; N]) -> usize {
+    state.iter().zip(shape).fold(0, |index, (digit, values)| index * values + digit)
+}
+
+/// The state of this number.
+fn digits<const N: usize>(shape: [usize; N], mut index: usize) -> [usize; N] {
+    let mut state = [0; N];
+    for (digit, values) in state.iter_mut().zip(shape).rev() {
+        *digit = index % values;
+        index /= values;
+    }
+    state
+}
+
+/// The most that a feature can be, and less its least.
+const MOST: f32 = 1.5;
+
+/// One of `values` values, from 0, as a feature: evenly from -[`MOST`] to [`MOST`].
+fn feature(value: usize, values: usize) -> f32 {
+    MOST * (2.0 * value as f32 / (values - 1) as f32 - 1.0)
+}
+
+/// A walk on a ladder of `rungs`: the rungs to which `rung` may lead, with their probabilities. At an end, the step that
+/// would leave it is not taken.
+fn walk(rung: usize, rungs: usize, down: f64, up: f64) -> [(f64, usize); 3] {
+    let down = if rung > 0 { down } else { 0.0 };
+    let up = if rung + 1 < rungs { up } else { 0.0 };
+    [(down, rung.saturating_sub(1)), (1.0 - down - up, rung), (up, (rung + 1).min(rungs - 1))]
+}
+
+/// The Poisson distribution with this mean, all of its tail put on the last of `N` counts.
+fn poisson<const N: usize>(mean: f64) -> [f64; N] {
+    let mut term = (-mean).exp();
+    let mut rest = 1.0;
+    std::array::from_fn(|count| {
+        let probability = if count + 1 < N { term } else { f64::max(rest, 0.0) };
+        rest -= probability;
+        term *= mean / (count + 1) as f64;
+        probability
+    })
+}

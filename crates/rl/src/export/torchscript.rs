@@ -1,0 +1,118 @@
+//! TorchScript, by tracing a forward pass.
+
+use std::{
+    fmt::Display,
+    fs,
+    io::{Cursor, Read, Write},
+    path::Path,
+};
+
+use tch::{CModule, Device, TchError, Tensor, no_grad_guard};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, write::FileOptions};
+
+use super::ExportError;
+use crate::network::{Constants, Network, Policy};
+
+/// The archive's entry with the module's code, and what belongs to its text as it was.
+const CODE: &str = "policy/code/__torch__.py";
+const CODE_PLACES: &str = "policy/code/__torch__.py.debug_pkl";
+/// How an operator of a list, under which the outputs are brought, stands in the code.
+const LIST: [&str; 2] = ["torch.block_diag([", "])\n"];
+
+/// A module `policy` whose `forward(state)` is the network.
+pub(super) fn module(policy: Policy) -> Result<Vec<u8>, ExportError> {
+    let outputs = policy.layers.output_names().len();
+    let _guard = no_grad_guard();
+    // libtorch writes to a path only, whose last part goes into the file.
+    let folder = tempfile::tempdir().map_err(refusal)?;
+    let path = folder.path().join("policy.pt");
+    let archive = saved(&traced(policy)?, &path)?;
+    let module = CModule::load_data(&mut &with_tuple(&archive, outputs)?[..]).map_err(refusal)?;
+    saved(&module, &path)
+}
+
+fn refusal(error: impl Display) -> ExportError {
+    ExportError::Write(error.to_string())
+}
+
+fn saved(module: &CModule, path: &Path) -> Result<Vec<u8>, ExportError> {
+    module.save(path).map_err(refusal)?;
+    fs::read(path).map_err(refusal)
+}
+
+/// A module with one output, as a traced one must have to be saved: several are brought under an operator that takes a list.
+fn traced(policy: Policy) -> Result<CModule, ExportError> {
+    let length = policy.form.state_length as i64;
+    let network = Network::new(policy)?;
+    // Two rows: of one, libtorch might take it that there is always one.
+    let states = Tensor::f_zeros([2, length], tch::kind::FLOAT_CPU).map_err(refusal)?;
+    let constants = Constants::of(network.layers(), Device::Cpu).map_err(refusal)?;
+    let forward = |states: &Tensor| -> Result<Tensor, TchError> {
+        let mut outputs = network.layers().outputs(states, &constants)?;
+        if outputs.len() == 1 { Ok(outputs.remove(0)) } else { Tensor::f_block_diag(&outputs) }
+    };
+    let mut failure = None;
+    // Tracing must come to its end, whatever happens.
+    let mut record = |inputs: &[Tensor]| {
+        let output = forward(&inputs[0]).unwrap_or_else(|error| {
+            failure = Some(error);
+            inputs[0].shallow_clone()
+        });
+        vec![output]
+    };
+    let module = CModule::create_by_tracing("policy", "forward", &[states], &mut record);
+    failure.map_or(module, Err).map_err(refusal)
+}
+
+/// The archive with the list of `outputs` as a tuple in its code, and the input by its name.
+fn with_tuple(archive: &[u8], outputs: usize) -> Result<Vec<u8>, ExportError> {
+    let mut from = ZipArchive::new(Cursor::new(archive)).map_err(refusal)?;
+    let mut into = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = FileOptions::default().compression_method(CompressionMethod::Stored);
+    for index in 0..from.len() {
+        let mut entry = from.by_index(index).map_err(refusal)?;
+        let name = entry.name().to_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).map_err(refusal)?;
+        if name == CODE_PLACES {
+            continue;
+        }
+        if name == CODE {
+            content = rewritten(&String::from_utf8_lossy(&content), outputs)?.into_bytes();
+        }
+        into.start_file(name, options).map_err(refusal)?;
+        into.write_all(&content).map_err(refusal)?;
+    }
+    Ok(into.finish().map_err(refusal)?.into_inner())
+}
+
+fn rewritten(code: &str, outputs: usize) -> Result<String, ExportError> {
+    let code = code.replace("argument_1", "state");
+    if outputs == 1 {
+        return Ok(code);
+    }
+    let unknown = || ExportError::Write("libtorch writes its code otherwise than is known here".to_owned());
+    let (before, rest) = code.split_once(LIST[0]).ok_or_else(unknown)?;
+    let (list, after) = rest.split_once(LIST[1]).ok_or_else(unknown)?;
+    let tuple = format!("-> Tuple[{}]:", vec!["Tensor"; outputs].join(", "));
+    match before.contains("-> Tensor:") {
+        true => Ok(format!("{}({list})\n{after}", before.replace("-> Tensor:", &tuple))),
+        false => Err(unknown()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_becomes_a_tuple() {
+        let code = "  def forward(self: __torch__.policy,\n    argument_1: Tensor) -> Tensor:\n    _0 = \
+                    torch.block_diag([torch.softmax(argument_1, -1, 6), torch.stack([_1])])\n    return _0\n";
+        let wanted = "  def forward(self: __torch__.policy,\n    state: Tensor) -> Tuple[Tensor, Tensor]:\n    _0 = \
+                      (torch.softmax(state, -1, 6), torch.stack([_1]))\n    return _0\n";
+        assert_eq!(rewritten(code, 2).unwrap(), wanted);
+        assert!(rewritten("return _0", 2).is_err());
+        assert_eq!(rewritten("return argument_1", 1).unwrap(), "return state");
+    }
+}

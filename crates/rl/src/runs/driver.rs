@@ -1,0 +1,449 @@
+//! Drives one run, on a thread of its own: trains, reports, keeps checkpoints, evaluates, publishes.
+//!
+//! A checkpoint is a file that is whole, then a row that names it. What was trained after it is trained again by whoever
+//! takes the run over, to the same bits; what was told of it meanwhile is told again after an event that says so.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tch::Device;
+
+use super::{
+    Inner,
+    evaluation::{Scores, score},
+    handle::Handle,
+    model::{Kept, Lesson, Record, RunStatus, Task, TrainingRun, Wish, Work},
+    store::{self, Ending, Report},
+};
+use crate::{
+    PolicyReference,
+    environments::{self, ActionSpace},
+    error::{Error, Result, unreadable},
+    library::{self, NewVersion, keep, write_atomically},
+    network::Network,
+    training::{self, Checkpoint, Trainer},
+};
+use am_audit::EventType;
+use am_core::crypto::sha256_hex;
+use am_db::{Tx, codec::Timestamp};
+
+/// Between two reports.
+const REPORT: Duration = Duration::from_secs(1);
+/// The seed of evaluations: every version of a policy is measured in the same episodes.
+const EVALUATION_SEED: u64 = 1_000_003;
+/// The name of the record among a checkpoint's state.
+const RECORD: &str = "record";
+
+/// What becomes of a run whose driver stops.
+enum End {
+    /// Trained to its end.
+    Trained(&'static str),
+    /// Somebody asked for it.
+    Wished(Wish),
+    /// The process stops; the next goes on.
+    Stopping,
+}
+
+pub(super) struct Driver {
+    inner: Arc<Inner>,
+    runtime: tokio::runtime::Handle,
+    handle: Arc<Handle>,
+    run: TrainingRun,
+    record: Record,
+    /// Seconds of training before this process, and since when it trains here.
+    before: f64,
+    since: Instant,
+    kept: Option<Kept>,
+    reported: Instant,
+    saved: Instant,
+    new_points: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        runtime: tokio::runtime::Handle,
+        handle: Arc<Handle>,
+        run: TrainingRun,
+    ) -> Self {
+        let now = Instant::now();
+        let (kept, record) = (run.checkpoint.clone(), Record::default());
+        Self {
+            inner,
+            runtime,
+            handle,
+            run,
+            record,
+            before: 0.0,
+            since: now,
+            kept,
+            reported: now,
+            saved: now,
+            new_points: false,
+        }
+    }
+
+    /// Until the run has ended or is let go. What can't be saved is left to the next process that finds the run.
+    pub(super) fn drive(mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.train()));
+        let id = self.run.id.clone();
+        let ended = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(Error::Db(error))) => Err(Error::Db(error)),
+            Ok(Err(error)) => {
+                tracing::warn!(run = id, %error, "a training run failed");
+                self.end(RunStatus::Failed, Ending { error: Some(error.to_string()), ..Ending::default() }, None)
+            }
+            Err(_) => {
+                let error = Some("training ended by a fault of this service; its log has more".to_owned());
+                self.end(RunStatus::Failed, Ending { error, ..Ending::default() }, None)
+            }
+        };
+        if let Err(error) = ended {
+            tracing::error!(run = id, %error, "a training run can't be saved; it is left to be taken up again");
+        }
+    }
+
+    fn train(&mut self) -> Result<()> {
+        training::be_modest(self.inner.settings.threads, self.inner.settings.slots);
+        self.check_owner()?;
+        let mut trainer = self.trainer()?;
+        if let Some(error) = self.restore(trainer.as_mut()) {
+            tracing::warn!(run = self.run.id, %error, "the checkpoint can't be used; the run begins anew");
+            trainer = self.trainer()?;
+            (self.record, self.before) = (Record::default(), 0.0);
+        }
+        if !self.begin(trainer.steps())? {
+            return Ok(());
+        }
+        self.inner.metrics.active.inc();
+        let end = self.advance(trainer.as_mut());
+        self.inner.metrics.active.dec();
+        match end? {
+            End::Trained(by) => self.complete(trainer.as_ref(), by),
+            End::Wished(Wish::Pause) => self.let_go(trainer.as_ref(), RunStatus::Paused),
+            End::Wished(Wish::Cancel) => self.end(RunStatus::Cancelled, Ending::default(), None),
+            End::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued),
+        }
+    }
+
+    fn trainer(&self) -> Result<Box<dyn Trainer>> {
+        let device = Device::cuda_if_available();
+        match &self.run.task {
+            Task::Train(work) => work.plan().trainer(device).map_err(Error::of_plan),
+            Task::Learn(lesson) => {
+                self.runtime.block_on(self.inner.learner(&self.run.id, lesson, device)).map(|one| Box::new(one) as _)
+            }
+        }
+    }
+
+    /// A policy of another owner's would be found out at the end only.
+    fn check_owner(&self) -> Result<()> {
+        let policy = match self.runtime.block_on(self.inner.library.get(&self.run.policy)) {
+            Ok(policy) => policy,
+            Err(Error::Act(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match policy.owner_id == self.run.owner_id {
+            true => Ok(()),
+            false => Err(Error::Forbidden(format!("policy '{}' is another owner's", policy.name))),
+        }
+    }
+
+    /// Go on from the checkpoint, if there is one. Answers why it can't be used.
+    fn restore(&mut self, trainer: &mut dyn Trainer) -> Option<Error> {
+        let kept = self.kept.clone()?;
+        let mut restored = || -> Result<(Record, f64)> {
+            let bytes = fs::read(self.inner.settings.directory.join(&kept.file))
+                .map_err(|error| Error::Storage("the checkpoint".into(), error))?;
+            if sha256_hex(&bytes) != kept.sha256 {
+                return Err(Error::State("the checkpoint's file is not what it was".into()));
+            }
+            let checkpoint = Checkpoint::from_bytes(&bytes)?;
+            trainer.restore(&checkpoint)?;
+            Ok(checkpoint.state(RECORD)?)
+        };
+        match restored() {
+            Ok((record, seconds)) => {
+                (self.record, self.before) = (record, seconds);
+                None
+            }
+            Err(error) => Some(error),
+        }
+    }
+
+    fn begin(&mut self, steps: u64) -> Result<bool> {
+        let (id, seconds, now) = (self.run.id.clone(), self.before, self.inner.now());
+        let first = self.run.started_at.is_none();
+        let (audit, owner) = (self.inner.audit().clone(), self.run.owner_id.clone());
+        let begun = self.write(async move |tx: &mut Tx| {
+            let begun = store::begin(tx, &id, steps, seconds, now).await?;
+            if begun {
+                let kind = if first { "started" } else { "resumed" };
+                store::tell(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
+                let entry = am_audit::Entry::new(EventType::ExecutionStarted, now).of("training_run", kind);
+                let entry = entry.on_behalf_of(&owner).execution(&id).data("steps", json!(steps));
+                audit.append(tx, vec![entry]).await?;
+            }
+            Ok(begun)
+        })?;
+        (self.since, self.reported, self.saved) = (Instant::now(), Instant::now(), Instant::now());
+        Ok(begun)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.since.elapsed().as_secs_f64()
+    }
+
+    fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<End> {
+        let (total, most) = (self.run.task.steps(), self.run.task.max_seconds());
+        while trainer.steps() < total {
+            if self.inner.stop.is_cancelled() {
+                return Ok(End::Stopping);
+            }
+            if let Some(wish) = self.handle.wish() {
+                return Ok(End::Wished(wish));
+            }
+            let steps = trainer.steps();
+            let progress = trainer.advance()?;
+            self.new_points |= self.record.add(&progress, trainer.steps(), total);
+            if matches!(self.run.task, Task::Train(_)) {
+                self.inner.metrics.steps.inc_by(trainer.steps() - steps);
+            }
+            am_core::crash_point!("train.after_advance");
+            if most.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
+                return Ok(End::Trained("max_seconds"));
+            }
+            if self.saved.elapsed() >= self.inner.settings.checkpoint_every {
+                self.save(trainer)?;
+            } else if self.reported.elapsed() >= REPORT {
+                self.report(trainer.steps(), None)?;
+            }
+        }
+        Ok(End::Trained("steps"))
+    }
+
+    /// Keep a checkpoint and report.
+    fn save(&mut self, trainer: &dyn Trainer) -> Result<()> {
+        let mut checkpoint = trainer.save()?;
+        checkpoint.put_state(RECORD, &(&self.record, self.seconds()))?;
+        let bytes = checkpoint.to_bytes()?;
+        let steps = trainer.steps();
+        let kept = Kept { file: format!("{}.{steps}.checkpoint", self.run.id), sha256: sha256_hex(&bytes), steps };
+        let directory = self.inner.settings.directory.clone();
+        write_atomically(&directory.join(&kept.file), &bytes)
+            .map_err(|error| Error::Storage("a checkpoint can't be kept".into(), error))?;
+        am_core::crash_point!("train.after_checkpoint_file");
+        self.report(steps, Some(kept.clone()))?;
+        am_core::crash_point!("train.after_checkpoint");
+        let file = kept.file.clone();
+        // One of the same steps has the same name, and was written over.
+        if let Some(old) = self.kept.replace(kept).filter(|old| old.file != file) {
+            let _ = fs::remove_file(directory.join(old.file));
+        }
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn report(&mut self, steps: u64, kept: Option<Kept>) -> Result<()> {
+        let seconds = self.seconds();
+        let new_points = std::mem::take(&mut self.new_points) || kept.is_some();
+        let record = new_points.then(|| serde_json::to_string(&self.record)).transpose();
+        let record = record.map_err(|error| unreadable("a record", error))?;
+        let last = self.record.points.last();
+        let mut data = json!({
+            "steps": steps,
+            "of": self.run.task.steps(),
+            "seconds": seconds,
+            "steps_per_second": (seconds > 0.0).then(|| steps as f64 / seconds),
+            "episodes": self.record.episodes,
+            "mean_return": self.record.mean_return(),
+            "measures": last.map(|point| &point.measures),
+        });
+        if let Some(kept) = &kept {
+            data["checkpoint"] = json!(kept.steps);
+        }
+        let (id, now, report) = (self.run.id.clone(), self.inner.now(), Report { steps, seconds, record, kept });
+        let wish = self.write(async move |tx: &mut Tx| {
+            let wish = store::report(tx, &id, &report).await?;
+            store::tell(tx, &id, "progress", data, now).await?;
+            Ok(wish)
+        })?;
+        // Asked through another process.
+        if let Some(wish) = wish {
+            self.handle.ask(Some(wish));
+        }
+        self.reported = Instant::now();
+        Ok(())
+    }
+
+    /// Keep what there is and leave the run to whoever goes on with it.
+    fn let_go(&mut self, trainer: &dyn Trainer, status: RunStatus) -> Result<()> {
+        self.save(trainer)?;
+        self.end(status, Ending::default(), None)
+    }
+
+    fn complete(&mut self, trainer: &dyn Trainer, by: &'static str) -> Result<()> {
+        let weights = trainer.weights()?;
+        let new = match &self.run.task {
+            Task::Train(work) => {
+                let greedy = |observations: &[f32], chosen: &mut training::Chosen| trainer.greedy(observations, chosen);
+                let scores = score(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
+                self.trained(work, &weights, trainer.steps(), &scores)?
+            }
+            Task::Learn(lesson) => self.taught(lesson, &weights)?,
+        };
+        // The last points are saved with the end.
+        self.report(trainer.steps(), None)?;
+        am_core::crash_point!("train.before_publish");
+        let ending = Ending { scores: new.scores.clone(), ended_by: Some(by), ..Ending::default() };
+        self.end(RunStatus::Completed, ending, Some(new))
+    }
+
+    fn trained(&self, work: &Work, weights: &[u8], steps: u64, scores: &Scores) -> Result<NewVersion> {
+        let environment = work.plan().environment()?;
+        let described = environment.description();
+        let action_names = match &described.actions {
+            ActionSpace::Discrete { names } => names.clone(),
+            // As numbers for actions that have names in the world itself.
+            ActionSpace::Continuous { .. } => {
+                let world = environments::environment(&work.environment, None).map_err(training::Error::from)?;
+                match &world.description().actions {
+                    ActionSpace::Discrete { names } => names.clone(),
+                    ActionSpace::Continuous { .. } => Vec::new(),
+                }
+            }
+        };
+        let curve = self.record.points.iter();
+        let training = json!({
+            "run_id": self.run.id,
+            "environment": work.environment,
+            "parameters": work.parameters,
+            "algorithm": work.algorithm,
+            "settings": work.settings,
+            "steps": steps,
+            "seconds": self.seconds(),
+            "episodes": self.record.episodes,
+            "horizon": described.horizon,
+            "curve": curve.map(|point| json!({"steps": point.steps, "mean_return": point.mean_return})).collect::<Vec<_>>(),
+        });
+        Ok(NewVersion {
+            name: self.run.policy.clone(),
+            file: keep(self.inner.library.policies().directory(), weights)?,
+            form: Network::from_safetensors(weights)?.form().clone(),
+            action_names,
+            state_names: described.observations.clone(),
+            environment: Some(work.environment.clone()),
+            source: "trained",
+            seed: Some(work.seed),
+            training: Some(training),
+            scores: serde_json::to_value(scores).ok(),
+            aliases: work.aliases.clone(),
+        })
+    }
+
+    /// What it is called and for stays as it was.
+    fn taught(&self, lesson: &Lesson, weights: &[u8]) -> Result<NewVersion> {
+        let from: PolicyReference = lesson.from.parse().map_err(|error| unreadable("from", error))?;
+        let before = self.runtime.block_on(self.inner.library.version(&from))?;
+        let measures = self.record.points.last().map(|point| &point.measures);
+        let training = json!({
+            "run_id": self.run.id,
+            "agent_id": lesson.agent_id,
+            "from": lesson.from,
+            "settings": lesson.settings,
+            "feedback": {"rows": lesson.rows, "sha256": lesson.feedback_sha256},
+            "seconds": self.seconds(),
+        });
+        Ok(NewVersion {
+            name: self.run.policy.clone(),
+            file: keep(self.inner.library.policies().directory(), weights)?,
+            form: Network::from_safetensors(weights)?.form().clone(),
+            action_names: before.action_names,
+            state_names: before.state_names,
+            environment: before.environment,
+            source: "learned",
+            seed: Some(lesson.settings.seed),
+            training: Some(training),
+            scores: measures.and_then(|measures| serde_json::to_value(measures).ok()),
+            aliases: Vec::new(),
+        })
+    }
+
+    fn end(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<()> {
+        if self.finish(status, ending, new)?.is_final() {
+            self.inner.clean(&self.run.id);
+            self.runtime.block_on(self.inner.library.refresh())?;
+        }
+        Ok(())
+    }
+
+    /// Save how the run stands from now on, and answer that: what was asked of it meanwhile holds.
+    fn finish(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<RunStatus> {
+        let (id, owner, now): (_, _, Timestamp) = (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
+        let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
+        let audit = self.inner.audit().clone();
+        self.write(async move |tx: &mut Tx| {
+            let wish = store::wished(tx, &id).await?;
+            let (status, mut ending, new) = match (status, wish) {
+                (_, Some(Wish::Cancel)) => (RunStatus::Cancelled, Ending::default(), None),
+                // A pause that was taken back before it was done.
+                (RunStatus::Paused, None) => (RunStatus::Queued, ending, new),
+                (RunStatus::Queued, Some(Wish::Pause)) => (RunStatus::Paused, ending, new),
+                (status, _) => (status, ending, new),
+            };
+            if let Some(new) = new {
+                let told = (&audit, library::told(now).on_behalf_of(&owner).execution(&id));
+                let version = library::publish(tx, &ids, told, &owner, new, now).await?;
+                ending.version = Some(version.version);
+            }
+            store::release(tx, &id, status, &ending, now).await?;
+            let data = json!({
+                "policy": policy,
+                "version": ending.version,
+                "scores": ending.scores,
+                "ended_by": ending.ended_by,
+                "error": ending.error,
+                "seconds": seconds,
+            });
+            let kind = if status == RunStatus::Queued { "released" } else { status.value() };
+            let event = match status {
+                RunStatus::Completed => EventType::ExecutionCompleted,
+                RunStatus::Failed => EventType::ExecutionFailed,
+                RunStatus::Cancelled => EventType::ExecutionCancelled,
+                RunStatus::Queued | RunStatus::Running | RunStatus::Paused => EventType::WorkflowUpdated,
+            };
+            let entry = am_audit::Entry::new(event, now)
+                .of("training_run", kind)
+                .on_behalf_of(&owner)
+                .execution(&id)
+                .data("policy", json!(policy))
+                .data("version", json!(ending.version))
+                .data("execution_time", json!(seconds))
+                .data("error_message", json!(ending.error));
+            let entry = entry.change(Some(json!({"status": RunStatus::Running})), Some(json!({"status": status})));
+            audit.append(tx, vec![entry]).await?;
+            store::tell(tx, &id, kind, data, now).await?;
+            Ok(status)
+        })
+    }
+
+    /// Write, and wait while the database is busy: training goes on when it can be told.
+    fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Tx) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (hub, stream) = (self.inner.hub.clone(), self.run.id.clone());
+        self.runtime.block_on(self.inner.db.write(async move |tx: &mut Tx| {
+            let done = work(tx).await?;
+            tx.after_commit(move || hub.wake(&stream));
+            Ok(done)
+        }))
+    }
+}

@@ -1,0 +1,200 @@
+//! Runs on a real database: to their end, paused, cancelled, and from one process to the next.
+
+use serde_json::json;
+
+use super::*;
+use crate::{PolicyReference, serving};
+
+/// A database in a directory of its own, which several processes open one after the other.
+struct Ground(tempfile::TempDir);
+
+struct Process {
+    db: Database,
+    library: Library,
+    runs: Runs,
+}
+
+impl Ground {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    async fn process(&self, seed: u64) -> Process {
+        let settings = am_db::Settings { readers: 2, busy_timeout: Duration::from_secs(10) };
+        let db = Database::open(&self.0.path().join("t.db"), &settings).await.unwrap();
+        let (clock, ids) = (Clock::system(), Ids::seeded(seed));
+        am_db::migrate(&db, &clock).await.unwrap();
+        let settings = serving::Settings { directory: self.0.path().join("policies"), ..Default::default() };
+        let policies = crate::Policies::open(settings, ids.clone()).unwrap();
+        let log = am_audit::Settings { origin: "test".into(), every: Duration::from_secs(60) };
+        let signer = am_core::crypto::Signer::from_hex(&"17".repeat(32)).unwrap();
+        let webhooks = am_webhooks::Webhooks::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
+        let audit = am_audit::Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks, signer, log);
+        let library = Library::open(db.clone(), clock.clone(), ids.clone(), audit, policies).await.unwrap();
+        let settings = Settings {
+            directory: self.0.path().join("training"),
+            slots: 1,
+            threads: 1,
+            checkpoint_every: Duration::ZERO,
+        };
+        let runs = Runs::new(db.clone(), clock, ids, Hub::default(), library.clone(), settings).unwrap();
+        tokio::spawn(runs.clone().work());
+        Process { db, library, runs }
+    }
+
+    fn files(&self, ending: &str) -> usize {
+        let both = [self.0.path().join("training"), self.0.path().to_owned()].map(|place| fs::read_dir(place).unwrap());
+        both.into_iter()
+            .flatten()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().ends_with(ending))
+            .count()
+    }
+}
+
+fn caller(name: &str) -> Principal {
+    Principal { name: name.into(), aliases: [name.to_owned()].into(), origin: None }
+}
+
+fn work(steps: u64) -> Work {
+    let settings = json!({"environments": 2, "rollout": 16, "batch": 32, "hidden": [8, 8]});
+    let request = json!({"environment": "CartPole-v1", "steps": steps, "seed": 5, "settings": settings,
+        "evaluation_episodes": 2, "aliases": ["production"]});
+    serde_json::from_value::<Request>(request).unwrap().work()
+}
+
+async fn kinds(runs: &Runs, owner: &Principal, id: &str) -> Vec<String> {
+    let events = runs.events(owner, id, 0, 10_000).await.unwrap();
+    let mut kinds: Vec<String> = events.into_iter().map(|event| event.kind).collect();
+    kinds.dedup();
+    kinds
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_with_a_version_that_serves() {
+    let ground = Ground::new();
+    let Process { library, runs, .. } = ground.process(1).await;
+    let owner = caller("key_a");
+    let run = runs.create(&owner, None, work(320), None).await.unwrap().value;
+    assert_eq!((run.status, run.policy.as_str()), (RunStatus::Queued, "cartpole-v1-ppo"));
+    let Task::Train(whole) = run.task else { panic!() };
+    assert!(whole.settings.unwrap()["gamma"].is_number(), "what was left out is written out");
+    let ended = runs.ended(&run.id).await.unwrap();
+    assert_eq!((ended.status, ended.error), (RunStatus::Completed, None));
+    assert_eq!((ended.steps_done, ended.progress, ended.ended_by.as_deref()), (320, 1.0, Some("steps")));
+    assert_eq!(ended.curve.unwrap().last().unwrap().steps, 320);
+    let version = library.version(&"cartpole-v1-ppo".parse().unwrap()).await.unwrap();
+    assert_eq!((version.reference.as_str(), version.source.as_str()), ("cartpole-v1-ppo@1", "trained"));
+    assert_eq!((version.seed, version.environment.as_deref()), (Some(5), Some("CartPole-v1")));
+    assert_eq!(version.scores.unwrap()["episodes"], 2);
+    assert_eq!(library.get("cartpole-v1-ppo").await.unwrap().aliases["production"], 1);
+    let reference: PolicyReference = "cartpole-v1-ppo@production".parse().unwrap();
+    let decision = library.policies().act(&reference, vec![0.0; 4]).await.unwrap();
+    assert!(["left", "right"].contains(&decision.action_name.unwrap().as_str()));
+    let mut told = kinds(&runs, &owner, &run.id).await;
+    told.retain(|kind| kind != "progress");
+    assert_eq!(told, ["queued", "started", "completed"]);
+    runs.stop().await;
+    assert_eq!((ground.files(".checkpoint"), ground.files(".lock")), (0, 0), "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_from_process_to_process_to_the_same_bits() {
+    let (whole, parts) = (Ground::new(), Ground::new());
+    let owner = caller("key_a");
+    let first = whole.process(1).await;
+    let run = first.runs.create(&owner, None, work(2000), None).await.unwrap().value;
+    let through = first.runs.ended(&run.id).await.unwrap();
+    let weights =
+        |library: Library| async move { library.version(&"cartpole-v1-ppo@1".parse().unwrap()).await.unwrap().sha256 };
+    let wanted = weights(first.library.clone()).await;
+    first.runs.stop().await;
+
+    let mut process = parts.process(2).await;
+    let run = process.runs.create(&owner, None, work(2000), None).await.unwrap().value;
+    for seed in 3..6 {
+        // A few events on, the process stops.
+        let seen = process.runs.events(&owner, &run.id, 0, 10_000).await.unwrap().len() as i64;
+        let mut follower = process.runs.follow(&run.id, seen);
+        follower.next().await.unwrap();
+        process.runs.stop().await;
+        process.db.close().await;
+        process = parts.process(seed).await;
+    }
+    let ended = process.runs.ended(&run.id).await.unwrap();
+    assert_eq!(ended.status, RunStatus::Completed, "{:?}", ended.error);
+    assert_eq!(weights(process.library.clone()).await, wanted);
+    assert_eq!((ended.curve, ended.scores), (through.curve, through.scores));
+    let told = kinds(&process.runs, &owner, &run.id).await;
+    assert!(told.iter().any(|kind| kind == "released") && told.iter().any(|kind| kind == "resumed"), "{told:?}");
+    process.runs.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_paused_resumed_and_cancelled() {
+    let ground = Ground::new();
+    let Process { library, runs, .. } = ground.process(1).await;
+    let owner = caller("key_a");
+    // So long that it does not end by itself.
+    let run = runs.create(&owner, Some("p".into()), work(50_000_000), None).await.unwrap().value;
+    let second = runs.create(&owner, Some("q".into()), work(64), None).await.unwrap().value;
+    let until = async |wanted: RunStatus| {
+        let mut subscription = runs.0.hub.subscribe(&run.id);
+        loop {
+            let run = runs.get(&owner, &run.id).await.unwrap();
+            if run.status == wanted {
+                return run;
+            }
+            tokio::select! {
+                () = subscription.woken() => {}
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
+        }
+    };
+    until(RunStatus::Running).await;
+    assert_eq!(runs.get(&owner, &second.id).await.unwrap().status, RunStatus::Queued, "there is one slot");
+    let stranger = runs.pause(&caller("key_b"), &run.id, None).await;
+    assert!(matches!(stranger, Err(Error::Forbidden(_))));
+    runs.pause(&owner, &run.id, None).await.unwrap();
+    let paused = until(RunStatus::Paused).await;
+    assert_eq!(paused.checkpoint.unwrap().steps, paused.steps_done, "it can go on from where it is");
+    assert!(matches!(runs.pause(&owner, &run.id, None).await, Err(Error::State(_))));
+    // The slot is free for the other one.
+    assert_eq!(runs.ended(&second.id).await.unwrap().status, RunStatus::Completed);
+    runs.resume(&owner, &run.id, None).await.unwrap();
+    let running = until(RunStatus::Running).await;
+    assert!(running.steps_done >= paused.steps_done);
+    runs.cancel(&owner, &run.id, None).await.unwrap();
+    let cancelled = runs.ended(&run.id).await.unwrap();
+    assert_eq!((cancelled.status, cancelled.version), (RunStatus::Cancelled, None));
+    assert!(matches!(runs.cancel(&owner, &run.id, None).await, Err(Error::State(_))));
+    assert!(library.get("p").await.is_err(), "nothing came of it");
+    runs.stop().await;
+    assert_eq!(ground.files(".checkpoint"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_a_limit_and_what_does_not_fit_is_named() {
+    let ground = Ground::new();
+    let Process { runs, .. } = ground.process(1).await;
+    let owner = caller("key_a");
+    let short = Work { max_seconds: Some(0.2), ..work(50_000_000) };
+    let run = runs.create(&owner, Some("p".into()), short, None).await.unwrap().value;
+    let ended = runs.ended(&run.id).await.unwrap();
+    assert_eq!((ended.status, ended.ended_by.as_deref()), (RunStatus::Completed, Some("max_seconds")));
+    assert!(ended.steps_done < 50_000_000 && ended.version == Some(1));
+    let refused = async |policy: &str, work: Work| {
+        runs.create(&owner, Some(policy.into()), work, None).await.unwrap_err().to_string()
+    };
+    let wrong = Work { settings: Some(json!({"gama": 1})), ..work(10) };
+    assert!(refused("p", wrong).await.starts_with("settings.gama: unknown field"));
+    assert!(
+        refused("p", Work { environment: "Tetris".into(), ..work(10) }).await.starts_with("environment: there is no")
+    );
+    assert!(refused("P", work(10)).await.starts_with("policy: 'P' is not a policy name"));
+    assert!(refused("p", work(0)).await.starts_with("steps: 0 is not from 1"));
+    assert!(refused("p", Work { evaluation_episodes: 0, ..work(10) }).await.starts_with("evaluation_episodes: "));
+    assert!(refused("p", Work { max_seconds: Some(0.0), ..work(10) }).await.starts_with("max_seconds: "));
+    assert!(refused("p", Work { aliases: vec!["latest".into()], ..work(10) }).await.starts_with("aliases: 'latest'"));
+    assert!(refused("marketplace-ppo", work(10)).await.contains("another owner's"));
+    runs.stop().await;
+}

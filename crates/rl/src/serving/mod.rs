@@ -1,0 +1,289 @@
+//! Policies that answer, each version behind a thread of its own.
+
+mod catalogue;
+mod loaded;
+mod metrics;
+mod split;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::registry::Registry;
+use rand::SeedableRng;
+
+use self::{
+    catalogue::Catalogue,
+    loaded::{Loaded, Pool},
+    metrics::Metrics,
+    split::{Answering, Tally},
+    worker::Answer,
+};
+pub use self::{
+    catalogue::{Entry, Version},
+    loaded::{read_weights, weights_path},
+    split::{Canary, Comparison, Shadow, Side, Split},
+};
+use super::{
+    builtin,
+    decide::{Generator, decide},
+    model::{ActError, Decision, Mode, Pick, PolicyReference},
+    network::Network,
+};
+use am_core::ambient::Ids;
+
+/// The most states of one call.
+pub const MOST_STATES: usize = 4096;
+
+/// How policies are served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the weights lie.
+    pub directory: PathBuf,
+    /// Bytes of parameters that may be loaded at once.
+    pub memory: usize,
+    /// Whether a state gets the same bits in any company, where a call doesn't say.
+    pub exact: bool,
+    /// How long a batch may wait for more while calls come together; at most 200 µs are sensible.
+    pub window: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("policies"), memory: 256 << 20, exact: true, window: Duration::ZERO }
+    }
+}
+
+/// What is asked of a policy.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// 1 to [`MOST_STATES`] states.
+    pub states: Vec<Vec<f64>>,
+    /// How actions are chosen.
+    pub mode: Mode,
+    /// Whether a state gets the same bits in any company; none: as configured.
+    pub exact: Option<bool>,
+}
+
+/// The policies that there are. Clones are cheap and share them; threads end with the last clone, or at
+/// [`Policies::stop`].
+#[derive(Clone)]
+pub struct Policies(Arc<Shared>);
+
+struct Shared {
+    settings: Settings,
+    ids: Ids,
+    catalogue: RwLock<Catalogue>,
+    pool: Arc<Pool>,
+    /// By the policy's name.
+    tallies: Mutex<HashMap<String, Tally>>,
+    metrics: Metrics,
+}
+
+/// Who answers a call.
+struct Chosen {
+    version: Arc<Version>,
+    by: Answering,
+    shadow: Option<Arc<Version>>,
+    tally: Option<Tally>,
+}
+
+impl Policies {
+    /// Knows the built-in policy, loads it, and warms it up. Blocks for that long, a fraction of a second.
+    ///
+    /// # Errors
+    /// [`ActError::Runtime`] when libtorch can't be used.
+    pub fn open(settings: Settings, ids: Ids) -> Result<Self, ActError> {
+        let metrics = Metrics::default();
+        let catalogue = Catalogue::builtin(Network::from_safetensors(builtin::BYTES)?.form().clone());
+        let pool = Pool::new(settings.directory.clone(), settings.memory, settings.window, metrics.clone());
+        let reference = PolicyReference::at(builtin::BUILTIN_NAME, builtin::BUILTIN_VERSION);
+        pool.load(catalogue.resolve(&reference)?.1)?;
+        let catalogue = RwLock::new(catalogue);
+        let tallies = Mutex::default();
+        Ok(Self(Arc::new(Shared { settings, ids, catalogue, pool: Arc::new(pool), tallies, metrics })))
+    }
+
+    /// Adds the latency histogram and the queue depth, by policy, to what `/metrics` shows.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
+    }
+
+    /// Where weights lie.
+    pub fn directory(&self) -> &Path {
+        &self.0.settings.directory
+    }
+
+    /// Know a policy as it is now. Counts of a split that has changed begin anew.
+    pub fn put(&self, name: &str, entry: Entry) {
+        let mut catalogue = self.0.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = catalogue.get(name).is_none_or(|old| old.split != entry.split);
+        catalogue.put(name.to_owned(), entry);
+        if changed {
+            self.tallies().remove(name);
+        }
+    }
+
+    /// The version that `reference` names.
+    ///
+    /// # Errors
+    /// When there is no such policy, version or alias.
+    pub fn resolve(&self, reference: &PolicyReference) -> Result<Arc<Version>, ActError> {
+        let catalogue = self.0.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(catalogue.resolve(reference)?.1.clone())
+    }
+
+    /// What the policy does in `state`, greedily and exactly: the version that `reference` names answers, no canary does.
+    ///
+    /// # Errors
+    /// [`ActError::Overloaded`] at once when the queue is full, and as [`ActError`] says.
+    pub fn act(
+        &self,
+        reference: &PolicyReference,
+        state: Vec<f64>,
+    ) -> impl Future<Output = Result<Decision, ActError>> + Send + use<> {
+        let (policies, version) = (self.clone(), self.resolve(reference));
+        async move {
+            let version = version?;
+            let chosen = Chosen { version, by: Answering::Serving, shadow: None, tally: None };
+            let ask = Ask { states: vec![state], exact: Some(true), mode: Mode::Greedy };
+            policies.answer(chosen, ask).await?.pop().ok_or(ActError::Stopped)
+        }
+    }
+
+    /// What the policy does in each of some states; where `reference` is a bare name, its split decides who answers.
+    ///
+    /// # Errors
+    /// As [`Policies::act`].
+    pub async fn act_all(&self, reference: &PolicyReference, ask: Ask) -> Result<Vec<Decision>, ActError> {
+        let chosen = self.choose(reference)?;
+        self.answer(chosen, ask).await
+    }
+
+    fn choose(&self, reference: &PolicyReference) -> Result<Chosen, ActError> {
+        let catalogue = self.0.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        let (entry, version) = catalogue.resolve(reference)?;
+        let mut chosen = Chosen { version: version.clone(), by: Answering::Serving, shadow: None, tally: None };
+        if entry.split.is_none() || reference.pick != Pick::Serving {
+            return Ok(chosen);
+        }
+        let tally = self.tallies().entry(reference.name.clone()).or_default().clone();
+        if let Some(canary) = &entry.split.canary
+            && let Some(second) = entry.versions.get(&canary.version)
+            && second.speaks_as(version)
+            && tally.next(canary.share) == Answering::Canary
+        {
+            (chosen.version, chosen.by) = (second.clone(), Answering::Canary);
+        }
+        let shadow = entry.split.shadow.filter(|_| chosen.by == Answering::Serving);
+        let second = shadow.and_then(|shadow| entry.versions.get(&shadow.version));
+        // What serves may have changed since the split was set.
+        chosen.shadow = second.filter(|second| second.speaks_as(version)).cloned();
+        chosen.tally = Some(tally);
+        Ok(chosen)
+    }
+
+    fn tallies(&self) -> std::sync::MutexGuard<'_, HashMap<String, Tally>> {
+        self.0.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn answer(&self, chosen: Chosen, ask: Ask) -> Result<Vec<Decision>, ActError> {
+        let Chosen { version, by, shadow, tally } = chosen;
+        if ask.mode != Mode::Greedy && matches!(version.form.algorithm.as_str(), "rainbow_dqn" | "dqn") {
+            return Err(ActError::NoDistribution(version.reference.clone()));
+        }
+        let input = flat(&ask.states, version.form.state_length)?;
+        let exact = ask.exact.unwrap_or(self.0.settings.exact);
+        let shadowed = shadow.map(|shadow| (shadow, input.clone()));
+        let begun = Instant::now();
+        let answered = self.ask(&version, input, exact).await;
+        if let Some(tally) = &tally {
+            match &answered {
+                Ok(evaluations) => tally.answered(by, version.version, evaluations, begun.elapsed().as_secs_f64()),
+                Err(_) => tally.failed(by),
+            }
+        }
+        let evaluations = answered?;
+        if let (Some((shadow, input)), Some(tally)) = (shadowed, tally) {
+            let (policies, serving, version) = (self.clone(), evaluations.clone(), version.clone());
+            tokio::spawn(async move {
+                let begun = Instant::now();
+                let followed = policies.ask(&shadow, input, exact).await;
+                let seconds = begun.elapsed().as_secs_f64();
+                let form = &version.form;
+                tally.followed(form, &serving, followed.as_ref().ok().map(|followed| (followed.as_slice(), seconds)));
+            });
+        }
+        let mut generator = match ask.mode {
+            Mode::Greedy => None,
+            Mode::Sample { seed } => Some(Generator::seed_from_u64(seed.unwrap_or_else(|| self.0.ids.number()))),
+        };
+        evaluations.iter().map(|evaluation| decide(&version, evaluation, generator.as_mut())).collect()
+    }
+
+    async fn ask(&self, version: &Arc<Version>, states: Vec<f32>, exact: bool) -> Answer {
+        let loaded: Arc<Loaded> = self.0.pool.get(version).await?;
+        loaded.ask(states, exact)?.await.map_err(|_| ActError::Stopped)?
+    }
+
+    /// Load and warm up the version that `reference` names.
+    ///
+    /// # Errors
+    /// As [`Policies::act`].
+    pub async fn load(&self, reference: &PolicyReference) -> Result<(), ActError> {
+        self.0.pool.get(&self.resolve(reference)?).await.map(drop)
+    }
+
+    /// What was counted of a policy's split; none: it has none.
+    ///
+    /// # Errors
+    /// When there is no such policy.
+    pub fn comparison(&self, name: &str) -> Result<Option<Comparison>, ActError> {
+        let catalogue = self.0.catalogue.read().unwrap_or_else(PoisonError::into_inner);
+        let (entry, serving) = catalogue.resolve(&PolicyReference { name: name.to_owned(), pick: Pick::Serving })?;
+        if entry.split.is_none() {
+            return Ok(None);
+        }
+        let tally = self.tallies().entry(name.to_owned()).or_default().clone();
+        Ok(Some(tally.comparison(&entry.split, serving.version)))
+    }
+
+    /// Those that are loaded, as `name@version`.
+    pub fn loaded(&self) -> Vec<String> {
+        self.0.pool.names()
+    }
+
+    /// Answers what waits, then ends the threads and returns when they have ended. Later requests get
+    /// [`ActError::Stopped`].
+    pub fn stop(&self) {
+        self.0.pool.stop();
+    }
+}
+
+/// The states one after the other, as 32-bit floats.
+fn flat(states: &[Vec<f64>], expected: usize) -> Result<Vec<f32>, ActError> {
+    if !(1..=MOST_STATES).contains(&states.len()) {
+        return Err(ActError::Count { most: MOST_STATES, got: states.len() });
+    }
+    let mut flat = Vec::with_capacity(states.len() * expected);
+    for (row, state) in states.iter().enumerate() {
+        if state.len() != expected {
+            return Err(ActError::Dimension { row, expected, got: state.len() });
+        }
+        for (position, number) in state.iter().enumerate() {
+            let narrow = *number as f32;
+            if !narrow.is_finite() {
+                return Err(ActError::NotFinite { row, position });
+            }
+            flat.push(narrow);
+        }
+    }
+    Ok(flat)
+}

@@ -1,0 +1,289 @@
+//! A thread that owns a model, behind a bounded queue.
+//!
+//! libtorch blocks, so no task of the runtime calls it. The thread takes whatever waits and answers it together. While
+//! requests come one at a time it waits for nobody; once several came together it gives the others a moment to come too.
+//! A full queue refuses at once.
+
+use std::{
+    sync::{
+        Mutex, PoisonError, RwLock,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::metrics::PolicyMetrics;
+use crate::{model::ActError, network::Evaluation};
+
+/// How many requests may wait.
+const QUEUE: usize = 256;
+/// How many states are answered together, one request's excepted.
+const BATCH: usize = 64;
+
+/// What a worker's thread runs. A trait, so that a test can put something in that waits for it.
+pub(super) trait Model: Send + 'static {
+    /// Called once on the thread, before the first batch.
+    fn prepare(&mut self) -> Result<(), ActError>;
+    /// Numbers of a state.
+    fn width(&self) -> usize;
+    /// One evaluation for each state of `states`, which stand one after the other.
+    fn evaluate(&mut self, states: &[f32], exact: bool) -> Result<Vec<Evaluation>, ActError>;
+}
+
+/// What a request gets: an evaluation for each of its states.
+pub(super) type Answer = Result<Vec<Evaluation>, ActError>;
+
+struct Request {
+    states: Vec<f32>,
+    exact: bool,
+    accepted: Instant,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// A thread that owns a model, and the way in. Ends when dropped or stopped.
+pub(super) struct Worker {
+    /// `None` once stopped.
+    queue: RwLock<Option<SyncSender<Request>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    metrics: PolicyMetrics,
+}
+
+impl Worker {
+    /// Returns when the model is prepared. `window` is how long a batch waits for more at most.
+    pub(super) fn start(mut model: impl Model, window: Duration, metrics: PolicyMetrics) -> Result<Self, ActError> {
+        let (queue, requests) = sync_channel(QUEUE);
+        let (ready, prepared) = sync_channel(1);
+        let own_metrics = metrics.clone();
+        let thread = thread::Builder::new().name("policy".to_owned()).spawn(move || {
+            let outcome = model.prepare();
+            let good = outcome.is_ok();
+            if ready.send(outcome).is_ok() && good {
+                serve(&mut model, &requests, window, &own_metrics);
+            }
+        });
+        let thread = thread.map_err(|error| ActError::Runtime(error.to_string()))?;
+        prepared.recv().map_err(|_| ActError::Stopped)??;
+        Ok(Self { queue: RwLock::new(Some(queue)), thread: Mutex::new(Some(thread)), metrics })
+    }
+
+    /// Puts states, one after the other, into the queue; never waits.
+    pub(super) fn ask(&self, states: Vec<f32>, exact: bool) -> Result<oneshot::Receiver<Answer>, ActError> {
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = queue.as_ref().ok_or(ActError::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        self.metrics.waiting.inc();
+        queue.try_send(Request { states, exact, accepted: Instant::now(), reply }).map_err(|refusal| {
+            self.metrics.waiting.dec();
+            match refusal {
+                TrySendError::Full(_) => ActError::Overloaded,
+                TrySendError::Disconnected(_) => ActError::Stopped,
+            }
+        })?;
+        Ok(answer)
+    }
+
+    /// Answers what waits, ends the thread and returns when it has ended.
+    pub(super) fn stop(&self) {
+        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a policy's thread panicked");
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Joins the thread: libtorch must not be at work while the process takes its globals down.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Answers until every sender is gone and the queue is empty.
+fn serve(model: &mut impl Model, requests: &Receiver<Request>, window: Duration, metrics: &PolicyMetrics) {
+    let (mut batch, mut last) = (Vec::with_capacity(BATCH), 1);
+    while gather(&mut batch, requests, model.width(), last, window) {
+        metrics.waiting.dec_by(batch.len() as i64);
+        last = batch.len();
+        // Whoever has gone away meanwhile needs no answer.
+        batch.retain(|request| !request.reply.is_closed());
+        let (exact, others): (Vec<_>, Vec<_>) = batch.drain(..).partition(|request| request.exact);
+        for (some, exact) in [(exact, true), (others, false)] {
+            answer(model, some, exact, metrics);
+        }
+    }
+}
+
+/// Waits for a request and takes those that wait with it, up to [`BATCH`] states; where several came together the `last`
+/// time, after `window`. False: every sender is gone.
+fn gather(batch: &mut Vec<Request>, requests: &Receiver<Request>, width: usize, last: usize, window: Duration) -> bool {
+    let Ok(first) = requests.recv() else { return false };
+    let mut states = first.states.len() / width;
+    batch.push(first);
+    if last > 1 && !window.is_zero() {
+        // Asleep, so that nobody has to wake this thread for each request.
+        thread::sleep(window);
+    }
+    while states < BATCH {
+        let Ok(next) = requests.try_recv() else { break };
+        states += next.states.len() / width;
+        batch.push(next);
+    }
+    true
+}
+
+fn answer(model: &mut impl Model, requests: Vec<Request>, exact: bool, metrics: &PolicyMetrics) {
+    if requests.is_empty() {
+        return;
+    }
+    let states: Vec<f32> = requests.iter().flat_map(|request| &request.states).copied().collect();
+    let mut result = model.evaluate(&states, exact).map(Vec::into_iter);
+    for request in requests {
+        let count = request.states.len() / model.width();
+        let answer = match &mut result {
+            Ok(evaluations) => Ok(evaluations.by_ref().take(count).collect()),
+            Err(error) => Err(error.clone()),
+        };
+        metrics.latency.observe(request.accepted.elapsed().as_secs_f64());
+        // Gone away during the forward pass: nobody to tell.
+        let _ = request.reply.send(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::metrics::Metrics, *};
+
+    /// Tells of each batch as it begins and goes on when told to; what it says of a state is its number.
+    struct Gate {
+        begun: SyncSender<usize>,
+        go_on: Receiver<()>,
+    }
+
+    impl Model for Gate {
+        fn prepare(&mut self) -> Result<(), ActError> {
+            Ok(())
+        }
+
+        fn width(&self) -> usize {
+            1
+        }
+
+        fn evaluate(&mut self, states: &[f32], _: bool) -> Result<Vec<Evaluation>, ActError> {
+            self.begun.send(states.len()).unwrap();
+            self.go_on.recv().unwrap();
+            Ok(states.iter().map(|state| Evaluation::Values { q: vec![*state] }).collect())
+        }
+    }
+
+    fn said(answer: oneshot::Receiver<Answer>) -> Vec<f32> {
+        let of = |evaluation| match evaluation {
+            Evaluation::Values { q } => q[0],
+            other => panic!("{other:?}"),
+        };
+        answer.blocking_recv().unwrap().unwrap().into_iter().map(of).collect()
+    }
+
+    fn gated() -> (Worker, Receiver<usize>, SyncSender<()>) {
+        let (begun, batches) = sync_channel(QUEUE);
+        let (release, go_on) = sync_channel(QUEUE);
+        (
+            Worker::start(Gate { begun, go_on }, Duration::ZERO, Metrics::default().of("gate", 1)).unwrap(),
+            batches,
+            release,
+        )
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_what_was_accepted_is_answered_in_batches() {
+        let (worker, batches, release) = gated();
+        let first = worker.ask(vec![-1.0], true).unwrap();
+        assert_eq!(batches.recv(), Ok(1));
+        let waiting: Vec<_> = (0..QUEUE).map(|n| worker.ask(vec![n as f32], true).unwrap()).collect();
+        assert_eq!(worker.metrics.waiting.get(), QUEUE as i64);
+        assert_eq!(worker.ask(vec![0.0], true).unwrap_err(), ActError::Overloaded);
+        for _ in 0..5 {
+            release.send(()).unwrap();
+        }
+        assert_eq!(said(first), [-1.0]);
+        for (n, answer) in waiting.into_iter().enumerate() {
+            assert_eq!(said(answer), [n as f32]);
+        }
+        assert_eq!(batches.iter().take(4).collect::<Vec<_>>(), [BATCH; 4]);
+        assert_eq!(worker.metrics.waiting.get(), 0);
+    }
+
+    #[test]
+    fn stopping_answers_what_was_accepted_and_refuses_the_rest() {
+        let (worker, batches, release) = gated();
+        let (first, second) = (worker.ask(vec![1.0], true).unwrap(), worker.ask(vec![2.0], true).unwrap());
+        batches.recv().unwrap();
+        release.send(()).unwrap();
+        release.send(()).unwrap();
+        worker.stop();
+        assert_eq!(said(first), [1.0]);
+        assert_eq!(said(second), [2.0]);
+        assert_eq!(worker.ask(vec![3.0], true).unwrap_err(), ActError::Stopped);
+        worker.stop();
+    }
+
+    #[test]
+    fn dropping_ends_the_thread_and_drops_the_model() {
+        let (worker, batches, _release) = gated();
+        drop(worker);
+        assert!(batches.recv().is_err());
+    }
+
+    #[test]
+    fn who_has_gone_away_is_not_computed() {
+        let (worker, batches, release) = gated();
+        let first = worker.ask(vec![1.0], true).unwrap();
+        batches.recv().unwrap();
+        drop(worker.ask(vec![2.0], true).unwrap());
+        let third = worker.ask(vec![3.0], true).unwrap();
+        release.send(()).unwrap();
+        release.send(()).unwrap();
+        first.blocking_recv().unwrap().unwrap();
+        assert_eq!(said(third), [3.0]);
+        assert_eq!(batches.recv(), Ok(1));
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_prepared_does_not_start() {
+        struct Broken;
+        impl Model for Broken {
+            fn prepare(&mut self) -> Result<(), ActError> {
+                Err(ActError::Runtime("broken".into()))
+            }
+
+            fn width(&self) -> usize {
+                1
+            }
+
+            fn evaluate(&mut self, _: &[f32], _: bool) -> Answer {
+                Ok(vec![])
+            }
+        }
+        let refused = Worker::start(Broken, Duration::ZERO, Metrics::default().of("broken", 1)).map(drop);
+        assert_eq!(refused, Err(ActError::Runtime("broken".into())));
+    }
+
+    #[test]
+    fn a_request_of_many_states_gets_its_own_answers_back() {
+        let (worker, batches, release) = gated();
+        let first = worker.ask(vec![0.0], true).unwrap();
+        batches.recv().unwrap();
+        let many = worker.ask(vec![1.0, 2.0, 3.0], true).unwrap();
+        let other = worker.ask(vec![4.0], false).unwrap();
+        let more = worker.ask(vec![5.0, 6.0], true).unwrap();
+        (0..3).for_each(|_| release.send(()).unwrap());
+        assert_eq!(
+            (said(first), said(many), said(more), said(other)),
+            (vec![0.0], vec![1.0, 2.0, 3.0], vec![5.0, 6.0], vec![4.0])
+        );
+        assert_eq!(batches.iter().take(2).collect::<Vec<_>>(), [5, 1], "what must be exact goes by itself");
+    }
+}

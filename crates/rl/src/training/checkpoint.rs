@@ -1,0 +1,96 @@
+//! What a trainer must know to go on exactly where it was: arrays of numbers, and everything else as JSON, in one
+//! safetensors file.
+
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use tch::{Kind, Tensor};
+
+use super::Error;
+
+/// The key of the JSON among the file's metadata.
+const STATE: &str = "state";
+
+/// Named arrays and named JSON values.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    /// 32-bit floats with their bits as they are, so that NaN and -0 stay what they were.
+    arrays: BTreeMap<String, Vec<f32>>,
+    state: Map<String, Value>,
+}
+
+impl Checkpoint {
+    /// As a file.
+    ///
+    /// # Errors
+    /// When libtorch or safetensors refuse, which they have no reason to.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let bytes: BTreeMap<&String, Vec<u8>> = self
+            .arrays
+            .iter()
+            .map(|(name, numbers)| (name, numbers.iter().flat_map(|number| number.to_le_bytes()).collect()))
+            .collect();
+        let views = bytes
+            .iter()
+            .map(|(name, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+        let metadata = HashMap::from([(STATE.to_owned(), serde_json::to_string(&self.state)?)]);
+        Ok(safetensors::serialize(views, Some(metadata))?)
+    }
+
+    /// From a file.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when it is not one.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+        let state = metadata.metadata().as_ref().and_then(|metadata| metadata.get(STATE));
+        let state = state.ok_or_else(|| Error::Checkpoint("it has no state".into()))?;
+        let numbers = |view: &TensorView| {
+            let (words, rest) = view.data().as_chunks();
+            if view.dtype() != Dtype::F32 || !rest.is_empty() {
+                return Err(Error::Checkpoint("an array is not of 32-bit floats".into()));
+            }
+            Ok(words.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        };
+        let file = SafeTensors::deserialize(bytes)?;
+        let arrays = file.iter().map(|(name, view)| Ok((name.to_owned(), numbers(&view)?)));
+        Ok(Self { arrays: arrays.collect::<Result<_, Error>>()?, state: serde_json::from_str(state)? })
+    }
+
+    pub(super) fn put(&mut self, name: &str, tensor: &Tensor) -> Result<(), Error> {
+        self.arrays.insert(name.to_owned(), super::mlp::numbers(tensor)?);
+        Ok(())
+    }
+
+    pub(super) fn get(&self, name: &str, into: &mut Tensor) -> Result<(), Error> {
+        let numbers = self.array(name)?;
+        if numbers.len() != into.numel() {
+            return Err(Error::Checkpoint(format!("'{name}' has {} numbers, not {}", numbers.len(), into.numel())));
+        }
+        let from = Tensor::f_from_slice(numbers)?.f_view(&into.size()[..])?.f_to_kind(Kind::Float)?;
+        into.f_copy_(&from)?;
+        Ok(())
+    }
+
+    pub(super) fn put_array(&mut self, name: &str, numbers: Vec<f32>) {
+        self.arrays.insert(name.to_owned(), numbers);
+    }
+
+    pub(super) fn array(&self, name: &str) -> Result<&[f32], Error> {
+        let array = self.arrays.get(name);
+        Ok(array.ok_or_else(|| Error::Checkpoint(format!("'{name}' is missing")))?)
+    }
+
+    pub(crate) fn put_state(&mut self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        self.state.insert(name.to_owned(), serde_json::to_value(value)?);
+        Ok(())
+    }
+
+    pub(crate) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
+        let value = self.state.get(name).ok_or_else(|| Error::Checkpoint(format!("'{name}' is missing")))?;
+        T::deserialize(value).map_err(|error| Error::Checkpoint(format!("'{name}': {error}")))
+    }
+}

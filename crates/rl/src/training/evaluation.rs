@@ -1,0 +1,75 @@
+//! How good a policy is: whole episodes without exploring.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Chosen, Error, Trainer};
+use crate::environments::VectorEnv;
+
+/// Returns of whole episodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// How many there were.
+    pub episodes: usize,
+    /// The mean of their sums of rewards.
+    pub mean: f64,
+    /// The standard deviation of these.
+    pub deviation: f64,
+    /// The least and the most.
+    pub least: f64,
+    /// The most.
+    pub most: f64,
+    /// The mean of their lengths, in steps.
+    pub length: f64,
+}
+
+/// What `trainer`'s policy reaches; see [`episodes`].
+///
+/// # Errors
+/// When libtorch or the environments refuse.
+pub fn evaluate(
+    trainer: &dyn Trainer,
+    environments: &mut VectorEnv,
+    count: usize,
+    seed: u64,
+) -> Result<Evaluated, Error> {
+    episodes(&|observations, chosen| trainer.greedy(observations, chosen), environments, count, seed)
+}
+
+/// Decides what to do in each row of some observations.
+pub type Greedy<'a> = dyn Fn(&[f32], &mut Chosen) -> Result<(), Error> + 'a;
+
+/// What a policy reaches in the first `count` episodes, spread evenly over `environments`, which are reset with `seed`.
+///
+/// As many from each environment, so that short episodes don't crowd out long ones.
+///
+/// # Errors
+/// When `greedy` fails, or the environments refuse its actions.
+pub fn episodes(
+    greedy: &Greedy<'_>,
+    environments: &mut VectorEnv,
+    count: usize,
+    seed: u64,
+) -> Result<Evaluated, Error> {
+    environments.reset(seed);
+    let each = count.div_ceil(environments.len());
+    let mut counts = vec![0; environments.len()];
+    let (mut totals, mut steps) = (Vec::with_capacity(count), 0f64);
+    let mut chosen = Chosen::Discrete(Vec::new());
+    while counts.iter().any(|count| *count < each) {
+        greedy(environments.observations(), &mut chosen)?;
+        environments.step(chosen.actions())?;
+        for ended in environments.ended() {
+            if counts[ended.index] < each {
+                counts[ended.index] += 1;
+                totals.push(ended.total);
+                steps += f64::from(ended.length);
+            }
+        }
+    }
+    let count = totals.len() as f64;
+    let mean = totals.iter().sum::<f64>() / count;
+    let deviation = (totals.iter().map(|total| (total - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let least = totals.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = totals.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Ok(Evaluated { episodes: totals.len(), mean, deviation, least, most, length: steps / count })
+}

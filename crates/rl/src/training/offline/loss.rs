@@ -1,0 +1,183 @@
+//! Losses on rows of feedback, of which libtorch finds the gradients. An episode is one step: what follows counts nothing.
+
+use tch::{Device, Kind, Reduction, TchError, Tensor};
+
+use super::{OfflineSettings, rows::Rows};
+use crate::network::{Actions, Body, Constants, bounded};
+
+/// Some rows of the feedback.
+pub(super) struct Batch {
+    /// Normalised.
+    states: Tensor,
+    /// rows x 1.
+    indices: Option<Tensor>,
+    /// rows x numbers.
+    taken: Option<Tensor>,
+    rewards: Tensor,
+    /// On the support of a distribution: rows x atoms.
+    distributions: Option<Tensor>,
+}
+
+/// What is minimised, and the mean weight of the actions where they are weighed.
+pub(super) struct Loss {
+    pub(super) total: Tensor,
+    pub(super) weight: Option<Tensor>,
+}
+
+impl Batch {
+    /// These rows; `states` are those of all rows, normalised.
+    pub(super) fn of(
+        rows: &Rows,
+        states: &[f32],
+        some: &[usize],
+        body: &Body<Tensor>,
+        device: Device,
+    ) -> Result<Self, TchError> {
+        fn chosen<T: Copy>(all: &[T], some: &[usize], width: usize) -> Vec<T> {
+            some.iter().flat_map(|at| &all[at * width..][..width]).copied().collect()
+        }
+        let count = rows.len();
+        let matrix = |all: &[f32]| -> Result<Tensor, TchError> {
+            let width = all.len() / count;
+            Tensor::f_from_slice(&chosen(all, some, width))?.f_view([-1, width as i64])?.f_to_device(device)
+        };
+        let indices = if rows.indices.is_empty() {
+            None
+        } else {
+            Some(Tensor::f_from_slice(&chosen(&rows.indices, some, 1))?.f_view([-1, 1])?.f_to_device(device)?)
+        };
+        let rewards = chosen(&rows.rewards, some, 1);
+        let distributions = match body {
+            Body::Values { support: Some(support), .. } => {
+                let all: Vec<f32> = rewards.iter().flat_map(|reward| projected(*reward, &support.numbers)).collect();
+                Some(Tensor::f_from_slice(&all)?.f_view([-1, support.numbers.len() as i64])?.f_to_device(device)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            states: matrix(states)?,
+            indices,
+            taken: if rows.taken.is_empty() { None } else { Some(matrix(&rows.taken)?) },
+            rewards: Tensor::f_from_slice(&rewards)?.f_to_device(device)?,
+            distributions,
+        })
+    }
+
+    /// The loss of a network of these layers.
+    pub(super) fn loss(
+        &self,
+        body: &Body<Tensor>,
+        constants: &Constants,
+        actions: &Actions,
+        settings: &OfflineSettings,
+    ) -> Result<Loss, TchError> {
+        match body {
+            Body::ActorCritic { .. } => self.actor_critic(body, settings),
+            Body::Values { .. } => self.values(body),
+            Body::Gaussian { .. } => self.gaussian(body, constants, actions, settings),
+        }
+    }
+
+    /// Advantage-weighted regression (Peng et al. 2019, arXiv:1910.00177): actions are imitated, each as much as it was
+    /// better than the critic expected, and the critic learns what to expect.
+    fn actor_critic(&self, body: &Body<Tensor>, settings: &OfflineSettings) -> Result<Loss, TchError> {
+        let [logits, values] = body.actor_critic(&self.states)?;
+        let weights = self.weights(&values, settings)?;
+        let imitated = self.log_probabilities(&logits)?.f_mul(&weights)?.f_mean(Kind::Float)?;
+        let expected = values.f_mse_loss(&self.rewards, Reduction::Mean)?.f_mul_scalar(0.5)?;
+        Ok(Loss { total: expected.f_sub(&imitated)?, weight: Some(weights.f_mean(Kind::Float)?) })
+    }
+
+    /// The Q of what was done towards the reward: as a distribution, by cross-entropy; else by Huber's loss.
+    fn values(&self, body: &Body<Tensor>) -> Result<Loss, TchError> {
+        let outputs = body.atoms(&self.states)?;
+        let size = outputs.size();
+        let index = self.index()?.f_unsqueeze(-1)?.f_expand([size[0], 1, size[2]], false)?;
+        let done = outputs.f_gather(1, &index, false)?.f_squeeze_dim(1)?;
+        let total = match &self.distributions {
+            Some(wanted) => {
+                let each = done.f_log_softmax(-1, Kind::Float)?.f_mul(wanted)?;
+                each.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)?.f_mean(Kind::Float)?.f_neg()?
+            }
+            None => done.f_squeeze_dim(-1)?.f_smooth_l1_loss(&self.rewards, Reduction::Mean, 1.0)?,
+        };
+        Ok(Loss { total, weight: None })
+    }
+
+    /// Both critics towards the reward, and the mean towards what was done, weighed as in advantage-weighted regression by
+    /// how much better it was than the critics expect of the mean.
+    fn gaussian(
+        &self,
+        body: &Body<Tensor>,
+        constants: &Constants,
+        actions: &Actions,
+        settings: &OfflineSettings,
+    ) -> Result<Loss, TchError> {
+        let Some(taken) = &self.taken else { return Err(TchError::Torch("actions are missing".to_owned())) };
+        let (mean, _) = body.gaussian(&self.states)?;
+        let would = bounded(&mean.f_detach()?, constants)?;
+        let [first, second] = body.judged(&self.states, &would)?;
+        let weights = self.weights(&first.f_minimum(&second)?, settings)?;
+        let far = match actions {
+            Actions::Scores { .. } => self.log_probabilities(&mean)?.f_neg()?,
+            // Of clamped actions before clamping, beyond which there is no gradient.
+            Actions::Continuous { squashed: false, .. } => squared(&mean, taken)?,
+            _ => squared(&mean.f_tanh()?, taken)?,
+        };
+        let imitated = far.f_mul(&weights)?.f_mean(Kind::Float)?;
+        let [first, second] = body.judged(&self.states, taken)?;
+        let expected = first
+            .f_mse_loss(&self.rewards, Reduction::Mean)?
+            .f_add(&second.f_mse_loss(&self.rewards, Reduction::Mean)?)?
+            .f_mul_scalar(0.5)?;
+        Ok(Loss { total: imitated.f_add(&expected)?, weight: Some(weights.f_mean(Kind::Float)?) })
+    }
+
+    /// exp((reward - expected) / temperature), at most `most_weight`.
+    fn weights(&self, expected: &Tensor, settings: &OfflineSettings) -> Result<Tensor, TchError> {
+        let better = self.rewards.f_sub(&expected.f_detach()?)?;
+        better.f_div_scalar(settings.temperature)?.f_exp()?.f_clamp_max(settings.most_weight)
+    }
+
+    fn log_probabilities(&self, logits: &Tensor) -> Result<Tensor, TchError> {
+        logits.f_log_softmax(-1, Kind::Float)?.f_gather(1, self.index()?, false)?.f_squeeze_dim(1)
+    }
+
+    fn index(&self) -> Result<&Tensor, TchError> {
+        self.indices.as_ref().ok_or_else(|| TchError::Torch("indices are missing".to_owned()))
+    }
+}
+
+/// Squared distances of rows.
+fn squared(one: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
+    one.f_sub(other)?.f_square()?.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
+}
+
+/// All the mass at `reward`, on ascending atoms: C51's projection (Bellemare et al. 2017, arXiv:1707.06887) with discount
+/// 0. Beyond the ends it goes to the end.
+fn projected(reward: f32, support: &[f32]) -> Vec<f32> {
+    let mut masses = vec![0.0; support.len()];
+    let above = support.partition_point(|atom| *atom <= reward);
+    if above == 0 || above == support.len() {
+        masses[above.saturating_sub(1)] = 1.0;
+    } else {
+        let share = (reward - support[above - 1]) / (support[above] - support[above - 1]);
+        (masses[above - 1], masses[above]) = (1.0 - share, share);
+    }
+    masses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_is_as_computed_by_hand() {
+        let support = [-2.0, -1.0, 0.0, 1.0, 3.0];
+        assert_eq!(projected(0.25, &support), [0.0, 0.0, 0.75, 0.25, 0.0]);
+        assert_eq!(projected(1.5, &support), [0.0, 0.0, 0.0, 0.75, 0.25]);
+        assert_eq!(projected(-1.0, &support), [0.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(projected(9.0, &support), [0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(projected(-9.0, &support), [1.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,302 @@
+//! Learning from what was done and how good it was, without an environment: a policy of any kind goes in, and comes out
+//! changed.
+//!
+//! Policies with an actor imitate what was better than expected (advantage-weighted regression: Peng et al. 2019,
+//! arXiv:1910.00177); Rainbow and DQN learn the reward as the worth of what was done.
+
+mod loss;
+mod rows;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+
+use rand::SeedableRng;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use tch::{Device, TchError, Tensor, no_grad_guard};
+
+pub use self::settings::{Feedback, FeedbackAction, Mode, OfflineSettings};
+use self::{loss::Batch, rows::Rows};
+use super::{
+    Checkpoint, Chosen, Error, Measure, Progress, Trainer,
+    mlp::numbers,
+    parameters::{Adam, Parameters},
+    random::{Generator, shuffle},
+};
+use crate::network::{
+    Act, Actions, Array, Body, Constants, Evaluation, Form, Layers, Linear, LoadError, Network, Part, Policy,
+    normalise, serialize,
+};
+
+/// Of Adam.
+const EPSILON: f64 = 1e-8;
+
+/// A run over some feedback. A step is an epoch.
+pub struct Offline {
+    settings: OfflineSettings,
+    file: Vec<u8>,
+    form: Form,
+    slots: Layers<Slot>,
+    learned: Parameters,
+    adam: Adam,
+    constants: Constants,
+    rows: Rows,
+    /// Normalised.
+    states: Vec<f32>,
+    /// The rows by which agreement is measured.
+    best: Vec<usize>,
+    device: Device,
+    present: Present,
+}
+
+/// Where a layer's tensor is.
+enum Slot {
+    /// From here in what is learned.
+    Learned { name: String, offset: i64, shape: Vec<i64> },
+    /// It stays as it is.
+    Fixed(Tensor),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Present {
+    generator: Generator,
+    epochs: u64,
+    /// The policy's agreement with the best of the feedback when it came in.
+    agreement_before: f64,
+}
+
+/// Sums over the updates of an epoch.
+#[derive(Default)]
+struct Sums {
+    updates: u32,
+    loss: f64,
+    weight: Option<f64>,
+}
+
+impl Offline {
+    /// A run that begins with the policy of this safetensors file.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for settings out of range, weights that can't be read, and feedback that doesn't fit the policy.
+    pub fn new(
+        weights: &[u8],
+        feedback: &[Feedback],
+        settings: OfflineSettings,
+        device: Device,
+    ) -> Result<Self, Error> {
+        settings.validate()?;
+        let refused = |error: LoadError| Error::Setting { name: "weights", reason: error.to_string() };
+        let Policy { form, layers } = Policy::read(weights).map_err(refused)?;
+        let rows = Rows::of(feedback, &form)?;
+        if settings.mode == Mode::Meta {
+            super::within("tasks", settings.tasks, 1, rows.len())?;
+        }
+        let mut states = rows.states.clone();
+        normalise(layers.normalisation.as_ref(), &mut states);
+        let changing = changing(&layers.body, settings.mode);
+        let constants = Constants::of(&layers, device)?;
+        let mut values = Vec::new();
+        let slots = layers.map(|array, _| {
+            if !changing(&array.name) {
+                return Ok::<_, TchError>(Slot::Fixed(array.to_tensor()?.f_to_device(device)?));
+            }
+            let offset = values.len() as i64;
+            values.extend(&array.numbers);
+            let shape = array.shape.iter().map(|length| *length as i64).collect();
+            Ok(Slot::Learned { name: array.name.clone(), offset, shape })
+        })?;
+        let learned = Parameters::new(&values, device)?;
+        let mut offline = Self {
+            adam: Adam::new(&learned, EPSILON)?,
+            present: Present { generator: Generator::seed_from_u64(settings.seed), epochs: 0, agreement_before: 0.0 },
+            best: rows.best(),
+            file: weights.to_vec(),
+            settings,
+            form,
+            slots,
+            learned,
+            constants,
+            rows,
+            states,
+            device,
+        };
+        offline.present.agreement_before = offline.agreement()?;
+        Ok(offline)
+    }
+
+    /// The layers, over these values of what is learned.
+    fn layers(&self, values: &Tensor, device: Device) -> Result<Layers<Tensor>, TchError> {
+        self.slots.map(|slot, part| {
+            let tensor = match slot {
+                Slot::Fixed(tensor) => tensor.f_to_device(device)?,
+                Slot::Learned { offset, shape, .. } => {
+                    values.f_narrow(0, *offset, shape.iter().product())?.f_view(&shape[..])?
+                }
+            };
+            if part == Part::Weight { tensor.f_transpose(0, 1) } else { Ok(tensor) }
+        })
+    }
+
+    fn network(&self) -> Result<Network, TchError> {
+        let values = self.learned.values.f_to_device(Device::Cpu)?;
+        Ok(Network::of(self.form.clone(), self.layers(&values, Device::Cpu)?))
+    }
+
+    /// Gradient steps on these rows, in random order.
+    fn learn(&mut self, mut some: Vec<usize>, adam: Option<&mut Adam>, sums: &mut Sums) -> Result<(), Error> {
+        shuffle(&mut self.present.generator, &mut some);
+        let mut other = adam;
+        for batch in some.chunks(self.settings.batch) {
+            let values = self.learned.values.f_detach()?.f_set_requires_grad(true)?;
+            let layers = self.layers(&values, self.device)?;
+            let batch = Batch::of(&self.rows, &self.states, batch, &layers.body, self.device)?;
+            let loss = batch.loss(&layers.body, &self.constants, &self.form.actions, &self.settings)?;
+            let total = f64::try_from(&loss.total)?;
+            if !total.is_finite() {
+                return Err(Error::Diverged { step: self.present.epochs, what: "the loss" });
+            }
+            let gradient = Tensor::f_run_backward(&[&loss.total], &[&values], false, false)?;
+            let _guard = no_grad_guard();
+            self.learned.gradients.f_copy_(&gradient[0])?;
+            let adam = other.as_deref_mut().unwrap_or(&mut self.adam);
+            adam.step(&mut self.learned, self.settings.learning_rate)?;
+            sums.updates += 1;
+            sums.loss += total;
+            if let Some(weight) = &loss.weight {
+                *sums.weight.get_or_insert(0.0) += f64::try_from(weight)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For each part of the feedback, learn it from here and go a share of the way there (Reptile, algorithm 1).
+    fn learn_parts(&mut self, sums: &mut Sums) -> Result<(), Error> {
+        let (count, tasks) = (self.rows.len(), self.settings.tasks);
+        let mut parts: Vec<usize> = (0..tasks).collect();
+        shuffle(&mut self.present.generator, &mut parts);
+        for part in parts {
+            let before = self.learned.values.f_detach_copy()?;
+            let mut adam = Adam::new(&self.learned, EPSILON)?;
+            for _ in 0..self.settings.inner_epochs {
+                let rows = part * count / tasks..(part + 1) * count / tasks;
+                self.learn(rows.collect(), Some(&mut adam), sums)?;
+            }
+            let _guard = no_grad_guard();
+            let there = before.f_lerp(&self.learned.values, self.settings.outer_rate)?;
+            self.learned.values.f_copy_(&there)?;
+        }
+        Ok(())
+    }
+
+    /// The share of the feedback's best rows in which the policy does what was done.
+    fn agreement(&self) -> Result<f64, Error> {
+        let states: Vec<f32> = self.best.iter().flat_map(|at| self.rows.state(*at)).copied().collect();
+        let evaluations = self.network()?.evaluate(&states, false)?;
+        let agrees = |(at, evaluation): &(&usize, &Evaluation)| {
+            self.rows.agrees(**at, &self.form.greedy(evaluation), &self.form.actions)
+        };
+        let agreeing = self.best.iter().zip(&evaluations).filter(agrees).count();
+        Ok(agreeing as f64 / self.best.len() as f64)
+    }
+}
+
+/// The tensors of these layers.
+fn names(layers: &[&Linear<Array>]) -> BTreeSet<String> {
+    layers.iter().flat_map(|layer| [layer.weight.name.clone(), layer.bias.name.clone()]).collect()
+}
+
+/// The tensors that change: a Gaussian's deviations never do, what explores is not what was done.
+fn changing(body: &Body<Array>, mode: Mode) -> impl Fn(&str) -> bool + use<> {
+    let last = (mode == Mode::Transfer).then(|| names(&body.last_layers()));
+    let fixed = names(&body.deviation_layer().into_iter().collect::<Vec<_>>());
+    move |name| last.as_ref().is_none_or(|last| last.contains(name)) && !fixed.contains(name)
+}
+
+impl Trainer for Offline {
+    fn advance(&mut self) -> Result<Progress, Error> {
+        let mut sums = Sums::default();
+        match self.settings.mode {
+            Mode::Meta => self.learn_parts(&mut sums)?,
+            Mode::Reinforcement | Mode::Transfer => self.learn((0..self.rows.len()).collect(), None, &mut sums)?,
+        }
+        self.present.epochs += 1;
+        let mean = |sum: f64| sum / f64::from(sums.updates);
+        let mut measures: Vec<Measure> = vec![("loss", mean(sums.loss))];
+        measures.extend(sums.weight.map(|weight| ("mean_weight", mean(weight))));
+        measures.push(("agreement_before", self.present.agreement_before));
+        measures.push(("agreement", self.agreement()?));
+        Ok(Progress { ended: Vec::new(), measures })
+    }
+
+    /// Epochs done.
+    fn steps(&self) -> u64 {
+        self.present.epochs
+    }
+
+    fn total_steps(&self) -> u64 {
+        self.settings.epochs
+    }
+
+    fn save(&self) -> Result<Checkpoint, Error> {
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.put("parameters", &self.learned.values)?;
+        self.adam.save("adam", &mut checkpoint)?;
+        checkpoint.put_state("offline", &self.present)?;
+        Ok(checkpoint)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let _guard = no_grad_guard();
+        checkpoint.get("parameters", &mut self.learned.values)?;
+        self.adam.restore("adam", checkpoint)?;
+        self.present = checkpoint.state("offline")?;
+        Ok(())
+    }
+
+    /// The file that came in, with what was learned in place of what was there.
+    fn weights(&self) -> Result<Vec<u8>, Error> {
+        let learned = numbers(&self.learned.values)?;
+        if learned.iter().any(|number| !number.is_finite()) {
+            return Err(Error::Diverged { step: self.present.epochs, what: "a weight" });
+        }
+        let mut changed: HashMap<String, Vec<u8>> = HashMap::new();
+        self.slots.map(|slot, _| {
+            if let Slot::Learned { name, offset, shape } = slot {
+                let (from, count) = (*offset as usize, shape.iter().product::<i64>() as usize);
+                changed
+                    .insert(name.clone(), learned[from..from + count].iter().flat_map(|n| n.to_le_bytes()).collect());
+            }
+            Ok::<_, Error>(())
+        })?;
+        let (_, header) = SafeTensors::read_metadata(&self.file)?;
+        let file = SafeTensors::deserialize(&self.file)?;
+        let views = file.iter().map(|(name, view)| {
+            let view = match changed.get(name) {
+                Some(bytes) => TensorView::new(Dtype::F32, view.shape().to_vec(), bytes)?,
+                None => view,
+            };
+            Ok((name, view))
+        });
+        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+        Ok(serialize(views, header.metadata().clone().unwrap_or_default())?)
+    }
+
+    fn greedy(&self, observations: &[f32], chosen: &mut Chosen) -> Result<(), Error> {
+        let evaluations = self.network()?.evaluate(observations, false)?;
+        let (mut indices, mut vectors) = (Vec::new(), Vec::new());
+        for evaluation in &evaluations {
+            match (self.form.greedy(evaluation), &self.form.actions) {
+                // An environment takes scores, of which the highest is done.
+                (Act::Discrete(index), Actions::Scores { count }) => {
+                    vectors.extend((0..*count).map(|at| if at == index { 1.0 } else { -1.0 }));
+                }
+                (Act::Discrete(index), _) => indices.push(index as i64),
+                (Act::Continuous(action), _) => vectors.extend(action),
+            }
+        }
+        *chosen = if vectors.is_empty() { Chosen::Discrete(indices) } else { Chosen::Continuous(vectors) };
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Feedback as numbers, checked against the policy's form.
+
+use std::collections::HashMap;
+
+use super::{
+    super::{Error, highest},
+    Feedback, FeedbackAction,
+};
+use crate::network::{Act, Actions, Form};
+
+/// The feedback, row after row.
+pub(super) struct Rows {
+    /// As given: the network's length each.
+    pub(super) states: Vec<f32>,
+    /// The indices, where actions are discrete or scores of such.
+    pub(super) indices: Vec<i64>,
+    /// Of a Gaussian, what its critics are given of an action: as many numbers each as it has.
+    pub(super) taken: Vec<f32>,
+    pub(super) rewards: Vec<f32>,
+    actions: Vec<Act>,
+    length: usize,
+}
+
+impl Rows {
+    /// # Errors
+    /// [`Error::Setting`] that names the first row which doesn't fit the policy.
+    pub(super) fn of(feedback: &[Feedback], form: &Form) -> Result<Self, Error> {
+        if feedback.is_empty() {
+            return Err(Error::Setting { name: "feedback", reason: "there is none".to_owned() });
+        }
+        let length = form.state_length;
+        let mut rows = Self {
+            states: Vec::with_capacity(feedback.len() * length),
+            indices: Vec::new(),
+            taken: Vec::new(),
+            rewards: Vec::with_capacity(feedback.len()),
+            actions: Vec::with_capacity(feedback.len()),
+            length,
+        };
+        for (at, one) in feedback.iter().enumerate() {
+            rows.add(one, form)
+                .map_err(|reason| Error::Setting { name: "feedback", reason: format!("row {at}: {reason}") })?;
+        }
+        Ok(rows)
+    }
+
+    fn add(&mut self, one: &Feedback, form: &Form) -> Result<(), String> {
+        if one.state.len() != self.length {
+            return Err(format!("a state of {} numbers is needed, not of {}", self.length, one.state.len()));
+        }
+        let reward = one.reward as f32;
+        if !reward.is_finite() {
+            return Err("the reward is not finite as a 32-bit float".to_owned());
+        }
+        let state = finite(&one.state, "state")?;
+        match &form.actions {
+            Actions::Discrete { count } => {
+                let FeedbackAction::Index(index) = &one.action else {
+                    return Err(format!("an action is needed that is an index below {count}"));
+                };
+                self.indices.push(checked(*index, *count)?);
+                self.actions.push(Act::Discrete(*index as usize));
+            }
+            Actions::Scores { count } => {
+                // What the environment takes: the action of the highest number, clamped to [-1, 1].
+                let scores = match &one.action {
+                    FeedbackAction::Index(index) => {
+                        let index = checked(*index, *count)?;
+                        (0..*count as i64).map(|at| if at == index { 1.0 } else { -1.0 }).collect()
+                    }
+                    FeedbackAction::Vector(scores) => of_length(&finite(scores, "action")?, *count)?
+                        .iter()
+                        .map(|score| score.clamp(-1.0, 1.0))
+                        .collect::<Vec<f32>>(),
+                };
+                let index = highest(&scores);
+                self.indices.push(index as i64);
+                self.actions.push(Act::Discrete(index));
+                self.taken.extend(scores);
+            }
+            Actions::Continuous { low, high, squashed } => {
+                let FeedbackAction::Vector(action) = &one.action else {
+                    return Err(format!("an action is needed that is a vector of {}", low.len()));
+                };
+                let action = finite(action, "action")?;
+                let bounds = low.iter().zip(high);
+                let taken = of_length(&action, low.len())?.iter().zip(bounds).map(|(number, (low, high))| {
+                    let number = number.clamp(*low, *high);
+                    match *squashed {
+                        true if high > low => 2.0 * (number - low) / (high - low) - 1.0,
+                        true => 0.0,
+                        false => number,
+                    }
+                });
+                self.taken.extend(taken);
+                self.actions.push(Act::Continuous(action));
+            }
+        }
+        self.states.extend(state);
+        self.rewards.push(reward);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// The rows that are worth agreeing with: the best of their state, and better than the mean of all where rewards differ.
+    pub(super) fn best(&self) -> Vec<usize> {
+        let mean = self.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / self.len() as f64;
+        let differ = self.rewards.iter().any(|reward| *reward != self.rewards[0]);
+        let key = |at: usize| self.state(at).iter().map(|number| number.to_bits()).collect::<Vec<u32>>();
+        let mut most: HashMap<Vec<u32>, f32> = HashMap::new();
+        for (at, reward) in self.rewards.iter().enumerate() {
+            most.entry(key(at)).and_modify(|most| *most = most.max(*reward)).or_insert(*reward);
+        }
+        let good = |at: &usize| {
+            let reward = self.rewards[*at];
+            most.get(&key(*at)) == Some(&reward) && (!differ || f64::from(reward) > mean)
+        };
+        (0..self.len()).filter(good).collect()
+    }
+
+    pub(super) fn state(&self, at: usize) -> &[f32] {
+        &self.states[at * self.length..][..self.length]
+    }
+
+    /// Whether a policy that does this does what was done in that row: of numbers, each to a tenth of its range.
+    pub(super) fn agrees(&self, at: usize, act: &Act, actions: &Actions) -> bool {
+        match (&self.actions[at], act, actions) {
+            (Act::Continuous(done), Act::Continuous(would), Actions::Continuous { low, high, .. }) => {
+                let ranges = low.iter().zip(high).map(|(low, high)| 0.1 * (high - low));
+                done.iter().zip(would).zip(ranges).all(|((done, would), near)| (done - would).abs() <= near)
+            }
+            (done, would, _) => done == would,
+        }
+    }
+}
+
+fn finite(numbers: &[f64], what: &str) -> Result<Vec<f32>, String> {
+    let rounded: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
+    match rounded.iter().position(|number| !number.is_finite()) {
+        None => Ok(rounded),
+        Some(at) => Err(format!("the {what}'s number at position {at} is not finite as a 32-bit float")),
+    }
+}
+
+fn checked(index: u64, count: usize) -> Result<i64, String> {
+    i64::try_from(index)
+        .ok()
+        .filter(|index| (*index as u64) < count as u64)
+        .ok_or_else(|| format!("the action {index} is not below {count}"))
+}
+
+fn of_length(numbers: &[f32], count: usize) -> Result<&[f32], String> {
+    match numbers.len() == count {
+        true => Ok(numbers),
+        false => Err(format!("an action of {count} numbers is needed, not of {}", numbers.len())),
+    }
+}

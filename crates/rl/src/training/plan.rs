@@ -1,0 +1,252 @@
+//! What a run is to do: an algorithm by name with its settings, an environment, a number of steps and a seed.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tch::Device;
+
+use super::{Error, Ppo, PpoSettings, Rainbow, RainbowSettings, Sac, SacSettings, Trainer, discrete, within};
+use crate::environments::{ActionSpace, Environment, VectorEnv, environment, scores};
+
+/// The algorithms that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Algorithm {
+    /// Proximal policy optimisation.
+    Ppo,
+    /// Advantage actor-critic: a setting of PPO.
+    A2c,
+    /// Rainbow DQN.
+    RainbowDqn,
+    /// DQN: a setting of Rainbow.
+    Dqn,
+    /// Soft actor-critic.
+    Sac,
+}
+
+/// Every algorithm by its name.
+const NAMES: [(&str, Algorithm); 5] = [
+    ("ppo", Algorithm::Ppo),
+    ("a2c", Algorithm::A2c),
+    ("rainbow_dqn", Algorithm::RainbowDqn),
+    ("dqn", Algorithm::Dqn),
+    ("sac", Algorithm::Sac),
+];
+
+/// Names that the monolith takes, behind which nothing stands here.
+const REFUSED: [&str; 3] = ["td3", "impala", "muzero"];
+
+impl FromStr for Algorithm {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if let Some((_, algorithm)) = NAMES.into_iter().find(|(known, _)| *known == name) {
+            return Ok(algorithm);
+        }
+        let known = NAMES.map(|(known, _)| known).join(", ");
+        match REFUSED.contains(&name) {
+            true => Err(format!("'{name}' is not implemented: there are {known}")),
+            false => Err(format!("there is no algorithm '{name}': there are {known}")),
+        }
+    }
+}
+
+impl TryFrom<String> for Algorithm {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<Algorithm> for String {
+    fn from(algorithm: Algorithm) -> Self {
+        algorithm.to_string()
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.into_iter().find(|(_, algorithm)| algorithm == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// An algorithm's settings, whole.
+#[derive(Debug, Clone, PartialEq)]
+enum Settings {
+    Ppo(PpoSettings),
+    Rainbow(RainbowSettings),
+    Sac(SacSettings),
+}
+
+/// What a run is to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The environment's name.
+    pub environment: String,
+    /// Its parameters; the defaults where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Value>,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Its settings; what is left out has the algorithm's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Value>,
+    /// Environment steps: 1 to 100 000 000.
+    pub steps: u64,
+    /// The same plan with the same seed gives the same policy, on the same kind of processor.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl Plan {
+    /// Make what does it.
+    ///
+    /// # Errors
+    /// When a name, a parameter or a setting is not known or out of its range.
+    pub fn trainer(&self, device: Device) -> Result<Box<dyn Trainer>, Error> {
+        within("steps", self.steps, 1, 100_000_000)?;
+        Ok(match self.settings()? {
+            Settings::Ppo(settings) => {
+                let environments = self.environments(settings.environments.clamp(1, 256))?;
+                Box::new(Ppo::new(settings, environments, self.steps, self.seed, device)?)
+            }
+            Settings::Rainbow(settings) => {
+                Box::new(Rainbow::new(settings, self.environments(1)?, self.steps, self.seed, device)?)
+            }
+            Settings::Sac(settings) => {
+                let actions = environment(&self.environment, self.parameters.as_ref())?.description().actions.clone();
+                let sac = Sac::new(settings, self.environments(1)?, self.steps, self.seed, device)?;
+                Box::new(sac.by_scores(matches!(actions, ActionSpace::Discrete { .. })))
+            }
+        })
+    }
+
+    /// Whether it can be done: everything that [`Plan::trainer`] refuses, without the networks, which take seconds to make.
+    ///
+    /// # Errors
+    /// As [`Plan::trainer`].
+    pub fn check(&self) -> Result<(), Error> {
+        within("steps", self.steps, 1, 100_000_000)?;
+        let one = self.environment()?;
+        match self.settings()? {
+            Settings::Ppo(settings) => settings.validate().and_then(|()| discrete("PPO", one.description()).map(drop)),
+            Settings::Rainbow(settings) => {
+                settings.validate().and_then(|()| discrete("Rainbow DQN", one.description()).map(drop))
+            }
+            Settings::Sac(settings) => settings.validate(),
+        }
+    }
+
+    /// One of its environments, as the policy sees it.
+    ///
+    /// # Errors
+    /// When the name or a parameter is not known.
+    pub fn environment(&self) -> Result<Box<dyn Environment>, Error> {
+        let one = environment(&self.environment, self.parameters.as_ref())?;
+        Ok(if self.algorithm == Algorithm::Sac { scores(one) } else { one })
+    }
+
+    /// Some of its environments, as the policy sees them: SAC acts on one with discrete actions by [`scores`].
+    ///
+    /// # Errors
+    /// When the name or a parameter is not known.
+    pub fn environments(&self, count: usize) -> Result<VectorEnv, Error> {
+        let all: Result<Vec<_>, _> = (0..count).map(|_| self.environment()).collect();
+        Ok(VectorEnv::new(all?)?)
+    }
+
+    fn settings(&self) -> Result<Settings, Error> {
+        Ok(match self.algorithm {
+            Algorithm::Ppo => Settings::Ppo(self.over(&PpoSettings::default())?),
+            Algorithm::A2c => Settings::Ppo(self.over(&PpoSettings::a2c())?),
+            Algorithm::RainbowDqn => Settings::Rainbow(self.over(&RainbowSettings::default())?),
+            Algorithm::Dqn => Settings::Rainbow(self.over(&RainbowSettings::dqn())?),
+            Algorithm::Sac => Settings::Sac(self.over(&SacSettings::default())?),
+        })
+    }
+
+    /// The plan with every setting written out.
+    ///
+    /// # Errors
+    /// As [`Plan::trainer`].
+    pub fn whole(&self) -> Result<Self, Error> {
+        let settings = match self.settings()? {
+            Settings::Ppo(settings) => serde_json::to_value(settings),
+            Settings::Rainbow(settings) => serde_json::to_value(settings),
+            Settings::Sac(settings) => serde_json::to_value(settings),
+        };
+        Ok(Self { settings: Some(settings?), ..self.clone() })
+    }
+
+    /// The settings given, laid over `default`.
+    fn over<S: Serialize + DeserializeOwned>(&self, default: &S) -> Result<S, Error> {
+        let mut all = serde_json::to_value(default)?;
+        match (&self.settings, &mut all) {
+            (Some(Value::Object(given)), Value::Object(all)) => {
+                all.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
+            }
+            (None | Some(Value::Null), _) => {}
+            _ => return Err(Error::Setting { name: "settings", reason: "an object is needed".into() }),
+        }
+        let refused = |error: serde_path_to_error::Error<serde_json::Error>| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            Error::Setting { name: "settings", reason: format!("{path}: {inner}") }
+        };
+        serde_path_to_error::deserialize(all).map_err(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plan(value: Value) -> Plan {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn settings_lie_over_the_algorithms_own() {
+        let a2c =
+            plan(json!({"environment": "CartPole-v1", "algorithm": "a2c", "steps": 10, "settings": {"gamma": 0.9}}));
+        let whole = a2c.whole().unwrap();
+        let settings = whole.settings.unwrap();
+        assert_eq!(
+            (&settings["gamma"], &settings["epochs"], &settings["rollout"]),
+            (&json!(0.9), &json!(1), &json!(5))
+        );
+        assert!(a2c.trainer(Device::Cpu).is_ok());
+        let dqn = plan(json!({"environment": "CartPole-v1", "algorithm": "dqn", "steps": 10})).whole().unwrap();
+        let ingredients = ["double", "dueling", "noisy", "distributional", "prioritized"];
+        assert!(ingredients.iter().all(|name| dqn.settings.as_ref().unwrap()[name] == false));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let refusal = |environment: &str, algorithm: &str, settings: Value| {
+            let value = json!({"environment": environment, "algorithm": algorithm, "steps": 10, "settings": settings});
+            let plan = plan(value);
+            let refused = plan.trainer(Device::Cpu).err().map(|error| error.to_string());
+            assert_eq!(plan.check().err().map(|error| error.to_string()), refused, "without networks likewise");
+            refused.unwrap()
+        };
+        let wrong = refusal("CartPole-v1", "ppo", json!({"gama": 0.9}));
+        assert!(wrong.starts_with("settings: gama: unknown field `gama`, expected one of `environments`"), "{wrong}");
+        let wrong = refusal("CartPole-v1", "ppo", json!({"batch": "many"}));
+        assert!(wrong.starts_with("settings: batch: invalid type"), "{wrong}");
+        assert_eq!(refusal("CartPole-v1", "ppo", json!({"gamma": 1.5})), "gamma: 1.5 is not from 0 to 1");
+        assert_eq!(refusal("CartPole-v1", "ppo", json!({"batch": 2000})), "batch: 2000 is not from 1 to 1024");
+        assert_eq!(refusal("CartPole-v1", "sac", json!([])), "settings: an object is needed");
+        assert!(refusal("Pendulum-v1", "rainbow_dqn", json!({})).contains("SAC takes continuous"));
+        assert!(refusal("Tetris", "ppo", json!({})).starts_with("there is no environment 'Tetris'"));
+        let algorithm = |name: &str| name.parse::<Algorithm>().unwrap_err();
+        assert_eq!(algorithm("td3"), "'td3' is not implemented: there are ppo, a2c, rainbow_dqn, dqn, sac");
+        assert_eq!(algorithm("x"), "there is no algorithm 'x': there are ppo, a2c, rainbow_dqn, dqn, sac");
+    }
+}

@@ -1,0 +1,354 @@
+//! Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), with the details that CleanRL documents
+//! (Huang et al., "The 37 Implementation Details of Proximal Policy Optimization", 2022).
+
+mod loss;
+mod settings;
+
+use rand::SeedableRng;
+use serde::{Deserialize, Serialize};
+use tch::{Device, no_grad_guard};
+
+use self::loss::{Batch, Loss, Weights, log_softmax};
+pub use self::settings::PpoSettings;
+use super::{
+    Checkpoint, Chosen, Error, Measure, Progress, Trainer, discrete,
+    gae::Experience,
+    highest,
+    mlp::{Mlp, Shape, matrix, numbers},
+    moments::Moments,
+    parameters::{Adam, Parameters},
+    random::{Generator, categorical, shuffle},
+    weights::Weights as File,
+};
+use crate::environments::{Actions, VectorEnv};
+
+/// Of Adam, as CleanRL has it.
+const EPSILON: f64 = 1e-5;
+
+/// A PPO run in environments with discrete actions.
+pub struct Ppo {
+    settings: PpoSettings,
+    environments: VectorEnv,
+    device: Device,
+    parameters: Parameters,
+    actor: Mlp,
+    critic: Mlp,
+    adam: Adam,
+    total: u64,
+    present: Present,
+    rollout: Rollout,
+}
+
+/// What changes, apart from tensors and environments.
+#[derive(Serialize, Deserialize)]
+struct Present {
+    generator: Generator,
+    moments: Option<Moments>,
+    steps: u64,
+}
+
+/// Experience since the last update, step after step and in each environment after environment.
+#[derive(Default)]
+struct Rollout {
+    observations: Vec<f32>,
+    actions: Vec<i64>,
+    log_probabilities: Vec<f32>,
+    values: Vec<f32>,
+    rewards: Vec<f32>,
+    ends: Vec<bool>,
+}
+
+impl Ppo {
+    /// A run of `total` steps, in `environments`, which are reset.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for settings out of range, and where the actions are not discrete.
+    pub fn new(
+        settings: PpoSettings,
+        mut environments: VectorEnv,
+        total: u64,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self, Error> {
+        settings.validate()?;
+        let actions = discrete("PPO", environments.description())?.len();
+        let width = environments.observation_length();
+        let shapes = [Shape::new(width, &settings.hidden, actions), Shape::new(width, &settings.hidden, 1)];
+        let mut generator = Generator::seed_from_u64(seed);
+        let mut values = shapes[0].orthogonal(&mut generator, 0.01);
+        values.extend(shapes[1].orthogonal(&mut generator, 1.0));
+        environments.reset(seed);
+        let parameters = Parameters::new(&values, device)?;
+        let mut offset = 0;
+        Ok(Self {
+            actor: Mlp::at(&parameters, &mut offset, &shapes[0])?,
+            critic: Mlp::at(&parameters, &mut offset, &shapes[1])?,
+            adam: Adam::new(&parameters, EPSILON)?,
+            present: Present {
+                generator,
+                moments: settings.normalize_observations.then(|| Moments::new(width)),
+                steps: 0,
+            },
+            rollout: Rollout::default(),
+            settings,
+            environments,
+            device,
+            parameters,
+            total,
+        })
+    }
+
+    /// Actor's and critic's outputs for some observations, which are normalised already.
+    fn values(&self, observations: &[f32]) -> Result<Vec<f32>, Error> {
+        let input = matrix(observations, self.environments.observation_length(), self.device)?;
+        Ok(numbers(&self.critic.forward(&input)?.output)?)
+    }
+
+    fn normalised(&self, observations: &[f32]) -> Vec<f32> {
+        let mut rows = observations.to_vec();
+        if let Some(moments) = &self.present.moments {
+            moments.normalise(&mut rows);
+        }
+        rows
+    }
+
+    /// Act for a rollout; answers the critic's values of the states after it.
+    fn explore(&mut self, progress: &mut Progress) -> Result<Vec<f32>, Error> {
+        let count = self.environments.len();
+        self.rollout = Rollout::default();
+        for _ in 0..self.settings.rollout {
+            if let Some(moments) = &mut self.present.moments {
+                moments.add(self.environments.observations());
+            }
+            let observations = self.normalised(self.environments.observations());
+            let input = matrix(&observations, self.environments.observation_length(), self.device)?;
+            let logits = numbers(&self.actor.forward(&input)?.output)?;
+            let values = numbers(&self.critic.forward(&input)?.output)?;
+            let width = logits.len() / count;
+            let mut logarithms = vec![0f32; width];
+            let from = self.rollout.actions.len();
+            for logits in logits.chunks(width) {
+                log_softmax(logits, &mut logarithms);
+                let probabilities: Vec<f32> = logarithms.iter().map(|log| log.exp()).collect();
+                let action = categorical(&mut self.present.generator, &probabilities);
+                self.rollout.actions.push(action as i64);
+                self.rollout.log_probabilities.push(logarithms[action]);
+            }
+            self.environments.step(Actions::Discrete(&self.rollout.actions[from..]))?;
+            let mut rewards: Vec<f32> =
+                self.environments.rewards().iter().map(|reward| reward * self.settings.reward_scale as f32).collect();
+            self.add_what_follows(&mut rewards)?;
+            self.rollout.observations.extend(&observations);
+            self.rollout.values.extend(&values);
+            self.rollout.rewards.extend(&rewards);
+            let (terminated, truncated) = (self.environments.terminated(), self.environments.truncated());
+            self.rollout.ends.extend(terminated.iter().zip(truncated).map(|(one, other)| *one || *other));
+            progress.ended.extend(self.environments.ended());
+            self.present.steps += count as u64;
+        }
+        let last = self.normalised(self.environments.observations());
+        self.values(&last)
+    }
+
+    /// Where an episode was cut short, what would have followed counts: the critic's value of its last state (Pardo et
+    /// al. 2018, arXiv:1712.00378).
+    fn add_what_follows(&self, rewards: &mut [f32]) -> Result<(), Error> {
+        let cut = |index: &usize| self.environments.truncated()[*index] && !self.environments.terminated()[*index];
+        let cut: Vec<usize> = (0..rewards.len()).filter(cut).collect();
+        if !cut.is_empty() {
+            let values = self.values(&self.normalised(self.environments.final_observations()))?;
+            cut.into_iter().for_each(|index| rewards[index] += self.settings.gamma as f32 * values[index]);
+        }
+        Ok(())
+    }
+
+    /// Learn from the rollout.
+    fn learn(&mut self, advantages: &[f32], learning_rate: f64) -> Result<Vec<Measure>, Error> {
+        let returns: Vec<f32> = advantages.iter().zip(&self.rollout.values).map(|(a, v)| a + v).collect();
+        let unexplained = variance(advantages);
+        let spread = variance(&returns);
+        let mut order: Vec<usize> = (0..advantages.len()).collect();
+        let (mut sums, mut updates) = ([0f64; 6], 0);
+        'passes: for _ in 0..self.settings.epochs {
+            shuffle(&mut self.present.generator, &mut order);
+            for samples in order.chunks(self.settings.batch) {
+                let (loss, norm) = self.update(samples, advantages, &returns, learning_rate)?;
+                let parts = [loss.policy, loss.value, loss.entropy, loss.kl, loss.clipped, norm];
+                sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+                updates += 1;
+                if self.settings.kl.is_some_and(|most| loss.kl > most) {
+                    break 'passes;
+                }
+            }
+        }
+        let names = ["policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "gradient_norm"];
+        let mut measures: Vec<Measure> =
+            names.into_iter().zip(sums).map(|(name, sum)| (name, sum / f64::from(updates))).collect();
+        measures.push(("learning_rate", learning_rate));
+        if spread > 0.0 {
+            measures.push(("explained_variance", 1.0 - unexplained / spread));
+        }
+        Ok(measures)
+    }
+
+    /// One gradient step on these samples.
+    fn update(
+        &mut self,
+        samples: &[usize],
+        advantages: &[f32],
+        returns: &[f32],
+        learning_rate: f64,
+    ) -> Result<(Loss, f64), Error> {
+        let width = self.environments.observation_length();
+        let observations: Vec<f32> =
+            samples.iter().flat_map(|at| &self.rollout.observations[at * width..][..width]).copied().collect();
+        let of = |numbers: &[f32]| samples.iter().map(|at| numbers[*at]).collect::<Vec<f32>>();
+        let mut advantages = of(advantages);
+        if self.settings.normalize_advantages && advantages.len() > 1 {
+            normalise(&mut advantages);
+        }
+        let input = matrix(&observations, width, self.device)?;
+        let (actor, critic) = (self.actor.forward(&input)?, self.critic.forward(&input)?);
+        let (logits, values) = (numbers(&actor.output)?, numbers(&critic.output)?);
+        let batch = Batch {
+            logits: &logits,
+            values: &values,
+            actions: &samples.iter().map(|at| self.rollout.actions[*at]).collect::<Vec<_>>(),
+            old_log_probabilities: &of(&self.rollout.log_probabilities),
+            old_values: &of(&self.rollout.values),
+            advantages: &advantages,
+            returns: &of(returns),
+        };
+        let PpoSettings { clip, clip_value, entropy, critic: of_critic, .. } = self.settings;
+        let weights = Weights { clip: clip as f32, clip_value, entropy: entropy as f32, critic: of_critic as f32 };
+        let loss = Loss::of(&batch, &weights);
+        if !loss.is_finite() {
+            return Err(Error::Diverged { step: self.present.steps, what: "the loss" });
+        }
+        self.actor.backward(&actor, &matrix(&loss.by_logits, logits.len() / samples.len(), self.device)?)?;
+        self.critic.backward(&critic, &matrix(&loss.by_values, 1, self.device)?)?;
+        let norm = self.parameters.clip(self.settings.gradient)?;
+        self.adam.step(&mut self.parameters, learning_rate)?;
+        Ok((loss, norm))
+    }
+}
+
+impl Trainer for Ppo {
+    fn advance(&mut self) -> Result<Progress, Error> {
+        let _guard = no_grad_guard();
+        let mut progress = Progress::default();
+        let left = 1.0 - self.present.steps as f64 / self.total as f64;
+        let learning_rate = self.settings.learning_rate * if self.settings.anneal { left.max(0.0) } else { 1.0 };
+        let last_values = self.explore(&mut progress)?;
+        let Rollout { rewards, values, ends, .. } = &self.rollout;
+        let experience = Experience { rewards, values, ends, last_values: &last_values };
+        let advantages = experience.advantages(self.settings.gamma as f32, self.settings.lambda as f32);
+        progress.measures = self.learn(&advantages, learning_rate)?;
+        Ok(progress)
+    }
+
+    fn steps(&self) -> u64 {
+        self.present.steps
+    }
+
+    fn total_steps(&self) -> u64 {
+        self.total
+    }
+
+    fn save(&self) -> Result<Checkpoint, Error> {
+        // Between advances nothing of a rollout is needed any more.
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.put("parameters", &self.parameters.values)?;
+        self.adam.save("adam", &mut checkpoint)?;
+        checkpoint.put_state("ppo", &self.present)?;
+        checkpoint.put_state("environments", &self.environments.snapshot()?)?;
+        Ok(checkpoint)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let _guard = no_grad_guard();
+        checkpoint.get("parameters", &mut self.parameters.values)?;
+        self.adam.restore("adam", checkpoint)?;
+        self.present = checkpoint.state("ppo")?;
+        self.environments.restore(&checkpoint.state("environments")?)?;
+        Ok(())
+    }
+
+    fn weights(&self) -> Result<Vec<u8>, Error> {
+        let mut file = File::of("ppo");
+        file.sequential("actor", &self.actor.tensors(0)?)?;
+        file.sequential("critic", &self.critic.tensors(0)?)?;
+        if let Some(moments) = &self.present.moments {
+            file.normalisation(moments)?;
+        }
+        file.to_bytes()
+    }
+
+    fn greedy(&self, observations: &[f32], chosen: &mut Chosen) -> Result<(), Error> {
+        let _guard = no_grad_guard();
+        let rows = self.normalised(observations);
+        let input = matrix(&rows, self.environments.observation_length(), self.device)?;
+        let logits = self.actor.forward(&input)?.output;
+        let width = logits.size()[1] as usize;
+        *chosen = Chosen::Discrete(numbers(&logits)?.chunks(width).map(|row| highest(row) as i64).collect());
+        Ok(())
+    }
+}
+
+fn mean_and_variance(numbers: &[f32]) -> (f64, f64) {
+    let count = numbers.len() as f64;
+    let mean = numbers.iter().map(|number| f64::from(*number)).sum::<f64>() / count;
+    (mean, numbers.iter().map(|number| (f64::from(*number) - mean).powi(2)).sum::<f64>() / count)
+}
+
+fn variance(numbers: &[f32]) -> f64 {
+    mean_and_variance(numbers).1
+}
+
+/// Bring to mean 0 and variance 1.
+fn normalise(numbers: &mut [f32]) {
+    let (mean, variance) = mean_and_variance(numbers);
+    let root = variance.sqrt() + 1e-8;
+    numbers.iter_mut().for_each(|number| *number = ((f64::from(*number) - mean) / root) as f32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environments::environment;
+
+    fn made(name: &str) -> Ppo {
+        let environments = VectorEnv::new((0..2).map(|_| environment(name, None).unwrap()).collect()).unwrap();
+        let settings = PpoSettings { hidden: [8, 8], gamma: 0.5, batch: 10, ..PpoSettings::default() };
+        Ppo::new(settings, environments, 1000, 5, Device::Cpu).unwrap()
+    }
+
+    /// Do action 0 until an episode ends.
+    fn end(ppo: &mut Ppo) {
+        while ppo.environments.ended().is_empty() {
+            ppo.environments.step(Actions::Discrete(&[0, 0])).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_follows_counts_where_an_episode_was_cut_short() {
+        let mut ppo = made("identity-discrete");
+        end(&mut ppo);
+        assert_eq!((ppo.environments.truncated(), ppo.environments.terminated()), (&[true; 2][..], &[false; 2][..]));
+        let values = ppo.values(ppo.environments.final_observations()).unwrap();
+        let mut rewards = [1.0, 2.0];
+        ppo.add_what_follows(&mut rewards).unwrap();
+        assert!(values.iter().all(|value| *value != 0.0));
+        assert_eq!(rewards, [1.0 + 0.5 * values[0], 2.0 + 0.5 * values[1]]);
+    }
+
+    #[test]
+    fn nothing_follows_an_end() {
+        let mut ppo = made("CartPole-v1");
+        end(&mut ppo);
+        assert!(ppo.environments.terminated().contains(&true) && !ppo.environments.truncated().contains(&true));
+        let mut rewards = [1.0, 2.0];
+        ppo.add_what_follows(&mut rewards).unwrap();
+        assert_eq!(rewards, [1.0, 2.0]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The rules that a process puts itself under: limits and Landlock.
+
+use std::io;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, NetPort, PathBeneath, PathFd,
+    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::wire::{Limits, Plan};
+
+/// Set each limit, never above what holds already.
+pub fn limit(limits: &Limits) -> io::Result<()> {
+    let all = [
+        // One byte is none, also where a program takes core dumps, which does not care for zero.
+        (Resource::Core, Some(1)),
+        (Resource::Cpu, limits.cpu_seconds),
+        (Resource::Fsize, limits.file_bytes),
+        (Resource::Nproc, limits.processes),
+        (Resource::Nofile, limits.open_files),
+        (Resource::Data, limits.data_bytes),
+    ];
+    for (resource, value) in all {
+        let Some(value) = value else { continue };
+        let value = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
+        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?;
+    }
+    Ok(())
+}
+
+/// Devices that every program may write.
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// Read what is mounted, write and execute what the plan names, reach no port but the proxy's, signal nobody outside.
+pub fn landlock(plan: &Plan, port: Option<u16>) -> io::Result<()> {
+    let restricted = ruleset(plan, port).map_err(io::Error::other)?;
+    if plan.landlock && restricted == RulesetStatus::NotEnforced {
+        return Err(io::Error::other("this kernel has none"));
+    }
+    Ok(())
+}
+
+fn ruleset(plan: &Plan, port: Option<u16>) -> Result<RulesetStatus, landlock::RulesetError> {
+    const KNOWN: ABI = ABI::V6;
+    let every = AccessFs::from_all(KNOWN);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = every & !AccessFs::Execute & !AccessFs::IoctlDev;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(every)?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .scope(Scope::from_all(KNOWN))?
+        .create()?;
+    let mut allow = |path: &str, access: BitFlags<AccessFs>| -> Result<(), landlock::RulesetError> {
+        // What is not there needs no rule.
+        if let Ok(file) = PathFd::new(path) {
+            let files = AccessFs::from_file(KNOWN);
+            let directory = std::path::Path::new(path).is_dir();
+            let access = if directory { access } else { access & files };
+            (&mut ruleset).add_rule(PathBeneath::new(file, access))?;
+        }
+        Ok(())
+    };
+    allow("/", read)?;
+    for path in &plan.writable {
+        allow(path, read | write)?;
+    }
+    for path in &plan.executable {
+        allow(path, read | AccessFs::Execute)?;
+    }
+    for device in DEVICES {
+        allow(device, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev)?;
+    }
+    if let Some(port) = port {
+        (&mut ruleset).add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
+    Ok(ruleset.restrict_self()?.ruleset)
+}

@@ -1,0 +1,71 @@
+//! Outside: enter control groups, give up root, become bubblewrap.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::OpenOptionsExt, process::CommandExt},
+    },
+    path::Path,
+    process::Command,
+};
+
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change},
+    process::{Signal, set_parent_process_death_signal},
+    thread::{CpuSet, sched_setaffinity, set_no_new_privs},
+};
+
+use super::{
+    kernel,
+    wire::{Outer, STAGE},
+};
+
+/// Never returns where all goes well.
+pub fn become_bubblewrap(text: &str) -> io::Result<()> {
+    let outer: Outer = serde_json::from_str(text)?;
+    for group in &outer.groups {
+        fs::write(group, "0").map_err(|error| io::Error::other(format!("{}: {error}", group.display())))?;
+    }
+    if !outer.processors.is_empty() {
+        let mut set = CpuSet::new();
+        outer.processors.iter().for_each(|at| set.set(*at));
+        sched_setaffinity(None, &set)?;
+    }
+    if !outer.shown.is_empty() {
+        show(&outer).map_err(|error| io::Error::other(format!("mounts for bubblewrap: {error}")))?;
+    }
+    set_no_new_privs(true)?;
+    let mut command = Command::new(&outer.program);
+    command.args(&outer.arguments).env_clear().current_dir("/");
+    if let Some((user, group)) = outer.user {
+        // Groups beside it are given up with the user, as std promises for a process that root has.
+        command.uid(user).gid(group);
+    } else {
+        // Another user would lose it; bubblewrap asks for the same once it runs.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
+    Err(io::Error::other(format!("{}: {}", outer.program.display(), command.exec())))
+}
+
+/// In a mount namespace of its own: what root alone could reach, below a place that everybody can enter.
+fn show(outer: &Outer) -> io::Result<()> {
+    kernel::unshare_mounts()?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    let path = |file: &Path| OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(file);
+    // Opened first, for the stage may hide them.
+    let opened: Vec<(File, &str)> =
+        outer.shown.iter().map(|(from, name)| Ok((path(from)?, name.as_str()))).collect::<io::Result<_>>()?;
+    mount("agent-management", STAGE, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755,size=64k")?;
+    for (file, name) in opened {
+        let place = Path::new(STAGE).join(name);
+        if file.metadata()?.is_dir() {
+            fs::create_dir(&place)?
+        } else {
+            File::create(&place).map(drop)?
+        }
+        mount_bind_recursive(format!("/proc/self/fd/{}", file.as_raw_fd()), &place)?;
+    }
+    Ok(())
+}

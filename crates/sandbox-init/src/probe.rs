@@ -1,0 +1,204 @@
+//! The trial: a process that stands under a sandbox's rules tries what they forbid, and says what became of it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::kernel;
+
+/// What one trial brought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// What was tried.
+    pub name: String,
+    /// Whether the rule held.
+    pub held: bool,
+    /// What the kernel said, or what was found.
+    pub said: String,
+}
+
+/// What a trial needs to know of the outside.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outside {
+    /// Its namespaces, by their names in `/proc/self/ns`.
+    pub namespaces: BTreeMap<String, String>,
+    /// A file of the service that nobody inside may read.
+    pub secret: String,
+    /// Processes and threads that the sandbox may have.
+    pub processes: u64,
+    /// The largest file, in bytes.
+    pub file_bytes: u64,
+    /// Bytes that `/tmp` may hold.
+    pub scratch_bytes: u64,
+    /// Processors that it may use.
+    pub processors: u64,
+}
+
+/// `rules OUTSIDE`, `memory BYTES` or `sleep`.
+pub fn main(arguments: &[String]) -> io::Result<()> {
+    match arguments {
+        [what, outside] if what == "rules" => {
+            let outside: Outside = serde_json::from_str(outside)?;
+            let text = serde_json::to_string(&trials(&outside))?;
+            io::stdout().write_all(text.as_bytes())
+        }
+        [what, bytes] if what == "memory" => {
+            fill(bytes.parse().map_err(io::Error::other)?);
+            io::stdout().write_all(b"filled")
+        }
+        [what] if what == "sleep" => {
+            thread::sleep(Duration::from_secs(3600));
+            Ok(())
+        }
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Take memory and write to all of it, in pieces, so that a limit that is looked at now and then can act.
+fn fill(bytes: usize) {
+    const PIECE: usize = 1 << 20;
+    let mut held = Vec::new();
+    for _ in 0..bytes / PIECE {
+        held.push(vec![1u8; PIECE]);
+        if held.len() % 16 == 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    thread::sleep(Duration::from_millis(500));
+    drop(std::hint::black_box(held));
+}
+
+fn trials(outside: &Outside) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut add = |name: &str, (held, said): (bool, String)| trials.push(Trial { name: name.to_owned(), held, said });
+    for (name, theirs) in &outside.namespaces {
+        let own = fs::read_link(format!("/proc/self/ns/{name}"));
+        let own = own.map_or_else(|error| error.to_string(), |own| own.to_string_lossy().into_owned());
+        add(&format!("{name}_namespace"), (own != *theirs && own.contains(':'), format!("{own}, outside {theirs}")));
+    }
+    add("no_new_privileges", status("NoNewPrivs:", |value| value == "1"));
+    add("capabilities_dropped", status("CapEff:", |value| value.bytes().all(|digit| digit == b'0')));
+    let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
+    let known = ["PATH", "HOME", "LANG", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "PWD"];
+    add("environment_cleared", (names.iter().all(|name| known.contains(&name.as_str())), names.join(" ")));
+    add("hidden_files", refused(File::open(&outside.secret).map(drop)));
+    add("read_only_system", refused(File::create("/usr/agent-management-probe").map(drop)));
+    add("read_only_root", refused(File::create("/agent-management-probe").map(drop)));
+    // The kernel's own permissions would let it.
+    add("landlock_write", refused(OpenOptions::new().write(true).open("/proc/self/comm").map(drop)));
+    add("landlock_execute", execute_own());
+    add("seccomp_namespaces", refused(kernel::attempt(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0])));
+    add("seccomp_mount", refused(kernel::attempt(libc::SYS_umount2, [0, 0, 0, 0])));
+    add("seccomp_ptrace", refused(kernel::attempt(libc::SYS_ptrace, [0, 0, 0, 0])));
+    add("seccomp_io_uring", refused(kernel::attempt(libc::SYS_io_uring_setup, [1, 0, 0, 0])));
+    add("no_socket", refused(TcpStream::connect(("127.0.0.1", 1)).map(drop)));
+    add("cpu_limit", status("Cpus_allowed_list:", |list| processors(list) <= outside.processors));
+    add("process_limit", threads(outside.processes));
+    kernel::ignore_file_size_signal();
+    add("file_size_limit", large_file("/workspace/probe", outside.file_bytes));
+    add("scratch_limit", many_files("/tmp", outside.scratch_bytes));
+    trials
+}
+
+/// An error is what is wanted; not having found what was tried is none.
+fn refused(tried: io::Result<()>) -> (bool, String) {
+    match tried {
+        Ok(()) => (false, "it was allowed".to_owned()),
+        Err(error) => {
+            let refusals = [libc::EPERM, libc::EACCES, libc::ENOENT, libc::EROFS];
+            (error.raw_os_error().is_some_and(|number| refusals.contains(&number)), error.to_string())
+        }
+    }
+}
+
+fn status(name: &str, good: impl Fn(&str) -> bool) -> (bool, String) {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    (good(value), format!("{name} {value}"))
+}
+
+/// How many a list such as `0-3,7` names.
+fn processors(list: &str) -> u64 {
+    let count = |part: &str| -> Option<u64> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(last.parse::<u64>().ok()? + 1 - first.parse::<u64>().ok()?)
+    };
+    list.split(',').filter_map(count).sum()
+}
+
+/// A program that the sandbox has made itself is not among those allowed.
+fn execute_own() -> (bool, String) {
+    let file = Path::new("/workspace/probe.sh");
+    let made =
+        fs::write(file, "#!/bin/sh\n").and_then(|()| fs::set_permissions(file, fs::Permissions::from_mode(0o755)));
+    let tried = made.and_then(|()| Command::new(file).status().map(drop));
+    let _ = fs::remove_file(file);
+    refused(tried)
+}
+
+/// How many threads can be had at once.
+fn threads(limit: u64) -> (bool, String) {
+    let mut held = Vec::new();
+    let wanted = limit as usize + 8;
+    // Stays behind every thread until all that could be had are counted.
+    let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let mut said = "none was refused".to_owned();
+    for _ in 0..wanted {
+        let waiting = gate.clone();
+        let begun = thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+            let open = waiting.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            drop(waiting.1.wait_while(open, |open| !*open));
+        });
+        match begun {
+            Ok(thread) => held.push(thread),
+            Err(error) => {
+                said = error.to_string();
+                break;
+            }
+        }
+    }
+    let count = held.len();
+    *gate.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
+    gate.1.notify_all();
+    held.into_iter().for_each(|thread| drop(thread.join()));
+    (count < wanted && count as u64 <= limit, format!("{count} threads, then: {said}"))
+}
+
+/// A file of twice the size that may be.
+fn large_file(path: &str, limit: u64) -> (bool, String) {
+    const PIECE: usize = 64 * 1024;
+    let mut written = 0u64;
+    let result = OpenOptions::new().create(true).write(true).truncate(true).open(path).and_then(|mut file| {
+        while written < limit * 2 {
+            written += file.write(&[1; PIECE])? as u64;
+        }
+        Ok(())
+    });
+    let _ = fs::remove_file(path);
+    match result {
+        Ok(()) => (false, format!("{written} bytes were written")),
+        Err(error) => (written <= limit, format!("{written} bytes, then: {error}")),
+    }
+}
+
+/// Files that are each small enough, and together twice what may be.
+fn many_files(directory: &str, limit: u64) -> (bool, String) {
+    const FILES: u64 = 8;
+    let piece = vec![1; (limit / (FILES / 2)) as usize];
+    let paths: Vec<String> = (0..FILES).map(|at| format!("{directory}/probe-{at}")).collect();
+    let written = paths.iter().map(|path| fs::write(path, &piece)).take_while(Result::is_ok).count();
+    let held = paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum::<u64>();
+    paths.iter().for_each(|path| drop(fs::remove_file(path)));
+    (held <= limit && (written as u64) < FILES, format!("{held} bytes in {written} files, then no more"))
+}

@@ -1,0 +1,108 @@
+//! Which policies bind a workflow and why, rule by rule.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::{
+    check::{self, Leaves, Refusal, WorkflowFacts, rule},
+    model::Policy,
+};
+use am_audit::SecurityLevel;
+
+/// Policies that are explained at most.
+pub(super) const MOST: u32 = 500;
+
+/// A policy, and what a workflow is to it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Explained {
+    /// The policy.
+    pub policy_id: String,
+    /// Its name.
+    pub policy: String,
+    /// The level of the workflows that it binds.
+    pub security_level: SecurityLevel,
+    /// Is it active?
+    pub is_active: bool,
+    /// Does it bind this workflow?
+    pub binds: bool,
+    /// Why, or why not.
+    pub why: String,
+    /// Its rules, and whether the workflow meets them; those of a policy that does not bind too.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule of a policy, and what a workflow asks.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Rule {
+    /// The policy's field.
+    pub rule: &'static str,
+    /// What it allows.
+    pub limit: Value,
+    /// What the workflow asks for; null: that is known only when it runs.
+    pub asked: Value,
+    /// Does the workflow keep to it, as far as that is known?
+    pub met: bool,
+    /// The steps that don't.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
+}
+
+/// What a workflow is to `policy`.
+pub(super) fn explain(policy: Policy, facts: &WorkflowFacts, under_way: i64) -> Explained {
+    let of_level = policy.security_level == facts.level;
+    let why = match (of_level, policy.is_active) {
+        (true, true) => format!("it is active, and the workflow's required level is {}", facts.level),
+        (true, false) => "it is not active".to_owned(),
+        (false, _) => {
+            format!("it binds workflows of level {}, and this one's is {}", policy.security_level, facts.level)
+        }
+    };
+    Explained {
+        rules: rules(&policy, facts, under_way),
+        policy_id: policy.id,
+        policy: policy.name,
+        security_level: policy.security_level,
+        is_active: policy.is_active,
+        binds: of_level && policy.is_active,
+        why,
+    }
+}
+
+fn rules(policy: &Policy, facts: &WorkflowFacts, under_way: i64) -> Vec<Rule> {
+    let broken = check::workflow(policy, facts);
+    let steps = &facts.steps;
+    let own = || steps.iter().filter_map(|step| step.verification_level);
+    let types: BTreeSet<&str> = steps.iter().map(|step| step.step_type).collect();
+    let levels: BTreeSet<&str> = own().chain([facts.verification_level]).collect();
+    let leaving: Vec<&str> =
+        steps.iter().filter(|step| step.leaves != Leaves::Nothing).map(|step| step.key.as_str()).collect();
+    let memory = steps
+        .iter()
+        .filter_map(|step| step.memory_mb)
+        .fold(None, |most: Option<f64>, asked| Some(most.map_or(asked, |most| most.max(asked))));
+    let rule = |name: &'static str, limit: Value, asked: Value| {
+        let faults: Vec<&Refusal> = broken.iter().filter(|refusal| refusal.rule == name).collect();
+        let steps = faults.iter().filter_map(|refusal| refusal.step.clone()).collect();
+        Rule { rule: name, limit, asked, met: faults.is_empty(), steps }
+    };
+    let concurrent = Rule {
+        met: under_way < policy.max_concurrent_executions,
+        ..rule(rule::MAX_CONCURRENT_EXECUTIONS, json!(policy.max_concurrent_executions), json!(under_way + 1))
+    };
+    vec![
+        rule(rule::ALLOWED_STEP_TYPES, json!(policy.allowed_step_types), json!(types)),
+        rule(rule::MAX_EXECUTION_TIME, json!(policy.max_execution_time), json!(facts.max_execution_time)),
+        rule(rule::MAX_MEMORY_USAGE, json!(policy.max_memory_usage), json!(memory)),
+        rule(rule::REQUIRE_VERIFICATION, json!(policy.require_verification), json!(facts.requires_verification)),
+        rule(rule::ALLOWED_VERIFICATION_LEVELS, json!(policy.allowed_verification_levels), json!(levels)),
+        concurrent,
+        rule(rule::MAX_WORKFLOW_STEPS, json!(policy.max_workflow_steps), json!(facts.step_count)),
+        rule(rule::MAX_DATA_SIZE, json!(policy.max_data_size), json!(facts.data_bytes)),
+        rule(rule::REQUIRE_SANDBOX, json!(policy.require_sandbox), json!(leaving)),
+        rule(rule::REQUIRE_AUDIT_LOGGING, json!(policy.require_audit_logging), json!(true)),
+        rule(rule::REQUIRE_ENCRYPTION, json!(policy.require_encryption), json!(leaving)),
+    ]
+}

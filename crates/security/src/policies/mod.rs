@@ -1,0 +1,307 @@
+//! Security policies: what workflows of a security level may do. The active ones are kept in memory, so that a check
+//! computes only, and none costs nothing.
+
+mod check;
+mod edit;
+mod explain;
+mod model;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use check::{Leaves, Refusal, StepFacts, WorkflowFacts, rule};
+pub use edit::{Change, Fault};
+pub use explain::Explained;
+pub use model::{Filter, Policy};
+
+use am_audit::{Audit, Entry, EventType, SecurityLevel};
+use am_core::ambient::{Clock, Ids, pause};
+use am_db::{
+    Database, Tx,
+    codec::Timestamp,
+    once::{Done, Once},
+    page::Page,
+    principal::Principal,
+};
+
+/// How often what other processes have changed is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What can go wrong in this room.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such policy.
+    #[error("there is no security policy {0}")]
+    NotFound(String),
+    /// Another policy has the name.
+    #[error("another security policy is named {0:?}")]
+    NameTaken(String),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] am_db::Error),
+}
+
+/// A result of this room.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The security policies. Cheap to clone.
+#[derive(Clone)]
+pub struct Policies(Arc<Inner>);
+
+struct Inner {
+    db: Database,
+    clock: Clock,
+    ids: Ids,
+    audit: Audit,
+    active: watch::Sender<Arc<[Policy]>>,
+    /// Held from reading the policies until they are in force, so that an older reading never replaces a newer one.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+impl Policies {
+    /// The policies in `db`.
+    ///
+    /// # Errors
+    /// When they can't be read: the service must not run without those that bind it.
+    pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Result<Self> {
+        let (active, refreshing) = (watch::Sender::default(), tokio::sync::Mutex::default());
+        let policies = Self(Arc::new(Inner { db, clock, ids, audit, active, refreshing }));
+        policies.refresh().await?;
+        Ok(policies)
+    }
+
+    /// Put in force what the database holds now.
+    ///
+    /// # Errors
+    /// As the database; what was in force stays then.
+    pub async fn refresh(&self) -> Result<()> {
+        let _one = self.0.refreshing.lock().await;
+        let active: Arc<[Policy]> = store::active(&mut *self.0.db.read().await?).await?.into();
+        self.0.active.send_if_modified(|known| {
+            let changed = *known != active;
+            *known = active;
+            changed
+        });
+        Ok(())
+    }
+
+    /// Look for what other processes have changed, until `stop`.
+    pub async fn watch(self, stop: CancellationToken) {
+        while pause(&stop, LOOK).await {
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "could not look for changed security policies; the known ones stay in force");
+            }
+        }
+    }
+
+    /// Those in force.
+    pub fn active(&self) -> Arc<[Policy]> {
+        self.0.active.borrow().clone()
+    }
+
+    /// Tells when others are in force.
+    pub fn changes(&self) -> watch::Receiver<Arc<[Policy]>> {
+        self.0.active.subscribe()
+    }
+
+    /// Is a workflow of this level bound by any?
+    pub fn bind(&self, level: SecurityLevel) -> bool {
+        self.active().iter().any(|policy| policy.security_level == level)
+    }
+
+    /// The shortest time that a run of this level may take, in seconds, and the policy that says so; none: no limit.
+    pub fn time_limit(&self, level: SecurityLevel) -> Option<(i64, Policy)> {
+        let active = self.active();
+        let binding = active.iter().filter(|policy| policy.security_level == level);
+        let strictest = binding.min_by_key(|policy| policy.max_execution_time)?;
+        Some((strictest.max_execution_time, strictest.clone()))
+    }
+
+    /// Everything in which a workflow breaks a policy that binds it, its steps included.
+    pub fn violations(&self, facts: &WorkflowFacts) -> Vec<Refusal> {
+        let active = self.active();
+        let binding = active.iter().filter(|policy| policy.security_level == facts.level);
+        binding.flat_map(|policy| check::workflow(policy, facts)).collect()
+    }
+
+    /// May a workflow be stored, or run?
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn check_workflow(&self, facts: &WorkflowFacts) -> std::result::Result<(), Box<Refusal>> {
+        self.violations(facts).into_iter().next().map_or(Ok(()), |refusal| Err(Box::new(refusal)))
+    }
+
+    /// May a step of a run begin? The run's time is measured and not asked for: see [`Policies::time_limit`].
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn check_step(&self, run: &WorkflowFacts, step: &StepFacts) -> std::result::Result<(), Box<Refusal>> {
+        let active = self.active();
+        let binding = active.iter().filter(|policy| policy.security_level == run.level);
+        let broken = binding.flat_map(|policy| check::run(policy, run).into_iter().chain(check::step(policy, step)));
+        broken.into_iter().next().map_or(Ok(()), |refusal| Err(Box::new(refusal)))
+    }
+
+    /// May a run of this level be begun while its client has `under_way` others?
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn check_concurrency(&self, level: SecurityLevel, under_way: i64) -> std::result::Result<(), Box<Refusal>> {
+        let active = self.active();
+        let full = active
+            .iter()
+            .filter(|policy| policy.security_level == level)
+            .find(|policy| under_way >= policy.max_concurrent_executions);
+        match full {
+            Some(policy) => {
+                let limit = json!(policy.max_concurrent_executions);
+                Err(Box::new(Refusal::of(policy, rule::MAX_CONCURRENT_EXECUTIONS, limit, json!(under_way + 1))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Did a step of this level use more memory than a policy allows?
+    ///
+    /// # Errors
+    /// The limit and what was measured.
+    pub fn check_memory(
+        &self,
+        level: SecurityLevel,
+        step: &str,
+        used_mb: f64,
+    ) -> std::result::Result<(), Box<Refusal>> {
+        let active = self.active();
+        let over = active
+            .iter()
+            .filter(|policy| policy.security_level == level)
+            .find(|policy| used_mb > policy.max_memory_usage as f64);
+        match over {
+            Some(policy) => {
+                let refusal =
+                    Refusal::of(policy, rule::MAX_MEMORY_USAGE, json!(policy.max_memory_usage), json!(used_mb));
+                Err(Box::new(refusal.in_step(step)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Which policies bind a workflow and which don't, rule by rule; `under_way` are the client's runs of its level.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn explain(&self, facts: &WorkflowFacts, under_way: i64) -> Result<Vec<Explained>> {
+        let page = Page { after: None, limit: explain::MOST, offset: 0 };
+        let (all, _) = self.list(&Filter { page, ..Filter::default() }).await?;
+        Ok(all.into_iter().map(|policy| explain::explain(policy, facts, under_way)).collect())
+    }
+
+    /// Make a policy of the coordinator's defaults and `rules`.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`].
+    pub async fn create(&self, caller: &Principal, rules: Change, once: Option<Once>) -> Result<Done<Policy>> {
+        let now = self.now();
+        let mut policy = Policy::new(self.0.ids.next("policy_", 8), now);
+        rules.apply(&mut policy);
+        let entry = changed("created", caller, &policy, now).change(None, Some(json!(policy)));
+        let audit = self.0.audit.clone();
+        let done = self
+            .0
+            .db
+            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+                name_is_free(tx, &policy).await?;
+                store::insert(tx, &policy).await?;
+                audit.append(tx, vec![entry]).await?;
+                Ok::<_, Error>(policy)
+            })
+            .await?;
+        self.refresh().await?;
+        Ok(done)
+    }
+
+    /// One policy.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: &str) -> Result<Policy> {
+        let found = store::get(&mut *self.0.db.read().await?, id).await?;
+        found.ok_or_else(|| Error::NotFound(id.to_owned()))
+    }
+
+    /// A page of policies, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    /// As the database.
+    pub async fn list(&self, filter: &Filter) -> Result<(Vec<Policy>, i64)> {
+        store::list(&mut *self.0.db.read().await?, filter).await
+    }
+
+    /// Change what `change` names. In force for everything that begins after the answer.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NameTaken`].
+    pub async fn update(&self, caller: &Principal, id: &str, change: Change) -> Result<Policy> {
+        let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
+        let work = async move |tx: &mut Tx| {
+            let mut policy = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound(id))?;
+            let before = json!(policy);
+            change.apply(&mut policy);
+            name_is_free(tx, &policy).await?;
+            policy.updated_at = now;
+            store::update(tx, &policy).await?;
+            let entry = changed("updated", &caller, &policy, now).change(Some(before), Some(json!(policy)));
+            audit.append(tx, vec![entry]).await?;
+            Ok::<_, Error>(policy)
+        };
+        let policy = self.0.db.write(work).await?;
+        self.refresh().await?;
+        Ok(policy)
+    }
+
+    /// Delete a policy. It binds nothing any more.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delete(&self, caller: &Principal, id: &str) -> Result<Policy> {
+        let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
+        let work = async move |tx: &mut Tx| {
+            let policy = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound(id))?;
+            store::delete(tx, &policy.id).await?;
+            let entry = changed("deleted", &caller, &policy, now).change(Some(json!(policy)), None);
+            audit.append(tx, vec![entry]).await?;
+            Ok::<_, Error>(policy)
+        };
+        let policy = self.0.db.write(work).await?;
+        self.refresh().await?;
+        Ok(policy)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.clock.now())
+    }
+}
+
+/// The coordinator's table says so too; asked before, so that the name can be told from an id that is taken.
+async fn name_is_free(tx: &mut Tx, policy: &Policy) -> Result<()> {
+    match store::named(tx.conn().await?, &policy.name).await? {
+        Some(other) if other != policy.id => Err(Error::NameTaken(policy.name.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// What the audit log gets to know of a change.
+fn changed(action: &str, caller: &Principal, policy: &Policy, now: Timestamp) -> Entry {
+    Entry::new(EventType::WorkflowUpdated, now)
+        .of("security_policy", action)
+        .by(caller)
+        .level(policy.security_level)
+        .data("policy_id", Value::from(policy.id.as_str()))
+}

@@ -1,0 +1,125 @@
+//! An agent's reputation, from 0 to 10 000: the one number that decides who may write to whom, and what others ask for.
+//!
+//! The coordinator's own record counts where there is one: it sees trade, disputes and ratings, which this service does not.
+//! Else the reputation of the agent's trust score does, which comes from the executions that ended here. Of whom nothing is
+//! known, the reputation is what that formula begins with.
+
+mod store;
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use am_db::{Connection, Result, codec::Timestamp};
+
+/// The highest.
+pub const HIGHEST: f64 = 10_000.0;
+/// That of an agent of whom nothing is known: half of what there is, as trust begins with 50 of 100.
+pub const INITIAL: f64 = 5_000.0;
+/// The coordinator counts to 1000.
+const OF_COORDINATOR: f64 = 10.0;
+/// Trust counts to 100.
+const OF_TRUST: f64 = 100.0;
+
+/// Where a reputation comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReputationSource {
+    /// `agent_reputation.trust_score`, 0 to 1000, times ten: the newest row of the agent.
+    Coordinator,
+    /// `agent_trust_scores.reputation_score`, 0 to 100, times a hundred: of the entity `agent`, else `workflow`.
+    Trust,
+    /// Nothing is known.
+    Initial,
+}
+
+/// An agent's reputation, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Reputation {
+    /// 0 to 10 000.
+    pub reputation: f64,
+    /// What it is taken from.
+    pub source: ReputationSource,
+    /// From the coordinator's record, whether or not it is what counts.
+    pub coordinator: Option<f64>,
+    /// From the trust score, whether or not it is what counts.
+    pub trust: Option<f64>,
+    /// When what counts was last changed; none where nothing is known.
+    #[schema(value_type = Option<String>)]
+    pub updated_at: Option<Timestamp>,
+}
+
+/// What a record says: its score on its own scale, and when it was changed.
+type Recorded = Option<(f64, Timestamp)>;
+
+/// The reputation of an agent.
+///
+/// # Errors
+/// As the database.
+pub async fn reputation(conn: &mut Connection, agent: &str) -> Result<Reputation> {
+    Ok(reputations(conn, &[agent]).await?.remove(agent).unwrap_or_else(|| combined(None, None)))
+}
+
+/// The reputation of each of these agents, in one trip.
+///
+/// # Errors
+/// As the database.
+pub async fn reputations(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, Reputation>> {
+    if agents.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut records = store::records(conn, agents).await?;
+    let of = |agent: &&str| {
+        let (coordinator, trust) = records.remove(*agent).unwrap_or_default();
+        ((*agent).to_owned(), combined(coordinator, trust))
+    };
+    Ok(agents.iter().map(of).collect())
+}
+
+/// One of both records. A score that is no number, or beyond its scale, is cut to it.
+fn combined(coordinator: Recorded, trust: Recorded) -> Reputation {
+    let on_scale = |score: f64| if score.is_nan() { 0.0 } else { score.clamp(0.0, HIGHEST) };
+    let scaled = |recorded: Recorded, factor: f64| recorded.map(|(score, _)| on_scale(score * factor));
+    let (of_coordinator, of_trust) = (scaled(coordinator, OF_COORDINATOR), scaled(trust, OF_TRUST));
+    let (reputation, source, updated_at) = match (of_coordinator, of_trust) {
+        (Some(score), _) => (score, ReputationSource::Coordinator, coordinator.map(|(_, at)| at)),
+        (None, Some(score)) => (score, ReputationSource::Trust, trust.map(|(_, at)| at)),
+        (None, None) => (INITIAL, ReputationSource::Initial, None),
+    };
+    Reputation { reputation, source, coordinator: of_coordinator, trust: of_trust, updated_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(day: u32) -> Timestamp {
+        Timestamp::from_stored(&format!("2026-05-{day:02} 14:00:00.000000")).unwrap()
+    }
+
+    #[test]
+    fn the_coordinators_record_counts_then_trust_then_the_beginning() {
+        let both = combined(Some((712.5, at(1))), Some((30.0, at(9))));
+        assert_eq!(
+            (both.reputation, both.source, both.updated_at),
+            (7125.0, ReputationSource::Coordinator, Some(at(1)))
+        );
+        assert_eq!(both.trust, Some(3000.0));
+        let trust = combined(None, Some((30.0, at(9))));
+        assert_eq!((trust.reputation, trust.source, trust.coordinator), (3000.0, ReputationSource::Trust, None));
+        let nothing = combined(None, None);
+        assert_eq!((nothing.reputation, nothing.source, nothing.updated_at), (5000.0, ReputationSource::Initial, None));
+    }
+
+    proptest! {
+        #[test]
+        fn it_stays_on_its_scale(score in prop_oneof![any::<f64>(), Just(f64::NAN), Just(f64::INFINITY)]) {
+            for found in [combined(Some((score, at(1))), None), combined(None, Some((score, at(1))))] {
+                prop_assert!((0.0..=HIGHEST).contains(&found.reputation), "{}", found.reputation);
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What this host enforces, found out by trying: a process that stands under a sandbox's rules does what they forbid.
+
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    error::{Error, Result},
+    groups::Bounds as GroupBounds,
+    launch::{HELPER, Host, launch, scratch_bytes},
+    levels, measure,
+    model::{AttemptKind, Command, Ended, Ran, Rules, Times},
+    supervise::{self, Bounds, Job, Live},
+};
+use am_audit::SecurityLevel;
+use am_db::codec::Timestamp;
+use am_sandbox_init::{
+    probe::{Outside, Trial},
+    wire::PROBE,
+};
+
+/// One rule, and whether it holds here.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Capability {
+    /// What it is about.
+    pub name: String,
+    /// Whether it held when it was tried.
+    pub enforced: bool,
+    /// What holds it.
+    pub by: String,
+    /// How it was tried.
+    pub tested: String,
+    /// What was found.
+    pub said: String,
+}
+
+/// What this host enforces.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Capabilities {
+    /// Whether commands are run at all.
+    pub available: bool,
+    /// What sandboxes are made of, whatever their type is called.
+    pub isolation: String,
+    /// Why there are none, if there are none.
+    pub reason: Option<String>,
+    /// Who commands run as.
+    pub user: String,
+    /// Each rule.
+    pub capabilities: Vec<Capability>,
+    /// Names of those that do not hold.
+    pub unenforced: Vec<String>,
+    /// Whether commands are run although some do not hold.
+    pub allow_unenforced: bool,
+    /// When this was tried.
+    #[schema(value_type = String)]
+    pub tested_at: Timestamp,
+    /// How long that took.
+    pub seconds: f64,
+}
+
+/// What holds a rule, by the beginning of its name, and how that is tried.
+const WORDS: [(&str, &str, &str); 20] = [
+    ("no_new_privileges", "prctl", "a process inside read its own status"),
+    ("capabilities_dropped", "bubblewrap", "a process inside read its own status"),
+    ("environment_cleared", "execve", "a process inside listed its variables"),
+    ("hidden_files", "mount namespace", "a process inside opened a file of this service's"),
+    ("read_only_system", "mount namespace", "a process inside made a file below /usr"),
+    ("read_only_root", "mount namespace", "a process inside made a file in /"),
+    ("landlock_write", "Landlock", "a process inside opened its own /proc/self/comm to write"),
+    ("landlock_execute", "Landlock", "a process inside made a program and started it"),
+    ("seccomp_namespaces", "seccomp", "a process inside asked for a user namespace"),
+    ("seccomp_mount", "seccomp", "a process inside asked for an unmount"),
+    ("seccomp_ptrace", "seccomp", "a process inside asked to be traced"),
+    ("seccomp_io_uring", "seccomp", "a process inside asked for a ring"),
+    ("no_socket", "seccomp and network namespace", "a process inside opened a connection"),
+    ("process_limit", "", "a process inside began more threads than it may"),
+    ("file_size_limit", "RLIMIT_FSIZE", "a process inside wrote a file of twice the size"),
+    ("scratch_limit", "tmpfs", "a process inside filled /tmp twice"),
+    ("memory_limit", "", "a process inside took twice its memory"),
+    ("cpu_limit", "", "a process inside listed the processors it may use"),
+    ("wall_time_limit", "SIGTERM, then SIGKILL of the pid namespace", "a process inside slept on"),
+    ("attempts_counted", "seccomp notifications", "what the process inside had tried was looked up"),
+];
+
+/// Try everything. Blocks for some hundred milliseconds.
+pub fn test(host: &Host, now: Timestamp) -> Capabilities {
+    let began = std::time::Instant::now();
+    let (capabilities, reason) = match tried(host) {
+        Ok(capabilities) => (capabilities, None),
+        Err(Error::Unenforced(reason) | Error::Start(reason)) => (Vec::new(), Some(reason)),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let missing = capabilities.iter().filter(|one| !one.enforced).map(|one| one.name.clone());
+    Capabilities {
+        available: reason.is_none(),
+        isolation: if reason.is_none() { levels::ISOLATION.to_owned() } else { "none".to_owned() },
+        user: host
+            .user
+            .map_or_else(|| "as this service".to_owned(), |(user, group)| format!("uid {user}, gid {group}")),
+        unenforced: missing.collect(),
+        capabilities,
+        reason,
+        allow_unenforced: host.settings.allow_unenforced,
+        tested_at: now,
+        seconds: began.elapsed().as_secs_f64(),
+    }
+}
+
+fn tried(host: &Host) -> Result<Vec<Capability>> {
+    let mut rules = levels::rules(SecurityLevel::Public);
+    (rules.memory_limit, rules.disk_limit) = (48, 1);
+    let processes = 24.min(host.settings.max_processes);
+    let ran = trial(host, &rules, processes, &["rules", &outside(host, &rules, processes)?], Duration::from_secs(20))?;
+    let trials: Vec<Trial> = serde_json::from_slice(&ran.stdout.bytes).map_err(|error| {
+        Error::Start(format!("the trial answered {:?} {:?}: {error}", ran.stdout.text(), ran.stderr.text()))
+    })?;
+    let mut found: Vec<Capability> = trials.into_iter().map(|trial| of(host, trial)).collect();
+    let filled = trial(host, &rules, processes, &["memory", &(96 << 20).to_string()], Duration::from_secs(10))?;
+    // Where one process's data has a limit, it could not take so much and failed by itself.
+    let held = filled.ended == Some(Ended::Memory) || (filled.exit_code != 0 && filled.stdout.bytes.is_empty());
+    let peak = format!("it ended with {} and {} bytes at most", filled.exit_code, filled.usage.memory_peak_bytes);
+    found.push(of(host, Trial { name: "memory_limit".into(), held, said: peak }));
+    let slept = trial(host, &rules, processes, &["sleep"], Duration::from_millis(100))?;
+    let said = format!("it was ended after {:.3} s", slept.usage.seconds);
+    let held = slept.ended == Some(Ended::WallTime);
+    found.push(of(host, Trial { name: "wall_time_limit".into(), held, said }));
+    let counted = |kind, what: &str| ran.attempts.iter().any(|one| one.kind == kind && one.what.contains(what));
+    let (call, file) = (counted(AttemptKind::SystemCall, "unshare"), counted(AttemptKind::Read, ".probe-secret"));
+    let said = format!("system calls {}, paths {}", word(call), word(file));
+    found.push(of(host, Trial { name: "attempts_counted".into(), held: call && file, said }));
+    Ok(found)
+}
+
+fn word(seen: bool) -> &'static str {
+    if seen { "seen" } else { "not seen" }
+}
+
+fn outside(host: &Host, rules: &Rules, processes: u64) -> Result<String> {
+    let secret = host.directory.join(".probe-secret");
+    fs::write(&secret, "nobody inside reads this")
+        .map_err(|error| Error::Storage(secret.display().to_string(), error))?;
+    let link = |name: &str| {
+        Some((name.to_owned(), fs::read_link(format!("/proc/self/ns/{name}")).ok()?.display().to_string()))
+    };
+    let namespaces: BTreeMap<_, _> = ["user", "mnt", "pid", "ipc", "net", "uts"].into_iter().filter_map(link).collect();
+    let outside = Outside {
+        namespaces,
+        secret: secret.display().to_string(),
+        processes: processes + 2,
+        file_bytes: rules.disk_limit << 20,
+        scratch_bytes: scratch_bytes(rules),
+        processors: (rules.cpu_limit.ceil() as u64).min(super::all_processors().len().max(1) as u64),
+    };
+    serde_json::to_string(&outside).map_err(|error| Error::Start(error.to_string()))
+}
+
+fn trial(host: &Host, rules: &Rules, processes: u64, arguments: &[&str], wall: Duration) -> Result<Ran> {
+    let name = format!(".probe-{}", std::process::id());
+    let workspace = host.make_workspace(&name)?;
+    let argv = [HELPER, PROBE].into_iter().chain(arguments.iter().copied()).map(str::to_owned).collect();
+    let command = Command {
+        argv,
+        limits: super::model::StepLimits { processes: Some(processes), ..Default::default() },
+        ..Default::default()
+    };
+    let mut launch = launch(host, rules, &command, &workspace, true)?;
+    let memory = rules.memory_limit << 20;
+    let bounds = GroupBounds { memory, processes: processes + 2, processors: rules.cpu_limit };
+    let group = host.groups.make(bounds).map_err(|error| Error::Start(error.to_string()))?;
+    launch.outer.groups = group.entrances();
+    launch.outer.processors = super::processors(rules);
+    let ran = supervise::run(Job {
+        helper: host.helper.clone(),
+        launch,
+        stdin: Vec::new(),
+        // The trial of files is the kernel's alone.
+        bounds: Bounds {
+            times: Times { wall, idle: wall },
+            memory,
+            disk: 64 << 20,
+            processes: u64::MAX,
+            output: 64 << 10,
+        },
+        group: Some(group),
+        workspace: workspace.clone(),
+        live: Arc::new(Live::new().map_err(|error| Error::Start(error.to_string()))?),
+        proxy: None,
+    });
+    let _ = measure::remove(&workspace);
+    ran
+}
+
+fn of(host: &Host, trial: Trial) -> Capability {
+    let kept = |controller: &str, otherwise: &str| host.groups.version(controller).unwrap_or(otherwise).to_owned();
+    let words = WORDS.iter().find(|(name, ..)| *name == trial.name);
+    let (by, tested) =
+        words.map_or(("bubblewrap", "a process inside read its own namespace"), |(_, by, tested)| (*by, *tested));
+    let by = match trial.name.as_str() {
+        "memory_limit" => kept("memory", "RLIMIT_DATA, and measuring every 100 ms"),
+        "process_limit" => {
+            host.groups.version("pids").map_or("RLIMIT_NPROC".to_owned(), |by| format!("{by} and RLIMIT_NPROC"))
+        }
+        "cpu_limit" => host
+            .groups
+            .version("cpu")
+            .map_or("affinity, whole processors".to_owned(), |by| format!("{by} and affinity")),
+        _ => by.to_owned(),
+    };
+    Capability { name: trial.name, enforced: trial.held, by, tested: tested.to_owned(), said: trial.said }
+}

@@ -1,0 +1,299 @@
+//! What an attempt means: whether it is written down, and whether it is a breach. It decides nothing of what may be
+//! done: that the mounts, Landlock and seccomp do, whatever a path was when it was looked at here.
+
+use std::collections::BTreeMap;
+
+use super::model::{Attempt, AttemptKind, Rules};
+
+/// Files below blocked directories that the C library and ordinary runtimes look at when they start. Asking for them is
+/// no breach; most are not there.
+const INNOCENT: &[&str] = &[
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/ld.so.nohwcap",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/etc/crypto-policies",
+    "/etc/python",
+    "/etc/inputrc",
+    "/etc/terminfo",
+    "/etc/locale.alias",
+    "/etc/mime.types",
+    "/etc/httpd/mime.types",
+    "/etc/apache",
+    "/etc/java",
+    "/etc/alternatives",
+    "/etc/gitconfig",
+    "/etc/wgetrc",
+    "/etc/curlrc",
+    "/etc/.curlrc",
+    "/etc/nodejs",
+    "/etc/machine-id",
+    "/etc/os-release",
+    "/etc/lsb-release",
+    "/etc/debian_version",
+    "/etc/gss",
+    "/etc/krb5.conf",
+    "/etc/openssl",
+    "/etc/bash",
+    "/etc/profile",
+    "/etc/jvm-",
+    "/etc/magic",
+    "/var/run/nscd",
+    "/proc/self",
+    "/proc/thread-self",
+    "/proc/sys",
+    "/proc/stat",
+    "/proc/meminfo",
+    "/proc/cpuinfo",
+    "/proc/version",
+    "/proc/mounts",
+    "/proc/filesystems",
+    "/proc/net",
+    "/proc/loadavg",
+    "/proc/cgroups",
+    "/proc/uptime",
+    "/sys/fs/cgroup",
+    "/sys/devices/system",
+    "/sys/kernel/mm",
+    "/sys/hypervisor",
+];
+
+/// Judges what happens in one sandbox, and counts it.
+#[derive(Debug, Default)]
+pub struct Judge {
+    blocked_paths: Vec<String>,
+    /// The service's own, which nobody names by chance.
+    hidden: Vec<String>,
+    writable: Vec<String>,
+    allowed_commands: Vec<String>,
+    blocked_commands: Vec<String>,
+    network: bool,
+    seen: BTreeMap<(AttemptKind, String), (u64, bool)>,
+    /// All that was counted.
+    total: u64,
+}
+
+/// Different things that are told apart; what comes after is counted under one name.
+const MOST_NAMES: usize = 200;
+
+impl Judge {
+    /// For a sandbox under `rules`, which may write below `writable` and must not find `hidden`.
+    pub fn new(rules: &Rules, writable: &[&str], hidden: &[String]) -> Self {
+        Self {
+            blocked_paths: rules.blocked_file_paths.clone(),
+            hidden: hidden.to_vec(),
+            writable: writable.iter().map(|path| (*path).to_owned()).collect(),
+            allowed_commands: rules.allowed_commands.clone(),
+            blocked_commands: rules.blocked_commands.clone(),
+            network: rules.log_network_access,
+            seen: BTreeMap::new(),
+            total: 0,
+        }
+    }
+
+    /// A system call was refused.
+    pub fn system_call(&mut self, name: &str) {
+        let kind = if name == "socket" { AttemptKind::Network } else { AttemptKind::SystemCall };
+        self.count(kind, name, true);
+    }
+
+    /// A file is being opened or changed, by its absolute path inside.
+    pub fn file(&mut self, path: &str, write: bool) {
+        let path = normal(path);
+        if self.hidden.iter().any(|hidden| below(&path, hidden)) {
+            self.count(if write { AttemptKind::Write } else { AttemptKind::Read }, &path, true);
+        } else if write {
+            let may = self.writable.iter().any(|own| below(&path, own));
+            if !may && !below(&path, "/dev") && !below(&path, "/proc/self") {
+                self.count(AttemptKind::Write, &path, true);
+            }
+        } else if self.blocked_paths.iter().any(|blocked| below(&path, blocked)) {
+            let innocent = INNOCENT.iter().any(|known| path.starts_with(known))
+                // Its own, by its number.
+                || path.strip_prefix("/proc/").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+                || self.blocked_paths.contains(&path);
+            if !innocent {
+                self.count(AttemptKind::Read, &path, true);
+            }
+        }
+    }
+
+    /// A program is being started, by its path.
+    pub fn program(&mut self, path: &str) {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if matches_any(name, &self.blocked_commands) {
+            self.count(AttemptKind::Command, name, true);
+        } else if !matches_any(name, &self.allowed_commands) {
+            self.count(AttemptKind::Command, name, false);
+        }
+    }
+
+    /// A connection was refused: by the proxy, which is a breach, or one that did not ask it.
+    pub fn connection(&mut self, to: &str, breach: bool) {
+        if self.network || breach {
+            self.count(AttemptKind::Network, to, breach);
+        }
+    }
+
+    fn count(&mut self, kind: AttemptKind, what: &str, breach: bool) {
+        self.total += 1;
+        let what: String = what.chars().take(200).collect();
+        let key = (kind, what);
+        let key = if self.seen.contains_key(&key) || self.seen.len() < MOST_NAMES {
+            key
+        } else {
+            (kind, "others".to_owned())
+        };
+        let entry = self.seen.entry(key).or_insert((0, false));
+        entry.0 += 1;
+        entry.1 |= breach;
+    }
+
+    /// How often a breach was tried.
+    pub fn breaches(&self) -> u64 {
+        self.seen.values().filter(|(_, breach)| *breach).map(|(count, _)| count).sum()
+    }
+
+    /// What was seen so far.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        let attempt = |((kind, what), (count, breach)): (&(AttemptKind, String), &(u64, bool))| Attempt {
+            kind: *kind,
+            what: what.clone(),
+            count: *count,
+            breach: *breach,
+        };
+        self.seen.iter().map(attempt).collect()
+    }
+}
+
+/// Whether `path` is `directory` or lies below it.
+pub fn below(path: &str, directory: &str) -> bool {
+    let directory = directory.trim_end_matches('/');
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// An absolute path without `.`, `..` and doubled slashes.
+pub fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            other => parts.push(other),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Whether a program's name is one of `commands`, with or without a version: `python3.11` is `python`.
+pub fn matches_any(name: &str, commands: &[String]) -> bool {
+    commands.iter().any(|command| is_version_of(name, command))
+}
+
+/// Whether `name` is `command`, perhaps with a version.
+pub fn is_version_of(name: &str, command: &str) -> bool {
+    name.strip_prefix(command).is_some_and(|rest| {
+        let version = rest.strip_prefix('-').unwrap_or(rest);
+        rest.is_empty() || (!version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::levels;
+    use am_audit::SecurityLevel;
+
+    fn judge() -> Judge {
+        let rules = levels::rules(SecurityLevel::Restricted);
+        Judge::new(&rules, &["/workspace", "/tmp"], &["/srv/data".to_owned()])
+    }
+
+    fn found(judge: &Judge) -> Vec<(AttemptKind, &str, bool)> {
+        judge.seen.iter().map(|((kind, what), (_, breach))| (*kind, what.as_str(), *breach)).collect()
+    }
+
+    #[test]
+    fn blocked_files_are_breaches_and_what_runtimes_ask_for_is_not() {
+        let mut judge = judge();
+        for innocent in [
+            "/etc/ld.so.cache",
+            "/etc/localtime",
+            "/etc/ssl/openssl.cnf",
+            "/proc/self/maps",
+            "/proc/17/stat",
+            "/usr/lib/x.so",
+            "/etcetera",
+            "/sys/fs/cgroup/memory.max",
+        ] {
+            judge.file(innocent, false);
+        }
+        assert!(found(&judge).is_empty(), "{:?}", found(&judge));
+        judge.file("/etc/shadow", false);
+        judge.file("/workspace/../root//.ssh/./id", false);
+        judge.file("/srv/data/coordinator.db", false);
+        assert_eq!(
+            found(&judge),
+            [
+                (AttemptKind::Read, "/etc/shadow", true),
+                (AttemptKind::Read, "/root/.ssh/id", true),
+                (AttemptKind::Read, "/srv/data/coordinator.db", true)
+            ]
+        );
+    }
+
+    #[test]
+    fn writing_is_for_the_sandboxs_own_places() {
+        let mut judge = judge();
+        for own in ["/workspace/a/b", "/tmp/x", "/dev/null", "/proc/self/oom_score_adj"] {
+            judge.file(own, true);
+        }
+        assert!(found(&judge).is_empty());
+        judge.file("/workspace/../usr/bin/python3", true);
+        judge.file("/workspaces/x", true);
+        assert_eq!(judge.breaches(), 2);
+    }
+
+    #[test]
+    fn programs_are_known_with_their_version() {
+        for (name, command, same) in [
+            ("python", "python", true),
+            ("python3.11", "python", true),
+            ("gcc-12", "gcc", true),
+            ("python3-config", "python", false),
+            ("pythonic", "python", false),
+            ("rm", "rm", true),
+            ("rmdir", "rm", false),
+            ("gcc-", "gcc", false),
+        ] {
+            assert_eq!(is_version_of(name, command), same, "{name}");
+        }
+        let mut judge = judge();
+        for path in ["/usr/bin/python3", "/usr/bin/rm", "/bin/rm", "/usr/sbin/ldconfig"] {
+            judge.program(path);
+        }
+        assert_eq!(found(&judge), [(AttemptKind::Command, "ldconfig", false), (AttemptKind::Command, "rm", true)]);
+        assert_eq!(judge.breaches(), 2);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut judge = judge();
+        (0..1000).for_each(|n| judge.file(&format!("/etc/secret/{n}"), false));
+        assert_eq!(judge.attempts().len(), MOST_NAMES + 1);
+        assert_eq!((judge.total, judge.breaches()), (1000, 1000));
+    }
+}

@@ -1,0 +1,497 @@
+//! From the rules of a sandbox to what bubblewrap is told, and what the first process inside puts itself under.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::{Error, Result},
+    groups::Groups,
+    judge::{Judge, below, normal},
+    measure,
+    model::{Command, Rules},
+    programs::{self, Program},
+};
+use am_core::config::SandboxConfig;
+use am_sandbox_init::wire::{INNER, Limits, Outer, Plan, STAGE};
+
+/// The workspace, inside.
+pub const WORKSPACE: &str = "/workspace";
+/// The executable, inside.
+pub const HELPER: &str = "/run/agent-management-sandbox";
+const SCRATCH: &str = "/tmp";
+const SHARED_MEMORY: &str = "/dev/shm";
+/// What may be written.
+const WRITABLE: [&str; 3] = [WORKSPACE, SCRATCH, SHARED_MEMORY];
+/// The system's directories, whose programs are shown one by one.
+const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+/// Where packages keep programs that others start. They are hidden unless an allowed program needs them: the loader of
+/// shared libraries, which must be executable, would start whatever it can read.
+const HELPER_DIRECTORIES: [&str; 8] = [
+    "/usr/libexec",
+    "/usr/local/libexec",
+    "/usr/games",
+    "/usr/lib/git-core",
+    "/usr/lib/jvm",
+    "/usr/lib/openssh",
+    "/usr/lib/sudo",
+    "/usr/lib/systemd",
+];
+/// Files of /etc that programs need and that tell nothing.
+const SYSTEM_FILES: [&str; 8] = [
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/ca-certificates",
+];
+/// Made for the sandbox, so that names of users are none of the host's.
+const STUBS: [(&str, &str); 4] = [
+    ("passwd", "sandbox:x:65534:65534:sandbox:/workspace:/usr/sbin/nologin\n"),
+    ("group", "sandbox:x:65534:\n"),
+    ("hosts", "127.0.0.1 localhost\n"),
+    ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+];
+
+/// What this host has for sandboxes.
+#[derive(Debug)]
+pub struct Host {
+    /// This project's executable for them.
+    pub helper: PathBuf,
+    /// bubblewrap, where it is installed.
+    pub bubblewrap: Option<PathBuf>,
+    /// Who it is started as; none: as this process, which is not root.
+    pub user: Option<(u32, u32)>,
+    /// The directory that holds workspaces.
+    pub directory: PathBuf,
+    /// Directories of the service, which nobody inside may see.
+    pub hidden: Vec<PathBuf>,
+    /// Control groups.
+    pub groups: Groups,
+    /// Whether Landlock must hold.
+    pub landlock: bool,
+    /// What the operator set.
+    pub settings: SandboxConfig,
+}
+
+/// Everything needed to start a command.
+#[derive(Debug)]
+pub struct Launch {
+    /// What is done outside.
+    pub outer: Outer,
+    /// What the first process inside is told.
+    pub plan: Plan,
+    /// Judges what happens inside.
+    pub judge: Judge,
+}
+
+impl Host {
+    /// # Errors
+    /// When the directory can't be made.
+    pub fn open(helper: PathBuf, directory: PathBuf, hidden: Vec<PathBuf>, settings: SandboxConfig) -> Result<Self> {
+        let stored = |what: &Path, error| Error::Storage(what.display().to_string(), error);
+        let stubs = directory.join(".etc");
+        fs::create_dir_all(&stubs).map_err(|error| stored(&stubs, error))?;
+        for (name, text) in STUBS {
+            let file = stubs.join(name);
+            fs::write(&file, text).map_err(|error| stored(&file, error))?;
+            // The service's own mask may keep it from everybody else.
+            readable(&file).map_err(|error| stored(&file, error))?;
+        }
+        let directory = fs::canonicalize(&directory).map_err(|error| stored(&directory, error))?;
+        let hidden = hidden.iter().chain([&directory]).filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let root = rustix::process::geteuid().is_root();
+        let groups = if settings.cgroups { Groups::find() } else { Groups::default() };
+        Ok(Self {
+            helper,
+            bubblewrap: settings.bubblewrap.clone().or_else(|| find("bwrap")).filter(|file| file.is_file()),
+            user: root.then_some((settings.uid, settings.gid)),
+            directory,
+            hidden,
+            groups,
+            landlock: !settings.allow_unenforced,
+            settings,
+        })
+    }
+
+    /// Where the files of an execution lie.
+    pub fn workspace(&self, execution: &str) -> PathBuf {
+        self.directory.join(execution)
+    }
+
+    /// Make the workspace, for whoever runs in the sandbox.
+    ///
+    /// # Errors
+    /// As the file system.
+    pub fn make_workspace(&self, execution: &str) -> Result<PathBuf> {
+        let path = self.workspace(execution);
+        let make = || -> io::Result<()> {
+            fs::create_dir_all(&path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+            self.user.map_or(Ok(()), |(user, group)| std::os::unix::fs::chown(&path, Some(user), Some(group)))
+        };
+        make().map_err(|error| Error::Storage(path.display().to_string(), error))?;
+        Ok(path)
+    }
+
+    /// Directories of workspaces, with when each changed last. What trials of dead processes have left is removed.
+    pub fn left_behind(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let trial = name.strip_prefix(".probe-").is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
+            if trial && !Path::new("/proc").join(&name[".probe-".len()..]).exists() {
+                let _ = measure::remove(&entry.path());
+            }
+            let changed = entry.metadata().and_then(|metadata| metadata.modified());
+            if let (Ok(changed), false) = (changed, name.starts_with('.')) {
+                found.push((name, changed.into()));
+            }
+        }
+        found
+    }
+
+    /// Paths of the service, for the judge: without those under which the sandbox has something of its own.
+    pub fn hidden_names(&self) -> Vec<String> {
+        let names = self.hidden.iter().map(|path| path.display().to_string());
+        names.filter(|hidden| !WRITABLE.iter().any(|own| below(own, hidden))).collect()
+    }
+}
+
+/// The same for the files and directories that everybody may see.
+fn readable(file: &Path) -> io::Result<()> {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
+    file.parent().map_or(Ok(()), |parent| fs::set_permissions(parent, fs::Permissions::from_mode(0o755)))
+}
+
+/// A program of the service's own search path.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")]);
+    places.map(|place| place.join(name)).find(|file| file.is_file())
+}
+
+/// What is written down of how a command is to be started.
+///
+/// # Errors
+/// [`Error::Command`] for one that may not run, [`Error::Unenforced`] without bubblewrap.
+pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, own: bool) -> Result<Launch> {
+    let missing = || Error::Unenforced("bubblewrap (bwrap) is not installed".to_owned());
+    let bubblewrap = host.bubblewrap.clone().ok_or_else(missing)?;
+    let mut programs = programs::allowed(rules);
+    let mut argv = command.argv.clone();
+    let Some(first) = argv.first_mut() else { return Err(Error::Command("the command is empty".to_owned())) };
+    if own {
+        // The trial of the sandbox itself is this project's executable.
+        programs.push(Program { link: HELPER.into(), file: HELPER.into() });
+    } else {
+        *first = programs::resolve(first, &programs, rules)?.display().to_string();
+    }
+    let stage = Stage { host, workspace, bubblewrap: &bubblewrap };
+    let outer = Outer {
+        user: host.user,
+        groups: Vec::new(),
+        processors: Vec::new(),
+        shown: stage.shown(),
+        program: stage.place("bwrap", &bubblewrap),
+        arguments: stage.arguments(rules, &programs),
+    };
+    let processes = processes(host, command);
+    let megabyte = 1u64 << 20;
+    let memory = rules.memory_limit * megabyte;
+    let plan = Plan {
+        argv,
+        env: environment(command),
+        executable: executable(&programs),
+        writable: WRITABLE.map(str::to_owned).into(),
+        limits: Limits {
+            cpu_seconds: Some((rules.max_execution_time as f64 * rules.cpu_limit.max(1.0)).ceil() as u64 + 1),
+            file_bytes: Some(rules.disk_limit * megabyte),
+            processes: Some(processes + 2),
+            open_files: Some(1024),
+            // With a group the kernel counts what is really used, for all processes together.
+            data_bytes: (!host.groups.keeps("memory")).then_some(memory),
+        },
+        network: rules.network_access,
+        watch_files: rules.log_file_access,
+        landlock: host.landlock,
+    };
+    let judge = Judge::new(rules, &WRITABLE, &host.hidden_names());
+    Ok(Launch { outer, plan, judge })
+}
+
+/// Processes and threads that a command may have.
+pub fn processes(host: &Host, command: &Command) -> u64 {
+    command.limits.processes.unwrap_or(host.settings.max_processes).min(host.settings.max_processes)
+}
+
+fn environment(command: &Command) -> Vec<(String, String)> {
+    let fixed = [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", WORKSPACE),
+        ("LANG", "C.UTF-8"),
+        ("TMPDIR", SCRATCH),
+        // The system's directories are not written, so the attempt would only be refused.
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+    ];
+    let mut env: Vec<(String, String)> = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    env.extend(command.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    env
+}
+
+/// What may be executed: the programs, what they bring along, and the loaders of shared libraries.
+fn executable(programs: &[Program]) -> Vec<String> {
+    let mut files: Vec<String> = Vec::new();
+    for program in programs {
+        files.push(program.file.display().to_string());
+        // A runtime in a directory of its own starts helpers of its own: /usr/lib/jvm/NAME/bin/java.
+        let home = program.file.parent().filter(|bin| bin.ends_with("bin")).and_then(Path::parent);
+        let own = home.filter(|home| !["/usr", "/usr/local", "/"].iter().any(|system| *home == Path::new(system)));
+        files.extend(own.map(|home| home.display().to_string()));
+        if program.link.file_name().is_some_and(|name| name == "git") {
+            files.extend(["/usr/lib/git-core".to_owned(), "/usr/libexec/git-core".to_owned()]);
+        }
+    }
+    for directory in ["/lib64", "/lib", "/usr/lib64", "/usr/lib"] {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let loader = name.to_str().is_some_and(|name| name.starts_with("ld-linux") || name.starts_with("ld-musl"));
+            let file = loader.then(|| fs::canonicalize(entry.path()).ok()).flatten();
+            files.extend(file.map(|file| file.display().to_string()));
+        }
+    }
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// How bubblewrap finds what it mounts. An unprivileged one can't enter directories that are root's alone, so root shows
+/// them below [`STAGE`] first.
+struct Stage<'a> {
+    host: &'a Host,
+    workspace: &'a Path,
+    bubblewrap: &'a Path,
+}
+
+impl Stage<'_> {
+    fn shown(&self) -> Vec<(PathBuf, String)> {
+        if self.host.user.is_none() {
+            return Vec::new();
+        }
+        let all: [(&Path, &str); 4] = [
+            (self.workspace, "workspace"),
+            (&self.host.helper, "helper"),
+            (self.bubblewrap, "bwrap"),
+            (&self.host.directory.join(".etc"), "etc"),
+        ];
+        all.map(|(from, name)| (from.to_owned(), name.to_owned())).into()
+    }
+
+    fn place(&self, name: &str, real: &Path) -> PathBuf {
+        if self.host.user.is_some() { Path::new(STAGE).join(name) } else { real.to_owned() }
+    }
+
+    fn arguments(&self, rules: &Rules, programs: &[Program]) -> Vec<String> {
+        let mut args = Arguments::default();
+        args.words("--unshare-all --unshare-user --disable-userns --new-session --die-with-parent --clearenv");
+        args.words("--cap-drop ALL");
+        self.system(&mut args, rules, programs);
+        self.files(&mut args, rules);
+        args.two("--bind", &self.place("workspace", self.workspace), WORKSPACE);
+        args.two("--ro-bind", &self.place("helper", &self.host.helper), HELPER);
+        args.words("--remount-ro /dev --remount-ro / --chdir /workspace --");
+        args.words(&format!("{HELPER} {INNER}"));
+        args.0
+    }
+
+    /// The system: libraries whole, programs one by one, /etc but for a few files not at all.
+    fn system(&self, args: &mut Arguments, rules: &Rules, programs: &[Program]) {
+        args.two("--ro-bind", Path::new("/usr"), "/usr");
+        for directory in ["/lib", "/lib32", "/lib64", "/bin", "/sbin"] {
+            let path = Path::new(directory);
+            match fs::read_link(path) {
+                Ok(target) => args.two("--symlink", &target, directory),
+                Err(_) if directory.starts_with("/lib") && path.is_dir() => args.two("--ro-bind", path, directory),
+                Err(_) => {}
+            }
+        }
+        let shown = PROGRAM_DIRECTORIES.into_iter().filter(|directory| own_directory(directory));
+        let shown: Vec<&str> = shown.collect();
+        shown.iter().for_each(|directory| args.words(&format!("--tmpfs {directory}")));
+        let needed = executable(programs);
+        for directory in HELPER_DIRECTORIES.iter().filter(|directory| own_directory(directory)) {
+            if !needed.iter().any(|file| below(file, directory)) {
+                args.words(&format!("--size 4096 --tmpfs {directory} --remount-ro {directory}"));
+            }
+        }
+        for file in programs.iter().map(|program| &program.file).filter(|file| *file != Path::new(HELPER)) {
+            let text = file.display().to_string();
+            let covered = shown.iter().any(|directory| below(&text, directory)) || !below(&text, "/usr");
+            if covered {
+                args.two("--ro-bind", file, &text);
+            }
+        }
+        for program in programs.iter().filter(|program| program.link != program.file) {
+            args.two("--symlink", &program.file, &program.link.display().to_string());
+        }
+        shown.iter().for_each(|directory| args.words(&format!("--remount-ro {directory}")));
+        for file in SYSTEM_FILES {
+            args.two("--ro-bind-try", Path::new(file), file);
+        }
+        for entry in fs::read_dir("/etc").into_iter().flatten().flatten() {
+            // Where Debian keeps a Java's settings.
+            let text = entry.path().display().to_string();
+            if text.starts_with("/etc/java-") {
+                args.two("--ro-bind", &entry.path(), &text);
+            }
+        }
+        for (name, _) in STUBS {
+            let stubs = self.host.directory.join(".etc");
+            args.two("--ro-bind", &self.place("etc", &stubs).join(name), &format!("/etc/{name}"));
+        }
+        args.words("--dev /dev");
+        if !rules.blocked_file_paths.iter().any(|path| below("/proc", path)) {
+            args.words("--proc /proc");
+        }
+        let scratch = scratch_bytes(rules);
+        args.words(&format!("--size {scratch} --tmpfs {SCRATCH} --size {scratch} --tmpfs {SHARED_MEMORY}"));
+    }
+
+    /// Allowed directories, without what is blocked in them and what is the service's.
+    fn files(&self, args: &mut Arguments, rules: &Rules) {
+        let mut bound = vec![(PathBuf::from("/usr"), "/usr".to_owned())];
+        for path in rules.allowed_file_paths.iter().filter(|path| bindable(path)) {
+            let blocked = rules.blocked_file_paths.iter().any(|blocked| below(path, blocked));
+            let Ok(real) = fs::canonicalize(path) else { continue };
+            let hidden = self.host.hidden.iter().any(|hidden| real.starts_with(hidden));
+            if !blocked && !hidden && real.is_dir() {
+                args.two("--ro-bind-try", &real, path);
+                bound.push((real, path.clone()));
+            }
+        }
+        // By what a directory really is, for a link may lead to it.
+        let blocked = rules.blocked_file_paths.iter().map(PathBuf::from);
+        for path in blocked.chain(self.host.hidden.iter().cloned()).filter(|path| path.is_dir()) {
+            for (real, shown) in &bound {
+                if let Ok(rest) = path.strip_prefix(real) {
+                    let place = Path::new(shown).join(rest).display().to_string();
+                    args.0.extend(["--size", "4096", "--tmpfs", &place, "--remount-ro", &place].map(str::to_owned));
+                }
+            }
+        }
+    }
+}
+
+/// What `/tmp` and `/dev/shm` may hold: they are memory.
+pub fn scratch_bytes(rules: &Rules) -> u64 {
+    (rules.memory_limit * (1 << 20) / 4).min(rules.disk_limit << 20)
+}
+
+/// Whether it is there and no link to another, as `/usr/sbin` is on some systems.
+fn own_directory(path: &str) -> bool {
+    let path = Path::new(path);
+    path.is_dir() && !path.is_symlink()
+}
+
+/// Whether a directory can be shown: not what the sandbox has of its own, nor what would hide that. The coordinator may
+/// have written anything.
+fn bindable(path: &str) -> bool {
+    const OWN: [&str; 13] = [
+        "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc", "/dev", "/proc", "/sys", "/run", SCRATCH,
+        WORKSPACE,
+    ];
+    normal(path) == path && path != "/" && !OWN.iter().any(|own| below(path, own))
+}
+
+#[derive(Default)]
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn words(&mut self, words: &str) {
+        self.0.extend(words.split_whitespace().map(str::to_owned));
+    }
+
+    fn two(&mut self, option: &str, from: &Path, to: &str) {
+        self.0.extend([option.to_owned(), from.display().to_string(), to.to_owned()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::levels;
+    use am_audit::SecurityLevel;
+
+    /// A host whose data lie in `data`, which bubblewrap can enter.
+    fn host(data: &Path) -> Host {
+        let settings = SandboxConfig { cgroups: false, ..SandboxConfig::default() };
+        let mut host = Host::open("/x/helper".into(), data.join("sandboxes"), vec![data.to_owned()], settings).unwrap();
+        (host.user, host.bubblewrap) = (None, Some("/x/bwrap".into()));
+        host
+    }
+
+    fn arguments(host: &Host, rules: &Rules) -> String {
+        let workspace = host.workspace("exec_1");
+        Stage { host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") }.arguments(rules, &[]).join(" ")
+    }
+
+    #[test]
+    fn allowed_directories_are_shown_without_what_is_blocked_or_the_services_own() {
+        // Not below /tmp, which is the sandbox's own.
+        let place = tempfile::tempdir_in("/var/tmp").unwrap();
+        let shown = place.path().canonicalize().unwrap();
+        for name in ["data/am", "data/secret", "data/open"] {
+            fs::create_dir_all(shown.join(name)).unwrap();
+        }
+        let (data, link) = (shown.join("data"), shown.join("link"));
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        let host = host(&data.join("am"));
+        let text = |path: &Path| path.display().to_string();
+        let mut rules = levels::rules(SecurityLevel::Public);
+        let never = ["/", "/usr/share", "data", "/data/../etc", "/proc", "/tmp/x", "/no/such/place"].map(str::to_owned);
+        rules.allowed_file_paths = never.into_iter().chain([text(&link), text(&data.join("am"))]).collect();
+        rules.blocked_file_paths.push(text(&data.join("secret")));
+        let mut args = Arguments::default();
+        let stage = Stage { host: &host, workspace: Path::new("/w"), bubblewrap: Path::new("/x/bwrap") };
+        stage.files(&mut args, &rules);
+        let (data, link) = (text(&data), text(&link));
+        let expected = format!(
+            "--ro-bind-try {data} {link} --size 4096 --tmpfs {link}/secret --remount-ro {link}/secret \
+             --size 4096 --tmpfs {link}/am --remount-ro {link}/am \
+             --size 4096 --tmpfs {link}/am/sandboxes --remount-ro {link}/am/sandboxes"
+        );
+        assert_eq!(args.0.join(" "), expected);
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_shown_beyond_its_system() {
+        let place = tempfile::tempdir().unwrap();
+        let host = host(place.path());
+        let public = arguments(&host, &levels::rules(SecurityLevel::Public));
+        for word in
+            ["--unshare-all", "--disable-userns", "--cap-drop ALL", "--die-with-parent", "--clearenv", "--remount-ro /"]
+        {
+            assert!(public.contains(word), "{word}");
+        }
+        assert!(!public.contains("--share-net") && !public.contains("--bind / ") && public.contains("--proc /proc"));
+        let restricted = arguments(&host, &levels::rules(SecurityLevel::Restricted));
+        assert!(!restricted.contains("--proc"), "it is blocked there");
+        for directory in PROGRAM_DIRECTORIES.iter().filter(|directory| own_directory(directory)) {
+            assert!(public.contains(&format!("--tmpfs {directory}")), "programs are shown one by one");
+        }
+        // Git's own programs are there with git alone.
+        if Path::new("/usr/lib/git-core").is_dir() {
+            assert!(public.contains("--tmpfs /usr/lib/git-core"));
+            let git = Program { link: "/usr/bin/git".into(), file: "/usr/bin/git".into() };
+            let workspace = host.workspace("exec_1");
+            let stage = Stage { host: &host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") };
+            let shown = stage.arguments(&levels::rules(SecurityLevel::Restricted), &[git]).join(" ");
+            assert!(!shown.contains("--tmpfs /usr/lib/git-core"));
+        }
+    }
+}

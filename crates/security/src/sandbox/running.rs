@@ -1,0 +1,380 @@
+//! A command on its way through its sandbox, and what is written down of it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Capabilities, Sandboxes,
+    changes::plain,
+    error::{Error, Result},
+    groups::Bounds as GroupBounds,
+    launch::{launch, processes},
+    levels,
+    model::{Attempt, Command, Ended, Ran, Rules, Sandbox, Times, Usage},
+    proxy::{self, Ways},
+    store,
+    supervise::{self, Bounds, Job, Live, ProxyStart},
+};
+use am_audit::{Entry, EventType, SecurityLevel};
+use am_db::{Tx, codec::Timestamp};
+
+/// Whose command it is.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The execution, whose steps share a workspace.
+    pub execution: String,
+    /// The workflow.
+    pub workflow: String,
+    /// The step, by its row.
+    pub step: String,
+    /// On whose behalf, as a row names it.
+    pub owner: String,
+    /// The longest it may take.
+    pub wall: Duration,
+}
+
+/// Commands under way, by their execution, with the rules that hold for each.
+pub type Running = HashMap<String, Vec<(Arc<Live>, Rules)>>;
+
+/// A command's place among those under way.
+struct Place<'a>(&'a Sandboxes, &'a str, Arc<Live>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut running = self.0.lock();
+        if let Some(all) = running.get_mut(self.1) {
+            all.retain(|(other, _)| !Arc::ptr_eq(other, &self.2));
+            if all.is_empty() {
+                running.remove(self.1);
+            }
+        }
+    }
+}
+
+/// Ends the command when nobody waits for it any more.
+struct Waiting(Arc<Live>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Sandboxes {
+    /// Run a command to its end in the sandbox of its execution, which is made if there is none. What became of it is
+    /// written down in any case; dropping this ends it.
+    ///
+    /// # Errors
+    /// [`Error::Command`] for one that may not run, [`Error::Unenforced`] where this host can't hold it, [`Error::Start`]
+    /// when it did not come up, [`Error::Stopping`].
+    pub async fn run(&self, run: Run, command: Command) -> Result<Ran> {
+        let live = Arc::new(Live::new().map_err(|error| Error::Start(error.to_string()))?);
+        let waiting = Waiting(live.clone());
+        let (tell, told) = oneshot::channel();
+        let own = self.clone();
+        // Goes on where the caller does not, so that what was measured and tried is not lost.
+        tokio::spawn(async move {
+            let _ = tell.send(own.run_and_record(run, command, live).await);
+        });
+        let ran = told.await.unwrap_or(Err(Error::Stopping));
+        drop(waiting);
+        ran
+    }
+
+    async fn run_and_record(&self, run: Run, command: Command, live: Arc<Live>) -> Result<Ran> {
+        let place = tokio::select! {
+            place = self.0.places.acquire() => place.map_err(|_| Error::Stopping)?,
+            () = self.0.stopping.cancelled() => return Err(Error::Stopping),
+        };
+        if live.stopped() {
+            return Err(Error::Stopping);
+        }
+        plain(&run.execution)?;
+        let capabilities = self.capabilities().await;
+        let known = self.known(&run.execution).await?;
+        let rules = rules_of(known.as_ref(), &command);
+        let unenforced = must_hold(&capabilities)?;
+        if rules.log_all_commands {
+            tracing::info!(execution_id = run.execution, command = ?command.argv, "a command begins in its sandbox");
+        }
+        let ended = CancellationToken::new();
+        let job = self.job(&run, &rules, &command, live.clone(), ended.clone()).await?;
+        self.lock().entry(run.execution.clone()).or_default().push((live.clone(), rules.clone()));
+        // Until it is written down: who cleans up waits for that.
+        let _under_way = Place(self, &run.execution, live);
+        self.0.metrics.running.inc();
+        let ran = supervised(job).await;
+        self.0.metrics.running.dec();
+        ended.cancel();
+        drop(place);
+        let ran = ran?;
+        self.0.metrics.commands.inc();
+        self.0.metrics.ended.inc_by(u64::from(ran.ended.is_some()));
+        self.0.metrics.breaches.inc_by(ran.breaches().map(|attempt| attempt.count).sum());
+        self.record(&run, known, rules, unenforced, &ran).await?;
+        let stopped = ran.ended == Some(Ended::Cancelled) && self.0.stopping.is_cancelled();
+        if stopped { Err(Error::Stopping) } else { Ok(ran) }
+    }
+
+    /// What is known of an execution's sandbox: ours, or rules that the coordinator has written.
+    async fn known(&self, execution: &str) -> Result<Option<Sandbox>> {
+        let mut conn = self.0.db.read().await?;
+        if let Some(found) = store::get(&mut conn, execution).await? {
+            return Ok(Some(found));
+        }
+        let rules = store::coordinators(&mut conn, execution).await?;
+        Ok(rules.map(|rules| store::fresh(execution, rules, true, self.now())))
+    }
+
+    async fn job(
+        &self,
+        run: &Run,
+        rules: &Rules,
+        command: &Command,
+        live: Arc<Live>,
+        ended: CancellationToken,
+    ) -> Result<Job> {
+        let (inner, run, rules, command) = (self.0.clone(), run.clone(), rules.clone(), command.clone());
+        let proxy = rules.network_access.then(|| start_proxy(&rules, inner.host.settings.private_addresses, ended));
+        let prepared = move || {
+            let host = &inner.host;
+            let workspace = host.make_workspace(&run.execution)?;
+            let mut launch = launch(host, &rules, &command, &workspace, false)?;
+            let (memory, processes) = (rules.memory_limit << 20, processes(host, &command));
+            let bounds = GroupBounds { memory, processes: processes + 2, processors: rules.cpu_limit };
+            let group = host.groups.make(bounds).map_err(|error| Error::Start(error.to_string()))?;
+            launch.outer.groups = group.entrances();
+            launch.outer.processors = super::processors(&rules);
+            let wall = Duration::from_secs(rules.max_execution_time).min(run.wall);
+            let times = Times { wall, idle: Duration::from_secs(rules.idle_timeout) };
+            let output = host.settings.max_output;
+            Ok(Job {
+                helper: host.helper.clone(),
+                launch,
+                stdin: command.stdin,
+                bounds: Bounds { times, memory, disk: rules.disk_limit << 20, processes, output },
+                group: Some(group),
+                workspace,
+                live,
+                proxy,
+            })
+        };
+        tokio::task::spawn_blocking(prepared).await.unwrap_or_else(|error| Err(Error::Start(error.to_string())))
+    }
+
+    /// Add what became of a command to what is known of its sandbox, and tell the audit log.
+    async fn record(
+        &self,
+        run: &Run,
+        known: Option<Sandbox>,
+        rules: Rules,
+        unenforced: Vec<String>,
+        ran: &Ran,
+    ) -> Result<()> {
+        let (audit, now, run, ran) = (self.0.audit.clone(), self.now(), run.clone(), ran.clone());
+        self.0
+            .db
+            .write(async move |tx: &mut Tx| {
+                let found = store::get(tx.conn().await?, &run.execution).await?;
+                let made = found.is_none();
+                // The coordinator's rules stay as they are, too.
+                let known = found.or(known);
+                let mut sandbox = known.unwrap_or_else(|| store::fresh(&run.execution, rules.clone(), false, now));
+                if !sandbox.fixed {
+                    sandbox.rules = rules;
+                }
+                sandbox.unenforced.extend(unenforced);
+                add(&mut sandbox, &ran, now);
+                store::put(tx, &sandbox).await?;
+                let mut entries = Vec::new();
+                if made {
+                    entries.push(entry(EventType::WorkflowUpdated, &run, &sandbox, now).of("sandbox", "created"));
+                }
+                entries.extend(breach(&run, &sandbox, &ran, now));
+                Ok::<(), Error>(audit.append(tx, entries).await?)
+            })
+            .await
+    }
+}
+
+/// The rules for a command: those somebody has set, or those of its level with what it asks; its own limits below them.
+fn rules_of(known: Option<&Sandbox>, command: &Command) -> Rules {
+    let rules = match known.filter(|known| known.fixed) {
+        Some(known) => known.rules.clone(),
+        None => {
+            let level = command.level.or(known.map(|known| known.rules.security_level));
+            levels::rules(level.unwrap_or(SecurityLevel::Public)).with(&command.requirements)
+        }
+    };
+    rules.under(&command.limits)
+}
+
+/// What does not hold on this host, where that is allowed.
+pub(super) fn must_hold(capabilities: &Capabilities) -> Result<Vec<String>> {
+    if let Some(reason) = &capabilities.reason {
+        return Err(Error::Unenforced(reason.clone()));
+    }
+    if !capabilities.unenforced.is_empty() && !capabilities.allow_unenforced {
+        return Err(Error::Unenforced(format!("it does not enforce {}", capabilities.unenforced.join(", "))));
+    }
+    Ok(capabilities.unenforced.clone())
+}
+
+/// On a thread that lives as long as the command.
+async fn supervised(job: Job) -> Result<Ran> {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("sandbox".into()).spawn(move || {
+        let _ = tell.send(supervise::run(job));
+    });
+    thread.map_err(|error| Error::Start(error.to_string()))?;
+    told.await.unwrap_or_else(|_| Err(Error::Start("its supervisor is gone".to_owned())))
+}
+
+fn start_proxy(rules: &Rules, private: bool, ended: CancellationToken) -> ProxyStart {
+    let (ways, runtime) = (Ways::new(rules, private), tokio::runtime::Handle::current());
+    Box::new(move |listener| {
+        let (tell, told) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            tokio::select! {
+                served = proxy::serve(listener, ways, tell) => if let Err(error) = served {
+                    tracing::warn!(%error, "the proxy of a sandbox ended");
+                },
+                () = ended.cancelled() => {}
+            }
+        });
+        told
+    })
+}
+
+/// Different attempts that are kept of one sandbox.
+const MOST_ATTEMPTS: usize = 500;
+
+fn add(sandbox: &mut Sandbox, ran: &Ran, now: Timestamp) {
+    sandbox.status = "used".to_owned();
+    sandbox.runs += 1;
+    let (all, one) = (&mut sandbox.totals, &ran.usage);
+    *all = Usage {
+        cpu_seconds: all.cpu_seconds + one.cpu_seconds,
+        memory_bytes: 0,
+        memory_peak_bytes: all.memory_peak_bytes.max(one.memory_peak_bytes),
+        disk_bytes: one.disk_bytes,
+        files: one.files,
+        processes: 0,
+        processes_peak: all.processes_peak.max(one.processes_peak),
+        output_bytes: all.output_bytes + one.output_bytes,
+        seconds: all.seconds + one.seconds,
+    };
+    let key = |attempt: &Attempt| (attempt.kind, attempt.what.clone());
+    let mut attempts: BTreeMap<_, _> = sandbox.attempts.drain(..).map(|attempt| (key(&attempt), attempt)).collect();
+    for attempt in &ran.attempts {
+        let count = attempts.get(&key(attempt)).map_or(0, |known| known.count) + attempt.count;
+        attempts.insert(key(attempt), Attempt { count, ..attempt.clone() });
+    }
+    sandbox.attempts = attempts.into_values().take(MOST_ATTEMPTS).collect();
+    sandbox.breaches += ran.breaches().map(|attempt| attempt.count).sum::<u64>();
+    sandbox.last_ended = ran.ended;
+    sandbox.last_exit_code = Some(ran.exit_code);
+    sandbox.updated_at = now;
+}
+
+fn entry(event: EventType, run: &Run, sandbox: &Sandbox, now: Timestamp) -> Entry {
+    Entry::new(event, now)
+        .on_behalf_of(&run.owner)
+        .workflow(&run.workflow)
+        .execution(&run.execution)
+        .level(sandbox.rules.security_level)
+        .data("sandbox_id", json!(sandbox.id))
+        .data("sandbox_type", json!(sandbox.rules.sandbox_type))
+        .data("isolation", json!(sandbox.isolation))
+}
+
+/// One entry for all that a command tried and must not.
+fn breach(run: &Run, sandbox: &Sandbox, ran: &Ran, now: Timestamp) -> Option<Entry> {
+    const SHOWN: usize = 20;
+    let tried: Vec<&Attempt> = ran.breaches().collect();
+    let count: u64 = tried.iter().map(|attempt| attempt.count).sum();
+    (count > 0).then(|| {
+        entry(EventType::SandboxBreach, run, sandbox, now)
+            .step(&run.step)
+            .of("sandbox", "breach")
+            .data("attempts", json!(&tried[..tried.len().min(SHOWN)]))
+            .data("count", json!(count))
+            .data("ended", json!(ran.ended))
+            .data("exit_code", json!(ran.exit_code))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::sandbox::model::{AttemptKind, StepLimits};
+
+    fn capabilities(reason: Option<&str>, unenforced: &[&str], allow: bool) -> Capabilities {
+        Capabilities {
+            available: reason.is_none(),
+            isolation: String::new(),
+            reason: reason.map(str::to_owned),
+            user: String::new(),
+            capabilities: Vec::new(),
+            unenforced: unenforced.iter().map(|name| (*name).to_owned()).collect(),
+            allow_unenforced: allow,
+            tested_at: Timestamp(DateTime::UNIX_EPOCH),
+            seconds: 0.0,
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_is_refused_or_named() {
+        assert_eq!(must_hold(&capabilities(None, &[], false)).unwrap(), Vec::<String>::new());
+        let refused = must_hold(&capabilities(None, &["landlock_write"], false)).unwrap_err();
+        assert!(refused.to_string().contains("does not enforce landlock_write"), "{refused}");
+        assert_eq!(must_hold(&capabilities(None, &["landlock_write"], true)).unwrap(), ["landlock_write"]);
+        assert!(must_hold(&capabilities(Some("no bubblewrap"), &[], true)).is_err(), "without namespaces never");
+    }
+
+    #[test]
+    fn rules_are_those_somebody_has_set_or_those_of_the_steps_level() {
+        let limits = StepLimits { memory_mb: Some(64), seconds: Some(1_000_000), ..StepLimits::default() };
+        let level = Some(SecurityLevel::Restricted);
+        let command = Command { level, limits, ..Command::default() };
+        let own = rules_of(None, &command);
+        assert_eq!((own.security_level, own.memory_limit), (SecurityLevel::Restricted, 64));
+        assert_eq!(own.max_execution_time, 28_800, "limits only lower");
+        let now = Timestamp(DateTime::UNIX_EPOCH);
+        let mut known = store::fresh("exec_1", levels::rules(SecurityLevel::Public), false, now);
+        assert_eq!(rules_of(Some(&known), &command).security_level, SecurityLevel::Restricted);
+        assert_eq!(rules_of(Some(&known), &Command::default()).security_level, SecurityLevel::Public);
+        known.fixed = true;
+        let fixed = rules_of(Some(&known), &command);
+        assert_eq!(
+            (fixed.security_level, fixed.network_access, fixed.memory_limit),
+            (SecurityLevel::Public, false, 64)
+        );
+    }
+
+    #[test]
+    fn what_commands_took_and_tried_is_added_up() {
+        let now = Timestamp(DateTime::UNIX_EPOCH);
+        let mut sandbox = store::fresh("exec_1", levels::rules(SecurityLevel::Public), false, now);
+        let attempt = |what: &str, count, breach| Attempt { kind: AttemptKind::Read, what: what.into(), count, breach };
+        let usage = Usage { cpu_seconds: 1.5, memory_peak_bytes: 100, disk_bytes: 7, ..Usage::default() };
+        let attempts = vec![attempt("/etc/shadow", 2, true), attempt("x", 1, false)];
+        let mut ran = Ran { exit_code: 3, usage, attempts, ..Ran::default() };
+        add(&mut sandbox, &ran, now);
+        (ran.usage.memory_peak_bytes, ran.usage.disk_bytes, ran.ended) = (50, 9, Some(Ended::Memory));
+        add(&mut sandbox, &ran, now);
+        let totals = sandbox.totals;
+        assert_eq!((totals.cpu_seconds, totals.memory_peak_bytes, totals.disk_bytes), (3.0, 100, 9));
+        assert_eq!((sandbox.runs, sandbox.breaches, sandbox.last_ended), (2, 4, Some(Ended::Memory)));
+        assert_eq!(sandbox.attempts, [attempt("/etc/shadow", 4, true), attempt("x", 2, false)]);
+    }
+}

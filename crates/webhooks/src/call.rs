@@ -1,0 +1,191 @@
+//! One call to an endpoint, and what its answer means.
+
+use std::{error::Error as _, time::Duration};
+
+use reqwest::{Client, ClientBuilder, Response, Url};
+
+use super::{
+    error::{Error, Result},
+    signature::{Secret, signature},
+};
+use am_core::{
+    config::WebhookEndpoint,
+    net::{check_literal, public_only},
+};
+use am_db::codec::Timestamp;
+
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Of an answer no more than this is read, and nothing of it kept: the status says it all.
+const MOST_READ: usize = 16 << 10;
+/// Characters of an error that are kept.
+const MOST_SAID: usize = 300;
+
+/// The clients of the two kinds of endpoints.
+pub(super) struct Clients {
+    /// Reaches the Internet only.
+    public: Client,
+    /// Reaches everything.
+    any: Client,
+}
+
+impl Clients {
+    pub(super) fn new() -> Result<Self> {
+        let builder = || {
+            ClientBuilder::new()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT)
+                .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
+        };
+        Ok(Self { public: public_only(builder()).build()?, any: builder().build()? })
+    }
+}
+
+/// An endpoint that can be called.
+pub(super) struct Target {
+    pub(super) url: Url,
+    secrets: Vec<Secret>,
+    pub(super) events: Option<Vec<String>>,
+    pub(super) allow_private: bool,
+    pub(super) timeout: Duration,
+}
+
+impl Target {
+    pub(super) fn new(name: &str, config: &WebhookEndpoint) -> Result<Self> {
+        if !config.allow_private {
+            check_literal(&config.url).map_err(|error| Error::Address(name.to_owned(), error))?;
+        }
+        let secrets: Option<Vec<Secret>> = config.secrets.iter().map(Secret::read).collect();
+        Ok(Self {
+            url: config.url.clone(),
+            secrets: secrets.ok_or_else(|| Error::Secret(name.to_owned()))?,
+            events: config.events.clone(),
+            allow_private: config.allow_private,
+            timeout: config.timeout,
+        })
+    }
+
+    pub(super) fn wants(&self, kind: &str) -> bool {
+        self.events.as_ref().is_none_or(|events| events.iter().any(|event| event == kind))
+    }
+}
+
+/// What came of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The answer's status, if there was an answer.
+    pub(super) status: Option<u16>,
+    /// What was wrong; none: it was taken.
+    pub(super) error: Option<String>,
+    /// The endpoint wants to hear nothing any more.
+    pub(super) gone: bool,
+    /// For how long it wants to be left alone.
+    pub(super) ask: Option<Duration>,
+}
+
+impl Outcome {
+    fn failed(error: &str) -> Self {
+        Self { status: None, error: Some(error.chars().take(MOST_SAID).collect()), gone: false, ask: None }
+    }
+
+    fn answered(status: u16, ask: Option<Duration>) -> Self {
+        let error = match status {
+            200..=299 => None,
+            300..=399 => Some(format!("it answered {status}; redirects are not followed")),
+            _ => Some(format!("it answered {status}")),
+        };
+        Self { status: Some(status), error, gone: status == 410, ask }
+    }
+}
+
+/// Send `body` as message `id`.
+pub(super) async fn call(clients: &Clients, target: &Target, id: &str, body: String, now: Timestamp) -> Outcome {
+    let client = if target.allow_private { &clients.any } else { &clients.public };
+    let seconds = now.0.timestamp();
+    let request = client
+        .post(target.url.clone())
+        .timeout(target.timeout)
+        .header("content-type", "application/json")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", seconds)
+        .header("webhook-signature", signature(&target.secrets, id, seconds, &body))
+        .body(body);
+    match request.send().await {
+        Ok(response) => {
+            let outcome = Outcome::answered(response.status().as_u16(), retry_after(&response));
+            drain(response).await;
+            outcome
+        }
+        Err(error) => Outcome::failed(&chain(error.without_url())),
+    }
+}
+
+/// Read what the answer holds, so that its connection can be used again; one that is long is closed instead.
+async fn drain(mut response: Response) {
+    let mut read = 0;
+    while read < MOST_READ
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        read += chunk.len();
+    }
+}
+
+/// In seconds; dates are not taken.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// An error with what caused it.
+fn chain(error: reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_2xx_is_taken_and_410_is_the_end() {
+        for (status, taken, gone) in [
+            (200, true, false),
+            (204, true, false),
+            (299, true, false),
+            (301, false, false),
+            (307, false, false),
+            (400, false, false),
+            (410, false, true),
+            (429, false, false),
+            (500, false, false),
+        ] {
+            let outcome = Outcome::answered(status, None);
+            assert_eq!((outcome.error.is_none(), outcome.gone), (taken, gone), "{status}");
+        }
+        assert_eq!(Outcome::failed(&"x".repeat(1000)).error.unwrap().len(), MOST_SAID);
+    }
+
+    #[test]
+    fn private_literals_are_refused_unless_allowed() {
+        let mut config = WebhookEndpoint {
+            url: "https://10.0.0.1/hook".parse().unwrap(),
+            secrets: vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into()],
+            events: Some(vec!["a".into()]),
+            allow_private: false,
+            timeout: Duration::from_secs(1),
+        };
+        let error = Target::new("ops", &config).err().unwrap().to_string();
+        assert_eq!(error, "ops: 10.0.0.1 is not a public address; set allow_private where that is meant");
+        config.allow_private = true;
+        let target = Target::new("ops", &config).unwrap();
+        assert!(target.wants("a") && !target.wants("b"));
+        config.secrets = vec!["whsec_nonsense!".into()];
+        assert!(!Target::new("ops", &config).err().unwrap().to_string().contains("nonsense"));
+    }
+}

@@ -1,0 +1,393 @@
+//! The rules of docs/ARCHITECTURE.md that the compiler can't hold, read from the source and the manifests.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// The crates' layers, lowest first. A crate depends on crates of lower layers only. The root package (executable,
+/// routes, what all routes share) stands above all of them.
+const LAYERS: [&[&str]; 8] = [
+    &["core", "jq-worker", "sandbox-init"],
+    &["db"],
+    &["events", "webhooks"],
+    &["audit"],
+    &["rl", "security", "jobs", "keys"],
+    &["communication"],
+    &["orchestration"],
+    &["."],
+];
+/// A file's lines at most.
+const MAX_FILE_LINES: usize = 500;
+
+/// A source file of a crate or of the root package.
+struct Source {
+    /// `db/codec.rs` in a crate, `routes/mod.rs` in the root package.
+    path: String,
+    /// The crate, or the root package's module.
+    module: String,
+    in_root: bool,
+    /// Without comments and tests.
+    code: String,
+    lines: usize,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folders below `crates/`.
+fn crates() -> Vec<String> {
+    let entries = fs::read_dir(root().join("crates")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    for name in crates() {
+        read_sources(&root().join("crates").join(&name).join("src"), &format!("{name}/"), &mut found);
+    }
+    read_sources(&root().join("src"), "", &mut found);
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(found.len() > 300, "only {} files found", found.len());
+    found
+}
+
+fn read_sources(folder: &Path, prefix: &str, found: &mut Vec<Source>) {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let file = entry.unwrap().path();
+            if file.is_dir() && file.file_name().is_some_and(|name| name != "tests") {
+                folders.push(file);
+            } else if file.extension().is_some_and(|kind| kind == "rs") && !file.ends_with("tests.rs") {
+                let text = fs::read_to_string(&file).unwrap();
+                let path = format!("{prefix}{}", file.strip_prefix(folder).unwrap().to_str().unwrap());
+                let module = path.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+                let (code, lines, in_root) = (code(&text), text.lines().count(), prefix.is_empty());
+                found.push(Source { path, module, in_root, code, lines });
+            }
+        }
+    }
+}
+
+/// The text without comments, and without what follows the first test module, which stands at a file's end.
+fn code(text: &str) -> String {
+    let text = text.find("#[cfg(test)]\nmod tests {").map_or(text, |at| &text[..at]);
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The paths behind `crate::` (or `agent_management::`), with braces opened: `crate::{db::{self, Tx}, jobs}` names `db`,
+/// `db::Tx` and `jobs`.
+fn uses(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for root in ["crate::", "agent_management::"] {
+        for (at, _) in code.match_indices(root) {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_') {
+                tree(&code[at + root.len()..], "", &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Read one use tree; answers how many bytes it took.
+fn tree(text: &str, prefix: &str, found: &mut Vec<String>) -> usize {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut at = 0;
+    let mut path = prefix.to_owned();
+    loop {
+        let rest = &text[at..];
+        if rest.starts_with('{') {
+            at += 1;
+            loop {
+                at += text[at..].len() - text[at..].trim_start_matches(|c: char| c.is_whitespace() || c == ',').len();
+                if text[at..].is_empty() {
+                    return at;
+                }
+                if text[at..].starts_with('}') {
+                    return at + 1;
+                }
+                let took = tree(&text[at..], &path, found);
+                // Something that is no use tree, such as a block: leave it.
+                if took == 0 {
+                    return at;
+                }
+                at += took;
+            }
+        }
+        let word: String = rest.chars().take_while(|c| is_word(*c)).collect();
+        at += word.len();
+        if word.is_empty() {
+            return if rest.starts_with('*') { at + 1 } else { at };
+        }
+        if word != "self" {
+            path = if path.is_empty() { word } else { format!("{path}::{word}") };
+        }
+        let rest = &text[at..];
+        if let Some(more) = rest.strip_prefix("::") {
+            at += 2;
+            if more.starts_with('<') {
+                found.push(path);
+                return at;
+            }
+            continue;
+        }
+        found.push(path);
+        // `x as y`
+        let renamed = rest.strip_prefix(" as ").map(|name| 4 + name.chars().take_while(|c| is_word(*c)).count());
+        return at + renamed.unwrap_or(0);
+    }
+}
+
+/// Every breach of a rule: its file, and what it does.
+fn breaches(check: impl Fn(&Source) -> Vec<String>) -> Vec<String> {
+    sources()
+        .iter()
+        .flat_map(|source| check(source).into_iter().map(|what| format!("{}: {what}", source.path)))
+        .collect()
+}
+
+#[track_caller]
+fn none(breaches: Vec<String>) {
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+/// The own crates that a manifest's `[dependencies]` name, by their folder.
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let section = rest.split("\n[").next().unwrap();
+    let names = section.lines().filter_map(|line| line.split_once(['.', ' ', '=']).map(|(name, _)| name));
+    names
+        .filter_map(|name| match name {
+            "agent-management-jq" => Some("jq-worker".to_owned()),
+            "agent-management-sandbox" => Some("sandbox-init".to_owned()),
+            _ => name.strip_prefix("am-").map(str::to_owned),
+        })
+        .collect()
+}
+
+/// What docs/ARCHITECTURE.md shows: a line for each crate with the crates it depends on.
+fn graph() -> String {
+    let shown = |name: &str| if name == "." { "agent-management (src/)".to_owned() } else { name.to_owned() };
+    let mut text = String::new();
+    for name in LAYERS.iter().rev().flat_map(|layer| layer.iter()) {
+        let folder = if *name == "." { ".".to_owned() } else { format!("crates/{name}") };
+        let below: Vec<String> = dependencies(&folder).into_iter().collect();
+        let line = format!("{:<24} {}", shown(name), if below.is_empty() { "-".to_owned() } else { below.join(" ") });
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn crates_depend_on_lower_layers_only() {
+    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let mut found = Vec::new();
+    for name in crates() {
+        let Some(own) = layer(&name) else {
+            found.push(format!("crates/{name} has no layer: give it one here and in docs/ARCHITECTURE.md"));
+            continue;
+        };
+        for below in dependencies(&format!("crates/{name}")) {
+            if layer(&below).is_none_or(|below| below >= own) {
+                found.push(format!("crates/{name} depends on {below}, which is not below it"));
+            }
+        }
+    }
+    none(found);
+}
+
+#[test]
+fn architecture_document_shows_the_crates_graph() {
+    let document = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let graph = graph();
+    assert!(document.contains(&graph), "docs/ARCHITECTURE.md must show the crates as they are:\n\n{graph}");
+}
+
+#[test]
+fn shared_http_modules_do_not_know_the_routes() {
+    none(breaches(|source| {
+        let known = uses(&source.code).into_iter().filter(|_| source.in_root && source.module == "http");
+        known
+            .filter(|path| matches!(path.split("::").next(), Some("app" | "routes" | "lifecycle")))
+            .map(|path| format!("uses {path}"))
+            .collect()
+    }));
+}
+
+#[test]
+fn sql_stands_in_stores_and_in_the_database_crate() {
+    let is_store = |path: &str| path.ends_with("/store.rs") || path.starts_with("db/");
+    none(breaches(|source| {
+        let mut found = Vec::new();
+        for sql in ["sqlx::query", "sqlx::raw_sql", "QueryBuilder", "query_as", "query_scalar"] {
+            if !is_store(&source.path) && source.code.contains(sql) {
+                found.push(format!("has SQL ({sql}), which stands in files named store.rs and in crates/db"));
+            }
+        }
+        if source.code.contains("pub mod store") {
+            found.push("shows its store".to_owned());
+        }
+        found
+    }));
+}
+
+/// Writes that change nothing an auditor would ask about, and how many there are in each file.
+const BOOKKEEPING: [(&str, usize, &str); 16] = [
+    ("communication/messages/mod.rs", 1, "that what was fetched came"),
+    ("communication/messages/office.rs", 3, "all three write what post.rs makes, and that tells the log"),
+    ("communication/delivery/notes.rs", 2, "that messages came, and who has a socket"),
+    ("audit/seal.rs", 3, "seals what is written"),
+    ("audit/follow.rs", 1, "where a reader of the log begins"),
+    ("security/trust/reader.rs", 1, "counts what the log tells"),
+    ("orchestration/engine/claim/mod.rs", 2, "which process drives a run"),
+    ("orchestration/engine/lease.rs", 3, "which processes live"),
+    ("rl/runs/driver.rs", 2, "progress of a run under way, and the function that all writes of the driver go through"),
+    ("orchestration/engine/mod.rs", 1, "a first save is one of two writes"),
+    ("orchestration/workflows/mod.rs", 1, "a new workflow is one of two writes"),
+    ("webhooks/lib.rs", 2, "stands below the log: the routes pass in the entries, as rows"),
+    ("webhooks/worker.rs", 3, "attempts, which each delivery keeps its own record of"),
+    ("orchestration/assignments/tell.rs", 2, "whom to tell and how that went; what is said then is taken in elsewhere"),
+    ("orchestration/plans/mod.rs", 2, "answers of what others did and told of"),
+    ("routes/kept.rs", 1, "answers of requests that change nothing"),
+];
+
+#[test]
+fn every_write_has_its_audit_entry() {
+    none(breaches(|source| {
+        if source.module == "db" {
+            return Vec::new();
+        }
+        let count = |words: &[&str]| words.iter().map(|word| source.code.matches(word).count()).sum::<usize>();
+        let writes = count(&[".write(async", ".write(expire", ".write(work", ".write({", ".write_once", ".db.insert("]);
+        let tells = count(&[
+            "audit.append(",
+            "audit.record(",
+            "audit.add_to(",
+            "audit.rows(",
+            "library::publish(",
+            " publish(tx",
+        ]);
+        let known = BOOKKEEPING.iter().find(|(path, ..)| *path == source.path).map_or(0, |(_, known, _)| *known);
+        match writes > tells + known {
+            true => vec![format!("has {writes} writes and tells the audit log {tells} times (of {known} it need not)")],
+            false => Vec::new(),
+        }
+    }));
+}
+
+#[test]
+fn libtorch_is_named_in_one_crate() {
+    let named = |source: &Source| {
+        let mut found = source.code.match_indices("tch::");
+        found.any(|(at, _)| !source.code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    let outside = |source: &Source| source.module != "rl" && named(source);
+    none(breaches(|source| if outside(source) { vec!["names tch".to_owned()] } else { Vec::new() }));
+    assert!(sources().iter().any(|source| source.module == "rl" && named(source)), "the rule is looked for in vain");
+}
+
+#[test]
+fn crates_know_nothing_of_http() {
+    // A call to a configured endpoint is a client's business, and has its own crate.
+    none(breaches(|source| {
+        let words = ["axum", "StatusCode", "HeaderMap", "tower_http", "utoipa::path"];
+        let found = words.into_iter().filter(|word| !source.in_root && source.code.contains(*word));
+        found.map(|word| format!("speaks of {word}")).collect()
+    }));
+}
+
+#[test]
+fn time_and_chance_come_from_one_place() {
+    none(breaches(|source| {
+        let words =
+            ["Utc::now", "Local::now", "SystemTime::now", "Uuid::new_v4", "rand::rng(", "rand::random", "thread_rng"];
+        let found = words.into_iter().filter(|word| source.path != "core/ambient.rs" && source.code.contains(*word));
+        found.map(|word| format!("asks {word} itself, not am_core::ambient")).collect()
+    }));
+}
+
+#[test]
+fn files_stay_readable() {
+    let long: Vec<Source> = sources().into_iter().filter(|source| source.lines > MAX_FILE_LINES).collect();
+    none(
+        long.iter()
+            .map(|source| format!("{}: has {} lines, over {MAX_FILE_LINES}", source.path, source.lines))
+            .collect(),
+    );
+}
+
+#[test]
+fn every_crate_and_root_module_says_in_a_line_what_it_is() {
+    for name in crates() {
+        let lib = fs::read_to_string(root().join("crates").join(&name).join("src/lib.rs")).unwrap();
+        assert!(lib.starts_with("//! "), "crates/{name}/src/lib.rs does not begin with what the crate is");
+    }
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let lines: Vec<&str> = lib.lines().collect();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("pub mod ")) {
+        assert!(lines[at - 1].starts_with("/// "), "src/lib.rs: no line of meaning for {line}");
+    }
+}
+
+/// The names of all tests, by the file that they stand in: `audit/merkle.rs` and `it/security/hostile.rs`.
+fn tests_by_file() -> Vec<(String, Vec<String>)> {
+    let (mut found, mut folders) =
+        (Vec::new(), vec![root().join("src"), root().join("crates"), root().join("tests/it")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let file = entry.unwrap().path();
+            if file.is_dir() {
+                folders.push(file);
+                continue;
+            }
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            let is_test = |line: &str| line == "#[test]" || line.starts_with("#[tokio::test");
+            let named = lines.windows(2).filter(|pair| is_test(pair[0])).filter_map(|pair| pair[1].split_once("fn "));
+            let names = named.map(|(_, rest)| rest.split('(').next().unwrap_or_default().to_owned()).collect();
+            found.push((file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(), names));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let model = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let all = tests_by_file();
+    let mut named = 0;
+    for name in model.split('`').filter(|word| word.contains("::") && !word.contains(' ')) {
+        named += 1;
+        let (module, test) = name.rsplit_once("::").unwrap();
+        let place = module.trim_end_matches("::tests").replace("::", "/");
+        let in_crate = match place.split_once('/') {
+            Some((name, rest)) => format!("crates/{name}/src/{rest}"),
+            None => format!("crates/{place}/src"),
+        };
+        let in_core = format!("crates/core/src/{place}");
+        let places = [
+            format!("{in_crate}.rs"),
+            format!("{in_crate}/tests.rs"),
+            format!("{in_core}.rs"),
+            format!("src/{place}.rs"),
+            format!("src/{place}/tests.rs"),
+            format!("tests/it/{place}.rs"),
+            format!("tests/it/{place}/mod.rs"),
+        ];
+        let here = all.iter().filter(|(file, _)| places.contains(file)).flat_map(|(_, tests)| tests);
+        let mut here = here.filter(|found| test == "*" || *found == test);
+        assert!(here.next().is_some(), "SECURITY.md names {name}, and there is none");
+    }
+    assert!(named > 40, "{named}");
+}
+
+#[test]
+fn the_reader_of_uses_sees_what_it_must() {
+    let code = "use crate::{\n    db::{self, codec::{Doc, Timestamp}, once::Done as D},\n    jobs,\n};\nlet x = crate::rl::Policies::open();";
+    let expected = ["db", "db::codec::Doc", "db::codec::Timestamp", "db::once::Done", "jobs", "rl::Policies::open"];
+    assert_eq!(uses(code), expected);
+}
