@@ -15,8 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The agent service of the AITBC marketplace: durable agent workflows on the coordinator's SQLite database.
 ///
-/// Settings come from the environment, then `.env` in the working directory, then a TOML file; the first that has a setting
-/// wins. `.env.example` documents every setting with its default and range.
+/// Settings come from the environment, then `.env` in the working directory, then a TOML file; the first that has a
+/// setting wins. `.env.example` documents every setting with its default and range.
 #[derive(Parser)]
 #[command(
     version,
@@ -44,8 +44,8 @@ enum Command {
     Migrate,
     /// Create, list, rotate and revoke API keys.
     ///
-    /// They are valid beside the configured keys (ADMIN_API_KEYS and its like). Running servers apply a change within two
-    /// seconds.
+    /// They are valid beside the configured keys (ADMIN_API_KEYS and its like). Running servers apply a change within
+    /// two seconds.
     #[command(subcommand)]
     Keys(commands::keys::Command),
     /// Create an agent's key pair; encrypt messages to a recipient and decrypt messages from others.
@@ -65,7 +65,8 @@ enum Command {
     VerifyReceipt {
         /// File with the answer of `/api/v1/agents/executions/{id}/receipt`; `-` reads standard input.
         file: PathBuf,
-        /// Public key, 64 hex digits, from `/api/v1/agents/receipts/keys`. Repeatable: the receipt is valid under any of them.
+        /// Public key, 64 hex digits, from `/api/v1/agents/receipts/keys`. Repeatable: the receipt may be signed with any
+        /// of them.
         #[arg(long, value_name = "HEX", required = true)]
         public_key: Vec<String>,
     },
@@ -74,8 +75,8 @@ enum Command {
     ExportAudit,
     /// Verify an exported audit log offline. Exit status 0: unchanged since it was signed; 1: not.
     ///
-    /// The log alone can't prove that nothing was cut off its end, nor that it was not rewritten with the key. Keep signed
-    /// heads on another machine and pass them with --checkpoint.
+    /// The log alone can't prove that nothing was cut off its end, nor that it was not rewritten with the key. Keep
+    /// signed heads on another machine and pass them with --checkpoint.
     #[command(
         after_help = "Example:\n  agent-management verify-audit log.jsonl --public-key \"$LOG_KEY\" --checkpoint kept-in-may.txt"
     )]
@@ -92,8 +93,8 @@ enum Command {
     /// Verify an inclusion proof or a consistency proof of the audit log offline. Exit status 0: valid; 1: not valid.
     #[command(after_help = "Example:\n  agent-management verify-audit-proof proof.json --public-key \"$LOG_KEY\"")]
     VerifyAuditProof {
-        /// File with the answer of `/api/v1/agents/security/audit-tree/inclusion/...` or `.../consistency`; `-` reads standard
-        /// input.
+        /// File with the answer of `/api/v1/agents/security/audit-tree/inclusion/...` or `.../consistency`; `-` reads
+        /// standard input.
         file: PathBuf,
         /// The log's public key in hex.
         #[arg(long, value_name = "HEX")]

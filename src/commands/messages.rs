@@ -70,7 +70,9 @@ pub enum MasterKeys {
         /// Name: 1 to 64 letters, digits, `_`, `-` and `.`.
         name: String,
     },
-    /// List the master keys with the number of data keys that each wraps. One that wraps none can be removed from MESSAGE_KEYS.
+    /// List the master keys with the number of data keys that each wraps.
+    ///
+    /// A master key that wraps none can be removed from MESSAGE_KEYS.
     List {
         /// Print JSON instead of a table.
         #[arg(long)]
