@@ -1,4 +1,4 @@
-//! The service's executable: `serve` (default) and its other commands.
+//! The service's executable: `serve` (default) and further commands.
 
 mod commands;
 
@@ -9,17 +9,25 @@ use clap::{Parser, Subcommand};
 
 use commands::{block_on, print, with_config};
 
-/// Requests are many small allocations on few threads; the C library's allocator was a fifth of their time.
+/// Requests make many small allocations on few threads; the C library's allocator took a fifth of their time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The agent service of the AITBC marketplace: durable agent workflows on the coordinator's database.
+/// The agent service of the AITBC marketplace: durable agent workflows on the coordinator's SQLite database.
 ///
-/// Settings come from the environment, an optional TOML file and `.env`; `.env.example` documents each.
+/// Settings come from the environment, then `.env` in the working directory, then a TOML file; the first that has a
+/// setting wins. `.env.example` documents every setting with its default and range.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = false)]
+#[command(
+    version,
+    arg_required_else_help = false,
+    after_help = "Examples:
+  agent-management                                        serve on 127.0.0.1:8012 with ./data/coordinator.db
+  agent-management --config /etc/agent-management.toml serve
+  agent-management keys create --name ci --role admin --expires 90d"
+)]
 struct Arguments {
-    /// Settings file (TOML).
+    /// TOML file with settings. Its keys are the settings' names in lower case; unknown keys are refused.
     #[arg(long, global = true, env = "AGENT_MANAGEMENT_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -28,57 +36,74 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve HTTP until SIGTERM or SIGINT (the default).
+    /// Serve HTTP until SIGTERM or SIGINT. This is the default command.
     Serve,
-    /// Make what the database lacks, check what stands, and end.
+    /// Create missing tables, check the existing ones, then exit.
+    ///
+    /// The coordinator's tables are never altered. Exit status 1 and the name of the table if one does not fit.
     Migrate,
-    /// Make, list, rotate and take back API keys, beside the configured ones; running servers see it at once.
+    /// Create, list, rotate and revoke API keys.
+    ///
+    /// They are valid beside the configured keys (ADMIN_API_KEYS and its like). Running servers apply a change within
+    /// two seconds.
     #[command(subcommand)]
     Keys(commands::keys::Command),
-    /// An agent's own key: make one, seal to another's, open what was sealed to it.
+    /// Create an agent's key pair; encrypt messages to a recipient and decrypt messages from others.
+    ///
+    /// Needs no server, no database and no settings.
     #[command(subcommand)]
     AgentKey(commands::messages::AgentKey),
-    /// The keys that messages are encrypted at rest with.
+    /// Create, list and rotate the master keys that encrypt messages at rest (MESSAGE_KEYS).
     #[command(subcommand)]
     MessageKeys(commands::messages::MasterKeys),
-    /// Print the OpenAPI document.
+    /// Print the OpenAPI document as JSON.
     Openapi,
-    /// Check a receipt offline: exit 0 when it is valid, 1 when it is not.
+    /// Verify a receipt offline. Exit status 0: valid; 1: not valid.
+    #[command(
+        after_help = "Example:\n  agent-management verify-receipt receipt.json --public-key \"$OLD_KEY\" --public-key \"$NEW_KEY\""
+    )]
     VerifyReceipt {
-        /// The receipt, as the receipt route answers it; `-` for standard input.
+        /// File with the answer of `/api/v1/agents/executions/{id}/receipt`; `-` reads standard input.
         file: PathBuf,
-        /// The public key in hex, from `/api/v1/agents/receipts/keys`.
+        /// Public key, 64 hex digits, from `/api/v1/agents/receipts/keys`. Repeatable: the receipt may be signed with any
+        /// of them.
         #[arg(long, value_name = "HEX", required = true)]
         public_key: Vec<String>,
     },
-    /// Write the audit log to standard output as JSON lines, from the database, with or without a server.
+    /// Write the audit log to standard output as JSON lines. Reads the database; a server may run or not.
+    #[command(after_help = "Example:\n  agent-management export-audit > log.jsonl")]
     ExportAudit,
-    /// Verify an exported audit log offline: exit 0 when it is as it was signed, 1 when it is not.
+    /// Verify an exported audit log offline. Exit status 0: unchanged since it was signed; 1: not.
     ///
-    /// A log alone can't show that its end was cut off or that all of it was written anew: give the checkpoints that were
-    /// kept elsewhere.
+    /// The log alone can't prove that nothing was cut off its end, nor that it was not rewritten with the key. Keep
+    /// signed heads on another machine and pass them with --checkpoint.
+    #[command(
+        after_help = "Example:\n  agent-management verify-audit log.jsonl --public-key \"$LOG_KEY\" --checkpoint kept-in-may.txt"
+    )]
     VerifyAudit {
-        /// The export, as `export-audit` or the export route writes it; `-` for standard input.
+        /// Export file, from `export-audit` or the export route; `-` reads standard input.
         file: PathBuf,
-        /// The log's public key in hex, from `/api/v1/agents/security/audit-tree/head`, kept elsewhere.
+        /// The log's public key in hex, from `/api/v1/agents/security/audit-tree/head`. Keep a copy on another machine.
         #[arg(long, value_name = "HEX")]
         public_key: String,
-        /// A signed head that was kept elsewhere; may be given several times.
+        /// File with a signed head (C2SP checkpoint) that was kept on another machine. Repeatable.
         #[arg(long, value_name = "FILE")]
         checkpoint: Vec<PathBuf>,
     },
-    /// Check a proof that an entry is in the log, or that one head's log is the beginning of another's.
+    /// Verify an inclusion proof or a consistency proof of the audit log offline. Exit status 0: valid; 1: not valid.
+    #[command(after_help = "Example:\n  agent-management verify-audit-proof proof.json --public-key \"$LOG_KEY\"")]
     VerifyAuditProof {
-        /// The proof, as the routes below `/api/v1/agents/security/audit-tree` answer it; `-` for standard input.
+        /// File with the answer of `/api/v1/agents/security/audit-tree/inclusion/...` or `.../consistency`; `-` reads
+        /// standard input.
         file: PathBuf,
-        /// The log's public key in hex.
+        /// Public key of the log in hex.
         #[arg(long, value_name = "HEX")]
         public_key: String,
     },
 }
 
 fn main() -> ExitCode {
-    // Crash points are set by the variable FAILPOINTS, for as long as this lives.
+    // Crash points are set by the variable FAILPOINTS while this lives.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let arguments = Arguments::parse();

@@ -1,4 +1,4 @@
-//! The audit log from the command line: as a file, and its verification.
+//! Commands for the audit log: export and verification.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ use am_core::{
 
 use super::{Failure, print, text_of};
 
-/// Write the whole log as JSON lines to standard output, from the database and without a server. What was not sealed yet is
+/// Write the whole log as JSON lines to standard output, directly from the database. Entries without a signed head are
 /// sealed first.
 pub async fn export(config: Config) -> Result<(), Failure> {
     let (clock, ids) = (Clock::system(), Ids::system()?);
@@ -33,7 +33,7 @@ pub async fn export(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Verify an export offline and print what was found.
+/// Verify an export offline and print the result.
 pub fn verify(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), Failure> {
     let key = PublicKey::from_hex(key)?;
     let kept = checkpoints.iter().map(|file| text_of(file)).collect::<Result<Vec<_>, _>>()?;
@@ -47,12 +47,12 @@ pub fn verify(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), Fai
     match report.first_fault {
         None => Ok(()),
         Some(fault) => {
-            Err(format!("the log is not what was signed, from entry {} on: {}", fault.seq, fault.what).into())
+            Err(format!("the log differs from what was signed, from entry {} on: {}", fault.seq, fault.what).into())
         }
     }
 }
 
-/// Check a proof of inclusion or consistency, as the routes answer it.
+/// Verify a proof of inclusion or consistency in the form of the routes' responses.
 pub fn verify_proof(file: &Path, key: &str) -> Result<(), Failure> {
     let (key, text) = (PublicKey::from_hex(key)?, text_of(file)?);
     if let Ok(proof) = serde_json::from_str::<Inclusion>(&text) {
@@ -62,7 +62,7 @@ pub fn verify_proof(file: &Path, key: &str) -> Result<(), Failure> {
         proof.verify(&key)?;
         print(&format!("the log's first {} entries are the beginning of its first {}", proof.from.size, proof.to.size));
     } else {
-        return Err(format!("{}: it is no proof as the routes answer one", file.display()).into());
+        return Err(format!("{}: not a proof in the form that the routes return", file.display()).into());
     }
     Ok(())
 }

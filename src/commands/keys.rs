@@ -1,4 +1,4 @@
-//! `keys create|list|revoke|rotate`.
+//! Commands `keys create|list|revoke|rotate`.
 
 use std::{io::Write as _, time::Duration};
 
@@ -15,43 +15,44 @@ use secrecy::ExposeSecret as _;
 
 use super::{Failure, print};
 
-/// What is done with keys.
+/// Subcommands of `keys`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a key and print it, this once: only a salted hash of it is stored.
+    /// Create a key and print it to standard output. It is shown once; only a salted hash is stored.
+    #[command(after_help = "Example:\n  agent-management keys create --name ci --role admin --expires 90d")]
     Create {
-        /// What it is called: 1 to 64 letters, digits, `_`, `.` and `-`. No other key may ever have had this name.
+        /// Name: 1 to 64 letters, digits, `_`, `.` and `-`. The name of a revoked key can't be used again.
         #[arg(long)]
         name: String,
-        /// What it allows.
+        /// Routes that the key may call.
         #[arg(long, value_parser = roles())]
         role: Role,
-        /// When it ends: after a time (12h, 90d), on a date (2027-01-31, at its beginning in UTC), at a moment (RFC 3339), or
-        /// never.
+        /// Expiry: a duration (12h, 90d), a date (2027-01-31, 00:00 UTC), a time (RFC 3339) or `never`.
         #[arg(long, value_name = "90d|DATE", default_value = "never", value_parser = term)]
         expires: Term,
     },
-    /// List all keys, without their secrets.
+    /// List all keys, expired and revoked ones included, without their secrets.
     List {
-        /// As JSON.
+        /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
     },
-    /// Take a key back. Running servers refuse it within two seconds.
+    /// Revoke a key permanently. Running servers refuse it within two seconds.
     Revoke {
-        /// Its name or id.
+        /// Name or id of the key.
         #[arg(value_name = "NAME_OR_ID")]
         key: String,
     },
-    /// Give a key another secret and print it, this once. What belongs to the key stays with it.
+    /// Replace a key's secret and print the new one, once. The principal and its resources stay.
+    #[command(after_help = "Example:\n  agent-management keys rotate ci --grace 1h")]
     Rotate {
-        /// Its name or id.
+        /// Name or id of the key.
         #[arg(value_name = "NAME_OR_ID")]
         key: String,
-        /// How long the secret before is still taken (30m, 1h); one before that is not any more.
+        /// How long the previous secret stays valid (30m, 1h). Older secrets become invalid at once.
         #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
         grace: Duration,
-        /// When it ends from now on, as for create; without it that stays as it was.
+        /// New expiry, in the forms of `create`. Default: unchanged.
         #[arg(long, value_name = "90d|DATE", value_parser = term)]
         expires: Option<Term>,
     },
@@ -76,10 +77,10 @@ fn term(text: &str) -> Result<Term, String> {
     time.map_err(|_| "should be a time such as 12h or 90d, a date such as 2027-01-31, or never".to_owned())
 }
 
-/// Do it, on the database that is configured.
+/// Run the operation on the configured database.
 ///
 /// # Errors
-/// What keeps it from being done.
+/// The reason for which it failed.
 pub async fn run(config: &Config, command: Command) -> Result<(), Failure> {
     if !config.database.exists() {
         let path = config.database.display();
@@ -109,7 +110,7 @@ async fn perform(keys: &Keys, command: Command) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The key alone goes to standard output, so that a script can take it; what is to be known of it goes to standard error.
+/// Print the key alone to standard output, so that a script can read it, and everything else to standard error.
 fn hand_out(done: &str, Issued { key, secret }: &Issued) {
     print(secret.expose_secret());
     let mut text = format!("{done} key '{}' ({}): {}, {}", key.name, key.id, key.role, key.principal);
@@ -117,7 +118,7 @@ fn hand_out(done: &str, Issued { key, secret }: &Issued) {
         text += &format!(", expires {end}");
     }
     if let Some(until) = key.previous_until {
-        text += &format!("; the secret before is taken until {until}");
+        text += &format!("; the previous secret is accepted until {until}");
     }
     let _ = writeln!(std::io::stderr(), "{text}\nThis is the only time that the key is shown.");
 }

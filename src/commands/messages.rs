@@ -1,4 +1,4 @@
-//! `agent-key`, for agents that seal and open what they write, and `message-keys`, for whoever runs the service.
+//! Commands `agent-key`, for agents that encrypt and decrypt messages, and `message-keys`, for operators.
 
 use std::{
     io::Write as _,
@@ -18,66 +18,77 @@ use serde_json::{Value, json};
 
 use super::{Failure, print, text_of};
 
-/// What an agent does with its own key. None of it needs a server or its settings.
+/// Subcommands of `agent-key`. None of them needs a server or its settings.
 #[derive(Subcommand)]
 pub enum AgentKey {
-    /// Make an X25519 key, and print its public half as the route that registers it takes it.
+    /// Create an X25519 key pair and print the public key as `POST /api/v1/agents/{agent_id}/keys` takes it.
+    #[command(after_help = "Example:\n  agent-management agent-key new bob.key")]
     New {
-        /// Where the key is kept: one line of 64 hex digits, readable by its owner alone. What is there already stays.
+        /// File for the private key: one line of 64 hex digits, mode 0600. An existing file is not overwritten.
         file: PathBuf,
     },
-    /// Print the public half again.
+    /// Print the public key of a private key.
     Public {
-        /// The key.
+        /// File with the private key.
         file: PathBuf,
     },
-    /// Seal content to a recipient's public key: JSON from standard input, and out the message as it is sent.
+    /// Encrypt JSON from standard input to a recipient's public key, and print the message to send.
+    #[command(
+        after_help = "Example:\n  agent-management agent-key seal --to \"$BOBS_PUBLIC_KEY\" --sender alice --recipient bob < task.json"
+    )]
     Seal {
-        /// The recipient's X25519 key in base64, as its list of keys shows it.
+        /// Recipient's X25519 public key in base64, from `GET /api/v1/agents/{agent_id}/keys`.
         // One of 64 begins with a dash.
         #[arg(long, value_name = "PUBLIC_KEY", allow_hyphen_values = true)]
         to: String,
-        /// Who writes.
+        /// Sender's agent id.
         #[arg(long, allow_hyphen_values = true)]
         sender: String,
-        /// To whom.
+        /// Recipient's agent id.
         #[arg(long, allow_hyphen_values = true)]
         recipient: String,
-        /// The message's id, by which its content can't be moved to another; without it one is drawn.
+        /// Message id. The ciphertext is valid for this id only. Default: a random id.
         #[arg(long)]
         message_id: Option<String>,
     },
-    /// Open what was sealed to this key: a message, or an inbox, from standard input. Out come the message's content, or the
-    /// inbox's messages with theirs, one a line.
+    /// Decrypt a message, or an inbox, from standard input.
+    ///
+    /// Prints the content of a message, or each message of an inbox with its content, one per line.
+    #[command(after_help = "Example:\n  agent-management agent-key open bob.key < message.json")]
     Open {
-        /// The key.
+        /// File with the private key.
         file: PathBuf,
     },
 }
 
-/// What is done with the keys that messages are encrypted at rest with.
+/// Subcommands of `message-keys`.
 #[derive(Subcommand)]
 pub enum MasterKeys {
-    /// Draw a master key and print it as MESSAGE_KEYS takes it.
+    /// Create a random master key and print it in the form of MESSAGE_KEYS.
+    #[command(after_help = "Example:\n  agent-management message-keys new 2027")]
     New {
-        /// What it is called: 1 to 64 letters, digits, `_`, `-` and `.`.
+        /// Name: 1 to 64 letters, digits, `_`, `-` and `.`.
         name: String,
     },
-    /// Which master keys wrap how many data keys. One that wraps none can be taken out of MESSAGE_KEYS.
+    /// List the master keys with the number of data keys that each wraps.
+    ///
+    /// A master key that wraps none can be removed from MESSAGE_KEYS.
     List {
-        /// As JSON.
+        /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
     },
-    /// Let each channel take a new data key, and wrap the old ones by the first of MESSAGE_KEYS. Servers may run meanwhile, if
-    /// they have that one.
+    /// Retire all data keys and rewrap them with the first key of MESSAGE_KEYS.
+    ///
+    /// Each channel gets a new data key with its next message. Servers may run meanwhile if that first key is in their
+    /// MESSAGE_KEYS.
     Rotate,
 }
 
-/// Do it.
+/// Run the operation.
 ///
 /// # Errors
-/// What keeps it from being done.
+/// The reason for which it failed.
 pub fn agent_key(command: AgentKey) -> Result<(), Failure> {
     match command {
         AgentKey::New { file } => {
@@ -113,7 +124,7 @@ fn public(key: &SecretKey) -> Result<(), Failure> {
 
 fn stdin() -> Result<Value, Failure> {
     let text = text_of(Path::new("-"))?;
-    Ok(serde_json::from_str(&text).map_err(|error| format!("standard input is no JSON: {error}"))?)
+    Ok(serde_json::from_str(&text).map_err(|error| format!("standard input is not JSON: {error}"))?)
 }
 
 fn open(key: &SecretKey, read: Value) -> Result<(), Failure> {
@@ -135,25 +146,25 @@ fn open(key: &SecretKey, read: Value) -> Result<(), Failure> {
             }
         }
     }
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} messages do not open with this key").into()) }
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} messages cannot be decrypted with this key").into()) }
 }
 
-/// The content of a message; what was not sealed to anybody comes as it is.
+/// Return the content of a message; content that was not encrypted to an agent is returned unchanged.
 fn content(key: &SecretKey, message: &Value) -> Result<Value, Failure> {
-    let content = message.get("content").ok_or("this is no message: it has no content")?;
+    let content = message.get("content").ok_or("this is not a message: it has no content")?;
     let Some(envelope) = Envelope::of(content)? else { return Ok(content.clone()) };
     let part = |name: &str| {
         let text = message.get(name).and_then(Value::as_str);
-        text.ok_or_else(|| format!("this is no message: it has no {name}"))
+        text.ok_or_else(|| format!("this is not a message: it has no {name}"))
     };
     let (id, sender, recipient) = (part("message_id")?, part("sender")?, part("recipient")?);
     Ok(key.open(&envelope, (id, sender, recipient))?)
 }
 
-/// Do it, on the database that is configured.
+/// Run the operation on the configured database.
 ///
 /// # Errors
-/// What keeps it from being done.
+/// The reason for which it failed.
 pub async fn master_keys(config: &Config, command: MasterKeys) -> Result<(), Failure> {
     let ids = Ids::system()?;
     if let MasterKeys::New { name } = &command {

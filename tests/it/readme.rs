@@ -12,15 +12,19 @@ use crate::{
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/API.md");
-const DOCUMENTS: [(&str, &str); 8] = [
+const DOCUMENTS: [(&str, &str); 12] = [
     ("README.md", README),
     ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
     ("docs/API.md", API),
     ("docs/ARCHITECTURE.md", include_str!("../../docs/ARCHITECTURE.md")),
     ("docs/FAILURES.md", include_str!("../../docs/FAILURES.md")),
+    ("docs/GLOSSARY.md", include_str!("../../docs/GLOSSARY.md")),
     ("docs/OPERATIONS.md", include_str!("../../docs/OPERATIONS.md")),
+    ("docs/RL.md", include_str!("../../docs/RL.md")),
+    ("docs/SECURITY-FIGURES.md", include_str!("../../docs/SECURITY-FIGURES.md")),
     ("docs/SERVICES.md", include_str!("../../docs/SERVICES.md")),
     ("SECURITY.md", include_str!("../../SECURITY.md")),
+    ("deploy/README.md", include_str!("../../deploy/README.md")),
 ];
 
 /// A fenced block below an HTML comment `<!-- mark -->` or `<!-- mark: words -->`.
