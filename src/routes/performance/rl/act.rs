@@ -102,8 +102,10 @@ pub struct ActRequest {
 /// What is done in one state, or in several.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Decided {
+pub enum Decided {
+    /// In several.
     Many(Decisions),
+    /// In one.
     One(Decision),
 }
 
