@@ -109,8 +109,10 @@ pub struct ActRequest {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = ActAnswer)]
-enum Decided {
+pub enum Decided {
+    /// In several.
     Many(Decisions),
+    /// In one.
     One(Decision),
 }
 
