@@ -1,4 +1,4 @@
-//! What everything shares, built once from the configuration.
+//! All services of the application, built once from the configuration.
 
 mod agents;
 mod background;
@@ -67,71 +67,71 @@ use ready::readiness;
 use talk::Talk;
 pub use talk::open_sealing;
 
-/// The service's parts. One pointer to clone.
+/// The application's services. Cloning copies one pointer.
 #[derive(Clone)]
 pub struct App(Arc<Rooms>);
 
-/// The rooms that routes use.
+/// Services used by the routes.
 pub struct Rooms {
-    /// What the HTTP floor needs.
+    /// State of the HTTP layer.
     pub shared: Shared,
-    /// The database.
+    /// Database of the service.
     pub db: Database,
-    /// The time.
+    /// Source of the time.
     pub clock: Clock,
-    /// The audit log.
+    /// Audit log of all changes.
     pub audit: Audit,
-    /// Security policies.
+    /// Security policies of workflows.
     pub security_policies: am_security::policies::Policies,
-    /// What policies say of workflows beforehand.
+    /// Reviews of workflows by the security policies.
     pub reviews: Reviews,
-    /// How far agents are trusted.
+    /// Trust scores of agents and users.
     pub trust: Trust,
-    /// Workflows.
+    /// Service for workflows.
     pub workflows: Workflows,
-    /// Executions.
+    /// Service for executions.
     pub executions: Executions,
-    /// Networks of agents.
+    /// Service for networks of agents.
     pub networks: Networks,
-    /// The registry of agents.
+    /// Registry of agents.
     pub registry: registry::Registry,
-    /// What agents are given to do.
+    /// Assignments of sub-tasks to agents.
     pub assignments: Assignments,
-    /// Plans over them.
+    /// Service for plans.
     pub plans: Plans,
-    /// The engine.
+    /// Engine that runs executions.
     pub engine: Engine,
-    /// The coordinator's queue.
+    /// Client of the coordinator's job queue.
     pub jobs: Jobs,
-    /// Signs receipts.
+    /// Signer of receipts.
     pub signer: Arc<Signer>,
-    /// Kept policies.
+    /// Library of stored policies.
     pub library: Library,
-    /// Training runs.
+    /// Service for training runs.
     pub training: Runs,
-    /// Agents that learn.
+    /// Service for learning agents.
     pub learning: Learning,
-    /// Policies that answer.
+    /// Server of the loaded policies.
     pub policies: Policies,
-    /// Calls to whoever wants to hear of events.
+    /// Webhooks for events.
     pub webhooks: Webhooks,
-    /// What commands run in.
+    /// Sandboxes for commands.
     pub sandboxes: Sandboxes,
-    /// Seals messages.
+    /// Encryption of messages.
     pub sealing: Sealing,
-    /// Who may write to whom.
+    /// Contacts, blocks and authorizations of agents.
     pub relations: Relations,
-    /// Forms of messages.
+    /// Templates of messages.
     pub templates: Templates,
-    /// What is recorded of the prices of messages.
+    /// Payment records of messages.
     pub payments: Payments,
-    /// Messages as files.
+    /// Export and import of messages.
     pub transfer: Transfer,
-    /// Where messages have an order.
+    /// Channels between agents.
     pub channels: Channels,
     /// Messages between agents.
     pub messages: Messages,
-    /// The way of messages to sockets.
+    /// Delivery of messages to connected agents.
     pub delivery: Delivery,
     jq: jq::Pool,
     /// Watches over the background tasks.
@@ -152,65 +152,65 @@ impl FromRef<App> for Shared {
     }
 }
 
-/// Why the service can't start.
+/// Error of starting the service.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database.
+    /// The database cannot be opened or migrated.
     #[error("the database {path}: {source}")]
     Database {
-        /// The file.
+        /// Path of the database file.
         path: PathBuf,
-        /// What it says.
+        /// Error of the database.
         source: am_db::Error,
     },
-    /// The signing key.
+    /// The signing key cannot be read or made.
     #[error("the signing key: {0}")]
     Key(#[from] am_core::crypto::Error),
-    /// The API keys.
+    /// The configured API keys are invalid.
     #[error(transparent)]
     Keyring(#[from] http::caller::KeyringError),
-    /// Those in the database.
+    /// The API keys in the database cannot be read.
     #[error("the API keys: {0}")]
     Keys(#[from] am_keys::Error),
-    /// The policies.
+    /// The policies cannot be opened.
     #[error("the policies: {0}")]
     Policies(#[from] am_rl::Error),
-    /// The security policies.
+    /// The security policies cannot be opened.
     #[error("the security policies: {0}")]
     Security(#[from] am_security::policies::Error),
-    /// libtorch.
+    /// The built-in policy cannot be loaded.
     #[error("the built-in policy: {0}")]
     Libtorch(#[from] am_rl::ActError),
-    /// Trust.
+    /// The trust scores cannot be opened.
     #[error("trust: {0}")]
     Trust(#[from] am_security::trust::Error),
-    /// The engine.
+    /// The engine cannot be started.
     #[error("the engine: {0}")]
     Engine(#[from] am_orchestration::error::Error),
-    /// The operating system.
+    /// An operation of the operating system failed.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
-    /// The executable that evaluates jq programs.
+    /// The executable that evaluates jq programs cannot be started.
     #[error("the jq workers can't be started from {0}: {1}")]
     Jq(PathBuf, std::io::Error),
-    /// The webhooks.
+    /// The webhooks cannot be opened.
     #[error("the webhooks: {0}")]
     Webhooks(#[from] am_webhooks::Error),
-    /// The keys of messages.
+    /// The keys for encrypting messages cannot be read.
     #[error("the keys of messages: {0}")]
     Sealing(#[from] sealing::SealError),
-    /// Sandboxes.
+    /// The sandboxes cannot be opened.
     #[error("the sandboxes: {0}")]
     Sandboxes(#[from] sandbox::Error),
-    /// The HTTP client.
+    /// The HTTP client cannot be built.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
 
-/// Open the database of `config`, and migrate it if that is configured.
+/// Open the database of `config`, and migrate it if `migrate` is set or the configuration says so.
 ///
 /// # Errors
-/// What does not fit, by name.
+/// The missing or unexpected database objects, by name.
 pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Result<Database, StartError> {
     let failed = |source| StartError::Database { path: config.database.clone(), source };
     let settings = Settings { readers: config.db_readers, busy_timeout: config.db_busy_timeout };
@@ -225,10 +225,11 @@ pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Res
     Ok(db)
 }
 
-/// The key that signs receipts: configured, or made beside the database on the first start.
+/// Return the key that signs receipts: the configured one, or one stored beside the database and made at the first
+/// start.
 ///
 /// # Errors
-/// When it can't be read or made.
+/// When it cannot be read or made.
 pub fn signer(config: &Config) -> Result<Signer, StartError> {
     signing_key(config, config.receipt_signing_key.as_ref(), "RECEIPT_SIGNING_KEY_HEX", "receipt-signing-key.hex")
 }
@@ -241,15 +242,15 @@ fn signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &s
     let path = config.data_dir.join(file);
     let (signer, created) = Signer::load_or_create(&path)?;
     if created {
-        tracing::warn!(path = %path.display(), key_id = signer.key_id(), "{name} is not set; a signing key was made, keep the file");
+        tracing::warn!(path = %path.display(), key_id = signer.key_id(), "{name} is not set; a signing key was created, back up this file");
     }
     Ok(signer)
 }
 
-/// The audit log of `db`, and the webhooks by which its heads and alerts go out.
+/// Open the audit log of `db`, and the webhooks that send its signed heads and alerts.
 ///
 /// # Errors
-/// When its signing key can't be had.
+/// When its signing key cannot be read or made.
 pub fn open_audit(
     config: &Config,
     (db, clock, ids): (&Database, &Clock, &Ids),
@@ -266,7 +267,7 @@ impl App {
     /// Build everything and start the engine, with the host's clock and randomness.
     ///
     /// # Errors
-    /// The first part that can't be had.
+    /// The first service that cannot be built.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         Self::start_with(config, HostResources::system()?).await
     }
@@ -283,7 +284,7 @@ impl App {
         let (audit, webhooks) = open_audit(&config, (&db, &clock, &ids))?;
         let keys = Keys::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
         let trust = Trust::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
-        // Before anything is done that it would have to count.
+        // Registered before the first event that it would have to count.
         trust.begin().await?;
         let supervisor = Supervisor::default();
         let jq = start_jq(&config, &executables, &supervisor).await?;
@@ -297,7 +298,7 @@ impl App {
         let endpoints = Arc::new(config.http_endpoints.clone());
         let names = Names { endpoints: endpoints.clone(), policies: policies.clone() };
         let http = reqwest::Client::builder()
-            // Only configured addresses are called: a redirect would lead elsewhere.
+            // Only configured addresses are called: redirects could lead elsewhere.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
@@ -403,7 +404,7 @@ impl App {
         Ok(Self(Arc::new(rooms)))
     }
 
-    /// Let go of every run, within the configured grace.
+    /// Release every run, within the configured grace period.
     pub async fn stop(&self) {
         let grace = self.shared.config.shutdown_grace;
         self.supervisor.stop();
@@ -414,26 +415,24 @@ impl App {
             tokio::time::timeout(grace, self.delivery.stop())
         );
         if talked.is_err() {
-            tracing::warn!("sockets were still open; what was not acknowledged is delivered again");
+            tracing::warn!("WebSockets were still open; unacknowledged messages will be delivered again");
         }
         if called.is_err() {
-            tracing::warn!("a webhook call did not end in time; it is made again");
+            tracing::warn!("a webhook call did not end in time; it will be repeated");
         }
         if trained.is_err() {
-            tracing::warn!(
-                "a training run could not be let go in time; the next start goes on from its last checkpoint"
-            );
+            tracing::warn!("a training run could not be released in time; it will resume from its last checkpoint");
         }
     }
 
-    /// End what runs were driven with, and close the database. Nothing is answered after this.
+    /// Stop the services that runs need, and close the database. No request can be answered afterwards.
     pub async fn close(&self) {
         self.sandboxes.stop();
         self.jq.shutdown().await;
         self.policies.stop();
-        // Nothing is written any more but this.
+        // After this nothing else is written.
         if let Err(error) = self.audit.seal().await {
-            tracing::warn!(%error, "the audit log could not be sealed; the next start does it");
+            tracing::warn!(%error, "the last audit entries could not be signed; the next start will sign them");
         }
         self.db.close().await;
     }

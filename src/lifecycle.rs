@@ -1,4 +1,4 @@
-//! From start to stop: listening, signals, the two stages of a stop, and what systemd is told.
+//! Life cycle of the server: listening, signals, the two stages of a stop, and notifications to systemd.
 
 use std::{future::IntoFuture, net::SocketAddr, time::Duration};
 
@@ -18,42 +18,43 @@ use am_core::{ambient::Clock, config::Config, supervisor::TaskFailure};
 
 /// How long the service answers that it is not ready before it stops for a background task that is gone.
 const FAILURE_NOTICE: Duration = Duration::from_secs(5);
-/// Between two rounds of housekeeping.
+/// Interval between two rounds of maintenance.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 
-/// Why the service ended otherwise than by a signal.
+/// Reason for which the server ended, other than a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// It could not be built.
+    /// The services could not be built.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The address is not to be had.
+    /// The address could not be bound.
     #[error("can't listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
-    /// An origin of `CORS_ORIGINS`.
+    /// An entry of `CORS_ORIGINS` is invalid.
     #[error(transparent)]
     Origin(#[from] http::cors::BadOrigin),
-    /// The operating system.
+    /// An operation of the operating system failed.
     #[error("{0}")]
     System(#[from] std::io::Error),
     /// A background task panicked or ended unasked.
     #[error("{0}")]
     Task(#[from] TaskFailure),
-    /// A commit whose fate is unknown; the next start recovers.
+    /// The outcome of a commit is unknown; the next start recovers.
     #[error("the database can't be trusted any more: {0}")]
     Database(String),
 }
 
-/// Serve until SIGTERM or SIGINT, then stop in two stages: no new connections and no new work while what is under way
-/// ends, up to the configured grace; then everything is let go where it stands. A second signal skips to the second.
+/// Serve until SIGTERM or SIGINT, then stop in two stages: first no new connections and no new work, while work in
+/// progress ends within the configured grace period; then everything is released as it is. A second signal skips to the
+/// second stage.
 ///
 /// # Errors
-/// What kept it from starting, or made it end.
+/// The reason for which it did not start, or ended.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let address = SocketAddr::new(config.host, config.port);
     allow_files();
     let grace = config.shutdown_grace;
-    // Bound before anything is built: a second process on the same port must not get as far as the database.
+    // Bound before anything is built: a second process on the same port must not touch the database.
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
     let address = listener.local_addr()?;
     let app = App::start(config).await?;
@@ -98,16 +99,17 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     app.shared.readiness.stop();
     let stop = async {
-        // The engine stops beside the server: requests that wait for a run get their answer when it is let go.
+        // The engine stops while the server still runs: requests that wait for an execution are answered when it is
+        // released.
         let ((), drained) = tokio::join!(app.stop(), tokio::time::timeout(grace, drained.cancelled()));
         if drained.is_err() {
-            tracing::warn!("connections were still open; they are closed now");
+            tracing::warn!("connections were still open after the grace period; closing them");
         }
         app.close().await;
     };
     tokio::select! {
         () = stop => tracing::info!("stopped"),
-        name = signals.next() => tracing::warn!(signal = name, "stopped at once"),
+        name = signals.next() => tracing::warn!(signal = name, "second signal: stopped without waiting"),
     }
     outcome
 }
@@ -138,8 +140,8 @@ async fn serve_until_end(app: &App, signals: &mut Signals) -> Result<(), ServeEr
     }
 }
 
-/// Each socket of an agent is an open file, and the usual limit of 1024 is a courtesy to old programs: as many as this process
-/// may have.
+/// Raise the limit of open files to the maximum for this process: each agent's WebSocket is an open file, and the usual
+/// soft limit of 1024 is too low.
 fn allow_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     const ENOUGH: u64 = 1 << 20;
@@ -148,7 +150,7 @@ fn allow_files() {
     if limit.current.is_some_and(|current| Some(current) < wanted) {
         let raised = setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: limit.maximum });
         if let Err(error) = raised {
-            tracing::warn!(%error, "the limit on open files stays as it is");
+            tracing::warn!(%error, "the limit of open files could not be raised");
         }
     }
 }
@@ -171,7 +173,7 @@ impl Signals {
     }
 }
 
-/// Tell the watchdog of life, forget what is old.
+/// Notify the watchdog, and delete expired data.
 async fn keep_house(app: App, closing: CancellationToken) {
     let watchdog = sd_notify::watchdog_enabled().map(|interval| interval / 2);
     let mut beat = tokio::time::interval(watchdog.unwrap_or(HOUSEKEEPING).min(HOUSEKEEPING));
@@ -188,17 +190,17 @@ async fn keep_house(app: App, closing: CancellationToken) {
             last = tokio::time::Instant::now();
             match am_db::once::forget_expired(&app.db, &app.clock).await {
                 Ok(0) => {}
-                Ok(count) => tracing::debug!(count, "idempotency keys forgotten"),
-                Err(error) => tracing::warn!(%error, "could not forget old idempotency keys"),
+                Ok(count) => tracing::debug!(count, "expired idempotency keys deleted"),
+                Err(error) => tracing::warn!(%error, "could not delete expired idempotency keys"),
             }
         }
     }
 }
 
-/// Bring the database to what this version needs; answers what was done, a line each.
+/// Migrate the database to this version; returns the changes, one line each.
 ///
 /// # Errors
-/// What does not fit, by name.
+/// The missing or unexpected database objects, by name.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, StartError> {
     let clock = Clock::system();
     let failed = |source| StartError::Database { path: config.database.clone(), source };

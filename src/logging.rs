@@ -1,5 +1,5 @@
-//! Log lines on their way to standard error: collected by whoever logs, written together by a thread a few milliseconds
-//! later. A queue that wakes its thread for each line took a fifth of a short request.
+//! Log lines to standard error: collected by the logging threads, written together by a separate thread a few
+//! milliseconds later. A queue that wakes its thread for each line took a fifth of the time of a short request.
 
 use std::{
     io::{self, Write},
@@ -11,16 +11,16 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long lines are collected.
+/// Time for which lines are collected.
 const COLLECT: Duration = Duration::from_millis(5);
-/// Bytes that may wait for a reader who does not keep up; what comes then is dropped, counted and told.
+/// Maximum number of buffered bytes while the reader is too slow; further lines are dropped and counted.
 const MOST: usize = 8 << 20;
 
 #[derive(Default)]
 struct State {
     lines: Vec<u8>,
     dropped: u64,
-    /// The thread waits for a first line.
+    /// Whether the thread waits for a first line.
     idle: bool,
     closed: bool,
 }
@@ -36,7 +36,7 @@ impl Shared {
         self.state.lock()
     }
 
-    /// What has been collected; none when it is closed and all was taken.
+    /// Return the collected lines; `None` when it is closed and everything was taken.
     fn take(&self) -> Option<(Vec<u8>, u64)> {
         let mut state = self.lock();
         while state.lines.is_empty() && !state.closed {
@@ -45,7 +45,7 @@ impl Shared {
         }
         state.idle = false;
         if !state.closed {
-            // Until the time is up or it is closed, whichever is first.
+            // Wait until the time is up or it is closed, whichever is first.
             self.work.wait_while_for(&mut state, |state| !state.closed, COLLECT);
         }
         let taken = (std::mem::take(&mut state.lines), std::mem::take(&mut state.dropped));
@@ -53,26 +53,26 @@ impl Shared {
     }
 }
 
-/// Where `tracing_subscriber` writes its lines.
+/// Writer for `tracing_subscriber`.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);
 
-/// Writes what is left when it is dropped.
+/// Guard that writes the remaining lines when it is dropped.
 pub struct Guard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Lines that go to `out`, by a thread of their own.
+/// Create a writer whose lines a separate thread writes to `out`.
 ///
 /// # Errors
-/// When the operating system gives no thread.
+/// When the operating system cannot start a thread.
 pub fn lines(mut out: impl Write + Send + 'static) -> io::Result<(Lines, Guard)> {
     let shared = Arc::new(Shared::default());
     let taking = shared.clone();
     let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
         while let Some((lines, dropped)) = taking.take() {
-            // There is nobody to tell that nobody reads the log.
+            // An error of writing the log cannot be reported anywhere.
             let _ = out.write_all(&lines);
             if dropped > 0 {
                 let _ = writeln!(out, "{{\"level\":\"WARN\",\"message\":\"{dropped} log lines were dropped\"}}");

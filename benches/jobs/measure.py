@@ -110,7 +110,7 @@ waits = [noticed(job) for job in ids[:10]]
 stop.set()
 writer.join()
 with open(asked.log) as log:
-    lines = [json.loads(line) for line in log if "looked at the queue" in line]
+    lines = [json.loads(line) for line in log if "read the job queue" in line]
 looks = sorted(line["seconds"] for line in lines if line["open"] >= len(ids) * 0.9)
 waited, told = ([pair[at] for pair in waits] for at in (0, 1))
 print("| measured | |")

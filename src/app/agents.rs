@@ -1,4 +1,4 @@
-//! What agents are registered in and given to do, opened.
+//! Construction of the registry, the assignments and the plans.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use am_orchestration::{
     registry::Registry,
 };
 
-/// The rooms of agents.
+/// Services for agents.
 pub(super) struct Agents {
     pub registry: Registry,
     pub assignments: Assignments,
@@ -29,7 +29,7 @@ pub(super) struct Agents {
 }
 
 impl Agents {
-    /// Open them.
+    /// Build the services and start their background tasks.
     pub fn open(
         config: &Config,
         audit: &Audit,
@@ -46,7 +46,7 @@ impl Agents {
         Ok(Self { registry, assignments, settings })
     }
 
-    /// The plans over them.
+    /// Build the service for plans.
     pub fn plans(
         &self,
         (executions, names): (&Executions, Names),

@@ -1,4 +1,4 @@
-//! When the service is ready.
+//! Readiness checks of the service.
 
 use crate::http::Readiness;
 use am_core::supervisor::Supervisor;

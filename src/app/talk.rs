@@ -1,4 +1,4 @@
-//! What agents talk with, opened.
+//! Construction of the services for messages.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -22,7 +22,7 @@ use am_core::{
 };
 use am_db::Database;
 
-/// The rooms of messages.
+/// Services for messages.
 pub(super) struct Talk {
     pub sealing: Sealing,
     pub relations: Relations,
@@ -69,11 +69,12 @@ impl Talk {
     }
 }
 
-/// What seals messages. A development server without keys makes one beside the database; in production a key there would
-/// protect nothing that is copied with it, and encryption at rest is refused until one is configured.
+/// Open the encryption of messages. A development server without keys makes one beside the database. In production a
+/// key stored there would protect nothing, because it is copied with the database; encryption at rest is then refused
+/// until a key is configured.
 ///
 /// # Errors
-/// When a key can't be read or made.
+/// When a key cannot be read or made.
 pub fn open_sealing(
     config: &Config,
     audit: &Audit,
@@ -84,7 +85,7 @@ pub fn open_sealing(
         let path = config.data_dir.join("message-key.hex");
         let (key, created) = secret_file(&path)?;
         if created {
-            tracing::warn!(path = %path.display(), "MESSAGE_KEYS is not set; a key was made, keep the file");
+            tracing::warn!(path = %path.display(), "MESSAGE_KEYS is not set; a key was created, back up this file");
         }
         masters.push(("file".to_owned(), STANDARD.encode(*key).into()));
     }

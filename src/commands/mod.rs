@@ -1,4 +1,4 @@
-//! What the executable does besides serving: each command a function, which prints its answer and says why it failed.
+//! Commands other than serving: each is a function that prints its result and returns the reason of a failure.
 
 pub mod audit;
 pub mod keys;
@@ -16,15 +16,15 @@ use am_core::{
 };
 use am_orchestration::receipts;
 
-/// Why a command failed, as a person reads it.
+/// Reason for the failure of a command, for people.
 pub type Failure = Box<dyn std::error::Error>;
 
-/// What a command was asked to print. A reader that has seen enough (`| head`) is no fault.
+/// Print the output of a command. A closed pipe (`| head`) is not an error.
 pub fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// With the settings of this process, and its log on standard error.
+/// Run with the settings of this process, and its log on standard error.
 pub fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {
     let config = Config::load(Sources::of_process(file))?;
     let (writer, _guard) = logging::lines(std::io::stderr())?;
@@ -37,12 +37,12 @@ pub fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(),
     run(config)
 }
 
-/// Run to its end.
+/// Run a future to completion.
 pub fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
 }
 
-/// A file's text; `-` is standard input.
+/// Read a file; `-` is standard input.
 fn text_of(file: &Path) -> Result<String, Failure> {
     if file.as_os_str() == "-" {
         let mut text = String::new();
@@ -52,7 +52,7 @@ fn text_of(file: &Path) -> Result<String, Failure> {
     Ok(std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?)
 }
 
-/// Check a receipt offline.
+/// Verify a receipt offline.
 pub fn verify_receipt(file: &Path, keys: &[String]) -> Result<(), Failure> {
     let text = text_of(file)?;
     let receipt = serde_json::from_str(&text).map_err(|error| format!("{}: no JSON: {error}", file.display()))?;

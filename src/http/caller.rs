@@ -1,4 +1,4 @@
-//! Who calls: an `X-Api-Key`, known by its hash alone, and the principal that stands for it.
+//! Authentication by `X-Api-Key`: keys are compared by hash, and a principal stands for the key's holder.
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
@@ -20,15 +20,15 @@ use am_keys::{Keys, Known};
 
 pub use am_keys::Role;
 
-/// The header that carries the key.
+/// Name of the header that carries the key.
 pub const HEADER: &str = "x-api-key";
 
-/// A caller with a good key.
+/// An authenticated caller.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who acts, as rooms know it.
     pub principal: Principal,
-    /// What the key allows.
+    /// Role of the key: what it may do.
     pub role: Role,
 }
 
@@ -43,14 +43,14 @@ impl Caller {
         Self { principal: Principal { name: principal.into(), aliases, origin: None }, role }
     }
 
-    /// Whoever a kept key stands for. If the coordinator has been given the key too, its rows hold it.
+    /// Build the caller of a key stored in the database. If the coordinator has the key too, its rows contain it.
     fn kept(key: &str, known: Known) -> Self {
         let aliases = [known.principal.to_string(), key.to_owned()];
         let principal = Principal { name: known.principal, aliases: aliases.into(), origin: None };
         Self { principal, role: known.role }
     }
 
-    /// The same caller, who sent the request that came from there.
+    /// Return the same caller with the origin of a request.
     #[must_use]
     pub fn coming(mut self, Whence(origin): &Whence) -> Self {
         self.principal.origin = Some(origin.clone());
@@ -58,19 +58,19 @@ impl Caller {
     }
 }
 
-/// What is known about whoever sent a request.
+/// Result of authenticating a request.
 #[derive(Clone, Debug)]
 pub enum Identity {
-    /// A good key, or a development server.
+    /// A valid key, or any caller on a development server.
     Known(Caller),
-    /// A key that nobody has.
+    /// An unknown key.
     Unknown,
-    /// No key.
+    /// The request has no key.
     Missing,
 }
 
 impl Identity {
-    /// The caller, if there is one.
+    /// Return the caller, if authenticated.
     pub fn caller(&self) -> Option<&Caller> {
         match self {
             Self::Known(caller) => Some(caller),
@@ -91,18 +91,18 @@ impl Identity {
     }
 }
 
-/// Why the configured keys can't be used.
+/// Error in the configured keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// A key of this form would be shown where its principal is meant.
+    /// A key that has the form of a principal would be shown where a principal is expected.
     #[error("{0} holds a key that has the form of a principal (key_ and 20 hex digits, dev_key, system)")]
     LooksLikePrincipal(&'static str),
 }
 
-/// The keys that may call, held as hashes beside the callers they stand for: the configured ones, and those that are kept
-/// in the database.
+/// The accepted keys, held as hashes with the callers they stand for: the configured keys, and those stored in the
+/// database.
 pub struct Keyring {
-    /// On a development server any key is taken, and this caller stands for none.
+    /// Caller of requests without a key on a development server; `None` on other servers.
     dev: Option<Caller>,
     entries: Vec<Entry>,
     kept: Option<Keys>,
@@ -114,7 +114,7 @@ struct Entry {
 }
 
 impl Keyring {
-    /// Hashes the configured keys. A key in several lists has the mightiest role of them.
+    /// Hash the configured keys. A key in several lists has the most powerful of its roles.
     pub fn new(config: &Config) -> Result<Self, KeyringError> {
         let lists = [
             (&config.admin_keys, Role::Admin, "ADMIN_API_KEYS"),
@@ -137,21 +137,21 @@ impl Keyring {
         Ok(Self { dev, entries, kept: None })
     }
 
-    /// With those that are kept in the database.
+    /// Add the keys stored in the database.
     #[must_use]
     pub fn with_kept(mut self, keys: Keys) -> Self {
         self.kept = Some(keys);
         self
     }
 
-    /// Who presents this key. The time it takes tells nothing about the keys that exist: the key is hashed, and the
-    /// hash compared with all configured ones; a text of the kept ones' form is then hashed and compared as such, whether
-    /// there is one of its id or not.
+    /// Authenticate a key. The time does not depend on the existing keys: the key's hash is compared with all
+    /// configured hashes; a text in the form of a stored key is then hashed and compared as such, whether a key with
+    /// its id exists or not.
     pub fn identify(&self, key: Option<&str>) -> Identity {
         let key = key.filter(|key| !key.is_empty());
         match (&self.dev, key) {
             (Some(dev), None) => Identity::Known(dev.clone()),
-            // A kept key keeps its principal here, and may do what any may.
+            // A development server accepts any key as admin; a stored key keeps its principal.
             (Some(_), Some(key)) => Identity::Known(match self.find_kept(key) {
                 Some(kept) => Caller { role: Role::Admin, ..kept },
                 None => Caller::new(key, Role::Admin),
@@ -164,7 +164,7 @@ impl Keyring {
         }
     }
 
-    /// Who sent these headers.
+    /// Authenticate a request by its headers.
     pub fn identify_headers(&self, headers: &HeaderMap) -> Identity {
         match headers.get(HEADER).map(|value| value.to_str()) {
             None => self.identify(None),
@@ -173,14 +173,14 @@ impl Keyring {
         }
     }
 
-    /// How rows may name this principal as their owner: itself and, if its key is configured, the key. For
+    /// Return the owner texts of a principal's rows: the principal itself and, if its key is configured, the key. For
     /// comparisons in SQL only.
     pub fn stored_forms(&self, principal: &str) -> Vec<String> {
         let configured = self.entries.iter().find(|entry| &*entry.caller.principal.name == principal);
         configured.map_or_else(|| vec![principal.to_owned()], |entry| entry.caller.principal.aliases.to_vec())
     }
 
-    /// How rows may name an owner whom `caller` names by its principal or, as clients of the monolith do, by its key.
+    /// Return the owner texts of an owner that `caller` names by principal or, like clients of the monolith, by key.
     pub fn forms_of(&self, caller: &Principal, owner: &str) -> Vec<String> {
         if caller.owns(owner) {
             return caller.aliases.to_vec();
@@ -188,7 +188,7 @@ impl Keyring {
         self.stored_forms(Owner::from_stored(owner).as_str())
     }
 
-    /// How a name that clients chose is shown: as it is, unless it is a key.
+    /// Return a name chosen by clients as it is shown: unchanged, unless it is a key.
     pub fn shown(&self, name: &str) -> String {
         let caller = self.find(name).map(|entry| entry.caller.clone()).or_else(|| self.find_kept(name));
         caller.map_or_else(|| name.to_owned(), |caller| caller.principal.name.to_string())
@@ -215,7 +215,7 @@ impl fmt::Debug for Keyring {
     }
 }
 
-/// The prefix keeps this hash from being any other one of the same key.
+/// The prefix makes this hash differ from every other hash of the same key.
 fn digest(key: &str) -> [u8; 32] {
     Sha256::new().chain_update("aitbc-api-key:").chain_update(key).finalize().into()
 }
@@ -224,7 +224,7 @@ fn digest(key: &str) -> [u8; 32] {
 #[derive(Clone, Debug)]
 pub struct Admin(pub Principal);
 
-/// A caller with a client key or an admin key.
+/// Extractor for callers with a client key or an admin key.
 #[derive(Clone, Debug)]
 pub struct ClientKey(pub Caller);
 
@@ -232,7 +232,7 @@ pub struct ClientKey(pub Caller);
 #[derive(Clone, Debug)]
 pub struct AnyKey(pub Principal);
 
-/// The caller of this request, who must have a role that is enough, and where the request came from.
+/// Return the caller, who must have a sufficient role, with the origin of the request.
 fn admitted(parts: &Parts, enough: impl Fn(Role) -> bool, wanted: &'static str) -> Result<Caller, ApiError> {
     let mut caller = RequestContext::of(parts)?.identity.admit(enough, wanted)?;
     caller.principal.origin = Some(origin(parts));
@@ -247,7 +247,7 @@ fn origin(parts: &Parts) -> Arc<Origin> {
     })
 }
 
-/// Where a request came from, for callers who are known otherwise than by the header.
+/// Extractor for the origin of a request, for callers that authenticate otherwise than by header.
 #[derive(Clone, Debug)]
 pub struct Whence(Arc<Origin>);
 

@@ -1,4 +1,4 @@
-//! What identifies one request: an id for people, a trace for machines (W3C Trace Context), and the caller.
+//! Identity of a request: an id for people, a trace for machines (W3C Trace Context), and the caller.
 
 use std::{convert::Infallible, ops::Deref, sync::Arc};
 
@@ -10,28 +10,28 @@ use axum::{
 use super::{caller::Identity, error::ApiError};
 use am_core::ambient::Ids;
 
-/// The header that carries the request id, in and out.
+/// Header with the request id, in requests and responses.
 pub const REQUEST_ID: &str = "x-request-id";
-/// The header of W3C Trace Context, in and out.
+/// Header of W3C Trace Context, in requests and responses.
 pub const TRACEPARENT: &str = "traceparent";
 
 const LONGEST_ID: usize = 128;
 
-/// One request, as the middleware sees it before any handler does.
+/// Context of a request, created by the middleware before any handler.
 #[derive(Debug)]
 pub struct RequestContext {
-    /// Who sent it.
+    /// Result of the authentication.
     pub identity: Identity,
-    /// The largest body that it may have, in bytes.
+    /// Maximum size of the request body, in bytes.
     pub body_limit: usize,
-    /// What the client calls it; else the trace id names it.
+    /// Request id sent by the client; without it the trace id is used.
     given_id: Option<String>,
-    /// `00-<32 hex digits of the trace>-<16 of the span>-<2 of flags>`.
+    /// Traceparent: `00-<32 hex digits of the trace>-<16 of the span>-<2 of flags>`.
     traceparent: String,
 }
 
 impl RequestContext {
-    /// Takes over the client's id and trace where they are well-formed, and makes what is missing.
+    /// Use the client's id and trace where they are well-formed, and generate what is missing.
     pub fn new(headers: &HeaderMap, ids: &Ids, identity: Identity, body_limit: usize) -> Self {
         let given_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         let given_id = given_id.filter(|id| is_request_id(id)).map(str::to_owned);
@@ -55,42 +55,42 @@ impl RequestContext {
         Self { identity, body_limit, given_id, traceparent }
     }
 
-    /// Names the request in answers and logs.
+    /// Return the request id, for responses and logs.
     pub fn request_id(&self) -> &str {
         self.given_id.as_deref().unwrap_or_else(|| self.trace_id())
     }
 
-    /// The trace that this request belongs to: 32 hex digits.
+    /// Return the trace id, 32 hex digits.
     pub fn trace_id(&self) -> &str {
         &self.traceparent[3..35]
     }
 
-    /// This service's part of the trace: 16 hex digits.
+    /// Return the id of this service's span, 16 hex digits.
     pub fn span_id(&self) -> &str {
         &self.traceparent[36..52]
     }
 
-    /// Whether whoever began the trace records it.
+    /// Return whether the client's trace is sampled.
     pub fn sampled(&self) -> bool {
         self.traceparent.as_bytes()[54] & 1 == 1
     }
 
-    /// The header for outgoing calls, and for the answer.
+    /// Return the traceparent header for outgoing calls and for the response.
     pub fn traceparent(&self) -> &str {
         &self.traceparent
     }
 
-    /// The caller's principal, if there is a caller.
+    /// Return the caller's principal, if authenticated.
     pub fn principal(&self) -> Option<&str> {
         self.identity.caller().map(|caller| &*caller.principal.name)
     }
 
-    /// The context of a request that came through the middleware.
+    /// Return the context that the middleware stored in the request.
     pub fn of(parts: &Parts) -> Result<&Arc<Self>, ApiError> {
         parts.extensions.get().ok_or_else(|| ApiError::internal("a route without the middleware"))
     }
 
-    /// Writes the ids into an answer.
+    /// Write the ids into a response's headers.
     pub(super) fn stamp(&self, headers: &mut HeaderMap) {
         for (name, text) in [(REQUEST_ID, self.request_id()), (TRACEPARENT, self.traceparent())] {
             if let Ok(value) = HeaderValue::from_str(text) {
@@ -100,7 +100,7 @@ impl RequestContext {
     }
 }
 
-/// The [`RequestContext`] in a handler's arguments.
+/// Extractor for the [`RequestContext`].
 #[derive(Clone, Debug)]
 pub struct Context(pub Arc<RequestContext>);
 
@@ -120,7 +120,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Context {
     }
 }
 
-/// The path and query that the client asked for, where an alias was rewritten.
+/// Path and query as the client sent them, before an alias was rewritten.
 #[derive(Clone, Debug)]
 pub struct Asked(pub axum::http::Uri);
 
@@ -137,7 +137,8 @@ fn is_request_id(id: &str) -> bool {
     (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(fine)
 }
 
-/// The trace id and the flags of a well-formed header; a later version's additions are ignored, as the standard asks.
+/// Return trace id and flags of a well-formed header; additions of later versions are ignored, as the standard
+/// requires.
 fn parse_traceparent(header: &str) -> Option<(&str, &str)> {
     let (mut parts, hex) = (header.splitn(5, '-'), |text: &str, digits: usize| {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -146,7 +147,7 @@ fn parse_traceparent(header: &str) -> Option<(&str, &str)> {
     let zeros = |text: &str| text.bytes().all(|b| b == b'0');
     let sound = hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && !zeros(trace) && !zeros(span);
     let versioned = version != "ff" && (version != "00" || parts.next().is_none());
-    // Of the flags only the first bit has a meaning in version 00.
+    // In version 00 only the first bit of the flags has a meaning.
     (sound && versioned).then(|| (trace, if flags.as_bytes()[1] & 1 == 1 { "01" } else { "00" }))
 }
 

@@ -1,16 +1,16 @@
-//! Cross-origin rules, for browsers of the configured origins only.
+//! Cross-origin rules for browsers of the configured origins.
 
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-/// An origin that can't be sent as a header.
+/// An origin that cannot be sent as a header.
 #[derive(Debug, thiserror::Error)]
 #[error("CORS_ORIGINS: {0:?} is not an origin")]
 pub struct BadOrigin(String);
 
-/// The layer for these origins (`*`: any); none when there are none.
+/// Build the layer for these origins (`*`: any); `None` without origins.
 pub fn layer(origins: &[String]) -> Result<Option<CorsLayer>, BadOrigin> {
     if origins.is_empty() {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! The one shape of an error: `{"detail": ..., "code": "...", "request_id": "..."}`.
+//! The common form of errors: `{"detail": ..., "code": "...", "request_id": "..."}`.
 //!
-//! A handler answers an [`ApiError`]; as a response it carries itself along and has no body yet. The middleware, which
-//! knows the request id, writes the body and logs what is our fault, once.
+//! A handler returns an [`ApiError`], which is stored in the response without a body. The middleware, which knows the
+//! request id, writes the body, and logs internal errors once.
 
 mod talk;
 
@@ -22,53 +22,53 @@ use utoipa::{
 use am_core::validation::{PathSegment, Violation};
 use am_security::{policies, sandbox, trust};
 
-/// Why a request was refused or failed.
+/// Error of a request.
 #[derive(Clone, Debug)]
 pub struct ApiError {
-    /// The HTTP status.
+    /// HTTP status of the response.
     pub status: StatusCode,
-    /// A stable word that a program can match.
+    /// Stable code for programs.
     pub code: &'static str,
-    /// What a person reads.
+    /// Description for people.
     pub detail: Detail,
-    /// When it makes sense to ask again; sent as `Retry-After` in whole seconds.
+    /// Time after which to retry; sent as `Retry-After` in whole seconds.
     pub retry_after: Option<Duration>,
-    /// Further members of the body.
+    /// Additional members of the body.
     members: Option<Box<Map<String, Value>>>,
-    /// What happened inside: logged, never sent.
+    /// Internal cause: logged, never sent.
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// A sentence, or one entry for each field that does not validate.
+/// A sentence, or one entry per invalid field.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Detail {
-    /// A sentence.
+    /// Description as a sentence.
     Text(Cow<'static, str>),
-    /// What does not validate.
+    /// List of invalid fields.
     Fields(Vec<FieldError>),
 }
 
-/// One field that does not validate.
+/// Error of one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// The way to the field: `["body", "steps", "a", "timeout_seconds"]`.
+    /// Path of the field: `["body", "steps", "a", "timeout_seconds"]`.
     pub loc: Vec<Loc>,
-    /// What is wrong with it.
+    /// Description of the error.
     pub msg: String,
-    /// A stable word for it: `missing`, `string_type`, `int_parsing`, `value_error`, ...
+    /// Stable code: `missing`, `string_type`, `int_parsing`, `value_error`, ...
     #[serde(rename = "type")]
     pub kind: Cow<'static, str>,
 }
 
-/// One step on the way to a field: a name, or a place in a list.
+/// Segment of a field's path: a name or an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = ErrorLocation)]
 pub enum Loc {
-    /// A member's name.
+    /// Name of a member.
     Name(Cow<'static, str>),
-    /// A place in a list, or an offset in the body.
+    /// Index in a list, or offset in the body.
     Index(usize),
 }
 
@@ -91,7 +91,7 @@ impl From<usize> for Loc {
 }
 
 impl FieldError {
-    /// One field: where it is, what is wrong, and the stable word for it.
+    /// Create an error of a field: path, description, stable code.
     pub fn new(loc: Vec<Loc>, msg: impl Into<String>, kind: impl Into<Cow<'static, str>>) -> Self {
         Self { loc, msg: msg.into(), kind: kind.into() }
     }
@@ -106,22 +106,22 @@ impl FieldError {
         Self::new(loc, violation.message, violation.kind)
     }
 
-    /// A value that has the right type and is wrong all the same.
+    /// Create an error of a value that has the right type but is invalid.
     pub fn value(loc: Vec<Loc>, msg: impl Into<String>) -> Self {
         Self::new(loc, msg, "value_error")
     }
 }
 
-/// The body of every error, as the OpenAPI document shows it.
+/// Body of every error, for the OpenAPI document.
 #[derive(ToSchema)]
 #[schema(as = Error)]
 pub struct ErrorBody {
-    /// A sentence, or for a request that does not validate (422) one entry for each field.
+    /// Description: a sentence, or for an invalid request (422) one entry per field.
     #[schema(schema_with = detail_schema)]
     pub detail: Detail,
-    /// A stable word that a program can match.
+    /// Stable code for programs.
     pub code: String,
-    /// Names this request in the logs.
+    /// Id of the request, which also appears in the logs.
     pub request_id: String,
 }
 
@@ -136,32 +136,32 @@ fn detail_schema() -> Schema {
 type Text = Cow<'static, str>;
 
 impl ApiError {
-    /// An error with a status, a stable word and a sentence.
+    /// Create an error with a status, a stable code and a sentence.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Text>) -> Self {
         Self { status, code, detail: Detail::Text(detail.into()), retry_after: None, members: None, source: None }
     }
 
-    /// 400 `bad_request`: a state that forbids the action, or a request that makes no sense.
+    /// 400 `bad_request`: the state does not allow the action, or the request is meaningless.
     pub fn bad_request(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
-    /// 401 `unauthorized`: no key, or an unknown one.
+    /// 401 `unauthorized`: the key is missing or unknown.
     pub fn unauthorized(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// 403 `forbidden`: another owner's.
+    /// 403 `forbidden`: it belongs to another owner.
     pub fn forbidden(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// 404 `not_found`.
+    /// 404 `not_found`: it does not exist.
     pub fn not_found(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    /// 409 `conflict`.
+    /// 409 `conflict`: it conflicts with other data.
     pub fn conflict(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
@@ -177,12 +177,12 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
     }
 
-    /// 415 `unsupported_media_type`.
+    /// 415 `unsupported_media_type`: the content type is not accepted.
     pub fn unsupported_media(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
-    /// 422 `validation_error`: names each field that does not validate.
+    /// 422 `validation_error`: names each invalid field.
     pub fn unprocessable(fields: Vec<FieldError>) -> Self {
         let detail = Detail::Fields(fields);
         Self { detail, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", "") }
@@ -193,12 +193,12 @@ impl ApiError {
         Self::unprocessable(vec![FieldError::new(loc, msg, kind)])
     }
 
-    /// 429 `rate_limited`.
+    /// 429 `rate_limited`: the caller has sent too many requests.
     pub fn too_many(retry_after: Duration) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests").retry_after(retry_after)
     }
 
-    /// 501 `not_implemented`.
+    /// 501 `not_implemented`: the operation is not available.
     pub fn not_implemented(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
     }
@@ -208,28 +208,28 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(retry_after)
     }
 
-    /// 504 `timeout`: the request took longer than this service lets one take.
+    /// 504 `timeout`: the request exceeded the service's time limit.
     pub fn timeout(limit: Duration) -> Self {
         let detail = format!("The request took longer than {} s", limit.as_secs_f64());
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
     }
 
-    /// 500 `internal`: the client learns nothing but the request id, the log learns `source`.
+    /// 500 `internal`: the client gets only the request id; `source` is logged.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error").caused_by(source)
     }
 
-    /// The same error under another stable word.
+    /// Return the error with another stable code.
     pub fn code(self, code: &'static str) -> Self {
         Self { code, ..self }
     }
 
-    /// The same error with a time to ask again.
+    /// Return the error with a time after which to retry.
     pub fn retry_after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
     }
 
-    /// The same error with further members in its body, those of the object that `members` is as JSON.
+    /// Return the error with additional members in its body, those of `members` as JSON.
     pub fn with(self, members: &impl Serialize) -> Self {
         match serde_json::to_value(members) {
             Ok(Value::Object(members)) => Self { members: Some(Box::new(members)), ..self },
@@ -237,12 +237,12 @@ impl ApiError {
         }
     }
 
-    /// The same error with what happened inside, for the log.
+    /// Return the error with its internal cause, for the log.
     pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(Arc::from(source.into())), ..self }
     }
 
-    /// The body that names `request_id`.
+    /// Return the body with `request_id`.
     pub fn body(&self, request_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -255,7 +255,7 @@ impl ApiError {
         let opaque = Detail::Text(Cow::Borrowed("Internal server error"));
         let detail = if self.status == StatusCode::INTERNAL_SERVER_ERROR { &opaque } else { &self.detail };
         let mut body = Vec::with_capacity(160);
-        // Texts and integers into memory: can't fail.
+        // Writing strings and integers into memory cannot fail.
         let written = serde_json::to_writer(
             &mut body,
             &Body { detail, code: self.code, request_id, members: self.members.as_deref() },
@@ -264,7 +264,7 @@ impl ApiError {
         body
     }
 
-    /// Everything that happened inside, outermost first.
+    /// Return all internal causes, outermost first.
     pub fn causes(&self) -> Option<String> {
         let mut next = self.source.as_deref().map(|source| source as &dyn StdError);
         let mut chain = String::new();
@@ -278,7 +278,7 @@ impl ApiError {
         (!chain.is_empty()).then_some(chain)
     }
 
-    /// Fills the response of a refused or failed request.
+    /// Write the status, headers and body of the error into a response.
     pub(super) fn render(&self, response: &mut Response, request_id: &str) {
         *response.body_mut() = Body::from(self.body(request_id));
         let headers = response.headers_mut();
@@ -321,7 +321,7 @@ impl StdError for ApiError {
     }
 }
 
-// What each room's own errors mean to a client: one `From` for each room, and only here.
+// Conversion of the domain crates' errors to responses: one `From` per crate, all in this module.
 
 impl From<am_db::Error> for ApiError {
     fn from(error: am_db::Error) -> Self {
@@ -442,7 +442,7 @@ impl From<am_webhooks::Error> for ApiError {
             am_webhooks::Error::NotFound(text) => Self::not_found(text),
             am_webhooks::Error::State(text) => Self::bad_request(text).code("invalid_state"),
             am_webhooks::Error::Db(error) => error.into(),
-            // Said at the start, when the configuration is read.
+            // Reported at startup, when the configuration is read.
             error @ (am_webhooks::Error::Address(..)
             | am_webhooks::Error::Secret(_)
             | am_webhooks::Error::Client(_)) => Self::internal(error),
@@ -457,7 +457,7 @@ impl From<sandbox::Error> for ApiError {
             NotFound(text) => Self::not_found(text),
             Invalid(found) => found.into(),
             State(text) | Command(text) => Self::bad_request(text).code("invalid_state"),
-            // Nothing changes by itself on a host that can't, so there is no time to ask again.
+            // A host without the capability does not change by itself, so no retry time is sent.
             Unenforced(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sandbox_unenforced", error.to_string()),
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Db(error) => error.into(),

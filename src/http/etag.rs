@@ -1,4 +1,4 @@
-//! Versions of a resource (`ETag`) and conditions on them (`If-Match`, `If-None-Match`), RFC 9110 sections 8.8 and 13.
+//! Entity tags (`ETag`) and conditional requests (`If-Match`, `If-None-Match`), RFC 9110 sections 8.8 and 13.
 
 use std::{convert::Infallible, fmt};
 
@@ -12,13 +12,13 @@ use sha2::{Digest, Sha256};
 
 use super::error::ApiError;
 
-/// A strong entity tag, with its quotes.
+/// A strong entity tag, including its quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Etag(String);
 
 impl Etag {
-    /// The tag of whatever these texts together say: 32 hex digits of their SHA-256. The texts' lengths count, so
-    /// that none can run into the next.
+    /// Compute the tag of a list of texts: 32 hex digits of their SHA-256. The texts' lengths are hashed too, so that
+    /// different lists have different tags.
     pub fn of(parts: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
@@ -28,7 +28,7 @@ impl Etag {
         Self(format!("\"{}\"", hex::encode(&hash.finalize()[..16])))
     }
 
-    /// The tag as it is sent.
+    /// Return the tag as sent in headers.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Etag {
     }
 }
 
-/// An answer with its tag, or 304 without a body if the client has that version already.
+/// A response with its tag; 304 without a body if the client has that version.
 #[derive(Debug)]
 pub struct Tagged<T>(pub Etag, pub IfNoneMatch, pub T);
 
@@ -60,17 +60,17 @@ impl<T: IntoResponse> IntoResponse for Tagged<T> {
     }
 }
 
-/// `If-Match`: the versions that a change may be made to; all without the header.
+/// `If-Match`: the versions to which a change may be applied; any version without the header.
 #[derive(Clone, Debug)]
 pub struct IfMatch(Condition<headers::IfMatch>);
 
 impl IfMatch {
-    /// Whether the client asks for a certain version at all.
+    /// Return whether the client requires a certain version.
     pub fn is_given(&self) -> bool {
         !matches!(self.0, Condition::Absent)
     }
 
-    /// Whether a change may be made to a resource of this version. A weak tag never allows it.
+    /// Return whether a change may be applied to this version. A weak tag never matches.
     pub fn allows(&self, current: &Etag) -> bool {
         match &self.0 {
             Condition::Absent => true,
@@ -79,7 +79,7 @@ impl IfMatch {
         }
     }
 
-    /// 412 unless the version is allowed.
+    /// Return 412 unless the version is allowed.
     pub fn check(&self, current: &Etag) -> Result<(), ApiError> {
         if self.allows(current) {
             return Ok(());
@@ -88,12 +88,12 @@ impl IfMatch {
     }
 }
 
-/// `If-None-Match`: the versions that the client has already.
+/// `If-None-Match`: the versions that the client has.
 #[derive(Clone, Debug, Default)]
 pub struct IfNoneMatch(Condition<headers::IfNoneMatch>);
 
 impl IfNoneMatch {
-    /// Whether the client has this version.
+    /// Return whether the client has this version.
     pub fn matches(&self, current: &Etag) -> bool {
         let Condition::Given(condition) = &self.0 else { return false };
         current.typed().is_some_and(|tag| !condition.precondition_passes(&tag))

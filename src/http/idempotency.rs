@@ -1,5 +1,5 @@
-//! `Idempotency-Key`: the same key means the same effect, done once. What guards the effect is a [`Once`] that the
-//! stores keep in the transaction of the effect itself.
+//! `Idempotency-Key`: requests with the same key have their effect once. The effect's own transaction stores the key,
+//! represented by a [`Once`].
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -17,14 +17,14 @@ use super::{
 };
 use am_db::once::{Done, Once};
 
-/// The header that carries the key.
+/// Header with the idempotency key.
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// The header of an answer that was given before.
+/// Header of a replayed response.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 const LONGEST: usize = 255;
 
-/// The key that the client sent, if any: 1 to 255 visible ASCII characters.
+/// Idempotency key of the request, if any: 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency(pub Option<String>);
 
@@ -52,12 +52,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
     }
 }
 
-/// A JSON body together with what makes its effect happen once.
+/// JSON body together with the idempotency key.
 #[derive(Clone, Debug)]
 pub struct KeyedJson<T> {
-    /// The body; see [`Json`](super::Json) for what is taken.
+    /// Parsed body; see [`Json`](super::Json) for the accepted content types.
     pub body: T,
-    /// The guard, if the client sent a key.
+    /// Idempotency key and fingerprint of the request, if the client sent a key.
     pub once: Option<Once>,
 }
 
@@ -74,12 +74,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for KeyedJson<T> {
     }
 }
 
-/// A body that is no JSON, together with what makes its effect happen once.
+/// Binary body together with the idempotency key.
 #[derive(Clone, Debug)]
 pub struct KeyedBytes {
-    /// The body.
+    /// Bytes of the body.
     pub bytes: Bytes,
-    /// The guard, if the client sent a key.
+    /// Idempotency key and fingerprint of the request, if the client sent a key.
     pub once: Option<Once>,
 }
 
@@ -101,15 +101,15 @@ fn once(key: String, context: &RequestContext, parts: &Parts, body: &[u8]) -> On
     Once { scope, key, fingerprint: fingerprint(&parts.method, &parts.uri, body) }
 }
 
-/// SHA-256 in hex over method, canonical path, query and body. `wait` is left out of the query: how long a client waits
-/// for the answer is not part of what it asks for.
+/// Compute the SHA-256, in hex, of method, canonical path, query and body. The parameter `wait` is excluded: the time
+/// for which a client waits is not part of its request.
 pub fn fingerprint(method: &Method, uri: &Uri, body: &[u8]) -> String {
     let mut hash = Sha256::new();
     let query = uri.query().unwrap_or_default().split('&');
     let asked = query.filter(|pair| !pair.is_empty() && *pair != "wait" && !pair.starts_with("wait="));
     for part in [method.as_str(), uri.path()].into_iter().chain(asked) {
         hash.update(part);
-        // A line end is in no method, path or query, so no part can run into the next.
+        // Line breaks occur in no method, path or query, so the parts cannot run together.
         hash.update("\n");
     }
     hash.update("\n");
@@ -137,7 +137,7 @@ impl<T: Serialize> IntoResponse for IdempotentCreated<T> {
     }
 }
 
-/// An answer, and whether it was given before to a request with the same key.
+/// Response with a flag: whether it is a replay for a repeated key.
 #[derive(Clone, Debug)]
 pub struct Replayable<T>(pub T, pub bool);
 

@@ -1,4 +1,4 @@
-//! Rate limits: so many requests a window for each caller, or for each address where there is no caller.
+//! Rate limits: a number of requests per window for each caller, or for each address without a caller.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -20,39 +20,39 @@ use governor::{
 
 use am_core::config::Config;
 
-/// Buckets kept at most; beyond it addresses that are not yet known share one.
+/// Maximum number of buckets; beyond it unknown addresses share one.
 const MOST_BUCKETS: usize = 65_536;
-/// So many requests between two looks at the number of buckets.
+/// Number of requests between two checks of the number of buckets.
 const PRUNE_EVERY: u32 = 4096;
 
-/// Whose requests are counted together.
+/// Bucket in which a request is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Bucket {
-    /// A caller, by principal.
+    /// Caller, by principal.
     Principal(Arc<str>),
-    /// An address without a good key.
+    /// Address without a valid key.
     Address(IpAddr),
-    /// All addresses that come while there are too many.
+    /// All unknown addresses while there are too many buckets.
     Crowd,
 }
 
 impl Bucket {
-    /// The bucket of a request without a good key.
+    /// Return the bucket of a request without a valid key.
     pub fn of_address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> Self {
         match address(peer, headers) {
             None => Self::Crowd,
-            // A household has a /64 to choose from.
+            // A household usually has a whole /64 prefix.
             Some(IpAddr::V6(ip)) => Self::Address(IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64))),
             Some(ip) => Self::Address(ip),
         }
     }
 }
 
-/// The client's address. A proxy on this machine says whom it speaks for; one elsewhere would only be believed by mistake.
+/// Return the client's address. `X-Forwarded-For` is trusted only from a proxy on this machine.
 pub fn address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> Option<IpAddr> {
     let ConnectInfo(peer) = peer?;
     let forwarded = || {
-        // A proxy appends the address that it saw; what stands before it is the client's own claim.
+        // A proxy appends the address that it saw; earlier entries are the client's claims.
         let list = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
         list.rsplit(',').next()?.trim().parse().ok()
     };
@@ -60,7 +60,7 @@ pub fn address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> O
     Some(ip.to_canonical())
 }
 
-/// The limiter. Its memory is bounded: buckets that are full again are forgotten.
+/// Rate limiter. Its memory is bounded: buckets that are full again are removed.
 pub struct Limiter<C: Clock = DefaultClock> {
     buckets: RateLimiter<Bucket, DashMapStateStore<Bucket>, C, NoOpMiddleware<C::Instant>>,
     most: usize,
@@ -69,14 +69,14 @@ pub struct Limiter<C: Clock = DefaultClock> {
 }
 
 impl Limiter {
-    /// From `RATE_LIMIT_REQUESTS` and `RATE_LIMIT_WINDOW_SECONDS`; none when switched off.
+    /// Create the limiter from `RATE_LIMIT_REQUESTS` and `RATE_LIMIT_WINDOW_SECONDS`; `None` when switched off.
     pub fn from_config(config: &Config) -> Option<Self> {
         Self::new(config.rate_limit_requests, config.rate_limit_window, MOST_BUCKETS, DefaultClock::default())
     }
 }
 
 impl<C: Clock> Limiter<C> {
-    /// So many requests a window, all at once or spread; none if there is no limit in that.
+    /// Allow `requests` per `window`, at once or spread; `None` if that is no limit.
     pub fn new(requests: u32, window: Duration, most: usize, clock: C) -> Option<Self> {
         let requests = NonZeroU32::new(requests)?;
         let quota = Quota::with_period(window / requests.get())?.allow_burst(requests);
@@ -84,7 +84,7 @@ impl<C: Clock> Limiter<C> {
         Some(Self { buckets, most, crowded: AtomicBool::new(false), since_pruned: AtomicU32::new(0) })
     }
 
-    /// Counts one request, or says how long to wait.
+    /// Count a request, or return the time to wait.
     pub fn check(&self, bucket: Bucket) -> Result<(), Duration> {
         if self.since_pruned.fetch_add(1, Ordering::Relaxed) >= PRUNE_EVERY {
             self.prune();

@@ -1,4 +1,4 @@
-//! Requests by route and status, latencies, refusals, and the process itself, for Prometheus.
+//! Prometheus metrics of requests, latencies, refusals and the process.
 
 use std::{fmt, fs, sync::Arc, time::Duration};
 
@@ -15,13 +15,14 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// What a scrape is answered as.
+/// Content type of a scrape's response.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds in seconds: half a millisecond, for a read from memory, to ten seconds, for a request that waits.
+/// Upper bounds of the latency buckets in seconds: from half a millisecond, for a read from memory, to ten seconds, for
+/// a request that waits.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Linux counts a process's time in ticks of this many to the second, on every architecture (USER_HZ).
+/// Linux reports processor time in ticks; there are this many per second on every architecture (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,26 +42,26 @@ struct CodeLabels {
     code: &'static str,
 }
 
-/// What is counted of requests. The labels are route templates, never paths, so that their number is bounded.
+/// Metrics of requests. Labels are route templates, never paths, so their number is bounded.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    /// Requests that are being answered.
+    /// Number of requests in progress.
     pub in_flight: Gauge,
     refused: Family<CodeLabels, Counter>,
 }
 
-/// One route's own instruments, looked up once.
+/// Instruments of one route, looked up once.
 #[derive(Debug)]
 pub struct RouteMetrics {
-    /// The route's template, or `unmatched`.
+    /// Template of the route, or `unmatched`.
     pub route: Arc<str>,
     seconds: Histogram,
 }
 
 impl HttpMetrics {
-    /// Registers the metrics of requests and of the process.
+    /// Register the metrics of requests and of the process.
     pub fn register(registry: &mut Registry) -> Self {
         let new = Self {
             requests: Family::default(),
@@ -76,45 +77,45 @@ impl HttpMetrics {
             new.seconds.clone(),
         );
         registry.register("http_requests_in_flight", "Requests being answered", new.in_flight.clone());
-        registry.register("http_refused", "Requests refused for their key or their number", new.refused.clone());
+        registry.register("http_refused", "Requests refused by authentication or rate limit", new.refused.clone());
         registry.register_collector(Box::new(Process));
         new
     }
 
-    /// The instruments of one route.
+    /// Return the instruments of one route.
     pub fn route(&self, route: &str) -> RouteMetrics {
         let route: Arc<str> = route.into();
         let seconds = self.seconds.get_or_create_owned(&RouteLabels { route: route.clone() });
         RouteMetrics { route, seconds }
     }
 
-    /// Counts one answered request.
+    /// Count a response.
     pub fn answered(&self, route: &RouteMetrics, method: &Method, status: StatusCode, took: Duration) {
         let labels = RequestLabels { method: label(method), route: route.route.clone(), status: status.as_u16() };
         self.requests.get_or_create(&labels).inc();
         route.seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts one request refused for its key or its number, by the error's code.
+    /// Count a request refused by authentication or rate limit, by the error's code.
     pub fn refused(&self, code: &'static str) {
         self.refused.get_or_create(&CodeLabels { code }).inc();
     }
 }
 
-/// Everything in the registry, as a scrape reads it.
+/// Encode all metrics for a scrape.
 pub fn encode(registry: &Registry) -> Result<String, fmt::Error> {
     let mut page = String::with_capacity(16 * 1024);
     text::encode(&mut page, registry)?;
     Ok(page)
 }
 
-/// A client can send any word as a method; a label can't be any word.
+/// Clients can send any word as a method, but labels must be bounded.
 fn label(method: &Method) -> &'static str {
     const KNOWN: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("OTHER")
 }
 
-/// The process, read from `/proc` at each scrape; what can't be read is left out.
+/// Metrics of the process, read from `/proc` at each scrape; unreadable ones are left out.
 #[derive(Debug)]
 struct Process;
 
@@ -124,7 +125,7 @@ impl Collector for Process {
             gauge(&mut encoder, "process_resident_memory", "Memory in use", Some(&Unit::Bytes), bytes)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // One of them is the directory itself.
+            // One entry is the open directory itself.
             let count = i64::try_from(open.count()).unwrap_or(i64::MAX) - 1;
             gauge(&mut encoder, "process_open_fds", "Open file descriptors", None, count)?;
         }
@@ -150,16 +151,16 @@ fn gauge(
     gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
 }
 
-/// Resident memory in bytes, from `VmRSS:   1234 kB`.
+/// Return the resident memory in bytes, from a line like `VmRSS:   1234 kB`.
 fn resident(status: &str) -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: i64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kilobytes * 1024)
 }
 
-/// Seconds of processor time and number of threads, from proc(5)'s fields 14, 15 and 20.
+/// Return processor seconds and number of threads, from fields 14, 15 and 20 of proc(5).
 fn cpu_and_threads(stat: &str) -> Option<(f64, i64)> {
-    // The second field is the program's name in brackets and may hold anything.
+    // The second field is the program's name in parentheses and may contain any character.
     let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
     Some(((ticks(14)? + ticks(15)?) / TICKS_PER_SECOND, fields.get(20 - 3)?.parse().ok()?))

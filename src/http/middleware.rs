@@ -1,5 +1,5 @@
-//! The one middleware. It stands around each route and does, in one future, what would otherwise be eight layers:
-//! ids and trace, identity, rate limit, time limit, panics, errors, metrics and the request's log line.
+//! Middleware around each route, which does in one future what eight layers would do otherwise: ids and trace,
+//! authentication, rate limit, time limit, panics, errors, metrics and the log line.
 
 use std::{
     convert::Infallible,
@@ -23,10 +23,10 @@ use tracing::{Instrument as _, Span};
 use super::{Shared, context::RequestContext, error::ApiError, limit::Bucket, metrics::RouteMetrics};
 use am_core::supervisor::panic_text;
 
-/// What a client that went away before its answer is counted as (nginx's word for it).
+/// Status under which requests are counted whose client disconnected before the response (nginx's code).
 const CLIENT_GONE: u16 = 499;
 
-/// Puts the middleware around routes.
+/// Layer that adds the middleware to routes.
 #[derive(Clone)]
 pub struct Watch(pub Shared);
 
@@ -38,12 +38,12 @@ impl<S> Layer<S> for Watch {
     }
 }
 
-/// One route with the middleware around it.
+/// A route with the middleware around it.
 #[derive(Clone)]
 pub struct Watched<S> {
     inner: S,
     shared: Shared,
-    /// The route's instruments, looked up at its first request.
+    /// Instruments of the route, looked up at its first request.
     route: Arc<OnceLock<RouteMetrics>>,
 }
 
@@ -64,7 +64,7 @@ where
         let sight = Sight::begin(&self.shared, &self.route, &mut request);
         let admitted = sight.admit(&request);
         let span = sight.span();
-        // The inner service is called here, not in the future, so that it needs no clone of its own.
+        // The inner service is called here, not in the future, so that it need not be cloned.
         let answer = admitted.map(|()| span.in_scope(|| self.inner.call(request)));
         Box::pin(async move {
             let response = match answer {
@@ -76,7 +76,7 @@ where
     }
 }
 
-/// One request while it is being answered.
+/// A request in progress.
 struct Sight {
     shared: Shared,
     route: Arc<OnceLock<RouteMetrics>>,
@@ -121,7 +121,7 @@ impl Sight {
         )
     }
 
-    /// Only the API counts against a limit: a probe or a scrape must always get through.
+    /// Only API requests are rate limited: probes and scrapes must always be answered.
     fn admit(&self, request: &Request) -> Result<(), ApiError> {
         let Some(limiter) = self.shared.limiter.as_ref().filter(|_| self.uri.path().starts_with("/api/")) else {
             return Ok(());
@@ -156,7 +156,7 @@ impl Sight {
         response
     }
 
-    /// Counts a refusal; logs what is our fault, with everything that happened inside.
+    /// Count a refusal; log an internal error with all its causes.
     fn tell(&self, error: &ApiError) {
         if matches!(error.code, "unauthorized" | "insufficient_role" | "rate_limited") {
             self.shared.metrics.refused(error.code);
@@ -195,7 +195,7 @@ impl Sight {
         );
     }
 
-    /// As it came; of an entity, which clients may name by a key, the route alone.
+    /// Return the path as sent; for trust scores, whose path may contain a key, the route template.
     fn path(&self) -> &str {
         Some(self.route()).filter(|route| route.contains("{entity_id}")).unwrap_or_else(|| self.uri.path())
     }
@@ -206,7 +206,7 @@ impl Sight {
 }
 
 impl Drop for Sight {
-    /// Dropped before its end: the client went away, and the future with it.
+    /// Dropped before its end: the client disconnected, which drops the future.
     fn drop(&mut self) {
         if !self.ended {
             self.record(StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST), None);

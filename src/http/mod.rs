@@ -1,37 +1,37 @@
-//! What all routes share: one middleware, errors, authentication, extractors, pages, OpenAPI, metrics.
+//! The HTTP layer shared by all routes: middleware, errors, authentication, extractors, pagination, OpenAPI, metrics.
 //!
-//! A request's way: [`prefix`] makes the path canonical, the router finds the route, [`middleware`] gives it an id
-//! and an identity and watches over it, the extractors validate it, and whatever goes wrong is an [`ApiError`].
+//! Path of a request: [`prefix`] rewrites aliases, the router finds the route, [`middleware`] adds id, identity and
+//! limits, the extractors validate, and every error is an [`ApiError`].
 
-/// Who calls: keys, principals, roles.
+/// Authentication: keys, principals, roles.
 pub mod caller;
-/// Identity of one request: its id, its trace, its caller.
+/// Context of a request: id, trace, caller.
 pub mod context;
-/// Cross-origin rules.
+/// Cross-origin rules for browsers.
 pub mod cors;
-/// The one shape of an error.
+/// Common form of errors.
 pub mod error;
-/// Versions of a resource and conditions on them.
+/// Entity tags and conditional requests.
 pub mod etag;
-/// `Json`, `Query` and `Path` whose rejections have the one shape of an error.
+/// `Json`, `Query` and `Path` whose rejections have the common form of errors.
 pub mod extract;
 /// Idempotency keys and request fingerprints.
 pub mod idempotency;
-/// Rate limits.
+/// Rate limits per caller.
 pub mod limit;
-/// Requests, latencies, the process: what a scrape sees.
+/// Prometheus metrics of requests and the process.
 pub mod metrics;
-/// The one middleware.
+/// Middleware around each route.
 pub mod middleware;
-/// The OpenAPI document and the page that shows it.
+/// OpenAPI document and the page that shows it.
 pub mod openapi;
-/// Lists that page by keyset or by offset.
+/// Pagination of lists by keyset or by offset.
 pub mod page;
-/// Aliases of paths.
+/// Rewriting of path aliases.
 pub mod prefix;
-/// Whether the service can take requests.
+/// Readiness of the service.
 pub mod ready;
-/// Server-Sent Events.
+/// Streams of Server-Sent Events.
 pub mod sse;
 
 #[cfg(test)]
@@ -56,34 +56,34 @@ use am_core::{
     config::Config,
 };
 
-/// What the HTTP floor needs of the application, which holds it and hands it out by `FromRef`. One pointer to clone.
+/// State of the HTTP layer, which the application holds and hands out by `FromRef`. Cloning copies one pointer.
 #[derive(Clone)]
 pub struct Shared(Arc<Parts>);
 
-/// The content of [`Shared`].
+/// Content of [`Shared`].
 pub struct Parts {
-    /// What the operator set.
+    /// Configuration of the service.
     pub config: Arc<Config>,
-    /// The time.
+    /// Source of the time.
     pub clock: Clock,
-    /// Where request and trace ids come from.
+    /// Source of request and trace ids.
     pub ids: Ids,
-    /// Requests, latencies, refusals.
+    /// Metrics of requests.
     pub metrics: Arc<metrics::HttpMetrics>,
-    /// Everything that a scrape shows; each room registers its own in it before it is shared.
+    /// Registry of all metrics, in which each service registers its own before it is shared.
     pub registry: Arc<Registry>,
-    /// Who may call.
+    /// Accepted API keys.
     pub keyring: Arc<Keyring>,
-    /// Requests a window and caller; none when switched off.
+    /// Rate limiter; `None` when switched off.
     pub limiter: Option<Arc<limit::Limiter>>,
-    /// Whether the service can take requests.
+    /// Readiness of the service.
     pub readiness: Readiness,
-    /// The OpenAPI document as it is sent, filled when the routes are put together.
+    /// OpenAPI document as sent; set when the routes are built.
     pub openapi: OnceLock<Bytes>,
 }
 
 impl Shared {
-    /// Shares `parts`.
+    /// Create the state from `parts`.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }

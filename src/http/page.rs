@@ -1,5 +1,6 @@
-//! Lists that page: by keyset (`cursor`), which stays right while rows come and go, or by `limit` and `offset`, as the
-//! monolith's clients do. The list itself stays a JSON array; `X-Total-Count` and `Link` (RFC 8288) tell the rest.
+//! Pagination of lists: by keyset (`cursor`), which stays correct while rows are added and removed, or by `limit` and
+//! `offset`, as in the monolith. The body stays a JSON array; the headers `X-Total-Count` and `Link` (RFC 8288) contain
+//! the rest.
 
 use axum::{
     extract::FromRequestParts,
@@ -18,13 +19,13 @@ use super::{
     extract::{Json, Query},
 };
 
-/// The header that carries the number of all matching rows.
+/// Header with the total number of matching rows.
 pub const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
 
-/// Rows a page holds at most.
+/// Maximum number of rows per page.
 pub const MOST: u32 = 500;
 
-/// The parameters of every list.
+/// Query parameters of every list.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
@@ -37,22 +38,22 @@ pub struct PageQuery {
     pub cursor: Option<String>,
 }
 
-/// The last row of a page, after which the next one begins.
+/// Last row of a page, after which the next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cursor {
-    /// When the row was made.
+    /// Creation time of the row.
     at: Timestamp,
-    /// The row's id, which decides between rows of one moment.
+    /// Id of the row, which orders rows of the same time.
     id: String,
 }
 
 impl Cursor {
-    /// The opaque text that clients carry.
+    /// Encode as the opaque text that clients send back.
     fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("{}\n{}", self.at, self.id))
     }
 
-    /// Reads a text made by [`encode`](Self::encode).
+    /// Decode a text made by [`encode`](Self::encode).
     fn decode(text: &str) -> Option<Self> {
         let plain = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (at, id) = plain.split_once('\n')?;
@@ -71,7 +72,7 @@ pub struct Paging<const DEFAULT: u32> {
     asked: Uri,
     /// Whether the client goes by offsets.
     by_offset: bool,
-    /// Who asks, if anybody is known.
+    /// Caller, if authenticated.
     caller: Option<Principal>,
 }
 
@@ -86,10 +87,10 @@ impl<S: Send + Sync, const DEFAULT: u32> FromRequestParts<S> for Paging<DEFAULT>
     }
 }
 
-/// How many rows a client wants, `default` unless it says.
+/// Return the number of rows that a client wants, by default `default`.
 ///
 /// # Errors
-/// 422 for none, or more than [`MOST`].
+/// 422 for 0, or more than [`MOST`].
 pub fn rows(asked: Option<u32>, default: u32) -> Result<u32, ApiError> {
     let limit = asked.unwrap_or(default);
     if (1..=MOST).contains(&limit) {
@@ -143,8 +144,8 @@ impl<const DEFAULT: u32> Paging<DEFAULT> {
         rows.last().filter(|_| rows.len() == self.page.limit as usize)
     }
 
-    /// Answers a page of a list that is looked through piece by piece: `total` where it is known, and `next`, after which
-    /// the next page begins, where there may be one.
+    /// Build the response for a list that is searched in parts: `total` where known, and `next`, after which the next
+    /// page begins, if there may be one.
     pub fn answer_bounded<T: Serialize>(
         &self,
         rows: &[T],
@@ -163,7 +164,7 @@ impl<const DEFAULT: u32> Paging<DEFAULT> {
         response
     }
 
-    /// A client that began with an offset is led on by offsets, any other by cursors.
+    /// A client that began with an offset gets links with offsets, any other with cursors.
     fn links(&self, rows: usize, total: Option<u64>, next: Option<&Cursor>) -> String {
         let Page { limit, offset, .. } = self.page;
         let link = |at: String, rel: &str| format!("<{}{at}>; rel=\"{rel}\"", self.base(limit));
@@ -184,7 +185,7 @@ impl<const DEFAULT: u32> Paging<DEFAULT> {
         links.join(", ")
     }
 
-    /// The list's own address, by the name the client used, with its filters as they came.
+    /// Return the list's URL as the client used it, with its filters unchanged.
     fn base(&self, limit: u32) -> String {
         let query = self.asked.query().unwrap_or_default().split('&');
         let ours = |pair: &&str| matches!(pair.split('=').next(), Some("limit" | "offset" | "cursor" | ""));
@@ -199,11 +200,11 @@ impl<const DEFAULT: u32> Paging<DEFAULT> {
         base + &format!("limit={limit}")
     }
 
-    /// Clients of the monolith name an owner by its key, which no answer shows.
+    /// Clients of the monolith name an owner by key, which no response may contain.
     fn owner_filter(&self, name: &str, encoded: &str) -> String {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&format!("o={encoded}")).unwrap_or_default();
         let owner = pairs.first().map_or("", |(_, owner)| owner.as_str());
-        // A principal needs no encoding.
+        // A principal needs no URL encoding.
         match &self.caller {
             Some(caller) if caller.owns(owner) => format!("{name}={}", caller.name),
             _ => format!("{name}={}", Owner::from_stored(owner)),

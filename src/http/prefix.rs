@@ -1,5 +1,5 @@
-//! Aliases of paths: what the monolith and the plan's proxy call the same routes. Rewritten before routing, so that
-//! there is one route table.
+//! Rewriting of path aliases: the paths under which the monolith and the marketplace's proxy reach the same routes.
+//! Done before routing, so that there is one route table.
 
 use std::{
     borrow::Cow,
@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::context::Asked;
 
-/// Prefix of an alias, prefix of the canonical path.
+/// Prefix of each alias, and the prefix of the canonical path.
 const ALIASES: [(&str, &str); 7] = [
     ("/v1/agents", "/api/v1/agents"),
     ("/api/v1/agent", "/api/v1/agents"),
@@ -25,7 +25,7 @@ const ALIASES: [(&str, &str); 7] = [
     ("/api/v1/health", "/health"),
 ];
 
-/// The path that is routed when a client asks for `path`; none when that is `path` itself. A trailing slash is dropped.
+/// Return the canonical form of `path`, or `None` if it is canonical. A trailing slash is removed.
 pub fn canonical_path(path: &str) -> Option<String> {
     let trimmed = path.trim_end_matches('/');
     let trimmed = if trimmed.is_empty() { "/" } else { trimmed };
@@ -38,7 +38,7 @@ pub fn canonical_path(path: &str) -> Option<String> {
     (found != path).then(|| found.into_owned())
 }
 
-/// Rewrites aliases in front of a service.
+/// Service that rewrites aliases before calling the inner service.
 #[derive(Clone, Debug)]
 pub struct Canonical<S>(pub S);
 

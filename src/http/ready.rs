@@ -1,4 +1,4 @@
-//! Whether the service can take requests: named checks, asked at each probe, and whether it is stopping.
+//! Readiness: named checks, run at each probe, and a flag that the service is stopping.
 
 use std::{
     future::Future,
@@ -13,19 +13,19 @@ use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A check that takes longer than this has failed.
+/// Time limit of a check, after which it has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Check = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// Collects the checks before the service starts.
+/// Builder that collects the checks.
 pub struct ReadinessBuilder {
     checks: Vec<(&'static str, Check)>,
     patience: Duration,
 }
 
 impl ReadinessBuilder {
-    /// Adds a check; what it answers as an error is shown to whoever asks, so it names no inside.
+    /// Add a check. Its error is shown to clients, so it must not reveal internals.
     #[must_use]
     pub fn check<F>(mut self, name: &'static str, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -35,13 +35,13 @@ impl ReadinessBuilder {
         self
     }
 
-    /// The handle that probes ask and the shutdown tells.
+    /// Build the handle for probes and the shutdown.
     pub fn build(self) -> Readiness {
         Readiness(Arc::new(State { checks: self.checks, patience: self.patience, stopping: AtomicBool::new(false) }))
     }
 }
 
-/// The checks, and whether the service is stopping.
+/// Readiness of the service: checks, and whether it is stopping.
 #[derive(Clone)]
 pub struct Readiness(Arc<State>);
 
@@ -51,46 +51,46 @@ struct State {
     stopping: AtomicBool,
 }
 
-/// What the checks say.
+/// Result of all checks.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReadyReport {
-    /// `ready`, `not_ready` or `stopping`.
+    /// Status: `ready`, `not_ready` or `stopping`.
     #[schema(example = "ready")]
     pub status: &'static str,
-    /// One entry a check.
+    /// Results, one entry per check.
     pub checks: Vec<CheckReport>,
 }
 
-/// What one check says.
+/// Result of one check.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CheckReport {
-    /// What is checked.
+    /// Name of the check.
     #[schema(example = "database")]
     pub name: &'static str,
-    /// Whether it is well.
+    /// Whether it has passed.
     pub ok: bool,
-    /// Why it is not.
+    /// Reason of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl Readiness {
-    /// No check yet.
+    /// Start building a readiness without checks.
     pub fn builder() -> ReadinessBuilder {
         ReadinessBuilder { checks: Vec::new(), patience: PATIENCE }
     }
 
-    /// From now on not ready: the first stage of a stop.
+    /// Mark the service as stopping: it is not ready from now on.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether the service is stopping.
+    /// Return whether the service is stopping.
     pub fn is_stopping(&self) -> bool {
         self.0.stopping.load(Ordering::Acquire)
     }
 
-    /// Asks all checks at once.
+    /// Run all checks concurrently.
     pub async fn report(&self) -> ReadyReport {
         let asked = self.0.checks.iter().map(async |(name, check)| {
             let answer = tokio::time::timeout(self.0.patience, check()).await;

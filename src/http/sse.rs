@@ -1,4 +1,4 @@
-//! Server-Sent Events: a numbered stream that a client can take up again where it lost it.
+//! Server-Sent Events: a numbered stream that a client can resume where it was interrupted.
 
 use std::{borrow::Cow, convert::Infallible, time::Duration};
 
@@ -15,36 +15,36 @@ use serde::Deserialize;
 
 use super::{error::ApiError, extract::Query};
 
-/// Between two comments on a silent stream, so that no proxy takes it for dead.
+/// Interval of comments on an idle stream, which keep proxies from closing it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// One event on its way to a client.
+/// An event to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number in the stream; sent as `id`, and back as `Last-Event-ID`.
+    /// Number of the event in the stream; sent as `id`, and returned by clients as `Last-Event-ID`.
     pub seq: u64,
-    /// Its name.
+    /// Name of the event.
     pub event: Cow<'static, str>,
-    /// Its content, JSON.
+    /// Content of the event, as JSON.
     pub data: String,
 }
 
-/// Answers with the events of a stream as they come.
+/// Build a response that streams events.
 pub fn respond(events: impl Stream<Item = Entry> + Send + 'static) -> Response {
     let events = events.map(|entry| {
-        // A name never holds a line end; one that does would end the stream with a panic.
+        // Names contain no line breaks, with which the stream would panic.
         let name = entry.event.replace(['\r', '\n'], " ");
         Ok::<_, Infallible>(Event::default().id(entry.seq.to_string()).event(name).data(entry.data))
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
-    // nginx would hold events back until its buffer is full.
+    // nginx would buffer events otherwise.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
 
-/// The number after which a stream is taken up: `Last-Event-ID`, else `?after=`, else the beginning.
+/// Number after which a stream is resumed: `Last-Event-ID`, else `?after=`, else 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume(pub u64);
 
@@ -56,7 +56,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Resume {
         struct After {
             after: Option<u64>,
         }
-        // A browser that never had an event sends an empty header.
+        // A browser without a previous event sends an empty header.
         if let Some(last) = parts.headers.get("last-event-id").filter(|last| !last.is_empty()) {
             let number = last.to_str().ok().and_then(|last| last.parse().ok());
             let loc = || vec!["header".into(), "Last-Event-ID".into()];

@@ -114,7 +114,7 @@ impl Asked {
             Ok(None) => None,
             Err(error) => {
                 // The client takes the stream up again where it lost it.
-                tracing::warn!(%error, "an event stream broke off");
+                tracing::warn!(%error, "an event stream was interrupted");
                 None
             }
         });

@@ -225,7 +225,7 @@ async fn second_signal_ends_a_slow_shutdown() {
     }
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
-    assert!(server.log().contains("stopped at once"), "{}", server.log());
+    assert!(server.log().contains("second signal: stopped without waiting"), "{}", server.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

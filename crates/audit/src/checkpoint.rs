@@ -1,5 +1,5 @@
 //! Signed tree heads in the C2SP formats: a checkpoint (<https://c2sp.org/tlog-checkpoint>) as a signed note
-//! (<https://c2sp.org/signed-note>), which other tools for transparency logs read too.
+//! (<https://c2sp.org/signed-note>), readable by other tools for transparency logs.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
@@ -10,41 +10,41 @@ use am_core::{
     crypto::{PublicKey, Signer},
 };
 
-/// Ed25519, as a signed note numbers its algorithms.
+/// Number of the algorithm Ed25519 in signed notes.
 const ED25519: u8 = 1;
 
-/// What a head says: so many leaves have this root in the log of this name.
+/// Content of a signed head: a log's name, its size and its Merkle root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log's name, also the name of its key.
+    /// Name of the log and of its key.
     pub origin: String,
-    /// Leaves below it.
+    /// Number of leaves.
     pub size: u64,
-    /// The root over them.
+    /// Merkle root over the leaves.
     pub root: Hash,
 }
 
-/// Why a text is no checkpoint that can be believed.
+/// Reason why a checkpoint was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// It does not have the form.
-    #[error("it does not have the form of a checkpoint")]
+    /// The text does not have the form of a checkpoint.
+    #[error("it is not a checkpoint")]
     Malformed,
-    /// No signature of it is by this key under the log's name.
+    /// The text has no signature by this key under the log's name.
     #[error("it is not signed by this key")]
     NotSigned,
     /// The signature does not match the text.
-    #[error("its signature does not match what it says")]
+    #[error("its signature does not match its content")]
     Mismatch,
 }
 
-/// The first four bytes of `SHA-256(name || 0x0A || 0x01 || key)`, by which a note's signature names its key.
+/// Key id in a note's signature: the first four bytes of `SHA-256(name || 0x0A || 0x01 || key)`.
 fn key_hash(name: &str, key: &PublicKey) -> [u8; 4] {
     let digest = Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(key.bytes()).finalize();
     [digest[0], digest[1], digest[2], digest[3]]
 }
 
-/// The key as verifiers of notes take it: `name+hash+base64(0x01 || key)`.
+/// The key in the form that verifiers of signed notes accept: `name+hash+base64(0x01 || key)`.
 pub fn verifier_key(name: &str, key: &PublicKey) -> String {
     let mut bytes = vec![ED25519];
     bytes.extend_from_slice(key.bytes());
@@ -56,7 +56,7 @@ impl Checkpoint {
         format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
     }
 
-    /// The note, signed.
+    /// The checkpoint as a signed note.
     pub fn sign(&self, signer: &Signer) -> String {
         let text = self.text();
         let mut bytes = key_hash(&self.origin, signer.public_key()).to_vec();
@@ -64,10 +64,11 @@ impl Checkpoint {
         format!("{text}\n\u{2014} {} {}\n", self.origin, STANDARD.encode(bytes))
     }
 
-    /// Read a note and check its signature by `key`. Other signatures (of witnesses) are passed over.
+    /// Parse a signed note and verify its signature by `key`. Signatures by other keys, such as witnesses', are
+    /// ignored.
     ///
     /// # Errors
-    /// Why it can't be believed.
+    /// Returns the reason why the checkpoint was not accepted.
     pub fn verified(note: &str, key: &PublicKey) -> Result<Self, CheckpointError> {
         let (text, signatures) = note.split_once("\n\n").ok_or(CheckpointError::Malformed)?;
         let checkpoint = Self::read(text).ok_or(CheckpointError::Malformed)?;
@@ -85,7 +86,7 @@ impl Checkpoint {
     fn read(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);
-        // One way to write a number: no sign, no zero before it.
+        // Only the canonical form of a number is accepted: no sign and no leading zero.
         let number: u64 = size.parse().ok()?;
         let sound = is_origin(origin) && number.to_string() == size;
         let root = STANDARD.decode(root).ok()?.try_into().ok()?;

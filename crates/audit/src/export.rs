@@ -1,5 +1,5 @@
-//! The log as a file of JSON lines, and its verification offline, by nothing but the file, the key and what heads were
-//! kept elsewhere.
+//! Export of the log as JSON lines, and offline verification from the file, the public key and checkpoints stored
+//! elsewhere.
 
 use std::{collections::BTreeMap, io::BufRead};
 
@@ -17,22 +17,22 @@ use super::{
 use am_core::crypto::PublicKey;
 use am_db::{Connection, raw::Raw};
 
-/// An entry as it is exported: what the log says of it, and every column as it is stored.
+/// An exported entry: its record in the log and every stored column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
-    /// Its place, from 1.
+    /// Position in the log, from 1.
     pub seq: u64,
-    /// The entry's id, as the log has it.
+    /// Id of the entry.
     pub audit_id: String,
-    /// Its leaf, in hex, as the log has it.
+    /// Leaf hash in hex.
     pub leaf_hash: String,
-    /// Who wrote it: service or coordinator.
+    /// Writer of the entry: `service` or `coordinator`.
     pub source: String,
-    /// The columns of `agent_audit_logs` in their order; none: the row is gone.
+    /// Columns of `agent_audit_logs` in their order; null when the row is missing.
     pub columns: Option<Vec<Raw>>,
 }
 
-/// A line of an export.
+/// Line of an export.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {
@@ -40,25 +40,25 @@ enum Line {
     Head { checkpoint: String },
 }
 
-/// Entries that are read at once.
+/// Entries read per query.
 const PAGE: i64 = 500;
 
-/// Reads an export from the database, piece by piece, so that no snapshot is held for long.
+/// Reader of an export that reads in pages, so that no snapshot is held for long.
 pub struct Export {
     audit: Audit,
-    /// The last entry that was given out.
+    /// Position of the last entry returned.
     after: u64,
     until: u64,
-    /// Heads up to this size were given out.
+    /// Size of the last head returned.
     headed: u64,
 }
 
 impl Audit {
-    /// Everything from entry `first` (1: from the beginning) to the last signed head; each head after the entries it is
-    /// over.
+    /// Export everything from entry `first` (1: from the beginning) to the last signed head; each head follows the
+    /// entries that it covers.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn export(&self, first: u64) -> Result<Export> {
         let head = store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?;
         let after = first.saturating_sub(1);
@@ -67,10 +67,10 @@ impl Audit {
 }
 
 impl Export {
-    /// The next lines, each ended; none: that was all.
+    /// The next lines, each with its newline; `None` at the end.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn next(&mut self) -> Result<Option<String>> {
         let mut conn = self.audit.0.db.read().await?;
         lines(&mut conn, &mut self.after, &mut self.headed, self.until).await
@@ -89,12 +89,12 @@ pub(super) async fn lines(
         Some(last) => {
             store::heads(conn, *headed, PAGE).await?.into_iter().filter(|head| head.size <= last.seq).collect()
         }
-        // Entries may have been taken out: what was signed over them is given out all the same.
+        // Entries may have been deleted: the heads that cover them are exported nevertheless.
         None => store::heads(conn, *headed, PAGE).await?,
     };
     let mut text = String::new();
     let mut put = |line: &Line| {
-        // Texts, numbers and nothing always have a JSON form.
+        // Texts, numbers and nulls always have a JSON form.
         text.push_str(&serde_json::to_string(line).unwrap_or_default());
         text.push('\n');
     };
@@ -114,43 +114,43 @@ pub(super) async fn lines(
     Ok((!text.is_empty()).then_some(text))
 }
 
-/// What a verification found.
+/// Report of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Is everything as it was signed?
+    /// Whether everything is as it was signed.
     pub valid: bool,
-    /// Entries that were read.
+    /// Number of entries read.
     pub entries: u64,
-    /// Entries that a good head is over.
+    /// Number of entries covered by a valid head.
     pub sealed: u64,
-    /// Of these, how many the coordinator wrote.
+    /// Number of these entries that the coordinator wrote.
     pub by_coordinator: u64,
-    /// Heads whose signature and root are good.
+    /// Number of heads with a valid signature and root.
     pub heads: u64,
-    /// The root over all entries, in hex.
+    /// Merkle root over all entries, in hex.
     pub root: String,
-    /// The first fault; none: there is none.
+    /// First fault in the log's order; null when there is none.
     pub first_fault: Option<FaultFound>,
-    /// How many faults there are.
+    /// Number of faults.
     pub faults: u64,
 }
 
-/// A fault of a log.
+/// A fault of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FaultFound {
-    /// The entry's place, from 1; of a head, the last entry that is known to be good and one.
+    /// Position of the entry, from 1; for a head, the position after the last entry that is known to be good.
     pub seq: u64,
-    /// The entry, where it has an id.
+    /// Id of the entry, if it has one.
     pub audit_id: Option<String>,
-    /// What is wrong.
+    /// Description of the fault.
     pub what: String,
 }
 
-/// Verify an export from entry 1 on, line by line. `kept` are checkpoints that were kept elsewhere: only they can show that
-/// the end was cut off, or all of it written anew with the key.
+/// Verify an export that starts at entry 1, line by line. `kept` are checkpoints stored elsewhere: only they can prove
+/// that the end was cut off, or that the whole log was rewritten with the key.
 ///
 /// # Errors
-/// When the file can't be read.
+/// Fails when the file can't be read.
 pub fn verify(export: impl BufRead, key: &PublicKey, kept: &[String]) -> std::io::Result<Report> {
     let mut check = Check::new(key, kept);
     for (number, line) in (1..).zip(export.split(b'\n')) {
@@ -165,7 +165,7 @@ pub fn verify(export: impl BufRead, key: &PublicKey, kept: &[String]) -> std::io
 struct Check<'a> {
     key: &'a PublicKey,
     tree: Growing,
-    /// Roots of kept heads by size, until they are met.
+    /// Roots of the checkpoints stored elsewhere, by size; removed once they were compared.
     kept: BTreeMap<u64, Vec<Hash>>,
     origin: Option<String>,
     report: Report,
@@ -186,7 +186,7 @@ impl<'a> Check<'a> {
 
     fn fault(&mut self, seq: u64, audit_id: Option<&str>, what: String) {
         self.report.faults += 1;
-        // The first in the log's order, whenever it was noticed.
+        // The first in the log's order, whenever it was found.
         if self.report.first_fault.as_ref().is_none_or(|first| seq < first.seq) {
             self.report.first_fault = Some(FaultFound { seq, audit_id: audit_id.map(str::to_owned), what });
         }
@@ -221,7 +221,8 @@ impl<'a> Check<'a> {
             Ok(_) => {}
         }
         self.report.by_coordinator += u64::from(entry.source == Source::Coordinator.word());
-        // What was sealed is what roots are over; a row that was changed is one fault, and not one for each head after it.
+        // Roots are computed over the sealed hashes, so that a changed row is one fault and not another one for each
+        // later head.
         let sealed = <[u8; 32]>::try_from(hex::decode(&entry.leaf_hash).unwrap_or_default());
         self.tree.push(sealed.or(leaf.map_err(drop)).unwrap_or_default());
         if let Some(roots) = self.kept.remove(&self.tree.size()) {

@@ -1,5 +1,5 @@
-//! Readers that follow the log in order and make something of it: each entry counts exactly once, because how far a reader
-//! has come is kept in the transaction of what it made.
+//! Consumers that follow the log in order. Each entry is processed exactly once, because a consumer's position is
+//! stored in the transaction of its results.
 
 use super::{
     Audit, Result,
@@ -12,28 +12,28 @@ use am_db::{
     owner::Owner,
 };
 
-/// What an entry tells those who follow the log.
+/// Data of an entry for consumers that follow the log.
 #[derive(Clone, Debug)]
 pub struct Fact {
-    /// The entry.
+    /// Id of the entry.
     pub audit_id: String,
-    /// What happened.
+    /// Type of the event.
     pub event: EventType,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// Who did it: a principal.
+    /// Principal of the acting user; `None` when unknown.
     pub user: Option<Owner>,
-    /// The workflow it concerns.
+    /// Id of the workflow concerned, if any.
     pub workflow_id: Option<String>,
-    /// What else is known.
+    /// Further data of the event.
     pub data: Doc,
 }
 
 impl Audit {
-    /// Let `reader` begin at the log's present end, unless it has begun.
+    /// Start consumer `reader` at the current end of the log, unless it has a position already.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn begin(&self, reader: &'static str) -> Result<()> {
         if store::known_cursor(&mut *self.0.db.read().await?, reader).await?.is_some() {
             return Ok(());
@@ -48,21 +48,22 @@ impl Audit {
         Ok(begun.await?)
     }
 
-    /// Entries that `reader` has not come to yet.
+    /// Number of entries that consumer `reader` has not processed yet.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn behind(&self, reader: &str) -> Result<u64> {
         let mut conn = self.0.db.read().await?;
         let size = store::size(&mut conn).await?;
         Ok(size.saturating_sub(store::known_cursor(&mut conn, reader).await?.unwrap_or(size)))
     }
 
-    /// The entries of these events among the next `most` of the log, which `reader` has then come behind: what is made of
-    /// them belongs into the same transaction. What the coordinator wrote before this log began is left out.
+    /// Entries of the given event types among the next `most` of the log; the position of `reader` is advanced behind
+    /// them in the same transaction, which must also contain the consumer's results. Entries that the coordinator wrote
+    /// before this log began are left out.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn follow(&self, tx: &mut Tx, reader: &str, events: &[EventType], most: u64) -> am_db::Result<Vec<Fact>> {
         let conn = tx.conn().await?;
         let size = store::size(conn).await?;

@@ -1,4 +1,4 @@
-//! An entry as the row it becomes, and the leaf over it: all columns and who wrote it, to the byte.
+//! An entry as a row, and its leaf hash over all columns and the writer, byte for byte.
 
 use super::{
     merkle::{self, Hash},
@@ -39,10 +39,10 @@ columns! {
     created_at,
 }
 
-/// What stands before the columns in a leaf, so that it is a leaf of this kind and no other.
+/// Prefix of the leaf's input, which separates these leaves from hashes of any other kind.
 const DOMAIN: &[u8] = b"aitbc agent_audit_logs 1\n";
 
-/// The leaf's hash: RFC 6962 over the domain, who wrote the entry, and each column (see [`Raw::encode`]).
+/// Leaf hash: RFC 6962 over the prefix, the writer of the entry, and each column (see [`Raw::encode`]).
 pub fn hash<'a>(source: Source, columns: impl IntoIterator<Item = &'a Raw>) -> Hash {
     let mut input = Vec::with_capacity(1024);
     input.extend_from_slice(DOMAIN);
@@ -52,9 +52,9 @@ pub fn hash<'a>(source: Source, columns: impl IntoIterator<Item = &'a Raw>) -> H
     merkle::leaf(&input)
 }
 
-/// An entry as a row, with what the log says of it.
+/// An entry as a row, with the data of its log record.
 pub struct Sealed {
-    /// In the order of [`COLUMNS`].
+    /// Values in the order of [`COLUMNS`].
     pub columns: [Raw; COLUMNS.len()],
     pub leaf: Hash,
     pub event: &'static str,
@@ -63,14 +63,15 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Of `entry`, under this id.
+    /// Seal `entry` under the given id.
     pub fn of(entry: &Entry, id: String, now: Timestamp) -> Self {
         let (event, level) = (entry.event.stored(), entry.level.stored());
         let none = Map::new();
         let members = entry.data.as_object().unwrap_or(&none);
         let risk = risk(entry.event, entry.level, members);
         let signature = signature_valid(members);
-        // The form that the hash is made over is the one that is stored: ASCII, so that it is a text whatever was in it.
+        // The hash is computed over the stored form, which is ASCII and therefore a valid text whatever the data
+        // contains.
         let data = crypto::audit(&entry.data);
         let data_hash = (!members.is_empty()).then(|| crypto::sha256_hex(&data));
         let state = |value: &Value| Raw::from(String::from_utf8_lossy(&crypto::audit(value)).into_owned());

@@ -1,6 +1,6 @@
-//! The audit log. Every change of state writes its entry in its own transaction, into the coordinator's table and, as a
-//! leaf over all of its columns, into a Merkle log beside it whose heads are signed. What the coordinator writes is sealed
-//! when it is seen.
+//! The audit log. Every change of state writes its entry in its own transaction, to the coordinator's table and, as a
+//! leaf over all its columns, to a Merkle log with signed heads. Entries that the coordinator writes are added to the
+//! Merkle log once they are found.
 
 mod checkpoint;
 mod export;
@@ -45,24 +45,24 @@ use am_db::{
 };
 use am_webhooks::Webhooks;
 
-/// What can go wrong in the audit log.
+/// Error of the audit log.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
-    /// There is no such entry.
+    /// There is no entry with this id.
     #[error("there is no audit entry {0}")]
     NotFound(String),
-    /// It has no place below a signed head yet.
-    #[error("audit entry {0} is below no signed head yet; the next one is signed within seconds")]
+    /// The entry is not covered by a signed head yet; the value is its id.
+    #[error("audit entry {0} is not covered by a signed head yet; the next head is signed within seconds")]
     NotSealed(String),
-    /// No head has this size.
+    /// No signed head has this size.
     #[error("no head was signed over {0} entries")]
     NoHead(u64),
 }
 
-/// A result of this room.
+/// Result of an audit operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The audit log. Cheap to clone.
@@ -75,26 +75,26 @@ struct Inner {
     ids: Ids,
     webhooks: Webhooks,
     signer: Signer,
-    /// The log's name in its heads.
+    /// Name of the log in its heads.
     origin: String,
-    /// Between two heads.
+    /// Interval between two heads.
     every: Duration,
-    /// The coordinator's rows were looked through up to this number.
+    /// Row number up to which the coordinator's table was searched for new entries.
     seen: AtomicI64,
-    /// Something somebody should look at was written.
+    /// Notified when an entry that requires investigation was written.
     nudge: Notify,
 }
 
-/// How the log is kept.
+/// Settings of the audit log.
 pub struct Settings {
-    /// Its name in heads and as their key's.
+    /// Name of the log in its heads, also the name of its key.
     pub origin: String,
-    /// Between two heads.
+    /// Interval between two signed heads.
     pub every: Duration,
 }
 
 impl Audit {
-    /// The log of `db`, whose heads `signer` signs. Heads and alerts go out by `webhooks`.
+    /// The log of `db`, with heads signed by `signer`. Heads and alerts are published through `webhooks`.
     pub fn new(
         (db, clock, ids): (Database, Clock, Ids),
         webhooks: Webhooks,
@@ -114,10 +114,10 @@ impl Audit {
         }))
     }
 
-    /// Append entries in the transaction of the change that they tell of.
+    /// Append entries in the transaction of the change that they record.
     ///
     /// # Errors
-    /// As the database; the change is then undone too.
+    /// Returns a database error when the insert fails; the change is then rolled back as well.
     pub async fn append(&self, tx: &mut Tx, entries: Vec<Entry>) -> am_db::Result<()> {
         if entries.is_empty() {
             return Ok(());
@@ -139,7 +139,7 @@ impl Audit {
     /// Append one entry in the transaction of the change that it tells of. Answers its id.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn record(&self, tx: &mut Tx, entry: Entry) -> am_db::Result<String> {
         let (now, id) = (Timestamp(self.0.clock.now()), self.0.ids.next("audit_", 12));
         let mut rows = Rows::default();
@@ -148,14 +148,14 @@ impl Audit {
         Ok(id)
     }
 
-    /// The rows of entries, to be written in the transaction of the change that they tell of.
+    /// Rows of entries, to be inserted in the transaction of the change that they record.
     pub fn rows(&self, entries: &[Entry]) -> Rows {
         let mut rows = Rows::default();
         self.add_to(&mut rows, entries);
         rows
     }
 
-    /// Append entries among `rows`.
+    /// Add the rows of entries to `rows`.
     pub fn add_to(&self, rows: &mut Rows, entries: impl AsRef<[Entry]>) {
         let now = Timestamp(self.0.clock.now());
         let seal = |entry| Sealed::of(entry, self.0.ids.next("audit_", 12), now);
@@ -170,12 +170,12 @@ impl Audit {
         store::push(rows, sealed);
     }
 
-    /// The log's name, and the key that its heads are signed with as verifiers of signed notes take it.
+    /// Name of the log and public key of its heads, in the form that verifiers of signed notes accept.
     pub fn verifier_key(&self) -> String {
         verifier_key(&self.0.origin, self.0.signer.public_key())
     }
 
-    /// The same key in hex, for `agent-management verify-audit`.
+    /// Public key of the heads in hex, for `agent-management verify-audit`.
     pub fn public_key_hex(&self) -> String {
         self.0.signer.public_key_hex()
     }

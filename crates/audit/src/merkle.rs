@@ -1,36 +1,36 @@
-//! The Merkle tree of a log, as RFC 6962 (section 2.1) and RFC 9162 define it: hashes, proofs, and their verification.
-//! No I/O: which ranges of leaves a proof needs is told here, where their hashes are kept is the store's affair.
+//! Merkle tree of a log as defined by RFC 6962 (section 2.1) and RFC 9162: hashes, proofs and their verification. No
+//! I/O: this module computes which ranges of leaves a proof needs, and the store provides their hashes.
 
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-/// A node or leaf: SHA-256.
+/// Hash of a node or leaf: SHA-256.
 pub type Hash = [u8; 32];
 
-/// `SHA-256(0x00 || input)`.
+/// Hash of a leaf: `SHA-256(0x00 || input)`.
 pub fn leaf(input: &[u8]) -> Hash {
     Sha256::new().chain_update([0]).chain_update(input).finalize().into()
 }
 
-/// `SHA-256(0x01 || left || right)`.
+/// Hash of an inner node: `SHA-256(0x01 || left || right)`.
 pub fn node(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// The root of a tree without leaves.
+/// Root of a tree without leaves.
 pub fn empty() -> Hash {
     Sha256::digest([]).into()
 }
 
-/// Where a tree of `size` leaves is divided: the largest power of two below it.
+/// Number of leaves in the left subtree of a tree of `size` leaves: the largest power of two below `size`.
 fn split(size: u64) -> u64 {
     debug_assert!(size > 1);
     1 << (63 - (size - 1).leading_zeros())
 }
 
-/// The complete subtrees, largest first, that the leaves of `range` consist of. `range` is one that a proof or a root
-/// asks for: its start is a multiple of the largest.
+/// Complete subtrees that make up `range`, largest first. `range` must be one that a proof or a root needs: its start
+/// is a multiple of the largest subtree's size.
 pub fn complete(range: Range<u64>) -> Vec<Range<u64>> {
     let mut parts = Vec::new();
     let mut start = range.start;
@@ -43,13 +43,13 @@ pub fn complete(range: Range<u64>) -> Vec<Range<u64>> {
     parts
 }
 
-/// The root over complete subtrees, largest first.
+/// Root over complete subtrees, largest first.
 pub fn fold(parts: &[Hash]) -> Hash {
     let Some((last, before)) = parts.split_last() else { return empty() };
     before.iter().rev().fold(*last, |right, left| node(left, &right))
 }
 
-/// The root of a complete subtree over `level`, which holds a power of two of hashes.
+/// Root of a complete subtree over `level`, whose length is a power of two.
 pub fn root_of_complete(mut level: Vec<Hash>) -> Hash {
     while level.len() > 1 {
         level = level.chunks(2).map(|pair| pair.get(1).map_or(pair[0], |right| node(&pair[0], right))).collect();
@@ -57,7 +57,7 @@ pub fn root_of_complete(mut level: Vec<Hash>) -> Hash {
     level.first().copied().unwrap_or_else(empty)
 }
 
-/// The ranges whose hashes prove that leaf `index` is in the tree of `size` leaves, in the proof's order.
+/// Ranges whose hashes prove that leaf `index` is in the tree of `size` leaves, in the proof's order.
 pub fn inclusion(index: u64, size: u64) -> Vec<Range<u64>> {
     let mut proof = Vec::new();
     let mut range = 0..size;
@@ -75,12 +75,12 @@ pub fn inclusion(index: u64, size: u64) -> Vec<Range<u64>> {
     proof
 }
 
-/// The ranges whose hashes prove that the tree of `old` leaves is the beginning of the one of `size`, in the proof's order.
-/// `old` is at least 1.
+/// Ranges whose hashes prove that the tree of `old` leaves (at least 1) is a prefix of the tree of `size` leaves, in
+/// the proof's order.
 pub fn consistency(old: u64, size: u64) -> Vec<Range<u64>> {
     let mut proof = Vec::new();
     let mut range = 0..size;
-    // Is everything so far the old tree's own, whose root the verifier has?
+    // Whether everything so far belongs to the old tree, whose root the verifier has.
     let mut whole = true;
     while range.end != old {
         let middle = range.start + split(range.end - range.start);
@@ -100,7 +100,7 @@ pub fn consistency(old: u64, size: u64) -> Vec<Range<u64>> {
     proof
 }
 
-/// Does `proof` lead from the leaf `hash` at `index` to `root` (RFC 9162, 2.1.3.2)?
+/// Verify that `proof` leads from the leaf `hash` at `index` to `root` (RFC 9162, 2.1.3.2).
 pub fn verify_inclusion(hash: Hash, index: u64, size: u64, proof: &[Hash], root: &Hash) -> bool {
     if index >= size {
         return false;
@@ -125,8 +125,8 @@ pub fn verify_inclusion(hash: Hash, index: u64, size: u64, proof: &[Hash], root:
     last == 0 && made == *root
 }
 
-/// Does `proof` show that the tree of `old` leaves with `old_root` is the beginning of that of `size` with `root`
-/// (RFC 9162, 2.1.4.2)?
+/// Verify with `proof` that the tree of `old` leaves with `old_root` is a prefix of the tree of `size` leaves with
+/// `root` (RFC 9162, 2.1.4.2).
 pub fn verify_consistency(old: u64, size: u64, proof: &[Hash], old_root: &Hash, root: &Hash) -> bool {
     if old == 0 || old > size {
         return false;
@@ -165,19 +165,19 @@ pub fn verify_consistency(old: u64, size: u64, proof: &[Hash], old_root: &Hash, 
     last == 0 && made_old == *old_root && made == *root
 }
 
-/// The root of a tree that grows leaf by leaf: its complete subtrees alone are kept.
+/// Root of a tree that grows leaf by leaf; stores only its complete subtrees.
 #[derive(Clone, Debug, Default)]
 pub struct Growing {
     size: u64,
-    /// Largest first.
+    /// Roots of the complete subtrees, largest first.
     parts: Vec<Hash>,
 }
 
 impl Growing {
-    /// Add a leaf's hash.
+    /// Append a leaf's hash.
     pub fn push(&mut self, leaf: Hash) {
         let mut hash = leaf;
-        // As many subtrees are completed as the size ends in ones.
+        // The number of subtrees completed is the number of trailing one bits of the size.
         for _ in 0..self.size.trailing_ones() {
             if let Some(left) = self.parts.pop() {
                 hash = node(&left, &hash);
@@ -187,12 +187,12 @@ impl Growing {
         self.size += 1;
     }
 
-    /// Leaves so far.
+    /// Number of leaves.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The root over them.
+    /// Root over all leaves.
     pub fn root(&self) -> Hash {
         fold(&self.parts)
     }

@@ -1,4 +1,4 @@
-//! What an entry of the log says, and how risky it is taken to be.
+//! Content and risk of an audit entry.
 
 use std::sync::Arc;
 
@@ -14,36 +14,36 @@ use am_db::{
 };
 
 am_db::stored_enum! {
-    /// What happened. The coordinator's words; a change for which it has none is a `workflow_updated` whose data name the
-    /// resource and the action.
+    /// Type of an event, in the coordinator's vocabulary. A change that it has no type for is a `workflow_updated`
+    /// whose data name the resource and the action.
     pub enum EventType {
-        /// A workflow, or a network of them, was made.
+        /// A workflow or a network of workflows was created.
         WorkflowCreated = "WORKFLOW_CREATED" / "workflow_created",
-        /// One was changed; and whatever else was made, changed or removed.
+        /// A workflow was changed, or any other resource was created, changed or deleted.
         WorkflowUpdated = "WORKFLOW_UPDATED" / "workflow_updated",
-        /// One was deleted.
+        /// A workflow was deleted.
         WorkflowDeleted = "WORKFLOW_DELETED" / "workflow_deleted",
-        /// An execution or a training run began.
+        /// An execution or a training run started.
         ExecutionStarted = "EXECUTION_STARTED" / "execution_started",
-        /// It ended well.
+        /// An execution or a training run completed.
         ExecutionCompleted = "EXECUTION_COMPLETED" / "execution_completed",
-        /// It ended badly.
+        /// An execution or a training run failed.
         ExecutionFailed = "EXECUTION_FAILED" / "execution_failed",
-        /// It was stopped on request.
+        /// An execution or a training run was cancelled on request.
         ExecutionCancelled = "EXECUTION_CANCELLED" / "execution_cancelled",
-        /// An attempt at a step began.
+        /// An attempt of a step started.
         StepStarted = "STEP_STARTED" / "step_started",
-        /// A step ended well.
+        /// A step completed.
         StepCompleted = "STEP_COMPLETED" / "step_completed",
-        /// An attempt at a step failed.
+        /// An attempt of a step failed.
         StepFailed = "STEP_FAILED" / "step_failed",
-        /// Results held against what was asked of them.
+        /// Results passed their verification.
         VerificationCompleted = "VERIFICATION_COMPLETED" / "verification_completed",
-        /// They did not.
+        /// Results failed their verification.
         VerificationFailed = "VERIFICATION_FAILED" / "verification_failed",
-        /// Something was done that must not be.
+        /// A security rule was violated.
         SecurityViolation = "SECURITY_VIOLATION" / "security_violation",
-        /// Something was asked for and refused.
+        /// A request was refused for lack of permission.
         AccessDenied = "ACCESS_DENIED" / "access_denied",
         /// A program tried to leave its sandbox.
         SandboxBreach = "SANDBOX_BREACH" / "sandbox_breach",
@@ -51,21 +51,21 @@ am_db::stored_enum! {
 }
 
 am_db::stored_enum! {
-    /// How sensitive something is; the last is the strictest.
+    /// Security level, from least to most strict.
     pub enum SecurityLevel {
-        /// Anybody may know.
+        /// Accessible to anybody.
         Public = "PUBLIC" / "public",
-        /// The usual.
+        /// Accessible within the organisation; the usual level.
         Internal = "INTERNAL" / "internal",
-        /// Some may know.
+        /// Accessible to some people only.
         Confidential = "CONFIDENTIAL" / "confidential",
-        /// Few may know.
+        /// Accessible to few people only.
         Restricted = "RESTRICTED" / "restricted",
     }
 }
 
 impl EventType {
-    /// What it counts, before the level and the data.
+    /// Base of the risk score, before level and data.
     fn base_risk(self) -> i64 {
         match self {
             Self::SecurityViolation => 90,
@@ -95,11 +95,11 @@ impl SecurityLevel {
     }
 }
 
-/// From this risk on somebody should look.
+/// Risk score from which an entry requires investigation.
 pub const INVESTIGATE: i64 = 70;
 
-/// 0 to 100, the coordinator's formula: the event's base times the level's factor, cut to an integer; 10 more with an
-/// error message, 5 over an hour, 5 over 8192 MB.
+/// Risk score from 0 to 100, by the coordinator's formula: the event's base times the level's factor, truncated to an
+/// integer; plus 10 with an error message, plus 5 over one hour, plus 5 over 8192 MB.
 pub fn risk(event: EventType, level: SecurityLevel, data: &Map<String, Value>) -> i64 {
     let mut risk = (event.base_risk() as f64 * level.factor()) as i64;
     let over = |name: &str, limit: f64| data.get(name).and_then(Value::as_f64).is_some_and(|value| value > limit);
@@ -115,8 +115,9 @@ pub fn risk(event: EventType, level: SecurityLevel, data: &Map<String, Value>) -
     risk.min(100)
 }
 
-/// Is the signature that an event's data carry good? None: they carry none. It is Ed25519 over the coordinator's canonical
-/// form of the data without `signature` and `public_key`; both are hex, or base64url without padding.
+/// Whether the signature within an event's data is valid; `None` when there is no signature. It is Ed25519 over the
+/// coordinator's canonical form of the data without `signature` and `public_key`; both are hex, or base64url without
+/// padding.
 pub fn signature_valid(data: &Map<String, Value>) -> Option<bool> {
     let (signature, key) = (data.get("signature")?, data.get("public_key")?);
     let bytes = |value: &Value| {
@@ -144,14 +145,14 @@ pub struct Entry {
     pub(super) step_id: Option<String>,
     pub(super) user_id: Option<String>,
     pub(super) origin: Option<Arc<Origin>>,
-    /// An object.
+    /// A JSON object.
     pub(super) data: Value,
     pub(super) previous: Value,
     pub(super) new: Value,
 }
 
 impl Entry {
-    /// An event at this time, internal unless [`Entry::level`] says otherwise.
+    /// An event at time `at`, of level internal unless [`Entry::level`] sets another.
     pub fn new(event: EventType, at: Timestamp) -> Self {
         Self {
             event,
@@ -168,7 +169,7 @@ impl Entry {
         }
     }
 
-    /// Who did it, and from where.
+    /// Set the acting principal and the client it acted from.
     #[must_use]
     pub fn by(mut self, principal: &Principal) -> Self {
         self.user_id = Some(principal.name.to_string());
@@ -176,55 +177,56 @@ impl Entry {
         self
     }
 
-    /// On whose behalf it was done: an owner as a row names it. A key becomes its principal.
+    /// Set the user on whose behalf the change was made, as stored in an owner column. An API key is converted to its
+    /// principal.
     #[must_use]
     pub fn on_behalf_of(mut self, stored: &str) -> Self {
         self.user_id = Some(Owner::from_stored(stored).into());
         self
     }
 
-    /// Where it was asked from.
+    /// Set the client that the request came from.
     #[must_use]
     pub fn from(mut self, origin: Option<Arc<Origin>>) -> Self {
         self.origin = origin;
         self
     }
 
-    /// What it was done to, and what was done: `event_data.resource` and `event_data.action`.
+    /// Set the resource and the action: `event_data.resource` and `event_data.action`.
     #[must_use]
     pub fn of(self, resource: &str, action: &str) -> Self {
         self.data("resource", json!(resource)).data("action", json!(action))
     }
 
-    /// The workflow it concerns.
+    /// Set the workflow concerned.
     #[must_use]
     pub fn workflow(mut self, id: impl Into<String>) -> Self {
         self.workflow_id = Some(id.into());
         self
     }
 
-    /// The execution it concerns.
+    /// Set the execution concerned.
     #[must_use]
     pub fn execution(mut self, id: impl Into<String>) -> Self {
         self.execution_id = Some(id.into());
         self
     }
 
-    /// The step it concerns.
+    /// Set the step concerned.
     #[must_use]
     pub fn step(mut self, id: impl Into<String>) -> Self {
         self.step_id = Some(id.into());
         self
     }
 
-    /// How sensitive what it tells of is.
+    /// Set the security level.
     #[must_use]
     pub fn level(mut self, level: SecurityLevel) -> Self {
         self.level = level;
         self
     }
 
-    /// More of `event_data`; null adds nothing.
+    /// Add a member to `event_data`; null adds nothing.
     #[must_use]
     pub fn data(mut self, name: &str, value: Value) -> Self {
         if let (false, Some(members)) = (value.is_null(), self.data.as_object_mut()) {
@@ -233,7 +235,7 @@ impl Entry {
         self
     }
 
-    /// What was before, and what is now.
+    /// Set the states before and after the change.
     #[must_use]
     pub fn change(mut self, previous: Option<Value>, new: Option<Value>) -> Self {
         self.previous = previous.unwrap_or(Value::Null);
@@ -242,19 +244,19 @@ impl Entry {
     }
 }
 
-/// Who wrote an entry.
+/// Writer of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = AuditSource)]
 pub enum Source {
-    /// This service, in the transaction of the change.
+    /// This service; the entry was written in the transaction of the change.
     Service,
-    /// The coordinator; sealed when it was seen.
+    /// The coordinator; the entry was sealed when it was found.
     Coordinator,
 }
 
 impl Source {
-    /// As it is stored and shown.
+    /// The stored and shown form.
     pub fn word(self) -> &'static str {
         match self {
             Self::Service => "service",
@@ -262,7 +264,7 @@ impl Source {
         }
     }
 
-    /// From what is stored.
+    /// Parse the stored form.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Service, Self::Coordinator].into_iter().find(|source| source.word() == word)
     }

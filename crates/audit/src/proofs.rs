@@ -1,4 +1,4 @@
-//! Heads and proofs, for whoever does not trust the database.
+//! Signed heads and Merkle proofs, for clients that do not trust the database.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -13,29 +13,29 @@ use super::{
 use am_core::crypto::PublicKey;
 use am_db::Connection;
 
-/// That an entry is in the tree of a head (RFC 6962, 2.1.1).
+/// Proof that an entry is in the tree of a head (RFC 6962, 2.1.1).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = InclusionProof)]
 pub struct Inclusion {
-    /// The entry.
+    /// Id of the entry.
     pub audit_id: String,
-    /// Its leaf's place in the tree, from 0.
+    /// Index of its leaf in the tree, from 0.
     pub leaf_index: u64,
-    /// The leaf, in base64.
+    /// Leaf hash in base64.
     pub leaf_hash: String,
-    /// Who wrote the entry: service, or coordinator.
+    /// Writer of the entry: `service` or `coordinator`.
     pub source: String,
-    /// The hashes from the leaf to the root, in base64.
+    /// Hashes from the leaf to the root, in base64.
     pub proof: Vec<String>,
-    /// The head that it leads to.
+    /// Head that the proof leads to.
     pub head: Head,
 }
 
-/// That the tree of one head is the beginning of another's (RFC 6962, 2.1.2).
+/// Proof that the tree of one head is a prefix of another's (RFC 6962, 2.1.2).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ConsistencyProof)]
 pub struct Consistency {
-    /// The hashes, in base64.
+    /// Hashes of the proof, in base64.
     pub proof: Vec<String>,
     /// The smaller head.
     pub from: Head,
@@ -43,13 +43,13 @@ pub struct Consistency {
     pub to: Head,
 }
 
-/// Why a proof proves nothing.
+/// Reason why a proof was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// A head of it can't be believed.
+    /// A head of the proof was not accepted.
     #[error("the head: {0}")]
     Head(#[from] CheckpointError),
-    /// A hash of it is none.
+    /// A hash of the proof is not 32 bytes in base64.
     #[error("a hash is not 32 bytes in base64")]
     Malformed,
     /// The hashes do not lead to the head's root.
@@ -66,10 +66,10 @@ fn all_decoded(proof: &[String]) -> std::result::Result<Vec<Hash>, ProofError> {
 }
 
 impl Inclusion {
-    /// Is the leaf below the head, and the head signed by `key`?
+    /// Verify that the leaf is in the head's tree and that the head is signed by `key`.
     ///
     /// # Errors
-    /// Why not.
+    /// Returns the reason why the proof was not accepted.
     pub fn verify(&self, key: &PublicKey) -> std::result::Result<(), ProofError> {
         let head = Checkpoint::verified(&self.head.checkpoint, key)?;
         let (leaf, proof) = (decoded(&self.leaf_hash)?, all_decoded(&self.proof)?);
@@ -79,10 +79,11 @@ impl Inclusion {
 }
 
 impl Consistency {
-    /// Is the smaller head's tree the beginning of the larger one's, and are both of one log and signed by `key`?
+    /// Verify that the smaller head's tree is a prefix of the larger one's, and that both are of the same log and
+    /// signed by `key`.
     ///
     /// # Errors
-    /// Why not.
+    /// Returns the reason why the proof was not accepted.
     pub fn verify(&self, key: &PublicKey) -> std::result::Result<(), ProofError> {
         let [old, new] =
             [Checkpoint::verified(&self.from.checkpoint, key)?, Checkpoint::verified(&self.to.checkpoint, key)?];
@@ -93,10 +94,10 @@ impl Consistency {
 }
 
 impl Audit {
-    /// The last signed head; none: nothing was written yet.
+    /// The last signed head; `None` when no entry was written yet.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn head(&self) -> Result<Option<Head>> {
         Ok(store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?)
     }
@@ -104,15 +105,15 @@ impl Audit {
     /// Heads over more than `after` entries, smallest first.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn heads(&self, after: u64, limit: u32) -> Result<Vec<Head>> {
         Ok(store::heads(&mut *self.0.db.read().await?, after, i64::from(limit)).await?)
     }
 
-    /// That an entry is in the tree of the head over `size` entries; none: of the last.
+    /// Prove that an entry is in the tree of the head over `size` entries; `None` takes the last head.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotSealed`], [`Error::NoHead`].
+    /// Returns [`Error::NotFound`], [`Error::NotSealed`] or [`Error::NoHead`].
     pub async fn inclusion(&self, audit_id: &str, size: Option<u64>) -> Result<Inclusion> {
         let mut conn = self.0.db.read().await?;
         let head = head(&mut conn, size).await?.ok_or_else(|| Error::NotSealed(audit_id.to_owned()))?;
@@ -128,10 +129,11 @@ impl Audit {
         Ok(Inclusion { audit_id: audit_id.to_owned(), leaf_index: seq - 1, leaf_hash, source, proof, head })
     }
 
-    /// That the tree of the head over `from` entries is the beginning of the one over `to`; none: of the last.
+    /// Prove that the tree of the head over `from` entries is a prefix of the one over `to`; `None` takes the last
+    /// head.
     ///
     /// # Errors
-    /// [`Error::NoHead`].
+    /// Returns [`Error::NoHead`] when no head has one of the sizes.
     pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<Consistency> {
         let mut conn = self.0.db.read().await?;
         let old = head(&mut conn, Some(from)).await?.ok_or(Error::NoHead(from))?;
@@ -144,7 +146,7 @@ impl Audit {
     }
 }
 
-/// The head over exactly `size` entries, or the last.
+/// The head over exactly `size` entries; with `None` the last head.
 async fn head(conn: &mut Connection, size: Option<u64>) -> Result<Option<Head>> {
     let found = store::head_until(conn, size.unwrap_or(u64::MAX)).await?;
     match size {

@@ -1,5 +1,5 @@
-//! What happens to entries after they are written: those of the coordinator get their leaves, heads are signed, and what
-//! somebody should look at is told. All of it goes by what is stored, so that any process may do it, and again.
+//! Background work on stored entries: entries of the coordinator get their leaves, heads are signed, and alerts are
+//! published. All of it depends on stored rows only, so any process may do it, repeatedly.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -13,17 +13,18 @@ use super::{
 };
 use am_db::{Tx, codec::Timestamp, owner::Owner};
 
-/// Rows of the coordinator's table that are looked at in one go.
+/// Rows of the coordinator's table read per query.
 const LOOK: i64 = 5000;
-/// Rows that are given leaves in one transaction.
+/// Rows that get leaves in one transaction.
 const SEAL: i64 = 500;
-/// Entries that one head goes beyond the last at most: a log that was never sealed takes several.
+/// Largest number of entries between two heads: a log that was never sealed needs several.
 const STRIDE: u64 = 1 << 18;
-/// A change that should be looked at is told a moment after its commit, together with others of the same moment.
+/// Delay of an alert after its commit, so that alerts of the same moment are published together.
 const MOMENT: Duration = Duration::from_millis(20);
 
 impl Audit {
-    /// Seal now and then, until `stopping`; the last head is made by [`Audit::seal`] when nothing is written any more.
+    /// Seal at intervals until `stopping` is cancelled; the last head is signed by [`Audit::seal`] when nothing more is
+    /// written.
     pub async fn work(self, stopping: CancellationToken) {
         loop {
             tokio::select! {
@@ -32,15 +33,15 @@ impl Audit {
                 () = self.0.nudge.notified() => tokio::time::sleep(MOMENT).await,
             }
             if let Err(error) = self.seal().await {
-                tracing::warn!(%error, "the audit log could not be sealed; trying again");
+                tracing::warn!(%error, "the audit log could not be sealed; retrying");
             }
         }
     }
 
-    /// Give the coordinator's entries their leaves, sign a head over all entries, and tell what somebody should look at.
+    /// Add leaves for the coordinator's entries, sign a head over all entries, and publish alerts.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn seal(&self) -> Result<()> {
         self.seal_coordinators().await?;
         while self.sign_head().await? {}
@@ -50,7 +51,7 @@ impl Audit {
     async fn seal_coordinators(&self) -> Result<()> {
         let mut conn = self.0.db.read().await?;
         let last = store::last_row(&mut conn).await?;
-        // Numbers of rows start anew when the database was compacted, or rows at the end were taken out.
+        // Row numbers restart when the database was compacted or rows at its end were deleted.
         let mut seen = Some(self.0.seen.load(Ordering::Relaxed)).filter(|seen| *seen <= last).unwrap_or(0);
         while seen < last {
             let (found, looked) = store::unsealed(&mut conn, seen, LOOK).await?;
@@ -60,7 +61,7 @@ impl Audit {
                 continue;
             }
             drop(conn);
-            // Asked again in the transaction: another process may have sealed them.
+            // Queried again inside the transaction: another process may have sealed them.
             let after = seen;
             let sealed = self.0.db.write(async move |tx: &mut Tx| {
                 let (found, looked) = store::unsealed(tx.conn().await?, after, SEAL).await?;
@@ -78,7 +79,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Sign a head over what was appended since the last; false: there is nothing to sign.
+    /// Sign a head over the entries since the last one. Returns false when there are none.
     async fn sign_head(&self) -> Result<bool> {
         let (from, size, tiles) = {
             let mut conn = self.0.db.read().await?;
@@ -98,7 +99,7 @@ impl Audit {
             let note = checkpoint.sign(&audit.0.signer);
             let head = Head { size, root: hex::encode(root), checkpoint: note, made_at: now };
             if store::keep_head(tx, &head).await? {
-                // Off the host: a log by itself can't show that its end was cut off.
+                // Published off the host, because a log alone can't prove that its end was not cut off.
                 audit.0.webhooks.enqueue(tx, HEAD, &head, now, Some(&format!("{HEAD}/{size}"))).await.map_err(owed)?;
             }
             Ok::<_, am_db::Error>(head)
@@ -108,7 +109,7 @@ impl Audit {
         Ok(true)
     }
 
-    /// Tell of entries that somebody should look at, each once.
+    /// Publish an alert for each entry that requires investigation, once each.
     async fn tell(&self) -> Result<()> {
         let (known, size, found) = {
             let mut conn = self.0.db.read().await?;
@@ -119,7 +120,7 @@ impl Audit {
         if found.is_empty() && size.saturating_sub(known) < 10_000 {
             return Ok(());
         }
-        // What the coordinator wrote long before it was sealed is no news.
+        // Entries that the coordinator wrote long before they were sealed raise no alert.
         let webhooks = self.0.webhooks.clone();
         let news = Timestamp(self.0.clock.now() - OLD);
         let told = self.0.db.write(async move |tx: &mut Tx| {
@@ -157,11 +158,11 @@ impl Audit {
     }
 }
 
-/// Kinds of events that webhooks can ask for: a signed head, something to look at.
+/// Webhook event kinds: a signed head, and an alert.
 const HEAD: &str = "audit.head";
 const ALERT: &str = "security.alert";
 
-/// What is owed is written with what it tells of, or neither is.
+/// Convert the error: the delivery must be stored together with the change that it reports, or neither.
 fn owed(error: am_webhooks::Error) -> am_db::Error {
     match error {
         am_webhooks::Error::Db(error) => error,
@@ -169,33 +170,33 @@ fn owed(error: am_webhooks::Error) -> am_db::Error {
     }
 }
 
-/// Who tells of what should be looked at.
+/// Consumer name of the alerts.
 const ALERTS: &str = "alerts";
-/// An entry of the coordinator's that is older when it is sealed is told of nowhere.
+/// Age from which an entry of the coordinator raises no alert when it is sealed.
 const OLD: chrono::Duration = chrono::Duration::hours(24);
-/// Alerts that are told in one transaction.
+/// Alerts published per transaction.
 const AT_ONCE: usize = 200;
 
-/// Something that somebody should look at.
+/// An entry that requires investigation.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Alert {
-    /// Its place in the log.
+    /// Position in the log, from 1.
     pub seq: u64,
-    /// The entry.
+    /// Id of the entry.
     pub id: String,
-    /// What happened.
+    /// Type of the event.
     pub event_type: String,
-    /// 70 to 100.
+    /// Risk score, 70 to 100.
     pub risk_score: i64,
-    /// Who did it.
+    /// Principal of the acting user; null when unknown.
     pub user_id: Option<Owner>,
-    /// The execution it concerns.
+    /// Id of the execution concerned, if any.
     pub execution_id: Option<String>,
-    /// The workflow it concerns.
+    /// Id of the workflow concerned, if any.
     pub workflow_id: Option<String>,
-    /// Who wrote the entry.
+    /// Writer of the entry.
     pub source: Source,
-    /// When it happened.
+    /// Time of the event.
     pub timestamp: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! Tables `agent_audit_logs` and `am_audit_*`.
+//! SQL of tables `agent_audit_logs` and `am_audit_*`.
 
 use std::ops::Range;
 
@@ -22,13 +22,13 @@ use am_db::{
     statement::Listed,
 };
 
-/// Leaves below a tile of the lowest level, and tiles of one level below one of the next.
+/// Number of leaves below a tile of the lowest level, and of tiles below a tile of the next level.
 pub const TILE: u64 = 256;
 
 static LOGS: Insert = Insert::new(concat!(file!(), ":", line!()), "agent_audit_logs", &COLUMNS, "");
 am_db::inventory::submit! { Listed::Insert(&LOGS) }
 
-/// Entries of this service's own, with their leaves.
+/// Add the rows of this service's own entries with their leaves.
 pub fn push(rows: &mut Rows, sealed: &[Sealed]) {
     for entry in sealed {
         rows.push(&LOGS, |row| {
@@ -54,7 +54,7 @@ fn push_leaf(rows: &mut Rows, id: &Raw, leaf: &Hash, source: Source, (event, lev
     });
 }
 
-/// A row of the coordinator's own that has no leaf yet.
+/// A row of the coordinator that has no leaf yet.
 pub struct Unsealed {
     columns: Vec<Raw>,
 }
@@ -80,8 +80,8 @@ fn raw_columns(columns: &mut Columns<'_>) -> Result<Vec<Raw>> {
     COLUMNS.iter().map(column).collect()
 }
 
-/// Rows without a leaf after row number `after`, at most `limit`, in the order they were written; and the last row that
-/// was looked at.
+/// At most `limit` rows without a leaf after row number `after`, in the order they were written, and the number of the
+/// last row read.
 pub async fn unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<(Vec<Unsealed>, i64)> {
     let last = sql!(
         "SELECT max(place) FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE {place l} > $1 ORDER BY {place l} LIMIT $2) AS next",
@@ -97,11 +97,11 @@ pub async fn unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<(
     Ok((unsealed.bind(after).bind(last).fetch_all(conn).await?, last))
 }
 
-/// Give leaves to rows that the coordinator wrote.
+/// Insert leaves for rows that the coordinator wrote.
 pub async fn seal_coordinators(tx: &mut Tx, rows: &[Unsealed]) -> Result<()> {
     let mut leaves = Rows::default();
     for row in rows {
-        // What is no word is sealed all the same, and counted as none.
+        // An unknown event type or level is sealed all the same, and counted as empty.
         let word = |at: usize| row.columns[at].text().unwrap_or_default();
         let risk = row.columns[13].integer().unwrap_or(0);
         let leaf = super::leaf::hash(Source::Coordinator, &row.columns);
@@ -110,19 +110,19 @@ pub async fn seal_coordinators(tx: &mut Tx, rows: &[Unsealed]) -> Result<()> {
     if rows.is_empty() { Ok(()) } else { leaves.execute(tx).await }
 }
 
-/// The number of the last row of the coordinator's table.
+/// Highest row number of the coordinator's table.
 pub async fn last_row(conn: &mut Connection) -> Result<i64> {
     let last: Option<i64> = sql!("SELECT max({place l}) FROM agent_audit_logs l").fetch_value(conn).await?;
     Ok(last.unwrap_or(0))
 }
 
-/// How many entries the log has.
+/// Number of entries in the log.
 pub async fn size(conn: &mut Connection) -> Result<u64> {
     let size: Option<i64> = sql!("SELECT max(seq) FROM am_audit_entries").fetch_value(conn).await?;
     Ok(size.unwrap_or(0).cast_unsigned())
 }
 
-/// The leaves of a range, counted from 0.
+/// Leaf hashes of a range, counted from 0.
 pub async fn leaves(conn: &mut Connection, range: Range<u64>) -> Result<Vec<Hash>> {
     let found =
         sql!("SELECT string_agg(leaf_hash, '' ORDER BY seq) FROM am_audit_entries WHERE seq > $1 AND seq <= $2")
@@ -132,7 +132,7 @@ pub async fn leaves(conn: &mut Connection, range: Range<u64>) -> Result<Vec<Hash
     whole(&found.unwrap_or_default(), &range)
 }
 
-/// The tiles of a range of one level.
+/// Tile hashes of a range of one level.
 async fn tiles(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<Vec<Hash>> {
     let found = sql!(
         "SELECT string_agg(hash, '' ORDER BY place) FROM am_audit_tiles WHERE level = $1 AND place >= $2 AND place < $3",
@@ -144,7 +144,8 @@ async fn tiles(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<V
     whole(&found.unwrap_or_default(), &range)
 }
 
-/// The hashes of a range out of their hex, which comes as one value: rows one by one cost two changes of thread each.
+/// Decode the concatenated hex hashes of a range. They are read as one value, because each row costs two thread
+/// switches.
 fn whole(found: &str, range: &Range<u64>) -> Result<Vec<Hash>> {
     let bytes = hex::decode(found).map_err(|_| Error::Unreadable("am_audit: a hash is no hash".into()))?;
     let (hashes, rest) = bytes.as_chunks::<32>();
@@ -154,17 +155,17 @@ fn whole(found: &str, range: &Range<u64>) -> Result<Vec<Hash>> {
     Ok(hashes.to_vec())
 }
 
-/// Hashes of level `level` (0: leaves) of a range of places.
+/// Hashes of level `level` (0: leaves) for a range of positions.
 async fn level_hashes(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<Vec<Hash>> {
     if level == 0 { leaves(conn, range).await } else { tiles(conn, level, range).await }
 }
 
-/// The hash over a range of leaves as proofs and roots ask for them (see [`merkle::complete`]). Tiles must be there for
-/// all complete ones in it.
+/// Hash over a range of leaves that a proof or a root needs (see [`merkle::complete`]). All complete tiles within it
+/// must be stored.
 pub async fn range_hash(conn: &mut Connection, range: Range<u64>) -> Result<Hash> {
     let mut parts = Vec::new();
     for part in merkle::complete(range) {
-        // The highest level whose tiles fit: at most 255 of them are read.
+        // The highest level whose tiles fit, so that at most 255 of them are read.
         let level = (part.end - part.start).trailing_zeros() / TILE.trailing_zeros();
         let wide = TILE.pow(level);
         let hashes = level_hashes(conn, level, part.start / wide..part.end / wide).await?;
@@ -173,14 +174,14 @@ pub async fn range_hash(conn: &mut Connection, range: Range<u64>) -> Result<Hash
     Ok(merkle::fold(&parts))
 }
 
-/// The tiles that entries up to `size` complete beyond those up to `from`, lowest level first.
+/// Tiles that entries up to `size` complete beyond those up to `from`, lowest level first.
 pub async fn new_tiles(conn: &mut Connection, from: u64, size: u64) -> Result<Vec<(u32, u64, Hash)>> {
     let mut made: Vec<(u32, u64, Hash)> = Vec::new();
     let (mut level, mut wide) = (1, TILE);
     while size / wide > 0 {
         for place in from / wide..size / wide {
             let below = place * TILE..(place + 1) * TILE;
-            // Some were made now, the rest stand.
+            // Some tiles were computed above, the others are stored.
             let fresh = made.iter().filter(|(at, place, _)| *at == level - 1 && below.contains(place));
             let fresh: Vec<Hash> = fresh.map(|(_, _, hash)| *hash).collect();
             let stored = below.end - fresh.len() as u64;
@@ -194,7 +195,7 @@ pub async fn new_tiles(conn: &mut Connection, from: u64, size: u64) -> Result<Ve
     Ok(made)
 }
 
-/// Keep tiles.
+/// Insert the given tiles.
 pub async fn keep_tiles(tx: &mut Tx, tiles: &[(u32, u64, Hash)]) -> Result<()> {
     let mut rows = Rows::default();
     for (level, place, hash) in tiles {
@@ -207,21 +208,21 @@ pub async fn keep_tiles(tx: &mut Tx, tiles: &[(u32, u64, Hash)]) -> Result<()> {
     if tiles.is_empty() { Ok(()) } else { rows.execute(tx).await }
 }
 
-/// A signed head as it is kept.
+/// A stored signed head.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[schema(as = AuditHead)]
 pub struct Head {
-    /// Entries below it.
+    /// Number of entries covered.
     pub size: u64,
-    /// The root over them, in hex.
+    /// Merkle root over the entries, in hex.
     pub root: String,
-    /// The C2SP checkpoint, whole: log, size, root in base64, an empty line, the signature.
+    /// Complete C2SP checkpoint: log, size, root in base64, an empty line, the signature.
     pub checkpoint: String,
-    /// When it was signed.
+    /// Time of signing.
     pub made_at: Timestamp,
 }
 
-/// Keep a head; one of this size that stands is left. Answers whether it is new.
+/// Insert a head unless one of this size exists. Returns whether it is new.
 pub async fn keep_head(tx: &mut Tx, head: &Head) -> Result<bool> {
     let kept = insert!("am_audit_heads" {
         size: head.size.cast_signed(),
@@ -236,38 +237,38 @@ row! {
     Head { size => i64::cast_unsigned, root, checkpoint, made_at }
 }
 
-/// The last head of at most `size` entries.
+/// The last head over at most `size` entries.
 pub async fn head_until(conn: &mut Connection, size: u64) -> Result<Option<Head>> {
     let head = sql!("SELECT ", Head::COLUMNS, " FROM am_audit_heads WHERE size <= $1 ORDER BY size DESC LIMIT 1");
     head.bind(i64::try_from(size).unwrap_or(i64::MAX)).fetch_optional(conn).await
 }
 
-/// Heads of more than `after` entries, smallest first.
+/// Heads over more than `after` entries, smallest first.
 pub async fn heads(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<Head>> {
     let heads = sql!("SELECT ", Head::COLUMNS, " FROM am_audit_heads WHERE size > $1 ORDER BY size LIMIT $2");
     heads.bind(i64::try_from(after).unwrap_or(i64::MAX)).bind(limit).fetch_all(conn).await
 }
 
-/// The place of an entry in the log, from 1, and its leaf.
+/// Position of an entry in the log (from 1), its leaf and its writer.
 pub async fn place(conn: &mut Connection, id: &str) -> Result<Option<(u64, String, String)>> {
     let found = sql!("SELECT seq, leaf_hash, source FROM am_audit_entries WHERE audit_id = $1").bind(id);
     let found: Option<(i64, String, String)> = found.fetch_optional(conn).await?;
     Ok(found.map(|(seq, leaf, source)| (seq.cast_unsigned(), leaf, source)))
 }
 
-/// How far `reader` has come; 0: it has not begun.
+/// Position of consumer `reader`; 0 when it has none.
 pub async fn cursor(conn: &mut Connection, reader: &str) -> Result<u64> {
     Ok(known_cursor(conn, reader).await?.unwrap_or(0))
 }
 
-/// How far `reader` has come; none: it has not begun.
+/// Position of consumer `reader`; `None` when it has none.
 pub async fn known_cursor(conn: &mut Connection, reader: &str) -> Result<Option<u64>> {
     let seq = sql!("SELECT seq FROM am_audit_cursors WHERE reader = $1").bind(reader);
     let seq: Option<i64> = seq.fetch_optional_value(conn).await?;
     Ok(seq.map(i64::cast_unsigned))
 }
 
-/// `reader` has come to `seq`.
+/// Advance consumer `reader` to position `seq`.
 pub async fn advance(tx: &mut Tx, reader: &str, seq: u64) -> Result<()> {
     insert!("am_audit_cursors" { reader: reader, seq: seq.cast_signed() } "ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq")
         .execute(tx.conn().await?)
@@ -275,7 +276,7 @@ pub async fn advance(tx: &mut Tx, reader: &str, seq: u64) -> Result<()> {
     Ok(())
 }
 
-/// Entries after `seq` that somebody should look at, in order.
+/// Entries after `seq` that require investigation, in order.
 pub async fn to_investigate(conn: &mut Connection, seq: u64, limit: i64) -> Result<Vec<Alert>> {
     let alerts = sql!(
         "SELECT ",
@@ -300,8 +301,8 @@ row! {
     }
 }
 
-/// Entries of a range of places with what is stored of them, in order: what an export holds. An entry that is gone from the
-/// coordinator's table has no columns.
+/// Entries after position `after` with their stored columns, in order, for an export. An entry whose row is missing
+/// from the coordinator's table has no columns.
 pub async fn exported(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<Exported>> {
     let exported = sql!(
         "SELECT e.seq, e.audit_id, e.leaf_hash, e.source, l.id IS NULL",
@@ -323,19 +324,19 @@ impl FromRow for Exported {
     }
 }
 
-/// Is there an entry of this id, with a leaf or without?
+/// Whether there is an entry with this id, sealed or not.
 pub async fn exists(conn: &mut Connection, id: &str) -> Result<bool> {
     sql!("SELECT 1 FROM agent_audit_logs WHERE id = $1").bind(id).exists(conn).await
 }
 
-/// Which entries a reader that follows the log comes to next: those of these events, after place `from` up to `to`.
+/// Next entries of a consumer: those of the given event types from position `from` (exclusive) to `to` (inclusive).
 pub struct Following<'a> {
     pub from: u64,
     pub to: u64,
     pub events: &'a [EventType],
 }
 
-/// What they tell, in order. The coordinator's from before the log began are left out.
+/// Data of these entries, in order. Entries that the coordinator wrote before the log began are left out.
 pub async fn facts(conn: &mut Connection, next: &Following<'_>) -> Result<Vec<Fact>> {
     let facts = sql!(
         "SELECT ",

@@ -1,48 +1,48 @@
-//! What can go wrong when agents talk.
+//! Errors of communication between agents.
 
 use super::{relations::Refusal, sealing::SealError};
 use am_core::validation::{self, Violation};
 
-/// What can go wrong when agents talk.
+/// Error of communication between agents.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such thing.
+    /// The object does not exist; the value is its kind.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// Something that was sent is wrong.
+    /// A member of the request is invalid.
     #[error("{}", validation::join(.0))]
     Invalid(Vec<Violation>),
     /// The sender may not write to the recipient.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The content can't be sealed as it was asked for.
+    /// The content can't be encrypted as requested.
     #[error(transparent)]
     Seal(SealError),
-    /// It is for others to do.
+    /// The caller may not do this; the text is shown to the client.
     #[error("{0}")]
     Forbidden(String),
-    /// The state forbids it.
+    /// The state forbids the action; the text is shown to the client.
     #[error("{0}")]
     State(String),
-    /// Something else stands under this name.
+    /// Another object has this name; the text is shown to the client.
     #[error("{0}")]
     Conflict(String),
-    /// As many as there may be are there.
+    /// A limit of concurrent connections is reached; the text is shown to the client.
     #[error("{0}")]
     Busy(String),
-    /// This process takes nothing more.
+    /// The process is stopping and accepts nothing more.
     #[error("the service is stopping")]
     Stopping,
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
 }
 
-/// A result of this room.
+/// Result of a communication operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Something wrong with the member `field`.
+    /// Error for an invalid member `field`.
     pub fn invalid(field: &str, message: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation::new(field, message)])
     }

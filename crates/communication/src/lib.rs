@@ -1,7 +1,8 @@
-//! Agents that talk. A message is stored before anybody hears of it, numbered in its channel, and delivered until its
-//! recipient says that it came: over a socket where there is one, else from the inbox.
+//! Communication between agents. A message is stored before it is sent to anybody, is numbered in its channel, and is
+//! delivered until its recipient acknowledges it: over a WebSocket if there is one, otherwise from the inbox.
 //!
-//! How what they write is sealed, who may write to whom and what it costs is said by rooms of their own, which these use.
+//! Encryption, permissions and prices are implemented by the modules `sealing`, `relations` and `price`, which the
+//! others use.
 
 pub mod channels;
 pub mod delivery;

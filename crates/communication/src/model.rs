@@ -1,78 +1,78 @@
-//! Words that all of this room uses.
+//! Types that all modules of communication use.
 
 use am_core::validation::Violation;
 
 am_db::stored_enum! {
-    /// What a channel is for.
+    /// Kind of a channel.
     pub enum ChannelKind {
-        /// Two agents.
+        /// Between two agents.
         Direct = "DIRECT" / "direct",
-        /// Members, each of whom writes to the others and may bring more.
+        /// Between members, each of whom may write and add others.
         Group = "GROUP" / "group",
-        /// One writes, the others hear.
+        /// Messages of a single agent, which the other members read.
         Broadcast = "BROADCAST" / "broadcast",
-        /// A group whose members its maker alone chooses.
+        /// A group whose members are chosen by its creator only.
         Private = "PRIVATE" / "private",
     }
 }
 
 am_db::stored_enum! {
-    /// Whether anything is written into a channel.
+    /// Status of a channel.
     pub enum ChannelStatus {
-        /// It may be.
+        /// Messages may be written into it.
         Open = "OPEN" / "open",
-        /// Nothing more; what was written stays.
+        /// No further messages; existing ones are kept.
         Closed = "CLOSED" / "closed",
     }
 }
 
 am_db::stored_enum! {
-    /// How soon a recipient should turn to a message. Delivery keeps the order of the channel whatever it is.
+    /// Priority of a message for its recipient. Delivery keeps the order of the channel whatever the priority is.
     #[schema(as = MessagePriority)]
     pub enum Priority {
-        /// Can wait.
+        /// Lower than usual.
         Low = "LOW" / "low",
-        /// As usual.
+        /// The usual priority.
         Normal = "NORMAL" / "normal",
-        /// Before the usual.
+        /// Higher than usual.
         High = "HIGH" / "high",
-        /// First.
+        /// The highest priority.
         Urgent = "URGENT" / "urgent",
     }
 }
 
 am_db::stored_enum! {
-    /// What has become of a message.
+    /// Status of a message.
     pub enum MessageStatus {
-        /// Stored; its recipient has not said that it came.
+        /// Stored, and not acknowledged by its recipient yet.
         Pending = "PENDING" / "pending",
         /// Acknowledged by its recipient, or fetched from the inbox.
         Delivered = "DELIVERED" / "delivered",
-        /// Its recipient says that it was read.
+        /// Marked as read by its recipient.
         Read = "READ" / "read",
-        /// Its time was up before it was delivered.
+        /// Expired before its delivery.
         Expired = "EXPIRED" / "expired",
-        /// It can't be delivered: what it is sealed with is not to be had.
+        /// Failed, because it can't be decrypted.
         Failed = "FAILED" / "failed",
     }
 }
 
 am_db::stored_enum! {
-    /// What is recorded of a message's price. Nothing is collected here.
+    /// Payment status of a message. Payments are recorded here and not collected.
     pub enum PaymentStatus {
-        /// It is owed.
+        /// The price is due.
         Unpaid = "UNPAID" / "unpaid",
-        /// Somebody has said that it was paid.
+        /// The price was recorded as paid.
         Paid = "PAID" / "paid",
-        /// It is not asked for.
+        /// The price is waived.
         Waived = "WAIVED" / "waived",
     }
 }
 
-/// The longest name of an agent.
+/// Maximum length of an agent's name in bytes.
 const LONGEST: usize = 128;
 
-/// The name of an agent that the member `field` gives.
+/// Validate the name of an agent in the member `field`, and trim it.
 ///
 /// # Errors
 /// For none, one of over 128 bytes, or one with control characters.

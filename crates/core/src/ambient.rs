@@ -1,5 +1,5 @@
-//! Time, randomness and identifiers. Rooms take them from here and never from the operating system, so that a
-//! test can set the clock and repeat the ids.
+//! Time, randomness and identifiers. All other modules take them from here and never from the operating system, so that
+//! a test can set the clock and repeat the identifiers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,35 +8,35 @@ use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
 
-/// Wall-clock time, to the microsecond (what the coordinator's timestamps hold).
+/// Wall-clock time in UTC with a resolution of one microsecond, the resolution of the coordinator's timestamps.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
 
 impl Clock {
-    /// The system's clock.
+    /// The clock of the operating system.
     pub fn system() -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
         Self(Arc::new(|| Utc::now().trunc_subsecs(6)))
     }
 
-    /// A clock that answers whatever `read` does.
+    /// A clock that returns the result of `read`, for tests.
     pub fn from_fn(read: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
-    /// The present moment.
+    /// The current time.
     pub fn now(&self) -> DateTime<Utc> {
         (self.0)()
     }
 }
 
-/// Identifiers and randomness.
+/// Generator of identifiers and random numbers. Cheap to clone; clones share one sequence.
 #[derive(Clone)]
 pub struct Ids(Arc<Mutex<Source>>);
 
 struct Source {
     rng: StdRng,
-    /// The next number of the sequence.
+    /// Next number of the sequence behind [`Ids::next`].
     next: u64,
 }
 
@@ -48,21 +48,21 @@ impl Source {
 }
 
 impl Ids {
-    /// Seeded by the operating system.
+    /// A generator seeded by the operating system.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// Fails when the operating system provides no randomness.
     pub fn system() -> std::io::Result<Self> {
         let rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(std::io::Error::other)?;
         Ok(Self(Arc::new(Mutex::new(Source::new(rng)))))
     }
 
-    /// The same sequence for the same seed.
+    /// A generator that yields the same sequence for the same seed.
     pub fn seeded(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Source::new(StdRng::seed_from_u64(seed)))))
     }
 
-    /// `digits` (at most 32) random hex digits.
+    /// Random lower-case hex digits: `digits` of them, at most 32.
     pub fn hex(&self, digits: usize) -> String {
         let mut text = format!(
             "{:032x}",
@@ -82,8 +82,8 @@ impl Ids {
         uuid::Builder::from_random_bytes(bytes).into_uuid().simple().to_string()
     }
 
-    /// `prefix` and `digits` (at most 16) hex digits that follow the ones before: a key of a table, where neighbours share
-    /// an index page. Random keys make a commit write a page for each index of each row.
+    /// An identifier for a table's key: `prefix` and `digits` (at most 16) hex digits, each number following the one
+    /// before, so that neighbours share an index page. With random keys a commit writes one page per index and row.
     pub fn next(&self, prefix: &str, digits: usize) -> String {
         let number = self.with(|source| {
             source.next = source.next.wrapping_add(1);
@@ -93,17 +93,17 @@ impl Ids {
         format!("{prefix}{}", &text[text.len() - digits.min(text.len())..])
     }
 
-    /// Go on with [`Ids::next`] elsewhere, at random: what follows is taken.
+    /// Restart the sequence of [`Ids::next`] at a random number, for when its next numbers are taken already.
     pub fn jump(&self) {
         self.with(|source| source.next = source.rng.next_u64());
     }
 
-    /// `prefix` and `digits` random hex digits, the coordinator's form of an identifier.
+    /// An identifier in the coordinator's form: `prefix` and `digits` (at most 32) random hex digits.
     pub fn prefixed(&self, prefix: &str, digits: usize) -> String {
         format!("{prefix}{}", self.hex(digits))
     }
 
-    /// A number in `0.0..1.0`.
+    /// A random number from the half-open range `0.0..1.0`.
     pub fn fraction(&self) -> f64 {
         self.with(|source| (source.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64)
     }
@@ -118,7 +118,7 @@ impl Ids {
     }
 }
 
-/// Wait, unless `stop` is asked for. False: it was, and whoever looks now and then looks no more.
+/// Sleep for `wait`, or until `stop` is cancelled. Returns false when it was cancelled, which ends a polling loop.
 pub async fn pause(stop: &CancellationToken, wait: Duration) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
@@ -126,7 +126,7 @@ pub async fn pause(stop: &CancellationToken, wait: Duration) -> bool {
     }
 }
 
-/// What `kill -9` does, from within: no destructor runs, nothing is flushed.
+/// Kill the own process with SIGKILL: no destructor runs and nothing is flushed.
 #[cfg(feature = "failpoints")]
 pub fn kill_self() {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

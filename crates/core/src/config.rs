@@ -42,21 +42,21 @@ pub static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(Config::keys);
 /// The longest that anything with a size may be, in bytes: one request or step can't take the machine's memory.
 const GIBIBYTE: usize = 1 << 30;
 
-/// Where the service runs; decides how strict the start is.
+/// Deployment environment, which decides how strictly the configuration is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
-    /// Any key is taken, loopback only.
+    /// Development: any API key is accepted, and only loopback addresses are listened on.
     Dev,
-    /// Keys are required, none may be a placeholder.
+    /// Production: API keys are required and placeholders are refused.
     Production,
 }
 
-/// How a log line is written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For a person at a terminal.
+    /// Text for a terminal.
     Text,
 }
 
@@ -139,7 +139,7 @@ impl Config {
         if reader.violations.is_empty() { Ok(config) } else { Err(ConfigError { violations: reader.violations }) }
     }
 
-    /// For tests: dev, a free port, two readers, no rate limit, everything below `data_dir`.
+    /// Settings for tests: dev, a free port, two readers, no rate limit, all files below `data_dir`.
     pub fn for_tests(data_dir: &Path) -> Self {
         let database = data_dir.join("coordinator.db");
         Self { port: 0, db_readers: 2, database, data_dir: data_dir.to_owned(), ..Self::default() }
@@ -268,40 +268,42 @@ settings! {
     }
 }
 
-/// One address that a step may call by its name.
+/// A named endpoint that http steps may call.
 #[derive(Clone, Debug)]
 pub struct HttpEndpoint {
-    /// The full address; a step can't change it.
+    /// Complete URL; a step can't change it.
     pub url: String,
-    /// `openai`: the body is a chat completion request, the answer's first message becomes `output.text`; `json`: as it comes.
+    /// Protocol of the endpoint. `openai`: the body is a chat completion request and the first message of the answer
+    /// becomes `output.text`; `json`: the answer is passed on unchanged.
     pub kind: EndpointKind,
-    /// Sent as `Authorization: Bearer`.
+    /// Token sent as `Authorization: Bearer`; `None` sends none.
     pub bearer: Option<SecretString>,
-    /// Price of one call, default 0.0.
+    /// Price of one call in the marketplace's currency, default 0.0.
     pub price: f64,
 }
 
-/// What an endpoint speaks.
+/// Protocol of an HTTP endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndpointKind {
     /// OpenAI-compatible chat completions.
     OpenAi,
-    /// Plain JSON in, plain JSON out.
+    /// Plain JSON request and response.
     Json,
 }
 
-/// One address that is called when something happens.
+/// A URL that receives events as signed POST requests.
 #[derive(Clone, Debug)]
 pub struct WebhookEndpoint {
-    /// The full address; https, or http too where private addresses are allowed.
+    /// Complete URL; https, or http where private addresses are allowed.
     pub url: Url,
-    /// `whsec_` and base64, at least one. Each signs, so that a receiver can go from one to another.
+    /// Signing secrets, at least one, each `whsec_` and base64. Every request is signed with all of them, so that a
+    /// receiver can change from one to the next.
     pub secrets: Vec<SecretString>,
-    /// The kinds of events that it gets; none: all.
+    /// Event kinds that the endpoint receives; `None`: all.
     pub events: Option<Vec<String>>,
-    /// Whether the address may be one that is not on the Internet.
+    /// Whether the URL may name a host outside the public Internet, default false.
     pub allow_private: bool,
-    /// How long one call may take.
+    /// Time limit of one request.
     pub timeout: Duration,
 }

@@ -8,10 +8,10 @@ pub mod config;
 pub mod crypto;
 /// Public and private addresses, and a client that reaches public ones only.
 pub mod net;
-/// What is wrong with a value that was sent: paths, violations and how they are collected.
-pub mod validation;
 /// Background tasks that run as long as the process does.
 pub mod supervisor;
+/// What is wrong with a value that was sent: paths, violations and how they are collected.
+pub mod validation;
 
 /// Evaluates the crash point `name`. Called by [`crash_point!`] only.
 #[cfg(feature = "failpoints")]

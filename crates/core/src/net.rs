@@ -1,5 +1,5 @@
-//! Which addresses are out on the Internet, and a client that reaches no other: what somebody may name must not lead
-//! to what only this machine or its network can reach.
+//! Classification of public Internet addresses and an HTTP client restricted to them, so that an address supplied by a
+//! user can't reach this machine or its private network.
 
 use std::{
     io,
@@ -11,19 +11,19 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
 };
 
-/// Why an address is not called.
+/// Reason why an address is not called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The address is, or the name leads to, no place on the Internet.
+    /// The host is not a public Internet address, or its name resolves to none; the value is the host.
     #[error("{0} is not a public address")]
     NotPublic(String),
-    /// An address that names no host.
-    #[error("the address names no host")]
+    /// The address has no host.
+    #[error("the address has no host")]
     NoHost,
 }
 
-/// Blocks of IPv4 that are not globally reachable, or not of one machine: the IANA IPv4 Special-Purpose Address Registry
-/// and, for multicast, the IPv4 Multicast Address Space Registry.
+/// IPv4 blocks that are not globally reachable or not unicast. Sources: IANA IPv4 Special-Purpose Address Registry and
+/// IPv4 Multicast Address Space Registry.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private use
@@ -43,25 +43,27 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::BROADCAST, 32),
 ];
 
-/// What IANA gives out as global unicast; all else of IPv6 is something other than a public machine.
+/// The IPv6 block that IANA allocates as global unicast; addresses outside it are not public.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Blocks within it that are not globally reachable: the IANA IPv6 Special-Purpose Address Registry.
+/// IPv6 blocks within global unicast that are not globally reachable. Source: IANA IPv6 Special-Purpose Address
+/// Registry.
 const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // IETF protocol assignments: Teredo, ORCHID, benchmarks
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// Blocks whose addresses stand for one of IPv4, and by how many bits it is shifted: mapped, NAT64, 6to4.
+/// IPv6 blocks whose addresses embed an IPv4 address (mapped, NAT64, 6to4): block, prefix length, and the number of
+/// bits by which the IPv4 address is shifted.
 const EMBEDDING_V6: [(Ipv6Addr, u32, u32); 3] = [
     (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, 0),
     (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96, 0),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, 80),
 ];
 
-/// Whether this is the address of one machine on the Internet. An address of IPv6 that stands for one of IPv4 is what
-/// that one is.
+/// Whether `ip` is the address of a single public Internet host. An IPv6 address that embeds an IPv4 address is judged
+/// by the embedded one.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !NOT_PUBLIC_V4.iter().any(|(block, length)| within_v4(ip, *block, *length)),
@@ -76,21 +78,21 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// `length` is 1 to 32.
+/// Whether `ip` is in `block`, with a prefix `length` of 1 to 32 bits.
 fn within_v4(ip: Ipv4Addr, block: Ipv4Addr, length: u32) -> bool {
     (ip.to_bits() ^ block.to_bits()) >> (32 - length) == 0
 }
 
-/// `length` is 1 to 127.
+/// Whether `ip` is in `block`, with a prefix `length` of 1 to 127 bits.
 fn within_v6(ip: Ipv6Addr, block: Ipv6Addr, length: u32) -> bool {
     (ip.to_bits() ^ block.to_bits()) >> (128 - length) == 0
 }
 
-/// Refuse an address whose host is a literal that is not public: names are left to [`PublicOnly`], which literals never
-/// reach. [`Url`] has read numbers such as `0x7f.1` already.
+/// Refuse a URL whose host is a literal address that is not public. Names are checked by [`PublicOnly`], which literals
+/// never reach; [`Url`] has normalised forms such as `0x7f.1` already.
 ///
 /// # Errors
-/// [`Error::NotPublic`], [`Error::NoHost`].
+/// Returns [`Error::NotPublic`] or [`Error::NoHost`].
 pub fn check_literal(url: &Url) -> Result<(), Error> {
     let host = url.host_str().ok_or(Error::NoHost)?;
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
@@ -99,8 +101,8 @@ pub fn check_literal(url: &Url) -> Result<(), Error> {
     }
 }
 
-/// Answers names with their public addresses only. The connection goes to what was checked, so no name can lead
-/// elsewhere between the check and the call.
+/// DNS resolver that returns public addresses only. The connection uses the addresses that were checked, so a name
+/// can't resolve to another one between check and connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PublicOnly;
 
@@ -118,8 +120,8 @@ fn public(name: &str, found: impl Iterator<Item = SocketAddr>) -> io::Result<Vec
     if good.is_empty() { Err(io::Error::other(Error::NotPublic(name.to_owned()))) } else { Ok(good) }
 }
 
-/// A client that connects to public addresses only: no redirect is followed and no proxy asked, since either would choose
-/// another address. Literals pass by any resolver: [`check_literal`] before each call.
+/// Restrict a client to public addresses. Redirects and proxies are off, since either would choose another address.
+/// Literal addresses bypass the resolver: call [`check_literal`] before each request.
 pub fn public_only(client: ClientBuilder) -> ClientBuilder {
     client.dns_resolver(PublicOnly).redirect(reqwest::redirect::Policy::none()).no_proxy()
 }

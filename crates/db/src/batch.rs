@@ -1,5 +1,5 @@
-//! Several statements as one: sent together they cost one trip to the connection's thread instead of one each. That a
-//! prepared query may hold several statements is SQLite's own, so it stays here.
+//! Several statements sent as one: they cost one round trip to the connection's thread instead of one each. Only SQLite
+//! allows several statements in a prepared query, so this stays in the database module.
 
 use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments};
 
@@ -30,7 +30,7 @@ impl Batch {
         std::mem::take(&mut self.arguments)
     }
 
-    /// Add the statements that write `rows`.
+    /// Add the statements that insert `rows`.
     pub fn rows(&mut self, rows: Rows) -> &mut Self {
         for (sql, json) in rows.statements() {
             let (before, after) = sql.split_once('?').unwrap_or((sql, ""));
@@ -42,16 +42,17 @@ impl Batch {
         self
     }
 
-    /// Execute them all; an error undoes nothing by itself, the piece of work must answer it.
+    /// Execute all statements. An error does not undo the earlier ones; the calling write must return it so that it is
+    /// rolled back.
     ///
     /// # Errors
-    /// The first statement's that fails.
+    /// Returns the error of the first statement that fails.
     pub async fn execute(&mut self, tx: &mut Tx) -> Result<()> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         let (conn, opening) = tx.opening();
-        // The text is this program's own, the values are bound.
+        // The SQL text is a constant of this program; values are bound as parameters.
         let sql = AssertSqlSafe(format!("{opening}{}", self.sql));
         sqlx::query_with(sql, std::mem::take(&mut self.arguments)).execute(conn).await?;
         Ok(())

@@ -1,32 +1,32 @@
-//! The coordinator's formats, decoded and encoded here and nowhere else.
+//! Codecs of the coordinator's storage formats; no other module encodes or decodes them.
 //!
-//! SQLAlchemy stores a timestamp as naive text with exactly six digits (three would be read as microseconds), an
-//! enumeration by its member's name, and "no value" in a JSON column as the text `null`.
+//! SQLAlchemy stores a timestamp as naive text with exactly six digits of a second (three would be read as
+//! microseconds), an enumeration by its member's name, and "no value" in a JSON column as the text `null`.
 
 use chrono::{DateTime, Datelike, Local, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sqlx::{Decode, Encode, Type, ValueRef as _, encode::IsNull, error::BoxDynError};
 use utoipa::openapi::{
     ObjectBuilder, RefOr, Schema,
     schema::{self, KnownFormat, SchemaFormat, SchemaType},
 };
-use sqlx::{Decode, Encode, Type, ValueRef as _, encode::IsNull, error::BoxDynError};
 
 use super::Db;
 
 type Arguments = <Db as sqlx::Database>::ArgumentBuffer;
 type ValueRef<'r> = <Db as sqlx::Database>::ValueRef<'r>;
 
-/// A moment: naive UTC text in the database, RFC 3339 with `Z` and six digits outside.
+/// A moment in UTC with microseconds: naive text in the database, RFC 3339 with `Z` and six digits in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub DateTime<Utc>);
 
-/// A moment in table `job`, where alone the coordinator writes its local time.
+/// A moment stored in local time, which the coordinator does in table `job` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LocalTimestamp(pub DateTime<Utc>);
 
-/// `2026-05-12 14:29:30.123456`, the coordinator's own form, is read here: chrono's format interpreter takes ten times
-/// as long, and each answer has some.
+/// Parse the coordinator's usual form, `2026-05-12 14:29:30.123456`. chrono's format interpreter takes ten times as
+/// long, and each answer has several timestamps.
 fn parse_exact(text: &[u8]) -> Option<NaiveDateTime> {
     let shape = text.len() == 26 && [text[4], text[7], text[10], text[13], text[16], text[19]] == *b"-- ::.";
     let number = |range: std::ops::Range<usize>| {
@@ -45,7 +45,7 @@ fn parse(text: &str) -> Result<NaiveDateTime, BoxDynError> {
     if let Some(naive) = parse_exact(text.as_bytes()) {
         return Ok(naive);
     }
-    // As lenient as SQLAlchemy: seconds and fraction may be missing, 'T' may stand for the blank.
+    // As lenient as SQLAlchemy: seconds and fraction are optional, 'T' may replace the space.
     for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M"] {
         if let Ok(naive) = NaiveDateTime::parse_from_str(text, format) {
             return Ok(naive);
@@ -54,7 +54,7 @@ fn parse(text: &str) -> Result<NaiveDateTime, BoxDynError> {
     Err(format!("not a timestamp: {text:?}").into())
 }
 
-/// Date and time with six digits, `separator` between the two.
+/// Format date and time with six digits of a second and `separator` between the two.
 fn write_naive(naive: NaiveDateTime, separator: u8) -> String {
     let mut text = *b"0000-00-00 00:00:00.000000";
     let mut put = |range: std::ops::Range<usize>, mut value: u32| {
@@ -63,7 +63,7 @@ fn write_naive(naive: NaiveDateTime, separator: u8) -> String {
             value /= 10;
         }
     };
-    // Years outside of 0 to 9999 have no such form; the clock does not show them.
+    // Years outside 0 to 9999 have no such form; the clock never returns them.
     put(0..4, naive.year().clamp(0, 9999).unsigned_abs());
     put(5..7, naive.month());
     put(8..10, naive.day());
@@ -76,15 +76,15 @@ fn write_naive(naive: NaiveDateTime, separator: u8) -> String {
 }
 
 impl Timestamp {
-    /// From how it stands in the database.
+    /// Parse the stored form.
     ///
     /// # Errors
-    /// When it is none of SQLAlchemy's forms.
+    /// Fails when the text has none of SQLAlchemy's forms.
     pub fn from_stored(text: &str) -> Result<Self, BoxDynError> {
         Ok(Self(parse(text)?.and_utc()))
     }
 
-    /// As it stands in the database.
+    /// The stored form, naive text in UTC.
     pub fn stored(self) -> String {
         write_naive(self.0.naive_utc(), b' ')
     }
@@ -132,7 +132,8 @@ impl LocalTimestamp {
 
 fn read_local(text: &str) -> Result<LocalTimestamp, BoxDynError> {
     let naive = parse(text)?;
-    // The hour that a change from summer time repeats is read as its first pass, the hour that is skipped as UTC.
+    // The hour that the end of summer time repeats is read as its first occurrence, the hour that its start skips as
+    // UTC.
     let local = Local.from_local_datetime(&naive).earliest();
     Ok(LocalTimestamp(local.map_or(naive.and_utc(), |local| local.with_timezone(&Utc))))
 }
@@ -163,58 +164,58 @@ macro_rules! stored_as_text {
 stored_as_text!(Timestamp, Timestamp::from_stored);
 stored_as_text!(LocalTimestamp, read_local);
 
-/// A JSON column, kept as the text it is: `null` (or SQL's NULL, read as [`Doc::none`]) is no value.
+/// The text of a JSON column. `null`, or SQL's NULL read as [`Doc::none`], is no value.
 #[derive(Clone, Debug)]
 pub struct Doc(Option<Box<RawValue>>);
 
 impl Doc {
-    /// No value.
+    /// A column without a value.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// The JSON of `value`.
+    /// Serialize `value` as JSON.
     ///
     /// # Errors
-    /// When `value` can't be written as JSON (a map whose keys are no strings).
+    /// Fails when `value` has no JSON form, such as a map whose keys are not strings.
     pub fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
         Ok(Self::raw(serde_json::value::to_raw_value(value)?))
     }
 
-    /// This JSON text.
+    /// Wrap JSON text.
     pub fn raw(raw: Box<RawValue>) -> Self {
         Self(Some(raw).filter(|raw| raw.get() != "null"))
     }
 
-    /// What a JSON column holds.
+    /// Parse the stored text of a JSON column.
     ///
     /// # Errors
-    /// When it is no JSON, not even Python's.
+    /// Fails when the text is neither JSON nor what Python writes for NaN and infinities.
     pub fn from_stored(text: &str) -> Result<Self, serde_json::Error> {
         let raw = RawValue::from_string(text.to_owned()).or_else(|_| RawValue::from_string(without_nan(text)))?;
         Ok(Self::raw(raw))
     }
 
-    /// The same, or `{}` where there is no value: for columns that clients know as objects.
+    /// The same value, or `{}` when there is none: for columns that the API documents as objects.
     #[must_use]
     pub fn or_object(self) -> Self {
         if self.0.is_some() { self } else { Self::of(&serde_json::Map::new()).unwrap_or(self) }
     }
 
-    /// The text, if there is a value.
+    /// The JSON text, `None` when there is no value.
     pub fn get(&self) -> Option<&RawValue> {
         self.0.as_deref()
     }
 
-    /// The text, if there is a value.
+    /// The JSON text, `None` when there is no value.
     pub fn into_raw(self) -> Option<Box<RawValue>> {
         self.0
     }
 
-    /// Parsed into `T`; `None` where there is no value.
+    /// Deserialize as `T`; `None` when there is no value.
     ///
     /// # Errors
-    /// When the text has another shape.
+    /// Fails when the text does not have the form of `T`.
     pub fn parse<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<T>, serde_json::Error> {
         self.0.as_deref().map(|raw| serde_json::from_str(raw.get())).transpose()
     }
@@ -316,7 +317,7 @@ impl<'r, T: for<'de> Deserialize<'de> + Default> Decode<'r, Db> for JsonOr<T> {
     }
 }
 
-/// Python writes NaN and the infinities into JSON, which is none; they are read as null.
+/// Replace NaN and infinities, which Python writes although JSON has none, by null.
 fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut quoted) = (text, false);
@@ -343,7 +344,7 @@ fn without_nan(text: &str) -> String {
     out
 }
 
-/// An enumeration: its member's name in the database, its value outside.
+/// Define an enumeration that is stored under its member's name and shown to clients under its value.
 ///
 /// The value is a token tree and not a literal: utoipa reads `serde(rename)` only from a literal that no macro has wrapped.
 #[macro_export]
@@ -354,21 +355,21 @@ macro_rules! stored_enum {
         pub enum $name { $($(#[$variant_meta])* #[serde(rename = $value)] $variant,)+ }
 
         impl $name {
-            /// Every member.
+            /// All members in order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// As the database holds it.
+            /// The stored form: the member's name.
             pub fn stored(self) -> &'static str {
                 match self { $(Self::$variant => $stored),+ }
             }
-            /// As clients see it.
+            /// The form shown to clients: the member's value.
             pub fn value(self) -> &'static str {
                 match self { $(Self::$variant => $value),+ }
             }
-            /// From what the database holds.
+            /// Parse the stored form; `None` when no member has this name.
             pub fn from_stored(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|member| member.stored() == text)
             }
-            /// From what clients send.
+            /// Parse the form that clients send; `None` when no member has this value.
             pub fn from_value(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|member| member.value() == text)
             }

@@ -1,4 +1,5 @@
-//! Connections and their pragmas. Each pragma below is per connection, so each connection gets them all.
+//! Opening of connections with their pragmas. Each of these pragmas is per connection, so each connection sets them
+//! all.
 
 use std::{path::Path, time::Duration};
 
@@ -9,35 +10,38 @@ use sqlx::{
 
 use super::{Connection, Error, Result};
 
-/// The first release without the WAL-reset corruption that two writing connections can meet; also 3.50.7 and 3.44.6.
+/// First SQLite release without the WAL-reset corruption that can occur with two writing connections; 3.50.7 and 3.44.6
+/// have the fix as well.
 const SAFE: (u32, u32, u32) = (3, 51, 3);
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
-        // NORMAL loses acknowledged rows when the power goes.
+        // NORMAL would lose acknowledged rows at a power failure.
         .synchronous(SqliteSynchronous::Full)
-        // The coordinator's tables name tables that may be missing, and it does not enforce its keys either.
+        // The coordinator's tables reference tables that may be missing, and the coordinator does not enforce foreign
+        // keys either.
         .foreign_keys(false)
         .statement_cache_capacity(256)
         .disable_statement_logging()
 }
 
-/// The writer's connection. It waits for locks by itself (see `writer`), SQLite's own unfair handler is off.
+/// Open the writer's connection. The writer waits for locks itself (see `writer`), so SQLite's own busy handler, which
+/// is unfair, is off.
 pub async fn writing(path: &Path) -> Result<Connection> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent)
             .map_err(|error| Error::Schema(format!("can't make the directory {}: {error}", parent.display())))?;
     }
-    // Turning a fresh file to WAL takes a lock for a moment, so the first connection may wait.
+    // Switching a new file to WAL takes a lock briefly, so the first connection may wait.
     let mut conn = options(path).create_if_missing(true).busy_timeout(Duration::from_secs(10)).connect().await?;
     for pragma in [
         "PRAGMA busy_timeout = 0",
         "PRAGMA journal_size_limit = 67108864",
-        // 16 MiB, 2 by default. Not more: a commit that split a page looks through the whole cache.
+        // 16 MiB; the default is 2. Not more, because a commit that split a page scans the whole cache.
         "PRAGMA cache_size = -16384",
-        // Every 32 MiB instead of every 4: a page that many commits changed is then written back once.
+        // Checkpoint every 32 MiB instead of every 4, so that a page changed by many commits is written back once.
         "PRAGMA wal_autocheckpoint = 8192",
     ] {
         sqlx::query(pragma).execute(&mut conn).await?;
@@ -49,12 +53,12 @@ fn read_options(path: &Path) -> SqliteConnectOptions {
     options(path).busy_timeout(Duration::from_secs(5)).pragma("query_only", "1").pragma("cache_size", "-8192")
 }
 
-/// A read-only connection.
+/// Open a read-only connection.
 pub async fn reading(path: &Path) -> Result<Connection> {
     Ok(read_options(path).connect().await?)
 }
 
-/// Refuse a library that can corrupt a WAL database with two writers.
+/// Refuse an SQLite library that can corrupt a WAL database with two writers.
 pub async fn check_version(conn: &Connection) -> Result<()> {
     let _ = conn;
     let mut memory = SqliteConnectOptions::new().in_memory(true).connect().await?;

@@ -1,47 +1,47 @@
-//! What can go wrong with the database, told apart by what a caller can do about it.
+//! Database errors, distinguished by how a caller can react.
 
-/// A result of the database.
+/// Result of a database operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A database error.
+/// Error of a database operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another process held the lock for too long; nothing was written, the same call may succeed later.
+    /// Another process held the lock for too long. Nothing was written; the same call may succeed later.
     #[error("the database is busy")]
     Busy,
-    /// The disk is full; nothing was written.
+    /// The disk is full. Nothing was written.
     #[error("the disk of the database is full")]
     Full,
-    /// The writer has stopped; whether queued work was written is unknown to its caller.
-    #[error("the database is closing")]
+    /// The writer has stopped. Whether queued work was written is unknown to its caller.
+    #[error("the database is shutting down")]
     Stopped,
-    /// A write whose durability is unknown (a failed fsync): nothing is acknowledged, the process must exit.
+    /// The durability of a write is unknown (a failed fsync). Nothing is acknowledged and the process must exit.
     #[error("the database failed while writing: {0}")]
     Indeterminate(String),
-    /// A value in the database that can't be read as its column says.
-    #[error("unreadable value: {0}")]
+    /// A stored value that does not have its column's type; the text describes it.
+    #[error("invalid stored value: {0}")]
     Unreadable(String),
-    /// A constraint was violated: a key that exists already.
-    #[error("already there: {0}")]
+    /// A constraint was violated: the key exists already.
+    #[error("duplicate: {0}")]
     Duplicate(String),
-    /// The same idempotency key came with another request.
+    /// The idempotency key was used before, for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// The schema that stands does not fit.
-    #[error("the database does not fit: {0}")]
+    /// The existing schema does not have the expected tables or columns; the text names them.
+    #[error("the database schema does not match: {0}")]
     Schema(String),
-    /// The SQLite library is too old.
+    /// The SQLite library is too old; the value is its version.
     #[error("SQLite {0} can corrupt a database that two processes write in WAL mode; 3.51.3 or later is needed")]
     Version(String),
-    /// A bug in a piece of write work.
+    /// The closure of a write panicked, which is a bug.
     #[error("a write panicked")]
     Panicked,
-    /// Anything else.
+    /// Any other error of the database.
     #[error(transparent)]
     Other(sqlx::Error),
 }
 
-/// SQLite's primary result codes that are told apart.
+/// SQLite's primary result codes that are handled separately.
 const BUSY: u32 = 5;
 const LOCKED: u32 = 6;
 const IOERR: u32 = 10;

@@ -1,7 +1,7 @@
 //! The database: one SQLite file that the coordinator reads and writes at the same time.
 //!
-//! Reads go through a pool of read-only connections, writes through the one writer ([`Database::write`]), which
-//! commits what waits together. Codecs for the coordinator's formats stand in [`codec`]; no room sees its text.
+//! Reads use a pool of read-only connections, writes go through one writer ([`Database::write`]), which commits waiting
+//! work together. [`codec`] has the codecs of the coordinator's formats.
 
 pub mod batch;
 pub mod codec;
@@ -41,17 +41,17 @@ pub use writer::Tx;
 
 /// The database's type.
 pub type Db = sqlx::Sqlite;
-/// A row of a result.
+/// A row of a query's result.
 pub type Row = sqlx::sqlite::SqliteRow;
-/// A connection, reading or writing.
+/// A read or write connection.
 pub type Connection = sqlx::SqliteConnection;
 
-/// How the database is opened.
+/// Options for opening the database.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Read-only connections.
+    /// Number of read-only connections.
     pub readers: u32,
-    /// How long a write waits for another process's lock before it answers [`Error::Busy`].
+    /// Time that a write waits for another process's lock before it returns [`Error::Busy`].
     pub busy_timeout: Duration,
 }
 
@@ -67,10 +67,10 @@ struct Inner {
 }
 
 impl Database {
-    /// Open `path` (made if missing). The schema is not touched: see [`migrate`].
+    /// Open the file at `path`, creating it if it is missing. The schema is not changed: see [`migrate`].
     ///
     /// # Errors
-    /// When the file can't be opened or the SQLite library is one that can corrupt a shared WAL database.
+    /// Fails when the file can't be opened, or when the SQLite library can corrupt a shared WAL database.
     pub async fn open(path: &Path, settings: &Settings) -> Result<Self> {
         let metrics = Arc::new(metrics::Metrics::default());
         let conn = connect::writing(path).await?;
@@ -80,15 +80,15 @@ impl Database {
         Ok(Self(Arc::new(Inner { readers, writer, metrics, path: path.to_owned() })))
     }
 
-    /// The file.
+    /// Path of the database file.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// A read-only connection. Hold it briefly: a reader that keeps its snapshot makes the WAL grow.
+    /// Borrow a read-only connection. Hold it briefly: the WAL grows while a reader keeps its snapshot.
     ///
     /// # Errors
-    /// [`Error::Busy`] when none is free in time.
+    /// Returns [`Error::Busy`] when no connection becomes free in time.
     pub async fn read(&self) -> Result<Reader> {
         let waited = std::time::Instant::now();
         let conn = self.0.readers.get().await?;
@@ -96,13 +96,13 @@ impl Database {
         Ok(conn)
     }
 
-    /// Run `work` in a write transaction and answer when it is durable. Work that is queued at the same moment
-    /// commits together, each in a savepoint of its own; an `Err` undoes its own work only. The work is done
-    /// even if the caller stops waiting.
+    /// Run `work` in a write transaction and return once it is durable. Work queued at the same time is committed
+    /// together, each piece in its own savepoint: an `Err` rolls back only its own piece. The work is completed even if
+    /// the caller stops waiting.
     ///
     /// # Errors
-    /// What `work` answers; [`Error::Busy`] when the coordinator holds the lock too long, [`Error::Stopped`]
-    /// when the writer has ended, [`Error::Full`] on a full disk.
+    /// Returns the error of `work`; [`Error::Busy`] when the coordinator holds the lock for too long,
+    /// [`Error::Stopped`] when the writer has ended, [`Error::Full`] on a full disk.
     pub async fn write<T, E, F>(&self, work: F) -> std::result::Result<T, E>
     where
         F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send + 'static,
@@ -115,62 +115,64 @@ impl Database {
         self.0.writer.write(traced).instrument(span).await
     }
 
-    /// Write `rows` and answer when they are durable; `after` runs then. Cheaper than [`Database::write`] where many wait.
+    /// Insert `rows`, return once they are durable, and run `after` then. Cheaper than [`Database::write`] when many
+    /// callers wait.
     ///
     /// # Errors
-    /// As [`Database::write`]; [`Error::Duplicate`] when a row is there already.
+    /// Same as [`Database::write`]; [`Error::Duplicate`] when a row exists already.
     pub async fn insert(&self, rows: rows::Rows, after: impl FnOnce() + Send + 'static) -> Result<()> {
         let span = tracing::debug_span!("write");
         self.0.writer.insert(rows, Box::new(after)).instrument(span).await
     }
 
-    /// Turns to a message when the database can no longer be trusted (a failed fsync): the process must exit.
+    /// A receiver that gets a message when the database can no longer be trusted (a failed fsync). The process must
+    /// exit then.
     pub fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.0.writer.fatal()
     }
 
-    /// A dedicated connection for watching changes that others commit (`PRAGMA data_version`).
+    /// Open a dedicated connection that detects commits of others (`PRAGMA data_version`).
     ///
     /// # Errors
-    /// When the file can't be opened.
+    /// Fails when the file can't be opened.
     pub async fn watcher(&self) -> Result<Watcher> {
         Ok(Watcher { conn: connect::reading(&self.0.path).await?, seen: 0 })
     }
 
-    /// Add the room's metrics.
+    /// Register the database's metrics.
     pub fn register(&self, registry: &mut Registry) {
         let mut wal = self.0.path.clone().into_os_string();
         wal.push("-wal");
         self.0.metrics.register(wal.into(), registry);
     }
 
-    /// Is a reader answering? For readiness.
+    /// Check that a read connection answers, for readiness.
     ///
     /// # Errors
-    /// Whatever the reader says.
+    /// Returns the error of the read connection.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&mut *self.read().await?).await?;
         Ok(())
     }
 
-    /// Finish what is queued, fold the WAL into the file, close.
+    /// Finish queued writes, checkpoint the WAL into the file and close all connections.
     pub async fn close(&self) {
         self.0.writer.close().await;
         self.0.readers.close().await;
     }
 }
 
-/// Notices commits of any other connection, this process's own included, for the price of one page read.
+/// Detector of commits by any other connection, including those of this process; a check costs one page read.
 pub struct Watcher {
     conn: Connection,
     seen: i64,
 }
 
 impl Watcher {
-    /// Has anybody committed since the last call? The first call answers true.
+    /// Whether another connection committed since the last call. The first call returns true.
     ///
     /// # Errors
-    /// When the connection fails.
+    /// Fails when the connection fails.
     pub async fn changed(&mut self) -> Result<bool> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.conn).await?;
         Ok(std::mem::replace(&mut self.seen, version) != version)

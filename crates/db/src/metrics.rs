@@ -1,4 +1,4 @@
-//! What the database tells Prometheus.
+//! Prometheus metrics of the database.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Counters of the writer and the readers.
+/// Metrics of the writer and of the read connections.
 pub struct Metrics {
     pub queue_depth: Gauge,
     pub batch_size: Histogram,
@@ -41,22 +41,23 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn register(&self, wal: PathBuf, registry: &mut Registry) {
-        registry.register("db_writer_queue_depth", "Writes that wait for the writer", self.queue_depth.clone());
+        registry.register("db_writer_queue_depth", "Writes waiting in the queue", self.queue_depth.clone());
         registry.register("db_writer_batch_size", "Writes committed together", self.batch_size.clone());
         registry.register("db_commit_seconds", "Duration of a commit, fsync included", self.commit_seconds.clone());
         registry.register(
             "db_lock_wait_seconds",
-            "Wait for the write lock that the coordinator also takes",
+            "Time waiting for the write lock, which the coordinator also takes",
             self.lock_wait_seconds.clone(),
         );
-        registry.register("db_reader_wait_seconds", "Wait for a read connection", self.reader_wait.clone());
-        registry.register("db_busy", "Writes given up because the lock was not free in time", self.busy.clone());
-        registry.register("db_rolled_back", "Writes undone because they failed", self.rolled_back.clone());
+        registry.register("db_reader_wait_seconds", "Time waiting for a read connection", self.reader_wait.clone());
+        registry.register("db_busy", "Writes that failed because the lock was not free in time", self.busy.clone());
+        registry.register("db_rolled_back", "Writes rolled back because they failed", self.rolled_back.clone());
         registry.register_collector(Box::new(Wal(wal)));
     }
 }
 
-/// The size of the write-ahead log, read at a scrape. It grows while somebody holds a snapshot.
+/// Collector of the write-ahead log's size in bytes, read at each scrape. The log grows while a reader holds a
+/// snapshot.
 #[derive(Debug)]
 struct Wal(PathBuf);
 
@@ -64,8 +65,12 @@ impl Collector for Wal {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
         let bytes = std::fs::metadata(&self.0).map_or(0, |file| i64::try_from(file.len()).unwrap_or(i64::MAX));
         let kind = prometheus_client::metrics::MetricType::Gauge;
-        let gauge =
-            encoder.encode_descriptor("db_wal_bytes", "Size of the write-ahead log; alarm from 64 MiB", None, kind)?;
+        let gauge = encoder.encode_descriptor(
+            "db_wal_bytes",
+            "Size of the write-ahead log in bytes; alert from 64 MiB",
+            None,
+            kind,
+        )?;
         ConstGauge::new(bytes).encode(gauge)
     }
 }

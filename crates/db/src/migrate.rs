@@ -1,5 +1,5 @@
-//! Bring a database to what this service needs: the coordinator's tables where they are missing, this service's own
-//! by numbered files. A table of the coordinator that stands is checked and never altered.
+//! Migration of the database: missing tables of the coordinator are created, the service's own tables come from
+//! numbered files. Existing tables of the coordinator are checked and never altered.
 
 use sha2::{Digest, Sha256};
 use sqlx::{
@@ -10,9 +10,10 @@ use sqlx::{
 use super::{Connection, Database, Error, Result, Tx, codec::Timestamp};
 use am_core::ambient::Clock;
 
-/// The coordinator's tables as the coordinator makes them.
+/// SQL of the coordinator's tables, as the coordinator creates them.
 const COORDINATOR: &str = include_str!("../../../migrations/coordinator.sql");
-/// This service's own, in order. An applied one is never edited: its hash is recorded.
+/// The service's own migrations in order: version, name, SQL. An applied migration must not be edited, because its hash
+/// is recorded.
 const OWN: &[(i64, &str, &str)] = &[
     (1, "durable_executions", include_str!("../../../migrations/0001_durable_executions.sql")),
     (2, "policies", include_str!("../../../migrations/0002_policies.sql")),
@@ -29,21 +30,21 @@ const OWN: &[(i64, &str, &str)] = &[
 /// The table in which sqlx records what was applied.
 const RECORD: &str = "am_migrations";
 
-/// What a migration did.
+/// Result of a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Tables of the coordinator that were made.
+    /// Tables of the coordinator that were created.
     pub created: Vec<String>,
-    /// Tables of the coordinator that stood and fit.
+    /// Tables of the coordinator that existed and have the expected columns.
     pub adopted: Vec<String>,
-    /// Own migrations applied now.
+    /// The service's own migrations that were applied.
     pub applied: Vec<String>,
 }
 
-/// Migrate, in one transaction: all of it or nothing. Running it again changes nothing.
+/// Migrate in one transaction. Repeating it changes nothing.
 ///
 /// # Errors
-/// [`Error::Schema`] names each table and column that does not fit.
+/// Returns [`Error::Schema`], which names each table and column that does not match.
 pub async fn migrate(db: &Database, clock: &Clock) -> Result<Report> {
     let now = Timestamp(clock.now());
     db.write(async move |tx: &mut Tx| {
@@ -55,10 +56,10 @@ pub async fn migrate(db: &Database, clock: &Clock) -> Result<Report> {
     .await
 }
 
-/// Is everything there that this version needs? For readiness and for a start without migration.
+/// Check that all migrations and tables of this version exist, for readiness and for a start without migration.
 ///
 /// # Errors
-/// [`Error::Schema`] names what is missing.
+/// Returns [`Error::Schema`], which names what is missing.
 pub async fn check(conn: &mut Connection) -> Result<()> {
     let applied = if is_recorded_by_sqlx(conn).await? { applied(conn).await? } else { Vec::new() };
     let missing: Vec<&str> =
@@ -75,7 +76,7 @@ struct Table {
     statements: Vec<String>,
 }
 
-/// The coordinator's file, split: each table with its indexes. Statements end at a line's end.
+/// Split the coordinator's file into tables, each with its indexes. Statements end at a line's end.
 fn coordinator_tables() -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     for statement in COORDINATOR.split(";\n") {
@@ -92,7 +93,7 @@ fn coordinator_tables() -> Vec<Table> {
 }
 
 async fn adopt(conn: &mut Connection, report: &mut Report) -> Result<()> {
-    // The expected columns are asked of SQLite itself, from the same statements.
+    // SQLite itself derives the expected columns, from the same statements in a database in memory.
     let mut model = <Connection as sqlx::Connection>::connect("sqlite::memory:").await?;
     let mut faults = Vec::new();
     for table in coordinator_tables() {
@@ -131,7 +132,7 @@ fn misfits(table: &str, expected: &[Column], found: &[Column]) -> Vec<String> {
     let demands = found
         .iter()
         .filter(|column| column.required && !expected.iter().any(|other| other.name == column.name))
-        .map(|column| format!("table {table} demands column {}, which this service does not know", column.name));
+        .map(|column| format!("table {table} requires column {}, which this service does not know", column.name));
     lacks.chain(demands).collect()
 }
 
@@ -148,10 +149,10 @@ async fn columns(conn: &mut Connection, table: &str) -> Result<Vec<Column>> {
         .collect()
 }
 
-/// Is there a table of this name? The coordinator makes some of its own late.
+/// Whether a table of this name exists. The coordinator creates some of its tables only when it first uses them.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query fails.
 pub async fn has_table(conn: &mut Connection, table: &str) -> Result<bool> {
     let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1")
         .bind(table)
@@ -283,7 +284,7 @@ mod tests {
         run(&db, "CREATE TABLE miner (id VARCHAR NOT NULL, mood VARCHAR NOT NULL, PRIMARY KEY (id))").await;
         let Err(Error::Schema(fault)) = migrate(&db, &Clock::system()).await else { panic!("must not fit") };
         assert!(fault.contains("table miner lacks column region"), "{fault}");
-        assert!(fault.contains("table miner demands column mood"), "{fault}");
+        assert!(fault.contains("table miner requires column mood"), "{fault}");
         assert!(!has_table(&mut db.read().await.unwrap(), "job").await.unwrap(), "all or nothing");
     }
 

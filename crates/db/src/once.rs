@@ -1,4 +1,4 @@
-//! Exactly once: a request that carries an idempotency key leaves its answer in the transaction of its effect.
+//! Idempotent writes: a request with an idempotency key stores its answer in the same transaction as its effect.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -6,46 +6,46 @@ use super::{Connection, Database, Error, Result, Tx, codec::Timestamp};
 use crate::{insert, sql};
 use am_core::ambient::Clock;
 
-/// How long an answer is kept.
+/// Retention of idempotency keys and their answers.
 pub const KEPT: chrono::Duration = chrono::Duration::hours(24);
 
-/// A request that must take effect once.
+/// Idempotency key of a request, which makes it take effect once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Once {
-    /// Whose key it is: the caller's principal.
+    /// Principal of the caller; keys of different callers are independent.
     pub scope: String,
-    /// The key the caller chose.
+    /// Key chosen by the caller.
     pub key: String,
-    /// SHA-256 of what was asked; another question under the same key is refused.
+    /// SHA-256 of the request; another request under the same key is refused.
     pub fingerprint: String,
 }
 
-/// What a write answered, and whether it had been answered before.
+/// Answer of an idempotent write, with whether it was replayed.
 #[derive(Clone, Debug)]
 pub struct Done<T> {
-    /// The answer.
+    /// Answer of the write.
     pub value: T,
-    /// True: from the record of the first time; nothing was done now.
+    /// True when the answer was stored by an earlier request and nothing was done now.
     pub replayed: bool,
 }
 
 impl<T> Done<T> {
-    /// The answer of work done just now.
+    /// The answer of work that was done now.
     pub fn fresh(value: T) -> Self {
         Self { value, replayed: false }
     }
 
-    /// The same standing for another answer.
+    /// Convert the answer and keep the replay flag.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
         Done { value: change(self.value), replayed: self.replayed }
     }
 }
 
 impl Database {
-    /// [`Database::write`], at most once for a given `once`.
+    /// Run [`Database::write`] at most once for a given `once`.
     ///
     /// # Errors
-    /// As [`Database::write`]; [`Error::KeyReused`] when the key was used for another request.
+    /// Same as [`Database::write`]; [`Error::KeyReused`] when the key was used for another request.
     pub async fn write_once<T, E, F>(
         &self,
         clock: &Clock,
@@ -70,11 +70,11 @@ impl Database {
         .await
     }
 
-    /// What was answered to `once` before, if it was. For work whose preparation may fail by now, though it did not
-    /// the first time; [`Database::write_once`] asks again by itself.
+    /// The stored answer for `once`, `None` if there is none. For work whose preparation may fail at a repetition
+    /// although it succeeded the first time; [`Database::write_once`] looks up the answer itself.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] when the key was used for another request.
+    /// Returns [`Error::KeyReused`] when the key was used for another request.
     pub async fn answered<T: DeserializeOwned>(&self, clock: &Clock, once: Option<&Once>) -> Result<Option<Done<T>>> {
         let Some(once) = once else { return Ok(None) };
         let found = recall(&mut *self.read().await?, once, Timestamp(clock.now())).await?;
@@ -99,7 +99,7 @@ async fn recall<T: DeserializeOwned>(conn: &mut Connection, once: &Once, now: Ti
 
 async fn record<T: Serialize>(tx: &mut Tx, once: &Once, now: Timestamp, value: &T) -> Result<()> {
     let answer = serde_json::to_string(value).map_err(|error| Error::Unreadable(error.to_string()))?;
-    // One that has expired is written over.
+    // An expired record is overwritten.
     insert!("am_idempotency" {
         scope: &once.scope,
         key: &once.key,
@@ -112,10 +112,10 @@ async fn record<T: Serialize>(tx: &mut Tx, once: &Once, now: Timestamp, value: &
     Ok(())
 }
 
-/// Forget answers older than [`KEPT`], a bounded number a call. Answers how many.
+/// Delete answers older than [`KEPT`], at most 1000 per call. Returns their number.
 ///
 /// # Errors
-/// As [`Database::write`].
+/// Same as [`Database::write`].
 pub async fn forget_expired(db: &Database, clock: &Clock) -> Result<u64> {
     let limit = Timestamp(clock.now().checked_sub_signed(KEPT).unwrap_or_default());
     db.write(async move |tx: &mut Tx| {

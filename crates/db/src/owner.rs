@@ -1,4 +1,4 @@
-//! Who owns a row, without ever showing a key.
+//! Owners of rows, identified without showing an API key.
 //!
 //! The coordinator uses the API key itself as the caller's identity and stores it in `owner_id`, `client_id` and
 //! `user_id`. This service stores a principal derived from the key, and reads both forms as the same owner.
@@ -11,20 +11,20 @@ use sha2::{Digest, Sha256};
 use super::Db;
 use am_core::ambient::Ids;
 
-/// The caller of a development server that presents no key.
+/// Principal of a caller without a key on a development server.
 pub const DEV: &str = "dev_key";
-/// What the coordinator writes where no caller stands behind an event.
+/// Principal that the coordinator stores for events without a caller.
 pub const SYSTEM: &str = "system";
 
 const PREFIX: &str = "key_";
 const DIGITS: usize = 20;
 
-/// A principal: `key_` and 20 hex digits, [`DEV`], [`SYSTEM`] or empty (no owner). Never a key.
+/// A principal: `key_` and 20 hex digits, [`DEV`], [`SYSTEM`], or empty (no owner). Never an API key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(String);
 
 impl Owner {
-    /// The principal of a presented key: `key_` and the first 20 hex digits of SHA-256("aitbc-principal:" + key).
+    /// The principal of an API key: `key_` and the first 20 hex digits of SHA-256("aitbc-principal:" + key).
     pub fn of_key(key: &str) -> Self {
         let digest = digest(key);
         let mut text = String::with_capacity(PREFIX.len() + DIGITS);
@@ -33,23 +33,25 @@ impl Owner {
         Self(text)
     }
 
-    /// A principal that no key is behind yet.
+    /// A random principal that belongs to no key yet.
     pub fn drawn(ids: &Ids) -> Self {
         Self(format!("{PREFIX}{}", ids.hex(DIGITS)))
     }
 
-    /// The owner that a stored text means: a principal as it stands, anything else is a key and becomes its principal.
+    /// The owner represented by a stored text: a principal is taken as it is, anything else is an API key and is
+    /// converted to its principal.
     pub fn from_stored(stored: &str) -> Self {
         if stored.is_empty() || is_principal(stored) { Self(stored.to_owned()) } else { Self::of_key(stored) }
     }
 
-    /// What is shown in answers and logs and stored in new rows.
+    /// The form shown in answers and logs and stored in new rows.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What stands for a stored key where it may not be shown: its hash, whose beginning is its principal's. None: it is no key.
+/// Hash of a stored API key, for where the key may not be shown; its first digits are those of the key's principal.
+/// `None` when the text is not a key.
 pub fn hidden(stored: &str) -> Option<[u8; 32]> {
     (!stored.is_empty() && !is_principal(stored)).then(|| digest(stored))
 }
@@ -58,7 +60,8 @@ fn digest(key: &str) -> [u8; 32] {
     Sha256::new().chain_update("aitbc-principal:").chain_update(key).finalize().into()
 }
 
-/// Whether a text has the form of a principal. A key of this form can't be told from one, so none is accepted.
+/// Whether a text has the form of a principal. API keys of this form are refused, since they could not be told from
+/// one.
 pub fn is_principal(text: &str) -> bool {
     let hashed =
         |digits: &str| digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -90,10 +93,10 @@ impl<'r> sqlx::Decode<'r, Db> for Owner {
     }
 }
 
-/// For serde: a stored owner, shown as a principal.
+/// Serialize a stored owner as a principal, for `#[serde(serialize_with)]`.
 ///
 /// # Errors
-/// As the serializer.
+/// Returns the error of the serializer.
 pub fn shown<S: Serializer>(stored: &str, serializer: S) -> Result<S::Ok, S::Error> {
     Owner::from_stored(stored).serialize(serializer)
 }

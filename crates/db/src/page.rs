@@ -1,14 +1,16 @@
-//! A page of a list that is read newest first: by keyset, which stays right while rows come and go, or by offset.
+//! Paging of lists that are read newest first: by keyset, which stays correct while rows are added and deleted, or by
+//! offset.
 
 use super::codec::Timestamp;
 
 /// Which rows of a list to read: what the fragment `{page}` of a statement stands for ([`Query::bind_page`](super::statement::Query::bind_page)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Only those after this place in the order: creation time and id, the latest first.
+    /// Return only rows after this position in the order: creation time and id, newest first. `None` starts at the
+    /// newest.
     pub after: Option<(Timestamp, String)>,
-    /// At most so many.
+    /// Largest number of rows.
     pub limit: u32,
-    /// Without the first so many.
+    /// Number of rows to skip.
     pub offset: u32,
 }

@@ -1,30 +1,30 @@
-//! Who acts, as rooms see it: the name that is shown and stored, and the forms under which older rows know it.
+//! The acting principal: the name that is shown and stored, and the forms under which older rows know it.
 
 use std::sync::Arc;
 
-/// Somebody who owns rows.
+/// Identity of a caller or of the service itself, as owner of rows.
 #[derive(Clone)]
 pub struct Principal {
-    /// Shown in answers and stored in new rows; never a key.
+    /// Name shown in answers and stored in new rows; never an API key.
     pub name: Arc<str>,
-    /// What `owner_id` and its like may hold for this principal: the name, and the key itself in rows that the
-    /// coordinator wrote. For comparison only.
+    /// Values that `owner_id` and similar columns may hold for this principal: its name, and the API key itself in rows
+    /// that the coordinator wrote. For comparison only.
     pub aliases: Arc<[String]>,
-    /// Where this principal's request came from; none: it acts by itself.
+    /// Client that sent the request; `None` when the service acts by itself.
     pub origin: Option<Arc<Origin>>,
 }
 
-/// Where a request came from.
+/// Client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The client's address.
+    /// IP address of the client; `None` when unknown.
     pub ip_address: Option<String>,
-    /// What the client says it is; at most 512 bytes of it.
+    /// User agent stated by the client, at most 512 bytes; `None` when it stated none.
     pub user_agent: Option<String>,
 }
 
 impl Principal {
-    /// Is this the owner that a row names?
+    /// Whether the stored owner `stored` is this principal.
     pub fn owns(&self, stored: &str) -> bool {
         self.aliases.iter().any(|alias| alias == stored)
     }

@@ -1,4 +1,5 @@
-//! A value exactly as it is stored, whatever its column says: for hashes over rows, where each byte counts.
+//! Values exactly as they are stored, whatever type their column declares: for hashes over rows, where each byte
+//! counts.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{Decode, Row as _, TypeInfo as _, ValueRef as _};
@@ -9,26 +10,26 @@ use super::{Db, Result, Row, rows::Cell};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Raw {
-    /// SQL's NULL.
+    /// A NULL value.
     Null,
-    /// An integer or a truth value.
+    /// An integer or a boolean.
     Integer(i64),
-    /// Text.
+    /// A text in UTF-8.
     Text(String),
-    /// What none of these columns should hold: text that is no UTF-8, a float, bytes.
+    /// A value that these columns should not hold: text that is not UTF-8, a float or a blob.
     Odd {
-        /// text, real or blob; or key, for text that is known by its hash only.
+        /// Kind of the value: `text`, `real`, `blob`, or `key` for an API key that is represented by its hash.
         kind: String,
-        /// Its bytes in hex; a float's as IEEE 754 has them, most significant first.
+        /// Bytes of the value in hex; of a float its IEEE 754 form, most significant byte first.
         hex: String,
     },
 }
 
 impl Raw {
-    /// Column `at` of `row`.
+    /// Read column `at` of `row`.
     ///
     /// # Errors
-    /// When there is no such column.
+    /// Fails when there is no such column.
     pub fn read(row: &Row, at: usize) -> Result<Self> {
         let value = row.try_get_raw(at)?;
         if value.is_null() {
@@ -48,7 +49,8 @@ impl Raw {
         })
     }
 
-    /// Append it so that no two rows of values have the same bytes: kind, length (4 bytes, most significant first), content.
+    /// Append an unambiguous encoding to `out`, so that different rows of values never have the same bytes: kind (1
+    /// byte), length (4 bytes, most significant first), content.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut put = |kind: u8, content: &[u8]| {
             out.push(kind);
@@ -60,14 +62,14 @@ impl Raw {
             Self::Integer(number) => put(b'i', number.to_string().as_bytes()),
             Self::Text(text) => put(b't', text.as_bytes()),
             Self::Odd { kind, hex } => {
-                // Not hex: an export that was tampered with. Its own bytes stand for it.
+                // Not hex, which happens in an export that was tampered with. The text itself is hashed instead.
                 let bytes = hex::decode(hex).unwrap_or_else(|_| hex.clone().into_bytes());
                 put(if kind == "text" { b't' } else { kind.bytes().next().unwrap_or(b'?') }, &bytes);
             }
         }
     }
 
-    /// The text, if it is text.
+    /// The text, `None` for other kinds.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -75,7 +77,7 @@ impl Raw {
         }
     }
 
-    /// The number, if it is an integer.
+    /// The number, `None` for other kinds.
     pub fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -114,7 +116,7 @@ impl<T: Into<Self>> From<Option<T>> for Raw {
     }
 }
 
-/// Odd values are only read, never written.
+/// Values of the variant `Odd` are only read, never written.
 impl Cell for Raw {
     fn write(&self, out: &mut String) {
         match self {

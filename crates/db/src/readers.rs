@@ -1,7 +1,7 @@
-//! The readers: read-only connections, lent one at a time.
+//! Pool of read-only connections.
 //!
-//! sqlx's own pool asks a connection that comes back whether it lives, which for SQLite is a second trip to its thread
-//! with every read. These hold no transaction and no state, and one whose query was given up is ready for the next.
+//! sqlx's own pool tests each returned connection, which for SQLite costs a second round trip to its thread per read.
+//! These connections hold no transaction and no state, and one whose query was cancelled is ready for the next.
 
 use std::{
     collections::VecDeque,
@@ -17,17 +17,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Connection, Error, Result, connect};
 
-/// How long a read waits for a connection.
+/// Time that a read waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The connections that nobody has.
+/// Pool of idle read-only connections.
 pub struct Readers {
     idle: Arc<Mutex<VecDeque<Connection>>>,
     free: Arc<Semaphore>,
 }
 
 impl Readers {
-    /// `count` connections to `path`.
+    /// Open `count` connections to `path`.
     pub async fn open(path: &Path, count: u32) -> Result<Self> {
         let mut idle = VecDeque::new();
         for _ in 0..count {
@@ -36,10 +36,10 @@ impl Readers {
         Ok(Self { free: Arc::new(Semaphore::new(idle.len())), idle: Arc::new(Mutex::new(idle)) })
     }
 
-    /// A connection, once one is free.
+    /// Borrow a connection, waiting until one is free.
     ///
     /// # Errors
-    /// [`Error::Busy`] when none is free in time, [`Error::Stopped`] after [`Readers::close`].
+    /// Returns [`Error::Busy`] when none becomes free in time, [`Error::Stopped`] after [`Readers::close`].
     pub async fn get(&self) -> Result<Reader> {
         let permit = match self.free.clone().try_acquire_owned() {
             Ok(permit) => permit,
@@ -48,18 +48,18 @@ impl Readers {
                 waiting.await.map_err(|_| Error::Busy)?.map_err(|_| Error::Stopped)?
             }
         };
-        // The one that was used last: what it read is still at hand.
+        // The connection that was used last, since its page cache is warm.
         let conn = lock(&self.idle).pop_back().ok_or(Error::Stopped)?;
         Ok(Reader { conn: Some(conn), idle: self.idle.clone(), _permit: permit })
     }
 
-    /// Lend none any more, and close those that are back.
+    /// Lend no more connections, and close the idle ones.
     pub async fn close(&self) {
         self.free.close();
         loop {
             let Some(conn) = lock(&self.idle).pop_back() else { return };
             if let Err(error) = conn.close().await {
-                tracing::debug!(%error, "a reader did not close in an orderly way");
+                tracing::debug!(%error, "a read connection was not closed cleanly");
             }
         }
     }
@@ -69,11 +69,11 @@ fn lock(idle: &Mutex<VecDeque<Connection>>) -> parking_lot::MutexGuard<'_, VecDe
     idle.lock()
 }
 
-/// A connection on loan; dropping it gives it back.
+/// A borrowed connection; dropping it returns it to the pool.
 pub struct Reader {
     conn: Option<Connection>,
     idle: Arc<Mutex<VecDeque<Connection>>>,
-    // Given back after the connection.
+    // Released after the connection was returned.
     _permit: OwnedSemaphorePermit,
 }
 

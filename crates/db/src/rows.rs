@@ -1,6 +1,5 @@
-//! Rows of a kind that many requests write. Those of requests that wait at the same moment go in with one statement for
-//! all of them, whose only parameter is a JSON array: each statement costs two changes of thread, which is more than
-//! what it does.
+//! Bulk inserts of rows that many requests write. Rows of requests that wait at the same time are inserted by one
+//! statement whose only parameter is a JSON array: each statement costs two thread switches, more than its execution.
 
 use std::{fmt::Write as _, sync::OnceLock};
 
@@ -68,12 +67,12 @@ macro_rules! push_row {
     }};
 }
 
-/// The rows of one piece of work, to be written in this order.
+/// Rows to insert, in this order.
 #[derive(Default)]
 pub struct Rows(Vec<(&'static Insert, String)>);
 
 impl Rows {
-    /// Add a row; `fill` adds its cells.
+    /// Add a row; `fill` adds its values.
     pub fn push(&mut self, insert: &'static Insert, fill: impl FnOnce(&mut Cells)) -> &mut Self {
         let continues = self.0.last().is_some_and(|(last, _)| std::ptr::eq(*last, insert));
         if !continues {
@@ -89,31 +88,32 @@ impl Rows {
         self
     }
 
-    /// Add `more` after these.
+    /// Append the rows of `more`.
     pub fn append(&mut self, more: Self) -> &mut Self {
         self.0.extend(more.0);
         self
     }
 
-    /// As statements: the SQL with a `?` for the JSON array that follows.
+    /// The statements: SQL with one `?`, and the JSON array for it.
     pub(super) fn statements(self) -> impl Iterator<Item = (&'static str, String)> {
         self.0.into_iter().map(|(insert, rows)| (insert.sql(), format!("[{rows}]")))
     }
 
-    /// Tells kinds apart: two pieces of the same kind can go together.
+    /// Addresses of the statements; rows with equal addresses can be inserted together.
     pub(super) fn kind(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().map(|(insert, _)| std::ptr::from_ref(*insert).addr())
     }
 
-    /// Write them.
+    /// Insert the rows.
     ///
     /// # Errors
-    /// [`super::Error::Duplicate`] and what else SQLite says; the rows before are written then, the piece must answer it.
+    /// Returns [`super::Error::Duplicate`] or another error of the database. Earlier rows are written by then, so the
+    /// caller must return the error to roll them back.
     pub async fn execute(&self, tx: &mut Tx) -> Result<()> {
         Self::execute_together(&[self], tx).await
     }
 
-    /// Write those of several pieces of one kind.
+    /// Insert the rows of several writes that use the same statements.
     pub(super) async fn execute_together(pieces: &[&Self], tx: &mut Tx) -> Result<()> {
         let Some(first) = pieces.first() else { return Ok(()) };
         let (conn, opening) = tx.opening();
@@ -125,18 +125,18 @@ impl Rows {
             let texts: Vec<&str> = pieces.iter().map(|piece| piece.0[at].1.as_str()).collect();
             parameters.push(format!("[{}]", texts.join(",")));
         }
-        // The texts are this program's own, the values are bound.
+        // The SQL texts are constants of this program; values are bound as parameters.
         let query = parameters.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, json| query.bind(json));
         query.execute(conn).await?;
         Ok(())
     }
 }
 
-/// The cells of a row, as JSON.
+/// Values of one row, encoded as JSON.
 pub struct Cells(String);
 
 impl Cells {
-    /// Add a number, text, truth value, or one that may be missing.
+    /// Add a value: a number, text, boolean, timestamp, JSON column, or an `Option` of them.
     pub fn put(&mut self, value: impl Cell) -> &mut Self {
         if !self.0.ends_with('[') {
             self.0.push(',');
@@ -146,14 +146,14 @@ impl Cells {
     }
 }
 
-/// What a cell can hold.
+/// A value of a row that can be written as JSON.
 pub trait Cell {
-    /// Append it as JSON.
+    /// Append the value as JSON.
     fn write(&self, out: &mut String);
 }
 
 fn json(value: &(impl Serialize + ?Sized), out: &mut String) {
-    // Numbers, texts and truth values always have a JSON form.
+    // Numbers, texts and booleans always have a JSON form.
     out.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
 }
 
@@ -187,8 +187,8 @@ impl Cell for bool {
     }
 }
 
-/// SQLite reads it back to the same bits where its size is of those that prices, scores and seconds have (1e-9 to 1e15);
-/// far outside them its reader of decimals can be off in the last bit.
+/// SQLite parses the text to the same float for magnitudes from 1e-9 to 1e15, those of prices, scores and seconds; far
+/// outside, its decimal parser can be off in the last bit.
 impl Cell for f64 {
     fn write(&self, out: &mut String) {
         json(self, out);
@@ -207,7 +207,7 @@ impl Cell for LocalTimestamp {
     }
 }
 
-/// A JSON column is text.
+/// JSON columns are stored as text.
 impl Cell for Doc {
     fn write(&self, out: &mut String) {
         json(self.get().map_or("null", RawValue::get), out);

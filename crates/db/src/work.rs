@@ -1,4 +1,4 @@
-//! What waits for the writer: a piece of work with its caller.
+//! Jobs of the write queue: work together with the channel to its caller.
 
 use std::{panic::AssertUnwindSafe, pin::Pin};
 
@@ -7,17 +7,17 @@ use tokio::sync::oneshot;
 
 use super::{Error, Result, Tx, rows::Rows};
 
-/// A piece of work with its caller: run inside the batch, told how the batch ended.
+/// A queued write: it runs inside a batch and learns how the batch ended.
 pub trait Work: Send {
-    /// Run; false asks for its savepoint to be undone.
+    /// Run the write; false requests a rollback of its savepoint.
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
-    /// Tell the caller. An error here overrides what the work answered.
+    /// Send the result to the caller. An error of the batch overrides the result of the work.
     fn answer(self: Box<Self>, batch: std::result::Result<(), Error>);
-    /// Rows, if the work is nothing else: those of one kind are written together.
+    /// The rows to insert, if the work consists of nothing else: such work of one kind is executed by one statement.
     fn rows(&self) -> Option<&Rows> {
         None
     }
-    /// The rows are written.
+    /// Handle that the rows were inserted.
     fn written(&mut self, _: &mut Tx) {}
 }
 
@@ -51,12 +51,12 @@ where
     }
 
     fn answer(self: Box<Self>, batch: std::result::Result<(), Error>) {
-        // A caller that went away does not want to know.
+        // A caller that stopped waiting has dropped the receiver, so a failed send is ignored.
         let _ = self.caller.send(outcome(batch, self.result));
     }
 }
 
-/// A piece of work that is rows only.
+/// A queued write that only inserts rows.
 pub struct RowsPiece {
     rows: Rows,
     after: Option<Box<dyn FnOnce() + Send>>,
@@ -95,7 +95,7 @@ impl Work for RowsPiece {
     }
 }
 
-/// What the caller is told: work that failed by itself says why, whatever became of the others.
+/// Result for the caller: work that failed by itself returns its own error, whatever happened to the batch.
 fn outcome<T, E: From<Error>>(
     batch: std::result::Result<(), Error>,
     own: Option<std::result::Result<T, E>>,
@@ -108,7 +108,7 @@ fn outcome<T, E: From<Error>>(
     }
 }
 
-/// How many pieces from the first on are rows of one kind; 1 if the first is something else.
+/// Number of jobs from the first on that insert rows of one kind; 1 if the first is something else.
 pub fn same_kind(pieces: &[Box<dyn Work>]) -> usize {
     let Some(first) = pieces.first().and_then(|piece| piece.rows()) else { return 1 };
     let same = |rows: &Rows| rows.kind().eq(first.kind());

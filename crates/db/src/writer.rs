@@ -1,8 +1,8 @@
-//! The one writer: a thread that owns the only writing connection and commits what waits together.
+//! The writer: a thread that owns the only write connection and commits waiting work together.
 //!
-//! `BEGIN IMMEDIATE`, because a read transaction that upgrades on a stale snapshot fails at once whatever the busy
-//! timeout says. Locks are waited for here, in short steps with jitter: SQLite's own busy handler hardly gets
-//! a turn against a process that commits in a hot loop. A commit that fails for I/O is indeterminate: nobody is
+//! It uses `BEGIN IMMEDIATE`, because a read transaction that upgrades on a stale snapshot fails at once whatever the
+//! busy timeout is. It waits for locks itself, in short steps with jitter: SQLite's busy handler rarely succeeds
+//! against a process that commits in a tight loop. A commit that fails with an I/O error is indeterminate: no caller is
 //! answered, the writer stops, and the process exits to recover at its next start.
 
 use std::{
@@ -21,25 +21,25 @@ use super::{
     work::{Piece, RowsPiece, Work, same_kind},
 };
 
-/// The most writes that commit together: enough to spread one fsync, few enough that nobody waits long.
+/// Largest number of writes per commit: enough to share one fsync, few enough to bound latency.
 const BATCH: usize = 256;
-/// Writes that may wait; beyond it callers wait for a place.
+/// Capacity of the write queue; beyond it callers wait.
 const QUEUE: usize = 4096;
 
-/// A write transaction, as a piece of work sees it.
+/// A write transaction, as seen by one write.
 pub struct Tx {
     conn: Connection,
     pub(super) after: Vec<Box<dyn FnOnce() + Send>>,
-    /// What must be executed before the piece's first statement, and with it where that can be: each trip to
-    /// the connection's thread costs more than most statements.
+    /// SQL that must precede the write's first statement, sent together with it where possible: each round trip to the
+    /// connection's thread costs more than most statements.
     opening: Option<&'static str>,
 }
 
 impl Tx {
-    /// The connection; statements on it are part of the transaction.
+    /// The connection; statements on it belong to the transaction.
     ///
     /// # Errors
-    /// When the piece's savepoint can't be made.
+    /// Fails when the write's savepoint can't be created.
     pub async fn conn(&mut self) -> Result<&mut Connection> {
         if let Some(opening) = self.opening.take() {
             sqlx::query(opening).execute(&mut self.conn).await?;
@@ -47,18 +47,18 @@ impl Tx {
         Ok(&mut self.conn)
     }
 
-    /// The connection, and what its next statements must begin with.
+    /// The connection, and the SQL that its next statements must begin with.
     pub(super) fn opening(&mut self) -> (&mut Connection, &'static str) {
         (&mut self.conn, self.opening.take().unwrap_or_default())
     }
 
-    /// Run `hook` once the transaction is durable (and not at all if it is undone).
+    /// Run `hook` once the transaction is durable, and not at all if it is rolled back.
     pub fn after_commit(&mut self, hook: impl FnOnce() + Send + 'static) {
         self.after.push(Box::new(hook));
     }
 }
 
-/// The handle to the writer's thread.
+/// Handle to the writer's thread.
 pub struct Writer {
     queue: mpsc::Sender<Box<dyn Work>>,
     metrics: Arc<Metrics>,
@@ -120,7 +120,7 @@ impl Writer {
         self.fatal.clone()
     }
 
-    /// Finish what is queued and end the thread.
+    /// Finish queued writes and end the thread.
     pub async fn close(&self) {
         self.stop.send_replace(true);
         let thread = self.thread.lock().take();
@@ -139,15 +139,15 @@ struct State {
     jitter: SmallRng,
 }
 
-/// Between two pieces.
+/// SQL between two writes of a batch.
 const NEXT: &str = "RELEASE piece; SAVEPOINT piece;\n";
 
-/// How a batch ended.
+/// Outcome of a batch.
 enum Outcome {
     Committed,
-    /// Nothing was written; everybody is told why.
+    /// Nothing was written; all callers get the error.
     Undone(Error),
-    /// Unknown: nobody may be told anything.
+    /// Durability is unknown; no caller may be answered.
     Unknown(Error),
 }
 
@@ -173,20 +173,20 @@ impl State {
                 }
                 Outcome::Undone(error) => {
                     self.tx.after.clear();
-                    tracing::warn!(%error, writes = batch.len(), "a batch of writes was undone");
+                    tracing::warn!(%error, writes = batch.len(), "a batch of writes was rolled back");
                     batch.drain(..).for_each(|piece| piece.answer(Err(again(&error))));
                 }
                 Outcome::Unknown(error) => {
                     tracing::error!(%error, writes = batch.len(), "the database failed while committing; stopping");
                     self.fatal.send_replace(Some(error.to_string()));
-                    // Dropped without an answer: whether they are durable is unknown until the next start.
+                    // Dropped without an answer: whether these writes are durable is unknown until the next start.
                     batch.clear();
                     return;
                 }
             }
         }
         if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.tx.conn).await {
-            tracing::debug!(%error, "the WAL stays for the next start");
+            tracing::debug!(%error, "the WAL was not checkpointed; the next start does it");
         }
     }
 
@@ -194,7 +194,7 @@ impl State {
         if let Err(error) = self.begin().await {
             return Outcome::Undone(error);
         }
-        // One piece alone needs no savepoint: undoing it is undoing the transaction.
+        // A single write needs no savepoint: its rollback is the transaction's.
         let alive = match batch {
             [piece] => piece.run(&mut self.tx).await,
             pieces => match self.run_in_savepoints(pieces).await {
@@ -205,7 +205,7 @@ impl State {
         if !alive {
             self.tx.after.clear();
             return match self.execute("ROLLBACK").await {
-                // Each piece answers with its own error.
+                // Each write returns its own error.
                 Ok(()) => Outcome::Committed,
                 Err(error) => Outcome::Unknown(error),
             };
@@ -222,12 +222,12 @@ impl State {
         }
     }
 
-    /// Each piece in a savepoint of its own, made with its first statement; COMMIT releases the last. Answers whether any
-    /// of them is to be committed.
+    /// Run each write in its own savepoint, created with its first statement; COMMIT releases the last. Returns whether
+    /// any of them is to be committed.
     async fn run_in_savepoints(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
         let mut alive = false;
         self.tx.opening = Some("SAVEPOINT piece;\n");
-        // They all wait, so none is before another.
+        // All of them wait concurrently, so their order is free.
         pieces.sort_by_cached_key(|piece| piece.rows().map(|rows| rows.kind().collect::<Vec<_>>()));
         let mut left = pieces;
         while !left.is_empty() {
@@ -237,7 +237,7 @@ impl State {
                 left = &mut left[together..];
                 continue;
             }
-            // One of them is in the way: each by itself, so that it alone is told.
+            // One of them fails: run each by itself, so that only that one gets the error.
             let (pieces, rest) = left.split_at_mut(together);
             alive |= self.run_each(pieces).await?;
             left = rest;
@@ -246,7 +246,8 @@ impl State {
         Ok(alive)
     }
 
-    /// Write the rows of `pieces`, which are of one kind. False: one of them can't be, and none is.
+    /// Insert the rows of `pieces`, which use the same statements. Returns false when one of them fails; none is
+    /// inserted then.
     async fn write_together(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
         let rows: Vec<&Rows> = pieces.iter().filter_map(|piece| piece.rows()).collect();
         match Rows::execute_together(&rows, &mut self.tx).await {
@@ -276,7 +277,7 @@ impl State {
                 self.metrics.rolled_back.inc();
                 self.tx.after.truncate(hooks);
                 if !untouched {
-                    // The savepoint itself stays, for the next piece.
+                    // ROLLBACK TO keeps the savepoint for the next write.
                     self.execute("ROLLBACK TO piece").await?;
                 }
             }
@@ -288,12 +289,12 @@ impl State {
         if matches!(error, Error::Indeterminate(_)) {
             return Outcome::Unknown(error);
         }
-        // SQLite may have rolled back by itself (a full disk does that).
+        // SQLite may have rolled back by itself, for example on a full disk.
         let _ = self.execute("ROLLBACK").await;
         Outcome::Undone(error)
     }
 
-    /// Take the write lock. Another process may hold it; ask again in short steps, fairly and not for ever.
+    /// Acquire the write lock. While another process holds it, retry in short steps until the busy timeout.
     async fn begin(&mut self) -> Result<()> {
         let started = Instant::now();
         let mut step = Duration::from_micros(50);
@@ -304,7 +305,8 @@ impl State {
                     return Ok(());
                 }
                 Err(Error::Busy) if started.elapsed() < self.busy_timeout => {
-                    // A blocking sleep: the runtime's timer is a millisecond coarse, and this thread has no other task.
+                    // A blocking sleep: the runtime's timer has a resolution of one millisecond, and this thread has no
+                    // other task.
                     std::thread::sleep(step.mul_f64(self.jitter.random_range(0.5..1.5)));
                     step = (step * 3 / 2).min(Duration::from_millis(4));
                 }
@@ -324,7 +326,7 @@ impl State {
     }
 }
 
-/// The same error for each caller of a batch.
+/// Copy an error for each caller of a batch.
 fn again(error: &Error) -> Error {
     match error {
         Error::Busy => Error::Busy,

@@ -1,25 +1,25 @@
-//! Reading on in a stream until it has ended.
+//! Reading of a stream until it has ended.
 
 use std::{future::Future, time::Duration};
 
 use super::{Event, Hub, Subscription, store};
 use am_db::{Connection, Database, Result};
 
-/// Events read at once.
+/// Largest number of events per read.
 const BATCH: usize = 256;
-/// How often what other processes append is looked for.
+/// Interval at which a stream is polled for events that other processes append.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What its room knows of a stream.
+/// State of a stream, as known to the module that writes it.
 pub trait Source: Send + Sync + 'static {
-    /// Whether nothing will be appended to it any more.
+    /// Whether nothing will be appended to the stream any more.
     fn has_ended(&self, conn: &mut Connection, stream: &str) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Whether readers are let go, though it goes on.
+    /// Whether readers should stop although the stream continues, as in a shutdown.
     fn is_stopping(&self) -> bool;
 }
 
-/// A reader of a stream's events.
+/// Reader of a stream's events that waits for new ones.
 pub struct Follower<S> {
     db: Database,
     source: S,
@@ -29,20 +29,21 @@ pub struct Follower<S> {
 }
 
 impl<S: Source> Follower<S> {
-    /// Of `stream`, after event number `after`.
+    /// Start after event number `after` of `stream`.
     pub fn new(db: Database, hub: &Hub, source: S, stream: &str, after: i64) -> Self {
         Self { db, source, stream: stream.to_owned(), after, subscription: hub.subscribe(stream) }
     }
 
-    /// The next events; none when the stream has ended and all were read, or readers are let go.
+    /// The next events. `None` when the stream has ended and all events were read, or readers should stop.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn next(&mut self) -> Result<Option<Vec<Event>>> {
         loop {
             let (events, ended) = {
                 let mut conn = self.db.read().await?;
-                // Whether it has ended is read first: what was appended before the end is then there to be read.
+                // Whether the stream has ended is read first, so that everything appended before its end is read
+                // afterwards.
                 let ended = self.source.has_ended(&mut conn, &self.stream).await?;
                 (store::read(&mut conn, &self.stream, self.after, BATCH).await?, ended)
             };

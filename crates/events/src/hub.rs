@@ -1,4 +1,4 @@
-//! Who waits for which stream in this process. The database has the events; this only wakes readers.
+//! Wakeups of the readers of streams in this process. The events themselves are in the database.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ type Streams = Arc<Mutex<HashMap<String, watch::Sender<u64>>>>;
 #[derive(Clone, Default)]
 pub struct Hub(Streams);
 
-/// A reader's place; dropping it gives the place back.
+/// Subscription of one reader to the wakeups of a stream; dropping it unsubscribes.
 pub struct Subscription {
     stream: String,
     receiver: Option<watch::Receiver<u64>>,
@@ -19,14 +19,14 @@ pub struct Subscription {
 }
 
 impl Hub {
-    /// Take a place before reading what is there, so that nothing falls between the two.
+    /// Subscribe to a stream. Subscribe before reading, so that no event falls between the two.
     pub fn subscribe(&self, stream: &str) -> Subscription {
         let mut streams = self.0.lock();
         let sender = streams.entry(stream.to_owned()).or_insert_with(|| watch::channel(0).0);
         Subscription { stream: stream.to_owned(), receiver: Some(sender.subscribe()), streams: self.0.clone() }
     }
 
-    /// Something was appended to `stream`.
+    /// Wake the readers of `stream` after events were appended.
     pub fn wake(&self, stream: &str) {
         let streams = self.0.lock();
         if let Some(sender) = streams.get(stream) {
@@ -36,12 +36,12 @@ impl Hub {
 }
 
 impl Subscription {
-    /// Until the stream is woken; at once if it was since the last call.
+    /// Wait until the stream is woken; returns at once if it was woken since the last call.
     pub async fn woken(&mut self) {
         if let Some(receiver) = &mut self.receiver
             && receiver.changed().await.is_err()
         {
-            // The sender lives in the map while a subscription does.
+            // The map keeps the sender while a subscription exists.
             std::future::pending::<()>().await;
         }
     }

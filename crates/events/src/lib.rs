@@ -1,5 +1,5 @@
-//! Durable event streams: events are appended in the transaction of the change they tell of, numbered without gaps,
-//! and can be read again from any number, also after the stream has ended.
+//! Durable event streams: events are appended in the transaction of the change that they describe, are numbered without
+//! gaps, and can be read again from any number, even after the stream has ended.
 
 mod follower;
 mod hub;
@@ -14,16 +14,16 @@ pub use store::{append, append_to, read};
 
 use am_db::codec::Timestamp;
 
-/// One event of a stream.
+/// An event of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
-    /// Its number in the stream, from 1.
+    /// Number of the event in its stream, counting from 1.
     pub seq: i64,
-    /// What happened, a word such as `step_completed`.
+    /// Kind of the event, such as `step_completed`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
-    /// What else is known of it.
+    /// Further data, depending on the kind.
     pub data: Value,
 }

@@ -1,22 +1,22 @@
-//! The streams' table: one row a commit, so that a burst of events costs one insert.
+//! Table of the event streams: one row per commit, so that a burst of events costs one insert.
 
 use super::Event;
 use am_db::{Connection, Error, Result, Tx, push_row, rows::Rows, sql};
 
-/// Append `events`, which carry on the stream's numbers, in the transaction of what they tell.
+/// Append `events`, which continue the stream's numbers, in the transaction of the change that they describe.
 ///
 /// # Errors
-/// [`Error::Duplicate`] when a number is taken: somebody else writes this stream.
+/// Returns [`Error::Duplicate`] when a number is taken, that is, another process writes this stream.
 pub async fn append(tx: &mut Tx, stream: &str, events: &[Event]) -> Result<()> {
     let mut rows = Rows::default();
     append_to(&mut rows, stream, events)?;
     if events.is_empty() { Ok(()) } else { rows.execute(tx).await }
 }
 
-/// The same among `rows`.
+/// Add the events' rows to `rows`, for a bulk insert.
 ///
 /// # Errors
-/// When an event can't be written as JSON.
+/// Fails when an event can't be serialized as JSON.
 pub fn append_to(rows: &mut Rows, stream: &str, events: &[Event]) -> Result<()> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
     let text = serde_json::to_string(events).map_err(|error| Error::Unreadable(error.to_string()))?;
@@ -24,12 +24,12 @@ pub fn append_to(rows: &mut Rows, stream: &str, events: &[Event]) -> Result<()> 
     Ok(())
 }
 
-/// At most `limit` events of `stream` after number `after`, in order.
+/// Read at most `limit` events of `stream` after number `after`, in order.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query fails.
 pub async fn read(conn: &mut Connection, stream: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
-    // Each row holds at least one event, so `limit` rows are enough.
+    // Each row holds at least one event, so `limit` rows suffice.
     let rows = sql!("SELECT batch FROM am_events WHERE stream = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3")
         .bind(stream)
         .bind(after)

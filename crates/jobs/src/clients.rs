@@ -1,4 +1,4 @@
-//! What clients do with jobs: put them into the queue, look at them, wait for them, take them back.
+//! Operations of clients on jobs: submit, read, list, wait and cancel.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ use am_db::{
     principal::Principal,
 };
 
-/// Who asks, and whose jobs that shows.
+/// A caller with the scope of its access.
 #[derive(Clone, Debug)]
 pub struct Who {
-    /// The caller.
+    /// Principal of the caller.
     pub caller: Principal,
-    /// Everybody's, not only the caller's own.
+    /// Whether the caller may access the jobs of all clients, not only its own.
     pub all: bool,
 }
 
@@ -42,46 +42,46 @@ impl Who {
     }
 }
 
-/// A job as a client asks for it.
+/// A job to be submitted by a client.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// What is asked for.
+    /// Service that is requested.
     pub service: Service,
-    /// By which route.
+    /// Variant of the service, given by the route.
     pub variant: Variant,
-    /// The request as it came.
+    /// Request body as received.
     pub body: Value,
-    /// Replaces the service's own time to live.
+    /// Time to live; `None` takes the service's default.
     pub ttl: Option<Duration>,
-    /// When it is no longer wanted.
+    /// Time after which the result is not needed; `None` sets no deadline.
     pub deadline: Option<Timestamp>,
-    /// The most a miner may take for it.
+    /// Highest price that a miner may charge, in the marketplace's currency; `None` sets no limit.
     pub max_price: Option<f64>,
 }
 
-/// A job that was put into the queue.
+/// A job that was accepted into the queue.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ServiceResponse)]
 pub struct Accepted {
-    /// 32 hex digits.
+    /// Id of the job: 32 hex digits.
     pub job_id: String,
-    /// What is asked for.
+    /// Service that is requested.
     pub service_type: Service,
-    /// QUEUED.
+    /// State of the job, always QUEUED.
     pub status: JobState,
-    /// When it is likely to be done; null where no job of the service was completed yet.
+    /// Estimated time of completion; null when no job of the service has completed yet.
     pub estimated_completion: Option<Timestamp>,
-    /// What that rests on.
+    /// Basis of the estimate.
     pub estimate: Estimate,
-    /// Its place in the queue, from 1.
+    /// Position in the queue, from 1.
     pub position: usize,
-    /// A principal.
+    /// Principal of the client.
     pub client_id: String,
-    /// When it was asked for.
+    /// Time of submission.
     pub requested_at: Timestamp,
-    /// When it expires if no miner has taken it.
+    /// Time at which the job expires if no miner has taken it.
     pub expires_at: Timestamp,
-    /// What a miner must have.
+    /// Requirements on the miner.
     #[schema(value_type = Object)]
     pub constraints: Value,
 }
@@ -89,79 +89,79 @@ pub struct Accepted {
 /// A job in the coordinator's table.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Its id.
+    /// Id of the job.
     pub id: String,
-    /// As it is stored: a principal, or a key where the coordinator wrote it.
+    /// Client as stored: a principal, or an API key in a row that the coordinator wrote.
     pub client_id: String,
-    /// None: a word that this service does not know.
+    /// State; `None` when this service does not know the stored one.
     pub state: Option<JobState>,
-    /// The same as it is stored.
+    /// State as stored.
     pub status: String,
-    /// None: one that this service does not know.
+    /// Service; `None` when this service does not know the stored one.
     pub service: Option<Service>,
-    /// The same as it is stored.
+    /// Service as stored; `None` when the payload names none.
     pub service_type: Option<String>,
-    /// How long it stays open, in seconds.
+    /// Time to live in seconds.
     pub ttl_seconds: i64,
-    /// When it was asked for.
+    /// Time of submission.
     pub requested_at: Timestamp,
-    /// When it expires if no miner has taken it.
+    /// Time at which the job expires if no miner has taken it.
     pub expires_at: Timestamp,
-    /// Who has taken it.
+    /// Id of the miner that took the job; `None` before.
     pub miner: Option<String>,
-    /// Why it did not end well.
+    /// Reason of a failure, cancellation or expiry; `None` otherwise.
     pub error: Option<String>,
-    /// The coordinator's word for how its payment stands.
+    /// Payment status as written by the coordinator; `None` without a payment.
     pub payment_status: Option<String>,
-    /// When it was first seen with a miner; clients' jobs only.
+    /// Time when the job was first seen running; only for jobs submitted by clients.
     pub running_at: Option<Timestamp>,
-    /// When its end was noticed; clients' jobs only.
+    /// Time when the end of the job was noticed; only for jobs submitted by clients.
     pub ended_at: Option<Timestamp>,
-    /// Service and request.
+    /// Service and request, as the miner reads them.
     pub payload: Doc,
-    /// What a miner must have.
+    /// Requirements on the miner.
     pub constraints: Doc,
-    /// What the miner delivered.
+    /// Result delivered by the miner.
     pub result: Doc,
-    /// The miner's receipt.
+    /// Receipt of the miner.
     pub receipt: Doc,
 }
 
 impl Job {
-    /// Will nothing happen to it any more?
+    /// Whether the job has ended.
     pub fn is_final(&self) -> bool {
         self.state.is_some_and(JobState::is_final)
     }
 
-    /// Whose it is; never a key.
+    /// Principal of the client; never an API key.
     pub fn client(&self) -> Owner {
         Owner::from_stored(&self.client_id)
     }
 }
 
-/// Which jobs.
+/// Filter for a list of jobs. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In this state.
+    /// State of the jobs.
     pub state: Option<JobState>,
-    /// Of this service.
+    /// Service that is requested.
     pub service: Option<Service>,
 }
 
-/// A job that was taken back, or asked to stop.
+/// Result of a cancellation.
 #[derive(Clone, Debug)]
 pub struct Canceled {
-    /// As it is now.
+    /// The job after the cancellation.
     pub job: Job,
-    /// The state that it was in.
+    /// State before the cancellation.
     pub was: JobState,
 }
 
 impl Jobs {
-    /// Put a job into the queue, for the coordinator to hand to a miner.
+    /// Submit a job to the queue, from which the coordinator hands it to a miner.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every fault of the request.
+    /// Returns [`Error::Invalid`] with all faults of the request.
     pub async fn submit(&self, caller: &Principal, order: Order, once: Option<Once>) -> Result<Done<Accepted>> {
         let now = self.0.clock.now();
         let job = self.job(caller, order, now)?;
@@ -182,7 +182,8 @@ impl Jobs {
         done.await
     }
 
-    /// What no miner should be given, in a request that is not a client's of the services' routes.
+    /// Safety faults of a request that did not come through the services' routes, such as addresses that no miner
+    /// should fetch.
     pub fn hazards(&self, service: Service, request: &Value) -> Vec<Violation> {
         request::hazards(service, request, self.0.settings.private_addresses)
     }
@@ -229,10 +230,10 @@ impl Jobs {
         Ok(estimate(&took, standing, now))
     }
 
-    /// When a job is likely to be done.
+    /// Estimate when a job will complete.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn estimate(&self, job: &Job) -> Result<Estimate> {
         let (Some(service), Some(state)) = (job.service, job.state) else {
             let reason = Some("its service or state is not one that this service knows".to_owned());
@@ -243,28 +244,28 @@ impl Jobs {
         self.estimated(service, &standing, self.0.clock.now()).await
     }
 
-    /// Where a queued job stands in the queue, from 1; none for others.
+    /// Position of a queued job, from 1; `None` in other states.
     pub fn position(&self, job: &Job) -> Option<usize> {
         let now = self.0.clock.now();
         let queued = job.state == Some(JobState::Queued);
         queued.then(|| self.queue().before(&job.id, job.requested_at.0, now) + 1)
     }
 
-    /// One job.
+    /// A job by its id.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] for another's.
+    /// Returns [`Error::NotFound`]; [`Error::Forbidden`] for a job of another client.
     pub async fn get(&self, who: &Who, id: &str) -> Result<Job> {
         let job = store::get(&mut *self.0.db.read().await?, id).await?.ok_or(Error::NotFound)?;
         if who.may_see(&job.client_id) { Ok(job) } else { Err(Error::Forbidden) }
     }
 
-    /// The same, once it has ended or `wait` is over.
+    /// Return a job once it has ended or `wait` has passed.
     ///
     /// # Errors
-    /// As [`Jobs::get`].
+    /// Same as [`Jobs::get`].
     pub async fn wait(&self, who: &Who, id: &str, wait: Duration) -> Result<Job> {
-        // Whether there is one to wait for is known first.
+        // Check first that the job exists and may be accessed.
         let job = self.get(who, id).await?;
         if job.is_final() {
             return Ok(job);
@@ -282,19 +283,19 @@ impl Jobs {
         }
     }
 
-    /// A page of jobs without their requests and results, newest first, and how many there are in all.
+    /// A page of jobs without their requests and results, newest first, and the total number of matches.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn list(&self, who: &Who, filter: &Filter, page: &Page) -> Result<(Vec<Job>, i64)> {
         Ok(store::list(&mut *self.0.db.read().await?, who, filter, page).await?)
     }
 
-    /// Take a job back that waits, or say of one that runs that nobody wants it any more: its row then says CANCELED, which
-    /// is all that the coordinator and its miner can see. One that is canceled already stays so.
+    /// Cancel a job. A queued job is withdrawn; of a running one the row changes to CANCELED, which is all that the
+    /// coordinator and its miner can see. A job that was cancelled before stays so.
     ///
     /// # Errors
-    /// As [`Jobs::get`]; [`Error::State`] when it has ended.
+    /// Same as [`Jobs::get`]; [`Error::State`] when the job has ended.
     pub async fn cancel(&self, who: &Who, id: &str) -> Result<Canceled> {
         let (me, who, id) = (self.clone(), who.clone(), id.to_owned());
         let now = Timestamp(self.0.clock.now());
@@ -312,11 +313,11 @@ impl Jobs {
                 _ => return Err(Error::State(format!("Job cannot be canceled: it is {}", found.status))),
             };
             if !changed {
-                return Err(Error::State("The job changed at the same moment; try again".to_owned()));
+                return Err(Error::State("The job changed concurrently; try again".to_owned()));
             }
             let entry = match me.ended_in(tx, &id, now, Some(&who.caller)).await? {
                 Some(entry) => entry,
-                // A step's, or the coordinator's own.
+                // A job of a step, or the coordinator's own.
                 None => Entry::new(EventType::WorkflowUpdated, now).by(&who.caller).of("job", "canceled"),
             };
             let entry = entry.data("job_id", json!(id)).data("was", json!(was.word()));

@@ -1,26 +1,26 @@
-//! What can go wrong in this room.
+//! Errors of jobs.
 
 use am_core::validation::Violation;
 
-/// What can go wrong in this room.
+/// Error of a job operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
     /// There is no such job.
     #[error("Job not found")]
     NotFound,
-    /// Another's.
+    /// The job belongs to another client.
     #[error("Not authorized to access this job")]
     Forbidden,
-    /// Its state forbids it.
+    /// The state of the job forbids the operation; the text is shown to the client.
     #[error("{0}")]
     State(String),
-    /// A request that no miner should get.
+    /// The request has faults; the value lists all of them.
     #[error("the request has {} faults", .0.len())]
     Invalid(Vec<Violation>),
 }
 
-/// A result of this room.
+/// Result of a job operation.
 pub type Result<T> = std::result::Result<T, Error>;

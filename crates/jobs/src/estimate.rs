@@ -1,4 +1,5 @@
-//! When a job is likely to be done, from how long the last ones of its service took. Without any, nothing is said.
+//! Estimate of a job's completion from the durations of the last completed jobs of its service. Without any, there is
+//! no estimate.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,40 +8,40 @@ use utoipa::ToSchema;
 use super::model::JobState;
 use am_db::codec::Timestamp;
 
-/// Completed jobs that are looked at.
+/// Number of completed jobs that an estimate uses.
 pub(super) const LAST: usize = 50;
 
-/// How long a completed job took, in seconds.
+/// Durations of a completed job, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Took {
-    /// From the request to the end.
+    /// Seconds from the submission to the end.
     pub(super) all: f64,
-    /// From when a miner took it, where that was noticed.
+    /// Seconds from when a miner took the job, if that was noticed.
     pub(super) run: Option<f64>,
 }
 
-/// What an estimate rests on.
+/// Estimated completion of a job, with its basis.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = JobEstimate)]
 pub struct Estimate {
-    /// When it is likely to be done.
+    /// Estimated time of completion; null without an estimate.
     pub estimated_completion: Option<Timestamp>,
-    /// The last completed jobs of the service that it is taken from, 50 at most.
+    /// Number of completed jobs of the service that the estimate uses, at most 50.
     pub from_jobs: usize,
-    /// The median of their seconds from request to end.
+    /// Median of their seconds from submission to end; null without an estimate.
     pub median_seconds: Option<f64>,
-    /// Why there is none.
+    /// Reason why there is no estimate; null when there is one.
     pub reason: Option<String>,
 }
 
-/// How far a job has come.
+/// Progress of a job.
 pub(super) struct Standing {
     pub(super) state: JobState,
     pub(super) requested_at: DateTime<Utc>,
     pub(super) running_at: Option<DateTime<Utc>>,
 }
 
-/// For a job that stands so at `now`, from what the last ones took.
+/// Estimate for a job in this state at `now`, from the durations of completed jobs.
 pub(super) fn estimate(took: &[Took], job: &Standing, now: DateTime<Utc>) -> Estimate {
     if job.state.is_final() {
         return Estimate { reason: Some("the job has ended".to_owned()), ..Estimate::default() };
@@ -55,7 +56,7 @@ pub(super) fn estimate(took: &[Took], job: &Standing, now: DateTime<Utc>) -> Est
     let after = |from: DateTime<Utc>, seconds: f64| from + TimeDelta::microseconds((seconds * 1e6) as i64);
     let at = match job.running_at.filter(|_| job.state == JobState::Running) {
         Some(since) => after(since, run).max(now),
-        // One that waits longer than the others did has still its run before it.
+        // A job that has waited longer than the others did still has its run ahead.
         None => after(job.requested_at, all).max(after(now, run)),
     };
     Estimate {

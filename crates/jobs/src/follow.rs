@@ -1,5 +1,5 @@
-//! A job's states as a stream of frames, read from its row: nothing is kept for it, so it can be had of every job, in any
-//! process, and again after any frame.
+//! A job's states as a stream of frames. Frames are derived from the job's row, not stored, so that the stream is
+//! available for every job, in any process, and again after any frame.
 
 use serde_json::{Value, json};
 
@@ -11,18 +11,19 @@ use super::{
     watch::{Interest, Jobs},
 };
 
-/// One frame of a job's stream.
+/// A frame of a job's stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
-    /// 1 queued, 2 running, 3 ended, 4 the result, 5 the end of the stream; numbers that don't apply are left out.
+    /// Sequence number: 1 queued, 2 running, 3 ended, 4 the result, 5 the end of the stream. Numbers that don't apply
+    /// are skipped.
     pub seq: u64,
-    /// `state`, `result` or `end`.
+    /// Kind of the frame: `state`, `result` or `end`.
     pub kind: &'static str,
-    /// What it says.
+    /// Data of the frame, depending on its kind.
     pub data: Value,
 }
 
-/// The frames of a job that were not told yet.
+/// Stream of the frames of a job that were not sent yet.
 pub struct Following {
     jobs: Jobs,
     who: Who,
@@ -33,10 +34,10 @@ pub struct Following {
 }
 
 impl Jobs {
-    /// Follow a job after frame number `after`.
+    /// Follow a job, starting after frame number `after`.
     ///
     /// # Errors
-    /// As [`Jobs::get`].
+    /// Same as [`Jobs::get`].
     pub async fn follow(&self, who: &Who, id: &str, after: u64) -> Result<Following> {
         self.get(who, id).await?;
         let interest = self.follow_state(id);
@@ -45,10 +46,10 @@ impl Jobs {
 }
 
 impl Following {
-    /// The next frames; none when the job has ended and all were told, or readers are let go.
+    /// The next frames; `None` when the job has ended and all frames were returned, or at a shutdown.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn next(&mut self) -> Result<Option<Vec<Frame>>> {
         loop {
             if self.done || self.jobs.is_stopping() {

@@ -1,5 +1,5 @@
-//! The coordinator's job queue. Rows are written so that the coordinator hands them to miners unchanged; what it
-//! makes of them is noticed by watching the database for commits, not by scanning.
+//! The coordinator's job queue. Rows are written so that the coordinator hands them to miners unchanged. Their changes
+//! are found by watching the database for commits, not by scanning.
 
 mod clients;
 mod error;

@@ -1,4 +1,4 @@
-//! What a job is: a service, a request, and what a miner must have to take it.
+//! Model of a job: a service, a request, and the requirements on a miner.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-/// The last frame that Blender knows.
+/// Highest frame number that Blender supports.
 const LAST_FRAME: u64 = 1_048_574;
 
-/// The services miners offer, by the names the coordinator stores.
+/// Services offered by miners, under the names that the coordinator stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ServiceType)]
@@ -19,19 +19,19 @@ pub enum Service {
     Whisper,
     /// Text to image.
     StableDiffusion,
-    /// Large language models.
+    /// Text generation with large language models.
     LlmInference,
-    /// Transcoding.
+    /// Transcoding of video and audio.
     Ffmpeg,
-    /// Rendering.
+    /// Rendering of 3D scenes.
     Blender,
 }
 
 impl Service {
-    /// Every service.
+    /// All services in order of declaration.
     pub const ALL: [Self; 5] = [Self::Whisper, Self::StableDiffusion, Self::LlmInference, Self::Ffmpeg, Self::Blender];
 
-    /// As the coordinator stores it.
+    /// The name that the coordinator stores.
     pub fn name(self) -> &'static str {
         match self {
             Self::Whisper => "whisper",
@@ -42,12 +42,12 @@ impl Service {
         }
     }
 
-    /// From the coordinator's name.
+    /// Parse the coordinator's name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|service| service.name() == name)
     }
 
-    /// How long a job of this service may stay open (contract, 'Services').
+    /// Default time to live of a job of this service (contract, 'Services').
     pub fn ttl(self, request: &Value) -> Duration {
         Duration::from_secs(match self {
             Self::Whisper => 900,
@@ -64,7 +64,8 @@ impl Service {
     }
 }
 
-/// GPU memory in GB that a language model needs (contract, 'Services'); none: not a model miners are known to run.
+/// GPU memory in GB that a language model needs (contract, 'Services'); `None` for a model that miners are not known to
+/// run.
 pub fn llm_vram_gb(model: &str) -> Option<u32> {
     Some(match model {
         "llama-7b" | "mistral-7b" | "codellama-7b" => 8,
@@ -76,12 +77,12 @@ pub fn llm_vram_gb(model: &str) -> Option<u32> {
     })
 }
 
-/// What a miner must have. A member that is left out is not asked for.
+/// Requirements on a miner. A member that is left out is not required.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Constraints(pub Map<String, Value>);
 
 impl Constraints {
-    /// What `service` needs for `request` (contract, 'Services'); `gpu: any` can never be met, so it is left out.
+    /// Requirements of `service` for `request` (contract, 'Services'). `gpu: any` can never be met, so it is left out.
     pub fn of(service: Service, request: &Value) -> Self {
         let text = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
         let number = |name: &str, default: f64| request.get(name).and_then(Value::as_f64).unwrap_or(default);
@@ -133,42 +134,42 @@ impl Constraints {
 /// A job to be put into the queue.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// 32 hex digits.
+    /// Id of the job: 32 hex digits.
     pub id: String,
-    /// Who asks; a principal, never a key.
+    /// Principal of the client; never an API key.
     pub client_id: String,
-    /// What is asked for.
+    /// Service that is requested.
     pub service: Service,
-    /// Its request, as the miner will read it.
+    /// Request, as the miner will read it.
     pub request: Value,
-    /// Who may take it.
+    /// Requirements on the miner.
     pub constraints: Constraints,
-    /// When it was asked for.
+    /// Time of submission.
     pub requested_at: DateTime<Utc>,
-    /// How long it stays open.
+    /// Time to live in the queue.
     pub ttl: Duration,
 }
 
-/// A job's state, in the coordinator's words.
+/// State of a job, in the coordinator's vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum JobState {
-    /// Waits for a miner.
+    /// Waiting for a miner.
     Queued,
-    /// A miner works on it.
+    /// Taken by a miner.
     Running,
-    /// Done, with a result.
+    /// Completed with a result.
     Completed,
-    /// A miner gave up.
+    /// Given up by a miner.
     Failed,
-    /// Taken back.
+    /// Cancelled by its client.
     Canceled,
-    /// Nobody took it in time.
+    /// Expired, because no miner took it in time.
     Expired,
 }
 
 impl JobState {
-    /// As the coordinator stores it.
+    /// The name that the coordinator stores.
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "QUEUED",
@@ -180,7 +181,7 @@ impl JobState {
         }
     }
 
-    /// In lower case, as events and entries name it.
+    /// The name in lower case, for events and audit entries.
     pub fn word(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -192,7 +193,7 @@ impl JobState {
         }
     }
 
-    /// From the coordinator's word, in any case.
+    /// Parse the coordinator's name, in any case.
     pub fn from_stored(text: &str) -> Option<Self> {
         Some(match text.to_ascii_uppercase().as_str() {
             "QUEUED" => Self::Queued,
@@ -205,26 +206,26 @@ impl JobState {
         })
     }
 
-    /// Will nothing happen any more?
+    /// Whether the state is final.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
 }
 
-/// How a job ended.
+/// Outcome of a job.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// A final state.
+    /// Final state of the job.
     pub state: JobState,
-    /// What the miner delivered.
+    /// Result delivered by the miner.
     pub result: Value,
-    /// Why it failed.
+    /// Reason of the failure; `None` after a success.
     pub error: Option<String>,
-    /// What it cost, where the job's receipt says so.
+    /// Price of the job in the marketplace's currency according to its receipt; `None` when the receipt states none.
     pub price: Option<f64>,
-    /// The miner's receipt, if there is one.
+    /// Receipt of the miner; null if there is none.
     pub receipt: Value,
-    /// Who did it.
+    /// Id of the miner; `None` when no miner took the job.
     pub miner: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Table `job`, which the coordinator owns. Its times are local.
+//! SQL of table `job`, which the coordinator owns. Its times are local.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -18,10 +18,10 @@ use am_db::{
     statement::Query,
 };
 
-/// Put `job` into the queue.
+/// Insert `job` into the queue.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query fails.
 pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
     let payload = json!({"service_type": job.service.name(), "service_request": job.request});
     let expires = job.requested_at + job.ttl;
@@ -42,24 +42,24 @@ pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
     Ok(())
 }
 
-/// Take a job back that no miner has taken yet; one that runs is left to its miner. True: it was taken back.
+/// Cancel a job that no miner has taken yet; a running job is left to its miner. Returns whether it was cancelled.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query fails.
 pub async fn take_back(tx: &mut Tx, id: &str) -> Result<bool> {
-    close(tx, id, "CANCELED", "taken back by its client").await
+    close(tx, id, "CANCELED", "cancelled by its client").await
 }
 
-/// Close a job that nobody took before its time was up. True: it was.
+/// Close a job that no miner took before its expiry. Returns whether it was closed.
 pub async fn expire(tx: &mut Tx, id: &str) -> Result<bool> {
     close(tx, id, "EXPIRED", "no miner took it in time").await
 }
 
-/// Say of a job that a miner works on that nobody wants it any more. The row's state is all that the coordinator and its
-/// miner can see. True: it was running.
+/// Mark a running job as cancelled. The row's state is all that the coordinator and its miner can see. Returns whether
+/// the job was running.
 pub async fn stop(tx: &mut Tx, id: &str) -> Result<bool> {
     let stopped = sql!("UPDATE job SET state = 'CANCELED', error = $2 WHERE id = $1 AND state = 'RUNNING'");
-    Ok(stopped.bind(id).bind("its client asked to stop it").execute(tx.conn().await?).await? == 1)
+    Ok(stopped.bind(id).bind("stopped by its client").execute(tx.conn().await?).await? == 1)
 }
 
 async fn close(tx: &mut Tx, id: &str, state: &'static str, error: &str) -> Result<bool> {
@@ -67,19 +67,19 @@ async fn close(tx: &mut Tx, id: &str, state: &'static str, error: &str) -> Resul
     Ok(closed.bind(id).bind(state).bind(error).execute(tx.conn().await?).await? == 1)
 }
 
-/// When `id` expires, if it is there.
+/// Expiry of job `id`; `None` when there is no such job.
 pub async fn expires_at(conn: &mut Connection, id: &str) -> Result<Option<DateTime<Utc>>> {
     let found = sql!("SELECT expires_at FROM job WHERE id = $1").bind(id);
     let found: Option<LocalTimestamp> = found.fetch_optional_value(conn).await?;
     Ok(found.map(|at| at.0))
 }
 
-/// Whether there is such a row.
+/// Whether job `id` exists.
 pub async fn exists(conn: &mut Connection, id: &str) -> Result<bool> {
     sql!("SELECT 1 FROM job WHERE id = $1").bind(id).exists(conn).await
 }
 
-/// The states of those of `ids` that are there, where they are known ones.
+/// States of the existing jobs among `ids`; unknown states are left out.
 pub async fn states(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, JobState)>> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -145,7 +145,7 @@ impl FromRow for Whole {
     }
 }
 
-/// One job, whole.
+/// A job with all its documents.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Job>> {
     let job =
         sql!("SELECT ", Listed::COLUMNS, ", j.payload, j.constraints, j.result, j.receipt", FROM, "WHERE j.id = $1",);
@@ -162,7 +162,7 @@ fn bind_filter(query: Query, who: &Who, filter: &Filter) -> Query {
         .bind_some(filter.service.map(Service::name))
 }
 
-/// A page of jobs without their documents, newest first, and how many there are in all.
+/// A page of jobs without their documents, newest first, and the total number of matches.
 pub async fn list(conn: &mut Connection, who: &Who, filter: &Filter, page: &Page) -> Result<(Vec<Job>, i64)> {
     let (at, id) = page.after.as_ref().map(|(at, id)| (LocalTimestamp(at.0), id)).unzip();
     let jobs = sql!(
@@ -179,11 +179,11 @@ pub async fn list(conn: &mut Connection, who: &Who, filter: &Filter, page: &Page
     Ok((jobs.into_iter().map(Job::from).collect(), total))
 }
 
-/// Those of `ids` that have ended, with how.
+/// Outcomes of the ended jobs among `ids`.
 pub async fn finished(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, Finished)>> {
     let mut ended = Vec::new();
     for chunk in ids.chunks(500) {
-        // A state that this service does not know is none that it may take for an end.
+        // A state that this service does not know must not be taken for an end.
         let found = sql!(
             "SELECT id, state, result, receipt, error, assigned_miner_id FROM job
              WHERE id IN ($1) AND upper(state) IN ('COMPLETED', 'FAILED', 'CANCELED', 'CANCELLED', 'EXPIRED')",

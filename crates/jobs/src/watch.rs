@@ -1,5 +1,5 @@
-//! Waiting for jobs: one task looks whether anybody committed, and only then at jobs: at those that somebody waits for at
-//! once, at all that is open as often as a hundredth of a core allows.
+//! Waiting for jobs. One task checks whether another connection committed, and only then reads jobs: jobs with a waiter
+//! at once, all open jobs as often as one percent of a core allows.
 
 use std::{
     collections::HashMap,
@@ -25,25 +25,25 @@ use am_core::ambient::{Clock, Ids};
 use am_db::{Database, Result, Tx, codec::Timestamp, owner};
 use am_webhooks::Webhooks;
 
-/// How often the database is looked at while nobody here waits for anything: another process may have left a job whose end
-/// has to be told of.
+/// Interval at which the database is checked while nothing in this process waits: another process may have left a job
+/// whose end must be reported.
 const IDLE: Duration = Duration::from_secs(1);
-/// After a look at all that is open comes a pause of so much a job, with which all of them together cost less than a
-/// hundredth of a core (docs/SERVICES.md has the measurement).
+/// Pause per open job after reading all of them, which keeps the cost below one percent of a core (docs/SERVICES.md has
+/// the measurement).
 const PAUSE: Duration = Duration::from_micros(400);
-/// That pause at most.
+/// Upper bound of that pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How the queue is served.
+/// Settings of the job queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How often a commit is looked for while somebody waits.
+    /// Interval at which commits are looked for while something waits.
     pub poll: Duration,
-    /// Whether addresses in requests may name hosts that are not on the Internet.
+    /// Whether requests may contain addresses of hosts outside the public Internet.
     pub private_addresses: bool,
 }
 
-/// The queue as this process serves it. Cheap to clone.
+/// The job queue as served by this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Jobs(pub(super) Arc<Inner>);
 
@@ -55,9 +55,9 @@ pub(super) struct Inner {
     pub(super) webhooks: Webhooks,
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
-    /// Steps that wait for the end of a job, by its id.
+    /// Waiting steps by the id of their job.
     waiting: Mutex<HashMap<String, Waiter>>,
-    /// States that somebody follows, by the job's id.
+    /// Followed states by the id of the job.
     followed: Mutex<HashMap<String, watch::Sender<Option<JobState>>>>,
     queue: Mutex<Queue>,
     newcomer: Notify,
@@ -69,7 +69,7 @@ struct Waiter {
     tell: oneshot::Sender<Finished>,
 }
 
-/// Takes the waiter out again when its caller stops waiting.
+/// Guard that removes the waiter when its caller stops waiting.
 struct Place<'a>(&'a Inner, &'a str);
 
 impl Drop for Place<'_> {
@@ -79,16 +79,16 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A place among those who follow a job's state; dropping it gives the place back.
+/// Subscription to a job's state; dropping it unsubscribes.
 pub(super) struct Interest {
     jobs: Jobs,
     id: String,
-    /// Changes with the state, and once when that is first looked at.
+    /// Receiver that changes with the state, and once when the state is first read.
     state: Option<watch::Receiver<Option<JobState>>>,
 }
 
 impl Interest {
-    /// Until the state has changed since the last call, or readers are let go.
+    /// Wait until the state has changed since the last call, or until a shutdown.
     pub(super) async fn changed(&mut self) {
         let Some(state) = &mut self.state else { return };
         let stop = self.jobs.0.stop.get();
@@ -126,7 +126,7 @@ impl Inner {
 }
 
 impl Jobs {
-    /// Nothing is looked for until [`Jobs::watch`] runs.
+    /// Create the queue. Nothing is read before [`Jobs::watch`] runs.
     pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit, webhooks: Webhooks, settings: Settings) -> Self {
         let (metrics, waiting, followed, queue, newcomer, stop) = Default::default();
         let inner =
@@ -134,7 +134,7 @@ impl Jobs {
         Self(Arc::new(inner))
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of jobs.
     pub fn register(&self, registry: &mut Registry) {
         self.0.metrics.register(registry);
     }
@@ -147,32 +147,31 @@ impl Jobs {
         locked(&self.0.followed)
     }
 
-    /// Whether those who follow a job are let go, though it goes on.
+    /// Whether followers should stop although their job goes on, as in a shutdown.
     pub(super) fn is_stopping(&self) -> bool {
         self.0.stop.get().is_some_and(CancellationToken::is_cancelled)
     }
 
-    /// Look soon: there is a new job, or somebody who waits.
+    /// Wake the watching task: there is a new job or a new waiter.
     pub(super) fn wake(&self) {
         self.0.newcomer.notify_one();
     }
 
-    /// Take a place before reading a job's state, so that no change falls between the two.
+    /// Subscribe to a job's state. Subscribe before reading the state, so that no change falls between the two.
     pub(super) fn follow_state(&self, id: &str) -> Interest {
         let state = self.followed().entry(id.to_owned()).or_insert_with(|| watch::channel(None).0).subscribe();
         self.wake();
         Interest { jobs: self.clone(), id: id.to_owned(), state: Some(state) }
     }
 
-    /// Until job `id`, which somebody has put into the queue, has ended. One waiter a job. A database that can't be read
-    /// for a moment is no reason to give a job up, and neither is the end of this process: whoever waits is dropped then,
-    /// and the job stays where it is.
+    /// Wait for the end of the queued job `id`; a job has one waiter. Temporary database errors are retried. At a
+    /// shutdown the waiter is dropped and the job stays in the queue.
     pub async fn ended(&self, id: &str) -> Finished {
         let expires_at = loop {
             match self.expires_at(id).await {
                 Ok(found) => break found,
                 Err(error) => {
-                    tracing::warn!(job = id, %error, "could not look at a job; trying again");
+                    tracing::warn!(job = id, %error, "could not read a job; retrying");
                     tokio::time::sleep(self.0.settings.poll).await;
                 }
             }
@@ -192,28 +191,28 @@ impl Jobs {
         store::expires_at(&mut *self.0.db.read().await?, id).await
     }
 
-    /// The watching task, until `stop`.
+    /// Run the watching task until `stop` is cancelled.
     pub async fn watch(self, stop: CancellationToken) {
         let _ = self.0.stop.set(stop.clone());
         while let Err(error) = self.watch_until(&stop).await {
-            tracing::error!(%error, "jobs can't be watched; trying again");
+            tracing::error!(%error, "jobs can't be watched; retrying");
             tokio::time::sleep(self.0.settings.poll).await;
         }
     }
 
     async fn watch_until(&self, stop: &CancellationToken) -> Result<()> {
         let mut watcher = self.0.db.watcher().await?;
-        // The first look is needed in any case: something may have happened before the watcher was there.
+        // The first read is needed in any case: something may have changed before the watcher existed.
         let (mut waited, mut open, mut rest_until) = (true, true, Instant::now());
         loop {
-            // A look that failed is owed, also when nobody commits any more.
+            // A failed read is repeated even when nothing more is committed.
             let changed = watcher.changed().await?;
             waited |= changed;
             open |= changed;
             if waited && self.is_waited_for() {
                 match self.look().await {
                     Ok(()) => waited = false,
-                    Err(error) => tracing::warn!(%error, "could not look at the jobs; trying again"),
+                    Err(error) => tracing::warn!(%error, "could not read jobs; retrying"),
                 }
             }
             self.expire().await;
@@ -221,14 +220,14 @@ impl Jobs {
             if open && begun >= rest_until {
                 match self.sweep().await {
                     Ok(()) => open = false,
-                    Err(error) => tracing::warn!(%error, "could not look at the queue; trying again"),
+                    Err(error) => tracing::warn!(%error, "could not read the job queue; retrying"),
                 }
                 let count = u32::try_from(self.queue().len()).unwrap_or(u32::MAX);
-                tracing::debug!(open = count, seconds = begun.elapsed().as_secs_f64(), "looked at the queue");
+                tracing::debug!(open = count, seconds = begun.elapsed().as_secs_f64(), "read the job queue");
                 rest_until = begun + PAUSE.saturating_mul(count).min(LONGEST_PAUSE);
             }
             if let Err(error) = self.expire_ours().await {
-                tracing::warn!(%error, "could not expire jobs; trying again");
+                tracing::warn!(%error, "could not expire jobs; retrying");
             }
             let tick = if self.is_waited_for() || self.queue().has_ours() { self.0.settings.poll } else { IDLE };
             tokio::select! {
@@ -243,7 +242,7 @@ impl Jobs {
         !self.0.lock().is_empty() || !self.followed().is_empty()
     }
 
-    /// At what somebody in this process waits for.
+    /// Read the jobs that something in this process waits for.
     async fn look(&self) -> Result<()> {
         let ids: Vec<String> = self.0.lock().keys().cloned().collect();
         let followed: Vec<String> = self.followed().keys().cloned().collect();
@@ -265,7 +264,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// The coordinator marks a job expired only when a miner asks; a step must not wait for that.
+    /// Expire jobs of waiting steps. The coordinator marks a job expired only when a miner asks, and a step must not
+    /// wait for that.
     async fn expire(&self) {
         let now = self.0.clock.now();
         let late: Vec<String> = {
@@ -283,9 +283,9 @@ impl Jobs {
                 Ok::<_, am_db::Error>(())
             };
             match self.0.db.write(expire).await {
-                // Once; a running job goes on past its time.
+                // Done once; a running job continues past its expiry.
                 Ok(()) => drop(self.0.lock().get_mut(&id).map(|waiter| waiter.expires_at = None)),
-                Err(error) => tracing::warn!(job = id, %error, "could not expire a job; trying again"),
+                Err(error) => tracing::warn!(job = id, %error, "could not expire a job; retrying"),
             }
         }
     }

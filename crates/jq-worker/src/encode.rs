@@ -1,21 +1,21 @@
-//! A jq value as JSON. jaq's values are more than JSON has: what can't be said in JSON is an error or, where jq has a
-//! custom, what jq writes.
+//! JSON encoding of jq values. jaq has more values than JSON: those without a JSON form are errors, or are written as
+//! jq writes them where it has a convention.
 
 use jaq_json::{Num, Val};
 
-/// Deeper than this a document could not be read back: readers stop at 128 levels, and an output is put into others.
+/// Maximum nesting depth: readers stop at 128 levels, and an output is nested in other documents.
 const MAX_DEPTH: usize = 100;
 
-/// Why a value could not be written.
+/// Error of encoding a value.
 #[derive(Debug, PartialEq, Eq)]
 pub enum EncodeError {
-    /// It would have more bytes than the limit.
+    /// The JSON would be longer than the limit.
     TooLarge,
     /// JSON has no such value.
     NotJson(String),
 }
 
-/// Appends `value` to `out`, at most `limit` bytes of it.
+/// Append `value` as JSON to `out`, at most `limit` bytes.
 pub fn encode(value: &Val, limit: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let end = out.len().saturating_add(limit);
     Encoder { out, end }.value(value, 0)
@@ -75,7 +75,7 @@ impl Encoder<'_> {
     }
 
     fn string(&mut self, text: &[u8]) -> Result<(), EncodeError> {
-        // Escapes only make it longer, so that a huge string is not copied first.
+        // Checked first because escapes only make it longer, so that a huge string is not copied.
         if text.len() > self.end - self.out.len() {
             return Err(EncodeError::TooLarge);
         }
@@ -89,7 +89,8 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    /// As jq: not a number is null, and what is beyond a double is the largest double. Digits are kept as they came.
+    /// As in jq, NaN is null, and numbers beyond the range of a double are the largest double. Digits are kept as
+    /// written.
     fn number(&mut self, number: &Num) -> Result<(), EncodeError> {
         let float = match number {
             Num::Int(int) => return self.put(int.to_string().as_bytes()),

@@ -1,4 +1,4 @@
-//! The child process: evaluates what comes over standard input, one request after another, within its own limits.
+//! Code of the child process: evaluates requests from standard input, one after another, within its own limits.
 
 use std::{
     fmt::{self, Write as _},
@@ -30,16 +30,16 @@ use self::{
     schema::Schema,
 };
 
-/// Compiled texts that are kept, and how many bytes of text they may have together: what is compiled takes up to a
-/// hundred times its text.
+/// Maximum number of cached compiled texts, and the maximum sum of their lengths in bytes: a compiled text takes up to
+/// a hundred times its length.
 const CACHED_TEXTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 const CACHED_BYTES: usize = 512 * 1024;
-/// A program that gives more values than this is not counted to the end.
+/// Maximum number of outputs that are counted for an error message.
 const COUNTED_VALUES: usize = 1000;
 
-/// Runs a worker until its standard input ends. The process's last two arguments are the memory it may take beyond
-/// what it has at the start, in MiB, and the largest output, in bytes. It writes nothing but frames to standard
-/// output, and dies with the process that started it.
+/// Run a worker until its standard input ends. The last two arguments of the process are the memory it may use beyond
+/// what it has at the start, in MiB, and the maximum output in bytes. It writes only frames to standard output, and
+/// dies with its parent process.
 pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,11 +55,11 @@ fn run() -> io::Result<()> {
 
     set_parent_process_death_signal(Some(Signal::KILL))?;
     limit(Resource::Core, 0)?;
-    // The libraries that the executable brings along are mapped already and not the programs' doing.
+    // The executable's libraries are already mapped and do not count.
     limit(Resource::As, address_space()?.saturating_add(memory))?;
 
     let (input, output) = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
-    // Recursion is bounded by the stack; the main thread's size would depend on the shell that started the service.
+    // The stack bounds recursion; the main thread's stack size would depend on the shell that started the service.
     let evaluating = thread::Builder::new()
         .name("jq-eval".into())
         .stack_size((memory / 4).clamp(1 << 20, 256 << 20) as usize)
@@ -72,7 +72,7 @@ fn limit(resource: Resource, bytes: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(bytes), maximum: Some(bytes) })?)
 }
 
-/// Bytes of this process's address space in use.
+/// Return the size of the mapped address space, in bytes.
 fn address_space() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
@@ -98,7 +98,7 @@ fn serve(input: File, mut output: File, max_output: usize) -> io::Result<()> {
             }
         };
         protocol::finish_answer(&mut answer, kind, started.elapsed().as_nanos() as u64);
-        // Written at once, never gathered: the pool knows by it which request is being evaluated.
+        // Written at once: the answers show the pool which request is being evaluated.
         output.write_all(&answer)?;
         buffer.shrink_to(64 * 1024);
         answer.shrink_to(64 * 1024);
@@ -128,7 +128,7 @@ struct Compiled {
     schemas: Cache<Schema>,
 }
 
-/// What texts were compiled to; the least recently used is forgotten first.
+/// Cache of compiled texts; the least recently used is removed first.
 struct Cache<T> {
     compiled: LruCache<Box<str>, T>,
     bytes: usize,
@@ -178,7 +178,7 @@ fn evaluate(
             serde_json::to_writer(answer, &violations.err().unwrap_or_default()).map_err(not_json)
         }
     };
-    // jaq panics in a few corners, such as a string repeated beyond what can be addressed.
+    // jaq panics in some cases, such as a string repeated beyond the address space.
     catch_unwind(AssertUnwindSafe(evaluation))
         .unwrap_or_else(|_| Err(Failure::Program("jq cannot compute this".into())))
 }
@@ -212,7 +212,7 @@ fn failure(exception: Exn<'_, Val>) -> Failure {
     let message = match exception.get_err() {
         Ok(error) => {
             let text = clipped(&error);
-            // The error's value, when it is a string, reads as the string.
+            // An error value that is a string is the message itself.
             serde_json::from_str::<String>(&text).unwrap_or(text)
         }
         Err(other) => match other.get_halt() {
@@ -223,7 +223,7 @@ fn failure(exception: Exn<'_, Val>) -> Failure {
     Failure::Program(message)
 }
 
-/// `text` as far as a message may go; what would be longer is not even formatted.
+/// Format `text`, truncated to the maximum length of a message; the rest is not even formatted.
 fn clipped(text: &impl fmt::Display) -> String {
     struct Clip(String);
     impl fmt::Write for Clip {

@@ -1,4 +1,4 @@
-//! From a program's text to what jaq can run.
+//! Compilation of jq programs.
 
 use std::{collections::HashMap, sync::LazyLock, thread};
 
@@ -9,29 +9,28 @@ use jaq_core::{
 };
 use jaq_json::Val;
 
-/// The longest program that is taken, in bytes.
+/// Maximum length of a program, in bytes.
 pub const MAX_PROGRAM_BYTES: usize = 64 * 1024;
 
-/// What jaq runs; it carries nothing but its own lookup table.
+/// Compiled program; its only context is its lookup table.
 pub type Program = Filter<JustLut<Val>>;
 
-/// Why a text is not a jq program.
+/// Error in a jq program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct ProgramError {
-    /// What was expected, or what is unknown.
+    /// Expected syntax, or unknown name.
     pub message: String,
     /// Line in the program, from 1.
     pub line: usize,
-    /// Character in the line, from 1.
+    /// Column in the line, in characters from 1.
     pub column: usize,
 }
 
-/// Whether `program` can be compiled: syntax, and that every filter, variable and label it names exists. Modules and
-/// data files cannot be imported. Takes microseconds, and up to seconds where a program is made to nest as deeply as its
-/// size allows.
+/// Check that `program` compiles: syntax, and that every filter, variable and label exists. Modules and data files
+/// cannot be imported. Takes microseconds, and up to seconds for a program nested as deeply as its size allows.
 pub fn check(program: &str) -> Result<(), ProgramError> {
-    // jaq's parser and compiler are recursive, and an operator a token is the deepest that a program can nest.
+    // jaq's parser and compiler are recursive; one operator per token is the deepest possible nesting.
     const STACK_PER_TOKEN: usize = 8 * 1024;
     const STACK_HERE: usize = 512 * 1024;
 
@@ -52,10 +51,10 @@ pub fn check(program: &str) -> Result<(), ProgramError> {
     })
 }
 
-/// Parses and compiles. Recursive: whoever calls it sees to the stack.
+/// Parse and compile. Recursive: the caller provides enough stack.
 pub fn compile(program: &str) -> Result<Program, ProgramError> {
     let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
-    // The process's environment is nobody's business; `NO_ENV` takes this filter's place.
+    // The process's environment must not be visible; `NO_ENV` replaces this filter.
     let funs = funs.filter(|(name, ..)| *name != "env");
     let arena = Arena::default();
     let file = File { code: program, path: () };
@@ -66,12 +65,12 @@ pub fn compile(program: &str) -> Result<Program, ProgramError> {
     Compiler::default().with_funs(funs).compile(modules).map_err(|errors| not_compiled(program, errors))
 }
 
-/// jq's filters that are written in jq. Only those that a program can reach are compiled into it: that takes a
-/// tenth of the time and of the memory.
+/// Filters of jq that are defined in jq. Only those that a program can reach are compiled into it, which takes a tenth
+/// of the time and memory.
 struct Prelude {
     defs: Vec<Def<&'static str>>,
     by_name: HashMap<&'static str, Vec<usize>>,
-    /// For each definition, the names in it that are defined here too.
+    /// Names used by each definition that are defined here too.
     calls: Vec<Vec<&'static str>>,
 }
 
@@ -84,13 +83,13 @@ static PRELUDE: LazyLock<Prelude> = LazyLock::new(|| {
     for (index, def) in defs.iter().enumerate() {
         by_name.entry(def.name).or_default().push(index);
     }
-    // The syntax tree's debug form holds every name as a word of its own.
+    // The debug format of the syntax tree contains every name as a separate word.
     let calls = defs.iter().map(|def| known_words(&format!("{:?}", def.body), &by_name)).collect();
     Prelude { defs, by_name, calls }
 });
 
 impl Prelude {
-    /// The definitions that the words of `program` reach, in their order. More than needed does no harm.
+    /// Return the definitions reachable from the words of `program`, in order. Unneeded ones do no harm.
     fn needed_by(&self, program: &str) -> Vec<Def<&'static str>> {
         let mut needed = vec![false; self.defs.len()];
         let mut names = known_words(program, &self.by_name);
@@ -111,7 +110,7 @@ fn known_words(text: &str, known: &HashMap<&'static str, Vec<usize>>) -> Vec<&'s
         .collect()
 }
 
-/// No program has more tokens than this.
+/// Return an upper bound of the number of tokens.
 fn tokens_at_most(program: &str) -> usize {
     let mut in_word = false;
     let starts = program.bytes().filter(|byte| {
@@ -164,7 +163,7 @@ fn not_compiled(program: &str, errors: compile::Errors<&str, ()>) -> ProgramErro
     located(program, first)
 }
 
-/// `place` is a part of `program`, told by its address; anything else counts as its start.
+/// Locate an error: `place` is a slice of `program`; any other text counts as its start.
 fn located(program: &str, first: Option<(&str, String)>) -> ProgramError {
     let (place, message) = first.unwrap_or((program, "the program cannot be compiled".into()));
     let offset = (place.as_ptr() as usize).wrapping_sub(program.as_ptr() as usize);

@@ -1,6 +1,6 @@
-//! What the pool and a worker process say to each other over pipes: length-prefixed frames, little-endian.
+//! Protocol between pool and worker process over pipes: length-prefixed frames, little-endian.
 //!
-//! A worker first says [`HELLO`], then answers each request, in order:
+//! A worker first sends [`HELLO`], then answers each request, in order:
 //! - request: task u8, text length u32, input length u32, text (a jq program, a JSON Schema), input (JSON);
 //! - answer: kind u8, evaluation time in nanoseconds u64, length u32, then the output (JSON) or a message.
 
@@ -10,19 +10,19 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::program::MAX_PROGRAM_BYTES;
 
-/// The first byte from a worker that is ready.
+/// First byte from a worker that is ready.
 pub const HELLO: u8 = b'j';
-/// The longest message of a program's error that travels, in bytes.
+/// Maximum length of a program's error message, in bytes.
 pub const MAX_MESSAGE: usize = 2048;
-/// The longest schema that is taken, in bytes.
+/// Maximum length of a schema, in bytes.
 pub const MAX_SCHEMA_BYTES: usize = 256 * 1024;
-/// The largest input, in bytes.
+/// Maximum size of an input, in bytes.
 pub const MAX_INPUT: usize = 64 << 20;
 
 const REQUEST_HEADER: usize = 9;
 const ANSWER_HEADER: usize = 13;
 
-/// What is asked of a worker.
+/// Kind of evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// The text is a jq program; the output is its only value.
@@ -32,7 +32,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// The longest text, in bytes.
+    /// Return the maximum length of the text, in bytes.
     pub fn max_text(self) -> usize {
         match self {
             Self::Jq => MAX_PROGRAM_BYTES,
@@ -41,7 +41,7 @@ impl Task {
     }
 }
 
-/// A request, as the worker reads it.
+/// A request as read by the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
     /// How `text` is read.
@@ -52,7 +52,7 @@ pub struct Request<'a> {
     pub input: &'a [u8],
 }
 
-/// What became of an evaluation inside a worker.
+/// Result kind of an evaluation in a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// It ended; the payload is its output, a JSON document.
@@ -63,7 +63,7 @@ pub enum Kind {
     TooLarge,
 }
 
-/// A worker's answer.
+/// Answer of a worker.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     /// How the evaluation ended.
@@ -74,7 +74,7 @@ pub struct Answer {
     pub payload: Bytes,
 }
 
-/// Appends a request to `frames`. Both texts are within their limits.
+/// Append a request to `frames`. Both texts must be within their limits.
 pub fn put_request(frames: &mut Vec<u8>, task: Task, text: &str, input: &str) {
     frames.push(task as u8);
     frames.extend_from_slice(&(text.len() as u32).to_le_bytes());
@@ -83,7 +83,7 @@ pub fn put_request(frames: &mut Vec<u8>, task: Task, text: &str, input: &str) {
     frames.extend_from_slice(input.as_bytes());
 }
 
-/// Reads one request into `buffer`; none at the end of the stream.
+/// Read one request into `buffer`; `None` at the end of the stream.
 pub fn read_request<'a>(stream: &mut impl Read, buffer: &'a mut Vec<u8>) -> io::Result<Option<Request<'a>>> {
     let mut header = [0; REQUEST_HEADER];
     match stream.read_exact(&mut header) {
@@ -106,13 +106,13 @@ pub fn read_request<'a>(stream: &mut impl Read, buffer: &'a mut Vec<u8>) -> io::
     Ok(Some(Request { task, text, input }))
 }
 
-/// Clears `frame` and leaves room for an answer's header before the payload.
+/// Clear `frame` and reserve space for an answer's header before the payload.
 pub fn begin_answer(frame: &mut Vec<u8>) {
     frame.clear();
     frame.resize(ANSWER_HEADER, 0);
 }
 
-/// Fills in the header of the answer whose payload has been appended to `frame`.
+/// Fill in the header of the answer whose payload has been appended to `frame`.
 pub fn finish_answer(frame: &mut [u8], kind: Kind, nanoseconds: u64) {
     let length = (frame.len() - ANSWER_HEADER) as u32;
     frame[0] = kind as u8;
@@ -120,7 +120,7 @@ pub fn finish_answer(frame: &mut [u8], kind: Kind, nanoseconds: u64) {
     frame[9..ANSWER_HEADER].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Takes the first whole answer out of `incoming`; a frame longer than `limit` or of no known kind is an error.
+/// Remove the first complete answer from `incoming`; a frame longer than `limit` or of an unknown kind is an error.
 pub fn take_answer(incoming: &mut BytesMut, limit: usize) -> io::Result<Option<Answer>> {
     let Some(mut header) = incoming.get(..ANSWER_HEADER) else { return Ok(None) };
     let kind = match header.get_u8() {

@@ -1,4 +1,4 @@
-//! JSON Schema, draft 2020-12 unless a schema says otherwise. References stay within the schema: nothing is fetched.
+//! JSON Schema, draft 2020-12 unless a schema names another. References stay within the schema: nothing is fetched.
 
 use std::sync::Arc;
 
@@ -6,27 +6,27 @@ use jsonschema::{PatternOptions, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Violations that are told at most.
+/// Maximum number of reported violations.
 const MAX_VIOLATIONS: usize = 10;
-/// Characters of one violation's message at most: it quotes the instance.
+/// Maximum length of a violation's message, in characters: it quotes the instance.
 const MAX_MESSAGE: usize = 300;
 
-/// A schema that can't be used.
+/// Error of compiling a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at `{path}`: {message}")]
 pub struct SchemaError {
     /// JSON Pointer to the place in the schema; empty: the whole.
     pub path: String,
-    /// What is wrong there.
+    /// Description of the error.
     pub message: String,
 }
 
-/// Where an instance breaks its schema.
+/// A violation of a schema by an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemaViolation {
     /// JSON Pointer to the place in the instance; empty: the whole.
     pub path: String,
-    /// What is wrong there.
+    /// Description of the violation.
     pub message: String,
 }
 
@@ -41,8 +41,8 @@ impl std::fmt::Display for SchemaViolation {
 pub struct Schema(Arc<Validator>);
 
 impl Schema {
-    /// Checks `schema` against its draft's own schema and compiles it. Patterns run in time linear in the text, so
-    /// they have neither back-references nor look-around; formats are annotations, as the draft has it.
+    /// Validate `schema` by its draft's metaschema and compile it. Patterns match in time linear in the text, so they
+    /// have neither back-references nor look-around; formats are annotations, as in the draft.
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
         let options = jsonschema::options().offline().with_pattern_options(PatternOptions::regex());
         match options.build(schema) {
@@ -53,14 +53,14 @@ impl Schema {
         }
     }
 
-    /// [`Schema::compile`] of a JSON text.
+    /// Compile a schema from JSON text.
     pub fn read(schema: &str) -> Result<Self, SchemaError> {
         let not_json = |error: serde_json::Error| SchemaError { path: String::new(), message: error.to_string() };
         Self::compile(&serde_json::from_str(schema).map_err(not_json)?)
     }
 
-    /// The first ten violations, if there are any. A schema can be made to take time exponential in its length:
-    /// [`am_orchestration::jq::Pool::validate`] puts an end to it.
+    /// Return the first ten violations, if there are any. A schema can take time exponential in its length, so it is only
+    /// used in a worker process with a time limit.
     pub fn validate(&self, instance: &Value) -> Result<(), Vec<SchemaViolation>> {
         if self.0.is_valid(instance) {
             return Ok(());

@@ -1,5 +1,5 @@
-//! API keys that are made, rotated and taken back while the service runs, beside the configured ones. Their secrets are
-//! told once and stored as salted hashes; what they stand for, a principal, outlives each secret.
+//! API keys that are created, rotated and revoked at runtime, in addition to the configured ones. A secret is shown
+//! once and stored as a salted hash; the principal of a key outlives its secrets.
 
 mod model;
 mod ring;
@@ -38,33 +38,33 @@ use am_db::{
     owner::{self, Owner},
 };
 
-/// How often what other processes have changed is looked for: a key that was taken back is refused within two seconds.
+/// Interval at which changes by other processes are looked for: a revoked key is refused within two seconds.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What can go wrong with keys. No message shows one.
+/// Error of an API key operation. No message contains a key.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
-    /// Something that was asked for can't be.
+    /// An argument is invalid.
     #[error("{}", validation::join(.0))]
     Invalid(Vec<Violation>),
-    /// A key of this name was made before.
+    /// The name is in use; the value is the name.
     #[error("there is a key '{0}' already (a revoked one keeps its name)")]
     Taken(String),
-    /// There is no key of this name or id.
+    /// There is no key with this name or id.
     #[error("there is no key '{0}'")]
     NotFound(String),
-    /// Its state forbids it.
+    /// The key's state forbids the operation: the key and the reason.
     #[error("key '{0}' {1}")]
     State(String, &'static str),
 }
 
-/// A result of this room.
+/// Result of an API key operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The keys. Cheap to clone.
+/// The API keys. Cheap to clone.
 #[derive(Clone)]
 pub struct Keys(Arc<Inner>);
 
@@ -73,17 +73,17 @@ struct Inner {
     clock: Clock,
     ids: Ids,
     audit: Audit,
-    /// Read for each request that presents such a key; written when one has changed.
+    /// Cache of valid keys, read for each request with an API key and replaced when a key has changed.
     ring: RwLock<Arc<Ring>>,
-    /// The revision that the ring was made from.
+    /// Revision that the cache was built from.
     seen: AtomicI64,
 }
 
 impl Keys {
-    /// The keys in `db`.
+    /// Load the keys of `db`.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Result<Self> {
         let ring = RwLock::new(Arc::new(Ring::new(HashMap::new(), &ids)));
         let keys = Self(Arc::new(Inner { db, clock, ids, audit, ring, seen: AtomicI64::new(0) }));
@@ -95,19 +95,19 @@ impl Keys {
         Timestamp(self.0.clock.now())
     }
 
-    /// Whom a presented key stands for, if it is one of these and good now. Asks no database.
+    /// The principal of a presented key; `None` when the key is unknown or invalid now. Does not access the database.
     pub fn find(&self, presented: &str) -> Option<Known> {
         let ring = self.0.ring.read().clone();
         ring.find(presented, || self.now())
     }
 
-    /// Take over what has changed, in this process or another; true: something has.
+    /// Reload the keys when this or another process has changed them. Returns whether they had changed.
     ///
     /// # Errors
-    /// As the database; what was known before holds on then.
+    /// Returns a database error when a query fails; the cached keys stay in use then.
     pub async fn refresh(&self) -> Result<bool> {
         let mut conn = self.0.db.read().await?;
-        // Read before the keys: what changes in between is then taken over the next time.
+        // Read before the keys, so that a change in between is noticed by the next call.
         let revision = store::revision(&mut conn).await?;
         if revision == self.0.seen.load(Ordering::Acquire) {
             return Ok(false);
@@ -118,31 +118,31 @@ impl Keys {
         Ok(true)
     }
 
-    /// Look for what other processes have changed, until `stop`.
+    /// Reload changed keys at intervals until `stop` is cancelled.
     pub async fn watch(self, stop: CancellationToken) {
         while pause(&stop, LOOK).await {
             match self.refresh().await {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("API keys have changed"),
                 Err(error) => {
-                    tracing::warn!(%error, "could not look for changed API keys; those known before hold on");
+                    tracing::warn!(%error, "could not reload changed API keys; the cached keys stay in use");
                 }
             }
         }
     }
 
-    /// All keys, revoked ones among them, in the order in which they were made.
+    /// All keys including revoked ones, in order of creation.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn list(&self) -> Result<Vec<ApiKey>> {
         Ok(store::list(&mut *self.0.db.read().await?, self.now()).await?)
     }
 
-    /// Make a key with a principal of its own.
+    /// Create a key with a principal of its own.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name or a time that can't be, [`Error::Taken`].
+    /// Returns [`Error::Invalid`] for an invalid name or time, [`Error::Taken`] for a name in use.
     pub async fn create(&self, name: &str, role: Role, expires: Term) -> Result<Issued> {
         let now = self.now();
         let mut violations = Violations::default();
@@ -180,10 +180,10 @@ impl Keys {
         Ok(issued(made.await?, &secret))
     }
 
-    /// Take a key back: from then on it is nobody's.
+    /// Revoke a key; it is refused from then on.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::State`] for one that was taken back before.
+    /// Returns [`Error::NotFound`]; [`Error::State`] for a key that was revoked before.
     pub async fn revoke(&self, name_or_id: &str) -> Result<ApiKey> {
         self.change(name_or_id, "revoked", async move |tx: &mut Tx, key: &mut ApiKey, now: Timestamp| {
             (key.revoked_at, key.previous_until, key.state) = (Some(now), None, State::Revoked);
@@ -192,12 +192,12 @@ impl Keys {
         .await
     }
 
-    /// Give a key another secret. The one before is taken for `grace`, if there is any; one before that is not any more.
-    /// Its time is set anew by `expires`, if given.
+    /// Replace a key's secret. The previous secret stays valid for `grace`; an older one does not. `expires`, if given,
+    /// sets a new expiry.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::State`] for one that was taken back, or that has expired and gets no new time;
-    /// [`Error::Invalid`] for a time that can't be.
+    /// Returns [`Error::NotFound`]; [`Error::State`] for a key that was revoked, or has expired and gets no new expiry;
+    /// [`Error::Invalid`] for an invalid time.
     pub async fn rotate(&self, name_or_id: &str, grace: Duration, expires: Option<Term>) -> Result<Issued> {
         let ids = self.0.ids.clone();
         let secret = secret::draw_secret(&ids);
@@ -206,7 +206,7 @@ impl Keys {
             match expires {
                 Some(term) => key.expires_at = term.end("expires", now).map_err(invalid)?,
                 None if key.state == State::Expired => {
-                    return Err(Error::State(key.name.clone(), "has expired: say how long it is to be good now"));
+                    return Err(Error::State(key.name.clone(), "has expired: give a new expiry"));
                 }
                 None => {}
             }
@@ -218,7 +218,7 @@ impl Keys {
         Ok(issued(changed.await?, &secret))
     }
 
-    /// One change of a key that was not taken back, with its entry in the audit log.
+    /// Change a key that was not revoked, and append the audit entry.
     async fn change<F>(&self, name_or_id: &str, action: &'static str, change: F) -> Result<ApiKey>
     where
         F: AsyncFnOnce(&mut Tx, &mut ApiKey, Timestamp) -> Result<()> + Send + 'static,
@@ -239,7 +239,8 @@ impl Keys {
     }
 }
 
-/// Nobody who calls changes keys; whoever may run the executable does.
+/// Audit entry of a change. Keys are changed on the command line and not over the API, so the acting user is the
+/// system.
 fn entry(action: &str, key: &ApiKey, now: Timestamp) -> Entry {
     let entry = Entry::new(EventType::WorkflowUpdated, now).on_behalf_of(owner::SYSTEM).of("api_key", action);
     entry.level(SecurityLevel::Confidential).data("key_id", json!(key.id)).data("name", json!(key.name))

@@ -1,4 +1,4 @@
-//! What is known of a key.
+//! Model of an API key.
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
@@ -10,31 +10,31 @@ use am_core::validation::Violation;
 use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
-    /// What a key allows.
+    /// Role of an API key, which decides the routes it may use.
     pub enum Role {
-        /// Agents, integration, security, and all the rest.
+        /// Agents, integration, security, and all routes of the other roles.
         Admin = "ADMIN" / "admin",
-        /// Services, performance, creativity.
+        /// Services, performance and creativity.
         Client = "CLIENT" / "client",
-        /// Performance, creativity.
+        /// Performance and creativity.
         Miner = "MINER" / "miner",
     }
 }
 
-/// Whether a key lets anybody in.
+/// State of an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It does.
+    /// The key is accepted.
     Active,
-    /// Its time is over.
+    /// The key's expiry has passed.
     Expired,
-    /// It was taken back.
+    /// The key was revoked.
     Revoked,
 }
 
 impl State {
-    /// As it is shown.
+    /// The form shown to users.
     pub fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -44,33 +44,33 @@ impl State {
     }
 }
 
-/// A key, without its secret.
+/// An API key without its secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct ApiKey {
-    /// Eight hex digits, which stand in the key too.
+    /// Id: eight hex digits, also a part of the key.
     pub id: String,
-    /// What it is called; no two have one name, not even after one of them was revoked.
+    /// Name, unique even among revoked keys.
     pub name: String,
-    /// What it allows.
+    /// Role of the key.
     pub role: Role,
-    /// Whom it stands for.
+    /// Principal that the key identifies.
     pub principal: String,
-    /// Whether it lets anybody in, when it was read.
+    /// State at the time of reading.
     pub state: State,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// From when on it is refused; none: never.
+    /// Time from which the key is refused; `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// When it last got another secret.
+    /// Time of the last rotation; `None`: never rotated.
     pub rotated_at: Option<Timestamp>,
-    /// Until when the secret before is taken; none: it is not.
+    /// Time until which the previous secret is accepted; `None`: not accepted.
     pub previous_until: Option<Timestamp>,
-    /// When it was taken back.
+    /// Time of revocation; `None`: not revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
 impl ApiKey {
-    /// What the audit log tells of it.
+    /// The key's data for the audit log.
     pub(super) fn told(&self) -> Value {
         json!({
             "role": self.role,
@@ -83,7 +83,7 @@ impl ApiKey {
     }
 }
 
-/// Where a key with these times stands.
+/// State of a key with these times at `now`.
 pub(super) fn state(expires_at: Option<Timestamp>, revoked_at: Option<Timestamp>, now: Timestamp) -> State {
     match (revoked_at, expires_at) {
         (Some(_), _) => State::Revoked,
@@ -92,31 +92,31 @@ pub(super) fn state(expires_at: Option<Timestamp>, revoked_at: Option<Timestamp>
     }
 }
 
-/// A key with the secret that is told this once.
+/// A key with its secret, which is shown only once.
 #[derive(Debug)]
 pub struct Issued {
-    /// What is kept of it.
+    /// Stored data of the key.
     pub key: ApiKey,
-    /// The whole key, as its holder sends it.
+    /// The complete key, as clients send it.
     pub secret: SecretString,
 }
 
-/// Until when something holds.
+/// Requested expiry of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Term {
-    /// For ever.
+    /// The key does not expire.
     Open,
-    /// For this long from now.
+    /// A duration from now.
     For(std::time::Duration),
-    /// Until then.
+    /// A point in time.
     Until(Timestamp),
 }
 
-/// The last moment that a timestamp can tell.
+/// Last moment that a timestamp can represent, in Unix seconds.
 const LATEST: i64 = 253_402_300_799;
 
 impl Term {
-    /// Its end.
+    /// The expiry as a time; `None` for [`Term::Open`].
     ///
     /// # Errors
     /// When that is past, or later than a timestamp can tell.
@@ -131,12 +131,12 @@ impl Term {
         match end {
             Some(end) if end <= now => Err(Violation::new(field, format!("{end} is not in the future"))),
             Some(end) if end.0.timestamp() <= LATEST => Ok(Some(end)),
-            _ => Err(Violation::new(field, "is too far away")),
+            _ => Err(Violation::new(field, "is too far in the future")),
         }
     }
 }
 
-/// A name is told from an id by its form.
+/// Check the form of a name, which differs from that of an id.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,4 +1,4 @@
-//! The keys that are good or may be, in memory: a request asks here and never the database.
+//! Cache of valid keys in memory, so that authenticating a request needs no database access.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,29 +11,29 @@ use super::{
 use am_core::ambient::Ids;
 use am_db::codec::Timestamp;
 
-/// A key that was not revoked.
+/// A cached key that was not revoked.
 pub(super) struct Held {
     pub(super) role: Role,
     pub(super) principal: Arc<str>,
     pub(super) current: Salted,
-    /// The secret before, and until when it is good.
+    /// Previous secret and the time until which it is accepted.
     pub(super) previous: Option<(Salted, Timestamp)>,
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// Whom a good key stands for.
+/// Identity of a valid key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Shown and stored in the key's place.
+    /// Principal, shown and stored instead of the key.
     pub principal: Arc<str>,
-    /// What it allows.
+    /// Role of the key.
     pub role: Role,
 }
 
-/// All of them, by id.
+/// Cached keys by id.
 pub(super) struct Ring {
     held: HashMap<String, Held>,
-    /// Compared with where there is no key of an id, so that this takes the same time.
+    /// Hash compared with when no key has the id, so that the comparison takes the same time.
     nobody: Salted,
 }
 
@@ -42,8 +42,8 @@ impl Ring {
         Self { held, nobody: Salted::of(&secret::draw_secret(ids), ids) }
     }
 
-    /// Whom this key stands for, at this moment. Two hashes are made and compared whatever is known of the id, which is
-    /// no secret: it is shown in lists.
+    /// The identity of a presented key at the current time. Two hashes are always computed and compared, whether the id
+    /// is known or not. The id itself is no secret: lists show it.
     pub(super) fn find(&self, presented: &str, now: impl FnOnce() -> Timestamp) -> Option<Known> {
         let (id, secret) = secret::parse(presented)?;
         let (held, now) = (self.held.get(id), now());

@@ -1,4 +1,4 @@
-//! What a key looks like, and what of it is stored.
+//! Form of an API key, and what is stored of it.
 
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -7,11 +7,11 @@ use am_core::ambient::Ids;
 
 const PREFIX: &str = "am_";
 const ID_DIGITS: usize = 8;
-/// 192 bits: more than anybody can try, so a fast hash is enough to store it. A slow one is for secrets that people make
-/// up, and would cost each request its time.
+/// 192 random bits can't be guessed, so a fast hash is sufficient to store the secret. A slow hash is meant for
+/// passwords chosen by people, and would slow each request.
 const SECRET_DIGITS: usize = 48;
 
-/// Is this the form of a key's id?
+/// Whether `text` has the form of a key's id.
 pub(super) fn is_id(text: &str) -> bool {
     is_hex(text, ID_DIGITS)
 }
@@ -20,28 +20,28 @@ fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// An id, which may be taken.
+/// A random id, which may be in use already.
 pub(super) fn draw_id(ids: &Ids) -> String {
     ids.hex(ID_DIGITS)
 }
 
-/// A secret.
+/// A random secret.
 pub(super) fn draw_secret(ids: &Ids) -> String {
     ids.hex(SECRET_DIGITS / 2) + &ids.hex(SECRET_DIGITS / 2)
 }
 
-/// The key, as its holder sends it.
+/// The complete key, as clients send it.
 pub(super) fn written(id: &str, secret: &str) -> String {
     format!("{PREFIX}{id}_{secret}")
 }
 
-/// Id and secret of a text that has the form of a key.
+/// Split a key into id and secret; `None` when the text does not have the form of a key.
 pub(super) fn parse(text: &str) -> Option<(&str, &str)> {
     let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
     (is_id(id) && is_hex(secret, SECRET_DIGITS)).then_some((id, secret))
 }
 
-/// What a secret is recognised by.
+/// Salted hash of a secret.
 #[derive(Clone)]
 pub(super) struct Salted {
     salt: [u8; 16],
@@ -49,13 +49,13 @@ pub(super) struct Salted {
 }
 
 impl Salted {
-    /// Of this secret, under a salt of its own.
+    /// Hash `secret` with a new random salt.
     pub(super) fn of(secret: &str, ids: &Ids) -> Self {
         let salt = (u128::from(ids.number()) << 64 | u128::from(ids.number())).to_be_bytes();
         Self { salt, hash: hash(&salt, secret) }
     }
 
-    /// From how it is stored.
+    /// Parse the stored form.
     pub(super) fn from_hex(salt: &str, digest: &str) -> Option<Self> {
         let mut salted = Self { salt: [0; 16], hash: [0; 32] };
         hex::decode_to_slice(salt, &mut salted.salt).ok()?;
@@ -63,12 +63,12 @@ impl Salted {
         Some(salted)
     }
 
-    /// Salt and hash, as they are stored.
+    /// Salt and hash in hex, as stored.
     pub(super) fn to_hex(&self) -> (String, String) {
         (hex::encode(self.salt), hex::encode(self.hash))
     }
 
-    /// Is it this secret's? The time it takes tells nothing.
+    /// Whether `secret` is the hashed one, compared in constant time.
     pub(super) fn fits(&self, secret: &str) -> Choice {
         hash(&self.salt, secret).ct_eq(&self.hash)
     }

@@ -1,4 +1,4 @@
-//! Table `am_api_keys`.
+//! SQL of table `am_api_keys`.
 
 use std::collections::HashMap;
 
@@ -62,12 +62,12 @@ fn salted(salt: Option<&str>, hash: Option<&str>) -> Result<Option<Salted>> {
     Salted::from_hex(salt, hash).map(Some).ok_or_else(unreadable)
 }
 
-/// The last change's number.
+/// Number of the last change.
 pub(super) async fn revision(conn: &mut Connection) -> Result<i64> {
     sql!("SELECT coalesce(max(revision), 0) FROM am_api_keys").fetch_value(conn).await
 }
 
-/// Those that were not revoked, by id.
+/// Keys that were not revoked, by id.
 pub(super) async fn held(conn: &mut Connection) -> Result<HashMap<String, Held>> {
     let rows = sql!("SELECT ", Secrets::COLUMNS, " FROM am_api_keys WHERE revoked_at IS NULL");
     let rows: Vec<Secrets> = rows.fetch_all(conn).await?;
@@ -87,20 +87,20 @@ pub(super) async fn held(conn: &mut Connection) -> Result<HashMap<String, Held>>
     Ok(held)
 }
 
-/// All, in the order in which they were made.
+/// All keys in order of creation.
 pub(super) async fn list(conn: &mut Connection, now: Timestamp) -> Result<Vec<ApiKey>> {
     let keys = sql!("SELECT ", Shown::COLUMNS, " FROM am_api_keys ORDER BY created_at, id");
     let keys: Vec<Shown> = keys.fetch_all(conn).await?;
     Ok(keys.into_iter().map(|key| key.at(now)).collect())
 }
 
-/// The one of this name or id; none of either has the form of the other.
+/// The key with this name or id; the two have different forms, so they can't be confused.
 pub(super) async fn get(conn: &mut Connection, name_or_id: &str, now: Timestamp) -> Result<Option<ApiKey>> {
     let key = sql!("SELECT ", Shown::COLUMNS, " FROM am_api_keys WHERE id = $1 OR name = $1").bind(name_or_id);
     Ok(key.fetch_optional::<Shown>(conn).await?.map(|key| key.at(now)))
 }
 
-/// Enter a key.
+/// Insert a key.
 pub(super) async fn insert(tx: &mut Tx, key: &ApiKey, secret: &Salted) -> Result<()> {
     let (salt, hash) = secret.to_hex();
     sql!(
@@ -120,7 +120,7 @@ pub(super) async fn insert(tx: &mut Tx, key: &ApiKey, secret: &Salted) -> Result
     Ok(())
 }
 
-/// Take a key back: neither of its secrets is good any more.
+/// Mark a key as revoked and delete its previous secret.
 pub(super) async fn revoke(tx: &mut Tx, key: &ApiKey) -> Result<()> {
     sql!(
         "UPDATE am_api_keys SET revoked_at = $2, previous_salt = NULL, previous_hash = NULL, previous_until = NULL,
@@ -134,7 +134,7 @@ pub(super) async fn revoke(tx: &mut Tx, key: &ApiKey) -> Result<()> {
     Ok(())
 }
 
-/// Give a key another secret; the present one is kept as the one before if it is good for some time yet.
+/// Replace a key's secret; the current one becomes the previous one if it stays valid for some time.
 pub(super) async fn rotate(tx: &mut Tx, key: &ApiKey, secret: &Salted) -> Result<()> {
     let (salt, hash) = secret.to_hex();
     sql!(

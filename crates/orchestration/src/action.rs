@@ -1,4 +1,4 @@
-//! What a step does: parsed and checked when the workflow is created, performed by the engine.
+//! Actions of steps: parsed and validated when a workflow is created, executed by the engine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,78 +27,79 @@ use am_rl::{
     runs::{Request, Work, checked, default_policy},
 };
 
-/// What a step does.
+/// Action of a step.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Change the input by a jq program.
+    /// Transform the input by a jq program.
     Jq(Arc<str>),
     /// Ask a reinforcement-learning policy.
     Policy(PolicyName),
-    /// Train one.
+    /// Train a reinforcement-learning policy.
     Train(Arc<TrainSpec>),
-    /// Put a job into the coordinator's queue and wait for its miner.
+    /// Queue a job at the coordinator and wait for its miner.
     Job(JobSpec),
-    /// Call a configured address.
+    /// Call a configured HTTP endpoint.
     Http {
-        /// Its configured name.
+        /// Name of the endpoint in the configuration.
         endpoint: String,
-        /// The body; none: the step's input.
+        /// Request body; `None`: the step's input.
         body: Option<Template>,
     },
-    /// Let an agent of the registry do it.
+    /// Assign the step to an agent of the registry.
     Agent(Arc<AgentSpec>),
     /// Run a command in a sandbox.
     Command(Arc<CommandSpec>),
-    /// Check the input against a JSON Schema and a jq program that must answer true.
+    /// Validate the input by a JSON Schema and by a jq program that must return true.
     Check {
-        /// The schema, as JSON text.
+        /// Schema as JSON text.
         schema: Option<Arc<str>>,
-        /// The program.
+        /// Program that must return true.
         assert: Option<Arc<str>>,
     },
-    /// Check the verification of the steps this one waits for.
+    /// Check that the steps it depends on passed their verification.
     CheckDependencies,
-    /// The output is the input.
+    /// Return the input as output.
     Identity,
-    /// The monolith took such a step; it says nothing that could be done.
+    /// An action that the monolith accepted without effect; it does nothing.
     Nothing(&'static str),
 }
 
-/// The policy that a step asks.
+/// Policy that a step asks.
 #[derive(Clone, Debug)]
 pub enum PolicyName {
-    /// It stands in the definition.
+    /// Named in the definition.
     Known(PolicyReference),
-    /// A path leads to it: a version that a step before has trained.
+    /// Path to the name: a version that an earlier step has trained.
     Path(Template),
 }
 
-/// What a step trains.
+/// Training that a step starts.
 #[derive(Clone, Debug)]
 pub struct TrainSpec {
-    /// The policy that gets a version.
+    /// Policy that gets a new version.
     pub policy: String,
-    /// How.
+    /// Work of the training run.
     pub work: Work,
 }
 
-/// A job as a step describes it.
+/// Job that a step queues.
 #[derive(Clone, Debug)]
 pub struct JobSpec {
-    /// The service.
+    /// Service that does the job.
     pub service: Service,
-    /// The request; members that the step's input has and this has not are added.
+    /// Request; members of the step's input that it lacks are added.
     pub request: Template,
-    /// Replaces the service's own constraints, member by member.
+    /// Constraints that replace those of the service, member by member.
     pub constraints: Map<String, Value>,
-    /// Replaces the service's own time to live.
+    /// Time to live that replaces the service's; `None`: the service's.
     pub ttl: Option<Duration>,
-    /// The most it may cost; reserved before it is put into the queue.
+    /// Maximum price, reserved before the job is queued; `None`: no limit.
     pub max_price: Option<f64>,
 }
 
 impl Action {
-    /// The document of it that may name other steps' results, and the member that holds it; none: its own members do.
+    /// Return the template that may refer to results of other steps, with the member that contains it (`None`: the
+    /// action itself).
     pub fn template(&self) -> Option<(Option<&'static str>, &Template)> {
         match self {
             Self::Job(job) => Some((Some("request"), &job.request)),
@@ -110,22 +111,22 @@ impl Action {
         }
     }
 
-    /// May it be repeated at no harm, nothing having left the process?
+    /// Return whether the action can be repeated without harm, because it has no effect outside the process.
     pub fn is_pure(&self) -> bool {
         !matches!(self, Self::Job(_) | Self::Http { .. } | Self::Train(_) | Self::Command(_) | Self::Agent(_))
     }
 }
 
-/// What actions may name.
+/// Names that actions may refer to.
 #[derive(Clone)]
 pub struct Names {
-    /// Configured addresses.
+    /// Configured HTTP endpoints by name.
     pub endpoints: Arc<BTreeMap<String, HttpEndpoint>>,
-    /// Policies.
+    /// Policies that answer.
     pub policies: Policies,
 }
 
-/// The policy that the action of a step would train, if it trains one.
+/// Return the policy that a step's action trains, if it trains one.
 pub fn trains(step: &Value) -> Option<String> {
     let action = step.get("action")?.as_object()?;
     match action.get("kind")?.as_str()? {
@@ -221,7 +222,7 @@ fn policy(members: &Map<String, Value>, names: &Names, trained: &BTreeSet<String
         return Ok(Action::Policy(PolicyName::Path(template)));
     }
     let reference: PolicyReference = text.parse().map_err(|error| format!("{error}"))?;
-    // A policy, version or alias that is not there yet may be there when the step begins.
+    // A policy, version or alias that does not exist yet may exist when the step begins.
     if !trained.contains(&reference.name) {
         names.policies.resolve(&reference).map_err(|error| error.to_string())?;
     }

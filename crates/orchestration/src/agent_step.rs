@@ -1,4 +1,4 @@
-//! A step that an agent of the registry does: read and checked with its workflow, an assignment when it begins.
+//! Steps done by an agent of the registry: parsed with the workflow, assigned when they begin.
 
 use serde_json::{Map, Value};
 
@@ -9,27 +9,27 @@ use super::{
 };
 use am_core::validation::{Violation, Violations, has_length, within};
 
-/// Attempts at an assignment that may fail, but for the first (the contract's).
+/// Default number of retries of a failed assignment (from the contract).
 pub const MAX_RETRIES: i64 = 3;
 /// The lowest priority.
 const MAX_PRIORITY: i64 = 9;
 /// The highest price of a step.
 const MAX_PRICE: f64 = 1e9;
 
-/// What a step asks of an agent.
+/// Assignment of a step to an agent.
 #[derive(Clone, Debug)]
 pub struct AgentSpec {
-    /// Which agents can do it.
+    /// Requirements on the agent.
     pub need: Need,
-    /// 0 goes first.
+    /// Priority; 0 is served first.
     pub priority: i64,
-    /// What the agent gets to know, beside the step's input.
+    /// Request sent to the agent, in addition to the step's input.
     pub request: Template,
-    /// See [`MAX_RETRIES`].
+    /// Number of retries of a failed assignment; see [`MAX_RETRIES`].
     pub max_retries: i64,
 }
 
-/// Read the members of an action of kind agent.
+/// Parse the members of an action of kind `agent`.
 ///
 /// # Errors
 /// Every violation, with its path inside the step.

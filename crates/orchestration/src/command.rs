@@ -1,4 +1,4 @@
-//! A step's command: read and checked with its workflow, made of its inputs when it begins.
+//! Command of a step: parsed with the workflow, filled from its inputs when the step begins.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,20 @@ use am_audit::SecurityLevel;
 use am_core::validation::{Violation, Violations, within};
 use am_security::sandbox::{Command, Error, Requirements, StepLimits};
 
-/// A command as a step describes it.
+/// Command of a step.
 #[derive(Clone, Debug)]
 pub struct CommandSpec {
-    /// `argv`, `stdin` and `env`, with paths in them.
+    /// Members `argv`, `stdin` and `env`, with paths in them.
     pub document: Template,
     level: Option<SecurityLevel>,
     requirements: Requirements,
     limits: StepLimits,
-    /// Whether another exit status than 0 is a result like any other.
+    /// Whether a nonzero exit status is an ordinary result.
     pub allow_failure: bool,
 }
 
 impl CommandSpec {
-    /// MB of memory that it asks for beyond its level's.
+    /// Memory in MB that it requests beyond its security level's default.
     pub fn memory_mb(&self) -> Option<f64> {
         self.requirements.memory_mb.map(|memory| memory as f64)
     }
@@ -36,7 +36,7 @@ const MAX_ARGUMENT_BYTES: usize = 128 * 1024;
 /// Arguments of a command, its name among them.
 const MAX_ARGUMENTS: usize = 1000;
 
-/// Read the members of an action of kind command.
+/// Parse the members of an action of kind `command`.
 ///
 /// # Errors
 /// Every violation, with its path inside the step.
@@ -101,10 +101,10 @@ fn sandbox_violations(member: &str, error: Error) -> Vec<Violation> {
 }
 
 impl CommandSpec {
-    /// The command, with what its paths lead to. It reads the step's input as JSON unless it has a `stdin` of its own.
+    /// Fill in the command's paths. Standard input is the step's input as JSON, unless the command has a `stdin`.
     ///
     /// # Errors
-    /// The first path that finds nothing.
+    /// The first path without a value.
     pub fn fill(&self, context: &dyn Context, input: &Value) -> Result<Command, ResolveError> {
         let filled = self.document.fill(context)?;
         let words = filled.get("argv").and_then(Value::as_array).into_iter().flatten();
@@ -125,7 +125,8 @@ impl CommandSpec {
     }
 }
 
-/// A string as it is, anything else as JSON. What no argument can hold is left out.
+/// Convert a value to an argument: a string as it is, anything else as JSON. Characters that no argument can contain
+/// are dropped.
 fn text(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     text.chars().filter(|c| *c != '\0').collect()

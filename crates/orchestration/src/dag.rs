@@ -1,12 +1,12 @@
-//! The order of steps: who waits for whom.
+//! Algorithms on the dependency graph of steps.
 
-/// Find a cycle in `depends_on` (for each step the steps it waits for). Answers the steps of one cycle, in order.
+/// Find a cycle in `depends_on` (for each step the steps it depends on). Returns the steps of one cycle, in order.
 pub fn cycle(depends_on: &[Vec<usize>]) -> Option<Vec<usize>> {
     let order = topological(depends_on);
     if order.len() == depends_on.len() {
         return None;
     }
-    // Every step that is left waits for another that is left: walking along must come back.
+    // Every remaining step depends on another remaining one, so following dependencies must return to a visited step.
     let left: Vec<bool> = (0..depends_on.len()).map(|step| !order.contains(&step)).collect();
     let mut walk = vec![left.iter().position(|left| *left)?];
     loop {
@@ -19,7 +19,7 @@ pub fn cycle(depends_on: &[Vec<usize>]) -> Option<Vec<usize>> {
     }
 }
 
-/// The steps that can run, each after those it waits for, ties in the order given. Steps on a cycle are left out.
+/// Return the steps in topological order, ties in the given order. Steps on a cycle are left out.
 pub fn topological(depends_on: &[Vec<usize>]) -> Vec<usize> {
     let mut dependents = vec![Vec::new(); depends_on.len()];
     let mut open: Vec<usize> = vec![0; depends_on.len()];
@@ -43,7 +43,7 @@ pub fn topological(depends_on: &[Vec<usize>]) -> Vec<usize> {
     order
 }
 
-/// For each step every step that comes before it, near or far. `depends_on` must have no cycle.
+/// Return all direct and indirect dependencies of each step. `depends_on` must not contain a cycle.
 pub fn ancestors(depends_on: &[Vec<usize>]) -> Vec<std::collections::BTreeSet<usize>> {
     let mut all = vec![std::collections::BTreeSet::new(); depends_on.len()];
     for step in topological(depends_on) {

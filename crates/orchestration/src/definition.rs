@@ -1,4 +1,4 @@
-//! A workflow's definition: read, checked as a whole, and compiled to a [`Plan`] that the engine can run.
+//! Workflow definitions: parsed, validated as a whole, and compiled to a [`Plan`] that the engine runs.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,7 +20,7 @@ use am_core::{
     validation::{FieldPath, Violation, Violations, within},
 };
 
-/// The most steps of a workflow.
+/// Maximum number of steps of a workflow.
 const MAX_STEPS: usize = 1000;
 /// The longest a step may take, in seconds: a week.
 pub(super) const MAX_STEP_SECONDS: u64 = 604_800;
@@ -31,115 +31,117 @@ const MAX_NAME_LENGTH: usize = 100;
 /// Retries of a step.
 const MAX_RETRIES: u32 = 100;
 
-/// A definition as it is stored with a run: nothing in it changes any more.
+/// A definition as stored with a run; it never changes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Definition {
-    /// Step key to step, in order.
+    /// Steps by key, in order.
     pub steps: Map<String, Value>,
-    /// Step key to the keys it waits for.
+    /// Dependencies: step key to the keys it depends on.
     #[serde(default)]
     pub dependencies: Map<String, Value>,
-    /// Groups of steps with inputs of their own: how several agents become one run.
+    /// Groups of steps with inputs of their own, by which several agents form one run.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub scopes: Map<String, Value>,
 }
 
-/// A step, ready to run.
+/// A compiled step.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Its key in the definition.
+    /// Key in the definition.
     pub key: String,
-    /// Its name for people.
+    /// Name for people.
     pub name: String,
-    /// What it is for.
+    /// Type of the step.
     pub step_type: StepType,
-    /// What it does.
+    /// Action of the step.
     pub action: Action,
-    /// Where its input comes from; none: what it waits for, or the run's inputs.
+    /// Mapping of its input; `None`: the outputs of its dependencies, or the run's inputs.
     pub inputs: Option<Mapping>,
-    /// What of its result becomes its output; none: all.
+    /// Mapping of its output from its result; `None`: the whole result.
     pub outputs: Option<Mapping>,
-    /// How long an attempt may take.
+    /// Timeout of one attempt.
     pub timeout: Duration,
-    /// How a failed attempt is tried again.
+    /// Retry policy of failed attempts.
     pub retry: RetryPolicy,
-    /// How often.
+    /// Maximum number of retries.
     pub max_retries: u32,
-    /// Must it leave a proof?
+    /// Whether it must provide a proof.
     pub requires_proof: bool,
-    /// How it is checked, if it says so itself.
+    /// Verification level, if the step sets its own.
     pub verification_level: Option<VerificationLevel>,
-    /// The steps it waits for, by index.
+    /// Indices of the steps it depends on.
     pub depends_on: Vec<usize>,
-    /// The group it belongs to, with the mapping that makes the group's inputs.
+    /// Group of the step, with the mapping of the group's inputs.
     pub scope: Option<Arc<Scope>>,
-    /// What it needs, as the definition says it.
+    /// Requirements, as in the definition.
     pub model_requirements: Value,
-    /// As the definition says it.
+    /// The step as in the definition.
     pub raw: RawStep,
 }
 
-/// A group of steps that sees its own inputs and its own steps only.
+/// A group of steps that sees only its own inputs and steps.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// Its name; the keys of its steps are `<name>.<key>`.
+    /// Name; the keys of its steps are `<name>.<key>`.
     pub name: String,
-    /// Makes its inputs, out of the run's.
+    /// Mapping of its inputs from the run's.
     pub inputs: Mapping,
 }
 
-/// A step as it stands in a definition. Members that are not named here are ignored.
+/// A step as written in a definition. Members not listed here are ignored.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RawStep {
-    /// For people; the key where it is missing.
+    /// Name for people; default the key.
     pub name: Option<String>,
-    /// Default inference.
+    /// Type of the step; default `inference`.
     pub step_type: Option<StepType>,
-    /// `model` names a language model.
+    /// Requirements; `model` names a language model.
     pub model_requirements: Option<Map<String, Value>>,
-    /// Name to JSONPath or literal.
+    /// Input mapping: name to JSONPath or literal.
     pub input_mappings: Option<Map<String, Value>>,
-    /// Name to JSONPath or literal.
+    /// Output mapping: name to JSONPath or literal.
     pub output_mappings: Option<Map<String, Value>>,
-    /// Default 300.
+    /// Timeout of an attempt in seconds; default 300.
     pub timeout_seconds: Option<u64>,
-    /// See [`RetryPolicy`].
+    /// Retry policy; see [`RetryPolicy`].
     pub retry_policy: Option<RetryPolicy>,
-    /// Default 3.
+    /// Maximum number of retries; default 3.
     pub max_retries: Option<u32>,
-    /// Default false.
+    /// Whether the step must provide a proof; default false.
     pub requires_proof: Option<bool>,
-    /// Default the execution's.
+    /// Verification level; default that of the execution.
     pub verification_level: Option<VerificationLevel>,
-    /// Keys of the steps it waits for.
+    /// Keys of the steps it depends on.
     pub depends_on: Option<Vec<String>>,
-    /// What it does.
+    /// Action of the step.
     pub action: Option<Value>,
-    /// The group it belongs to.
+    /// Name of the group that it belongs to.
     pub scope: Option<String>,
-    /// The step whose hook it is: waited for, and neither input nor result of others.
+    /// Key of the step whose hook it is: it takes part in the order of steps, but is neither input nor result of
+    /// others.
     pub hook_of: Option<String>,
 }
 
 /// A compiled definition.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The steps, in the definition's order.
+    /// Steps, in the definition's order.
     pub steps: Vec<Step>,
-    /// For each step the steps that wait for it.
+    /// Dependents: for each step the indices of the steps that depend on it.
     pub dependents: Vec<Vec<usize>>,
-    /// The definition's canonical JSON, as it is stored with a run.
+    /// Canonical JSON of the definition, as stored with a run.
     pub body: Arc<str>,
     /// SHA-256 of `body`, in hex.
     pub hash: String,
 }
 
-/// Definitions up to this size, in bytes of JSON, are compiled where they are; larger ones could hold a thread for long.
+/// Maximum size of definitions, in bytes of JSON, that are compiled on the async thread; larger ones could block it for
+/// long.
 const QUICK: usize = 8 << 10;
 
 impl Definition {
-    /// [`Definition::compile`], off the asynchronous threads where it may take long: programs and schemas are read.
+    /// Compile like [`Definition::compile`], on a blocking thread if the definition is large.
     ///
     /// # Errors
     /// As [`Definition::compile`].
@@ -153,15 +155,15 @@ impl Definition {
         compiled.unwrap_or_else(|_| Err(vec![Violation::new(["steps"], "could not be read")]))
     }
 
-    /// From the two members of a workflow.
+    /// Create a definition from the two members of a workflow.
     pub fn new(steps: Map<String, Value>, dependencies: Map<String, Value>) -> Self {
         Self { steps, dependencies, scopes: Map::new() }
     }
 
-    /// Check everything and compile.
+    /// Validate and compile the definition.
     ///
     /// # Errors
-    /// Every fault that was found, each with its path.
+    /// All faults, each with its path.
     pub fn compile(&self, names: &Names) -> Result<Plan, Vec<Violation>> {
         match hooks::expand(self)? {
             None => self.compile_expanded(names),
@@ -179,8 +181,8 @@ impl Definition {
                 format!("at most {MAX_STEPS} steps; these are {}", self.steps.len()),
             )]);
         }
-        // Compiled from the form that is stored with a run: a worker that takes the run over must read the same, down
-        // to the order of an object's members.
+        // The stored form is compiled: a worker that takes over the run must read the same, including the order of
+        // members.
         let (body, hash) = self.snapshot();
         let stored = Self::from_snapshot(&body)
             .map_err(|error| vec![Violation::new(["steps"], format!("can't be stored: {error}"))])?;
@@ -214,14 +216,15 @@ impl Definition {
         Ok(Plan { steps, dependents, body, hash })
     }
 
-    /// What a step waits for, said in either way; what is no key is left out.
+    /// Iterate over the dependencies of a step, from both places that can declare them; keys of no step are left out.
     pub fn waits_for(&self, key: &str) -> impl Iterator<Item = &str> {
         let inside = self.steps.get(key).and_then(|step| step.get("depends_on"));
         let lists = [inside, self.dependencies.get(key)].into_iter().flatten();
         lists.filter_map(Value::as_array).flatten().filter_map(Value::as_str)
     }
 
-    /// The canonical JSON with the steps' order kept beside them (canonical JSON sorts members), and its SHA-256.
+    /// Return the canonical JSON, with the steps' order stored beside them because canonical JSON sorts members, and
+    /// its SHA-256.
     fn snapshot(&self) -> (Arc<str>, String) {
         let mut document = Map::new();
         document.insert("order".into(), self.steps.keys().cloned().collect());
@@ -235,10 +238,10 @@ impl Definition {
         (String::from_utf8_lossy(&bytes).into(), hash)
     }
 
-    /// Read a stored snapshot back.
+    /// Parse a stored snapshot.
     ///
     /// # Errors
-    /// When the text is no snapshot.
+    /// When the text is not a snapshot.
     pub fn from_snapshot(body: &str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Snapshot {
@@ -270,7 +273,7 @@ impl Definition {
         Ok(scopes)
     }
 
-    /// `dependencies` says the same as `depends_on` in the steps; both count.
+    /// Add the definition's `dependencies` to the `depends_on` of the steps; both count.
     fn add_dependencies(&self, steps: &mut [Step], index: &HashMap<&str, usize>) -> Result<(), Vec<Violation>> {
         let mut faults = Vec::new();
         for (key, waits_for) in &self.dependencies {
@@ -297,7 +300,7 @@ impl Definition {
     }
 }
 
-/// What a step may name.
+/// Names that a step may refer to.
 struct Known<'a> {
     index: &'a HashMap<&'a str, usize>,
     scopes: &'a HashMap<&'a str, Arc<Scope>>,
@@ -313,7 +316,7 @@ fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Violati
     if !value.is_object() {
         return Err(whole("a step must be an object"));
     }
-    // Serde would fill it from a list in its fields' order.
+    // Serde would also accept a list, in the order of the fields.
     if value.get("retry_policy").is_some_and(Value::is_array) {
         return Err(vec![Violation::new(["retry_policy"], "must be an object")]);
     }
@@ -382,7 +385,7 @@ fn bounds(raw: &RawStep) -> Violations {
     violations
 }
 
-/// No cycle, and mappings name only steps that have ended by then.
+/// Check that there is no cycle and that mappings refer only to steps that have ended by then.
 fn check_order(steps: &[Step]) -> Result<(), Vec<Violation>> {
     let depends_on: Vec<Vec<usize>> = steps.iter().map(|step| step.depends_on.clone()).collect();
     if let Some(cycle) = dag::cycle(&depends_on) {

@@ -1,47 +1,47 @@
-//! What can go wrong in this room.
+//! Errors of the orchestration crate.
 
 use am_core::validation::{self, Violation};
 use am_security::policies::Refusal;
 
-/// An error of the orchestration room.
+/// Error of workflows, executions, networks, plans, agents and assignments.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for is not there.
+    /// The requested item does not exist.
     #[error("{0} not found")]
     NotFound(&'static str),
     /// A security policy forbids it.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// It is another owner's, and private.
+    /// The item belongs to another owner and is private.
     #[error("Access denied")]
     Forbidden,
-    /// What was sent has faults.
+    /// The input has faults.
     #[error("{}", validation::join(.0))]
     Invalid(Vec<Violation>),
-    /// The state forbids the action.
+    /// The present state does not allow the operation.
     #[error("{0}")]
     State(String),
-    /// Something else stands in the way.
+    /// The operation conflicts with other data.
     #[error("{0}")]
     Conflict(String),
-    /// It is not the version that the caller knows.
+    /// The version differs from the one that the client expects.
     #[error("the workflow has changed since it was read")]
     Changed,
-    /// A worker's lease has gone to another; nothing was written.
+    /// Another worker holds the run; nothing was written.
     #[error("the execution is held by another worker")]
     LeaseLost,
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
 }
 
-/// A result of the orchestration room.
+/// Result of operations of the orchestration crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A JSON text in the database that has another shape than its writer promised.
+/// Report a JSON text in the database that does not have the expected form.
 pub fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
     Error::Db(am_db::Error::Unreadable(format!("{what}: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Security policies, held against what this room does: the facts are filled here, the rules stand in `security`.
+//! Check of security policies against workflows and runs: this module supplies the facts, the rules are in `security`.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use am_core::ambient::Clock;
 use am_db::{Database, Tx, codec::Timestamp, principal::Principal};
 use am_security::policies::{Leaves, Policies, Refusal, StepFacts, WorkflowFacts};
 
-/// Refuses what a security policy forbids, and tells the audit log. Cheap to clone.
+/// Check of workflows and runs against the security policies; refusals are written to the audit log. Cheap to clone.
 #[derive(Clone)]
 pub struct Guard {
     db: Database,
@@ -25,43 +25,43 @@ pub struct Guard {
     names: Names,
 }
 
-/// What was asked for.
+/// Request that is checked.
 pub struct Asked<'a> {
-    /// workflow or execution.
+    /// Kind of resource: `workflow` or `execution`.
     pub resource: &'static str,
-    /// By whom.
+    /// Principal of the client.
     pub caller: &'a Principal,
-    /// The workflow, if it has an id already.
+    /// Id of the workflow, if it has one already.
     pub workflow_id: Option<&'a str>,
-    /// The execution, if it has an id already.
+    /// Id of the execution, if it has one already.
     pub execution_id: Option<&'a str>,
 }
 
-/// What decides how a workflow is bound, beside its steps.
+/// Properties of a workflow that policies depend on, other than its steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// How sensitive it is.
+    /// Security level of the workflow.
     pub security: SecurityLevel,
-    /// How it is verified.
+    /// Verification level of the workflow.
     pub level: VerificationLevel,
-    /// Is a run's verification part of its result?
+    /// Whether the result of a run includes its verification.
     pub requires_verification: bool,
-    /// Seconds; 0: no limit.
+    /// Time limit in seconds; 0: no limit.
     pub max_execution_time: i64,
 }
 
 impl Guard {
-    /// Holds `policies` against workflows whose actions may use `names`.
+    /// Create a guard that checks workflows, whose actions may refer to `names`, against `policies`.
     pub fn new(db: Database, clock: Clock, audit: Audit, policies: Policies, names: Names) -> Self {
         Self { db, clock, audit, policies, names }
     }
 
-    /// The policies.
+    /// Return the security policies.
     pub fn policies(&self) -> &Policies {
         &self.policies
     }
 
-    /// What a workflow or run is to a policy, steps included; `inputs` where they are known.
+    /// Build the facts about a workflow or run, including its steps; `inputs` where they are known.
     pub fn facts(&self, terms: Terms, plan: &Plan, inputs: Option<&Value>) -> WorkflowFacts {
         WorkflowFacts {
             steps: plan.steps.iter().map(|step| step_facts(step, &self.names, None)).collect(),
@@ -70,10 +70,10 @@ impl Guard {
         }
     }
 
-    /// Is `plan` allowed under `terms`? A refusal is in the audit log before it is answered.
+    /// Check `plan` under `terms`. A refusal is written to the audit log before it is returned.
     ///
     /// # Errors
-    /// [`Error::Refused`].
+    /// [`Error::Refused`] when a policy forbids it.
     pub async fn admit(&self, asked: &Asked<'_>, terms: Terms, plan: &Plan, inputs: Option<&Value>) -> Result<()> {
         if !self.policies.bind(terms.security) {
             return Ok(());
@@ -84,7 +84,7 @@ impl Guard {
         }
     }
 
-    /// Tell the audit log of a refusal, in a transaction of its own. Answers the refusal, or why it can't be told.
+    /// Write a refusal to the audit log, in its own transaction. Returns the refusal, or the error of the write.
     pub async fn refuse(&self, asked: &Asked<'_>, level: SecurityLevel, refusal: Box<Refusal>) -> Error {
         let mut entry = refused(asked.resource, level, &refusal, Timestamp(self.clock.now())).by(asked.caller);
         if let Some(id) = asked.workflow_id {
@@ -100,7 +100,7 @@ impl Guard {
 }
 
 impl Terms {
-    /// What a run is to a policy, but for its steps.
+    /// Build the facts about a run, without its steps.
     pub fn facts(self, step_count: usize) -> WorkflowFacts {
         WorkflowFacts {
             level: self.security,
@@ -114,7 +114,7 @@ impl Terms {
     }
 }
 
-/// What the audit log gets to know of a refusal.
+/// Build the audit entry of a refusal.
 pub fn refused(resource: &str, level: SecurityLevel, refusal: &Refusal, now: Timestamp) -> Entry {
     Entry::new(EventType::AccessDenied, now)
         .of(resource, "refused")
@@ -127,19 +127,19 @@ pub fn refused(resource: &str, level: SecurityLevel, refusal: &Refusal, now: Tim
         .data("step", json!(refusal.step))
 }
 
-/// What a step is to a policy; `input` where it is known.
+/// Build the facts about a step; `input` where it is known.
 pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFacts {
     StepFacts {
         key: step.key.clone(),
         step_type: step.step_type.value(),
         verification_level: step.verification_level.map(VerificationLevel::value),
         memory_mb: memory_mb(&step.model_requirements, &step.action),
-        // Programs of clients run in the jq workers and in sandboxes only, all else in this process is its own code.
+        // Programs of clients run only in jq workers and sandboxes; everything else in this process is its own code.
         sandboxed: true,
         leaves: match &step.action {
             Action::Job(_) => Leaves::Job,
             Action::Http { endpoint, .. } => Leaves::Endpoint { https: is_https(names, endpoint) },
-            // Which way it gets to an agent is not known before there is one.
+            // The way to an agent is not known before one is chosen.
             Action::Agent(_) => Leaves::Endpoint { https: false },
             _ => Leaves::Nothing,
         },
@@ -147,7 +147,8 @@ pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFact
     }
 }
 
-/// What a step asks for, in MB: `model_requirements.memory_mb` (or `memory`), or its command's requirements, if they are more.
+/// Return the memory that a step requests, in MB: `model_requirements.memory_mb` (or `memory`), or its command's
+/// requirements if they are larger.
 fn memory_mb(requirements: &Value, action: &Action) -> Option<f64> {
     let model = ["memory_mb", "memory"].iter().find_map(|name| requirements.get(name).and_then(Value::as_f64));
     let command = match action {
@@ -162,7 +163,7 @@ fn is_https(names: &Names, endpoint: &str) -> bool {
     url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
-/// How long a value is as JSON, in bytes.
+/// Return the length of a value as JSON, in bytes.
 pub fn json_bytes(value: &Value) -> u64 {
     struct Count(u64);
     impl io::Write for Count {
@@ -176,7 +177,7 @@ pub fn json_bytes(value: &Value) -> u64 {
         }
     }
     let mut count = Count(0);
-    // Counting can't fail.
+    // Counting cannot fail.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }

@@ -1,20 +1,20 @@
-//! Hooks of a step: commands that run in a sandbox before it begins and after it ended well. Each becomes a step of its
-//! own, so that it has what every step has: time, retries, policies, logs, audit entries, and its place after a crash.
+//! Hooks of a step: commands that run in a sandbox before the step begins and after it ended well. Each hook becomes a
+//! step of its own, so that time limits, retries, policies, logs, audit entries and crash recovery apply to it.
 
 use serde_json::{Map, Value, json};
 
 use super::definition::Definition;
 use am_core::validation::{FieldPath, PathSegment, Violation};
 
-/// When a hook runs; its step's key is `<key>.<when>`.
+/// Phases of a hook; its step's key is `<key>.<phase>`.
 const WHEN: [&str; 2] = ["before", "after"];
-/// What of a hook belongs to its step; the rest is its command's.
+/// Members of a hook that belong to its step; the others belong to its command.
 const OF_THE_STEP: [&str; 3] = ["timeout_seconds", "max_retries", "retry_policy"];
 
-/// The definition with a step for each hook; none where there is no hook.
+/// Return the definition with a step for each hook; `None` if there is no hook.
 ///
 /// # Errors
-/// What is no hook, and hooks whose step's key is taken.
+/// Invalid hooks, and hooks whose step's key is in use.
 pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Violation>> {
     if !definition.steps.values().any(|step| step.get("hooks").is_some()) {
         return Ok(None);
@@ -34,7 +34,7 @@ pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Violati
         let mut waits_for: Vec<String> = upstream().map(|other| key_of(other, "after")).collect();
         if let Some(mut before) = before {
             let hook = key_of(key, "before");
-            // It begins when its step would, and sees what that will see.
+            // It begins when its step would, and sees the same values.
             for member in ["depends_on", "input_mappings"] {
                 before.extend(step.get(member).map(|value| (member.to_owned(), value.clone())));
             }
@@ -56,7 +56,7 @@ pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Violati
     if faults.is_empty() { Ok(Some(expanded)) } else { Err(faults) }
 }
 
-/// A fault in a hook's step of `definition`, as [`expand`] made it, where the client wrote it.
+/// Translate a fault in a hook's step, as made by [`expand`], to the place in the client's definition.
 pub fn written(definition: &Definition, fault: Violation) -> Violation {
     let [PathSegment::Member(steps), PathSegment::Member(key), ..] = fault.path.segments() else { return fault };
     let hook_of = definition.steps.get(key).and_then(|step| step.get("hook_of")).and_then(Value::as_str);
@@ -76,7 +76,7 @@ fn has_after(definition: &Definition, key: &str) -> bool {
     definition.steps.get(key).and_then(|step| step.get("hooks")?.get("after")).is_some_and(|hook| !hook.is_null())
 }
 
-/// The step of one hook of a step, if it has that.
+/// Build the step of a hook, if the step has one.
 fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<Option<Map<String, Value>>, Violation> {
     let hooks = match step.get("hooks") {
         None | Some(Value::Null) => return Ok(None),
@@ -104,7 +104,7 @@ fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<
     Ok(Some(made))
 }
 
-/// Let the step `key` wait for `more`. What is no list stays for the compiler to refuse.
+/// Let the step `key` depend on `more`. An invalid list is left for the compiler to refuse.
 fn add(dependencies: &mut Map<String, Value>, key: &str, more: &[String]) {
     if more.is_empty() {
         return;

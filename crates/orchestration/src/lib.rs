@@ -1,5 +1,5 @@
-//! Workflow definitions, the engine that runs them, budgets, receipts, networks of agents; the registry of agents, plans
-//! over them, and what they are given to do.
+//! Orchestration: workflow definitions and the engine that runs them, budgets and receipts, networks of agents, the
+//! registry of agents, and plans and assignments for them.
 
 pub mod action;
 mod agent_step;

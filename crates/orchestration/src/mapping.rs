@@ -1,54 +1,54 @@
-//! Mappings pick values for a step by JSONPath (RFC 9535): `$.inputs.x`, `$.steps.score.output.y`, and for outputs
-//! `$.output.z`. A value that does not start with `$` stands for itself.
+//! Mappings select values for a step by JSONPath (RFC 9535): `$.inputs.x`, `$.steps.score.output.y`, and for outputs
+//! `$.output.z`. A value that does not start with `$` is a literal.
 //!
-//! A path mostly names one step's output. Its first segments are read here, so that only the value they name is
-//! looked into and not a document of everything is built for each look.
+//! Most paths refer to one step's output. Their first segments are parsed here, so that only that value is searched,
+//! instead of a document of all values built for each lookup.
 
 use serde_json::{Map, Value, json};
 use serde_json_path::JsonPath;
 
 use am_core::validation::Violation;
 
-/// What paths are looked up in.
+/// Source of the values that paths refer to.
 pub trait Context {
-    /// `$.inputs`.
+    /// Return `$.inputs`, the inputs of the run or group.
     fn inputs(&self) -> &Value;
-    /// `$.steps.<key>`.
+    /// Return `$.steps.<key>`, if there is such a step.
     fn step(&self, key: &str) -> Option<StepView<'_>>;
-    /// `$.output`, where there is one.
+    /// Return `$.output`, if it is visible.
     fn output(&self) -> Option<&Value>;
 }
 
-/// What a path may see of a step.
+/// Part of a step that is visible to paths.
 #[derive(Clone, Copy, Debug)]
 pub struct StepView<'a> {
-    /// Its output, once it has ended well.
+    /// Output, once the step has ended well.
     pub output: Option<&'a Value>,
-    /// Its input, once it has begun.
+    /// Input, once the step has begun.
     pub input: Option<&'a Value>,
-    /// Its status.
+    /// Status of the step.
     pub status: &'a str,
 }
 
-/// Named values to pick.
+/// Named value sources.
 #[derive(Clone, Debug)]
 pub struct Mapping(Vec<(String, Pick)>);
 
-/// One value to pick: a path, or the value itself.
+/// Source of one value.
 #[derive(Clone, Debug)]
 pub enum Pick {
-    /// Looked up.
+    /// Value found by a path.
     Path(Query),
-    /// As it is.
+    /// Value given literally.
     Literal(Value),
 }
 
-/// A path, and where it starts.
+/// Compiled path with its starting point.
 #[derive(Clone, Debug)]
 pub struct Query {
     root: Root,
     path: JsonPath,
-    /// At most one value can match: the value itself is the answer, not a list.
+    /// Whether at most one value can match: the result is then the value itself, not a list.
     singular: bool,
     text: String,
 }
@@ -62,13 +62,13 @@ enum Root {
     StepStatus(String),
 }
 
-/// A mapping's entry that can't be parsed.
+/// Error of parsing a mapping's entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{entry}: {message}")]
 pub struct ParseError {
     /// The entry's name.
     pub entry: String,
-    /// What is wrong with it.
+    /// Description of the error.
     pub message: String,
 }
 
@@ -78,21 +78,21 @@ impl From<ParseError> for Violation {
     }
 }
 
-/// A path that found nothing.
+/// Error of a path without a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path} {message}")]
 pub struct ResolveError {
-    /// The path as it was written.
+    /// Path as written.
     pub path: String,
-    /// What is wrong.
+    /// Description of the error.
     pub message: String,
 }
 
 impl Mapping {
-    /// Read the entries.
+    /// Parse the entries.
     ///
     /// # Errors
-    /// Each entry that can't be parsed.
+    /// Every entry that cannot be parsed.
     pub fn parse(entries: &Map<String, Value>) -> Result<Self, Vec<ParseError>> {
         let (mut picks, mut errors) = (Vec::with_capacity(entries.len()), Vec::new());
         for (entry, value) in entries {
@@ -104,25 +104,25 @@ impl Mapping {
         if errors.is_empty() { Ok(Self(picks)) } else { Err(errors) }
     }
 
-    /// The object of the picked values.
+    /// Return the object of the selected values.
     ///
     /// # Errors
-    /// The first path that finds nothing.
+    /// The first path without a value.
     pub fn resolve(&self, context: &dyn Context) -> Result<Map<String, Value>, ResolveError> {
         self.0.iter().map(|(entry, pick)| Ok((entry.clone(), pick.resolve(context)?))).collect()
     }
 
-    /// The steps that paths name: (entry, step key).
+    /// Iterate over the steps that paths refer to: (entry, step key).
     pub fn steps_used(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|(entry, pick)| Some((entry.as_str(), pick.step()?)))
     }
 }
 
 impl Pick {
-    /// Read one value.
+    /// Parse one value source.
     ///
     /// # Errors
-    /// What is wrong with the path.
+    /// The error in the path.
     pub fn parse(value: &Value) -> Result<Self, String> {
         match value.as_str().filter(|text| text.starts_with('$')) {
             Some(text) => Query::parse(text).map(Self::Path),
@@ -130,7 +130,7 @@ impl Pick {
         }
     }
 
-    /// The picked value.
+    /// Return the selected value.
     ///
     /// # Errors
     /// When a path that names one value finds none.
@@ -141,7 +141,7 @@ impl Pick {
         }
     }
 
-    /// The step that the path names.
+    /// Return the step that the path refers to.
     pub fn step(&self) -> Option<&str> {
         match self {
             Self::Path(Query {
@@ -155,7 +155,7 @@ impl Pick {
 impl Query {
     fn parse(text: &str) -> Result<Self, String> {
         bounded(text)?;
-        // The whole text must be a path: what is cut off below would hide a fault in it.
+        // The whole text must be a valid path: the prefix removed below could hide an error.
         JsonPath::parse(text).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
         let expected =
             || format!("{text:?} must start with $.inputs, $.output or $.steps.<key>.output (or .input, .status)");
@@ -181,7 +181,7 @@ impl Query {
 
     fn resolve(&self, context: &dyn Context) -> Result<Value, ResolveError> {
         let missing = |message: &str| ResolveError { path: self.text.clone(), message: message.to_owned() };
-        let step = |key: &str| context.step(key).ok_or_else(|| missing("names a step that is not there"));
+        let step = |key: &str| context.step(key).ok_or_else(|| missing("refers to a step that does not exist"));
         let status;
         let start = match &self.root {
             Root::Inputs => Some(context.inputs()),
@@ -196,15 +196,27 @@ impl Query {
         let start = start.ok_or_else(|| missing("has no value yet"))?;
         let found = self.path.query(start);
         if self.singular {
-            found.first().cloned().ok_or_else(|| missing("finds nothing"))
+            found.first().cloned().ok_or_else(|| missing(&self.no_value(start)))
         } else {
             Ok(found.all().into_iter().cloned().collect())
         }
     }
+
+    /// Explain that nothing was found below `start`; for inputs, name at most ten of those that were given.
+    fn no_value(&self, start: &Value) -> String {
+        match (&self.root, start.as_object()) {
+            (Root::Inputs, Some(inputs)) if inputs.is_empty() => "has no value: no inputs were given".to_owned(),
+            (Root::Inputs, Some(inputs)) => {
+                let names: Vec<_> = inputs.keys().take(10).map(String::as_str).collect();
+                format!("has no value: the inputs given are {}", names.join(", "))
+            }
+            _ => "has no value".to_owned(),
+        }
+    }
 }
 
-/// Paths are followed in the service's own process, so what could take long is refused: several descents one after
-/// another, deep nesting, regular expressions.
+/// Refuse paths that could take long, since they are evaluated in the service's own process: several consecutive
+/// descendant segments, deep nesting, regular expressions.
 fn bounded(text: &str) -> Result<(), String> {
     let mut depth = 0usize;
     let deepest = text.chars().map(|c| {
@@ -231,7 +243,7 @@ fn bounded(text: &str) -> Result<(), String> {
     }
 }
 
-/// The name in the first segment of `rest` (`.name`, `['name']`, `["name"]`), and what follows it.
+/// Return the name in the first segment of `rest` (`.name`, `['name']`, `["name"]`), and the rest.
 fn segment(rest: &str) -> Option<(String, &str)> {
     if let Some(rest) = rest.strip_prefix('.') {
         let end = rest.find(['.', '[']).unwrap_or(rest.len());
@@ -241,13 +253,14 @@ fn segment(rest: &str) -> Option<(String, &str)> {
     let inner = rest.strip_prefix('[')?.trim_start();
     let quote = inner.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
     let inner = &inner[1..];
-    // Escapes in a step's key are left to nobody: such a key can't be named.
+    // Escapes in a step's key are not supported: such a key cannot be referred to.
     let end = inner.find(quote)?;
     let after = inner[end + 1..].trim_start().strip_prefix(']')?;
     (!inner[..end].contains('\\')).then(|| (inner[..end].to_owned(), after))
 }
 
-/// Can the path match one value only? Selectors that match several have one of these outside of quotes.
+/// Return whether the path can match only one value. Selectors that match several contain one of these characters
+/// outside quotes.
 fn is_singular(path: &str) -> bool {
     let mut quote = None;
     let mut previous = ' ';
@@ -313,8 +326,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_an_error_that_names_the_path() {
-        assert_eq!(pick("$.inputs.gone").unwrap_err(), "$.inputs.gone finds nothing");
-        assert!(pick("$.steps.nobody.output").unwrap_err().contains("not there"));
+        assert_eq!(pick("$.inputs.gone").unwrap_err(), "$.inputs.gone has no value: the inputs given are x, list");
+        assert!(pick("$.steps.nobody.output").unwrap_err().contains("does not exist"));
         assert!(pick("$.steps.late.output.x").unwrap_err().contains("no value yet"));
     }
 

@@ -1,4 +1,4 @@
-//! Words that the whole room shares.
+//! Types shared by the modules of the orchestration crate.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -8,19 +8,19 @@ use am_audit::SecurityLevel;
 use am_core::validation::Violations;
 
 am_db::stored_enum! {
-    /// How thoroughly a result is checked.
+    /// Verification level of results.
     pub enum VerificationLevel {
-        /// The step completed, has output, has no error.
+        /// The step completed with an output and without error.
         Basic = "BASIC" / "basic",
-        /// Basic, and within time and memory.
+        /// Like basic, and within the limits of time and memory.
         Full = "FULL" / "full",
-        /// Full, and with a proof.
+        /// Like full, and with a proof.
         ZeroKnowledge = "ZERO_KNOWLEDGE" / "zero-knowledge",
     }
 }
 
 impl VerificationLevel {
-    /// How sensitive what is verified so thoroughly is taken to be; what is not verified at all is public.
+    /// Return the security level that the verification level implies; without verification it is public.
     pub fn security_level(self, requires_verification: bool) -> SecurityLevel {
         match self {
             _ if !requires_verification => SecurityLevel::Public,
@@ -32,40 +32,40 @@ impl VerificationLevel {
 }
 
 am_db::stored_enum! {
-    /// What a step is for; decides which actions it may have.
+    /// Type of a step; determines which actions it may have.
     pub enum StepType {
         /// Ask a model.
         Inference = "INFERENCE" / "inference",
-        /// Train one.
+        /// Train a model.
         Training = "TRAINING" / "training",
-        /// Change data.
+        /// Process or transform data.
         DataProcessing = "DATA_PROCESSING" / "data_processing",
-        /// Check what others did.
+        /// Check results of other steps.
         Verification = "VERIFICATION" / "verification",
-        /// Anything else.
+        /// Any other work.
         Custom = "CUSTOM" / "custom",
     }
 }
 
 am_db::stored_enum! {
-    /// Where an execution or a step stands.
+    /// Status of an execution or step.
     #[schema(as = ExecutionStatus)]
     pub enum Status {
-        /// Not begun.
+        /// Waiting to begin.
         Pending = "PENDING" / "pending",
-        /// Under way.
+        /// Begun and not ended.
         Running = "RUNNING" / "running",
-        /// Ended well.
+        /// Completed without error.
         Completed = "COMPLETED" / "completed",
-        /// Ended badly.
+        /// Ended by an error.
         Failed = "FAILED" / "failed",
-        /// Stopped on request.
+        /// Cancelled on request.
         Cancelled = "CANCELLED" / "cancelled",
     }
 }
 
 impl Status {
-    /// Will nothing happen any more?
+    /// Return whether the status is final.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
@@ -78,17 +78,17 @@ const RETRY_BACKOFF: RangeInclusive<f64> = 1.0..=100.0;
 /// Bounds of the random share of a wait.
 const RETRY_JITTER: RangeInclusive<f64> = 0.0..=1.0;
 
-/// How a failed attempt is tried again.
+/// Retry policy of failed attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RetryPolicy {
     /// Seconds before the first retry.
     pub initial_seconds: f64,
-    /// The wait is multiplied by this each time.
+    /// Factor of the delay from one retry to the next.
     pub backoff: f64,
-    /// The longest wait in seconds, before jitter.
+    /// Maximum delay in seconds, before jitter.
     pub max_seconds: f64,
-    /// Share of the wait, 0 to 1, that is random: waits of many runs do not fall together.
+    /// Random share of the delay, 0 to 1, which spreads the retries of many runs.
     pub jitter: f64,
 }
 
@@ -99,7 +99,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The wait before the retry that follows attempt number `attempt` (from 1), with `random` from 0 to 1.
+    /// Return the delay before the retry after attempt number `attempt` (from 1), with `random` from 0 to 1.
     pub fn delay(&self, attempt: u32, random: f64) -> Duration {
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let wait = (self.initial_seconds * self.backoff.powi(exponent)).min(self.max_seconds);

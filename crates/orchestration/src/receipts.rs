@@ -1,4 +1,4 @@
-//! Receipts: what was run, on what, with what result and at what cost, signed so that anybody can check it offline.
+//! Receipts: definition, inputs, results and cost of an execution, signed so that anybody can verify them offline.
 
 use serde_json::{Value, json};
 
@@ -9,12 +9,12 @@ use am_core::{
 };
 use am_db::codec::{Doc, Timestamp};
 
-/// The form of the payload, a member of it.
+/// Version of the payload's format, a member of the payload.
 pub const VERSION: &str = "1.0";
 
-/// The receipt of a run that has ended well: `{"payload": ..., "signature": {alg, key_id, sig}}`. The payload holds the
-/// SHA-256 of the definition, the run's inputs, its result, and of every step's input and output, each over canonical
-/// JSON with nulls kept (the form of `am_definitions.body`).
+/// Issue the receipt of a completed run: `{"payload": ..., "signature": {alg, key_id, sig}}`. The payload contains the
+/// SHA-256 of the definition, the run's inputs, its result, and each step's input and output, computed over canonical
+/// JSON that keeps nulls (the form of `am_definitions.body`).
 pub fn issue(run: &Run, signer: &Signer, ids: &Ids, now: Timestamp) -> Doc {
     let steps: Vec<Value> = run
         .plan
@@ -49,29 +49,29 @@ pub fn issue(run: &Run, signer: &Signer, ids: &Ids, now: Timestamp) -> Doc {
     Doc::of(&json!({"payload": payload, "signature": signature})).unwrap_or_else(|_| Doc::none())
 }
 
-/// SHA-256 of a value's canonical JSON, in hex; of null where there is none.
+/// Return the SHA-256 of a value's canonical JSON, in hex; of null where there is none.
 pub fn hash(value: Option<&Value>) -> String {
     crypto::sha256_hex(&crypto::audit(value.unwrap_or(&Value::Null)))
 }
 
-/// What a check of a receipt found.
+/// Result of verifying a receipt.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[schema(as = ReceiptVerification)]
 pub struct Verdict {
-    /// Is it signed by one of the keys, over just this payload?
+    /// Whether one of the keys has signed exactly this payload.
     pub valid: bool,
-    /// Why not.
+    /// Reason why it is not valid.
     pub reason: Option<String>,
-    /// The key that it names.
+    /// Id of the key that it names.
     pub key_id: Option<String>,
-    /// The receipt's own id.
+    /// Id of the receipt.
     pub receipt_id: Option<String>,
-    /// The execution it tells of.
+    /// Id of its execution.
     pub execution_id: Option<String>,
 }
 
-/// Check `receipt` against `keys`. Taken are this service's form (`payload` and `signature`), the answer of the receipt
-/// route that holds them, and the coordinator's form (a payload with the signature among its members).
+/// Verify `receipt` by `keys`. Accepted are this service's form (`payload` and `signature`), a response of the receipt
+/// route that contains them, and the coordinator's form (a payload that contains the signature).
 pub fn verify(receipt: &Value, keys: &[PublicKey]) -> Verdict {
     let inner = receipt.get("receipt").filter(|inner| inner.get("signature").is_some()).unwrap_or(receipt);
     let found = |payload: Option<&Value>, name: &str| {
@@ -87,7 +87,7 @@ pub fn verify(receipt: &Value, keys: &[PublicKey]) -> Verdict {
     };
     let (key_id, reason) = match (&signature, &payload) {
         (None, _) => (None, Some("it has no signature".to_owned())),
-        (Some(Err(error)), _) => (None, Some(format!("its signature is no signature: {error}"))),
+        (Some(Err(error)), _) => (None, Some(format!("its signature is malformed: {error}"))),
         (_, None) => (None, Some("it has no payload".to_owned())),
         (Some(Ok(signature)), Some(payload)) => {
             let result = crypto::verify(payload, signature, keys);

@@ -1,4 +1,4 @@
-//! Documents with holes: every string in it that starts with `$.` is a path, filled in when the step begins.
+//! JSON documents with placeholders: every string that starts with `$.` is a path, filled in when the step begins.
 
 use serde_json::Value;
 
@@ -9,12 +9,12 @@ use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
 #[derive(Clone, Debug)]
 pub struct Template {
     document: Value,
-    /// Where each hole is, and what fills it.
+    /// Position and source of each placeholder.
     holes: Vec<(FieldPath, Pick)>,
 }
 
 impl Template {
-    /// Read `document`.
+    /// Parse `document`.
     ///
     /// # Errors
     /// Every path that can't be parsed, with where it stands in the document.
@@ -24,15 +24,15 @@ impl Template {
         violations.finish().map(|()| Self { document, holes })
     }
 
-    /// A document without holes.
+    /// Create a document without placeholders.
     pub fn literal(document: Value) -> Self {
         Self { document, holes: Vec::new() }
     }
 
-    /// The document, filled in.
+    /// Return the document with all placeholders filled in.
     ///
     /// # Errors
-    /// The first path that finds nothing.
+    /// The first path without a value.
     pub fn fill(&self, context: &dyn Context) -> Result<Value, ResolveError> {
         let mut document = self.document.clone();
         for (path, pick) in &self.holes {
@@ -47,7 +47,7 @@ impl Template {
         Ok(document)
     }
 
-    /// The steps that paths name, with where they stand.
+    /// Iterate over the steps that paths refer to, with the positions of the paths.
     pub fn steps_used(&self) -> impl Iterator<Item = (&FieldPath, &str)> {
         self.holes.iter().filter_map(|(path, pick)| Some((path, pick.step()?)))
     }

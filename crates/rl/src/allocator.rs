@@ -1,10 +1,10 @@
-//! What libtorch needs of the C library's allocator.
+//! Settings of the C library's allocator for libtorch.
 
-/// Lets the C library keep the memory that libtorch frees.
+/// Keep memory that libtorch frees inside the process.
 ///
-/// libtorch takes memory for the outputs of each layer and gives it back at once. From 128 KiB at the end of a heap on, the C
-/// library returns that to the kernel, and each pass faults its pages in again: of 1024 states a call that was 40 % of the time.
-/// To be called once, before there are other threads.
+/// libtorch allocates the outputs of each layer and frees them at once. Above 128 KiB the C library returns such memory
+/// to the kernel, and each forward pass faults its pages in again: with 1024 states a call that took 40 % of the time.
+/// Call it once, before other threads exist.
 #[expect(unsafe_code, reason = "mallopt has no safe wrapper; it only sets numbers of the C library's own")]
 pub fn keep_freed_memory() {
     const MOST_KEPT: libc::c_int = 256 << 20;
@@ -14,6 +14,6 @@ pub fn keep_freed_memory() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, MOST_KEPT) & libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_IN_HEAP)
     };
     if set != 1 {
-        tracing::debug!("the C library's allocator can't be set; policies answer more slowly");
+        tracing::debug!("the C library's allocator cannot be configured; inference is slower");
     }
 }

@@ -1,6 +1,6 @@
-//! The policy that is always there: an untrained PPO network, made from a seed and kept in the tree.
+//! The built-in policy: an untrained PPO network, generated from a fixed seed and stored in the source tree.
 //!
-//! Its recipe gives the same bytes on every machine.
+//! The generator produces the same bytes on every machine.
 
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use safetensors::{Dtype, SafeTensorError, tensor::TensorView};
@@ -10,26 +10,26 @@ use super::{
     state::{ACTIONS, FEATURES},
 };
 
-/// The built-in policy's name.
+/// Name of the built-in policy.
 pub const BUILTIN_NAME: &str = "marketplace-ppo";
-/// The built-in policy's version.
+/// Version number of the built-in policy.
 pub const BUILTIN_VERSION: u32 = 1;
-/// The SHA-256 of the built-in policy's file, 64 hex digits.
+/// SHA-256 of the built-in policy's file, 64 hex digits.
 pub const BUILTIN_SHA256: &str = include_str!("../../../assets/policies/marketplace-ppo.sha256").trim_ascii_end();
 
-/// The built-in policy's file.
+/// The built-in policy's safetensors file.
 pub(super) const BYTES: &[u8] = include_bytes!("../../../assets/policies/marketplace-ppo.safetensors");
 
-/// Fixed for good: another seed would be another version.
+/// Seed of the weights. Never changed: other weights would need another version number.
 const SEED: u64 = 8012;
-/// The width of both hidden layers.
+/// Width of both hidden layers.
 const HIDDEN: usize = 256;
 
-/// Makes the built-in policy's safetensors file.
+/// Generate the built-in policy's safetensors file.
 ///
-/// PPO's actor (9-256-256-4) and critic (9-256-256-1) as the wire contract names their parameters. Weights are orthogonal,
-/// with gain sqrt(2) before a ReLU, 0.01 at the actor's and 1 at the critic's output; biases are 0 (Huang et al.,
-/// "The 37 Implementation Details of Proximal Policy Optimization", 2022, detail 2).
+/// The file holds PPO's actor (9-256-256-4) and critic (9-256-256-1) under the parameter names of the wire contract.
+/// Weights are orthogonal, with gain sqrt(2) before a ReLU, 0.01 at the actor's output and 1 at the critic's; biases
+/// are 0 (Huang et al., "The 37 Implementation Details of Proximal Policy Optimization", 2022, detail 2).
 pub fn builtin_weights() -> Result<Vec<u8>, SafeTensorError> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(SEED);
     let hidden_gain = 2f64.sqrt();

@@ -1,4 +1,4 @@
-//! From what a network says of a state to what is done in it.
+//! Choice of an action from a network's outputs.
 
 use rand::{Rng, rngs::Xoshiro256PlusPlus};
 use rand_distr::{Distribution, StandardNormal};
@@ -9,10 +9,10 @@ use super::{
     serving::Version,
 };
 
-/// What draws are made with.
+/// Random generator for drawn actions.
 pub(super) type Generator = Xoshiro256PlusPlus;
 
-/// What the network says that a state is worth; of Q-values the highest.
+/// Return the estimated value of a state; for Q-values the highest.
 pub(super) fn value_of(evaluation: &Evaluation) -> f32 {
     match evaluation {
         Evaluation::Probabilities { value, .. } | Evaluation::Gaussian { value, .. } => *value,
@@ -20,10 +20,11 @@ pub(super) fn value_of(evaluation: &Evaluation) -> f32 {
     }
 }
 
-/// What `version` does where its network says this: greedily, or drawn with `draw`.
+/// Choose an action for `version`: greedily when `draw` is `None`, else drawn with that generator.
 ///
-/// A policy of PPO's draws from its probabilities; one of SAC's from its Gaussian, squashed by tanh and scaled to the
-/// action's bounds where it was trained so (Haarnoja et al. 2018, arXiv:1812.05905, appendix C), else clamped to them.
+/// PPO draws from its probabilities. SAC draws from its Gaussian, squashed by tanh and scaled to the action's bounds
+/// where the policy was trained so (Haarnoja et al. 2018, arXiv:1812.05905, appendix C), otherwise clamped to the
+/// bounds.
 pub(super) fn decide(
     version: &Version,
     evaluation: &Evaluation,
@@ -74,7 +75,7 @@ fn normal(generator: &mut Generator) -> f32 {
 }
 
 fn categorical(probabilities: &[f32], generator: &mut Generator) -> usize {
-    // 53 random bits of a number in [0, 1).
+    // 53 random bits give a number in [0, 1).
     let mut left = (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
     for (index, probability) in probabilities.iter().enumerate() {
         left -= f64::from(*probability);
@@ -82,7 +83,7 @@ fn categorical(probabilities: &[f32], generator: &mut Generator) -> usize {
             return index;
         }
     }
-    // The probabilities' sum was a little under 1, and the draw above it.
+    // Rounding can leave the sum of the probabilities just under 1 and the draw above it.
     probabilities.iter().rposition(|probability| *probability > 0.0).unwrap_or(0)
 }
 

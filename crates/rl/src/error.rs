@@ -1,42 +1,42 @@
-//! What can go wrong in this room, beyond an answer that can't be given ([`ActError`]).
+//! Errors of the RL crate, apart from those of answering ([`ActError`]).
 
 use super::{environments, export::ExportError, model::ActError, network::LoadError, training};
 use am_core::validation::{self, FieldPath, Violation};
 
-/// An error of the RL room.
+/// Error of policies, learning and training runs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for is not there.
+    /// The requested item does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// It is another owner's.
+    /// The item belongs to another owner.
     #[error("{0}")]
     Forbidden(String),
-    /// Something that was sent is wrong.
+    /// The input is invalid.
     #[error("{}", validation::join(.0))]
     Invalid(Vec<Violation>),
-    /// The state forbids the action.
+    /// The present state does not allow the operation.
     #[error("{0}")]
     State(String),
     /// A policy did not answer.
     #[error(transparent)]
     Act(#[from] ActError),
-    /// Training failed.
+    /// A training run failed.
     #[error(transparent)]
     Training(#[from] training::Error),
-    /// The file system.
+    /// A file could not be read or written: path, and the system's error.
     #[error("{0}: {1}")]
     Storage(String, std::io::Error),
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
 }
 
-/// A result of the RL room.
+/// Result of operations of the RL crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Something wrong with the member `name`.
+    /// Report an invalid member `name`.
     pub fn invalid(name: &str, message: impl Into<String>) -> Self {
         Self::at([name], message)
     }
@@ -46,7 +46,7 @@ impl Error {
         Self::Invalid(vec![Violation::new(path, message)])
     }
 
-    /// What learning refused of what was sent; everything else is its own fault.
+    /// Convert an error of learning from feedback: invalid input stays invalid input, everything else is internal.
     pub fn of_lesson(error: training::Error) -> Self {
         match error {
             training::Error::Setting { name, reason } => Self::invalid(name, reason),
@@ -54,7 +54,7 @@ impl Error {
         }
     }
 
-    /// What training refused of what was sent; everything else is its own fault.
+    /// Convert an error of a training plan: invalid input stays invalid input, everything else is internal.
     pub fn of_plan(error: training::Error) -> Self {
         match error {
             training::Error::Setting { name, reason } => match reason.split_once(": ") {
@@ -98,7 +98,7 @@ impl From<ExportError> for Error {
     }
 }
 
-/// A JSON text in the database that has another shape than its writer promised.
+/// Report a JSON text in the database that does not have the expected form.
 pub(super) fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
     Error::Db(am_db::Error::Unreadable(format!("{what}: {error}")))
 }

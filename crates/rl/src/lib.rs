@@ -1,7 +1,8 @@
-//! Reinforcement-learning policies, answered through libtorch.
+//! Reinforcement learning: environments, training, stored policies, and inference through libtorch.
 //!
-//! A policy is a name with immutable versions. [`Policies`] holds those that are loaded, each behind its own thread, and
-//! answers a state with a [`Decision`]. The same state always gets the same bits, whatever was asked at the same time.
+//! A policy is a name with immutable versions. [`Policies`] holds the loaded versions, each on its own thread, and
+//! answers a state with a [`Decision`]. The same state always gets the same bits, whatever else is asked at the same
+//! time.
 
 mod allocator;
 mod builtin;
@@ -28,5 +29,5 @@ pub use network::{Actions, Form, LoadError};
 pub use serving::Policies;
 pub use state::{ACTIONS, FEATURES, StateError, by_name, state_from_json};
 
-/// The version of libtorch that this service is built for.
+/// Version of libtorch that this service is built for.
 pub const LIBTORCH: &str = "2.13.0";

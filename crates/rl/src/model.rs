@@ -1,4 +1,4 @@
-//! What is asked of a policy and what it answers.
+//! References to policies, queries and decisions.
 
 use std::{fmt, str::FromStr};
 
@@ -6,44 +6,44 @@ use serde::{Deserialize, Serialize};
 
 use super::network::LoadError;
 
-/// The most characters a policy's or an alias's name may have.
+/// Maximum length of a policy or alias name, in characters.
 const MAX_NAME: usize = 64;
-/// The alias that is always the newest version, and can't be moved.
+/// Alias that always means the newest version and cannot be moved.
 pub const LATEST: &str = "latest";
-/// The alias that a bare name means, where a policy has it.
+/// Alias that a reference without a version means, where the policy has it.
 pub const PRODUCTION: &str = "production";
 
-/// Which version of a policy.
+/// Selection of a policy's version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Pick {
-    /// Nothing is said: [`PRODUCTION`] where the policy has that alias, else the newest.
+    /// The version in service: the alias [`PRODUCTION`] where the policy has it, else the newest version.
     Serving,
-    /// This one.
+    /// Version with this number.
     Version(u32),
-    /// The one that this alias points at; [`LATEST`] is the newest.
+    /// Version that this alias points to; [`LATEST`] is the newest.
     Alias(String),
 }
 
-/// A policy by name, at one version, or where an alias points: `name`, `name@version` or `name@alias`.
+/// Reference to a policy, optionally at a version or alias: `name`, `name@version` or `name@alias`.
 ///
-/// A name is 1 to 64 characters of `a-z`, `0-9`, `_`, `.` and `-`, the first a letter or a digit; a version is a number from 1; an
-/// alias is as a name, beginning with a letter.
+/// A name has 1 to 64 characters of `a-z`, `0-9`, `_`, `.` and `-` and begins with a letter or digit. A version is a
+/// number from 1. An alias has the form of a name and begins with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyReference {
-    /// The policy's name.
+    /// Name of the policy.
     pub name: String,
-    /// Which of its versions.
+    /// Selection of its version.
     pub pick: Pick,
 }
 
-/// Why a text is no [`PolicyReference`].
+/// Error of parsing a [`PolicyReference`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// The part before `@`.
+    /// The part before `@` is not a name.
     #[error("'{0}' is not a policy name: 1 to 64 of a-z, 0-9, '_', '.', '-', beginning with a letter or a digit")]
     Name(String),
-    /// The part after `@`.
+    /// The part after `@` is neither a version nor an alias.
     #[error("'{0}' is not a policy version: a number from 1, or an alias")]
     Version(String),
 }
@@ -58,16 +58,16 @@ fn well_formed(name: &str) -> bool {
         && name.bytes().all(|c| plain(c) || matches!(c, b'_' | b'.' | b'-'))
 }
 
-/// Whether `text` can be an alias: a name that begins with a letter.
+/// Check that `text` is a valid alias: a name that begins with a letter.
 pub fn is_alias(text: &str) -> bool {
     well_formed(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 impl PolicyReference {
-    /// The policy of this name, at whatever version serves.
+    /// Refer to the policy of this name without a version.
     ///
     /// # Errors
-    /// [`ReferenceError::Name`].
+    /// [`ReferenceError::Name`] for an invalid name.
     pub fn named(name: &str) -> Result<Self, ReferenceError> {
         match well_formed(name) {
             true => Ok(Self { name: name.to_owned(), pick: Pick::Serving }),
@@ -75,12 +75,12 @@ impl PolicyReference {
         }
     }
 
-    /// The newest version of it.
+    /// Refer to the newest version of a policy.
     pub fn newest(name: &str) -> Self {
         Self { name: name.to_owned(), pick: Pick::Alias(LATEST.to_owned()) }
     }
 
-    /// This version of it.
+    /// Refer to a version of a policy.
     pub fn at(name: &str, version: u32) -> Self {
         Self { name: name.to_owned(), pick: Pick::Version(version) }
     }
@@ -100,7 +100,7 @@ impl FromStr for PolicyReference {
     }
 }
 
-/// Only the way [`fmt::Display`] writes it, so that one version has one name: no sign, no leading zero.
+/// Only the canonical form is accepted, without sign or leading zeros, so that a version has one reference.
 fn parse_version(text: &str) -> Option<u32> {
     text.parse().ok().filter(|version: &u32| *version > 0 && version.to_string() == text)
 }
@@ -129,114 +129,114 @@ impl From<PolicyReference> for String {
     }
 }
 
-/// How a policy chooses.
+/// Method of choosing an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// The best action by what the policy knows.
+    /// Choose the best action according to the policy.
     #[default]
     Greedy,
-    /// An action drawn from the policy's distribution: the same seed draws the same.
+    /// Draw the action from the policy's distribution; equal seeds give equal draws.
     Sample {
-        /// Of the generator; none: another for each call.
+        /// Seed of the generator; `None` draws a new one for each call.
         seed: Option<u64>,
     },
 }
 
-/// What is done: the index of a discrete action, or a vector of numbers in the bounds of the policy.
+/// A chosen action: the index of a discrete one, or a vector of numbers within the policy's bounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[schema(as = PolicyAction)]
 pub enum Act {
-    /// An index.
+    /// Index of a discrete action.
     Index(usize),
-    /// A vector.
+    /// Vector of a continuous action.
     Vector(Vec<f64>),
 }
 
-/// A policy's answer to one state. What a policy of its kind does not have is left out.
+/// Answer of a policy to one state. Members that its algorithm does not have are left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyDecision)]
 pub struct Decision {
-    /// The policy and the version that answered, `name@version`.
+    /// Policy and version that answered, `name@version`.
     pub policy: String,
-    /// What to do. Greedy: of equals the lowest index.
+    /// Chosen action. In greedy mode the lowest index among equals.
     pub action: Act,
-    /// What a discrete action is called.
+    /// Name of a discrete action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action_name: Option<String>,
-    /// PPO: the probability of each action; they sum to 1 within the rounding of an `f32`.
+    /// PPO: probability of each action; they sum to 1 within the rounding of an `f32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<Vec<f64>>,
-    /// SAC: the mean of the Gaussian, before the action is squashed or clamped.
+    /// SAC: mean of the Gaussian, before the action is squashed or clamped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean: Option<Vec<f64>>,
-    /// SAC: its standard deviation.
+    /// SAC: standard deviation of the Gaussian.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f64>>,
-    /// Rainbow and DQN: the expected discounted return of each action.
+    /// Rainbow and DQN: expected discounted return of each action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub q_values: Option<Vec<f64>>,
-    /// The critic's estimate of the discounted return from this state, in the environment's units of reward: PPO's critic,
-    /// the highest Q, or the smaller of SAC's two for the greedy action.
+    /// Critic's estimate of the discounted return from this state, in the environment's units of reward: PPO's critic,
+    /// the highest Q-value, or the smaller of SAC's two critics for the greedy action.
     pub value: f64,
 }
 
-/// Why a policy did not answer.
+/// Error of asking a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActError {
-    /// No policy has that name.
+    /// The policy's name is unknown.
     #[error("there is no policy '{0}'")]
     UnknownPolicy(String),
-    /// The policy is there, this version of it is not.
+    /// The policy has no such version.
     #[error("policy '{name}' has no version {version}")]
     UnknownVersion {
-        /// The policy's name.
+        /// Name of the policy.
         name: String,
-        /// The version asked for.
+        /// Version that was requested.
         version: u32,
     },
-    /// The policy is there and has no such alias.
+    /// The policy has no such alias.
     #[error("policy '{name}' has no alias '{alias}'")]
     UnknownAlias {
-        /// The policy's name.
+        /// Name of the policy.
         name: String,
-        /// The alias asked for.
+        /// Alias that was requested.
         alias: String,
     },
-    /// A state has another length than the policy's input.
+    /// The length of a state differs from the policy's input.
     #[error("the policy takes a state of {expected} numbers, not {got}")]
     Dimension {
-        /// Which state of those given, from 0.
+        /// Index of the state in the call, from 0.
         row: usize,
-        /// The length of the policy's input.
+        /// Length of the policy's input.
         expected: usize,
-        /// The length of the state.
+        /// Length of the state.
         got: usize,
     },
     /// A number of a state is NaN, infinite, or too large for an `f32`.
     #[error("the state's number at position {position} is not finite as a 32-bit float")]
     NotFinite {
-        /// Which state of those given, from 0.
+        /// Index of the state in the call, from 0.
         row: usize,
-        /// Its position in it, from 0.
+        /// Position of the number in the state, from 0.
         position: usize,
     },
-    /// No state, or more of them than one call takes.
+    /// The call has no state, or too many.
     #[error("a call takes 1 to {most} states, not {got}")]
     Count {
-        /// How many there may be.
+        /// Maximum number of states.
         most: usize,
-        /// How many there are.
+        /// Number of states in the call.
         got: usize,
     },
-    /// The policy knows what actions are worth, not how often to do them.
+    /// The policy has Q-values only, so there is no distribution to draw from.
     #[error("'{0}' has no distribution to sample from: it answers Q-values, so ask for the mode greedy")]
     NoDistribution(String),
-    /// The state's numbers are finite, but so large that the network's answer is not.
+    /// The network's output is not finite, although the state's numbers are.
     #[error("the state's numbers are too large: the network's answer is not finite")]
     Overflow,
-    /// As many requests are waiting as may wait; ask again later.
-    #[error("the policy has as many requests waiting as it takes")]
+    /// The queue is full; retry later.
+    #[error("the policy's request queue is full; retry later")]
     Overloaded,
     /// The policy's thread has ended.
     #[error("the policy is stopped")]
@@ -244,10 +244,10 @@ pub enum ActError {
     /// The weights were refused.
     #[error("the policy's weights cannot be used: {0}")]
     Load(#[from] LoadError),
-    /// The weights' file is not there, or not what it was.
+    /// The weights file is missing or has changed.
     #[error("the policy's weights cannot be read: {0}")]
     Storage(String),
-    /// libtorch failed, or the operating system gave no thread.
+    /// libtorch failed, or the operating system could not start a thread.
     #[error("the policy cannot be run: {0}")]
     Runtime(String),
 }

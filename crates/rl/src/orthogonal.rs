@@ -1,18 +1,19 @@
-//! Orthogonal weights, drawn the same on every machine: additions, multiplications, divisions and square roots are rounded
-//! by IEEE 754 everywhere alike.
+//! Orthogonal weights that are equal on every machine: additions, multiplications, divisions and square roots are
+//! rounded alike by IEEE 754.
 
 use rand::Rng;
 
-/// A `rows` x `columns` matrix, row by row, whose shorter side is orthogonal, each vector of length `gain`.
+/// Draw a `rows` x `columns` matrix, in row-major order, whose vectors along the shorter side are orthogonal and of
+/// length `gain`.
 ///
-/// As `torch.nn.init.orthogonal_`: the Q of a normal matrix's QR decomposition, with the signs that make R's diagonal
-/// positive (Saxe et al. 2013, arXiv:1312.6120). Gram-Schmidt gives those signs by itself.
+/// Like `torch.nn.init.orthogonal_`: the Q of a normal matrix's QR decomposition, with the signs that make R's diagonal
+/// positive (Saxe et al. 2013, arXiv:1312.6120). Gram-Schmidt yields those signs.
 pub(super) fn orthogonal(rng: &mut impl Rng, rows: usize, columns: usize, gain: f64) -> Vec<f64> {
     let (count, length) = (rows.min(columns), rows.max(columns));
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
     for _ in 0..count {
         let mut vector: Vec<f64> = (0..length).map(|_| near_normal(rng)).collect();
-        // Twice is enough for orthogonality to the last digits (Giraud et al. 2005).
+        // Two passes are enough for orthogonality to the last digits (Giraud et al. 2005).
         for _ in 0..2 {
             for earlier in &basis {
                 let along = dot(&vector, earlier);
@@ -31,8 +32,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-/// Mean 0, variance 1, and nearly normal: the sum of twelve uniform draws, less 6. Needs no logarithm, whose last digit
-/// differs from one C library to another.
+/// Draw a nearly normal number with mean 0 and variance 1: the sum of twelve uniform draws, minus 6. A logarithm is
+/// avoided because its last digit differs between C libraries.
 fn near_normal(rng: &mut impl Rng) -> f64 {
     (0..12).map(|_| (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() - 6.0
 }

@@ -1,35 +1,35 @@
-//! The marketplace's state and actions, and a state's two forms in JSON.
+//! State and actions of the marketplace, and the two JSON forms of a state.
 
 use serde_json::{Map, Value};
 
-/// The features of a marketplace state, in the order in which a policy takes them.
+/// Names of the features of a marketplace state, in the policy's order.
 pub const FEATURES: [&str; 9] =
     ["price", "volume", "demand", "supply", "competition", "reputation", "resources", "capabilities", "position"];
 
-/// The actions of a marketplace policy, in the order in which it answers.
+/// Names of the actions of a marketplace policy, in the policy's order.
 pub const ACTIONS: [&str; 4] = ["increase", "decrease", "maintain", "dynamic"];
 
-/// Why a JSON value is no state.
+/// Error of reading a state from JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// Neither of the two forms.
+    /// The value has neither of the two forms.
     #[error("a state is an array of numbers or an object of named features, not {0}")]
     Form(&'static str),
-    /// An element of the array that is no number.
+    /// An element of the array is not a number.
     #[error("the state's element at position {position} is not a number")]
     Element {
-        /// Its position, from 0.
+        /// Position of the element, from 0.
         position: usize,
     },
-    /// A named feature that is no number.
+    /// A named feature is not a number.
     #[error("the state's feature '{0}' is not a number")]
     Feature(String),
     /// The object's features are not the nine of [`FEATURES`].
     #[error("{}", describe_names(missing, unknown))]
     Names {
-        /// Features that are not there, in the policy's order.
+        /// Missing features, in the policy's order.
         missing: Vec<&'static str>,
-        /// Names that are none of the features, in the object's order.
+        /// Unknown names, in the object's order.
         unknown: Vec<String>,
     },
 }
@@ -45,8 +45,8 @@ fn describe_names(missing: &[&str], unknown: &[String]) -> String {
     parts.join("; ")
 }
 
-/// Reads a state: an array of numbers as it stands (its length is the policy's to check), or an object with each of the
-/// nine [`FEATURES`] by name, which gives nine numbers in their order.
+/// Read a state: an array of numbers, whose length the policy checks, or an object with each of the nine [`FEATURES`]
+/// by name, which yields nine numbers in their order.
 pub fn state_from_json(value: &Value) -> Result<Vec<f64>, StateError> {
     match value {
         Value::Array(elements) => elements
@@ -72,10 +72,10 @@ fn from_features(features: &Map<String, Value>) -> Result<Vec<f64>, StateError> 
     FEATURES.into_iter().map(number).collect()
 }
 
-/// The numbers of a state whose members are called `names`, in their order, from an object.
+/// Read the numbers of a state whose features are called `names`, in this order, from an object.
 ///
 /// # Errors
-/// What is missing, unknown or no number.
+/// A message about missing, unknown or non-numeric members.
 pub fn by_name(named: &Map<String, Value>, names: &[String]) -> Result<Vec<f64>, String> {
     if names.is_empty() {
         return Err("the policy has no names for the numbers of a state: send an array".into());

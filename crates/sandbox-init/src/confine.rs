@@ -1,4 +1,4 @@
-//! The rules that a process puts itself under: limits and Landlock.
+//! Rules that a process applies to itself: limits and Landlock.
 
 use std::io;
 
@@ -10,10 +10,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::wire::{Limits, Plan};
 
-/// Set each limit, never above what holds already.
+/// Set each limit, never above the current one.
 pub fn limit(limits: &Limits) -> io::Result<()> {
     let all = [
-        // One byte is none, also where a program takes core dumps, which does not care for zero.
+        // One byte disables core dumps even where they are piped to a program, which ignores a limit of zero.
         (Resource::Core, Some(1)),
         (Resource::Cpu, limits.cpu_seconds),
         (Resource::Fsize, limits.file_bytes),
@@ -32,7 +32,8 @@ pub fn limit(limits: &Limits) -> io::Result<()> {
 /// Devices that every program may write.
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
-/// Read what is mounted, write and execute what the plan names, reach no port but the proxy's, signal nobody outside.
+/// Restrict the process with Landlock: read what is mounted, write and execute what the plan names, connect to no port
+/// but the proxy's, signal no process outside.
 pub fn landlock(plan: &Plan, port: Option<u16>) -> io::Result<()> {
     let restricted = ruleset(plan, port).map_err(io::Error::other)?;
     if plan.landlock && restricted == RulesetStatus::NotEnforced {
@@ -53,7 +54,7 @@ fn ruleset(plan: &Plan, port: Option<u16>) -> Result<RulesetStatus, landlock::Ru
         .scope(Scope::from_all(KNOWN))?
         .create()?;
     let mut allow = |path: &str, access: BitFlags<AccessFs>| -> Result<(), landlock::RulesetError> {
-        // What is not there needs no rule.
+        // A missing path needs no rule.
         if let Ok(file) = PathFd::new(path) {
             let files = AccessFs::from_file(KNOWN);
             let directory = std::path::Path::new(path).is_dir();

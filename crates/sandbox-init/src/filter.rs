@@ -1,33 +1,33 @@
-//! The seccomp filter: which system calls are refused, which are told of, and its translation for the kernel.
+//! The seccomp filter: system calls that are refused or reported, and the compilation of the rules for the kernel.
 
 use super::kernel::Instruction;
 
-/// What becomes of a call that matches.
+/// Effect on a matching call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// The service is asked, which refuses and counts it, or notes what it names and lets it go on.
+    /// The service is notified; it refuses and counts the call, or records the file it names and lets it continue.
     Ask,
-    /// It fails with this error and nobody is told: ordinary programs make such calls.
+    /// The call fails with this error and is not reported, because ordinary programs make such calls.
     Fail(i32),
 }
 
-/// Which calls of one number match.
+/// Condition on a call's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
     Always,
     /// An argument has one of these bits.
     Bits(usize, u32),
-    /// The lower half of an argument is this.
+    /// The lower half of an argument has this value.
     Is(usize, u32),
-    /// The lower half of an argument is none of these.
+    /// The lower half of an argument has none of these values.
     IsNot(usize, &'static [u32]),
 }
 
-/// One rule of the filter.
+/// A rule of the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     call: i64,
-    /// The call's name.
+    /// Name of the call.
     pub name: &'static str,
     when: When,
     effect: Effect,
@@ -37,7 +37,7 @@ macro_rules! calls {
     ($($name:ident),* $(,)?) => { &[$((numbers::$name, stringify!($name))),*] };
 }
 
-/// The numbers by the calls' own names.
+/// Call numbers, named like the calls.
 mod numbers {
     #![expect(non_upper_case_globals, reason = "they are the calls' own names")]
 
@@ -74,7 +74,7 @@ mod numbers {
     }
 }
 
-/// Refused and counted: no ordinary program makes them, or only to leave the sandbox.
+/// Calls that are refused and counted: ordinary programs don't make them, or only to leave the sandbox.
 const REFUSED: &[(i64, &str)] = calls![
     mount,
     umount2,
@@ -126,8 +126,8 @@ const REFUSED_HERE: &[(i64, &str)] = calls![iopl, ioperm, kexec_file_load];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[(i64, &str)] = &[];
 
-/// Refused without a word. `memfd_create` and `execveat` would run what no rule of paths names; shared memory and queues
-/// of System V stay when nobody has them, so that no process accounts for them.
+/// Calls that are refused without a report. `memfd_create` and `execveat` would execute files that no path rule covers;
+/// System V shared memory and queues outlive their processes, so that no process accounts for them.
 const SILENT: &[(i64, &str)] = calls![
     memfd_create,
     memfd_secret,
@@ -144,27 +144,28 @@ const SILENT: &[(i64, &str)] = calls![
     set_mempolicy,
 ];
 
-/// How a call names a file.
+/// Arguments by which a call names a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// The argument that holds the directory's descriptor; none: the path stands by itself.
+    /// Index of the argument with the directory's descriptor; `None`: the path is absolute or relative to the working
+    /// directory.
     pub directory: Option<usize>,
-    /// The argument that points to the path.
+    /// Index of the argument that points to the path.
     pub path: usize,
-    /// What is done to it.
+    /// Access to the file.
     pub access: Access,
 }
 
-/// What a call does to the file it names.
+/// Access of a call to the file that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// What the flags in this argument say.
+    /// Access given by the flags in this argument.
     Flags(usize),
-    /// What the flags say to which this argument points.
+    /// Access given by the flags that this argument points to.
     FlagsBehind(usize),
-    /// It is changed.
+    /// The file is changed.
     Write,
-    /// It is executed.
+    /// The file is executed.
     Execute,
 }
 
@@ -172,7 +173,7 @@ const fn at(directory: usize, path: usize, access: Access) -> Names {
     Names { directory: Some(directory), path, access }
 }
 
-/// Calls that name files: told of, and left to the mounts and to Landlock.
+/// Calls that name files: they are reported, and decided by mounts and Landlock.
 const FILES: &[(i64, &str, Names)] = &[
     (numbers::openat, "openat", at(0, 1, Access::Flags(2))),
     (numbers::openat2, "openat2", at(0, 1, Access::FlagsBehind(2))),
@@ -211,7 +212,7 @@ const fn plain(path: usize, access: Access) -> Names {
     Names { directory: None, path, access }
 }
 
-/// What each of the calls that are told of is, by its number.
+/// Name of a reported call, by its number.
 pub fn call_name(call: i32) -> &'static str {
     let call = i64::from(call);
     let refused = REFUSED.iter().chain(REFUSED_HERE).find(|(number, _)| *number == call).map(|(_, name)| *name);
@@ -220,30 +221,30 @@ pub fn call_name(call: i32) -> &'static str {
     refused.or_else(special).unwrap_or("a system call")
 }
 
-/// How a call that is told of names a file, if it does.
+/// Arguments by which a reported call names a file; `None` when it names none.
 pub fn names_file(call: i32) -> Option<Names> {
     FILES.iter().chain(FILES_HERE).find(|(number, ..)| *number == i64::from(call)).map(|(.., names)| *names)
 }
 
-/// The namespaces' flags of `clone`: mount, cgroup, uts, ipc, user, pid, net, time.
+/// Namespace flags of `clone`: mount, cgroup, uts, ipc, user, pid, net, time.
 const NEW_NAMESPACES: u32 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000 | 0x80;
 
-/// Every rule of a sandbox, the first that matches counting.
+/// All rules of a sandbox; the first match applies.
 pub fn rules(network: bool, watch_files: bool) -> Vec<Rule> {
     let rule = |call: i64, name, when, effect| Rule { call, name, when, effect };
     let denied = Effect::Fail(libc::EPERM);
     let mut rules = Vec::new();
-    // Namespaces can't be told from its arguments, which lie in memory; without it C libraries use `clone`.
+    // Namespaces can't be recognised in its arguments, which are in memory; C libraries fall back to `clone`.
     rules.push(rule(libc::SYS_clone3, "clone3", When::Always, Effect::Fail(libc::ENOSYS)));
     rules.push(rule(libc::SYS_clone, "clone", When::Bits(0, NEW_NAMESPACES & !0x80), Effect::Ask));
     rules.extend(REFUSED.iter().chain(REFUSED_HERE).map(|(call, name)| rule(*call, name, When::Always, Effect::Ask)));
     rules.extend(SILENT.iter().map(|(call, name)| rule(*call, name, When::Always, denied)));
-    // 0 sets what is usual, all ones only ask.
+    // 0 sets the usual domain, all ones only query it.
     rules.push(rule(libc::SYS_personality, "personality", When::IsNot(0, &[0, u32::MAX]), denied));
-    // The sandbox's own first process.
+    // Process 1 of the sandbox itself.
     rules.push(rule(libc::SYS_kill, "kill", When::Is(0, 1), Effect::Ask));
-    // Text typed into a terminal, by a program.
+    // A program could type text into a terminal.
     rules.push(rule(libc::SYS_ioctl, "ioctl", When::Is(1, libc::TIOCSTI as u32), denied));
     rules.push(rule(libc::SYS_ioctl, "ioctl", When::Is(1, libc::TIOCLINUX as u32), denied));
     rules.extend(sockets(network));
@@ -267,7 +268,7 @@ fn sockets(network: bool) -> Vec<Rule> {
     let mut rules = vec![pair, socket(When::Is(0, NETLINK), denied), socket(When::Is(0, UNIX), denied)];
     if network {
         rules.push(socket(When::IsNot(0, &[INET, INET6]), Effect::Ask));
-        // Streams, with or without flags: to the proxy. Resolvers try datagrams.
+        // Stream sockets, with or without flags, reach the proxy. Resolvers try datagrams.
         rules.push(socket(When::Bits(1, 0xe), denied));
         rules.push(Rule { call: libc::SYS_connect, name: "connect", when: When::Always, effect: Effect::Ask });
     } else {
@@ -280,7 +281,7 @@ fn sockets(network: bool) -> Vec<Rule> {
 const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
-/// Calls with a number above are newer than this list.
+/// Calls with a higher number are newer than this list.
 const NEWEST: u32 = libc::SYS_mseal as u32;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -289,14 +290,14 @@ const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
 const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// The filter as the kernel takes it.
+/// Compile the rules to the kernel's filter program.
 pub fn compile(rules: &[Rule]) -> Vec<Instruction> {
     let mut code = vec![
         load(4),
         step(EQUAL, ARCHITECTURE, 1, 0),
         done(libc::SECCOMP_RET_KILL_PROCESS),
         load(0),
-        // Numbers of x32 are among these.
+        // Numbers of the x32 ABI are among these.
         step(GREATER, NEWEST, 0, 1),
         done(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
     ];
@@ -327,7 +328,7 @@ pub fn compile(rules: &[Rule]) -> Vec<Instruction> {
     code
 }
 
-/// Where the lower half of an argument lies.
+/// Offset of the lower half of an argument.
 const fn place(argument: usize) -> u32 {
     16 + 8 * argument as u32
 }

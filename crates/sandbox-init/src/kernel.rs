@@ -1,4 +1,4 @@
-//! The few calls to the kernel that no safe wrapper has: seccomp with a listener, and what the listener is asked.
+//! System calls without a safe wrapper: seccomp with a listener, and its notifications.
 
 #![expect(unsafe_code, reason = "seccomp's filters and notifications have no safe interface")]
 
@@ -7,27 +7,27 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-/// One instruction of a filter, as the kernel reads it.
+/// An instruction of a filter program.
 pub type Instruction = libc::sock_filter;
 
-/// A system call that waits for an answer.
+/// Notification of a system call that waits for a decision.
 pub struct Notice {
-    /// What the answer names.
+    /// Id of the notification, for the answer.
     pub id: u64,
-    /// The process that made it, as this process sees its number.
+    /// Id of the calling process, as seen by this process.
     pub pid: u32,
-    /// The call's number.
+    /// Number of the system call.
     pub call: i32,
-    /// Its arguments.
+    /// Arguments of the call.
     pub arguments: [u64; 6],
 }
 
-/// What becomes of a call.
+/// Decision on a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The kernel performs it, under all other rules.
+    /// The kernel continues the call, under all other rules.
     GoOn,
-    /// It fails with EPERM.
+    /// The call fails with EPERM.
     Refuse,
 }
 
@@ -35,12 +35,13 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Put this thread, and whatever it starts, under `filter`; answers what its questions are read from.
+/// Install `filter` for this thread and everything that it starts. Returns the descriptor for its notifications.
 pub fn install(filter: &[Instruction]) -> io::Result<OwnedFd> {
     let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
     let listen = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    // A process that waits for an answer can then be interrupted by a fatal signal only; kernels before 5.19 know it not.
+    // A process that waits for a decision can then be interrupted by fatal signals only; kernels before 5.19 lack this
+    // flag.
     let killable = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     let put = |flags: libc::c_ulong| {
         // SAFETY: the program and its instructions live until the call has returned; the kernel copies them.
@@ -55,7 +56,7 @@ pub fn install(filter: &[Instruction]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(listener as libc::c_int) })
 }
 
-/// The next question; none when whoever asked is gone meanwhile.
+/// The next notification; `None` when the caller has ended meanwhile.
 pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Notice>> {
     // SAFETY: all-zero is what the kernel demands of this plain structure.
     let mut notice: libc::seccomp_notif = unsafe { mem::zeroed() };
@@ -68,13 +69,13 @@ pub fn next(listener: BorrowedFd<'_>) -> io::Result<Option<Notice>> {
     }
 }
 
-/// Whether whoever asked still waits: what was read of the process belongs to it then.
+/// Whether the caller still waits, which proves that data read from the process belongs to it.
 pub fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the kernel reads one number, which lives here.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
 }
 
-/// Answer a question. That nobody waits any more is no error.
+/// Send the decision on a call. It is no error that the caller no longer waits.
 pub fn answer(listener: BorrowedFd<'_>, id: u64, verdict: Verdict) -> io::Result<()> {
     let (error, flags) = match verdict {
         Verdict::GoOn => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
@@ -89,32 +90,32 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, verdict: Verdict) -> io::Result
     }
 }
 
-/// Let every descriptor from 3 on be closed when another program begins.
+/// Mark every descriptor from 3 on to be closed when another program is executed.
 pub fn close_on_exec() -> io::Result<()> {
     const CLOEXEC: libc::c_uint = 1 << 2;
     // SAFETY: no memory is passed, and no descriptor is closed now.
     checked(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, CLOEXEC) }).map(drop)
 }
 
-/// A mount namespace of this process's own, which must have one thread only.
+/// Create a mount namespace for this process, which must have a single thread.
 pub fn unshare_mounts() -> io::Result<()> {
     // SAFETY: descriptors stay shared; only what is mounted where becomes this process's own.
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
 }
 
-/// Make a system call that takes no memory, to see what becomes of it.
+/// Make a system call that takes no memory, to test its result.
 pub fn attempt(call: libc::c_long, arguments: [libc::c_long; 4]) -> io::Result<()> {
     let [a, b, c, d] = arguments;
     // SAFETY: used with calls and arguments that name no memory of this process.
     checked(unsafe { libc::syscall(call, a, b, c, d) }).map(drop)
 }
 
-/// The descriptor number 0, as what the caller owns from now on.
+/// Duplicate descriptor 0 as an owned descriptor.
 pub fn take_stdin() -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?)
 }
 
-/// Let a file that grows beyond its limit be an error and not a signal that kills.
+/// Ignore SIGXFSZ, so that a file beyond its limit is an error and not a fatal signal.
 pub fn ignore_file_size_signal() {
     // SAFETY: no handler of this process's own is installed.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };

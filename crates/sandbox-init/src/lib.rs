@@ -1,6 +1,6 @@
-//! The executable that stands at both doors of a sandbox: outside it gives up what root can do and becomes bubblewrap,
-//! inside it is the first process, which puts itself under the rules and becomes the program. It starts in a few
-//! milliseconds, since it links nothing that the service needs besides.
+//! The helper executable. Outside the sandbox it gives up root's privileges and executes bubblewrap; inside it is the
+//! first process, which applies the rules to itself and executes the program. It starts within milliseconds, because it
+//! links nothing else of the service.
 
 mod confine;
 pub mod filter;
@@ -22,7 +22,7 @@ use std::{
 
 use wire::{Plan, Said};
 
-/// Runs what the first argument names.
+/// Run the mode that the first argument names.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let done = match arguments.next().as_deref() {
@@ -34,14 +34,14 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The service reads it, and names it where it answers why there is no sandbox.
+            // The service reads this text and shows it as the reason why there is no sandbox.
             let _ = rustix::io::write(io::stderr().as_fd(), format!("{error}\n").as_bytes());
             ExitCode::from(125)
         }
     }
 }
 
-/// The first process inside: it never returns where all goes well.
+/// Run the first process inside; returns only on failure.
 fn inner() -> io::Result<()> {
     let control = kernel::take_stdin()?;
     let failed = match confined(control.as_fd()) {
@@ -51,7 +51,7 @@ fn inner() -> io::Result<()> {
     wire::say(control.as_fd(), &Said::Failed(failed.to_string()), &[])
 }
 
-/// Put this process under every rule of the plan that comes over `control`, and say so.
+/// Apply every rule of the plan received over `control` to this process, and report that.
 fn confined(control: BorrowedFd<'_>) -> io::Result<Plan> {
     let (_, mut descriptors) = wire::receive(control)?;
     let (Some(stdin), Some(plan)) = (descriptors.pop(), descriptors.pop()) else {
@@ -63,7 +63,7 @@ fn confined(control: BorrowedFd<'_>) -> io::Result<Plan> {
     rustix::stdio::dup2_stdin(stdin)?;
     kernel::close_on_exec()?;
     confine::limit(&plan.limits).map_err(|error| named("limits", &error))?;
-    // The service accepts what comes to this socket: nothing else of it leads out of this network.
+    // The service accepts connections to this socket: nothing else leads out of this network.
     let proxy = plan.network.then(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).transpose();
     let proxy = proxy.map_err(|error| named("the proxy's socket", &error))?;
     let port = proxy.as_ref().map(|proxy| proxy.local_addr().map(|address| address.port())).transpose()?;
@@ -78,14 +78,14 @@ fn confined(control: BorrowedFd<'_>) -> io::Result<Plan> {
     Ok(Plan { env: environment(plan.env, proxy_at.as_deref()), ..plan })
 }
 
-/// With a proxy the variables by which programs find it.
+/// Add the variables by which programs find the proxy.
 fn environment(mut env: Vec<(String, String)>, proxy: Option<&str>) -> Vec<(String, String)> {
     let names = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
     env.extend(proxy.into_iter().flat_map(|proxy| names.map(|name| (name.to_owned(), proxy.to_owned()))));
     env
 }
 
-/// Become the program; answers why that is not possible.
+/// Execute the program; returns the error if that fails.
 fn become_program(plan: &Plan) -> io::Error {
     let Some((program, arguments)) = plan.argv.split_first() else { return io::ErrorKind::InvalidInput.into() };
     let env = plan.env.iter().map(|(name, value)| (name, value));

@@ -1,4 +1,4 @@
-//! Outside: enter control groups, give up root, become bubblewrap.
+//! Work outside the sandbox: enter control groups, give up root, execute bubblewrap.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,7 +22,7 @@ use super::{
     wire::{Outer, STAGE},
 };
 
-/// Never returns where all goes well.
+/// Execute bubblewrap; returns only on failure.
 pub fn become_bubblewrap(text: &str) -> io::Result<()> {
     let outer: Outer = serde_json::from_str(text)?;
     for group in &outer.groups {
@@ -40,21 +40,21 @@ pub fn become_bubblewrap(text: &str) -> io::Result<()> {
     let mut command = Command::new(&outer.program);
     command.args(&outer.arguments).env_clear().current_dir("/");
     if let Some((user, group)) = outer.user {
-        // Groups beside it are given up with the user, as std promises for a process that root has.
+        // Supplementary groups are dropped with the user, as std documents for a process of root.
         command.uid(user).gid(group);
     } else {
-        // Another user would lose it; bubblewrap asks for the same once it runs.
+        // A change of user clears this setting; bubblewrap sets it again once it runs.
         set_parent_process_death_signal(Some(Signal::KILL))?;
     }
     Err(io::Error::other(format!("{}: {}", outer.program.display(), command.exec())))
 }
 
-/// In a mount namespace of its own: what root alone could reach, below a place that everybody can enter.
+/// Mount paths that only root can reach below a directory that everybody can enter, in a separate mount namespace.
 fn show(outer: &Outer) -> io::Result<()> {
     kernel::unshare_mounts()?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     let path = |file: &Path| OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(file);
-    // Opened first, for the stage may hide them.
+    // Opened first, because the mounts may hide them.
     let opened: Vec<(File, &str)> =
         outer.shown.iter().map(|(from, name)| Ok((path(from)?, name.as_str()))).collect::<io::Result<_>>()?;
     mount("agent-management", STAGE, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755,size=64k")?;

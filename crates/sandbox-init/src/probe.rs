@@ -1,4 +1,4 @@
-//! The trial: a process that stands under a sandbox's rules tries what they forbid, and says what became of it.
+//! Test inside a sandbox: a process tries what its rules forbid and reports the results.
 
 use std::{
     collections::BTreeMap,
@@ -20,35 +20,35 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel;
 
-/// What one trial brought.
+/// Result of a test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// What was tried.
+    /// Name of the test.
     pub name: String,
-    /// Whether the rule held.
+    /// Whether the rule was enforced.
     pub held: bool,
-    /// What the kernel said, or what was found.
+    /// Error of the kernel, or what was found.
     pub said: String,
 }
 
-/// What a trial needs to know of the outside.
+/// Facts about the outside that a test needs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Outside {
-    /// Its namespaces, by their names in `/proc/self/ns`.
+    /// Namespaces of the service, by their names in `/proc/self/ns`.
     pub namespaces: BTreeMap<String, String>,
-    /// A file of the service that nobody inside may read.
+    /// Path of a file of the service that must be unreadable inside.
     pub secret: String,
-    /// Processes and threads that the sandbox may have.
+    /// Maximum number of processes and threads of the sandbox.
     pub processes: u64,
-    /// The largest file, in bytes.
+    /// Largest file in bytes.
     pub file_bytes: u64,
-    /// Bytes that `/tmp` may hold.
+    /// Maximum size of `/tmp` in bytes.
     pub scratch_bytes: u64,
-    /// Processors that it may use.
+    /// Number of processors that the sandbox may use.
     pub processors: u64,
 }
 
-/// `rules OUTSIDE`, `memory BYTES` or `sleep`.
+/// Run `rules OUTSIDE`, `memory BYTES` or `sleep`.
 pub fn main(arguments: &[String]) -> io::Result<()> {
     match arguments {
         [what, outside] if what == "rules" => {
@@ -68,7 +68,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     }
 }
 
-/// Take memory and write to all of it, in pieces, so that a limit that is looked at now and then can act.
+/// Allocate memory and write to all of it, in pieces, so that a limit measured at intervals can act.
 fn fill(bytes: usize) {
     const PIECE: usize = 1 << 20;
     let mut held = Vec::new();
@@ -98,7 +98,7 @@ fn trials(outside: &Outside) -> Vec<Trial> {
     add("hidden_files", refused(File::open(&outside.secret).map(drop)));
     add("read_only_system", refused(File::create("/usr/agent-management-probe").map(drop)));
     add("read_only_root", refused(File::create("/agent-management-probe").map(drop)));
-    // The kernel's own permissions would let it.
+    // File permissions alone would allow it.
     add("landlock_write", refused(OpenOptions::new().write(true).open("/proc/self/comm").map(drop)));
     add("landlock_execute", execute_own());
     add("seccomp_namespaces", refused(kernel::attempt(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0])));
@@ -114,7 +114,7 @@ fn trials(outside: &Outside) -> Vec<Trial> {
     trials
 }
 
-/// An error is what is wanted; not having found what was tried is none.
+/// Check that an attempt failed with a refusal and not for another reason.
 fn refused(tried: io::Result<()>) -> (bool, String) {
     match tried {
         Ok(()) => (false, "it was allowed".to_owned()),
@@ -131,7 +131,7 @@ fn status(name: &str, good: impl Fn(&str) -> bool) -> (bool, String) {
     (good(value), format!("{name} {value}"))
 }
 
-/// How many a list such as `0-3,7` names.
+/// Number of processors in a list such as `0-3,7`.
 fn processors(list: &str) -> u64 {
     let count = |part: &str| -> Option<u64> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -140,7 +140,7 @@ fn processors(list: &str) -> u64 {
     list.split(',').filter_map(count).sum()
 }
 
-/// A program that the sandbox has made itself is not among those allowed.
+/// Try to execute a file that was created inside, which is not among the allowed programs.
 fn execute_own() -> (bool, String) {
     let file = Path::new("/workspace/probe.sh");
     let made =
@@ -150,7 +150,7 @@ fn execute_own() -> (bool, String) {
     refused(tried)
 }
 
-/// How many threads can be had at once.
+/// Count the threads that can run at once.
 fn threads(limit: u64) -> (bool, String) {
     let mut held = Vec::new();
     let wanted = limit as usize + 8;
@@ -181,7 +181,7 @@ fn threads(limit: u64) -> (bool, String) {
     (count < wanted && count as u64 <= limit, format!("{count} threads, then: {said}"))
 }
 
-/// A file of twice the size that may be.
+/// Try to write a file of twice the allowed size.
 fn large_file(path: &str, limit: u64) -> (bool, String) {
     const PIECE: usize = 64 * 1024;
     let mut written = 0u64;
@@ -198,7 +198,7 @@ fn large_file(path: &str, limit: u64) -> (bool, String) {
     }
 }
 
-/// Files that are each small enough, and together twice what may be.
+/// Try to write files that are small enough each, and together twice the allowed size.
 fn many_files(directory: &str, limit: u64) -> (bool, String) {
     const FILES: u64 = 8;
     let piece = vec![1; (limit / (FILES / 2)) as usize];

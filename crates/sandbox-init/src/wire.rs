@@ -1,4 +1,4 @@
-//! What the service and the executable inside a sandbox say to each other, over a pair of sockets.
+//! Messages between the service and the helper executable, over a pair of sockets.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -13,78 +13,79 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The first argument: prepare the way for bubblewrap and become it. The second is an [`Outer`].
+/// First argument: prepare the environment for bubblewrap and execute it. The second argument is an [`Outer`].
 pub const OUTER: &str = "outer";
-/// The first argument: the first process inside. It reads a [`Plan`] over its standard input.
+/// First argument: act as the first process inside. It reads a [`Plan`] from its standard input.
 pub const INNER: &str = "inner";
-/// The first argument: try what must not be possible.
+/// First argument: test what must be impossible.
 pub const PROBE: &str = "probe";
 
-/// Where root shows an unprivileged bubblewrap what lies in directories that it may not enter.
+/// Directory in which root mounts what an unprivileged bubblewrap could not reach.
 pub const STAGE: &str = "/tmp";
 
-/// What is done outside, before bubblewrap begins.
+/// Work outside the sandbox before bubblewrap starts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Outer {
-    /// Become this user and group; none: stay.
+    /// User and group to change to; `None`: unchanged.
     pub user: Option<(u32, u32)>,
     /// Control groups to enter, by their `cgroup.procs`.
     pub groups: Vec<PathBuf>,
     /// Processors to run on; empty: all.
     pub processors: Vec<usize>,
-    /// What is shown below [`STAGE`], by its name there. Needs root.
+    /// Paths to mount below [`STAGE`], with their names there. Needs root.
     pub shown: Vec<(PathBuf, String)>,
-    /// bubblewrap.
+    /// Path of bubblewrap.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments of bubblewrap.
     pub arguments: Vec<String>,
 }
 
-/// What the first process inside puts itself under, and then becomes.
+/// Rules that the first process inside applies to itself, and the program that it executes then.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Plan {
-    /// The program, by its absolute path inside, and its arguments.
+    /// Program, by its absolute path inside, and its arguments.
     pub argv: Vec<String>,
-    /// Its whole environment.
+    /// Complete environment of the program.
     pub env: Vec<(String, String)>,
-    /// Files that may be executed, and directories below which all may.
+    /// Files that may be executed, and directories below which all files may.
     pub executable: Vec<String>,
-    /// Directories below which all may be written.
+    /// Directories below which all files may be written.
     pub writable: Vec<String>,
     /// Limits of each process.
     pub limits: Limits,
-    /// Whether it may reach the proxy.
+    /// Whether the proxy may be reached.
     pub network: bool,
-    /// Whether files that are opened and programs that are started are told.
+    /// Whether opened files and started programs are reported.
     pub watch_files: bool,
-    /// Whether Landlock must hold; else it is used as far as the kernel has it.
+    /// Whether Landlock must be enforced; otherwise it is used as far as the kernel supports it.
     pub landlock: bool,
 }
 
-/// Limits of one process; none: as it is.
+/// Limits of a process; `None` leaves a limit unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Seconds of processor time.
+    /// Processor time in seconds.
     pub cpu_seconds: Option<u64>,
-    /// The largest file, in bytes.
+    /// Largest file in bytes.
     pub file_bytes: Option<u64>,
     /// Processes and threads of the sandbox.
     pub processes: Option<u64>,
-    /// Open files.
+    /// Number of open files.
     pub open_files: Option<u64>,
     /// Bytes of data and private writable memory.
     pub data_bytes: Option<u64>,
 }
 
-/// What the first process inside says before it becomes the program.
+/// Report of the first process inside before it executes the program.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Said {
-    /// All rules hold. With it come the listener of seccomp, and with a network the proxy's listening socket.
+    /// All rules are in force. The message carries the listener of seccomp, and with a network the proxy's listening
+    /// socket.
     Ready {
-        /// The proxy's port inside.
+        /// Port of the proxy inside.
         port: Option<u16>,
     },
-    /// They can't be made to hold, or the program can't be started.
+    /// The rules could not be enforced, or the program could not be started; the value is the reason.
     Failed(String),
 }
 
@@ -102,7 +103,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
     Ok(())
 }
 
-/// Receive one message; no bytes: the other side is gone.
+/// Receive a message; no bytes mean that the other side has closed.
 pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; LARGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -119,12 +120,12 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((bytes, descriptors))
 }
 
-/// Send something with descriptors.
+/// Send a report with descriptors.
 pub fn say(socket: BorrowedFd<'_>, said: &Said, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     send(socket, &serde_json::to_vec(said)?, descriptors)
 }
 
-/// A file in memory that holds `bytes`, read from its beginning.
+/// Create a file in memory that holds `bytes`, positioned at its beginning.
 pub fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create("plan", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut written = 0;

@@ -1,5 +1,5 @@
-//! What keeps agents from doing harm: the policies that bind workflows, the sandboxes that commands run in, trust that is
-//! earned, and the reputation that follows from it.
+//! Security of agents: the policies that restrict workflows, the sandboxes that commands run in, trust scores, and the
+//! reputation derived from them.
 
 pub mod policies;
 pub mod reputation;

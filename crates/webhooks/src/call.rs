@@ -1,4 +1,4 @@
-//! One call to an endpoint, and what its answer means.
+//! A single delivery request to an endpoint, and the interpretation of its answer.
 
 use std::{error::Error as _, time::Duration};
 
@@ -14,18 +14,18 @@ use am_core::{
 };
 use am_db::codec::Timestamp;
 
-/// How long it may take to connect.
+/// Time limit for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Of an answer no more than this is read, and nothing of it kept: the status says it all.
+/// Bytes read of an answer's body. Nothing of it is stored: the status decides.
 const MOST_READ: usize = 16 << 10;
-/// Characters of an error that are kept.
+/// Characters stored of an error message.
 const MOST_SAID: usize = 300;
 
-/// The clients of the two kinds of endpoints.
+/// HTTP clients for the two kinds of endpoints.
 pub(super) struct Clients {
-    /// Reaches the Internet only.
+    /// Client restricted to public Internet addresses.
     public: Client,
-    /// Reaches everything.
+    /// Client without restriction.
     any: Client,
 }
 
@@ -41,7 +41,7 @@ impl Clients {
     }
 }
 
-/// An endpoint that can be called.
+/// An endpoint, ready to be called.
 pub(super) struct Target {
     pub(super) url: Url,
     secrets: Vec<Secret>,
@@ -70,16 +70,16 @@ impl Target {
     }
 }
 
-/// What came of a call.
+/// Outcome of a request to an endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// The answer's status, if there was an answer.
+    /// Status of the answer; `None` without an answer.
     pub(super) status: Option<u16>,
-    /// What was wrong; none: it was taken.
+    /// Description of the failure; `None` when the endpoint accepted the event.
     pub(super) error: Option<String>,
-    /// The endpoint wants to hear nothing any more.
+    /// Whether the endpoint answered 410 Gone and wants no further requests.
     pub(super) gone: bool,
-    /// For how long it wants to be left alone.
+    /// Wait requested by the endpoint's `Retry-After`, if any.
     pub(super) ask: Option<Duration>,
 }
 
@@ -120,7 +120,7 @@ pub(super) async fn call(clients: &Clients, target: &Target, id: &str, body: Str
     }
 }
 
-/// Read what the answer holds, so that its connection can be used again; one that is long is closed instead.
+/// Read the rest of the answer so that its connection can be reused; the connection of a long answer is closed instead.
 async fn drain(mut response: Response) {
     let mut read = 0;
     while read < MOST_READ
@@ -130,13 +130,13 @@ async fn drain(mut response: Response) {
     }
 }
 
-/// In seconds; dates are not taken.
+/// Wait requested by `Retry-After` in seconds; dates are not supported.
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// An error with what caused it.
+/// Text of an error with all its causes.
 fn chain(error: reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -181,7 +181,7 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         let error = Target::new("ops", &config).err().unwrap().to_string();
-        assert_eq!(error, "ops: 10.0.0.1 is not a public address; set allow_private where that is meant");
+        assert_eq!(error, "ops: 10.0.0.1 is not a public address; set allow_private if this is intended");
         config.allow_private = true;
         let target = Target::new("ops", &config).unwrap();
         assert!(target.wants("a") && !target.wants("b"));

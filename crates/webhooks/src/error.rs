@@ -1,34 +1,34 @@
-//! What can go wrong with webhooks. That a receiver does not answer is no error: it is in the delivery's record.
+//! Errors of webhooks. A receiver that does not answer is no error: its failure is recorded in the delivery.
 
 use am_core::net;
 
-/// An error of the webhooks room.
+/// Error of a webhook operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for is not there.
+    /// The delivery or endpoint does not exist; the text is shown to the client.
     #[error("{0}")]
     NotFound(String),
-    /// The state forbids the action.
+    /// The delivery's state forbids the action; the text is shown to the client.
     #[error("{0}")]
     State(String),
-    /// A configured address that would never be called.
-    #[error("{0}: {1}; set allow_private where that is meant")]
+    /// A configured address that would never be called: the endpoint's name and the reason.
+    #[error("{0}: {1}; set allow_private if this is intended")]
     Address(String, net::Error),
-    /// A configured secret.
-    #[error("{0}: a secret is whsec_ and base64")]
+    /// A configured secret is malformed; the value is the endpoint's name.
+    #[error("{0}: a secret must be whsec_ followed by base64")]
     Secret(String),
-    /// No HTTP client can be made.
+    /// The HTTP client could not be created.
     #[error(transparent)]
     Client(#[from] reqwest::Error),
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
 }
 
-/// A result of the webhooks room.
+/// Result of a webhook operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// No such delivery.
+/// Error for a delivery that does not exist.
 pub(super) fn unknown(id: &str) -> Error {
     Error::NotFound(format!("No webhook delivery {id}"))
 }

@@ -1,8 +1,9 @@
-//! Signed calls to whoever wants to hear of events, by Standard Webhooks (<https://www.standardwebhooks.com>).
+//! Webhooks: signed delivery of events to configured endpoints, as specified by Standard Webhooks
+//! (<https://www.standardwebhooks.com>).
 //!
-//! What is owed is written with the change that it tells of ([`Webhooks::enqueue`]) and called afterwards, until it is
-//! taken or the schedule is at its end. At least once: a receiver tells repetitions by `webhook-id`. Who is called stands
-//! in the configuration alone, its secrets too.
+//! A delivery is stored in the transaction of the change that it reports ([`Webhooks::enqueue`]) and sent afterwards,
+//! until the endpoint accepts it or the retry schedule ends. Delivery is at least once: receivers recognise repetitions
+//! by `webhook-id`. Endpoints and their secrets come from the configuration only.
 
 mod call;
 mod error;
@@ -51,10 +52,10 @@ use am_db::{
     rows::Rows,
 };
 
-/// Calls to one endpoint that are under way at once.
+/// Concurrent requests to one endpoint.
 const PLACES: usize = 8;
 
-/// Webhooks. Cheap to clone.
+/// The webhooks service. Cheap to clone.
 #[derive(Clone)]
 pub struct Webhooks(Arc<Inner>);
 
@@ -72,15 +73,15 @@ struct Inner {
     tracker: TaskTracker,
 }
 
-/// An endpoint and its places.
+/// An endpoint with its concurrency limit.
 struct Lane {
     target: Target,
     places: Arc<Semaphore>,
-    /// It has answered 410.
+    /// Whether the endpoint answered 410 Gone since the process started.
     gone: AtomicBool,
 }
 
-/// The body of a message.
+/// Body of a webhook request.
 #[derive(Serialize)]
 struct Message<'a, T> {
     r#type: &'a str,
@@ -92,7 +93,7 @@ impl Webhooks {
     /// The configured endpoints. Nothing is called until [`Webhooks::background_task`] runs.
     ///
     /// # Errors
-    /// [`Error::Address`] for an endpoint that would never be called.
+    /// Returns [`Error::Address`] for an endpoint that would never be called.
     pub fn new(db: Database, clock: Clock, ids: Ids, config: &WebhookConfig) -> Result<Self> {
         let lane = |(name, endpoint): (&String, _)| -> Result<(String, Lane)> {
             let target = Target::new(name, endpoint)?;
@@ -106,7 +107,7 @@ impl Webhooks {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of webhooks.
     pub fn register(&self, registry: &mut Registry) {
         self.0.metrics.register(registry);
     }
@@ -117,14 +118,14 @@ impl Webhooks {
         (!self.0.targets.is_empty()).then(|| BackgroundTask::new("webhooks", work()))
     }
 
-    /// Begin nothing more; returns when the calls under way have ended.
+    /// Start no further requests and wait until the running ones have ended.
     pub async fn stop(&self) {
         self.0.stop.cancel();
         self.0.tracker.close();
         self.0.tracker.wait().await;
     }
 
-    /// Look for deliveries now.
+    /// Check for pending deliveries now.
     pub fn wake(&self) {
         self.0.wake.notify_one();
     }
@@ -133,17 +134,17 @@ impl Webhooks {
         Timestamp(self.0.clock.now())
     }
 
-    /// Whether any endpoint wants events of this kind.
+    /// Whether any endpoint receives events of this kind.
     pub fn wanted(&self, kind: &str) -> bool {
         self.0.targets.values().any(|lane| lane.target.wants(kind))
     }
 
-    /// Owe an event to each endpoint that wants its kind, in the transaction of what it tells of; they are called after
-    /// the commit. `source` is what the event is known by at its source: one that is known already is not owed again.
-    /// Answers how many are owed.
+    /// Store a delivery for each endpoint that receives events of this kind, in the transaction of the reported change;
+    /// they are sent after the commit. `source` identifies the event at its origin: an event with a known source is not
+    /// stored again. Returns the number of deliveries stored.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn enqueue(
         &self,
         tx: &mut Tx,
@@ -163,11 +164,11 @@ impl Webhooks {
         Ok(owed)
     }
 
-    /// The same among `rows`; call [`Webhooks::wake`] after the commit. Answers how many are owed unless their source is
-    /// known already.
+    /// Add the deliveries to `rows`, for a bulk insert; call [`Webhooks::wake`] after the commit. Returns the number of
+    /// deliveries, including those whose source is known already.
     ///
     /// # Errors
-    /// When `data` can't be written as JSON.
+    /// Fails when `data` can't be serialized as JSON.
     pub fn enqueue_to(
         &self,
         rows: &mut Rows,
@@ -193,10 +194,11 @@ impl Webhooks {
         self.0.ids.next("msg_", 16)
     }
 
-    /// The endpoints and how their deliveries stand: those that are configured, and others that deliveries are kept of.
+    /// All endpoints with counts of their deliveries: configured ones, and former ones whose deliveries are still
+    /// stored.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn endpoints(&self) -> Result<Vec<Endpoint>> {
         let counts = store::counts(&mut *self.0.db.read().await?).await?;
         let mut all: BTreeMap<&str, Endpoint> =
@@ -212,27 +214,28 @@ impl Webhooks {
         Ok(all.into_values().collect())
     }
 
-    /// A page of deliveries, newest first and without what is sent, and how many there are in all.
+    /// A page of deliveries, newest first and without payloads, and the total number of matches.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn list(&self, filter: &Filter, page: &Page) -> Result<(Vec<Delivery>, i64)> {
         store::list(&mut *self.0.db.read().await?, filter, page).await
     }
 
-    /// One delivery.
+    /// A delivery with its payload.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it does not exist.
     pub async fn get(&self, id: &str) -> Result<Delivery> {
         store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| unknown(id))
     }
 
-    /// Deliver now, however it stands, with a whole schedule before it. The receiver knows it by the same `webhook-id`.
-    /// `beside` is written in the same transaction: what upper rooms note of it.
+    /// Send a delivery now, whatever its state, with a new retry schedule. It keeps its `webhook-id`. The rows of
+    /// `beside` are inserted in the same transaction.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::State`] while it is called, or when its endpoint is no longer configured.
+    /// Returns [`Error::NotFound`]; [`Error::State`] while a request is running, or when the endpoint is no longer
+    /// configured.
     pub async fn redeliver(&self, id: &str, beside: Rows, once: Option<Once>) -> Result<Done<Delivery>> {
         let (me, id, now) = (self.clone(), id.to_owned(), self.now());
         let done = self.0.db.write_once(&self.0.clock, once, async move |tx: &mut Tx| {
@@ -241,7 +244,7 @@ impl Webhooks {
                 return Err(Error::State(format!("The endpoint {} is no longer configured", found.endpoint)));
             }
             if !store::again(tx, &id, now).await? {
-                return Err(Error::State("It is being delivered at this moment".to_owned()));
+                return Err(Error::State("The delivery is being sent now".to_owned()));
             }
             beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
@@ -250,10 +253,11 @@ impl Webhooks {
         done.await
     }
 
-    /// Owe an endpoint an event of kind [`TEST`], whichever kinds it wants. `beside` is written in the same transaction.
+    /// Enqueue an event of kind [`TEST`] for an endpoint, whichever kinds it receives. The rows of `beside` are
+    /// inserted in the same transaction.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when there is no such endpoint.
     pub async fn test(&self, name: &str, beside: Rows, once: Option<Once>) -> Result<Done<Delivery>> {
         if !self.0.targets.contains_key(name) {
             return Err(Error::NotFound(format!("No webhook endpoint {name}")));

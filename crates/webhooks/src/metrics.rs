@@ -1,22 +1,22 @@
-//! What `/metrics` shows of webhooks.
+//! Prometheus metrics of webhooks.
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-/// What `/metrics` shows of webhooks.
+/// Prometheus metrics of webhooks.
 #[derive(Default)]
 pub(super) struct Metrics {
     attempts: Family<[(&'static str, &'static str); 1], Counter>,
-    /// Deliveries that are owed, as the database said last.
+    /// Pending deliveries, as last counted in the database.
     pub(super) queue: Gauge,
-    /// Calls that are under way.
+    /// Requests that are running.
     pub(super) active: Gauge,
 }
 
 impl Metrics {
-    /// How an attempt ended: `delivered`, `failed` (to be tried again), `dead`.
+    /// Count an attempt by its result: `delivered`, `failed` (will be retried) or `dead` (given up).
     pub(super) fn attempt(&self, result: &'static str) {
         self.attempts.get_or_create(&[("result", result)]).inc();
     }
@@ -24,10 +24,10 @@ impl Metrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "webhook_attempts",
-            "Calls to webhook endpoints: delivered, failed (to be tried again), dead (given up)",
+            "Requests to webhook endpoints by result: delivered, failed (will be retried), dead (abandoned)",
             self.attempts.clone(),
         );
-        registry.register("webhook_queue", "Webhook deliveries that are owed", self.queue.clone());
-        registry.register("webhook_active", "Calls to webhook endpoints that are under way", self.active.clone());
+        registry.register("webhook_queue", "Pending webhook deliveries", self.queue.clone());
+        registry.register("webhook_active", "Running requests to webhook endpoints", self.active.clone());
     }
 }

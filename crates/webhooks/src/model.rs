@@ -1,4 +1,4 @@
-//! Deliveries and endpoints as clients see them.
+//! Deliveries and endpoints in the form shown to clients.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -6,83 +6,85 @@ use utoipa::ToSchema;
 
 use am_db::{codec::Timestamp, stored_enum};
 
-/// The kind of the event that an operator sends to try an endpoint.
+/// Kind of the event that an operator sends to test an endpoint.
 pub const TEST: &str = "test";
 
 stored_enum! {
-    /// How a delivery stands.
+    /// State of a webhook delivery.
     #[schema(as = DeliveryState)]
     pub enum State {
-        /// It is owed: under way, or due at `next_attempt_at`.
+        /// Waiting for `next_attempt_at`, or being sent.
         Pending = "PENDING" / "pending",
-        /// The endpoint took it.
+        /// Accepted by the endpoint.
         Delivered = "DELIVERED" / "delivered",
-        /// Given up; it can be delivered again by hand.
+        /// Given up after the last attempt; can be redelivered by request.
         Dead = "DEAD" / "dead",
     }
 }
 
-/// One event on its way to one endpoint.
+/// Delivery of one event to one endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = WebhookDelivery)]
 pub struct Delivery {
-    /// The `webhook-id` of every attempt.
+    /// Id of the delivery, sent as `webhook-id` with every attempt.
     pub id: String,
-    /// The endpoint's name.
+    /// Name of the endpoint.
     pub endpoint: String,
-    /// The kind of the event.
+    /// Kind of the event.
     pub kind: String,
-    /// How it stands.
+    /// State of the delivery.
     pub state: State,
-    /// Attempts so far, the one that is under way among them.
+    /// Number of attempts so far, including one that is running.
     pub attempts: i64,
-    /// When it is tried next; none where it has ended. While an attempt is under way: when that counts as lost.
+    /// Time of the next attempt; null after the delivery has ended. While an attempt is running: the time after which
+    /// it is considered lost.
     pub next_attempt_at: Option<Timestamp>,
-    /// The last answer's status, if there was an answer.
+    /// HTTP status of the last answer; null without an answer.
     pub last_status: Option<i64>,
-    /// What was wrong the last time.
+    /// Error of the last attempt; null when it succeeded or there was none.
     pub last_error: Option<String>,
-    /// When the event happened.
+    /// Time of the event.
     pub created_at: Timestamp,
-    /// When the endpoint took it.
+    /// Time when the endpoint accepted the delivery; null before.
     pub delivered_at: Option<Timestamp>,
-    /// What is sent, where one delivery is asked for.
+    /// Body that is sent; left out in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Box<RawValue>>,
 }
 
-/// Which deliveries.
+/// Filter for a list of deliveries. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In this state.
+    /// State of the deliveries.
     pub state: Option<State>,
-    /// To this endpoint.
+    /// Name of the endpoint.
     pub endpoint: Option<String>,
-    /// Of this kind.
+    /// Kind of the event.
     pub kind: Option<String>,
 }
 
-/// An endpoint and how its deliveries stand. Never a secret.
+/// An endpoint with counts of its deliveries. Secrets are never shown.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = WebhookEndpoint)]
 pub struct Endpoint {
-    /// Its name.
+    /// Name of the endpoint.
     pub name: String,
-    /// Its address without the query, which may hold a token; none where it is no longer configured.
+    /// URL without its query, which may contain a token; null when the endpoint is no longer configured.
     pub url: Option<String>,
-    /// The kinds of events that it gets; `*`: all.
+    /// Event kinds that the endpoint receives; `*` stands for all.
     pub events: Vec<String>,
-    /// Whether its address may be one that is not on the Internet.
+    /// Whether the URL may name a host outside the public Internet.
     pub allow_private: bool,
-    /// How long a call may take.
+    /// Time limit of a request in seconds; null when the endpoint is no longer configured.
     pub timeout_seconds: Option<f64>,
-    /// False: it is no longer configured, or it has answered 410 since this process started.
+    /// Whether the endpoint is called: false when it is no longer configured, or answered 410 since this process
+    /// started.
     pub active: bool,
-    /// Deliveries that are owed.
+    /// Number of pending deliveries.
     pub pending: i64,
-    /// Deliveries that it took and that are still kept.
+    /// Number of accepted deliveries that are still stored.
     pub delivered: i64,
-    /// Deliveries that were given up and are still kept.
+    /// Number of given-up deliveries that are still stored.
     pub dead: i64,
 }

@@ -1,18 +1,18 @@
-//! When a delivery that failed is tried again: the example schedule of Standard Webhooks, a little over three days.
+//! Retry schedule of failed deliveries: the example schedule of Standard Webhooks, a little over three days.
 
 use std::time::Duration;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
-/// Seconds after each attempt that failed, the first one first.
+/// Seconds to wait after each failed attempt, the first one first.
 const WAITS: [u64; 9] = [5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
-/// The share of a wait that is left to chance, so that what failed together does not come back together.
+/// Random share of a wait, so that deliveries that failed together are not retried together.
 const JITTER: f64 = 0.1;
-/// The longest that an endpoint may ask for.
+/// Upper bound of the wait that an endpoint may request.
 const LONGEST: Duration = Duration::from_secs(24 * HOUR);
 
-/// How long to wait after attempt number `attempt` (from 1) has failed, times `scale`; `chance` is from 0 to 1. An
-/// endpoint may `ask` for longer. None: it was the last one.
+/// Time to wait after failed attempt number `attempt` (from 1), multiplied by `scale`; `chance` is a random number from
+/// 0 to 1. An endpoint may request more (`ask`). `None` after the last attempt.
 pub(super) fn wait(attempt: i64, scale: f64, chance: f64, ask: Option<Duration>) -> Option<Duration> {
     let seconds = *WAITS.get(usize::try_from(attempt - 1).ok()?)?;
     let wait = Duration::from_secs_f64(seconds as f64 * scale * (1.0 + JITTER * chance));

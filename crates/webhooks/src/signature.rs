@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks has them: HMAC-SHA256 over id, time and body.
+//! Signatures of Standard Webhooks: HMAC-SHA256 over id, time and body.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -7,11 +7,11 @@ use sha2::Sha256;
 
 const PREFIX: &str = "whsec_";
 
-/// A secret that is shared with an endpoint.
+/// Secret shared with an endpoint.
 pub(super) struct Secret(SecretBox<[u8]>);
 
 impl Secret {
-    /// From `whsec_` and base64. None: it is something else.
+    /// Parse `whsec_` and base64; `None` when the text has another form.
     pub(super) fn read(text: &SecretString) -> Option<Self> {
         let bytes = STANDARD.decode(text.expose_secret().strip_prefix(PREFIX)?).ok()?;
         (!bytes.is_empty()).then(|| Self(SecretBox::new(bytes.into_boxed_slice())))
@@ -25,9 +25,9 @@ impl Secret {
     }
 }
 
-/// The `webhook-signature` of a message that is sent at `seconds` of Unix time: one of each secret.
+/// Value of the header `webhook-signature` for a message sent at Unix time `seconds`: one signature per secret.
 pub(super) fn signature(secrets: &[Secret], id: &str, seconds: i64, body: &str) -> String {
-    // A key of any length makes an HMAC.
+    // HMAC accepts keys of any length.
     let signatures: Vec<String> = secrets.iter().filter_map(|secret| secret.sign(id, seconds, body)).collect();
     signatures.join(" ")
 }

@@ -1,4 +1,4 @@
-//! Table `am_webhook_deliveries`.
+//! SQL of table `am_webhook_deliveries`.
 
 use super::{
     error::Result,
@@ -34,7 +34,7 @@ row! {
     }
 }
 
-/// A delivery that is to be.
+/// A new delivery.
 pub(super) struct New<'a> {
     pub id: String,
     pub endpoint: &'a str,
@@ -55,19 +55,19 @@ row! {
     }
 }
 
-/// What came of an attempt.
+/// Result of an attempt, as stored.
 #[derive(Clone, Debug)]
 pub(super) struct Settled {
     pub id: String,
     pub lease: String,
     pub state: State,
-    /// When it is tried again, if it is.
+    /// Time of the next attempt, if there is one.
     pub next_attempt_at: Timestamp,
     pub status: Option<u16>,
     pub error: Option<String>,
 }
 
-/// Add a delivery, due now, to `rows`; one whose source is known already is left out.
+/// Add a delivery that is due now to `rows`; one whose source is known already is skipped.
 pub(super) fn insert_to(rows: &mut Rows, new: &New<'_>, now: Timestamp) {
     push_row!(rows, "am_webhook_deliveries" {
         id: &new.id,
@@ -81,7 +81,7 @@ pub(super) fn insert_to(rows: &mut Rows, new: &New<'_>, now: Timestamp) {
     } "ON CONFLICT (endpoint, source) WHERE source IS NOT NULL DO NOTHING");
 }
 
-/// Write a delivery, due now. False: its source is known already.
+/// Insert a delivery that is due now. Returns false when its source is known already.
 pub(super) async fn insert(tx: &mut Tx, new: &New<'_>, now: Timestamp) -> Result<bool> {
     let inserted = insert!("am_webhook_deliveries" {
         id: &new.id,
@@ -96,7 +96,8 @@ pub(super) async fn insert(tx: &mut Tx, new: &New<'_>, now: Timestamp) -> Result
     Ok(inserted.execute(tx.conn().await?).await? > 0)
 }
 
-/// When the first delivery to each of `endpoints` (a JSON list of names) is due; none that has nothing pending.
+/// Time of the earliest pending delivery of each of `endpoints` (a JSON list of names); endpoints without a pending one
+/// are left out.
 pub(super) async fn due(conn: &mut Connection, endpoints: &str) -> Result<Vec<(String, Timestamp)>> {
     let rows = sql!(
         "SELECT value, (SELECT min(next_attempt_at) FROM am_webhook_deliveries WHERE endpoint = value AND state = 'PENDING')
@@ -106,7 +107,7 @@ pub(super) async fn due(conn: &mut Connection, endpoints: &str) -> Result<Vec<(S
     Ok(rows.into_iter().filter_map(|(name, at)| Some((name, at?))).collect())
 }
 
-/// Begin an attempt of at most `most` deliveries to `endpoint` that are due. They are `lease`'s until `until`.
+/// Claim at most `most` due deliveries to `endpoint` for one attempt, under the lease `lease` that ends at `until`.
 pub(super) async fn claim(
     tx: &mut Tx,
     endpoint: &str,
@@ -126,7 +127,7 @@ pub(super) async fn claim(
     Ok(claimed.fetch_all(tx.conn().await?).await?)
 }
 
-/// Say what came of an attempt. False: it had taken so long that somebody else took it up.
+/// Store the result of an attempt. Returns false when its lease had expired and another worker claimed the delivery.
 pub(super) async fn settle(tx: &mut Tx, settled: &Settled, now: Timestamp) -> Result<bool> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET lease = NULL, state = $3, next_attempt_at = $4, last_status = $5, last_error = $6, delivered_at = $7
@@ -144,7 +145,7 @@ pub(super) async fn settle(tx: &mut Tx, settled: &Settled, now: Timestamp) -> Re
     Ok(done > 0)
 }
 
-/// Give up what is due to an endpoint that wants no more. Answers how many.
+/// Give up the due deliveries of an endpoint that answered 410. Returns their number.
 pub(super) async fn bury(tx: &mut Tx, endpoint: &str, now: Timestamp, error: &str) -> Result<u64> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET lease = NULL, state = 'DEAD', last_error = $3
@@ -158,7 +159,7 @@ pub(super) async fn bury(tx: &mut Tx, endpoint: &str, now: Timestamp, error: &st
     Ok(done)
 }
 
-/// Make a delivery due now, with all its attempts before it. False: an attempt is under way.
+/// Make a delivery due now, with all its attempts ahead. Returns false while an attempt is running.
 pub(super) async fn again(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET state = 'PENDING', lease = NULL, attempts = 0, next_attempt_at = $2, delivered_at = NULL
@@ -171,7 +172,7 @@ pub(super) async fn again(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool>
     Ok(done > 0)
 }
 
-/// Forget at most `most` deliveries that have ended and began before `limit`. Answers how many.
+/// Delete at most `most` ended deliveries created before `limit`. Returns their number.
 pub(super) async fn forget(tx: &mut Tx, limit: Timestamp, most: i64) -> Result<u64> {
     let done = sql!(
         "DELETE FROM am_webhook_deliveries WHERE id IN
@@ -184,7 +185,7 @@ pub(super) async fn forget(tx: &mut Tx, limit: Timestamp, most: i64) -> Result<u
     Ok(done)
 }
 
-/// Is there one for [`forget`]?
+/// Whether there is a delivery for [`forget`] to delete.
 pub(super) async fn has_old(conn: &mut Connection, limit: Timestamp) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM am_webhook_deliveries WHERE created_at < $1 AND state <> 'PENDING' LIMIT 1")
         .bind(limit)
@@ -192,19 +193,19 @@ pub(super) async fn has_old(conn: &mut Connection, limit: Timestamp) -> Result<b
         .await?)
 }
 
-/// How many deliveries of each endpoint are in each state.
+/// Number of deliveries by endpoint and state.
 pub(super) async fn counts(conn: &mut Connection) -> Result<Vec<(String, State, i64)>> {
     let counts = sql!("SELECT endpoint, state, count(*) FROM am_webhook_deliveries GROUP BY state, endpoint");
     Ok(counts.fetch_all(conn).await?)
 }
 
-/// How many are owed.
+/// Number of pending deliveries.
 pub(super) async fn owed(conn: &mut Connection) -> Result<i64> {
     let owed = sql!("SELECT count(*) FROM am_webhook_deliveries WHERE state = 'PENDING'");
     Ok(owed.fetch_value(conn).await?)
 }
 
-/// One delivery, with what is sent.
+/// A delivery with its payload.
 pub(super) async fn get(conn: &mut Connection, id: &str) -> Result<Option<Delivery>> {
     let found = sql!("SELECT ", Delivery::COLUMNS, ", body FROM am_webhook_deliveries WHERE id = $1").bind(id);
     Ok(found.fetch_optional(conn).await?.map(|WithBody(delivery)| delivery))
@@ -226,7 +227,7 @@ fn bind_filter(query: Query, filter: &Filter) -> Query {
     query.bind_some(filter.state).bind_some(filter.endpoint.as_ref()).bind_some(filter.kind.as_ref())
 }
 
-/// A page of deliveries, newest first, and how many there are in all.
+/// A page of deliveries, newest first, and the total number of matches.
 pub(super) async fn list(conn: &mut Connection, filter: &Filter, page: &Page) -> Result<(Vec<Delivery>, i64)> {
     let deliveries = bind_filter(sql!("SELECT ", Delivery::COLUMNS, MATCHING, "{page $4}"), filter);
     let deliveries = deliveries.bind_page(page).fetch_all(&mut *conn).await?;

@@ -1,5 +1,5 @@
-//! What delivers. Each endpoint has a few places of its own, so that a slow one holds up no other. Several processes may
-//! work on one database: who claims a delivery has it until its lease is over, and begins no call without a claim.
+//! Delivery loop. Each endpoint has its own concurrency limit, so that a slow one delays no other. Several processes
+//! may share a database: whoever claims a delivery owns it until its lease ends, and nothing is sent without a claim.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -16,32 +16,32 @@ use super::{
 use am_core::crash_point;
 use am_db::{Tx, codec::Timestamp};
 
-/// How often what other processes have enqueued is looked for.
+/// Interval at which deliveries enqueued by other processes are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the queue is counted and what is old forgotten.
+/// Interval at which the queue is counted and old deliveries are deleted.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
-/// For how long, after its time, a call that nobody has heard of counts as under way: its process may wait for the database.
+/// Time added to a request's time limit before it is considered lost: its process may still wait for the database.
 const MARGIN: Duration = Duration::from_secs(5);
-/// Rows forgotten at once.
+/// Rows deleted per transaction.
 const FORGET: i64 = 1000;
 
 const GONE: &str = "the endpoint answered 410 Gone; it is called again after a restart";
 
-/// Later by `wait`; never, for one that is not to be counted.
+/// `now` plus `wait`; `now` itself when the sum is out of range.
 fn after(now: Timestamp, wait: Duration) -> Timestamp {
     let wait = chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX);
     Timestamp(now.0.checked_add_signed(wait).unwrap_or(now.0))
 }
 
 impl Webhooks {
-    /// Deliver what is owed, until the room is stopped.
+    /// Deliver until the service is stopped.
     pub(super) async fn work(self) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         loop {
             let wait = match self.round().await {
                 Ok(wait) => wait,
                 Err(error) => {
-                    tracing::warn!(%error, "could not look for webhook deliveries");
+                    tracing::warn!(%error, "could not read pending webhook deliveries");
                     LOOK
                 }
             };
@@ -51,7 +51,7 @@ impl Webhooks {
                 () = tokio::time::sleep(wait) => {}
                 _ = housekeeping.tick() => {
                     if let Err(error) = self.keep_house().await {
-                        tracing::warn!(%error, "could not count or forget webhook deliveries");
+                        tracing::warn!(%error, "could not count or delete webhook deliveries");
                     }
                 }
             }
@@ -71,7 +71,7 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Begin what is due and has a place; answers how long there is nothing to do.
+    /// Start due deliveries within the concurrency limits. Returns the time until there is more to do.
     async fn round(&self) -> Result<Duration> {
         let free: Vec<&String> = self
             .0
@@ -102,7 +102,7 @@ impl Webhooks {
                 let Some(lane) = me.0.targets.get(&name) else { continue };
                 if lane.gone.load(Ordering::Acquire) {
                     let buried = store::bury(tx, &name, now, GONE).await?;
-                    tracing::warn!(endpoint = name, buried, "webhook deliveries given up: {GONE}");
+                    tracing::warn!(endpoint = name, buried, "webhook deliveries abandoned: {GONE}");
                     continue;
                 }
                 let until = after(now, lane.target.timeout + MARGIN);
@@ -114,7 +114,7 @@ impl Webhooks {
         let (all, lease) = all.await?;
         crash_point!("webhooks.after_claim");
         let place = |claimed: Claimed| {
-            // Places are taken by this task alone, so those that were free still are.
+            // Only this task takes permits, so those that were free still are.
             let permit = self.0.targets.get(&claimed.endpoint)?.places.clone().try_acquire_owned().ok()?;
             Some(Claim { claimed, lease: lease.clone(), permit })
         };
@@ -153,20 +153,29 @@ impl Webhooks {
             }
             State::Pending => {
                 self.0.metrics.attempt("failed");
-                tracing::warn!(delivery = id, endpoint, attempt, error = said, next = %again, "webhook not delivered");
+                tracing::warn!(delivery = id, endpoint, attempt, error = said, next = %again, "webhook delivery failed; it will be retried");
             }
             State::Dead => {
                 self.0.metrics.attempt("dead");
-                tracing::error!(delivery = id, endpoint, attempt, error = said, "webhook given up");
+                tracing::error!(
+                    delivery = id,
+                    endpoint,
+                    attempt,
+                    error = said,
+                    "webhook delivery abandoned after the last attempt"
+                );
             }
         }
         match known {
             Ok(true) => {}
             Ok(false) => {
-                tracing::warn!(delivery = id, "a webhook call took too long and was repeated by another process")
+                tracing::warn!(
+                    delivery = id,
+                    "a webhook request exceeded its lease and was repeated by another process"
+                )
             }
             Err(error) => {
-                tracing::warn!(delivery = id, %error, "could not note what came of a webhook call; it is made again");
+                tracing::warn!(delivery = id, %error, "could not record the result of a webhook request; it will be repeated");
             }
         }
     }
@@ -183,7 +192,7 @@ impl Webhooks {
     }
 }
 
-/// A delivery with its place.
+/// A claimed delivery with its concurrency permit.
 struct Claim {
     claimed: Claimed,
     lease: String,

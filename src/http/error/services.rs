@@ -1,4 +1,4 @@
-//! What the errors of jobs mean to a client.
+//! Conversion of the errors of jobs to responses.
 
 use super::ApiError;
 

@@ -1,4 +1,4 @@
-//! What the errors of agents' talk mean to a client.
+//! Conversion of the errors of communication to responses.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl From<SealError> for ApiError {
             NotFound(_) => Self::not_found(error.to_string()),
             State(text) => Self::bad_request(text).code("invalid_state"),
             Plaintext => Self::forbidden(error.to_string()).code("plaintext_not_allowed"),
-            // Nothing changes before somebody changes the configuration, so there is no time to ask again.
+            // Only a change of the configuration helps, so no retry time is sent.
             NoMaster | UnknownMaster(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "message_keys_missing", error.to_string())
             }

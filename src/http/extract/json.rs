@@ -1,4 +1,4 @@
-//! JSON bodies, in and out.
+//! JSON request bodies and responses.
 
 use std::{borrow::Cow, error::Error as _};
 
@@ -24,8 +24,8 @@ use crate::http::{
 
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A JSON body: `application/json`, `application/*+json` or no content type at all; members that `T` does not know are
-/// ignored; an empty body counts as `null`.
+/// JSON body: content type `application/json`, `application/*+json` or none. Members unknown to `T` are ignored; an
+/// empty body counts as `null`.
 #[derive(Clone, Debug)]
 pub struct Json<T>(pub T);
 
@@ -49,7 +49,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// An answer that is JSON already.
+/// Response that is already JSON.
 #[derive(Clone, Debug)]
 pub struct Raw(pub Bytes);
 
@@ -61,7 +61,7 @@ impl IntoResponse for Raw {
     }
 }
 
-/// The bytes of a JSON body of at most `limit` bytes: 413 over it, 415 if it says that it is something else.
+/// Read a JSON body of at most `limit` bytes: 413 if it is larger, 415 if it has another content type.
 pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
@@ -76,7 +76,7 @@ pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     }
 }
 
-/// The bytes of a body of at most `limit` bytes. Most come in one piece, which is then used as it is.
+/// Read a body of at most `limit` bytes. Most arrive in one chunk, which is then returned without copying.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut pieces = body.into_data_stream();
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
@@ -106,20 +106,20 @@ fn is_json(kind: &HeaderValue) -> bool {
     subtype == "json" || subtype.ends_with("+json")
 }
 
-/// Parses a body, or names the field that does not validate.
+/// Parse a body, or return an error that names the invalid field.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let present = if body.is_empty() { b"null" } else { body };
     if has_nul(present) {
         return Err(nul_error(present));
     }
-    // Serde would fill a struct from a list in its fields' order; no operation takes a list.
+    // Serde would fill a struct from a list in the order of its fields; no operation takes a list.
     if present.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
         return Err(ApiError::unprocessable(vec![match serde_json::from_slice::<de::IgnoredAny>(present) {
             Ok(_) => FieldError::new(vec!["body".into()], "Input should be an object", "dict_type"),
             Err(error) => syntax(present, &error),
         }]));
     }
-    // Following the path costs time, so the good case does without.
+    // Tracking the path costs time, so valid bodies are parsed without it.
     serde_json::from_slice(present).map_err(|_| {
         let mut reader = serde_json::Deserializer::from_slice(present);
         match serde_path_to_error::deserialize::<_, T>(&mut reader) {
@@ -158,13 +158,13 @@ fn explain(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) ->
     FieldError::new(loc, text, kind(text))
 }
 
-/// The name in `missing field `name``.
+/// Return the name in ``missing field `name` ``.
 fn quoted(text: &str, before: &str) -> Option<String> {
     let rest = text.strip_prefix(before)?.strip_prefix('`')?;
     Some(rest.split('`').next()?.to_owned())
 }
 
-/// The monolith's word (pydantic's) for what serde complains of.
+/// Return the monolith's (pydantic's) code for a serde error.
 fn kind(text: &str) -> Cow<'static, str> {
     if text.starts_with("unknown variant") {
         return "enum".into();
@@ -196,8 +196,8 @@ fn syntax(body: &[u8], error: &serde_json::Error) -> FieldError {
     FieldError::new(vec!["body".into(), offset.into()], format!("JSON decode error: {text}"), "json_invalid")
 }
 
-/// Whether a string in the body holds the NUL character, which the coordinator's database can't keep faithfully. As a
-/// raw byte it is no JSON; as an escape it follows an odd number of backslashes.
+/// Return whether a string in the body contains the NUL character, which the coordinator's database does not preserve.
+/// A raw NUL byte is invalid JSON; an escaped one follows an odd number of backslashes.
 fn has_nul(body: &[u8]) -> bool {
     let mut rest = body;
     while let Some(at) = rest.iter().position(|b| *b == b'\\') {

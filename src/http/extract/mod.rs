@@ -1,4 +1,4 @@
-//! Extractors whose rejections have the one shape of an error, and name what is wrong.
+//! Extractors whose rejections have the common form of errors and name the invalid field.
 
 mod json;
 mod path;

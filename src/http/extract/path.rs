@@ -1,4 +1,4 @@
-//! Parameters in the path.
+//! Extractor for path parameters.
 
 use axum::{
     extract::{FromRequestParts, MatchedPath, path::ErrorKind, rejection::PathRejection},
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::http::error::{ApiError, FieldError, Loc};
 
-/// The path's parameters as `T`: one value, a tuple, or a struct with their names.
+/// Path parameters as `T`: one value, a tuple, or a struct with their names.
 #[derive(Clone, Debug)]
 pub struct Path<T>(pub T);
 
@@ -47,7 +47,7 @@ fn explain(parts: &Parts, rejection: PathRejection) -> ApiError {
     ApiError::unprocessable(vec![FieldError::value(loc, kind.to_string())])
 }
 
-/// The name of the nth parameter of the route.
+/// Return the name of the nth parameter of the route.
 fn parameter(parts: &Parts, index: usize) -> Option<String> {
     let route = parts.extensions.get::<MatchedPath>()?;
     let name = route.as_str().split('{').nth(index + 1)?.split('}').next()?;

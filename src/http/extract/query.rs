@@ -1,5 +1,5 @@
-//! Parameters in the query, read as the monolith reads them: a list is a parameter given several times, of any other
-//! the last one counts, and a boolean has several spellings.
+//! Extractor for query parameters, with the monolith's rules: a list is a repeated parameter, of any other parameter
+//! the last value counts, and booleans have several spellings.
 
 use std::{borrow::Cow, fmt};
 
@@ -12,7 +12,7 @@ use serde_path_to_error::Segment;
 
 use crate::http::error::{ApiError, FieldError, Loc};
 
-/// The query's parameters as `T`, a struct; parameters that `T` does not know are ignored.
+/// Query parameters as `T`, a struct; parameters unknown to `T` are ignored.
 #[derive(Clone, Debug)]
 pub struct Query<T>(pub T);
 
@@ -24,7 +24,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// Reads a query, without its question mark.
+/// Parse a query string without its question mark.
 pub(crate) fn parse<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
     let pairs: Vec<(Cow<str>, Cow<str>)> = serde_urlencoded::from_str(query)
         .map_err(|error| ApiError::field(vec!["query".into()], error.to_string(), "value_error"))?;
@@ -63,7 +63,7 @@ fn explain(error: serde_path_to_error::Error<Error>) -> ApiError {
     ApiError::unprocessable(vec![field])
 }
 
-/// What can be wrong with a parameter.
+/// Error of a query parameter.
 #[derive(Debug)]
 enum Error {
     Missing(&'static str),
@@ -96,7 +96,7 @@ impl de::Error for Error {
     }
 }
 
-/// What a parameter was given, in order; never empty.
+/// Values of a parameter, in order; never empty.
 struct Values<'a>(Vec<Cow<'a, str>>);
 
 impl Values<'_> {
@@ -135,7 +135,7 @@ impl<'de> Deserializer<'de> for Values<'de> {
         deserialize_u64 visit_u64
     }
 
-    /// Infinities and NaN are no numbers that a database or JSON could keep.
+    /// Infinities and NaN are refused: neither the database nor JSON can represent them.
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let number = self.last().trim().parse().ok().filter(|number: &f64| number.is_finite());
         visitor.visit_f64(number.ok_or(Error::Number)?)

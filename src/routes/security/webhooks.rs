@@ -91,7 +91,7 @@ fn noted(app: &App, caller: &Principal, action: &str, what: &str) -> Rows {
     params(("id" = String, Path, description = "Id of the delivery, which is its `webhook-id`"), IdempotencyHeader),
     responses(
         (status = 200, body = Delivery, description = "The delivery, which is due now"),
-        (status = 400, description = "It is being delivered at this moment, or its endpoint is no longer configured (`invalid_state`)"),
+        (status = 400, description = "The delivery is being sent now, or its endpoint is no longer configured (`invalid_state`)"),
         (status = 404, description = "No delivery has this id"),
     )
 )]

@@ -49,7 +49,7 @@ pub fn respond(following: Following) -> Response {
         Ok(None) => None,
         Err(error) => {
             // The client takes the stream up again where it lost it.
-            tracing::warn!(%error, "a job's stream broke off");
+            tracing::warn!(%error, "a job's event stream was interrupted");
             None
         }
     });

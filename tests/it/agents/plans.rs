@@ -523,7 +523,7 @@ async fn unanswered_assignment_is_reassigned_until_timeout() {
     assert!(made["assignments"][0].text("reason").contains("offline"), "{made}");
     let run = execute(&server, &made).await;
     let ended = server.ended(run.text("id")).await;
-    assert!(ended.text("error_message").contains("no agent was free for it in time"), "{ended}");
+    assert!(ended.text("error_message").contains("no agent was available before the deadline"), "{ended}");
     // An agent that comes finds what waits.
     let made = plan(&server, json!({"task_types": ["model_training"]})).await;
     let path = format!("{PLANS}/{}/execute", made.text("id"));

@@ -107,7 +107,7 @@ async fn idle_channel_is_closed() {
     loop {
         let channel = server.get(&format!("{AGENTS}/bob/channels/{id}")).await.ok();
         if channel["status"] == "closed" {
-            assert_eq!(channel["closed_reason"], "nobody wrote into it for 30 days");
+            assert_eq!(channel["closed_reason"], "no message for 30 days");
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{channel}");

@@ -53,10 +53,10 @@ fn programs(server: &ApiClient) -> Vec<Hostile> {
     let calls = |name, call: &str, what| tries(name, format!("{LIBC}tried({call})"), "system_call", what);
     let database = server.database().canonicalize().unwrap();
     let mut bomb =
-        takes("fork bomb", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "as many processes");
+        takes("fork bomb", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "process limit");
     // Thirty interpreters; it is their number that must end it.
     bomb.limits["memory_mb"] = json!(512);
-    let mut hog = takes("memory hog", "held = []\nwhile True: held.append(bytearray(1 << 20))", "more memory");
+    let mut hog = takes("memory hog", "held = []\nwhile True: held.append(bytearray(1 << 20))", "memory limit");
     // Where there are no control groups, the kernel gives one process no more, before anybody has measured.
     hog.errors.push("MemoryError");
     vec![
@@ -65,23 +65,23 @@ fn programs(server: &ApiClient) -> Vec<Hostile> {
         takes(
             "disk filler",
             "n = 0\nwhile True:\n    open(f'/workspace/{n}', 'wb').write(b'x' * (1 << 20))\n    n += 1",
-            "more room",
+            "disk limit",
         ),
         takes(
             "files without a name",
             "import os\nheld = []\nwhile True:\n    file = open('/workspace/x', 'wb', buffering=0)\n    os.unlink('/workspace/x')\n    file.write(b'x' * (1 << 20))\n    held.append(file)",
-            "more room",
+            "disk limit",
         ),
         takes(
             "directories without end",
             "import os\nos.chdir('/workspace')\nwhile True:\n    os.mkdir('d')\n    os.chdir('d')",
-            "more room",
+            "disk limit",
         ),
-        takes("a gigabyte of output", "import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))", "far more output"),
+        takes("a gigabyte of output", "import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))", "too much output"),
         takes(
             "deaf to SIGTERM",
             "import signal, time\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\nwhile True: time.sleep(1)",
-            "longer than it may",
+            "time limit",
         ),
         tries("password hashes", reads("/etc/shadow"), "read", "/etc/shadow"),
         tries("the service's database", reads(database.to_str().unwrap()), "read", "coordinator.db"),
@@ -296,10 +296,10 @@ async fn sandbox_limits_hold_without_cgroups() {
     let ended =
         run(&server, json!({"s": python(shared, json!({"limits": {"memory_mb": 64, "seconds": 15}}))}), json!({}))
             .await;
-    assert!(ended.text("error_message").contains("more memory"), "{ended}");
+    assert!(ended.text("error_message").contains("memory limit"), "{ended}");
     // Several processes, each below the limit of one.
     let hogs = "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n        held = bytearray(30 << 20)\n        for at in range(0, len(held), 4096): held[at] = 1\n        time.sleep(600)\ntime.sleep(600)";
     let ended =
         run(&server, json!({"s": python(hogs, json!({"limits": {"memory_mb": 64, "seconds": 15}}))}), json!({})).await;
-    assert!(ended.text("error_message").contains("more memory"), "{ended}");
+    assert!(ended.text("error_message").contains("memory limit"), "{ended}");
 }

@@ -1,4 +1,4 @@
-//! Entries as they are searched: by every filter, a page at a time, in bounded work.
+//! Search of entries: by every filter, a page at a time, with bounded work.
 
 mod store;
 
@@ -15,110 +15,110 @@ use am_db::{
     owner::Owner,
 };
 
-/// Which entries to read; what is none restricts nothing.
+/// Filter for entries. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// What happened.
+    /// Type of the event.
     pub event_type: Option<EventType>,
-    /// The workflow it concerns.
+    /// Id of the workflow concerned.
     pub workflow_id: Option<String>,
-    /// The execution it concerns.
+    /// Id of the execution concerned; null if none.
     pub execution_id: Option<String>,
-    /// The step it concerns.
+    /// Id of the step concerned.
     pub step_id: Option<String>,
-    /// Who did it, under every form that a row may hold.
+    /// Acting user, under every form that a row may hold.
     pub user: Option<Vec<String>>,
-    /// How sensitive it is.
+    /// Security level of the entry.
     pub security_level: Option<SecurityLevel>,
-    /// Should somebody look?
+    /// Whether the entry requires investigation.
     pub requires_investigation: Option<bool>,
-    /// The least risk.
+    /// Lowest risk score.
     pub risk_min: Option<i64>,
-    /// The highest risk.
+    /// Highest risk score.
     pub risk_max: Option<i64>,
 }
 
 impl Filter {
-    /// Is it only by what is counted?
+    /// Whether the filter uses only members for which counters are kept.
     fn counted(&self) -> bool {
         self.workflow_id.is_none() && self.execution_id.is_none() && self.step_id.is_none() && self.user.is_none()
     }
 }
 
-/// Where a page begins, and how long it is.
+/// Range of a search: start and length of the page.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// After this entry.
+    /// Id of the entry after which the page begins; `None` begins at the newest.
     pub after: Option<String>,
-    /// At most so many.
+    /// Largest number of entries.
     pub limit: u32,
-    /// Without the first so many.
+    /// Number of entries to skip.
     pub offset: u32,
 }
 
 /// A page of entries, newest first.
 #[derive(Debug)]
 pub struct Found {
-    /// The entries.
+    /// Entries of the page.
     pub entries: Vec<Record>,
-    /// How many there are in all; none: that would have to be counted one by one.
+    /// Total number of matches; `None` when they would have to be counted one by one.
     pub total: Option<u64>,
-    /// The entry after which the next page begins; none: there is no more. A page can be short, even empty, and have a next
-    /// one: then so many entries were looked through (10 000) that the rest is left to it.
+    /// Position after which the next page begins; `None` at the end. A page can be short or even empty and still have a
+    /// next one: a search stops after reading 10 000 entries and leaves the rest to the next page.
     pub next: Option<(Timestamp, String)>,
 }
 
-/// An entry as it is answered.
+/// An entry in the form shown to clients.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// `audit_` and hex digits.
+    /// Id: `audit_` and hex digits.
     pub id: String,
-    /// What happened.
+    /// Type of the event.
     pub event_type: EventType,
-    /// When it happened.
+    /// Time of the event.
     pub timestamp: Timestamp,
-    /// The workflow it concerns.
+    /// Id of the workflow concerned; null if none.
     pub workflow_id: Option<String>,
-    /// The execution it concerns.
+    /// Id of the execution concerned.
     pub execution_id: Option<String>,
-    /// The step it concerns.
+    /// Id of the step concerned; null if none.
     pub step_id: Option<String>,
-    /// Who did it: a principal.
+    /// Principal of the acting user; null when unknown.
     pub user_id: Option<Owner>,
-    /// How sensitive it is.
+    /// Security level of the entry.
     pub security_level: SecurityLevel,
-    /// The client's address.
+    /// IP address of the client; null when unknown.
     pub ip_address: Option<String>,
-    /// What the client says it is.
+    /// User agent stated by the client; null when it stated none.
     pub user_agent: Option<String>,
-    /// What else is known.
+    /// Further data of the event.
     pub event_data: Doc,
-    /// What was before.
+    /// State before the change; null if none.
     pub previous_state: Doc,
-    /// What is now.
+    /// State after the change; null if none.
     pub new_state: Doc,
-    /// 0 to 100.
+    /// Risk score from 0 to 100.
     pub risk_score: i64,
-    /// Should somebody look?
+    /// Whether the entry requires investigation.
     pub requires_investigation: bool,
-    /// What somebody wrote who looked.
+    /// Notes of an investigation; null if none.
     pub investigation_notes: Option<String>,
-    /// SHA-256 of the data's canonical form.
+    /// SHA-256 of the data's canonical form, in hex; null when it was not computed.
     pub cryptographic_hash: Option<String>,
-    /// Is the signature in the data good? None: there is none.
+    /// Whether the signature within the data is valid; null when there is none.
     pub signature_valid: Option<bool>,
-    /// When it was written.
+    /// Time when the entry was written.
     pub created_at: Timestamp,
-    /// Its place in the Merkle log; none: the coordinator wrote it, and it is not sealed yet.
+    /// Position in the Merkle log, from 1; null for an entry of the coordinator that is not sealed yet.
     pub log_sequence: Option<i64>,
-    /// Its leaf in the Merkle log, in hex.
+    /// Leaf hash in the Merkle log, in hex; null before the entry is sealed.
     pub leaf_hash: Option<String>,
-    /// Who wrote it.
+    /// Writer of the entry.
     pub source: Source,
 }
 
 impl Record {
-    /// What the coordinator says of a signature was never checked.
+    /// Verify the signature of a coordinator's entry, because the coordinator stores this column without checking.
     fn checked(mut self) -> Self {
         if self.source == Source::Coordinator {
             let data = self.event_data.parse::<serde_json::Map<_, _>>().ok().flatten().unwrap_or_default();
@@ -128,25 +128,25 @@ impl Record {
     }
 }
 
-/// How many entries there are, by what they are counted by.
+/// Numbers of entries by several properties.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = AuditCounts)]
 pub struct Counts {
-    /// All.
+    /// Number of all entries.
     pub total: u64,
-    /// By what happened.
+    /// Numbers by event type.
     pub by_event_type: BTreeMap<String, u64>,
-    /// By risk: low to 30, medium to 70, high to 90, critical above.
+    /// Numbers by risk band: low to 30, medium to 70, high to 90, critical above.
     pub by_risk: BTreeMap<&'static str, u64>,
-    /// By level.
+    /// Numbers by security level.
     pub by_security_level: BTreeMap<String, u64>,
-    /// Those that somebody should look at.
+    /// Number of entries that require investigation.
     pub requires_investigation: u64,
-    /// The mean risk; none where there is no entry.
+    /// Mean risk score; `None` without entries.
     pub average_risk: Option<f64>,
 }
 
-/// The band of a risk, as statistics name it.
+/// Name of the band that a risk score belongs to: low, medium, high or critical.
 pub fn risk_band(risk: i64) -> &'static str {
     match risk {
         ..=30 => "low",
@@ -157,26 +157,26 @@ pub fn risk_band(risk: i64) -> &'static str {
 }
 
 impl Audit {
-    /// A page of the entries that match.
+    /// A page of the entries that match the filter.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn search(&self, filter: &Filter, page: &Page) -> Result<Found> {
         Ok(store::search(&mut *self.0.db.read().await?, filter, page).await?)
     }
 
-    /// One entry.
+    /// An entry by its id.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it does not exist.
     pub async fn get(&self, id: &str) -> Result<Record> {
         store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| Error::NotFound(id.to_owned()))
     }
 
-    /// How many entries there are, from counters that are kept as entries are written.
+    /// Numbers of entries, read from counters that are updated with each entry.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn counts(&self) -> Result<Counts> {
         let rows = store::counts(&mut *self.0.db.read().await?).await?;
         let mut counts = Counts::default();

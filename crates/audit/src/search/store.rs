@@ -1,6 +1,5 @@
-//! How entries are looked up. The coordinator's table has an index for each of the columns that name something, and none
-//! for the level, the risk or the order; what is missing stands in `am_audit_entries`. Each page looks through a bounded
-//! number of entries.
+//! Lookup of entries. The coordinator's table has an index for each id column, and none for level, risk or order;
+//! `am_audit_entries` has those. Each page reads a bounded number of entries.
 
 use super::{Filter, Found, Page, Record};
 use crate::model::{EventType, SecurityLevel, Source};
@@ -11,10 +10,10 @@ use am_db::{
     statement::Query,
 };
 
-/// The most entries that are looked through for one page.
+/// Largest number of entries read for one page.
 const WINDOW: i64 = 10_000;
 
-/// One kind of entries, and how many there are.
+/// Counter of entries with equal properties.
 pub struct Count {
     pub event_type: String,
     pub security_level: String,
@@ -23,13 +22,13 @@ pub struct Count {
     pub entries: u64,
 }
 
-/// All counters.
+/// All counters of entries.
 pub async fn counts(conn: &mut Connection) -> Result<Vec<Count>> {
     let rows =
         sql!("SELECT event_type, security_level, risk_score, requires_investigation, entries FROM am_audit_counts");
     let rows: Vec<(String, String, i64, bool, i64)> = rows.fetch_all(conn).await?;
     let count = |(event, level, risk_score, requires_investigation, entries): (String, String, i64, bool, i64)| Count {
-        // Shown by value, where it is one of the coordinator's words.
+        // Shown by its value, if it is one of the coordinator's event types.
         event_type: EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
         security_level: SecurityLevel::from_stored(&level).map_or(level, |level| level.value().to_owned()),
         risk_score,
@@ -39,7 +38,7 @@ pub async fn counts(conn: &mut Connection) -> Result<Vec<Count>> {
     Ok(rows.into_iter().map(count).collect())
 }
 
-/// The entries that the counted part of a filter leaves.
+/// Number of entries that match the counted members of a filter.
 fn matching(counts: &[Count], filter: &Filter, event: bool, rest: bool) -> u64 {
     let keeps = |count: &&Count| {
         (!event || filter.event_type.is_none_or(|event| event.value() == count.event_type))
@@ -52,13 +51,13 @@ fn matching(counts: &[Count], filter: &Filter, event: bool, rest: bool) -> u64 {
     counts.iter().filter(keeps).map(|count| count.entries).sum()
 }
 
-/// By which index the candidates of a page come, newest first.
+/// Index that yields a page's candidates, newest first.
 enum Way {
     /// A column of `agent_audit_logs` that has an index, and its values.
     Column(Column, Vec<String>),
-    /// The few of some risk.
+    /// The index by risk, for the few entries of some risk.
     Risk,
-    /// All.
+    /// No index: all entries.
     All,
 }
 
@@ -168,7 +167,7 @@ fn bind_filter(query: Query, filter: &Filter) -> Query {
         .bind_some(filter.risk_max)
 }
 
-/// A page. See [`Found::next`] for what happens where few of many match.
+/// Search a page. See [`Found::next`] for sparse matches.
 pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Result<Found> {
     let counts = counts(&mut *conn).await?;
     let total = filter.counted().then(|| matching(&counts, filter, true, true));
@@ -182,7 +181,7 @@ pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Resu
         None => None,
         Some(id) => match row_number(&mut *conn, id).await? {
             Some(number) => Some(number),
-            // It was taken out, which is for the log's verification to tell.
+            // The row is missing, which the log's verification reports.
             None => return Ok(Found { entries: Vec::new(), total, next: None }),
         },
     };
@@ -207,7 +206,7 @@ pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Resu
     Ok(Found { entries, total, next })
 }
 
-/// The last candidate of a window that was full: where the next one begins.
+/// The last candidate of a full window, where the next page begins.
 async fn window_end(
     conn: &mut Connection,
     way: &Way,
@@ -222,18 +221,18 @@ async fn window_end(
     bind_candidates(end, way, filter, before).bind(WINDOW).fetch_optional(conn).await
 }
 
-/// By which index of `am_audit_entries` the candidates of a page come, newest first.
+/// Index of `am_audit_entries` that yields a page's candidates, newest first.
 enum LogWay {
-    /// The few of some risk.
+    /// The index by risk, for the few entries of some risk.
     Risk,
-    /// Those that somebody should look at.
+    /// The index of entries that require investigation.
     Investigate,
-    /// All.
+    /// No index: all entries.
     All,
 }
 
-/// Does all that is asked for stand in `am_audit_entries`, and no index of the coordinator's table help? Then its short
-/// rows are read instead of the entries. What is not sealed yet comes there within seconds.
+/// Choose an index of `am_audit_entries` when it has all columns of the filter and no index of the coordinator's table
+/// helps; its short rows are then read instead of the entries. Unsealed entries appear there within seconds.
 fn log_way(filter: &Filter, counts: &[Count]) -> Option<LogWay> {
     let bounds = filter.risk_min.is_some() || filter.risk_max.is_some();
     let others = bounds || filter.requires_investigation.is_some() || filter.security_level.is_some();
@@ -351,7 +350,7 @@ fn checked(records: Vec<Record>) -> Result<Vec<Record>> {
     Ok(records.into_iter().map(Record::checked).collect())
 }
 
-/// One entry.
+/// An entry by its id.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Record>> {
     let record = sql!("SELECT ", Record::COLUMNS, RECORDS, "WHERE l.id = $1").bind(id);
     Ok(record.fetch_optional::<Record>(conn).await?.map(Record::checked))

@@ -1,4 +1,4 @@
-//! Channels made, joined, left and closed.
+//! Creating, joining, leaving and closing channels.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ use am_db::{
 const MAX_NAME_BYTES: usize = 200;
 
 impl NewChannel {
-    /// Complete and in bounds, with `maker` in it.
+    /// Validate the request, and remove `maker` and duplicates from the members.
     fn checked(mut self, maker: &str) -> Result<Self> {
         self.members.retain(|member| member != maker);
         self.members.sort_unstable();
@@ -43,17 +43,17 @@ impl NewChannel {
     }
 }
 
-/// What the audit log gets to know.
+/// Audit entry of a change.
 fn told(action: &str, by: &Principal, channel: &str, actor: &str, now: Timestamp) -> Entry {
     let entry = Entry::new(EventType::WorkflowUpdated, now).of("channel", action).by(by);
     entry.data("channel_id", json!(channel)).data("agent_id", json!(actor))
 }
 
 impl Channels {
-    /// Make a channel in `maker`'s name. The open one of two agents is answered where there is one.
+    /// Create a channel in the name of `maker`. For two agents that have an open direct channel, that one is returned.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::Refused`] for a member that the maker may not write to.
+    /// Returns [`Error::Invalid`]; [`Error::Refused`] for a member that the creator may not write to.
     pub async fn create(
         &self,
         by: &Principal,
@@ -101,10 +101,11 @@ impl Channels {
         self.0.db.write_once(&self.0.clock, once, work).await
     }
 
-    /// Bring `agent` into a channel, in the name of `actor`, who is in it.
+    /// Add `agent` to a channel, in the name of the member `actor`.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] where the maker alone may; [`Error::Refused`]; [`Error::State`] for a direct or a closed one.
+    /// Returns [`Error::Forbidden`] when only the creator may add members; [`Error::Refused`]; [`Error::State`] for a
+    /// direct or closed channel.
     pub async fn add(
         &self,
         by: &Principal,
@@ -117,14 +118,14 @@ impl Channels {
             match channel.kind {
                 ChannelKind::Direct => return Err(Error::State("a direct channel has two members".into())),
                 ChannelKind::Private | ChannelKind::Broadcast if channel.owner != actor => {
-                    return Err(Error::Forbidden("its maker alone brings members into this channel".into()));
+                    return Err(Error::Forbidden("only its creator adds members to this channel".into()));
                 }
                 _ => {}
             }
             if channel.members.len() >= MOST_MEMBERS {
                 return Err(Error::State(format!("a channel has at most {MOST_MEMBERS} members")));
             }
-            // Whoever may write to it may bring it.
+            // Permission to write to an agent implies permission to add it.
             relations.permit(tx.conn().await?, actor, &agent).await??;
             let mut rows = Rows::default();
             store::member_rows(&mut rows, &channel.channel_id, &agent, now);
@@ -134,10 +135,10 @@ impl Channels {
         .await
     }
 
-    /// Take `agent` out of a channel: the maker takes anybody, everybody else itself.
+    /// Remove `agent` from a channel: the creator may remove anybody, others only themselves.
     ///
     /// # Errors
-    /// [`Error::Forbidden`]; [`Error::State`] for the maker, who closes it instead.
+    /// Returns [`Error::Forbidden`]; [`Error::State`] for the creator, who closes the channel instead.
     pub async fn remove(
         &self,
         by: &Principal,
@@ -148,10 +149,10 @@ impl Channels {
         let agent = agent.to_owned();
         self.change(by, (actor, id), once, async move |tx: &mut Tx, channel: &Channel, actor: &str, _: Timestamp| {
             if channel.kind == ChannelKind::Direct || agent == channel.owner {
-                return Err(Error::State("this member stays while the channel is open; close it".into()));
+                return Err(Error::State("this member can't leave an open channel; close the channel instead".into()));
             }
             if actor != agent && actor != channel.owner {
-                return Err(Error::Forbidden("its maker alone takes others out of this channel".into()));
+                return Err(Error::Forbidden("only its creator removes other members from this channel".into()));
             }
             if !channel.has(&agent) {
                 return Err(Error::NotFound("Member"));
@@ -162,10 +163,10 @@ impl Channels {
         .await
     }
 
-    /// Close a channel: its maker may, and either of two. What was written stays.
+    /// Close a channel: its creator may, and either agent of a direct one. Existing messages are kept.
     ///
     /// # Errors
-    /// [`Error::Forbidden`]; [`Error::State`] when it is closed.
+    /// Returns [`Error::Forbidden`]; [`Error::State`] when it is closed already.
     pub async fn close(
         &self,
         by: &Principal,
@@ -175,7 +176,7 @@ impl Channels {
     ) -> Result<Done<Channel>> {
         self.change(by, (actor, id), once, async move |tx: &mut Tx, channel: &Channel, actor: &str, now: Timestamp| {
             if channel.kind != ChannelKind::Direct && channel.owner != actor {
-                return Err(Error::Forbidden("its maker alone closes this channel".into()));
+                return Err(Error::Forbidden("only its creator closes this channel".into()));
             }
             let reason = reason.unwrap_or_else(|| format!("closed by {actor}"));
             store::close(tx, &channel.channel_id, &reason, now).await?;
@@ -184,7 +185,7 @@ impl Channels {
         .await
     }
 
-    /// One change of an open channel by an agent that is in it, with its entry in the audit log.
+    /// Change an open channel in the name of one of its members, and append the audit entry.
     async fn change<F>(
         &self,
         by: &Principal,
@@ -212,7 +213,7 @@ impl Channels {
         self.0.db.write_once(&self.0.clock, once, work).await
     }
 
-    /// Close what nobody has written into for too long; answers how many, and whether there may be more.
+    /// Close channels that were idle for too long. Returns their number, and whether there may be more.
     pub(crate) async fn close_idle(&self) -> Result<(usize, bool)> {
         let now = self.now();
         let before = Timestamp(now.0 - chrono::Duration::days(IDLE_DAYS));
@@ -222,11 +223,11 @@ impl Channels {
         }
         let (audit, count) = (self.0.audit.clone(), idle.len());
         let close = async move |tx: &mut Tx| {
-            // Somebody may have written into one since it was looked for.
+            // A message may have been written since the channel was looked up.
             let idle = store::idle(tx.conn().await?, before, AT_ONCE).await?;
             let mut entries = Vec::with_capacity(idle.len());
             for id in &idle {
-                store::close(tx, id, "nobody wrote into it for 30 days", now).await?;
+                store::close(tx, id, "no message for 30 days", now).await?;
                 let entry = Entry::new(EventType::WorkflowUpdated, now).of("channel", "closed");
                 entries.push(entry.on_behalf_of(owner::SYSTEM).data("channel_id", json!(id)));
             }

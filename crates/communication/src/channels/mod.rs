@@ -1,5 +1,6 @@
-//! Channels: where messages have an order. Two agents have one between them, made with their first message; groups are
-//! made, joined and left. One that nobody wrote into for thirty days is closed, and a next message makes another.
+//! Channels, which order messages. Two agents share one direct channel, created with their first message; groups are
+//! created, joined and left. A channel without a message for thirty days is closed, and the next message creates a new
+//! one.
 
 mod changes;
 mod model;
@@ -19,11 +20,11 @@ use am_audit::Audit;
 use am_core::ambient::{Clock, Ids};
 use am_db::{Database, codec::Timestamp, page::Page};
 
-/// After so long without a message a channel is closed.
+/// Days without a message after which a channel is closed.
 const IDLE_DAYS: i64 = 30;
-/// Channels closed in one transaction.
+/// Channels closed per transaction.
 const AT_ONCE: i64 = 500;
-/// Agents in a channel.
+/// Maximum number of agents in a channel.
 pub const MOST_MEMBERS: usize = 1000;
 
 /// The channels. Cheap to clone.
@@ -39,7 +40,7 @@ struct Inner {
 }
 
 impl Channels {
-    /// Those of `db`.
+    /// Create the service on `db`.
     pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit, relations: Relations) -> Self {
         Self(Arc::new(Inner { db, clock, ids, audit, relations }))
     }
@@ -48,19 +49,19 @@ impl Channels {
         Timestamp(self.0.clock.now())
     }
 
-    /// A channel that `agent` is in.
+    /// A channel that `agent` is a member of.
     ///
     /// # Errors
-    /// [`Error::NotFound`], also where it is in another.
+    /// Returns [`Error::NotFound`] when there is none, or `agent` is not a member.
     pub async fn get(&self, agent: &str, id: &str) -> Result<Channel> {
         let found = store::get(&mut *self.0.db.read().await?, id).await?;
         found.filter(|channel| channel.has(agent)).ok_or(Error::NotFound("Channel"))
     }
 
-    /// A page of the channels that `agent` is in, newest first, and how many there are in all.
+    /// A page of the channels that `agent` is a member of, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn list(&self, agent: &str, page: &Page) -> Result<(Vec<Channel>, i64)> {
         store::list(&mut *self.0.db.read().await?, agent, page).await
     }

@@ -1,4 +1,4 @@
-//! Channels as they are stored and shown.
+//! Model of a channel.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,86 +6,86 @@ use utoipa::ToSchema;
 use crate::model::{ChannelKind, ChannelStatus};
 use am_db::codec::Timestamp;
 
-/// A channel.
+/// A channel of messages.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Channel {
-    /// `channel_` and 12 hex digits.
+    /// Id: `channel_` and 12 hex digits.
     pub channel_id: String,
-    /// direct, group, broadcast or private.
+    /// Kind of the channel: direct, group, broadcast or private.
     #[serde(rename = "type")]
     pub kind: ChannelKind,
-    /// What it is called; of a topic's channel, the topic.
+    /// Name of the channel; of a topic's channel, the topic. Null when it has none.
     pub name: Option<String>,
-    /// The agent that made it.
+    /// Agent that created the channel.
     pub owner: String,
-    /// Who is in it, the maker first.
+    /// Members, the creator first.
     pub members: Vec<String>,
-    /// open or closed.
+    /// Status: open or closed.
     pub status: ChannelStatus,
-    /// The number of its last message.
+    /// Number of the last message; 0 without messages.
     pub last_seq: i64,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When the last message was written into it.
+    /// Time of the last message, or of creation.
     pub last_activity: Timestamp,
-    /// When it was closed.
+    /// Time when the channel was closed; null while it is open.
     pub closed_at: Option<Timestamp>,
-    /// Why.
+    /// Reason for closing; null while the channel is open.
     pub closed_reason: Option<String>,
 }
 
 impl Channel {
-    /// Is `agent` in it?
+    /// Whether `agent` is a member.
     pub fn has(&self, agent: &str) -> bool {
         self.owner == agent || self.members.iter().any(|member| member == agent)
     }
 }
 
-/// A channel to be made.
+/// Request to create a channel.
 #[derive(Clone, Debug)]
 pub struct NewChannel {
-    /// Its kind.
+    /// Kind of the channel.
     pub kind: ChannelKind,
-    /// What it is to be called.
+    /// Name of the channel.
     pub name: Option<String>,
-    /// Who is to be in it beside its maker.
+    /// Members besides the creator.
     pub members: Vec<String>,
 }
 
-/// What finds the one open channel of its kind.
+/// Key under which the single open channel of a pair, topic or broadcaster is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place(pub String);
 
 impl Place {
-    /// Of two agents, whichever of them writes.
+    /// Key for two agents, in either order.
     pub fn of_pair(one: &str, other: &str) -> Self {
         let pair = if one <= other { [one, other] } else { [other, one] };
         Self(serde_json::json!(pair).to_string())
     }
 
-    /// Of a topic.
+    /// Key for a topic.
     pub fn of_topic(topic: &str) -> Self {
         Self(format!("topic:{topic}"))
     }
 
-    /// Of what an agent tells everybody.
+    /// Key for an agent's messages to everybody.
     pub fn of_all(sender: &str) -> Self {
         Self(format!("all:{sender}"))
     }
 }
 
-/// A channel as whoever writes into it needs it.
+/// The data of a channel that writing messages needs.
 #[derive(Clone, Debug)]
 pub struct Spot {
-    /// The channel's id.
+    /// Id of the channel.
     pub id: String,
-    /// Its kind.
+    /// Kind of the channel.
     pub kind: ChannelKind,
-    /// Whose it is.
+    /// Agent that created the channel.
     pub owner: String,
-    /// Whether anything may be written into it.
+    /// Status of the channel.
     pub status: ChannelStatus,
-    /// The number of its last message.
+    /// Number of the last message.
     pub last_seq: i64,
 }
 

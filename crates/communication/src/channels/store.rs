@@ -1,4 +1,4 @@
-//! Tables `am_channels` and `am_channel_members`.
+//! SQL of tables `am_channels` and `am_channel_members`.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ fn owner_first(channel: Channel) -> Channel {
     Channel { members: std::iter::once(channel.owner.clone()).chain(others).collect(), ..channel }
 }
 
-/// A new channel, found by `place` if it has one, with those who are in it.
+/// Add the rows of a new channel, with `place` as its key if it has one, and of its members.
 pub fn insert_rows((channels, members): (&mut Rows, &mut Rows), channel: &Channel, place: Option<&Place>) {
     push_row!(channels, "am_channels" {
         id: &channel.channel_id,
@@ -60,24 +60,24 @@ pub fn insert_rows((channels, members): (&mut Rows, &mut Rows), channel: &Channe
     }
 }
 
-/// One more in a channel.
+/// Add the row of a member.
 pub fn member_rows(rows: &mut Rows, id: &str, agent: &str, now: Timestamp) {
     push_row!(rows, "am_channel_members" { channel_id: id, agent_id: agent, joined_at: now } "ON CONFLICT DO NOTHING");
 }
 
-/// One channel.
+/// A channel by its id.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Channel>> {
     let channel = sql!("SELECT ", Channel::COLUMNS, " FROM am_channels c WHERE c.id = $1").bind(id);
     Ok(channel.fetch_optional(conn).await?.map(owner_first))
 }
 
-/// The open one of a place.
+/// The open channel with this key.
 pub async fn at(conn: &mut Connection, place: &Place) -> Result<Option<Channel>> {
     let channel = sql!("SELECT ", Channel::COLUMNS, " FROM am_channels c WHERE c.status = 'OPEN' AND c.place = $1");
     Ok(channel.bind(&place.0).fetch_optional(conn).await?.map(owner_first))
 }
 
-/// A page of those that `agent` is in, and how many there are in all.
+/// A page of the channels that `agent` is a member of, and their total number.
 pub async fn list(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Channel>, i64)> {
     let total = sql!("SELECT count(*) FROM am_channel_members WHERE agent_id = $1").bind(agent);
     let total = total.fetch_value(&mut *conn).await?;
@@ -97,7 +97,7 @@ fn spot((key, id, kind, owner, status, last_seq): Row) -> (String, Spot) {
     (key, Spot { id, kind, owner, status, last_seq })
 }
 
-/// The open channels of places.
+/// Open channels by their keys.
 pub async fn spots_by_place(conn: &mut Connection, places: &[&str]) -> Result<HashMap<Place, Spot>> {
     if places.is_empty() {
         return Ok(HashMap::new());
@@ -123,13 +123,13 @@ pub async fn spots_by_id(conn: &mut Connection, ids: &[&str]) -> Result<HashMap<
     Ok(found.into_iter().map(spot).collect())
 }
 
-/// Who is in a channel.
+/// Members of a channel.
 pub async fn members_of(conn: &mut Connection, id: &str) -> Result<Vec<String>> {
     let members = sql!("SELECT agent_id FROM am_channel_members WHERE channel_id = $1 ORDER BY agent_id");
     Ok(members.bind(id).fetch_values(conn).await?)
 }
 
-/// The numbers that channels have come to, among the statements of what was written into them.
+/// Add a statement that updates the last message numbers of channels.
 pub fn advance<'a>(batch: &mut Batch, reached: impl Iterator<Item = (&'a str, i64)>, now: Timestamp) {
     let reached: Vec<(&str, i64)> = reached.collect();
     let json = serde_json::json!(reached).to_string();
@@ -142,7 +142,7 @@ pub fn advance<'a>(batch: &mut Batch, reached: impl Iterator<Item = (&'a str, i6
     batch.add(query);
 }
 
-/// Take one out of a channel.
+/// Remove a member from a channel.
 pub async fn remove_member(tx: &mut Tx, id: &str, agent: &str) -> Result<()> {
     sql!("DELETE FROM am_channel_members WHERE channel_id = $1 AND agent_id = $2")
         .bind(id)
@@ -165,7 +165,7 @@ pub async fn close(tx: &mut Tx, id: &str, reason: &str, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// Open channels that nobody has written into since `before`.
+/// Open channels without a message since `before`.
 pub async fn idle(conn: &mut Connection, before: Timestamp, limit: i64) -> Result<Vec<String>> {
     let idle = sql!("SELECT id FROM am_channels WHERE status = 'OPEN' AND active_at < $1 ORDER BY active_at LIMIT $2");
     Ok(idle.bind(before).bind(limit).fetch_values(conn).await?)

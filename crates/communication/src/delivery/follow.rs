@@ -1,5 +1,5 @@
-//! What other processes write reaches the sockets of this one: one task looks whether anybody has committed, and only then
-//! for messages.
+//! Delivery of messages that other processes wrote: one task checks whether another connection committed, and only then
+//! reads messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,19 +10,19 @@ use crate::{error::Result, messages};
 use am_core::ambient::pause;
 use am_db::codec::Timestamp;
 
-/// How often a commit of another process is looked for, while there are sockets.
+/// Polling interval while there are connections.
 const LOOK: Duration = Duration::from_millis(50);
-/// Between two looks while there are none.
+/// Polling interval without connections.
 const IDLE: Duration = Duration::from_millis(500);
-/// Messages looked through at once.
+/// Messages read per query.
 const AT_ONCE: i64 = 2000;
 
 impl Delivery {
-    /// Follow the database until `stop`.
+    /// Follow the database until `stop` is cancelled.
     pub(super) async fn follow(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if let Err(error) = self.follow_until(&stop).await {
-                tracing::warn!(%error, "could not look for other processes' messages; trying again");
+                tracing::warn!(%error, "could not read other processes' messages; retrying");
                 pause(&stop, IDLE).await;
             }
         }
@@ -30,7 +30,7 @@ impl Delivery {
 
     async fn follow_until(&self, stop: &CancellationToken) -> Result<()> {
         let mut watcher = self.0.db.watcher().await?;
-        // The first look is due in any case: something may have been written before the watcher was there.
+        // The first read is needed in any case: something may have been written before the watcher existed.
         let mut owed = true;
         while !stop.is_cancelled() {
             let wait = if self.0.hub.count() > 0 { LOOK } else { IDLE };
@@ -47,7 +47,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Give out what was written since; true: there may be more.
+    /// Deliver messages that were written since the last call. Returns true when there may be more.
     async fn look(&self) -> Result<bool> {
         let Some(from) = self.0.hub.seen() else { return Ok(false) };
         let mut conn = self.0.db.read().await?;

@@ -1,7 +1,7 @@
-//! The sockets of this process, by agent. What was written is given to them here, in the order of its numbers.
+//! Connections of this process by agent. Messages are distributed to them in the order of their numbers.
 //!
-//! A socket is either *live*, and gets everything through its queue, or *behind*, and reads what it has not had from the
-//! database until nothing is left there. A queue that is full makes its socket fall behind; it holds up nobody else.
+//! A connection is either *live*, and receives every message through its queue, or *behind*, and reads missing messages
+//! from the database until there are none. A connection whose queue is full falls behind; it delays no other.
 
 use std::{
     collections::HashMap,
@@ -17,37 +17,37 @@ use tokio::sync::{Notify, mpsc};
 
 use super::metrics::Metrics;
 
-/// What waits for a socket that does not take it; beyond it the socket falls behind.
+/// Capacity of a connection's queue; beyond it the connection falls behind.
 pub const QUEUE: usize = 128;
-/// Sockets of one agent.
+/// Maximum number of connections of one agent.
 const OF_ONE_AGENT: usize = 16;
 
-/// A message for one agent's sockets.
+/// A message for the connections of one agent.
 #[derive(Clone, Debug)]
 pub struct Pushed {
-    /// Its number among all.
+    /// Number of the message among all.
     pub id: i64,
-    /// Whose sockets.
+    /// Agent that receives the message.
     pub recipient: Arc<str>,
-    /// What they are sent.
+    /// Message as serialized JSON.
     pub frame: Bytes,
 }
 
-/// What comes through a socket's queue.
+/// Entry of a connection's queue.
 #[derive(Debug)]
 pub enum Out {
-    /// A message.
+    /// A message: its number and its serialized form.
     Message(i64, Bytes),
-    /// An answer to something that the client sent.
+    /// A reply to a request of the client.
     Reply(Bytes),
 }
 
-/// A socket as the hub knows it.
+/// A connection, as seen by the hub.
 struct Slot {
     key: u64,
     queue: mpsc::Sender<Out>,
     live: Arc<AtomicBool>,
-    /// Something was written for it while it was behind.
+    /// Whether a message was written for the connection while it was behind.
     missed: bool,
 }
 
@@ -56,45 +56,45 @@ struct State {
     agents: HashMap<Arc<str>, Vec<Slot>>,
     sockets: usize,
     next_key: u64,
-    /// Every message up to this number was given to the sockets.
+    /// Number up to which messages were distributed.
     seen: i64,
     stopped: bool,
 }
 
-/// The sockets of this process. Cheap to clone.
+/// The connections of this process. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Hub(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Something was written that the hub has not seen.
+    /// Notified when the hub lacks messages that others wrote.
     gap: Notify,
     metrics: Metrics,
 }
 
-/// A place of a socket.
+/// A registered connection.
 pub struct Joined {
     pub agent: Arc<str>,
     pub key: u64,
     pub live: Arc<AtomicBool>,
-    /// It ends with the place.
+    /// Sender of the queue, which ends when the connection is removed.
     pub sender: mpsc::WeakSender<Out>,
     pub receiver: mpsc::Receiver<Out>,
-    /// It is the agent's first.
+    /// Whether it is the agent's first connection.
     pub first: bool,
 }
 
-/// Why a socket gets no place.
+/// Reason why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
-    /// The process has as many as it may.
-    #[error("this process has as many sockets as it may")]
+    /// The process has its maximum number of connections.
+    #[error("this process has reached its limit of connections")]
     Process,
-    /// The agent has.
-    #[error("the agent has {OF_ONE_AGENT} sockets already")]
+    /// The agent has its maximum number of connections.
+    #[error("the agent has {OF_ONE_AGENT} connections already")]
     Agent,
-    /// It is stopping.
+    /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
 }
@@ -104,28 +104,28 @@ impl Hub {
         self.0.state.lock()
     }
 
-    /// What is counted here.
+    /// Metrics of delivery.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
-    /// Does `agent` have a socket here?
+    /// Whether `agent` has a connection in this process.
     pub fn has(&self, agent: &str) -> bool {
         self.lock().agents.contains_key(agent)
     }
 
-    /// Sockets that are open.
+    /// Number of open connections.
     pub fn count(&self) -> usize {
         self.lock().sockets
     }
 
-    /// The agents that have any.
+    /// Agents with connections.
     pub fn agents(&self) -> Vec<Arc<str>> {
         self.lock().agents.keys().cloned().collect()
     }
 
-    /// Take a place for a socket of `agent`, behind at first; of at most `most`. `last` is the number of the last message
-    /// that was written before.
+    /// Register a connection of `agent`, initially behind, if there are fewer than `most`. `last` is the number of the
+    /// last message written before.
     pub fn join(&self, agent: &str, most: usize, last: i64) -> Result<Joined, Full> {
         let mut state = self.lock();
         if state.stopped {
@@ -135,7 +135,7 @@ impl Hub {
             return Err(Full::Process);
         }
         if state.agents.is_empty() {
-            // Nobody was there for what was written since.
+            // No connection needed the messages written since.
             state.seen = state.seen.max(last);
         }
         let found = state.agents.get_key_value(agent).map(|(name, slots)| (name.clone(), slots.len()));
@@ -154,7 +154,7 @@ impl Hub {
         Ok(Joined { agent, key, live, sender: sender.downgrade(), receiver, first: others == 0 })
     }
 
-    /// Give a place back; true: the agent has none any more.
+    /// Remove a connection. Returns true when the agent has no other one.
     pub fn leave(&self, agent: &str, key: u64) -> bool {
         let mut state = self.lock();
         let Some(slots) = state.agents.get_mut(agent) else { return false };
@@ -169,7 +169,8 @@ impl Hub {
         left == 0
     }
 
-    /// A socket has read everything; false: something was written meanwhile, and it must read again.
+    /// Mark a connection as live after it has read all messages. Returns false when a message was written meanwhile, so
+    /// that it must read again.
     pub fn go_live(&self, agent: &str, key: u64) -> bool {
         let mut state = self.lock();
         let slots = state.agents.get_mut(agent);
@@ -181,8 +182,8 @@ impl Hub {
         !missed
     }
 
-    /// Messages that this process wrote: those after number `before`, up to `last`. If others wrote between what was seen
-    /// and these, all of them are given out by whoever follows the database, in their order.
+    /// Distribute messages that this process wrote, those after number `before` up to `last`. If other processes wrote
+    /// messages in between, all of them are left to the database poller, which keeps their order.
     pub fn push(&self, before: i64, last: i64, pushed: Vec<Pushed>) {
         let mut state = self.lock();
         if last == before {
@@ -198,13 +199,14 @@ impl Hub {
         }
     }
 
-    /// The number up to which everything was given out, if anybody is there to be given anything.
+    /// Number up to which messages were distributed; `None` without connections.
     pub fn seen(&self) -> Option<i64> {
         let state = self.lock();
         (!state.agents.is_empty()).then_some(state.seen)
     }
 
-    /// What was read from the database: everything after number `from`, up to `last`. False: somebody else was faster.
+    /// Distribute messages read from the database, those after number `from` up to `last`. Returns false when other
+    /// messages were distributed meanwhile.
     pub fn advance(&self, from: i64, last: i64, pushed: Vec<Pushed>) -> bool {
         let mut state = self.lock();
         if state.seen != from {
@@ -232,16 +234,16 @@ impl Hub {
         }
     }
 
-    /// Until something was written that the hub has not seen.
+    /// Wait until the hub lacks messages that others wrote.
     pub async fn gap(&self) {
         self.0.gap.notified().await;
     }
 
-    /// Let every socket go, and take no more.
+    /// Disconnect all connections and accept no more.
     pub fn stop(&self) {
         let mut state = self.lock();
         state.stopped = true;
-        // A socket's queue ends with its slot; what it holds is sent first.
+        // A connection's queue ends with its slot; queued entries are sent first.
         state.agents.clear();
         state.sockets = 0;
     }

@@ -1,5 +1,6 @@
-//! Delivery: over a socket where the recipient has one, else when it opens one or looks into its inbox. A message is sent
-//! again on each new socket until its recipient acknowledges it, always under the same id, and in the order of its channel.
+//! Delivery of messages: over a WebSocket connection if the recipient has one, otherwise when it connects or reads its
+//! inbox. A message is sent on each new connection until its recipient acknowledges it, always with the same id and in
+//! the order of its channel.
 
 mod follow;
 mod hub;
@@ -42,7 +43,7 @@ use am_core::{
 };
 use am_db::{Connection, Database};
 
-/// The way to sockets. Cheap to clone.
+/// The delivery service. Cheap to clone.
 #[derive(Clone)]
 pub struct Delivery(Arc<Inner>);
 
@@ -52,16 +53,16 @@ struct Inner {
     audit: Audit,
     sealing: Sealing,
     hub: Hub,
-    /// What this process is called among those that hold sockets.
+    /// Name of this process among those with connections.
     process: String,
-    /// Sockets of this process at most.
+    /// Maximum number of connections of this process.
     most: usize,
     notes: mpsc::Sender<Note>,
     /// Sessions that are not dropped yet.
     open: AtomicUsize,
     closed: Notify,
     tasks: TaskTracker,
-    /// Ends the tasks.
+    /// Cancelled to end the background tasks.
     end: CancellationToken,
 }
 
@@ -87,7 +88,7 @@ impl Delivery {
         (delivery, background)
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of delivery.
     pub fn register(&self, registry: &mut Registry) {
         self.0.hub.metrics().register(registry);
     }
@@ -96,10 +97,11 @@ impl Delivery {
         &self.0.hub
     }
 
-    /// A socket of `agent`: what it is to be sent, and the way of answers to it.
+    /// Connect `agent`: the session yields what to send, the other value queues replies.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::Busy`] when there are as many as there may be; [`Error::Stopping`].
+    /// Returns [`Error::Invalid`]; [`Error::Busy`] when the maximum number of connections is reached;
+    /// [`Error::Stopping`].
     pub async fn connect(&self, agent: &str) -> Result<(Session, Replies)> {
         let agent = agent_id("agent_id", agent)?;
         let last = match self.0.hub.count() {
@@ -119,7 +121,8 @@ impl Delivery {
         Ok((session, replies))
     }
 
-    /// `agent` has got these messages. Noted soon, and together with others'; until then they may come again.
+    /// Acknowledge messages for `agent`. They are recorded shortly after, in batches; until then they may be sent
+    /// again.
     pub async fn acknowledge(&self, agent: &Arc<str>, message_ids: Vec<String>) {
         for message_id in message_ids {
             self.note(Note::Came { message_id, agent: agent.clone() }).await;
@@ -127,7 +130,7 @@ impl Delivery {
     }
 
     async fn note(&self, note: Note) {
-        // After the end nothing is noted any more, and what came is delivered again.
+        // After the end nothing is recorded, and unrecorded messages are delivered again.
         let _ = self.0.notes.send(note).await;
     }
 
@@ -135,13 +138,13 @@ impl Delivery {
         let _ = self.0.notes.try_send(note);
     }
 
-    /// A message with its content; none: it can't be opened. What was changed since it was sealed never can be, and is
-    /// marked; what is under a key that is not configured may be once it is.
+    /// Decrypt a message; `None` when that fails. A message that was altered after its encryption is marked as failed;
+    /// one under a key that is not configured may become readable later.
     async fn opened(&self, conn: &mut Connection, stored: Stored) -> Result<Option<Message>> {
         match messages::opened(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(Some(message)),
             (message, Some(error)) => {
-                tracing::warn!(message = message.message_id, %error, "a message can't be opened for delivery");
+                tracing::warn!(message = message.message_id, %error, "a message can't be decrypted for delivery");
                 if matches!(error, SealError::Tampered(_)) {
                     let why = error.to_string();
                     self.note(Note::Failed { message_id: message.message_id, why }).await;
@@ -151,7 +154,7 @@ impl Delivery {
         }
     }
 
-    /// Let every socket go, wait until they are closed, and note what they brought about.
+    /// Disconnect all connections, wait until they are closed, and record their events.
     pub async fn stop(&self) {
         self.0.hub.stop();
         loop {
@@ -164,7 +167,7 @@ impl Delivery {
         self.finish().await;
     }
 
-    /// End without waiting for sockets.
+    /// Stop without waiting for connections.
     pub async fn finish(&self) {
         self.0.end.cancel();
         self.0.tasks.close();
@@ -172,7 +175,7 @@ impl Delivery {
     }
 }
 
-/// A message as a socket is sent it.
+/// Serialize a message for a connection.
 pub(super) fn frame(message: &Message) -> Bytes {
     #[derive(Serialize)]
     struct Frame<'a> {

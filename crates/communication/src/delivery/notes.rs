@@ -1,5 +1,5 @@
-//! What sockets bring about in the database: acknowledgements, who came and who went. Noted by one task, all that waits at
-//! a time in one transaction, so that no socket waits for it.
+//! Recording of events of connections in the database: acknowledgements and presence. One task records all waiting
+//! events in one transaction, so that no connection waits for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,28 +14,28 @@ use crate::{
 use am_core::ambient::pause;
 use am_db::{Tx, codec::Timestamp};
 
-/// Notes that may wait; beyond it sockets wait for a place.
+/// Capacity of the event queue; beyond it connections wait.
 pub const QUEUE: usize = 8192;
-/// Notes in one transaction.
+/// Events recorded per transaction.
 const TOGETHER: usize = 1024;
-/// After a write that failed.
+/// Delay before a failed write is repeated.
 const AGAIN: Duration = Duration::from_millis(200);
-/// How often a process tells that it holds sockets.
+/// Interval at which a process reports that it is alive.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Something to be noted.
+/// An event to record.
 #[derive(Clone, Debug)]
 pub enum Note {
-    /// A message came to its recipient.
+    /// A message was acknowledged by its recipient.
     Came { message_id: String, agent: Arc<str> },
-    /// A message can't be opened.
+    /// A message can't be decrypted.
     Failed { message_id: String, why: String },
-    /// An agent's first socket here was opened, or its last one closed.
+    /// An agent's first connection in this process was opened, or its last one closed.
     Presence { agent: Arc<str>, online: bool },
 }
 
 impl Delivery {
-    /// Write down what sockets bring about, until `stop` and until nothing waits any more.
+    /// Record events until `stop` is cancelled and none is waiting.
     pub(super) async fn take_notes(self, mut waiting: mpsc::Receiver<Note>, stop: CancellationToken) {
         let mut taken = Vec::with_capacity(TOGETHER);
         let mut beat = tokio::time::interval(BEAT);
@@ -52,7 +52,7 @@ impl Delivery {
                     if here || told {
                         told = here;
                         if let Err(error) = self.beat(here).await {
-                            tracing::warn!(%error, "could not tell that sockets are held here");
+                            tracing::warn!(%error, "could not record that agents are connected to this process");
                         }
                     }
                     continue;
@@ -60,15 +60,15 @@ impl Delivery {
             }
             let notes = std::mem::replace(&mut taken, Vec::with_capacity(TOGETHER));
             while let Err(error) = self.note_down(notes.clone()).await {
-                tracing::warn!(%error, notes = notes.len(), "acknowledgements could not be noted; trying again");
-                // What is lost at the end is delivered again.
+                tracing::warn!(%error, notes = notes.len(), "acknowledgements could not be recorded; retrying");
+                // Messages whose acknowledgements are lost at the end are delivered again.
                 if matches!(error, Error::Db(am_db::Error::Stopped)) || !pause(&stop, AGAIN).await {
                     break;
                 }
             }
         }
         if let Err(error) = self.beat(false).await {
-            tracing::debug!(%error, "whoever was connected here counts as connected for some seconds yet");
+            tracing::debug!(%error, "agents of this process are shown as connected for some more seconds");
         }
     }
 
@@ -101,7 +101,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Tell that this process holds the sockets of those that have one here, and of nobody else.
+    /// Report that this process is alive, and which agents are connected to it.
     async fn beat(&self, here: bool) -> Result<()> {
         let (now, process, agents) = (Timestamp(self.0.clock.now()), self.0.process.clone(), self.0.hub.agents());
         let work = async move |tx: &mut Tx| {

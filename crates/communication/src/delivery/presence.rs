@@ -1,4 +1,4 @@
-//! Who is there.
+//! Presence of agents.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use super::{Delivery, store};
 use crate::error::{Error, Result};
 use am_db::codec::Timestamp;
 
-/// A process that has told nothing for so long is gone, and with it those whose sockets it held.
+/// Time after which a process without a report is considered dead, and its connections closed.
 const ALIVE: Duration = Duration::from_secs(15);
 
-/// Whether an agent has a socket.
+/// Presence of an agent.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Presence {
-    /// The agent.
+    /// Name of the agent.
     pub agent_id: String,
-    /// Has it a socket now, in any process?
+    /// Whether the agent is connected to any process now.
     pub online: bool,
-    /// When it came or went last.
+    /// Time of the last change.
     pub last_seen: Timestamp,
 }
 
@@ -28,19 +28,20 @@ impl Delivery {
         Timestamp(self.0.clock.now() - ALIVE)
     }
 
-    /// Whether `agent` is there.
+    /// Presence of `agent`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for one that never was.
+    /// Returns [`Error::NotFound`] for an agent that was never connected.
     pub async fn presence(&self, agent: &str) -> Result<Presence> {
         let mut found = store::seen(&mut *self.0.db.read().await?, Some(agent), false, self.alive(), 1).await?;
         found.pop().ok_or(Error::NotFound("Agent"))
     }
 
-    /// Agents that had a socket, those that have one alone if that is asked for, the last seen first.
+    /// Presence of all agents that were connected, last seen first; with `online_only` only of those that are connected
+    /// now.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn seen(&self, online_only: bool, limit: u32) -> Result<Vec<Presence>> {
         store::seen(&mut *self.0.db.read().await?, None, online_only, self.alive(), i64::from(limit)).await
     }

@@ -1,4 +1,4 @@
-//! One socket's side of delivery: what it is to be sent next.
+//! A session: the messages and replies for one connection.
 
 use std::{
     collections::VecDeque,
@@ -16,26 +16,26 @@ use super::{
 use crate::{error::Result, messages};
 use am_db::codec::Timestamp;
 
-/// Messages that are read at once.
+/// Messages read per query.
 const PAGE: i64 = 50;
 
-/// What a socket is to be sent, in order, until it is dropped.
+/// Stream of what a connection is to send, in order.
 pub struct Session {
     delivery: Delivery,
     joined: Joined,
-    /// The last message that was handed out.
+    /// Number of the last message returned.
     cursor: i64,
-    /// What was read and not handed out yet.
+    /// Messages that were read and not returned yet.
     page: VecDeque<(i64, Bytes)>,
     behind: bool,
 }
 
-/// The way of answers to a socket. Cheap to clone.
+/// Sender of replies to a connection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Replies(mpsc::WeakSender<Out>);
 
 impl Replies {
-    /// Send an answer after what waits; waits where much does. False: the socket is being let go.
+    /// Queue a reply, waiting while the queue is full. Returns false when the connection is being closed.
     pub async fn send(&self, answer: impl Into<Bytes>) -> bool {
         match self.0.upgrade() {
             Some(queue) => queue.send(Out::Reply(answer.into())).await.is_ok(),
@@ -50,12 +50,12 @@ impl Session {
         (Self { delivery, joined, cursor: 0, page: VecDeque::new(), behind: true }, replies)
     }
 
-    /// Whose it is.
+    /// Name of the connected agent.
     pub fn agent(&self) -> &Arc<str> {
         &self.joined.agent
     }
 
-    /// What is at hand to be sent without waiting.
+    /// The next message or reply, if one is available without waiting.
     pub fn ready(&mut self) -> Option<Bytes> {
         if let Some((id, frame)) = self.page.pop_front() {
             self.cursor = id;
@@ -73,10 +73,10 @@ impl Session {
         }
     }
 
-    /// What is to be sent next; none: the service lets its sockets go.
+    /// Wait for the next message or reply; `None` when the service closes its connections.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if let Some((id, frame)) = self.page.pop_front() {
@@ -105,7 +105,7 @@ impl Session {
         }
     }
 
-    /// What came through the queue, unless it was read from the database already.
+    /// Take an entry of the queue, unless it is a message that was read from the database already.
     fn taken(&mut self, out: Out) -> Option<Bytes> {
         match out {
             Out::Reply(frame) => Some(frame),
@@ -117,7 +117,7 @@ impl Session {
         }
     }
 
-    /// Read on; live, if there is nothing more.
+    /// Read the next messages from the database, or become live when there are none.
     async fn catch_up(&mut self) -> Result<()> {
         let inner = &self.delivery.0;
         let now = Timestamp(inner.clock.now());
@@ -131,7 +131,7 @@ impl Session {
             let id = stored.message.id;
             match self.delivery.opened(&mut conn, stored).await? {
                 Some(message) => self.page.push_back((id, frame(&message))),
-                // Nothing is ever sent of it.
+                // Undecryptable messages are not sent.
                 None if self.page.is_empty() => self.cursor = id,
                 None => {}
             }

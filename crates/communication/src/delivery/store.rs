@@ -1,4 +1,4 @@
-//! Tables `am_presence`, `am_socket_processes` and `am_subscriptions`.
+//! SQL of tables `am_presence`, `am_socket_processes` and `am_subscriptions`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use am_db::{
     sql,
 };
 
-/// This process holds sockets.
+/// Record that a process with connections is alive.
 pub async fn beat(tx: &mut Tx, process: &str, now: Timestamp) -> Result<()> {
     insert!("am_socket_processes" { id: process, beat_at: now } "ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at")
         .execute(tx.conn().await?)
@@ -22,13 +22,13 @@ pub async fn beat(tx: &mut Tx, process: &str, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// It holds none any more. Others that have been silent for an hour are forgotten too.
+/// Remove a process without connections, and others without a report for an hour.
 pub async fn silence(tx: &mut Tx, process: &str) -> Result<()> {
     sql!("DELETE FROM am_socket_processes WHERE id = $1").bind(process).execute(tx.conn().await?).await?;
     Ok(())
 }
 
-/// Who came, and who went; what another process holds by now stays.
+/// Record which agents connected and disconnected; agents connected to another process by now are not changed.
 pub async fn presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, bool)], now: Timestamp) -> Result<()> {
     let mut rows = Rows::default();
     for (agent, online) in changes {
@@ -43,7 +43,7 @@ pub async fn presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, bool)], 
     Ok(rows.execute(tx).await?)
 }
 
-/// Exactly these have a socket in this process.
+/// Record the exact set of agents connected to this process.
 pub async fn reconcile(tx: &mut Tx, process: &str, agents: &[Arc<str>], now: Timestamp) -> Result<()> {
     let json = serde_json::json!(agents).to_string();
     sql!(
@@ -54,7 +54,7 @@ pub async fn reconcile(tx: &mut Tx, process: &str, agents: &[Arc<str>], now: Tim
     .bind(now)
     .execute(tx.conn().await?)
     .await?;
-    // One that another process held too, and holds no more.
+    // An agent that was connected to another process too, and now only to this one.
     sql!(
         "UPDATE am_presence SET online = TRUE, process = $1, seen_at = $3 WHERE agent_id IN {texts $2} AND NOT online",
     )
@@ -74,7 +74,7 @@ row! {
     }
 }
 
-/// One agent; or all that were seen, online ones alone if that is asked for, the last seen first.
+/// Presence of one agent, or of all, last seen first; with `online_only` only of those that are connected.
 pub async fn seen(
     conn: &mut Connection,
     agent: Option<&str>,
@@ -92,7 +92,7 @@ pub async fn seen(
     Ok(seen.bind(alive).bind_some(agent).bind_flag(online_only).bind(limit).fetch_all(conn).await?)
 }
 
-/// Every agent that had a socket, or has subscribed to anything.
+/// Agents that were ever connected or have a subscription.
 pub async fn everybody(conn: &mut Connection, limit: usize) -> Result<Vec<String>> {
     let everybody = sql!(
         "SELECT agent_id FROM am_presence UNION SELECT agent_id FROM am_subscriptions ORDER BY agent_id LIMIT $1",
@@ -100,7 +100,7 @@ pub async fn everybody(conn: &mut Connection, limit: usize) -> Result<Vec<String
     Ok(everybody.bind(limit as i64).fetch_values(conn).await?)
 }
 
-/// Subscribe, or change what is let through. True: it is new or another.
+/// Insert a subscription or change its filter. Returns whether anything changed.
 pub async fn subscribe(tx: &mut Tx, agent: &str, topic: &str, filter: &str, now: Timestamp) -> Result<bool> {
     let changed = insert!("am_subscriptions" {
         agent_id: agent,
@@ -111,7 +111,7 @@ pub async fn subscribe(tx: &mut Tx, agent: &str, topic: &str, filter: &str, now:
     Ok(changed.execute(tx.conn().await?).await? > 0)
 }
 
-/// End a subscription. True: there was one.
+/// Delete a subscription. Returns whether there was one.
 pub async fn unsubscribe(tx: &mut Tx, agent: &str, topic: &str) -> Result<bool> {
     let ended = sql!("DELETE FROM am_subscriptions WHERE topic = $1 AND agent_id = $2");
     Ok(ended.bind(topic).bind(agent).execute(tx.conn().await?).await? > 0)
@@ -125,14 +125,14 @@ row! {
     }
 }
 
-/// An agent's subscriptions, in the order of their topics.
+/// Subscriptions of an agent, ordered by topic.
 pub async fn subscriptions(conn: &mut Connection, agent: &str) -> Result<Vec<Subscription>> {
     let subscriptions =
         sql!("SELECT ", Subscription::COLUMNS, " FROM am_subscriptions WHERE agent_id = $1 ORDER BY topic");
     Ok(subscriptions.bind(agent).fetch_all(conn).await?)
 }
 
-/// Who has subscribed to a topic, with what each lets through.
+/// Subscribers of a topic with their filters.
 pub async fn subscribers(conn: &mut Connection, topic: &str) -> Result<Vec<(String, Map<String, Value>)>> {
     let subscribers = sql!("SELECT agent_id, filter FROM am_subscriptions WHERE topic = $1 ORDER BY agent_id");
     let subscribers: Vec<(String, JsonOr<Map<String, Value>>)> = subscribers.bind(topic).fetch_all(conn).await?;

@@ -1,4 +1,4 @@
-//! Topics: who wants to hear of what.
+//! Topics and the subscriptions to them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -19,38 +19,38 @@ use am_db::{
     principal::Principal,
 };
 
-/// The largest filter, in bytes of its JSON.
+/// Maximum size of a filter in bytes of its JSON.
 const LARGEST: usize = 4096;
 
-/// That an agent wants to hear of a topic.
+/// Subscription of an agent to a topic.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Subscription {
-    /// Of what.
+    /// Name of the topic.
     pub topic: String,
     /// Members that a message's content must have, with exactly these values; empty: every message.
     #[schema(value_type = Object)]
     pub filter: Map<String, Value>,
-    /// Since when.
+    /// Time of subscription.
     pub created_at: Timestamp,
 }
 
-/// Does the content have every member that the filter asks for, with the same value? Content that is sealed by its sender
-/// shows its envelope only, so that it passes an empty filter and hardly another.
+/// Whether the content has all members of the filter with equal values. Content that its sender encrypted shows only
+/// its envelope, so it usually passes an empty filter only.
 pub fn passes(filter: &Map<String, Value>, content: &Value) -> bool {
     filter.iter().all(|(name, value)| content.get(name) == Some(value))
 }
 
-/// Who is to hear of this in a topic.
+/// Subscribers of a topic whose filters the content passes.
 pub async fn subscribers(conn: &mut Connection, topic: &str, content: &Value) -> Result<Vec<String>> {
     let all = store::subscribers(conn, topic).await?;
     Ok(all.into_iter().filter(|(_, filter)| passes(filter, content)).map(|(agent, _)| agent).collect())
 }
 
 impl Delivery {
-    /// `agent` wants to hear of a topic. Once more with another filter changes it.
+    /// Subscribe `agent` to a topic. Repeating it with another filter changes the filter.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// Returns [`Error::Invalid`] for an invalid name, topic or filter.
     pub async fn subscribe(
         &self,
         by: &Principal,
@@ -77,10 +77,10 @@ impl Delivery {
         self.0.db.write_once(&self.0.clock, once, work).await
     }
 
-    /// `agent` no longer wants to hear of a topic. False: it did not.
+    /// Unsubscribe `agent` from a topic. Returns whether it was subscribed.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn unsubscribe(
         &self,
         by: &Principal,
@@ -100,10 +100,10 @@ impl Delivery {
         self.0.db.write_once(&self.0.clock, once, work).await
     }
 
-    /// What an agent wants to hear of.
+    /// Subscriptions of an agent.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn subscriptions(&self, agent: &str) -> Result<Vec<Subscription>> {
         store::subscriptions(&mut *self.0.db.read().await?, agent).await
     }

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of messages.
+//! Prometheus metrics of messages.
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -8,18 +8,18 @@ use prometheus_client::{
 use super::model::Receipt;
 use crate::error::Result;
 
-/// What `/metrics` shows of messages. Cheap to clone.
+/// Prometheus metrics of messages. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Metrics {
     sent: Family<[(&'static str, &'static str); 1], Counter>,
-    /// Messages that wait for their recipients, as the database said last.
+    /// Messages that wait for their recipients, as last counted in the database.
     pub waiting: Gauge,
-    /// Messages whose time was up.
+    /// Messages that have expired.
     pub expired: Counter,
 }
 
 impl Metrics {
-    /// What came of letters.
+    /// Count the results of written messages.
     pub fn written(&self, answers: &[Result<Receipt>]) {
         for answer in answers {
             let result = match answer {
@@ -32,20 +32,16 @@ impl Metrics {
     }
 
     pub fn register(&self, registry: &mut Registry) {
-        // Shown from the start, before there is any.
+        // Shown from the start with the value 0.
         for result in ["stored", "repeated", "refused"] {
             drop(self.sent.get_or_create(&[("result", result)]));
         }
         registry.register(
             "messages_sent",
-            "Messages that were sent: stored, repeated (under an id that was there), refused",
+            "Messages sent, by result: stored, repeated (under a known id), refused",
             self.sent.clone(),
         );
         registry.register("messages_waiting", "Messages that wait for their recipients", self.waiting.clone());
-        registry.register(
-            "messages_expired",
-            "Messages whose time was up before they were delivered",
-            self.expired.clone(),
-        );
+        registry.register("messages_expired", "Messages that expired before their delivery", self.expired.clone());
     }
 }

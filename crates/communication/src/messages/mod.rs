@@ -1,4 +1,4 @@
-//! Messages: sent, kept for the inbox, read, and what has become of each.
+//! Messages: sending, inbox, history, and status.
 
 mod metrics;
 mod model;
@@ -42,11 +42,11 @@ use am_db::{
     principal::Principal,
 };
 
-/// How often what has expired is looked for.
+/// Interval at which expired messages are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks for idle channels and two counts of what waits.
+/// Interval at which idle channels are closed and waiting messages are counted.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-/// Messages that are marked in one transaction.
+/// Messages marked per transaction.
 const AT_ONCE: i64 = 2000;
 
 /// The messages. Cheap to clone.
@@ -64,28 +64,28 @@ struct Inner {
     metrics: Metrics,
 }
 
-/// What the messages stand on.
+/// Services that messages depend on.
 pub struct Parts {
-    /// Where they are kept.
+    /// Database of the messages.
     pub db: Database,
-    /// The time.
+    /// Clock of the service.
     pub clock: Clock,
-    /// Their ids.
+    /// Generator of ids.
     pub ids: Ids,
-    /// What is told of every change.
+    /// Log of all changes.
     pub audit: Audit,
-    /// What seals them.
+    /// Encryption of the content.
     pub sealing: Sealing,
-    /// Who may write to whom.
+    /// Permissions between agents.
     pub relations: Relations,
-    /// The way to sockets.
+    /// Delivery over connections.
     pub delivery: Delivery,
-    /// Where they have an order.
+    /// Channels of the messages.
     pub channels: Channels,
 }
 
 impl Messages {
-    /// The messages of `parts`, and the task that writes what is sent, which ends after `stop`.
+    /// Create the service, and the task that writes sent messages, which ends after `stop` is cancelled.
     pub fn open(parts: Parts, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
         let Parts { db, clock, ids, audit, sealing, relations, delivery, channels } = parts;
         let metrics = Metrics::default();
@@ -101,7 +101,7 @@ impl Messages {
         (Self(Arc::new(Inner { db, clock, audit, sealing, delivery, channels, office, metrics })), work)
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of messages.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.0.metrics.register(registry);
     }
@@ -110,19 +110,20 @@ impl Messages {
         Timestamp(self.0.clock.now())
     }
 
-    /// Send a message; the answer comes when it is durable.
+    /// Send a message; returns when it is durable.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::Refused`] when the sender may not write to the recipient; [`Error::Seal`];
-    /// [`Error::NotFound`], [`Error::State`] and [`Error::Forbidden`] of a channel; [`Error::Conflict`] for another sender's id.
+    /// Returns [`Error::Invalid`]; [`Error::Refused`] when the sender may not write to the recipient; [`Error::Seal`];
+    /// [`Error::NotFound`], [`Error::State`] and [`Error::Forbidden`] of a channel; [`Error::Conflict`] for an id that
+    /// another sender used.
     pub async fn send(&self, by: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Receipt>> {
         self.hand_in(by, draft, once).await?.await.unwrap_or(Err(Error::Stopping))
     }
 
-    /// The same for whoever goes on before the answer comes.
+    /// Queue a message and return a receiver for its receipt.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; the rest comes with the answer.
+    /// Returns [`Error::Invalid`]; other errors come with the receipt.
     pub async fn hand_in(
         &self,
         by: &Principal,
@@ -133,11 +134,11 @@ impl Messages {
         self.0.office.hand_in(Letter { draft, bytes, by: by.clone() }, once).await
     }
 
-    /// What came for `agent`: what is not read yet, the oldest first, after message number `from`; or everything, the newest
-    /// first, before it. What is fetched counts as delivered.
+    /// Inbox of `agent`: with `unread_only` unread messages after number `from`, oldest first; otherwise all messages
+    /// before it, newest first. Returned messages count as delivered.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn inbox(&self, agent: &str, unread_only: bool, from: Option<i64>, limit: u32) -> Result<Vec<Message>> {
         let (now, mut messages, mut came) = (self.now(), Vec::new(), Vec::new());
         let mut conn = self.0.db.read().await?;
@@ -159,10 +160,10 @@ impl Messages {
         Ok(messages)
     }
 
-    /// A page of the past, the newest first, and how many there are in all.
+    /// A page of the history, newest first, and the total number of matches.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn past(&self, past: &Past, page: &Page) -> Result<(Vec<Message>, i64)> {
         let mut conn = self.0.db.read().await?;
         let (found, total) = store::past(&mut conn, past, page).await?;
@@ -173,20 +174,21 @@ impl Messages {
         Ok((messages, total))
     }
 
-    /// One message.
+    /// A message by its id.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it does not exist.
     pub async fn get(&self, message_id: &str) -> Result<Message> {
         let mut conn = self.0.db.read().await?;
         let stored = store::get(&mut conn, message_id).await?.ok_or(Error::NotFound("Message"))?;
         self.opened(&mut conn, stored).await
     }
 
-    /// A message was read by its recipient. Once more changes nothing.
+    /// Mark a message as read by its recipient. Repeating it changes nothing.
     ///
     /// # Errors
-    /// [`Error::NotFound`], also for another's than `agent`'s; [`Error::State`] for one that has expired or failed.
+    /// Returns [`Error::NotFound`], also for a message to another agent than `agent`; [`Error::State`] for one that has
+    /// expired or failed.
     pub async fn read(
         &self,
         by: &Principal,
@@ -220,13 +222,13 @@ impl Messages {
         match opened(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(message),
             (message, Some(error)) => {
-                tracing::warn!(message = message.message_id, %error, "a message can't be opened");
+                tracing::warn!(message = message.message_id, %error, "a message can't be decrypted");
                 Ok(Message { failure: Some(error.to_string()), ..message })
             }
         }
     }
 
-    /// Mark what has expired and close idle channels, until `stop`.
+    /// Mark expired messages and close idle channels, until `stop` is cancelled.
     pub async fn work(self, stop: CancellationToken) {
         let mut kept = tokio::time::Instant::now().checked_sub(HOUSEKEEPING);
         while pause(&stop, LOOK).await {
@@ -264,13 +266,13 @@ impl Messages {
         Ok(())
     }
 
-    /// The way to sockets.
+    /// The delivery service.
     pub fn delivery(&self) -> &Delivery {
         &self.0.delivery
     }
 }
 
-/// A message with its content, or without it and why.
+/// A message with its decrypted content, or without content and with the error.
 pub(super) async fn opened(
     sealing: &Sealing,
     conn: &mut Connection,

@@ -1,4 +1,4 @@
-//! Messages as they are sent, stored and shown.
+//! Model of a message: draft, receipt and stored message.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use crate::{
 use am_core::validation::{Violation, Violations};
 use am_db::codec::Timestamp;
 
-/// The longest a message waits for its recipient.
+/// Maximum time that a message waits for its recipient.
 pub const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an id that a sender may give a message.
 const MAX_ID_BYTES: usize = 128;
 /// Bytes of a topic's name.
 const MAX_TOPIC_BYTES: usize = 200;
 
-/// Whom a message is for.
+/// Destination of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
-    /// One agent, over the channel of the two.
+    /// A single agent, through the direct channel with it.
     Agent(String),
-    /// All others in a channel.
+    /// Every other member of a channel.
     Channel(String),
-    /// Whoever has subscribed to the topic with a filter that the content passes.
+    /// Subscribers of a topic whose filters the content passes.
     Topic(String),
     /// Every agent that this service has seen.
     Everybody,
@@ -37,30 +37,30 @@ pub enum To {
 /// A message to be sent.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// What the sender calls it: the same id again sends nothing.
+    /// Id chosen by the sender; a repeated id sends nothing. `None`: an id is generated.
     pub message_id: Option<String>,
-    /// Who writes.
+    /// Agent that sends the message.
     pub sender: String,
-    /// To whom.
+    /// Destination of the message.
     pub to: To,
-    /// What.
+    /// Content as JSON.
     pub content: Value,
-    /// What it is about.
+    /// Type of the message.
     pub kind: MessageType,
-    /// How soon the recipient should turn to it.
+    /// Priority for the recipient.
     pub priority: Priority,
-    /// Is it to be encrypted?
+    /// Whether the content must be encrypted.
     pub encrypt: bool,
-    /// By what, if the sender says.
+    /// Requested encryption; `None` leaves the choice to the service.
     pub encryption: Option<Encryption>,
-    /// How long it waits for its recipient.
+    /// Time that the message waits for its recipient.
     pub ttl: Duration,
-    /// The message that it answers.
+    /// Id of the message that this one answers.
     pub reply_to: Option<String>,
 }
 
 impl Draft {
-    /// The draft with its names as they are stored, and the size of its content as JSON.
+    /// Validate the draft. Returns it with normalised names, and the size of its content in bytes of JSON.
     ///
     /// # Errors
     /// Every member that is out of its bounds.
@@ -88,7 +88,7 @@ impl Draft {
     }
 }
 
-/// The name of a topic.
+/// Validate the name of a topic, and trim it.
 ///
 /// # Errors
 /// For none, one of over 200 bytes, or one with control characters.
@@ -101,133 +101,133 @@ pub fn checked_topic(topic: &str) -> Result<String, Violation> {
     Ok(topic.to_owned())
 }
 
-/// What a sender gets to know.
+/// Receipt of a sent message.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageReceipt)]
 pub struct Receipt {
-    /// Always `success`.
+    /// Result, always `success`.
     pub status: String,
-    /// Its id.
+    /// Id of the message.
     pub message_id: String,
-    /// Who wrote.
+    /// Agent that sent the message.
     pub sender: String,
-    /// To whom; none: to several.
+    /// Agent that receives the message; null for several.
     pub recipient: Option<String>,
-    /// The channel it is in.
+    /// Id of the channel.
     pub channel_id: String,
-    /// Its number in the channel; of several copies the last one's.
+    /// Number of the message in the channel; of several copies, the last one's.
     pub seq: i64,
-    /// Is the content stored as ciphertext?
+    /// Whether the content is stored as ciphertext.
     pub encrypted: bool,
-    /// By what; none for several copies, which may differ.
+    /// Encryption of the content; null for several copies, which may differ.
     pub encryption: Option<Encryption>,
-    /// Who could read it: end_to_end, sealed_on_arrival, at_rest or none.
+    /// Protection of the content: end_to_end, sealed_on_arrival, at_rest or none; null for several copies.
     pub scope: Option<Scope>,
-    /// The key it is sealed to.
+    /// Id of the key that the content is encrypted with; null without one.
     pub key_id: Option<String>,
-    /// The recipient has a socket in this process, and was given it there.
+    /// Whether the message was sent to a connection of the recipient in this process.
     pub ws_delivered: bool,
-    /// pending until the recipient acknowledges or fetches it, then delivered.
+    /// Status: pending until the recipient acknowledges or fetches the message, then delivered.
     pub message_status: MessageStatus,
-    /// When it was stored.
+    /// Time when the message was stored.
     pub sent_at: Timestamp,
-    /// Until when it waits for its recipient.
+    /// Time at which the message expires if it is not delivered; null for several copies.
     pub expires_at: Option<Timestamp>,
-    /// What it costs, all copies together.
+    /// Price of the message, of all copies together, in the marketplace's currency, with up to 8 decimal places.
     pub price: f64,
-    /// What is recorded of that.
+    /// Payment status of the message.
     pub payment_status: PaymentStatus,
-    /// Of a message to several: how many have it.
+    /// Number of copies stored, for several recipients; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipients: Option<i64>,
-    /// Of a message to several: how many were given it on a socket.
+    /// Number of copies sent to connections, for several recipients; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pushed: Option<i64>,
-    /// Of a message to several: who was left out, the first hundred, and why.
+    /// Agents that were left out with the reasons, for several recipients; at most 100.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub refused: Vec<LeftOut>,
-    /// It was sent before under this id, and nothing was sent now.
+    /// Whether the message was sent before under this id, so that nothing was sent now.
     pub repeated: bool,
 }
 
-/// One whom a message to several did not go to.
+/// An agent that a message to several recipients was not sent to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = RejectedRecipient)]
 pub struct LeftOut {
-    /// The agent.
+    /// Name of the agent.
     pub agent_id: String,
-    /// Why.
+    /// Reason in words.
     pub reason: String,
 }
 
-/// A message as those get it who may read it.
+/// A message in the form shown to agents that may read it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Message {
-    /// Its number among all; what a client goes on after.
+    /// Number among all messages, used as cursor of lists.
     pub id: i64,
-    /// Its id: the same message again has the same.
+    /// Id of the message; the same on each delivery.
     pub message_id: String,
-    /// The channel it is in.
+    /// Id of the channel.
     pub channel_id: String,
-    /// Its number there.
+    /// Number of the message in the channel.
     pub seq: i64,
-    /// Who wrote.
+    /// Agent that sent the message.
     pub sender: String,
-    /// To whom.
+    /// Agent that receives the message.
     pub recipient: String,
-    /// What it is about.
+    /// Type of the message.
     pub message_type: MessageType,
-    /// How soon the recipient should turn to it.
+    /// Priority for the recipient.
     pub priority: Priority,
-    /// What was written, or an envelope that the recipient alone can open; null where it can't be opened any more.
+    /// Content, or an envelope that only the recipient can open; null when it can't be decrypted.
     #[schema(value_type = Object)]
     pub content: Value,
-    /// Is the content stored as ciphertext?
+    /// Whether the content is stored as ciphertext.
     pub encrypted: bool,
-    /// By what.
+    /// Encryption of the content.
     pub encryption: Encryption,
-    /// Who could read it.
+    /// Protection of the content.
     pub scope: Scope,
-    /// The key it is sealed to.
+    /// Id of the key that the content is encrypted with; null without one.
     pub key_id: Option<String>,
-    /// The content's size as it was sent, as JSON.
+    /// Size of the content in bytes of JSON, as it was sent.
     pub size_bytes: i64,
-    /// What it costs.
+    /// Price of the message in the marketplace's currency, with up to 8 decimal places.
     pub price: f64,
-    /// What is recorded of that.
+    /// Payment status of the message.
     pub payment_status: PaymentStatus,
-    /// What has become of it.
+    /// Status of the message.
     pub status: MessageStatus,
-    /// Why it failed.
+    /// Reason of a failure; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// The topic it was written to.
+    /// Topic that the message was sent to; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// The message that it answers.
+    /// Id of the message that this one answers; null if none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
-    /// The message to several that it is one copy of.
+    /// Id of the message to several recipients that this is a copy of; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast_id: Option<String>,
-    /// When it was stored.
+    /// Time when the message was stored.
     pub sent_at: Timestamp,
-    /// Until when it waits for its recipient.
+    /// Time at which the message expires if it is not delivered.
     pub expires_at: Timestamp,
-    /// When its recipient said that it came, or fetched it.
+    /// Time when the recipient acknowledged or fetched the message; null before.
     pub delivered_at: Option<Timestamp>,
-    /// When its recipient said that it was read.
+    /// Time when the recipient marked the message as read; null before.
     pub read_at: Option<Timestamp>,
 }
 
-/// Which messages of the past.
+/// Filter for the message history. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
-    /// Only this agent's.
+    /// Agent that sent the messages.
     pub sender: Option<String>,
-    /// Only those to this agent.
+    /// Agent that received the messages.
     pub recipient: Option<String>,
-    /// Only those of this channel.
+    /// Id of the channel.
     pub channel: Option<String>,
 }
 

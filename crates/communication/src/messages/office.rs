@@ -1,5 +1,5 @@
-//! Where letters wait. One task takes what waits at the same moment, has it written, and gives it to the sockets in the
-//! order in which it was written; so nothing is ahead of what was sent before it.
+//! Send queue. One task takes the waiting messages, writes them, and distributes them to connections in the order in
+//! which they were written, so that no message overtakes an earlier one.
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -15,28 +15,28 @@ use am_db::{
     once::{Done, Once},
 };
 
-/// Letters that may wait; beyond it senders wait for a place.
+/// Capacity of the queue; beyond it senders wait.
 const QUEUE: usize = 4096;
-/// Letters that are written together.
+/// Messages written per transaction.
 const TOGETHER: usize = 256;
-/// And their content together, in bytes.
+/// Maximum size of the content written per transaction, in bytes.
 const WEIGHT: usize = 4 << 20;
 
 type Answer = Result<Done<Receipt>>;
 
-/// A letter with whoever waits for its receipt.
+/// A queued message with the channel to its sender.
 struct Waiting {
     letter: Letter,
     once: Option<Once>,
     answer: oneshot::Sender<Answer>,
 }
 
-/// The way to the office. Cheap to clone.
+/// Sender side of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Office(mpsc::Sender<Waiting>);
 
 impl Office {
-    /// Open it; the task ends after `stop`, when what waits has been written.
+    /// Create the queue and its task, which ends after `stop` is cancelled and all queued messages are written.
     pub fn open(
         db: Database,
         post: Post,
@@ -47,10 +47,10 @@ impl Office {
         (Self(sender), Clerk { db, post, metrics }.work(waiting, stop))
     }
 
-    /// Hand a letter in; its receipt comes when it is durable.
+    /// Queue a message; its receipt is sent when it is durable.
     ///
     /// # Errors
-    /// [`Error::Stopping`].
+    /// Returns [`Error::Stopping`] when the service is stopping.
     pub async fn hand_in(&self, letter: Letter, once: Option<Once>) -> Result<oneshot::Receiver<Answer>> {
         let (answer, receipt) = oneshot::channel();
         self.0.send(Waiting { letter, once, answer }).await.map_err(|_| Error::Stopping)?;
@@ -86,8 +86,8 @@ impl Clerk {
         }
     }
 
-    /// Write what belongs together. If it can't be for another reason than the database's, each is tried by itself, so that
-    /// one is in nobody's way.
+    /// Write a batch. If that fails for another reason than the state of the database, each message is tried by itself,
+    /// so that one does not block the others.
     async fn write(&self, mut batch: Vec<Waiting>) {
         if let [_] = batch.as_slice() {
             for one in batch.drain(..) {
@@ -104,14 +104,14 @@ impl Clerk {
                     let _ = caller.send(answer.map(Done::fresh));
                 }
             }
-            // Nothing was written, and asking once for each would take as many times as long.
+            // Nothing was written, and retrying each would take a multiple of the time.
             Err(Error::Db(error @ (am_db::Error::Busy | am_db::Error::Full | am_db::Error::Stopped))) => {
                 for caller in callers {
                     let _ = caller.send(Err(Error::Db(again(&error))));
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, letters = kept.len(), "messages could not be written together; trying each by itself");
+                tracing::warn!(%error, letters = kept.len(), "messages could not be written together; retrying each alone");
                 for (letter, answer) in kept.into_iter().zip(callers) {
                     self.write_one(Waiting { letter, once: None, answer }).await;
                 }
@@ -122,7 +122,7 @@ impl Clerk {
     async fn write_one(&self, Waiting { letter, once, answer }: Waiting) {
         let mut done = self.try_one(&letter, once.clone()).await;
         if matches!(done, Err(Error::Db(am_db::Error::Duplicate(_)))) {
-            // An id that this process drew is taken.
+            // A generated id is in use.
             self.post.ids.jump();
             done = self.try_one(&letter, once).await;
         }
@@ -136,7 +136,7 @@ impl Clerk {
             let answer = self.deliver(written).await.pop();
             return answer.unwrap_or(Err(Error::Stopping)).map(Done::fresh);
         };
-        // What is for the sockets comes out beside the answer, which is kept.
+        // Entries for connections are returned separately from the answer, which is stored.
         let (tell, told) = oneshot::channel();
         let work = async move |tx: &mut Tx| {
             let mut written = post.write(tx, &letters).await?;
@@ -151,7 +151,7 @@ impl Clerk {
         Ok(done)
     }
 
-    /// What is durable goes to the sockets.
+    /// Distribute durable messages to connections.
     async fn deliver(&self, written: Written) -> Vec<Result<Receipt>> {
         am_core::crash_point!("messages.before_push");
         self.metrics.written(&written.answers);
@@ -160,7 +160,7 @@ impl Clerk {
     }
 }
 
-/// The same error for each sender.
+/// Copy an error for each sender.
 fn again(error: &am_db::Error) -> am_db::Error {
     match error {
         am_db::Error::Busy => am_db::Error::Busy,
@@ -169,7 +169,8 @@ fn again(error: &am_db::Error) -> am_db::Error {
     }
 }
 
-/// How many from the first on go together: those without a key of their own, as far as they are not too heavy.
+/// Number of messages from the first on that are written together: those without an idempotency key, up to the size
+/// limit.
 fn together(waiting: &[Waiting]) -> usize {
     let mut weight = 0;
     let light = waiting.iter().take_while(|one| {

@@ -1,4 +1,5 @@
-//! Writing messages: those that wait at the same moment in one transaction, with a few statements for all of them.
+//! Writing of messages: those that wait at the same time are written in one transaction, with a few statements for all
+//! of them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,12 +22,12 @@ use am_audit::{Audit, Entry, EventType};
 use am_core::ambient::{Clock, Ids};
 use am_db::{Tx, batch::Batch, codec::Timestamp, principal::Principal, rows::Rows};
 
-/// Those who were left out of a message to several, as far as they are told.
+/// Maximum number of left-out recipients in a receipt.
 const TOLD: usize = 100;
-/// Recipients of one message.
+/// Maximum number of recipients of one message.
 const MOST_RECIPIENTS: usize = 10_000;
 
-/// What writing needs. Cheap to clone.
+/// Services that writing depends on. Cheap to clone.
 #[derive(Clone)]
 pub struct Post {
     pub clock: Clock,
@@ -37,32 +38,32 @@ pub struct Post {
     pub hub: Hub,
 }
 
-/// A draft that was checked, and who sends it.
+/// A validated draft with its sender.
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub draft: Draft,
-    /// Of the content as JSON.
+    /// Size of the content in bytes of JSON.
     pub bytes: usize,
     pub by: Principal,
 }
 
-/// What came of letters.
+/// Result of writing messages.
 pub struct Written {
-    /// The number of the last message before.
+    /// Number of the last message before.
     pub before: i64,
-    /// The number of the last message now.
+    /// Number of the last message written.
     pub last: i64,
-    /// For each letter.
+    /// Result for each message.
     pub answers: Vec<Result<Receipt>>,
-    /// What is for sockets, in order.
+    /// Entries for connections, in order.
     pub pushed: Vec<Pushed>,
 }
 
 impl Post {
-    /// Write `letters`. What is wrong with one is its own answer, and the others are written.
+    /// Write messages. A fault of one is returned as its result, and the others are written.
     ///
     /// # Errors
-    /// As the database; then nothing may stay of any of them.
+    /// Returns an error of the database; all of them must be rolled back then.
     pub async fn write(&self, tx: &mut Tx, letters: &[Letter]) -> Result<Written> {
         let mut work = Work::begin(self, tx, letters).await?;
         let mut answers = Vec::with_capacity(letters.len());
@@ -79,17 +80,17 @@ impl Post {
     }
 }
 
-/// One transaction's writing.
+/// State of writing within one transaction.
 struct Work<'a> {
     post: &'a Post,
     now: Timestamp,
     before: i64,
     last: i64,
-    /// What was sent before under the ids that senders chose.
+    /// Receipts of messages sent earlier under ids that senders chose.
     known: HashMap<String, Receipt>,
     by_place: HashMap<Place, Spot>,
     by_id: HashMap<String, Spot>,
-    /// The last number of each channel that was written into.
+    /// Last message number of each channel written into.
     reached: HashMap<String, i64>,
     permits: HashMap<(String, String), Option<Refusal>>,
     channels: Rows,
@@ -100,11 +101,11 @@ struct Work<'a> {
     pushed: Vec<Pushed>,
 }
 
-/// Who is to have a letter, and where.
+/// Resolved recipients of a message, and its channel.
 struct Addressed {
     spot: Spot,
     recipients: Vec<String>,
-    /// They have agreed to hear: a member, a subscriber. Their not knowing the sender is then no matter.
+    /// Whether they are members or subscribers, who need not know the sender.
     agreed: bool,
     topic: Option<String>,
 }
@@ -159,7 +160,7 @@ impl<'a> Work<'a> {
         let draft = &letter.draft;
         if let Some(known) = draft.message_id.as_ref().and_then(|id| self.known.get(id)) {
             if known.sender != draft.sender {
-                return Err(Error::Conflict(format!("message_id '{}' is another sender's", known.message_id)));
+                return Err(Error::Conflict(format!("message_id '{}' was used by another sender", known.message_id)));
             }
             return Ok(Receipt { repeated: true, ..known.clone() });
         }
@@ -190,7 +191,7 @@ impl<'a> Work<'a> {
         addressed.recipients.retain(|agent| agent != sender);
         if addressed.recipients.len() > MOST_RECIPIENTS {
             let count = addressed.recipients.len();
-            return Err(Error::State(format!("{count} agents would get it, over {MOST_RECIPIENTS}")));
+            return Err(Error::State(format!("{count} agents would receive it, over {MOST_RECIPIENTS}")));
         }
         self.ask(tx, addressed.recipients.iter().map(|recipient| (sender.as_str(), recipient.as_str()))).await?;
         let (mut refused, mut copies) = (Vec::new(), Vec::<(bool, bool)>::new());
@@ -231,7 +232,7 @@ impl<'a> Work<'a> {
         Ok(receipt)
     }
 
-    /// Who is to have a letter to several.
+    /// Resolve the recipients of a message to several.
     async fn address(&mut self, tx: &mut Tx, letter: &Letter) -> Result<Addressed> {
         let draft = &letter.draft;
         match &draft.to {
@@ -245,9 +246,10 @@ impl<'a> Work<'a> {
                     return Err(Error::State("the channel is closed".into()));
                 }
                 if spot.kind == ChannelKind::Broadcast && spot.owner != draft.sender {
-                    return Err(Error::Forbidden("its maker alone writes into this channel".into()));
+                    return Err(Error::Forbidden("only its creator writes to this channel".into()));
                 }
-                // Two who have a channel may have blocked each other since, which is asked for all the same.
+                // The two members of a direct channel may have blocked each other since, so permission is checked
+                // nevertheless.
                 Ok(Addressed { agreed: spot.kind != ChannelKind::Direct, spot, recipients, topic: None })
             }
             To::Topic(topic) => {
@@ -263,7 +265,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Ask whether these may write to each other, all in one, if it was not asked in this transaction.
+    /// Query the permissions of these pairs together, except those known in this transaction.
     async fn ask(&mut self, tx: &mut Tx, pairs: impl Iterator<Item = (&str, &str)>) -> Result<()> {
         let mut asked: Vec<(&str, &str)> = pairs.collect();
         asked.sort_unstable();
@@ -275,13 +277,13 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Why `sender` may not write to `recipient`, if it may not; asked before.
+    /// Reason why `sender` may not write to `recipient`, from the permissions queried before.
     fn refusal(&self, sender: &str, recipient: &str, agreed: bool) -> Option<Refusal> {
         let found = self.permits.get(&(sender.to_owned(), recipient.to_owned())).cloned().flatten();
         found.filter(|refusal| !(agreed && matches!(refusal, Refusal::Reputation { .. })))
     }
 
-    /// The channel of a place, which is made if there is none.
+    /// The open channel with a key, created if there is none.
     fn spot(
         &mut self,
         place: Place,
@@ -318,7 +320,7 @@ impl<'a> Work<'a> {
         Timestamp(self.now.0 + ttl)
     }
 
-    /// One recipient's copy of a letter.
+    /// Create one recipient's copy of a message.
     async fn copy(
         &mut self,
         tx: &mut Tx,
@@ -331,7 +333,7 @@ impl<'a> Work<'a> {
         let bound = Bound { message_id, channel: &spot.id, sender: &draft.sender, recipient: Some(recipient) };
         let to = SealFor { bound, encryption: draft.encryption, encrypt: draft.encrypt };
         let sealed = self.post.sealing.seal(tx, &to, &draft.content, self.now).await?;
-        // Numbers are taken only by what is written.
+        // Only written messages take numbers.
         let seq = self.reached.get(&spot.id).copied().unwrap_or(spot.last_seq) + 1;
         self.reached.insert(spot.id.clone(), seq);
         self.last += 1;
@@ -365,7 +367,7 @@ impl<'a> Work<'a> {
         let mut stored = Stored { pushed: self.post.hub.has(recipient), message, sealed };
         store::push(&mut self.messages, &stored);
         if stored.pushed {
-            // What this service can open its recipient gets open, and it is at hand here.
+            // Content that this service can decrypt is sent decrypted; it is available here.
             let envelope = matches!(stored.sealed.scope, Scope::EndToEnd | Scope::SealedOnArrival);
             stored.message.content = match envelope {
                 false => draft.content.clone(),
@@ -377,7 +379,7 @@ impl<'a> Work<'a> {
         Ok(stored)
     }
 
-    /// What the audit log gets to know: that it was sent and by whom, and nothing of what it says.
+    /// Audit entry: the fact and the sender of a message, not its content.
     fn told(&self, letter: &Letter, receipt: &Receipt) -> Entry {
         let to = match &letter.draft.to {
             To::Agent(recipient) => ("recipient", json!(recipient)),
@@ -408,7 +410,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// What finds the channel that a draft goes to, if it names none.
+/// Key of the channel of a draft that names none.
 fn place(draft: &Draft) -> Option<Place> {
     match &draft.to {
         To::Agent(recipient) => Some(Place::of_pair(&draft.sender, recipient)),

@@ -1,23 +1,23 @@
-//! What may become of a message: pending → delivered → read, pending → read (which says that it came), pending → expired,
-//! pending → failed. Nothing else.
+//! State machine of a message: pending → delivered → read, pending → read (which implies delivery), pending → expired,
+//! pending → failed. There are no other transitions.
 
 use crate::model::MessageStatus;
 
-/// What happens to a message.
+/// Event that changes the status of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Its recipient says that it came, or fetches it.
+    /// The recipient acknowledged or fetched the message.
     Delivered,
-    /// Its recipient says that it was read.
+    /// The recipient marked the message as read.
     Read,
-    /// Its time is up.
+    /// The message expired.
     Expired,
-    /// It can't be opened for delivery.
+    /// The message can't be decrypted for delivery.
     Failed,
 }
 
 impl Event {
-    /// The state that it leads to.
+    /// Status after the event.
     pub fn to(self) -> MessageStatus {
         match self {
             Self::Delivered => MessageStatus::Delivered,
@@ -27,7 +27,8 @@ impl Event {
         }
     }
 
-    /// The states in which it changes anything. Stores ask for these, so that no row goes another way.
+    /// Statuses in which the event has an effect. Updates are restricted to these, so that no row takes another
+    /// transition.
     pub fn from(self) -> &'static [MessageStatus] {
         match self {
             Self::Read => &[MessageStatus::Pending, MessageStatus::Delivered],

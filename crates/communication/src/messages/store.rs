@@ -1,4 +1,4 @@
-//! Tables `am_messages` and `am_broadcasts`.
+//! SQL of tables `am_messages` and `am_broadcasts`.
 
 use super::{
     model::{LeftOut, Message, Past, Receipt},
@@ -21,25 +21,25 @@ use am_db::{
     statement::Query,
 };
 
-/// A message as it is stored: its content is sealed.
+/// A stored message with its encrypted content.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// Everything but the content, which is null.
+    /// Message without its content, which is null.
     pub message: Message,
-    /// The content.
+    /// Content in encrypted form.
     pub sealed: Sealed,
-    /// The recipient had a socket when it was written.
+    /// Whether the recipient was connected when the message was written.
     pub pushed: bool,
 }
 
 impl Stored {
-    /// What its ciphertext is bound to.
+    /// Data that the ciphertext is bound to.
     pub fn bound(&self) -> Bound<'_> {
         let Message { message_id, channel_id, sender, recipient, .. } = &self.message;
         Bound { message_id, channel: channel_id, sender, recipient: Some(recipient) }
     }
 
-    /// What its sender was told.
+    /// Receipt of the message, as its sender got it.
     pub fn receipt(&self) -> Receipt {
         let message = &self.message;
         Receipt {
@@ -67,7 +67,7 @@ impl Stored {
     }
 }
 
-/// A new message.
+/// Add the row of a new message.
 pub fn push(rows: &mut Rows, stored: &Stored) {
     let (message, sealed) = (&stored.message, &stored.sealed);
     push_row!(rows, "am_messages" {
@@ -99,7 +99,7 @@ pub fn push(rows: &mut Rows, stored: &Stored) {
     });
 }
 
-/// A message that went to several.
+/// Add the row of a message to several recipients.
 pub fn push_broadcast(rows: &mut Rows, receipt: &Receipt, topic: Option<&str>) {
     let refused = serde_json::to_string(&receipt.refused).unwrap_or_else(|_| "[]".to_owned());
     push_row!(rows, "am_broadcasts" {
@@ -186,13 +186,13 @@ impl FromRow for Stored {
     }
 }
 
-/// The number of the last message of all.
+/// Number of the last message of all.
 pub async fn last_id(conn: &mut Connection) -> Result<i64> {
     let last: Option<i64> = sql!("SELECT {last am_messages}").fetch_value(conn).await?;
     Ok(last.unwrap_or(0))
 }
 
-/// Those of these messages that are there.
+/// Existing messages among these ids.
 pub async fn by_message_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Stored>> {
     let messages = sql!("SELECT ", Stored::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
     Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
@@ -214,7 +214,7 @@ row! {
     }
 }
 
-/// Those of these messages to several that are there, as their senders were told.
+/// Receipts of the existing messages to several recipients among these ids.
 pub async fn broadcasts(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Receipt>> {
     let broadcasts = sql!("SELECT ", BroadcastRow::COLUMNS, " FROM am_broadcasts WHERE id IN {texts $1}");
     let broadcasts: Vec<BroadcastRow> = broadcasts.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
@@ -246,12 +246,12 @@ fn broadcast(row: BroadcastRow) -> Receipt {
     }
 }
 
-/// One message.
+/// A message by its id.
 pub async fn get(conn: &mut Connection, message_id: &str) -> Result<Option<Stored>> {
     Ok(by_message_ids(conn, &[message_id]).await?.pop())
 }
 
-/// What waits for `agent`, after number `after`, in the order in which it was written.
+/// Pending messages for `agent` after number `after`, in the order in which they were written.
 pub async fn pending(
     conn: &mut Connection,
     agent: &str,
@@ -273,7 +273,7 @@ pub async fn recipients_after(conn: &mut Connection, after: i64, limit: i64) -> 
     Ok(rows.bind(after).bind(limit).fetch_all(conn).await?)
 }
 
-/// Those of these that wait for their recipients, in order.
+/// Pending messages among these, in order.
 pub async fn waiting(conn: &mut Connection, ids: &[i64], now: Timestamp) -> Result<Vec<Stored>> {
     let waiting = sql!(
         "SELECT ",
@@ -283,8 +283,7 @@ pub async fn waiting(conn: &mut Connection, ids: &[i64], now: Timestamp) -> Resu
     Ok(waiting.bind(serde_json::json!(ids).to_string()).bind(now).fetch_all(conn).await?)
 }
 
-/// What came for `agent`: what is not read yet, the oldest first, after number `after`; or everything, the newest first,
-/// before it.
+/// Inbox of `agent`: unread messages after number `from`, oldest first; or all messages before it, newest first.
 pub async fn inbox(
     conn: &mut Connection,
     agent: &str,
@@ -315,10 +314,10 @@ fn bind_past(query: Query, past: &Past) -> Query {
     query.bind_some(past.sender.as_ref()).bind_some(past.recipient.as_ref()).bind_some(past.channel.as_ref())
 }
 
-/// A page of the past, the newest first, and how many there are in all.
+/// A page of the history, newest first, and the total number of matches.
 pub async fn past(conn: &mut Connection, past: &Past, page: &Page) -> Result<(Vec<Stored>, i64)> {
     let total = bind_past(sql!("SELECT count(*)", MATCHING), past).fetch_value(&mut *conn).await?;
-    // Numbers are the order; times of one commit are the same.
+    // Ordered by number; messages of one commit have the same time.
     let after = page.after.as_ref().map(|(_, id)| id.parse::<i64>().unwrap_or(i64::MAX));
     let messages = bind_past(
         sql!("SELECT ", Stored::COLUMNS, MATCHING, "[AND id < $4] ORDER BY id DESC LIMIT $5 OFFSET $6"),
@@ -333,9 +332,9 @@ fn bind_event(query: Query, event: Event) -> Query {
     query.bind(event.to()).bind_all(event.from().iter().copied())
 }
 
-/// Messages that came, by id and recipient.
+/// Mark messages as delivered, by id and recipient.
 pub async fn delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Timestamp) -> Result<u64> {
-    // By their unique ids, not by what waits for anybody.
+    // Looked up by their unique ids and not by the index of pending messages.
     let delivered = sql!(
         "UPDATE am_messages SET status = $1, delivered_at = $3 WHERE status IN ($2)
              AND id IN (SELECT m.id FROM {records $4 message:text agent:text} AS a
@@ -345,7 +344,7 @@ pub async fn delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Time
     Ok(delivered.bind(serde_json::json!(acknowledged).to_string()).execute(tx.conn().await?).await?)
 }
 
-/// A message was read.
+/// Mark a message as read.
 pub async fn read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool> {
     let read = sql!(
         "UPDATE am_messages SET status = $1, read_at = $3, delivered_at = coalesce(delivered_at, $3)
@@ -354,7 +353,7 @@ pub async fn read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool>
     Ok(bind_event(read, Event::Read).bind(now).bind(message_id).execute(tx.conn().await?).await? > 0)
 }
 
-/// Messages that can't be opened.
+/// Mark messages as failed, with the reasons.
 pub async fn failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
     let failed = sql!(
         "UPDATE am_messages SET status = $1, failure = f.why FROM {records $3 id:text why:text} AS f
@@ -364,13 +363,13 @@ pub async fn failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
     Ok(failed.execute(tx.conn().await?).await?)
 }
 
-/// Is anything waiting whose time is up?
+/// Whether any pending message has expired.
 pub async fn has_expired(conn: &mut Connection, now: Timestamp) -> Result<bool> {
     let expired = sql!("SELECT EXISTS (SELECT 1 FROM am_messages WHERE status = 'PENDING' AND expires_at <= $1)");
     Ok(expired.bind(now).fetch_value(conn).await?)
 }
 
-/// Mark what waits and whose time is up, at most `limit`.
+/// Mark at most `limit` expired messages.
 pub async fn expire(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64> {
     let expired = sql!(
         "UPDATE am_messages SET status = $1 WHERE status IN ($2)
@@ -384,7 +383,7 @@ pub async fn waiting_count(conn: &mut Connection) -> Result<i64> {
     Ok(sql!("SELECT count(*) FROM am_messages WHERE status = 'PENDING'").fetch_value(conn).await?)
 }
 
-/// What `agent` wrote and got, in the order in which it was written, after message number `after`.
+/// Messages from or to `agent` after number `after`, in the order in which they were written.
 pub async fn of_agent(conn: &mut Connection, agent: &str, after: i64, limit: i64) -> Result<Vec<Stored>> {
     let messages = sql!(
         "SELECT ",

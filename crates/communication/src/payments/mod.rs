@@ -1,4 +1,4 @@
-//! What is recorded of the prices of messages. Nothing is collected here: somebody else does, and says so.
+//! Payment status of messages. Payments are collected elsewhere and recorded here.
 
 mod store;
 
@@ -19,12 +19,12 @@ use am_db::{
     principal::Principal,
 };
 
-/// Messages that are recorded at once.
+/// Maximum number of messages per record.
 pub const MOST: usize = 500;
-/// The longest reference, in characters.
+/// Maximum length of a reference, in characters.
 const LONGEST: usize = 200;
 
-/// What is recorded of messages' prices. Cheap to clone.
+/// The payment records of messages. Cheap to clone.
 #[derive(Clone)]
 pub struct Payments {
     db: Database,
@@ -32,30 +32,30 @@ pub struct Payments {
     audit: Audit,
 }
 
-/// What was recorded.
+/// Result of a record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = RecordedPayments)]
 pub struct Recorded {
-    /// As it stands now.
+    /// Recorded payment status.
     pub payment_status: PaymentStatus,
-    /// Messages that were recorded otherwise before.
+    /// Number of messages whose status changed.
     pub changed: usize,
-    /// Those that stood so already.
+    /// Number of messages that had the status already.
     pub unchanged: usize,
-    /// The price of those that were changed.
+    /// Sum of the prices of the changed messages in the marketplace's currency, with up to 8 decimal places.
     pub amount: f64,
 }
 
 impl Payments {
-    /// Those in `db`.
+    /// Create the service on `db`.
     pub fn new(db: Database, clock: Clock, audit: Audit) -> Self {
         Self { db, clock, audit }
     }
 
-    /// Record what has become of the prices of messages that `agent` wrote. All of them or none.
+    /// Record the payment status of messages that `agent` sent, all of them or none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the messages that are none of the agent's.
+    /// Returns [`Error::Invalid`], which names the messages that the agent did not send.
     pub async fn record(
         &self,
         by: &Principal,
@@ -77,7 +77,7 @@ impl Payments {
             let found = store::of(tx.conn().await?, &agent, &ids).await?;
             let unknown: Vec<&String> = ids.iter().filter(|id| found.iter().all(|(known, ..)| known != *id)).collect();
             if !unknown.is_empty() {
-                return Err(Error::invalid("message_ids", format!("no messages of the agent: {unknown:?}")));
+                return Err(Error::invalid("message_ids", format!("not sent by the agent: {unknown:?}")));
             }
             let changed: Vec<&str> =
                 found.iter().filter(|(_, before, _)| *before != status).map(|(id, ..)| id.as_str()).collect();

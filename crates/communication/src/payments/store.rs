@@ -1,9 +1,9 @@
-//! What `am_messages` records of prices.
+//! SQL of the payment columns of `am_messages`.
 
 use crate::model::PaymentStatus;
 use am_db::{Connection, Result, Tx, sql};
 
-/// Those of these messages that `agent` wrote: id, what is recorded, price.
+/// Messages among `ids` that `agent` sent: id, payment status, price.
 pub(super) async fn of(
     conn: &mut Connection,
     agent: &str,
@@ -15,7 +15,7 @@ pub(super) async fn of(
     messages.bind(agent).bind(serde_json::json!(ids).to_string()).fetch_all(conn).await
 }
 
-/// Record it.
+/// Set the payment status.
 pub(super) async fn set(tx: &mut Tx, ids: &[&str], status: PaymentStatus) -> Result<()> {
     let set = sql!("UPDATE am_messages SET payment_status = $2 WHERE message_id IN {texts $1}");
     set.bind(serde_json::json!(ids).to_string()).bind(status).execute(tx.conn().await?).await?;

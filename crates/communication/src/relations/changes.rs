@@ -1,4 +1,4 @@
-//! What changes between agents, each with its entry in the audit log.
+//! Changes of relations between agents, each with its audit entry.
 
 use serde_json::json;
 
@@ -16,9 +16,9 @@ use am_db::{
     principal::Principal,
 };
 
-/// The longest note or reason, in characters.
+/// Maximum length of a note or reason, in characters.
 const LONGEST: usize = 500;
-/// Contacts and blocks that one agent may have.
+/// Maximum number of contacts, and of blocks, of one agent.
 const MOST: i64 = 10_000;
 
 /// # Errors
@@ -42,10 +42,10 @@ impl Relations {
         entry.data("agent_id", json!(agent))
     }
 
-    /// Let `agent` know another. Once more changes the note.
+    /// Add a contact of `agent`. Repeating it changes the note.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::State`] beyond 10 000 contacts.
+    /// Returns [`Error::Invalid`]; [`Error::State`] beyond 10 000 contacts.
     pub async fn add_contact(
         &self,
         by: &Principal,
@@ -71,10 +71,10 @@ impl Relations {
         self.db.write_once(&self.clock, once, work).await
     }
 
-    /// Let `agent` forget another.
+    /// Remove a contact of `agent`.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it is not a contact.
     pub async fn remove_contact(&self, by: &Principal, agent: &str, contact: &str) -> Result<Contact> {
         let entry = self.told(by, "contact", "removed", agent).data("contact_id", json!(contact));
         let (agent, contact, audit) = (agent.to_owned(), contact.to_owned(), self.audit.clone());
@@ -88,10 +88,10 @@ impl Relations {
         self.db.write(work).await
     }
 
-    /// Keep two agents from writing to each other, as `agent` wants. Once more changes the reason.
+    /// Block an agent for `agent`, which prevents messages in both directions. Repeating it changes the reason.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::State`] beyond 10 000 blocks.
+    /// Returns [`Error::Invalid`]; [`Error::State`] beyond 10 000 blocks.
     pub async fn block(
         &self,
         by: &Principal,
@@ -117,10 +117,10 @@ impl Relations {
         self.db.write_once(&self.clock, once, work).await
     }
 
-    /// Let them write again, if nothing else is between them.
+    /// Remove a block. Other rules may still prevent messages.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when the agent is not blocked.
     pub async fn unblock(&self, by: &Principal, agent: &str, blocked: &str) -> Result<Block> {
         let entry = self.told(by, "block", "removed", agent).data("blocked_id", json!(blocked));
         let (agent, blocked, audit) = (agent.to_owned(), blocked.to_owned(), self.audit.clone());
@@ -134,10 +134,10 @@ impl Relations {
         self.db.write(work).await
     }
 
-    /// Say whether an agent may send and get messages.
+    /// Grant or revoke an agent's authorization to send and receive messages.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// Returns [`Error::Invalid`] for a reason that is too long.
     pub async fn authorise(
         &self,
         by: &Principal,

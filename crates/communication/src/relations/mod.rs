@@ -1,4 +1,4 @@
-//! Who may write to whom: contacts, blocks, and who may take part at all.
+//! Permissions between agents: contacts, blocks, and authorization to use messages at all.
 
 mod changes;
 mod model;
@@ -14,10 +14,10 @@ use am_core::ambient::Clock;
 use am_db::{Connection, Database, codec::Timestamp, page::Page};
 use am_security::reputation::reputations;
 
-/// The reputation that a sender needs who is no contact, of 10 000.
+/// Reputation, of 10 000, that a sender needs to write to an agent that is not a contact.
 pub const REPUTATION_NEEDED: f64 = 1_000.0;
 
-/// What agents are to each other. Cheap to clone.
+/// The relations between agents. Cheap to clone.
 #[derive(Clone)]
 pub struct Relations {
     db: Database,
@@ -26,19 +26,19 @@ pub struct Relations {
     must_be_authorised: bool,
 }
 
-/// What is known of two agents.
+/// Relation between a sender and a recipient.
 struct Known {
     sender: Option<Authorization>,
     recipient: Option<Authorization>,
-    /// The recipient has blocked the sender.
+    /// Whether the recipient has blocked the sender.
     blocked_by_recipient: bool,
-    /// The other way round.
+    /// Whether the sender has blocked the recipient.
     blocked_by_sender: bool,
     contacts: bool,
 }
 
 impl Relations {
-    /// Those in `db`. With `must_be_authorised` an agent of whom nobody has spoken may not take part.
+    /// Create the service on `db`. With `must_be_authorised`, agents without an explicit authorization are refused.
     pub fn new(db: Database, clock: Clock, audit: Audit, must_be_authorised: bool) -> Self {
         Self { db, clock, audit, must_be_authorised }
     }
@@ -47,11 +47,11 @@ impl Relations {
         Timestamp(self.clock.now())
     }
 
-    /// May `sender` write to `recipient`? Both are authorised, neither has blocked the other, and one is a contact of the
-    /// other or the sender's reputation is at least [`REPUTATION_NEEDED`].
+    /// Check whether `sender` may write to `recipient`: both are authorised, neither has blocked the other, and they
+    /// are contacts or the sender's reputation is at least [`REPUTATION_NEEDED`].
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn permit(
         &self,
         conn: &mut Connection,
@@ -61,10 +61,10 @@ impl Relations {
         Ok(self.permits(conn, &[(sender, recipient)]).await?.pop().unwrap_or(Ok(())))
     }
 
-    /// The same for many pairs, in two trips and in their order.
+    /// Check many pairs, in two queries; results are in their order.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn permits(
         &self,
         conn: &mut Connection,
@@ -88,7 +88,7 @@ impl Relations {
         Ok(judged.collect())
     }
 
-    /// All but the reputation.
+    /// Check all conditions except the reputation.
     fn judge(&self, known: &Known, sender: &str, recipient: &str) -> std::result::Result<(), Refusal> {
         for (agent, state) in [(sender, known.sender), (recipient, known.recipient)] {
             if !self.may_take_part(state) {
@@ -106,36 +106,36 @@ impl Relations {
         state.map_or(!self.must_be_authorised, |state| state == Authorization::Granted)
     }
 
-    /// The same question, asked beforehand.
+    /// Check the permission without sending, with the refusal in words.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn verdict(&self, sender: &str, recipient: &str) -> Result<Verdict> {
         let refusal = self.permit(&mut *self.db.read().await?, sender, recipient).await?.err();
         let detail = refusal.as_ref().map(ToString::to_string);
         Ok(Verdict { recipient: recipient.to_owned(), allowed: refusal.is_none(), refusal, detail })
     }
 
-    /// A page of an agent's contacts, the newest first, and how many there are.
+    /// A page of an agent's contacts, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn contacts(&self, agent: &str, page: &Page) -> Result<(Vec<Contact>, i64)> {
         Ok(store::contacts(&mut *self.db.read().await?, agent, page).await?)
     }
 
-    /// A page of those whom an agent has blocked, the newest first, and how many there are.
+    /// A page of the agents that an agent has blocked, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn blocks(&self, agent: &str, page: &Page) -> Result<(Vec<Block>, i64)> {
         Ok(store::blocks(&mut *self.db.read().await?, agent, page).await?)
     }
 
-    /// Whether an agent may take part.
+    /// Authorization of an agent.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn standing(&self, agent: &str) -> Result<Standing> {
         let found = store::authorization(&mut *self.db.read().await?, agent).await?;
         Ok(self.shown(agent, found))

@@ -1,4 +1,4 @@
-//! What agents are to each other.
+//! Model of relations between agents.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,104 +6,104 @@ use utoipa::ToSchema;
 use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
-    /// What was said of an agent's taking part.
+    /// Explicit authorization of an agent.
     pub enum Authorization {
-        /// It may.
+        /// The agent may use messages.
         Granted = "GRANTED" / "granted",
-        /// It may not.
+        /// The agent must not use messages.
         Revoked = "REVOKED" / "revoked",
     }
 }
 
-/// An agent that another knows.
+/// A contact of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Contact {
-    /// Who knows.
+    /// Agent that has the contact.
     pub agent_id: String,
-    /// Whom.
+    /// Agent that is the contact.
     pub contact_id: String,
-    /// For people.
+    /// Note for people; null if none.
     pub note: Option<String>,
-    /// Since when.
+    /// Time when the contact was added.
     pub created_at: Timestamp,
 }
 
-/// An agent that another does not want to hear of.
+/// A block of one agent by another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Block {
-    /// Who does not.
+    /// Agent that has set the block.
     pub agent_id: String,
-    /// Of whom.
+    /// Agent that is blocked.
     pub blocked_id: String,
-    /// Why.
+    /// Reason of the block; null if none.
     pub reason: Option<String>,
-    /// Since when.
+    /// Time when the block was set.
     pub created_at: Timestamp,
 }
 
-/// Whether an agent may send and get messages.
+/// Authorization of an agent to send and receive messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = AgentAuthorization)]
 pub struct Standing {
-    /// Which.
+    /// Name of the agent.
     pub agent_id: String,
-    /// Whether it may.
+    /// Whether the agent may send and receive messages.
     pub authorised: bool,
-    /// What was said; none: nobody has spoken.
+    /// Explicit authorization; null when there is none and the default applies.
     pub state: Option<Authorization>,
-    /// Why.
+    /// Reason of the authorization; null if none.
     pub reason: Option<String>,
-    /// Who said so.
+    /// Principal that set the authorization; null without one.
     pub by: Option<String>,
-    /// When.
+    /// Time of the last change; null without an explicit authorization.
     pub updated_at: Option<Timestamp>,
 }
 
-/// Why an agent may not write to another.
+/// Reason why an agent may not write to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[schema(as = MessagingRefusal)]
 pub enum Refusal {
-    /// One of both may not take part.
-    #[error("agent '{agent}' is not authorised to send or get messages{}", if *revoked { ": it was revoked" } else { "" })]
+    /// The sender or the recipient is not authorised.
+    #[error("agent '{agent}' is not authorised to send or receive messages{}", if *revoked { ": it was revoked" } else { "" })]
     NotAuthorised {
-        /// Which.
+        /// Name of the agent that is not authorised.
         agent: String,
-        /// True: it was taken back; false: nobody has spoken for it, and here somebody must.
+        /// True: its authorization was revoked; false: it has none, and the service requires one.
         revoked: bool,
     },
-    /// One of both does not want to hear of the other.
+    /// A block of one agent by the other.
     #[error("agent '{agent}' has blocked '{blocked}'")]
     Blocked {
-        /// Who.
+        /// Agent that has set the block.
         agent: String,
-        /// Whom.
+        /// Agent that is blocked.
         blocked: String,
     },
-    /// They don't know each other, and the sender's reputation is too low to write to strangers.
+    /// The agents are not contacts, and the sender's reputation is too low.
     #[error(
-        "agent '{agent}' has a reputation of {reputation}, and needs {needed} to write to an agent that is no contact"
+        "agent '{agent}' has a reputation of {reputation}, and needs {needed} to write to an agent that is not a contact"
     )]
     Reputation {
-        /// The sender.
+        /// Agent that wants to send.
         agent: String,
-        /// 0 to 10 000.
+        /// Reputation of the sender, 0 to 10 000.
         reputation: f64,
-        /// The least.
+        /// Reputation that is needed.
         needed: f64,
     },
 }
 
-/// Whether one agent may write to another.
+/// Permission of one agent to write to another.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = MessagingPermission)]
 pub struct Verdict {
-    /// To whom.
+    /// Agent that would receive the message.
     pub recipient: String,
-    /// Whether it may.
+    /// Whether the message would be permitted.
     pub allowed: bool,
-    /// Why not.
+    /// Reason of the refusal; null when permitted.
     pub refusal: Option<Refusal>,
-    /// The same in words.
+    /// Reason in words; null when permitted.
     pub detail: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Tables `am_agent_contacts`, `am_agent_blocks` and `am_agent_authorizations`.
+//! SQL of tables `am_agent_contacts`, `am_agent_blocks` and `am_agent_authorizations`.
 
 use super::{
     Known,
@@ -14,10 +14,10 @@ row! {
     Block { agent_id, blocked_id, reason, created_at }
 }
 
-/// What was said of both, whether either has blocked the other, and whether they are contacts.
+/// Authorizations of sender and recipient, their blocks in both directions, and whether they are contacts.
 type Found = (Option<Authorization>, Option<Authorization>, bool, bool, bool);
 
-/// What is known of each pair of a sender and a recipient, in their order and in one trip.
+/// Relation of each pair of sender and recipient, in their order and in one query.
 pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Result<Vec<Known>> {
     let rows = sql!(
         "WITH p AS MATERIALIZED (SELECT place, sender, recipient FROM {placed $1 sender recipient} AS pair)
@@ -40,7 +40,7 @@ pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Resu
     Ok(rows.into_iter().map(known).collect())
 }
 
-/// A page of an agent's contacts, and how many there are.
+/// A page of an agent's contacts, and their total number.
 pub(super) async fn contacts(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Contact>, i64)> {
     let total = count_contacts(&mut *conn, agent).await?;
     let contacts = sql!(
@@ -51,18 +51,18 @@ pub(super) async fn contacts(conn: &mut Connection, agent: &str, page: &Page) ->
     Ok((contacts.bind(agent).bind_page(page).fetch_all(conn).await?, total))
 }
 
-/// How many there are.
+/// Number of an agent's contacts.
 pub(super) async fn count_contacts(conn: &mut Connection, agent: &str) -> Result<i64> {
     sql!("SELECT count(*) FROM am_agent_contacts WHERE agent_id = $1").bind(agent).fetch_value(conn).await
 }
 
-/// One contact.
+/// A contact of an agent.
 pub(super) async fn contact(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<Contact>> {
     let contact = sql!("SELECT ", Contact::COLUMNS, " FROM am_agent_contacts WHERE agent_id = $1 AND contact_id = $2");
     contact.bind(agent).bind(other).fetch_optional(conn).await
 }
 
-/// Enter a contact, or change its note.
+/// Insert a contact, or change its note.
 pub(super) async fn put_contact(tx: &mut Tx, new: &Contact) -> Result<()> {
     insert!("am_agent_contacts" {
         agent_id: &new.agent_id,
@@ -75,14 +75,14 @@ pub(super) async fn put_contact(tx: &mut Tx, new: &Contact) -> Result<()> {
     Ok(())
 }
 
-/// Take one out.
+/// Delete a block.
 pub(super) async fn remove_contact(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
     let removed = sql!("DELETE FROM am_agent_contacts WHERE agent_id = $1 AND contact_id = $2");
     removed.bind(agent).bind(other).execute(tx.conn().await?).await?;
     Ok(())
 }
 
-/// A page of those whom an agent has blocked, and how many there are.
+/// A page of an agent's blocks, and their total number.
 pub(super) async fn blocks(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Block>, i64)> {
     let total = count_blocks(&mut *conn, agent).await?;
     let blocks = sql!(
@@ -93,18 +93,18 @@ pub(super) async fn blocks(conn: &mut Connection, agent: &str, page: &Page) -> R
     Ok((blocks.bind(agent).bind_page(page).fetch_all(conn).await?, total))
 }
 
-/// How many there are.
+/// Number of an agent's blocks.
 pub(super) async fn count_blocks(conn: &mut Connection, agent: &str) -> Result<i64> {
     sql!("SELECT count(*) FROM am_agent_blocks WHERE agent_id = $1").bind(agent).fetch_value(conn).await
 }
 
-/// One block.
+/// A block of an agent.
 pub(super) async fn block(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<Block>> {
     let block = sql!("SELECT ", Block::COLUMNS, " FROM am_agent_blocks WHERE agent_id = $1 AND blocked_id = $2");
     block.bind(agent).bind(other).fetch_optional(conn).await
 }
 
-/// Enter a block, or change its reason.
+/// Insert a block, or change its reason.
 pub(super) async fn put_block(tx: &mut Tx, new: &Block) -> Result<()> {
     insert!("am_agent_blocks" {
         agent_id: &new.agent_id,
@@ -117,7 +117,7 @@ pub(super) async fn put_block(tx: &mut Tx, new: &Block) -> Result<()> {
     Ok(())
 }
 
-/// Take one out.
+/// Delete a contact.
 pub(super) async fn remove_block(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
     let removed = sql!("DELETE FROM am_agent_blocks WHERE agent_id = $1 AND blocked_id = $2");
     removed.bind(agent).bind(other).execute(tx.conn().await?).await?;
@@ -135,13 +135,13 @@ row! {
     }
 }
 
-/// What was said last.
+/// Current authorization of an agent.
 pub(super) async fn authorization(conn: &mut Connection, agent: &str) -> Result<Option<Said>> {
     let said = sql!("SELECT ", Said::COLUMNS, " FROM am_agent_authorizations WHERE agent_id = $1");
     said.bind(agent).fetch_optional(conn).await
 }
 
-/// Say it.
+/// Insert or change an authorization.
 pub(super) async fn put_authorization(tx: &mut Tx, agent: &str, said: &Said) -> Result<()> {
     insert!("am_agent_authorizations" {
         agent_id: agent,

@@ -1,4 +1,4 @@
-//! How bytes stand in JSON, and how what a ciphertext is bound to becomes bytes.
+//! Encoding of bytes in JSON, and of the data that a ciphertext is bound to.
 
 use base64::{
     Engine as _,
@@ -12,34 +12,34 @@ const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const EITHER: [GeneralPurpose; 2] = [GeneralPurpose::new(&URL_SAFE, LENIENT), GeneralPurpose::new(&STANDARD, LENIENT)];
 
-/// Bytes in base64url without padding.
+/// Encode bytes as base64url without padding.
 pub fn base64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The bytes of base64 of either alphabet, padded or not.
+/// Decode base64 of either alphabet, padded or not; `None` when it is malformed.
 pub fn unbase64(text: &str) -> Option<Vec<u8>> {
     EITHER.iter().find_map(|engine| engine.decode(text).ok())
 }
 
-/// Parts as one text that no other parts give: each its length in bytes, a colon, itself, a comma.
+/// Encode parts unambiguously: each as its length in bytes, a colon, the text, a comma.
 fn parts(parts: &[&str]) -> Vec<u8> {
     parts.iter().flat_map(|part| format!("{}:{part},", part.len()).into_bytes()).collect()
 }
 
-/// What an envelope to a recipient is bound to. Senders and recipients make the same of the message's id, sender and
-/// recipient.
+/// Data that an envelope to a recipient is bound to. Senders and recipients compute the same from the message's id,
+/// sender and recipient.
 pub fn bound_to_recipient(message_id: &str, sender: &str, recipient: &str) -> Vec<u8> {
     parts(&["agent-management message v1", message_id, sender, recipient])
 }
 
-/// What content that is encrypted at rest is bound to.
+/// Data that content encrypted at rest is bound to.
 pub fn bound_at_rest(bound: &Bound<'_>) -> Vec<u8> {
     let (kind, recipient) = bound.recipient.map_or(("all", ""), |recipient| ("one", recipient));
     parts(&["agent-management at rest v1", bound.message_id, bound.channel, bound.sender, kind, recipient])
 }
 
-/// What a wrapped data key is bound to.
+/// Data that a wrapped data key is bound to.
 pub fn bound_data_key(master_id: &str, data_key_id: &str, channel: &str) -> Vec<u8> {
     parts(&["agent-management data key v1", master_id, data_key_id, channel])
 }

@@ -1,5 +1,5 @@
-//! Envelopes: content that is sealed to a recipient's public key, by its sender or by this service on arrival. Only the
-//! recipient, who has the private key, opens one.
+//! Envelopes: content encrypted to a recipient's public key, by its sender or by this service on arrival. Only the
+//! recipient, who has the private key, can open one.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -22,62 +22,63 @@ use super::{
     model::{Encryption, KeyKind},
 };
 
-/// The suite of HPKE that is spoken here, as an envelope names it.
+/// HPKE cipher suite, as envelopes name it.
 pub const HPKE_SUITE: &str = "DHKEM(X25519,HKDF-SHA256)/HKDF-SHA256/AES-256-GCM";
-/// The same of RSA.
+/// RSA cipher suite, as envelopes name it.
 pub const RSA_SUITE: &str = "RSA-OAEP-SHA256";
-/// The same of AES under a key that RSA seals.
+/// Cipher suite of AES under a key encrypted by RSA, as envelopes name it.
 pub const HYBRID_SUITE: &str = "RSA-OAEP-SHA256/AES-256-GCM";
-/// The least an RSA key may have.
+/// Minimum length of an RSA key in bits.
 const RSA_BITS: usize = 2048;
-/// What stands before the 32 bytes of an X25519 key in DER (RFC 8410).
+/// DER prefix of a 32-byte X25519 key (RFC 8410).
 const X25519_DER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00];
 
-/// Content that is sealed to a recipient's key. Bytes are base64.
+/// Content encrypted to a recipient's key. Bytes are base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Envelope {
-    /// RFC 9180, base mode, single shot; what the message is bound to is `info`, and `aad` is empty (section 8.1).
+    /// HPKE (RFC 9180), base mode, single shot. `info` is the data that the message is bound to, `aad` is empty
+    /// (section 8.1).
     Hpke {
-        /// [`HPKE_SUITE`].
+        /// Cipher suite, [`HPKE_SUITE`].
         suite: String,
-        /// The recipient's key.
+        /// Id of the recipient's key.
         key_id: String,
-        /// The encapsulated key, 32 bytes.
+        /// Encapsulated key, 32 bytes.
         enc: String,
-        /// Ciphertext and tag.
+        /// Ciphertext with tag.
         ciphertext: String,
     },
-    /// RSAES-OAEP, with what the message is bound to as its label.
+    /// RSAES-OAEP; the label is the data that the message is bound to.
     Rsa {
-        /// [`RSA_SUITE`].
+        /// Cipher suite, [`RSA_SUITE`].
         suite: String,
-        /// The recipient's key.
+        /// Id of the recipient's key.
         key_id: String,
-        /// As long as the key.
+        /// Ciphertext, as long as the key.
         ciphertext: String,
     },
-    /// AES-256-GCM under a key of its own.
+    /// AES-256-GCM under a key of its own, which is encrypted by RSA.
     Hybrid {
-        /// [`HYBRID_SUITE`].
+        /// Cipher suite, [`HYBRID_SUITE`].
         suite: String,
-        /// The recipient's key.
+        /// Id of the recipient's key.
         key_id: String,
-        /// The AES key under RSAES-OAEP.
+        /// AES key, encrypted by RSAES-OAEP.
         wrapped_key: String,
-        /// 12 bytes.
+        /// Nonce, 12 bytes.
         nonce: String,
-        /// Ciphertext and tag.
+        /// Ciphertext with tag.
         ciphertext: String,
     },
 }
 
 impl Envelope {
-    /// The envelope that content is; none: it is no envelope. One has a single member, `hpke`, `rsa` or `hybrid`, which is an
-    /// object with a `ciphertext`.
+    /// Parse content as an envelope; `None` when it is not one. An envelope has a single member, `hpke`, `rsa` or
+    /// `hybrid`, which is an object with a `ciphertext`.
     ///
     /// # Errors
-    /// [`SealError::Invalid`] when it is meant to be one and is not well-formed.
+    /// Returns [`SealError::Invalid`] when it is an envelope but malformed.
     pub fn of(content: &Value) -> Result<Option<Self>> {
         let Some(members) = content.as_object().filter(|members| members.len() == 1) else { return Ok(None) };
         let Some((kind, inside)) = members.iter().next() else { return Ok(None) };
@@ -91,7 +92,7 @@ impl Envelope {
         Ok(Some(read))
     }
 
-    /// Is its form good? What is in it nobody here can tell.
+    /// Check the form. The ciphertext can't be checked here.
     fn check(&self) -> std::result::Result<(), (&'static str, String)> {
         let (suite, good) = match self {
             Self::Hpke { suite, .. } => (suite, HPKE_SUITE),
@@ -122,14 +123,14 @@ impl Envelope {
         }
     }
 
-    /// The recipient's key.
+    /// Id of the recipient's key.
     pub fn key_id(&self) -> &str {
         match self {
             Self::Hpke { key_id, .. } | Self::Rsa { key_id, .. } | Self::Hybrid { key_id, .. } => key_id,
         }
     }
 
-    /// By what it is sealed.
+    /// Encryption of the envelope.
     pub fn encryption(&self) -> Encryption {
         match self {
             Self::Hpke { .. } => Encryption::Hpke,
@@ -138,7 +139,7 @@ impl Envelope {
         }
     }
 
-    /// What kind of key opens it.
+    /// Kind of the key that opens the envelope.
     pub fn needs(&self) -> KeyKind {
         match self {
             Self::Hpke { .. } => KeyKind::X25519,
@@ -147,19 +148,19 @@ impl Envelope {
     }
 }
 
-/// A public key that content can be sealed to.
+/// A public key that content can be encrypted to.
 #[derive(Clone, Debug)]
 pub struct PublicKey {
     kind: KeyKind,
-    /// 32 bytes, or DER.
+    /// 32 bytes of X25519, or DER of RSA.
     bytes: Vec<u8>,
 }
 
 impl PublicKey {
-    /// From base64, or PEM. X25519 as 32 bytes or DER, RSA as DER.
+    /// Parse base64 or PEM. X25519 keys are 32 bytes or DER, RSA keys are DER.
     ///
     /// # Errors
-    /// [`SealError::Invalid`] for what is no such key, or an RSA key of fewer than 2048 or more than 8192 bits.
+    /// Returns [`SealError::Invalid`] for a malformed key, or an RSA key of fewer than 2048 or more than 8192 bits.
     pub fn read(kind: KeyKind, text: &str) -> Result<Self> {
         let refused = |message: &str| SealError::invalid(&["public_key"], message);
         let body: String = text.lines().map(str::trim).filter(|line| !line.starts_with("-----")).collect();
@@ -169,7 +170,7 @@ impl PublicKey {
             KeyKind::Rsa => Self { kind, bytes },
         };
         match kind {
-            // A point of small order gives everybody the same secret; sealing to it fails.
+            // Points of small order give every sender the same secret; encrypting to them fails.
             KeyKind::X25519 if key.bytes.len() != 32 || key.hpke(b"", b"").is_err() => {
                 Err(refused("should be an X25519 public key: 32 bytes"))
             }
@@ -180,36 +181,36 @@ impl PublicKey {
         }
     }
 
-    /// As it was stored, which was read before.
+    /// Parse the stored form of a key that was validated before.
     ///
     /// # Errors
-    /// [`SealError::Crypto`] when it is not base64.
+    /// Returns [`SealError::Crypto`] when it is not base64.
     pub fn stored(kind: KeyKind, text: &str) -> Result<Self> {
-        Ok(Self { kind, bytes: unbase64(text).ok_or(SealError::Crypto("a stored public key is no base64"))? })
+        Ok(Self { kind, bytes: unbase64(text).ok_or(SealError::Crypto("a stored public key is not base64"))? })
     }
 
-    /// What it is for.
+    /// Kind of the key.
     pub fn kind(&self) -> KeyKind {
         self.kind
     }
 
-    /// In base64.
+    /// The key in base64.
     pub fn text(&self) -> String {
         base64(&self.bytes)
     }
 
-    /// The first 32 hex digits of the key's SHA-256.
+    /// Id of the key: the first 32 hex digits of its SHA-256.
     pub fn id(&self) -> String {
         hex::encode(&Sha256::digest(&self.bytes)[..16])
     }
 
     fn rsa(&self) -> Result<OaepPublicEncryptingKey> {
-        let failed = |_| SealError::Crypto("an RSA public key is not good");
+        let failed = |_| SealError::Crypto("an RSA public key is invalid");
         let key = PublicEncryptingKey::from_der(&self.bytes).map_err(failed)?;
         if key.key_size_bits() < RSA_BITS {
             return Err(SealError::Crypto("an RSA public key is too short"));
         }
-        OaepPublicEncryptingKey::new(key).map_err(|_| SealError::Crypto("an RSA public key is not good"))
+        OaepPublicEncryptingKey::new(key).map_err(|_| SealError::Crypto("an RSA public key is invalid"))
     }
 
     fn hpke(&self, info: &[u8], content: &[u8]) -> Result<(EncapsulatedSecret, Vec<u8>)> {
@@ -217,11 +218,11 @@ impl PublicKey {
         DH_KEM_X25519_HKDF_SHA256_AES_256.seal(info, b"", content, &key).map_err(|_| SealError::Crypto("HPKE"))
     }
 
-    /// Seal content, which is bound to the message's id, sender and recipient. An RSA key seals by `rsa` itself where that is
-    /// asked for, else a key that AES-256-GCM uses.
+    /// Encrypt content, bound to the message's id, sender and recipient. An RSA key encrypts the content directly if
+    /// `by` is `rsa`, otherwise a key for AES-256-GCM.
     ///
     /// # Errors
-    /// [`SealError::Invalid`] for content that is too long for RSA itself.
+    /// Returns [`SealError::Invalid`] for content that is too long for direct RSA.
     pub fn seal(
         &self,
         by: Encryption,
@@ -266,12 +267,12 @@ fn oaep(key: &OaepPublicEncryptingKey, plain: &[u8], label: &[u8]) -> Result<Vec
     Ok(sealed.map_err(|_| SealError::Crypto("RSA-OAEP"))?.to_vec())
 }
 
-/// A key of AES-256-GCM. The library draws each nonce.
+/// Create a key of AES-256-GCM. The library generates each nonce.
 pub(super) fn gcm(secret: &[u8; 32]) -> Result<RandomizedNonceKey> {
     RandomizedNonceKey::new(&AES_256_GCM, secret).map_err(|_| SealError::Crypto("AES-256-GCM"))
 }
 
-/// Nonce, and ciphertext with its tag.
+/// Encrypt; returns the nonce, and the ciphertext with its tag.
 pub(super) fn gcm_seal(key: &RandomizedNonceKey, aad: &[u8], plain: &[u8]) -> Result<([u8; NONCE_LEN], Vec<u8>)> {
     let mut text = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
     text.extend_from_slice(plain);
@@ -280,7 +281,7 @@ pub(super) fn gcm_seal(key: &RandomizedNonceKey, aad: &[u8], plain: &[u8]) -> Re
     Ok((*nonce.as_ref(), text))
 }
 
-/// The plain text; none: the ciphertext or what it is bound to is not what was sealed.
+/// Decrypt; `None` when the ciphertext or the data that it is bound to was altered.
 pub(super) fn gcm_open(
     key: &RandomizedNonceKey,
     aad: &[u8],
@@ -294,48 +295,49 @@ pub(super) fn gcm_open(
     Some(text)
 }
 
-/// A peer's own X25519 key.
+/// X25519 private key of an agent.
 pub struct SecretKey(Zeroizing<[u8; 32]>);
 
 impl SecretKey {
-    /// From its 32 bytes.
+    /// Create the key from its 32 bytes.
     pub fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(bytes)
     }
 
-    /// A new one.
+    /// Generate a new key.
     ///
     /// # Errors
-    /// When the operating system has no randomness to give.
+    /// Fails when the operating system provides no randomness.
     pub fn generate() -> Result<Self> {
         let mut bytes = Zeroizing::new([0u8; 32]);
         fill(&mut *bytes).map_err(|_| SealError::Crypto("randomness"))?;
         Ok(Self(bytes))
     }
 
-    /// The 32 bytes, to be kept in a file.
+    /// The 32 bytes, for storage in a file.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The public half.
+    /// The public key.
     ///
     /// # Errors
-    /// When these bytes are no key.
+    /// Fails when the bytes are no valid key.
     pub fn public_key(&self) -> Result<PublicKey> {
-        let failed = || SealError::Crypto("an X25519 key is not good");
+        let failed = || SealError::Crypto("an X25519 key is invalid");
         let secret = agreement::PrivateKey::from_private_key(&agreement::X25519, &*self.0).map_err(|_| failed())?;
         let public = secret.compute_public_key().map_err(|_| failed())?;
         Ok(PublicKey { kind: KeyKind::X25519, bytes: public.as_ref().to_vec() })
     }
 
-    /// Open an envelope: its content, if it was sealed to this key for this message.
+    /// Open an envelope that was encrypted to this key for this message.
     ///
     /// # Errors
-    /// [`SealError::Tampered`] when it does not open; [`SealError::Invalid`] for one that needs another kind of key.
+    /// Returns [`SealError::Tampered`] when it does not open; [`SealError::Invalid`] for one that needs another kind of
+    /// key.
     pub fn open(&self, envelope: &Envelope, (message_id, sender, recipient): (&str, &str, &str)) -> Result<Value> {
         let Envelope::Hpke { enc, ciphertext, .. } = envelope else {
-            return Err(SealError::invalid(&["content"], "was not sealed to an X25519 key"));
+            return Err(SealError::invalid(&["content"], "was not encrypted to an X25519 key"));
         };
         let tampered = || SealError::Tampered(message_id.to_owned());
         let (enc, ciphertext) = unbase64(enc).zip(unbase64(ciphertext)).ok_or_else(tampered)?;

@@ -1,37 +1,38 @@
-//! What can go wrong with sealing. No message holds content or a secret.
+//! Errors of encryption. No message contains content or a secret.
 
 use am_core::validation::{FieldPath, Violation};
 
-/// What can go wrong with sealing.
+/// Error of encrypting or decrypting content.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
-    /// Something that was sent can't be.
+    /// A member of the request is invalid.
     #[error("{}", .0.message)]
     Invalid(Violation),
-    /// There is no such thing.
+    /// The object does not exist; the value is its kind.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// Its state forbids it.
+    /// The state forbids the action; the text is shown to the client.
     #[error("{0}")]
     State(String),
-    /// Content in the clear was asked for, and the configuration does not allow it.
-    #[error("messages in the clear are not allowed here (MESSAGES_ALLOW_PLAINTEXT)")]
+    /// Unencrypted content was requested, and the configuration does not allow it.
+    #[error("unencrypted messages are not allowed by this service (MESSAGES_ALLOW_PLAINTEXT)")]
     Plaintext,
     /// The configuration has no master key.
     #[error(
-        "this service has no key to encrypt messages at rest with (MESSAGE_KEYS); those to agents with a key of their own can be sent"
+        "this service has no master key for encryption at rest (MESSAGE_KEYS); only messages to agents with a public key can be sent"
     )]
     NoMaster,
-    /// A data key is wrapped by a master key that the configuration has not.
-    #[error("messages of this channel are under the master key '{0}', which is not among MESSAGE_KEYS")]
+    /// A data key is wrapped by a master key that is not configured; the value is its name.
+    #[error("messages of this channel are encrypted under master key '{0}', which is not in MESSAGE_KEYS")]
     UnknownMaster(String),
-    /// What is stored does not open: it, or what it is bound to, is not what it was.
-    #[error("the stored content of message '{0}' does not open: it was changed")]
+    /// Stored content can't be decrypted: it, or the data that it is bound to, was altered. The value is the message's
+    /// id.
+    #[error("the stored content of message '{0}' can't be decrypted: it was altered")]
     Tampered(String),
-    /// A cipher refused to work.
+    /// A cryptographic operation failed; the value is its name.
     #[error("cryptography failed: {0}")]
     Crypto(&'static str),
 }
@@ -42,5 +43,5 @@ impl SealError {
     }
 }
 
-/// A result of sealing.
+/// Result of encrypting or decrypting content.
 pub type Result<T> = std::result::Result<T, SealError>;

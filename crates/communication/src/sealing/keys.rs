@@ -1,4 +1,4 @@
-//! The public keys that agents register.
+//! Public keys that agents register.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use am_db::{
     principal::Principal,
 };
 
-/// Keys of one agent that can be in use at once: enough to go from one to another on several machines.
+/// Maximum number of active keys of one agent: enough to replace keys on several machines.
 const MOST: usize = 16;
 
 fn entry(action: &str, agent: &str, key: &AgentKey, caller: &Principal, now: Timestamp) -> Entry {
@@ -27,11 +27,12 @@ fn entry(action: &str, agent: &str, key: &AgentKey, caller: &Principal, now: Tim
 }
 
 impl Sealing {
-    /// Register a public key of an agent. From then on it is what messages to the agent are sealed to. The same key again
-    /// changes nothing.
+    /// Register a public key of an agent. From then on messages to the agent are encrypted to it. Repeating it changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`SealError::Invalid`] for what is no such key, [`SealError::State`] for one that was revoked, or beyond 16.
+    /// Returns [`SealError::Invalid`] for a malformed key, [`SealError::State`] for one that was revoked, or beyond 16
+    /// keys.
     pub async fn register_key(
         &self,
         caller: &Principal,
@@ -56,11 +57,13 @@ impl Sealing {
                 let known = store::keys_of(tx.conn().await?, &agent).await?;
                 match known.iter().find(|known| known.key_id == new.key_id) {
                     Some(known) if known.revoked_at.is_none() => return Ok(known.clone()),
-                    Some(_) => return Err(SealError::State(format!("Key {} was revoked: make another", new.key_id))),
+                    Some(_) => {
+                        return Err(SealError::State(format!("Key {} was revoked: register another one", new.key_id)));
+                    }
                     None => {}
                 }
                 if known.iter().filter(|known| known.revoked_at.is_none()).count() >= MOST {
-                    return Err(SealError::State(format!("The agent has {MOST} keys in use: revoke one")));
+                    return Err(SealError::State(format!("The agent has {MOST} active keys: revoke one first")));
                 }
                 store::insert_key(tx, &agent, &new).await?;
                 let told = entry("registered", &agent, &new, &caller, now).change(None, Some(json!(new)));
@@ -70,19 +73,19 @@ impl Sealing {
             .await
     }
 
-    /// A page of an agent's keys, revoked ones too, the newest first, and how many there are.
+    /// A page of an agent's keys including revoked ones, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn keys(&self, agent: &str, page: &Page) -> Result<(Vec<AgentKey>, i64)> {
         Ok(store::key_page(&mut *self.0.db.read().await?, agent, page).await?)
     }
 
-    /// Take a key back: nothing is sealed to it any more, and envelopes that name it are refused. What is stored stays as it
-    /// is. A second time changes nothing.
+    /// Revoke a key: nothing more is encrypted to it, and envelopes that name it are refused. Stored messages are not
+    /// changed. Repeating it changes nothing.
     ///
     /// # Errors
-    /// [`SealError::NotFound`].
+    /// Returns [`SealError::NotFound`] when the agent has no such key.
     pub async fn revoke_key(&self, caller: &Principal, agent: &str, key_id: &str) -> Result<AgentKey> {
         let (now, audit) = (self.now(), self.0.audit.clone());
         let (agent, key_id, caller) = (agent.to_owned(), key_id.to_owned(), caller.clone());

@@ -1,5 +1,5 @@
-//! Master keys wrap data keys, and data keys seal content. Masters come from the configuration, so that a copy of the
-//! database alone opens nothing.
+//! Master keys, which wrap data keys, and data keys, which encrypt content. Master keys come from the configuration, so
+//! that a copy of the database alone decrypts nothing.
 
 use aws_lc_rs::{
     aead::{NONCE_LEN, RandomizedNonceKey},
@@ -18,41 +18,41 @@ use super::{
 /// The configured master keys.
 pub struct Masters(Vec<(String, RandomizedNonceKey)>);
 
-/// A wrapped data key, as it is stored.
+/// A wrapped data key, as stored.
 pub struct Wrapped {
-    /// The data key's own name.
+    /// Id of the data key.
     pub id: String,
-    /// Its channel.
+    /// Id of its channel.
     pub channel: String,
-    /// The master key that wraps it.
+    /// Name of the master key that wraps it.
     pub master_id: String,
     /// Nonce, ciphertext and tag in base64.
     pub wrapped: String,
 }
 
-/// What seals and opens a channel's content.
+/// Data key, which encrypts the content of a channel.
 pub struct DataKey {
-    /// Its name.
+    /// Id of the data key.
     pub id: String,
     key: RandomizedNonceKey,
 }
 
-/// Content that is sealed at rest. Bytes are base64.
+/// Content encrypted at rest. Bytes are base64.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub struct AtRest {
-    /// The channel's data key.
+    /// Id of the channel's data key.
     pub key_id: String,
-    /// 12 bytes.
+    /// Nonce, 12 bytes.
     pub nonce: String,
-    /// Ciphertext and tag.
+    /// Ciphertext with tag.
     pub ciphertext: String,
 }
 
 impl Masters {
-    /// Names and keys in base64; the first wraps what is new.
+    /// Create master keys from names and base64 keys; the first wraps new data keys.
     ///
     /// # Errors
-    /// [`SealError::Crypto`] for what is no key, which the configuration has ruled out.
+    /// Returns [`SealError::Crypto`] for an invalid key, which the configuration rules out.
     pub fn new<'a>(keys: impl IntoIterator<Item = (&'a str, &'a SecretString)>) -> Result<Self> {
         let read = |(id, text): (&'a str, &'a SecretString)| {
             let bytes = Zeroizing::new(unbase64(text.expose_secret()).unwrap_or_default());
@@ -63,15 +63,15 @@ impl Masters {
         Ok(Self(keys.into_iter().map(read).collect::<Result<_>>()?))
     }
 
-    /// The names, the current one first.
+    /// Names of the keys, the current one first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(id, _)| id.as_str())
     }
 
-    /// The one that wraps what is new.
+    /// Name of the key that wraps new data keys.
     ///
     /// # Errors
-    /// [`SealError::NoMaster`].
+    /// Returns [`SealError::NoMaster`] when none is configured.
     pub fn current(&self) -> Result<&str> {
         self.names().next().ok_or(SealError::NoMaster)
     }
@@ -98,10 +98,10 @@ impl Masters {
         Ok(Zeroizing::new(secret))
     }
 
-    /// A new data key, and how it is stored.
+    /// Generate a data key. Returns it with its wrapped form.
     ///
     /// # Errors
-    /// [`SealError::NoMaster`].
+    /// Returns [`SealError::NoMaster`] when no master key is configured.
     pub fn draw(&self, id: &str, channel: &str) -> Result<(DataKey, Wrapped)> {
         let mut secret = Zeroizing::new([0u8; 32]);
         fill(&mut *secret).map_err(|_| SealError::Crypto("randomness"))?;
@@ -109,37 +109,37 @@ impl Masters {
         Ok((DataKey { id: id.to_owned(), key: gcm(&secret)? }, wrapped))
     }
 
-    /// The data key that a row holds.
+    /// Unwrap a stored data key.
     ///
     /// # Errors
-    /// [`SealError::UnknownMaster`], [`SealError::Tampered`].
+    /// Returns [`SealError::UnknownMaster`] or [`SealError::Tampered`].
     pub fn unwrap(&self, wrapped: &Wrapped) -> Result<DataKey> {
         Ok(DataKey { id: wrapped.id.clone(), key: gcm(&*self.secret(wrapped)?)? })
     }
 
-    /// The same data key under the current master.
+    /// Wrap a data key by the current master key.
     ///
     /// # Errors
-    /// As [`Masters::unwrap`].
+    /// Same as [`Masters::unwrap`].
     pub fn rewrap(&self, wrapped: &Wrapped) -> Result<Wrapped> {
         self.wrap(&*self.secret(wrapped)?, &wrapped.id, &wrapped.channel)
     }
 }
 
 impl DataKey {
-    /// Seal content.
+    /// Encrypt content.
     ///
     /// # Errors
-    /// [`SealError::Crypto`].
+    /// Returns [`SealError::Crypto`] when encryption fails.
     pub fn seal(&self, bound: &Bound<'_>, content: &[u8]) -> Result<AtRest> {
         let (nonce, ciphertext) = gcm_seal(&self.key, &bound_at_rest(bound), content)?;
         Ok(AtRest { key_id: self.id.clone(), nonce: base64(&nonce), ciphertext: base64(&ciphertext) })
     }
 
-    /// The content.
+    /// Decrypt content.
     ///
     /// # Errors
-    /// [`SealError::Tampered`].
+    /// Returns [`SealError::Tampered`] when it was altered.
     pub fn open(&self, bound: &Bound<'_>, sealed: &AtRest) -> Result<Zeroizing<Vec<u8>>> {
         let opened = unbase64(&sealed.nonce)
             .zip(unbase64(&sealed.ciphertext))

@@ -1,8 +1,9 @@
-//! What keeps the content of messages from those whom it is not for.
+//! Encryption of the content of messages.
 //!
-//! End to end is the default for agents with a public key: what comes sealed is stored and forwarded as it is, what comes
-//! in the clear is sealed to that key on arrival. For agents without one content is encrypted at rest, with a data key a
-//! channel that a master key of the configuration wraps. Each ciphertext is bound to its message's id, sender and recipient.
+//! For agents with a public key the default is end to end: content that arrives encrypted is stored and forwarded
+//! unchanged, content that arrives unencrypted is encrypted to that key on arrival. For agents without a key content is
+//! encrypted at rest, with one data key per channel that is wrapped by a master key of the configuration. Each
+//! ciphertext is bound to its message's id, sender and recipient.
 
 mod codec;
 mod envelope;
@@ -39,19 +40,19 @@ use am_db::{
     codec::{Doc, Timestamp},
 };
 
-/// Data keys that are kept unwrapped.
+/// Number of unwrapped data keys in the cache.
 const CACHED: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// How messages are sealed here.
+/// Settings of encryption.
 #[derive(Default)]
 pub struct Settings {
-    /// Master keys by their names, in base64; the first wraps what is new.
+    /// Master keys as pairs of name and base64 key; the first wraps new data keys.
     pub masters: Vec<(String, SecretString)>,
-    /// May messages be stored in the clear?
+    /// Whether messages may be stored unencrypted.
     pub allow_plaintext: bool,
 }
 
-/// Seals and opens. Cheap to clone.
+/// The encryption service. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealing(Arc<Inner>);
 
@@ -65,21 +66,21 @@ struct Inner {
     data_keys: Mutex<LruCache<String, Arc<DataKey>>>,
 }
 
-/// How a message is going to be sealed.
+/// Plan how a message will be encrypted.
 enum Way {
-    /// As it came.
+    /// Stored as it arrived.
     EndToEnd(Envelope),
-    /// To this key.
+    /// Encrypted to this key.
     To(PublicKey, Encryption),
     AtRest,
     Plain,
 }
 
 impl Sealing {
-    /// With the keys of `db`.
+    /// Create the service with the keys of `db`.
     ///
     /// # Errors
-    /// [`SealError::Crypto`] for master keys that are none.
+    /// Returns [`SealError::Crypto`] for invalid master keys.
     pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit, settings: Settings) -> Result<Self> {
         let masters = Masters::new(settings.masters.iter().map(|(id, key)| (id.as_str(), key)))?;
         let data_keys = Mutex::new(LruCache::new(CACHED));
@@ -87,7 +88,7 @@ impl Sealing {
         Ok(Self(Arc::new(Inner { db, clock, ids, audit, masters, allow_plaintext, data_keys })))
     }
 
-    /// Can it encrypt at rest?
+    /// Whether a master key is configured, so that content can be encrypted at rest.
     pub fn has_master(&self) -> bool {
         self.0.masters.current().is_ok()
     }
@@ -96,11 +97,11 @@ impl Sealing {
         Timestamp(self.0.clock.now())
     }
 
-    /// Seal the content of a message, in the transaction that stores it. What is heavy in it is public-key cryptography: on
-    /// the way of many messages try [`Sealing::try_seal`] before, off the writer's thread.
+    /// Encrypt the content of a message, in the transaction that stores it. Public-key cryptography makes this
+    /// expensive: with many messages call [`Sealing::try_seal`] first, outside the writer's thread.
     ///
     /// # Errors
-    /// [`SealError::Invalid`] for an envelope that is not good or a way that can't be, [`SealError::Plaintext`],
+    /// Returns [`SealError::Invalid`] for a malformed envelope or an impossible encryption, [`SealError::Plaintext`] or
     /// [`SealError::NoMaster`].
     pub async fn seal(&self, tx: &mut Tx, to: &SealFor<'_>, content: &Value, now: Timestamp) -> Result<Sealed> {
         if let Some(sealed) = self.try_seal(tx.conn().await?, to, content).await? {
@@ -112,10 +113,10 @@ impl Sealing {
         at_rest(&key, &to.bound, content)
     }
 
-    /// The same without writing; none: the channel has no data key yet, which [`Sealing::seal`] makes.
+    /// Encrypt without writing; `None` when the channel has no data key yet, which [`Sealing::seal`] creates.
     ///
     /// # Errors
-    /// As [`Sealing::seal`].
+    /// Same as [`Sealing::seal`].
     pub async fn try_seal(&self, conn: &mut Connection, to: &SealFor<'_>, content: &Value) -> Result<Option<Sealed>> {
         let found = store::find(conn, to.bound.channel, to.bound.recipient).await?;
         match self.way(to, content, &found)? {
@@ -131,7 +132,7 @@ impl Sealing {
             }
             Way::AtRest => match found.data_key {
                 Some(wrapped) => Ok(Some(at_rest(&*self.unwrapped(&wrapped)?, &to.bound, content)?)),
-                // Said before anything is written.
+                // Fails before anything is written.
                 None => self.0.masters.current().map(|_| None),
             },
         }
@@ -165,10 +166,11 @@ impl Sealing {
         }
     }
 
-    /// The content of a message, for whoever may read it.
+    /// Decrypt the content of a message, for those who may read it.
     ///
     /// # Errors
-    /// [`SealError::Tampered`] when it is not what was stored for this message, [`SealError::UnknownMaster`].
+    /// Returns [`SealError::Tampered`] when it is not what was stored for this message, [`SealError::UnknownMaster`]
+    /// when its key is not configured.
     pub async fn open(&self, conn: &mut Connection, stored: &Sealed, bound: &Bound<'_>) -> Result<Opened> {
         let tampered = || SealError::Tampered(bound.message_id.to_owned());
         let value: Value = stored.stored.parse().map_err(|_| tampered())?.unwrap_or_default();
@@ -191,7 +193,7 @@ impl Sealing {
         store::data_key(conn, id).await?.map(|wrapped| self.unwrapped(&wrapped)).transpose()
     }
 
-    /// A data key's secret never changes, so what was unwrapped once is good for as long as anything names it.
+    /// A data key's secret never changes, so a cached key stays valid.
     fn cached(&self, id: &str) -> Option<Arc<DataKey>> {
         self.0.data_keys.lock().get(id).cloned()
     }
@@ -206,22 +208,22 @@ impl Sealing {
     }
 }
 
-/// What the sender sealed must be for a key of the recipient's that is in use, and be what else is asked for.
+/// Check that the sender's envelope is for an active key of the recipient and matches the requested encryption.
 fn end_to_end(to: &SealFor<'_>, envelope: Envelope, found: &Found) -> Result<Way> {
     let kind = envelope.encryption().value();
     if to.bound.recipient.is_none() {
         return Err(SealError::invalid(
             &["content", kind],
-            "an envelope has one recipient, and this message has none of its own",
+            "an envelope has a single recipient, and this message has several",
         ));
     }
     if !found.keys.iter().any(|(kind, id, _)| *kind == envelope.needs() && id == envelope.key_id()) {
-        let message = format!("names no {} key of the recipient's that is in use", envelope.needs());
+        let message = format!("names no active {} key of the recipient", envelope.needs());
         return Err(SealError::invalid(&["content", kind, "key_id"], message));
     }
     match to.encryption {
         Some(other) if other != envelope.encryption() => {
-            Err(SealError::invalid(&["encryption"], format!("the content is sealed by {kind}, not by {other}")))
+            Err(SealError::invalid(&["encryption"], format!("the content is encrypted with {kind}, not with {other}")))
         }
         _ => Ok(Way::EndToEnd(envelope)),
     }

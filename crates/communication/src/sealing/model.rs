@@ -1,4 +1,4 @@
-//! How a message is sealed, and for whom.
+//! Model of encrypted content and its keys.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,103 +7,103 @@ use utoipa::ToSchema;
 use am_db::codec::{Doc, Timestamp};
 
 am_db::stored_enum! {
-    /// By what the content of a message is sealed.
+    /// Encryption of a message's content.
     #[schema(as = MessageEncryption)]
     pub enum Encryption {
         /// HPKE (RFC 9180) to the recipient's X25519 key.
         Hpke = "HPKE" / "hpke",
-        /// AES-256-GCM, by the server, under a key of the channel.
+        /// AES-256-GCM by the server, under a key of the channel.
         Aes256 = "AES256" / "aes256",
         /// RSA-OAEP with SHA-256 to the recipient's RSA key.
         Rsa = "RSA" / "rsa",
-        /// AES-256-GCM under a key that RSA-OAEP seals to the recipient's RSA key.
+        /// AES-256-GCM under a key that is encrypted by RSA-OAEP to the recipient's RSA key.
         Hybrid = "HYBRID" / "hybrid",
-        /// Nothing.
+        /// Content without encryption.
         None = "NONE" / "none",
     }
 }
 
 am_db::stored_enum! {
-    /// Who could read the content, and from when on nobody but the recipient can.
+    /// Protection of the content: who could read it before only the recipient can.
     #[schema(as = EncryptionScope)]
     pub enum Scope {
-        /// The sender sealed it to the recipient's key. This service never had the content.
+        /// Encrypted by the sender to the recipient's key. This service never had the content.
         EndToEnd = "END_TO_END" / "end_to_end",
-        /// It came in the clear and was sealed to the recipient's key on arrival. It was in this service's memory for that
-        /// moment, and is stored and forwarded as ciphertext only.
+        /// Received unencrypted and encrypted to the recipient's key on arrival. The content was in this service's
+        /// memory for that moment, and is stored and forwarded as ciphertext only.
         SealedOnArrival = "SEALED_ON_ARRIVAL" / "sealed_on_arrival",
-        /// It is stored as ciphertext that this service can open, and does for whoever may read the message.
+        /// Stored as ciphertext that this service decrypts for those who may read the message.
         AtRest = "AT_REST" / "at_rest",
-        /// It is stored as it came.
+        /// Content stored without encryption.
         None = "NONE" / "none",
     }
 }
 
 am_db::stored_enum! {
-    /// What an agent's public key is for.
+    /// Kind of an agent's public key.
     pub enum KeyKind {
-        /// HPKE.
+        /// X25519, for HPKE.
         X25519 = "X25519" / "x25519",
-        /// RSA-OAEP, 2048 bits at least: for peers that have nothing else.
+        /// RSA of at least 2048 bits, for RSA-OAEP: for agents without X25519.
         Rsa = "RSA" / "rsa",
     }
 }
 
-/// What a ciphertext is bound to: in another message's place it does not open.
+/// Data that a ciphertext is bound to: it does not decrypt as part of another message.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound<'a> {
-    /// The message.
+    /// Id of the message.
     pub message_id: &'a str,
-    /// Its channel.
+    /// Id of the channel.
     pub channel: &'a str,
-    /// Who wrote it.
+    /// Agent that sent the message.
     pub sender: &'a str,
-    /// Whom it is for; none: all in the channel.
+    /// Receiving agent; `None`: all members of the channel.
     pub recipient: Option<&'a str>,
 }
 
-/// How a message that was sent is to be sealed.
+/// Parameters for encrypting a message.
 #[derive(Clone, Copy, Debug)]
 pub struct SealFor<'a> {
-    /// Which message it is.
+    /// Data that the ciphertext is bound to.
     pub bound: Bound<'a>,
-    /// By what, if the sender says.
+    /// Encryption requested by the sender; `None` leaves the choice to the service.
     pub encryption: Option<Encryption>,
-    /// `encrypt` as the sender sent it. False asks for no more than is needed: see [`Scope::AtRest`].
+    /// Member `encrypt` of the request. False requests no more protection than required: see [`Scope::AtRest`].
     pub encrypt: bool,
 }
 
-/// The content of a message as it is stored.
+/// The content of a message, as stored.
 #[derive(Clone, Debug)]
 pub struct Sealed {
-    /// By what.
+    /// Encryption of the content.
     pub encryption: Encryption,
-    /// For whom.
+    /// Protection of the content.
     pub scope: Scope,
-    /// The key: the recipient's, or the channel's.
+    /// Id of the recipient's or the channel's key; `None` without one.
     pub key_id: Option<String>,
-    /// What is stored.
+    /// Content as stored JSON.
     pub stored: Doc,
 }
 
 impl Sealed {
-    /// Is it stored as ciphertext?
+    /// Whether it is stored as ciphertext.
     pub fn is_encrypted(&self) -> bool {
         self.encryption != Encryption::None
     }
 }
 
-/// The content of a message as whoever may read it gets it.
+/// The content of a message, as shown to those who may read it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Opened {
-    /// As it was sent.
+    /// Content as it was sent.
     Plain(Value),
-    /// Sealed to the recipient's key, which this service does not have.
+    /// Envelope for the recipient's key, which this service does not have.
     Envelope(Value),
 }
 
 impl Opened {
-    /// The JSON that is handed out.
+    /// The JSON shown to the reader.
     pub fn into_value(self) -> Value {
         match self {
             Self::Plain(value) | Self::Envelope(value) => value,
@@ -114,40 +114,40 @@ impl Opened {
 /// A public key of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentKey {
-    /// The first 32 hex digits of the key's SHA-256.
+    /// Id: the first 32 hex digits of the key's SHA-256.
     pub key_id: String,
-    /// What it is for.
+    /// Kind of the key.
     pub kind: KeyKind,
-    /// The key in base64: 32 bytes of X25519, or DER (SubjectPublicKeyInfo) of RSA.
+    /// Key in base64: 32 bytes of X25519, or DER (SubjectPublicKeyInfo) of RSA.
     pub public_key: String,
-    /// Who registered it.
+    /// Principal that registered the key.
     pub owner_id: String,
-    /// When.
+    /// Time of registration.
     pub created_at: Timestamp,
-    /// From then on nothing is sealed to it.
+    /// Time of revocation, from which nothing is encrypted to the key; null while it is active.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// What a rotation of the server's own keys did.
+/// Result of a rotation of the server's keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rotated {
-    /// The master key that wraps all data keys now.
+    /// Name of the master key that wraps all data keys now.
     pub master_id: String,
-    /// Channels whose next message gets a new data key.
+    /// Number of channels whose next message gets a new data key.
     pub retired: u64,
-    /// Data keys that another master key had wrapped.
+    /// Number of data keys that another master key had wrapped.
     pub rewrapped: u64,
 }
 
-/// A master key, and how many data keys it wraps.
+/// Usage of a master key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MasterUse {
-    /// Its name.
+    /// Name of the master key.
     pub master_id: String,
-    /// Does this configuration have it?
+    /// Whether the key is configured.
     pub configured: bool,
-    /// Are new data keys wrapped by it?
+    /// Whether the key wraps new data keys.
     pub current: bool,
-    /// Data keys that it wraps, retired ones among them.
+    /// Number of data keys that it wraps, including retired ones.
     pub data_keys: i64,
 }

@@ -1,4 +1,4 @@
-//! New data keys, and old ones under the current master, while servers run.
+//! Rotation of data keys and master keys while the service runs.
 
 use serde_json::json;
 
@@ -11,21 +11,22 @@ use super::{
 use am_audit::{Entry, EventType, SecurityLevel};
 use am_db::{Tx, codec::Timestamp, owner};
 
-/// Data keys that are wrapped anew in one transaction.
+/// Data keys rewrapped per transaction.
 const TOGETHER: u32 = 500;
 
 fn entry(action: &str, now: Timestamp) -> Entry {
-    // Nobody who calls does this; whoever may run the executable does.
+    // Keys are rotated on the command line and not over the API, so the acting user is the system.
     let entry = Entry::new(EventType::WorkflowUpdated, now).on_behalf_of(owner::SYSTEM).of("message_keys", action);
     entry.level(SecurityLevel::Confidential)
 }
 
 impl Sealing {
-    /// Let each channel take a new data key with its next message, and wrap all old ones by the current master. After it
-    /// no stored message needs another master. Safe to be cut off and run again.
+    /// Retire all data keys, so that each channel gets a new one with its next message, and rewrap them by the current
+    /// master key. Afterwards no stored message needs another master key. Can be interrupted and repeated.
     ///
     /// # Errors
-    /// [`SealError::NoMaster`]; [`SealError::UnknownMaster`] when a data key is under a master that is not configured.
+    /// Returns [`SealError::NoMaster`]; [`SealError::UnknownMaster`] when a data key is wrapped by a master key that is
+    /// not configured.
     pub async fn rotate(&self) -> Result<Rotated> {
         let master_id = self.0.masters.current()?.to_owned();
         let (now, audit, master) = (self.now(), self.0.audit.clone(), master_id.clone());
@@ -65,11 +66,10 @@ impl Sealing {
         self.0.db.write(rewrap).await
     }
 
-    /// Which master keys there are, and how many data keys each wraps. One that wraps none can be taken out of the
-    /// configuration.
+    /// Usage of all master keys. A key that wraps no data key can be removed from the configuration.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn masters(&self) -> Result<Vec<MasterUse>> {
         let mut used = store::masters(&mut *self.0.db.read().await?).await?;
         for (place, name) in self.0.masters.names().enumerate() {

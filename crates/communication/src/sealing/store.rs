@@ -1,4 +1,4 @@
-//! Tables `am_agent_keys` and `am_message_data_keys`.
+//! SQL of tables `am_agent_keys` and `am_message_data_keys`.
 
 use super::{
     masters::Wrapped,
@@ -19,14 +19,14 @@ row! {
     }
 }
 
-/// All keys of an agent, revoked ones too, the newest first.
+/// All keys of an agent including revoked ones, newest first.
 pub(super) async fn keys_of(conn: &mut Connection, agent: &str) -> Result<Vec<AgentKey>> {
     let keys =
         sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 ORDER BY created_at DESC, key_id",);
     keys.bind(agent).fetch_all(conn).await
 }
 
-/// A page of them, and how many there are.
+/// A page of an agent's keys, and their total number.
 pub(super) async fn key_page(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<AgentKey>, i64)> {
     let total = sql!("SELECT count(*) FROM am_agent_keys WHERE agent_id = $1").bind(agent);
     let total = total.fetch_value(&mut *conn).await?;
@@ -38,13 +38,13 @@ pub(super) async fn key_page(conn: &mut Connection, agent: &str, page: &Page) ->
     Ok((keys.bind(agent).bind_page(page).fetch_all(conn).await?, total))
 }
 
-/// One key of an agent.
+/// A key of an agent by its id.
 pub(super) async fn key_of(conn: &mut Connection, agent: &str, key_id: &str) -> Result<Option<AgentKey>> {
     let key = sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 AND key_id = $2");
     key.bind(agent).bind(key_id).fetch_optional(conn).await
 }
 
-/// Enter a key.
+/// Insert a key.
 pub(super) async fn insert_key(tx: &mut Tx, agent: &str, key: &AgentKey) -> Result<()> {
     insert!("am_agent_keys" {
         agent_id: agent,
@@ -59,7 +59,7 @@ pub(super) async fn insert_key(tx: &mut Tx, agent: &str, key: &AgentKey) -> Resu
     Ok(())
 }
 
-/// Take a key back.
+/// Revoke a key.
 pub(super) async fn revoke_key(tx: &mut Tx, agent: &str, key_id: &str, now: Timestamp) -> Result<()> {
     sql!("UPDATE am_agent_keys SET revoked_at = $3 WHERE agent_id = $1 AND key_id = $2")
         .bind(agent)
@@ -70,16 +70,16 @@ pub(super) async fn revoke_key(tx: &mut Tx, agent: &str, key_id: &str, now: Time
     Ok(())
 }
 
-/// What a message can be sealed with.
+/// Keys available for a message.
 #[derive(Default)]
 pub(super) struct Found {
-    /// The recipient's active keys, the newest first: kind, id, base64.
+    /// Active keys of the recipient, newest first: kind, id, base64.
     pub keys: Vec<(KeyKind, String, String)>,
-    /// The channel's active data key.
+    /// Active data key of the channel; `None` when there is none yet.
     pub data_key: Option<Wrapped>,
 }
 
-/// What there is to seal a message of `channel` to `recipient` with, in one trip.
+/// Keys available for a message in `channel` to `recipient`, in one query.
 pub(super) async fn find(conn: &mut Connection, channel: &str, recipient: Option<&str>) -> Result<Found> {
     let rows = sql!(
         "SELECT kind, key_id, public_key, CAST(created_at AS VARCHAR) AS at FROM am_agent_keys
@@ -103,13 +103,13 @@ pub(super) async fn find(conn: &mut Connection, channel: &str, recipient: Option
     Ok(found)
 }
 
-/// A data key, retired or not.
+/// A data key by its id, retired or not.
 pub(super) async fn data_key(conn: &mut Connection, id: &str) -> Result<Option<Wrapped>> {
     let key = sql!("SELECT ", Wrapped::COLUMNS, " FROM am_message_data_keys WHERE id = $1");
     key.bind(id).fetch_optional(conn).await
 }
 
-/// Enter a channel's data key.
+/// Insert a channel's data key.
 pub(super) async fn insert_data_key(tx: &mut Tx, key: &Wrapped, now: Timestamp) -> Result<()> {
     insert!("am_message_data_keys" {
         id: &key.id,
@@ -123,15 +123,15 @@ pub(super) async fn insert_data_key(tx: &mut Tx, key: &Wrapped, now: Timestamp) 
     Ok(())
 }
 
-/// No data key seals any more; answers how many did.
+/// Retire all active data keys. Returns their number.
 pub(super) async fn retire_all(tx: &mut Tx, now: Timestamp) -> Result<u64> {
     let retired = sql!("UPDATE am_message_data_keys SET retired_at = $1 WHERE retired_at IS NULL");
     retired.bind(now).execute(tx.conn().await?).await
 }
 
-/// Up to `limit` data keys that another master than `current` wraps.
+/// At most `limit` data keys that another master key than `current` wraps.
 pub(super) async fn under_others(conn: &mut Connection, current: &str, limit: u32) -> Result<Vec<Wrapped>> {
-    // Two ranges of the index, which <> would not use.
+    // Two ranges, because <> would not use the index.
     let keys = sql!(
         "SELECT ",
         Wrapped::COLUMNS,
@@ -142,7 +142,7 @@ pub(super) async fn under_others(conn: &mut Connection, current: &str, limit: u3
     keys.bind(current).bind(i64::from(limit)).fetch_all(conn).await
 }
 
-/// Put a data key under another master.
+/// Update a data key's wrapped form.
 pub(super) async fn set_wrapped(tx: &mut Tx, key: &Wrapped) -> Result<()> {
     update!("am_message_data_keys" { master_id: &key.master_id, wrapped: &key.wrapped } where "id = $1" (&key.id))
         .execute(tx.conn().await?)
@@ -150,7 +150,7 @@ pub(super) async fn set_wrapped(tx: &mut Tx, key: &Wrapped) -> Result<()> {
     Ok(())
 }
 
-/// Which masters wrap how many data keys.
+/// Number of data keys per master key.
 pub(super) async fn masters(conn: &mut Connection) -> Result<Vec<MasterUse>> {
     let rows = sql!("SELECT master_id, count(*) FROM am_message_data_keys GROUP BY master_id ORDER BY master_id");
     let rows: Vec<(String, i64)> = rows.fetch_all(conn).await?;

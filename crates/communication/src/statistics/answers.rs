@@ -1,5 +1,6 @@
-//! How soon an agent answers. What came answers itself by `reply_to`, or by the next message that the agent writes to the same
-//! agent in the same channel. Of several that wait there, the wait counts from the first, once.
+//! Response times of an agent. A received message is answered by one that names it in `reply_to`, or by the agent's
+//! next message to the same agent in the same channel. When several messages wait there, the time counts once, from the
+//! first.
 
 use std::collections::HashMap;
 
@@ -9,25 +10,25 @@ use utoipa::ToSchema;
 use super::Row;
 use am_db::codec::Timestamp;
 
-/// How soon an agent answered.
+/// Response times of an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ResponseTimes {
-    /// Answers that were measured.
+    /// Number of measured answers.
     pub answers: u64,
-    /// Seconds, their mean.
+    /// Mean response time in seconds.
     pub mean_seconds: f64,
-    /// Seconds, the median.
+    /// Median response time in seconds.
     pub median_seconds: f64,
-    /// Seconds, within which 95 of 100 came.
+    /// 95th percentile of the response time in seconds.
     pub p95_seconds: f64,
-    /// Conversations in which the last message waits for an answer.
+    /// Number of conversations whose last message waits for an answer.
     pub waiting: u64,
 }
 
-/// A message as the agent in question sees it.
+/// A message from the agent's point of view.
 pub(super) struct Event<'a> {
     id: i64,
-    /// It wrote it; else it got it.
+    /// Whether the agent sent the message; otherwise it received it.
     sent: bool,
     message_id: &'a str,
     with: (&'a str, &'a str),
@@ -42,10 +43,10 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Measured over these events, in whatever order; none where there is no answer and nothing waits.
+/// Compute the response times from these events, in any order; `None` without answers and waiting messages.
 pub(super) fn response_times(mut events: Vec<Event<'_>>) -> Option<ResponseTimes> {
     events.sort_by_key(|event| event.id);
-    // What came, until it is answered by its id; and since when something waits in a conversation.
+    // Received messages until they are answered by id, and the time since when a conversation waits.
     let mut came: HashMap<&str, Timestamp> = HashMap::new();
     let mut waits: HashMap<(&str, &str), Timestamp> = HashMap::new();
     let mut times = Vec::new();

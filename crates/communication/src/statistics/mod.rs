@@ -1,5 +1,5 @@
-//! How an agent communicates: what it wrote and got, how soon it answered, what of it came, what it cost. All of it is
-//! counted from its last messages, a bounded number of them.
+//! Statistics of an agent's communication: messages sent and received, response times, delivery rate and cost, computed
+//! from a bounded number of its last messages.
 
 mod answers;
 mod store;
@@ -19,76 +19,76 @@ use super::{
 };
 use am_db::{Database, codec::Timestamp};
 
-/// The last messages that count, of those that were written and of those that came.
+/// Number of the last messages that are counted, of those sent and of those received.
 pub const WINDOW: u32 = 10_000;
 
-/// How an agent communicates.
+/// Statistics of an agent's communication.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = CommunicationStatistics)]
 pub struct Statistics {
-    /// Which agent.
+    /// Name of the agent.
     pub agent_id: String,
-    /// What it wrote.
+    /// Messages that the agent sent.
     pub sent: Sent,
-    /// What it got.
+    /// Messages that the agent received.
     pub received: Received,
-    /// How soon it answered.
+    /// Response times; null without answers and waiting messages.
     pub response_time: Option<ResponseTimes>,
-    /// How many of what it wrote, and of what it got, are of each type.
+    /// Numbers of sent and received messages by type.
     pub by_type: BTreeMap<&'static str, OfType>,
-    /// What is counted: at most so many messages of each direction, the last ones.
+    /// Maximum number of messages counted per direction, the last ones.
     pub window: u32,
-    /// True: these are all there are.
+    /// Whether all messages of the agent were counted.
     pub complete: bool,
 }
 
-/// What an agent wrote.
+/// Messages that an agent sent.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Sent {
-    /// Messages, each copy of one to several by itself.
+    /// Number of messages; each copy of a message to several recipients counts.
     pub messages: u64,
-    /// Of their content.
+    /// Size of their content in bytes of JSON.
     pub bytes: i64,
-    /// By what has become of them.
+    /// Numbers by status.
     pub by_status: BTreeMap<&'static str, u64>,
-    /// Of those that have come or can't come any more, the part that came; none where there is none yet.
+    /// Share of delivered messages among those that are no longer pending, from 0 to 1; null when all are pending.
     pub delivery_rate: Option<f64>,
-    /// What they cost.
+    /// Sum of their prices in the marketplace's currency, with up to 8 decimal places.
     pub cost: f64,
-    /// By what is recorded of that.
+    /// Sums of their prices by payment status, in the marketplace's currency, with up to 8 decimal places.
     pub cost_by_payment: BTreeMap<&'static str, f64>,
-    /// When the last was written.
+    /// Time of the last message; null without messages.
     pub last_at: Option<Timestamp>,
 }
 
-/// What an agent got.
+/// Messages that an agent received.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Received {
-    /// Messages.
+    /// Number of messages.
     pub messages: u64,
-    /// Of their content.
+    /// Size of their content in bytes of JSON.
     pub bytes: i64,
-    /// By what has become of them.
+    /// Numbers by status.
     pub by_status: BTreeMap<&'static str, u64>,
-    /// When the last was written.
+    /// Time of the last message; null without messages.
     pub last_at: Option<Timestamp>,
 }
 
-/// Messages of a type.
+/// Numbers of messages of a type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OfType {
-    /// Written.
+    /// Number of messages sent.
     pub sent: u64,
-    /// Got.
+    /// Number of messages received.
     pub received: u64,
 }
 
-/// A message, without its content.
+/// A message without its content.
 struct Row {
     id: i64,
     message_id: String,
     channel: String,
-    /// The agent at the other end.
+    /// The other agent.
     peer: String,
     reply_to: Option<String>,
     kind: MessageType,
@@ -99,10 +99,10 @@ struct Row {
     at: Timestamp,
 }
 
-/// The statistics of an agent.
+/// Compute the statistics of an agent.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query fails.
 pub async fn statistics(db: &Database, agent: &str) -> Result<Statistics> {
     let mut conn = db.read().await?;
     let (sent, received) = (store::sent(&mut conn, agent).await?, store::received(&mut conn, agent).await?);
@@ -110,13 +110,13 @@ pub async fn statistics(db: &Database, agent: &str) -> Result<Statistics> {
     Ok(counted(agent, &sent, &received))
 }
 
-/// `sent` and `received` are the last ones, the newest first.
+/// Compute the statistics; `sent` and `received` are the last messages, newest first.
 fn counted(agent: &str, sent: &[Row], received: &[Row]) -> Statistics {
     let mut by_type: BTreeMap<&'static str, OfType> = BTreeMap::new();
     sent.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().sent += 1);
     received.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().received += 1);
     let full = |rows: &[Row]| rows.len() >= WINDOW as usize;
-    // Where one side goes back further than the other, an answer could be without what it answers.
+    // If one direction goes back further than the other, an answer could lack the message that it answers.
     let from = [sent, received].into_iter().filter(|rows| full(rows)).filter_map(|rows| rows.last()).map(|row| row.id);
     let from = from.max().unwrap_or(0);
     let both = sent.iter().map(|row| (row, true)).chain(received.iter().map(|row| (row, false)));

@@ -1,4 +1,4 @@
-//! Reads `am_messages`.
+//! Queries on `am_messages`.
 
 use super::{Row, WINDOW};
 use am_db::{Connection, FromRow as _, Result, row, sql};
@@ -19,13 +19,13 @@ row! {
     }
 }
 
-/// The last messages that an agent wrote, the newest first.
+/// The last messages that an agent sent, newest first.
 pub(super) async fn sent(conn: &mut Connection, agent: &str) -> Result<Vec<Row>> {
     let sent = sql!("SELECT ", Row::COLUMNS, " FROM am_messages WHERE sender = $1 ORDER BY id DESC LIMIT $2",);
     sent.bind(agent).bind(WINDOW).fetch_all(conn).await
 }
 
-/// The last that it got, the newest first.
+/// The last messages that an agent received, newest first.
 pub(super) async fn received(conn: &mut Connection, agent: &str) -> Result<Vec<Row>> {
     let received = sql!("SELECT ", Row::COLUMNS, " FROM am_messages WHERE recipient = $1 ORDER BY id DESC LIMIT $2",);
     received.bind(agent).bind(WINDOW).fetch_all(conn).await

@@ -1,20 +1,21 @@
-//! Content with holes: `{{name}}` in any string of it. A string that is nothing but a hole becomes the value itself, of
-//! whatever kind; in a longer one the value's text stands in its place. What is filled in is not looked at again.
+//! Parser of content with placeholders: `{{name}}` in any string. A string that is only a placeholder becomes the value
+//! itself, of whatever type; within a longer string the placeholder is replaced by the value's text. Inserted values
+//! are not parsed again.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// The longest name of a hole.
+/// Maximum length of a placeholder's name.
 const LONGEST: usize = 64;
 
-/// A piece of a string.
+/// A segment of a string.
 enum Piece<'a> {
     Text(&'a str),
     Hole(&'a str),
 }
 
-/// The name in `{{name}}`, which may have blanks around it.
+/// The name in `{{name}}`, without surrounding spaces.
 fn name(text: &str) -> Option<&str> {
     let name = text.trim_matches(' ');
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -22,7 +23,7 @@ fn name(text: &str) -> Option<&str> {
     good.then_some(name)
 }
 
-/// A string's pieces; braces that hold no name are text.
+/// Segments of a string; braces without a name are text.
 fn pieces(mut text: &str) -> Vec<Piece<'_>> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -36,7 +37,7 @@ fn pieces(mut text: &str) -> Vec<Piece<'_>> {
                 found.push(Piece::Hole(name));
                 (text, from) = (&text[end..], 0);
             }
-            // One further: `{{{x}}` has a hole after its first brace.
+            // Continue one character later: in `{{{x}}` the placeholder starts after the first brace.
             None => from = at + 1,
         }
     }
@@ -55,7 +56,7 @@ fn walk<'a>(content: &'a Value, see: &mut impl FnMut(&'a str)) {
     }
 }
 
-/// The names of its holes, in order and each once.
+/// Names of the placeholders, in order and each once.
 pub fn variables(content: &Value) -> Vec<String> {
     let (mut seen, mut names) = (BTreeSet::new(), Vec::new());
     walk(content, &mut |text| {
@@ -70,10 +71,10 @@ pub fn variables(content: &Value) -> Vec<String> {
     names
 }
 
-/// The content with its holes filled.
+/// Replace the placeholders by values.
 ///
 /// # Errors
-/// The names that there is no value for, in order and each once.
+/// Returns the names without a value, in order and each once.
 pub fn fill(content: &Value, values: &Map<String, Value>) -> Result<Value, Vec<String>> {
     let missing: Vec<String> =
         variables(content).into_iter().filter(|name| values.get(name).is_none_or(Value::is_null)).collect();

@@ -1,4 +1,4 @@
-//! Forms of messages: the three that everybody has, and those that agents make for themselves.
+//! Message templates: three built-in ones, and those that agents create.
 
 mod form;
 mod model;
@@ -27,12 +27,12 @@ use am_db::{
     principal::Principal,
 };
 
-/// Templates that one agent may have.
+/// Maximum number of templates of one agent.
 const MOST: i64 = 1_000;
-/// The dearest one.
+/// Maximum price of a template in the marketplace's currency.
 const DEAREST: f64 = 1_000.0;
 
-/// The templates. Cheap to clone.
+/// The message templates. Cheap to clone.
 #[derive(Clone)]
 pub struct Templates {
     db: Database,
@@ -42,15 +42,16 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Those in `db`.
+    /// Create the service on `db`.
     pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit) -> Self {
         Self { db, clock, ids, audit }
     }
 
-    /// Make a template of an agent's own.
+    /// Create a template of an agent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the member; [`Error::Conflict`] for a name that is taken; [`Error::State`] beyond 1000.
+    /// Returns [`Error::Invalid`], which names the member; [`Error::Conflict`] for a name in use; [`Error::State`]
+    /// beyond 1000 templates.
     pub async fn create(
         &self,
         by: &Principal,
@@ -89,23 +90,23 @@ impl Templates {
         self.db.write_once(&self.clock, once, work).await
     }
 
-    /// A page of an agent's own templates, the newest first, and how many there are.
+    /// A page of an agent's own templates, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn own(&self, agent: &str, page: &Page) -> Result<(Vec<Template>, i64)> {
         Ok(store::page(&mut *self.db.read().await?, agent, page).await?)
     }
 
-    /// Those that everybody has.
+    /// The built-in templates.
     pub fn defaults() -> Vec<Template> {
         model::defaults()
     }
 
-    /// A template of an agent's own, or one that everybody has.
+    /// A template of an agent, or a built-in one.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it does not exist.
     pub async fn get(&self, agent: &str, id: &str) -> Result<Template> {
         if let Some(default) = model::defaults().into_iter().find(|template| template.template_id == id) {
             return Ok(default);
@@ -113,13 +114,13 @@ impl Templates {
         store::get(&mut *self.db.read().await?, agent, id).await?.ok_or(Error::NotFound("Template"))
     }
 
-    /// Take a template of an agent's own away.
+    /// Delete a template of an agent.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::State`] for one that everybody has.
+    /// Returns [`Error::NotFound`]; [`Error::State`] for a built-in one.
     pub async fn delete(&self, by: &Principal, agent: &str, id: &str) -> Result<Template> {
         if model::defaults().iter().any(|template| template.template_id == id) {
-            return Err(Error::State(format!("template '{id}' is everybody's and stays")));
+            return Err(Error::State(format!("template '{id}' is built in and can't be deleted")));
         }
         let now = Timestamp(self.clock.now());
         let entry = Entry::new(EventType::WorkflowUpdated, now).by(by).of("message_template", "deleted");
@@ -136,10 +137,10 @@ impl Templates {
 }
 
 impl Template {
-    /// The content of a message in this form.
+    /// Fill the template with values.
     ///
     /// # Errors
-    /// The variables that have no value.
+    /// Returns the variables without a value.
     pub fn fill(&self, values: &Map<String, Value>) -> std::result::Result<Filled, Vec<String>> {
         let content = form::fill(&self.content, values)?;
         let size_bytes = serde_json::to_vec(&content).map_or(0, |json| json.len());
@@ -160,13 +161,13 @@ const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
 /// Characters of a template's description.
 const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=1000;
 
-/// The size of its content.
+/// Validate a new template. Returns the size of its content in bytes of JSON.
 fn checked(new: &NewTemplate) -> Result<usize> {
     let mut violations = Violations::default();
     let named = has_length(&new.name, &NAME_LENGTH) && !new.name.chars().any(char::is_control);
     violations.require(named, "name", "must have 1 to 100 characters, no control characters");
     let is_default = model::defaults().iter().any(|template| template.name == new.name);
-    violations.require(!is_default, "name", "is the name of a template that everybody has");
+    violations.require(!is_default, "name", "is the name of a built-in template");
     violations.require(has_length(&new.description, &DESCRIPTION_LENGTH), "description", "has over 1000 characters");
     violations.require_within(new.price, &(0.0..=DEAREST), "price");
     violations.require(new.content.is_object(), "content", "must be an object");

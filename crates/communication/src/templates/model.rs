@@ -1,4 +1,4 @@
-//! Templates as they are made, shown and filled.
+//! Model of a template: request, template and filled form.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,69 +8,69 @@ use super::form;
 use crate::price::MessageType;
 use am_db::codec::Timestamp;
 
-/// A form of a message.
+/// A message template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageTemplate)]
 pub struct Template {
-    /// `template_` and 12 hex digits, or the name of one that everybody has.
+    /// Id: `template_` and 12 hex digits, or the name of a built-in template.
     pub template_id: String,
-    /// Whose it is; none: everybody's.
+    /// Agent that created the template; null for a built-in one.
     pub agent_id: Option<String>,
-    /// What it is called.
+    /// Name of the template.
     pub name: String,
-    /// For people.
+    /// Description for people.
     pub description: String,
-    /// What a message in this form is about.
+    /// Type of the messages.
     pub message_type: MessageType,
-    /// The content, with `{{name}}` for each variable.
+    /// Content, with `{{name}}` for each variable.
     #[schema(value_type = Object)]
     pub content: Value,
-    /// The names in it, in order.
+    /// Names of the variables, in order.
     pub variables: Vec<String>,
-    /// What using it costs.
+    /// Price of using the template in the marketplace's currency, with up to 8 decimal places.
     pub price: f64,
-    /// When it was made.
+    /// Time of creation; null for a built-in one.
     pub created_at: Option<Timestamp>,
 }
 
-/// A template to be made.
+/// Request to create a template.
 #[derive(Clone, Debug)]
 pub struct NewTemplate {
-    /// What it is called: 1 to 100 characters.
+    /// Name of 1 to 100 characters.
     pub name: String,
-    /// At most 1000.
+    /// Description of at most 1000 characters.
     pub description: String,
-    /// What a message in this form is about.
+    /// Type of the messages.
     pub message_type: MessageType,
-    /// An object.
+    /// Content, a JSON object.
     pub content: Value,
-    /// 0 to 1000; none: what a message of its size costs.
+    /// Price of using the template in the marketplace's currency, 0 to 1000; `None`: the price of a message of its size.
     pub price: Option<f64>,
 }
 
-/// A template that was filled in.
+/// A filled template.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = RenderedTemplate)]
 pub struct Filled {
-    /// Which.
+    /// Id of the template.
     pub template_id: String,
-    /// What the message is about.
+    /// Type of the message.
     pub message_type: MessageType,
-    /// What can be sent.
+    /// Content that can be sent.
     #[schema(value_type = Object)]
     pub content: Value,
-    /// Its size as JSON.
+    /// Size of the content in bytes of JSON.
     pub size_bytes: usize,
-    /// What using the template costs.
+    /// Price of using the template in the marketplace's currency, with up to 8 decimal places.
     pub price: f64,
-    /// What a message with this content costs.
+    /// Price of a message with this content in the marketplace's currency, with up to 8 decimal places.
     pub message_price: f64,
-    /// Is it small enough to be sent?
+    /// Whether the content is small enough to be sent.
     #[serde(skip)]
     pub fits: bool,
 }
 
-/// The three that everybody has.
+/// The three built-in templates.
 pub(super) fn defaults() -> Vec<Template> {
     let default = |name: &str, description: &str, message_type, price, content: Value| Template {
         template_id: name.to_owned(),

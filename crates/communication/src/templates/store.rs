@@ -1,4 +1,4 @@
-//! Table `am_message_templates`.
+//! SQL of table `am_message_templates`.
 
 use serde_json::Value;
 
@@ -42,18 +42,18 @@ impl From<Stored> for Template {
     }
 }
 
-/// How many templates an agent has.
+/// Number of an agent's templates.
 pub(super) async fn count(conn: &mut Connection, agent: &str) -> Result<i64> {
     sql!("SELECT count(*) FROM am_message_templates WHERE agent_id = $1").bind(agent).fetch_value(conn).await
 }
 
-/// Does an agent have one of this name?
+/// Whether an agent has a template with this name.
 pub(super) async fn named(conn: &mut Connection, agent: &str, name: &str) -> Result<bool> {
     let named = sql!("SELECT EXISTS (SELECT 1 FROM am_message_templates WHERE agent_id = $1 AND name = $2)");
     named.bind(agent).bind(name).fetch_value(conn).await
 }
 
-/// A page of an agent's own, and how many there are.
+/// A page of an agent's templates, and their total number.
 pub(super) async fn page(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Template>, i64)> {
     let total = count(conn, agent).await?;
     let templates = sql!("SELECT ", Stored::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 {page $2}");
@@ -61,13 +61,13 @@ pub(super) async fn page(conn: &mut Connection, agent: &str, page: &Page) -> Res
     Ok((templates.into_iter().map(Template::from).collect(), total))
 }
 
-/// One of an agent's own.
+/// A template of an agent by its id.
 pub(super) async fn get(conn: &mut Connection, agent: &str, id: &str) -> Result<Option<Template>> {
     let template = sql!("SELECT ", Stored::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 AND id = $2");
     Ok(template.bind(agent).bind(id).fetch_optional::<Stored>(conn).await?.map(Template::from))
 }
 
-/// Enter one.
+/// Insert a template.
 pub(super) async fn insert(tx: &mut Tx, agent: &str, new: &Template) -> Result<()> {
     let content = Doc::of(&new.content).map_err(|error| Error::Unreadable(error.to_string()))?;
     insert!("am_message_templates" {
@@ -85,7 +85,7 @@ pub(super) async fn insert(tx: &mut Tx, agent: &str, new: &Template) -> Result<(
     Ok(())
 }
 
-/// Take one away.
+/// Delete a template.
 pub(super) async fn delete(tx: &mut Tx, agent: &str, id: &str) -> Result<()> {
     let delete = sql!("DELETE FROM am_message_templates WHERE agent_id = $1 AND id = $2");
     delete.bind(agent).bind(id).execute(tx.conn().await?).await?;

@@ -1,4 +1,4 @@
-//! Taking messages in: all of the lines are checked before anything is written, and what is there already stays.
+//! Import of messages: all lines are checked before anything is written, and existing messages are kept.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +29,8 @@ fn refused(line: usize, (member, message): Wrong) -> ImportError {
     ImportError::Line { line, member, message }
 }
 
-/// The messages of an export of `agent`, with their lines. `is_key`: may this name not be stored?
+/// Parse the messages of an export of `agent`, with their line numbers. `is_key` tells whether a name looks like an API
+/// key and must not be stored.
 fn read(
     text: &str,
     agent: &str,
@@ -38,15 +39,15 @@ fn read(
     let lines = text.lines().enumerate().map(|(at, text)| (at + 1, text)).filter(|(_, text)| !text.trim().is_empty());
     let lines: Vec<(usize, &str)> = lines.collect();
     let [(first, head), between @ .., (last, end)] = lines.as_slice() else {
-        return Err(refused(1, ("", "an export has a first line that says what it is, and a last one".to_owned())));
+        return Err(refused(1, ("", "an export has a header line and a trailer line".to_owned())));
     };
     match serde_json::from_str::<Head>(head) {
         Ok(head) if head.format != FORMAT => return Err(refused(*first, ("format", format!("should be '{FORMAT}'")))),
         Ok(head) if head.agent_id != agent => {
-            return Err(refused(*first, ("agent_id", "these are another agent's messages".to_owned())));
+            return Err(refused(*first, ("agent_id", "the export belongs to another agent".to_owned())));
         }
         Ok(_) => {}
-        Err(error) => return Err(refused(*first, ("", format!("should say what this is: {error}")))),
+        Err(error) => return Err(refused(*first, ("", format!("should be the header of an export: {error}")))),
     }
     match serde_json::from_str::<End>(end) {
         Ok(End { end: true, messages }) if messages == between.len() as u64 => {}
@@ -57,7 +58,7 @@ fn read(
         Err(error) => {
             return Err(refused(
                 *last,
-                ("", format!("should say how many messages there were; was the end cut off? {error}")),
+                ("", format!("should be the trailer with the number of messages; was the file truncated? {error}")),
             ));
         }
     }
@@ -82,11 +83,11 @@ fn read(
 }
 
 impl Transfer {
-    /// Take in an export of the messages of `agent`. Messages are known by their ids: those that are there already are left as
-    /// they are, so that it can be done again after it was cut off. Nothing is delivered: what was pending is expired.
+    /// Import an export of the messages of `agent`. Messages are identified by their ids and existing ones are not
+    /// changed, so that an interrupted import can be repeated. Nothing is delivered: pending messages become expired.
     ///
     /// # Errors
-    /// [`ImportError::Line`] names the first line that is not good, and nothing is stored then.
+    /// Returns [`ImportError::Line`] for the first invalid line; nothing is stored then.
     pub async fn import(
         &self,
         by: &Principal,
@@ -110,7 +111,7 @@ impl Transfer {
                 })
             };
             if let Some((at, _)) = piece.iter().find(|(_, line)| other(line)) {
-                return Err(refused(*at, ("message_id", "there is another message of this id".to_owned())));
+                return Err(refused(*at, ("message_id", "another line has this id".to_owned())));
             }
         }
         let mut total = Imported { imported: 0, skipped: 0 };
@@ -135,7 +136,7 @@ impl Transfer {
         entry.data("agent_id", json!(agent))
     }
 
-    /// Write those that are not there; answers how many.
+    /// Write messages that do not exist yet. Returns their number.
     async fn write(&self, by: &Principal, agent: &str, lines: Vec<Line>) -> Result<u64> {
         let (transfer, entry) = (self.clone(), self.told(by, agent));
         let work = async move |tx: &mut Tx| {
@@ -156,7 +157,7 @@ impl Transfer {
     }
 }
 
-/// Messages on their way in.
+/// State of writing imported messages.
 struct Writing<'a> {
     transfer: &'a Transfer,
     now: Timestamp,
@@ -186,7 +187,7 @@ impl<'a> Writing<'a> {
         })
     }
 
-    /// Each goes to the end of the channel of its two agents.
+    /// Append a message to the direct channel of its two agents.
     async fn add(&mut self, tx: &mut Tx, line: &Line) -> Result<()> {
         let spot = self.spot(line);
         let seq = self.reached.get(&spot.id).copied().unwrap_or(spot.last_seq) + 1;
@@ -201,7 +202,7 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
-    /// An envelope stays as it is, whatever keys its recipient has now; anything else is encrypted at rest.
+    /// An envelope is kept, whatever keys its recipient has now; other content is encrypted at rest.
     async fn sealed(&self, tx: &mut Tx, line: &Line, channel: &str) -> Result<Sealed> {
         if let (Scope::EndToEnd | Scope::SealedOnArrival, Some(envelope)) = (line.scope, Envelope::of(&line.content)?) {
             let stored = Doc::of(&line.content).map_err(|error| am_db::Error::Unreadable(error.to_string()))?;

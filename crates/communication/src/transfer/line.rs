@@ -1,4 +1,4 @@
-//! The lines of an export, and how they are read again.
+//! Records of an export, and their parsing.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,14 +12,14 @@ use crate::{
 use am_core::validation::{FieldPath, Violation};
 use am_db::codec::Timestamp;
 
-/// What an export says that it is.
+/// Format identifier of an export.
 pub(super) const FORMAT: &str = "agent-management messages v1";
-/// An envelope is in base64, and somewhat larger than what is in it.
+/// Maximum size of an envelope, which is in base64 and larger than its content.
 const MOST_SEALED: usize = 2 * MOST_BYTES;
-/// The longest id of a message: that of a copy is longer than what its sender chose.
+/// Maximum length of a message id: that of a copy is longer than one chosen by a sender.
 const LONGEST_ID: usize = 160;
 
-/// The first line.
+/// First line of an export.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Head {
     pub format: String,
@@ -27,15 +27,15 @@ pub(super) struct Head {
     pub exported_at: Timestamp,
 }
 
-/// The last line.
+/// Last line of an export.
 #[derive(Serialize, Deserialize)]
 pub(super) struct End {
     pub end: bool,
-    /// Lines between the first and the last.
+    /// Number of lines between the first and the last.
     pub messages: u64,
 }
 
-/// A message of an export. What it does not need to be imported is left out.
+/// A message of an export. Members that an import does not need are left out.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Line {
     pub message_id: String,
@@ -65,25 +65,25 @@ pub(super) struct Line {
     pub read_at: Option<Timestamp>,
 }
 
-/// What is wrong with a line: the member, and what.
+/// Fault of a line: the member and the description.
 pub(super) type Wrong = (&'static str, String);
 
 impl Line {
-    /// Read and check one for the messages of `agent`.
+    /// Parse and check a message of `agent`.
     pub fn read(text: &str, agent: &str) -> Result<Self, Wrong> {
-        let mut line: Self = serde_json::from_str(text).map_err(|error| ("", format!("is no message: {error}")))?;
+        let mut line: Self = serde_json::from_str(text).map_err(|error| ("", format!("is not a message: {error}")))?;
         let wrong = |member: &'static str, message: &str| Err((member, message.to_owned()));
         for (member, name) in [("sender", &line.sender), ("recipient", &line.recipient)] {
             if agent_id(member, name).is_ok_and(|checked| checked == *name) {
                 continue;
             }
-            return wrong(member, "is no name of an agent");
+            return wrong(member, "is not the name of an agent");
         }
         if line.sender == line.recipient {
             return wrong("recipient", "is the sender");
         }
         if line.sender != agent && line.recipient != agent {
-            return wrong("sender", "neither sender nor recipient is the agent whose messages these are");
+            return wrong("sender", "neither sender nor recipient is the agent of this export");
         }
         let texts = [("reply_to", &line.reply_to), ("broadcast_id", &line.broadcast_id), ("topic", &line.topic)];
         let fine = |text: &str| (1..=LONGEST_ID).contains(&text.len()) && !text.chars().any(char::is_control);
@@ -106,7 +106,7 @@ impl Line {
         Ok(line)
     }
 
-    /// The size of what was written.
+    /// Check the content; returns its original size.
     fn content_checked(&self, bytes: usize) -> Result<i64, Wrong> {
         let in_envelope = matches!(self.scope, Scope::EndToEnd | Scope::SealedOnArrival);
         if !in_envelope {
@@ -121,7 +121,7 @@ impl Line {
                 Err(("size_bytes", format!("must be from 0 to {MOST_BYTES}")))
             }
             Ok(Some(_)) => Ok(self.size_bytes),
-            Ok(None) => Err(("content", format!("is no envelope, and scope is {}", self.scope))),
+            Ok(None) => Err(("content", format!("is not an envelope, and scope is {}", self.scope))),
             Err(SealError::Invalid(Violation { path, message, .. })) => {
                 let path: FieldPath = path.into_iter().skip(1).collect();
                 Err(("content", format!("{path}: {message}")))
@@ -130,7 +130,7 @@ impl Line {
         }
     }
 
-    /// As it is stored, with the channel it goes to and its numbers there.
+    /// Convert the record to a stored message, with its channel and its numbers.
     pub fn message(&self, (id, channel_id, seq): (i64, &str, i64)) -> Message {
         Message {
             id,

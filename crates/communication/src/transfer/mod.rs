@@ -1,6 +1,5 @@
-//! An agent's messages as JSON lines, out and in again: a line that says what it is, one for each message, and one that says
-//! how many there were. What is encrypted at rest leaves in the clear and is encrypted again where it comes in; envelopes stay
-//! as they are.
+//! Export and import of an agent's messages as JSON lines: a header, one line per message, and a trailer with their
+//! number. Content encrypted at rest is exported unencrypted and encrypted again by the import; envelopes are kept.
 
 mod import;
 mod line;
@@ -20,12 +19,12 @@ use am_audit::Audit;
 use am_core::ambient::{Clock, Ids};
 use am_db::{Database, codec::Timestamp};
 
-/// Messages that are read, or written, at a time.
+/// Messages read or written at a time.
 const TOGETHER: usize = 500;
-/// Messages that can be imported at once.
+/// Maximum number of messages per import.
 pub const MOST: usize = 20_000;
 
-/// Takes messages out and in. Cheap to clone.
+/// The export and import service. Cheap to clone.
 #[derive(Clone)]
 pub struct Transfer {
     db: Database,
@@ -35,30 +34,30 @@ pub struct Transfer {
     sealing: Sealing,
 }
 
-/// What came of an import.
+/// Result of an import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageImport)]
 pub struct Imported {
-    /// Messages that were not there before.
+    /// Number of messages that were stored.
     pub imported: u64,
-    /// Messages that were there already, under the same id, and stay as they are.
+    /// Number of messages that existed already and were not changed.
     pub skipped: u64,
 }
 
-/// Why an import is refused. Nothing of it is stored then.
+/// Reason why an import is refused. Nothing of it is stored then.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// A line is not what it should be.
+    /// A line is invalid.
     #[error("line {line}: {message}")]
     Line {
-        /// Which, from 1 on.
+        /// Number of the line, from 1.
         line: usize,
-        /// The member; empty: the whole line.
+        /// Name of the member; empty for the whole line.
         member: &'static str,
-        /// What is wrong with it.
+        /// Description of the fault.
         message: String,
     },
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Other(#[from] Error),
 }
@@ -69,7 +68,7 @@ impl From<am_db::Error> for ImportError {
     }
 }
 
-/// An export under way.
+/// A running export.
 pub struct Export {
     transfer: Transfer,
     agent: String,
@@ -80,7 +79,7 @@ pub struct Export {
 }
 
 impl Transfer {
-    /// Of the messages in `db`.
+    /// Create the service on `db`.
     pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit, sealing: Sealing) -> Self {
         Self { db, clock, ids, audit, sealing }
     }
@@ -89,10 +88,10 @@ impl Transfer {
         Timestamp(self.clock.now())
     }
 
-    /// What `agent` wrote and got, in the order in which it was written here.
+    /// Export all messages from and to `agent`, in the order in which they were written.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub fn export(&self, agent: &str) -> Result<Export> {
         let head = Head { format: FORMAT.to_owned(), agent_id: agent.to_owned(), exported_at: self.now() };
         let ready = VecDeque::from([line(&head)?]);
@@ -106,10 +105,11 @@ fn line(value: &impl Serialize) -> Result<String> {
 }
 
 impl Export {
-    /// The next lines; none: that was all.
+    /// The next lines; `None` at the end.
     ///
     /// # Errors
-    /// As the database. A message that can't be opened is told of in its line, with `content` null and `failure`.
+    /// Returns a database error when a query fails. A message that can't be decrypted is exported with `content` null
+    /// and `failure` set.
     pub async fn next(&mut self) -> Result<Option<String>> {
         if let Some(text) = self.ready.pop_front() {
             return Ok(Some(text));

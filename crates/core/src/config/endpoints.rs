@@ -88,7 +88,7 @@ fn http_endpoint(raw: RawHttpEndpoint, from: &Reader) -> Result<HttpEndpoint, St
         (None, Some(name)) => Some(variable(from, "bearer_env", &name)?),
     };
     if bearer.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-        return Err("its bearer token is empty or has characters that no header can carry".to_owned());
+        return Err("its bearer token is empty or has characters that are not allowed in a header".to_owned());
     }
     Ok(HttpEndpoint { url: raw.url, kind: raw.kind, bearer: bearer.map(SecretString::from), price: raw.price })
 }
@@ -119,7 +119,7 @@ fn webhook(raw: RawWebhook, from: &Reader) -> Result<WebhookEndpoint, String> {
         (None, None) => return Err("secret is missing (or secret_env)".to_owned()),
         (Some(Value::String(text)), None) => vec![text],
         (Some(value), None) => {
-            serde_json::from_value(value).map_err(|_| "secret should be a string, or some of them".to_owned())?
+            serde_json::from_value(value).map_err(|_| "secret should be a string or a list of strings".to_owned())?
         }
         (None, Some(name)) => variable(from, "secret_env", &name)?.split_whitespace().map(str::to_owned).collect(),
     };
@@ -137,7 +137,7 @@ fn webhook(raw: RawWebhook, from: &Reader) -> Result<WebhookEndpoint, String> {
 }
 
 fn address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("url is not good: {error}"))?;
+    let url = Url::parse(text).map_err(|error| format!("url is invalid: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("url holds a user or password: give a token as bearer or bearer_env".to_owned());
     }

@@ -1,10 +1,10 @@
-//! What is said when the configuration is not good.
+//! Errors of the configuration.
 
 use std::fmt;
 
 use crate::validation::Violation;
 
-/// Everything that is wrong with the configuration, so that it can be put right in one go.
+/// All faults of the configuration, so that they can be corrected at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
     /// At least one. The path is the setting's name as the environment has it (`APP_PORT`), or the file; the message says

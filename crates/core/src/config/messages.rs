@@ -1,4 +1,4 @@
-//! How messages between agents are kept.
+//! Settings of messages between agents.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ settings! {
     }
 }
 
-/// Keys are named by their place in the list and never shown.
+/// Error messages name keys by their position in the list and never show them.
 fn master_keys(from: &mut Reader, key: &str, _: Vec<(String, SecretString)>) -> Vec<(String, SecretString)> {
     const EXPECTED: &str = "should be NAME:KEY, a name of 1 to 64 letters, digits, `_`, `-` and `.`, and 32 random bytes in base64 \
                             (agent-management message-keys new NAME)";

@@ -39,11 +39,11 @@ impl Reader {
         self.values.get(&key.to_lowercase())
     }
 
-    /// A plain value as text, as it would stand in the environment.
+    /// A scalar value as text, in the form of an environment variable.
     pub fn text(&mut self, key: &str) -> Option<String> {
         let text = self.plain_text(key);
         if text.is_none() && self.value(key).is_some() {
-            self.reject(key, "should be one plain value, not a list or table");
+            self.reject(key, "should be a single value, not a list or table");
         }
         text
     }
@@ -70,7 +70,7 @@ impl Reader {
             items.iter().map(|item| item.as_str().map(|text| text.trim().to_owned())).collect::<Option<Vec<_>>>()
         });
         let Some(mut texts) = texts else {
-            let in_dotenv = format!("in .env a JSON list stands in single quotes: {key}='[\"a\", \"b\"]'");
+            let in_dotenv = format!("in .env write a JSON list in single quotes: {key}='[\"a\", \"b\"]'");
             self.reject(key, format!("should be a JSON list of strings, or comma-separated ({in_dotenv})"));
             return Vec::new();
         };
@@ -90,7 +90,7 @@ pub(super) fn parsed<T>(
     move |from, key, default| {
         let Some(text) = from.text(key) else { return default };
         parse(&text).unwrap_or_else(|| {
-            from.reject(key, format!("`{text}` is not good: should be {expected}"));
+            from.reject(key, format!("`{text}` is invalid: should be {expected}"));
             default
         })
     }

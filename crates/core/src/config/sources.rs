@@ -1,4 +1,4 @@
-//! Where settings come from: a TOML file, `.env`, the environment; the later wins.
+//! Sources of settings: a TOML file, `.env` and the environment, in ascending precedence.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,22 +11,22 @@ use config::{FileFormat, Source as _};
 use super::{KEYS, read::Reader};
 use crate::validation::Violations;
 
-/// Names the configuration file where the command line does not.
+/// Environment variable that names the configuration file when the command line does not.
 const FILE_VARIABLE: &str = "AGENT_MANAGEMENT_CONFIG";
 
-/// What there is to read. Nothing else is looked at, so a test has no other environment than its own.
+/// Sources that the configuration is read from. Nothing else is read, so a test has no environment but its own.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// `--config FILE`; without it the file that `AGENT_MANAGEMENT_CONFIG` names, if any.
+    /// Path given by `--config FILE`; without it the file named by `AGENT_MANAGEMENT_CONFIG`, if set.
     pub file: Option<PathBuf>,
-    /// Read where it exists; the environment wins over it.
+    /// Path of a `.env` file, read if it exists; the environment takes precedence.
     pub dotenv: Option<PathBuf>,
-    /// The environment's variables.
+    /// Environment variables by name.
     pub env: HashMap<String, String>,
 }
 
 impl Sources {
-    /// The process's environment and `./.env`. A variable that is not Unicode is none of ours.
+    /// The environment of the process and `./.env`. Variables that are not Unicode are skipped.
     pub fn of_process(file: Option<PathBuf>) -> Self {
         let env = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -34,7 +34,7 @@ impl Sources {
         Self { file, dotenv: Some(PathBuf::from(".env")), env }
     }
 
-    /// These variables and nothing else.
+    /// The given variables and nothing else.
     pub fn of_variables<K: Into<String>, V: Into<String>>(env: impl IntoIterator<Item = (K, V)>) -> Self {
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { file: None, dotenv: None, env }
@@ -45,7 +45,7 @@ impl Sources {
         let mut violations = Violations::default();
         let mut variables = self.dotenv.as_deref().map(|path| read_dotenv(path, &mut violations)).unwrap_or_default();
         variables.extend(self.env);
-        // Set but empty is how compose files and units say "not set".
+        // Compose files and systemd units express "not set" by an empty variable.
         variables.retain(|_, value| !value.trim().is_empty());
 
         let mut layers = config::Config::builder();
@@ -85,10 +85,11 @@ fn read_file(path: &Path, violations: &mut Violations) -> Option<TomlFile> {
             Some(file)
         }
         Err(error) => {
-            // The parser's message quotes the line, which may hold a secret: only its first line, the place, is shown.
+            // The parser's message quotes the line, which may hold a secret, so only its first part, the position, is
+            // shown.
             let said = error.to_string();
             let place = said.lines().next().unwrap_or_default();
-            violations.add([name], format!("the configuration file is not good TOML: {place}"));
+            violations.add([name], format!("the configuration file is not valid TOML: {place}"));
             None
         }
     }
@@ -117,7 +118,7 @@ fn read_dotenv(path: &Path, violations: &mut Violations) -> HashMap<String, Stri
     for item in dotenvy::from_read_iter(text.as_bytes()) {
         match item {
             Ok((name, value)) => drop(variables.insert(name, value)),
-            // The error holds the line or its end, which may hold a secret: only the line's number is shown.
+            // The error quotes the line, which may hold a secret, so only the line number is shown.
             Err(dotenvy::Error::LineParse(part, _)) => {
                 let part = part.lines().next().unwrap_or_default().trim_end();
                 let is_it = |line: &str| line.trim_end().ends_with(part) && !line.trim_start().starts_with('#');

@@ -26,8 +26,8 @@ pub(super) const ORIGIN: &str = "a name without blanks and plus signs, such as e
 pub(super) fn check(config: &Config, reader: &mut Reader) {
     let loopback = config.host.to_canonical().is_loopback();
     if config.environment == Environment::Dev && !loopback && !config.allow_remote_dev {
-        let why = "is reachable from other machines, and with APP_ENV=dev any key is taken";
-        let way_out = "use 127.0.0.1 or APP_ENV=production, or say it twice with APP_ALLOW_REMOTE_DEV=true";
+        let why = "is reachable from other machines, and with APP_ENV=dev any key is accepted";
+        let way_out = "use 127.0.0.1 or APP_ENV=production, or confirm it with APP_ALLOW_REMOTE_DEV=true";
         reader.reject("APP_HOST", format!("`{}` {why}: {way_out}", config.host));
     }
     let signing = [
@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     ];
     for (name, key) in signing {
         if key.as_ref().is_some_and(|key| !is_signing_key(key.expose_secret())) {
-            let good = "32 random bytes as 64 hex digits (openssl rand -hex 32), or nothing: then a key is made";
+            let good = "32 random bytes as 64 hex digits (openssl rand -hex 32), or unset: a key is then created";
             reader.reject(name, format!("should be {good}"));
         }
     }
@@ -73,7 +73,7 @@ fn api_keys(config: &Config, reader: &mut Reader) {
             }
             let before = *roles.entry(key).or_insert(name);
             if before != name {
-                reader.reject(name, format!("key {} stands in {before} too: one key has one role", place + 1));
+                reader.reject(name, format!("key {} is in {before} too: a key has one role", place + 1));
             }
         }
     }
@@ -81,14 +81,14 @@ fn api_keys(config: &Config, reader: &mut Reader) {
 
 fn bad_key(key: &str, environment: Environment) -> Option<&'static str> {
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some("has spaces or non-ASCII characters, which no header can carry");
+        return Some("has spaces or non-ASCII characters, which are not allowed in a header");
     }
     if environment == Environment::Dev {
         return None;
     }
     let lower = key.to_lowercase();
     if ["$", "<", "your_", "your-", "changeme", "change_me", "change-me"].iter().any(|start| lower.starts_with(start)) {
-        return Some("is a placeholder: put a real key there (openssl rand -hex 24)");
+        return Some("is a placeholder: replace it by a real key (openssl rand -hex 24)");
     }
     if is_principal(key) {
         return Some("looks like the identity derived from a key (key_...), not like a key");
@@ -163,8 +163,8 @@ fn sqlite_file(url: &str) -> Result<PathBuf, String> {
     // The query is for Python's driver.
     let rest = rest.split_once('?').map_or(rest, |(path, _)| path);
     if matches!(rest, "" | "/" | "/:memory:") {
-        let why = "a database in memory is gone when the service stops and the coordinator can't share it";
-        return Err(format!("`{url}` is not good: {why}; {GOOD}"));
+        let why = "a database in memory is lost when the service stops, and the coordinator can't share it";
+        return Err(format!("`{url}` is invalid: {why}; {GOOD}"));
     }
     let path = match rest.strip_prefix('/') {
         Some(path) if path.starts_with("file:") => Err("SQLite's own file: addresses are not taken"),
@@ -172,7 +172,7 @@ fn sqlite_file(url: &str) -> Result<PathBuf, String> {
         Some(path) => Ok(PathBuf::from(path)),
         None => Err("it has a host, which SQLite does not"),
     };
-    path.map_err(|why| format!("`{url}` is not good: {why}; {GOOD}"))
+    path.map_err(|why| format!("`{url}` is invalid: {why}; {GOOD}"))
 }
 
 /// `*` alone, or scheme and host of each page that may call.
@@ -184,7 +184,7 @@ pub(super) fn origins(reader: &mut Reader, key: &str, _: Vec<String>) -> Vec<Str
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *origin);
         if !any && !one {
             let good = "an origin as browsers send it (https://app.example, no path), or * alone";
-            reader.reject(key, format!("`{origin}` is not good: should be {good}"));
+            reader.reject(key, format!("`{origin}` is invalid: should be {good}"));
         }
     }
     origins

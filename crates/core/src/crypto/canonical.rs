@@ -1,35 +1,37 @@
-//! JSON as the coordinator's Python writes it (`json.dumps(..., sort_keys=True)`), byte for byte, since its hashes and
-//! signatures are made over these bytes.
+//! JSON exactly as the coordinator's Python writes it (`json.dumps(..., sort_keys=True)`), byte for byte, since its
+//! hashes and signatures are computed over these bytes.
 //!
-//! Keys are sorted by code point, everything outside printable ASCII is escaped as `\uXXXX` (surrogate pairs beyond
-//! the basic plane), floats are what Python's `repr` prints. Integers keep every digit from -2^63 to 2^64 - 1.
+//! Keys are sorted by code point, everything outside printable ASCII is escaped as `\uXXXX` (surrogate pairs beyond the
+//! basic plane), floats are written as Python's `repr` does. Integers from -2^63 to 2^64 - 1 keep every digit.
 
 use std::io::Write as _;
 
 use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
-/// What receipts are signed over: none-valued members and list items dropped, separators `,` and `:`.
+/// Canonical JSON of a receipt, the input of its signature: null members and null list items are left out, separators
+/// are `,` and `:`.
 pub fn canonical(value: &Value) -> Vec<u8> {
     Form { item: b",", colon: b":", nulls: false }.bytes(value)
 }
 
-/// What an audit entry's hash is made over: none kept, separators `,` and `:`.
+/// Canonical JSON of an audit entry, the input of its hash: nulls are written, separators are `,` and `:`.
 pub fn audit(value: &Value) -> Vec<u8> {
     Form { item: b",", colon: b":", nulls: true }.bytes(value)
 }
 
-/// What the hash of an execution's results is made over: none kept, Python's default separators `, ` and `: `.
+/// Canonical JSON of an execution's results, the input of their hash: nulls are written, separators are Python's
+/// defaults, `, ` and `: `.
 pub fn results(value: &Value) -> Vec<u8> {
     Form { item: b", ", colon: b": ", nulls: true }.bytes(value)
 }
 
-/// SHA-256 in lower-case hex.
+/// SHA-256 of `bytes` as 64 lower-case hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The ways in which the coordinator's three forms differ.
+/// Separators and treatment of nulls, in which the coordinator's three forms differ.
 struct Form {
     item: &'static [u8],
     colon: &'static [u8],
@@ -72,7 +74,7 @@ impl Form {
 
     fn object(&self, members: &Map<String, Value>, out: &mut Vec<u8>) {
         out.push(b'{');
-        // UTF-8 sorts bytewise as its code points do.
+        // UTF-8 sorts bytewise in code point order.
         if members.keys().is_sorted() {
             self.members(members.iter(), out);
         } else {
@@ -130,7 +132,7 @@ fn write_escaped(character: char, out: &mut Vec<u8>) {
 }
 
 fn write_number(number: &Number, out: &mut Vec<u8>) {
-    // A Vec takes every write, so there is no error to pass on.
+    // Writing to a Vec never fails, so there is no error to return.
     let _ = if let Some(positive) = number.as_u64() {
         write!(out, "{positive}")
     } else if let Some(negative) = number.as_i64() {
@@ -184,7 +186,7 @@ fn write_float(float: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// What was printed, at most 32 bytes: a float's 17 digits, sign, point and exponent are 24.
+/// Format `text` into `buffer`. 32 bytes suffice: a float has at most 17 digits, sign, point and exponent, 24 in all.
 fn printed<'a>(buffer: &'a mut [u8; 32], text: std::fmt::Arguments<'_>) -> &'a [u8] {
     let mut free = &mut buffer[..];
     let _ = free.write_fmt(text);

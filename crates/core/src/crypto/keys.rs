@@ -1,5 +1,5 @@
-//! Ed25519 keys: the service's own, from configuration or from a file beside the database, and those that receipts
-//! are checked with.
+//! Ed25519 keys: the service's signing key, from configuration or from a file beside the database, and the public keys
+//! that receipts are verified with.
 
 use std::{fmt, path::Path};
 
@@ -13,7 +13,7 @@ use super::{
     signature::{ALGORITHM, Signature},
 };
 
-/// A key to check signatures with, and its id.
+/// An Ed25519 public key with its key id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     key: VerifyingKey,
@@ -21,18 +21,18 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// From 64 hex digits.
+    /// Parse 64 hex digits.
     ///
     /// # Errors
-    /// As [`PublicKey::from_bytes`]; [`Error::NotHex`].
+    /// Same as [`PublicKey::from_bytes`]; returns [`Error::NotHex`] when the text is not 64 hex digits.
     pub fn from_hex(text: &str) -> Result<Self, Error> {
         Self::from_bytes(&bytes_of_hex(text)?)
     }
 
-    /// From its 32 bytes. A point of small order is refused: anything could be signed "by" it.
+    /// Read 32 bytes. Points of small order are refused, because they verify signatures over any message.
     ///
     /// # Errors
-    /// [`Error::NotAPublicKey`].
+    /// Returns [`Error::NotAPublicKey`] when the bytes are no acceptable Ed25519 public key.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, Error> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| Error::NotAPublicKey)?;
         if key.is_weak() { Err(Error::NotAPublicKey) } else { Ok(Self::new(key)) }
@@ -42,22 +42,23 @@ impl PublicKey {
         Self { id: URL_SAFE_NO_PAD.encode(key.as_bytes()), key }
     }
 
-    /// The key itself in base64url without padding: the `key_id` of its signatures.
+    /// The key in base64url without padding, which signatures carry as `key_id`.
     pub fn key_id(&self) -> &str {
         &self.id
     }
 
-    /// The 32 bytes as 64 lower-case hex digits.
+    /// The 32 bytes of the key as 64 lower-case hex digits.
     pub fn to_hex(&self) -> String {
         hex::encode(self.key.as_bytes())
     }
 
-    /// The 32 bytes.
+    /// The 32 bytes of the key.
     pub fn bytes(&self) -> &[u8; 32] {
         self.key.as_bytes()
     }
 
-    /// Is `signature` one of `message` by this key? Strict: what one implementation accepts and another refuses is refused.
+    /// Verify `signature` over `message` strictly: signatures that some implementations accept and others refuse are
+    /// refused.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         signature.try_into().is_ok_and(|signature| self.key.verify_strict(message, &signature).is_ok())
     }
@@ -67,7 +68,7 @@ impl PublicKey {
     }
 }
 
-/// The key that this service signs with. Its secret half is shown nowhere and wiped when dropped.
+/// The service's Ed25519 signing key. Its secret half is never shown and is erased from memory on drop.
 #[derive(Clone)]
 pub struct Signer {
     secret: SigningKey,
@@ -81,7 +82,7 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// From the 32 secret bytes as 64 hex digits (`RECEIPT_SIGNING_KEY_HEX`).
+    /// Parse the 32 secret bytes from 64 hex digits (`RECEIPT_SIGNING_KEY_HEX`).
     pub fn from_hex(text: &str) -> Result<Self, Error> {
         Ok(Self::from_seed(&bytes_of_hex(text)?))
     }
@@ -91,37 +92,37 @@ impl Signer {
         Self { public: PublicKey::new(secret.verifying_key()), secret }
     }
 
-    /// The key that the file holds; where there is no file, a new one, as [`secret_file`] makes it. The second value says
-    /// whether it is new.
+    /// Read the key from a file, or create the file with a new key ([`secret_file`]). The second value is true when the
+    /// key is new.
     ///
     /// # Errors
-    /// As [`secret_file`].
+    /// Same as [`secret_file`].
     pub fn load_or_create(path: &Path) -> Result<(Self, bool), Error> {
         let (seed, created) = secret_file(path)?;
         Ok((Self::from_seed(&seed), created))
     }
 
-    /// The id that its signatures carry.
+    /// The `key_id` in this key's signatures: the public key in base64url without padding.
     pub fn key_id(&self) -> &str {
         self.public.key_id()
     }
 
-    /// The public half in hex, for whoever checks offline.
+    /// The public key as 64 lower-case hex digits, for offline verification.
     pub fn public_key_hex(&self) -> String {
         self.public.to_hex()
     }
 
-    /// The public half.
+    /// The public key.
     pub fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    /// Signs these bytes.
+    /// Sign `message`; the result is the 64 bytes of the Ed25519 signature.
     pub fn sign_bytes(&self, message: &[u8]) -> [u8; 64] {
         self.secret.sign(message).to_bytes()
     }
 
-    /// Signs the canonical form of `payload`.
+    /// Sign the canonical JSON of `payload`.
     pub fn sign(&self, payload: &Value) -> Signature {
         let signature = self.secret.sign(&canonical(payload));
         Signature {

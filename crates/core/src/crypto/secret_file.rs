@@ -1,4 +1,4 @@
-//! Secrets of 32 bytes in files that their owner alone can read.
+//! Secrets of 32 bytes in files that only their owner can read.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,13 +12,14 @@ use zeroize::Zeroizing;
 
 use super::Error;
 
-/// What the file holds, as 64 hex digits; where there is no file, 32 new bytes of the operating system's randomness, on
-/// stable storage and readable by the file's owner alone before this returns. The second value says whether they are new.
+/// Read a secret from a file of 64 hex digits, or create the file with 32 random bytes from the operating system. A new
+/// file is on stable storage and readable by its owner only before this function returns. The second value is true when
+/// the secret is new.
 ///
-/// Of two processes that start at once, one makes the secret and both use it.
+/// When two processes start at once, one of them creates the secret and both use it.
 ///
 /// # Errors
-/// When the file can't be read or made, holds something else, or others may read it.
+/// Fails when the file can't be read or created, holds something else, or other users can read it.
 pub fn secret_file(path: &Path) -> Result<(Zeroizing<[u8; 32]>, bool), Error> {
     match File::open(path) {
         Ok(file) => return Ok((read(file, path)?, false)),
@@ -28,31 +29,32 @@ pub fn secret_file(path: &Path) -> Result<(Zeroizing<[u8; 32]>, bool), Error> {
     let mut seed = Zeroizing::new([0u8; 32]);
     SysRng.try_fill_bytes(&mut *seed).map_err(|error| Error::NoRandomness(error.to_string()))?;
     let created = write_secret(path, &seed)?;
-    // Read back, also when it is our own: what the next start will read is what this one uses.
+    // The file is read back even when this process wrote it, so that this start uses what the next one will read.
     let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     Ok((read(file, path)?, created))
 }
 
-/// The secret that a file holds.
+/// Read a secret from a file of 64 hex digits.
 ///
 /// # Errors
-/// As [`secret_file`].
+/// Same as [`secret_file`].
 pub fn read_secret(path: &Path) -> Result<Zeroizing<[u8; 32]>, Error> {
     let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     read(file, path)
 }
 
-/// Puts a secret at `path`, whole or not at all; false when something is there already, which stays.
+/// Write a secret to a new file at `path`, completely or not at all. Returns false when a file exists there already; it
+/// stays unchanged.
 ///
 /// # Errors
-/// When it can't be written.
+/// Fails when the file can't be written.
 pub fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<bool, Error> {
     let mut suffix = [0u8; 8];
     SysRng.try_fill_bytes(&mut suffix).map_err(|error| Error::NoRandomness(error.to_string()))?;
     create(path, secret, &hex::encode(suffix)).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
-/// 32 bytes from 64 hex digits.
+/// Parse 32 bytes from 64 hex digits.
 pub(super) fn bytes_of_hex(text: &str) -> Result<[u8; 32], Error> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| Error::NotHex)?;
@@ -61,7 +63,7 @@ pub(super) fn bytes_of_hex(text: &str) -> Result<[u8; 32], Error> {
 
 fn read(file: File, path: &Path) -> Result<Zeroizing<[u8; 32]>, Error> {
     let failed = |source| Error::Io { path: path.to_owned(), source };
-    // Asked of the open file, so that nothing can be swapped in between.
+    // Taken from the open file, so that the file can't be replaced between the check and the read.
     let meta = file.metadata().map_err(failed)?;
     let mode = meta.permissions().mode() & 0o7777;
     if !meta.is_file() {
@@ -86,7 +88,7 @@ fn create(path: &Path, seed: &[u8], suffix: &str) -> io::Result<bool> {
     let temporary = directory.join(name);
 
     let placed = write_new(&temporary, seed)
-        // A link, not a rename: it never replaces a key that is already there.
+        // A hard link instead of a rename: it never replaces an existing key.
         .and_then(|()| match fs::hard_link(&temporary, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             linked => linked.map(|()| true),

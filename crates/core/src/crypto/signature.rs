@@ -6,39 +6,39 @@ use serde_json::Value;
 
 use super::{canonical, keys::PublicKey};
 
-/// The one algorithm the coordinator signs with.
+/// The only signature algorithm that the coordinator uses.
 pub(super) const ALGORITHM: &str = "Ed25519";
 
-/// A signature as it travels beside what it signs.
+/// A signature, in the JSON form that accompanies the signed document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// Always `Ed25519`.
+    /// Signature algorithm; always `Ed25519`.
     pub alg: String,
-    /// The public key, base64url without padding.
+    /// Public key of the signer, base64url without padding.
     pub key_id: String,
-    /// The 64 bytes of the signature, base64url without padding.
+    /// Signature of 64 bytes, base64url without padding.
     pub sig: String,
 }
 
-/// Why a signature is not good.
+/// Reason why a signature was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// `alg` is something else than `Ed25519`.
+    /// `alg` is not `Ed25519`.
     #[error("the signature's algorithm is unknown, only Ed25519 is accepted")]
     UnknownAlgorithm,
-    /// None of the accepted keys has this `key_id`.
+    /// `key_id` names none of the accepted keys.
     #[error("the signature's key is not one of the accepted keys")]
     UnknownKey,
     /// `sig` is not 64 bytes in base64url without padding.
     #[error("the signature is malformed: it should be 64 bytes in base64url without padding")]
     Malformed,
-    /// It was made over something else or by another key.
+    /// The signature belongs to another document or another key.
     #[error("the signature does not match what it is said to sign")]
     Mismatch,
 }
 
-/// Checks `signature` over the canonical form of `payload`. The key is chosen from `accepted` by its id: a key that
-/// comes with the document proves nothing.
+/// Verify `signature` over the canonical JSON of `payload`. The key is looked up by its id in `accepted`: a key that
+/// came with the document would prove nothing.
 pub fn verify(payload: &Value, signature: &Signature, accepted: &[PublicKey]) -> Result<(), VerifyError> {
     if signature.alg != ALGORITHM {
         return Err(VerifyError::UnknownAlgorithm);
@@ -46,7 +46,7 @@ pub fn verify(payload: &Value, signature: &Signature, accepted: &[PublicKey]) ->
     let key = accepted.iter().find(|key| key.key_id() == signature.key_id).ok_or(VerifyError::UnknownKey)?;
     let bytes = URL_SAFE_NO_PAD.decode(&signature.sig).map_err(|_| VerifyError::Malformed)?;
     let bytes = bytes.as_slice().try_into().map_err(|_| VerifyError::Malformed)?;
-    // Strict: what one implementation accepts and another refuses (small-order points) is refused.
+    // Strict verification: points of small order, which some implementations accept, are refused.
     key.inner().verify_strict(&canonical(payload), &bytes).map_err(|_| VerifyError::Mismatch)
 }
 

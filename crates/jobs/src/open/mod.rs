@@ -1,6 +1,6 @@
-//! All that is open in the queue, kept in memory: where a job stands in it, and which have ended. The coordinator's table
-//! has no index by state, and gets none from us; what is known already is looked up by its key, what is new by its row's
-//! number.
+//! View of all open jobs of the queue, kept in memory: the position of a job, and which jobs have ended. The
+//! coordinator's table has no index by state, and this service adds none; known jobs are looked up by key, new ones by
+//! row number.
 
 pub(super) mod store;
 
@@ -20,20 +20,20 @@ use am_audit::{Entry, EventType};
 use am_core::crash_point;
 use am_db::{Result, Tx, codec::Timestamp, owner, principal::Principal};
 
-/// Ends that are told of in one transaction.
+/// Ended jobs reported per transaction.
 const AT_ONCE: usize = 200;
 
-/// What is known to be open.
+/// Jobs that are known to be open.
 #[derive(Default)]
 pub(super) struct Queue {
     jobs: HashMap<String, Open>,
-    /// Rows up to this number were looked through.
+    /// Row number up to which the table was read.
     last: i64,
-    /// Whether there was a first look.
+    /// Whether the table was read at least once.
     begun: bool,
-    /// Whether any of them is a client's by a route of the services.
+    /// Whether any of the jobs was submitted by a client through the services' routes.
     ours: bool,
-    /// When the first of those is over its time, if no miner takes it.
+    /// Earliest expiry of a queued client's job.
     first_due: Option<DateTime<Utc>>,
 }
 
@@ -42,9 +42,9 @@ struct Open {
     state: JobState,
     requested_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
-    /// Its time is up, and that was dealt with.
+    /// Whether the expiry has passed and was handled.
     expired: bool,
-    /// A client put it there by a route of the services: its end is told of.
+    /// Whether a client submitted the job through the services' routes, so that its end must be reported.
     ours: bool,
 }
 
@@ -55,7 +55,7 @@ impl Open {
 }
 
 impl Queue {
-    /// How many jobs the coordinator offers to miners before one that was asked for at `requested_at`.
+    /// Number of jobs that the coordinator offers to miners before one submitted at `requested_at`.
     pub(super) fn before(&self, id: &str, requested_at: DateTime<Utc>, now: DateTime<Utc>) -> usize {
         let rowid = self.jobs.get(id).map_or(i64::MAX, |job| job.rowid);
         let is_before = |job: &Open| {
@@ -66,17 +66,17 @@ impl Queue {
         self.jobs.iter().filter(|(other, job)| *other != id && is_before(job)).count()
     }
 
-    /// Whether any end has yet to be told of.
+    /// Whether any job's end must still be reported.
     pub(super) fn has_ours(&self) -> bool {
         self.ours
     }
 
-    /// How many there are.
+    /// Number of open jobs.
     pub(super) fn len(&self) -> usize {
         self.jobs.len()
     }
 
-    /// Clients' jobs that nobody took in time.
+    /// Clients' jobs that no miner took in time.
     fn late(&self, now: DateTime<Utc>) -> Vec<String> {
         if self.first_due.is_none_or(|due| due > now) {
             return Vec::new();
@@ -84,7 +84,7 @@ impl Queue {
         self.jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// After a change: what is asked for more often than anything changes.
+    /// Recompute derived values after a change; they are read more often than jobs change.
     fn count(&mut self) {
         self.ours = self.jobs.values().any(|job| job.ours);
         let due = self.jobs.values().filter(|job| job.is_due(DateTime::<Utc>::MAX_UTC));
@@ -96,16 +96,16 @@ impl Queue {
     }
 }
 
-/// What happened to a job since the last look.
+/// Change of a job since the last read.
 struct News {
     id: String,
-    /// None: nothing that is known.
+    /// New state; `None` when this service does not know it.
     state: Option<JobState>,
-    /// The row is no longer there.
+    /// Whether the row is missing.
     gone: bool,
 }
 
-/// The end of a client's job, as webhooks tell it.
+/// End of a client's job, as sent to webhooks.
 #[derive(Serialize)]
 struct Ended<'a> {
     job_id: &'a str,
@@ -121,7 +121,7 @@ struct Ended<'a> {
 }
 
 impl Jobs {
-    /// Look at all that is open and tell of what has ended.
+    /// Read all open jobs and report those that have ended.
     pub(super) async fn sweep(&self) -> Result<()> {
         let (queued, running, last, begun) = {
             let queue = self.queue();
@@ -131,9 +131,9 @@ impl Jobs {
             let mut conn = self.0.db.read().await?;
             let top = store::top(&mut conn).await?;
             if top < last {
-                // The coordinator's table was emptied or packed: row numbers mean something else now.
+                // The coordinator's table was emptied or compacted, so row numbers have a new meaning.
                 *self.queue() = Queue::default();
-                return Err(am_db::Error::Unreadable("the row numbers of table job went back".to_owned()));
+                return Err(am_db::Error::Unreadable("the row numbers of table job decreased".to_owned()));
             }
             let fresh = store::fresh(&mut conn, last, top).await?;
             let mut news: Vec<News> = Vec::new();
@@ -157,7 +157,7 @@ impl Jobs {
         let begun = fresh.iter().filter(|found| found.ours && found.state != Some(JobState::Queued));
         let begun = begun.map(|found| News { id: found.id.clone(), state: found.state, gone: false });
         let told: Vec<News> = ours.into_iter().chain(begun).collect();
-        // What can't be told of now stays as it was, and is looked at again.
+        // Jobs whose end can't be reported now are kept and read again.
         for chunk in told.chunks(AT_ONCE) {
             self.tell(chunk).await?;
         }
@@ -165,7 +165,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// Keep in mind what was found.
+    /// Store the changes in memory.
     fn learn(&self, top: i64, fresh: Vec<Found>, news: Vec<News>) {
         let mut queue = self.queue();
         queue.last = top;
@@ -180,7 +180,7 @@ impl Jobs {
                 Some(state) if !state.is_final() => drop(queue.jobs.get_mut(&id).map(|job| job.state = state)),
                 Some(_) => drop(queue.jobs.remove(&id)),
                 None if gone => drop(queue.jobs.remove(&id)),
-                // A state that nobody knows is no end.
+                // An unknown state is no end.
                 None => {}
             }
         }
@@ -188,7 +188,7 @@ impl Jobs {
         self.0.metrics.open.set(queue.len() as i64);
     }
 
-    /// Note what clients' jobs have come to, and owe whoever wants to hear of it.
+    /// Store the new states of clients' jobs and enqueue their webhook deliveries.
     async fn tell(&self, news: &[News]) -> Result<()> {
         let news: Vec<(String, Option<JobState>, bool)> =
             news.iter().map(|news| (news.id.clone(), news.state, news.gone)).collect();
@@ -216,9 +216,9 @@ impl Jobs {
         Ok(())
     }
 
-    /// In the transaction of the end, or of its being noticed: note it, owe it to whoever wants to hear of it, and make the
-    /// audit log's entry, which names `by` where somebody has ended it. None: the job is no client's, has not ended, or was
-    /// told of already.
+    /// Record the end of a client's job in the transaction that ends it or notices its end: store the end, enqueue
+    /// webhook deliveries, and return the audit entry, which names `by` if a principal ended the job. `None`: the job
+    /// is not a client's, has not ended, or was reported already.
     pub(super) async fn ended_in(
         &self,
         tx: &mut Tx,
@@ -263,7 +263,7 @@ impl Jobs {
         Ok(Some(entry.data("client_id", json!(kept.client_id)).data("reason", json!(error))))
     }
 
-    /// Expire clients' jobs whose time is up: the coordinator does it only when a miner asks.
+    /// Expire clients' jobs whose time has passed: the coordinator does so only when a miner asks.
     pub(super) async fn expire_ours(&self) -> Result<()> {
         let now = Timestamp(self.0.clock.now());
         let late = self.queue().late(now.0);
@@ -281,7 +281,7 @@ impl Jobs {
             expired.await?;
             let mut queue = self.queue();
             for id in chunk {
-                // Found again when it has changed: as expired, or as taken at the last moment.
+                // Found again once it has changed: as expired, or as taken at the last moment.
                 if let Some(job) = queue.jobs.get_mut(id) {
                     job.expired = true;
                 }
@@ -292,7 +292,7 @@ impl Jobs {
     }
 }
 
-/// What is owed is written with what it tells of, or neither is.
+/// Convert the error: the delivery must be stored together with the change that it reports, or neither.
 fn owed(error: am_webhooks::Error) -> am_db::Error {
     match error {
         am_webhooks::Error::Db(error) => error,

@@ -1,4 +1,4 @@
-//! What is open in the coordinator's table `job`, read in steps that an index serves; and table `am_jobs`.
+//! SQL of open jobs in the coordinator's table `job`, read in steps that an index supports; and of table `am_jobs`.
 
 use chrono::{DateTime, Utc};
 
@@ -33,18 +33,18 @@ fn utc(at: LocalTimestamp) -> DateTime<Utc> {
     at.0
 }
 
-/// As JSON, for a statement that looks all of them up.
+/// JSON list of ids, as parameter of a statement that looks up all of them.
 fn list(ids: &[String]) -> String {
     // Texts always have a JSON form.
     serde_json::to_string(ids).unwrap_or_else(|_| "[]".to_owned())
 }
 
-/// The highest row number; 0 in an empty table.
+/// Highest row number; 0 in an empty table.
 pub(super) async fn top(conn: &mut Connection) -> Result<i64> {
     sql!("SELECT coalesce(max({place j}), 0) FROM job j").fetch_value(conn).await
 }
 
-/// Of the rows after number `last` up to `top`, those that are open or whose end has yet to be told of.
+/// Jobs in rows after number `last` up to `top` that are open or whose end must still be reported.
 pub(super) async fn fresh(conn: &mut Connection, last: i64, top: i64) -> Result<Vec<Found>> {
     let found = sql!(
         "SELECT ",
@@ -53,11 +53,11 @@ pub(super) async fn fresh(conn: &mut Connection, last: i64, top: i64) -> Result<
          WHERE {place j} > $1 AND {place j} <= $2 AND (upper(j.state) IN ('QUEUED', 'RUNNING') OR a.id IS NOT NULL)
          ORDER BY {place j}",
     );
-    // A row that can't be read is nobody's: it must not hold up the others.
+    // A row that can't be read is skipped, so that it does not block the others.
     Ok(found.bind(last).bind(top).fetch_readable(conn).await?.into_iter().filter_map(Result::ok).collect())
 }
 
-/// Jobs whose end has yet to be told of, and that are no longer in the coordinator's table.
+/// Jobs whose end must still be reported and that are missing from the coordinator's table.
 pub(super) async fn gone(conn: &mut Connection) -> Result<Vec<String>> {
     let gone = sql!(
         "SELECT a.id FROM am_jobs a WHERE a.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM job j WHERE j.id = a.id)"
@@ -65,7 +65,7 @@ pub(super) async fn gone(conn: &mut Connection) -> Result<Vec<String>> {
     gone.fetch_values(conn).await
 }
 
-/// Those of `ids` that are no longer in `state`, with what they are in; none: the row is gone.
+/// Jobs among `ids` that are no longer in `state`, with their new state and whether the row is missing.
 pub(super) async fn changed(
     conn: &mut Connection,
     ids: &[String],
@@ -83,7 +83,7 @@ pub(super) async fn changed(
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// Keep a client's job that is put into the queue in the same transaction.
+/// Record a client's job that is inserted into the queue in the same transaction.
 pub(crate) async fn keep(tx: &mut Tx, job: &NewJob) -> Result<()> {
     insert!("am_jobs" {
         id: &job.id,
@@ -97,7 +97,7 @@ pub(crate) async fn keep(tx: &mut Tx, job: &NewJob) -> Result<()> {
     Ok(())
 }
 
-/// A client's job was seen in this state, which is no end. Answers its service, if that is news.
+/// Record the open state in which a client's job was seen. Returns its service if the state is new.
 pub(super) async fn seen(tx: &mut Tx, id: &str, state: JobState, now: Timestamp) -> Result<Option<Service>> {
     let seen = sql!(
         "UPDATE am_jobs SET state = $2, running_at = CASE WHEN $4 THEN coalesce(running_at, $3) ELSE running_at END
@@ -118,7 +118,7 @@ row! {
     }
 }
 
-/// A client's job has ended. None: it is no client's, or its end was told of already.
+/// Record the end of a client's job. Returns `None` when it is not a client's job or its end was recorded already.
 pub(super) async fn end(tx: &mut Tx, id: &str, state: JobState, now: Timestamp) -> Result<Option<Kept>> {
     let ended = sql!(
         "UPDATE am_jobs SET state = $2, ended_at = $3 WHERE id = $1 AND ended_at IS NULL RETURNING ",
@@ -127,7 +127,7 @@ pub(super) async fn end(tx: &mut Tx, id: &str, state: JobState, now: Timestamp) 
     ended.bind(id).bind(state.name()).bind(now).fetch_optional(tx.conn().await?).await
 }
 
-/// How long the last completed jobs of a service took.
+/// Durations of the last completed jobs of a service.
 pub(crate) async fn took(conn: &mut Connection, service: Service) -> Result<Vec<Took>> {
     let rows = sql!(
         "SELECT submitted_at, running_at, ended_at FROM am_jobs

@@ -1,38 +1,38 @@
-//! Addresses that a miner will fetch: over http, https or ipfs, without a name and password in them, and of hosts on the
-//! Internet only. What a name leads to is not asked: the miner resolves it elsewhere and later, so an answer here would
-//! say nothing of what it finds.
+//! Validation of addresses that a miner will fetch: http, https or ipfs, without user and password, and only hosts on
+//! the public Internet. Names are not resolved: the miner resolves them elsewhere and later, so a result here would say
+//! nothing about what the miner gets.
 
 use reqwest::Url;
 
 use am_core::{net, validation::Violation};
 
-/// Domains that name hosts of a private network (RFC 6761, RFC 6762, RFC 8375, ICANN's reserved `internal`) or are
+/// Domains that name hosts of private networks (RFC 6761, RFC 6762, RFC 8375, ICANN's reserved `internal`) or are
 /// commonly used so.
 const PRIVATE: [&str; 10] =
     ["localhost", "local", "internal", "home.arpa", "lan", "intranet", "private", "corp", "home", "localdomain"];
 
-/// What is wrong with the address that member `name` holds.
+/// Fault of the address in member `name`; `None` when it is acceptable.
 pub(super) fn fault(name: &str, text: &str, private: bool) -> Option<Violation> {
     check(text, private).err().map(|message| Violation::new(name, message))
 }
 
 fn check(text: &str, private: bool) -> Result<(), String> {
-    // The parser would leave these out.
+    // The URL parser would silently remove these characters.
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
-        return Err("Has a blank, a control character or a backslash in it".to_owned());
+        return Err("Contains a space, a control character or a backslash".to_owned());
     }
-    let url: Url = text.parse().map_err(|error| format!("Is no URL: {error}"))?;
+    let url: Url = text.parse().map_err(|error| format!("Is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https" | "ipfs") {
         return Err(format!("Has the scheme {:?}; should be http, https or ipfs", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("Has a user name or password in it".to_owned());
+        return Err("Contains a user name or password".to_owned());
     }
     let host = url.host_str().unwrap_or_default();
     if url.scheme() == "ipfs" {
-        // A content identifier, or a name of IPNS that is one.
+        // A content identifier, or an IPNS name that is one.
         let is_word = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        return if is_word { Ok(()) } else { Err("Names no content: should be ipfs://CID/path".to_owned()) };
+        return if is_word { Ok(()) } else { Err("Has no content identifier: should be ipfs://CID/path".to_owned()) };
     }
     if private {
         return Ok(());

@@ -1,21 +1,21 @@
-//! Arguments that a miner will put on a command line of ffmpeg or Blender: a list of flags, each with the values that it
-//! takes. What reads or writes a file, opens an address, loads a plug-in or runs a script is not on it, and neither is
-//! anything else.
+//! Arguments that a miner will put on a command line of ffmpeg or Blender. Only listed flags are accepted, each with
+//! the values that it takes. Flags that read or write files, open addresses, load plug-ins or run scripts are not on
+//! the list.
 
 use am_core::validation::{FieldPath, Violation};
 
-/// A flag by its names, and what has to follow it.
+/// A flag with its names and the value that must follow it.
 pub(super) struct Flag {
     names: &'static [&'static str],
     value: Accepts,
 }
 
-/// What may follow a flag.
+/// Values that a flag accepts.
 #[derive(Clone, Copy)]
 enum Accepts {
-    /// Nothing: the next argument is a flag again.
+    /// No value: the next argument is a flag again.
     Nothing,
-    /// A whole number of this range.
+    /// An integer of this range.
     Whole(i64, i64),
     /// One of these words.
     Word(&'static [&'static str]),
@@ -23,17 +23,17 @@ enum Accepts {
     Name,
     /// Seconds, or hours, minutes and seconds.
     Time,
-    /// Bits a second, with k or M.
+    /// Bits per second, with suffix k or M.
     Bitrate,
-    /// A number, or one through another.
+    /// A number, or two numbers separated by this character.
     Ratio(char),
-    /// Words of a list with plus signs before them.
+    /// Words of this list, each with a preceding plus sign.
     Plus(&'static [&'static str]),
-    /// Which streams of the input: `0:v:0`, `0:a?`.
+    /// A stream specifier of the input: `0:v:0`, `0:a?`.
     Streams,
     /// A chain of these filters with plain parameters.
     Filters(&'static [&'static str]),
-    /// A name of the scene's author: letters, digits, blanks, `_`, `-` and `.`, no `-` first.
+    /// A name chosen by the scene's author: letters, digits, spaces, `_`, `-` and `.`, not starting with `-`.
     Label,
 }
 
@@ -43,7 +43,7 @@ const fn flag(names: &'static [&'static str], value: Accepts) -> Flag {
     Flag { names, value }
 }
 
-/// Filters of pictures that read nothing but their input.
+/// Video filters that read nothing but their input.
 const VIDEO_FILTERS: &[&str] = &[
     "bwdif",
     "colorbalance",
@@ -77,7 +77,7 @@ const VIDEO_FILTERS: &[&str] = &[
     "yadif",
 ];
 
-/// Filters of sound that read nothing but their input.
+/// Audio filters that read nothing but their input.
 const AUDIO_FILTERS: &[&str] = &[
     "acompressor",
     "adelay",
@@ -104,7 +104,7 @@ const AUDIO_FILTERS: &[&str] = &[
     "volume",
 ];
 
-/// For ffmpeg: options of the output.
+/// Flags of ffmpeg: options of the output.
 pub(super) const FFMPEG: &[Flag] = &[
     flag(&["-ss", "-t", "-to"], Time),
     flag(&["-an", "-vn", "-sn", "-dn", "-shortest"], Nothing),
@@ -152,7 +152,7 @@ pub(super) const FFMPEG: &[Flag] = &[
     flag(&["-af", "-filter:a"], Filters(AUDIO_FILTERS)),
 ];
 
-/// For Blender. Scripts, add-ons, outputs and other files are the miner's.
+/// Flags of Blender. Scripts, add-ons, outputs and other files are controlled by the miner.
 pub(super) const BLENDER: &[Flag] = &[
     flag(&["-t", "--threads"], Whole(0, 1024)),
     flag(&["-S", "--scene"], Label),
@@ -161,7 +161,7 @@ pub(super) const BLENDER: &[Flag] = &[
     flag(&["-Y", "--disable-autoexec"], Nothing),
     flag(&["--factory-startup"], Nothing),
     flag(&["--verbose"], Whole(0, 3)),
-    // What follows is Cycles' own.
+    // The following arguments are Cycles' own.
     flag(&["--"], Nothing),
     flag(
         &["--cycles-device"],
@@ -182,7 +182,7 @@ pub(super) const BLENDER: &[Flag] = &[
     flag(&["--cycles-print-stats"], Nothing),
 ];
 
-/// Each argument that is not on the list `known`, by its place.
+/// Faults of all arguments that are not on the list `known`, with their positions.
 pub(super) fn faults(known: &[Flag], arguments: &[String]) -> Vec<Violation> {
     let fault = |at: usize, message: String| Violation::new(FieldPath::from([at]).within(["custom_args"]), message);
     let mut found = Vec::new();
@@ -204,7 +204,7 @@ pub(super) fn faults(known: &[Flag], arguments: &[String]) -> Vec<Violation> {
                 let shown: String = value.chars().take(60).collect();
                 found.push(fault(
                     at + 1,
-                    format!("{shown:?} is no value that {argument} may have: {}", flag.value.words()),
+                    format!("{shown:?} is not a valid value of {argument}: {}", flag.value.words()),
                 ));
             }
             Some(_) => {}
@@ -289,8 +289,8 @@ fn is_streams(text: &str) -> bool {
         && parts.all(|part| is_digits(part, 3) || matches!(part, "v" | "a" | "s"))
 }
 
-/// `name` or `name=parameters`. Parameters are numbers, names and arithmetic: no quotes, escapes, brackets or slashes
-/// that begin a path, and so no commas either.
+/// Whether a text is `name` or `name=parameters`. Parameters are numbers, names and arithmetic: no quotes, escapes,
+/// brackets or leading slashes, and therefore no commas either.
 fn is_filter(filter: &str, known: &[&str]) -> bool {
     let (name, parameters) = filter.split_once('=').map_or((filter, ""), |(name, rest)| (name, rest));
     let plain = |c: char| {

@@ -1,4 +1,4 @@
-//! Rendering.
+//! Requests for rendering with Blender.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hazards, address, args, shown, whole, yes};
 use am_core::validation::Violation;
 
-/// What renders.
+/// Render engine of Blender.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlenderEngine {
@@ -16,7 +16,7 @@ pub enum BlenderEngine {
     EeveeNext,
 }
 
-/// The files that come of it.
+/// Format of the rendered images.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BlenderFormat {
@@ -28,53 +28,53 @@ pub enum BlenderFormat {
     Tiff,
 }
 
-/// Rendering. Frames are Blender's, which ends at 1048574.
+/// Request for rendering a Blender scene. Frame numbers end at 1048574, Blender's highest.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BlenderRequest {
-    /// Where the miner gets the scene: http, https or ipfs.
+    /// Address of the scene file: http, https or ipfs.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(?i:https?|ipfs)://"))]
     pub blend_file_url: String,
-    /// What renders.
+    /// Render engine, default cycles.
     #[serde(default)]
     pub engine: BlenderEngine,
-    /// The files that come of it.
+    /// Format of the rendered images, default png.
     #[serde(default)]
     pub format: BlenderFormat,
-    /// Width of an image.
+    /// Width of an image in pixels, default 1920.
     #[serde(default = "whole::<1920>")]
     #[schemars(range(min = 1, max = 65_536))]
     pub resolution_x: u32,
-    /// Height of an image.
+    /// Height of an image in pixels, default 1080.
     #[serde(default = "whole::<1080>")]
     #[schemars(range(min = 1, max = 65_536))]
     pub resolution_y: u32,
-    /// Of that width and height.
+    /// Percentage of width and height that is rendered, default 100.
     #[serde(default = "whole::<100>")]
     #[schemars(range(min = 1, max = 100))]
     pub resolution_percentage: u32,
-    /// Samples a pixel.
+    /// Samples per pixel, default 128.
     #[serde(default = "whole::<128>")]
     #[schemars(range(min = 1, max = 10_000))]
     pub samples: u32,
-    /// The first frame.
+    /// First frame, default 1.
     #[serde(default = "whole::<1>")]
     #[schemars(range(min = 1, max = 1_048_574))]
     pub frame_start: u32,
-    /// The last frame.
+    /// Last frame, default 1.
     #[serde(default = "whole::<1>")]
     #[schemars(range(min = 1, max = 1_048_574))]
     pub frame_end: u32,
-    /// From one frame to the next.
+    /// Step from one frame to the next, default 1.
     #[serde(default = "whole::<1>")]
     #[schemars(range(min = 1, max = 1_048_574))]
     pub frame_step: u32,
-    /// Take the noise out.
+    /// Whether noise is removed, default true.
     #[serde(default = "yes")]
     pub denoise: bool,
-    /// No background.
+    /// Whether the background is transparent, default false.
     #[serde(default)]
     pub transparent: bool,
-    /// More arguments, of a list that docs/SERVICES.md has.
+    /// Further command line arguments, from the list in docs/SERVICES.md.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 500)))]
     pub custom_args: Option<Vec<String>>,

@@ -1,4 +1,4 @@
-//! From a body to a request, by the schema of its type.
+//! Validation of a request body against the schema of its type.
 
 use std::{
     any::{TypeId, type_name},
@@ -16,16 +16,16 @@ use utoipa::openapi::{RefOr, schema::Schema};
 use super::Hazards;
 use am_core::validation::{FieldPath, PathSegment, Violation};
 
-/// Faults that are told at most.
+/// Largest number of faults that are reported.
 const MOST: usize = 20;
 
 struct Known {
     schema: Value,
-    /// None: the schema is none, which no request passes.
+    /// Compiled schema; `None` when the schema is invalid, so that every request is refused.
     validator: Option<Validator>,
 }
 
-/// Each type's schema is made once and kept.
+/// Schema of `T`, generated once and cached.
 fn known<T: JsonSchema + 'static>() -> &'static Known {
     static ALL: OnceLock<Mutex<HashMap<TypeId, &'static Known>>> = OnceLock::new();
     let mut all = ALL.get_or_init(Mutex::default).lock();
@@ -41,12 +41,12 @@ fn known<T: JsonSchema + 'static>() -> &'static Known {
     })
 }
 
-/// The schema of `T`.
+/// Schema of `T`.
 pub(super) fn schema<T: JsonSchema + 'static>() -> &'static Value {
     &known::<T>().schema
 }
 
-/// The same for the description of the API.
+/// Schema of `T` for the OpenAPI document.
 pub(super) fn openapi<T: JsonSchema + 'static>() -> RefOr<Schema> {
     let mut schema = schema::<T>().clone();
     if let Some(members) = schema.as_object_mut() {
@@ -82,7 +82,7 @@ fn join_words(schema: &mut Value) {
     }
 }
 
-/// The body as a `T` with its defaults, or what is wrong with it.
+/// Parse the body as `T` with its defaults, or return its faults.
 pub(super) fn read<T>(body: Value, private: bool) -> Result<Value, Vec<Violation>>
 where
     T: JsonSchema + Serialize + DeserializeOwned + Hazards + 'static,
@@ -102,7 +102,7 @@ where
     serde_json::to_value(&request).map_err(|error| whole(error.to_string()))
 }
 
-/// JSON Schema takes 5.0 for the integer that it is; serde does not.
+/// Convert floats without a fraction to integers: JSON Schema accepts 5.0 as an integer, serde does not.
 fn whole_numbers(value: Value) -> Value {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
@@ -120,7 +120,7 @@ fn whole_numbers(value: Value) -> Value {
     }
 }
 
-/// In words of ours: the validator's quote the value, however long.
+/// Describe a fault in own words, because the validator's messages quote the value, however long.
 fn fault(error: &jsonschema::ValidationError<'_>) -> Violation {
     let mut path: FieldPath = error
         .instance_path()

@@ -1,4 +1,4 @@
-//! Transcoding.
+//! Requests for transcoding with ffmpeg.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hazards, address, args, shown, whole};
 use am_core::validation::Violation;
 
-/// The codec of the video.
+/// Codec of the video stream.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FfmpegCodec {
@@ -17,7 +17,7 @@ pub enum FfmpegCodec {
     Av1,
 }
 
-/// Fast and large, or slow and small.
+/// Preset of the encoder, from fast with large files to slow with small files.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FfmpegPreset {
@@ -33,47 +33,47 @@ pub enum FfmpegPreset {
     Veryslow,
 }
 
-/// Transcoding.
+/// Request for transcoding a media file.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FfmpegRequest {
-    /// Where the miner gets the input: http, https or ipfs.
+    /// Address of the input: http, https or ipfs.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(?i:https?|ipfs)://"))]
     pub input_url: String,
-    /// The container, by its usual extension.
+    /// Container format, by its usual file extension; default mp4.
     #[serde(default = "mp4")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9]{1,10}$"))]
     pub output_format: String,
-    /// The codec of the video.
+    /// Video codec, default h264.
     #[serde(default)]
     pub codec: FfmpegCodec,
-    /// Fast and large, or slow and small.
+    /// Preset of the encoder, from fast with large files to slow with small files; default medium.
     #[serde(default)]
     pub preset: FfmpegPreset,
-    /// Constant rate factor: 0 is lossless, 51 the worst.
+    /// Constant rate factor from 0 (lossless) to 51 (worst), default 23.
     #[serde(default = "whole::<23>")]
     #[schemars(range(min = 0, max = 51))]
     pub crf: u32,
-    /// Width and height: `1280x720`.
+    /// Width and height in pixels, such as `1280x720`; default: those of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^[0-9]+x[0-9]+$"))]
     pub resolution: Option<String>,
-    /// Of the video: `2500k`, `5M`.
+    /// Video bit rate in bits per second, such as `2500k` or `5M`; default: chosen by the encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), regex(pattern = r"^[0-9]+[kM]?$"))]
     pub bitrate: Option<String>,
-    /// Frames a second.
+    /// Frames per second; default: those of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 120))]
     pub fps: Option<u32>,
-    /// The codec of the sound.
+    /// Audio codec, default aac.
     #[serde(default = "aac")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9_]{1,32}$"))]
     pub audio_codec: String,
-    /// Of the sound.
+    /// Audio bit rate in bits per second, default `128k`.
     #[serde(default = "audio_bitrate")]
     #[schemars(length(max = 20), regex(pattern = r"^[0-9]+[kM]?$"))]
     pub audio_bitrate: String,
-    /// More arguments, of a list that docs/SERVICES.md has.
+    /// Further command line arguments, from the list in docs/SERVICES.md.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 500)))]
     pub custom_args: Option<Vec<String>>,

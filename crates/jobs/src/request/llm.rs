@@ -1,4 +1,4 @@
-//! Language models.
+//! Requests for text generation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hazards, shown, tenths, whole};
 use am_core::validation::Violation;
 
-/// A model that miners run.
+/// Language models that miners run.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub enum LlmModel {
     #[serde(rename = "llama-7b")]
@@ -27,39 +27,39 @@ pub enum LlmModel {
     Codellama34b,
 }
 
-/// A prompt for a language model.
+/// Request for text generation.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LlmRequest {
-    /// The model.
+    /// Model that generates the text.
     pub model: LlmModel,
-    /// What it goes on from.
+    /// Text to continue.
     #[schemars(length(min = 1, max = 10_000))]
     pub prompt: String,
-    /// Tokens at most.
+    /// Largest number of tokens to generate, default 256.
     #[serde(default = "whole::<256>")]
     #[schemars(range(min = 1, max = 4096))]
     pub max_tokens: u32,
-    /// Sampling temperature.
+    /// Sampling temperature from 0 to 2, default 0.7.
     #[serde(default = "tenths::<7>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub temperature: f64,
-    /// Of the likeliest tokens, those that have this share of the probability.
+    /// Nucleus sampling: cumulative probability of the tokens considered, default 0.9.
     #[serde(default = "tenths::<9>")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub top_p: f64,
-    /// So many of the likeliest tokens; 0: all.
+    /// Number of the most likely tokens considered, default 40; 0 considers all.
     #[serde(default = "whole::<40>")]
     #[schemars(range(min = 0, max = 100))]
     pub top_k: u32,
-    /// Over 1: what was said is less likely.
+    /// Penalty for tokens that occurred before, default 1.1; values over 1 make them less likely.
     #[serde(default = "tenths::<11>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub repetition_penalty: f64,
-    /// Where it ends.
+    /// Texts at which the generation stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 1000)))]
     pub stop_sequences: Option<Vec<String>>,
-    /// Whether the miner is to deliver piece by piece.
+    /// Whether the miner delivers the text incrementally, default false.
     #[serde(default)]
     pub stream: bool,
 }

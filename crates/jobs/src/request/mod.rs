@@ -1,5 +1,5 @@
-//! What clients ask of the services. Each type is a request's members with their bounds; the JSON Schema that clients are
-//! shown is generated from it, and requests are checked against that schema, so that the two can't differ.
+//! Requests for services. Each type lists a request's members with their bounds. The JSON Schema shown to clients is
+//! generated from it, and requests are validated against that schema, so that the two can't differ.
 
 mod address;
 mod args;
@@ -14,7 +14,7 @@ mod whisper;
 
 use serde_json::{Value, json};
 
-/// In the description of the API the request stands as its own schema has it.
+/// Use the JSON Schema of the request in the OpenAPI document.
 macro_rules! shown {
     ($request:ident) => {
         impl utoipa::PartialSchema for $request {
@@ -37,21 +37,21 @@ use super::{
 };
 use am_core::validation::Violation;
 
-/// What a route makes of a request beside what the client says.
+/// Variant of a request, given by its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// Nothing.
+    /// The request as sent by the client.
     Plain,
     /// Speech to English text.
     Translate,
-    /// An image from an image.
+    /// Image to image.
     Img2img,
-    /// Words as they are found.
+    /// Incremental delivery of generated text.
     Stream,
 }
 
 impl Variant {
-    /// Members that the client's are overruled by.
+    /// Member that the variant sets, whatever the client sent.
     fn forces(self) -> Option<(&'static str, Value)> {
         match self {
             Self::Plain => None,
@@ -62,13 +62,13 @@ impl Variant {
     }
 }
 
-/// A request's members beyond what their schema says.
+/// Rules of a request beyond its schema.
 trait Hazards {
-    /// What no miner should be given.
+    /// Faults that make a request unsafe for miners. `private` permits addresses outside the public Internet.
     fn hazards(&self, private: bool) -> Vec<Violation>;
 }
 
-/// The schema of a service's requests, self-contained.
+/// Self-contained JSON Schema of a service's requests.
 pub fn schema(service: Service) -> &'static Value {
     match service {
         Service::Whisper => check::schema::<WhisperRequest>(),
@@ -79,11 +79,11 @@ pub fn schema(service: Service) -> &'static Value {
     }
 }
 
-/// The request as the miner gets it: checked, with the defaults filled in. `private`: addresses of hosts that are not on
-/// the Internet are taken.
+/// Validate a request and fill in its defaults, as the miner gets it. `private` permits addresses of hosts outside the
+/// public Internet.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every fault.
+/// Returns [`Error::Invalid`] with all faults.
 pub fn read(service: Service, variant: Variant, body: Value, private: bool) -> Result<Value> {
     let mut request = match service {
         Service::Whisper => check::read::<WhisperRequest>(body, private),
@@ -99,7 +99,7 @@ pub fn read(service: Service, variant: Variant, body: Value, private: bool) -> R
     Ok(request)
 }
 
-/// What no miner should be given, in a request that came another way than [`read`] and may lack or add members.
+/// Safety faults of a request that was not validated by [`read`] and may lack members or have others.
 pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Violation> {
     let addresses: &[&str] = match service {
         Service::Whisper => &["audio_url"],
@@ -131,7 +131,7 @@ pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Violatio
     faults
 }
 
-// Defaults, as serde and the schema's generator take them: by a path.
+// Defaults, in the form that serde and the schema generator take: functions named by a path.
 
 fn whole<const N: u32>() -> u32 {
     N

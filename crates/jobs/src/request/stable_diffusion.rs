@@ -1,4 +1,4 @@
-//! Text, or an image, to images.
+//! Requests for image generation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Hazards, address, shown, tenths, whole, yes};
 use am_core::validation::Violation;
 
-/// A model.
+/// Image generation models.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub enum SdModel {
     #[default]
@@ -22,7 +22,7 @@ pub enum SdModel {
     Refiner,
 }
 
-/// Width and height of an image.
+/// Width and height of an image in pixels.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub enum SdSize {
     #[default]
@@ -46,73 +46,73 @@ pub enum SdSize {
     S1536x1024,
 }
 
-/// One seed, or one an image.
+/// Random seed, for all images or for each.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Seed {
-    /// Of the first image.
+    /// Seed of the first image.
     One(#[schemars(range(min = -9_007_199_254_740_991_i64, max = 9_007_199_254_740_991_i64))] i64),
-    /// Of each.
+    /// Seed of each image.
     Each(
         #[schemars(length(max = 4), inner(range(min = -9_007_199_254_740_991_i64, max = 9_007_199_254_740_991_i64)))]
         Vec<i64>,
     ),
 }
 
-/// Text, or an image, to images.
+/// Request for generating images from text or from an image.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StableDiffusionRequest {
-    /// What is to be seen.
+    /// Description of the image.
     #[schemars(length(min = 1, max = 1000))]
     pub prompt: String,
-    /// What is not.
+    /// Description of what the image must not show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000))]
     pub negative_prompt: Option<String>,
-    /// The model.
+    /// Image generation model.
     #[serde(default)]
     pub model: SdModel,
-    /// Width and height.
+    /// Width and height in pixels, default 512x512.
     #[serde(default)]
     pub size: SdSize,
-    /// How many images.
+    /// Number of images, default 1.
     #[serde(default = "whole::<1>")]
     #[schemars(range(min = 1, max = 4))]
     pub num_images: u32,
-    /// Steps of denoising.
+    /// Number of denoising steps, default 20.
     #[serde(default = "whole::<20>")]
     #[schemars(range(min = 1, max = 100))]
     pub num_inference_steps: u32,
-    /// How closely the prompt is followed.
+    /// Strength with which the prompt is followed, default 7.5.
     #[serde(default = "tenths::<75>")]
     #[schemars(range(min = 1.0, max = 20.0))]
     pub guidance_scale: f64,
-    /// Makes an image repeatable.
+    /// Seed that makes an image reproducible; default: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
-    /// The scheduler's class.
+    /// Class name of the scheduler, default DPMSolverMultistepScheduler.
     #[serde(default = "scheduler")]
     #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_]*$"))]
     pub scheduler: String,
-    /// Withhold images that the checker takes for unsafe.
+    /// Whether images that the safety checker rejects are withheld, default true.
     #[serde(default = "yes")]
     pub enable_safety_checker: bool,
-    /// A LoRA's name, or where the miner gets it: http, https or ipfs.
+    /// Name of a LoRA, or its address: http, https or ipfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 2048),
         regex(pattern = r"^((?i:https?|ipfs)://.+|[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?)$")
     )]
     pub lora: Option<String>,
-    /// Its weight.
+    /// Weight of the LoRA, default 1.0.
     #[serde(default = "tenths::<10>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub lora_scale: f64,
-    /// img2img: where the miner gets the image to begin with: http, https or ipfs.
+    /// Address of the initial image, for image to image: http, https or ipfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^(?i:https?|ipfs)://"))]
     pub image_url: Option<String>,
-    /// img2img: how much of it is changed.
+    /// Share of the initial image that is changed, for image to image, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub strength: Option<f64>,

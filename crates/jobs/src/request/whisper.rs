@@ -1,4 +1,4 @@
-//! Speech to text.
+//! Requests for speech recognition.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 use super::{Hazards, address, shown, tenths, whole, yes};
 use am_core::validation::Violation;
 
-/// A model of Whisper, the larger the better and the slower.
+/// Whisper models; larger ones are better and slower.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhisperModel {
-    /// 39 million parameters.
+    /// Model with 39 million parameters.
     Tiny,
-    /// 74 million.
+    /// Model with 74 million parameters.
     #[default]
     Base,
-    /// 244 million.
+    /// Model with 244 million parameters.
     Small,
-    /// 769 million.
+    /// Model with 769 million parameters.
     Medium,
-    /// 1550 million.
+    /// Model with 1550 million parameters.
     Large,
-    /// The second of that size.
+    /// Second version of the large model.
     LargeV2,
-    /// The third.
+    /// Third version of the large model.
     LargeV3,
 }
 
-/// The language that is spoken.
+/// Language that is spoken.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WhisperLanguage {
@@ -45,63 +45,63 @@ pub enum WhisperLanguage {
     Zh,
 }
 
-/// What is written down.
+/// Task of Whisper.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WhisperTask {
-    /// What is said.
+    /// Transcription in the spoken language.
     #[default]
     Transcribe,
-    /// What it means in English.
+    /// Translation into English.
     Translate,
 }
 
-/// Speech to text.
+/// Request for speech recognition.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WhisperRequest {
-    /// Where the miner gets the recording: http, https or ipfs.
+    /// Address of the recording: http, https or ipfs.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(?i:https?|ipfs)://"))]
     pub audio_url: String,
-    /// The model.
+    /// Whisper model, default base.
     #[serde(default)]
     pub model: WhisperModel,
-    /// The language; auto: found out.
+    /// Spoken language; auto (default) detects it.
     #[serde(default)]
     pub language: WhisperLanguage,
-    /// Transcribe or translate.
+    /// Transcription (default) or translation into English.
     #[serde(default)]
     pub task: WhisperTask,
-    /// Sampling temperature.
+    /// Sampling temperature from 0 to 1, default 0.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub temperature: f64,
-    /// Candidates where it is sampled.
+    /// Number of candidates when sampling, default 5.
     #[serde(default = "whole::<5>")]
     #[schemars(range(min = 1, max = 10))]
     pub best_of: u32,
-    /// Beams where it is not.
+    /// Number of beams when not sampling, default 5.
     #[serde(default = "whole::<5>")]
     #[schemars(range(min = 1, max = 10))]
     pub beam_size: u32,
-    /// Patience of the beam search.
+    /// Patience factor of the beam search, default 1.0.
     #[serde(default = "tenths::<10>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub patience: f64,
-    /// Tokens that are never written.
+    /// Ids of tokens that are never generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000), inner(range(min = -1, max = 1_000_000)))]
     pub suppress_tokens: Option<Vec<i64>>,
-    /// What is taken to have been said before.
+    /// Text that is assumed to precede the recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10_000))]
     pub initial_prompt: Option<String>,
-    /// Whether each window knows the text of the one before.
+    /// Whether each window is conditioned on the text of the previous one, default true.
     #[serde(default = "yes")]
     pub condition_on_previous_text: bool,
-    /// Compute in half precision.
+    /// Whether half precision is used, default true.
     #[serde(default = "yes")]
     pub fp16: bool,
-    /// Report more on the way.
+    /// Whether progress is reported in more detail, default false.
     #[serde(default)]
     pub verbose: bool,
 }

@@ -1,5 +1,5 @@
-//! Changes of assignments inside a transaction, each with its events, what is counted of its agent and what the audit log
-//! gets to know.
+//! State transitions of assignments inside a transaction, each with its events, the agent's statistics and the audit
+//! entries.
 
 use serde_json::{Value, json};
 
@@ -15,12 +15,12 @@ use crate::{
 use am_audit::{Entry, EventType};
 use am_db::{Connection, Tx, codec::Timestamp, owner};
 
-/// Place an assignment, which waits for an agent.
+/// Store an assignment, which waits for an agent.
 pub async fn place(tx: &mut Tx, new: &NewAssignment, now: Timestamp) -> Result<()> {
     store::insert(tx, new, now).await
 }
 
-/// Nobody waits for it any more: its agent is told, and has room again. True: it had not ended.
+/// Cancel an assignment. Its agent is notified and has capacity again. Returns false if it had ended.
 pub async fn take_back(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     let Some(mut one) = store::get(tx.conn().await?, id).await? else { return Ok(false) };
     if one.state.is_final() {
@@ -28,7 +28,7 @@ pub async fn take_back(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     }
     if one.state.is_held() {
         let mut attempt = current(tx.conn().await?, &one).await?;
-        one.close(&mut attempt, Outcome::Cancelled, Some("nobody wants it any more"), false, now);
+        one.close(&mut attempt, Outcome::Cancelled, Some("the assignment was cancelled"), false, now);
         store::save_attempt(tx, id, &attempt).await?;
         store::notify(tx, id, &attempt, "CANCEL", now).await?;
     } else {
@@ -38,12 +38,12 @@ pub async fn take_back(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     Ok(true)
 }
 
-/// The attempt that is under way.
+/// Read the current attempt.
 pub async fn current(conn: &mut Connection, one: &Assignment) -> Result<Attempt> {
     store::get_attempt(conn, &one.id, one.attempt).await?.ok_or(Error::NotFound("Attempt"))
 }
 
-/// Release all that an agent has, because it is gone. Answers what the audit log gets to know of it, an entry for each.
+/// Release all assignments of an agent that is gone. Returns an audit entry for each.
 pub async fn release_all(tx: &mut Tx, agent_id: &str, why: &str, now: Timestamp) -> Result<Vec<Entry>> {
     let held = store::held_by(tx.conn().await?, agent_id).await?;
     let mut entries = Vec::with_capacity(held.len());
@@ -56,7 +56,7 @@ pub async fn release_all(tx: &mut Tx, agent_id: &str, why: &str, now: Timestamp)
     Ok(entries)
 }
 
-/// The attempt under way is over otherwise than by a result.
+/// Close the current attempt without a result.
 pub async fn over(
     tx: &mut Tx,
     one: &mut Assignment,
@@ -78,7 +78,7 @@ pub async fn over(
     tell(tx, one, Some(attempt), kind, now, json!({"outcome": outcome, "reason": why, "state": one.state})).await
 }
 
-/// The agent delivered.
+/// Complete the assignment with the agent's result.
 pub async fn complete(
     tx: &mut Tx,
     one: &mut Assignment,
@@ -98,7 +98,7 @@ pub async fn complete(
     tell(tx, one, Some(attempt), "agent_completed", now, data).await
 }
 
-/// Give it to `agent`. Answers the attempt; none: it does not wait any more.
+/// Offer an assignment to `agent`. Returns the attempt; `None` if it no longer waits.
 pub async fn offer(
     tx: &mut Tx,
     one: &mut Assignment,
@@ -114,7 +114,7 @@ pub async fn offer(
     Ok(Some(attempt))
 }
 
-/// Tell whoever follows the run.
+/// Append an event to the run's stream.
 pub async fn tell(
     tx: &mut Tx,
     one: &Assignment,
@@ -132,8 +132,8 @@ pub async fn tell(
     executions::tell(tx, &one.execution_id, kind, now, data).await.map(drop)
 }
 
-/// What the audit log gets to know of what became of an attempt. What an agent did well or badly is an execution of its
-/// own, by which its trust is judged.
+/// Build the audit entry of an attempt's end. For trust scores, an agent's success or failure counts as an execution of
+/// its own.
 pub fn entry(one: &Assignment, attempt: &Attempt, action: &str, now: Timestamp) -> Entry {
     let event = match attempt.outcome {
         Some(Outcome::Completed) => EventType::ExecutionCompleted,

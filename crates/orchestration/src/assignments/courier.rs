@@ -1,4 +1,4 @@
-//! Messages as the way to agents without an address: sealed for them as any message is, kept until they fetch it.
+//! Notification of agents without an endpoint: an encrypted message that is kept until the agent fetches it.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -12,9 +12,9 @@ use am_communication::{
 };
 use am_db::{owner, principal::Principal};
 
-/// Who writes to agents what they are to do. It has no inbox.
+/// Sender of the messages. It has no inbox.
 const SENDER: &str = "agent-management";
-/// Of a message's content, what its members but the request take at most.
+/// Maximum size of a message's members other than the request, in bytes.
 const AROUND: usize = 4 << 10;
 
 impl Courier for Messages {
@@ -39,12 +39,12 @@ impl Courier for Messages {
     }
 }
 
-/// A request that no message could hold stays where the agent can ask for it.
+/// Leave out a request that is too large for a message; the agent can fetch it.
 fn fitting(mut content: Value) -> Value {
     let long = content.get("request").is_some_and(|request| request.to_string().len() > MOST_BYTES - AROUND);
     if long {
         content["request"] = Value::Null;
-        content["request_left_out"] = json!("it is too long for a message: ask for the assignment");
+        content["request_left_out"] = json!("the request is too long for a message: fetch the assignment");
     }
     content
 }

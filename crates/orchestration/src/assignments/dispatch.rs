@@ -1,5 +1,5 @@
-//! Giving assignments to agents. Any process may do it: each round is one transaction, in which an agent's assignments are
-//! counted as they are, so that none gets more than it takes.
+//! Dispatch of assignments to agents. Any process may do it: each round is one transaction that counts the agents'
+//! assignments, so that no agent gets more than it accepts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,12 +22,12 @@ use am_audit::Entry;
 use am_core::supervisor::BackgroundTask;
 use am_db::{Connection, Tx, codec::Timestamp, owner};
 
-/// Between two looks, where nothing is told meanwhile.
+/// Polling interval while nothing wakes the dispatcher.
 const LOOK: Duration = Duration::from_millis(500);
-/// Waiting assignments that a round looks at.
+/// Maximum number of waiting assignments examined per round.
 const AT_ONCE: i64 = 200;
 
-/// An assignment and who gets it.
+/// An assignment and the agent that gets it.
 struct Match {
     assignment: Assignment,
     agent: Agent,
@@ -43,15 +43,15 @@ impl Assignments {
         ]
     }
 
-    /// Give assignments to agents, take them from those that are gone, until `stopping`.
+    /// Dispatch assignments, and release those of agents that are gone, until `stopping`.
     async fn work(self, stopping: CancellationToken) {
         let mut subscription = self.0.hub.subscribe(WORK);
         loop {
             match self.0.round().await {
-                // There may be more.
+                // More work may be waiting.
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "assignments could not be given to agents; trying again"),
+                Err(error) => tracing::warn!(%error, "could not dispatch assignments; retrying"),
             }
             tokio::select! {
                 () = stopping.cancelled() => break,
@@ -63,18 +63,18 @@ impl Assignments {
 }
 
 impl Inner {
-    /// One look, and what follows from it. True: something was changed.
+    /// Do one dispatch round. Returns whether anything changed.
     async fn round(self: &std::sync::Arc<Self>) -> Result<bool> {
         let now = Timestamp(self.clock.now());
         if !self.anything_to_do(now).await? {
             return Ok(false);
         }
         let inner = self.clone();
-        // The time is taken while the lock is held, so that what is done one after the other is dated so.
+        // The time is read while the write lock is held, so that timestamps follow the order of changes.
         self.db.write(async move |tx: &mut Tx| inner.change(tx).await).await
     }
 
-    /// Is there? Asked of a reader: a round that would change nothing takes no lock.
+    /// Check on a read connection whether a round would change anything, so that an idle round takes no write lock.
     async fn anything_to_do(&self, now: Timestamp) -> Result<bool> {
         let mut conn = self.db.read().await?;
         let cutoff = self.registry.cutoff(now);
@@ -95,7 +95,7 @@ impl Inner {
         Ok(waiting > 0 && online > 0 && !matches(&mut conn, cutoff).await?.is_empty())
     }
 
-    /// An offer made before this counts as missed.
+    /// Time before which an unanswered offer counts as missed.
     fn unanswered_since(&self, now: Timestamp) -> Timestamp {
         let within = chrono::Duration::from_std(self.settings.accept_within).unwrap_or(chrono::Duration::MAX);
         Timestamp(now.0.checked_sub_signed(within).unwrap_or_default())
@@ -125,9 +125,9 @@ impl Inner {
         Ok(changed)
     }
 
-    /// An agent went silent: what it has others get.
+    /// Mark an agent offline that sent no heartbeat, and release its assignments.
     async fn silent(&self, tx: &mut Tx, id: &str, cutoff: Timestamp, now: Timestamp) -> Result<Vec<Entry>> {
-        // As it is read it is offline by now.
+        // As read, it is already offline.
         let Some(mut agent) = registry::store::get(tx.conn().await?, id, cutoff).await? else { return Ok(Vec::new()) };
         let seconds = self.settings.offline_after.as_secs_f64();
         let why = format!("no heartbeat for {seconds} seconds");
@@ -149,13 +149,13 @@ impl Inner {
         Ok(entries)
     }
 
-    /// Its time is up, or its agent did not answer.
+    /// Close an assignment whose deadline has passed, or an attempt whose offer was not answered.
     async fn overdue(&self, tx: &mut Tx, mut one: Assignment, now: Timestamp) -> Result<Entry> {
         let late = one.deadline <= now;
         self.wake_after(tx, &one);
         if one.state == State::Waiting {
             let last = one.error.take().map(|error| format!("; the last attempt: {error}")).unwrap_or_default();
-            one.end_unheld(State::Failed, Some(&format!("no agent was free for it in time{last}")), now);
+            one.end_unheld(State::Failed, Some(&format!("no agent was available before the deadline{last}")), now);
             store::save(tx, &one).await?;
             let data = json!({"outcome": Outcome::Expired, "reason": one.error, "state": one.state});
             changes::tell(tx, &one, None, "agent_released", now, data).await?;
@@ -168,7 +168,7 @@ impl Inner {
         }
         let mut attempt = changes::current(tx.conn().await?, &one).await?;
         let (outcome, why) = if late {
-            (Outcome::Expired, "it was not done in time".to_owned())
+            (Outcome::Expired, "it was not done before the deadline".to_owned())
         } else {
             let seconds = self.settings.accept_within.as_secs_f64();
             (Outcome::Missed, format!("agent {:?} did not accept it in {seconds} seconds", attempt.agent_id))
@@ -180,10 +180,10 @@ impl Inner {
     }
 }
 
-/// Who gets what: the most urgent first, each the best that has room then.
+/// Match assignments to agents: by urgency, each to the best agent that has capacity then.
 async fn matches(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<Match>> {
     let mut agents = registry::store::all(conn, cutoff).await?;
-    // What nobody could take now does not stand in the way of what somebody can.
+    // Assignments that no agent can take now must not block those that one can.
     let free = agents.iter().filter(|agent| agent.is_online() && agent.has_room());
     let types: BTreeSet<TaskType> = free.flat_map(|agent| agent.task_types.iter().copied()).collect();
     let waiting = store::waiting(conn, &types, AT_ONCE).await?;

@@ -1,4 +1,4 @@
-//! What assignments tell Prometheus.
+//! Prometheus metrics of assignments.
 
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
@@ -7,16 +7,16 @@ use prometheus_client::{
 
 use super::model::{Attempt, Outcome};
 
-/// Counters of assignments.
+/// Prometheus metrics of assignments.
 #[derive(Default)]
 pub struct Metrics {
-    /// Agents that are online, as the database said last.
+    /// Number of agents online, as last read from the database.
     pub online: Gauge,
-    /// Assignments that no agent has.
+    /// Number of assignments that wait for an agent.
     pub waiting: Gauge,
-    /// Assignments that agents have.
+    /// Number of assignments held by agents.
     pub held: Gauge,
-    /// Given to an agent by this process.
+    /// Number of assignments offered by this process.
     pub offered: Counter,
     completed: Counter,
     failed: Counter,
@@ -24,7 +24,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An attempt as it stands: if it is over, how.
+    /// Count an attempt's end, if it has ended.
     pub fn count(&self, attempt: &Attempt) {
         let counter = match attempt.outcome {
             Some(Outcome::Completed) => &self.completed,
@@ -35,16 +35,16 @@ impl Metrics {
         counter.inc();
     }
 
-    /// So many attempts ended because their agent was gone.
+    /// Count attempts that ended because their agent was gone.
     pub fn released(&self, count: u64) {
         self.released.inc_by(count);
     }
 
     pub fn register(&self, registry: &mut Registry) {
         registry.register("agents_online", "Agents that are online", self.online.clone());
-        registry.register("assignments_waiting", "Assignments that no agent has", self.waiting.clone());
-        registry.register("assignments_held", "Assignments that agents have", self.held.clone());
-        registry.register("assignments_offered", "Assignments given to an agent here", self.offered.clone());
+        registry.register("assignments_waiting", "Assignments waiting for an agent", self.waiting.clone());
+        registry.register("assignments_held", "Assignments held by agents", self.held.clone());
+        registry.register("assignments_offered", "Assignments offered by this process", self.offered.clone());
         registry.register("assignments_completed", "Attempts that ended with a result", self.completed.clone());
         registry.register("assignments_failed", "Attempts that failed or ran out of time", self.failed.clone());
         registry.register(

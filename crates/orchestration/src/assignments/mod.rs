@@ -1,6 +1,6 @@
-//! Assignments: sub-tasks that agents do. Each is what one attempt of a step waits for; it is given to the best agent that
-//! is free, taken from one that goes away, and given to the next, each time under a higher number, by which what an agent
-//! says too late is known.
+//! Assignments: sub-tasks that agents do. An assignment belongs to one attempt of a step. It is offered to the best
+//! agent with capacity, released when that agent is gone, and offered to the next; each attempt has a higher number, by
+//! which late reports are recognised.
 
 mod changes;
 mod courier;
@@ -34,34 +34,35 @@ use am_db::{
 };
 use am_events::Hub;
 
-/// What wakes whoever gives assignments to agents.
+/// Topic that wakes the dispatcher.
 pub const WORK: &str = "assignments";
 
-/// Seconds a step leaves an assignment beyond its own time, which ends it with better words.
+/// Time by which a step's timeout exceeds its assignment's deadline, so that the assignment ends first, with a more
+/// precise error.
 pub const AROUND: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// A message to an agent that is not called at an address.
+/// A message to an agent without an endpoint.
 #[derive(Clone, Debug)]
 pub struct Letter {
-    /// The agent.
+    /// Id of the recipient agent.
     pub recipient: String,
-    /// The same for each repetition.
+    /// Message id, equal for every repetition.
     pub message_id: String,
-    /// Is it a new task? Otherwise it takes one back.
+    /// Whether it offers a task; otherwise it cancels one.
     pub is_task: bool,
-    /// How long it is worth keeping for the agent.
+    /// Time for which the message is kept for the agent.
     pub keep: std::time::Duration,
-    /// What it says.
+    /// Content of the message.
     pub content: Value,
 }
 
-/// Carries messages to agents.
+/// Sender of messages to agents.
 pub trait Courier: Send + Sync + 'static {
-    /// Hand a message over; it is kept for its recipient then. The same `message_id` again changes nothing.
+    /// Send a message; it is stored for its recipient. A repeated `message_id` has no effect.
     fn send(&self, letter: Letter) -> Pin<Box<dyn Future<Output = std::result::Result<(), String>> + Send + '_>>;
 }
 
-/// The assignments. Cheap to clone.
+/// Service for assignments. Cheap to clone.
 #[derive(Clone)]
 pub struct Assignments(Arc<Inner>);
 
@@ -77,47 +78,48 @@ struct Inner {
     metrics: metrics::Metrics,
 }
 
-/// How an assignment ended, for the step that waits for it.
+/// Result of an ended assignment, for the step that waits for it.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// A final state.
+    /// Final state of the assignment.
     pub state: State,
-    /// What the agent delivered.
+    /// Result delivered by the agent; null unless completed.
     pub result: Value,
-    /// Why it failed.
+    /// Error message of a failed assignment.
     pub error: Option<String>,
-    /// What it cost.
+    /// Cost of the agent's time.
     pub cost: f64,
 }
 
-/// An assignment with all attempts at it.
+/// An assignment with all its attempts.
 #[derive(Clone, Debug, Serialize)]
 pub struct History {
-    /// As it stands.
+    /// The assignment as stored.
     #[serde(flatten)]
     pub assignment: Assignment,
-    /// The oldest first.
+    /// Attempts, oldest first.
     pub attempts: Vec<Attempt>,
 }
 
-/// What a report came to.
+/// Outcome of an agent's report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reported {
-    /// The assignment.
+    /// Id of the assignment.
     pub assignment_id: String,
-    /// The attempt that reported.
+    /// Number of the reporting attempt.
     pub attempt: i64,
-    /// Where the assignment stands now.
+    /// State of the assignment after the report.
     pub state: State,
-    /// Had the same been reported before?
+    /// Whether the same report had been received before.
     pub known: bool,
 }
 
 impl Assignments {
-    /// In `db`, given to the agents of `registry`, who are told at their addresses, or by `courier` where they have none.
+    /// Create the service on `db` for the agents of `registry`, which are notified at their endpoints, or by `courier`
+    /// if they have none.
     ///
     /// # Errors
-    /// When the HTTP client can't be built.
+    /// When the HTTP client cannot be built.
     pub fn new(
         (db, clock): (Database, Clock),
         audit: Audit,
@@ -131,12 +133,12 @@ impl Assignments {
         Ok(Self(Arc::new(Inner { db, clock, audit, hub, registry, settings, client, courier, metrics })))
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of assignments.
     pub fn register(&self, metrics: &mut Metrics) {
         self.0.metrics.register(metrics);
     }
 
-    /// Something was placed or taken back.
+    /// Wake the dispatcher after an assignment was stored or cancelled.
     pub fn wake(&self) {
         self.0.hub.wake(WORK);
     }
@@ -145,7 +147,7 @@ impl Assignments {
         Timestamp(self.0.clock.now())
     }
 
-    /// Until assignment `id` has ended. A database that can't be read for a moment is no reason to give it up.
+    /// Wait until assignment `id` has ended. Temporary failures of reading the database are retried.
     pub async fn ended(&self, id: &str) -> Ended {
         let mut subscription = self.0.hub.subscribe(id);
         loop {
@@ -156,12 +158,12 @@ impl Assignments {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    let error = Some("it is not on record".to_owned());
+                    let error = Some("the assignment does not exist".to_owned());
                     return Ended { state: State::Failed, result: Value::Null, error, cost: 0.0 };
                 }
-                Err(error) => tracing::warn!(assignment = id, %error, "could not look at an assignment; trying again"),
+                Err(error) => tracing::warn!(assignment = id, %error, "could not read an assignment; retrying"),
             }
-            // What another process is told is found by looking.
+            // Changes by another process are found by polling.
             tokio::select! {
                 () = subscription.woken() => {}
                 () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
@@ -173,7 +175,7 @@ impl Assignments {
         store::get(&mut *self.0.db.read().await?, id).await
     }
 
-    /// An assignment that `caller` asked for, or whose agent is `caller`'s, with its attempts.
+    /// Return an assignment requested by `caller`, or whose agent belongs to `caller`, with its attempts.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
@@ -192,7 +194,7 @@ impl Assignments {
         Ok(History { assignment, attempts })
     }
 
-    /// What an agent of `owner`'s has to do now, the most urgent first.
+    /// Return the current assignments of an agent of `owner`, the most urgent first.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
@@ -206,11 +208,11 @@ impl Assignments {
         store::held_by(&mut conn, agent_id).await
     }
 
-    /// Take in what the agent that made attempt `number` tells. The same again is answered the same.
+    /// Process a report about attempt `number`. A repeated report gets the same answer.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the attempt is over, because another agent has it, or it has ended otherwise;
-    /// [`Error::Forbidden`] for another owner's agent; [`Error::NotFound`].
+    /// [`Error::Conflict`] when the attempt is over, because another agent has the assignment or it has ended
+    /// otherwise; [`Error::Forbidden`] for another owner's agent; [`Error::NotFound`].
     pub async fn report(
         &self,
         owner: &Principal,
@@ -230,7 +232,7 @@ impl Assignments {
                 match agent {
                     Some(agent) if !owner.owns(&agent.owner_id) => return Err(Error::Forbidden),
                     Some(_) => {}
-                    None => return Err(Error::Conflict(late(&attempt, "its agent is registered no more"))),
+                    None => return Err(Error::Conflict(late(&attempt, "its agent is no longer registered"))),
                 }
                 inner.take(tx, &id, attempt, report, Some(&owner)).await
             })
@@ -239,7 +241,7 @@ impl Assignments {
 }
 
 impl Inner {
-    /// Take in a report; `owner` sent it, none: this service learned it itself.
+    /// Process a report from `owner`; `None`: the service itself observed it.
     async fn take(
         &self,
         tx: &mut Tx,
@@ -295,7 +297,7 @@ impl Inner {
         Ok(Reported { assignment_id: id.to_owned(), attempt: attempt.attempt, state: one.state, known })
     }
 
-    /// Wake who waits for it, who follows its run, and who gives agents work, once it is committed.
+    /// After the commit, wake the waiting step, the followers of its run, and the dispatcher.
     fn wake_after(&self, tx: &mut Tx, one: &Assignment) {
         let (hub, id, execution) = (self.hub.clone(), one.id.clone(), one.execution_id.clone());
         tx.after_commit(move || {
@@ -311,7 +313,7 @@ fn late(attempt: &Attempt, why: &str) -> String {
     format!("attempt {} at this assignment is over: {why}{reason}", attempt.attempt)
 }
 
-/// What a repetition is known by.
+/// Compute the digest by which a repeated report is recognised.
 fn digest(report: &Report) -> Result<String> {
     let said = match report {
         Report::Accept => json!(["accept"]),

@@ -1,4 +1,4 @@
-//! An assignment as a state machine: who has it, under which number, and what follows from what is told of it. No I/O.
+//! State machine of an assignment: state, current attempt, and the effect of reports. No I/O.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,211 +10,211 @@ use am_db::{
 };
 
 am_db::stored_enum! {
-    /// Where an assignment stands.
+    /// State of an assignment.
     #[schema(as = AssignmentStatus)]
     pub enum State {
-        /// No agent has it.
+        /// Waiting for an agent.
         Waiting = "WAITING" / "waiting",
-        /// An agent was told of it.
+        /// Offered to an agent.
         Offered = "OFFERED" / "offered",
-        /// The agent has begun.
+        /// Accepted by the agent.
         Accepted = "ACCEPTED" / "accepted",
-        /// It ended well.
+        /// Completed with a result.
         Completed = "COMPLETED" / "completed",
-        /// It failed too often, or was not done in time.
+        /// Failed too often, or not done before its deadline.
         Failed = "FAILED" / "failed",
-        /// Nobody wants it any more.
+        /// Cancelled by the client.
         Cancelled = "CANCELLED" / "cancelled",
     }
 }
 
 impl State {
-    /// Will nothing happen any more?
+    /// Return whether the state is final.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Has an agent got it?
+    /// Return whether an agent holds the assignment.
     pub fn is_held(self) -> bool {
         matches!(self, Self::Offered | Self::Accepted)
     }
 }
 
 am_db::stored_enum! {
-    /// How an agent's attempt ended.
+    /// Outcome of an attempt.
     #[schema(as = AttemptOutcome)]
     pub enum Outcome {
-        /// With a result.
+        /// Completed with a result.
         Completed = "COMPLETED" / "completed",
-        /// The agent said that it failed, or could not be told.
+        /// Failed, as the agent reported, or because it could not be notified.
         Failed = "FAILED" / "failed",
-        /// The agent went away.
+        /// Released because the agent went offline.
         Lost = "LOST" / "lost",
-        /// The agent did not answer the offer.
+        /// The agent did not answer the offer in time.
         Missed = "MISSED" / "missed",
-        /// Nobody wants it any more.
+        /// Cancelled by the client.
         Cancelled = "CANCELLED" / "cancelled",
-        /// Not in time.
+        /// The deadline passed.
         Expired = "EXPIRED" / "expired",
     }
 }
 
-/// An assignment to be placed.
+/// An assignment to be stored.
 #[derive(Clone, Debug)]
 pub struct NewAssignment {
-    /// `assign_` and 16 hex digits.
+    /// Id: `assign_` and 16 hex digits.
     pub id: String,
-    /// The run whose step waits for it.
+    /// Execution whose step waits for it.
     pub execution_id: String,
-    /// That step.
+    /// Key of that step.
     pub step_key: String,
-    /// What the run is one of.
+    /// Workflow, network or plan of the execution.
     pub workflow_id: String,
-    /// Who asks; a principal, never a key.
+    /// Principal of the client; never a key.
     pub client_id: String,
-    /// What is asked of the agent.
+    /// Requirements on the agent.
     pub need: Need,
-    /// 0 goes first.
+    /// Priority; 0 is served first.
     pub priority: i64,
-    /// What the agent gets to know.
+    /// Request sent to the agent.
     pub request: Value,
-    /// Attempts that may fail before it has failed, but for the first.
+    /// Number of retries after a failed attempt.
     pub max_retries: i64,
-    /// When it is given up.
+    /// Time at which the assignment fails.
     pub deadline: Timestamp,
 }
 
 /// Prefix of an assignment's id.
 pub const PREFIX: &str = "assign_";
 
-/// Whether a step's order is an assignment.
+/// Check that an id has the form of an assignment's id.
 pub fn is_assignment_id(id: &str) -> bool {
     id.starts_with(PREFIX)
 }
 
-/// An assignment.
+/// An assignment of a step to agents.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assignment {
-    /// `assign_` and 16 hex digits.
+    /// Id: `assign_` and 16 hex digits.
     pub id: String,
-    /// The run whose step waits for it.
+    /// Execution whose step waits for it.
     pub execution_id: String,
-    /// That step.
+    /// Key of that step.
     pub step_key: String,
-    /// The workflow or plan that the run is one of.
+    /// Workflow, network or plan of the execution.
     pub workflow_id: String,
-    /// As stored; shown as a principal.
+    /// Client as stored; shown as a principal.
     #[serde(serialize_with = "owner::shown")]
     pub client_id: String,
-    /// What it is.
+    /// Type of the task.
     pub task_type: TaskType,
-    /// The weakest GPU that will do.
+    /// Minimum GPU tier; null: any.
     pub gpu_tier: Option<GpuTier>,
-    /// Only agents of this kind.
+    /// Required type of agent; null: any.
     pub agent_type: Option<String>,
-    /// 0 goes first.
+    /// Priority; 0 is served first.
     pub priority: i64,
-    /// What the agent gets to know.
+    /// Request sent to the agent.
     pub request: Doc,
-    /// The most it may cost.
+    /// Maximum price; null: no limit.
     pub max_price: Option<f64>,
-    /// Seconds it is thought to take.
+    /// Estimated duration in seconds; null when unknown.
     pub estimated_seconds: Option<f64>,
-    /// Attempts that may fail, but for the first.
+    /// Number of retries after a failed attempt.
     pub max_retries: i64,
-    /// Where it stands.
+    /// State of the assignment.
     pub state: State,
-    /// The number of the last attempt; 0: nobody had it yet.
+    /// Number of the latest attempt; 0: none yet.
     pub attempt: i64,
-    /// Who has it, or who ended it.
+    /// Agent that holds the assignment, or that ended it; null: none.
     pub agent_id: Option<String>,
-    /// Attempts that failed.
+    /// Number of failed attempts.
     pub failures: i64,
-    /// Percent, as the agent said last.
+    /// Progress in percent, as last reported.
     pub progress: f64,
-    /// What the agent delivered.
+    /// Result delivered by the agent.
     pub result: Doc,
-    /// Why it failed, or why its last attempt did.
+    /// Error of the assignment, or of its last failed attempt.
     pub error: Option<String>,
-    /// From the agent's acceptance to its result.
+    /// Seconds from the agent's acceptance to its result.
     pub seconds: Option<f64>,
-    /// What that costs.
+    /// Cost of these seconds.
     pub cost: Option<f64>,
-    /// When it is given up.
+    /// Time at which the assignment fails.
     pub deadline: Timestamp,
-    /// When it was asked for.
+    /// Time when it was stored.
     pub placed_at: Timestamp,
-    /// When the agent that has it was told.
+    /// Time of the current offer.
     pub offered_at: Option<Timestamp>,
-    /// When that one began.
+    /// Time when the agent accepted it.
     pub accepted_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time when it ended.
     pub ended_at: Option<Timestamp>,
 }
 
-/// One agent's go at an assignment.
+/// An attempt of one agent at an assignment.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = AssignmentAttempt)]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub attempt: i64,
-    /// Whose.
+    /// Id of the agent.
     pub agent_id: String,
-    /// Why this one: its score at that moment.
+    /// Score of the agent when it was chosen.
     pub score: f64,
-    /// What an hour of it cost at that moment.
+    /// Price of the agent per hour at that time.
     pub cost_per_hour: f64,
-    /// When it was given the assignment.
+    /// Time of the offer.
     pub offered_at: Timestamp,
-    /// When it began.
+    /// Time when the agent accepted; null before.
     pub accepted_at: Option<Timestamp>,
-    /// When it was over.
+    /// Time of the end; null before.
     pub ended_at: Option<Timestamp>,
-    /// How; none: it goes on.
+    /// Outcome; null: the attempt is in progress.
     pub outcome: Option<Outcome>,
-    /// Why, in words.
+    /// Reason of the outcome, as a sentence.
     pub reason: Option<String>,
-    /// Of what the agent reported at the end.
+    /// Digest of the agent's final report.
     #[serde(skip_serializing, default)]
     pub digest: Option<String>,
-    /// From acceptance to result.
+    /// Seconds from acceptance to result.
     pub seconds: Option<f64>,
-    /// What that costs.
+    /// Cost of these seconds.
     pub cost: Option<f64>,
-    /// How the agent was told: endpoint, message; poll: it must ask.
+    /// Way in which the agent was notified: `endpoint`, `message`, or `poll` (the agent has to ask); null: not yet.
     pub told_by: Option<String>,
-    /// When.
+    /// Time of the notification.
     pub told_at: Option<Timestamp>,
-    /// What was wrong when it was tried last.
+    /// Error of the last notification attempt.
     pub tell_error: Option<String>,
 }
 
-/// What an agent tells of its attempt.
+/// Report of an agent about its attempt.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// It begins.
+    /// The agent accepts the assignment.
     Accept,
-    /// So many percent are done.
+    /// Progress in percent.
     Progress(f64),
-    /// The result.
+    /// Result of the task.
     Complete(Value),
-    /// It can't; false: nobody can.
+    /// Failure with its reason; false: a retry is useless.
     Fail(String, bool),
 }
 
-/// What a report means for the attempt that it names.
+/// Effect of a report on the attempt that it names.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It counts.
+    /// The report takes effect.
     Counts,
-    /// It counted before.
+    /// The report repeats one that took effect.
     Known,
-    /// The attempt is over.
+    /// The attempt is over, with this outcome.
     Late(Outcome),
 }
 
 impl Assignment {
-    /// What is asked of its agent.
+    /// Return the requirements on the agent.
     pub fn need(&self) -> Need {
         Need {
             task_type: self.task_type,
@@ -225,7 +225,7 @@ impl Assignment {
         }
     }
 
-    /// Give it to an agent, under the next number. Only one that waits may be given.
+    /// Offer the assignment to an agent, as the next attempt. Returns `None` unless it is waiting.
     pub fn offer(&mut self, agent_id: &str, score: f64, cost_per_hour: f64, now: Timestamp) -> Option<Attempt> {
         if self.state != State::Waiting {
             return None;
@@ -253,7 +253,7 @@ impl Assignment {
         })
     }
 
-    /// What a report with this digest means for `attempt`, which is one of this assignment's.
+    /// Determine the effect of a report with this digest on `attempt`, an attempt of this assignment.
     pub fn judge(&self, attempt: &Attempt, report: &Report, digest: &str) -> Verdict {
         match attempt.outcome {
             None if matches!(report, Report::Accept) && attempt.accepted_at.is_some() => Verdict::Known,
@@ -266,7 +266,7 @@ impl Assignment {
         }
     }
 
-    /// The agent has begun. Progress and a result say so too.
+    /// Mark the attempt as accepted. Progress and results imply acceptance.
     pub fn accept(&mut self, attempt: &mut Attempt, now: Timestamp) {
         if self.state == State::Offered {
             self.state = State::Accepted;
@@ -274,12 +274,12 @@ impl Assignment {
         }
     }
 
-    /// So many percent are done.
+    /// Set the progress in percent.
     pub fn advance(&mut self, percent: f64) {
         self.progress = percent.clamp(0.0, 100.0);
     }
 
-    /// The attempt under way is over; what follows is in the state. With `last`, a failure is the end.
+    /// Close the current attempt; the state shows the consequence. With `last`, a failure is final.
     pub fn close(&mut self, attempt: &mut Attempt, outcome: Outcome, why: Option<&str>, last: bool, now: Timestamp) {
         attempt.outcome = Some(outcome);
         attempt.ended_at = Some(now);
@@ -288,7 +288,7 @@ impl Assignment {
             Outcome::Completed => State::Completed,
             Outcome::Cancelled => State::Cancelled,
             Outcome::Expired => State::Failed,
-            // Its agent is gone: that is no fault of the sub-task's.
+            // The agent is gone; that does not count as a failure of the task.
             Outcome::Lost => State::Waiting,
             Outcome::Failed | Outcome::Missed => {
                 self.failures += 1;
@@ -313,7 +313,7 @@ impl Assignment {
         }
     }
 
-    /// It ends though no agent has it.
+    /// End the assignment while no agent holds it.
     pub fn end_unheld(&mut self, state: State, why: Option<&str>, now: Timestamp) {
         self.state = state;
         self.ended_at = Some(now);

@@ -1,4 +1,4 @@
-//! Tables `am_assignments`, `am_assignment_attempts` and `am_assignment_notices`.
+//! Queries of the tables `am_assignments`, `am_assignment_attempts` and `am_assignment_notices`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,7 @@ row! {
     }
 }
 
-/// Place an assignment, which waits for an agent.
+/// Store an assignment, which waits for an agent.
 pub async fn insert(tx: &mut Tx, new: &NewAssignment, now: Timestamp) -> Result<()> {
     insert!("am_assignments" {
         id: &new.id,
@@ -83,20 +83,20 @@ pub async fn insert(tx: &mut Tx, new: &NewAssignment, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// One assignment.
+/// Read one assignment.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Assignment>> {
     let query = sql!("SELECT ", Assignment::COLUMNS, " FROM am_assignments WHERE id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
-/// Those of an execution, in the order in which they were placed.
+/// Read the assignments of an execution, in the order in which they were stored.
 pub async fn of_execution(conn: &mut Connection, execution_id: &str) -> Result<Vec<Assignment>> {
     let query =
         sql!("SELECT ", Assignment::COLUMNS, " FROM am_assignments WHERE execution_id = $1 ORDER BY placed_at, id",);
     Ok(query.bind(execution_id).fetch_all(conn).await?)
 }
 
-/// Those that an agent has, the oldest first.
+/// Read the assignments that an agent holds, oldest first.
 pub async fn held_by(conn: &mut Connection, agent_id: &str) -> Result<Vec<Assignment>> {
     let query = sql!(
         "SELECT ",
@@ -106,7 +106,7 @@ pub async fn held_by(conn: &mut Connection, agent_id: &str) -> Result<Vec<Assign
     Ok(query.bind(agent_id).fetch_all(conn).await?)
 }
 
-/// Those of these types that wait for an agent, in the order in which they are given; at most `limit`.
+/// Read at most `limit` waiting assignments of these types, in the order of dispatch.
 pub async fn waiting(conn: &mut Connection, types: &BTreeSet<TaskType>, limit: i64) -> Result<Vec<Assignment>> {
     let query = sql!(
         "SELECT ",
@@ -116,7 +116,7 @@ pub async fn waiting(conn: &mut Connection, types: &BTreeSet<TaskType>, limit: i
     Ok(query.bind_all(types.iter().copied()).bind(limit).fetch_all(conn).await?)
 }
 
-/// Those whose time is up, and those whose offer was not answered since `offered_before`.
+/// Read the assignments whose deadline has passed, and those whose offer has not been answered since `offered_before`.
 pub async fn overdue(conn: &mut Connection, now: Timestamp, offered_before: Timestamp) -> Result<Vec<Assignment>> {
     let query = sql!(
         "SELECT ",
@@ -127,7 +127,7 @@ pub async fn overdue(conn: &mut Connection, now: Timestamp, offered_before: Time
     Ok(query.bind(now).bind(offered_before).fetch_all(conn).await?)
 }
 
-/// Who had those that wait now, by assignment.
+/// Read the agents that previously held the waiting assignments, by assignment.
 pub async fn tried(conn: &mut Connection) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let rows = sql!(
         "SELECT t.assignment_id, t.agent_id FROM am_assignments s JOIN am_assignment_attempts t ON t.assignment_id = s.id
@@ -141,7 +141,7 @@ pub async fn tried(conn: &mut Connection) -> Result<BTreeMap<String, BTreeSet<St
     Ok(tried)
 }
 
-/// One attempt.
+/// Read one attempt.
 pub async fn get_attempt(conn: &mut Connection, id: &str, number: i64) -> Result<Option<Attempt>> {
     let query =
         sql!("SELECT ", Attempt::COLUMNS, " FROM am_assignment_attempts WHERE assignment_id = $1 AND attempt = $2",);
@@ -157,7 +157,7 @@ impl FromRow for OneOf {
     }
 }
 
-/// The attempts of all assignments of an execution, by assignment.
+/// Read the attempts of all assignments of an execution, by assignment.
 pub async fn attempts(conn: &mut Connection, execution_id: &str) -> Result<BTreeMap<String, Vec<Attempt>>> {
     let query = sql!(
         "SELECT ",
@@ -172,7 +172,7 @@ pub async fn attempts(conn: &mut Connection, execution_id: &str) -> Result<BTree
     Ok(found)
 }
 
-/// Write what may change of an assignment.
+/// Save the columns of an assignment that can change.
 pub async fn save(tx: &mut Tx, one: &Assignment) -> Result<()> {
     update!("am_assignments" {
         state: one.state,
@@ -193,7 +193,7 @@ pub async fn save(tx: &mut Tx, one: &Assignment) -> Result<()> {
     Ok(())
 }
 
-/// Write an attempt as it stands, but for how its agent was told.
+/// Save an attempt, except for the columns about its notification.
 pub async fn save_attempt(tx: &mut Tx, id: &str, attempt: &Attempt) -> Result<()> {
     insert!("am_assignment_attempts" {
         assignment_id: id,
@@ -236,7 +236,7 @@ row! {
     }
 }
 
-/// Let an agent be told.
+/// Queue a notification of an agent.
 pub async fn notify(tx: &mut Tx, id: &str, attempt: &Attempt, kind: &str, now: Timestamp) -> Result<()> {
     insert!("am_assignment_notices" {
         assignment_id: id,
@@ -250,12 +250,12 @@ pub async fn notify(tx: &mut Tx, id: &str, attempt: &Attempt, kind: &str, now: T
     Ok(())
 }
 
-/// Is anybody to be told by now?
+/// Return whether a notification is due.
 pub async fn any_due(conn: &mut Connection, now: Timestamp) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM am_assignment_notices WHERE due_at <= $1 LIMIT 1").bind(now).exists(conn).await?)
 }
 
-/// Take what is due; whoever dies over it lets it be due again at `again`.
+/// Claim due notifications; if the process dies, they are due again at `again`.
 pub async fn take_due(tx: &mut Tx, now: Timestamp, again: Timestamp, limit: i64) -> Result<Vec<Notice>> {
     let due = sql!(
         "UPDATE am_assignment_notices SET due_at = $2, tries = tries + 1
@@ -265,7 +265,7 @@ pub async fn take_due(tx: &mut Tx, now: Timestamp, again: Timestamp, limit: i64)
     Ok(due.bind(now).bind(again).bind(limit).fetch_all(tx.conn().await?).await?)
 }
 
-/// An agent was told, or will not be.
+/// Finish a notification: delivered `by` some way, or given up.
 pub async fn told(tx: &mut Tx, notice: &Notice, by: Option<&str>, error: Option<&str>, now: Timestamp) -> Result<()> {
     sql!("DELETE FROM am_assignment_notices WHERE id = $1").bind(notice.id).execute(tx.conn().await?).await?;
     if notice.kind == "TASK" {
@@ -274,7 +274,7 @@ pub async fn told(tx: &mut Tx, notice: &Notice, by: Option<&str>, error: Option<
     Ok(())
 }
 
-/// It did not work this time; it is tried again at `due`.
+/// Schedule another try of a notification at `due`.
 pub async fn tell_again(tx: &mut Tx, notice: &Notice, error: &str, due: Timestamp, now: Timestamp) -> Result<()> {
     sql!("UPDATE am_assignment_notices SET due_at = $2 WHERE id = $1")
         .bind(notice.id)
@@ -301,7 +301,7 @@ async fn note_telling(
     Ok(())
 }
 
-/// Assignments by state, of those that are open.
+/// Count the open assignments: waiting, and held by agents.
 pub async fn open(conn: &mut Connection) -> Result<(i64, i64)> {
     let counts = sql!(
         "SELECT count(*) FILTER (WHERE state = 'WAITING'), count(*) FILTER (WHERE state <> 'WAITING') FROM am_assignments

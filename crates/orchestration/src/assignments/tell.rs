@@ -1,5 +1,6 @@
-//! Telling agents: at their address, by message, or not at all where neither is there, and they must ask. What is to be told
-//! is a row, written with what it tells of; whoever tells takes it for a while, so that one that dies leaves it to the next.
+//! Notification of agents: by a call to their endpoint, by message, or not at all, in which case they have to poll. A
+//! notification is a row, written in the transaction of the change; a process claims it for a limited time, so that
+//! another one can take over.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,16 +18,17 @@ use crate::{error::Result, registry};
 use am_core::{config::AgentsConfig, net};
 use am_db::{Tx, codec::Timestamp};
 
-/// Calls that are made at once.
+/// Maximum number of concurrent calls.
 const AT_ONCE: i64 = 16;
-/// How often a telling is tried.
+/// Maximum number of tries per notification.
 const TRIES: i64 = 4;
-/// The largest answer that is read.
+/// Maximum size of an endpoint's response, in bytes.
 const MOST_READ: usize = 4 << 20;
-/// Between two looks, where nothing is told meanwhile.
+/// Polling interval while nothing wakes the task.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What calls agents: no address but a public one, unless that is allowed, and no redirect, which would lead elsewhere.
+/// Build the HTTP client for agents: only public addresses, unless private ones are allowed, and no redirects, which
+/// could lead elsewhere.
 pub fn client(settings: &AgentsConfig) -> std::result::Result<Client, reqwest::Error> {
     let builder = Client::builder()
         .connect_timeout(Duration::from_secs(10))
@@ -39,22 +41,22 @@ pub fn client(settings: &AgentsConfig) -> std::result::Result<Client, reqwest::E
     }
 }
 
-/// How a telling went.
+/// Outcome of a notification.
 enum Told {
-    /// By this way; perhaps with what the agent says at once.
+    /// Delivered in this way, possibly with a report in the response.
     By(&'static str, Option<Report>),
-    /// There is nobody to tell any more.
+    /// Obsolete: the attempt is over.
     Nobody,
-    /// Not, and the agent finds it by asking.
+    /// Given up; the agent finds the assignment by polling.
     Unheard(String),
-    /// Not this time.
+    /// Failed; try again.
     Later(String),
-    /// Not at all: the agent refuses it.
+    /// Refused by the agent.
     Refused(String),
 }
 
 impl Assignments {
-    /// Tell agents what they are to do, and what no more, until `stopping`.
+    /// Notify agents of assignments and cancellations, until `stopping`.
     pub(super) async fn tell(self, stopping: CancellationToken) {
         let mut subscription = self.0.hub.subscribe(WORK);
         let mut calls = JoinSet::new();
@@ -66,12 +68,12 @@ impl Assignments {
                         let inner = self.0.clone();
                         calls.spawn(async move {
                             if let Err(error) = inner.deliver(&notice).await {
-                                tracing::warn!(assignment = notice.assignment_id, %error, "an agent could not be told");
+                                tracing::warn!(assignment = notice.assignment_id, %error, "an agent could not be notified");
                             }
                         });
                     }
                 }
-                Err(error) => tracing::warn!(%error, "could not look whom to tell; trying again"),
+                Err(error) => tracing::warn!(%error, "could not read due notifications; retrying"),
             }
             tokio::select! {
                 () = stopping.cancelled() => break,
@@ -80,7 +82,7 @@ impl Assignments {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-        // Those under way are made again by the next process, under the same key.
+        // Calls in progress are repeated by the next process under the same idempotency key.
         calls.abort_all();
     }
 }
@@ -106,7 +108,7 @@ impl Inner {
             (one.zip(attempt), agent.and_then(|agent| agent.endpoint_url))
         };
         let Some((one, attempt)) = found else { return self.settle(notice, Told::Nobody).await };
-        // A task that was released before its agent was told is told to nobody.
+        // The attempt was released before its agent was notified, so no cancellation is needed.
         if notice.kind == "TASK" && attempt.outcome.is_some() {
             return self.settle(notice, Told::Nobody).await;
         }
@@ -123,7 +125,7 @@ impl Inner {
                 };
                 match self.courier.send(letter).await {
                     Ok(()) => Told::By("message", None),
-                    // Nothing is lost by it, and most of what can be wrong will be so again.
+                    // The assignment is not lost, and a retry would fail for most of the possible reasons.
                     Err(why) => Told::Unheard(why),
                 }
             }
@@ -131,7 +133,7 @@ impl Inner {
         self.settle(notice, told).await
     }
 
-    /// A task until it is given to another or is over; that it was taken back, for as long as an agent may be away.
+    /// Retention of a message: a task until the attempt is over; a cancellation for as long as an agent may be offline.
     fn keep(&self, notice: &Notice, one: &Assignment) -> Duration {
         let left = (one.deadline.0 - self.clock.now()).to_std().unwrap_or_default();
         if notice.kind == "TASK" { left } else { self.settings.offline_after }
@@ -139,7 +141,8 @@ impl Inner {
 
     async fn call(&self, url: &str, notice: &Notice, content: &Value) -> Told {
         if !self.settings.private_addresses {
-            // What it was when it was registered; a literal passes by any resolver.
+            // The address is checked again at every call, although registration checked it; an address literal bypasses
+            // the resolver's check.
             let checked = reqwest::Url::parse(url).map_err(|error| error.to_string());
             let checked = checked.and_then(|url| net::check_literal(&url).map_err(|error| error.to_string()));
             if let Err(why) = checked {
@@ -150,7 +153,7 @@ impl Inner {
         let request = self.client.post(url).header("idempotency-key", key(notice)).json(content);
         let answered = match request.send().await {
             Ok(response) => (response.status(), limited(response).await),
-            // The address may hold a secret.
+            // The URL may contain a secret.
             Err(error) => return Told::Later(format!("its endpoint: {}", error.without_url())),
         };
         am_core::crash_point!("assignments.after_call");
@@ -166,7 +169,7 @@ impl Inner {
         if passing { Told::Later(said) } else { Told::Refused(said) }
     }
 
-    /// Note how it went, and take in what the agent said at once.
+    /// Record the outcome and process the report in the response.
     async fn settle(self: &Arc<Self>, notice: &Notice, told: Told) -> Result<()> {
         let (inner, notice) = (self.clone(), notice.clone());
         self.db
@@ -188,7 +191,7 @@ impl Inner {
                 store::told(tx, &notice, by, error.as_deref(), now).await?;
                 let Some(report) = report.filter(|_| notice.kind == "TASK") else { return Ok(()) };
                 let attempt = store::get_attempt(tx.conn().await?, &notice.assignment_id, notice.attempt).await?;
-                // One that is over meanwhile hears no more of it.
+                // The attempt has ended; further tries are useless.
                 if let Some(attempt) = attempt.filter(|attempt| attempt.outcome.is_none()) {
                     inner.take(tx, &notice.assignment_id, attempt, report, None).await?;
                 }
@@ -198,13 +201,13 @@ impl Inner {
     }
 }
 
-/// The same for each repetition.
+/// Build the idempotency key, equal for every repetition.
 fn key(notice: &Notice) -> String {
     let kind = if notice.kind == "TASK" { "task" } else { "cancel" };
     format!("{}:{}:{kind}", notice.assignment_id, notice.attempt)
 }
 
-/// What an agent gets to know.
+/// Build the body of a notification.
 fn content(notice: &Notice, one: &Assignment, attempt: &Attempt) -> Value {
     let mut content = json!({
         "type": if notice.kind == "TASK" { "task_request" } else { "task_cancelled" },
@@ -228,7 +231,7 @@ fn content(notice: &Notice, one: &Assignment, attempt: &Attempt) -> Value {
     content
 }
 
-/// The answer, unless it is too long.
+/// Read a response, unless it is too large.
 async fn limited(mut response: Response) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {

@@ -1,4 +1,4 @@
-//! Performing a step's action. Whatever leaves the process is called here, after the driver has made a record of it.
+//! Execution of step actions. The driver records every external action before it is started here.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -32,29 +32,29 @@ use am_rl::{
 };
 use am_security::sandbox::Sandboxes;
 
-/// What performing an action needs.
+/// Services that actions need.
 pub struct Performer {
     /// Evaluates jq programs.
     pub jq: jq::Pool,
-    /// Answers states.
+    /// Answers policy queries.
     pub policies: Policies,
-    /// Waits for miners.
+    /// Waits for the coordinator's miners.
     pub jobs: Jobs,
-    /// Trains policies.
+    /// Trains reinforcement-learning policies.
     pub training: Runs,
-    /// Gives sub-tasks to agents.
+    /// Assigns sub-tasks to agents.
     pub assignments: Assignments,
-    /// Runs commands.
+    /// Runs commands in sandboxes.
     pub sandboxes: Sandboxes,
-    /// Calls configured addresses.
+    /// Calls configured endpoints.
     pub http: reqwest::Client,
-    /// Those addresses.
+    /// Configured endpoints by name.
     pub endpoints: Arc<BTreeMap<String, HttpEndpoint>>,
     /// Prices and limits.
     pub config: EngineConfig,
 }
 
-/// Why an attempt failed, and whether another may succeed.
+/// Failure of an attempt, and whether another attempt may succeed.
 #[derive(Debug)]
 pub struct Failure {
     pub message: String,
@@ -62,20 +62,20 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The same will happen again.
+    /// Create a permanent failure: a retry would fail again.
     pub fn certain(message: impl Into<String>) -> Self {
         Self { message: message.into(), retryable: false }
     }
 
-    /// Another attempt may succeed.
+    /// Create a transient failure: a retry may succeed.
     pub fn passing(message: impl Into<String>) -> Self {
         Self { message: message.into(), retryable: true }
     }
 }
 
-/// An attempt with everything resolved, ready to be performed apart from its run.
+/// An attempt with all inputs resolved, ready to be executed independently of its run.
 pub enum Call {
-    /// Known without doing anything.
+    /// Result is known without executing anything.
     Known(Result<Value, Failure>),
     Jq {
         program: Arc<str>,
@@ -108,7 +108,7 @@ pub enum Call {
     Command(Box<Prepared>),
 }
 
-/// What is found beside the output.
+/// Output of an action, and figures measured with it.
 pub(super) struct Found {
     output: Value,
     pub cost: f64,
@@ -125,7 +125,7 @@ impl Found {
 }
 
 impl Performer {
-    /// What an attempt of `action` may cost at most, as far as that is known before.
+    /// Return the maximum cost of an attempt of `action`, as far as it is known in advance.
     pub fn estimate(&self, action: &Action) -> f64 {
         let service = match action {
             Action::Job(job) => job.max_price.unwrap_or(0.0),
@@ -136,7 +136,7 @@ impl Performer {
         self.config.step_price + service
     }
 
-    /// Resolve what step `at` of `run`, which has begun, is to do. What has to be ordered comes with it.
+    /// Resolve the action of step `at` of `run`, which has begun. The external task to submit is returned with it.
     pub fn prepare(
         &self,
         run: &Run,
@@ -193,7 +193,8 @@ impl Performer {
                     Some(template) => template.fill(&run.context(at, scope.as_ref(), None))?,
                     None => (*input).clone(),
                 };
-                // The same attempt has the same key, also after a crash: its receiver can tell a repetition.
+                // The key is equal for the same attempt, also after a crash, so that the receiver recognises a
+                // repetition.
                 let key = format!("{}:{}:{}", run.id, step.key, state.attempts);
                 let traceparent = run.trace_id.as_ref().map(|trace| format!("00-{trace}-{}-01", span_of(&key)));
                 Call::Http { endpoint: endpoint.clone(), body, key, traceparent }
@@ -233,15 +234,16 @@ impl Performer {
         Ok((call, None))
     }
 
-    /// Perform it, within `timeout`. The cost is the price list's for a step and its seconds, and what the service asks.
+    /// Execute the invocation within `timeout`. Returns the cost too: price of the step and its seconds, plus the
+    /// service's price.
     pub async fn perform(&self, call: Call, timeout: Duration) -> (Result<Outcome, Failure>, f64) {
         let started = std::time::Instant::now();
         let result = match call {
             Call::Known(result) => result.map(Found::output),
             call => {
-                // Another attempt would train from the beginning, and take as long again.
+                // Another attempt would train from the start, and take as long.
                 let again = !matches!(call, Call::Train { .. } | Call::Agent { .. });
-                // A command ends itself in time, and what it took and tried is told then.
+                // A command enforces its time limit itself and reports its resource use and violations then.
                 let around = match call {
                     Call::Command(_) => AROUND,
                     Call::Agent { .. } => assignments::AROUND,
@@ -293,7 +295,7 @@ impl Performer {
         let state = input.get("state").unwrap_or(input);
         let fault = |error: String| Failure::certain(format!("the step's input: {error}"));
         if self.policies.resolve(reference).is_err() {
-            // A process that is dead by now may have published it a moment ago.
+            // Another process may have published it a moment ago and died.
             self.training.look_for_policies().await.map_err(|error| Failure::passing(error.to_string()))?;
         }
         let state = match state {
@@ -312,7 +314,7 @@ impl Performer {
 
     async fn check(&self, schema: Option<Arc<str>>, assert: Option<Arc<str>>, input: &Value) -> Result<Value, Failure> {
         if let Some(schema) = schema {
-            // In a worker process as well: a few lines of schema can take for ever.
+            // Evaluated in a worker process: a short schema can take exponential time.
             let verdict = self.jq.validate(schema, raw(input)?).await.map_err(failed)?;
             if !verdict.violations.is_empty() {
                 let list: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
@@ -346,7 +348,7 @@ impl Performer {
         }
     }
 
-    /// The new version by its name, and what it reached.
+    /// Wait for the training and return the new version's reference and its evaluation.
     async fn train(&self, id: &str) -> Result<Value, Failure> {
         let run = self.training.ended(id).await.map_err(|error| Failure::certain(error.to_string()))?;
         match run.status {
@@ -380,7 +382,7 @@ impl Performer {
         if let Some(bearer) = &endpoint.bearer {
             request = request.bearer_auth(secrecy::ExposeSecret::expose_secret(bearer));
         }
-        // The address stays out of the message: it may hold a secret, and is none of the client's business.
+        // The URL stays out of the message: it may contain a secret.
         let sent = request
             .send()
             .await
@@ -413,7 +415,7 @@ fn raw(value: &Value) -> Result<Arc<RawValue>, Failure> {
     to_raw_value(value).map(Into::into).map_err(|error| Failure::certain(error.to_string()))
 }
 
-/// A program that failed will fail again; a worker that could not be had may be had later.
+/// A failed program fails again; a missing worker may be available later.
 fn failed(error: jq::Error) -> Failure {
     match error {
         jq::Error::NoWorker(_) | jq::Error::PoolClosed => Failure::passing(error.to_string()),
@@ -421,7 +423,7 @@ fn failed(error: jq::Error) -> Failure {
     }
 }
 
-/// The members of the step's input that the request lacks are added; a language model's prompt is found in the input.
+/// Add members of the step's input that the request lacks; the prompt of a language model is taken from the input.
 fn job_request(job: &JobSpec, mut request: Value, input: &Value) -> Value {
     let Some(members) = request.as_object_mut() else { return request };
     if let Some(more) = input.as_object() {
@@ -437,7 +439,7 @@ fn job_request(job: &JobSpec, mut request: Value, input: &Value) -> Value {
     request
 }
 
-/// A verification step without an action: did the checks of the steps it waits for pass?
+/// Verification step without an action: check that the steps it depends on passed their verification.
 fn check_dependencies(run: &Run, at: usize) -> Result<Value, Failure> {
     let mut checked = serde_json::Map::new();
     let mut bad = Vec::new();
@@ -461,7 +463,7 @@ fn check_dependencies(run: &Run, at: usize) -> Result<Value, Failure> {
     }
 }
 
-/// The whole answer. One that is too large would be so again, at the price of another call.
+/// Read the whole response. One that is too large would be too large again.
 async fn limited(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let broken = |error: reqwest::Error| Failure::passing(error.without_url().to_string());
@@ -478,7 +480,7 @@ fn excerpt(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().take(200).collect()
 }
 
-/// A span id that belongs to the attempt: its repetition after a crash is the same span.
+/// Span id of an attempt: its repetition after a crash has the same id.
 fn span_of(key: &str) -> String {
     am_core::crypto::sha256_hex(key.as_bytes())[..16].to_owned()
 }

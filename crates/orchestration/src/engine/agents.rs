@@ -1,4 +1,4 @@
-//! Steps that agents of the registry do.
+//! Execution of steps by agents of the registry.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 use am_db::codec::Timestamp;
 
-/// The assignment of step `at`, which has begun; the one that it has already, if a worker before had it placed.
+/// Prepare the assignment of step `at`, which has begun; if an earlier worker submitted one, that one is used.
 pub fn prepare(
     run: &Run,
     at: usize,
@@ -59,9 +59,9 @@ impl Performer {
                 found.cost = ended.cost;
                 Ok(found)
             }
-            // Agents were tried as often as it may be already.
+            // The assignment has already been tried with as many agents as allowed.
             State::Failed => Err(Failure::certain(format!("assignment {id} failed: {}", reason()))),
-            _ => Err(Failure::certain(format!("assignment {id} was taken back: {}", reason()))),
+            _ => Err(Failure::certain(format!("assignment {id} was cancelled: {}", reason()))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Steps that run a command in a sandbox.
+//! Execution of commands in a sandbox.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::{
 use crate::{command::CommandSpec, mapping::ResolveError};
 use am_security::sandbox::{self, Command, Error, Ran};
 
-/// A command that is ready to be run.
+/// A command that is ready to run.
 pub struct Prepared {
     run: sandbox::Run,
     command: Command,
     allow_failure: bool,
 }
 
-/// What a sandbox takes to come up and to be taken down, beyond the time that its command has.
+/// Time for setting up and removing a sandbox, beyond the command's own limit.
 pub const AROUND: Duration = Duration::from_secs(30);
 
-/// The command of step `at`, which has begun.
+/// Prepare the command of step `at`, which has begun.
 pub fn prepare(run: &Run, at: usize, spec: &CommandSpec, input: &Value) -> Result<Call, ResolveError> {
     let step = &run.plan.steps[at];
     let scope = run.scope_inputs(step)?;
@@ -55,7 +55,7 @@ impl Performer {
     }
 }
 
-/// A breach and an end from outside fail the step, and so does another exit status than 0 where that is not allowed.
+/// Fail the step on a violation, on termination from outside, and on a nonzero exit status unless that is allowed.
 fn judged(ran: &Ran, allow_failure: bool) -> Result<(), Failure> {
     let tried: Vec<String> =
         ran.breaches().take(5).map(|attempt| format!("{} {}", word(attempt.kind), attempt.what)).collect();
@@ -63,7 +63,7 @@ fn judged(ran: &Ran, allow_failure: bool) -> Result<(), Failure> {
         return Err(Failure::certain(format!("sandbox breach: the command tried {}", tried.join(", "))));
     }
     if let Some(ended) = ran.ended {
-        // It would come to the same again, after as long.
+        // A repetition would end the same way, after as long.
         return Err(Failure::certain(format!("the command was ended: {}", ended.words())));
     }
     if ran.exit_code != 0 && !allow_failure {

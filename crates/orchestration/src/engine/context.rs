@@ -1,11 +1,11 @@
-//! What the paths of a run's mappings are looked up in.
+//! Lookup of the paths in a run's mappings.
 
 use serde_json::Value;
 
 use super::run::Run;
 use crate::mapping::{Context, StepView};
 
-/// What a step's mappings see.
+/// Values visible to the mappings of a step.
 pub struct RunContext<'a> {
     pub run: &'a Run,
     pub at: usize,
@@ -34,7 +34,7 @@ impl Context for RunContext<'_> {
     }
 }
 
-/// What the mapping of a group's inputs sees: the whole run.
+/// Values visible to the mapping of a group's inputs: the whole run.
 pub struct OuterContext<'a> {
     run: &'a Run,
 }

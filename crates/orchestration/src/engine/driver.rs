@@ -1,6 +1,6 @@
-//! Drives one run: begins what is ready, waits for what is under way, saves what must be known before the next thing
-//! happens. Pure steps are not saved one by one (doing them again is harmless); whatever leaves the process is
-//! preceded by a saved record, and whatever came back from outside is saved at once.
+//! Driver of one run: begins ready steps, waits for results, and saves before the next effect. Pure steps are not saved
+//! one by one, because repeating them is harmless; every external action is preceded by a saved record, and every
+//! external result is saved at once.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -32,38 +32,38 @@ use am_db::{
 };
 use am_security::policies::{Refusal, rule};
 
-/// How long a run may go on with pure steps before it is seen in the database.
+/// Time for which a new run may execute pure steps before its first save.
 const UNSEEN: Duration = Duration::from_millis(50);
-/// How long progress of pure steps may stay unsaved.
+/// Maximum time for which results of pure steps stay unsaved.
 const UNSAVED: Duration = Duration::from_millis(200);
 
-/// What others in this process can tell a driver.
+/// Signals to a driver from other tasks of this process.
 #[derive(Default)]
 pub struct Handle {
-    /// The run is no longer this worker's: stop at once, save nothing.
+    /// Set when another worker holds the run: stop at once and save nothing.
     pub lost: CancellationToken,
-    /// Look again whether the run is paused.
+    /// Notified when the run may have been paused or resumed.
     pub look: Notify,
 }
 
-/// Something a driver waited for.
+/// Event that a driver waits for.
 enum Landed {
     /// An attempt ended.
     Attempt { at: usize, result: std::result::Result<Box<Outcome>, Failure>, seconds: f64 },
-    /// A failed attempt may be tried again.
+    /// The delay before a retry has passed.
     RetryDue(usize),
 }
 
 type Flying = FuturesUnordered<Pin<Box<dyn Future<Output = Landed> + Send>>>;
 
-/// How a driver ended.
+/// Reason for which a driver ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
     /// The run has ended.
     Ended,
-    /// It can be taken over by whoever claims it.
+    /// The run has been released for any worker.
     Released,
-    /// It is another's.
+    /// Another worker holds the run.
     Lost,
 }
 
@@ -72,12 +72,12 @@ pub struct Driver {
     run: Run,
     handle: Arc<Handle>,
     flying: Flying,
-    /// When what is unsaved must be saved.
+    /// Deadline for saving the unsaved results.
     save_by: Option<Instant>,
-    /// Orders to place, and to take back, with the next save.
+    /// External tasks to submit, and to cancel, with the next save.
     orders: Vec<Order>,
     take_back: Vec<String>,
-    /// What the audit log gets to know of refusals with the next save.
+    /// Audit entries of policy refusals for the next save.
     refusals: Vec<Entry>,
     paused: bool,
 }
@@ -97,13 +97,14 @@ impl Driver {
         tracing::info_span!(parent: None, "run", execution = self.run.id, trace_id)
     }
 
-    /// Go on with steps that were under way when another worker lost the run.
+    /// Continue steps that were in progress when the previous worker lost the run.
     pub fn resume(&mut self) {
         let now = self.now();
         for at in 0..self.run.steps.len() {
             let step = &self.run.steps[at];
             if step.status == Status::Running {
-                // Pure steps and calls are done again as the same attempt; a job is waited for, not ordered again.
+                // Pure steps and calls are repeated as the same attempt; an external task is awaited, not submitted
+                // again.
                 self.perform(at, now);
             } else if let Some(due) = step.retry_at {
                 let wait = (due.0 - now.0).to_std().unwrap_or_default();
@@ -111,13 +112,13 @@ impl Driver {
             }
         }
         if !self.orders.is_empty() {
-            // A step that was saved as begun always had its order saved with it.
-            tracing::error!(execution = %self.run.id, "an order was not on record; it is placed now");
+            // A step saved as begun always had its external task submitted in the same transaction.
+            tracing::error!(execution = %self.run.id, "an external task was not recorded; submitting it now");
             self.save_by = Some(Instant::now());
         }
     }
 
-    /// A new run, until it is saved for the first time: with everything pure that could be done by then.
+    /// Execute the pure steps of a new run for a short time, then save it for the first time.
     pub async fn first_save(&mut self, once: Option<Once>) -> Result<Done<Execution>> {
         loop {
             self.before_first_save().await;
@@ -151,16 +152,16 @@ impl Driver {
         }
     }
 
-    /// Until the run has ended, is released, or lost.
+    /// Drive until the run has ended, is released, or lost.
     pub async fn drive(mut self) -> End {
         match self.go().await {
             Ok(end) => end,
             Err(Error::LeaseLost) => {
-                tracing::info!(execution = %self.run.id, "the execution went to another hand");
+                tracing::info!(execution = %self.run.id, "another worker holds the execution; stopped driving it");
                 End::Lost
             }
             Err(error) => {
-                tracing::warn!(execution = %self.run.id, %error, "the execution is left to the next worker");
+                tracing::warn!(execution = %self.run.id, %error, "driving the execution failed; another worker will take it over");
                 End::Lost
             }
         }
@@ -199,7 +200,7 @@ impl Driver {
                 () = maybe(time_left.map(|left| Instant::now() + left)) => self.out_of_time(),
                 () = maybe(self.save_by) => self.save(Hold::Driven).await?,
                 () = self.handle.look.notified() => self.save(Hold::Driven).await?,
-                // They may leave it less time.
+                // Changed policies may allow it less time.
                 Ok(()) = policies.changed() => {}
                 () = self.engine.stop.cancelled(), if !draining => {}
                 () = self.engine.kill.cancelled() => return self.release().await,
@@ -207,7 +208,8 @@ impl Driver {
         }
     }
 
-    /// Leave it to whoever claims it. What is under way is dropped first: it could meet the next driver's.
+    /// Release the run for any worker. Futures in progress are dropped first: they could interfere with the next
+    /// driver's.
     async fn release(&mut self) -> Result<End> {
         self.flying.clear();
         self.save(Hold::Ready).await?;
@@ -218,7 +220,7 @@ impl Driver {
         Timestamp(self.engine.clock.now())
     }
 
-    /// A stop or a pause waits for calls that are under way; jobs go on by themselves and are waited for again later.
+    /// A stop or pause waits for calls in progress; external tasks continue by themselves and are awaited again later.
     fn must_be_waited_for(&self) -> bool {
         let steps = self.run.steps.iter();
         steps.filter(|step| step.status == Status::Running).any(|step| step.job_id.is_none())
@@ -245,7 +247,7 @@ impl Driver {
         self.stop_flying(jobs);
     }
 
-    /// What is left of the run's own limit and of the policies that bind it.
+    /// Return the rest of the time limit, of the run itself and of its policies.
     fn time_left(&self) -> Option<Duration> {
         let now = self.now();
         let policy = self.engine.policies.time_limit(self.run.security);
@@ -253,7 +255,7 @@ impl Driver {
         self.run.time_left(now).into_iter().chain(left).min()
     }
 
-    /// May step `at` begin with this input, by the policies that are in force now?
+    /// Check whether the current policies allow step `at` to begin with this input.
     fn allowed(&self, at: usize, input: &Value) -> std::result::Result<(), Box<Refusal>> {
         let (policies, run) = (&self.engine.policies, &self.run);
         if !policies.bind(run.security) {
@@ -263,7 +265,7 @@ impl Driver {
         policies.check_step(&run.terms().facts(run.steps.len()), &facts)
     }
 
-    /// A policy forbids the step, or that the run goes on.
+    /// Fail the run because a policy forbids the step, or forbids that the run continues.
     fn refuse(&mut self, at: Option<usize>, refusal: Box<Refusal>, now: Timestamp) {
         let resource = if at.is_some() { "step" } else { "execution" };
         let run = &self.run;
@@ -284,12 +286,13 @@ impl Driver {
         self.take_back.extend(jobs);
     }
 
-    /// Begin what is ready, up to the limit. True: something is about to leave the process and must be saved first.
+    /// Begin ready steps, up to the limit. Returns whether an external action is about to start, which must be saved
+    /// first.
     fn begin_ready(&mut self) -> bool {
         let mut impure = false;
         if self.run.is_done() {
             let now = self.now();
-            // All of it may have been done before: the retry of a run that spent too much.
+            // All steps may be done already: a retried run that had exceeded its budget.
             match self.run.over_budget() {
                 Some(limit) => self.fail(None, &limit, now),
                 None => self.run.finish(now),
@@ -377,7 +380,7 @@ impl Driver {
                 }
             }
             Landed::Attempt { at, result: Err(failure), seconds } => {
-                // A job that was given up must not be done and paid for.
+                // An abandoned job must not be done and paid for.
                 self.take_back.extend(self.run.steps[at].job_id.take());
                 let random = self.engine.ids.fraction();
                 match self.run.attempt_failed(at, &failure.message, seconds, failure.retryable, random, now) {
@@ -388,7 +391,7 @@ impl Driver {
         }
     }
 
-    /// A run that has ended well gets its receipt, which is signed over everything that is saved with it.
+    /// Issue the receipt of a completed run, signed over everything that is saved with it.
     fn seal(&mut self, now: Timestamp) {
         if self.run.status == Status::Completed && self.run.receipt.get().is_none() {
             self.run.receipt = receipts::issue(&self.run, &self.engine.signer, &self.engine.ids, now);
@@ -405,7 +408,7 @@ impl Driver {
         save
     }
 
-    /// Save, and wait while the database is busy: nothing was written then, and nothing may happen before it is.
+    /// Save, and retry while the database is busy: the driver does nothing else until it is saved.
     async fn save(&mut self, hold: Hold) -> Result<()> {
         let now = self.now();
         self.seal(now);
@@ -420,7 +423,7 @@ impl Driver {
                 Err(Error::Db(error @ (am_db::Error::Busy | am_db::Error::Full)))
                     if !self.engine.kill.is_cancelled() =>
                 {
-                    tracing::warn!(execution = %self.run.id, %error, "can't save; trying again");
+                    tracing::warn!(execution = %self.run.id, %error, "could not save the execution; retrying");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(5));
                 }
@@ -430,7 +433,7 @@ impl Driver {
     }
 }
 
-/// Until then, or never.
+/// Sleep until this time, or forever.
 async fn maybe(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,

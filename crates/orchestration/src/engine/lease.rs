@@ -1,6 +1,6 @@
-//! Who drives what. A worker is known by a lock on a file beside the database, which the kernel gives back when the
-//! process dies, however it dies; and by a lease in the database, for a process that hangs. Either way a fence keeps
-//! a worker that was taken for dead from writing what it no longer holds.
+//! Ownership of runs. A worker is identified by a lock on a file beside the database, which the kernel releases when
+//! the process ends in any way, and by a lease in the database, for a process that hangs. In either case a fence keeps
+//! a worker that was declared dead from writing runs it no longer holds.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use am_core::ambient::{Clock, Ids};
 use am_db::{Database, Tx, codec::Timestamp};
 
-/// This process as a worker.
+/// This process as a worker of the engine.
 pub struct Worker {
-    /// `worker_` and 12 hex digits.
+    /// Id: `worker_` and 12 hex digits.
     pub id: String,
     lease: Duration,
     path: PathBuf,
-    /// Held locked for as long as the process lives.
+    /// Locked for as long as the process lives.
     _lock: File,
 }
 
@@ -30,7 +30,7 @@ fn lock_path(database: &Path, id: &str) -> PathBuf {
 }
 
 impl Worker {
-    /// Take the lock and write the first sign of life.
+    /// Take the lock and write the first heartbeat.
     pub async fn enlist(db: &Database, clock: &Clock, ids: &Ids, lease: Duration) -> Result<Self> {
         let id = ids.prefixed("worker_", 12);
         let path = lock_path(db.path(), &id);
@@ -42,14 +42,14 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Write a sign of life.
+    /// Write a heartbeat.
     pub async fn heartbeat(&self, db: &Database, clock: &Clock) -> Result<()> {
         let (id, now) = (self.id.clone(), clock.now());
         let until = Timestamp(now + self.lease);
         db.write(async move |tx: &mut Tx| store::heartbeat(tx, &id, Timestamp(now), until).await).await
     }
 
-    /// Find workers that are gone and give their runs free. Answers how many runs.
+    /// Find dead workers and release their runs. Returns the number of runs.
     pub async fn bury_the_dead(&self, db: &Database, clock: &Clock) -> Result<u64> {
         let others = store::workers(&mut *db.read().await?).await?;
         let now = Timestamp(clock.now());
@@ -59,10 +59,10 @@ impl Worker {
             let ended = gone(&path);
             let why = match ended {
                 true => "its process has ended",
-                false if lease_until < now => "its lease has run out",
+                false if lease_until < now => "its lease has expired",
                 false => continue,
             };
-            // A process that hangs may have written a sign of life since: then its lease is another.
+            // A hanging process may have written a heartbeat since: then its lease differs.
             let lease = (!ended).then_some(lease_until);
             let runs = db
                 .write({
@@ -72,8 +72,8 @@ impl Worker {
                 .await?;
             let Some(runs) = runs else { continue };
             freed += runs;
-            tracing::warn!(worker = %id, runs, why, "a worker is gone; its executions are free to be taken over");
-            // The lock of one that hangs is left to it: should it wake, it is known by it as living again.
+            tracing::warn!(worker = %id, runs, why, "a worker is dead; its executions were released");
+            // A hanging process keeps its lock file: if it recovers, the lock shows that it lives.
             if ended {
                 let _ = std::fs::remove_file(path);
             }
@@ -81,7 +81,7 @@ impl Worker {
         Ok(freed)
     }
 
-    /// Leave in an orderly way: nothing is held any more.
+    /// Deregister in an orderly stop: no run is held any more.
     pub async fn leave(&self, db: &Database) -> Result<()> {
         let id = self.id.clone();
         db.write(async move |tx: &mut Tx| store::bury(tx, &id, None).await).await?;
@@ -90,7 +90,7 @@ impl Worker {
     }
 }
 
-/// Is nobody holding the lock? A file that can't be opened says nothing; the lease decides then.
+/// Return whether the lock is free. A file that cannot be opened gives no answer; the lease decides then.
 fn gone(path: &Path) -> bool {
     match File::open(path) {
         Ok(file) => match file.try_lock() {

@@ -1,4 +1,4 @@
-//! What the engine tells Prometheus.
+//! Prometheus metrics of the engine.
 
 use std::fmt;
 
@@ -15,15 +15,15 @@ use prometheus_client::{
 
 use crate::{jq, model::Status};
 
-/// Counters of the engine.
+/// Prometheus metrics of the engine.
 #[derive(Default)]
 pub struct Metrics {
     ended: Family<[(&'static str, &'static str); 1], Counter>,
-    /// Executions this process holds by lease.
+    /// Number of executions that this process holds.
     pub held: Gauge,
-    /// Executions taken over.
+    /// Number of executions taken over from other workers.
     pub taken_over: Counter,
-    /// Executions that wait for a worker, as the database said last.
+    /// Number of executions that wait for a worker, as last read from the database.
     pub waiting: Gauge,
 }
 
@@ -38,14 +38,14 @@ impl Metrics {
         registry.register("engine_executions_waiting", "Executions that wait for a worker", self.waiting.clone());
         registry.register(
             "engine_executions_taken_over",
-            "Executions taken over from workers that were gone",
+            "Executions taken over from dead workers",
             self.taken_over.clone(),
         );
         registry.register_collector(Box::new(Jq(jq.clone())));
     }
 }
 
-/// The jq workers count for themselves; this reads them at a scrape.
+/// Collector that reads the jq pool's own counters at a scrape.
 struct Jq(jq::Pool);
 
 impl fmt::Debug for Jq {

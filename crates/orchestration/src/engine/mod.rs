@@ -1,5 +1,5 @@
-//! The engine: runs executions durably. It claims what is ready, drives it under a lease with a fence, takes over
-//! what a dead worker left, and lets go in an orderly way when the service stops.
+//! The engine: durable execution of workflows. It claims ready runs, drives them under a lease with a fence, takes over
+//! runs of dead workers, and releases its runs in an orderly stop.
 
 mod actions;
 mod agents;
@@ -64,7 +64,7 @@ use am_events::Hub;
 use am_rl::runs::Runs;
 use am_security::policies::Policies;
 
-/// The engine. Cheap to clone.
+/// Engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -80,64 +80,64 @@ pub(crate) struct Inner {
     signer: Arc<Signer>,
     hub: Hub,
     worker: Worker,
-    /// A permit is had before a run is claimed, so that nothing is held that is not driven.
+    /// A permit is taken before a run is claimed, so that every held run is driven.
     permits: Arc<Semaphore>,
     driven: Mutex<HashMap<String, Arc<Handle>>>,
-    /// Definitions that are known to be stored.
+    /// Hashes of definitions known to be stored.
     stored_definitions: Mutex<LruCache<String, ()>>,
     work: Notify,
     /// First stage of a stop: begin nothing more.
     stop: CancellationToken,
-    /// Second stage: leave what is under way.
+    /// Second stage of a stop: abandon what is in progress.
     kill: CancellationToken,
     tasks: TaskTracker,
-    /// Signs of life go on while runs are let go; they end with this.
+    /// Ends the heartbeats, which continue while runs are released.
     left: CancellationToken,
     beating: TaskTracker,
     metrics: metrics::Metrics,
 }
 
-/// What the engine is built on.
+/// Dependencies of the engine.
 pub struct Parts {
-    /// Where everything is kept.
+    /// Database of the runs.
     pub db: Database,
-    /// The time.
+    /// Source of the time.
     pub clock: Clock,
-    /// Ids and randomness.
+    /// Source of ids and randomness.
     pub ids: Ids,
-    /// What is told of every change.
+    /// Audit log of all changes.
     pub audit: Audit,
-    /// How runs are run.
+    /// Settings of the engine.
     pub config: EngineConfig,
-    /// What actions may name.
+    /// Names that actions may refer to.
     pub names: Names,
-    /// What binds runs.
+    /// Security policies that bind runs.
     pub policies: Policies,
-    /// What performs actions.
+    /// Executor of actions.
     pub performer: Performer,
-    /// Signs receipts.
+    /// Signer of receipts.
     pub signer: Arc<Signer>,
-    /// Wakes who follows a run.
+    /// Hub that wakes followers of runs.
     pub hub: Hub,
 }
 
 /// A run to be started.
 pub struct Start {
-    /// The workflow's or network's id.
+    /// Id of the workflow, network or plan.
     pub workflow_id: String,
-    /// Who starts it.
+    /// Principal of the client.
     pub client: Principal,
-    /// What it is to do.
+    /// Compiled workflow to run.
     pub compiled: Compiled,
-    /// `$.inputs`.
+    /// Inputs, visible as `$.inputs`.
     pub inputs: Value,
-    /// How thoroughly it is verified.
+    /// Verification level of the run.
     pub level: VerificationLevel,
-    /// How sensitive it is.
+    /// Security level of the run.
     pub security: SecurityLevel,
-    /// Seconds; 0: no limit.
+    /// Time limit in seconds; 0: no limit.
     pub max_execution_time: i64,
-    /// Cost; 0: no limit.
+    /// Cost limit; 0: no limit.
     pub max_cost_budget: f64,
     /// W3C trace id of the request.
     pub trace_id: Option<String>,
@@ -147,7 +147,7 @@ impl Engine {
     /// Enlist as a worker and take over what dead workers left. Nothing runs before [`Engine::background_tasks`] do.
     ///
     /// # Errors
-    /// When the lock file or the database can't be written.
+    /// When the lock file or the database cannot be written.
     pub async fn open(parts: Parts) -> Result<Self> {
         let worker = Worker::enlist(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
         let permits = Arc::new(Semaphore::new(parts.config.max_active));
@@ -189,17 +189,18 @@ impl Engine {
         ]
     }
 
-    /// Start a run: it is done as far as pure steps go, or for a moment, then saved and answered; the rest follows by itself.
+    /// Start a run. Its pure steps are executed for a short time; then it is saved and returned, and continues in the
+    /// background.
     ///
     /// # Errors
-    /// [`Error::Stopping`]; the database's.
+    /// [`Error::Stopping`] during a stop; database errors.
     pub async fn start(&self, start: Start, once: Option<Once>) -> Result<Done<Execution>> {
         if self.0.stop.is_cancelled() {
             return Err(Error::Stopping);
         }
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();
-        // A task of its own: a client that goes away must not leave a run that is saved and not driven.
+        // A separate task: if the client disconnects, a saved run must still be driven.
         self.0.tasks.spawn(async move {
             let run = inner.new_run(start);
             match inner.permits.clone().try_acquire_owned() {
@@ -210,7 +211,7 @@ impl Engine {
         told.await.map_err(|_| Error::Stopping)?
     }
 
-    /// The run was cancelled, whoever held it: its driver, if it is here, stops at once.
+    /// Notify the run's driver in this process, if any, that the run was cancelled.
     pub fn cancelled(&self, id: &str) {
         self.0.metrics.ended(Status::Cancelled);
         if let Some(handle) = self.0.handle(id) {
@@ -218,7 +219,7 @@ impl Engine {
         }
     }
 
-    /// Something about the run has changed: its driver looks, or somebody claims it.
+    /// Notify the run's driver, or the claim loop, that the run has changed.
     pub fn look(&self, id: &str) {
         match self.0.handle(id) {
             Some(handle) => handle.look.notify_one(),
@@ -226,8 +227,8 @@ impl Engine {
         }
     }
 
-    /// First stage of a stop: begin nothing, finish or release what is under way, until `grace` has passed; then
-    /// release the rest where it stands.
+    /// First stage of a stop: begin nothing, and finish or release what is in progress until `grace` has passed; then
+    /// release the rest.
     pub async fn stop(&self, grace: Duration) {
         let inner = &self.0;
         inner.stop.cancel();
@@ -237,26 +238,27 @@ impl Engine {
             inner.kill.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(5), inner.tasks.wait()).await;
         }
-        // Not before everything is let go: another process would take what is still being ended for left behind.
+        // Deregister only after everything is released: otherwise another process would take over runs that are being
+        // finished.
         inner.left.cancel();
         inner.beating.close();
         let _ = tokio::time::timeout(Duration::from_secs(5), inner.beating.wait()).await;
         if let Err(error) = inner.worker.leave(&inner.db).await {
-            tracing::warn!(%error, "could not leave in an orderly way; the next start takes over");
+            tracing::warn!(%error, "could not deregister this worker; the next start will");
         }
     }
 
-    /// Will this process do nothing more for the run? Known only while it stops.
+    /// Return whether this process will do nothing more for the run; true only during a stop.
     pub fn has_left(&self, id: &str) -> bool {
         self.0.stop.is_cancelled() && self.0.handle(id).is_none()
     }
 
-    /// Are the engine's tasks running? For readiness.
+    /// Return whether the engine's background tasks are running, for readiness.
     pub fn is_running(&self) -> bool {
         !self.0.stop.is_cancelled() && !self.0.tasks.is_empty()
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of the engine.
     pub fn register(&self, registry: &mut Registry) {
         self.0.metrics.register(&self.0.performer.jq, registry);
     }
@@ -298,7 +300,7 @@ impl Inner {
         run
     }
 
-    /// There is no place to drive it now: save it for whoever claims it.
+    /// Save a run for any worker, because no permit is available here.
     async fn queue(self: &Arc<Self>, mut run: Run, once: Option<Once>) -> Result<Done<Execution>> {
         loop {
             let new = NewRun::of(&run);
@@ -346,7 +348,7 @@ impl Inner {
         self.lock().get(id).cloned()
     }
 
-    /// The first save of a new run, at most once for `once`.
+    /// Save a new run for the first time, at most once for `once`.
     async fn save_first(&self, save: Arc<Save>, new: &NewRun, once: Option<Once>) -> Result<Done<Execution>> {
         let known = self.known_definitions().get(&new.definition_hash).is_some();
         let mut rows = store::rows(&save, new, known)?;
@@ -381,7 +383,7 @@ impl Inner {
         self.stored_definitions.lock()
     }
 
-    /// Wakes who waits for the run, once it is saved.
+    /// Return a closure that wakes waiters of the run after the commit.
     fn wake(&self, save: &Save) -> impl FnOnce() + Send + 'static {
         let (hub, stream) = (self.hub.clone(), save.run.id.clone());
         let trains = save.orders.iter().any(|order| matches!(order, orders::Order::Training(_)));

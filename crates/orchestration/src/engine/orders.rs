@@ -1,5 +1,6 @@
-//! What a step has asked for that goes on by itself, outside of the run: a job of the coordinator's queue, a training run,
-//! or an agent's assignment. It is ordered in the transaction that saves the step as begun, and a takeover waits for the same one.
+//! External tasks of a step, which continue independently of the run: a job in the coordinator's queue, a training run,
+//! or an agent's assignment. A task is submitted in the transaction that saves the step as begun; a worker that takes
+//! over waits for the same task.
 
 use serde_json::{Value, json};
 
@@ -11,19 +12,19 @@ use am_db::{Tx, codec::Timestamp};
 use am_jobs::NewJob;
 use am_rl::runs::{self, NewRun, is_run_id};
 
-/// An order to be placed with the next save.
+/// An external task to be submitted with the next save.
 #[derive(Debug)]
 pub enum Order {
-    /// For a miner.
+    /// Job for one of the coordinator's miners.
     Job(NewJob),
-    /// For this service.
+    /// Training run of this service.
     Training(NewRun),
-    /// For an agent of the registry.
+    /// Assignment for an agent of the registry.
     Agent(Box<NewAssignment>),
 }
 
 impl Order {
-    /// What it is known by.
+    /// Return the id of the task.
     pub fn id(&self) -> &str {
         match self {
             Self::Job(job) => &job.id,
@@ -32,7 +33,7 @@ impl Order {
         }
     }
 
-    /// The event that tells of it, for step `step`.
+    /// Return the event of its submission by step `step`.
     pub fn event(&self, step: &str) -> (&'static str, Value) {
         match self {
             Self::Job(job) => ("job_queued", json!({"step": step, "job_id": job.id})),
@@ -43,7 +44,7 @@ impl Order {
         }
     }
 
-    /// Place it.
+    /// Submit the task.
     pub async fn place(&self, tx: &mut Tx, now: Timestamp) -> Result<()> {
         match self {
             Self::Job(job) => Ok(am_jobs::enqueue(tx, job).await?),
@@ -53,7 +54,7 @@ impl Order {
     }
 }
 
-/// Nobody waits for it any more. True: it was not begun, or ends at once.
+/// Cancel a task that no step waits for. Returns whether it had not begun, or ends at once.
 pub async fn take_back(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     if is_run_id(id) {
         return runs::withdraw(tx, id, now).await.map_err(of_training);

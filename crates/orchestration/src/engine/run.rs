@@ -1,5 +1,5 @@
-//! One run as a state machine: what may begin, what follows from what ended. It does no I/O, so that every path
-//! can be tested; the driver performs what it allows and saves what it says.
+//! State machine of one run: which steps may begin, and the effect of results. It does no I/O, so that every path can
+//! be tested; the driver executes and saves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,18 +23,18 @@ use am_db::{
     principal::Origin,
 };
 
-/// What a run may use; 0 is no limit.
+/// Limits of a run; 0 means no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Seconds under way.
+    /// Time limit in seconds.
     pub seconds: i64,
-    /// Cost.
+    /// Limit of the cost.
     pub budget: f64,
 }
 
-/// A run under way.
+/// State of a run in progress.
 pub struct Run {
-    /// `exec_` and 10 hex digits.
+    /// Id: `exec_` and 10 hex digits.
     pub id: String,
     pub workflow_id: String,
     pub client_id: String,
@@ -42,9 +42,9 @@ pub struct Run {
     pub inputs: Arc<Value>,
     pub limits: Limits,
     pub level: VerificationLevel,
-    /// How sensitive it is, for the audit log.
+    /// Security level, for policies and the audit log.
     pub security: SecurityLevel,
-    /// Where it was asked for, as long as that is not on record.
+    /// Origin of the request, until it has been saved.
     pub origin: Option<Arc<Origin>>,
     pub trace_id: Option<String>,
     pub fence: i64,
@@ -59,13 +59,13 @@ pub struct Run {
     pub final_result: Doc,
     pub receipt: Doc,
     pub proof: Doc,
-    /// Seconds under way before this worker took it.
+    /// Seconds of execution before this worker claimed it.
     pub active_before: f64,
-    /// When this worker took it.
+    /// Time when this worker claimed it.
     pub claimed_at: Timestamp,
-    /// Not yet in the database?
+    /// Whether it is not in the database yet.
     pub is_new: bool,
-    /// Events that are not saved yet.
+    /// Events that have not been saved yet.
     pub events: Vec<NewEvent>,
 }
 
@@ -77,29 +77,29 @@ pub struct NewEvent {
     pub data: Value,
 }
 
-/// What follows a failed attempt.
+/// Consequence of a failed attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AfterFailure {
-    /// Try again after this long.
+    /// Retry after this delay.
     Retry(Duration),
-    /// The step, and with it the run, has failed; these jobs of other steps are to be taken back.
+    /// The step, and with it the run, has failed; these external tasks of other steps are to be cancelled.
     Final(Vec<String>),
 }
 
-/// Does the budget allow a step?
+/// Result of checking the budget for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Affords {
-    /// Yes.
+    /// The step fits into the budget.
     Now,
-    /// Once the steps that are under way have settled, if they leave enough.
+    /// The answer depends on the final cost of the steps in progress.
     Perhaps,
 }
 
-/// A sum over floats must not trip over the last bit.
+/// Tolerance of comparisons, for rounding errors in sums.
 const EPSILON: f64 = 1e-9;
 
 impl Run {
-    /// Ids of the run and its steps, anew: two can meet.
+    /// Assign new ids to the run and its steps: two ids can collide.
     pub fn name(&mut self, ids: &Ids) {
         self.id = ids.next("exec_", 10);
         for step in &mut self.steps {
@@ -107,8 +107,7 @@ impl Run {
         }
     }
 
-    /// Nothing of this new run was saved, because an id was taken: begin it again under other names, which what leaves the
-    /// process carries along.
+    /// Restart a new run whose save failed because an id was taken. The new ids are visible to external receivers.
     pub fn begin_anew(&mut self, ids: &Ids) {
         self.steps = self.steps.iter_mut().map(|step| StepRun::new(std::mem::take(&mut step.step_id))).collect();
         self.status = Status::Pending;
@@ -125,7 +124,7 @@ impl Run {
         self.events.push(NewEvent { kind, at, data });
     }
 
-    /// The first sign of life.
+    /// Mark the run as started.
     pub fn start(&mut self, now: Timestamp) {
         if self.started_at.is_none() {
             self.started_at = Some(now);
@@ -138,7 +137,7 @@ impl Run {
         }
     }
 
-    /// Steps that may begin now: everything they wait for has ended well, and no retry is due later.
+    /// Return the steps that may begin: their dependencies have ended well and no retry is due later.
     pub fn ready(&self) -> Vec<usize> {
         let ended_well = |at: &usize| self.steps[*at].status == Status::Completed;
         (0..self.steps.len())
@@ -151,27 +150,27 @@ impl Run {
             .collect()
     }
 
-    /// Seconds under way, as far as workers held the run.
+    /// Return the seconds for which workers have held the run.
     pub fn active_seconds(&self, now: Timestamp) -> f64 {
         self.active_before + now.seconds_since(self.claimed_at).max(0.0)
     }
 
-    /// How long the run may still go on; none: no limit.
+    /// Return the remaining time; `None`: no limit.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
         (self.limits.seconds > 0).then(|| self.left_of(self.limits.seconds, now))
     }
 
-    /// How much of so many seconds is left.
+    /// Return the remaining part of a limit in seconds.
     pub fn left_of(&self, seconds: i64, now: Timestamp) -> Duration {
         Duration::try_from_secs_f64(seconds as f64 - self.active_seconds(now)).unwrap_or(Duration::ZERO)
     }
 
-    /// Cost settled and set aside.
+    /// Return the settled cost plus the reserved cost.
     pub fn committed_cost(&self) -> f64 {
         self.total_cost + self.steps.iter().map(|step| step.reserved).sum::<f64>()
     }
 
-    /// What mappings of step `at` may name.
+    /// Return the values visible to mappings of step `at`.
     pub fn context<'a>(
         &'a self,
         at: usize,
@@ -181,15 +180,15 @@ impl Run {
         RunContext { run: self, at, inputs: scope_inputs.unwrap_or(&self.inputs), output }
     }
 
-    /// The input of step `at`: what its mappings pick; without mappings the run's inputs, or the output of the step
-    /// it waits for, or those of several by key.
+    /// Compute the input of step `at`: the result of its mappings; without mappings the run's inputs, the output of its
+    /// only dependency, or the outputs of several by key.
     pub fn input(&self, at: usize) -> Result<Value, mapping::ResolveError> {
         let step = &self.plan.steps[at];
         let scope_inputs = self.scope_inputs(step)?;
         if let Some(mapping) = &step.inputs {
             return mapping.resolve(&self.context(at, scope_inputs.as_ref(), None)).map(Value::Object);
         }
-        // A group's first steps wait for what comes before the group, but what they take are the group's inputs.
+        // A group's first steps depend on what precedes the group, but their input is the group's inputs.
         let inside = |other: &&usize| {
             self.plan.steps[**other].scope.as_ref().map(|scope| &scope.name)
                 == step.scope.as_ref().map(|scope| &scope.name)
@@ -209,23 +208,23 @@ impl Run {
         })
     }
 
-    /// What the group that `step` belongs to takes as its inputs.
+    /// Compute the inputs of the group that `step` belongs to.
     pub fn scope_inputs(&self, step: &Step) -> Result<Option<Value>, mapping::ResolveError> {
         let Some(scope) = &step.scope else { return Ok(None) };
         let outer = OuterContext::new(self);
         scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
     }
 
-    /// May step `at`, which may cost up to `estimate`, begin within the budget?
+    /// Check whether step `at`, which may cost up to `estimate`, fits into the budget.
     ///
     /// # Errors
-    /// The limit that forbids it, with what was measured.
+    /// A message with the exceeded limit and the amounts.
     pub fn affords(&self, at: usize, estimate: f64) -> Result<Affords, String> {
         let fits = |cost: f64| self.limits.budget <= 0.0 || cost + estimate <= self.limits.budget + EPSILON;
         if fits(self.committed_cost()) {
             Ok(Affords::Now)
         } else if fits(self.total_cost) {
-            // What others have set aside is in the way; they may need less.
+            // Other steps have reserved too much; their final cost may be lower.
             Ok(Affords::Perhaps)
         } else {
             Err(format!(
@@ -237,13 +236,13 @@ impl Run {
         }
     }
 
-    /// The budget, if more than it was spent, with what was measured.
+    /// Return a message with the amounts if more than the budget was spent.
     pub fn over_budget(&self) -> Option<String> {
         let (limit, used) = (self.limits.budget, self.total_cost);
         (limit > 0.0 && used > limit + EPSILON).then(|| format!("max_cost_budget {limit}: {} was spent", round(used)))
     }
 
-    /// Begin an attempt and set `estimate` aside for it.
+    /// Begin an attempt and reserve `estimate` for it.
     pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) {
         self.start(now);
         let step = &mut self.steps[at];
@@ -258,7 +257,7 @@ impl Run {
         self.tell("step_started", now, data);
     }
 
-    /// An attempt was made and is paid for, whatever becomes of its output.
+    /// Settle the cost of an attempt, whatever becomes of its output.
     pub fn settle(&mut self, at: usize, outcome: &Outcome) {
         let step = &mut self.steps[at];
         step.seconds += outcome.seconds;
@@ -272,10 +271,10 @@ impl Run {
         self.total_cost = tidy(self.total_cost + outcome.cost);
     }
 
-    /// An attempt ended well. The output mappings are applied, the result is checked, the cost settled.
+    /// Complete step `at`: apply the output mappings, verify the result, settle the cost.
     ///
     /// # Errors
-    /// Why an output mapping can't be applied; the step has then failed for good.
+    /// The reason why an output mapping cannot be applied; the step has failed for good then.
     pub fn complete(&mut self, at: usize, outcome: Outcome, now: Timestamp) -> Result<(), String> {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
@@ -302,7 +301,7 @@ impl Run {
         Ok(())
     }
 
-    /// An attempt failed after `seconds`.
+    /// Record a failed attempt that took `seconds`.
     pub fn attempt_failed(
         &mut self,
         at: usize,
@@ -336,7 +335,8 @@ impl Run {
         AfterFailure::Final(self.fail(Some(at), error, now))
     }
 
-    /// The run has failed, because of step `at` or of a limit. What was under way is stopped; answers the jobs to take back.
+    /// Fail the run, because of step `at` or of a limit. Steps in progress are stopped; returns the external tasks to
+    /// cancel.
     pub fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) -> Vec<String> {
         if let Some(at) = at {
             let key = self.plan.steps[at].key.clone();
@@ -368,7 +368,7 @@ impl Run {
         }
     }
 
-    /// Stop what is under way.
+    /// Stop the steps in progress.
     fn stop_steps(&mut self, now: Timestamp, why: &str) -> Vec<String> {
         let mut jobs = Vec::new();
         for (at, step) in self.steps.iter_mut().enumerate() {
@@ -387,12 +387,12 @@ impl Run {
         jobs
     }
 
-    /// Has every step ended well?
+    /// Return whether every step has ended well.
     pub fn is_done(&self) -> bool {
         self.steps.iter().all(|step| step.status == Status::Completed)
     }
 
-    /// Every step has ended well: put the result and its verification together.
+    /// Complete the run: combine the steps' results and verifications.
     pub fn finish(&mut self, now: Timestamp) {
         self.start(now);
         let results: Map<String, Value> = self
@@ -416,7 +416,7 @@ impl Run {
         self.steps.iter().filter(|step| step.status == Status::Completed).count()
     }
 
-    /// Percent, 0 to 100.
+    /// Return the progress in percent, 0 to 100.
     pub fn progress(&self) -> f64 {
         if self.steps.is_empty() {
             100.0
@@ -425,7 +425,7 @@ impl Run {
         }
     }
 
-    /// What a policy judges it by, beside its steps and its time, which is measured.
+    /// Return what a policy judges the run by, beside its steps and its measured time.
     pub fn terms(&self) -> Terms {
         Terms {
             security: self.security,
@@ -435,7 +435,7 @@ impl Run {
         }
     }
 
-    /// Column `step_states`: by key, what a client follows and what a worker needs to carry on.
+    /// Build the column `step_states`: by key, the state for clients and for a worker that takes over.
     pub fn step_states(&self) -> Value {
         let state = |spec: &Step, step: &StepRun| {
             let mut state = Map::new();
@@ -460,12 +460,12 @@ impl Run {
     }
 }
 
-/// Without the tail that sums of floats grow: what ten steps of 0.01 cost is 0.1, also in a receipt.
+/// Round off floating-point errors of sums: ten steps of 0.01 cost 0.1, also in a receipt.
 fn tidy(cost: f64) -> f64 {
     (cost * 1e9).round() / 1e9
 }
 
-/// Six digits are enough for people, and sums of floats show no tail.
+/// Round to six decimal digits, without floating-point errors of sums.
 pub fn round(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }

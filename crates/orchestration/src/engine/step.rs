@@ -1,4 +1,4 @@
-//! One step of a run, and what an attempt at it brings.
+//! State of a step in a run, and the result of an attempt.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use super::verify::Verification;
 use crate::model::Status;
 use am_db::codec::Timestamp;
 
-/// One step of a run.
+/// State of a step in a run.
 #[derive(Clone, Debug)]
 pub struct StepRun {
-    /// `step_exec_` and 10 hex digits.
+    /// Id: `step_exec_` and 10 hex digits.
     pub row_id: String,
-    /// The row in `agent_steps`.
+    /// Id of the row in `agent_steps`.
     pub step_id: String,
     pub status: Status,
-    /// Attempts begun.
+    /// Number of attempts begun.
     pub attempts: u32,
-    /// Those of them that were made before the run was retried.
+    /// Number of attempts made before the run was retried.
     pub attempts_before: u32,
     pub input: Option<Arc<Value>>,
     pub output: Option<Arc<Value>>,
-    /// Settled.
+    /// Cost settled so far.
     pub cost: f64,
-    /// Set aside for the attempt under way.
+    /// Cost reserved for the attempt in progress.
     pub reserved: f64,
     pub seconds: f64,
     pub memory_mb: Option<f64>,
@@ -32,14 +32,14 @@ pub struct StepRun {
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
     pub error: Option<String>,
-    /// The order that the attempt under way waits for: a job in the coordinator's queue, or a training run.
+    /// External task that the attempt in progress waits for: a job, a training run, or an assignment.
     pub job_id: Option<String>,
-    /// A failed attempt is tried again from here on.
+    /// Time of the next attempt after a failed one.
     pub retry_at: Option<Timestamp>,
     pub verification: Option<Verification>,
-    /// The receipt that the job's miner left.
+    /// Receipt of the job's miner.
     pub miner_receipt: Option<Value>,
-    /// Changed since it was saved.
+    /// Whether it has changed since the last save.
     pub dirty: bool,
 }
 
@@ -70,19 +70,19 @@ impl StepRun {
     }
 }
 
-/// What an attempt brought.
+/// Result of a successful attempt.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub output: Value,
-    /// Measured, in seconds.
+    /// Measured duration, in seconds.
     pub seconds: f64,
-    /// What the step's own price list and its service ask for it.
+    /// Cost: price of the step and its seconds, plus the service's price.
     pub cost: f64,
-    /// Measured, where it can be.
+    /// Measured memory in MB, where available.
     pub memory_mb: Option<f64>,
     pub gpu: bool,
-    /// A proof that came with it.
+    /// Proof delivered with the output.
     pub proof: Option<Value>,
-    /// The miner's receipt, where a job did it.
+    /// Receipt of the miner, for a job.
     pub miner_receipt: Option<Value>,
 }

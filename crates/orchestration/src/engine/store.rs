@@ -1,4 +1,4 @@
-//! What the engine writes: runs, their steps and events in one transaction, and who holds what.
+//! Writes of the engine: runs, steps, events, external tasks and audit entries in one transaction.
 
 use serde_json::Value;
 
@@ -21,14 +21,14 @@ use am_db::{
 };
 use am_events::Event;
 
-/// Who holds a run after it is saved.
+/// Owner of a run after a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Whoever claims it first.
+    /// Any worker may claim it.
     Ready,
-    /// This worker.
+    /// This worker drives it.
     Driven,
-    /// Nobody any more.
+    /// The run has ended.
     Ended,
 }
 
@@ -42,22 +42,22 @@ impl Hold {
     }
 }
 
-/// Everything of a run that is written at once, apart from the run so that it can go to the writer's thread.
+/// All changes of a run that one save writes, separate from the run so that they can be sent to the writer.
 pub struct Save {
     pub run: RunRow,
     pub steps: Vec<StepRow>,
     pub events: Vec<NewEvent>,
-    /// What the audit log gets to know of it.
+    /// Audit entries of the changes.
     pub trail: Vec<Entry>,
-    /// What steps that are about to begin wait for.
+    /// External tasks of steps that are about to begin.
     pub orders: Vec<Order>,
-    /// Orders that nobody waits for any more.
+    /// External tasks to cancel.
     pub take_back: Vec<String>,
     pub hold: Hold,
     pub worker: String,
 }
 
-/// What only a new run has to say.
+/// Columns written only when a run is created.
 pub struct NewRun {
     pub definition_hash: String,
     pub definition: std::sync::Arc<str>,
@@ -93,7 +93,7 @@ pub struct RunRow {
     pub reserved_cost: f64,
 }
 
-/// A row of `agent_step_executions`.
+/// Row of `agent_step_executions`.
 pub struct StepRow {
     pub row_id: String,
     pub step_id: String,
@@ -101,7 +101,7 @@ pub struct StepRow {
 }
 
 impl Save {
-    /// What has changed in `run` since it was saved last. The run counts as saved then.
+    /// Collect the changes in `run` since its last save, and mark them as saved.
     pub fn of(run: &mut Run, hold: Hold, worker: &str, now: Timestamp) -> Self {
         let row = RunRow {
             id: run.id.clone(),
@@ -150,13 +150,13 @@ impl Save {
     }
 }
 
-/// Is the run paused? Known from the same statement that proves the lease.
+/// Result of a save: whether the run is paused, read by the statement that also verifies the lease.
 pub struct Saved {
     pub paused: bool,
 }
 
 impl NewRun {
-    /// Of `run`, which was never saved.
+    /// Collect the columns of `run`, which has never been saved.
     pub fn of(run: &Run) -> Self {
         Self {
             definition_hash: run.plan.hash.clone(),
@@ -197,10 +197,11 @@ macro_rules! step_row {
     }};
 }
 
-/// The rows of a new run; the definition only if it is not known to be stored. An id that is taken is a duplicate.
+/// Build the rows of a new run, with the definition unless it is known to be stored. A used id is reported as a
+/// duplicate.
 ///
 /// # Errors
-/// When an event can't be written as JSON.
+/// When an event has no JSON form.
 pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
     let run = &save.run;
     let mut rows = Rows::default();
@@ -256,10 +257,10 @@ pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
     Ok(rows)
 }
 
-/// Write what has changed of a run that stands, and what the audit log gets to know of it.
+/// Save the changes of an existing run, with its audit entries.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] when another holds the run.
+/// [`Error::LeaseLost`] when another worker holds the run.
 pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
     let (last_event, paused) = update_run(tx, save).await?;
     let mut rows = Rows::default();
@@ -284,10 +285,10 @@ pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
     Ok(Saved { paused })
 }
 
-/// How many runs of this level a client has under way; one that was never saved is none yet.
+/// Count the active runs of a client at this security level; a run that was never saved does not count.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when the query fails.
 pub async fn under_way(conn: &mut Connection, client_id: &str, level: SecurityLevel) -> Result<i64> {
     let count = sql!(
         "SELECT count(*) FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id
@@ -296,7 +297,7 @@ pub async fn under_way(conn: &mut Connection, client_id: &str, level: SecurityLe
     Ok(count.bind(client_id).bind(level).fetch_value(conn).await?)
 }
 
-/// Place the orders of a save, and take others back.
+/// Submit and cancel the external tasks of a save.
 pub async fn orders(tx: &mut Tx, save: &Save) -> Result<()> {
     for order in &save.orders {
         order.place(tx, save.run.now).await?;
@@ -307,7 +308,7 @@ pub async fn orders(tx: &mut Tx, save: &Save) -> Result<()> {
     Ok(())
 }
 
-/// The events of a save, numbered from `first` on.
+/// Number the events of a save, beginning with `first`.
 fn numbered(save: &Save, first: i64) -> Vec<Event> {
     let event = |(event, seq): (&NewEvent, i64)| Event {
         seq,
@@ -322,7 +323,7 @@ fn total_seconds(run: &RunRow) -> Option<f64> {
     Some(run.completed_at?.seconds_since(run.started_at?))
 }
 
-/// A step's input or output as JSON.
+/// Serialize a step's input or output as JSON.
 fn text(value: &Option<std::sync::Arc<Value>>) -> String {
     value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
@@ -362,6 +363,6 @@ async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
         completed_steps: run.completed_steps,
         updated_at: run.now,
     } where "id = $1" (&run.id));
-    // The coordinator deleted the execution under us: nobody wants its result.
+    // The coordinator deleted the execution, so its result is not needed.
     if changed.execute(tx.conn().await?).await? == 0 { Err(Error::LeaseLost) } else { Ok(held) }
 }

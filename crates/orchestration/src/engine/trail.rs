@@ -1,4 +1,4 @@
-//! What the audit log gets to know of a run: an entry for each change that its events tell of.
+//! Audit entries of a run: one per change that its events report.
 
 use serde_json::{Value, json};
 
@@ -6,12 +6,12 @@ use super::run::{NewEvent, Run};
 use am_audit::{Entry, EventType};
 use am_db::codec::Timestamp;
 
-/// The longest message of an error that the log keeps, in characters; the whole stands with the execution.
+/// Maximum length of an error message in the audit log, in characters; the execution keeps the whole message.
 const LONGEST: usize = 1000;
 
-/// Entries of the events that are not saved yet.
+/// Build the audit entries of the unsaved events.
 pub fn entries(run: &Run, now: Timestamp) -> Vec<Entry> {
-    // A run without a place has no event yet, and is there all the same.
+    // A run without a permit has no event yet, but exists.
     if run.is_new && run.events.is_empty() {
         return vec![of_run(run, EventType::WorkflowUpdated, "queued", now)];
     }
@@ -23,12 +23,12 @@ pub fn entries(run: &Run, now: Timestamp) -> Vec<Entry> {
     entries
 }
 
-/// An error's message, as the log keeps it.
+/// Truncate an error message for the audit log.
 pub fn message(error: &str) -> String {
     error.chars().take(LONGEST).collect()
 }
 
-/// Of an order that nobody waits for any more: a miner that has it already goes on.
+/// Build the entry of a cancelled external task; a miner that already has the job continues.
 pub fn taken_back(run: &Run, order: &str, now: Timestamp) -> Entry {
     let entry = of_run(run, EventType::WorkflowUpdated, "taken_back", now);
     entry.of("order", "taken_back").data("order_id", json!(order))
@@ -79,7 +79,7 @@ fn entry(run: &Run, event: &NewEvent) -> Entry {
             .data("execution_time", json!(seconds))
             .data("total_cost", data["total_cost"].clone())
             .change(Some(json!({"status": "running"})), Some(json!({"status": "failed"}))),
-        // A step that was stopped, an order that was placed.
+        // Stopped steps and submitted tasks.
         kind => of_step(EventType::WorkflowUpdated, kind)
             .data("job_id", data["job_id"].clone())
             .data("run_id", data["run_id"].clone())
@@ -88,7 +88,7 @@ fn entry(run: &Run, event: &NewEvent) -> Entry {
     }
 }
 
-/// Results that were held against what was asked of them, once for the whole run.
+/// Build one entry about the verification of all results of the run.
 fn verification(run: &Run, event: &NewEvent) -> Option<Entry> {
     let verified = event.data["verified"].as_bool().filter(|_| event.kind == "execution_completed")?;
     let kind = if verified { EventType::VerificationCompleted } else { EventType::VerificationFailed };

@@ -1,4 +1,5 @@
-//! Verification of results (contract, 'Agents'): basic, full, zero-knowledge, each naming the checks that passed.
+//! Verification of results (contract, 'Agents') at the levels basic, full and zero-knowledge, with the names of the
+//! passed checks.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -6,28 +7,28 @@ use serde_json::{Map, Value, json};
 use super::run::{Run, StepRun};
 use crate::model::{Status, VerificationLevel};
 
-/// Seconds a fully verified step may take.
+/// Maximum duration of a fully verified step, in seconds.
 const MAX_SECONDS: f64 = 3600.0;
-/// Memory in MB that a fully verified step may use.
+/// Maximum memory of a fully verified step, in MB.
 const MAX_MEMORY_MB: f64 = 8192.0;
 
-/// How a step's result was checked.
+/// Verification of a step's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
-    /// How thoroughly.
+    /// Level of the verification.
     pub level: VerificationLevel,
-    /// Did every check pass?
+    /// Whether every check passed.
     pub verified: bool,
-    /// Checks that passed, by name.
+    /// Names of the passed checks.
     pub checks_passed: Vec<String>,
-    /// Checks that did not.
+    /// Names of the failed checks.
     pub checks_failed: Vec<String>,
-    /// Checks for which nothing could be measured: they neither pass nor fail.
+    /// Names of checks without a measurement: they neither pass nor fail.
     pub not_measured: Vec<String>,
 }
 
-/// Check the result of `step` at `level`, which asks for a proof at its highest; a step can ask for one by itself. A
-/// proof is what came with the result; this service can't make one.
+/// Verify the result of `step` at `level`. The highest level requires a proof; a step can require one by itself. A
+/// proof comes with the result; this service cannot create one.
 pub fn check(level: VerificationLevel, requires_proof: bool, step: &StepRun, proof: Option<&Value>) -> Verification {
     let (mut passed, mut failed, mut not_measured) = (Vec::new(), Vec::new(), Vec::new());
     let mut note = |name: &str, good: Option<bool>| {
@@ -51,7 +52,7 @@ pub fn check(level: VerificationLevel, requires_proof: bool, step: &StepRun, pro
     Verification { level, verified: failed.is_empty(), checks_passed: passed, checks_failed: failed, not_measured }
 }
 
-/// Column `verification_proof`: the whole run's verification, step by step.
+/// Build the column `verification_proof`: the verification of the whole run, step by step.
 pub fn summary(run: &Run) -> Value {
     let steps: Map<String, Value> = run
         .plan

@@ -1,4 +1,4 @@
-//! What a run is likely to take: the mean of the workflow's own last runs, and the monolith's rule of thumb before.
+//! Estimates of a run's duration and cost: means of the workflow's last runs, or fixed figures per step before that.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -9,21 +9,21 @@ use super::{Shared, store};
 use crate::error::Result;
 use am_db::Database;
 
-/// Seconds a step takes where nothing is known (the monolith's figure).
+/// Seconds per step when nothing is known (the monolith's figure).
 const STEP_SECONDS: f64 = 30.0;
-/// Cost of a run where nothing is known: a base and as much for each step (the monolith's figures).
+/// Cost per step, and basic cost of a run, when nothing is known (the monolith's figures).
 const STEP_COST: f64 = 0.01;
-/// How long a mean is good for: reading fifty runs for each start would cost more than it tells.
+/// Time for which a mean is cached: reading fifty runs at each start would cost more than it is worth.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// An estimate of a run.
+/// Estimate of a run's duration and cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// Seconds from start to end.
+    /// Duration in seconds, from start to end.
     pub seconds: f64,
-    /// Cost in all.
+    /// Cost of the whole run.
     pub cost: f64,
-    /// Runs it is the mean of; 0: the rule of thumb.
+    /// Number of runs averaged; 0: fixed figures per step.
     pub runs: i64,
 }
 

@@ -1,6 +1,5 @@
-//! Executions as their clients see them: started, followed, cancelled, paused, resumed, retried, with logs and receipt.
-//! The engine drives them; what is asked for here is written to the database first and told to the engine then, so
-//! that it holds whichever process drives the run, or none.
+//! Executions for clients: start, status, cancel, pause, resume, retry, logs. Requests are written to the database
+//! first and then passed to the engine, so that they take effect whichever process drives the run.
 
 mod estimate;
 mod model;
@@ -31,7 +30,7 @@ use am_db::{
 use am_events::{Event, Follower, Hub, Source};
 use estimate::Estimates;
 
-/// The executions. Cheap to clone.
+/// Service for executions. Cheap to clone.
 #[derive(Clone)]
 pub struct Executions {
     db: Database,
@@ -43,18 +42,18 @@ pub struct Executions {
     estimates: Estimates,
 }
 
-/// What a client asks a run to be.
+/// Request for an execution of a workflow.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// `$.inputs`.
+    /// Inputs, visible as `$.inputs`.
     pub inputs: serde_json::Map<String, serde_json::Value>,
-    /// Default the workflow's.
+    /// Verification level; default the workflow's.
     pub level: Option<VerificationLevel>,
-    /// Seconds; default the workflow's.
+    /// Time limit in seconds; default the workflow's.
     pub max_execution_time: Option<i64>,
-    /// Cost; default the workflow's.
+    /// Cost limit; default the workflow's.
     pub max_cost_budget: Option<f64>,
-    /// W3C trace id.
+    /// W3C trace id of the request.
     pub trace_id: Option<String>,
 }
 
@@ -68,7 +67,7 @@ pub struct Observed {
 }
 
 impl Executions {
-    /// Executions in `db`, driven by `engine`, that `guard` admits.
+    /// Create the service on `db`; executions are checked by `guard` and driven by `engine`.
     pub fn new(db: Database, clock: Clock, audit: Audit, engine: Engine, guard: Guard, hub: Hub) -> Self {
         let estimates = Estimates::new(db.clone());
         Self { db, clock, audit, engine, guard, hub, estimates }
@@ -98,7 +97,7 @@ impl Executions {
     /// The run that was started for `once` before, if one was.
     ///
     /// # Errors
-    /// When the key was used for another request.
+    /// When the key was used for a different request.
     pub(super) async fn started(&self, once: Option<&Once>) -> Result<Option<Done<Execution>>> {
         Ok(self.db.answered(&self.clock, once).await?)
     }
@@ -115,7 +114,7 @@ impl Executions {
         let budget = request.max_cost_budget.unwrap_or(workflow.max_cost_budget);
         check_limits(seconds, budget).finish().map_err(Error::Invalid)?;
         let level = request.level.unwrap_or(workflow.verification_level);
-        // Who asks for less verification does not get away from the policies that bind the workflow.
+        // A lower verification level in the request does not remove the policies that bind the workflow.
         let security = workflow.terms().security.max(level.security_level(workflow.requires_verification));
         let terms = Terms { security, level, max_execution_time: seconds, ..workflow.terms() };
         let compiled = workflows.compiled(workflow).await?;
@@ -135,10 +134,10 @@ impl Executions {
         self.begin(start, once).await
     }
 
-    /// May this be run?
+    /// Check the run against the security policies.
     ///
     /// # Errors
-    /// [`Error::Refused`].
+    /// [`Error::Refused`] when a policy forbids it.
     pub(super) async fn admit(
         &self,
         caller: &Principal,
@@ -152,15 +151,15 @@ impl Executions {
         self.guard.admit(&asked, terms, plan, Some(inputs)).await
     }
 
-    /// The seconds that policies leave a run of this level; none: no limit.
+    /// Return the time limit in seconds that policies set for runs of this level; `None`: no limit.
     pub(super) fn time_limit(&self, level: SecurityLevel) -> Option<i64> {
         self.guard.policies().time_limit(level).map(|(seconds, _)| seconds)
     }
 
-    /// Begin a run that was admitted.
+    /// Start a run that has passed the policy check.
     ///
     /// # Errors
-    /// [`Error::Refused`] when its client has too many under way.
+    /// [`Error::Refused`] when the client has too many active runs.
     pub(super) async fn begin(&self, start: Start, once: Option<Once>) -> Result<Done<Execution>> {
         let (caller, workflow_id, level) = (start.client.clone(), start.workflow_id.clone(), start.security);
         match self.engine.start(start, once).await {
@@ -173,18 +172,18 @@ impl Executions {
         }
     }
 
-    /// How many runs of this level `client` has under way.
+    /// Count the active runs of `client` at this security level.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn under_way(&self, client: &Principal, level: SecurityLevel) -> Result<i64> {
         under_way(&mut *self.db.read().await?, &client.name, level).await
     }
 
-    /// An execution of `caller`'s.
+    /// Return an execution of `caller`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] for another's.
+    /// [`Error::NotFound`]; [`Error::Forbidden`] for another owner's.
     pub async fn get(&self, caller: &Principal, id: &str) -> Result<Execution> {
         let execution = store::get(&mut *self.db.read().await?, id).await?.ok_or(Error::NotFound("Execution"))?;
         allowed(caller, execution)
@@ -235,14 +234,14 @@ impl Executions {
     /// As [`Executions::get`].
     pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<Execution> {
         let deadline = tokio::time::Instant::now() + wait;
-        // The place is taken before the first look, so that no end falls between the two.
+        // Register for the notification before the first query, so that none is missed in between.
         let mut subscription = self.hub.subscribe(id);
         loop {
             let execution = self.get(caller, id).await?;
             if execution.status.is_final() || self.engine.has_left(id) {
                 return Ok(execution);
             }
-            // Another process may drive it: then nothing wakes us, and looking now and then must do.
+            // A driver in another process cannot notify this one, so the row is also polled.
             let look_again = deadline.min(tokio::time::Instant::now() + Duration::from_secs(1));
             tokio::select! {
                 () = subscription.woken() => {}
@@ -255,15 +254,15 @@ impl Executions {
         }
     }
 
-    /// A page of `caller`'s executions, newest first, and how many there are in all.
+    /// Return a page of `caller`'s executions, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn list(&self, caller: &Principal, filter: &Filter) -> Result<(Vec<Execution>, i64)> {
         store::list(&mut *self.db.read().await?, caller, filter).await
     }
 
-    /// The steps of an execution, in order.
+    /// Return the steps of an execution, in order.
     ///
     /// # Errors
     /// As [`Executions::get`].
@@ -273,7 +272,8 @@ impl Executions {
         Ok((execution, steps))
     }
 
-    /// Cancel: what runs is stopped, jobs that no miner has taken are taken back. Holds before the start as well.
+    /// Cancel an execution: running steps are stopped, and jobs that no miner has taken are withdrawn. A queued run can
+    /// be cancelled too.
     ///
     /// # Errors
     /// [`Error::State`] when it has ended already.
@@ -286,7 +286,7 @@ impl Executions {
         Ok(cancelled)
     }
 
-    /// Begin no further step until it is resumed; what is under way ends.
+    /// Pause an execution: no further step begins until it is resumed; steps in progress continue to their end.
     ///
     /// # Errors
     /// [`Error::State`] when it has ended, or is paused already.
@@ -297,7 +297,7 @@ impl Executions {
         Ok(paused)
     }
 
-    /// Go on after a pause.
+    /// Resume a paused execution.
     ///
     /// # Errors
     /// [`Error::State`] when it is not paused.
@@ -308,7 +308,7 @@ impl Executions {
         Ok(resumed)
     }
 
-    /// Run a failed execution on from the step that failed; steps that ended well are not run again.
+    /// Retry a failed execution from the failed step; steps that ended well are not repeated.
     ///
     /// # Errors
     /// [`Error::State`] when it has not failed, or was run by the coordinator.
@@ -334,7 +334,7 @@ impl Executions {
         Ok(retried)
     }
 
-    /// One change of an execution's state, in one transaction with its event and its entry in the audit log.
+    /// Apply one change to an execution's state, in one transaction with its event and its audit entry.
     async fn change<F>(&self, caller: &Principal, id: &str, once: Option<Once>, change: F) -> Result<Done<Execution>>
     where
         F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<Entry> + Send + 'static,
@@ -355,7 +355,7 @@ impl Executions {
             .await
     }
 
-    /// At most `limit` events of an execution after number `after`.
+    /// Return at most `limit` events of an execution with numbers above `after`.
     ///
     /// # Errors
     /// As [`Executions::get`].
@@ -364,7 +364,7 @@ impl Executions {
         Ok(am_events::read(&mut *self.db.read().await?, id, after, limit).await?)
     }
 
-    /// Follow an execution's events after number `after` until it has ended.
+    /// Follow an execution's events with numbers above `after` until it has ended.
     pub fn follow(&self, id: &str, after: i64) -> Follower<Self> {
         Follower::new(self.db.clone(), &self.hub, self.clone(), id, after)
     }
@@ -384,10 +384,10 @@ impl Source for Executions {
     }
 }
 
-/// Words for states that forbid an action.
+/// Build the error for a state that does not allow an action.
 fn forbids(status: Status, action: &str) -> Error {
     Error::State(format!("Execution cannot be {action}: it is {status}"))
 }
 
-/// Shared by the parts of the room.
+/// Mutex shared by the parts of the service.
 type Shared<T> = Arc<parking_lot::Mutex<T>>;

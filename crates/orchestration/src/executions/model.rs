@@ -1,4 +1,4 @@
-//! What an execution and its steps are to a client.
+//! Types of executions and their steps, as shown to clients.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,54 +12,54 @@ use am_db::{
     page::Page,
 };
 
-/// A row of `agent_executions`, with whether it is paused.
+/// An execution: a row of `agent_executions`, with whether it is paused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Execution {
-    /// `exec_` and 10 hex digits.
+    /// Id: `exec_` and 10 hex digits.
     pub id: String,
-    /// The workflow, or the network, that it is a run of.
+    /// Workflow, network or plan that it is a run of.
     pub workflow_id: String,
-    /// As stored; shown as a principal.
+    /// Client as stored; shown as a principal.
     #[serde(serialize_with = "owner::shown")]
     pub client_id: String,
-    /// Where it stands.
+    /// Status of the execution.
     pub status: Status,
-    /// Begin nothing until it is resumed?
+    /// Whether it is paused: no step begins until it is resumed.
     pub paused: bool,
-    /// Steps done.
+    /// Number of steps done.
     pub current_step: i64,
-    /// By step key: status, attempts, cost, times.
+    /// State by step key: status, attempts, cost, times.
     pub step_states: Doc,
-    /// `step_results` by step key, once it has ended well.
+    /// Results by step key, as the member `step_results`, once it has completed.
     pub final_result: Doc,
-    /// The signed receipt.
+    /// Signed receipt, once it has completed.
     pub execution_receipt: Doc,
-    /// How it was verified.
+    /// Verification of the results.
     pub verification_proof: Doc,
-    /// Why it failed.
+    /// Error message of a failed execution.
     pub error_message: Option<String>,
-    /// The step that made it fail.
+    /// Key of the step that failed.
     pub failed_step: Option<String>,
-    /// When the first step began.
+    /// Time when the first step began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time when it ended.
     pub completed_at: Option<Timestamp>,
     /// Seconds between the two.
     pub total_execution_time: Option<f64>,
-    /// Settled cost.
+    /// Cost settled so far.
     pub total_cost: f64,
-    /// Steps in all.
+    /// Total number of steps.
     pub total_steps: i64,
-    /// Steps that ended well.
+    /// Number of steps that ended well.
     pub completed_steps: i64,
-    /// When it was asked for.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// When it was saved last.
+    /// Time of the last save.
     pub updated_at: Timestamp,
 }
 
 impl Execution {
-    /// What a save has just written.
+    /// Build it from a save, as that has just been written.
     pub(crate) fn of_save(save: &Save) -> Self {
         let run = &save.run;
         let states = serde_json::value::RawValue::from_string(run.step_states.clone());
@@ -87,7 +87,7 @@ impl Execution {
         }
     }
 
-    /// Percent done, 0 to 100.
+    /// Return the progress in percent, 0 to 100.
     pub fn progress(&self) -> f64 {
         match (self.status, self.total_steps) {
             (Status::Completed, _) => 100.0,
@@ -97,46 +97,46 @@ impl Execution {
     }
 }
 
-/// Which executions to list.
+/// Filter for listing executions.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only this workflow's.
+    /// Restricts the list to this workflow's executions.
     pub workflow_id: Option<String>,
-    /// Only in this state.
+    /// Restricts the list to this status.
     pub status: Option<Status>,
-    /// Which of them.
+    /// Page to return.
     pub page: Page,
 }
 
-/// One step of an execution, as its log shows it.
+/// Log of a step of an execution.
 #[derive(Clone, Debug)]
 pub struct StepLog {
-    /// Its key in the definition, where that is known.
+    /// Key of the step in the definition, where known.
     pub key: Option<String>,
-    /// The row in `agent_steps`.
+    /// Id of the row in `agent_steps`.
     pub step_id: String,
-    /// Where it stands.
+    /// Status of the step.
     pub status: Status,
-    /// When its last attempt began.
+    /// Time when its last attempt began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time when it ended.
     pub completed_at: Option<Timestamp>,
     /// Seconds of all its attempts.
     pub execution_time: Option<f64>,
-    /// Why it failed.
+    /// Error message of a failed step.
     pub error_message: Option<String>,
-    /// Did a GPU do it?
+    /// Whether a GPU was used.
     pub gpu_accelerated: bool,
-    /// MB, where it was measured.
+    /// Memory in MB, where measured.
     pub memory_usage: Option<f64>,
-    /// Attempts after the first.
+    /// Number of attempts after the first.
     pub retry_count: i64,
-    /// `verified` or `failed`.
+    /// Result of the verification: `verified` or `failed`; null: not verified.
     pub verification_status: Option<String>,
-    /// What went in.
+    /// Input of the step.
     pub input: Doc,
-    /// What came out.
+    /// Output of the step.
     pub output: Doc,
-    /// The checks, one by one.
+    /// Checks of the verification, one by one.
     pub proof: Doc,
 }

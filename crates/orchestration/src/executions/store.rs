@@ -1,4 +1,4 @@
-//! Tables `agent_executions` and `agent_step_executions` as clients read them, and the changes clients ask for.
+//! Queries of the tables `agent_executions` and `agent_step_executions` for clients, and changes requested by clients.
 
 use serde_json::{Map, Value, json};
 
@@ -65,20 +65,20 @@ row! {
 const FROM: &str = " FROM agent_executions e LEFT JOIN am_runs r ON r.execution_id = e.id";
 const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
 
-/// One execution.
+/// Read one execution.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Execution>> {
     let query = sql!("SELECT ", Execution::COLUMNS, FROM, " WHERE e.id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
-/// Has it ended, or is it not there?
+/// Return whether an execution has ended or does not exist.
 pub async fn has_ended(conn: &mut Connection, id: &str) -> am_db::Result<bool> {
     let status = sql!("SELECT status FROM agent_executions WHERE id = $1").bind(id);
     let status: Option<Status> = status.fetch_optional_value(conn).await?;
     Ok(status.is_none_or(Status::is_final))
 }
 
-/// A page, newest first, and how many there are in all.
+/// Read a page, newest first, and the total number.
 pub async fn list(conn: &mut Connection, caller: &Principal, filter: &Filter) -> Result<(Vec<Execution>, i64)> {
     let page = sql!("SELECT ", Execution::COLUMNS, FROM, MATCHING, "{page e. $4}")
         .bind_all(caller.aliases.iter())
@@ -93,7 +93,7 @@ pub async fn list(conn: &mut Connection, caller: &Principal, filter: &Filter) ->
     Ok((page, total.fetch_value(conn).await?))
 }
 
-/// How many runs of a workflow ended well lately, and their mean seconds and cost.
+/// Count the runs of a workflow that ended well lately, with their mean seconds and cost.
 pub async fn past_runs(conn: &mut Connection, workflow_id: &str) -> Result<(i64, Option<f64>, Option<f64>)> {
     let means = sql!(
         "SELECT count(*), avg(total_execution_time), avg(total_cost) FROM
@@ -103,7 +103,7 @@ pub async fn past_runs(conn: &mut Connection, workflow_id: &str) -> Result<(i64,
     Ok(means.bind(workflow_id).fetch_one(conn).await?)
 }
 
-/// The steps' rows, in the definition's order where that is known.
+/// Read the steps' rows, in the definition's order where known.
 pub async fn steps(conn: &mut Connection, execution: &Execution) -> Result<Vec<StepLog>> {
     let states = states(execution)?;
     let key_of = |row_id: &str| {
@@ -130,7 +130,7 @@ fn states(execution: &Execution) -> Result<Map<String, Value>> {
     Ok(states.unwrap_or_default())
 }
 
-/// The next event of an execution, if it is this service's: a run of the coordinator's has no stream.
+/// Append an event to an execution's stream. Returns false for an execution of the coordinator, which has no stream.
 pub async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
     let seq =
         sql!("UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = $1 RETURNING last_event").bind(id);
@@ -140,18 +140,18 @@ pub async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value
     Ok(true)
 }
 
-/// How sensitive an execution is; one that the coordinator runs counts as internal.
+/// Read the security level of an execution; one run by the coordinator counts as internal.
 pub async fn security(conn: &mut Connection, id: &str) -> Result<SecurityLevel> {
     let level = sql!("SELECT security_level FROM am_runs WHERE execution_id = $1").bind(id);
     Ok(level.fetch_optional_value(conn).await?.unwrap_or(SecurityLevel::Internal))
 }
 
-/// What the audit log gets to know of a change that it has no word for.
+/// Build an audit entry of the generic kind for a change.
 fn changed(action: &str, now: Timestamp) -> Entry {
     Entry::new(EventType::WorkflowUpdated, now).of("execution", action)
 }
 
-/// Cancel, whoever holds it: the fence rises, so that a driver can't write over it.
+/// Cancel an execution, whoever holds it: the fence rises, so that a driver cannot overwrite the cancellation.
 pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if execution.status.is_final() {
         return Err(forbids(execution.status, "cancelled"));
@@ -188,7 +188,7 @@ async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
     Ok(changed.bind(id).bind(paused).execute(tx.conn().await?).await? == 1)
 }
 
-/// Begin no further step.
+/// Pause an execution.
 pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if execution.status.is_final() {
         return Err(forbids(execution.status, "paused"));
@@ -201,7 +201,7 @@ pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     Ok(changed("paused", now).change(Some(json!({"paused": false})), Some(json!({"paused": true}))))
 }
 
-/// Go on.
+/// Resume an execution.
 pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if !set_paused(tx, &execution.id, false).await? {
         return Err(Error::State("Execution cannot be resumed: it is not paused".into()));
@@ -210,7 +210,7 @@ pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     Ok(changed("resumed", now).change(Some(json!({"paused": true})), Some(json!({"paused": false}))))
 }
 
-/// Make a failed execution ready again: steps that ended well stay, the others begin anew.
+/// Make a failed execution ready again: steps that ended well stay, the others are reset.
 pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
     if execution.status != Status::Failed {
         return Err(forbids(execution.status, "retried"));
@@ -222,8 +222,8 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
             members.retain(|name, _| {
                 matches!(name.as_str(), "step_execution_id" | "attempts" | "cost" | "execution_time")
             });
-            // Attempts go on counting, for their number is part of the key that receivers tell repetitions by; how
-            // many retries are left counts anew.
+            // Attempts continue to count, because their number is part of the receivers' idempotency key; the number of
+            // retries left starts anew.
             if let Some(attempts) = members.get("attempts").cloned() {
                 members.insert("attempts_before".into(), attempts);
             }

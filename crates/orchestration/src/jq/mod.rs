@@ -1,8 +1,8 @@
-//! jq programs and JSON Schemas, evaluated in child processes: a program can loop for ever or ask for all the memory, a
-//! schema can take exponential time, and neither can be stopped inside a thread. A program has one input and must give
-//! exactly one output.
+//! jq programs and JSON Schemas, evaluated in child processes: a program can loop forever or use all memory, a schema
+//! can take exponential time, and neither can be stopped within a thread. A program has one input and must give exactly
+//! one output.
 //!
-//! [`check`] reads a program without running it, [`Pool`] evaluates, [`am_jq_worker`] is what the child processes run.
+//! [`check`] validates a program without running it, [`Pool`] evaluates, [`worker`] is the code of the child processes.
 
 mod pool;
 mod process;

@@ -1,4 +1,4 @@
-//! The workers, and the queue before them.
+//! Pool of worker processes with a request queue.
 
 use std::{
     collections::VecDeque,
@@ -19,83 +19,83 @@ use super::process::{Failure, Request, Worker};
 use am_jq_worker::protocol::{MAX_INPUT, Task};
 use am_jq_worker::schema::SchemaViolation;
 
-/// Requests that may wait; beyond it callers of [`Pool::eval`] wait for a place.
+/// Maximum number of queued requests; beyond it callers of [`Pool::eval`] wait for space.
 const QUEUE: usize = 1024;
-/// Requests that are handed to a worker at once.
+/// Maximum number of requests sent to a worker at once.
 const BATCH: usize = 16;
-/// No further request joins a batch that has this many bytes of input.
+/// Size of a batch's inputs, in bytes, from which no further request is added.
 const BATCH_BYTES: usize = 1 << 20;
-/// A request is given up when this many workers were killed from outside under it: it may be the reason.
+/// Number of workers killed from outside after which their request fails: it may be the cause.
 const INTERRUPTIONS: u8 = 3;
 
-/// How much an evaluation may take, and how many run at once.
+/// Limits of an evaluation, and the number of workers.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Worker processes, at least 1.
+    /// Number of worker processes, at least 1.
     pub workers: usize,
-    /// For one evaluation.
+    /// Time limit of one evaluation.
     pub timeout: Duration,
-    /// The largest output, in bytes of JSON.
+    /// Maximum size of an output, in bytes of JSON.
     pub max_output: usize,
-    /// Address space of one worker beyond what the executable itself maps, in MiB. A quarter of it (1 to 256 MiB)
-    /// is stack.
+    /// Address space of a worker beyond what the executable itself maps, in MiB. A quarter of it (1 to 256 MiB) is
+    /// stack.
     pub memory_mb: u64,
 }
 
-/// Why there is no output.
+/// Error of an evaluation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The program failed; in jq's words, or those of its own `error`.
+    /// The program failed, with jq's message or that of its own `error`.
     #[error("{0}")]
     Program(String),
-    /// The evaluation took too long and was killed.
+    /// The evaluation exceeded its time limit and was killed.
     #[error("the program ran longer than {} s", .limit.as_secs_f64())]
     Timeout {
-        /// What was allowed.
+        /// Time limit that was exceeded.
         limit: Duration,
     },
-    /// The output is too long.
+    /// The output is too large.
     #[error("the output is larger than {limit} bytes")]
     OutputTooLarge {
-        /// What is allowed, in bytes.
+        /// Maximum size, in bytes.
         limit: usize,
     },
-    /// The input is too long.
+    /// The input is too large.
     #[error("the input is larger than {limit} bytes")]
     InputTooLarge {
-        /// What is allowed, in bytes.
+        /// Maximum size, in bytes.
         limit: usize,
     },
-    /// The worker died of the program.
+    /// The program crashed its worker.
     #[error("the program ran out of memory or stack")]
     Crashed,
-    /// No worker could be started. Another attempt may succeed.
+    /// A worker could not be started. Another attempt may succeed.
     #[error("no jq worker: {0}")]
     NoWorker(String),
-    /// The pool was shut down.
+    /// The pool has been shut down.
     #[error("the jq workers are shut down")]
     PoolClosed,
 }
 
-/// What came out.
+/// Result of an evaluation.
 #[derive(Debug)]
 pub struct Evaluated {
-    /// The program's one output.
+    /// The program's only output.
     pub output: Box<RawValue>,
-    /// Wall-clock seconds that the worker took, from the input's text to the output's.
+    /// Wall-clock seconds in the worker, from the input's text to the output's.
     pub seconds: f64,
 }
 
-/// What a schema says of an instance.
+/// Result of a validation by a schema.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// The first ten; none: the instance is valid.
+    /// The first ten violations; empty: the instance is valid.
     pub violations: Vec<SchemaViolation>,
-    /// Wall-clock seconds that the worker took.
+    /// Wall-clock seconds in the worker.
     pub seconds: f64,
 }
 
-/// What the pool counts, since its start.
+/// Counters of the pool since its start.
 #[derive(Debug, Default)]
 pub struct Stats {
     evaluations: AtomicU64,
@@ -106,27 +106,27 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Evaluations that a worker answered, also with an error.
+    /// Return the number of evaluations answered by a worker, including errors.
     pub fn evaluations(&self) -> u64 {
         self.evaluations.load(Relaxed)
     }
 
-    /// Evaluations that were killed for their time.
+    /// Return the number of evaluations killed for exceeding their time limit.
     pub fn timeouts(&self) -> u64 {
         self.timeouts.load(Relaxed)
     }
 
-    /// Evaluations that took their worker down.
+    /// Return the number of evaluations that crashed their worker.
     pub fn crashes(&self) -> u64 {
         self.crashes.load(Relaxed)
     }
 
-    /// Workers started in place of another.
+    /// Return the number of workers started in place of another.
     pub fn respawns(&self) -> u64 {
         self.respawns.load(Relaxed)
     }
 
-    /// Evaluations that are asked for and not answered yet.
+    /// Return the number of evaluations requested and not yet answered.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }
@@ -136,14 +136,14 @@ impl Stats {
     }
 }
 
-/// How a worker is started.
+/// Command that starts a worker.
 pub(super) struct Launch {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub settings: Settings,
 }
 
-/// The workers. Clones share them; they end with [`Pool::shutdown`] or with the last clone.
+/// Pool of workers. Clones share it; the workers end with [`Pool::shutdown`] or with the last clone.
 #[derive(Clone)]
 pub struct Pool(Arc<Inner>);
 
@@ -155,8 +155,8 @@ struct Inner {
 }
 
 impl Pool {
-    /// Starts the workers and waits until they are ready. A worker is `program` with `args` and two more, and has to
-    /// call [`super::worker::main`]. An executable that does not come up as a worker is an error here.
+    /// Start the workers and wait until they are ready. A worker is `program` with `args` and two more arguments, and
+    /// has to call [`am_jq_worker::main`]. An executable that does not start as a worker is an error.
     pub async fn start(program: PathBuf, args: Vec<String>, settings: Settings) -> io::Result<Self> {
         let (pool, keepers) = Self::open(program, args, settings).await?;
         keepers.into_iter().for_each(|keeper| drop(tokio::spawn(keeper)));
@@ -191,13 +191,13 @@ impl Pool {
         Ok((Self(Arc::new(inner)), keepers))
     }
 
-    /// Evaluates `program` on `input`. An evaluation has no effect outside of its worker: one whose worker is killed
-    /// from outside is run again, and dropping the future only drops the answer.
+    /// Evaluate `program` on `input`. An evaluation has no effect outside its worker: one whose worker is killed from
+    /// outside is repeated, and dropping the future only drops the answer.
     pub async fn eval(&self, program: Arc<str>, input: Arc<RawValue>) -> Result<Evaluated, Error> {
         self.ask(Task::Jq, program, input).await
     }
 
-    /// What in `instance` breaks `schema`, a JSON Schema's text: [`am_jq_worker::schema::Schema`], within the
+    /// Validate `instance` by `schema`, a JSON Schema's text (see [`am_jq_worker::schema::Schema`]), within the
     /// same limits as a program.
     pub async fn validate(&self, schema: Arc<str>, instance: Arc<RawValue>) -> Result<Verdict, Error> {
         let Evaluated { output, seconds } = self.ask(Task::Schema, schema, instance).await?;
@@ -223,20 +223,19 @@ impl Pool {
         answer.await.unwrap_or(Err(Error::PoolClosed))
     }
 
-    /// What has been counted.
+    /// Return the counters.
     pub fn stats(&self) -> &Stats {
         &self.0.stats
     }
 
-    /// Ends the workers at once and waits until they are gone. Whoever waits for an evaluation gets
-    /// [`Error::PoolClosed`], and so does whoever asks later.
+    /// End the workers at once and wait until they are gone. Pending and later evaluations get [`Error::PoolClosed`].
     pub async fn shutdown(&self) {
         self.0.closing.cancel();
         self.0.keepers.wait().await;
     }
 }
 
-/// Counts a caller for as long as it waits.
+/// Counts a caller while it waits.
 struct Waiting<'a>(&'a Stats);
 
 impl<'a> Waiting<'a> {
@@ -252,7 +251,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The task that owns one worker.
+/// Task that supervises one worker.
 #[derive(Clone)]
 struct Keeper {
     queue: Arc<Mutex<mpsc::Receiver<Request>>>,
@@ -271,12 +270,13 @@ impl Keeper {
         }
     }
 
-    /// Until all pools are dropped.
+    /// Serve requests until all pools are dropped.
     async fn work(&self, worker: &mut Option<Worker>) {
         let mut batch = VecDeque::with_capacity(BATCH);
         loop {
             if worker.is_none() {
-                // At once, so that the next request finds it ready; one that fails is tried again with a request.
+                // Respawn at once, so that the next request finds a worker; if that fails, it is retried with the next
+                // request.
                 *worker = self.respawn().await.ok();
             }
             if !self.take(&mut batch).await {
@@ -286,7 +286,7 @@ impl Keeper {
         }
     }
 
-    /// Waits for requests and takes this worker's share of those that are there.
+    /// Wait for requests and take this worker's share of those in the queue.
     async fn take(&self, batch: &mut VecDeque<Request>) -> bool {
         let mut queue = self.queue.lock().await;
         let Some(first) = queue.recv().await else { return false };
@@ -323,7 +323,8 @@ impl Keeper {
         }
     }
 
-    /// Answers the request that was being evaluated, or leaves it to be evaluated again. The ones behind it are innocent.
+    /// Answer the request that was being evaluated, or leave it to be repeated. The requests behind it are not
+    /// affected.
     fn blame(&self, batch: &mut VecDeque<Request>, failure: Failure) {
         let Some(mut request) = batch.pop_front() else { return };
         let error = match failure {

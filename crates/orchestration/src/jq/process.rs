@@ -1,4 +1,4 @@
-//! One worker process, seen from outside.
+//! A worker process, as seen by the pool.
 
 use std::{
     collections::VecDeque,
@@ -22,32 +22,32 @@ use tokio::{
 use super::pool::{Error, Evaluated, Launch, Stats};
 use am_jq_worker::protocol::{self, Answer, HELLO, Kind, Task};
 
-/// How long a worker may take to come up, and to be gone after its pipes closed.
+/// Maximum time for a worker to start, and to exit after its pipes are closed.
 const START: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(1);
 
-/// One evaluation that somebody waits for.
+/// A requested evaluation.
 pub(super) struct Request {
     pub task: Task,
     pub text: Arc<str>,
     pub input: Arc<RawValue>,
     pub reply: oneshot::Sender<Result<Evaluated, Error>>,
-    /// How many workers were killed from outside under it.
+    /// Number of workers killed from outside while evaluating it.
     pub interrupted: u8,
 }
 
-/// Why a worker is of no more use. The first unanswered request was being evaluated.
+/// Reason for which a worker can no longer be used. The first unanswered request was being evaluated.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// It did not answer in time.
+    /// Exceeded the time limit.
     Timeout,
-    /// It ended by itself: out of memory, out of stack.
+    /// Exited by itself: out of memory or stack.
     Crashed,
-    /// Somebody ended it: an operator, the kernel when the machine runs out of memory.
+    /// Killed from outside: by an operator, or by the kernel when the machine runs out of memory.
     Killed,
 }
 
-/// A worker that is up. Dropping it kills it.
+/// A running worker. Dropping it kills it.
 pub(super) struct Worker {
     child: Child,
     requests: ChildStdin,
@@ -56,7 +56,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker and waits until it is ready.
+    /// Start a worker and wait until it is ready.
     pub async fn start(launch: &Launch) -> io::Result<Self> {
         let mut child = Command::new(&launch.program)
             .args(&launch.args)
@@ -66,7 +66,7 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // Ctrl-C in the service's terminal is for the service: it still finishes what it has begun.
+            // Ctrl-C in the terminal is meant for the service, which still finishes its work.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -84,7 +84,7 @@ impl Worker {
         }
     }
 
-    /// Has `batch` evaluated; answered requests leave it, the others stay in their order.
+    /// Evaluate `batch`; answered requests are removed from it, the others keep their order.
     pub async fn evaluate(
         &mut self,
         batch: &mut VecDeque<Request>,
@@ -98,14 +98,14 @@ impl Worker {
         let outcome = {
             let (requests, limits) = (&mut self.requests, &launch.settings);
             let read = read_answers(&mut self.answers, &mut self.incoming, batch, limits, stats);
-            // Reading goes on while requests are written, or both sides could wait for the other to make room.
+            // Reading and writing run concurrently: otherwise both sides could wait for the other.
             let write = requests.write_all(&frames);
             tokio::pin!(read, write);
             let mut writing = true;
             loop {
                 tokio::select! {
                     biased;
-                    // A worker that is gone shows in what it doesn't answer.
+                    // A dead worker is noticed by its missing answers.
                     _ = &mut write, if writing => writing = false,
                     outcome = &mut read => break outcome,
                 }
@@ -118,7 +118,7 @@ impl Worker {
         }
     }
 
-    /// Kills the worker if it still runs and waits for it to be gone.
+    /// Kill the worker if it still runs, and wait for its exit.
     pub async fn end(&mut self) -> io::Result<ExitStatus> {
         let _ = self.child.start_kill();
         self.child.wait().await
@@ -168,7 +168,7 @@ async fn read_answers(
         since = Instant::now();
         let Some(request) = batch.pop_front() else { break };
         stats.count_evaluation();
-        // Nobody may be waiting any more.
+        // The caller may have gone away.
         let _ = request.reply.send(result(answer, limits.max_output));
     }
     Ok(())

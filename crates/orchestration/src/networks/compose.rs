@@ -1,19 +1,19 @@
-//! One definition out of many: each agent's steps become a group that sees its own inputs and steps only; between
-//! stages their results are put together, and the next stage sees them as `$.inputs.upstream`.
+//! Composition of one definition from several agents: each agent's steps become a group that sees only its own inputs
+//! and steps; between stages the results are combined, and the next stage sees them as `$.inputs.upstream`.
 
 use serde_json::{Map, Value, json};
 
 use super::model::Network;
 use crate::definition::Definition;
 
-/// An agent with its workflow's definition.
+/// An agent and its workflow's definition.
 pub struct Agent {
     pub id: String,
     pub definition: Definition,
 }
 
-/// The definition that runs `task` on the agents of `network`: steps `<agent>.<key>`, a step `<agent>` that collects
-/// an agent's results, and a step `stage_<n>` that collects a stage's.
+/// Build the definition that runs `task` on the agents of `network`: steps `<agent>.<key>`, a step `<agent>` that
+/// collects an agent's results, and a step `stage_<n>` that collects a stage's.
 pub fn definition(agents: &[Agent], network: &Network, task: &Value) -> Definition {
     let names = unique_names(agents);
     let mut steps = Map::new();
@@ -35,7 +35,7 @@ pub fn definition(agents: &[Agent], network: &Network, task: &Value) -> Definiti
     Definition { steps, dependencies: Map::new(), scopes }
 }
 
-/// The same agent may be in a network twice.
+/// An agent may occur twice in a network, so names are made unique.
 fn unique_names(agents: &[Agent]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for agent in agents {
@@ -52,7 +52,7 @@ fn unique_names(agents: &[Agent]) -> Vec<String> {
     names
 }
 
-/// An agent's inputs: the task, its members by name where it is an object, and what the stage before gave.
+/// Build an agent's inputs: the task, its members by name where it is an object, and the results of the stage before.
 fn scope_inputs(task: &Value, upstream: Option<&str>) -> Value {
     let mut inputs = Map::new();
     for name in task.as_object().into_iter().flat_map(Map::keys) {
@@ -96,7 +96,7 @@ fn add_agent(steps: &mut Map<String, Value>, name: &str, definition: &Definition
     steps.insert(name.to_owned(), collect(results.collect(), waits_for));
 }
 
-/// A step that puts results together.
+/// Build a step that combines results.
 fn collect(results: Map<String, Value>, waits_for: Vec<String>) -> Value {
     json!({"step_type": "custom", "input_mappings": results, "depends_on": waits_for})
 }

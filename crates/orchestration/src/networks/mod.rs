@@ -1,4 +1,5 @@
-//! Networks of agents: an agent is a workflow; a task given to a network runs one workflow made of its agents'.
+//! Networks of agents: an agent is a workflow, and a task given to a network runs as one workflow composed of its
+//! agents'.
 
 mod compose;
 mod model;
@@ -31,7 +32,7 @@ use am_db::{
     principal::Principal,
 };
 
-/// The networks. Cheap to clone.
+/// Service for networks. Cheap to clone.
 #[derive(Clone)]
 pub struct Networks {
     db: Database,
@@ -43,7 +44,7 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Networks in `db`, of agents that are `workflows`.
+    /// Create the service on `db`; agents are `workflows`.
     pub fn new(
         db: Database,
         clock: Clock,
@@ -55,15 +56,15 @@ impl Networks {
         Self { db, clock, ids, audit, workflows, executions }
     }
 
-    /// Store a network. Its agents need not be there yet.
+    /// Store a network. Its agents need not exist yet.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`] with every fault.
     pub async fn create(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Network>> {
         draft.check().map_err(Error::Invalid)?;
         let now = Timestamp(self.clock.now());
         let network = Network {
-            // Two in one second must not meet, as they do in the monolith.
+            // The suffix keeps two networks made in the same second apart, which collide in the monolith.
             id: format!("network_{}_{}", now.0.format("%Y%m%d_%H%M%S"), self.ids.hex(6)),
             owner_id: owner.name.to_string(),
             name: draft.name,
@@ -89,7 +90,7 @@ impl Networks {
             .await
     }
 
-    /// One of `caller`'s networks.
+    /// Return a network of `caller`.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
@@ -98,10 +99,10 @@ impl Networks {
         if caller.owns(&network.owner_id) { Ok(network) } else { Err(Error::Forbidden) }
     }
 
-    /// `caller`'s networks, newest first, and how many there are in all.
+    /// Return a page of `caller`'s networks, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn list(&self, caller: &Principal, page: &Page) -> Result<(Vec<Network>, i64)> {
         store::list(&mut *self.db.read().await?, caller, page).await
     }
@@ -109,7 +110,7 @@ impl Networks {
     /// Run `task` on a network.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when an agent is no workflow that `caller` may run.
+    /// [`Error::Conflict`] when an agent is not a workflow that `caller` may run.
     pub async fn execute(
         &self,
         caller: &Principal,
@@ -140,7 +141,7 @@ impl Networks {
         let definition = compose::definition(&agents, &network, &task);
         let plan = Arc::new(definition.compiled(self.workflows.names()).await.map_err(|faults| broken(&faults))?);
         let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
-        // A network has no limit of its own: it gets the one that a policy sets.
+        // A network has no time limit of its own; it gets that of the policies.
         let seconds = self.executions.time_limit(security).unwrap_or(0);
         let level = VerificationLevel::Basic;
         let terms = Terms { security, level, requires_verification: true, max_execution_time: seconds };
@@ -160,7 +161,7 @@ impl Networks {
         self.executions.begin(start, once).await
     }
 
-    /// How a network stands, from its executions.
+    /// Return a network and its status, computed from its executions.
     ///
     /// # Errors
     /// As [`Networks::get`].
@@ -170,8 +171,8 @@ impl Networks {
         Ok((network, standing))
     }
 
-    /// Put a network's agents in order by what was measured of them; the first, which coordinates, stays. An agent
-    /// that nothing was measured of keeps its place behind the others.
+    /// Reorder a network's agents by measured figures; the first agent, which coordinates, stays. Agents without
+    /// figures keep their order behind the others.
     ///
     /// # Errors
     /// As [`Networks::get`].

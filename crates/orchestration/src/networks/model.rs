@@ -1,4 +1,4 @@
-//! What a network is, and how it stands.
+//! Types of networks of agents.
 
 use std::ops::RangeInclusive;
 
@@ -9,29 +9,29 @@ use am_core::validation::{FieldPath, Violation, Violations, has_length};
 use am_db::{codec::Timestamp, owner};
 
 am_db::stored_enum! {
-    /// How the agents of a network work together.
+    /// Coordination strategy of a network's agents.
     #[schema(as = CoordinationStrategy)]
     pub enum Strategy {
-        /// The first coordinates: it runs before the others, which see what it gave.
+        /// The first agent coordinates: it runs before the others, which see its results.
         Centralized = "centralized" / "centralized",
-        /// All at once, then a merge.
+        /// All agents run at once; their results are merged.
         Decentralized = "decentralized" / "decentralized",
-        /// In stages: the first, those between, the last; or as the agents' `stage` says.
+        /// Agents run in stages: the first, those between, the last; or by the agents' `stage`.
         Hybrid = "hybrid" / "hybrid",
     }
 }
 
 am_db::stored_enum! {
-    /// What a network is put in order by.
+    /// Objective by which a network is reordered.
     #[schema(as = NetworkObjective)]
     pub enum Objective {
-        /// Mean seconds, the quickest first.
+        /// Mean seconds, shortest first.
         Speed = "speed" / "speed",
-        /// Mean seconds times mean cost.
+        /// Mean seconds times mean cost, lowest first.
         Efficiency = "efficiency" / "efficiency",
-        /// Mean cost, the cheapest first.
+        /// Mean cost, lowest first.
         Cost = "cost" / "cost",
-        /// Share of runs that ended well, the highest first.
+        /// Success rate, highest first.
         Quality = "quality" / "quality",
     }
 }
@@ -39,25 +39,25 @@ am_db::stored_enum! {
 /// A network of agents.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Network {
-    /// `network_`, the moment it was made, six hex digits.
+    /// Id: `network_`, the time when it was made, and six hex digits.
     pub id: String,
-    /// A principal.
+    /// Principal that owns the network.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// For people.
+    /// Name for people.
     pub name: String,
-    /// For people.
+    /// Description for people.
     pub description: String,
-    /// As they were sent: ids, or objects with an `id` (`agent_id`, `workflow_id`) and perhaps a `stage`.
+    /// Agents as sent: ids, or objects with an `id` (`agent_id`, `workflow_id`) and an optional `stage`.
     #[schema(value_type = Vec<NetworkAgent>)]
     pub agents: Vec<Value>,
-    /// How they work together.
+    /// Coordination strategy of the agents.
     pub coordination_strategy: Strategy,
-    /// As stored; see [`Standing::status`] for how it stands.
+    /// Status as stored; [`Standing::status`] is the current one.
     pub status: String,
-    /// When it was made.
+    /// Time when it was made.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
@@ -72,19 +72,19 @@ pub enum NetworkAgent {
     Object(std::collections::BTreeMap<String, Value>),
 }
 
-/// The id in what a client sent for an agent.
+/// Return the id in a client's entry for an agent.
 fn agent_id(agent: &Value) -> Option<&str> {
     let named = || ["id", "agent_id", "workflow_id"].iter().find_map(|name| agent.get(name));
     agent.as_str().or_else(|| named().and_then(Value::as_str)).filter(|id| !id.is_empty())
 }
 
 impl Network {
-    /// The agents' ids, in order.
+    /// Return the agents' ids, in order.
     pub fn agent_ids(&self) -> Vec<String> {
         self.agents.iter().filter_map(agent_id).map(str::to_owned).collect()
     }
 
-    /// The agents by stage, as places in [`Network::agent_ids`].
+    /// Return the agents by stage, as indices into [`Network::agent_ids`].
     pub fn stages(&self) -> Vec<Vec<usize>> {
         let count = self.agents.len();
         let all: Vec<usize> = (0..count).collect();
@@ -110,7 +110,7 @@ impl Network {
         }
     }
 
-    /// Put all but the first in order.
+    /// Reorder all agents but the first.
     pub(super) fn reorder(&mut self, objective: Objective, measured: &[Measured]) {
         let rank = |at: usize| measured.get(at).and_then(|measured| measured.rank(objective)).unwrap_or(f64::INFINITY);
         let mut places: Vec<usize> = (1..self.agents.len()).collect();
@@ -126,16 +126,16 @@ const NAME_LENGTH: RangeInclusive<usize> = 1..=200;
 /// Agents of a network.
 const MAX_AGENTS: usize = 100;
 
-/// What clients send to make a network.
+/// Request for making a network.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// 1 to 200 characters.
+    /// Name, 1 to 200 characters.
     pub name: String,
-    /// For people.
+    /// Description for people.
     pub description: String,
-    /// At most 100.
+    /// Agents, at most 100.
     pub agents: Vec<Value>,
-    /// How they work together.
+    /// Coordination strategy of the agents.
     pub strategy: Strategy,
 }
 
@@ -152,24 +152,24 @@ impl Draft {
     }
 }
 
-/// What was measured of an agent's own runs; none where it has none.
+/// Figures of an agent's own executions; null where it has none.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = NetworkMeasurement)]
 pub struct Measured {
-    /// The agent.
+    /// Id of the agent.
     pub agent_id: String,
-    /// Runs that ended well or badly.
+    /// Number of executions that completed or failed.
     pub runs: i64,
-    /// Mean seconds of those that ended well.
+    /// Mean seconds of the completed ones.
     pub mean_seconds: Option<f64>,
-    /// Their mean cost.
+    /// Mean cost of the completed ones.
     pub mean_cost: Option<f64>,
-    /// Share that ended well, 0 to 1.
+    /// Share of completed ones, 0 to 1.
     pub success_rate: Option<f64>,
 }
 
 impl Measured {
-    /// Lower is better.
+    /// Return the sort key; lower is better.
     fn rank(&self, objective: Objective) -> Option<f64> {
         match objective {
             Objective::Speed => self.mean_seconds,
@@ -180,49 +180,49 @@ impl Measured {
     }
 }
 
-/// What an optimisation did.
+/// Result of reordering a network.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = NetworkOptimization)]
 pub struct Optimized {
-    /// The network.
+    /// Id of the network.
     pub network_id: String,
-    /// What it was put in order by.
+    /// Objective of the order.
     pub objective: Objective,
-    /// Is the order another now?
+    /// Whether the order has changed.
     pub changed: bool,
-    /// The agents, in their new order.
+    /// Agents in the new order.
     pub agents: Vec<String>,
-    /// In their old one.
+    /// Agents in the old order.
     pub before: Vec<String>,
-    /// What decided, in the old order.
+    /// Figures that determined the order, in the old order of agents.
     pub measured: Vec<Measured>,
 }
 
-/// How a network stands, from its executions.
+/// Status of a network, computed from its executions.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = NetworkStatistics)]
 pub struct Standing {
-    /// running, waiting, completed, failed, cancelled: the newest execution's; idle where there is none.
+    /// Status of the newest execution: running, waiting, completed, failed or cancelled; `idle` without executions.
     pub status: String,
-    /// Executions in all.
+    /// Total number of executions.
     pub total_executions: i64,
-    /// Not begun.
+    /// Executions waiting to begin.
     pub pending_executions: i64,
-    /// Under way.
+    /// Executions in progress.
     pub running_executions: i64,
-    /// Ended well.
+    /// Executions that ended well.
     pub completed_executions: i64,
-    /// Ended badly.
+    /// Executions that ended by an error.
     pub failed_executions: i64,
-    /// Stopped on request.
+    /// Executions cancelled on request.
     pub cancelled_executions: i64,
-    /// Share of those that ended well or badly, 0 to 1.
+    /// Share of completed among completed and failed ones, 0 to 1.
     pub success_rate: Option<f64>,
-    /// Mean seconds of those that ended well.
+    /// Mean seconds of the completed ones.
     pub average_execution_time: Option<f64>,
-    /// Cost of all.
+    /// Total cost of all executions.
     pub total_cost: f64,
-    /// When the newest was asked for.
+    /// Time when the newest execution was requested.
     pub last_execution_at: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! Table `am_networks`, and the executions of networks and agents.
+//! Queries of the table `am_networks`, and of the executions of networks and agents.
 
 use super::model::{Measured, Network, Standing};
 use crate::error::Result;
@@ -36,13 +36,13 @@ pub async fn insert(tx: &mut Tx, network: &Network) -> Result<()> {
     Ok(())
 }
 
-/// One network.
+/// Read one network.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Network>> {
     let query = sql!("SELECT ", Network::COLUMNS, " FROM am_networks WHERE id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
-/// A page, newest first, and how many there are in all.
+/// Read a page, newest first, and the total number.
 pub async fn list(conn: &mut Connection, owner: &Principal, page: &Page) -> Result<(Vec<Network>, i64)> {
     let networks = sql!("SELECT ", Network::COLUMNS, " FROM am_networks WHERE owner_id IN ($1) {page $2}")
         .bind_all(owner.aliases.iter())
@@ -52,7 +52,7 @@ pub async fn list(conn: &mut Connection, owner: &Principal, page: &Page) -> Resu
     Ok((networks, total.fetch_value(conn).await?))
 }
 
-/// Write the order of its agents.
+/// Save the order of the agents.
 pub async fn reorder(tx: &mut Tx, network: &Network) -> Result<()> {
     update!("am_networks" {
         agents: serde_json::to_string(&network.agents)?,
@@ -63,7 +63,7 @@ pub async fn reorder(tx: &mut Tx, network: &Network) -> Result<()> {
     Ok(())
 }
 
-/// What was measured of an agent's own runs.
+/// Read the figures of an agent's own executions.
 pub async fn measured(conn: &mut Connection, agent_id: String) -> Result<Measured> {
     let query = sql!(
         "SELECT count(*), count(*) FILTER (WHERE status = 'COMPLETED'), avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END),
@@ -93,7 +93,7 @@ row! {
     }
 }
 
-/// How a network stands.
+/// Compute the status of a network.
 pub async fn standing(conn: &mut Connection, id: &str) -> Result<Standing> {
     let query = sql!("SELECT ", Standing::COLUMNS, " FROM agent_executions WHERE workflow_id = $1");
     Ok(query.bind(id).fetch_one(conn).await?)

@@ -1,4 +1,4 @@
-//! A plan as a definition that the engine runs: each sub-task is a step that an agent does.
+//! Composition of a plan into a workflow definition, in which each sub-task is a step done by an agent.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::model::{Document, Strategy, SubTask};
 use crate::definition::Definition;
 use am_core::validation::{FieldPath, PathSegment, Violation};
 
-/// The definition that runs `plan`.
+/// Build the definition that runs `plan`.
 pub fn definition(plan: &Document) -> Definition {
     let steps = plan.sub_tasks.iter().map(|sub_task| (sub_task.key.clone(), step(plan, sub_task)));
     Definition::new(steps.collect(), Map::new())
@@ -30,10 +30,10 @@ fn step(plan: &Document, sub_task: &SubTask) -> Value {
         },
         "depends_on": sub_task.depends_on,
         "timeout_seconds": sub_task.timeout_seconds,
-        // Its assignment goes from agent to agent by itself.
+        // The assignment itself is offered to several agents, so the step is not retried.
         "max_retries": 0,
     });
-    // One after the other, but not one out of the other: each takes what the task was given.
+    // Sequential sub-tasks do not take each other's output: each takes the task's inputs.
     if plan.strategy == Strategy::Sequential {
         step["input_mappings"] = json!({"inputs": "$.inputs"});
     }

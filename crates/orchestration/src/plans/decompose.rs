@@ -1,4 +1,4 @@
-//! A task, split into sub-tasks.
+//! Decomposition of a task into sub-tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,22 @@ use super::model::{Draft, SplitBy, Strategy, SubTask, SubTaskDraft};
 use crate::{dag, registry::TaskType};
 use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
 
-/// Sub-tasks of a plan.
+/// Maximum number of sub-tasks of a plan.
 const MOST: usize = 100;
 
-/// A task that was split.
+/// A decomposed task.
 #[derive(Clone, Debug)]
 pub struct Split {
     pub strategy: Strategy,
     pub by: SplitBy,
     pub sub_tasks: Vec<SubTask>,
-    /// For each sub-task those it waits for, by place.
+    /// Dependencies: for each sub-task the indices of those it depends on.
     pub depends_on: Vec<Vec<usize>>,
 }
 
 impl Split {
-    /// How good the split is taken to be before plans of its strategy were measured: an order that was given is its
-    /// sender's, types that were named are right, words may mislead.
+    /// Return the confidence in the decomposition before plans of its strategy have ended: given dependencies are
+    /// right, named types are right, words of a description may mislead.
     pub fn assumed(&self) -> f64 {
         match (self.by, self.strategy) {
             (_, Strategy::Given) => 0.95,
@@ -31,7 +31,7 @@ impl Split {
         }
     }
 
-    /// The sub-tasks by stage: those of a stage wait for none but earlier ones.
+    /// Return the sub-tasks by stage: those of a stage depend only on earlier ones.
     pub fn stages(&self) -> Vec<Vec<usize>> {
         let mut stage_of = vec![0usize; self.depends_on.len()];
         for at in dag::topological(&self.depends_on) {
@@ -45,7 +45,7 @@ impl Split {
     }
 }
 
-/// Beginnings of words, and what they hint at.
+/// Prefixes of words, with the task type that they hint at.
 const HINTS: [(TaskType, &[&str]); 9] = [
     (TaskType::TextProcessing, &["text", "document", "translat", "summar", "article", "sentence", "writ"]),
     (TaskType::ImageProcessing, &["image", "photo", "picture", "thumbnail"]),
@@ -58,7 +58,7 @@ const HINTS: [(TaskType, &[&str]); 9] = [
     (TaskType::IoBound, &["download", "upload", "fetch", "crawl", "copy"]),
 ];
 
-/// The types that a description hints at, in the order in which it does; one that hints at none is of mixed modes.
+/// Return the types that a description hints at, in their order of appearance; without a hint, the mixed type.
 pub fn hinted(description: &str) -> Vec<TaskType> {
     let mut found = Vec::new();
     let text = description.to_lowercase();
@@ -73,7 +73,7 @@ pub fn hinted(description: &str) -> Vec<TaskType> {
     if found.is_empty() { vec![TaskType::MixedModal] } else { found }
 }
 
-/// When a type is done in the adaptive strategy.
+/// Return the phase of a type in the adaptive strategy.
 fn phase(task_type: TaskType) -> usize {
     match task_type {
         TaskType::IoBound => 0,
@@ -88,7 +88,7 @@ fn phase(task_type: TaskType) -> usize {
     }
 }
 
-/// For each of `types` those it waits for.
+/// Return the dependencies: for each of `types` the indices of those it depends on.
 pub fn order(strategy: Strategy, types: &[TaskType]) -> Vec<Vec<usize>> {
     let count = types.len();
     let chain = || (0..count).map(|at| at.checked_sub(1).into_iter().collect()).collect();
@@ -121,7 +121,7 @@ pub fn order(strategy: Strategy, types: &[TaskType]) -> Vec<Vec<usize>> {
     }
 }
 
-/// Split the task of `draft`.
+/// Decompose the task of `draft`.
 ///
 /// # Errors
 /// Every fault that was found.
@@ -147,7 +147,7 @@ pub fn split(draft: &Draft) -> Result<Split, Vec<Violation>> {
     let strategy = match (draft.strategy, ordered) {
         (None | Some(Strategy::Given), true) => Strategy::Given,
         (Some(_), true) => {
-            let why = "sub-tasks that say what they wait for need no strategy: leave it out, or their depends_on";
+            let why = "sub-tasks with depends_on have no other strategy: leave out the strategy, or depends_on";
             return Err(fault("strategy", why.into()));
         }
         (chosen, false) => chosen.unwrap_or(Strategy::Adaptive),
@@ -159,7 +159,7 @@ pub fn split(draft: &Draft) -> Result<Split, Vec<Violation>> {
     }
     if let Some(cycle) = dag::cycle(&depends_on) {
         let keys: Vec<&str> = cycle.iter().map(|at| sub_tasks[*at].key.as_str()).collect();
-        return Err(fault("sub_tasks", format!("wait for each other in a circle: {}", keys.join(" -> "))));
+        return Err(fault("sub_tasks", format!("depend on each other in a cycle: {}", keys.join(" -> "))));
     }
     let keys: Vec<String> = sub_tasks.iter().map(|one| one.key.clone()).collect();
     let named = sub_tasks
@@ -176,10 +176,10 @@ fn of_type(task_type: TaskType) -> SubTaskDraft {
 /// Bytes of a sub-task's key.
 const MAX_KEY_BYTES: usize = 100;
 
-/// For each sub-task those it waits for, by place.
+/// Dependencies: for each sub-task the indices of those it depends on.
 type Order = Vec<Vec<usize>>;
 
-/// The sub-tasks with their names, and whom they wait for.
+/// Read the sub-tasks with their names and dependencies.
 fn read(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, Order), Vec<Violation>> {
     let mut violations = Violations::default();
     let keys = keys(&drafts, &mut violations);
@@ -221,7 +221,7 @@ fn in_sub_task(at: usize, member: &str) -> FieldPath {
     [PathSegment::from("sub_tasks"), at.into(), member.into()].into()
 }
 
-/// A key for each: as sent, or its type with a number where that is taken.
+/// Assign a key to each: the one sent, or its type, with a number where that is in use.
 fn keys(drafts: &[SubTaskDraft], violations: &mut Violations) -> Vec<String> {
     let mut taken: BTreeSet<String> = drafts.iter().filter_map(|draft| draft.key.clone()).collect();
     let mut seen = BTreeSet::new();

@@ -1,33 +1,33 @@
-//! What a plan is thought to take: who would do what, for how long and how much, and how sure that is.
+//! Estimates of a plan: agent, duration and cost of each sub-task, and the plan's confidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{decompose::Split, model::Planned};
 use crate::registry::{Agent, TaskType, best};
 
-/// What is known when a plan is made.
+/// Data for estimating a plan.
 pub struct Known {
-    /// All agents, as they are now.
+    /// All agents in their present state.
     pub agents: Vec<Agent>,
-    /// Mean seconds of the quickest agent, by type.
+    /// Mean seconds of the fastest agent, by type.
     pub fastest: BTreeMap<TaskType, f64>,
     /// Mean seconds over all agents, by type.
     pub usual: BTreeMap<TaskType, f64>,
 }
 
-/// What all sub-tasks come to.
+/// Sums of the estimates of all sub-tasks.
 #[derive(Debug, PartialEq)]
 pub struct Totals {
     pub cost: Option<f64>,
     pub seconds: Option<f64>,
-    /// Why one of them is missing.
+    /// Reason why one of them is missing.
     pub reason: Option<String>,
-    /// The share of sub-tasks for which there is an agent.
+    /// Share of sub-tasks for which an agent exists.
     pub available: f64,
 }
 
-/// Who is thought to do each sub-task. Those of a stage run at once, and fill their agents' places; of the next stage they
-/// are free again.
+/// Choose an expected agent for each sub-task. Sub-tasks of a stage run at once and use up their agents' capacity; in
+/// the next stage it is free again.
 pub fn assign(split: &Split, known: &Known) -> Vec<Planned> {
     let nobody = BTreeSet::new();
     let mut planned: Vec<Option<Planned>> = vec![None; split.sub_tasks.len()];
@@ -71,7 +71,7 @@ fn unmeasured(task_type: TaskType) -> String {
     format!("no {task_type} was completed yet, and no estimated_seconds was sent")
 }
 
-/// What the planned assignments come to.
+/// Sum the estimates of the planned assignments.
 pub fn totals(split: &Split, planned: &[Planned]) -> Totals {
     let cost = planned.iter().map(|one| one.estimated_cost).sum::<Option<f64>>();
     let longest = |stage: &Vec<usize>| {
@@ -86,8 +86,8 @@ pub fn totals(split: &Split, planned: &[Planned]) -> Totals {
     Totals { cost, seconds, reason, available }
 }
 
-/// The decomposition's confidence, × 0.7 over budget, × 0.6 past the deadline, × (0.5 + 0.5 × the share of agents that are
-/// available); 0.1 to 0.95.
+/// Confidence of a plan: that of the decomposition, × 0.7 if over budget, × 0.6 if past the deadline, × (0.5 + 0.5 ×
+/// the share of available agents); clamped to 0.1 to 0.95.
 pub fn confidence(decomposition: f64, over_budget: bool, past_deadline: bool, available: f64) -> f64 {
     let mut confidence = decomposition * (0.5 + 0.5 * available);
     if over_budget {

@@ -1,5 +1,5 @@
-//! Plans: a task is split into sub-tasks, those are put into stages and planned for agents; executed, a plan is a run of the
-//! engine whose steps agents do.
+//! Plans: a task is decomposed into sub-tasks, which are ordered in stages and matched with agents; an executed plan is
+//! a run of the engine whose steps are done by agents.
 
 mod compose;
 mod decompose;
@@ -42,7 +42,7 @@ use am_db::{
     principal::Principal,
 };
 
-/// The plans. Cheap to clone.
+/// Service for plans. Cheap to clone.
 #[derive(Clone)]
 pub struct Plans {
     db: Database,
@@ -55,52 +55,52 @@ pub struct Plans {
     settings: AgentsConfig,
 }
 
-/// What was done to a plan.
+/// Result of a change to a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Changed {
-    /// The plan.
+    /// Id of the plan.
     pub plan_id: String,
-    /// Its run, if it has one.
+    /// Id of its execution; null before it was executed.
     pub execution_id: Option<String>,
-    /// Where it stands now.
+    /// Status after the change.
     pub status: PlanStatus,
 }
 
-/// A plan with how its sub-tasks stand.
+/// A plan with the state of its sub-tasks.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PlanStanding)]
 pub struct Standing {
-    /// The plan.
+    /// The plan as stored.
     #[serde(flatten)]
     pub plan: Plan,
-    /// Percent of its sub-tasks that are done.
+    /// Share of completed sub-tasks, in percent.
     pub progress: f64,
-    /// How its sub-tasks stand, in the plan's order.
+    /// State of the sub-tasks, in the plan's order.
     pub sub_task_status: Vec<SubTaskStatus>,
 }
 
-/// What plans are built on.
+/// Dependencies of the service for plans.
 pub struct Parts {
-    /// Where they are kept.
+    /// Database of the plans.
     pub db: Database,
-    /// The time.
+    /// Source of the time.
     pub clock: Clock,
-    /// Ids.
+    /// Source of ids.
     pub ids: Ids,
-    /// What is told of every change.
+    /// Audit log of all changes.
     pub audit: Audit,
-    /// Whom they are planned for.
+    /// Registry of the agents that plans are made for.
     pub registry: Registry,
-    /// What runs them.
+    /// Service that runs plans.
     pub executions: Executions,
-    /// What actions may name.
+    /// Names that actions may refer to.
     pub names: Names,
-    /// Limits.
+    /// Limits of plans.
     pub settings: AgentsConfig,
 }
 
 impl Plans {
-    /// Of these parts.
+    /// Create the service.
     pub fn new(parts: Parts) -> Self {
         let Parts { db, clock, ids, audit, registry, executions, names, settings } = parts;
         Self { db, clock, ids, audit, registry, executions, names, settings }
@@ -110,7 +110,7 @@ impl Plans {
         Timestamp(self.clock.now())
     }
 
-    /// Split a task, plan it for the agents that are there, and store the plan. Nothing is run.
+    /// Decompose a task, match it with the present agents, and store the plan without running it.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault.
@@ -128,7 +128,7 @@ impl Plans {
             (known, store::ended(&mut conn, split.strategy).await?)
         };
         let document = written::document(draft, &split, &known, ended, now);
-        // Compiled now, so that what is wrong is told now.
+        // Compiled now, so that faults are reported to the client at once.
         self.compiled(&document).await?;
         let id = self.ids.next("plan_", 12);
         let plan = Plan {
@@ -167,7 +167,7 @@ impl Plans {
         Ok(Compiled { plan: Arc::new(plan), step_ids })
     }
 
-    /// One of `caller`'s plans.
+    /// Return a plan of `caller`.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
@@ -176,19 +176,20 @@ impl Plans {
         if caller.owns(&plan.owner_id) { Ok(plan) } else { Err(Error::Forbidden) }
     }
 
-    /// `caller`'s plans, newest first, and how many match.
+    /// Return a page of `caller`'s plans, newest first, and the number of matching ones.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn list(&self, caller: &Principal, filter: &Filter) -> Result<(Vec<Plan>, i64)> {
         store::list(&mut *self.db.read().await?, caller, filter).await
     }
 
-    /// Run a plan. It is run once: asked again it answers the same run.
+    /// Execute a plan. A plan is executed once: a repeated request returns the same execution.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when no agent is registered that could do a sub-task, unless `wait_for_agents`, and when as many
-    /// plans run as may; [`Error::State`] when it is cancelled, or its deadline is over; [`Error::Refused`].
+    /// [`Error::Conflict`] when no registered agent can do a sub-task, unless `wait_for_agents`, and when the maximum
+    /// number of plans is running; [`Error::State`] when it is cancelled or its deadline has passed;
+    /// [`Error::Refused`].
     pub async fn execute(
         &self,
         caller: &Principal,
@@ -214,7 +215,8 @@ impl Plans {
         }
         let start = self.start(caller, &plan, seconds, trace_id).await?;
         self.hold(caller, &plan.id, "executed").await?;
-        // Under the plan's own name, so that two that ask at once, or again after a crash, get the same run.
+        // The plan's own idempotency key makes concurrent requests, and requests repeated after a crash, return the
+        // same execution.
         let name = Once { scope: "plan".into(), key: plan.id.clone(), fingerprint: plan.id.clone() };
         match self.executions.begin(start, Some(name)).await {
             Ok(done) => self.kept(done, once).await,
@@ -225,7 +227,7 @@ impl Plans {
         }
     }
 
-    /// The run that a plan begins with, admitted by the security policies.
+    /// Build the execution request of a plan, checked against the security policies.
     async fn start(
         &self,
         caller: &Principal,
@@ -254,7 +256,7 @@ impl Plans {
         })
     }
 
-    /// Keep an answer under the client's own key as well.
+    /// Record the response under the client's own key too.
     async fn kept(&self, done: Done<Execution>, once: Option<Once>) -> Result<Done<Execution>> {
         if once.is_none() {
             return Ok(done);
@@ -264,21 +266,21 @@ impl Plans {
         Ok(Done { replayed: kept.replayed || replayed, ..kept })
     }
 
-    /// Seconds until the deadline; 0: there is none.
+    /// Return the seconds until the deadline; 0: no deadline.
     fn seconds_left(&self, plan: &Plan) -> Result<i64> {
         let Some(deadline) = plan.document.deadline else { return Ok(0) };
         let left = deadline.seconds_since(self.now());
         if left <= 0.0 {
-            return Err(Error::State(format!("Plan cannot be executed: its deadline {deadline} is over")));
+            return Err(Error::State(format!("Plan cannot be executed: its deadline {deadline} has passed")));
         }
         Ok(left.ceil() as i64)
     }
 
-    /// Is somebody registered, online or not, for each sub-task?
+    /// Check that for each sub-task a suitable agent is registered, online or not.
     async fn someone_for_each(&self, plan: &Plan) -> Result<()> {
         let agents = registry::store::all(&mut *self.db.read().await?, self.registry.cutoff(self.now())).await?;
         if agents.is_empty() {
-            return Err(Error::Conflict("no agent is registered: there is nobody to do the plan".into()));
+            return Err(Error::Conflict("no agent is registered that could do the plan".into()));
         }
         let nobody = plan.document.sub_tasks.iter().filter_map(|sub_task| {
             let need = sub_task.need();
@@ -318,7 +320,8 @@ impl Plans {
             .await
     }
 
-    /// Stop a plan: what its agents do is taken back, and they have room again. One that was not executed never will be.
+    /// Cancel a plan: its assignments are cancelled, and the agents have capacity again. A plan that was not executed
+    /// can no longer be.
     ///
     /// # Errors
     /// [`Error::State`] when it has ended.
@@ -337,7 +340,9 @@ impl Plans {
         self.db
             .write_once(&self.clock, once, async move |tx: &mut Tx| {
                 if !store::cancel(tx, &id, now).await? {
-                    return Err(Error::State("Plan cannot be cancelled: it changed at this moment, or is so".into()));
+                    return Err(Error::State(
+                        "Plan cannot be cancelled: it has just changed, or is cancelled already".into(),
+                    ));
                 }
                 audit.append(tx, vec![entry]).await?;
                 Ok(Changed { plan_id: id, execution_id: None, status: PlanStatus::Cancelled })
@@ -345,10 +350,10 @@ impl Plans {
             .await
     }
 
-    /// Run a failed plan on from the sub-task that failed; what ended well is not done again.
+    /// Retry a failed plan from the failed sub-task; completed sub-tasks are not repeated.
     ///
     /// # Errors
-    /// [`Error::State`] when it has not failed; [`Error::Conflict`] when as many plans run as may.
+    /// [`Error::State`] when it has not failed; [`Error::Conflict`] when the maximum number of plans is running.
     pub async fn retry(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Changed>> {
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
             return Ok(done);
@@ -374,7 +379,7 @@ impl Plans {
         self.db.write_once(&self.clock, once, async move |_: &mut Tx| Ok::<_, Error>(changed)).await
     }
 
-    /// How a plan stands, sub-task by sub-task.
+    /// Return a plan with the state of each sub-task.
     ///
     /// # Errors
     /// As [`Plans::get`].
@@ -386,7 +391,8 @@ impl Plans {
         let found = self.executions.get(caller, execution).await?;
         let states = found.step_states.parse()?.unwrap_or_default();
         let mut conn = self.db.read().await?;
-        // After a retry a step has several, of which the last counts; what became of all is told.
+        // After a retry a step has several assignments: the last one determines the state, and the attempts of all are
+        // shown.
         let mut by_step = BTreeMap::<String, Vec<Assignment>>::new();
         for one in assignments::of_execution(&mut conn, execution).await? {
             by_step.entry(one.step_key.clone()).or_default().push(one);
@@ -395,16 +401,16 @@ impl Plans {
         Ok(standing::of(plan, &states, by_step, &attempts))
     }
 
-    /// What became of `caller`'s plans, by strategy.
+    /// Return statistics of `caller`'s plans, by strategy.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn measured(&self, caller: &Principal) -> Result<Vec<Measured>> {
         store::measured(&mut *self.db.read().await?, caller).await
     }
 }
 
-/// What the audit log gets to know of a change.
+/// Build the audit entry of a change.
 fn entry(action: &str, id: &str, now: Timestamp) -> Entry {
     Entry::new(EventType::WorkflowUpdated, now).of("plan", action).workflow(id)
 }

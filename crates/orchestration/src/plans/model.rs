@@ -1,4 +1,4 @@
-//! What a plan is.
+//! Types of plans.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,53 +14,53 @@ use am_db::{
 };
 
 am_db::stored_enum! {
-    /// How a task is split into sub-tasks that wait for each other.
+    /// Strategy of decomposing a task: the dependencies between its sub-tasks.
     #[schema(as = PlanStrategy)]
     pub enum Strategy {
-        /// As its sub-tasks say.
+        /// Dependencies given by the sub-tasks.
         Given = "GIVEN" / "given",
         /// One after the other; each takes the task's inputs.
         Sequential = "SEQUENTIAL" / "sequential",
         /// All at once.
         Parallel = "PARALLEL" / "parallel",
-        /// The first leads, the last gathers, those between run at once.
+        /// The first before all others, the last after them, those between at once.
         Hierarchical = "HIERARCHICAL" / "hierarchical",
-        /// One after the other; each takes what the one before gave.
+        /// One after the other; each takes the output of the one before.
         Pipeline = "PIPELINE" / "pipeline",
-        /// In phases by type: fetching, media and text, analysis and computing, training, inference, the rest; those of a
-        /// phase at once.
+        /// Phases by type: fetching, media and text, analysis and computing, training, inference, the rest. Sub-tasks
+        /// of a phase run at once.
         Adaptive = "ADAPTIVE" / "adaptive",
     }
 }
 
 am_db::stored_enum! {
-    /// Where sub-tasks come from.
+    /// Origin of the sub-tasks.
     #[schema(as = PlanSplit)]
     pub enum SplitBy {
-        /// They were sent.
+        /// Sub-tasks sent by the client.
         SubTasks = "SUB_TASKS" / "sub_tasks",
-        /// One for each type that was sent.
+        /// One per type sent by the client.
         TaskTypes = "TASK_TYPES" / "task_types",
-        /// One for each type of which the description has a word.
+        /// One per type that the description hints at.
         Description = "DESCRIPTION" / "description",
     }
 }
 
 am_db::stored_enum! {
-    /// How urgent a plan is: its sub-tasks go to agents before those of less urgent ones.
+    /// Priority of a plan: agents get its sub-tasks before those of plans with lower priority.
     #[schema(as = PlanPriority)]
     pub enum Priority {
-        /// Can wait.
+        /// After all others.
         Low = "LOW" / "low",
-        /// As usual.
+        /// Usual priority, the default.
         Normal = "NORMAL" / "normal",
-        /// First.
+        /// Before all others.
         High = "HIGH" / "high",
     }
 }
 
 impl Priority {
-    /// 0 goes first.
+    /// Return the rank; 0 is served first.
     pub fn place(self) -> i64 {
         match self {
             Self::High => 0,
@@ -71,19 +71,19 @@ impl Priority {
 }
 
 am_db::stored_enum! {
-    /// Where a plan stands.
+    /// Status of a plan.
     pub enum PlanStatus {
-        /// Made, and not executed.
+        /// Stored, and not executed.
         Created = "created" / "created",
-        /// Its execution waits for a place.
+        /// Executed, and waiting to begin.
         Pending = "pending" / "pending",
-        /// Under way.
+        /// Begun and not ended.
         Running = "running" / "running",
-        /// Ended well.
+        /// Completed without error.
         Completed = "completed" / "completed",
-        /// Ended badly.
+        /// Ended by an error.
         Failed = "failed" / "failed",
-        /// Stopped on request.
+        /// Cancelled on request.
         Cancelled = "cancelled" / "cancelled",
     }
 }
@@ -103,31 +103,31 @@ impl From<Status> for PlanStatus {
 /// A part of a task that one agent does.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SubTask {
-    /// Its name in the plan; the step's key.
+    /// Key in the plan, and key of its step.
     pub key: String,
-    /// For people.
+    /// Name for people.
     pub name: String,
-    /// What it is.
+    /// Type of the task.
     pub task_type: TaskType,
-    /// The weakest GPU that will do.
+    /// Minimum GPU tier; null: any.
     pub gpu_tier: Option<GpuTier>,
-    /// Only agents of this kind.
+    /// Required type of agent; null: any.
     pub agent_type: Option<String>,
-    /// What its agent gets to know, beside its input. Texts that begin with `$.` are paths, as in a workflow.
+    /// Data sent to the agent, in addition to its input. Strings that begin with `$.` are paths, as in a workflow.
     #[schema(value_type = Object)]
     pub payload: Map<String, Value>,
-    /// Keys of those it waits for.
+    /// Keys of the sub-tasks it depends on.
     pub depends_on: Vec<String>,
-    /// Seconds it is thought to take.
+    /// Estimated duration in seconds; null when unknown.
     pub estimated_seconds: Option<f64>,
-    /// The most it may cost.
+    /// Maximum price; null: no limit.
     pub max_price: Option<f64>,
-    /// Seconds after which it is given up, waiting for an agent included.
+    /// Seconds after which it fails, including the time of waiting for an agent.
     pub timeout_seconds: u64,
 }
 
 impl SubTask {
-    /// What is asked of its agent.
+    /// Return the requirements on its agent.
     pub fn need(&self) -> Need {
         Need {
             task_type: self.task_type,
@@ -139,207 +139,209 @@ impl SubTask {
     }
 }
 
-/// A sub-task as a client sends it.
+/// A sub-task as sent by a client.
 #[derive(Clone, Debug, Default)]
 pub struct SubTaskDraft {
-    /// Default the type, and a number where there are several.
+    /// Key; default the type, with a number where there are several.
     pub key: Option<String>,
-    /// Default the key.
+    /// Name; default the key.
     pub name: Option<String>,
-    /// What it is.
+    /// Type of the task.
     pub task_type: Option<TaskType>,
-    /// See [`SubTask`], and so the others.
+    /// Minimum GPU tier; this and the following members are as in [`SubTask`].
     pub gpu_tier: Option<GpuTier>,
     #[expect(missing_docs, reason = "as in SubTask")]
     pub agent_type: Option<String>,
     #[expect(missing_docs, reason = "as in SubTask")]
     pub payload: Map<String, Value>,
-    /// None: the strategy says it.
+    /// Keys of the sub-tasks it depends on; null: determined by the strategy.
     pub depends_on: Option<Vec<String>>,
     #[expect(missing_docs, reason = "as in SubTask")]
     pub estimated_seconds: Option<f64>,
     #[expect(missing_docs, reason = "as in SubTask")]
     pub max_price: Option<f64>,
-    /// Default 300.
+    /// Seconds after which it fails; default 300.
     pub timeout_seconds: Option<u64>,
 }
 
-/// A task as a client sends it.
+/// A task as sent by a client.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// 1 to 200 characters.
+    /// Name, 1 to 200 characters.
     pub name: String,
-    /// For people; and, where neither sub-tasks nor types are sent, for finding its types.
+    /// Description for people; its words determine the types when neither sub-tasks nor types are sent.
     pub description: String,
-    /// Default given where sub-tasks say what they wait for, else adaptive.
+    /// Strategy; default `given` when sub-tasks have dependencies, else `adaptive`.
     pub strategy: Option<Strategy>,
-    /// At most 100.
+    /// Sub-tasks, at most 100.
     pub sub_tasks: Vec<SubTaskDraft>,
-    /// Instead of sub-tasks.
+    /// Types of sub-tasks, instead of sub-tasks.
     pub task_types: Vec<TaskType>,
-    /// `$.inputs`.
+    /// Inputs, visible as `$.inputs`.
     pub inputs: Map<String, Value>,
-    /// Default normal.
+    /// Priority; default `normal`.
     pub priority: Priority,
-    /// What it may cost; 0: no limit.
+    /// Cost limit; 0: no limit.
     pub max_cost_budget: f64,
-    /// When it must be done.
+    /// Time by which it must be done; null: none.
     pub deadline: Option<Timestamp>,
 }
 
-/// Who is thought to do a sub-task, as of the moment the plan was made. Who does it is decided when it begins.
+/// Expected agent of a sub-task when the plan was made. The actual agent is chosen when the sub-task begins.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PlannedAssignment)]
 pub struct Planned {
-    /// The sub-task.
+    /// Key of the sub-task.
     pub sub_task: String,
-    /// None where nobody could take it.
+    /// Id of the expected agent; null when no agent could take it.
     pub agent_id: Option<String>,
-    /// By the contract's formula.
+    /// Score of the agent by the contract's formula.
     pub score: Option<f64>,
-    /// As sent, or as that agent took so far, or any.
+    /// Estimated seconds: as sent, or the mean of that agent, or of all agents.
     pub estimated_seconds: Option<f64>,
-    /// What the agent asks for so long.
+    /// Estimated cost: the agent's price for that time.
     pub estimated_cost: Option<f64>,
-    /// Why there is no agent, or no estimate.
+    /// Reason why agent or estimates are missing.
     pub reason: Option<String>,
 }
 
-/// A plan as it is stored: nothing in it changes any more.
+/// Content of a plan; it never changes.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PlanDocument)]
 pub struct Document {
-    /// For people.
+    /// Name for people.
     pub name: String,
-    /// For people.
+    /// Description for people.
     pub description: String,
-    /// How it was split.
+    /// Strategy of the decomposition.
     pub strategy: Strategy,
-    /// Where its sub-tasks come from.
+    /// Origin of the sub-tasks.
     pub split_by: SplitBy,
-    /// `$.inputs`.
+    /// Inputs, visible as `$.inputs`.
     #[schema(value_type = Object)]
     pub inputs: Map<String, Value>,
-    /// How urgent it is.
+    /// Priority of the plan.
     pub priority: Priority,
-    /// What it may cost; 0: no limit.
+    /// Cost limit; 0: no limit.
     pub max_cost_budget: f64,
-    /// When it must be done.
+    /// Time by which it must be done; null: none.
     pub deadline: Option<Timestamp>,
-    /// In the order in which they were sent or found.
+    /// Sub-tasks, in the order in which they were sent or found.
     pub sub_tasks: Vec<SubTask>,
-    /// Keys by stage: those of a stage wait for none but earlier ones.
+    /// Keys of the sub-tasks by stage: those of a stage depend only on earlier stages.
     pub stages: Vec<Vec<String>>,
-    /// One for each sub-task.
+    /// Expected assignments, one per sub-task.
     pub assignments: Vec<Planned>,
-    /// What everything is thought to cost; none where it is not known of some.
+    /// Estimated total cost; null when unknown for a sub-task.
     pub estimated_cost: Option<f64>,
-    /// The stages' longest, added up; none where it is not known of some.
+    /// Estimated total seconds: the sum of each stage's longest sub-task; null when unknown for a sub-task.
     pub estimated_seconds: Option<f64>,
-    /// Why an estimate is missing, in words.
+    /// Reason why an estimate is missing.
     pub estimate_reason: Option<String>,
-    /// 0.1 to 0.95: how likely it is to be done as planned.
+    /// Confidence that the plan completes as planned, 0.1 to 0.95.
     pub confidence: f64,
-    /// How good the split is taken to be, before anything else counts.
+    /// Confidence in the decomposition alone.
     pub decomposition_confidence: f64,
-    /// `measured`: the share of plans of this strategy that ended well; `assumed` before enough of them ended.
+    /// Source of the decomposition's confidence: `measured` is the success rate of plans of this strategy; `assumed`
+    /// until enough have ended.
     pub confidence_source: String,
 }
 
-/// A plan, and where it stands.
+/// A plan with its status.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
-    /// `plan_` and 12 hex digits.
+    /// Id: `plan_` and 12 hex digits.
     pub id: String,
-    /// As stored; shown as a principal.
+    /// Owner as stored; shown as a principal.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// Where it stands.
+    /// Status of the plan.
     pub status: PlanStatus,
-    /// Its run, once it is executed.
+    /// Id of its execution; null before it was executed.
     pub execution_id: Option<String>,
-    /// What was planned.
+    /// Content of the plan.
     #[serde(flatten)]
     pub document: Document,
-    /// When it was made.
+    /// Time when it was made.
     pub created_at: Timestamp,
-    /// When its run began.
+    /// Time when its execution began.
     pub started_at: Option<Timestamp>,
-    /// When its run ended.
+    /// Time when its execution ended.
     pub completed_at: Option<Timestamp>,
-    /// What its run cost so far.
+    /// Cost of its execution so far.
     pub total_cost: Option<f64>,
-    /// Seconds its run took.
+    /// Duration of its execution in seconds.
     pub total_execution_time: Option<f64>,
-    /// Why its run failed.
+    /// Error message of its execution.
     pub error_message: Option<String>,
 }
 
-/// A sub-task and where it stands.
+/// A sub-task and its state.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SubTaskStatus {
-    /// As planned.
+    /// The sub-task as planned.
     #[serde(flatten)]
     pub sub_task: SubTask,
-    /// From 1.
+    /// Number of its stage, from 1.
     pub stage: usize,
-    /// Of its step.
+    /// Status of its step.
     pub status: Status,
-    /// Of its last assignment: waiting, offered, accepted, completed, failed, cancelled; none before it begins.
+    /// State of its latest assignment: waiting, offered, accepted, completed, failed or cancelled; null before it
+    /// begins.
     pub assignment_status: Option<crate::assignments::State>,
-    /// That assignment.
+    /// Id of that assignment.
     pub assignment_id: Option<String>,
-    /// Who has it, or did it.
+    /// Agent that holds or did the assignment.
     pub agent_id: Option<String>,
-    /// Percent.
+    /// Progress in percent.
     pub progress: f64,
-    /// What its agent delivered.
+    /// Result delivered by the agent.
     pub result: Doc,
-    /// Why it failed, or why its last attempt did.
+    /// Error of the sub-task, or of its last failed attempt.
     pub error: Option<String>,
-    /// From acceptance to result.
+    /// Seconds from acceptance to result.
     pub seconds: Option<f64>,
-    /// What that cost.
+    /// Cost of these seconds.
     pub cost: Option<f64>,
-    /// Who had it, and what came of it; the oldest first.
+    /// Attempts at all its assignments, oldest first.
     pub attempts: Vec<crate::assignments::Attempt>,
 }
 
-/// What became of plans of one strategy.
+/// Statistics of the plans of one strategy.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PlanMeasurement)]
 pub struct Measured {
-    /// The strategy.
+    /// Strategy of the plans.
     pub strategy: Strategy,
-    /// Plans.
+    /// Number of plans.
     pub plans: i64,
-    /// Executed, and not ended.
+    /// Executed plans that have not ended.
     pub running: i64,
-    /// Ended well.
+    /// Plans that ended well.
     pub completed: i64,
-    /// Ended badly.
+    /// Plans that ended by an error.
     pub failed: i64,
-    /// Stopped on request.
+    /// Plans cancelled on request.
     pub cancelled: i64,
-    /// Completed, of those that ended well or badly.
+    /// Share of completed among completed and failed plans; null without such plans.
     pub success_rate: Option<f64>,
-    /// Mean of those that ended well.
+    /// Mean seconds of the completed plans.
     pub mean_seconds: Option<f64>,
-    /// Mean of those that ended well.
+    /// Mean cost of the completed plans.
     pub mean_cost: Option<f64>,
-    /// Mean seconds, as a share of what they were thought to take.
+    /// Mean ratio of actual to estimated seconds.
     pub seconds_to_estimate: Option<f64>,
-    /// Mean cost, as a share of what they were thought to cost.
+    /// Mean ratio of actual to estimated cost.
     pub cost_to_estimate: Option<f64>,
 }
 
-/// Which plans to list.
+/// Filter for listing plans.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In this state.
+    /// Restricts the list to this status.
     pub status: Option<PlanStatus>,
-    /// Split so.
+    /// Restricts the list to this strategy.
     pub strategy: Option<Strategy>,
-    /// Which of them.
+    /// Page to return.
     pub page: Page,
 }

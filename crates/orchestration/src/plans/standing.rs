@@ -1,4 +1,4 @@
-//! How a plan stands, put together from its run and its assignments.
+//! State of a plan's sub-tasks, combined from its execution and its assignments.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 use am_db::codec::Doc;
 
-/// From the states of its steps, their assignments, and the attempts at those by assignment.
+/// Combine a plan with the states of its steps, their assignments, and the attempts by assignment.
 pub fn of(
     plan: Plan,
     states: &Map<String, Value>,

@@ -1,4 +1,4 @@
-//! Table `am_plans`, and the executions of plans.
+//! Queries of the table `am_plans`, and of the executions of plans.
 
 use super::model::{Document, Filter, Measured, Plan, PlanStatus, Strategy};
 use crate::{error::Result, model::Status};
@@ -12,7 +12,7 @@ use am_db::{
     update,
 };
 
-/// How long a plan keeps its place without a run: its process died between the two.
+/// Time for which a plan keeps its slot without an execution: its process may have died in between.
 const HELD: chrono::Duration = chrono::Duration::seconds(60);
 
 row! {
@@ -75,7 +75,7 @@ pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// One plan.
+/// Read one plan.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Plan>> {
     let plan = sql!("SELECT ", Stored::COLUMNS, FROM, "WHERE p.id = $1").bind(id);
     Ok(plan.fetch_optional::<Stored>(conn).await?.map(Plan::from))
@@ -89,7 +89,7 @@ fn bind_filter(query: Query, owner: &Principal, filter: &Filter) -> Query {
     query.bind_all(owner.aliases.iter()).bind_some(filter.status).bind_some(filter.strategy)
 }
 
-/// A page, newest first, and how many match.
+/// Read a page, newest first, and the number of matching plans.
 pub async fn list(conn: &mut Connection, owner: &Principal, filter: &Filter) -> Result<(Vec<Plan>, i64)> {
     let plans = bind_filter(sql!("SELECT ", Stored::COLUMNS, FROM, MATCHING, "{page p. $4}"), owner, filter);
     let plans: Vec<Stored> = plans.bind_page(&filter.page).fetch_all(&mut *conn).await?;
@@ -97,8 +97,8 @@ pub async fn list(conn: &mut Connection, owner: &Principal, filter: &Filter) -> 
     Ok((plans.into_iter().map(Plan::from).collect(), total))
 }
 
-/// Take one of `most` places for a plan that is about to run. Places of plans whose runs have ended are given back first.
-/// Answers how many others hold one, if that are too many.
+/// Take one of `most` slots for a plan about to run, after freeing the slots of ended plans. Returns the number of
+/// other plans that hold a slot if none is free.
 pub async fn hold(tx: &mut Tx, id: &str, most: i64, now: Timestamp) -> Result<Option<i64>> {
     sql!(
         "UPDATE am_plans SET held_since = NULL WHERE held_since IS NOT NULL
@@ -117,13 +117,13 @@ pub async fn hold(tx: &mut Tx, id: &str, most: i64, now: Timestamp) -> Result<Op
     Ok(None)
 }
 
-/// Give a plan's place back: its run did not begin.
+/// Release a plan's slot, because its execution did not begin.
 pub async fn let_go(tx: &mut Tx, id: &str) -> Result<()> {
     sql!("UPDATE am_plans SET held_since = NULL WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }
 
-/// A plan that was never executed will not be. False: it was, or is cancelled already.
+/// Cancel a plan that was never executed. Returns false if it was executed, or is cancelled already.
 pub async fn cancel(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     let cancelled = sql!(
         "UPDATE am_plans SET cancelled_at = $2, updated_at = $2, held_since = NULL WHERE id = $1 AND cancelled_at IS NULL
@@ -132,7 +132,7 @@ pub async fn cancel(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     Ok(cancelled.bind(id).bind(now).execute(tx.conn().await?).await? == 1)
 }
 
-/// How many plans of a strategy ended well, and how many ended at all.
+/// Count the plans of a strategy that ended well, and those that ended.
 pub async fn ended(conn: &mut Connection, strategy: Strategy) -> Result<(i64, i64)> {
     let counts = sql!(
         "SELECT count(*) FILTER (WHERE e.status = 'COMPLETED'), count(*) FROM am_plans p JOIN agent_executions e ON e.workflow_id = p.id
@@ -158,7 +158,7 @@ row! {
     }
 }
 
-/// What became of an owner's plans, by strategy.
+/// Read statistics of an owner's plans, by strategy.
 pub async fn measured(conn: &mut Connection, owner: &Principal) -> Result<Vec<Measured>> {
     let query =
         sql!("SELECT ", Measured::COLUMNS, FROM, "WHERE p.owner_id IN ($1) GROUP BY p.strategy ORDER BY p.strategy",);

@@ -13,7 +13,7 @@ use crate::{
 use am_core::validation::has_length;
 use am_db::codec::Timestamp;
 
-/// Plans of a strategy that must have ended before their share of success counts.
+/// Minimum number of ended plans of a strategy for a measured success rate.
 const ENOUGH: i64 = 5;
 
 /// Characters of a task's name.
@@ -32,7 +32,7 @@ pub fn check(draft: &Draft, now: Timestamp) -> Result<()> {
     violations.finish().map_err(Error::Invalid)
 }
 
-/// The plan of a task that was split; `good` of `all` plans of its strategy ended well so far.
+/// Build the document of a decomposed task; `good` of `all` ended plans of its strategy ended well.
 pub fn document(
     draft: Draft,
     split: &decompose::Split,

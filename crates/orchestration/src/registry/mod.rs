@@ -1,4 +1,4 @@
-//! The registry of agents: who offers to do sub-tasks, whether they are there, and how well they have done so far.
+//! Registry of agents: their capabilities, availability, and measured performance.
 
 mod model;
 mod rules;
@@ -33,7 +33,7 @@ use am_db::{
 };
 use am_events::{Event, Follower, Hub};
 
-/// The registry. Cheap to clone.
+/// Registry of agents. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
     db: Database,
@@ -44,38 +44,38 @@ pub struct Registry {
     stopping: tokio_util::sync::CancellationToken,
 }
 
-/// An agent with what is measured of it, as of now.
+/// An agent with its measured figures.
 #[derive(Clone, Debug, Serialize)]
 pub struct Known {
-    /// Its entry.
+    /// Entry of the agent.
     pub agent: Agent,
-    /// 0 to 1, and where it comes from.
+    /// Performance from 0 to 1, and its source.
     pub performance: (f64, Source),
-    /// 0 to 1, and where it comes from.
+    /// Reliability from 0 to 1, and its source.
     pub reliability: (f64, Source),
-    /// 0 to 1.
+    /// Health from 0 to 1.
     pub health: f64,
-    /// By the contract's formula, whatever is asked of it.
+    /// Score by the contract's formula, independent of a sub-task.
     pub score: f64,
 }
 
-/// How much of what agents offer is taken, from the assignments that they have.
+/// Use of the agents' capacity, computed from their assignments.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = RegistryUtilisation)]
 pub struct Utilisation {
-    /// Registered agents.
+    /// Number of registered agents.
     pub agents: i64,
-    /// Those that are online.
+    /// Number of agents online.
     pub online: i64,
-    /// Assignments that agents which are online take at once.
+    /// Number of assignments that the agents online accept at once.
     pub capacity: i64,
-    /// Those that they have now.
+    /// Number of assignments that they hold.
     pub allocated: i64,
-    /// The share of the two; none where there is no capacity.
+    /// Ratio of `allocated` to `capacity`; null when there is no capacity.
     pub utilisation: Option<f64>,
-    /// Assignments that no agent has yet.
+    /// Number of assignments that wait for an agent.
     pub waiting: i64,
-    /// The same by type of task: an agent counts for each that it does.
+    /// The same by type of task; an agent counts for each type that it does.
     #[schema(value_type = Vec<Object>)]
     pub by_task_type: Vec<Value>,
     /// The same by agent.
@@ -84,7 +84,7 @@ pub struct Utilisation {
 }
 
 impl Registry {
-    /// In `db`.
+    /// Create the registry on `db`.
     pub fn new(
         (db, clock): (Database, Clock),
         audit: Audit,
@@ -95,7 +95,7 @@ impl Registry {
         Self { db, clock, audit, hub, settings, stopping }
     }
 
-    /// Without a word for so long an agent is offline.
+    /// Return the time without heartbeat after which an agent is offline.
     pub fn offline_after(&self) -> Duration {
         self.settings.offline_after
     }
@@ -104,16 +104,16 @@ impl Registry {
         Timestamp(self.clock.now())
     }
 
-    /// Who was heard of last before this is offline.
+    /// Return the time such that an agent last heard of before it is offline.
     pub(crate) fn cutoff(&self, now: Timestamp) -> Timestamp {
         let after = chrono::Duration::from_std(self.settings.offline_after).unwrap_or(chrono::Duration::MAX);
         Timestamp(now.0.checked_sub_signed(after).unwrap_or_default())
     }
 
-    /// Register an agent, or register it again: its owner's entry is replaced, and it is online.
+    /// Register an agent, or replace its owner's earlier entry; it is online.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::Conflict`] when the name is another owner's.
+    /// [`Error::Invalid`]; [`Error::Conflict`] when another owner has the name.
     pub async fn register(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Known>> {
         draft.check(self.settings.private_addresses).map_err(Error::Invalid)?;
         let (owner, now, id) = (owner.clone(), self.now(), draft.agent_id.clone());
@@ -142,7 +142,7 @@ impl Registry {
         self.with_measures(registered.await?).await
     }
 
-    /// One change of an entry, which is `None` where there is none.
+    /// Apply one change to an entry, which is `None` if it does not exist.
     async fn change<F>(&self, once: Option<Once>, id: String, change: F) -> Result<Done<Agent>>
     where
         F: AsyncFnOnce(&mut Tx, &Self, Option<Agent>) -> Result<Agent> + Send + 'static,
@@ -162,7 +162,7 @@ impl Registry {
         self.db.write_once(&self.clock, once, work).await
     }
 
-    /// One agent.
+    /// Return one agent.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -174,11 +174,11 @@ impl Registry {
         Ok(self.known(agent, &fastest, now))
     }
 
-    /// What is known of an entry that was written just now, as of when its agent was heard of last: the answer to a repeated
-    /// request is the same.
+    /// Add the measured figures to an entry that was just written, as of its last heartbeat, so that a repeated request
+    /// gets the same answer.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     async fn with_measures(&self, written: Done<Agent>) -> Result<Done<Known>> {
         let fastest = store::fastest(&mut *self.db.read().await?).await?;
         Ok(written.map(|agent| {
@@ -197,10 +197,10 @@ impl Registry {
         }
     }
 
-    /// A page of agents, newest first, and how many match.
+    /// Return a page of agents, newest first, and the number of matching ones.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn list(&self, filter: &Filter) -> Result<(Vec<Known>, i64)> {
         let now = self.now();
         let mut conn = self.db.read().await?;
@@ -209,12 +209,11 @@ impl Registry {
         Ok((rows.into_iter().map(|agent| self.known(agent, &fastest, now)).collect(), total))
     }
 
-    /// Agents that are online, of those that do `capability` (or something, where none is named) and are of `agent_type`,
-    /// with a health of at least `min_health`: the best first, `limit` at most. A capability that is no type of task is
-    /// nobody's.
+    /// Return agents online that have `capability` (any, if `None`) and `agent_type`, with a health of at least
+    /// `min_health`: the best first, at most `limit`. A capability that is not a task type matches none.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn find(
         &self,
         capability: Option<&str>,
@@ -263,7 +262,8 @@ impl Registry {
         Ok(self.with_measures(done.await?).await?.value)
     }
 
-    /// A sign of life. It brings an agent back that had gone silent, and no other.
+    /// Record a heartbeat. It brings back an agent that had gone offline for lack of heartbeats, but not one that was
+    /// taken offline.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`].
@@ -293,10 +293,10 @@ impl Registry {
         .await
     }
 
-    /// Take an agent offline, whose assignments others get then; or bring it back.
+    /// Take an agent offline, so that its assignments go to others, or bring it back online.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::State`] when it is so already.
+    /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::State`] when it is in that state already.
     pub async fn switch(&self, owner: &Principal, id: &str, online: bool, once: Option<Once>) -> Result<Done<Known>> {
         let (owner, now) = (owner.clone(), self.now());
         let switched = self.change(once, id.to_owned(), async move |tx, registry, found| {
@@ -333,7 +333,7 @@ impl Registry {
         self.with_measures(switched.await?).await
     }
 
-    /// Forget an agent; others get what it has.
+    /// Deregister an agent; its assignments go to others.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
@@ -353,10 +353,10 @@ impl Registry {
         done.await.map(drop)
     }
 
-    /// How much of what agents offer is taken.
+    /// Return the use of the agents' capacity.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn utilisation(&self) -> Result<Utilisation> {
         let mut conn = self.db.read().await?;
         let agents = store::all(&mut conn, self.cutoff(self.now())).await?;
@@ -393,15 +393,15 @@ impl Registry {
         })
     }
 
-    /// At most `limit` events of the registry after number `after`.
+    /// Return at most `limit` events of the registry with numbers above `after`.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn events(&self, after: i64, limit: usize) -> Result<Vec<Event>> {
         Ok(am_events::read(&mut *self.db.read().await?, store::STREAM, after, limit).await?)
     }
 
-    /// Follow the registry's events after number `after`.
+    /// Follow the registry's events with numbers above `after`.
     pub fn follow(&self, after: i64) -> Follower<Self> {
         Follower::new(self.db.clone(), &self.hub, self.clone(), store::STREAM, after)
     }
@@ -426,7 +426,7 @@ fn status(word: &str) -> Option<Value> {
     Some(json!({"status": word}))
 }
 
-/// What the audit log gets to know of a change of an entry.
+/// Build the audit entry of a change to an agent.
 pub(crate) fn entry(action: &str, agent_id: &str, now: Timestamp) -> Entry {
     Entry::new(EventType::WorkflowUpdated, now).of("agent", action).data("agent_id", json!(agent_id))
 }

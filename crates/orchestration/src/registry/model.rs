@@ -1,4 +1,4 @@
-//! What an agent says of itself, and what is known of it.
+//! Types of agents: their own statements, and measured figures.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use am_db::{
 };
 
 am_db::stored_enum! {
-    /// What a sub-task is; an agent names those that it does.
+    /// Type of a sub-task; an agent names the types that it does.
     #[expect(missing_docs, reason = "each is what its name says")]
     pub enum TaskType {
         TextProcessing = "TEXT_PROCESSING" / "text_processing",
@@ -32,7 +32,7 @@ am_db::stored_enum! {
 }
 
 impl TaskType {
-    /// The type of the step that does it in a plan, by which security policies judge it.
+    /// Return the type of its step in a plan, by which security policies judge it.
     pub fn step_type(self) -> StepType {
         match self {
             Self::TextProcessing
@@ -49,7 +49,7 @@ impl TaskType {
 }
 
 am_db::stored_enum! {
-    /// How strong an agent's GPU is; the last is the strongest.
+    /// Tier of an agent's GPU; the last is the strongest.
     #[expect(missing_docs, reason = "each is what its name says")]
     pub enum GpuTier {
         CpuOnly = "CPU_ONLY" / "cpu_only",
@@ -61,127 +61,127 @@ am_db::stored_enum! {
 }
 
 am_db::stored_enum! {
-    /// Can an agent be given something?
+    /// Availability of an agent.
     pub enum AgentStatus {
-        /// It was heard of lately.
+        /// A heartbeat was received recently.
         Online = "ONLINE" / "online",
-        /// It went silent, or said that it goes.
+        /// Heartbeats stopped, or the agent was taken offline.
         Offline = "OFFLINE" / "offline",
     }
 }
 
 am_db::stored_enum! {
-    /// Why an agent is offline.
+    /// Reason why an agent is offline.
     pub enum OfflineReason {
-        /// No heartbeat came for too long; the next brings it back.
+        /// Heartbeats stopped; the next one brings it back.
         Silent = "silent" / "silent",
-        /// It was asked for, and holds until the agent is told to be online.
+        /// Requested; holds until the agent is brought online again.
         Requested = "requested" / "requested",
     }
 }
 
 am_db::stored_enum! {
-    /// Where a figure comes from.
+    /// Source of a figure about an agent.
     #[schema(as = FigureSource)]
     pub enum Source {
-        /// The agent said so when it registered.
+        /// Stated by the agent at registration.
         Claimed = "claimed" / "claimed",
-        /// The agent measured it and said so with a heartbeat.
+        /// Measured by the agent and reported with a heartbeat.
         Reported = "reported" / "reported",
-        /// From what became of its assignments.
+        /// Measured by the service from the agent's assignments.
         Measured = "measured" / "measured",
     }
 }
 
-/// What became of an agent's assignments of one type.
+/// Statistics of an agent's assignments of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Work {
-    /// Ended well.
+    /// Number of completed assignments.
     pub completed: i64,
-    /// The agent said that it failed.
+    /// Number of assignments that the agent reported as failed.
     pub failed: i64,
-    /// Released because the agent went silent, or did not answer an offer.
+    /// Number of assignments released because the agent went offline or did not answer an offer.
     pub lost: i64,
-    /// Of those that were completed.
+    /// Total seconds of the completed assignments.
     pub seconds: f64,
 }
 
 impl Work {
-    /// Seconds an assignment of it takes, where one was completed.
+    /// Return the mean seconds of a completed assignment.
     pub fn mean(&self) -> Option<f64> {
         (self.completed > 0).then(|| self.seconds / self.completed as f64)
     }
 }
 
-/// An agent with what is known of it.
+/// An agent of the registry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Agent {
-    /// Chosen by whoever registers it.
+    /// Id chosen by its owner.
     pub id: String,
-    /// As stored; shown as a principal.
+    /// Owner as stored; shown as a principal.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// Whatever its owner calls its kind; default `worker`.
+    /// Type chosen by its owner; default `worker`.
     pub agent_type: String,
-    /// For people.
+    /// Description for people.
     pub description: String,
-    /// The sub-tasks that it does.
+    /// Types of sub-tasks that it does.
     pub task_types: Vec<TaskType>,
-    /// Its GPU.
+    /// Tier of its GPU.
     pub gpu_tier: GpuTier,
-    /// Assignments it takes at once.
+    /// Maximum number of concurrent assignments.
     pub max_concurrent_tasks: i64,
-    /// What it says of its speed, 0 to 1.
+    /// Performance stated by the agent, 0 to 1.
     pub claimed_performance: f64,
-    /// Did it measure that itself?
+    /// Whether the agent measured this performance.
     pub performance_reported: bool,
-    /// What it says of its reliability, 0 to 1.
+    /// Reliability stated by the agent, 0 to 1.
     pub claimed_reliability: f64,
-    /// What an hour of it costs.
+    /// Price per hour.
     pub cost_per_hour: f64,
-    /// Where it is called, if it does not fetch its assignments.
+    /// URL at which it is called; null: it polls for assignments.
     pub endpoint_url: Option<String>,
-    /// Whatever its owner wants to be kept with it.
+    /// Metadata given by its owner.
     pub metadata: Doc,
-    /// As of now: one that was silent too long is offline.
+    /// Present status: an agent without recent heartbeat is offline.
     pub status: AgentStatus,
-    /// Why, if it is offline.
+    /// Reason why it is offline; null while online.
     pub offline_reason: Option<OfflineReason>,
-    /// How busy it said that it is, 0 to 1, with what this service does not know of as well.
+    /// Load reported by the agent, 0 to 1, including work that this service does not know of.
     pub reported_load: Option<f64>,
-    /// When it was heard of last.
+    /// Time of the last heartbeat or other request.
     pub last_seen: Timestamp,
-    /// When it registered first.
+    /// Time of the first registration.
     pub created_at: Timestamp,
-    /// When its entry was changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// Assignments that it has now.
+    /// Number of assignments it holds.
     pub open: i64,
-    /// What became of those it had, by type.
+    /// Statistics of its assignments, by type.
     pub work: BTreeMap<TaskType, Work>,
 }
 
-/// Assignments that must have ended before an agent's own word counts no more.
+/// Minimum number of ended assignments from which figures are measured instead of stated.
 pub const ENOUGH: i64 = 3;
 
 impl Agent {
-    /// Is it there to be given something?
+    /// Return whether it is online.
     pub fn is_online(&self) -> bool {
         self.status == AgentStatus::Online
     }
 
-    /// Can it take another assignment?
+    /// Return whether it can take another assignment.
     pub fn has_room(&self) -> bool {
         self.open < self.max_concurrent_tasks
     }
 
-    /// Assignments it has, as a share of those it takes; or what it said itself, if that is more.
+    /// Return the share of its capacity in use, or the reported load if that is higher.
     pub fn load(&self) -> f64 {
         let real = self.open as f64 / self.max_concurrent_tasks.max(1) as f64;
         real.max(self.reported_load.unwrap_or(0.0)).clamp(0.0, 1.0)
     }
 
-    /// All that became of its assignments.
+    /// Return the statistics over all types.
     pub fn total(&self) -> Work {
         self.work.values().fold(Work::default(), |sum, work| Work {
             completed: sum.completed + work.completed,
@@ -191,7 +191,7 @@ impl Agent {
         })
     }
 
-    /// The share of its assignments that ended well, once enough have ended; before that what it says.
+    /// Return the success rate of its assignments, once enough have ended; before that the stated reliability.
     pub fn reliability(&self) -> (f64, Source) {
         let all = self.total();
         let ended = all.completed + all.failed + all.lost;
@@ -201,8 +201,8 @@ impl Agent {
         (all.completed as f64 / ended as f64, Source::Measured)
     }
 
-    /// How quick it is, once enough were completed: over the types that it has done, how long the quickest agent takes
-    /// (`fastest`, mean seconds by type) as a share of what this one takes, each completed assignment counting once.
+    /// Return the relative speed, once enough assignments were completed: over the types it has done, the mean seconds
+    /// of the fastest agent (`fastest`, by type) divided by its own, weighted by completed assignments.
     pub fn performance(&self, fastest: &BTreeMap<TaskType, f64>) -> (f64, Source) {
         let completed = self.total().completed;
         if completed < ENOUGH {
@@ -218,7 +218,7 @@ impl Agent {
         (self.work.iter().filter_map(share).sum::<f64>() / completed as f64, Source::Measured)
     }
 
-    /// 0 to 1: its reliability, less the longer it is silent; 0 when it is offline.
+    /// Return the health, 0 to 1: its reliability, reduced with the time since the last heartbeat; 0 when offline.
     pub fn health(&self, now: Timestamp, offline_after: std::time::Duration) -> f64 {
         if !self.is_online() {
             return 0.0;
@@ -227,7 +227,7 @@ impl Agent {
         self.reliability().0 * (1.0 - silent.clamp(0.0, 1.0))
     }
 
-    /// What the audit log keeps of it.
+    /// Return the state recorded in the audit log.
     pub(super) fn state(&self) -> Value {
         json!({
             "agent_type": self.agent_type,
@@ -243,30 +243,30 @@ impl Agent {
     }
 }
 
-/// What a client sends to register an agent.
+/// Request for registering an agent.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// 1 to 128 letters, digits and `._:-`.
+    /// Id of 1 to 128 letters, digits and `._:-`.
     pub agent_id: String,
-    /// 1 to 50 characters.
+    /// Type of agent, 1 to 50 characters.
     pub agent_type: String,
-    /// For people; at most 2000 characters.
+    /// Description for people; at most 2000 characters.
     pub description: String,
-    /// At least one.
+    /// Types of sub-tasks, at least one.
     pub task_types: Vec<TaskType>,
-    /// Its GPU.
+    /// Tier of its GPU.
     pub gpu_tier: GpuTier,
-    /// 1 to 1000.
+    /// Maximum number of concurrent assignments, 1 to 1000.
     pub max_concurrent_tasks: i64,
-    /// 0 to 1.
+    /// Performance, 0 to 1.
     pub performance: f64,
-    /// 0 to 1.
+    /// Reliability, 0 to 1.
     pub reliability: f64,
-    /// From 0.
+    /// Price per hour, at least 0.
     pub cost_per_hour: f64,
-    /// http (where private addresses are allowed) or https.
+    /// URL with https, or http where private addresses are allowed.
     pub endpoint_url: Option<String>,
-    /// An object of at most 16 KB.
+    /// Metadata, an object of at most 16 KB.
     pub metadata: Doc,
 }
 
@@ -281,7 +281,7 @@ impl Draft {
     }
 }
 
-/// What a client changes; what is left out stays.
+/// Changes to an agent; members left out stay unchanged.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "as in Draft")]
 pub struct Change {
@@ -293,13 +293,13 @@ pub struct Change {
     pub performance: Option<f64>,
     pub reliability: Option<f64>,
     pub cost_per_hour: Option<f64>,
-    /// The empty text takes it away.
+    /// URL at which it is called; an empty string removes it.
     pub endpoint_url: Option<String>,
     pub metadata: Option<Doc>,
 }
 
 impl Change {
-    /// Change `agent`, or say what is wrong.
+    /// Apply the changes to `agent`, or return the faults.
     pub(super) fn apply(self, agent: &mut Agent, private_addresses: bool) -> Result<(), Vec<Violation>> {
         let draft = Draft {
             agent_id: agent.id.clone(),
@@ -322,7 +322,7 @@ impl Change {
 }
 
 impl Draft {
-    /// Write what it says into `agent`.
+    /// Copy the request's values into `agent`.
     pub(super) fn fill(self, agent: &mut Agent) {
         let mut task_types = self.task_types;
         task_types.sort_unstable();
@@ -339,7 +339,7 @@ impl Draft {
         agent.metadata = self.metadata;
     }
 
-    /// A new entry of `owner`'s.
+    /// Create a new agent of `owner`.
     pub(super) fn into_agent(self, owner: &str, now: Timestamp) -> Agent {
         let mut agent = Agent {
             id: self.agent_id.clone(),
@@ -369,26 +369,26 @@ impl Draft {
     }
 }
 
-/// A sign of life.
+/// Figures reported with a heartbeat.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beat {
-    /// 0 to 1.
+    /// Load of the agent, 0 to 1.
     pub load: Option<f64>,
-    /// What the agent measured of itself, 0 to 1.
+    /// Performance measured by the agent, 0 to 1.
     pub performance: Option<f64>,
 }
 
-/// Which agents to list; what is none restricts nothing.
+/// Filter for listing agents; null members do not restrict.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// In this state, as of now.
+    /// Restricts the list to this present status.
     pub status: Option<AgentStatus>,
-    /// That do this.
+    /// Restricts the list to agents that do this type of task.
     pub task_type: Option<TaskType>,
-    /// With this GPU.
+    /// Restricts the list to this GPU tier.
     pub gpu_tier: Option<GpuTier>,
-    /// Of this kind.
+    /// Restricts the list to this type of agent.
     pub agent_type: Option<String>,
-    /// Which of them.
+    /// Page to return.
     pub page: Page,
 }

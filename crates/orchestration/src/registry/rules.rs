@@ -1,4 +1,4 @@
-//! What may stand in an agent's entry.
+//! Validation of an agent's entry.
 
 use std::ops::RangeInclusive;
 
@@ -10,7 +10,7 @@ use am_core::{
     validation::{Violation, Violations, has_length},
 };
 
-/// Bytes of metadata, as JSON.
+/// Maximum size of metadata, in bytes of JSON.
 const MAX_METADATA_BYTES: usize = 16 << 10;
 /// Bytes of an agent's id.
 const ID_BYTES: RangeInclusive<usize> = 1..=128;
@@ -23,7 +23,7 @@ const CONCURRENT_TASKS: RangeInclusive<i64> = 1..=1000;
 /// What an hour of an agent may cost.
 const COST_PER_HOUR: RangeInclusive<f64> = 0.0..=1e9;
 
-/// Words that are places of the API below the registry.
+/// Ids that would collide with paths of the API below the registry.
 const RESERVED: [&str; 2] = ["utilisation", "events"];
 
 /// What is wrong with an agent's id.
@@ -32,10 +32,10 @@ pub fn agent_id(id: &str) -> Option<Violation> {
     if !ID_BYTES.contains(&id.len()) || !id.bytes().all(plain) || id.bytes().all(|byte| byte == b'.') {
         return Some(Violation::new("agent_id", "must be 1 to 128 letters, digits, `.`, `_`, `:` and `-`"));
     }
-    RESERVED.contains(&id).then(|| Violation::new("agent_id", format!("{id:?} is a place of the API")))
+    RESERVED.contains(&id).then(|| Violation::new("agent_id", format!("{id:?} is reserved by the API")))
 }
 
-/// What is wrong with the rest.
+/// Check the other members.
 pub fn common(draft: &Draft, private_addresses: bool) -> Violations {
     let mut violations = Violations::default();
     let mut check = |good: bool, member: &str, message: &str| violations.require(good, member, message);
@@ -63,15 +63,15 @@ pub fn common(draft: &Draft, private_addresses: bool) -> Violations {
     violations
 }
 
-/// Is it 0 to 1? NaN is not.
+/// Return whether a value is from 0 to 1; NaN is not.
 pub fn share(value: f64) -> bool {
     (0.0..=1.0).contains(&value)
 }
 
-/// An address where an agent is called: on the Internet and encrypted, unless private ones are allowed.
+/// Parse the URL of an agent: https and a public address, unless private ones are allowed.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason for refusing it.
 pub fn endpoint(text: &str, private_addresses: bool) -> Result<Url, String> {
     if text.len() > 2000 {
         return Err("at most 2000 characters".into());
@@ -84,7 +84,7 @@ pub fn endpoint(text: &str, private_addresses: bool) -> Result<Url, String> {
         other => return Err(format!("has the scheme {other:?}; must be https")),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must hold no user and no password".into());
+        return Err("must not contain a user name or password".into());
     }
     if !private_addresses {
         net::check_literal(&url).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Which agent gets a sub-task: the contract's score.
+//! Choice of an agent for a sub-task, by the contract's score.
 
 use std::{
     cmp::Reverse,
@@ -7,26 +7,26 @@ use std::{
 
 use super::model::{Agent, GpuTier, TaskType};
 
-/// What an hour may cost at most to count as cheap as can be.
+/// Price per hour up to which the price does not lower the score.
 const CHEAP: f64 = 0.05;
 
-/// What a sub-task asks of its agent.
+/// Requirements of a sub-task on its agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Need {
-    /// What it is.
+    /// Type of the task.
     pub task_type: TaskType,
-    /// The weakest GPU that will do.
+    /// Minimum GPU tier; `None`: any.
     pub gpu_tier: Option<GpuTier>,
-    /// Only agents of this kind.
+    /// Required type of agent; `None`: any.
     pub agent_type: Option<String>,
-    /// The most it may cost.
+    /// Maximum price; `None`: no limit.
     pub max_price: Option<f64>,
-    /// Seconds it is thought to take.
+    /// Estimated duration in seconds; `None` when unknown.
     pub estimated_seconds: Option<f64>,
 }
 
 impl Need {
-    /// Does `agent` do such a thing at all? None: it does; else why not.
+    /// Return the reason why `agent` cannot do the sub-task; `None`: it can.
     pub fn misfit(&self, agent: &Agent) -> Option<String> {
         if !agent.task_types.contains(&self.task_type) {
             return Some(format!("no agent does {}", self.task_type));
@@ -43,33 +43,33 @@ impl Need {
         None
     }
 
-    /// What `agent` is thought to ask for it, where it is known how long it takes.
+    /// Return the estimated price of `agent`, where the duration is known.
     pub fn price(&self, agent: &Agent) -> Option<f64> {
         self.seconds(agent).map(|seconds| agent.cost_per_hour * seconds / 3600.0)
     }
 
-    /// How long it is thought to take `agent`: as the task says, or what it has taken this agent so far.
+    /// Return the estimated seconds: the sub-task's own estimate, or this agent's mean so far.
     pub fn seconds(&self, agent: &Agent) -> Option<f64> {
         self.estimated_seconds.or_else(|| agent.work.get(&self.task_type)?.mean())
     }
 }
 
-/// 0.4 performance + 0.3 min(1, 0.05 / cost an hour) + 0.2 reliability + 0.1 (1 − load): 0 to 1.
+/// Score of an agent, 0 to 1: 0.4 performance + 0.3 min(1, 0.05 / price per hour) + 0.2 reliability + 0.1 (1 − load).
 pub fn score(performance: f64, cost_per_hour: f64, reliability: f64, load: f64) -> f64 {
     let cheap = if cost_per_hour > CHEAP { CHEAP / cost_per_hour } else { 1.0 };
     0.4 * performance + 0.3 * cheap + 0.2 * reliability + 0.1 * (1.0 - load)
 }
 
-/// The score of `agent` with what is known of it.
+/// Return the score of `agent` with its measured figures.
 pub fn of(agent: &Agent, fastest: &BTreeMap<TaskType, f64>) -> f64 {
     score(agent.performance(fastest).0, agent.cost_per_hour, agent.reliability().0, agent.load())
 }
 
-/// The best of `agents` for a sub-task, and its score: one that is online, does it and has room. Those who had it before
-/// (`tried`) come after the others; of equals the first by name.
+/// Return the best of `agents` for a sub-task, with its score: online, able and with capacity. Agents that held it
+/// before (`tried`) come after the others; among equals the first by name.
 ///
 /// # Errors
-/// Why there is none.
+/// The reason why there is none.
 pub fn best<'a>(
     need: &Need,
     agents: &'a [Agent],
@@ -79,7 +79,7 @@ pub fn best<'a>(
     if agents.is_empty() {
         return Err("no agent is registered".into());
     }
-    // The rule that the last agent to fall out has broken says the most.
+    // The reason of the last agent to be excluded says the most.
     let able: Vec<&Agent> = agents.iter().filter(|agent| need.misfit(agent).is_none()).collect();
     if able.is_empty() {
         let why = agents.iter().filter(|agent| agent.task_types.contains(&need.task_type)).find_map(|a| need.misfit(a));

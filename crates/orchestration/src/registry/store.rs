@@ -1,4 +1,4 @@
-//! Tables `am_agents`, `am_agent_work` and `am_registry`.
+//! Queries of the tables `am_agents`, `am_agent_work` and `am_registry`.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use am_db::{
 };
 use am_events::Event;
 
-/// The registry's event stream.
+/// Event stream of the registry.
 pub const STREAM: &str = "registry";
 
 row! {
@@ -58,7 +58,7 @@ fn work_by_type(Json(entries): Json<Vec<Value>>) -> BTreeMap<TaskType, Work> {
     work.collect()
 }
 
-/// An entry as of a moment: one that was heard of last before `cutoff` is offline.
+/// Read an agent from a row; one last heard of before `cutoff` is offline.
 fn as_of(mut agent: Agent, cutoff: Timestamp) -> Agent {
     if agent.status == AgentStatus::Online && agent.last_seen < cutoff {
         (agent.status, agent.offline_reason) = (AgentStatus::Offline, Some(OfflineReason::Silent));
@@ -66,13 +66,13 @@ fn as_of(mut agent: Agent, cutoff: Timestamp) -> Agent {
     agent
 }
 
-/// One entry.
+/// Read one agent.
 pub async fn get(conn: &mut Connection, id: &str, cutoff: Timestamp) -> Result<Option<Agent>> {
     let agent = sql!("SELECT ", Agent::COLUMNS, " FROM am_agents a WHERE a.id = $1").bind(id);
     Ok(agent.fetch_optional(conn).await?.map(|agent| as_of(agent, cutoff)))
 }
 
-/// All entries, by name.
+/// Read all agents, by name.
 pub async fn all(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<Agent>> {
     let agents = sql!("SELECT ", Agent::COLUMNS, " FROM am_agents a ORDER BY a.id").fetch_all(conn).await?;
     Ok(agents.into_iter().map(|agent| as_of(agent, cutoff)).collect())
@@ -91,7 +91,7 @@ fn bind_filter(query: Query, filter: &Filter, cutoff: Timestamp) -> Query {
         .bind_some(filter.agent_type.as_ref())
 }
 
-/// A page, newest first, and how many match.
+/// Read a page, newest first, and the number of matching agents.
 pub async fn list(conn: &mut Connection, filter: &Filter, cutoff: Timestamp) -> Result<(Vec<Agent>, i64)> {
     let agents = bind_filter(sql!("SELECT ", Agent::COLUMNS, MATCHING, "{page a. $7}"), filter, cutoff);
     let agents = agents.bind_page(&filter.page).fetch_all(&mut *conn).await?;
@@ -99,14 +99,14 @@ pub async fn list(conn: &mut Connection, filter: &Filter, cutoff: Timestamp) -> 
     Ok((agents.into_iter().map(|agent| as_of(agent, cutoff)).collect(), total))
 }
 
-/// Mean seconds of the quickest agent, by type.
+/// Read the mean seconds of the fastest agent, by type.
 pub async fn fastest(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
     let rows =
         sql!("SELECT task_type, min(seconds / completed) FROM am_agent_work WHERE completed > 0 GROUP BY task_type");
     Ok(rows.fetch_all(conn).await?.into_iter().collect())
 }
 
-/// Mean seconds over all agents, by type.
+/// Read the mean seconds over all agents, by type.
 pub async fn usual(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
     let rows = sql!(
         "SELECT task_type, sum(seconds) / sum(completed) FROM am_agent_work WHERE completed > 0 GROUP BY task_type"
@@ -114,7 +114,7 @@ pub async fn usual(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
     Ok(rows.fetch_all(conn).await?.into_iter().collect())
 }
 
-/// Write an entry as it stands.
+/// Insert or replace an agent.
 pub async fn put(tx: &mut Tx, agent: &Agent) -> Result<()> {
     insert!("am_agents" {
         id: &agent.id,
@@ -148,25 +148,25 @@ pub async fn put(tx: &mut Tx, agent: &Agent) -> Result<()> {
     Ok(())
 }
 
-/// Forget an entry. What became of its work is kept.
+/// Delete an agent. Its statistics are kept.
 pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     sql!("DELETE FROM am_agents WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }
 
-/// Those that are online by their row and were heard of last before `cutoff`.
+/// Read the ids of agents that are online by their row and were last heard of before `cutoff`.
 pub async fn silent(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<String>> {
     let silent = sql!("SELECT id FROM am_agents WHERE status = 'ONLINE' AND last_seen < $1 LIMIT 500");
     Ok(silent.bind(cutoff).fetch_values(conn).await?)
 }
 
-/// How many are registered, and how many of them are online.
+/// Count the registered agents, and those of them that are online.
 pub async fn counts(conn: &mut Connection, cutoff: Timestamp) -> Result<(i64, i64)> {
     let counts = sql!("SELECT count(*), count(*) FILTER (WHERE status = 'ONLINE' AND last_seen >= $1) FROM am_agents");
     Ok(counts.bind(cutoff).fetch_one(conn).await?)
 }
 
-/// Count what became of an assignment: `work` has the differences.
+/// Add `work` to an agent's statistics of a task type.
 pub async fn note(tx: &mut Tx, agent_id: &str, task_type: TaskType, work: Work) -> Result<()> {
     insert!("am_agent_work" {
         agent_id: agent_id,
@@ -183,7 +183,7 @@ pub async fn note(tx: &mut Tx, agent_id: &str, task_type: TaskType, work: Work) 
     Ok(())
 }
 
-/// Append to the registry's stream.
+/// Append an event to the registry's stream.
 pub async fn tell(tx: &mut Tx, kind: &str, now: Timestamp, data: Value) -> Result<()> {
     let seq = sql!("UPDATE am_registry SET last_event = last_event + 1 WHERE stream = $1 RETURNING last_event");
     let seq = seq.bind(STREAM).fetch_value(tx.conn().await?).await?;

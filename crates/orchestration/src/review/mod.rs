@@ -1,5 +1,5 @@
-//! What the security policies say of workflows and runs beforehand: one that is validated, all that are scanned, and
-//! which policies bind one.
+//! Review of workflows and executions against the security policies, without running them: validation of one, a scan of
+//! all, and the policies that bind one.
 
 mod store;
 
@@ -19,10 +19,10 @@ use am_audit::SecurityLevel;
 use am_db::{Database, page::Page, principal::Principal};
 use am_security::policies::{Explained, Refusal, WorkflowFacts};
 
-/// A run that takes longer than so many seconds is warned of.
+/// Time limit in seconds above which a workflow gets a warning.
 const LONG: i64 = 3600;
 
-/// Reviews of workflows. Cheap to clone.
+/// Service for policy reviews. Cheap to clone.
 #[derive(Clone)]
 pub struct Reviews {
     db: Database,
@@ -31,25 +31,25 @@ pub struct Reviews {
     executions: Executions,
 }
 
-/// Something that a workflow breaks.
+/// A violation of a policy by a workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyViolation)]
 pub struct Violation {
-    /// In words.
+    /// Description of the violation.
     pub message: String,
-    /// Would it be refused for this?
+    /// Whether the workflow would be refused for it.
     pub enforced: bool,
-    /// The policy; null: a rule that holds without one.
+    /// Id of the policy; null: a rule without a policy.
     pub policy_id: Option<String>,
-    /// Its name.
+    /// Name of the policy.
     pub policy: Option<String>,
-    /// The rule.
+    /// Name of the rule.
     pub rule: String,
-    /// What it allows.
+    /// Limit set by the rule.
     pub limit: Value,
-    /// What the workflow asks for.
+    /// Value requested by the workflow.
     pub asked: Value,
-    /// The step.
+    /// Key of the step, for a rule about steps.
     pub step: Option<String>,
 }
 
@@ -57,73 +57,73 @@ pub struct Violation {
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyBinding)]
 pub struct Binding {
-    /// The policy.
+    /// Id of the policy.
     pub policy_id: String,
-    /// Its name.
+    /// Name of the policy.
     pub policy: String,
 }
 
-/// What is said of a workflow.
+/// Result of validating a workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = WorkflowReview)]
 pub struct Verdict {
-    /// The workflow.
+    /// Id of the workflow.
     pub workflow_id: String,
-    /// Does it break nothing?
+    /// Whether there is no violation.
     pub valid: bool,
-    /// Would it be refused if it were made or run now?
+    /// Whether it would be refused if it were made or run now.
     pub refused: bool,
-    /// The level that its verification asks for; policies of this level bind it.
+    /// Security level implied by its verification; policies of this level bind it.
     pub required_level: SecurityLevel,
-    /// The same, under the monolith's name.
+    /// Same as `required_level`, under the monolith's name.
     pub required_security_level: SecurityLevel,
-    /// What it breaks.
+    /// Violations of the policies.
     pub violations: Vec<Violation>,
-    /// What to look at.
+    /// Warnings, as sentences.
     pub warnings: Vec<String>,
-    /// What to do.
+    /// Recommendations, as sentences.
     pub recommendations: Vec<String>,
-    /// The policies that bind it.
+    /// Policies that bind it.
     pub policies: Vec<Binding>,
 }
 
-/// Which policies bind a workflow, and why.
+/// Policies that bind a workflow, with the reasons.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PolicyBindings)]
 pub struct Bindings {
-    /// The workflow.
+    /// Id of the workflow.
     pub workflow_id: String,
-    /// The level that its verification asks for.
+    /// Security level implied by its verification.
     pub required_level: SecurityLevel,
-    /// How it came to that.
+    /// Reason for the level, as a sentence.
     pub why: String,
-    /// Every policy.
+    /// Every policy, explained.
     pub policies: Vec<Explained>,
 }
 
-/// What a scan found at fault.
+/// A workflow or execution with violations, found by a scan.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PolicyFinding)]
 pub struct Finding {
-    /// The workflow.
+    /// Id of the workflow.
     pub workflow_id: String,
-    /// The run, if it is one that is under way.
+    /// Id of the execution, if it is an active one.
     pub execution_id: Option<String>,
-    /// Its level.
+    /// Security level of it.
     pub required_level: SecurityLevel,
-    /// What it breaks; a run of them fails before its next step, or when its time is up.
+    /// Violations; because of one, an execution fails before its next step, or when its time is up.
     pub violations: Vec<Violation>,
 }
 
-/// What could not be judged.
+/// A workflow or execution that could not be checked.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = UnreadWorkflow)]
 pub struct Unread {
-    /// The workflow.
+    /// Id of the workflow.
     pub workflow_id: String,
-    /// The run, if it is one.
+    /// Id of the execution, if it is one.
     pub execution_id: Option<String>,
-    /// Why.
+    /// Reason, as a sentence.
     pub reason: String,
 }
 
@@ -131,34 +131,35 @@ pub struct Unread {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PolicyScan)]
 pub struct Scan {
-    /// Policies in force.
+    /// Number of active policies.
     pub active_policies: usize,
-    /// Workflows that were looked at on this page.
+    /// Number of workflows checked on this page.
     pub workflows_checked: usize,
-    /// Workflows in all.
+    /// Total number of workflows.
     pub workflows_total: i64,
-    /// Runs under way that were looked at on this page.
+    /// Number of active executions checked on this page.
     pub executions_checked: usize,
-    /// Runs under way in all.
+    /// Total number of active executions.
     pub executions_total: i64,
-    /// What breaks an active policy.
+    /// Violations of active policies.
     pub findings: Vec<Finding>,
-    /// What could not be judged.
+    /// Workflows and executions that could not be checked.
     pub not_checked: Vec<Unread>,
-    /// Where the next page begins; null: this was the last.
+    /// Offset of the next page; null: this is the last.
     pub next_offset: Option<u32>,
 }
 
 impl Reviews {
-    /// Reviews by `guard` of what is in `db`.
+    /// Create the service: reviews by `guard` of what is in `db`.
     pub fn new(db: Database, guard: Guard, workflows: Workflows, executions: Executions) -> Self {
         Self { db, guard, workflows, executions }
     }
 
-    /// What would be said of a workflow if it were made or run now.
+    /// Check a workflow as if it were made or run now.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::Invalid`] for one that the coordinator stored unchecked.
+    /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::Invalid`] for one that the coordinator stored without
+    /// validation.
     pub async fn validate(&self, caller: &Principal, id: &str) -> Result<Verdict> {
         let workflow = self.workflows.get(caller, id).await?;
         let plan = self.workflows.compiled(&workflow).await?.plan;
@@ -187,7 +188,7 @@ impl Reviews {
         })
     }
 
-    /// Which policies bind a workflow and why, rule by rule.
+    /// Explain rule by rule which policies bind a workflow.
     ///
     /// # Errors
     /// As [`Reviews::validate`].
@@ -210,10 +211,10 @@ impl Reviews {
         Ok(Bindings { workflow_id: workflow.id, required_level: security, why: format!("{why}: {security}"), policies })
     }
 
-    /// A page of the workflows that `caller` may see, and of its runs under way, held against the active policies.
+    /// Check a page of the workflows visible to `caller`, and of its active executions, against the active policies.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<Scan> {
         let page = Page { after: None, limit, offset };
         let filter = Filter { page: page.clone(), ..Filter::default() };
@@ -286,7 +287,7 @@ impl Reviews {
     }
 }
 
-/// What was stored unchecked is told; what can't be asked now fails the scan.
+/// Report an item that was stored without validation; a temporary error fails the scan.
 fn unread(workflow_id: &str, execution_id: Option<&str>, error: Error) -> Result<Unread> {
     match error {
         Error::Invalid(_) | Error::Db(am_db::Error::Unreadable(_)) => Ok(Unread {
@@ -326,7 +327,7 @@ fn unverified() -> Violation {
     }
 }
 
-/// Warnings and recommendations.
+/// Collect warnings and recommendations.
 fn advice(workflow: &Workflow, plan: &Plan, mut binding: impl Iterator<Item = Binding>) -> (Vec<String>, Vec<String>) {
     let (mut warnings, mut recommendations) = (Vec::new(), Vec::new());
     for step in &plan.steps {

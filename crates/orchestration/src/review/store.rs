@@ -1,4 +1,4 @@
-//! Runs under way, as a policy judges them.
+//! Queries for active executions, as policies judge them.
 
 use crate::{error::Result, model::VerificationLevel};
 use am_audit::SecurityLevel;
@@ -19,7 +19,7 @@ row! {
 
 const FROM: &str = " FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id WHERE r.state <> 'ended' AND e.client_id IN ($1) ";
 
-/// A page of a client's runs under way, newest first, and how many there are in all.
+/// Read a page of a client's active executions, newest first, and their total number.
 pub async fn under_way(conn: &mut Connection, client: &Principal, page: &Page) -> Result<(Vec<UnderWay>, i64)> {
     let runs = sql!("SELECT ", UnderWay::COLUMNS, FROM, "{page e. $2}").bind_all(client.aliases.iter()).bind_page(page);
     let runs = runs.fetch_all(&mut *conn).await?;

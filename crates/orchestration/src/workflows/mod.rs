@@ -1,4 +1,4 @@
-//! Workflows: made, listed, changed and deleted by their owners, read by everybody where they are public.
+//! Workflows: created, listed, changed and deleted by their owners; public ones can be read and run by everybody.
 
 mod model;
 mod store;
@@ -25,10 +25,10 @@ use am_db::{
     principal::Principal,
 };
 
-/// Compiled workflows that are kept.
+/// Maximum number of cached compiled workflows.
 const PLANS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(512).unwrap();
 
-/// The workflows. Cheap to clone.
+/// Service for workflows. Cheap to clone.
 #[derive(Clone)]
 pub struct Workflows {
     db: Database,
@@ -40,27 +40,27 @@ pub struct Workflows {
     plans: Arc<Mutex<LruCache<[u8; 32], Compiled>>>,
 }
 
-/// A workflow ready to run: its plan, and the ids of its rows in `agent_steps` by step.
+/// A compiled workflow: its plan, and the ids of its rows in `agent_steps`.
 #[derive(Clone)]
 pub struct Compiled {
-    /// The plan.
+    /// Compiled plan of the workflow.
     pub plan: Arc<Plan>,
-    /// For each step its row's id.
+    /// Id of the row of each step.
     pub step_ids: Arc<[String]>,
 }
 
 impl Workflows {
-    /// The workflows of `db`, whose actions may use `names` and that `guard` admits.
+    /// Create the service on `db`; actions may refer to `names`, and `guard` checks the policies.
     pub fn new(db: Database, clock: Clock, ids: Ids, audit: Audit, names: Names, guard: Guard) -> Self {
         Self { db, clock, ids, audit, names, guard, plans: Arc::new(Mutex::new(LruCache::new(PLANS))) }
     }
 
-    /// What actions may name.
+    /// Return the names that actions may refer to.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
-    /// Check `draft` and store it for `owner`.
+    /// Validate `draft` and store it for `owner`.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every fault; [`Error::Refused`].
@@ -71,7 +71,7 @@ impl Workflows {
         let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
         let asked = Asked { resource: "workflow", caller: owner, workflow_id: None, execution_id: None };
         if let Err(refusal) = self.guard.admit(&asked, workflow.terms(), &plan, None).await {
-            // What was made before the policy is answered again.
+            // The response to a repeated request does not depend on policies set since.
             return self.db.answered(&self.clock, once.as_ref()).await?.ok_or(refusal);
         }
         loop {
@@ -88,14 +88,14 @@ impl Workflows {
                 }
             };
             match done {
-                // Eight digits are few enough for two ids to meet.
+                // Ids have eight digits, so two can collide.
                 Err(am_db::Error::Duplicate(_)) => self.ids.jump(),
                 done => return Ok(done?),
             }
         }
     }
 
-    /// A workflow that `reader` may see.
+    /// Return a workflow that `reader` may see.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Forbidden`] for another owner's private one.
@@ -104,18 +104,19 @@ impl Workflows {
         if workflow.is_public || reader.owns(&workflow.owner_id) { Ok(workflow) } else { Err(Error::Forbidden) }
     }
 
-    /// A page of the workflows that `reader` may see, newest first, and how many there are in all.
+    /// Return a page of the workflows visible to `reader`, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn list(&self, reader: &Principal, filter: &Filter) -> Result<(Vec<Workflow>, i64)> {
         store::list(&mut *self.db.read().await?, reader, filter).await
     }
 
-    /// Change what `change` names, if the workflow still is what `expected` (an ETag test) accepts.
+    /// Apply `change` if the current version satisfies `expected` (the ETag condition).
     ///
     /// # Errors
-    /// [`Error::Forbidden`] for another owner's, public or not; [`Error::Changed`]; [`Error::Invalid`]; [`Error::Refused`].
+    /// [`Error::Forbidden`] for another owner's, public or not; [`Error::Changed`]; [`Error::Invalid`];
+    /// [`Error::Refused`].
     pub async fn update(
         &self,
         owner: &Principal,
@@ -123,7 +124,7 @@ impl Workflows {
         change: Change,
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<Workflow> {
-        // The definition is compiled before the transaction: the writer has others to serve.
+        // Compiled before the transaction, which occupies the only writer.
         let mut wanted = self.get(owner, id).await?;
         let plan = match change.clone().apply(&mut wanted).map_err(Error::Invalid)? {
             true => Some(wanted.definition()?.compiled(&self.names).await.map_err(Error::Invalid)?),
@@ -153,7 +154,7 @@ impl Workflows {
                 }
                 let before = workflow.state();
                 change.apply(&mut workflow).map_err(Error::Invalid)?;
-                // Two changes within a microsecond still are two versions.
+                // Two changes within a microsecond still get different versions.
                 workflow.updated_at = now.max(Timestamp(workflow.updated_at.0 + chrono::Duration::microseconds(1)));
                 if let Some(plan) = plan {
                     if !workflow.is_defined_as(&wanted) {
@@ -169,10 +170,10 @@ impl Workflows {
             .await
     }
 
-    /// Delete a workflow that nothing runs of. Its past executions stay.
+    /// Delete a workflow without active executions. Its past executions stay.
     ///
     /// # Errors
-    /// [`Error::Conflict`] while executions of it are under way; [`Error::Forbidden`], [`Error::Changed`].
+    /// [`Error::Conflict`] while it has active executions; [`Error::Forbidden`], [`Error::Changed`].
     pub async fn delete(
         &self,
         owner: &Principal,
@@ -192,7 +193,7 @@ impl Workflows {
                 let open = store::open_executions(tx.conn().await?, &id).await?;
                 if open > 0 {
                     return Err(Error::Conflict(format!(
-                        "{open} executions of this workflow are under way; cancel them first"
+                        "{open} executions of this workflow have not ended; cancel them first"
                     )));
                 }
                 store::delete(tx, &id).await?;
@@ -202,10 +203,10 @@ impl Workflows {
             .await
     }
 
-    /// The plan of `workflow`, compiled once for each of its versions.
+    /// Return the compiled plan of `workflow`, cached by version.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the coordinator stores what nobody has checked.
+    /// [`Error::Invalid`]: the coordinator stores workflows without validation.
     pub async fn compiled(&self, workflow: &Workflow) -> Result<Compiled> {
         let key = workflow.definition_key();
         if let Some(found) = self.plans.lock().get(&key) {
@@ -219,7 +220,7 @@ impl Workflows {
     }
 }
 
-/// What the audit log gets to know of a change.
+/// Build the audit entry of a change.
 fn changed(event: EventType, action: &str, owner: &Principal, workflow: &Workflow, now: Timestamp) -> Entry {
     Entry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(workflow.terms().security)
 }

@@ -1,4 +1,4 @@
-//! What a workflow is, and what clients send to make or change one.
+//! Types of workflows, as stored and as sent by clients.
 
 use std::ops::RangeInclusive;
 
@@ -23,58 +23,58 @@ use am_db::{
     principal::Principal,
 };
 
-/// A row of `ai_agent_workflows`, in the shape that clients see.
+/// A workflow: a row of `ai_agent_workflows`, in the form shown to clients.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Workflow {
-    /// `agent_` and 8 hex digits.
+    /// Id: `agent_` and 8 hex digits.
     pub id: String,
-    /// As stored: a principal, or the key itself in a row of the coordinator; shown as a principal.
+    /// Owner as stored: a principal, or the key itself in a row of the coordinator; shown as a principal.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// At most 100 characters.
+    /// Name, at most 100 characters.
     pub name: String,
-    /// For people.
+    /// Description for people.
     pub description: String,
-    /// Step key to step.
+    /// Steps by key.
     pub steps: Doc,
-    /// Step key to the keys it waits for.
+    /// Dependencies: step key to the keys it depends on.
     pub dependencies: Doc,
-    /// Seconds a run may take; 0: no limit.
+    /// Time limit of an execution in seconds; 0: no limit.
     pub max_execution_time: i64,
-    /// What a run may cost; 0: no limit.
+    /// Cost limit of an execution; 0: no limit.
     pub max_cost_budget: f64,
-    /// Is a run's verification part of its result?
+    /// Whether the result of an execution includes its verification.
     pub requires_verification: bool,
-    /// How thoroughly results are checked.
+    /// Verification level of results.
     pub verification_level: VerificationLevel,
-    /// A JSON list as text, or empty: the form that clients of the monolith know.
+    /// JSON list as a string, or empty: the form that the monolith's clients expect.
     pub tags: String,
-    /// The definition's version.
+    /// Version of the definition.
     pub version: String,
-    /// May everybody read and run it?
+    /// Whether everybody may read and run it.
     pub is_public: bool,
-    /// When it was made.
+    /// Time when it was made.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// The version of a workflow, from its JSON as it is sent.
+/// Return the ETag of a workflow, from its JSON as sent.
 pub fn etag_of(json: &[u8]) -> String {
     hex::encode(&Sha256::digest(json)[..12])
 }
 
 impl Workflow {
-    /// The version of this state.
+    /// Return the ETag of the present state.
     pub fn etag(&self) -> String {
-        // A workflow always has a JSON form: its members are text, numbers and JSON.
+        // A workflow always has a JSON form: its members are strings, numbers and JSON.
         etag_of(&serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// Its definition.
+    /// Return the definition.
     ///
     /// # Errors
-    /// When the coordinator stored something else than two objects.
+    /// When the coordinator stored something other than two objects.
     pub fn definition(&self) -> Result<Definition> {
         let members = |doc: &Doc, what| doc.parse::<Map<String, Value>>().map_err(|error| unreadable(what, error));
         let steps = members(&self.steps, "ai_agent_workflows.steps")?.unwrap_or_default();
@@ -82,13 +82,13 @@ impl Workflow {
         Ok(Definition::new(steps, dependencies))
     }
 
-    /// Has `other` the same steps and dependencies, to the letter?
+    /// Return whether `other` has exactly the same steps and dependencies.
     pub(super) fn is_defined_as(&self, other: &Self) -> bool {
         let text = |doc: &Doc| doc.get().map(|raw| raw.get().to_owned());
         text(&self.steps) == text(&other.steps) && text(&self.dependencies) == text(&other.dependencies)
     }
 
-    /// What a policy judges it by, beside its steps.
+    /// Return the properties that policies judge, apart from the steps.
     pub fn terms(&self) -> Terms {
         Terms {
             security: self.verification_level.security_level(self.requires_verification),
@@ -98,7 +98,7 @@ impl Workflow {
         }
     }
 
-    /// What the audit log keeps of it: settings, and the hash of the definition in place of the definition.
+    /// Return the state recorded in the audit log: the settings, and the hash of the definition.
     pub(super) fn state(&self) -> Value {
         let text = |doc: &Doc| doc.get().map_or("", |raw| raw.get()).to_owned();
         let definition = format!("{}\n{}", text(&self.steps), text(&self.dependencies));
@@ -114,7 +114,7 @@ impl Workflow {
         })
     }
 
-    /// Tells definitions apart without parsing them.
+    /// Return a key that distinguishes definitions without parsing them.
     pub(super) fn definition_key(&self) -> [u8; 32] {
         let text = |doc: &Doc| doc.get().map_or("", |raw| raw.get()).to_owned();
         let hash = Sha256::new().chain_update(&self.id).chain_update([0]).chain_update(self.updated_at.stored());
@@ -122,28 +122,28 @@ impl Workflow {
     }
 }
 
-/// What clients send to make a workflow.
+/// Request for making a workflow.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// 1 to 100 characters.
+    /// Name, 1 to 100 characters.
     pub name: String,
-    /// For people.
+    /// Description for people.
     pub description: String,
-    /// Step key to step.
+    /// Steps by key.
     pub steps: Map<String, Value>,
-    /// Step key to the keys it waits for.
+    /// Dependencies: step key to the keys it depends on.
     pub dependencies: Map<String, Value>,
-    /// Seconds a run may take; 0: no limit.
+    /// Time limit of an execution in seconds; 0: no limit.
     pub max_execution_time: i64,
-    /// What a run may cost; 0: no limit.
+    /// Cost limit of an execution; 0: no limit.
     pub max_cost_budget: f64,
-    /// Is a run's verification part of its result?
+    /// Whether the result of an execution includes its verification.
     pub requires_verification: bool,
-    /// How thoroughly results are checked.
+    /// Verification level of results.
     pub verification_level: VerificationLevel,
-    /// Words to find it by.
+    /// Tags for finding it.
     pub tags: Vec<String>,
-    /// May everybody read and run it?
+    /// Whether everybody may read and run it.
     pub is_public: bool,
 }
 
@@ -174,7 +174,7 @@ impl Draft {
         check_fields(&self.name, self.max_execution_time, self.max_cost_budget).finish()
     }
 
-    /// The row; its id is given when it is stored.
+    /// Build the row; its id is assigned when it is stored.
     pub(super) fn into_workflow(self, owner: &Principal, now: Timestamp) -> Result<Workflow> {
         let doc = |members: Map<String, Value>| Doc::of(&members).map_err(|error| unreadable("steps", error));
         Ok(Workflow {
@@ -201,10 +201,10 @@ fn stored_tags(tags: &[String]) -> String {
     if tags.is_empty() { String::new() } else { Value::from(tags).to_string() }
 }
 
-/// What clients send to change a workflow; what is left out stays.
+/// Changes to a workflow; members left out stay unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
-    /// As in [`Draft`], and so are the others.
+    /// Name; this and the other members are as in [`Draft`].
     pub name: Option<String>,
     #[expect(missing_docs, reason = "as in Draft")]
     pub description: Option<String>,
@@ -227,7 +227,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Change `workflow`. True: its definition is another.
+    /// Apply the changes to `workflow`. Returns whether its definition has changed.
     pub(super) fn apply(self, workflow: &mut Workflow) -> std::result::Result<bool, Vec<Violation>> {
         let redefined = self.steps.is_some() || self.dependencies.is_some();
         let doc = |members: &Map<String, Value>| {
@@ -254,22 +254,22 @@ impl Change {
     }
 }
 
-/// Which workflows to list.
+/// Filter for listing workflows.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only this owner's, in any of its stored forms.
+    /// Restricts the list to this owner, in any of its stored forms.
     pub owner: Option<Vec<String>>,
-    /// Only public, or only private ones.
+    /// Restricts the list to public, or to private workflows.
     pub is_public: Option<bool>,
-    /// Only those with all of these tags.
+    /// Restricts the list to workflows with all of these tags.
     pub tags: Vec<String>,
-    /// Which of them.
+    /// Page to return.
     pub page: Page,
 }
 
 impl Filter {
-    /// The JSON texts of each tag, one of which a stored list holds if it holds the tag: this service's, and Python's,
-    /// which escapes what is not ASCII.
+    /// Return the JSON forms of each tag, one of which occurs in a stored list that contains the tag: this service's,
+    /// and Python's, which escapes non-ASCII characters.
     pub(super) fn needles(&self) -> impl Iterator<Item = [String; 2]> {
         self.tags.iter().map(|tag| {
             let tag = Value::from(tag.as_str());

@@ -1,4 +1,4 @@
-//! Tables `ai_agent_workflows` and `agent_steps`.
+//! Queries of the tables `ai_agent_workflows` and `agent_steps`.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -81,7 +81,8 @@ impl Stored<'_> {
     }
 }
 
-/// A new workflow and its steps, as the coordinator keeps them. An id that is taken is a duplicate.
+/// Build the rows of a new workflow and its steps, as the coordinator stores them. A used id is reported as a
+/// duplicate.
 pub fn rows(workflow: &Workflow, plan: &Plan, ids: &Ids) -> Rows {
     let mut rows = Rows::default();
     push_row!(rows, "ai_agent_workflows" {
@@ -105,7 +106,7 @@ pub fn rows(workflow: &Workflow, plan: &Plan, ids: &Ids) -> Rows {
     rows
 }
 
-/// One workflow.
+/// Read one workflow.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Workflow>> {
     let row = sql!("SELECT ", Stored::PACKED, " FROM ai_agent_workflows WHERE id = $1").bind(id);
     let row: Option<String> = row.fetch_optional_value(conn).await?;
@@ -117,7 +118,7 @@ const MATCHING: &str =
      [AND NOT EXISTS (SELECT 1 FROM {records $4 ours:text pythons:text} AS tag
          WHERE NOT ({contains tags tag.ours} OR {contains tags tag.pythons}))]";
 
-/// A page, and how many there are in all.
+/// Read a page, and the total number.
 pub async fn list(conn: &mut Connection, reader: &Principal, filter: &Filter) -> Result<(Vec<Workflow>, i64)> {
     let tags: Vec<[String; 2]> = filter.needles().collect();
     let tags = (!tags.is_empty()).then(|| serde_json::to_string(&tags)).transpose()?;
@@ -141,7 +142,7 @@ pub async fn list(conn: &mut Connection, reader: &Principal, filter: &Filter) ->
     Ok((rows.into_iter().map(Stored::workflow).collect::<Result<_>>()?, total))
 }
 
-/// Write every column that can change.
+/// Save every column that can change.
 pub async fn update(tx: &mut Tx, workflow: &Workflow) -> Result<()> {
     update!("ai_agent_workflows" {
         name: &workflow.name,
@@ -161,7 +162,7 @@ pub async fn update(tx: &mut Tx, workflow: &Workflow) -> Result<()> {
     Ok(())
 }
 
-/// Take a workflow and its steps out.
+/// Delete a workflow and its steps.
 pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     let mut batch = Batch::default();
     let steps = sql!(in &mut batch, "DELETE FROM agent_steps WHERE workflow_id = $1").bind(id);
@@ -171,14 +172,14 @@ pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     Ok(batch.execute(tx).await?)
 }
 
-/// Executions that have not ended.
+/// Count the executions that have not ended.
 pub async fn open_executions(conn: &mut Connection, workflow_id: &str) -> Result<i64> {
     let count =
         sql!("SELECT count(*) FROM agent_executions WHERE workflow_id = $1 AND status IN ('PENDING', 'RUNNING')");
     Ok(count.bind(workflow_id).fetch_value(conn).await?)
 }
 
-/// Put other steps' rows in place of those that stand. An id that is taken is a duplicate.
+/// Replace the rows of a workflow's steps. A used id is reported as a duplicate.
 pub async fn replace_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
     sql!("DELETE FROM agent_steps WHERE workflow_id = $1").bind(&workflow.id).execute(tx.conn().await?).await?;
     let mut rows = Rows::default();
@@ -210,12 +211,12 @@ fn push_steps(rows: &mut Rows, workflow: &Workflow, plan: &Plan, ids: &Ids) {
     }
 }
 
-/// As JSON; `{}` where there is nothing.
+/// Serialize as JSON; `{}` without a value.
 fn object<T: Serialize>(value: Option<&T>) -> String {
     value.and_then(|value| serde_json::to_string(value).ok()).unwrap_or_else(|| "{}".to_owned())
 }
 
-/// The rows' ids by step; a step that the coordinator left without a row is known by its key.
+/// Read the ids of the steps' rows; a step that the coordinator stored without a row is identified by its key.
 pub async fn step_ids(conn: &mut Connection, workflow_id: &str, plan: &Plan) -> Result<Arc<[String]>> {
     let rows = sql!("SELECT step_order, id FROM agent_steps WHERE workflow_id = $1").bind(workflow_id);
     let rows: Vec<(i64, String)> = rows.fetch_all(conn).await?;

@@ -1,7 +1,6 @@
-//! Parameters of environments from what the coordinator has recorded.
+//! Estimation of environment parameters from the coordinator's records.
 //!
-//! Only `price_optimization` has parameters that its tables say something of; the other environments keep their
-//! documented defaults.
+//! Only `price_optimization` can be calibrated; the other environments keep their documented defaults.
 
 mod store;
 
@@ -14,59 +13,59 @@ use super::{
 };
 use am_db::Database;
 
-/// The environment that can be calibrated.
+/// Name of the environment that can be calibrated.
 pub const CALIBRATED: &str = "price_optimization";
 
-/// What the coordinator's records say of an environment's parameters.
+/// Parameters of an environment, with those that the coordinator's records determine.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = EnvironmentCalibration)]
 pub struct Calibrated {
-    /// The environment.
+    /// Name of the environment.
     pub environment: String,
-    /// The table that the records are from; none: there were too few, and every parameter is its default.
+    /// Table that the records come from. Null when no table had enough records; every parameter is then its default.
     pub source: Option<&'static str>,
-    /// How many could be used.
+    /// Number of usable records.
     pub records: usize,
-    /// All parameters by name, as a training run takes them.
+    /// All parameters by name, in the form that a training run takes.
     #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     pub parameters: Map<String, Value>,
-    /// The parameters that come from records, with their standard errors.
+    /// Parameters estimated from records, with their standard errors.
     pub estimated: Vec<Estimated>,
-    /// Why the others are their defaults, where something was tried.
+    /// Parameters and tables that were tried without result, with the reason.
     pub kept: Vec<Kept>,
 }
 
-/// A parameter that comes from records.
+/// A parameter estimated from records.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = EstimatedParameter)]
 pub struct Estimated {
-    /// Its name.
+    /// Name of the parameter.
     pub name: &'static str,
-    /// What the records say.
+    /// Estimated value, in the parameter's own unit.
     pub value: f64,
-    /// The standard error of that.
+    /// Standard error of the estimate.
     pub standard_error: f64,
-    /// The records that it is from.
+    /// Number of records used for the estimate.
     pub records: usize,
 }
 
-/// A parameter, or a table, that says nothing.
+/// A parameter that kept its default, or a table that was not used.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = DefaultParameter)]
 pub struct Kept {
-    /// Which.
+    /// Name of the parameter or table.
     pub name: String,
-    /// Why.
+    /// Reason, as a sentence.
     pub reason: String,
 }
 
-/// What the coordinator's records say of the parameters of the environment called `name`.
+/// Estimate the parameters of the environment `name` from the coordinator's records.
 ///
-/// The first table with enough of them decides: `pricing_history`, `agent_marketplace`, `job` by the hour. Their measures of
-/// demand differ, so they are not mixed.
+/// The first table with enough records is used: `pricing_history`, then `agent_marketplace`, then `job` grouped by
+/// hour. Each table measures demand in another unit, so they are never mixed.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is no such environment.
+/// [`Error::NotFound`] when no environment has that name.
 pub async fn calibrate(db: &Database, name: &str) -> Result<Calibrated> {
     let one = environments::environment(name, None).map_err(|error| Error::NotFound(error.to_string()))?;
     let values = one.parameters().into_iter().map(|parameter| (parameter.name.to_owned(), parameter.value.into()));
@@ -79,7 +78,7 @@ pub async fn calibrate(db: &Database, name: &str) -> Result<Calibrated> {
         kept: Vec::new(),
     };
     if name != CALIBRATED {
-        let reason = "no table of the coordinator's says anything of its parameters".to_owned();
+        let reason = "no table of the coordinator has data about its parameters".to_owned();
         answer.kept.push(Kept { name: name.to_owned(), reason });
         return Ok(answer);
     }
@@ -118,7 +117,7 @@ impl Calibrated {
         self.kept = found.kept.into_iter().map(|(name, reason)| Kept { name: name.to_owned(), reason }).collect();
     }
 
-    /// These parameters with those that somebody has chosen in place of them.
+    /// Return these parameters with the values in `chosen` in place of the estimates.
     #[must_use]
     pub fn under(mut self, chosen: Option<Value>) -> Value {
         if let Some(Value::Object(chosen)) = chosen {

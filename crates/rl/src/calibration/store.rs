@@ -1,11 +1,11 @@
-//! What the coordinator's tables say of prices and of what was asked for at them.
+//! Queries for prices and demand in the coordinator's tables.
 
 use serde_json::Value;
 
 use crate::{environments::PriceRecord, error::Result};
 use am_db::{Connection, FromRow, codec::Doc, row::Columns, sql};
 
-/// The most rows that are read of a table, the newest first.
+/// Maximum number of rows read from a table, newest first.
 const MOST: i64 = 10_000;
 
 /// Price, demand and the document of others' prices, of a row that may hold other types or none.
@@ -18,8 +18,8 @@ impl FromRow for PriceRecord {
     }
 }
 
-/// `pricing_history`: price, level of demand, the mean of what competitors asked. The coordinator makes that table late: none
-/// where it is not there.
+/// Read `pricing_history`: price, demand level, mean price of the competitors. Returns no rows when the table does not
+/// exist: the coordinator creates it late.
 pub async fn pricing_history(conn: &mut Connection) -> Result<Vec<PriceRecord>> {
     if !am_db::has_table(conn, "pricing_history").await? {
         return Ok(Vec::new());
@@ -30,7 +30,7 @@ pub async fn pricing_history(conn: &mut Connection) -> Result<Vec<PriceRecord>> 
     Ok(records.bind(MOST).fetch_all(conn).await?)
 }
 
-/// The mean of the numbers in a JSON list, or of an object's members.
+/// Compute the mean of the numbers in a JSON list, or of an object's values.
 fn mean(document: &Value) -> Option<f64> {
     let numbers: Vec<f64> = match document {
         Value::Array(items) => items.iter().filter_map(Value::as_f64).collect(),
@@ -40,7 +40,7 @@ fn mean(document: &Value) -> Option<f64> {
     (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
 }
 
-/// `agent_marketplace`: the price of an execution, and how many there were.
+/// Read `agent_marketplace`: price and number of executions of each listing.
 pub async fn listings(conn: &mut Connection) -> Result<Vec<PriceRecord>> {
     let records = sql!(
         "SELECT CAST(execution_price AS DOUBLE PRECISION), CAST(total_executions AS DOUBLE PRECISION), NULL FROM agent_marketplace
@@ -49,7 +49,7 @@ pub async fn listings(conn: &mut Connection) -> Result<Vec<PriceRecord>> {
     Ok(records.bind(MOST).fetch_all(conn).await?)
 }
 
-/// `job`: by hour, the mean price on the receipts of completed jobs, and how many there were.
+/// Read `job` grouped by hour: mean price on the receipts of completed jobs, and number of jobs.
 pub async fn jobs(conn: &mut Connection) -> Result<Vec<PriceRecord>> {
     let rows = sql!(
         "SELECT substr(CAST(requested_at AS VARCHAR), 1, 13), receipt FROM job WHERE state = 'COMPLETED' AND receipt IS NOT NULL

@@ -1,4 +1,4 @@
-//! Two tasks that any right algorithm solves in seconds: the observation is the answer. For gates and tests.
+//! Two tasks for tests, in which the observation is the answer. A correct algorithm solves them in seconds.
 
 use rand::Rng;
 
@@ -9,12 +9,13 @@ use super::{
 
 /// Steps of an episode.
 const HORIZON: u32 = 32;
-/// How many discrete actions there are.
+/// Number of discrete actions.
 const ACTIONS: usize = 4;
-/// How many numbers a continuous action has.
+/// Length of a continuous action.
 const LENGTH: usize = 2;
 
-/// The observation is 1 at the index of the right action and 0 elsewhere; the reward is 1 for that action.
+/// Create the discrete task: the observation is 1 at the index of the correct action and 0 elsewhere; the reward is 1
+/// for it.
 pub(super) fn identity_discrete() -> Box<dyn Environment> {
     Box::new(Simulation::new(
         Discrete,
@@ -31,7 +32,8 @@ pub(super) fn identity_discrete() -> Box<dyn Environment> {
     ))
 }
 
-/// The observation is a target in [-1, 1]; the reward is minus the squared distance of the action from it.
+/// Create the continuous task: the observation is a target in [-1, 1]; the reward is minus the action's squared
+/// distance from it.
 pub(super) fn identity_continuous() -> Box<dyn Environment> {
     Box::new(Simulation::new(
         Continuous,
@@ -51,7 +53,7 @@ pub(super) fn identity_continuous() -> Box<dyn Environment> {
 struct Discrete;
 
 impl Dynamics for Discrete {
-    /// The right action.
+    /// Index of the correct action.
     type State = usize;
 
     const VERSION: u32 = 1;
@@ -78,7 +80,7 @@ impl Dynamics for Discrete {
 struct Continuous;
 
 impl Dynamics for Continuous {
-    /// The target.
+    /// Target of the action.
     type State = [f32; LENGTH];
 
     const VERSION: u32 = 1;

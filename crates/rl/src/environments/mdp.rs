@@ -1,34 +1,34 @@
-//! Exact values of policies in Markov decision processes that are small enough to be written out.
+//! Exact values of policies in Markov decision processes that are small enough to enumerate.
 
-/// An outcome of a step: where to, and how probable.
+/// A possible next state of a step, with its probability.
 #[derive(Debug, Clone, Copy)]
 struct Branch {
     next: u32,
     probability: f64,
 }
 
-/// A process of finitely many states and actions over a fixed number of steps, written out.
+/// An enumerated Markov decision process with finitely many states and actions and a fixed number of steps.
 ///
-/// Made once by visiting every outcome of every action in every state; each value below is then a backward induction
+/// Built once by visiting every outcome of every action in every state; each value below is then a backward induction
 /// over the horizon (Bellman 1957): `V_t(s) = sum over s' of p(s' | s, a) * (r(s, a) + V_(t+1)(s'))`, with `V_H = 0`.
 pub(super) struct Process {
     actions: usize,
     horizon: u32,
-    /// The first state, and its probability.
+    /// Initial states with their probabilities.
     start: Vec<(usize, f64)>,
-    /// Of state `s` and action `a`, the branches from `offsets[s * actions + a]` to the next offset.
+    /// Index of branches: those of state `s` and action `a` lie from `offsets[s * actions + a]` to the next offset.
     offsets: Vec<usize>,
     branches: Vec<Branch>,
-    /// The expected reward of action `a` in state `s`, at `s * actions + a`.
+    /// Expected reward of action `a` in state `s`, at `s * actions + a`.
     rewards: Vec<f64>,
 }
 
-/// What a policy does in each state, as probabilities over the actions, at `state * actions + action`.
+/// Probabilities of the actions in each state, at `state * actions + action`.
 pub(super) type Policy = Vec<f64>;
 
 impl Process {
-    /// Write out a process of `states` states. `outcomes(state, action, visit)` calls `visit` with the probability, the
-    /// next state and the reward of everything that may happen.
+    /// Enumerate a process of `states` states. `outcomes(state, action, visit)` calls `visit` with the probability, the
+    /// next state and the reward of every possible outcome.
     pub(super) fn new(
         states: usize,
         actions: usize,
@@ -52,7 +52,7 @@ impl Process {
         process
     }
 
-    /// Put together the branches from `first` on that lead to the same state, and drop impossible ones.
+    /// Combine the branches from `first` on that lead to the same state, and drop impossible ones.
     fn merge(&mut self, first: usize) {
         self.branches[first..].sort_by_key(|branch| branch.next);
         let mut kept = first;
@@ -72,8 +72,8 @@ impl Process {
         self.rewards.len() / self.actions
     }
 
-    /// What a state and an action, at `state * actions + action`, are worth when what follows is worth `after`, discounted
-    /// by `discount`.
+    /// Value of a state and action, at `state * actions + action`, given the values `after` of the next states,
+    /// discounted by `discount`.
     fn worth(&self, pair: usize, after: &[f64], discount: f64) -> f64 {
         let mut then = 0.0;
         for branch in &self.branches[self.offsets[pair]..self.offsets[pair + 1]] {
@@ -82,7 +82,7 @@ impl Process {
         self.rewards[pair] + discount * then
     }
 
-    /// The worth of each action in each state.
+    /// Values of all actions in all states.
     fn action_values(&self, after: &[f64], discount: f64, out: &mut [f64]) {
         out.iter_mut().enumerate().for_each(|(pair, out)| *out = self.worth(pair, after, discount));
     }
@@ -91,14 +91,15 @@ impl Process {
         self.start.iter().map(|(state, probability)| probability * values[*state]).sum()
     }
 
-    /// The most that any policy can expect of an episode; one that knows the step too.
+    /// Highest expected return of any policy, including policies that know the step number.
     pub(super) fn optimum(&self) -> f64 {
         let mut values = vec![0.0; self.states()];
         self.backward(&mut values, |_, _| ());
         self.at_start(&values)
     }
 
-    /// Backward induction over the horizon; shows each step's number and its action values, the last step first.
+    /// Run backward induction over the horizon; `show` receives each step's number and its action values, the last step
+    /// first.
     fn backward(&self, values: &mut [f64], mut show: impl FnMut(u32, &[f64])) {
         let mut of_actions = vec![0.0; self.rewards.len()];
         for step in (0..self.horizon).rev() {
@@ -110,7 +111,7 @@ impl Process {
         }
     }
 
-    /// The optimal action in each state at each step, at `step * states + state`.
+    /// Optimal action in each state at each step, at `step * states + state`.
     #[cfg(test)]
     pub(super) fn plan(&self) -> Vec<u8> {
         let states = self.states();
@@ -122,7 +123,7 @@ impl Process {
         plan
     }
 
-    /// What `policy`, the same at every step, can expect of an episode.
+    /// Expected return of `policy`, which is the same at every step.
     pub(super) fn value_of(&self, policy: &Policy) -> f64 {
         let mut values = vec![0.0; self.states()];
         for _ in 0..self.horizon {
@@ -135,24 +136,24 @@ impl Process {
         self.at_start(&values)
     }
 
-    /// Each action equally often.
+    /// Policy that takes every action with equal probability.
     pub(super) fn random(&self) -> Policy {
         vec![1.0 / self.actions as f64; self.rewards.len()]
     }
 
-    /// Always the same action.
+    /// Policy that always takes the same action.
     pub(super) fn constant(&self, action: usize) -> Policy {
         (0..self.rewards.len()).map(|pair| f64::from(pair % self.actions == action)).collect()
     }
 
-    /// The action whose reward in this step is the highest to expect.
+    /// Policy that takes the action with the highest expected immediate reward.
     pub(super) fn myopic(&self) -> Policy {
         self.greedy(&self.rewards)
     }
 
-    /// The best without knowing the step, when rewards count less by `discount` from step to step: what a trained policy
-    /// can be, which sees no clock. By value iteration until all values change by the same but for a millionth of a
-    /// reward of 1: no action's advantage changes any more then (Puterman 1994, section 6.6.2).
+    /// Best policy that does not know the step, for rewards discounted by `discount` per step: the most that a trained
+    /// policy can reach. Found by value iteration until all values change by the same amount to within a millionth of a
+    /// reward of 1; no action's advantage changes after that (Puterman 1994, section 6.6.2).
     #[cfg(test)]
     pub(super) fn stationary(&self, discount: f64) -> Policy {
         let mut values = vec![0.0; self.states()];
@@ -177,7 +178,7 @@ impl Process {
     }
 }
 
-/// The index of the highest, the lowest index of equals.
+/// Index of the highest number; the lowest index among equals.
 fn best(row: &[f64]) -> usize {
     (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
 }

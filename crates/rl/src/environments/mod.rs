@@ -1,7 +1,7 @@
-//! Environments: what a policy is trained on and measured against.
+//! Environments in which policies are trained and evaluated.
 //!
 //! An environment is deterministic given its state: all randomness comes from a generator that it owns and that its
-//! snapshot holds, so a run that goes on from a checkpoint sees what it would have seen.
+//! snapshot includes, so a run that resumes from a checkpoint sees the same transitions.
 
 mod classic;
 mod identity;
@@ -22,138 +22,139 @@ pub use registry::{Error, environment, environments};
 pub use scores::scores;
 pub use vector::{Actions, Ended, VectorEnv};
 
-/// What a policy may do.
+/// Set of actions of an environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ActionSpace {
-    /// One of these, by index.
+    /// One of several actions, by index.
     Discrete {
-        /// What each is called.
+        /// Name of each action.
         names: Vec<String>,
     },
-    /// A vector of numbers.
+    /// Vector of numbers.
     Continuous {
-        /// The least of each.
+        /// Smallest value of each number.
         low: Vec<f32>,
-        /// The most of each.
+        /// Largest value of each number.
         high: Vec<f32>,
     },
 }
 
-/// What an environment is.
+/// Description of an environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = EnvironmentDescription)]
 pub struct Description {
-    /// Its name, as training runs give it.
+    /// Name, as training runs refer to it.
     pub name: String,
-    /// What it models, its reward and its end, in a few sentences.
+    /// Summary of the model, the reward and the end of an episode, in a few sentences.
     pub summary: String,
-    /// What each number of an observation is called, in order.
+    /// Name of each number of an observation, in order.
     pub observations: Vec<String>,
-    /// The least and the most of each number; infinite bounds are `None`.
+    /// Smallest and largest value of each number; `None` means unbounded.
     #[schema(value_type = Vec<Vec<Option<f32>>>)]
     pub bounds: Vec<(Option<f32>, Option<f32>)>,
-    /// What a policy may do.
+    /// Set of actions.
     pub actions: ActionSpace,
-    /// Steps after which an episode is cut short (truncated).
+    /// Number of steps after which an episode is truncated.
     pub horizon: u32,
 }
 
-/// A number that an environment was made with, and may be made with.
+/// A numeric parameter of an environment.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = EnvironmentParameter)]
 pub struct Parameter {
-    /// Its name.
+    /// Name of the parameter.
     pub name: &'static str,
-    /// What it means, and its unit.
+    /// Meaning and unit.
     pub meaning: &'static str,
-    /// The least that it may be.
+    /// Smallest allowed value.
     pub low: f64,
-    /// The most that it may be.
+    /// Largest allowed value.
     pub high: f64,
-    /// What it is when not given.
+    /// Value when none is given.
     pub default: f64,
-    /// What it is.
+    /// Value in this environment.
     pub value: f64,
 }
 
-/// What a policy does in one step.
+/// An action for one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Action<'a> {
-    /// The index of a discrete action.
+    /// Index of a discrete action.
     Discrete(usize),
-    /// A vector of finite numbers; the environment clamps each to the bounds of its space.
+    /// Vector of finite numbers; the environment clamps each to the bounds of its space.
     Continuous(&'a [f32]),
 }
 
-/// What came of a step.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
-    /// The reward, in the environment's units.
+    /// Reward, in the environment's units.
     pub reward: f64,
-    /// The episode has ended by itself: what follows is worth 0.
+    /// The episode has ended by itself: no reward follows.
     pub terminated: bool,
-    /// The episode was cut short at the horizon: what follows has a worth, which is not seen.
+    /// The episode was cut short at the horizon: the return after it is not 0 but unknown.
     pub truncated: bool,
 }
 
-/// What can be expected of an episode's return, computed from the laws and not measured.
+/// Expected returns per episode, computed from the model and not measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ReferenceReturns)]
 pub struct Reference {
-    /// The most that any policy can expect, one that knows the step's number too.
+    /// Highest expected return of any policy, including policies that know the step number.
     pub optimum: f64,
-    /// Of taking each action equally often.
+    /// Expected return when every action is taken with equal probability.
     pub random: f64,
-    /// Of always taking the action whose reward in the same step is the highest to expect.
+    /// Expected return when the action with the highest expected immediate reward is always taken.
     pub myopic: f64,
-    /// Of the best policy that always takes the same action.
+    /// Expected return of the best policy that always takes the same action.
     pub constant: f64,
-    /// That action.
+    /// Name of the action of that policy.
     pub constant_action: String,
 }
 
-/// A world with dynamics, one episode at a time.
+/// A simulated environment that runs one episode at a time.
 pub trait Environment: Send {
-    /// What it is.
+    /// Return the environment's description.
     fn description(&self) -> &Description;
 
-    /// What it was made with; none where nothing can be chosen.
+    /// Return the parameters; empty when the environment takes none.
     fn parameters(&self) -> Vec<Parameter> {
         Vec::new()
     }
 
-    /// Begin an episode; with a seed the generator begins anew too, as Gymnasium's `reset(seed)`.
+    /// Start a new episode. With a seed the generator is reset too, as in Gymnasium's `reset(seed)`.
     fn reset(&mut self, seed: Option<u64>);
 
     /// Write the present observation, [`Description::observations`] numbers, to `out`.
     fn observe(&self, out: &mut [f32]);
 
-    /// Do `action`. After an end, `reset` comes first.
+    /// Do `action`. After the end of an episode, call `reset` first.
     ///
-    /// An action of the other kind of space, an index out of range, a vector of another length or with a number that is
-    /// not finite, is a mistake of the caller's: nothing happens, the reward is NaN.
+    /// An action of the wrong kind, an index out of range, or a vector of the wrong length or with a number that is not
+    /// finite is the caller's error: the state does not change and the reward is NaN.
     fn step(&mut self, action: Action<'_>) -> Outcome;
 
-    /// Everything that decides what comes next, the generator included.
+    /// Return everything that determines the future, including the generator's state.
     fn snapshot(&self) -> serde_json::Value;
 
-    /// Become what `snapshot` was.
+    /// Restore the state of `snapshot`.
     ///
     /// # Errors
-    /// When it is of another environment, or of another version of this one.
+    /// When the snapshot belongs to another environment, or to another version of this one.
     fn restore(&mut self, snapshot: &serde_json::Value) -> Result<(), serde_json::Error>;
 
-    /// What can be expected of a return, where that can be computed. Takes up to a second.
+    /// Return the expected returns of simple policies, where they can be computed. Takes up to a second.
     fn reference(&self) -> Option<Reference> {
         None
     }
 
-    /// What a policy can expect of an episode's return, exactly, where that can be computed.
+    /// Compute the exact expected return of a policy for one episode, where the model allows it.
     ///
-    /// `policy` is called once, with the observations of all states one after the other, and answers a row for each: the
-    /// probability of each action in a discrete space (1 and 0s for a greedy policy), the action itself in a continuous
-    /// one. `None` if it answers another number of them, or one that is not finite. Takes up to a second.
+    /// `policy` is called once with the observations of all states, one after the other, and returns a row for each:
+    /// the probability of each action in a discrete space (1 and 0s for a greedy policy), the action itself in a
+    /// continuous one. `None` if it returns the wrong number of values, or one that is not finite. Takes up to a
+    /// second.
     fn expected_return(&self, _policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
         None
     }

@@ -1,4 +1,4 @@
-//! Environments by name.
+//! Lookup of environments by name.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use super::{
     marketplace::{Negotiations, Portfolio, Prices, Resources, Services, Trading, market},
 };
 
-/// Makes an environment, of parameters if it takes some.
+/// Constructor of an environment, with optional parameters.
 type Make = fn(Option<&Value>) -> Result<Box<dyn Environment>, String>;
 
-/// Every environment, in the order in which they are listed.
+/// All environments, in the order of the listing.
 const ENVIRONMENTS: [(&str, Make); 12] = [
     ("CartPole-v1", |parameters| without(parameters, cart_pole)),
     ("Acrobot-v1", |parameters| without(parameters, acrobot)),
@@ -32,46 +32,46 @@ fn without(parameters: Option<&Value>, make: fn() -> Box<dyn Environment>) -> Re
     if parameters.is_some() { Err("it takes none".into()) } else { Ok(make()) }
 }
 
-/// Why there is no such environment, or why several can't be stepped together.
+/// Error of looking up or stepping environments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No environment is called so.
+    /// The environment's name is unknown.
     #[error("there is no environment '{name}': there are {}", known.join(", "))]
     Unknown {
-        /// The name asked for.
+        /// Name that was requested.
         name: String,
-        /// The names that there are.
+        /// Names of all environments.
         known: Vec<String>,
     },
-    /// The parameters don't fit the environment.
+    /// The parameters do not fit the environment.
     #[error("parameters of '{environment}': {reason}")]
     Parameters {
-        /// The environment.
+        /// Name of the environment.
         environment: String,
-        /// What is wrong with them.
+        /// Reason, as a sentence.
         reason: String,
     },
-    /// A vector of none, or of different ones.
+    /// A vector of no environments, or of different ones.
     #[error("environments are stepped together when there is at least one and all have the same description")]
     Mixed,
-    /// Actions of the other kind of space, or of another number.
+    /// Actions of the wrong kind or number.
     #[error("the environments take {expected}")]
     Actions {
-        /// What they take.
+        /// Expected actions, in words.
         expected: String,
     },
-    /// An action that is not in the space: an index out of range, or a number that is not finite.
+    /// An action outside the space: an index out of range, or a number that is not finite.
     #[error("the action at position {position} is not in the space")]
     Action {
-        /// Its position among the numbers given, from 0.
+        /// Position of the action among the given numbers, from 0.
         position: usize,
     },
 }
 
-/// Make the environment called `name`, in an episode begun with seed 0.
+/// Create the environment called `name`, in an episode started with seed 0.
 ///
 /// # Errors
-/// [`Error::Unknown`], and [`Error::Parameters`] when `parameters` are not the environment's.
+/// [`Error::Unknown`]; [`Error::Parameters`] when `parameters` do not fit the environment.
 pub fn environment(name: &str, parameters: Option<&Value>) -> Result<Box<dyn Environment>, Error> {
     let Some((_, make)) = ENVIRONMENTS.iter().find(|(known, _)| *known == name) else {
         let known = ENVIRONMENTS.iter().map(|(known, _)| (*known).to_owned()).collect();
@@ -81,7 +81,7 @@ pub fn environment(name: &str, parameters: Option<&Value>) -> Result<Box<dyn Env
         .map_err(|reason| Error::Parameters { environment: name.to_owned(), reason })
 }
 
-/// Every environment with its default parameters, in an episode begun with seed 0: for a listing.
+/// Create every environment with its default parameters, in an episode started with seed 0, for a listing.
 pub fn environments() -> Vec<Box<dyn Environment>> {
     ENVIRONMENTS.iter().filter_map(|(_, make)| make(None).ok()).collect()
 }

@@ -1,12 +1,12 @@
-//! Discrete actions for algorithms that know continuous ones only, such as SAC.
+//! Adapter that gives discrete environments a continuous action space, for algorithms such as SAC.
 
 use serde_json::Value;
 
 use super::{Action, ActionSpace, Description, Environment, Outcome, Parameter, Reference};
 
-/// The same world with an action of as many numbers in [-1, 1] as `environment` has discrete actions: the action of the
-/// highest number is done, the first of equals. Rewards, observations, snapshots and [`Reference`] are the world's own. An
-/// environment whose actions are continuous is given back as it is.
+/// Wrap `environment` so that an action is a vector of one number in [-1, 1] per discrete action: the action with the
+/// highest number is done, the first among equals. Rewards, observations, snapshots and [`Reference`] are unchanged. An
+/// environment with continuous actions is returned as it is.
 pub fn scores(environment: Box<dyn Environment>) -> Box<dyn Environment> {
     let mut description = environment.description().clone();
     let ActionSpace::Discrete { names } = &description.actions else { return environment };
@@ -23,7 +23,7 @@ struct Scores {
     description: Description,
 }
 
-/// The index of the highest number after clamping, the lowest index of equals.
+/// Index of the highest number after clamping; the lowest index among equals.
 fn highest(scores: &[impl Into<f64> + Copy]) -> usize {
     let clamped = |index: usize| scores[index].into().clamp(-1.0, 1.0);
     (1..scores.len()).fold(0, |best, index| if clamped(index) > clamped(best) { index } else { best })

@@ -1,4 +1,4 @@
-//! What all environments share: time limit, generator, snapshots, and what is checked of an action.
+//! Common implementation of environments: time limit, generator, snapshots, action checks.
 
 use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::Error as _};
@@ -6,67 +6,67 @@ use serde_json::{Map, Value, json};
 
 use super::{Action, ActionSpace, Description, Environment, Outcome, Parameter, Reference};
 
-/// The generator of every environment.
+/// Random generator of every environment.
 pub(super) type Generator = Xoshiro256PlusPlus;
 
-/// A number in [0, 1), of 53 random bits.
+/// Draw a number in [0, 1) from 53 random bits.
 pub(super) fn unit(generator: &mut Generator) -> f64 {
     (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A number in [`low`, `high`).
+/// Draw a number in [`low`, `high`).
 pub(super) fn uniform(generator: &mut Generator, low: f64, high: f64) -> f64 {
     low + (high - low) * unit(generator)
 }
 
-/// The laws of an environment. What changes is in the state, so that a snapshot is whole.
+/// Dynamics of an environment. Everything that changes is in the state, so that a snapshot is complete.
 pub(super) trait Dynamics: Send {
-    /// What the laws act on, apart from the generator and the number of steps done.
+    /// State of an episode, without the generator and the number of steps.
     type State: Serialize + DeserializeOwned + Send;
 
-    /// Raised with every change of the laws or of the state's form: older snapshots are then refused.
+    /// Version, raised with every change of the dynamics or of the state's format: older snapshots are refused.
     const VERSION: u32;
 
-    /// What the laws were made with; a snapshot under others is refused.
+    /// Parameters of the dynamics; a snapshot taken with others is refused.
     fn parameters(&self) -> Vec<Parameter> {
         Vec::new()
     }
 
-    /// Whether `state`, read from a snapshot, is one that the laws know.
+    /// Check that `state`, read from a snapshot, is valid.
     fn holds(&self, _state: &Self::State) -> bool {
         true
     }
 
-    /// What can be expected of a return.
+    /// Return the expected returns of simple policies.
     fn reference(&self) -> Option<Reference> {
         None
     }
 
-    /// What a policy can expect of a return; see [`Environment::expected_return`].
+    /// Compute the expected return of a policy; see [`Environment::expected_return`].
     fn expected_return(&self, _policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
         None
     }
 
-    /// The first state of an episode.
+    /// Draw the first state of an episode.
     fn begin(&self, generator: &mut Generator) -> Self::State;
 
-    /// Write the observation of `state`, `step` steps after the beginning.
+    /// Write the observation of `state`, `step` steps after the start of the episode.
     fn observe(&self, state: &Self::State, step: u32, out: &mut [f32]);
 
-    /// Go one step on, which is the episode's number `step`, counted from 0. The action is one of the space's. Answers
-    /// the reward and whether the episode has ended by itself.
+    /// Advance by step number `step` of the episode, counted from 0. `action` is valid. Returns the reward and whether
+    /// the episode has ended by itself.
     fn advance(&self, state: &mut Self::State, step: u32, action: Action<'_>, generator: &mut Generator)
     -> (f64, bool);
 }
 
-/// An environment of these laws.
+/// An environment with these dynamics.
 pub(super) struct Simulation<D: Dynamics> {
     dynamics: D,
     description: Description,
     present: Present<D::State>,
 }
 
-/// What changes from step to step.
+/// State of the current episode.
 #[derive(Serialize, Deserialize)]
 struct Present<S> {
     state: S,
@@ -76,7 +76,7 @@ struct Present<S> {
 }
 
 impl<D: Dynamics> Simulation<D> {
-    /// In an episode begun with seed 0.
+    /// Create the environment in an episode started with seed 0.
     pub(super) fn new(dynamics: D, description: Description) -> Self {
         let mut generator = Generator::seed_from_u64(0);
         let state = dynamics.begin(&mut generator);
@@ -93,7 +93,7 @@ impl<D: Dynamics> Simulation<D> {
         }
     }
 
-    /// Which laws a snapshot is of.
+    /// Identify the dynamics that a snapshot belongs to.
     fn identity(&self) -> Value {
         let parameters = self.dynamics.parameters().into_iter();
         let values: Map<_, _> = parameters.map(|one| (one.name.to_owned(), json!(one.value))).collect();

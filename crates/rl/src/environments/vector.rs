@@ -6,40 +6,40 @@ use serde_json::Value;
 
 use super::{Action, ActionSpace, Description, Environment, Error, simulation::Generator};
 
-/// What each environment is to do, in their order.
+/// Actions for all environments, in their order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Actions<'a> {
-    /// An index for each.
+    /// One index per environment.
     Discrete(&'a [i64]),
-    /// A vector for each, one after the other.
+    /// One vector per environment, one after the other.
     Continuous(&'a [f32]),
 }
 
 /// An episode that ended in the last step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Which environment it was in.
+    /// Index of its environment.
     pub index: usize,
-    /// The sum of its rewards.
+    /// Sum of its rewards.
     pub total: f64,
-    /// How many steps it had.
+    /// Number of its steps.
     pub length: u32,
-    /// It ended by itself; otherwise it was cut short.
+    /// Whether it ended by itself; otherwise it was cut short at the horizon.
     pub terminated: bool,
 }
 
-/// Environments of one kind, each of which begins its next episode as soon as one ends.
+/// Environments of one kind, each of which starts its next episode as soon as one ends.
 ///
-/// Everything read from it lies in flat slices, environment after environment, which [`VectorEnv::step`] overwrites; a
-/// step allocates nothing.
+/// All results are flat slices, environment after environment, which [`VectorEnv::step`] overwrites; a step allocates
+/// nothing.
 pub struct VectorEnv {
     environments: Vec<Box<dyn Environment>>,
-    /// Numbers of one observation.
+    /// Length of one observation.
     width: usize,
     present: Present,
 }
 
-/// What is read from it, and the episodes' sums so far.
+/// Results of the last step, and the sums of the running episodes.
 #[derive(Serialize, Deserialize)]
 struct Present {
     observations: Vec<f32>,
@@ -60,7 +60,7 @@ struct Snapshot<P> {
 }
 
 impl VectorEnv {
-    /// Of these, in the episodes in which they are, which count as new.
+    /// Combine `environments`; their present episodes count as new.
     ///
     /// # Errors
     /// [`Error::Mixed`] when there are none or their descriptions differ.
@@ -85,8 +85,8 @@ impl VectorEnv {
         Ok(vector)
     }
 
-    /// Begin new episodes everywhere, each environment with a seed drawn from a generator that begins with `seed`: two
-    /// runs with neighbouring seeds have no environment in common.
+    /// Start new episodes everywhere. Each environment gets a seed drawn from a generator seeded with `seed`, so that
+    /// runs with neighbouring seeds share no environment seed.
     pub fn reset(&mut self, seed: u64) {
         let mut seeds = Generator::seed_from_u64(seed);
         for environment in &mut self.environments {
@@ -109,58 +109,58 @@ impl VectorEnv {
         }
     }
 
-    /// How many environments there are.
+    /// Number of environments.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.environments.len()
     }
 
-    /// What each of them is.
+    /// Description of each environment.
     pub fn description(&self) -> &Description {
         self.environments[0].description()
     }
 
-    /// Numbers of one observation.
+    /// Length of one observation.
     pub fn observation_length(&self) -> usize {
         self.width
     }
 
-    /// The present observations, `len` x `observation_length`: where an episode has just ended, the first of the next.
+    /// Present observations, `len` x `observation_length`: where an episode has just ended, the first of the next.
     pub fn observations(&self) -> &[f32] {
         &self.present.observations
     }
 
-    /// The last observations of the episodes that ended in the last step, in the rows of their environments; other rows
-    /// are of earlier ends, or zeros. At a truncation, this is what to bootstrap from.
+    /// Last observations of the episodes that ended in the last step, in the rows of their environments; other rows are
+    /// old or zero. At a truncation, bootstrap from these.
     pub fn final_observations(&self) -> &[f32] {
         &self.present.finals
     }
 
-    /// The rewards of the last step, `len` numbers.
+    /// Rewards of the last step, `len` numbers.
     pub fn rewards(&self) -> &[f32] {
         &self.present.rewards
     }
 
-    /// Where the last step ended an episode by itself, `len` of them.
+    /// Flags of episodes that the last step ended by themselves, `len` of them.
     pub fn terminated(&self) -> &[bool] {
         &self.present.terminated
     }
 
-    /// Where the last step was the horizon's; as in Gymnasium, it may have ended by itself in the same step.
+    /// Flags of episodes whose last step reached the horizon; as in Gymnasium, an episode can have both flags.
     pub fn truncated(&self) -> &[bool] {
         &self.present.truncated
     }
 
-    /// The episodes that ended in the last step, by environment.
+    /// Episodes that ended in the last step, by environment.
     pub fn ended(&self) -> &[Ended] {
         &self.present.ended
     }
 
-    /// Do one step in each.
+    /// Do one step in each environment.
     ///
     /// # Errors
-    /// [`Error::Actions`] when they are of the other kind or number, [`Error::Action`] for one that is not in the space;
-    /// nothing has happened then.
+    /// [`Error::Actions`] for the wrong kind or number of actions, [`Error::Action`] for one outside the space; no
+    /// environment has been stepped then.
     pub fn step(&mut self, actions: Actions<'_>) -> Result<(), Error> {
         let per_action = self.check(actions)?;
         let Present { observations, finals, rewards, terminated, truncated, ended, totals, lengths } =
@@ -188,7 +188,7 @@ impl VectorEnv {
         Ok(())
     }
 
-    /// Check the actions; answers the numbers of one.
+    /// Check the actions and return the length of one.
     fn check(&self, actions: Actions<'_>) -> Result<usize, Error> {
         let count = self.len();
         let (wrong, per_action) = match (&self.description().actions, actions) {
@@ -208,20 +208,20 @@ impl VectorEnv {
         wrong.map_or(Ok(per_action), |position| Err(Error::Action { position }))
     }
 
-    /// Everything: the environments' snapshots, the episodes so far, and what the last step gave.
+    /// Return the environments' snapshots, the running episodes and the results of the last step.
     ///
     /// # Errors
-    /// None in practice: everything in it has a JSON form.
+    /// Only if a value has no JSON form, which does not happen in practice.
     pub fn snapshot(&self) -> Result<Value, serde_json::Error> {
         let environments = self.environments.iter().map(|environment| environment.snapshot()).collect();
         serde_json::to_value(Snapshot { environments, present: &self.present })
     }
 
-    /// Become what `snapshot` was.
+    /// Restore the state of `snapshot`.
     ///
     /// # Errors
-    /// When it is of other environments, or of another number of them. Some may have been restored then: reset, or
-    /// restore another.
+    /// When it belongs to other environments, or to another number of them. Some environments may have been restored
+    /// then: reset, or restore another snapshot.
     pub fn restore(&mut self, snapshot: &Value) -> Result<(), serde_json::Error> {
         let Snapshot { environments, present } = Snapshot::<Present>::deserialize(snapshot)?;
         let (count, numbers) = (self.len(), self.len() * self.width);

@@ -1,7 +1,7 @@
-//! Policies for other programs: the file as it is stored, TorchScript, ONNX.
+//! Export of policies as safetensors, TorchScript and ONNX.
 //!
-//! TorchScript and ONNX hold the network from a state to its outputs, the normalisation of states among it. Both take one
-//! tensor, `state`, of 32-bit floats: rows x state, of any number of rows. What they answer, in this order:
+//! TorchScript and ONNX contain the network from a state to its outputs, including the normalisation of states. Both
+//! take one tensor, `state`, of 32-bit floats: rows x state, with any number of rows. Their outputs, in this order:
 //!
 //! | | |
 //! |---|---|
@@ -9,7 +9,8 @@
 //! | Rainbow, DQN | `q` rows x actions |
 //! | SAC | `mean` rows x numbers and `std` rows x numbers, both before squashing or clamping; `value` rows |
 //!
-//! TorchScript's `forward` answers a tuple of these tensors, of a Q-network the one tensor; `torch.jit.load` reads it.
+//! TorchScript's `forward` returns a tuple of these tensors, or the one tensor of a Q-network; `torch.jit.load` reads
+//! the file.
 
 mod onnx;
 #[cfg(test)]
@@ -22,19 +23,19 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{LoadError, Policy};
 
-/// A file format for policies.
+/// File format of an exported policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Format {
-    /// The tensors, as they are stored.
+    /// Safetensors, as stored.
     Safetensors,
-    /// A traced module of PyTorch's.
+    /// Traced PyTorch module.
     Torchscript,
     /// Open Neural Network Exchange, operator set 17.
     Onnx,
 }
 
-/// Every format by its name.
+/// Formats by name.
 const NAMES: [(&str, Format); 4] = [
     ("safetensors", Format::Safetensors),
     ("torchscript", Format::Torchscript),
@@ -42,19 +43,19 @@ const NAMES: [(&str, Format); 4] = [
     ("torch", Format::Torchscript),
 ];
 
-/// Why a policy was not exported.
+/// Error of an export.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
-    /// Pickle is a format that is not written.
+    /// Pickle is refused.
     #[error("'pickle' is refused: a pickle can run any code when it is read; there are safetensors, torchscript, onnx")]
     Pickle,
-    /// There is no such format.
+    /// The format is unknown.
     #[error("there is no format '{0}': there are safetensors, torchscript, onnx")]
     Format(String),
-    /// The policy can't be read.
+    /// The policy cannot be read.
     #[error("the policy's weights cannot be used: {0}")]
     Load(#[from] LoadError),
-    /// libtorch failed, or the file that it writes to.
+    /// libtorch failed, or its output file could not be written.
     #[error("the policy cannot be written: {0}")]
     Write(String),
 }
@@ -62,7 +63,7 @@ pub enum ExportError {
 impl FromStr for Format {
     type Err = ExportError;
 
-    /// `torch` is another name for `torchscript`.
+    /// `torch` is an alias of `torchscript`.
     fn from_str(name: &str) -> Result<Self, ExportError> {
         match NAMES.into_iter().find(|(known, _)| *known == name) {
             Some((_, format)) => Ok(format),
@@ -93,7 +94,7 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// What such a file's name ends with, after the dot.
+    /// File name extension, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Safetensors => "safetensors",
@@ -103,10 +104,10 @@ impl Format {
     }
 }
 
-/// The policy of this safetensors file, in another format. Blocks for some milliseconds: libtorch traces the network.
+/// Convert a safetensors policy to another format. Blocks for some milliseconds while libtorch traces the network.
 ///
 /// # Errors
-/// When the weights can't be read, and when libtorch refuses.
+/// When the weights cannot be read, or libtorch refuses.
 pub fn export(weights: &[u8], format: Format) -> Result<Vec<u8>, ExportError> {
     let policy = Policy::read(weights)?;
     match format {

@@ -1,4 +1,4 @@
-//! TorchScript, by tracing a forward pass.
+//! TorchScript export, by tracing a forward pass.
 
 use std::{
     fmt::Display,
@@ -13,17 +13,17 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::FileOptions};
 use super::ExportError;
 use crate::network::{Constants, Network, Policy};
 
-/// The archive's entry with the module's code, and what belongs to its text as it was.
+/// Archive entries of the module's code and of the debug information that refers to it.
 const CODE: &str = "policy/code/__torch__.py";
 const CODE_PLACES: &str = "policy/code/__torch__.py.debug_pkl";
-/// How an operator of a list, under which the outputs are brought, stands in the code.
+/// Text before and after a list operator's arguments in the code; the outputs are gathered under that operator.
 const LIST: [&str; 2] = ["torch.block_diag([", "])\n"];
 
-/// A module `policy` whose `forward(state)` is the network.
+/// Build a module `policy` whose `forward(state)` is the network.
 pub(super) fn module(policy: Policy) -> Result<Vec<u8>, ExportError> {
     let outputs = policy.layers.output_names().len();
     let _guard = no_grad_guard();
-    // libtorch writes to a path only, whose last part goes into the file.
+    // libtorch writes only to a path, and stores its last part in the file.
     let folder = tempfile::tempdir().map_err(refusal)?;
     let path = folder.path().join("policy.pt");
     let archive = saved(&traced(policy)?, &path)?;
@@ -40,11 +40,12 @@ fn saved(module: &CModule, path: &Path) -> Result<Vec<u8>, ExportError> {
     fs::read(path).map_err(refusal)
 }
 
-/// A module with one output, as a traced one must have to be saved: several are brought under an operator that takes a list.
+/// Trace a module with one output: saving requires exactly one, so several are gathered by an operator that takes a
+/// list.
 fn traced(policy: Policy) -> Result<CModule, ExportError> {
     let length = policy.form.state_length as i64;
     let network = Network::new(policy)?;
-    // Two rows: of one, libtorch might take it that there is always one.
+    // Trace with two rows: with one, libtorch may fix the number of rows at 1.
     let states = Tensor::f_zeros([2, length], tch::kind::FLOAT_CPU).map_err(refusal)?;
     let constants = Constants::of(network.layers(), Device::Cpu).map_err(refusal)?;
     let forward = |states: &Tensor| -> Result<Tensor, TchError> {
@@ -52,7 +53,7 @@ fn traced(policy: Policy) -> Result<CModule, ExportError> {
         if outputs.len() == 1 { Ok(outputs.remove(0)) } else { Tensor::f_block_diag(&outputs) }
     };
     let mut failure = None;
-    // Tracing must come to its end, whatever happens.
+    // Tracing must be ended even after an error.
     let mut record = |inputs: &[Tensor]| {
         let output = forward(&inputs[0]).unwrap_or_else(|error| {
             failure = Some(error);
@@ -64,7 +65,7 @@ fn traced(policy: Policy) -> Result<CModule, ExportError> {
     failure.map_or(module, Err).map_err(refusal)
 }
 
-/// The archive with the list of `outputs` as a tuple in its code, and the input by its name.
+/// Rewrite the archive so that the list of `outputs` becomes a tuple in its code and the input has its name.
 fn with_tuple(archive: &[u8], outputs: usize) -> Result<Vec<u8>, ExportError> {
     let mut from = ZipArchive::new(Cursor::new(archive)).map_err(refusal)?;
     let mut into = ZipWriter::new(Cursor::new(Vec::new()));
@@ -91,7 +92,7 @@ fn rewritten(code: &str, outputs: usize) -> Result<String, ExportError> {
     if outputs == 1 {
         return Ok(code);
     }
-    let unknown = || ExportError::Write("libtorch writes its code otherwise than is known here".to_owned());
+    let unknown = || ExportError::Write("libtorch wrote the module's code in an unexpected form".to_owned());
     let (before, rest) = code.split_once(LIST[0]).ok_or_else(unknown)?;
     let (list, after) = rest.split_once(LIST[1]).ok_or_else(unknown)?;
     let tuple = format!("-> Tuple[{}]:", vec!["Tensor"; outputs].join(", "));

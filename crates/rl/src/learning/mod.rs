@@ -1,4 +1,4 @@
-//! Agents that learn: each has a policy of its own, which feedback changes version by version.
+//! Agents that learn: each has its own policy, of which feedback makes new versions.
 
 mod model;
 mod store;
@@ -27,10 +27,10 @@ use am_db::{
     principal::Principal,
 };
 
-/// The longest id of an agent.
+/// Maximum length of an agent id, in characters.
 const LONGEST_ID: usize = 200;
 
-/// Agents that learn. Cheap to clone.
+/// Service for learning agents. Cheap to clone.
 #[derive(Clone)]
 pub struct Learning {
     db: Database,
@@ -41,16 +41,17 @@ pub struct Learning {
 }
 
 impl Learning {
-    /// Agents in `db`, whose policies are `library`'s.
+    /// Create the service on `db`, with policies stored in `library`.
     pub fn new(db: Database, clock: Clock, ids: Ids, library: Library, runs: Runs) -> Self {
         Self { db, clock, ids, library, runs }
     }
 
-    /// Let an agent learn: it gets a policy of its own, a copy of another. One that learns already learns otherwise from
-    /// now on.
+    /// Enable learning for an agent. It gets its own policy, a copy of another. For an agent that learns already, the
+    /// settings are changed.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::Forbidden`] for another owner's agent, [`Error::Act`] for a policy that is not there.
+    /// [`Error::Invalid`]; [`Error::Forbidden`] for another owner's agent; [`Error::Act`] for a policy that does not
+    /// exist.
     pub async fn enable(
         &self,
         caller: &Principal,
@@ -106,14 +107,14 @@ impl Learning {
         Ok(done)
     }
 
-    /// An agent of `caller`'s that learns.
+    /// Return a learning agent of `caller`.
     ///
     /// # Errors
-    /// [`Error::State`] when it was not enabled, [`Error::Forbidden`].
+    /// [`Error::State`] when learning is not enabled for it; [`Error::Forbidden`].
     pub async fn get(&self, caller: &Principal, agent_id: &str) -> Result<Learner> {
         let found = store::get(&mut *self.db.read().await?, agent_id).await?;
         let learner = found.ok_or_else(|| {
-            Error::State(format!("Agent '{agent_id}' does not learn: enable that first (learning/enable)"))
+            Error::State(format!("Learning is not enabled for agent '{agent_id}': enable it first (learning/enable)"))
         })?;
         allowed(caller, &learner)?;
         Ok(learner)
@@ -123,7 +124,7 @@ impl Learning {
     /// enabled.
     ///
     /// # Errors
-    /// As [`Learning::get`]; [`Error::Invalid`] naming the row that doesn't fit.
+    /// As [`Learning::get`]; [`Error::Invalid`] with the row that does not fit.
     pub async fn train(
         &self,
         caller: &Principal,
@@ -144,7 +145,7 @@ impl Learning {
         });
         let feedback: Vec<_> = rows.collect();
         let feedback = violations.finish_with(Some(feedback))?;
-        // Of a few rows there can't be as many parts as usual.
+        // Fewer rows than the default number of parts cannot be divided into it.
         let settings = OfflineSettings { tasks: settings.tasks.min(feedback.len().max(1)), ..settings };
         let Learner { agent_id, policy, .. } = learner;
         self.runs.teach(caller, Teaching { agent_id, policy, settings, feedback }, once).await
@@ -154,7 +155,7 @@ impl Learning {
         self.library.version(&PolicyReference::newest(&learner.policy)).await
     }
 
-    /// How an agent's learning goes.
+    /// Return the state of an agent's learning.
     ///
     /// # Errors
     /// As [`Learning::get`].
@@ -175,7 +176,7 @@ fn allowed(caller: &Principal, learner: &Learner) -> Result<()> {
     }
 }
 
-/// The first version of an agent's own policy.
+/// Build the first version of an agent's own policy.
 fn copy(learner: &Learner, from: VersionRecord) -> NewVersion {
     NewVersion {
         name: learner.policy.clone(),
@@ -192,7 +193,7 @@ fn copy(learner: &Learner, from: VersionRecord) -> NewVersion {
     }
 }
 
-/// A row in the policy's own terms, or which member is wrong.
+/// Resolve names in a row of feedback to the policy's indices, or name the wrong member.
 fn read(row: GivenFeedback, version: &VersionRecord) -> std::result::Result<Feedback, (&'static str, String)> {
     let state = match row.state {
         GivenState::Numbers(numbers) => numbers,

@@ -1,4 +1,4 @@
-//! Agents that learn, as they are stored and shown.
+//! Types of learning agents, as stored and shown.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,95 +10,95 @@ use crate::{
 use am_core::crypto::sha256_hex;
 use am_db::{codec::Timestamp, owner};
 
-/// The longest name of an agent's policy.
+/// Maximum length of the name of an agent's policy, in characters.
 const LONGEST: usize = 64;
 
-/// An agent that learns.
+/// A learning agent.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = LearningAgent)]
 pub struct Learner {
-    /// The agent.
+    /// Id of the agent.
     pub agent_id: String,
-    /// Whose it is.
+    /// Principal that owns the agent.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// Its own policy.
+    /// Name of the agent's own policy.
     pub policy: String,
-    /// reinforcement, transfer or meta.
+    /// Mode of learning: `reinforcement`, `transfer` or `meta`.
     pub mode: Mode,
-    /// Of the optimiser, where a training does not say.
+    /// Default learning rate of the optimiser, where a training request gives none.
     pub learning_rate: f64,
-    /// Where its feedback comes from, for people.
+    /// Description of the feedback's source, for people; null when none was given.
     pub feedback_source: Option<String>,
-    /// When it was enabled.
+    /// Time when learning was enabled.
     pub created_at: Timestamp,
-    /// When that was changed last.
+    /// Time of the last change of the settings.
     pub updated_at: Timestamp,
 }
 
-/// How an agent is to learn.
+/// Settings for enabling an agent's learning.
 #[derive(Clone, Debug)]
 pub struct Enabling {
-    /// What may change, and how.
+    /// Mode of learning: which layers change, and how.
     pub mode: Mode,
-    /// Of the optimiser.
+    /// Learning rate of the optimiser.
     pub learning_rate: f64,
-    /// Where its feedback comes from, for people.
+    /// Description of the feedback's source, for people.
     pub feedback_source: Option<String>,
-    /// The policy that its own begins as a copy of; none: the built-in one.
+    /// Policy to copy; `None` copies the built-in one.
     pub policy: Option<String>,
 }
 
-/// A state by its numbers or their names.
+/// A state, given as numbers or by feature names.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[schema(as = FeedbackState)]
 pub enum GivenState {
-    /// As the policy takes them.
+    /// Numbers in the policy's order.
     Numbers(Vec<f64>),
-    /// By name.
+    /// Features by name.
     #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     Named(serde_json::Map<String, serde_json::Value>),
 }
 
-/// An action by its index, its name, or its numbers.
+/// An action, given by index, name or numbers.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[schema(as = FeedbackActionInput)]
 pub enum GivenAction {
-    /// As the policy answers it.
+    /// Action in the form in which the policy answers it.
     Action(FeedbackAction),
-    /// By name.
+    /// Name of the action.
     Name(String),
 }
 
-/// A row of feedback as it is sent.
+/// A row of feedback as clients send it.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = FeedbackRow)]
 pub struct GivenFeedback {
-    /// The state it was done in.
+    /// State in which the action was done.
     pub state: GivenState,
-    /// What was done.
+    /// Action that was done.
     pub action: GivenAction,
-    /// How good it was.
+    /// Reward of the action.
     pub reward: f64,
 }
 
-/// How an agent's learning goes.
+/// State of an agent's learning.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// The agent.
+    /// Settings of the learning agent.
     pub learner: Learner,
-    /// The newest version of its policy.
+    /// Newest version of its policy.
     pub version: VersionRecord,
-    /// Its runs, newest first, at most a hundred.
+    /// Training runs of the agent, newest first, at most 100.
     pub runs: Vec<TrainingRun>,
-    /// How many there are in all.
+    /// Total number of its training runs.
     pub total: i64,
 }
 
-/// The name of an agent's policy: `agent-` and the agent's id as far as a name takes it; where that loses something, with
-/// digits of the id's hash.
+/// Build the name of an agent's policy: `agent-` and the agent's id, as far as a name allows. If something is lost,
+/// digits of the id's hash are appended.
 pub fn policy_of(agent_id: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
     let plain: String = agent_id.to_lowercase().chars().map(letter).collect();

@@ -1,4 +1,4 @@
-//! Table `am_learning`.
+//! Queries of the table `am_learning`.
 
 use super::model::Learner;
 use crate::{
@@ -29,7 +29,7 @@ fn stored(mode: Mode) -> &'static str {
     }
 }
 
-/// One agent.
+/// Read one agent.
 pub async fn get(conn: &mut Connection, agent_id: &str) -> Result<Option<Learner>> {
     let row = sql!("SELECT ", Stored::COLUMNS, " FROM am_learning WHERE agent_id = $1").bind(agent_id);
     let Some(row) = row.fetch_optional::<Stored>(conn).await? else { return Ok(None) };
@@ -46,7 +46,7 @@ pub async fn get(conn: &mut Connection, agent_id: &str) -> Result<Option<Learner
     }))
 }
 
-/// Store an agent, or write it over.
+/// Insert or replace an agent.
 pub async fn put(tx: &mut Tx, learner: &Learner) -> Result<()> {
     insert!("am_learning" {
         agent_id: &learner.agent_id,

@@ -1,4 +1,4 @@
-//! What the owner of a policy changes of it: its aliases, and which calls go to a second version.
+//! Changes that the owner of a policy makes to it: aliases and the traffic split.
 
 use serde_json::json;
 
@@ -20,10 +20,10 @@ use am_db::{
 };
 
 impl Library {
-    /// Point `alias` at a version.
+    /// Set an alias to a version.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that is none or a version that is not there, [`Error::Forbidden`].
+    /// [`Error::Invalid`] for a malformed alias or a version that does not exist; [`Error::Forbidden`].
     pub async fn set_alias(
         &self,
         caller: &Principal,
@@ -40,7 +40,7 @@ impl Library {
         .await
     }
 
-    /// Take an alias away.
+    /// Remove an alias.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
@@ -61,10 +61,10 @@ impl Library {
         .await
     }
 
-    /// Point an alias back at where it pointed before its last move; a second time goes one further back.
+    /// Set an alias back to its version before the last move; a second call goes one move further back.
     ///
     /// # Errors
-    /// [`Error::State`] when it has never pointed elsewhere; [`Error::Forbidden`].
+    /// [`Error::State`] when the alias has never pointed elsewhere; [`Error::Forbidden`].
     pub async fn roll_back(
         &self,
         caller: &Principal,
@@ -77,7 +77,7 @@ impl Library {
             match before(&moves) {
                 Some(version) => Ok((Some(version), true)),
                 None if moves.is_empty() => Err(no_alias(policy, alias)),
-                None => Err(Error::State(format!("alias '{alias}' has pointed at no other version before"))),
+                None => Err(Error::State(format!("alias '{alias}' has no earlier version to roll back to"))),
             }
         })
         .await
@@ -109,7 +109,7 @@ impl Library {
         .await
     }
 
-    /// Where an alias pointed, the last move first.
+    /// Return the moves of an alias, the last first.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -118,10 +118,11 @@ impl Library {
         store::moves(&mut *self.0.db.read().await?, name, alias).await
     }
 
-    /// Let a second version have a share of the calls by the bare name, or follow them; an empty split ends that.
+    /// Set the split: a second version answers a share of the calls that name no version (canary), or receives them too
+    /// without answering (shadow). An empty split removes it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a version that is not there or can't follow, [`Error::Forbidden`].
+    /// [`Error::Invalid`] for a version that does not exist or has another interface; [`Error::Forbidden`].
     pub async fn set_split(
         &self,
         caller: &Principal,
@@ -159,7 +160,7 @@ impl Library {
         .await
     }
 
-    /// One change of a policy of `caller`'s, with its entry in the audit log.
+    /// Apply one change to a policy of `caller`, together with its entry in the audit log.
     async fn change<F>(&self, caller: &Principal, name: &str, once: Option<Once>, change: F) -> Result<Done<Policy>>
     where
         F: AsyncFnOnce(&mut Tx, &Policy, Timestamp) -> Result<am_audit::Entry> + Send + 'static,
@@ -187,7 +188,7 @@ async fn exists(tx: &mut Tx, policy: &Policy, version: u32) -> Result<VersionRec
     found.ok_or_else(|| Error::invalid("version", format!("policy '{}' has no version {version}", policy.name)))
 }
 
-/// Where an alias pointed before its last move that was not undone since.
+/// Return the alias's version before its last move that has not been rolled back.
 fn before(moves: &[AliasMove]) -> Option<u32> {
     let mut undone = 0usize;
     for one in moves {

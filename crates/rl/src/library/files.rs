@@ -1,4 +1,4 @@
-//! Weights on disk: named by their hash, whole or not there.
+//! Weights files, named by their hash and written atomically.
 
 use std::{
     fs::{self, File},
@@ -13,11 +13,11 @@ use crate::{
 };
 use am_core::crypto::sha256_hex;
 
-/// Write `bytes` to `path` so that it holds all of them or what it held before, whenever the machine stops.
+/// Write `bytes` to `path` atomically: after a crash the file holds its old content or all of the new one.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Two processes may write the same file: each its own.
+    // Two processes may write the same file, so each uses its own temporary name.
     name.push(format!(".{}.partial", std::process::id()));
     let partial = directory.join(name);
     let written = File::create(&partial).and_then(|mut file| {
@@ -31,7 +31,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Keep weights in `directory`; the same bytes are kept once. Blocks.
+/// Store weights in `directory`; equal bytes are stored once. Blocks.
 ///
 /// # Errors
 /// [`Error::Storage`].

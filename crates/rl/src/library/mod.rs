@@ -1,7 +1,7 @@
-//! The policies as they are kept: names with immutable versions, aliases, and which calls go to a second version.
+//! Stored policies: names with immutable versions, aliases, and a split of calls to a second version.
 //!
-//! Weights lie in files named by their hash, everything else in the database. What is kept is told to [`Policies`], which
-//! serves it.
+//! Weights are files named by their hash; everything else is in the database. Changes are passed on to [`Policies`],
+//! which serves the policies.
 
 mod changes;
 mod files;
@@ -50,10 +50,10 @@ use am_db::{
     principal::Principal,
 };
 
-/// How often what other processes have changed is looked for.
+/// Interval at which changes made by other processes are looked for.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The kept policies. Cheap to clone.
+/// Library of stored policies. Cheap to clone.
 #[derive(Clone)]
 pub struct Library(Arc<Inner>);
 
@@ -63,15 +63,15 @@ struct Inner {
     ids: Ids,
     audit: Audit,
     policies: Policies,
-    /// The newest revision that `policies` knows.
+    /// Newest revision that `policies` has loaded.
     seen: AtomicI64,
 }
 
 impl Library {
-    /// The policies in `db`, told to `policies`; the built-in one is entered on the first start.
+    /// Open the library in `db` and load its policies into `policies`. The first start stores the built-in policy.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit, policies: Policies) -> Result<Self> {
         let library = Self(Arc::new(Inner { db, clock, ids, audit, policies, seen: AtomicI64::new(0) }));
         library.enter_builtin().await?;
@@ -110,20 +110,20 @@ impl Library {
         Timestamp(self.0.clock.now())
     }
 
-    /// What is told of every change in these rooms.
+    /// Return the audit log, which records every change of policies and runs.
     pub(super) fn audit(&self) -> &Audit {
         &self.0.audit
     }
 
-    /// Where the policies are served.
+    /// Return the server of the policies.
     pub fn policies(&self) -> &Policies {
         &self.0.policies
     }
 
-    /// Tell [`Policies`] what has changed, in this process or another.
+    /// Load changed policies, from this process or another, into [`Policies`].
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn refresh(&self) -> Result<()> {
         let mut conn = self.0.db.read().await?;
         let (names, newest) = store::changed(&mut conn, self.0.seen.load(Ordering::Acquire)).await?;
@@ -138,35 +138,36 @@ impl Library {
         Ok(())
     }
 
-    /// Load what is in production, so that its first call does not wait for that.
+    /// Load the versions with the alias `production`, so that their first call need not wait.
     ///
     /// # Errors
-    /// As the database; a policy that can't be loaded is only told of, since the others serve without it.
+    /// Returns a database error if the query fails. A policy that cannot be loaded is only logged: the others are
+    /// served.
     pub async fn warm_up(&self) -> Result<()> {
         let names = store::in_production(&mut *self.0.db.read().await?).await?;
-        // The latest last, so that it stays where there is not room for all.
+        // The latest is loaded last, so that it stays when memory does not suffice for all.
         for name in names.into_iter().rev() {
             let reference = PolicyReference { name, pick: Pick::Serving };
             if let Err(error) = self.0.policies.load(&reference).await {
-                tracing::error!(policy = reference.name, %error, "a policy in production can't be loaded");
+                tracing::error!(policy = reference.name, %error, "a policy in production cannot be loaded");
             }
         }
         Ok(())
     }
 
-    /// Look for what other processes have changed, until `stop`.
+    /// Poll for changes made by other processes, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
         while pause(&stop, LOOK).await {
             if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "could not look for changed policies");
+                tracing::warn!(%error, "could not poll for changed policies");
             }
         }
     }
 
-    /// Keep uploaded weights as the next version of `name`, which is made if it is new.
+    /// Store uploaded weights as the next version of `name`; the policy is created if it is new.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for names that don't fit, [`ActError::Load`] for weights that are refused, [`Error::Forbidden`] for
+    /// [`Error::Invalid`] for names that do not fit, [`ActError::Load`] for refused weights, [`Error::Forbidden`] for
     /// another owner's policy.
     pub async fn upload(
         &self,
@@ -213,7 +214,7 @@ impl Library {
             .db
             .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
                 let found = store::get(tx.conn().await?, &new.name).await?;
-                // A policy keeps the owner under whom it was made.
+                // The policy keeps the owner that created it.
                 let owner = may_change(&caller, found.as_ref())?;
                 publish(tx, &ids, (&audit, told(now).by(&caller)), &owner, new, now).await
             })
@@ -222,7 +223,7 @@ impl Library {
         Ok(done)
     }
 
-    /// One policy.
+    /// Return one policy.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -230,15 +231,15 @@ impl Library {
         store::get(&mut *self.0.db.read().await?, name).await?.ok_or_else(|| unknown(name))
     }
 
-    /// A page of policies, newest first, and how many there are in all.
+    /// Return a page of policies, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn list(&self, page: &Page) -> Result<(Vec<Policy>, i64)> {
         store::list(&mut *self.0.db.read().await?, page).await
     }
 
-    /// A page of a policy's versions, newest first, and how many there are in all.
+    /// Return a page of a policy's versions, newest first, and their total number.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -247,20 +248,20 @@ impl Library {
         store::versions(&mut *self.0.db.read().await?, name, page).await
     }
 
-    /// The version that `reference` names.
+    /// Return the version that `reference` names.
     ///
     /// # Errors
-    /// [`Error::Act`] where there is none.
+    /// [`Error::Act`] when it does not exist.
     pub async fn version(&self, reference: &PolicyReference) -> Result<VersionRecord> {
         let version = self.0.policies.resolve(reference)?;
         let found = store::version_of(&mut *self.0.db.read().await?, &version.name, version.version).await?;
         found.ok_or_else(|| unknown(&version.reference))
     }
 
-    /// A version's safetensors file.
+    /// Return a version and its safetensors file.
     ///
     /// # Errors
-    /// As [`Library::version`]; [`ActError::Storage`] when the file is not what it was.
+    /// As [`Library::version`]; [`ActError::Storage`] when the file is missing or its hash differs.
     pub async fn weights(&self, reference: &PolicyReference) -> Result<(VersionRecord, Vec<u8>)> {
         let record = self.version(reference).await?;
         let (directory, sha256) = (self.0.policies.directory().to_owned(), record.sha256.clone());
@@ -268,17 +269,17 @@ impl Library {
         Ok((record, bytes))
     }
 
-    /// A version in another format.
+    /// Return a version converted to another format.
     ///
     /// # Errors
-    /// As [`Library::weights`]; when libtorch can't write it.
+    /// As [`Library::weights`]; an error when libtorch cannot write it.
     pub async fn export(&self, reference: &PolicyReference, format: Format) -> Result<(VersionRecord, Vec<u8>)> {
         let (record, weights) = self.weights(reference).await?;
         let exported = blocking(move || Ok(export(&weights, format)?)).await?;
         Ok((record, exported))
     }
 
-    /// Whether a policy of this name is `caller`'s, or free.
+    /// Check that a policy of this name belongs to `caller` or does not exist yet.
     ///
     /// # Errors
     /// [`Error::Forbidden`], [`Error::Invalid`].
@@ -289,16 +290,16 @@ impl Library {
     }
 }
 
-/// What the audit log gets to know of a change here, for which it has no word.
+/// Build an audit entry of the generic kind for a change.
 pub(super) fn told(now: Timestamp) -> am_audit::Entry {
     am_audit::Entry::new(EventType::WorkflowUpdated, now)
 }
 
-/// Store the next version of a policy, in the transaction of what made it, and tell the audit log by an entry that says who
-/// did it. [`Library::refresh`] makes it known after.
+/// Store the next version of a policy, in the transaction of the change that made it, with the audit entry `told`. Call
+/// [`Library::refresh`] after the commit to serve it.
 ///
 /// # Errors
-/// [`Error::Forbidden`] when it is not `owner`'s.
+/// [`Error::Forbidden`] when the policy does not belong to `owner`.
 pub(super) async fn publish(
     tx: &mut Tx,
     ids: &Ids,
@@ -307,7 +308,7 @@ pub(super) async fn publish(
     new: NewVersion,
     now: Timestamp,
 ) -> Result<VersionRecord> {
-    // Somebody else may have taken the name since it was found free.
+    // The name may have been taken by another owner since it was checked.
     if let Some(policy) = store::get(tx.conn().await?, &new.name).await?
         && policy.owner_id != owner
     {
@@ -329,12 +330,12 @@ pub(super) async fn publish(
     store::version_of(tx.conn().await?, &new.name, version).await?.ok_or_else(|| unknown(&new.name))
 }
 
-/// Tell the coordinator's table whose policy it is.
+/// Store the agent that owns a policy in the coordinator's table.
 pub(super) async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
     mirror::store::belongs_to(tx, name, agent_id).await
 }
 
-/// The owner under whom `caller` may change a policy, which may be new.
+/// Return the owner under which `caller` may change a policy, or create it.
 fn may_change(caller: &Principal, policy: Option<&Policy>) -> Result<String> {
     match policy {
         None => Ok(caller.name.to_string()),
@@ -363,7 +364,7 @@ fn served(record: VersionRecord) -> Version {
     }
 }
 
-/// Run what reads and writes files off the asynchronous threads.
+/// Run file operations on a thread for blocking work.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(ActError::Runtime(error.to_string()).into()))

@@ -1,4 +1,4 @@
-//! Policies as they are stored and shown.
+//! Types of stored policies.
 
 use std::collections::BTreeMap;
 
@@ -12,130 +12,131 @@ use am_db::{codec::Timestamp, owner};
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = RlPolicy)]
 pub struct Policy {
-    /// Its name.
+    /// Name of the policy.
     pub name: String,
-    /// Whose it is; every key may ask it.
+    /// Principal that owns the policy; every key may use it.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// The newest version.
+    /// Number of the newest version.
     pub latest: u32,
-    /// The version that a bare name means.
+    /// Number of the version that answers references without a version: that of the alias `production`, or else the
+    /// newest.
     pub serving: u32,
-    /// Where each alias points.
+    /// Version number of each alias.
     pub aliases: BTreeMap<String, u32>,
-    /// Which calls by the bare name go elsewhere as well.
+    /// Split of the calls that name no version.
     pub split: Split,
-    /// When its first version came.
+    /// Time when the first version was stored.
     pub created_at: Timestamp,
-    /// When it changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// One version of a policy. Never changed.
+/// One version of a policy. It never changes.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyVersion)]
 pub struct VersionRecord {
-    /// `policy_` and 12 hex digits.
+    /// Id: `policy_` and 12 hex digits.
     pub id: String,
-    /// `name@version`.
+    /// Reference to the version, `name@version`.
     pub reference: String,
-    /// The policy's name.
+    /// Name of the policy.
     pub name: String,
-    /// From 1.
+    /// Version number, from 1.
     pub version: u32,
-    /// Who made it.
+    /// Principal that made the version.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// What its network is.
+    /// Network's algorithm, dimensions and actions.
     #[serde(flatten)]
     pub form: Form,
-    /// What its discrete actions are called.
+    /// Names of the discrete actions; empty for continuous ones.
     pub action_names: Vec<String>,
-    /// What the numbers of a state are called; empty: nothing is said.
+    /// Names of the numbers of a state; empty when none were given.
     pub state_names: Vec<String>,
-    /// What it was trained on, or is for.
+    /// Environment that the version was trained in or is made for; null when unknown.
     pub environment: Option<String>,
-    /// builtin, uploaded, trained, copied (an agent's first) or learned.
+    /// Origin: `builtin`, `uploaded`, `trained`, `copied` (first version of an agent's own policy) or `learned`.
     pub source: String,
-    /// SHA-256 of its safetensors file.
+    /// SHA-256 of the safetensors file, 64 hex digits.
     pub sha256: String,
-    /// The file's size.
+    /// Size of the file, in bytes.
     pub size_bytes: u64,
-    /// What the run that made it was seeded with.
+    /// Seed of the training run that made the version; null when no run did.
     pub seed: Option<u64>,
-    /// The version of libtorch that checked it.
+    /// Version of libtorch that validated the file.
     pub libtorch: String,
-    /// How it was made.
+    /// Algorithm, settings and further data of the training; null when the version was not trained here.
     pub training: Option<Value>,
-    /// What it reached when it was made.
+    /// Evaluation made when the version was trained; null when there was none.
     pub scores: Option<Value>,
-    /// When.
+    /// Time when the version was stored.
     pub created_at: Timestamp,
 }
 
 /// A version to be stored.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
-    /// The policy's name.
+    /// Name of the policy.
     pub name: String,
-    /// The file.
+    /// Stored weights file.
     pub file: Stored,
-    /// What its network is.
+    /// Network's algorithm, dimensions and actions.
     pub form: Form,
-    /// What its discrete actions are called.
+    /// Names of the discrete actions.
     pub action_names: Vec<String>,
-    /// What the numbers of a state are called.
+    /// Names of the numbers of a state.
     pub state_names: Vec<String>,
-    /// What it was trained on, or is for.
+    /// Environment that the version was trained in or is made for.
     pub environment: Option<String>,
-    /// builtin, uploaded, trained, copied (an agent's first) or learned.
+    /// Origin: `builtin`, `uploaded`, `trained`, `copied` (first version of an agent's own policy) or `learned`.
     pub source: &'static str,
-    /// What the run that made it was seeded with.
+    /// Seed of the training run that made it.
     pub seed: Option<u64>,
-    /// How it was made.
+    /// Algorithm, settings and further data of the training.
     pub training: Option<Value>,
-    /// What it reached when it was made.
+    /// Evaluation made at the end of the training.
     pub scores: Option<Value>,
-    /// Aliases that are to point at it.
+    /// Aliases to set to the new version.
     pub aliases: Vec<String>,
 }
 
-/// Weights that lie in the directory.
+/// A weights file in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Of the file.
+    /// SHA-256 of the file, 64 hex digits.
     pub sha256: String,
-    /// Its bytes.
+    /// Size of the file, in bytes.
     pub size: u64,
 }
 
-/// One move of an alias.
+/// A move of an alias.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AliasMove {
-    /// Where it pointed before; none: it did not stand.
+    /// Version before the move; null: the alias did not exist.
     pub from_version: Option<u32>,
-    /// Where it points since; none: it was taken away.
+    /// Version after the move; null: the alias was removed.
     pub to_version: Option<u32>,
-    /// Whether it went back.
+    /// Whether the move was a rollback.
     pub rollback: bool,
-    /// Who moved it.
+    /// Principal that moved the alias.
     #[serde(serialize_with = "owner::shown")]
     pub moved_by: String,
-    /// When.
+    /// Time of the move.
     pub moved_at: Timestamp,
 }
 
-/// What is sent with uploaded weights.
+/// Metadata sent with uploaded weights.
 #[derive(Clone, Debug, Default)]
 pub struct Upload {
-    /// What it is for; its names of actions and states are taken where none are sent.
+    /// Environment that the policy is made for; its names of actions and states are used where none are sent.
     pub environment: Option<String>,
-    /// What its discrete actions are called.
+    /// Names of the discrete actions.
     pub action_names: Option<Vec<String>>,
-    /// What the numbers of a state are called.
+    /// Names of the numbers of a state.
     pub state_names: Option<Vec<String>>,
-    /// Aliases that are to point at it.
+    /// Aliases to set to the new version.
     pub aliases: Vec<String>,
-    /// The least and the most return that Rainbow's atoms stand for, where the file doesn't say.
+    /// Smallest and largest return of Rainbow's atoms, where the file does not contain them.
     pub support: Option<(f32, f32)>,
 }

@@ -1,4 +1,4 @@
-//! What versions, actions and a state's numbers may be called.
+//! Names of versions, actions and state features.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use crate::{
 };
 use am_core::validation::{Violation, Violations};
 
-/// The most characters of a name of an action or a state's number.
+/// Maximum length of an action's or feature's name, in characters.
 const LONGEST_NAME: usize = 100;
 
-/// The names that actions and a state's numbers have: those sent, else the environment's, else the marketplace's where
-/// the network fits it.
+/// Determine the names of actions and state features: those sent, else the environment's, else the marketplace's if the
+/// network has its dimensions.
 pub(super) fn names(upload: &Upload, form: &Form) -> Result<(Vec<String>, Vec<String>), Error> {
     let described = match &upload.environment {
         Some(name) => {
@@ -74,13 +74,13 @@ fn check_names(member: &str, names: &[String], needed: usize) -> Result<(), Viol
     }
 }
 
-/// Whether texts, which were sent as `member`, can be aliases that are moved.
+/// Check that the texts, sent as the member `member`, are valid names of movable aliases.
 pub(crate) fn check_aliases(member: &str, aliases: &[String]) -> Result<(), Violation> {
     match aliases.iter().find(|alias| !is_alias(alias) || *alias == LATEST) {
         Some(bad) if bad == LATEST => Err(Violation::new(member, "'latest' is always the newest version")),
         Some(bad) => Err(Violation::new(
             member,
-            format!("'{bad}' is no alias: 1 to 64 of a-z, 0-9, '_', '.', '-', beginning with a letter"),
+            format!("'{bad}' is not an alias: 1 to 64 of a-z, 0-9, '_', '.', '-', beginning with a letter"),
         )),
         None => Ok(()),
     }

@@ -84,14 +84,14 @@ async fn aliases(conn: &mut Connection, name: &str) -> Result<BTreeMap<String, u
     Ok(rows.into_iter().map(|(alias, version)| (alias, number(version))).collect())
 }
 
-/// One policy.
+/// Read one policy.
 pub async fn get(conn: &mut Connection, name: &str) -> Result<Option<Policy>> {
     let row = sql!("SELECT ", Stored::COLUMNS, " FROM am_policies WHERE name = $1").bind(name);
     let Some(row) = row.fetch_optional(&mut *conn).await? else { return Ok(None) };
     Ok(Some(policy(row, aliases(conn, name).await?)))
 }
 
-/// A page of policies, newest first, and how many there are in all.
+/// Read a page of policies, newest first, and their total number.
 pub async fn list(conn: &mut Connection, page: &Page) -> Result<(Vec<Policy>, i64)> {
     let rows =
         sql!("SELECT ", Stored::COLUMNS, " FROM (SELECT *, name AS id FROM am_policies) AS p WHERE true {page $1}",);
@@ -105,7 +105,7 @@ pub async fn list(conn: &mut Connection, page: &Page) -> Result<(Vec<Policy>, i6
     Ok((policies, total))
 }
 
-/// The names of policies that changed after `revision`, and the newest revision.
+/// Read the names of policies that changed after `revision`, and the newest revision.
 pub async fn changed(conn: &mut Connection, revision: i64) -> Result<(Vec<String>, i64)> {
     let rows = sql!("SELECT name, revision FROM am_policies WHERE revision > $1 ORDER BY revision").bind(revision);
     let rows: Vec<(String, i64)> = rows.fetch_all(conn).await?;
@@ -113,19 +113,19 @@ pub async fn changed(conn: &mut Connection, revision: i64) -> Result<(Vec<String
     Ok((rows.into_iter().map(|(name, _)| name).collect(), newest))
 }
 
-/// The names of policies that have a version in production, the latest moved first.
+/// Read the names of policies with the alias `production`, the latest moved first.
 pub async fn in_production(conn: &mut Connection) -> Result<Vec<String>> {
     let names = sql!("SELECT name FROM am_policy_aliases WHERE alias = $1 ORDER BY updated_at DESC LIMIT 100");
     Ok(names.bind(PRODUCTION).fetch_values(conn).await?)
 }
 
-/// All versions of a policy, the first first.
+/// Read all versions of a policy, in ascending order.
 pub async fn all_versions(conn: &mut Connection, name: &str) -> Result<Vec<VersionRecord>> {
     let versions = sql!("SELECT ", VersionRecord::COLUMNS, " FROM am_policy_versions WHERE name = $1 ORDER BY version");
     Ok(versions.bind(name).fetch_all(conn).await?)
 }
 
-/// A page of a policy's versions, newest first, and how many there are in all.
+/// Read a page of a policy's versions, newest first, and their total number.
 pub async fn versions(conn: &mut Connection, name: &str, page: &Page) -> Result<(Vec<VersionRecord>, i64)> {
     let versions = sql!("SELECT ", VersionRecord::COLUMNS, " FROM am_policy_versions WHERE name = $1 {page $2}");
     let versions = versions.bind(name).bind_page(page).fetch_all(&mut *conn).await?;
@@ -133,13 +133,13 @@ pub async fn versions(conn: &mut Connection, name: &str, page: &Page) -> Result<
     Ok((versions, total))
 }
 
-/// One version.
+/// Read one version.
 pub async fn version_of(conn: &mut Connection, name: &str, number: u32) -> Result<Option<VersionRecord>> {
     let version = sql!("SELECT ", VersionRecord::COLUMNS, " FROM am_policy_versions WHERE name = $1 AND version = $2");
     Ok(version.bind(name).bind(i64::from(number)).fetch_optional(conn).await?)
 }
 
-/// The next version's number of a policy that is `owner`'s, or new.
+/// Reserve the next version number of a policy that belongs to `owner`, or create the policy.
 pub async fn count_up(tx: &mut Tx, name: &str, owner: &str, now: Timestamp) -> Result<u32> {
     let counted = sql!(
         "INSERT INTO am_policies (name, owner_id, last_version, revision, created_at, updated_at)
@@ -151,7 +151,7 @@ pub async fn count_up(tx: &mut Tx, name: &str, owner: &str, now: Timestamp) -> R
     Ok(number(counted.bind(name).bind(owner).bind(now).fetch_value(tx.conn().await?).await?))
 }
 
-/// A policy has changed.
+/// Mark a policy as changed.
 pub async fn touch(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
     sql!(
         "UPDATE am_policies SET updated_at = $2, revision = (SELECT max(revision) + 1 FROM am_policies) WHERE name = $1",
@@ -163,7 +163,7 @@ pub async fn touch(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// Set a policy's split.
+/// Store a policy's split.
 pub async fn set_split(tx: &mut Tx, name: &str, split: &Split) -> Result<()> {
     update!("am_policies" { split: text(split)? } where "name = $1" (name)).execute(tx.conn().await?).await?;
     Ok(())
@@ -198,7 +198,7 @@ pub async fn insert(tx: &mut Tx, id: &str, number: u32, new: &NewVersion, owner:
     Ok(())
 }
 
-/// Point an alias at a version, or take it away.
+/// Set an alias to a version, or remove it.
 pub async fn move_alias(
     tx: &mut Tx,
     (name, alias): (&str, &str),
@@ -234,7 +234,7 @@ pub async fn move_alias(
     Ok(())
 }
 
-/// The latest moves of an alias, the last first.
+/// Read the latest moves of an alias, the last first.
 pub async fn moves(conn: &mut Connection, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
     let moves = sql!(
         "SELECT ",

@@ -1,9 +1,9 @@
-//! Why weights are refused.
+//! Reasons for refusing weights.
 
-/// Why weights were refused. A tensor is called by its name in the file.
+/// Error of loading weights. Tensors are called by their names in the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// The bytes are not in the safetensors format.
+    /// The bytes are not in safetensors format.
     #[error("not a safetensors file: {0}")]
     Format(String),
     /// The bytes are a pickle, or the zip archive around one that `torch.save` writes.
@@ -12,71 +12,71 @@ pub enum LoadError {
          save the state_dict with safetensors.torch.save_file"
     )]
     Pickle,
-    /// The file's metadata name an algorithm that there is not.
+    /// The metadata name an unknown algorithm.
     #[error("the algorithm '{0}' of the metadata is none of ppo, a2c, rainbow_dqn, dqn, sac")]
     Algorithm(String),
-    /// No tensor is one of a policy.
+    /// The file contains no tensor of a policy.
     #[error(
         "no tensor is a policy's: there would be actor.* and critic.* of ppo, feature_layer.*, value_stream.* and \
          advantage_stream.* of rainbow_dqn, or actor_mean.*, actor_log_std, qf1.* and qf2.* of sac"
     )]
     Kind,
-    /// A parameter of the network is not in the file.
+    /// A parameter of the network is missing.
     #[error("tensor '{0}' is missing")]
     Missing(String),
-    /// The file has a tensor that is no parameter of the network.
+    /// The file has a tensor that is not a parameter of the network.
     #[error("tensor '{0}' is not a parameter of this network")]
     Unexpected(String),
-    /// Weights are 32- or 64-bit floats.
+    /// The element type is not a 32- or 64-bit float.
     #[error("tensor '{tensor}' is of type {dtype}: F32 or F64 is needed")]
     Type {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// Its element type, as safetensors calls it.
+        /// Element type, as safetensors calls it.
         dtype: String,
     },
-    /// The tensor does not fit those before it; `None` is any length of at least 1.
+    /// The shape does not fit the tensors before it; `None` means any length of at least 1.
     #[error("tensor '{tensor}' has shape {got:?}: {} is needed", describe_shape(expected))]
     Shape {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// The shape that fits.
+        /// Shape that was expected.
         expected: Vec<Option<usize>>,
-        /// The shape it has.
+        /// Shape in the file.
         got: Vec<usize>,
     },
     /// An element is NaN, infinite, or too large for an `f32`.
     #[error("tensor '{tensor}' is not finite as 32-bit floats at element {element}")]
     NotFinite {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// The element's place in row-major order, from 0.
+        /// Index of the element in row-major order, from 0.
         element: usize,
     },
-    /// An element can't be what it stands for.
+    /// An element has an impossible value.
     #[error("tensor '{tensor}' at element {element}: {reason}")]
     Value {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// The element's place, from 0.
+        /// Index of the element, from 0.
         element: usize,
-        /// What is wrong with it.
+        /// Reason, as a sentence.
         reason: String,
     },
-    /// A text among the file's metadata can't be read.
+    /// A metadata text cannot be parsed.
     #[error("the metadata's '{key}': {reason}")]
     Metadata {
-        /// Its key.
+        /// Key of the text.
         key: String,
-        /// What is wrong with it.
+        /// Reason, as a sentence.
         reason: String,
     },
-    /// libtorch would not take it.
+    /// libtorch refused a tensor.
     #[error("libtorch refused tensor '{tensor}': {reason}")]
     Torch {
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
-        /// What libtorch said.
+        /// Message of libtorch.
         reason: String,
     },
 }

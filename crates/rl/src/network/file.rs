@@ -1,4 +1,4 @@
-//! Reading a safetensors file tensor by tensor, each by its name and a shape that fits.
+//! Reading of safetensors files: tensors by name, with checked shapes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,16 +6,16 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
 use super::{LoadError, layers::Linear};
 
-/// A tensor's numbers, row by row.
+/// Elements of a tensor, in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Array {
-    /// Its name in the file.
+    /// Name in the file.
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) numbers: Vec<f32>,
 }
 
-/// A safetensors file that is being read.
+/// A safetensors file being read.
 pub(super) struct File<'a> {
     tensors: SafeTensors<'a>,
     metadata: HashMap<String, String>,
@@ -24,8 +24,8 @@ pub(super) struct File<'a> {
 
 impl<'a> File<'a> {
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, LoadError> {
-        // A safetensors file begins with its header's length: these would be headers of more than a megabyte (PK), or
-        // of a length that ends in 0x80 and is followed by the pickle protocol's version, 2 to 5.
+        // A safetensors file begins with the length of its header. These bytes would mean headers of over a megabyte
+        // ("PK"), or a length that ends in 0x80 and is followed by the pickle protocol's version, 2 to 5.
         if bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..]) && !is_safetensors(bytes) {
             return Err(LoadError::Pickle);
         }
@@ -52,12 +52,12 @@ impl<'a> File<'a> {
         self.tensors.tensor(name).is_ok()
     }
 
-    /// How many numbers all tensors have.
+    /// Total number of elements of all tensors.
     pub(super) fn parameters(&self) -> u64 {
         self.tensors.iter().map(|(_, view)| view.shape().iter().product::<usize>() as u64).sum()
     }
 
-    /// A tensor of the `expected` shape; `None` is any length of at least 1.
+    /// Read a tensor of the `expected` shape; `None` means any length of at least 1.
     pub(super) fn array(&mut self, name: &str, expected: &[Option<usize>]) -> Result<Array, LoadError> {
         let tensor = name.to_owned();
         let Ok(view) = self.tensors.tensor(name) else { return Err(LoadError::Missing(tensor)) };
@@ -78,14 +78,14 @@ impl<'a> File<'a> {
         Ok(Array { name: tensor, shape: shape.to_vec(), numbers })
     }
 
-    /// A linear layer `name.weight`, `name.bias`.
+    /// Read a linear layer `name.weight`, `name.bias`.
     pub(super) fn linear(&mut self, name: &str, shape: [Option<usize>; 2]) -> Result<Linear<Array>, LoadError> {
         let weight = self.array(&format!("{name}.weight"), &shape)?;
         let bias = self.array(&format!("{name}.bias"), &[Some(weight.shape[0])])?;
         Ok(Linear { weight, bias })
     }
 
-    /// `count` linear layers with something between each two, as `Sequential` numbers them: 0, 2, 4.
+    /// Read `count` linear layers with a module between each two, numbered as in `Sequential`: 0, 2, 4.
     pub(super) fn sequential(
         &mut self,
         name: &str,
@@ -103,7 +103,7 @@ impl<'a> File<'a> {
         Ok(layers)
     }
 
-    /// Nothing may be left in the file.
+    /// Check that every tensor has been read.
     pub(super) fn finish(self) -> Result<(), LoadError> {
         let mut left: Vec<&str> = self.names().into_iter().filter(|name| !self.read.contains(*name)).collect();
         left.sort_unstable();
@@ -111,10 +111,11 @@ impl<'a> File<'a> {
     }
 }
 
-/// A safetensors file, whose bytes follow from its content: the library writes metadata in an order drawn anew each time.
+/// Serialize tensors to a safetensors file whose bytes depend on its content only: the library writes metadata in
+/// random order.
 ///
 /// # Errors
-/// When the library refuses, which it does for tensors of one name.
+/// When the library refuses, which it does for tensors with equal names.
 pub(crate) fn serialize<'a>(
     tensors: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
     metadata: HashMap<String, String>,
@@ -127,7 +128,7 @@ pub(crate) fn serialize<'a>(
     let data = length + size_of::<u64>();
     let sorted = BTreeMap::from_iter(metadata);
     let sorted = serde_json::to_string(&sorted)?;
-    // The header is an object, of which the metadata become the first member.
+    // The header is an object whose first member is the metadata.
     let rest = plain[size_of::<u64>() + 1..data].trim_ascii_end();
     let comma = if rest == b"}" { "" } else { "," };
     let mut header = format!("{{\"__metadata__\":{sorted}{comma}").into_bytes();

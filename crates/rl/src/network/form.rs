@@ -1,90 +1,90 @@
-//! What a network is, and what it makes of a state.
+//! Description of a network and its outputs for a state.
 
 use serde::{Deserialize, Serialize};
 
-/// What a network is, read from its tensors and the file's metadata.
+/// Properties of a network, read from its tensors and the file's metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = NetworkForm)]
 pub struct Form {
-    /// `ppo`, `sac`, `rainbow_dqn` or `dqn`.
+    /// Algorithm: `ppo`, `sac`, `rainbow_dqn` or `dqn`.
     pub algorithm: String,
-    /// The length of a state.
+    /// Length of a state.
     pub state_length: usize,
-    /// What it can do.
+    /// Kind and number of actions.
     pub actions: Actions,
-    /// The widths of the hidden layers through which a state goes to an action.
+    /// Widths of the hidden layers between state and action.
     pub hidden: Vec<usize>,
-    /// Rainbow's: of how many atoms a return's distribution is.
+    /// Number of atoms of a return's distribution; Rainbow only.
     pub atoms: Option<usize>,
-    /// How many numbers all tensors have.
+    /// Total number of elements of all tensors.
     pub parameters: u64,
-    /// Whether states are brought to mean 0 and variance 1 before they go in, by numbers in the file.
+    /// Whether states are normalised to mean 0 and variance 1, with figures from the file.
     pub normalized: bool,
 }
 
-/// What a policy can do.
+/// Set of actions of a policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[schema(as = NetworkActions)]
 pub enum Actions {
-    /// One of some actions.
+    /// One of several actions.
     Discrete {
-        /// How many there are.
+        /// Number of actions.
         count: usize,
     },
-    /// A vector of numbers within bounds.
+    /// Vector of numbers within bounds.
     Continuous {
-        /// The least of each.
+        /// Smallest value of each number.
         low: Vec<f32>,
-        /// The most of each.
+        /// Largest value of each number.
         high: Vec<f32>,
-        /// Whether the Gaussian's numbers are squashed between the bounds by tanh; otherwise they are clamped.
+        /// Whether the Gaussian's numbers are squashed into the bounds by tanh; otherwise they are clamped.
         squashed: bool,
     },
-    /// One of some actions, by a Gaussian's number for each: that of the highest is done.
+    /// One of several actions, by a Gaussian score for each: the action with the highest score is done.
     Scores {
-        /// How many there are.
+        /// Number of actions.
         count: usize,
     },
 }
 
-/// What a policy does.
+/// An action as the network's outputs determine it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Act {
-    /// The action of this index.
+    /// Index of the action.
     Discrete(usize),
-    /// These numbers, within the bounds.
+    /// Numbers within the bounds.
     Continuous(Vec<f32>),
 }
 
-/// What the network makes of one state.
+/// Output of the network for one state.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Evaluation {
-    /// PPO's.
+    /// Output of PPO.
     Probabilities {
-        /// The softmax of the actor's outputs, one for each action.
+        /// Probability of each action: softmax of the actor's outputs.
         probabilities: Vec<f32>,
-        /// The critic's output.
+        /// Output of the critic.
         value: f32,
     },
-    /// Rainbow's and DQN's.
+    /// Output of Rainbow and DQN.
     Values {
-        /// The Q of each action: of Rainbow the expectation over its support.
+        /// Q-value of each action; for Rainbow the expectation over its support.
         q: Vec<f32>,
     },
-    /// SAC's.
+    /// Output of SAC.
     Gaussian {
-        /// The means, before they are squashed or clamped.
+        /// Means, before squashing or clamping.
         mean: Vec<f32>,
-        /// The standard deviations, likewise.
+        /// Standard deviations, before squashing or clamping.
         std: Vec<f32>,
-        /// The smaller of both critics' Q of the greedy action.
+        /// Smaller of both critics' Q-values of the greedy action.
         value: f32,
     },
 }
 
 impl Form {
-    /// What the policy does without exploring; the lowest index of equals.
+    /// Return the action without exploration; the lowest index among equals.
     pub(crate) fn greedy(&self, evaluation: &Evaluation) -> Act {
         match evaluation {
             Evaluation::Probabilities { probabilities: numbers, .. } | Evaluation::Values { q: numbers } => {
@@ -96,7 +96,7 @@ impl Form {
 }
 
 impl Actions {
-    /// What a Gaussian's numbers, its means or drawn ones, stand for.
+    /// Convert a Gaussian's numbers, means or drawn ones, to an action.
     pub(crate) fn of_gaussian(&self, numbers: &[f32]) -> Act {
         let bounded = |low: f32, high: f32, squashed: bool, number: f32| match squashed {
             true => low + 0.5 * (number.tanh() + 1.0) * (high - low),
@@ -107,7 +107,7 @@ impl Actions {
                 let bounds = low.iter().zip(high).zip(numbers);
                 Act::Continuous(bounds.map(|((low, high), number)| bounded(*low, *high, *squashed, *number)).collect())
             }
-            // Squashed as in training, where what rounds to the same number is a tie.
+            // Squashed as in training, where numbers that round to the same value count as equal.
             Self::Discrete { .. } | Self::Scores { .. } => {
                 let scores: Vec<f32> = numbers.iter().map(|number| bounded(-1.0, 1.0, true, *number)).collect();
                 Act::Discrete(highest(&scores))
@@ -115,7 +115,7 @@ impl Actions {
         }
     }
 
-    /// How many actions there are, or numbers of one.
+    /// Number of discrete actions, or length of a continuous one.
     pub(crate) fn count(&self) -> usize {
         match self {
             Self::Discrete { count } | Self::Scores { count } => *count,
@@ -125,7 +125,7 @@ impl Actions {
 }
 
 impl Evaluation {
-    /// Whether every number is finite.
+    /// Check that every number is finite.
     pub(crate) fn is_finite(&self) -> bool {
         self.numbers().all(f32::is_finite)
     }
@@ -140,7 +140,7 @@ impl Evaluation {
     }
 }
 
-/// The index of the highest number, the lowest index of equals.
+/// Index of the highest number; the lowest index among equals.
 fn highest(numbers: &[f32]) -> usize {
     (1..numbers.len()).fold(0, |best, index| if numbers[index] > numbers[best] { index } else { best })
 }

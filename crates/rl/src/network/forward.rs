@@ -1,4 +1,4 @@
-//! Forward passes through a network's layers.
+//! Forward passes through a network.
 
 use tch::{Device, Kind, TchError, Tensor, utils::has_mkldnn};
 
@@ -7,13 +7,13 @@ use super::{
     layers::{Body, Deviation, Layers, Linear},
 };
 
-/// Multiplications from which oneDNN is quicker than MKL: 64 rows through 256 x 256.
+/// Number of multiplications from which oneDNN is faster than MKL: 64 rows through 256 x 256.
 const LARGE: i64 = 1 << 22;
 
-/// Normalised numbers are kept within this of 0.
+/// Limit of normalised numbers: they are clamped to within this of 0.
 pub(crate) const MOST: f32 = 10.0;
 
-/// What stands in no layer, as libtorch takes it. Made before a pass: what is made in one is not recorded by a trace.
+/// Constants of a pass as libtorch tensors. Created before the pass: a trace does not record them then.
 pub(crate) struct Constants {
     normalisation: Option<[Tensor; 2]>,
     support: Option<Tensor>,
@@ -44,7 +44,7 @@ impl Constants {
     }
 }
 
-/// Through `layers` with a ReLU between each two. `input` is rows x inputs.
+/// Pass `input`, rows x inputs, through `layers` with a ReLU between each two.
 fn through(layers: &[Linear<Tensor>], input: &Tensor) -> Result<Tensor, TchError> {
     let mut present = input.shallow_clone();
     for (index, layer) in layers.iter().enumerate() {
@@ -57,7 +57,7 @@ fn through(layers: &[Linear<Tensor>], input: &Tensor) -> Result<Tensor, TchError
 }
 
 impl Linear<Tensor> {
-    /// The weights are transposed here: inputs x outputs.
+    /// Weights are transposed here: inputs x outputs.
     fn apply(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let multiplications = input.size()[0] * self.weight.numel() as i64;
         if multiplications < LARGE || self.weight.device() != Device::Cpu || !has_mkldnn() {
@@ -68,11 +68,11 @@ impl Linear<Tensor> {
     }
 }
 
-/// The tensors' weights are inputs x outputs, which is a third faster than PyTorch's order.
+/// Weights are stored as inputs x outputs, which is a third faster than PyTorch's order.
 impl Layers<Tensor> {
-    /// The outputs for `states`, rows x state: rows x actions each, and the values of rows numbers.
+    /// Return the outputs for `states`, rows x state: rows x actions each, and values as rows numbers.
     ///
-    /// As libtorch computes them, for its graphs. Bits may depend on a row's place: see [`super::rows`].
+    /// Computed by libtorch, for its graphs. Bits may depend on a row's position: see [`super::rows`].
     pub(crate) fn outputs(&self, states: &Tensor, constants: &Constants) -> Result<Vec<Tensor>, TchError> {
         let input = match &constants.normalisation {
             Some([mean, deviation]) => {
@@ -96,9 +96,9 @@ impl Layers<Tensor> {
     }
 }
 
-/// Parts of a pass. `input` is normalised; what is asked of another kind of network is refused.
+/// Parts of a pass. `input` is normalised; a part that the network's kind does not have is an error.
 impl Body<Tensor> {
-    /// PPO's outputs of the actor before the softmax, rows x actions, and of the critic, rows.
+    /// PPO's actor outputs before the softmax, rows x actions, and critic outputs, rows.
     pub(crate) fn actor_critic(&self, input: &Tensor) -> Result<[Tensor; 2], TchError> {
         let Self::ActorCritic { actor, critic } = self else { return Err(refusal("actor and critic")) };
         Ok([through(actor, input)?, through(critic, input)?.f_squeeze_dim(-1)?])
@@ -111,7 +111,7 @@ impl Body<Tensor> {
         Ok([through(value, &inner)?, through(advantage, &inner)?])
     }
 
-    /// Rainbow's outputs before the softmax, rows x actions x atoms; DQN's have one atom, the Q itself.
+    /// Rainbow's outputs before the softmax, rows x actions x atoms; DQN has one atom, the Q-value itself.
     pub(crate) fn atoms(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let Self::Values { actions, dueling, .. } = self else { return Err(refusal("streams")) };
         let [value, advantage] = self.streams(input)?;
@@ -124,7 +124,8 @@ impl Body<Tensor> {
         value.f_view([-1, 1, atoms])?.f_add(&advantage)?.f_sub(&mean)
     }
 
-    /// SAC's means, rows x actions; and where the standard deviations differ by state, what their logarithms are made of.
+    /// SAC's means, rows x actions; and, where standard deviations depend on the state, the outputs that their
+    /// logarithms are computed from.
     pub(crate) fn gaussian(&self, input: &Tensor) -> Result<(Tensor, Option<Tensor>), TchError> {
         let Self::Gaussian { mean, deviation, .. } = self else { return Err(refusal("Gaussian")) };
         let [hidden @ .., last] = &mean[..] else { return Err(refusal("means")) };
@@ -136,7 +137,7 @@ impl Body<Tensor> {
         Ok((last.apply(&inner)?, head))
     }
 
-    /// The logarithms of SAC's standard deviations: rows x actions, or 1 x actions.
+    /// Logarithms of SAC's standard deviations: rows x actions, or 1 x actions.
     fn log_deviation(&self, head: Option<Tensor>, constants: &Constants) -> Result<Tensor, TchError> {
         match (self, head, &constants.log_std) {
             (_, None, Some(log_std)) => Ok(log_std.shallow_clone()),
@@ -148,7 +149,7 @@ impl Body<Tensor> {
         }
     }
 
-    /// What SAC's two critics say of an action, rows each.
+    /// Q-values of SAC's two critics for an action, rows each.
     pub(crate) fn judged(&self, input: &Tensor, action: &Tensor) -> Result<[Tensor; 2], TchError> {
         let Self::Gaussian { critics: [first, second], .. } = self else { return Err(refusal("two critics")) };
         let both = Tensor::f_cat(&[input, action], 1)?;
@@ -156,14 +157,14 @@ impl Body<Tensor> {
     }
 }
 
-/// The Q of each action, rows x actions, from [`Body::atoms`].
+/// Q-values of all actions, rows x actions, from [`Body::atoms`].
 fn worths(atoms: &Tensor, constants: &Constants) -> Result<Tensor, TchError> {
     let Some(support) = &constants.support else { return atoms.f_squeeze_dim(-1) };
     let expected = atoms.f_softmax(-1, Kind::Float)?.f_mul(support)?;
     expected.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
 }
 
-/// A Gaussian's numbers as the critics take them: squashed, or clamped.
+/// A Gaussian's numbers as the critics take them: squashed or clamped.
 pub(crate) fn bounded(numbers: &Tensor, constants: &Constants) -> Result<Tensor, TchError> {
     match &constants.bounds {
         Some([low, high]) => numbers.f_maximum(low)?.f_minimum(high),

@@ -1,13 +1,13 @@
-//! A policy's tensors in their places. What holds the layers differs: numbers as they are read, or libtorch's tensors.
+//! Structure of a policy's tensors, generic over their storage: numbers as read, or libtorch's tensors.
 
 use super::file::Array;
 
-/// `y = x W^T + b`.
+/// Linear layer `y = x W^T + b`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Linear<T> {
-    /// outputs x inputs, as PyTorch has it.
+    /// Weights, outputs x inputs as in PyTorch.
     pub(crate) weight: T,
-    /// outputs.
+    /// Biases, one per output.
     pub(crate) bias: T,
 }
 
@@ -21,58 +21,59 @@ impl Linear<Array> {
     }
 }
 
-/// The tensors of a network.
+/// Tensors of a network.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Layers<T> {
-    /// Mean and standard deviation by which states are brought to 0 and 1 first.
+    /// Mean and standard deviation for normalising states.
     pub(crate) normalisation: Option<[Array; 2]>,
     pub(crate) body: Body<T>,
 }
 
-/// The tensors of a kind of network. There is a ReLU between each two layers.
+/// Tensors of one kind of network. There is a ReLU between each two layers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body<T> {
-    /// PPO's.
+    /// Tensors of PPO.
     ActorCritic { actor: Vec<Linear<T>>, critic: Vec<Linear<T>> },
-    /// Rainbow's and DQN's: two streams stand on the feature layers, the last of which has a ReLU after it too.
+    /// Tensors of Rainbow and DQN: two streams after the feature layers, the last of which is followed by a ReLU too.
     Values {
         feature: Vec<Linear<T>>,
         value: Vec<Linear<T>>,
-        /// Actions x atoms outputs.
+        /// Advantage stream, with actions x atoms outputs.
         advantage: Vec<Linear<T>>,
         actions: usize,
-        /// Whether the value stream counts: value + advantage - mean advantage. Otherwise the advantages are the outputs.
+        /// Whether the value stream is used: value + advantage - mean advantage. Otherwise the advantages are the
+        /// outputs.
         dueling: bool,
-        /// The returns that the atoms stand for. Without it a Q is an output itself.
+        /// Returns that the atoms stand for. `None`: an output is a Q-value.
         support: Option<Array>,
     },
-    /// SAC's.
+    /// Tensors of SAC.
     Gaussian {
-        /// Up to the means.
+        /// Layers up to the means.
         mean: Vec<Linear<T>>,
         deviation: Deviation<T>,
-        /// Of state and action side by side.
+        /// Critics, whose input is state and action concatenated.
         critics: [Vec<Linear<T>>; 2],
-        /// What an action is before it is scaled to its bounds: squashed by tanh, or clamped to them.
+        /// Bounds of the action; numbers are squashed by tanh and scaled to them, or clamped.
         bounds: Option<[Array; 2]>,
     },
 }
 
-/// Where a Gaussian's standard deviations come from.
+/// Source of a Gaussian's standard deviations.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Deviation<T> {
-    /// Their logarithms, the same in each state: 1 x actions.
+    /// Logarithms that are the same in each state: 1 x actions.
     Fixed(Array),
-    /// A layer beside the means', whose outputs are squashed between bounds of the logarithm.
+    /// A layer beside that of the means; its outputs are squashed between bounds of the logarithm.
     Head { layer: Linear<T>, least: f32, most: f32 },
 }
 
-/// What a layer's tensor is.
+/// Role of a tensor in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// A layer's weights.
+    /// Weights of a layer.
     Weight,
-    /// A layer's biases.
+    /// Biases of a layer.
     Bias,
 }
 
@@ -90,7 +91,7 @@ fn map_all<T, U, E>(
 }
 
 impl<T> Layers<T> {
-    /// The same with each layer's tensors changed.
+    /// Transform every layer's tensors.
     pub(crate) fn map<U, E>(&self, mut change: impl FnMut(&T, Part) -> Result<U, E>) -> Result<Layers<U>, E> {
         let change = &mut change;
         let body = match &self.body {
@@ -120,7 +121,7 @@ impl<T> Layers<T> {
         Ok(Layers { normalisation: self.normalisation.clone(), body })
     }
 
-    /// What the network's outputs are called, in their order.
+    /// Names of the network's outputs, in order.
     pub(crate) fn output_names(&self) -> &'static [&'static str] {
         match self.body {
             Body::ActorCritic { .. } => &["probabilities", "value"],
@@ -131,7 +132,7 @@ impl<T> Layers<T> {
 }
 
 impl<T> Body<T> {
-    /// The last layer of each stack; that of a Gaussian's deviations aside.
+    /// Return the last layer of each stack, without that of a Gaussian's deviations.
     pub(crate) fn last_layers(&self) -> Vec<&Linear<T>> {
         let stacks = match self {
             Self::ActorCritic { actor, critic } => vec![actor, critic],
@@ -141,7 +142,7 @@ impl<T> Body<T> {
         stacks.into_iter().filter_map(|stack| stack.last()).collect()
     }
 
-    /// The layer of a Gaussian's deviations, where it has one.
+    /// Return the layer of a Gaussian's deviations, where it has one.
     pub(crate) fn deviation_layer(&self) -> Option<&Linear<T>> {
         match self {
             Self::Gaussian { deviation: Deviation::Head { layer, .. }, .. } => Some(layer),

@@ -1,4 +1,5 @@
-//! Policies of every kind: read from safetensors in PyTorch's parameter names, evaluated in 32-bit floats.
+//! Policy networks of all algorithms: loaded from safetensors with PyTorch's parameter names, evaluated in 32-bit
+//! floats.
 
 mod error;
 mod file;
@@ -28,42 +29,43 @@ pub(super) use self::{
     rows::normalise,
 };
 
-/// How many states go through the network at a time where bits count. Measured through 9-256-256-4: 16 take 34 µs, eight
-/// 30 µs, since the time goes into reading the weights; 32 take 56 µs.
+/// Number of states per forward pass in exact mode. Measured through 9-256-256-4: 16 take 34 µs, eight 30 µs, since
+/// reading the weights dominates; 32 take 56 µs.
 const ROWS: usize = 16;
-/// How many go through at a time where they don't. Measured, actor and critic on one core: 128 at a time are 400 000 states
-/// a second, 512 are 560 000, 1024 are 610 000.
+/// Maximum number of states per forward pass otherwise. Measured, actor and critic on one core: 128 per pass give 400
+/// 000 states a second, 512 give 560 000, 1024 give 610 000.
 const MOST_ROWS: usize = 1024;
-/// From so many states on, a second thread takes half of them.
+/// Number of states from which a second thread evaluates half of them.
 const SHARED: usize = 512;
-/// How many matrices tell whether a kernel treats rows alike.
+/// Number of matrices with which a kernel is tested for treating all rows alike.
 const PROBES: usize = 8;
 
-/// How many there are; asked once, since the answer is read from files of the control group's.
+/// Number of available cores; read once, because it comes from files of the control group.
 static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
-/// A policy's network, ready to be evaluated.
+/// A policy's network, ready for evaluation.
 #[derive(Debug)]
 pub(super) struct Network {
     form: Form,
     layers: Layers<Tensor>,
-    /// How many states go through at a time where bits count; fewer are filled up with zeros.
+    /// Number of states per forward pass in exact mode; missing ones are filled up with zeros.
     ///
-    /// libtorch's matrix product adds in another order for another number of rows (measured: of 64 states
-    /// together, 55 differ from the same alone, by up to 2e-7), so the number is always the same.
+    /// libtorch's matrix product adds in another order for another number of rows (measured: of 64 states evaluated
+    /// together, 55 differ from the same states evaluated alone, by up to 2e-7), so the number is always the same.
     rows: usize,
 }
 
 impl Network {
-    /// Reads a file of the contract's ('RL policies'), or one of a trainer's; the dimensions are those of the tensors.
+    /// Load a safetensors file in the contract's form ('RL policies') or a trainer's. Dimensions are taken from the
+    /// tensors.
     ///
-    /// Where metadata don't name the algorithm, the tensors' names tell. Rainbow's support is the tensor `support`, or
-    /// evenly spaced from the metadata's `v_min` to its `v_max`, by default -10 to 10.
+    /// Without an algorithm in the metadata, the tensors' names determine it. Rainbow's support is the tensor
+    /// `support`, or evenly spaced from the metadata's `v_min` to its `v_max`, by default -10 to 10.
     pub(super) fn from_safetensors(bytes: &[u8]) -> Result<Self, LoadError> {
         Self::new(Policy::read(bytes)?)
     }
 
-    /// Of a file that was read.
+    /// Build the network of a parsed file.
     pub(super) fn new(Policy { form, layers }: Policy) -> Result<Self, LoadError> {
         let layers = layers.map(|array, part| {
             array
@@ -77,30 +79,30 @@ impl Network {
         Ok(Self::of(form, layers))
     }
 
-    /// Of tensors in the processor's memory; weights are inputs x outputs.
+    /// Build a network from tensors in main memory; weights are inputs x outputs.
     pub(super) fn of(form: Form, layers: Layers<Tensor>) -> Self {
         Self { form, layers, rows: ROWS }
     }
 
-    /// Its tensors; weights are inputs x outputs.
+    /// Return the tensors; weights are inputs x outputs.
     pub(super) fn layers(&self) -> &Layers<Tensor> {
         &self.layers
     }
 
-    /// What it is.
+    /// Return the network's properties.
     pub(super) fn form(&self) -> &Form {
         &self.form
     }
 
-    /// Memory of its parameters, in bytes.
+    /// Memory of the parameters, in bytes.
     pub(super) fn size(&self) -> usize {
         usize::try_from(self.form.parameters).map_or(usize::MAX, |count| count.saturating_mul(size_of::<f32>()))
     }
 
-    /// One evaluation for each of `states`, which stand one after the other, all of the form's length and finite.
+    /// Evaluate each of `states`, which are concatenated, have the network's length and are finite.
     ///
-    /// `exact`: a fixed number of states at a time, so that a state gets the same bits in any company (see
-    /// [`Network::settle`]). Otherwise all at once, at most [`MOST_ROWS`], and many by two threads.
+    /// With `exact`, a fixed number of states per pass, so that a state gets the same bits in any batch (see
+    /// [`Network::settle`]). Otherwise at most [`MOST_ROWS`] per pass, and large batches on two threads.
     pub(super) fn evaluate(&self, states: &[f32], exact: bool) -> Result<Vec<Evaluation>, TchError> {
         let rows = states.len() / self.form.state_length;
         if exact || rows < SHARED || *CORES < 2 {
@@ -121,7 +123,7 @@ impl Network {
         })
     }
 
-    /// On the present thread.
+    /// Evaluate on the current thread.
     fn evaluate_here(&self, states: &[f32], exact: bool) -> Result<Vec<Evaluation>, TchError> {
         let _guard = no_grad_guard();
         let length = self.form.state_length;
@@ -139,7 +141,7 @@ impl Network {
         Ok(evaluations)
     }
 
-    /// All at once, normalised.
+    /// Evaluate normalised rows in one pass.
     fn evaluate_rows(&self, rows: &[f32]) -> Result<Vec<Evaluation>, TchError> {
         let (body, length, actions) = (&self.layers.body, self.form.state_length, self.form.actions.count());
         let input = matrix(rows, length)?;
@@ -175,11 +177,11 @@ impl Network {
         })
     }
 
-    /// Makes sure that a state gets the same bits in any company, by going over to one state at a time where a matrix
-    /// kernel of this processor treats a matrix's rows differently. Returns whether it did.
+    /// Ensure that a state gets the same bits in any batch: if a matrix kernel of this processor treats the rows of a
+    /// matrix differently, switch to one state per pass. Returns whether it switched.
     ///
-    /// The kernel is chosen by the matrix's shape and the processor, so each layer is tried with some inputs. To be called
-    /// on the thread that will evaluate; it has then done what libtorch puts off until a first forward pass.
+    /// The kernel is chosen by the matrix's shape and the processor, so each layer is tested with some inputs. Call it
+    /// on the evaluating thread; it also does the work that libtorch defers to the first forward pass.
     pub(super) fn settle(&mut self) -> Result<bool, TchError> {
         let _guard = no_grad_guard();
         let mut same = true;
@@ -197,9 +199,9 @@ impl Network {
     }
 }
 
-/// Whether a layer gives a row the same bits in each of `rows` places.
+/// Check that a layer gives a row the same bits at each of `rows` positions.
 ///
-/// Where places differ, not all numbers do: seen were 3 in 1000, all in the last columns. Hence so many.
+/// Where positions differ, not all numbers do: 3 in 1000 were seen, all in the last columns. Hence the number of tests.
 fn rows_are_alike(weight: &Tensor, bias: &Tensor, rows: usize) -> Result<bool, TchError> {
     let inputs = weight.size()[0] as usize;
     let mut input: Vec<f32> = (0..rows).flat_map(|row| probe(row, inputs)).collect();
@@ -220,24 +222,24 @@ fn rows_are_alike(weight: &Tensor, bias: &Tensor, rows: usize) -> Result<bool, T
 }
 
 impl Array {
-    /// As libtorch's, row by row.
+    /// Convert to a libtorch tensor.
     pub(super) fn to_tensor(&self) -> Result<Tensor, TchError> {
         let shape: Vec<i64> = self.shape.iter().map(|length| *length as i64).collect();
         Tensor::f_from_slice(&self.numbers)?.f_view(&shape[..])
     }
 }
 
-/// A state of irregular numbers within 2 of 0, another for each `row`.
+/// Build a state of irregular numbers within 2 of 0, different for each `row`.
 fn probe(row: usize, length: usize) -> Vec<f32> {
     (0..length).map(|column| ((row * length + column) as f32 * 0.7).sin() * 2.0).collect()
 }
 
-/// A matrix of `width` columns.
+/// Build a matrix of `width` columns.
 pub(super) fn matrix(numbers: &[f32], width: usize) -> Result<Tensor, TchError> {
     Tensor::f_from_slice(numbers)?.f_view([-1, width as i64])
 }
 
-/// All numbers of a tensor in main memory, row by row.
+/// Read all numbers of a tensor in main memory, in row-major order.
 pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     let mut numbers = vec![0f32; tensor.numel()];
     let count = numbers.len();

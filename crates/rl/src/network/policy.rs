@@ -1,4 +1,4 @@
-//! From a file to a policy's tensors: which kind it is, and where its tensors are.
+//! Parsing of a policy file: detection of the algorithm and assignment of the tensors.
 
 use safetensors::SafeTensors;
 
@@ -8,19 +8,19 @@ use super::{
     layers::{Body, Deviation, Layers, Linear},
 };
 
-/// The least and the most of Rainbow's support where a file says nothing of it.
+/// Default bounds of Rainbow's support, where a file has none.
 pub(crate) const SUPPORT: [f32; 2] = [-10.0, 10.0];
-/// Bounds of the logarithm of SAC's standard deviation where a file says nothing of them.
+/// Default bounds of the logarithm of SAC's standard deviation, where a file has none.
 const LOG_STD: [f32; 2] = [-5.0, 2.0];
 
-/// A policy as it stands in its file.
+/// A parsed policy file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Policy {
     pub(crate) form: Form,
     pub(crate) layers: Layers<Array>,
 }
 
-/// The kinds of files, with what their tensors' names begin with.
+/// Kinds of networks, with the prefixes of their tensors' names.
 const KINDS: [(Kind, &[&str]); 3] = [
     (Kind::Ppo, &["actor.", "critic."]),
     (Kind::Values, &["feature_layer.", "value_stream.", "advantage_stream."]),
@@ -30,13 +30,13 @@ const KINDS: [(Kind, &[&str]); 3] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ppo,
-    /// Rainbow or DQN: the number of atoms tells them apart.
+    /// Rainbow or DQN, told apart by the number of atoms.
     Values,
     Sac,
 }
 
 impl Policy {
-    /// Reads a safetensors file: PPO's, Rainbow's, DQN's or SAC's, in the contract's names.
+    /// Parse a safetensors file of PPO, Rainbow, DQN or SAC, with the contract's names.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         let mut file = File::open(bytes)?;
         let kind = kind(&file)?;
@@ -54,7 +54,7 @@ impl Policy {
     }
 }
 
-/// By the metadata's algorithm, or else the kind that most of the tensors' names are of.
+/// Detect the kind by the metadata's algorithm, or else by most of the tensors' names.
 fn kind(file: &File) -> Result<Kind, LoadError> {
     match file.metadata("algorithm") {
         Some("ppo" | "a2c") => return Ok(Kind::Ppo),
@@ -66,7 +66,7 @@ fn kind(file: &File) -> Result<Kind, LoadError> {
     let names = file.names();
     let count =
         |prefixes: &[&str]| names.iter().filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))).count();
-    // The first of equals: with an actor alone, PPO.
+    // The first among equals: an actor alone is PPO.
     let nearest = KINDS.iter().rev().max_by_key(|(_, prefixes)| count(prefixes));
     match nearest {
         Some((kind, prefixes)) if count(prefixes) > 0 => Ok(*kind),
@@ -86,7 +86,7 @@ fn form(algorithm: &str, first: &Linear<Array>, actions: Actions, hidden: &[&[Li
     }
 }
 
-/// Actor S-H-H-A, critic S-H-H-1.
+/// PPO: actor S-H-H-A, critic S-H-H-1.
 fn ppo(file: &mut File) -> Result<(Form, Body<Array>), LoadError> {
     let actor = file.sequential("actor", 3, None, None)?;
     let critic = file.sequential("critic", 3, Some(actor[0].inputs()), Some(1))?;
@@ -94,7 +94,7 @@ fn ppo(file: &mut File) -> Result<(Form, Body<Array>), LoadError> {
     Ok((form("ppo", &actor[0], actions, &[&actor[..2]]), Body::ActorCritic { actor, critic }))
 }
 
-/// Feature layers S-H-H, value stream H-V-N, advantage stream H-V-(A N), for N atoms.
+/// Rainbow and DQN: feature layers S-H-H, value stream H-V-N, advantage stream H-V-(A N), for N atoms.
 fn values(file: &mut File) -> Result<(Form, Body<Array>), LoadError> {
     let feature = file.sequential("feature_layer", 2, None, None)?;
     let inner = Some(feature[1].outputs());
@@ -121,7 +121,7 @@ fn values(file: &mut File) -> Result<(Form, Body<Array>), LoadError> {
     Ok((form, Body::Values { feature, value, advantage, actions, dueling, support }))
 }
 
-/// The file's own, or evenly spaced from the metadata's `v_min` to its `v_max`, by default [`SUPPORT`].
+/// Read the support from the file, or space it evenly from the metadata's `v_min` to `v_max`, by default [`SUPPORT`].
 fn support(file: &mut File, atoms: usize) -> Result<Array, LoadError> {
     if file.has("support") {
         let support = file.array("support", &[Some(atoms)])?;
@@ -149,9 +149,9 @@ fn bounds(least: Option<&str>, most: Option<&str>) -> Result<[f32; 2], LoadError
     }
 }
 
-/// Two critics (S+A)-H-H-1, and an actor: either `actor_mean` S-H-H-A with an `actor_log_std` [1, A] that is the same in
-/// each state, whose mean is clamped; or the hidden layers `actor`, on which `actor_mean` and `actor_log_std` stand as
-/// layers, whose mean is squashed by tanh.
+/// SAC: two critics (S+A)-H-H-1 and an actor, in one of two forms. Either `actor_mean` S-H-H-A with an `actor_log_std`
+/// [1, A] that is the same in each state, and the mean is clamped; or hidden layers `actor` followed by the layers
+/// `actor_mean` and `actor_log_std`, and the mean is squashed by tanh.
 fn sac(file: &mut File) -> Result<(Form, Body<Array>), LoadError> {
     let heads = ["actor_mean.weight", "actor_log_std.weight"].iter().any(|name| file.has(name));
     let trunk = file.names().iter().any(|name| name.starts_with("actor."));
@@ -173,7 +173,7 @@ fn sac(file: &mut File) -> Result<(Form, Body<Array>), LoadError> {
     let critics = [critic("qf1")?, critic("qf2")?];
     let [low, high] = action_bounds(file, actions)?;
     let scores = file.metadata("actions") == Some("scores");
-    // Scores are compared as trainers of such policies compare them: squashed.
+    // Scores are compared after squashing, as in training.
     let squashed = heads || scores;
     let bounds = if squashed { None } else { Some([low.clone(), high.clone()]) };
     let actions = match scores {
@@ -183,7 +183,7 @@ fn sac(file: &mut File) -> Result<(Form, Body<Array>), LoadError> {
     Ok((form("sac", &mean[0], actions, &[&mean[..2]]), Body::Gaussian { mean, deviation, critics, bounds }))
 }
 
-/// The file's own, or -1 and 1.
+/// Read the action bounds from the file; by default -1 and 1.
 fn action_bounds(file: &mut File, actions: usize) -> Result<[Array; 2], LoadError> {
     let mut read = |name: &str, default: f32| match file.has(name) {
         true => file.array(name, &[Some(actions)]),
@@ -200,10 +200,11 @@ fn log_std_bounds(file: &File) -> Result<[f32; 2], LoadError> {
     let Some(text) = file.metadata("log_std_bounds") else { return Ok(LOG_STD) };
     let read = serde_json::from_str::<[f32; 2]>(text).ok();
     let fits = |[least, most]: &[f32; 2]| least <= most && least.is_finite() && most.is_finite();
-    read.filter(fits).ok_or_else(|| metadata("log_std_bounds", format!("'{text}' is not two numbers [least, most]")))
+    read.filter(fits)
+        .ok_or_else(|| metadata("log_std_bounds", format!("'{text}' is not two numbers [smallest, largest]")))
 }
 
-/// Means and standard deviations of what states are normalised by, if the file has them.
+/// Read means and standard deviations for normalising states, if the file has them.
 fn normalisation(file: &mut File, states: usize) -> Result<Option<[Array; 2]>, LoadError> {
     if !file.has("observation_mean") && !file.has("observation_std") {
         return Ok(None);
@@ -224,11 +225,11 @@ fn metadata(key: &str, reason: String) -> LoadError {
     LoadError::Metadata { key: key.to_owned(), reason }
 }
 
-/// The file of a Rainbow policy with the bounds of its support written into the metadata, as `v_min` and `v_max`: they are
-/// known when the file has no support of its own.
+/// Write the bounds of a Rainbow policy's support into the file's metadata, as `v_min` and `v_max`, for files that have
+/// no support of their own.
 ///
 /// # Errors
-/// When `least` is not below `most`, when the policy has no support or a tensor of its own for it, and as for any file.
+/// When `least` is not below `most`, when the policy has no support or a tensor for it, and as for any file.
 pub fn with_support(bytes: &[u8], least: f32, most: f32) -> Result<Vec<u8>, LoadError> {
     let policy = Policy::read(bytes)?;
     if policy.form.atoms.is_none() {

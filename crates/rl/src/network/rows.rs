@@ -1,8 +1,8 @@
-//! What the layers' outputs for one state come to, in plain arithmetic.
+//! Computation of a state's outputs from the layers' outputs, in plain arithmetic.
 //!
-//! libtorch's vectorised loops treat a number by its place in memory (the tail of a vector goes another way), so that what
-//! it makes of a state would depend on the states beside it. Only whole matrix products and exactly rounded operations are
-//! left to it.
+//! libtorch's vectorised loops treat a number by its position in memory (the tail of a vector takes another path), so
+//! its results for a state would depend on the states beside it. Only whole matrix products and exactly rounded
+//! operations are left to libtorch.
 
 use super::{
     Evaluation,
@@ -11,7 +11,7 @@ use super::{
     layers::{Body, Deviation},
 };
 
-/// Bring states to mean 0 and variance 1, within [`MOST`] of 0.
+/// Normalise states to mean 0 and variance 1, clamped to within [`MOST`] of 0.
 pub(crate) fn normalise(normalisation: Option<&[Array; 2]>, states: &mut [f32]) {
     let Some([mean, deviation]) = normalisation else { return };
     for row in states.chunks_mut(mean.numbers.len()) {
@@ -21,7 +21,7 @@ pub(crate) fn normalise(normalisation: Option<&[Array; 2]>, states: &mut [f32]) 
     }
 }
 
-/// The Q of each action, from the streams' outputs.
+/// Q-values of all actions, from the streams' outputs.
 pub(super) fn worths(dueling: bool, support: Option<&Array>, value: &[f32], advantage: &[f32]) -> Vec<f32> {
     let atoms = value.len();
     let actions = advantage.chunks(atoms);
@@ -39,7 +39,7 @@ pub(super) fn worths(dueling: bool, support: Option<&Array>, value: &[f32], adva
     actions.map(q).collect()
 }
 
-/// The mean of `support` by the softmax of `logits`.
+/// Mean of `support` under the softmax of `logits`.
 fn expectation(logits: &[f32], support: &[f32]) -> f32 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let (mut sum, mut weighted) = (0.0, 0.0);
@@ -51,7 +51,7 @@ fn expectation(logits: &[f32], support: &[f32]) -> f32 {
     weighted / sum
 }
 
-/// SAC's standard deviations, from the outputs of their layer if they have one.
+/// SAC's standard deviations, from the outputs of their layer if there is one.
 pub(super) fn deviations<T>(deviation: &Deviation<T>, head: Option<&[f32]>) -> Vec<f32> {
     match (deviation, head) {
         (Deviation::Head { least, most, .. }, Some(outputs)) => {
@@ -62,7 +62,7 @@ pub(super) fn deviations<T>(deviation: &Deviation<T>, head: Option<&[f32]>) -> V
     }
 }
 
-/// Gaussians' numbers, row by row, as the critics take them: squashed, or clamped.
+/// Gaussians' numbers, row by row, as the critics take them: squashed or clamped.
 pub(super) fn bounded<T>(body: &Body<T>, numbers: &[f32]) -> Vec<f32> {
     match body {
         Body::Gaussian { bounds: Some([low, high]), .. } => {
@@ -74,7 +74,7 @@ pub(super) fn bounded<T>(body: &Body<T>, numbers: &[f32]) -> Vec<f32> {
 }
 
 impl Evaluation {
-    /// The smaller of two critics' Q.
+    /// Build the output of SAC with the smaller of two critics' Q-values.
     pub(super) fn gaussian(mean: &[f32], std: Vec<f32>, critics: [f32; 2]) -> Self {
         // `f32::min` would hide a NaN.
         let value = if critics[0] < critics[1] || critics[0].is_nan() { critics[0] } else { critics[1] };

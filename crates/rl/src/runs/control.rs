@@ -1,4 +1,4 @@
-//! What a run's owner may ask of it.
+//! Control requests for a training run: pause, resume, cancel.
 
 use super::{
     Runs,
@@ -13,15 +13,15 @@ use am_db::{
 };
 
 impl Runs {
-    /// Make known what other processes have published.
+    /// Load policies that other processes have published.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn look_for_policies(&self) -> Result<()> {
         self.0.library.refresh().await
     }
 
-    /// Stop a run at its next step, with a checkpoint; what waits does not begin.
+    /// Request that a run stop at its next step, with a checkpoint. A queued run is paused at once.
     ///
     /// # Errors
     /// [`Error::State`] when it is paused or has ended.
@@ -40,7 +40,7 @@ impl Runs {
     /// Queue a paused run again.
     ///
     /// # Errors
-    /// [`Error::State`] when it is not paused, nor about to be.
+    /// [`Error::State`] when it is neither paused nor about to be.
     pub async fn resume(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<TrainingRun>> {
         self.change(caller, id, "resume", once, async |tx: &mut Tx, run: &TrainingRun, now| {
             match (run.status, run.wish) {
@@ -55,7 +55,7 @@ impl Runs {
         .await
     }
 
-    /// End a run without a version.
+    /// Request that a run end without a version.
     ///
     /// # Errors
     /// [`Error::State`] when it has ended.

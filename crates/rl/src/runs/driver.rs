@@ -1,7 +1,7 @@
-//! Drives one run, on a thread of its own: trains, reports, keeps checkpoints, evaluates, publishes.
+//! Driver of one training run, on its own thread: trains, reports, writes checkpoints, evaluates, publishes.
 //!
-//! A checkpoint is a file that is whole, then a row that names it. What was trained after it is trained again by whoever
-//! takes the run over, to the same bits; what was told of it meanwhile is told again after an event that says so.
+//! A checkpoint is first written as a complete file, then named by a row. Steps after it are trained again by the
+//! process that takes over, with bit-identical results; events about them are sent again, after an event that says so.
 
 use std::{
     fs,
@@ -32,20 +32,20 @@ use am_audit::EventType;
 use am_core::crypto::sha256_hex;
 use am_db::{Tx, codec::Timestamp};
 
-/// Between two reports.
+/// Interval between two progress reports.
 const REPORT: Duration = Duration::from_secs(1);
-/// The seed of evaluations: every version of a policy is measured in the same episodes.
+/// Seed of evaluations: every version of a policy is evaluated in the same episodes.
 const EVALUATION_SEED: u64 = 1_000_003;
-/// The name of the record among a checkpoint's state.
+/// Key of the training record in a checkpoint's state.
 const RECORD: &str = "record";
 
-/// What becomes of a run whose driver stops.
+/// Reason for which a driver stops.
 enum End {
-    /// Trained to its end.
+    /// Training has finished, because of `steps` or `max_seconds`.
     Trained(&'static str),
-    /// Somebody asked for it.
+    /// A pause or cancellation was requested.
     Wished(Wish),
-    /// The process stops; the next goes on.
+    /// The process is stopping; another process resumes the run.
     Stopping,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Driver {
     handle: Arc<Handle>,
     run: TrainingRun,
     record: Record,
-    /// Seconds of training before this process, and since when it trains here.
+    /// Seconds of training in earlier processes, and the time when training began here.
     before: f64,
     since: Instant,
     kept: Option<Kept>,
@@ -88,7 +88,8 @@ impl Driver {
         }
     }
 
-    /// Until the run has ended or is let go. What can't be saved is left to the next process that finds the run.
+    /// Drive the run until it has ended or is released. If the result cannot be saved, the next process that finds the
+    /// run repeats the work since the last checkpoint.
     pub(super) fn drive(mut self) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.train()));
         let id = self.run.id.clone();
@@ -100,12 +101,12 @@ impl Driver {
                 self.end(RunStatus::Failed, Ending { error: Some(error.to_string()), ..Ending::default() }, None)
             }
             Err(_) => {
-                let error = Some("training ended by a fault of this service; its log has more".to_owned());
+                let error = Some("training was ended by an internal error; see the service's log".to_owned());
                 self.end(RunStatus::Failed, Ending { error, ..Ending::default() }, None)
             }
         };
         if let Err(error) = ended {
-            tracing::error!(run = id, %error, "a training run can't be saved; it is left to be taken up again");
+            tracing::error!(run = id, %error, "a training run cannot be saved; it will be resumed later");
         }
     }
 
@@ -114,7 +115,7 @@ impl Driver {
         self.check_owner()?;
         let mut trainer = self.trainer()?;
         if let Some(error) = self.restore(trainer.as_mut()) {
-            tracing::warn!(run = self.run.id, %error, "the checkpoint can't be used; the run begins anew");
+            tracing::warn!(run = self.run.id, %error, "the checkpoint cannot be used; the run restarts");
             trainer = self.trainer()?;
             (self.record, self.before) = (Record::default(), 0.0);
         }
@@ -142,7 +143,7 @@ impl Driver {
         }
     }
 
-    /// A policy of another owner's would be found out at the end only.
+    /// Check the policy's owner first: otherwise the conflict would show only at the end.
     fn check_owner(&self) -> Result<()> {
         let policy = match self.runtime.block_on(self.inner.library.get(&self.run.policy)) {
             Ok(policy) => policy,
@@ -155,14 +156,14 @@ impl Driver {
         }
     }
 
-    /// Go on from the checkpoint, if there is one. Answers why it can't be used.
+    /// Resume from the checkpoint, if there is one. Returns the reason if it cannot be used.
     fn restore(&mut self, trainer: &mut dyn Trainer) -> Option<Error> {
         let kept = self.kept.clone()?;
         let mut restored = || -> Result<(Record, f64)> {
             let bytes = fs::read(self.inner.settings.directory.join(&kept.file))
                 .map_err(|error| Error::Storage("the checkpoint".into(), error))?;
             if sha256_hex(&bytes) != kept.sha256 {
-                return Err(Error::State("the checkpoint's file is not what it was".into()));
+                return Err(Error::State("the checkpoint's file has changed".into()));
             }
             let checkpoint = Checkpoint::from_bytes(&bytes)?;
             trainer.restore(&checkpoint)?;
@@ -228,7 +229,7 @@ impl Driver {
         Ok(End::Trained("steps"))
     }
 
-    /// Keep a checkpoint and report.
+    /// Write a checkpoint and report progress.
     fn save(&mut self, trainer: &dyn Trainer) -> Result<()> {
         let mut checkpoint = trainer.save()?;
         checkpoint.put_state(RECORD, &(&self.record, self.seconds()))?;
@@ -242,7 +243,7 @@ impl Driver {
         self.report(steps, Some(kept.clone()))?;
         am_core::crash_point!("train.after_checkpoint");
         let file = kept.file.clone();
-        // One of the same steps has the same name, and was written over.
+        // A checkpoint at the same step has the same name, and was overwritten.
         if let Some(old) = self.kept.replace(kept).filter(|old| old.file != file) {
             let _ = fs::remove_file(directory.join(old.file));
         }
@@ -274,7 +275,7 @@ impl Driver {
             store::tell(tx, &id, "progress", data, now).await?;
             Ok(wish)
         })?;
-        // Asked through another process.
+        // The request came through another process.
         if let Some(wish) = wish {
             self.handle.ask(Some(wish));
         }
@@ -282,7 +283,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Keep what there is and leave the run to whoever goes on with it.
+    /// Write a checkpoint and release the run, so that another process can resume it.
     fn let_go(&mut self, trainer: &dyn Trainer, status: RunStatus) -> Result<()> {
         self.save(trainer)?;
         self.end(status, Ending::default(), None)
@@ -298,7 +299,7 @@ impl Driver {
             }
             Task::Learn(lesson) => self.taught(lesson, &weights)?,
         };
-        // The last points are saved with the end.
+        // The last points of the curve are saved with the end.
         self.report(trainer.steps(), None)?;
         am_core::crash_point!("train.before_publish");
         let ending = Ending { scores: new.scores.clone(), ended_by: Some(by), ..Ending::default() };
@@ -310,7 +311,7 @@ impl Driver {
         let described = environment.description();
         let action_names = match &described.actions {
             ActionSpace::Discrete { names } => names.clone(),
-            // As numbers for actions that have names in the world itself.
+            // Scores of discrete actions are stored as numbers; the actions' names are those of the environment.
             ActionSpace::Continuous { .. } => {
                 let world = environments::environment(&work.environment, None).map_err(training::Error::from)?;
                 match &world.description().actions {
@@ -347,7 +348,7 @@ impl Driver {
         })
     }
 
-    /// What it is called and for stays as it was.
+    /// Names and environment stay those of the version before.
     fn taught(&self, lesson: &Lesson, weights: &[u8]) -> Result<NewVersion> {
         let from: PolicyReference = lesson.from.parse().map_err(|error| unreadable("from", error))?;
         let before = self.runtime.block_on(self.inner.library.version(&from))?;
@@ -383,7 +384,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Save how the run stands from now on, and answer that: what was asked of it meanwhile holds.
+    /// Save the run's new status and return it; a request made meanwhile takes precedence.
     fn finish(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<RunStatus> {
         let (id, owner, now): (_, _, Timestamp) = (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
         let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
@@ -392,7 +393,7 @@ impl Driver {
             let wish = store::wished(tx, &id).await?;
             let (status, mut ending, new) = match (status, wish) {
                 (_, Some(Wish::Cancel)) => (RunStatus::Cancelled, Ending::default(), None),
-                // A pause that was taken back before it was done.
+                // The pause was withdrawn before it took effect.
                 (RunStatus::Paused, None) => (RunStatus::Queued, ending, new),
                 (RunStatus::Queued, Some(Wish::Pause)) => (RunStatus::Paused, ending, new),
                 (status, _) => (status, ending, new),
@@ -433,7 +434,7 @@ impl Driver {
         })
     }
 
-    /// Write, and wait while the database is busy: training goes on when it can be told.
+    /// Write to the database, and retry while it is busy: training waits until the result is recorded.
     fn write<T, F>(&self, work: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Tx) -> Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What a policy reaches: whole episodes, and where an environment's laws allow it, the exact expectation.
+//! Evaluation of policies: returns of whole episodes, and the exact expected return where the environment allows it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,30 +10,31 @@ use crate::{
     training::{Algorithm, Chosen, Error, Evaluated, Greedy, Plan, episodes},
 };
 
-/// The most environments that are stepped together.
+/// Maximum number of environments stepped together.
 const TOGETHER: usize = 8;
 
-/// What a policy reached.
+/// Results of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = EvaluationScores)]
 pub struct Scores {
     /// Returns of whole episodes.
     #[serde(flatten)]
     pub episodes: Evaluated,
-    /// The return that can be expected of an episode, computed and not sampled; none: the environment's laws don't allow it.
+    /// Exact expected return per episode, computed from the environment's model; null where the model does not allow
+    /// it.
     pub expected_return: Option<f64>,
-    /// What other policies can expect there.
+    /// Expected returns of simple policies in the same environment; null where they cannot be computed.
     pub reference: Option<Reference>,
-    /// `expected_return` as a share of the optimum's; none: there is none, or the optimum is not positive.
+    /// `expected_return` divided by the optimum; null when either is unknown or the optimum is not positive.
     pub share_of_optimum: Option<f64>,
 }
 
-/// What something that acts by `greedy` reaches in the environments of `plan`, in `count` episodes begun with `seed`.
+/// Evaluate the policy `greedy` in the environments of `plan`, over `count` episodes started with `seed`.
 ///
 /// # Errors
 /// When `greedy` fails, or the environments refuse its actions.
 pub fn score(greedy: &Greedy<'_>, plan: &Plan, count: usize, seed: u64) -> Result<Scores, Error> {
-    // As many from each, so that it is so many in all.
+    // Every environment contributes the same number of episodes, rounded so that the sum is `count`.
     let together = (1..=TOGETHER).rev().find(|together| count.is_multiple_of(*together)).unwrap_or(1);
     let mut environments = plan.environments(together)?;
     let actions = environments.description().actions.clone();
@@ -59,7 +60,7 @@ pub fn score(greedy: &Greedy<'_>, plan: &Plan, count: usize, seed: u64) -> Resul
     Ok(Scores { episodes: evaluated, expected_return, reference, share_of_optimum })
 }
 
-/// Probabilities of discrete actions, or the actions themselves.
+/// Return a row per state: probabilities of the discrete actions, or the continuous action.
 fn rows(chosen: &Chosen, space: &ActionSpace) -> Vec<f64> {
     match (chosen, space) {
         (Chosen::Discrete(all), ActionSpace::Discrete { names }) => {
@@ -74,10 +75,10 @@ fn rows(chosen: &Chosen, space: &ActionSpace) -> Vec<f64> {
     }
 }
 
-/// What a stored version reaches in the environment called `environment`.
+/// Evaluate a stored version in the environment called `environment`.
 ///
 /// # Errors
-/// [`RoomError::Invalid`] when there is no such environment, or it takes other states or actions.
+/// [`RoomError::Invalid`] when no environment has that name, or its states or actions differ from the version's.
 pub fn score_weights(
     weights: &[u8],
     environment: String,
@@ -85,10 +86,10 @@ pub fn score_weights(
     count: usize,
     seed: u64,
 ) -> RoomResult<Scores> {
-    // Threads inside an operation cost small networks more than they save, and the others are for requests.
+    // Threads inside an operation cost small networks more than they save, and the other cores serve requests.
     tch::set_num_threads(1);
     let mut network = Network::from_safetensors(weights)?;
-    // The plan's algorithm only tells how actions are given: by their index, or their numbers.
+    // The plan's algorithm only determines the form of actions: index or numbers.
     let plan = Plan { environment, parameters, algorithm: Algorithm::Ppo, settings: None, steps: 1, seed };
     let described = plan.environment().map_err(RoomError::of_plan)?.description().clone();
     fits(&described, network.form()).map_err(|why| RoomError::invalid("environment", why))?;

@@ -1,4 +1,4 @@
-//! Following a run's events.
+//! Event stream of a training run.
 
 use super::{Runs, model::RunStatus, store};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use am_db::{Connection, principal::Principal};
 use am_events::{Event, Follower, Source};
 
 impl Runs {
-    /// At most `limit` events of a run after number `after`.
+    /// Return at most `limit` events of a run with numbers above `after`.
     ///
     /// # Errors
     /// As [`Runs::get`].
@@ -15,7 +15,7 @@ impl Runs {
         Ok(am_events::read(&mut *self.0.db.read().await?, id, after, limit).await?)
     }
 
-    /// Follow a run's events after number `after` until it has ended.
+    /// Follow a run's events with numbers above `after` until it has ended.
     pub fn follow(&self, id: &str, after: i64) -> Follower<Self> {
         Follower::new(self.0.db.clone(), &self.0.hub, self.clone(), id, after)
     }

@@ -1,15 +1,15 @@
-//! What others in this process can tell the driver of a run.
+//! Control requests from this process to the driver of a run.
 
 use parking_lot::Mutex;
 
 use super::model::Wish;
 
-/// One run's.
+/// Control request for one run, if any.
 #[derive(Debug, Default)]
 pub(super) struct Handle(Mutex<Option<Wish>>);
 
 impl Handle {
-    /// Ask for something, or for nothing any more. A run that is to be cancelled stays so.
+    /// Set or clear the request. A cancellation stays.
     pub(super) fn ask(&self, wish: Option<Wish>) {
         let mut present = self.0.lock();
         if *present != Some(Wish::Cancel) {

@@ -1,4 +1,4 @@
-//! Runs that learn from feedback instead of an environment.
+//! Training runs that learn from feedback instead of an environment.
 
 use tch::Device;
 
@@ -19,24 +19,24 @@ use am_db::{
     principal::Principal,
 };
 
-/// What an agent is taught.
+/// A request for training an agent's policy by feedback.
 #[derive(Clone, Debug)]
 pub struct Teaching {
-    /// The agent.
+    /// Id of the agent.
     pub agent_id: String,
-    /// Its policy, of which the newest version is changed.
+    /// Name of its policy, whose newest version is the starting point.
     pub policy: String,
-    /// How.
+    /// Settings of the training.
     pub settings: OfflineSettings,
-    /// From what.
+    /// Rows of feedback.
     pub feedback: Vec<Feedback>,
 }
 
 impl Runs {
-    /// Queue a run that changes the newest version of `caller`'s policy by feedback.
+    /// Queue a run that trains the newest version of `caller`'s policy by feedback.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for feedback that doesn't fit the policy, [`Error::Forbidden`] for another owner's policy.
+    /// [`Error::Invalid`] for feedback that does not fit the policy, [`Error::Forbidden`] for another owner's policy.
     pub async fn teach(&self, caller: &Principal, teaching: Teaching, once: Option<Once>) -> Result<Done<TrainingRun>> {
         let Teaching { agent_id, policy, settings, feedback } = teaching;
         self.0.library.may_publish(caller, &policy).await?;
@@ -57,12 +57,12 @@ fn bad_name(error: impl std::fmt::Display) -> Error {
 }
 
 impl Inner {
-    /// What learns in run `id`.
+    /// Create the trainer of run `id`.
     pub(super) async fn learner(&self, id: &str, lesson: &Lesson, device: Device) -> Result<Offline> {
         let from = lesson.from.parse().map_err(bad_name)?;
         let (_, weights) = self.library.weights(&from).await?;
         let text = store::feedback(&mut *self.db.read().await?, id).await?;
-        let text = text.ok_or_else(|| Error::State("the feedback is gone".into()))?;
+        let text = text.ok_or_else(|| Error::State("the feedback no longer exists".into()))?;
         let feedback: Vec<Feedback> = serde_json::from_str(&text).map_err(|error| unreadable("feedback", error))?;
         Offline::new(&weights, &feedback, lesson.settings.clone(), device).map_err(Error::of_plan)
     }

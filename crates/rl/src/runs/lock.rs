@@ -1,4 +1,4 @@
-//! Who may drive a run: whoever holds the lock on its file, which the kernel gives back however a process dies.
+//! Exclusive right to drive a run: a lock on a file, which the kernel releases when the process ends in any way.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,7 +9,7 @@ use std::{
 
 use super::Runs;
 
-/// The right to drive a run, for as long as this lives.
+/// Lock on a run's file, held while this value lives.
 pub(super) struct Lock {
     _file: File,
     path: PathBuf,
@@ -19,7 +19,7 @@ pub(super) struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is locked: another process that has the file open already finds the run ended, and lets go.
+        // Removed while locked: another process that has the file open finds the run ended and lets go.
         let _ = fs::remove_file(&self.path);
         self.runs.0.driven().remove(&self.id);
         self.runs.0.left.notify_waiters();
@@ -28,16 +28,18 @@ impl Drop for Lock {
 }
 
 impl Runs {
-    /// The right to drive run `id`, if nobody has it.
+    /// Try to lock run `id`.
     pub(super) fn lock(&self, id: &str) -> Option<Lock> {
-        // Beside the database, as a worker's: processes that share it share the locks.
+        // Beside the database, like a worker's lock file: processes that share the database share the locks.
         let mut name = self.0.db.path().file_name().unwrap_or_default().to_owned();
         name.push(format!(".{id}.lock"));
         let path = self.0.db.path().with_file_name(name);
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = file.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "can't lock a run")).ok()?;
+        let file =
+            file.inspect_err(|error| tracing::warn!(path = %path.display(), %error, "cannot lock a run")).ok()?;
         file.try_lock().ok()?;
-        // Whoever held it may have removed it after we opened it: then another file of that name is, or will be, the lock.
+        // The previous holder may have removed the file after it was opened here: the lock is then another file of that
+        // name.
         let inode = |found: io::Result<fs::Metadata>| found.ok().map(|found| found.ino());
         if inode(file.metadata()) != inode(fs::metadata(&path)) {
             return None;

@@ -1,16 +1,16 @@
-//! What `/metrics` shows of training.
+//! Prometheus metrics of training.
 
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
 
-/// What `/metrics` shows of training.
+/// Prometheus metrics of training.
 #[derive(Default)]
 pub(super) struct Metrics {
-    /// Runs that this process drives.
+    /// Number of runs driven by this process.
     pub(super) active: Gauge,
-    /// Environment steps done by this process.
+    /// Number of environment steps done by this process.
     pub(super) steps: Counter,
 }
 

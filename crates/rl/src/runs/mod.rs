@@ -1,7 +1,7 @@
 //! Training runs: background work that survives its process.
 //!
-//! A run belongs to whoever holds the lock on its file, which the kernel gives back however the process dies. Another
-//! process then finds it running by nobody, and goes on from its last checkpoint.
+//! A run is driven by the process that holds the lock on its file, which the kernel releases when the process ends.
+//! Another process then finds the run without a driver and resumes it from its last checkpoint.
 
 mod control;
 mod driver;
@@ -52,36 +52,36 @@ use am_db::{
 };
 use am_events::Hub;
 
-/// How often runs are looked for that nobody told this process of.
+/// Interval at which runs queued by other processes are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// The most episodes of an evaluation.
+/// Maximum number of episodes of an evaluation.
 pub const MOST_EPISODES: usize = 1000;
 
-/// What a version reached.
+/// Evaluation of a version.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// `name@version`.
+    /// Policy and version, `name@version`.
     pub policy: String,
-    /// Where.
+    /// Name of the environment.
     pub environment: String,
-    /// What.
+    /// Results of the evaluation.
     pub scores: Scores,
 }
 
-/// How runs are trained.
+/// Settings of training runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Checkpoints.
+    /// Directory of checkpoints.
     pub directory: PathBuf,
-    /// Runs that this process trains at once; 0: none.
+    /// Number of runs that this process trains at once; 0: none.
     pub slots: usize,
-    /// Threads inside one operation of a run.
+    /// Number of threads inside one operation of a run.
     pub threads: u32,
-    /// How much training a crash may cost.
+    /// Interval between checkpoints: the training time that a crash may lose.
     pub checkpoint_every: Duration,
 }
 
-/// Training runs. Cheap to clone.
+/// Service for training runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Runs(Arc<Inner>);
 
@@ -93,10 +93,10 @@ struct Inner {
     library: Library,
     settings: Settings,
     metrics: Metrics,
-    /// Those that this process drives.
+    /// Runs driven by this process.
     driven: Mutex<HashMap<String, Arc<Handle>>>,
     wake: Notify,
-    /// A run is driven no more.
+    /// Notified when a driver has let go of its run.
     left: Notify,
     stop: CancellationToken,
     evaluating: tokio::sync::Mutex<()>,
@@ -107,7 +107,7 @@ impl Inner {
         Timestamp(self.clock.now())
     }
 
-    /// Remove the checkpoints of a run that has ended, also those that no row names.
+    /// Remove the checkpoints of a run that has ended, including those that no row names.
     fn clean(&self, id: &str) {
         let Ok(entries) = fs::read_dir(&self.settings.directory) else { return };
         for entry in entries.flatten() {
@@ -129,10 +129,10 @@ impl Inner {
 }
 
 impl Runs {
-    /// Runs in `db`, whose policies are `library`'s. Nothing is trained until [`Runs::work`].
+    /// Create the service on `db`, with policies in `library`. Training starts with [`Runs::work`].
     ///
     /// # Errors
-    /// When the directory can't be made.
+    /// When the directory cannot be created.
     pub fn new(db: Database, clock: Clock, ids: Ids, hub: Hub, library: Library, settings: Settings) -> Result<Self> {
         fs::create_dir_all(&settings.directory)
             .map_err(|error| Error::Storage(format!("{}", settings.directory.display()), error))?;
@@ -153,20 +153,20 @@ impl Runs {
         })))
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of training.
     pub fn register(&self, registry: &mut Registry) {
         self.0.metrics.register(registry);
     }
 
-    /// A run's id that is taken by nobody.
+    /// Draw an unused run id.
     pub fn new_id(&self) -> String {
         run_id(&self.0.ids.hex(12))
     }
 
-    /// Queue a run of `caller`'s for a policy of theirs, or a new one.
+    /// Queue a run for a policy of `caller`, or for a new one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what can't be trained, [`Error::Forbidden`] for another owner's policy.
+    /// [`Error::Invalid`] for settings that cannot be trained, [`Error::Forbidden`] for another owner's policy.
     pub async fn create(
         &self,
         caller: &Principal,
@@ -206,12 +206,12 @@ impl Runs {
         Ok(done)
     }
 
-    /// Look for runs to train now.
+    /// Look for queued runs now.
     pub fn wake(&self) {
         self.0.wake.notify_one();
     }
 
-    /// One of `caller`'s runs.
+    /// Return a run of `caller`.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`].
@@ -220,15 +220,15 @@ impl Runs {
         allowed(caller, run)
     }
 
-    /// A page of `caller`'s runs, newest first, and how many there are in all.
+    /// Return a page of `caller`'s runs, newest first, and their total number.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query or the transaction fails.
     pub async fn list(&self, caller: &Principal, filter: &RunFilter, page: &Page) -> Result<(Vec<TrainingRun>, i64)> {
         store::list(&mut *self.0.db.read().await?, caller, filter, page).await
     }
 
-    /// One change of a run's state, with its entry in the audit log.
+    /// Apply one change to a run's state, with its entry in the audit log.
     async fn change<F>(
         &self,
         caller: &Principal,
@@ -269,7 +269,7 @@ impl Runs {
         Ok(done)
     }
 
-    /// Something was asked of a run in the database: let its driver know, if it is here.
+    /// Pass a control request that is in the database to the run's driver, if it is in this process.
     pub fn told(&self, id: &str, wish: Option<Wish>) {
         if let Some(handle) = self.0.driven().get(id) {
             handle.ask(wish);
@@ -277,17 +277,17 @@ impl Runs {
         self.wake();
     }
 
-    /// A run as it is when it has ended, or when `wait` is over.
+    /// Return a run once it has ended, or after `wait`, whichever is first.
     ///
     /// # Errors
     /// As [`Runs::get`].
     pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<TrainingRun> {
-        // A run that does not end in time is answered as it stands.
+        // A run that does not end in time is returned in its present state.
         let _ = tokio::time::timeout(wait, self.ended(id)).await;
         self.get(caller, id).await
     }
 
-    /// The run, once it has ended. A database that can't be read for a moment is no reason to give up.
+    /// Wait until the run has ended and return it. Temporary failures of reading the database are retried.
     pub async fn ended(&self, id: &str) -> Result<TrainingRun> {
         let mut subscription = self.0.hub.subscribe(id);
         loop {
@@ -295,9 +295,9 @@ impl Runs {
                 Ok(Some(run)) => return Ok(run),
                 Err(error @ Error::NotFound(_)) => return Err(error),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(run = id, %error, "could not look at a training run; trying again"),
+                Err(error) => tracing::warn!(run = id, %error, "could not read a training run; retrying"),
             }
-            // Another process may drive it: then nothing wakes us.
+            // A driver in another process cannot notify this one, so the row is polled.
             tokio::select! {
                 () = subscription.woken() => {}
                 () = tokio::time::sleep(LOOK) => {}
@@ -313,18 +313,18 @@ impl Runs {
                 _ => return Ok(None),
             }
         };
-        // Whoever hears of a version may ask for it at once.
+        // A client that learns of a version may use it at once, so policies are refreshed first.
         if run.as_ref().is_some_and(|run| run.version.is_some()) {
             self.0.library.refresh().await?;
         }
         Ok(run)
     }
 
-    /// What a version reaches in whole episodes of an environment; of the one that it was trained on where none is named.
-    /// One at a time: an evaluation computes for up to some seconds.
+    /// Evaluate a version in whole episodes of an environment, by default the one it was trained in. Evaluations run
+    /// one at a time; each may take some seconds of processor time.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the environment is not known or does not fit.
+    /// [`Error::Invalid`] when the environment is unknown or does not fit.
     pub async fn evaluate(
         &self,
         reference: &PolicyReference,
@@ -353,11 +353,11 @@ impl Runs {
 
     async fn work(self) {
         if let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "could not look for checkpoints that nobody needs");
+            tracing::warn!(%error, "could not remove old checkpoints");
         }
         loop {
             if let Err(error) = self.take_up().await {
-                tracing::warn!(%error, "could not look for training runs");
+                tracing::warn!(%error, "could not read queued training runs");
             }
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
@@ -367,7 +367,7 @@ impl Runs {
         }
     }
 
-    /// Remove the checkpoints of runs that have ended: their process died before it could.
+    /// Remove checkpoints of ended runs whose process died before removing them.
     async fn sweep(&self) -> Result<()> {
         let Ok(entries) = fs::read_dir(&self.0.settings.directory) else { return Ok(()) };
         let mut conn = self.0.db.read().await?;
@@ -396,7 +396,7 @@ impl Runs {
                 continue;
             }
             let Some(lock) = self.lock(&id) else { continue };
-            // Read under the lock: whoever held it before may have ended the run.
+            // Read under the lock: the previous holder may have ended the run.
             let run = store::get(&mut *self.0.db.read().await?, &id).await?;
             if let Some(run) = run.filter(|run| matches!(run.status, RunStatus::Queued | RunStatus::Running)) {
                 self.drive(run, lock)?;
@@ -417,11 +417,11 @@ impl Runs {
         spawned.map(drop).map_err(|error| Error::Storage("a thread".into(), error))
     }
 
-    /// Let every run go with a checkpoint; returns when that is done.
+    /// Release every run with a checkpoint; returns when done.
     pub async fn stop(&self) {
         self.0.stop.cancel();
         loop {
-            // The place is taken before the look, so that no end falls between the two.
+            // Register for the notification before checking, so that none is missed in between.
             let mut left = std::pin::pin!(self.0.left.notified());
             left.as_mut().enable();
             if self.0.driven().is_empty() {
@@ -432,18 +432,19 @@ impl Runs {
     }
 }
 
-/// Store a run in the transaction of what asks for it; [`Runs::wake`] begins it after. The work is checked already.
+/// Store a queued run in the caller's transaction; call [`Runs::wake`] after the commit. The settings are already
+/// validated.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query or the transaction fails.
 pub async fn enqueue(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
     store::insert(tx, new, now).await
 }
 
-/// End a run that nobody wants any more, at its next report if it is being trained. False: it has ended already.
+/// Cancel a run, at its next report if it is being trained. Returns false if it has ended already.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query or the transaction fails.
 pub async fn withdraw(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     match store::get(tx.conn().await?, id).await? {
         Some(run) if !run.status.is_final() => withdraw_run(tx, &run, now).await.map(|()| true),
@@ -451,7 +452,7 @@ pub async fn withdraw(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     }
 }
 
-/// What the audit log gets to know of a change of a run for which it has no word.
+/// Build an audit entry of the generic kind for a change of a run.
 fn told(now: Timestamp, action: &str) -> am_audit::Entry {
     am_audit::Entry::new(EventType::WorkflowUpdated, now).of("training_run", action)
 }
@@ -464,10 +465,10 @@ async fn withdraw_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Result<
     store::tell(tx, &run.id, "cancelled", serde_json::json!({}), now).await
 }
 
-/// The work with every setting written out, if it can be done.
+/// Validate the settings and fill in every default.
 ///
 /// # Errors
-/// [`Error::Invalid`] with what is wrong.
+/// [`Error::Invalid`] with the reason.
 pub fn checked(work: Work) -> Result<Work> {
     let mut violations = Violations::default();
     violations.require_within(Some(work.evaluation_episodes), &(1..=MOST_EPISODES), "evaluation_episodes");
@@ -483,7 +484,7 @@ pub fn checked(work: Work) -> Result<Work> {
     Ok(Work { settings: plan.settings, ..work })
 }
 
-/// The policy that a run is for where none is named: `cartpole-v1-ppo`.
+/// Return the default policy name of a run: `<environment>-<algorithm>`, such as `cartpole-v1-ppo`.
 pub fn default_policy(work: &Work) -> String {
     format!("{}-{}", work.environment.to_lowercase(), String::from(work.algorithm).replace('_', "-"))
 }

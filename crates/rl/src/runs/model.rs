@@ -1,4 +1,4 @@
-//! Training runs as they are stored and shown.
+//! Types of training runs, as stored and shown.
 
 use std::collections::BTreeMap;
 
@@ -8,53 +8,53 @@ use serde_json::Value;
 use crate::training::{Algorithm, OfflineSettings, Plan};
 use am_db::{codec::Timestamp, owner, stored_enum};
 
-/// What the id of a run begins with.
+/// Prefix of a run's id.
 const PREFIX: &str = "train_";
-/// Points of a whole reward curve.
+/// Number of points of a complete reward curve.
 const POINTS: u64 = 200;
 
 stored_enum! {
-    /// How a training run stands.
+    /// Status of a training run.
     pub enum RunStatus {
-        /// Waits for a process that trains it.
+        /// Waiting for a process to train it.
         Queued = "queued" / "queued",
-        /// A process trains it, or the next one will that finds its process dead.
+        /// Being trained. If its process died, another one resumes it.
         Running = "running" / "running",
-        /// Waits until it is resumed.
+        /// Paused until resumed.
         Paused = "paused" / "paused",
-        /// Has ended with a version of its policy.
+        /// Ended with a version of its policy.
         Completed = "completed" / "completed",
-        /// Has ended without one.
+        /// Ended by an error, without a version.
         Failed = "failed" / "failed",
-        /// Was ended on request.
+        /// Cancelled on request.
         Cancelled = "cancelled" / "cancelled",
     }
 }
 
 impl RunStatus {
-    /// Whether nothing changes any more.
+    /// Return whether the status is final.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 }
 
 stored_enum! {
-    /// What was asked of a run that a process is driving.
+    /// Control request for a running run.
     pub enum Wish {
-        /// Stop at the next step, to go on later.
+        /// Stop at the next step, to be resumed later.
         Pause = "pause" / "pause",
-        /// Stop for good.
+        /// Stop and end without a version.
         Cancel = "cancel" / "cancel",
     }
 }
 
-/// What a run is to do.
+/// Work of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Task {
-    /// Train in an environment.
+    /// Training in an environment.
     Train(Work),
-    /// Learn from feedback.
+    /// Learning from feedback.
     Learn(Lesson),
 }
 
@@ -105,7 +105,7 @@ enum TaskKind {
 }
 
 impl Task {
-    /// Steps of the whole run: environment steps, or passes over the feedback.
+    /// Total number of steps: environment steps, or passes over the feedback.
     pub fn steps(&self) -> u64 {
         match self {
             Self::Train(work) => work.steps,
@@ -113,7 +113,7 @@ impl Task {
         }
     }
 
-    /// Rows of feedback that it learns from.
+    /// Number of rows of feedback.
     pub fn feedback_rows(&self) -> usize {
         match self {
             Self::Train(_) => 0,
@@ -121,7 +121,7 @@ impl Task {
         }
     }
 
-    /// Seconds after which the run ends with what it has.
+    /// Time limit in seconds, after which the run ends with its present result.
     pub fn max_seconds(&self) -> Option<f64> {
         match self {
             Self::Train(work) => work.max_seconds,
@@ -130,81 +130,82 @@ impl Task {
     }
 }
 
-/// Learning from feedback, which is stored beside the run.
+/// Learning from feedback. The feedback itself is stored beside the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lesson {
-    /// Whose feedback it is.
+    /// Id of the agent.
     pub agent_id: String,
-    /// The version that is changed, `name@version`.
+    /// Version to start from, `name@version`.
     pub from: String,
-    /// How.
+    /// Settings of the training.
     pub settings: OfflineSettings,
-    /// How many rows of feedback there are.
+    /// Number of rows of feedback.
     pub rows: usize,
-    /// SHA-256 of the feedback as it is stored.
+    /// SHA-256 of the stored feedback.
     pub feedback_sha256: String,
 }
 
 /// Training in an environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
-    /// The environment's name.
+    /// Name of the environment.
     pub environment: String,
-    /// Its parameters; none: the defaults.
+    /// Parameters of the environment; null: all defaults.
     pub parameters: Option<Value>,
-    /// The algorithm.
+    /// Name of the algorithm.
     pub algorithm: Algorithm,
-    /// Its settings, whole.
+    /// Settings of the algorithm, complete once validated.
     pub settings: Option<Value>,
-    /// Environment steps.
+    /// Number of environment steps.
     pub steps: u64,
-    /// Of environments, networks and exploration.
+    /// Seed of environments, networks and exploration.
     pub seed: u64,
-    /// Seconds after which it ends with what it has; none: no limit. Time before a checkpoint counts.
+    /// Time limit in seconds, after which the run ends with its present result; null: none. Time before a checkpoint
+    /// counts.
     pub max_seconds: Option<f64>,
-    /// Episodes of the evaluation at its end, 1 to 1000.
+    /// Episodes of the final evaluation, 1 to 1000.
     pub evaluation_episodes: usize,
-    /// Aliases that are to point at the new version.
+    /// Aliases to set to the new version.
     pub aliases: Vec<String>,
 }
 
-/// A run as it is asked for. Members that are not named here are ignored.
+/// Request for a training run. Members not listed here are ignored.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = TrainingRequest)]
 pub struct Request {
-    /// The policy that gets a version; `<environment>-<algorithm>` where it is left out.
+    /// Policy that gets a new version; default `<environment>-<algorithm>`.
     #[serde(default)]
     pub policy: Option<String>,
-    /// The environment's name.
+    /// Name of the environment.
     pub environment: String,
-    /// Its parameters by name; the others have their defaults.
+    /// Parameters of the environment by name; those left out keep their default.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub parameters: Option<Value>,
-    /// Take the parameters that are not given from the coordinator's records, where these say something of them.
+    /// Whether to estimate parameters that are not given from the coordinator's records, where possible.
     #[serde(default)]
     pub calibrate: bool,
-    /// ppo, a2c, rainbow_dqn, dqn or sac.
+    /// Algorithm: `ppo`, `a2c`, `rainbow_dqn`, `dqn` or `sac`.
     #[serde(default = "ppo")]
     #[schema(default = "ppo")]
     pub algorithm: Algorithm,
-    /// Its settings by name; the others have their defaults.
+    /// Settings of the algorithm by name; those left out keep their default.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub settings: Option<Value>,
-    /// Environment steps, 1 to 100 000 000.
+    /// Number of environment steps, 1 to 100 000 000.
     pub steps: u64,
-    /// The same seed makes the same policy, on the same kind of processor.
+    /// Seed. Equal seeds give equal policies on processors of the same kind.
     #[serde(default)]
     pub seed: u64,
-    /// Seconds after which the run ends with what it has.
+    /// Time limit in seconds, after which the run ends with its present result; null: none.
     #[serde(default)]
     pub max_seconds: Option<f64>,
-    /// Episodes of the evaluation at its end, 1 to 1000.
+    /// Episodes of the final evaluation, 1 to 1000.
     #[serde(default = "twenty")]
     #[schema(default = 20)]
     pub evaluation_episodes: usize,
-    /// Aliases that are to point at the new version, such as `production`.
+    /// Aliases to set to the new version, such as `production`.
     #[serde(default)]
     pub aliases: Vec<String>,
 }
@@ -218,7 +219,7 @@ fn twenty() -> usize {
 }
 
 impl Request {
-    /// What the run is to do; see [`super::checked`].
+    /// Convert to the work of a run; [`super::checked`] validates it.
     pub fn work(self) -> Work {
         let Self { environment, parameters, algorithm, settings, steps, seed, .. } = self;
         let Self { max_seconds, evaluation_episodes, aliases, .. } = self;
@@ -227,7 +228,7 @@ impl Request {
 }
 
 impl Work {
-    /// What its trainer is made of.
+    /// Return the plan that its trainer is created from.
     pub fn plan(&self) -> Plan {
         Plan {
             environment: self.environment.clone(),
@@ -240,58 +241,58 @@ impl Work {
     }
 }
 
-/// A run to be stored.
+/// A training run to be stored.
 #[derive(Clone, Debug)]
 pub struct NewRun {
-    /// `train_` and 12 hex digits.
+    /// Id: `train_` and 12 hex digits.
     pub id: String,
-    /// Whose it is.
+    /// Principal that owns the run.
     pub owner_id: String,
-    /// The policy that gets a version.
+    /// Policy that gets a new version.
     pub policy: String,
-    /// What it is to do.
+    /// Work of the run.
     pub task: Task,
-    /// The feedback that it learns from, as JSON.
+    /// Feedback as JSON; `None` for training in an environment.
     pub feedback: Option<String>,
 }
 
-/// A run's id from random hex digits.
+/// Build a run's id from random hex digits.
 pub fn run_id(digits: &str) -> String {
     format!("{PREFIX}{digits}")
 }
 
-/// Whether a text has the form of a run's id.
+/// Check that a text has the form of a run's id.
 pub fn is_run_id(text: &str) -> bool {
     text.starts_with(PREFIX)
 }
 
-/// One point of a reward curve: what there was since the point before.
+/// A point of a reward curve. It covers the time since the point before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = CurvePoint)]
 pub struct Point {
-    /// Environment steps done by then.
+    /// Environment steps done so far.
     pub steps: u64,
-    /// Episodes ended by then.
+    /// Episodes ended so far.
     pub episodes: u64,
-    /// The mean return of the episodes that ended, exploration included; none: none ended.
+    /// Mean return of the episodes that ended, including exploration; null: none ended.
     pub mean_return: Option<f64>,
-    /// The mean length of these, in steps.
+    /// Mean length of these episodes, in steps.
     pub mean_length: Option<f64>,
-    /// Losses and the like, means over the updates.
+    /// Losses and similar figures by name, means over the updates.
     pub measures: BTreeMap<String, f64>,
 }
 
-/// What a run has recorded. Part of its checkpoints, so that a run that goes on records on.
+/// Figures recorded during a run. Part of its checkpoints, so that a resumed run continues them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The reward curve.
+    /// Points of the reward curve.
     pub points: Vec<Point>,
-    /// Episodes ended.
+    /// Number of episodes ended.
     pub episodes: u64,
     since: Since,
 }
 
-/// What has come since the last point.
+/// Sums since the last point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Since {
     count: u64,
@@ -301,7 +302,7 @@ struct Since {
 }
 
 impl Record {
-    /// Take in what one advance did, after which `steps` of `total` are done. True: that made a point.
+    /// Add the result of one advance, after which `steps` of `total` are done. Returns whether a point was made.
     pub fn add(&mut self, progress: &crate::training::Progress, steps: u64, total: u64) -> bool {
         let since = &mut self.since;
         for ended in &progress.ended {
@@ -316,7 +317,7 @@ impl Record {
             *count += 1;
         }
         let last = self.points.last().map_or(0, |point| point.steps);
-        // By whole parts of the run and not by time: a run that goes on elsewhere makes the same points.
+        // Points are made at fixed fractions of the run, not by time, so that a resumed run makes the same points.
         let part = |steps: u64| steps.saturating_mul(POINTS) / total.max(1);
         if part(steps) == part(last) && steps < total {
             return false;
@@ -333,89 +334,89 @@ impl Record {
         true
     }
 
-    /// The last point at which an episode had ended.
+    /// Return the mean return at the last point at which an episode had ended.
     pub fn mean_return(&self) -> Option<f64> {
         self.points.iter().rev().find_map(|point| point.mean_return)
     }
 }
 
-/// Where a run can go on from.
+/// A checkpoint from which a run can resume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = RunCheckpoint)]
 pub struct Kept {
-    /// The file's name below the training directory.
+    /// Name of the file in the training directory.
     pub file: String,
-    /// Its hash.
+    /// SHA-256 of the file.
     pub sha256: String,
-    /// Steps done then.
+    /// Steps done at the checkpoint.
     pub steps: u64,
 }
 
 /// A training run.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TrainingRun {
-    /// `train_` and 12 hex digits.
+    /// Id: `train_` and 12 hex digits.
     pub id: String,
-    /// The same.
+    /// Same as `id`.
     pub run_id: String,
-    /// Whose it is.
+    /// Principal that owns the run.
     #[serde(serialize_with = "owner::shown")]
     pub owner_id: String,
-    /// The policy that gets a version.
+    /// Policy that gets a new version.
     pub policy: String,
-    /// What it is to do.
+    /// Work of the run.
     #[serde(flatten)]
     #[schema(value_type = TaskDocument)]
     pub task: Task,
-    /// How it stands.
+    /// Status of the run.
     pub status: RunStatus,
-    /// What was asked of it and is not done yet.
+    /// Control request that has not taken effect yet; null: none.
     pub wish: Option<Wish>,
-    /// Of these steps (environment steps, or passes over the feedback) so many are done.
+    /// Steps done, of `steps`: environment steps, or passes over the feedback.
     pub steps_done: u64,
-    /// From 0 to 1.
+    /// Progress from 0 to 1.
     pub progress: f64,
-    /// Seconds of training, over all processes that did it.
+    /// Seconds of training, in all processes that worked on it.
     pub seconds: f64,
-    /// Steps a second of these.
+    /// Steps per second of training; null before the first step.
     pub steps_per_second: Option<f64>,
-    /// Episodes ended.
+    /// Number of episodes ended.
     pub episodes: u64,
-    /// The mean return of the newest episodes, exploration included.
+    /// Mean return of the newest episodes, including exploration; null before an episode ended.
     pub mean_return: Option<f64>,
-    /// Losses and the like, as of the newest point.
+    /// Losses and similar figures by name, as of the newest point.
     pub measures: BTreeMap<String, f64>,
-    /// The reward curve; not in lists.
+    /// Reward curve; left out in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curve: Option<Vec<Point>>,
-    /// Where it can go on from.
+    /// Latest checkpoint; null: there is none.
     pub checkpoint: Option<Kept>,
-    /// The version that came of it.
+    /// Number of the version that the run made; null before its end.
     pub version: Option<u32>,
-    /// `name@version` of that.
+    /// Reference of that version, `name@version`.
     pub reference: Option<String>,
-    /// What that version reached.
+    /// Evaluation of that version.
     pub scores: Option<Value>,
-    /// steps or max_seconds, of a completed run.
+    /// Cause of the end of a completed run: `steps` or `max_seconds`.
     pub ended_by: Option<String>,
-    /// Why it failed.
+    /// Error message of a failed run.
     pub error: Option<String>,
-    /// When it was asked for.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// When it began.
+    /// Time when training began; null while queued.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time of the end; null before it.
     pub ended_at: Option<Timestamp>,
-    /// When it was saved last.
+    /// Time of the last save.
     pub updated_at: Timestamp,
 }
 
-/// Which runs of a caller's.
+/// Filter for listing training runs.
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
-    /// Of this policy.
+    /// Restricts the list to runs for this policy.
     pub policy: Option<String>,
-    /// In this state.
+    /// Restricts the list to this status.
     pub status: Option<RunStatus>,
 }
 

@@ -77,7 +77,7 @@ fn run(row: Stored, with_curve: bool) -> TrainingRun {
     }
 }
 
-/// Store a run, queued.
+/// Store a queued run.
 pub async fn insert(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
     insert!("am_training_runs" {
         id: &new.id,
@@ -106,13 +106,13 @@ pub async fn tell(tx: &mut Tx, id: &str, kind: &str, data: Value, now: Timestamp
     Ok(am_events::append(tx, id, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?)
 }
 
-/// One run.
+/// Read one run.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TrainingRun>> {
     let found = sql!("SELECT ", Stored::COLUMNS, " FROM am_training_runs WHERE id = $1").bind(id);
     Ok(found.fetch_optional(conn).await?.map(|row| run(row, true)))
 }
 
-/// How a run stands.
+/// Read the status of a run.
 pub async fn status(conn: &mut Connection, id: &str) -> am_db::Result<Option<RunStatus>> {
     sql!("SELECT status FROM am_training_runs WHERE id = $1").bind(id).fetch_optional_value(conn).await
 }
@@ -123,7 +123,7 @@ fn bind_filter(query: Query, owner: &Principal, filter: &RunFilter) -> Query {
     query.bind_all(owner.aliases.iter()).bind_some(filter.policy.as_ref()).bind_some(filter.status)
 }
 
-/// A page of an owner's runs, newest first, and how many there are in all.
+/// Read a page of an owner's runs, newest first, and their total number.
 pub async fn list(
     conn: &mut Connection,
     owner: &Principal,
@@ -136,7 +136,8 @@ pub async fn list(
     Ok((runs.into_iter().map(|row| run(row, false)).collect(), total))
 }
 
-/// Runs that a process may have to drive, the oldest first: those that wait, and those whose process may be dead.
+/// Read the ids of runs that a process may have to drive, oldest first: queued ones, and running ones whose process may
+/// have died.
 pub async fn open(conn: &mut Connection) -> Result<Vec<String>> {
     let ids = sql!(
         "SELECT id FROM am_training_runs WHERE status IN ('queued', 'running') ORDER BY created_at, id LIMIT 1000",
@@ -144,7 +145,7 @@ pub async fn open(conn: &mut Connection) -> Result<Vec<String>> {
     Ok(ids.fetch_values(conn).await?)
 }
 
-/// A process drives the run from now on. False: it is open no more.
+/// Mark a run as driven by this process. Returns false if it is no longer open.
 pub async fn begin(tx: &mut Tx, id: &str, steps: u64, seconds: f64, now: Timestamp) -> Result<bool> {
     let begun = sql!(
         "UPDATE am_training_runs SET status = $2, steps_done = $3, seconds = $4, started_at = coalesce(started_at, $5)
@@ -154,17 +155,17 @@ pub async fn begin(tx: &mut Tx, id: &str, steps: u64, seconds: f64, now: Timesta
     Ok(begun.execute(tx.conn().await?).await? == 1)
 }
 
-/// How far a run is.
+/// Progress of a run.
 pub struct Report {
     pub steps: u64,
     pub seconds: f64,
-    /// As JSON; none: it has no new point.
+    /// Training record as JSON; `None` when it has no new point.
     pub record: Option<String>,
-    /// A new checkpoint.
+    /// New checkpoint, if one was written.
     pub kept: Option<Kept>,
 }
 
-/// Save how far a run is; answers what is asked of it.
+/// Save the progress of a run and return the pending control request.
 pub async fn report(tx: &mut Tx, id: &str, report: &Report) -> Result<Option<Wish>> {
     let kept = report.kept.as_ref().map(text).transpose()?;
     let reported = sql!(
@@ -180,7 +181,7 @@ pub async fn report(tx: &mut Tx, id: &str, report: &Report) -> Result<Option<Wis
     Ok(wish.flatten())
 }
 
-/// How a run ends, or is let go.
+/// Result with which a run ends or is released.
 #[derive(Default)]
 pub struct Ending {
     pub version: Option<u32>,
@@ -189,7 +190,7 @@ pub struct Ending {
     pub error: Option<String>,
 }
 
-/// Nobody drives the run any more. One that has ended needs its checkpoint no longer.
+/// Mark a run as no longer driven. A run that has ended no longer needs its checkpoint.
 pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, now: Timestamp) -> Result<()> {
     sql!(
         "UPDATE am_training_runs SET status = $2, wish = NULL, version = $3, scores = $4, ended_by = $5, error = $6,
@@ -208,20 +209,20 @@ pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, 
     Ok(())
 }
 
-/// Ask something of a run that is driven, or nothing any more.
+/// Set or clear the control request of a running run.
 pub async fn wish(tx: &mut Tx, id: &str, wish: Option<Wish>) -> Result<()> {
     update!("am_training_runs" { wish: wish } where "id = $1" (id)).execute(tx.conn().await?).await?;
     Ok(())
 }
 
-/// What is asked of a run.
+/// Read the control request of a run.
 pub async fn wished(tx: &mut Tx, id: &str) -> Result<Option<Wish>> {
     let wish = sql!("SELECT wish FROM am_training_runs WHERE id = $1").bind(id);
     let wish: Option<Option<Wish>> = wish.fetch_optional_value(tx.conn().await?).await?;
     Ok(wish.flatten())
 }
 
-/// The feedback that a run learns from, as JSON.
+/// Read the feedback of a run, as JSON.
 pub async fn feedback(conn: &mut Connection, id: &str) -> Result<Option<String>> {
     let found = sql!("SELECT feedback FROM am_training_feedback WHERE run_id = $1").bind(id);
     Ok(found.fetch_optional_value(conn).await?)

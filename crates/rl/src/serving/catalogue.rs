@@ -1,4 +1,4 @@
-//! Which policies there are, as far as serving needs to know.
+//! Catalogue of policies, with the data needed for serving.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,33 +12,33 @@ use crate::{
     network::Form,
 };
 
-/// One version of a policy: what it takes to load it and to name what it does.
+/// A version of a policy, with the data for loading it and naming its actions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Version {
-    /// `name@version`: what it is called in answers, written once.
+    /// Reference `name@version` as it appears in answers.
     pub reference: String,
-    /// The policy's name.
+    /// Name of the policy.
     pub name: String,
-    /// Its number, from 1.
+    /// Version number, from 1.
     pub version: u32,
-    /// The SHA-256 of its file, which is named by it.
+    /// SHA-256 of its file, which is also the file's name.
     pub sha256: String,
-    /// What its network is.
+    /// Network's algorithm, dimensions and actions.
     pub form: Form,
-    /// What its discrete actions are called.
+    /// Names of the discrete actions.
     pub action_names: Vec<String>,
-    /// What the numbers of a state are called; empty: nothing is said.
+    /// Names of the numbers of a state; empty when unknown.
     pub state_names: Vec<String>,
 }
 
 impl Version {
-    /// Whether it takes the same states and answers the same actions as `other`, by the same names.
+    /// Check that it takes the same states and has the same actions as `other`, under the same names.
     pub fn speaks_as(&self, other: &Self) -> bool {
         let terms = |one: &Self| (one.form.state_length, one.state_names.clone(), one.action_names.clone());
         terms(self) == terms(other)
     }
 
-    /// What action `index` is called.
+    /// Return the name of action `index`.
     pub fn action_name(&self, index: usize) -> String {
         self.action_names.get(index).cloned().unwrap_or_else(|| format!("action_{index}"))
     }
@@ -47,11 +47,11 @@ impl Version {
 /// A policy with its versions.
 #[derive(Debug, Clone, Default)]
 pub struct Entry {
-    /// By their numbers.
+    /// Versions by number.
     pub versions: BTreeMap<u32, Arc<Version>>,
-    /// Where each alias points.
+    /// Version number of each alias.
     pub aliases: BTreeMap<String, u32>,
-    /// Which calls go elsewhere as well.
+    /// Split of the calls that name no version.
     pub split: Split,
 }
 
@@ -75,12 +75,12 @@ impl Entry {
     }
 }
 
-/// Every policy by its name.
+/// All policies by name.
 #[derive(Debug)]
 pub struct Catalogue(HashMap<String, Arc<Entry>>);
 
 impl Catalogue {
-    /// The built-in policy alone.
+    /// Create a catalogue of the built-in policy alone.
     pub fn builtin(form: Form) -> Self {
         let version = Version {
             reference: format!("{}@{}", builtin::BUILTIN_NAME, builtin::BUILTIN_VERSION),
@@ -95,17 +95,17 @@ impl Catalogue {
         Self(HashMap::from([(builtin::BUILTIN_NAME.to_owned(), Arc::new(entry))]))
     }
 
-    /// Take in a policy as it is now.
+    /// Insert or replace a policy.
     pub fn put(&mut self, name: String, entry: Entry) {
         self.0.insert(name, Arc::new(entry));
     }
 
-    /// The policy of that name.
+    /// Return the policy of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
         self.0.get(name)
     }
 
-    /// The policy that `reference` names, and which of its versions.
+    /// Return the policy and version that `reference` names.
     pub fn resolve(&self, reference: &PolicyReference) -> Result<(&Arc<Entry>, &Arc<Version>), ActError> {
         let entry = self.0.get(&reference.name).ok_or_else(|| ActError::UnknownPolicy(reference.name.clone()))?;
         Ok((entry, entry.pick(reference)?))

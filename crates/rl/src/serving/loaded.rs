@@ -1,5 +1,5 @@
-//! The versions that are loaded, each behind its thread: made when first asked for, the least recently used ones let go
-//! when they take more memory than they may.
+//! Pool of loaded versions, each on its own thread. A version is loaded at its first use; the least recently used ones
+//! are unloaded when the pool exceeds its memory limit.
 
 use std::{
     collections::HashMap,
@@ -25,28 +25,28 @@ use crate::{
 };
 use am_core::crypto::sha256_hex;
 
-/// A version that answers.
+/// A loaded version.
 pub(super) struct Loaded {
     worker: Worker,
     size: usize,
 }
 
 impl Loaded {
-    /// Puts states, one after the other, into the queue.
+    /// Queue concatenated states for evaluation.
     pub(super) fn ask(&self, states: Vec<f32>, exact: bool) -> Result<oneshot::Receiver<Answer>, ActError> {
         self.worker.ask(states, exact)
     }
 }
 
-/// Where weights lie: `DIRECTORY/<sha256>.safetensors`.
+/// Path of a weights file: `DIRECTORY/<sha256>.safetensors`.
 pub fn weights_path(directory: &Path, sha256: &str) -> PathBuf {
     directory.join(format!("{sha256}.safetensors"))
 }
 
-/// The file of this hash, if it is whole.
+/// Read the file of this hash and verify it.
 ///
 /// # Errors
-/// [`ActError::Storage`].
+/// [`ActError::Storage`] when it is missing or its hash differs.
 pub fn read_weights(directory: &Path, sha256: &str) -> Result<Vec<u8>, ActError> {
     if sha256 == builtin::BUILTIN_SHA256 {
         return Ok(builtin::BYTES.to_vec());
@@ -60,22 +60,22 @@ pub fn read_weights(directory: &Path, sha256: &str) -> Result<Vec<u8>, ActError>
     }
 }
 
-/// The loaded versions.
+/// Pool of loaded versions.
 pub(super) struct Pool {
     directory: PathBuf,
     memory: usize,
     window: Duration,
     metrics: Metrics,
     present: Mutex<Present>,
-    /// One is loaded at a time: a second caller finds it there.
+    /// Serialises loading: a second caller finds the version loaded.
     loading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Present {
-    /// By `name@version`.
+    /// Versions by `name@version`.
     loaded: HashMap<String, Used>,
-    /// Counts uses.
+    /// Counter of uses.
     now: u64,
     stopped: bool,
 }
@@ -93,7 +93,7 @@ impl Present {
         Some(used.version.clone())
     }
 
-    /// Take out the least recently used until what is there fits into `memory`, but not the last one.
+    /// Remove the least recently used versions until the rest fits into `memory`, but not the last one.
     fn shrink(&mut self, memory: usize) -> Vec<(String, Arc<Loaded>)> {
         let mut out = Vec::new();
         while self.loaded.len() > 1 && self.size() > memory {
@@ -117,7 +117,7 @@ impl Pool {
         self.present.lock()
     }
 
-    /// The version, loaded.
+    /// Return the version, loading it if needed.
     pub(super) async fn get(self: &Arc<Self>, version: &Arc<Version>) -> Result<Arc<Loaded>, ActError> {
         if let Some(found) = self.find(&version.reference)? {
             return Ok(found);
@@ -136,7 +136,7 @@ impl Pool {
         if present.stopped { Err(ActError::Stopped) } else { Ok(present.use_of(reference)) }
     }
 
-    /// Reads, checks, starts and warms up a version, then makes room. Blocks.
+    /// Read, verify, start and warm up a version, then free memory. Blocks.
     pub(super) fn load(&self, version: &Version) -> Result<Arc<Loaded>, ActError> {
         let network = Network::from_safetensors(&read_weights(&self.directory, &version.sha256)?)?;
         let size = network.size();
@@ -157,18 +157,18 @@ impl Pool {
             out
         };
         for (reference, version) in out {
-            tracing::info!(policy = reference, bytes = version.size, "a policy was unloaded to make room");
+            tracing::info!(policy = reference, bytes = version.size, "unloaded a policy to free memory");
             drop(version);
         }
         Ok(loaded)
     }
 
-    /// The references of what is loaded.
+    /// Return the references of the loaded versions.
     pub(super) fn names(&self) -> Vec<String> {
         self.present().loaded.keys().cloned().collect()
     }
 
-    /// Answers what waits, then ends the threads. Nothing is loaded any more.
+    /// Answer queued requests, then end the threads. Nothing is loaded afterwards.
     pub(super) fn stop(&self) {
         let all: Vec<_> = {
             let mut present = self.present();
@@ -183,13 +183,14 @@ struct Served(Network);
 
 impl Model for Served {
     fn prepare(&mut self) -> Result<(), ActError> {
-        // libtorch refuses to be told of its pool between operations a second time.
+        // libtorch accepts the setting of its thread pool between operations only once.
         static ONCE: Once = Once::new();
         ONCE.call_once(|| tch::set_num_interop_threads(1));
-        // Threads inside one operation cost these small matrices more than they save. OpenMP keeps this by thread.
+        // Threads inside one operation cost these small matrices more than they save. OpenMP keeps this setting per
+        // thread.
         tch::set_num_threads(1);
         if self.0.settle().map_err(torch)? {
-            tracing::warn!("this processor's matrix kernel is not the same for each row: one state at a time");
+            tracing::warn!("this processor's matrix kernel treats rows differently; evaluating one state per pass");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of the policies.
+//! Prometheus metrics of inference.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -11,23 +11,23 @@ struct PolicyLabel {
     policy: String,
 }
 
-/// What `/metrics` shows, by policy.
+/// Prometheus metrics of inference, by policy.
 #[derive(Clone)]
 pub(super) struct Metrics {
     latency: Family<PolicyLabel, Histogram, fn() -> Histogram>,
     waiting: Family<PolicyLabel, Gauge>,
-    /// Versions that are loaded.
+    /// Number of loaded versions.
     pub(super) loaded: Gauge,
     /// Bytes of their parameters.
     pub(super) memory: Gauge,
 }
 
-/// One policy's part of [`Metrics`].
+/// Metrics of one policy.
 #[derive(Clone)]
 pub(super) struct PolicyMetrics {
-    /// Seconds from acceptance to answer.
+    /// Seconds from acceptance of a request to its answer.
     pub(super) latency: Histogram,
-    /// Requests in the queue.
+    /// Number of queued requests.
     pub(super) waiting: Gauge,
 }
 
@@ -42,7 +42,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The part of one policy and version.
+    /// Return the metrics of one policy and version.
     pub(super) fn of(&self, name: &str, version: u32) -> PolicyMetrics {
         let label = PolicyLabel { policy: format!("{name}@{version}") };
         PolicyMetrics {
@@ -52,9 +52,9 @@ impl Metrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        let latency = "From a state's acceptance to its policy's answer";
+        let latency = "Time from acceptance of a request to its answer";
         registry.register_with_unit("rl_act_duration", latency, Unit::Seconds, self.latency.clone());
-        registry.register("rl_act_waiting", "Calls that wait for their policy", self.waiting.clone());
+        registry.register("rl_act_waiting", "Queued inference requests", self.waiting.clone());
         registry.register("rl_policies_loaded", "Versions of policies that are loaded", self.loaded.clone());
         let memory = "Memory of the loaded policies' parameters";
         registry.register_with_unit("rl_policies_memory", memory, Unit::Bytes, self.memory.clone());

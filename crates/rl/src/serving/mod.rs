@@ -1,4 +1,4 @@
-//! Policies that answer, each version behind a thread of its own.
+//! Inference: every loaded version has its own thread.
 
 mod catalogue;
 mod loaded;
@@ -40,19 +40,20 @@ use super::{
 };
 use am_core::ambient::Ids;
 
-/// The most states of one call.
+/// Maximum number of states per call.
 pub const MOST_STATES: usize = 4096;
 
-/// How policies are served.
+/// Settings of inference.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the weights lie.
+    /// Directory of the weights files.
     pub directory: PathBuf,
-    /// Bytes of parameters that may be loaded at once.
+    /// Limit of the loaded parameters, in bytes.
     pub memory: usize,
-    /// Whether a state gets the same bits in any company, where a call doesn't say.
+    /// Default of exact mode, in which a state gets the same bits in any batch.
     pub exact: bool,
-    /// How long a batch may wait for more while calls come together; at most 200 µs are sensible.
+    /// Maximum time for which a batch waits for further requests while calls arrive together; at most 200 µs is
+    /// sensible.
     pub window: Duration,
 }
 
@@ -62,18 +63,18 @@ impl Default for Settings {
     }
 }
 
-/// What is asked of a policy.
+/// A query to a policy.
 #[derive(Debug, Clone, Default)]
 pub struct Ask {
-    /// 1 to [`MOST_STATES`] states.
+    /// States, 1 to [`MOST_STATES`].
     pub states: Vec<Vec<f64>>,
-    /// How actions are chosen.
+    /// Method of choosing actions.
     pub mode: Mode,
-    /// Whether a state gets the same bits in any company; none: as configured.
+    /// Exact mode, in which a state gets the same bits in any batch; `None`: as configured.
     pub exact: Option<bool>,
 }
 
-/// The policies that there are. Clones are cheap and share them; threads end with the last clone, or at
+/// Server of the loaded policies. Clones are cheap and share the state; the threads end with the last clone or at
 /// [`Policies::stop`].
 #[derive(Clone)]
 pub struct Policies(Arc<Shared>);
@@ -83,12 +84,12 @@ struct Shared {
     ids: Ids,
     catalogue: RwLock<Catalogue>,
     pool: Arc<Pool>,
-    /// By the policy's name.
+    /// Split statistics by policy name.
     tallies: Mutex<HashMap<String, Tally>>,
     metrics: Metrics,
 }
 
-/// Who answers a call.
+/// Route of a call: the version that answers, and the shadow.
 struct Chosen {
     version: Arc<Version>,
     by: Answering,
@@ -97,10 +98,10 @@ struct Chosen {
 }
 
 impl Policies {
-    /// Knows the built-in policy, loads it, and warms it up. Blocks for that long, a fraction of a second.
+    /// Create the server with the built-in policy, load it and warm it up. Blocks for a fraction of a second.
     ///
     /// # Errors
-    /// [`ActError::Runtime`] when libtorch can't be used.
+    /// [`ActError::Runtime`] when libtorch cannot be used.
     pub fn open(settings: Settings, ids: Ids) -> Result<Self, ActError> {
         let metrics = Metrics::default();
         let catalogue = Catalogue::builtin(Network::from_safetensors(builtin::BYTES)?.form().clone());
@@ -112,17 +113,17 @@ impl Policies {
         Ok(Self(Arc::new(Shared { settings, ids, catalogue, pool: Arc::new(pool), tallies, metrics })))
     }
 
-    /// Adds the latency histogram and the queue depth, by policy, to what `/metrics` shows.
+    /// Register the metrics of inference.
     pub fn register(&self, registry: &mut Registry) {
         self.0.metrics.register(registry);
     }
 
-    /// Where weights lie.
+    /// Return the directory of the weights files.
     pub fn directory(&self) -> &Path {
         &self.0.settings.directory
     }
 
-    /// Know a policy as it is now. Counts of a split that has changed begin anew.
+    /// Insert or replace a policy. If its split has changed, its statistics restart.
     pub fn put(&self, name: &str, entry: Entry) {
         let mut catalogue = self.0.catalogue.write();
         let changed = catalogue.get(name).is_none_or(|old| old.split != entry.split);
@@ -132,19 +133,20 @@ impl Policies {
         }
     }
 
-    /// The version that `reference` names.
+    /// Return the version that `reference` names.
     ///
     /// # Errors
-    /// When there is no such policy, version or alias.
+    /// When the policy, version or alias does not exist.
     pub fn resolve(&self, reference: &PolicyReference) -> Result<Arc<Version>, ActError> {
         let catalogue = self.0.catalogue.read();
         Ok(catalogue.resolve(reference)?.1.clone())
     }
 
-    /// What the policy does in `state`, greedily and exactly: the version that `reference` names answers, no canary does.
+    /// Return the action for `state`, greedily and in exact mode. The version that `reference` names answers; a canary
+    /// does not.
     ///
     /// # Errors
-    /// [`ActError::Overloaded`] at once when the queue is full, and as [`ActError`] says.
+    /// [`ActError::Overloaded`] at once when the queue is full, and the other variants of [`ActError`].
     pub fn act(
         &self,
         reference: &PolicyReference,
@@ -159,7 +161,8 @@ impl Policies {
         }
     }
 
-    /// What the policy does in each of some states; where `reference` is a bare name, its split decides who answers.
+    /// Return the decisions for several states. If `reference` names no version, the split decides which version
+    /// answers.
     ///
     /// # Errors
     /// As [`Policies::act`].
@@ -185,7 +188,7 @@ impl Policies {
         }
         let shadow = entry.split.shadow.filter(|_| chosen.by == Answering::Serving);
         let second = shadow.and_then(|shadow| entry.versions.get(&shadow.version));
-        // What serves may have changed since the split was set.
+        // The serving version may have changed since the split was set.
         chosen.shadow = second.filter(|second| second.speaks_as(version)).cloned();
         chosen.tally = Some(tally);
         Ok(chosen)
@@ -242,10 +245,10 @@ impl Policies {
         self.0.pool.get(&self.resolve(reference)?).await.map(drop)
     }
 
-    /// What was counted of a policy's split; none: it has none.
+    /// Return the statistics of a policy's split; `None` if it has no split.
     ///
     /// # Errors
-    /// When there is no such policy.
+    /// When the policy does not exist.
     pub fn comparison(&self, name: &str) -> Result<Option<Comparison>, ActError> {
         let catalogue = self.0.catalogue.read();
         let (entry, serving) = catalogue.resolve(&PolicyReference { name: name.to_owned(), pick: Pick::Serving })?;
@@ -256,19 +259,19 @@ impl Policies {
         Ok(Some(tally.comparison(&entry.split, serving.version)))
     }
 
-    /// Those that are loaded, as `name@version`.
+    /// Return the loaded versions, as `name@version`.
     pub fn loaded(&self) -> Vec<String> {
         self.0.pool.names()
     }
 
-    /// Answers what waits, then ends the threads and returns when they have ended. Later requests get
+    /// Answer queued requests and end the threads; returns when they have ended. Later requests get
     /// [`ActError::Stopped`].
     pub fn stop(&self) {
         self.0.pool.stop();
     }
 }
 
-/// The states one after the other, as 32-bit floats.
+/// Concatenate the states, as 32-bit floats.
 fn flat(states: &[Vec<f64>], expected: usize) -> Result<Vec<f32>, ActError> {
     if !(1..=MOST_STATES).contains(&states.len()) {
         return Err(ActError::Count { most: MOST_STATES, got: states.len() });

@@ -1,5 +1,5 @@
-//! A second version beside the one that serves: it gets a share of the calls (canary), or all of them without answering
-//! (shadow), and is compared with the first.
+//! Comparison of a second version with the serving one: it answers a share of the calls (canary), or receives all of
+//! them without answering (shadow).
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::{
     network::{Evaluation, Form},
 };
 
-/// Which calls by a policy's bare name go elsewhere as well.
+/// Split of the calls that name a policy without a version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicySplit)]
 pub struct Split {
-    /// Answers its share of the calls.
+    /// Version that answers a share of the calls; null: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// Sees all states, and is not asked for an answer.
+    /// Version that receives all states without answering; null: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadow>,
 }
@@ -27,42 +27,42 @@ pub struct Split {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = CanarySplit)]
 pub struct Canary {
-    /// Which.
+    /// Number of the version.
     pub version: u32,
-    /// From 0 to 1.
+    /// Share of the calls, from 0 to 1.
     pub share: f64,
 }
 
-/// A version that sees what the serving one sees.
+/// A version that receives the states of the serving one without answering.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ShadowSplit)]
 pub struct Shadow {
-    /// Which.
+    /// Number of the version.
     pub version: u32,
 }
 
 impl Split {
-    /// Whether there is any.
+    /// Return whether neither canary nor shadow is set.
     pub fn is_none(&self) -> bool {
         self.canary.is_none() && self.shadow.is_none()
     }
 }
 
-/// What one of two versions did.
+/// Statistics of one of the compared versions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ComparisonSide)]
 pub struct Side {
-    /// Its number.
+    /// Number of the version.
     pub version: u32,
-    /// Calls that it answered or, as the shadow, followed.
+    /// Number of calls that it answered or, as the shadow, received.
     pub calls: u64,
-    /// States in them.
+    /// Number of states in these calls.
     pub states: u64,
-    /// Calls that failed.
+    /// Number of failed calls.
     pub failed: u64,
-    /// The mean of its values; none: it had no state.
+    /// Mean of its value estimates; null without states. Critics of different versions may have different scales.
     pub mean_value: Option<f64>,
-    /// The mean time of a call from acceptance to answer, in microseconds.
+    /// Mean time from acceptance of a call to its answer, in microseconds.
     pub mean_microseconds: Option<f64>,
     #[serde(skip)]
     values: f64,
@@ -88,20 +88,20 @@ impl Side {
     }
 }
 
-/// Two versions beside each other, since the split was set or the process began.
+/// Statistics of the compared versions since the split was set, or since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyComparison)]
 pub struct Comparison {
-    /// The version that serves.
+    /// Version that answers the calls without a version.
     pub serving: Side,
-    /// The canary, where there is one.
+    /// Canary, if there is one.
     pub canary: Option<Side>,
-    /// The shadow, where there is one.
+    /// Shadow, if there is one.
     pub shadow: Option<Side>,
-    /// Of the states that shadow and serving version both saw, the share in which the best action is the same; none:
-    /// there was no such state.
+    /// Share of the states seen by shadow and serving version for which both have the same greedy action; null without
+    /// such states.
     pub agreement: Option<f64>,
-    /// The mean absolute difference of their values.
+    /// Mean absolute difference of their value estimates.
     pub mean_value_difference: Option<f64>,
 }
 
@@ -113,20 +113,20 @@ struct Counts {
     compared: u64,
     agreed: u64,
     differences: f64,
-    /// What the canary is owed: rises by its share with each call.
+    /// Credit of the canary: grows by its share with each call.
     owed: f64,
 }
 
-/// The counts of one split. Cheap to clone.
+/// Statistics of one split. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Tally(Arc<Mutex<Counts>>);
 
-/// Which side answered.
+/// Version that answered a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answering {
-    /// The version that serves.
+    /// The serving version.
     Serving,
-    /// The canary.
+    /// The canary version.
     Canary,
 }
 
@@ -135,7 +135,7 @@ impl Tally {
         self.0.lock()
     }
 
-    /// Who answers the next call: of any n calls in a row the canary gets its share, rounded.
+    /// Choose the version for the next call: of any n consecutive calls the canary gets its share, rounded.
     pub fn next(&self, share: f64) -> Answering {
         let mut counts = self.counts();
         counts.owed += share;
@@ -146,7 +146,7 @@ impl Tally {
         Answering::Canary
     }
 
-    /// A call was answered.
+    /// Record an answered call.
     pub fn answered(&self, by: Answering, version: u32, evaluations: &[Evaluation], seconds: f64) {
         let mut counts = self.counts();
         let side = if by == Answering::Canary { &mut counts.canary } else { &mut counts.serving };
@@ -154,14 +154,14 @@ impl Tally {
         side.add(evaluations, seconds);
     }
 
-    /// A call failed.
+    /// Record a failed call.
     pub fn failed(&self, by: Answering) {
         let mut counts = self.counts();
         let side = if by == Answering::Canary { &mut counts.canary } else { &mut counts.serving };
         side.failed += 1;
     }
 
-    /// The shadow followed a call, or failed to.
+    /// Record a call that the shadow received; `None` if it failed there.
     pub fn followed(&self, form: &Form, serving: &[Evaluation], shadow: Option<(&[Evaluation], f64)>) {
         let mut counts = self.counts();
         let Some((shadow, seconds)) = shadow else {
@@ -176,7 +176,7 @@ impl Tally {
         }
     }
 
-    /// What was counted, for this split.
+    /// Return the statistics for this split.
     pub fn comparison(&self, split: &Split, serving: u32) -> Comparison {
         let counts = self.counts();
         let mean = |sum: f64| (counts.compared > 0).then(|| sum / counts.compared as f64);

@@ -1,8 +1,8 @@
-//! A thread that owns a model, behind a bounded queue.
+//! Thread that owns a model, with a bounded queue.
 //!
-//! libtorch blocks, so no task of the runtime calls it. The thread takes whatever waits and answers it together. While
-//! requests come one at a time it waits for nobody; once several came together it gives the others a moment to come too.
-//! A full queue refuses at once.
+//! libtorch blocks, so no async task calls it. The thread takes all queued requests and evaluates them together. While
+//! requests come one at a time it does not wait; after several came together it waits briefly for more. A full queue
+//! refuses at once.
 
 use std::{
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -16,22 +16,22 @@ use tokio::sync::oneshot;
 use super::metrics::PolicyMetrics;
 use crate::{model::ActError, network::Evaluation};
 
-/// How many requests may wait.
+/// Maximum number of queued requests.
 const QUEUE: usize = 256;
-/// How many states are answered together, one request's excepted.
+/// Maximum number of states evaluated together; a single request may have more.
 const BATCH: usize = 64;
 
-/// What a worker's thread runs. A trait, so that a test can put something in that waits for it.
+/// Model that a worker's thread runs. A trait, so that a test can use a model that blocks.
 pub(super) trait Model: Send + 'static {
-    /// Called once on the thread, before the first batch.
+    /// Prepare on the thread, before the first batch.
     fn prepare(&mut self) -> Result<(), ActError>;
-    /// Numbers of a state.
+    /// Return the length of a state.
     fn width(&self) -> usize;
-    /// One evaluation for each state of `states`, which stand one after the other.
+    /// Evaluate the concatenated `states`, one output each.
     fn evaluate(&mut self, states: &[f32], exact: bool) -> Result<Vec<Evaluation>, ActError>;
 }
 
-/// What a request gets: an evaluation for each of its states.
+/// Result of a request: one output per state.
 pub(super) type Answer = Result<Vec<Evaluation>, ActError>;
 
 struct Request {
@@ -41,7 +41,7 @@ struct Request {
     reply: oneshot::Sender<Answer>,
 }
 
-/// A thread that owns a model, and the way in. Ends when dropped or stopped.
+/// Thread that owns a model, and the sender of its queue. The thread ends when this is dropped or stopped.
 pub(super) struct Worker {
     /// `None` once stopped.
     queue: RwLock<Option<SyncSender<Request>>>,
@@ -50,7 +50,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Returns when the model is prepared. `window` is how long a batch waits for more at most.
+    /// Start the thread; returns when the model is prepared. `window` is the maximum time that a batch waits for more
+    /// requests.
     pub(super) fn start(mut model: impl Model, window: Duration, metrics: PolicyMetrics) -> Result<Self, ActError> {
         let (queue, requests) = sync_channel(QUEUE);
         let (ready, prepared) = sync_channel(1);
@@ -67,7 +68,7 @@ impl Worker {
         Ok(Self { queue: RwLock::new(Some(queue)), thread: Mutex::new(Some(thread)), metrics })
     }
 
-    /// Puts states, one after the other, into the queue; never waits.
+    /// Queue concatenated states for evaluation; never blocks.
     pub(super) fn ask(&self, states: Vec<f32>, exact: bool) -> Result<oneshot::Receiver<Answer>, ActError> {
         let queue = self.queue.read();
         let queue = queue.as_ref().ok_or(ActError::Stopped)?;
@@ -83,7 +84,7 @@ impl Worker {
         Ok(answer)
     }
 
-    /// Answers what waits, ends the thread and returns when it has ended.
+    /// Answer queued requests, end the thread and return when it has ended.
     pub(super) fn stop(&self) {
         drop(self.queue.write().take());
         let thread = self.thread.lock().take();
@@ -94,19 +95,19 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// Joins the thread: libtorch must not be at work while the process takes its globals down.
+    /// Join the thread: libtorch must not be running while the process destroys its globals.
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// Answers until every sender is gone and the queue is empty.
+/// Answer requests until every sender is gone and the queue is empty.
 fn serve(model: &mut impl Model, requests: &Receiver<Request>, window: Duration, metrics: &PolicyMetrics) {
     let (mut batch, mut last) = (Vec::with_capacity(BATCH), 1);
     while gather(&mut batch, requests, model.width(), last, window) {
         metrics.waiting.dec_by(batch.len() as i64);
         last = batch.len();
-        // Whoever has gone away meanwhile needs no answer.
+        // Requests whose client has gone away need no answer.
         batch.retain(|request| !request.reply.is_closed());
         let (exact, others): (Vec<_>, Vec<_>) = batch.drain(..).partition(|request| request.exact);
         for (some, exact) in [(exact, true), (others, false)] {
@@ -115,14 +116,14 @@ fn serve(model: &mut impl Model, requests: &Receiver<Request>, window: Duration,
     }
 }
 
-/// Waits for a request and takes those that wait with it, up to [`BATCH`] states; where several came together the `last`
-/// time, after `window`. False: every sender is gone.
+/// Wait for a request and take those queued with it, up to [`BATCH`] states; if several came together the `last` time,
+/// wait `window` first. Returns false when every sender is gone.
 fn gather(batch: &mut Vec<Request>, requests: &Receiver<Request>, width: usize, last: usize, window: Duration) -> bool {
     let Ok(first) = requests.recv() else { return false };
     let mut states = first.states.len() / width;
     batch.push(first);
     if last > 1 && !window.is_zero() {
-        // Asleep, so that nobody has to wake this thread for each request.
+        // Sleep, so that no sender has to wake this thread for each request.
         thread::sleep(window);
     }
     while states < BATCH {
@@ -146,7 +147,7 @@ fn answer(model: &mut impl Model, requests: Vec<Request>, exact: bool, metrics: 
             Err(error) => Err(error.clone()),
         };
         metrics.latency.observe(request.accepted.elapsed().as_secs_f64());
-        // Gone away during the forward pass: nobody to tell.
+        // The client went away during the forward pass.
         let _ = request.reply.send(answer);
     }
 }

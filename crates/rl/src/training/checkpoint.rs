@@ -1,5 +1,4 @@
-//! What a trainer must know to go on exactly where it was: arrays of numbers, and everything else as JSON, in one
-//! safetensors file.
+//! Complete state of a trainer: numeric arrays, and everything else as JSON, in one safetensors file.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,22 +9,22 @@ use tch::{Kind, Tensor};
 
 use super::Error;
 
-/// The key of the JSON among the file's metadata.
+/// Key of the JSON in the file's metadata.
 const STATE: &str = "state";
 
 /// Named arrays and named JSON values.
 #[derive(Debug, Default)]
 pub struct Checkpoint {
-    /// 32-bit floats with their bits as they are, so that NaN and -0 stay what they were.
+    /// 32-bit floats with their exact bits, so that NaN and -0 are preserved.
     arrays: BTreeMap<String, Vec<f32>>,
     state: Map<String, Value>,
 }
 
 impl Checkpoint {
-    /// As a file.
+    /// Serialize to a safetensors file.
     ///
     /// # Errors
-    /// When libtorch or safetensors refuse, which they have no reason to.
+    /// When libtorch or safetensors refuse, which does not happen in practice.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let bytes: BTreeMap<&String, Vec<u8>> = self
             .arrays
@@ -40,10 +39,10 @@ impl Checkpoint {
         Ok(safetensors::serialize(views, Some(metadata))?)
     }
 
-    /// From a file.
+    /// Parse a safetensors file.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when it is not one.
+    /// [`Error::Checkpoint`] when it is not a checkpoint.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let (_, metadata) = SafeTensors::read_metadata(bytes)?;
         let state = metadata.metadata().as_ref().and_then(|metadata| metadata.get(STATE));

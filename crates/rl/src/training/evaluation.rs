@@ -1,29 +1,29 @@
-//! How good a policy is: whole episodes without exploring.
+//! Evaluation of a policy over whole episodes, without exploration.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Chosen, Error, Trainer};
 use crate::environments::VectorEnv;
 
-/// Returns of whole episodes.
+/// Statistics of whole episodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = EpisodeReturns)]
 pub struct Evaluated {
-    /// How many there were.
+    /// Number of episodes.
     pub episodes: usize,
-    /// The mean of their sums of rewards.
+    /// Mean of the returns.
     pub mean: f64,
-    /// The standard deviation of these.
+    /// Standard deviation of the returns.
     pub deviation: f64,
-    /// The least and the most.
+    /// Smallest of the returns.
     pub least: f64,
-    /// The most.
+    /// Largest of the returns.
     pub most: f64,
-    /// The mean of their lengths, in steps.
+    /// Mean length, in steps.
     pub length: f64,
 }
 
-/// What `trainer`'s policy reaches; see [`episodes`].
+/// Evaluate the present policy of `trainer`; see [`episodes`].
 ///
 /// # Errors
 /// When libtorch or the environments refuse.
@@ -36,12 +36,12 @@ pub fn evaluate(
     episodes(&|observations, chosen| trainer.greedy(observations, chosen), environments, count, seed)
 }
 
-/// Decides what to do in each row of some observations.
+/// Policy that chooses an action for each row of observations.
 pub type Greedy<'a> = dyn Fn(&[f32], &mut Chosen) -> Result<(), Error> + 'a;
 
-/// What a policy reaches in the first `count` episodes, spread evenly over `environments`, which are reset with `seed`.
+/// Evaluate a policy in the first `count` episodes, spread evenly over `environments`, which are reset with `seed`.
 ///
-/// As many from each environment, so that short episodes don't crowd out long ones.
+/// Every environment contributes the same number, so that short episodes do not displace long ones.
 ///
 /// # Errors
 /// When `greedy` fails, or the environments refuse its actions.

@@ -1,21 +1,21 @@
 //! Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438).
 
-/// The experience of some environments over some steps; each slice is step after step, and in a step environment after
+/// Experience of several environments over several steps; each slice is ordered by step, and within a step by
 /// environment.
 pub(super) struct Experience<'a> {
-    /// The rewards, with the discounted worth of what follows added where an episode was cut short.
+    /// Rewards; where an episode was truncated, the discounted value of the next state is added.
     pub(super) rewards: &'a [f32],
-    /// What the critic said of the state before each step.
+    /// Critic's values of the states before each step.
     pub(super) values: &'a [f32],
-    /// Whether the episode ended with the step, in whatever way.
+    /// Whether the episode ended with the step, in either way.
     pub(super) ends: &'a [bool],
-    /// What the critic says of the states after the last step, one for each environment.
+    /// Critic's values of the states after the last step, one per environment.
     pub(super) last_values: &'a [f32],
 }
 
 impl Experience<'_> {
-    /// The advantages: `A_t = d_t + gamma lambda A_(t+1)`, `d_t = r_t + gamma V_(t+1) - V_t` (equations 11, 12 and 16),
-    /// where nothing follows an end.
+    /// Compute the advantages: `A_t = d_t + gamma lambda A_(t+1)`, `d_t = r_t + gamma V_(t+1) - V_t` (equations 11, 12
+    /// and 16), where the terms of the next step are 0 after an end.
     pub(super) fn advantages(&self, gamma: f32, lambda: f32) -> Vec<f32> {
         let count = self.last_values.len();
         let mut advantages = vec![0f32; self.rewards.len()];

@@ -1,36 +1,36 @@
-//! The matrix products of a linear layer, forwards and backwards.
+//! Matrix products of a linear layer, forward and backward.
 //!
-//! Large ones go through oneDNN, which libtorch has beside MKL: its kernels are made for the processor that they run on,
-//! while MKL, on processors of other makers, leaves half of a wide one's speed unused (256 x 256 x 256 on one core of an
-//! EPYC of 2024: 147 µs and 290 µs). Small ones don't pay for being turned into oneDNN's form and back. Which way a
-//! product goes depends on its size alone, so the same run takes the same ways.
+//! Large products use oneDNN, which libtorch contains beside MKL: its kernels are made for the processor at hand, while
+//! MKL leaves half of a wide processor's speed unused on other makers' processors (256 x 256 x 256 on one core of an
+//! EPYC of 2024: 147 µs and 290 µs). Small products do not pay for the conversion to oneDNN's format and back. The
+//! choice depends on the size alone, so equal runs make equal choices.
 
 use tch::{Device, Kind, TchError, Tensor, utils::has_mkldnn};
 
-/// Multiplications from which oneDNN pays.
+/// Number of multiplications from which oneDNN is faster.
 const LARGE: i64 = 1 << 23;
 
-/// Inputs up to which a product is done the other way round: MKL's kernels have no edge that is so short (256 x 256 by
-/// 256 x 4: 48 µs, the other way round 12 µs).
+/// Maximum number of inputs for which a product is transposed: MKL has no kernel for so short an edge (256 x 256 by 256
+/// x 4: 48 µs, transposed 12 µs).
 const NARROW: i64 = 16;
 
-/// Views into the parameters and their gradients.
+/// Views of a layer's parameters and gradients.
 pub(super) struct Layer {
-    /// outputs x inputs, as PyTorch has it; with copies, one after the other in a first dimension.
+    /// Weights, outputs x inputs as in PyTorch; with copies, concatenated along a first dimension.
     pub(super) weight: Tensor,
     pub(super) weight_gradient: Tensor,
-    /// outputs; with copies, copies x 1 x outputs.
+    /// Biases, one per output; with copies, copies x 1 x outputs.
     pub(super) bias: Tensor,
     pub(super) bias_gradient: Tensor,
 }
 
 impl Layer {
-    /// How many stand side by side; `None` is one without a dimension for it.
+    /// Number of copies; `None`: one, without a dimension for it.
     fn copies(&self) -> Option<i64> {
         (self.weight.dim() > 2).then(|| self.weight.size()[0])
     }
 
-    /// Whether a product of one copy's weights with so many rows is a large one.
+    /// Return whether the product of one copy's weights with this number of rows counts as large.
     fn is_large(&self, rows: i64) -> bool {
         let each = self.weight.numel() as i64 / self.copies().unwrap_or(1);
         !self.is_narrow() && rows * each >= LARGE && self.weight.device() == Device::Cpu && has_mkldnn()
@@ -40,7 +40,7 @@ impl Layer {
         self.weight.size()[self.weight.dim() - 1] <= NARROW
     }
 
-    /// `input W^T + b`; rows x inputs, with copies copies x rows x inputs.
+    /// Compute `input W^T + b`; rows x inputs, with copies copies x rows x inputs.
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let large = self.is_large(input.size()[input.dim() - 2]);
         let one = |input: &Tensor, weight: &Tensor, bias: Tensor| {
@@ -60,7 +60,7 @@ impl Layer {
         }
     }
 
-    /// Set the gradients of weights and bias, from what went in and the loss's gradient by what came out.
+    /// Set the gradients of weights and biases, from the layer's input and the loss's gradient by its output.
     pub(super) fn set_gradients(&self, input: &Tensor, by_output: &Tensor) -> Result<(), TchError> {
         let one = |input: Tensor, by_output: Tensor, weight: &Tensor, into: [Tensor; 2]| {
             let (input, by_output) = (input.f_to_mkldnn(None)?, by_output.f_to_mkldnn(None)?);
@@ -95,7 +95,7 @@ impl Layer {
         Ok(())
     }
 
-    /// The loss's gradient by what went in, from that by what came out.
+    /// Compute the loss's gradient by the input, from that by the output.
     pub(super) fn input_gradient(&self, by_output: &Tensor) -> Result<Tensor, TchError> {
         let rows = by_output.size()[by_output.dim() - 2];
         if self.is_narrow() {

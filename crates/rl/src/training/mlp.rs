@@ -1,5 +1,5 @@
-//! Multilayer perceptrons with their gradients written out: for networks this small, recording a graph costs more than
-//! the arithmetic. The tests hold them to libtorch's own gradients.
+//! Multilayer perceptrons with explicit gradients: for networks this small, recording a graph costs more than the
+//! arithmetic. Tests compare them with libtorch's own gradients.
 
 use rand::Rng;
 use tch::{Device, TchError, Tensor};
@@ -7,11 +7,12 @@ use tch::{Device, TchError, Tensor};
 use super::{layer::Layer, parameters::Parameters};
 use crate::{network, orthogonal::orthogonal};
 
-/// The widths of a perceptron's layers, from the input to the output, and how many of them stand side by side.
+/// Widths of a perceptron's layers, from input to output, and the number of copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) widths: Vec<usize>,
-    /// Perceptrons of one shape, each with its own parameters, that see the same input: SAC's twin critics.
+    /// Number of perceptrons of this shape, each with its own parameters, that receive the same input: SAC's twin
+    /// critics.
     pub(super) copies: usize,
 }
 
@@ -59,16 +60,16 @@ pub(super) struct Mlp {
     copies: usize,
 }
 
-/// What a forward pass leaves for the backward one.
+/// Intermediate results of a forward pass, for the backward pass.
 pub(super) struct Pass {
-    /// The input of each layer.
+    /// Input of each layer.
     inputs: Vec<Tensor>,
-    /// rows x outputs; with copies, copies x rows x outputs.
+    /// Output, rows x outputs; with copies, copies x rows x outputs.
     pub(super) output: Tensor,
 }
 
 impl Pass {
-    /// Of the first `rows` rows only, where there are no copies.
+    /// Restrict to the first `rows` rows; only without copies.
     pub(super) fn first(&self, rows: usize) -> Result<Self, TchError> {
         let of = |tensor: &Tensor| tensor.f_narrow(0, 0, rows as i64);
         Ok(Self { inputs: self.inputs.iter().map(of).collect::<Result<_, _>>()?, output: of(&self.output)? })
@@ -76,7 +77,7 @@ impl Pass {
 }
 
 impl Mlp {
-    /// The perceptron of this shape whose parameters begin at `offset`; answers where the next one's begin.
+    /// Create the perceptron whose parameters begin at `offset`, and advance `offset` behind them.
     pub(super) fn at(parameters: &Parameters, offset: &mut i64, shape: &Shape) -> Result<Self, TchError> {
         let copies = shape.copies as i64;
         let stacked = |size: [i64; 2]| if copies == 1 { size.to_vec() } else { vec![copies, size[0], size[1]] };
@@ -100,7 +101,7 @@ impl Mlp {
         Ok(Self { layers, copies: shape.copies })
     }
 
-    /// Run `input`, rows x inputs.
+    /// Compute the output for `input`, rows x inputs.
     pub(super) fn forward(&self, input: &Tensor) -> Result<Pass, TchError> {
         let mut inputs = Vec::with_capacity(self.layers.len());
         let mut present = match self.copies {
@@ -117,8 +118,8 @@ impl Mlp {
         Ok(Pass { inputs, output: present })
     }
 
-    /// From the loss's gradient by the output to that by the parameters, which replaces what their gradients were, and
-    /// to that by the output of layer `down_to - 1`, that is the input for 0, which is answered.
+    /// Backpropagate the loss's gradient by the output. With `parameters`, replace the parameters' gradients; with
+    /// `input`, return the gradient by the input.
     fn backward_to(&self, pass: &Pass, gradient: &Tensor, parameters: bool, input: bool) -> Result<Tensor, TchError> {
         let mut present = gradient.shallow_clone();
         for (index, (layer, into)) in self.layers.iter().zip(&pass.inputs).enumerate().rev() {
@@ -140,17 +141,17 @@ impl Mlp {
         self.backward_to(pass, gradient, true, false).map(drop)
     }
 
-    /// The loss's gradient by the input, from that by the output; the parameters' stay as they are.
+    /// Compute the loss's gradient by the input, from that by the output; the parameters' gradients are unchanged.
     pub(super) fn input_gradient(&self, pass: &Pass, gradient: &Tensor) -> Result<Tensor, TchError> {
         self.backward_to(pass, gradient, false, true)
     }
 
-    /// Both.
+    /// Set the parameters' gradients and compute the gradient by the input.
     pub(super) fn backward_through(&self, pass: &Pass, gradient: &Tensor) -> Result<Tensor, TchError> {
         self.backward_to(pass, gradient, true, true)
     }
 
-    /// Weight and bias of each layer of one copy, with their sizes.
+    /// Return weights and biases of each layer of one copy, with their sizes.
     pub(super) fn tensors(&self, copy: usize) -> Result<Vec<[Tensor; 2]>, TchError> {
         let of = |tensor: &Tensor| match self.copies {
             1 => Ok(tensor.shallow_clone()),
@@ -160,12 +161,12 @@ impl Mlp {
     }
 }
 
-/// A matrix of `width` columns on the device.
+/// Build a matrix of `width` columns on the device.
 pub(super) fn matrix(numbers: &[f32], width: usize, device: Device) -> Result<Tensor, TchError> {
     network::matrix(numbers, width)?.f_to_device(device)
 }
 
-/// All numbers of a tensor on any device, row by row.
+/// Read all numbers of a tensor on any device, in row-major order.
 pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     network::numbers(&tensor.f_to_device(Device::Cpu)?)
 }

@@ -1,8 +1,8 @@
-//! Algorithms that make a policy from experience: PPO (and A2C, which is a setting of it), Rainbow DQN (and DQN), and SAC.
+//! Training algorithms: PPO (and its special case A2C), Rainbow DQN (and DQN), and SAC.
 //!
-//! Networks and their optimisers are libtorch's; what is computed of a few numbers (losses, projections, advantages) is
-//! written out over slices, where a formula can be read and tried by hand. A trainer owns its generator: the same
-//! settings and seed give the same bits, and so does a run that goes on from a [`Checkpoint`].
+//! Networks and optimisers are libtorch's; losses, projections and advantages are computed over slices, where the
+//! formulas can be read and tested by hand. A trainer owns its random generator: equal settings and seeds give equal
+//! bits, and so does a run that resumes from a [`Checkpoint`].
 
 mod checkpoint;
 mod evaluation;
@@ -39,15 +39,15 @@ pub use self::{
 };
 use super::environments::{self, ActionSpace, Description, Ended};
 
-/// Why training can't begin or go on.
+/// Error of starting or continuing training.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting is out of its range, or doesn't fit the environment.
+    /// A setting is out of range or does not fit the environment.
     #[error("{name}: {reason}")]
     Setting {
-        /// Which one.
+        /// Name of the setting.
         name: &'static str,
-        /// What is wrong with it.
+        /// Reason, as a sentence.
         reason: String,
     },
     /// Losses or weights are no longer finite.
@@ -55,16 +55,16 @@ pub enum Error {
     Diverged {
         /// Environment steps done.
         step: u64,
-        /// What is not finite.
+        /// Name of the quantity that is not finite.
         what: &'static str,
     },
-    /// A checkpoint that can't be read, or is another trainer's.
+    /// A checkpoint cannot be read, or belongs to another trainer.
     #[error("the checkpoint: {0}")]
     Checkpoint(String),
     /// The environments refused.
     #[error(transparent)]
     Environment(#[from] environments::Error),
-    /// libtorch refused.
+    /// An operation of libtorch failed.
     #[error("libtorch: {0}")]
     Torch(String),
 }
@@ -87,58 +87,58 @@ impl From<safetensors::SafeTensorError> for Error {
     }
 }
 
-/// Let libtorch compute with so many threads, from here on in this thread. More than one rarely pays for networks this
-/// small.
+/// Set the number of threads that libtorch uses inside an operation of this thread, from now on. More than one rarely
+/// pays for networks this small.
 pub fn set_threads(count: u16) {
     tch::set_num_threads(i32::from(count.max(1)));
 }
 
-/// A number that training shows, by its usual name.
+/// A figure of the training: its usual name and its value.
 pub type Measure = (&'static str, f64);
 
-/// What one [`Trainer::advance`] did.
+/// Result of one [`Trainer::advance`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The episodes that ended.
+    /// Episodes that ended.
     pub ended: Vec<Ended>,
-    /// Losses and the like, means over the updates; empty where there was no update.
+    /// Losses and similar figures, means over the updates; empty if there was no update.
     #[serde(skip_deserializing)]
     pub measures: Vec<Measure>,
 }
 
-/// A run of an algorithm. Not bound to a thread, but to one at a time.
+/// A run of a training algorithm. It may move between threads, but is used by one at a time.
 pub trait Trainer: Send {
-    /// Go on for a rollout or a few steps: some milliseconds, up to a second with large networks.
+    /// Train for a rollout or a few steps: some milliseconds, up to a second with large networks.
     ///
     /// # Errors
-    /// [`Error::Diverged`], and what libtorch refuses; the trainer is of no use then, but its last checkpoint is.
+    /// [`Error::Diverged`], and errors of libtorch; the trainer is unusable then, but its last checkpoint is valid.
     fn advance(&mut self) -> Result<Progress, Error>;
 
-    /// Environment steps done.
+    /// Return the number of environment steps done.
     fn steps(&self) -> u64;
 
-    /// Environment steps that the run was set up for: the schedules end there.
+    /// Return the number of environment steps that the run was created for; its schedules end there.
     fn total_steps(&self) -> u64;
 
-    /// What it takes to go on.
+    /// Return the complete state.
     ///
     /// # Errors
     /// When libtorch refuses.
     fn save(&self) -> Result<Checkpoint, Error>;
 
-    /// Go on from there: the trainer was made of the same settings.
+    /// Restore a state; the trainer must have been created with the same settings.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when it is of another trainer; make a new one then.
+    /// [`Error::Checkpoint`] when it belongs to another trainer; create a new trainer then.
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error>;
 
-    /// The policy as it is: a safetensors file in the form of the contract.
+    /// Return the present policy as a safetensors file in the contract's form.
     ///
     /// # Errors
     /// When libtorch refuses.
     fn weights(&self) -> Result<Vec<u8>, Error>;
 
-    /// What the policy does, without exploring, in each row of `observations`.
+    /// Choose an action for each row of `observations`, without exploration.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -148,14 +148,14 @@ pub trait Trainer: Send {
 /// Actions for several environments.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Chosen {
-    /// An index for each.
+    /// One index per environment.
     Discrete(Vec<i64>),
-    /// A vector for each, one after the other.
+    /// One vector per environment, one after the other.
     Continuous(Vec<f32>),
 }
 
 impl Chosen {
-    /// As the environments take them.
+    /// Convert to the form that the environments take.
     pub fn actions(&self) -> environments::Actions<'_> {
         match self {
             Self::Discrete(all) => environments::Actions::Discrete(all),
@@ -164,7 +164,7 @@ impl Chosen {
     }
 }
 
-/// The names of an environment's actions, for an algorithm that takes discrete ones only.
+/// Return the names of an environment's actions, for an algorithm that requires discrete ones.
 fn discrete<'a>(algorithm: &str, described: &'a Description) -> Result<&'a [String], Error> {
     match &described.actions {
         ActionSpace::Discrete { names } => Ok(names),
@@ -175,7 +175,7 @@ fn discrete<'a>(algorithm: &str, described: &'a Description) -> Result<&'a [Stri
     }
 }
 
-/// Refuse a setting that is out of its range.
+/// Refuse a setting that is out of range.
 fn within<T: PartialOrd + std::fmt::Display>(name: &'static str, value: T, low: T, high: T) -> Result<(), Error> {
     if value >= low && value <= high {
         return Ok(());
@@ -183,7 +183,7 @@ fn within<T: PartialOrd + std::fmt::Display>(name: &'static str, value: T, low: 
     Err(Error::Setting { name, reason: format!("{value} is not from {low} to {high}") })
 }
 
-/// Refuse a setting that is not above 0, or above `most`.
+/// Refuse a setting that is not above 0, or is above `most`.
 fn positive(name: &'static str, value: f64, most: f64) -> Result<(), Error> {
     if value > 0.0 && value <= most {
         return Ok(());
@@ -192,7 +192,7 @@ fn positive(name: &'static str, value: f64, most: f64) -> Result<(), Error> {
     Err(Error::Setting { name, reason: format!("{value} is not above 0{limit}") })
 }
 
-/// The index of the highest number, the lowest index of equals.
+/// Index of the highest number; the lowest index among equals.
 fn highest(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
 }

@@ -1,37 +1,37 @@
-//! A training thread gives way to those that answer requests.
+//! Scheduling of training threads so that they do not delay requests.
 
 use rustix::{
     process::setpriority_process,
     thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity},
 };
 
-/// The nice value of training.
+/// Nice value of training threads.
 const NICE: i32 = 10;
 
-/// Prepares the present thread for a run: it uses `threads` threads inside an operation, at a nice value of 10, and stays on
-/// some of the processor's last cores.
+/// Prepare the current thread for a training run: set the number of `threads` inside an operation, raise the nice value
+/// to 10, and restrict it to some of the processor's last cores.
 ///
-/// A thread that computes all the time and is moved from core to core stands in the way of others that wake up for
-/// microseconds, whatever its nice value: on two cores the 99th percentile of `act` was 2.2 ms beside it and 0.27 ms without.
-/// Bound to one core, it is not felt (0.27 ms): who wakes finds the other one. `runs` is how many trainings there may be at once;
-/// together they leave a core to others where there are two or more.
+/// A thread that computes continuously and migrates between cores delays threads that wake up for microseconds,
+/// whatever its nice value: on two cores the 99th percentile of `act` was 2.2 ms beside it and 0.27 ms without.
+/// Restricted to one core it has no effect (0.27 ms). `runs` is the maximum number of concurrent trainings; together
+/// they leave one core free where there are two or more.
 pub fn be_modest(threads: u32, runs: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     let this = Some(gettid());
-    // On Linux a nice value is a thread's own. What can't be had costs only some latency elsewhere.
+    // On Linux the nice value belongs to the thread. A failure only costs latency elsewhere.
     if let Err(error) = setpriority_process(this, NICE) {
-        tracing::warn!(%error, "a training thread runs at the usual priority");
+        tracing::warn!(%error, "could not lower a training thread's priority");
     }
     let bound = sched_getaffinity(this).and_then(|allowed| match last_of(&allowed, runs * threads as usize) {
         Some(some) => sched_setaffinity(this, &some),
         None => Ok(()),
     });
     if let Err(error) = bound {
-        tracing::warn!(%error, "a training thread runs on any core");
+        tracing::warn!(%error, "could not restrict a training thread to some cores");
     }
 }
 
-/// The last `count` of these cores, or all but the first where that is fewer. None: there is only one.
+/// Return the last `count` of these cores, at most all but the first; `None` if there is only one.
 fn last_of(allowed: &CpuSet, count: usize) -> Option<CpuSet> {
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
     let count = count.min(cores.len().saturating_sub(1));

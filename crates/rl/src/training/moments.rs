@@ -1,13 +1,13 @@
-//! Running mean and variance of observations, by which they are made comparable.
+//! Running mean and variance of observations, for normalising them.
 
 use serde::{Deserialize, Serialize};
 
 /// Added to a variance before its root is taken.
 const EPSILON: f64 = 1e-8;
-/// Normalised numbers are kept within this of 0.
+/// Limit of normalised numbers: they are clamped to within this of 0.
 pub(super) const MOST: f32 = 10.0;
 
-/// Mean and variance of each of some numbers over all rows seen.
+/// Mean and variance of each number over all rows seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Moments {
     count: f64,
@@ -21,7 +21,7 @@ impl Moments {
         Self { count: 0.0, mean: vec![0.0; width], squares: vec![0.0; width] }
     }
 
-    /// Take in rows, one after the other (Welford 1962).
+    /// Add concatenated rows (Welford 1962).
     pub(super) fn add(&mut self, rows: &[f32]) {
         for row in rows.chunks(self.mean.len()) {
             self.count += 1.0;
@@ -37,13 +37,13 @@ impl Moments {
         self.mean.iter().map(|mean| *mean as f32).collect()
     }
 
-    /// Root of variance and [`EPSILON`]; 1 before anything was seen.
+    /// Root of variance plus [`EPSILON`]; 1 before the first row.
     pub(super) fn deviation(&self) -> Vec<f32> {
         let root = |squares: &f64| if self.count > 0.0 { (squares / self.count + EPSILON).sqrt() as f32 } else { 1.0 };
         self.squares.iter().map(root).collect()
     }
 
-    /// Mean 0 and variance 1, within [`MOST`] of 0.
+    /// Normalise to mean 0 and variance 1, clamped to within [`MOST`] of 0.
     pub(super) fn normalise(&self, rows: &mut [f32]) {
         let (mean, deviation) = (self.mean(), self.deviation());
         for row in rows.chunks_mut(mean.len()) {

@@ -1,10 +1,10 @@
-//! Parameters of networks in one flat tensor, so that an optimiser or a target network takes one operation for all.
+//! Parameters of networks in one flat tensor, so that an optimiser or target update is one operation.
 
 use tch::{Device, TchError, Tensor};
 
 use super::{Error, checkpoint::Checkpoint};
 
-/// The parameters of some networks and their gradients, one after the other.
+/// Parameters of several networks and their gradients, concatenated.
 pub(super) struct Parameters {
     pub(super) values: Tensor,
     pub(super) gradients: Tensor,
@@ -17,7 +17,7 @@ impl Parameters {
         Ok(Self { values, gradients })
     }
 
-    /// Scale the gradients so that their Euclidean norm is at most `most`; answers the norm that it was.
+    /// Scale the gradients so that their Euclidean norm is at most `most`; returns the norm before.
     pub(super) fn clip(&mut self, most: f64) -> Result<f64, TchError> {
         let norm = f64::try_from(self.gradients.f_norm()?)?;
         if norm > most {
@@ -32,7 +32,7 @@ impl Parameters {
     }
 }
 
-/// Adam (Kingma, Ba 2015, arXiv:1412.6980) on flat parameters, with a state that can be kept.
+/// Adam optimiser (Kingma, Ba 2015, arXiv:1412.6980) on flat parameters, with a state that can be saved.
 pub(super) struct Adam {
     mean: Tensor,
     variance: Tensor,
@@ -51,8 +51,8 @@ impl Adam {
         Ok(Self { mean: zeros()?, variance: zeros()?, scratch: zeros()?, steps: 0, epsilon })
     }
 
-    /// The paper's algorithm 1, in place: `p += m / (-(c1 / a) * (sqrt(v) / sqrt(c2) + e))`, where `c1` and `c2` correct
-    /// the bias of the two moments.
+    /// Apply the paper's algorithm 1 in place: `p += m / (-(c1 / a) * (sqrt(v) / sqrt(c2) + e))`, where `c1` and `c2`
+    /// correct the bias of the two moments.
     pub(super) fn step(&mut self, parameters: &mut Parameters, learning_rate: f64) -> Result<(), TchError> {
         self.steps += 1;
         if learning_rate <= 0.0 {

@@ -1,4 +1,4 @@
-//! What a run is to do: an algorithm by name with its settings, an environment, a number of steps and a seed.
+//! Plan of a training run: algorithm with settings, environment, number of steps, seed.
 
 use std::{fmt, str::FromStr};
 
@@ -9,23 +9,23 @@ use tch::Device;
 use super::{Error, Ppo, PpoSettings, Rainbow, RainbowSettings, Sac, SacSettings, Trainer, discrete, within};
 use crate::environments::{ActionSpace, Environment, VectorEnv, environment, scores};
 
-/// The algorithms that there are.
+/// A training algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Algorithm {
     /// Proximal policy optimisation.
     Ppo,
-    /// Advantage actor-critic: a setting of PPO.
+    /// Advantage actor-critic: PPO with other settings.
     A2c,
-    /// Rainbow DQN.
+    /// Rainbow deep Q-network.
     RainbowDqn,
-    /// DQN: a setting of Rainbow.
+    /// DQN: Rainbow with its extensions off.
     Dqn,
-    /// Soft actor-critic.
+    /// Soft actor-critic (SAC).
     Sac,
 }
 
-/// Every algorithm by its name.
+/// Algorithms by name.
 const NAMES: [(&str, Algorithm); 5] = [
     ("ppo", Algorithm::Ppo),
     ("a2c", Algorithm::A2c),
@@ -43,7 +43,7 @@ impl utoipa::PartialSchema for Algorithm {
 
 impl utoipa::ToSchema for Algorithm {}
 
-/// Names that the monolith takes, behind which nothing stands here.
+/// Algorithm names that the monolith accepts and this service does not implement.
 const REFUSED: [&str; 3] = ["td3", "impala", "muzero"];
 
 impl FromStr for Algorithm {
@@ -82,7 +82,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// An algorithm's settings, whole.
+/// Complete settings of an algorithm.
 #[derive(Debug, Clone, PartialEq)]
 enum Settings {
     Ppo(PpoSettings),
@@ -90,32 +90,32 @@ enum Settings {
     Sac(SacSettings),
 }
 
-/// What a run is to do.
+/// Plan of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The environment's name.
+    /// Name of the environment.
     pub environment: String,
-    /// Its parameters; the defaults where there are none.
+    /// Parameters of the environment; null: all defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Value>,
-    /// The algorithm.
+    /// Name of the algorithm.
     pub algorithm: Algorithm,
-    /// Its settings; what is left out has the algorithm's default.
+    /// Settings of the algorithm; those left out keep their default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Value>,
-    /// Environment steps: 1 to 100 000 000.
+    /// Number of environment steps: 1 to 100 000 000.
     pub steps: u64,
-    /// The same plan with the same seed gives the same policy, on the same kind of processor.
+    /// Seed. Equal plans and seeds give equal policies on processors of the same kind.
     #[serde(default)]
     pub seed: u64,
 }
 
 impl Plan {
-    /// Make what does it.
+    /// Create the trainer.
     ///
     /// # Errors
-    /// When a name, a parameter or a setting is not known or out of its range.
+    /// When a name, parameter or setting is unknown or out of range.
     pub fn trainer(&self, device: Device) -> Result<Box<dyn Trainer>, Error> {
         within("steps", self.steps, 1, 100_000_000)?;
         Ok(match self.settings()? {
@@ -134,7 +134,7 @@ impl Plan {
         })
     }
 
-    /// Whether it can be done: everything that [`Plan::trainer`] refuses, without the networks, which take seconds to make.
+    /// Validate the plan as [`Plan::trainer`] does, without creating the networks, which takes seconds.
     ///
     /// # Errors
     /// As [`Plan::trainer`].
@@ -150,19 +150,19 @@ impl Plan {
         }
     }
 
-    /// One of its environments, as the policy sees it.
+    /// Create one environment, as the policy sees it.
     ///
     /// # Errors
-    /// When the name or a parameter is not known.
+    /// When the name or a parameter is unknown.
     pub fn environment(&self) -> Result<Box<dyn Environment>, Error> {
         let one = environment(&self.environment, self.parameters.as_ref())?;
         Ok(if self.algorithm == Algorithm::Sac { scores(one) } else { one })
     }
 
-    /// Some of its environments, as the policy sees them: SAC acts on one with discrete actions by [`scores`].
+    /// Create several environments, as the policy sees them: SAC acts in discrete ones through [`scores`].
     ///
     /// # Errors
-    /// When the name or a parameter is not known.
+    /// When the name or a parameter is unknown.
     pub fn environments(&self, count: usize) -> Result<VectorEnv, Error> {
         let all: Result<Vec<_>, _> = (0..count).map(|_| self.environment()).collect();
         Ok(VectorEnv::new(all?)?)
@@ -178,7 +178,7 @@ impl Plan {
         })
     }
 
-    /// The plan with every setting written out.
+    /// Return the plan with every setting filled in.
     ///
     /// # Errors
     /// As [`Plan::trainer`].
@@ -191,7 +191,7 @@ impl Plan {
         Ok(Self { settings: Some(settings?), ..self.clone() })
     }
 
-    /// The settings given, laid over `default`.
+    /// Merge the given settings into `default`.
     fn over<S: Serialize + DeserializeOwned>(&self, default: &S) -> Result<S, Error> {
         let mut all = serde_json::to_value(default)?;
         match (&self.settings, &mut all) {

@@ -1,11 +1,11 @@
-//! The latest transitions, as rows of numbers in a ring.
+//! Replay buffer: the latest transitions, as rows of numbers in a ring.
 
 use rand::Rng;
 
 use super::{Checkpoint, Error, random::below};
 
-/// Columns of a transition: what is seen before and after, the action (an index, or a vector), the reward, and what the
-/// worth of what is seen after counts for in this one's (0 after an end).
+/// A transition: observations before and after it, the action (an index or a vector), the reward, and the discount of
+/// the next state's value (0 after an end).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Transition<'a> {
     pub(super) observation: &'a [f32],
@@ -15,18 +15,18 @@ pub(super) struct Transition<'a> {
     pub(super) discount: f32,
 }
 
-/// At most `capacity` transitions; a new one takes the place of the oldest.
+/// Buffer of at most `capacity` transitions; a new one replaces the oldest.
 pub(super) struct Replay {
     capacity: usize,
     observation: usize,
     action: usize,
     rows: Vec<f32>,
-    /// How many were ever added.
+    /// Number of transitions ever added.
     added: u64,
 }
 
 impl Replay {
-    /// Of transitions with so many numbers in an observation and an action.
+    /// Create a buffer for observations and actions of these lengths.
     pub(super) fn new(capacity: usize, observation: usize, action: usize) -> Self {
         Self { capacity, observation, action, rows: Vec::new(), added: 0 }
     }
@@ -39,7 +39,7 @@ impl Replay {
         self.rows.len() / self.width()
     }
 
-    /// Answers the place at which it lies.
+    /// Add a transition and return its position.
     pub(super) fn add(&mut self, transition: &Transition<'_>) -> usize {
         let (width, place) = (self.width(), (self.added % self.capacity as u64) as usize);
         self.added += 1;
@@ -67,7 +67,7 @@ impl Replay {
         }
     }
 
-    /// Places drawn uniformly, some perhaps more than once.
+    /// Draw positions uniformly, with replacement.
     pub(super) fn draw(&self, generator: &mut impl Rng, count: usize) -> Vec<usize> {
         (0..count).map(|_| below(generator, self.len())).collect()
     }

@@ -1,4 +1,4 @@
-//! A policy's safetensors file, in PyTorch's parameter names.
+//! Writer of a policy's safetensors file, with PyTorch's parameter names.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{Error, mlp::numbers, moments::Moments};
 
 /// Tensors and metadata of a policy.
 pub(super) struct Weights {
-    /// In order: the same policy is the same bytes, and so the same hash.
+    /// Ordered, so that equal policies have equal bytes and hashes.
     metadata: BTreeMap<String, String>,
     tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
 }
@@ -19,7 +19,7 @@ impl Weights {
         Self { metadata: BTreeMap::from([("algorithm".to_owned(), algorithm.to_owned())]), tensors: Vec::new() }
     }
 
-    /// Linear layers with something between each two, as `Sequential` numbers them: 0, 2, 4.
+    /// Add linear layers with a module between each two, numbered as in `Sequential`: 0, 2, 4.
     pub(super) fn sequential(&mut self, name: &str, layers: &[[Tensor; 2]]) -> Result<(), Error> {
         for (index, layer) in layers.iter().enumerate() {
             self.layer(&format!("{name}.{}", 2 * index), layer)?;
@@ -27,7 +27,7 @@ impl Weights {
         Ok(())
     }
 
-    /// One linear layer.
+    /// Add one linear layer.
     pub(super) fn layer(&mut self, name: &str, [weight, bias]: &[Tensor; 2]) -> Result<(), Error> {
         self.tensor(&format!("{name}.weight"), weight)?;
         self.tensor(&format!("{name}.bias"), bias)
@@ -46,24 +46,24 @@ impl Weights {
         Ok(())
     }
 
-    /// A vector that is no layer's.
+    /// Add a vector.
     pub(super) fn vector(&mut self, name: &str, numbers: &[f32]) -> Result<(), Error> {
         self.add(name, vec![numbers.len()], numbers)
     }
 
-    /// By what observations are brought to mean 0 and variance 1 before they go in.
+    /// Add the mean and deviation for normalising observations.
     pub(super) fn normalisation(&mut self, moments: &Moments) -> Result<(), Error> {
         self.vector("observation_mean", &moments.mean())?;
         self.vector("observation_std", &moments.deviation())
     }
 
-    /// Say something of the network that its tensors don't.
+    /// Add a metadata text.
     pub(super) fn note(&mut self, key: &str, value: &str) {
         self.metadata.insert(key.to_owned(), value.to_owned());
     }
 
-    /// The file, written out here: the `safetensors` crate takes metadata as a hash map, whose order changes from one
-    /// call to the next.
+    /// Serialize the file here: the `safetensors` crate takes metadata as a hash map, whose order changes from call to
+    /// call.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut header = Map::from_iter([("__metadata__".to_owned(), json!(self.metadata))]);
         let mut end = 0;

@@ -1,4 +1,4 @@
-//! The rules: what a workflow, a run and a step are held against. No I/O.
+//! Rules of a policy, checked against a workflow, a run and a step. No I/O.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::model::Policy;
 use am_audit::SecurityLevel;
 
-/// The names of the rules: the fields of a policy that say them.
+/// Names of the rules, equal to the fields of a policy.
 #[expect(missing_docs, reason = "each is the field of its name")]
 pub mod rule {
     pub const ALLOWED_STEP_TYPES: &str = "allowed_step_types";
@@ -24,54 +24,54 @@ pub mod rule {
     pub const REQUIRE_ENCRYPTION: &str = "require_encryption";
 }
 
-/// What a workflow, or a run of one, is to a policy.
+/// Properties of a workflow, or of a run of one, that policies check.
 #[derive(Clone, Debug)]
 pub struct WorkflowFacts {
-    /// The level that its verification asks for: policies of this level bind it.
+    /// Security level derived from its verification level; policies of this level apply to it.
     pub level: SecurityLevel,
-    /// How it is verified, as clients see it.
+    /// Verification level, by its value in the API.
     pub verification_level: &'static str,
-    /// Is a run's verification part of its result?
+    /// Whether results are verified.
     pub requires_verification: bool,
-    /// Seconds a run may take; 0: no limit.
+    /// Time limit of a run in seconds; 0: no limit.
     pub max_execution_time: i64,
-    /// How many steps it has.
+    /// Number of steps.
     pub step_count: usize,
-    /// Its steps, where they are judged too.
+    /// Steps, where they are checked too.
     pub steps: Vec<StepFacts>,
-    /// Bytes of JSON of the run's inputs, where they are known.
+    /// Size of the run's inputs as JSON in bytes; `None` when unknown.
     pub data_bytes: Option<u64>,
 }
 
-/// What a step is to a policy.
+/// Properties of a step that policies check.
 #[derive(Clone, Debug)]
 pub struct StepFacts {
-    /// Its key in the definition.
+    /// Key of the step in the definition.
     pub key: String,
-    /// What it is for, as clients see it.
+    /// Type of the step, by its value in the API.
     pub step_type: &'static str,
-    /// How it is checked, if it says so itself.
+    /// Verification level of the step itself; `None` when it sets none.
     pub verification_level: Option<&'static str>,
-    /// MB that it asks for.
+    /// Requested memory in MB; `None` when it requests none.
     pub memory_mb: Option<f64>,
-    /// Is all that is computed for it in this process computed by the service's own code, its jq workers or a sandbox?
+    /// Whether all of its local computation is done by the service's own code, its jq workers or a sandbox.
     pub sandboxed: bool,
-    /// What leaves the process for it.
+    /// Destination outside this process to which the step sends data.
     pub leaves: Leaves,
-    /// Bytes of JSON of its input, where it is known.
+    /// Size of the step's input as JSON in bytes; `None` when unknown.
     pub data_bytes: Option<u64>,
 }
 
-/// How a step's work leaves the process.
+/// Destination outside this process to which a step sends data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaves {
-    /// It does not.
+    /// The step sends no data.
     Nothing,
-    /// In the coordinator's queue, for a miner.
+    /// The coordinator's queue, for a miner.
     Job,
-    /// To a configured address.
+    /// A configured HTTP endpoint.
     Endpoint {
-        /// Is it encrypted on its way?
+        /// Whether the connection is encrypted.
         https: bool,
     },
 }
@@ -87,31 +87,31 @@ impl Leaves {
     }
 }
 
-/// A rule that something breaks.
+/// Violation of a rule of a security policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Refusal {
-    /// The policy.
+    /// Id of the policy.
     pub policy_id: String,
-    /// Its name.
+    /// Name of the policy.
     #[serde(rename = "policy")]
     pub policy_name: String,
-    /// The rule: the policy's field.
+    /// Name of the rule: a field of the policy.
     pub rule: &'static str,
-    /// What it allows.
+    /// Value that the rule allows.
     pub limit: Value,
-    /// What was asked for, or measured.
+    /// Value that was requested or measured.
     pub asked: Value,
-    /// The step that breaks it.
+    /// Key of the step that violates the rule; `None` when the workflow or run does.
     pub step: Option<String>,
 }
 
 impl Refusal {
-    /// `policy` says `limit`, and `asked` is something else.
+    /// Create the violation of a `rule` of `policy` that allows `limit`, by the value `asked`.
     pub fn of(policy: &Policy, rule: &'static str, limit: Value, asked: Value) -> Self {
         Self { policy_id: policy.id.clone(), policy_name: policy.name.clone(), rule, limit, asked, step: None }
     }
 
-    /// It is this step that breaks it.
+    /// Set the step that violates the rule.
     #[must_use]
     pub fn in_step(mut self, key: &str) -> Self {
         self.step = Some(key.to_owned());
@@ -138,7 +138,7 @@ fn over(limit: i64, bytes: Option<u64>) -> Option<u64> {
     bytes.filter(|bytes| i64::try_from(*bytes).unwrap_or(i64::MAX) > limit)
 }
 
-/// What a run breaks, whatever its steps are, and but for its time.
+/// Violations by a run, apart from its steps and its time limit.
 pub(super) fn run(policy: &Policy, facts: &WorkflowFacts) -> Vec<Refusal> {
     let mut broken = Vec::new();
     let mut refuse = |rule, limit, asked| broken.push(Refusal::of(policy, rule, limit, asked));
@@ -158,7 +158,7 @@ pub(super) fn run(policy: &Policy, facts: &WorkflowFacts) -> Vec<Refusal> {
     broken
 }
 
-/// What a step breaks by itself.
+/// Violations by a step.
 pub(super) fn step(policy: &Policy, facts: &StepFacts) -> Vec<Refusal> {
     let mut broken = Vec::new();
     let mut refuse = |rule, limit, asked| broken.push(Refusal::of(policy, rule, limit, asked).in_step(&facts.key));
@@ -183,7 +183,7 @@ pub(super) fn step(policy: &Policy, facts: &StepFacts) -> Vec<Refusal> {
     broken
 }
 
-/// Everything that a workflow breaks, its limit of time and its steps included.
+/// All violations by a workflow, including its time limit and its steps.
 pub(super) fn workflow(policy: &Policy, facts: &WorkflowFacts) -> Vec<Refusal> {
     let mut broken = run(policy, facts);
     if facts.max_execution_time <= 0 || facts.max_execution_time > policy.max_execution_time {

@@ -1,4 +1,4 @@
-//! What clients send to make or change a policy: an object whose members are a policy's fields, each within its bounds.
+//! Requests to create or change a policy: an object whose members are fields of a policy, each within its bounds.
 
 use std::ops::RangeInclusive;
 
@@ -27,7 +27,7 @@ pub const WORKFLOW_STEPS: RangeInclusive<i64> = 1..=1000;
 /// Bounds of `max_data_size` in bytes: 1 PiB.
 pub const DATA_BYTES: RangeInclusive<i64> = 1..=1 << 50;
 
-/// What to change of a policy; what is none stays.
+/// Changes to a policy. Members that are `None` stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
     name: Option<String>,
@@ -80,7 +80,7 @@ fn level(value: &Value) -> Read<SecurityLevel> {
     found.map_or_else(|| bad(format!("must be one of {}", known())), Ok)
 }
 
-/// A list of different words, each one that `good` takes.
+/// Read a list of distinct words, each accepted by `good`.
 fn list(value: &Value, good: impl Fn(&str) -> bool, what: &str) -> Read<Vec<String>> {
     let Some(items) = value.as_array() else { return bad("must be a list of strings") };
     if items.len() > MAX_WORDS {
@@ -104,10 +104,10 @@ fn one_of(value: &Value, known: &[&str]) -> Read<Vec<String>> {
 }
 
 impl Change {
-    /// Read the members of `sent`.
+    /// Parse the members of `sent`.
     ///
     /// # Errors
-    /// Each member that is no field of a policy, is null, or is out of bounds.
+    /// Returns each member that is not a field of a policy, is null, or is out of bounds.
     pub fn read(sent: &Map<String, Value>) -> Result<Self, Vec<Violation>> {
         let (mut change, mut violations) = (Self::default(), Violations::default());
         for (field, value) in sent {
@@ -142,12 +142,12 @@ impl Change {
             }
             "is_active" => self.is_active = Some(truth(value)?),
             "id" | "created_at" | "updated_at" => return bad("can't be set"),
-            _ => return bad("is no field of a policy"),
+            _ => return bad("is not a field of a policy"),
         }
         Ok(())
     }
 
-    /// Change `policy`.
+    /// Apply the changes to `policy`.
     pub(super) fn apply(self, policy: &mut Policy) {
         fn put<T>(slot: &mut T, value: Option<T>) {
             if let Some(value) = value {

@@ -1,4 +1,4 @@
-//! Which policies bind a workflow and why, rule by rule.
+//! Explanation which policies apply to a workflow and why, rule by rule.
 
 use std::collections::BTreeSet;
 
@@ -12,54 +12,54 @@ use super::{
 };
 use am_audit::SecurityLevel;
 
-/// Policies that are explained at most.
+/// Maximum number of policies that are explained.
 pub(super) const MOST: u32 = 500;
 
-/// A policy, and what a workflow is to it.
+/// A policy, evaluated for a workflow.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ExplainedPolicy)]
 pub struct Explained {
-    /// The policy.
+    /// Id of the policy.
     pub policy_id: String,
-    /// Its name.
+    /// Name of the policy.
     pub policy: String,
-    /// The level of the workflows that it binds.
+    /// Security level of the workflows that the policy applies to.
     pub security_level: SecurityLevel,
-    /// Is it active?
+    /// Whether the policy is active.
     pub is_active: bool,
-    /// Does it bind this workflow?
+    /// Whether the policy applies to this workflow.
     pub binds: bool,
-    /// Why, or why not.
+    /// Reason why the policy applies or not.
     pub why: String,
-    /// Its rules, and whether the workflow meets them; those of a policy that does not bind too.
+    /// Rules of the policy with their results for the workflow, also when the policy does not apply.
     pub rules: Vec<Rule>,
 }
 
-/// A rule of a policy, and what a workflow asks.
+/// A rule of a policy, evaluated for a workflow.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ExplainedRule)]
 pub struct Rule {
-    /// The policy's field.
+    /// Name of the rule: a field of the policy.
     pub rule: &'static str,
-    /// What it allows.
+    /// Value that the rule allows.
     pub limit: Value,
-    /// What the workflow asks for; null: that is known only when it runs.
+    /// Value that the workflow requests; null when it is known only at runtime.
     pub asked: Value,
-    /// Does the workflow keep to it, as far as that is known?
+    /// Whether the workflow meets the rule, as far as that is known.
     pub met: bool,
-    /// The steps that don't.
+    /// Keys of the steps that violate the rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
 }
 
-/// What a workflow is to `policy`.
+/// Evaluate `policy` for a workflow.
 pub(super) fn explain(policy: Policy, facts: &WorkflowFacts, under_way: i64) -> Explained {
     let of_level = policy.security_level == facts.level;
     let why = match (of_level, policy.is_active) {
         (true, true) => format!("it is active, and the workflow's required level is {}", facts.level),
         (true, false) => "it is not active".to_owned(),
         (false, _) => {
-            format!("it binds workflows of level {}, and this one's is {}", policy.security_level, facts.level)
+            format!("it applies to workflows of level {}, and this one's is {}", policy.security_level, facts.level)
         }
     };
     Explained {

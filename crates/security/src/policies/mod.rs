@@ -1,5 +1,5 @@
-//! Security policies: what workflows of a security level may do. The active ones are kept in memory, so that a check
-//! computes only, and none costs nothing.
+//! Security policies: restrictions on the workflows of a security level. Active policies are cached in memory, so that
+//! a check needs no database access.
 
 mod check;
 pub mod edit;
@@ -30,24 +30,24 @@ use am_db::{
     principal::Principal,
 };
 
-/// How often what other processes have changed is looked for.
+/// Interval at which changes by other processes are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What can go wrong in this room.
+/// Error of a security policy operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such policy.
+    /// There is no policy with this id.
     #[error("there is no security policy {0}")]
     NotFound(String),
-    /// Another policy has the name.
+    /// Another policy has this name.
     #[error("another security policy is named {0:?}")]
     NameTaken(String),
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
 }
 
-/// A result of this room.
+/// Result of a security policy operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The security policies. Cheap to clone.
@@ -60,15 +60,15 @@ struct Inner {
     ids: Ids,
     audit: Audit,
     active: watch::Sender<Arc<[Policy]>>,
-    /// Held from reading the policies until they are in force, so that an older reading never replaces a newer one.
+    /// Lock held while policies are read and put in force, so that an older version never replaces a newer one.
     refreshing: tokio::sync::Mutex<()>,
 }
 
 impl Policies {
-    /// The policies in `db`.
+    /// Load the policies of `db`.
     ///
     /// # Errors
-    /// When they can't be read: the service must not run without those that bind it.
+    /// Fails when they can't be read: the service must not run without its policies.
     pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Result<Self> {
         let (active, refreshing) = (watch::Sender::default(), tokio::sync::Mutex::default());
         let policies = Self(Arc::new(Inner { db, clock, ids, audit, active, refreshing }));
@@ -76,10 +76,10 @@ impl Policies {
         Ok(policies)
     }
 
-    /// Put in force what the database holds now.
+    /// Reload the policies from the database and put them in force.
     ///
     /// # Errors
-    /// As the database; what was in force stays then.
+    /// Returns a database error when a query fails; the cached policies stay in force then.
     pub async fn refresh(&self) -> Result<()> {
         let _one = self.0.refreshing.lock().await;
         let active: Arc<[Policy]> = store::active(&mut *self.0.db.read().await?).await?.into();
@@ -91,31 +91,31 @@ impl Policies {
         Ok(())
     }
 
-    /// Look for what other processes have changed, until `stop`.
+    /// Reload changed policies at intervals until `stop` is cancelled.
     pub async fn watch(self, stop: CancellationToken) {
         while pause(&stop, LOOK).await {
             if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "could not look for changed security policies; the known ones stay in force");
+                tracing::warn!(%error, "could not reload changed security policies; the cached ones stay in force");
             }
         }
     }
 
-    /// Those in force.
+    /// The policies in force.
     pub fn active(&self) -> Arc<[Policy]> {
         self.0.active.borrow().clone()
     }
 
-    /// Tells when others are in force.
+    /// A receiver that is notified when the policies in force change.
     pub fn changes(&self) -> watch::Receiver<Arc<[Policy]>> {
         self.0.active.subscribe()
     }
 
-    /// Is a workflow of this level bound by any?
+    /// Whether any policy applies to workflows of this level.
     pub fn bind(&self, level: SecurityLevel) -> bool {
         self.active().iter().any(|policy| policy.security_level == level)
     }
 
-    /// The shortest time that a run of this level may take, in seconds, and the policy that says so; none: no limit.
+    /// The strictest time limit for runs of this level in seconds, with its policy; `None`: no limit.
     pub fn time_limit(&self, level: SecurityLevel) -> Option<(i64, Policy)> {
         let active = self.active();
         let binding = active.iter().filter(|policy| policy.security_level == level);
@@ -123,25 +123,25 @@ impl Policies {
         Some((strictest.max_execution_time, strictest.clone()))
     }
 
-    /// Everything in which a workflow breaks a policy that binds it, its steps included.
+    /// All violations of the policies that apply to a workflow, including those by its steps.
     pub fn violations(&self, facts: &WorkflowFacts) -> Vec<Refusal> {
         let active = self.active();
         let binding = active.iter().filter(|policy| policy.security_level == facts.level);
         binding.flat_map(|policy| check::workflow(policy, facts)).collect()
     }
 
-    /// May a workflow be stored, or run?
+    /// Check whether a workflow may be stored or run.
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// Returns the first violation.
     pub fn check_workflow(&self, facts: &WorkflowFacts) -> std::result::Result<(), Box<Refusal>> {
         self.violations(facts).into_iter().next().map_or(Ok(()), |refusal| Err(Box::new(refusal)))
     }
 
-    /// May a step of a run begin? The run's time is measured and not asked for: see [`Policies::time_limit`].
+    /// Check whether a step of a run may start. The run's time is measured instead: see [`Policies::time_limit`].
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// Returns the first violation.
     pub fn check_step(&self, run: &WorkflowFacts, step: &StepFacts) -> std::result::Result<(), Box<Refusal>> {
         let active = self.active();
         let binding = active.iter().filter(|policy| policy.security_level == run.level);
@@ -149,10 +149,10 @@ impl Policies {
         broken.into_iter().next().map_or(Ok(()), |refusal| Err(Box::new(refusal)))
     }
 
-    /// May a run of this level be begun while its client has `under_way` others?
+    /// Check whether a run of this level may start while its client has `under_way` others running.
     ///
     /// # Errors
-    /// The limit that is reached.
+    /// Returns the limit that is reached.
     pub fn check_concurrency(&self, level: SecurityLevel, under_way: i64) -> std::result::Result<(), Box<Refusal>> {
         let active = self.active();
         let full = active
@@ -168,10 +168,10 @@ impl Policies {
         }
     }
 
-    /// Did a step of this level use more memory than a policy allows?
+    /// Check whether a step of this level used more memory than a policy allows.
     ///
     /// # Errors
-    /// The limit and what was measured.
+    /// Returns the limit with the measured value.
     pub fn check_memory(
         &self,
         level: SecurityLevel,
@@ -193,20 +193,21 @@ impl Policies {
         }
     }
 
-    /// Which policies bind a workflow and which don't, rule by rule; `under_way` are the client's runs of its level.
+    /// Explain for each policy whether it applies to a workflow, rule by rule; `under_way` is the number of the
+    /// client's running executions of its level.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn explain(&self, facts: &WorkflowFacts, under_way: i64) -> Result<Vec<Explained>> {
         let page = Page { after: None, limit: explain::MOST, offset: 0 };
         let (all, _) = self.list(&Filter { page, ..Filter::default() }).await?;
         Ok(all.into_iter().map(|policy| explain::explain(policy, facts, under_way)).collect())
     }
 
-    /// Make a policy of the coordinator's defaults and `rules`.
+    /// Create a policy from the coordinator's defaults and `rules`.
     ///
     /// # Errors
-    /// [`Error::NameTaken`].
+    /// Returns [`Error::NameTaken`] when another policy has the name.
     pub async fn create(&self, caller: &Principal, rules: Change, once: Option<Once>) -> Result<Done<Policy>> {
         let now = self.now();
         let mut policy = Policy::new(self.0.ids.next("policy_", 8), now);
@@ -227,27 +228,27 @@ impl Policies {
         Ok(done)
     }
 
-    /// One policy.
+    /// A policy by its id.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it does not exist.
     pub async fn get(&self, id: &str) -> Result<Policy> {
         let found = store::get(&mut *self.0.db.read().await?, id).await?;
         found.ok_or_else(|| Error::NotFound(id.to_owned()))
     }
 
-    /// A page of policies, newest first, and how many there are in all.
+    /// A page of policies, newest first, and the total number of matches.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn list(&self, filter: &Filter) -> Result<(Vec<Policy>, i64)> {
         store::list(&mut *self.0.db.read().await?, filter).await
     }
 
-    /// Change what `change` names. In force for everything that begins after the answer.
+    /// Change the named members of a policy. The change is in force for everything that starts after this returns.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NameTaken`].
+    /// Returns [`Error::NotFound`] or [`Error::NameTaken`].
     pub async fn update(&self, caller: &Principal, id: &str, change: Change) -> Result<Policy> {
         let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
@@ -266,10 +267,10 @@ impl Policies {
         Ok(policy)
     }
 
-    /// Delete a policy. It binds nothing any more.
+    /// Delete a policy, which then applies to nothing.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it does not exist.
     pub async fn delete(&self, caller: &Principal, id: &str) -> Result<Policy> {
         let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
@@ -289,7 +290,8 @@ impl Policies {
     }
 }
 
-/// The coordinator's table says so too; asked before, so that the name can be told from an id that is taken.
+/// Check that the name is free. The coordinator's table has a unique index as well; the query tells a taken name from a
+/// taken id.
 async fn name_is_free(tx: &mut Tx, policy: &Policy) -> Result<()> {
     match store::named(tx.conn().await?, &policy.name).await? {
         Some(other) if other != policy.id => Err(Error::NameTaken(policy.name.clone())),
@@ -297,7 +299,7 @@ async fn name_is_free(tx: &mut Tx, policy: &Policy) -> Result<()> {
     }
 }
 
-/// What the audit log gets to know of a change.
+/// Audit entry of a change.
 fn changed(action: &str, caller: &Principal, policy: &Policy, now: Timestamp) -> Entry {
     Entry::new(EventType::WorkflowUpdated, now)
         .of("security_policy", action)

@@ -1,4 +1,4 @@
-//! What a policy is.
+//! Model of a security policy.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,57 +6,58 @@ use utoipa::ToSchema;
 use am_audit::SecurityLevel;
 use am_db::{codec::Timestamp, page::Page};
 
-/// The types of steps that a policy can name.
+/// Step types that a policy can name.
 pub const STEP_TYPES: &[&str] = &["inference", "training", "data_processing", "verification", "custom"];
-/// The verification levels that a policy can name.
+/// Verification levels that a policy can name.
 pub const VERIFICATION_LEVELS: &[&str] = &["basic", "full", "zero-knowledge"];
 
-/// A row of `agent_security_policies`. It binds the workflows of its security level while it is active.
+/// A security policy, a row of `agent_security_policies`. It applies to the workflows of its security level while it is
+/// active.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = SecurityPolicy)]
 pub struct Policy {
-    /// `policy_` and 8 hex digits.
+    /// Id: `policy_` and 8 hex digits.
     pub id: String,
-    /// 1 to 100 characters; no two policies have the same.
+    /// Name of 1 to 100 characters, unique among policies.
     pub name: String,
-    /// For people.
+    /// Description for people, at most 2000 characters.
     pub description: String,
-    /// The level of the workflows that it binds.
+    /// Security level of the workflows that the policy applies to.
     pub security_level: SecurityLevel,
-    /// The step types that a workflow may have; empty: any.
+    /// Step types that a workflow may have; empty: any.
     pub allowed_step_types: Vec<String>,
-    /// Seconds that a run may take at most; a workflow without a limit of its own is over it.
+    /// Longest time of a run in seconds; a workflow without its own limit violates it.
     pub max_execution_time: i64,
-    /// MB that a step may ask for, and use where that is measured.
+    /// Memory in MB that a step may request, and use where that is measured.
     pub max_memory_usage: i64,
-    /// Must results be verified?
+    /// Whether results must be verified.
     pub require_verification: bool,
-    /// The verification levels that a workflow and its steps may have; empty: any.
+    /// Verification levels that a workflow and its steps may have; empty: any.
     pub allowed_verification_levels: Vec<String>,
-    /// Runs that a client may have under way at the same time.
+    /// Executions that a client may have running at the same time.
     pub max_concurrent_executions: i64,
-    /// Steps of a workflow.
+    /// Largest number of steps of a workflow.
     pub max_workflow_steps: i64,
-    /// Bytes of JSON of a run's inputs, and of each step's.
+    /// Largest size in bytes of a run's inputs as JSON, and of each step's.
     pub max_data_size: i64,
-    /// Must everything be computed within this service?
+    /// Whether all computation must be done within this service.
     pub require_sandbox: bool,
-    /// Always met: every change is audited.
+    /// Whether changes must be audited; always met, because every change is.
     pub require_audit_logging: bool,
-    /// Must whatever leaves the process be encrypted on its way?
+    /// Whether all data that leaves the process must be encrypted in transit.
     pub require_encryption: bool,
-    /// Labels for people; nothing is checked.
+    /// Labels for people; they are not checked.
     pub compliance_standards: Vec<String>,
-    /// Does it bind?
+    /// Whether the policy is in force.
     pub is_active: bool,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
 impl Policy {
-    /// The coordinator's defaults.
+    /// A policy with the coordinator's defaults.
     pub(super) fn new(id: String, now: Timestamp) -> Self {
         Self {
             id,
@@ -82,13 +83,13 @@ impl Policy {
     }
 }
 
-/// Which policies to list.
+/// Filter for a list of policies. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only those of this level.
+    /// Security level of the policies.
     pub security_level: Option<SecurityLevel>,
-    /// Only those that bind, or that don't.
+    /// Whether the policies are active.
     pub is_active: Option<bool>,
-    /// Which of them.
+    /// Page of the list.
     pub page: Page,
 }

@@ -1,4 +1,4 @@
-//! Table `agent_security_policies`.
+//! SQL of table `agent_security_policies`.
 
 use serde::Serialize;
 
@@ -46,20 +46,20 @@ fn document(column: &str, words: &impl Serialize) -> Result<Doc> {
     Doc::of(words).map_err(|error| unreadable(column, error))
 }
 
-/// Those that bind, the oldest first.
+/// Active policies, oldest first.
 pub async fn active(conn: &mut Connection) -> Result<Vec<Policy>> {
     let policies =
         sql!("SELECT ", Policy::COLUMNS, " FROM agent_security_policies WHERE is_active ORDER BY created_at, id",);
     Ok(policies.fetch_all(conn).await?)
 }
 
-/// One policy.
+/// A policy by its id.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Policy>> {
     let policy = sql!("SELECT ", Policy::COLUMNS, " FROM agent_security_policies WHERE id = $1");
     Ok(policy.bind(id).fetch_optional(conn).await?)
 }
 
-/// The id of the policy of this name.
+/// Id of the policy with this name.
 pub async fn named(conn: &mut Connection, name: &str) -> Result<Option<String>> {
     let found = sql!("SELECT id FROM agent_security_policies WHERE name = $1");
     Ok(found.bind(name).fetch_optional_value(conn).await?)
@@ -71,7 +71,7 @@ fn bind_filter(query: Query, filter: &Filter) -> Query {
     query.bind_some(filter.security_level).bind_some(filter.is_active)
 }
 
-/// A page, and how many there are in all.
+/// A page of policies, and the total number of matches.
 pub async fn list(conn: &mut Connection, filter: &Filter) -> Result<(Vec<Policy>, i64)> {
     let policies = bind_filter(sql!("SELECT ", Policy::COLUMNS, MATCHING, "{page $3}"), filter);
     let policies = policies.bind_page(&filter.page).fetch_all(&mut *conn).await?;
@@ -79,7 +79,7 @@ pub async fn list(conn: &mut Connection, filter: &Filter) -> Result<(Vec<Policy>
     Ok((policies, total))
 }
 
-/// A new policy. An id or name that is taken is a duplicate.
+/// Insert a policy. An id or name that is taken is a duplicate.
 pub async fn insert(tx: &mut Tx, policy: &Policy) -> Result<()> {
     insert!("agent_security_policies" {
         id: &policy.id,
@@ -107,7 +107,7 @@ pub async fn insert(tx: &mut Tx, policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-/// Write every column that can change.
+/// Update every column that can change.
 pub async fn update(tx: &mut Tx, policy: &Policy) -> Result<()> {
     update!("agent_security_policies" {
         name: &policy.name,
@@ -133,7 +133,7 @@ pub async fn update(tx: &mut Tx, policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-/// Take it out.
+/// Delete a policy.
 pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
     sql!("DELETE FROM agent_security_policies WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())

@@ -1,8 +1,9 @@
-//! An agent's reputation, from 0 to 10 000: the one number that decides who may write to whom, and what others ask for.
+//! An agent's reputation, from 0 to 10 000: the number that decides which agents may write to which, and that others
+//! require.
 //!
-//! The coordinator's own record counts where there is one: it sees trade, disputes and ratings, which this service does not.
-//! Else the reputation of the agent's trust score does, which comes from the executions that ended here. Of whom nothing is
-//! known, the reputation is what that formula begins with.
+//! The coordinator's record takes precedence where there is one, because it covers trade, disputes and ratings, which
+//! this service does not know. Otherwise the reputation derives from the agent's trust score, which is computed from
+//! executions. Without either it is the initial value of that formula.
 
 mod store;
 
@@ -13,57 +14,57 @@ use utoipa::ToSchema;
 
 use am_db::{Connection, Result, codec::Timestamp};
 
-/// The highest.
+/// Highest possible reputation.
 pub const HIGHEST: f64 = 10_000.0;
-/// That of an agent of whom nothing is known: half of what there is, as trust begins with 50 of 100.
+/// Reputation of an unknown agent: half of the highest, as trust starts with 50 of 100.
 pub const INITIAL: f64 = 5_000.0;
-/// The coordinator counts to 1000.
+/// Factor from the coordinator's scale, which ends at 1000.
 const OF_COORDINATOR: f64 = 10.0;
-/// Trust counts to 100.
+/// Factor from the trust scale, which ends at 100.
 const OF_TRUST: f64 = 100.0;
 
-/// Where a reputation comes from.
+/// Source of a reputation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReputationSource {
-    /// `agent_reputation.trust_score`, 0 to 1000, times ten: the newest row of the agent.
+    /// The newest row of the agent in `agent_reputation`: `trust_score`, 0 to 1000, times ten.
     Coordinator,
     /// `agent_trust_scores.reputation_score`, 0 to 100, times a hundred: of the entity `agent`, else `workflow`.
     Trust,
-    /// Nothing is known.
+    /// No record: the initial value.
     Initial,
 }
 
-/// An agent's reputation, and where it comes from.
+/// Reputation of an agent, with its source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Reputation {
-    /// 0 to 10 000.
+    /// Reputation from 0 to 10 000.
     pub reputation: f64,
-    /// What it is taken from.
+    /// Source of the reputation.
     pub source: ReputationSource,
-    /// From the coordinator's record, whether or not it is what counts.
+    /// Value from the coordinator's record, whether it takes precedence or not; null without a record.
     pub coordinator: Option<f64>,
-    /// From the trust score, whether or not it is what counts.
+    /// Value from the trust score, whether it takes precedence or not; null without a score.
     pub trust: Option<f64>,
-    /// When what counts was last changed; none where nothing is known.
+    /// Time of the last change of the source; null without a record.
     pub updated_at: Option<Timestamp>,
 }
 
-/// What a record says: its score on its own scale, and when it was changed.
+/// Score of a record on its own scale, and the time of its last change.
 type Recorded = Option<(f64, Timestamp)>;
 
-/// The reputation of an agent.
+/// Reputation of an agent.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query fails.
 pub async fn reputation(conn: &mut Connection, agent: &str) -> Result<Reputation> {
     Ok(reputations(conn, &[agent]).await?.remove(agent).unwrap_or_else(|| combined(None, None)))
 }
 
-/// The reputation of each of these agents, in one trip.
+/// Reputation of each of these agents, in one query.
 ///
 /// # Errors
-/// As the database.
+/// Returns a database error when a query fails.
 pub async fn reputations(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, Reputation>> {
     if agents.is_empty() {
         return Ok(HashMap::new());
@@ -76,7 +77,7 @@ pub async fn reputations(conn: &mut Connection, agents: &[&str]) -> Result<HashM
     Ok(agents.iter().map(of).collect())
 }
 
-/// One of both records. A score that is no number, or beyond its scale, is cut to it.
+/// Combine both records. A score that is not a number or is out of range is clamped.
 fn combined(coordinator: Recorded, trust: Recorded) -> Reputation {
     let on_scale = |score: f64| if score.is_nan() { 0.0 } else { score.clamp(0.0, HIGHEST) };
     let scaled = |recorded: Recorded, factor: f64| recorded.map(|(score, _)| on_scale(score * factor));

@@ -1,4 +1,4 @@
-//! Reads `agent_reputation`, which is the coordinator's, and `agent_trust_scores`.
+//! Queries on `agent_reputation`, the coordinator's table, and `agent_trust_scores`.
 
 use std::collections::HashMap;
 
@@ -15,13 +15,13 @@ const TRUST: &str = "SELECT 2, a.value, t.reputation_score, t.updated_at FROM {t
 /// A table, an agent, what it says of it, and since when.
 type Row = (i64, String, f64, Timestamp);
 
-/// What both tables say of agents, in one trip.
+/// Records of both tables for agents, in one query.
 pub(super) async fn records(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, (Recorded, Recorded)>> {
     let json = serde_json::json!(agents).to_string();
     let rows = sql!("", COORDINATOR, " UNION ALL ", TRUST).bind(&json).fetch_all::<Row>(&mut *conn).await;
     let rows = match rows {
         Ok(rows) => rows,
-        // The coordinator makes its table late, and a start without migration does not.
+        // The coordinator creates its table late, and a start without migration does not create it.
         Err(_) if !has_table(conn, "agent_reputation").await? => sql!("", TRUST).bind(&json).fetch_all(conn).await?,
         Err(error) => return Err(error),
     };

@@ -1,4 +1,4 @@
-//! What this host enforces, found out by trying: a process that stands under a sandbox's rules does what they forbid.
+//! Test of what this host enforces: a process inside a sandbox tries what its rules forbid.
 
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
@@ -20,45 +20,45 @@ use am_sandbox_init::{
     wire::PROBE,
 };
 
-/// One rule, and whether it holds here.
+/// A rule, and whether this host enforces it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Capability {
-    /// What it is about.
+    /// Name of the rule.
     pub name: String,
-    /// Whether it held when it was tried.
+    /// Whether the rule was enforced in the test.
     pub enforced: bool,
-    /// What holds it.
+    /// Mechanism that enforces the rule.
     pub by: String,
-    /// How it was tried.
+    /// Description of the test.
     pub tested: String,
-    /// What was found.
+    /// Result of the test.
     pub said: String,
 }
 
-/// What this host enforces.
+/// Rules that this host enforces.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Capabilities {
-    /// Whether commands are run at all.
+    /// Whether commands can be run.
     pub available: bool,
-    /// What sandboxes are made of, whatever their type is called.
+    /// Mechanisms of isolation, whatever the sandbox type is called.
     pub isolation: String,
-    /// Why there are none, if there are none.
+    /// Reason why commands can't be run; null when they can.
     pub reason: Option<String>,
-    /// Who commands run as.
+    /// User that commands run as.
     pub user: String,
-    /// Each rule.
+    /// Results for all rules.
     pub capabilities: Vec<Capability>,
-    /// Names of those that do not hold.
+    /// Names of the rules that are not enforced.
     pub unenforced: Vec<String>,
-    /// Whether commands are run although some do not hold.
+    /// Whether commands are run although some rules are not enforced.
     pub allow_unenforced: bool,
-    /// When this was tried.
+    /// Time of the test.
     pub tested_at: Timestamp,
-    /// How long that took.
+    /// Duration of the test in seconds.
     pub seconds: f64,
 }
 
-/// What holds a rule, by the beginning of its name, and how that is tried.
+/// Mechanism and test of each rule, by the prefix of its name.
 const WORDS: [(&str, &str, &str); 20] = [
     ("no_new_privileges", "prctl", "a process inside read its own status"),
     ("capabilities_dropped", "bubblewrap", "a process inside read its own status"),
@@ -82,7 +82,7 @@ const WORDS: [(&str, &str, &str); 20] = [
     ("attempts_counted", "seccomp notifications", "what the process inside had tried was looked up"),
 ];
 
-/// Try everything. Blocks for some hundred milliseconds.
+/// Test all rules. Blocks for some hundred milliseconds.
 pub fn test(host: &Host, now: Timestamp) -> Capabilities {
     let began = std::time::Instant::now();
     let (capabilities, reason) = match tried(host) {
@@ -116,7 +116,7 @@ fn tried(host: &Host) -> Result<Vec<Capability>> {
     })?;
     let mut found: Vec<Capability> = trials.into_iter().map(|trial| of(host, trial)).collect();
     let filled = trial(host, &rules, processes, &["memory", &(96 << 20).to_string()], Duration::from_secs(10))?;
-    // Where one process's data has a limit, it could not take so much and failed by itself.
+    // Where the data of each process is limited, the process could not allocate that much and failed by itself.
     let held = filled.ended == Some(Ended::Memory) || (filled.exit_code != 0 && filled.stdout.bytes.is_empty());
     let peak = format!("it ended with {} and {} bytes at most", filled.exit_code, filled.usage.memory_peak_bytes);
     found.push(of(host, Trial { name: "memory_limit".into(), held, said: peak }));
@@ -173,7 +173,7 @@ fn trial(host: &Host, rules: &Rules, processes: u64, arguments: &[&str], wall: D
         helper: host.helper.clone(),
         launch,
         stdin: Vec::new(),
-        // The trial of files is the kernel's alone.
+        // Files must be protected by the kernel alone in this test.
         bounds: Bounds {
             times: Times { wall, idle: wall },
             memory,

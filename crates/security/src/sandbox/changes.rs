@@ -1,4 +1,4 @@
-//! What clients do with sandboxes: make one beforehand, look at it, clean it up.
+//! Client operations on sandboxes: create one in advance, read it, clean it up.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,32 +20,32 @@ use am_db::{
     principal::Principal,
 };
 
-/// What a cleanup did.
+/// Result of a cleanup.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Cleaned {
-    /// The sandbox.
+    /// Id of the sandbox.
     pub sandbox_id: String,
-    /// Whose it was.
+    /// Id of the execution it belonged to.
     pub execution_id: String,
-    /// It is done, or an error was answered.
+    /// Always true: a failure is answered with an error.
     pub success: bool,
-    /// cleaned.
+    /// Status of the sandbox, always `cleaned`.
     pub status: String,
-    /// What was there.
+    /// Items that were removed.
     pub removed: Removed,
-    /// When.
+    /// Time of the cleanup.
     pub cleaned_at: Timestamp,
 }
 
-/// What can be seen of a sandbox.
+/// State of a sandbox with its running commands.
 pub struct Seen {
-    /// What is kept of it.
+    /// Stored state of the sandbox.
     pub sandbox: Sandbox,
-    /// What its running commands take and try.
+    /// Resource usage and attempts of its running commands.
     pub running: Vec<(Usage, Vec<Attempt>)>,
 }
 
-/// The name of a directory, so it must be a plain one.
+/// Check that an execution's id is usable as the name of a directory.
 pub(super) fn plain(execution: &str) -> Result<()> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if (1..=100).contains(&execution.len()) && execution.bytes().all(good) {
@@ -63,10 +63,11 @@ fn none(execution: &str) -> Error {
 }
 
 impl Sandboxes {
-    /// Make the sandbox of an execution, or give it other rules. They hold for each command of its that begins later.
+    /// Create the sandbox of an execution, or change its rules. They apply to each of its commands that starts later.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such an execution, [`Error::Unenforced`] where this host can't hold it.
+    /// Returns [`Error::NotFound`] without such an execution, [`Error::Unenforced`] when this host can't enforce the
+    /// rules.
     pub async fn create(
         &self,
         caller: &Principal,
@@ -106,23 +107,23 @@ impl Sandboxes {
             .await
     }
 
-    /// What can be seen of the sandbox of an execution.
+    /// State of the sandbox of an execution.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it has none.
     pub async fn monitor(&self, execution: &str) -> Result<Seen> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let kept = store::get(&mut *self.0.db.read().await?, execution).await?;
-        // Before its first command has ended nothing is written down.
+        // Nothing is stored before the first command has ended.
         let first = || running.first().map(|(_, rules)| store::fresh(execution, rules.clone(), false, self.now()));
         let sandbox = kept.or_else(first).ok_or_else(|| none(execution))?;
         Ok(Seen { sandbox, running: running.iter().map(|(live, _)| live.seen()).collect() })
     }
 
-    /// Kill what runs in the sandbox of an execution and remove its files.
+    /// Kill all processes in the sandbox of an execution and remove its files.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it has none.
     pub async fn cleanup(&self, caller: &Principal, execution: &str, once: Option<Once>) -> Result<Done<Cleaned>> {
         plain(execution)?;
         if let Some(done) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
@@ -154,12 +155,12 @@ impl Sandboxes {
             .await
     }
 
-    /// Kill and remove. Answers what there was.
+    /// Kill processes and remove files. Returns what was removed.
     async fn remove(&self, execution: &str) -> Result<Removed> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let processes = running.iter().map(|(live, _)| live.seen().0.processes.max(1)).sum();
         running.iter().for_each(|(live, _)| live.stop());
-        // Each is taken off the list when it is gone.
+        // Each command is removed from the list when it has ended.
         while self.lock().contains_key(execution) {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
@@ -171,7 +172,7 @@ impl Sandboxes {
         Ok(Removed { processes, files: files.count, bytes: files.bytes })
     }
 
-    /// Remove the files of executions that ended long ago, and whatever no sandbox accounts for.
+    /// Remove the files of executions that ended before the retention period, and directories without a sandbox.
     pub(super) async fn sweep(&self) -> Result<()> {
         let keep = chrono::Duration::from_std(self.0.host.settings.keep).unwrap_or(chrono::Duration::MAX);
         let Some(limit) = self.0.clock.now().checked_sub_signed(keep) else { return Ok(()) };

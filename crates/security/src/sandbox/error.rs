@@ -1,43 +1,43 @@
-//! What can go wrong with a sandbox.
+//! Errors of sandboxes.
 
 use am_core::validation::{self, Violation};
 
-/// An error of the sandboxes.
+/// Error of a sandbox operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was asked for is not there.
+    /// The execution or sandbox does not exist; the text is shown to the client.
     #[error("{0}")]
     NotFound(String),
-    /// Something that was sent is wrong.
+    /// A member of the request is invalid.
     #[error("{}", validation::join(.0))]
     Invalid(Vec<Violation>),
-    /// The state forbids the action.
+    /// The state forbids the action; the text is shown to the client.
     #[error("{0}")]
     State(String),
-    /// This host does not enforce what the level demands.
-    #[error("this host can't hold such a sandbox: {0}")]
+    /// The host does not enforce the rules of the security level; the value is the reason.
+    #[error("this host can't enforce the rules of this sandbox: {0}")]
     Unenforced(String),
-    /// The command may not run there.
+    /// The command is not allowed in the sandbox; the text says why.
     #[error("{0}")]
     Command(String),
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
-    /// The sandbox could not be set up.
+    /// The sandbox could not be set up; the value is the reason.
     #[error("the sandbox could not be started: {0}")]
     Start(String),
-    /// The file system.
+    /// A file operation failed: the path and the error.
     #[error("{0}: {1}")]
     Storage(String, std::io::Error),
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
 }
 
-/// A result of the sandboxes.
+/// Result of a sandbox operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A JSON text in the database that has another shape than its writer promised.
+/// Error for stored JSON that does not have the expected form.
 pub(super) fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
     Error::Db(am_db::Error::Unreadable(format!("{what}: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Control groups: limits that the kernel itself keeps, where this process may make groups below its own.
+//! Control groups: limits enforced by the kernel, where this process may create groups below its own.
 
 use std::{
     fs, io,
@@ -6,14 +6,14 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Which version of control groups.
+/// Version of control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     One,
     Two,
 }
 
-/// One controller's place below which groups can be made.
+/// Directory of a controller below which groups can be created.
 #[derive(Clone, Debug)]
 struct Place {
     controller: &'static str,
@@ -21,28 +21,28 @@ struct Place {
     path: PathBuf,
 }
 
-/// What this host lets this process do.
+/// Control groups available to this process.
 #[derive(Debug, Default)]
 pub struct Groups {
     places: Vec<Place>,
     made: AtomicU64,
 }
 
-/// What a group is to hold.
+/// Limits of a control group.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: u64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub processes: u64,
-    /// Processors.
+    /// Number of processors.
     pub processors: f64,
 }
 
 const PREFIX: &str = "agent-management-sandbox-";
 
 impl Groups {
-    /// Try each controller by making a group with a limit and taking it away again.
+    /// Test each controller by creating a group with a limit and removing it.
     pub fn find() -> Self {
         let mut places = Vec::new();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -54,21 +54,21 @@ impl Groups {
         groups
     }
 
-    /// Whether the kernel keeps this: memory, pids or cpu.
+    /// Whether the kernel can limit this controller: memory, pids or cpu.
     pub fn keeps(&self, controller: &str) -> bool {
         self.places.iter().any(|place| place.controller == controller)
     }
 
-    /// In which version, for people.
+    /// Version of a controller, for people.
     pub fn version(&self, controller: &str) -> Option<&'static str> {
         let place = self.places.iter().find(|place| place.controller == controller)?;
         Some(if place.version == Version::One { "cgroup v1" } else { "cgroup v2" })
     }
 
-    /// Groups for one command.
+    /// Create the groups for one command.
     ///
     /// # Errors
-    /// When one can't be made or limited.
+    /// Fails when a group can't be created or limited.
     pub fn make(&self, bounds: Bounds) -> io::Result<Group> {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
@@ -84,7 +84,7 @@ impl Groups {
         Ok(group)
     }
 
-    /// Take away the groups of processes that are dead.
+    /// Remove the groups of processes that no longer exist.
     fn sweep(&self) {
         for place in &self.places {
             for entry in fs::read_dir(&place.path).into_iter().flatten().flatten() {
@@ -102,8 +102,9 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Where groups of a controller might be made: below this process's own group, or where the file system begins (in a
-/// container the path need not be seen); in version 2 beside it, for a group with processes can't have groups below.
+/// Directories where groups of a controller may be created: below this process's own group, or at the root of the file
+/// system (in a container the path may be invisible); in version 2 beside it, because a group with processes can't have
+/// child groups.
 fn candidates(own: &str, controller: &'static str) -> Vec<Place> {
     let lines = own.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':');
@@ -145,7 +146,7 @@ fn works(place: &Place) -> bool {
     group.bound(Bounds { memory: 64 << 20, processes: 16, processors: 1.0 }).is_ok()
 }
 
-/// The groups of one command; dropping them takes them away.
+/// The groups of one command; dropping them removes them.
 #[derive(Debug)]
 pub struct Group {
     paths: Vec<(&'static str, Version, PathBuf)>,
@@ -163,7 +164,7 @@ impl Group {
             match (*controller, version) {
                 ("memory", Version::One) => {
                     put("memory.limit_in_bytes", bounds.memory.to_string())?;
-                    // Only where swap is counted.
+                    // Only where swap is accounted.
                     let _ = put("memory.memsw.limit_in_bytes", bounds.memory.to_string());
                 }
                 ("memory", Version::Two) => {
@@ -179,7 +180,7 @@ impl Group {
         Ok(())
     }
 
-    /// The files by which a process enters.
+    /// Files through which a process enters the groups.
     pub fn entrances(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.paths.iter().map(|(.., path)| path.join("cgroup.procs")).collect();
         files.dedup();
@@ -192,29 +193,29 @@ impl Group {
         text.trim().parse().ok()
     }
 
-    /// A number in a file of named numbers.
+    /// Value in a file of named numbers.
     fn named(&self, controller: &str, one: &str, two: &str, name: &str) -> Option<u64> {
         let (_, version, path) = self.paths.iter().find(|(known, ..)| *known == controller)?;
         let text = fs::read_to_string(path.join(if *version == Version::One { one } else { two })).ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
-    /// The most memory there was, in bytes.
+    /// Peak memory in bytes.
     pub fn memory_peak(&self) -> Option<u64> {
         self.number("memory", "memory.max_usage_in_bytes", "memory.peak")
     }
 
-    /// Memory now, in bytes, what the kernel keeps of files included.
+    /// Current memory in bytes, including the kernel's page cache.
     pub fn memory(&self) -> Option<u64> {
         self.number("memory", "memory.usage_in_bytes", "memory.current")
     }
 
-    /// How many processes the kernel has killed for want of memory.
+    /// Number of processes that the kernel killed for lack of memory.
     pub fn killed_for_memory(&self) -> u64 {
         self.named("memory", "memory.oom_control", "memory.events", "oom_kill ").unwrap_or(0)
     }
 
-    /// Processor time, in seconds.
+    /// Processor time in seconds.
     pub fn cpu_seconds(&self) -> Option<f64> {
         let nanoseconds = self.number("cpuacct", "cpuacct.usage", "no such file").map(|n| n as f64 / 1e9);
         nanoseconds.or_else(|| Some(self.named("cpuacct", "no such file", "cpu.stat", "usage_usec ")? as f64 / 1e6))
@@ -224,7 +225,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         for (.., path) in &self.paths {
-            // What is just dying still counts as a member for a moment.
+            // A dying process still counts as a member for a moment.
             for _ in 0..500 {
                 match fs::remove_dir(path) {
                     Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {

@@ -1,12 +1,12 @@
-//! What an attempt means: whether it is written down, and whether it is a breach. It decides nothing of what may be
-//! done: that the mounts, Landlock and seccomp do, whatever a path was when it was looked at here.
+//! Classification of attempts: whether they are recorded, and whether they are a breach. It permits and forbids
+//! nothing: mounts, Landlock and seccomp do that, whatever a path was when it was read here.
 
 use std::collections::BTreeMap;
 
 use super::model::{Attempt, AttemptKind, Rules};
 
-/// Files below blocked directories that the C library and ordinary runtimes look at when they start. Asking for them is
-/// no breach; most are not there.
+/// Files below blocked directories that the C library and ordinary runtimes look for at their start. Such attempts are
+/// no breach; most of these files do not exist in a sandbox.
 const INNOCENT: &[&str] = &[
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
@@ -71,26 +71,26 @@ const INNOCENT: &[&str] = &[
     "/sys/hypervisor",
 ];
 
-/// Judges what happens in one sandbox, and counts it.
+/// Recorder that classifies and counts the attempts in one sandbox.
 #[derive(Debug, Default)]
 pub struct Judge {
     blocked_paths: Vec<String>,
-    /// The service's own, which nobody names by chance.
+    /// Paths of the service, which no program names by chance.
     hidden: Vec<String>,
     writable: Vec<String>,
     allowed_commands: Vec<String>,
     blocked_commands: Vec<String>,
     network: bool,
     seen: BTreeMap<(AttemptKind, String), (u64, bool)>,
-    /// All that was counted.
+    /// Number of all attempts.
     total: u64,
 }
 
-/// Different things that are told apart; what comes after is counted under one name.
+/// Maximum number of distinct attempts; further ones are counted under one name.
 const MOST_NAMES: usize = 200;
 
 impl Judge {
-    /// For a sandbox under `rules`, which may write below `writable` and must not find `hidden`.
+    /// Create the recorder for a sandbox under `rules`, which may write below `writable` and must not access `hidden`.
     pub fn new(rules: &Rules, writable: &[&str], hidden: &[String]) -> Self {
         Self {
             blocked_paths: rules.blocked_file_paths.clone(),
@@ -104,13 +104,13 @@ impl Judge {
         }
     }
 
-    /// A system call was refused.
+    /// Record a refused system call.
     pub fn system_call(&mut self, name: &str) {
         let kind = if name == "socket" { AttemptKind::Network } else { AttemptKind::SystemCall };
         self.count(kind, name, true);
     }
 
-    /// A file is being opened or changed, by its absolute path inside.
+    /// Record that a file is opened or changed, by its absolute path inside.
     pub fn file(&mut self, path: &str, write: bool) {
         let path = normal(path);
         if self.hidden.iter().any(|hidden| below(&path, hidden)) {
@@ -122,7 +122,7 @@ impl Judge {
             }
         } else if self.blocked_paths.iter().any(|blocked| below(&path, blocked)) {
             let innocent = INNOCENT.iter().any(|known| path.starts_with(known))
-                // Its own, by its number.
+                // The process's own directory, by its number.
                 || path.strip_prefix("/proc/").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
                 || self.blocked_paths.contains(&path);
             if !innocent {
@@ -131,7 +131,7 @@ impl Judge {
         }
     }
 
-    /// A program is being started, by its path.
+    /// Record that a program is started, by its path.
     pub fn program(&mut self, path: &str) {
         let name = path.rsplit('/').next().unwrap_or(path);
         if matches_any(name, &self.blocked_commands) {
@@ -141,7 +141,7 @@ impl Judge {
         }
     }
 
-    /// A connection was refused: by the proxy, which is a breach, or one that did not ask it.
+    /// Record a refused connection: a breach if the proxy refused it, not if it bypassed the proxy.
     pub fn connection(&mut self, to: &str, breach: bool) {
         if self.network || breach {
             self.count(AttemptKind::Network, to, breach);
@@ -162,12 +162,12 @@ impl Judge {
         entry.1 |= breach;
     }
 
-    /// How often a breach was tried.
+    /// Number of attempts that are breaches.
     pub fn breaches(&self) -> u64 {
         self.seen.values().filter(|(_, breach)| *breach).map(|(count, _)| count).sum()
     }
 
-    /// What was seen so far.
+    /// All attempts so far.
     pub fn attempts(&self) -> Vec<Attempt> {
         let attempt = |((kind, what), (count, breach)): (&(AttemptKind, String), &(u64, bool))| Attempt {
             kind: *kind,
@@ -179,13 +179,13 @@ impl Judge {
     }
 }
 
-/// Whether `path` is `directory` or lies below it.
+/// Whether `path` is `directory` or below it.
 pub fn below(path: &str, directory: &str) -> bool {
     let directory = directory.trim_end_matches('/');
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// An absolute path without `.`, `..` and doubled slashes.
+/// Normalise an absolute path: remove `.`, `..` and doubled slashes.
 pub fn normal(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -198,12 +198,12 @@ pub fn normal(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// Whether a program's name is one of `commands`, with or without a version: `python3.11` is `python`.
+/// Whether a program's name is one of `commands`, with or without a version: `python3.11` matches `python`.
 pub fn matches_any(name: &str, commands: &[String]) -> bool {
     commands.iter().any(|command| is_version_of(name, command))
 }
 
-/// Whether `name` is `command`, perhaps with a version.
+/// Whether `name` is `command`, possibly with a version.
 pub fn is_version_of(name: &str, command: &str) -> bool {
     name.strip_prefix(command).is_some_and(|rest| {
         let version = rest.strip_prefix('-').unwrap_or(rest);

@@ -1,4 +1,4 @@
-//! From the rules of a sandbox to what bubblewrap is told, and what the first process inside puts itself under.
+//! Conversion of a sandbox's rules into bubblewrap's arguments, and into the plan of the first process inside.
 
 use std::{
     fs, io,
@@ -17,18 +17,18 @@ use super::{
 use am_core::config::SandboxConfig;
 use am_sandbox_init::wire::{INNER, Limits, Outer, Plan, STAGE};
 
-/// The workspace, inside.
+/// Path of the workspace inside the sandbox.
 pub const WORKSPACE: &str = "/workspace";
-/// The executable, inside.
+/// Path of the helper executable inside the sandbox.
 pub const HELPER: &str = "/run/agent-management-sandbox";
 const SCRATCH: &str = "/tmp";
 const SHARED_MEMORY: &str = "/dev/shm";
-/// What may be written.
+/// Directories that commands may write.
 const WRITABLE: [&str; 3] = [WORKSPACE, SCRATCH, SHARED_MEMORY];
-/// The system's directories, whose programs are shown one by one.
+/// System directories whose programs are shown one by one.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
-/// Where packages keep programs that others start. They are hidden unless an allowed program needs them: the loader of
-/// shared libraries, which must be executable, would start whatever it can read.
+/// Directories with programs that packages start internally. They are hidden unless an allowed program needs them: the
+/// dynamic loader, which must be executable, could start any program that it can read.
 const HELPER_DIRECTORIES: [&str; 8] = [
     "/usr/libexec",
     "/usr/local/libexec",
@@ -39,7 +39,7 @@ const HELPER_DIRECTORIES: [&str; 8] = [
     "/usr/lib/sudo",
     "/usr/lib/systemd",
 ];
-/// Files of /etc that programs need and that tell nothing.
+/// Files of /etc that programs need and that are not confidential.
 const SYSTEM_FILES: [&str; 8] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
@@ -50,7 +50,7 @@ const SYSTEM_FILES: [&str; 8] = [
     "/etc/pki/tls/certs",
     "/etc/ca-certificates",
 ];
-/// Made for the sandbox, so that names of users are none of the host's.
+/// Files made for the sandbox, so that it does not see the host's user names.
 const STUBS: [(&str, &str); 4] = [
     ("passwd", "sandbox:x:65534:65534:sandbox:/workspace:/usr/sbin/nologin\n"),
     ("group", "sandbox:x:65534:\n"),
@@ -58,41 +58,43 @@ const STUBS: [(&str, &str); 4] = [
     ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
 ];
 
-/// What this host has for sandboxes.
+/// Resources of this host for sandboxes.
 #[derive(Debug)]
 pub struct Host {
-    /// This project's executable for them.
+    /// Path of the helper executable.
     pub helper: PathBuf,
-    /// bubblewrap, where it is installed.
+    /// Path of bubblewrap; `None` when it is not installed.
     pub bubblewrap: Option<PathBuf>,
-    /// Who it is started as; none: as this process, which is not root.
+    /// User and group that bubblewrap is started as; `None`: those of this process, which is not root.
     pub user: Option<(u32, u32)>,
-    /// The directory that holds workspaces.
+    /// Directory of the workspaces.
     pub directory: PathBuf,
-    /// Directories of the service, which nobody inside may see.
+    /// Directories of the service that must be invisible inside.
     pub hidden: Vec<PathBuf>,
-    /// Control groups.
+    /// Control groups available to this process.
     pub groups: Groups,
-    /// Whether Landlock must hold.
+    /// Whether Landlock must be enforced.
     pub landlock: bool,
-    /// What the operator set.
+    /// Settings of sandboxes.
     pub settings: SandboxConfig,
 }
 
 /// Everything needed to start a command.
 #[derive(Debug)]
 pub struct Launch {
-    /// What is done outside.
+    /// Work outside the sandbox before bubblewrap starts.
     pub outer: Outer,
-    /// What the first process inside is told.
+    /// Plan of the first process inside.
     pub plan: Plan,
-    /// Judges what happens inside.
+    /// Recorder of attempts.
     pub judge: Judge,
 }
 
 impl Host {
+    /// Prepare the directory of workspaces.
+    ///
     /// # Errors
-    /// When the directory can't be made.
+    /// Fails when the directory can't be created.
     pub fn open(helper: PathBuf, directory: PathBuf, hidden: Vec<PathBuf>, settings: SandboxConfig) -> Result<Self> {
         let stored = |what: &Path, error| Error::Storage(what.display().to_string(), error);
         let stubs = directory.join(".etc");
@@ -100,7 +102,7 @@ impl Host {
         for (name, text) in STUBS {
             let file = stubs.join(name);
             fs::write(&file, text).map_err(|error| stored(&file, error))?;
-            // The service's own mask may keep it from everybody else.
+            // The service's umask may hide it from other users.
             readable(&file).map_err(|error| stored(&file, error))?;
         }
         let directory = fs::canonicalize(&directory).map_err(|error| stored(&directory, error))?;
@@ -119,15 +121,15 @@ impl Host {
         })
     }
 
-    /// Where the files of an execution lie.
+    /// Path of an execution's workspace.
     pub fn workspace(&self, execution: &str) -> PathBuf {
         self.directory.join(execution)
     }
 
-    /// Make the workspace, for whoever runs in the sandbox.
+    /// Create the workspace, owned by the user that commands run as.
     ///
     /// # Errors
-    /// As the file system.
+    /// Returns the error of the file system.
     pub fn make_workspace(&self, execution: &str) -> Result<PathBuf> {
         let path = self.workspace(execution);
         let make = || -> io::Result<()> {
@@ -139,7 +141,7 @@ impl Host {
         Ok(path)
     }
 
-    /// Directories of workspaces, with when each changed last. What trials of dead processes have left is removed.
+    /// Existing workspaces with the time of their last change. Those left by tests of dead processes are removed.
     pub fn left_behind(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
@@ -156,30 +158,30 @@ impl Host {
         found
     }
 
-    /// Paths of the service, for the judge: without those under which the sandbox has something of its own.
+    /// Paths of the service for the recorder, without those that contain a writable directory of the sandbox.
     pub fn hidden_names(&self) -> Vec<String> {
         let names = self.hidden.iter().map(|path| path.display().to_string());
         names.filter(|hidden| !WRITABLE.iter().any(|own| below(own, hidden))).collect()
     }
 }
 
-/// The same for the files and directories that everybody may see.
+/// Make a file and its directory readable for everybody.
 fn readable(file: &Path) -> io::Result<()> {
     fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
     file.parent().map_or(Ok(()), |parent| fs::set_permissions(parent, fs::Permissions::from_mode(0o755)))
 }
 
-/// A program of the service's own search path.
+/// Find a program on the service's search path.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")]);
     places.map(|place| place.join(name)).find(|file| file.is_file())
 }
 
-/// What is written down of how a command is to be started.
+/// Prepare the start of a command.
 ///
 /// # Errors
-/// [`Error::Command`] for one that may not run, [`Error::Unenforced`] without bubblewrap.
+/// Returns [`Error::Command`] for one that is not allowed, [`Error::Unenforced`] without bubblewrap.
 pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, own: bool) -> Result<Launch> {
     let missing = || Error::Unenforced("bubblewrap (bwrap) is not installed".to_owned());
     let bubblewrap = host.bubblewrap.clone().ok_or_else(missing)?;
@@ -187,7 +189,7 @@ pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, o
     let mut argv = command.argv.clone();
     let Some(first) = argv.first_mut() else { return Err(Error::Command("the command is empty".to_owned())) };
     if own {
-        // The trial of the sandbox itself is this project's executable.
+        // The test of the sandbox itself runs the helper executable.
         programs.push(Program { link: HELPER.into(), file: HELPER.into() });
     } else {
         *first = programs::resolve(first, &programs, rules)?.display().to_string();
@@ -214,7 +216,7 @@ pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, o
             file_bytes: Some(rules.disk_limit * megabyte),
             processes: Some(processes + 2),
             open_files: Some(1024),
-            // With a group the kernel counts what is really used, for all processes together.
+            // With a control group the kernel limits the memory really used by all processes together.
             data_bytes: (!host.groups.keeps("memory")).then_some(memory),
         },
         network: rules.network_access,
@@ -225,7 +227,7 @@ pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, o
     Ok(Launch { outer, plan, judge })
 }
 
-/// Processes and threads that a command may have.
+/// Maximum number of processes and threads of a command.
 pub fn processes(host: &Host, command: &Command) -> u64 {
     command.limits.processes.unwrap_or(host.settings.max_processes).min(host.settings.max_processes)
 }
@@ -236,7 +238,7 @@ fn environment(command: &Command) -> Vec<(String, String)> {
         ("HOME", WORKSPACE),
         ("LANG", "C.UTF-8"),
         ("TMPDIR", SCRATCH),
-        // The system's directories are not written, so the attempt would only be refused.
+        // System directories are not writable, so the attempt would only be refused.
         ("PYTHONDONTWRITEBYTECODE", "1"),
     ];
     let mut env: Vec<(String, String)> = fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
@@ -244,12 +246,12 @@ fn environment(command: &Command) -> Vec<(String, String)> {
     env
 }
 
-/// What may be executed: the programs, what they bring along, and the loaders of shared libraries.
+/// Files that may be executed: the programs, the files that come with them, and the dynamic loaders.
 fn executable(programs: &[Program]) -> Vec<String> {
     let mut files: Vec<String> = Vec::new();
     for program in programs {
         files.push(program.file.display().to_string());
-        // A runtime in a directory of its own starts helpers of its own: /usr/lib/jvm/NAME/bin/java.
+        // A runtime in its own directory starts its own helper programs: /usr/lib/jvm/NAME/bin/java.
         let home = program.file.parent().filter(|bin| bin.ends_with("bin")).and_then(Path::parent);
         let own = home.filter(|home| !["/usr", "/usr/local", "/"].iter().any(|system| *home == Path::new(system)));
         files.extend(own.map(|home| home.display().to_string()));
@@ -270,8 +272,8 @@ fn executable(programs: &[Program]) -> Vec<String> {
     files
 }
 
-/// How bubblewrap finds what it mounts. An unprivileged one can't enter directories that are root's alone, so root shows
-/// them below [`STAGE`] first.
+/// Paths that bubblewrap mounts. An unprivileged bubblewrap can't enter directories that only root may enter, so root
+/// first mounts them below [`STAGE`].
 struct Stage<'a> {
     host: &'a Host,
     workspace: &'a Path,
@@ -309,7 +311,7 @@ impl Stage<'_> {
         args.0
     }
 
-    /// The system: libraries whole, programs one by one, /etc but for a few files not at all.
+    /// Add the system: libraries completely, programs one by one, and only a few files of /etc.
     fn system(&self, args: &mut Arguments, rules: &Rules, programs: &[Program]) {
         args.two("--ro-bind", Path::new("/usr"), "/usr");
         for directory in ["/lib", "/lib32", "/lib64", "/bin", "/sbin"] {
@@ -344,7 +346,7 @@ impl Stage<'_> {
             args.two("--ro-bind-try", Path::new(file), file);
         }
         for entry in fs::read_dir("/etc").into_iter().flatten().flatten() {
-            // Where Debian keeps a Java's settings.
+            // Debian keeps a Java's settings there.
             let text = entry.path().display().to_string();
             if text.starts_with("/etc/java-") {
                 args.two("--ro-bind", &entry.path(), &text);
@@ -362,7 +364,7 @@ impl Stage<'_> {
         args.words(&format!("--size {scratch} --tmpfs {SCRATCH} --size {scratch} --tmpfs {SHARED_MEMORY}"));
     }
 
-    /// Allowed directories, without what is blocked in them and what is the service's.
+    /// Add the allowed directories, without blocked directories and those of the service.
     fn files(&self, args: &mut Arguments, rules: &Rules) {
         let mut bound = vec![(PathBuf::from("/usr"), "/usr".to_owned())];
         for path in rules.allowed_file_paths.iter().filter(|path| bindable(path)) {
@@ -374,7 +376,7 @@ impl Stage<'_> {
                 bound.push((real, path.clone()));
             }
         }
-        // By what a directory really is, for a link may lead to it.
+        // The resolved path counts, because a link may lead there.
         let blocked = rules.blocked_file_paths.iter().map(PathBuf::from);
         for path in blocked.chain(self.host.hidden.iter().cloned()).filter(|path| path.is_dir()) {
             for (real, shown) in &bound {
@@ -387,19 +389,19 @@ impl Stage<'_> {
     }
 }
 
-/// What `/tmp` and `/dev/shm` may hold: they are memory.
+/// Maximum size of `/tmp` and `/dev/shm` in bytes; they are in memory.
 pub fn scratch_bytes(rules: &Rules) -> u64 {
     (rules.memory_limit * (1 << 20) / 4).min(rules.disk_limit << 20)
 }
 
-/// Whether it is there and no link to another, as `/usr/sbin` is on some systems.
+/// Whether `path` is a directory and not a link to another, as `/usr/sbin` is on some systems.
 fn own_directory(path: &str) -> bool {
     let path = Path::new(path);
     path.is_dir() && !path.is_symlink()
 }
 
-/// Whether a directory can be shown: not what the sandbox has of its own, nor what would hide that. The coordinator may
-/// have written anything.
+/// Whether a directory can be mounted: neither a directory that the sandbox provides itself, nor one that would hide
+/// such a directory. The path may be anything that the coordinator wrote.
 fn bindable(path: &str) -> bool {
     const OWN: [&str; 13] = [
         "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc", "/dev", "/proc", "/sys", "/run", SCRATCH,

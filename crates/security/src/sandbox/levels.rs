@@ -1,12 +1,12 @@
-//! What a sandbox of each security level may do, and what a workflow's requirements change of it.
+//! Rules of a sandbox by security level, and their changes by a workflow's requirements.
 
 use super::model::{Requirements, Rules, StepLimits};
 use am_audit::SecurityLevel;
 
-/// What really holds a sandbox of any type.
+/// Isolation mechanisms of a sandbox of any type.
 pub const ISOLATION: &str = "bubblewrap namespaces, Landlock, seccomp";
 
-/// The rules of `level`, each adding to the ones below it.
+/// Rules of `level`; each level extends the ones below it.
 pub fn rules(level: SecurityLevel) -> Rules {
     let at = SecurityLevel::ALL.iter().position(|other| *other == level).unwrap_or_default();
     let up_to = |steps: [&[&str]; 4]| -> Vec<String> {
@@ -41,7 +41,7 @@ pub fn rules(level: SecurityLevel) -> Rules {
 }
 
 impl Rules {
-    /// The same rules with what a workflow asks for: more of the resources, less time, longer lists.
+    /// Apply a workflow's requirements: more resources, less time, longer lists.
     #[must_use]
     pub fn with(mut self, asked: &Requirements) -> Self {
         let most = |own: u64, asked: Option<u64>| own.max(asked.unwrap_or(own));
@@ -60,7 +60,7 @@ impl Rules {
         self
     }
 
-    /// The same rules under `limits` that a step sets itself.
+    /// Apply the limits that a step sets for itself.
     #[must_use]
     pub fn under(mut self, limits: &StepLimits) -> Self {
         let least = |own: u64, asked: Option<u64>| own.min(asked.unwrap_or(own));

@@ -1,4 +1,4 @@
-//! What a sandbox takes, read from /proc and from its workspace.
+//! Resource usage of a sandbox, read from /proc and its workspace.
 
 use std::{
     collections::HashMap,
@@ -16,18 +16,18 @@ use rustix::{
     io::Errno,
 };
 
-/// What the processes of a sandbox take at one moment.
+/// Resource usage of a sandbox's processes at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Memory that is no file's, in bytes.
+    /// Anonymous memory in bytes.
     pub memory: u64,
-    /// Processor time so far, in seconds, of those that live and of children they have waited for.
+    /// Processor time so far in seconds, of live processes and of children they have waited for.
     pub cpu_seconds: f64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub processes: u64,
 }
 
-/// `root` and all that descend from it. A process whose parent died belongs to the first process inside.
+/// Process `root` and all its descendants. A process whose parent died belongs to the first process inside.
 pub fn descendants(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut at = 0;
@@ -48,14 +48,15 @@ pub fn sample(pids: &[u32]) -> Sample {
     let mut all = Sample::default();
     for pid in pids {
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        // The name stands in parentheses and may hold anything.
+        // The name is in parentheses and may contain anything.
         let Some((_, rest)) = stat.rsplit_once(')') else { continue };
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         // utime, stime, cutime, cstime; num_threads.
         all.cpu_seconds += (11..15).map(field).sum::<u64>() as f64 / ticks;
         all.processes += field(17);
-        // What is mapped from files is the kernel's to take back; what is shared is counted for each that has it.
+        // Memory mapped from files can be reclaimed by the kernel; shared memory is counted for each process that has
+        // it.
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let kilobytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -69,18 +70,18 @@ pub fn sample(pids: &[u32]) -> Sample {
 /// Files below a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// Their number, directories included.
+    /// Number of files and directories.
     pub count: u64,
-    /// What they take on the disk, in bytes.
+    /// Size on disk in bytes.
     pub bytes: u64,
 }
 
-/// More are not counted: a sandbox that has them has too many.
+/// Maximum number of files that are counted; a sandbox with more has too many.
 pub const MOST_FILES: u64 = 100_000;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Measure what lies below `directory`. Links are never followed, whatever is put in their place meanwhile.
+/// Measure the files below `directory`. Links are never followed, whatever replaces a file meanwhile.
 pub fn files(directory: &Path) -> Files {
     let mut all = Files::default();
     if let Ok(root) = rustix::fs::open(directory, DIRECTORY, Mode::empty()) {
@@ -103,23 +104,23 @@ fn walk(directory: BorrowedFd<'_>, all: &mut Files, depth: u32) {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             match openat(directory, name, DIRECTORY, Mode::empty()) {
                 Ok(below) if depth < DEEPEST => walk(below.as_fd(), all, depth + 1),
-                // Gone, or something else by now.
+                // Removed or replaced meanwhile.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                // What can't be looked into hides as much as it likes.
+                // A directory that can't be read may hide any number of files.
                 _ => all.count = MOST_FILES + 1,
             }
         }
     }
 }
 
-/// Bytes of files that processes hold open or mapped and that have no name any more, on the disk of `directory`.
+/// Size in bytes of deleted files that processes hold open or mapped, on the disk of `directory`.
 pub fn nameless(pids: &[u32], directory: &Path) -> u64 {
     let Ok(disk) = fs::metadata(directory).map(|metadata| metadata.dev()) else { return 0 };
     let mut found = HashMap::new();
     for pid in pids {
         let open = fs::read_dir(format!("/proc/{pid}/fd"));
         for entry in open.into_iter().flatten().flatten() {
-            // Of the link itself only what it leads to is asked; it is not opened.
+            // Only the link's target is queried; it is not opened.
             let Ok(file) = fs::metadata(entry.path()) else { continue };
             if file.is_file() && file.nlink() == 0 && file.dev() == disk {
                 found.insert(file.ino(), file.blocks() * 512);
@@ -146,11 +147,11 @@ pub fn nameless(pids: &[u32], directory: &Path) -> u64 {
     found.values().sum()
 }
 
-/// Remove a directory and all below it, and say what it was. However deep it goes: what lies below a directory is moved up
-/// first, so that neither the stack nor the number of open files grows.
+/// Remove a directory with everything below it, and return what was removed. Nested directories are moved up first, so
+/// that neither the stack nor the number of open files grows with the depth.
 ///
 /// # Errors
-/// As the file system.
+/// Returns the error of the file system.
 pub fn remove(directory: &Path) -> io::Result<Files> {
     let mut all = Files::default();
     let root = match rustix::fs::open(directory, DIRECTORY, Mode::empty()) {
@@ -174,7 +175,8 @@ pub fn remove(directory: &Path) -> io::Result<Files> {
     Ok(all)
 }
 
-/// Remove the files of a directory. Its directories are moved into `root`, unless they are there, and named then.
+/// Remove the files of a directory and move its directories into `root`, unless they are there. Returns the names of
+/// the directories in `root`.
 fn emptied(
     directory: BorrowedFd<'_>,
     root: BorrowedFd<'_>,
@@ -197,7 +199,7 @@ fn emptied(
             all.bytes += stat.st_blocks as u64 * 512;
             directories.push(name);
         } else {
-            // A directory that its owner may not write can't be moved by it.
+            // A directory that its owner may not write can't be moved.
             drop(opened(directory, &name)?);
             loop {
                 *moved += 1;
@@ -212,9 +214,9 @@ fn emptied(
     Ok(directories)
 }
 
-/// A directory's descriptor, its owner being allowed everything from here on.
+/// Open a directory, after granting its owner all permissions.
 fn opened(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
-    // Nothing runs any more that could put a link in its place.
+    // No process runs any more that could replace it by a link.
     chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
     Ok(openat(parent, name, DIRECTORY, Mode::empty())?)
 }

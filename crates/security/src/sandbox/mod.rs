@@ -1,8 +1,8 @@
-//! Sandboxes: what a program that a client brings may do is decided by its security level and held by the kernel.
-//! bubblewrap gives namespaces, in which there is nothing but what the rules allow; Landlock and seccomp hold the program
-//! there; limits bound what it takes. What it tries all the same is counted.
+//! Sandboxes: the permissions of a client's program depend on its security level and are enforced by the kernel.
+//! bubblewrap creates namespaces that contain nothing but what the rules allow; Landlock and seccomp confine the
+//! program; limits bound its resources. Forbidden attempts are counted.
 //!
-//! What a host does not enforce is found out by trying ([`Capabilities`]) and never left out silently.
+//! A test determines what a host does not enforce ([`Capabilities`]); it is never ignored silently.
 
 mod capabilities;
 mod changes;
@@ -53,7 +53,7 @@ use am_audit::Audit;
 use am_core::{ambient::Clock, config::SandboxConfig};
 use am_db::{Database, codec::Timestamp};
 
-/// How often files of executions that ended long ago are looked for.
+/// Interval at which files of executions that ended long ago are removed.
 const SWEEP: Duration = Duration::from_secs(3600);
 
 /// The sandboxes of this process. Cheap to clone.
@@ -72,22 +72,22 @@ struct Inner {
     stopping: CancellationToken,
 }
 
-/// Where things lie.
+/// Paths used by sandboxes.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// This project's executable for sandboxes.
+    /// Path of the helper executable.
     pub helper: PathBuf,
-    /// Workspaces.
+    /// Directory of the workspaces.
     pub directory: PathBuf,
-    /// What of the service's nobody inside may see.
+    /// Paths of the service that must be invisible inside.
     pub hidden: Vec<PathBuf>,
 }
 
 impl Sandboxes {
-    /// Commands run by `places.helper`.
+    /// Create the service, with `places.helper` as the helper executable.
     ///
     /// # Errors
-    /// When the directory of workspaces can't be made.
+    /// Fails when the directory of workspaces can't be created.
     pub fn open(db: Database, clock: Clock, audit: Audit, places: Places, settings: SandboxConfig) -> Result<Self> {
         let at_once = settings.max_running;
         let host = Host::open(places.helper, places.directory, places.hidden, settings)?;
@@ -104,22 +104,23 @@ impl Sandboxes {
         })))
     }
 
-    /// Add the room's metrics.
+    /// Register the metrics of sandboxes.
     pub fn register(&self, registry: &mut Registry) {
         self.0.metrics.register(registry);
     }
 
-    /// Find out what this host enforces, then take away what is left of executions that ended long ago, until `stop`.
+    /// Test what this host enforces, then remove files of executions that ended long ago at intervals, until `stop` is
+    /// cancelled.
     pub async fn work(self, stop: CancellationToken) {
         let found = self.capabilities().await;
         match (&found.reason, found.unenforced.as_slice()) {
-            (Some(reason), _) => tracing::warn!(reason, "there are no sandboxes here: steps of kind command will fail"),
-            (None, []) => tracing::info!(seconds = found.seconds, "sandboxes hold on this host"),
-            (None, missing) => tracing::warn!(?missing, "this host does not enforce all that sandboxes demand"),
+            (Some(reason), _) => tracing::warn!(reason, "sandboxes are not available: steps of kind command will fail"),
+            (None, []) => tracing::info!(seconds = found.seconds, "this host enforces all sandbox rules"),
+            (None, missing) => tracing::warn!(?missing, "this host does not enforce all sandbox rules"),
         }
         while !stop.is_cancelled() {
             if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "could not take away what executions have left");
+                tracing::warn!(%error, "could not remove files of ended executions");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -128,23 +129,23 @@ impl Sandboxes {
         }
     }
 
-    /// How many sandboxes are active, the coordinator's among them.
+    /// Number of active sandboxes, including the coordinator's.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn count_active(&self) -> Result<u64> {
         store::count_active(&mut *self.0.db.read().await?).await
     }
 
-    /// What is on record of an execution's sandbox, whoever wrote it.
+    /// Recorded rules of an execution's sandbox, whoever wrote them; `None` without a record.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn on_record(&self, execution: &str) -> Result<Option<SandboxRecord>> {
         store::record(&mut *self.0.db.read().await?, execution).await
     }
 
-    /// What this host enforces, as it was tried once in this process.
+    /// Rules that this host enforces, tested once per process.
     pub async fn capabilities(&self) -> Arc<Capabilities> {
         let test = async || {
             let (inner, now) = (self.0.clone(), self.now());
@@ -164,7 +165,7 @@ impl Sandboxes {
         self.0.capabilities.get_or_init(test).await.clone()
     }
 
-    /// End every command.
+    /// Terminate all commands.
     pub fn stop(&self) {
         self.0.stopping.cancel();
         self.lock().values().flatten().for_each(|(live, _)| live.stop());
@@ -179,7 +180,7 @@ impl Sandboxes {
     }
 }
 
-/// The processors that a sandbox may use: as many as it may have, each time others. None: all.
+/// Processors for a sandbox: as many as it may have, chosen in rotation. Empty: all.
 fn processors(rules: &Rules) -> Vec<usize> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let all = all_processors();
@@ -191,7 +192,7 @@ fn processors(rules: &Rules) -> Vec<usize> {
     (0..wanted).map(|at| all[(first + at) % all.len()]).collect()
 }
 
-/// Those that this process may use itself.
+/// Processors that this process may use.
 fn all_processors() -> Vec<usize> {
     let set = rustix::thread::sched_getaffinity(None);
     set.map(|set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|at| set.is_set(*at)).collect()).unwrap_or_default()

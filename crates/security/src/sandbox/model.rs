@@ -1,4 +1,4 @@
-//! What a sandbox is, what runs in it, and what was seen of it.
+//! Model of a sandbox, its commands and their observed behaviour.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,115 +15,115 @@ use am_audit::SecurityLevel;
 use am_core::validation::{Violation, Violations};
 use am_db::codec::Timestamp;
 
-/// What holds in a sandbox: the coordinator's `agent_sandbox_configs`.
+/// Rules of a sandbox, in the form of the coordinator's `agent_sandbox_configs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rules {
-    /// As the level names it: process, docker or vm.
+    /// Type of the level: process, docker or vm.
     pub sandbox_type: String,
-    /// The level it is made for.
+    /// Security level that the rules belong to.
     pub security_level: SecurityLevel,
-    /// Processors.
+    /// Number of processors.
     pub cpu_limit: f64,
-    /// MB of memory.
+    /// Memory in MB.
     pub memory_limit: u64,
-    /// MB of files.
+    /// Size of files in MB.
     pub disk_limit: u64,
-    /// Whether it may reach listed domains.
+    /// Whether allowed domains may be reached.
     pub network_access: bool,
-    /// Programs it may start, by their names without a version.
+    /// Programs that may be started, by their names without a version.
     pub allowed_commands: Vec<String>,
-    /// Programs it may not start; they win.
+    /// Programs that must not be started; takes precedence over `allowed_commands`.
     pub blocked_commands: Vec<String>,
-    /// Directories it sees.
+    /// Directories that are visible.
     pub allowed_file_paths: Vec<String>,
-    /// Directories it does not see; they win.
+    /// Invisible directories; takes precedence over `allowed_file_paths`.
     pub blocked_file_paths: Vec<String>,
-    /// Hosts it may reach: a name, `*.name` for what lies below it, `*` for any.
+    /// Hosts that may be reached: a name, `*.name` for its subdomains, `*` for any.
     pub allowed_domains: Vec<String>,
-    /// Hosts it may not reach, with what lies below them; they win.
+    /// Hosts that must not be reached, with their subdomains; takes precedence over `allowed_domains`.
     pub blocked_domains: Vec<String>,
-    /// Ports it may reach.
+    /// Ports that may be reached.
     pub allowed_ports: Vec<u16>,
-    /// Seconds.
+    /// Time limit in seconds.
     pub max_execution_time: u64,
-    /// Seconds without output and without use of a processor.
+    /// Longest time in seconds without output and without use of a processor.
     pub idle_timeout: u64,
-    /// Kept for the coordinator; what runs is measured in any case.
+    /// Stored for the coordinator; commands are measured in any case.
     pub enable_monitoring: bool,
     /// Whether each command is written to the log.
     pub log_all_commands: bool,
-    /// Whether attempts at files and programs are recorded.
+    /// Whether attempts on files and programs are recorded.
     pub log_file_access: bool,
     /// Whether refused connections are recorded.
     pub log_network_access: bool,
 }
 
-/// What a workflow asks of its sandbox.
+/// Requirements of a workflow on its sandbox. `None` members take the level's value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Requirements {
-    /// At least so many processors.
+    /// Minimum number of processors, 0.1 to 1024.
     pub cpu_cores: Option<f64>,
-    /// At least so much memory.
+    /// Minimum memory in MB, 1 to 10 million.
     pub memory_mb: Option<u64>,
-    /// At least so much room for files.
+    /// Minimum size of files in MB, 1 to 1 billion.
     pub disk_mb: Option<u64>,
-    /// Whether listed domains must be reachable.
+    /// Whether allowed domains must be reachable.
     pub network_access: Option<bool>,
-    /// At most so many seconds.
+    /// Maximum time in seconds, 1 to 1 million.
     pub max_execution_time: Option<u64>,
-    /// At most so many seconds of idleness.
+    /// Maximum idle time in seconds, 1 to 1 million.
     pub idle_timeout: Option<u64>,
-    /// More programs.
+    /// Programs allowed in addition.
     pub allowed_commands: Vec<String>,
-    /// More programs that may not be started.
+    /// Additional programs that must not be started.
     pub blocked_commands: Vec<String>,
-    /// More hosts.
+    /// Hosts allowed in addition.
     pub allowed_domains: Vec<String>,
-    /// More hosts that may not be reached.
+    /// Additional hosts that must not be reached.
     pub blocked_domains: Vec<String>,
-    /// More ports.
+    /// Ports allowed in addition.
     pub allowed_ports: Vec<u16>,
 }
 
-/// What a step sets below the rules of its sandbox.
+/// Limits that a step sets below the rules of its sandbox. `None` members take the sandbox's value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StepLimits {
-    /// Processors at most.
+    /// Maximum number of processors, 0.1 to 1024.
     pub cpu_cores: Option<f64>,
-    /// MB of memory at most.
+    /// Maximum memory in MB, 8 to 10 million.
     pub memory_mb: Option<u64>,
-    /// MB of files at most.
+    /// Maximum size of files in MB, 1 to 1 billion.
     pub disk_mb: Option<u64>,
-    /// Seconds at most.
+    /// Time limit in seconds, 1 to 1 million.
     pub seconds: Option<u64>,
-    /// Seconds of idleness at most.
+    /// Maximum idle time in seconds, 1 to 1 million.
     pub idle_seconds: Option<u64>,
-    /// Processes and threads at most.
+    /// Maximum number of processes and threads.
     pub processes: Option<u64>,
 }
 
-/// Limits of an execution's sandbox, from `agent_sandbox_configs`.
+/// Limits of an execution's sandbox, as recorded in `agent_sandbox_configs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SandboxRecord {
-    /// `sandbox_` and the execution's id.
+    /// Id: `sandbox_` and the execution's id.
     pub id: String,
-    /// process, docker, vm.
+    /// Type: process, docker or vm.
     pub sandbox_type: String,
-    /// What it is meant for.
+    /// Security level that the limits belong to.
     pub security_level: SecurityLevel,
-    /// Cores.
+    /// Number of processors.
     pub cpu_limit: f64,
-    /// MB.
+    /// Memory in MB.
     pub memory_limit: i64,
-    /// MB.
+    /// Size of files in MB.
     pub disk_limit: i64,
-    /// May it reach others?
+    /// Whether allowed domains may be reached.
     pub network_access: bool,
-    /// Seconds.
+    /// Time limit in seconds.
     pub max_execution_time: i64,
-    /// Is it there?
+    /// Whether the sandbox exists.
     pub is_active: bool,
 }
 
@@ -219,37 +219,37 @@ fn check_numbers<const N: usize>(violations: &mut Violations, members: [(&str, O
     }
 }
 
-/// A command that is to run in the sandbox of an execution.
+/// A command to run in the sandbox of an execution.
 #[derive(Clone, Debug, Default)]
 pub struct Command {
-    /// The program and its arguments.
+    /// Program and arguments.
     pub argv: Vec<String>,
-    /// What it reads.
+    /// Standard input of the command.
     pub stdin: Vec<u8>,
-    /// Variables beside the few that every sandbox has.
+    /// Environment variables besides the few that every sandbox has.
     pub env: BTreeMap<String, String>,
-    /// The level whose rules hold where nobody has made the sandbox before.
+    /// Security level whose rules apply when the sandbox was not created before; `None`: public.
     pub level: Option<SecurityLevel>,
-    /// What it asks beyond them.
+    /// Requirements beyond these rules.
     pub requirements: Requirements,
-    /// What it sets below them.
+    /// Limits below these rules.
     pub limits: StepLimits,
 }
 
-/// What somebody inside has tried against the rules.
+/// Attempt of a program inside a sandbox to do what the rules forbid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
-    /// system_call, read, write, command or network.
+    /// Kind of the attempt.
     pub kind: AttemptKind,
-    /// The call, path, program or address.
+    /// System call, path, program or address concerned.
     pub what: String,
-    /// How often.
+    /// Number of attempts.
     pub count: u64,
-    /// Whether it counts as a breach; if not, ordinary programs try that too.
+    /// Whether the attempt is a breach; ordinary programs make the others too.
     pub breach: bool,
 }
 
-/// What kind of thing was tried.
+/// Kind of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptKind {
@@ -261,171 +261,171 @@ pub enum AttemptKind {
     Write,
     /// Starting a program.
     Command,
-    /// Reaching an address.
+    /// Connecting to an address.
     Network,
 }
 
-/// What was measured of a sandbox's processes.
+/// Measured resource usage of a sandbox's processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
-    /// Processor time, in seconds.
+    /// Processor time in seconds.
     pub cpu_seconds: f64,
-    /// Memory now, in bytes.
+    /// Current memory in bytes.
     pub memory_bytes: u64,
-    /// The most memory there was.
+    /// Peak memory in bytes.
     pub memory_peak_bytes: u64,
-    /// Files of the workspace, in bytes on disk.
+    /// Size of the workspace on disk in bytes.
     pub disk_bytes: u64,
-    /// Their number.
+    /// Number of files in the workspace.
     pub files: u64,
-    /// Processes and threads now.
+    /// Current number of processes and threads.
     pub processes: u64,
-    /// The most there were.
+    /// Peak number of processes and threads.
     pub processes_peak: u64,
-    /// Bytes written to both outputs.
+    /// Bytes written to standard output and standard error.
     pub output_bytes: u64,
-    /// Seconds since it began.
+    /// Seconds since the start.
     pub seconds: f64,
 }
 
-/// Why a command was ended from outside.
+/// Reason why a command was terminated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// It ran too long.
+    /// Time limit exceeded.
     WallTime,
-    /// It did nothing for too long.
+    /// Idle time exceeded.
     Idle,
-    /// It took too much memory.
+    /// Memory limit exceeded.
     Memory,
-    /// It wrote too many files.
+    /// Limit on the size of files exceeded.
     Disk,
-    /// It wrote too much output.
+    /// Limit on output exceeded.
     Output,
-    /// It had as many processes as it may for too long.
+    /// Maximum number of processes reached for too long.
     Processes,
-    /// It tried too much of what is forbidden.
+    /// Too many forbidden attempts.
     Attempts,
-    /// Somebody cleaned up, or nobody waits for it any more.
+    /// Cancelled by a cleanup, or because nothing waits for the command any more.
     Cancelled,
 }
 
 impl Ended {
-    /// In words.
+    /// Description for people.
     pub fn words(self) -> &'static str {
         match self {
-            Self::WallTime => "it ran longer than it may",
-            Self::Idle => "it neither wrote nor computed for longer than it may",
-            Self::Memory => "it took more memory than it may",
-            Self::Disk => "its files took more room than they may",
-            Self::Output => "it wrote far more output than is kept",
-            Self::Processes => "it kept as many processes as it may have",
-            Self::Attempts => "it went on trying what is forbidden",
+            Self::WallTime => "it exceeded its time limit",
+            Self::Idle => "it exceeded its idle time limit (no output, no use of a processor)",
+            Self::Memory => "it exceeded its memory limit",
+            Self::Disk => "its files exceeded the disk limit",
+            Self::Output => "it wrote too much output",
+            Self::Processes => "it stayed at its process limit",
+            Self::Attempts => "it made too many forbidden attempts",
             Self::Cancelled => "its sandbox was cleaned up",
         }
     }
 }
 
-/// One of a command's outputs.
+/// Captured output stream of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captured {
-    /// What was kept: its beginning.
+    /// Beginning of the output, as far as it is kept.
     pub bytes: Vec<u8>,
-    /// How much it wrote.
+    /// Number of bytes written.
     pub total: u64,
 }
 
 impl Captured {
-    /// Whether something is missing.
+    /// Whether a part of the output was dropped.
     pub fn truncated(&self) -> bool {
         self.total > self.bytes.len() as u64
     }
 
-    /// As text.
+    /// Output as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
-/// What became of a command.
+/// Outcome of a command.
 #[derive(Clone, Debug, Default)]
 pub struct Ran {
-    /// Its exit status; 128 and the signal's number where a signal ended it.
+    /// Exit status; 128 plus the signal's number when a signal ended it.
     pub exit_code: i32,
-    /// Why it was ended, if it did not end by itself.
+    /// Reason of a termination; `None` when the command ended by itself.
     pub ended: Option<Ended>,
-    /// What it wrote.
+    /// Standard output of the command.
     pub stdout: Captured,
-    /// What it wrote as errors.
+    /// Standard error of the command.
     pub stderr: Captured,
-    /// What it took.
+    /// Resource usage of the command.
     pub usage: Usage,
-    /// What it tried.
+    /// Attempts against the rules.
     pub attempts: Vec<Attempt>,
 }
 
 impl Ran {
-    /// What of it was a breach.
+    /// Attempts that are breaches.
     pub fn breaches(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|attempt| attempt.breach)
     }
 }
 
-/// A sandbox as it is kept.
+/// Stored state of a sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Sandbox {
-    /// `sandbox_` and the execution's id.
+    /// Id: `sandbox_` and the execution's id.
     pub id: String,
-    /// The same, as the monolith names it.
+    /// Same as `id`, under the name used by the former monolith.
     pub sandbox_id: String,
-    /// Whose it is.
+    /// Id of the execution.
     pub execution_id: String,
-    /// created, used or cleaned.
+    /// Status: created, used or cleaned.
     pub status: String,
-    /// What holds in it.
+    /// Rules of the sandbox.
     #[serde(flatten)]
     pub rules: Rules,
-    /// What really holds the rules, whatever the type is called.
+    /// Mechanisms that enforce the rules, whatever the type is called.
     pub isolation: String,
-    /// What of its level this host does not enforce.
+    /// Rules of the level that this host does not enforce.
     pub unenforced: BTreeSet<String>,
-    /// Commands that have run in it.
+    /// Number of commands run.
     pub runs: u64,
-    /// What all of them took: times and outputs added, peaks the highest.
+    /// Resource usage of all commands: times and outputs are added, peaks are the highest.
     pub totals: Usage,
-    /// What they have tried.
+    /// Attempts of all commands.
     pub attempts: Vec<Attempt>,
-    /// How often they tried what counts as a breach.
+    /// Number of attempts that are breaches.
     pub breaches: u64,
-    /// Why the last command was ended, if it did not end by itself.
+    /// Reason of the last command's termination; null when it ended by itself.
     pub last_ended: Option<Ended>,
-    /// Its exit status.
+    /// Exit status of the last command; null before the first.
     pub last_exit_code: Option<i32>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it changed last.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// Whether somebody made it before a command needed it; its rules hold for every step then.
+    /// Whether the sandbox was created by request before a command needed it; its rules then apply to every step.
     #[serde(default)]
     pub fixed: bool,
 }
 
-/// What a cleanup removed.
+/// Things removed by a cleanup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Removed {
-    /// Processes that were killed.
+    /// Number of processes killed.
     pub processes: u64,
-    /// Files.
+    /// Number of files removed.
     pub files: u64,
-    /// Their bytes on disk.
+    /// Size of the removed files on disk in bytes.
     pub bytes: u64,
 }
 
-/// How long a command may go on.
+/// Time limits of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// In all.
+    /// Limit of the total time.
     pub wall: Duration,
-    /// Without output or use of a processor.
+    /// Limit of the time without output or use of a processor.
     pub idle: Duration,
 }

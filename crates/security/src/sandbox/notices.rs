@@ -1,4 +1,4 @@
-//! What to answer to a system call that waits, and what its arguments name, read from the process that makes it.
+//! Decisions on waiting system calls, with the arguments read from the calling process.
 
 use std::{
     fs::{self, File},
@@ -18,9 +18,9 @@ use am_sandbox_init::{
     kernel::{self, Notice, Verdict},
 };
 
-/// Answers what one sandbox asks.
+/// Handler of the notifications of one sandbox.
 pub struct Notices {
-    /// Counts it.
+    /// Recorder of attempts.
     pub judge: Judge,
     workspace: PathBuf,
 }
@@ -28,17 +28,17 @@ pub struct Notices {
 const LONGEST_PATH: usize = 4096;
 
 impl Notices {
-    /// For a sandbox whose files lie in `workspace`.
+    /// Create the handler of a sandbox whose files are in `workspace`.
     pub fn new(workspace: PathBuf) -> Self {
         Self { judge: Judge::default(), workspace }
     }
 
-    /// What becomes of a call. One that names a file goes on, for mounts and Landlock decide on it: what is read here can
-    /// be changed by another thread before the kernel looks at it.
+    /// Decide on a call. A call that names a file continues, because mounts and Landlock decide on it: another thread
+    /// can change what is read here before the kernel reads it.
     pub fn verdict(&mut self, listener: BorrowedFd<'_>, notice: &Notice) -> Verdict {
         if let Some(names) = filter::names_file(notice.call) {
             let seen = self.file(notice, names);
-            // The process may have died, and its number be another's.
+            // The process may have died, and its id may belong to another process now.
             if let Some((path, access)) = seen.filter(|_| kernel::still_waits(listener, notice.id)) {
                 match access {
                     Seen::Execute => self.judge.program(&path),
@@ -76,8 +76,8 @@ impl Notices {
         Some((target.unwrap_or(path), seen))
     }
 
-    /// Where a link of the sandbox's own leads: opening it means opening that. No link is followed on the way to it, for
-    /// outside it might lead anywhere.
+    /// Target of a link inside the sandbox, since opening the link opens its target. No link is followed on the way to
+    /// it, because outside it might lead anywhere.
     fn target(&self, path: &str) -> Option<String> {
         let rest = below(path, WORKSPACE).then(|| path[WORKSPACE.len()..].trim_start_matches('/'))?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -101,7 +101,7 @@ fn of_flags(flags: u64) -> Seen {
     if flags & writes == 0 { Seen::Read } else { Seen::Write }
 }
 
-/// The directory that a relative path starts from.
+/// Directory that a relative path starts from.
 fn base(notice: &Notice, names: Names) -> Option<String> {
     let descriptor = names.directory.map(|at| notice.arguments[at] as i32).filter(|fd| *fd != libc::AT_FDCWD);
     let link = match descriptor {
@@ -111,7 +111,7 @@ fn base(notice: &Notice, names: Names) -> Option<String> {
     Some(fs::read_link(link).ok()?.to_str()?.to_owned())
 }
 
-/// Bytes of a process's memory, as many as there are up to `most`.
+/// Read at most `most` bytes of a process's memory.
 fn read(pid: u32, at: u64, most: usize) -> Option<Vec<u8>> {
     let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut bytes = vec![0; most];
@@ -120,13 +120,13 @@ fn read(pid: u32, at: u64, most: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A text of a process's memory, to its closing zero.
+/// Read a zero-terminated text from a process's memory.
 fn text(pid: u32, at: u64) -> Option<String> {
     let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut found = Vec::new();
     let mut at = at;
     while found.len() < LONGEST_PATH {
-        // Up to the page's end, for the next may not be there.
+        // Up to the end of the page, because the next one may be unmapped.
         let mut piece = [0; 4096];
         let room = (4096 - at % 4096) as usize;
         let count = memory.read_at(&mut piece[..room], at).ok().filter(|count| *count > 0)?;
@@ -140,7 +140,7 @@ fn text(pid: u32, at: u64) -> Option<String> {
     None
 }
 
-/// A socket's address as the kernel takes it.
+/// Parse a socket address in the kernel's form.
 fn address(bytes: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
     let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);

@@ -1,4 +1,4 @@
-//! Which files are the programs that a sandbox may start.
+//! Files of the programs that a sandbox may start.
 
 use std::{
     fs::{self, File},
@@ -12,15 +12,15 @@ use super::{
     model::Rules,
 };
 
-/// Where programs are looked for, outside and inside.
+/// Directories in which programs are looked up, outside and inside.
 pub const DIRECTORIES: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
-/// One program.
+/// A program of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// The name under which it is found.
+    /// Path under which it is found.
     pub link: PathBuf,
-    /// The file itself.
+    /// Path of the file itself, with links resolved.
     pub file: PathBuf,
 }
 
@@ -30,11 +30,11 @@ impl Program {
     }
 }
 
-/// Every program that `rules` allow and this host has. A script brings its interpreter along.
+/// Programs that `rules` allow and this host has. A script includes its interpreter.
 pub fn allowed(rules: &Rules) -> Vec<Program> {
     let mut found = Vec::new();
     for directory in DIRECTORIES {
-        // On most hosts the last is a link to the one before.
+        // On most hosts the last directory is a link to the one before.
         if Path::new(directory).is_symlink() {
             continue;
         }
@@ -53,7 +53,7 @@ pub fn allowed(rules: &Rules) -> Vec<Program> {
     found
 }
 
-/// A program that is there and not blocked under either of its names.
+/// The program at `link`, unless it is missing or blocked under either of its names.
 fn program(link: &Path, rules: &Rules) -> Option<Program> {
     let file = fs::canonicalize(link).ok().filter(|file| file.is_file())?;
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
@@ -61,7 +61,7 @@ fn program(link: &Path, rules: &Rules) -> Option<Program> {
     (!blocked).then(|| Program { link: link.to_owned(), file })
 }
 
-/// What `#!` names in a file's first line.
+/// Interpreter named by `#!` in a file's first line.
 fn interpreter(file: &Path) -> Option<PathBuf> {
     let mut line = String::new();
     BufReader::new(File::open(file).ok()?.take(256)).read_line(&mut line).ok()?;
@@ -69,10 +69,10 @@ fn interpreter(file: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(words)).filter(|path| path.is_absolute())
 }
 
-/// The path of the program that `argv` names, by its name or by its path.
+/// Path of the program that `argv0` names, by name or by path.
 ///
 /// # Errors
-/// [`Error::Command`], saying why it may not run.
+/// Returns [`Error::Command`] with the reason why it is not allowed.
 pub fn resolve(argv0: &str, programs: &[Program], rules: &Rules) -> Result<PathBuf> {
     let name = argv0.rsplit('/').next().unwrap_or(argv0);
     if matches_any(name, &rules.blocked_commands) {
@@ -86,10 +86,10 @@ pub fn resolve(argv0: &str, programs: &[Program], rules: &Rules) -> Result<PathB
         let known =
             programs.iter().find(|program| program.link == Path::new(argv0) || program.file == Path::new(argv0));
         let known = known.map(|program| program.link.clone());
-        return known.ok_or_else(|| Error::Command(format!("{argv0:?} is no program of this host's")));
+        return known.ok_or_else(|| Error::Command(format!("{argv0:?} is not a program of this host")));
     }
     let exact = programs.iter().find(|program| program.name() == name);
-    // `python` where there is only `python3`: the shortest name, which is the usual one.
+    // `python` where there is only `python3`: the shortest name is the usual one.
     let version =
         || programs.iter().filter(|program| is_version_of(program.name(), name)).min_by_key(|p| p.name().len());
     let found = exact.or_else(version).map(|program| program.link.clone());

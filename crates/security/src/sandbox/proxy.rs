@@ -1,5 +1,5 @@
-//! The way out of a sandbox with a network: an HTTP proxy that leads to listed hosts and ports, and nowhere else. It
-//! accepts on a socket that belongs to the sandbox's own network, in which there is nothing but it.
+//! Network access of a sandbox: an HTTP proxy that connects to allowed hosts and ports only. It listens on a socket in
+//! the sandbox's own network, which contains nothing else.
 
 use std::{
     io,
@@ -19,13 +19,13 @@ use tokio::{
 use super::model::Rules;
 use am_core::net;
 
-/// Where a sandbox may go.
+/// Hosts and ports that a sandbox may reach.
 #[derive(Clone, Debug)]
 pub struct Ways {
     allowed: Vec<String>,
     blocked: Vec<String>,
     ports: Vec<u16>,
-    /// Whether a listed name may lead to an address that is not public.
+    /// Whether an allowed name may resolve to an address that is not public.
     private: bool,
 }
 
@@ -39,7 +39,7 @@ const MAX_CONNECTIONS: usize = 64;
 const IO_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Ways {
-    /// Of a sandbox under `rules`.
+    /// Create the policy of a sandbox under `rules`.
     pub fn new(rules: &Rules, private: bool) -> Self {
         let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
         Self {
@@ -67,7 +67,7 @@ impl Ways {
     }
 }
 
-/// Serve `listener` until the task is dropped; what is refused is told by its name.
+/// Serve `listener` until the task is dropped; names of refused hosts are sent to `refused`.
 pub async fn serve(listener: std::net::TcpListener, ways: Ways, refused: mpsc::Sender<String>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
@@ -80,13 +80,13 @@ pub async fn serve(listener: std::net::TcpListener, ways: Ways, refused: mpsc::S
         let (ways, refused) = (ways.clone(), refused.clone());
         connections.spawn(async move {
             let _place = place;
-            // A connection that breaks is its two ends' business.
+            // A broken connection concerns its two ends only.
             let _ = pass(stream, &ways, &refused).await;
         });
     }
 }
 
-/// What a client of the proxy asks for.
+/// Request of a client of the proxy.
 #[derive(Debug, PartialEq, Eq)]
 struct ProxyRequest {
     host: String,
@@ -107,8 +107,8 @@ enum BadRequest {
 impl BadRequest {
     fn reason(self) -> &'static str {
         match self {
-            Self::Malformed => "this is no request of HTTP",
-            Self::Unsupported => "this proxy takes CONNECT, and http addresses",
+            Self::Malformed => "not an HTTP request",
+            Self::Unsupported => "this proxy accepts CONNECT and http URLs",
         }
     }
 }
@@ -121,7 +121,7 @@ async fn pass(mut client: TcpStream, ways: &Ways, refused: &mpsc::Sender<String>
     let name = format!("{}:{}", request.host, request.port);
     if !ways.lead_to(&request.host, request.port) {
         let _ = refused.send(name.clone());
-        return say(&mut client, "403 Forbidden", &format!("{name} is not among those this sandbox may reach")).await;
+        return say(&mut client, "403 Forbidden", &format!("{name} is not allowed for this sandbox")).await;
     }
     let found: Vec<SocketAddr> = match lookup_host((request.host.as_str(), request.port)).await {
         Ok(found) => found.collect(),
@@ -129,7 +129,7 @@ async fn pass(mut client: TcpStream, ways: &Ways, refused: &mpsc::Sender<String>
     };
     let Some(address) = found.iter().find(|address| ways.reach(address.ip())) else {
         let _ = refused.send(name.clone());
-        return say(&mut client, "403 Forbidden", &format!("{name} leads to no public address")).await;
+        return say(&mut client, "403 Forbidden", &format!("{name} does not resolve to a public address")).await;
     };
     let mut server = match timeout(IO_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(server)) => server,

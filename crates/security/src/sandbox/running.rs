@@ -1,4 +1,4 @@
-//! A command on its way through its sandbox, and what is written down of it.
+//! Running of a command in its sandbox, and recording of its outcome.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,25 +25,25 @@ use super::{
 use am_audit::{Entry, EventType, SecurityLevel};
 use am_db::{Tx, codec::Timestamp};
 
-/// Whose command it is.
+/// Context of a command.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The execution, whose steps share a workspace.
+    /// Id of the execution, whose steps share a workspace.
     pub execution: String,
-    /// The workflow.
+    /// Id of the workflow.
     pub workflow: String,
-    /// The step, by its row.
+    /// Id of the step's row.
     pub step: String,
-    /// On whose behalf, as a row names it.
+    /// Owner on whose behalf the command runs, as stored in a row.
     pub owner: String,
-    /// The longest it may take.
+    /// Time limit of the command.
     pub wall: Duration,
 }
 
-/// Commands under way, by their execution, with the rules that hold for each.
+/// Running commands by execution, with the rules of each.
 pub type Running = HashMap<String, Vec<(Arc<Live>, Rules)>>;
 
-/// A command's place among those under way.
+/// Guard of a command's entry among the running ones.
 struct Place<'a>(&'a Sandboxes, &'a str, Arc<Live>);
 
 impl Drop for Place<'_> {
@@ -58,7 +58,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Ends the command when nobody waits for it any more.
+/// Guard that stops the command when nothing waits for it any more.
 struct Waiting(Arc<Live>);
 
 impl Drop for Waiting {
@@ -68,18 +68,18 @@ impl Drop for Waiting {
 }
 
 impl Sandboxes {
-    /// Run a command to its end in the sandbox of its execution, which is made if there is none. What became of it is
-    /// written down in any case; dropping this ends it.
+    /// Run a command to its end in the sandbox of its execution, which is created if there is none. The outcome is
+    /// recorded in any case; dropping the future stops the command.
     ///
     /// # Errors
-    /// [`Error::Command`] for one that may not run, [`Error::Unenforced`] where this host can't hold it, [`Error::Start`]
-    /// when it did not come up, [`Error::Stopping`].
+    /// Returns [`Error::Command`] for one that is not allowed, [`Error::Unenforced`] when this host can't enforce the
+    /// rules, [`Error::Start`] when it did not start, [`Error::Stopping`] at a shutdown.
     pub async fn run(&self, run: Run, command: Command) -> Result<Ran> {
         let live = Arc::new(Live::new().map_err(|error| Error::Start(error.to_string()))?);
         let waiting = Waiting(live.clone());
         let (tell, told) = oneshot::channel();
         let own = self.clone();
-        // Goes on where the caller does not, so that what was measured and tried is not lost.
+        // Continues when the caller is dropped, so that measurements and attempts are recorded.
         tokio::spawn(async move {
             let _ = tell.send(own.run_and_record(run, command, live).await);
         });
@@ -102,12 +102,12 @@ impl Sandboxes {
         let rules = rules_of(known.as_ref(), &command);
         let unenforced = must_hold(&capabilities)?;
         if rules.log_all_commands {
-            tracing::info!(execution_id = run.execution, command = ?command.argv, "a command begins in its sandbox");
+            tracing::info!(execution_id = run.execution, command = ?command.argv, "a command starts in its sandbox");
         }
         let ended = CancellationToken::new();
         let job = self.job(&run, &rules, &command, live.clone(), ended.clone()).await?;
         self.lock().entry(run.execution.clone()).or_default().push((live.clone(), rules.clone()));
-        // Until it is written down: who cleans up waits for that.
+        // Held until the outcome is recorded, because a cleanup waits for that.
         let _under_way = Place(self, &run.execution, live);
         self.0.metrics.running.inc();
         let ran = supervised(job).await;
@@ -123,7 +123,7 @@ impl Sandboxes {
         if stopped { Err(Error::Stopping) } else { Ok(ran) }
     }
 
-    /// What is known of an execution's sandbox: ours, or rules that the coordinator has written.
+    /// Known state of an execution's sandbox: the own record, or rules that the coordinator wrote.
     async fn known(&self, execution: &str) -> Result<Option<Sandbox>> {
         let mut conn = self.0.db.read().await?;
         if let Some(found) = store::get(&mut conn, execution).await? {
@@ -169,7 +169,7 @@ impl Sandboxes {
         tokio::task::spawn_blocking(prepared).await.unwrap_or_else(|error| Err(Error::Start(error.to_string())))
     }
 
-    /// Add what became of a command to what is known of its sandbox, and tell the audit log.
+    /// Add a command's outcome to its sandbox, and append audit entries.
     async fn record(
         &self,
         run: &Run,
@@ -184,7 +184,7 @@ impl Sandboxes {
             .write(async move |tx: &mut Tx| {
                 let found = store::get(tx.conn().await?, &run.execution).await?;
                 let made = found.is_none();
-                // The coordinator's rules stay as they are, too.
+                // Rules that the coordinator wrote are kept too.
                 let known = found.or(known);
                 let mut sandbox = known.unwrap_or_else(|| store::fresh(&run.execution, rules.clone(), false, now));
                 if !sandbox.fixed {
@@ -204,7 +204,8 @@ impl Sandboxes {
     }
 }
 
-/// The rules for a command: those somebody has set, or those of its level with what it asks; its own limits below them.
+/// Rules for a command: those set by request, or those of its level with its requirements; its own limits apply below
+/// them.
 fn rules_of(known: Option<&Sandbox>, command: &Command) -> Rules {
     let rules = match known.filter(|known| known.fixed) {
         Some(known) => known.rules.clone(),
@@ -216,7 +217,7 @@ fn rules_of(known: Option<&Sandbox>, command: &Command) -> Rules {
     rules.under(&command.limits)
 }
 
-/// What does not hold on this host, where that is allowed.
+/// Names of rules that this host does not enforce, if that is allowed.
 pub(super) fn must_hold(capabilities: &Capabilities) -> Result<Vec<String>> {
     if let Some(reason) = &capabilities.reason {
         return Err(Error::Unenforced(reason.clone()));
@@ -227,14 +228,14 @@ pub(super) fn must_hold(capabilities: &Capabilities) -> Result<Vec<String>> {
     Ok(capabilities.unenforced.clone())
 }
 
-/// On a thread that lives as long as the command.
+/// Run a job on a thread that lives as long as the command.
 async fn supervised(job: Job) -> Result<Ran> {
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("sandbox".into()).spawn(move || {
         let _ = tell.send(supervise::run(job));
     });
     thread.map_err(|error| Error::Start(error.to_string()))?;
-    told.await.unwrap_or_else(|_| Err(Error::Start("its supervisor is gone".to_owned())))
+    told.await.unwrap_or_else(|_| Err(Error::Start("its supervisor ended unexpectedly".to_owned())))
 }
 
 fn start_proxy(rules: &Rules, private: bool, ended: CancellationToken) -> ProxyStart {
@@ -253,7 +254,7 @@ fn start_proxy(rules: &Rules, private: bool, ended: CancellationToken) -> ProxyS
     })
 }
 
-/// Different attempts that are kept of one sandbox.
+/// Maximum number of distinct attempts stored per sandbox.
 const MOST_ATTEMPTS: usize = 500;
 
 fn add(sandbox: &mut Sandbox, ran: &Ran, now: Timestamp) {
@@ -295,7 +296,7 @@ fn entry(event: EventType, run: &Run, sandbox: &Sandbox, now: Timestamp) -> Entr
         .data("isolation", json!(sandbox.isolation))
 }
 
-/// One entry for all that a command tried and must not.
+/// One audit entry for all breaches of a command.
 fn breach(run: &Run, sandbox: &Sandbox, ran: &Ran, now: Timestamp) -> Option<Entry> {
     const SHOWN: usize = 20;
     let tried: Vec<&Attempt> = ran.breaches().collect();

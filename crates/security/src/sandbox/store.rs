@@ -1,4 +1,4 @@
-//! Tables `agent_sandbox_configs`, which the coordinator reads, and `am_sandboxes`.
+//! SQL of tables `agent_sandbox_configs`, which the coordinator reads, and `am_sandboxes`.
 
 use std::collections::BTreeSet;
 
@@ -89,7 +89,7 @@ impl FromRow for Whole {
     }
 }
 
-/// The id of an execution's sandbox, as the coordinator makes it.
+/// Id of an execution's sandbox, in the coordinator's form.
 pub fn id_of(execution: &str) -> String {
     format!("sandbox_{execution}")
 }
@@ -106,13 +106,13 @@ pub async fn get(conn: &mut Connection, execution: &str) -> Result<Option<Sandbo
     Ok(sandbox.bind(execution).fetch_optional(conn).await?.map(|Whole(sandbox)| sandbox))
 }
 
-/// Rules that the coordinator has written for an execution, where this service has not.
+/// Rules that the coordinator wrote for an execution, if this service wrote none.
 pub async fn coordinators(conn: &mut Connection, execution: &str) -> Result<Option<Rules>> {
     let rules = sql!("SELECT ", Rules::COLUMNS, " FROM agent_sandbox_configs c WHERE c.id = $1 AND c.is_active");
     Ok(rules.bind(id_of(execution)).fetch_optional(conn).await?)
 }
 
-/// Whether there is such an execution.
+/// Whether the execution exists.
 pub async fn has_execution(conn: &mut Connection, execution: &str) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM agent_executions WHERE id = $1").bind(execution).exists(conn).await?)
 }
@@ -121,7 +121,7 @@ fn text(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| unreadable("a sandbox", error))
 }
 
-/// Write a sandbox and its rules, new or changed.
+/// Insert or update a sandbox with its rules.
 pub async fn put(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
     let rules = &sandbox.rules;
     insert!("agent_sandbox_configs" {
@@ -163,7 +163,7 @@ pub async fn put(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
     put_own(tx, sandbox).await
 }
 
-/// Nothing of it is left but this record.
+/// Status of a sandbox of which only the record is left.
 pub const CLEANED: &str = "cleaned";
 
 async fn put_own(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
@@ -191,7 +191,7 @@ async fn put_own(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// Executions whose files are still there though they ended before `limit`.
+/// Executions that ended before `limit` and whose files still exist.
 pub async fn ended_before(conn: &mut Connection, limit: Timestamp) -> Result<Vec<String>> {
     let ended = sql!(
         "SELECT s.execution_id FROM am_sandboxes s JOIN agent_executions e ON e.id = s.execution_id
@@ -200,7 +200,7 @@ pub async fn ended_before(conn: &mut Connection, limit: Timestamp) -> Result<Vec
     Ok(ended.bind(limit).fetch_values(conn).await?)
 }
 
-/// A sandbox that nobody has used yet.
+/// A sandbox that was not used yet.
 pub fn fresh(execution: &str, rules: Rules, fixed: bool, now: Timestamp) -> Sandbox {
     Sandbox {
         id: id_of(execution),
@@ -222,7 +222,7 @@ pub fn fresh(execution: &str, rules: Rules, fixed: bool, now: Timestamp) -> Sand
     }
 }
 
-/// How many are active, the coordinator's among them.
+/// Number of active sandboxes, including the coordinator's.
 pub async fn count_active(conn: &mut Connection) -> Result<u64> {
     let count: i64 = sql!("SELECT count(*) FROM agent_sandbox_configs WHERE is_active").fetch_value(conn).await?;
     Ok(count.cast_unsigned())
@@ -242,7 +242,7 @@ row! {
     }
 }
 
-/// What `agent_sandbox_configs` says of an execution's, whoever wrote it.
+/// Recorded limits of an execution's sandbox, whoever wrote them.
 pub async fn record(conn: &mut Connection, execution: &str) -> Result<Option<SandboxRecord>> {
     let record = sql!("SELECT ", SandboxRecord::COLUMNS, " FROM agent_sandbox_configs WHERE id = $1");
     Ok(record.bind(id_of(execution)).fetch_optional(conn).await?)

@@ -1,5 +1,5 @@
-//! One command, watched from its beginning to its end by a thread of its own: the kernel ends a sandbox together with
-//! the thread that started it, so that thread must live as long.
+//! Supervision of a command by a thread of its own: the kernel ends a sandbox together with the thread that started it,
+//! so that thread must live as long.
 
 use std::{
     io,
@@ -27,86 +27,89 @@ use super::{
 };
 use am_sandbox_init::wire;
 
-/// What a command is held to, by measuring.
+/// Limits of a command that are enforced by measuring.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How long it may go on.
+    /// Time limits of the command.
     pub times: Times,
-    /// Bytes of memory.
+    /// Memory in bytes.
     pub memory: u64,
-    /// Bytes of files.
+    /// Size of files in bytes.
     pub disk: u64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub processes: u64,
-    /// Bytes of each output that are kept.
+    /// Bytes kept of each output stream.
     pub output: usize,
 }
 
-/// What can be seen of a running command, and how it is stopped.
+/// Handle of a running command: its measured state, and the means to stop it.
 pub struct Live {
     seen: Mutex<(Usage, Vec<Attempt>)>,
     stop: AtomicBool,
-    /// Can be read once it is.
+    /// Descriptor that becomes readable when the command is to stop.
     pub wake: OwnedFd,
 }
 
 impl Live {
+    /// Create the handle.
+    ///
     /// # Errors
-    /// When the kernel has no more descriptors.
+    /// Fails when the process has no free descriptors.
     pub fn new() -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { seen: Mutex::default(), stop: AtomicBool::new(false), wake })
     }
 
-    /// End it.
+    /// Stop the command.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Whether it is to end.
+    /// Whether the command is to stop.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// What was measured last, and what was tried.
+    /// Last measured usage, and attempts so far.
     pub fn seen(&self) -> (Usage, Vec<Attempt>) {
         self.lock().clone()
     }
 
-    /// The same, to be changed.
+    /// Lock usage and attempts for a change.
     pub fn lock(&self) -> MutexGuard<'_, (Usage, Vec<Attempt>)> {
         self.seen.lock()
     }
 }
 
-/// A command that is to be started.
+/// A command to be started.
 pub struct Job {
-    /// This project's executable for sandboxes.
+    /// Path of the helper executable.
     pub helper: PathBuf,
-    /// How it is started.
+    /// Prepared start of the command.
     pub launch: Launch,
-    /// What it reads.
+    /// Standard input of the command.
     pub stdin: Vec<u8>,
-    /// What it is held to.
+    /// Limits of the command.
     pub bounds: Bounds,
-    /// Its control groups.
+    /// Control groups, if available.
     pub group: Option<Group>,
-    /// Where its files lie.
+    /// Path of the workspace.
     pub workspace: PathBuf,
-    /// Where it can be seen.
+    /// Handle for observers.
     pub live: Arc<Live>,
-    /// Takes the socket on which the proxy listens, in the sandbox's own network; what the proxy refuses comes back.
+    /// Function that takes the socket on which the proxy listens in the sandbox's network, and returns the receiver of
+    /// refused hosts; `None` without network access.
     pub proxy: Option<ProxyStart>,
 }
 
-/// Starts a proxy on a listening socket.
+/// Function that starts a proxy on a listening socket.
 pub type ProxyStart = Box<dyn FnOnce(std::net::TcpListener) -> std::sync::mpsc::Receiver<String> + Send>;
 
-/// Run it to its end.
+/// Run a job to its end.
 ///
 /// # Errors
-/// [`Error::Start`] when the rules could not be made to hold, so that nothing was run.
+/// Returns [`Error::Start`] when the rules could not be enforced, so that nothing was run.
 pub fn run(mut job: Job) -> Result<Ran> {
     let (proxy, judge) = (job.proxy.take(), std::mem::take(&mut job.launch.judge));
     let failed = |error: io::Error| Error::Start(error.to_string());
@@ -142,7 +145,7 @@ pub fn run(mut job: Job) -> Result<Ran> {
     watch.finish(status)
 }
 
-/// The outermost process; the kernel ends everything inside with it.
+/// Kill the outermost process; the kernel ends everything inside with it.
 fn end(child: &mut Child) -> Option<ExitStatus> {
     if let Ok(Some(status)) = child.try_wait() {
         return Some(status);

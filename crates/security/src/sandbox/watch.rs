@@ -1,4 +1,4 @@
-//! Watching a command: what it writes and reads, what it asks, what it takes, and whether it must end.
+//! Event loop of a command: its input and output, its notifications, its measurement, and its termination.
 
 use std::{
     fs::File,
@@ -30,15 +30,15 @@ use am_sandbox_init::{
     wire::{self, Said},
 };
 
-/// From SIGTERM to SIGKILL.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long a sandbox may take to come up.
+/// Time limit for the start of a sandbox.
 const START: Duration = Duration::from_secs(20);
-/// As many processes as it may have, for so long: it does nothing else.
+/// Time at the maximum number of processes after which a command is terminated, since it does nothing else.
 const CROWDED: Duration = Duration::from_secs(2);
-/// How often what is forbidden may be tried.
+/// Maximum number of forbidden attempts.
 const MOST_BREACHES: u64 = 10_000;
-/// Output beyond this many times what is kept ends the command.
+/// Factor of the output that is kept at which a command is terminated.
 const OUTPUT_TIMES: u64 = 16;
 
 struct Output {
@@ -73,7 +73,7 @@ pub struct Watch<'a> {
     pid: u32,
 }
 
-/// What a descriptor that can be read or written belongs to.
+/// Origin of a readable or writable descriptor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Wake,
@@ -123,7 +123,7 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// Until the outermost process has ended, or must be ended.
+    /// Process events until the outermost process has ended, or must be ended.
     pub fn go_on(&mut self, child: &mut Child, input: &[u8]) {
         let mut input = input;
         let mut asked: Option<Instant> = None;
@@ -131,7 +131,7 @@ impl<'a> Watch<'a> {
             let gone = matches!(child.try_wait(), Ok(Some(_)) | Err(_));
             self.turn(&mut input, if gone { Duration::ZERO } else { self.pause() });
             if gone {
-                // What it wrote last is still in the pipes.
+                // The last output is still in the pipes.
                 while self.turn(&mut input, Duration::ZERO) {}
                 return;
             }
@@ -146,7 +146,7 @@ impl<'a> Watch<'a> {
                 _ => {}
             }
             if !self.ready && self.failed.is_none() && self.began.elapsed() > START {
-                self.failed = Some("it did not come up in time".to_owned());
+                self.failed = Some("it did not start in time".to_owned());
             }
             if self.failed.is_some() {
                 return;
@@ -154,13 +154,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Short at first, so that what a short command takes is seen too.
+    /// Interval between measurements: short at first, so that short commands are measured too.
     fn pause(&self) -> Duration {
         let next = Duration::from_millis(100).min(Duration::from_millis(5) * (self.looks + 1));
         if self.ended.is_some() { next.min(Duration::from_millis(10)) } else { next }
     }
 
-    /// Wait for something to happen and deal with it. Answers whether anything did.
+    /// Wait for an event and handle it. Returns whether there was one.
     fn turn(&mut self, input: &mut &[u8], wait: Duration) -> bool {
         if input.is_empty() && self.ready {
             self.stdin = None;
@@ -206,7 +206,7 @@ impl<'a> Watch<'a> {
         some.map(|((source, ..), _)| *source).collect()
     }
 
-    /// What the first process inside says; its silence means that it has become the program.
+    /// Read the report of the first process inside; the end of the channel means that it has executed the program.
     fn hear(&mut self) {
         let Some(control) = &self.control else { return };
         match wire::receive(control.as_fd()) {
@@ -234,7 +234,7 @@ impl<'a> Watch<'a> {
         match stdin.write(input) {
             Ok(written) => *input = &input[written..],
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            // It does not want it.
+            // The command does not read its input.
             Err(_) => *input = &[],
         }
     }
@@ -257,7 +257,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// A system call waits for an answer. Some at a time, so that one that asks without end does not keep this thread.
+    /// Answer waiting system calls, a bounded number at a time, so that a command that makes endless calls does not
+    /// occupy this thread.
     fn answer(&mut self) {
         let Some(listener) = &self.listener else { return };
         for _ in 0..64 {
@@ -303,18 +304,18 @@ impl<'a> Watch<'a> {
         usage.memory_bytes = self.group.and_then(Group::memory).unwrap_or(sample.memory);
         let peak = self.group.and_then(Group::memory_peak).unwrap_or(sample.memory);
         usage.memory_peak_bytes = usage.memory_peak_bytes.max(peak);
-        // What a group counts includes the kernel's copies of files, which it takes back by itself.
+        // A control group counts the kernel's page cache too, which can be reclaimed.
         let counted = self.group.is_some_and(|group| group.memory().is_some());
         let killed = self.group.is_some_and(|group| group.killed_for_memory() > 0);
         self.over_memory |= killed || (!counted && usage.memory_bytes > self.bounds.memory);
-        // The two of bubblewrap's own are not the command's.
+        // Two processes belong to bubblewrap and not to the command.
         usage.processes = sample.processes.saturating_sub(2);
         usage.processes_peak = usage.processes_peak.max(usage.processes);
         if self.files_due <= Instant::now() {
             let began = Instant::now();
             let files = measure::files(self.workspace);
             (usage.files, usage.disk_bytes) = (files.count, files.bytes + measure::nameless(&pids, self.workspace));
-            // Where there are many, looking at them must not become the work.
+            // With many files, measuring them must not dominate.
             self.files_due = Instant::now() + (began.elapsed() * 10).max(Duration::from_millis(50));
         }
         usage.seconds = self.began.elapsed().as_secs_f64();
@@ -322,7 +323,7 @@ impl<'a> Watch<'a> {
         *self.live.lock() = (self.usage, self.notices.judge.attempts());
     }
 
-    /// Decide whether it must end.
+    /// Decide whether the command must be terminated.
     fn check(&mut self) {
         if self.ended.is_some() || !self.ready {
             if self.live.stopped() && self.ended.is_none() {
@@ -347,7 +348,7 @@ impl<'a> Watch<'a> {
         self.ended = reasons.into_iter().find(|(holds, _)| *holds).map(|(_, ended)| ended);
     }
 
-    /// SIGTERM to what runs inside, below the two processes of bubblewrap's own.
+    /// Send SIGTERM to the processes inside, below the two of bubblewrap.
     fn ask_to_end(&self) {
         for pid in measure::descendants(self.pid).into_iter().skip(2) {
             if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -357,7 +358,7 @@ impl<'a> Watch<'a> {
     }
 
     pub fn finish(mut self, status: Option<ExitStatus>) -> Result<Ran> {
-        // Whoever still asks is killed already; with the last of them the listener closes.
+        // Waiting callers are killed already; with the last of them the listener closes.
         self.listener = None;
         if let Some(group) = self.group {
             self.usage.cpu_seconds = group.cpu_seconds().unwrap_or(self.usage.cpu_seconds);

@@ -1,18 +1,18 @@
-//! What can go wrong with trust.
+//! Errors of trust scores.
 
-/// What can go wrong with trust.
+/// Error of a trust score operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database.
+    /// A database error.
     #[error(transparent)]
     Db(#[from] am_db::Error),
-    /// The audit log.
+    /// An error of the audit log.
     #[error(transparent)]
     Audit(#[from] am_audit::Error),
-    /// There is no such thing.
+    /// The object does not exist; the value is its kind.
     #[error("{0} not found")]
     NotFound(&'static str),
 }
 
-/// A result of this room.
+/// Result of a trust score operation.
 pub type Result<T> = std::result::Result<T, Error>;

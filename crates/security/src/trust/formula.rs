@@ -1,4 +1,4 @@
-//! How a score comes about, term by term: what is stored and what is explained are the same sum.
+//! Formula of a score, term by term: the stored and the explained score are the same sum.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -9,18 +9,18 @@ use am_db::codec::Timestamp;
 
 const DAY: f64 = 86_400.0;
 
-/// One summand of a score.
+/// A term of a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ScoreTerm)]
 pub struct Term {
-    /// What it is for.
+    /// Name of the term.
     pub name: String,
-    /// How it is computed.
+    /// Formula of the term.
     pub formula: String,
-    /// From what.
+    /// Inputs of the formula.
     #[schema(value_type = Object)]
     pub inputs: Map<String, Value>,
-    /// What it adds.
+    /// Contribution to the score.
     pub value: f64,
 }
 
@@ -28,11 +28,11 @@ pub struct Term {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ScoreSum)]
 pub struct Sum {
-    /// What is added up.
+    /// Terms of the sum.
     pub terms: Vec<Term>,
-    /// All of them together.
+    /// Sum of all terms.
     pub sum: f64,
-    /// That, kept between 0 and 100.
+    /// Sum, clamped to the range from 0 to 100.
     pub score: f64,
 }
 
@@ -46,7 +46,7 @@ fn sum(terms: Vec<Term>) -> Sum {
     Sum { sum, score: sum.clamp(0.0, 100.0), terms }
 }
 
-/// The part of executions that ended well; none where there was no execution.
+/// Share of executions that succeeded; `None` without executions.
 pub fn success_rate(of: &TrustScore) -> Option<f64> {
     (of.total_executions > 0).then(|| of.successful_executions as f64 / of.total_executions as f64)
 }
@@ -55,7 +55,7 @@ fn base() -> Term {
     term("base", "50", &[], 50.0)
 }
 
-/// How far an entity is trusted, at this moment.
+/// Trust score of an entity at `now`.
 pub fn trust(of: &TrustScore, now: Timestamp) -> Sum {
     let rate = success_rate(of);
     let days = of.last_execution.map(|last| now.seconds_since(last) / DAY);
@@ -97,7 +97,7 @@ pub fn trust(of: &TrustScore, now: Timestamp) -> Sum {
     ])
 }
 
-/// What an entity's record is worth. Does not depend on the moment.
+/// Reputation score of an entity. Does not depend on the time.
 pub fn reputation(of: &TrustScore) -> Sum {
     let rate = success_rate(of);
     let violations = of.security_violations + of.policy_violations;

@@ -1,5 +1,5 @@
-//! How far users, workflows and whatever else clients name are trusted: from how executions ended, results held, policies
-//! refused and sandboxes were broken out of.
+//! Trust scores of users, workflows and other entities that clients name, computed from the outcomes of executions and
+//! verifications, refusals by policies and sandbox breaches.
 
 mod error;
 mod formula;
@@ -24,7 +24,7 @@ use am_db::{
     principal::Principal,
 };
 
-/// What is known of an entity's trust. Cheap to clone.
+/// The trust scores. Cheap to clone.
 #[derive(Clone)]
 pub struct Trust {
     db: Database,
@@ -33,19 +33,19 @@ pub struct Trust {
     audit: Audit,
 }
 
-/// Which entity.
+/// An entity with a trust score.
 #[derive(Clone, Debug)]
 pub struct Entity {
-    /// What it is.
+    /// Type of the entity.
     pub kind: String,
-    /// How rows may name it: first the way that new ones do. Never empty.
+    /// Forms of its id in rows, the current form first. Never empty.
     pub forms: Vec<String>,
 }
 
 impl Entity {
     fn choose(&self, found: Vec<TrustScore>) -> Option<TrustScore> {
         let place = |score: &TrustScore| self.forms.iter().position(|form| *form == score.entity_id);
-        // The oldest of each form comes first.
+        // The oldest row of each form comes first.
         found.into_iter().filter(|score| score.entity_type == self.kind).min_by_key(place)
     }
 
@@ -55,7 +55,7 @@ impl Entity {
 }
 
 impl Trust {
-    /// In `db`, from what `audit` tells.
+    /// Create the service on `db`, with evidence from `audit`.
     pub fn new(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Self {
         Self { db, clock, ids, audit }
     }
@@ -64,45 +64,45 @@ impl Trust {
         TrustScore::unknown(self.ids.prefixed("trust_", 8), kind, id, now)
     }
 
-    /// An entity's scores, with all that has ended by now.
+    /// Scores of an entity, up to date with the audit log.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it has none.
     pub async fn get(&self, entity: &Entity) -> Result<TrustScore> {
         self.catch_up().await?;
         let found = store::of_ids(&mut *self.db.read().await?, &entity.ids()).await?;
         entity.choose(found).ok_or(Error::NotFound("Trust score"))
     }
 
-    /// A page of entities, newest first, and how many match.
+    /// A page of scores, newest first, and the total number of matches.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn list(&self, filter: &Filter, page: &Page) -> Result<(Vec<TrustScore>, i64)> {
         self.catch_up().await?;
         Ok(store::list(&mut *self.db.read().await?, filter, page).await?)
     }
 
-    /// How an entity's score came about.
+    /// Explanation of an entity's scores.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// Returns [`Error::NotFound`] when it has none.
     pub async fn explain(&self, entity: &Entity) -> Result<Explanation> {
         Ok(Explanation::of(self.get(entity).await?, Timestamp(self.clock.now())))
     }
 
-    /// How many entities are trusted how far.
+    /// Distribution of trust scores.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn statistics(&self) -> Result<TrustStatistics> {
         Ok(store::statistics(&mut *self.db.read().await?).await?)
     }
 
-    /// Take in what a client saw.
+    /// Add evidence reported by a client.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn update(
         &self,
         caller: &Principal,

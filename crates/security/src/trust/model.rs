@@ -1,4 +1,4 @@
-//! What is kept of an entity, and how evidence changes it.
+//! Stored record of an entity, and the effect of evidence on it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -7,46 +7,47 @@ use utoipa::ToSchema;
 use super::formula::{self, Sum};
 use am_db::codec::Timestamp;
 
-/// Entries that each history keeps, the newest.
+/// Number of the newest entries that each history keeps.
 const KEPT: usize = 100;
-/// The longest type of an entity, in characters.
+/// Maximum length of an entity's type, in characters.
 pub const LONGEST_TYPE: usize = 50;
-/// The longest id of one.
+/// Maximum length of an entity's id, in characters.
 pub const LONGEST_ID: usize = 200;
 
-/// A row of `agent_trust_scores`.
+/// Trust score of an entity, a row of `agent_trust_scores`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = AgentTrustScore)]
 pub struct TrustScore {
-    /// `trust_` and 8 hex digits.
+    /// Id: `trust_` and 8 hex digits.
     pub id: String,
-    /// What it is: `user`, `workflow` and `agent` (of the registry) are kept by this service; clients may name others.
+    /// Type of the entity: `user`, `workflow` or `agent` (of the registry) are maintained by this service; clients may
+    /// name others.
     pub entity_type: String,
-    /// Which one.
+    /// Id of the entity.
     pub entity_id: String,
-    /// 0 to 100, as of the last update.
+    /// Trust score from 0 to 100, as of the last update.
     pub trust_score: f64,
-    /// 0 to 100.
+    /// Reputation score from 0 to 100.
     pub reputation_score: f64,
-    /// Executions that ended.
+    /// Number of executions that ended.
     pub total_executions: i64,
-    /// Those that ended well.
+    /// Number of executions that succeeded.
     pub successful_executions: i64,
-    /// Those that failed.
+    /// Number of executions that failed.
     pub failed_executions: i64,
-    /// The part of executions that ended well, in percent.
+    /// Share of executions that succeeded, in percent.
     pub verification_success_rate: f64,
-    /// Those that the trust score takes 10 off for each of; breaches of a sandbox among them.
+    /// Number of security violations including sandbox breaches; each costs 10 points of trust.
     pub security_violations: i64,
-    /// Refusals by a policy.
+    /// Number of refusals by a policy.
     pub policy_violations: i64,
-    /// Programs that tried to leave their sandbox.
+    /// Number of attempts to leave a sandbox.
     pub sandbox_breaches: i64,
-    /// When the last execution ended.
+    /// Time when the last execution ended; null without executions.
     pub last_execution: Option<Timestamp>,
-    /// When the last violation was.
+    /// Time of the last violation; null without violations.
     pub last_violation: Option<Timestamp>,
-    /// Seconds, the mean over all executions.
+    /// Mean duration of all executions in seconds; null when unknown.
     pub average_execution_time: Option<f64>,
     /// The last 100 executions and verifications, oldest first.
     #[schema(value_type = Vec<Object>)]
@@ -54,34 +55,34 @@ pub struct TrustScore {
     /// The last 100 violations, oldest first.
     #[schema(value_type = Vec<Object>)]
     pub violation_history: Vec<Value>,
-    /// When the first evidence came.
+    /// Time of the first evidence.
     pub created_at: Timestamp,
-    /// When the last came.
+    /// Time of the last evidence.
     pub updated_at: Timestamp,
 }
 
-/// Something that an entity did.
+/// Evidence about an entity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Evidence {
     /// An execution ended.
     Execution {
-        /// Well?
+        /// Whether the execution succeeded.
         success: bool,
-        /// How long it took, where that is known.
+        /// Duration in seconds; `None` when unknown.
         seconds: Option<f64>,
     },
-    /// Results were held against what was asked of them: did they hold?
+    /// A verification of results ended; the value tells whether they passed.
     Verification(bool),
-    /// Something was done that must not be.
+    /// A security rule was violated.
     SecurityViolation,
-    /// A policy refused something.
+    /// A policy refused a request.
     PolicyViolation,
     /// A program tried to leave its sandbox.
     SandboxBreach,
 }
 
 impl Evidence {
-    /// As the audit log calls it.
+    /// Name of the corresponding audit event.
     pub fn word(self) -> &'static str {
         match self {
             Self::Execution { success: true, .. } => "execution_completed",
@@ -96,7 +97,7 @@ impl Evidence {
 }
 
 impl TrustScore {
-    /// An entity of which nothing is known yet.
+    /// Record of an entity without evidence.
     pub fn unknown(id: String, entity_type: &str, entity_id: &str, now: Timestamp) -> Self {
         let mut score = Self {
             id,
@@ -123,7 +124,7 @@ impl TrustScore {
         score
     }
 
-    /// Take in what happened at `at`, as the audit entry `audit_id` tells; the scores are those of `now`.
+    /// Add evidence of time `at`, recorded by the audit entry `audit_id`, and recompute the scores for `now`.
     pub fn take(&mut self, evidence: Evidence, at: Timestamp, audit_id: Option<&str>, now: Timestamp) {
         let mut note = json!({"timestamp": plain(at)});
         if let Some(id) = audit_id {
@@ -178,7 +179,7 @@ impl TrustScore {
     }
 }
 
-/// A time as the coordinator writes it into its histories: naive, with six digits.
+/// Time in the form that the coordinator writes into its histories: naive, with six digits.
 fn plain(at: Timestamp) -> String {
     at.to_string().trim_end_matches('Z').to_owned()
 }
@@ -189,39 +190,39 @@ fn keep(history: &mut Vec<Value>, note: Value) {
     history.drain(..over);
 }
 
-/// Which entities to list; what is none restricts nothing.
+/// Filter for a list of scores. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Of this type.
+    /// Type of the entity.
     pub entity_type: Option<String>,
-    /// This one, under every form that a row may hold.
+    /// Id of the entity, in every form that a row may hold.
     pub entity_id: Option<Vec<String>>,
-    /// The least trust.
+    /// Lowest trust score.
     pub min_score: Option<f64>,
-    /// The highest.
+    /// Highest trust score.
     pub max_score: Option<f64>,
 }
 
-/// How a score came about.
+/// Explanation of an entity's scores.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = TrustExplanation)]
 pub struct Explanation {
-    /// As it is stored.
+    /// Record as it is stored.
     pub stored: TrustScore,
-    /// The trust score as of the last update, term by term.
+    /// Trust score as of the last update, term by term.
     pub trust: Sum,
-    /// The reputation, term by term.
+    /// Reputation score, term by term.
     pub reputation: Sum,
-    /// Do the sums give what is stored? The coordinator's rows can say otherwise until the next update.
+    /// Whether the sums equal the stored scores. Rows written by the coordinator may differ until the next update.
     pub agrees: bool,
-    /// What the trust score would be now: how long ago the last execution was may count otherwise.
+    /// Trust score at the current time, which depends on the time since the last execution.
     pub trust_now: Sum,
-    /// This moment.
+    /// Time of the explanation.
     pub now: Timestamp,
 }
 
 impl Explanation {
-    /// Of this row, now.
+    /// Explain a record at time `now`.
     pub fn of(stored: TrustScore, now: Timestamp) -> Self {
         let (trust, reputation) = (formula::trust(&stored, stored.updated_at), formula::reputation(&stored));
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
@@ -230,18 +231,18 @@ impl Explanation {
     }
 }
 
-/// How many entities are trusted how far.
+/// Distribution of trust scores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrustStatistics {
-    /// All.
+    /// Number of entities.
     pub total_entities: u64,
-    /// The mean trust; none where there is no entity.
+    /// Mean trust score; null without entities.
     pub average_trust_score: Option<f64>,
-    /// From 80 on.
+    /// Number of entities with a trust score of at least 80.
     pub high_trust_entities: u64,
-    /// Below 20.
+    /// Number of entities with a trust score below 20.
     pub low_trust_entities: u64,
-    /// By trust: very_low below 20, low below 40, medium below 60, high below 80, very_high.
+    /// Numbers by trust score: very_low below 20, low below 40, medium below 60, high below 80, very_high from 80.
     pub distribution: Bands,
 }
 

@@ -1,5 +1,5 @@
-//! Trust follows the audit log: what entries tell of a user or a workflow is counted, each exactly once, because how far
-//! the log was read is kept in the transaction of the scores.
+//! Update of trust scores from the audit log: each entry about a user or a workflow is counted exactly once, because
+//! the position in the log is stored in the transaction of the scores.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,13 +15,13 @@ use am_audit::{EventType, Fact};
 use am_core::ambient::pause;
 use am_db::{Tx, codec::Timestamp};
 
-/// The name under which the log's cursor is kept.
+/// Consumer name of the position in the audit log.
 const READER: &str = "trust";
-/// Between two looks at the log.
+/// Interval between two reads of the log.
 const EVERY: Duration = Duration::from_millis(500);
-/// Entries that one transaction comes past at most.
+/// Maximum number of entries per transaction.
 const AT_ONCE: u64 = 1000;
-/// Entries that a question waits for at most; of a longer way it answers what is known so far.
+/// Maximum number of entries that a query waits for; with a longer backlog it answers from the current scores.
 const PATIENCE: u64 = 5 * AT_ONCE;
 
 const EVENTS: [EventType; 7] = [
@@ -34,18 +34,18 @@ const EVENTS: [EventType; 7] = [
     EventType::SandboxBreach,
 ];
 
-/// What an entry's data may hold that counts.
+/// Relevant data of an audit entry.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Known {
     execution_time: Option<serde_json::Value>,
     policy_id: Option<serde_json::Value>,
     resource: Option<serde_json::Value>,
-    /// Of an entry about an assignment: the agent that had it.
+    /// Agent of the assignment that the entry is about.
     agent_id: Option<String>,
 }
 
-/// What an entry tells, and of whom, if it counts.
+/// Evidence in an audit entry and its agent, if the entry counts.
 fn evidence(fact: &Fact) -> Option<(Evidence, Option<String>)> {
     let known: Known = fact.data.parse().ok().flatten().unwrap_or_default();
     let seconds = known.execution_time.as_ref().and_then(serde_json::Value::as_f64).filter(|seconds| *seconds >= 0.0);
@@ -55,7 +55,7 @@ fn evidence(fact: &Fact) -> Option<(Evidence, Option<String>)> {
         EventType::VerificationCompleted => Some(Evidence::Verification(true)),
         EventType::VerificationFailed => Some(Evidence::Verification(false)),
         EventType::SecurityViolation => Some(Evidence::SecurityViolation),
-        // Who may do what is no policy's business unless the entry names one.
+        // A refusal counts as a policy's only if the entry names one.
         EventType::AccessDenied => known.policy_id.filter(|id| !id.is_null()).map(|_| Evidence::PolicyViolation),
         EventType::SandboxBreach => Some(Evidence::SandboxBreach),
         _ => None,
@@ -64,8 +64,8 @@ fn evidence(fact: &Fact) -> Option<(Evidence, Option<String>)> {
     Some((evidence?, known.agent_id.filter(|_| is_assignment)))
 }
 
-/// Whom an entry tells of: a user and a workflow; or the agent alone that it names, whose user and workflow have entries of
-/// their own.
+/// Entities that an entry is about: a user and a workflow, or only the agent that it names, because other entries cover
+/// that agent's user and workflow.
 fn entities<'a>(fact: &'a Fact, agent: &'a Option<String>) -> impl Iterator<Item = (&'static str, &'a str)> {
     let agent = agent.as_deref().map(|id| ("agent", id));
     let (user, workflow) = match agent {
@@ -79,31 +79,31 @@ fn entities<'a>(fact: &'a Fact, agent: &'a Option<String>) -> impl Iterator<Item
 }
 
 impl Trust {
-    /// Begin at the log's present end, the first time: what was before stands in the scores already.
+    /// Start at the current end of the log when there is no position yet: existing scores include what was before.
     ///
     /// # Errors
-    /// As the database.
+    /// Returns a database error when a query fails.
     pub async fn begin(&self) -> Result<()> {
         Ok(self.audit.begin(READER).await?)
     }
 
-    /// Follow the log until `stopping`.
+    /// Follow the log until `stopping` is cancelled.
     pub async fn work(self, stopping: CancellationToken) {
         while pause(&stopping, EVERY).await {
             if let Err(error) = self.follow(u64::MAX).await {
-                tracing::warn!(%error, "trust could not be brought up to date; trying again");
+                tracing::warn!(%error, "trust scores could not be updated; retrying");
             }
         }
     }
 
-    /// Come to the log's end, if that is not too far: so that a client sees what it has just done.
+    /// Process the log to its end if the backlog is small, so that a client sees the effect of its last action.
     pub(super) async fn catch_up(&self) -> Result<()> {
         self.follow(PATIENCE).await
     }
 
     async fn follow(&self, most: u64) -> Result<()> {
         let mut left = most;
-        // A look is cheap; only what is there to count costs a write.
+        // Checking is cheap; only entries to count need a write.
         while left > 0 && self.audit.behind(READER).await? > 0 {
             let trust = self.clone();
             self.db.write(async move |tx: &mut Tx| trust.step(tx).await).await?;

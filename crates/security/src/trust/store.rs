@@ -1,4 +1,4 @@
-//! Table `agent_trust_scores`. The coordinator has no rule that an entity has one row; the oldest counts.
+//! SQL of table `agent_trust_scores`. The coordinator does not enforce one row per entity; the oldest counts.
 
 use super::model::{Bands, Filter, TrustScore, TrustStatistics};
 use am_db::{
@@ -35,7 +35,7 @@ row! {
     }
 }
 
-/// The rows of entities with one of these ids, oldest first.
+/// Rows of entities with one of these ids, oldest first.
 pub async fn of_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<TrustScore>> {
     let ids = serde_json::to_string(ids).map_err(|error| Error::Unreadable(error.to_string()))?;
     let scores = sql!(
@@ -46,7 +46,7 @@ pub async fn of_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<TrustScor
     scores.bind(ids).fetch_all(conn).await
 }
 
-/// Write rows: new ones, and over those of the same id.
+/// Insert or update rows by their ids.
 pub async fn put<'a>(tx: &mut Tx, scores: impl IntoIterator<Item = &'a TrustScore>) -> Result<()> {
     let mut rows = Rows::default();
     let mut any = false;
@@ -98,14 +98,14 @@ fn bind_filter(query: Query, filter: &Filter) -> Query {
         .bind_some(filter.max_score)
 }
 
-/// A page of the rows that match, newest first, and how many match in all.
+/// A page of the rows that match, newest first, and the total number of matches.
 pub async fn list(conn: &mut Connection, filter: &Filter, page: &Page) -> Result<(Vec<TrustScore>, i64)> {
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(&mut *conn).await?;
     let scores = bind_filter(sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5}"), filter);
     Ok((scores.bind_page(page).fetch_all(conn).await?, total))
 }
 
-/// How many entities are trusted how far, from the index by trust alone.
+/// Distribution of trust scores, computed from the index by trust score alone.
 pub async fn statistics(conn: &mut Connection) -> Result<TrustStatistics> {
     let row = sql!(
         "SELECT count(*), avg(trust_score), count(*) FILTER (WHERE trust_score < 20),

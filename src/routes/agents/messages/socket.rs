@@ -138,7 +138,7 @@ async fn speak(
                 Ok(Some(frame)) => text(frame),
                 Ok(None) => return End::Stopping,
                 Err(error) => {
-                    tracing::warn!(%error, agent = &**session.agent(), "a socket's messages could not be read");
+                    tracing::warn!(%error, agent = &**session.agent(), "messages for a WebSocket could not be read");
                     return End::Failed;
                 }
             },
@@ -321,7 +321,7 @@ fn accepted(receipt: &impl Serialize, mark: Option<Value>) -> String {
 fn refused(error: impl Into<ApiError>, mark: Option<Value>) -> String {
     let error = error.into();
     if let Some(cause) = error.causes().filter(|_| error.status.is_server_error()) {
-        tracing::error!(cause, "a message from a socket could not be stored");
+        tracing::error!(cause, "a message from a WebSocket could not be stored");
     }
     let mut body: Value = serde_json::from_slice(&error.body("")).unwrap_or_default();
     if let Some(members) = body.as_object_mut() {

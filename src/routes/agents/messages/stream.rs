@@ -125,7 +125,7 @@ async fn open(
         Err(am_communication::Error::Stopping) => socket::refuse(socket, End::Stopping).await,
         Err(am_communication::Error::Busy(_)) => socket::refuse(socket, End::TooMany).await,
         Err(error) => {
-            tracing::warn!(%error, "a socket could not be opened");
+            tracing::warn!(%error, "a WebSocket could not be opened");
             socket::refuse(socket, End::Failed).await;
         }
     }

@@ -1,5 +1,5 @@
-//! Which runs this worker holds: claimed when there is a place, loaded as they were saved last, compared with the
-//! database at each heartbeat, given back when they can't be run.
+//! Runs held by this worker: claimed when a permit is available, loaded from their last save, compared with the
+//! database at each heartbeat, and released when they cannot be run.
 
 pub(super) mod store;
 
@@ -39,7 +39,7 @@ impl Inner {
                         self.metrics.taken_over.inc_by(runs);
                         self.work.notify_one();
                     }
-                    Err(error) => tracing::warn!(%error, "could not look for workers that are gone"),
+                    Err(error) => tracing::warn!(%error, "could not check for dead workers"),
                 }
             }
             tokio::select! {
@@ -47,14 +47,14 @@ impl Inner {
                 () = tokio::time::sleep(self.config.lease / 3) => {}
             }
             if let Err(error) = self.worker.heartbeat(&self.db, &self.clock).await {
-                tracing::warn!(%error, "no heartbeat could be written");
+                tracing::warn!(%error, "could not write the heartbeat");
             }
             match self.waiting().await {
                 Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
-                Err(error) => tracing::warn!(%error, "could not count the executions that wait"),
+                Err(error) => tracing::warn!(%error, "could not count waiting executions"),
             }
             if let Err(error) = self.compare(&mut suspects).await {
-                tracing::warn!(%error, "could not look which executions are held");
+                tracing::warn!(%error, "could not read the executions held by this worker");
             }
         }
     }
@@ -63,10 +63,10 @@ impl Inner {
         store::waiting(&mut *self.db.read().await?).await
     }
 
-    /// Compare what the database says this worker holds with what it drives. Another process may have cancelled or paused a
-    /// run, or taken this worker for dead; and a driver that ended by an error has left its run behind.
+    /// Compare the runs that the database assigns to this worker with those it drives. Another process may have
+    /// cancelled or paused a run, or declared this worker dead; and a driver that failed has left its run behind.
     async fn compare(&self, suspects: &mut HashSet<(String, i64)>) -> Result<()> {
-        // Before the database is asked: a run is in the map only after it was written there.
+        // Taken before the query: a run enters the map only after it is in the database.
         let driven: Vec<(String, Arc<Handle>)> =
             self.lock().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect();
         let held = store::held(&mut *self.db.read().await?, &self.worker.id).await?;
@@ -80,9 +80,9 @@ impl Inner {
         }
         let left = held.into_iter().filter(|(id, ..)| self.handle(id).is_none()).map(|(id, fence, _)| (id, fence));
         let left: HashSet<(String, i64)> = left.collect();
-        // Twice in a row: one that was claimed just now has no driver yet.
+        // Twice in a row: a run claimed just now has no driver yet.
         for (id, fence) in left.intersection(suspects).cloned() {
-            tracing::warn!(execution = %id, "an execution was held and not driven; it is given back");
+            tracing::warn!(execution = %id, "an execution was held without a driver; releasing it");
             self.db.write(async move |tx: &mut Tx| store::give_back(tx, &id, fence).await).await?;
             self.work.notify_one();
         }
@@ -101,7 +101,7 @@ impl Inner {
                 Ok(Some((place, driver))) => drop(self.tasks.spawn(place.finish(driver, permit))),
                 Ok(None) => {
                     drop(permit);
-                    // What this process makes ready is told; what another process left is found by looking.
+                    // Runs made ready by this process are notified; those left by another process are found by polling.
                     tokio::select! {
                         () = self.stop.cancelled() => return,
                         () = self.work.notified() => {}
@@ -142,10 +142,10 @@ impl Inner {
         Ok(Some((place, driver)))
     }
 
-    /// A run that can't be loaded (an endpoint that it names is no longer configured, say) fails and says why; one
-    /// that could not be read this time is given back.
+    /// Fail a run that cannot be loaded (for example because its endpoint is no longer configured); release one that
+    /// could not be read this time.
     async fn cannot_run(&self, id: String, fence: i64, error: &Error) -> Result<()> {
-        tracing::warn!(execution = %id, %error, "a claimed execution can't be run");
+        tracing::warn!(execution = %id, %error, "a claimed execution cannot be run");
         let (now, hub, audit) = (Timestamp(self.clock.now()), self.hub.clone(), self.audit.clone());
         let failed = matches!(error, Error::Invalid(_) | Error::NotFound(_) | Error::Db(am_db::Error::Unreadable(_)));
         let why = failed.then(|| error.to_string());
@@ -165,7 +165,7 @@ impl Inner {
             .await
     }
 
-    /// A claimed run as it was saved last.
+    /// Load a claimed run from its last save.
     async fn load(&self, id: &str, fence: i64) -> Result<Run> {
         let (stored, rows) = {
             let mut conn = self.db.read().await?;
@@ -216,7 +216,7 @@ impl Inner {
     }
 }
 
-/// A driver's place among those that can be reached; given back however the driver ends.
+/// Registration of a driver in the map of drivers, removed when the driver ends in any way.
 pub struct Place {
     engine: Arc<Inner>,
     id: String,
@@ -243,20 +243,20 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut driven = self.engine.lock();
-        // A run that was released may have been claimed again by now.
+        // A released run may have been claimed again by now.
         if driven.get(&self.id).is_some_and(|handle| Arc::ptr_eq(handle, &self.handle)) {
             driven.remove(&self.id);
         }
         drop(driven);
         self.engine.metrics.held.dec();
-        // What was released may be ready again already: a resume that came meanwhile was told to this driver.
+        // The released run may be ready again already: a resume in the meantime was sent to this driver.
         self.engine.work.notify_one();
     }
 }
 
-/// A step from its state in the execution and its row.
+/// Restore a step from its state in the execution and its row.
 pub fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepRun> {
-    /// A member of the state document.
+    /// Read a member of the state document.
     fn member<T: serde::de::DeserializeOwned>(state: &Value, name: &str) -> Result<Option<T>> {
         let value = state.get(name).cloned().unwrap_or(Value::Null);
         serde_json::from_value(value).map_err(|error| unreadable("agent_executions.step_states", error))
@@ -279,7 +279,7 @@ pub fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<S
         status,
         attempts,
         attempts_before: member(state, "attempts_before")?.unwrap_or(0),
-        // Either may be null; that it is there is known by the attempts and by the status.
+        // Either may be null; attempts and status show whether it exists.
         input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
         output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
         cost: member(state, "cost")?.unwrap_or(0.0),

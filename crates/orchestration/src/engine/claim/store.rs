@@ -1,4 +1,4 @@
-//! Who holds which run, and what a run that is claimed was saved as.
+//! Queries for claiming runs, and for the saved state of a claimed run.
 
 use serde_json::{Map, Value, json};
 
@@ -15,12 +15,12 @@ use am_db::{
 };
 use am_events::Event;
 
-/// A run that waits for a worker?
+/// Return whether a run waits for a worker.
 pub async fn any_ready(conn: &mut Connection) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM am_runs WHERE state = 'ready' AND NOT paused LIMIT 1").exists(conn).await?)
 }
 
-/// Take the run that waits longest: its id and the new fence.
+/// Claim the run that has waited longest: returns its id and the new fence.
 pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
     let claimed = sql!(
         "UPDATE am_runs SET state = 'driven', worker = $1, fence = fence + 1
@@ -30,7 +30,7 @@ pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
     Ok(claimed.bind(worker).fetch_optional(tx.conn().await?).await?)
 }
 
-/// Give back a run that is held under `fence` and not driven, as it was saved last.
+/// Release a run that is held under `fence` and not driven, in its last saved state.
 pub async fn give_back(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
     sql!(
         "UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = $1 AND fence = $2 AND state = 'driven'"
@@ -42,8 +42,8 @@ pub async fn give_back(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
     Ok(())
 }
 
-/// Stop the steps of a run that nobody drives any more, in their rows and in `states` (column `step_states`, to be
-/// written by the caller). Answers the jobs that could be taken back.
+/// Stop the steps of a run that is no longer driven, in their rows and in `states` (column `step_states`, which the
+/// caller writes). Returns the ids of cancelled jobs.
 pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, now: Timestamp) -> Result<Vec<String>> {
     let mut taken_back = Vec::new();
     for state in states.values_mut() {
@@ -69,7 +69,7 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
     Ok(taken_back)
 }
 
-/// Fail a claimed run that can't be loaded. Answers what the audit log gets to know of it; none: it is another's by now.
+/// Fail a claimed run that cannot be loaded. Returns the audit entry; `None` if another worker holds the run by now.
 pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Timestamp) -> Result<Option<Entry>> {
     let seq = sql!(
         "UPDATE am_runs SET state = 'ended', worker = NULL, reserved_cost = 0, last_event = last_event + 1
@@ -80,7 +80,7 @@ pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Ti
     let stored = sql!("SELECT step_states, client_id, workflow_id FROM agent_executions WHERE id = $1").bind(id);
     let stored: Option<(Doc, String, String)> = stored.fetch_optional(tx.conn().await?).await?;
     let Some((states, client_id, workflow_id)) = stored else { return Ok(None) };
-    // They may be what can't be read.
+    // The states may be what cannot be read.
     let mut states: Map<String, Value> = states.parse().ok().flatten().unwrap_or_default();
     let taken_back = stop_steps(tx, id, &mut states, now).await?;
     update!("agent_executions" {
@@ -149,13 +149,13 @@ row! {
     }
 }
 
-/// The steps' rows of an execution.
+/// Read the rows of an execution's steps.
 pub async fn load_steps(conn: &mut Connection, id: &str) -> Result<Vec<StoredStep>> {
     let query = sql!("SELECT ", StoredStep::COLUMNS, " FROM agent_step_executions WHERE execution_id = $1");
     Ok(query.bind(id).fetch_all(conn).await?)
 }
 
-/// Write this worker's sign of life.
+/// Write this worker's heartbeat.
 pub async fn heartbeat(tx: &mut Tx, worker: &str, now: Timestamp, lease_until: Timestamp) -> Result<()> {
     sql!(
         "INSERT INTO am_workers (id, started_at, heartbeat_at, lease_until) VALUES ($1, $2, $2, $3)
@@ -169,13 +169,13 @@ pub async fn heartbeat(tx: &mut Tx, worker: &str, now: Timestamp, lease_until: T
     Ok(())
 }
 
-/// The other workers, with the end of their leases.
+/// Read the other workers, with the ends of their leases.
 pub async fn workers(conn: &mut Connection) -> Result<Vec<(String, Timestamp)>> {
     Ok(sql!("SELECT id, lease_until FROM am_workers").fetch_all(conn).await?)
 }
 
-/// A worker is gone: give its runs free. Answers how many. Their fences rise, so that it can't write them any more.
-/// With `lease`, only if that is still the end of its lease: none is answered where it is not.
+/// Remove a dead worker and release its runs. Returns their number. Their fences rise, so that the worker can no longer
+/// write them. With `lease`, only if that is still the end of its lease; otherwise `None`.
 pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result<Option<u64>> {
     let dead = sql!("DELETE FROM am_workers WHERE id = $1 [AND lease_until = $2]").bind(worker).bind_some(lease);
     if dead.execute(tx.conn().await?).await? == 0 && lease.is_some() {
@@ -187,13 +187,13 @@ pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result
     Ok(Some(freed.bind(worker).execute(tx.conn().await?).await?))
 }
 
-/// The runs that `worker` holds: id, fence, whether it is paused.
+/// Read the runs that `worker` holds: id, fence, whether it is paused.
 pub async fn held(conn: &mut Connection, worker: &str) -> Result<Vec<(String, i64, bool)>> {
     let held = sql!("SELECT execution_id, fence, paused FROM am_runs WHERE state = 'driven' AND worker = $1");
     Ok(held.bind(worker).fetch_all(conn).await?)
 }
 
-/// How many runs wait for a worker.
+/// Count the runs that wait for a worker.
 pub async fn waiting(conn: &mut Connection) -> Result<i64> {
     Ok(sql!("SELECT count(*) FROM am_runs WHERE state = 'ready'").fetch_value(conn).await?)
 }

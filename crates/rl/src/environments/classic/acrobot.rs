@@ -7,15 +7,15 @@ use super::super::{
     simulation::{Dynamics, Generator, Simulation, uniform},
 };
 
-/// Of each link: its mass in kilograms, its length and the distance of its centre of mass in metres, its moment of inertia.
+/// Properties of each link: mass in kilograms, length and distance of the centre of mass in metres, moment of inertia.
 const MASS: f64 = 1.0;
 const LENGTH: f64 = 1.0;
 const CENTRE: f64 = 0.5;
 const INERTIA: f64 = 1.0;
 const GRAVITY: f64 = 9.8;
-/// Seconds a step.
+/// Duration of a step, in seconds.
 const STEP: f64 = 0.2;
-/// The most angular velocity of each link, in radians a second.
+/// Maximum angular velocity of each link, in radians per second.
 const MOST: [f64; 2] = [4.0 * PI, 9.0 * PI];
 
 pub(in super::super) fn acrobot() -> Box<dyn Environment> {
@@ -40,12 +40,12 @@ pub(in super::super) fn acrobot() -> Box<dyn Environment> {
 struct Acrobot;
 
 impl Dynamics for Acrobot {
-    /// The upper link's angle from hanging, the lower one's from the upper's, and their velocities.
+    /// Angle of the upper link from hanging, angle of the lower link relative to it, and both angular velocities.
     type State = [f64; 4];
 
     const VERSION: u32 = 1;
 
-    /// Gymnasium rounds the start to 32 bits.
+    /// Gymnasium rounds the initial state to 32 bits.
     fn begin(&self, generator: &mut Generator) -> [f64; 4] {
         std::array::from_fn(|_| f64::from(uniform(generator, -0.1, 0.1) as f32))
     }
@@ -64,7 +64,7 @@ impl Dynamics for Acrobot {
     }
 }
 
-/// One step of the classical fourth-order method.
+/// Advance one step by the classical fourth-order Runge-Kutta method.
 fn runge_kutta(start: [f64; 4], torque: f64) -> [f64; 4] {
     let along = |slope: [f64; 4], time: f64| std::array::from_fn(|i| start[i] + time * slope[i]);
     let one = slope(start, torque);
@@ -74,7 +74,8 @@ fn runge_kutta(start: [f64; 4], torque: f64) -> [f64; 4] {
     std::array::from_fn(|i| start[i] + STEP / 6.0 * (one[i] + 2.0 * two[i] + 2.0 * three[i] + four[i]))
 }
 
-/// The equations of motion as in Sutton and Barto, "Reinforcement Learning" (1998), section 11.3.
+/// Time derivatives of the state: the equations of motion in Sutton and Barto, "Reinforcement Learning" (1998), section
+/// 11.3.
 fn slope([first, second, velocity, other]: [f64; 4], torque: f64) -> [f64; 4] {
     let (sine, cosine) = (second.sin(), second.cos());
     let square = CENTRE * CENTRE;
@@ -91,7 +92,7 @@ fn slope([first, second, velocity, other]: [f64; 4], torque: f64) -> [f64; 4] {
     [velocity, other, acceleration1, acceleration2]
 }
 
-/// The same angle within [-pi, pi], turn by turn as Gymnasium has it.
+/// Map an angle to [-pi, pi] by whole turns, as Gymnasium does.
 fn wrap(mut angle: f64) -> f64 {
     while angle > PI {
         angle -= 2.0 * PI;

@@ -8,16 +8,16 @@ use super::super::{
 const GRAVITY: f64 = 9.8;
 const POLE_MASS: f64 = 0.1;
 const TOTAL_MASS: f64 = POLE_MASS + 1.0;
-/// Half the pole's length, in metres.
+/// Half the length of the pole, in metres.
 const LENGTH: f64 = 0.5;
 const POLE_MASS_LENGTH: f64 = POLE_MASS * LENGTH;
-/// In newtons.
+/// Force on the cart, in newtons.
 const FORCE: f64 = 10.0;
-/// Seconds a step.
+/// Duration of a step, in seconds.
 const TAU: f64 = 0.02;
-/// The episode ends beyond this angle (12 degrees, in radians)...
+/// Angle beyond which the episode ends: 12 degrees, in radians.
 const ANGLE_LIMIT: f64 = 12.0 * 2.0 * std::f64::consts::PI / 360.0;
-/// ... and beyond this place, in metres.
+/// Distance from the centre beyond which the episode ends, in metres.
 const PLACE_LIMIT: f64 = 2.4;
 
 pub(in super::super) fn cart_pole() -> Box<dyn Environment> {
@@ -40,7 +40,7 @@ pub(in super::super) fn cart_pole() -> Box<dyn Environment> {
 struct CartPole;
 
 impl Dynamics for CartPole {
-    /// Place, velocity, angle and angular velocity.
+    /// Position, velocity, angle and angular velocity.
     type State = [f64; 4];
 
     const VERSION: u32 = 1;
@@ -53,8 +53,8 @@ impl Dynamics for CartPole {
         out.iter_mut().zip(state).for_each(|(out, number)| *out = *number as f32);
     }
 
-    /// The frictionless equations of Florian, "Correct equations for the dynamics of the cart-pole system" (2007), by
-    /// Euler's method. In Gymnasium's order of operations, so that the last digits agree too.
+    /// Frictionless equations of Florian, "Correct equations for the dynamics of the cart-pole system" (2007),
+    /// integrated by Euler's method in Gymnasium's order of operations, so that the last digits agree.
     fn advance(&self, state: &mut [f64; 4], _: u32, action: Action<'_>, _: &mut Generator) -> (f64, bool) {
         let [place, velocity, angle, angular] = *state;
         let force = if action == Action::Discrete(1) { FORCE } else { -FORCE };

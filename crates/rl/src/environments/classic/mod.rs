@@ -1,8 +1,8 @@
-//! Classic control tasks with the dynamics, starts and time limits of Gymnasium 1.2.3, under its names.
+//! Classic control tasks with the dynamics, initial states and time limits of Gymnasium 1.2.3, under the same names.
 //!
-//! Numbers are computed as there, in 64 bits (but where 32 are said), in its order of operations: that way the last
-//! digits agree too, and a trajectory stays with Gymnasium's for longer, since some of these tasks double an error many
-//! times a second.
+//! Numbers are computed in 64 bits (32 where stated) and in Gymnasium's order of operations, so that the last digits
+//! agree. Some of these tasks double an error many times a second; the same rounding keeps a trajectory equal for
+//! longer.
 
 mod acrobot;
 mod cart_pole;

@@ -32,7 +32,7 @@ pub(in super::super) fn mountain_car() -> Box<dyn Environment> {
 struct MountainCar;
 
 impl Dynamics for MountainCar {
-    /// Place and velocity.
+    /// Position and velocity.
     type State = [f64; 2];
 
     const VERSION: u32 = 1;
@@ -51,7 +51,7 @@ impl Dynamics for MountainCar {
         let push = (index as f64 - 1.0) * FORCE + (3.0 * place).cos() * -GRAVITY;
         let mut velocity = (velocity + push).clamp(-MOST_SPEED, MOST_SPEED);
         let place = (place + velocity).clamp(LEAST_PLACE, MOST_PLACE);
-        // The wall on the left stops it.
+        // The car stops at the left end.
         if place == LEAST_PLACE && velocity < 0.0 {
             velocity = 0.0;
         }

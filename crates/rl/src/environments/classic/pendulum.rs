@@ -7,13 +7,13 @@ use super::super::{
     simulation::{Dynamics, Generator, Simulation, uniform},
 };
 
-/// In metres a second squared; mass and length are 1.
+/// Gravitational acceleration, in metres per second squared; mass and length are 1.
 const GRAVITY: f64 = 10.0;
-/// Seconds a step.
+/// Duration of a step, in seconds.
 const STEP: f64 = 0.05;
-/// The most angular velocity, in radians a second.
+/// Maximum angular velocity, in radians per second.
 const MOST_SPEED: f64 = 8.0;
-/// The most torque, in newton metres.
+/// Maximum torque, in newton metres.
 const MOST_TORQUE: f32 = 2.0;
 
 pub(in super::super) fn pendulum() -> Box<dyn Environment> {
@@ -37,7 +37,7 @@ pub(in super::super) fn pendulum() -> Box<dyn Environment> {
 struct Pendulum;
 
 impl Dynamics for Pendulum {
-    /// The angle from upright, not wrapped, and the angular velocity.
+    /// Angle from upright (not wrapped) and angular velocity.
     type State = [f64; 2];
 
     const VERSION: u32 = 1;
@@ -51,7 +51,7 @@ impl Dynamics for Pendulum {
         out.iter_mut().zip(numbers).for_each(|(out, number)| *out = number as f32);
     }
 
-    /// The torque is of 32 bits in Gymnasium, and so is what is computed of it alone.
+    /// Gymnasium computes with a 32-bit torque, so the torque's own terms are computed in 32 bits here too.
     fn advance(&self, state: &mut [f64; 2], _: u32, action: Action<'_>, _: &mut Generator) -> (f64, bool) {
         let Action::Continuous(&[torque]) = action else { return (f64::NAN, false) };
         let torque = torque.clamp(-MOST_TORQUE, MOST_TORQUE);

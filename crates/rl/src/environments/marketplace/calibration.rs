@@ -1,74 +1,74 @@
-//! What records of prices and demand say about the parameters of `price_optimization`.
+//! Estimation of the parameters of `price_optimization` from records of prices and demand.
 //!
-//! A record may be a row of the coordinator's `pricing_history` (`price`, `demand_level`, the mean of
-//! `competitor_prices`), a listing of `agent_marketplace` (`execution_price`, `total_executions`), or an hour in which jobs
-//! were asked for at a price. The caller reads them; all records of one calibration measure demand alike.
+//! A record is a row of the coordinator's `pricing_history` (`price`, `demand_level`, mean of `competitor_prices`), a
+//! listing of `agent_marketplace` (`execution_price`, `total_executions`), or an hour of `job`. The caller reads them;
+//! all records of one calibration measure demand in the same unit.
 
 use super::{PriceOptimization, parameters::Parameters};
 
-/// So many usable records are needed.
+/// Minimum number of usable records.
 pub const LEAST_RECORDS: usize = 30;
-/// An elasticity is believed up to this standard error.
+/// Maximum standard error at which an elasticity is accepted.
 const MOST_ERROR: f64 = 0.5;
-/// Prices must spread by at least this, as the standard deviation of their logarithms, to say anything of elasticity.
+/// Minimum standard deviation of the logarithms of prices; below it the records say nothing about elasticity.
 const LEAST_SPREAD: f64 = 0.01;
-/// Of the squared correlation of our prices and the rival's, at least this is missing to 1; otherwise nobody can tell
-/// to which of them demand answered.
+/// Minimum of 1 minus the squared correlation of own and rival prices. Below it the effects of the two prices on demand
+/// cannot be told apart.
 const LEAST_INDEPENDENCE: f64 = 1e-3;
 
-/// What was asked for at a price: an hour or a day of one provider.
+/// Price and demand of one provider in an hour, a day or a listing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PriceRecord {
-    /// The price, in the marketplace's currency.
+    /// Price, in the marketplace's currency.
     pub price: f64,
-    /// Units asked for, or anything in proportion to them (jobs requested, a level of demand).
+    /// Units demanded, or a quantity proportional to them (jobs requested, demand level).
     pub demand: f64,
-    /// What others asked for the same, in the same currency, where it is known.
+    /// Price of competing offers in the same currency; `None` where unknown.
     pub rival_price: Option<f64>,
 }
 
-/// A parameter that was estimated.
+/// An estimated parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
-    /// Its name.
+    /// Name of the parameter.
     pub name: &'static str,
-    /// The estimate.
+    /// Estimated value of the parameter.
     pub value: f64,
-    /// Its standard error.
+    /// Standard error of the estimate.
     pub standard_error: f64,
-    /// The records from which it was made.
+    /// Number of records used.
     pub records: usize,
 }
 
-/// Parameters of which some come from records.
+/// Parameters of `price_optimization`, some of them estimated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
-    /// All of them; those that weren't estimated are the defaults. As JSON they are what
-    /// [`environment`](super::super::environment) takes.
+    /// All parameters; those that were not estimated have their default. As JSON they are accepted by
+    /// [`environment`](super::super::environment).
     pub parameters: PriceOptimization,
-    /// The records that could be used: all numbers in them finite and above 0.
+    /// Number of usable records: all of their numbers are finite and above 0.
     pub records: usize,
-    /// The parameters that were estimated.
+    /// Parameters that were estimated.
     pub estimated: Vec<Estimate>,
-    /// Those that were tried and kept their default, with the reason.
+    /// Parameters that kept their default although they were tried, with the reason.
     pub kept: Vec<(&'static str, String)>,
 }
 
-/// There are too few records to say anything.
+/// Error: fewer usable records than required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{usable} records of price and demand can be used, {LEAST_RECORDS} are needed")]
 pub struct TooFew {
-    /// How many could be used.
+    /// Number of usable records.
     pub usable: usize,
 }
 
-/// Estimate what `records` tell, which are `reference_price`, `elasticity` and `cross_elasticity`; everything else is the
-/// default. A record with a price or demand of 0 or less has no logarithm and isn't used.
+/// Estimate `reference_price`, `elasticity` and `cross_elasticity` from `records`; the other parameters are defaults.
+/// Records with a price or demand of 0 or less have no logarithm and are not used.
 ///
-/// The reference price is the geometric mean. The elasticities are those of the environment's demand curve, whose
-/// logarithm is linear: `ln demand = a - elasticity x ln price + cross_elasticity x ln rival_price`, by ordinary least
-/// squares. Where fewer than [`LEAST_RECORDS`] records have a rival's price, the rival's is left out of it. An estimate
-/// that is too uncertain, or outside the parameter's range, is not taken.
+/// The reference price is the geometric mean. The elasticities are those of the environment's demand curve, which is
+/// linear in logarithms: `ln demand = a - elasticity x ln price + cross_elasticity x ln rival_price`, fitted by
+/// ordinary least squares. With fewer than [`LEAST_RECORDS`] records that have a rival's price, that term is left out.
+/// An estimate that is too uncertain, or outside the parameter's range, is rejected.
 ///
 /// # Errors
 /// [`TooFew`] with fewer than [`LEAST_RECORDS`] usable records.
@@ -107,7 +107,7 @@ pub fn calibrate(records: &[PriceRecord]) -> Result<Calibration, TooFew> {
 }
 
 impl Calibration {
-    /// Take an estimate if it can be believed and is a value that the parameter may have.
+    /// Accept an estimate if its error is small enough and its value lies in the parameter's range.
     fn consider(&mut self, estimate: Estimate) {
         let Estimate { name, value, standard_error, .. } = estimate;
         let mut with = self.parameters.clone();
@@ -135,7 +135,7 @@ impl Calibration {
         }
     }
 
-    /// Least squares of demand on our price alone.
+    /// Fit demand by own price alone (least squares).
     fn own(&mut self, price: &Sample, demand: &Sample) {
         if price.deviation() < LEAST_SPREAD {
             return self.kept.push(("elasticity", "prices hardly differ".into()));
@@ -148,7 +148,7 @@ impl Calibration {
         self.consider(Estimate { name: "elasticity", value: -slope, standard_error, records });
     }
 
-    /// Least squares of demand on our price and the rival's, by the normal equations.
+    /// Fit demand by own and rival price (least squares, normal equations).
     fn own_and_cross(&mut self, price: &Sample, rival: &Sample, demand: &Sample) {
         if rival.deviation() < LEAST_SPREAD {
             self.kept.push(("cross_elasticity", "the rival's prices hardly differ".into()));
@@ -172,14 +172,14 @@ impl Calibration {
     }
 }
 
-/// Numbers as their mean and their distances from it.
+/// Numbers, stored as their mean and their deviations from it.
 struct Sample {
     mean: f64,
     distances: Vec<f64>,
 }
 
 impl Sample {
-    /// Of at least one number.
+    /// Build a sample from at least one number.
     fn of(numbers: impl Iterator<Item = f64>) -> Self {
         let mut distances: Vec<_> = numbers.collect();
         let mean = distances.iter().sum::<f64>() / distances.len() as f64;
@@ -191,12 +191,12 @@ impl Sample {
         self.distances.len()
     }
 
-    /// The sum of products with another sample's distances.
+    /// Sum of the products of the deviations with those of another sample.
     fn with(&self, other: &Self) -> f64 {
         self.distances.iter().zip(&other.distances).map(|(one, other)| one * other).sum()
     }
 
-    /// The standard deviation.
+    /// Standard deviation of the sample.
     fn deviation(&self) -> f64 {
         (self.with(self) / (self.len() - 1) as f64).sqrt()
     }

@@ -1,53 +1,56 @@
-//! marketplace_trading: lots of compute credits on an exchange, with spread, pressure and the risk of what is held.
+//! `marketplace_trading`: trading lots of compute credits on an exchange, with bid-ask spread, order pressure and
+//! inventory risk.
 //!
-//! The middle price is on a ladder of ticks. In a step it moves by a tick with probability `movement`, and then up with
+//! The mid price moves on a ladder of ticks. In a step it moves by one tick with probability `movement`, upwards with
 //! probability `(1 + tilt) / 2`, where
 //!
-//! `tilt = reversion x (distance below the ladder's middle, as a share of the half ladder) + pressure x (-1, 0 or 1)`,
+//! `tilt = reversion x (distance below the middle of the ladder, as a share of half the ladder) + pressure x (-1, 0 or
+//! 1)`,
 //!
-//! clamped to [-1, 1]; the order book's pressure and the volume walk by themselves. The half spread is `half_spread` ticks
-//! in normal volume, more in thin and less in busy. Buying or selling a lot at once pays it. Quoting both sides earns it
-//! when a quote is filled: the one that the price moves against with probability `fill` (more when busy), so that
-//! a fill is followed by a loss on average, either with half of that when the price stands still. The reward is the cash
-//! beyond the middle price, plus lots held x the price's move, less `risk` x lots squared, all in ticks.
+//! clamped to [-1, 1]. The order book's pressure and the trading volume follow random walks of their own. The half
+//! spread is `half_spread` ticks in normal volume, more in thin and less in busy volume. Buying or selling a lot at
+//! once costs the half spread; quoting both sides earns it when a quote is filled. The quote that the price moves
+//! against is filled with probability `fill` (more when busy), so a fill is followed by a loss on average; when the
+//! price does not move, either quote is filled with half of that. The reward is the cash beyond the mid price, plus
+//! lots held x price change, minus `risk` x lots squared, all in ticks.
 
 use super::{Market, Move, parameters::parameters, walk};
 
-/// Rungs of the exchange's price ladder.
+/// Number of price levels on the ladder.
 const PRICES: usize = 9;
 const MIDDLE: usize = PRICES / 2;
-/// Lots held, from `FLAT` short to as many long.
+/// Number of inventory levels, from three lots short to three lots long.
 const HELD: usize = 7;
 const FLAT: usize = HELD / 2;
-/// Pressure of the order book: sellers, balanced, buyers.
+/// Number of order-pressure levels: sellers, balanced, buyers.
 const PRESSURES: usize = 3;
 const BALANCED: usize = 1;
-/// Volume: thin, normal, busy.
+/// Number of volume levels: thin, normal, busy.
 const VOLUMES: usize = 3;
 const NORMAL: usize = 1;
-/// The spread in each volume, in that of the normal one.
+/// Half spread at each volume level, relative to normal volume.
 const SPREADS: [f64; VOLUMES] = [1.5, 1.0, 0.6];
-/// How often quotes are filled in each volume, in that of the normal one.
+/// Fill probability at each volume level, relative to normal volume.
 const FILLS: [f64; VOLUMES] = [0.4, 1.0, 1.6];
 
 parameters! {
     /// Parameters of `marketplace_trading`.
     MarketplaceTrading {
-        /// The probability that the price moves by a tick in a step.
+        /// Probability per step that the price moves by one tick.
         movement: 0.6, 0.01 to 1.0;
-        /// How strongly the price is drawn to the ladder's middle: the tilt of its direction at an end.
+        /// Strength of the price's return to the middle of the ladder: the tilt of its direction at either end.
         reversion: 0.25, 0.0 to 1.0;
-        /// How strongly the order book's pressure tilts the price's direction.
+        /// Effect of the order book's pressure on the price's direction.
         pressure: 0.25, 0.0 to 1.0;
-        /// The probability of a step that the pressure changes to the next on one side, and the same on the other.
+        /// Probability per step that the pressure moves to the next level on one side; the same on the other.
         pressure_change: 0.1, 0.01 to 0.5;
-        /// The probability of a step that the volume changes to the next on one side, and the same on the other.
+        /// Probability per step that the volume moves to the next level on one side; the same on the other.
         volume_change: 0.15, 0.01 to 0.5;
-        /// Half the spread in normal volume, in ticks.
+        /// Half spread in normal volume, in ticks.
         half_spread: 0.5, 0.0 to 5.0;
-        /// The probability in normal volume that the quote which a price move runs into is filled.
+        /// Probability in normal volume that the quote against which the price moves is filled.
         fill: 0.5, 0.0 to 0.6;
-        /// The cost of holding in a step, in ticks for the square of the lots.
+        /// Cost of inventory per step, in ticks per lot squared.
         risk: 0.02, 0.0 to 1.0;
     }
 }
@@ -57,7 +60,7 @@ pub(in super::super) struct Trading {
 }
 
 impl Trading {
-    /// The probabilities that the price goes down, stays and goes up.
+    /// Probabilities that the price goes down, stays and goes up.
     fn moves(&self, price: usize, pressure: usize) -> [f64; 3] {
         let p = &self.parameters;
         let pull = p.reversion * (MIDDLE as f64 - price as f64) / MIDDLE as f64;
@@ -66,8 +69,8 @@ impl Trading {
         [p.movement - up, 1.0 - p.movement, up]
     }
 
-    /// What may be held after `action` and what it brings beyond the middle price, with the probability of each, when the
-    /// price moves in `direction` (0 down, 1 not, 2 up).
+    /// Return the possible inventories after `action`, the cash that each brings beyond the mid price, and their
+    /// probabilities, when the price moves in `direction` (0 down, 1 unchanged, 2 up).
     fn trades(&self, held: usize, volume: usize, action: Move, direction: usize) -> [(f64, usize, f64); 3] {
         let half_spread = self.parameters.half_spread * SPREADS[volume];
         let only = |held, cash| [(1.0, held, cash), (0.0, held, cash), (0.0, held, cash)];
@@ -102,8 +105,8 @@ impl Market<4> for Trading {
     const VERSION: u32 = 1;
     const SHAPE: [usize; 4] = [PRICES, HELD, PRESSURES, VOLUMES];
     const SHOWN: [(&'static str, &'static str); 4] = [
-        ("price", "the rung of the middle price"),
-        ("position", "lots held, from three short to three long"),
+        ("price", "level of the mid price"),
+        ("position", "inventory, from three lots short to three long"),
         ("demand", "the order book's pressure: sellers, balanced, buyers"),
         ("volume", "thin, normal, busy"),
     ];

@@ -1,10 +1,11 @@
 //! The six marketplace environments of the wire contract.
 //!
-//! Each is a finite Markov decision process: its latent state is a few small whole numbers, and all that may follow from
-//! an action is enumerated with its probability. The same enumeration is simulated and solved, so the most that a policy
-//! can expect is known exactly ([`Reference`]).
+//! Each is a finite Markov decision process: its state is a few small integers, and every outcome of an action is
+//! enumerated with its probability. The same enumeration is used for simulation and for exact solution, so the best
+//! possible expected return is known ([`Reference`]).
 //!
-//! What is called a walk below goes a step up or down with given probabilities, and at an end stays instead of leaving.
+//! In these files a "walk" is a process that moves one level up or down with given probabilities and does not leave its
+//! range.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -42,7 +43,7 @@ pub(super) use {
     price_optimization::Prices, resource_allocation::Resources, service_selection::Services,
 };
 
-/// An action, in the order of [`ACTIONS`].
+/// A market action, in the order of [`ACTIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Move {
     Increase,
@@ -53,37 +54,37 @@ pub(super) enum Move {
 
 const MOVES: [Move; ACTIONS.len()] = [Move::Increase, Move::Decrease, Move::Maintain, Move::Dynamic];
 
-/// The laws of a market, whose state is `N` numbers.
+/// Model of a market with a state of `N` integers.
 pub(super) trait Market<const N: usize>: Send + Sized {
-    /// Its parameters.
+    /// Parameters of the model.
     type Parameters: Parameters;
 
-    /// Its name on the wire.
+    /// Name in the API.
     const NAME: &'static str;
-    /// What it models, what each action does, and its reward.
+    /// Description of the model, of the effect of each action, and of the reward.
     const SUMMARY: &'static str;
-    /// Raised with every change of the laws.
+    /// Version of the dynamics, raised with every change to them.
     const VERSION: u32;
     /// Steps of an episode.
     const HORIZON: u32 = 100;
-    /// How many values each number of the state has, from 0.
+    /// Number of values of each state variable, which start at 0.
     const SHAPE: [usize; N];
-    /// Of each number of the state, the one of [`FEATURES`] that shows it, and what it is.
+    /// For each state variable, the feature of [`FEATURES`] that shows it, and its meaning.
     const SHOWN: [(&'static str, &'static str); N];
 
-    /// Of valid parameters.
+    /// Create the model from valid parameters.
     fn new(parameters: Self::Parameters) -> Self;
 
     fn parameters(&self) -> &Self::Parameters;
 
-    /// Visit every first state with its probability.
+    /// Visit every initial state with its probability.
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; N]));
 
-    /// Visit everything that may follow from an action: its probability, the next state, the reward.
+    /// Visit every outcome of an action: its probability, the next state, the reward.
     fn outcomes(&self, state: [usize; N], action: Move, visit: &mut dyn FnMut(f64, [usize; N], f64));
 }
 
-/// Make the market `M` in an episode begun with seed 0.
+/// Create the market `M`, in an episode started with seed 0.
 pub(super) fn market<const N: usize, M: Market<N> + 'static>(
     parameters: Option<&Value>,
 ) -> Result<Box<dyn Environment>, String>
@@ -103,17 +104,17 @@ where
     Ok(Box::new(Simulation::new(played, description)))
 }
 
-/// What the features show, in a sentence.
+/// Describe in one sentence what the features show.
 fn shown<const N: usize, M: Market<N>>() -> String {
     let shown = M::SHOWN.iter().zip(M::SHAPE);
     let shown: Vec<_> = shown.map(|((name, meaning), values)| format!("{name} ({meaning}; {values} values)")).collect();
     format!("Features, each spread evenly from -{MOST} to {MOST}: {}; the others are 0.", shown.join(", "))
 }
 
-/// A market as an environment.
+/// A market model as an environment's dynamics.
 struct Played<const N: usize, M> {
     market: M,
-    /// Where in an observation each number of the state is shown.
+    /// Index in the observation of the feature that shows each state variable.
     places: [usize; N],
 }
 
@@ -190,7 +191,7 @@ where
     }
 }
 
-/// What can be expected of a return.
+/// Compute the reference returns of a process.
 fn reference(process: &Process) -> Reference {
     let constants = (0..ACTIONS.len()).map(|action| process.value_of(&process.constant(action)));
     let (action, constant) =
@@ -204,20 +205,20 @@ fn reference(process: &Process) -> Reference {
     }
 }
 
-/// Takes one of several offers, each with its probability: the one in whose share of [0, 1) a number drawn lies.
+/// Selection of one of several options by their probabilities: the one in whose share of [0, 1) a drawn number lies.
 struct Draw<T> {
-    /// What is left of the number drawn.
+    /// Remainder of the drawn number.
     rest: f64,
     taken: T,
 }
 
 impl<T> Draw<T> {
-    /// With what is taken if nothing is offered.
+    /// Draw a number; `none` is taken when no option is offered.
     fn new(generator: &mut Generator, none: T) -> Self {
         Self { rest: unit(generator), taken: none }
     }
 
-    /// The last possible offer stays taken should the probabilities sum to a little less than 1.
+    /// The last possible option stays selected when rounding leaves the sum of the probabilities just under 1.
     fn offer(&mut self, probability: f64, offer: T) {
         if self.rest >= 0.0 && probability > 0.0 {
             self.taken = offer;
@@ -226,12 +227,12 @@ impl<T> Draw<T> {
     }
 }
 
-/// The number of a state among all of this shape.
+/// Index of a state among all states of this shape.
 fn index<const N: usize>(shape: [usize; N], state: [usize; N]) -> usize {
     state.iter().zip(shape).fold(0, |index, (digit, values)| index * values + digit)
 }
 
-/// The state of this number.
+/// State with this index.
 fn digits<const N: usize>(shape: [usize; N], mut index: usize) -> [usize; N] {
     let mut state = [0; N];
     for (digit, values) in state.iter_mut().zip(shape).rev() {
@@ -241,23 +242,23 @@ fn digits<const N: usize>(shape: [usize; N], mut index: usize) -> [usize; N] {
     state
 }
 
-/// The most that a feature can be, and less its least.
+/// Largest value of a feature; the smallest is its negative.
 const MOST: f32 = 1.5;
 
-/// One of `values` values, from 0, as a feature: evenly from -[`MOST`] to [`MOST`].
+/// Map `value`, one of `values` integers from 0, linearly to the range from -[`MOST`] to [`MOST`].
 fn feature(value: usize, values: usize) -> f32 {
     MOST * (2.0 * value as f32 / (values - 1) as f32 - 1.0)
 }
 
-/// A walk on a ladder of `rungs`: the rungs to which `rung` may lead, with their probabilities. At an end, the step that
-/// would leave it is not taken.
+/// Return the possible next values of a walk on `rungs` levels from `rung`, with their probabilities. A step that would
+/// leave the range is not taken.
 fn walk(rung: usize, rungs: usize, down: f64, up: f64) -> [(f64, usize); 3] {
     let down = if rung > 0 { down } else { 0.0 };
     let up = if rung + 1 < rungs { up } else { 0.0 };
     [(down, rung.saturating_sub(1)), (1.0 - down - up, rung), (up, (rung + 1).min(rungs - 1))]
 }
 
-/// The Poisson distribution with this mean, all of its tail put on the last of `N` counts.
+/// Poisson distribution with this mean; the whole tail is added to the last of `N` counts.
 fn poisson<const N: usize>(mean: f64) -> [f64; N] {
     let mut term = (-mean).exp();
     let mut rest = 1.0;

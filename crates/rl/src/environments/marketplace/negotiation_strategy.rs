@@ -1,61 +1,62 @@
-//! negotiation_strategy: haggling with one buyer after another over a price between their least and our most.
+//! `negotiation_strategy`: price negotiation with one buyer after another.
 //!
-//! Between buyers, one comes in a step with probability `arrival`: of a kind (tough, fair or eager) drawn evenly, patient
-//! by how well we are spoken of, and the more so the first bid. Then, in each round, we set our ask; at or below the bid
-//! we close at the bid. Otherwise the buyer
+//! Without a buyer, one arrives per step with probability `arrival`. Its kind (tough, fair or eager) is drawn
+//! uniformly; its first patience depends on the kind and the seller's reputation, and its first bid on the patience. In
+//! each round the seller sets an ask; at or below the bid the deal closes at the bid. Otherwise the buyer
 //!
-//! - accepts our ask with probability `agreeable x (the kind's) / gap^2`, the gap being the rungs between ask and bid;
-//! - else leaves: with probability `impatience` when out of patience, and with probability `anger` if we raised the ask;
-//! - else stays, loses a degree of patience with probability `patience_loss x (the kind's)`, and raises the bid by a rung
-//!   with probability `yielding x (the kind's)`, `reciprocity` more if we came down.
+//! - accepts the ask with probability `agreeable x (factor of the kind) / gap^2`, the gap being the levels between ask
+//!   and bid;
+//! - or leaves: with probability `impatience` when out of patience, and with probability `anger` if the ask was raised;
+//! - or stays, loses a level of patience with probability `patience_loss x (factor of the kind)`, and raises the bid by
+//!   one level with probability `yielding x (factor of the kind)`, plus `reciprocity` if the ask was lowered.
 //!
-//! A price on rung `k` is worth `surplus x k / 6`; each round costs `round_cost`. What we are spoken of rises after low
-//! prices and falls after high ones and after buyers who left.
+//! A price at level `k` is worth `surplus x k / 6`; each round costs `round_cost`. The seller's reputation rises after
+//! low prices and falls after high ones and after buyers who left.
 
 use super::{Market, Move, parameters::parameters};
 
-/// Rungs between the least that we take and the most that anybody pays.
+/// Number of price levels between the seller's minimum and the highest price that any buyer pays.
 const PRICES: usize = 7;
-/// A buyer's patience, from none.
+/// Number of patience levels of a buyer.
 const PATIENCE: usize = 5;
-/// No buyer, or one who is tough, fair or eager.
+/// Number of buyer kinds: none, tough, fair, eager.
 const KINDS: usize = 4;
 const NOBODY: usize = 0;
-/// How well we are spoken of.
+/// Number of levels of the seller's reputation.
 const GOODWILL: usize = 3;
-/// Prices up to this rung raise it...
+/// Highest price level that improves the reputation.
 const KIND_PRICE: usize = 2;
-/// ... and from this rung on lower it.
+/// Lowest price level that harms the reputation.
 const HARD_PRICE: usize = 5;
-/// Of each kind: the patience with which it comes.
+/// Initial patience of each kind.
 const PATIENCES: [usize; KINDS] = [0, 1, 3, 4];
-/// How readily it accepts, in a fair buyer's measure; likewise below.
+/// Readiness of each kind to accept an ask, relative to a fair buyer.
 const AGREEABLE: [f64; KINDS] = [0.0, 0.4, 1.0, 1.6];
-/// How readily it raises its bid unasked.
+/// Readiness of each kind to raise its bid, relative to a fair buyer.
 const YIELDING: [f64; KINDS] = [0.0, 0.0, 1.0, 2.0];
-/// How quickly it loses patience.
+/// Rate at which each kind loses patience, relative to a fair buyer.
 const HASTE: [f64; KINDS] = [0.0, 2.0, 1.0, 0.5];
 
 parameters! {
     /// Parameters of `negotiation_strategy`.
     NegotiationStrategy {
-        /// What closing at the highest price is worth; at the lowest it is worth nothing.
+        /// Value of closing at the highest price; closing at the lowest is worth 0.
         surplus: 4.0, 0.1 to 100.0;
-        /// What a round costs us.
+        /// Cost of a round to the seller.
         round_cost: 0.05, 0.0 to 10.0;
-        /// The probability that a fair buyer loses a degree of patience in a round.
+        /// Probability that a fair buyer loses a level of patience in a round.
         patience_loss: 0.35, 0.0 to 0.5;
-        /// The probability that a buyer out of patience leaves.
+        /// Probability that a buyer without patience leaves.
         impatience: 0.6, 0.0 to 1.0;
-        /// The probability that a fair buyer raises the bid by a rung in a round.
+        /// Probability that a fair buyer raises the bid by one level in a round.
         yielding: 0.45, 0.0 to 0.5;
-        /// By how much that grows if we have just come down.
+        /// Increase of that probability when the seller has just lowered the ask.
         reciprocity: 0.1, 0.0 to 1.0;
-        /// The probability that a fair buyer accepts an ask one rung above the bid.
+        /// Probability that a fair buyer accepts an ask one level above the bid.
         agreeable: 0.3, 0.0 to 1.0;
-        /// The probability that a buyer leaves when we raise the ask.
+        /// Probability that a buyer leaves when the ask is raised.
         anger: 0.25, 0.0 to 1.0;
-        /// The probability of a step without a buyer that one comes for the next.
+        /// Probability per step without a buyer that one arrives for the next step.
         arrival: 0.2, 0.01 to 1.0;
     }
 }
@@ -65,7 +66,7 @@ pub(in super::super) struct Negotiations {
 }
 
 impl Negotiations {
-    /// What a step leads to after which no buyer is left over: a new one comes, or nobody.
+    /// Visit the states after a step that leaves no buyer: a new one arrives, or none.
     fn next(&self, probability: f64, goodwill: usize, mut visit: impl FnMut(f64, [usize; 5])) {
         let arrival = self.parameters.arrival;
         visit(probability * (1.0 - arrival), [0, 0, 0, NOBODY, goodwill]);
@@ -73,13 +74,13 @@ impl Negotiations {
         (1..KINDS).for_each(|kind| visit(share, [PRICES - 1, goodwill, PATIENCES[kind], kind, goodwill]));
     }
 
-    /// What a step is worth in which we close on rung `price`.
+    /// Reward of a step that closes the deal at price level `price`.
     fn worth(&self, price: usize) -> f64 {
         self.parameters.surplus * price as f64 / (PRICES - 1) as f64 - self.parameters.round_cost
     }
 }
 
-/// How well we are spoken of after closing on rung `price`.
+/// Reputation after closing at price level `price`.
 fn after(price: usize, goodwill: usize) -> usize {
     match price {
         ..=KIND_PRICE => (goodwill + 1).min(GOODWILL - 1),
@@ -101,11 +102,11 @@ impl Market<5> for Negotiations {
     const HORIZON: u32 = 200;
     const SHAPE: [usize; 5] = [PRICES, PRICES, PATIENCE, KINDS, GOODWILL];
     const SHOWN: [(&'static str, &'static str); 5] = [
-        ("price", "the rung of our ask"),
-        ("demand", "the rung of the bid"),
+        ("price", "price level of the ask"),
+        ("demand", "price level of the bid"),
         ("resources", "the buyer's patience"),
         ("competition", "nobody, or a tough, fair or eager buyer"),
-        ("reputation", "how well we are spoken of"),
+        ("reputation", "the seller's reputation"),
     ];
 
     fn new(parameters: NegotiationStrategy) -> Self {

@@ -1,16 +1,16 @@
-//! What a market can be made with.
+//! Declaration and validation of market parameters.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::super::Parameter;
 
-/// The parameters of a market, all numbers. Made by [`parameters!`].
+/// Numeric parameters of a market, declared by [`parameters!`].
 pub(in super::super) trait Parameters: Default + Serialize + DeserializeOwned + Send {
-    /// Each of them, in order.
+    /// Describe each parameter, in order.
     fn describe(&self) -> Vec<Parameter>;
 
-    /// Read them from an object that names some, the others being the defaults.
+    /// Read parameters from a JSON object; those not named keep their default.
     fn read(value: Option<&Value>) -> Result<Self, String> {
         let Some(value) = value else { return Ok(Self::default()) };
         let Some(object) = value.as_object() else { return Err("they are an object of numbers by name".into()) };
@@ -22,7 +22,7 @@ pub(in super::super) trait Parameters: Default + Serialize + DeserializeOwned + 
         Ok(parameters)
     }
 
-    /// Whether each lies in its range.
+    /// Check that each parameter lies in its range.
     fn validate(&self) -> Result<(), String> {
         match self.describe().iter().find(|one| !(one.low..=one.high).contains(&one.value)) {
             Some(Parameter { name, value, low, high, .. }) => {
@@ -33,8 +33,8 @@ pub(in super::super) trait Parameters: Default + Serialize + DeserializeOwned + 
     }
 }
 
-/// Declares a market's parameters: of each its meaning, name, default and range, once for the documentation, `Default`
-/// and the check, so that these can't differ.
+/// Declare the parameters of a market: meaning, name, default and range of each. Documentation, `Default` and
+/// validation are generated from the same declaration.
 macro_rules! parameters {
     (
         $(#[$about:meta])*

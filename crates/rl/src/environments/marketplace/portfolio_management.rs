@@ -1,68 +1,68 @@
-//! portfolio_management: how much of a portfolio to hold in a risky asset.
+//! `portfolio_management`: the share of a portfolio that is held in a risky asset.
 //!
-//! In a step the asset returns its mean or that plus or minus `sqrt(2)` deviations (with probabilities 1/2, 1/4 and 1/4, so
-//! that the deviation is right), where
+//! In a step the asset returns its mean, or the mean plus or minus `sqrt(2)` standard deviations (probabilities 1/2,
+//! 1/4 and 1/4, which gives the right deviation), where
 //!
 //! `mean = premium + drift x (-1, 0 or 1 by regime) - valuation_pull x (valuation - 2)`
 //!
-//! and the deviation is `volatility`, `volatility_ratio` times that in rough times. The portfolio gains `w x return`, `w`
-//! being the asset's weight after this step's trade. A move of the asset drags its valuation along; a loss of the
-//! portfolio deepens its drawdown by a degree and a gain mends one, with a probability of its size in `DEGREE`. Regime
-//! and volatility walk. The reward, in percent, is
+//! and the deviation is `volatility`, or `volatility_ratio` times that in turbulent periods. The portfolio gains `w x
+//! return`, `w` being the asset's weight after this step's trade. A move of the asset changes its valuation; a loss
+//! deepens the drawdown by a level and a gain reduces it by one, each with a probability proportional to its size
+//! (certain at `DEGREE`). Regime and volatility follow walks. The reward, in percent, is
 //!
 //! `ln(1 + gain) - trading_cost x weight traded - aversion x (w x deviation)^2`,
 //!
-//! less `redemption` when the drawdown reaches its deepest degree and investors leave.
+//! minus `redemption` when the drawdown reaches its deepest level and investors withdraw.
 
 use super::{Market, Move, parameters::parameters, walk};
 
-/// Weights of the asset, in fifths, from none.
+/// Number of exposure levels: weights of the asset in fifths, from 0.
 const EXPOSURES: usize = 6;
-/// The market's regime: falling, flat, rising.
+/// Number of market regimes: falling, flat, rising.
 const REGIMES: usize = 3;
 const FLAT: usize = 1;
-/// How dear the asset is.
+/// Number of valuation levels of the asset, from cheap to expensive.
 const VALUATIONS: usize = 5;
 const FAIR: usize = VALUATIONS / 2;
-/// Calm or rough.
+/// Number of volatility levels: calm, turbulent.
 const VOLATILITIES: usize = 2;
-/// Degrees of drawdown, from none.
+/// Number of drawdown levels, from none.
 const DRAWDOWNS: usize = 4;
 const DEEPEST: usize = DRAWDOWNS - 1;
-/// The exposure at the start.
+/// Exposure at the start of an episode.
 const FIRST: usize = 2;
-/// The exposures of the volatility target, in calm and in rough times.
+/// Exposures of the volatility-target action, in calm and in turbulent periods.
 const TARGETS: [usize; VOLATILITIES] = [4, 2];
-/// The asset's moves, in `sqrt(2)` deviations from the mean: the move, its probability, and how probably the valuation
-/// then goes a degree down and up.
+/// Moves of the asset: size in `sqrt(2)` deviations from the mean, probability, and the probabilities that the
+/// valuation then goes down and up a level.
 const MOVES: [(f64, f64, f64, f64); 3] = [(-1.0, 0.25, 0.3, 0.0), (0.0, 0.5, 0.1, 0.1), (1.0, 0.25, 0.0, 0.3)];
-/// The loss or gain that surely changes the drawdown by a degree.
+/// Loss or gain that certainly changes the drawdown by a level.
 const DEGREE: f64 = 0.03;
-/// Rewards are in percent.
+/// Factor that expresses rewards in percent.
 const PERCENT: f64 = 100.0;
 
 parameters! {
     /// Parameters of `portfolio_management`.
     PortfolioManagement {
-        /// By how much the mean return of a step is higher in a rising market than in a flat one, and lower in a falling.
+        /// Difference of the mean return per step between a rising and a flat market; a falling market has minus that.
         drift: 0.012, 0.0 to 0.1;
-        /// The mean return of a step in a flat market, of an asset that is neither cheap nor dear.
+        /// Mean return per step in a flat market, for an asset that is fairly valued.
         premium: 0.004, -0.05 to 0.05;
-        /// The standard deviation of a step's return in calm times.
+        /// Standard deviation of the return per step in calm periods.
         volatility: 0.008, 0.0 to 0.1;
-        /// How many times that it is in rough times.
+        /// Ratio of the standard deviation in turbulent periods to that in calm ones.
         volatility_ratio: 2.0, 1.0 to 3.0;
-        /// The probability of a step that times turn rough, or calm again.
+        /// Probability per step that the volatility changes to the other level.
         volatility_change: 0.1, 0.01 to 1.0;
-        /// The probability of a step that the regime changes to the next on one side, and the same on the other.
+        /// Probability per step that the regime moves to the next on one side; the same on the other.
         regime_change: 0.12, 0.01 to 0.5;
-        /// By how much each degree of dearness lowers the mean return.
+        /// Decrease of the mean return for each level of valuation above fair.
         valuation_pull: 0.003, 0.0 to 0.02;
-        /// What trading the whole portfolio costs, as a share of it.
+        /// Cost of trading the whole portfolio, as a share of it.
         trading_cost: 0.01, 0.0 to 0.1;
-        /// What is lost, as a logarithm, when the drawdown gets to its deepest.
+        /// Loss, as a logarithm, when the drawdown reaches its deepest level.
         redemption: 0.02, 0.0 to 1.0;
-        /// What a step's variance of the portfolio costs: the investors' aversion to risk.
+        /// Cost of the portfolio's variance per step: the investors' risk aversion.
         aversion: 25.0, 0.0 to 1000.0;
     }
 }
@@ -72,7 +72,7 @@ pub(in super::super) struct Portfolio {
 }
 
 impl Portfolio {
-    /// Of the asset's return in a step: the mean and the standard deviation.
+    /// Mean and standard deviation of the asset's return in a step.
     fn moments(&self, regime: usize, valuation: usize, volatility: usize) -> (f64, f64) {
         let p = &self.parameters;
         let (regime, dear) = (regime as f64 - FLAT as f64, valuation as f64 - FAIR as f64);
@@ -81,12 +81,12 @@ impl Portfolio {
     }
 }
 
-/// A number of exposures as a weight.
+/// Weight of the asset at an exposure level.
 fn weight(exposures: usize) -> f64 {
     exposures as f64 / (EXPOSURES - 1) as f64
 }
 
-/// The degrees of drawdown that a gain of this size may lead to.
+/// Possible drawdown levels after a gain of this size, with their probabilities.
 fn drawdowns(drawdown: usize, gain: f64) -> [(f64, usize); 3] {
     let likely = (gain.abs() / DEGREE).min(1.0);
     let (mended, deeper) = if gain < 0.0 { (0.0, likely) } else { (likely, 0.0) };
@@ -107,9 +107,9 @@ impl Market<5> for Portfolio {
     const SHOWN: [(&'static str, &'static str); 5] = [
         ("position", "fifths of the portfolio in the asset"),
         ("demand", "the regime: falling, flat, rising"),
-        ("price", "how dear the asset is"),
-        ("volume", "calm or rough"),
-        ("resources", "degrees of drawdown"),
+        ("price", "valuation of the asset, cheap to expensive"),
+        ("volume", "calm or turbulent"),
+        ("resources", "level of the drawdown"),
     ];
 
     fn new(parameters: PortfolioManagement) -> Self {

@@ -1,78 +1,78 @@
-//! price_optimization: a provider's price against a demand curve, a rival and a stock.
+//! `price_optimization`: a provider's price against a demand curve, a rival and limited stock.
 //!
-//! In a step we choose a price `p` and the rival asks `q`, both on a ladder of reference price x (1 + `price_step`)^k. The
-//! units asked for are Poisson with the mean of a constant-elasticity demand curve,
+//! In a step the provider sets a price `p` and the rival asks `q`, both on a ladder of reference price x (1 +
+//! `price_step`)^k. The units demanded are Poisson distributed with the mean of a constant-elasticity demand curve,
 //!
 //! `demand x (1 + season_swing)^season x p^-elasticity x q^cross_elasticity x (1, or bad_reputation)`,
 //!
-//! season being -1, 0 or 1 and prices in reference prices. Of these as many are sold as are in stock, for `p - unit_cost`
-//! each; then one unit comes in. Turning somebody away for want of stock makes the reputation bad; a step without that
-//! mends it with probability `forgiveness`. A rival whom we undercut follows us down with probability `rival_follows`;
-//! otherwise it goes back towards the rung that is usual in the season with probability `rival_returns`. The season
-//! walks.
+//! with season -1, 0 or 1 and prices in reference prices. Units are sold as far as stock allows, each for `p -
+//! unit_cost`; then one unit is supplied. Unmet demand makes the reputation bad; a step without unmet demand restores
+//! it with probability `forgiveness`. A rival that is undercut lowers its price by a level with probability
+//! `rival_follows`; otherwise it moves towards its usual level for the season with probability `rival_returns`. The
+//! season follows a walk.
 
 use super::{Market, Move, parameters::parameters, poisson, walk};
 
-/// Rungs of the price ladder.
+/// Number of price levels.
 const PRICES: usize = 7;
-/// The rung of the reference price.
+/// Level of the reference price.
 const MIDDLE: usize = PRICES / 2;
-/// The rival keeps off the ladder's ends: its lowest is rung 1.
+/// Number of price levels of the rival, which avoids both ends of the ladder: its lowest is level 1.
 const RIVALS: usize = PRICES - 2;
-/// Seasons of demand: low, normal, high.
+/// Number of demand seasons: low, normal, high.
 const SEASONS: usize = 3;
-/// The season in which an episode begins.
+/// Season at the start of an episode.
 const NORMAL: usize = 1;
-/// Units of stock, from none.
+/// Number of stock levels, from 0.
 const STOCKS: usize = 7;
-/// Units that come in at the end of a step, if there is room.
+/// Units supplied at the end of a step, if the stock is not full.
 const SUPPLIED: usize = 1;
-/// Reputation: bad or good.
+/// Number of reputation levels: bad, good.
 const REPUTATIONS: usize = 2;
-/// Units asked for in a step, from none; what is more counts as the last.
+/// Number of demand counts per step, from 0; larger demand counts as the last.
 const DEMANDS: usize = 5;
 
 parameters! {
     /// Parameters of `price_optimization`.
     PriceOptimization {
-        /// The price of the ladder's middle rung, in the marketplace's currency. It sets the unit only: rewards are in
-        /// reference prices.
+        /// Price of the middle level, in the marketplace's currency. It only sets the unit: rewards are in reference
+        /// prices.
         reference_price: 1.0, 1e-9 to 1e9;
-        /// What a unit sold costs the provider, as a share of the reference price.
+        /// Cost of a sold unit, as a share of the reference price.
         unit_cost: 0.35, 0.0 to 0.9;
-        /// The ratio of neighbouring prices, less 1.
+        /// Ratio of neighbouring price levels, minus 1.
         price_step: 0.2, 0.02 to 0.5;
-        /// By how many percent demand falls when our price rises by one.
+        /// Percentage by which demand falls when the own price rises by 1 %.
         elasticity: 2.2, 0.2 to 5.0;
-        /// By how many percent demand rises when the rival's price rises by one.
+        /// Percentage by which demand rises when the rival's price rises by 1 %.
         cross_elasticity: 1.4, 0.0 to 5.0;
-        /// Units asked for in a step at reference prices, in the normal season, of a provider of good reputation.
+        /// Units demanded per step at reference prices, in the normal season, with a good reputation.
         demand: 1.2, 0.1 to 4.0;
-        /// The ratio of demand between neighbouring seasons, less 1.
+        /// Ratio of demand between neighbouring seasons, minus 1.
         season_swing: 1.0, 0.0 to 2.0;
-        /// The probability of a step that the season changes to the one above, and the same to the one below.
+        /// Probability per step that the season moves to the one above; the same for the one below.
         season_change: 0.1, 0.01 to 0.5;
-        /// The probability that a bad reputation is mended by a step in which nobody was turned away.
+        /// Probability that a step without unmet demand restores a bad reputation.
         forgiveness: 0.2, 0.01 to 1.0;
-        /// The share of demand that a bad reputation leaves.
+        /// Share of demand that remains with a bad reputation.
         bad_reputation: 0.6, 0.0 to 1.0;
-        /// The probability that a rival whom we undercut goes one rung down in a step.
+        /// Probability per step that an undercut rival lowers its price by a level.
         rival_follows: 0.5, 0.0 to 1.0;
-        /// The probability that a rival whom we don't undercut goes one rung towards its usual price in a step.
+        /// Probability per step that a rival that is not undercut moves one level towards its usual price.
         rival_returns: 0.2, 0.0 to 1.0;
-        /// What changing the price costs, as a share of the reference price.
+        /// Cost of changing the price, as a share of the reference price.
         menu_cost: 0.02, 0.0 to 0.5;
     }
 }
 
 pub(in super::super) struct Prices {
     parameters: PriceOptimization,
-    /// The price of each rung, in reference prices.
+    /// Price of each level, in reference prices.
     ladder: [f64; PRICES],
 }
 
 impl Prices {
-    /// The mean of the units asked for.
+    /// Mean of the units demanded.
     fn demand(&self, price: usize, rival: usize, season: usize, reputation: usize) -> f64 {
         let p = &self.parameters;
         let season = (1.0 + p.season_swing).powi(season as i32 - NORMAL as i32);
@@ -81,7 +81,7 @@ impl Prices {
         p.demand * season * reputation * prices
     }
 
-    /// How probably the rival, on rung `rival`, goes one down and one up.
+    /// Probabilities that the rival at level `rival` goes a level down and a level up.
     fn rival_moves(&self, price: usize, rival: usize, season: usize) -> (f64, f64) {
         let p = &self.parameters;
         let usual = MIDDLE + season - NORMAL;
@@ -106,8 +106,8 @@ impl Market<5> for Prices {
     const VERSION: u32 = 1;
     const SHAPE: [usize; 5] = [PRICES, RIVALS, SEASONS, STOCKS, REPUTATIONS];
     const SHOWN: [(&'static str, &'static str); 5] = [
-        ("price", "the rung of our price"),
-        ("competition", "the rung of the rival's price"),
+        ("price", "level of the provider's price"),
+        ("competition", "level of the rival's price"),
         ("demand", "the season"),
         ("resources", "units in stock"),
         ("reputation", "bad or good"),

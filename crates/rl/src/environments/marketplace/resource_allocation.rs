@@ -1,56 +1,56 @@
-//! resource_allocation: how many servers to run for a load that comes and goes.
+//! `resource_allocation`: the number of servers to run for a varying load.
 //!
-//! In a step, jobs arrive: Poisson with mean `load x load_ratio^level`, the level walking. Each active or rented server
-//! does one job; jobs beyond that wait, and beyond the queue's room are dropped. A server ordered costs from the step in
-//! which it is ordered and works once it has booted; all that boot are ready together, with probability `boot` a step.
-//! Rented servers work at once for one step, for `spot_price` each, `spot_ratio` times that while renting is dear. The
-//! reward is
+//! In a step, jobs arrive: Poisson distributed with mean `load x load_ratio^level`, where the level follows a walk.
+//! Each active or rented server does one job; further jobs wait, and jobs beyond the queue's capacity are dropped. An
+//! ordered server costs from the step in which it is ordered and works once it has booted; all booting servers become
+//! active together, with probability `boot` per step. Rented servers work at once for one step, for `spot_price` each,
+//! or `spot_ratio` times that while renting is expensive. The reward is
 //!
 //! `fee x served - server_cost x (active + booting) - rent - waiting_cost x waiting - drop_cost x dropped`.
 
 use super::{Market, Move, parameters::parameters, poisson, walk};
 
-/// Active servers, from none.
+/// Number of active-server counts, from 0.
 const ACTIVE: usize = 7;
-/// Servers that boot, from none.
+/// Number of booting-server counts, from 0.
 const STARTING: usize = 3;
-/// Jobs that wait, from none.
+/// Number of waiting-job counts, from 0.
 const QUEUE: usize = 8;
-/// Levels of load.
+/// Number of load levels.
 const LOADS: usize = 4;
-/// Renting: cheap or dear.
+/// Number of spot price levels: cheap, expensive.
 const SPOTS: usize = 2;
-/// Jobs that arrive in a step, from none; what is more counts as the last.
+/// Number of arrival counts per step, from 0; more arrivals count as the last.
 const ARRIVALS: usize = 6;
-/// Servers rented at once.
+/// Servers rented per rental.
 const RENTED: usize = 2;
-/// Active servers at the start.
+/// Active servers at the start of an episode.
 const FIRST: usize = 2;
 
 parameters! {
     /// Parameters of `resource_allocation`.
     ResourceAllocation {
-        /// Jobs that arrive in a step at the lowest level of load, in the mean.
+        /// Mean number of jobs that arrive per step at the lowest load level.
         load: 0.6, 0.05 to 2.0;
-        /// The ratio of the means of neighbouring levels.
+        /// Ratio of the means of neighbouring load levels.
         load_ratio: 1.8, 1.0 to 3.0;
-        /// The probability of a step that the load goes one level up, and the same for down.
+        /// Probability per step that the load goes up a level; the same for down.
         load_change: 0.08, 0.01 to 0.5;
-        /// What a job done brings: the unit of the reward.
+        /// Revenue of a completed job: the unit of the reward.
         fee: 1.0, 0.1 to 10.0;
-        /// What a server, active or booting, costs in a step.
+        /// Cost per step of a server, active or booting.
         server_cost: 0.4, 0.0 to 5.0;
-        /// The probability of a step that the servers which boot become active.
+        /// Probability per step that the booting servers become active.
         boot: 0.4, 0.05 to 1.0;
-        /// What a rented server costs for its step while renting is cheap.
+        /// Cost of a rented server for its step while renting is cheap.
         spot_price: 0.6, 0.0 to 5.0;
-        /// How many times as much it costs while renting is dear.
+        /// Ratio of that cost while renting is expensive.
         spot_ratio: 2.0, 1.0 to 5.0;
-        /// The probability of a step that renting turns dear, or cheap again.
+        /// Probability per step that renting changes to the other price.
         spot_change: 0.1, 0.01 to 1.0;
-        /// What a job that waits costs in a step.
+        /// Cost per step of a waiting job.
         waiting_cost: 0.1, 0.0 to 2.0;
-        /// What a job dropped costs.
+        /// Cost of a dropped job.
         drop_cost: 0.5, 0.0 to 5.0;
     }
 }
@@ -72,10 +72,10 @@ impl Market<5> for Resources {
     const SHAPE: [usize; 5] = [ACTIVE, STARTING, QUEUE, LOADS, SPOTS];
     const SHOWN: [(&'static str, &'static str); 5] = [
         ("supply", "active servers"),
-        ("resources", "servers that boot"),
-        ("volume", "jobs that wait"),
+        ("resources", "booting servers"),
+        ("volume", "waiting jobs"),
         ("demand", "the level of load"),
-        ("price", "renting is cheap or dear"),
+        ("price", "renting is cheap or expensive"),
     ];
 
     fn new(parameters: ResourceAllocation) -> Self {

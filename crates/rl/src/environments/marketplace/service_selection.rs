@@ -1,69 +1,70 @@
-//! service_selection: which provider to buy from for tasks that differ in difficulty.
+//! `service_selection`: the choice of a provider for tasks of varying difficulty.
 //!
-//! Providers come in tiers: a step of tier `t` costs `price x price_ratio^t`, less `loyalty_discount` of it for each degree
+//! Providers come in tiers: a step at tier `t` costs `price x price_ratio^t`, minus `loyalty_discount` of it per level
 //! of loyalty. A task succeeds with the logistic probability
 //!
 //! `1 / (1 + exp(-(quality x t + condition_weight x condition - difficulty_weight x difficulty - threshold)))`.
 //!
-//! Success pays `payment x (1 + standing_bonus x standing)` and may raise our standing; failure costs `failure_cost` and
-//! may lower it. Moving to another tier finds a provider in a random condition and loses the loyalty; a survey, for
-//! `survey_cost`, finds one of our tier that is probably in good condition. Condition, difficulty and loyalty walk.
+//! Success pays `payment x (1 + standing_bonus x standing)` and may raise the standing with clients; failure costs
+//! `failure_cost` and may lower it. Moving to another tier finds a provider in a random condition and resets the
+//! loyalty; a survey, for `survey_cost`, finds one in the same tier that is probably in good condition. Condition,
+//! difficulty and loyalty follow walks.
 
 use super::{Market, Move, parameters::parameters, walk};
 
-/// Tiers of providers, from the cheapest.
+/// Number of provider tiers, from the cheapest.
 const TIERS: usize = 4;
-/// A provider's condition: poor, fair, good.
+/// Number of provider conditions: poor, fair, good.
 const CONDITIONS: usize = 3;
-/// Difficulty of the tasks: easy, usual, hard.
+/// Number of task difficulties: easy, usual, hard.
 const DIFFICULTIES: usize = 3;
-/// What our clients think of us, from the worst.
+/// Number of levels of the standing with clients, from the worst.
 const STANDINGS: usize = 4;
-/// Loyalty to the provider, from none.
+/// Number of loyalty levels, from none.
 const LOYALTIES: usize = 3;
-/// The tier, the condition and the standing at the start.
+/// Tier, condition and standing at the start of an episode.
 const FIRST: (usize, usize, usize) = (1, 2, 1);
-/// How probable each condition is of a provider that is new to us.
+/// Probability of each condition of a provider after a change of tier.
 const FOUND: [f64; CONDITIONS] = [0.15, 0.3, 0.55];
-/// The same after a survey.
+/// Probability of each condition after a survey.
 const SURVEYED: [f64; CONDITIONS] = [0.0, 0.1, 0.9];
 
 parameters! {
     /// Parameters of `service_selection`.
     ServiceSelection {
-        /// What a client pays for a success at the worst standing.
+        /// Payment by a client for a success at the worst standing.
         payment: 0.8, 0.1 to 10.0;
-        /// By what share each degree of standing raises that.
+        /// Share by which each level of standing raises the payment.
         standing_bonus: 0.35, 0.0 to 2.0;
-        /// What the cheapest tier costs in a step.
+        /// Cost per step of the cheapest tier.
         price: 0.2, 0.0 to 5.0;
-        /// The ratio of neighbouring tiers' prices.
+        /// Ratio of neighbouring tiers' prices.
         price_ratio: 1.7, 1.0 to 4.0;
-        /// The share of the price that each degree of loyalty saves.
+        /// Share of the price saved by each level of loyalty.
         loyalty_discount: 0.15, 0.0 to 0.5;
-        /// The probability that a step with the same provider deepens loyalty.
+        /// Probability that a step with the same provider raises the loyalty.
         loyalty_gain: 0.25, 0.0 to 1.0;
-        /// What a tier adds to the logit of success.
+        /// Contribution of a tier to the logit of success.
         quality: 1.1, 0.0 to 5.0;
-        /// What a degree of the provider's condition adds to it.
+        /// Contribution of a level of the provider's condition to the logit.
         condition_weight: 1.2, 0.0 to 5.0;
-        /// What a degree of difficulty takes from it.
+        /// Decrease of the logit for a level of difficulty.
         difficulty_weight: 1.5, 0.0 to 5.0;
-        /// The logit that tier 0 in poor condition lacks to even odds on an easy task.
+        /// Decrease of the logit that puts tier 0 in poor condition below even odds on an easy task.
         threshold: 0.4, -5.0 to 5.0;
-        /// What a failure costs, beside the price.
+        /// Cost of a failure, in addition to the price.
         failure_cost: 0.2, 0.0 to 5.0;
-        /// The probability that a success raises our standing.
+        /// Probability that a success raises the standing.
         standing_gain: 0.2, 0.0 to 1.0;
-        /// The probability that a failure lowers it.
+        /// Probability that a failure lowers the standing.
         standing_loss: 0.6, 0.0 to 1.0;
-        /// The probability of a step that the provider's condition gets worse.
+        /// Probability per step that the provider's condition gets worse.
         wear: 0.12, 0.0 to 0.5;
-        /// The probability of a step that it gets better.
+        /// Probability per step that the provider's condition gets better.
         repair: 0.08, 0.0 to 0.5;
-        /// The probability of a step that tasks get harder, and the same for easier.
+        /// Probability per step that tasks get harder; the same for easier.
         difficulty_change: 0.12, 0.01 to 0.5;
-        /// What a survey costs.
+        /// Cost of a survey.
         survey_cost: 0.4, 0.0 to 5.0;
     }
 }
@@ -81,7 +82,8 @@ impl Services {
         1.0 / (1.0 + (-logit).exp())
     }
 
-    /// Visit everything that a task in `condition` may lead to: its probability, our standing after it, and what it pays.
+    /// Visit every result of a task with this probability of success: its probability, the standing after it, and its
+    /// payment.
     fn results(&self, success: f64, standing: usize, mut visit: impl FnMut(f64, usize, f64)) {
         let p = &self.parameters;
         let paid = p.payment * (1.0 + p.standing_bonus * standing as f64);
@@ -109,7 +111,7 @@ impl Market<5> for Services {
         ("price", "the provider's tier"),
         ("supply", "its condition: poor, fair, good"),
         ("demand", "difficulty of the tasks"),
-        ("reputation", "our standing with clients"),
+        ("reputation", "standing with clients"),
         ("volume", "loyalty to the provider"),
     ];
 

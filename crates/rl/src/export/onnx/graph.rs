@@ -1,4 +1,4 @@
-//! A graph as it grows: each node's output has a name of its own, by which the next ones take it.
+//! Builder of an ONNX graph. Each node's output has a generated name by which later nodes take it as input.
 
 use super::proto::{
     Attribute, Dimension, FLOAT, Graph as Message, INT, INT64, INTS, Length, Node, Shape, Tensor, TensorType, Type,
@@ -15,34 +15,34 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Rows x `width`.
+    /// Add a graph input of rows x `width`.
     pub(super) fn input(&mut self, name: &str, width: usize) {
         self.inputs.push(value(name, Some(width)));
     }
 
-    /// Rows x `width`, or rows numbers.
+    /// Add a graph output of rows x `width`, or of rows when `width` is `None`.
     pub(super) fn output(&mut self, name: &str, width: Option<usize>) {
         self.outputs.push(value(name, width));
     }
 
-    /// A policy's tensor, by its own name.
+    /// Add a policy's tensor under its own name.
     pub(super) fn array(&mut self, array: &Array) -> String {
         let dims = array.shape.iter().map(|length| *length as i64).collect();
         self.tensor(&array.name, dims, FLOAT, array.numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
     }
 
-    /// One number.
+    /// Add a constant number.
     pub(super) fn number(&mut self, name: &str, number: f32) -> String {
         self.tensor(name, Vec::new(), FLOAT, number.to_le_bytes().into())
     }
 
-    /// Some integers: axes, or a shape.
+    /// Add constant integers: axes, or a shape.
     pub(super) fn integers(&mut self, name: &str, integers: &[i64]) -> String {
         let bytes = integers.iter().flat_map(|integer| integer.to_le_bytes()).collect();
         self.tensor(name, vec![integers.len() as i64], INT64, bytes)
     }
 
-    /// A tensor that is in the graph already is the same one.
+    /// Add a tensor, unless one of this name is in the graph already.
     fn tensor(&mut self, name: &str, dims: Vec<i64>, data_type: i32, raw_data: Vec<u8>) -> String {
         if !self.tensors.iter().any(|tensor| tensor.name == name) {
             self.tensors.push(Tensor { dims, data_type, name: name.to_owned(), raw_data });
@@ -50,7 +50,7 @@ impl Graph {
         name.to_owned()
     }
 
-    /// Answers the output's name.
+    /// Add a node and return the name of its output.
     pub(super) fn node(&mut self, operator: &str, inputs: &[&str]) -> String {
         self.node_with(operator, inputs, &[])
     }
@@ -61,7 +61,7 @@ impl Graph {
         output
     }
 
-    /// A node over one axis, which is kept with length 1.
+    /// Add a node that reduces one axis, which is kept with length 1.
     pub(super) fn node_over(&mut self, operator: &str, inputs: &[&str], axis: i64) -> String {
         let output = self.node_with(operator, inputs, &[("keepdims", 1)]);
         if let Some(node) = self.nodes.last_mut() {
@@ -70,7 +70,7 @@ impl Graph {
         output
     }
 
-    /// With this output, one of the graph's.
+    /// Add a node whose output is one of the graph's outputs.
     pub(super) fn node_to(&mut self, operator: &str, inputs: &[&str], output: &str) {
         self.node_to_with(operator, inputs, output, &[]);
     }
@@ -100,7 +100,7 @@ impl Graph {
     }
 }
 
-/// A tensor of any number of rows.
+/// Describe a tensor with any number of rows.
 fn value(name: &str, width: Option<usize>) -> ValueInfo {
     let rows = Length::Named("rows".to_owned());
     let lengths = std::iter::once(rows).chain(width.map(|width| Length::Fixed(width as i64)));

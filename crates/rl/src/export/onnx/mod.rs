@@ -1,4 +1,4 @@
-//! ONNX: a policy's network as a graph of operators.
+//! ONNX export: a policy's network as a graph of operators.
 
 mod graph;
 mod proto;
@@ -8,12 +8,12 @@ use prost::Message;
 use self::{graph::Graph, proto::Model};
 use crate::network::{Array, Body, Deviation, Linear, MOST, Policy};
 
-/// Of the file's format: that of ONNX 1.12.
+/// Version of the file format: that of ONNX 1.12.
 const IR_VERSION: i64 = 8;
-/// Of the operators.
+/// Version of the operator set.
 const OPERATOR_SET: i64 = 17;
 
-/// A model with the input `state`, and the outputs as the room of exports names them.
+/// Build a model with the input `state` and the outputs that [`super`] documents.
 pub(super) fn model(policy: &Policy) -> Vec<u8> {
     let mut graph = Graph::default();
     let width = policy.form.actions.count();
@@ -54,7 +54,7 @@ fn linear(graph: &mut Graph, layer: &Linear<Array>, input: &str) -> String {
     graph.node_with("Gemm", &[input, &weight, &bias], &[("transB", 1)])
 }
 
-/// Through `layers` with a ReLU between each two.
+/// Add `layers` with a ReLU between each two.
 fn through(graph: &mut Graph, layers: &[Linear<Array>], input: &str) -> String {
     let mut present = input.to_owned();
     for (index, layer) in layers.iter().enumerate() {
@@ -66,7 +66,7 @@ fn through(graph: &mut Graph, layers: &[Linear<Array>], input: &str) -> String {
     present
 }
 
-/// Rows x 1 to rows.
+/// Reshape rows x 1 to rows.
 fn flat(graph: &mut Graph, input: &str, output: &str) {
     let last = graph.integers("last_axis", &[-1]);
     graph.node_to("Squeeze", &[input, &last], output);

@@ -1,4 +1,4 @@
-//! The messages of ONNX that are written here, from `onnx.proto` of ONNX 1.12 (operator set 17).
+//! Subset of the protobuf messages in `onnx.proto` of ONNX 1.12 (operator set 17).
 
 use prost::{Message, Oneof};
 
@@ -20,7 +20,7 @@ pub(super) struct Model {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct OperatorSet {
-    /// Empty is ONNX's own.
+    /// Domain of the operators; empty for ONNX's own.
     #[prost(string, tag = "1")]
     pub(super) domain: String,
     #[prost(int64, tag = "2")]
@@ -63,7 +63,7 @@ pub(super) struct Node {
     pub(super) attribute: Vec<Attribute>,
 }
 
-/// `kind` says which of the two is meant: [`INT`] or [`INTS`].
+/// `kind` tells which of the two values is set: [`INT`] or [`INTS`].
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Attribute {
     #[prost(string, tag = "1")]
@@ -76,9 +76,9 @@ pub(super) struct Attribute {
     pub(super) kind: i32,
 }
 
-/// `AttributeProto.AttributeType.INT`.
+/// Value of `AttributeProto.AttributeType.INT`.
 pub(super) const INT: i32 = 2;
-/// `AttributeProto.AttributeType.INTS`.
+/// Value of `AttributeProto.AttributeType.INTS`.
 pub(super) const INTS: i32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
@@ -89,14 +89,14 @@ pub(super) struct Tensor {
     pub(super) data_type: i32,
     #[prost(string, tag = "8")]
     pub(super) name: String,
-    /// Little-endian.
+    /// Elements in little-endian order.
     #[prost(bytes = "vec", tag = "9")]
     pub(super) raw_data: Vec<u8>,
 }
 
-/// `TensorProto.DataType.FLOAT`.
+/// Value of `TensorProto.DataType.FLOAT`.
 pub(super) const FLOAT: i32 = 1;
-/// `TensorProto.DataType.INT64`.
+/// Value of `TensorProto.DataType.INT64`.
 pub(super) const INT64: i32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
@@ -107,7 +107,7 @@ pub(super) struct ValueInfo {
     pub(super) kind: Option<Type>,
 }
 
-/// Of a tensor: the other types are not used.
+/// Type of a value; only tensors are used.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Type {
     #[prost(message, optional, tag = "1")]
@@ -138,7 +138,7 @@ pub(super) struct Dimension {
 pub(super) enum Length {
     #[prost(int64, tag = "1")]
     Fixed(i64),
-    /// Any, by a name that says which are the same.
+    /// Any length; dimensions with the same name have the same length.
     #[prost(string, tag = "2")]
     Named(String),
 }

@@ -1,3 +1,3 @@
-//! What the coordinator sees of policies.
+//! Table of policies that the coordinator reads.
 
 pub(super) mod store;

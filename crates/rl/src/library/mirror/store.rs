@@ -1,4 +1,4 @@
-//! Table `rl_configurations`, which the coordinator owns: a row for each policy, so that its readers see what there is.
+//! Table `rl_configurations`, which the coordinator owns: one row per policy, for the coordinator's readers.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use am_db::{
     insert, sql,
 };
 
-/// A setting of the run that made a version, by any of its names.
+/// Return a numeric setting of the training run that made a version, under any of its names.
 fn setting(new: &NewVersion, names: &[&str]) -> Option<f64> {
     let settings = new.training.as_ref()?.get("settings")?;
     names.iter().find_map(|name| settings.get(name)?.as_f64())
@@ -23,10 +23,11 @@ fn doc(value: &Value) -> Result<Doc> {
     Doc::of(value).map_err(|error| unreadable("rl_configurations", error))
 }
 
-/// Version `version` of a policy has come: write the policy's row, or write it over. `id` is a new row's.
+/// Insert or update a policy's row after version `version` was published. `id` is the id of a new row.
 ///
-/// A row of the coordinator's own that is called so stays as it is: the meta data, which we write with the policy first,
-/// tell which is whose. Numbers that a version has none of are the coordinator's own defaults, since its columns take no null.
+/// A row that the coordinator made under the same name is left alone; the metadata, which this service writes with
+/// every policy, tells them apart. Figures that a version lacks are stored as the coordinator's defaults, because its
+/// columns are NOT NULL.
 pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, now: Timestamp) -> Result<()> {
     let layers = json!(new.form.hidden);
     let activations = json!(vec!["relu"; new.form.hidden.len()]);
@@ -88,7 +89,7 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
     Ok(())
 }
 
-/// A policy serves in production, or does no more.
+/// Mark a policy as deployed in production, or as no longer deployed.
 pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -> Result<()> {
     sql!(
         "UPDATE rl_configurations SET status = $2, deployed_at = CASE WHEN $3 THEN $4 ELSE deployed_at END, updated_at = $4
@@ -103,7 +104,7 @@ pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -
     Ok(())
 }
 
-/// The agent of a policy that is an agent's own.
+/// Store the agent that owns a policy.
 pub async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
     sql!(
         "UPDATE rl_configurations SET agent_id = $2

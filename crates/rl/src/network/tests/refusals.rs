@@ -115,7 +115,7 @@ fn what_can_not_be_is_refused() {
     assert_eq!(least, "the metadata's 'v_min': it is not a finite number");
     assert_eq!(noted(rainbow(3, 4, 2, 5), "v_min", "10"), "the metadata's 'v_max': 10 is not above v_min, 10");
     let bounds = noted(squashed_sac(3, 4, 2), "log_std_bounds", "[2, -5]");
-    assert_eq!(bounds, "the metadata's 'log_std_bounds': '[2, -5]' is not two numbers [least, most]");
+    assert_eq!(bounds, "the metadata's 'log_std_bounds': '[2, -5]' is not two numbers [smallest, largest]");
     let dqn = noted(rainbow(3, 4, 2, 5), "algorithm", "dqn");
     assert_eq!(dqn, "tensor 'value_stream.2.weight' has shape [5, 2]: [1, 2] is needed");
 

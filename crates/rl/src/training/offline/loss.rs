@@ -1,31 +1,31 @@
-//! Losses on rows of feedback, of which libtorch finds the gradients. An episode is one step: what follows counts nothing.
+//! Losses on rows of feedback, differentiated by libtorch. An episode is one step: there is no value of a next state.
 
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
 use super::{OfflineSettings, rows::Rows};
 use crate::network::{Actions, Body, Constants, bounded};
 
-/// Some rows of the feedback.
+/// A batch of rows of feedback.
 pub(super) struct Batch {
-    /// Normalised.
+    /// Normalised states of the rows.
     states: Tensor,
-    /// rows x 1.
+    /// Indices of the actions, rows x 1.
     indices: Option<Tensor>,
-    /// rows x numbers.
+    /// Continuous actions, rows x numbers.
     taken: Option<Tensor>,
     rewards: Tensor,
-    /// On the support of a distribution: rows x atoms.
+    /// Rewards projected on the support of a distribution, rows x atoms.
     distributions: Option<Tensor>,
 }
 
-/// What is minimised, and the mean weight of the actions where they are weighed.
+/// Loss, and the mean weight of the actions where they are weighted.
 pub(super) struct Loss {
     pub(super) total: Tensor,
     pub(super) weight: Option<Tensor>,
 }
 
 impl Batch {
-    /// These rows; `states` are those of all rows, normalised.
+    /// Gather these rows; `states` are the normalised states of all rows.
     pub(super) fn of(
         rows: &Rows,
         states: &[f32],
@@ -63,7 +63,7 @@ impl Batch {
         })
     }
 
-    /// The loss of a network of these layers.
+    /// Compute the loss of a network with these layers.
     pub(super) fn loss(
         &self,
         body: &Body<Tensor>,
@@ -78,8 +78,8 @@ impl Batch {
         }
     }
 
-    /// Advantage-weighted regression (Peng et al. 2019, arXiv:1910.00177): actions are imitated, each as much as it was
-    /// better than the critic expected, and the critic learns what to expect.
+    /// Advantage-weighted regression (Peng et al. 2019, arXiv:1910.00177): actions are imitated, each weighted by how
+    /// much it exceeded the critic's expectation, and the critic learns the reward.
     fn actor_critic(&self, body: &Body<Tensor>, settings: &OfflineSettings) -> Result<Loss, TchError> {
         let [logits, values] = body.actor_critic(&self.states)?;
         let weights = self.weights(&values, settings)?;
@@ -88,7 +88,8 @@ impl Batch {
         Ok(Loss { total: expected.f_sub(&imitated)?, weight: Some(weights.f_mean(Kind::Float)?) })
     }
 
-    /// The Q of what was done towards the reward: as a distribution, by cross-entropy; else by Huber's loss.
+    /// Move the Q-value of the action done towards the reward: by cross-entropy for distributions, otherwise by Huber's
+    /// loss.
     fn values(&self, body: &Body<Tensor>) -> Result<Loss, TchError> {
         let outputs = body.atoms(&self.states)?;
         let size = outputs.size();
@@ -104,8 +105,8 @@ impl Batch {
         Ok(Loss { total, weight: None })
     }
 
-    /// Both critics towards the reward, and the mean towards what was done, weighed as in advantage-weighted regression by
-    /// how much better it was than the critics expect of the mean.
+    /// Move both critics towards the reward, and the mean towards the action done, weighted as in advantage-weighted
+    /// regression by how much it exceeded the critics' value of the mean.
     fn gaussian(
         &self,
         body: &Body<Tensor>,
@@ -120,7 +121,7 @@ impl Batch {
         let weights = self.weights(&first.f_minimum(&second)?, settings)?;
         let far = match actions {
             Actions::Scores { .. } => self.log_probabilities(&mean)?.f_neg()?,
-            // Of clamped actions before clamping, beyond which there is no gradient.
+            // For clamped actions the loss uses the number before clamping, which always has a gradient.
             Actions::Continuous { squashed: false, .. } => squared(&mean, taken)?,
             _ => squared(&mean.f_tanh()?, taken)?,
         };
@@ -133,7 +134,7 @@ impl Batch {
         Ok(Loss { total: imitated.f_add(&expected)?, weight: Some(weights.f_mean(Kind::Float)?) })
     }
 
-    /// exp((reward - expected) / temperature), at most `most_weight`.
+    /// Weights exp((reward - expected) / temperature), at most `most_weight`.
     fn weights(&self, expected: &Tensor, settings: &OfflineSettings) -> Result<Tensor, TchError> {
         let better = self.rewards.f_sub(&expected.f_detach()?)?;
         better.f_div_scalar(settings.temperature)?.f_exp()?.f_clamp_max(settings.most_weight)
@@ -153,8 +154,8 @@ fn squared(one: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
     one.f_sub(other)?.f_square()?.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
 }
 
-/// All the mass at `reward`, on ascending atoms: C51's projection (Bellemare et al. 2017, arXiv:1707.06887) with discount
-/// 0. Beyond the ends it goes to the end.
+/// Project all mass at `reward` on ascending atoms: C51's projection (Bellemare et al. 2017, arXiv:1707.06887) with
+/// discount 0. A reward beyond an end goes to that end.
 fn projected(reward: f32, support: &[f32]) -> Vec<f32> {
     let mut masses = vec![0.0; support.len()];
     let above = support.partition_point(|atom| *atom <= reward);

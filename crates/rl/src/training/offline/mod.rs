@@ -1,8 +1,8 @@
-//! Learning from what was done and how good it was, without an environment: a policy of any kind goes in, and comes out
-//! changed.
+//! Learning from feedback (actions and their rewards) without an environment. The input is a policy of any algorithm,
+//! the output the changed policy.
 //!
-//! Policies with an actor imitate what was better than expected (advantage-weighted regression: Peng et al. 2019,
-//! arXiv:1910.00177); Rainbow and DQN learn the reward as the worth of what was done.
+//! Policies with an actor imitate actions that were better than expected (advantage-weighted regression: Peng et al.
+//! 2019, arXiv:1910.00177); Rainbow and DQN learn the reward as the value of the action.
 
 mod loss;
 mod rows;
@@ -30,10 +30,10 @@ use crate::network::{
     normalise, serialize,
 };
 
-/// Of Adam.
+/// Epsilon of Adam.
 const EPSILON: f64 = 1e-8;
 
-/// A run over some feedback. A step is an epoch.
+/// A training run on feedback. One step is one epoch.
 pub struct Offline {
     settings: OfflineSettings,
     file: Vec<u8>,
@@ -43,19 +43,19 @@ pub struct Offline {
     adam: Adam,
     constants: Constants,
     rows: Rows,
-    /// Normalised.
+    /// Normalised states of all rows.
     states: Vec<f32>,
-    /// The rows by which agreement is measured.
+    /// Indices of the rows on which agreement is measured.
     best: Vec<usize>,
     device: Device,
     present: Present,
 }
 
-/// Where a layer's tensor is.
+/// Location of a layer's tensor.
 enum Slot {
-    /// From here in what is learned.
+    /// Trained: begins at this offset of the trained parameters.
     Learned { name: String, offset: i64, shape: Vec<i64> },
-    /// It stays as it is.
+    /// Unchanged during training.
     Fixed(Tensor),
 }
 
@@ -63,7 +63,7 @@ enum Slot {
 struct Present {
     generator: Generator,
     epochs: u64,
-    /// The policy's agreement with the best of the feedback when it came in.
+    /// Agreement of the initial policy with the best rows of the feedback.
     agreement_before: f64,
 }
 
@@ -76,10 +76,10 @@ struct Sums {
 }
 
 impl Offline {
-    /// A run that begins with the policy of this safetensors file.
+    /// Create a run that starts with the policy of this safetensors file.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range, weights that can't be read, and feedback that doesn't fit the policy.
+    /// [`Error::Setting`] for settings out of range, unreadable weights, and feedback that does not fit the policy.
     pub fn new(
         weights: &[u8],
         feedback: &[Feedback],
@@ -126,7 +126,7 @@ impl Offline {
         Ok(offline)
     }
 
-    /// The layers, over these values of what is learned.
+    /// Build the layers over these values of the trained parameters.
     fn layers(&self, values: &Tensor, device: Device) -> Result<Layers<Tensor>, TchError> {
         self.slots.map(|slot, part| {
             let tensor = match slot {
@@ -144,7 +144,7 @@ impl Offline {
         Ok(Network::of(self.form.clone(), self.layers(&values, Device::Cpu)?))
     }
 
-    /// Gradient steps on these rows, in random order.
+    /// Do gradient steps on these rows, in random order.
     fn learn(&mut self, mut some: Vec<usize>, adam: Option<&mut Adam>, sums: &mut Sums) -> Result<(), Error> {
         shuffle(&mut self.present.generator, &mut some);
         let mut other = adam;
@@ -171,7 +171,8 @@ impl Offline {
         Ok(())
     }
 
-    /// For each part of the feedback, learn it from here and go a share of the way there (Reptile, algorithm 1).
+    /// For each part of the feedback, train on it from the present weights and move a share of the way there (Reptile,
+    /// algorithm 1).
     fn learn_parts(&mut self, sums: &mut Sums) -> Result<(), Error> {
         let (count, tasks) = (self.rows.len(), self.settings.tasks);
         let mut parts: Vec<usize> = (0..tasks).collect();
@@ -190,7 +191,7 @@ impl Offline {
         Ok(())
     }
 
-    /// The share of the feedback's best rows in which the policy does what was done.
+    /// Return the share of the feedback's best rows in which the policy chooses the action done.
     fn agreement(&self) -> Result<f64, Error> {
         let states: Vec<f32> = self.best.iter().flat_map(|at| self.rows.state(*at)).copied().collect();
         let evaluations = self.network()?.evaluate(&states, false)?;
@@ -202,12 +203,12 @@ impl Offline {
     }
 }
 
-/// The tensors of these layers.
+/// Names of the tensors of these layers.
 fn names(layers: &[&Linear<Array>]) -> BTreeSet<String> {
     layers.iter().flat_map(|layer| [layer.weight.name.clone(), layer.bias.name.clone()]).collect()
 }
 
-/// The tensors that change: a Gaussian's deviations never do, what explores is not what was done.
+/// Select the tensors to train. A Gaussian's deviations are never trained: feedback says nothing about exploration.
 fn changing(body: &Body<Array>, mode: Mode) -> impl Fn(&str) -> bool + use<> {
     let last = (mode == Mode::Transfer).then(|| names(&body.last_layers()));
     let fixed = names(&body.deviation_layer().into_iter().collect::<Vec<_>>());
@@ -230,7 +231,7 @@ impl Trainer for Offline {
         Ok(Progress { ended: Vec::new(), measures })
     }
 
-    /// Epochs done.
+    /// Number of epochs done.
     fn steps(&self) -> u64 {
         self.present.epochs
     }
@@ -255,7 +256,7 @@ impl Trainer for Offline {
         Ok(())
     }
 
-    /// The file that came in, with what was learned in place of what was there.
+    /// Return the initial file with the trained tensors replaced.
     fn weights(&self) -> Result<Vec<u8>, Error> {
         let learned = numbers(&self.learned.values)?;
         if learned.iter().any(|number| !number.is_finite()) {
@@ -288,7 +289,7 @@ impl Trainer for Offline {
         let (mut indices, mut vectors) = (Vec::new(), Vec::new());
         for evaluation in &evaluations {
             match (self.form.greedy(evaluation), &self.form.actions) {
-                // An environment takes scores, of which the highest is done.
+                // An environment takes scores, of which the highest determines the action.
                 (Act::Discrete(index), Actions::Scores { count }) => {
                     vectors.extend((0..*count).map(|at| if at == index { 1.0 } else { -1.0 }));
                 }

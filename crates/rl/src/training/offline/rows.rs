@@ -1,4 +1,4 @@
-//! Feedback as numbers, checked against the policy's form.
+//! Feedback as numbers, checked against the policy.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use super::{
 };
 use crate::network::{Act, Actions, Form};
 
-/// The feedback, row after row.
+/// Rows of feedback.
 pub(super) struct Rows {
-    /// As given: the network's length each.
+    /// States, each of the network's length.
     pub(super) states: Vec<f32>,
-    /// The indices, where actions are discrete or scores of such.
+    /// Indices of discrete actions, also where the policy uses scores.
     pub(super) indices: Vec<i64>,
-    /// Of a Gaussian, what its critics are given of an action: as many numbers each as it has.
+    /// Actions in the form that a Gaussian policy's critics take.
     pub(super) taken: Vec<f32>,
     pub(super) rewards: Vec<f32>,
     actions: Vec<Act>,
@@ -22,8 +22,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Check the feedback against the policy and convert it to numbers.
+    ///
     /// # Errors
-    /// [`Error::Setting`] that names the first row which doesn't fit the policy.
+    /// [`Error::Setting`] that names the first row which does not fit the policy.
     pub(super) fn of(feedback: &[Feedback], form: &Form) -> Result<Self, Error> {
         if feedback.is_empty() {
             return Err(Error::Setting { name: "feedback", reason: "there is none".to_owned() });
@@ -62,7 +64,7 @@ impl Rows {
                 self.actions.push(Act::Discrete(*index as usize));
             }
             Actions::Scores { count } => {
-                // What the environment takes: the action of the highest number, clamped to [-1, 1].
+                // In the form that the environment takes: the action with the highest number, clamped to [-1, 1].
                 let scores = match &one.action {
                     FeedbackAction::Index(index) => {
                         let index = checked(*index, *count)?;
@@ -105,7 +107,7 @@ impl Rows {
         self.rewards.len()
     }
 
-    /// The rows that are worth agreeing with: the best of their state, and better than the mean of all where rewards differ.
+    /// Return the rows to agree with: the best of their state, and above the mean reward where rewards differ.
     pub(super) fn best(&self) -> Vec<usize> {
         let mean = self.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / self.len() as f64;
         let differ = self.rewards.iter().any(|reward| *reward != self.rewards[0]);
@@ -125,7 +127,7 @@ impl Rows {
         &self.states[at * self.length..][..self.length]
     }
 
-    /// Whether a policy that does this does what was done in that row: of numbers, each to a tenth of its range.
+    /// Check whether `act` equals the action of that row; continuous numbers may differ by a tenth of their range.
     pub(super) fn agrees(&self, at: usize, act: &Act, actions: &Actions) -> bool {
         match (&self.actions[at], act, actions) {
             (Act::Continuous(done), Act::Continuous(would), Actions::Continuous { low, high, .. }) => {

@@ -1,43 +1,43 @@
-//! What learning from feedback can be set to, and what feedback is.
+//! Settings of learning from feedback, and the form of feedback.
 
 use serde::{Deserialize, Serialize};
 
 use super::super::{Error, positive, within};
 
-/// One thing that was done, and how good it was.
+/// An action with its reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Feedback {
-    /// The state it was done in.
+    /// State in which the action was done.
     pub state: Vec<f64>,
-    /// What was done.
+    /// Action that was done.
     pub action: FeedbackAction,
-    /// How good it was; more is better.
+    /// Reward of the action; more is better.
     pub reward: f64,
 }
 
-/// What was done.
+/// An action in feedback.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum FeedbackAction {
-    /// The action of this index.
+    /// Index of a discrete action.
     Index(u64),
-    /// An action of several numbers.
+    /// Vector of a continuous action.
     Vector(Vec<f64>),
 }
 
-/// What may change, and how.
+/// Mode of learning: which layers change, and how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = LearningMode)]
 pub enum Mode {
-    /// All layers, by the feedback as it comes.
+    /// Train all layers on the feedback.
     #[default]
     Reinforcement,
-    /// The output layers only: what the layers before them have learnt stays.
+    /// Train only the output layers; the layers before them keep what they have learned.
     Transfer,
-    /// All layers, towards weights from which each part of the feedback is soon learnt (Reptile: Nichol et al. 2018,
-    /// arXiv:1803.02999).
+    /// Train all layers towards weights from which each part of the feedback is learned quickly (Reptile: Nichol et al.
+    /// 2018, arXiv:1803.02999).
     Meta,
 }
 
@@ -45,25 +45,27 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OfflineSettings {
-    /// What may change, and how.
+    /// Mode of learning.
     pub mode: Mode,
-    /// Of Adam: above 0, at most 1.
+    /// Learning rate of Adam: above 0, at most 1.
     pub learning_rate: f64,
     /// Passes over the feedback: 1 to 10 000.
     pub epochs: u64,
-    /// Rows of one gradient step: 1 to 4096.
+    /// Rows per gradient step: 1 to 4096.
     pub batch: usize,
-    /// The same feedback, settings and seed give the same policy, on the same kind of processor.
+    /// Seed. Equal feedback, settings and seeds give equal policies on processors of the same kind.
     pub seed: u64,
-    /// How much better than expected, in units of reward, an action must be to weigh e times as much: above 0. Of PPO and SAC.
+    /// Advantage, in units of reward, at which an action weighs e times as much as an expected one: above 0. Used for
+    /// PPO and SAC.
     pub temperature: f64,
-    /// The most that an action weighs: at least 1.
+    /// Maximum weight of an action: at least 1.
     pub most_weight: f64,
-    /// Of meta: into how many parts the feedback falls, one after the other: 1 to 1000, at most as many as there are rows.
+    /// Number of consecutive parts that the feedback is divided into in mode `meta`: 1 to 1000, at most the number of
+    /// rows.
     pub tasks: usize,
-    /// Of meta: passes over a part before the outer step: 1 to 100.
+    /// Passes over a part before the outer step in mode `meta`: 1 to 100.
     pub inner_epochs: usize,
-    /// Of meta: which share of the way to a part's weights the outer step goes: above 0, at most 1.
+    /// Share of the way to a part's weights that the outer step goes in mode `meta`: above 0, at most 1.
     pub outer_rate: f64,
 }
 
@@ -85,8 +87,10 @@ impl Default for OfflineSettings {
 }
 
 impl OfflineSettings {
+    /// Check that every setting is in its range.
+    ///
     /// # Errors
-    /// [`Error::Setting`] for the first that is out of its range.
+    /// [`Error::Setting`] for the first setting that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
         positive("learning_rate", self.learning_rate, 1.0)?;
         within("epochs", self.epochs, 1, 10_000)?;

@@ -1,18 +1,18 @@
-//! PPO's loss of a batch and its gradient by the networks' outputs (Schulman et al. 2017, arXiv:1707.06347).
+//! PPO's loss of a batch and its gradients by the networks' outputs (Schulman et al. 2017, arXiv:1707.06347).
 
-/// A batch of experience and what the networks say of it now. Slices are sample after sample.
+/// Batch of experience with the networks' present outputs. Slices are ordered by sample.
 pub(super) struct Batch<'a> {
-    /// The actor's outputs, before the softmax.
+    /// Actor's outputs, before the softmax.
     pub(super) logits: &'a [f32],
-    /// The critic's outputs.
+    /// Outputs of the critic.
     pub(super) values: &'a [f32],
     pub(super) actions: &'a [i64],
     /// Logarithms of the probabilities with which the actions were taken.
     pub(super) old_log_probabilities: &'a [f32],
-    /// What the critic said when they were taken.
+    /// Critic's values when the actions were taken.
     pub(super) old_values: &'a [f32],
     pub(super) advantages: &'a [f32],
-    /// What the critic is to say.
+    /// Target values of the critic.
     pub(super) returns: &'a [f32],
 }
 
@@ -23,16 +23,16 @@ pub(super) struct Weights {
     pub(super) critic: f32,
 }
 
-/// Parts of the loss, means over the batch, and the whole loss's gradients.
+/// Parts of the loss, means over the batch, and the gradients of the total loss.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
     pub(super) policy: f64,
     pub(super) value: f64,
     pub(super) entropy: f64,
-    /// An estimate of the KL divergence of the new policy from the old: the mean of `(r - 1) - log r` (Schulman,
+    /// Estimate of the KL divergence of the new policy from the old: mean of `(r - 1) - log r` (Schulman,
     /// "Approximating KL Divergence", 2020).
     pub(super) kl: f64,
-    /// The share of samples whose ratio is out of the clip range.
+    /// Share of samples whose ratio is outside the clip range.
     pub(super) clipped: f64,
     pub(super) by_logits: Vec<f32>,
     pub(super) by_values: Vec<f32>,
@@ -58,7 +58,7 @@ impl Loss {
             loss.policy -= f64::from(free.min(bound));
             loss.kl += f64::from(ratio - 1.0 - log_ratio);
             loss.clipped += f64::from((ratio - 1.0).abs() > weights.clip);
-            // Where the bound one is less, the ratio has no part in it.
+            // If the clipped term is smaller, the ratio has no gradient.
             let by_log = if free <= bound { -free * share } else { 0.0 };
 
             let entropy: f32 = -logarithms.iter().map(|log| log.exp() * log).sum::<f32>();
@@ -80,13 +80,13 @@ impl Loss {
         loss
     }
 
-    /// Whether there is a number in it.
+    /// Check that every number is finite.
     pub(super) fn is_finite(&self) -> bool {
         (self.policy + self.value + self.entropy).is_finite()
     }
 }
 
-/// The larger of the squared errors of the value and of the value bound to its old one, and half its derivative.
+/// Return the larger of the squared errors of the value and the clipped value, and half its derivative.
 fn value_error(batch: &Batch<'_>, sample: usize, weights: &Weights) -> (f32, f32) {
     let (value, old, wanted) = (batch.values[sample], batch.old_values[sample], batch.returns[sample]);
     let free = value - wanted;

@@ -22,10 +22,10 @@ use super::{
 };
 use crate::environments::{Actions, VectorEnv};
 
-/// Of Adam, as CleanRL has it.
+/// Epsilon of Adam, as in CleanRL.
 const EPSILON: f64 = 1e-5;
 
-/// A PPO run in environments with discrete actions.
+/// PPO trainer, for environments with discrete actions.
 pub struct Ppo {
     settings: PpoSettings,
     environments: VectorEnv,
@@ -39,7 +39,7 @@ pub struct Ppo {
     rollout: Rollout,
 }
 
-/// What changes, apart from tensors and environments.
+/// State other than tensors and environments.
 #[derive(Serialize, Deserialize)]
 struct Present {
     generator: Generator,
@@ -47,7 +47,7 @@ struct Present {
     steps: u64,
 }
 
-/// Experience since the last update, step after step and in each environment after environment.
+/// Experience since the last update, ordered by step and within a step by environment.
 #[derive(Default)]
 struct Rollout {
     observations: Vec<f32>,
@@ -59,10 +59,10 @@ struct Rollout {
 }
 
 impl Ppo {
-    /// A run of `total` steps, in `environments`, which are reset.
+    /// Create a run of `total` steps in `environments`, which are reset.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range, and where the actions are not discrete.
+    /// [`Error::Setting`] for settings out of range, or actions that are not discrete.
     pub fn new(
         settings: PpoSettings,
         mut environments: VectorEnv,
@@ -98,7 +98,7 @@ impl Ppo {
         })
     }
 
-    /// Actor's and critic's outputs for some observations, which are normalised already.
+    /// Evaluate actor and critic on normalised observations.
     fn values(&self, observations: &[f32]) -> Result<Vec<f32>, Error> {
         let input = matrix(observations, self.environments.observation_length(), self.device)?;
         Ok(numbers(&self.critic.forward(&input)?.output)?)
@@ -112,7 +112,7 @@ impl Ppo {
         rows
     }
 
-    /// Act for a rollout; answers the critic's values of the states after it.
+    /// Collect a rollout and return the critic's values of the states after it.
     fn explore(&mut self, progress: &mut Progress) -> Result<Vec<f32>, Error> {
         let count = self.environments.len();
         self.rollout = Rollout::default();
@@ -150,8 +150,8 @@ impl Ppo {
         self.values(&last)
     }
 
-    /// Where an episode was cut short, what would have followed counts: the critic's value of its last state (Pardo et
-    /// al. 2018, arXiv:1712.00378).
+    /// Add to the reward of a truncated episode the critic's value of its last state (Pardo et al. 2018,
+    /// arXiv:1712.00378).
     fn add_what_follows(&self, rewards: &mut [f32]) -> Result<(), Error> {
         let cut = |index: &usize| self.environments.truncated()[*index] && !self.environments.terminated()[*index];
         let cut: Vec<usize> = (0..rewards.len()).filter(cut).collect();
@@ -162,7 +162,7 @@ impl Ppo {
         Ok(())
     }
 
-    /// Learn from the rollout.
+    /// Update the networks from the rollout.
     fn learn(&mut self, advantages: &[f32], learning_rate: f64) -> Result<Vec<Measure>, Error> {
         let returns: Vec<f32> = advantages.iter().zip(&self.rollout.values).map(|(a, v)| a + v).collect();
         let unexplained = variance(advantages);
@@ -191,7 +191,7 @@ impl Ppo {
         Ok(measures)
     }
 
-    /// One gradient step on these samples.
+    /// Do one gradient step on these samples.
     fn update(
         &mut self,
         samples: &[usize],
@@ -256,7 +256,7 @@ impl Trainer for Ppo {
     }
 
     fn save(&self) -> Result<Checkpoint, Error> {
-        // Between advances nothing of a rollout is needed any more.
+        // Between advances nothing of a rollout is needed.
         let mut checkpoint = Checkpoint::default();
         checkpoint.put("parameters", &self.parameters.values)?;
         self.adam.save("adam", &mut checkpoint)?;
@@ -305,7 +305,7 @@ fn variance(numbers: &[f32]) -> f64 {
     mean_and_variance(numbers).1
 }
 
-/// Bring to mean 0 and variance 1.
+/// Normalise to mean 0 and variance 1.
 fn normalise(numbers: &mut [f32]) {
     let (mean, variance) = mean_and_variance(numbers);
     let root = variance.sqrt() + 1e-8;

@@ -1,46 +1,46 @@
-//! What a PPO run can be set to.
+//! Settings of PPO.
 
 use serde::{Deserialize, Serialize};
 
 use super::super::{Error, positive, within};
 
-/// Settings of PPO; the defaults are CleanRL's but for ReLU networks of the contract's width.
+/// Settings of PPO; the defaults are CleanRL's, except for ReLU networks of the contract's width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PpoSettings {
-    /// Environments stepped together: 1 to 256.
+    /// Number of environments stepped together: 1 to 256.
     pub environments: usize,
-    /// Steps in each environment between updates: 1 to 8192.
+    /// Steps per environment between updates: 1 to 8192.
     pub rollout: usize,
-    /// Samples of one gradient step: 1 to environments x rollout.
+    /// Samples per gradient step: 1 to environments x rollout.
     pub batch: usize,
     /// Passes over a rollout: 1 to 100.
     pub epochs: usize,
-    /// Of Adam, at the beginning: above 0, at most 1.
+    /// Initial learning rate of Adam: above 0, at most 1.
     pub learning_rate: f64,
-    /// Whether it falls linearly, to 0 at the last step.
+    /// Whether the learning rate falls linearly to 0 at the last step.
     pub anneal: bool,
-    /// Worth of the next step's reward in this step: 0 to 1.
+    /// Discount factor of the next step's reward: 0 to 1.
     pub gamma: f64,
-    /// GAE's lambda: 0 to 1.
+    /// Lambda of generalised advantage estimation: 0 to 1.
     pub lambda: f64,
-    /// The ratio of new and old probability counts within this of 1: above 0, at most 1.
+    /// Maximum distance from 1 of the ratio of new to old probability: above 0, at most 1.
     pub clip: f64,
-    /// Whether the critic's change is clipped by as much.
+    /// Whether the critic's change is clipped by the same amount.
     pub clip_value: bool,
-    /// Whether the advantages of a batch are brought to mean 0 and variance 1.
+    /// Whether the advantages of a batch are normalised to mean 0 and variance 1.
     pub normalize_advantages: bool,
-    /// Whether observations are, by running moments.
+    /// Whether observations are normalised, by running moments.
     pub normalize_observations: bool,
     /// Weight of the entropy bonus: 0 to 10.
     pub entropy: f64,
     /// Weight of the critic's loss: 0 to 10.
     pub critic: f64,
-    /// The most that the gradient's norm may be: above 0.
+    /// Maximum norm of the gradient: above 0.
     pub gradient: f64,
-    /// An update's passes end where the policies' approximate KL divergence is above this; `null` never.
+    /// Approximate KL divergence of the policies at which an update's passes stop; null: never.
     pub kl: Option<f64>,
-    /// Rewards are multiplied by this before they are learnt from: above 0.
+    /// Factor of the rewards before learning: above 0.
     pub reward_scale: f64,
     /// Widths of the two hidden layers of actor and critic: 1 to 2048 each.
     pub hidden: [usize; 2],
@@ -72,8 +72,8 @@ impl Default for PpoSettings {
 }
 
 impl PpoSettings {
-    /// A2C: one pass over short rollouts, all of it in one batch, where clipping has no effect (Huang et al. 2022,
-    /// "A2C is a special case of PPO", arXiv:2205.09123); with Adam in place of RMSProp.
+    /// Settings of A2C: one pass over short rollouts in a single batch, where clipping has no effect (Huang et al.
+    /// 2022, "A2C is a special case of PPO", arXiv:2205.09123); Adam replaces RMSProp.
     pub fn a2c() -> Self {
         Self {
             rollout: 5,
@@ -89,7 +89,7 @@ impl PpoSettings {
     }
 
     /// # Errors
-    /// [`Error::Setting`] for the first that is out of its range.
+    /// [`Error::Setting`] for the first setting that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
         within("environments", self.environments, 1, 256)?;
         within("rollout", self.rollout, 1, 8192)?;

@@ -1,7 +1,7 @@
 //! Returns as distributions over fixed atoms (C51: Bellemare et al. 2017, arXiv:1707.06887), and dueling heads
 //! (Wang et al. 2016, arXiv:1511.06581).
 
-/// Evenly spaced atoms.
+/// Support of evenly spaced atoms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Support {
     pub(super) least: f32,
@@ -14,7 +14,7 @@ impl Support {
         (self.most - self.least) / (self.atoms - 1) as f32
     }
 
-    /// The return that an atom stands for.
+    /// Return of an atom.
     pub(super) fn atom(&self, index: usize) -> f32 {
         self.least + self.gap() * index as f32
     }
@@ -23,8 +23,8 @@ impl Support {
         probabilities.iter().enumerate().map(|(index, probability)| probability * self.atom(index)).sum()
     }
 
-    /// The distribution of `reward + discount * Z` on the atoms, where Z has `probabilities`: each atom's mass goes to the
-    /// two nearest ones, by nearness (algorithm 1).
+    /// Project the distribution of `reward + discount * Z`, where Z has `probabilities`, on the atoms: the mass of each
+    /// atom goes to the two nearest ones in proportion to nearness (algorithm 1).
     pub(super) fn project(&self, reward: f32, discount: f32, probabilities: &[f32]) -> Vec<f32> {
         let mut projected = vec![0f32; self.atoms];
         for (index, probability) in probabilities.iter().enumerate() {
@@ -41,13 +41,13 @@ impl Support {
     }
 }
 
-/// How a head's two streams make up the outputs: `value + advantage - mean advantage`, for each atom (equation 9).
+/// Combination of a head's two streams to outputs: `value + advantage - mean advantage`, for each atom (equation 9).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Head {
     pub(super) actions: usize,
-    /// 1 where only the mean is learnt.
+    /// Number of atoms; 1 if only the mean is learned.
     pub(super) atoms: usize,
-    /// Otherwise the advantages alone are the outputs.
+    /// Whether both streams are used; otherwise the advantages are the outputs.
     pub(super) dueling: bool,
 }
 
@@ -62,7 +62,7 @@ impl Head {
         advantage.iter().zip(base.iter().cycle()).map(|(advantage, base)| advantage + base).collect()
     }
 
-    /// Add to the streams' gradients, from that of one action's outputs.
+    /// Add to the streams' gradients, from the gradient by one action's outputs.
     pub(super) fn backward(&self, action: usize, by_outputs: &[f32], by_value: &mut [f32], by_advantage: &mut [f32]) {
         for (atom, by) in by_outputs.iter().enumerate() {
             by_advantage[action * self.atoms + atom] += by;

@@ -1,31 +1,31 @@
-//! What an update makes of what the networks say: what actions are worth, what follows, and how wrong it was.
+//! Temporal-difference targets: values of actions, bootstrap values, and losses.
 
 use super::{
     super::{highest, replay::Transition},
     distribution::{Head, Support},
 };
 
-/// How outputs are read.
+/// Interpretation of the networks' outputs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judge {
     pub(super) head: Head,
     pub(super) support: Support,
-    /// Whether an action's outputs are probabilities of the support's atoms; otherwise its worth is the output.
+    /// Whether outputs are probabilities of the support's atoms; otherwise an output is the action's value.
     pub(super) distributional: bool,
 }
 
-/// What is learnt from one transition.
+/// Loss of one transition.
 #[derive(Debug, PartialEq)]
 pub(super) struct Lesson {
     pub(super) loss: f32,
-    /// What its priority is made of.
+    /// Error from which its priority is computed.
     pub(super) error: f32,
-    /// The loss's gradient by the outputs of the action taken, before the softmax where there is one.
+    /// Loss's gradient by the outputs of the action taken, before the softmax if there is one.
     pub(super) by_outputs: Vec<f32>,
 }
 
 impl Judge {
-    /// The worth of each action, or of one, from its outputs.
+    /// Values of all actions, from their outputs.
     pub(super) fn worths(&self, outputs: &[f32]) -> Vec<f32> {
         if self.distributional {
             outputs.chunks(self.head.atoms).map(|probabilities| self.support.mean(probabilities)).collect()
@@ -38,13 +38,14 @@ impl Judge {
         highest(&self.worths(outputs))
     }
 
-    /// What the target network says of the action that is best by `chooser`: its own outputs, or in double Q-learning (van
-    /// Hasselt et al. 2016, arXiv:1509.06461) those of the network that learns.
+    /// Return the target network's outputs of the action that is best by `chooser`: the target network's own outputs,
+    /// or in double Q-learning (van Hasselt et al. 2016, arXiv:1509.06461) those of the learning network.
     pub(super) fn follows<'a>(&self, chooser: &[f32], target: &'a [f32]) -> &'a [f32] {
         &target[self.best(chooser) * self.head.atoms..][..self.head.atoms]
     }
 
-    /// What is learnt from what was `said` of the action taken, when what follows is worth `follows`.
+    /// Compute the loss of the outputs `said` of the action taken, given the target network's outputs `follows` for the
+    /// next state.
     pub(super) fn learn(&self, said: &[f32], follows: &[f32], row: &Transition<'_>) -> Lesson {
         if !self.distributional {
             // Huber's loss of the temporal difference.
@@ -53,8 +54,8 @@ impl Judge {
             return Lesson { loss, error, by_outputs: vec![error.clamp(-1.0, 1.0)] };
         }
         let wanted = self.support.project(row.reward, row.discount, follows);
-        // Cross-entropy; by what comes before the softmax its gradient is the difference. Less the entropy of what was
-        // wanted it is the Kullback-Leibler divergence, Rainbow's priority.
+        // Cross-entropy; its gradient before the softmax is the difference of the distributions. Minus the entropy of
+        // the target it is the Kullback-Leibler divergence, Rainbow's priority.
         let (mut loss, mut entropy) = (0.0, 0.0);
         for (said, wanted) in said.iter().zip(&wanted) {
             loss -= wanted * said.max(f32::MIN_POSITIVE).ln();

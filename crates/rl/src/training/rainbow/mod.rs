@@ -1,5 +1,5 @@
-//! Rainbow DQN (Hessel et al. 2018, arXiv:1710.02298): double Q-learning, prioritised replay, dueling heads, noisy layers,
-//! distributional returns and n-step returns, each of which can be left out.
+//! Rainbow DQN (Hessel et al. 2018, arXiv:1710.02298): double Q-learning, prioritised replay, dueling heads, noisy
+//! layers, distributional returns and n-step returns. Each can be switched off.
 
 mod distribution;
 mod judge;
@@ -30,15 +30,15 @@ use super::{
 };
 use crate::environments::{Actions, VectorEnv};
 
-/// Of Adam: Rainbow's.
+/// Epsilon of Adam, as in Rainbow.
 const EPSILON: f64 = 1.5e-4;
-/// Environment steps of one advance.
+/// Environment steps per advance.
 const STRIDE: usize = 64;
 
-/// A Rainbow run in an environment with discrete actions.
+/// Rainbow trainer, for environments with discrete actions.
 pub struct Rainbow {
     settings: RainbowSettings,
-    /// One.
+    /// A vector of one environment.
     environment: VectorEnv,
     device: Device,
     judge: Judge,
@@ -68,10 +68,10 @@ struct Sums {
 }
 
 impl Rainbow {
-    /// A run of `total` steps in `environment`, a vector of one, which is reset.
+    /// Create a run of `total` steps in `environment`, a vector of one, which is reset.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range, and where the actions are not discrete.
+    /// [`Error::Setting`] for settings out of range, or actions that are not discrete.
     pub fn new(
         settings: RainbowSettings,
         mut environment: VectorEnv,
@@ -114,12 +114,12 @@ impl Rainbow {
         })
     }
 
-    /// The part of the run that is done.
+    /// Fraction of the run that is done.
     fn part(&self) -> f64 {
         (self.present.steps as f64 / self.total as f64).min(1.0)
     }
 
-    /// For each row, the outputs of each action: atoms' probabilities where returns are distributions, the value else.
+    /// Outputs of each action for each row: probabilities of the atoms for distributional returns, otherwise the value.
     fn outputs(&self, layers: &Layers, observations: &[f32]) -> Result<Vec<Vec<f32>>, Error> {
         let input = matrix(observations, self.environment.observation_length(), self.device)?;
         let passed = layers.forward(&input)?;
@@ -151,7 +151,7 @@ impl Rainbow {
         Ok(self.judge.best(&outputs[0]))
     }
 
-    /// Do one step and keep what has become complete.
+    /// Do one step and store the transitions that it completes.
     fn explore(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let action = self.choose()?;
         let before = self.environment.observations().to_vec();
@@ -172,7 +172,7 @@ impl Rainbow {
         Ok(())
     }
 
-    /// One gradient step.
+    /// Do one gradient step.
     fn update(&mut self, sums: &mut Sums) -> Result<(), Error> {
         self.online.resample(&mut self.present.generator)?;
         self.target.resample(&mut self.present.generator)?;
@@ -239,7 +239,7 @@ impl Trainer for Rainbow {
                 if steps > self.settings.warmup && self.replay.len() > 0 {
                     self.update(&mut sums)?;
                 } else {
-                    // Until it learns, it explores by new noise too.
+                    // Before learning starts, exploration uses fresh noise too.
                     self.online.resample(&mut self.present.generator)?;
                 }
             }

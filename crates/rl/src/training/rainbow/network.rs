@@ -1,4 +1,5 @@
-//! Feature layers and two streams, the streams noisy (Fortunato et al. 2018, arXiv:1706.10295).
+//! Network of feature layers and two streams, with optional noise in the streams (Fortunato et al. 2018,
+//! arXiv:1706.10295).
 
 use rand::Rng;
 use tch::{Device, TchError, Tensor};
@@ -9,27 +10,27 @@ use super::super::{
     random::normal,
 };
 
-/// The shapes of its three parts, in the order in which their parameters lie.
+/// Shapes of the three parts, in the order of their parameters.
 pub(super) struct Shapes {
     pub(super) feature: Shape,
     pub(super) value: Shape,
     pub(super) advantage: Shape,
 }
 
-/// The three parts, over some parameters.
+/// The three parts, over given parameters.
 pub(super) struct Layers {
     pub(super) feature: Mlp,
     pub(super) value: Mlp,
     pub(super) advantage: Mlp,
 }
 
-/// What a forward pass leaves.
+/// Intermediate results of a forward pass.
 pub(super) struct Passed {
     feature: Pass,
     hidden: Tensor,
-    /// rows x atoms.
+    /// Value stream, rows x atoms.
     pub(super) value: Pass,
-    /// rows x (actions x atoms).
+    /// Advantage stream, rows x (actions x atoms).
     pub(super) advantage: Pass,
 }
 
@@ -43,7 +44,7 @@ impl Layers {
         })
     }
 
-    /// Run `input`, rows x observation.
+    /// Compute the streams for `input`, rows x observation.
     pub(super) fn forward(&self, input: &Tensor) -> Result<Passed, TchError> {
         let feature = self.feature.forward(input)?;
         let hidden = feature.output.f_relu()?;
@@ -59,23 +60,23 @@ impl Layers {
     }
 }
 
-/// A network with noise in its streams' layers: their weights are `mean + deviation * noise`.
+/// Network with noise in the streams' layers: their weights are `mean + deviation * noise`.
 pub(super) struct Network {
-    /// Feature layers, the streams' means, the streams' deviations.
+    /// Learned parameters: feature layers, the streams' means, the streams' deviations.
     pub(super) learned: Parameters,
-    /// Without noise.
+    /// Layers without noise.
     pub(super) quiet: Layers,
     noisy: Option<Noisy>,
 }
 
 struct Noisy {
-    /// Feature layers and the streams' weights with noise.
+    /// Feature layers and the streams' noisy weights.
     effective: Parameters,
     layers: Layers,
     noise: Tensor,
     /// Inputs and outputs of the streams' layers.
     widths: Vec<(usize, usize)>,
-    /// How many of the parameters are the feature layers'.
+    /// Number of parameters of the feature layers.
     fixed: i64,
 }
 
@@ -90,8 +91,8 @@ impl Shapes {
         self.value.layers().chain(self.advantage.layers()).collect()
     }
 
-    /// Draw a network's learned parameters; `noise` is the deviation times the root of a layer's inputs (section 3.2), if
-    /// there is to be any.
+    /// Draw a network's learned parameters; `noise` is the deviation times the root of a layer's inputs (section 3.2),
+    /// if the network is noisy.
     pub(super) fn draw(&self, generator: &mut impl Rng, noise: Option<f32>) -> Vec<f32> {
         let parts = [&self.feature, &self.value, &self.advantage];
         let mut values: Vec<f32> = parts.into_iter().flat_map(|shape| shape.uniform(generator)).collect();
@@ -105,7 +106,7 @@ impl Shapes {
 }
 
 impl Network {
-    /// Of drawn parameters; without noise as long as none was sampled.
+    /// Create the network from drawn parameters; it has no noise until the first sampling.
     pub(super) fn new(values: &[f32], shapes: &Shapes, noisy: bool, device: Device) -> Result<Self, TchError> {
         let learned = Parameters::new(values, device)?;
         let quiet = Layers::over(&learned, shapes)?;
@@ -113,12 +114,12 @@ impl Network {
         Ok(Self { learned, quiet, noisy })
     }
 
-    /// What acts and learns.
+    /// Return the layers that act and learn.
     pub(super) fn layers(&self) -> &Layers {
         self.noisy.as_ref().map_or(&self.quiet, |noisy| &noisy.layers)
     }
 
-    /// Draw new noise, of two vectors for each layer: `f(out) f(in)^T` for the weights, `f(out)` for the bias, where
+    /// Draw new noise from two vectors per layer: `f(out) f(in)^T` for the weights, `f(out)` for the biases, where
     /// `f(x) = sgn(x) sqrt(|x|)` (equations 10 and 11).
     pub(super) fn resample(&mut self, generator: &mut impl Rng) -> Result<(), TchError> {
         let Some(noisy) = &mut self.noisy else { return Ok(()) };
@@ -135,7 +136,7 @@ impl Network {
         self.refresh()
     }
 
-    /// Make the weights anew after what was learned has changed.
+    /// Recompute the noisy weights after the learned parameters have changed.
     pub(super) fn refresh(&mut self) -> Result<(), TchError> {
         let Some(noisy) = &mut self.noisy else { return Ok(()) };
         let (fixed, streams) = (noisy.fixed, noisy.streams());
@@ -162,12 +163,12 @@ impl Network {
         Ok(())
     }
 
-    /// The noise, to be kept with a run.
+    /// Return the noise, for saving.
     pub(super) fn noise(&self) -> Option<&Tensor> {
         self.noisy.as_ref().map(|noisy| &noisy.noise)
     }
 
-    /// The noise, to be set; [`Network::refresh`] makes it felt.
+    /// Return the noise, for restoring; call [`Network::refresh`] afterwards.
     pub(super) fn noise_mut(&mut self) -> Option<&mut Tensor> {
         self.noisy.as_mut().map(|noisy| &mut noisy.noise)
     }

@@ -1,21 +1,22 @@
-//! Drawing by priority (Schaul et al. 2016, arXiv:1511.05952).
+//! Prioritised experience replay (Schaul et al. 2016, arXiv:1511.05952).
 
 use rand::Rng;
 
 use super::super::{Checkpoint, Error, random::unit};
 
-/// Added to a priority, so that nothing is never drawn.
+/// Added to each priority, so that every transition can be drawn.
 const LEAST: f32 = 1e-6;
 
-/// The exponent of the importance weights when `part` of the run is done: from `first` linearly to 1 (section 3.4).
+/// Exponent of the importance weights when the fraction `part` of the run is done: linear from `first` to 1 (section
+/// 3.4).
 pub(super) fn beta(first: f64, part: f64) -> f32 {
     (first + (1.0 - first) * part) as f32
 }
 
-/// A binary tree over `capacity` leaves, each inner node the sum of its two children: a leaf is found by its share of
-/// the whole in as many steps as the tree is high.
+/// Binary tree over `capacity` leaves, in which each inner node is the sum of its two children: a leaf is found by
+/// cumulative sum in time logarithmic in the capacity.
 pub(super) struct SumTree {
-    /// Leaves from `width` on; node `n` has the children `2 n` and `2 n + 1`, the root is 1.
+    /// Leaves begin at `width`; node `n` has the children `2 n` and `2 n + 1`, the root is 1.
     nodes: Vec<f64>,
     width: usize,
 }
@@ -34,7 +35,7 @@ impl SumTree {
         self.nodes[self.width + leaf]
     }
 
-    /// Sums are made anew from the children, not changed by differences, so that no error gathers.
+    /// Recompute sums from the children instead of adding differences, so that no error accumulates.
     pub(super) fn set(&mut self, leaf: usize, priority: f64) {
         let mut node = self.width + leaf;
         self.nodes[node] = priority;
@@ -44,12 +45,12 @@ impl SumTree {
         }
     }
 
-    /// The leaf in whose part of [0, total) `mass` lies.
+    /// Return the leaf in whose part of [0, total) `mass` lies.
     pub(super) fn find(&self, mut mass: f64) -> usize {
         let mut node = 1;
         while node < self.width {
             let left = self.nodes[2 * node];
-            // By rounding, a mass may be beyond all: never into a part that is empty.
+            // Rounding may put the mass beyond the last leaf: never descend into an empty part.
             if mass < left || self.nodes[2 * node + 1] <= 0.0 {
                 node *= 2;
             } else {
@@ -61,11 +62,11 @@ impl SumTree {
     }
 }
 
-/// Priorities of the places of a replay buffer.
+/// Priorities of the transitions in a replay buffer.
 pub(super) struct Priorities {
     tree: SumTree,
     exponent: f32,
-    /// The highest so far: a new transition has it, so that it is drawn soon.
+    /// Highest priority so far: new transitions get it, so that they are drawn soon.
     highest: f32,
     count: usize,
 }
@@ -75,21 +76,21 @@ impl Priorities {
         Self { tree: SumTree::new(capacity), exponent, highest: 1.0, count: 0 }
     }
 
-    /// A new transition lies at `place`.
+    /// Register a new transition at `place`.
     pub(super) fn add(&mut self, place: usize) {
         self.count = self.count.max(place + 1);
         self.tree.set(place, f64::from(self.highest.powf(self.exponent)));
     }
 
-    /// What was learnt from the transition at `place` had this error.
+    /// Set the priority of the transition at `place` from its error.
     pub(super) fn set(&mut self, place: usize, error: f32) {
         let priority = error.abs() + LEAST;
         self.highest = self.highest.max(priority);
         self.tree.set(place, f64::from(priority.powf(self.exponent)));
     }
 
-    /// Places, one from each of `count` equal parts of the whole, and their importance weights `(N P)^-beta`, divided by
-    /// the largest of them (section 3.4).
+    /// Draw positions, one from each of `count` equal parts of the total, and their importance weights `(N P)^-beta`,
+    /// divided by the largest of them (section 3.4).
     pub(super) fn draw(&self, generator: &mut impl Rng, count: usize, beta: f32) -> (Vec<usize>, Vec<f32>) {
         let (total, part) = (self.tree.total(), self.tree.total() / count as f64);
         let places: Vec<usize> = (0..count).map(|at| self.tree.find(part * (at as f64 + unit(generator)))).collect();
@@ -100,7 +101,7 @@ impl Priorities {
     }
 
     pub(super) fn save(&self, into: &mut Checkpoint) -> Result<(), Error> {
-        // As pairs of 32-bit halves: the leaves are 64-bit floats.
+        // Stored as pairs of 32-bit halves: the leaves are 64-bit floats.
         let leaves = (0..self.count).map(|leaf| self.tree.get(leaf).to_bits());
         let halves = leaves.flat_map(|bits| [(bits >> 32) as u32, bits as u32].map(f32::from_bits));
         into.put_array("priorities", halves.collect());
@@ -110,7 +111,7 @@ impl Priorities {
     pub(super) fn restore(&mut self, from: &Checkpoint) -> Result<(), Error> {
         let (pairs, _) = from.array("priorities")?.as_chunks::<2>();
         if pairs.len() > self.tree.width {
-            return Err(Error::Checkpoint("'priorities' has more than there is room for".into()));
+            return Err(Error::Checkpoint("'priorities' has more entries than the capacity".into()));
         }
         self.tree = SumTree::new(self.tree.width);
         for (leaf, pair) in pairs.iter().enumerate() {

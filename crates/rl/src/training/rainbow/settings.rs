@@ -1,4 +1,4 @@
-//! What a Rainbow run can be set to: each ingredient can be left out.
+//! Settings of Rainbow DQN, whose extensions can be switched off one by one.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,53 +8,54 @@ use super::super::{Error, positive, within};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RainbowSettings {
-    /// Of Adam: above 0, at most 1.
+    /// Learning rate of Adam: above 0, at most 1.
     pub learning_rate: f64,
-    /// Whether it falls linearly, to 0 at the last step.
+    /// Whether the learning rate falls linearly to 0 at the last step.
     pub anneal: bool,
-    /// Transitions kept: 1 000 to 10 000 000; at most as many as the run has steps.
+    /// Capacity of the replay buffer, in transitions: 1 000 to 10 000 000; at most the number of steps of the run.
     pub replay: usize,
     /// Steps before learning begins: at least 1.
     pub warmup: u64,
     /// Steps between gradient steps: at least 1.
     pub every: u64,
-    /// Samples of one gradient step: 1 to 4096.
+    /// Samples per gradient step: 1 to 4096.
     pub batch: usize,
     /// Steps between copies of the network to the target network: at least 1.
     pub target_every: u64,
-    /// Worth of the next step's reward in this step: 0 to 1.
+    /// Discount factor of the next step's reward: 0 to 1.
     pub gamma: f64,
-    /// Steps of which the rewards are summed before the worth of what follows is taken: 1 to 100.
+    /// Number of steps whose rewards are summed before bootstrapping: 1 to 100.
     pub steps: usize,
-    /// Whether the action is chosen by the network and judged by the target network.
+    /// Whether the network chooses the next action and the target network evaluates it (double Q-learning).
     pub double: bool,
-    /// Whether a state's worth and the actions' advantages have streams of their own.
+    /// Whether state value and action advantages have separate streams (dueling).
     pub dueling: bool,
-    /// Whether the streams' layers are noisy. Otherwise exploration is by epsilon.
+    /// Whether the streams' layers are noisy. Otherwise exploration is epsilon-greedy.
     pub noisy: bool,
-    /// Standard deviation of the noise at the beginning, times the root of a layer's inputs: 0 to 10.
+    /// Initial standard deviation of the noise, times the root of a layer's inputs: 0 to 10.
     pub noise: f64,
-    /// Whether a return's distribution is learnt (C51), not only its mean.
+    /// Whether the distribution of returns is learned (C51), not only its mean.
     pub distributional: bool,
-    /// Atoms of the distribution: 2 to 201.
+    /// Number of atoms of the distribution: 2 to 201.
     pub atoms: usize,
-    /// The least return that the distribution knows.
+    /// Smallest return of the distribution.
     pub v_min: f64,
-    /// The most. It must cover the discounted returns: with gamma 0.99 a reward of 1 in each step is worth up to 100.
+    /// Largest return of the distribution. The range must cover the discounted returns: with gamma 0.99, a reward of 1
+    /// per step sums to 100.
     pub v_max: f64,
-    /// Whether what was learnt least from is drawn more often.
+    /// Whether transitions with larger errors are drawn more often.
     pub prioritized: bool,
-    /// The exponent of a priority: 0 to 1.
+    /// Exponent of the priorities: 0 to 1.
     pub priority: f64,
-    /// The exponent of the importance weights at the beginning, which rises linearly to 1: 0 to 1.
+    /// Initial exponent of the importance weights, which rises linearly to 1: 0 to 1.
     pub importance: f64,
-    /// The probability of a random action at the end of its fall from 1, without noisy layers: 0 to 1.
+    /// Probability of a random action after its fall from 1, without noisy layers: 0 to 1.
     pub epsilon: f64,
-    /// The part of the run over which it falls: above 0, at most 1.
+    /// Fraction of the run over which epsilon falls: above 0, at most 1.
     pub epsilon_fraction: f64,
-    /// The most that the gradient's norm may be: above 0.
+    /// Maximum norm of the gradient: above 0.
     pub gradient: f64,
-    /// Rewards are multiplied by this before they are learnt from: above 0.
+    /// Factor of the rewards before learning: above 0.
     pub reward_scale: f64,
     /// Widths of the two feature layers: 1 to 2048 each.
     pub hidden: [usize; 2],
@@ -96,7 +97,7 @@ impl Default for RainbowSettings {
 }
 
 impl RainbowSettings {
-    /// DQN (Mnih et al. 2015): none of the six ingredients.
+    /// Settings of DQN (Mnih et al. 2015): all six extensions off.
     pub fn dqn() -> Self {
         Self {
             steps: 1,
@@ -110,7 +111,7 @@ impl RainbowSettings {
     }
 
     /// # Errors
-    /// [`Error::Setting`] for the first that is out of its range.
+    /// [`Error::Setting`] for the first setting that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
         positive("learning_rate", self.learning_rate, 1.0)?;
         within("replay", self.replay, 1000, 10_000_000)?;

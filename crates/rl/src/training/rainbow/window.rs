@@ -1,4 +1,4 @@
-//! Returns of several steps: `R = r_t + gamma r_(t+1) + ... + gamma^(n-1) r_(t+n-1)`, and then the worth of what is seen,
+//! N-step returns: `R = r_t + gamma r_(t+1) + ... + gamma^(n-1) r_(t+n-1)`, plus the value of the state after them
 //! discounted by `gamma^n`.
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::replay::Transition;
 
-/// The latest steps of an episode, whose returns are not complete yet.
+/// Latest steps of an episode whose returns are incomplete.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Window {
     steps: usize,
@@ -19,9 +19,9 @@ pub(super) struct Window {
 struct Waiting {
     observation: Vec<f32>,
     action: f32,
-    /// The sum so far.
+    /// Sum so far.
     reward: f32,
-    /// What the next reward counts for in it.
+    /// Discount of the next reward in it.
     discount: f32,
 }
 
@@ -30,8 +30,8 @@ impl Window {
         Self { steps, gamma, waiting: VecDeque::with_capacity(steps) }
     }
 
-    /// A step was done; `keep` gets what is complete with it, which at an end is all. What follows an end by itself is
-    /// worth nothing, what follows where an episode was cut short is worth what is seen.
+    /// Add a step; `keep` receives the transitions that it completes, at the end of an episode all of them. After a
+    /// termination the next state has the value 0, after a truncation its own.
     #[expect(clippy::too_many_arguments, reason = "a step's parts")]
     pub(super) fn add(
         &mut self,

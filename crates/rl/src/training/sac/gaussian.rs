@@ -1,4 +1,4 @@
-//! The tanh-squashed Gaussian of SAC's actor (Haarnoja et al. 2018, arXiv:1812.05905, appendix C).
+//! Tanh-squashed Gaussian of SAC's actor (Haarnoja et al. 2018, arXiv:1812.05905, appendix C).
 
 use std::f32::consts::{LN_2, PI};
 
@@ -8,9 +8,9 @@ pub(super) const LOG_STD: [f32; 2] = [-5.0, 2.0];
 /// One number of an action, drawn by reparameterisation: `a = tanh(u)`, `u = mean + std * noise`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Draw {
-    /// The action's number, in (-1, 1).
+    /// Number of the action, in (-1, 1).
     pub(super) action: f32,
-    /// The logarithm of its density: `log N(u) - log(1 - tanh(u)^2)`.
+    /// Logarithm of its density: `log N(u) - log(1 - tanh(u)^2)`.
     pub(super) log_density: f32,
     noise: f32,
     deviation: f32,
@@ -19,7 +19,7 @@ pub(super) struct Draw {
 }
 
 impl Draw {
-    /// From the actor's two outputs and a number of the standard normal distribution.
+    /// Draw from the actor's two outputs and a number of the standard normal distribution.
     pub(super) fn new(mean: f32, output: f32, noise: f32) -> Self {
         let [least, most] = LOG_STD;
         let squashed = output.tanh();
@@ -27,7 +27,7 @@ impl Draw {
         let deviation = log_deviation.exp();
         let before = mean + deviation * noise;
         let normal = -0.5 * noise * noise - log_deviation - 0.5 * (2.0 * PI).ln();
-        // log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which keeps its digits where tanh is near 1.
+        // log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which keeps its precision where tanh is near 1.
         let squash = 2.0 * (LN_2 - before - softplus(-2.0 * before));
         Self {
             action: before.tanh(),

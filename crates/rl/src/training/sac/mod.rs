@@ -1,5 +1,5 @@
-//! Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905): twin critics with targets, a tanh Gaussian actor, and a
-//! temperature that keeps the entropy at its target.
+//! Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905): twin critics with target networks, a tanh-squashed
+//! Gaussian actor, and a temperature that keeps the entropy at its target.
 
 mod gaussian;
 mod settings;
@@ -21,17 +21,17 @@ use super::{
 };
 use crate::environments::{ActionSpace, Actions, VectorEnv};
 
-/// Of Adam.
+/// Epsilon of Adam.
 const EPSILON: f64 = 1e-8;
-/// Environment steps of one advance.
+/// Environment steps per advance.
 const STRIDE: usize = 32;
 
-/// A SAC run in an environment with continuous actions.
+/// SAC trainer, for environments with continuous actions.
 pub struct Sac {
     settings: SacSettings,
-    /// One.
+    /// A vector of one environment.
     environment: VectorEnv,
-    /// Of each number of an action.
+    /// Smallest values of the action's numbers.
     low: Vec<f32>,
     high: Vec<f32>,
     /// Whether an action's numbers are scores of discrete actions.
@@ -77,10 +77,10 @@ struct Sums {
 }
 
 impl Sac {
-    /// A run of `total` steps in `environment`, a vector of one, which is reset.
+    /// Create a run of `total` steps in `environment`, a vector of one, which is reset.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range, and where the actions are not continuous.
+    /// [`Error::Setting`] for settings out of range, or actions that are not continuous.
     pub fn new(
         settings: SacSettings,
         mut environment: VectorEnv,
@@ -121,14 +121,13 @@ impl Sac {
         })
     }
 
-    /// Say that the environment takes an action's numbers as scores of discrete actions, so that who serves the policy
-    /// takes the highest.
+    /// Declare that an action's numbers are scores of discrete actions, so that the serving side takes the highest.
     #[must_use]
     pub fn by_scores(self, scores: bool) -> Self {
         Self { scores, ..self }
     }
 
-    /// An action in (-1, 1) as the environment takes it.
+    /// Scale an action in (-1, 1) to the environment's bounds.
     fn scaled(&self, squashed: &[f32]) -> Vec<f32> {
         let bounds = self.low.iter().zip(&self.high).cycle();
         squashed.iter().zip(bounds).map(|(action, (low, high))| low + 0.5 * (action + 1.0) * (high - low)).collect()
@@ -138,7 +137,7 @@ impl Sac {
         Ok(matrix(observations, self.environment.observation_length(), self.device)?)
     }
 
-    /// Do one step and keep it.
+    /// Do one step and store its transition.
     fn explore(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let before = self.environment.observations().to_vec();
         let generator = &mut self.present.generator;
@@ -164,14 +163,14 @@ impl Sac {
         Ok(())
     }
 
-    /// One gradient step of critics, actor and temperature.
+    /// Do one gradient step of critics, actor and temperature.
     fn update(&mut self, sums: &mut Sums) -> Result<(), Error> {
         let places = self.replay.draw(&mut self.present.generator, self.settings.batch);
         let rows: Vec<Transition<'_>> = places.iter().map(|place| self.replay.get(*place)).collect();
         let (count, actions) = (rows.len(), self.low.len());
         let alpha = numbers(&self.temperature.values)?[0].exp();
 
-        // What the actor would do now, in the states seen and in those that followed, in one pass.
+        // Evaluate the actor in the sampled states and their next states, in one pass.
         let seen = rows.iter().flat_map(|row| row.observation);
         let both: Vec<f32> = seen.chain(rows.iter().flat_map(|row| row.next)).copied().collect();
         let acting = self.actor.mlp.forward(&matrix(&both, rows[0].observation.len(), self.device)?)?;
@@ -224,7 +223,7 @@ impl Sac {
         Ok(())
     }
 
-    /// States and actions side by side: the critics' input.
+    /// Concatenate states and actions: the critics' input.
     fn with_actions<'a, A: Iterator<Item = f32>>(
         &self,
         rows: impl Iterator<Item = (&'a [f32], A)>,
@@ -233,7 +232,7 @@ impl Sac {
         Ok(matrix(&all, self.environment.observation_length() + self.low.len(), self.device)?)
     }
 
-    /// A gradient step of the actor, on `mean(alpha log pi - min Q)`; answers the second part's mean.
+    /// Do a gradient step of the actor on `mean(alpha log pi - min Q)`; returns the mean of the second term.
     fn improve(
         &mut self,
         acting: &super::mlp::Pass,
@@ -245,7 +244,7 @@ impl Sac {
         let share = 1.0 / count as f32;
         let judged = self.critics.mlp.forward(chosen)?;
         let q = numbers(&judged.output)?;
-        // Each row's gradient goes through the critic that says less.
+        // Each row's gradient goes through the critic with the smaller value.
         let mut by_q = vec![0f32; 2 * count];
         for at in 0..count {
             by_q[if q[at] <= q[count + at] { at } else { count + at }] = -share;
@@ -269,7 +268,7 @@ impl Sac {
         Ok(-least.sum::<f64>() / count as f64)
     }
 
-    /// A gradient step of the temperature's logarithm, on `-log alpha (log pi + target)`.
+    /// Do a gradient step of the temperature's logarithm on `-log alpha (log pi + target)`.
     fn adjust_temperature(&mut self, log_density: f64) -> Result<(), Error> {
         let entropy = self.settings.target_entropy.unwrap_or(-(self.low.len() as f64));
         let _ = self.temperature.gradients.f_fill_(target::by_log_temperature(log_density, entropy))?;
@@ -345,8 +344,8 @@ impl Trainer for Sac {
         Ok(())
     }
 
-    /// `actor` is the two hidden layers, `actor_mean` and `actor_log_std` stand on them; the action is `tanh(mean)`, scaled
-    /// to [`action_low`, `action_high`].
+    /// Tensors: `actor` is the two hidden layers, followed by `actor_mean` and `actor_log_std`; the action is
+    /// `tanh(mean)`, scaled to [`action_low`, `action_high`].
     fn weights(&self) -> Result<Vec<u8>, Error> {
         let mut file = Weights::of("sac");
         let layers = self.actor.mlp.tensors(0)?;

@@ -1,4 +1,4 @@
-//! What a SAC run can be set to.
+//! Settings of SAC.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,23 +8,23 @@ use super::super::{Error, positive, within};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SacSettings {
-    /// Of Adam, for actor, critics and temperature: above 0, at most 1.
+    /// Learning rate of Adam, for actor, critics and temperature: above 0, at most 1.
     pub learning_rate: f64,
-    /// Transitions kept: 1 000 to 10 000 000; at most as many as the run has steps.
+    /// Capacity of the replay buffer, in transitions: 1 000 to 10 000 000; at most the number of steps of the run.
     pub replay: usize,
     /// Steps with uniformly drawn actions before learning begins: at least 1.
     pub warmup: u64,
-    /// Samples of one gradient step: 1 to 4096.
+    /// Samples per gradient step: 1 to 4096.
     pub batch: usize,
-    /// Worth of the next step's reward in this step: 0 to 1.
+    /// Discount factor of the next step's reward: 0 to 1.
     pub gamma: f64,
-    /// By which share the target critics follow in each step: above 0, at most 1.
+    /// Share by which the target critics follow in each step: above 0, at most 1.
     pub tau: f64,
-    /// The entropy at which the temperature aims; `null` is minus the number of an action's numbers.
+    /// Target entropy of the policy; null: minus the number of the action's numbers.
     pub target_entropy: Option<f64>,
-    /// The temperature at the beginning: above 0.
+    /// Initial temperature: above 0.
     pub temperature: f64,
-    /// Rewards are multiplied by this before they are learnt from: above 0.
+    /// Factor of the rewards before learning: above 0.
     pub reward_scale: f64,
     /// Widths of the two hidden layers of actor and critics: 1 to 2048 each.
     pub hidden: [usize; 2],
@@ -48,8 +48,10 @@ impl Default for SacSettings {
 }
 
 impl SacSettings {
+    /// Check that every setting is in its range.
+    ///
     /// # Errors
-    /// [`Error::Setting`] for the first that is out of its range.
+    /// [`Error::Setting`] for the first setting that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
         positive("learning_rate", self.learning_rate, 1.0)?;
         within("replay", self.replay, 1000, 10_000_000)?;

@@ -1,8 +1,8 @@
-//! What SAC's critics and its temperature aim at.
+//! Targets of SAC's critics and temperature.
 
-/// What the critics are to say of an action: its reward, and the discounted worth of what follows, which is the lesser of
-/// what the target critics say of the actor's next action, and the entropy that comes with it: `r + discount (min Q -
-/// alpha log pi)` (equations 2 and 3; the minimum: Fujimoto et al. 2018, arXiv:1802.09477).
+/// Target of the critics for an action: reward plus the discounted value of the next state, which is the smaller of the
+/// target critics' values of the actor's next action plus its entropy term: `r + discount (min Q - alpha log pi)`
+/// (equations 2 and 3; the minimum: Fujimoto et al. 2018, arXiv:1802.09477).
 pub(super) fn wanted(reward: f32, discount: f32, q: [f32; 2], alpha: f32, log_density: f32) -> f32 {
     reward + discount * (q[0].min(q[1]) - alpha * log_density)
 }
