@@ -111,10 +111,11 @@ async fn openapi_roles_keys_and_pages_are_those_of_the_server() {
             seen[0] += 1;
         }
         if *method == Method::GET {
-            let streams = template.ends_with("/messages/stream");
-            let refused =
-                names(&probe(&server, &operation, "limit=0", &json!({}), "").await, &json!(["query", "limit"]));
-            assert_eq!(refused, parameter("limit") && !streams, "{method} {template} with a limit of 0");
+            let answer = probe(&server, &operation, "limit=0", &json!({}), "").await;
+            let refused = names(&answer, &json!(["query", "limit"]));
+            // Whatever the list belongs to may be looked for first.
+            let known = refused || answer.status == 404;
+            assert!(if parameter("limit") { known } else { !refused }, "{method} {template} with a limit of 0");
             seen[1] += usize::from(refused);
         } else {
             let answer = probe(&server, &operation, "", &json!({}), "a blank").await;
@@ -173,6 +174,7 @@ fn enumerations(
 
 /// The words that a refusal offers: between backticks, double or single quotes, after "one of" or "expected".
 fn offered(message: &str) -> BTreeSet<String> {
+    let message = message.split(", not ").next().unwrap();
     let after = ["expected one of ", "expected ", "one of ", "there are "];
     let rest = after.iter().find_map(|mark| message.split_once(mark)).map_or("", |(_, rest)| rest);
     let parts: Vec<&str> = rest.split(['`', '"', '\'']).collect();
@@ -190,6 +192,13 @@ async fn openapi_enumerations_are_what_the_server_takes() {
     const BAD: &str = "no-such-word";
     let server = Server::start().await;
     let document = server.get("/openapi.json").await.ok();
+    // Its models have descriptions, so that each word is an alternative of its own.
+    let whisper = server.get("/api/v1/services/whisper/schema").await.ok();
+    let alternatives = |place: &Value| -> BTreeSet<String> {
+        let all =
+            whisper["properties"][place[1].as_str().unwrap_or_default()]["oneOf"].as_array().into_iter().flatten();
+        all.filter_map(|one| one["const"].as_str()).map(str::to_owned).collect()
+    };
     let (mut compared, mut faults) = (BTreeSet::new(), Vec::new());
     for operation in operations(&document) {
         let (method, template) = &operation;
@@ -200,6 +209,7 @@ async fn openapi_enumerations_are_what_the_server_takes() {
                 detail.into_iter().find(|fault| fault["loc"] == *place).and_then(|fault| fault["msg"].as_str());
             match message {
                 Some(message) if offered(message) == *words => drop(compared.insert(words.clone())),
+                Some(message) if message.contains("(oneOf)") && alternatives(place) == *words => {}
                 _ => faults.push(format!("{method} {template} {place}: {words:?} is not {}", answer.text)),
             }
         };

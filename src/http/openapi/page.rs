@@ -19,7 +19,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Swagger UI's settings. It asks no server elsewhere whether the document is valid, and keeps no key.
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    let config = Config::from("/openapi.json");
+    let config = Config::from("/openapi.json").use_base_layout();
     Arc::new(config.validator_url("none").filter(true).try_it_out_enabled(true).doc_expansion("none"))
 });
 

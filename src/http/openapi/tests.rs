@@ -7,7 +7,7 @@ use super::*;
 async fn thing() {}
 
 #[utoipa::path(
-    put, path = "/api/v1/admin/things", security(("ApiKey" = ["admin"])), params(IdempotencyHeader), request_body = bool,
+    put, path = "/api/v1/admin/things", security(("ApiKey" = ["admin"])), params(IdempotencyHeader), request_body = first::State,
     responses((status = 200, description = "Done"), (status = 403, description = "Another owner's"))
 )]
 async fn admin() {}
