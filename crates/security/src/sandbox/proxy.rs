@@ -425,7 +425,9 @@ mod tests {
 
     #[tokio::test]
     async fn refusals_are_answered() {
-        let endless = [b"GET http://127.0.0.1:PORT/ HTTP/1.1\r\na: ".as_slice(), &vec![b'x'; MAX_HEAD_BYTES]].concat();
+        let start = b"GET http://127.0.0.1:PORT/ HTTP/1.1\r\na: ".as_slice();
+        // All of it is read, ports having five digits: what is not would reset the connection before the answer is read.
+        let endless = [start, &vec![b'x'; MAX_HEAD_BYTES - start.len() - 1]].concat();
         for (sent, listed, status) in [
             (endless.as_slice(), true, "400"),
             (b"CONNECT 127.0.0.1:PORT HTTP/1.1\r\n", true, "400"),
@@ -434,7 +436,7 @@ mod tests {
             (b"CONNECT 127.0.0.1:PORT HTTP/1.1\r\n\r\n", false, "403"),
         ] {
             let (answer, _) = exchange(&[sent], listed).await;
-            let sent = String::from_utf8_lossy(&sent[..20]);
+            let sent = String::from_utf8_lossy(&sent[..sent.len().min(40)]);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{sent}: {answer:?}");
         }
     }
