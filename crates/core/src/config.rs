@@ -61,68 +61,70 @@ pub enum LogFormat {
 }
 
 settings! {
-    /// Everything an operator can set. Immutable after the start.
+    /// All settings of the service. They don't change after the start.
     pub struct Config {
-        /// dev (default) or production.
+        /// Deployment environment: `dev` (default) or `production`.
         "APP_ENV" environment: Environment = Environment::Dev, parsed("dev or production", validate::environment);
         /// The address to listen on, or `localhost`; default 127.0.0.1.
         "APP_HOST" host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), parsed("an IP address, or localhost", validate::host);
-        /// Default 8012; 0 takes a free port (and says which).
+        /// Listening port, default 8012. With 0 the operating system chooses a free port, which is logged.
         "APP_PORT" port: u16 = 8012, number(0..=u16::MAX);
-        /// The second confirmation that a dev server may listen beyond loopback.
+        /// Confirmation that a development server may listen beyond loopback, default false.
         "APP_ALLOW_REMOTE_DEV" allow_remote_dev: bool = false, boolean;
         /// The SQLite file, as an URL; default: coordinator.db in `DATA_DIR`.
         "DATABASE_URL" database: PathBuf = "./data/coordinator.db".into(), validate::database;
         /// Where generated keys and everything else beside the database is kept. Default: ./data, or the database's directory.
         "DATA_DIR" data_dir: PathBuf = "./data".into(), validate::data_dir;
-        /// Whether `serve` migrates before it answers; default true.
+        /// Whether `serve` migrates the database before it accepts requests, default true.
         "MIGRATE_ON_START" migrate_on_start: bool = true, boolean;
-        /// API keys with the role admin.
+        /// API keys of administrators, default none.
         "ADMIN_API_KEYS" admin_keys: Vec<SecretString> = Vec::new(), secrets;
-        /// API keys with the role client.
+        /// API keys of clients, default none.
         "CLIENT_API_KEYS" client_keys: Vec<SecretString> = Vec::new(), secrets;
-        /// API keys with the role miner.
+        /// API keys of miners, default none.
         "MINER_API_KEYS" miner_keys: Vec<SecretString> = Vec::new(), secrets;
-        /// 32 bytes in hex; none: a key is made beside the database.
+        /// Ed25519 signing key of receipts, 32 bytes in hex. `None`: a key is created in a file beside the database.
         "RECEIPT_SIGNING_KEY_HEX" receipt_signing_key: Option<SecretString> = None, secret;
-        /// A tracing filter; default info.
+        /// Log filter in the syntax of `tracing`, default info.
         "LOG_LEVEL" log_level: String = "info".to_owned(), parsed(validate::LOG_FILTER, validate::log_filter);
-        /// json (default) or text.
+        /// Log format: json (default) or text.
         "LOG_FORMAT" log_format: LogFormat = LogFormat::Json, parsed("json or text", validate::log_format);
-        /// Requests a window and key; default 0: no limit.
+        /// Requests allowed per window and API key, default 0: no limit.
         "RATE_LIMIT_REQUESTS" rate_limit_requests: u32 = 0, number(0..=10_000_000);
-        /// The window of the rate limit, in seconds; default 60.
+        /// Window of the rate limit, default 60 s.
         "RATE_LIMIT_WINDOW_SECONDS" rate_limit_window: Duration = Duration::from_secs(60), seconds(1..=86_400);
-        /// Origins whose pages may call: a JSON list or comma-separated, or `*` for any; default: none.
+        /// Origins allowed by CORS: a JSON list or comma-separated, default none; `*` allows any.
         "CORS_ORIGINS" cors_origins: Vec<String> = Vec::new(), validate::origins;
-        /// The largest request body in bytes; default 10 MB.
+        /// Largest accepted request body in bytes, default 10 MB.
         "BODY_LIMIT_BYTES" body_limit: usize = 10 << 20, number(1024..=GIBIBYTE);
-        /// How long a request may take, in seconds; default 60.
+        /// Time limit of a request, default 60 s.
         "REQUEST_TIMEOUT_SECONDS" request_timeout: Duration = Duration::from_secs(60), seconds(1..=3600);
-        /// The first stage of a stop, in which requests and steps may end, in seconds; default 25.
+        /// First stage of a shutdown, during which running requests and steps may finish, default 25 s.
         "SHUTDOWN_GRACE_SECONDS" shutdown_grace: Duration = Duration::from_secs(25), seconds(0..=3600);
-        /// Read-only connections; default 4.
+        /// Number of read-only database connections, default 4.
         "DB_READERS" db_readers: u32 = 4, number(1..=64);
-        /// How long a write waits for the coordinator's lock before a 503, in milliseconds; default 10000.
+        /// Time that a write waits for the coordinator's lock before the request is answered with 503, default 10000
+        /// ms.
         "DB_BUSY_TIMEOUT_MS" db_busy_timeout: Duration = Duration::from_secs(10), milliseconds(100..=600_000);
-        /// The addresses that a step's `{"kind": "http"}` may name (JSON object, or `[http_endpoints.NAME]` in the file).
+        /// Endpoints that steps with `{"kind": "http"}` may call, by name (a JSON object, or `[http_endpoints.NAME]` in
+        /// the file). Default none.
         "HTTP_ENDPOINTS" http_endpoints: BTreeMap<String, HttpEndpoint> = BTreeMap::new(), endpoints::http_endpoints;
         groups:
-        /// The audit log.
+        /// Settings of the audit log.
         audit: AuditConfig;
-        /// The engine that runs workflows.
+        /// Settings of the workflow engine.
         engine: EngineConfig;
-        /// Policies and their training.
+        /// Settings of policies and their training.
         rl: RlConfig;
-        /// Jobs for miners.
+        /// Settings of service jobs for miners.
         services: ServicesConfig;
-        /// Sandboxes.
+        /// Settings of sandboxes.
         sandbox: SandboxConfig;
-        /// The registry of agents, and plans.
+        /// Settings of the agent registry and of plans.
         agents: AgentsConfig;
-        /// Calls to webhooks.
+        /// Settings of webhooks.
         webhooks: WebhookConfig;
-        /// Messages between agents.
+        /// Settings of messages between agents.
         messages: MessageConfig;
     }
 }
@@ -147,123 +149,126 @@ impl Config {
 }
 
 settings! {
-    /// How the audit log is sealed.
+    /// Settings of the audit log's signed checkpoints.
     pub struct AuditConfig {
-        /// The log's name in its signed heads; default agent-management.
+        /// Name of the log in its signed heads, default agent-management.
         "AUDIT_ORIGIN" origin: String = "agent-management".to_owned(), parsed(validate::ORIGIN, validate::origin);
-        /// 32 bytes in hex; none: a key is made beside the database.
+        /// Ed25519 signing key of the heads, 32 bytes in hex. `None`: a key is created in a file beside the database.
         "AUDIT_SIGNING_KEY_HEX" signing_key: Option<SecretString> = None, secret;
-        /// Time between two signed heads, in seconds; default 5.
+        /// Interval between two signed heads, default 5 s.
         "AUDIT_SEAL_SECONDS" every: Duration = Duration::from_secs(5), seconds(1..=3600);
     }
 }
 
 settings! {
-    /// How workflows are run.
+    /// Settings of the workflow engine.
     pub struct EngineConfig {
-        /// Executions driven at once by this process; default 512.
+        /// Executions that this process drives at the same time, default 512.
         "ENGINE_MAX_ACTIVE" max_active: usize = 512, number(1..=100_000);
-        /// Steps of one execution that run at once; default 8.
+        /// Steps of one execution that run at the same time, default 8.
         "ENGINE_MAX_PARALLEL_STEPS" max_parallel_steps: usize = 8, number(1..=1024);
-        /// After this long without a heartbeat a worker counts as gone, in seconds; default 15.
+        /// Duration of a worker's lease, default 15 s: a worker without a heartbeat for this long is treated as dead.
         "ENGINE_LEASE_SECONDS" lease: Duration = Duration::from_secs(15), seconds(1..=3600);
-        /// How often a change of the database is looked for while steps wait for miners, in milliseconds; default 50.
+        /// Interval at which the database is polled for changes while steps wait for miners, default 50 ms.
         "JOB_POLL_MS" job_poll: Duration = Duration::from_millis(50), milliseconds(5..=60_000);
-        /// One evaluation of a jq program, in milliseconds; default 2000.
+        /// Time limit of one evaluation of a jq program, default 2000 ms.
         "JQ_TIMEOUT_MS" jq_timeout: Duration = Duration::from_secs(2), milliseconds(10..=600_000);
-        /// Bytes that a jq program may answer; default 1 MiB.
+        /// Largest output of a jq program in bytes, default 1 MiB.
         "JQ_MAX_OUTPUT_BYTES" jq_max_output: usize = 1 << 20, number(1024..=GIBIBYTE);
-        /// Address space of one jq worker process, in MB; default 512.
+        /// Address space limit of a jq worker process in MiB, default 512.
         "JQ_MEMORY_MB" jq_memory_mb: u64 = 512, number(64..=65_536);
-        /// jq worker processes; default 2.
+        /// Number of jq worker processes, default 2.
         "JQ_WORKERS" jq_workers: usize = 2, number(1..=64);
-        /// The price of one step; default 0.01, the monolith's list price.
+        /// Price of one step in the marketplace's currency, default 0.01, the list price of the former monolith.
         "STEP_PRICE" step_price: f64 = 0.01, number(0.0..=MAX_PRICE);
-        /// Added for each measured second of a step; default 0.
+        /// Price of each measured second of a step in the marketplace's currency, added to the step's price, default
+        /// 0.0.
         "COMPUTE_PRICE_PER_SECOND" compute_price_per_second: f64 = 0.0, number(0.0..=MAX_PRICE);
-        /// The largest answer of an HTTP endpoint in bytes; default 4 MiB.
+        /// Largest response of an http step in bytes, default 4 MiB.
         "HTTP_STEP_MAX_RESPONSE_BYTES" http_max_response: usize = 4 << 20, number(1024..=GIBIBYTE);
     }
 }
 
 settings! {
-    /// How policies are served and trained.
+    /// Settings of serving and training policies.
     pub struct RlConfig {
-        /// Parameters of policies that are loaded at once, in MB, default 256; the least recently used go.
+        /// Memory for the parameters of loaded policies in MiB, default 256; the least recently used policies are
+        /// unloaded.
         "POLICY_MEMORY_MB" policy_memory_mb: usize = 256, number(1..=1 << 20);
-        /// Whether a state gets the same bits in any company, where a call does not say; default true.
+        /// Whether a policy's output for a state is bit-identical in any batch, default true; a request may override
+        /// it.
         "POLICY_DETERMINISTIC" deterministic: bool = true, boolean;
-        /// How long a batch waits for more while calls come together, in microseconds; default 0.
+        /// Time that a batch waits for further concurrent calls, in microseconds, default 0.
         "POLICY_BATCH_WINDOW_US" batch_window: Duration = Duration::ZERO, microseconds(0..=200);
-        /// Training runs of this process at once, default 1; 0: it trains none.
+        /// Training runs of this process at the same time, default 1; with 0 it trains none.
         "TRAINING_SLOTS" training_slots: usize = 1, number(0..=64);
-        /// Threads inside one operation of a run; default 1.
+        /// Threads inside one tensor operation of a training run, default 1.
         "TRAINING_THREADS" training_threads: u32 = 1, number(1..=256);
-        /// How much training a crash may cost, in seconds; default 30.
+        /// Interval between two checkpoints of a training run, the most training time that a crash loses, default 30 s.
         "TRAINING_CHECKPOINT_SECONDS" checkpoint_every: Duration = Duration::from_secs(30), fraction(0.0..=86_400.0);
     }
 }
 
 settings! {
-    /// What clients may ask of miners.
+    /// Settings of service jobs, the work that clients may submit to miners.
     pub struct ServicesConfig {
-        /// Whether requests are taken whose addresses name hosts that are not on the Internet; default false.
+        /// Whether jobs may contain addresses of hosts outside the public Internet, default false.
         "SERVICE_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
     }
 }
 
 settings! {
-    /// What commands run in.
+    /// Settings of the sandboxes that commands run in.
     pub struct SandboxConfig {
-        /// The files of executions whose steps run commands; default: sandboxes in `DATA_DIR`.
+        /// Directory for the files of executions whose steps run commands, default `DATA_DIR`/sandboxes.
         "SANDBOX_DIR" directory: Option<PathBuf> = None, optional_path;
-        /// bubblewrap's executable; default: `bwrap` of the search path.
+        /// Path of bubblewrap, default `bwrap` from the search path.
         "SANDBOX_BUBBLEWRAP" bubblewrap: Option<PathBuf> = None, optional_path;
-        /// The user that commands run as where this service is root, default 65534. Root would be root for files outside as well.
+        /// User id of commands when this service runs as root, default 65534.
         "SANDBOX_UID" uid: u32 = 65_534, number(1..=u32::MAX - 1);
-        /// The group; default 65534.
+        /// Group id of commands when this service runs as root, default 65534.
         "SANDBOX_GID" gid: u32 = 65_534, number(1..=u32::MAX - 1);
-        /// Whether commands run although the host does not enforce all that their level demands, which is then said;
-        /// default false.
+        /// Whether commands run even if the host can't enforce all limits of their security level, default false; their
+        /// reports list the missing ones.
         "SANDBOX_ALLOW_UNENFORCED" allow_unenforced: bool = false, boolean;
-        /// Whether control groups are used where this process may make them; default true.
+        /// Whether control groups are used where this process may create them, default true.
         "SANDBOX_CGROUPS" cgroups: bool = true, boolean;
-        /// Commands that run at once; default 4.
+        /// Commands that run at the same time, default 4.
         "SANDBOX_MAX_RUNNING" max_running: usize = 4, number(1..=1024);
-        /// Processes and threads of one command; default 128.
+        /// Processes and threads of one command, default 128.
         "SANDBOX_MAX_PROCESSES" max_processes: u64 = 128, number(1..=100_000);
-        /// Bytes that are kept of each of a command's outputs; default 1 MiB.
+        /// Bytes kept of each output stream of a command, default 1 MiB.
         "SANDBOX_MAX_OUTPUT_BYTES" max_output: usize = 1 << 20, number(1024..=GIBIBYTE);
-        /// How long after an execution's end its files stay, in hours; default 24.
+        /// Retention of an execution's files after its end, default 24 h.
         "SANDBOX_KEEP_HOURS" keep: Duration = Duration::from_secs(24 * 3600), hours(0..=87_600);
-        /// Whether listed domains may lead to addresses that are not public; default false.
+        /// Whether allowed domains may resolve to addresses that are not public, default false.
         "SANDBOX_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
     }
 }
 
 settings! {
-    /// The registry of agents, and plans over them.
+    /// Settings of the agent registry and of plans.
     pub struct AgentsConfig {
-        /// After this long without a heartbeat an agent is offline, in seconds; default 300.
+        /// Time without a heartbeat after which an agent is offline, default 300 s.
         "AGENT_OFFLINE_SECONDS" offline_after: Duration = Duration::from_secs(300), seconds(1..=86_400);
-        /// An agent that does not accept an assignment for so long loses it, in seconds, default 60; and how long a call to
-        /// its address may take.
+        /// Time within which an agent must accept an assignment before it is given to another, and time limit of a call
+        /// to its address, default 60 s.
         "AGENT_ACCEPT_SECONDS" accept_within: Duration = Duration::from_secs(60), seconds(1..=3600);
-        /// Whether agents' addresses may be http, and not on the Internet; default false.
+        /// Whether agents' addresses may use http and hosts outside the public Internet, default false.
         "AGENT_PRIVATE_ADDRESSES" private_addresses: bool = false, boolean;
-        /// Plans that run at once; default 10.
+        /// Plans that run at the same time, default 10.
         "PLANS_MAX_RUNNING" plans_max_running: i64 = 10, number(1..=10_000);
     }
 }
 
 settings! {
-    /// How events leave the service.
+    /// Settings of webhooks.
     pub struct WebhookConfig {
-        /// The addresses that are called, by name (JSON object, or `[webhooks.NAME]` in the file).
+        /// Endpoints by name (a JSON object, or `[webhooks.NAME]` in the file). Default none.
         "WEBHOOKS" endpoints: BTreeMap<String, WebhookEndpoint> = BTreeMap::new(), endpoints::webhooks;
-        /// Multiplies the waits between the attempts of a delivery; default 1.
+        /// Factor for the waits between delivery attempts, default 1.0.
         "WEBHOOK_RETRY_SCALE" retry_scale: f64 = 1.0, number(0.0..=100.0);
-        /// How long a delivery that has ended is kept, in days; default 30.
+        /// Retention of finished deliveries, default 30 days.
         "WEBHOOK_KEEP_DAYS" kept: Duration = Duration::from_secs(30 * 86_400), days(1..=36_500);
     }
 }

@@ -11,17 +11,18 @@ use super::{
 };
 
 settings! {
-    /// How messages between agents are kept.
+    /// Settings of messages between agents.
     pub struct MessageConfig {
-        /// Master keys by their names, in base64; the first wraps what is new. Default: none.
+        /// Master keys as pairs of name and base64 key, default none; the first encrypts new data keys.
         "MESSAGE_KEYS" keys: Vec<(String, SecretString)> = Vec::new(), master_keys;
-        /// Whether messages may be stored in the clear where their senders ask for it; default false.
+        /// Whether messages may be stored unencrypted when their senders request it, default false.
         "MESSAGES_ALLOW_PLAINTEXT" allow_plaintext: bool = false, boolean;
-        /// Whether an agent that nobody has authorized is refused; default false.
+        /// Whether agents without an explicit authorization are refused, default false.
         "MESSAGES_REQUIRE_AUTHORIZATION" require_authorization: bool = false, boolean;
-        /// Sockets of agents that this process holds; default 10000.
+        /// WebSocket connections of agents that this process accepts, default 10000.
         "MESSAGE_SOCKETS_MAX" sockets: usize = 10_000, number(1..=1_000_000);
-        /// Time between two pings of a socket, default 30 s; one that is silent for three of them is closed.
+        /// Interval between two pings of a connection, default 30 s; a connection that is silent for three intervals is
+        /// closed.
         "MESSAGE_PING_SECONDS" ping: Duration = Duration::from_secs(30), seconds(1..=3600);
     }
 }
