@@ -185,7 +185,7 @@ impl Log {
     fn subscriber(&self, filter: &str) -> impl tracing::Subscriber + Send + Sync + use<> {
         let (lines, filter) = (self.clone(), EnvFilter::try_new(filter).unwrap());
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
-        log.json().flatten_event(true).with_current_span(false).with_span_list(false).finish()
+        log.json().flatten_event(true).with_current_span(false).with_span_list(true).finish()
     }
 
     fn text(&self) -> String {
