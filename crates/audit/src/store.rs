@@ -62,7 +62,7 @@ pub struct Unsealed {
 impl FromRow for Unsealed {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
         // The row's number, which only the order is by.
-        columns.next::<i64>()?;
+        columns.next_value::<i64>()?;
         Ok(Self { columns: raw_columns(columns)? })
     }
 }
@@ -315,11 +315,11 @@ pub async fn exported(conn: &mut Connection, after: u64, limit: i64) -> Result<V
 impl FromRow for Exported {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
         Ok(Self {
-            seq: columns.next::<i64>()?.cast_unsigned(),
-            audit_id: columns.next()?,
-            leaf_hash: columns.next()?,
-            source: columns.next()?,
-            columns: if columns.next()? { None } else { Some(raw_columns(columns)?) },
+            seq: columns.next_value::<i64>()?.cast_unsigned(),
+            audit_id: columns.next_value()?,
+            leaf_hash: columns.next_value()?,
+            source: columns.next_value()?,
+            columns: if columns.next_value()? { None } else { Some(raw_columns(columns)?) },
         })
     }
 }

@@ -32,7 +32,7 @@ impl<'r> Columns<'r> {
     ///
     /// # Errors
     /// [`Error::Unreadable`] when it is not what its column should hold.
-    pub fn next<T: Decode<'r, Db> + Type<Db>>(&mut self) -> Result<T> {
+    pub fn next_value<T: Decode<'r, Db> + Type<Db>>(&mut self) -> Result<T> {
         let at = self.at;
         self.at += 1;
         Ok(self.row.try_get(at)?)
@@ -53,7 +53,7 @@ impl<'r> Columns<'r> {
     /// # Errors
     /// [`Error::Unreadable`] when it is no JSON, or of another shape.
     pub fn next_json<T: serde::de::DeserializeOwned>(&mut self, name: &str) -> Result<T> {
-        serde_json::from_str(self.next()?).map_err(|error| Error::Unreadable(format!("{name}: {error}")))
+        serde_json::from_str(self.next_value()?).map_err(|error| Error::Unreadable(format!("{name}: {error}")))
     }
 }
 
@@ -64,7 +64,7 @@ macro_rules! tuples {
             $($name: for<'r> Decode<'r, Db> + Type<Db>),+
         {
             fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
-                Ok(($(columns.next::<$name>()?,)+))
+                Ok(($(columns.next_value::<$name>()?,)+))
             }
         }
     )+};
@@ -130,8 +130,8 @@ macro_rules! row {
 
             fn from_row(columns: &mut $crate::row::Columns<'_>) -> $crate::Result<Self> {
                 Ok(Self {
-                    $first: $crate::row!(@change columns.next()? $(, $first_change)?),
-                    $($field: $crate::row!(@change columns.next()? $(, $change)?),)*
+                    $first: $crate::row!(@change columns.next_value()? $(, $first_change)?),
+                    $($field: $crate::row!(@change columns.next_value()? $(, $change)?),)*
                 })
             }
         }

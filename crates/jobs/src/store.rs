@@ -140,7 +140,7 @@ struct Whole(Job);
 impl FromRow for Whole {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
         let job = Job::from(Listed::from_row(columns)?);
-        let mut document = || columns.next().unwrap_or_else(|_| Doc::none());
+        let mut document = || columns.next_value().unwrap_or_else(|_| Doc::none());
         Ok(Self(Job { payload: document(), constraints: document(), result: document(), receipt: document(), ..job }))
     }
 }
@@ -199,9 +199,9 @@ struct End(String, Finished);
 
 impl FromRow for End {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
-        let (id, text): (String, String) = (columns.next()?, columns.next()?);
+        let (id, text): (String, String) = (columns.next_value()?, columns.next_value()?);
         let mut document = || -> std::result::Result<Value, String> {
-            let doc: Doc = columns.next().map_err(|error| error.to_string())?;
+            let doc: Doc = columns.next_value().map_err(|error| error.to_string())?;
             Ok(doc.parse().map_err(|error| error.to_string())?.unwrap_or(Value::Null))
         };
         let (result, receipt) = (document(), document());
@@ -215,10 +215,10 @@ impl FromRow for End {
         let how = Finished {
             state,
             result,
-            error: unreadable.or(columns.next()?),
+            error: unreadable.or(columns.next_value()?),
             price: receipt.get("price").and_then(Value::as_f64).filter(|price| *price >= 0.0),
             receipt,
-            miner: columns.next()?,
+            miner: columns.next_value()?,
         };
         Ok(Self(id, how))
     }

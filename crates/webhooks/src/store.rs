@@ -217,7 +217,7 @@ struct WithBody(Delivery);
 impl FromRow for WithBody {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let delivery = Delivery::from_row(columns)?;
-        Ok(Self(Delivery { payload: columns.next::<Doc>()?.into_raw(), ..delivery }))
+        Ok(Self(Delivery { payload: columns.next_value::<Doc>()?.into_raw(), ..delivery }))
     }
 }
 

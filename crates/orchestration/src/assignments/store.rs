@@ -153,7 +153,7 @@ struct OneOf(Attempt, String);
 
 impl FromRow for OneOf {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
-        Ok(Self(Attempt::from_row(columns)?, columns.next()?))
+        Ok(Self(Attempt::from_row(columns)?, columns.next_value()?))
     }
 }
 

@@ -11,9 +11,9 @@ const MOST: i64 = 10_000;
 /// Price, demand and the document of others' prices, of a row that may hold other types or none.
 impl FromRow for PriceRecord {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
-        let mut number = || columns.next::<f64>().unwrap_or(f64::NAN);
+        let mut number = || columns.next_value::<f64>().unwrap_or(f64::NAN);
         let (price, demand) = (number(), number());
-        let others = columns.next::<Doc>().ok().and_then(|doc| mean(&doc.parse().ok()??));
+        let others = columns.next_value::<Doc>().ok().and_then(|doc| mean(&doc.parse().ok()??));
         Ok(Self { price, demand, rival_price: others })
     }
 }
