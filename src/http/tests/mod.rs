@@ -33,7 +33,7 @@ async fn every_error_has_the_one_shape() {
         ("/api/v1/agents/things?limit=0", 422, "validation_error"),
         ("/api/v1/agents/things?is_public=false", 500, "internal"),
         ("/api/v1/agents/nothing", 404, "not_found"),
-        ("/", 404, "not_found"),
+        ("/nothing", 404, "not_found"),
         ("/api/v1/services/llm", 405, "method_not_allowed"),
     ];
     for (uri, status, code) in table {
@@ -239,6 +239,8 @@ async fn the_document_lists_every_operation_with_its_key() {
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     assert!(page.header("content-security-policy").contains("default-src 'none'"));
     assert!(page.text.contains("<title>"));
+    let root = floor.send(ask("GET", "/", None, "")).await;
+    assert_eq!((root.status.as_u16(), root.header("location")), (307, "/docs"));
 }
 
 #[tokio::test]
