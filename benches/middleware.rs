@@ -16,10 +16,11 @@ use std::{
 };
 
 use agent_management::http::{
-    self, Json, Keyring, Readiness, Shared, limit::Limiter, metrics::HttpMetrics, middleware::Watch,
+    self, HttpState, JsonBody, Keyring, Readiness, metrics::HttpMetrics, middleware::RequestLayer,
+    rate_limit::CallerRateLimiter,
 };
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::Config,
 };
 use axum::{Router, body::Body, extract::Request, http::StatusCode, response::Response, routing::get};
@@ -43,7 +44,7 @@ const REQUESTS: u32 = 200;
 type Service = BoxCloneSyncService<Request, Response, Infallible>;
 
 #[derive(Clone)]
-struct DrawnIds(Ids);
+struct DrawnIds(IdGenerator);
 
 impl MakeRequestId for DrawnIds {
     fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
@@ -52,12 +53,12 @@ impl MakeRequestId for DrawnIds {
 }
 
 fn routes() -> Router {
-    Router::new().route("/health", get(async || Json(serde_json::json!({"status": "healthy"}))))
+    Router::new().route("/health", get(async || JsonBody(serde_json::json!({"status": "healthy"}))))
 }
 
 /// Request ids, the request's span and its log line, panics and the time limit; not the caller, the rate limit, errors'
 /// bodies, the trace of other services, metrics and the route's template in the log.
-fn tower_http(ids: &Ids) -> Service {
+fn tower_http(ids: &IdGenerator) -> Service {
     let trace = TraceLayer::new_for_http()
         .make_span_with(|request: &Request| {
             let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
@@ -73,21 +74,21 @@ fn tower_http(ids: &Ids) -> Service {
     BoxCloneSyncService::new(routes().layer(layers))
 }
 
-fn own(ids: &Ids) -> Service {
+fn own(ids: &IdGenerator) -> Service {
     let config = Config::for_tests(Path::new(""));
     let mut registry = Registry::default();
-    let shared = Shared::new(http::Parts {
+    let shared = HttpState::new(http::HttpStateParts {
         clock: Clock::system(),
         ids: ids.clone(),
         metrics: Arc::new(HttpMetrics::register(&mut registry)),
         registry: Arc::new(registry),
         keyring: Arc::new(Keyring::new(&config).unwrap()),
-        limiter: Limiter::from_config(&config).map(Arc::new),
+        limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
         readiness: Readiness::builder().build(),
         openapi: OnceLock::new(),
         config: Arc::new(config),
     });
-    BoxCloneSyncService::new(routes().layer(Watch(shared)))
+    BoxCloneSyncService::new(routes().layer(RequestLayer(shared)))
 }
 
 /// A log as the service writes it, to nowhere.
@@ -146,7 +147,7 @@ fn print(rounds: &mut [(&str, Vec<f64>)]) {
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ids = Ids::seeded(1);
+    let ids = IdGenerator::seeded(1);
     let bare: Service = BoxCloneSyncService::new(routes());
     let (layers, own) = (tower_http(&ids), own(&ids));
     let (spans, no_spans) = (log(true), log(false));

@@ -4,19 +4,21 @@
 
 use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
-use am_audit::Audit;
+use am_audit::AuditLog;
 use am_communication::{
-    relations::Relations,
-    sealing::{self, Bound, Encryption, KeyKind, SealFor, Sealing, SecretKey},
+    encryption::{
+        self, AgentPrivateKey, CiphertextBinding, EncryptionRequest, EncryptionService, KeyKind, MessageEncryption,
+    },
+    relations::AgentRelations,
 };
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     crypto::{self, Signer},
 };
-use am_db::{Database, Settings, Tx, principal::Principal};
+use am_db::{Database, DatabaseSettings, Tx, principal::Principal};
 use am_orchestration::jq;
-use am_rl::{Policies, PolicyReference, serving};
-use am_webhooks::Webhooks;
+use am_rl::{PolicyReference, PolicyServer, serving};
+use am_webhooks::WebhookService;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{json, value::to_raw_value};
 use tokio::runtime::Runtime;
@@ -28,24 +30,24 @@ fn receipts(c: &mut Criterion) {
     });
     let signer = Signer::from_hex(&"7".repeat(64)).unwrap();
     let mut group = c.benchmark_group("receipt");
-    group.bench_function("canonical JSON", |b| b.iter(|| crypto::canonical(black_box(&payload))));
+    group.bench_function("canonical JSON", |b| b.iter(|| crypto::canonical_receipt_json(black_box(&payload))));
     group.bench_function("sign", |b| b.iter(|| signer.sign(black_box(&payload))));
     let signature = signer.sign(&payload);
     let keys = std::slice::from_ref(signer.public_key());
-    group.bench_function("verify", |b| b.iter(|| crypto::verify(black_box(&payload), &signature, keys)));
+    group.bench_function("verify", |b| b.iter(|| crypto::verify_signature(black_box(&payload), &signature, keys)));
     group.finish();
 }
 
 fn database(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { readers: 4, busy_timeout: Duration::from_secs(5) };
+    let settings = DatabaseSettings { readers: 4, busy_timeout: Duration::from_secs(5) };
     let db = runtime.block_on(async {
         let db = Database::open(&dir.path().join("bench.db"), &settings).await.unwrap();
         am_db::migrate(&db, &Clock::system()).await.unwrap();
         db
     });
-    let ids = Ids::seeded(1);
+    let ids = IdGenerator::seeded(1);
     let write = |db: Database, id: String| async move {
         db.write(async move |tx: &mut Tx| {
             sqlx::query(
@@ -54,7 +56,7 @@ fn database(c: &mut Criterion) {
             .bind(id)
             .execute(tx.conn().await?)
             .await?;
-            Ok::<_, am_db::Error>(())
+            Ok::<_, am_db::DatabaseError>(())
         })
         .await
         .unwrap();
@@ -76,9 +78,9 @@ fn database(c: &mut Criterion) {
 
 fn actions(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let settings = jq::Settings { workers: 2, timeout: Duration::from_secs(2), max_output: 1 << 20, memory_mb: 512 };
+    let settings = jq::JqSettings { workers: 2, timeout: Duration::from_secs(2), max_output: 1 << 20, memory_mb: 512 };
     let worker = PathBuf::from(env!("CARGO_BIN_EXE_agent-management")).with_file_name("agent-management-jq");
-    let pool = runtime.block_on(jq::Pool::start(worker, Vec::new(), settings)).unwrap();
+    let pool = runtime.block_on(jq::JqPool::start(worker, Vec::new(), settings)).unwrap();
     let program: Arc<str> = "{y: (.x * 2)}".into();
     let input: Arc<serde_json::value::RawValue> = to_raw_value(&json!({"x": 21})).unwrap().into();
     let mut group = c.benchmark_group("action");
@@ -90,7 +92,7 @@ fn actions(c: &mut Criterion) {
         b.to_async(&runtime)
             .iter(|| futures_util::future::join_all((0..32).map(|_| pool.eval(program.clone(), input.clone()))));
     });
-    let policies = Policies::open(serving::Settings::default(), Ids::seeded(1)).unwrap();
+    let policies = PolicyServer::open(serving::ServingSettings::default(), IdGenerator::seeded(1)).unwrap();
     let reference: PolicyReference = "marketplace-ppo".parse().unwrap();
     group.throughput(Throughput::Elements(1));
     group.bench_function("policy, one alone", |b| {
@@ -104,24 +106,25 @@ fn actions(c: &mut Criterion) {
 fn messages(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { readers: 2, busy_timeout: Duration::from_secs(5) };
+    let settings = DatabaseSettings { readers: 2, busy_timeout: Duration::from_secs(5) };
     let (db, clock) = runtime.block_on(async {
         let db = Database::open(&dir.path().join("bench.db"), &settings).await.unwrap();
         am_db::migrate(&db, &Clock::system()).await.unwrap();
         (db, Clock::system())
     });
-    let parts = || (db.clone(), clock.clone(), Ids::seeded(1));
-    let webhooks = Webhooks::new(db.clone(), clock.clone(), Ids::seeded(1), &Default::default()).unwrap();
-    let log = am_audit::Settings { origin: "bench".to_owned(), every: Duration::from_secs(5) };
-    let audit = Audit::new(parts(), webhooks, Signer::from_hex(&"7".repeat(64)).unwrap(), log);
+    let parts = || (db.clone(), clock.clone(), IdGenerator::seeded(1));
+    let webhooks = WebhookService::new(db.clone(), clock.clone(), IdGenerator::seeded(1), &Default::default()).unwrap();
+    let log = am_audit::AuditSettings { origin: "bench".to_owned(), every: Duration::from_secs(5) };
+    let audit = AuditLog::new(parts(), webhooks, Signer::from_hex(&"7".repeat(64)).unwrap(), log);
     let master = ("m".to_owned(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".into());
-    let keys = sealing::Settings { masters: vec![master], allow_plaintext: false };
-    let sealing = Sealing::new(parts(), audit.clone(), keys).unwrap();
-    let relations = Relations::new(db.clone(), clock.clone(), audit, false);
+    let keys = encryption::EncryptionSettings { masters: vec![master], allow_plaintext: false };
+    let sealing = EncryptionService::new(parts(), audit.clone(), keys).unwrap();
+    let relations = AgentRelations::new(db.clone(), clock.clone(), audit, false);
     let content = json!({"task": "x".repeat(200), "budget": 1.5, "tags": ["a", "b", "c"]});
-    let bound = |recipient| Bound { message_id: "m1", channel: "c1", sender: "a", recipient: Some(recipient) };
-    let to = |recipient| SealFor { bound: bound(recipient), encryption: None, encrypt: true };
-    let secret = SecretKey::generate().unwrap();
+    let bound =
+        |recipient| CiphertextBinding { message_id: "m1", channel: "c1", sender: "a", recipient: Some(recipient) };
+    let to = |recipient| EncryptionRequest { bound: bound(recipient), encryption: None, encrypt: true };
+    let secret = AgentPrivateKey::generate().unwrap();
     let public = secret.public_key().unwrap();
     let somebody = Principal { name: "dev_key".into(), aliases: Arc::new([]), origin: None };
     let at_rest = runtime.block_on(async {
@@ -129,8 +132,8 @@ fn messages(c: &mut Criterion) {
         let (sealing, content) = (sealing.clone(), content.clone());
         let now = am_db::codec::Timestamp(clock.now());
         db.write(async move |tx: &mut Tx| {
-            let bound = Bound { message_id: "m1", channel: "c1", sender: "a", recipient: Some("b") };
-            sealing.seal(tx, &SealFor { bound, encryption: None, encrypt: true }, &content, now).await
+            let bound = CiphertextBinding { message_id: "m1", channel: "c1", sender: "a", recipient: Some("b") };
+            sealing.seal(tx, &EncryptionRequest { bound, encryption: None, encrypt: true }, &content, now).await
         })
         .await
         .unwrap()
@@ -141,17 +144,19 @@ fn messages(c: &mut Criterion) {
         b.iter(|| runtime.block_on(relations.permit(&mut conn, "a", "b")).unwrap());
     });
     group.bench_function("seal at rest", |b| {
-        b.iter(|| runtime.block_on(sealing.try_seal(&mut conn, &to("b"), &content)).unwrap().unwrap());
+        b.iter(|| runtime.block_on(sealing.try_encrypt(&mut conn, &to("b"), &content)).unwrap().unwrap());
     });
     group.bench_function("open at rest", |b| {
         b.iter(|| runtime.block_on(sealing.open(&mut conn, &at_rest, &bound("b"))).unwrap());
     });
     group.bench_function("seal on arrival", |b| {
-        b.iter(|| runtime.block_on(sealing.try_seal(&mut conn, &to("keyed"), &content)).unwrap().unwrap());
+        b.iter(|| runtime.block_on(sealing.try_encrypt(&mut conn, &to("keyed"), &content)).unwrap().unwrap());
     });
     let message = ("m1", "a", "keyed");
-    group.bench_function("HPKE seal alone", |b| b.iter(|| public.seal(Encryption::Hpke, message, &content).unwrap()));
-    let envelope = public.seal(Encryption::Hpke, message, &content).unwrap();
+    group.bench_function("HPKE seal alone", |b| {
+        b.iter(|| public.seal(MessageEncryption::Hpke, message, &content).unwrap())
+    });
+    let envelope = public.seal(MessageEncryption::Hpke, message, &content).unwrap();
     group.bench_function("HPKE open alone", |b| b.iter(|| secret.open(&envelope, message).unwrap()));
     group.finish();
     drop(conn);

@@ -1,10 +1,10 @@
 //! All services of the application, built once from the configuration.
 
-mod agents;
+mod agent_services;
 mod background;
 mod host;
-mod ready;
-mod talk;
+mod messaging;
+mod readiness_checks;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,141 +12,141 @@ use axum::extract::FromRef;
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::http::{self, Keyring, Shared, limit::Limiter, metrics::HttpMetrics};
-use am_audit::Audit;
+use crate::http::{self, HttpState, Keyring, metrics::HttpMetrics, rate_limit::CallerRateLimiter};
+use am_audit::AuditLog;
 use am_communication::{
-    channels::Channels,
-    delivery::Delivery,
-    messages::Messages,
-    payments::Payments,
-    relations::Relations,
-    sealing::{self, Sealing},
-    templates::Templates,
-    transfer::Transfer,
+    channels::ChannelService,
+    delivery::DeliveryService,
+    encryption::{self, EncryptionService},
+    messages::MessageService,
+    payments::PaymentRecords,
+    relations::AgentRelations,
+    templates::TemplateService,
+    transfer::TransferService,
 };
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::Config,
     crypto::Signer,
     supervisor::Supervisor,
 };
-use am_db::{Database, Settings};
-use am_events::Hub;
-use am_jobs::Jobs;
-use am_keys::Keys;
+use am_db::{Database, DatabaseSettings};
+use am_events::StreamHub;
+use am_jobs::JobQueue;
+use am_keys::ApiKeyService;
 use am_orchestration::{
-    action::Names,
-    assignments::Assignments,
-    engine::{Engine, Parts, Performer},
-    executions::Executions,
-    guard::Guard,
+    action::ActionCatalog,
+    assignments::AssignmentService,
+    engine::{ActionExecutor, Engine, EngineParts},
+    executions::ExecutionService,
+    guard::PolicyGuard,
     jq,
-    networks::Networks,
-    plans::Plans,
+    networks::NetworkService,
+    plans::PlanService,
     registry,
-    review::Reviews,
-    workflows::Workflows,
+    review::PolicyReview,
+    workflows::WorkflowService,
 };
 use am_rl::{
-    Policies,
-    learning::Learning,
-    library::Library,
-    runs::{self, Runs},
+    PolicyServer,
+    learning::LearningService,
+    library::PolicyLibrary,
+    runs::{self, TrainingRuns},
     serving,
 };
 use am_security::{
-    sandbox::{self, Sandboxes},
-    trust::Trust,
+    sandbox::{self, SandboxService},
+    trust::TrustService,
 };
-use am_webhooks::Webhooks;
+use am_webhooks::WebhookService;
 
-use agents::Agents;
+use agent_services::AgentServices;
 pub use host::HostResources;
 use host::{open_sandboxes, start_jq};
-use ready::readiness;
-use talk::Talk;
-pub use talk::open_sealing;
+use messaging::Messaging;
+pub use messaging::open_sealing;
+use readiness_checks::build_readiness;
 
 /// The application's services. Cloning copies one pointer.
 #[derive(Clone)]
-pub struct App(Arc<Rooms>);
+pub struct App(Arc<Services>);
 
 /// Services used by the routes.
-pub struct Rooms {
+pub struct Services {
     /// State of the HTTP layer.
-    pub shared: Shared,
+    pub shared: HttpState,
     /// Database of the service.
     pub db: Database,
     /// Source of the time.
     pub clock: Clock,
     /// Audit log of all changes.
-    pub audit: Audit,
+    pub audit: AuditLog,
     /// Security policies of workflows.
-    pub security_policies: am_security::policies::Policies,
+    pub security_policies: am_security::policies::SecurityPolicies,
     /// Reviews of workflows by the security policies.
-    pub reviews: Reviews,
+    pub reviews: PolicyReview,
     /// Trust scores of agents and users.
-    pub trust: Trust,
+    pub trust: TrustService,
     /// Service for workflows.
-    pub workflows: Workflows,
+    pub workflows: WorkflowService,
     /// Service for executions.
-    pub executions: Executions,
+    pub executions: ExecutionService,
     /// Service for networks of agents.
-    pub networks: Networks,
+    pub networks: NetworkService,
     /// Registry of agents.
-    pub registry: registry::Registry,
+    pub registry: registry::AgentRegistry,
     /// Assignments of sub-tasks to agents.
-    pub assignments: Assignments,
+    pub assignments: AssignmentService,
     /// Service for plans.
-    pub plans: Plans,
+    pub plans: PlanService,
     /// Engine that runs executions.
     pub engine: Engine,
     /// Client of the coordinator's job queue.
-    pub jobs: Jobs,
+    pub jobs: JobQueue,
     /// Signer of receipts.
     pub signer: Arc<Signer>,
     /// Library of stored policies.
-    pub library: Library,
+    pub library: PolicyLibrary,
     /// Service for training runs.
-    pub training: Runs,
+    pub training: TrainingRuns,
     /// Service for learning agents.
-    pub learning: Learning,
+    pub learning: LearningService,
     /// Server of the loaded policies.
-    pub policies: Policies,
+    pub policies: PolicyServer,
     /// Webhooks for events.
-    pub webhooks: Webhooks,
+    pub webhooks: WebhookService,
     /// Sandboxes for commands.
-    pub sandboxes: Sandboxes,
+    pub sandboxes: SandboxService,
     /// Encryption of messages.
-    pub sealing: Sealing,
+    pub sealing: EncryptionService,
     /// Contacts, blocks and authorizations of agents.
-    pub relations: Relations,
+    pub relations: AgentRelations,
     /// Templates of messages.
-    pub templates: Templates,
+    pub templates: TemplateService,
     /// Payment records of messages.
-    pub payments: Payments,
+    pub payments: PaymentRecords,
     /// Export and import of messages.
-    pub transfer: Transfer,
+    pub transfer: TransferService,
     /// Channels between agents.
-    pub channels: Channels,
+    pub channels: ChannelService,
     /// Messages between agents.
-    pub messages: Messages,
+    pub messages: MessageService,
     /// Delivery of messages to connected agents.
-    pub delivery: Delivery,
-    jq: jq::Pool,
+    pub delivery: DeliveryService,
+    jq: jq::JqPool,
     /// Watches over the background tasks.
     pub supervisor: Supervisor,
 }
 
 impl std::ops::Deref for App {
-    type Target = Rooms;
+    type Target = Services;
 
-    fn deref(&self) -> &Rooms {
+    fn deref(&self) -> &Services {
         &self.0
     }
 }
 
-impl FromRef<App> for Shared {
+impl FromRef<App> for HttpState {
     fn from_ref(app: &App) -> Self {
         app.shared.clone()
     }
@@ -161,32 +161,32 @@ pub enum StartError {
         /// Path of the database file.
         path: PathBuf,
         /// Error of the database.
-        source: am_db::Error,
+        source: am_db::DatabaseError,
     },
     /// The signing key cannot be read or made.
     #[error("the signing key: {0}")]
-    Key(#[from] am_core::crypto::Error),
+    Key(#[from] am_core::crypto::KeyFileError),
     /// The configured API keys are invalid.
     #[error(transparent)]
-    Keyring(#[from] http::caller::KeyringError),
+    Keyring(#[from] http::auth::KeyringError),
     /// The API keys in the database cannot be read.
     #[error("the API keys: {0}")]
-    Keys(#[from] am_keys::Error),
+    Keys(#[from] am_keys::KeyError),
     /// The policies cannot be opened.
     #[error("the policies: {0}")]
-    Policies(#[from] am_rl::Error),
+    Policies(#[from] am_rl::RlError),
     /// The security policies cannot be opened.
     #[error("the security policies: {0}")]
-    Security(#[from] am_security::policies::Error),
+    Security(#[from] am_security::policies::SecurityPolicyError),
     /// The built-in policy cannot be loaded.
     #[error("the built-in policy: {0}")]
     Libtorch(#[from] am_rl::ActError),
     /// The trust scores cannot be opened.
     #[error("trust: {0}")]
-    Trust(#[from] am_security::trust::Error),
+    Trust(#[from] am_security::trust::TrustError),
     /// The engine cannot be started.
     #[error("the engine: {0}")]
-    Engine(#[from] am_orchestration::error::Error),
+    Engine(#[from] am_orchestration::error::OrchestrationError),
     /// An operation of the operating system failed.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
@@ -195,13 +195,13 @@ pub enum StartError {
     Jq(PathBuf, std::io::Error),
     /// The webhooks cannot be opened.
     #[error("the webhooks: {0}")]
-    Webhooks(#[from] am_webhooks::Error),
+    Webhooks(#[from] am_webhooks::WebhookError),
     /// The keys for encrypting messages cannot be read.
     #[error("the keys of messages: {0}")]
-    Sealing(#[from] sealing::SealError),
+    Encryption(#[from] encryption::EncryptionError),
     /// The sandboxes cannot be opened.
     #[error("the sandboxes: {0}")]
-    Sandboxes(#[from] sandbox::Error),
+    Sandboxes(#[from] sandbox::SandboxError),
     /// The HTTP client cannot be built.
     #[error("the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -213,14 +213,14 @@ pub enum StartError {
 /// The missing or unexpected database objects, by name.
 pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Result<Database, StartError> {
     let failed = |source| StartError::Database { path: config.database.clone(), source };
-    let settings = Settings { readers: config.db_readers, busy_timeout: config.db_busy_timeout };
+    let settings = DatabaseSettings { readers: config.db_readers, busy_timeout: config.db_busy_timeout };
     let db = Database::open(&config.database, &settings).await.map_err(failed)?;
     if migrate {
         let report = am_db::migrate(&db, clock).await.map_err(failed)?;
         tracing::info!(created = report.created.len(), adopted = report.adopted.len(), applied = ?report.applied, "database migrated");
     } else {
         let mut conn = db.read().await.map_err(failed)?;
-        am_db::check(&mut conn).await.map_err(failed)?;
+        am_db::check_schema(&mut conn).await.map_err(failed)?;
     }
     Ok(db)
 }
@@ -230,11 +230,11 @@ pub async fn open_database(config: &Config, clock: &Clock, migrate: bool) -> Res
 ///
 /// # Errors
 /// When it cannot be read or made.
-pub fn signer(config: &Config) -> Result<Signer, StartError> {
-    signing_key(config, config.receipt_signing_key.as_ref(), "RECEIPT_SIGNING_KEY_HEX", "receipt-signing-key.hex")
+pub fn receipt_signer(config: &Config) -> Result<Signer, StartError> {
+    load_signing_key(config, config.receipt_signing_key.as_ref(), "RECEIPT_SIGNING_KEY_HEX", "receipt-signing-key.hex")
 }
 
-fn signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &str) -> Result<Signer, StartError> {
+fn load_signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &str) -> Result<Signer, StartError> {
     if let Some(key) = set {
         return Ok(Signer::from_hex(key.expose_secret())?);
     }
@@ -253,13 +253,13 @@ fn signing_key(config: &Config, set: Option<&SecretString>, name: &str, file: &s
 /// When its signing key cannot be read or made.
 pub fn open_audit(
     config: &Config,
-    (db, clock, ids): (&Database, &Clock, &Ids),
-) -> Result<(Audit, Webhooks), StartError> {
-    let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
+    (db, clock, ids): (&Database, &Clock, &IdGenerator),
+) -> Result<(AuditLog, WebhookService), StartError> {
+    let webhooks = WebhookService::new(db.clone(), clock.clone(), ids.clone(), &config.webhooks)?;
     let set = config.audit.signing_key.as_ref();
-    let signer = signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
-    let settings = am_audit::Settings { origin: config.audit.origin.clone(), every: config.audit.every };
-    let audit = Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks.clone(), signer, settings);
+    let signer = load_signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
+    let settings = am_audit::AuditSettings { origin: config.audit.origin.clone(), every: config.audit.every };
+    let audit = AuditLog::new((db.clone(), clock.clone(), ids.clone()), webhooks.clone(), signer, settings);
     Ok((audit, webhooks))
 }
 
@@ -280,23 +280,23 @@ impl App {
         let HostResources { clock, ids, executables } = host;
         let config = Arc::new(config);
         let db = open_database(&config, &clock, config.migrate_on_start).await?;
-        let signer = Arc::new(signer(&config)?);
+        let signer = Arc::new(receipt_signer(&config)?);
         let (audit, webhooks) = open_audit(&config, (&db, &clock, &ids))?;
-        let keys = Keys::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
-        let trust = Trust::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
+        let keys = ApiKeyService::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
+        let trust = TrustService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         // Registered before the first event that it would have to count.
         trust.begin().await?;
         let supervisor = Supervisor::default();
         let jq = start_jq(&config, &executables, &supervisor).await?;
         let settings =
-            am_jobs::Settings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
-        let jobs = Jobs::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), webhooks.clone(), settings);
-        let hub = Hub::default();
+            am_jobs::JobSettings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
+        let jobs = JobQueue::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), webhooks.clone(), settings);
+        let hub = StreamHub::default();
         let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
         let policies = library.policies().clone();
         let training = open_training(&config, &hub, &library, (&db, &clock, &ids))?;
         let endpoints = Arc::new(config.http_endpoints.clone());
-        let names = Names { endpoints: endpoints.clone(), policies: policies.clone() };
+        let names = ActionCatalog { endpoints: endpoints.clone(), policies: policies.clone() };
         let http = reqwest::Client::builder()
             // Only configured addresses are called: redirects could lead elsewhere.
             .redirect(reqwest::redirect::Policy::none())
@@ -304,10 +304,10 @@ impl App {
             .user_agent(concat!("agent-management/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let sandboxes = open_sandboxes(&config, &executables, &audit, (&db, &clock))?;
-        let Talk { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
-            Talk::open(&config, &audit, (&db, &clock, &ids), &supervisor)?;
-        let agents = Agents::open(&config, &audit, &hub, &messages, (&db, &clock), supervisor.stopping())?;
-        let performer = Performer {
+        let Messaging { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
+            Messaging::start(&config, &audit, (&db, &clock, &ids), &supervisor)?;
+        let agents = AgentServices::start(&config, &audit, &hub, &messages, (&db, &clock), supervisor.stopping())?;
+        let performer = ActionExecutor {
             jq: jq.clone(),
             sandboxes: sandboxes.clone(),
             assignments: agents.assignments.clone(),
@@ -319,9 +319,11 @@ impl App {
             config: config.engine.clone(),
         };
         let security_policies =
-            am_security::policies::Policies::open(db.clone(), clock.clone(), ids.clone(), audit.clone()).await?;
-        let guard = Guard::new(db.clone(), clock.clone(), audit.clone(), security_policies.clone(), names.clone());
-        let engine = Engine::open(Parts {
+            am_security::policies::SecurityPolicies::open(db.clone(), clock.clone(), ids.clone(), audit.clone())
+                .await?;
+        let guard =
+            PolicyGuard::new(db.clone(), clock.clone(), audit.clone(), security_policies.clone(), names.clone());
+        let engine = Engine::open(EngineParts {
             db: db.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
@@ -335,13 +337,20 @@ impl App {
         })
         .await?;
         let workflows =
-            Workflows::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names.clone(), guard.clone());
-        let executions = Executions::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), guard.clone(), hub);
-        let networks =
-            Networks::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), workflows.clone(), executions.clone());
+            WorkflowService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), names.clone(), guard.clone());
+        let executions =
+            ExecutionService::new(db.clone(), clock.clone(), audit.clone(), engine.clone(), guard.clone(), hub);
+        let networks = NetworkService::new(
+            db.clone(),
+            clock.clone(),
+            ids.clone(),
+            audit.clone(),
+            workflows.clone(),
+            executions.clone(),
+        );
         let plans = agents.plans((&executions, names), (&db, &clock, &ids), &audit);
-        let reviews = Reviews::new(db.clone(), guard, workflows.clone(), executions.clone());
-        let learning = Learning::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
+        let reviews = PolicyReview::new(db.clone(), guard, workflows.clone(), executions.clone());
+        let learning = LearningService::new(db.clone(), clock.clone(), ids.clone(), library.clone(), training.clone());
         let mut registry = Registry::default();
         db.register(&mut registry);
         jobs.register(&mut registry);
@@ -355,10 +364,10 @@ impl App {
         delivery.register(&mut registry);
         supervisor.register(&mut registry);
         let metrics = Arc::new(HttpMetrics::register(&mut registry));
-        let shared = Shared::new(http::Parts {
-            keyring: Arc::new(Keyring::new(&config)?.with_kept(keys.clone())),
-            limiter: Limiter::from_config(&config).map(Arc::new),
-            readiness: readiness(&db, &engine, &jq, &supervisor),
+        let shared = HttpState::new(http::HttpStateParts {
+            keyring: Arc::new(Keyring::new(&config)?.with_stored_keys(keys.clone())),
+            limiter: CallerRateLimiter::from_config(&config).map(Arc::new),
+            readiness: build_readiness(&db, &engine, &jq, &supervisor),
             openapi: std::sync::OnceLock::new(),
             registry: Arc::new(registry),
             config,
@@ -366,7 +375,7 @@ impl App {
             ids,
             metrics,
         });
-        let rooms = Rooms {
+        let rooms = Services {
             shared,
             security_policies,
             reviews,
@@ -440,32 +449,32 @@ impl App {
 
 async fn open_library(
     config: &Config,
-    audit: &Audit,
-    (db, clock, ids): (&Database, &Clock, &Ids),
-) -> Result<Library, StartError> {
-    let settings = serving::Settings {
+    audit: &AuditLog,
+    (db, clock, ids): (&Database, &Clock, &IdGenerator),
+) -> Result<PolicyLibrary, StartError> {
+    let settings = serving::ServingSettings {
         directory: config.data_dir.join("policies"),
         memory: config.rl.policy_memory_mb << 20,
         exact: config.rl.deterministic,
         window: config.rl.batch_window,
     };
-    let policies = Policies::open(settings, ids.clone())?;
-    let library = Library::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;
+    let policies = PolicyServer::open(settings, ids.clone())?;
+    let library = PolicyLibrary::open(db.clone(), clock.clone(), ids.clone(), audit.clone(), policies).await?;
     library.warm_up().await?;
     Ok(library)
 }
 
 fn open_training(
     config: &Config,
-    hub: &Hub,
-    library: &Library,
-    (db, clock, ids): (&Database, &Clock, &Ids),
-) -> Result<Runs, StartError> {
-    let settings = runs::Settings {
+    hub: &StreamHub,
+    library: &PolicyLibrary,
+    (db, clock, ids): (&Database, &Clock, &IdGenerator),
+) -> Result<TrainingRuns, StartError> {
+    let settings = runs::TrainingRunSettings {
         directory: config.data_dir.join("training"),
         slots: config.rl.training_slots,
         threads: config.rl.training_threads,
         checkpoint_every: config.rl.checkpoint_every,
     };
-    Ok(Runs::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
+    Ok(TrainingRuns::new(db.clone(), clock.clone(), ids.clone(), hub.clone(), library.clone(), settings)?)
 }

@@ -19,7 +19,7 @@ use am_core::{ambient::Clock, config::Config, supervisor::TaskFailure};
 /// How long the service answers that it is not ready before it stops for a background task that is gone.
 const FAILURE_NOTICE: Duration = Duration::from_secs(5);
 /// Interval between two rounds of maintenance.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Reason for which the server ended, other than a signal.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum ServeError {
     Listen(SocketAddr, std::io::Error),
     /// An entry of `CORS_ORIGINS` is invalid.
     #[error(transparent)]
-    Origin(#[from] http::cors::BadOrigin),
+    Origin(#[from] http::cors::InvalidOrigin),
     /// An operation of the operating system failed.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -50,15 +50,15 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The reason for which it did not start, or ended.
-pub async fn serve(config: Config) -> Result<(), ServeError> {
+pub async fn serve_until_stopped(config: Config) -> Result<(), ServeError> {
     let address = SocketAddr::new(config.host, config.port);
-    allow_files();
+    raise_open_file_limit();
     let grace = config.shutdown_grace;
     // Bound before anything is built: a second process on the same port must not touch the database.
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))?;
     let address = listener.local_addr()?;
     let app = App::start(config).await?;
-    let service = routes::build(routes::groups(), app.clone(), &app.shared)?;
+    let service = routes::build_router(routes::route_groups(), app.clone(), &app.shared)?;
     let closing = app.supervisor.stopping().clone();
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let make = tower::service_fn({
@@ -88,9 +88,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&format!("serving on {address}")),
     ]);
-    app.supervisor.start("housekeeping", |stop| keep_house(app.clone(), stop));
+    app.supervisor.start("housekeeping", |stop| run_maintenance(app.clone(), stop));
 
-    let mut signals = Signals::new()?;
+    let mut signals = StopSignals::new()?;
     let outcome = serve_until_end(&app, &mut signals).await;
     if let Err(error @ ServeError::Database(_)) = outcome {
         // Nothing is acknowledged and nothing is drained: the start after this one recovers.
@@ -116,7 +116,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
 /// Return when the service is to stop: a signal, a database that can't be trusted, or a background task that is missed.
 /// After the last the service is not ready for [`FAILURE_NOTICE`], so that balancers see it, and then stops.
-async fn serve_until_end(app: &App, signals: &mut Signals) -> Result<(), ServeError> {
+async fn serve_until_end(app: &App, signals: &mut StopSignals) -> Result<(), ServeError> {
     let mut fatal = app.db.fatal();
     let database = async {
         let failed = fatal.wait_for(Option::is_some).await.map(|text| text.clone());
@@ -142,11 +142,11 @@ async fn serve_until_end(app: &App, signals: &mut Signals) -> Result<(), ServeEr
 
 /// Raise the limit of open files to the maximum for this process: each agent's WebSocket is an open file, and the usual
 /// soft limit of 1024 is too low.
-fn allow_files() {
+fn raise_open_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    const ENOUGH: u64 = 1 << 20;
+    const MAX_OPEN_FILES: u64 = 1 << 20;
     let limit = getrlimit(Resource::Nofile);
-    let wanted = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));
+    let wanted = Some(limit.maximum.unwrap_or(MAX_OPEN_FILES).min(MAX_OPEN_FILES));
     if limit.current.is_some_and(|current| Some(current) < wanted) {
         let raised = setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: limit.maximum });
         if let Err(error) = raised {
@@ -155,12 +155,12 @@ fn allow_files() {
     }
 }
 
-struct Signals {
+struct StopSignals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
 }
 
-impl Signals {
+impl StopSignals {
     fn new() -> std::io::Result<Self> {
         Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
@@ -174,9 +174,9 @@ impl Signals {
 }
 
 /// Notify the watchdog, and delete expired data.
-async fn keep_house(app: App, closing: CancellationToken) {
+async fn run_maintenance(app: App, closing: CancellationToken) {
     let watchdog = sd_notify::watchdog_enabled().map(|interval| interval / 2);
-    let mut beat = tokio::time::interval(watchdog.unwrap_or(HOUSEKEEPING).min(HOUSEKEEPING));
+    let mut beat = tokio::time::interval(watchdog.unwrap_or(MAINTENANCE_INTERVAL).min(MAINTENANCE_INTERVAL));
     let mut last = tokio::time::Instant::now();
     loop {
         tokio::select! {
@@ -186,9 +186,9 @@ async fn keep_house(app: App, closing: CancellationToken) {
         if watchdog.is_some() && app.db.ping().await.is_ok() {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
-        if last.elapsed() >= HOUSEKEEPING {
+        if last.elapsed() >= MAINTENANCE_INTERVAL {
             last = tokio::time::Instant::now();
-            match am_db::once::forget_expired(&app.db, &app.clock).await {
+            match am_db::idempotency::delete_expired_results(&app.db, &app.clock).await {
                 Ok(0) => {}
                 Ok(count) => tracing::debug!(count, "expired idempotency keys deleted"),
                 Err(error) => tracing::warn!(%error, "could not delete expired idempotency keys"),
@@ -201,10 +201,10 @@ async fn keep_house(app: App, closing: CancellationToken) {
 ///
 /// # Errors
 /// The missing or unexpected database objects, by name.
-pub async fn migrate(config: &Config) -> Result<Vec<String>, StartError> {
+pub async fn migrate_database(config: &Config) -> Result<Vec<String>, StartError> {
     let clock = Clock::system();
     let failed = |source| StartError::Database { path: config.database.clone(), source };
-    let settings = am_db::Settings { readers: 1, busy_timeout: config.db_busy_timeout };
+    let settings = am_db::DatabaseSettings { readers: 1, busy_timeout: config.db_busy_timeout };
     let database = am_db::Database::open(&config.database, &settings).await.map_err(failed)?;
     let report = am_db::migrate(&database, &clock).await.map_err(failed)?;
     database.close().await;

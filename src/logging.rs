@@ -12,12 +12,12 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Time for which lines are collected.
-const COLLECT: Duration = Duration::from_millis(5);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum number of buffered bytes while the reader is too slow; further lines are dropped and counted.
-const MOST: usize = 8 << 20;
+const MAX_BUFFERED_BYTES: usize = 8 << 20;
 
 #[derive(Default)]
-struct State {
+struct LogBuffer {
     lines: Vec<u8>,
     dropped: u64,
     /// Whether the thread waits for a first line.
@@ -26,13 +26,13 @@ struct State {
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct LogQueue {
+    state: Mutex<LogBuffer>,
     work: Condvar,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl LogQueue {
+    fn lock(&self) -> MutexGuard<'_, LogBuffer> {
         self.state.lock()
     }
 
@@ -46,7 +46,7 @@ impl Shared {
         state.idle = false;
         if !state.closed {
             // Wait until the time is up or it is closed, whichever is first.
-            self.work.wait_while_for(&mut state, |state| !state.closed, COLLECT);
+            self.work.wait_while_for(&mut state, |state| !state.closed, FLUSH_INTERVAL);
         }
         let taken = (std::mem::take(&mut state.lines), std::mem::take(&mut state.dropped));
         (!taken.0.is_empty() || !state.closed).then_some(taken)
@@ -55,11 +55,11 @@ impl Shared {
 
 /// Writer for `tracing_subscriber`.
 #[derive(Clone)]
-pub struct Lines(Arc<Shared>);
+pub struct LogWriter(Arc<LogQueue>);
 
 /// Guard that writes the remaining lines when it is dropped.
-pub struct Guard {
-    shared: Arc<Shared>,
+pub struct LogGuard {
+    shared: Arc<LogQueue>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,8 +67,8 @@ pub struct Guard {
 ///
 /// # Errors
 /// When the operating system cannot start a thread.
-pub fn lines(mut out: impl Write + Send + 'static) -> io::Result<(Lines, Guard)> {
-    let shared = Arc::new(Shared::default());
+pub fn spawn_log_writer(mut out: impl Write + Send + 'static) -> io::Result<(LogWriter, LogGuard)> {
+    let shared = Arc::new(LogQueue::default());
     let taking = shared.clone();
     let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
         while let Some((lines, dropped)) = taking.take() {
@@ -80,13 +80,13 @@ pub fn lines(mut out: impl Write + Send + 'static) -> io::Result<(Lines, Guard)>
             let _ = out.flush();
         }
     })?;
-    Ok((Lines(shared.clone()), Guard { shared, thread: Some(thread) }))
+    Ok((LogWriter(shared.clone()), LogGuard { shared, thread: Some(thread) }))
 }
 
-impl Write for Lines {
+impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock();
-        if state.lines.len() + line.len() > MOST {
+        if state.lines.len() + line.len() > MAX_BUFFERED_BYTES {
             state.dropped += 1;
         } else {
             state.lines.extend_from_slice(line);
@@ -102,7 +102,7 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogWriter {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -110,7 +110,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-impl Drop for Guard {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.work.notify_one();
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn every_line_is_written_once_by_the_end() {
         let sink = Sink::default();
-        let (lines, guard) = lines(sink.clone()).unwrap();
+        let (lines, guard) = spawn_log_writer(sink.clone()).unwrap();
         let threads: Vec<_> = (0..4)
             .map(|thread| {
                 let mut lines = lines.clone();
@@ -163,13 +163,13 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_dropped_and_told() {
-        let shared = Arc::new(Shared::default());
-        let mut lines = Lines(shared.clone());
-        lines.write_all(&vec![b'x'; MOST]).unwrap();
+        let shared = Arc::new(LogQueue::default());
+        let mut lines = LogWriter(shared.clone());
+        lines.write_all(&vec![b'x'; MAX_BUFFERED_BYTES]).unwrap();
         lines.write_all(b"one more\n").unwrap();
         shared.lock().closed = true;
         let (text, dropped) = shared.take().unwrap();
-        assert_eq!((text.len(), dropped), (MOST, 1));
+        assert_eq!((text.len(), dropped), (MAX_BUFFERED_BYTES, 1));
         assert!(shared.take().is_none());
     }
 }

@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 use agent_management::{lifecycle, routes};
 use clap::{Parser, Subcommand};
 
-use commands::{block_on, print, with_config};
+use commands::{print_output, run_to_completion, run_with_config};
 
 /// Requests make many small allocations on few threads; the C library's allocator took a fifth of their time.
 #[global_allocator]
@@ -26,16 +26,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   agent-management --config /etc/agent-management.toml serve
   agent-management keys create --name ci --role admin --expires 90d"
 )]
-struct Arguments {
+struct CliArguments {
     /// TOML file with settings. Its keys are the settings' names in lower case; unknown keys are refused.
     #[arg(long, global = true, env = "AGENT_MANAGEMENT_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve HTTP until SIGTERM or SIGINT. This is the default command.
     Serve,
     /// Create missing tables, check the existing ones, then exit.
@@ -47,15 +47,15 @@ enum Command {
     /// They are valid beside the configured keys (ADMIN_API_KEYS and its like). Running servers apply a change within
     /// two seconds.
     #[command(subcommand)]
-    Keys(commands::keys::Command),
+    Keys(commands::keys::KeysCommand),
     /// Create an agent's key pair; encrypt messages to a recipient and decrypt messages from others.
     ///
     /// Needs no server, no database and no settings.
     #[command(subcommand)]
-    AgentKey(commands::messages::AgentKey),
+    AgentKey(commands::messages::AgentKeyCommand),
     /// Create, list and rotate the master keys that encrypt messages at rest (MESSAGE_KEYS).
     #[command(subcommand)]
-    MessageKeys(commands::messages::MasterKeys),
+    MessageKeys(commands::messages::MasterKeyCommand),
     /// Print the OpenAPI document as JSON.
     Openapi,
     /// Verify a receipt offline. Exit status 0: valid; 1: not valid.
@@ -106,33 +106,37 @@ fn main() -> ExitCode {
     // Crash points are set by the variable FAILPOINTS while this lives.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
-    let arguments = Arguments::parse();
+    let arguments = CliArguments::parse();
     am_rl::keep_freed_memory();
-    let result = match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => {
-            with_config(arguments.config, |config| block_on(lifecycle::serve(config))?.map_err(Into::into))
-        }
-        Command::Migrate => with_config(arguments.config, |config| {
-            block_on(async move { lifecycle::migrate(&config).await })??.iter().for_each(|line| print(line));
+    let result = match arguments.command.unwrap_or(CliCommand::Serve) {
+        CliCommand::Serve => run_with_config(arguments.config, |config| {
+            run_to_completion(lifecycle::serve_until_stopped(config))?.map_err(Into::into)
+        }),
+        CliCommand::Migrate => run_with_config(arguments.config, |config| {
+            run_to_completion(async move { lifecycle::migrate_database(&config).await })??
+                .iter()
+                .for_each(|line| print_output(line));
             Ok(())
         }),
-        Command::Keys(command) => with_config(arguments.config, |config| {
-            block_on(async move { commands::keys::run(&config, command).await })?
+        CliCommand::Keys(command) => run_with_config(arguments.config, |config| {
+            run_to_completion(async move { commands::keys::run_keys_command(&config, command).await })?
         }),
-        Command::AgentKey(command) => commands::messages::agent_key(command),
-        Command::MessageKeys(command) => with_config(arguments.config, |config| {
-            block_on(async move { commands::messages::master_keys(&config, command).await })?
+        CliCommand::AgentKey(command) => commands::messages::run_agent_key(command),
+        CliCommand::MessageKeys(command) => run_with_config(arguments.config, |config| {
+            run_to_completion(async move { commands::messages::run_master_keys(&config, command).await })?
         }),
-        Command::Openapi => routes::document(routes::groups())
+        CliCommand::Openapi => routes::openapi_document(routes::route_groups())
             .and_then(|document| serde_json::to_string_pretty(&document))
-            .map(|json| print(&json))
+            .map(|json| print_output(&json))
             .map_err(Into::into),
-        Command::VerifyReceipt { file, public_key } => commands::verify_receipt(&file, &public_key),
-        Command::ExportAudit => with_config(arguments.config, |config| block_on(commands::audit::export(config))?),
-        Command::VerifyAudit { file, public_key, checkpoint } => {
-            commands::audit::verify(&file, &public_key, &checkpoint)
+        CliCommand::VerifyReceipt { file, public_key } => commands::verify_receipt(&file, &public_key),
+        CliCommand::ExportAudit => {
+            run_with_config(arguments.config, |config| run_to_completion(commands::audit::export_log(config))?)
         }
-        Command::VerifyAuditProof { file, public_key } => commands::audit::verify_proof(&file, &public_key),
+        CliCommand::VerifyAudit { file, public_key, checkpoint } => {
+            commands::audit::verify_export(&file, &public_key, &checkpoint)
+        }
+        CliCommand::VerifyAuditProof { file, public_key } => commands::audit::verify_proof(&file, &public_key),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

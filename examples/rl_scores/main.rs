@@ -22,7 +22,7 @@ use std::{
     path::PathBuf,
 };
 
-use am_rl::training::Plan;
+use am_rl::training::TrainingPlan;
 use clap::{Parser, Subcommand};
 
 use crate::record::Results;
@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         Part::Try { plan } => {
-            let plan = serde_json::from_str::<Plan>(&plan)?;
+            let plan = serde_json::from_str::<TrainingPlan>(&plan)?;
             writeln!(stdout(), "{:.3}", run::train("try", &plan)?.median())?;
         }
         Part::Speed { row, steps } => {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use am_rl::{
-    environments::Reference,
-    training::{Evaluated, Plan},
+    environments::ReferenceReturns,
+    training::{EpisodeStats, TrainingPlan},
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +24,9 @@ pub struct Results {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
     /// As trained, with every setting; the seed is the first one's.
-    pub plan: Plan,
+    pub plan: TrainingPlan,
     /// What can be expected of the environment, where that is computed.
-    pub reference: Option<Reference>,
+    pub reference: Option<ReferenceReturns>,
     /// One for each seed.
     pub seeds: Vec<Seed>,
 }
@@ -39,7 +39,7 @@ pub struct Seed {
     /// Of training, by the wall clock.
     pub seconds: f64,
     /// After training, without exploring.
-    pub evaluated: Evaluated,
+    pub evaluated: EpisodeStats,
     /// What the policy can expect of an episode, computed from the environment's laws.
     pub expected: Option<f64>,
     /// While training: environment steps, and the mean return of the episodes that ended in the span up to there.

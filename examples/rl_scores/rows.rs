@@ -1,6 +1,6 @@
 //! The rows of the table: what is trained, and what is aimed at.
 
-use am_rl::training::Plan;
+use am_rl::training::TrainingPlan;
 use serde_json::{Value, json};
 
 /// Of the three runs of each row.
@@ -44,7 +44,7 @@ impl Row {
 
     /// # Errors
     /// When there is no such algorithm.
-    pub fn plan(&self, seed: u64) -> Result<Plan, serde_json::Error> {
+    pub fn plan(&self, seed: u64) -> Result<TrainingPlan, serde_json::Error> {
         serde_json::from_value(json!({
             "environment": self.environment, "algorithm": self.algorithm, "steps": self.steps, "seed": seed,
             "settings": self.settings,

@@ -1,10 +1,10 @@
 //! The tasks that run as long as the process does.
 
-use super::Rooms;
-use am_keys::Keys;
+use super::Services;
+use am_keys::ApiKeyService;
 
 /// Start them. Those that write and deliver messages, and those that keep jq workers, began with what they belong to.
-pub(super) fn start(rooms: &Rooms, keys: &Keys) {
+pub(super) fn start(rooms: &Services, keys: &ApiKeyService) {
     let supervisor = &rooms.supervisor;
     rooms.engine.background_tasks().into_iter().for_each(|task| supervisor.adopt(task));
     rooms.webhooks.background_task().into_iter().for_each(|task| supervisor.adopt(task));

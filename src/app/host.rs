@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::StartError;
-use am_audit::Audit;
+use am_audit::AuditLog;
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::Config,
     supervisor::{BackgroundTask, Supervisor},
 };
 use am_db::Database;
 use am_orchestration::jq;
-use am_security::sandbox::{self, Sandboxes};
+use am_security::sandbox::{self, SandboxService};
 
 /// The parts of the host that the service depends on. A test sets the clock, repeats the ids and says where the
 /// executables are.
@@ -19,7 +19,7 @@ pub struct HostResources {
     /// The wall clock.
     pub clock: Clock,
     /// Source of identifiers and randomness.
-    pub ids: Ids,
+    pub ids: IdGenerator,
     /// Directory of the executables `agent-management-jq` and `agent-management-sandbox`.
     pub executables: PathBuf,
 }
@@ -30,7 +30,7 @@ impl HostResources {
     /// # Errors
     /// When the operating system gives no randomness or does not tell the executable's path.
     pub fn system() -> Result<Self, StartError> {
-        let ids = Ids::system().map_err(|error| StartError::System("randomness", error))?;
+        let ids = IdGenerator::system().map_err(|error| StartError::System("randomness", error))?;
         let own = std::env::current_exe().map_err(|error| StartError::System("the executable's own path", error))?;
         let executables = own.parent().map(PathBuf::from).unwrap_or_default();
         Ok(Self { clock: Clock::system(), ids, executables })
@@ -41,16 +41,16 @@ impl HostResources {
 pub(super) fn open_sandboxes(
     config: &Config,
     executables: &Path,
-    audit: &Audit,
+    audit: &AuditLog,
     (db, clock): (&Database, &Clock),
-) -> Result<Sandboxes, StartError> {
+) -> Result<SandboxService, StartError> {
     let database = config.database.parent().map(Path::to_owned);
-    let places = sandbox::Places {
+    let places = sandbox::SandboxPaths {
         helper: executables.join("agent-management-sandbox"),
         directory: config.sandbox.directory.clone().unwrap_or_else(|| config.data_dir.join("sandboxes")),
         hidden: std::iter::once(config.data_dir.clone()).chain(database).collect(),
     };
-    Ok(Sandboxes::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
+    Ok(SandboxService::open(db.clone(), clock.clone(), audit.clone(), places, config.sandbox.clone())?)
 }
 
 /// The processes that evaluate jq programs.
@@ -58,15 +58,15 @@ pub(super) async fn start_jq(
     config: &Config,
     executables: &Path,
     supervisor: &Supervisor,
-) -> Result<jq::Pool, StartError> {
+) -> Result<jq::JqPool, StartError> {
     let program = executables.join("agent-management-jq");
-    let settings = jq::Settings {
+    let settings = jq::JqSettings {
         workers: config.engine.jq_workers,
         timeout: config.engine.jq_timeout,
         max_output: config.engine.jq_max_output,
         memory_mb: config.engine.jq_memory_mb,
     };
-    let opened = jq::Pool::open(program.clone(), Vec::new(), settings).await;
+    let opened = jq::JqPool::open(program.clone(), Vec::new(), settings).await;
     let (pool, keepers) = opened.map_err(|error| StartError::Jq(program, error))?;
     keepers.into_iter().for_each(|keeper| supervisor.adopt(BackgroundTask::new("jq", keeper)));
     Ok(pool)

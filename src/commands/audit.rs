@@ -7,19 +7,19 @@ use std::{
 };
 
 use agent_management::app;
-use am_audit::{Consistency, Inclusion};
+use am_audit::{ConsistencyProof, InclusionProof};
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::Config,
-    crypto::PublicKey,
+    crypto::Ed25519PublicKey,
 };
 
-use super::{Failure, print, text_of};
+use super::{CommandError, print_output, read_text};
 
 /// Write the whole log as JSON lines to standard output, directly from the database. Entries without a signed head are
 /// sealed first.
-pub async fn export(config: Config) -> Result<(), Failure> {
-    let (clock, ids) = (Clock::system(), Ids::system()?);
+pub async fn export_log(config: Config) -> Result<(), CommandError> {
+    let (clock, ids) = (Clock::system(), IdGenerator::system()?);
     let db = app::open_database(&config, &clock, config.migrate_on_start).await?;
     let (audit, _) = app::open_audit(&config, (&db, &clock, &ids))?;
     audit.seal().await?;
@@ -34,16 +34,16 @@ pub async fn export(config: Config) -> Result<(), Failure> {
 }
 
 /// Verify an export offline and print the result.
-pub fn verify(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), Failure> {
-    let key = PublicKey::from_hex(key)?;
-    let kept = checkpoints.iter().map(|file| text_of(file)).collect::<Result<Vec<_>, _>>()?;
+pub fn verify_export(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), CommandError> {
+    let key = Ed25519PublicKey::from_hex(key)?;
+    let kept = checkpoints.iter().map(|file| read_text(file)).collect::<Result<Vec<_>, _>>()?;
     let source: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
         Box::new(BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?))
     };
-    let report = am_audit::verify(source, &key, &kept)?;
-    print(&serde_json::to_string_pretty(&report)?);
+    let report = am_audit::verify_export(source, &key, &kept)?;
+    print_output(&serde_json::to_string_pretty(&report)?);
     match report.first_fault {
         None => Ok(()),
         Some(fault) => {
@@ -53,14 +53,22 @@ pub fn verify(file: &Path, key: &str, checkpoints: &[PathBuf]) -> Result<(), Fai
 }
 
 /// Verify a proof of inclusion or consistency in the form of the routes' responses.
-pub fn verify_proof(file: &Path, key: &str) -> Result<(), Failure> {
-    let (key, text) = (PublicKey::from_hex(key)?, text_of(file)?);
-    if let Ok(proof) = serde_json::from_str::<Inclusion>(&text) {
+pub fn verify_proof(file: &Path, key: &str) -> Result<(), CommandError> {
+    let (key, text) = (Ed25519PublicKey::from_hex(key)?, read_text(file)?);
+    if let Ok(proof) = serde_json::from_str::<InclusionProof>(&text) {
         proof.verify(&key)?;
-        print(&format!("{} is entry {} of the log's first {}", proof.audit_id, proof.leaf_index + 1, proof.head.size));
-    } else if let Ok(proof) = serde_json::from_str::<Consistency>(&text) {
+        print_output(&format!(
+            "{} is entry {} of the log's first {}",
+            proof.audit_id,
+            proof.leaf_index + 1,
+            proof.head.size
+        ));
+    } else if let Ok(proof) = serde_json::from_str::<ConsistencyProof>(&text) {
         proof.verify(&key)?;
-        print(&format!("the log's first {} entries are the beginning of its first {}", proof.from.size, proof.to.size));
+        print_output(&format!(
+            "the log's first {} entries are the beginning of its first {}",
+            proof.from.size, proof.to.size
+        ));
     } else {
         return Err(format!("{}: not a proof in the form that the routes return", file.display()).into());
     }

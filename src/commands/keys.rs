@@ -4,20 +4,20 @@ use std::{io::Write as _, time::Duration};
 
 use agent_management::app;
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::Config,
 };
 use am_db::codec::Timestamp;
-use am_keys::{ApiKey, Issued, Keys, Role, Term};
+use am_keys::{ApiKey, ApiKeyService, Expiry, IssuedKey, KeyRole};
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Subcommand, builder::PossibleValuesParser, builder::TypedValueParser as _};
 use secrecy::ExposeSecret as _;
 
-use super::{Failure, print};
+use super::{CommandError, print_output};
 
 /// Subcommands of `keys`.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum KeysCommand {
     /// Create a key and print it to standard output. It is shown once; only a salted hash is stored.
     #[command(after_help = "Example:\n  agent-management keys create --name ci --role admin --expires 90d")]
     Create {
@@ -25,11 +25,11 @@ pub enum Command {
         #[arg(long)]
         name: String,
         /// Routes that the key may call.
-        #[arg(long, value_parser = roles())]
-        role: Role,
+        #[arg(long, value_parser = role_parser())]
+        role: KeyRole,
         /// Expiry: a duration (12h, 90d), a date (2027-01-31, 00:00 UTC), a time (RFC 3339) or `never`.
-        #[arg(long, value_name = "90d|DATE", default_value = "never", value_parser = term)]
-        expires: Term,
+        #[arg(long, value_name = "90d|DATE", default_value = "never", value_parser = parse_expiry)]
+        expires: Expiry,
     },
     /// List all keys, expired and revoked ones included, without their secrets.
     List {
@@ -53,27 +53,27 @@ pub enum Command {
         #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
         grace: Duration,
         /// New expiry, in the forms of `create`. Default: unchanged.
-        #[arg(long, value_name = "90d|DATE", value_parser = term)]
-        expires: Option<Term>,
+        #[arg(long, value_name = "90d|DATE", value_parser = parse_expiry)]
+        expires: Option<Expiry>,
     },
 }
 
-fn roles() -> impl clap::builder::TypedValueParser<Value = Role> {
-    PossibleValuesParser::new(Role::ALL.iter().map(|role| role.value()))
-        .try_map(|text| Role::from_value(&text).ok_or("not a role"))
+fn role_parser() -> impl clap::builder::TypedValueParser<Value = KeyRole> {
+    PossibleValuesParser::new(KeyRole::ALL.iter().map(|role| role.value()))
+        .try_map(|text| KeyRole::from_value(&text).ok_or("not a role"))
 }
 
-fn term(text: &str) -> Result<Term, String> {
+fn parse_expiry(text: &str) -> Result<Expiry, String> {
     if text == "never" {
-        return Ok(Term::Open);
+        return Ok(Expiry::Never);
     }
     if let Ok(date) = text.parse::<NaiveDate>() {
-        return Ok(Term::Until(Timestamp(date.and_time(NaiveTime::MIN).and_utc())));
+        return Ok(Expiry::Until(Timestamp(date.and_time(NaiveTime::MIN).and_utc())));
     }
     if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
-        return Ok(Term::Until(Timestamp(moment.to_utc())));
+        return Ok(Expiry::Until(Timestamp(moment.to_utc())));
     }
-    let time = humantime::parse_duration(text).map(Term::For);
+    let time = humantime::parse_duration(text).map(Expiry::For);
     time.map_err(|_| "should be a time such as 12h or 90d, a date such as 2027-01-31, or never".to_owned())
 }
 
@@ -81,38 +81,42 @@ fn term(text: &str) -> Result<Term, String> {
 ///
 /// # Errors
 /// The reason for which it failed.
-pub async fn run(config: &Config, command: Command) -> Result<(), Failure> {
+pub async fn run_keys_command(config: &Config, command: KeysCommand) -> Result<(), CommandError> {
     if !config.database.exists() {
         let path = config.database.display();
         return Err(format!("there is no database {path}: start the service or run `agent-management migrate`").into());
     }
     let clock = Clock::system();
-    let ids = Ids::system()?;
+    let ids = IdGenerator::system()?;
     let db = app::open_database(config, &clock, false).await?;
     let (audit, _) = app::open_audit(config, (&db, &clock, &ids))?;
-    let keys = Keys::open(db.clone(), clock, ids, audit).await?;
-    let done = perform(&keys, command).await;
+    let keys = ApiKeyService::open(db.clone(), clock, ids, audit).await?;
+    let done = run_on_keys(&keys, command).await;
     db.close().await;
     done
 }
 
-async fn perform(keys: &Keys, command: Command) -> Result<(), Failure> {
+async fn run_on_keys(keys: &ApiKeyService, command: KeysCommand) -> Result<(), CommandError> {
     match command {
-        Command::Create { name, role, expires } => hand_out("made", &keys.create(&name, role, expires).await?),
-        Command::List { json: true } => print(&serde_json::to_string_pretty(&keys.list().await?)?),
-        Command::List { json: false } => print(&table(&keys.list().await?)),
-        Command::Revoke { key } => {
-            let key = keys.revoke(&key).await?;
-            print(&format!("revoked key '{}' ({})", key.name, key.id));
+        KeysCommand::Create { name, role, expires } => {
+            print_issued_key("made", &keys.create(&name, role, expires).await?)
         }
-        Command::Rotate { key, grace, expires } => hand_out("rotated", &keys.rotate(&key, grace, expires).await?),
+        KeysCommand::List { json: true } => print_output(&serde_json::to_string_pretty(&keys.list().await?)?),
+        KeysCommand::List { json: false } => print_output(&format_table(&keys.list().await?)),
+        KeysCommand::Revoke { key } => {
+            let key = keys.revoke(&key).await?;
+            print_output(&format!("revoked key '{}' ({})", key.name, key.id));
+        }
+        KeysCommand::Rotate { key, grace, expires } => {
+            print_issued_key("rotated", &keys.rotate(&key, grace, expires).await?)
+        }
     }
     Ok(())
 }
 
 /// Print the key alone to standard output, so that a script can read it, and everything else to standard error.
-fn hand_out(done: &str, Issued { key, secret }: &Issued) {
-    print(secret.expose_secret());
+fn print_issued_key(done: &str, IssuedKey { key, secret }: &IssuedKey) {
+    print_output(secret.expose_secret());
     let mut text = format!("{done} key '{}' ({}): {}, {}", key.name, key.id, key.role, key.principal);
     if let Some(end) = key.expires_at {
         text += &format!(", expires {end}");
@@ -123,7 +127,7 @@ fn hand_out(done: &str, Issued { key, secret }: &Issued) {
     let _ = writeln!(std::io::stderr(), "{text}\nThis is the only time that the key is shown.");
 }
 
-fn table(keys: &[ApiKey]) -> String {
+fn format_table(keys: &[ApiKey]) -> String {
     let moment = |at: Option<Timestamp>| at.map_or("never".to_owned(), |at| at.0.format("%F %T").to_string());
     let heads = ["ID", "NAME", "ROLE", "STATE", "PRINCIPAL", "CREATED", "EXPIRES"].map(str::to_owned);
     let rows = keys.iter().map(|key| {
@@ -145,12 +149,12 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::Arguments;
+    use crate::CliArguments;
 
     #[test]
     fn a_command_line_that_says_too_little_or_nonsense_is_refused() {
         let read =
-            |line: &str| Arguments::try_parse_from(["agent-management", "keys"].into_iter().chain(line.split(' ')));
+            |line: &str| CliArguments::try_parse_from(["agent-management", "keys"].into_iter().chain(line.split(' ')));
         for good in [
             "create --name ci --role admin",
             "create --name ci --role miner --expires 90d",
@@ -182,11 +186,11 @@ mod tests {
 
     #[test]
     fn a_term_is_a_time_a_date_a_moment_or_never() {
-        let until = |text: &str| Some(Term::Until(Timestamp(text.parse().unwrap())));
+        let until = |text: &str| Some(Expiry::Until(Timestamp(text.parse().unwrap())));
         for (text, expected) in [
-            ("never", Some(Term::Open)),
-            ("90d", Some(Term::For(Duration::from_secs(90 * 86400)))),
-            ("1h 30m", Some(Term::For(Duration::from_secs(5400)))),
+            ("never", Some(Expiry::Never)),
+            ("90d", Some(Expiry::For(Duration::from_secs(90 * 86400)))),
+            ("1h 30m", Some(Expiry::For(Duration::from_secs(5400)))),
             ("2027-01-31", until("2027-01-31T00:00:00Z")),
             ("2027-01-31T12:00:00+02:00", until("2027-01-31T10:00:00Z")),
             ("", None),
@@ -195,7 +199,7 @@ mod tests {
             ("-1d", None),
             ("2027-02-30", None),
         ] {
-            assert_eq!(term(text).ok(), expected, "{text}");
+            assert_eq!(parse_expiry(text).ok(), expected, "{text}");
         }
     }
 }

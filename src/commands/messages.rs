@@ -6,9 +6,11 @@ use std::{
 };
 
 use agent_management::app;
-use am_communication::sealing::{Encryption, Envelope, KeyKind, PublicKey, Sealing, SecretKey};
+use am_communication::encryption::{
+    AgentPrivateKey, ContentEnvelope, EncryptionService, KeyKind, MessageEncryption, RecipientPublicKey,
+};
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::Config,
     crypto::{read_secret, write_secret},
 };
@@ -16,11 +18,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Failure, print, text_of};
+use super::{CommandError, print_output, read_text};
 
 /// Subcommands of `agent-key`. None of them needs a server or its settings.
 #[derive(Subcommand)]
-pub enum AgentKey {
+pub enum AgentKeyCommand {
     /// Create an X25519 key pair and print the public key as `POST /api/v1/agents/{agent_id}/keys` takes it.
     #[command(after_help = "Example:\n  agent-management agent-key new bob.key")]
     New {
@@ -63,7 +65,7 @@ pub enum AgentKey {
 
 /// Subcommands of `message-keys`.
 #[derive(Subcommand)]
-pub enum MasterKeys {
+pub enum MasterKeyCommand {
     /// Create a random master key and print it in the form of MESSAGE_KEYS.
     #[command(after_help = "Example:\n  agent-management message-keys new 2027")]
     New {
@@ -89,56 +91,58 @@ pub enum MasterKeys {
 ///
 /// # Errors
 /// The reason for which it failed.
-pub fn agent_key(command: AgentKey) -> Result<(), Failure> {
+pub fn run_agent_key(command: AgentKeyCommand) -> Result<(), CommandError> {
     match command {
-        AgentKey::New { file } => {
-            let key = SecretKey::generate()?;
+        AgentKeyCommand::New { file } => {
+            let key = AgentPrivateKey::generate()?;
             if !write_secret(&file, key.bytes())? {
                 return Err(format!("{} is there already", file.display()).into());
             }
-            public(&key)
+            print_public_key(&key)
         }
-        AgentKey::Public { file } => public(&SecretKey::from_bytes(read_secret(&file)?)),
-        AgentKey::Seal { to, sender, recipient, message_id } => {
-            let content = stdin()?;
+        AgentKeyCommand::Public { file } => print_public_key(&AgentPrivateKey::from_bytes(read_secret(&file)?)),
+        AgentKeyCommand::Seal { to, sender, recipient, message_id } => {
+            let content = read_json_stdin()?;
             let message_id = match message_id {
                 Some(id) => id,
-                None => Ids::system()?.prefixed("msg_", 32),
+                None => IdGenerator::system()?.random_id("msg_", 32),
             };
-            let key = PublicKey::read(KeyKind::X25519, &to).map_err(|error| format!("--to {error}"))?;
-            let sealed = key.seal(Encryption::Hpke, (&message_id, &sender, &recipient), &content)?;
+            let key = RecipientPublicKey::parse(KeyKind::X25519, &to).map_err(|error| format!("--to {error}"))?;
+            let sealed = key.seal(MessageEncryption::Hpke, (&message_id, &sender, &recipient), &content)?;
             let message =
                 json!({"message_id": message_id, "sender": sender, "recipient": recipient, "content": sealed});
-            print(&message.to_string());
+            print_output(&message.to_string());
             Ok(())
         }
-        AgentKey::Open { file } => open(&SecretKey::from_bytes(read_secret(&file)?), stdin()?),
+        AgentKeyCommand::Open { file } => {
+            open_sealed(&AgentPrivateKey::from_bytes(read_secret(&file)?), read_json_stdin()?)
+        }
     }
 }
 
-fn public(key: &SecretKey) -> Result<(), Failure> {
+fn print_public_key(key: &AgentPrivateKey) -> Result<(), CommandError> {
     let public = key.public_key()?;
-    print(&json!({"kind": public.kind(), "public_key": public.text(), "key_id": public.id()}).to_string());
+    print_output(&json!({"kind": public.kind(), "public_key": public.text(), "key_id": public.id()}).to_string());
     Ok(())
 }
 
-fn stdin() -> Result<Value, Failure> {
-    let text = text_of(Path::new("-"))?;
+fn read_json_stdin() -> Result<Value, CommandError> {
+    let text = read_text(Path::new("-"))?;
     Ok(serde_json::from_str(&text).map_err(|error| format!("standard input is not JSON: {error}"))?)
 }
 
-fn open(key: &SecretKey, read: Value) -> Result<(), Failure> {
+fn open_sealed(key: &AgentPrivateKey, read: Value) -> Result<(), CommandError> {
     let Some(messages) = read.get("messages").and_then(Value::as_array) else {
-        print(&content(key, &read)?.to_string());
+        print_output(&open_content(key, &read)?.to_string());
         return Ok(());
     };
     let mut failed = 0;
     for message in messages {
-        match content(key, message) {
+        match open_content(key, message) {
             Ok(content) => {
                 let mut message = message.clone();
                 message["content"] = content;
-                print(&message.to_string());
+                print_output(&message.to_string());
             }
             Err(error) => {
                 failed += 1;
@@ -150,9 +154,9 @@ fn open(key: &SecretKey, read: Value) -> Result<(), Failure> {
 }
 
 /// Return the content of a message; content that was not encrypted to an agent is returned unchanged.
-fn content(key: &SecretKey, message: &Value) -> Result<Value, Failure> {
+fn open_content(key: &AgentPrivateKey, message: &Value) -> Result<Value, CommandError> {
     let content = message.get("content").ok_or("this is not a message: it has no content")?;
-    let Some(envelope) = Envelope::of(content)? else { return Ok(content.clone()) };
+    let Some(envelope) = ContentEnvelope::from_content(content)? else { return Ok(content.clone()) };
     let part = |name: &str| {
         let text = message.get(name).and_then(Value::as_str);
         text.ok_or_else(|| format!("this is not a message: it has no {name}"))
@@ -165,14 +169,14 @@ fn content(key: &SecretKey, message: &Value) -> Result<Value, Failure> {
 ///
 /// # Errors
 /// The reason for which it failed.
-pub async fn master_keys(config: &Config, command: MasterKeys) -> Result<(), Failure> {
-    let ids = Ids::system()?;
-    if let MasterKeys::New { name } = &command {
+pub async fn run_master_keys(config: &Config, command: MasterKeyCommand) -> Result<(), CommandError> {
+    let ids = IdGenerator::system()?;
+    if let MasterKeyCommand::New { name } = &command {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
         if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
             return Err("a name is 1 to 64 letters, digits, `_`, `-` and `.`".into());
         }
-        print(&format!("{name}:{}", STANDARD.encode(SecretKey::generate()?.bytes())));
+        print_output(&format!("{name}:{}", STANDARD.encode(AgentPrivateKey::generate()?.bytes())));
         return Ok(());
     }
     if !config.database.exists() {
@@ -183,26 +187,28 @@ pub async fn master_keys(config: &Config, command: MasterKeys) -> Result<(), Fai
     let db = app::open_database(config, &clock, false).await?;
     let (audit, _) = app::open_audit(config, (&db, &clock, &ids))?;
     let sealing = app::open_sealing(config, &audit, (&db, &clock, &ids))?;
-    let done = perform(&sealing, &command).await;
+    let done = run_on_master_keys(&sealing, &command).await;
     db.close().await;
     done
 }
 
-async fn perform(sealing: &Sealing, command: &MasterKeys) -> Result<(), Failure> {
+async fn run_on_master_keys(sealing: &EncryptionService, command: &MasterKeyCommand) -> Result<(), CommandError> {
     match command {
-        MasterKeys::New { .. } => {}
-        MasterKeys::List { json: true } => print(&serde_json::to_string_pretty(&sealing.masters().await?)?),
-        MasterKeys::List { json: false } => {
+        MasterKeyCommand::New { .. } => {}
+        MasterKeyCommand::List { json: true } => {
+            print_output(&serde_json::to_string_pretty(&sealing.masters().await?)?)
+        }
+        MasterKeyCommand::List { json: false } => {
             for master in sealing.masters().await? {
                 let state = match (master.current, master.configured) {
                     (true, _) => "current",
                     (false, true) => "configured",
                     (false, false) => "MISSING",
                 };
-                print(&format!("{:<24} {state:<12} {} data keys", master.master_id, master.data_keys));
+                print_output(&format!("{:<24} {state:<12} {} data keys", master.master_id, master.data_keys));
             }
         }
-        MasterKeys::Rotate => print(&serde_json::to_string(&sealing.rotate().await?)?),
+        MasterKeyCommand::Rotate => print_output(&serde_json::to_string(&sealing.rotate().await?)?),
     }
     Ok(())
 }

@@ -11,23 +11,26 @@ use std::{
 
 use agent_management::logging;
 use am_core::{
-    config::{Config, LogFormat, Sources},
-    crypto::PublicKey,
+    config::{Config, ConfigSources, LogFormat},
+    crypto::Ed25519PublicKey,
 };
 use am_orchestration::receipts;
 
 /// Reason for the failure of a command, for people.
-pub type Failure = Box<dyn std::error::Error>;
+pub type CommandError = Box<dyn std::error::Error>;
 
 /// Print the output of a command. A closed pipe (`| head`) is not an error.
-pub fn print(text: &str) {
+pub fn print_output(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Run with the settings of this process, and its log on standard error.
-pub fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {
-    let config = Config::load(Sources::of_process(file))?;
-    let (writer, _guard) = logging::lines(std::io::stderr())?;
+pub fn run_with_config(
+    file: Option<PathBuf>,
+    run: impl FnOnce(Config) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let config = Config::load(ConfigSources::from_process(file))?;
+    let (writer, _guard) = logging::spawn_log_writer(std::io::stderr())?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match config.log_format {
@@ -38,12 +41,12 @@ pub fn with_config(file: Option<PathBuf>, run: impl FnOnce(Config) -> Result<(),
 }
 
 /// Run a future to completion.
-pub fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+pub fn run_to_completion<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
 }
 
 /// Read a file; `-` is standard input.
-fn text_of(file: &Path) -> Result<String, Failure> {
+fn read_text(file: &Path) -> Result<String, CommandError> {
     if file.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
@@ -53,11 +56,11 @@ fn text_of(file: &Path) -> Result<String, Failure> {
 }
 
 /// Verify a receipt offline.
-pub fn verify_receipt(file: &Path, keys: &[String]) -> Result<(), Failure> {
-    let text = text_of(file)?;
+pub fn verify_receipt(file: &Path, keys: &[String]) -> Result<(), CommandError> {
+    let text = read_text(file)?;
     let receipt = serde_json::from_str(&text).map_err(|error| format!("{}: no JSON: {error}", file.display()))?;
-    let keys = keys.iter().map(|key| PublicKey::from_hex(key)).collect::<Result<Vec<_>, _>>()?;
-    let verdict = receipts::verify(&receipt, &keys);
-    print(&serde_json::to_string_pretty(&verdict)?);
+    let keys = keys.iter().map(|key| Ed25519PublicKey::from_hex(key)).collect::<Result<Vec<_>, _>>()?;
+    let verdict = receipts::verify_receipt(&receipt, &keys);
+    print_output(&serde_json::to_string_pretty(&verdict)?);
     if verdict.valid { Ok(()) } else { Err("the receipt is not valid".into()) }
 }

@@ -7,21 +7,21 @@ use axum::{
     http::{HeaderMap, HeaderValue, request::Parts},
 };
 
-use super::{caller::Identity, error::ApiError};
-use am_core::ambient::Ids;
+use super::{auth::CallerIdentity, error::ApiError};
+use am_core::ambient::IdGenerator;
 
 /// Header with the request id, in requests and responses.
-pub const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
 /// Header of W3C Trace Context, in requests and responses.
-pub const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT_HEADER: &str = "traceparent";
 
-const LONGEST_ID: usize = 128;
+const MAX_REQUEST_ID_LEN: usize = 128;
 
 /// Context of a request, created by the middleware before any handler.
 #[derive(Debug)]
 pub struct RequestContext {
     /// Result of the authentication.
-    pub identity: Identity,
+    pub identity: CallerIdentity,
     /// Maximum size of the request body, in bytes.
     pub body_limit: usize,
     /// Request id sent by the client; without it the trace id is used.
@@ -32,10 +32,10 @@ pub struct RequestContext {
 
 impl RequestContext {
     /// Use the client's id and trace where they are well-formed, and generate what is missing.
-    pub fn new(headers: &HeaderMap, ids: &Ids, identity: Identity, body_limit: usize) -> Self {
-        let given_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    pub fn new(headers: &HeaderMap, ids: &IdGenerator, identity: CallerIdentity, body_limit: usize) -> Self {
+        let given_id = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
         let given_id = given_id.filter(|id| is_request_id(id)).map(str::to_owned);
-        let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
+        let parent = headers.get(TRACEPARENT_HEADER).and_then(|value| value.to_str().ok()).and_then(parse_traceparent);
         let span = ids.hex(16);
         let mut traceparent = String::with_capacity(55);
         traceparent.push_str("00-");
@@ -86,13 +86,13 @@ impl RequestContext {
     }
 
     /// Return the context that the middleware stored in the request.
-    pub fn of(parts: &Parts) -> Result<&Arc<Self>, ApiError> {
+    pub fn from_parts(parts: &Parts) -> Result<&Arc<Self>, ApiError> {
         parts.extensions.get().ok_or_else(|| ApiError::internal("a route without the middleware"))
     }
 
     /// Write the ids into a response's headers.
-    pub(super) fn stamp(&self, headers: &mut HeaderMap) {
-        for (name, text) in [(REQUEST_ID, self.request_id()), (TRACEPARENT, self.traceparent())] {
+    pub(super) fn write_headers(&self, headers: &mut HeaderMap) {
+        for (name, text) in [(REQUEST_ID_HEADER, self.request_id()), (TRACEPARENT_HEADER, self.traceparent())] {
             if let Ok(value) = HeaderValue::from_str(text) {
                 headers.insert(name, value);
             }
@@ -102,9 +102,9 @@ impl RequestContext {
 
 /// Extractor for the [`RequestContext`].
 #[derive(Clone, Debug)]
-pub struct Context(pub Arc<RequestContext>);
+pub struct RequestContextExtractor(pub Arc<RequestContext>);
 
-impl Deref for Context {
+impl Deref for RequestContextExtractor {
     type Target = RequestContext;
 
     fn deref(&self) -> &RequestContext {
@@ -112,19 +112,19 @@ impl Deref for Context {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Context {
+impl<S: Send + Sync> FromRequestParts<S> for RequestContextExtractor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        RequestContext::of(parts).cloned().map(Self)
+        RequestContext::from_parts(parts).cloned().map(Self)
     }
 }
 
 /// Path and query as the client sent them, before an alias was rewritten.
 #[derive(Clone, Debug)]
-pub struct Asked(pub axum::http::Uri);
+pub struct OriginalUri(pub axum::http::Uri);
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl<S: Send + Sync> FromRequestParts<S> for OriginalUri {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -134,7 +134,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 
 fn is_request_id(id: &str) -> bool {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
-    (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(fine)
+    (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) && id.bytes().all(fine)
 }
 
 /// Return trace id and flags of a well-formed header; additions of later versions are ignored, as the standard
@@ -164,7 +164,7 @@ mod tests {
         for (name, value) in pairs {
             headers.insert(*name, HeaderValue::from_str(value).unwrap());
         }
-        RequestContext::new(&headers, &Ids::seeded(1), Identity::Missing, 10)
+        RequestContext::new(&headers, &IdGenerator::seeded(1), CallerIdentity::Missing, 10)
     }
 
     #[test]
@@ -177,23 +177,23 @@ mod tests {
 
     #[test]
     fn given_ids_are_kept_and_the_span_is_ours() {
-        let kept = context(&[(REQUEST_ID, "abc-1.2:3_4"), (TRACEPARENT, PARENT)]);
+        let kept = context(&[(REQUEST_ID_HEADER, "abc-1.2:3_4"), (TRACEPARENT_HEADER, PARENT)]);
         assert_eq!(kept.request_id(), "abc-1.2:3_4");
         assert_eq!(kept.trace_id(), "0af7651916cd43dd8448eb211c80319c");
         assert_ne!(kept.span_id(), "b7ad6b7169203331");
         let mut headers = HeaderMap::new();
-        kept.stamp(&mut headers);
-        assert_eq!(headers[REQUEST_ID], "abc-1.2:3_4");
-        assert_eq!(headers[TRACEPARENT], kept.traceparent());
-        assert!(!context(&[(TRACEPARENT, &PARENT.replace("-01", "-00"))]).sampled());
+        kept.write_headers(&mut headers);
+        assert_eq!(headers[REQUEST_ID_HEADER], "abc-1.2:3_4");
+        assert_eq!(headers[TRACEPARENT_HEADER], kept.traceparent());
+        assert!(!context(&[(TRACEPARENT_HEADER, &PARENT.replace("-01", "-00"))]).sampled());
     }
 
     #[test]
     fn ids_that_could_harm_a_log_are_replaced() {
         for bad in ["a b", "{\"x\":1}", "a,b", &"x".repeat(129)] {
-            assert_ne!(context(&[(REQUEST_ID, bad)]).request_id(), bad);
+            assert_ne!(context(&[(REQUEST_ID_HEADER, bad)]).request_id(), bad);
         }
-        assert_eq!(context(&[(REQUEST_ID, &"x".repeat(128))]).request_id().len(), 128);
+        assert_eq!(context(&[(REQUEST_ID_HEADER, &"x".repeat(128))]).request_id().len(), 128);
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_in_what_goes_out_is_well_formed(parent in "[ -~]{0,70}", id in "[ -~]{0,140}") {
-            let made = context(&[(REQUEST_ID, &id), (TRACEPARENT, &parent)]);
+            let made = context(&[(REQUEST_ID_HEADER, &id), (TRACEPARENT_HEADER, &parent)]);
             prop_assert!(parse_traceparent(made.traceparent()).is_some());
             prop_assert!(is_request_id(made.request_id()));
         }

@@ -8,17 +8,17 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 /// An origin that cannot be sent as a header.
 #[derive(Debug, thiserror::Error)]
 #[error("CORS_ORIGINS: {0:?} is not an origin")]
-pub struct BadOrigin(String);
+pub struct InvalidOrigin(String);
 
 /// Build the layer for these origins (`*`: any); `None` without origins.
-pub fn layer(origins: &[String]) -> Result<Option<CorsLayer>, BadOrigin> {
+pub fn cors_layer(origins: &[String]) -> Result<Option<CorsLayer>, InvalidOrigin> {
     if origins.is_empty() {
         return Ok(None);
     }
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::from(Any)
     } else {
-        let value = |origin: &String| HeaderValue::from_str(origin).map_err(|_| BadOrigin(origin.clone()));
+        let value = |origin: &String| HeaderValue::from_str(origin).map_err(|_| InvalidOrigin(origin.clone()));
         AllowOrigin::list(origins.iter().map(value).collect::<Result<Vec<_>, _>>()?)
     };
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];

@@ -3,7 +3,7 @@
 //! A handler returns an [`ApiError`], which is stored in the response without a body. The middleware, which knows the
 //! request id, writes the body, and logs internal errors once.
 
-mod talk;
+mod communication;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ pub struct ApiError {
     /// Stable code for programs.
     pub code: &'static str,
     /// Description for people.
-    pub detail: Detail,
+    pub detail: ErrorDetail,
     /// Time after which to retry; sent as `Retry-After` in whole seconds.
     pub retry_after: Option<Duration>,
     /// Additional members of the body.
@@ -42,7 +42,7 @@ pub struct ApiError {
 /// A sentence, or one entry per invalid field.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Detail {
+pub enum ErrorDetail {
     /// Description as a sentence.
     Text(Cow<'static, str>),
     /// List of invalid fields.
@@ -53,7 +53,7 @@ pub enum Detail {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Path of the field: `["body", "steps", "a", "timeout_seconds"]`.
-    pub loc: Vec<Loc>,
+    pub loc: Vec<LocationSegment>,
     /// Description of the error.
     pub msg: String,
     /// Stable code: `missing`, `string_type`, `int_parsing`, `value_error`, ...
@@ -65,26 +65,26 @@ pub struct FieldError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = ErrorLocation)]
-pub enum Loc {
+pub enum LocationSegment {
     /// Name of a member.
     Name(Cow<'static, str>),
     /// Index in a list, or offset in the body.
     Index(usize),
 }
 
-impl From<&'static str> for Loc {
+impl From<&'static str> for LocationSegment {
     fn from(name: &'static str) -> Self {
         Self::Name(Cow::Borrowed(name))
     }
 }
 
-impl From<String> for Loc {
+impl From<String> for LocationSegment {
     fn from(name: String) -> Self {
         Self::Name(Cow::Owned(name))
     }
 }
 
-impl From<usize> for Loc {
+impl From<usize> for LocationSegment {
     fn from(index: usize) -> Self {
         Self::Index(index)
     }
@@ -92,22 +92,22 @@ impl From<usize> for Loc {
 
 impl FieldError {
     /// Create an error of a field: path, description, stable code.
-    pub fn new(loc: Vec<Loc>, msg: impl Into<String>, kind: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(loc: Vec<LocationSegment>, msg: impl Into<String>, kind: impl Into<Cow<'static, str>>) -> Self {
         Self { loc, msg: msg.into(), kind: kind.into() }
     }
 
     /// A violation in the part of the request that `part` names: `body`, `query`.
     pub fn of(part: &'static str, violation: Violation) -> Self {
         let segment = |segment| match segment {
-            PathSegment::Member(name) => Loc::from(name),
-            PathSegment::Item(index) => Loc::from(index),
+            PathSegment::Member(name) => LocationSegment::from(name),
+            PathSegment::Item(index) => LocationSegment::from(index),
         };
-        let loc = std::iter::once(Loc::from(part)).chain(violation.path.into_iter().map(segment)).collect();
+        let loc = std::iter::once(LocationSegment::from(part)).chain(violation.path.into_iter().map(segment)).collect();
         Self::new(loc, violation.message, violation.kind)
     }
 
     /// Create an error of a value that has the right type but is invalid.
-    pub fn value(loc: Vec<Loc>, msg: impl Into<String>) -> Self {
+    pub fn invalid_value(loc: Vec<LocationSegment>, msg: impl Into<String>) -> Self {
         Self::new(loc, msg, "value_error")
     }
 }
@@ -118,7 +118,7 @@ impl FieldError {
 pub struct ErrorBody {
     /// Description: a sentence, or for an invalid request (422) one entry per field.
     #[schema(schema_with = detail_schema)]
-    pub detail: Detail,
+    pub detail: ErrorDetail,
     /// Stable code for programs.
     pub code: String,
     /// Id of the request, which also appears in the logs.
@@ -133,41 +133,41 @@ fn detail_schema() -> Schema {
     OneOfBuilder::new().description(Some(description)).item(sentence).item(fields).into()
 }
 
-type Text = Cow<'static, str>;
+type ErrorText = Cow<'static, str>;
 
 impl ApiError {
     /// Create an error with a status, a stable code and a sentence.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Text>) -> Self {
-        Self { status, code, detail: Detail::Text(detail.into()), retry_after: None, members: None, source: None }
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<ErrorText>) -> Self {
+        Self { status, code, detail: ErrorDetail::Text(detail.into()), retry_after: None, members: None, source: None }
     }
 
     /// 400 `bad_request`: the state does not allow the action, or the request is meaningless.
-    pub fn bad_request(detail: impl Into<Text>) -> Self {
+    pub fn bad_request(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
     /// 401 `unauthorized`: the key is missing or unknown.
-    pub fn unauthorized(detail: impl Into<Text>) -> Self {
+    pub fn unauthorized(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
     /// 403 `forbidden`: it belongs to another owner.
-    pub fn forbidden(detail: impl Into<Text>) -> Self {
+    pub fn forbidden(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     /// 404 `not_found`: it does not exist.
-    pub fn not_found(detail: impl Into<Text>) -> Self {
+    pub fn not_found(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
     /// 409 `conflict`: it conflicts with other data.
-    pub fn conflict(detail: impl Into<Text>) -> Self {
+    pub fn conflict(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
     /// 412 `precondition_failed`: `If-Match` names another version.
-    pub fn precondition_failed(detail: impl Into<Text>) -> Self {
+    pub fn precondition_failed(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
     }
 
@@ -178,18 +178,18 @@ impl ApiError {
     }
 
     /// 415 `unsupported_media_type`: the content type is not accepted.
-    pub fn unsupported_media(detail: impl Into<Text>) -> Self {
+    pub fn unsupported_media(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
     /// 422 `validation_error`: names each invalid field.
     pub fn unprocessable(fields: Vec<FieldError>) -> Self {
-        let detail = Detail::Fields(fields);
+        let detail = ErrorDetail::Fields(fields);
         Self { detail, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", "") }
     }
 
     /// 422 `validation_error` for one field.
-    pub fn field(loc: Vec<Loc>, msg: impl Into<String>, kind: &'static str) -> Self {
+    pub fn invalid_field(loc: Vec<LocationSegment>, msg: impl Into<String>, kind: &'static str) -> Self {
         Self::unprocessable(vec![FieldError::new(loc, msg, kind)])
     }
 
@@ -199,12 +199,12 @@ impl ApiError {
     }
 
     /// 501 `not_implemented`: the operation is not available.
-    pub fn not_implemented(detail: impl Into<Text>) -> Self {
+    pub fn not_implemented(detail: impl Into<ErrorText>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
     }
 
     /// 503 `unavailable`: overloaded or stopping; the same request may succeed later.
-    pub fn unavailable(detail: impl Into<Text>, retry_after: Duration) -> Self {
+    pub fn unavailable(detail: impl Into<ErrorText>, retry_after: Duration) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(retry_after)
     }
 
@@ -245,20 +245,20 @@ impl ApiError {
     /// Return the body with `request_id`.
     pub fn body(&self, request_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
-        struct Body<'a> {
-            detail: &'a Detail,
+        struct RenderedBody<'a> {
+            detail: &'a ErrorDetail,
             code: &'static str,
             request_id: &'a str,
             #[serde(flatten)]
             members: Option<&'a Map<String, Value>>,
         }
-        let opaque = Detail::Text(Cow::Borrowed("Internal server error"));
+        let opaque = ErrorDetail::Text(Cow::Borrowed("Internal server error"));
         let detail = if self.status == StatusCode::INTERNAL_SERVER_ERROR { &opaque } else { &self.detail };
         let mut body = Vec::with_capacity(160);
         // Writing strings and integers into memory cannot fail.
         let written = serde_json::to_writer(
             &mut body,
-            &Body { detail, code: self.code, request_id, members: self.members.as_deref() },
+            &RenderedBody { detail, code: self.code, request_id, members: self.members.as_deref() },
         );
         debug_assert!(written.is_ok());
         body
@@ -306,8 +306,8 @@ impl IntoResponse for ApiError {
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.detail {
-            Detail::Text(text) => write!(f, "{} {}: {text}", self.status.as_u16(), self.code),
-            Detail::Fields(fields) => {
+            ErrorDetail::Text(text) => write!(f, "{} {}: {text}", self.status.as_u16(), self.code),
+            ErrorDetail::Fields(fields) => {
                 write!(f, "{} {}:", self.status.as_u16(), self.code)?;
                 fields.iter().try_for_each(|field| write!(f, " {:?} {};", field.loc, field.msg))
             }
@@ -323,18 +323,20 @@ impl StdError for ApiError {
 
 // Conversion of the domain crates' errors to responses: one `From` per crate, all in this module.
 
-impl From<am_db::Error> for ApiError {
-    fn from(error: am_db::Error) -> Self {
-        use am_db::Error::{Busy, Duplicate, Full, KeyReused, Stopped};
-        const SOON: Duration = Duration::from_secs(1);
-        const LATER: Duration = Duration::from_secs(30);
+impl From<am_db::DatabaseError> for ApiError {
+    fn from(error: am_db::DatabaseError) -> Self {
+        use am_db::DatabaseError::{Busy, DiskFull, Duplicate, IdempotencyKeyReused, WriterStopped};
+        const SHORT_RETRY_AFTER: Duration = Duration::from_secs(1);
+        const LONG_RETRY_AFTER: Duration = Duration::from_secs(30);
         match error {
-            Busy => Self::unavailable("The database is busy", SOON).code("database_busy"),
-            Full => Self::unavailable("The disk of the database is full", LATER).code("storage_full").caused_by(error),
-            Stopped => Self::unavailable("The service is stopping", SOON),
-            KeyReused => {
+            Busy => Self::unavailable("The database is busy", SHORT_RETRY_AFTER).code("database_busy"),
+            DiskFull => Self::unavailable("The disk of the database is full", LONG_RETRY_AFTER)
+                .code("storage_full")
+                .caused_by(error),
+            WriterStopped => Self::unavailable("The service is stopping", SHORT_RETRY_AFTER),
+            IdempotencyKeyReused => {
                 let loc = vec!["header".into(), "Idempotency-Key".into()];
-                let error = Self::field(loc, "Was used for another request", "value_error");
+                let error = Self::invalid_field(loc, "Was used for another request", "value_error");
                 error.code("idempotency_key_reused")
             }
             Duplicate(_) => Self::conflict("It exists already").caused_by(error),
@@ -343,50 +345,50 @@ impl From<am_db::Error> for ApiError {
     }
 }
 
-impl From<am_audit::Error> for ApiError {
-    fn from(error: am_audit::Error) -> Self {
+impl From<am_audit::AuditError> for ApiError {
+    fn from(error: am_audit::AuditError) -> Self {
         match error {
-            am_audit::Error::Db(error) => error.into(),
-            am_audit::Error::NotFound(_) => Self::not_found("Audit entry not found"),
-            am_audit::Error::NoHead(_) => Self::not_found(error.to_string()),
-            am_audit::Error::NotSealed(_) => Self::conflict(error.to_string()).retry_after(Duration::from_secs(5)),
+            am_audit::AuditError::Db(error) => error.into(),
+            am_audit::AuditError::NotFound(_) => Self::not_found("Audit entry not found"),
+            am_audit::AuditError::HeadNotFound(_) => Self::not_found(error.to_string()),
+            am_audit::AuditError::NotSealed(_) => Self::conflict(error.to_string()).retry_after(Duration::from_secs(5)),
         }
     }
 }
 
-impl From<policies::Error> for ApiError {
-    fn from(error: policies::Error) -> Self {
+impl From<policies::SecurityPolicyError> for ApiError {
+    fn from(error: policies::SecurityPolicyError) -> Self {
         match error {
-            policies::Error::NotFound(_) => Self::not_found("Security policy not found"),
-            policies::Error::NameTaken(_) => Self::conflict(error.to_string()),
-            policies::Error::Db(error) => error.into(),
+            policies::SecurityPolicyError::NotFound(_) => Self::not_found("Security policy not found"),
+            policies::SecurityPolicyError::NameTaken(_) => Self::conflict(error.to_string()),
+            policies::SecurityPolicyError::Db(error) => error.into(),
         }
     }
 }
 
-impl From<trust::Error> for ApiError {
-    fn from(error: trust::Error) -> Self {
+impl From<trust::TrustError> for ApiError {
+    fn from(error: trust::TrustError) -> Self {
         match error {
-            trust::Error::Db(error) => error.into(),
-            trust::Error::Audit(error) => error.into(),
-            trust::Error::NotFound(_) => Self::not_found(error.to_string()),
+            trust::TrustError::Db(error) => error.into(),
+            trust::TrustError::Audit(error) => error.into(),
+            trust::TrustError::NotFound(_) => Self::not_found(error.to_string()),
         }
     }
 }
 
-impl From<am_orchestration::error::Error> for ApiError {
-    fn from(error: am_orchestration::error::Error) -> Self {
-        use am_orchestration::error::Error::{
-            Changed, Conflict, Db, Forbidden, Invalid, LeaseLost, NotFound, Refused, State, Stopping,
+impl From<am_orchestration::error::OrchestrationError> for ApiError {
+    fn from(error: am_orchestration::error::OrchestrationError) -> Self {
+        use am_orchestration::error::OrchestrationError::{
+            Conflict, Db, Forbidden, Invalid, InvalidState, LeaseLost, NotFound, Refused, Stopping, VersionMismatch,
         };
         match error {
             NotFound(_) => Self::not_found(error.to_string()),
             Forbidden => Self::forbidden(error.to_string()),
             Invalid(found) => found.into(),
             Refused(refusal) => Self::forbidden(refusal.to_string()).code("policy_violation").with(&refusal),
-            State(text) => Self::bad_request(text).code("invalid_state"),
+            InvalidState(text) => Self::bad_request(text).code("invalid_state"),
             Conflict(text) => Self::conflict(text),
-            Changed => Self::precondition_failed(error.to_string()),
+            VersionMismatch => Self::precondition_failed(error.to_string()),
             LeaseLost => {
                 Self::conflict("The execution changed at the same moment; try again").code("changed_meanwhile")
             }
@@ -402,19 +404,22 @@ impl From<am_rl::ActError> for ApiError {
             Count, Dimension, Load, NoDistribution, NotFinite, Overflow, Overloaded, Runtime, Stopped, Storage,
             UnknownAlias, UnknownPolicy, UnknownVersion,
         };
-        let body = |members: Vec<Loc>| std::iter::once(Loc::from("body")).chain(members).collect();
+        let body =
+            |members: Vec<LocationSegment>| std::iter::once(LocationSegment::from("body")).chain(members).collect();
         match &error {
             UnknownPolicy(_) | UnknownVersion { .. } | UnknownAlias { .. } => Self::not_found(error.to_string()),
             Dimension { row, .. } => {
-                Self::field(body(vec!["states".into(), (*row).into()]), error.to_string(), "value_error")
+                Self::invalid_field(body(vec!["states".into(), (*row).into()]), error.to_string(), "value_error")
             }
             NotFinite { row, position } => {
                 let loc = body(vec!["states".into(), (*row).into(), (*position).into()]);
-                Self::field(loc, error.to_string(), "finite_number")
+                Self::invalid_field(loc, error.to_string(), "finite_number")
             }
-            Count { .. } | Overflow => Self::field(body(vec!["states".into()]), error.to_string(), "value_error"),
-            NoDistribution(_) => Self::field(body(vec!["mode".into()]), error.to_string(), "value_error"),
-            Load(_) => Self::field(body(Vec::new()), error.to_string(), "weights"),
+            Count { .. } | Overflow => {
+                Self::invalid_field(body(vec!["states".into()]), error.to_string(), "value_error")
+            }
+            NoDistribution(_) => Self::invalid_field(body(vec!["mode".into()]), error.to_string(), "value_error"),
+            Load(_) => Self::invalid_field(body(Vec::new()), error.to_string(), "weights"),
             Overloaded => Self::unavailable(error.to_string(), Duration::from_secs(1)).code("policy_overloaded"),
             Stopped => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Storage(_) | Runtime(_) => Self::internal(error),
@@ -422,46 +427,48 @@ impl From<am_rl::ActError> for ApiError {
     }
 }
 
-impl From<am_rl::Error> for ApiError {
-    fn from(error: am_rl::Error) -> Self {
+impl From<am_rl::RlError> for ApiError {
+    fn from(error: am_rl::RlError) -> Self {
         match error {
-            am_rl::Error::NotFound(text) => Self::not_found(text),
-            am_rl::Error::Forbidden(text) => Self::forbidden(text),
-            am_rl::Error::Invalid(found) => found.into(),
-            am_rl::Error::State(text) => Self::bad_request(text).code("invalid_state"),
-            am_rl::Error::Act(error) => error.into(),
-            am_rl::Error::Db(error) => error.into(),
-            error @ (am_rl::Error::Training(_) | am_rl::Error::Storage(..)) => Self::internal(error),
+            am_rl::RlError::NotFound(text) => Self::not_found(text),
+            am_rl::RlError::Forbidden(text) => Self::forbidden(text),
+            am_rl::RlError::Invalid(found) => found.into(),
+            am_rl::RlError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
+            am_rl::RlError::Act(error) => error.into(),
+            am_rl::RlError::Db(error) => error.into(),
+            error @ (am_rl::RlError::Training(_) | am_rl::RlError::Storage(..)) => Self::internal(error),
         }
     }
 }
 
-impl From<am_webhooks::Error> for ApiError {
-    fn from(error: am_webhooks::Error) -> Self {
+impl From<am_webhooks::WebhookError> for ApiError {
+    fn from(error: am_webhooks::WebhookError) -> Self {
         match error {
-            am_webhooks::Error::NotFound(text) => Self::not_found(text),
-            am_webhooks::Error::State(text) => Self::bad_request(text).code("invalid_state"),
-            am_webhooks::Error::Db(error) => error.into(),
+            am_webhooks::WebhookError::NotFound(text) => Self::not_found(text),
+            am_webhooks::WebhookError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
+            am_webhooks::WebhookError::Db(error) => error.into(),
             // Reported at startup, when the configuration is read.
-            error @ (am_webhooks::Error::Address(..)
-            | am_webhooks::Error::Secret(_)
-            | am_webhooks::Error::Client(_)) => Self::internal(error),
+            error @ (am_webhooks::WebhookError::InvalidAddress(..)
+            | am_webhooks::WebhookError::InvalidSecret(_)
+            | am_webhooks::WebhookError::Client(_)) => Self::internal(error),
         }
     }
 }
 
-impl From<sandbox::Error> for ApiError {
-    fn from(error: sandbox::Error) -> Self {
-        use sandbox::Error::{Command, Db, Invalid, NotFound, Start, State, Stopping, Storage, Unenforced};
+impl From<sandbox::SandboxError> for ApiError {
+    fn from(error: sandbox::SandboxError) -> Self {
+        use sandbox::SandboxError::{
+            CommandRefused, Db, Invalid, InvalidState, NotFound, StartFailed, Stopping, Storage, Unenforced,
+        };
         match error {
             NotFound(text) => Self::not_found(text),
             Invalid(found) => found.into(),
-            State(text) | Command(text) => Self::bad_request(text).code("invalid_state"),
+            InvalidState(text) | CommandRefused(text) => Self::bad_request(text).code("invalid_state"),
             // A host without the capability does not change by itself, so no retry time is sent.
             Unenforced(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "sandbox_unenforced", error.to_string()),
             Stopping => Self::unavailable("The service is stopping", Duration::from_secs(1)),
             Db(error) => error.into(),
-            error @ (Start(_) | Storage(..)) => Self::internal(error),
+            error @ (StartFailed(_) | Storage(..)) => Self::internal(error),
         }
     }
 }

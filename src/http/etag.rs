@@ -14,12 +14,12 @@ use super::error::ApiError;
 
 /// A strong entity tag, including its quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Etag(String);
+pub struct EntityTag(String);
 
-impl Etag {
+impl EntityTag {
     /// Compute the tag of a list of texts: 32 hex digits of their SHA-256. The texts' lengths are hashed too, so that
     /// different lists have different tags.
-    pub fn of(parts: &[&str]) -> Self {
+    pub fn from_parts(parts: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
             hash.update((part.len() as u64).to_be_bytes());
@@ -38,7 +38,7 @@ impl Etag {
     }
 }
 
-impl fmt::Display for Etag {
+impl fmt::Display for EntityTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -46,9 +46,9 @@ impl fmt::Display for Etag {
 
 /// A response with its tag; 304 without a body if the client has that version.
 #[derive(Debug)]
-pub struct Tagged<T>(pub Etag, pub IfNoneMatch, pub T);
+pub struct WithEtag<T>(pub EntityTag, pub IfNoneMatch, pub T);
 
-impl<T: IntoResponse> IntoResponse for Tagged<T> {
+impl<T: IntoResponse> IntoResponse for WithEtag<T> {
     fn into_response(self) -> Response {
         let Self(tag, known, answer) = self;
         let mut response =
@@ -62,25 +62,25 @@ impl<T: IntoResponse> IntoResponse for Tagged<T> {
 
 /// `If-Match`: the versions to which a change may be applied; any version without the header.
 #[derive(Clone, Debug)]
-pub struct IfMatch(Condition<headers::IfMatch>);
+pub struct IfMatch(TagCondition<headers::IfMatch>);
 
 impl IfMatch {
     /// Return whether the client requires a certain version.
     pub fn is_given(&self) -> bool {
-        !matches!(self.0, Condition::Absent)
+        !matches!(self.0, TagCondition::Absent)
     }
 
     /// Return whether a change may be applied to this version. A weak tag never matches.
-    pub fn allows(&self, current: &Etag) -> bool {
+    pub fn allows(&self, current: &EntityTag) -> bool {
         match &self.0 {
-            Condition::Absent => true,
-            Condition::Given(condition) => current.typed().is_some_and(|tag| condition.precondition_passes(&tag)),
-            Condition::Unreadable => false,
+            TagCondition::Absent => true,
+            TagCondition::Given(condition) => current.typed().is_some_and(|tag| condition.precondition_passes(&tag)),
+            TagCondition::Unreadable => false,
         }
     }
 
     /// Return 412 unless the version is allowed.
-    pub fn check(&self, current: &Etag) -> Result<(), ApiError> {
+    pub fn check(&self, current: &EntityTag) -> Result<(), ApiError> {
         if self.allows(current) {
             return Ok(());
         }
@@ -90,19 +90,19 @@ impl IfMatch {
 
 /// `If-None-Match`: the versions that the client has.
 #[derive(Clone, Debug, Default)]
-pub struct IfNoneMatch(Condition<headers::IfNoneMatch>);
+pub struct IfNoneMatch(TagCondition<headers::IfNoneMatch>);
 
 impl IfNoneMatch {
     /// Return whether the client has this version.
-    pub fn matches(&self, current: &Etag) -> bool {
-        let Condition::Given(condition) = &self.0 else { return false };
+    pub fn matches(&self, current: &EntityTag) -> bool {
+        let TagCondition::Given(condition) = &self.0 else { return false };
         current.typed().is_some_and(|tag| !condition.precondition_passes(&tag))
     }
 }
 
 /// A header that names versions.
 #[derive(Clone, Debug, Default)]
-enum Condition<H> {
+enum TagCondition<H> {
     #[default]
     Absent,
     Given(H),
@@ -110,8 +110,8 @@ enum Condition<H> {
     Unreadable,
 }
 
-impl<H: Header> Condition<H> {
-    fn of(headers: &HeaderMap) -> Self {
+impl<H: Header> TagCondition<H> {
+    fn from_headers(headers: &HeaderMap) -> Self {
         match headers.typed_try_get() {
             Ok(Some(given)) => Self::Given(given),
             Ok(None) => Self::Absent,
@@ -124,7 +124,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(Condition::of(&parts.headers)))
+        Ok(Self(TagCondition::from_headers(&parts.headers)))
     }
 }
 
@@ -132,7 +132,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(Condition::of(&parts.headers)))
+        Ok(Self(TagCondition::from_headers(&parts.headers)))
     }
 }
 
@@ -142,27 +142,27 @@ mod tests {
 
     use super::*;
 
-    fn condition<H: Header>(values: &[&str]) -> Condition<H> {
+    fn condition<H: Header>(values: &[&str]) -> TagCondition<H> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(H::name(), HeaderValue::from_str(value).unwrap());
         }
-        Condition::of(&headers)
+        TagCondition::from_headers(&headers)
     }
 
     #[test]
     fn a_tag_is_quoted_and_tells_versions_apart() {
-        let tag = Etag::of(&["w1", "2026-05-12 14:29:30.123456"]);
+        let tag = EntityTag::from_parts(&["w1", "2026-05-12 14:29:30.123456"]);
         assert_eq!(tag.as_str().len(), 34);
         assert!(tag.as_str().starts_with('"') && tag.as_str().ends_with('"'));
-        assert_eq!(tag, Etag::of(&["w1", "2026-05-12 14:29:30.123456"]));
-        assert_ne!(tag, Etag::of(&["w1", "2026-05-12 14:29:30.123457"]));
-        assert_ne!(Etag::of(&["ab", "c"]), Etag::of(&["a", "bc"]));
+        assert_eq!(tag, EntityTag::from_parts(&["w1", "2026-05-12 14:29:30.123456"]));
+        assert_ne!(tag, EntityTag::from_parts(&["w1", "2026-05-12 14:29:30.123457"]));
+        assert_ne!(EntityTag::from_parts(&["ab", "c"]), EntityTag::from_parts(&["a", "bc"]));
     }
 
     #[test]
     fn if_match_wants_the_same_strong_tag() {
-        let tag = Etag::of(&["x"]);
+        let tag = EntityTag::from_parts(&["x"]);
         let allows = |values: &[&str]| IfMatch(condition(values)).allows(&tag);
         assert!(allows(&[]));
         assert!(allows(&["*"]));
@@ -178,12 +178,12 @@ mod tests {
 
     #[test]
     fn if_none_match_compares_weakly_and_answers_304() {
-        let tag = Etag::of(&["x"]);
+        let tag = EntityTag::from_parts(&["x"]);
         let known = IfNoneMatch(condition(&[&format!("W/{tag}")]));
-        assert!(known.matches(&tag) && !known.matches(&Etag::of(&["y"])));
+        assert!(known.matches(&tag) && !known.matches(&EntityTag::from_parts(&["y"])));
         assert!(!IfNoneMatch::default().matches(&tag));
-        let same = Tagged(tag.clone(), known.clone(), "body").into_response();
+        let same = WithEtag(tag.clone(), known.clone(), "body").into_response();
         assert_eq!((same.status().as_u16(), &same.headers()["etag"]), (304, &tag.as_str().parse().unwrap()));
-        assert_eq!(Tagged(Etag::of(&["y"]), known, "body").into_response().status(), 200);
+        assert_eq!(WithEtag(EntityTag::from_parts(&["y"]), known, "body").into_response().status(), 200);
     }
 }

@@ -1,5 +1,5 @@
 //! `Idempotency-Key`: requests with the same key have their effect once. The effect's own transaction stores the key,
-//! represented by a [`Once`].
+//! represented by a [`IdempotencyKey`].
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -13,97 +13,97 @@ use sha2::{Digest, Sha256};
 use super::{
     context::RequestContext,
     error::ApiError,
-    extract::{Json, decode, read_body, read_json},
+    extract::{JsonBody, decode_json, read_body, read_json},
 };
-use am_db::once::{Done, Once};
+use am_db::idempotency::{IdempotencyKey, IdempotentResult};
 
 /// Header with the idempotency key.
-pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+pub const IDEMPOTENCY_KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Header of a replayed response.
-pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-const LONGEST: usize = 255;
+const MAX_KEY_LEN: usize = 255;
 
 /// Idempotency key of the request, if any: 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Idempotency(pub Option<String>);
+pub struct IdempotencyHeader(pub Option<String>);
 
-impl Idempotency {
-    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
-        let Some(value) = headers.get(HEADER) else { return Ok(Self(None)) };
+impl IdempotencyHeader {
+    fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(Self(None)) };
         let visible = |b: &u8| (0x21..=0x7e).contains(b);
         match value.to_str() {
-            Ok(key) if (1..=LONGEST).contains(&key.len()) && key.as_bytes().iter().all(visible) => {
+            Ok(key) if (1..=MAX_KEY_LEN).contains(&key.len()) && key.as_bytes().iter().all(visible) => {
                 Ok(Self(Some(key.to_owned())))
             }
             _ => {
                 let loc = vec!["header".into(), "Idempotency-Key".into()];
-                Err(ApiError::field(loc, "Must be 1 to 255 visible ASCII characters", "value_error"))
+                Err(ApiError::invalid_field(loc, "Must be 1 to 255 visible ASCII characters", "value_error"))
             }
         }
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyHeader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Self::of(&parts.headers)
+        Self::from_headers(&parts.headers)
     }
 }
 
 /// JSON body together with the idempotency key.
 #[derive(Clone, Debug)]
-pub struct KeyedJson<T> {
-    /// Parsed body; see [`Json`](super::Json) for the accepted content types.
+pub struct IdempotentJson<T> {
+    /// Parsed body; see [`JsonBody`](super::Json) for the accepted content types.
     pub body: T,
     /// Idempotency key and fingerprint of the request, if the client sent a key.
-    pub once: Option<Once>,
+    pub once: Option<IdempotencyKey>,
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for KeyedJson<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for IdempotentJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let context = RequestContext::of(&parts)?;
-        let Idempotency(key) = Idempotency::of(&parts.headers)?;
+        let context = RequestContext::from_parts(&parts)?;
+        let IdempotencyHeader(key) = IdempotencyHeader::from_headers(&parts.headers)?;
         let bytes = read_json(&parts.headers, body, context.body_limit).await?;
-        let once = key.map(|key| once(key, context, &parts, &bytes));
-        Ok(Self { body: decode(&bytes)?, once })
+        let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
+        Ok(Self { body: decode_json(&bytes)?, once })
     }
 }
 
 /// Binary body together with the idempotency key.
 #[derive(Clone, Debug)]
-pub struct KeyedBytes {
+pub struct IdempotentBytes {
     /// Bytes of the body.
     pub bytes: Bytes,
     /// Idempotency key and fingerprint of the request, if the client sent a key.
-    pub once: Option<Once>,
+    pub once: Option<IdempotencyKey>,
 }
 
-impl<S: Send + Sync> FromRequest<S> for KeyedBytes {
+impl<S: Send + Sync> FromRequest<S> for IdempotentBytes {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let context = RequestContext::of(&parts)?;
-        let Idempotency(key) = Idempotency::of(&parts.headers)?;
+        let context = RequestContext::from_parts(&parts)?;
+        let IdempotencyHeader(key) = IdempotencyHeader::from_headers(&parts.headers)?;
         let bytes = read_body(body, context.body_limit).await?;
-        let once = key.map(|key| once(key, context, &parts, &bytes));
+        let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { bytes, once })
     }
 }
 
-fn once(key: String, context: &RequestContext, parts: &Parts, body: &[u8]) -> Once {
+fn idempotency_key(key: String, context: &RequestContext, parts: &Parts, body: &[u8]) -> IdempotencyKey {
     let scope = context.principal().unwrap_or_default().to_owned();
-    Once { scope, key, fingerprint: fingerprint(&parts.method, &parts.uri, body) }
+    IdempotencyKey { scope, key, fingerprint: request_fingerprint(&parts.method, &parts.uri, body) }
 }
 
 /// Compute the SHA-256, in hex, of method, canonical path, query and body. The parameter `wait` is excluded: the time
 /// for which a client waits is not part of its request.
-pub fn fingerprint(method: &Method, uri: &Uri, body: &[u8]) -> String {
+pub fn request_fingerprint(method: &Method, uri: &Uri, body: &[u8]) -> String {
     let mut hash = Sha256::new();
     let query = uri.query().unwrap_or_default().split('&');
     let asked = query.filter(|pair| !pair.is_empty() && *pair != "wait" && !pair.starts_with("wait="));
@@ -117,17 +117,17 @@ pub fn fingerprint(method: &Method, uri: &Uri, body: &[u8]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// 200 with the JSON answer of a request that takes effect once; [`REPLAYED`] says if it was given before.
+/// 200 with the JSON answer of a request that takes effect once; [`REPLAYED_HEADER`] says if it was given before.
 #[derive(Debug)]
-pub struct IdempotentOk<T>(pub Done<T>);
+pub struct IdempotentOk<T>(pub IdempotentResult<T>);
 
 /// The same as [`IdempotentOk`] for what was made: 201.
 #[derive(Debug)]
-pub struct IdempotentCreated<T>(pub Done<T>);
+pub struct IdempotentCreated<T>(pub IdempotentResult<T>);
 
 impl<T: Serialize> IntoResponse for IdempotentOk<T> {
     fn into_response(self) -> Response {
-        Replayable(Json(self.0.value), self.0.replayed).into_response()
+        WithReplayFlag(JsonBody(self.0.value), self.0.replayed).into_response()
     }
 }
 
@@ -139,13 +139,13 @@ impl<T: Serialize> IntoResponse for IdempotentCreated<T> {
 
 /// Response with a flag: whether it is a replay for a repeated key.
 #[derive(Clone, Debug)]
-pub struct Replayable<T>(pub T, pub bool);
+pub struct WithReplayFlag<T>(pub T, pub bool);
 
-impl<T: IntoResponse> IntoResponse for Replayable<T> {
+impl<T: IntoResponse> IntoResponse for WithReplayFlag<T> {
     fn into_response(self) -> Response {
         let mut response = self.0.into_response();
         if self.1 {
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
         }
         response
     }
@@ -155,16 +155,16 @@ impl<T: IntoResponse> IntoResponse for Replayable<T> {
 mod tests {
     use super::*;
 
-    fn key(value: &[u8]) -> Result<Idempotency, ApiError> {
+    fn key(value: &[u8]) -> Result<IdempotencyHeader, ApiError> {
         let mut headers = HeaderMap::new();
-        headers.insert(HEADER, HeaderValue::from_bytes(value).unwrap());
-        Idempotency::of(&headers)
+        headers.insert(IDEMPOTENCY_KEY_HEADER, HeaderValue::from_bytes(value).unwrap());
+        IdempotencyHeader::from_headers(&headers)
     }
 
     #[test]
     fn a_key_is_visible_ascii_of_some_length() {
-        assert_eq!(Idempotency::of(&HeaderMap::new()).unwrap(), Idempotency(None));
-        assert_eq!(key(b"a-1~!").unwrap(), Idempotency(Some("a-1~!".into())));
+        assert_eq!(IdempotencyHeader::from_headers(&HeaderMap::new()).unwrap(), IdempotencyHeader(None));
+        assert_eq!(key(b"a-1~!").unwrap(), IdempotencyHeader(Some("a-1~!".into())));
         assert!(key(&[b'x'; 255]).is_ok());
         for bad in [&b""[..], b"a b", b"a\tb", "ä".as_bytes(), &[b'x'; 256]] {
             assert_eq!(key(bad).unwrap_err().status, 422, "{bad:?}");
@@ -173,8 +173,9 @@ mod tests {
 
     #[test]
     fn a_fingerprint_tells_requests_apart_but_not_how_long_they_wait() {
-        let print =
-            |method: Method, uri: &str, body: &str| fingerprint(&method, &uri.parse().unwrap(), body.as_bytes());
+        let print = |method: Method, uri: &str, body: &str| {
+            request_fingerprint(&method, &uri.parse().unwrap(), body.as_bytes())
+        };
         let base = print(Method::POST, "/a?x=1&y=2", "{}");
         assert_eq!(base.len(), 64);
         for same in ["/a?wait=5&x=1&y=2", "/a?x=1&wait=&y=2", "/a?x=1&y=2&wait"] {
@@ -190,14 +191,14 @@ mod tests {
 
     #[test]
     fn only_a_second_answer_says_that_it_is_one() {
-        let made = IdempotentCreated(Done { value: 7, replayed: true }).into_response();
+        let made = IdempotentCreated(IdempotentResult { value: 7, replayed: true }).into_response();
         assert_eq!(
-            (made.status(), &made.headers()[REPLAYED]),
+            (made.status(), &made.headers()[REPLAYED_HEADER]),
             (StatusCode::CREATED, &HeaderValue::from_static("true"))
         );
-        let done = IdempotentOk(Done::fresh(7)).into_response();
-        assert!(done.status() == StatusCode::OK && !done.headers().contains_key(REPLAYED));
-        assert!(!Replayable("x", false).into_response().headers().contains_key(REPLAYED));
-        assert_eq!(Replayable("x", true).into_response().headers()[REPLAYED], "true");
+        let done = IdempotentOk(IdempotentResult::fresh(7)).into_response();
+        assert!(done.status() == StatusCode::OK && !done.headers().contains_key(REPLAYED_HEADER));
+        assert!(!WithReplayFlag("x", false).into_response().headers().contains_key(REPLAYED_HEADER));
+        assert_eq!(WithReplayFlag("x", true).into_response().headers()[REPLAYED_HEADER], "true");
     }
 }

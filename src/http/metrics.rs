@@ -16,11 +16,12 @@ use prometheus_client::{
 };
 
 /// Content type of a scrape's response.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of the latency buckets in seconds: from half a millisecond, for a read from memory, to ten seconds, for
 /// a request that waits.
-const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Linux reports processor time in ticks; there are this many per second on every architecture (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -65,7 +66,7 @@ impl HttpMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let new = Self {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             in_flight: Gauge::default(),
             refused: Family::default(),
         };
@@ -78,7 +79,7 @@ impl HttpMetrics {
         );
         registry.register("http_requests_in_flight", "Requests being answered", new.in_flight.clone());
         registry.register("http_refused", "Requests refused by authentication or rate limit", new.refused.clone());
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(ProcessCollector));
         new
     }
 
@@ -91,7 +92,8 @@ impl HttpMetrics {
 
     /// Count a response.
     pub fn answered(&self, route: &RouteMetrics, method: &Method, status: StatusCode, took: Duration) {
-        let labels = RequestLabels { method: label(method), route: route.route.clone(), status: status.as_u16() };
+        let labels =
+            RequestLabels { method: method_label(method), route: route.route.clone(), status: status.as_u16() };
         self.requests.get_or_create(&labels).inc();
         route.seconds.observe(took.as_secs_f64());
     }
@@ -103,34 +105,34 @@ impl HttpMetrics {
 }
 
 /// Encode all metrics for a scrape.
-pub fn encode(registry: &Registry) -> Result<String, fmt::Error> {
+pub fn encode_metrics(registry: &Registry) -> Result<String, fmt::Error> {
     let mut page = String::with_capacity(16 * 1024);
     text::encode(&mut page, registry)?;
     Ok(page)
 }
 
 /// Clients can send any word as a method, but labels must be bounded.
-fn label(method: &Method) -> &'static str {
-    const KNOWN: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT"];
-    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("OTHER")
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN_METHODS: [&str; 8] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT"];
+    KNOWN_METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("OTHER")
 }
 
 /// Metrics of the process, read from `/proc` at each scrape; unreadable ones are left out.
 #[derive(Debug)]
-struct Process;
+struct ProcessCollector;
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident) {
-            gauge(&mut encoder, "process_resident_memory", "Memory in use", Some(&Unit::Bytes), bytes)?;
+        if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes) {
+            encode_gauge(&mut encoder, "process_resident_memory", "Memory in use", Some(&Unit::Bytes), bytes)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             // One entry is the open directory itself.
             let count = i64::try_from(open.count()).unwrap_or(i64::MAX) - 1;
-            gauge(&mut encoder, "process_open_fds", "Open file descriptors", None, count)?;
+            encode_gauge(&mut encoder, "process_open_fds", "Open file descriptors", None, count)?;
         }
         if let Some((cpu, threads)) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_and_threads) {
-            gauge(&mut encoder, "process_threads", "Threads", None, threads)?;
+            encode_gauge(&mut encoder, "process_threads", "Threads", None, threads)?;
             let counter = ConstCounter::new(cpu);
             let help = "Processor time used, user and system";
             let metric = encoder.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), counter.metric_type())?;
@@ -140,7 +142,7 @@ impl Collector for Process {
     }
 }
 
-fn gauge(
+fn encode_gauge(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
@@ -152,7 +154,7 @@ fn gauge(
 }
 
 /// Return the resident memory in bytes, from a line like `VmRSS:   1234 kB`.
-fn resident(status: &str) -> Option<i64> {
+fn resident_bytes(status: &str) -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: i64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kilobytes * 1024)
@@ -180,7 +182,7 @@ mod tests {
         metrics.answered(&route, &Method::from_bytes(b"BREW").unwrap(), StatusCode::NOT_FOUND, Duration::ZERO);
         metrics.refused("unauthorized");
         metrics.in_flight.inc();
-        let page = encode(&registry).unwrap();
+        let page = encode_metrics(&registry).unwrap();
         let label = r#"route="/api/v1/agents/workflows/{id}""#;
         for line in [
             format!("http_requests_total{{method=\"GET\",{label},status=\"200\"}} 2"),
@@ -199,7 +201,7 @@ mod tests {
     fn the_process_is_measured() {
         let mut registry = Registry::default();
         HttpMetrics::register(&mut registry);
-        let page = encode(&registry).unwrap();
+        let page = encode_metrics(&registry).unwrap();
         let value = |name: &str| -> f64 {
             let line = page.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}\n{page}"));
             line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -214,6 +216,6 @@ mod tests {
     fn a_program_name_does_not_shift_the_fields() {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 250 150 13 14 15 16 9 18 19";
         assert_eq!(cpu_and_threads(stat), Some((4.0, 9)));
-        assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
     }
 }

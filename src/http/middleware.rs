@@ -20,34 +20,34 @@ use futures_util::FutureExt;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
-use super::{Shared, context::RequestContext, error::ApiError, limit::Bucket, metrics::RouteMetrics};
+use super::{HttpState, context::RequestContext, error::ApiError, metrics::RouteMetrics, rate_limit::RateBucket};
 use am_core::supervisor::panic_text;
 
 /// Status under which requests are counted whose client disconnected before the response (nginx's code).
-const CLIENT_GONE: u16 = 499;
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// Layer that adds the middleware to routes.
 #[derive(Clone)]
-pub struct Watch(pub Shared);
+pub struct RequestLayer(pub HttpState);
 
-impl<S> Layer<S> for Watch {
-    type Service = Watched<S>;
+impl<S> Layer<S> for RequestLayer {
+    type Service = RequestService<S>;
 
-    fn layer(&self, inner: S) -> Watched<S> {
-        Watched { inner, shared: self.0.clone(), route: Arc::default() }
+    fn layer(&self, inner: S) -> RequestService<S> {
+        RequestService { inner, shared: self.0.clone(), route: Arc::default() }
     }
 }
 
 /// A route with the middleware around it.
 #[derive(Clone)]
-pub struct Watched<S> {
+pub struct RequestService<S> {
     inner: S,
-    shared: Shared,
+    shared: HttpState,
     /// Instruments of the route, looked up at its first request.
     route: Arc<OnceLock<RouteMetrics>>,
 }
 
-impl<S> Service<Request> for Watched<S>
+impl<S> Service<Request> for RequestService<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
     S::Future: Send + 'static,
@@ -61,14 +61,14 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let sight = Sight::begin(&self.shared, &self.route, &mut request);
+        let sight = InFlightRequest::begin(&self.shared, &self.route, &mut request);
         let admitted = sight.admit(&request);
         let span = sight.span();
         // The inner service is called here, not in the future, so that it need not be cloned.
         let answer = admitted.map(|()| span.in_scope(|| self.inner.call(request)));
         Box::pin(async move {
             let response = match answer {
-                Ok(answer) => sight.within_limits(answer).instrument(span).await,
+                Ok(answer) => sight.with_timeout(answer).instrument(span).await,
                 Err(refused) => refused.into_response(),
             };
             Ok(sight.end(response))
@@ -77,8 +77,8 @@ where
 }
 
 /// A request in progress.
-struct Sight {
-    shared: Shared,
+struct InFlightRequest {
+    shared: HttpState,
     route: Arc<OnceLock<RouteMetrics>>,
     context: Arc<RequestContext>,
     method: Method,
@@ -87,8 +87,8 @@ struct Sight {
     ended: bool,
 }
 
-impl Sight {
-    fn begin(shared: &Shared, route: &Arc<OnceLock<RouteMetrics>>, request: &mut Request) -> Self {
+impl InFlightRequest {
+    fn begin(shared: &HttpState, route: &Arc<OnceLock<RouteMetrics>>, request: &mut Request) -> Self {
         let started = Instant::now();
         route.get_or_init(|| {
             let template = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
@@ -127,13 +127,13 @@ impl Sight {
             return Ok(());
         };
         let bucket = match self.context.identity.caller() {
-            Some(caller) => Bucket::Principal(caller.principal.name.clone()),
-            None => Bucket::of_address(request.extensions().get::<ConnectInfo<_>>(), request.headers()),
+            Some(caller) => RateBucket::Principal(caller.principal.name.clone()),
+            None => RateBucket::of_address(request.extensions().get::<ConnectInfo<_>>(), request.headers()),
         };
         limiter.check(bucket).map_err(ApiError::too_many)
     }
 
-    async fn within_limits(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
+    async fn with_timeout(&self, answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
         let limit = self.shared.config.request_timeout;
         match tokio::time::timeout(limit, AssertUnwindSafe(answer).catch_unwind()).await {
             Ok(Ok(Ok(response))) => response,
@@ -149,7 +149,7 @@ impl Sight {
             self.tell(&error);
         }
         let headers = response.headers_mut();
-        self.context.stamp(headers);
+        self.context.write_headers(headers);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         self.record(response.status(), response.body().size_hint().exact());
@@ -205,11 +205,11 @@ impl Sight {
     }
 }
 
-impl Drop for Sight {
+impl Drop for InFlightRequest {
     /// Dropped before its end: the client disconnected, which drops the future.
     fn drop(&mut self) {
         if !self.ended {
-            self.record(StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST), None);
+            self.record(StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST), None);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The HTTP layer shared by all routes: middleware, errors, authentication, extractors, pagination, OpenAPI, metrics.
 //!
-//! Path of a request: [`prefix`] rewrites aliases, the router finds the route, [`middleware`] adds id, identity and
+//! Path of a request: [`path_alias`] rewrites aliases, the router finds the route, [`middleware`] adds id, identity and
 //! limits, the extractors validate, and every error is an [`ApiError`].
 
 /// Authentication: keys, principals, roles.
-pub mod caller;
+pub mod auth;
 /// Context of a request: id, trace, caller.
 pub mod context;
 /// Cross-origin rules for browsers.
@@ -13,12 +13,10 @@ pub mod cors;
 pub mod error;
 /// Entity tags and conditional requests.
 pub mod etag;
-/// `Json`, `Query` and `Path` whose rejections have the common form of errors.
+/// `JsonBody`, `QueryParams` and `PathParams` whose rejections have the common form of errors.
 pub mod extract;
 /// Idempotency keys and request fingerprints.
 pub mod idempotency;
-/// Rate limits per caller.
-pub mod limit;
 /// Prometheus metrics of requests and the process.
 pub mod metrics;
 /// Middleware around each route.
@@ -26,11 +24,13 @@ pub mod middleware;
 /// OpenAPI document and the page that shows it.
 pub mod openapi;
 /// Pagination of lists by keyset or by offset.
-pub mod page;
+pub mod pagination;
 /// Rewriting of path aliases.
-pub mod prefix;
+pub mod path_alias;
+/// Rate limits per caller.
+pub mod rate_limit;
 /// Readiness of the service.
-pub mod ready;
+pub mod readiness;
 /// Streams of Server-Sent Events.
 pub mod sse;
 
@@ -45,29 +45,29 @@ use std::{
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 
-pub use caller::{Admin, AnyKey, Caller, ClientKey, Keyring, Role};
+pub use auth::{AdminKey, AnyKey, ApiCaller, ClientKey, KeyRole, Keyring};
 pub use context::RequestContext;
 pub use error::{ApiError, FieldError};
-pub use extract::{Json, Path, Query, Raw};
-pub use ready::Readiness;
+pub use extract::{JsonBody, PathParams, QueryParams, RawJson};
+pub use readiness::Readiness;
 
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::Config,
 };
 
 /// State of the HTTP layer, which the application holds and hands out by `FromRef`. Cloning copies one pointer.
 #[derive(Clone)]
-pub struct Shared(Arc<Parts>);
+pub struct HttpState(Arc<HttpStateParts>);
 
-/// Content of [`Shared`].
-pub struct Parts {
+/// Content of [`HttpState`].
+pub struct HttpStateParts {
     /// Configuration of the service.
     pub config: Arc<Config>,
     /// Source of the time.
     pub clock: Clock,
     /// Source of request and trace ids.
-    pub ids: Ids,
+    pub ids: IdGenerator,
     /// Metrics of requests.
     pub metrics: Arc<metrics::HttpMetrics>,
     /// Registry of all metrics, in which each service registers its own before it is shared.
@@ -75,24 +75,24 @@ pub struct Parts {
     /// Accepted API keys.
     pub keyring: Arc<Keyring>,
     /// Rate limiter; `None` when switched off.
-    pub limiter: Option<Arc<limit::Limiter>>,
+    pub limiter: Option<Arc<rate_limit::CallerRateLimiter>>,
     /// Readiness of the service.
     pub readiness: Readiness,
     /// OpenAPI document as sent; set when the routes are built.
     pub openapi: OnceLock<Bytes>,
 }
 
-impl Shared {
+impl HttpState {
     /// Create the state from `parts`.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: HttpStateParts) -> Self {
         Self(Arc::new(parts))
     }
 }
 
-impl Deref for Shared {
-    type Target = Parts;
+impl Deref for HttpState {
+    type Target = HttpStateParts;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &HttpStateParts {
         &self.0
     }
 }

@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 
 use crate::{app::App, http::ApiError};
 use am_core::crypto;
-use am_rl::{PolicyReference, export::Format, library::VersionRecord};
+use am_rl::{PolicyReference, export::ExportFormat, library::VersionRecord};
 
 /// Tells what an exported file is.
 const EXPORT_INFO: HeaderName = HeaderName::from_static("x-export-info");
@@ -18,42 +18,47 @@ const EXPORT_INFO: HeaderName = HeaderName::from_static("x-export-info");
 /// The format of an exported policy.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ExportQuery {
+pub struct PolicyExportQuery {
     /// `safetensors` (default), `torch` (TorchScript) or `onnx`. `pickle` is refused: reading one runs code that is
     /// in it.
     format: Option<String>,
 }
 
-impl ExportQuery {
+impl PolicyExportQuery {
     /// The format that is asked for.
-    pub fn format(&self) -> Result<Format, ApiError> {
-        self.format
-            .as_deref()
-            .unwrap_or("safetensors")
-            .parse()
-            .map_err(|error| ApiError::field(vec!["query".into(), "format".into()], format!("{error}"), "value_error"))
+    pub fn format(&self) -> Result<ExportFormat, ApiError> {
+        self.format.as_deref().unwrap_or("safetensors").parse().map_err(|error| {
+            ApiError::invalid_field(vec!["query".into(), "format".into()], format!("{error}"), "value_error")
+        })
     }
 }
 
 /// The version that `reference` names as a file, with JSON about it in `X-Export-Info`.
-pub async fn exported(
+pub async fn export_response(
     app: &App,
     reference: &PolicyReference,
-    format: Format,
+    format: ExportFormat,
     agent_id: Option<&str>,
 ) -> Result<Response, ApiError> {
     let (record, bytes) = app.library.export(reference, format).await?;
     let sha256 = crypto::sha256_hex(&bytes);
-    let info = info(&record, format, agent_id, &sha256, bytes.len());
-    let mut response = file(&format!("{}-{}.{}", record.name, record.version, format.extension()), &sha256, bytes);
+    let info = export_info(&record, format, agent_id, &sha256, bytes.len());
+    let mut response =
+        file_response(&format!("{}-{}.{}", record.name, record.version, format.extension()), &sha256, bytes);
     // Canonical JSON is ASCII: what is not has escapes.
-    if let Ok(value) = HeaderValue::from_bytes(&crypto::canonical(&info)) {
+    if let Ok(value) = HeaderValue::from_bytes(&crypto::canonical_receipt_json(&info)) {
         response.headers_mut().insert(EXPORT_INFO, value);
     }
     Ok(response)
 }
 
-fn info(record: &VersionRecord, format: Format, agent_id: Option<&str>, sha256: &str, size: usize) -> Value {
+fn export_info(
+    record: &VersionRecord,
+    format: ExportFormat,
+    agent_id: Option<&str>,
+    sha256: &str,
+    size: usize,
+) -> Value {
     json!({
         "agent_id": agent_id,
         "policy": record.reference,
@@ -72,7 +77,7 @@ fn info(record: &VersionRecord, format: Format, agent_id: Option<&str>, sha256: 
 }
 
 /// A file to be kept, with its hash as its tag.
-pub fn file(name: &str, sha256: &str, bytes: Vec<u8>) -> Response {
+pub fn file_response(name: &str, sha256: &str, bytes: Vec<u8>) -> Response {
     let mut response = bytes.into_response();
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),

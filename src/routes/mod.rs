@@ -5,9 +5,9 @@ pub mod agents;
 mod export;
 /// Alerts.
 pub mod integration;
-mod kept;
 /// Policies and their training, and how agents perform.
 pub mod performance;
+mod recorded_response;
 /// Policies, trust, sandboxes, the audit log, webhooks.
 pub mod security;
 /// GPU work that miners do.
@@ -33,11 +33,11 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     app::App,
-    http::{ApiError, Shared, cors, middleware::Watch, openapi, prefix::Canonical},
+    http::{ApiError, HttpState, cors, middleware::RequestLayer, openapi, path_alias::PathRewrite},
 };
 
 /// The routes of every group.
-pub fn groups() -> OpenApiRouter<App> {
+pub fn route_groups() -> OpenApiRouter<App> {
     agents::router()
         .merge(performance::router())
         .merge(security::router())
@@ -49,45 +49,45 @@ pub fn groups() -> OpenApiRouter<App> {
 ///
 /// # Errors
 /// When it can't be written as JSON.
-pub fn document<S>(api: OpenApiRouter<S>) -> Result<Value, serde_json::Error>
+pub fn openapi_document<S>(api: OpenApiRouter<S>) -> Result<Value, serde_json::Error>
 where
     S: Clone + Send + Sync + 'static,
-    Shared: FromRef<S>,
+    HttpState: FromRef<S>,
 {
-    openapi::finish(with_system(api).into_openapi())
+    openapi::complete_document(with_system(api).into_openapi())
 }
 
 /// The whole service. From the outside in: cross-origin rules, aliases of paths, the router, the one middleware, the
 /// handlers.
-pub fn build<S>(
+pub fn build_router<S>(
     api: OpenApiRouter<S>,
     state: S,
-    shared: &Shared,
+    shared: &HttpState,
 ) -> Result<
     impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
-    cors::BadOrigin,
+    cors::InvalidOrigin,
 >
 where
     S: Clone + Send + Sync + 'static,
-    Shared: FromRef<S>,
+    HttpState: FromRef<S>,
 {
     let (router, document) = with_system(api).split_for_parts();
     // A document that can't be written stays absent, and its route says so.
-    if let Ok(json) = openapi::finish(document).map(|document| document.to_string()) {
+    if let Ok(json) = openapi::complete_document(document).map(|document| document.to_string()) {
         shared.openapi.get_or_init(|| Bytes::from(json));
     }
     let router: Router = router
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(state)
-        .layer(Watch(shared.clone()));
-    Ok(option_layer(cors::layer(&shared.config.cors_origins)?).layer(Canonical(router)))
+        .layer(RequestLayer(shared.clone()));
+    Ok(option_layer(cors::cors_layer(&shared.config.cors_origins)?).layer(PathRewrite(router)))
 }
 
 fn with_system<S>(api: OpenApiRouter<S>) -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
-    Shared: FromRef<S>,
+    HttpState: FromRef<S>,
 {
     api.merge(system::router())
 }
@@ -102,7 +102,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 /// What a client sent for a list of words: a list, or one text with commas between them.
-fn words(text: &str) -> Vec<String> {
+fn capitalized_words(text: &str) -> Vec<String> {
     if let Ok(Value::Array(items)) = serde_json::from_str(text) {
         return items.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     }

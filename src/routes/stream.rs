@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::{
-    ApiError, Json, Query,
-    sse::{self, Entry, Resume},
+    ApiError, JsonBody, QueryParams,
+    sse::{self, LastEventId, SseEvent},
 };
-use am_events::{Event, Follower, Source};
+use am_events::{StreamEvent, StreamFollower, StreamSource};
 
 /// Which events, and how they are answered.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -25,7 +25,7 @@ pub struct EventsQuery {
     after: Option<u64>,
     /// `sse`: a stream; `json`: a page. Default: as the Accept header says.
     #[param(inline)]
-    format: Option<Format>,
+    format: Option<EventFormat>,
     /// Number of events of a page, 1 to 1000. Default 200.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -35,7 +35,7 @@ pub struct EventsQuery {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = EventsFormat)]
-pub enum Format {
+pub enum EventFormat {
     /// Server-Sent Events.
     Sse,
     /// A page.
@@ -45,15 +45,15 @@ pub enum Format {
 /// A page of events.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventPage)]
-pub struct Page {
+pub struct EventPage {
     /// The events, in order.
-    events: Vec<Event>,
+    events: Vec<StreamEvent>,
     /// Number of the last event, for the next request's `after`.
     next_after: i64,
 }
 
 /// What a request for events asks for.
-pub struct Asked {
+pub struct EventsRequest {
     query: EventsQuery,
     after: i64,
     page: bool,
@@ -61,29 +61,29 @@ pub struct Asked {
     streams: bool,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl<S: Send + Sync> FromRequestParts<S> for EventsRequest {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(query) = Query::<EventsQuery>::from_request_parts(parts, state).await?;
-        let Resume(after) = Resume::from_request_parts(parts, state).await?;
+        let QueryParams(query) = QueryParams::<EventsQuery>::from_request_parts(parts, state).await?;
+        let LastEventId(after) = LastEventId::from_request_parts(parts, state).await?;
         let limit = query.limit.unwrap_or(200);
         if !(1..=1000).contains(&limit) {
             let loc = vec!["query".into(), "limit".into()];
-            return Err(ApiError::field(loc, "Input should be from 1 to 1000", "value_error"));
+            return Err(ApiError::invalid_field(loc, "Input should be from 1 to 1000", "value_error"));
         }
         let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let streams = accept.contains("text/event-stream");
         let wants_json = accept.contains("application/json") && !streams;
-        let page = query.format.map_or(wants_json, |format| format == Format::Json);
+        let page = query.format.map_or(wants_json, |format| format == EventFormat::Json);
         Ok(Self { query, after: i64::try_from(after).unwrap_or(i64::MAX), page, streams })
     }
 }
 
-impl Asked {
+impl EventsRequest {
     /// The same for a stream that never ends: a page, unless the client says that it takes a stream.
     pub fn page_by_default(mut self) -> Self {
-        self.page = self.query.format.map_or(!self.streams, |format| format == Format::Json);
+        self.page = self.query.format.map_or(!self.streams, |format| format == EventFormat::Json);
         self
     }
 
@@ -97,17 +97,17 @@ impl Asked {
         if self.page { self.query.limit.unwrap_or(200) } else { 1 }
     }
 
-    /// Answers `first`, which was read with [`Asked::after`] and [`Asked::limit`], as a page made by `page`; or else
+    /// Answers `first`, which was read with [`EventsRequest::after`] and [`EventsRequest::limit`], as a page made by `page`; or else
     /// everything that `follower` has, until there will be no more.
     pub fn answer<P: Serialize>(
         &self,
-        first: Vec<Event>,
-        page: impl FnOnce(Page) -> P,
-        follower: Follower<impl Source>,
+        first: Vec<StreamEvent>,
+        page: impl FnOnce(EventPage) -> P,
+        follower: StreamFollower<impl StreamSource>,
     ) -> Response {
         if self.page {
             let next_after = first.last().map_or(self.after, |last| last.seq);
-            return Json(page(Page { events: first, next_after })).into_response();
+            return JsonBody(page(EventPage { events: first, next_after })).into_response();
         }
         let batches = stream::unfold(follower, async |mut follower| match follower.next().await {
             Ok(Some(events)) => Some((events, follower)),
@@ -118,11 +118,11 @@ impl Asked {
                 None
             }
         });
-        sse::respond(batches.flat_map(|events| stream::iter(events.into_iter().map(entry))))
+        sse::sse_response(batches.flat_map(|events| stream::iter(events.into_iter().map(sse_event))))
     }
 }
 
-fn entry(event: Event) -> Entry {
+fn sse_event(event: StreamEvent) -> SseEvent {
     let data = serde_json::to_string(&event).unwrap_or_default();
-    Entry { seq: event.seq.unsigned_abs(), event: event.kind.into(), data }
+    SseEvent { seq: event.seq.unsigned_abs(), event: event.kind.into(), data }
 }

@@ -11,31 +11,31 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::{
-    ApiError, Json, Path, Raw, Shared, metrics,
+    ApiError, HttpState, JsonBody, PathParams, RawJson, metrics,
     openapi::{self, routes},
-    ready::ReadyReport,
+    readiness::ReadyReport,
 };
 
 /// The routes of this file.
 pub fn router<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
-    Shared: FromRef<S>,
+    HttpState: FromRef<S>,
 {
     OpenApiRouter::default()
-        .routes(routes!(health))
-        .routes(routes!(live))
-        .routes(routes!(ready))
-        .routes(routes!(scrape))
-        .routes(routes!(document))
-        .routes(routes!(docs))
+        .routes(routes!(get_health))
+        .routes(routes!(get_liveness))
+        .routes(routes!(get_readiness))
+        .routes(routes!(get_metrics))
+        .routes(routes!(get_openapi))
+        .routes(routes!(get_docs))
         .route("/docs/{file}", get(docs_file))
         .route("/", get(root))
 }
 
 /// The health of the service.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub struct HealthDocument {
     /// `healthy`, or `stopping` while it stops.
     #[schema(example = "healthy")]
     pub status: &'static str,
@@ -52,10 +52,10 @@ pub struct Health {
 /// Get the service's name, version and status
 #[utoipa::path(
     get, path = "/health", operation_id = "system_health", tag = "system",
-    responses((status = 200, body = Health, description = "The service answers"))
+    responses((status = 200, body = HealthDocument, description = "The service answers"))
 )]
-async fn health(State(shared): State<Shared>) -> Json<Health> {
-    Json(Health {
+async fn get_health(State(shared): State<HttpState>) -> JsonBody<HealthDocument> {
+    JsonBody(HealthDocument {
         status: if shared.readiness.is_stopping() { "stopping" } else { "healthy" },
         service: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
@@ -78,8 +78,8 @@ pub struct Liveness {
     get, path = "/health/live", operation_id = "system_live", tag = "system",
     responses((status = 200, body = Liveness, description = "The process answers"))
 )]
-async fn live() -> Json<Liveness> {
-    Json(Liveness { status: "alive" })
+async fn get_liveness() -> JsonBody<Liveness> {
+    JsonBody(Liveness { status: "alive" })
 }
 
 /// Check that the service takes requests
@@ -92,10 +92,10 @@ async fn live() -> Json<Liveness> {
         (status = 503, body = ReadyReport, description = "A part is not ready, or the service is stopping"),
     )
 )]
-async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<ReadyReport>) {
+async fn get_readiness(State(shared): State<HttpState>) -> (StatusCode, JsonBody<ReadyReport>) {
     let report = shared.readiness.report().await;
     let status = if report.status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(report))
+    (status, JsonBody(report))
 }
 
 /// Get the metrics for Prometheus
@@ -103,9 +103,9 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<ReadyReport>) 
     get, path = "/metrics", operation_id = "system_metrics", tag = "system",
     responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "The metrics"))
 )]
-async fn scrape(State(shared): State<Shared>) -> Result<Response, ApiError> {
-    let page = metrics::encode(&shared.registry).map_err(ApiError::internal)?;
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], page).into_response())
+async fn get_metrics(State(shared): State<HttpState>) -> Result<Response, ApiError> {
+    let page = metrics::encode_metrics(&shared.registry).map_err(ApiError::internal)?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::METRICS_CONTENT_TYPE))], page).into_response())
 }
 
 /// Get this document
@@ -113,9 +113,9 @@ async fn scrape(State(shared): State<Shared>) -> Result<Response, ApiError> {
     get, path = "/openapi.json", operation_id = "system_openapi", tag = "system",
     responses((status = 200, body = Object, description = "This document"))
 )]
-async fn document(State(shared): State<Shared>) -> Result<Raw, ApiError> {
+async fn get_openapi(State(shared): State<HttpState>) -> Result<RawJson, ApiError> {
     let bytes = shared.openapi.get().ok_or_else(|| ApiError::internal("the document was never made"))?;
-    Ok(Raw(bytes.clone()))
+    Ok(RawJson(bytes.clone()))
 }
 
 /// Show this document as a page
@@ -123,12 +123,12 @@ async fn document(State(shared): State<Shared>) -> Result<Raw, ApiError> {
     get, path = "/docs", operation_id = "system_docs", tag = "system",
     responses((status = 200, body = String, content_type = "text/html", description = "The page"))
 )]
-async fn docs() -> Response {
+async fn get_docs() -> Response {
     openapi::page()
 }
 
 /// A file of that page.
-async fn docs_file(Path(name): Path<String>) -> Result<Response, ApiError> {
+async fn docs_file(PathParams(name): PathParams<String>) -> Result<Response, ApiError> {
     openapi::file(&name)
 }
 

@@ -6,11 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{document, groups, with_system};
+use super::{openapi_document, route_groups, with_system};
 use crate::{app::App, http::openapi};
 
 fn whole() -> Value {
-    document(groups()).unwrap()
+    openapi_document(route_groups()).unwrap()
 }
 
 /// Each operation: method, path, itself.
@@ -63,7 +63,7 @@ fn openapi_operation_ids_are_unique_resource_verb() {
 
 #[test]
 fn openapi_schema_names_are_unique_and_references_resolve() {
-    let collisions = openapi::collisions(&with_system::<App>(groups()).into_openapi());
+    let collisions = openapi::collisions(&with_system::<App>(route_groups()).into_openapi());
     assert!(collisions.is_empty(), "several schemas have the same name; give them #[schema(as = ...)]: {collisions:?}");
     let document = whole();
     let mut dangling = BTreeSet::new();
@@ -151,21 +151,21 @@ fn named<T: ToSchema + DeserializeOwned>() -> (String, BTreeSet<String>) {
 fn openapi_enumerations_of_answers_are_serdes() {
     let document = whole();
     let of_serde = [
-        named::<am_orchestration::assignments::State>(),
-        named::<am_orchestration::assignments::Outcome>(),
-        named::<am_orchestration::registry::Source>(),
+        named::<am_orchestration::assignments::AssignmentState>(),
+        named::<am_orchestration::assignments::AttemptOutcome>(),
+        named::<am_orchestration::registry::MeasureSource>(),
         named::<am_orchestration::registry::OfflineReason>(),
         named::<am_orchestration::plans::SplitBy>(),
         named::<am_security::sandbox::AttemptKind>(),
-        named::<am_security::sandbox::Ended>(),
+        named::<am_security::sandbox::TerminationReason>(),
         named::<am_security::reputation::ReputationSource>(),
-        named::<am_audit::Source>(),
-        named::<am_communication::relations::Authorization>(),
+        named::<am_audit::EntrySource>(),
+        named::<am_communication::relations::AgentAuthorization>(),
         named::<am_communication::ChannelStatus>(),
         named::<am_communication::MessageStatus>(),
-        named::<am_communication::sealing::Scope>(),
-        named::<am_rl::runs::Wish>(),
-        ("TaskKind".to_owned(), words_of::<am_rl::runs::Task>(r#"{"kind": "no such word"}"#)),
+        named::<am_communication::encryption::EncryptionScope>(),
+        named::<am_rl::runs::ControlRequest>(),
+        ("TaskKind".to_owned(), words_of::<am_rl::runs::TrainingTask>(r#"{"kind": "no such word"}"#)),
     ];
     // Whatever a request or a parameter refers to, directly or by way of others.
     let mut asked = BTreeSet::new();

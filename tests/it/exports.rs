@@ -8,8 +8,8 @@ use std::{
 };
 
 use am_rl::{
-    export::{Format, export},
-    training::{Chosen, Plan, Trainer},
+    export::{ExportFormat, export_policy},
+    training::{ChosenActions, Trainer, TrainingPlan},
 };
 use serde_json::{Value, json};
 use tch::{CModule, Device, IValue, Tensor};
@@ -28,7 +28,7 @@ fn onnxruntime(asked: &[Asked]) -> Vec<Value> {
     let mut models = Vec::new();
     for (at, one) in asked.iter().enumerate() {
         let path = place.path().join(format!("{at}.onnx"));
-        fs::write(&path, export(&one.weights, Format::Onnx).unwrap()).unwrap();
+        fs::write(&path, export_policy(&one.weights, ExportFormat::Onnx).unwrap()).unwrap();
         models.push(json!([path, one.batches]));
     }
     let mut child = Command::new(python())
@@ -111,8 +111,8 @@ fn onnx_export_matches_contract_vectors() {
 /// A policy that has learnt a little.
 fn trained(plan: Value) -> Box<dyn Trainer> {
     tch::set_num_threads(1);
-    let plan: Plan = serde_json::from_value(plan).unwrap();
-    let mut trainer = plan.trainer(Device::Cpu).unwrap();
+    let plan: TrainingPlan = serde_json::from_value(plan).unwrap();
+    let mut trainer = plan.make_trainer(Device::Cpu).unwrap();
     trainer.advance().unwrap();
     trainer.advance().unwrap();
     trainer
@@ -133,7 +133,7 @@ fn torchscript(weights: &[u8], states: &[Vec<f32>]) -> Vec<Vec<f64>> {
             other => panic!("{other:?}"),
         }
     }
-    let module = CModule::load_data(&mut &export(weights, Format::Torchscript).unwrap()[..]).unwrap();
+    let module = CModule::load_data(&mut &export_policy(weights, ExportFormat::Torchscript).unwrap()[..]).unwrap();
     let input = Tensor::from_slice(&states.concat()).view([states.len() as i64, -1]);
     let outputs = tensors(module.forward_is(&[IValue::Tensor(input)]).unwrap());
     let numbers = |output: &Tensor| Vec::<f64>::try_from(output.flatten(0, -1).to_kind(tch::Kind::Double)).unwrap();
@@ -171,16 +171,16 @@ fn onnx_export_matches_trained_policy() {
         // The first output decides, as in the trainer.
         let first = both(answer, 0)[0].clone();
         let rows: Vec<&[f64]> = first.chunks(first.len() / states.len()).collect();
-        let mut chosen = Chosen::Discrete(Vec::new());
+        let mut chosen = ChosenActions::Discrete(Vec::new());
         trainer.greedy(&states.concat(), &mut chosen).unwrap();
         match chosen {
-            Chosen::Discrete(all) => {
+            ChosenActions::Discrete(all) => {
                 let highest =
                     |row: &[f64]| (1..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best });
                 assert_eq!(all, rows.iter().map(|row| highest(row) as i64).collect::<Vec<_>>(), "{algorithm}");
             }
             // Pendulum's torque is within 2 of 0.
-            Chosen::Continuous(all) => {
+            ChosenActions::Continuous(all) => {
                 let scaled: Vec<f64> = rows.iter().flat_map(|row| row.iter().map(|mean| 2.0 * mean.tanh())).collect();
                 let all: Vec<f64> = all.iter().map(|number| f64::from(*number)).collect();
                 close(algorithm, &scaled, &all);

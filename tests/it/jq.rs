@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use am_orchestration::jq::{Error, Pool, Settings};
+use am_orchestration::jq::{JqError, JqPool, JqSettings};
 use serde_json::{Value, json, value::to_raw_value};
 
 /// Long enough for a busy machine, short enough to wait for.
@@ -22,28 +22,28 @@ fn executable() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_agent-management")).with_file_name("agent-management-jq")
 }
 
-async fn pool_with(settings: Settings) -> Pool {
-    Pool::start(executable(), vec![], settings).await.unwrap()
+async fn pool_with(settings: JqSettings) -> JqPool {
+    JqPool::start(executable(), vec![], settings).await.unwrap()
 }
 
-async fn pool(workers: usize) -> Pool {
-    pool_with(Settings { workers, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 }).await
+async fn pool(workers: usize) -> JqPool {
+    pool_with(JqSettings { workers, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 }).await
 }
 
 /// The output's text, exactly.
-async fn text(pool: &Pool, program: &str, input: &str) -> Result<String, Error> {
+async fn text(pool: &JqPool, program: &str, input: &str) -> Result<String, JqError> {
     let input = Arc::from(serde_json::value::RawValue::from_string(input.into()).unwrap());
     Ok(pool.eval(program.into(), input).await?.output.get().to_owned())
 }
 
-async fn eval(pool: &Pool, program: &str, input: Value) -> Result<Value, Error> {
+async fn eval(pool: &JqPool, program: &str, input: Value) -> Result<Value, JqError> {
     let output = pool.eval(program.into(), Arc::from(to_raw_value(&input).unwrap())).await?.output;
     Ok(serde_json::from_str(output.get()).unwrap())
 }
 
-async fn message(pool: &Pool, program: &str) -> String {
+async fn message(pool: &JqPool, program: &str) -> String {
     match eval(pool, program, json!(null)).await {
-        Err(Error::Program(message)) => message,
+        Err(JqError::Program(message)) => message,
         other => panic!("{program}: {other:?}"),
     }
 }
@@ -109,7 +109,7 @@ async fn jq_endless_loop_is_ended_by_timeout() {
     for program in LOOPS {
         let started = Instant::now();
         let outcome = eval(&pool, program, json!(1)).await;
-        assert!(matches!(outcome, Err(Error::Timeout { limit: TIMEOUT })), "{program}: {outcome:?}");
+        assert!(matches!(outcome, Err(JqError::Timeout { limit: TIMEOUT })), "{program}: {outcome:?}");
         assert!(started.elapsed() >= TIMEOUT, "{program}");
     }
     assert_eq!(eval(&pool, ".", json!(1)).await.unwrap(), json!(1));
@@ -119,7 +119,7 @@ async fn jq_endless_loop_is_ended_by_timeout() {
 
 #[tokio::test]
 async fn jq_memory_and_stack_are_limited() {
-    let settings = Settings { workers: 1, timeout: Duration::from_secs(30), max_output: 1 << 20, memory_mb: 128 };
+    let settings = JqSettings { workers: 1, timeout: Duration::from_secs(30), max_output: 1 << 20, memory_mb: 128 };
     let pool = pool_with(settings).await;
     let programs = [
         "[range(1e9)]",
@@ -129,7 +129,7 @@ async fn jq_memory_and_stack_are_limited() {
     ];
     for program in programs {
         let outcome = eval(&pool, program, json!(null)).await;
-        assert!(matches!(outcome, Err(Error::Crashed)), "{program}: {outcome:?}");
+        assert!(matches!(outcome, Err(JqError::Crashed)), "{program}: {outcome:?}");
     }
     // Deep, but not without end.
     let deep = "def f: if . == 0 then 0 else . - 1 | 1 + f end; 300 | f";
@@ -139,12 +139,12 @@ async fn jq_memory_and_stack_are_limited() {
 
 #[tokio::test]
 async fn jq_output_size_is_limited() {
-    let settings = Settings { workers: 1, timeout: TIMEOUT, max_output: 1000, memory_mb: 256 };
+    let settings = JqSettings { workers: 1, timeout: TIMEOUT, max_output: 1000, memory_mb: 256 };
     let pool = pool_with(settings).await;
     assert_eq!(text(&pool, "\"x\" * 998", "1").await.unwrap().len(), 1000);
     for program in ["\"x\" * 999", "[range(1000)]", "\"\\u0000\" * 500"] {
         let outcome = eval(&pool, program, json!(null)).await;
-        assert!(matches!(outcome, Err(Error::OutputTooLarge { limit: 1000 })), "{program}: {outcome:?}");
+        assert!(matches!(outcome, Err(JqError::OutputTooLarge { limit: 1000 })), "{program}: {outcome:?}");
     }
     let nested = "def f: if . == 0 then null else [. - 1 | f] end; 150 | f";
     assert_eq!(message(&pool, nested).await, "the output is nested deeper than 100 levels");
@@ -178,8 +178,8 @@ async fn jq_crashing_program_fails_alone() {
     });
     for (n, outcome) in futures_util::future::join_all(all).await.into_iter().enumerate() {
         match n {
-            77 => assert!(matches!(outcome, Err(Error::Timeout { .. })), "{outcome:?}"),
-            133 => assert!(matches!(outcome, Err(Error::Crashed)), "{outcome:?}"),
+            77 => assert!(matches!(outcome, Err(JqError::Timeout { .. })), "{outcome:?}"),
+            133 => assert!(matches!(outcome, Err(JqError::Crashed)), "{outcome:?}"),
             _ => assert_eq!(outcome.unwrap(), json!({"n": n, "double": n * 2})),
         }
     }
@@ -189,7 +189,7 @@ async fn jq_crashing_program_fails_alone() {
 #[tokio::test]
 async fn jq_program_sees_no_environment_or_files() {
     const MAX_OUTPUT: usize = (1 << 20) + 1;
-    let pool = pool_with(Settings { workers: 1, timeout: TIMEOUT, max_output: MAX_OUTPUT, memory_mb: 256 }).await;
+    let pool = pool_with(JqSettings { workers: 1, timeout: TIMEOUT, max_output: MAX_OUTPUT, memory_mb: 256 }).await;
     assert_eq!(eval(&pool, "env", json!(null)).await.unwrap(), json!({}));
     assert_eq!(message(&pool, "$ENV").await, "line 1, column 1: no variable $ENV");
     assert_eq!(message(&pool, "input").await, "line 1, column 1: no filter input/0");
@@ -201,7 +201,7 @@ async fn jq_program_sees_no_environment_or_files() {
 #[tokio::test]
 async fn jq_killed_worker_is_replaced() {
     const MAX_OUTPUT: usize = (1 << 20) + 2;
-    let settings = Settings { workers: 1, timeout: Duration::from_secs(30), max_output: MAX_OUTPUT, memory_mb: 256 };
+    let settings = JqSettings { workers: 1, timeout: Duration::from_secs(30), max_output: MAX_OUTPUT, memory_mb: 256 };
     let pool = pool_with(settings).await;
     // Idle.
     let [worker] = *workers_of(MAX_OUTPUT) else { panic!("one worker") };
@@ -228,7 +228,7 @@ async fn jq_killed_worker_is_replaced() {
 #[tokio::test]
 async fn jq_program_is_given_up_after_killed_workers() {
     const MAX_OUTPUT: usize = (1 << 20) + 3;
-    let settings = Settings { workers: 1, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
+    let settings = JqSettings { workers: 1, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
     let pool = pool_with(settings).await;
     let evaluation = tokio::spawn({
         let pool = pool.clone();
@@ -243,14 +243,14 @@ async fn jq_program_is_given_up_after_killed_workers() {
         }
         crate::harness::poll_interval().await;
     }
-    assert!(matches!(evaluation.await.unwrap(), Err(Error::Crashed)));
+    assert!(matches!(evaluation.await.unwrap(), Err(JqError::Crashed)));
     assert_eq!(pool.stats().crashes(), 1);
 }
 
 #[tokio::test]
 async fn jq_pool_shutdown_answers_waiting_requests() {
     const MAX_OUTPUT: usize = (1 << 20) + 4;
-    let settings = Settings { workers: 2, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
+    let settings = JqSettings { workers: 2, timeout: Duration::from_secs(60), max_output: MAX_OUTPUT, memory_mb: 256 };
     let pool = pool_with(settings).await;
     let workers = workers_of(MAX_OUTPUT);
     assert_eq!(workers.len(), 2);
@@ -265,9 +265,9 @@ async fn jq_pool_shutdown_answers_waiting_requests() {
     }
     pool.shutdown().await;
     for waiting in waiting {
-        assert!(matches!(waiting.await.unwrap(), Err(Error::PoolClosed)));
+        assert!(matches!(waiting.await.unwrap(), Err(JqError::PoolClosed)));
     }
-    assert!(matches!(eval(&pool, ".", json!(1)).await, Err(Error::PoolClosed)));
+    assert!(matches!(eval(&pool, ".", json!(1)).await, Err(JqError::PoolClosed)));
     for worker in workers {
         assert!(!fs::exists(format!("/proc/{worker}")).unwrap());
     }
@@ -275,10 +275,10 @@ async fn jq_pool_shutdown_answers_waiting_requests() {
 
 #[tokio::test]
 async fn jq_wrong_executable_refuses_the_start() {
-    let settings = Settings { workers: 1, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 };
-    let Err(error) = Pool::start("/bin/false".into(), vec![], settings.clone()).await else { panic!("started") };
+    let settings = JqSettings { workers: 1, timeout: TIMEOUT, max_output: 1 << 20, memory_mb: 256 };
+    let Err(error) = JqPool::start("/bin/false".into(), vec![], settings.clone()).await else { panic!("started") };
     assert!(error.to_string().contains("/bin/false did not start: exit status: 1"), "{error}");
-    assert!(Pool::start("/nowhere".into(), vec![], settings).await.is_err());
+    assert!(JqPool::start("/nowhere".into(), vec![], settings).await.is_err());
 }
 
 #[tokio::test]
@@ -295,7 +295,7 @@ async fn json_schemas_have_the_jq_limits() {
     assert_eq!(paths, ["", "/score"]);
     assert!(verdict.seconds > 0.0);
     assert!(
-        matches!(validate(json!({"type": 7}), json!(1)).await, Err(Error::Program(message)) if message.contains("/type"))
+        matches!(validate(json!({"type": 7}), json!(1)).await, Err(JqError::Program(message)) if message.contains("/type"))
     );
 
     let double = |n| {
@@ -307,7 +307,7 @@ async fn json_schemas_have_the_jq_limits() {
     let mut defs: serde_json::Map<_, _> = (1..40).map(double).collect();
     defs.insert("d0".into(), json!({"type": "integer"}));
     let outcome = validate(json!({"$ref": "#/$defs/d39", "$defs": defs}), json!(1)).await;
-    assert!(matches!(outcome, Err(Error::Timeout { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Err(JqError::Timeout { .. })), "{outcome:?}");
 }
 
 /// The parent here is a shell, and the worker's standard input stays open, so that its end can't be what it notices.

@@ -12,7 +12,7 @@ use std::{
 
 use am_core::ambient::Clock;
 use am_db::{
-    Database, Settings,
+    Database, DatabaseSettings,
     dialect::Dialect,
     statement::{Listed, statements},
 };
@@ -51,7 +51,7 @@ fn all() -> Vec<&'static Listed> {
 #[tokio::test]
 async fn every_statement_is_prepared_by_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { readers: 1, busy_timeout: Duration::from_secs(5) };
+    let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
     let db = Database::open(&folder.path().join("t.db"), &settings).await.unwrap();
     am_db::migrate(&db, &Clock::system()).await.unwrap();
     let mut faults = Vec::new();

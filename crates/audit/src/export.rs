@@ -7,19 +7,19 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Audit, Result,
-    checkpoint::Checkpoint,
+    AuditLog, Result,
+    checkpoint::LogCheckpoint,
     leaf,
-    merkle::{Growing, Hash},
-    model::Source,
+    merkle::{IncrementalTree, NodeHash},
+    model::EntrySource,
     store,
 };
-use am_core::crypto::PublicKey;
-use am_db::{Connection, raw::Raw};
+use am_core::crypto::Ed25519PublicKey;
+use am_db::{Connection, sql_value::SqlValue};
 
 /// An exported entry: its record in the log and every stored column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exported {
+pub struct ExportedEntry {
     /// Position in the log, from 1.
     pub seq: u64,
     /// Id of the entry.
@@ -29,23 +29,23 @@ pub struct Exported {
     /// Writer of the entry: `service` or `coordinator`.
     pub source: String,
     /// Columns of `agent_audit_logs` in their order; null when the row is missing.
-    pub columns: Option<Vec<Raw>>,
+    pub columns: Option<Vec<SqlValue>>,
 }
 
 /// Line of an export.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Line {
-    Entry(Exported),
+enum AuditExportLine {
+    Entry(ExportedEntry),
     Head { checkpoint: String },
 }
 
 /// Entries read per query.
-const PAGE: i64 = 500;
+const EXPORT_PAGE: i64 = 500;
 
 /// Reader of an export that reads in pages, so that no snapshot is held for long.
-pub struct Export {
-    audit: Audit,
+pub struct AuditExport {
+    audit: AuditLog,
     /// Position of the last entry returned.
     after: u64,
     until: u64,
@@ -53,47 +53,47 @@ pub struct Export {
     headed: u64,
 }
 
-impl Audit {
+impl AuditLog {
     /// Export everything from entry `first` (1: from the beginning) to the last signed head; each head follows the
     /// entries that it covers.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn export(&self, first: u64) -> Result<Export> {
+    pub async fn export(&self, first: u64) -> Result<AuditExport> {
         let head = store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?;
         let after = first.saturating_sub(1);
-        Ok(Export { audit: self.clone(), after, until: head.map_or(0, |head| head.size), headed: after })
+        Ok(AuditExport { audit: self.clone(), after, until: head.map_or(0, |head| head.size), headed: after })
     }
 }
 
-impl Export {
+impl AuditExport {
     /// The next lines, each with its newline; `None` at the end.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
     pub async fn next(&mut self) -> Result<Option<String>> {
         let mut conn = self.audit.0.db.read().await?;
-        lines(&mut conn, &mut self.after, &mut self.headed, self.until).await
+        next_lines(&mut conn, &mut self.after, &mut self.headed, self.until).await
     }
 }
 
-pub(super) async fn lines(
+pub(super) async fn next_lines(
     conn: &mut Connection,
     after: &mut u64,
     headed: &mut u64,
     until: u64,
 ) -> Result<Option<String>> {
     let left = until.saturating_sub(*after);
-    let entries = store::exported(conn, *after, PAGE.min(left.cast_signed())).await?;
+    let entries = store::read_exported(conn, *after, EXPORT_PAGE.min(left.cast_signed())).await?;
     let heads = match entries.last() {
         Some(last) => {
-            store::heads(conn, *headed, PAGE).await?.into_iter().filter(|head| head.size <= last.seq).collect()
+            store::heads(conn, *headed, EXPORT_PAGE).await?.into_iter().filter(|head| head.size <= last.seq).collect()
         }
         // Entries may have been deleted: the heads that cover them are exported nevertheless.
-        None => store::heads(conn, *headed, PAGE).await?,
+        None => store::heads(conn, *headed, EXPORT_PAGE).await?,
     };
     let mut text = String::new();
-    let mut put = |line: &Line| {
+    let mut put = |line: &AuditExportLine| {
         // Texts, numbers and nulls always have a JSON form.
         text.push_str(&serde_json::to_string(line).unwrap_or_default());
         text.push('\n');
@@ -101,22 +101,22 @@ pub(super) async fn lines(
     let mut heads = heads.into_iter().peekable();
     for entry in entries {
         *after = entry.seq;
-        put(&Line::Entry(entry));
+        put(&AuditExportLine::Entry(entry));
         while let Some(head) = heads.next_if(|head| head.size <= *after) {
             *headed = head.size;
-            put(&Line::Head { checkpoint: head.checkpoint });
+            put(&AuditExportLine::Head { checkpoint: head.checkpoint });
         }
     }
     for head in heads {
         *headed = head.size;
-        put(&Line::Head { checkpoint: head.checkpoint });
+        put(&AuditExportLine::Head { checkpoint: head.checkpoint });
     }
     Ok((!text.is_empty()).then_some(text))
 }
 
 /// Report of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct AuditVerificationReport {
     /// Whether everything is as it was signed.
     pub valid: bool,
     /// Number of entries read.
@@ -130,14 +130,14 @@ pub struct Report {
     /// Merkle root over all entries, in hex.
     pub root: String,
     /// First fault in the log's order; null when there is none.
-    pub first_fault: Option<FaultFound>,
+    pub first_fault: Option<AuditFault>,
     /// Number of faults.
     pub faults: u64,
 }
 
 /// A fault of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FaultFound {
+pub struct AuditFault {
     /// Position of the entry, from 1; for a head, the position after the last entry that is known to be good.
     pub seq: u64,
     /// Id of the entry, if it has one.
@@ -151,8 +151,12 @@ pub struct FaultFound {
 ///
 /// # Errors
 /// Fails when the file can't be read.
-pub fn verify(export: impl BufRead, key: &PublicKey, kept: &[String]) -> std::io::Result<Report> {
-    let mut check = Check::new(key, kept);
+pub fn verify_export(
+    export: impl BufRead,
+    key: &Ed25519PublicKey,
+    kept: &[String],
+) -> std::io::Result<AuditVerificationReport> {
+    let mut check = ExportVerifier::new(key, kept);
     for (number, line) in (1..).zip(export.split(b'\n')) {
         let line = line?;
         if !line.is_empty() {
@@ -162,21 +166,26 @@ pub fn verify(export: impl BufRead, key: &PublicKey, kept: &[String]) -> std::io
     Ok(check.end())
 }
 
-struct Check<'a> {
-    key: &'a PublicKey,
-    tree: Growing,
+struct ExportVerifier<'a> {
+    key: &'a Ed25519PublicKey,
+    tree: IncrementalTree,
     /// Roots of the checkpoints stored elsewhere, by size; removed once they were compared.
-    kept: BTreeMap<u64, Vec<Hash>>,
+    kept: BTreeMap<u64, Vec<NodeHash>>,
     origin: Option<String>,
-    report: Report,
+    report: AuditVerificationReport,
 }
 
-impl<'a> Check<'a> {
-    fn new(key: &'a PublicKey, kept: &[String]) -> Self {
-        let mut check =
-            Self { key, tree: Growing::default(), kept: BTreeMap::new(), origin: None, report: Report::default() };
+impl<'a> ExportVerifier<'a> {
+    fn new(key: &'a Ed25519PublicKey, kept: &[String]) -> Self {
+        let mut check = Self {
+            key,
+            tree: IncrementalTree::default(),
+            kept: BTreeMap::new(),
+            origin: None,
+            report: AuditVerificationReport::default(),
+        };
         for note in kept {
-            match check.believed(note) {
+            match check.verify_checkpoint(note) {
                 Ok(head) => check.kept.entry(head.size).or_default().push(head.root),
                 Err(what) => check.fault(1, None, format!("a checkpoint that was kept elsewhere: {what}")),
             }
@@ -188,31 +197,31 @@ impl<'a> Check<'a> {
         self.report.faults += 1;
         // The first in the log's order, whenever it was found.
         if self.report.first_fault.as_ref().is_none_or(|first| seq < first.seq) {
-            self.report.first_fault = Some(FaultFound { seq, audit_id: audit_id.map(str::to_owned), what });
+            self.report.first_fault = Some(AuditFault { seq, audit_id: audit_id.map(str::to_owned), what });
         }
     }
 
-    fn believed(&mut self, note: &str) -> std::result::Result<Checkpoint, String> {
-        let head = Checkpoint::verified(note, self.key).map_err(|error| error.to_string())?;
+    fn verify_checkpoint(&mut self, note: &str) -> std::result::Result<LogCheckpoint, String> {
+        let head = LogCheckpoint::parse_verified(note, self.key).map_err(|error| error.to_string())?;
         let origin = self.origin.get_or_insert_with(|| head.origin.clone());
         if *origin == head.origin { Ok(head) } else { Err(format!("it is of another log, {:?}", head.origin)) }
     }
 
     fn line(&mut self, number: u64, line: &[u8]) {
         match serde_json::from_slice(line) {
-            Ok(Line::Entry(entry)) => self.entry(&entry),
-            Ok(Line::Head { checkpoint }) => self.head(&checkpoint),
+            Ok(AuditExportLine::Entry(entry)) => self.entry(&entry),
+            Ok(AuditExportLine::Head { checkpoint }) => self.head(&checkpoint),
             Err(_) => self.fault(self.tree.size() + 1, None, format!("line {number} is neither an entry nor a head")),
         }
     }
 
-    fn entry(&mut self, entry: &Exported) {
+    fn entry(&mut self, entry: &ExportedEntry) {
         let seq = self.tree.size() + 1;
         let id = Some(entry.audit_id.as_str());
         if entry.seq != seq {
             self.fault(seq, id, format!("entry {seq} is missing or out of its place; entry {} stands here", entry.seq));
         }
-        let leaf = leaf_of(entry);
+        let leaf = leaf_hash_of(entry);
         match &leaf {
             Err(what) => self.fault(seq, id, what.clone()),
             Ok(leaf) if hex::encode(leaf) != entry.leaf_hash => {
@@ -220,7 +229,7 @@ impl<'a> Check<'a> {
             }
             Ok(_) => {}
         }
-        self.report.by_coordinator += u64::from(entry.source == Source::Coordinator.word());
+        self.report.by_coordinator += u64::from(entry.source == EntrySource::Coordinator.word());
         // Roots are computed over the sealed hashes, so that a changed row is one fault and not another one for each
         // later head.
         let sealed = <[u8; 32]>::try_from(hex::decode(&entry.leaf_hash).unwrap_or_default());
@@ -234,7 +243,7 @@ impl<'a> Check<'a> {
 
     fn head(&mut self, note: &str) {
         let place = self.report.sealed + 1;
-        match self.believed(note) {
+        match self.verify_checkpoint(note) {
             Err(what) => self.fault(place, None, format!("a signed head: {what}")),
             Ok(head) if head.size != self.tree.size() => {
                 let (size, here) = (head.size, self.tree.size());
@@ -246,7 +255,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn root(&mut self, root: &Hash, whose: &str) {
+    fn root(&mut self, root: &NodeHash, whose: &str) {
         let (good, size) = (self.report.sealed + 1, self.tree.size());
         if self.tree.root() == *root {
             self.report.heads += 1;
@@ -259,7 +268,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn end(mut self) -> Report {
+    fn end(mut self) -> AuditVerificationReport {
         let size = self.tree.size();
         if let Some((kept, _)) = self.kept.last_key_value() {
             let kept = *kept;
@@ -280,14 +289,15 @@ impl<'a> Check<'a> {
     }
 }
 
-fn leaf_of(entry: &Exported) -> std::result::Result<Hash, String> {
+fn leaf_hash_of(entry: &ExportedEntry) -> std::result::Result<NodeHash, String> {
     let columns = entry.columns.as_ref().ok_or("its row is gone")?;
-    if columns.len() != leaf::COLUMNS.len() {
-        return Err(format!("it has {} columns instead of {}", columns.len(), leaf::COLUMNS.len()));
+    if columns.len() != leaf::LEAF_COLUMNS.len() {
+        return Err(format!("it has {} columns instead of {}", columns.len(), leaf::LEAF_COLUMNS.len()));
     }
     if columns[0].text() != Some(&entry.audit_id) {
         return Err("its row has another id than was sealed".into());
     }
-    let source = Source::from_word(&entry.source).ok_or_else(|| format!("its source {:?} is none", entry.source))?;
-    Ok(leaf::hash(source, columns))
+    let source =
+        EntrySource::from_stored(&entry.source).ok_or_else(|| format!("its source {:?} is none", entry.source))?;
+    Ok(leaf::leaf_hash(source, columns))
 }

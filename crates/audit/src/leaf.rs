@@ -1,17 +1,17 @@
 //! An entry as a row, and its leaf hash over all columns and the writer, byte for byte.
 
 use super::{
-    merkle::{self, Hash},
-    model::{Entry, INVESTIGATE, Source, risk, signature_valid},
+    merkle::{self, NodeHash},
+    model::{AuditEntry, EntrySource, INVESTIGATION_THRESHOLD, risk_score, verify_embedded_signature},
 };
 use am_core::crypto;
-use am_db::{codec::Timestamp, raw::Raw};
+use am_db::{codec::Timestamp, sql_value::SqlValue};
 use serde_json::{Map, Value};
 
 macro_rules! columns {
     ($($column:ident),+ $(,)?) => {
         /// The columns of `agent_audit_logs`, in the order of the leaf.
-        pub const COLUMNS: [&str; 19] = [$(stringify!($column)),+];
+        pub const LEAF_COLUMNS: [&str; 19] = [$(stringify!($column)),+];
         /// The same as a statement selects them from table `l`, each with a comma before it.
         pub const SELECTED: &str = concat!($(", l.", stringify!($column)),+);
     };
@@ -35,48 +35,49 @@ columns! {
     requires_investigation,
     investigation_notes,
     cryptographic_hash,
-    signature_valid,
+    verify_embedded_signature,
     created_at,
 }
 
 /// Prefix of the leaf's input, which separates these leaves from hashes of any other kind.
-const DOMAIN: &[u8] = b"aitbc agent_audit_logs 1\n";
+const LEAF_DOMAIN: &[u8] = b"aitbc agent_audit_logs 1\n";
 
-/// Leaf hash: RFC 6962 over the prefix, the writer of the entry, and each column (see [`Raw::encode`]).
-pub fn hash<'a>(source: Source, columns: impl IntoIterator<Item = &'a Raw>) -> Hash {
+/// Leaf hash: RFC 6962 over the prefix, the writer of the entry, and each column (see [`SqlValue::encode`]).
+pub fn leaf_hash<'a>(source: EntrySource, columns: impl IntoIterator<Item = &'a SqlValue>) -> NodeHash {
     let mut input = Vec::with_capacity(1024);
-    input.extend_from_slice(DOMAIN);
+    input.extend_from_slice(LEAF_DOMAIN);
     input.extend_from_slice(source.word().as_bytes());
     input.push(b'\n');
     columns.into_iter().for_each(|column| column.encode(&mut input));
-    merkle::leaf(&input)
+    merkle::hash_leaf(&input)
 }
 
 /// An entry as a row, with the data of its log record.
-pub struct Sealed {
-    /// Values in the order of [`COLUMNS`].
-    pub columns: [Raw; COLUMNS.len()],
-    pub leaf: Hash,
+pub struct SealedEntry {
+    /// Values in the order of [`LEAF_COLUMNS`].
+    pub columns: [SqlValue; LEAF_COLUMNS.len()],
+    pub leaf: NodeHash,
     pub event: &'static str,
     pub level: &'static str,
     pub risk: i64,
 }
 
-impl Sealed {
+impl SealedEntry {
     /// Seal `entry` under the given id.
-    pub fn of(entry: &Entry, id: String, now: Timestamp) -> Self {
+    pub fn from_entry(entry: &AuditEntry, id: String, now: Timestamp) -> Self {
         let (event, level) = (entry.event.stored(), entry.level.stored());
         let none = Map::new();
         let members = entry.data.as_object().unwrap_or(&none);
-        let risk = risk(entry.event, entry.level, members);
-        let signature = signature_valid(members);
+        let risk = risk_score(entry.event, entry.level, members);
+        let signature = verify_embedded_signature(members);
         // The hash is computed over the stored form, which is ASCII and therefore a valid text whatever the data
         // contains.
-        let data = crypto::audit(&entry.data);
+        let data = crypto::read_audit_config(&entry.data);
         let data_hash = (!members.is_empty()).then(|| crypto::sha256_hex(&data));
-        let state = |value: &Value| Raw::from(String::from_utf8_lossy(&crypto::audit(value)).into_owned());
+        let state =
+            |value: &Value| SqlValue::from(String::from_utf8_lossy(&crypto::read_audit_config(value)).into_owned());
         let origin = entry.origin.as_deref();
-        let plain = |text: Option<&String>| Raw::from(text.map(|text| text.replace('\0', "\u{fffd}")));
+        let plain = |text: Option<&String>| SqlValue::from(text.map(|text| text.replace('\0', "\u{fffd}")));
         let columns = [
             id.into(),
             event.into(),
@@ -92,12 +93,12 @@ impl Sealed {
             state(&entry.previous),
             state(&entry.new),
             risk.into(),
-            (risk >= INVESTIGATE).into(),
-            Raw::Null,
+            (risk >= INVESTIGATION_THRESHOLD).into(),
+            SqlValue::Null,
             data_hash.into(),
             signature.into(),
             now.stored().into(),
         ];
-        Self { leaf: hash(Source::Service, &columns), columns, event, level, risk }
+        Self { leaf: leaf_hash(EntrySource::Service, &columns), columns, event, level, risk }
     }
 }

@@ -3,13 +3,13 @@
 //! Merkle log once they are found.
 
 mod checkpoint;
+mod consumer;
 mod export;
-mod follow;
 mod leaf;
 mod merkle;
 mod model;
 mod proofs;
-mod seal;
+mod sealing;
 mod search;
 mod store;
 #[cfg(test)]
@@ -23,34 +23,34 @@ use std::{
 use tokio::sync::Notify;
 
 pub use checkpoint::verifier_key;
-pub use export::{Export, FaultFound, Report, verify};
-pub use follow::Fact;
-pub use model::{Entry, EventType, INVESTIGATE, SecurityLevel, Source, risk};
-pub use proofs::{Consistency, Inclusion, ProofError};
-pub use seal::Alert;
-pub use search::{Counts, Filter, Found, Page, Record, risk_band};
-pub use store::Head;
+pub use consumer::AuditRecord;
+pub use export::{AuditExport, AuditFault, AuditVerificationReport, verify_export};
+pub use model::{AuditEntry, EntrySource, EventType, INVESTIGATION_THRESHOLD, SecurityLevel, risk_score};
+pub use proofs::{ConsistencyProof, InclusionProof, ProofError};
+pub use sealing::AuditAlert;
+pub use search::{AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, SearchPage, risk_band};
+pub use store::SignedTreeHead;
 
-use leaf::Sealed;
+use leaf::SealedEntry;
 
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     crypto::Signer,
 };
 use am_db::{
     Database, Tx,
+    bulk_insert::RowBatch,
     codec::Timestamp,
-    once::{Done, Once},
-    rows::Rows,
+    idempotency::{IdempotencyKey, IdempotentResult},
 };
-use am_webhooks::Webhooks;
+use am_webhooks::WebhookService;
 
 /// Error of the audit log.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum AuditError {
     /// A database error.
     #[error(transparent)]
-    Db(#[from] am_db::Error),
+    Db(#[from] am_db::DatabaseError),
     /// There is no entry with this id.
     #[error("there is no audit entry {0}")]
     NotFound(String),
@@ -59,21 +59,21 @@ pub enum Error {
     NotSealed(String),
     /// No signed head has this size.
     #[error("no head was signed over {0} entries")]
-    NoHead(u64),
+    HeadNotFound(u64),
 }
 
 /// Result of an audit operation.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, AuditError>;
 
 /// The audit log. Cheap to clone.
 #[derive(Clone)]
-pub struct Audit(Arc<Inner>);
+pub struct AuditLog(Arc<AuditLogInner>);
 
-struct Inner {
+struct AuditLogInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    webhooks: Webhooks,
+    ids: IdGenerator,
+    webhooks: WebhookService,
     signer: Signer,
     /// Name of the log in its heads.
     origin: String,
@@ -86,22 +86,22 @@ struct Inner {
 }
 
 /// Settings of the audit log.
-pub struct Settings {
+pub struct AuditSettings {
     /// Name of the log in its heads, also the name of its key.
     pub origin: String,
     /// Interval between two signed heads.
     pub every: Duration,
 }
 
-impl Audit {
+impl AuditLog {
     /// The log of `db`, with heads signed by `signer`. Heads and alerts are published through `webhooks`.
     pub fn new(
-        (db, clock, ids): (Database, Clock, Ids),
-        webhooks: Webhooks,
+        (db, clock, ids): (Database, Clock, IdGenerator),
+        webhooks: WebhookService,
         signer: Signer,
-        settings: Settings,
+        settings: AuditSettings,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(AuditLogInner {
             db,
             clock,
             ids,
@@ -118,7 +118,7 @@ impl Audit {
     ///
     /// # Errors
     /// Returns a database error when the insert fails; the change is then rolled back as well.
-    pub async fn append(&self, tx: &mut Tx, entries: Vec<Entry>) -> am_db::Result<()> {
+    pub async fn append(&self, tx: &mut Tx, entries: Vec<AuditEntry>) -> am_db::Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -129,45 +129,49 @@ impl Audit {
     ///
     /// # Errors
     /// As the database.
-    pub async fn record_once(&self, entry: Entry, once: Option<Once>) -> Result<Done<Record>> {
+    pub async fn record_once(
+        &self,
+        entry: AuditEntry,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<AuditEntryView>> {
         let audit = self.clone();
         let work = async move |tx: &mut Tx| audit.record(tx, entry).await;
-        let Done { value: id, replayed } = self.0.db.write_once(&self.0.clock, once, work).await?;
-        Ok(Done { value: self.get(&id).await?, replayed })
+        let IdempotentResult { value: id, replayed } = self.0.db.write_idempotent(&self.0.clock, once, work).await?;
+        Ok(IdempotentResult { value: self.get(&id).await?, replayed })
     }
 
     /// Append one entry in the transaction of the change that it tells of. Answers its id.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn record(&self, tx: &mut Tx, entry: Entry) -> am_db::Result<String> {
+    pub async fn record(&self, tx: &mut Tx, entry: AuditEntry) -> am_db::Result<String> {
         let (now, id) = (Timestamp(self.0.clock.now()), self.0.ids.next("audit_", 12));
-        let mut rows = Rows::default();
-        self.push(&mut rows, &[Sealed::of(&entry, id.clone(), now)]);
+        let mut rows = RowBatch::default();
+        self.push(&mut rows, &[SealedEntry::from_entry(&entry, id.clone(), now)]);
         rows.execute(tx).await?;
         Ok(id)
     }
 
     /// Rows of entries, to be inserted in the transaction of the change that they record.
-    pub fn rows(&self, entries: &[Entry]) -> Rows {
-        let mut rows = Rows::default();
-        self.add_to(&mut rows, entries);
+    pub fn rows(&self, entries: &[AuditEntry]) -> RowBatch {
+        let mut rows = RowBatch::default();
+        self.add_entry_rows(&mut rows, entries);
         rows
     }
 
     /// Add the rows of entries to `rows`.
-    pub fn add_to(&self, rows: &mut Rows, entries: impl AsRef<[Entry]>) {
+    pub fn add_entry_rows(&self, rows: &mut RowBatch, entries: impl AsRef<[AuditEntry]>) {
         let now = Timestamp(self.0.clock.now());
-        let seal = |entry| Sealed::of(entry, self.0.ids.next("audit_", 12), now);
-        let sealed: Vec<Sealed> = entries.as_ref().iter().map(seal).collect();
+        let seal = |entry| SealedEntry::from_entry(entry, self.0.ids.next("audit_", 12), now);
+        let sealed: Vec<SealedEntry> = entries.as_ref().iter().map(seal).collect();
         self.push(rows, &sealed);
     }
 
-    fn push(&self, rows: &mut Rows, sealed: &[Sealed]) {
-        if sealed.iter().any(|entry| entry.risk >= INVESTIGATE) {
+    fn push(&self, rows: &mut RowBatch, sealed: &[SealedEntry]) {
+        if sealed.iter().any(|entry| entry.risk >= INVESTIGATION_THRESHOLD) {
             self.0.nudge.notify_one();
         }
-        store::push(rows, sealed);
+        store::add_sealed_rows(rows, sealed);
     }
 
     /// Name of the log and public key of its heads, in the form that verifiers of signed notes accept.

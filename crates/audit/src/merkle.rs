@@ -6,32 +6,32 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 /// Hash of a node or leaf: SHA-256.
-pub type Hash = [u8; 32];
+pub type NodeHash = [u8; 32];
 
 /// Hash of a leaf: `SHA-256(0x00 || input)`.
-pub fn leaf(input: &[u8]) -> Hash {
+pub fn hash_leaf(input: &[u8]) -> NodeHash {
     Sha256::new().chain_update([0]).chain_update(input).finalize().into()
 }
 
 /// Hash of an inner node: `SHA-256(0x01 || left || right)`.
-pub fn node(left: &Hash, right: &Hash) -> Hash {
+pub fn hash_node(left: &NodeHash, right: &NodeHash) -> NodeHash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// Root of a tree without leaves.
-pub fn empty() -> Hash {
+pub fn empty_root() -> NodeHash {
     Sha256::digest([]).into()
 }
 
 /// Number of leaves in the left subtree of a tree of `size` leaves: the largest power of two below `size`.
-fn split(size: u64) -> u64 {
+fn left_subtree_size(size: u64) -> u64 {
     debug_assert!(size > 1);
     1 << (63 - (size - 1).leading_zeros())
 }
 
 /// Complete subtrees that make up `range`, largest first. `range` must be one that a proof or a root needs: its start
 /// is a multiple of the largest subtree's size.
-pub fn complete(range: Range<u64>) -> Vec<Range<u64>> {
+pub fn complete_subtrees(range: Range<u64>) -> Vec<Range<u64>> {
     let mut parts = Vec::new();
     let mut start = range.start;
     while start < range.end {
@@ -44,25 +44,25 @@ pub fn complete(range: Range<u64>) -> Vec<Range<u64>> {
 }
 
 /// Root over complete subtrees, largest first.
-pub fn fold(parts: &[Hash]) -> Hash {
-    let Some((last, before)) = parts.split_last() else { return empty() };
-    before.iter().rev().fold(*last, |right, left| node(left, &right))
+pub fn root_of_subtrees(parts: &[NodeHash]) -> NodeHash {
+    let Some((last, before)) = parts.split_last() else { return empty_root() };
+    before.iter().rev().fold(*last, |right, left| hash_node(left, &right))
 }
 
 /// Root of a complete subtree over `level`, whose length is a power of two.
-pub fn root_of_complete(mut level: Vec<Hash>) -> Hash {
+pub fn root_of_complete(mut level: Vec<NodeHash>) -> NodeHash {
     while level.len() > 1 {
-        level = level.chunks(2).map(|pair| pair.get(1).map_or(pair[0], |right| node(&pair[0], right))).collect();
+        level = level.chunks(2).map(|pair| pair.get(1).map_or(pair[0], |right| hash_node(&pair[0], right))).collect();
     }
-    level.first().copied().unwrap_or_else(empty)
+    level.first().copied().unwrap_or_else(empty_root)
 }
 
 /// Ranges whose hashes prove that leaf `index` is in the tree of `size` leaves, in the proof's order.
-pub fn inclusion(index: u64, size: u64) -> Vec<Range<u64>> {
+pub fn inclusion_ranges(index: u64, size: u64) -> Vec<Range<u64>> {
     let mut proof = Vec::new();
     let mut range = 0..size;
     while range.end - range.start > 1 {
-        let middle = range.start + split(range.end - range.start);
+        let middle = range.start + left_subtree_size(range.end - range.start);
         if index < middle {
             proof.push(middle..range.end);
             range.end = middle;
@@ -77,13 +77,13 @@ pub fn inclusion(index: u64, size: u64) -> Vec<Range<u64>> {
 
 /// Ranges whose hashes prove that the tree of `old` leaves (at least 1) is a prefix of the tree of `size` leaves, in
 /// the proof's order.
-pub fn consistency(old: u64, size: u64) -> Vec<Range<u64>> {
+pub fn consistency_ranges(old: u64, size: u64) -> Vec<Range<u64>> {
     let mut proof = Vec::new();
     let mut range = 0..size;
     // Whether everything so far belongs to the old tree, whose root the verifier has.
     let mut whole = true;
     while range.end != old {
-        let middle = range.start + split(range.end - range.start);
+        let middle = range.start + left_subtree_size(range.end - range.start);
         if old <= middle {
             proof.push(middle..range.end);
             range.end = middle;
@@ -101,7 +101,7 @@ pub fn consistency(old: u64, size: u64) -> Vec<Range<u64>> {
 }
 
 /// Verify that `proof` leads from the leaf `hash` at `index` to `root` (RFC 9162, 2.1.3.2).
-pub fn verify_inclusion(hash: Hash, index: u64, size: u64, proof: &[Hash], root: &Hash) -> bool {
+pub fn verify_inclusion(hash: NodeHash, index: u64, size: u64, proof: &[NodeHash], root: &NodeHash) -> bool {
     if index >= size {
         return false;
     }
@@ -111,13 +111,13 @@ pub fn verify_inclusion(hash: Hash, index: u64, size: u64, proof: &[Hash], root:
             return false;
         }
         if at & 1 == 1 || at == last {
-            made = node(sibling, &made);
+            made = hash_node(sibling, &made);
             while at & 1 == 0 && at != 0 {
                 at >>= 1;
                 last >>= 1;
             }
         } else {
-            made = node(&made, sibling);
+            made = hash_node(&made, sibling);
         }
         at >>= 1;
         last >>= 1;
@@ -127,7 +127,7 @@ pub fn verify_inclusion(hash: Hash, index: u64, size: u64, proof: &[Hash], root:
 
 /// Verify with `proof` that the tree of `old` leaves with `old_root` is a prefix of the tree of `size` leaves with
 /// `root` (RFC 9162, 2.1.4.2).
-pub fn verify_consistency(old: u64, size: u64, proof: &[Hash], old_root: &Hash, root: &Hash) -> bool {
+pub fn verify_consistency(old: u64, size: u64, proof: &[NodeHash], old_root: &NodeHash, root: &NodeHash) -> bool {
     if old == 0 || old > size {
         return false;
     }
@@ -150,14 +150,14 @@ pub fn verify_consistency(old: u64, size: u64, proof: &[Hash], old_root: &Hash, 
             return false;
         }
         if at & 1 == 1 || at == last {
-            made_old = node(hash, &made_old);
-            made = node(hash, &made);
+            made_old = hash_node(hash, &made_old);
+            made = hash_node(hash, &made);
             while at & 1 == 0 && at != 0 {
                 at >>= 1;
                 last >>= 1;
             }
         } else {
-            made = node(&made, hash);
+            made = hash_node(&made, hash);
         }
         at >>= 1;
         last >>= 1;
@@ -167,20 +167,20 @@ pub fn verify_consistency(old: u64, size: u64, proof: &[Hash], old_root: &Hash, 
 
 /// Root of a tree that grows leaf by leaf; stores only its complete subtrees.
 #[derive(Clone, Debug, Default)]
-pub struct Growing {
+pub struct IncrementalTree {
     size: u64,
     /// Roots of the complete subtrees, largest first.
-    parts: Vec<Hash>,
+    parts: Vec<NodeHash>,
 }
 
-impl Growing {
+impl IncrementalTree {
     /// Append a leaf's hash.
-    pub fn push(&mut self, leaf: Hash) {
+    pub fn push(&mut self, leaf: NodeHash) {
         let mut hash = leaf;
         // The number of subtrees completed is the number of trailing one bits of the size.
         for _ in 0..self.size.trailing_ones() {
             if let Some(left) = self.parts.pop() {
-                hash = node(&left, &hash);
+                hash = hash_node(&left, &hash);
             }
         }
         self.parts.push(hash);
@@ -193,8 +193,8 @@ impl Growing {
     }
 
     /// Root over all leaves.
-    pub fn root(&self) -> Hash {
-        fold(&self.parts)
+    pub fn root(&self) -> NodeHash {
+        root_of_subtrees(&self.parts)
     }
 }
 
@@ -205,22 +205,22 @@ mod tests {
     use super::*;
 
     /// RFC 6962's own words, by recursion over all leaves.
-    fn mth(leaves: &[Hash]) -> Hash {
+    fn mth(leaves: &[NodeHash]) -> NodeHash {
         match leaves {
-            [] => empty(),
+            [] => empty_root(),
             [only] => *only,
             _ => {
-                let (left, right) = leaves.split_at(split(leaves.len() as u64) as usize);
-                node(&mth(left), &mth(right))
+                let (left, right) = leaves.split_at(left_subtree_size(leaves.len() as u64) as usize);
+                hash_node(&mth(left), &mth(right))
             }
         }
     }
 
-    fn leaves(count: u64) -> Vec<Hash> {
-        (0..count).map(|at| leaf(&at.to_be_bytes())).collect()
+    fn leaves(count: u64) -> Vec<NodeHash> {
+        (0..count).map(|at| hash_leaf(&at.to_be_bytes())).collect()
     }
 
-    fn hashes(leaves: &[Hash], ranges: Vec<Range<u64>>) -> Vec<Hash> {
+    fn hashes(leaves: &[NodeHash], ranges: Vec<Range<u64>>) -> Vec<NodeHash> {
         ranges.into_iter().map(|range| mth(&leaves[range.start as usize..range.end as usize])).collect()
     }
 
@@ -229,7 +229,7 @@ mod tests {
         // The tree of certificate-transparency's own test: eight leaves of growing length.
         let inputs =
             ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
-        let leaves: Vec<Hash> = inputs.iter().map(|input| leaf(&hex::decode(input).unwrap())).collect();
+        let leaves: Vec<NodeHash> = inputs.iter().map(|input| hash_leaf(&hex::decode(input).unwrap())).collect();
         let roots = [
             "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
             "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -243,7 +243,7 @@ mod tests {
         for (count, root) in (1..).zip(roots) {
             assert_eq!(hex::encode(mth(&leaves[..count])), root);
         }
-        assert_eq!(hex::encode(empty()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(hex::encode(empty_root()), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 
     #[test]
@@ -252,9 +252,9 @@ mod tests {
         for size in 1..=70u64 {
             let tree = &all[..size as usize];
             let root = mth(tree);
-            assert_eq!(fold(&hashes(&all, complete(0..size))), root);
+            assert_eq!(root_of_subtrees(&hashes(&all, complete_subtrees(0..size))), root);
             for index in 0..size {
-                let proof = hashes(&all, inclusion(index, size));
+                let proof = hashes(&all, inclusion_ranges(index, size));
                 assert!(verify_inclusion(tree[index as usize], index, size, &proof, &root), "{index} of {size}");
                 for wrong in (0..size).filter(|other| *other != index) {
                     assert!(!verify_inclusion(tree[index as usize], wrong, size, &proof, &root), "{index} as {wrong}");
@@ -262,7 +262,7 @@ mod tests {
                 }
             }
             for old in 1..=size {
-                let proof = hashes(&all, consistency(old, size));
+                let proof = hashes(&all, consistency_ranges(old, size));
                 let old_root = mth(&all[..old as usize]);
                 assert!(verify_consistency(old, size, &proof, &old_root, &root), "{old} to {size}");
                 assert!(old == size || !verify_consistency(old, size, &proof, &root, &root));
@@ -279,22 +279,22 @@ mod tests {
         ) {
             let all = leaves(size);
             let root = mth(&all);
-            let spoil = |mut proof: Vec<Hash>| match what {
+            let spoil = |mut proof: Vec<NodeHash>| match what {
                 0 if !proof.is_empty() => {
                     let count = proof.len();
                     proof[place % count][bit / 8] ^= 1 << (bit % 8);
                     Some(proof)
                 }
-                1 => { proof.insert(place % (proof.len() + 1), leaf(b"more")); Some(proof) }
+                1 => { proof.insert(place % (proof.len() + 1), hash_leaf(b"more")); Some(proof) }
                 2 if !proof.is_empty() => { let count = proof.len(); proof.remove(place % count); Some(proof) }
                 _ => None,
             };
             let index = at % size;
-            if let Some(proof) = spoil(hashes(&all, inclusion(index, size))) {
+            if let Some(proof) = spoil(hashes(&all, inclusion_ranges(index, size))) {
                 prop_assert!(!verify_inclusion(all[index as usize], index, size, &proof, &root));
             }
             let old = at % size + 1;
-            if let Some(proof) = spoil(hashes(&all, consistency(old, size))) {
+            if let Some(proof) = spoil(hashes(&all, consistency_ranges(old, size))) {
                 prop_assert!(!verify_consistency(old, size, &proof, &mth(&all[..old as usize]), &root));
             }
         }
@@ -302,7 +302,7 @@ mod tests {
         #[test]
         fn a_tree_that_grows_has_the_root_of_one_that_stands(size in 0u64..400) {
             let all = leaves(size);
-            let mut growing = Growing::default();
+            let mut growing = IncrementalTree::default();
             all.iter().for_each(|leaf| growing.push(*leaf));
             prop_assert_eq!((growing.size(), growing.root()), (size, mth(&all)));
             if size > 0 && size.is_power_of_two() {

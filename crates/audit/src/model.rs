@@ -6,11 +6,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use am_core::crypto::{self, PublicKey};
+use am_core::crypto::{self, Ed25519PublicKey};
 use am_db::{
     codec::Timestamp,
-    owner::Owner,
-    principal::{Origin, Principal},
+    owner::PrincipalName,
+    principal::{ClientOrigin, Principal},
 };
 
 am_db::stored_enum! {
@@ -96,11 +96,11 @@ impl SecurityLevel {
 }
 
 /// Risk score from which an entry requires investigation.
-pub const INVESTIGATE: i64 = 70;
+pub const INVESTIGATION_THRESHOLD: i64 = 70;
 
 /// Risk score from 0 to 100, by the coordinator's formula: the event's base times the level's factor, truncated to an
 /// integer; plus 10 with an error message, plus 5 over one hour, plus 5 over 8192 MB.
-pub fn risk(event: EventType, level: SecurityLevel, data: &Map<String, Value>) -> i64 {
+pub fn risk_score(event: EventType, level: SecurityLevel, data: &Map<String, Value>) -> i64 {
     let mut risk = (event.base_risk() as f64 * level.factor()) as i64;
     let over = |name: &str, limit: f64| data.get(name).and_then(Value::as_f64).is_some_and(|value| value > limit);
     if data.get("error_message").is_some_and(|message| !message.is_null() && message != "") {
@@ -118,7 +118,7 @@ pub fn risk(event: EventType, level: SecurityLevel, data: &Map<String, Value>) -
 /// Whether the signature within an event's data is valid; `None` when there is no signature. It is Ed25519 over the
 /// coordinator's canonical form of the data without `signature` and `public_key`; both are hex, or base64url without
 /// padding.
-pub fn signature_valid(data: &Map<String, Value>) -> Option<bool> {
+pub fn verify_embedded_signature(data: &Map<String, Value>) -> Option<bool> {
     let (signature, key) = (data.get("signature")?, data.get("public_key")?);
     let bytes = |value: &Value| {
         let text = value.as_str()?;
@@ -128,15 +128,15 @@ pub fn signature_valid(data: &Map<String, Value>) -> Option<bool> {
         let key: [u8; 32] = bytes(key)?.try_into().ok()?;
         let mut signed = data.clone();
         signed.retain(|name, _| name != "signature" && name != "public_key");
-        let message = crypto::canonical(&Value::Object(signed));
-        Some(PublicKey::from_bytes(&key).ok()?.verifies(&message, &bytes(signature)?))
+        let message = crypto::canonical_receipt_json(&Value::Object(signed));
+        Some(Ed25519PublicKey::from_bytes(&key).ok()?.verifies(&message, &bytes(signature)?))
     };
     Some(good().unwrap_or(false))
 }
 
 /// An entry to be appended.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct AuditEntry {
     pub(super) event: EventType,
     pub(super) at: Timestamp,
     pub(super) level: SecurityLevel,
@@ -144,15 +144,15 @@ pub struct Entry {
     pub(super) execution_id: Option<String>,
     pub(super) step_id: Option<String>,
     pub(super) user_id: Option<String>,
-    pub(super) origin: Option<Arc<Origin>>,
+    pub(super) origin: Option<Arc<ClientOrigin>>,
     /// A JSON object.
     pub(super) data: Value,
     pub(super) previous: Value,
     pub(super) new: Value,
 }
 
-impl Entry {
-    /// An event at time `at`, of level internal unless [`Entry::level`] sets another.
+impl AuditEntry {
+    /// An event at time `at`, of level internal unless [`AuditEntry::level`] sets another.
     pub fn new(event: EventType, at: Timestamp) -> Self {
         Self {
             event,
@@ -181,13 +181,13 @@ impl Entry {
     /// principal.
     #[must_use]
     pub fn on_behalf_of(mut self, stored: &str) -> Self {
-        self.user_id = Some(Owner::from_stored(stored).into());
+        self.user_id = Some(PrincipalName::from_stored(stored).into());
         self
     }
 
     /// Set the client that the request came from.
     #[must_use]
-    pub fn from(mut self, origin: Option<Arc<Origin>>) -> Self {
+    pub fn from(mut self, origin: Option<Arc<ClientOrigin>>) -> Self {
         self.origin = origin;
         self
     }
@@ -248,14 +248,14 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = AuditSource)]
-pub enum Source {
+pub enum EntrySource {
     /// This service; the entry was written in the transaction of the change.
     Service,
     /// The coordinator; the entry was sealed when it was found.
     Coordinator,
 }
 
-impl Source {
+impl EntrySource {
     /// The stored and shown form.
     pub fn word(self) -> &'static str {
         match self {
@@ -265,7 +265,7 @@ impl Source {
     }
 
     /// Parse the stored form.
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_stored(word: &str) -> Option<Self> {
         [Self::Service, Self::Coordinator].into_iter().find(|source| source.word() == word)
     }
 }
@@ -298,12 +298,12 @@ mod tests {
         ];
         for (event, risks) in all {
             assert_eq!(
-                SecurityLevel::ALL.iter().map(|level| risk(event, *level, &none)).collect::<Vec<_>>(),
+                SecurityLevel::ALL.iter().map(|level| risk_score(event, *level, &none)).collect::<Vec<_>>(),
                 risks,
                 "{event}"
             );
         }
-        let public = |value| risk(EventType::StepFailed, SecurityLevel::Public, &data(value));
+        let public = |value| risk_score(EventType::StepFailed, SecurityLevel::Public, &data(value));
         assert_eq!(public(json!({"error_message": "x", "execution_time": 3600.5, "memory_usage": 8193})), 40);
         assert_eq!(public(json!({"error_message": null, "execution_time": 3600, "memory_usage": 8192})), 20);
         assert_eq!(public(json!({"error_message": ""})), 20);
@@ -313,21 +313,21 @@ mod tests {
     fn a_signature_in_an_events_data_is_checked_or_there_is_none() {
         let signer = Signer::from_hex(&"17".repeat(32)).unwrap();
         let event = json!({"output": "x", "none": null, "score": 1e-5});
-        let signature = signer.sign_bytes(&crypto::canonical(&event));
+        let signature = signer.sign_bytes(&crypto::canonical_receipt_json(&event));
         let mut signed = data(event);
-        assert_eq!(signature_valid(&signed), None);
+        assert_eq!(verify_embedded_signature(&signed), None);
         signed.insert("signature".into(), json!(hex::encode(signature)));
-        assert_eq!(signature_valid(&signed), None, "there is nothing to check it with");
+        assert_eq!(verify_embedded_signature(&signed), None, "there is nothing to check it with");
         signed.insert("public_key".into(), json!(signer.public_key_hex()));
-        assert_eq!(signature_valid(&signed), Some(true));
+        assert_eq!(verify_embedded_signature(&signed), Some(true));
         signed.insert("signature".into(), json!(URL_SAFE_NO_PAD.encode(signature)));
         signed.insert("public_key".into(), json!(signer.key_id()));
-        assert_eq!(signature_valid(&signed), Some(true), "base64url will do");
+        assert_eq!(verify_embedded_signature(&signed), Some(true), "base64url will do");
         signed.insert("output".into(), json!("y"));
-        assert_eq!(signature_valid(&signed), Some(false));
+        assert_eq!(verify_embedded_signature(&signed), Some(false));
         for bad in [json!("zz"), json!(7), json!(null), json!("00".repeat(64))] {
             signed.insert("signature".into(), bad);
-            assert_eq!(signature_valid(&signed), Some(false));
+            assert_eq!(verify_embedded_signature(&signed), Some(false));
         }
     }
 }

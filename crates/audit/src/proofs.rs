@@ -5,18 +5,18 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Audit, Error, Result,
-    checkpoint::{Checkpoint, CheckpointError},
-    merkle::{self, Hash},
-    store::{self, Head},
+    AuditError, AuditLog, Result,
+    checkpoint::{CheckpointError, LogCheckpoint},
+    merkle::{self, NodeHash},
+    store::{self, SignedTreeHead},
 };
-use am_core::crypto::PublicKey;
+use am_core::crypto::Ed25519PublicKey;
 use am_db::Connection;
 
 /// Proof that an entry is in the tree of a head (RFC 6962, 2.1.1).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = InclusionProof)]
-pub struct Inclusion {
+pub struct InclusionProof {
     /// Id of the entry.
     pub audit_id: String,
     /// Index of its leaf in the tree, from 0.
@@ -28,19 +28,19 @@ pub struct Inclusion {
     /// Hashes from the leaf to the root, in base64.
     pub proof: Vec<String>,
     /// Head that the proof leads to.
-    pub head: Head,
+    pub head: SignedTreeHead,
 }
 
 /// Proof that the tree of one head is a prefix of another's (RFC 6962, 2.1.2).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ConsistencyProof)]
-pub struct Consistency {
+pub struct ConsistencyProof {
     /// Hashes of the proof, in base64.
     pub proof: Vec<String>,
     /// The smaller head.
-    pub from: Head,
+    pub from: SignedTreeHead,
     /// The larger head.
-    pub to: Head,
+    pub to: SignedTreeHead,
 }
 
 /// Reason why a proof was not accepted.
@@ -57,48 +57,50 @@ pub enum ProofError {
     Mismatch,
 }
 
-fn decoded(hash: &str) -> std::result::Result<Hash, ProofError> {
+fn decode_hash(hash: &str) -> std::result::Result<NodeHash, ProofError> {
     STANDARD.decode(hash).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ProofError::Malformed)
 }
 
-fn all_decoded(proof: &[String]) -> std::result::Result<Vec<Hash>, ProofError> {
-    proof.iter().map(|hash| decoded(hash)).collect()
+fn decode_hashes(proof: &[String]) -> std::result::Result<Vec<NodeHash>, ProofError> {
+    proof.iter().map(|hash| decode_hash(hash)).collect()
 }
 
-impl Inclusion {
+impl InclusionProof {
     /// Verify that the leaf is in the head's tree and that the head is signed by `key`.
     ///
     /// # Errors
     /// Returns the reason why the proof was not accepted.
-    pub fn verify(&self, key: &PublicKey) -> std::result::Result<(), ProofError> {
-        let head = Checkpoint::verified(&self.head.checkpoint, key)?;
-        let (leaf, proof) = (decoded(&self.leaf_hash)?, all_decoded(&self.proof)?);
+    pub fn verify(&self, key: &Ed25519PublicKey) -> std::result::Result<(), ProofError> {
+        let head = LogCheckpoint::parse_verified(&self.head.checkpoint, key)?;
+        let (leaf, proof) = (decode_hash(&self.leaf_hash)?, decode_hashes(&self.proof)?);
         let holds = merkle::verify_inclusion(leaf, self.leaf_index, head.size, &proof, &head.root);
         if holds { Ok(()) } else { Err(ProofError::Mismatch) }
     }
 }
 
-impl Consistency {
+impl ConsistencyProof {
     /// Verify that the smaller head's tree is a prefix of the larger one's, and that both are of the same log and
     /// signed by `key`.
     ///
     /// # Errors
     /// Returns the reason why the proof was not accepted.
-    pub fn verify(&self, key: &PublicKey) -> std::result::Result<(), ProofError> {
-        let [old, new] =
-            [Checkpoint::verified(&self.from.checkpoint, key)?, Checkpoint::verified(&self.to.checkpoint, key)?];
-        let proof = all_decoded(&self.proof)?;
+    pub fn verify(&self, key: &Ed25519PublicKey) -> std::result::Result<(), ProofError> {
+        let [old, new] = [
+            LogCheckpoint::parse_verified(&self.from.checkpoint, key)?,
+            LogCheckpoint::parse_verified(&self.to.checkpoint, key)?,
+        ];
+        let proof = decode_hashes(&self.proof)?;
         let holds = merkle::verify_consistency(old.size, new.size, &proof, &old.root, &new.root);
         if holds && old.origin == new.origin { Ok(()) } else { Err(ProofError::Mismatch) }
     }
 }
 
-impl Audit {
+impl AuditLog {
     /// The last signed head; `None` when no entry was written yet.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn head(&self) -> Result<Option<Head>> {
+    pub async fn head(&self) -> Result<Option<SignedTreeHead>> {
         Ok(store::head_until(&mut *self.0.db.read().await?, u64::MAX).await?)
     }
 
@@ -106,56 +108,56 @@ impl Audit {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn heads(&self, after: u64, limit: u32) -> Result<Vec<Head>> {
+    pub async fn heads(&self, after: u64, limit: u32) -> Result<Vec<SignedTreeHead>> {
         Ok(store::heads(&mut *self.0.db.read().await?, after, i64::from(limit)).await?)
     }
 
     /// Prove that an entry is in the tree of the head over `size` entries; `None` takes the last head.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`], [`Error::NotSealed`] or [`Error::NoHead`].
-    pub async fn inclusion(&self, audit_id: &str, size: Option<u64>) -> Result<Inclusion> {
+    /// Returns [`AuditError::NotFound`], [`AuditError::NotSealed`] or [`AuditError::HeadNotFound`].
+    pub async fn inclusion(&self, audit_id: &str, size: Option<u64>) -> Result<InclusionProof> {
         let mut conn = self.0.db.read().await?;
-        let head = head(&mut conn, size).await?.ok_or_else(|| Error::NotSealed(audit_id.to_owned()))?;
-        let Some((seq, leaf, source)) = store::place(&mut conn, audit_id).await? else {
-            let unsealed = store::exists(&mut conn, audit_id).await?;
-            return Err(if unsealed { Error::NotSealed } else { Error::NotFound }(audit_id.to_owned()));
+        let head = head_from_row(&mut conn, size).await?.ok_or_else(|| AuditError::NotSealed(audit_id.to_owned()))?;
+        let Some((seq, leaf, source)) = store::find_position(&mut conn, audit_id).await? else {
+            let unsealed = store::entry_exists(&mut conn, audit_id).await?;
+            return Err(if unsealed { AuditError::NotSealed } else { AuditError::NotFound }(audit_id.to_owned()));
         };
         if seq > head.size {
-            return Err(Error::NotSealed(audit_id.to_owned()));
+            return Err(AuditError::NotSealed(audit_id.to_owned()));
         }
-        let proof = hashes(&mut conn, merkle::inclusion(seq - 1, head.size)).await?;
+        let proof = encode_range_hashes(&mut conn, merkle::inclusion_ranges(seq - 1, head.size)).await?;
         let leaf_hash = STANDARD.encode(hex::decode(leaf).unwrap_or_default());
-        Ok(Inclusion { audit_id: audit_id.to_owned(), leaf_index: seq - 1, leaf_hash, source, proof, head })
+        Ok(InclusionProof { audit_id: audit_id.to_owned(), leaf_index: seq - 1, leaf_hash, source, proof, head })
     }
 
     /// Prove that the tree of the head over `from` entries is a prefix of the one over `to`; `None` takes the last
     /// head.
     ///
     /// # Errors
-    /// Returns [`Error::NoHead`] when no head has one of the sizes.
-    pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<Consistency> {
+    /// Returns [`AuditError::HeadNotFound`] when no head has one of the sizes.
+    pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<ConsistencyProof> {
         let mut conn = self.0.db.read().await?;
-        let old = head(&mut conn, Some(from)).await?.ok_or(Error::NoHead(from))?;
-        let new = head(&mut conn, to).await?.ok_or(Error::NoHead(to.unwrap_or(0)))?;
+        let old = head_from_row(&mut conn, Some(from)).await?.ok_or(AuditError::HeadNotFound(from))?;
+        let new = head_from_row(&mut conn, to).await?.ok_or(AuditError::HeadNotFound(to.unwrap_or(0)))?;
         if new.size < old.size {
-            return Err(Error::NoHead(new.size));
+            return Err(AuditError::HeadNotFound(new.size));
         }
-        let proof = hashes(&mut conn, merkle::consistency(old.size, new.size)).await?;
-        Ok(Consistency { proof, from: old, to: new })
+        let proof = encode_range_hashes(&mut conn, merkle::consistency_ranges(old.size, new.size)).await?;
+        Ok(ConsistencyProof { proof, from: old, to: new })
     }
 }
 
 /// The head over exactly `size` entries; with `None` the last head.
-async fn head(conn: &mut Connection, size: Option<u64>) -> Result<Option<Head>> {
+async fn head_from_row(conn: &mut Connection, size: Option<u64>) -> Result<Option<SignedTreeHead>> {
     let found = store::head_until(conn, size.unwrap_or(u64::MAX)).await?;
     match size {
-        Some(size) if found.as_ref().is_none_or(|head| head.size != size) => Err(Error::NoHead(size)),
+        Some(size) if found.as_ref().is_none_or(|head| head.size != size) => Err(AuditError::HeadNotFound(size)),
         _ => Ok(found),
     }
 }
 
-async fn hashes(conn: &mut Connection, ranges: Vec<std::ops::Range<u64>>) -> Result<Vec<String>> {
+async fn encode_range_hashes(conn: &mut Connection, ranges: Vec<std::ops::Range<u64>>) -> Result<Vec<String>> {
     let mut proof = Vec::with_capacity(ranges.len());
     for range in ranges {
         proof.push(STANDARD.encode(store::range_hash(conn, range).await?));

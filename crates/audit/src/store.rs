@@ -3,46 +3,60 @@
 use std::ops::Range;
 
 use super::{
-    export::Exported,
-    follow::Fact,
-    leaf::{COLUMNS, SELECTED, Sealed},
-    merkle::{self, Hash},
-    model::{EventType, Source},
-    seal::Alert,
+    consumer::AuditRecord,
+    export::ExportedEntry,
+    leaf::{LEAF_COLUMNS, SELECTED, SealedEntry},
+    merkle::{self, NodeHash},
+    model::{EntrySource, EventType},
+    sealing::AuditAlert,
 };
 use am_db::{
-    Connection, Error, FromRow, Result, Tx,
+    Connection, DatabaseError, FromRow, Result, Tx,
+    bulk_insert::{InsertStatement, RowBatch},
     codec::Timestamp,
-    insert, owner, push_row,
-    raw::Raw,
-    row,
+    insert, owner, push_row, row,
     row::Columns,
-    rows::{Insert, Rows},
     sql,
+    sql_value::SqlValue,
     statement::Listed,
 };
 
 /// Number of leaves below a tile of the lowest level, and of tiles below a tile of the next level.
-pub const TILE: u64 = 256;
+pub const TILE_WIDTH: u64 = 256;
 
-static LOGS: Insert = Insert::new(concat!(file!(), ":", line!()), "agent_audit_logs", &COLUMNS, "");
-am_db::inventory::submit! { Listed::Insert(&LOGS) }
+static LOG_INSERT: InsertStatement =
+    InsertStatement::new(concat!(file!(), ":", line!()), "agent_audit_logs", &LEAF_COLUMNS, "");
+am_db::inventory::submit! { Listed::Insert(&LOG_INSERT) }
 
 /// Add the rows of this service's own entries with their leaves.
-pub fn push(rows: &mut Rows, sealed: &[Sealed]) {
+pub fn add_sealed_rows(rows: &mut RowBatch, sealed: &[SealedEntry]) {
     for entry in sealed {
-        rows.push(&LOGS, |row| {
+        rows.push(&LOG_INSERT, |row| {
             for column in &entry.columns {
                 row.put(column);
             }
         });
     }
     for entry in sealed {
-        push_leaf(rows, &entry.columns[0], &entry.leaf, Source::Service, (entry.event, entry.level), entry.risk);
+        add_leaf_row(
+            rows,
+            &entry.columns[0],
+            &entry.leaf,
+            EntrySource::Service,
+            (entry.event, entry.level),
+            entry.risk,
+        );
     }
 }
 
-fn push_leaf(rows: &mut Rows, id: &Raw, leaf: &Hash, source: Source, (event, level): (&str, &str), risk: i64) {
+fn add_leaf_row(
+    rows: &mut RowBatch,
+    id: &SqlValue,
+    leaf: &NodeHash,
+    source: EntrySource,
+    (event, level): (&str, &str),
+    risk: i64,
+) {
     push_row!(rows, "am_audit_entries" {
         audit_id: id,
         leaf_hash: hex::encode(leaf),
@@ -50,16 +64,16 @@ fn push_leaf(rows: &mut Rows, id: &Raw, leaf: &Hash, source: Source, (event, lev
         event_type: event,
         security_level: level,
         risk_score: risk,
-        requires_investigation: risk >= super::model::INVESTIGATE,
+        requires_investigation: risk >= super::model::INVESTIGATION_THRESHOLD,
     });
 }
 
 /// A row of the coordinator that has no leaf yet.
-pub struct Unsealed {
-    columns: Vec<Raw>,
+pub struct UnsealedRow {
+    columns: Vec<SqlValue>,
 }
 
-impl FromRow for Unsealed {
+impl FromRow for UnsealedRow {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
         // The row's number, which only the order is by.
         columns.next_value::<i64>()?;
@@ -69,20 +83,20 @@ impl FromRow for Unsealed {
 
 /// Every column of an entry, as it is stored. A key in `user_id`, which the coordinator puts there, is known by its hash alone: it
 /// is in no leaf and in no export.
-fn raw_columns(columns: &mut Columns<'_>) -> Result<Vec<Raw>> {
+fn raw_columns(columns: &mut Columns<'_>) -> Result<Vec<SqlValue>> {
     let column = |name: &&str| {
         let raw = columns.next_raw()?;
-        Ok(match raw.text().filter(|_| *name == "user_id").and_then(owner::hidden) {
-            Some(hash) => Raw::Odd { kind: "key".to_owned(), hex: hex::encode(hash) },
+        Ok(match raw.text().filter(|_| *name == "user_id").and_then(owner::hash_if_api_key) {
+            Some(hash) => SqlValue::Unsupported { kind: "key".to_owned(), hex: hex::encode(hash) },
             None => raw,
         })
     };
-    COLUMNS.iter().map(column).collect()
+    LEAF_COLUMNS.iter().map(column).collect()
 }
 
 /// At most `limit` rows without a leaf after row number `after`, in the order they were written, and the number of the
 /// last row read.
-pub async fn unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<(Vec<Unsealed>, i64)> {
+pub async fn find_unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<(Vec<UnsealedRow>, i64)> {
     let last = sql!(
         "SELECT max(place) FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE {place l} > $1 ORDER BY {place l} LIMIT $2) AS next",
     );
@@ -98,14 +112,14 @@ pub async fn unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<(
 }
 
 /// Insert leaves for rows that the coordinator wrote.
-pub async fn seal_coordinators(tx: &mut Tx, rows: &[Unsealed]) -> Result<()> {
-    let mut leaves = Rows::default();
+pub async fn insert_coordinator_leaves(tx: &mut Tx, rows: &[UnsealedRow]) -> Result<()> {
+    let mut leaves = RowBatch::default();
     for row in rows {
         // An unknown event type or level is sealed all the same, and counted as empty.
         let word = |at: usize| row.columns[at].text().unwrap_or_default();
-        let risk = row.columns[13].integer().unwrap_or(0);
-        let leaf = super::leaf::hash(Source::Coordinator, &row.columns);
-        push_leaf(&mut leaves, &row.columns[0], &leaf, Source::Coordinator, (word(1), word(7)), risk);
+        let risk = row.columns[13].as_integer().unwrap_or(0);
+        let leaf = super::leaf::leaf_hash(EntrySource::Coordinator, &row.columns);
+        add_leaf_row(&mut leaves, &row.columns[0], &leaf, EntrySource::Coordinator, (word(1), word(7)), risk);
     }
     if rows.is_empty() { Ok(()) } else { leaves.execute(tx).await }
 }
@@ -117,23 +131,23 @@ pub async fn last_row(conn: &mut Connection) -> Result<i64> {
 }
 
 /// Number of entries in the log.
-pub async fn size(conn: &mut Connection) -> Result<u64> {
+pub async fn log_size(conn: &mut Connection) -> Result<u64> {
     let size: Option<i64> = sql!("SELECT max(seq) FROM am_audit_entries").fetch_value(conn).await?;
     Ok(size.unwrap_or(0).cast_unsigned())
 }
 
 /// Leaf hashes of a range, counted from 0.
-pub async fn leaves(conn: &mut Connection, range: Range<u64>) -> Result<Vec<Hash>> {
+pub async fn read_leaves(conn: &mut Connection, range: Range<u64>) -> Result<Vec<NodeHash>> {
     let found =
         sql!("SELECT string_agg(leaf_hash, '' ORDER BY seq) FROM am_audit_entries WHERE seq > $1 AND seq <= $2")
             .bind(range.start.cast_signed())
             .bind(range.end.cast_signed());
     let found: Option<String> = found.fetch_value(conn).await?;
-    whole(&found.unwrap_or_default(), &range)
+    decode_hashes(&found.unwrap_or_default(), &range)
 }
 
 /// Tile hashes of a range of one level.
-async fn tiles(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<Vec<Hash>> {
+async fn read_tiles(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<Vec<NodeHash>> {
     let found = sql!(
         "SELECT string_agg(hash, '' ORDER BY place) FROM am_audit_tiles WHERE level = $1 AND place >= $2 AND place < $3",
     )
@@ -141,63 +155,63 @@ async fn tiles(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<V
     .bind(range.start.cast_signed())
     .bind(range.end.cast_signed());
     let found: Option<String> = found.fetch_value(conn).await?;
-    whole(&found.unwrap_or_default(), &range)
+    decode_hashes(&found.unwrap_or_default(), &range)
 }
 
 /// Decode the concatenated hex hashes of a range. They are read as one value, because each row costs two thread
 /// switches.
-fn whole(found: &str, range: &Range<u64>) -> Result<Vec<Hash>> {
-    let bytes = hex::decode(found).map_err(|_| Error::Unreadable("am_audit: a hash is no hash".into()))?;
+fn decode_hashes(found: &str, range: &Range<u64>) -> Result<Vec<NodeHash>> {
+    let bytes = hex::decode(found).map_err(|_| DatabaseError::InvalidValue("am_audit: a hash is no hash".into()))?;
     let (hashes, rest) = bytes.as_chunks::<32>();
     if hashes.len() as u64 != range.end - range.start || !rest.is_empty() {
-        return Err(Error::Unreadable(format!("am_audit: {} hashes of {range:?}", hashes.len())));
+        return Err(DatabaseError::InvalidValue(format!("am_audit: {} hashes of {range:?}", hashes.len())));
     }
     Ok(hashes.to_vec())
 }
 
 /// Hashes of level `level` (0: leaves) for a range of positions.
-async fn level_hashes(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<Vec<Hash>> {
-    if level == 0 { leaves(conn, range).await } else { tiles(conn, level, range).await }
+async fn level_hashes(conn: &mut Connection, level: u32, range: Range<u64>) -> Result<Vec<NodeHash>> {
+    if level == 0 { read_leaves(conn, range).await } else { read_tiles(conn, level, range).await }
 }
 
-/// Hash over a range of leaves that a proof or a root needs (see [`merkle::complete`]). All complete tiles within it
+/// Hash over a range of leaves that a proof or a root needs (see [`merkle::complete_subtrees`]). All complete tiles within it
 /// must be stored.
-pub async fn range_hash(conn: &mut Connection, range: Range<u64>) -> Result<Hash> {
+pub async fn range_hash(conn: &mut Connection, range: Range<u64>) -> Result<NodeHash> {
     let mut parts = Vec::new();
-    for part in merkle::complete(range) {
+    for part in merkle::complete_subtrees(range) {
         // The highest level whose tiles fit, so that at most 255 of them are read.
-        let level = (part.end - part.start).trailing_zeros() / TILE.trailing_zeros();
-        let wide = TILE.pow(level);
+        let level = (part.end - part.start).trailing_zeros() / TILE_WIDTH.trailing_zeros();
+        let wide = TILE_WIDTH.pow(level);
         let hashes = level_hashes(conn, level, part.start / wide..part.end / wide).await?;
         parts.push(merkle::root_of_complete(hashes));
     }
-    Ok(merkle::fold(&parts))
+    Ok(merkle::root_of_subtrees(&parts))
 }
 
 /// Tiles that entries up to `size` complete beyond those up to `from`, lowest level first.
-pub async fn new_tiles(conn: &mut Connection, from: u64, size: u64) -> Result<Vec<(u32, u64, Hash)>> {
-    let mut made: Vec<(u32, u64, Hash)> = Vec::new();
-    let (mut level, mut wide) = (1, TILE);
+pub async fn compute_new_tiles(conn: &mut Connection, from: u64, size: u64) -> Result<Vec<(u32, u64, NodeHash)>> {
+    let mut made: Vec<(u32, u64, NodeHash)> = Vec::new();
+    let (mut level, mut wide) = (1, TILE_WIDTH);
     while size / wide > 0 {
         for place in from / wide..size / wide {
-            let below = place * TILE..(place + 1) * TILE;
+            let below = place * TILE_WIDTH..(place + 1) * TILE_WIDTH;
             // Some tiles were computed above, the others are stored.
             let fresh = made.iter().filter(|(at, place, _)| *at == level - 1 && below.contains(place));
-            let fresh: Vec<Hash> = fresh.map(|(_, _, hash)| *hash).collect();
+            let fresh: Vec<NodeHash> = fresh.map(|(_, _, hash)| *hash).collect();
             let stored = below.end - fresh.len() as u64;
             let mut hashes = level_hashes(conn, level - 1, below.start..stored).await?;
             hashes.extend(fresh);
             made.push((level, place, merkle::root_of_complete(hashes)));
         }
         level += 1;
-        wide *= TILE;
+        wide *= TILE_WIDTH;
     }
     Ok(made)
 }
 
 /// Insert the given tiles.
-pub async fn keep_tiles(tx: &mut Tx, tiles: &[(u32, u64, Hash)]) -> Result<()> {
-    let mut rows = Rows::default();
+pub async fn insert_tiles(tx: &mut Tx, tiles: &[(u32, u64, NodeHash)]) -> Result<()> {
+    let mut rows = RowBatch::default();
     for (level, place, hash) in tiles {
         push_row!(rows, "am_audit_tiles" {
             level: i64::from(*level),
@@ -211,7 +225,7 @@ pub async fn keep_tiles(tx: &mut Tx, tiles: &[(u32, u64, Hash)]) -> Result<()> {
 /// A stored signed head.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[schema(as = AuditHead)]
-pub struct Head {
+pub struct SignedTreeHead {
     /// Number of entries covered.
     pub size: u64,
     /// Merkle root over the entries, in hex.
@@ -223,7 +237,7 @@ pub struct Head {
 }
 
 /// Insert a head unless one of this size exists. Returns whether it is new.
-pub async fn keep_head(tx: &mut Tx, head: &Head) -> Result<bool> {
+pub async fn insert_head(tx: &mut Tx, head: &SignedTreeHead) -> Result<bool> {
     let kept = insert!("am_audit_heads" {
         size: head.size.cast_signed(),
         root: &head.root,
@@ -234,42 +248,43 @@ pub async fn keep_head(tx: &mut Tx, head: &Head) -> Result<bool> {
 }
 
 row! {
-    Head { size => i64::cast_unsigned, root, checkpoint, made_at }
+    SignedTreeHead { size => i64::cast_unsigned, root, checkpoint, made_at }
 }
 
 /// The last head over at most `size` entries.
-pub async fn head_until(conn: &mut Connection, size: u64) -> Result<Option<Head>> {
-    let head = sql!("SELECT ", Head::COLUMNS, " FROM am_audit_heads WHERE size <= $1 ORDER BY size DESC LIMIT 1");
+pub async fn head_until(conn: &mut Connection, size: u64) -> Result<Option<SignedTreeHead>> {
+    let head =
+        sql!("SELECT ", SignedTreeHead::COLUMNS, " FROM am_audit_heads WHERE size <= $1 ORDER BY size DESC LIMIT 1");
     head.bind(i64::try_from(size).unwrap_or(i64::MAX)).fetch_optional(conn).await
 }
 
 /// Heads over more than `after` entries, smallest first.
-pub async fn heads(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<Head>> {
-    let heads = sql!("SELECT ", Head::COLUMNS, " FROM am_audit_heads WHERE size > $1 ORDER BY size LIMIT $2");
+pub async fn heads(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<SignedTreeHead>> {
+    let heads = sql!("SELECT ", SignedTreeHead::COLUMNS, " FROM am_audit_heads WHERE size > $1 ORDER BY size LIMIT $2");
     heads.bind(i64::try_from(after).unwrap_or(i64::MAX)).bind(limit).fetch_all(conn).await
 }
 
 /// Position of an entry in the log (from 1), its leaf and its writer.
-pub async fn place(conn: &mut Connection, id: &str) -> Result<Option<(u64, String, String)>> {
+pub async fn find_position(conn: &mut Connection, id: &str) -> Result<Option<(u64, String, String)>> {
     let found = sql!("SELECT seq, leaf_hash, source FROM am_audit_entries WHERE audit_id = $1").bind(id);
     let found: Option<(i64, String, String)> = found.fetch_optional(conn).await?;
     Ok(found.map(|(seq, leaf, source)| (seq.cast_unsigned(), leaf, source)))
 }
 
 /// Position of consumer `reader`; 0 when it has none.
-pub async fn cursor(conn: &mut Connection, reader: &str) -> Result<u64> {
-    Ok(known_cursor(conn, reader).await?.unwrap_or(0))
+pub async fn consumer_position(conn: &mut Connection, reader: &str) -> Result<u64> {
+    Ok(find_consumer_position(conn, reader).await?.unwrap_or(0))
 }
 
 /// Position of consumer `reader`; `None` when it has none.
-pub async fn known_cursor(conn: &mut Connection, reader: &str) -> Result<Option<u64>> {
+pub async fn find_consumer_position(conn: &mut Connection, reader: &str) -> Result<Option<u64>> {
     let seq = sql!("SELECT seq FROM am_audit_cursors WHERE reader = $1").bind(reader);
     let seq: Option<i64> = seq.fetch_optional_value(conn).await?;
     Ok(seq.map(i64::cast_unsigned))
 }
 
 /// Advance consumer `reader` to position `seq`.
-pub async fn advance(tx: &mut Tx, reader: &str, seq: u64) -> Result<()> {
+pub async fn advance_consumer(tx: &mut Tx, reader: &str, seq: u64) -> Result<()> {
     insert!("am_audit_cursors" { reader: reader, seq: seq.cast_signed() } "ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq")
         .execute(tx.conn().await?)
         .await?;
@@ -277,10 +292,10 @@ pub async fn advance(tx: &mut Tx, reader: &str, seq: u64) -> Result<()> {
 }
 
 /// Entries after `seq` that require investigation, in order.
-pub async fn to_investigate(conn: &mut Connection, seq: u64, limit: i64) -> Result<Vec<Alert>> {
+pub async fn to_investigate(conn: &mut Connection, seq: u64, limit: i64) -> Result<Vec<AuditAlert>> {
     let alerts = sql!(
         "SELECT ",
-        Alert::COLUMNS,
+        AuditAlert::COLUMNS,
         " FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
          WHERE e.requires_investigation AND e.seq > $1 ORDER BY e.seq LIMIT $2",
     );
@@ -288,7 +303,7 @@ pub async fn to_investigate(conn: &mut Connection, seq: u64, limit: i64) -> Resu
 }
 
 row! {
-    Alert from "l." {
+    AuditAlert from "l." {
         seq = "e.seq" => i64::cast_unsigned,
         id,
         event_type => |event: String| EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
@@ -296,14 +311,14 @@ row! {
         user_id,
         execution_id,
         workflow_id,
-        source = "e.source" => |word: String| Source::from_word(&word).unwrap_or(Source::Coordinator),
+        source = "e.source" => |word: String| EntrySource::from_stored(&word).unwrap_or(EntrySource::Coordinator),
         timestamp,
     }
 }
 
 /// Entries after position `after` with their stored columns, in order, for an export. An entry whose row is missing
 /// from the coordinator's table has no columns.
-pub async fn exported(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<Exported>> {
+pub async fn read_exported(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<ExportedEntry>> {
     let exported = sql!(
         "SELECT e.seq, e.audit_id, e.leaf_hash, e.source, l.id IS NULL",
         SELECTED,
@@ -312,7 +327,7 @@ pub async fn exported(conn: &mut Connection, after: u64, limit: i64) -> Result<V
     exported.bind(i64::try_from(after).unwrap_or(i64::MAX)).bind(limit).fetch_all(conn).await
 }
 
-impl FromRow for Exported {
+impl FromRow for ExportedEntry {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
         Ok(Self {
             seq: columns.next_value::<i64>()?.cast_unsigned(),
@@ -325,22 +340,22 @@ impl FromRow for Exported {
 }
 
 /// Whether there is an entry with this id, sealed or not.
-pub async fn exists(conn: &mut Connection, id: &str) -> Result<bool> {
+pub async fn entry_exists(conn: &mut Connection, id: &str) -> Result<bool> {
     sql!("SELECT 1 FROM agent_audit_logs WHERE id = $1").bind(id).exists(conn).await
 }
 
 /// Next entries of a consumer: those of the given event types from position `from` (exclusive) to `to` (inclusive).
-pub struct Following<'a> {
+pub struct ConsumerRange<'a> {
     pub from: u64,
     pub to: u64,
     pub events: &'a [EventType],
 }
 
 /// Data of these entries, in order. Entries that the coordinator wrote before the log began are left out.
-pub async fn facts(conn: &mut Connection, next: &Following<'_>) -> Result<Vec<Fact>> {
+pub async fn read_audit_records(conn: &mut Connection, next: &ConsumerRange<'_>) -> Result<Vec<AuditRecord>> {
     let facts = sql!(
         "SELECT ",
-        Fact::COLUMNS,
+        AuditRecord::COLUMNS,
         " FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id WHERE e.seq > $1 AND e.seq <= $2
              AND NOT (e.source = 'coordinator' AND l.created_at < (SELECT installed_on FROM am_migrations WHERE description = 'audit'))
              AND e.event_type IN ($3) ORDER BY e.seq",
@@ -350,7 +365,7 @@ pub async fn facts(conn: &mut Connection, next: &Following<'_>) -> Result<Vec<Fa
 }
 
 row! {
-    Fact from "l." {
+    AuditRecord from "l." {
         audit_id = "l.id",
         event = "e.event_type",
         at = "l.timestamp",

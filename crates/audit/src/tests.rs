@@ -6,34 +6,34 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use super::*;
-use am_db::{Error as DbError, Settings as DbSettings, migrate, raw::Raw};
+use am_db::{DatabaseError as DbError, DatabaseSettings as DbSettings, migrate, sql_value::SqlValue};
 
-struct Log {
+struct AuditTestLog {
     _dir: tempfile::TempDir,
     db: Database,
-    audit: Audit,
+    audit: AuditLog,
 }
 
 fn signer() -> Signer {
     Signer::from_hex(&"17".repeat(32)).unwrap()
 }
 
-async fn open() -> Log {
+async fn open() -> AuditTestLog {
     let dir = tempfile::tempdir().unwrap();
     let settings = DbSettings { readers: 2, busy_timeout: Duration::from_secs(5) };
     let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
     migrate(&db, &Clock::system()).await.unwrap();
-    let settings = Settings { origin: "test/log".into(), every: Duration::from_secs(3600) };
-    let (clock, ids) = (Clock::system(), Ids::seeded(7));
-    let webhooks = Webhooks::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
-    let audit = Audit::new((db.clone(), clock, ids), webhooks, signer(), settings);
-    Log { _dir: dir, db, audit }
+    let settings = AuditSettings { origin: "test/log".into(), every: Duration::from_secs(3600) };
+    let (clock, ids) = (Clock::system(), IdGenerator::seeded(7));
+    let webhooks = WebhookService::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
+    let audit = AuditLog::new((db.clone(), clock, ids), webhooks, signer(), settings);
+    AuditTestLog { _dir: dir, db, audit }
 }
 
-impl Log {
-    fn entry(&self, number: usize) -> Entry {
+impl AuditTestLog {
+    fn entry(&self, number: usize) -> AuditEntry {
         let event = EventType::ALL[number % EventType::ALL.len()];
-        Entry::new(event, Timestamp(self.audit.0.clock.now()))
+        AuditEntry::new(event, Timestamp(self.audit.0.clock.now()))
             .of("thing", "changed")
             .on_behalf_of("system")
             .execution(format!("exec_{number}"))
@@ -44,7 +44,7 @@ impl Log {
 
     async fn append(&self, count: usize) {
         let audit = self.audit.clone();
-        let entries: Vec<Entry> = (0..count).map(|number| self.entry(number)).collect();
+        let entries: Vec<AuditEntry> = (0..count).map(|number| self.entry(number)).collect();
         self.db.write(async move |tx: &mut Tx| audit.append(tx, entries).await).await.unwrap();
     }
 
@@ -64,8 +64,8 @@ impl Log {
         text
     }
 
-    async fn verify(&self, kept: &[String]) -> Report {
-        verify(self.export().await.as_bytes(), signer().public_key(), kept).unwrap()
+    async fn verify(&self, kept: &[String]) -> AuditVerificationReport {
+        verify_export(self.export().await.as_bytes(), signer().public_key(), kept).unwrap()
     }
 
     async fn sealed(&self, count: usize) -> String {
@@ -87,10 +87,14 @@ async fn a_log_that_nobody_touched_is_valid_and_its_proofs_hold() {
     log.append(3).await;
     let report = log.verify(&[first]).await;
     assert_eq!((report.valid, report.entries, report.sealed, report.heads), (true, 705, 705, 3), "{report:?}");
-    let unsealed = log.audit.search(&Filter::default(), &Page { after: None, limit: 1, offset: 0 }).await.unwrap();
+    let unsealed = log
+        .audit
+        .search(&AuditFilter::default(), &AuditPageRequest { after: None, limit: 1, offset: 0 })
+        .await
+        .unwrap();
     let last = &unsealed.entries[0];
     assert_eq!(last.log_sequence, Some(708));
-    assert!(matches!(log.audit.inclusion(&last.id, None).await, Err(Error::NotSealed(_))));
+    assert!(matches!(log.audit.inclusion(&last.id, None).await, Err(AuditError::NotSealed(_))));
     log.audit.seal().await.unwrap();
     for size in [None, Some(708)] {
         log.audit.inclusion(&last.id, size).await.unwrap().verify(signer().public_key()).unwrap();
@@ -100,11 +104,11 @@ async fn a_log_that_nobody_touched_is_valid_and_its_proofs_hold() {
         proof.verify(signer().public_key()).unwrap();
         assert_eq!(
             proof.verify(Signer::from_hex(&"18".repeat(32)).unwrap().public_key()).unwrap_err(),
-            ProofError::Head(checkpoint::CheckpointError::NotSigned)
+            ProofError::Head(checkpoint::CheckpointError::MissingSignature)
         );
     }
-    assert!(matches!(log.audit.consistency(6, None).await, Err(Error::NoHead(6))));
-    assert!(matches!(log.audit.inclusion("audit_none", None).await, Err(Error::NotFound(_))));
+    assert!(matches!(log.audit.consistency(6, None).await, Err(AuditError::HeadNotFound(6))));
+    assert!(matches!(log.audit.inclusion("audit_none", None).await, Err(AuditError::NotFound(_))));
 }
 
 #[tokio::test]
@@ -126,13 +130,14 @@ async fn every_byte_of_every_column_counts() {
         .fetch_one(&mut *log.db.read().await.unwrap())
         .await
         .unwrap();
-    let columns: Vec<Raw> = (0..leaf::COLUMNS.len()).map(|at| Raw::read(&row, at).unwrap()).collect();
+    let columns: Vec<SqlValue> =
+        (0..leaf::LEAF_COLUMNS.len()).map(|at| SqlValue::from_row(&row, at).unwrap()).collect();
     let mut flips = 0;
-    for (column, value) in leaf::COLUMNS.iter().zip(&columns) {
+    for (column, value) in leaf::LEAF_COLUMNS.iter().zip(&columns) {
         // Each byte with flipped bits, and other kinds of values.
         let mut changed: Vec<String> = vec!["x'00'".into(), "''".into(), "12345.5".into(), "4711".into()];
         match value {
-            Raw::Text(text) => {
+            SqlValue::Text(text) => {
                 for at in 0..text.len() {
                     for bit in [0, 5] {
                         let mut bytes = text.clone().into_bytes();
@@ -143,9 +148,9 @@ async fn every_byte_of_every_column_counts() {
                 changed.push(format!("CAST(x'{}' AS TEXT)", hex::encode(format!("{text}\0more"))));
                 changed.push(format!("x'{}'", hex::encode(text)));
             }
-            Raw::Integer(number) => changed.push((number + 1).to_string()),
-            Raw::Null => {}
-            Raw::Odd { .. } => panic!("{column} is odd"),
+            SqlValue::Integer(number) => changed.push((number + 1).to_string()),
+            SqlValue::Null => {}
+            SqlValue::Unsupported { .. } => panic!("{column} is odd"),
         }
         for new in changed {
             flips += 1;
@@ -157,7 +162,7 @@ async fn every_byte_of_every_column_counts() {
     assert!(log.verify(&[]).await.valid, "everything was put back");
 }
 
-impl Log {
+impl AuditTestLog {
     /// Does `sql` show at entry `seq`? It is undone.
     async fn tampered(&self, sql: &str, seq: u64, what: &str) {
         let (sql, key) = (AssertSqlSafe(sql.to_owned()), signer());
@@ -165,16 +170,16 @@ impl Log {
             let conn = tx.conn().await?;
             sqlx::raw_sql(sql).execute(&mut *conn).await?;
             let (mut after, mut headed, mut text) = (0, 0, String::new());
-            while let Some(lines) = export::lines(conn, &mut after, &mut headed, 3).await? {
+            while let Some(lines) = export::next_lines(conn, &mut after, &mut headed, 3).await? {
                 text.push_str(&lines);
             }
-            let report = verify(text.as_bytes(), key.public_key(), &[]).unwrap();
+            let report = verify_export(text.as_bytes(), key.public_key(), &[]).unwrap();
             // As an error, so that the change is undone.
-            Err::<(), DbError>(DbError::Schema(serde_json::to_string(&report).unwrap()))
+            Err::<(), DbError>(DbError::SchemaMismatch(serde_json::to_string(&report).unwrap()))
         };
         let answer = self.db.write(work).await.unwrap_err();
         let report = match &answer {
-            DbError::Schema(report) => report,
+            DbError::SchemaMismatch(report) => report,
             // The flip made the id of another row: SQLite itself forbids that.
             DbError::Duplicate(_) if what == "id" => return,
             _ => panic!("{what}: {answer}"),
@@ -241,7 +246,7 @@ async fn what_the_coordinator_writes_is_sealed_and_marked() {
     log.audit.seal().await.unwrap();
     log.audit.seal().await.unwrap();
     let found = log.audit.get("audit_c1").await.unwrap();
-    assert_eq!((found.log_sequence, found.source), (Some(4), Source::Coordinator));
+    assert_eq!((found.log_sequence, found.source), (Some(4), EntrySource::Coordinator));
     let report = log.verify(&[]).await;
     assert_eq!((report.valid, report.by_coordinator), (true, 1), "{report:?}");
     let counts = log.audit.counts().await.unwrap();
@@ -249,7 +254,7 @@ async fn what_the_coordinator_writes_is_sealed_and_marked() {
     // What is written beside the log later looks like the coordinator's, and never like ours.
     log.run("INSERT INTO agent_audit_logs SELECT 'audit_copy', event_type, timestamp, workflow_id, execution_id, step_id, user_id, security_level, ip_address, user_agent, event_data, previous_state, new_state, risk_score, requires_investigation, investigation_notes, cryptographic_hash, signature_valid, created_at FROM agent_audit_logs WHERE execution_id = 'exec_0' LIMIT 1").await;
     log.audit.seal().await.unwrap();
-    assert_eq!(log.audit.get("audit_copy").await.unwrap().source, Source::Coordinator);
+    assert_eq!(log.audit.get("audit_copy").await.unwrap().source, EntrySource::Coordinator);
 }
 
 #[tokio::test]
@@ -257,10 +262,10 @@ async fn every_filter_holds_and_pages_meet_nothing_twice() {
     let log = open().await;
     log.append(300).await;
     log.audit.seal().await.unwrap();
-    let all = async |filter: Filter, limit: u32| {
+    let all = async |filter: AuditFilter, limit: u32| {
         let (mut after, mut found) = (None, Vec::new());
         loop {
-            let page = log.audit.search(&filter, &Page { after, limit, offset: 0 }).await.unwrap();
+            let page = log.audit.search(&filter, &AuditPageRequest { after, limit, offset: 0 }).await.unwrap();
             found.extend(page.entries);
             match page.next {
                 Some((_, id)) => after = Some(id),
@@ -268,26 +273,26 @@ async fn every_filter_holds_and_pages_meet_nothing_twice() {
             }
         }
     };
-    let (everything, total) = all(Filter::default(), 7).await;
+    let (everything, total) = all(AuditFilter::default(), 7).await;
     assert_eq!((everything.len(), total), (300, Some(300)));
     assert!(everything.windows(2).all(|pair| pair[0].log_sequence > pair[1].log_sequence));
     let filters = [
-        Filter { event_type: Some(EventType::StepFailed), ..Filter::default() },
-        Filter { execution_id: Some("exec_17".into()), ..Filter::default() },
-        Filter { user: Some(vec!["system".into(), "other".into()]), risk_min: Some(80), ..Filter::default() },
-        Filter { requires_investigation: Some(true), ..Filter::default() },
-        Filter { requires_investigation: Some(false), risk_max: Some(3), ..Filter::default() },
-        Filter {
+        AuditFilter { event_type: Some(EventType::StepFailed), ..AuditFilter::default() },
+        AuditFilter { execution_id: Some("exec_17".into()), ..AuditFilter::default() },
+        AuditFilter { user: Some(vec!["system".into(), "other".into()]), risk_min: Some(80), ..AuditFilter::default() },
+        AuditFilter { requires_investigation: Some(true), ..AuditFilter::default() },
+        AuditFilter { requires_investigation: Some(false), risk_max: Some(3), ..AuditFilter::default() },
+        AuditFilter {
             risk_min: Some(24),
             risk_max: Some(36),
             event_type: Some(EventType::ExecutionFailed),
-            ..Filter::default()
+            ..AuditFilter::default()
         },
-        Filter { security_level: Some(SecurityLevel::Restricted), ..Filter::default() },
-        Filter { workflow_id: Some("none".into()), ..Filter::default() },
+        AuditFilter { security_level: Some(SecurityLevel::Restricted), ..AuditFilter::default() },
+        AuditFilter { workflow_id: Some("none".into()), ..AuditFilter::default() },
     ];
     for filter in filters {
-        let keeps = |record: &&Record| {
+        let keeps = |record: &&AuditEntryView| {
             filter.event_type.is_none_or(|event| event == record.event_type)
                 && filter.execution_id.as_ref().is_none_or(|id| Some(id) == record.execution_id.as_ref())
                 && filter.workflow_id.as_ref().is_none_or(|id| Some(id) == record.workflow_id.as_ref())

@@ -6,16 +6,16 @@
 
 pub mod channels;
 pub mod delivery;
+pub mod encryption;
 mod error;
 pub mod messages;
 mod model;
 pub mod payments;
 pub mod price;
 pub mod relations;
-pub mod sealing;
 pub mod statistics;
 pub mod templates;
 pub mod transfer;
 
-pub use error::{Error, Result};
-pub use model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus, Priority, agent_id};
+pub use error::{CommunicationError, Result};
+pub use model::{ChannelKind, ChannelStatus, MessagePriority, MessageStatus, PaymentStatus, validate_agent_name};

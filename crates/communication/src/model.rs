@@ -29,7 +29,7 @@ am_db::stored_enum! {
 am_db::stored_enum! {
     /// Priority of a message for its recipient. Delivery keeps the order of the channel whatever the priority is.
     #[schema(as = MessagePriority)]
-    pub enum Priority {
+    pub enum MessagePriority {
         /// Lower than usual.
         Low = "LOW" / "low",
         /// The usual priority.
@@ -70,16 +70,16 @@ am_db::stored_enum! {
 }
 
 /// Maximum length of an agent's name in bytes.
-const LONGEST: usize = 128;
+const MAX_AGENT_NAME_LEN: usize = 128;
 
 /// Validate the name of an agent in the member `field`, and trim it.
 ///
 /// # Errors
 /// For none, one of over 128 bytes, or one with control characters.
-pub fn agent_id(field: &'static str, name: &str) -> Result<String, Violation> {
+pub fn validate_agent_name(field: &'static str, name: &str) -> Result<String, Violation> {
     let name = name.trim();
-    if name.is_empty() || name.len() > LONGEST || name.chars().any(char::is_control) {
-        let message = format!("must be the name of an agent: 1 to {LONGEST} printable characters");
+    if name.is_empty() || name.len() > MAX_AGENT_NAME_LEN || name.chars().any(char::is_control) {
+        let message = format!("must be the name of an agent: 1 to {MAX_AGENT_NAME_LEN} printable characters");
         return Err(Violation::new(field, message));
     }
     Ok(name.to_owned())

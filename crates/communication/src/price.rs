@@ -27,10 +27,10 @@ am_db::stored_enum! {
 }
 
 /// Maximum size of a message's content in bytes of its JSON.
-pub const MOST_BYTES: usize = 100_000;
+pub const MAX_CONTENT_BYTES: usize = 100_000;
 
 /// Price of a message of up to 1000 bytes whose type has factor 1.
-const BASE: f64 = 0.001;
+const BASE_PRICE: f64 = 0.001;
 
 impl MessageType {
     fn factor(self) -> f64 {
@@ -49,8 +49,8 @@ impl MessageType {
 
 /// Price of a message in the marketplace's currency, with up to 8 decimal places: 0.001 for each 1000 bytes of content,
 /// 1000 bytes at least, times the factor of its type.
-pub fn price(kind: MessageType, bytes: usize) -> f64 {
-    BASE * (bytes as f64 / 1000.0).max(1.0) * kind.factor()
+pub fn message_price(kind: MessageType, bytes: usize) -> f64 {
+    BASE_PRICE * (bytes as f64 / 1000.0).max(1.0) * kind.factor()
 }
 
 #[cfg(test)]
@@ -75,15 +75,19 @@ mod tests {
             (MessageType::Bulk, 1500, 0.015),
         ];
         for (kind, bytes, expected) in table {
-            assert!((price(kind, bytes) - expected).abs() < 1e-12, "{kind} {bytes}: {}", price(kind, bytes));
+            assert!(
+                (message_price(kind, bytes) - expected).abs() < 1e-12,
+                "{kind} {bytes}: {}",
+                message_price(kind, bytes)
+            );
         }
     }
 
     proptest! {
         #[test]
         fn more_never_costs_less(kind in proptest::sample::select(MessageType::ALL), bytes in 0usize..100_000, more in 0usize..1000) {
-            prop_assert!(price(kind, bytes) <= price(kind, bytes + more));
-            prop_assert!(price(kind, bytes) > 0.0);
+            prop_assert!(message_price(kind, bytes) <= message_price(kind, bytes + more));
+            prop_assert!(message_price(kind, bytes) > 0.0);
         }
     }
 }

@@ -32,34 +32,34 @@ impl Clock {
 
 /// Generator of identifiers and random numbers. Cheap to clone; clones share one sequence.
 #[derive(Clone)]
-pub struct Ids(Arc<Mutex<Source>>);
+pub struct IdGenerator(Arc<Mutex<RandomSource>>);
 
-struct Source {
+struct RandomSource {
     rng: StdRng,
-    /// Next number of the sequence behind [`Ids::next`].
+    /// Next number of the sequence behind [`IdGenerator::next`].
     next: u64,
 }
 
-impl Source {
+impl RandomSource {
     fn new(mut rng: StdRng) -> Self {
         let next = rng.next_u64();
         Self { rng, next }
     }
 }
 
-impl Ids {
+impl IdGenerator {
     /// A generator seeded by the operating system.
     ///
     /// # Errors
     /// Fails when the operating system provides no randomness.
     pub fn system() -> std::io::Result<Self> {
         let rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(std::io::Error::other)?;
-        Ok(Self(Arc::new(Mutex::new(Source::new(rng)))))
+        Ok(Self(Arc::new(Mutex::new(RandomSource::new(rng)))))
     }
 
     /// A generator that yields the same sequence for the same seed.
     pub fn seeded(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Source::new(StdRng::seed_from_u64(seed)))))
+        Self(Arc::new(Mutex::new(RandomSource::new(StdRng::seed_from_u64(seed)))))
     }
 
     /// Random lower-case hex digits: `digits` of them, at most 32.
@@ -93,13 +93,13 @@ impl Ids {
         format!("{prefix}{}", &text[text.len() - digits.min(text.len())..])
     }
 
-    /// Restart the sequence of [`Ids::next`] at a random number, for when its next numbers are taken already.
-    pub fn jump(&self) {
+    /// Restart the sequence of [`IdGenerator::next`] at a random number, for when its next numbers are taken already.
+    pub fn reseed_sequence(&self) {
         self.with(|source| source.next = source.rng.next_u64());
     }
 
     /// An identifier in the coordinator's form: `prefix` and `digits` (at most 32) random hex digits.
-    pub fn prefixed(&self, prefix: &str, digits: usize) -> String {
+    pub fn random_id(&self, prefix: &str, digits: usize) -> String {
         format!("{prefix}{}", self.hex(digits))
     }
 
@@ -113,13 +113,13 @@ impl Ids {
         self.with(|source| source.rng.next_u64())
     }
 
-    fn with<T>(&self, draw: impl FnOnce(&mut Source) -> T) -> T {
+    fn with<T>(&self, draw: impl FnOnce(&mut RandomSource) -> T) -> T {
         draw(&mut self.0.lock())
     }
 }
 
 /// Sleep for `wait`, or until `stop` is cancelled. Returns false when it was cancelled, which ends a polling loop.
-pub async fn pause(stop: &CancellationToken, wait: Duration) -> bool {
+pub async fn sleep_or_cancelled(stop: &CancellationToken, wait: Duration) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(wait) => true,
@@ -138,18 +138,18 @@ mod tests {
 
     #[test]
     fn ids_follow_each_other_until_told_to_go_elsewhere() {
-        let ids = Ids::seeded(7);
+        let ids = IdGenerator::seeded(7);
         let number = |text: String| u64::from_str_radix(text.strip_prefix("exec_").unwrap(), 16).unwrap();
         let (first, second) = (number(ids.next("exec_", 10)), number(ids.next("exec_", 10)));
         assert_eq!((first + 1) % (1 << 40), second);
-        ids.jump();
+        ids.reseed_sequence();
         assert!(number(ids.next("exec_", 10)).abs_diff(second) > 1000);
         assert_eq!(ids.next("agent_", 8).len(), "agent_".len() + 8);
     }
 
     #[test]
     fn a_uuid_is_random_and_of_version_4() {
-        let ids = Ids::seeded(7);
+        let ids = IdGenerator::seeded(7);
         let (first, second) = (ids.uuid(), ids.uuid());
         assert_ne!(first, second);
         let read: uuid::Uuid = first.parse().unwrap();

@@ -4,7 +4,7 @@ mod endpoints;
 mod error;
 mod group;
 mod messages;
-mod read;
+mod setting_reader;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -24,27 +24,27 @@ use serde::Deserialize;
 
 use self::{
     group::settings,
-    read::{
-        boolean, days, fraction, hours, microseconds, milliseconds, number, optional_path, parsed, seconds, secret,
-        secrets,
+    setting_reader::{
+        boolean, days, fraction, hours, microseconds, milliseconds, number, optional_path, parsed,
+        read_signing_secrets, seconds, secret,
     },
     validate::MAX_PRICE,
 };
 
 pub use error::ConfigError;
 pub use messages::MessageConfig;
-pub use sources::Sources;
-pub use validate::is_origin;
+pub use sources::ConfigSources;
+pub use validate::is_valid_log_origin;
 
 /// The name of every setting in the environment. In the file the same names are lower-case.
-pub static KEYS: LazyLock<Vec<&'static str>> = LazyLock::new(Config::keys);
+pub static SETTING_NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(Config::keys);
 
 /// The longest that anything with a size may be, in bytes: one request or step can't take the machine's memory.
-const GIBIBYTE: usize = 1 << 30;
+const MAX_SIZE_BYTES: usize = 1 << 30;
 
 /// Deployment environment, which decides how strictly the configuration is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Environment {
+pub enum AppEnvironment {
     /// Development: any API key is accepted, and only loopback addresses are listened on.
     Dev,
     /// Production: API keys are required and placeholders are refused.
@@ -64,39 +64,39 @@ settings! {
     /// All settings of the service. They don't change after the start.
     pub struct Config {
         /// Deployment environment: `dev` (default) or `production`.
-        "APP_ENV" environment: Environment = Environment::Dev, parsed("dev or production", validate::environment);
+        "APP_ENV" environment: AppEnvironment = AppEnvironment::Dev, parsed("dev or production", validate::parse_environment);
         /// The address to listen on, or `localhost`; default 127.0.0.1.
-        "APP_HOST" host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), parsed("an IP address, or localhost", validate::host);
+        "APP_HOST" host: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST), parsed("an IP address, or localhost", validate::parse_host);
         /// Listening port, default 8012. With 0 the operating system chooses a free port, which is logged.
         "APP_PORT" port: u16 = 8012, number(0..=u16::MAX);
         /// Confirmation that a development server may listen beyond loopback, default false.
         "APP_ALLOW_REMOTE_DEV" allow_remote_dev: bool = false, boolean;
         /// The SQLite file, as an URL; default: coordinator.db in `DATA_DIR`.
-        "DATABASE_URL" database: PathBuf = "./data/coordinator.db".into(), validate::database;
+        "DATABASE_URL" database: PathBuf = "./data/coordinator.db".into(), validate::parse_database_url;
         /// Where generated keys and everything else beside the database is kept. Default: ./data, or the database's directory.
         "DATA_DIR" data_dir: PathBuf = "./data".into(), validate::data_dir;
         /// Whether `serve` migrates the database before it accepts requests, default true.
         "MIGRATE_ON_START" migrate_on_start: bool = true, boolean;
         /// API keys of administrators, default none.
-        "ADMIN_API_KEYS" admin_keys: Vec<SecretString> = Vec::new(), secrets;
+        "ADMIN_API_KEYS" admin_keys: Vec<SecretString> = Vec::new(), read_signing_secrets;
         /// API keys of clients, default none.
-        "CLIENT_API_KEYS" client_keys: Vec<SecretString> = Vec::new(), secrets;
+        "CLIENT_API_KEYS" client_keys: Vec<SecretString> = Vec::new(), read_signing_secrets;
         /// API keys of miners, default none.
-        "MINER_API_KEYS" miner_keys: Vec<SecretString> = Vec::new(), secrets;
+        "MINER_API_KEYS" miner_keys: Vec<SecretString> = Vec::new(), read_signing_secrets;
         /// Ed25519 signing key of receipts, 32 bytes in hex. `None`: a key is created in a file beside the database.
         "RECEIPT_SIGNING_KEY_HEX" receipt_signing_key: Option<SecretString> = None, secret;
         /// Log filter in the syntax of `tracing`, default info.
-        "LOG_LEVEL" log_level: String = "info".to_owned(), parsed(validate::LOG_FILTER, validate::log_filter);
+        "LOG_LEVEL" log_level: String = "info".to_owned(), parsed(validate::LOG_FILTER_SYNTAX, validate::parse_log_filter);
         /// Log format: json (default) or text.
-        "LOG_FORMAT" log_format: LogFormat = LogFormat::Json, parsed("json or text", validate::log_format);
+        "LOG_FORMAT" log_format: LogFormat = LogFormat::Json, parsed("json or text", validate::parse_log_format);
         /// Requests allowed per window and API key, default 0: no limit.
         "RATE_LIMIT_REQUESTS" rate_limit_requests: u32 = 0, number(0..=10_000_000);
         /// Window of the rate limit, default 60 s.
         "RATE_LIMIT_WINDOW_SECONDS" rate_limit_window: Duration = Duration::from_secs(60), seconds(1..=86_400);
         /// Origins allowed by CORS: a JSON list or comma-separated, default none; `*` allows any.
-        "CORS_ORIGINS" cors_origins: Vec<String> = Vec::new(), validate::origins;
+        "CORS_ORIGINS" cors_origins: Vec<String> = Vec::new(), validate::read_cors_origins;
         /// Largest accepted request body in bytes, default 10 MB.
-        "BODY_LIMIT_BYTES" body_limit: usize = 10 << 20, number(1024..=GIBIBYTE);
+        "BODY_LIMIT_BYTES" body_limit: usize = 10 << 20, number(1024..=MAX_SIZE_BYTES);
         /// Time limit of a request, default 60 s.
         "REQUEST_TIMEOUT_SECONDS" request_timeout: Duration = Duration::from_secs(60), seconds(1..=3600);
         /// First stage of a shutdown, during which running requests and steps may finish, default 25 s.
@@ -134,10 +134,10 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong, each with the setting's name; no secret is shown.
-    pub fn load(sources: Sources) -> Result<Self, ConfigError> {
+    pub fn load(sources: ConfigSources) -> Result<Self, ConfigError> {
         let mut reader = sources.gather();
         let config = Self::read(&mut reader);
-        validate::check(&config, &mut reader);
+        validate::validate_config(&config, &mut reader);
         if reader.violations.is_empty() { Ok(config) } else { Err(ConfigError { violations: reader.violations }) }
     }
 
@@ -174,7 +174,7 @@ settings! {
         /// Time limit of one evaluation of a jq program, default 2000 ms.
         "JQ_TIMEOUT_MS" jq_timeout: Duration = Duration::from_secs(2), milliseconds(10..=600_000);
         /// Largest output of a jq program in bytes, default 1 MiB.
-        "JQ_MAX_OUTPUT_BYTES" jq_max_output: usize = 1 << 20, number(1024..=GIBIBYTE);
+        "JQ_MAX_OUTPUT_BYTES" jq_max_output: usize = 1 << 20, number(1024..=MAX_SIZE_BYTES);
         /// Address space limit of a jq worker process in MiB, default 512.
         "JQ_MEMORY_MB" jq_memory_mb: u64 = 512, number(64..=65_536);
         /// Number of jq worker processes, default 2.
@@ -185,7 +185,7 @@ settings! {
         /// 0.0.
         "COMPUTE_PRICE_PER_SECOND" compute_price_per_second: f64 = 0.0, number(0.0..=MAX_PRICE);
         /// Largest response of an http step in bytes, default 4 MiB.
-        "HTTP_STEP_MAX_RESPONSE_BYTES" http_max_response: usize = 4 << 20, number(1024..=GIBIBYTE);
+        "HTTP_STEP_MAX_RESPONSE_BYTES" http_max_response: usize = 4 << 20, number(1024..=MAX_SIZE_BYTES);
     }
 }
 
@@ -238,7 +238,7 @@ settings! {
         /// Processes and threads of one command, default 128.
         "SANDBOX_MAX_PROCESSES" max_processes: u64 = 128, number(1..=100_000);
         /// Bytes kept of each output stream of a command, default 1 MiB.
-        "SANDBOX_MAX_OUTPUT_BYTES" max_output: usize = 1 << 20, number(1024..=GIBIBYTE);
+        "SANDBOX_MAX_OUTPUT_BYTES" max_output: usize = 1 << 20, number(1024..=MAX_SIZE_BYTES);
         /// Retention of an execution's files after its end, default 24 h.
         "SANDBOX_KEEP_HOURS" keep: Duration = Duration::from_secs(24 * 3600), hours(0..=87_600);
         /// Whether allowed domains may resolve to addresses that are not public, default false.
@@ -265,7 +265,7 @@ settings! {
     /// Settings of webhooks.
     pub struct WebhookConfig {
         /// Endpoints by name (a JSON object, or `[webhooks.NAME]` in the file). Default none.
-        "WEBHOOKS" endpoints: BTreeMap<String, WebhookEndpoint> = BTreeMap::new(), endpoints::webhooks;
+        "WEBHOOKS" endpoints: BTreeMap<String, WebhookEndpoint> = BTreeMap::new(), endpoints::read_webhook_config;
         /// Factor for the waits between delivery attempts, default 1.0.
         "WEBHOOK_RETRY_SCALE" retry_scale: f64 = 1.0, number(0.0..=100.0);
         /// Retention of finished deliveries, default 30 days.

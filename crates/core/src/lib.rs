@@ -7,7 +7,7 @@ pub mod config;
 /// Canonical JSON, keys, signatures.
 pub mod crypto;
 /// Public and private addresses, and a client that reaches public ones only.
-pub mod net;
+pub mod public_address;
 /// Background tasks that run as long as the process does.
 pub mod supervisor;
 /// What is wrong with a value that was sent: paths, violations and how they are collected.

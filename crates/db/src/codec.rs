@@ -14,7 +14,7 @@ use utoipa::openapi::{
 
 use super::Db;
 
-type Arguments = <Db as sqlx::Database>::ArgumentBuffer;
+type ArgumentBuffer = <Db as sqlx::Database>::ArgumentBuffer;
 type ValueRef<'r> = <Db as sqlx::Database>::ValueRef<'r>;
 
 /// A moment in UTC with microseconds: naive text in the database, RFC 3339 with `Z` and six digits in the API.
@@ -27,7 +27,7 @@ pub struct LocalTimestamp(pub DateTime<Utc>);
 
 /// Parse the coordinator's usual form, `2026-05-12 14:29:30.123456`. chrono's format interpreter takes ten times as
 /// long, and each answer has several timestamps.
-fn parse_exact(text: &[u8]) -> Option<NaiveDateTime> {
+fn parse_exact_timestamp(text: &[u8]) -> Option<NaiveDateTime> {
     let shape = text.len() == 26 && [text[4], text[7], text[10], text[13], text[16], text[19]] == *b"-- ::.";
     let number = |range: std::ops::Range<usize>| {
         text[range]
@@ -41,8 +41,8 @@ fn parse_exact(text: &[u8]) -> Option<NaiveDateTime> {
     date.and_hms_micro_opt(number(11..13)?, number(14..16)?, number(17..19)?, number(20..26)?)
 }
 
-fn parse(text: &str) -> Result<NaiveDateTime, BoxDynError> {
-    if let Some(naive) = parse_exact(text.as_bytes()) {
+fn parse_timestamp(text: &str) -> Result<NaiveDateTime, BoxDynError> {
+    if let Some(naive) = parse_exact_timestamp(text.as_bytes()) {
         return Ok(naive);
     }
     // As lenient as SQLAlchemy: seconds and fraction are optional, 'T' may replace the space.
@@ -55,7 +55,7 @@ fn parse(text: &str) -> Result<NaiveDateTime, BoxDynError> {
 }
 
 /// Format date and time with six digits of a second and `separator` between the two.
-fn write_naive(naive: NaiveDateTime, separator: u8) -> String {
+fn format_naive(naive: NaiveDateTime, separator: u8) -> String {
     let mut text = *b"0000-00-00 00:00:00.000000";
     let mut put = |range: std::ops::Range<usize>, mut value: u32| {
         for digit in text[range].iter_mut().rev() {
@@ -81,12 +81,12 @@ impl Timestamp {
     /// # Errors
     /// Fails when the text has none of SQLAlchemy's forms.
     pub fn from_stored(text: &str) -> Result<Self, BoxDynError> {
-        Ok(Self(parse(text)?.and_utc()))
+        Ok(Self(parse_timestamp(text)?.and_utc()))
     }
 
     /// The stored form, naive text in UTC.
     pub fn stored(self) -> String {
-        write_naive(self.0.naive_utc(), b' ')
+        format_naive(self.0.naive_utc(), b' ')
     }
 
     /// Seconds from `earlier` to this moment.
@@ -97,7 +97,7 @@ impl Timestamp {
 
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&write_naive(self.0.naive_utc(), b'T'))?;
+        f.write_str(&format_naive(self.0.naive_utc(), b'T'))?;
         f.write_str("Z")
     }
 }
@@ -126,19 +126,19 @@ impl utoipa::ToSchema for Timestamp {}
 impl LocalTimestamp {
     /// As it stands in the database.
     pub fn stored(self) -> String {
-        write_naive(self.0.with_timezone(&Local).naive_local(), b' ')
+        format_naive(self.0.with_timezone(&Local).naive_local(), b' ')
     }
 }
 
-fn read_local(text: &str) -> Result<LocalTimestamp, BoxDynError> {
-    let naive = parse(text)?;
+fn parse_local_timestamp(text: &str) -> Result<LocalTimestamp, BoxDynError> {
+    let naive = parse_timestamp(text)?;
     // The hour that the end of summer time repeats is read as its first occurrence, the hour that its start skips as
     // UTC.
     let local = Local.from_local_datetime(&naive).earliest();
     Ok(LocalTimestamp(local.map_or(naive.and_utc(), |local| local.with_timezone(&Utc))))
 }
 
-macro_rules! stored_as_text {
+macro_rules! impl_text_codec {
     ($name:ty, $read:path) => {
         impl Type<Db> for $name {
             fn type_info() -> <Db as sqlx::Database>::TypeInfo {
@@ -149,7 +149,7 @@ macro_rules! stored_as_text {
             }
         }
         impl<'q> Encode<'q, Db> for $name {
-            fn encode_by_ref(&self, buffer: &mut Arguments) -> Result<IsNull, BoxDynError> {
+            fn encode_by_ref(&self, buffer: &mut ArgumentBuffer) -> Result<IsNull, BoxDynError> {
                 <String as Encode<Db>>::encode(self.stored(), buffer)
             }
         }
@@ -161,14 +161,14 @@ macro_rules! stored_as_text {
     };
 }
 
-stored_as_text!(Timestamp, Timestamp::from_stored);
-stored_as_text!(LocalTimestamp, read_local);
+impl_text_codec!(Timestamp, Timestamp::from_stored);
+impl_text_codec!(LocalTimestamp, parse_local_timestamp);
 
-/// The text of a JSON column. `null`, or SQL's NULL read as [`Doc::none`], is no value.
+/// The text of a JSON column. `null`, or SQL's NULL read as [`JsonText::none`], is no value.
 #[derive(Clone, Debug)]
-pub struct Doc(Option<Box<RawValue>>);
+pub struct JsonText(Option<Box<RawValue>>);
 
-impl Doc {
+impl JsonText {
     /// A column without a value.
     pub fn none() -> Self {
         Self(None)
@@ -178,12 +178,12 @@ impl Doc {
     ///
     /// # Errors
     /// Fails when `value` has no JSON form, such as a map whose keys are not strings.
-    pub fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
-        Ok(Self::raw(serde_json::value::to_raw_value(value)?))
+    pub fn from_value(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self::from_raw(serde_json::value::to_raw_value(value)?))
     }
 
     /// Wrap JSON text.
-    pub fn raw(raw: Box<RawValue>) -> Self {
+    pub fn from_raw(raw: Box<RawValue>) -> Self {
         Self(Some(raw).filter(|raw| raw.get() != "null"))
     }
 
@@ -192,14 +192,15 @@ impl Doc {
     /// # Errors
     /// Fails when the text is neither JSON nor what Python writes for NaN and infinities.
     pub fn from_stored(text: &str) -> Result<Self, serde_json::Error> {
-        let raw = RawValue::from_string(text.to_owned()).or_else(|_| RawValue::from_string(without_nan(text)))?;
-        Ok(Self::raw(raw))
+        let raw =
+            RawValue::from_string(text.to_owned()).or_else(|_| RawValue::from_string(replace_nan_with_null(text)))?;
+        Ok(Self::from_raw(raw))
     }
 
     /// The same value, or `{}` when there is none: for columns that the API documents as objects.
     #[must_use]
-    pub fn or_object(self) -> Self {
-        if self.0.is_some() { self } else { Self::of(&serde_json::Map::new()).unwrap_or(self) }
+    pub fn or_empty_object(self) -> Self {
+        if self.0.is_some() { self } else { Self::from_value(&serde_json::Map::new()).unwrap_or(self) }
     }
 
     /// The JSON text, `None` when there is no value.
@@ -221,27 +222,27 @@ impl Doc {
     }
 }
 
-impl Serialize for Doc {
+impl Serialize for JsonText {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Doc {
+impl<'de> Deserialize<'de> for JsonText {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::<Box<RawValue>>::deserialize(deserializer)?.map_or(Self(None), Self::raw))
+        Ok(Option::<Box<RawValue>>::deserialize(deserializer)?.map_or(Self(None), Self::from_raw))
     }
 }
 
-impl utoipa::PartialSchema for Doc {
+impl utoipa::PartialSchema for JsonText {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new().schema_type(SchemaType::AnyValue).into()
     }
 }
 
-impl utoipa::ToSchema for Doc {}
+impl utoipa::ToSchema for JsonText {}
 
-impl Type<Db> for Doc {
+impl Type<Db> for JsonText {
     fn type_info() -> <Db as sqlx::Database>::TypeInfo {
         <String as Type<Db>>::type_info()
     }
@@ -250,13 +251,13 @@ impl Type<Db> for Doc {
     }
 }
 
-impl<'q> Encode<'q, Db> for Doc {
-    fn encode_by_ref(&self, buffer: &mut Arguments) -> Result<IsNull, BoxDynError> {
+impl<'q> Encode<'q, Db> for JsonText {
+    fn encode_by_ref(&self, buffer: &mut ArgumentBuffer) -> Result<IsNull, BoxDynError> {
         <String as Encode<Db>>::encode(self.get().map_or("null", RawValue::get).to_owned(), buffer)
     }
 }
 
-impl<'r> Decode<'r, Db> for Doc {
+impl<'r> Decode<'r, Db> for JsonText {
     fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
         if value.is_null() {
             return Ok(Self::none());
@@ -313,12 +314,12 @@ impl<T> Type<Db> for JsonOr<T> {
 
 impl<'r, T: for<'de> Deserialize<'de> + Default> Decode<'r, Db> for JsonOr<T> {
     fn decode(value: ValueRef<'r>) -> Result<Self, BoxDynError> {
-        Ok(Self(Doc::decode(value)?.parse()?.unwrap_or_default()))
+        Ok(Self(JsonText::decode(value)?.parse()?.unwrap_or_default()))
     }
 }
 
 /// Replace NaN and infinities, which Python writes although JSON has none, by null.
-fn without_nan(text: &str) -> String {
+fn replace_nan_with_null(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut quoted) = (text, false);
     while let Some(c) = rest.chars().next() {
@@ -381,9 +382,9 @@ macro_rules! stored_enum {
             }
         }
 
-        impl $crate::rows::Cell for $name {
+        impl $crate::bulk_insert::JsonCell for $name {
             fn write(&self, out: &mut String) {
-                $crate::rows::Cell::write(self.stored(), out);
+                $crate::bulk_insert::JsonCell::write(self.stored(), out);
             }
         }
 
@@ -419,7 +420,7 @@ mod tests {
 
     stored_enum! {
         /// For the test.
-        pub enum Level {
+        pub enum CodecLevel {
             /// One.
             Basic = "BASIC" / "basic",
             /// Two.
@@ -429,25 +430,28 @@ mod tests {
 
     #[test]
     fn an_enumeration_has_a_name_and_a_value() {
-        assert_eq!(Level::ZeroKnowledge.stored(), "ZERO_KNOWLEDGE");
-        assert_eq!(serde_json::to_string(&Level::ZeroKnowledge).unwrap(), "\"zero-knowledge\"");
-        assert_eq!(Level::from_value("basic"), Some(Level::Basic));
-        assert_eq!(Level::from_value("BASIC"), None);
+        assert_eq!(CodecLevel::ZeroKnowledge.stored(), "ZERO_KNOWLEDGE");
+        assert_eq!(serde_json::to_string(&CodecLevel::ZeroKnowledge).unwrap(), "\"zero-knowledge\"");
+        assert_eq!(CodecLevel::from_value("basic"), Some(CodecLevel::Basic));
+        assert_eq!(CodecLevel::from_value("BASIC"), None);
     }
 
     #[test]
     fn three_digits_are_read_as_a_fraction_and_written_as_six() {
-        let read = Timestamp(parse("2026-05-12 14:29:30.5").unwrap().and_utc());
+        let read = Timestamp(parse_timestamp("2026-05-12 14:29:30.5").unwrap().and_utc());
         assert_eq!(read.stored(), "2026-05-12 14:29:30.500000");
         assert_eq!(read.to_string(), "2026-05-12T14:29:30.500000Z");
-        assert_eq!(Timestamp(parse("2026-05-12 14:29:30").unwrap().and_utc()).stored(), "2026-05-12 14:29:30.000000");
-        assert!(parse("yesterday").is_err());
+        assert_eq!(
+            Timestamp(parse_timestamp("2026-05-12 14:29:30").unwrap().and_utc()).stored(),
+            "2026-05-12 14:29:30.000000"
+        );
+        assert!(parse_timestamp("yesterday").is_err());
     }
 
     #[test]
     fn what_python_calls_json_is_read() {
         assert_eq!(
-            without_nan(r#"{"a": NaN, "b": [-Infinity, Infinity], "c": "NaN \" Infinity"}"#),
+            replace_nan_with_null(r#"{"a": NaN, "b": [-Infinity, Infinity], "c": "NaN \" Infinity"}"#),
             r#"{"a": null, "b": [null, null], "c": "NaN \" Infinity"}"#
         );
     }
@@ -456,7 +460,7 @@ mod tests {
         #[test]
         fn a_timestamp_survives_the_database(micros in 0i64..4_000_000_000_000_000) {
             let moment = Timestamp(DateTime::from_timestamp_micros(micros).unwrap());
-            prop_assert_eq!(Timestamp(parse(&moment.stored()).unwrap().and_utc()), moment);
+            prop_assert_eq!(Timestamp(parse_timestamp(&moment.stored()).unwrap().and_utc()), moment);
             prop_assert_eq!(moment.stored(), moment.0.format("%Y-%m-%d %H:%M:%S%.6f").to_string());
             let json = serde_json::to_string(&moment).unwrap();
             prop_assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), moment);
@@ -464,7 +468,7 @@ mod tests {
 
         #[test]
         fn a_document_survives(text in ".*") {
-            let doc = Doc::of(&text).unwrap();
+            let doc = JsonText::from_value(&text).unwrap();
             prop_assert_eq!(doc.parse::<String>().unwrap().unwrap(), text);
         }
     }

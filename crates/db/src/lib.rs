@@ -3,24 +3,24 @@
 //! Reads use a pool of read-only connections, writes go through one writer ([`Database::write`]), which commits waiting
 //! work together. [`codec`] has the codecs of the coordinator's formats.
 
-pub mod batch;
+pub mod bulk_insert;
 pub mod codec;
 mod connect;
 pub mod dialect;
 mod error;
+pub mod idempotency;
 mod metrics;
 mod migrate;
-pub mod once;
 pub mod owner;
 pub mod page;
 pub mod principal;
-pub mod raw;
-mod readers;
+mod read_pool;
 pub mod row;
-pub mod rows;
+pub mod sql_value;
 pub mod statement;
+pub mod statement_batch;
 mod template;
-mod work;
+mod write_job;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -29,11 +29,11 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-pub use error::{Error, Result};
+pub use error::{DatabaseError, Result};
 #[doc(hidden)]
 pub use inventory;
-pub use migrate::{Report, check, has_table, migrate};
-pub use readers::Reader;
+pub use migrate::{MigrationReport, check_schema, has_table, migrate};
+pub use read_pool::PooledConnection;
 pub use row::FromRow;
 #[doc(hidden)]
 pub use sqlx;
@@ -48,21 +48,21 @@ pub type Connection = sqlx::SqliteConnection;
 
 /// Options for opening the database.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct DatabaseSettings {
     /// Number of read-only connections.
     pub readers: u32,
-    /// Time that a write waits for another process's lock before it returns [`Error::Busy`].
+    /// Time that a write waits for another process's lock before it returns [`DatabaseError::Busy`].
     pub busy_timeout: Duration,
 }
 
 /// The open database. Cheap to clone.
 #[derive(Clone)]
-pub struct Database(Arc<Inner>);
+pub struct Database(Arc<DatabaseInner>);
 
-struct Inner {
-    readers: readers::Readers,
-    writer: writer::Writer,
-    metrics: Arc<metrics::Metrics>,
+struct DatabaseInner {
+    readers: read_pool::ReadPool,
+    writer: writer::DatabaseWriter,
+    metrics: Arc<metrics::DatabaseMetrics>,
     path: std::path::PathBuf,
 }
 
@@ -71,13 +71,13 @@ impl Database {
     ///
     /// # Errors
     /// Fails when the file can't be opened, or when the SQLite library can corrupt a shared WAL database.
-    pub async fn open(path: &Path, settings: &Settings) -> Result<Self> {
-        let metrics = Arc::new(metrics::Metrics::default());
-        let conn = connect::writing(path).await?;
+    pub async fn open(path: &Path, settings: &DatabaseSettings) -> Result<Self> {
+        let metrics = Arc::new(metrics::DatabaseMetrics::default());
+        let conn = connect::open_write_connection(path).await?;
         connect::check_version(&conn).await?;
-        let readers = readers::Readers::open(path, settings.readers).await?;
-        let writer = writer::Writer::start(conn, settings.busy_timeout, metrics.clone())?;
-        Ok(Self(Arc::new(Inner { readers, writer, metrics, path: path.to_owned() })))
+        let readers = read_pool::ReadPool::open(path, settings.readers).await?;
+        let writer = writer::DatabaseWriter::start(conn, settings.busy_timeout, metrics.clone())?;
+        Ok(Self(Arc::new(DatabaseInner { readers, writer, metrics, path: path.to_owned() })))
     }
 
     /// Path of the database file.
@@ -88,8 +88,8 @@ impl Database {
     /// Borrow a read-only connection. Hold it briefly: the WAL grows while a reader keeps its snapshot.
     ///
     /// # Errors
-    /// Returns [`Error::Busy`] when no connection becomes free in time.
-    pub async fn read(&self) -> Result<Reader> {
+    /// Returns [`DatabaseError::Busy`] when no connection becomes free in time.
+    pub async fn read(&self) -> Result<PooledConnection> {
         let waited = std::time::Instant::now();
         let conn = self.0.readers.get().await?;
         self.0.metrics.reader_wait.observe(waited.elapsed().as_secs_f64());
@@ -101,13 +101,13 @@ impl Database {
     /// the caller stops waiting.
     ///
     /// # Errors
-    /// Returns the error of `work`; [`Error::Busy`] when the coordinator holds the lock for too long,
-    /// [`Error::Stopped`] when the writer has ended, [`Error::Full`] on a full disk.
+    /// Returns the error of `work`; [`DatabaseError::Busy`] when the coordinator holds the lock for too long,
+    /// [`DatabaseError::WriterStopped`] when the writer has ended, [`DatabaseError::DiskFull`] on a full disk.
     pub async fn write<T, E, F>(&self, work: F) -> std::result::Result<T, E>
     where
         F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send + 'static,
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
     {
         let span = tracing::debug_span!("write");
         let inside = span.clone();
@@ -119,8 +119,8 @@ impl Database {
     /// callers wait.
     ///
     /// # Errors
-    /// Same as [`Database::write`]; [`Error::Duplicate`] when a row exists already.
-    pub async fn insert(&self, rows: rows::Rows, after: impl FnOnce() + Send + 'static) -> Result<()> {
+    /// Same as [`Database::write`]; [`DatabaseError::Duplicate`] when a row exists already.
+    pub async fn insert(&self, rows: bulk_insert::RowBatch, after: impl FnOnce() + Send + 'static) -> Result<()> {
         let span = tracing::debug_span!("write");
         self.0.writer.insert(rows, Box::new(after)).instrument(span).await
     }
@@ -135,8 +135,8 @@ impl Database {
     ///
     /// # Errors
     /// Fails when the file can't be opened.
-    pub async fn watcher(&self) -> Result<Watcher> {
-        Ok(Watcher { conn: connect::reading(&self.0.path).await?, seen: 0 })
+    pub async fn open_watcher(&self) -> Result<CommitWatcher> {
+        Ok(CommitWatcher { conn: connect::open_read_connection(&self.0.path).await?, seen: 0 })
     }
 
     /// Register the database's metrics.
@@ -163,12 +163,12 @@ impl Database {
 }
 
 /// Detector of commits by any other connection, including those of this process; a check costs one page read.
-pub struct Watcher {
+pub struct CommitWatcher {
     conn: Connection,
     seen: i64,
 }
 
-impl Watcher {
+impl CommitWatcher {
     /// Whether another connection committed since the last call. The first call returns true.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 
 /// Metrics of the writer and of the read connections.
-pub struct Metrics {
+pub struct DatabaseMetrics {
     pub queue_depth: Gauge,
     pub batch_size: Histogram,
     pub commit_seconds: Histogram,
@@ -24,7 +24,7 @@ pub struct Metrics {
     pub rolled_back: Counter,
 }
 
-impl Default for Metrics {
+impl Default for DatabaseMetrics {
     fn default() -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.00005, 2.5, 14));
         Self {
@@ -39,7 +39,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl DatabaseMetrics {
     pub fn register(&self, wal: PathBuf, registry: &mut Registry) {
         registry.register("db_writer_queue_depth", "Writes waiting in the queue", self.queue_depth.clone());
         registry.register("db_writer_batch_size", "Writes committed together", self.batch_size.clone());
@@ -52,16 +52,16 @@ impl Metrics {
         registry.register("db_reader_wait_seconds", "Time waiting for a read connection", self.reader_wait.clone());
         registry.register("db_busy", "Writes that failed because the lock was not free in time", self.busy.clone());
         registry.register("db_rolled_back", "Writes rolled back because they failed", self.rolled_back.clone());
-        registry.register_collector(Box::new(Wal(wal)));
+        registry.register_collector(Box::new(WalSizeCollector(wal)));
     }
 }
 
 /// Collector of the write-ahead log's size in bytes, read at each scrape. The log grows while a reader holds a
 /// snapshot.
 #[derive(Debug)]
-struct Wal(PathBuf);
+struct WalSizeCollector(PathBuf);
 
-impl Collector for Wal {
+impl Collector for WalSizeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> std::fmt::Result {
         let bytes = std::fs::metadata(&self.0).map_or(0, |file| i64::try_from(file.len()).unwrap_or(i64::MAX));
         let kind = prometheus_client::metrics::MetricType::Gauge;

@@ -7,14 +7,14 @@ use sqlx::{
     migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{Connection, Database, Error, Result, Tx, codec::Timestamp};
+use super::{Connection, Database, DatabaseError, Result, Tx, codec::Timestamp};
 use am_core::ambient::Clock;
 
 /// SQL of the coordinator's tables, as the coordinator creates them.
-const COORDINATOR: &str = include_str!("../../../migrations/coordinator.sql");
+const COORDINATOR_SCHEMA: &str = include_str!("../../../migrations/coordinator.sql");
 /// The service's own migrations in order: version, name, SQL. An applied migration must not be edited, because its hash
 /// is recorded.
-const OWN: &[(i64, &str, &str)] = &[
+const OWN_MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "durable_executions", include_str!("../../../migrations/0001_durable_executions.sql")),
     (2, "policies", include_str!("../../../migrations/0002_policies.sql")),
     (3, "audit", include_str!("../../../migrations/0003_audit.sql")),
@@ -32,7 +32,7 @@ const RECORD: &str = "am_migrations";
 
 /// Result of a migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct MigrationReport {
     /// Tables of the coordinator that were created.
     pub created: Vec<String>,
     /// Tables of the coordinator that existed and have the expected columns.
@@ -44,13 +44,13 @@ pub struct Report {
 /// Migrate in one transaction. Repeating it changes nothing.
 ///
 /// # Errors
-/// Returns [`Error::Schema`], which names each table and column that does not match.
-pub async fn migrate(db: &Database, clock: &Clock) -> Result<Report> {
+/// Returns [`DatabaseError::SchemaMismatch`], which names each table and column that does not match.
+pub async fn migrate(db: &Database, clock: &Clock) -> Result<MigrationReport> {
     let now = Timestamp(clock.now());
     db.write(async move |tx: &mut Tx| {
-        let mut report = Report::default();
-        adopt(tx.conn().await?, &mut report).await?;
-        apply(tx.conn().await?, now, &mut report).await?;
+        let mut report = MigrationReport::default();
+        adopt_coordinator_tables(tx.conn().await?, &mut report).await?;
+        apply_migrations(tx.conn().await?, now, &mut report).await?;
         Ok(report)
     })
     .await
@@ -59,32 +59,35 @@ pub async fn migrate(db: &Database, clock: &Clock) -> Result<Report> {
 /// Check that all migrations and tables of this version exist, for readiness and for a start without migration.
 ///
 /// # Errors
-/// Returns [`Error::Schema`], which names what is missing.
-pub async fn check(conn: &mut Connection) -> Result<()> {
-    let applied = if is_recorded_by_sqlx(conn).await? { applied(conn).await? } else { Vec::new() };
+/// Returns [`DatabaseError::SchemaMismatch`], which names what is missing.
+pub async fn check_schema(conn: &mut Connection) -> Result<()> {
+    let applied = if is_recorded_by_sqlx(conn).await? { applied_migrations(conn).await? } else { Vec::new() };
     let missing: Vec<&str> =
-        OWN.iter().filter(|(version, ..)| !applied.contains(version)).map(|(_, name, _)| *name).collect();
+        OWN_MIGRATIONS.iter().filter(|(version, ..)| !applied.contains(version)).map(|(_, name, _)| *name).collect();
     if missing.is_empty() {
         Ok(())
     } else {
-        Err(Error::Schema(format!("not migrated, missing {}; run `agent-management migrate`", missing.join(", "))))
+        Err(DatabaseError::SchemaMismatch(format!(
+            "not migrated, missing {}; run `agent-management migrate`",
+            missing.join(", ")
+        )))
     }
 }
 
-struct Table {
+struct TableDefinition {
     name: String,
     statements: Vec<String>,
 }
 
 /// Split the coordinator's file into tables, each with its indexes. Statements end at a line's end.
-fn coordinator_tables() -> Vec<Table> {
-    let mut tables: Vec<Table> = Vec::new();
-    for statement in COORDINATOR.split(";\n") {
+fn coordinator_tables() -> Vec<TableDefinition> {
+    let mut tables: Vec<TableDefinition> = Vec::new();
+    for statement in COORDINATOR_SCHEMA.split(";\n") {
         let text: String = statement.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
         let text = text.trim();
         if let Some(rest) = text.strip_prefix("CREATE TABLE ") {
             let name = rest.split_whitespace().next().unwrap_or_default().to_owned();
-            tables.push(Table { name, statements: vec![text.to_owned()] });
+            tables.push(TableDefinition { name, statements: vec![text.to_owned()] });
         } else if let (false, Some(table)) = (text.is_empty(), tables.last_mut()) {
             table.statements.push(text.to_owned());
         }
@@ -92,7 +95,7 @@ fn coordinator_tables() -> Vec<Table> {
     tables
 }
 
-async fn adopt(conn: &mut Connection, report: &mut Report) -> Result<()> {
+async fn adopt_coordinator_tables(conn: &mut Connection, report: &mut MigrationReport) -> Result<()> {
     // SQLite itself derives the expected columns, from the same statements in a database in memory.
     let mut model = <Connection as sqlx::Connection>::connect("sqlite::memory:").await?;
     let mut faults = Vec::new();
@@ -101,10 +104,10 @@ async fn adopt(conn: &mut Connection, report: &mut Report) -> Result<()> {
             sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut model).await?;
         }
         if has_table(conn, &table.name).await? {
-            faults.extend(misfits(
+            faults.extend(column_mismatches(
                 &table.name,
-                &columns(&mut model, &table.name).await?,
-                &columns(conn, &table.name).await?,
+                &table_columns(&mut model, &table.name).await?,
+                &table_columns(conn, &table.name).await?,
             ));
             report.adopted.push(table.name);
         } else {
@@ -115,16 +118,16 @@ async fn adopt(conn: &mut Connection, report: &mut Report) -> Result<()> {
         }
     }
     model.close().await?;
-    if faults.is_empty() { Ok(()) } else { Err(Error::Schema(faults.join("; "))) }
+    if faults.is_empty() { Ok(()) } else { Err(DatabaseError::SchemaMismatch(faults.join("; "))) }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Column {
+struct ColumnDefinition {
     name: String,
     required: bool,
 }
 
-fn misfits(table: &str, expected: &[Column], found: &[Column]) -> Vec<String> {
+fn column_mismatches(table: &str, expected: &[ColumnDefinition], found: &[ColumnDefinition]) -> Vec<String> {
     let lacks = expected
         .iter()
         .filter(|column| !found.iter().any(|other| other.name == column.name))
@@ -136,7 +139,7 @@ fn misfits(table: &str, expected: &[Column], found: &[Column]) -> Vec<String> {
     lacks.chain(demands).collect()
 }
 
-async fn columns(conn: &mut Connection, table: &str) -> Result<Vec<Column>> {
+async fn table_columns(conn: &mut Connection, table: &str) -> Result<Vec<ColumnDefinition>> {
     let rows = sqlx::query("SELECT name, \"notnull\", dflt_value IS NULL FROM pragma_table_info(?1)")
         .bind(table)
         .fetch_all(conn)
@@ -144,7 +147,7 @@ async fn columns(conn: &mut Connection, table: &str) -> Result<Vec<Column>> {
     rows.iter()
         .map(|row| {
             let (forbids_null, no_default): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
-            Ok(Column { name: row.try_get(0)?, required: forbids_null && no_default })
+            Ok(ColumnDefinition { name: row.try_get(0)?, required: forbids_null && no_default })
         })
         .collect()
 }
@@ -162,11 +165,11 @@ pub async fn has_table(conn: &mut Connection, table: &str) -> Result<bool> {
 }
 
 async fn is_recorded_by_sqlx(conn: &mut Connection) -> Result<bool> {
-    Ok(columns(conn, RECORD).await?.iter().any(|column| column.name == "checksum"))
+    Ok(table_columns(conn, RECORD).await?.iter().any(|column| column.name == "checksum"))
 }
 
 /// The versions that were applied.
-async fn applied(conn: &mut Connection) -> Result<Vec<i64>> {
+async fn applied_migrations(conn: &mut Connection) -> Result<Vec<i64>> {
     let applied = conn.list_applied_migrations(RECORD).await.map_err(refused)?;
     Ok(applied.into_iter().map(|migration| migration.version).collect())
 }
@@ -174,7 +177,7 @@ async fn applied(conn: &mut Connection) -> Result<Vec<i64>> {
 fn migrator() -> Migrator {
     // None begins a transaction of its own: all of them are part of the one that adopts the coordinator's tables.
     const NO_TRANSACTION: bool = true;
-    let migrations = OWN.iter().map(|(version, name, sql)| {
+    let migrations = OWN_MIGRATIONS.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), NO_TRANSACTION)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
@@ -182,28 +185,28 @@ fn migrator() -> Migrator {
     migrator
 }
 
-fn refused(error: MigrateError) -> Error {
+fn refused(error: MigrateError) -> DatabaseError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         MigrateError::VersionMissing(version) => from_later_version(version),
         MigrateError::VersionMismatch(version) => changed(version),
-        other => Error::Schema(other.to_string()),
+        other => DatabaseError::SchemaMismatch(other.to_string()),
     }
 }
 
-fn from_later_version(version: i64) -> Error {
-    Error::Schema(format!("migration {version} was applied by a later version of this service"))
+fn from_later_version(version: i64) -> DatabaseError {
+    DatabaseError::SchemaMismatch(format!("migration {version} was applied by a later version of this service"))
 }
 
-fn changed(version: i64) -> Error {
-    let name = OWN.iter().find(|(known, ..)| *known == version).map_or("", |(_, name, _)| *name);
-    Error::Schema(format!("migration {version} ({name}) is not the one that was applied"))
+fn changed(version: i64) -> DatabaseError {
+    let name = OWN_MIGRATIONS.iter().find(|(known, ..)| *known == version).map_or("", |(_, name, _)| *name);
+    DatabaseError::SchemaMismatch(format!("migration {version} ({name}) is not the one that was applied"))
 }
 
-async fn apply(conn: &mut Connection, now: Timestamp, report: &mut Report) -> Result<()> {
+async fn apply_migrations(conn: &mut Connection, now: Timestamp, report: &mut MigrationReport) -> Result<()> {
     let migrator = migrator();
     take_over_record(conn, &migrator).await?;
-    let before = if has_table(conn, RECORD).await? { applied(conn).await? } else { Vec::new() };
+    let before = if has_table(conn, RECORD).await? { applied_migrations(conn).await? } else { Vec::new() };
     migrator.run_direct(None, conn, false).await.map_err(refused)?;
     for migration in migrator.iter().filter(|migration| !before.contains(&migration.version)) {
         record_time(conn, migration.version, now).await?;
@@ -250,16 +253,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Settings;
+    use crate::DatabaseSettings;
 
     async fn open(dir: &tempfile::TempDir) -> Database {
-        let settings = Settings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
         Database::open(&dir.path().join("t.db"), &settings).await.unwrap()
     }
 
     async fn run(db: &Database, sql: &'static str) {
         db.write(async move |tx: &mut Tx| {
-            Ok::<_, Error>(sqlx::raw_sql(sql).execute(tx.conn().await?).await.map(drop)?)
+            Ok::<_, DatabaseError>(sqlx::raw_sql(sql).execute(tx.conn().await?).await.map(drop)?)
         })
         .await
         .unwrap();
@@ -269,12 +272,12 @@ mod tests {
     async fn an_empty_file_gets_every_table_and_a_second_run_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let db = open(&dir).await;
-        assert!(check(&mut db.read().await.unwrap()).await.is_err());
+        assert!(check_schema(&mut db.read().await.unwrap()).await.is_err());
         let first = migrate(&db, &Clock::system()).await.unwrap();
-        assert_eq!((first.created.len(), first.adopted.len(), first.applied.len()), (36, 0, OWN.len()));
+        assert_eq!((first.created.len(), first.adopted.len(), first.applied.len()), (36, 0, OWN_MIGRATIONS.len()));
         let again = migrate(&db, &Clock::system()).await.unwrap();
         assert_eq!((again.created.len(), again.adopted.len(), again.applied.len()), (0, 36, 0));
-        check(&mut db.read().await.unwrap()).await.unwrap();
+        check_schema(&mut db.read().await.unwrap()).await.unwrap();
     }
 
     #[tokio::test]
@@ -282,7 +285,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = open(&dir).await;
         run(&db, "CREATE TABLE miner (id VARCHAR NOT NULL, mood VARCHAR NOT NULL, PRIMARY KEY (id))").await;
-        let Err(Error::Schema(fault)) = migrate(&db, &Clock::system()).await else { panic!("must not fit") };
+        let Err(DatabaseError::SchemaMismatch(fault)) = migrate(&db, &Clock::system()).await else {
+            panic!("must not fit")
+        };
         assert!(fault.contains("table miner lacks column region"), "{fault}");
         assert!(fault.contains("table miner requires column mood"), "{fault}");
         assert!(!has_table(&mut db.read().await.unwrap(), "job").await.unwrap(), "all or nothing");
@@ -295,11 +300,11 @@ mod tests {
         migrate(&db, &Clock::system()).await.unwrap();
         run(&db, "INSERT INTO am_migrations VALUES (999, 'later', '', TRUE, x'00', 0)").await;
         assert!(
-            matches!(migrate(&db, &Clock::system()).await, Err(Error::Schema(text)) if text.contains("later version"))
+            matches!(migrate(&db, &Clock::system()).await, Err(DatabaseError::SchemaMismatch(text)) if text.contains("later version"))
         );
         run(&db, "DELETE FROM am_migrations WHERE version = 999; UPDATE am_migrations SET checksum = x'00'").await;
         assert!(
-            matches!(migrate(&db, &Clock::system()).await, Err(Error::Schema(text)) if text.contains("not the one"))
+            matches!(migrate(&db, &Clock::system()).await, Err(DatabaseError::SchemaMismatch(text)) if text.contains("not the one"))
         );
     }
 
@@ -307,13 +312,13 @@ mod tests {
     async fn made_by_an_earlier_build(db: &Database) {
         db.write(async move |tx: &mut Tx| {
             let conn = tx.conn().await?;
-            adopt(conn, &mut Report::default()).await?;
+            adopt_coordinator_tables(conn, &mut MigrationReport::default()).await?;
             sqlx::query(
                 "CREATE TABLE IF NOT EXISTS am_migrations (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL)",
             )
             .execute(&mut *conn)
             .await?;
-            for (version, name, sql) in OWN {
+            for (version, name, sql) in OWN_MIGRATIONS {
                 sqlx::raw_sql(AssertSqlSafe((*sql).to_owned())).execute(&mut *conn).await?;
                 sqlx::query("INSERT INTO am_migrations (version, name, sha256, applied_at) VALUES (?1, ?2, ?3, ?4)")
                     .bind(version)
@@ -323,7 +328,7 @@ mod tests {
                     .execute(&mut *conn)
                     .await?;
             }
-            Ok::<_, Error>(())
+            Ok::<_, DatabaseError>(())
         })
         .await
         .unwrap();
@@ -335,11 +340,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = open(&dir).await;
         made_by_an_earlier_build(&db).await;
-        assert!(check(&mut db.read().await.unwrap()).await.is_err(), "it is for `migrate` to take it over");
+        assert!(check_schema(&mut db.read().await.unwrap()).await.is_err(), "it is for `migrate` to take it over");
         for _ in 0..2 {
             let report = migrate(&db, &Clock::system()).await.unwrap();
             assert_eq!((report.created.len(), report.applied.len()), (0, 0));
-            check(&mut db.read().await.unwrap()).await.unwrap();
+            check_schema(&mut db.read().await.unwrap()).await.unwrap();
         }
         let mut conn = db.read().await.unwrap();
         let recorded: Vec<(i64, String, String)> =
@@ -347,7 +352,7 @@ mod tests {
                 .fetch_all(&mut *conn)
                 .await
                 .unwrap();
-        let expected = OWN.iter().map(|(version, name, _)| (*version, (*name).to_owned()));
+        let expected = OWN_MIGRATIONS.iter().map(|(version, name, _)| (*version, (*name).to_owned()));
         let expected: Vec<_> =
             expected.map(|(version, name)| (version, name, "2026-01-02 03:04:05.678901".to_owned())).collect();
         assert_eq!(recorded, expected);
@@ -374,12 +379,15 @@ mod tests {
         ] {
             run(&db, change).await;
             let refused = migrate(&db, &Clock::system()).await;
-            assert!(matches!(&refused, Err(Error::Schema(text)) if text.contains(expected)), "{refused:?}");
+            assert!(
+                matches!(&refused, Err(DatabaseError::SchemaMismatch(text)) if text.contains(expected)),
+                "{refused:?}"
+            );
             let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM am_migrations WHERE sha256 IS NOT NULL")
                 .fetch_one(&mut *db.read().await.unwrap())
                 .await
                 .unwrap();
-            assert!(rows >= OWN.len() as i64, "all or nothing");
+            assert!(rows >= OWN_MIGRATIONS.len() as i64, "all or nothing");
             run(&db, undo).await;
         }
     }

@@ -9,39 +9,39 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::Db;
-use am_core::ambient::Ids;
+use am_core::ambient::IdGenerator;
 
 /// Principal of a caller without a key on a development server.
-pub const DEV: &str = "dev_key";
+pub const DEV_PRINCIPAL: &str = "dev_key";
 /// Principal that the coordinator stores for events without a caller.
-pub const SYSTEM: &str = "system";
+pub const SYSTEM_PRINCIPAL: &str = "system";
 
-const PREFIX: &str = "key_";
-const DIGITS: usize = 20;
+const PRINCIPAL_PREFIX: &str = "key_";
+const PRINCIPAL_HEX_DIGITS: usize = 20;
 
-/// A principal: `key_` and 20 hex digits, [`DEV`], [`SYSTEM`], or empty (no owner). Never an API key.
+/// A principal: `key_` and 20 hex digits, [`DEV_PRINCIPAL`], [`SYSTEM_PRINCIPAL`], or empty (no owner). Never an API key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner(String);
+pub struct PrincipalName(String);
 
-impl Owner {
+impl PrincipalName {
     /// The principal of an API key: `key_` and the first 20 hex digits of SHA-256("aitbc-principal:" + key).
-    pub fn of_key(key: &str) -> Self {
-        let digest = digest(key);
-        let mut text = String::with_capacity(PREFIX.len() + DIGITS);
-        text.push_str(PREFIX);
-        text.push_str(&hex::encode(&digest[..DIGITS / 2]));
+    pub fn from_api_key(key: &str) -> Self {
+        let digest = hash_api_key(key);
+        let mut text = String::with_capacity(PRINCIPAL_PREFIX.len() + PRINCIPAL_HEX_DIGITS);
+        text.push_str(PRINCIPAL_PREFIX);
+        text.push_str(&hex::encode(&digest[..PRINCIPAL_HEX_DIGITS / 2]));
         Self(text)
     }
 
     /// A random principal that belongs to no key yet.
-    pub fn drawn(ids: &Ids) -> Self {
-        Self(format!("{PREFIX}{}", ids.hex(DIGITS)))
+    pub fn random(ids: &IdGenerator) -> Self {
+        Self(format!("{PRINCIPAL_PREFIX}{}", ids.hex(PRINCIPAL_HEX_DIGITS)))
     }
 
     /// The owner represented by a stored text: a principal is taken as it is, anything else is an API key and is
     /// converted to its principal.
     pub fn from_stored(stored: &str) -> Self {
-        if stored.is_empty() || is_principal(stored) { Self(stored.to_owned()) } else { Self::of_key(stored) }
+        if stored.is_empty() || is_principal(stored) { Self(stored.to_owned()) } else { Self::from_api_key(stored) }
     }
 
     /// The form shown in answers and logs and stored in new rows.
@@ -52,42 +52,43 @@ impl Owner {
 
 /// Hash of a stored API key, for where the key may not be shown; its first digits are those of the key's principal.
 /// `None` when the text is not a key.
-pub fn hidden(stored: &str) -> Option<[u8; 32]> {
-    (!stored.is_empty() && !is_principal(stored)).then(|| digest(stored))
+pub fn hash_if_api_key(stored: &str) -> Option<[u8; 32]> {
+    (!stored.is_empty() && !is_principal(stored)).then(|| hash_api_key(stored))
 }
 
-fn digest(key: &str) -> [u8; 32] {
+fn hash_api_key(key: &str) -> [u8; 32] {
     Sha256::new().chain_update("aitbc-principal:").chain_update(key).finalize().into()
 }
 
 /// Whether a text has the form of a principal. API keys of this form are refused, since they could not be told from
 /// one.
 pub fn is_principal(text: &str) -> bool {
-    let hashed =
-        |digits: &str| digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    text == DEV || text == SYSTEM || text.strip_prefix(PREFIX).is_some_and(hashed)
+    let hashed = |digits: &str| {
+        digits.len() == PRINCIPAL_HEX_DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    text == DEV_PRINCIPAL || text == SYSTEM_PRINCIPAL || text.strip_prefix(PRINCIPAL_PREFIX).is_some_and(hashed)
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for PrincipalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl From<Owner> for String {
-    fn from(owner: Owner) -> Self {
+impl From<PrincipalName> for String {
+    fn from(owner: PrincipalName) -> Self {
         owner.0
     }
 }
 
-impl sqlx::Type<Db> for Owner {
+impl sqlx::Type<Db> for PrincipalName {
     fn type_info() -> <Db as sqlx::Database>::TypeInfo {
         <String as sqlx::Type<Db>>::type_info()
     }
 }
 
 /// A principal, or a key, which becomes one.
-impl<'r> sqlx::Decode<'r, Db> for Owner {
+impl<'r> sqlx::Decode<'r, Db> for PrincipalName {
     fn decode(value: <Db as sqlx::Database>::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
         Ok(Self::from_stored(<&str as sqlx::Decode<Db>>::decode(value)?))
     }
@@ -97,11 +98,11 @@ impl<'r> sqlx::Decode<'r, Db> for Owner {
 ///
 /// # Errors
 /// Returns the error of the serializer.
-pub fn shown<S: Serializer>(stored: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    Owner::from_stored(stored).serialize(serializer)
+pub fn serialize_as_principal<S: Serializer>(stored: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    PrincipalName::from_stored(stored).serialize(serializer)
 }
 
-impl Serialize for Owner {
+impl Serialize for PrincipalName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
@@ -116,19 +117,23 @@ mod tests {
     #[test]
     fn a_principal_is_stable_and_stays_itself() {
         // printf %s 'aitbc-principal:admin-key-0123456789abcdef' | sha256sum | cut -c1-20
-        let owner = Owner::of_key("admin-key-0123456789abcdef");
+        let owner = PrincipalName::from_api_key("admin-key-0123456789abcdef");
         assert_eq!(owner.as_str(), "key_8211bbf633a893df9505");
         assert!(is_principal(owner.as_str()));
-        assert_eq!(Owner::from_stored(owner.as_str()), owner);
-        assert_eq!(Owner::from_stored("admin-key-0123456789abcdef"), owner);
-        let (ids, drawn) = (Ids::seeded(1), Owner::drawn(&Ids::seeded(1)));
-        assert!(is_principal(drawn.as_str()) && Owner::drawn(&ids) == drawn && Owner::drawn(&ids) != drawn);
+        assert_eq!(PrincipalName::from_stored(owner.as_str()), owner);
+        assert_eq!(PrincipalName::from_stored("admin-key-0123456789abcdef"), owner);
+        let (ids, drawn) = (IdGenerator::seeded(1), PrincipalName::random(&IdGenerator::seeded(1)));
+        assert!(
+            is_principal(drawn.as_str())
+                && PrincipalName::random(&ids) == drawn
+                && PrincipalName::random(&ids) != drawn
+        );
     }
 
     #[test]
     fn the_names_that_stand_for_no_key_are_kept() {
-        for name in [DEV, SYSTEM, ""] {
-            assert_eq!(Owner::from_stored(name).as_str(), name);
+        for name in [DEV_PRINCIPAL, SYSTEM_PRINCIPAL, ""] {
+            assert_eq!(PrincipalName::from_stored(name).as_str(), name);
         }
         assert!(!is_principal("key_0123456789ABCDEF0123"));
         assert!(!is_principal("key_0123456789abcdef012"));
@@ -140,7 +145,7 @@ mod tests {
         #[test]
         fn what_is_shown_holds_no_key(key in "[ -~]{16,64}") {
             prop_assume!(!is_principal(&key));
-            let owner = Owner::from_stored(&key);
+            let owner = PrincipalName::from_stored(&key);
             prop_assert!(is_principal(owner.as_str()));
             for shown in [owner.to_string(), format!("{owner:?}"), serde_json::to_string(&owner).unwrap()] {
                 prop_assert!(!shown.contains(&key));

@@ -11,12 +11,12 @@ pub struct Principal {
     /// that the coordinator wrote. For comparison only.
     pub aliases: Arc<[String]>,
     /// Client that sent the request; `None` when the service acts by itself.
-    pub origin: Option<Arc<Origin>>,
+    pub origin: Option<Arc<ClientOrigin>>,
 }
 
 /// Client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct ClientOrigin {
     /// IP address of the client; `None` when unknown.
     pub ip_address: Option<String>,
     /// User agent stated by the client, at most 512 bytes; `None` when it stated none.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, de};
 use sqlx::{Decode, Row as _, Type};
 
-use super::{Db, Error, Result, Row, raw::Raw};
+use super::{DatabaseError, Db, Result, Row, sql_value::SqlValue};
 
 /// A type that a row is read as.
 pub trait FromRow: Sized {
@@ -13,7 +13,7 @@ pub trait FromRow: Sized {
     /// Read it.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] when a value is not what its column should hold.
+    /// [`DatabaseError::InvalidValue`] when a value is not what its column should hold.
     fn from_row(columns: &mut Columns<'_>) -> Result<Self>;
 }
 
@@ -31,7 +31,7 @@ impl<'r> Columns<'r> {
     /// The next value.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] when it is not what its column should hold.
+    /// [`DatabaseError::InvalidValue`] when it is not what its column should hold.
     pub fn next_value<T: Decode<'r, Db> + Type<Db>>(&mut self) -> Result<T> {
         let at = self.at;
         self.at += 1;
@@ -42,18 +42,19 @@ impl<'r> Columns<'r> {
     ///
     /// # Errors
     /// When there is none.
-    pub fn next_raw(&mut self) -> Result<Raw> {
+    pub fn next_raw(&mut self) -> Result<SqlValue> {
         let at = self.at;
         self.at += 1;
-        Raw::read(self.row, at)
+        SqlValue::from_row(self.row, at)
     }
 
     /// The next JSON text as `T`; `name` tells its column in the error.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] when it is no JSON, or of another shape.
+    /// [`DatabaseError::InvalidValue`] when it is no JSON, or of another shape.
     pub fn next_json<T: serde::de::DeserializeOwned>(&mut self, name: &str) -> Result<T> {
-        serde_json::from_str(self.next_value()?).map_err(|error| Error::Unreadable(format!("{name}: {error}")))
+        serde_json::from_str(self.next_value()?)
+            .map_err(|error| DatabaseError::InvalidValue(format!("{name}: {error}")))
     }
 }
 

@@ -17,11 +17,11 @@ use sqlx::{
 
 use super::{
     Connection, Db, Result,
-    batch::Batch,
+    bulk_insert::InsertStatement,
     dialect::Dialect,
-    page::Page,
+    page::PageRequest,
     row::{Columns, FromRow},
-    rows::Insert,
+    statement_batch::StatementBatch,
     template::{Bound, Template},
 };
 
@@ -78,7 +78,7 @@ impl Statement {
     }
 
     /// The same, to be [added](Batch::add) to `batch` before any other is begun in it.
-    pub fn query_in(&'static self, batch: &mut Batch) -> Query {
+    pub fn query_in(&'static self, batch: &mut StatementBatch) -> Query {
         self.query_after(batch.take_arguments())
     }
 
@@ -116,7 +116,7 @@ pub enum Listed {
     /// A statement.
     Statement(&'static Statement),
     /// Rows of one kind, written with one statement.
-    Insert(&'static Insert),
+    Insert(&'static InsertStatement),
 }
 
 inventory::collect!(Listed);
@@ -208,7 +208,7 @@ impl Query {
     }
 
     /// The next four parameters say which page: those of the fragment `{page}`.
-    pub fn bind_page(self, page: &Page) -> Self {
+    pub fn bind_page(self, page: &PageRequest) -> Self {
         let (at, id) = page.after.as_ref().map(|(at, id)| (*at, id)).unzip();
         self.bind_some(at).bind_some(id).bind(i64::from(page.limit)).bind(i64::from(page.offset))
     }

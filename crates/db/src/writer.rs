@@ -15,16 +15,16 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Connection, Error, Result,
-    metrics::Metrics,
-    rows::Rows,
-    work::{Piece, RowsPiece, Work, same_kind},
+    Connection, DatabaseError, Result,
+    bulk_insert::RowBatch,
+    metrics::DatabaseMetrics,
+    write_job::{ClosureJob, RowInsertJob, WriteJob, mergeable_count},
 };
 
 /// Largest number of writes per commit: enough to share one fsync, few enough to bound latency.
-const BATCH: usize = 256;
+const MAX_WRITE_BATCH: usize = 256;
 /// Capacity of the write queue; beyond it callers wait.
-const QUEUE: usize = 4096;
+const WRITE_QUEUE_CAPACITY: usize = 4096;
 
 /// A write transaction, as seen by one write.
 pub struct Tx {
@@ -59,20 +59,20 @@ impl Tx {
 }
 
 /// Handle to the writer's thread.
-pub struct Writer {
-    queue: mpsc::Sender<Box<dyn Work>>,
-    metrics: Arc<Metrics>,
+pub struct DatabaseWriter {
+    queue: mpsc::Sender<Box<dyn WriteJob>>,
+    metrics: Arc<DatabaseMetrics>,
     fatal: watch::Receiver<Option<String>>,
     stop: watch::Sender<bool>,
     thread: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Writer {
-    pub fn start(conn: Connection, busy_timeout: Duration, metrics: Arc<Metrics>) -> Result<Self> {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+impl DatabaseWriter {
+    pub fn start(conn: Connection, busy_timeout: Duration, metrics: Arc<DatabaseMetrics>) -> Result<Self> {
+        let (queue, waiting) = mpsc::channel(WRITE_QUEUE_CAPACITY);
         let (fatal_tx, fatal) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
-        let mut state = State {
+        let mut state = WriterState {
             tx: Tx { conn, after: Vec::new(), opening: None },
             busy_timeout,
             metrics: metrics.clone(),
@@ -82,11 +82,11 @@ impl Writer {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
-            .map_err(|error| Error::Schema(format!("can't start the writer: {error}")))?;
+            .map_err(|error| DatabaseError::SchemaMismatch(format!("can't start the writer: {error}")))?;
         let thread = std::thread::Builder::new()
             .name("db-writer".into())
             .spawn(move || runtime.block_on(state.serve(waiting, stopped)))
-            .map_err(|error| Error::Schema(format!("can't start the writer: {error}")))?;
+            .map_err(|error| DatabaseError::SchemaMismatch(format!("can't start the writer: {error}")))?;
         Ok(Self { queue, metrics, fatal, stop, thread: parking_lot::Mutex::new(Some(thread)) })
     }
 
@@ -94,25 +94,25 @@ impl Writer {
     where
         F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send + 'static,
         T: Send + 'static,
-        E: From<Error> + Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        self.queue(Box::new(Piece::new(work, caller))).await?;
-        answer.await.unwrap_or_else(|_| Err(Error::Stopped.into()))
+        self.queue(Box::new(ClosureJob::new(work, caller))).await?;
+        answer.await.unwrap_or_else(|_| Err(DatabaseError::WriterStopped.into()))
     }
 
-    pub async fn insert(&self, rows: Rows, after: Box<dyn FnOnce() + Send>) -> Result<()> {
+    pub async fn insert(&self, rows: RowBatch, after: Box<dyn FnOnce() + Send>) -> Result<()> {
         let (caller, answer) = oneshot::channel();
-        self.queue(Box::new(RowsPiece::new(rows, after, caller))).await?;
-        answer.await.unwrap_or(Err(Error::Stopped))
+        self.queue(Box::new(RowInsertJob::new(rows, after, caller))).await?;
+        answer.await.unwrap_or(Err(DatabaseError::WriterStopped))
     }
 
-    async fn queue(&self, piece: Box<dyn Work>) -> Result<()> {
+    async fn queue(&self, piece: Box<dyn WriteJob>) -> Result<()> {
         self.metrics.queue_depth.inc();
         let queued = self.queue.send(piece).await;
         queued.map_err(|_| {
             self.metrics.queue_depth.dec();
-            Error::Stopped
+            DatabaseError::WriterStopped
         })
     }
 
@@ -131,29 +131,29 @@ impl Writer {
     }
 }
 
-struct State {
+struct WriterState {
     tx: Tx,
     busy_timeout: Duration,
-    metrics: Arc<Metrics>,
+    metrics: Arc<DatabaseMetrics>,
     fatal: watch::Sender<Option<String>>,
     jitter: SmallRng,
 }
 
 /// SQL between two writes of a batch.
-const NEXT: &str = "RELEASE piece; SAVEPOINT piece;\n";
+const NEXT_SAVEPOINT: &str = "RELEASE piece; SAVEPOINT piece;\n";
 
 /// Outcome of a batch.
-enum Outcome {
+enum BatchOutcome {
     Committed,
     /// Nothing was written; all callers get the error.
-    Undone(Error),
+    RolledBack(DatabaseError),
     /// Durability is unknown; no caller may be answered.
-    Unknown(Error),
+    Indeterminate(DatabaseError),
 }
 
-impl State {
-    async fn serve(&mut self, mut waiting: mpsc::Receiver<Box<dyn Work>>, mut stopped: watch::Receiver<bool>) {
-        let mut batch: Vec<Box<dyn Work>> = Vec::with_capacity(BATCH);
+impl WriterState {
+    async fn serve(&mut self, mut waiting: mpsc::Receiver<Box<dyn WriteJob>>, mut stopped: watch::Receiver<bool>) {
+        let mut batch: Vec<Box<dyn WriteJob>> = Vec::with_capacity(MAX_WRITE_BATCH);
         loop {
             let stopping = *stopped.borrow();
             if stopping {
@@ -161,22 +161,22 @@ impl State {
             }
             tokio::select! {
                 biased;
-                count = waiting.recv_many(&mut batch, BATCH) => if count == 0 { break },
+                count = waiting.recv_many(&mut batch, MAX_WRITE_BATCH) => if count == 0 { break },
                 _ = stopped.changed(), if !stopping => continue,
             }
             self.metrics.queue_depth.dec_by(batch.len() as i64);
             self.metrics.batch_size.observe(batch.len() as f64);
             match self.commit(&mut batch).await {
-                Outcome::Committed => {
+                BatchOutcome::Committed => {
                     self.tx.after.drain(..).for_each(|hook| hook());
                     batch.drain(..).for_each(|piece| piece.answer(Ok(())));
                 }
-                Outcome::Undone(error) => {
+                BatchOutcome::RolledBack(error) => {
                     self.tx.after.clear();
                     tracing::warn!(%error, writes = batch.len(), "a batch of writes was rolled back");
-                    batch.drain(..).for_each(|piece| piece.answer(Err(again(&error))));
+                    batch.drain(..).for_each(|piece| piece.answer(Err(copy_error(&error))));
                 }
-                Outcome::Unknown(error) => {
+                BatchOutcome::Indeterminate(error) => {
                     tracing::error!(%error, writes = batch.len(), "the database failed while committing; stopping");
                     self.fatal.send_replace(Some(error.to_string()));
                     // Dropped without an answer: whether these writes are durable is unknown until the next start.
@@ -190,24 +190,24 @@ impl State {
         }
     }
 
-    async fn commit(&mut self, batch: &mut [Box<dyn Work>]) -> Outcome {
+    async fn commit(&mut self, batch: &mut [Box<dyn WriteJob>]) -> BatchOutcome {
         if let Err(error) = self.begin().await {
-            return Outcome::Undone(error);
+            return BatchOutcome::RolledBack(error);
         }
         // A single write needs no savepoint: its rollback is the transaction's.
         let alive = match batch {
             [piece] => piece.run(&mut self.tx).await,
             pieces => match self.run_in_savepoints(pieces).await {
                 Ok(alive) => alive,
-                Err(error) => return self.undo(error).await,
+                Err(error) => return self.roll_back(error).await,
             },
         };
         if !alive {
             self.tx.after.clear();
             return match self.execute("ROLLBACK").await {
                 // Each write returns its own error.
-                Ok(()) => Outcome::Committed,
-                Err(error) => Outcome::Unknown(error),
+                Ok(()) => BatchOutcome::Committed,
+                Err(error) => BatchOutcome::Indeterminate(error),
             };
         }
         am_core::crash_point!("db.before_commit");
@@ -216,23 +216,23 @@ impl State {
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         am_core::crash_point!("db.after_commit");
         match result {
-            Ok(()) => Outcome::Committed,
-            Err(error @ (Error::Full | Error::Busy)) => self.undo(error).await,
-            Err(error) => Outcome::Unknown(error),
+            Ok(()) => BatchOutcome::Committed,
+            Err(error @ (DatabaseError::DiskFull | DatabaseError::Busy)) => self.roll_back(error).await,
+            Err(error) => BatchOutcome::Indeterminate(error),
         }
     }
 
     /// Run each write in its own savepoint, created with its first statement; COMMIT releases the last. Returns whether
     /// any of them is to be committed.
-    async fn run_in_savepoints(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+    async fn run_in_savepoints(&mut self, pieces: &mut [Box<dyn WriteJob>]) -> Result<bool> {
         let mut alive = false;
         self.tx.opening = Some("SAVEPOINT piece;\n");
         // All of them wait concurrently, so their order is free.
         pieces.sort_by_cached_key(|piece| piece.rows().map(|rows| rows.kind().collect::<Vec<_>>()));
         let mut left = pieces;
         while !left.is_empty() {
-            let together = same_kind(left);
-            if together > 1 && self.write_together(&mut left[..together]).await? {
+            let together = mergeable_count(left);
+            if together > 1 && self.write_merged(&mut left[..together]).await? {
                 alive = true;
                 left = &mut left[together..];
                 continue;
@@ -248,15 +248,17 @@ impl State {
 
     /// Insert the rows of `pieces`, which use the same statements. Returns false when one of them fails; none is
     /// inserted then.
-    async fn write_together(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
-        let rows: Vec<&Rows> = pieces.iter().filter_map(|piece| piece.rows()).collect();
-        match Rows::execute_together(&rows, &mut self.tx).await {
+    async fn write_merged(&mut self, pieces: &mut [Box<dyn WriteJob>]) -> Result<bool> {
+        let rows: Vec<&RowBatch> = pieces.iter().filter_map(|piece| piece.rows()).collect();
+        match RowBatch::execute_merged(&rows, &mut self.tx).await {
             Ok(()) => {
                 pieces.iter_mut().for_each(|piece| piece.written(&mut self.tx));
-                self.tx.opening = Some(NEXT);
+                self.tx.opening = Some(NEXT_SAVEPOINT);
                 Ok(true)
             }
-            Err(error @ (Error::Indeterminate(_) | Error::Full | Error::Busy)) => Err(error),
+            Err(error @ (DatabaseError::Indeterminate(_) | DatabaseError::DiskFull | DatabaseError::Busy)) => {
+                Err(error)
+            }
             Err(_) => {
                 self.execute("ROLLBACK TO piece").await?;
                 Ok(false)
@@ -264,7 +266,7 @@ impl State {
         }
     }
 
-    async fn run_each(&mut self, pieces: &mut [Box<dyn Work>]) -> Result<bool> {
+    async fn run_each(&mut self, pieces: &mut [Box<dyn WriteJob>]) -> Result<bool> {
         let mut alive = false;
         for piece in pieces {
             let hooks = self.tx.after.len();
@@ -272,7 +274,7 @@ impl State {
             alive |= good;
             let untouched = self.tx.opening.is_some();
             if good && !untouched {
-                self.tx.opening = Some(NEXT);
+                self.tx.opening = Some(NEXT_SAVEPOINT);
             } else if !good {
                 self.metrics.rolled_back.inc();
                 self.tx.after.truncate(hooks);
@@ -285,13 +287,13 @@ impl State {
         Ok(alive)
     }
 
-    async fn undo(&mut self, error: Error) -> Outcome {
-        if matches!(error, Error::Indeterminate(_)) {
-            return Outcome::Unknown(error);
+    async fn roll_back(&mut self, error: DatabaseError) -> BatchOutcome {
+        if matches!(error, DatabaseError::Indeterminate(_)) {
+            return BatchOutcome::Indeterminate(error);
         }
         // SQLite may have rolled back by itself, for example on a full disk.
         let _ = self.execute("ROLLBACK").await;
-        Outcome::Undone(error)
+        BatchOutcome::RolledBack(error)
     }
 
     /// Acquire the write lock. While another process holds it, retry in short steps until the busy timeout.
@@ -304,14 +306,14 @@ impl State {
                     self.metrics.lock_wait_seconds.observe(started.elapsed().as_secs_f64());
                     return Ok(());
                 }
-                Err(Error::Busy) if started.elapsed() < self.busy_timeout => {
+                Err(DatabaseError::Busy) if started.elapsed() < self.busy_timeout => {
                     // A blocking sleep: the runtime's timer has a resolution of one millisecond, and this thread has no
                     // other task.
                     std::thread::sleep(step.mul_f64(self.jitter.random_range(0.5..1.5)));
                     step = (step * 3 / 2).min(Duration::from_millis(4));
                 }
                 Err(error) => {
-                    if matches!(error, Error::Busy) {
+                    if matches!(error, DatabaseError::Busy) {
                         self.metrics.busy.inc();
                     }
                     return Err(error);
@@ -327,11 +329,11 @@ impl State {
 }
 
 /// Copy an error for each caller of a batch.
-fn again(error: &Error) -> Error {
+fn copy_error(error: &DatabaseError) -> DatabaseError {
     match error {
-        Error::Busy => Error::Busy,
-        Error::Full => Error::Full,
-        other => Error::Indeterminate(other.to_string()),
+        DatabaseError::Busy => DatabaseError::Busy,
+        DatabaseError::DiskFull => DatabaseError::DiskFull,
+        other => DatabaseError::Indeterminate(other.to_string()),
     }
 }
 
@@ -340,15 +342,15 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::{Database, Settings};
+    use crate::{Database, DatabaseSettings};
 
     async fn open() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings { readers: 2, busy_timeout: Duration::from_millis(200) };
+        let settings = DatabaseSettings { readers: 2, busy_timeout: Duration::from_millis(200) };
         let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
         db.write(async |tx: &mut Tx| {
             sqlx::query("CREATE TABLE t (n INTEGER PRIMARY KEY)").execute(tx.conn().await?).await?;
-            Ok::<_, Error>(())
+            Ok::<_, DatabaseError>(())
         })
         .await
         .unwrap();
@@ -381,7 +383,7 @@ mod tests {
                         hooks.fetch_add(1, Ordering::Relaxed);
                     });
                     match n % 5 {
-                        0 => Err(Error::Schema("on purpose".into())),
+                        0 => Err(DatabaseError::SchemaMismatch("on purpose".into())),
                         1 if n == 11 => panic!("on purpose"),
                         _ => Ok(n),
                     }
@@ -392,7 +394,7 @@ mod tests {
         let results: Vec<Result<i64>> = tasks.join_all().await;
         let good = results.iter().filter(|result| result.is_ok()).count();
         assert_eq!(good, 159, "40 refused, one panicked");
-        assert_eq!(results.iter().filter(|result| matches!(result, Err(Error::Panicked))).count(), 1);
+        assert_eq!(results.iter().filter(|result| matches!(result, Err(DatabaseError::WritePanicked))).count(), 1);
         assert_eq!(count(&db).await, 159);
         assert_eq!(hooks.load(Ordering::Relaxed), 159, "a hook runs for what is durable only");
     }
@@ -401,16 +403,16 @@ mod tests {
     async fn a_duplicate_is_told_apart() {
         let (_dir, db) = open().await;
         put(&db, 1).await.unwrap();
-        assert!(matches!(put(&db, 1).await, Err(Error::Duplicate(_))));
+        assert!(matches!(put(&db, 1).await, Err(DatabaseError::Duplicate(_))));
         put(&db, 2).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_lock_held_elsewhere_is_waited_for_and_then_answered_busy() {
         let (dir, db) = open().await;
-        let mut other = super::super::connect::writing(&dir.path().join("t.db")).await.unwrap();
+        let mut other = super::super::connect::open_write_connection(&dir.path().join("t.db")).await.unwrap();
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-        assert!(matches!(put(&db, 1).await, Err(Error::Busy)));
+        assert!(matches!(put(&db, 1).await, Err(DatabaseError::Busy)));
         let waiting = tokio::spawn({
             let db = db.clone();
             async move { put(&db, 2).await }
@@ -430,6 +432,6 @@ mod tests {
         queued.await.unwrap().unwrap();
         assert_eq!(count(&db).await, 1);
         db.close().await;
-        assert!(matches!(put(&db, 8).await, Err(Error::Stopped)));
+        assert!(matches!(put(&db, 8).await, Err(DatabaseError::WriterStopped)));
     }
 }

@@ -1,15 +1,15 @@
 //! Table of the event streams: one row per commit, so that a burst of events costs one insert.
 
-use super::Event;
-use am_db::{Connection, Error, Result, Tx, push_row, rows::Rows, sql};
+use super::StreamEvent;
+use am_db::{Connection, DatabaseError, Result, Tx, bulk_insert::RowBatch, push_row, sql};
 
 /// Append `events`, which continue the stream's numbers, in the transaction of the change that they describe.
 ///
 /// # Errors
-/// Returns [`Error::Duplicate`] when a number is taken, that is, another process writes this stream.
-pub async fn append(tx: &mut Tx, stream: &str, events: &[Event]) -> Result<()> {
-    let mut rows = Rows::default();
-    append_to(&mut rows, stream, events)?;
+/// Returns [`DatabaseError::Duplicate`] when a number is taken, that is, another process writes this stream.
+pub async fn append_events(tx: &mut Tx, stream: &str, events: &[StreamEvent]) -> Result<()> {
+    let mut rows = RowBatch::default();
+    add_event_rows(&mut rows, stream, events)?;
     if events.is_empty() { Ok(()) } else { rows.execute(tx).await }
 }
 
@@ -17,9 +17,9 @@ pub async fn append(tx: &mut Tx, stream: &str, events: &[Event]) -> Result<()> {
 ///
 /// # Errors
 /// Fails when an event can't be serialized as JSON.
-pub fn append_to(rows: &mut Rows, stream: &str, events: &[Event]) -> Result<()> {
+pub fn add_event_rows(rows: &mut RowBatch, stream: &str, events: &[StreamEvent]) -> Result<()> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(()) };
-    let text = serde_json::to_string(events).map_err(|error| Error::Unreadable(error.to_string()))?;
+    let text = serde_json::to_string(events).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
     push_row!(rows, "am_events" { stream: stream, last_seq: last.seq, first_seq: first.seq, batch: &text });
     Ok(())
 }
@@ -28,7 +28,7 @@ pub fn append_to(rows: &mut Rows, stream: &str, events: &[Event]) -> Result<()> 
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn read(conn: &mut Connection, stream: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
+pub async fn read_events(conn: &mut Connection, stream: &str, after: i64, limit: usize) -> Result<Vec<StreamEvent>> {
     // Each row holds at least one event, so `limit` rows suffice.
     let rows = sql!("SELECT batch FROM am_events WHERE stream = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3")
         .bind(stream)
@@ -37,8 +37,8 @@ pub async fn read(conn: &mut Connection, stream: &str, after: i64, limit: usize)
     let rows: Vec<String> = rows.fetch_values(conn).await?;
     let mut events = Vec::new();
     for row in rows {
-        let batch: Vec<Event> =
-            serde_json::from_str(&row).map_err(|error| Error::Unreadable(format!("am_events of {stream}: {error}")))?;
+        let batch: Vec<StreamEvent> = serde_json::from_str(&row)
+            .map_err(|error| DatabaseError::InvalidValue(format!("am_events of {stream}: {error}")))?;
         events.extend(batch.into_iter().filter(|event| event.seq > after));
         if events.len() >= limit {
             events.truncate(limit);

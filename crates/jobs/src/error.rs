@@ -4,10 +4,10 @@ use am_core::validation::Violation;
 
 /// Error of a job operation.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum JobError {
     /// A database error.
     #[error(transparent)]
-    Db(#[from] am_db::Error),
+    Db(#[from] am_db::DatabaseError),
     /// There is no such job.
     #[error("Job not found")]
     NotFound,
@@ -16,11 +16,11 @@ pub enum Error {
     Forbidden,
     /// The state of the job forbids the operation; the text is shown to the client.
     #[error("{0}")]
-    State(String),
+    InvalidState(String),
     /// The request has faults; the value lists all of them.
     #[error("the request has {} faults", .0.len())]
     Invalid(Vec<Violation>),
 }
 
 /// Result of a job operation.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, JobError>;

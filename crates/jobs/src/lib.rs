@@ -1,22 +1,24 @@
 //! The coordinator's job queue. Rows are written so that the coordinator hands them to miners unchanged. Their changes
 //! are found by watching the database for commits, not by scanning.
 
-mod clients;
 mod error;
 mod estimate;
-mod follow;
+mod job_stream;
 mod metrics;
 mod model;
-mod open;
+mod queue_view;
+mod queue_watcher;
 mod request;
+mod service;
 mod store;
-mod watch;
 
-pub use clients::{Accepted, Canceled, Filter, Job, Order, Who};
-pub use error::{Error, Result};
-pub use estimate::Estimate;
-pub use follow::{Following, Frame};
-pub use model::{Constraints, Finished, JobState, NewJob, Service, llm_vram_gb};
-pub use request::{BlenderRequest, FfmpegRequest, LlmRequest, StableDiffusionRequest, Variant, WhisperRequest, schema};
-pub use store::{enqueue, take_back};
-pub use watch::{Jobs, Settings};
+pub use error::{JobError, Result};
+pub use estimate::JobEstimate;
+pub use job_stream::{JobFollower, JobFrame};
+pub use model::{JobOutcome, JobService, JobState, MinerConstraints, NewJob, llm_vram_gb};
+pub use queue_watcher::{JobQueue, JobSettings};
+pub use request::{
+    BlenderRequest, FfmpegRequest, LlmRequest, RequestVariant, StableDiffusionRequest, WhisperRequest, service_schema,
+};
+pub use service::{AcceptedJob, CanceledJob, JobFilter, JobRecord, JobSubmission, JobViewer};
+pub use store::{cancel_queued, enqueue};

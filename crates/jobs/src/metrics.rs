@@ -5,11 +5,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::model::{JobState, Service};
+use super::model::{JobService, JobState};
 
 /// Prometheus metrics of jobs.
 #[derive(Default)]
-pub(super) struct Metrics {
+pub(super) struct JobMetrics {
     /// Jobs that steps of this process wait for.
     pub(super) depth: Gauge,
     /// Jobs of the queue that have not ended, whoever submitted them.
@@ -18,9 +18,9 @@ pub(super) struct Metrics {
     states: Family<[(&'static str, &'static str); 2], Counter>,
 }
 
-impl Metrics {
+impl JobMetrics {
     /// Count a client's job that reached this state.
-    pub(super) fn came_to(&self, service: Service, state: JobState) {
+    pub(super) fn count_state(&self, service: JobService, state: JobState) {
         self.states.get_or_create(&[("service", service.name()), ("state", state.word())]).inc();
     }
 

@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 /// Highest frame number that Blender supports.
-const LAST_FRAME: u64 = 1_048_574;
+const MAX_BLENDER_FRAME: u64 = 1_048_574;
 
 /// Services offered by miners, under the names that the coordinator stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ServiceType)]
-pub enum Service {
+pub enum JobService {
     /// Speech to text.
     Whisper,
     /// Text to image.
@@ -27,7 +27,7 @@ pub enum Service {
     Blender,
 }
 
-impl Service {
+impl JobService {
     /// All services in order of declaration.
     pub const ALL: [Self; 5] = [Self::Whisper, Self::StableDiffusion, Self::LlmInference, Self::Ffmpeg, Self::Blender];
 
@@ -57,7 +57,7 @@ impl Service {
             Self::Blender => {
                 let frame = |name| request.get(name).and_then(Value::as_u64);
                 let (first, last) = (frame("frame_start").unwrap_or(1), frame("frame_end").unwrap_or(1));
-                let frames = last.min(LAST_FRAME).saturating_sub(first) + 1;
+                let frames = last.min(MAX_BLENDER_FRAME).saturating_sub(first) + 1;
                 (frames * 30).max(600)
             }
         })
@@ -79,15 +79,15 @@ pub fn llm_vram_gb(model: &str) -> Option<u32> {
 
 /// Requirements on a miner. A member that is left out is not required.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Constraints(pub Map<String, Value>);
+pub struct MinerConstraints(pub Map<String, Value>);
 
-impl Constraints {
+impl MinerConstraints {
     /// Requirements of `service` for `request` (contract, 'Services'). `gpu: any` can never be met, so it is left out.
-    pub fn of(service: Service, request: &Value) -> Self {
+    pub fn for_request(service: JobService, request: &Value) -> Self {
         let text = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
         let number = |name: &str, default: f64| request.get(name).and_then(Value::as_f64).unwrap_or(default);
         let document = match service {
-            Service::Whisper => {
+            JobService::Whisper => {
                 let vram = match text("model") {
                     "tiny" | "base" | "" => 1,
                     "small" => 2,
@@ -96,24 +96,24 @@ impl Constraints {
                 };
                 json!({"models": ["whisper"], "gpu": "nvidia", "min_vram_gb": vram})
             }
-            Service::StableDiffusion => {
+            JobService::StableDiffusion => {
                 let model = text("model");
                 let small = model.is_empty() || model.contains("1.5") || model.contains("2.1");
                 let vram = if small { 4 } else { 8 };
                 json!({"models": ["stable-diffusion"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": vram})
             }
-            Service::LlmInference => {
+            JobService::LlmInference => {
                 let mut needs = json!({"models": ["llm"], "gpu": "nvidia", "cuda": "11.8"});
                 if let Some(vram) = llm_vram_gb(text("model")) {
                     needs["min_vram_gb"] = vram.into();
                 }
                 needs
             }
-            Service::Ffmpeg if matches!(text("codec"), "" | "h264" | "h265") => {
+            JobService::Ffmpeg if matches!(text("codec"), "" | "h264" | "h265") => {
                 json!({"models": ["ffmpeg"], "gpu": "nvidia", "min_vram_gb": 4})
             }
-            Service::Ffmpeg => json!({"models": ["ffmpeg"]}),
-            Service::Blender => {
+            JobService::Ffmpeg => json!({"models": ["ffmpeg"]}),
+            JobService::Blender => {
                 let weight = if text("engine") == "eevee" { 1.0 } else { number("samples", 128.0) / 100.0 };
                 let pixels = number("resolution_x", 1920.0) * number("resolution_y", 1080.0);
                 let vram = ((pixels * weight / 1_048_576.0) as u64).max(4);
@@ -139,11 +139,11 @@ pub struct NewJob {
     /// Principal of the client; never an API key.
     pub client_id: String,
     /// Service that is requested.
-    pub service: Service,
+    pub service: JobService,
     /// Request, as the miner will read it.
     pub request: Value,
     /// Requirements on the miner.
-    pub constraints: Constraints,
+    pub constraints: MinerConstraints,
     /// Time of submission.
     pub requested_at: DateTime<Utc>,
     /// Time to live in the queue.
@@ -214,7 +214,7 @@ impl JobState {
 
 /// Outcome of a job.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct JobOutcome {
     /// Final state of the job.
     pub state: JobState,
     /// Result delivered by the miner.
@@ -235,34 +235,34 @@ mod tests {
 
     #[test]
     fn constraints_are_the_contracts() {
-        let of = |service, request: Value| Value::Object(Constraints::of(service, &request).0);
+        let of = |service, request: Value| Value::Object(MinerConstraints::for_request(service, &request).0);
         assert_eq!(
-            of(Service::LlmInference, json!({"model": "mixtral-8x7b"})),
+            of(JobService::LlmInference, json!({"model": "mixtral-8x7b"})),
             json!({"models": ["llm"], "gpu": "nvidia", "cuda": "11.8", "min_vram_gb": 48})
         );
-        assert_eq!(of(Service::Whisper, json!({"model": "large-v3"}))["min_vram_gb"], 10);
-        assert_eq!(of(Service::Ffmpeg, json!({"codec": "vp9"})), json!({"models": ["ffmpeg"]}));
+        assert_eq!(of(JobService::Whisper, json!({"model": "large-v3"}))["min_vram_gb"], 10);
+        assert_eq!(of(JobService::Ffmpeg, json!({"codec": "vp9"})), json!({"models": ["ffmpeg"]}));
         let blender = json!({"engine": "cycles", "samples": 1000, "resolution_x": 1920, "resolution_y": 1080});
-        assert_eq!(of(Service::Blender, blender)["min_vram_gb"], 19);
+        assert_eq!(of(JobService::Blender, blender)["min_vram_gb"], 19);
         assert_eq!(
-            of(Service::Blender, json!({"engine": "eevee"})),
+            of(JobService::Blender, json!({"engine": "eevee"})),
             json!({"models": ["blender"], "min_vram_gb": 4}),
             "gpu any can never be met"
         );
         let next = json!({"engine": "eevee-next", "samples": 1000, "resolution_x": 1920, "resolution_y": 1080});
-        assert_eq!(of(Service::Blender, next), json!({"models": ["blender"], "min_vram_gb": 19}));
+        assert_eq!(of(JobService::Blender, next), json!({"models": ["blender"], "min_vram_gb": 19}));
         let sizes =
             [("stable-diffusion-1.5", 4), ("stable-diffusion-2.1", 4), ("stable-diffusion-xl", 8), ("sdxl-turbo", 8)];
         for (model, gb) in sizes {
-            assert_eq!(of(Service::StableDiffusion, json!({"model": model}))["min_vram_gb"], gb, "{model}");
+            assert_eq!(of(JobService::StableDiffusion, json!({"model": model}))["min_vram_gb"], gb, "{model}");
         }
     }
 
     #[test]
     fn a_ttl_grows_with_the_frames() {
-        assert_eq!(Service::Blender.ttl(&json!({"frame_start": 1, "frame_end": 100})).as_secs(), 3000);
-        assert_eq!(Service::Blender.ttl(&json!({"frame_end": u64::MAX})).as_secs(), 30 * 1_048_574);
-        assert_eq!(Service::Blender.ttl(&json!({})).as_secs(), 600);
-        assert_eq!(Service::LlmInference.ttl(&json!({})).as_secs(), 300);
+        assert_eq!(JobService::Blender.ttl(&json!({"frame_start": 1, "frame_end": 100})).as_secs(), 3000);
+        assert_eq!(JobService::Blender.ttl(&json!({"frame_end": u64::MAX})).as_secs(), 30 * 1_048_574);
+        assert_eq!(JobService::Blender.ttl(&json!({})).as_secs(), 600);
+        assert_eq!(JobService::LlmInference.ttl(&json!({})).as_secs(), 300);
     }
 }

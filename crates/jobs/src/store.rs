@@ -4,14 +4,14 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{
-    clients::{Filter, Job, Who},
-    model::{Finished, JobState, NewJob, Service},
+    model::{JobOutcome, JobService, JobState, NewJob},
+    service::{JobFilter, JobRecord, JobViewer},
 };
 use am_db::{
     Connection, FromRow, Result, Tx,
-    codec::{Doc, LocalTimestamp, Timestamp},
+    codec::{JsonText, LocalTimestamp, Timestamp},
     insert,
-    page::Page,
+    page::PageRequest,
     row,
     row::Columns,
     sql,
@@ -46,41 +46,41 @@ pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn take_back(tx: &mut Tx, id: &str) -> Result<bool> {
-    close(tx, id, "CANCELED", "cancelled by its client").await
+pub async fn cancel_queued(tx: &mut Tx, id: &str) -> Result<bool> {
+    close_queued(tx, id, "CANCELED", "cancelled by its client").await
 }
 
 /// Close a job that no miner took before its expiry. Returns whether it was closed.
-pub async fn expire(tx: &mut Tx, id: &str) -> Result<bool> {
-    close(tx, id, "EXPIRED", "no miner took it in time").await
+pub async fn expire_queued(tx: &mut Tx, id: &str) -> Result<bool> {
+    close_queued(tx, id, "EXPIRED", "no miner took it in time").await
 }
 
 /// Mark a running job as cancelled. The row's state is all that the coordinator and its miner can see. Returns whether
 /// the job was running.
-pub async fn stop(tx: &mut Tx, id: &str) -> Result<bool> {
+pub async fn cancel_running(tx: &mut Tx, id: &str) -> Result<bool> {
     let stopped = sql!("UPDATE job SET state = 'CANCELED', error = $2 WHERE id = $1 AND state = 'RUNNING'");
     Ok(stopped.bind(id).bind("stopped by its client").execute(tx.conn().await?).await? == 1)
 }
 
-async fn close(tx: &mut Tx, id: &str, state: &'static str, error: &str) -> Result<bool> {
+async fn close_queued(tx: &mut Tx, id: &str, state: &'static str, error: &str) -> Result<bool> {
     let closed = sql!("UPDATE job SET state = $2, error = $3 WHERE id = $1 AND state = 'QUEUED'");
     Ok(closed.bind(id).bind(state).bind(error).execute(tx.conn().await?).await? == 1)
 }
 
 /// Expiry of job `id`; `None` when there is no such job.
-pub async fn expires_at(conn: &mut Connection, id: &str) -> Result<Option<DateTime<Utc>>> {
+pub async fn job_expiry(conn: &mut Connection, id: &str) -> Result<Option<DateTime<Utc>>> {
     let found = sql!("SELECT expires_at FROM job WHERE id = $1").bind(id);
     let found: Option<LocalTimestamp> = found.fetch_optional_value(conn).await?;
     Ok(found.map(|at| at.0))
 }
 
 /// Whether job `id` exists.
-pub async fn exists(conn: &mut Connection, id: &str) -> Result<bool> {
+pub async fn job_exists(conn: &mut Connection, id: &str) -> Result<bool> {
     sql!("SELECT 1 FROM job WHERE id = $1").bind(id).exists(conn).await
 }
 
 /// States of the existing jobs among `ids`; unknown states are left out.
-pub async fn states(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, JobState)>> {
+pub async fn read_states(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, JobState)>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -107,16 +107,16 @@ row! {
     }
 }
 
-const FROM: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id ";
+const JOB_TABLES: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id ";
 
-impl From<Listed> for Job {
+impl From<Listed> for JobRecord {
     fn from(listed: Listed) -> Self {
         Self {
             id: listed.id,
             client_id: listed.client_id,
             state: JobState::from_stored(&listed.state),
             status: listed.state.to_ascii_uppercase(),
-            service: listed.service.as_deref().and_then(Service::from_name),
+            service: listed.service.as_deref().and_then(JobService::from_name),
             service_type: listed.service,
             ttl_seconds: listed.ttl_seconds,
             requested_at: Timestamp(listed.requested_at.0),
@@ -126,49 +126,65 @@ impl From<Listed> for Job {
             payment_status: listed.payment_status,
             running_at: listed.running_at,
             ended_at: listed.ended_at,
-            payload: Doc::none(),
-            constraints: Doc::none(),
-            result: Doc::none(),
-            receipt: Doc::none(),
+            payload: JsonText::none(),
+            constraints: JsonText::none(),
+            result: JsonText::none(),
+            receipt: JsonText::none(),
         }
     }
 }
 
 /// A job with its documents, which are the last columns. One that can't be read is shown as none.
-struct Whole(Job);
+struct Whole(JobRecord);
 
 impl FromRow for Whole {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
-        let job = Job::from(Listed::from_row(columns)?);
-        let mut document = || columns.next_value().unwrap_or_else(|_| Doc::none());
-        Ok(Self(Job { payload: document(), constraints: document(), result: document(), receipt: document(), ..job }))
+        let job = JobRecord::from(Listed::from_row(columns)?);
+        let mut document = || columns.next_value().unwrap_or_else(|_| JsonText::none());
+        Ok(Self(JobRecord {
+            payload: document(),
+            constraints: document(),
+            result: document(),
+            receipt: document(),
+            ..job
+        }))
     }
 }
 
 /// A job with all its documents.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Job>> {
-    let job =
-        sql!("SELECT ", Listed::COLUMNS, ", j.payload, j.constraints, j.result, j.receipt", FROM, "WHERE j.id = $1",);
+pub async fn get_job(conn: &mut Connection, id: &str) -> Result<Option<JobRecord>> {
+    let job = sql!(
+        "SELECT ",
+        Listed::COLUMNS,
+        ", j.payload, j.constraints, j.result, j.receipt",
+        JOB_TABLES,
+        "WHERE j.id = $1",
+    );
     Ok(job.bind(id).fetch_optional(conn).await?.map(|Whole(job)| job))
 }
 
 const MATCHING: &str =
     "WHERE true [AND j.client_id IN ($1)] [AND upper(j.state) = $2] [AND {member j.payload service_type} = $3] ";
 
-fn bind_filter(query: Query, who: &Who, filter: &Filter) -> Query {
+fn bind_filter(query: Query, who: &JobViewer, filter: &JobFilter) -> Query {
     query
         .bind_all_some((!who.all).then(|| who.caller.aliases.iter()))
         .bind_some(filter.state.map(JobState::name))
-        .bind_some(filter.service.map(Service::name))
+        .bind_some(filter.service.map(JobService::name))
 }
 
 /// A page of jobs without their documents, newest first, and the total number of matches.
-pub async fn list(conn: &mut Connection, who: &Who, filter: &Filter, page: &Page) -> Result<(Vec<Job>, i64)> {
+pub async fn list_jobs(
+    conn: &mut Connection,
+    who: &JobViewer,
+    filter: &JobFilter,
+    page: &PageRequest,
+) -> Result<(Vec<JobRecord>, i64)> {
     let (at, id) = page.after.as_ref().map(|(at, id)| (LocalTimestamp(at.0), id)).unzip();
     let jobs = sql!(
         "SELECT ",
         Listed::COLUMNS,
-        FROM,
+        JOB_TABLES,
         MATCHING,
         "[AND (j.requested_at, j.id) < ($4, $5)] ORDER BY j.requested_at DESC, j.id DESC LIMIT $6 OFFSET $7",
     );
@@ -176,11 +192,11 @@ pub async fn list(conn: &mut Connection, who: &Who, filter: &Filter, page: &Page
     let jobs = jobs.bind(i64::from(page.limit)).bind(i64::from(page.offset));
     let jobs: Vec<Listed> = jobs.fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*) FROM job j ", MATCHING), who, filter).fetch_value(conn).await?;
-    Ok((jobs.into_iter().map(Job::from).collect(), total))
+    Ok((jobs.into_iter().map(JobRecord::from).collect(), total))
 }
 
 /// Outcomes of the ended jobs among `ids`.
-pub async fn finished(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, Finished)>> {
+pub async fn find_outcomes(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, JobOutcome)>> {
     let mut ended = Vec::new();
     for chunk in ids.chunks(500) {
         // A state that this service does not know must not be taken for an end.
@@ -195,13 +211,13 @@ pub async fn finished(conn: &mut Connection, ids: &[String]) -> Result<Vec<(Stri
 }
 
 /// A job that has ended, and how. One whose row can't be read has failed, and says so; the others are not held up by it.
-struct End(String, Finished);
+struct End(String, JobOutcome);
 
 impl FromRow for End {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
         let (id, text): (String, String) = (columns.next_value()?, columns.next_value()?);
         let mut document = || -> std::result::Result<Value, String> {
-            let doc: Doc = columns.next_value().map_err(|error| error.to_string())?;
+            let doc: JsonText = columns.next_value().map_err(|error| error.to_string())?;
             Ok(doc.parse().map_err(|error| error.to_string())?.unwrap_or(Value::Null))
         };
         let (result, receipt) = (document(), document());
@@ -212,7 +228,7 @@ impl FromRow for End {
             Ok((state, result, receipt)) => (state, result, receipt, None),
             Err(why) => (JobState::Failed, Value::Null, Value::Null, Some(format!("its row can't be read: {why}"))),
         };
-        let how = Finished {
+        let how = JobOutcome {
             state,
             result,
             error: unreadable.or(columns.next_value()?),

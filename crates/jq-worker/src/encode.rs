@@ -16,17 +16,17 @@ pub enum EncodeError {
 }
 
 /// Append `value` as JSON to `out`, at most `limit` bytes.
-pub fn encode(value: &Val, limit: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn encode_json(value: &Val, limit: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let end = out.len().saturating_add(limit);
-    Encoder { out, end }.value(value, 0)
+    JsonEncoder { out, end }.value(value, 0)
 }
 
-struct Encoder<'a> {
+struct JsonEncoder<'a> {
     out: &'a mut Vec<u8>,
     end: usize,
 }
 
-impl Encoder<'_> {
+impl JsonEncoder<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         if bytes.len() > self.end - self.out.len() {
             return Err(EncodeError::TooLarge);
@@ -119,7 +119,7 @@ mod tests {
 
     fn json(value: &Val) -> Result<String, EncodeError> {
         let mut out = Vec::new();
-        encode(value, 1 << 20, &mut out).map(|()| String::from_utf8(out).unwrap())
+        encode_json(value, 1 << 20, &mut out).map(|()| String::from_utf8(out).unwrap())
     }
 
     fn read(text: &str) -> Val {
@@ -157,9 +157,9 @@ mod tests {
             let jq = read(&text);
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&json(&jq).unwrap()).unwrap(), value);
             let exact = json(&jq).unwrap().len();
-            prop_assert_eq!(encode(&jq, exact, &mut Vec::new()), Ok(()));
+            prop_assert_eq!(encode_json(&jq, exact, &mut Vec::new()), Ok(()));
             let mut out = b"before".to_vec();
-            prop_assert_eq!(encode(&jq, exact - 1, &mut out), Err(EncodeError::TooLarge));
+            prop_assert_eq!(encode_json(&jq, exact - 1, &mut out), Err(EncodeError::TooLarge));
             prop_assert!(out.len() < "before".len() + exact);
         }
     }

@@ -24,50 +24,50 @@ pub mod protocol;
 pub mod schema;
 
 use self::{
-    encode::{EncodeError, encode},
-    program::Program,
-    protocol::{Kind, MAX_MESSAGE, Request, Task},
-    schema::Schema,
+    encode::{EncodeError, encode_json},
+    program::JqProgram,
+    protocol::{AnswerKind, MAX_MESSAGE_BYTES, RequestFrame, TaskKind},
+    schema::CompiledSchema,
 };
 
 /// Maximum number of cached compiled texts, and the maximum sum of their lengths in bytes: a compiled text takes up to
 /// a hundred times its length.
-const CACHED_TEXTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
-const CACHED_BYTES: usize = 512 * 1024;
+const MAX_CACHED_TEXTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+const MAX_CACHED_BYTES: usize = 512 * 1024;
 /// Maximum number of outputs that are counted for an error message.
-const COUNTED_VALUES: usize = 1000;
+const MAX_COUNTED_VALUES: usize = 1000;
 
 /// Run a worker until its standard input ends. The last two arguments of the process are the memory it may use beyond
 /// what it has at the start, in MiB, and the maximum output in bytes. It writes only frames to standard output, and
 /// dies with its parent process.
 pub fn main() -> ExitCode {
-    match run() {
+    match run_worker() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn run() -> io::Result<()> {
+fn run_worker() -> io::Result<()> {
     let mut arguments = std::env::args().rev();
     let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).ok_or(io::ErrorKind::InvalidInput);
     let (max_output, memory_mb) = (number()? as usize, number()?);
     let memory = memory_mb.saturating_mul(1 << 20);
 
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    limit(Resource::Core, 0)?;
+    set_limit(Resource::Core, 0)?;
     // The executable's libraries are already mapped and do not count.
-    limit(Resource::As, address_space()?.saturating_add(memory))?;
+    set_limit(Resource::As, address_space()?.saturating_add(memory))?;
 
     let (input, output) = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
     // The stack bounds recursion; the main thread's stack size would depend on the shell that started the service.
     let evaluating = thread::Builder::new()
         .name("jq-eval".into())
         .stack_size((memory / 4).clamp(1 << 20, 256 << 20) as usize)
-        .spawn(move || serve(File::from(input), File::from(output), max_output))?;
+        .spawn(move || serve_requests(File::from(input), File::from(output), max_output))?;
     evaluating.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
-fn limit(resource: Resource, bytes: u64) -> io::Result<()> {
+fn set_limit(resource: Resource, bytes: u64) -> io::Result<()> {
     let bytes = getrlimit(resource).maximum.map_or(bytes, |maximum| maximum.min(bytes));
     Ok(setrlimit(resource, Rlimit { current: Some(bytes), maximum: Some(bytes) })?)
 }
@@ -80,18 +80,18 @@ fn address_space() -> io::Result<u64> {
     Ok(kilobytes.ok_or(io::ErrorKind::InvalidData)? * 1024)
 }
 
-fn serve(input: File, mut output: File, max_output: usize) -> io::Result<()> {
+fn serve_requests(input: File, mut output: File, max_output: usize) -> io::Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     let mut input = BufReader::with_capacity(64 * 1024, input);
-    let mut compiled = Compiled { programs: Cache::new(), schemas: Cache::new() };
+    let mut compiled = CompiledTexts { programs: TextCache::new(), schemas: TextCache::new() };
     let (mut buffer, mut answer) = (Vec::new(), Vec::new());
-    output.write_all(&[protocol::HELLO])?;
+    output.write_all(&[protocol::READY_BYTE])?;
     while let Some(request) = protocol::read_request(&mut input, &mut buffer)? {
         let started = Instant::now();
         protocol::begin_answer(&mut answer);
         let header = answer.len();
-        let kind = match evaluate(&mut compiled, request, max_output, &mut answer) {
-            Ok(()) => Kind::Output,
+        let kind = match evaluate_request(&mut compiled, request, max_output, &mut answer) {
+            Ok(()) => AnswerKind::Output,
             Err(failure) => {
                 answer.truncate(header);
                 failure.put(&mut answer)
@@ -106,50 +106,54 @@ fn serve(input: File, mut output: File, max_output: usize) -> io::Result<()> {
     Ok(())
 }
 
-enum Failure {
+enum EvaluationFailure {
     Program(String),
     TooLarge,
 }
 
-impl Failure {
-    fn put(self, answer: &mut Vec<u8>) -> Kind {
+impl EvaluationFailure {
+    fn put(self, answer: &mut Vec<u8>) -> AnswerKind {
         match self {
             Self::Program(message) => {
                 answer.extend_from_slice(message.as_bytes());
-                Kind::ProgramError
+                AnswerKind::ProgramError
             }
-            Self::TooLarge => Kind::TooLarge,
+            Self::TooLarge => AnswerKind::TooLarge,
         }
     }
 }
 
-struct Compiled {
-    programs: Cache<Rc<Program>>,
-    schemas: Cache<Schema>,
+struct CompiledTexts {
+    programs: TextCache<Rc<JqProgram>>,
+    schemas: TextCache<CompiledSchema>,
 }
 
 /// Cache of compiled texts; the least recently used is removed first.
-struct Cache<T> {
+struct TextCache<T> {
     compiled: LruCache<Box<str>, T>,
     bytes: usize,
 }
 
-impl<T: Clone> Cache<T> {
+impl<T: Clone> TextCache<T> {
     fn new() -> Self {
-        Self { compiled: LruCache::new(CACHED_TEXTS), bytes: 0 }
+        Self { compiled: LruCache::new(MAX_CACHED_TEXTS), bytes: 0 }
     }
 
-    fn get<E: fmt::Display>(&mut self, text: &[u8], compile: impl Fn(&str) -> Result<T, E>) -> Result<T, Failure> {
-        let text = std::str::from_utf8(text).map_err(|error| Failure::Program(error.to_string()))?;
+    fn get<E: fmt::Display>(
+        &mut self,
+        text: &[u8],
+        compile: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, EvaluationFailure> {
+        let text = std::str::from_utf8(text).map_err(|error| EvaluationFailure::Program(error.to_string()))?;
         if let Some(compiled) = self.compiled.get(text) {
             return Ok(compiled.clone());
         }
-        let compiled = compile(text).map_err(|error| Failure::Program(clipped(&error)))?;
+        let compiled = compile(text).map_err(|error| EvaluationFailure::Program(truncate_message(&error)))?;
         self.bytes += text.len();
         if let Some((evicted, _)) = self.compiled.push(text.into(), compiled.clone()) {
             self.bytes -= evicted.len();
         }
-        while self.bytes > CACHED_BYTES {
+        while self.bytes > MAX_CACHED_BYTES {
             let Some((evicted, _)) = self.compiled.pop_lru() else { break };
             self.bytes -= evicted.len();
         }
@@ -157,61 +161,61 @@ impl<T: Clone> Cache<T> {
     }
 }
 
-fn evaluate(
-    compiled: &mut Compiled,
-    request: Request<'_>,
+fn evaluate_request(
+    compiled: &mut CompiledTexts,
+    request: RequestFrame<'_>,
     max_output: usize,
     answer: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) -> Result<(), EvaluationFailure> {
     let evaluation = || match request.task {
-        Task::Jq => {
-            let program = compiled.programs.get(request.text, |text| program::compile(text).map(Rc::new))?;
-            let output = only_output(&program, read::parse_single(request.input).map_err(not_json)?)?;
-            encode(&output, max_output, answer).map_err(|error| match error {
-                EncodeError::TooLarge => Failure::TooLarge,
-                EncodeError::NotJson(message) => Failure::Program(message),
+        TaskKind::Jq => {
+            let program = compiled.programs.get(request.text, |text| program::compile_program(text).map(Rc::new))?;
+            let output = only_output(&program, read::parse_single(request.input).map_err(not_json_failure)?)?;
+            encode_json(&output, max_output, answer).map_err(|error| match error {
+                EncodeError::TooLarge => EvaluationFailure::TooLarge,
+                EncodeError::NotJson(message) => EvaluationFailure::Program(message),
             })
         }
-        Task::Schema => {
-            let schema = compiled.schemas.get(request.text, Schema::read)?;
-            let violations = schema.validate(&serde_json::from_slice(request.input).map_err(not_json)?);
-            serde_json::to_writer(answer, &violations.err().unwrap_or_default()).map_err(not_json)
+        TaskKind::Schema => {
+            let schema = compiled.schemas.get(request.text, CompiledSchema::parse)?;
+            let violations = schema.validate(&serde_json::from_slice(request.input).map_err(not_json_failure)?);
+            serde_json::to_writer(answer, &violations.err().unwrap_or_default()).map_err(not_json_failure)
         }
     };
     // jaq panics in some cases, such as a string repeated beyond the address space.
     catch_unwind(AssertUnwindSafe(evaluation))
-        .unwrap_or_else(|_| Err(Failure::Program("jq cannot compute this".into())))
+        .unwrap_or_else(|_| Err(EvaluationFailure::Program("jq cannot compute this".into())))
 }
 
-fn not_json(error: impl fmt::Display) -> Failure {
-    Failure::Program(format!("not JSON: {error}"))
+fn not_json_failure(error: impl fmt::Display) -> EvaluationFailure {
+    EvaluationFailure::Program(format!("not JSON: {error}"))
 }
 
-fn only_output(program: &Program, input: Val) -> Result<Val, Failure> {
+fn only_output(program: &JqProgram, input: Val) -> Result<Val, EvaluationFailure> {
     let context = Ctx::<JustLut<Val>>::new(&program.lut, Vars::new([]));
     let mut outputs = program.id.run((context, input));
     let Some(first) = outputs.next() else {
-        return Err(Failure::Program("the program gave no value; use `// null` or wrap it in [ ]".into()));
+        return Err(EvaluationFailure::Program("the program gave no value; use `// null` or wrap it in [ ]".into()));
     };
-    let first = first.map_err(failure)?;
+    let first = first.map_err(exception_failure)?;
     let mut count = 1;
-    for output in outputs.take(COUNTED_VALUES) {
-        output.map_err(failure)?;
+    for output in outputs.take(MAX_COUNTED_VALUES) {
+        output.map_err(exception_failure)?;
         count += 1;
     }
     match count {
         1 => Ok(first),
-        _ if count > COUNTED_VALUES => {
-            Err(Failure::Program(format!("the program gave more than {COUNTED_VALUES} values; wrap it in [ ]")))
-        }
-        _ => Err(Failure::Program(format!("the program gave {count} values; wrap it in [ ]"))),
+        _ if count > MAX_COUNTED_VALUES => Err(EvaluationFailure::Program(format!(
+            "the program gave more than {MAX_COUNTED_VALUES} values; wrap it in [ ]"
+        ))),
+        _ => Err(EvaluationFailure::Program(format!("the program gave {count} values; wrap it in [ ]"))),
     }
 }
 
-fn failure(exception: Exn<'_, Val>) -> Failure {
+fn exception_failure(exception: Exn<'_, Val>) -> EvaluationFailure {
     let message = match exception.get_err() {
         Ok(error) => {
-            let text = clipped(&error);
+            let text = truncate_message(&error);
             // An error value that is a string is the message itself.
             serde_json::from_str::<String>(&text).unwrap_or(text)
         }
@@ -220,15 +224,15 @@ fn failure(exception: Exn<'_, Val>) -> Failure {
             Err(_) => "the program ended outside of its labels".into(),
         },
     };
-    Failure::Program(message)
+    EvaluationFailure::Program(message)
 }
 
 /// Format `text`, truncated to the maximum length of a message; the rest is not even formatted.
-fn clipped(text: &impl fmt::Display) -> String {
-    struct Clip(String);
-    impl fmt::Write for Clip {
+fn truncate_message(text: &impl fmt::Display) -> String {
+    struct MessageBuffer(String);
+    impl fmt::Write for MessageBuffer {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            let room = MAX_MESSAGE - "…".len() - self.0.len();
+            let room = MAX_MESSAGE_BYTES - "…".len() - self.0.len();
             if text.len() > room {
                 self.0.push_str(&text[..text.floor_char_boundary(room)]);
                 self.0.push('…');
@@ -238,7 +242,7 @@ fn clipped(text: &impl fmt::Display) -> String {
             Ok(())
         }
     }
-    let mut clip = Clip(String::new());
+    let mut clip = MessageBuffer(String::new());
     let _ = write!(clip, "{text}");
     clip.0
 }

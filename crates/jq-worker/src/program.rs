@@ -13,7 +13,7 @@ use jaq_json::Val;
 pub const MAX_PROGRAM_BYTES: usize = 64 * 1024;
 
 /// Compiled program; its only context is its lookup table.
-pub type Program = Filter<JustLut<Val>>;
+pub type JqProgram = Filter<JustLut<Val>>;
 
 /// Error in a jq program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,70 +29,70 @@ pub struct ProgramError {
 
 /// Check that `program` compiles: syntax, and that every filter, variable and label exists. Modules and data files
 /// cannot be imported. Takes microseconds, and up to seconds for a program nested as deeply as its size allows.
-pub fn check(program: &str) -> Result<(), ProgramError> {
+pub fn check_program(program: &str) -> Result<(), ProgramError> {
     // jaq's parser and compiler are recursive; one operator per token is the deepest possible nesting.
-    const STACK_PER_TOKEN: usize = 8 * 1024;
-    const STACK_HERE: usize = 512 * 1024;
+    const STACK_BYTES_PER_TOKEN: usize = 8 * 1024;
+    const BASE_STACK_BYTES: usize = 512 * 1024;
 
     if program.len() > MAX_PROGRAM_BYTES {
         let message = format!("the program has {} bytes, at most {MAX_PROGRAM_BYTES} are taken", program.len());
         return Err(ProgramError { message, line: 1, column: 1 });
     }
-    let stack = tokens_at_most(program) * STACK_PER_TOKEN;
-    if stack <= STACK_HERE {
-        return compile(program).map(drop);
+    let stack = max_token_count(program) * STACK_BYTES_PER_TOKEN;
+    if stack <= BASE_STACK_BYTES {
+        return compile_program(program).map(drop);
     }
     let refused = |message: &str| ProgramError { message: message.into(), line: 1, column: 1 };
     thread::scope(|scope| {
-        let builder = thread::Builder::new().name("jq-check".into()).stack_size(STACK_HERE + stack);
-        let checking = builder.spawn_scoped(scope, || compile(program).map(drop));
+        let builder = thread::Builder::new().name("jq-check".into()).stack_size(BASE_STACK_BYTES + stack);
+        let checking = builder.spawn_scoped(scope, || compile_program(program).map(drop));
         let checking = checking.map_err(|_| refused("the program is too large to be checked now"))?;
         checking.join().unwrap_or_else(|_| Err(refused("the program cannot be compiled")))
     })
 }
 
 /// Parse and compile. Recursive: the caller provides enough stack.
-pub fn compile(program: &str) -> Result<Program, ProgramError> {
+pub fn compile_program(program: &str) -> Result<JqProgram, ProgramError> {
     let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
-    // The process's environment must not be visible; `NO_ENV` replaces this filter.
+    // The process's environment must not be visible; `ENV_OVERRIDE` replaces this filter.
     let funs = funs.filter(|(name, ..)| *name != "env");
     let arena = Arena::default();
     let file = File { code: program, path: () };
-    let modules = Loader::new(PRELUDE.needed_by(program)).load(&arena, file);
-    let modules = modules.map_err(|errors| not_loaded(program, errors))?;
+    let modules = Loader::new(PRELUDE.definitions_for(program)).load(&arena, file);
+    let modules = modules.map_err(|errors| load_error(program, errors))?;
     load::import(&modules, |_| Err("data files cannot be imported".into()))
-        .map_err(|errors| not_loaded(program, errors))?;
-    Compiler::default().with_funs(funs).compile(modules).map_err(|errors| not_compiled(program, errors))
+        .map_err(|errors| load_error(program, errors))?;
+    Compiler::default().with_funs(funs).compile(modules).map_err(|errors| compile_error(program, errors))
 }
 
 /// Filters of jq that are defined in jq. Only those that a program can reach are compiled into it, which takes a tenth
 /// of the time and memory.
-struct Prelude {
+struct JqPrelude {
     defs: Vec<Def<&'static str>>,
     by_name: HashMap<&'static str, Vec<usize>>,
     /// Names used by each definition that are defined here too.
     calls: Vec<Vec<&'static str>>,
 }
 
-const NO_ENV: &str = "def env: {};";
+const ENV_OVERRIDE: &str = "def env: {};";
 
-static PRELUDE: LazyLock<Prelude> = LazyLock::new(|| {
-    let own = load::parse(NO_ENV, |parser| parser.defs()).unwrap_or_default();
+static PRELUDE: LazyLock<JqPrelude> = LazyLock::new(|| {
+    let own = load::parse(ENV_OVERRIDE, |parser| parser.defs()).unwrap_or_default();
     let defs: Vec<_> = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(own).collect();
     let mut by_name: HashMap<_, Vec<_>> = HashMap::new();
     for (index, def) in defs.iter().enumerate() {
         by_name.entry(def.name).or_default().push(index);
     }
     // The debug format of the syntax tree contains every name as a separate word.
-    let calls = defs.iter().map(|def| known_words(&format!("{:?}", def.body), &by_name)).collect();
-    Prelude { defs, by_name, calls }
+    let calls = defs.iter().map(|def| referenced_names(&format!("{:?}", def.body), &by_name)).collect();
+    JqPrelude { defs, by_name, calls }
 });
 
-impl Prelude {
+impl JqPrelude {
     /// Return the definitions reachable from the words of `program`, in order. Unneeded ones do no harm.
-    fn needed_by(&self, program: &str) -> Vec<Def<&'static str>> {
+    fn definitions_for(&self, program: &str) -> Vec<Def<&'static str>> {
         let mut needed = vec![false; self.defs.len()];
-        let mut names = known_words(program, &self.by_name);
+        let mut names = referenced_names(program, &self.by_name);
         while let Some(name) = names.pop() {
             for &index in self.by_name.get(name).into_iter().flatten() {
                 if !std::mem::replace(&mut needed[index], true) {
@@ -104,14 +104,14 @@ impl Prelude {
     }
 }
 
-fn known_words(text: &str, known: &HashMap<&'static str, Vec<usize>>) -> Vec<&'static str> {
+fn referenced_names(text: &str, known: &HashMap<&'static str, Vec<usize>>) -> Vec<&'static str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '@'))
         .filter_map(|word| known.get_key_value(word).map(|(name, _)| *name))
         .collect()
 }
 
 /// Return an upper bound of the number of tokens.
-fn tokens_at_most(program: &str) -> usize {
+fn max_token_count(program: &str) -> usize {
     let mut in_word = false;
     let starts = program.bytes().filter(|byte| {
         let word = byte.is_ascii_alphanumeric() || *byte == b'_';
@@ -122,37 +122,39 @@ fn tokens_at_most(program: &str) -> usize {
     starts.count()
 }
 
-fn not_loaded(program: &str, errors: load::Errors<&str, ()>) -> ProgramError {
+fn load_error(program: &str, errors: load::Errors<&str, ()>) -> ProgramError {
     let first = errors.into_iter().find_map(|(_, error)| match error {
         load::Error::Io(errors) => errors.into_iter().next(),
-        load::Error::Lex(errors) => errors.into_iter().next().map(|(expected, place)| (place, lexed(&expected, place))),
+        load::Error::Lex(errors) => {
+            errors.into_iter().next().map(|(expected, place)| (place, lex_error(&expected, place)))
+        }
         load::Error::Parse(errors) => {
-            errors.into_iter().next().map(|(expected, place)| (place, parsed(&expected, place)))
+            errors.into_iter().next().map(|(expected, place)| (place, parse_error(&expected, place)))
         }
     });
-    located(program, first)
+    error_at(program, first)
 }
 
-fn lexed(expected: &lex::Expect<&str>, place: &str) -> String {
+fn lex_error(expected: &lex::Expect<&str>, place: &str) -> String {
     let expected = match expected {
         lex::Expect::Delim(open) if !matches!(*open, "(" | "[" | "{" | "\"") => "closing delimiter",
         known => known.as_str(),
     };
-    unexpected(expected, place)
+    unexpected_token(expected, place)
 }
 
-fn parsed(expected: &parse::Expect<&str>, place: &str) -> String {
-    unexpected(expected.as_str(), place)
+fn parse_error(expected: &parse::Expect<&str>, place: &str) -> String {
+    unexpected_token(expected.as_str(), place)
 }
 
-fn unexpected(expected: &str, place: &str) -> String {
+fn unexpected_token(expected: &str, place: &str) -> String {
     match place.chars().next() {
         Some(_) => format!("expected {expected} at `{}`", place.chars().take(20).collect::<String>().trim_end()),
         None => format!("expected {expected} at the end"),
     }
 }
 
-fn not_compiled(program: &str, errors: compile::Errors<&str, ()>) -> ProgramError {
+fn compile_error(program: &str, errors: compile::Errors<&str, ()>) -> ProgramError {
     let first = errors.into_iter().flat_map(|(_, errors)| errors).next().map(|(name, undefined)| {
         let message = match undefined {
             compile::Undefined::Filter(arity) => format!("no filter {name}/{arity}"),
@@ -160,11 +162,11 @@ fn not_compiled(program: &str, errors: compile::Errors<&str, ()>) -> ProgramErro
         };
         (name, message)
     });
-    located(program, first)
+    error_at(program, first)
 }
 
 /// Locate an error: `place` is a slice of `program`; any other text counts as its start.
-fn located(program: &str, first: Option<(&str, String)>) -> ProgramError {
+fn error_at(program: &str, first: Option<(&str, String)>) -> ProgramError {
     let (place, message) = first.unwrap_or((program, "the program cannot be compiled".into()));
     let offset = (place.as_ptr() as usize).wrapping_sub(program.as_ptr() as usize);
     let before = program.get(..offset).unwrap_or_default();
@@ -177,7 +179,7 @@ mod tests {
     use super::*;
 
     fn error(program: &str) -> String {
-        check(program).unwrap_err().to_string()
+        check_program(program).unwrap_err().to_string()
     }
 
     #[test]
@@ -202,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_program_is_at_most_64_kib() {
-        assert!(check(&format!(".{}", " ".repeat(MAX_PROGRAM_BYTES - 1))).is_ok());
+        assert!(check_program(&format!(".{}", " ".repeat(MAX_PROGRAM_BYTES - 1))).is_ok());
         assert!(error(&format!(".{}", " ".repeat(MAX_PROGRAM_BYTES))).contains("65537 bytes"));
     }
 
@@ -229,10 +231,10 @@ mod tests {
             deep("if . then ", ".", " end"),
             deep("map(", ".", ")"),
         ] {
-            assert_eq!(check(&program), Ok(()), "{}", &program[..20]);
+            assert_eq!(check_program(&program), Ok(()), "{}", &program[..20]);
         }
-        assert!(check(&"[".repeat(MAX_PROGRAM_BYTES)).is_err());
-        assert!(check(&"\"\\(".repeat(MAX_PROGRAM_BYTES / 3)).is_err());
+        assert!(check_program(&"[".repeat(MAX_PROGRAM_BYTES)).is_err());
+        assert!(check_program(&"\"\\(".repeat(MAX_PROGRAM_BYTES / 3)).is_err());
     }
 
     #[test]
@@ -240,13 +242,13 @@ mod tests {
         for def in &PRELUDE.defs {
             let args = vec!["."; def.args.len()].join(";");
             let call = if args.is_empty() { def.name.to_owned() } else { format!("{}({args})", def.name) };
-            assert_eq!(check(&call), Ok(()), "{call}");
+            assert_eq!(check_program(&call), Ok(()), "{call}");
         }
     }
 
     #[test]
     fn only_what_is_needed_is_compiled_in() {
-        assert!(PRELUDE.needed_by("{y: (.x * 2)}").is_empty());
-        assert!(PRELUDE.needed_by("map(.x) | add").len() < 10);
+        assert!(PRELUDE.definitions_for("{y: (.x * 2)}").is_empty());
+        assert!(PRELUDE.definitions_for("map(.x) | add").len() < 10);
     }
 }

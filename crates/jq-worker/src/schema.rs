@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Maximum number of reported violations.
 const MAX_VIOLATIONS: usize = 10;
 /// Maximum length of a violation's message, in characters: it quotes the instance.
-const MAX_MESSAGE: usize = 300;
+const MAX_MESSAGE_LEN: usize = 300;
 
 /// Error of compiling a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,23 +38,24 @@ impl std::fmt::Display for SchemaViolation {
 
 /// A compiled schema. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Schema(Arc<Validator>);
+pub struct CompiledSchema(Arc<Validator>);
 
-impl Schema {
+impl CompiledSchema {
     /// Validate `schema` by its draft's metaschema and compile it. Patterns match in time linear in the text, so they
     /// have neither back-references nor look-around; formats are annotations, as in the draft.
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
         let options = jsonschema::options().offline().with_pattern_options(PatternOptions::regex());
         match options.build(schema) {
             Ok(validator) => Ok(Self(Arc::new(validator))),
-            Err(error) => {
-                Err(SchemaError { path: error.instance_path().to_string(), message: clipped(error.to_string()) })
-            }
+            Err(error) => Err(SchemaError {
+                path: error.instance_path().to_string(),
+                message: truncate_message(error.to_string()),
+            }),
         }
     }
 
     /// Compile a schema from JSON text.
-    pub fn read(schema: &str) -> Result<Self, SchemaError> {
+    pub fn parse(schema: &str) -> Result<Self, SchemaError> {
         let not_json = |error: serde_json::Error| SchemaError { path: String::new(), message: error.to_string() };
         Self::compile(&serde_json::from_str(schema).map_err(not_json)?)
     }
@@ -67,14 +68,14 @@ impl Schema {
         }
         let violations = self.0.iter_errors(instance).take(MAX_VIOLATIONS).map(|error| SchemaViolation {
             path: error.instance_path().to_string(),
-            message: clipped(error.to_string()),
+            message: truncate_message(error.to_string()),
         });
         Err(violations.collect())
     }
 }
 
-fn clipped(mut message: String) -> String {
-    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+fn truncate_message(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_LEN) {
         message.truncate(end);
         message.push('…');
     }
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     fn violations(schema: Value, instance: Value) -> Vec<(String, String)> {
-        let outcome = Schema::compile(&schema).unwrap().validate(&instance);
+        let outcome = CompiledSchema::compile(&schema).unwrap().validate(&instance);
         outcome.err().unwrap_or_default().into_iter().map(|violation| (violation.path, violation.message)).collect()
     }
 
@@ -111,30 +112,30 @@ mod tests {
         let schema = json!({"items": {"type": "string"}});
         assert_eq!(violations(schema.clone(), json!(vec![1; 100])).len(), 10);
         let found = violations(schema, json!([{"x": "y".repeat(10_000)}]));
-        assert!(found[0].1.chars().count() <= MAX_MESSAGE + 1);
+        assert!(found[0].1.chars().count() <= MAX_MESSAGE_LEN + 1);
     }
 
     #[test]
     fn a_wrong_schema_is_told_with_its_place() {
-        let error = Schema::compile(&json!({"properties": {"a": {"type": "strin"}}})).unwrap_err();
+        let error = CompiledSchema::compile(&json!({"properties": {"a": {"type": "strin"}}})).unwrap_err();
         assert_eq!(error.path, "/properties/a/type");
-        assert!(Schema::compile(&json!({"pattern": "("})).is_err());
-        assert!(Schema::compile(&json!(7)).is_err());
+        assert!(CompiledSchema::compile(&json!({"pattern": "("})).is_err());
+        assert!(CompiledSchema::compile(&json!(7)).is_err());
     }
 
     #[test]
     fn nothing_is_fetched() {
         for reference in ["https://example.com/a.json", "file:///etc/hostname", "other.json"] {
-            assert!(Schema::compile(&json!({"$ref": reference})).is_err(), "{reference}");
+            assert!(CompiledSchema::compile(&json!({"$ref": reference})).is_err(), "{reference}");
         }
-        assert!(Schema::compile(&json!({"$schema": "https://example.com/own-draft"})).is_err());
+        assert!(CompiledSchema::compile(&json!({"$schema": "https://example.com/own-draft"})).is_err());
     }
 
     #[test]
     fn patterns_run_in_linear_time() {
         let schema = json!({"pattern": "^(a+)+$"});
         assert_eq!(violations(schema, json!("a".repeat(50_000) + "b")).len(), 1);
-        assert!(Schema::compile(&json!({"pattern": "(a)\\1"})).is_err());
+        assert!(CompiledSchema::compile(&json!({"pattern": "(a)\\1"})).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use am_jq_worker::protocol::{self, Answer, HELLO, Kind, Task};
+use am_jq_worker::protocol::{self, AnswerFrame, AnswerKind, READY_BYTE, TaskKind};
 use bytes::BytesMut;
 
 const MEMORY_MB: &str = "64";
@@ -20,25 +20,25 @@ fn worker_process_answers_in_order_and_ends_with_its_input() {
         .spawn()
         .unwrap();
     let mut requests = Vec::new();
-    protocol::put_request(&mut requests, Task::Jq, ".a + 1", r#"{"a": 41}"#);
-    protocol::put_request(&mut requests, Task::Jq, "error(\"no\")", "null");
-    protocol::put_request(&mut requests, Task::Schema, r#"{"type": "object"}"#, "[]");
+    protocol::put_request(&mut requests, TaskKind::Jq, ".a + 1", r#"{"a": 41}"#);
+    protocol::put_request(&mut requests, TaskKind::Jq, "error(\"no\")", "null");
+    protocol::put_request(&mut requests, TaskKind::Schema, r#"{"type": "object"}"#, "[]");
     // Dropped here: the worker reads all three, then the end of its input.
     worker.stdin.take().unwrap().write_all(&requests).unwrap();
 
     let mut output = Vec::new();
     worker.stdout.take().unwrap().read_to_end(&mut output).unwrap();
     assert!(worker.wait().unwrap().success());
-    assert_eq!(output[0], HELLO);
+    assert_eq!(output[0], READY_BYTE);
     let mut frames = BytesMut::from(&output[1..]);
-    let mut answers: Vec<Answer> = Vec::new();
+    let mut answers: Vec<AnswerFrame> = Vec::new();
     while let Some(answer) = protocol::take_answer(&mut frames, 1 << 20).unwrap() {
         answers.push(answer);
     }
     assert_eq!(answers.len(), 3);
-    assert_eq!((answers[0].kind, &answers[0].payload[..]), (Kind::Output, &b"42"[..]));
-    assert_eq!((answers[1].kind, &answers[1].payload[..]), (Kind::ProgramError, &b"no"[..]));
-    assert_eq!(answers[2].kind, Kind::Output);
+    assert_eq!((answers[0].kind, &answers[0].payload[..]), (AnswerKind::Output, &b"42"[..]));
+    assert_eq!((answers[1].kind, &answers[1].payload[..]), (AnswerKind::ProgramError, &b"no"[..]));
+    assert_eq!(answers[2].kind, AnswerKind::Output);
     assert!(answers[2].payload.starts_with(b"[{"), "{:?}", answers[2].payload);
 }
 

@@ -1,8 +1,8 @@
 //! API keys that are created, rotated and revoked at runtime, in addition to the configured ones. A secret is shown
 //! once and stored as a salted hash; the principal of a key outlives its secrets.
 
+mod key_cache;
 mod model;
-mod ring;
 mod secret;
 mod store;
 #[cfg(test)]
@@ -21,72 +21,72 @@ use parking_lot::RwLock;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use model::{ApiKey, Issued, Role, State, Term};
-pub use ring::Known;
+pub use key_cache::KeyIdentity;
+pub use model::{ApiKey, Expiry, IssuedKey, KeyRole, KeyState};
 
-use ring::Ring;
-use secret::Salted;
+use key_cache::KeyCache;
+use secret::SaltedHash;
 
-use am_audit::{Audit, Entry, EventType, SecurityLevel};
+use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
-    ambient::{Clock, Ids, pause},
+    ambient::{Clock, IdGenerator, sleep_or_cancelled},
     validation::{self, Violation, Violations},
 };
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    owner::{self, Owner},
+    owner::{self, PrincipalName},
 };
 
 /// Interval at which changes by other processes are looked for: a revoked key is refused within two seconds.
-const LOOK: Duration = Duration::from_secs(1);
+const KEY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Error of an API key operation. No message contains a key.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum KeyError {
     /// A database error.
     #[error(transparent)]
-    Db(#[from] am_db::Error),
+    Db(#[from] am_db::DatabaseError),
     /// An argument is invalid.
     #[error("{}", validation::join(.0))]
     Invalid(Vec<Violation>),
     /// The name is in use; the value is the name.
     #[error("there is a key '{0}' already (a revoked one keeps its name)")]
-    Taken(String),
+    NameTaken(String),
     /// There is no key with this name or id.
     #[error("there is no key '{0}'")]
     NotFound(String),
     /// The key's state forbids the operation: the key and the reason.
     #[error("key '{0}' {1}")]
-    State(String, &'static str),
+    InvalidState(String, &'static str),
 }
 
 /// Result of an API key operation.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, KeyError>;
 
 /// The API keys. Cheap to clone.
 #[derive(Clone)]
-pub struct Keys(Arc<Inner>);
+pub struct ApiKeyService(Arc<ApiKeyServiceInner>);
 
-struct Inner {
+struct ApiKeyServiceInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
+    ids: IdGenerator,
+    audit: AuditLog,
     /// Cache of valid keys, read for each request with an API key and replaced when a key has changed.
-    ring: RwLock<Arc<Ring>>,
+    ring: RwLock<Arc<KeyCache>>,
     /// Revision that the cache was built from.
     seen: AtomicI64,
 }
 
-impl Keys {
+impl ApiKeyService {
     /// Load the keys of `db`.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Result<Self> {
-        let ring = RwLock::new(Arc::new(Ring::new(HashMap::new(), &ids)));
-        let keys = Self(Arc::new(Inner { db, clock, ids, audit, ring, seen: AtomicI64::new(0) }));
+    pub async fn open(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Result<Self> {
+        let ring = RwLock::new(Arc::new(KeyCache::new(HashMap::new(), &ids)));
+        let keys = Self(Arc::new(ApiKeyServiceInner { db, clock, ids, audit, ring, seen: AtomicI64::new(0) }));
         keys.refresh().await?;
         Ok(keys)
     }
@@ -96,7 +96,7 @@ impl Keys {
     }
 
     /// The principal of a presented key; `None` when the key is unknown or invalid now. Does not access the database.
-    pub fn find(&self, presented: &str) -> Option<Known> {
+    pub fn find(&self, presented: &str) -> Option<KeyIdentity> {
         let ring = self.0.ring.read().clone();
         ring.find(presented, || self.now())
     }
@@ -112,7 +112,7 @@ impl Keys {
         if revision == self.0.seen.load(Ordering::Acquire) {
             return Ok(false);
         }
-        let ring = Arc::new(Ring::new(store::held(&mut conn).await?, &self.0.ids));
+        let ring = Arc::new(KeyCache::new(store::load_cached_keys(&mut conn).await?, &self.0.ids));
         *self.0.ring.write() = ring;
         self.0.seen.store(revision, Ordering::Release);
         Ok(true)
@@ -120,7 +120,7 @@ impl Keys {
 
     /// Reload changed keys at intervals until `stop` is cancelled.
     pub async fn watch(self, stop: CancellationToken) {
-        while pause(&stop, LOOK).await {
+        while sleep_or_cancelled(&stop, KEY_POLL_INTERVAL).await {
             match self.refresh().await {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("API keys have changed"),
@@ -136,58 +136,58 @@ impl Keys {
     /// # Errors
     /// Returns a database error when a query fails.
     pub async fn list(&self) -> Result<Vec<ApiKey>> {
-        Ok(store::list(&mut *self.0.db.read().await?, self.now()).await?)
+        Ok(store::list_keys(&mut *self.0.db.read().await?, self.now()).await?)
     }
 
     /// Create a key with a principal of its own.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`] for an invalid name or time, [`Error::Taken`] for a name in use.
-    pub async fn create(&self, name: &str, role: Role, expires: Term) -> Result<Issued> {
+    /// Returns [`KeyError::Invalid`] for an invalid name or time, [`KeyError::NameTaken`] for a name in use.
+    pub async fn create(&self, name: &str, role: KeyRole, expires: Expiry) -> Result<IssuedKey> {
         let now = self.now();
         let mut violations = Violations::default();
         violations.take(model::check_name(name));
         let expires_at = violations.take(expires.end("expires", now));
-        let expires_at = violations.finish_with(expires_at).map_err(Error::Invalid)?;
+        let expires_at = violations.finish_with(expires_at).map_err(KeyError::Invalid)?;
         let (name, ids, audit) = (name.to_owned(), self.0.ids.clone(), self.0.audit.clone());
-        let secret = secret::draw_secret(&ids);
-        let salted = Salted::of(&secret, &ids);
+        let secret = secret::random_secret(&ids);
+        let salted = SaltedHash::hash_secret(&secret, &ids);
         let made = self.0.db.write(async move |tx: &mut Tx| {
-            if store::get(tx.conn().await?, &name, now).await?.is_some() {
-                return Err(Error::Taken(name));
+            if store::find_key(tx.conn().await?, &name, now).await?.is_some() {
+                return Err(KeyError::NameTaken(name));
             }
-            let mut id = secret::draw_id(&ids);
-            while store::get(tx.conn().await?, &id, now).await?.is_some() {
-                id = secret::draw_id(&ids);
+            let mut id = secret::random_id(&ids);
+            while store::find_key(tx.conn().await?, &id, now).await?.is_some() {
+                id = secret::random_id(&ids);
             }
-            let principal = Owner::drawn(&ids).into();
+            let principal = PrincipalName::random(&ids).into();
             let key = ApiKey {
                 id,
                 name,
                 role,
                 principal,
-                state: State::Active,
+                state: KeyState::Active,
                 created_at: now,
                 expires_at,
                 rotated_at: None,
                 previous_until: None,
                 revoked_at: None,
             };
-            store::insert(tx, &key, &salted).await?;
-            audit.append(tx, vec![entry("created", &key, now).change(None, Some(key.told()))]).await?;
+            store::insert_key(tx, &key, &salted).await?;
+            audit.append(tx, vec![audit_entry("created", &key, now).change(None, Some(key.told()))]).await?;
             Ok(key)
         });
-        Ok(issued(made.await?, &secret))
+        Ok(issued_key(made.await?, &secret))
     }
 
     /// Revoke a key; it is refused from then on.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`]; [`Error::State`] for a key that was revoked before.
+    /// Returns [`KeyError::NotFound`]; [`KeyError::InvalidState`] for a key that was revoked before.
     pub async fn revoke(&self, name_or_id: &str) -> Result<ApiKey> {
         self.change(name_or_id, "revoked", async move |tx: &mut Tx, key: &mut ApiKey, now: Timestamp| {
-            (key.revoked_at, key.previous_until, key.state) = (Some(now), None, State::Revoked);
-            Ok(store::revoke(tx, key).await?)
+            (key.revoked_at, key.previous_until, key.state) = (Some(now), None, KeyState::Revoked);
+            Ok(store::revoke_key(tx, key).await?)
         })
         .await
     }
@@ -196,26 +196,26 @@ impl Keys {
     /// sets a new expiry.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`]; [`Error::State`] for a key that was revoked, or has expired and gets no new expiry;
-    /// [`Error::Invalid`] for an invalid time.
-    pub async fn rotate(&self, name_or_id: &str, grace: Duration, expires: Option<Term>) -> Result<Issued> {
+    /// Returns [`KeyError::NotFound`]; [`KeyError::InvalidState`] for a key that was revoked, or has expired and gets no new expiry;
+    /// [`KeyError::Invalid`] for an invalid time.
+    pub async fn rotate(&self, name_or_id: &str, grace: Duration, expires: Option<Expiry>) -> Result<IssuedKey> {
         let ids = self.0.ids.clone();
-        let secret = secret::draw_secret(&ids);
-        let salted = Salted::of(&secret, &ids);
+        let secret = secret::random_secret(&ids);
+        let salted = SaltedHash::hash_secret(&secret, &ids);
         let changed = self.change(name_or_id, "rotated", async move |tx: &mut Tx, key: &mut ApiKey, now: Timestamp| {
             match expires {
                 Some(term) => key.expires_at = term.end("expires", now).map_err(invalid)?,
-                None if key.state == State::Expired => {
-                    return Err(Error::State(key.name.clone(), "has expired: give a new expiry"));
+                None if key.state == KeyState::Expired => {
+                    return Err(KeyError::InvalidState(key.name.clone(), "has expired: give a new expiry"));
                 }
                 None => {}
             }
-            let grace = if grace.is_zero() { Term::Open } else { Term::For(grace) };
+            let grace = if grace.is_zero() { Expiry::Never } else { Expiry::For(grace) };
             let previous_until = grace.end("grace", now).map_err(invalid)?;
-            (key.rotated_at, key.previous_until, key.state) = (Some(now), previous_until, State::Active);
-            Ok(store::rotate(tx, key, &salted).await?)
+            (key.rotated_at, key.previous_until, key.state) = (Some(now), previous_until, KeyState::Active);
+            Ok(store::rotate_key(tx, key, &salted).await?)
         });
-        Ok(issued(changed.await?, &secret))
+        Ok(issued_key(changed.await?, &secret))
     }
 
     /// Change a key that was not revoked, and append the audit entry.
@@ -225,14 +225,14 @@ impl Keys {
     {
         let (wanted, now, audit) = (name_or_id.to_owned(), self.now(), self.0.audit.clone());
         let changed = self.0.db.write(async move |tx: &mut Tx| {
-            let found = store::get(tx.conn().await?, &wanted, now).await?;
-            let mut key = found.ok_or(Error::NotFound(wanted))?;
-            if key.state == State::Revoked {
-                return Err(Error::State(key.name, "was revoked"));
+            let found = store::find_key(tx.conn().await?, &wanted, now).await?;
+            let mut key = found.ok_or(KeyError::NotFound(wanted))?;
+            if key.state == KeyState::Revoked {
+                return Err(KeyError::InvalidState(key.name, "was revoked"));
             }
             let before = key.told();
             change(tx, &mut key, now).await?;
-            audit.append(tx, vec![entry(action, &key, now).change(Some(before), Some(key.told()))]).await?;
+            audit.append(tx, vec![audit_entry(action, &key, now).change(Some(before), Some(key.told()))]).await?;
             Ok(key)
         });
         changed.await
@@ -241,16 +241,17 @@ impl Keys {
 
 /// Audit entry of a change. Keys are changed on the command line and not over the API, so the acting user is the
 /// system.
-fn entry(action: &str, key: &ApiKey, now: Timestamp) -> Entry {
-    let entry = Entry::new(EventType::WorkflowUpdated, now).on_behalf_of(owner::SYSTEM).of("api_key", action);
+fn audit_entry(action: &str, key: &ApiKey, now: Timestamp) -> AuditEntry {
+    let entry =
+        AuditEntry::new(EventType::WorkflowUpdated, now).on_behalf_of(owner::SYSTEM_PRINCIPAL).of("api_key", action);
     entry.level(SecurityLevel::Confidential).data("key_id", json!(key.id)).data("name", json!(key.name))
 }
 
-fn invalid(violation: Violation) -> Error {
-    Error::Invalid(vec![violation])
+fn invalid(violation: Violation) -> KeyError {
+    KeyError::Invalid(vec![violation])
 }
 
-fn issued(key: ApiKey, secret: &str) -> Issued {
-    let written = secret::written(&key.id, secret);
-    Issued { key, secret: written.into() }
+fn issued_key(key: ApiKey, secret: &str) -> IssuedKey {
+    let written = secret::format_key(&key.id, secret);
+    IssuedKey { key, secret: written.into() }
 }

@@ -11,7 +11,7 @@ use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
     /// Role of an API key, which decides the routes it may use.
-    pub enum Role {
+    pub enum KeyRole {
         /// Agents, integration, security, and all routes of the other roles.
         Admin = "ADMIN" / "admin",
         /// Services, performance and creativity.
@@ -24,7 +24,7 @@ am_db::stored_enum! {
 /// State of an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum KeyState {
     /// The key is accepted.
     Active,
     /// The key's expiry has passed.
@@ -33,7 +33,7 @@ pub enum State {
     Revoked,
 }
 
-impl State {
+impl KeyState {
     /// The form shown to users.
     pub fn word(self) -> &'static str {
         match self {
@@ -52,11 +52,11 @@ pub struct ApiKey {
     /// Name, unique even among revoked keys.
     pub name: String,
     /// Role of the key.
-    pub role: Role,
+    pub role: KeyRole,
     /// Principal that the key identifies.
     pub principal: String,
     /// State at the time of reading.
-    pub state: State,
+    pub state: KeyState,
     /// Time of creation.
     pub created_at: Timestamp,
     /// Time from which the key is refused; `None`: never.
@@ -84,17 +84,17 @@ impl ApiKey {
 }
 
 /// State of a key with these times at `now`.
-pub(super) fn state(expires_at: Option<Timestamp>, revoked_at: Option<Timestamp>, now: Timestamp) -> State {
+pub(super) fn key_state(expires_at: Option<Timestamp>, revoked_at: Option<Timestamp>, now: Timestamp) -> KeyState {
     match (revoked_at, expires_at) {
-        (Some(_), _) => State::Revoked,
-        (None, Some(end)) if end <= now => State::Expired,
-        _ => State::Active,
+        (Some(_), _) => KeyState::Revoked,
+        (None, Some(end)) if end <= now => KeyState::Expired,
+        _ => KeyState::Active,
     }
 }
 
 /// A key with its secret, which is shown only once.
 #[derive(Debug)]
-pub struct Issued {
+pub struct IssuedKey {
     /// Stored data of the key.
     pub key: ApiKey,
     /// The complete key, as clients send it.
@@ -103,9 +103,9 @@ pub struct Issued {
 
 /// Requested expiry of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Term {
+pub enum Expiry {
     /// The key does not expire.
-    Open,
+    Never,
     /// A duration from now.
     For(std::time::Duration),
     /// A point in time.
@@ -113,16 +113,16 @@ pub enum Term {
 }
 
 /// Last moment that a timestamp can represent, in Unix seconds.
-const LATEST: i64 = 253_402_300_799;
+const MAX_TIMESTAMP_SECONDS: i64 = 253_402_300_799;
 
-impl Term {
-    /// The expiry as a time; `None` for [`Term::Open`].
+impl Expiry {
+    /// The expiry as a time; `None` for [`Expiry::Never`].
     ///
     /// # Errors
     /// When that is past, or later than a timestamp can tell.
     pub(super) fn end(self, field: &'static str, now: Timestamp) -> Result<Option<Timestamp>, Violation> {
         let end = match self {
-            Self::Open => return Ok(None),
+            Self::Never => return Ok(None),
             Self::Until(end) => Some(end),
             Self::For(time) => {
                 TimeDelta::from_std(time).ok().and_then(|time| now.0.checked_add_signed(time)).map(Timestamp)
@@ -130,7 +130,7 @@ impl Term {
         };
         match end {
             Some(end) if end <= now => Err(Violation::new(field, format!("{end} is not in the future"))),
-            Some(end) if end.0.timestamp() <= LATEST => Ok(Some(end)),
+            Some(end) if end.0.timestamp() <= MAX_TIMESTAMP_SECONDS => Ok(Some(end)),
             _ => Err(Violation::new(field, "is too far in the future")),
         }
     }
@@ -175,16 +175,16 @@ mod tests {
     #[test]
     fn a_term_ends_in_the_future() {
         let now = at("2026-05-12 14:00:00");
-        assert_eq!(Term::Open.end("expires", now).unwrap(), None);
-        let hour = Term::For(Duration::from_secs(3600)).end("expires", now).unwrap();
+        assert_eq!(Expiry::Never.end("expires", now).unwrap(), None);
+        let hour = Expiry::For(Duration::from_secs(3600)).end("expires", now).unwrap();
         assert_eq!(hour, Some(at("2026-05-12 15:00:00")));
-        assert_eq!(Term::Until(at("2026-05-13 00:00")).end("expires", now).unwrap(), Some(at("2026-05-13 00:00")));
+        assert_eq!(Expiry::Until(at("2026-05-13 00:00")).end("expires", now).unwrap(), Some(at("2026-05-13 00:00")));
         for bad in [
-            Term::For(Duration::ZERO),
-            Term::For(Duration::MAX),
-            Term::For(Duration::from_secs(8000 * 366 * 86400)),
-            Term::Until(now),
-            Term::Until(at("2026-05-12 13:59:59.999999")),
+            Expiry::For(Duration::ZERO),
+            Expiry::For(Duration::MAX),
+            Expiry::For(Duration::from_secs(8000 * 366 * 86400)),
+            Expiry::Until(now),
+            Expiry::Until(at("2026-05-12 13:59:59.999999")),
         ] {
             assert_eq!(bad.end("expires", now).unwrap_err().path.to_string(), "expires", "{bad:?}");
         }
@@ -193,9 +193,9 @@ mod tests {
     #[test]
     fn a_revoked_key_is_that_whatever_else_it_is() {
         let (before, now) = (Some(at("2026-05-12 13:00:00")), at("2026-05-12 14:00:00"));
-        assert_eq!(state(None, None, now), State::Active);
-        assert_eq!(state(Some(at("2026-05-12 14:00:00.000001")), None, now), State::Active);
-        assert_eq!(state(Some(now), None, now), State::Expired);
-        assert_eq!(state(before, before, now), State::Revoked);
+        assert_eq!(key_state(None, None, now), KeyState::Active);
+        assert_eq!(key_state(Some(at("2026-05-12 14:00:00.000001")), None, now), KeyState::Active);
+        assert_eq!(key_state(Some(now), None, now), KeyState::Expired);
+        assert_eq!(key_state(before, before, now), KeyState::Revoked);
     }
 }

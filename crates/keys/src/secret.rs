@@ -3,17 +3,17 @@
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use am_core::ambient::Ids;
+use am_core::ambient::IdGenerator;
 
-const PREFIX: &str = "am_";
-const ID_DIGITS: usize = 8;
+const KEY_PREFIX: &str = "am_";
+const ID_HEX_DIGITS: usize = 8;
 /// 192 random bits can't be guessed, so a fast hash is sufficient to store the secret. A slow hash is meant for
 /// passwords chosen by people, and would slow each request.
-const SECRET_DIGITS: usize = 48;
+const SECRET_HEX_DIGITS: usize = 48;
 
 /// Whether `text` has the form of a key's id.
 pub(super) fn is_id(text: &str) -> bool {
-    is_hex(text, ID_DIGITS)
+    is_hex(text, ID_HEX_DIGITS)
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
@@ -21,38 +21,38 @@ fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 /// A random id, which may be in use already.
-pub(super) fn draw_id(ids: &Ids) -> String {
-    ids.hex(ID_DIGITS)
+pub(super) fn random_id(ids: &IdGenerator) -> String {
+    ids.hex(ID_HEX_DIGITS)
 }
 
 /// A random secret.
-pub(super) fn draw_secret(ids: &Ids) -> String {
-    ids.hex(SECRET_DIGITS / 2) + &ids.hex(SECRET_DIGITS / 2)
+pub(super) fn random_secret(ids: &IdGenerator) -> String {
+    ids.hex(SECRET_HEX_DIGITS / 2) + &ids.hex(SECRET_HEX_DIGITS / 2)
 }
 
 /// The complete key, as clients send it.
-pub(super) fn written(id: &str, secret: &str) -> String {
-    format!("{PREFIX}{id}_{secret}")
+pub(super) fn format_key(id: &str, secret: &str) -> String {
+    format!("{KEY_PREFIX}{id}_{secret}")
 }
 
 /// Split a key into id and secret; `None` when the text does not have the form of a key.
-pub(super) fn parse(text: &str) -> Option<(&str, &str)> {
-    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-    (is_id(id) && is_hex(secret, SECRET_DIGITS)).then_some((id, secret))
+pub(super) fn parse_key(text: &str) -> Option<(&str, &str)> {
+    let (id, secret) = text.strip_prefix(KEY_PREFIX)?.split_once('_')?;
+    (is_id(id) && is_hex(secret, SECRET_HEX_DIGITS)).then_some((id, secret))
 }
 
 /// Salted hash of a secret.
 #[derive(Clone)]
-pub(super) struct Salted {
+pub(super) struct SaltedHash {
     salt: [u8; 16],
     hash: [u8; 32],
 }
 
-impl Salted {
+impl SaltedHash {
     /// Hash `secret` with a new random salt.
-    pub(super) fn of(secret: &str, ids: &Ids) -> Self {
+    pub(super) fn hash_secret(secret: &str, ids: &IdGenerator) -> Self {
         let salt = (u128::from(ids.number()) << 64 | u128::from(ids.number())).to_be_bytes();
-        Self { salt, hash: hash(&salt, secret) }
+        Self { salt, hash: salted_sha256(&salt, secret) }
     }
 
     /// Parse the stored form.
@@ -70,11 +70,11 @@ impl Salted {
 
     /// Whether `secret` is the hashed one, compared in constant time.
     pub(super) fn fits(&self, secret: &str) -> Choice {
-        hash(&self.salt, secret).ct_eq(&self.hash)
+        salted_sha256(&self.salt, secret).ct_eq(&self.hash)
     }
 }
 
-fn hash(salt: &[u8; 16], secret: &str) -> [u8; 32] {
+fn salted_sha256(salt: &[u8; 16], secret: &str) -> [u8; 32] {
     Sha256::new().chain_update(salt).chain_update(secret).finalize().into()
 }
 
@@ -89,15 +89,15 @@ mod tests {
     fn the_hash_is_the_one_that_is_documented() {
         // { printf '\0%.0s' {1..16}; printf secret; } | sha256sum
         let expected = Sha256::digest([&[0u8; 16][..], b"secret"].concat());
-        assert_eq!(hash(&[0; 16], "secret"), <[u8; 32]>::from(expected));
+        assert_eq!(salted_sha256(&[0; 16], "secret"), <[u8; 32]>::from(expected));
     }
 
     #[test]
     fn a_key_is_read_as_it_is_written_and_nothing_else_is() {
-        let ids = Ids::seeded(1);
-        let (id, secret) = (draw_id(&ids), draw_secret(&ids));
-        let key = written(&id, &secret);
-        assert_eq!(parse(&key), Some((id.as_str(), secret.as_str())));
+        let ids = IdGenerator::seeded(1);
+        let (id, secret) = (random_id(&ids), random_secret(&ids));
+        let key = format_key(&id, &secret);
+        assert_eq!(parse_key(&key), Some((id.as_str(), secret.as_str())));
         assert!(!owner::is_principal(&key));
         let bad = [
             "",
@@ -113,27 +113,27 @@ mod tests {
             &key.replacen(&id, "0123456", 1),
         ];
         for text in bad {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(parse_key(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn a_stored_secret_is_recognised_and_no_other(seed: u64, other in "[0-9a-f]{48}") {
-            let ids = Ids::seeded(seed);
-            let secret = draw_secret(&ids);
-            let (salt, hash) = Salted::of(&secret, &ids).to_hex();
-            let stored = Salted::from_hex(&salt, &hash).unwrap();
+            let ids = IdGenerator::seeded(seed);
+            let secret = random_secret(&ids);
+            let (salt, hash) = SaltedHash::hash_secret(&secret, &ids).to_hex();
+            let stored = SaltedHash::from_hex(&salt, &hash).unwrap();
             prop_assert!(bool::from(stored.fits(&secret)));
             prop_assert_eq!(bool::from(stored.fits(&other)), other == secret);
             prop_assert!(!salt.contains(&secret) && !hash.contains(&secret));
-            prop_assert_ne!(Salted::of(&secret, &ids).to_hex().1, hash, "the same secret under another salt");
+            prop_assert_ne!(SaltedHash::hash_secret(&secret, &ids).to_hex().1, hash, "the same secret under another salt");
         }
 
         #[test]
         fn whatever_is_presented_is_read_or_refused(text in "(am_)?[ -~]{0,80}") {
-            if let Some((id, secret)) = parse(&text) {
-                prop_assert_eq!(written(id, secret), text);
+            if let Some((id, secret)) = parse_key(&text) {
+                prop_assert_eq!(format_key(id, secret), text);
             }
         }
     }

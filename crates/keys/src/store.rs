@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 
 use super::{
-    model::{ApiKey, Role, state},
-    ring::Held,
-    secret::Salted,
+    key_cache::CachedKey,
+    model::{ApiKey, KeyRole, key_state},
+    secret::SaltedHash,
 };
-use am_db::{Connection, Error, FromRow as _, Result, Tx, codec::Timestamp, row, sql};
+use am_db::{Connection, DatabaseError, FromRow as _, Result, Tx, codec::Timestamp, row, sql};
 
 row! {
     /// What a list shows of a row of `am_api_keys`; the rest is for the ring.
     struct Shown {
         id: String,
         name: String,
-        role: Role,
+        role: KeyRole,
         principal: String,
         created_at: Timestamp,
         expires_at: Option<Timestamp>,
@@ -27,7 +27,7 @@ row! {
 impl Shown {
     fn at(self, now: Timestamp) -> ApiKey {
         ApiKey {
-            state: state(self.expires_at, self.revoked_at, now),
+            state: key_state(self.expires_at, self.revoked_at, now),
             id: self.id,
             name: self.name,
             role: self.role,
@@ -45,7 +45,7 @@ row! {
     /// What is needed to compare a secret with a key's.
     struct Secrets {
         id: String,
-        role: Role,
+        role: KeyRole,
         principal: String,
         salt: Option<String>,
         hash: Option<String>,
@@ -56,10 +56,10 @@ row! {
     }
 }
 
-fn salted(salt: Option<&str>, hash: Option<&str>) -> Result<Option<Salted>> {
+fn salted_hash_from_row(salt: Option<&str>, hash: Option<&str>) -> Result<Option<SaltedHash>> {
     let (Some(salt), Some(hash)) = (salt, hash) else { return Ok(None) };
-    let unreadable = || Error::Unreadable("salt and hash of an API key are no hex digits".to_owned());
-    Salted::from_hex(salt, hash).map(Some).ok_or_else(unreadable)
+    let unreadable = || DatabaseError::InvalidValue("salt and hash of an API key are no hex digits".to_owned());
+    SaltedHash::from_hex(salt, hash).map(Some).ok_or_else(unreadable)
 }
 
 /// Number of the last change.
@@ -68,14 +68,14 @@ pub(super) async fn revision(conn: &mut Connection) -> Result<i64> {
 }
 
 /// Keys that were not revoked, by id.
-pub(super) async fn held(conn: &mut Connection) -> Result<HashMap<String, Held>> {
+pub(super) async fn load_cached_keys(conn: &mut Connection) -> Result<HashMap<String, CachedKey>> {
     let rows = sql!("SELECT ", Secrets::COLUMNS, " FROM am_api_keys WHERE revoked_at IS NULL");
     let rows: Vec<Secrets> = rows.fetch_all(conn).await?;
     let mut held = HashMap::with_capacity(rows.len());
     for row in rows {
-        let Some(current) = salted(row.salt.as_deref(), row.hash.as_deref())? else { continue };
-        let previous = salted(row.previous_salt.as_deref(), row.previous_hash.as_deref())?;
-        let key = Held {
+        let Some(current) = salted_hash_from_row(row.salt.as_deref(), row.hash.as_deref())? else { continue };
+        let previous = salted_hash_from_row(row.previous_salt.as_deref(), row.previous_hash.as_deref())?;
+        let key = CachedKey {
             role: row.role,
             principal: row.principal.into(),
             current,
@@ -88,20 +88,20 @@ pub(super) async fn held(conn: &mut Connection) -> Result<HashMap<String, Held>>
 }
 
 /// All keys in order of creation.
-pub(super) async fn list(conn: &mut Connection, now: Timestamp) -> Result<Vec<ApiKey>> {
+pub(super) async fn list_keys(conn: &mut Connection, now: Timestamp) -> Result<Vec<ApiKey>> {
     let keys = sql!("SELECT ", Shown::COLUMNS, " FROM am_api_keys ORDER BY created_at, id");
     let keys: Vec<Shown> = keys.fetch_all(conn).await?;
     Ok(keys.into_iter().map(|key| key.at(now)).collect())
 }
 
 /// The key with this name or id; the two have different forms, so they can't be confused.
-pub(super) async fn get(conn: &mut Connection, name_or_id: &str, now: Timestamp) -> Result<Option<ApiKey>> {
+pub(super) async fn find_key(conn: &mut Connection, name_or_id: &str, now: Timestamp) -> Result<Option<ApiKey>> {
     let key = sql!("SELECT ", Shown::COLUMNS, " FROM am_api_keys WHERE id = $1 OR name = $1").bind(name_or_id);
     Ok(key.fetch_optional::<Shown>(conn).await?.map(|key| key.at(now)))
 }
 
 /// Insert a key.
-pub(super) async fn insert(tx: &mut Tx, key: &ApiKey, secret: &Salted) -> Result<()> {
+pub(super) async fn insert_key(tx: &mut Tx, key: &ApiKey, secret: &SaltedHash) -> Result<()> {
     let (salt, hash) = secret.to_hex();
     sql!(
         "INSERT INTO am_api_keys (id, name, role, principal, salt, hash, created_at, expires_at, revision)
@@ -121,7 +121,7 @@ pub(super) async fn insert(tx: &mut Tx, key: &ApiKey, secret: &Salted) -> Result
 }
 
 /// Mark a key as revoked and delete its previous secret.
-pub(super) async fn revoke(tx: &mut Tx, key: &ApiKey) -> Result<()> {
+pub(super) async fn revoke_key(tx: &mut Tx, key: &ApiKey) -> Result<()> {
     sql!(
         "UPDATE am_api_keys SET revoked_at = $2, previous_salt = NULL, previous_hash = NULL, previous_until = NULL,
              revision = (SELECT max(revision) + 1 FROM am_api_keys)
@@ -135,7 +135,7 @@ pub(super) async fn revoke(tx: &mut Tx, key: &ApiKey) -> Result<()> {
 }
 
 /// Replace a key's secret; the current one becomes the previous one if it stays valid for some time.
-pub(super) async fn rotate(tx: &mut Tx, key: &ApiKey, secret: &Salted) -> Result<()> {
+pub(super) async fn rotate_key(tx: &mut Tx, key: &ApiKey, secret: &SaltedHash) -> Result<()> {
     let (salt, hash) = secret.to_hex();
     sql!(
         "UPDATE am_api_keys SET previous_salt = CASE WHEN $7 THEN salt END, previous_hash = CASE WHEN $7 THEN hash END,

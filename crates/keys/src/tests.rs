@@ -6,36 +6,37 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
 use super::*;
-use am_audit::Settings;
+use am_audit::AuditSettings;
 use am_core::crypto::Signer;
-use am_webhooks::Webhooks;
+use am_webhooks::WebhookService;
 
 /// A database with a clock that stands still until it is set, and the keys as two processes see them.
-struct House {
+struct KeyTestService {
     _dir: tempfile::TempDir,
     /// Where they are changed.
-    office: Keys,
+    office: ApiKeyService,
     /// Where they are asked for.
-    door: Keys,
+    door: ApiKeyService,
     seconds: Arc<AtomicI64>,
 }
 
-impl House {
+impl KeyTestService {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let seconds = Arc::new(AtomicI64::new(1_800_000_000));
         let read = seconds.clone();
         let clock = Clock::from_fn(move || chrono::DateTime::from_timestamp(read.load(Ordering::Relaxed), 0).unwrap());
-        let settings = am_db::Settings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let settings = am_db::DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
         let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
         am_db::migrate(&db, &clock).await.unwrap();
         let open = async |seed: u64| {
             let signer = Signer::from_hex(&"5a".repeat(32)).unwrap();
-            let settings = Settings { origin: "test".to_owned(), every: Duration::from_secs(5) };
-            let log = (db.clone(), clock.clone(), Ids::seeded(seed));
-            let webhooks = Webhooks::new(db.clone(), clock.clone(), Ids::seeded(seed), &Default::default()).unwrap();
-            let audit = Audit::new(log, webhooks, signer, settings);
-            Keys::open(db.clone(), clock.clone(), Ids::seeded(seed), audit).await.unwrap()
+            let settings = AuditSettings { origin: "test".to_owned(), every: Duration::from_secs(5) };
+            let log = (db.clone(), clock.clone(), IdGenerator::seeded(seed));
+            let webhooks =
+                WebhookService::new(db.clone(), clock.clone(), IdGenerator::seeded(seed), &Default::default()).unwrap();
+            let audit = AuditLog::new(log, webhooks, signer, settings);
+            ApiKeyService::open(db.clone(), clock.clone(), IdGenerator::seeded(seed), audit).await.unwrap()
         };
         let (office, door) = (open(1).await, open(2).await);
         Self { _dir: dir, office, door, seconds }
@@ -43,26 +44,26 @@ impl House {
 }
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum KeyOperation {
     Create { lifetime: Option<u64> },
     Rotate { key: usize, grace: u64, lifetime: Option<u64> },
     Revoke { key: usize },
     Wait { seconds: i64 },
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+fn deeds() -> impl Strategy<Value = Vec<KeyOperation>> {
     let time = || proptest::option::of(1u64..30);
     let deed = prop_oneof![
-        time().prop_map(|lifetime| Deed::Create { lifetime }),
-        (0usize..4, 0u64..20, time()).prop_map(|(key, grace, lifetime)| Deed::Rotate { key, grace, lifetime }),
-        (0usize..4).prop_map(|key| Deed::Revoke { key }),
-        (1i64..15).prop_map(|seconds| Deed::Wait { seconds }),
+        time().prop_map(|lifetime| KeyOperation::Create { lifetime }),
+        (0usize..4, 0u64..20, time()).prop_map(|(key, grace, lifetime)| KeyOperation::Rotate { key, grace, lifetime }),
+        (0usize..4).prop_map(|key| KeyOperation::Revoke { key }),
+        (1i64..15).prop_map(|seconds| KeyOperation::Wait { seconds }),
     ];
     proptest::collection::vec(deed, 1..25)
 }
 
 /// What must be true of a key.
-struct Book {
+struct KeyServiceModel {
     id: String,
     principal: String,
     /// Each secret it had, the last one being the present one, and until when it is good.
@@ -71,7 +72,7 @@ struct Book {
     revoked: bool,
 }
 
-impl Book {
+impl KeyServiceModel {
     fn expired(&self, now: i64) -> bool {
         self.ends.is_some_and(|end| end <= now)
     }
@@ -81,16 +82,16 @@ impl Book {
     }
 }
 
-async fn perform(house: &House, books: &mut Vec<Book>, deed: Deed) {
+async fn perform(house: &KeyTestService, books: &mut Vec<KeyServiceModel>, deed: KeyOperation) {
     let now = house.seconds.load(Ordering::Relaxed);
-    let term = |lifetime: u64| Term::For(Duration::from_secs(lifetime));
+    let term = |lifetime: u64| Expiry::For(Duration::from_secs(lifetime));
     let end = |lifetime: u64| now + lifetime.cast_signed();
     match deed {
-        Deed::Wait { seconds } => drop(house.seconds.fetch_add(seconds, Ordering::Relaxed)),
-        Deed::Create { lifetime } => {
+        KeyOperation::Wait { seconds } => drop(house.seconds.fetch_add(seconds, Ordering::Relaxed)),
+        KeyOperation::Create { lifetime } => {
             let name = format!("key-{}", books.len());
-            let made = house.office.create(&name, Role::Client, lifetime.map_or(Term::Open, term)).await.unwrap();
-            books.push(Book {
+            let made = house.office.create(&name, KeyRole::Client, lifetime.map_or(Expiry::Never, term)).await.unwrap();
+            books.push(KeyServiceModel {
                 id: made.key.id,
                 principal: made.key.principal,
                 secrets: vec![(made.secret.expose_secret().to_owned(), None)],
@@ -98,13 +99,13 @@ async fn perform(house: &House, books: &mut Vec<Book>, deed: Deed) {
                 revoked: false,
             });
         }
-        Deed::Revoke { key } => {
+        KeyOperation::Revoke { key } => {
             let Some(book) = books.get_mut(key) else { return };
             let done = house.office.revoke(&format!("key-{key}")).await;
             assert_eq!(done.is_ok(), !book.revoked, "{done:?}");
             book.revoked = true;
         }
-        Deed::Rotate { key, grace, lifetime } => {
+        KeyOperation::Rotate { key, grace, lifetime } => {
             let Some(book) = books.get_mut(key) else { return };
             let done = house.office.rotate(&book.id, Duration::from_secs(grace), lifetime.map(term)).await;
             let allowed = !book.revoked && (lifetime.is_some() || !book.expired(now));
@@ -127,7 +128,7 @@ proptest! {
     fn a_secret_is_good_when_the_books_say_so(deeds in deeds()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (house, mut books) = (House::new().await, Vec::new());
+            let (house, mut books) = (KeyTestService::new().await, Vec::new());
             for deed in deeds {
                 let shown = format!("{deed:?}");
                 perform(&house, &mut books, deed).await;
@@ -135,7 +136,7 @@ proptest! {
                 let now = house.seconds.load(Ordering::Relaxed);
                 let listed = house.door.list().await.unwrap();
                 for book in &books {
-                    let expected = Known { principal: book.principal.as_str().into(), role: Role::Client };
+                    let expected = KeyIdentity { principal: book.principal.as_str().into(), role: KeyRole::Client };
                     for (secret, until) in &book.secrets {
                         let known = house.door.find(secret);
                         let wanted = book.is_good(*until, now).then(|| expected.clone());
@@ -143,7 +144,7 @@ proptest! {
                     }
                     let entry = listed.iter().find(|key| key.id == book.id).unwrap();
                     let active = !book.revoked && !book.expired(now);
-                    assert_eq!(entry.state == State::Active, active, "after {shown}: {entry:?}");
+                    assert_eq!(entry.state == KeyState::Active, active, "after {shown}: {entry:?}");
                 }
             }
         });
@@ -152,15 +153,15 @@ proptest! {
 
 #[tokio::test]
 async fn a_change_is_not_known_before_it_is_looked_for_and_shows_no_secret() {
-    let house = House::new().await;
-    let made = house.office.create("ci", Role::Admin, Term::Open).await.unwrap();
+    let house = KeyTestService::new().await;
+    let made = house.office.create("ci", KeyRole::Admin, Expiry::Never).await.unwrap();
     let secret = made.secret.expose_secret();
     assert_eq!(house.door.find(secret), None);
     house.door.refresh().await.unwrap();
-    assert_eq!(house.door.find(secret).map(|known| known.role), Some(Role::Admin));
+    assert_eq!(house.door.find(secret).map(|known| known.role), Some(KeyRole::Admin));
     assert!(!format!("{made:?} {:?}", house.door.list().await.unwrap()).contains(&secret[12..]));
-    let again = house.office.create("ci", Role::Admin, Term::Open).await;
-    assert!(matches!(again, Err(Error::Taken(_))), "{again:?}");
+    let again = house.office.create("ci", KeyRole::Admin, Expiry::Never).await;
+    assert!(matches!(again, Err(KeyError::NameTaken(_))), "{again:?}");
     let nobody = house.office.revoke("nobody").await;
-    assert!(matches!(nobody, Err(Error::NotFound(_))), "{nobody:?}");
+    assert!(matches!(nobody, Err(KeyError::NotFound(_))), "{nobody:?}");
 }

@@ -10,30 +10,30 @@ use serde_json::{Map, Value};
 
 use super::{
     agent_step::{self, AgentSpec},
-    command::{self, CommandSpec},
+    command_step::{self, CommandSpec},
     definition::MAX_STEP_SECONDS,
     jq,
     model::StepType,
-    template::Template,
+    template::JsonTemplate,
 };
 use am_core::{
     config::HttpEndpoint,
     validation::{FieldPath, Violation, Violations, join, within},
 };
-use am_jobs::{Service, llm_vram_gb};
-use am_jq_worker::schema::Schema;
+use am_jobs::{JobService, llm_vram_gb};
+use am_jq_worker::schema::CompiledSchema;
 use am_rl::{
-    Error, Policies, PolicyReference,
-    runs::{Request, Work, checked, default_policy},
+    PolicyReference, PolicyServer, RlError,
+    runs::{TrainingRequest, TrainingSpec, default_policy_name, validate_spec},
 };
 
 /// Action of a step.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum StepAction {
     /// Transform the input by a jq program.
     Jq(Arc<str>),
     /// Ask a reinforcement-learning policy.
-    Policy(PolicyName),
+    Policy(PolicyTarget),
     /// Train a reinforcement-learning policy.
     Train(Arc<TrainSpec>),
     /// Queue a job at the coordinator and wait for its miner.
@@ -43,7 +43,7 @@ pub enum Action {
         /// Name of the endpoint in the configuration.
         endpoint: String,
         /// Request body; `None`: the step's input.
-        body: Option<Template>,
+        body: Option<JsonTemplate>,
     },
     /// Assign the step to an agent of the registry.
     Agent(Arc<AgentSpec>),
@@ -61,16 +61,16 @@ pub enum Action {
     /// Return the input as output.
     Identity,
     /// An action that the monolith accepted without effect; it does nothing.
-    Nothing(&'static str),
+    Unsupported(&'static str),
 }
 
 /// Policy that a step asks.
 #[derive(Clone, Debug)]
-pub enum PolicyName {
+pub enum PolicyTarget {
     /// Named in the definition.
-    Known(PolicyReference),
+    Fixed(PolicyReference),
     /// Path to the name: a version that an earlier step has trained.
-    Path(Template),
+    Path(JsonTemplate),
 }
 
 /// Training that a step starts.
@@ -79,16 +79,16 @@ pub struct TrainSpec {
     /// Policy that gets a new version.
     pub policy: String,
     /// Work of the training run.
-    pub work: Work,
+    pub work: TrainingSpec,
 }
 
 /// Job that a step queues.
 #[derive(Clone, Debug)]
 pub struct JobSpec {
     /// Service that does the job.
-    pub service: Service,
+    pub service: JobService,
     /// Request; members of the step's input that it lacks are added.
-    pub request: Template,
+    pub request: JsonTemplate,
     /// Constraints that replace those of the service, member by member.
     pub constraints: Map<String, Value>,
     /// Time to live that replaces the service's; `None`: the service's.
@@ -97,15 +97,15 @@ pub struct JobSpec {
     pub max_price: Option<f64>,
 }
 
-impl Action {
+impl StepAction {
     /// Return the template that may refer to results of other steps, with the member that contains it (`None`: the
     /// action itself).
-    pub fn template(&self) -> Option<(Option<&'static str>, &Template)> {
+    pub fn template(&self) -> Option<(Option<&'static str>, &JsonTemplate)> {
         match self {
             Self::Job(job) => Some((Some("request"), &job.request)),
             Self::Agent(spec) => Some((Some("request"), &spec.request)),
             Self::Http { body, .. } => body.as_ref().map(|body| (Some("body"), body)),
-            Self::Policy(PolicyName::Path(path)) => Some((Some("policy"), path)),
+            Self::Policy(PolicyTarget::Path(path)) => Some((Some("policy"), path)),
             Self::Command(command) => Some((None, &command.document)),
             _ => None,
         }
@@ -119,18 +119,18 @@ impl Action {
 
 /// Names that actions may refer to.
 #[derive(Clone)]
-pub struct Names {
+pub struct ActionCatalog {
     /// Configured HTTP endpoints by name.
     pub endpoints: Arc<BTreeMap<String, HttpEndpoint>>,
     /// Policies that answer.
-    pub policies: Policies,
+    pub policies: PolicyServer,
 }
 
 /// Return the policy that a step's action trains, if it trains one.
-pub fn trains(step: &Value) -> Option<String> {
+pub fn trained_policy(step: &Value) -> Option<String> {
     let action = step.get("action")?.as_object()?;
     match action.get("kind")?.as_str()? {
-        "train" => train(action).ok().map(|spec| spec.policy),
+        "train" => parse_train(action).ok().map(|spec| spec.policy),
         _ => None,
     }
 }
@@ -139,14 +139,14 @@ pub fn trains(step: &Value) -> Option<String> {
 ///
 /// # Errors
 /// Every violation, with its path inside the step.
-pub fn parse(
+pub fn parse_action(
     action: Option<&Value>,
     step_type: StepType,
     model: Option<&str>,
-    names: &Names,
+    names: &ActionCatalog,
     trained: &BTreeSet<String>,
-) -> Result<Action, Vec<Violation>> {
-    let Some(action) = action.filter(|action| !action.is_null()) else { return Ok(without(step_type, model)) };
+) -> Result<StepAction, Vec<Violation>> {
+    let Some(action) = action.filter(|action| !action.is_null()) else { return Ok(default_action(step_type, model)) };
     let Some(members) = action.as_object() else { return Err(one(["action"], "must be an object")) };
     let Some(kind) = members.get("kind").and_then(Value::as_str) else {
         return Err(one(["action", "kind"], "must be a string"));
@@ -165,13 +165,13 @@ pub fn parse(
     }
     let read = match kind {
         "jq" => jq_program(members),
-        "policy" => policy(members, names, trained).map_err(|message| one("policy", message)),
-        "train" => train(members).map(|spec| Action::Train(Arc::new(spec))),
-        "job" => job(members),
-        "http" => http(members, names),
-        "check" => check(members),
-        "agent" => return agent_step::parse(members).map(|spec| Action::Agent(Arc::new(spec))),
-        _ => return command::parse(members).map(|spec| Action::Command(Arc::new(spec))),
+        "policy" => parse_policy(members, names, trained).map_err(|message| one("policy", message)),
+        "train" => parse_train(members).map(|spec| StepAction::Train(Arc::new(spec))),
+        "job" => parse_job(members),
+        "http" => parse_http(members, names),
+        "check" => parse_check(members),
+        "agent" => return agent_step::parse_agent_step(members).map(|spec| StepAction::Agent(Arc::new(spec))),
+        _ => return command_step::parse_command(members).map(|spec| StepAction::Command(Arc::new(spec))),
     };
     read.map_err(|found| within("action", found))
 }
@@ -180,60 +180,64 @@ fn one(path: impl Into<FieldPath>, message: impl Into<String>) -> Vec<Violation>
     vec![Violation::new(path, message)]
 }
 
-fn without(step_type: StepType, model: Option<&str>) -> Action {
+fn default_action(step_type: StepType, model: Option<&str>) -> StepAction {
     match (step_type, model) {
-        (StepType::Inference, Some(model)) if llm_vram_gb(model).is_some() => Action::Job(JobSpec {
-            service: Service::LlmInference,
-            request: Template::literal(serde_json::json!({"model": model})),
+        (StepType::Inference, Some(model)) if llm_vram_gb(model).is_some() => StepAction::Job(JobSpec {
+            service: JobService::LlmInference,
+            request: JsonTemplate::literal(serde_json::json!({"model": model})),
             constraints: Map::new(),
             ttl: None,
             max_price: None,
         }),
-        (StepType::Inference, Some(_)) => Action::Nothing(
+        (StepType::Inference, Some(_)) => StepAction::Unsupported(
             "model_requirements.model is not a language model that miners run, and the step has no action",
         ),
         (StepType::Inference, None) => {
-            Action::Nothing("an inference step needs an action, or model_requirements.model")
+            StepAction::Unsupported("an inference step needs an action, or model_requirements.model")
         }
-        (StepType::Training, _) => Action::Nothing("a training step needs an action"),
-        (StepType::Verification, _) => Action::CheckDependencies,
-        (StepType::DataProcessing | StepType::Custom, _) => Action::Identity,
+        (StepType::Training, _) => StepAction::Unsupported("a training step needs an action"),
+        (StepType::Verification, _) => StepAction::CheckDependencies,
+        (StepType::DataProcessing | StepType::Custom, _) => StepAction::Identity,
     }
 }
 
 // Each reads the members of one kind of action. Paths start inside the action.
 
-fn program(members: &Map<String, Value>, member: &str) -> Result<Option<Arc<str>>, Violation> {
+fn parse_program(members: &Map<String, Value>, member: &str) -> Result<Option<Arc<str>>, Violation> {
     let Some(value) = members.get(member) else { return Ok(None) };
     let text = value.as_str().ok_or_else(|| Violation::new(member, "must be a jq program, a string"))?;
-    jq::check(text).map_err(|error| Violation::new(member, error.to_string()))?;
+    jq::check_program(text).map_err(|error| Violation::new(member, error.to_string()))?;
     Ok(Some(text.into()))
 }
 
-fn jq_program(members: &Map<String, Value>) -> Result<Action, Vec<Violation>> {
-    let program = program(members, "program").map_err(|violation| vec![violation])?;
-    program.map(Action::Jq).ok_or_else(|| one("program", "is missing"))
+fn jq_program(members: &Map<String, Value>) -> Result<StepAction, Vec<Violation>> {
+    let program = parse_program(members, "program").map_err(|violation| vec![violation])?;
+    program.map(StepAction::Jq).ok_or_else(|| one("program", "is missing"))
 }
 
-fn policy(members: &Map<String, Value>, names: &Names, trained: &BTreeSet<String>) -> Result<Action, String> {
+fn parse_policy(
+    members: &Map<String, Value>,
+    names: &ActionCatalog,
+    trained: &BTreeSet<String>,
+) -> Result<StepAction, String> {
     let text = members.get("policy").and_then(Value::as_str).ok_or("must be a policy's name, a string")?;
     if text.starts_with('$') {
-        let template = Template::parse(Value::String(text.to_owned())).map_err(|found| join(&found))?;
-        return Ok(Action::Policy(PolicyName::Path(template)));
+        let template = JsonTemplate::parse(Value::String(text.to_owned())).map_err(|found| join(&found))?;
+        return Ok(StepAction::Policy(PolicyTarget::Path(template)));
     }
     let reference: PolicyReference = text.parse().map_err(|error| format!("{error}"))?;
     // A policy, version or alias that does not exist yet may exist when the step begins.
     if !trained.contains(&reference.name) {
         names.policies.resolve(&reference).map_err(|error| error.to_string())?;
     }
-    Ok(Action::Policy(PolicyName::Known(reference)))
+    Ok(StepAction::Policy(PolicyTarget::Fixed(reference)))
 }
 
-fn train(members: &Map<String, Value>) -> Result<TrainSpec, Vec<Violation>> {
+fn parse_train(members: &Map<String, Value>) -> Result<TrainSpec, Vec<Violation>> {
     if !members.get("environment").is_some_and(Value::is_string) {
         return Err(one("environment", "must be an environment's name, a string"));
     }
-    let read: Result<Request, _> = serde_path_to_error::deserialize(Value::Object(members.clone()));
+    let read: Result<TrainingRequest, _> = serde_path_to_error::deserialize(Value::Object(members.clone()));
     let read = read.map_err(|error| {
         let member = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
         one([member], error.inner().to_string())
@@ -243,16 +247,16 @@ fn train(members: &Map<String, Value>) -> Result<TrainSpec, Vec<Violation>> {
         return Err(one("calibrate", why));
     }
     let policy = read.policy.clone();
-    let work = checked(read.work()).map_err(|error| match error {
-        Error::Invalid(found) => found,
+    let work = validate_spec(read.work()).map_err(|error| match error {
+        RlError::Invalid(found) => found,
         other => one("kind", other.to_string()),
     })?;
-    let policy = policy.unwrap_or_else(|| default_policy(&work));
+    let policy = policy.unwrap_or_else(|| default_policy_name(&work));
     PolicyReference::named(&policy).map_err(|error| one("policy", error.to_string()))?;
     Ok(TrainSpec { policy, work })
 }
 
-fn job(members: &Map<String, Value>) -> Result<Action, Vec<Violation>> {
+fn parse_job(members: &Map<String, Value>) -> Result<StepAction, Vec<Violation>> {
     let mut violations = Violations::default();
     let given = |member: &str| members.get(member).filter(|value| !value.is_null());
     let service = service(members.get("service")).map_err(|message| Violation::new("service", message));
@@ -266,24 +270,24 @@ fn job(members: &Map<String, Value>) -> Result<Action, Vec<Violation>> {
     let max_price = constraints.get("max_price").or_else(|| members.get("max_price")).filter(|price| !price.is_null());
     let max_price = max_price.map(|price| price.as_f64().filter(|price| *price >= 0.0));
     violations.require(max_price != Some(None), "max_price", "must be a number from 0");
-    let request = violations.take(Template::parse(request).map_err(|found| within("request", found)));
+    let request = violations.take(JsonTemplate::parse(request).map_err(|found| within("request", found)));
     let (ttl, max_price) = (ttl.flatten().map(Duration::from_secs), max_price.flatten());
     let constraints = constraints.as_object().cloned().unwrap_or_default();
     let job = service.zip(request);
     violations.finish_with(
-        job.map(|(service, request)| Action::Job(JobSpec { service, request, constraints, ttl, max_price })),
+        job.map(|(service, request)| StepAction::Job(JobSpec { service, request, constraints, ttl, max_price })),
     )
 }
 
-fn service(sent: Option<&Value>) -> Result<Service, String> {
+fn service(sent: Option<&Value>) -> Result<JobService, String> {
     let name = sent.and_then(Value::as_str).ok_or("must be a service's name, a string")?;
-    Service::from_name(name).ok_or_else(|| {
-        let known = Service::ALL.map(Service::name).join(", ");
+    JobService::from_name(name).ok_or_else(|| {
+        let known = JobService::ALL.map(JobService::name).join(", ");
         format!("{name:?} is no service; one of {known}")
     })
 }
 
-fn http(members: &Map<String, Value>, names: &Names) -> Result<Action, Vec<Violation>> {
+fn parse_http(members: &Map<String, Value>, names: &ActionCatalog) -> Result<StepAction, Vec<Violation>> {
     let mut violations = Violations::default();
     let endpoint = members.get("endpoint").and_then(Value::as_str).unwrap_or_default();
     if endpoint.is_empty() {
@@ -293,21 +297,21 @@ fn http(members: &Map<String, Value>, names: &Names) -> Result<Action, Vec<Viola
         let known = if known.is_empty() { "none is configured".into() } else { format!("one of {known}") };
         violations.add("endpoint", format!("{endpoint:?} is no configured endpoint; {known}"));
     }
-    let body = members.get("body").cloned().map(Template::parse).transpose().map_err(|found| within("body", found));
-    let action = violations.take(body).map(|body| Action::Http { endpoint: endpoint.to_owned(), body });
+    let body = members.get("body").cloned().map(JsonTemplate::parse).transpose().map_err(|found| within("body", found));
+    let action = violations.take(body).map(|body| StepAction::Http { endpoint: endpoint.to_owned(), body });
     violations.finish_with(action)
 }
 
-fn check(members: &Map<String, Value>) -> Result<Action, Vec<Violation>> {
+fn parse_check(members: &Map<String, Value>) -> Result<StepAction, Vec<Violation>> {
     let mut violations = Violations::default();
     let schema = members.get("schema").filter(|schema| !schema.is_null());
-    if let Some(Err(error)) = schema.map(Schema::compile) {
+    if let Some(Err(error)) = schema.map(CompiledSchema::compile) {
         violations.add("schema", error.to_string());
     }
     let schema: Option<Arc<str>> = schema.map(|schema| schema.to_string().into());
-    let assert = violations.take(program(members, "assert")).flatten();
+    let assert = violations.take(parse_program(members, "assert")).flatten();
     if schema.is_none() && !members.contains_key("assert") {
         violations.add(FieldPath::default(), "a check needs a schema or an assert");
     }
-    violations.finish_with(Some(Action::Check { schema, assert }))
+    violations.finish_with(Some(StepAction::Check { schema, assert }))
 }

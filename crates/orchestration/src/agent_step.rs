@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::{
     definition::MAX_STEP_SECONDS,
-    registry::{AGENT_TYPE_LENGTH, GpuTier, Need, TaskType},
-    template::Template,
+    registry::{AGENT_TYPE_LENGTH, GpuTier, TaskRequirements, TaskType},
+    template::JsonTemplate,
 };
 use am_core::validation::{Violation, Violations, has_length, within};
 
@@ -20,11 +20,11 @@ const MAX_PRICE: f64 = 1e9;
 #[derive(Clone, Debug)]
 pub struct AgentSpec {
     /// Requirements on the agent.
-    pub need: Need,
+    pub need: TaskRequirements,
     /// Priority; 0 is served first.
     pub priority: i64,
     /// Request sent to the agent, in addition to the step's input.
-    pub request: Template,
+    pub request: JsonTemplate,
     /// Number of retries of a failed assignment; see [`MAX_RETRIES`].
     pub max_retries: i64,
 }
@@ -33,7 +33,7 @@ pub struct AgentSpec {
 ///
 /// # Errors
 /// Every violation, with its path inside the step.
-pub fn parse(members: &Map<String, Value>) -> Result<AgentSpec, Vec<Violation>> {
+pub fn parse_agent_step(members: &Map<String, Value>) -> Result<AgentSpec, Vec<Violation>> {
     let mut violations = Violations::default();
     let spec = read(members, &mut violations);
     violations.finish_with(spec).map_err(|found| found.into_iter().map(|one| one.within(["action"])).collect())
@@ -70,10 +70,10 @@ fn read(members: &Map<String, Value>, violations: &mut Violations) -> Option<Age
     let max_retries = whole("max_retries", MAX_RETRIES, MAX_RETRIES);
     let request = given("request").cloned().unwrap_or_else(|| Value::Object(Map::new()));
     violations.require(request.is_object(), "request", "must be an object");
-    let request = Template::parse(request).map_err(|found| within("request", found));
+    let request = JsonTemplate::parse(request).map_err(|found| within("request", found));
     let request = violations.take(request);
     let (gpu_tier, agent_type) = (gpu_tier.flatten(), agent_type.flatten().map(str::to_owned));
-    let need = Need { task_type: task_type?, gpu_tier, agent_type, max_price, estimated_seconds };
+    let need = TaskRequirements { task_type: task_type?, gpu_tier, agent_type, max_price, estimated_seconds };
     Some(AgentSpec { need, priority, request: request?, max_retries })
 }
 
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn what_is_asked_of_an_agent_is_checked_with_its_workflow() {
         let good = json!({"kind": "agent", "task_type": "text_processing", "gpu_tier": "low_end_gpu", "request": {"x": "$.inputs.x"}, "priority": 0});
-        let spec = parse(good.as_object().unwrap()).unwrap();
+        let spec = parse_agent_step(good.as_object().unwrap()).unwrap();
         assert_eq!((spec.need.gpu_tier, spec.priority, spec.max_retries), (Some(GpuTier::LowEndGpu), 0, 3));
         for (change, member) in [
             (json!({"task_type": "cooking"}), "task_type"),
@@ -101,13 +101,13 @@ mod tests {
         ] {
             let mut bad = good.as_object().unwrap().clone();
             bad.extend(change.as_object().unwrap().clone());
-            let found = parse(&bad).unwrap_err();
+            let found = parse_agent_step(&bad).unwrap_err();
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!(found[0].path.to_string(), format!("action.{member}"), "{change}");
         }
         let bad = json!({"priority": -1, "max_price": "x", "request": {"a": "$.nowhere"}});
         let paths: Vec<String> =
-            parse(bad.as_object().unwrap()).unwrap_err().iter().map(|one| one.path.to_string()).collect();
+            parse_agent_step(bad.as_object().unwrap()).unwrap_err().iter().map(|one| one.path.to_string()).collect();
         assert_eq!(paths, ["action.task_type", "action.max_price", "action.priority", "action.request.a"]);
     }
 }

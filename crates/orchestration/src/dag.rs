@@ -1,8 +1,8 @@
 //! Algorithms on the dependency graph of steps.
 
 /// Find a cycle in `depends_on` (for each step the steps it depends on). Returns the steps of one cycle, in order.
-pub fn cycle(depends_on: &[Vec<usize>]) -> Option<Vec<usize>> {
-    let order = topological(depends_on);
+pub fn find_cycle(depends_on: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let order = topological_order(depends_on);
     if order.len() == depends_on.len() {
         return None;
     }
@@ -20,7 +20,7 @@ pub fn cycle(depends_on: &[Vec<usize>]) -> Option<Vec<usize>> {
 }
 
 /// Return the steps in topological order, ties in the given order. Steps on a cycle are left out.
-pub fn topological(depends_on: &[Vec<usize>]) -> Vec<usize> {
+pub fn topological_order(depends_on: &[Vec<usize>]) -> Vec<usize> {
     let mut dependents = vec![Vec::new(); depends_on.len()];
     let mut open: Vec<usize> = vec![0; depends_on.len()];
     for (step, waits_for) in depends_on.iter().enumerate() {
@@ -46,7 +46,7 @@ pub fn topological(depends_on: &[Vec<usize>]) -> Vec<usize> {
 /// Return all direct and indirect dependencies of each step. `depends_on` must not contain a cycle.
 pub fn ancestors(depends_on: &[Vec<usize>]) -> Vec<std::collections::BTreeSet<usize>> {
     let mut all = vec![std::collections::BTreeSet::new(); depends_on.len()];
-    for step in topological(depends_on) {
+    for step in topological_order(depends_on) {
         let mut before: std::collections::BTreeSet<usize> = depends_on[step].iter().copied().collect();
         for other in &depends_on[step] {
             before.extend(&all[*other]);
@@ -63,10 +63,10 @@ mod tests {
 
     #[test]
     fn a_cycle_is_walked_in_order() {
-        let found = cycle(&[vec![], vec![0, 3], vec![1], vec![2]]).unwrap();
+        let found = find_cycle(&[vec![], vec![0, 3], vec![1], vec![2]]).unwrap();
         assert_eq!(found.len(), 3);
         assert!(!found.contains(&0), "the way into a cycle is no part of it");
-        assert_eq!(cycle(&[vec![0]]), Some(vec![0]), "a step that waits for itself");
+        assert_eq!(find_cycle(&[vec![0]]), Some(vec![0]), "a step that waits for itself");
     }
 
     proptest! {
@@ -79,9 +79,9 @@ mod tests {
                     graph[b].push(a);
                 }
             }
-            let order = topological(&graph);
+            let order = topological_order(&graph);
             prop_assert_eq!(order.len(), 20);
-            prop_assert_eq!(cycle(&graph), None);
+            prop_assert_eq!(find_cycle(&graph), None);
             let place = |step: usize| order.iter().position(|other| *other == step).unwrap();
             for (step, before) in ancestors(&graph).iter().enumerate() {
                 for other in before {
@@ -98,12 +98,12 @@ mod tests {
                     graph[b].push(a);
                 }
             }
-            if let Some(found) = cycle(&graph) {
+            if let Some(found) = find_cycle(&graph) {
                 for (at, step) in found.iter().enumerate() {
                     prop_assert!(graph[*step].contains(&found[(at + 1) % found.len()]));
                 }
             } else {
-                prop_assert_eq!(topological(&graph).len(), 8);
+                prop_assert_eq!(topological_order(&graph).len(), 8);
             }
         }
     }

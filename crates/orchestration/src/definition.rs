@@ -1,4 +1,4 @@
-//! Workflow definitions: parsed, validated as a whole, and compiled to a [`Plan`] that the engine runs.
+//! Workflow definitions: parsed, validated as a whole, and compiled to a [`ExecutionPlan`] that the engine runs.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    action::{self, Action, Names},
+    action::{self, ActionCatalog, StepAction},
     dag, hooks,
-    mapping::Mapping,
+    mapping::ValueMapping,
     model::{RetryPolicy, StepType, VerificationLevel},
 };
 use am_core::{
@@ -33,7 +33,7 @@ const MAX_RETRIES: u32 = 100;
 
 /// A definition as stored with a run; it never changes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Definition {
+pub struct WorkflowDefinition {
     /// Steps by key, in order.
     pub steps: Map<String, Value>,
     /// Dependencies: step key to the keys it depends on.
@@ -46,7 +46,7 @@ pub struct Definition {
 
 /// A compiled step.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct CompiledStep {
     /// Key in the definition.
     pub key: String,
     /// Name for people.
@@ -54,11 +54,11 @@ pub struct Step {
     /// Type of the step.
     pub step_type: StepType,
     /// Action of the step.
-    pub action: Action,
+    pub action: StepAction,
     /// Mapping of its input; `None`: the outputs of its dependencies, or the run's inputs.
-    pub inputs: Option<Mapping>,
+    pub inputs: Option<ValueMapping>,
     /// Mapping of its output from its result; `None`: the whole result.
-    pub outputs: Option<Mapping>,
+    pub outputs: Option<ValueMapping>,
     /// Timeout of one attempt.
     pub timeout: Duration,
     /// Retry policy of failed attempts.
@@ -72,26 +72,26 @@ pub struct Step {
     /// Indices of the steps it depends on.
     pub depends_on: Vec<usize>,
     /// Group of the step, with the mapping of the group's inputs.
-    pub scope: Option<Arc<Scope>>,
+    pub scope: Option<Arc<StepScope>>,
     /// Requirements, as in the definition.
     pub model_requirements: Value,
     /// The step as in the definition.
-    pub raw: RawStep,
+    pub raw: StepDefinition,
 }
 
 /// A group of steps that sees only its own inputs and steps.
 #[derive(Clone, Debug)]
-pub struct Scope {
+pub struct StepScope {
     /// Name; the keys of its steps are `<name>.<key>`.
     pub name: String,
     /// Mapping of its inputs from the run's.
-    pub inputs: Mapping,
+    pub inputs: ValueMapping,
 }
 
 /// A step as written in a definition. Members not listed here are ignored.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub struct RawStep {
+pub struct StepDefinition {
     /// Name for people; default the key.
     pub name: Option<String>,
     /// Type of the step; default `inference`.
@@ -125,9 +125,9 @@ pub struct RawStep {
 
 /// A compiled definition.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ExecutionPlan {
     /// Steps, in the definition's order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<CompiledStep>,
     /// Dependents: for each step the indices of the steps that depend on it.
     pub dependents: Vec<Vec<usize>>,
     /// Canonical JSON of the definition, as stored with a run.
@@ -138,16 +138,16 @@ pub struct Plan {
 
 /// Maximum size of definitions, in bytes of JSON, that are compiled on the async thread; larger ones could block it for
 /// long.
-const QUICK: usize = 8 << 10;
+const INLINE_COMPILE_MAX_BYTES: usize = 8 << 10;
 
-impl Definition {
-    /// Compile like [`Definition::compile`], on a blocking thread if the definition is large.
+impl WorkflowDefinition {
+    /// Compile like [`WorkflowDefinition::compile`], on a blocking thread if the definition is large.
     ///
     /// # Errors
-    /// As [`Definition::compile`].
-    pub async fn compiled(self, names: &Names) -> Result<Plan, Vec<Violation>> {
+    /// As [`WorkflowDefinition::compile`].
+    pub async fn compiled(self, names: &ActionCatalog) -> Result<ExecutionPlan, Vec<Violation>> {
         let size: usize = self.steps.values().map(|step| step.to_string().len()).sum();
-        if size <= QUICK {
+        if size <= INLINE_COMPILE_MAX_BYTES {
             return self.compile(names);
         }
         let names = names.clone();
@@ -164,17 +164,19 @@ impl Definition {
     ///
     /// # Errors
     /// All faults, each with its path.
-    pub fn compile(&self, names: &Names) -> Result<Plan, Vec<Violation>> {
-        match hooks::expand(self)? {
+    pub fn compile(&self, names: &ActionCatalog) -> Result<ExecutionPlan, Vec<Violation>> {
+        match hooks::expand_hooks(self)? {
             None => self.compile_expanded(names),
             Some(expanded) => {
                 let plan = expanded.compile_expanded(names);
-                plan.map_err(|faults| faults.into_iter().map(|fault| hooks::written(&expanded, fault)).collect())
+                plan.map_err(|faults| {
+                    faults.into_iter().map(|fault| hooks::fault_in_source(&expanded, fault)).collect()
+                })
             }
         }
     }
 
-    fn compile_expanded(&self, names: &Names) -> Result<Plan, Vec<Violation>> {
+    fn compile_expanded(&self, names: &ActionCatalog) -> Result<ExecutionPlan, Vec<Violation>> {
         if self.steps.len() > MAX_STEPS {
             return Err(vec![Violation::new(
                 ["steps"],
@@ -189,15 +191,20 @@ impl Definition {
         stored.compile_stored(names, body, hash)
     }
 
-    fn compile_stored(&self, names: &Names, body: Arc<str>, hash: String) -> Result<Plan, Vec<Violation>> {
+    fn compile_stored(
+        &self,
+        names: &ActionCatalog,
+        body: Arc<str>,
+        hash: String,
+    ) -> Result<ExecutionPlan, Vec<Violation>> {
         let scopes = self.scopes()?;
         let index: HashMap<&str, usize> = self.steps.keys().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
-        let trained: BTreeSet<String> = self.steps.values().filter_map(action::trains).collect();
-        let known = Known { index: &index, scopes: &scopes, names, trained: &trained };
+        let trained: BTreeSet<String> = self.steps.values().filter_map(action::trained_policy).collect();
+        let known = CompileContext { index: &index, scopes: &scopes, names, trained: &trained };
         let mut faults = Vec::new();
         let mut steps = Vec::with_capacity(self.steps.len());
         for (key, value) in &self.steps {
-            match step(key, value, &known) {
+            match compile_step(key, value, &known) {
                 Ok(step) => steps.push(step),
                 Err(found) => faults.extend(found.into_iter().map(|fault| fault.within(["steps", key]))),
             }
@@ -213,7 +220,7 @@ impl Definition {
                 dependents[*other].push(at);
             }
         }
-        Ok(Plan { steps, dependents, body, hash })
+        Ok(ExecutionPlan { steps, dependents, body, hash })
     }
 
     /// Iterate over the dependencies of a step, from both places that can declare them; keys of no step are left out.
@@ -233,7 +240,7 @@ impl Definition {
         if !self.scopes.is_empty() {
             document.insert("scopes".into(), Value::Object(self.scopes.clone()));
         }
-        let bytes = crypto::audit(&Value::Object(document));
+        let bytes = crypto::read_audit_config(&Value::Object(document));
         let hash = crypto::sha256_hex(&bytes);
         (String::from_utf8_lossy(&bytes).into(), hash)
     }
@@ -247,7 +254,7 @@ impl Definition {
         struct Snapshot {
             order: Vec<String>,
             #[serde(flatten)]
-            definition: Definition,
+            definition: WorkflowDefinition,
         }
         let Snapshot { order, mut definition } = serde_json::from_str(body)?;
         let mut steps = Map::new();
@@ -261,20 +268,20 @@ impl Definition {
         Ok(definition)
     }
 
-    fn scopes(&self) -> Result<HashMap<&str, Arc<Scope>>, Vec<Violation>> {
+    fn scopes(&self) -> Result<HashMap<&str, Arc<StepScope>>, Vec<Violation>> {
         let mut scopes = HashMap::new();
         for (name, value) in &self.scopes {
             let empty = Map::new();
-            let inputs = Mapping::parse(value.as_object().unwrap_or(&empty)).map_err(|found| {
+            let inputs = ValueMapping::parse(value.as_object().unwrap_or(&empty)).map_err(|found| {
                 found.into_iter().map(|fault| Violation::from(fault).within(["scopes", name])).collect::<Vec<_>>()
             })?;
-            scopes.insert(name.as_str(), Arc::new(Scope { name: name.clone(), inputs }));
+            scopes.insert(name.as_str(), Arc::new(StepScope { name: name.clone(), inputs }));
         }
         Ok(scopes)
     }
 
     /// Add the definition's `dependencies` to the `depends_on` of the steps; both count.
-    fn add_dependencies(&self, steps: &mut [Step], index: &HashMap<&str, usize>) -> Result<(), Vec<Violation>> {
+    fn add_dependencies(&self, steps: &mut [CompiledStep], index: &HashMap<&str, usize>) -> Result<(), Vec<Violation>> {
         let mut faults = Vec::new();
         for (key, waits_for) in &self.dependencies {
             let Some(&at) = index.get(key.as_str()) else {
@@ -301,14 +308,14 @@ impl Definition {
 }
 
 /// Names that a step may refer to.
-struct Known<'a> {
+struct CompileContext<'a> {
     index: &'a HashMap<&'a str, usize>,
-    scopes: &'a HashMap<&'a str, Arc<Scope>>,
-    names: &'a Names,
+    scopes: &'a HashMap<&'a str, Arc<StepScope>>,
+    names: &'a ActionCatalog,
     trained: &'a BTreeSet<String>,
 }
 
-fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Violation>> {
+fn compile_step(key: &str, value: &Value, known: &CompileContext<'_>) -> Result<CompiledStep, Vec<Violation>> {
     let whole = |message: &str| vec![Violation::new(FieldPath::default(), message)];
     if !KEY_BYTES.contains(&key.len()) {
         return Err(whole("a step's key has 1 to 200 characters"));
@@ -320,12 +327,12 @@ fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Violati
     if value.get("retry_policy").is_some_and(Value::is_array) {
         return Err(vec![Violation::new(["retry_policy"], "must be an object")]);
     }
-    let raw: Result<RawStep, _> = serde_path_to_error::deserialize(value);
+    let raw: Result<StepDefinition, _> = serde_path_to_error::deserialize(value);
     let raw = raw.map_err(|error| vec![Violation::unreadable(&error)])?;
-    let mut violations = bounds(&raw);
+    let mut violations = check_bounds(&raw);
     let mut mapping = |member: &str, entries: Option<&Map<String, Value>>| {
         let entries = entries.filter(|entries| !entries.is_empty())?;
-        let parsed = Mapping::parse(entries);
+        let parsed = ValueMapping::parse(entries);
         let parsed = parsed.map_err(|found| within(member, found.into_iter().map(Violation::from).collect()));
         violations.take(parsed)
     };
@@ -343,7 +350,7 @@ fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Violati
     }
     let step_type = raw.step_type.unwrap_or(StepType::Inference);
     let model = raw.model_requirements.as_ref().and_then(|needs| needs.get("model")).and_then(Value::as_str);
-    let action = action::parse(raw.action.as_ref(), step_type, model, known.names, known.trained);
+    let action = action::parse_action(raw.action.as_ref(), step_type, model, known.names, known.trained);
     let action = violations.take(action);
     let scope = raw.scope.as_deref().and_then(|name| {
         let scope = known.scopes.get(name).cloned();
@@ -351,7 +358,7 @@ fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Violati
         scope
     });
     let action = violations.finish_with(action)?;
-    Ok(Step {
+    Ok(CompiledStep {
         key: key.to_owned(),
         name: raw.name.clone().unwrap_or_else(|| key.to_owned()),
         step_type,
@@ -370,7 +377,7 @@ fn step(key: &str, value: &Value, known: &Known<'_>) -> Result<Step, Vec<Violati
     })
 }
 
-fn bounds(raw: &RawStep) -> Violations {
+fn check_bounds(raw: &StepDefinition) -> Violations {
     let mut violations = Violations::default();
     let name = raw.name.as_ref().map_or(0, |name| name.chars().count());
     violations.require(name <= MAX_NAME_LENGTH, "name", "at most 100 characters");
@@ -386,9 +393,9 @@ fn bounds(raw: &RawStep) -> Violations {
 }
 
 /// Check that there is no cycle and that mappings refer only to steps that have ended by then.
-fn check_order(steps: &[Step]) -> Result<(), Vec<Violation>> {
+fn check_order(steps: &[CompiledStep]) -> Result<(), Vec<Violation>> {
     let depends_on: Vec<Vec<usize>> = steps.iter().map(|step| step.depends_on.clone()).collect();
-    if let Some(cycle) = dag::cycle(&depends_on) {
+    if let Some(cycle) = dag::find_cycle(&depends_on) {
         let mut walk: Vec<&str> = cycle.iter().map(|at| steps[*at].key.as_str()).collect();
         walk.push(walk[0]);
         return Err(vec![Violation::new(
@@ -410,14 +417,14 @@ fn check_order(steps: &[Step]) -> Result<(), Vec<Violation>> {
             };
             faults.push(Violation::new(path, message).within(["steps", &step.key]));
         };
-        for (entry, key) in step.inputs.iter().flat_map(Mapping::steps_used) {
+        for (entry, key) in step.inputs.iter().flat_map(ValueMapping::referenced_steps) {
             check(["input_mappings", entry].into(), key, false);
         }
-        for (entry, key) in step.outputs.iter().flat_map(Mapping::steps_used) {
+        for (entry, key) in step.outputs.iter().flat_map(ValueMapping::referenced_steps) {
             check(["output_mappings", entry].into(), key, true);
         }
         if let Some((member, template)) = step.action.template() {
-            for (path, key) in template.steps_used() {
+            for (path, key) in template.referenced_steps() {
                 check(path.clone().within(["action"].into_iter().chain(member)), key, false);
             }
         }

@@ -1,17 +1,17 @@
 //! Errors of the orchestration crate.
 
 use am_core::validation::{self, Violation};
-use am_security::policies::Refusal;
+use am_security::policies::PolicyRefusal;
 
 /// Error of workflows, executions, networks, plans, agents and assignments.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum OrchestrationError {
     /// The requested item does not exist.
     #[error("{0} not found")]
     NotFound(&'static str),
     /// A security policy forbids it.
     #[error("{0}")]
-    Refused(Box<Refusal>),
+    Refused(Box<PolicyRefusal>),
     /// The item belongs to another owner and is private.
     #[error("Access denied")]
     Forbidden,
@@ -20,13 +20,13 @@ pub enum Error {
     Invalid(Vec<Violation>),
     /// The present state does not allow the operation.
     #[error("{0}")]
-    State(String),
+    InvalidState(String),
     /// The operation conflicts with other data.
     #[error("{0}")]
     Conflict(String),
     /// The version differs from the one that the client expects.
     #[error("the workflow has changed since it was read")]
-    Changed,
+    VersionMismatch,
     /// Another worker holds the run; nothing was written.
     #[error("the execution is held by another worker")]
     LeaseLost,
@@ -35,13 +35,13 @@ pub enum Error {
     Stopping,
     /// A database error.
     #[error(transparent)]
-    Db(#[from] am_db::Error),
+    Db(#[from] am_db::DatabaseError),
 }
 
 /// Result of operations of the orchestration crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, OrchestrationError>;
 
 /// Report a JSON text in the database that does not have the expected form.
-pub fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
-    Error::Db(am_db::Error::Unreadable(format!("{what}: {error}")))
+pub fn corrupt_json_error(what: &str, error: impl std::fmt::Display) -> OrchestrationError {
+    OrchestrationError::Db(am_db::DatabaseError::InvalidValue(format!("{what}: {error}")))
 }

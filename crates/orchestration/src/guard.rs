@@ -5,28 +5,28 @@ use std::io;
 use serde_json::{Value, json};
 
 use super::{
-    action::{Action, Names},
-    definition::{Plan, Step},
-    error::{Error, Result},
+    action::{ActionCatalog, StepAction},
+    definition::{CompiledStep, ExecutionPlan},
+    error::{OrchestrationError, Result},
     model::VerificationLevel,
 };
-use am_audit::{Audit, Entry, EventType, SecurityLevel};
+use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::ambient::Clock;
 use am_db::{Database, Tx, codec::Timestamp, principal::Principal};
-use am_security::policies::{Leaves, Policies, Refusal, StepFacts, WorkflowFacts};
+use am_security::policies::{PolicyRefusal, SecurityPolicies, StepDestination, StepFacts, WorkflowFacts};
 
 /// Check of workflows and runs against the security policies; refusals are written to the audit log. Cheap to clone.
 #[derive(Clone)]
-pub struct Guard {
+pub struct PolicyGuard {
     db: Database,
     clock: Clock,
-    audit: Audit,
-    policies: Policies,
-    names: Names,
+    audit: AuditLog,
+    policies: SecurityPolicies,
+    names: ActionCatalog,
 }
 
 /// Request that is checked.
-pub struct Asked<'a> {
+pub struct AdmissionRequest<'a> {
     /// Kind of resource: `workflow` or `execution`.
     pub resource: &'static str,
     /// Principal of the client.
@@ -39,7 +39,7 @@ pub struct Asked<'a> {
 
 /// Properties of a workflow that policies depend on, other than its steps.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub struct ExecutionConstraints {
     /// Security level of the workflow.
     pub security: SecurityLevel,
     /// Verification level of the workflow.
@@ -50,22 +50,22 @@ pub struct Terms {
     pub max_execution_time: i64,
 }
 
-impl Guard {
+impl PolicyGuard {
     /// Create a guard that checks workflows, whose actions may refer to `names`, against `policies`.
-    pub fn new(db: Database, clock: Clock, audit: Audit, policies: Policies, names: Names) -> Self {
+    pub fn new(db: Database, clock: Clock, audit: AuditLog, policies: SecurityPolicies, names: ActionCatalog) -> Self {
         Self { db, clock, audit, policies, names }
     }
 
     /// Return the security policies.
-    pub fn policies(&self) -> &Policies {
+    pub fn policies(&self) -> &SecurityPolicies {
         &self.policies
     }
 
     /// Build the facts about a workflow or run, including its steps; `inputs` where they are known.
-    pub fn facts(&self, terms: Terms, plan: &Plan, inputs: Option<&Value>) -> WorkflowFacts {
+    pub fn facts(&self, terms: ExecutionConstraints, plan: &ExecutionPlan, inputs: Option<&Value>) -> WorkflowFacts {
         WorkflowFacts {
             steps: plan.steps.iter().map(|step| step_facts(step, &self.names, None)).collect(),
-            data_bytes: inputs.map(json_bytes),
+            data_bytes: inputs.map(json_len),
             ..terms.facts(plan.steps.len())
         }
     }
@@ -73,8 +73,14 @@ impl Guard {
     /// Check `plan` under `terms`. A refusal is written to the audit log before it is returned.
     ///
     /// # Errors
-    /// [`Error::Refused`] when a policy forbids it.
-    pub async fn admit(&self, asked: &Asked<'_>, terms: Terms, plan: &Plan, inputs: Option<&Value>) -> Result<()> {
+    /// [`OrchestrationError::Refused`] when a policy forbids it.
+    pub async fn admit(
+        &self,
+        asked: &AdmissionRequest<'_>,
+        terms: ExecutionConstraints,
+        plan: &ExecutionPlan,
+        inputs: Option<&Value>,
+    ) -> Result<()> {
         if !self.policies.bind(terms.security) {
             return Ok(());
         }
@@ -85,8 +91,13 @@ impl Guard {
     }
 
     /// Write a refusal to the audit log, in its own transaction. Returns the refusal, or the error of the write.
-    pub async fn refuse(&self, asked: &Asked<'_>, level: SecurityLevel, refusal: Box<Refusal>) -> Error {
-        let mut entry = refused(asked.resource, level, &refusal, Timestamp(self.clock.now())).by(asked.caller);
+    pub async fn refuse(
+        &self,
+        asked: &AdmissionRequest<'_>,
+        level: SecurityLevel,
+        refusal: Box<PolicyRefusal>,
+    ) -> OrchestrationError {
+        let mut entry = refusal_entry(asked.resource, level, &refusal, Timestamp(self.clock.now())).by(asked.caller);
         if let Some(id) = asked.workflow_id {
             entry = entry.workflow(id);
         }
@@ -94,12 +105,15 @@ impl Guard {
             entry = entry.execution(id);
         }
         let audit = self.audit.clone();
-        let told = self.db.write(async move |tx: &mut Tx| Ok::<_, Error>(audit.append(tx, vec![entry]).await?)).await;
-        told.err().unwrap_or(Error::Refused(refusal))
+        let told = self
+            .db
+            .write(async move |tx: &mut Tx| Ok::<_, OrchestrationError>(audit.append(tx, vec![entry]).await?))
+            .await;
+        told.err().unwrap_or(OrchestrationError::Refused(refusal))
     }
 }
 
-impl Terms {
+impl ExecutionConstraints {
     /// Build the facts about a run, without its steps.
     pub fn facts(self, step_count: usize) -> WorkflowFacts {
         WorkflowFacts {
@@ -115,8 +129,8 @@ impl Terms {
 }
 
 /// Build the audit entry of a refusal.
-pub fn refused(resource: &str, level: SecurityLevel, refusal: &Refusal, now: Timestamp) -> Entry {
-    Entry::new(EventType::AccessDenied, now)
+pub fn refusal_entry(resource: &str, level: SecurityLevel, refusal: &PolicyRefusal, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::AccessDenied, now)
         .of(resource, "refused")
         .level(level)
         .data("policy_id", json!(refusal.policy_id))
@@ -128,7 +142,7 @@ pub fn refused(resource: &str, level: SecurityLevel, refusal: &Refusal, now: Tim
 }
 
 /// Build the facts about a step; `input` where it is known.
-pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFacts {
+pub fn step_facts(step: &CompiledStep, names: &ActionCatalog, input: Option<&Value>) -> StepFacts {
     StepFacts {
         key: step.key.clone(),
         step_type: step.step_type.value(),
@@ -137,36 +151,36 @@ pub fn step_facts(step: &Step, names: &Names, input: Option<&Value>) -> StepFact
         // Programs of clients run only in jq workers and sandboxes; everything else in this process is its own code.
         sandboxed: true,
         leaves: match &step.action {
-            Action::Job(_) => Leaves::Job,
-            Action::Http { endpoint, .. } => Leaves::Endpoint { https: is_https(names, endpoint) },
+            StepAction::Job(_) => StepDestination::Job,
+            StepAction::Http { endpoint, .. } => StepDestination::Endpoint { https: is_https(names, endpoint) },
             // The way to an agent is not known before one is chosen.
-            Action::Agent(_) => Leaves::Endpoint { https: false },
-            _ => Leaves::Nothing,
+            StepAction::Agent(_) => StepDestination::Endpoint { https: false },
+            _ => StepDestination::Nothing,
         },
-        data_bytes: input.map(json_bytes),
+        data_bytes: input.map(json_len),
     }
 }
 
 /// Return the memory that a step requests, in MB: `model_requirements.memory_mb` (or `memory`), or its command's
 /// requirements if they are larger.
-fn memory_mb(requirements: &Value, action: &Action) -> Option<f64> {
+fn memory_mb(requirements: &Value, action: &StepAction) -> Option<f64> {
     let model = ["memory_mb", "memory"].iter().find_map(|name| requirements.get(name).and_then(Value::as_f64));
     let command = match action {
-        Action::Command(command) => command.memory_mb(),
+        StepAction::Command(command) => command.memory_mb(),
         _ => None,
     };
     [model, command].into_iter().flatten().reduce(f64::max)
 }
 
-fn is_https(names: &Names, endpoint: &str) -> bool {
+fn is_https(names: &ActionCatalog, endpoint: &str) -> bool {
     let url = names.endpoints.get(endpoint).map(|endpoint| endpoint.url.as_str()).unwrap_or_default();
     url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 /// Return the length of a value as JSON, in bytes.
-pub fn json_bytes(value: &Value) -> u64 {
-    struct Count(u64);
-    impl io::Write for Count {
+pub fn json_len(value: &Value) -> u64 {
+    struct ByteCounter(u64);
+    impl io::Write for ByteCounter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0 += bytes.len() as u64;
             Ok(bytes.len())
@@ -176,7 +190,7 @@ pub fn json_bytes(value: &Value) -> u64 {
             Ok(())
         }
     }
-    let mut count = Count(0);
+    let mut count = ByteCounter(0);
     // Counting cannot fail.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
@@ -189,7 +203,7 @@ mod tests {
     #[test]
     fn bytes_are_those_of_the_json_text() {
         for value in [json!(null), json!({"a": [1, 2.5, "naïve ✓\n"]}), json!("x".repeat(1000))] {
-            assert_eq!(json_bytes(&value), value.to_string().len() as u64);
+            assert_eq!(json_len(&value), value.to_string().len() as u64);
         }
     }
 
@@ -203,9 +217,9 @@ mod tests {
 
     #[test]
     fn memory_is_read_under_both_its_names() {
-        assert_eq!(memory_mb(&json!({"memory": 512}), &Action::Identity), Some(512.0));
-        assert_eq!(memory_mb(&json!({"memory_mb": 1.5, "memory": 512}), &Action::Identity), Some(1.5));
-        assert_eq!(memory_mb(&json!({"memory": "512"}), &Action::Identity), None);
-        assert_eq!(memory_mb(&json!(null), &Action::Identity), None);
+        assert_eq!(memory_mb(&json!({"memory": 512}), &StepAction::Identity), Some(512.0));
+        assert_eq!(memory_mb(&json!({"memory_mb": 1.5, "memory": 512}), &StepAction::Identity), Some(1.5));
+        assert_eq!(memory_mb(&json!({"memory": "512"}), &StepAction::Identity), None);
+        assert_eq!(memory_mb(&json!(null), &StepAction::Identity), None);
     }
 }

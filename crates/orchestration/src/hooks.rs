@@ -3,19 +3,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::Definition;
+use super::definition::WorkflowDefinition;
 use am_core::validation::{FieldPath, PathSegment, Violation};
 
 /// Phases of a hook; its step's key is `<key>.<phase>`.
-const WHEN: [&str; 2] = ["before", "after"];
+const HOOK_PHASES: [&str; 2] = ["before", "after"];
 /// Members of a hook that belong to its step; the others belong to its command.
-const OF_THE_STEP: [&str; 3] = ["timeout_seconds", "max_retries", "retry_policy"];
+const STEP_MEMBERS: [&str; 3] = ["timeout_seconds", "max_retries", "retry_policy"];
 
 /// Return the definition with a step for each hook; `None` if there is no hook.
 ///
 /// # Errors
 /// Invalid hooks, and hooks whose step's key is in use.
-pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Violation>> {
+pub fn expand_hooks(definition: &WorkflowDefinition) -> Result<Option<WorkflowDefinition>, Vec<Violation>> {
     if !definition.steps.values().any(|step| step.get("hooks").is_some()) {
         return Ok(None);
     }
@@ -23,41 +23,41 @@ pub fn expand(definition: &Definition) -> Result<Option<Definition>, Vec<Violati
     let mut steps = Map::new();
     let mut dependencies = definition.dependencies.clone();
     for (key, step) in &definition.steps {
-        let found = WHEN.map(|when| hook(definition, key, step, when));
+        let found = HOOK_PHASES.map(|when| hook_step(definition, key, step, when));
         let [before, after] = found.map(|hook| {
             hook.unwrap_or_else(|fault| {
                 faults.push(fault);
                 None
             })
         });
-        let upstream = || definition.waits_for(key).filter(|other| has_after(definition, other));
-        let mut waits_for: Vec<String> = upstream().map(|other| key_of(other, "after")).collect();
+        let upstream = || definition.waits_for(key).filter(|other| has_after_hook(definition, other));
+        let mut waits_for: Vec<String> = upstream().map(|other| hook_key(other, "after")).collect();
         if let Some(mut before) = before {
-            let hook = key_of(key, "before");
+            let hook = hook_key(key, "before");
             // It begins when its step would, and sees the same values.
             for member in ["depends_on", "input_mappings"] {
                 before.extend(step.get(member).map(|value| (member.to_owned(), value.clone())));
             }
             dependencies.extend(definition.dependencies.get(key).map(|list| (hook.clone(), list.clone())));
-            add(&mut dependencies, &hook, &waits_for);
+            add_dependencies(&mut dependencies, &hook, &waits_for);
             steps.insert(hook.clone(), Value::Object(before));
             waits_for.push(hook);
         }
-        add(&mut dependencies, key, &waits_for);
+        add_dependencies(&mut dependencies, key, &waits_for);
         let mut bare = step.clone();
         bare.as_object_mut().and_then(|members| members.shift_remove("hooks"));
         steps.insert(key.clone(), bare);
         if let Some(mut after) = after {
             after.insert("depends_on".into(), json!([key]));
-            steps.insert(key_of(key, "after"), Value::Object(after));
+            steps.insert(hook_key(key, "after"), Value::Object(after));
         }
     }
-    let expanded = Definition { steps, dependencies, scopes: definition.scopes.clone() };
+    let expanded = WorkflowDefinition { steps, dependencies, scopes: definition.scopes.clone() };
     if faults.is_empty() { Ok(Some(expanded)) } else { Err(faults) }
 }
 
-/// Translate a fault in a hook's step, as made by [`expand`], to the place in the client's definition.
-pub fn written(definition: &Definition, fault: Violation) -> Violation {
+/// Translate a fault in a hook's step, as made by [`expand_hooks`], to the place in the client's definition.
+pub fn fault_in_source(definition: &WorkflowDefinition, fault: Violation) -> Violation {
     let [PathSegment::Member(steps), PathSegment::Member(key), ..] = fault.path.segments() else { return fault };
     let hook_of = definition.steps.get(key).and_then(|step| step.get("hook_of")).and_then(Value::as_str);
     let Some(hook_of) = hook_of.filter(|of| steps == "steps" && key.len() > of.len()) else { return fault };
@@ -68,21 +68,26 @@ pub fn written(definition: &Definition, fault: Violation) -> Violation {
     Violation { path: inside.within(["steps", hook_of, "hooks", &when]), ..fault }
 }
 
-fn key_of(key: &str, when: &str) -> String {
+fn hook_key(key: &str, when: &str) -> String {
     format!("{key}.{when}")
 }
 
-fn has_after(definition: &Definition, key: &str) -> bool {
+fn has_after_hook(definition: &WorkflowDefinition, key: &str) -> bool {
     definition.steps.get(key).and_then(|step| step.get("hooks")?.get("after")).is_some_and(|hook| !hook.is_null())
 }
 
 /// Build the step of a hook, if the step has one.
-fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<Option<Map<String, Value>>, Violation> {
+fn hook_step(
+    definition: &WorkflowDefinition,
+    key: &str,
+    step: &Value,
+    when: &str,
+) -> Result<Option<Map<String, Value>>, Violation> {
     let hooks = match step.get("hooks") {
         None | Some(Value::Null) => return Ok(None),
         Some(hooks) => hooks.as_object(),
     };
-    let hooks = hooks.filter(|hooks| hooks.keys().all(|name| WHEN.contains(&name.as_str())));
+    let hooks = hooks.filter(|hooks| hooks.keys().all(|name| HOOK_PHASES.contains(&name.as_str())));
     let hooks = hooks
         .ok_or_else(|| Violation::new(["steps", key, "hooks"], "must be an object of hooks: before, after, or both"))?;
     let fault = |message: String| Violation::new(["steps", key, "hooks", when], message);
@@ -91,11 +96,11 @@ fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<
         Some(hook) => hook.as_object().cloned(),
     }
     .ok_or_else(|| fault("must be a command: an object with argv".into()))?;
-    if definition.steps.contains_key(&key_of(key, when)) {
-        return Err(fault(format!("becomes a step {:?}, which there is already", key_of(key, when))));
+    if definition.steps.contains_key(&hook_key(key, when)) {
+        return Err(fault(format!("becomes a step {:?}, which there is already", hook_key(key, when))));
     }
     let mut made: Map<String, Value> =
-        OF_THE_STEP.iter().filter_map(|name| command.shift_remove_entry(*name)).collect();
+        STEP_MEMBERS.iter().filter_map(|name| command.shift_remove_entry(*name)).collect();
     command.insert("kind".into(), json!("command"));
     made.insert("step_type".into(), json!("custom"));
     made.insert("action".into(), Value::Object(command));
@@ -105,7 +110,7 @@ fn hook(definition: &Definition, key: &str, step: &Value, when: &str) -> Result<
 }
 
 /// Let the step `key` depend on `more`. An invalid list is left for the compiler to refuse.
-fn add(dependencies: &mut Map<String, Value>, key: &str, more: &[String]) {
+fn add_dependencies(dependencies: &mut Map<String, Value>, key: &str, more: &[String]) {
     if more.is_empty() {
         return;
     }
@@ -118,13 +123,13 @@ fn add(dependencies: &mut Map<String, Value>, key: &str, more: &[String]) {
 mod tests {
     use super::*;
 
-    fn expanded(steps: Value, dependencies: Value) -> Definition {
+    fn expanded(steps: Value, dependencies: Value) -> WorkflowDefinition {
         let members = |value: Value| value.as_object().cloned().unwrap();
-        let definition = Definition::new(members(steps), members(dependencies));
-        expand(&definition).unwrap().unwrap()
+        let definition = WorkflowDefinition::new(members(steps), members(dependencies));
+        expand_hooks(&definition).unwrap().unwrap()
     }
 
-    fn waits_for<'a>(definition: &'a Definition, key: &str) -> Vec<&'a str> {
+    fn waits_for<'a>(definition: &'a WorkflowDefinition, key: &str) -> Vec<&'a str> {
         definition.waits_for(key).collect()
     }
 
@@ -148,13 +153,13 @@ mod tests {
         assert_eq!(made.steps["b.before"]["action"], json!({"argv": ["ls"], "kind": "command"}));
         assert_eq!(made.steps["b.before"]["max_retries"], 1);
         assert!(made.steps.values().all(|step| step.get("hooks").is_none()));
-        assert!(expand(&made).unwrap().is_none(), "what has its hooks' steps is not given them again");
+        assert!(expand_hooks(&made).unwrap().is_none(), "what has its hooks' steps is not given them again");
     }
 
     #[test]
     fn a_hook_takes_no_steps_place() {
         let steps = json!({"a": {"hooks": {"after": {"argv": ["ls"]}}}, "a.after": {}});
-        let definition = Definition::new(steps.as_object().cloned().unwrap(), Map::new());
-        assert_eq!(expand(&definition).unwrap_err()[0].path.to_string(), "steps.a.hooks.after");
+        let definition = WorkflowDefinition::new(steps.as_object().cloned().unwrap(), Map::new());
+        assert_eq!(expand_hooks(&definition).unwrap_err()[0].path.to_string(), "steps.a.hooks.after");
     }
 }

@@ -4,7 +4,7 @@
 pub mod action;
 mod agent_step;
 pub mod assignments;
-mod command;
+mod command_step;
 mod dag;
 pub mod definition;
 pub mod engine;

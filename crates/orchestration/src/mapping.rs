@@ -10,7 +10,7 @@ use serde_json_path::JsonPath;
 use am_core::validation::Violation;
 
 /// Source of the values that paths refer to.
-pub trait Context {
+pub trait MappingContext {
     /// Return `$.inputs`, the inputs of the run or group.
     fn inputs(&self) -> &Value;
     /// Return `$.steps.<key>`, if there is such a step.
@@ -32,21 +32,21 @@ pub struct StepView<'a> {
 
 /// Named value sources.
 #[derive(Clone, Debug)]
-pub struct Mapping(Vec<(String, Pick)>);
+pub struct ValueMapping(Vec<(String, ValueSource)>);
 
 /// Source of one value.
 #[derive(Clone, Debug)]
-pub enum Pick {
+pub enum ValueSource {
     /// Value found by a path.
-    Path(Query),
+    Path(PathQuery),
     /// Value given literally.
     Literal(Value),
 }
 
 /// Compiled path with its starting point.
 #[derive(Clone, Debug)]
-pub struct Query {
-    root: Root,
+pub struct PathQuery {
+    root: PathRoot,
     path: JsonPath,
     /// Whether at most one value can match: the result is then the value itself, not a list.
     singular: bool,
@@ -54,7 +54,7 @@ pub struct Query {
 }
 
 #[derive(Clone, Debug)]
-enum Root {
+enum PathRoot {
     Inputs,
     Output,
     StepOutput(String),
@@ -65,15 +65,15 @@ enum Root {
 /// Error of parsing a mapping's entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{entry}: {message}")]
-pub struct ParseError {
+pub struct MappingError {
     /// The entry's name.
     pub entry: String,
     /// Description of the error.
     pub message: String,
 }
 
-impl From<ParseError> for Violation {
-    fn from(error: ParseError) -> Self {
+impl From<MappingError> for Violation {
+    fn from(error: MappingError) -> Self {
         Self::new([error.entry], error.message)
     }
 }
@@ -88,17 +88,17 @@ pub struct ResolveError {
     pub message: String,
 }
 
-impl Mapping {
+impl ValueMapping {
     /// Parse the entries.
     ///
     /// # Errors
     /// Every entry that cannot be parsed.
-    pub fn parse(entries: &Map<String, Value>) -> Result<Self, Vec<ParseError>> {
+    pub fn parse(entries: &Map<String, Value>) -> Result<Self, Vec<MappingError>> {
         let (mut picks, mut errors) = (Vec::with_capacity(entries.len()), Vec::new());
         for (entry, value) in entries {
-            match Pick::parse(value) {
+            match ValueSource::parse(value) {
                 Ok(pick) => picks.push((entry.clone(), pick)),
-                Err(message) => errors.push(ParseError { entry: entry.clone(), message }),
+                Err(message) => errors.push(MappingError { entry: entry.clone(), message }),
             }
         }
         if errors.is_empty() { Ok(Self(picks)) } else { Err(errors) }
@@ -108,24 +108,24 @@ impl Mapping {
     ///
     /// # Errors
     /// The first path without a value.
-    pub fn resolve(&self, context: &dyn Context) -> Result<Map<String, Value>, ResolveError> {
+    pub fn resolve(&self, context: &dyn MappingContext) -> Result<Map<String, Value>, ResolveError> {
         self.0.iter().map(|(entry, pick)| Ok((entry.clone(), pick.resolve(context)?))).collect()
     }
 
     /// Iterate over the steps that paths refer to: (entry, step key).
-    pub fn steps_used(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn referenced_steps(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|(entry, pick)| Some((entry.as_str(), pick.step()?)))
     }
 }
 
-impl Pick {
+impl ValueSource {
     /// Parse one value source.
     ///
     /// # Errors
     /// The error in the path.
     pub fn parse(value: &Value) -> Result<Self, String> {
         match value.as_str().filter(|text| text.starts_with('$')) {
-            Some(text) => Query::parse(text).map(Self::Path),
+            Some(text) => PathQuery::parse(text).map(Self::Path),
             None => Ok(Self::Literal(value.clone())),
         }
     }
@@ -134,7 +134,7 @@ impl Pick {
     ///
     /// # Errors
     /// When a path that names one value finds none.
-    pub fn resolve(&self, context: &dyn Context) -> Result<Value, ResolveError> {
+    pub fn resolve(&self, context: &dyn MappingContext) -> Result<Value, ResolveError> {
         match self {
             Self::Path(query) => query.resolve(context),
             Self::Literal(value) => Ok(value.clone()),
@@ -144,32 +144,33 @@ impl Pick {
     /// Return the step that the path refers to.
     pub fn step(&self) -> Option<&str> {
         match self {
-            Self::Path(Query {
-                root: Root::StepOutput(key) | Root::StepInput(key) | Root::StepStatus(key), ..
+            Self::Path(PathQuery {
+                root: PathRoot::StepOutput(key) | PathRoot::StepInput(key) | PathRoot::StepStatus(key),
+                ..
             }) => Some(key),
             _ => None,
         }
     }
 }
 
-impl Query {
+impl PathQuery {
     fn parse(text: &str) -> Result<Self, String> {
-        bounded(text)?;
+        check_complexity(text)?;
         // The whole text must be a valid path: the prefix removed below could hide an error.
         JsonPath::parse(text).map_err(|error| format!("{text:?} is no JSONPath: {error}"))?;
         let expected =
             || format!("{text:?} must start with $.inputs, $.output or $.steps.<key>.output (or .input, .status)");
-        let (first, rest) = segment(&text[1..]).ok_or_else(expected)?;
+        let (first, rest) = first_segment(&text[1..]).ok_or_else(expected)?;
         let (root, rest) = match first.as_str() {
-            "inputs" => (Root::Inputs, rest),
-            "output" => (Root::Output, rest),
+            "inputs" => (PathRoot::Inputs, rest),
+            "output" => (PathRoot::Output, rest),
             "steps" => {
-                let (key, rest) = segment(rest).ok_or_else(expected)?;
-                let (member, rest) = segment(rest).ok_or_else(expected)?;
+                let (key, rest) = first_segment(rest).ok_or_else(expected)?;
+                let (member, rest) = first_segment(rest).ok_or_else(expected)?;
                 match member.as_str() {
-                    "output" => (Root::StepOutput(key), rest),
-                    "input" => (Root::StepInput(key), rest),
-                    "status" => (Root::StepStatus(key), rest),
+                    "output" => (PathRoot::StepOutput(key), rest),
+                    "input" => (PathRoot::StepInput(key), rest),
+                    "status" => (PathRoot::StepStatus(key), rest),
                     _ => return Err(expected()),
                 }
             }
@@ -179,16 +180,16 @@ impl Query {
         Ok(Self { root, path, singular: is_singular(rest), text: text.to_owned() })
     }
 
-    fn resolve(&self, context: &dyn Context) -> Result<Value, ResolveError> {
+    fn resolve(&self, context: &dyn MappingContext) -> Result<Value, ResolveError> {
         let missing = |message: &str| ResolveError { path: self.text.clone(), message: message.to_owned() };
         let step = |key: &str| context.step(key).ok_or_else(|| missing("refers to a step that does not exist"));
         let status;
         let start = match &self.root {
-            Root::Inputs => Some(context.inputs()),
-            Root::Output => context.output(),
-            Root::StepOutput(key) => step(key)?.output,
-            Root::StepInput(key) => step(key)?.input,
-            Root::StepStatus(key) => {
+            PathRoot::Inputs => Some(context.inputs()),
+            PathRoot::Output => context.output(),
+            PathRoot::StepOutput(key) => step(key)?.output,
+            PathRoot::StepInput(key) => step(key)?.input,
+            PathRoot::StepStatus(key) => {
                 status = json!(step(key)?.status);
                 Some(&status)
             }
@@ -205,8 +206,8 @@ impl Query {
     /// Explain that nothing was found below `start`; for inputs, name at most ten of those that were given.
     fn no_value(&self, start: &Value) -> String {
         match (&self.root, start.as_object()) {
-            (Root::Inputs, Some(inputs)) if inputs.is_empty() => "has no value: no inputs were given".to_owned(),
-            (Root::Inputs, Some(inputs)) => {
+            (PathRoot::Inputs, Some(inputs)) if inputs.is_empty() => "has no value: no inputs were given".to_owned(),
+            (PathRoot::Inputs, Some(inputs)) => {
                 let names: Vec<_> = inputs.keys().take(10).map(String::as_str).collect();
                 format!("has no value: the inputs given are {}", names.join(", "))
             }
@@ -217,7 +218,7 @@ impl Query {
 
 /// Refuse paths that could take long, since they are evaluated in the service's own process: several consecutive
 /// descendant segments, deep nesting, regular expressions.
-fn bounded(text: &str) -> Result<(), String> {
+fn check_complexity(text: &str) -> Result<(), String> {
     let mut depth = 0usize;
     let deepest = text.chars().map(|c| {
         depth = match c {
@@ -244,7 +245,7 @@ fn bounded(text: &str) -> Result<(), String> {
 }
 
 /// Return the name in the first segment of `rest` (`.name`, `['name']`, `["name"]`), and the rest.
-fn segment(rest: &str) -> Option<(String, &str)> {
+fn first_segment(rest: &str) -> Option<(String, &str)> {
     if let Some(rest) = rest.strip_prefix('.') {
         let end = rest.find(['.', '[']).unwrap_or(rest.len());
         let name = &rest[..end];
@@ -283,7 +284,7 @@ mod tests {
 
     struct Fixed(Value);
 
-    impl Context for Fixed {
+    impl MappingContext for Fixed {
         fn inputs(&self) -> &Value {
             &self.0["inputs"]
         }
@@ -305,7 +306,7 @@ mod tests {
     }
 
     fn pick(text: &str) -> Result<Value, String> {
-        Pick::parse(&json!(text))?.resolve(&context()).map_err(|error| error.to_string())
+        ValueSource::parse(&json!(text))?.resolve(&context()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -344,9 +345,10 @@ mod tests {
             "$.steps.*.output",
             "$..x",
         ] {
-            assert!(Pick::parse(&json!(bad)).is_err(), "{bad}");
+            assert!(ValueSource::parse(&json!(bad)).is_err(), "{bad}");
         }
-        let errors = Mapping::parse(json!({"a": "$.inputs.x", "b": "$.inputs["}).as_object().unwrap()).unwrap_err();
+        let errors =
+            ValueMapping::parse(json!({"a": "$.inputs.x", "b": "$.inputs["}).as_object().unwrap()).unwrap_err();
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].entry, "b");
     }
@@ -354,7 +356,7 @@ mod tests {
     #[test]
     fn the_steps_that_are_used_are_known() {
         let entries = json!({"a": "$.inputs.x", "b": "$.steps.score.output", "c": "$.steps['a.b'].status", "d": 4});
-        let mapping = Mapping::parse(entries.as_object().unwrap()).unwrap();
-        assert_eq!(mapping.steps_used().collect::<Vec<_>>(), [("b", "score"), ("c", "a.b")]);
+        let mapping = ValueMapping::parse(entries.as_object().unwrap()).unwrap();
+        assert_eq!(mapping.referenced_steps().collect::<Vec<_>>(), [("b", "score"), ("c", "a.b")]);
     }
 }

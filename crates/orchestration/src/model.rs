@@ -50,7 +50,7 @@ am_db::stored_enum! {
 am_db::stored_enum! {
     /// Status of an execution or step.
     #[schema(as = ExecutionStatus)]
-    pub enum Status {
+    pub enum ExecutionStatus {
         /// Waiting to begin.
         Pending = "PENDING" / "pending",
         /// Begun and not ended.
@@ -64,7 +64,7 @@ am_db::stored_enum! {
     }
 }
 
-impl Status {
+impl ExecutionStatus {
     /// Return whether the status is final.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

@@ -2,20 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::engine::Run;
+use super::engine::RunState;
 use am_core::{
-    ambient::Ids,
-    crypto::{self, PublicKey, Signature, Signer},
+    ambient::IdGenerator,
+    crypto::{self, Ed25519PublicKey, Signature, Signer},
 };
-use am_db::codec::{Doc, Timestamp};
+use am_db::codec::{JsonText, Timestamp};
 
 /// Version of the payload's format, a member of the payload.
-pub const VERSION: &str = "1.0";
+pub const RECEIPT_VERSION: &str = "1.0";
 
 /// Issue the receipt of a completed run: `{"payload": ..., "signature": {alg, key_id, sig}}`. The payload contains the
 /// SHA-256 of the definition, the run's inputs, its result, and each step's input and output, computed over canonical
 /// JSON that keeps nulls (the form of `am_definitions.body`).
-pub fn issue(run: &Run, signer: &Signer, ids: &Ids, now: Timestamp) -> Doc {
+pub fn issue_receipt(run: &RunState, signer: &Signer, ids: &IdGenerator, now: Timestamp) -> JsonText {
     let steps: Vec<Value> = run
         .plan
         .steps
@@ -24,20 +24,20 @@ pub fn issue(run: &Run, signer: &Signer, ids: &Ids, now: Timestamp) -> Doc {
         .map(|(spec, step)| {
             json!({
                 "step": spec.key,
-                "input_sha256": hash(step.input.as_deref()),
-                "output_sha256": hash(step.output.as_deref()),
+                "input_sha256": json_hash(step.input.as_deref()),
+                "output_sha256": json_hash(step.output.as_deref()),
                 "cost": step.cost,
             })
         })
         .collect();
     let payload = json!({
-        "version": VERSION,
-        "receipt_id": ids.prefixed("receipt_", 16),
+        "version": RECEIPT_VERSION,
+        "receipt_id": ids.random_id("receipt_", 16),
         "execution_id": run.id,
         "workflow_id": run.workflow_id,
         "client_id": run.client_id,
         "definition_sha256": run.plan.hash,
-        "inputs_sha256": hash(Some(&run.inputs)),
+        "inputs_sha256": json_hash(Some(&run.inputs)),
         "steps": steps,
         "verification_level": run.level,
         "total_cost": run.total_cost,
@@ -46,18 +46,18 @@ pub fn issue(run: &Run, signer: &Signer, ids: &Ids, now: Timestamp) -> Doc {
         "issued_at": now,
     });
     let signature = signer.sign(&payload);
-    Doc::of(&json!({"payload": payload, "signature": signature})).unwrap_or_else(|_| Doc::none())
+    JsonText::from_value(&json!({"payload": payload, "signature": signature})).unwrap_or_else(|_| JsonText::none())
 }
 
 /// Return the SHA-256 of a value's canonical JSON, in hex; of null where there is none.
-pub fn hash(value: Option<&Value>) -> String {
-    crypto::sha256_hex(&crypto::audit(value.unwrap_or(&Value::Null)))
+pub fn json_hash(value: Option<&Value>) -> String {
+    crypto::sha256_hex(&crypto::read_audit_config(value.unwrap_or(&Value::Null)))
 }
 
 /// Result of verifying a receipt.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[schema(as = ReceiptVerification)]
-pub struct Verdict {
+pub struct ReceiptVerification {
     /// Whether one of the keys has signed exactly this payload.
     pub valid: bool,
     /// Reason why it is not valid.
@@ -72,7 +72,7 @@ pub struct Verdict {
 
 /// Verify `receipt` by `keys`. Accepted are this service's form (`payload` and `signature`), a response of the receipt
 /// route that contains them, and the coordinator's form (a payload that contains the signature).
-pub fn verify(receipt: &Value, keys: &[PublicKey]) -> Verdict {
+pub fn verify_receipt(receipt: &Value, keys: &[Ed25519PublicKey]) -> ReceiptVerification {
     let inner = receipt.get("receipt").filter(|inner| inner.get("signature").is_some()).unwrap_or(receipt);
     let found = |payload: Option<&Value>, name: &str| {
         payload.and_then(|payload| payload.get(name)).and_then(Value::as_str).map(str::to_owned)
@@ -90,11 +90,11 @@ pub fn verify(receipt: &Value, keys: &[PublicKey]) -> Verdict {
         (Some(Err(error)), _) => (None, Some(format!("its signature is malformed: {error}"))),
         (_, None) => (None, Some("it has no payload".to_owned())),
         (Some(Ok(signature)), Some(payload)) => {
-            let result = crypto::verify(payload, signature, keys);
+            let result = crypto::verify_signature(payload, signature, keys);
             (Some(signature.key_id.clone()), result.err().map(|error| error.to_string()))
         }
     };
-    Verdict {
+    ReceiptVerification {
         valid: reason.is_none(),
         reason,
         key_id,
@@ -114,16 +114,16 @@ mod tests {
         let signature = serde_json::to_value(signer.sign(&payload)).unwrap();
         let ours = json!({"payload": payload, "signature": signature});
         let keys = [signer.public_key().clone()];
-        assert!(verify(&ours, &keys).valid);
-        assert!(verify(&json!({"execution_id": "e", "receipt": ours}), &keys).valid);
+        assert!(verify_receipt(&ours, &keys).valid);
+        assert!(verify_receipt(&json!({"execution_id": "e", "receipt": ours}), &keys).valid);
         let mut flat = payload.clone();
         flat["signature"] = signature;
-        assert!(verify(&flat, &keys).valid);
-        assert_eq!(verify(&flat, &keys).execution_id.as_deref(), Some("e"));
+        assert!(verify_receipt(&flat, &keys).valid);
+        assert_eq!(verify_receipt(&flat, &keys).execution_id.as_deref(), Some("e"));
         flat["cost"] = json!(0.02);
-        assert!(!verify(&flat, &keys).valid);
-        assert!(!verify(&payload, &keys).valid);
-        assert!(!verify(&json!([1]), &keys).valid);
-        assert!(!verify(&ours, &[Signer::from_hex(&"8".repeat(64)).unwrap().public_key().clone()]).valid);
+        assert!(!verify_receipt(&flat, &keys).valid);
+        assert!(!verify_receipt(&payload, &keys).valid);
+        assert!(!verify_receipt(&json!([1]), &keys).valid);
+        assert!(!verify_receipt(&ours, &[Signer::from_hex(&"8".repeat(64)).unwrap().public_key().clone()]).valid);
     }
 }

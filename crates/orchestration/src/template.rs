@@ -2,25 +2,25 @@
 
 use serde_json::Value;
 
-use super::mapping::{Context, Pick, ResolveError};
+use super::mapping::{MappingContext, ResolveError, ValueSource};
 use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
 
 /// A JSON document with paths in it.
 #[derive(Clone, Debug)]
-pub struct Template {
+pub struct JsonTemplate {
     document: Value,
     /// Position and source of each placeholder.
-    holes: Vec<(FieldPath, Pick)>,
+    holes: Vec<(FieldPath, ValueSource)>,
 }
 
-impl Template {
+impl JsonTemplate {
     /// Parse `document`.
     ///
     /// # Errors
     /// Every path that can't be parsed, with where it stands in the document.
     pub fn parse(document: Value) -> Result<Self, Vec<Violation>> {
         let (mut holes, mut violations) = (Vec::new(), Violations::default());
-        find(&document, &mut FieldPath::default(), &mut holes, &mut violations);
+        find_placeholders(&document, &mut FieldPath::default(), &mut holes, &mut violations);
         violations.finish().map(|()| Self { document, holes })
     }
 
@@ -33,7 +33,7 @@ impl Template {
     ///
     /// # Errors
     /// The first path without a value.
-    pub fn fill(&self, context: &dyn Context) -> Result<Value, ResolveError> {
+    pub fn fill(&self, context: &dyn MappingContext) -> Result<Value, ResolveError> {
         let mut document = self.document.clone();
         for (path, pick) in &self.holes {
             let slot = path.segments().iter().try_fold(&mut document, |value, place| match place {
@@ -48,28 +48,33 @@ impl Template {
     }
 
     /// Iterate over the steps that paths refer to, with the positions of the paths.
-    pub fn steps_used(&self) -> impl Iterator<Item = (&FieldPath, &str)> {
+    pub fn referenced_steps(&self) -> impl Iterator<Item = (&FieldPath, &str)> {
         self.holes.iter().filter_map(|(path, pick)| Some((path, pick.step()?)))
     }
 }
 
-fn find(value: &Value, path: &mut FieldPath, holes: &mut Vec<(FieldPath, Pick)>, violations: &mut Violations) {
+fn find_placeholders(
+    value: &Value,
+    path: &mut FieldPath,
+    holes: &mut Vec<(FieldPath, ValueSource)>,
+    violations: &mut Violations,
+) {
     match value {
         Value::String(text) if text.starts_with("$.") => {
-            let pick = Pick::parse(value).map_err(|message| Violation::new(path.clone(), message));
+            let pick = ValueSource::parse(value).map_err(|message| Violation::new(path.clone(), message));
             holes.extend(violations.take(pick).map(|pick| (path.clone(), pick)));
         }
         Value::Array(items) => {
             for (at, item) in items.iter().enumerate() {
                 path.push(at);
-                find(item, path, holes, violations);
+                find_placeholders(item, path, holes, violations);
                 path.pop();
             }
         }
         Value::Object(members) => {
             for (name, member) in members {
                 path.push(name);
-                find(member, path, holes, violations);
+                find_placeholders(member, path, holes, violations);
                 path.pop();
             }
         }
@@ -85,7 +90,7 @@ mod tests {
 
     struct Inputs(Value);
 
-    impl Context for Inputs {
+    impl MappingContext for Inputs {
         fn inputs(&self) -> &Value {
             &self.0
         }
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn holes_are_filled_wherever_they_stand() {
-        let template = Template::parse(json!({"m": [{"a/b~": "$.inputs.x"}, "$5 is money"], "n": 1})).unwrap();
+        let template = JsonTemplate::parse(json!({"m": [{"a/b~": "$.inputs.x"}, "$5 is money"], "n": 1})).unwrap();
         assert_eq!(
             template.fill(&Inputs(json!({"x": {"y": 2}}))).unwrap(),
             json!({"m": [{"a/b~": {"y": 2}}, "$5 is money"], "n": 1})
@@ -109,7 +114,8 @@ mod tests {
 
     #[test]
     fn bad_paths_are_found_where_they_stand() {
-        let found = Template::parse(json!({"m": [0, {"t": "$.nowhere"}], "n": "$.[", "o": "$.inputs.x"})).unwrap_err();
+        let found =
+            JsonTemplate::parse(json!({"m": [0, {"t": "$.nowhere"}], "n": "$.[", "o": "$.inputs.x"})).unwrap_err();
         let paths: Vec<String> = found.iter().map(|violation| violation.path.to_string()).collect();
         assert_eq!(paths, ["m.1.t", "n"]);
     }

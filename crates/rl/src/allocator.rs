@@ -7,11 +7,12 @@
 /// Call it once, before other threads exist.
 #[expect(unsafe_code, reason = "mallopt has no safe wrapper; it only sets numbers of the C library's own")]
 pub fn keep_freed_memory() {
-    const MOST_KEPT: libc::c_int = 256 << 20;
-    const LARGEST_IN_HEAP: libc::c_int = 32 << 20;
+    const MAX_RETAINED_BYTES: libc::c_int = 256 << 20;
+    const MAX_HEAP_ALLOCATION_BYTES: libc::c_int = 32 << 20;
     // SAFETY: mallopt takes two integers and has no other precondition.
     let set = unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, MOST_KEPT) & libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_IN_HEAP)
+        libc::mallopt(libc::M_TRIM_THRESHOLD, MAX_RETAINED_BYTES)
+            & libc::mallopt(libc::M_MMAP_THRESHOLD, MAX_HEAP_ALLOCATION_BYTES)
     };
     if set != 1 {
         tracing::debug!("the C library's allocator cannot be configured; inference is slower");

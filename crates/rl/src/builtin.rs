@@ -6,8 +6,8 @@ use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 use safetensors::{Dtype, SafeTensorError, tensor::TensorView};
 
 use super::{
+    marketplace_state::{ACTION_NAMES, FEATURE_NAMES},
     orthogonal::orthogonal,
-    state::{ACTIONS, FEATURES},
 };
 
 /// Name of the built-in policy.
@@ -18,12 +18,12 @@ pub const BUILTIN_VERSION: u32 = 1;
 pub const BUILTIN_SHA256: &str = include_str!("../../../assets/policies/marketplace-ppo.sha256").trim_ascii_end();
 
 /// The built-in policy's safetensors file.
-pub(super) const BYTES: &[u8] = include_bytes!("../../../assets/policies/marketplace-ppo.safetensors");
+pub(super) const BUILTIN_BYTES: &[u8] = include_bytes!("../../../assets/policies/marketplace-ppo.safetensors");
 
 /// Seed of the weights. Never changed: other weights would need another version number.
-const SEED: u64 = 8012;
+const BUILTIN_SEED: u64 = 8012;
 /// Width of both hidden layers.
-const HIDDEN: usize = 256;
+const HIDDEN_WIDTH: usize = 256;
 
 /// Generate the built-in policy's safetensors file.
 ///
@@ -31,14 +31,14 @@ const HIDDEN: usize = 256;
 /// Weights are orthogonal, with gain sqrt(2) before a ReLU, 0.01 at the actor's output and 1 at the critic's; biases
 /// are 0 (Huang et al., "The 37 Implementation Details of Proximal Policy Optimization", 2022, detail 2).
 pub fn builtin_weights() -> Result<Vec<u8>, SafeTensorError> {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(SEED);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(BUILTIN_SEED);
     let hidden_gain = 2f64.sqrt();
     let mut tensors = Vec::new();
-    for (network, outputs, output_gain) in [("actor", ACTIONS.len(), 0.01), ("critic", 1, 1.0)] {
+    for (network, outputs, output_gain) in [("actor", ACTION_NAMES.len(), 0.01), ("critic", 1, 1.0)] {
         let layers = [
-            (0, HIDDEN, FEATURES.len(), hidden_gain),
-            (2, HIDDEN, HIDDEN, hidden_gain),
-            (4, outputs, HIDDEN, output_gain),
+            (0, HIDDEN_WIDTH, FEATURE_NAMES.len(), hidden_gain),
+            (2, HIDDEN_WIDTH, HIDDEN_WIDTH, hidden_gain),
+            (4, outputs, HIDDEN_WIDTH, output_gain),
         ];
         for (index, rows, columns, gain) in layers {
             let weight = orthogonal(&mut rng, rows, columns, gain);
@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn the_file_in_the_tree_is_the_one_recorded_and_the_recipes() {
-        assert_eq!(sha256_hex(BYTES), BUILTIN_SHA256);
+        assert_eq!(sha256_hex(BUILTIN_BYTES), BUILTIN_SHA256);
         assert!(
-            builtin_weights().unwrap() == BYTES,
+            builtin_weights().unwrap() == BUILTIN_BYTES,
             "run `cargo run --example builtin_policy` and read the difference"
         );
     }

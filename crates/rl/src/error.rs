@@ -5,7 +5,7 @@ use am_core::validation::{self, FieldPath, Violation};
 
 /// Error of policies, learning and training runs.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum RlError {
     /// The requested item does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -17,25 +17,25 @@ pub enum Error {
     Invalid(Vec<Violation>),
     /// The present state does not allow the operation.
     #[error("{0}")]
-    State(String),
+    InvalidState(String),
     /// A policy did not answer.
     #[error(transparent)]
     Act(#[from] ActError),
     /// A training run failed.
     #[error(transparent)]
-    Training(#[from] training::Error),
+    Training(#[from] training::TrainingError),
     /// A file could not be read or written: path, and the system's error.
     #[error("{0}: {1}")]
     Storage(String, std::io::Error),
     /// A database error.
     #[error(transparent)]
-    Db(#[from] am_db::Error),
+    Db(#[from] am_db::DatabaseError),
 }
 
 /// Result of operations of the RL crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, RlError>;
 
-impl Error {
+impl RlError {
     /// Report an invalid member `name`.
     pub fn invalid(name: &str, message: impl Into<String>) -> Self {
         Self::at([name], message)
@@ -47,49 +47,49 @@ impl Error {
     }
 
     /// Convert an error of learning from feedback: invalid input stays invalid input, everything else is internal.
-    pub fn of_lesson(error: training::Error) -> Self {
+    pub fn from_feedback_error(error: training::TrainingError) -> Self {
         match error {
-            training::Error::Setting { name, reason } => Self::invalid(name, reason),
+            training::TrainingError::Setting { name, reason } => Self::invalid(name, reason),
             other => Self::Training(other),
         }
     }
 
     /// Convert an error of a training plan: invalid input stays invalid input, everything else is internal.
-    pub fn of_plan(error: training::Error) -> Self {
+    pub fn from_plan_error(error: training::TrainingError) -> Self {
         match error {
-            training::Error::Setting { name, reason } => match reason.split_once(": ") {
+            training::TrainingError::Setting { name, reason } => match reason.split_once(": ") {
                 Some((inner, reason)) if name == "settings" => Self::at([name, inner], reason),
                 _ if matches!(name, "settings" | "steps" | "algorithm") => Self::invalid(name, reason),
                 _ => Self::at(["settings", name], reason),
             },
-            training::Error::Environment(error @ environments::Error::Unknown { .. }) => {
+            training::TrainingError::Environment(error @ environments::EnvironmentError::Unknown { .. }) => {
                 Self::invalid("environment", error.to_string())
             }
-            training::Error::Environment(error) => Self::invalid("parameters", error.to_string()),
+            training::TrainingError::Environment(error) => Self::invalid("parameters", error.to_string()),
             other => Self::Training(other),
         }
     }
 }
 
-impl From<Violation> for Error {
+impl From<Violation> for RlError {
     fn from(violation: Violation) -> Self {
         Self::Invalid(vec![violation])
     }
 }
 
-impl From<Vec<Violation>> for Error {
+impl From<Vec<Violation>> for RlError {
     fn from(violations: Vec<Violation>) -> Self {
         Self::Invalid(violations)
     }
 }
 
-impl From<LoadError> for Error {
+impl From<LoadError> for RlError {
     fn from(error: LoadError) -> Self {
         Self::Act(error.into())
     }
 }
 
-impl From<ExportError> for Error {
+impl From<ExportError> for RlError {
     fn from(error: ExportError) -> Self {
         Self::Act(match error {
             ExportError::Load(error) => error.into(),
@@ -99,6 +99,6 @@ impl From<ExportError> for Error {
 }
 
 /// Report a JSON text in the database that does not have the expected form.
-pub(super) fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
-    Error::Db(am_db::Error::Unreadable(format!("{what}: {error}")))
+pub(super) fn corrupt_json_error(what: &str, error: impl std::fmt::Display) -> RlError {
+    RlError::Db(am_db::DatabaseError::InvalidValue(format!("{what}: {error}")))
 }

@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use super::network::LoadError;
 
 /// Maximum length of a policy or alias name, in characters.
-const MAX_NAME: usize = 64;
+const MAX_NAME_LEN: usize = 64;
 /// Alias that always means the newest version and cannot be moved.
-pub const LATEST: &str = "latest";
+pub const LATEST_ALIAS: &str = "latest";
 /// Alias that a reference without a version means, where the policy has it.
-pub const PRODUCTION: &str = "production";
+pub const PRODUCTION_ALIAS: &str = "production";
 
 /// Selection of a policy's version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Pick {
-    /// The version in service: the alias [`PRODUCTION`] where the policy has it, else the newest version.
+pub enum VersionSelector {
+    /// The version in service: the alias [`PRODUCTION_ALIAS`] where the policy has it, else the newest version.
     Serving,
     /// Version with this number.
     Version(u32),
-    /// Version that this alias points to; [`LATEST`] is the newest.
+    /// Version that this alias points to; [`LATEST_ALIAS`] is the newest.
     Alias(String),
 }
 
@@ -34,7 +34,7 @@ pub struct PolicyReference {
     /// Name of the policy.
     pub name: String,
     /// Selection of its version.
-    pub pick: Pick,
+    pub pick: VersionSelector,
 }
 
 /// Error of parsing a [`PolicyReference`].
@@ -48,19 +48,19 @@ pub enum ReferenceError {
     Version(String),
 }
 
-fn plain(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
-fn well_formed(name: &str) -> bool {
-    name.len() <= MAX_NAME
-        && name.bytes().next().is_some_and(plain)
-        && name.bytes().all(|c| plain(c) || matches!(c, b'_' | b'.' | b'-'))
+fn is_policy_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_LEN
+        && name.bytes().next().is_some_and(is_name_byte)
+        && name.bytes().all(|c| is_name_byte(c) || matches!(c, b'_' | b'.' | b'-'))
 }
 
 /// Check that `text` is a valid alias: a name that begins with a letter.
 pub fn is_alias(text: &str) -> bool {
-    well_formed(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
+    is_policy_name(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 impl PolicyReference {
@@ -69,20 +69,20 @@ impl PolicyReference {
     /// # Errors
     /// [`ReferenceError::Name`] for an invalid name.
     pub fn named(name: &str) -> Result<Self, ReferenceError> {
-        match well_formed(name) {
-            true => Ok(Self { name: name.to_owned(), pick: Pick::Serving }),
+        match is_policy_name(name) {
+            true => Ok(Self { name: name.to_owned(), pick: VersionSelector::Serving }),
             false => Err(ReferenceError::Name(name.to_owned())),
         }
     }
 
     /// Refer to the newest version of a policy.
     pub fn newest(name: &str) -> Self {
-        Self { name: name.to_owned(), pick: Pick::Alias(LATEST.to_owned()) }
+        Self { name: name.to_owned(), pick: VersionSelector::Alias(LATEST_ALIAS.to_owned()) }
     }
 
     /// Refer to a version of a policy.
     pub fn at(name: &str, version: u32) -> Self {
-        Self { name: name.to_owned(), pick: Pick::Version(version) }
+        Self { name: name.to_owned(), pick: VersionSelector::Version(version) }
     }
 }
 
@@ -92,8 +92,8 @@ impl FromStr for PolicyReference {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let Some((name, pick)) = text.split_once('@') else { return Self::named(text) };
         let pick = match parse_version(pick) {
-            Some(version) => Pick::Version(version),
-            None if is_alias(pick) => Pick::Alias(pick.to_owned()),
+            Some(version) => VersionSelector::Version(version),
+            None if is_alias(pick) => VersionSelector::Alias(pick.to_owned()),
             None => return Err(ReferenceError::Version(pick.to_owned())),
         };
         Ok(Self { pick, ..Self::named(name)? })
@@ -108,9 +108,9 @@ fn parse_version(text: &str) -> Option<u32> {
 impl fmt::Display for PolicyReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.pick {
-            Pick::Serving => f.write_str(&self.name),
-            Pick::Version(version) => write!(f, "{}@{version}", self.name),
-            Pick::Alias(alias) => write!(f, "{}@{alias}", self.name),
+            VersionSelector::Serving => f.write_str(&self.name),
+            VersionSelector::Version(version) => write!(f, "{}@{version}", self.name),
+            VersionSelector::Alias(alias) => write!(f, "{}@{alias}", self.name),
         }
     }
 }
@@ -131,7 +131,7 @@ impl From<PolicyReference> for String {
 
 /// Method of choosing an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub enum ActionMode {
     /// Choose the best action according to the policy.
     #[default]
     Greedy,
@@ -146,7 +146,7 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[schema(as = PolicyAction)]
-pub enum Act {
+pub enum PolicyAction {
     /// Index of a discrete action.
     Index(usize),
     /// Vector of a continuous action.
@@ -156,11 +156,11 @@ pub enum Act {
 /// Answer of a policy to one state. Members that its algorithm does not have are left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyDecision)]
-pub struct Decision {
+pub struct PolicyDecision {
     /// Policy and version that answered, `name@version`.
     pub policy: String,
     /// Chosen action. In greedy mode the lowest index among equals.
-    pub action: Act,
+    pub action: PolicyAction,
     /// Name of a discrete action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action_name: Option<String>,
@@ -263,7 +263,7 @@ mod tests {
         }
         let reference = "marketplace-ppo@1".parse::<PolicyReference>().unwrap();
         assert_eq!(reference, PolicyReference::at("marketplace-ppo", 1));
-        assert_eq!("a@latest".parse::<PolicyReference>().unwrap().pick, Pick::Alias("latest".into()));
+        assert_eq!("a@latest".parse::<PolicyReference>().unwrap().pick, VersionSelector::Alias("latest".into()));
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn a_reference_is_a_string_in_json() {
         let reference: PolicyReference = serde_json::from_str(r#""marketplace-ppo@2""#).unwrap();
-        assert_eq!(reference.pick, Pick::Version(2));
+        assert_eq!(reference.pick, VersionSelector::Version(2));
         assert_eq!(serde_json::to_string(&reference).unwrap(), r#""marketplace-ppo@2""#);
         assert!(serde_json::from_str::<PolicyReference>(r#""Marketplace""#).is_err());
     }

@@ -8,10 +8,10 @@ use landlock::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::wire::{Limits, Plan};
+use super::ipc::{InitPlan, ProcessLimits};
 
 /// Set each limit, never above the current one.
-pub fn limit(limits: &Limits) -> io::Result<()> {
+pub fn set_limits(limits: &ProcessLimits) -> io::Result<()> {
     let all = [
         // One byte disables core dumps even where they are piped to a program, which ignores a limit of zero.
         (Resource::Core, Some(1)),
@@ -30,33 +30,33 @@ pub fn limit(limits: &Limits) -> io::Result<()> {
 }
 
 /// Devices that every program may write.
-const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+const WRITABLE_DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// Restrict the process with Landlock: read what is mounted, write and execute what the plan names, connect to no port
 /// but the proxy's, signal no process outside.
-pub fn landlock(plan: &Plan, port: Option<u16>) -> io::Result<()> {
-    let restricted = ruleset(plan, port).map_err(io::Error::other)?;
+pub fn restrict_with_landlock(plan: &InitPlan, port: Option<u16>) -> io::Result<()> {
+    let restricted = apply_ruleset(plan, port).map_err(io::Error::other)?;
     if plan.landlock && restricted == RulesetStatus::NotEnforced {
         return Err(io::Error::other("this kernel has none"));
     }
     Ok(())
 }
 
-fn ruleset(plan: &Plan, port: Option<u16>) -> Result<RulesetStatus, landlock::RulesetError> {
-    const KNOWN: ABI = ABI::V6;
-    let every = AccessFs::from_all(KNOWN);
+fn apply_ruleset(plan: &InitPlan, port: Option<u16>) -> Result<RulesetStatus, landlock::RulesetError> {
+    const LANDLOCK_ABI: ABI = ABI::V6;
+    let every = AccessFs::from_all(LANDLOCK_ABI);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = every & !AccessFs::Execute & !AccessFs::IoctlDev;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(every)?
-        .handle_access(AccessNet::from_all(KNOWN))?
-        .scope(Scope::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(LANDLOCK_ABI))?
+        .scope(Scope::from_all(LANDLOCK_ABI))?
         .create()?;
     let mut allow = |path: &str, access: BitFlags<AccessFs>| -> Result<(), landlock::RulesetError> {
         // A missing path needs no rule.
         if let Ok(file) = PathFd::new(path) {
-            let files = AccessFs::from_file(KNOWN);
+            let files = AccessFs::from_file(LANDLOCK_ABI);
             let directory = std::path::Path::new(path).is_dir();
             let access = if directory { access } else { access & files };
             (&mut ruleset).add_rule(PathBeneath::new(file, access))?;
@@ -70,7 +70,7 @@ fn ruleset(plan: &Plan, port: Option<u16>) -> Result<RulesetStatus, landlock::Ru
     for path in &plan.executable {
         allow(path, read | AccessFs::Execute)?;
     }
-    for device in DEVICES {
+    for device in WRITABLE_DEVICES {
         allow(device, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev)?;
     }
     if let Some(port) = port {

@@ -18,11 +18,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::kernel;
+use super::sys;
 
 /// Result of a test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
+pub struct TrialResult {
     /// Name of the test.
     pub name: String,
     /// Whether the rule was enforced.
@@ -33,7 +33,7 @@ pub struct Trial {
 
 /// Facts about the outside that a test needs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Outside {
+pub struct ProbeFacts {
     /// Namespaces of the service, by their names in `/proc/self/ns`.
     pub namespaces: BTreeMap<String, String>,
     /// Path of a file of the service that must be unreadable inside.
@@ -52,12 +52,12 @@ pub struct Outside {
 pub fn main(arguments: &[String]) -> io::Result<()> {
     match arguments {
         [what, outside] if what == "rules" => {
-            let outside: Outside = serde_json::from_str(outside)?;
-            let text = serde_json::to_string(&trials(&outside))?;
+            let outside: ProbeFacts = serde_json::from_str(outside)?;
+            let text = serde_json::to_string(&run_rule_trials(&outside))?;
             io::stdout().write_all(text.as_bytes())
         }
         [what, bytes] if what == "memory" => {
-            fill(bytes.parse().map_err(io::Error::other)?);
+            fill_memory(bytes.parse().map_err(io::Error::other)?);
             io::stdout().write_all(b"filled")
         }
         [what] if what == "sleep" => {
@@ -69,7 +69,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
 }
 
 /// Allocate memory and write to all of it, in pieces, so that a limit measured at intervals can act.
-fn fill(bytes: usize) {
+fn fill_memory(bytes: usize) {
     const PIECE: usize = 1 << 20;
     let mut held = Vec::new();
     for _ in 0..bytes / PIECE {
@@ -82,40 +82,44 @@ fn fill(bytes: usize) {
     drop(std::hint::black_box(held));
 }
 
-fn trials(outside: &Outside) -> Vec<Trial> {
+fn run_rule_trials(outside: &ProbeFacts) -> Vec<TrialResult> {
     let mut trials = Vec::new();
-    let mut add = |name: &str, (held, said): (bool, String)| trials.push(Trial { name: name.to_owned(), held, said });
+    let mut add =
+        |name: &str, (held, said): (bool, String)| trials.push(TrialResult { name: name.to_owned(), held, said });
     for (name, theirs) in &outside.namespaces {
         let own = fs::read_link(format!("/proc/self/ns/{name}"));
         let own = own.map_or_else(|error| error.to_string(), |own| own.to_string_lossy().into_owned());
         add(&format!("{name}_namespace"), (own != *theirs && own.contains(':'), format!("{own}, outside {theirs}")));
     }
-    add("no_new_privileges", status("NoNewPrivs:", |value| value == "1"));
-    add("capabilities_dropped", status("CapEff:", |value| value.bytes().all(|digit| digit == b'0')));
+    add("no_new_privileges", check_status("NoNewPrivs:", |value| value == "1"));
+    add("capabilities_dropped", check_status("CapEff:", |value| value.bytes().all(|digit| digit == b'0')));
     let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
     let known = ["PATH", "HOME", "LANG", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "PWD"];
     add("environment_cleared", (names.iter().all(|name| known.contains(&name.as_str())), names.join(" ")));
-    add("hidden_files", refused(File::open(&outside.secret).map(drop)));
-    add("read_only_system", refused(File::create("/usr/agent-management-probe").map(drop)));
-    add("read_only_root", refused(File::create("/agent-management-probe").map(drop)));
+    add("hidden_files", is_refusal(File::open(&outside.secret).map(drop)));
+    add("read_only_system", is_refusal(File::create("/usr/agent-management-probe").map(drop)));
+    add("read_only_root", is_refusal(File::create("/agent-management-probe").map(drop)));
     // File permissions alone would allow it.
-    add("landlock_write", refused(OpenOptions::new().write(true).open("/proc/self/comm").map(drop)));
-    add("landlock_execute", execute_own());
-    add("seccomp_namespaces", refused(kernel::attempt(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0])));
-    add("seccomp_mount", refused(kernel::attempt(libc::SYS_umount2, [0, 0, 0, 0])));
-    add("seccomp_ptrace", refused(kernel::attempt(libc::SYS_ptrace, [0, 0, 0, 0])));
-    add("seccomp_io_uring", refused(kernel::attempt(libc::SYS_io_uring_setup, [1, 0, 0, 0])));
-    add("no_socket", refused(TcpStream::connect(("127.0.0.1", 1)).map(drop)));
-    add("cpu_limit", status("Cpus_allowed_list:", |list| processors(list) <= outside.processors));
-    add("process_limit", threads(outside.processes));
-    kernel::ignore_file_size_signal();
-    add("file_size_limit", large_file("/workspace/probe", outside.file_bytes));
-    add("scratch_limit", many_files("/tmp", outside.scratch_bytes));
+    add("landlock_write", is_refusal(OpenOptions::new().write(true).open("/proc/self/comm").map(drop)));
+    add("landlock_execute", try_execute_own_file());
+    add(
+        "seccomp_namespaces",
+        is_refusal(sys::try_system_call(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0])),
+    );
+    add("seccomp_mount", is_refusal(sys::try_system_call(libc::SYS_umount2, [0, 0, 0, 0])));
+    add("seccomp_ptrace", is_refusal(sys::try_system_call(libc::SYS_ptrace, [0, 0, 0, 0])));
+    add("seccomp_io_uring", is_refusal(sys::try_system_call(libc::SYS_io_uring_setup, [1, 0, 0, 0])));
+    add("no_socket", is_refusal(TcpStream::connect(("127.0.0.1", 1)).map(drop)));
+    add("cpu_limit", check_status("Cpus_allowed_list:", |list| count_processors(list) <= outside.processors));
+    add("process_limit", try_threads(outside.processes));
+    sys::ignore_file_size_signal();
+    add("file_size_limit", try_large_file("/workspace/probe", outside.file_bytes));
+    add("scratch_limit", try_many_files("/tmp", outside.scratch_bytes));
     trials
 }
 
 /// Check that an attempt failed with a refusal and not for another reason.
-fn refused(tried: io::Result<()>) -> (bool, String) {
+fn is_refusal(tried: io::Result<()>) -> (bool, String) {
     match tried {
         Ok(()) => (false, "it was allowed".to_owned()),
         Err(error) => {
@@ -125,14 +129,14 @@ fn refused(tried: io::Result<()>) -> (bool, String) {
     }
 }
 
-fn status(name: &str, good: impl Fn(&str) -> bool) -> (bool, String) {
+fn check_status(name: &str, good: impl Fn(&str) -> bool) -> (bool, String) {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
     (good(value), format!("{name} {value}"))
 }
 
 /// Number of processors in a list such as `0-3,7`.
-fn processors(list: &str) -> u64 {
+fn count_processors(list: &str) -> u64 {
     let count = |part: &str| -> Option<u64> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(last.parse::<u64>().ok()? + 1 - first.parse::<u64>().ok()?)
@@ -141,17 +145,17 @@ fn processors(list: &str) -> u64 {
 }
 
 /// Try to execute a file that was created inside, which is not among the allowed programs.
-fn execute_own() -> (bool, String) {
+fn try_execute_own_file() -> (bool, String) {
     let file = Path::new("/workspace/probe.sh");
     let made =
         fs::write(file, "#!/bin/sh\n").and_then(|()| fs::set_permissions(file, fs::Permissions::from_mode(0o755)));
     let tried = made.and_then(|()| Command::new(file).status().map(drop));
     let _ = fs::remove_file(file);
-    refused(tried)
+    is_refusal(tried)
 }
 
 /// Count the threads that can run at once.
-fn threads(limit: u64) -> (bool, String) {
+fn try_threads(limit: u64) -> (bool, String) {
     let mut held = Vec::new();
     let wanted = limit as usize + 8;
     // Keeps every thread until all that could be had are counted.
@@ -182,7 +186,7 @@ fn threads(limit: u64) -> (bool, String) {
 }
 
 /// Try to write a file of twice the allowed size.
-fn large_file(path: &str, limit: u64) -> (bool, String) {
+fn try_large_file(path: &str, limit: u64) -> (bool, String) {
     const PIECE: usize = 64 * 1024;
     let mut written = 0u64;
     let result = OpenOptions::new().create(true).write(true).truncate(true).open(path).and_then(|mut file| {
@@ -199,12 +203,12 @@ fn large_file(path: &str, limit: u64) -> (bool, String) {
 }
 
 /// Try to write files that are small enough each, and together twice the allowed size.
-fn many_files(directory: &str, limit: u64) -> (bool, String) {
-    const FILES: u64 = 8;
-    let piece = vec![1; (limit / (FILES / 2)) as usize];
-    let paths: Vec<String> = (0..FILES).map(|at| format!("{directory}/probe-{at}")).collect();
+fn try_many_files(directory: &str, limit: u64) -> (bool, String) {
+    const FILE_COUNT: u64 = 8;
+    let piece = vec![1; (limit / (FILE_COUNT / 2)) as usize];
+    let paths: Vec<String> = (0..FILE_COUNT).map(|at| format!("{directory}/probe-{at}")).collect();
     let written = paths.iter().map(|path| fs::write(path, &piece)).take_while(Result::is_ok).count();
     let held = paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum::<u64>();
     paths.iter().for_each(|path| drop(fs::remove_file(path)));
-    (held <= limit && (written as u64) < FILES, format!("{held} bytes in {written} files, then no more"))
+    (held <= limit && (written as u64) < FILE_COUNT, format!("{held} bytes in {written} files, then no more"))
 }

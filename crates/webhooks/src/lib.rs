@@ -1,20 +1,20 @@
 //! Webhooks: signed delivery of events to configured endpoints, as specified by Standard Webhooks
 //! (<https://www.standardwebhooks.com>).
 //!
-//! A delivery is stored in the transaction of the change that it reports ([`Webhooks::enqueue`]) and sent afterwards,
+//! A delivery is stored in the transaction of the change that it reports ([`WebhookService::enqueue`]) and sent afterwards,
 //! until the endpoint accepts it or the retry schedule ends. Delivery is at least once: receivers recognise repetitions
 //! by `webhook-id`. Endpoints and their secrets come from the configuration only.
 
-mod call;
+mod delivery_request;
+mod delivery_worker;
 mod error;
 mod metrics;
 mod model;
-mod schedule;
+mod retry_schedule;
 mod signature;
 mod store;
 #[cfg(test)]
 mod tests;
-mod worker;
 
 use std::{
     collections::BTreeMap,
@@ -30,52 +30,52 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    call::{Clients, Target},
-    error::unknown,
-    metrics::Metrics,
-    store::New,
+    delivery_request::{EndpointTarget, WebhookClients},
+    error::delivery_not_found,
+    metrics::WebhookMetrics,
+    store::NewDelivery,
 };
 pub use self::{
-    error::{Error, Result},
-    model::{Delivery, Endpoint, Filter, State, TEST},
+    error::{Result, WebhookError},
+    model::{DeliveryFilter, DeliveryState, EndpointStatus, TEST_EVENT_KIND, WebhookDelivery},
 };
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::WebhookConfig,
     supervisor::BackgroundTask,
 };
 use am_db::{
     Database, Tx,
+    bulk_insert::RowBatch,
     codec::Timestamp,
-    once::{Done, Once},
-    page::Page,
-    rows::Rows,
+    idempotency::{IdempotencyKey, IdempotentResult},
+    page::PageRequest,
 };
 
 /// Concurrent requests to one endpoint.
-const PLACES: usize = 8;
+const ENDPOINT_CONCURRENCY: usize = 8;
 
 /// The webhooks service. Cheap to clone.
 #[derive(Clone)]
-pub struct Webhooks(Arc<Inner>);
+pub struct WebhookService(Arc<WebhookServiceInner>);
 
-struct Inner {
+struct WebhookServiceInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    clients: Clients,
-    targets: BTreeMap<String, Lane>,
+    ids: IdGenerator,
+    clients: WebhookClients,
+    targets: BTreeMap<String, EndpointState>,
     retry_scale: f64,
     kept: chrono::Duration,
-    metrics: Metrics,
+    metrics: WebhookMetrics,
     wake: Notify,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
 
 /// An endpoint with its concurrency limit.
-struct Lane {
-    target: Target,
+struct EndpointState {
+    target: EndpointTarget,
     places: Arc<Semaphore>,
     /// Whether the endpoint answered 410 Gone since the process started.
     gone: AtomicBool,
@@ -83,27 +83,35 @@ struct Lane {
 
 /// Body of a webhook request.
 #[derive(Serialize)]
-struct Message<'a, T> {
+struct WebhookPayload<'a, T> {
     r#type: &'a str,
     timestamp: Timestamp,
     data: &'a T,
 }
 
-impl Webhooks {
-    /// The configured endpoints. Nothing is called until [`Webhooks::background_task`] runs.
+impl WebhookService {
+    /// The configured endpoints. Nothing is called until [`WebhookService::background_task`] runs.
     ///
     /// # Errors
-    /// Returns [`Error::Address`] for an endpoint that would never be called.
-    pub fn new(db: Database, clock: Clock, ids: Ids, config: &WebhookConfig) -> Result<Self> {
-        let lane = |(name, endpoint): (&String, _)| -> Result<(String, Lane)> {
-            let target = Target::new(name, endpoint)?;
-            Ok((name.clone(), Lane { target, places: Arc::new(Semaphore::new(PLACES)), gone: AtomicBool::new(false) }))
+    /// Returns [`WebhookError::InvalidAddress`] for an endpoint that would never be called.
+    pub fn new(db: Database, clock: Clock, ids: IdGenerator, config: &WebhookConfig) -> Result<Self> {
+        let lane = |(name, endpoint): (&String, _)| -> Result<(String, EndpointState)> {
+            let target = EndpointTarget::new(name, endpoint)?;
+            Ok((
+                name.clone(),
+                EndpointState {
+                    target,
+                    places: Arc::new(Semaphore::new(ENDPOINT_CONCURRENCY)),
+                    gone: AtomicBool::new(false),
+                },
+            ))
         };
         let targets = config.endpoints.iter().map(lane).collect::<Result<_>>()?;
         let kept = chrono::Duration::from_std(config.kept).unwrap_or(chrono::Duration::MAX);
-        let (retry_scale, clients) = (config.retry_scale, Clients::new()?);
+        let (retry_scale, clients) = (config.retry_scale, WebhookClients::new()?);
         let (metrics, wake, stop, tracker) = Default::default();
-        let inner = Inner { db, clock, ids, clients, targets, retry_scale, kept, metrics, wake, stop, tracker };
+        let inner =
+            WebhookServiceInner { db, clock, ids, clients, targets, retry_scale, kept, metrics, wake, stop, tracker };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -112,7 +120,7 @@ impl Webhooks {
         self.0.metrics.register(registry);
     }
 
-    /// The task that delivers, where there are endpoints. It ends with [`Webhooks::stop`].
+    /// The task that delivers, where there are endpoints. It ends with [`WebhookService::stop`].
     pub fn background_task(&self) -> Option<BackgroundTask> {
         let work = || self.0.tracker.track_future(self.clone().work());
         (!self.0.targets.is_empty()).then(|| BackgroundTask::new("webhooks", work()))
@@ -136,7 +144,7 @@ impl Webhooks {
 
     /// Whether any endpoint receives events of this kind.
     pub fn wanted(&self, kind: &str) -> bool {
-        self.0.targets.values().any(|lane| lane.target.wants(kind))
+        self.0.targets.values().any(|lane| lane.target.accepts_kind(kind))
     }
 
     /// Store a delivery for each endpoint that receives events of this kind, in the transaction of the reported change;
@@ -153,9 +161,9 @@ impl Webhooks {
         now: Timestamp,
         source: Option<&str>,
     ) -> Result<usize> {
-        let (mut owed, body) = (0, body(kind, data, now)?);
+        let (mut owed, body) = (0, serialize_payload(kind, data, now)?);
         for new in self.owed(kind, &body, source) {
-            owed += usize::from(store::insert(tx, &new, now).await?);
+            owed += usize::from(store::insert_delivery(tx, &new, now).await?);
         }
         if owed > 0 {
             let me = self.clone();
@@ -164,14 +172,14 @@ impl Webhooks {
         Ok(owed)
     }
 
-    /// Add the deliveries to `rows`, for a bulk insert; call [`Webhooks::wake`] after the commit. Returns the number of
+    /// Add the deliveries to `rows`, for a bulk insert; call [`WebhookService::wake`] after the commit. Returns the number of
     /// deliveries, including those whose source is known already.
     ///
     /// # Errors
     /// Fails when `data` can't be serialized as JSON.
-    pub fn enqueue_to(
+    pub fn add_delivery_rows(
         &self,
-        rows: &mut Rows,
+        rows: &mut RowBatch,
         kind: &str,
         data: &impl Serialize,
         now: Timestamp,
@@ -180,14 +188,19 @@ impl Webhooks {
         if !self.wanted(kind) {
             return Ok(0);
         }
-        let body = body(kind, data, now)?;
-        let owed = self.owed(kind, &body, source).map(|new| store::insert_to(rows, &new, now));
+        let body = serialize_payload(kind, data, now)?;
+        let owed = self.owed(kind, &body, source).map(|new| store::add_delivery_row(rows, &new, now));
         Ok(owed.count())
     }
 
-    fn owed<'a>(&'a self, kind: &'a str, body: &'a str, source: Option<&'a str>) -> impl Iterator<Item = New<'a>> + 'a {
-        let wanting = self.0.targets.iter().filter(move |(_, lane)| lane.target.wants(kind));
-        wanting.map(move |(name, _)| New { id: self.new_id(), endpoint: name, kind, source, body })
+    fn owed<'a>(
+        &'a self,
+        kind: &'a str,
+        body: &'a str,
+        source: Option<&'a str>,
+    ) -> impl Iterator<Item = NewDelivery<'a>> + 'a {
+        let wanting = self.0.targets.iter().filter(move |(_, lane)| lane.target.accepts_kind(kind));
+        wanting.map(move |(name, _)| NewDelivery { id: self.new_id(), endpoint: name, kind, source, body })
     }
 
     fn new_id(&self) -> String {
@@ -199,16 +212,16 @@ impl Webhooks {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn endpoints(&self) -> Result<Vec<Endpoint>> {
-        let counts = store::counts(&mut *self.0.db.read().await?).await?;
-        let mut all: BTreeMap<&str, Endpoint> =
-            self.0.targets.iter().map(|(name, lane)| (name.as_str(), shown(name, Some(lane)))).collect();
+    pub async fn endpoints(&self) -> Result<Vec<EndpointStatus>> {
+        let counts = store::count_by_state(&mut *self.0.db.read().await?).await?;
+        let mut all: BTreeMap<&str, EndpointStatus> =
+            self.0.targets.iter().map(|(name, lane)| (name.as_str(), endpoint_status(name, Some(lane)))).collect();
         for (name, state, count) in &counts {
-            let endpoint = all.entry(name).or_insert_with(|| shown(name, None));
+            let endpoint = all.entry(name).or_insert_with(|| endpoint_status(name, None));
             match state {
-                State::Pending => endpoint.pending = *count,
-                State::Delivered => endpoint.delivered = *count,
-                State::Dead => endpoint.dead = *count,
+                DeliveryState::Pending => endpoint.pending = *count,
+                DeliveryState::Delivered => endpoint.delivered = *count,
+                DeliveryState::Dead => endpoint.dead = *count,
             }
         }
         Ok(all.into_values().collect())
@@ -218,79 +231,92 @@ impl Webhooks {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn list(&self, filter: &Filter, page: &Page) -> Result<(Vec<Delivery>, i64)> {
+    pub async fn list(&self, filter: &DeliveryFilter, page: &PageRequest) -> Result<(Vec<WebhookDelivery>, i64)> {
         store::list(&mut *self.0.db.read().await?, filter, page).await
     }
 
     /// A delivery with its payload.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it does not exist.
-    pub async fn get(&self, id: &str) -> Result<Delivery> {
-        store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| unknown(id))
+    /// Returns [`WebhookError::NotFound`] when it does not exist.
+    pub async fn get(&self, id: &str) -> Result<WebhookDelivery> {
+        store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| delivery_not_found(id))
     }
 
     /// Send a delivery now, whatever its state, with a new retry schedule. It keeps its `webhook-id`. The rows of
     /// `beside` are inserted in the same transaction.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`]; [`Error::State`] while a request is running, or when the endpoint is no longer
+    /// Returns [`WebhookError::NotFound`]; [`WebhookError::InvalidState`] while a request is running, or when the endpoint is no longer
     /// configured.
-    pub async fn redeliver(&self, id: &str, beside: Rows, once: Option<Once>) -> Result<Done<Delivery>> {
+    pub async fn redeliver(
+        &self,
+        id: &str,
+        beside: RowBatch,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<WebhookDelivery>> {
         let (me, id, now) = (self.clone(), id.to_owned(), self.now());
-        let done = self.0.db.write_once(&self.0.clock, once, async move |tx: &mut Tx| {
-            let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
+        let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+            let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| delivery_not_found(&id))?;
             if !me.0.targets.contains_key(&found.endpoint) {
-                return Err(Error::State(format!("The endpoint {} is no longer configured", found.endpoint)));
+                return Err(WebhookError::InvalidState(format!(
+                    "The endpoint {} is no longer configured",
+                    found.endpoint
+                )));
             }
-            if !store::again(tx, &id, now).await? {
-                return Err(Error::State("The delivery is being sent now".to_owned()));
+            if !store::requeue(tx, &id, now).await? {
+                return Err(WebhookError::InvalidState("The delivery is being sent now".to_owned()));
             }
             beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
-            store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))
+            store::get(tx.conn().await?, &id).await?.ok_or_else(|| delivery_not_found(&id))
         });
         done.await
     }
 
-    /// Enqueue an event of kind [`TEST`] for an endpoint, whichever kinds it receives. The rows of `beside` are
+    /// Enqueue an event of kind [`TEST_EVENT_KIND`] for an endpoint, whichever kinds it receives. The rows of `beside` are
     /// inserted in the same transaction.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when there is no such endpoint.
-    pub async fn test(&self, name: &str, beside: Rows, once: Option<Once>) -> Result<Done<Delivery>> {
+    /// Returns [`WebhookError::NotFound`] when there is no such endpoint.
+    pub async fn test(
+        &self,
+        name: &str,
+        beside: RowBatch,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<WebhookDelivery>> {
         if !self.0.targets.contains_key(name) {
-            return Err(Error::NotFound(format!("No webhook endpoint {name}")));
+            return Err(WebhookError::NotFound(format!("No webhook endpoint {name}")));
         }
         let (me, endpoint, now) = (self.clone(), name.to_owned(), self.now());
-        let done = self.0.db.write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+        let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
             let data = serde_json::json!({"message": "This is a test", "endpoint": endpoint});
-            let (id, body) = (me.new_id(), body(TEST, &data, now)?);
-            let new = New { id, endpoint: &endpoint, kind: TEST, source: None, body: &body };
-            store::insert(tx, &new, now).await?;
+            let (id, body) = (me.new_id(), serialize_payload(TEST_EVENT_KIND, &data, now)?);
+            let new = NewDelivery { id, endpoint: &endpoint, kind: TEST_EVENT_KIND, source: None, body: &body };
+            store::insert_delivery(tx, &new, now).await?;
             beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
-            store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| unknown(&new.id))
+            store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| delivery_not_found(&new.id))
         });
         done.await
     }
 }
 
-fn body(kind: &str, data: &impl Serialize, now: Timestamp) -> Result<String> {
-    let message = Message { r#type: kind, timestamp: now, data };
-    serde_json::to_string(&message).map_err(|error| am_db::Error::Unreadable(error.to_string()).into())
+fn serialize_payload(kind: &str, data: &impl Serialize, now: Timestamp) -> Result<String> {
+    let message = WebhookPayload { r#type: kind, timestamp: now, data };
+    serde_json::to_string(&message).map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()).into())
 }
 
-fn shown(name: &str, lane: Option<&Lane>) -> Endpoint {
+fn endpoint_status(name: &str, lane: Option<&EndpointState>) -> EndpointStatus {
     let target = lane.map(|lane| &lane.target);
-    let address = |target: &Target| {
+    let address = |target: &EndpointTarget| {
         let mut url = target.url.clone();
         url.set_query(None);
         url.set_fragment(None);
         url.into()
     };
-    let events = |target: &Target| target.events.clone().unwrap_or_else(|| vec!["*".to_owned()]);
-    Endpoint {
+    let events = |target: &EndpointTarget| target.events.clone().unwrap_or_else(|| vec!["*".to_owned()]);
+    EndpointStatus {
         name: name.to_owned(),
         url: target.map(address),
         events: target.map(events).unwrap_or_default(),

@@ -7,7 +7,7 @@ use prometheus_client::{
 
 /// Prometheus metrics of webhooks.
 #[derive(Default)]
-pub(super) struct Metrics {
+pub(super) struct WebhookMetrics {
     attempts: Family<[(&'static str, &'static str); 1], Counter>,
     /// Pending deliveries, as last counted in the database.
     pub(super) queue: Gauge,
@@ -15,7 +15,7 @@ pub(super) struct Metrics {
     pub(super) active: Gauge,
 }
 
-impl Metrics {
+impl WebhookMetrics {
     /// Count an attempt by its result: `delivered`, `failed` (will be retried) or `dead` (given up).
     pub(super) fn attempt(&self, result: &'static str) {
         self.attempts.get_or_create(&[("result", result)]).inc();

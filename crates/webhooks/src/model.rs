@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use am_db::{codec::Timestamp, stored_enum};
 
 /// Kind of the event that an operator sends to test an endpoint.
-pub const TEST: &str = "test";
+pub const TEST_EVENT_KIND: &str = "test";
 
 stored_enum! {
     /// State of a webhook delivery.
     #[schema(as = DeliveryState)]
-    pub enum State {
+    pub enum DeliveryState {
         /// Waiting for `next_attempt_at`, or being sent.
         Pending = "PENDING" / "pending",
         /// Accepted by the endpoint.
@@ -25,7 +25,7 @@ stored_enum! {
 /// Delivery of one event to one endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = WebhookDelivery)]
-pub struct Delivery {
+pub struct WebhookDelivery {
     /// Id of the delivery, sent as `webhook-id` with every attempt.
     pub id: String,
     /// Name of the endpoint.
@@ -33,7 +33,7 @@ pub struct Delivery {
     /// Kind of the event.
     pub kind: String,
     /// State of the delivery.
-    pub state: State,
+    pub state: DeliveryState,
     /// Number of attempts so far, including one that is running.
     pub attempts: i64,
     /// Time of the next attempt; null after the delivery has ended. While an attempt is running: the time after which
@@ -55,9 +55,9 @@ pub struct Delivery {
 
 /// Filter for a list of deliveries. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct DeliveryFilter {
     /// State of the deliveries.
-    pub state: Option<State>,
+    pub state: Option<DeliveryState>,
     /// Name of the endpoint.
     pub endpoint: Option<String>,
     /// Kind of the event.
@@ -67,7 +67,7 @@ pub struct Filter {
 /// An endpoint with counts of its deliveries. Secrets are never shown.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = WebhookEndpoint)]
-pub struct Endpoint {
+pub struct EndpointStatus {
     /// Name of the endpoint.
     pub name: String,
     /// URL without its query, which may contain a token; null when the endpoint is no longer configured.

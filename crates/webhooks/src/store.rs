@@ -2,22 +2,22 @@
 
 use super::{
     error::Result,
-    model::{Delivery, Filter, State},
+    model::{DeliveryFilter, DeliveryState, WebhookDelivery},
 };
 use am_db::{
     Connection, FromRow, Tx,
-    codec::{Doc, Timestamp},
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
     insert,
-    page::Page,
+    page::PageRequest,
     push_row, row,
     row::Columns,
-    rows::Rows,
     sql,
     statement::Query,
 };
 
 row! {
-    Delivery {
+    WebhookDelivery {
         id,
         endpoint,
         kind,
@@ -30,12 +30,12 @@ row! {
         created_at,
         delivered_at,
         // A list does not show what is sent.
-        payload = "NULL" => Doc::into_raw,
+        payload = "NULL" => JsonText::into_raw,
     }
 }
 
 /// A new delivery.
-pub(super) struct New<'a> {
+pub(super) struct NewDelivery<'a> {
     pub id: String,
     pub endpoint: &'a str,
     pub kind: &'a str,
@@ -46,7 +46,7 @@ pub(super) struct New<'a> {
 row! {
     /// One that an attempt was begun for.
     #[derive(Clone, Debug)]
-    pub(super) struct Claimed {
+    pub(super) struct ClaimedDelivery {
         pub(super) id: String,
         pub(super) endpoint: String,
         pub(super) body: String,
@@ -57,10 +57,10 @@ row! {
 
 /// Result of an attempt, as stored.
 #[derive(Clone, Debug)]
-pub(super) struct Settled {
+pub(super) struct AttemptRecord {
     pub id: String,
     pub lease: String,
-    pub state: State,
+    pub state: DeliveryState,
     /// Time of the next attempt, if there is one.
     pub next_attempt_at: Timestamp,
     pub status: Option<u16>,
@@ -68,28 +68,28 @@ pub(super) struct Settled {
 }
 
 /// Add a delivery that is due now to `rows`; one whose source is known already is skipped.
-pub(super) fn insert_to(rows: &mut Rows, new: &New<'_>, now: Timestamp) {
+pub(super) fn add_delivery_row(rows: &mut RowBatch, new: &NewDelivery<'_>, now: Timestamp) {
     push_row!(rows, "am_webhook_deliveries" {
         id: &new.id,
         endpoint: new.endpoint,
         kind: new.kind,
         source: new.source,
         body: new.body,
-        state: State::Pending,
+        state: DeliveryState::Pending,
         next_attempt_at: now,
         created_at: now,
     } "ON CONFLICT (endpoint, source) WHERE source IS NOT NULL DO NOTHING");
 }
 
 /// Insert a delivery that is due now. Returns false when its source is known already.
-pub(super) async fn insert(tx: &mut Tx, new: &New<'_>, now: Timestamp) -> Result<bool> {
+pub(super) async fn insert_delivery(tx: &mut Tx, new: &NewDelivery<'_>, now: Timestamp) -> Result<bool> {
     let inserted = insert!("am_webhook_deliveries" {
         id: &new.id,
         endpoint: new.endpoint,
         kind: new.kind,
         source: new.source,
         body: new.body,
-        state: State::Pending,
+        state: DeliveryState::Pending,
         next_attempt_at: now,
         created_at: now,
     } "ON CONFLICT (endpoint, source) WHERE source IS NOT NULL DO NOTHING");
@@ -98,7 +98,7 @@ pub(super) async fn insert(tx: &mut Tx, new: &New<'_>, now: Timestamp) -> Result
 
 /// Time of the earliest pending delivery of each of `endpoints` (a JSON list of names); endpoints without a pending one
 /// are left out.
-pub(super) async fn due(conn: &mut Connection, endpoints: &str) -> Result<Vec<(String, Timestamp)>> {
+pub(super) async fn earliest_due(conn: &mut Connection, endpoints: &str) -> Result<Vec<(String, Timestamp)>> {
     let rows = sql!(
         "SELECT value, (SELECT min(next_attempt_at) FROM am_webhook_deliveries WHERE endpoint = value AND state = 'PENDING')
          FROM {texts $1} AS name",
@@ -108,27 +108,27 @@ pub(super) async fn due(conn: &mut Connection, endpoints: &str) -> Result<Vec<(S
 }
 
 /// Claim at most `most` due deliveries to `endpoint` for one attempt, under the lease `lease` that ends at `until`.
-pub(super) async fn claim(
+pub(super) async fn claim_deliveries(
     tx: &mut Tx,
     endpoint: &str,
     most: usize,
     lease: &str,
     now: Timestamp,
     until: Timestamp,
-) -> Result<Vec<Claimed>> {
+) -> Result<Vec<ClaimedDelivery>> {
     let claimed = sql!(
         "UPDATE am_webhook_deliveries SET lease = $3, next_attempt_at = $5, attempts = attempts + 1
          WHERE id IN (SELECT id FROM am_webhook_deliveries WHERE endpoint = $1 AND state = 'PENDING' AND next_attempt_at <= $4
              ORDER BY next_attempt_at LIMIT $2)
          RETURNING ",
-        Claimed::COLUMNS,
+        ClaimedDelivery::COLUMNS,
     );
     let claimed = claimed.bind(endpoint).bind(most as i64).bind(lease).bind(now).bind(until);
     Ok(claimed.fetch_all(tx.conn().await?).await?)
 }
 
 /// Store the result of an attempt. Returns false when its lease had expired and another worker claimed the delivery.
-pub(super) async fn settle(tx: &mut Tx, settled: &Settled, now: Timestamp) -> Result<bool> {
+pub(super) async fn record_attempt(tx: &mut Tx, settled: &AttemptRecord, now: Timestamp) -> Result<bool> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET lease = NULL, state = $3, next_attempt_at = $4, last_status = $5, last_error = $6, delivered_at = $7
          WHERE id = $1 AND lease = $2 AND state = 'PENDING'",
@@ -139,14 +139,14 @@ pub(super) async fn settle(tx: &mut Tx, settled: &Settled, now: Timestamp) -> Re
     .bind(settled.next_attempt_at)
     .bind(settled.status.map(i64::from))
     .bind(&settled.error)
-    .bind((settled.state == State::Delivered).then_some(now))
+    .bind((settled.state == DeliveryState::Delivered).then_some(now))
     .execute(tx.conn().await?)
     .await?;
     Ok(done > 0)
 }
 
 /// Give up the due deliveries of an endpoint that answered 410. Returns their number.
-pub(super) async fn bury(tx: &mut Tx, endpoint: &str, now: Timestamp, error: &str) -> Result<u64> {
+pub(super) async fn give_up_due(tx: &mut Tx, endpoint: &str, now: Timestamp, error: &str) -> Result<u64> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET lease = NULL, state = 'DEAD', last_error = $3
          WHERE endpoint = $1 AND state = 'PENDING' AND next_attempt_at <= $2",
@@ -160,7 +160,7 @@ pub(super) async fn bury(tx: &mut Tx, endpoint: &str, now: Timestamp, error: &st
 }
 
 /// Make a delivery due now, with all its attempts ahead. Returns false while an attempt is running.
-pub(super) async fn again(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub(super) async fn requeue(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET state = 'PENDING', lease = NULL, attempts = 0, next_attempt_at = $2, delivered_at = NULL
          WHERE id = $1 AND (lease IS NULL OR next_attempt_at <= $2)",
@@ -173,7 +173,7 @@ pub(super) async fn again(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool>
 }
 
 /// Delete at most `most` ended deliveries created before `limit`. Returns their number.
-pub(super) async fn forget(tx: &mut Tx, limit: Timestamp, most: i64) -> Result<u64> {
+pub(super) async fn delete_old(tx: &mut Tx, limit: Timestamp, most: i64) -> Result<u64> {
     let done = sql!(
         "DELETE FROM am_webhook_deliveries WHERE id IN
              (SELECT id FROM am_webhook_deliveries WHERE created_at < $1 AND state <> 'PENDING' LIMIT $2)",
@@ -185,7 +185,7 @@ pub(super) async fn forget(tx: &mut Tx, limit: Timestamp, most: i64) -> Result<u
     Ok(done)
 }
 
-/// Whether there is a delivery for [`forget`] to delete.
+/// Whether there is a delivery for [`delete_old`] to delete.
 pub(super) async fn has_old(conn: &mut Connection, limit: Timestamp) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM am_webhook_deliveries WHERE created_at < $1 AND state <> 'PENDING' LIMIT 1")
         .bind(limit)
@@ -194,42 +194,46 @@ pub(super) async fn has_old(conn: &mut Connection, limit: Timestamp) -> Result<b
 }
 
 /// Number of deliveries by endpoint and state.
-pub(super) async fn counts(conn: &mut Connection) -> Result<Vec<(String, State, i64)>> {
+pub(super) async fn count_by_state(conn: &mut Connection) -> Result<Vec<(String, DeliveryState, i64)>> {
     let counts = sql!("SELECT endpoint, state, count(*) FROM am_webhook_deliveries GROUP BY state, endpoint");
     Ok(counts.fetch_all(conn).await?)
 }
 
 /// Number of pending deliveries.
-pub(super) async fn owed(conn: &mut Connection) -> Result<i64> {
+pub(super) async fn count_pending(conn: &mut Connection) -> Result<i64> {
     let owed = sql!("SELECT count(*) FROM am_webhook_deliveries WHERE state = 'PENDING'");
     Ok(owed.fetch_value(conn).await?)
 }
 
 /// A delivery with its payload.
-pub(super) async fn get(conn: &mut Connection, id: &str) -> Result<Option<Delivery>> {
-    let found = sql!("SELECT ", Delivery::COLUMNS, ", body FROM am_webhook_deliveries WHERE id = $1").bind(id);
+pub(super) async fn get(conn: &mut Connection, id: &str) -> Result<Option<WebhookDelivery>> {
+    let found = sql!("SELECT ", WebhookDelivery::COLUMNS, ", body FROM am_webhook_deliveries WHERE id = $1").bind(id);
     Ok(found.fetch_optional(conn).await?.map(|WithBody(delivery)| delivery))
 }
 
 /// A delivery with what is sent, which is the last column.
-struct WithBody(Delivery);
+struct WithBody(WebhookDelivery);
 
 impl FromRow for WithBody {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
-        let delivery = Delivery::from_row(columns)?;
-        Ok(Self(Delivery { payload: columns.next_value::<Doc>()?.into_raw(), ..delivery }))
+        let delivery = WebhookDelivery::from_row(columns)?;
+        Ok(Self(WebhookDelivery { payload: columns.next_value::<JsonText>()?.into_raw(), ..delivery }))
     }
 }
 
 const MATCHING: &str = " FROM am_webhook_deliveries WHERE true [AND state = $1] [AND endpoint = $2] [AND kind = $3] ";
 
-fn bind_filter(query: Query, filter: &Filter) -> Query {
+fn bind_filter(query: Query, filter: &DeliveryFilter) -> Query {
     query.bind_some(filter.state).bind_some(filter.endpoint.as_ref()).bind_some(filter.kind.as_ref())
 }
 
 /// A page of deliveries, newest first, and the total number of matches.
-pub(super) async fn list(conn: &mut Connection, filter: &Filter, page: &Page) -> Result<(Vec<Delivery>, i64)> {
-    let deliveries = bind_filter(sql!("SELECT ", Delivery::COLUMNS, MATCHING, "{page $4}"), filter);
+pub(super) async fn list(
+    conn: &mut Connection,
+    filter: &DeliveryFilter,
+    page: &PageRequest,
+) -> Result<(Vec<WebhookDelivery>, i64)> {
+    let deliveries = bind_filter(sql!("SELECT ", WebhookDelivery::COLUMNS, MATCHING, "{page $4}"), filter);
     let deliveries = deliveries.bind_page(page).fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(conn).await?;
     Ok((deliveries, total))

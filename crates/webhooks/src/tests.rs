@@ -6,17 +6,17 @@ use serde_json::json;
 
 use super::*;
 use am_core::config::WebhookEndpoint;
-use am_db::{Settings, migrate};
+use am_db::{DatabaseSettings, migrate};
 
-struct Room {
+struct WebhookTestService {
     _dir: tempfile::TempDir,
     db: Database,
-    webhooks: Webhooks,
+    webhooks: WebhookService,
 }
 
-async fn open() -> Room {
+async fn open() -> WebhookTestService {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { readers: 2, busy_timeout: Duration::from_secs(5) };
+    let settings = DatabaseSettings { readers: 2, busy_timeout: Duration::from_secs(5) };
     let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
     migrate(&db, &Clock::system()).await.unwrap();
     let endpoint = |events: Option<&[&str]>| WebhookEndpoint {
@@ -29,24 +29,34 @@ async fn open() -> Room {
     let mut config = WebhookConfig::default();
     config.endpoints.insert("all".to_owned(), endpoint(None));
     config.endpoints.insert("some".to_owned(), endpoint(Some(&["a"])));
-    let webhooks = Webhooks::new(db.clone(), Clock::system(), Ids::seeded(7), &config).unwrap();
-    Room { _dir: dir, db, webhooks }
+    let webhooks = WebhookService::new(db.clone(), Clock::system(), IdGenerator::seeded(7), &config).unwrap();
+    WebhookTestService { _dir: dir, db, webhooks }
 }
 
-impl Room {
+impl WebhookTestService {
     async fn enqueue(&self, kind: &'static str, source: Option<&'static str>) -> usize {
         let (webhooks, now) = (self.webhooks.clone(), self.webhooks.now());
         let work = async move |tx: &mut Tx| webhooks.enqueue(tx, kind, &json!({"x": 1}), now, source).await;
         self.db.write(work).await.unwrap()
     }
 
-    async fn claim(&self, most: usize, lease: &'static str, now: Timestamp, until: Timestamp) -> Vec<store::Claimed> {
-        let work = async move |tx: &mut Tx| store::claim(tx, "all", most, lease, now, until).await;
+    async fn claim(
+        &self,
+        most: usize,
+        lease: &'static str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Vec<store::ClaimedDelivery> {
+        let work = async move |tx: &mut Tx| store::claim_deliveries(tx, "all", most, lease, now, until).await;
         self.db.write(work).await.unwrap()
     }
 
     async fn total(&self) -> i64 {
-        self.webhooks.list(&Filter::default(), &Page { limit: 10, ..Page::default() }).await.unwrap().1
+        self.webhooks
+            .list(&DeliveryFilter::default(), &PageRequest { limit: 10, ..PageRequest::default() })
+            .await
+            .unwrap()
+            .1
     }
 }
 
@@ -59,13 +69,17 @@ async fn an_event_is_owed_to_whoever_wants_its_kind_and_once_for_each_source() {
     assert!(room.webhooks.wanted("anything"));
     // Among rows it is the same.
     for _ in 0..2 {
-        let mut rows = Rows::default();
+        let mut rows = RowBatch::default();
         let now = room.webhooks.now();
-        assert_eq!(room.webhooks.enqueue_to(&mut rows, "a", &json!({"x": 1}), now, Some("s3")).unwrap(), 2);
+        assert_eq!(room.webhooks.add_delivery_rows(&mut rows, "a", &json!({"x": 1}), now, Some("s3")).unwrap(), 2);
         room.db.insert(rows, || {}).await.unwrap();
         assert_eq!(room.total().await, 8);
     }
-    let (newest, _) = room.webhooks.list(&Filter::default(), &Page { limit: 1, ..Page::default() }).await.unwrap();
+    let (newest, _) = room
+        .webhooks
+        .list(&DeliveryFilter::default(), &PageRequest { limit: 1, ..PageRequest::default() })
+        .await
+        .unwrap();
     let delivery = room.webhooks.get(&newest[0].id).await.unwrap();
     let expected = json!({"type": "a", "timestamp": delivery.created_at, "data": {"x": 1}});
     assert_eq!(serde_json::to_value(&delivery.payload).unwrap(), expected);
@@ -77,7 +91,7 @@ async fn what_is_undone_is_not_owed() {
     let (webhooks, now) = (room.webhooks.clone(), room.webhooks.now());
     let work = async move |tx: &mut Tx| {
         webhooks.enqueue(tx, "a", &json!(null), now, None).await?;
-        Err::<(), _>(Error::State("no".to_owned()))
+        Err::<(), _>(WebhookError::InvalidState("no".to_owned()))
     };
     assert!(room.db.write(work).await.is_err());
     assert_eq!(room.total().await, 0);
@@ -99,7 +113,7 @@ async fn a_claim_is_its_leases_until_it_is_over() {
     let again = room.claim(5, "three", later(10), later(30)).await;
     assert_eq!((again.len(), again[0].attempt), (2, 2));
     let settle = async |lease: &str, state| {
-        let settled = store::Settled {
+        let settled = store::AttemptRecord {
             id: first[0].id.clone(),
             lease: lease.to_owned(),
             state,
@@ -107,13 +121,16 @@ async fn a_claim_is_its_leases_until_it_is_over() {
             status: Some(200),
             error: None,
         };
-        room.db.write(async move |tx: &mut Tx| store::settle(tx, &settled, now).await).await.unwrap()
+        room.db.write(async move |tx: &mut Tx| store::record_attempt(tx, &settled, now).await).await.unwrap()
     };
-    assert!(!settle("one", State::Dead).await);
-    assert!(settle("three", State::Delivered).await && !settle("three", State::Dead).await);
-    assert_eq!(room.webhooks.get(&first[0].id).await.unwrap().state, State::Delivered);
+    assert!(!settle("one", DeliveryState::Dead).await);
+    assert!(settle("three", DeliveryState::Delivered).await && !settle("three", DeliveryState::Dead).await);
+    assert_eq!(room.webhooks.get(&first[0].id).await.unwrap().state, DeliveryState::Delivered);
     // While one is called it can't be asked for again.
-    assert!(matches!(room.webhooks.redeliver(&second[0].id, Rows::default(), None).await, Err(Error::State(_))));
+    assert!(matches!(
+        room.webhooks.redeliver(&second[0].id, RowBatch::default(), None).await,
+        Err(WebhookError::InvalidState(_))
+    ));
 }
 
 #[tokio::test]
@@ -122,11 +139,11 @@ async fn what_has_ended_is_forgotten_and_what_is_owed_is_not() {
     room.enqueue("a", None).await;
     let now = room.webhooks.now();
     let limit = Timestamp(now.0 + chrono::Duration::seconds(1));
-    let bury = async move |tx: &mut Tx| store::bury(tx, "some", limit, "gone").await;
+    let bury = async move |tx: &mut Tx| store::give_up_due(tx, "some", limit, "gone").await;
     assert_eq!(room.db.write(bury).await.unwrap(), 1);
     assert!(store::has_old(&mut room.db.read().await.unwrap(), limit).await.unwrap());
-    let forget = async move |tx: &mut Tx| store::forget(tx, limit, 10).await;
+    let forget = async move |tx: &mut Tx| store::delete_old(tx, limit, 10).await;
     assert_eq!(room.db.write(forget).await.unwrap(), 1);
-    assert_eq!(store::owed(&mut room.db.read().await.unwrap()).await.unwrap(), 1);
+    assert_eq!(store::count_pending(&mut room.db.read().await.unwrap()).await.unwrap(), 1);
     assert!(!store::has_old(&mut room.db.read().await.unwrap(), limit).await.unwrap());
 }

@@ -2,14 +2,14 @@
 
 use super::ApiError;
 
-impl From<am_jobs::Error> for ApiError {
-    fn from(error: am_jobs::Error) -> Self {
+impl From<am_jobs::JobError> for ApiError {
+    fn from(error: am_jobs::JobError) -> Self {
         match error {
-            am_jobs::Error::NotFound => Self::not_found(error.to_string()),
-            am_jobs::Error::Forbidden => Self::forbidden(error.to_string()),
-            am_jobs::Error::State(text) => Self::bad_request(text).code("invalid_state"),
-            am_jobs::Error::Invalid(found) => found.into(),
-            am_jobs::Error::Db(error) => error.into(),
+            am_jobs::JobError::NotFound => Self::not_found(error.to_string()),
+            am_jobs::JobError::Forbidden => Self::forbidden(error.to_string()),
+            am_jobs::JobError::InvalidState(text) => Self::bad_request(text).code("invalid_state"),
+            am_jobs::JobError::Invalid(found) => found.into(),
+            am_jobs::JobError::Db(error) => error.into(),
         }
     }
 }

@@ -17,7 +17,7 @@ fn a_body_has_detail_code_and_request_id() {
 #[test]
 fn fields_are_named_as_the_monolith_does() {
     let loc = vec!["body".into(), "steps".into(), 3.into(), "name".to_owned().into()];
-    let error = ApiError::field(loc, "Field required", "missing");
+    let error = ApiError::invalid_field(loc, "Field required", "missing");
     assert_eq!(error.status, 422);
     let field = json!({"loc": ["body", "steps", 3, "name"], "msg": "Field required", "type": "missing"});
     assert_eq!(body(&error)["detail"], json!([field]));
@@ -29,7 +29,7 @@ fn an_internal_error_shows_nothing_and_remembers_everything() {
     let error = ApiError::internal(ApiError::conflict("outer").caused_by(inner));
     assert!(!String::from_utf8(error.body("r1")).unwrap().contains("fire"));
     assert_eq!(error.causes().unwrap(), "409 conflict: outer: disk on fire");
-    let told = ApiError { detail: Detail::Text("secret".into()), ..error };
+    let told = ApiError { detail: ErrorDetail::Text("secret".into()), ..error };
     assert_eq!(body(&told)["detail"], "Internal server error");
 }
 
@@ -51,12 +51,12 @@ fn the_database_says_what_a_client_can_do_about_it() {
         let error = ApiError::from(error);
         (error.status.as_u16(), error.code, error.retry_after.is_some())
     };
-    assert_eq!(told(am_db::Error::Busy), (503, "database_busy", true));
-    assert_eq!(told(am_db::Error::Full), (503, "storage_full", true));
-    assert_eq!(told(am_db::Error::Stopped), (503, "unavailable", true));
-    assert_eq!(told(am_db::Error::KeyReused), (422, "idempotency_key_reused", false));
-    assert_eq!(told(am_db::Error::Duplicate("x".into())), (409, "conflict", false));
-    assert_eq!(told(am_db::Error::Panicked), (500, "internal", false));
+    assert_eq!(told(am_db::DatabaseError::Busy), (503, "database_busy", true));
+    assert_eq!(told(am_db::DatabaseError::DiskFull), (503, "storage_full", true));
+    assert_eq!(told(am_db::DatabaseError::WriterStopped), (503, "unavailable", true));
+    assert_eq!(told(am_db::DatabaseError::IdempotencyKeyReused), (422, "idempotency_key_reused", false));
+    assert_eq!(told(am_db::DatabaseError::Duplicate("x".into())), (409, "conflict", false));
+    assert_eq!(told(am_db::DatabaseError::WritePanicked), (500, "internal", false));
 }
 
 #[test]

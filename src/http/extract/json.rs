@@ -19,7 +19,7 @@ use serde_path_to_error::Segment;
 
 use crate::http::{
     context::RequestContext,
-    error::{ApiError, FieldError, Loc},
+    error::{ApiError, FieldError, LocationSegment},
 };
 
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -27,23 +27,23 @@ const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json
 /// JSON body: content type `application/json`, `application/*+json` or none. Members unknown to `T` are ignored; an
 /// empty body counts as `null`.
 #[derive(Clone, Debug)]
-pub struct Json<T>(pub T);
+pub struct JsonBody<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let limit = RequestContext::of(&parts)?.body_limit;
-        decode(&read_json(&parts.headers, body, limit).await?).map(Self)
+        let limit = RequestContext::from_parts(&parts)?.body_limit;
+        decode_json(&read_json(&parts.headers, body, limit).await?).map(Self)
     }
 }
 
-impl<T: Serialize> IntoResponse for Json<T> {
+impl<T: Serialize> IntoResponse for JsonBody<T> {
     fn into_response(self) -> Response {
         let mut body = Vec::with_capacity(512);
         match serde_json::to_writer(&mut body, &self.0) {
-            Ok(()) => Raw(body.into()).into_response(),
+            Ok(()) => RawJson(body.into()).into_response(),
             Err(error) => ApiError::internal(error).into_response(),
         }
     }
@@ -51,9 +51,9 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 /// Response that is already JSON.
 #[derive(Clone, Debug)]
-pub struct Raw(pub Bytes);
+pub struct RawJson(pub Bytes);
 
-impl IntoResponse for Raw {
+impl IntoResponse for RawJson {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.0));
         response.headers_mut().insert(header::CONTENT_TYPE, APPLICATION_JSON);
@@ -107,7 +107,7 @@ fn is_json(kind: &HeaderValue) -> bool {
 }
 
 /// Parse a body, or return an error that names the invalid field.
-pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let present = if body.is_empty() { b"null" } else { body };
     if has_nul(present) {
         return Err(nul_error(present));
@@ -116,29 +116,29 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if present.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
         return Err(ApiError::unprocessable(vec![match serde_json::from_slice::<de::IgnoredAny>(present) {
             Ok(_) => FieldError::new(vec!["body".into()], "Input should be an object", "dict_type"),
-            Err(error) => syntax(present, &error),
+            Err(error) => syntax_error(present, &error),
         }]));
     }
     // Tracking the path costs time, so valid bodies are parsed without it.
     serde_json::from_slice(present).map_err(|_| {
         let mut reader = serde_json::Deserializer::from_slice(present);
         match serde_path_to_error::deserialize::<_, T>(&mut reader) {
-            _ if body.is_empty() => ApiError::field(vec!["body".into()], "Field required", "missing"),
-            Err(error) => ApiError::unprocessable(vec![explain(present, error)]),
+            _ if body.is_empty() => ApiError::invalid_field(vec!["body".into()], "Field required", "missing"),
+            Err(error) => ApiError::unprocessable(vec![field_error(present, error)]),
             Ok(_) => match reader.end() {
-                Err(error) => ApiError::unprocessable(vec![syntax(present, &error)]),
+                Err(error) => ApiError::unprocessable(vec![syntax_error(present, &error)]),
                 Ok(()) => ApiError::internal("a body that parses the second time only"),
             },
         }
     })
 }
 
-fn explain(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) -> FieldError {
+fn field_error(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) -> FieldError {
     let inner = error.inner();
     if inner.classify() != Category::Data {
-        return syntax(body, inner);
+        return syntax_error(body, inner);
     }
-    let mut loc: Vec<Loc> = vec!["body".into()];
+    let mut loc: Vec<LocationSegment> = vec!["body".into()];
     loc.extend(error.path().iter().filter_map(|segment| match segment {
         Segment::Seq { index } => Some((*index).into()),
         Segment::Map { key } => Some(key.clone().into()),
@@ -147,25 +147,25 @@ fn explain(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) ->
     }));
     let text = inner.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    if let Some(name) = quoted(text, "missing field ") {
+    if let Some(name) = quoted_name(text, "missing field ") {
         loc.push(name.into());
         return FieldError::new(loc, "Field required", "missing");
     }
-    if let Some(name) = quoted(text, "duplicate field ") {
+    if let Some(name) = quoted_name(text, "duplicate field ") {
         loc.push(name.into());
-        return FieldError::value(loc, "Given twice");
+        return FieldError::invalid_value(loc, "Given twice");
     }
-    FieldError::new(loc, text, kind(text))
+    FieldError::new(loc, text, error_kind(text))
 }
 
 /// Return the name in ``missing field `name` ``.
-fn quoted(text: &str, before: &str) -> Option<String> {
+fn quoted_name(text: &str, before: &str) -> Option<String> {
     let rest = text.strip_prefix(before)?.strip_prefix('`')?;
     Some(rest.split('`').next()?.to_owned())
 }
 
 /// Return the monolith's (pydantic's) code for a serde error.
-fn kind(text: &str) -> Cow<'static, str> {
+fn error_kind(text: &str) -> Cow<'static, str> {
     if text.starts_with("unknown variant") {
         return "enum".into();
     }
@@ -186,7 +186,7 @@ fn kind(text: &str) -> Cow<'static, str> {
     kind.into()
 }
 
-fn syntax(body: &[u8], error: &serde_json::Error) -> FieldError {
+fn syntax_error(body: &[u8], error: &serde_json::Error) -> FieldError {
     let start =
         body.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
     let offset = start + error.column().saturating_sub(1);
@@ -210,16 +210,16 @@ fn has_nul(body: &[u8]) -> bool {
 }
 
 fn nul_error(body: &[u8]) -> ApiError {
-    let mut loc: Vec<Loc> = vec!["body".into()];
+    let mut loc: Vec<LocationSegment> = vec!["body".into()];
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => find_nul(&value, &mut loc),
-        Err(error) => return ApiError::unprocessable(vec![syntax(body, &error)]),
+        Err(error) => return ApiError::unprocessable(vec![syntax_error(body, &error)]),
     };
-    ApiError::unprocessable(vec![FieldError::value(loc, "The NUL character is not allowed")])
+    ApiError::unprocessable(vec![FieldError::invalid_value(loc, "The NUL character is not allowed")])
 }
 
-fn find_nul(value: &Value, loc: &mut Vec<Loc>) -> bool {
-    let mut below = |step: Loc, value: &Value| {
+fn find_nul(value: &Value, loc: &mut Vec<LocationSegment>) -> bool {
+    let mut below = |step: LocationSegment, value: &Value| {
         loc.push(step);
         find_nul(value, loc) || {
             loc.pop();
@@ -245,7 +245,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::http::error::Detail;
+    use crate::http::error::ErrorDetail;
 
     #[derive(Debug, Deserialize)]
     #[expect(dead_code, reason = "only decoded")]
@@ -271,9 +271,9 @@ mod tests {
     }
 
     fn refused<T: DeserializeOwned>(body: impl AsRef<[u8]>) -> Value {
-        let error = decode::<T>(body.as_ref()).err().expect("refused");
+        let error = decode_json::<T>(body.as_ref()).err().expect("refused");
         assert_eq!((error.status.as_u16(), error.code), (422, "validation_error"));
-        let Detail::Fields(fields) = error.detail else { panic!("{error}") };
+        let ErrorDetail::Fields(fields) = error.detail else { panic!("{error}") };
         serde_json::to_value(&fields[0]).unwrap()
     }
 
@@ -332,19 +332,19 @@ mod tests {
         assert_eq!(field["loc"], json!(["body", "a", "b", 1]));
         assert_eq!(refused::<Value>(r#"{"\u0000": 1}"#)["loc"], json!(["body"]));
         assert_eq!(refused::<Value>(r#"{"a": "\\\u0000"}"#)["loc"], json!(["body", "a"]));
-        assert!(decode::<Value>(br#"{"a": "\\u0000"}"#).is_ok(), "an escaped backslash and some digits");
+        assert!(decode_json::<Value>(br#"{"a": "\\u0000"}"#).is_ok(), "an escaped backslash and some digits");
     }
 
     #[test]
     fn an_empty_body_is_null_or_missing() {
-        assert!(decode::<Option<Workflow>>(b"").unwrap().is_none());
+        assert!(decode_json::<Option<Workflow>>(b"").unwrap().is_none());
         assert_eq!(refused::<Workflow>("")["type"], "missing");
         assert_eq!(refused::<Workflow>("")["loc"], json!(["body"]));
     }
 
     #[test]
     fn unknown_members_are_ignored() {
-        assert!(decode::<Workflow>(br#"{"name": "x", "workflow_id": 7, "inputs": {}}"#).is_ok());
+        assert!(decode_json::<Workflow>(br#"{"name": "x", "workflow_id": 7, "inputs": {}}"#).is_ok());
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_body_is_our_fault(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Err(error) = decode::<Workflow>(&body) {
+            if let Err(error) = decode_json::<Workflow>(&body) {
                 prop_assert_eq!(error.status, 422);
             }
         }

@@ -4,8 +4,8 @@ mod json;
 mod path;
 mod query;
 
-pub use json::{Json, Raw, decode, read_body, read_json};
-pub use path::Path;
-pub use query::Query;
+pub use json::{JsonBody, RawJson, decode_json, read_body, read_json};
+pub use path::PathParams;
+pub use query::QueryParams;
 #[cfg(test)]
-pub(crate) use query::parse as parse_query;
+pub(crate) use query::parse_query;

@@ -10,62 +10,62 @@ use serde::de::{
 };
 use serde_path_to_error::Segment;
 
-use crate::http::error::{ApiError, FieldError, Loc};
+use crate::http::error::{ApiError, FieldError, LocationSegment};
 
 /// Query parameters as `T`, a struct; parameters unknown to `T` are ignored.
 #[derive(Clone, Debug)]
-pub struct Query<T>(pub T);
+pub struct QueryParams<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parse(parts.uri.query().unwrap_or_default()).map(Self)
+        parse_query(parts.uri.query().unwrap_or_default()).map(Self)
     }
 }
 
 /// Parse a query string without its question mark.
-pub(crate) fn parse<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
+pub(crate) fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
     let pairs: Vec<(Cow<str>, Cow<str>)> = serde_urlencoded::from_str(query)
-        .map_err(|error| ApiError::field(vec!["query".into()], error.to_string(), "value_error"))?;
-    let mut values: Vec<(Cow<str>, Values)> = Vec::with_capacity(pairs.len());
+        .map_err(|error| ApiError::invalid_field(vec!["query".into()], error.to_string(), "value_error"))?;
+    let mut values: Vec<(Cow<str>, ParameterValues)> = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
         if name.contains('\0') || value.contains('\0') {
             let loc = vec!["query".into(), name.replace('\0', "").into()];
-            return Err(ApiError::field(loc, "The NUL character is not allowed", "value_error"));
+            return Err(ApiError::invalid_field(loc, "The NUL character is not allowed", "value_error"));
         }
         match values.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, Values(several))) => several.push(value),
-            None => values.push((name, Values(vec![value]))),
+            Some((_, ParameterValues(several))) => several.push(value),
+            None => values.push((name, ParameterValues(vec![value]))),
         }
     }
-    serde_path_to_error::deserialize(MapDeserializer::new(values.into_iter())).map_err(explain)
+    serde_path_to_error::deserialize(MapDeserializer::new(values.into_iter())).map_err(query_error)
 }
 
-fn explain(error: serde_path_to_error::Error<Error>) -> ApiError {
-    let mut loc: Vec<Loc> = vec!["query".into()];
+fn query_error(error: serde_path_to_error::Error<QueryError>) -> ApiError {
+    let mut loc: Vec<LocationSegment> = vec!["query".into()];
     loc.extend(error.path().iter().filter_map(|segment| match segment {
-        Segment::Seq { index } => Some(Loc::from(*index)),
+        Segment::Seq { index } => Some(LocationSegment::from(*index)),
         Segment::Map { key } => Some(key.clone().into()),
         Segment::Enum { .. } | Segment::Unknown => None,
     }));
     let field = match error.into_inner() {
-        Error::Missing(name) => {
+        QueryError::Missing(name) => {
             loc.push(name.into());
             FieldError::new(loc, "Field required", "missing")
         }
-        Error::Integer => FieldError::new(loc, "Input should be a valid integer", "int_parsing"),
-        Error::Number => FieldError::new(loc, "Input should be a valid number", "float_parsing"),
-        Error::Bool => FieldError::new(loc, "Input should be a valid boolean", "bool_parsing"),
-        Error::Variant(msg) => FieldError::new(loc, msg, "enum"),
-        Error::Other(msg) => FieldError::value(loc, msg),
+        QueryError::Integer => FieldError::new(loc, "Input should be a valid integer", "int_parsing"),
+        QueryError::Number => FieldError::new(loc, "Input should be a valid number", "float_parsing"),
+        QueryError::Bool => FieldError::new(loc, "Input should be a valid boolean", "bool_parsing"),
+        QueryError::Variant(msg) => FieldError::new(loc, msg, "enum"),
+        QueryError::Other(msg) => FieldError::invalid_value(loc, msg),
     };
     ApiError::unprocessable(vec![field])
 }
 
 /// Error of a query parameter.
 #[derive(Debug)]
-enum Error {
+enum QueryError {
     Missing(&'static str),
     Integer,
     Number,
@@ -74,15 +74,15 @@ enum Error {
     Other(String),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for QueryError {}
 
-impl de::Error for Error {
+impl de::Error for QueryError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::Other(message.to_string())
     }
@@ -97,15 +97,15 @@ impl de::Error for Error {
 }
 
 /// Values of a parameter, in order; never empty.
-struct Values<'a>(Vec<Cow<'a, str>>);
+struct ParameterValues<'a>(Vec<Cow<'a, str>>);
 
-impl Values<'_> {
+impl ParameterValues<'_> {
     fn last(&self) -> &str {
         self.0.last().map_or("", |value| value)
     }
 }
 
-impl<'a> IntoDeserializer<'a, Error> for Values<'a> {
+impl<'a> IntoDeserializer<'a, QueryError> for ParameterValues<'a> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -115,14 +115,14 @@ impl<'a> IntoDeserializer<'a, Error> for Values<'a> {
 
 macro_rules! integers {
     ($($method:ident $visit:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            visitor.$visit(self.last().trim().parse().map_err(|_| Error::Integer)?)
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+            visitor.$visit(self.last().trim().parse().map_err(|_| QueryError::Integer)?)
         }
     )*};
 }
 
-impl<'de> Deserializer<'de> for Values<'de> {
-    type Error = Error;
+impl<'de> Deserializer<'de> for ParameterValues<'de> {
+    type Error = QueryError;
 
     integers! {
         deserialize_i8 visit_i8
@@ -136,37 +136,37 @@ impl<'de> Deserializer<'de> for Values<'de> {
     }
 
     /// Infinities and NaN are refused: neither the database nor JSON can represent them.
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
         let number = self.last().trim().parse().ok().filter(|number: &f64| number.is_finite());
-        visitor.visit_f64(number.ok_or(Error::Number)?)
+        visitor.visit_f64(number.ok_or(QueryError::Number)?)
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
         self.deserialize_f64(visitor)
     }
 
-    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, QueryError> {
         visitor.visit_string(self.0.pop().unwrap_or_default().into_owned())
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
         match self.last().to_ascii_lowercase().as_str() {
             "true" | "1" | "on" | "yes" | "t" | "y" => visitor.visit_bool(true),
             "false" | "0" | "off" | "no" | "f" | "n" => visitor.visit_bool(false),
-            _ => Err(Error::Bool),
+            _ => Err(QueryError::Bool),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, QueryError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(SeqDeserializer::new(self.0.into_iter().map(|value| Values(vec![value]))))
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, QueryError> {
+        visitor.visit_seq(SeqDeserializer::new(self.0.into_iter().map(|value| ParameterValues(vec![value]))))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -174,7 +174,7 @@ impl<'de> Deserializer<'de> for Values<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, QueryError> {
         visitor.visit_enum(StrDeserializer::new(self.last()))
     }
 
@@ -190,7 +190,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::http::error::Detail;
+    use crate::http::error::ErrorDetail;
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
     struct Filter {
@@ -217,8 +217,8 @@ mod tests {
     }
 
     fn refused<T: DeserializeOwned>(query: &str) -> Value {
-        let error = parse::<T>(query).err().expect("refused");
-        let Detail::Fields(fields) = error.detail else { panic!("{error}") };
+        let error = parse_query::<T>(query).err().expect("refused");
+        let ErrorDetail::Fields(fields) = error.detail else { panic!("{error}") };
         serde_json::to_value(&fields[0]).unwrap()
     }
 
@@ -234,9 +234,9 @@ mod tests {
             agent_ids: vec!["x".into(), "y".into()],
             level: Some(Level::ZeroKnowledge),
         };
-        assert_eq!(parse::<Filter>(query).unwrap(), filter);
-        assert_eq!(parse::<Filter>("").unwrap(), Filter::default());
-        assert_eq!(parse::<Filter>("limit=1&limit=2").unwrap().limit, Some(2));
+        assert_eq!(parse_query::<Filter>(query).unwrap(), filter);
+        assert_eq!(parse_query::<Filter>("").unwrap(), Filter::default());
+        assert_eq!(parse_query::<Filter>("limit=1&limit=2").unwrap().limit, Some(2));
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_query_is_our_fault(query in "[ -~]{0,80}") {
-            if let Err(error) = parse::<Filter>(&query) {
+            if let Err(error) = parse_query::<Filter>(&query) {
                 prop_assert_eq!(error.status, 422);
             }
         }

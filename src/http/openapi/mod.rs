@@ -27,7 +27,7 @@ pub(crate) use registry::{marked, routes};
 use super::error::{ErrorBody, FieldError};
 
 /// The name of the security scheme.
-const SCHEME: &str = "ApiKey";
+const SECURITY_SCHEME: &str = "ApiKey";
 
 /// A file as a request's or a response's whole body.
 pub struct BinaryFile;
@@ -46,12 +46,12 @@ impl ToSchema for BinaryFile {}
 ///
 /// # Errors
 /// When the document can't be written as JSON.
-pub fn finish(mut document: OpenApi) -> Result<Value, serde_json::Error> {
+pub fn complete_document(mut document: OpenApi) -> Result<Value, serde_json::Error> {
     registry::unmark(&mut document);
     document.info = info();
     let components = document.components.get_or_insert_with(Components::new);
     let key = ApiKeyValue::with_description("X-Api-Key", "The caller's API key; its role is admin, client or miner");
-    components.add_security_scheme(SCHEME, SecurityScheme::ApiKey(ApiKey::Header(key)));
+    components.add_security_scheme(SECURITY_SCHEME, SecurityScheme::ApiKey(ApiKey::Header(key)));
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     ErrorBody::schemas(&mut schemas);
     FieldError::schemas(&mut schemas);
@@ -95,10 +95,10 @@ fn info() -> Info {
 
 /// Adds to an operation what it shares with others: the errors, their schema, the headers.
 fn complete(operation: &mut Map<String, Value>, limited: bool) {
-    let any_key = || json!([{SCHEME: []}]);
+    let any_key = || json!([{SECURITY_SCHEME: []}]);
     let stated = operation.get("security").cloned();
     let security = stated.unwrap_or_else(|| if limited { any_key() } else { json!([]) });
-    let roles = security[0][SCHEME].as_array().cloned();
+    let roles = security[0][SECURITY_SCHEME].as_array().cloned();
     // An empty list says: without any key.
     operation.insert("security".to_owned(), if roles.is_some() { security } else { json!([]) });
     errors::add(operation, roles.as_deref(), limited);

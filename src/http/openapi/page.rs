@@ -11,7 +11,7 @@ use utoipa_swagger_ui::{Config, SwaggerFile};
 use crate::http::ApiError;
 
 /// The page itself. It holds no script and no style of its own, so that its policy can forbid them.
-const PAGE: &str = include_str!("page.html");
+const DOCS_PAGE: &str = include_str!("page.html");
 
 /// What the page may load and do: files of this service, requests to this service, images that its styles hold.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -26,7 +26,7 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 /// The page.
 pub fn page() -> Response {
     let kind = (header::CONTENT_TYPE, "text/html; charset=utf-8");
-    ([kind, (header::CONTENT_SECURITY_POLICY, POLICY)], PAGE).into_response()
+    ([kind, (header::CONTENT_SECURITY_POLICY, POLICY)], DOCS_PAGE).into_response()
 }
 
 /// A file that the page loads.

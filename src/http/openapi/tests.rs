@@ -45,7 +45,7 @@ mod second {
 
 fn document() -> Value {
     let router = OpenApiRouter::<()>::new().routes(routes!(thing)).routes(routes!(admin)).routes(routes!(open));
-    finish(router.routes(routes!(health)).into_openapi()).unwrap()
+    complete_document(router.routes(routes!(health)).into_openapi()).unwrap()
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn two_schemas_of_one_name_are_found() {
     let other = OpenApiRouter::<()>::new().routes(routes!(first::get)).routes(routes!(second::get));
     let document = other.into_openapi();
     assert_eq!(collisions(&document), ["State"]);
-    let finished = finish(document).unwrap();
+    let finished = complete_document(document).unwrap();
     let names: Vec<&String> = finished["components"]["schemas"].as_object().unwrap().keys().collect();
     assert!(names.iter().all(|name| name.chars().all(char::is_alphanumeric)), "{names:?}");
 }

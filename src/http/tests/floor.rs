@@ -22,14 +22,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     http::{
-        Admin, AnyKey, ApiError, ClientKey, Json, Keyring, Parts, Path, Query, Readiness, Shared, idempotency, limit,
-        metrics, page::Paging,
+        AdminKey, AnyKey, ApiError, ClientKey, HttpState, HttpStateParts, JsonBody, Keyring, PathParams, QueryParams,
+        Readiness, idempotency, metrics, pagination::Paginator, rate_limit,
     },
     routes,
 };
 use am_core::{
-    ambient::{Clock, Ids},
-    config::{Config, Environment},
+    ambient::{Clock, IdGenerator},
+    config::{AppEnvironment, Config},
 };
 use am_db::codec::Timestamp;
 
@@ -43,9 +43,9 @@ pub(crate) fn config() -> Config {
 }
 
 #[derive(Clone)]
-struct Toy(Shared);
+struct Toy(HttpState);
 
-impl FromRef<Toy> for Shared {
+impl FromRef<Toy> for HttpState {
     fn from_ref(toy: &Toy) -> Self {
         toy.0.clone()
     }
@@ -64,18 +64,22 @@ struct Filter {
 }
 
 #[utoipa::path(get, path = "/api/v1/agents/things", responses((status = 200)))]
-async fn list(_: Admin, Query(filter): Query<Filter>, paging: Paging<2>) -> Result<Response, ApiError> {
+async fn list(
+    _: AdminKey,
+    QueryParams(filter): QueryParams<Filter>,
+    paging: Paginator<2>,
+) -> Result<Response, ApiError> {
     assert_ne!(filter.is_public, Some(false), "asked to panic");
     Ok(paging.answer((vec!["a", "b"], 5), |row| (Timestamp(chrono::DateTime::UNIX_EPOCH), row)))
 }
 
 #[utoipa::path(post, path = "/api/v1/agents/things", responses((status = 200, body = Thing)))]
-async fn create(Admin(caller): Admin, Json(thing): Json<Thing>) -> Json<Value> {
-    Json(json!({"owner": &*caller.name, "name": thing.name, "size": thing.size}))
+async fn create(AdminKey(caller): AdminKey, JsonBody(thing): JsonBody<Thing>) -> JsonBody<Value> {
+    JsonBody(json!({"owner": &*caller.name, "name": thing.name, "size": thing.size}))
 }
 
 #[utoipa::path(get, path = "/api/v1/agents/things/{number}", params(("number" = u32, Path)), responses((status = 200)))]
-async fn one(_: AnyKey, Path(number): Path<u32>) -> Result<String, ApiError> {
+async fn one(_: AnyKey, PathParams(number): PathParams<u32>) -> Result<String, ApiError> {
     match number {
         404 => Err(ApiError::not_found("No such thing")),
         500 => Err(ApiError::internal(std::io::Error::other("the secret inside"))),
@@ -86,37 +90,37 @@ async fn one(_: AnyKey, Path(number): Path<u32>) -> Result<String, ApiError> {
 }
 
 #[utoipa::path(post, path = "/api/v1/services/{kind}", params(("kind" = String, Path)), responses((status = 200)))]
-async fn service(_: ClientKey, Path(kind): Path<String>) -> String {
+async fn service(_: ClientKey, PathParams(kind): PathParams<String>) -> String {
     kind
 }
 
 #[utoipa::path(post, path = "/api/v1/agents/once", responses((status = 200)))]
-async fn once(Admin(caller): Admin, keyed: idempotency::KeyedJson<Option<Thing>>) -> Json<Value> {
+async fn once(AdminKey(caller): AdminKey, keyed: idempotency::IdempotentJson<Option<Thing>>) -> JsonBody<Value> {
     let same = keyed.once.as_ref().map(|once| once.scope == *caller.name);
-    Json(json!({"key": keyed.once.map(|once| once.key), "same": same, "body": keyed.body.is_some()}))
+    JsonBody(json!({"key": keyed.once.map(|once| once.key), "same": same, "body": keyed.body.is_some()}))
 }
 
 pub(crate) struct Floor {
-    pub(crate) shared: Shared,
+    pub(crate) shared: HttpState,
     pub(crate) service: BoxCloneSyncService<Request, Response, Infallible>,
 }
 
 impl Floor {
     pub(crate) fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
-        config.environment = Environment::Production;
+        config.environment = AppEnvironment::Production;
         config.admin_keys = vec![ADMIN.into()];
         config.client_keys = vec![CLIENT.into()];
         config.miner_keys = vec![MINER.into()];
         change(&mut config);
         let mut registry = Registry::default();
-        let shared = Shared::new(Parts {
+        let shared = HttpState::new(HttpStateParts {
             clock: Clock::system(),
-            ids: Ids::seeded(7),
+            ids: IdGenerator::seeded(7),
             metrics: Arc::new(metrics::HttpMetrics::register(&mut registry)),
             registry: Arc::new(registry),
             keyring: Arc::new(Keyring::new(&config).unwrap()),
-            limiter: limit::Limiter::from_config(&config).map(Arc::new),
+            limiter: rate_limit::CallerRateLimiter::from_config(&config).map(Arc::new),
             readiness: Readiness::builder().check("database", async || Ok(())).build(),
             openapi: OnceLock::new(),
             config: Arc::new(config),
@@ -126,7 +130,7 @@ impl Floor {
             .routes(routes!(one))
             .routes(routes!(service))
             .routes(routes!(once));
-        let service = routes::build(api, Toy(shared.clone()), &shared).unwrap();
+        let service = routes::build_router(api, Toy(shared.clone()), &shared).unwrap();
         Self { shared, service: BoxCloneSyncService::new(service) }
     }
 

@@ -13,7 +13,7 @@ pub(crate) use floor::config;
 use floor::{ADMIN, CLIENT, Floor, MINER, ask};
 
 use super::metrics;
-use am_core::config::Environment;
+use am_core::config::AppEnvironment;
 
 fn refusal(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -77,8 +77,8 @@ async fn keys_open_what_their_role_may() {
         assert!(!format!("{:?}{}", answer.headers, answer.text).contains("0123456789abcdef"), "{}", answer.text);
     }
     let created = floor.send(ask("POST", "/api/v1/agents/things", Some(ADMIN), r#"{"name": "x"}"#)).await;
-    assert_eq!(created.json()["owner"], am_db::owner::Owner::of_key(ADMIN).as_str());
-    let dev = Floor::new(|config| config.environment = Environment::Dev);
+    assert_eq!(created.json()["owner"], am_db::owner::PrincipalName::from_api_key(ADMIN).as_str());
+    let dev = Floor::new(|config| config.environment = AppEnvironment::Dev);
     let created = dev.send(ask("POST", "/api/v1/agents/things", None, r#"{"name": "x"}"#)).await;
     assert_eq!(created.json()["owner"], "dev_key");
 }
@@ -151,7 +151,7 @@ async fn requests_are_counted_by_route_never_by_path() {
     }
     floor.send(ask("GET", "/api/v1/agents/things", None, "")).await;
     let page = floor.get("/metrics").await;
-    assert_eq!(page.header("content-type"), metrics::CONTENT_TYPE);
+    assert_eq!(page.header("content-type"), metrics::METRICS_CONTENT_TYPE);
     for line in [
         r#"http_requests_total{method="GET",route="/api/v1/agents/things/{number}",status="200"} 2"#,
         r#"http_requests_total{method="GET",route="/api/v1/agents/things/{number}",status="404"} 1"#,
@@ -318,7 +318,7 @@ async fn each_request_is_one_line_and_each_fault_is_told_once() {
     assert_eq!(first["route"], "/api/v1/agents/things/{number}");
     assert_eq!((&first["method"], &first["path"]), (&json!("GET"), &json!("/api/v1/agents/things/7")));
     assert_eq!((&first["status"], &first["bytes"]), (&json!(200), &json!(1)));
-    assert_eq!(first["principal"], am_db::owner::Owner::of_key(ADMIN).as_str());
+    assert_eq!(first["principal"], am_db::owner::PrincipalName::from_api_key(ADMIN).as_str());
     assert_eq!(first["trace_id"], first["request_id"]);
     assert!(first["ms"].as_f64().unwrap() >= 0.0);
     assert_eq!((&lines[1]["level"], &lines[1]["fields"]["cause"]), (&json!("ERROR"), &json!("the secret inside")));

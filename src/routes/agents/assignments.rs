@@ -8,17 +8,17 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
 };
 use am_db::{
-    codec::{Doc, Timestamp},
-    once::Done,
+    codec::{JsonText, Timestamp},
+    idempotency::IdempotentResult,
 };
 use am_orchestration::{
-    assignments::{Assignment, Attempt, Report, Reported, State as Stands},
+    assignments::{AgentReport, Assignment, AssignmentAttempt, AssignmentState as Stands, ReportOutcome},
     registry::{GpuTier, TaskType},
 };
 
@@ -50,7 +50,7 @@ pub struct AssignmentDocument {
     priority: i64,
     /// Task for the agent: the sub-task's payload, its `input` and its `name`.
     #[schema(value_type = Object)]
-    request: Doc,
+    request: JsonText,
     /// Most that the sub-task may cost, in AITBC tokens; null: no limit.
     max_price: Option<f64>,
     /// Estimated duration in seconds; null: unknown.
@@ -63,7 +63,7 @@ pub struct AssignmentDocument {
     progress: f64,
     /// Result that the agent delivered, any JSON; null: none yet.
     #[schema(value_type = Option<Object>)]
-    result: Doc,
+    result: JsonText,
     /// Why the assignment, or its last attempt, failed; null: it did not.
     error: Option<String>,
     /// Seconds from acceptance to result; null: not ended.
@@ -122,7 +122,7 @@ pub struct AssignmentHistory {
     #[serde(flatten)]
     assignment: AssignmentDocument,
     /// Every attempt, the oldest first.
-    attempts: Vec<Attempt>,
+    attempts: Vec<AssignmentAttempt>,
 }
 
 /// Get an assignment
@@ -138,19 +138,19 @@ pub struct AssignmentHistory {
         (status = 404, description = "No assignment has this id"),
     )
 )]
-pub async fn get(
+pub async fn get_assignment(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<AssignmentHistory>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<AssignmentHistory>, ApiError> {
     let found = app.assignments.get(&caller, &id).await?;
     let assignment = AssignmentDocument::new(found.assignment);
-    Ok(Json(AssignmentHistory { assignment, attempts: found.attempts }))
+    Ok(JsonBody(AssignmentHistory { assignment, attempts: found.attempts }))
 }
 
 /// The effect of an agent's report.
 #[derive(Serialize, ToSchema)]
-pub struct ReportAnswer {
+pub struct ReportResponse {
     /// Id of the assignment.
     assignment_id: String,
     /// Number of the attempt that the report was about.
@@ -161,10 +161,10 @@ pub struct ReportAnswer {
     already_known: bool,
 }
 
-fn answer(done: Done<Reported>) -> IdempotentOk<ReportAnswer> {
+fn report_response(done: IdempotentResult<ReportOutcome>) -> IdempotentOk<ReportResponse> {
     IdempotentOk(done.map(|reported| {
-        let Reported { assignment_id, attempt, state, known } = reported;
-        ReportAnswer { assignment_id, attempt, status: state, already_known: known }
+        let ReportOutcome { assignment_id, attempt, state, known } = reported;
+        ReportResponse { assignment_id, attempt, status: state, already_known: known }
     }))
 }
 
@@ -184,19 +184,21 @@ pub struct AcceptReport {
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = AcceptReport,
     responses(
-        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 200, body = ReportResponse, description = "What the report changed"),
         (status = 403, description = "The agent that has it is another owner's"),
         (status = 404, description = "No assignment has this id"),
         (status = 409, description = "The attempt is over: another agent has the assignment"),
     )
 )]
-pub async fn accept(
+pub async fn accept_assignment(
     State(app): State<App>,
-    Admin(owner): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<AcceptReport>,
-) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
-    Ok(answer(app.assignments.report(&owner, &id, request.body.attempt, Report::Accept, request.once).await?))
+    AdminKey(owner): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<AcceptReport>,
+) -> Result<IdempotentOk<ReportResponse>, ApiError> {
+    Ok(report_response(
+        app.assignments.report(&owner, &id, request.body.attempt, AgentReport::Accept, request.once).await?,
+    ))
 }
 
 /// The progress of an assignment.
@@ -217,24 +219,26 @@ pub struct ProgressReport {
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = ProgressReport,
     responses(
-        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 200, body = ReportResponse, description = "What the report changed"),
         (status = 403, description = "The agent that has it is another owner's"),
         (status = 404, description = "No assignment has this id"),
         (status = 409, description = "The attempt is over: another agent has the assignment"),
     )
 )]
-pub async fn progress(
+pub async fn report_assignment_progress(
     State(app): State<App>,
-    Admin(owner): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<ProgressReport>,
-) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
+    AdminKey(owner): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<ProgressReport>,
+) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let ProgressReport { attempt, progress } = request.body;
     if !(0.0..=100.0).contains(&progress) {
         let loc = vec!["body".into(), "progress".into()];
-        return Err(ApiError::field(loc, "Input should be from 0 to 100", "value_error"));
+        return Err(ApiError::invalid_field(loc, "Input should be from 0 to 100", "value_error"));
     }
-    Ok(answer(app.assignments.report(&owner, &id, attempt, Report::Progress(progress), request.once).await?))
+    Ok(report_response(
+        app.assignments.report(&owner, &id, attempt, AgentReport::Progress(progress), request.once).await?,
+    ))
 }
 
 /// The result of an assignment.
@@ -255,20 +259,22 @@ pub struct ResultReport {
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = ResultReport,
     responses(
-        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 200, body = ReportResponse, description = "What the report changed"),
         (status = 403, description = "The agent that has it is another owner's"),
         (status = 404, description = "No assignment has this id"),
         (status = 409, description = "The attempt is over, or another result was delivered before"),
     )
 )]
-pub async fn result(
+pub async fn report_assignment_result(
     State(app): State<App>,
-    Admin(owner): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<ResultReport>,
-) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
+    AdminKey(owner): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<ResultReport>,
+) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let ResultReport { attempt, result } = request.body;
-    Ok(answer(app.assignments.report(&owner, &id, attempt, Report::Complete(result), request.once).await?))
+    Ok(report_response(
+        app.assignments.report(&owner, &id, attempt, AgentReport::Complete(result), request.once).await?,
+    ))
 }
 
 /// The failure of an assignment.
@@ -291,19 +297,19 @@ pub struct FailReport {
     params(("assignment_id" = String, Path, description = "Id of the assignment"), IdempotencyHeader),
     request_body = FailReport,
     responses(
-        (status = 200, body = ReportAnswer, description = "What the report changed"),
+        (status = 200, body = ReportResponse, description = "What the report changed"),
         (status = 403, description = "The agent that has it is another owner's"),
         (status = 404, description = "No assignment has this id"),
         (status = 409, description = "The attempt is over: another agent has the assignment"),
     )
 )]
-pub async fn fail(
+pub async fn report_assignment_failure(
     State(app): State<App>,
-    Admin(owner): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<FailReport>,
-) -> Result<IdempotentOk<ReportAnswer>, ApiError> {
+    AdminKey(owner): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<FailReport>,
+) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let FailReport { attempt, error, retryable } = request.body;
-    let report = Report::Fail(error.chars().take(2000).collect(), retryable.unwrap_or(true));
-    Ok(answer(app.assignments.report(&owner, &id, attempt, report, request.once).await?))
+    let report = AgentReport::Fail(error.chars().take(2000).collect(), retryable.unwrap_or(true));
+    Ok(report_response(app.assignments.report(&owner, &id, attempt, report, request.once).await?))
 }

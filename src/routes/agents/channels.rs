@@ -6,22 +6,22 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    agent, agent_in,
-    messages::{answer, message_request},
+    check_agent_id, check_agent_path,
+    messages::{history_response, message_request},
 };
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
 use am_communication::{
     ChannelKind,
-    channels::{Channel, NewChannel},
-    messages::{Message, Past, Receipt, To},
+    channels::{MessageChannel, NewChannel},
+    messages::{HistoryFilter, MessageDestination, MessageView, SendReceipt},
 };
 
 /// A channel to create.
@@ -51,19 +51,19 @@ pub struct ChannelCreate {
     ),
     request_body = ChannelCreate,
     responses(
-        (status = 201, body = Channel, description = "The channel; for two agents that have an open direct channel, that one"),
+        (status = 201, body = MessageChannel, description = "The channel; for two agents that have an open direct channel, that one"),
         (status = 403, description = "The agent may not write to a member (`message_refused`)"),
     )
 )]
-pub async fn create(
+pub async fn create_channel(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<ChannelCreate>,
-) -> Result<IdempotentCreated<Channel>, ApiError> {
-    let maker = agent(&app, "agent_id", &id)?;
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<ChannelCreate>,
+) -> Result<IdempotentCreated<MessageChannel>, ApiError> {
+    let maker = check_agent_path(&app, "agent_id", &id)?;
     let ChannelCreate { kind, name, members } = request.body;
-    let members = members.iter().map(|name| agent_in(&app, ("body", "members"), name));
+    let members = members.iter().map(|name| check_agent_id(&app, ("body", "members"), name));
     let members = members.collect::<Result<_, _>>()?;
     let new = NewChannel { kind: kind.unwrap_or(ChannelKind::Direct), name, members };
     Ok(IdempotentCreated(app.channels.create(&caller, &maker, new, request.once).await?))
@@ -79,15 +79,15 @@ pub async fn create(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         PageQuery,
     ),
-    responses((status = 200, body = Vec<Channel>, description = "A page of channels, the newest first"))
+    responses((status = 200, body = Vec<MessageChannel>, description = "A page of channels, the newest first"))
 )]
-pub async fn list(
+pub async fn list_channels(
     State(app): State<App>,
-    _: Admin,
-    Path(id): Path<String>,
-    paging: Paging<50>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let found = app.channels.list(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    let found = app.channels.list(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
     Ok(paging.answer(found, |channel| (channel.created_at, &channel.channel_id)))
 }
 
@@ -100,16 +100,16 @@ pub async fn list(
         ("channel_id" = String, Path, description = "Id of the channel"),
     ),
     responses(
-        (status = 200, body = Channel, description = "The channel"),
+        (status = 200, body = MessageChannel, description = "The channel"),
         (status = 404, description = "The agent is in no channel with this id"),
     )
 )]
-pub async fn get(
+pub async fn get_channel(
     State(app): State<App>,
-    _: Admin,
-    Path((id, channel)): Path<(String, String)>,
-) -> Result<Json<Channel>, ApiError> {
-    Ok(Json(app.channels.get(&agent(&app, "agent_id", &id)?, &channel).await?))
+    _: AdminKey,
+    PathParams((id, channel)): PathParams<(String, String)>,
+) -> Result<JsonBody<MessageChannel>, ApiError> {
+    Ok(JsonBody(app.channels.get(&check_agent_path(&app, "agent_id", &id)?, &channel).await?))
 }
 
 /// Why a channel is closed.
@@ -133,21 +133,21 @@ pub struct CloseQuery {
         CloseQuery,
     ),
     responses(
-        (status = 200, body = Channel, description = "The closed channel"),
+        (status = 200, body = MessageChannel, description = "The closed channel"),
         (status = 400, description = "The channel is closed already (`invalid_state`)"),
         (status = 403, description = "Only the agent that created the channel may close it"),
         (status = 404, description = "The agent is in no channel with this id"),
     )
 )]
-pub async fn close(
+pub async fn close_channel(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, channel)): Path<(String, String)>,
-    Query(query): Query<CloseQuery>,
-) -> Result<Json<Channel>, ApiError> {
-    let actor = agent(&app, "agent_id", &id)?;
+    AdminKey(caller): AdminKey,
+    PathParams((id, channel)): PathParams<(String, String)>,
+    QueryParams(query): QueryParams<CloseQuery>,
+) -> Result<JsonBody<MessageChannel>, ApiError> {
+    let actor = check_agent_path(&app, "agent_id", &id)?;
     let done = app.channels.close(&caller, (&actor, &channel), query.reason, None).await?;
-    Ok(Json(done.value))
+    Ok(JsonBody(done.value))
 }
 
 /// A member to add.
@@ -172,20 +172,20 @@ pub struct MemberAdd {
     ),
     request_body = MemberAdd,
     responses(
-        (status = 200, body = Channel, description = "The channel with its new member"),
+        (status = 200, body = MessageChannel, description = "The channel with its new member"),
         (status = 400, description = "The channel is closed, direct, or full (`invalid_state`)"),
         (status = 403, description = "Only the agent that created the channel may add members, or the agent may not write to the new member (`message_refused`)"),
         (status = 404, description = "The agent is in no channel with this id"),
     )
 )]
-pub async fn add(
+pub async fn add_channel_member(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, channel)): Path<(String, String)>,
-    request: KeyedJson<MemberAdd>,
-) -> Result<IdempotentOk<Channel>, ApiError> {
-    let actor = agent(&app, "agent_id", &id)?;
-    let member = agent_in(&app, ("body", "agent_id"), &request.body.member)?;
+    AdminKey(caller): AdminKey,
+    PathParams((id, channel)): PathParams<(String, String)>,
+    request: IdempotentJson<MemberAdd>,
+) -> Result<IdempotentOk<MessageChannel>, ApiError> {
+    let actor = check_agent_path(&app, "agent_id", &id)?;
+    let member = check_agent_id(&app, ("body", "agent_id"), &request.body.member)?;
     Ok(IdempotentOk(app.channels.add(&caller, (&actor, &channel), &member, request.once).await?))
 }
 
@@ -201,21 +201,21 @@ pub async fn add(
         ("member_id" = String, Path, description = "Name of the member to remove"),
     ),
     responses(
-        (status = 200, body = Channel, description = "The channel without the member"),
+        (status = 200, body = MessageChannel, description = "The channel without the member"),
         (status = 400, description = "The channel is closed, or the member is its creator (`invalid_state`)"),
         (status = 403, description = "Only the agent that created the channel may remove others"),
         (status = 404, description = "The agent is in no channel with this id, or the member is not in it"),
     )
 )]
-pub async fn remove(
+pub async fn remove_channel_member(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, channel, member)): Path<(String, String, String)>,
-) -> Result<Json<Channel>, ApiError> {
-    let actor = agent(&app, "agent_id", &id)?;
-    let member = agent(&app, "member_id", &member)?;
+    AdminKey(caller): AdminKey,
+    PathParams((id, channel, member)): PathParams<(String, String, String)>,
+) -> Result<JsonBody<MessageChannel>, ApiError> {
+    let actor = check_agent_path(&app, "agent_id", &id)?;
+    let member = check_agent_path(&app, "member_id", &member)?;
     let done = app.channels.remove(&caller, (&actor, &channel), &member, None).await?;
-    Ok(Json(done.value))
+    Ok(JsonBody(done.value))
 }
 
 message_request! {
@@ -240,22 +240,22 @@ message_request! {
     ),
     request_body = ChannelMessage,
     responses(
-        (status = 200, body = Receipt, description = "The receipt of the stored message"),
+        (status = 200, body = SendReceipt, description = "The receipt of the stored message"),
         (status = 400, description = "The channel is closed, or has too many members (`invalid_state`)"),
         (status = 403, description = "Only its creator may write into this broadcast channel, or every member refuses the sender (`message_refused`)"),
         (status = 404, description = "The agent is in no channel with this id"),
         (status = 409, description = "`message_id` was used by another sender"),
     )
 )]
-pub async fn send(
+pub async fn send_channel_message(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, channel)): Path<(String, String)>,
-    request: KeyedJson<ChannelMessage>,
-) -> Result<IdempotentOk<Receipt>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams((id, channel)): PathParams<(String, String)>,
+    request: IdempotentJson<ChannelMessage>,
+) -> Result<IdempotentOk<SendReceipt>, ApiError> {
     let mut asked = request.body;
     let content = Value::Object(std::mem::take(&mut asked.content));
-    let draft = asked.draft(agent(&app, "agent_id", &id)?, To::Channel(channel), content);
+    let draft = asked.draft(check_agent_path(&app, "agent_id", &id)?, MessageDestination::Channel(channel), content);
     Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))
 }
 
@@ -271,16 +271,16 @@ pub async fn send(
         PageQuery,
     ),
     responses(
-        (status = 200, body = Vec<Message>, description = "A page of messages, the newest first"),
+        (status = 200, body = Vec<MessageView>, description = "A page of messages, the newest first"),
         (status = 404, description = "The agent is in no channel with this id"),
     )
 )]
-pub async fn history(
+pub async fn list_channel_messages(
     State(app): State<App>,
-    _: Admin,
-    Path((id, channel)): Path<(String, String)>,
-    paging: Paging<50>,
+    _: AdminKey,
+    PathParams((id, channel)): PathParams<(String, String)>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    app.channels.get(&agent(&app, "agent_id", &id)?, &channel).await?;
-    answer(&app, &Past { channel: Some(channel), ..Past::default() }, &paging).await
+    app.channels.get(&check_agent_path(&app, "agent_id", &id)?, &channel).await?;
+    history_response(&app, &HistoryFilter { channel: Some(channel), ..HistoryFilter::default() }, &paging).await
 }

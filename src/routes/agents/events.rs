@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    http::{Admin, ApiError, Path, openapi::LastEventIdHeader},
-    routes::stream::{Asked, EventsQuery, Page},
+    http::{AdminKey, ApiError, PathParams, openapi::LastEventIdHeader},
+    routes::stream::{EventPage, EventsQuery, EventsRequest},
 };
 
 /// A page of an execution's events.
@@ -16,7 +16,7 @@ pub struct ExecutionEvents {
     /// Id of the execution.
     execution_id: String,
     #[serde(flatten)]
-    page: Page,
+    page: EventPage,
 }
 
 /// List or follow the events of an execution
@@ -37,11 +37,11 @@ pub struct ExecutionEvents {
         (status = 404, description = "No execution has this id"),
     )
 )]
-pub async fn events(
+pub async fn stream_execution_events(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    asked: Asked,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    asked: EventsRequest,
 ) -> Result<Response, ApiError> {
     // Also when it is streamed: whether the caller may see it is known before the first event.
     let first = app.executions.events(&caller, &id, asked.after(), asked.limit()).await?;

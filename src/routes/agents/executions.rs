@@ -10,21 +10,21 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        context::Context,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        context::RequestContextExtractor,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
 use am_db::{
-    codec::{Doc, Timestamp},
-    once::Done,
+    codec::{JsonText, Timestamp},
+    idempotency::IdempotentResult,
     principal::Principal,
 };
 use am_orchestration::{
-    executions::{Estimate, Execution, Filter, Observed, Request},
-    model::{Status, VerificationLevel},
+    executions::{Execution, ExecutionEstimate, ExecutionFilter, ExecutionRequest, Observed},
+    model::{ExecutionStatus, VerificationLevel},
 };
 
 /// Settings of one execution. Every member is optional; members that are not named here are ignored.
@@ -60,7 +60,7 @@ impl WaitQuery {
     pub fn of(&self, app: &App) -> Result<Option<Duration>, ApiError> {
         let Some(seconds) = self.wait else { return Ok(None) };
         let wait = Duration::try_from_secs_f64(seconds).map_err(|_| {
-            ApiError::field(
+            ApiError::invalid_field(
                 vec!["query".into(), "wait".into()],
                 "Input should be a number of seconds from 0",
                 "value_error",
@@ -82,7 +82,7 @@ pub struct ExecutionDocument {
     /// Id of the workflow, network workflow or plan that is run.
     workflow_id: String,
     /// Status of the execution.
-    status: Status,
+    status: ExecutionStatus,
     /// Whether no further step starts until the execution is resumed.
     paused: bool,
     /// Completed steps in percent, 0 to 100.
@@ -95,10 +95,10 @@ pub struct ExecutionDocument {
     completed_steps: i64,
     /// By step key: status, attempts, cost, times, error and job of the step.
     #[schema(value_type = Object)]
-    step_states: Doc,
+    step_states: JsonText,
     /// Results of the steps by key, as `step_results`; null: not completed.
     #[schema(value_type = Option<Object>)]
-    final_result: Doc,
+    final_result: JsonText,
     /// Why the execution failed; null: it did not.
     error_message: Option<String>,
     /// Key of the step that failed; null: none.
@@ -122,14 +122,14 @@ pub struct ExecutionDocument {
     estimated_total_cost: Option<f64>,
     /// Results of the verification checks by step; null: none.
     #[schema(value_type = Option<Object>)]
-    verification_proof: Doc,
+    verification_proof: JsonText,
 }
 
 impl From<Observed> for ExecutionDocument {
     fn from(observed: Observed) -> Self {
         let Observed { execution, estimate } = observed;
         let started = execution.started_at.unwrap_or(execution.created_at);
-        let after = |estimate: Estimate| {
+        let after = |estimate: ExecutionEstimate| {
             Timestamp(started.0 + chrono::Duration::milliseconds((estimate.seconds * 1000.0) as i64))
         };
         let ended = execution.status.is_final();
@@ -168,7 +168,7 @@ impl From<Observed> for ExecutionDocument {
 pub async fn begun(
     app: &App,
     caller: &Principal,
-    done: Done<Execution>,
+    done: IdempotentResult<Execution>,
     wait: Option<Duration>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     Ok(IdempotentOk(app.executions.observe_begun(caller, done, wait).await?.map(ExecutionDocument::from)))
@@ -193,17 +193,17 @@ pub async fn begun(
         (status = 404, description = "No workflow has this id"),
     )
 )]
-pub async fn execute(
+pub async fn execute_workflow(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(wait): Query<WaitQuery>,
-    context: Context,
-    request: KeyedJson<Option<ExecuteRequest>>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
+    context: RequestContextExtractor,
+    request: IdempotentJson<Option<ExecuteRequest>>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let body = request.body.unwrap_or_default();
-    let asked = Request {
+    let asked = ExecutionRequest {
         inputs: body.inputs.unwrap_or_default(),
         level: body.verification_level,
         max_execution_time: body.max_execution_time,
@@ -228,13 +228,13 @@ pub async fn execute(
         (status = 404, description = "No execution has this id"),
     )
 )]
-pub async fn get(
+pub async fn get_execution(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(wait): Query<WaitQuery>,
-) -> Result<Json<ExecutionDocument>, ApiError> {
-    Ok(Json(app.executions.observe(&caller, &id, wait.of(&app)?).await?.into()))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
+) -> Result<JsonBody<ExecutionDocument>, ApiError> {
+    Ok(JsonBody(app.executions.observe(&caller, &id, wait.of(&app)?).await?.into()))
 }
 
 /// Get the status of an execution
@@ -253,23 +253,23 @@ pub async fn get(
         (status = 404, description = "No execution has this id"),
     )
 )]
-pub async fn status(
+pub async fn get_execution_status(
     state: State<App>,
-    caller: Admin,
-    id: Path<String>,
-    wait: Query<WaitQuery>,
-) -> Result<Json<ExecutionDocument>, ApiError> {
-    get(state, caller, id, wait).await
+    caller: AdminKey,
+    id: PathParams<String>,
+    wait: QueryParams<WaitQuery>,
+) -> Result<JsonBody<ExecutionDocument>, ApiError> {
+    get_execution(state, caller, id, wait).await
 }
 
 /// Filter of executions.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub struct ExecutionsQuery {
     /// Only executions of this workflow.
     workflow_id: Option<String>,
     /// Only executions in this status.
-    status: Option<Status>,
+    status: Option<ExecutionStatus>,
 }
 
 /// List executions
@@ -278,16 +278,16 @@ pub struct ListQuery {
 #[utoipa::path(
     get, path = "/api/v1/agents/executions", operation_id = "executions_list", tag = "executions",
     security(("ApiKey" = ["admin"])),
-    params(ListQuery, PageQuery),
+    params(ExecutionsQuery, PageQuery),
     responses((status = 200, body = Vec<ExecutionDocument>, description = "A page of executions, the newest first"))
 )]
-pub async fn list(
+pub async fn list_executions(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Query(query): Query<ListQuery>,
-    paging: Paging<50>,
+    AdminKey(caller): AdminKey,
+    QueryParams(query): QueryParams<ExecutionsQuery>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let filter = Filter { workflow_id: query.workflow_id, status: query.status, page: paging.page.clone() };
+    let filter = ExecutionFilter { workflow_id: query.workflow_id, status: query.status, page: paging.page.clone() };
     let found = app.executions.list(&caller, &filter).await?;
     let shown = |execution| Observed { execution, estimate: None }.into();
     Ok(paging.answer_shown(found, |row| (row.created_at, &row.id), |row| -> ExecutionDocument { shown(row) }))
@@ -301,7 +301,7 @@ pub async fn list(
     tag = "workflows", security(("ApiKey" = ["admin"])),
     params(
         ("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits"),
-        ("status" = Option<Status>, Query, description = "Only executions in this status"),
+        ("status" = Option<ExecutionStatus>, Query, description = "Only executions in this status"),
         PageQuery,
     ),
     responses(
@@ -310,31 +310,36 @@ pub async fn list(
         (status = 404, description = "No workflow has this id"),
     )
 )]
-pub async fn of_workflow(
+pub async fn list_workflow_executions(
     state: State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(query): Query<ListQuery>,
-    paging: Paging<50>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<ExecutionsQuery>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     state.workflows.get(&caller, &id).await?;
-    list(state, Admin(caller), Query(ListQuery { workflow_id: Some(id), ..query }), paging).await
+    list_executions(state, AdminKey(caller), QueryParams(ExecutionsQuery { workflow_id: Some(id), ..query }), paging)
+        .await
 }
 
 /// The result of cancelling, pausing or resuming an execution.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ExecutionChange)]
-pub struct Changed {
+pub struct ExecutionChanged {
     /// What was done, in words.
     message: &'static str,
     /// Id of the execution.
     execution_id: String,
     /// Status of the execution afterwards.
-    status: Status,
+    status: ExecutionStatus,
 }
 
-fn changed(message: &'static str, done: Done<Execution>) -> IdempotentOk<Changed> {
-    IdempotentOk(done.map(|execution| Changed { message, execution_id: execution.id, status: execution.status }))
+fn change_response(message: &'static str, done: IdempotentResult<Execution>) -> IdempotentOk<ExecutionChanged> {
+    IdempotentOk(done.map(|execution| ExecutionChanged {
+        message,
+        execution_id: execution.id,
+        status: execution.status,
+    }))
 }
 
 /// Cancel an execution
@@ -348,21 +353,21 @@ fn changed(message: &'static str, done: Done<Execution>) -> IdempotentOk<Changed
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution has ended (`invalid_state`)"),
         (status = 403, description = "The execution is another owner's"),
         (status = 404, description = "No execution has this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
-pub async fn cancel(
+pub async fn cancel_execution(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Changed>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
     let done = app.executions.cancel(&caller, &id, request.once).await?;
-    Ok(changed("Execution cancelled successfully", done))
+    Ok(change_response("Execution cancelled successfully", done))
 }
 
 /// The execution to cancel.
@@ -385,20 +390,20 @@ pub struct CancelQuery {
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution has ended (`invalid_state`)"),
         (status = 403, description = "The execution is another owner's"),
         (status = 404, description = "There is no such execution of this workflow"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
-pub async fn cancel_of_workflow(
+pub async fn cancel_workflow_execution(
     state: State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(query): Query<CancelQuery>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Changed>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<CancelQuery>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
     let target = match query.execution_id {
         Some(execution) => {
             let found = state.executions.get(&caller, &execution).await?;
@@ -409,10 +414,14 @@ pub async fn cancel_of_workflow(
         }
         None if id.starts_with("exec_") => id,
         None => {
-            return Err(ApiError::field(vec!["query".into(), "execution_id".into()], "Field required", "missing"));
+            return Err(ApiError::invalid_field(
+                vec!["query".into(), "execution_id".into()],
+                "Field required",
+                "missing",
+            ));
         }
     };
-    cancel(state, Admin(caller), Path(target), request).await
+    cancel_execution(state, AdminKey(caller), PathParams(target), request).await
 }
 
 /// Pause an execution
@@ -426,20 +435,20 @@ pub async fn cancel_of_workflow(
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution has ended or is paused (`invalid_state`)"),
         (status = 403, description = "The execution is another owner's"),
         (status = 404, description = "No execution has this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
-pub async fn pause(
+pub async fn pause_execution(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Changed>, ApiError> {
-    Ok(changed("Execution paused", app.executions.pause(&caller, &id, request.once).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
+    Ok(change_response("Execution paused", app.executions.pause(&caller, &id, request.once).await?))
 }
 
 /// Resume a paused execution
@@ -451,20 +460,20 @@ pub async fn pause(
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Changed, description = "The execution's new status"),
+        (status = 200, body = ExecutionChanged, description = "The execution's new status"),
         (status = 400, description = "The execution is not paused (`invalid_state`)"),
         (status = 403, description = "The execution is another owner's"),
         (status = 404, description = "No execution has this id"),
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
-pub async fn resume(
+pub async fn resume_execution(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Changed>, ApiError> {
-    Ok(changed("Execution resumed", app.executions.resume(&caller, &id, request.once).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
+    Ok(change_response("Execution resumed", app.executions.resume(&caller, &id, request.once).await?))
 }
 
 /// Retry a failed execution from the failed step
@@ -486,12 +495,12 @@ pub async fn resume(
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
-pub async fn retry(
+pub async fn retry_execution(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(wait): Query<WaitQuery>,
-    request: KeyedJson<Option<Value>>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let done = app.executions.retry(&caller, &id, request.once).await?;

@@ -4,17 +4,17 @@ use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::agent;
+use super::check_agent_path;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path,
-        idempotency::{IdempotentCreated, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams,
+        idempotency::{IdempotentCreated, IdempotentJson},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
-use am_communication::sealing::{AgentKey, KeyKind};
+use am_communication::encryption::{AgentKey, KeyKind};
 
 /// A public key to register.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -45,13 +45,13 @@ pub struct KeyCreate {
         (status = 400, description = "The key was revoked before, or the agent has 16 keys in use (`invalid_state`)"),
     )
 )]
-pub async fn create(
+pub async fn create_agent_key(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<KeyCreate>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<KeyCreate>,
 ) -> Result<IdempotentCreated<AgentKey>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
+    let agent = check_agent_path(&app, "agent_id", &id)?;
     let KeyCreate { kind, public_key } = request.body;
     Ok(IdempotentCreated(app.sealing.register_key(&caller, &agent, (kind, &public_key), request.once).await?))
 }
@@ -68,13 +68,13 @@ pub async fn create(
     ),
     responses((status = 200, body = Vec<AgentKey>, description = "A page of keys, the newest first"))
 )]
-pub async fn list(
+pub async fn list_agent_keys(
     State(app): State<App>,
-    _: Admin,
-    Path(id): Path<String>,
-    paging: Paging<50>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let found = app.sealing.keys(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    let found = app.sealing.keys(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
     Ok(paging.answer(found, |key| (key.created_at, &key.key_id)))
 }
 
@@ -94,11 +94,11 @@ pub async fn list(
         (status = 404, description = "The agent has no key with this id"),
     )
 )]
-pub async fn revoke(
+pub async fn revoke_agent_key(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, key_id)): Path<(String, String)>,
-) -> Result<Json<AgentKey>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
-    Ok(Json(app.sealing.revoke_key(&caller, &agent, &key_id).await?))
+    AdminKey(caller): AdminKey,
+    PathParams((id, key_id)): PathParams<(String, String)>,
+) -> Result<JsonBody<AgentKey>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    Ok(JsonBody(app.sealing.revoke_key(&caller, &agent, &key_id).await?))
 }

@@ -13,28 +13,28 @@ use utoipa::{
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::{BinaryFile, IdempotencyHeader},
     },
-    routes::export::{ExportQuery, exported},
+    routes::export::{PolicyExportQuery, export_response},
 };
 use am_rl::{
     PolicyReference,
-    learning::{Enabling, GivenFeedback, Learner, Standing},
-    runs::{Point, RunStatus, TrainingRun},
-    training::{Mode, OfflineSettings},
+    learning::{FeedbackInput, Learner, LearnerSettings, LearnerStatus},
+    runs::{CurvePoint, RunStatus, TrainingRun},
+    training::{LearningMode, OfflineSettings},
 };
 
 /// Learning settings of an agent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = LearningEnableRequest)]
-pub struct EnableRequest {
+pub struct EnableLearningRequest {
     /// Which layers change. `reinforcement`: all; `transfer`: the output layers only; `meta`: all, towards weights
     /// from which each part of the feedback is learnt quickly.
     #[serde(default)]
     #[schema(default = "reinforcement")]
-    mode: Mode,
+    mode: LearningMode,
     /// Learning rate of the optimiser, above 0, at most 1. Default 0.001.
     learning_rate: Option<f64>,
     /// Where the feedback comes from, for people.
@@ -64,21 +64,21 @@ pub struct LearnerDocument {
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
-    request_body = EnableRequest,
+    request_body = EnableLearningRequest,
     responses(
         (status = 200, body = LearnerDocument, description = "The agent's learning settings and its policy"),
         (status = 403, description = "The agent's learning is another owner's"),
     )
 )]
-pub async fn enable(
+pub async fn enable_learning(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(agent_id): Path<String>,
-    request: KeyedJson<EnableRequest>,
+    AdminKey(caller): AdminKey,
+    PathParams(agent_id): PathParams<String>,
+    request: IdempotentJson<EnableLearningRequest>,
 ) -> Result<IdempotentOk<LearnerDocument>, ApiError> {
-    let EnableRequest { mode, learning_rate, feedback_source, policy } = request.body;
+    let EnableLearningRequest { mode, learning_rate, feedback_source, policy } = request.body;
     let learning_rate = learning_rate.unwrap_or(OfflineSettings::default().learning_rate);
-    let enabling = Enabling { mode, learning_rate, feedback_source, policy };
+    let enabling = LearnerSettings { mode, learning_rate, feedback_source, policy };
     let done = app.learning.enable(&caller, &agent_id, enabling, request.once).await?;
     Ok(IdempotentOk(done.map(|learner| LearnerDocument { status: "enabled", learner })))
 }
@@ -86,10 +86,10 @@ pub async fn enable(
 /// Feedback to learn from, and settings of the training run.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = LearningTrainRequest)]
-pub struct TrainRequest {
+pub struct TrainAgentRequest {
     /// Rows of feedback, or an object that holds them as `rows`.
     #[schema(example = json!([{"state": [1.2, 0.4, 0.9, 0.3, 0.5, 0.8, 0.6, 0.7, 0], "action": "increase", "reward": 1}]))]
-    feedback: Given,
+    feedback: FeedbackRowsInput,
     /// Passes over the feedback, 1 to 10 000. Default 20.
     epochs: Option<u64>,
     /// Learning rate of the optimiser, above 0, at most 1. Default: the agent's.
@@ -105,7 +105,7 @@ pub struct TrainRequest {
 
 /// Rows of feedback.
 #[derive(Debug)]
-struct Given(Vec<GivenFeedback>);
+struct FeedbackRowsInput(Vec<FeedbackInput>);
 
 /// Feedback: rows, or an object that holds them as `rows`.
 #[derive(ToSchema)]
@@ -114,21 +114,21 @@ struct Given(Vec<GivenFeedback>);
 #[expect(dead_code, reason = "describes what `Given` reads")]
 enum FeedbackDocument {
     /// The rows.
-    Rows(Vec<GivenFeedback>),
+    Rows(Vec<FeedbackInput>),
     /// The rows as a member.
     Wrapped {
         /// The rows.
-        rows: Vec<GivenFeedback>,
+        rows: Vec<FeedbackInput>,
     },
 }
 
-impl PartialSchema for Given {
+impl PartialSchema for FeedbackRowsInput {
     fn schema() -> RefOr<Schema> {
         FeedbackDocument::schema()
     }
 }
 
-impl ToSchema for Given {
+impl ToSchema for FeedbackRowsInput {
     fn name() -> Cow<'static, str> {
         FeedbackDocument::name()
     }
@@ -138,19 +138,19 @@ impl ToSchema for Given {
     }
 }
 
-impl<'de> Deserialize<'de> for Given {
+impl<'de> Deserialize<'de> for FeedbackRowsInput {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Wrapped {
+        struct FeedbackEnvelope {
             rows: Vec<Value>,
         }
         let value = Value::deserialize(deserializer)?;
         let rows = match value {
             Value::Array(rows) => rows,
-            other => Wrapped::deserialize(other).map_err(serde::de::Error::custom)?.rows,
+            other => FeedbackEnvelope::deserialize(other).map_err(serde::de::Error::custom)?.rows,
         };
         let row = |(at, row): (usize, Value)| {
-            GivenFeedback::deserialize(row).map_err(|error| serde::de::Error::custom(format!("row {at}: {error}")))
+            FeedbackInput::deserialize(row).map_err(|error| serde::de::Error::custom(format!("row {at}: {error}")))
         };
         rows.into_iter().enumerate().map(row).collect::<Result<_, _>>().map(Self)
     }
@@ -166,20 +166,20 @@ impl<'de> Deserialize<'de> for Given {
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
-    request_body = TrainRequest,
+    request_body = TrainAgentRequest,
     responses(
         (status = 201, body = TrainingRun, description = "The queued training run"),
         (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
         (status = 403, description = "The agent's learning is another owner's"),
     )
 )]
-pub async fn train(
+pub async fn train_agent(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(agent_id): Path<String>,
-    request: KeyedJson<TrainRequest>,
+    AdminKey(caller): AdminKey,
+    PathParams(agent_id): PathParams<String>,
+    request: IdempotentJson<TrainAgentRequest>,
 ) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
-    let TrainRequest { feedback, epochs, learning_rate, batch, temperature, seed } = request.body;
+    let TrainAgentRequest { feedback, epochs, learning_rate, batch, temperature, seed } = request.body;
     let default = OfflineSettings::default();
     let settings = |learner: &Learner| OfflineSettings {
         mode: learner.mode,
@@ -196,7 +196,7 @@ pub async fn train(
 /// Options of the progress report.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ProgressQuery {
+pub struct LearningProgressQuery {
     /// Whether to add the measures of each pass: any text but `false`, `0` and `none`. Default: no.
     metrics: Option<String>,
 }
@@ -204,7 +204,7 @@ pub struct ProgressQuery {
 /// The progress of an agent's learning.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LearningProgress)]
-pub struct ProgressDocument {
+pub struct LearningProgress {
     #[serde(flatten)]
     learner: Learner,
     /// Status of the newest run: queued, running, paused, completed, failed or cancelled; `idle`: there is no run.
@@ -228,7 +228,7 @@ pub struct ProgressDocument {
     latest_run: Option<TrainingRun>,
     /// Measures by pass over the feedback; only with `metrics`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    metrics: Option<Vec<Point>>,
+    metrics: Option<Vec<CurvePoint>>,
 }
 
 /// Get the progress of an agent's learning
@@ -239,21 +239,21 @@ pub struct ProgressDocument {
     tag = "learning", security(("ApiKey" = ["admin"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
-        ProgressQuery,
+        LearningProgressQuery,
     ),
     responses(
-        (status = 200, body = ProgressDocument, description = "The progress of the agent's learning"),
+        (status = 200, body = LearningProgress, description = "The progress of the agent's learning"),
         (status = 400, description = "Learning is not enabled for the agent (`invalid_state`)"),
         (status = 403, description = "The agent's learning is another owner's"),
     )
 )]
-pub async fn progress(
+pub async fn get_learning_progress(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(agent_id): Path<String>,
-    Query(query): Query<ProgressQuery>,
-) -> Result<Json<ProgressDocument>, ApiError> {
-    let Standing { learner, version, runs, total } = app.learning.standing(&caller, &agent_id).await?;
+    AdminKey(caller): AdminKey,
+    PathParams(agent_id): PathParams<String>,
+    QueryParams(query): QueryParams<LearningProgressQuery>,
+) -> Result<JsonBody<LearningProgress>, ApiError> {
+    let LearnerStatus { learner, version, runs, total } = app.learning.standing(&caller, &agent_id).await?;
     let completed = || runs.iter().filter(|run| run.status == RunStatus::Completed);
     let measured = |name: &str| runs.iter().find_map(|run| run.measures.get(name).copied());
     // Clients name the metrics they want; any word but a no gives them all.
@@ -262,7 +262,7 @@ pub async fn progress(
         Some(latest) if wanted => app.training.get(&caller, &latest.id).await?.curve,
         _ => None,
     };
-    Ok(Json(ProgressDocument {
+    Ok(JsonBody(LearningProgress {
         status: runs.first().map_or_else(|| "idle".to_owned(), |run| run.status.to_string()),
         progress: runs.first().map(|run| run.progress),
         version: version.version,
@@ -283,7 +283,7 @@ pub async fn progress(
     security(("ApiKey" = ["admin"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
-        ExportQuery,
+        PolicyExportQuery,
     ),
     responses(
         (status = 200, body = BinaryFile, content_type = "application/octet-stream", description = "The policy as a file; `X-Export-Info` describes it", headers(("ETag" = String, description = "SHA-256 of the file, quoted"), ("Content-Disposition" = String, description = "Name of the file"), ("X-Export-Info" = String, description = "JSON about the file: policy, version, format, hash, size and origin"))),
@@ -291,13 +291,13 @@ pub async fn progress(
         (status = 403, description = "The agent's learning is another owner's"),
     )
 )]
-pub async fn export(
+pub async fn export_agent_policy(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(agent_id): Path<String>,
-    Query(query): Query<ExportQuery>,
+    AdminKey(caller): AdminKey,
+    PathParams(agent_id): PathParams<String>,
+    QueryParams(query): QueryParams<PolicyExportQuery>,
 ) -> Result<Response, ApiError> {
     let format = query.format()?;
     let learner = app.learning.get(&caller, &agent_id).await?;
-    exported(&app, &PolicyReference::newest(&learner.policy), format, Some(&agent_id)).await
+    export_response(&app, &PolicyReference::newest(&learner.policy), format, Some(&agent_id)).await
 }

@@ -6,21 +6,21 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    http::{Admin, ApiError, Json, Path},
+    http::{AdminKey, ApiError, JsonBody, PathParams},
 };
-use am_db::codec::{Doc, Timestamp};
-use am_orchestration::{executions::StepLog, model::Status};
+use am_db::codec::{JsonText, Timestamp};
+use am_orchestration::{executions::StepLog, model::ExecutionStatus};
 
 /// The log of an execution by step.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ExecutionLogs)]
-pub struct Logs {
+pub struct ExecutionLogs {
     /// Id of the execution.
     execution_id: String,
     /// Id of the workflow.
     workflow_id: String,
     /// Status of the execution.
-    status: Status,
+    status: ExecutionStatus,
     /// When the first step started; null: not started.
     started_at: Option<Timestamp>,
     /// When the execution ended; null: not ended.
@@ -40,7 +40,7 @@ pub struct StepLogDocument {
     /// Key of the step in the definition; null: unknown.
     step: Option<String>,
     /// Status of the step.
-    status: Status,
+    status: ExecutionStatus,
     /// When the step started; null: not started.
     started_at: Option<Timestamp>,
     /// When the step ended; null: not ended.
@@ -59,13 +59,13 @@ pub struct StepLogDocument {
     verification_status: Option<String>,
     /// Results of the verification checks; null: none.
     #[schema(value_type = Option<Object>)]
-    verification: Doc,
+    verification: JsonText,
     /// Input of the step, any JSON; null: none.
     #[schema(value_type = Option<Object>)]
-    input: Doc,
+    input: JsonText,
     /// Output of the step, any JSON; null: none.
     #[schema(value_type = Option<Object>)]
-    output: Doc,
+    output: JsonText,
 }
 
 impl From<StepLog> for StepLogDocument {
@@ -95,18 +95,18 @@ impl From<StepLog> for StepLogDocument {
     tag = "executions", security(("ApiKey" = ["admin"])),
     params(("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
     responses(
-        (status = 200, body = Logs, description = "The log of each step"),
+        (status = 200, body = ExecutionLogs, description = "The log of each step"),
         (status = 403, description = "The execution is another owner's"),
         (status = 404, description = "No execution has this id"),
     )
 )]
-pub async fn logs(
+pub async fn get_execution_logs(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<Logs>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<ExecutionLogs>, ApiError> {
     let (execution, steps) = app.executions.logs(&caller, &id).await?;
-    Ok(Json(Logs {
+    Ok(JsonBody(ExecutionLogs {
         execution_id: execution.id,
         workflow_id: execution.workflow_id,
         status: execution.status,

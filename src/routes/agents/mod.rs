@@ -25,97 +25,97 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     app::App,
-    http::{ApiError, Json, openapi::routes},
+    http::{ApiError, JsonBody, openapi::routes},
 };
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(workflows::create, workflows::list))
-        .routes(routes!(workflows::get, workflows::update, workflows::delete))
-        .routes(routes!(executions::execute))
-        .routes(routes!(executions::of_workflow))
-        .routes(routes!(executions::cancel_of_workflow))
-        .routes(routes!(executions::list))
-        .routes(routes!(executions::get))
-        .routes(routes!(executions::status))
-        .routes(routes!(executions::cancel))
-        .routes(routes!(executions::pause))
-        .routes(routes!(executions::resume))
-        .routes(routes!(executions::retry))
-        .routes(routes!(logs::logs))
-        .routes(routes!(events::events))
-        .routes(routes!(receipts::receipt))
-        .routes(routes!(receipts::verify))
-        .routes(routes!(receipts::keys))
-        .routes(routes!(networks::create, networks::list))
-        .routes(routes!(networks::get))
-        .routes(routes!(networks::execute))
-        .routes(routes!(networks::status))
-        .routes(routes!(networks::optimize))
-        .routes(routes!(learning::enable))
-        .routes(routes!(learning::train))
-        .routes(routes!(learning::progress))
-        .routes(routes!(learning::export))
-        .routes(routes!(registry::register, registry::list))
-        .routes(routes!(registry::utilisation))
-        .routes(routes!(registry::events))
-        .routes(routes!(registry::get, registry::update, registry::deregister))
-        .routes(routes!(registry::heartbeat))
-        .routes(routes!(registry::offline))
-        .routes(routes!(registry::online))
-        .routes(routes!(registry::assignments))
-        .routes(routes!(plans::create, plans::list))
-        .routes(routes!(plans::metrics))
-        .routes(routes!(plans::get))
-        .routes(routes!(plans::status))
-        .routes(routes!(plans::execute))
-        .routes(routes!(plans::cancel))
-        .routes(routes!(plans::retry))
-        .routes(routes!(plans::events))
-        .routes(routes!(assignments::get))
-        .routes(routes!(assignments::accept))
-        .routes(routes!(assignments::progress))
-        .routes(routes!(assignments::result))
-        .routes(routes!(assignments::fail))
-        .routes(routes!(keys::create, keys::list))
-        .routes(routes!(keys::revoke))
-        .routes(routes!(reputation::get))
-        .routes(routes!(relations::add_contact, relations::contacts))
+        .routes(routes!(workflows::create_workflow, workflows::list_workflows))
+        .routes(routes!(workflows::get_workflow, workflows::update_workflow, workflows::delete_workflow))
+        .routes(routes!(executions::execute_workflow))
+        .routes(routes!(executions::list_workflow_executions))
+        .routes(routes!(executions::cancel_workflow_execution))
+        .routes(routes!(executions::list_executions))
+        .routes(routes!(executions::get_execution))
+        .routes(routes!(executions::get_execution_status))
+        .routes(routes!(executions::cancel_execution))
+        .routes(routes!(executions::pause_execution))
+        .routes(routes!(executions::resume_execution))
+        .routes(routes!(executions::retry_execution))
+        .routes(routes!(logs::get_execution_logs))
+        .routes(routes!(events::stream_execution_events))
+        .routes(routes!(receipts::get_execution_receipt))
+        .routes(routes!(receipts::verify_receipt))
+        .routes(routes!(receipts::list_receipt_keys))
+        .routes(routes!(networks::create_network, networks::list_networks))
+        .routes(routes!(networks::get_network))
+        .routes(routes!(networks::execute_network_task))
+        .routes(routes!(networks::get_network_status))
+        .routes(routes!(networks::optimize_network))
+        .routes(routes!(learning::enable_learning))
+        .routes(routes!(learning::train_agent))
+        .routes(routes!(learning::get_learning_progress))
+        .routes(routes!(learning::export_agent_policy))
+        .routes(routes!(registry::register_agent, registry::list_agents))
+        .routes(routes!(registry::get_registry_utilisation))
+        .routes(routes!(registry::stream_registry_events))
+        .routes(routes!(registry::get_agent, registry::update_agent, registry::deregister_agent))
+        .routes(routes!(registry::record_agent_heartbeat))
+        .routes(routes!(registry::take_agent_offline))
+        .routes(routes!(registry::bring_agent_online))
+        .routes(routes!(registry::list_agent_assignments))
+        .routes(routes!(plans::create_plan, plans::list_plans))
+        .routes(routes!(plans::get_plan_metrics))
+        .routes(routes!(plans::get_plan))
+        .routes(routes!(plans::get_plan_status))
+        .routes(routes!(plans::execute_plan))
+        .routes(routes!(plans::cancel_plan))
+        .routes(routes!(plans::retry_plan))
+        .routes(routes!(plans::stream_plan_events))
+        .routes(routes!(assignments::get_assignment))
+        .routes(routes!(assignments::accept_assignment))
+        .routes(routes!(assignments::report_assignment_progress))
+        .routes(routes!(assignments::report_assignment_result))
+        .routes(routes!(assignments::report_assignment_failure))
+        .routes(routes!(keys::create_agent_key, keys::list_agent_keys))
+        .routes(routes!(keys::revoke_agent_key))
+        .routes(routes!(reputation::get_agent_reputation))
+        .routes(routes!(relations::add_contact, relations::list_contacts))
         .routes(routes!(relations::remove_contact))
-        .routes(routes!(relations::block, relations::blocks))
-        .routes(routes!(relations::unblock))
-        .routes(routes!(relations::authorise, relations::standing, relations::revoke))
-        .routes(routes!(templates::create, templates::list))
-        .routes(routes!(templates::get, templates::delete))
-        .routes(routes!(templates::render))
-        .routes(routes!(transfer::stats))
-        .routes(routes!(transfer::pay))
-        .routes(routes!(transfer::export))
-        .routes(routes!(transfer::import))
+        .routes(routes!(relations::block_agent, relations::list_blocks))
+        .routes(routes!(relations::unblock_agent))
+        .routes(routes!(relations::authorize_agent, relations::get_authorization, relations::revoke_authorization))
+        .routes(routes!(templates::create_template, templates::list_templates))
+        .routes(routes!(templates::get_template, templates::delete_template))
+        .routes(routes!(templates::render_template))
+        .routes(routes!(transfer::get_message_statistics))
+        .routes(routes!(transfer::record_payment))
+        .routes(routes!(transfer::export_messages))
+        .routes(routes!(transfer::import_messages))
         .merge(messages::router())
-        .routes(routes!(channels::create, channels::list))
-        .routes(routes!(channels::get, channels::close))
-        .routes(routes!(channels::add))
-        .routes(routes!(channels::remove))
-        .routes(routes!(channels::send, channels::history))
-        .routes(routes!(test))
+        .routes(routes!(channels::create_channel, channels::list_channels))
+        .routes(routes!(channels::get_channel, channels::close_channel))
+        .routes(routes!(channels::add_channel_member))
+        .routes(routes!(channels::remove_channel_member))
+        .routes(routes!(channels::send_channel_message, channels::list_channel_messages))
+        .routes(routes!(test_agent_routes))
 }
 
 /// The longest name of an agent, in bytes.
-const LONGEST_AGENT: usize = 128;
+const MAX_AGENT_ID_LEN: usize = 128;
 
 /// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
 /// or shown.
-fn agent(app: &App, name: &'static str, id: &str) -> Result<String, ApiError> {
-    agent_in(app, ("path", name), id)
+fn check_agent_path(app: &App, name: &'static str, id: &str) -> Result<String, ApiError> {
+    check_agent_id(app, ("path", name), id)
 }
 
 /// The same for the body or the query.
-fn agent_in(app: &App, (place, name): (&'static str, &'static str), id: &str) -> Result<String, ApiError> {
-    if id.trim() != id || id.is_empty() || id.len() > LONGEST_AGENT || id.chars().any(char::is_control) {
-        let message = format!("Has 1 to {LONGEST_AGENT} bytes, no control characters, no blanks around it");
-        return Err(ApiError::field(vec![place.into(), name.into()], message, "value_error"));
+fn check_agent_id(app: &App, (place, name): (&'static str, &'static str), id: &str) -> Result<String, ApiError> {
+    if id.trim() != id || id.is_empty() || id.len() > MAX_AGENT_ID_LEN || id.chars().any(char::is_control) {
+        let message = format!("Has 1 to {MAX_AGENT_ID_LEN} bytes, no control characters, no blanks around it");
+        return Err(ApiError::invalid_field(vec![place.into(), name.into()], message, "value_error"));
     }
     Ok(app.shared.keyring.shown(id))
 }
@@ -123,7 +123,7 @@ fn agent_in(app: &App, (place, name): (&'static str, &'static str), id: &str) ->
 /// Whether a group of routes answers.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ServiceMessage)]
-pub struct Message {
+pub struct RouteStatus {
     /// A sentence for people.
     pub message: &'static str,
     /// Name of this service.
@@ -135,8 +135,8 @@ pub struct Message {
 /// Takes no key, as in the monolith.
 #[utoipa::path(
     get, path = "/api/v1/agents/test", operation_id = "agents_test", tag = "agents", security(()),
-    responses((status = 200, body = Message, description = "The routes of this group answer"))
+    responses((status = 200, body = RouteStatus, description = "The routes of this group answer"))
 )]
-async fn test() -> Json<Message> {
-    Json(Message { message: "Agent routes are working", service: env!("CARGO_PKG_NAME") })
+async fn test_agent_routes() -> JsonBody<RouteStatus> {
+    JsonBody(RouteStatus { message: "Agent routes are working", service: env!("CARGO_PKG_NAME") })
 }

@@ -9,14 +9,17 @@ use super::executions::{ExecutionDocument, WaitQuery, begun};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        context::Context,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        context::RequestContextExtractor,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
-use am_orchestration::networks::{Draft, Network, NetworkAgent, Objective, Optimized, Standing, Strategy};
+use am_orchestration::networks::{
+    AgentNetwork, CoordinationStrategy, NetworkAgent, NetworkDraft, NetworkObjective, NetworkOptimization,
+    NetworkStatus,
+};
 
 /// A network to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -32,9 +35,9 @@ pub struct NetworkCreate {
     #[schema(value_type = Option<Vec<NetworkAgent>>)]
     agents: Option<Vec<Value>>,
     /// How the agents work together. Default `centralized`.
-    coordination_strategy: Option<Strategy>,
+    coordination_strategy: Option<CoordinationStrategy>,
     /// Other name of `coordination_strategy`, which goes before it.
-    coordination: Option<Strategy>,
+    coordination: Option<CoordinationStrategy>,
 }
 
 /// Create a network
@@ -43,19 +46,19 @@ pub struct NetworkCreate {
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
     request_body = NetworkCreate,
-    responses((status = 201, body = Network, description = "The network"))
+    responses((status = 201, body = AgentNetwork, description = "The network"))
 )]
-pub async fn create(
+pub async fn create_network(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<NetworkCreate>,
-) -> Result<IdempotentCreated<Network>, ApiError> {
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<NetworkCreate>,
+) -> Result<IdempotentCreated<AgentNetwork>, ApiError> {
     let body = request.body;
-    let draft = Draft {
+    let draft = NetworkDraft {
         name: body.name,
         description: body.description.unwrap_or_default(),
         agents: body.agents.unwrap_or_default(),
-        strategy: body.coordination_strategy.or(body.coordination).unwrap_or(Strategy::Centralized),
+        strategy: body.coordination_strategy.or(body.coordination).unwrap_or(CoordinationStrategy::Centralized),
     };
     Ok(IdempotentCreated(app.networks.create(&caller, draft, request.once).await?))
 }
@@ -67,9 +70,13 @@ pub async fn create(
     get, path = "/api/v1/agents/networks", operation_id = "networks_list", tag = "networks",
     security(("ApiKey" = ["admin"])),
     params(PageQuery),
-    responses((status = 200, body = Vec<Network>, description = "A page of networks, the newest first"))
+    responses((status = 200, body = Vec<AgentNetwork>, description = "A page of networks, the newest first"))
 )]
-pub async fn list(State(app): State<App>, Admin(caller): Admin, paging: Paging<100>) -> Result<Response, ApiError> {
+pub async fn list_networks(
+    State(app): State<App>,
+    AdminKey(caller): AdminKey,
+    paging: Paginator<100>,
+) -> Result<Response, ApiError> {
     let found = app.networks.list(&caller, &paging.page).await?;
     Ok(paging.answer(found, |network| (network.created_at, &network.id)))
 }
@@ -82,24 +89,24 @@ pub async fn list(State(app): State<App>, Admin(caller): Admin, paging: Paging<1
         ("network_id" = String, Path, description = "Id of the network: `network_`, its creation time and six hexadecimal digits"),
     ),
     responses(
-        (status = 200, body = Network, description = "The network"),
+        (status = 200, body = AgentNetwork, description = "The network"),
         (status = 403, description = "The network is another owner's"),
         (status = 404, description = "No network has this id"),
     )
 )]
-pub async fn get(
+pub async fn get_network(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<Network>, ApiError> {
-    Ok(Json(app.networks.get(&caller, &id).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<AgentNetwork>, ApiError> {
+    Ok(JsonBody(app.networks.get(&caller, &id).await?))
 }
 
 /// How urgent a task is; the agents see it as `$.inputs.priority`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = TaskPriority)]
-pub enum Priority {
+pub enum NetworkTaskPriority {
     /// Can wait.
     Low,
     /// As usual.
@@ -112,12 +119,12 @@ pub enum Priority {
 /// A task for a network.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = NetworkTaskRequest)]
-pub struct TaskRequest {
+pub struct NetworkTaskRequest {
     /// Task, any JSON. Workflows read it as `$.inputs.task`, and the members of an object also as inputs by name.
     task: Value,
     /// Priority, which workflows read as `$.inputs.priority`. Default `normal`.
     #[serde(default)]
-    priority: Priority,
+    priority: NetworkTaskPriority,
 }
 
 /// Execute a task on a network
@@ -132,7 +139,7 @@ pub struct TaskRequest {
         WaitQuery,
         IdempotencyHeader,
     ),
-    request_body = TaskRequest,
+    request_body = NetworkTaskRequest,
     responses(
         (status = 200, body = ExecutionDocument, description = "The execution, as it is stored or, with `wait`, as it is when the wait ends"),
         (status = 403, description = "The network is another owner's, or a security policy refuses the execution (`policy_violation`)"),
@@ -140,13 +147,13 @@ pub struct TaskRequest {
         (status = 409, description = "The network has no agents, an agent is no workflow that the caller may run, or the agents' workflows can't be joined"),
     )
 )]
-pub async fn execute(
+pub async fn execute_network_task(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(wait): Query<WaitQuery>,
-    context: Context,
-    request: KeyedJson<TaskRequest>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
+    context: RequestContextExtractor,
+    request: IdempotentJson<NetworkTaskRequest>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let mut inputs = Map::new();
@@ -160,7 +167,7 @@ pub async fn execute(
 /// Options of the status.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct StatusQuery {
+pub struct NetworkStatusQuery {
     /// Whether to add the statistics: any text but `false`, `0` and `none`. Default: yes.
     metrics: Option<String>,
 }
@@ -168,9 +175,9 @@ pub struct StatusQuery {
 /// A network and its statistics.
 #[derive(Serialize, ToSchema)]
 #[schema(as = NetworkStatus)]
-pub struct StatusDocument {
+pub struct NetworkStatusDocument {
     #[serde(flatten)]
-    network: Network,
+    network: AgentNetwork,
     /// Id of the network; the same as `id`.
     network_id: String,
     /// Status of the newest execution: running, waiting, completed, failed or cancelled; `idle`: there is none.
@@ -179,7 +186,7 @@ pub struct StatusDocument {
     agent_count: usize,
     /// Statistics of the network's executions; absent if not wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    metrics: Option<Standing>,
+    metrics: Option<NetworkStatus>,
 }
 
 /// Get a network and its statistics
@@ -190,24 +197,24 @@ pub struct StatusDocument {
     security(("ApiKey" = ["admin"])),
     params(
         ("network_id" = String, Path, description = "Id of the network: `network_`, its creation time and six hexadecimal digits"),
-        StatusQuery,
+        NetworkStatusQuery,
     ),
     responses(
-        (status = 200, body = StatusDocument, description = "The network and its statistics"),
+        (status = 200, body = NetworkStatusDocument, description = "The network and its statistics"),
         (status = 403, description = "The network is another owner's"),
         (status = 404, description = "No network has this id"),
     )
 )]
-pub async fn status(
+pub async fn get_network_status(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(query): Query<StatusQuery>,
-) -> Result<Json<StatusDocument>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<NetworkStatusQuery>,
+) -> Result<JsonBody<NetworkStatusDocument>, ApiError> {
     let (network, standing) = app.networks.standing(&caller, &id).await?;
     // Clients name the metrics they want; any word but a no gives them all.
     let wanted = !matches!(query.metrics.as_deref(), Some("false" | "0" | "none"));
-    Ok(Json(StatusDocument {
+    Ok(JsonBody(NetworkStatusDocument {
         network_id: network.id.clone(),
         agent_count: network.agents.len(),
         activity: standing.status.clone(),
@@ -219,9 +226,9 @@ pub async fn status(
 /// What to order a network's agents by.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = NetworkOptimizeRequest)]
-pub struct OptimizeRequest {
+pub struct OptimizeNetworkRequest {
     /// Measure that decides. Default `efficiency`.
-    objective: Option<Objective>,
+    objective: Option<NetworkObjective>,
 }
 
 /// Order the agents of a network by their measurements
@@ -232,19 +239,19 @@ pub struct OptimizeRequest {
         ("network_id" = String, Path, description = "Id of the network: `network_`, its creation time and six hexadecimal digits"),
         IdempotencyHeader,
     ),
-    request_body = Option<OptimizeRequest>,
+    request_body = Option<OptimizeNetworkRequest>,
     responses(
-        (status = 200, body = Optimized, description = "The new order of the agents, and the measurements it follows"),
+        (status = 200, body = NetworkOptimization, description = "The new order of the agents, and the measurements it follows"),
         (status = 403, description = "The network is another owner's"),
         (status = 404, description = "No network has this id"),
     )
 )]
-pub async fn optimize(
+pub async fn optimize_network(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<OptimizeRequest>>,
-) -> Result<IdempotentOk<Optimized>, ApiError> {
-    let objective = request.body.and_then(|body| body.objective).unwrap_or(Objective::Efficiency);
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<OptimizeNetworkRequest>>,
+) -> Result<IdempotentOk<NetworkOptimization>, ApiError> {
+    let objective = request.body.and_then(|body| body.objective).unwrap_or(NetworkObjective::Efficiency);
     Ok(IdempotentOk(app.networks.optimize(&caller, &id, objective, request.once).await?))
 }

@@ -9,17 +9,20 @@ use super::executions::{ExecutionDocument, WaitQuery, begun};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        context::Context,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        context::RequestContextExtractor,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::{IdempotencyHeader, LastEventIdHeader},
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
-    routes::stream::{Asked, EventsQuery, Page},
+    routes::stream::{EventPage, EventsQuery, EventsRequest},
 };
-use am_db::{codec::Timestamp, once::Done};
+use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_orchestration::{
-    plans::{Changed, Draft, Filter, Measured, Plan, PlanStatus, Priority, Standing, Strategy, SubTaskDraft},
+    plans::{
+        DecompositionStrategy, PlanChange, PlanDraft, PlanFilter, PlanPriority, PlanStanding, PlanStatus,
+        StrategyStats, SubTaskDraft, TaskPlan,
+    },
     registry::{GpuTier, TaskType},
 };
 
@@ -63,7 +66,7 @@ pub struct PlanCreate {
     /// its words.
     description: Option<String>,
     /// How the task is split. Default `given` where sub-tasks have `depends_on`, else `adaptive`.
-    strategy: Option<Strategy>,
+    strategy: Option<DecompositionStrategy>,
     /// Sub-tasks, at most 100.
     sub_tasks: Option<Vec<SubTaskCreate>>,
     /// Types of tasks, one sub-task each; instead of `sub_tasks`.
@@ -72,7 +75,7 @@ pub struct PlanCreate {
     #[schema(value_type = Option<Object>)]
     inputs: Option<Map<String, Value>>,
     /// Priority of the plan's sub-tasks. Default `normal`.
-    priority: Option<Priority>,
+    priority: Option<PlanPriority>,
     /// Cost limit in AITBC tokens. Default 0: none.
     max_cost_budget: Option<f64>,
     /// When the plan must be done (RFC 3339); null: no deadline.
@@ -105,22 +108,22 @@ impl From<SubTaskCreate> for SubTaskDraft {
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
     request_body = PlanCreate,
-    responses((status = 201, body = Plan, description = "The plan"))
+    responses((status = 201, body = TaskPlan, description = "The plan"))
 )]
-pub async fn create(
+pub async fn create_plan(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<PlanCreate>,
-) -> Result<IdempotentCreated<Plan>, ApiError> {
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<PlanCreate>,
+) -> Result<IdempotentCreated<TaskPlan>, ApiError> {
     let body = request.body;
-    let draft = Draft {
+    let draft = PlanDraft {
         name: body.name,
         description: body.description.unwrap_or_default(),
         strategy: body.strategy,
         sub_tasks: body.sub_tasks.unwrap_or_default().into_iter().map(SubTaskDraft::from).collect(),
         task_types: body.task_types.unwrap_or_default(),
         inputs: body.inputs.unwrap_or_default(),
-        priority: body.priority.unwrap_or(Priority::Normal),
+        priority: body.priority.unwrap_or(PlanPriority::Normal),
         max_cost_budget: body.max_cost_budget.unwrap_or(0.0),
         deadline: body.deadline,
     };
@@ -134,7 +137,7 @@ pub struct PlansQuery {
     /// Only plans in this status.
     status: Option<PlanStatus>,
     /// Only plans that were split by this strategy.
-    strategy: Option<Strategy>,
+    strategy: Option<DecompositionStrategy>,
 }
 
 /// List plans
@@ -143,15 +146,15 @@ pub struct PlansQuery {
 #[utoipa::path(
     get, path = "/api/v1/agents/plans", operation_id = "plans_list", tag = "plans", security(("ApiKey" = ["admin"])),
     params(PlansQuery, PageQuery),
-    responses((status = 200, body = Vec<Plan>, description = "A page of plans, the newest first"))
+    responses((status = 200, body = Vec<TaskPlan>, description = "A page of plans, the newest first"))
 )]
-pub async fn list(
+pub async fn list_plans(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Query(query): Query<PlansQuery>,
-    paging: Paging<50>,
+    AdminKey(caller): AdminKey,
+    QueryParams(query): QueryParams<PlansQuery>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let filter = Filter { status: query.status, strategy: query.strategy, page: paging.page.clone() };
+    let filter = PlanFilter { status: query.status, strategy: query.strategy, page: paging.page.clone() };
     let found = app.plans.list(&caller, &filter).await?;
     Ok(paging.answer(found, |plan| (plan.created_at, &plan.id)))
 }
@@ -164,17 +167,17 @@ pub async fn list(
     security(("ApiKey" = ["admin"])),
     params(("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits")),
     responses(
-        (status = 200, body = Standing, description = "The plan with the progress of its sub-tasks"),
+        (status = 200, body = PlanStanding, description = "The plan with the progress of its sub-tasks"),
         (status = 403, description = "The plan is another owner's"),
         (status = 404, description = "No plan has this id"),
     )
 )]
-pub async fn get(
+pub async fn get_plan(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<Standing>, ApiError> {
-    Ok(Json(app.plans.standing(&caller, &id).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<PlanStanding>, ApiError> {
+    Ok(JsonBody(app.plans.standing(&caller, &id).await?))
 }
 
 /// Get the status of a plan
@@ -185,13 +188,17 @@ pub async fn get(
     security(("ApiKey" = ["admin"])),
     params(("plan_id" = String, Path, description = "Id of the plan: `plan_` and 12 hexadecimal digits")),
     responses(
-        (status = 200, body = Standing, description = "The plan with the progress of its sub-tasks"),
+        (status = 200, body = PlanStanding, description = "The plan with the progress of its sub-tasks"),
         (status = 403, description = "The plan is another owner's"),
         (status = 404, description = "No plan has this id"),
     )
 )]
-pub async fn status(state: State<App>, caller: Admin, id: Path<String>) -> Result<Json<Standing>, ApiError> {
-    get(state, caller, id).await
+pub async fn get_plan_status(
+    state: State<App>,
+    caller: AdminKey,
+    id: PathParams<String>,
+) -> Result<JsonBody<PlanStanding>, ApiError> {
+    get_plan(state, caller, id).await
 }
 
 /// Settings of a plan's execution.
@@ -223,13 +230,13 @@ pub struct PlanExecute {
         (status = 409, description = "No registered agent can do a sub-task, or as many plans run as may (`PLANS_MAX_RUNNING`)"),
     )
 )]
-pub async fn execute(
+pub async fn execute_plan(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(wait): Query<WaitQuery>,
-    context: Context,
-    request: KeyedJson<Option<PlanExecute>>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
+    context: RequestContextExtractor,
+    request: IdempotentJson<Option<PlanExecute>>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let waits = request.body.unwrap_or_default().wait_for_agents.unwrap_or(false);
@@ -251,9 +258,9 @@ pub struct PlanChanged {
     status: PlanStatus,
 }
 
-fn changed(message: &'static str, done: Done<Changed>) -> IdempotentOk<PlanChanged> {
+fn change_response(message: &'static str, done: IdempotentResult<PlanChange>) -> IdempotentOk<PlanChanged> {
     IdempotentOk(done.map(|changed| {
-        let Changed { plan_id, execution_id, status } = changed;
+        let PlanChange { plan_id, execution_id, status } = changed;
         PlanChanged { message, plan_id, execution_id, status }
     }))
 }
@@ -276,13 +283,13 @@ fn changed(message: &'static str, done: Done<Changed>) -> IdempotentOk<PlanChang
         (status = 409, description = "The execution changed at the same moment (`changed_meanwhile`)"),
     )
 )]
-pub async fn cancel(
+pub async fn cancel_plan(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<PlanChanged>, ApiError> {
-    Ok(changed("Plan cancelled", app.plans.cancel(&caller, &id, request.once).await?))
+    Ok(change_response("Plan cancelled", app.plans.cancel(&caller, &id, request.once).await?))
 }
 
 /// Retry a failed plan from the failed sub-task
@@ -303,13 +310,13 @@ pub async fn cancel(
         (status = 409, description = "As many plans run as may (`PLANS_MAX_RUNNING`)"),
     )
 )]
-pub async fn retry(
+pub async fn retry_plan(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<PlanChanged>, ApiError> {
-    Ok(changed("Plan retried", app.plans.retry(&caller, &id, request.once).await?))
+    Ok(change_response("Plan retried", app.plans.retry(&caller, &id, request.once).await?))
 }
 
 /// A page of the events of a plan's run.
@@ -320,7 +327,7 @@ pub struct PlanEvents {
     /// Id of the plan's execution.
     execution_id: String,
     #[serde(flatten)]
-    page: Page,
+    page: EventPage,
 }
 
 /// List or follow the events of a plan
@@ -341,11 +348,11 @@ pub struct PlanEvents {
         (status = 404, description = "No plan has this id"),
     )
 )]
-pub async fn events(
+pub async fn stream_plan_events(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    asked: Asked,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    asked: EventsRequest,
 ) -> Result<Response, ApiError> {
     let plan = app.plans.get(&caller, &id).await?;
     let Some(execution_id) = plan.execution_id else {
@@ -374,7 +381,7 @@ pub struct PlanMetrics {
     /// Most plans that may run at once, of all callers together (`PLANS_MAX_RUNNING`).
     max_running: i64,
     /// The same counts, and means, by strategy.
-    by_strategy: Vec<Measured>,
+    by_strategy: Vec<StrategyStats>,
 }
 
 /// Get counts and means of plans
@@ -385,11 +392,14 @@ pub struct PlanMetrics {
     security(("ApiKey" = ["admin"])),
     responses((status = 200, body = PlanMetrics, description = "Counts and means of the caller's plans"))
 )]
-pub async fn metrics(State(app): State<App>, Admin(caller): Admin) -> Result<Json<PlanMetrics>, ApiError> {
+pub async fn get_plan_metrics(
+    State(app): State<App>,
+    AdminKey(caller): AdminKey,
+) -> Result<JsonBody<PlanMetrics>, ApiError> {
     let by_strategy = app.plans.measured(&caller).await?;
-    let sum = |of: fn(&Measured) -> i64| by_strategy.iter().map(of).sum::<i64>();
+    let sum = |of: fn(&StrategyStats) -> i64| by_strategy.iter().map(of).sum::<i64>();
     let (completed, failed) = (sum(|one| one.completed), sum(|one| one.failed));
-    Ok(Json(PlanMetrics {
+    Ok(JsonBody(PlanMetrics {
         plans: sum(|one| one.plans),
         running: sum(|one| one.running),
         completed,

@@ -8,15 +8,15 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
-    routes::kept::kept,
+    routes::recorded_response::record_response,
 };
-use am_core::crypto::PublicKey;
-use am_db::codec::{Doc, Timestamp};
-use am_orchestration::{model::Status, receipts};
+use am_core::crypto::Ed25519PublicKey;
+use am_db::codec::{JsonText, Timestamp};
+use am_orchestration::{model::ExecutionStatus, receipts};
 
 /// The receipt of an execution.
 #[derive(Serialize, ToSchema)]
@@ -27,14 +27,14 @@ pub struct ReceiptDocument {
     /// Id of the workflow.
     workflow_id: String,
     /// Status of the execution: completed.
-    status: Status,
+    status: ExecutionStatus,
     /// Id of the receipt; null: there is none.
     receipt_id: Option<String>,
     /// Signatures of the miners' own receipts by step; null: no job left one.
     #[schema(value_type = Option<Object>)]
     miner_signature: Value,
     /// This service's signature; empty: there is no receipt.
-    coordinator_attestations: Vec<Attestation>,
+    coordinator_attestations: Vec<ReceiptAttestation>,
     /// Always null: there is no chain to mint on.
     #[schema(value_type = Option<f64>)]
     minted_amount: Option<f64>,
@@ -51,13 +51,13 @@ pub struct ReceiptDocument {
     /// The signed receipt, `payload` and `signature`, as `receipts/verify` and the command `verify-receipt` take it;
     /// null: there is none.
     #[schema(value_type = Option<Object>)]
-    receipt: Doc,
+    receipt: JsonText,
 }
 
 /// A signature of this service.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ReceiptAttestation)]
-pub struct Attestation {
+pub struct ReceiptAttestation {
     /// Id of the key that signed.
     coordinator_id: String,
     /// The signature: `alg`, `key_id` and `sig`.
@@ -80,25 +80,25 @@ pub struct Attestation {
         (status = 404, description = "No execution has this id"),
     )
 )]
-pub async fn receipt(
+pub async fn get_execution_receipt(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<ReceiptDocument>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<ReceiptDocument>, ApiError> {
     let execution = app.executions.get(&caller, &id).await?;
-    if execution.status != Status::Completed {
+    if execution.status != ExecutionStatus::Completed {
         let detail = format!("Execution has no receipt: it is {}, not completed", execution.status);
         return Err(ApiError::bad_request(detail).code("invalid_state"));
     }
     let parsed: Value = execution.execution_receipt.parse().map_err(ApiError::internal)?.unwrap_or(Value::Null);
     let payload = |name: &str| parsed.pointer(&format!("/payload/{name}")).cloned().unwrap_or(Value::Null);
-    let attestations = parsed.get("signature").map(|signature| Attestation {
+    let attestations = parsed.get("signature").map(|signature| ReceiptAttestation {
         coordinator_id: signature.get("key_id").and_then(Value::as_str).unwrap_or_default().to_owned(),
         signature: signature.clone(),
         timestamp: payload("issued_at"),
     });
-    let verdict = receipts::verify(&parsed, std::slice::from_ref(app.signer.public_key()));
-    Ok(Json(ReceiptDocument {
+    let verdict = receipts::verify_receipt(&parsed, std::slice::from_ref(app.signer.public_key()));
+    Ok(JsonBody(ReceiptDocument {
         execution_id: execution.id,
         workflow_id: execution.workflow_id,
         status: execution.status,
@@ -115,7 +115,7 @@ pub async fn receipt(
     }))
 }
 
-fn miner_signatures(step_states: &Doc) -> Result<Value, serde_json::Error> {
+fn miner_signatures(step_states: &JsonText) -> Result<Value, serde_json::Error> {
     let states: Map<String, Value> = step_states.parse()?.unwrap_or_default();
     let signed = states
         .iter()
@@ -127,7 +127,7 @@ fn miner_signatures(step_states: &Doc) -> Result<Value, serde_json::Error> {
 /// A receipt to verify.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = ReceiptVerifyRequest)]
-pub struct VerifyRequest {
+pub struct VerifyReceiptRequest {
     /// The receipt: an answer of the receipt route, its member `receipt`, or a receipt of the coordinator's.
     receipt: Value,
     /// Ed25519 public key to verify against, in hexadecimal digits. Default: this service's key.
@@ -139,22 +139,22 @@ pub struct VerifyRequest {
     post, path = "/api/v1/agents/receipts/verify", operation_id = "receipts_verify", tag = "receipts",
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
-    request_body = VerifyRequest,
-    responses((status = 200, body = receipts::Verdict, description = "Whether the signature is valid, and if not, why"))
+    request_body = VerifyReceiptRequest,
+    responses((status = 200, body = receipts::ReceiptVerification, description = "Whether the signature is valid, and if not, why"))
 )]
-pub async fn verify(
+pub async fn verify_receipt(
     State(app): State<App>,
-    _: Admin,
-    request: KeyedJson<VerifyRequest>,
-) -> Result<IdempotentOk<receipts::Verdict>, ApiError> {
-    let VerifyRequest { receipt, public_key } = request.body;
+    _: AdminKey,
+    request: IdempotentJson<VerifyReceiptRequest>,
+) -> Result<IdempotentOk<receipts::ReceiptVerification>, ApiError> {
+    let VerifyReceiptRequest { receipt, public_key } = request.body;
     let key = match public_key {
         None => app.signer.public_key().clone(),
-        Some(hex) => PublicKey::from_hex(&hex).map_err(|error| {
-            ApiError::field(vec!["body".into(), "public_key".into()], error.to_string(), "value_error")
+        Some(hex) => Ed25519PublicKey::from_hex(&hex).map_err(|error| {
+            ApiError::invalid_field(vec!["body".into(), "public_key".into()], error.to_string(), "value_error")
         })?,
     };
-    Ok(IdempotentOk(kept(&app, request.once, receipts::verify(&receipt, &[key])).await?))
+    Ok(IdempotentOk(record_response(&app, request.once, receipts::verify_receipt(&receipt, &[key])).await?))
 }
 
 /// The public keys that receipts are signed with.
@@ -184,12 +184,12 @@ pub struct ReceiptKey {
     security(("ApiKey" = ["admin"])),
     responses((status = 200, body = ReceiptKeys, description = "The public keys"))
 )]
-pub async fn keys(State(app): State<App>, _: Admin) -> Json<ReceiptKeys> {
+pub async fn list_receipt_keys(State(app): State<App>, _: AdminKey) -> JsonBody<ReceiptKeys> {
     let key = ReceiptKey {
         alg: "Ed25519",
         key_id: app.signer.key_id().to_owned(),
         public_key_hex: app.signer.public_key_hex(),
         key_use: "receipts",
     };
-    Json(ReceiptKeys { keys: vec![key] })
+    JsonBody(ReceiptKeys { keys: vec![key] })
 }

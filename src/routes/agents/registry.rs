@@ -9,20 +9,21 @@ use super::assignments::AssignmentDocument;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::{IdempotencyHeader, LastEventIdHeader},
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
-    routes::stream::{Asked, EventsQuery, Page},
+    routes::stream::{EventPage, EventsQuery, EventsRequest},
 };
 use am_db::{
-    codec::{Doc, Timestamp},
-    owner::Owner,
+    codec::{JsonText, Timestamp},
+    owner::PrincipalName,
     principal::Principal,
 };
 use am_orchestration::registry::{
-    AgentStatus, Beat, Change, Draft, Filter, GpuTier, Known, OfflineReason, Source, TaskType, Utilisation,
+    AgentChange, AgentDraft, AgentFilter, AgentStatus, GpuTier, HeartbeatReport, MeasureSource, MeasuredAgent,
+    OfflineReason, RegistryUtilisation, TaskType,
 };
 
 /// An agent to register. Members that are not named here are ignored.
@@ -87,12 +88,12 @@ pub struct AgentUpdate {
 /// A figure and its source.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AgentFigure)]
-pub struct Figure {
+pub struct SourcedFigure {
     /// The figure, 0 to 1.
     value: f64,
     /// Source of the figure: `claimed` at registration, `reported` with a heartbeat, or `measured` from assignments
     /// that have ended.
-    source: Source,
+    source: MeasureSource,
 }
 
 /// A registered agent.
@@ -113,9 +114,9 @@ pub struct RegisteredAgent {
     /// Number of tasks that the agent does at once.
     max_concurrent_tasks: i64,
     /// Speed of the agent.
-    performance: Figure,
+    performance: SourcedFigure,
     /// Reliability of the agent.
-    reliability: Figure,
+    reliability: SourcedFigure,
     /// Price of an hour, in AITBC tokens.
     cost_per_hour: f64,
     /// Whether the agent is called at an address of its own.
@@ -124,7 +125,7 @@ pub struct RegisteredAgent {
     endpoint_url: Option<String>,
     /// Further facts.
     #[schema(value_type = Object)]
-    metadata: Doc,
+    metadata: JsonText,
     /// Whether the agent is online.
     status: AgentStatus,
     /// Why the agent is offline: `silent` (no heartbeat came in time) or `requested`; null: it is online.
@@ -156,14 +157,14 @@ pub struct RegisteredAgent {
 }
 
 impl RegisteredAgent {
-    fn new(known: Known, reader: &Principal) -> Self {
-        let Known { agent, performance, reliability, health, score } = known;
+    fn new(known: MeasuredAgent, reader: &Principal) -> Self {
+        let MeasuredAgent { agent, performance, reliability, health, score } = known;
         let (total, load) = (agent.total(), agent.load());
-        let figure = |(value, source)| Figure { value, source };
+        let figure = |(value, source)| SourcedFigure { value, source };
         let mine = reader.owns(&agent.owner_id);
         Self {
             agent_id: agent.id,
-            owner_id: Owner::from_stored(&agent.owner_id).into(),
+            owner_id: PrincipalName::from_stored(&agent.owner_id).into(),
             agent_type: agent.agent_type,
             description: agent.description,
             capabilities: agent.task_types,
@@ -174,7 +175,7 @@ impl RegisteredAgent {
             cost_per_hour: agent.cost_per_hour,
             has_endpoint: agent.endpoint_url.is_some(),
             endpoint_url: agent.endpoint_url.filter(|_| mine),
-            metadata: agent.metadata.or_object(),
+            metadata: agent.metadata.or_empty_object(),
             status: agent.status,
             offline_reason: agent.offline_reason,
             last_seen: agent.last_seen,
@@ -193,8 +194,8 @@ impl RegisteredAgent {
     }
 }
 
-fn metadata(members: Option<Map<String, Value>>) -> Result<Doc, ApiError> {
-    Doc::of(&members.unwrap_or_default()).map_err(ApiError::internal)
+fn metadata_document(members: Option<Map<String, Value>>) -> Result<JsonText, ApiError> {
+    JsonText::from_value(&members.unwrap_or_default()).map_err(ApiError::internal)
 }
 
 /// Register an agent
@@ -211,13 +212,13 @@ fn metadata(members: Option<Map<String, Value>>) -> Result<Doc, ApiError> {
         (status = 409, description = "The name is another owner's"),
     )
 )]
-pub async fn register(
+pub async fn register_agent(
     State(app): State<App>,
-    Admin(owner): Admin,
-    request: KeyedJson<AgentRegister>,
+    AdminKey(owner): AdminKey,
+    request: IdempotentJson<AgentRegister>,
 ) -> Result<IdempotentCreated<RegisteredAgent>, ApiError> {
     let body = request.body;
-    let draft = Draft {
+    let draft = AgentDraft {
         agent_id: app.shared.keyring.shown(&body.agent_id),
         agent_type: body.agent_type.unwrap_or_else(|| "worker".to_owned()),
         description: body.description.unwrap_or_default(),
@@ -228,7 +229,7 @@ pub async fn register(
         reliability: body.reliability.unwrap_or(0.5),
         cost_per_hour: body.cost_per_hour.unwrap_or(0.0),
         endpoint_url: body.endpoint_url.filter(|url| !url.is_empty()),
-        metadata: metadata(body.metadata)?,
+        metadata: metadata_document(body.metadata)?,
     };
     let done = app.registry.register(&owner, draft, request.once).await?;
     Ok(IdempotentCreated(done.map(|known| RegisteredAgent::new(known, &owner))))
@@ -257,14 +258,14 @@ pub struct RegistryQuery {
     params(RegistryQuery, PageQuery),
     responses((status = 200, body = Vec<RegisteredAgent>, description = "A page of agents, the newest first"))
 )]
-pub async fn list(
+pub async fn list_agents(
     State(app): State<App>,
-    Admin(reader): Admin,
-    Query(query): Query<RegistryQuery>,
-    paging: Paging<100>,
+    AdminKey(reader): AdminKey,
+    QueryParams(query): QueryParams<RegistryQuery>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
     let RegistryQuery { status, task_type, gpu_tier, agent_type } = query;
-    let filter = Filter { status, task_type, gpu_tier, agent_type, page: paging.page.clone() };
+    let filter = AgentFilter { status, task_type, gpu_tier, agent_type, page: paging.page.clone() };
     let found = app.registry.list(&filter).await?;
     let shown = |known| RegisteredAgent::new(known, &reader);
     Ok(paging.answer_shown(found, |known| (known.agent.created_at, &known.agent.id), shown))
@@ -282,12 +283,12 @@ pub async fn list(
         (status = 404, description = "No agent is registered by this name"),
     )
 )]
-pub async fn get(
+pub async fn get_agent(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<RegisteredAgent>, ApiError> {
-    Ok(Json(RegisteredAgent::new(app.registry.get(&id).await?, &caller)))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<RegisteredAgent>, ApiError> {
+    Ok(JsonBody(RegisteredAgent::new(app.registry.get(&id).await?, &caller)))
 }
 
 /// Change a registered agent
@@ -304,13 +305,13 @@ pub async fn get(
         (status = 404, description = "No agent is registered by this name"),
     )
 )]
-pub async fn update(
+pub async fn update_agent(
     State(app): State<App>,
-    Admin(owner): Admin,
-    Path(id): Path<String>,
-    Json(body): Json<AgentUpdate>,
-) -> Result<Json<RegisteredAgent>, ApiError> {
-    let change = Change {
+    AdminKey(owner): AdminKey,
+    PathParams(id): PathParams<String>,
+    JsonBody(body): JsonBody<AgentUpdate>,
+) -> Result<JsonBody<RegisteredAgent>, ApiError> {
+    let change = AgentChange {
         agent_type: body.agent_type,
         description: body.description,
         task_types: body.capabilities,
@@ -320,9 +321,9 @@ pub async fn update(
         reliability: body.reliability,
         cost_per_hour: body.cost_per_hour,
         endpoint_url: body.endpoint_url,
-        metadata: body.metadata.map(|members| metadata(Some(members))).transpose()?,
+        metadata: body.metadata.map(|members| metadata_document(Some(members))).transpose()?,
     };
-    Ok(Json(RegisteredAgent::new(app.registry.update(&owner, &id, change).await?, &owner)))
+    Ok(JsonBody(RegisteredAgent::new(app.registry.update(&owner, &id, change).await?, &owner)))
 }
 
 /// Deregister an agent
@@ -340,10 +341,10 @@ pub async fn update(
         (status = 404, description = "No agent is registered by this name"),
     )
 )]
-pub async fn deregister(
+pub async fn deregister_agent(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
 ) -> Result<StatusCode, ApiError> {
     app.registry.deregister(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -353,7 +354,7 @@ pub async fn deregister(
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 #[schema(as = HeartbeatRequest)]
-pub struct Heartbeat {
+pub struct HeartbeatRequest {
     /// Load of the agent, 0 to 1, work of others included; null: unchanged.
     load: Option<f64>,
     /// Speed that the agent measured, 0 to 1; null: unchanged.
@@ -363,7 +364,7 @@ pub struct Heartbeat {
 /// The answer to a heartbeat.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HeartbeatAnswer)]
-pub struct Heard {
+pub struct HeartbeatResponse {
     /// Name of the agent.
     agent_id: String,
     /// Status of the agent afterwards.
@@ -386,23 +387,23 @@ pub struct Heard {
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         IdempotencyHeader,
     ),
-    request_body = Option<Heartbeat>,
+    request_body = Option<HeartbeatRequest>,
     responses(
-        (status = 200, body = Heard, description = "The heartbeat was taken"),
+        (status = 200, body = HeartbeatResponse, description = "The heartbeat was taken"),
         (status = 403, description = "The agent is another owner's"),
         (status = 404, description = "No agent is registered by this name"),
     )
 )]
-pub async fn heartbeat(
+pub async fn record_agent_heartbeat(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Heartbeat>>,
-) -> Result<IdempotentOk<Heard>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<HeartbeatRequest>>,
+) -> Result<IdempotentOk<HeartbeatResponse>, ApiError> {
     let body = request.body.unwrap_or_default();
-    let beat = Beat { load: body.load, performance: body.performance };
+    let beat = HeartbeatReport { load: body.load, performance: body.performance };
     let done = app.registry.beat(&caller, &id, beat, request.once).await?;
-    Ok(IdempotentOk(done.map(|agent| Heard {
+    Ok(IdempotentOk(done.map(|agent| HeartbeatResponse {
         agent_id: agent.id,
         status: agent.status,
         last_seen: agent.last_seen,
@@ -411,14 +412,14 @@ pub async fn heartbeat(
     })))
 }
 
-async fn switched(
+async fn switch_agent(
     app: App,
-    Admin(owner): Admin,
+    AdminKey(owner): AdminKey,
     id: String,
     online: bool,
-    request: KeyedJson<Option<Value>>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
-    let done = app.registry.switch(&owner, &id, online, request.once).await?;
+    let done = app.registry.set_online(&owner, &id, online, request.once).await?;
     Ok(IdempotentOk(done.map(|known| RegisteredAgent::new(known, &owner))))
 }
 
@@ -439,13 +440,13 @@ async fn switched(
         (status = 404, description = "No agent is registered by this name"),
     )
 )]
-pub async fn offline(
+pub async fn take_agent_offline(
     State(app): State<App>,
-    caller: Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
+    caller: AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
-    switched(app, caller, id, false, request).await
+    switch_agent(app, caller, id, false, request).await
 }
 
 /// Bring an agent online
@@ -463,13 +464,13 @@ pub async fn offline(
         (status = 404, description = "No agent is registered by this name"),
     )
 )]
-pub async fn online(
+pub async fn bring_agent_online(
     State(app): State<App>,
-    caller: Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
+    caller: AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
-    switched(app, caller, id, true, request).await
+    switch_agent(app, caller, id, true, request).await
 }
 
 /// List the open assignments of an agent
@@ -487,13 +488,13 @@ pub async fn online(
         (status = 404, description = "No agent is registered by this name"),
     )
 )]
-pub async fn assignments(
+pub async fn list_agent_assignments(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<Vec<AssignmentDocument>>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<Vec<AssignmentDocument>>, ApiError> {
     let found = app.assignments.of_agent(&caller, &id).await?;
-    Ok(Json(found.into_iter().map(AssignmentDocument::new).collect()))
+    Ok(JsonBody(found.into_iter().map(AssignmentDocument::new).collect()))
 }
 
 /// Get the utilisation of the registered agents
@@ -502,10 +503,13 @@ pub async fn assignments(
 #[utoipa::path(
     get, path = "/api/v1/agents/registry/utilisation", operation_id = "registry_get_utilisation", tag = "registry",
     security(("ApiKey" = ["admin"])),
-    responses((status = 200, body = Utilisation, description = "Capacity and use of all agents"))
+    responses((status = 200, body = RegistryUtilisation, description = "Capacity and use of all agents"))
 )]
-pub async fn utilisation(State(app): State<App>, _: Admin) -> Result<Json<Utilisation>, ApiError> {
-    Ok(Json(app.registry.utilisation().await?))
+pub async fn get_registry_utilisation(
+    State(app): State<App>,
+    _: AdminKey,
+) -> Result<JsonBody<RegistryUtilisation>, ApiError> {
+    Ok(JsonBody(app.registry.utilisation().await?))
 }
 
 /// List or follow the events of the registry
@@ -517,10 +521,14 @@ pub async fn utilisation(State(app): State<App>, _: Admin) -> Result<Json<Utilis
     security(("ApiKey" = ["admin"])),
     params(EventsQuery, LastEventIdHeader),
     responses(
-        (status = 200, content((Page = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events without end"),
+        (status = 200, content((EventPage = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events without end"),
     )
 )]
-pub async fn events(State(app): State<App>, _: Admin, asked: Asked) -> Result<Response, ApiError> {
+pub async fn stream_registry_events(
+    State(app): State<App>,
+    _: AdminKey,
+    asked: EventsRequest,
+) -> Result<Response, ApiError> {
     let asked = asked.page_by_default();
     let first = app.registry.events(asked.after(), asked.limit()).await?;
     let follower = app.registry.follow(asked.after());

@@ -4,17 +4,17 @@ use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{agent, agent_in};
+use super::{check_agent_id, check_agent_path};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentCreated, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentCreated, IdempotentJson},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
-use am_communication::relations::{Authorization, Block, Contact, Standing, Verdict};
+use am_communication::relations::{AgentAuthorization, AgentBlock, AgentContact, AuthorizationStatus, PermissionCheck};
 
 /// A contact to add.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -39,18 +39,18 @@ pub struct ContactCreate {
     ),
     request_body = ContactCreate,
     responses(
-        (status = 201, body = Contact, description = "The contact"),
+        (status = 201, body = AgentContact, description = "The contact"),
         (status = 400, description = "The agent has 10 000 contacts (`invalid_state`)"),
     )
 )]
 pub async fn add_contact(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<ContactCreate>,
-) -> Result<IdempotentCreated<Contact>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
-    let contact = agent_in(&app, ("body", "contact_id"), &request.body.contact_id)?;
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<ContactCreate>,
+) -> Result<IdempotentCreated<AgentContact>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    let contact = check_agent_id(&app, ("body", "contact_id"), &request.body.contact_id)?;
     let contact = (contact.as_str(), request.body.note);
     Ok(IdempotentCreated(app.relations.add_contact(&caller, &agent, contact, request.once).await?))
 }
@@ -65,15 +65,15 @@ pub async fn add_contact(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         PageQuery,
     ),
-    responses((status = 200, body = Vec<Contact>, description = "A page of contacts, the newest first"))
+    responses((status = 200, body = Vec<AgentContact>, description = "A page of contacts, the newest first"))
 )]
-pub async fn contacts(
+pub async fn list_contacts(
     State(app): State<App>,
-    _: Admin,
-    Path(id): Path<String>,
-    paging: Paging<100>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let found = app.relations.contacts(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    let found = app.relations.contacts(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
     Ok(paging.answer(found, |contact| (contact.created_at, &contact.contact_id)))
 }
 
@@ -86,17 +86,17 @@ pub async fn contacts(
         ("contact_id" = String, Path, description = "Name of the other agent"),
     ),
     responses(
-        (status = 200, body = Contact, description = "The removed contact"),
+        (status = 200, body = AgentContact, description = "The removed contact"),
         (status = 404, description = "The agent has no such contact"),
     )
 )]
 pub async fn remove_contact(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, contact)): Path<(String, String)>,
-) -> Result<Json<Contact>, ApiError> {
-    let (agent, contact) = (agent(&app, "agent_id", &id)?, agent(&app, "contact_id", &contact)?);
-    Ok(Json(app.relations.remove_contact(&caller, &agent, &contact).await?))
+    AdminKey(caller): AdminKey,
+    PathParams((id, contact)): PathParams<(String, String)>,
+) -> Result<JsonBody<AgentContact>, ApiError> {
+    let (agent, contact) = (check_agent_path(&app, "agent_id", &id)?, check_agent_path(&app, "contact_id", &contact)?);
+    Ok(JsonBody(app.relations.remove_contact(&caller, &agent, &contact).await?))
 }
 
 /// A block to add.
@@ -121,18 +121,18 @@ pub struct BlockCreate {
     ),
     request_body = BlockCreate,
     responses(
-        (status = 201, body = Block, description = "The block"),
+        (status = 201, body = AgentBlock, description = "The block"),
         (status = 400, description = "The agent has blocked 10 000 others (`invalid_state`)"),
     )
 )]
-pub async fn block(
+pub async fn block_agent(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<BlockCreate>,
-) -> Result<IdempotentCreated<Block>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
-    let blocked = agent_in(&app, ("body", "blocked_id"), &request.body.blocked_id)?;
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<BlockCreate>,
+) -> Result<IdempotentCreated<AgentBlock>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    let blocked = check_agent_id(&app, ("body", "blocked_id"), &request.body.blocked_id)?;
     let blocked = (blocked.as_str(), request.body.reason);
     Ok(IdempotentCreated(app.relations.block(&caller, &agent, blocked, request.once).await?))
 }
@@ -147,15 +147,15 @@ pub async fn block(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         PageQuery,
     ),
-    responses((status = 200, body = Vec<Block>, description = "A page of blocks, the newest first"))
+    responses((status = 200, body = Vec<AgentBlock>, description = "A page of blocks, the newest first"))
 )]
-pub async fn blocks(
+pub async fn list_blocks(
     State(app): State<App>,
-    _: Admin,
-    Path(id): Path<String>,
-    paging: Paging<100>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let found = app.relations.blocks(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    let found = app.relations.blocks(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
     Ok(paging.answer(found, |block| (block.created_at, &block.blocked_id)))
 }
 
@@ -168,17 +168,17 @@ pub async fn blocks(
         ("blocked_id" = String, Path, description = "Name of the blocked agent"),
     ),
     responses(
-        (status = 200, body = Block, description = "The removed block"),
+        (status = 200, body = AgentBlock, description = "The removed block"),
         (status = 404, description = "The agent has not blocked that one"),
     )
 )]
-pub async fn unblock(
+pub async fn unblock_agent(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, blocked)): Path<(String, String)>,
-) -> Result<Json<Block>, ApiError> {
-    let (agent, blocked) = (agent(&app, "agent_id", &id)?, agent(&app, "blocked_id", &blocked)?);
-    Ok(Json(app.relations.unblock(&caller, &agent, &blocked).await?))
+    AdminKey(caller): AdminKey,
+    PathParams((id, blocked)): PathParams<(String, String)>,
+) -> Result<JsonBody<AgentBlock>, ApiError> {
+    let (agent, blocked) = (check_agent_path(&app, "agent_id", &id)?, check_agent_path(&app, "blocked_id", &blocked)?);
+    Ok(JsonBody(app.relations.unblock(&caller, &agent, &blocked).await?))
 }
 
 /// An authorization to grant.
@@ -201,23 +201,23 @@ pub struct AuthorizationCreate {
         IdempotencyHeader,
     ),
     request_body = Option<AuthorizationCreate>,
-    responses((status = 201, body = Standing, description = "The agent's authorization"))
+    responses((status = 201, body = AuthorizationStatus, description = "The agent's authorization"))
 )]
-pub async fn authorise(
+pub async fn authorize_agent(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<AuthorizationCreate>>,
-) -> Result<IdempotentCreated<Standing>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
-    let said = (Authorization::Granted, request.body.and_then(|body| body.reason));
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<AuthorizationCreate>>,
+) -> Result<IdempotentCreated<AuthorizationStatus>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    let said = (AgentAuthorization::Granted, request.body.and_then(|body| body.reason));
     Ok(IdempotentCreated(app.relations.authorise(&caller, &agent, said, request.once).await?))
 }
 
 /// Options of the answer.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct StandingQuery {
+pub struct AuthorizationQuery {
     /// Agent for which `may_write` is answered.
     recipient: Option<String>,
 }
@@ -225,12 +225,12 @@ pub struct StandingQuery {
 /// The authorization of an agent, and whether it may write to another.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AgentAuthorizationAnswer)]
-pub struct StandingAnswer {
+pub struct AuthorizationResponse {
     #[serde(flatten)]
-    standing: Standing,
+    standing: AuthorizationStatus,
     /// Whether the agent may write to `recipient`; absent where none was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    may_write: Option<Verdict>,
+    may_write: Option<PermissionCheck>,
 }
 
 /// Get the authorization of an agent
@@ -242,31 +242,31 @@ pub struct StandingAnswer {
     tag = "authorizations", security(("ApiKey" = ["admin"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
-        StandingQuery,
+        AuthorizationQuery,
     ),
-    responses((status = 200, body = StandingAnswer, description = "The agent's authorization"))
+    responses((status = 200, body = AuthorizationResponse, description = "The agent's authorization"))
 )]
-pub async fn standing(
+pub async fn get_authorization(
     State(app): State<App>,
-    _: Admin,
-    Path(id): Path<String>,
-    Query(query): Query<StandingQuery>,
-) -> Result<Json<StandingAnswer>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<AuthorizationQuery>,
+) -> Result<JsonBody<AuthorizationResponse>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
     let may_write = match query.recipient {
         Some(other) => {
-            let other = agent_in(&app, ("query", "recipient"), &other)?;
+            let other = check_agent_id(&app, ("query", "recipient"), &other)?;
             Some(app.relations.verdict(&agent, &other).await?)
         }
         None => None,
     };
-    Ok(Json(StandingAnswer { standing: app.relations.standing(&agent).await?, may_write }))
+    Ok(JsonBody(AuthorizationResponse { standing: app.relations.standing(&agent).await?, may_write }))
 }
 
 /// Why an authorization is revoked.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct RevokeQuery {
+pub struct RevokeAuthorizationQuery {
     /// Reason, at most 500 characters.
     reason: Option<String>,
 }
@@ -279,17 +279,17 @@ pub struct RevokeQuery {
     tag = "authorizations", security(("ApiKey" = ["admin"])),
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
-        RevokeQuery,
+        RevokeAuthorizationQuery,
     ),
-    responses((status = 200, body = Standing, description = "The agent's authorization"))
+    responses((status = 200, body = AuthorizationStatus, description = "The agent's authorization"))
 )]
-pub async fn revoke(
+pub async fn revoke_authorization(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(query): Query<RevokeQuery>,
-) -> Result<Json<Standing>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
-    let said = (Authorization::Revoked, query.reason);
-    Ok(Json(app.relations.authorise(&caller, &agent, said, None).await?.value))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<RevokeAuthorizationQuery>,
+) -> Result<JsonBody<AuthorizationStatus>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    let said = (AgentAuthorization::Revoked, query.reason);
+    Ok(JsonBody(app.relations.authorise(&caller, &agent, said, None).await?.value))
 }

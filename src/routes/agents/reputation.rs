@@ -4,12 +4,12 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::agent;
+use super::check_agent_path;
 use crate::{
     app::App,
-    http::{Admin, ApiError, Json, Path},
+    http::{AdminKey, ApiError, JsonBody, PathParams},
 };
-use am_security::reputation::{Reputation, reputation};
+use am_security::reputation::{AgentReputationScore, get_reputation};
 
 /// An agent's reputation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -17,7 +17,7 @@ pub struct AgentReputation {
     /// Name of the agent.
     agent_id: String,
     #[serde(flatten)]
-    reputation: Reputation,
+    reputation: AgentReputationScore,
 }
 
 /// Get the reputation of an agent
@@ -33,8 +33,12 @@ pub struct AgentReputation {
     ),
     responses((status = 200, body = AgentReputation, description = "The agent's reputation"))
 )]
-pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<AgentReputation>, ApiError> {
-    let agent_id = agent(&app, "agent_id", &id)?;
-    let reputation = reputation(&mut *app.db.read().await?, &agent_id).await?;
-    Ok(Json(AgentReputation { agent_id, reputation }))
+pub async fn get_agent_reputation(
+    State(app): State<App>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<AgentReputation>, ApiError> {
+    let agent_id = check_agent_path(&app, "agent_id", &id)?;
+    let reputation = get_reputation(&mut *app.db.read().await?, &agent_id).await?;
+    Ok(JsonBody(AgentReputation { agent_id, reputation }))
 }

@@ -5,21 +5,21 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::agent;
+use super::check_agent_path;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path,
+        AdminKey, ApiError, JsonBody, PathParams,
         error::FieldError,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
-    routes::kept::kept,
+    routes::recorded_response::record_response,
 };
 use am_communication::{
     price::MessageType,
-    templates::{Filled, NewTemplate, Template, Templates},
+    templates::{FilledTemplate, MessageTemplate, NewTemplate, TemplateService},
 };
 
 /// A template to create.
@@ -52,18 +52,18 @@ pub struct TemplateCreate {
     ),
     request_body = TemplateCreate,
     responses(
-        (status = 201, body = Template, description = "The template"),
+        (status = 201, body = MessageTemplate, description = "The template"),
         (status = 400, description = "The agent has 1000 templates (`invalid_state`)"),
         (status = 409, description = "The agent has a template of this name"),
     )
 )]
-pub async fn create(
+pub async fn create_template(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<TemplateCreate>,
-) -> Result<IdempotentCreated<Template>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<TemplateCreate>,
+) -> Result<IdempotentCreated<MessageTemplate>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
     let body = request.body;
     let new = NewTemplate {
         name: body.name,
@@ -86,21 +86,21 @@ pub async fn create(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
         PageQuery,
     ),
-    responses((status = 200, body = Vec<Template>, description = "A page of templates, the newest first"))
+    responses((status = 200, body = Vec<MessageTemplate>, description = "A page of templates, the newest first"))
 )]
-pub async fn list(
+pub async fn list_templates(
     State(app): State<App>,
-    _: Admin,
-    Path(id): Path<String>,
-    paging: Paging<50>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let (own, total) = app.templates.own(&agent(&app, "agent_id", &id)?, &paging.page).await?;
+    let (own, total) = app.templates.own(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
     let last = paging.last_of(&own).cloned();
     let next = last.as_ref().and_then(|last| Some((last.created_at?, last.template_id.as_str())));
     let first = paging.page.after.is_none() && paging.page.offset == 0;
-    let mut shown = if first { Templates::defaults() } else { Vec::new() };
+    let mut shown = if first { TemplateService::built_in() } else { Vec::new() };
     shown.extend(own);
-    Ok(paging.answer_bounded(&shown, Some(total.cast_unsigned()), next))
+    Ok(paging.respond_partial(&shown, Some(total.cast_unsigned()), next))
 }
 
 /// Get a template
@@ -112,16 +112,16 @@ pub async fn list(
         ("template_id" = String, Path, description = "Id of the template"),
     ),
     responses(
-        (status = 200, body = Template, description = "The template"),
+        (status = 200, body = MessageTemplate, description = "The template"),
         (status = 404, description = "The agent has no template with this id"),
     )
 )]
-pub async fn get(
+pub async fn get_template(
     State(app): State<App>,
-    _: Admin,
-    Path((id, template)): Path<(String, String)>,
-) -> Result<Json<Template>, ApiError> {
-    Ok(Json(app.templates.get(&agent(&app, "agent_id", &id)?, &template).await?))
+    _: AdminKey,
+    PathParams((id, template)): PathParams<(String, String)>,
+) -> Result<JsonBody<MessageTemplate>, ApiError> {
+    Ok(JsonBody(app.templates.get(&check_agent_path(&app, "agent_id", &id)?, &template).await?))
 }
 
 /// Delete a template of an agent
@@ -133,23 +133,23 @@ pub async fn get(
         ("template_id" = String, Path, description = "Id of the template"),
     ),
     responses(
-        (status = 200, body = Template, description = "The deleted template"),
+        (status = 200, body = MessageTemplate, description = "The deleted template"),
         (status = 400, description = "The template is built in (`invalid_state`)"),
         (status = 404, description = "The agent has no template with this id"),
     )
 )]
-pub async fn delete(
+pub async fn delete_template(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path((id, template)): Path<(String, String)>,
-) -> Result<Json<Template>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
-    Ok(Json(app.templates.delete(&caller, &agent, &template).await?))
+    AdminKey(caller): AdminKey,
+    PathParams((id, template)): PathParams<(String, String)>,
+) -> Result<JsonBody<MessageTemplate>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
+    Ok(JsonBody(app.templates.delete(&caller, &agent, &template).await?))
 }
 
 /// Values of a template's variables.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct RenderRequest {
+pub struct RenderTemplateRequest {
     /// Value of each variable by name; others are ignored.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -168,19 +168,19 @@ pub struct RenderRequest {
         ("template_id" = String, Path, description = "Id of the template"),
         IdempotencyHeader,
     ),
-    request_body = RenderRequest,
+    request_body = RenderTemplateRequest,
     responses(
-        (status = 200, body = Filled, description = "The content with the variables filled in"),
+        (status = 200, body = FilledTemplate, description = "The content with the variables filled in"),
         (status = 404, description = "The agent has no template with this id"),
     )
 )]
-pub async fn render(
+pub async fn render_template(
     State(app): State<App>,
-    _: Admin,
-    Path((id, template)): Path<(String, String)>,
-    request: KeyedJson<RenderRequest>,
-) -> Result<IdempotentOk<Filled>, ApiError> {
-    let template = app.templates.get(&agent(&app, "agent_id", &id)?, &template).await?;
+    _: AdminKey,
+    PathParams((id, template)): PathParams<(String, String)>,
+    request: IdempotentJson<RenderTemplateRequest>,
+) -> Result<IdempotentOk<FilledTemplate>, ApiError> {
+    let template = app.templates.get(&check_agent_path(&app, "agent_id", &id)?, &template).await?;
     let filled = template.fill(&request.body.variables).map_err(|missing| {
         let field = |name: String| {
             let loc = vec!["body".into(), "variables".into(), name.into()];
@@ -190,9 +190,9 @@ pub async fn render(
     })?;
     if !filled.fits {
         let message = format!("Gives content of {} bytes, which is too much to be sent", filled.size_bytes);
-        return Err(ApiError::field(vec!["body".into(), "variables".into()], message, "value_error"));
+        return Err(ApiError::invalid_field(vec!["body".into(), "variables".into()], message, "value_error"));
     }
     // What was filled in is content, which is stored nowhere in the clear; only that it was asked for is.
-    let done = kept(&app, request.once, ()).await?;
+    let done = record_response(&app, request.once, ()).await?;
     Ok(IdempotentOk(done.map(|()| filled)))
 }

@@ -11,20 +11,20 @@ use futures_util::stream;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::agent;
+use super::check_agent_path;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path,
-        idempotency::{IdempotentOk, KeyedBytes, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams,
+        idempotency::{IdempotentBytes, IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
 };
 use am_communication::{
     PaymentStatus,
-    payments::Recorded,
-    statistics::{Statistics, statistics},
-    transfer::Imported,
+    payments::RecordedPayment,
+    statistics::{CommunicationStatistics, communication_statistics},
+    transfer::ImportReport,
 };
 
 /// Get the communication statistics of an agent
@@ -38,10 +38,14 @@ use am_communication::{
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
     ),
-    responses((status = 200, body = Statistics, description = "The agent's statistics"))
+    responses((status = 200, body = CommunicationStatistics, description = "The agent's statistics"))
 )]
-pub async fn stats(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Statistics>, ApiError> {
-    Ok(Json(statistics(&app.db, &agent(&app, "agent_id", &id)?).await?))
+pub async fn get_message_statistics(
+    State(app): State<App>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<CommunicationStatistics>, ApiError> {
+    Ok(JsonBody(communication_statistics(&app.db, &check_agent_path(&app, "agent_id", &id)?).await?))
 }
 
 /// A payment to record.
@@ -67,15 +71,15 @@ pub struct PaymentCreate {
         IdempotencyHeader,
     ),
     request_body = PaymentCreate,
-    responses((status = 200, body = Recorded, description = "What was recorded"))
+    responses((status = 200, body = RecordedPayment, description = "What was recorded"))
 )]
-pub async fn pay(
+pub async fn record_payment(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<PaymentCreate>,
-) -> Result<IdempotentOk<Recorded>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<PaymentCreate>,
+) -> Result<IdempotentOk<RecordedPayment>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
     let PaymentCreate { message_ids, payment_status, reference } = request.body;
     let what = (message_ids, payment_status, reference);
     Ok(IdempotentOk(app.payments.record(&caller, &agent, what, request.once).await?))
@@ -96,8 +100,12 @@ pub async fn pay(
         (status = 200, body = String, content_type = "application/x-ndjson", description = "The messages, one JSON document a line"),
     )
 )]
-pub async fn export(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let export = app.transfer.export(&agent(&app, "agent_id", &id)?)?;
+pub async fn export_messages(
+    State(app): State<App>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<Response, ApiError> {
+    let export = app.transfer.export(&check_agent_path(&app, "agent_id", &id)?)?;
     let lines = stream::try_unfold(export, async |mut export| {
         // An answer that breaks off is not whole, and the client's HTTP library says so.
         export.next().await.map(|lines| lines.map(|lines| (Bytes::from(lines), export)))
@@ -120,19 +128,19 @@ pub async fn export(State(app): State<App>, _: Admin, Path(id): Path<String>) ->
     ),
     request_body(content = String, content_type = "application/x-ndjson"),
     responses(
-        (status = 200, body = Imported, description = "How many messages were imported"),
+        (status = 200, body = ImportReport, description = "How many messages were imported"),
         (status = 413, description = "The body is larger than `BODY_LIMIT_BYTES` (`body_too_large`)"),
     )
 )]
-pub async fn import(
+pub async fn import_messages(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedBytes,
-) -> Result<IdempotentOk<Imported>, ApiError> {
-    let agent = agent(&app, "agent_id", &id)?;
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentBytes,
+) -> Result<IdempotentOk<ImportReport>, ApiError> {
+    let agent = check_agent_path(&app, "agent_id", &id)?;
     let Ok(text) = std::str::from_utf8(&request.bytes) else {
-        return Err(ApiError::field(vec!["body".into()], "Should be JSON lines in UTF-8", "value_error"));
+        return Err(ApiError::invalid_field(vec!["body".into()], "Should be JSON lines in UTF-8", "value_error"));
     };
     let is_key = |name: &str| app.shared.keyring.shown(name) != name;
     Ok(IdempotentOk(app.transfer.import(&caller, &agent, text, is_key, request.once).await?))

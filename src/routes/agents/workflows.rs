@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::routes::words;
+use crate::routes::capitalized_words;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        etag::{Etag, IfMatch, IfNoneMatch, Tagged},
-        idempotency::{KeyedJson, Replayable},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        etag::{EntityTag, IfMatch, IfNoneMatch, WithEtag},
+        idempotency::{IdempotentJson, WithReplayFlag},
         openapi::{IdempotencyHeader, IfMatchHeader, IfNoneMatchHeader},
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
 use am_orchestration::{
     model::VerificationLevel,
-    workflows::{Change, Draft, Filter, Workflow, etag_of},
+    workflows::{Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, etag_of},
 };
 
 /// A workflow to create. Members that are not named here are ignored.
@@ -146,10 +146,10 @@ pub struct WorkflowShape {
 }
 
 /// The workflow with its version, which its JSON says.
-fn tagged(workflow: &Workflow, known: IfNoneMatch) -> Result<Response, ApiError> {
+fn workflow_response(workflow: &Workflow, known: IfNoneMatch) -> Result<Response, ApiError> {
     let json = serde_json::to_vec(workflow).map_err(ApiError::internal)?;
-    let tag = Etag::of(&[&etag_of(&json)]);
-    Ok(Tagged(tag, known, ([(header::CONTENT_TYPE, "application/json")], json)).into_response())
+    let tag = EntityTag::from_parts(&[&etag_of(&json)]);
+    Ok(WithEtag(tag, known, ([(header::CONTENT_TYPE, "application/json")], json)).into_response())
 }
 
 /// Create a workflow
@@ -166,13 +166,13 @@ fn tagged(workflow: &Workflow, known: IfNoneMatch) -> Result<Response, ApiError>
         (status = 422, description = "The definition has faults; `detail` names each with its path"),
     )
 )]
-pub async fn create(
+pub async fn create_workflow(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<WorkflowCreate>,
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<WorkflowCreate>,
 ) -> Result<Response, ApiError> {
     let body = request.body;
-    let draft = Draft {
+    let draft = WorkflowDraft {
         name: body.name,
         description: body.description,
         steps: body.steps,
@@ -185,13 +185,13 @@ pub async fn create(
         is_public: body.is_public,
     };
     let done = app.workflows.create(&caller, draft, request.once).await?;
-    Ok(Replayable(tagged(&done.value, IfNoneMatch::default())?, done.replayed).into_response())
+    Ok(WithReplayFlag(workflow_response(&done.value, IfNoneMatch::default())?, done.replayed).into_response())
 }
 
 /// Filter of workflows.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub struct WorkflowsQuery {
     /// Only workflows of this owner.
     owner_id: Option<String>,
     /// Only public workflows, or only private ones.
@@ -206,20 +206,20 @@ pub struct ListQuery {
 #[utoipa::path(
     get, path = "/api/v1/agents/workflows", operation_id = "workflows_list", tag = "workflows",
     security(("ApiKey" = ["admin"])),
-    params(ListQuery, PageQuery),
+    params(WorkflowsQuery, PageQuery),
     responses((status = 200, body = Vec<WorkflowShape>, description = "A page of workflows, the newest first"))
 )]
-pub async fn list(
+pub async fn list_workflows(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Query(query): Query<ListQuery>,
-    paging: Paging<100>,
+    AdminKey(caller): AdminKey,
+    QueryParams(query): QueryParams<WorkflowsQuery>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let owner = query.owner_id.map(|owner| app.shared.keyring.forms_of(&caller, &owner));
-    let filter = Filter {
+    let owner = query.owner_id.map(|owner| app.shared.keyring.owner_forms(&caller, &owner));
+    let filter = WorkflowFilter {
         owner,
         is_public: query.is_public,
-        tags: query.tags.as_deref().map(words).unwrap_or_default(),
+        tags: query.tags.as_deref().map(capitalized_words).unwrap_or_default(),
         page: paging.page.clone(),
     };
     let found = app.workflows.list(&caller, &filter).await?;
@@ -241,13 +241,13 @@ pub async fn list(
         (status = 404, description = "No workflow has this id"),
     )
 )]
-pub async fn get(
+pub async fn get_workflow(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
-    tagged(&app.workflows.get(&caller, &id).await?, known)
+    workflow_response(&app.workflows.get(&caller, &id).await?, known)
 }
 
 /// Change a workflow
@@ -271,14 +271,14 @@ pub async fn get(
         (status = 422, description = "The definition has faults; `detail` names each with its path"),
     )
 )]
-pub async fn update(
+pub async fn update_workflow(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
     condition: IfMatch,
-    Json(body): Json<WorkflowUpdate>,
+    JsonBody(body): JsonBody<WorkflowUpdate>,
 ) -> Result<Response, ApiError> {
-    let change = Change {
+    let change = WorkflowChange {
         name: body.name,
         description: body.description,
         steps: body.steps,
@@ -290,15 +290,15 @@ pub async fn update(
         tags: body.tags,
         is_public: body.is_public,
     };
-    let expected = move |version: &str| condition.allows(&Etag::of(&[version]));
+    let expected = move |version: &str| condition.allows(&EntityTag::from_parts(&[version]));
     let workflow = app.workflows.update(&caller, &id, change, expected).await?;
-    tagged(&workflow, IfNoneMatch::default())
+    workflow_response(&workflow, IfNoneMatch::default())
 }
 
 /// A deleted workflow.
 #[derive(Serialize, ToSchema)]
 #[schema(as = WorkflowDeleted)]
-pub struct Deleted {
+pub struct WorkflowDeleted {
     /// What was done, in words.
     message: &'static str,
     /// Id of the workflow.
@@ -316,20 +316,20 @@ pub struct Deleted {
         IfMatchHeader,
     ),
     responses(
-        (status = 200, body = Deleted, description = "The workflow is deleted"),
+        (status = 200, body = WorkflowDeleted, description = "The workflow is deleted"),
         (status = 403, description = "The workflow is another owner's"),
         (status = 404, description = "No workflow has this id"),
         (status = 409, description = "Executions of the workflow have not ended"),
         (status = 412, description = "`If-Match` names another version (`precondition_failed`)"),
     )
 )]
-pub async fn delete(
+pub async fn delete_workflow(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
     condition: IfMatch,
-) -> Result<Json<Deleted>, ApiError> {
-    let expected = move |version: &str| condition.allows(&Etag::of(&[version]));
+) -> Result<JsonBody<WorkflowDeleted>, ApiError> {
+    let expected = move |version: &str| condition.allows(&EntityTag::from_parts(&[version]));
     app.workflows.delete(&caller, &id, expected).await?;
-    Ok(Json(Deleted { message: "Workflow deleted successfully", id }))
+    Ok(JsonBody(WorkflowDeleted { message: "Workflow deleted successfully", id }))
 }

@@ -6,10 +6,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
-    http::{Admin, ApiError, Json, Query, page::rows},
+    http::{AdminKey, ApiError, JsonBody, QueryParams, pagination::row_limit},
 };
-use am_audit::{EventType, Filter, INVESTIGATE, Page, Record, Source, risk_band};
-use am_db::{codec::Timestamp, owner::Owner};
+use am_audit::{
+    AuditEntryView, AuditFilter, AuditPageRequest, EntrySource, EventType, INVESTIGATION_THRESHOLD, risk_band,
+};
+use am_db::{codec::Timestamp, owner::PrincipalName};
 
 /// Filter of alerts.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -18,7 +20,7 @@ pub struct AlertsQuery {
     /// Only alerts of this severity: `high` (a risk of 70 to 90) or `critical` (above). `low` and `medium` are
     /// accepted and never match.
     #[param(inline)]
-    severity: Option<Severity>,
+    severity: Option<AlertSeverity>,
     /// Number of alerts at most, 1 to 500. Default 50.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
@@ -28,7 +30,7 @@ pub struct AlertsQuery {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = AlertSeverity)]
-pub enum Severity {
+pub enum AlertSeverity {
     /// A risk up to 30.
     Low,
     /// A risk up to 70.
@@ -39,13 +41,13 @@ pub enum Severity {
     Critical,
 }
 
-impl Severity {
+impl AlertSeverity {
     /// The risks that are alerts of this severity.
-    fn risks(self) -> (i64, i64) {
+    fn risk_range(self) -> (i64, i64) {
         match self {
             // Below the least risk that is an alert.
             Self::Low | Self::Medium => (1, 0),
-            Self::High => (INVESTIGATE, 90),
+            Self::High => (INVESTIGATION_THRESHOLD, 90),
             Self::Critical => (91, 100),
         }
     }
@@ -53,7 +55,7 @@ impl Severity {
 
 /// An audit entry that somebody should look at.
 #[derive(Serialize, ToSchema)]
-pub struct Alert {
+pub struct SecurityAlert {
     /// Id of the audit entry.
     id: String,
     /// `high` or `critical`.
@@ -70,26 +72,26 @@ pub struct Alert {
     execution_id: Option<String>,
     /// Principal that caused it; null: unknown.
     #[schema(value_type = Option<String>)]
-    user_id: Option<Owner>,
+    user_id: Option<PrincipalName>,
     /// When it happened.
     timestamp: Timestamp,
     /// Who wrote the entry.
-    source: Source,
+    source: EntrySource,
 }
 
 /// Alerts, the newest first.
 #[derive(Serialize, ToSchema)]
-pub struct Alerts {
+pub struct SecurityAlerts {
     /// The alerts.
-    alerts: Vec<Alert>,
+    alerts: Vec<SecurityAlert>,
     /// Number of alerts in this answer.
     count: usize,
     /// Number of all matching alerts.
     total: u64,
 }
 
-impl From<Record> for Alert {
-    fn from(entry: Record) -> Self {
+impl From<AuditEntryView> for SecurityAlert {
+    fn from(entry: AuditEntryView) -> Self {
         let about = entry.execution_id.as_ref().or(entry.workflow_id.as_ref());
         let message = match about {
             Some(about) => format!("{} ({about}), risk {}", entry.event_type, entry.risk_score),
@@ -120,17 +122,17 @@ impl From<Record> for Alert {
     get, path = "/api/v1/agents/integration/production/alerts", operation_id = "alerts_list", tag = "alerts",
     security(("ApiKey" = ["admin"])),
     params(AlertsQuery),
-    responses((status = 200, body = Alerts, description = "The alerts, the newest first"))
+    responses((status = 200, body = SecurityAlerts, description = "The alerts, the newest first"))
 )]
-pub async fn alerts(
+pub async fn list_alerts(
     State(app): State<App>,
-    _: Admin,
-    Query(query): Query<AlertsQuery>,
-) -> Result<Json<Alerts>, ApiError> {
-    let limit = rows(query.limit, 50)?;
-    let (risk_min, risk_max) = query.severity.map(Severity::risks).unzip();
-    let filter = Filter { requires_investigation: Some(true), risk_min, risk_max, ..Filter::default() };
-    let found = app.audit.search(&filter, &Page { after: None, limit, offset: 0 }).await?;
-    let alerts: Vec<Alert> = found.entries.into_iter().map(Alert::from).collect();
-    Ok(Json(Alerts { count: alerts.len(), total: found.total.unwrap_or(alerts.len() as u64), alerts }))
+    _: AdminKey,
+    QueryParams(query): QueryParams<AlertsQuery>,
+) -> Result<JsonBody<SecurityAlerts>, ApiError> {
+    let limit = row_limit(query.limit, 50)?;
+    let (risk_min, risk_max) = query.severity.map(AlertSeverity::risk_range).unzip();
+    let filter = AuditFilter { requires_investigation: Some(true), risk_min, risk_max, ..AuditFilter::default() };
+    let found = app.audit.search(&filter, &AuditPageRequest { after: None, limit, offset: 0 }).await?;
+    let alerts: Vec<SecurityAlert> = found.entries.into_iter().map(SecurityAlert::from).collect();
+    Ok(JsonBody(SecurityAlerts { count: alerts.len(), total: found.total.unwrap_or(alerts.len() as u64), alerts }))
 }

@@ -8,5 +8,5 @@ use crate::{app::App, http::openapi::routes};
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::default().routes(routes!(alerts::alerts))
+    OpenApiRouter::default().routes(routes!(alerts::list_alerts))
 }

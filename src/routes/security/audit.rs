@@ -14,17 +14,17 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentCreated, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentCreated, IdempotentJson},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
-use am_audit::{Entry, EventType, Filter, Page, Record, SecurityLevel, Source};
+use am_audit::{AuditEntry, AuditEntryView, AuditFilter, AuditPageRequest, EntrySource, EventType, SecurityLevel};
 use am_db::codec::Timestamp;
 
 /// The largest `event_data`, in bytes of its JSON.
-const MOST_DATA: usize = 64 << 10;
+const MAX_EVENT_DATA_BYTES: usize = 64 << 10;
 
 /// An entry of the audit log.
 #[derive(Serialize, ToSchema)]
@@ -78,7 +78,7 @@ pub struct AuditShape {
     /// Leaf in the Merkle log, in hexadecimal digits; null: as above.
     leaf_hash: Option<String>,
     /// Who wrote the entry.
-    source: Source,
+    source: EntrySource,
 }
 
 /// Filter of audit entries.
@@ -107,11 +107,13 @@ pub struct AuditQuery {
     risk_score_max: Option<i64>,
 }
 
-fn bounded(name: &'static str, risk: Option<i64>) -> Result<Option<i64>, ApiError> {
+fn check_risk_score(name: &'static str, risk: Option<i64>) -> Result<Option<i64>, ApiError> {
     match risk {
-        Some(risk) if !(0..=100).contains(&risk) => {
-            Err(ApiError::field(vec!["query".into(), name.into()], "Input should be from 0 to 100", "value_error"))
-        }
+        Some(risk) if !(0..=100).contains(&risk) => Err(ApiError::invalid_field(
+            vec!["query".into(), name.into()],
+            "Input should be from 0 to 100",
+            "value_error",
+        )),
         risk => Ok(risk),
     }
 }
@@ -127,14 +129,14 @@ fn bounded(name: &'static str, risk: Option<i64>) -> Result<Option<i64>, ApiErro
     params(AuditQuery, PageQuery),
     responses((status = 200, body = Vec<AuditShape>, description = "A page of audit entries, the newest first"))
 )]
-pub async fn list(
+pub async fn list_audit_entries(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Query(query): Query<AuditQuery>,
-    paging: Paging<100>,
+    AdminKey(caller): AdminKey,
+    QueryParams(query): QueryParams<AuditQuery>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let user = query.user_id.map(|user| app.shared.keyring.forms_of(&caller, &user));
-    let filter = Filter {
+    let user = query.user_id.map(|user| app.shared.keyring.owner_forms(&caller, &user));
+    let filter = AuditFilter {
         event_type: query.event_type,
         workflow_id: query.workflow_id,
         execution_id: query.execution_id,
@@ -142,14 +144,18 @@ pub async fn list(
         user,
         security_level: query.security_level,
         requires_investigation: query.requires_investigation,
-        risk_min: bounded("risk_score_min", query.risk_score_min)?,
-        risk_max: bounded("risk_score_max", query.risk_score_max)?,
+        risk_min: check_risk_score("risk_score_min", query.risk_score_min)?,
+        risk_max: check_risk_score("risk_score_max", query.risk_score_max)?,
     };
     let page = &paging.page;
-    let place = Page { after: page.after.as_ref().map(|(_, id)| id.clone()), limit: page.limit, offset: page.offset };
+    let place = AuditPageRequest {
+        after: page.after.as_ref().map(|(_, id)| id.clone()),
+        limit: page.limit,
+        offset: page.offset,
+    };
     let found = app.audit.search(&filter, &place).await?;
     let next = found.next.as_ref().map(|(at, id)| (*at, id.as_str()));
-    Ok(paging.answer_bounded(&found.entries, found.total, next))
+    Ok(paging.respond_partial(&found.entries, found.total, next))
 }
 
 /// Get an audit entry
@@ -162,13 +168,17 @@ pub async fn list(
         (status = 404, description = "No audit entry has this id"),
     )
 )]
-pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Record>, ApiError> {
-    Ok(Json(app.audit.get(&id).await?))
+pub async fn get_audit_entry(
+    State(app): State<App>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<AuditEntryView>, ApiError> {
+    Ok(JsonBody(app.audit.get(&id).await?))
 }
 
 /// An event to record. Members that are not named here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct AuditRecord {
+pub struct RecordAuditRequest {
     /// What happened.
     event_type: EventType,
     /// Workflow that it is about; null: none.
@@ -178,7 +188,7 @@ pub struct AuditRecord {
     /// Step that it is about; null: none.
     step_id: Option<String>,
     /// How sensitive the entry is. Default `internal`.
-    #[serde(default = "internal")]
+    #[serde(default = "default_security_level")]
     security_level: SecurityLevel,
     /// Further facts, at most 64 KiB as JSON. With `signature` and `public_key` (hexadecimal, or base64url without
     /// padding) the Ed25519 signature over the canonical form of the other members is checked. Default: none.
@@ -187,7 +197,7 @@ pub struct AuditRecord {
     event_data: Map<String, Value>,
 }
 
-fn internal() -> SecurityLevel {
+fn default_security_level() -> SecurityLevel {
     SecurityLevel::Internal
 }
 
@@ -199,24 +209,24 @@ fn internal() -> SecurityLevel {
     post, path = "/api/v1/agents/security/audit-logs", operation_id = "audit_record", tag = "audit",
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
-    request_body = AuditRecord,
+    request_body = RecordAuditRequest,
     responses((status = 201, body = AuditShape, description = "The audit entry"))
 )]
-pub async fn record(
+pub async fn record_audit_entry(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<AuditRecord>,
-) -> Result<IdempotentCreated<Record>, ApiError> {
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<RecordAuditRequest>,
+) -> Result<IdempotentCreated<AuditEntryView>, ApiError> {
     let body = request.body;
     let size = serde_json::to_vec(&body.event_data).map_or(usize::MAX, |json| json.len());
-    if size > MOST_DATA {
-        let message = format!("Has {size} bytes of JSON; at most {MOST_DATA} are kept");
-        return Err(ApiError::field(vec!["body".into(), "event_data".into()], message, "value_error"));
+    if size > MAX_EVENT_DATA_BYTES {
+        let message = format!("Has {size} bytes of JSON; at most {MAX_EVENT_DATA_BYTES} are kept");
+        return Err(ApiError::invalid_field(vec!["body".into(), "event_data".into()], message, "value_error"));
     }
-    let mut entry = Entry::new(body.event_type, Timestamp(app.clock.now())).by(&caller).level(body.security_level);
-    entry = body.workflow_id.into_iter().fold(entry, Entry::workflow);
-    entry = body.execution_id.into_iter().fold(entry, Entry::execution);
-    entry = body.step_id.into_iter().fold(entry, Entry::step);
+    let mut entry = AuditEntry::new(body.event_type, Timestamp(app.clock.now())).by(&caller).level(body.security_level);
+    entry = body.workflow_id.into_iter().fold(entry, AuditEntry::workflow);
+    entry = body.execution_id.into_iter().fold(entry, AuditEntry::execution);
+    entry = body.step_id.into_iter().fold(entry, AuditEntry::step);
     entry = body.event_data.into_iter().fold(entry, |entry, (name, value)| entry.data(&name, value));
     Ok(IdempotentCreated(app.audit.record_once(entry, request.once).await?))
 }
@@ -224,7 +234,7 @@ pub async fn record(
 /// Where an export begins.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ExportQuery {
+pub struct AuditExportQuery {
     /// Place of the first entry in the log. Default 1; only an export from 1 can be verified as a whole.
     #[param(minimum = 1)]
     from: Option<u64>,
@@ -237,12 +247,16 @@ pub struct ExportQuery {
 #[utoipa::path(
     get, path = "/api/v1/agents/security/audit-logs/export", operation_id = "audit_export", tag = "audit",
     security(("ApiKey" = ["admin"])),
-    params(ExportQuery),
+    params(AuditExportQuery),
     responses(
         (status = 200, body = String, content_type = "application/x-ndjson", description = "The log, one JSON document a line"),
     )
 )]
-pub async fn export(State(app): State<App>, _: Admin, Query(query): Query<ExportQuery>) -> Result<Response, ApiError> {
+pub async fn export_audit_log(
+    State(app): State<App>,
+    _: AdminKey,
+    QueryParams(query): QueryParams<AuditExportQuery>,
+) -> Result<Response, ApiError> {
     let export = app.audit.export(query.from.unwrap_or(1)).await?;
     let lines = stream::try_unfold(export, async |mut export| {
         // An answer that breaks off is not whole, and the client's HTTP library says so.

@@ -9,39 +9,42 @@ use super::audit::AuditShape;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, FieldError, Json, Path, Query,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, FieldError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
-    routes::kept::kept,
+    routes::recorded_response::record_response,
 };
-use am_audit::{Counts, EventType, Filter, INVESTIGATE, Page, Record, SecurityLevel, risk_band};
+use am_audit::{
+    AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, EventType, INVESTIGATION_THRESHOLD, SecurityLevel,
+    risk_band,
+};
 use am_db::codec::Timestamp;
 use am_security::{sandbox::SandboxRecord, trust::TrustStatistics};
 
 /// Entries of an execution that are looked through, the newest.
-const MOST_ENTRIES: u32 = 500;
+const MAX_ENTRIES_CHECKED: u32 = 500;
 
-fn newest(limit: u32) -> Page {
-    Page { after: None, limit, offset: 0 }
+fn newest_page(limit: u32) -> AuditPageRequest {
+    AuditPageRequest { after: None, limit, offset: 0 }
 }
 
 /// The state of the service's security.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SecurityDashboard)]
-pub struct Dashboard {
+pub struct SecurityDashboard {
     /// Newest 50 audit entries.
     #[schema(value_type = Vec<AuditShape>)]
-    recent_audits: Vec<Record>,
+    recent_audits: Vec<AuditEntryView>,
     /// Newest 10 audit entries that somebody should look at.
     #[schema(value_type = Vec<AuditShape>)]
-    high_risk_events: Vec<Record>,
+    high_risk_events: Vec<AuditEntryView>,
     /// Number of entities by trust level.
     trust_statistics: TrustStatistics,
     /// Number of sandboxes that exist now.
     active_sandboxes: u64,
     /// Totals.
-    totals: Totals,
+    totals: SecurityTotals,
     /// Time of the answer.
     generated_at: Timestamp,
 }
@@ -49,7 +52,7 @@ pub struct Dashboard {
 /// Totals of the dashboard.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SecurityTotals)]
-pub struct Totals {
+pub struct SecurityTotals {
     /// Number of audit entries.
     audit_logs: u64,
     /// Number of audit entries that somebody should look at.
@@ -64,18 +67,21 @@ pub struct Totals {
 #[utoipa::path(
     get, path = "/api/v1/agents/security/security-dashboard", operation_id = "security_get_dashboard",
     tag = "security", security(("ApiKey" = ["admin"])),
-    responses((status = 200, body = Dashboard, description = "The dashboard"))
+    responses((status = 200, body = SecurityDashboard, description = "The dashboard"))
 )]
-pub async fn dashboard(State(app): State<App>, _: Admin) -> Result<Json<Dashboard>, ApiError> {
-    let risky = Filter { requires_investigation: Some(true), ..Filter::default() };
+pub async fn get_security_dashboard(
+    State(app): State<App>,
+    _: AdminKey,
+) -> Result<JsonBody<SecurityDashboard>, ApiError> {
+    let risky = AuditFilter { requires_investigation: Some(true), ..AuditFilter::default() };
     let counts = app.audit.counts().await?;
     let trust = app.trust.statistics().await?;
     let active_sandboxes = app.sandboxes.count_active().await?;
-    Ok(Json(Dashboard {
-        recent_audits: app.audit.search(&Filter::default(), &newest(50)).await?.entries,
-        high_risk_events: app.audit.search(&risky, &newest(10)).await?.entries,
+    Ok(JsonBody(SecurityDashboard {
+        recent_audits: app.audit.search(&AuditFilter::default(), &newest_page(50)).await?.entries,
+        high_risk_events: app.audit.search(&risky, &newest_page(10)).await?.entries,
         active_sandboxes,
-        totals: Totals {
+        totals: SecurityTotals {
             audit_logs: counts.total,
             requires_investigation: counts.requires_investigation,
             trust_scores: trust.total_entities,
@@ -89,9 +95,9 @@ pub async fn dashboard(State(app): State<App>, _: Admin) -> Result<Json<Dashboar
 /// Counts of the security records.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SecurityStatistics)]
-pub struct Statistics {
+pub struct SecurityStatistics {
     /// Number of audit entries in all, by event, risk and level.
-    audit_statistics: Counts,
+    audit_statistics: AuditCounts,
     /// Number of entities by trust level.
     trust_statistics: TrustStatistics,
     /// Number of sandboxes that exist now.
@@ -106,10 +112,13 @@ pub struct Statistics {
 #[utoipa::path(
     get, path = "/api/v1/agents/security/security-stats", operation_id = "security_get_statistics", tag = "security",
     security(("ApiKey" = ["admin"])),
-    responses((status = 200, body = Statistics, description = "The statistics"))
+    responses((status = 200, body = SecurityStatistics, description = "The statistics"))
 )]
-pub async fn statistics(State(app): State<App>, _: Admin) -> Result<Json<Statistics>, ApiError> {
-    Ok(Json(Statistics {
+pub async fn get_security_statistics(
+    State(app): State<App>,
+    _: AdminKey,
+) -> Result<JsonBody<SecurityStatistics>, ApiError> {
+    Ok(JsonBody(SecurityStatistics {
         audit_statistics: app.audit.counts().await?,
         trust_statistics: app.trust.statistics().await?,
         active_sandboxes: app.sandboxes.count_active().await?,
@@ -128,7 +137,7 @@ pub struct MonitorQuery {
 /// The security of an execution.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ExecutionSecurity)]
-pub struct Monitored {
+pub struct ExecutionSecurityReport {
     /// Id of the execution.
     execution_id: String,
     /// Id of the workflow.
@@ -147,9 +156,9 @@ pub struct Monitored {
     /// Whether it was verified; null: nothing was to be verified, or it has not ended.
     verified: Option<bool>,
     /// Audit entries about something that went wrong, the newest first.
-    violations: Vec<Violation>,
+    violations: Vec<RecordedViolation>,
     /// Limits of its sandbox that it passed.
-    limits_passed: Vec<LimitPassed>,
+    limits_passed: Vec<ExceededLimit>,
     /// Its sandbox; null: it has none.
     sandbox: Option<SandboxRecord>,
     /// Number of audit entries that were read, the newest, at most 500.
@@ -165,7 +174,7 @@ pub struct Monitored {
 /// An audit entry about something that went wrong.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ExecutionViolation)]
-pub struct Violation {
+pub struct RecordedViolation {
     /// Id of the audit entry.
     audit_id: String,
     /// What happened.
@@ -182,7 +191,7 @@ pub struct Violation {
 
 /// A limit that was passed.
 #[derive(Serialize, ToSchema)]
-pub struct LimitPassed {
+pub struct ExceededLimit {
     /// Name of the limit.
     limit: &'static str,
     /// Allowed value, in the limit's unit.
@@ -191,10 +200,10 @@ pub struct LimitPassed {
     measured: f64,
 }
 
-fn went_wrong(record: &Record) -> bool {
+fn is_violation(record: &AuditEntryView) -> bool {
     use EventType::{AccessDenied, ExecutionFailed, SandboxBreach, SecurityViolation, StepFailed, VerificationFailed};
     let wrong = [AccessDenied, ExecutionFailed, SandboxBreach, SecurityViolation, StepFailed, VerificationFailed];
-    wrong.contains(&record.event_type) || record.risk_score >= INVESTIGATE
+    wrong.contains(&record.event_type) || record.risk_score >= INVESTIGATION_THRESHOLD
 }
 
 /// Get the security of an execution
@@ -209,43 +218,46 @@ fn went_wrong(record: &Record) -> bool {
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Monitored, description = "The execution's security status"),
+        (status = 200, body = ExecutionSecurityReport, description = "The execution's security status"),
         (status = 404, description = "No execution has this id"),
         (status = 422, description = "The execution is of another workflow than `workflow_id`"),
     )
 )]
-pub async fn monitor(
+pub async fn monitor_execution(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Query(query): Query<MonitorQuery>,
-    request: KeyedJson<Option<Value>>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<MonitorQuery>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<Value>, ApiError> {
     let execution = app.executions.get(&caller, &id).await?;
     if execution.workflow_id != query.workflow_id {
         let loc = vec!["query".into(), "workflow_id".into()];
-        return Err(ApiError::unprocessable(vec![FieldError::value(loc, "Is not the workflow of this execution")]));
+        return Err(ApiError::unprocessable(vec![FieldError::invalid_value(
+            loc,
+            "Is not the workflow of this execution",
+        )]));
     }
-    let filter = Filter { execution_id: Some(id.clone()), ..Filter::default() };
-    let found = app.audit.search(&filter, &newest(MOST_ENTRIES)).await?;
-    let sandbox = app.sandboxes.on_record(&id).await?;
+    let filter = AuditFilter { execution_id: Some(id.clone()), ..AuditFilter::default() };
+    let found = app.audit.search(&filter, &newest_page(MAX_ENTRIES_CHECKED)).await?;
+    let sandbox = app.sandboxes.recorded_limits(&id).await?;
     let now = Timestamp(app.clock.now());
     let execution_time = execution.started_at.map(|start| execution.completed_at.unwrap_or(now).seconds_since(start));
-    let limits_passed: Vec<LimitPassed> = passed(&found.entries, sandbox.as_ref(), execution_time);
+    let limits_passed: Vec<ExceededLimit> = exceeded_limits(&found.entries, sandbox.as_ref(), execution_time);
     let risk_score = found.entries.iter().map(|entry| entry.risk_score).max().unwrap_or(0);
     let verified = found.entries.iter().find_map(|entry| match entry.event_type {
         EventType::VerificationCompleted => Some(true),
         EventType::VerificationFailed => Some(false),
         _ => None,
     });
-    let violations: Vec<Violation> =
-        found.entries.iter().filter(|entry| went_wrong(entry)).map(Violation::of).collect();
+    let violations: Vec<RecordedViolation> =
+        found.entries.iter().filter(|entry| is_violation(entry)).map(RecordedViolation::from_record).collect();
     let security_status = match &violations[..] {
         [] if limits_passed.is_empty() => "secure",
         some if some.iter().any(|violation| violation.requires_investigation) => "violated",
         _ => "attention",
     };
-    let monitored = Monitored {
+    let monitored = ExecutionSecurityReport {
         execution_id: execution.id,
         workflow_id: execution.workflow_id,
         status: execution.status.to_string(),
@@ -258,17 +270,17 @@ pub async fn monitor(
         limits_passed,
         sandbox,
         entries_seen: found.entries.len(),
-        entries_complete: found.next.is_none() || found.entries.len() < MOST_ENTRIES as usize,
+        entries_complete: found.next.is_none() || found.entries.len() < MAX_ENTRIES_CHECKED as usize,
         execution_time,
         monitored_at: now,
     };
     // Kept as it was, should the same be asked again.
     let answer = serde_json::to_value(monitored).map_err(ApiError::internal)?;
-    Ok(IdempotentOk(kept(&app, request.once, answer).await?))
+    Ok(IdempotentOk(record_response(&app, request.once, answer).await?))
 }
 
-impl Violation {
-    fn of(record: &Record) -> Self {
+impl RecordedViolation {
+    fn from_record(record: &AuditEntryView) -> Self {
         Self {
             audit_id: record.id.clone(),
             event_type: record.event_type,
@@ -281,20 +293,25 @@ impl Violation {
 }
 
 /// Limits of the sandbox that the execution's time, and the memory that its entries tell of, passed.
-fn passed(entries: &[Record], sandbox: Option<&SandboxRecord>, seconds: Option<f64>) -> Vec<LimitPassed> {
+fn exceeded_limits(
+    entries: &[AuditEntryView],
+    sandbox: Option<&SandboxRecord>,
+    seconds: Option<f64>,
+) -> Vec<ExceededLimit> {
     #[derive(Deserialize)]
-    struct Used {
+    struct SandboxUsageTotals {
         memory_usage: Option<f64>,
     }
     let Some(sandbox) = sandbox else { return Vec::new() };
-    let memory = entries.iter().filter_map(|entry| entry.event_data.parse::<Used>().ok().flatten()?.memory_usage);
+    let memory =
+        entries.iter().filter_map(|entry| entry.event_data.parse::<SandboxUsageTotals>().ok().flatten()?.memory_usage);
     let measured = [
         ("max_execution_time", sandbox.max_execution_time as f64, seconds),
         ("memory_limit", sandbox.memory_limit as f64, memory.reduce(f64::max)),
     ];
     let over = measured.into_iter().filter_map(|(limit, allowed, measured)| {
         let measured = measured.filter(|measured| *measured > allowed)?;
-        Some(LimitPassed { limit, allowed, measured })
+        Some(ExceededLimit { limit, allowed, measured })
     });
     over.collect()
 }

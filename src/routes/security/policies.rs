@@ -8,21 +8,21 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         error::FieldError,
-        idempotency::{IdempotentOk, KeyedJson},
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
 use am_audit::SecurityLevel;
 use am_core::validation::{PathSegment, Violation};
-use am_security::policies::{Change, Filter, Policy};
+use am_security::policies::{PolicyChange, SecurityPolicy, SecurityPolicyFilter};
 
 /// Name, description and level of a policy to create.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct CreateQuery {
+pub struct CreatePolicyQuery {
     /// Name, 1 to 100 characters, unique among policies.
     #[param(max_length = 100)]
     name: String,
@@ -87,7 +87,7 @@ pub struct PolicyUpdate {
 }
 
 /// Members named in `in_query` were sent in the query, all others in the body.
-fn invalid(violations: Vec<Violation>, in_query: &[&str]) -> ApiError {
+fn validation_error(violations: Vec<Violation>, in_query: &[&str]) -> ApiError {
     let field = |violation: Violation| {
         let is_in_query = |first: &PathSegment| in_query.iter().any(|name| first == *name);
         let part = if violation.path.segments().first().is_some_and(is_in_query) { "query" } else { "body" };
@@ -102,24 +102,24 @@ fn invalid(violations: Vec<Violation>, in_query: &[&str]) -> ApiError {
 #[utoipa::path(
     post, path = "/api/v1/agents/security/policies", operation_id = "security_policies_create",
     tag = "security_policies", security(("ApiKey" = ["admin"])),
-    params(CreateQuery, IdempotencyHeader),
+    params(CreatePolicyQuery, IdempotencyHeader),
     request_body = Option<PolicyRules>,
     responses(
-        (status = 200, body = Policy, description = "The policy"),
+        (status = 200, body = SecurityPolicy, description = "The policy"),
         (status = 409, description = "Another policy has this name"),
         (status = 422, description = "A member is no rule or out of bounds; `detail` names each"),
     )
 )]
-pub async fn create(
+pub async fn create_security_policy(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Query(query): Query<CreateQuery>,
-    request: KeyedJson<Option<Map<String, Value>>>,
-) -> Result<IdempotentOk<Policy>, ApiError> {
-    const NAMED: [&str; 3] = ["name", "description", "security_level"];
+    AdminKey(caller): AdminKey,
+    QueryParams(query): QueryParams<CreatePolicyQuery>,
+    request: IdempotentJson<Option<Map<String, Value>>>,
+) -> Result<IdempotentOk<SecurityPolicy>, ApiError> {
+    const QUERY_MEMBERS: [&str; 3] = ["name", "description", "security_level"];
     let mut sent = request.body.unwrap_or_default();
-    if let Some(name) = NAMED.into_iter().find(|name| sent.contains_key(*name)) {
-        return Err(ApiError::field(vec!["body".into(), name.into()], "belongs in the query", "value_error"));
+    if let Some(name) = QUERY_MEMBERS.into_iter().find(|name| sent.contains_key(*name)) {
+        return Err(ApiError::invalid_field(vec!["body".into(), name.into()], "belongs in the query", "value_error"));
     }
     sent.insert("name".into(), query.name.into());
     if let Some(description) = query.description {
@@ -128,14 +128,14 @@ pub async fn create(
     if let Some(level) = query.security_level {
         sent.insert("security_level".into(), level.value().into());
     }
-    let rules = Change::read(&sent).map_err(|faults| invalid(faults, &NAMED))?;
+    let rules = PolicyChange::parse(&sent).map_err(|faults| validation_error(faults, &QUERY_MEMBERS))?;
     Ok(IdempotentOk(app.security_policies.create(&caller, rules, request.once).await?))
 }
 
 /// Filter of policies.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub struct SecurityPoliciesQuery {
     /// Only policies that apply to workflows of this level.
     security_level: Option<SecurityLevel>,
     /// Only active policies, or only inactive ones.
@@ -148,16 +148,20 @@ pub struct ListQuery {
 #[utoipa::path(
     get, path = "/api/v1/agents/security/policies", operation_id = "security_policies_list",
     tag = "security_policies", security(("ApiKey" = ["admin"])),
-    params(ListQuery, PageQuery),
-    responses((status = 200, body = Vec<Policy>, description = "A page of policies, the newest first"))
+    params(SecurityPoliciesQuery, PageQuery),
+    responses((status = 200, body = Vec<SecurityPolicy>, description = "A page of policies, the newest first"))
 )]
-pub async fn list(
+pub async fn list_security_policies(
     State(app): State<App>,
-    _: Admin,
-    Query(query): Query<ListQuery>,
-    paging: Paging<100>,
+    _: AdminKey,
+    QueryParams(query): QueryParams<SecurityPoliciesQuery>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
-    let filter = Filter { security_level: query.security_level, is_active: query.is_active, page: paging.page.clone() };
+    let filter = SecurityPolicyFilter {
+        security_level: query.security_level,
+        is_active: query.is_active,
+        page: paging.page.clone(),
+    };
     let found = app.security_policies.list(&filter).await?;
     Ok(paging.answer(found, |policy| (policy.created_at, &policy.id)))
 }
@@ -168,12 +172,16 @@ pub async fn list(
     tag = "security_policies", security(("ApiKey" = ["admin"])),
     params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
     responses(
-        (status = 200, body = Policy, description = "The policy"),
+        (status = 200, body = SecurityPolicy, description = "The policy"),
         (status = 404, description = "No security policy has this id"),
     )
 )]
-pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Policy>, ApiError> {
-    Ok(Json(app.security_policies.get(&id).await?))
+pub async fn get_security_policy(
+    State(app): State<App>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<SecurityPolicy>, ApiError> {
+    Ok(JsonBody(app.security_policies.get(&id).await?))
 }
 
 /// Change a security policy
@@ -186,20 +194,20 @@ pub async fn get(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Re
     params(("policy_id" = String, Path, description = "Id of the security policy: `policy_` and 8 hexadecimal digits")),
     request_body = PolicyUpdate,
     responses(
-        (status = 200, body = Policy, description = "The changed policy"),
+        (status = 200, body = SecurityPolicy, description = "The changed policy"),
         (status = 404, description = "No security policy has this id"),
         (status = 409, description = "Another policy has this name"),
         (status = 422, description = "A member is no rule or out of bounds; `detail` names each"),
     )
 )]
-pub async fn update(
+pub async fn update_security_policy(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    Json(sent): Json<Map<String, Value>>,
-) -> Result<Json<Policy>, ApiError> {
-    let change = Change::read(&sent).map_err(|faults| invalid(faults, &[]))?;
-    Ok(Json(app.security_policies.update(&caller, &id, change).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    JsonBody(sent): JsonBody<Map<String, Value>>,
+) -> Result<JsonBody<SecurityPolicy>, ApiError> {
+    let change = PolicyChange::parse(&sent).map_err(|faults| validation_error(faults, &[]))?;
+    Ok(JsonBody(app.security_policies.update(&caller, &id, change).await?))
 }
 
 /// A deleted policy.
@@ -221,13 +229,13 @@ pub struct PolicyDeleted {
         (status = 404, description = "No security policy has this id"),
     )
 )]
-pub async fn delete(
+pub async fn delete_security_policy(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<PolicyDeleted>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<PolicyDeleted>, ApiError> {
     let policy = app.security_policies.delete(&caller, &id).await?;
-    Ok(Json(PolicyDeleted { message: "Policy deleted successfully", policy_id: policy.id }))
+    Ok(JsonBody(PolicyDeleted { message: "Policy deleted successfully", policy_id: policy.id }))
 }
 
 #[cfg(test)]
@@ -235,18 +243,18 @@ mod tests {
     use utoipa::PartialSchema as _;
 
     use super::*;
-    use am_security::policies::edit;
+    use am_security::policies::policy_change;
 
     /// The macro takes literals only.
     #[test]
     fn policy_rules_document_the_bounds_that_are_checked() {
         let schema = serde_json::to_value(PolicyRules::schema()).unwrap();
         for (member, bounds) in [
-            ("max_execution_time", edit::EXECUTION_SECONDS),
-            ("max_memory_usage", edit::MEMORY_MB),
-            ("max_concurrent_executions", edit::CONCURRENT_EXECUTIONS),
-            ("max_workflow_steps", edit::WORKFLOW_STEPS),
-            ("max_data_size", edit::DATA_BYTES),
+            ("max_execution_time", policy_change::EXECUTION_SECONDS),
+            ("max_memory_usage", policy_change::MEMORY_MB),
+            ("max_concurrent_executions", policy_change::CONCURRENT_EXECUTIONS),
+            ("max_workflow_steps", policy_change::WORKFLOW_STEPS),
+            ("max_data_size", policy_change::DATA_BYTES),
         ] {
             let shown = &schema["properties"][member];
             let shown = (shown["minimum"].as_f64(), shown["maximum"].as_f64());

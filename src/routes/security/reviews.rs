@@ -8,14 +8,14 @@ use utoipa::IntoParams;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::rows,
+        pagination::row_limit,
     },
-    routes::kept::kept,
+    routes::recorded_response::record_response,
 };
-use am_orchestration::review::{Bindings, Scan, Verdict};
+use am_orchestration::review::{PolicyScan, ValidationReport, WorkflowBindings};
 
 /// Check a workflow against the security policies
 ///
@@ -29,20 +29,20 @@ use am_orchestration::review::{Bindings, Scan, Verdict};
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Verdict, description = "What the policies say of the workflow"),
+        (status = 200, body = ValidationReport, description = "What the policies say of the workflow"),
         (status = 403, description = "The workflow is another owner's and not public"),
         (status = 404, description = "No workflow has this id"),
         (status = 422, description = "The stored definition has faults; `detail` names each with its path"),
     )
 )]
-pub async fn validate(
+pub async fn validate_workflow(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Verdict>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<ValidationReport>, ApiError> {
     let verdict = app.reviews.validate(&caller, &id).await?;
-    Ok(IdempotentOk(kept(&app, request.once, verdict).await?))
+    Ok(IdempotentOk(record_response(&app, request.once, verdict).await?))
 }
 
 /// Which page of a scan.
@@ -64,15 +64,15 @@ pub struct ScanQuery {
     get, path = "/api/v1/agents/security/scan", operation_id = "security_scan", tag = "security",
     security(("ApiKey" = ["admin"])),
     params(ScanQuery),
-    responses((status = 200, body = Scan, description = "A page of the scan"))
+    responses((status = 200, body = PolicyScan, description = "A page of the scan"))
 )]
-pub async fn scan(
+pub async fn scan_workflows(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Query(query): Query<ScanQuery>,
-) -> Result<Json<Scan>, ApiError> {
-    let limit = rows(query.limit, 100)?;
-    Ok(Json(app.reviews.scan(&caller, limit, query.offset.unwrap_or(0)).await?))
+    AdminKey(caller): AdminKey,
+    QueryParams(query): QueryParams<ScanQuery>,
+) -> Result<JsonBody<PolicyScan>, ApiError> {
+    let limit = row_limit(query.limit, 100)?;
+    Ok(JsonBody(app.reviews.scan(&caller, limit, query.offset.unwrap_or(0)).await?))
 }
 
 /// Explain which policies apply to a workflow
@@ -84,16 +84,16 @@ pub async fn scan(
     operation_id = "security_policies_list_bindings", tag = "security_policies", security(("ApiKey" = ["admin"])),
     params(("workflow_id" = String, Path, description = "Id of the workflow: `agent_` and hexadecimal digits")),
     responses(
-        (status = 200, body = Bindings, description = "Each policy, whether it binds and why"),
+        (status = 200, body = WorkflowBindings, description = "Each policy, whether it binds and why"),
         (status = 403, description = "The workflow is another owner's and not public"),
         (status = 404, description = "No workflow has this id"),
         (status = 422, description = "The stored definition has faults; `detail` names each with its path"),
     )
 )]
-pub async fn binding(
+pub async fn get_workflow_bindings(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-) -> Result<Json<Bindings>, ApiError> {
-    Ok(Json(app.reviews.binding_of(&caller, &id).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<WorkflowBindings>, ApiError> {
+    Ok(JsonBody(app.reviews.workflow_bindings(&caller, &id).await?))
 }

@@ -8,13 +8,16 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
 };
 use am_audit::SecurityLevel;
-use am_security::sandbox::{Attempt, AttemptKind, Capabilities, Cleaned, Requirements, Sandbox, Seen, Usage};
+use am_security::sandbox::{
+    AttemptKind, CleanupReport, HostCapabilities, SandboxRequirements, SandboxState, SandboxUsage, SandboxView,
+    ViolationAttempt,
+};
 
 /// The level of a sandbox.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -38,36 +41,37 @@ pub struct LevelQuery {
         LevelQuery,
         IdempotencyHeader,
     ),
-    request_body = Option<Requirements>,
+    request_body = Option<SandboxRequirements>,
     responses(
-        (status = 200, body = Sandbox, description = "The sandbox"),
+        (status = 200, body = SandboxState, description = "The sandbox"),
         (status = 404, description = "No execution has this id"),
         (status = 503, description = "This host does not enforce all of a sandbox's rules (`sandbox_unenforced`)"),
     )
 )]
-pub async fn create(
+pub async fn create_sandbox(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(execution_id): Path<String>,
-    Query(query): Query<LevelQuery>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Sandbox>, ApiError> {
-    let (level, asked) = (query.security_level.unwrap_or(SecurityLevel::Public), Requirements::read(request.body)?);
+    AdminKey(caller): AdminKey,
+    PathParams(execution_id): PathParams<String>,
+    QueryParams(query): QueryParams<LevelQuery>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<SandboxState>, ApiError> {
+    let (level, asked) =
+        (query.security_level.unwrap_or(SecurityLevel::Public), SandboxRequirements::parse(request.body)?);
     Ok(IdempotentOk(app.sandboxes.create(&caller, &execution_id, level, &asked, request.once).await?))
 }
 
 /// A sandbox, its use of resources and the attempts against its rules.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SandboxMonitor)]
-pub struct Monitor {
+pub struct SandboxReport {
     #[serde(flatten)]
-    sandbox: Sandbox,
+    sandbox: SandboxState,
     /// Present use of all running commands together.
     resource_usage: ResourceUsage,
     /// Use of each running command.
-    running: Vec<Usage>,
+    running: Vec<SandboxUsage>,
     /// Attempts against the rules, those of running commands included.
-    security_events: Vec<Attempt>,
+    security_events: Vec<ViolationAttempt>,
     /// Number of commands, running ones included.
     command_count: u64,
     /// Number of attempts to read or write forbidden files.
@@ -89,10 +93,10 @@ pub struct ResourceUsage {
     processes: u64,
 }
 
-impl From<Seen> for Monitor {
-    fn from(Seen { sandbox, running }: Seen) -> Self {
+impl From<SandboxView> for SandboxReport {
+    fn from(SandboxView { sandbox, running }: SandboxView) -> Self {
         const MEGABYTE: f64 = 1048576.0;
-        let sum = |of: fn(&Usage) -> f64| running.iter().fold(0.0, |sum, (usage, _)| sum + of(usage));
+        let sum = |of: fn(&SandboxUsage) -> f64| running.iter().fold(0.0, |sum, (usage, _)| sum + of(usage));
         let cpu = sum(|usage| if usage.seconds > 0.0 { usage.cpu_seconds / usage.seconds } else { 0.0 });
         // They share one workspace.
         let disk = running.iter().map(|(usage, _)| usage.disk_bytes).max().unwrap_or(sandbox.totals.disk_bytes);
@@ -126,16 +130,16 @@ impl From<Seen> for Monitor {
     tag = "sandboxes", security(("ApiKey" = ["admin"])),
     params(("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits")),
     responses(
-        (status = 200, body = Monitor, description = "The sandbox, its use of resources and the attempts against its rules"),
+        (status = 200, body = SandboxReport, description = "The sandbox, its use of resources and the attempts against its rules"),
         (status = 404, description = "The execution has no sandbox"),
     )
 )]
-pub async fn monitor(
+pub async fn get_sandbox(
     State(app): State<App>,
-    _: Admin,
-    Path(execution_id): Path<String>,
-) -> Result<Json<Monitor>, ApiError> {
-    Ok(Json(app.sandboxes.monitor(&execution_id).await?.into()))
+    _: AdminKey,
+    PathParams(execution_id): PathParams<String>,
+) -> Result<JsonBody<SandboxReport>, ApiError> {
+    Ok(JsonBody(app.sandboxes.monitor(&execution_id).await?.into()))
 }
 
 /// Kill the commands of a sandbox and remove its files
@@ -149,16 +153,16 @@ pub async fn monitor(
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Cleaned, description = "What was removed"),
+        (status = 200, body = CleanupReport, description = "What was removed"),
         (status = 404, description = "The execution has no sandbox"),
     )
 )]
-pub async fn cleanup(
+pub async fn clean_up_sandbox(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(execution_id): Path<String>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Cleaned>, ApiError> {
+    AdminKey(caller): AdminKey,
+    PathParams(execution_id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<CleanupReport>, ApiError> {
     Ok(IdempotentOk(app.sandboxes.cleanup(&caller, &execution_id, request.once).await?))
 }
 
@@ -168,8 +172,8 @@ pub async fn cleanup(
 #[utoipa::path(
     get, path = "/api/v1/agents/security/sandbox/capabilities", operation_id = "sandboxes_get_capabilities",
     tag = "sandboxes", security(("ApiKey" = ["admin"])),
-    responses((status = 200, body = Capabilities, description = "What this host enforces"))
+    responses((status = 200, body = HostCapabilities, description = "What this host enforces"))
 )]
-pub async fn capabilities(State(app): State<App>, _: Admin) -> Json<Capabilities> {
-    Json((*app.sandboxes.capabilities().await).clone())
+pub async fn get_sandbox_capabilities(State(app): State<App>, _: AdminKey) -> JsonBody<HostCapabilities> {
+    JsonBody((*app.sandboxes.capabilities().await).clone())
 }

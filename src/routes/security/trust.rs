@@ -8,32 +8,34 @@ use utoipa::IntoParams;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
-use am_security::trust::{Entity, Evidence, Explanation, Filter, LONGEST_ID, LONGEST_TYPE, TrustScore};
+use am_security::trust::{
+    MAX_ENTITY_ID_LEN, MAX_ENTITY_TYPE_LEN, TrustEntity, TrustEvidence, TrustExplanation, TrustFilter, TrustScore,
+};
 
 /// How rows may name this entity. Clients of the monolith name a user by its key, which is never stored or shown.
-fn forms(app: &App, id: &str) -> Vec<String> {
+fn entity_forms(app: &App, id: &str) -> Vec<String> {
     let keyring = &app.shared.keyring;
     keyring.stored_forms(&keyring.shown(id))
 }
 
-fn entity(app: &App, (kind, id): (String, String)) -> Result<Entity, ApiError> {
-    for (name, text, most) in [("entity_type", &kind, LONGEST_TYPE), ("entity_id", &id, LONGEST_ID)] {
+fn parse_entity(app: &App, (kind, id): (String, String)) -> Result<TrustEntity, ApiError> {
+    for (name, text, most) in [("entity_type", &kind, MAX_ENTITY_TYPE_LEN), ("entity_id", &id, MAX_ENTITY_ID_LEN)] {
         let letters = text.chars().count();
         if letters == 0 || letters > most || text.chars().any(char::is_control) {
             let message = format!("Has 1 to {most} characters, no control characters");
-            return Err(ApiError::field(vec!["path".into(), name.into()], message, "value_error"));
+            return Err(ApiError::invalid_field(vec!["path".into(), name.into()], message, "value_error"));
         }
     }
-    Ok(Entity { forms: forms(app, &id), kind })
+    Ok(TrustEntity { forms: entity_forms(app, &id), kind })
 }
 
-fn shown(app: &App, score: TrustScore) -> TrustScore {
+fn without_secrets(app: &App, score: TrustScore) -> TrustScore {
     TrustScore { entity_id: app.shared.keyring.shown(&score.entity_id), ..score }
 }
 
@@ -60,28 +62,28 @@ pub struct TrustQuery {
     params(TrustQuery, PageQuery),
     responses((status = 200, body = Vec<TrustScore>, description = "A page of trust scores, the newest first"))
 )]
-pub async fn list(
+pub async fn list_trust_scores(
     State(app): State<App>,
-    _: Admin,
-    Query(query): Query<TrustQuery>,
-    paging: Paging<100>,
+    _: AdminKey,
+    QueryParams(query): QueryParams<TrustQuery>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
     for (name, bound) in [("min_score", query.min_score), ("max_score", query.max_score)] {
         if bound.is_some_and(|bound| !bound.is_finite()) {
             let loc = vec!["query".into(), name.into()];
-            return Err(ApiError::field(loc, "Input should be a finite number", "finite_number"));
+            return Err(ApiError::invalid_field(loc, "Input should be a finite number", "finite_number"));
         }
     }
     // The links repeat what was asked, and a key is never shown.
     let by_key = query.entity_id.as_ref().is_some_and(|id| app.shared.keyring.shown(id) != *id);
-    let filter = Filter {
+    let filter = TrustFilter {
         entity_type: query.entity_type,
-        entity_id: query.entity_id.map(|id| forms(&app, &id)),
+        entity_id: query.entity_id.map(|id| entity_forms(&app, &id)),
         min_score: query.min_score,
         max_score: query.max_score,
     };
     let found = app.trust.list(&filter, &paging.page).await?;
-    let shown = |score| shown(&app, score);
+    let shown = |score| without_secrets(&app, score);
     let mut response = paging.answer_shown(found, |score| (score.created_at, &score.id), shown);
     if by_key {
         response.headers_mut().remove(header::LINK);
@@ -105,19 +107,19 @@ pub async fn list(
         (status = 404, description = "The entity has no trust score"),
     )
 )]
-pub async fn get(
+pub async fn get_trust_score(
     State(app): State<App>,
-    _: Admin,
-    Path(path): Path<(String, String)>,
-) -> Result<Json<TrustScore>, ApiError> {
-    let score = app.trust.get(&entity(&app, path)?).await?;
-    Ok(Json(shown(&app, score)))
+    _: AdminKey,
+    PathParams(path): PathParams<(String, String)>,
+) -> Result<JsonBody<TrustScore>, ApiError> {
+    let score = app.trust.get(&parse_entity(&app, path)?).await?;
+    Ok(JsonBody(without_secrets(&app, score)))
 }
 
 /// An execution that was seen elsewhere.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct UpdateQuery {
+pub struct TrustUpdateQuery {
     /// Whether the execution completed.
     execution_success: bool,
     /// Duration in seconds, 0 or more; null: unknown.
@@ -141,28 +143,28 @@ pub struct UpdateQuery {
     params(
         ("entity_type" = String, Path, description = "Kind of the entity, for example `user`, `workflow` or `agent`; at most 50 characters"),
         ("entity_id" = String, Path, description = "Id of the entity; an API key is answered as its principal"),
-        UpdateQuery,
+        TrustUpdateQuery,
         IdempotencyHeader,
     ),
     responses((status = 200, body = TrustScore, description = "The trust score"))
 )]
-pub async fn update(
+pub async fn update_trust_score(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(path): Path<(String, String)>,
-    Query(query): Query<UpdateQuery>,
-    request: KeyedJson<Option<Value>>,
+    AdminKey(caller): AdminKey,
+    PathParams(path): PathParams<(String, String)>,
+    QueryParams(query): QueryParams<TrustUpdateQuery>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrustScore>, ApiError> {
     if query.execution_time.is_some_and(|seconds| !seconds.is_finite() || seconds < 0.0) {
         let loc = vec!["query".into(), "execution_time".into()];
-        return Err(ApiError::field(loc, "Input should be a number of seconds, 0 or more", "value_error"));
+        return Err(ApiError::invalid_field(loc, "Input should be a number of seconds, 0 or more", "value_error"));
     }
-    let mut seen = vec![Evidence::Execution { success: query.execution_success, seconds: query.execution_time }];
-    seen.extend(query.security_violation.then_some(Evidence::SecurityViolation));
-    seen.extend(query.policy_violation.then_some(Evidence::PolicyViolation));
-    let entity = entity(&app, path)?;
+    let mut seen = vec![TrustEvidence::Execution { success: query.execution_success, seconds: query.execution_time }];
+    seen.extend(query.security_violation.then_some(TrustEvidence::SecurityViolation));
+    seen.extend(query.policy_violation.then_some(TrustEvidence::PolicyViolation));
+    let entity = parse_entity(&app, path)?;
     let done = app.trust.update(&caller, entity, seen, request.once).await?;
-    Ok(IdempotentOk(done.map(|score| shown(&app, score))))
+    Ok(IdempotentOk(done.map(|score| without_secrets(&app, score))))
 }
 
 /// Explain a trust score
@@ -176,15 +178,15 @@ pub async fn update(
         ("entity_id" = String, Path, description = "Id of the entity; an API key is answered as its principal"),
     ),
     responses(
-        (status = 200, body = Explanation, description = "Each term of the score"),
+        (status = 200, body = TrustExplanation, description = "Each term of the score"),
         (status = 404, description = "The entity has no trust score"),
     )
 )]
-pub async fn explain(
+pub async fn explain_trust_score(
     State(app): State<App>,
-    _: Admin,
-    Path(path): Path<(String, String)>,
-) -> Result<Json<Explanation>, ApiError> {
-    let explained = app.trust.explain(&entity(&app, path)?).await?;
-    Ok(Json(Explanation { stored: shown(&app, explained.stored), ..explained }))
+    _: AdminKey,
+    PathParams(path): PathParams<(String, String)>,
+) -> Result<JsonBody<TrustExplanation>, ApiError> {
+    let explained = app.trust.explain(&parse_entity(&app, path)?).await?;
+    Ok(JsonBody(TrustExplanation { stored: without_secrets(&app, explained.stored), ..explained }))
 }

@@ -8,15 +8,15 @@ use utoipa::IntoParams;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path, Query,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
 };
-use am_audit::{Entry, EventType};
-use am_db::{codec::Timestamp, principal::Principal, rows::Rows};
-use am_webhooks::{Delivery, Endpoint, Filter};
+use am_audit::{AuditEntry, EventType};
+use am_db::{bulk_insert::RowBatch, codec::Timestamp, principal::Principal};
+use am_webhooks::{DeliveryFilter, EndpointStatus, WebhookDelivery};
 
 /// List webhook endpoints
 ///
@@ -24,10 +24,13 @@ use am_webhooks::{Delivery, Endpoint, Filter};
 #[utoipa::path(
     get, path = "/api/v1/agents/security/webhooks", operation_id = "webhooks_list", tag = "webhooks",
     security(("ApiKey" = ["admin"])),
-    responses((status = 200, body = Vec<Endpoint>, description = "The endpoints"))
+    responses((status = 200, body = Vec<EndpointStatus>, description = "The endpoints"))
 )]
-pub async fn list(State(app): State<App>, _: Admin) -> Result<Json<Vec<Endpoint>>, ApiError> {
-    Ok(Json(app.webhooks.endpoints().await?))
+pub async fn list_webhook_endpoints(
+    State(app): State<App>,
+    _: AdminKey,
+) -> Result<JsonBody<Vec<EndpointStatus>>, ApiError> {
+    Ok(JsonBody(app.webhooks.endpoints().await?))
 }
 
 /// Filter of deliveries.
@@ -35,7 +38,7 @@ pub async fn list(State(app): State<App>, _: Admin) -> Result<Json<Vec<Endpoint>
 #[into_params(parameter_in = Query)]
 pub struct DeliveriesQuery {
     /// Only deliveries in this state.
-    state: Option<am_webhooks::State>,
+    state: Option<am_webhooks::DeliveryState>,
     /// Only deliveries to this endpoint.
     endpoint: Option<String>,
     /// Only deliveries of this kind of event.
@@ -49,15 +52,15 @@ pub struct DeliveriesQuery {
     get, path = "/api/v1/agents/security/webhooks/deliveries", operation_id = "webhooks_list_deliveries",
     tag = "webhooks", security(("ApiKey" = ["admin"])),
     params(DeliveriesQuery, PageQuery),
-    responses((status = 200, body = Vec<Delivery>, description = "A page of deliveries, the newest first"))
+    responses((status = 200, body = Vec<WebhookDelivery>, description = "A page of deliveries, the newest first"))
 )]
-pub async fn deliveries(
+pub async fn list_webhook_deliveries(
     State(app): State<App>,
-    _: Admin,
-    Query(query): Query<DeliveriesQuery>,
-    paging: Paging<50>,
+    _: AdminKey,
+    QueryParams(query): QueryParams<DeliveriesQuery>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let filter = Filter { state: query.state, endpoint: query.endpoint, kind: query.kind };
+    let filter = DeliveryFilter { state: query.state, endpoint: query.endpoint, kind: query.kind };
     let found = app.webhooks.list(&filter, &paging.page).await?;
     Ok(paging.answer(found, |delivery| (delivery.created_at, &delivery.id)))
 }
@@ -68,17 +71,21 @@ pub async fn deliveries(
     tag = "webhooks", security(("ApiKey" = ["admin"])),
     params(("id" = String, Path, description = "Id of the delivery, which is its `webhook-id`")),
     responses(
-        (status = 200, body = Delivery, description = "The delivery with its payload"),
+        (status = 200, body = WebhookDelivery, description = "The delivery with its payload"),
         (status = 404, description = "No delivery has this id"),
     )
 )]
-pub async fn delivery(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Delivery>, ApiError> {
-    Ok(Json(app.webhooks.get(&id).await?))
+pub async fn get_webhook_delivery(
+    State(app): State<App>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<WebhookDelivery>, ApiError> {
+    Ok(JsonBody(app.webhooks.get(&id).await?))
 }
 
 /// The audit entry of what a caller does with an endpoint or a delivery.
-fn noted(app: &App, caller: &Principal, action: &str, what: &str) -> Rows {
-    let entry = Entry::new(EventType::WorkflowUpdated, Timestamp(app.clock.now())).by(caller);
+fn audit_rows(app: &App, caller: &Principal, action: &str, what: &str) -> RowBatch {
+    let entry = AuditEntry::new(EventType::WorkflowUpdated, Timestamp(app.clock.now())).by(caller);
     app.audit.rows(&[entry.of("webhook", action).data("webhook", what.into())])
 }
 
@@ -90,18 +97,18 @@ fn noted(app: &App, caller: &Principal, action: &str, what: &str) -> Rows {
     tag = "webhooks", security(("ApiKey" = ["admin"])),
     params(("id" = String, Path, description = "Id of the delivery, which is its `webhook-id`"), IdempotencyHeader),
     responses(
-        (status = 200, body = Delivery, description = "The delivery, which is due now"),
+        (status = 200, body = WebhookDelivery, description = "The delivery, which is due now"),
         (status = 400, description = "The delivery is being sent now, or its endpoint is no longer configured (`invalid_state`)"),
         (status = 404, description = "No delivery has this id"),
     )
 )]
-pub async fn redeliver(
+pub async fn redeliver_webhook(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Delivery>, ApiError> {
-    Ok(IdempotentOk(app.webhooks.redeliver(&id, noted(&app, &caller, "redelivered", &id), request.once).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<WebhookDelivery>, ApiError> {
+    Ok(IdempotentOk(app.webhooks.redeliver(&id, audit_rows(&app, &caller, "redelivered", &id), request.once).await?))
 }
 
 /// Send a `test` event to an endpoint
@@ -112,15 +119,15 @@ pub async fn redeliver(
     security(("ApiKey" = ["admin"])),
     params(("name" = String, Path, description = "Name of the endpoint in the configuration"), IdempotencyHeader),
     responses(
-        (status = 201, body = Delivery, description = "The delivery of the test event"),
+        (status = 201, body = WebhookDelivery, description = "The delivery of the test event"),
         (status = 404, description = "No endpoint has this name"),
     )
 )]
-pub async fn test(
+pub async fn send_test_webhook(
     State(app): State<App>,
-    Admin(caller): Admin,
-    Path(name): Path<String>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentCreated<Delivery>, ApiError> {
-    Ok(IdempotentCreated(app.webhooks.test(&name, noted(&app, &caller, "tested", &name), request.once).await?))
+    AdminKey(caller): AdminKey,
+    PathParams(name): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentCreated<WebhookDelivery>, ApiError> {
+    Ok(IdempotentCreated(app.webhooks.test(&name, audit_rows(&app, &caller, "tested", &name), request.once).await?))
 }

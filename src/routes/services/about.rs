@@ -5,17 +5,17 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::submit;
-use crate::http::{ApiError, Json, Path};
-use am_jobs::Service;
+use crate::http::{ApiError, JsonBody, PathParams};
+use am_jobs::JobService;
 
 /// A GPU service.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Service)]
+#[schema(as = JobService)]
 pub struct ServiceDocument {
     /// Name, for people.
     name: &'static str,
     /// Name of the service in requests.
-    service_type: Service,
+    service_type: JobService,
     /// Description in one line.
     description: &'static str,
     /// Paths that take its jobs.
@@ -28,7 +28,7 @@ pub struct ServiceDocument {
 
 /// The GPU services.
 #[derive(Serialize, ToSchema)]
-pub struct Services {
+pub struct ServiceList {
     /// The services.
     services: Vec<ServiceDocument>,
 }
@@ -38,37 +38,37 @@ pub struct Services {
 /// Takes no key, as in the monolith.
 #[utoipa::path(
     get, path = "/api/v1/services", operation_id = "services_list", tag = "services", security(()),
-    responses((status = 200, body = Services, description = "The services"))
+    responses((status = 200, body = ServiceList, description = "The services"))
 )]
-pub async fn list() -> Json<Services> {
-    let document = |service: Service| ServiceDocument {
-        name: title(service),
+pub async fn list_services() -> JsonBody<ServiceList> {
+    let document = |service: JobService| ServiceDocument {
+        name: service_title(service),
         service_type: service,
-        description: description(service),
-        endpoints: submit::endpoints(service),
+        description: service_description(service),
+        endpoints: submit::service_endpoints(service),
         schema: format!("/api/v1/services/{}/schema", service.name()),
         ttl_seconds: service.ttl(&Value::Null).as_secs(),
     };
-    Json(Services { services: Service::ALL.map(document).into() })
+    JsonBody(ServiceList { services: JobService::ALL.map(document).into() })
 }
 
-fn title(service: Service) -> &'static str {
+fn service_title(service: JobService) -> &'static str {
     match service {
-        Service::Whisper => "Whisper",
-        Service::StableDiffusion => "Stable Diffusion",
-        Service::LlmInference => "LLM inference",
-        Service::Ffmpeg => "FFmpeg",
-        Service::Blender => "Blender",
+        JobService::Whisper => "Whisper",
+        JobService::StableDiffusion => "Stable Diffusion",
+        JobService::LlmInference => "LLM inference",
+        JobService::Ffmpeg => "FFmpeg",
+        JobService::Blender => "Blender",
     }
 }
 
-fn description(service: Service) -> &'static str {
+fn service_description(service: JobService) -> &'static str {
     match service {
-        Service::Whisper => "Speech to text, or to English text",
-        Service::StableDiffusion => "Text, or an image, to images",
-        Service::LlmInference => "Language models",
-        Service::Ffmpeg => "Video and audio to other formats",
-        Service::Blender => "Images and frames of a scene",
+        JobService::Whisper => "Speech to text, or to English text",
+        JobService::StableDiffusion => "Text, or an image, to images",
+        JobService::LlmInference => "Language models",
+        JobService::Ffmpeg => "Video and audio to other formats",
+        JobService::Blender => "Images and frames of a scene",
     }
 }
 
@@ -78,9 +78,11 @@ fn description(service: Service) -> &'static str {
 #[utoipa::path(
     get, path = "/api/v1/services/{service_type}/schema", operation_id = "services_get_schema", tag = "services",
     security(()),
-    params(("service_type" = Service, Path, description = "Name of the service")),
+    params(("service_type" = JobService, Path, description = "Name of the service")),
     responses((status = 200, body = Object, description = "The JSON Schema (draft 2020-12) of the service's requests"))
 )]
-pub async fn schema(Path(service): Path<Service>) -> Result<Json<&'static Value>, ApiError> {
-    Ok(Json(am_jobs::schema(service)))
+pub async fn get_service_schema(
+    PathParams(service): PathParams<JobService>,
+) -> Result<JsonBody<&'static Value>, ApiError> {
+    Ok(JsonBody(am_jobs::service_schema(service)))
 }

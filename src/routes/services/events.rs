@@ -3,16 +3,16 @@
 use axum::{extract::State, response::Response};
 use futures_util::{StreamExt, stream};
 
-use super::who;
+use super::job_viewer;
 use crate::{
     app::App,
     http::{
-        ApiError, ClientKey, Path,
+        ApiError, ClientKey, PathParams,
         openapi::LastEventIdHeader,
-        sse::{self, Entry, Resume},
+        sse::{self, LastEventId, SseEvent},
     },
 };
-use am_jobs::{Following, Frame};
+use am_jobs::{JobFollower, JobFrame};
 
 /// Follow the status of a job
 ///
@@ -33,17 +33,17 @@ use am_jobs::{Following, Frame};
         (status = 404, description = "No job has this id"),
     )
 )]
-pub async fn events(
+pub async fn stream_job_events(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    Path(id): Path<String>,
-    Resume(after): Resume,
+    PathParams(id): PathParams<String>,
+    LastEventId(after): LastEventId,
 ) -> Result<Response, ApiError> {
-    Ok(respond(app.jobs.follow(&who(&caller), &id, after).await?))
+    Ok(events_response(app.jobs.follow(&job_viewer(&caller), &id, after).await?))
 }
 
 /// The frames as they come.
-pub fn respond(following: Following) -> Response {
+pub fn events_response(following: JobFollower) -> Response {
     let batches = stream::unfold(following, async |mut following| match following.next().await {
         Ok(Some(frames)) => Some((frames, following)),
         Ok(None) => None,
@@ -53,9 +53,9 @@ pub fn respond(following: Following) -> Response {
             None
         }
     });
-    sse::respond(batches.flat_map(|frames| stream::iter(frames.into_iter().map(entry))))
+    sse::sse_response(batches.flat_map(|frames| stream::iter(frames.into_iter().map(sse_event))))
 }
 
-fn entry(frame: Frame) -> Entry {
-    Entry { seq: frame.seq, event: frame.kind.into(), data: frame.data.to_string() }
+fn sse_event(frame: JobFrame) -> SseEvent {
+    SseEvent { seq: frame.seq, event: frame.kind.into(), data: frame.data.to_string() }
 }

@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::who;
+use super::job_viewer;
 use crate::{
     app::App,
     http::{
-        ApiError, ClientKey, Json, Path, Query,
-        page::{PageQuery, Paging},
+        ApiError, ClientKey, JsonBody, PathParams, QueryParams,
+        pagination::{PageQuery, Paginator},
     },
     routes::agents::WaitQuery,
 };
 use am_db::{
-    codec::{Doc, Timestamp},
-    owner::Owner,
+    codec::{JsonText, Timestamp},
+    owner::PrincipalName,
 };
-use am_jobs::{Estimate, Filter, Job, JobState, Service};
+use am_jobs::{JobEstimate, JobFilter, JobRecord, JobService, JobState};
 
 /// A job of a GPU service.
 #[derive(Serialize, ToSchema)]
@@ -34,7 +34,7 @@ pub struct JobDocument {
     status: String,
     /// Principal of the client.
     #[schema(value_type = String)]
-    client_id: Owner,
+    client_id: PrincipalName,
     /// When the job was submitted.
     requested_at: Timestamp,
     /// When the job expires if no miner has taken it.
@@ -54,32 +54,32 @@ pub struct JobDocument {
     /// Place in the queue, from 1; null: it does not wait.
     position: Option<usize>,
     #[serde(flatten)]
-    detail: Option<Detail>,
+    detail: Option<JobDetail>,
 }
 
 /// The members of a job that lists leave out.
 #[derive(Serialize, ToSchema)]
 #[schema(as = JobDetail)]
-pub struct Detail {
+pub struct JobDetail {
     /// Estimated end; null: no job of the service has completed yet.
     estimated_completion: Option<Timestamp>,
     /// What the estimate rests on.
-    estimate: Estimate,
+    estimate: JobEstimate,
     /// The request, as the miner reads it.
     #[schema(value_type = Object)]
     request: Value,
     /// What a miner must have.
     #[schema(value_type = Object)]
-    constraints: Doc,
+    constraints: JsonText,
     /// Result that the miner delivered; null: none.
     #[schema(value_type = Option<Object>)]
-    result: Doc,
+    result: JsonText,
     /// Receipt of the miner; null: none.
     #[schema(value_type = Option<Object>)]
-    receipt: Doc,
+    receipt: JsonText,
 }
 
-fn brief(app: &App, job: Job, detail: Option<Detail>) -> JobDocument {
+fn job_summary(app: &App, job: JobRecord, detail: Option<JobDetail>) -> JobDocument {
     JobDocument {
         position: app.jobs.position(&job),
         client_id: job.client(),
@@ -99,12 +99,12 @@ fn brief(app: &App, job: Job, detail: Option<Detail>) -> JobDocument {
 }
 
 /// A job with all that is known of it.
-pub async fn document(app: &App, mut job: Job) -> Result<JobDocument, ApiError> {
+pub async fn job_document(app: &App, mut job: JobRecord) -> Result<JobDocument, ApiError> {
     let estimate = app.jobs.estimate(&job).await?;
     let payload = job.payload.parse::<Map<String, Value>>().ok().flatten();
     let request = payload.and_then(|mut payload| payload.remove("service_request")).unwrap_or_default();
-    let take = |doc: &mut Doc| std::mem::replace(doc, Doc::none());
-    let detail = Detail {
+    let take = |doc: &mut JsonText| std::mem::replace(doc, JsonText::none());
+    let detail = JobDetail {
         estimated_completion: estimate.estimated_completion,
         estimate,
         request,
@@ -112,17 +112,17 @@ pub async fn document(app: &App, mut job: Job) -> Result<JobDocument, ApiError> 
         result: take(&mut job.result),
         receipt: take(&mut job.receipt),
     };
-    Ok(brief(app, job, Some(detail)))
+    Ok(job_summary(app, job, Some(detail)))
 }
 
 /// Filter of jobs.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub struct JobsQuery {
     /// Only jobs in this status.
     state: Option<JobState>,
     /// Only jobs of this service.
-    service_type: Option<Service>,
+    service_type: Option<JobService>,
 }
 
 /// List jobs
@@ -131,20 +131,20 @@ pub struct ListQuery {
 #[utoipa::path(
     get, path = "/api/v1/services/jobs", operation_id = "jobs_list", tag = "jobs",
     security(("ApiKey" = ["admin", "client"])),
-    params(ListQuery, PageQuery),
+    params(JobsQuery, PageQuery),
     responses(
         (status = 200, body = Vec<JobDocument>, description = "A page of jobs, the newest first, without requests and results"),
     )
 )]
-pub async fn list(
+pub async fn list_jobs(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    Query(query): Query<ListQuery>,
-    paging: Paging<50>,
+    QueryParams(query): QueryParams<JobsQuery>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
-    let filter = Filter { state: query.state, service: query.service_type };
-    let found = app.jobs.list(&who(&caller), &filter, &paging.page).await?;
-    Ok(paging.answer_shown(found, |job| (job.requested_at, &job.id), |job| brief(&app, job, None)))
+    let filter = JobFilter { state: query.state, service: query.service_type };
+    let found = app.jobs.list(&job_viewer(&caller), &filter, &paging.page).await?;
+    Ok(paging.answer_shown(found, |job| (job.requested_at, &job.id), |job| job_summary(&app, job, None)))
 }
 
 /// Get a job
@@ -161,18 +161,18 @@ pub async fn list(
         (status = 404, description = "No job has this id"),
     )
 )]
-pub async fn get(
+pub async fn get_job(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    Path(id): Path<String>,
-    Query(wait): Query<WaitQuery>,
-) -> Result<Json<JobDocument>, ApiError> {
-    let who = who(&caller);
+    PathParams(id): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
+) -> Result<JsonBody<JobDocument>, ApiError> {
+    let who = job_viewer(&caller);
     let job = match wait.of(&app)? {
         Some(wait) => app.jobs.wait(&who, &id, wait).await?,
         None => app.jobs.get(&who, &id).await?,
     };
-    Ok(Json(document(&app, job).await?))
+    Ok(JsonBody(job_document(&app, job).await?))
 }
 
 /// A cancelled job.
@@ -205,22 +205,22 @@ pub struct CanceledDocument {
         (status = 404, description = "No job has this id"),
     )
 )]
-pub async fn cancel(
+pub async fn cancel_job(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    Path(id): Path<String>,
-) -> Result<Json<CanceledDocument>, ApiError> {
-    let canceled = app.jobs.cancel(&who(&caller), &id).await?;
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<CanceledDocument>, ApiError> {
+    let canceled = app.jobs.cancel(&job_viewer(&caller), &id).await?;
     let had_miner = canceled.job.miner.is_some();
     let message = match canceled.was {
         JobState::Queued => "Taken back: no miner had it",
         JobState::Running => "Asked to stop: a miner has it, and may finish it all the same",
         _ => "It was canceled already",
     };
-    Ok(Json(CanceledDocument {
+    Ok(JsonBody(CanceledDocument {
         previous_status: canceled.was,
         taken_back: !had_miner,
         message,
-        job: document(&app, canceled.job).await?,
+        job: job_document(&app, canceled.job).await?,
     }))
 }

@@ -10,31 +10,31 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     app::App,
-    http::{Caller, Role, openapi::routes},
+    http::{ApiCaller, KeyRole, openapi::routes},
 };
-use am_jobs::Who;
+use am_jobs::JobViewer;
 
 /// The routes of this group.
 #[expect(deprecated, reason = "clients of the monolith call the generic route")]
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(about::list))
-        .routes(routes!(about::schema))
-        .routes(routes!(submit::transcribe))
-        .routes(routes!(submit::translate))
-        .routes(routes!(submit::generate))
-        .routes(routes!(submit::img2img))
-        .routes(routes!(submit::inference))
-        .routes(routes!(submit::stream))
-        .routes(routes!(submit::transcode))
-        .routes(routes!(submit::render))
-        .routes(routes!(submit::generic))
-        .routes(routes!(jobs::list))
-        .routes(routes!(jobs::get, jobs::cancel))
-        .routes(routes!(events::events))
+        .routes(routes!(about::list_services))
+        .routes(routes!(about::get_service_schema))
+        .routes(routes!(submit::transcribe_audio))
+        .routes(routes!(submit::translate_audio))
+        .routes(routes!(submit::generate_images))
+        .routes(routes!(submit::transform_image))
+        .routes(routes!(submit::run_inference))
+        .routes(routes!(submit::stream_inference))
+        .routes(routes!(submit::transcode_media))
+        .routes(routes!(submit::render_scene))
+        .routes(routes!(submit::submit_generic_job))
+        .routes(routes!(jobs::list_jobs))
+        .routes(routes!(jobs::get_job, jobs::cancel_job))
+        .routes(routes!(events::stream_job_events))
 }
 
 /// A client sees its own jobs, an admin all.
-fn who(caller: &Caller) -> Who {
-    Who { caller: caller.principal.clone(), all: caller.role == Role::Admin }
+fn job_viewer(caller: &ApiCaller) -> JobViewer {
+    JobViewer { caller: caller.principal.clone(), all: caller.role == KeyRole::Admin }
 }

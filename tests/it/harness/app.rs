@@ -18,8 +18,8 @@ use agent_management::{
     routes,
 };
 use am_core::{
-    ambient::{Clock, Ids},
-    config::{Config, ConfigError, Sources},
+    ambient::{Clock, IdGenerator},
+    config::{Config, ConfigError, ConfigSources},
 };
 use axum::{
     body::{Body, HttpBody as _},
@@ -147,17 +147,17 @@ fn load(setup: &Setup) -> Result<Config, ConfigError> {
     }
     // What runs when a test is over is let go at once.
     env.push(("SHUTDOWN_GRACE_SECONDS".into(), "0".into()));
-    Config::load(Sources::of_variables(env))
+    Config::load(ConfigSources::from_variables(env))
 }
 
 async fn serve(config: Config, clock: TestClock) -> (App, BoxCloneSyncService<Request, Response, Infallible>, u16) {
     let host = HostResources {
         clock: clock.clock(),
-        ids: Ids::seeded(NEXT_SEED.fetch_add(1, SeqCst)),
+        ids: IdGenerator::seeded(NEXT_SEED.fetch_add(1, SeqCst)),
         executables: PathBuf::from(env!("CARGO_BIN_EXE_agent-management")).parent().unwrap().to_owned(),
     };
     let app = App::start_with(config, host).await.unwrap();
-    let service = routes::build(routes::groups(), app.clone(), &app.shared).unwrap();
+    let service = routes::build_router(routes::route_groups(), app.clone(), &app.shared).unwrap();
     let service = BoxCloneSyncService::new(service);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

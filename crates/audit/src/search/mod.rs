@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Audit, Error, Result,
-    model::{EventType, SecurityLevel, Source, signature_valid},
+    AuditError, AuditLog, Result,
+    model::{EntrySource, EventType, SecurityLevel, verify_embedded_signature},
 };
 use am_db::{
-    codec::{Doc, Timestamp},
-    owner::Owner,
+    codec::{JsonText, Timestamp},
+    owner::PrincipalName,
 };
 
 /// Filter for entries. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct AuditFilter {
     /// Type of the event.
     pub event_type: Option<EventType>,
     /// Id of the workflow concerned.
@@ -38,7 +38,7 @@ pub struct Filter {
     pub risk_max: Option<i64>,
 }
 
-impl Filter {
+impl AuditFilter {
     /// Whether the filter uses only members for which counters are kept.
     fn counted(&self) -> bool {
         self.workflow_id.is_none() && self.execution_id.is_none() && self.step_id.is_none() && self.user.is_none()
@@ -47,7 +47,7 @@ impl Filter {
 
 /// Range of a search: start and length of the page.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct AuditPageRequest {
     /// Id of the entry after which the page begins; `None` begins at the newest.
     pub after: Option<String>,
     /// Largest number of entries.
@@ -58,9 +58,9 @@ pub struct Page {
 
 /// A page of entries, newest first.
 #[derive(Debug)]
-pub struct Found {
+pub struct SearchPage {
     /// Entries of the page.
-    pub entries: Vec<Record>,
+    pub entries: Vec<AuditEntryView>,
     /// Total number of matches; `None` when they would have to be counted one by one.
     pub total: Option<u64>,
     /// Position after which the next page begins; `None` at the end. A page can be short or even empty and still have a
@@ -70,7 +70,7 @@ pub struct Found {
 
 /// An entry in the form shown to clients.
 #[derive(Clone, Debug, Serialize)]
-pub struct Record {
+pub struct AuditEntryView {
     /// Id: `audit_` and hex digits.
     pub id: String,
     /// Type of the event.
@@ -84,7 +84,7 @@ pub struct Record {
     /// Id of the step concerned; null if none.
     pub step_id: Option<String>,
     /// Principal of the acting user; null when unknown.
-    pub user_id: Option<Owner>,
+    pub user_id: Option<PrincipalName>,
     /// Security level of the entry.
     pub security_level: SecurityLevel,
     /// IP address of the client; null when unknown.
@@ -92,11 +92,11 @@ pub struct Record {
     /// User agent stated by the client; null when it stated none.
     pub user_agent: Option<String>,
     /// Further data of the event.
-    pub event_data: Doc,
+    pub event_data: JsonText,
     /// State before the change; null if none.
-    pub previous_state: Doc,
+    pub previous_state: JsonText,
     /// State after the change; null if none.
-    pub new_state: Doc,
+    pub new_state: JsonText,
     /// Risk score from 0 to 100.
     pub risk_score: i64,
     /// Whether the entry requires investigation.
@@ -114,15 +114,15 @@ pub struct Record {
     /// Leaf hash in the Merkle log, in hex; null before the entry is sealed.
     pub leaf_hash: Option<String>,
     /// Writer of the entry.
-    pub source: Source,
+    pub source: EntrySource,
 }
 
-impl Record {
+impl AuditEntryView {
     /// Verify the signature of a coordinator's entry, because the coordinator stores this column without checking.
     fn checked(mut self) -> Self {
-        if self.source == Source::Coordinator {
+        if self.source == EntrySource::Coordinator {
             let data = self.event_data.parse::<serde_json::Map<_, _>>().ok().flatten().unwrap_or_default();
-            self.signature_valid = signature_valid(&data);
+            self.signature_valid = verify_embedded_signature(&data);
         }
         self
     }
@@ -131,7 +131,7 @@ impl Record {
 /// Numbers of entries by several properties.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = AuditCounts)]
-pub struct Counts {
+pub struct AuditCounts {
     /// Number of all entries.
     pub total: u64,
     /// Numbers by event type.
@@ -156,30 +156,30 @@ pub fn risk_band(risk: i64) -> &'static str {
     }
 }
 
-impl Audit {
+impl AuditLog {
     /// A page of the entries that match the filter.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn search(&self, filter: &Filter, page: &Page) -> Result<Found> {
+    pub async fn search(&self, filter: &AuditFilter, page: &AuditPageRequest) -> Result<SearchPage> {
         Ok(store::search(&mut *self.0.db.read().await?, filter, page).await?)
     }
 
     /// An entry by its id.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it does not exist.
-    pub async fn get(&self, id: &str) -> Result<Record> {
-        store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| Error::NotFound(id.to_owned()))
+    /// Returns [`AuditError::NotFound`] when it does not exist.
+    pub async fn get(&self, id: &str) -> Result<AuditEntryView> {
+        store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| AuditError::NotFound(id.to_owned()))
     }
 
     /// Numbers of entries, read from counters that are updated with each entry.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn counts(&self) -> Result<Counts> {
-        let rows = store::counts(&mut *self.0.db.read().await?).await?;
-        let mut counts = Counts::default();
+    pub async fn counts(&self) -> Result<AuditCounts> {
+        let rows = store::read_counters(&mut *self.0.db.read().await?).await?;
+        let mut counts = AuditCounts::default();
         for band in ["low", "medium", "high", "critical"] {
             counts.by_risk.insert(band, 0);
         }

@@ -1,20 +1,20 @@
 //! Lookup of entries. The coordinator's table has an index for each id column, and none for level, risk or order;
 //! `am_audit_entries` has those. Each page reads a bounded number of entries.
 
-use super::{Filter, Found, Page, Record};
-use crate::model::{EventType, SecurityLevel, Source};
+use super::{AuditEntryView, AuditFilter, AuditPageRequest, SearchPage};
+use crate::model::{EntrySource, EventType, SecurityLevel};
 use am_db::{
-    Connection, Error, FromRow as _, Result,
-    codec::{Doc, Timestamp},
+    Connection, DatabaseError, FromRow as _, Result,
+    codec::{JsonText, Timestamp},
     row, sql,
     statement::Query,
 };
 
 /// Largest number of entries read for one page.
-const WINDOW: i64 = 10_000;
+const SEARCH_WINDOW: i64 = 10_000;
 
 /// Counter of entries with equal properties.
-pub struct Count {
+pub struct EntryCounter {
     pub event_type: String,
     pub security_level: String,
     pub risk_score: i64,
@@ -23,24 +23,25 @@ pub struct Count {
 }
 
 /// All counters of entries.
-pub async fn counts(conn: &mut Connection) -> Result<Vec<Count>> {
+pub async fn read_counters(conn: &mut Connection) -> Result<Vec<EntryCounter>> {
     let rows =
         sql!("SELECT event_type, security_level, risk_score, requires_investigation, entries FROM am_audit_counts");
     let rows: Vec<(String, String, i64, bool, i64)> = rows.fetch_all(conn).await?;
-    let count = |(event, level, risk_score, requires_investigation, entries): (String, String, i64, bool, i64)| Count {
-        // Shown by its value, if it is one of the coordinator's event types.
-        event_type: EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
-        security_level: SecurityLevel::from_stored(&level).map_or(level, |level| level.value().to_owned()),
-        risk_score,
-        requires_investigation,
-        entries: entries.cast_unsigned(),
-    };
+    let count =
+        |(event, level, risk_score, requires_investigation, entries): (String, String, i64, bool, i64)| EntryCounter {
+            // Shown by its value, if it is one of the coordinator's event types.
+            event_type: EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
+            security_level: SecurityLevel::from_stored(&level).map_or(level, |level| level.value().to_owned()),
+            risk_score,
+            requires_investigation,
+            entries: entries.cast_unsigned(),
+        };
     Ok(rows.into_iter().map(count).collect())
 }
 
 /// Number of entries that match the counted members of a filter.
-fn matching(counts: &[Count], filter: &Filter, event: bool, rest: bool) -> u64 {
-    let keeps = |count: &&Count| {
+fn count_matching(counts: &[EntryCounter], filter: &AuditFilter, event: bool, rest: bool) -> u64 {
+    let keeps = |count: &&EntryCounter| {
         (!event || filter.event_type.is_none_or(|event| event.value() == count.event_type))
             && (!rest
                 || (filter.security_level.is_none_or(|level| level.value() == count.security_level)
@@ -52,7 +53,7 @@ fn matching(counts: &[Count], filter: &Filter, event: bool, rest: bool) -> u64 {
 }
 
 /// Index that yields a page's candidates, newest first.
-enum Way {
+enum IndexPlan {
     /// A column of `agent_audit_logs` that has an index, and its values.
     Column(Column, Vec<String>),
     /// The index by risk, for the few entries of some risk.
@@ -71,27 +72,29 @@ enum Column {
     User,
 }
 
-fn way(filter: &Filter, counts: &[Count]) -> Way {
+fn plan_index(filter: &AuditFilter, counts: &[EntryCounter]) -> IndexPlan {
     let one = |value: &String| vec![value.clone()];
     let event = filter.event_type.map(|event| vec![event.stored().to_owned()]);
-    let few = |entries: u64| entries <= WINDOW.cast_unsigned();
+    let few = |entries: u64| entries <= SEARCH_WINDOW.cast_unsigned();
     let by_risk = filter.risk_min.is_some() || filter.risk_max.is_some() || filter.requires_investigation == Some(true);
     if let Some(id) = &filter.execution_id {
-        Way::Column(Column::Execution, one(id))
+        IndexPlan::Column(Column::Execution, one(id))
     } else if let Some(id) = &filter.step_id {
-        Way::Column(Column::Step, one(id))
-    } else if by_risk && few(matching(counts, &Filter { security_level: None, ..filter.clone() }, false, true)) {
-        Way::Risk
-    } else if let Some(event) = event.clone().filter(|_| few(matching(counts, filter, true, false))) {
-        Way::Column(Column::Event, event)
+        IndexPlan::Column(Column::Step, one(id))
+    } else if by_risk
+        && few(count_matching(counts, &AuditFilter { security_level: None, ..filter.clone() }, false, true))
+    {
+        IndexPlan::Risk
+    } else if let Some(event) = event.clone().filter(|_| few(count_matching(counts, filter, true, false))) {
+        IndexPlan::Column(Column::Event, event)
     } else if let Some(id) = &filter.workflow_id {
-        Way::Column(Column::Workflow, one(id))
+        IndexPlan::Column(Column::Workflow, one(id))
     } else if let Some(user) = &filter.user {
-        Way::Column(Column::User, user.clone())
+        IndexPlan::Column(Column::User, user.clone())
     } else if let Some(event) = event {
-        Way::Column(Column::Event, event)
+        IndexPlan::Column(Column::Event, event)
     } else {
-        Way::All
+        IndexPlan::All
     }
 }
 
@@ -123,30 +126,30 @@ macro_rules! of_candidates {
             };
         }
         match $way {
-            Way::Column(Column::Execution, _) => by!(by_column!("execution_id")),
-            Way::Column(Column::Step, _) => by!(by_column!("step_id")),
-            Way::Column(Column::Event, _) => by!(by_column!("event_type")),
-            Way::Column(Column::Workflow, _) => by!(by_column!("workflow_id")),
-            Way::Column(Column::User, _) => by!(by_column!("user_id")),
-            Way::Risk => by!(BY_RISK),
-            Way::All => by!(BY_PLACE),
+            IndexPlan::Column(Column::Execution, _) => by!(by_column!("execution_id")),
+            IndexPlan::Column(Column::Step, _) => by!(by_column!("step_id")),
+            IndexPlan::Column(Column::Event, _) => by!(by_column!("event_type")),
+            IndexPlan::Column(Column::Workflow, _) => by!(by_column!("workflow_id")),
+            IndexPlan::Column(Column::User, _) => by!(by_column!("user_id")),
+            IndexPlan::Risk => by!(BY_RISK),
+            IndexPlan::All => by!(BY_PLACE),
         }
     }};
 }
 
-/// The first five parameters: at most [`WINDOW`] candidates and one, below row `before`.
-fn bind_candidates(query: Query, way: &Way, filter: &Filter, before: Option<i64>) -> Query {
-    let query = query.bind(before.unwrap_or(i64::MAX)).bind(WINDOW + 1);
+/// The first five parameters: at most [`SEARCH_WINDOW`] candidates and one, below row `before`.
+fn bind_candidates(query: Query, way: &IndexPlan, filter: &AuditFilter, before: Option<i64>) -> Query {
+    let query = query.bind(before.unwrap_or(i64::MAX)).bind(SEARCH_WINDOW + 1);
     match way {
-        Way::Column(_, values) => {
+        IndexPlan::Column(_, values) => {
             let others = values.get(1..).filter(|others| !others.is_empty());
             query.bind_some(values.first()).bind_all_some(others).bind_flag(false)
         }
-        Way::Risk => {
+        IndexPlan::Risk => {
             let query = query.bind(filter.risk_min.unwrap_or(0)).bind(filter.risk_max.unwrap_or(100));
             query.bind_flag(filter.requires_investigation == Some(true))
         }
-        Way::All => query.bind_some(None::<i64>).bind_some(None::<i64>).bind_flag(false),
+        IndexPlan::All => query.bind_some(None::<i64>).bind_some(None::<i64>).bind_flag(false),
     }
 }
 
@@ -154,7 +157,7 @@ const MATCHING: &str = " WHERE true [AND l.workflow_id = $6] [AND l.execution_id
      [AND l.security_level = $10] [AND l.user_id IN ($11)] [AND l.requires_investigation = $12] [AND l.risk_score >= $13]
      [AND l.risk_score <= $14] ";
 
-fn bind_filter(query: Query, filter: &Filter) -> Query {
+fn bind_filter(query: Query, filter: &AuditFilter) -> Query {
     query
         .bind_some(filter.workflow_id.as_ref())
         .bind_some(filter.execution_id.as_ref())
@@ -167,14 +170,14 @@ fn bind_filter(query: Query, filter: &Filter) -> Query {
         .bind_some(filter.risk_max)
 }
 
-/// Search a page. See [`Found::next`] for sparse matches.
-pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Result<Found> {
-    let counts = counts(&mut *conn).await?;
-    let total = filter.counted().then(|| matching(&counts, filter, true, true));
+/// Search a page. See [`SearchPage::next`] for sparse matches.
+pub async fn search(conn: &mut Connection, filter: &AuditFilter, page: &AuditPageRequest) -> Result<SearchPage> {
+    let read_counters = read_counters(&mut *conn).await?;
+    let total = filter.counted().then(|| count_matching(&read_counters, filter, true, true));
     if total == Some(0) {
-        return Ok(Found { entries: Vec::new(), total, next: None });
+        return Ok(SearchPage { entries: Vec::new(), total, next: None });
     }
-    if let Some(way) = log_way(filter, &counts) {
+    if let Some(way) = plan_log_index(filter, &read_counters) {
         return search_log(conn, (filter, way), page, total).await;
     }
     let before = match &page.after {
@@ -182,10 +185,10 @@ pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Resu
         Some(id) => match row_number(&mut *conn, id).await? {
             Some(number) => Some(number),
             // The row is missing, which the log's verification reports.
-            None => return Ok(Found { entries: Vec::new(), total, next: None }),
+            None => return Ok(SearchPage { entries: Vec::new(), total, next: None }),
         },
     };
-    let way = way(filter, &counts);
+    let way = plan_index(filter, &read_counters);
     let numbers = of_candidates!(
         &way,
         " SELECT {place l} FROM c JOIN agent_audit_logs l ON {place l} = c.place",
@@ -203,14 +206,14 @@ pub async fn search(conn: &mut Connection, filter: &Filter, page: &Page) -> Resu
         // The window may have ended before the page was full.
         window_end(&mut *conn, &way, filter, before).await?
     };
-    Ok(Found { entries, total, next })
+    Ok(SearchPage { entries, total, next })
 }
 
 /// The last candidate of a full window, where the next page begins.
 async fn window_end(
     conn: &mut Connection,
-    way: &Way,
-    filter: &Filter,
+    way: &IndexPlan,
+    filter: &AuditFilter,
     before: Option<i64>,
 ) -> Result<Option<(Timestamp, String)>> {
     let end = of_candidates!(
@@ -218,11 +221,11 @@ async fn window_end(
         " SELECT l.created_at, l.id FROM agent_audit_logs l WHERE (SELECT count(*) FROM c) > $6
              AND {place l} = (SELECT min(place) FROM c)"
     );
-    bind_candidates(end, way, filter, before).bind(WINDOW).fetch_optional(conn).await
+    bind_candidates(end, way, filter, before).bind(SEARCH_WINDOW).fetch_optional(conn).await
 }
 
 /// Index of `am_audit_entries` that yields a page's candidates, newest first.
-enum LogWay {
+enum LogIndexPlan {
     /// The index by risk, for the few entries of some risk.
     Risk,
     /// The index of entries that require investigation.
@@ -233,21 +236,21 @@ enum LogWay {
 
 /// Choose an index of `am_audit_entries` when it has all columns of the filter and no index of the coordinator's table
 /// helps; its short rows are then read instead of the entries. Unsealed entries appear there within seconds.
-fn log_way(filter: &Filter, counts: &[Count]) -> Option<LogWay> {
+fn plan_log_index(filter: &AuditFilter, counts: &[EntryCounter]) -> Option<LogIndexPlan> {
     let bounds = filter.risk_min.is_some() || filter.risk_max.is_some();
     let others = bounds || filter.requires_investigation.is_some() || filter.security_level.is_some();
-    let few = |entries: u64| entries <= WINDOW.cast_unsigned();
-    let rare_event = filter.event_type.is_some() && few(matching(counts, filter, true, false));
+    let few = |entries: u64| entries <= SEARCH_WINDOW.cast_unsigned();
+    let rare_event = filter.event_type.is_some() && few(count_matching(counts, filter, true, false));
     if !filter.counted() || !others || rare_event {
         return None;
     }
-    let of_risk = Filter { security_level: None, requires_investigation: None, ..filter.clone() };
-    Some(if bounds && few(matching(counts, &of_risk, false, true)) {
-        LogWay::Risk
+    let of_risk = AuditFilter { security_level: None, requires_investigation: None, ..filter.clone() };
+    Some(if bounds && few(count_matching(counts, &of_risk, false, true)) {
+        LogIndexPlan::Risk
     } else if filter.requires_investigation == Some(true) {
-        LogWay::Investigate
+        LogIndexPlan::Investigate
     } else {
-        LogWay::All
+        LogIndexPlan::All
     })
 }
 
@@ -266,32 +269,33 @@ macro_rules! of_log_candidates {
             };
         }
         match $way {
-            LogWay::Risk => by!("{by am_audit_entries_risk} WHERE risk_score >= $3 AND risk_score <= $4 AND"),
-            LogWay::Investigate => by!("{by am_audit_entries_investigate} WHERE requires_investigation AND"),
-            LogWay::All => by!("WHERE"),
+            LogIndexPlan::Risk => by!("{by am_audit_entries_risk} WHERE risk_score >= $3 AND risk_score <= $4 AND"),
+            LogIndexPlan::Investigate => by!("{by am_audit_entries_investigate} WHERE requires_investigation AND"),
+            LogIndexPlan::All => by!("WHERE"),
         }
     }};
 }
 
-fn bind_log_candidates(query: Query, way: &LogWay, filter: &Filter, below: i64) -> Query {
-    let query = query.bind(below).bind(WINDOW + 1);
-    let bounds =
-        matches!(way, LogWay::Risk).then(|| (filter.risk_min.unwrap_or(0), filter.risk_max.unwrap_or(100))).unzip();
+fn bind_log_candidates(query: Query, way: &LogIndexPlan, filter: &AuditFilter, below: i64) -> Query {
+    let query = query.bind(below).bind(SEARCH_WINDOW + 1);
+    let bounds = matches!(way, LogIndexPlan::Risk)
+        .then(|| (filter.risk_min.unwrap_or(0), filter.risk_max.unwrap_or(100)))
+        .unzip();
     query.bind_some(bounds.0).bind_some(bounds.1)
 }
 
 async fn search_log(
     conn: &mut Connection,
-    (filter, way): (&Filter, LogWay),
-    page: &Page,
+    (filter, way): (&AuditFilter, LogIndexPlan),
+    page: &AuditPageRequest,
     total: Option<u64>,
-) -> Result<Found> {
+) -> Result<SearchPage> {
     let place = sql!("SELECT seq FROM am_audit_entries WHERE audit_id = $1");
     let below: i64 = match &page.after {
         None => i64::MAX,
         Some(id) => match place.bind(id).fetch_optional_value(&mut *conn).await? {
             Some(seq) => seq,
-            None => return Ok(Found { entries: Vec::new(), total, next: None }),
+            None => return Ok(SearchPage { entries: Vec::new(), total, next: None }),
         },
     };
     let ids = of_log_candidates!(
@@ -319,9 +323,9 @@ async fn search_log(
             " SELECT l.created_at, l.id FROM am_audit_entries e JOIN agent_audit_logs l ON l.id = e.audit_id
              WHERE e.seq = (SELECT min(seq) FROM c) AND (SELECT count(*) FROM c) > $5"
         );
-        bind_log_candidates(end, &way, filter, below).bind(WINDOW).fetch_optional(conn).await?
+        bind_log_candidates(end, &way, filter, below).bind(SEARCH_WINDOW).fetch_optional(conn).await?
     };
-    Ok(Found { entries, total, next })
+    Ok(SearchPage { entries, total, next })
 }
 
 async fn row_number(conn: &mut Connection, id: &str) -> Result<Option<i64>> {
@@ -331,33 +335,34 @@ async fn row_number(conn: &mut Connection, id: &str) -> Result<Option<i64>> {
 const RECORDS: &str = " FROM agent_audit_logs l LEFT JOIN am_audit_entries e ON e.audit_id = l.id ";
 
 /// The entries of these row numbers, or of these ids, the last written first.
-async fn records_of_rows(conn: &mut Connection, numbers: &[i64]) -> Result<Vec<Record>> {
-    let records = sql!("SELECT ", Record::COLUMNS, RECORDS, "WHERE {place l} IN {integers $1} ORDER BY {place l} DESC");
+async fn records_of_rows(conn: &mut Connection, numbers: &[i64]) -> Result<Vec<AuditEntryView>> {
+    let records =
+        sql!("SELECT ", AuditEntryView::COLUMNS, RECORDS, "WHERE {place l} IN {integers $1} ORDER BY {place l} DESC");
     checked(records.bind(json(numbers)?).fetch_all(conn).await?)
 }
 
 /// The sealed ones of these ids, the last of the log first.
-async fn records_of_ids(conn: &mut Connection, ids: &[String]) -> Result<Vec<Record>> {
-    let records = sql!("SELECT ", Record::COLUMNS, RECORDS, "WHERE l.id IN {texts $1} ORDER BY e.seq DESC");
+async fn records_of_ids(conn: &mut Connection, ids: &[String]) -> Result<Vec<AuditEntryView>> {
+    let records = sql!("SELECT ", AuditEntryView::COLUMNS, RECORDS, "WHERE l.id IN {texts $1} ORDER BY e.seq DESC");
     checked(records.bind(json(ids)?).fetch_all(conn).await?)
 }
 
 fn json(keys: &(impl serde::Serialize + ?Sized)) -> Result<String> {
-    serde_json::to_string(keys).map_err(|error| Error::Unreadable(error.to_string()))
+    serde_json::to_string(keys).map_err(|error| DatabaseError::InvalidValue(error.to_string()))
 }
 
-fn checked(records: Vec<Record>) -> Result<Vec<Record>> {
-    Ok(records.into_iter().map(Record::checked).collect())
+fn checked(records: Vec<AuditEntryView>) -> Result<Vec<AuditEntryView>> {
+    Ok(records.into_iter().map(AuditEntryView::checked).collect())
 }
 
 /// An entry by its id.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Record>> {
-    let record = sql!("SELECT ", Record::COLUMNS, RECORDS, "WHERE l.id = $1").bind(id);
-    Ok(record.fetch_optional::<Record>(conn).await?.map(Record::checked))
+pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<AuditEntryView>> {
+    let record = sql!("SELECT ", AuditEntryView::COLUMNS, RECORDS, "WHERE l.id = $1").bind(id);
+    Ok(record.fetch_optional::<AuditEntryView>(conn).await?.map(AuditEntryView::checked))
 }
 
 row! {
-    Record from "l." {
+    AuditEntryView from "l." {
         id,
         event_type,
         timestamp,
@@ -368,7 +373,7 @@ row! {
         security_level,
         ip_address,
         user_agent,
-        event_data => Doc::or_object,
+        event_data => JsonText::or_empty_object,
         previous_state,
         new_state,
         risk_score,
@@ -380,7 +385,7 @@ row! {
         log_sequence = "e.seq",
         leaf_hash = "e.leaf_hash",
         source = "e.source" => |word: Option<String>| {
-            word.as_deref().and_then(Source::from_word).unwrap_or(Source::Coordinator)
+            word.as_deref().and_then(EntrySource::from_stored).unwrap_or(EntrySource::Coordinator)
         },
     }
 }

@@ -3,23 +3,23 @@
 use serde_json::json;
 
 use super::{
-    AT_ONCE, Channels, IDLE_DAYS, MOST_MEMBERS,
-    model::{Channel, NewChannel, Place},
+    CLOSE_BATCH, ChannelService, IDLE_CLOSE_DAYS, MAX_CHANNEL_MEMBERS,
+    model::{ChannelKey, MessageChannel, NewChannel},
     store,
 };
 use crate::{
-    error::{Error, Result},
+    error::{CommunicationError, Result},
     model::{ChannelKind, ChannelStatus},
 };
-use am_audit::{Entry, EventType};
+use am_audit::{AuditEntry, EventType};
 use am_core::validation::Violations;
 use am_db::{
     Tx,
+    bulk_insert::RowBatch,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     owner,
     principal::Principal,
-    rows::Rows,
 };
 
 /// Bytes of a channel's name.
@@ -32,8 +32,8 @@ impl NewChannel {
         self.members.sort_unstable();
         self.members.dedup();
         let mut violations = Violations::default();
-        let message = format!("a channel has at most {MOST_MEMBERS} members");
-        violations.require(self.members.len() < MOST_MEMBERS, "members", message);
+        let message = format!("a channel has at most {MAX_CHANNEL_MEMBERS} members");
+        violations.require(self.members.len() < MAX_CHANNEL_MEMBERS, "members", message);
         let has_other = self.kind != ChannelKind::Direct || self.members.len() == 1;
         violations.require(has_other, "members", "a direct channel has one other member");
         let name_bytes = self.name.as_ref().map_or(0, String::len);
@@ -44,40 +44,40 @@ impl NewChannel {
 }
 
 /// Audit entry of a change.
-fn told(action: &str, by: &Principal, channel: &str, actor: &str, now: Timestamp) -> Entry {
-    let entry = Entry::new(EventType::WorkflowUpdated, now).of("channel", action).by(by);
+fn audit_entry(action: &str, by: &Principal, channel: &str, actor: &str, now: Timestamp) -> AuditEntry {
+    let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("channel", action).by(by);
     entry.data("channel_id", json!(channel)).data("agent_id", json!(actor))
 }
 
-impl Channels {
+impl ChannelService {
     /// Create a channel in the name of `maker`. For two agents that have an open direct channel, that one is returned.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`]; [`Error::Refused`] for a member that the creator may not write to.
+    /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::Refused`] for a member that the creator may not write to.
     pub async fn create(
         &self,
         by: &Principal,
         maker: &str,
         new: NewChannel,
-        once: Option<Once>,
-    ) -> Result<Done<Channel>> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<MessageChannel>> {
         let (new, maker, now, by) = (new.checked(maker)?, maker.to_owned(), self.now(), by.clone());
         let (audit, id) = (self.0.audit.clone(), self.0.ids.next("channel_", 12));
         let relations = self.0.relations.clone();
         let work = async move |tx: &mut Tx| {
             let place = match (new.kind, new.members.as_slice()) {
-                (ChannelKind::Direct, [other]) => Some(Place::of_pair(&maker, other)),
+                (ChannelKind::Direct, [other]) => Some(ChannelKey::for_pair(&maker, other)),
                 _ => None,
             };
             if let Some(place) = &place
-                && let Some(found) = store::at(tx.conn().await?, place).await?
+                && let Some(found) = store::find_open_channel(tx.conn().await?, place).await?
             {
                 return Ok(found);
             }
             for member in &new.members {
                 relations.permit(tx.conn().await?, &maker, member).await??;
             }
-            let channel = Channel {
+            let channel = MessageChannel {
                 channel_id: id,
                 kind: new.kind,
                 name: new.name,
@@ -90,98 +90,123 @@ impl Channels {
                 closed_at: None,
                 closed_reason: None,
             };
-            let (mut rows, mut members) = (Rows::default(), Rows::default());
-            store::insert_rows((&mut rows, &mut members), &channel, place.as_ref());
+            let (mut rows, mut members) = (RowBatch::default(), RowBatch::default());
+            store::add_channel_rows((&mut rows, &mut members), &channel, place.as_ref());
             rows.append(members);
-            let entry = told("created", &by, &channel.channel_id, &channel.owner, now);
-            audit.add_to(&mut rows, [entry.change(None, Some(json!(channel)))]);
+            let entry = audit_entry("created", &by, &channel.channel_id, &channel.owner, now);
+            audit.add_entry_rows(&mut rows, [entry.change(None, Some(json!(channel)))]);
             rows.execute(tx).await?;
             Ok(channel)
         };
-        self.0.db.write_once(&self.0.clock, once, work).await
+        self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
 
     /// Add `agent` to a channel, in the name of the member `actor`.
     ///
     /// # Errors
-    /// Returns [`Error::Forbidden`] when only the creator may add members; [`Error::Refused`]; [`Error::State`] for a
+    /// Returns [`CommunicationError::Forbidden`] when only the creator may add members; [`CommunicationError::Refused`]; [`CommunicationError::InvalidState`] for a
     /// direct or closed channel.
     pub async fn add(
         &self,
         by: &Principal,
         (actor, id): (&str, &str),
         agent: &str,
-        once: Option<Once>,
-    ) -> Result<Done<Channel>> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<MessageChannel>> {
         let (agent, relations) = (agent.to_owned(), self.0.relations.clone());
-        self.change(by, (actor, id), once, async move |tx: &mut Tx, channel: &Channel, actor: &str, now: Timestamp| {
-            match channel.kind {
-                ChannelKind::Direct => return Err(Error::State("a direct channel has two members".into())),
-                ChannelKind::Private | ChannelKind::Broadcast if channel.owner != actor => {
-                    return Err(Error::Forbidden("only its creator adds members to this channel".into()));
+        self.change(
+            by,
+            (actor, id),
+            once,
+            async move |tx: &mut Tx, channel: &MessageChannel, actor: &str, now: Timestamp| {
+                match channel.kind {
+                    ChannelKind::Direct => {
+                        return Err(CommunicationError::InvalidState("a direct channel has two members".into()));
+                    }
+                    ChannelKind::Private | ChannelKind::Broadcast if channel.owner != actor => {
+                        return Err(CommunicationError::Forbidden(
+                            "only its creator adds members to this channel".into(),
+                        ));
+                    }
+                    _ => {}
                 }
-                _ => {}
-            }
-            if channel.members.len() >= MOST_MEMBERS {
-                return Err(Error::State(format!("a channel has at most {MOST_MEMBERS} members")));
-            }
-            // Permission to write to an agent implies permission to add it.
-            relations.permit(tx.conn().await?, actor, &agent).await??;
-            let mut rows = Rows::default();
-            store::member_rows(&mut rows, &channel.channel_id, &agent, now);
-            rows.execute(tx).await?;
-            Ok(("joined", json!(agent)))
-        })
+                if channel.members.len() >= MAX_CHANNEL_MEMBERS {
+                    return Err(CommunicationError::InvalidState(format!(
+                        "a channel has at most {MAX_CHANNEL_MEMBERS} members"
+                    )));
+                }
+                // Permission to write to an agent implies permission to add it.
+                relations.permit(tx.conn().await?, actor, &agent).await??;
+                let mut rows = RowBatch::default();
+                store::add_member_row(&mut rows, &channel.channel_id, &agent, now);
+                rows.execute(tx).await?;
+                Ok(("joined", json!(agent)))
+            },
+        )
         .await
     }
 
     /// Remove `agent` from a channel: the creator may remove anybody, others only themselves.
     ///
     /// # Errors
-    /// Returns [`Error::Forbidden`]; [`Error::State`] for the creator, who closes the channel instead.
+    /// Returns [`CommunicationError::Forbidden`]; [`CommunicationError::InvalidState`] for the creator, who closes the channel instead.
     pub async fn remove(
         &self,
         by: &Principal,
         (actor, id): (&str, &str),
         agent: &str,
-        once: Option<Once>,
-    ) -> Result<Done<Channel>> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<MessageChannel>> {
         let agent = agent.to_owned();
-        self.change(by, (actor, id), once, async move |tx: &mut Tx, channel: &Channel, actor: &str, _: Timestamp| {
-            if channel.kind == ChannelKind::Direct || agent == channel.owner {
-                return Err(Error::State("this member can't leave an open channel; close the channel instead".into()));
-            }
-            if actor != agent && actor != channel.owner {
-                return Err(Error::Forbidden("only its creator removes other members from this channel".into()));
-            }
-            if !channel.has(&agent) {
-                return Err(Error::NotFound("Member"));
-            }
-            store::remove_member(tx, &channel.channel_id, &agent).await?;
-            Ok(("left", json!(agent)))
-        })
+        self.change(
+            by,
+            (actor, id),
+            once,
+            async move |tx: &mut Tx, channel: &MessageChannel, actor: &str, _: Timestamp| {
+                if channel.kind == ChannelKind::Direct || agent == channel.owner {
+                    return Err(CommunicationError::InvalidState(
+                        "this member can't leave an open channel; close the channel instead".into(),
+                    ));
+                }
+                if actor != agent && actor != channel.owner {
+                    return Err(CommunicationError::Forbidden(
+                        "only its creator removes other members from this channel".into(),
+                    ));
+                }
+                if !channel.has(&agent) {
+                    return Err(CommunicationError::NotFound("Member"));
+                }
+                store::remove_member(tx, &channel.channel_id, &agent).await?;
+                Ok(("left", json!(agent)))
+            },
+        )
         .await
     }
 
     /// Close a channel: its creator may, and either agent of a direct one. Existing messages are kept.
     ///
     /// # Errors
-    /// Returns [`Error::Forbidden`]; [`Error::State`] when it is closed already.
+    /// Returns [`CommunicationError::Forbidden`]; [`CommunicationError::InvalidState`] when it is closed already.
     pub async fn close(
         &self,
         by: &Principal,
         (actor, id): (&str, &str),
         reason: Option<String>,
-        once: Option<Once>,
-    ) -> Result<Done<Channel>> {
-        self.change(by, (actor, id), once, async move |tx: &mut Tx, channel: &Channel, actor: &str, now: Timestamp| {
-            if channel.kind != ChannelKind::Direct && channel.owner != actor {
-                return Err(Error::Forbidden("only its creator closes this channel".into()));
-            }
-            let reason = reason.unwrap_or_else(|| format!("closed by {actor}"));
-            store::close(tx, &channel.channel_id, &reason, now).await?;
-            Ok(("closed", json!(reason)))
-        })
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<MessageChannel>> {
+        self.change(
+            by,
+            (actor, id),
+            once,
+            async move |tx: &mut Tx, channel: &MessageChannel, actor: &str, now: Timestamp| {
+                if channel.kind != ChannelKind::Direct && channel.owner != actor {
+                    return Err(CommunicationError::Forbidden("only its creator closes this channel".into()));
+                }
+                let reason = reason.unwrap_or_else(|| format!("closed by {actor}"));
+                store::close_channel(tx, &channel.channel_id, &reason, now).await?;
+                Ok(("closed", json!(reason)))
+            },
+        )
         .await
     }
 
@@ -190,51 +215,51 @@ impl Channels {
         &self,
         by: &Principal,
         (actor, id): (&str, &str),
-        once: Option<Once>,
+        once: Option<IdempotencyKey>,
         change: F,
-    ) -> Result<Done<Channel>>
+    ) -> Result<IdempotentResult<MessageChannel>>
     where
-        F: AsyncFnOnce(&mut Tx, &Channel, &str, Timestamp) -> Result<(&'static str, serde_json::Value)>
+        F: AsyncFnOnce(&mut Tx, &MessageChannel, &str, Timestamp) -> Result<(&'static str, serde_json::Value)>
             + Send
             + 'static,
     {
         let (actor, id, by, now) = (actor.to_owned(), id.to_owned(), by.clone(), self.now());
         let audit = self.0.audit.clone();
         let work = async move |tx: &mut Tx| {
-            let found = store::get(tx.conn().await?, &id).await?.filter(|channel| channel.has(&actor));
-            let channel = found.ok_or(Error::NotFound("Channel"))?;
+            let found = store::get_channel(tx.conn().await?, &id).await?.filter(|channel| channel.has(&actor));
+            let channel = found.ok_or(CommunicationError::NotFound("Channel"))?;
             if channel.status == ChannelStatus::Closed {
-                return Err(Error::State("the channel is closed".into()));
+                return Err(CommunicationError::InvalidState("the channel is closed".into()));
             }
             let (action, what) = change(tx, &channel, &actor, now).await?;
-            audit.append(tx, vec![told(action, &by, &id, &actor, now).data("what", what)]).await?;
-            store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Channel"))
+            audit.append(tx, vec![audit_entry(action, &by, &id, &actor, now).data("what", what)]).await?;
+            store::get_channel(tx.conn().await?, &id).await?.ok_or(CommunicationError::NotFound("Channel"))
         };
-        self.0.db.write_once(&self.0.clock, once, work).await
+        self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
 
     /// Close channels that were idle for too long. Returns their number, and whether there may be more.
     pub(crate) async fn close_idle(&self) -> Result<(usize, bool)> {
         let now = self.now();
-        let before = Timestamp(now.0 - chrono::Duration::days(IDLE_DAYS));
-        let idle = store::idle(&mut *self.0.db.read().await?, before, AT_ONCE).await?;
+        let before = Timestamp(now.0 - chrono::Duration::days(IDLE_CLOSE_DAYS));
+        let idle = store::idle_channels(&mut *self.0.db.read().await?, before, CLOSE_BATCH).await?;
         if idle.is_empty() {
             return Ok((0, false));
         }
         let (audit, count) = (self.0.audit.clone(), idle.len());
         let close = async move |tx: &mut Tx| {
             // A message may have been written since the channel was looked up.
-            let idle = store::idle(tx.conn().await?, before, AT_ONCE).await?;
+            let idle = store::idle_channels(tx.conn().await?, before, CLOSE_BATCH).await?;
             let mut entries = Vec::with_capacity(idle.len());
             for id in &idle {
-                store::close(tx, id, "no message for 30 days", now).await?;
-                let entry = Entry::new(EventType::WorkflowUpdated, now).of("channel", "closed");
-                entries.push(entry.on_behalf_of(owner::SYSTEM).data("channel_id", json!(id)));
+                store::close_channel(tx, id, "no message for 30 days", now).await?;
+                let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("channel", "closed");
+                entries.push(entry.on_behalf_of(owner::SYSTEM_PRINCIPAL).data("channel_id", json!(id)));
             }
             audit.append(tx, entries).await?;
-            Ok::<_, Error>(())
+            Ok::<_, CommunicationError>(())
         };
         self.0.db.write(close).await?;
-        Ok((count, count as i64 == AT_ONCE))
+        Ok((count, count as i64 == CLOSE_BATCH))
     }
 }

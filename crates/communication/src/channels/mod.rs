@@ -8,41 +8,41 @@ mod store;
 
 use std::sync::Arc;
 
-pub use model::{Channel, NewChannel};
-pub(super) use model::{Place, Spot};
-pub(super) use store::{advance, insert_rows, members_of, spots_by_id, spots_by_place};
+pub(super) use model::{ChannelKey, ChannelRef};
+pub use model::{MessageChannel, NewChannel};
+pub(super) use store::{add_channel_rows, channel_refs_by_id, channel_refs_by_key, members_of, update_last_seq};
 
 use super::{
-    error::{Error, Result},
-    relations::Relations,
+    error::{CommunicationError, Result},
+    relations::AgentRelations,
 };
-use am_audit::Audit;
-use am_core::ambient::{Clock, Ids};
-use am_db::{Database, codec::Timestamp, page::Page};
+use am_audit::AuditLog;
+use am_core::ambient::{Clock, IdGenerator};
+use am_db::{Database, codec::Timestamp, page::PageRequest};
 
 /// Days without a message after which a channel is closed.
-const IDLE_DAYS: i64 = 30;
+const IDLE_CLOSE_DAYS: i64 = 30;
 /// Channels closed per transaction.
-const AT_ONCE: i64 = 500;
+const CLOSE_BATCH: i64 = 500;
 /// Maximum number of agents in a channel.
-pub const MOST_MEMBERS: usize = 1000;
+pub const MAX_CHANNEL_MEMBERS: usize = 1000;
 
 /// The channels. Cheap to clone.
 #[derive(Clone)]
-pub struct Channels(Arc<Inner>);
+pub struct ChannelService(Arc<ChannelServiceInner>);
 
-struct Inner {
+struct ChannelServiceInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
-    relations: Relations,
+    ids: IdGenerator,
+    audit: AuditLog,
+    relations: AgentRelations,
 }
 
-impl Channels {
+impl ChannelService {
     /// Create the service on `db`.
-    pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit, relations: Relations) -> Self {
-        Self(Arc::new(Inner { db, clock, ids, audit, relations }))
+    pub fn new((db, clock, ids): (Database, Clock, IdGenerator), audit: AuditLog, relations: AgentRelations) -> Self {
+        Self(Arc::new(ChannelServiceInner { db, clock, ids, audit, relations }))
     }
 
     fn now(&self) -> Timestamp {
@@ -52,17 +52,17 @@ impl Channels {
     /// A channel that `agent` is a member of.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when there is none, or `agent` is not a member.
-    pub async fn get(&self, agent: &str, id: &str) -> Result<Channel> {
-        let found = store::get(&mut *self.0.db.read().await?, id).await?;
-        found.filter(|channel| channel.has(agent)).ok_or(Error::NotFound("Channel"))
+    /// Returns [`CommunicationError::NotFound`] when there is none, or `agent` is not a member.
+    pub async fn get(&self, agent: &str, id: &str) -> Result<MessageChannel> {
+        let found = store::get_channel(&mut *self.0.db.read().await?, id).await?;
+        found.filter(|channel| channel.has(agent)).ok_or(CommunicationError::NotFound("Channel"))
     }
 
     /// A page of the channels that `agent` is a member of, newest first, and their total number.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn list(&self, agent: &str, page: &Page) -> Result<(Vec<Channel>, i64)> {
-        store::list(&mut *self.0.db.read().await?, agent, page).await
+    pub async fn list(&self, agent: &str, page: &PageRequest) -> Result<(Vec<MessageChannel>, i64)> {
+        store::list_channels(&mut *self.0.db.read().await?, agent, page).await
     }
 }

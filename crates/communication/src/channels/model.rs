@@ -8,7 +8,7 @@ use am_db::codec::Timestamp;
 
 /// A channel of messages.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Channel {
+pub struct MessageChannel {
     /// Id: `channel_` and 12 hex digits.
     pub channel_id: String,
     /// Kind of the channel: direct, group, broadcast or private.
@@ -34,7 +34,7 @@ pub struct Channel {
     pub closed_reason: Option<String>,
 }
 
-impl Channel {
+impl MessageChannel {
     /// Whether `agent` is a member.
     pub fn has(&self, agent: &str) -> bool {
         self.owner == agent || self.members.iter().any(|member| member == agent)
@@ -54,29 +54,29 @@ pub struct NewChannel {
 
 /// Key under which the single open channel of a pair, topic or broadcaster is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place(pub String);
+pub struct ChannelKey(pub String);
 
-impl Place {
+impl ChannelKey {
     /// Key for two agents, in either order.
-    pub fn of_pair(one: &str, other: &str) -> Self {
+    pub fn for_pair(one: &str, other: &str) -> Self {
         let pair = if one <= other { [one, other] } else { [other, one] };
         Self(serde_json::json!(pair).to_string())
     }
 
     /// Key for a topic.
-    pub fn of_topic(topic: &str) -> Self {
+    pub fn for_topic(topic: &str) -> Self {
         Self(format!("topic:{topic}"))
     }
 
     /// Key for an agent's messages to everybody.
-    pub fn of_all(sender: &str) -> Self {
+    pub fn for_broadcast(sender: &str) -> Self {
         Self(format!("all:{sender}"))
     }
 }
 
 /// The data of a channel that writing messages needs.
 #[derive(Clone, Debug)]
-pub struct Spot {
+pub struct ChannelRef {
     /// Id of the channel.
     pub id: String,
     /// Kind of the channel.
@@ -98,10 +98,10 @@ mod tests {
     proptest! {
         #[test]
         fn two_agents_have_one_place_and_no_other_has_it(one in "\\PC{1,20}", other in "\\PC{1,20}", third in "\\PC{1,20}") {
-            let place = Place::of_pair(&one, &other);
-            prop_assert_eq!(&place, &Place::of_pair(&other, &one));
-            prop_assert!(place != Place::of_topic(&third) && place != Place::of_all(&third));
-            prop_assert_eq!(place == Place::of_pair(&one, &third), other == third);
+            let place = ChannelKey::for_pair(&one, &other);
+            prop_assert_eq!(&place, &ChannelKey::for_pair(&other, &one));
+            prop_assert!(place != ChannelKey::for_topic(&third) && place != ChannelKey::for_broadcast(&third));
+            prop_assert_eq!(place == ChannelKey::for_pair(&one, &third), other == third);
         }
     }
 }

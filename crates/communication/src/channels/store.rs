@@ -2,23 +2,22 @@
 
 use std::collections::HashMap;
 
-use super::model::{Channel, Place, Spot};
+use super::model::{ChannelKey, ChannelRef, MessageChannel};
 use crate::{
     error::Result,
     model::{ChannelKind, ChannelStatus},
 };
 use am_db::{
     Connection, FromRow as _, Tx,
-    batch::Batch,
+    bulk_insert::RowBatch,
     codec::{Json, Timestamp},
-    page::Page,
-    push_row, row,
-    rows::Rows,
-    sql,
+    page::PageRequest,
+    push_row, row, sql,
+    statement_batch::StatementBatch,
 };
 
 row! {
-    Channel from "c." {
+    MessageChannel from "c." {
         channel_id = "c.id",
         kind,
         name,
@@ -35,13 +34,17 @@ row! {
 }
 
 /// Its owner is the first of its members, whether it is among those stored or not.
-fn owner_first(channel: Channel) -> Channel {
+fn owner_first(channel: MessageChannel) -> MessageChannel {
     let others = channel.members.into_iter().filter(|member| *member != channel.owner);
-    Channel { members: std::iter::once(channel.owner.clone()).chain(others).collect(), ..channel }
+    MessageChannel { members: std::iter::once(channel.owner.clone()).chain(others).collect(), ..channel }
 }
 
 /// Add the rows of a new channel, with `place` as its key if it has one, and of its members.
-pub fn insert_rows((channels, members): (&mut Rows, &mut Rows), channel: &Channel, place: Option<&Place>) {
+pub fn add_channel_rows(
+    (channels, members): (&mut RowBatch, &mut RowBatch),
+    channel: &MessageChannel,
+    place: Option<&ChannelKey>,
+) {
     push_row!(channels, "am_channels" {
         id: &channel.channel_id,
         kind: channel.kind,
@@ -56,34 +59,39 @@ pub fn insert_rows((channels, members): (&mut Rows, &mut Rows), channel: &Channe
         closed_reason: &channel.closed_reason,
     });
     for member in &channel.members {
-        member_rows(members, &channel.channel_id, member, channel.created_at);
+        add_member_row(members, &channel.channel_id, member, channel.created_at);
     }
 }
 
 /// Add the row of a member.
-pub fn member_rows(rows: &mut Rows, id: &str, agent: &str, now: Timestamp) {
+pub fn add_member_row(rows: &mut RowBatch, id: &str, agent: &str, now: Timestamp) {
     push_row!(rows, "am_channel_members" { channel_id: id, agent_id: agent, joined_at: now } "ON CONFLICT DO NOTHING");
 }
 
 /// A channel by its id.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Channel>> {
-    let channel = sql!("SELECT ", Channel::COLUMNS, " FROM am_channels c WHERE c.id = $1").bind(id);
+pub async fn get_channel(conn: &mut Connection, id: &str) -> Result<Option<MessageChannel>> {
+    let channel = sql!("SELECT ", MessageChannel::COLUMNS, " FROM am_channels c WHERE c.id = $1").bind(id);
     Ok(channel.fetch_optional(conn).await?.map(owner_first))
 }
 
 /// The open channel with this key.
-pub async fn at(conn: &mut Connection, place: &Place) -> Result<Option<Channel>> {
-    let channel = sql!("SELECT ", Channel::COLUMNS, " FROM am_channels c WHERE c.status = 'OPEN' AND c.place = $1");
+pub async fn find_open_channel(conn: &mut Connection, place: &ChannelKey) -> Result<Option<MessageChannel>> {
+    let channel =
+        sql!("SELECT ", MessageChannel::COLUMNS, " FROM am_channels c WHERE c.status = 'OPEN' AND c.place = $1");
     Ok(channel.bind(&place.0).fetch_optional(conn).await?.map(owner_first))
 }
 
 /// A page of the channels that `agent` is a member of, and their total number.
-pub async fn list(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Channel>, i64)> {
+pub async fn list_channels(
+    conn: &mut Connection,
+    agent: &str,
+    page: &PageRequest,
+) -> Result<(Vec<MessageChannel>, i64)> {
     let total = sql!("SELECT count(*) FROM am_channel_members WHERE agent_id = $1").bind(agent);
     let total = total.fetch_value(&mut *conn).await?;
     let channels = sql!(
         "SELECT ",
-        Channel::COLUMNS,
+        MessageChannel::COLUMNS,
         " FROM am_channels c WHERE c.id IN (SELECT channel_id FROM am_channel_members WHERE agent_id = $1) {page c. $2}",
     );
     let channels = channels.bind(agent).bind_page(page).fetch_all(conn).await?;
@@ -93,12 +101,12 @@ pub async fn list(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Ve
 /// What a channel is found by, and the channel.
 type Row = (String, String, ChannelKind, String, ChannelStatus, i64);
 
-fn spot((key, id, kind, owner, status, last_seq): Row) -> (String, Spot) {
-    (key, Spot { id, kind, owner, status, last_seq })
+fn spot((key, id, kind, owner, status, last_seq): Row) -> (String, ChannelRef) {
+    (key, ChannelRef { id, kind, owner, status, last_seq })
 }
 
 /// Open channels by their keys.
-pub async fn spots_by_place(conn: &mut Connection, places: &[&str]) -> Result<HashMap<Place, Spot>> {
+pub async fn channel_refs_by_key(conn: &mut Connection, places: &[&str]) -> Result<HashMap<ChannelKey, ChannelRef>> {
     if places.is_empty() {
         return Ok(HashMap::new());
     }
@@ -107,11 +115,11 @@ pub async fn spots_by_place(conn: &mut Connection, places: &[&str]) -> Result<Ha
          FROM {texts $1} AS wanted {then} am_channels c ON c.place = wanted.value AND c.status = 'OPEN'",
     );
     let found: Vec<Row> = found.bind(serde_json::json!(places).to_string()).fetch_all(conn).await?;
-    Ok(found.into_iter().map(spot).map(|(place, spot)| (Place(place), spot)).collect())
+    Ok(found.into_iter().map(spot).map(|(place, spot)| (ChannelKey(place), spot)).collect())
 }
 
 /// Channels by their ids.
-pub async fn spots_by_id(conn: &mut Connection, ids: &[&str]) -> Result<HashMap<String, Spot>> {
+pub async fn channel_refs_by_id(conn: &mut Connection, ids: &[&str]) -> Result<HashMap<String, ChannelRef>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -130,7 +138,7 @@ pub async fn members_of(conn: &mut Connection, id: &str) -> Result<Vec<String>> 
 }
 
 /// Add a statement that updates the last message numbers of channels.
-pub fn advance<'a>(batch: &mut Batch, reached: impl Iterator<Item = (&'a str, i64)>, now: Timestamp) {
+pub fn update_last_seq<'a>(batch: &mut StatementBatch, reached: impl Iterator<Item = (&'a str, i64)>, now: Timestamp) {
     let reached: Vec<(&str, i64)> = reached.collect();
     let json = serde_json::json!(reached).to_string();
     let query = sql!(
@@ -153,7 +161,7 @@ pub async fn remove_member(tx: &mut Tx, id: &str, agent: &str) -> Result<()> {
 }
 
 /// Close an open channel.
-pub async fn close(tx: &mut Tx, id: &str, reason: &str, now: Timestamp) -> Result<()> {
+pub async fn close_channel(tx: &mut Tx, id: &str, reason: &str, now: Timestamp) -> Result<()> {
     sql!(
         "UPDATE am_channels SET status = 'CLOSED', closed_at = $2, closed_reason = $3 WHERE id = $1 AND status = 'OPEN'",
     )
@@ -166,7 +174,7 @@ pub async fn close(tx: &mut Tx, id: &str, reason: &str, now: Timestamp) -> Resul
 }
 
 /// Open channels without a message since `before`.
-pub async fn idle(conn: &mut Connection, before: Timestamp, limit: i64) -> Result<Vec<String>> {
+pub async fn idle_channels(conn: &mut Connection, before: Timestamp, limit: i64) -> Result<Vec<String>> {
     let idle = sql!("SELECT id FROM am_channels WHERE status = 'OPEN' AND active_at < $1 ORDER BY active_at LIMIT $2");
     Ok(idle.bind(before).bind(limit).fetch_values(conn).await?)
 }

@@ -7,7 +7,7 @@ use prometheus_client::{
 
 /// Prometheus metrics of delivery.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub struct DeliveryMetrics {
     /// Connections that are open.
     pub sockets: Gauge,
     /// Messages sent to connections as they were written.
@@ -20,7 +20,7 @@ pub struct Metrics {
     pub acknowledged: Counter,
 }
 
-impl Metrics {
+impl DeliveryMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("message_sockets", "Open WebSocket connections of agents", self.sockets.clone());
         registry.register("messages_pushed", "Messages sent to connections as they were written", self.pushed.clone());

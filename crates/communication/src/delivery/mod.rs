@@ -2,12 +2,12 @@
 //! inbox. A message is sent on each new connection until its recipient acknowledges it, always with the same id and in
 //! the order of its channel.
 
-mod follow;
-mod hub;
+mod connection_hub;
+mod cross_process_poller;
+mod delivery_session;
+mod event_recorder;
 mod metrics;
-mod notes;
 mod presence;
-mod session;
 mod store;
 mod topics;
 
@@ -22,42 +22,42 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(super) use hub::{Hub, Pushed};
-pub use presence::Presence;
-pub use session::{Replies, Session};
-pub(super) use store::everybody;
-pub use topics::Subscription;
-pub(super) use topics::subscribers;
+pub(super) use connection_hub::{ConnectionHub, OutgoingEntry};
+pub use delivery_session::{DeliverySession, ReplySender};
+pub use presence::AgentPresence;
+pub(super) use store::known_agents;
+pub use topics::TopicSubscription;
+pub(super) use topics::matching_subscribers;
 
-use self::notes::Note;
+use self::event_recorder::AckEvent;
 use super::{
-    error::{Error, Result},
-    messages::{self, Message, Stored},
-    model::agent_id,
-    sealing::{SealError, Sealing},
+    encryption::{EncryptionError, EncryptionService},
+    error::{CommunicationError, Result},
+    messages::{self, MessageView, StoredMessage},
+    model::validate_agent_name,
 };
-use am_audit::Audit;
+use am_audit::AuditLog;
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     supervisor::BackgroundTask,
 };
 use am_db::{Connection, Database};
 
 /// The delivery service. Cheap to clone.
 #[derive(Clone)]
-pub struct Delivery(Arc<Inner>);
+pub struct DeliveryService(Arc<DeliveryServiceInner>);
 
-struct Inner {
+struct DeliveryServiceInner {
     db: Database,
     clock: Clock,
-    audit: Audit,
-    sealing: Sealing,
-    hub: Hub,
+    audit: AuditLog,
+    sealing: EncryptionService,
+    hub: ConnectionHub,
     /// Name of this process among those with connections.
     process: String,
     /// Maximum number of connections of this process.
     most: usize,
-    notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<AckEvent>,
     /// Sessions that are not dropped yet.
     open: AtomicUsize,
     closed: Notify,
@@ -66,22 +66,34 @@ struct Inner {
     end: CancellationToken,
 }
 
-impl Delivery {
+impl DeliveryService {
     /// What is delivered from `db`, to at most `most` sockets of this process, and the tasks that do it. They end with
-    /// [`Delivery::stop`].
+    /// [`DeliveryService::stop`].
     pub fn open(
-        (db, clock, ids): (Database, Clock, &Ids),
-        audit: Audit,
-        sealing: Sealing,
+        (db, clock, ids): (Database, Clock, &IdGenerator),
+        audit: AuditLog,
+        sealing: EncryptionService,
         most: usize,
     ) -> (Self, [BackgroundTask; 2]) {
-        let (notes, waiting) = mpsc::channel(notes::QUEUE);
+        let (notes, waiting) = mpsc::channel(event_recorder::EVENT_QUEUE_CAPACITY);
         let (hub, open, closed, tasks, end) = Default::default();
-        let process = ids.prefixed("sockets_", 16);
-        let delivery =
-            Self(Arc::new(Inner { db, clock, audit, sealing, hub, process, most, notes, open, closed, tasks, end }));
+        let process = ids.random_id("sockets_", 16);
+        let delivery = Self(Arc::new(DeliveryServiceInner {
+            db,
+            clock,
+            audit,
+            sealing,
+            hub,
+            process,
+            most,
+            notes,
+            open,
+            closed,
+            tasks,
+            end,
+        }));
         let (tasks, end) = (&delivery.0.tasks, &delivery.0.end);
-        let notes = tasks.track_future(delivery.clone().take_notes(waiting, end.clone()));
+        let notes = tasks.track_future(delivery.clone().run_event_recorder(waiting, end.clone()));
         let follow = tasks.track_future(delivery.clone().follow(end.clone()));
         let background =
             [BackgroundTask::new("messages.notes", notes), BackgroundTask::new("messages.follower", follow)];
@@ -93,30 +105,30 @@ impl Delivery {
         self.0.hub.metrics().register(registry);
     }
 
-    pub(super) fn hub(&self) -> &Hub {
+    pub(super) fn hub(&self) -> &ConnectionHub {
         &self.0.hub
     }
 
     /// Connect `agent`: the session yields what to send, the other value queues replies.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`]; [`Error::Busy`] when the maximum number of connections is reached;
-    /// [`Error::Stopping`].
-    pub async fn connect(&self, agent: &str) -> Result<(Session, Replies)> {
-        let agent = agent_id("agent_id", agent)?;
+    /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::LimitReached`] when the maximum number of connections is reached;
+    /// [`CommunicationError::Stopping`].
+    pub async fn connect(&self, agent: &str) -> Result<(DeliverySession, ReplySender)> {
+        let agent = validate_agent_name("agent_id", agent)?;
         let last = match self.0.hub.count() {
             0 => messages::last_id(&mut *self.0.db.read().await?).await?,
             _ => 0,
         };
         let joined = self.0.hub.join(&agent, self.0.most, last).map_err(|full| match full {
-            hub::Full::Stopping => Error::Stopping,
-            full => Error::Busy(full.to_string()),
+            connection_hub::CapacityError::Stopping => CommunicationError::Stopping,
+            full => CommunicationError::LimitReached(full.to_string()),
         })?;
         self.0.open.fetch_add(1, Ordering::AcqRel);
         let first = joined.first;
-        let (session, replies) = Session::new(self.clone(), joined);
+        let (session, replies) = DeliverySession::new(self.clone(), joined);
         if first {
-            self.note(Note::Presence { agent: session.agent().clone(), online: true }).await;
+            self.note(AckEvent::Presence { agent: session.agent().clone(), online: true }).await;
         }
         Ok((session, replies))
     }
@@ -125,29 +137,29 @@ impl Delivery {
     /// again.
     pub async fn acknowledge(&self, agent: &Arc<str>, message_ids: Vec<String>) {
         for message_id in message_ids {
-            self.note(Note::Came { message_id, agent: agent.clone() }).await;
+            self.note(AckEvent::Delivered { message_id, agent: agent.clone() }).await;
         }
     }
 
-    async fn note(&self, note: Note) {
+    async fn note(&self, note: AckEvent) {
         // After the end nothing is recorded, and unrecorded messages are delivered again.
         let _ = self.0.notes.send(note).await;
     }
 
-    fn note_at_once(&self, note: Note) {
+    fn try_queue_event(&self, note: AckEvent) {
         let _ = self.0.notes.try_send(note);
     }
 
     /// Decrypt a message; `None` when that fails. A message that was altered after its encryption is marked as failed;
     /// one under a key that is not configured may become readable later.
-    async fn opened(&self, conn: &mut Connection, stored: Stored) -> Result<Option<Message>> {
-        match messages::opened(&self.0.sealing, conn, stored).await? {
+    async fn opened(&self, conn: &mut Connection, stored: StoredMessage) -> Result<Option<MessageView>> {
+        match messages::decrypt_stored(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(Some(message)),
             (message, Some(error)) => {
                 tracing::warn!(message = message.message_id, %error, "a message can't be decrypted for delivery");
-                if matches!(error, SealError::Tampered(_)) {
+                if matches!(error, EncryptionError::Tampered(_)) {
                     let why = error.to_string();
-                    self.note(Note::Failed { message_id: message.message_id, why }).await;
+                    self.note(AckEvent::Failed { message_id: message.message_id, why }).await;
                 }
                 Ok(None)
             }
@@ -176,12 +188,12 @@ impl Delivery {
 }
 
 /// Serialize a message for a connection.
-pub(super) fn frame(message: &Message) -> Bytes {
+pub(super) fn message_frame(message: &MessageView) -> Bytes {
     #[derive(Serialize)]
-    struct Frame<'a> {
+    struct MessageFrame<'a> {
         r#type: &'static str,
         #[serde(flatten)]
-        message: &'a Message,
+        message: &'a MessageView,
     }
-    serde_json::to_vec(&Frame { r#type: "message", message }).map_or_else(|_| Bytes::new(), Bytes::from)
+    serde_json::to_vec(&MessageFrame { r#type: "message", message }).map_or_else(|_| Bytes::new(), Bytes::from)
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Delivery, store};
-use crate::error::{Error, Result};
+use super::{DeliveryService, store};
+use crate::error::{CommunicationError, Result};
 use am_db::codec::Timestamp;
 
 /// Time after which a process without a report is considered dead, and its connections closed.
-const ALIVE: Duration = Duration::from_secs(15);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Presence of an agent.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Presence {
+pub struct AgentPresence {
     /// Name of the agent.
     pub agent_id: String,
     /// Whether the agent is connected to any process now.
@@ -23,18 +23,19 @@ pub struct Presence {
     pub last_seen: Timestamp,
 }
 
-impl Delivery {
-    fn alive(&self) -> Timestamp {
-        Timestamp(self.0.clock.now() - ALIVE)
+impl DeliveryService {
+    fn alive_since(&self) -> Timestamp {
+        Timestamp(self.0.clock.now() - PROCESS_TIMEOUT)
     }
 
     /// Presence of `agent`.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] for an agent that was never connected.
-    pub async fn presence(&self, agent: &str) -> Result<Presence> {
-        let mut found = store::seen(&mut *self.0.db.read().await?, Some(agent), false, self.alive(), 1).await?;
-        found.pop().ok_or(Error::NotFound("Agent"))
+    /// Returns [`CommunicationError::NotFound`] for an agent that was never connected.
+    pub async fn presence(&self, agent: &str) -> Result<AgentPresence> {
+        let mut found =
+            store::list_presence(&mut *self.0.db.read().await?, Some(agent), false, self.alive_since(), 1).await?;
+        found.pop().ok_or(CommunicationError::NotFound("Agent"))
     }
 
     /// Presence of all agents that were connected, last seen first; with `online_only` only of those that are connected
@@ -42,7 +43,8 @@ impl Delivery {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn seen(&self, online_only: bool, limit: u32) -> Result<Vec<Presence>> {
-        store::seen(&mut *self.0.db.read().await?, None, online_only, self.alive(), i64::from(limit)).await
+    pub async fn seen(&self, online_only: bool, limit: u32) -> Result<Vec<AgentPresence>> {
+        store::list_presence(&mut *self.0.db.read().await?, None, online_only, self.alive_since(), i64::from(limit))
+            .await
     }
 }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{presence::Presence, topics::Subscription};
+use super::{presence::AgentPresence, topics::TopicSubscription};
 use crate::error::Result;
 use am_db::{
     Connection, FromRow as _, Tx,
+    bulk_insert::RowBatch,
     codec::{JsonOr, Timestamp},
-    insert, push_row, row,
-    rows::Rows,
-    sql,
+    insert, push_row, row, sql,
 };
 
 /// Record that a process with connections is alive.
-pub async fn beat(tx: &mut Tx, process: &str, now: Timestamp) -> Result<()> {
+pub async fn record_heartbeat(tx: &mut Tx, process: &str, now: Timestamp) -> Result<()> {
     insert!("am_socket_processes" { id: process, beat_at: now } "ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at")
         .execute(tx.conn().await?)
         .await?;
@@ -23,14 +22,14 @@ pub async fn beat(tx: &mut Tx, process: &str, now: Timestamp) -> Result<()> {
 }
 
 /// Remove a process without connections, and others without a report for an hour.
-pub async fn silence(tx: &mut Tx, process: &str) -> Result<()> {
+pub async fn remove_process(tx: &mut Tx, process: &str) -> Result<()> {
     sql!("DELETE FROM am_socket_processes WHERE id = $1").bind(process).execute(tx.conn().await?).await?;
     Ok(())
 }
 
 /// Record which agents connected and disconnected; agents connected to another process by now are not changed.
-pub async fn presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, bool)], now: Timestamp) -> Result<()> {
-    let mut rows = Rows::default();
+pub async fn record_presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, bool)], now: Timestamp) -> Result<()> {
+    let mut rows = RowBatch::default();
     for (agent, online) in changes {
         push_row!(rows, "am_presence" {
             agent_id: &**agent,
@@ -44,7 +43,7 @@ pub async fn presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, bool)], 
 }
 
 /// Record the exact set of agents connected to this process.
-pub async fn reconcile(tx: &mut Tx, process: &str, agents: &[Arc<str>], now: Timestamp) -> Result<()> {
+pub async fn reconcile_presence(tx: &mut Tx, process: &str, agents: &[Arc<str>], now: Timestamp) -> Result<()> {
     let json = serde_json::json!(agents).to_string();
     sql!(
         "UPDATE am_presence SET online = FALSE, seen_at = $3 WHERE process = $1 AND online AND agent_id NOT IN {texts $2}",
@@ -67,7 +66,7 @@ pub async fn reconcile(tx: &mut Tx, process: &str, agents: &[Arc<str>], now: Tim
 }
 
 row! {
-    Presence {
+    AgentPresence {
         agent_id,
         online,
         last_seen = "seen_at",
@@ -75,16 +74,16 @@ row! {
 }
 
 /// Presence of one agent, or of all, last seen first; with `online_only` only of those that are connected.
-pub async fn seen(
+pub async fn list_presence(
     conn: &mut Connection,
     agent: Option<&str>,
     online_only: bool,
     alive: Timestamp,
     limit: i64,
-) -> Result<Vec<Presence>> {
+) -> Result<Vec<AgentPresence>> {
     let seen = sql!(
         "SELECT ",
-        Presence::COLUMNS,
+        AgentPresence::COLUMNS,
         " FROM (SELECT p.agent_id, p.seen_at,
              p.online AND EXISTS (SELECT 1 FROM am_socket_processes s WHERE s.id = p.process AND s.beat_at > $1) AS online
              FROM am_presence p) AS p WHERE true [AND agent_id = $2] [?3 AND online] ORDER BY seen_at DESC, agent_id LIMIT $4",
@@ -93,7 +92,7 @@ pub async fn seen(
 }
 
 /// Agents that were ever connected or have a subscription.
-pub async fn everybody(conn: &mut Connection, limit: usize) -> Result<Vec<String>> {
+pub async fn known_agents(conn: &mut Connection, limit: usize) -> Result<Vec<String>> {
     let everybody = sql!(
         "SELECT agent_id FROM am_presence UNION SELECT agent_id FROM am_subscriptions ORDER BY agent_id LIMIT $1",
     );
@@ -101,7 +100,7 @@ pub async fn everybody(conn: &mut Connection, limit: usize) -> Result<Vec<String
 }
 
 /// Insert a subscription or change its filter. Returns whether anything changed.
-pub async fn subscribe(tx: &mut Tx, agent: &str, topic: &str, filter: &str, now: Timestamp) -> Result<bool> {
+pub async fn upsert_subscription(tx: &mut Tx, agent: &str, topic: &str, filter: &str, now: Timestamp) -> Result<bool> {
     let changed = insert!("am_subscriptions" {
         agent_id: agent,
         topic: topic,
@@ -112,13 +111,13 @@ pub async fn subscribe(tx: &mut Tx, agent: &str, topic: &str, filter: &str, now:
 }
 
 /// Delete a subscription. Returns whether there was one.
-pub async fn unsubscribe(tx: &mut Tx, agent: &str, topic: &str) -> Result<bool> {
+pub async fn delete_subscription(tx: &mut Tx, agent: &str, topic: &str) -> Result<bool> {
     let ended = sql!("DELETE FROM am_subscriptions WHERE topic = $1 AND agent_id = $2");
     Ok(ended.bind(topic).bind(agent).execute(tx.conn().await?).await? > 0)
 }
 
 row! {
-    Subscription {
+    TopicSubscription {
         topic,
         filter => JsonOr::into_inner,
         created_at,
@@ -126,14 +125,14 @@ row! {
 }
 
 /// Subscriptions of an agent, ordered by topic.
-pub async fn subscriptions(conn: &mut Connection, agent: &str) -> Result<Vec<Subscription>> {
+pub async fn list_subscriptions(conn: &mut Connection, agent: &str) -> Result<Vec<TopicSubscription>> {
     let subscriptions =
-        sql!("SELECT ", Subscription::COLUMNS, " FROM am_subscriptions WHERE agent_id = $1 ORDER BY topic");
+        sql!("SELECT ", TopicSubscription::COLUMNS, " FROM am_subscriptions WHERE agent_id = $1 ORDER BY topic");
     Ok(subscriptions.bind(agent).fetch_all(conn).await?)
 }
 
 /// Subscribers of a topic with their filters.
-pub async fn subscribers(conn: &mut Connection, topic: &str) -> Result<Vec<(String, Map<String, Value>)>> {
+pub async fn topic_subscribers(conn: &mut Connection, topic: &str) -> Result<Vec<(String, Map<String, Value>)>> {
     let subscribers = sql!("SELECT agent_id, filter FROM am_subscriptions WHERE topic = $1 ORDER BY agent_id");
     let subscribers: Vec<(String, JsonOr<Map<String, Value>>)> = subscribers.bind(topic).fetch_all(conn).await?;
     Ok(subscribers.into_iter().map(|(agent, JsonOr(filter))| (agent, filter)).collect())

@@ -4,27 +4,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{Delivery, store};
+use super::{DeliveryService, store};
 use crate::{
-    error::{Error, Result},
-    messages::checked_topic,
-    model::agent_id,
+    error::{CommunicationError, Result},
+    messages::validate_topic,
+    model::validate_agent_name,
 };
-use am_audit::{Entry, EventType};
+use am_audit::{AuditEntry, EventType};
 use am_core::validation::Violations;
 use am_db::{
     Connection, Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
 
 /// Maximum size of a filter in bytes of its JSON.
-const LARGEST: usize = 4096;
+const MAX_FILTER_BYTES: usize = 4096;
 
 /// Subscription of an agent to a topic.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Subscription {
+pub struct TopicSubscription {
     /// Name of the topic.
     pub topic: String,
     /// Members that a message's content must have, with exactly these values; empty: every message.
@@ -36,45 +36,45 @@ pub struct Subscription {
 
 /// Whether the content has all members of the filter with equal values. Content that its sender encrypted shows only
 /// its envelope, so it usually passes an empty filter only.
-pub fn passes(filter: &Map<String, Value>, content: &Value) -> bool {
+pub fn passes_filter(filter: &Map<String, Value>, content: &Value) -> bool {
     filter.iter().all(|(name, value)| content.get(name) == Some(value))
 }
 
 /// Subscribers of a topic whose filters the content passes.
-pub async fn subscribers(conn: &mut Connection, topic: &str, content: &Value) -> Result<Vec<String>> {
-    let all = store::subscribers(conn, topic).await?;
-    Ok(all.into_iter().filter(|(_, filter)| passes(filter, content)).map(|(agent, _)| agent).collect())
+pub async fn matching_subscribers(conn: &mut Connection, topic: &str, content: &Value) -> Result<Vec<String>> {
+    let all = store::topic_subscribers(conn, topic).await?;
+    Ok(all.into_iter().filter(|(_, filter)| passes_filter(filter, content)).map(|(agent, _)| agent).collect())
 }
 
-impl Delivery {
+impl DeliveryService {
     /// Subscribe `agent` to a topic. Repeating it with another filter changes the filter.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`] for an invalid name, topic or filter.
+    /// Returns [`CommunicationError::Invalid`] for an invalid name, topic or filter.
     pub async fn subscribe(
         &self,
         by: &Principal,
         agent: &str,
         topic: &str,
         filter: Map<String, Value>,
-        once: Option<Once>,
-    ) -> Result<Done<Subscription>> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<TopicSubscription>> {
         let mut violations = Violations::default();
-        let names = violations.take(agent_id("agent_id", agent)).zip(violations.take(checked_topic(topic)));
+        let names = violations.take(validate_agent_name("agent_id", agent)).zip(violations.take(validate_topic(topic)));
         let text = Value::Object(filter.clone()).to_string();
-        let message = format!("has {} bytes as JSON, over {LARGEST}", text.len());
-        violations.require(text.len() <= LARGEST, "filter", message);
+        let message = format!("has {} bytes as JSON, over {MAX_FILTER_BYTES}", text.len());
+        violations.require(text.len() <= MAX_FILTER_BYTES, "filter", message);
         let (agent, topic) = violations.finish_with(names)?;
         let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
-            if store::subscribe(tx, &agent, &topic, &text, now).await? {
-                let entry = told("subscribed", &by, &agent, &topic, now).data("filter", json!(filter));
+            if store::upsert_subscription(tx, &agent, &topic, &text, now).await? {
+                let entry = audit_entry("subscribed", &by, &agent, &topic, now).data("filter", json!(filter));
                 audit.append(tx, vec![entry]).await?;
             }
-            let found = store::subscriptions(tx.conn().await?, &agent).await?;
-            found.into_iter().find(|found| found.topic == topic).ok_or(Error::NotFound("Subscription"))
+            let found = store::list_subscriptions(tx.conn().await?, &agent).await?;
+            found.into_iter().find(|found| found.topic == topic).ok_or(CommunicationError::NotFound("Subscription"))
         };
-        self.0.db.write_once(&self.0.clock, once, work).await
+        self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
 
     /// Unsubscribe `agent` from a topic. Returns whether it was subscribed.
@@ -86,31 +86,31 @@ impl Delivery {
         by: &Principal,
         agent: &str,
         topic: &str,
-        once: Option<Once>,
-    ) -> Result<Done<bool>> {
-        let (agent, topic) = (agent_id("agent_id", agent)?, checked_topic(topic)?);
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<bool>> {
+        let (agent, topic) = (validate_agent_name("agent_id", agent)?, validate_topic(topic)?);
         let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
-            let removed = store::unsubscribe(tx, &agent, &topic).await?;
+            let removed = store::delete_subscription(tx, &agent, &topic).await?;
             if removed {
-                audit.append(tx, vec![told("unsubscribed", &by, &agent, &topic, now)]).await?;
+                audit.append(tx, vec![audit_entry("unsubscribed", &by, &agent, &topic, now)]).await?;
             }
             Ok(removed)
         };
-        self.0.db.write_once(&self.0.clock, once, work).await
+        self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
 
     /// Subscriptions of an agent.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn subscriptions(&self, agent: &str) -> Result<Vec<Subscription>> {
-        store::subscriptions(&mut *self.0.db.read().await?, agent).await
+    pub async fn subscriptions(&self, agent: &str) -> Result<Vec<TopicSubscription>> {
+        store::list_subscriptions(&mut *self.0.db.read().await?, agent).await
     }
 }
 
-fn told(action: &str, by: &Principal, agent: &str, topic: &str, now: Timestamp) -> Entry {
-    let entry = Entry::new(EventType::WorkflowUpdated, now).of("topic", action).by(by);
+fn audit_entry(action: &str, by: &Principal, agent: &str, topic: &str, now: Timestamp) -> AuditEntry {
+    let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("topic", action).by(by);
     entry.data("agent_id", json!(agent)).data("topic", json!(topic))
 }
 
@@ -124,10 +124,10 @@ mod tests {
         let passing = [json!({}), json!({"kind": "gpu"}), json!({"price": 2, "at": {"zone": "eu"}})];
         let failing = [json!({"kind": "cpu"}), json!({"price": 2.5}), json!({"none": null}), json!({"at": {}})];
         for filter in passing {
-            assert!(passes(filter.as_object().unwrap(), &content), "{filter}");
+            assert!(passes_filter(filter.as_object().unwrap(), &content), "{filter}");
         }
         for filter in failing {
-            assert!(!passes(filter.as_object().unwrap(), &content), "{filter}");
+            assert!(!passes_filter(filter.as_object().unwrap(), &content), "{filter}");
         }
     }
 }

@@ -5,12 +5,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::model::Receipt;
+use super::model::SendReceipt;
 use crate::error::Result;
 
 /// Prometheus metrics of messages. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Metrics {
+pub struct MessageMetrics {
     sent: Family<[(&'static str, &'static str); 1], Counter>,
     /// Messages that wait for their recipients, as last counted in the database.
     pub waiting: Gauge,
@@ -18,9 +18,9 @@ pub struct Metrics {
     pub expired: Counter,
 }
 
-impl Metrics {
+impl MessageMetrics {
     /// Count the results of written messages.
-    pub fn written(&self, answers: &[Result<Receipt>]) {
+    pub fn written(&self, answers: &[Result<SendReceipt>]) {
         for answer in answers {
             let result = match answer {
                 Ok(receipt) if receipt.repeated => "repeated",

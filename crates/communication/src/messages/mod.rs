@@ -1,10 +1,10 @@
 //! Messages: sending, inbox, history, and status.
 
+mod message_state;
+mod message_writer;
 mod metrics;
 mod model;
-mod office;
-mod post;
-mod state;
+mod send_queue;
 mod store;
 
 use std::{sync::Arc, time::Duration};
@@ -13,83 +13,87 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use model::{Draft, LONGEST_TTL, LeftOut, Message, Past, Receipt, To, checked_topic};
+pub use model::{
+    HistoryFilter, MAX_TTL, MessageDestination, MessageDraft, MessageView, RejectedRecipient, SendReceipt,
+    validate_topic,
+};
 pub(super) use store::{
-    Stored, by_message_ids, delivered, failed, last_id, of_agent, pending, push, recipients_after, waiting,
+    StoredMessage, add_message_row, find_messages, last_id, mark_delivered, mark_failed, messages_of_agent,
+    pending_by_ids, pending_messages, recipients_after,
 };
 
 use self::{
-    metrics::Metrics,
-    office::Office,
-    post::{Letter, Post},
+    message_writer::{MessageWriter, OutgoingMessage},
+    metrics::MessageMetrics,
+    send_queue::SendQueue,
 };
 use super::{
-    channels::Channels,
-    delivery::Delivery,
-    error::{Error, Result},
+    channels::ChannelService,
+    delivery::DeliveryService,
+    encryption::{EncryptionError, EncryptionService},
+    error::{CommunicationError, Result},
     model::MessageStatus,
-    relations::Relations,
-    sealing::{SealError, Sealing},
+    relations::AgentRelations,
 };
-use am_audit::{Audit, Entry, EventType};
-use am_core::ambient::{Clock, Ids, pause};
+use am_audit::{AuditEntry, AuditLog, EventType};
+use am_core::ambient::{Clock, IdGenerator, sleep_or_cancelled};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     owner,
-    page::Page,
+    page::PageRequest,
     principal::Principal,
 };
 
 /// Interval at which expired messages are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+const EXPIRY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which idle channels are closed and waiting messages are counted.
-const HOUSEKEEPING: Duration = Duration::from_secs(30);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(30);
 /// Messages marked per transaction.
-const AT_ONCE: i64 = 2000;
+const EXPIRY_BATCH: i64 = 2000;
 
 /// The messages. Cheap to clone.
 #[derive(Clone)]
-pub struct Messages(Arc<Inner>);
+pub struct MessageService(Arc<MessageServiceInner>);
 
-struct Inner {
+struct MessageServiceInner {
     db: Database,
     clock: Clock,
-    audit: Audit,
-    sealing: Sealing,
-    delivery: Delivery,
-    channels: Channels,
-    office: Office,
-    metrics: Metrics,
+    audit: AuditLog,
+    sealing: EncryptionService,
+    delivery: DeliveryService,
+    channels: ChannelService,
+    office: SendQueue,
+    metrics: MessageMetrics,
 }
 
 /// Services that messages depend on.
-pub struct Parts {
+pub struct MessageServiceParts {
     /// Database of the messages.
     pub db: Database,
     /// Clock of the service.
     pub clock: Clock,
     /// Generator of ids.
-    pub ids: Ids,
+    pub ids: IdGenerator,
     /// Log of all changes.
-    pub audit: Audit,
+    pub audit: AuditLog,
     /// Encryption of the content.
-    pub sealing: Sealing,
+    pub sealing: EncryptionService,
     /// Permissions between agents.
-    pub relations: Relations,
+    pub relations: AgentRelations,
     /// Delivery over connections.
-    pub delivery: Delivery,
+    pub delivery: DeliveryService,
     /// Channels of the messages.
-    pub channels: Channels,
+    pub channels: ChannelService,
 }
 
-impl Messages {
+impl MessageService {
     /// Create the service, and the task that writes sent messages, which ends after `stop` is cancelled.
-    pub fn open(parts: Parts, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
-        let Parts { db, clock, ids, audit, sealing, relations, delivery, channels } = parts;
-        let metrics = Metrics::default();
-        let post = Post {
+    pub fn open(parts: MessageServiceParts, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
+        let MessageServiceParts { db, clock, ids, audit, sealing, relations, delivery, channels } = parts;
+        let metrics = MessageMetrics::default();
+        let post = MessageWriter {
             clock: clock.clone(),
             ids,
             audit: audit.clone(),
@@ -97,8 +101,8 @@ impl Messages {
             relations,
             hub: delivery.hub().clone(),
         };
-        let (office, work) = Office::open(db.clone(), post, metrics.clone(), stop);
-        (Self(Arc::new(Inner { db, clock, audit, sealing, delivery, channels, office, metrics })), work)
+        let (office, work) = SendQueue::open(db.clone(), post, metrics.clone(), stop);
+        (Self(Arc::new(MessageServiceInner { db, clock, audit, sealing, delivery, channels, office, metrics })), work)
     }
 
     /// Register the metrics of messages.
@@ -113,25 +117,30 @@ impl Messages {
     /// Send a message; returns when it is durable.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`]; [`Error::Refused`] when the sender may not write to the recipient; [`Error::Seal`];
-    /// [`Error::NotFound`], [`Error::State`] and [`Error::Forbidden`] of a channel; [`Error::Conflict`] for an id that
+    /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::Refused`] when the sender may not write to the recipient; [`CommunicationError::EncryptionFailed`];
+    /// [`CommunicationError::NotFound`], [`CommunicationError::InvalidState`] and [`CommunicationError::Forbidden`] of a channel; [`CommunicationError::Conflict`] for an id that
     /// another sender used.
-    pub async fn send(&self, by: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Receipt>> {
-        self.hand_in(by, draft, once).await?.await.unwrap_or(Err(Error::Stopping))
+    pub async fn send(
+        &self,
+        by: &Principal,
+        draft: MessageDraft,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<SendReceipt>> {
+        self.hand_in(by, draft, once).await?.await.unwrap_or(Err(CommunicationError::Stopping))
     }
 
     /// Queue a message and return a receiver for its receipt.
     ///
     /// # Errors
-    /// Returns [`Error::Invalid`]; other errors come with the receipt.
+    /// Returns [`CommunicationError::Invalid`]; other errors come with the receipt.
     pub async fn hand_in(
         &self,
         by: &Principal,
-        draft: Draft,
-        once: Option<Once>,
-    ) -> Result<oneshot::Receiver<Result<Done<Receipt>>>> {
+        draft: MessageDraft,
+        once: Option<IdempotencyKey>,
+    ) -> Result<oneshot::Receiver<Result<IdempotentResult<SendReceipt>>>> {
         let (draft, bytes) = draft.checked()?;
-        self.0.office.hand_in(Letter { draft, bytes, by: by.clone() }, once).await
+        self.0.office.hand_in(OutgoingMessage { draft, bytes, by: by.clone() }, once).await
     }
 
     /// Inbox of `agent`: with `unread_only` unread messages after number `from`, oldest first; otherwise all messages
@@ -139,10 +148,16 @@ impl Messages {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn inbox(&self, agent: &str, unread_only: bool, from: Option<i64>, limit: u32) -> Result<Vec<Message>> {
+    pub async fn inbox(
+        &self,
+        agent: &str,
+        unread_only: bool,
+        from: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<MessageView>> {
         let (now, mut messages, mut came) = (self.now(), Vec::new(), Vec::new());
         let mut conn = self.0.db.read().await?;
-        for stored in store::inbox(&mut conn, agent, unread_only, from, i64::from(limit)).await? {
+        for stored in store::read_inbox(&mut conn, agent, unread_only, from, i64::from(limit)).await? {
             let mut message = self.opened(&mut conn, stored).await?;
             if message.status == MessageStatus::Pending {
                 if message.expires_at <= now || message.failure.is_some() {
@@ -155,7 +170,7 @@ impl Messages {
         }
         drop(conn);
         if !came.is_empty() {
-            self.0.db.write(async move |tx: &mut Tx| store::delivered(tx, &came, now).await).await?;
+            self.0.db.write(async move |tx: &mut Tx| store::mark_delivered(tx, &came, now).await).await?;
         }
         Ok(messages)
     }
@@ -164,9 +179,9 @@ impl Messages {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn past(&self, past: &Past, page: &Page) -> Result<(Vec<Message>, i64)> {
+    pub async fn past(&self, past: &HistoryFilter, page: &PageRequest) -> Result<(Vec<MessageView>, i64)> {
         let mut conn = self.0.db.read().await?;
-        let (found, total) = store::past(&mut conn, past, page).await?;
+        let (found, total) = store::read_history(&mut conn, past, page).await?;
         let mut messages = Vec::with_capacity(found.len());
         for stored in found {
             messages.push(self.opened(&mut conn, stored).await?);
@@ -177,65 +192,65 @@ impl Messages {
     /// A message by its id.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it does not exist.
-    pub async fn get(&self, message_id: &str) -> Result<Message> {
+    /// Returns [`CommunicationError::NotFound`] when it does not exist.
+    pub async fn get(&self, message_id: &str) -> Result<MessageView> {
         let mut conn = self.0.db.read().await?;
-        let stored = store::get(&mut conn, message_id).await?.ok_or(Error::NotFound("Message"))?;
+        let stored = store::get_message(&mut conn, message_id).await?.ok_or(CommunicationError::NotFound("Message"))?;
         self.opened(&mut conn, stored).await
     }
 
     /// Mark a message as read by its recipient. Repeating it changes nothing.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`], also for a message to another agent than `agent`; [`Error::State`] for one that has
+    /// Returns [`CommunicationError::NotFound`], also for a message to another agent than `agent`; [`CommunicationError::InvalidState`] for one that has
     /// expired or failed.
     pub async fn read(
         &self,
         by: &Principal,
         agent: Option<&str>,
         message_id: &str,
-        once: Option<Once>,
-    ) -> Result<Done<MessageStatus>> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<MessageStatus>> {
         let (by, agent, id) = (by.clone(), agent.map(str::to_owned), message_id.to_owned());
         let (now, audit) = (self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
-            let found = store::get(tx.conn().await?, &id).await?;
+            let found = store::get_message(tx.conn().await?, &id).await?;
             let found = found.filter(|stored| agent.as_ref().is_none_or(|agent| *agent == stored.message.recipient));
-            let before = found.ok_or(Error::NotFound("Message"))?.message;
+            let before = found.ok_or(CommunicationError::NotFound("Message"))?.message;
             let late = before.status == MessageStatus::Pending && before.expires_at <= now;
             if late || matches!(before.status, MessageStatus::Expired | MessageStatus::Failed) {
                 let status = if late { MessageStatus::Expired } else { before.status };
-                return Err(Error::State(format!("the message has {status}")));
+                return Err(CommunicationError::InvalidState(format!("the message has {status}")));
             }
-            if store::read(tx, &id, now).await? {
-                let entry = Entry::new(EventType::WorkflowUpdated, now).of("message", "read").by(&by);
+            if store::mark_read(tx, &id, now).await? {
+                let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("message", "read").by(&by);
                 let entry = entry.data("message_id", json!(id)).data("recipient", json!(before.recipient));
                 let change = |status: MessageStatus| Some(json!({"status": status}));
                 audit.append(tx, vec![entry.change(change(before.status), change(MessageStatus::Read))]).await?;
             }
             Ok(MessageStatus::Read)
         };
-        self.0.db.write_once(&self.0.clock, once, work).await
+        self.0.db.write_idempotent(&self.0.clock, once, work).await
     }
 
-    async fn opened(&self, conn: &mut Connection, stored: Stored) -> Result<Message> {
-        match opened(&self.0.sealing, conn, stored).await? {
+    async fn opened(&self, conn: &mut Connection, stored: StoredMessage) -> Result<MessageView> {
+        match decrypt_stored(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(message),
             (message, Some(error)) => {
                 tracing::warn!(message = message.message_id, %error, "a message can't be decrypted");
-                Ok(Message { failure: Some(error.to_string()), ..message })
+                Ok(MessageView { failure: Some(error.to_string()), ..message })
             }
         }
     }
 
     /// Mark expired messages and close idle channels, until `stop` is cancelled.
     pub async fn work(self, stop: CancellationToken) {
-        let mut kept = tokio::time::Instant::now().checked_sub(HOUSEKEEPING);
-        while pause(&stop, LOOK).await {
+        let mut kept = tokio::time::Instant::now().checked_sub(MAINTENANCE_INTERVAL);
+        while sleep_or_cancelled(&stop, EXPIRY_POLL_INTERVAL).await {
             if let Err(error) = self.expire().await {
                 tracing::warn!(%error, "could not mark expired messages");
             }
-            if kept.is_none_or(|at| at.elapsed() >= HOUSEKEEPING) {
+            if kept.is_none_or(|at| at.elapsed() >= MAINTENANCE_INTERVAL) {
                 kept = Some(tokio::time::Instant::now());
                 if let Err(error) = self.keep_house().await {
                     tracing::warn!(%error, "could not close idle channels");
@@ -245,7 +260,7 @@ impl Messages {
     }
 
     async fn keep_house(&self) -> Result<()> {
-        self.0.metrics.waiting.set(store::waiting_count(&mut *self.0.db.read().await?).await?);
+        self.0.metrics.waiting.set(store::count_pending(&mut *self.0.db.read().await?).await?);
         while let (_, true) = self.0.channels.close_idle().await? {}
         Ok(())
     }
@@ -255,11 +270,12 @@ impl Messages {
         while store::has_expired(&mut *self.0.db.read().await?, now).await? {
             let audit = self.0.audit.clone();
             let marked = self.0.db.write(async move |tx: &mut Tx| {
-                let marked = store::expire(tx, now, AT_ONCE).await?;
-                let entry =
-                    Entry::new(EventType::WorkflowUpdated, now).of("message", "expired").on_behalf_of(owner::SYSTEM);
+                let marked = store::mark_expired(tx, now, EXPIRY_BATCH).await?;
+                let entry = AuditEntry::new(EventType::WorkflowUpdated, now)
+                    .of("message", "expired")
+                    .on_behalf_of(owner::SYSTEM_PRINCIPAL);
                 audit.append(tx, vec![entry.data("count", json!(marked))]).await?;
-                Ok::<_, Error>(marked)
+                Ok::<_, CommunicationError>(marked)
             });
             self.0.metrics.expired.inc_by(marked.await?);
         }
@@ -267,21 +283,21 @@ impl Messages {
     }
 
     /// The delivery service.
-    pub fn delivery(&self) -> &Delivery {
+    pub fn delivery(&self) -> &DeliveryService {
         &self.0.delivery
     }
 }
 
 /// A message with its decrypted content, or without content and with the error.
-pub(super) async fn opened(
-    sealing: &Sealing,
+pub(super) async fn decrypt_stored(
+    sealing: &EncryptionService,
     conn: &mut Connection,
-    stored: Stored,
-) -> Result<(Message, Option<SealError>)> {
+    stored: StoredMessage,
+) -> Result<(MessageView, Option<EncryptionError>)> {
     let result = sealing.open(conn, &stored.sealed, &stored.bound()).await;
     match result {
-        Ok(content) => Ok((Message { content: content.into_value(), ..stored.message }, None)),
-        Err(SealError::Db(error)) => Err(error.into()),
+        Ok(content) => Ok((MessageView { content: content.into_value(), ..stored.message }, None)),
+        Err(EncryptionError::Db(error)) => Err(error.into()),
         Err(error) => Ok((stored.message, Some(error))),
     }
 }

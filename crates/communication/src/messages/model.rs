@@ -7,15 +7,15 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    model::{MessageStatus, PaymentStatus, Priority, agent_id},
-    price::{MOST_BYTES, MessageType},
-    sealing::{Encryption, Scope},
+    encryption::{EncryptionScope, MessageEncryption},
+    model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name},
+    price::{MAX_CONTENT_BYTES, MessageType},
 };
 use am_core::validation::{Violation, Violations};
 use am_db::codec::Timestamp;
 
 /// Maximum time that a message waits for its recipient.
-pub const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
+pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an id that a sender may give a message.
 const MAX_ID_BYTES: usize = 128;
 /// Bytes of a topic's name.
@@ -23,7 +23,7 @@ const MAX_TOPIC_BYTES: usize = 200;
 
 /// Destination of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum MessageDestination {
     /// A single agent, through the direct channel with it.
     Agent(String),
     /// Every other member of a channel.
@@ -31,59 +31,63 @@ pub enum To {
     /// Subscribers of a topic whose filters the content passes.
     Topic(String),
     /// Every agent that this service has seen.
-    Everybody,
+    AllAgents,
 }
 
 /// A message to be sent.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct MessageDraft {
     /// Id chosen by the sender; a repeated id sends nothing. `None`: an id is generated.
     pub message_id: Option<String>,
     /// Agent that sends the message.
     pub sender: String,
     /// Destination of the message.
-    pub to: To,
+    pub to: MessageDestination,
     /// Content as JSON.
     pub content: Value,
     /// Type of the message.
     pub kind: MessageType,
     /// Priority for the recipient.
-    pub priority: Priority,
+    pub priority: MessagePriority,
     /// Whether the content must be encrypted.
     pub encrypt: bool,
     /// Requested encryption; `None` leaves the choice to the service.
-    pub encryption: Option<Encryption>,
+    pub encryption: Option<MessageEncryption>,
     /// Time that the message waits for its recipient.
     pub ttl: Duration,
     /// Id of the message that this one answers.
     pub reply_to: Option<String>,
 }
 
-impl Draft {
+impl MessageDraft {
     /// Validate the draft. Returns it with normalised names, and the size of its content in bytes of JSON.
     ///
     /// # Errors
     /// Every member that is out of its bounds.
     pub fn checked(mut self) -> Result<(Self, usize), Vec<Violation>> {
         let mut violations = Violations::default();
-        self.sender = violations.take(agent_id("sender", &self.sender)).unwrap_or_default();
+        self.sender = violations.take(validate_agent_name("sender", &self.sender)).unwrap_or_default();
         self.to = match self.to {
-            To::Agent(name) => To::Agent(violations.take(agent_id("recipient", &name)).unwrap_or_default()),
-            To::Topic(topic) => To::Topic(violations.take(checked_topic(&topic)).unwrap_or_default()),
+            MessageDestination::Agent(name) => {
+                MessageDestination::Agent(violations.take(validate_agent_name("recipient", &name)).unwrap_or_default())
+            }
+            MessageDestination::Topic(topic) => {
+                MessageDestination::Topic(violations.take(validate_topic(&topic)).unwrap_or_default())
+            }
             other => other,
         };
-        let to_itself = !self.sender.is_empty() && self.to == To::Agent(self.sender.clone());
+        let to_itself = !self.sender.is_empty() && self.to == MessageDestination::Agent(self.sender.clone());
         violations.require(!to_itself, "recipient", "is the sender");
         for (field, id) in [("message_id", &self.message_id), ("reply_to", &self.reply_to)] {
             let good = |id: &str| (1..=MAX_ID_BYTES).contains(&id.len()) && !id.chars().any(char::is_control);
             let message = format!("must be 1 to {MAX_ID_BYTES} printable characters");
             violations.require(id.as_deref().is_none_or(good), field, message);
         }
-        let seconds = format!("must be 1 to {} seconds", LONGEST_TTL.as_secs());
-        violations.require(!self.ttl.is_zero() && self.ttl <= LONGEST_TTL, "ttl", seconds);
+        let seconds = format!("must be 1 to {} seconds", MAX_TTL.as_secs());
+        violations.require(!self.ttl.is_zero() && self.ttl <= MAX_TTL, "ttl", seconds);
         let bytes = serde_json::to_vec(&self.content).map_or(usize::MAX, |json| json.len());
-        let message = format!("has {bytes} bytes as JSON, over {MOST_BYTES}");
-        violations.require(bytes <= MOST_BYTES, "content", message);
+        let message = format!("has {bytes} bytes as JSON, over {MAX_CONTENT_BYTES}");
+        violations.require(bytes <= MAX_CONTENT_BYTES, "content", message);
         violations.finish_with(Some((self, bytes)))
     }
 }
@@ -92,7 +96,7 @@ impl Draft {
 ///
 /// # Errors
 /// For none, one of over 200 bytes, or one with control characters.
-pub fn checked_topic(topic: &str) -> Result<String, Violation> {
+pub fn validate_topic(topic: &str) -> Result<String, Violation> {
     let topic = topic.trim();
     if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || topic.chars().any(char::is_control) {
         let message = format!("must be 1 to {MAX_TOPIC_BYTES} printable characters");
@@ -104,7 +108,7 @@ pub fn checked_topic(topic: &str) -> Result<String, Violation> {
 /// Receipt of a sent message.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageReceipt)]
-pub struct Receipt {
+pub struct SendReceipt {
     /// Result, always `success`.
     pub status: String,
     /// Id of the message.
@@ -120,9 +124,9 @@ pub struct Receipt {
     /// Whether the content is stored as ciphertext.
     pub encrypted: bool,
     /// Encryption of the content; null for several copies, which may differ.
-    pub encryption: Option<Encryption>,
+    pub encryption: Option<MessageEncryption>,
     /// Protection of the content: end_to_end, sealed_on_arrival, at_rest or none; null for several copies.
-    pub scope: Option<Scope>,
+    pub scope: Option<EncryptionScope>,
     /// Id of the key that the content is encrypted with; null without one.
     pub key_id: Option<String>,
     /// Whether the message was sent to a connection of the recipient in this process.
@@ -145,7 +149,7 @@ pub struct Receipt {
     pub pushed: Option<i64>,
     /// Agents that were left out with the reasons, for several recipients; at most 100.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub refused: Vec<LeftOut>,
+    pub refused: Vec<RejectedRecipient>,
     /// Whether the message was sent before under this id, so that nothing was sent now.
     pub repeated: bool,
 }
@@ -153,7 +157,7 @@ pub struct Receipt {
 /// An agent that a message to several recipients was not sent to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = RejectedRecipient)]
-pub struct LeftOut {
+pub struct RejectedRecipient {
     /// Name of the agent.
     pub agent_id: String,
     /// Reason in words.
@@ -162,7 +166,7 @@ pub struct LeftOut {
 
 /// A message in the form shown to agents that may read it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Message {
+pub struct MessageView {
     /// Number among all messages, used as cursor of lists.
     pub id: i64,
     /// Id of the message; the same on each delivery.
@@ -178,16 +182,16 @@ pub struct Message {
     /// Type of the message.
     pub message_type: MessageType,
     /// Priority for the recipient.
-    pub priority: Priority,
+    pub priority: MessagePriority,
     /// Content, or an envelope that only the recipient can open; null when it can't be decrypted.
     #[schema(value_type = Object)]
     pub content: Value,
     /// Whether the content is stored as ciphertext.
     pub encrypted: bool,
     /// Encryption of the content.
-    pub encryption: Encryption,
+    pub encryption: MessageEncryption,
     /// Protection of the content.
-    pub scope: Scope,
+    pub scope: EncryptionScope,
     /// Id of the key that the content is encrypted with; null without one.
     pub key_id: Option<String>,
     /// Size of the content in bytes of JSON, as it was sent.
@@ -222,7 +226,7 @@ pub struct Message {
 
 /// Filter for the message history. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Past {
+pub struct HistoryFilter {
     /// Agent that sent the messages.
     pub sender: Option<String>,
     /// Agent that received the messages.
@@ -237,14 +241,14 @@ mod tests {
 
     use super::*;
 
-    fn draft() -> Draft {
-        Draft {
+    fn draft() -> MessageDraft {
+        MessageDraft {
             message_id: None,
             sender: " a ".into(),
-            to: To::Agent("b".into()),
+            to: MessageDestination::Agent("b".into()),
             content: json!({"x": 1}),
             kind: MessageType::Text,
-            priority: Priority::Normal,
+            priority: MessagePriority::Normal,
             encrypt: true,
             encryption: None,
             ttl: Duration::from_secs(300),
@@ -255,17 +259,17 @@ mod tests {
     #[test]
     fn bounds_are_named() {
         assert_eq!(draft().checked().unwrap().0.sender, "a");
-        let long = "x".repeat(MOST_BYTES);
+        let long = "x".repeat(MAX_CONTENT_BYTES);
         let bad = [
-            ("sender", Draft { sender: "\n".into(), ..draft() }),
-            ("recipient", Draft { to: To::Agent("a".into()), ..draft() }),
-            ("recipient", Draft { to: To::Agent("x".repeat(129)), ..draft() }),
-            ("topic", Draft { to: To::Topic(String::new()), ..draft() }),
-            ("message_id", Draft { message_id: Some(String::new()), ..draft() }),
-            ("reply_to", Draft { reply_to: Some("x".repeat(129)), ..draft() }),
-            ("ttl", Draft { ttl: Duration::ZERO, ..draft() }),
-            ("ttl", Draft { ttl: LONGEST_TTL + Duration::from_secs(1), ..draft() }),
-            ("content", Draft { content: json!({ "x": long }), ..draft() }),
+            ("sender", MessageDraft { sender: "\n".into(), ..draft() }),
+            ("recipient", MessageDraft { to: MessageDestination::Agent("a".into()), ..draft() }),
+            ("recipient", MessageDraft { to: MessageDestination::Agent("x".repeat(129)), ..draft() }),
+            ("topic", MessageDraft { to: MessageDestination::Topic(String::new()), ..draft() }),
+            ("message_id", MessageDraft { message_id: Some(String::new()), ..draft() }),
+            ("reply_to", MessageDraft { reply_to: Some("x".repeat(129)), ..draft() }),
+            ("ttl", MessageDraft { ttl: Duration::ZERO, ..draft() }),
+            ("ttl", MessageDraft { ttl: MAX_TTL + Duration::from_secs(1), ..draft() }),
+            ("content", MessageDraft { content: json!({ "x": long }), ..draft() }),
         ];
         for (field, draft) in bad {
             match draft.checked() {
@@ -273,9 +277,10 @@ mod tests {
                 other => panic!("{field}: {other:?}"),
             }
         }
-        let all = Draft { sender: String::new(), reply_to: Some("\n".into()), ttl: Duration::ZERO, ..draft() };
+        let all = MessageDraft { sender: String::new(), reply_to: Some("\n".into()), ttl: Duration::ZERO, ..draft() };
         assert_eq!(all.checked().unwrap_err().len(), 3, "all are told at once");
-        let (_, bytes) = Draft { content: json!("x".repeat(MOST_BYTES - 2)), ..draft() }.checked().unwrap();
-        assert_eq!(bytes, MOST_BYTES, "the whole size may be used");
+        let (_, bytes) =
+            MessageDraft { content: json!("x".repeat(MAX_CONTENT_BYTES - 2)), ..draft() }.checked().unwrap();
+        assert_eq!(bytes, MAX_CONTENT_BYTES, "the whole size may be used");
     }
 }

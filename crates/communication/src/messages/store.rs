@@ -1,48 +1,48 @@
 //! SQL of tables `am_messages` and `am_broadcasts`.
 
 use super::{
-    model::{LeftOut, Message, Past, Receipt},
-    state::Event,
+    message_state::MessageEvent,
+    model::{HistoryFilter, MessageView, RejectedRecipient, SendReceipt},
 };
 use crate::{
+    encryption::{CiphertextBinding, EncryptedContent, EncryptionScope, MessageEncryption},
     error::Result,
-    model::{MessageStatus, PaymentStatus, Priority},
+    model::{MessagePriority, MessageStatus, PaymentStatus},
     price::MessageType,
-    sealing::{Bound, Encryption, Scope, Sealed},
 };
 use am_db::{
     Connection, FromRow, Tx,
-    codec::{Doc, Json, Timestamp},
-    page::Page,
+    bulk_insert::RowBatch,
+    codec::{Json, JsonText, Timestamp},
+    page::PageRequest,
     push_row, row,
     row::Columns,
-    rows::Rows,
     sql,
     statement::Query,
 };
 
 /// A stored message with its encrypted content.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StoredMessage {
     /// Message without its content, which is null.
-    pub message: Message,
+    pub message: MessageView,
     /// Content in encrypted form.
-    pub sealed: Sealed,
+    pub sealed: EncryptedContent,
     /// Whether the recipient was connected when the message was written.
     pub pushed: bool,
 }
 
-impl Stored {
+impl StoredMessage {
     /// Data that the ciphertext is bound to.
-    pub fn bound(&self) -> Bound<'_> {
-        let Message { message_id, channel_id, sender, recipient, .. } = &self.message;
-        Bound { message_id, channel: channel_id, sender, recipient: Some(recipient) }
+    pub fn bound(&self) -> CiphertextBinding<'_> {
+        let MessageView { message_id, channel_id, sender, recipient, .. } = &self.message;
+        CiphertextBinding { message_id, channel: channel_id, sender, recipient: Some(recipient) }
     }
 
     /// Receipt of the message, as its sender got it.
-    pub fn receipt(&self) -> Receipt {
+    pub fn receipt(&self) -> SendReceipt {
         let message = &self.message;
-        Receipt {
+        SendReceipt {
             status: "success".to_owned(),
             message_id: message.message_id.clone(),
             sender: message.sender.clone(),
@@ -68,7 +68,7 @@ impl Stored {
 }
 
 /// Add the row of a new message.
-pub fn push(rows: &mut Rows, stored: &Stored) {
+pub fn add_message_row(rows: &mut RowBatch, stored: &StoredMessage) {
     let (message, sealed) = (&stored.message, &stored.sealed);
     push_row!(rows, "am_messages" {
         id: message.id,
@@ -100,7 +100,7 @@ pub fn push(rows: &mut Rows, stored: &Stored) {
 }
 
 /// Add the row of a message to several recipients.
-pub fn push_broadcast(rows: &mut Rows, receipt: &Receipt, topic: Option<&str>) {
+pub fn add_broadcast_row(rows: &mut RowBatch, receipt: &SendReceipt, topic: Option<&str>) {
     let refused = serde_json::to_string(&receipt.refused).unwrap_or_else(|_| "[]".to_owned());
     push_row!(rows, "am_broadcasts" {
         id: &receipt.message_id,
@@ -130,11 +130,11 @@ row! {
         topic: Option<String>,
         reply_to: Option<String>,
         kind: MessageType,
-        priority: Priority,
-        encryption: Encryption,
-        scope: Scope,
+        priority: MessagePriority,
+        encryption: MessageEncryption,
+        scope: EncryptionScope,
         key_id: Option<String>,
-        content: Doc,
+        content: JsonText,
         bytes: i64,
         price: f64,
         payment_status: PaymentStatus,
@@ -148,14 +148,14 @@ row! {
     }
 }
 
-impl FromRow for Stored {
+impl FromRow for StoredMessage {
     const COLUMNS: &'static str = MessageRow::COLUMNS;
 
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let row = MessageRow::from_row(columns)?;
         let (encryption, scope, key_id) = (row.encryption, row.scope, row.key_id);
-        let sealed = Sealed { encryption, scope, key_id: key_id.clone(), stored: row.content };
-        let message = Message {
+        let sealed = EncryptedContent { encryption, scope, key_id: key_id.clone(), stored: row.content };
+        let message = MessageView {
             id: row.id,
             message_id: row.message_id,
             channel_id: row.channel_id,
@@ -193,8 +193,8 @@ pub async fn last_id(conn: &mut Connection) -> Result<i64> {
 }
 
 /// Existing messages among these ids.
-pub async fn by_message_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Stored>> {
-    let messages = sql!("SELECT ", Stored::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
+pub async fn find_messages(conn: &mut Connection, ids: &[&str]) -> Result<Vec<StoredMessage>> {
+    let messages = sql!("SELECT ", StoredMessage::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
     Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
 }
 
@@ -209,20 +209,20 @@ row! {
         seq: i64,
         encrypted: bool,
         price: f64,
-        refused: Vec<LeftOut> => Json::into_inner,
+        refused: Vec<RejectedRecipient> => Json::into_inner,
         created_at: Timestamp,
     }
 }
 
 /// Receipts of the existing messages to several recipients among these ids.
-pub async fn broadcasts(conn: &mut Connection, ids: &[&str]) -> Result<Vec<Receipt>> {
+pub async fn find_broadcasts(conn: &mut Connection, ids: &[&str]) -> Result<Vec<SendReceipt>> {
     let broadcasts = sql!("SELECT ", BroadcastRow::COLUMNS, " FROM am_broadcasts WHERE id IN {texts $1}");
     let broadcasts: Vec<BroadcastRow> = broadcasts.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
-    Ok(broadcasts.into_iter().map(broadcast).collect())
+    Ok(broadcasts.into_iter().map(broadcast_from_row).collect())
 }
 
-fn broadcast(row: BroadcastRow) -> Receipt {
-    Receipt {
+fn broadcast_from_row(row: BroadcastRow) -> SendReceipt {
+    SendReceipt {
         status: "success".to_owned(),
         message_id: row.id,
         sender: row.sender,
@@ -247,21 +247,21 @@ fn broadcast(row: BroadcastRow) -> Receipt {
 }
 
 /// A message by its id.
-pub async fn get(conn: &mut Connection, message_id: &str) -> Result<Option<Stored>> {
-    Ok(by_message_ids(conn, &[message_id]).await?.pop())
+pub async fn get_message(conn: &mut Connection, message_id: &str) -> Result<Option<StoredMessage>> {
+    Ok(find_messages(conn, &[message_id]).await?.pop())
 }
 
 /// Pending messages for `agent` after number `after`, in the order in which they were written.
-pub async fn pending(
+pub async fn pending_messages(
     conn: &mut Connection,
     agent: &str,
     after: i64,
     now: Timestamp,
     limit: i64,
-) -> Result<Vec<Stored>> {
+) -> Result<Vec<StoredMessage>> {
     let pending = sql!(
         "SELECT ",
-        Stored::COLUMNS,
+        StoredMessage::COLUMNS,
         " FROM am_messages WHERE status = 'PENDING' AND recipient = $1 AND id > $2 AND expires_at > $3 ORDER BY id LIMIT $4",
     );
     Ok(pending.bind(agent).bind(after).bind(now).bind(limit).fetch_all(conn).await?)
@@ -274,33 +274,33 @@ pub async fn recipients_after(conn: &mut Connection, after: i64, limit: i64) -> 
 }
 
 /// Pending messages among these, in order.
-pub async fn waiting(conn: &mut Connection, ids: &[i64], now: Timestamp) -> Result<Vec<Stored>> {
+pub async fn pending_by_ids(conn: &mut Connection, ids: &[i64], now: Timestamp) -> Result<Vec<StoredMessage>> {
     let waiting = sql!(
         "SELECT ",
-        Stored::COLUMNS,
+        StoredMessage::COLUMNS,
         " FROM am_messages WHERE id IN {integers $1} AND status = 'PENDING' AND expires_at > $2 ORDER BY id",
     );
     Ok(waiting.bind(serde_json::json!(ids).to_string()).bind(now).fetch_all(conn).await?)
 }
 
 /// Inbox of `agent`: unread messages after number `from`, oldest first; or all messages before it, newest first.
-pub async fn inbox(
+pub async fn read_inbox(
     conn: &mut Connection,
     agent: &str,
     unread_only: bool,
     from: Option<i64>,
     limit: i64,
-) -> Result<Vec<Stored>> {
+) -> Result<Vec<StoredMessage>> {
     let messages = if unread_only {
         sql!(
             "SELECT ",
-            Stored::COLUMNS,
+            StoredMessage::COLUMNS,
             " FROM am_messages WHERE recipient = $1 AND status IN ('PENDING', 'DELIVERED') [AND id > $2] ORDER BY id LIMIT $3",
         )
     } else {
         sql!(
             "SELECT ",
-            Stored::COLUMNS,
+            StoredMessage::COLUMNS,
             " FROM am_messages WHERE recipient = $1 AND status IN ('PENDING', 'DELIVERED', 'READ') [AND id < $2]
              ORDER BY id DESC LIMIT $3",
         )
@@ -310,17 +310,21 @@ pub async fn inbox(
 
 const MATCHING: &str = " FROM am_messages WHERE true [AND sender = $1] [AND recipient = $2] [AND channel_id = $3] ";
 
-fn bind_past(query: Query, past: &Past) -> Query {
+fn bind_past(query: Query, past: &HistoryFilter) -> Query {
     query.bind_some(past.sender.as_ref()).bind_some(past.recipient.as_ref()).bind_some(past.channel.as_ref())
 }
 
 /// A page of the history, newest first, and the total number of matches.
-pub async fn past(conn: &mut Connection, past: &Past, page: &Page) -> Result<(Vec<Stored>, i64)> {
+pub async fn read_history(
+    conn: &mut Connection,
+    past: &HistoryFilter,
+    page: &PageRequest,
+) -> Result<(Vec<StoredMessage>, i64)> {
     let total = bind_past(sql!("SELECT count(*)", MATCHING), past).fetch_value(&mut *conn).await?;
     // Ordered by number; messages of one commit have the same time.
     let after = page.after.as_ref().map(|(_, id)| id.parse::<i64>().unwrap_or(i64::MAX));
     let messages = bind_past(
-        sql!("SELECT ", Stored::COLUMNS, MATCHING, "[AND id < $4] ORDER BY id DESC LIMIT $5 OFFSET $6"),
+        sql!("SELECT ", StoredMessage::COLUMNS, MATCHING, "[AND id < $4] ORDER BY id DESC LIMIT $5 OFFSET $6"),
         past,
     );
     let messages = messages.bind_some(after).bind(i64::from(page.limit)).bind(i64::from(page.offset));
@@ -328,38 +332,38 @@ pub async fn past(conn: &mut Connection, past: &Past, page: &Page) -> Result<(Ve
 }
 
 /// `query`, whose first parameters are the state that `event` leads to and those it leads from.
-fn bind_event(query: Query, event: Event) -> Query {
+fn bind_event(query: Query, event: MessageEvent) -> Query {
     query.bind(event.to()).bind_all(event.from().iter().copied())
 }
 
 /// Mark messages as delivered, by id and recipient.
-pub async fn delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Timestamp) -> Result<u64> {
+pub async fn mark_delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Timestamp) -> Result<u64> {
     // Looked up by their unique ids and not by the index of pending messages.
     let delivered = sql!(
         "UPDATE am_messages SET status = $1, delivered_at = $3 WHERE status IN ($2)
              AND id IN (SELECT m.id FROM {records $4 message:text agent:text} AS a
                  {then} am_messages m ON m.message_id = a.message AND m.recipient = a.agent)",
     );
-    let delivered = bind_event(delivered, Event::Delivered).bind(now);
+    let delivered = bind_event(delivered, MessageEvent::Delivered).bind(now);
     Ok(delivered.bind(serde_json::json!(acknowledged).to_string()).execute(tx.conn().await?).await?)
 }
 
 /// Mark a message as read.
-pub async fn read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool> {
+pub async fn mark_read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool> {
     let read = sql!(
         "UPDATE am_messages SET status = $1, read_at = $3, delivered_at = coalesce(delivered_at, $3)
          WHERE message_id = $4 AND status IN ($2)",
     );
-    Ok(bind_event(read, Event::Read).bind(now).bind(message_id).execute(tx.conn().await?).await? > 0)
+    Ok(bind_event(read, MessageEvent::Read).bind(now).bind(message_id).execute(tx.conn().await?).await? > 0)
 }
 
 /// Mark messages as failed, with the reasons.
-pub async fn failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
+pub async fn mark_failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
     let failed = sql!(
         "UPDATE am_messages SET status = $1, failure = f.why FROM {records $3 id:text why:text} AS f
          WHERE am_messages.message_id = f.id AND status IN ($2)",
     );
-    let failed = bind_event(failed, Event::Failed).bind(serde_json::json!(failures).to_string());
+    let failed = bind_event(failed, MessageEvent::Failed).bind(serde_json::json!(failures).to_string());
     Ok(failed.execute(tx.conn().await?).await?)
 }
 
@@ -370,24 +374,29 @@ pub async fn has_expired(conn: &mut Connection, now: Timestamp) -> Result<bool> 
 }
 
 /// Mark at most `limit` expired messages.
-pub async fn expire(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64> {
+pub async fn mark_expired(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64> {
     let expired = sql!(
         "UPDATE am_messages SET status = $1 WHERE status IN ($2)
              AND id IN (SELECT id FROM am_messages WHERE status = 'PENDING' AND expires_at <= $3 LIMIT $4)",
     );
-    Ok(bind_event(expired, Event::Expired).bind(now).bind(limit).execute(tx.conn().await?).await?)
+    Ok(bind_event(expired, MessageEvent::Expired).bind(now).bind(limit).execute(tx.conn().await?).await?)
 }
 
 /// How many messages wait for their recipients.
-pub async fn waiting_count(conn: &mut Connection) -> Result<i64> {
+pub async fn count_pending(conn: &mut Connection) -> Result<i64> {
     Ok(sql!("SELECT count(*) FROM am_messages WHERE status = 'PENDING'").fetch_value(conn).await?)
 }
 
 /// Messages from or to `agent` after number `after`, in the order in which they were written.
-pub async fn of_agent(conn: &mut Connection, agent: &str, after: i64, limit: i64) -> Result<Vec<Stored>> {
+pub async fn messages_of_agent(
+    conn: &mut Connection,
+    agent: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<StoredMessage>> {
     let messages = sql!(
         "SELECT ",
-        Stored::COLUMNS,
+        StoredMessage::COLUMNS,
         " FROM am_messages WHERE id IN (
              SELECT id FROM (SELECT id FROM am_messages WHERE sender = $1 AND id > $2 ORDER BY id LIMIT $3) AS sent
              UNION SELECT id FROM (SELECT id FROM am_messages WHERE recipient = $1 AND id > $2 ORDER BY id LIMIT $3) AS received)

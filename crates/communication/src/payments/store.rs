@@ -4,7 +4,7 @@ use crate::model::PaymentStatus;
 use am_db::{Connection, Result, Tx, sql};
 
 /// Messages among `ids` that `agent` sent: id, payment status, price.
-pub(super) async fn of(
+pub(super) async fn sent_payments(
     conn: &mut Connection,
     agent: &str,
     ids: &[String],
@@ -16,7 +16,7 @@ pub(super) async fn of(
 }
 
 /// Set the payment status.
-pub(super) async fn set(tx: &mut Tx, ids: &[&str], status: PaymentStatus) -> Result<()> {
+pub(super) async fn set_payment_status(tx: &mut Tx, ids: &[&str], status: PaymentStatus) -> Result<()> {
     let set = sql!("UPDATE am_messages SET payment_status = $2 WHERE message_id IN {texts $1}");
     set.bind(serde_json::json!(ids).to_string()).bind(status).execute(tx.conn().await?).await?;
     Ok(())

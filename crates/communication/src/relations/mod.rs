@@ -6,30 +6,32 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Authorization, Block, Contact, Refusal, Standing, Verdict};
+pub use model::{
+    AgentAuthorization, AgentBlock, AgentContact, AuthorizationStatus, PermissionCheck, PermissionRefusal,
+};
 
 use super::error::Result;
-use am_audit::Audit;
+use am_audit::AuditLog;
 use am_core::ambient::Clock;
-use am_db::{Connection, Database, codec::Timestamp, page::Page};
-use am_security::reputation::reputations;
+use am_db::{Connection, Database, codec::Timestamp, page::PageRequest};
+use am_security::reputation::get_reputations;
 
 /// Reputation, of 10 000, that a sender needs to write to an agent that is not a contact.
-pub const REPUTATION_NEEDED: f64 = 1_000.0;
+pub const MIN_SENDER_REPUTATION: f64 = 1_000.0;
 
 /// The relations between agents. Cheap to clone.
 #[derive(Clone)]
-pub struct Relations {
+pub struct AgentRelations {
     db: Database,
     clock: Clock,
-    audit: Audit,
+    audit: AuditLog,
     must_be_authorised: bool,
 }
 
 /// Relation between a sender and a recipient.
-struct Known {
-    sender: Option<Authorization>,
-    recipient: Option<Authorization>,
+struct RelationFacts {
+    sender: Option<AgentAuthorization>,
+    recipient: Option<AgentAuthorization>,
     /// Whether the recipient has blocked the sender.
     blocked_by_recipient: bool,
     /// Whether the sender has blocked the recipient.
@@ -37,9 +39,9 @@ struct Known {
     contacts: bool,
 }
 
-impl Relations {
+impl AgentRelations {
     /// Create the service on `db`. With `must_be_authorised`, agents without an explicit authorization are refused.
-    pub fn new(db: Database, clock: Clock, audit: Audit, must_be_authorised: bool) -> Self {
+    pub fn new(db: Database, clock: Clock, audit: AuditLog, must_be_authorised: bool) -> Self {
         Self { db, clock, audit, must_be_authorised }
     }
 
@@ -48,7 +50,7 @@ impl Relations {
     }
 
     /// Check whether `sender` may write to `recipient`: both are authorised, neither has blocked the other, and they
-    /// are contacts or the sender's reputation is at least [`REPUTATION_NEEDED`].
+    /// are contacts or the sender's reputation is at least [`MIN_SENDER_REPUTATION`].
     ///
     /// # Errors
     /// Returns a database error when a query fails.
@@ -57,7 +59,7 @@ impl Relations {
         conn: &mut Connection,
         sender: &str,
         recipient: &str,
-    ) -> am_db::Result<std::result::Result<(), Refusal>> {
+    ) -> am_db::Result<std::result::Result<(), PermissionRefusal>> {
         Ok(self.permits(conn, &[(sender, recipient)]).await?.pop().unwrap_or(Ok(())))
     }
 
@@ -69,18 +71,22 @@ impl Relations {
         &self,
         conn: &mut Connection,
         pairs: &[(&str, &str)],
-    ) -> am_db::Result<Vec<std::result::Result<(), Refusal>>> {
-        let known = store::known(conn, pairs).await?;
+    ) -> am_db::Result<Vec<std::result::Result<(), PermissionRefusal>>> {
+        let known = store::read_relations(conn, pairs).await?;
         let strangers = pairs.iter().zip(&known).filter(|(_, known)| !known.contacts).map(|((sender, _), _)| *sender);
         let mut strangers: Vec<&str> = strangers.collect();
         strangers.sort_unstable();
         strangers.dedup();
-        let reputations = reputations(conn, &strangers).await?;
+        let reputations = get_reputations(conn, &strangers).await?;
         let judged = pairs.iter().zip(&known).map(|((sender, recipient), known)| {
             self.judge(known, sender, recipient)?;
             match reputations.get(*sender).map(|found| found.reputation) {
-                Some(reputation) if !known.contacts && reputation < REPUTATION_NEEDED => {
-                    Err(Refusal::Reputation { agent: (*sender).to_owned(), reputation, needed: REPUTATION_NEEDED })
+                Some(reputation) if !known.contacts && reputation < MIN_SENDER_REPUTATION => {
+                    Err(PermissionRefusal::Reputation {
+                        agent: (*sender).to_owned(),
+                        reputation,
+                        needed: MIN_SENDER_REPUTATION,
+                    })
                 }
                 _ => Ok(()),
             }
@@ -89,64 +95,78 @@ impl Relations {
     }
 
     /// Check all conditions except the reputation.
-    fn judge(&self, known: &Known, sender: &str, recipient: &str) -> std::result::Result<(), Refusal> {
+    fn judge(
+        &self,
+        known: &RelationFacts,
+        sender: &str,
+        recipient: &str,
+    ) -> std::result::Result<(), PermissionRefusal> {
         for (agent, state) in [(sender, known.sender), (recipient, known.recipient)] {
-            if !self.may_take_part(state) {
-                return Err(Refusal::NotAuthorised { agent: agent.to_owned(), revoked: state.is_some() });
+            if !self.is_authorised(state) {
+                return Err(PermissionRefusal::NotAuthorised { agent: agent.to_owned(), revoked: state.is_some() });
             }
         }
         let blocks = [(known.blocked_by_recipient, recipient, sender), (known.blocked_by_sender, sender, recipient)];
         match blocks.into_iter().find(|(blocked, ..)| *blocked) {
-            Some((_, agent, blocked)) => Err(Refusal::Blocked { agent: agent.to_owned(), blocked: blocked.to_owned() }),
+            Some((_, agent, blocked)) => {
+                Err(PermissionRefusal::Blocked { agent: agent.to_owned(), blocked: blocked.to_owned() })
+            }
             None => Ok(()),
         }
     }
 
-    fn may_take_part(&self, state: Option<Authorization>) -> bool {
-        state.map_or(!self.must_be_authorised, |state| state == Authorization::Granted)
+    fn is_authorised(&self, state: Option<AgentAuthorization>) -> bool {
+        state.map_or(!self.must_be_authorised, |state| state == AgentAuthorization::Granted)
     }
 
     /// Check the permission without sending, with the refusal in words.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn verdict(&self, sender: &str, recipient: &str) -> Result<Verdict> {
+    pub async fn verdict(&self, sender: &str, recipient: &str) -> Result<PermissionCheck> {
         let refusal = self.permit(&mut *self.db.read().await?, sender, recipient).await?.err();
         let detail = refusal.as_ref().map(ToString::to_string);
-        Ok(Verdict { recipient: recipient.to_owned(), allowed: refusal.is_none(), refusal, detail })
+        Ok(PermissionCheck { recipient: recipient.to_owned(), allowed: refusal.is_none(), refusal, detail })
     }
 
     /// A page of an agent's contacts, newest first, and their total number.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn contacts(&self, agent: &str, page: &Page) -> Result<(Vec<Contact>, i64)> {
-        Ok(store::contacts(&mut *self.db.read().await?, agent, page).await?)
+    pub async fn contacts(&self, agent: &str, page: &PageRequest) -> Result<(Vec<AgentContact>, i64)> {
+        Ok(store::list_contacts(&mut *self.db.read().await?, agent, page).await?)
     }
 
     /// A page of the agents that an agent has blocked, newest first, and their total number.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn blocks(&self, agent: &str, page: &Page) -> Result<(Vec<Block>, i64)> {
-        Ok(store::blocks(&mut *self.db.read().await?, agent, page).await?)
+    pub async fn blocks(&self, agent: &str, page: &PageRequest) -> Result<(Vec<AgentBlock>, i64)> {
+        Ok(store::list_blocks(&mut *self.db.read().await?, agent, page).await?)
     }
 
     /// Authorization of an agent.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn standing(&self, agent: &str) -> Result<Standing> {
-        let found = store::authorization(&mut *self.db.read().await?, agent).await?;
+    pub async fn standing(&self, agent: &str) -> Result<AuthorizationStatus> {
+        let found = store::get_authorization(&mut *self.db.read().await?, agent).await?;
         Ok(self.shown(agent, found))
     }
 
-    fn shown(&self, agent: &str, found: Option<store::Said>) -> Standing {
+    fn shown(&self, agent: &str, found: Option<store::AuthorizationRow>) -> AuthorizationStatus {
         let state = found.as_ref().map(|said| said.state);
         let (reason, by, updated_at) = match found {
             Some(said) => (said.reason, Some(said.by), Some(said.updated_at)),
             None => (None, None, None),
         };
-        Standing { agent_id: agent.to_owned(), authorised: self.may_take_part(state), state, reason, by, updated_at }
+        AuthorizationStatus {
+            agent_id: agent.to_owned(),
+            authorised: self.is_authorised(state),
+            state,
+            reason,
+            by,
+            updated_at,
+        }
     }
 }

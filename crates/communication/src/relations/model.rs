@@ -7,7 +7,7 @@ use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
     /// Explicit authorization of an agent.
-    pub enum Authorization {
+    pub enum AgentAuthorization {
         /// The agent may use messages.
         Granted = "GRANTED" / "granted",
         /// The agent must not use messages.
@@ -17,7 +17,7 @@ am_db::stored_enum! {
 
 /// A contact of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Contact {
+pub struct AgentContact {
     /// Agent that has the contact.
     pub agent_id: String,
     /// Agent that is the contact.
@@ -30,7 +30,7 @@ pub struct Contact {
 
 /// A block of one agent by another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Block {
+pub struct AgentBlock {
     /// Agent that has set the block.
     pub agent_id: String,
     /// Agent that is blocked.
@@ -44,13 +44,13 @@ pub struct Block {
 /// Authorization of an agent to send and receive messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = AgentAuthorization)]
-pub struct Standing {
+pub struct AuthorizationStatus {
     /// Name of the agent.
     pub agent_id: String,
     /// Whether the agent may send and receive messages.
     pub authorised: bool,
     /// Explicit authorization; null when there is none and the default applies.
-    pub state: Option<Authorization>,
+    pub state: Option<AgentAuthorization>,
     /// Reason of the authorization; null if none.
     pub reason: Option<String>,
     /// Principal that set the authorization; null without one.
@@ -63,7 +63,7 @@ pub struct Standing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[schema(as = MessagingRefusal)]
-pub enum Refusal {
+pub enum PermissionRefusal {
     /// The sender or the recipient is not authorised.
     #[error("agent '{agent}' is not authorised to send or receive messages{}", if *revoked { ": it was revoked" } else { "" })]
     NotAuthorised {
@@ -97,13 +97,13 @@ pub enum Refusal {
 /// Permission of one agent to write to another.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = MessagingPermission)]
-pub struct Verdict {
+pub struct PermissionCheck {
     /// Agent that would receive the message.
     pub recipient: String,
     /// Whether the message would be permitted.
     pub allowed: bool,
     /// Reason of the refusal; null when permitted.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<PermissionRefusal>,
     /// Reason in words; null when permitted.
     pub detail: Option<String>,
 }

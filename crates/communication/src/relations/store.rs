@@ -1,24 +1,24 @@
 //! SQL of tables `am_agent_contacts`, `am_agent_blocks` and `am_agent_authorizations`.
 
 use super::{
-    Known,
-    model::{Authorization, Block, Contact},
+    RelationFacts,
+    model::{AgentAuthorization, AgentBlock, AgentContact},
 };
-use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::Page, row, sql};
+use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::PageRequest, row, sql};
 
 row! {
-    Contact { agent_id, contact_id, note, created_at }
+    AgentContact { agent_id, contact_id, note, created_at }
 }
 
 row! {
-    Block { agent_id, blocked_id, reason, created_at }
+    AgentBlock { agent_id, blocked_id, reason, created_at }
 }
 
 /// Authorizations of sender and recipient, their blocks in both directions, and whether they are contacts.
-type Found = (Option<Authorization>, Option<Authorization>, bool, bool, bool);
+type RelationRow = (Option<AgentAuthorization>, Option<AgentAuthorization>, bool, bool, bool);
 
 /// Relation of each pair of sender and recipient, in their order and in one query.
-pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Result<Vec<Known>> {
+pub(super) async fn read_relations(conn: &mut Connection, pairs: &[(&str, &str)]) -> Result<Vec<RelationFacts>> {
     let rows = sql!(
         "WITH p AS MATERIALIZED (SELECT place, sender, recipient FROM {placed $1 sender recipient} AS pair)
          SELECT (SELECT state FROM am_agent_authorizations WHERE agent_id = p.sender),
@@ -29,8 +29,8 @@ pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Resu
                  OR EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = p.recipient AND contact_id = p.sender)
          FROM p ORDER BY p.place",
     );
-    let rows: Vec<Found> = rows.bind(serde_json::json!(pairs).to_string()).fetch_all(conn).await?;
-    let known = |(sender, recipient, blocked_by_recipient, blocked_by_sender, contacts): Found| Known {
+    let rows: Vec<RelationRow> = rows.bind(serde_json::json!(pairs).to_string()).fetch_all(conn).await?;
+    let known = |(sender, recipient, blocked_by_recipient, blocked_by_sender, contacts): RelationRow| RelationFacts {
         sender,
         recipient,
         blocked_by_recipient,
@@ -41,11 +41,15 @@ pub(super) async fn known(conn: &mut Connection, pairs: &[(&str, &str)]) -> Resu
 }
 
 /// A page of an agent's contacts, and their total number.
-pub(super) async fn contacts(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Contact>, i64)> {
+pub(super) async fn list_contacts(
+    conn: &mut Connection,
+    agent: &str,
+    page: &PageRequest,
+) -> Result<(Vec<AgentContact>, i64)> {
     let total = count_contacts(&mut *conn, agent).await?;
     let contacts = sql!(
         "SELECT ",
-        Contact::COLUMNS,
+        AgentContact::COLUMNS,
         " FROM (SELECT *, contact_id AS id FROM am_agent_contacts WHERE agent_id = $1) AS pair WHERE true {page $2}",
     );
     Ok((contacts.bind(agent).bind_page(page).fetch_all(conn).await?, total))
@@ -57,13 +61,14 @@ pub(super) async fn count_contacts(conn: &mut Connection, agent: &str) -> Result
 }
 
 /// A contact of an agent.
-pub(super) async fn contact(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<Contact>> {
-    let contact = sql!("SELECT ", Contact::COLUMNS, " FROM am_agent_contacts WHERE agent_id = $1 AND contact_id = $2");
+pub(super) async fn get_contact(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<AgentContact>> {
+    let contact =
+        sql!("SELECT ", AgentContact::COLUMNS, " FROM am_agent_contacts WHERE agent_id = $1 AND contact_id = $2");
     contact.bind(agent).bind(other).fetch_optional(conn).await
 }
 
 /// Insert a contact, or change its note.
-pub(super) async fn put_contact(tx: &mut Tx, new: &Contact) -> Result<()> {
+pub(super) async fn upsert_contact(tx: &mut Tx, new: &AgentContact) -> Result<()> {
     insert!("am_agent_contacts" {
         agent_id: &new.agent_id,
         contact_id: &new.contact_id,
@@ -76,18 +81,22 @@ pub(super) async fn put_contact(tx: &mut Tx, new: &Contact) -> Result<()> {
 }
 
 /// Delete a block.
-pub(super) async fn remove_contact(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
+pub(super) async fn delete_contact(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
     let removed = sql!("DELETE FROM am_agent_contacts WHERE agent_id = $1 AND contact_id = $2");
     removed.bind(agent).bind(other).execute(tx.conn().await?).await?;
     Ok(())
 }
 
 /// A page of an agent's blocks, and their total number.
-pub(super) async fn blocks(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Block>, i64)> {
+pub(super) async fn list_blocks(
+    conn: &mut Connection,
+    agent: &str,
+    page: &PageRequest,
+) -> Result<(Vec<AgentBlock>, i64)> {
     let total = count_blocks(&mut *conn, agent).await?;
     let blocks = sql!(
         "SELECT ",
-        Block::COLUMNS,
+        AgentBlock::COLUMNS,
         " FROM (SELECT *, blocked_id AS id FROM am_agent_blocks WHERE agent_id = $1) AS pair WHERE true {page $2}",
     );
     Ok((blocks.bind(agent).bind_page(page).fetch_all(conn).await?, total))
@@ -99,13 +108,13 @@ pub(super) async fn count_blocks(conn: &mut Connection, agent: &str) -> Result<i
 }
 
 /// A block of an agent.
-pub(super) async fn block(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<Block>> {
-    let block = sql!("SELECT ", Block::COLUMNS, " FROM am_agent_blocks WHERE agent_id = $1 AND blocked_id = $2");
+pub(super) async fn get_block(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<AgentBlock>> {
+    let block = sql!("SELECT ", AgentBlock::COLUMNS, " FROM am_agent_blocks WHERE agent_id = $1 AND blocked_id = $2");
     block.bind(agent).bind(other).fetch_optional(conn).await
 }
 
 /// Insert a block, or change its reason.
-pub(super) async fn put_block(tx: &mut Tx, new: &Block) -> Result<()> {
+pub(super) async fn upsert_block(tx: &mut Tx, new: &AgentBlock) -> Result<()> {
     insert!("am_agent_blocks" {
         agent_id: &new.agent_id,
         blocked_id: &new.blocked_id,
@@ -118,7 +127,7 @@ pub(super) async fn put_block(tx: &mut Tx, new: &Block) -> Result<()> {
 }
 
 /// Delete a contact.
-pub(super) async fn remove_block(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
+pub(super) async fn delete_block(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
     let removed = sql!("DELETE FROM am_agent_blocks WHERE agent_id = $1 AND blocked_id = $2");
     removed.bind(agent).bind(other).execute(tx.conn().await?).await?;
     Ok(())
@@ -127,8 +136,8 @@ pub(super) async fn remove_block(tx: &mut Tx, agent: &str, other: &str) -> Resul
 row! {
     /// What was said of an agent's taking part.
     #[derive(Clone, Debug)]
-    pub(super) struct Said {
-        pub state: Authorization,
+    pub(super) struct AuthorizationRow {
+        pub state: AgentAuthorization,
         pub reason: Option<String>,
         pub by: String = "by_id",
         pub updated_at: Timestamp,
@@ -136,13 +145,13 @@ row! {
 }
 
 /// Current authorization of an agent.
-pub(super) async fn authorization(conn: &mut Connection, agent: &str) -> Result<Option<Said>> {
-    let said = sql!("SELECT ", Said::COLUMNS, " FROM am_agent_authorizations WHERE agent_id = $1");
+pub(super) async fn get_authorization(conn: &mut Connection, agent: &str) -> Result<Option<AuthorizationRow>> {
+    let said = sql!("SELECT ", AuthorizationRow::COLUMNS, " FROM am_agent_authorizations WHERE agent_id = $1");
     said.bind(agent).fetch_optional(conn).await
 }
 
 /// Insert or change an authorization.
-pub(super) async fn put_authorization(tx: &mut Tx, agent: &str, said: &Said) -> Result<()> {
+pub(super) async fn upsert_authorization(tx: &mut Tx, agent: &str, said: &AuthorizationRow) -> Result<()> {
     insert!("am_agent_authorizations" {
         agent_id: agent,
         state: said.state,

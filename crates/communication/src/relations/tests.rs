@@ -5,28 +5,28 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use am_core::{ambient::Ids, crypto::Signer};
-use am_db::{Error, Tx};
-use am_security::reputation::reputation;
-use am_webhooks::Webhooks;
+use am_core::{ambient::IdGenerator, crypto::Signer};
+use am_db::{DatabaseError, Tx};
+use am_security::reputation::get_reputation;
+use am_webhooks::WebhookService;
 
-async fn open() -> (tempfile::TempDir, Database, [Relations; 2]) {
+async fn open() -> (tempfile::TempDir, Database, [AgentRelations; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::system();
-    let settings = am_db::Settings { readers: 1, busy_timeout: Duration::from_secs(5) };
+    let settings = am_db::DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
     let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
     am_db::migrate(&db, &clock).await.unwrap();
-    let parts = || (db.clone(), clock.clone(), Ids::seeded(1));
-    let webhooks = Webhooks::new(db.clone(), clock.clone(), Ids::seeded(1), &Default::default()).unwrap();
-    let settings = am_audit::Settings { origin: "test".to_owned(), every: Duration::from_secs(5) };
-    let audit = Audit::new(parts(), webhooks, Signer::from_hex(&"5a".repeat(32)).unwrap(), settings);
-    let relations = [false, true].map(|strict| Relations::new(db.clone(), clock.clone(), audit.clone(), strict));
+    let parts = || (db.clone(), clock.clone(), IdGenerator::seeded(1));
+    let webhooks = WebhookService::new(db.clone(), clock.clone(), IdGenerator::seeded(1), &Default::default()).unwrap();
+    let settings = am_audit::AuditSettings { origin: "test".to_owned(), every: Duration::from_secs(5) };
+    let audit = AuditLog::new(parts(), webhooks, Signer::from_hex(&"5a".repeat(32)).unwrap(), settings);
+    let relations = [false, true].map(|strict| AgentRelations::new(db.clone(), clock.clone(), audit.clone(), strict));
     (dir, db, relations)
 }
 
 /// What stands between `a`, who writes, and `b`.
 #[derive(Clone, Debug)]
-struct Between {
+struct RelationModel {
     authorised: [Option<bool>; 2],
     /// b has blocked a, and the other way round.
     blocked: [bool; 2],
@@ -36,10 +36,10 @@ struct Between {
     reputation: (Option<f64>, Option<f64>),
 }
 
-fn between() -> impl Strategy<Value = Between> {
+fn between() -> impl Strategy<Value = RelationModel> {
     let score = |most: f64| proptest::option::of(prop_oneof![0.0..most, Just(most / 10.0), Just(0.0)]);
     (any::<[Option<bool>; 2]>(), any::<[bool; 2]>(), any::<[bool; 2]>(), score(1000.0), score(100.0)).prop_map(
-        |(authorised, blocked, contacts, coordinator, trust)| Between {
+        |(authorised, blocked, contacts, coordinator, trust)| RelationModel {
             authorised,
             blocked: blocked.map(|yes| yes && contacts[0]),
             contacts,
@@ -48,7 +48,7 @@ fn between() -> impl Strategy<Value = Between> {
     )
 }
 
-async fn set(db: &Database, all: &Between) {
+async fn set(db: &Database, all: &RelationModel) {
     let mut sql = String::from(
         "DELETE FROM am_agent_authorizations; DELETE FROM am_agent_blocks; DELETE FROM am_agent_contacts;
          DELETE FROM agent_reputation; DELETE FROM agent_trust_scores;",
@@ -85,7 +85,7 @@ async fn set(db: &Database, all: &Between) {
     }
     let work = async move |tx: &mut Tx| {
         sqlx_all(tx, sql).await?;
-        Ok::<_, Error>(())
+        Ok::<_, DatabaseError>(())
     };
     db.write(work).await.unwrap();
 }
@@ -96,7 +96,7 @@ async fn sqlx_all(tx: &mut Tx, sql: String) -> am_db::Result<()> {
 }
 
 /// The contract's rule, in words of its own.
-fn expected(all: &Between, strict: bool) -> Option<&'static str> {
+fn expected(all: &RelationModel, strict: bool) -> Option<&'static str> {
     let fine = |state: Option<bool>| state.unwrap_or(!strict);
     let score = all.reputation.0.map(|score| score * 10.0).or(all.reputation.1.map(|score| score * 100.0));
     if !fine(all.authorised[0]) || !fine(all.authorised[1]) {
@@ -132,10 +132,10 @@ async fn a_database_without_the_coordinators_table_is_one_where_it_says_nothing(
     let (_dir, db, [relations, _]) = open().await;
     let work = async move |tx: &mut Tx| {
         sqlx_all(tx, "DROP TABLE reputation_events; DROP TABLE agent_reputation".to_owned()).await?;
-        Ok::<_, Error>(())
+        Ok::<_, DatabaseError>(())
     };
     db.write(work).await.unwrap();
     assert!(relations.verdict("a", "b").await.unwrap().allowed);
-    let found = reputation(&mut db.read().await.unwrap(), "a").await.unwrap();
+    let found = get_reputation(&mut db.read().await.unwrap(), "a").await.unwrap();
     assert_eq!(found.reputation, 5000.0);
 }

@@ -1,7 +1,7 @@
 //! Statistics of an agent's communication: messages sent and received, response times, delivery rate and cost, computed
 //! from a bounded number of its last messages.
 
-mod answers;
+mod response_times;
 mod store;
 
 use std::collections::BTreeMap;
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use answers::ResponseTimes;
-use answers::{Event, response_times};
+pub use response_times::ResponseTimes;
+use response_times::{ConversationEvent, measure_response_times};
 
 use super::{
     error::Result,
@@ -20,22 +20,22 @@ use super::{
 use am_db::{Database, codec::Timestamp};
 
 /// Number of the last messages that are counted, of those sent and of those received.
-pub const WINDOW: u32 = 10_000;
+pub const STATISTICS_WINDOW: u32 = 10_000;
 
 /// Statistics of an agent's communication.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = CommunicationStatistics)]
-pub struct Statistics {
+pub struct CommunicationStatistics {
     /// Name of the agent.
     pub agent_id: String,
     /// Messages that the agent sent.
-    pub sent: Sent,
+    pub sent: SentStatistics,
     /// Messages that the agent received.
-    pub received: Received,
+    pub received: ReceivedStatistics,
     /// Response times; null without answers and waiting messages.
     pub response_time: Option<ResponseTimes>,
     /// Numbers of sent and received messages by type.
-    pub by_type: BTreeMap<&'static str, OfType>,
+    pub by_type: BTreeMap<&'static str, TypeCounts>,
     /// Maximum number of messages counted per direction, the last ones.
     pub window: u32,
     /// Whether all messages of the agent were counted.
@@ -44,7 +44,7 @@ pub struct Statistics {
 
 /// Messages that an agent sent.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub struct Sent {
+pub struct SentStatistics {
     /// Number of messages; each copy of a message to several recipients counts.
     pub messages: u64,
     /// Size of their content in bytes of JSON.
@@ -63,7 +63,7 @@ pub struct Sent {
 
 /// Messages that an agent received.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub struct Received {
+pub struct ReceivedStatistics {
     /// Number of messages.
     pub messages: u64,
     /// Size of their content in bytes of JSON.
@@ -76,7 +76,7 @@ pub struct Received {
 
 /// Numbers of messages of a type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct OfType {
+pub struct TypeCounts {
     /// Number of messages sent.
     pub sent: u64,
     /// Number of messages received.
@@ -84,7 +84,7 @@ pub struct OfType {
 }
 
 /// A message without its content.
-struct Row {
+struct MessageRow {
     id: i64,
     message_id: String,
     channel: String,
@@ -103,55 +103,55 @@ struct Row {
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn statistics(db: &Database, agent: &str) -> Result<Statistics> {
+pub async fn communication_statistics(db: &Database, agent: &str) -> Result<CommunicationStatistics> {
     let mut conn = db.read().await?;
-    let (sent, received) = (store::sent(&mut conn, agent).await?, store::received(&mut conn, agent).await?);
+    let (sent, received) = (store::read_sent(&mut conn, agent).await?, store::read_received(&mut conn, agent).await?);
     drop(conn);
-    Ok(counted(agent, &sent, &received))
+    Ok(compute_statistics(agent, &sent, &received))
 }
 
 /// Compute the statistics; `sent` and `received` are the last messages, newest first.
-fn counted(agent: &str, sent: &[Row], received: &[Row]) -> Statistics {
-    let mut by_type: BTreeMap<&'static str, OfType> = BTreeMap::new();
+fn compute_statistics(agent: &str, sent: &[MessageRow], received: &[MessageRow]) -> CommunicationStatistics {
+    let mut by_type: BTreeMap<&'static str, TypeCounts> = BTreeMap::new();
     sent.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().sent += 1);
     received.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().received += 1);
-    let full = |rows: &[Row]| rows.len() >= WINDOW as usize;
+    let full = |rows: &[MessageRow]| rows.len() >= STATISTICS_WINDOW as usize;
     // If one direction goes back further than the other, an answer could lack the message that it answers.
     let from = [sent, received].into_iter().filter(|rows| full(rows)).filter_map(|rows| rows.last()).map(|row| row.id);
     let from = from.max().unwrap_or(0);
     let both = sent.iter().map(|row| (row, true)).chain(received.iter().map(|row| (row, false)));
-    let events = both.filter(|(row, _)| row.id >= from).map(|(row, sent)| Event::of(row, sent));
-    Statistics {
+    let events = both.filter(|(row, _)| row.id >= from).map(|(row, sent)| ConversationEvent::from_row(row, sent));
+    CommunicationStatistics {
         agent_id: agent.to_owned(),
-        response_time: response_times(events.collect()),
-        sent: of_sent(sent),
-        received: Received {
+        response_time: measure_response_times(events.collect()),
+        sent: sent_statistics(sent),
+        received: ReceivedStatistics {
             messages: received.len() as u64,
             bytes: received.iter().map(|row| row.bytes).sum(),
-            by_status: by_status(received),
+            by_status: count_by_status(received),
             last_at: received.first().map(|row| row.at),
         },
         by_type,
-        window: WINDOW,
+        window: STATISTICS_WINDOW,
         complete: !full(sent) && !full(received),
     }
 }
 
-fn by_status(rows: &[Row]) -> BTreeMap<&'static str, u64> {
+fn count_by_status(rows: &[MessageRow]) -> BTreeMap<&'static str, u64> {
     let mut counts = BTreeMap::new();
     rows.iter().for_each(|row| *counts.entry(row.status.value()).or_default() += 1);
     counts
 }
 
-fn of_sent(rows: &[Row]) -> Sent {
-    let came = |row: &&Row| matches!(row.status, MessageStatus::Delivered | MessageStatus::Read);
+fn sent_statistics(rows: &[MessageRow]) -> SentStatistics {
+    let came = |row: &&MessageRow| matches!(row.status, MessageStatus::Delivered | MessageStatus::Read);
     let ended = rows.iter().filter(|row| row.status != MessageStatus::Pending).count();
     let mut cost_by_payment: BTreeMap<&'static str, f64> = BTreeMap::new();
     rows.iter().for_each(|row| *cost_by_payment.entry(row.payment.value()).or_default() += row.price);
-    Sent {
+    SentStatistics {
         messages: rows.len() as u64,
         bytes: rows.iter().map(|row| row.bytes).sum(),
-        by_status: by_status(rows),
+        by_status: count_by_status(rows),
         delivery_rate: (ended > 0).then(|| rows.iter().filter(came).count() as f64 / ended as f64),
         cost: rows.iter().map(|row| row.price).sum(),
         cost_by_payment,

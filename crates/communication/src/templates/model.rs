@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::form;
+use super::template_parser;
 use crate::price::MessageType;
 use am_db::codec::Timestamp;
 
 /// A message template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageTemplate)]
-pub struct Template {
+pub struct MessageTemplate {
     /// Id: `template_` and 12 hex digits, or the name of a built-in template.
     pub template_id: String,
     /// Agent that created the template; null for a built-in one.
@@ -51,7 +51,7 @@ pub struct NewTemplate {
 /// A filled template.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = RenderedTemplate)]
-pub struct Filled {
+pub struct FilledTemplate {
     /// Id of the template.
     pub template_id: String,
     /// Type of the message.
@@ -71,14 +71,14 @@ pub struct Filled {
 }
 
 /// The three built-in templates.
-pub(super) fn defaults() -> Vec<Template> {
-    let default = |name: &str, description: &str, message_type, price, content: Value| Template {
+pub(super) fn built_in_templates() -> Vec<MessageTemplate> {
+    let default = |name: &str, description: &str, message_type, price, content: Value| MessageTemplate {
         template_id: name.to_owned(),
         agent_id: None,
         name: name.to_owned(),
         description: description.to_owned(),
         message_type,
-        variables: form::variables(&content),
+        variables: template_parser::placeholder_names(&content),
         content,
         price,
         created_at: None,
@@ -117,8 +117,10 @@ mod tests {
 
     #[test]
     fn the_defaults_are_the_contracts() {
-        let found: Vec<_> =
-            defaults().into_iter().map(|template| (template.name, template.variables, template.price)).collect();
+        let found: Vec<_> = built_in_templates()
+            .into_iter()
+            .map(|template| (template.name, template.variables, template.price))
+            .collect();
         let expected = [
             ("task_request_default", &["task_description", "budget", "deadline"][..], 0.002),
             ("collaboration_invite", &["project_name", "role_description"], 0.003),

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::{form, model::Template};
+use super::{model::MessageTemplate, template_parser};
 use crate::price::MessageType;
 use am_db::{
-    Connection, Error, FromRow as _, Result, Tx,
-    codec::{Doc, JsonOr, Timestamp},
+    Connection, DatabaseError, FromRow as _, Result, Tx,
+    codec::{JsonOr, JsonText, Timestamp},
     insert,
-    page::Page,
+    page::PageRequest,
     row, sql,
 };
 
@@ -26,7 +26,7 @@ row! {
     }
 }
 
-impl From<Stored> for Template {
+impl From<Stored> for MessageTemplate {
     fn from(stored: Stored) -> Self {
         Self {
             template_id: stored.id,
@@ -34,7 +34,7 @@ impl From<Stored> for Template {
             name: stored.name,
             description: stored.description,
             message_type: stored.message_type,
-            variables: form::variables(&stored.content),
+            variables: template_parser::placeholder_names(&stored.content),
             content: stored.content,
             price: stored.price,
             created_at: Some(stored.created_at),
@@ -43,33 +43,37 @@ impl From<Stored> for Template {
 }
 
 /// Number of an agent's templates.
-pub(super) async fn count(conn: &mut Connection, agent: &str) -> Result<i64> {
+pub(super) async fn count_templates(conn: &mut Connection, agent: &str) -> Result<i64> {
     sql!("SELECT count(*) FROM am_message_templates WHERE agent_id = $1").bind(agent).fetch_value(conn).await
 }
 
 /// Whether an agent has a template with this name.
-pub(super) async fn named(conn: &mut Connection, agent: &str, name: &str) -> Result<bool> {
+pub(super) async fn name_exists(conn: &mut Connection, agent: &str, name: &str) -> Result<bool> {
     let named = sql!("SELECT EXISTS (SELECT 1 FROM am_message_templates WHERE agent_id = $1 AND name = $2)");
     named.bind(agent).bind(name).fetch_value(conn).await
 }
 
 /// A page of an agent's templates, and their total number.
-pub(super) async fn page(conn: &mut Connection, agent: &str, page: &Page) -> Result<(Vec<Template>, i64)> {
-    let total = count(conn, agent).await?;
+pub(super) async fn list_templates(
+    conn: &mut Connection,
+    agent: &str,
+    page: &PageRequest,
+) -> Result<(Vec<MessageTemplate>, i64)> {
+    let total = count_templates(conn, agent).await?;
     let templates = sql!("SELECT ", Stored::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 {page $2}");
     let templates: Vec<Stored> = templates.bind(agent).bind_page(page).fetch_all(conn).await?;
-    Ok((templates.into_iter().map(Template::from).collect(), total))
+    Ok((templates.into_iter().map(MessageTemplate::from).collect(), total))
 }
 
 /// A template of an agent by its id.
-pub(super) async fn get(conn: &mut Connection, agent: &str, id: &str) -> Result<Option<Template>> {
+pub(super) async fn get_template(conn: &mut Connection, agent: &str, id: &str) -> Result<Option<MessageTemplate>> {
     let template = sql!("SELECT ", Stored::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 AND id = $2");
-    Ok(template.bind(agent).bind(id).fetch_optional::<Stored>(conn).await?.map(Template::from))
+    Ok(template.bind(agent).bind(id).fetch_optional::<Stored>(conn).await?.map(MessageTemplate::from))
 }
 
 /// Insert a template.
-pub(super) async fn insert(tx: &mut Tx, agent: &str, new: &Template) -> Result<()> {
-    let content = Doc::of(&new.content).map_err(|error| Error::Unreadable(error.to_string()))?;
+pub(super) async fn insert_template(tx: &mut Tx, agent: &str, new: &MessageTemplate) -> Result<()> {
+    let content = JsonText::from_value(&new.content).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
     insert!("am_message_templates" {
         id: &new.template_id,
         agent_id: agent,
@@ -86,7 +90,7 @@ pub(super) async fn insert(tx: &mut Tx, agent: &str, new: &Template) -> Result<(
 }
 
 /// Delete a template.
-pub(super) async fn delete(tx: &mut Tx, agent: &str, id: &str) -> Result<()> {
+pub(super) async fn delete_template(tx: &mut Tx, agent: &str, id: &str) -> Result<()> {
     let delete = sql!("DELETE FROM am_message_templates WHERE agent_id = $1 AND id = $2");
     delete.bind(agent).bind(id).execute(tx.conn().await?).await?;
     Ok(())

@@ -5,84 +5,92 @@ use std::collections::{HashMap, HashSet};
 use serde_json::json;
 
 use super::{
-    End, FORMAT, Head, ImportError, Imported, MOST, TOGETHER, Transfer,
-    line::{Line, Wrong},
+    EXPORT_FORMAT_ID, ExportHeader, ExportTrailer, ImportError, ImportReport, MAX_IMPORT_MESSAGES, TRANSFER_BATCH,
+    TransferService,
+    export_record::{ExportRecord, RecordFault},
 };
 use crate::{
-    channels::{self, Channel, Place, Spot},
-    error::{Error, Result},
-    messages::{Stored, by_message_ids, last_id, push},
+    channels::{self, ChannelKey, ChannelRef, MessageChannel},
+    encryption::{
+        CiphertextBinding, ContentEnvelope, EncryptedContent, EncryptionRequest, EncryptionScope, MessageEncryption,
+    },
+    error::{CommunicationError, Result},
+    messages::{StoredMessage, add_message_row, find_messages, last_id},
     model::{ChannelKind, ChannelStatus},
-    sealing::{Bound, Encryption, Envelope, Scope, SealFor, Sealed},
 };
-use am_audit::{Entry, EventType};
+use am_audit::{AuditEntry, EventType};
 use am_db::{
     Tx,
-    batch::Batch,
-    codec::{Doc, Timestamp},
-    once::{Done, Once},
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
-    rows::Rows,
+    statement_batch::StatementBatch,
 };
 
-fn refused(line: usize, (member, message): Wrong) -> ImportError {
+fn line_error(line: usize, (member, message): RecordFault) -> ImportError {
     ImportError::Line { line, member, message }
 }
 
 /// Parse the messages of an export of `agent`, with their line numbers. `is_key` tells whether a name looks like an API
 /// key and must not be stored.
-fn read(
+fn parse_export(
     text: &str,
     agent: &str,
     is_key: impl Fn(&str) -> bool,
-) -> std::result::Result<Vec<(usize, Line)>, ImportError> {
+) -> std::result::Result<Vec<(usize, ExportRecord)>, ImportError> {
     let lines = text.lines().enumerate().map(|(at, text)| (at + 1, text)).filter(|(_, text)| !text.trim().is_empty());
     let lines: Vec<(usize, &str)> = lines.collect();
     let [(first, head), between @ .., (last, end)] = lines.as_slice() else {
-        return Err(refused(1, ("", "an export has a header line and a trailer line".to_owned())));
+        return Err(line_error(1, ("", "an export has a header line and a trailer line".to_owned())));
     };
-    match serde_json::from_str::<Head>(head) {
-        Ok(head) if head.format != FORMAT => return Err(refused(*first, ("format", format!("should be '{FORMAT}'")))),
+    match serde_json::from_str::<ExportHeader>(head) {
+        Ok(head) if head.format != EXPORT_FORMAT_ID => {
+            return Err(line_error(*first, ("format", format!("should be '{EXPORT_FORMAT_ID}'"))));
+        }
         Ok(head) if head.agent_id != agent => {
-            return Err(refused(*first, ("agent_id", "the export belongs to another agent".to_owned())));
+            return Err(line_error(*first, ("agent_id", "the export belongs to another agent".to_owned())));
         }
         Ok(_) => {}
-        Err(error) => return Err(refused(*first, ("", format!("should be the header of an export: {error}")))),
+        Err(error) => return Err(line_error(*first, ("", format!("should be the header of an export: {error}")))),
     }
-    match serde_json::from_str::<End>(end) {
-        Ok(End { end: true, messages }) if messages == between.len() as u64 => {}
+    match serde_json::from_str::<ExportTrailer>(end) {
+        Ok(ExportTrailer { end: true, messages }) if messages == between.len() as u64 => {}
         Ok(_) => {
             let message = format!("there are {} messages before it", between.len());
-            return Err(refused(*last, ("messages", message)));
+            return Err(line_error(*last, ("messages", message)));
         }
         Err(error) => {
-            return Err(refused(
+            return Err(line_error(
                 *last,
                 ("", format!("should be the trailer with the number of messages; was the file truncated? {error}")),
             ));
         }
     }
-    if between.len() > MOST {
-        return Err(refused(between[MOST].0, ("", format!("at most {MOST} messages can be imported at once"))));
+    if between.len() > MAX_IMPORT_MESSAGES {
+        return Err(line_error(
+            between[MAX_IMPORT_MESSAGES].0,
+            ("", format!("at most {MAX_IMPORT_MESSAGES} messages can be imported at once")),
+        ));
     }
     let mut seen = HashSet::new();
     let mut found = Vec::with_capacity(between.len());
     for (at, text) in between {
-        let line = Line::read(text, agent).map_err(|wrong| refused(*at, wrong))?;
+        let line = ExportRecord::parse(text, agent).map_err(|wrong| line_error(*at, wrong))?;
         for (member, name) in [("sender", &line.sender), ("recipient", &line.recipient)] {
             if is_key(name) {
-                return Err(refused(*at, (member, "is an API key, which is never stored".to_owned())));
+                return Err(line_error(*at, (member, "is an API key, which is never stored".to_owned())));
             }
         }
         if !seen.insert(line.message_id.clone()) {
-            return Err(refused(*at, ("message_id", "comes twice".to_owned())));
+            return Err(line_error(*at, ("message_id", "comes twice".to_owned())));
         }
         found.push((*at, line));
     }
     Ok(found)
 }
 
-impl Transfer {
+impl TransferService {
     /// Import an export of the messages of `agent`. Messages are identified by their ids and existing ones are not
     /// changed, so that an interrupted import can be repeated. Nothing is delivered: pending messages become expired.
     ///
@@ -94,16 +102,16 @@ impl Transfer {
         agent: &str,
         text: &str,
         is_key: impl Fn(&str) -> bool,
-        once: Option<Once>,
-    ) -> std::result::Result<Done<Imported>, ImportError> {
-        let lines = read(text, agent, is_key)?;
+        once: Option<IdempotencyKey>,
+    ) -> std::result::Result<IdempotentResult<ImportReport>, ImportError> {
+        let lines = parse_export(text, agent, is_key)?;
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
             return Ok(done);
         }
-        for piece in lines.chunks(TOGETHER) {
+        for piece in lines.chunks(TRANSFER_BATCH) {
             let ids: Vec<&str> = piece.iter().map(|(_, line)| line.message_id.as_str()).collect();
-            let known = by_message_ids(&mut *self.db.read().await?, &ids).await?;
-            let other = |line: &Line| {
+            let known = find_messages(&mut *self.db.read().await?, &ids).await?;
+            let other = |line: &ExportRecord| {
                 known.iter().any(|stored| {
                     let there = &stored.message;
                     there.message_id == line.message_id
@@ -111,12 +119,12 @@ impl Transfer {
                 })
             };
             if let Some((at, _)) = piece.iter().find(|(_, line)| other(line)) {
-                return Err(refused(*at, ("message_id", "another line has this id".to_owned())));
+                return Err(line_error(*at, ("message_id", "another line has this id".to_owned())));
             }
         }
-        let mut total = Imported { imported: 0, skipped: 0 };
-        let pieces: Vec<Vec<Line>> =
-            lines.chunks(TOGETHER).map(|piece| piece.iter().map(|(_, line)| line.clone()).collect()).collect();
+        let mut total = ImportReport { imported: 0, skipped: 0 };
+        let pieces: Vec<Vec<ExportRecord>> =
+            lines.chunks(TRANSFER_BATCH).map(|piece| piece.iter().map(|(_, line)| line.clone()).collect()).collect();
         for piece in pieces {
             let count = piece.len() as u64;
             let imported = self.write(by, agent, piece).await?;
@@ -126,30 +134,30 @@ impl Transfer {
         let (entry, audit) = (self.told(by, agent).data("imported", json!(total.imported)), self.audit.clone());
         let work = async move |tx: &mut Tx| {
             audit.append(tx, vec![entry.data("skipped", json!(total.skipped))]).await?;
-            Ok::<_, Error>(total)
+            Ok::<_, CommunicationError>(total)
         };
-        Ok(self.db.write_once(&self.clock, once, work).await?)
+        Ok(self.db.write_idempotent(&self.clock, once, work).await?)
     }
 
-    fn told(&self, by: &Principal, agent: &str) -> Entry {
-        let entry = Entry::new(EventType::WorkflowUpdated, self.now()).by(by).of("message", "imported");
+    fn told(&self, by: &Principal, agent: &str) -> AuditEntry {
+        let entry = AuditEntry::new(EventType::WorkflowUpdated, self.now()).by(by).of("message", "imported");
         entry.data("agent_id", json!(agent))
     }
 
     /// Write messages that do not exist yet. Returns their number.
-    async fn write(&self, by: &Principal, agent: &str, lines: Vec<Line>) -> Result<u64> {
+    async fn write(&self, by: &Principal, agent: &str, lines: Vec<ExportRecord>) -> Result<u64> {
         let (transfer, entry) = (self.clone(), self.told(by, agent));
         let work = async move |tx: &mut Tx| {
             let ids: Vec<&str> = lines.iter().map(|line| line.message_id.as_str()).collect();
-            let known = by_message_ids(tx.conn().await?, &ids).await?;
+            let known = find_messages(tx.conn().await?, &ids).await?;
             let known: HashSet<&str> = known.iter().map(|stored| stored.message.message_id.as_str()).collect();
-            let mut writing = Writing::begin(&transfer, tx, &lines).await?;
+            let mut writing = ImportBatch::begin(&transfer, tx, &lines).await?;
             for line in lines.iter().filter(|line| !known.contains(line.message_id.as_str())) {
                 writing.add(tx, line).await?;
             }
             let count = writing.count;
             let entry = entry.data("messages", json!(count));
-            transfer.audit.add_to(&mut writing.rows, [entry]);
+            transfer.audit.add_entry_rows(&mut writing.rows, [entry]);
             writing.end(tx).await?;
             Ok(count)
         };
@@ -158,37 +166,38 @@ impl Transfer {
 }
 
 /// State of writing imported messages.
-struct Writing<'a> {
-    transfer: &'a Transfer,
+struct ImportBatch<'a> {
+    transfer: &'a TransferService,
     now: Timestamp,
     last: i64,
-    spots: HashMap<Place, Spot>,
+    spots: HashMap<ChannelKey, ChannelRef>,
     reached: HashMap<String, i64>,
-    channels: Rows,
-    members: Rows,
-    rows: Rows,
+    channels: RowBatch,
+    members: RowBatch,
+    rows: RowBatch,
     count: u64,
 }
 
-impl<'a> Writing<'a> {
-    async fn begin(transfer: &'a Transfer, tx: &mut Tx, lines: &[Line]) -> Result<Self> {
-        let places: HashSet<Place> = lines.iter().map(|line| Place::of_pair(&line.sender, &line.recipient)).collect();
+impl<'a> ImportBatch<'a> {
+    async fn begin(transfer: &'a TransferService, tx: &mut Tx, lines: &[ExportRecord]) -> Result<Self> {
+        let places: HashSet<ChannelKey> =
+            lines.iter().map(|line| ChannelKey::for_pair(&line.sender, &line.recipient)).collect();
         let places: Vec<&str> = places.iter().map(|place| place.0.as_str()).collect();
         Ok(Self {
             transfer,
             now: transfer.now(),
             last: last_id(tx.conn().await?).await?,
-            spots: channels::spots_by_place(tx.conn().await?, &places).await?,
+            spots: channels::channel_refs_by_key(tx.conn().await?, &places).await?,
             reached: HashMap::new(),
-            channels: Rows::default(),
-            members: Rows::default(),
-            rows: Rows::default(),
+            channels: RowBatch::default(),
+            members: RowBatch::default(),
+            rows: RowBatch::default(),
             count: 0,
         })
     }
 
     /// Append a message to the direct channel of its two agents.
-    async fn add(&mut self, tx: &mut Tx, line: &Line) -> Result<()> {
+    async fn add(&mut self, tx: &mut Tx, line: &ExportRecord) -> Result<()> {
         let spot = self.spot(line);
         let seq = self.reached.get(&spot.id).copied().unwrap_or(spot.last_seq) + 1;
         self.reached.insert(spot.id.clone(), seq);
@@ -197,30 +206,37 @@ impl<'a> Writing<'a> {
         let sealed = self.sealed(tx, line, &spot.id).await?;
         (message.encryption, message.scope) = (sealed.encryption, sealed.scope);
         (message.key_id, message.encrypted) = (sealed.key_id.clone(), sealed.is_encrypted());
-        push(&mut self.rows, &Stored { message, sealed, pushed: false });
+        add_message_row(&mut self.rows, &StoredMessage { message, sealed, pushed: false });
         self.count += 1;
         Ok(())
     }
 
     /// An envelope is kept, whatever keys its recipient has now; other content is encrypted at rest.
-    async fn sealed(&self, tx: &mut Tx, line: &Line, channel: &str) -> Result<Sealed> {
-        if let (Scope::EndToEnd | Scope::SealedOnArrival, Some(envelope)) = (line.scope, Envelope::of(&line.content)?) {
-            let stored = Doc::of(&line.content).map_err(|error| am_db::Error::Unreadable(error.to_string()))?;
+    async fn sealed(&self, tx: &mut Tx, line: &ExportRecord, channel: &str) -> Result<EncryptedContent> {
+        if let (EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival, Some(envelope)) =
+            (line.scope, ContentEnvelope::from_content(&line.content)?)
+        {
+            let stored = JsonText::from_value(&line.content)
+                .map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))?;
             let (encryption, key_id) = (envelope.encryption(), Some(envelope.key_id().to_owned()));
-            return Ok(Sealed { encryption, scope: line.scope, key_id, stored });
+            return Ok(EncryptedContent { encryption, scope: line.scope, key_id, stored });
         }
-        let bound =
-            Bound { message_id: &line.message_id, channel, sender: &line.sender, recipient: Some(&line.recipient) };
-        let to = SealFor { bound, encryption: Some(Encryption::Aes256), encrypt: true };
+        let bound = CiphertextBinding {
+            message_id: &line.message_id,
+            channel,
+            sender: &line.sender,
+            recipient: Some(&line.recipient),
+        };
+        let to = EncryptionRequest { bound, encryption: Some(MessageEncryption::Aes256), encrypt: true };
         Ok(self.transfer.sealing.seal(tx, &to, &line.content, self.now).await?)
     }
 
-    fn spot(&mut self, line: &Line) -> Spot {
-        let place = Place::of_pair(&line.sender, &line.recipient);
+    fn spot(&mut self, line: &ExportRecord) -> ChannelRef {
+        let place = ChannelKey::for_pair(&line.sender, &line.recipient);
         if let Some(spot) = self.spots.get(&place) {
             return spot.clone();
         }
-        let channel = Channel {
+        let channel = MessageChannel {
             channel_id: self.transfer.ids.next("channel_", 12),
             kind: ChannelKind::Direct,
             name: None,
@@ -233,9 +249,9 @@ impl<'a> Writing<'a> {
             closed_at: None,
             closed_reason: None,
         };
-        channels::insert_rows((&mut self.channels, &mut self.members), &channel, Some(&place));
+        channels::add_channel_rows((&mut self.channels, &mut self.members), &channel, Some(&place));
         let (id, kind, owner) = (channel.channel_id, channel.kind, channel.owner);
-        let spot = Spot { id, kind, owner, status: ChannelStatus::Open, last_seq: 0 };
+        let spot = ChannelRef { id, kind, owner, status: ChannelStatus::Open, last_seq: 0 };
         self.spots.insert(place, spot.clone());
         spot
     }
@@ -243,10 +259,10 @@ impl<'a> Writing<'a> {
     async fn end(self, tx: &mut Tx) -> Result<()> {
         let mut rows = self.channels;
         rows.append(self.members).append(self.rows);
-        let mut batch = Batch::default();
+        let mut batch = StatementBatch::default();
         batch.rows(rows);
         if !self.reached.is_empty() {
-            channels::advance(&mut batch, self.reached.iter().map(|(id, seq)| (id.as_str(), *seq)), self.now);
+            channels::update_last_seq(&mut batch, self.reached.iter().map(|(id, seq)| (id.as_str(), *seq)), self.now);
         }
         Ok(batch.execute(tx).await?)
     }
@@ -261,7 +277,7 @@ mod tests {
     }
 
     fn head() -> String {
-        format!(r#"{{"format": "{FORMAT}", "agent_id": "a", "exported_at": "2027-01-01T00:00:00Z"}}"#)
+        format!(r#"{{"format": "{EXPORT_FORMAT_ID}", "agent_id": "a", "exported_at": "2027-01-01T00:00:00Z"}}"#)
     }
 
     fn message(change: &[(&str, serde_json::Value)]) -> String {
@@ -279,7 +295,7 @@ mod tests {
     }
 
     fn wrong(text: &str) -> (usize, &'static str) {
-        match read(text, "a", |name| name == "secret-key") {
+        match parse_export(text, "a", |name| name == "secret-key") {
             Err(ImportError::Line { line, member, .. }) => (line, member),
             other => panic!("{other:?}"),
         }
@@ -289,9 +305,9 @@ mod tests {
     fn what_is_malformed_is_named_by_its_line() {
         let (head, end) = (head(), r#"{"end": true, "messages": 1}"#);
         let good = text(&[&head, &message(&[]), "", end]);
-        assert_eq!(read(&good, "a", |_| false).unwrap().len(), 1);
+        assert_eq!(parse_export(&good, "a", |_| false).unwrap().len(), 1);
         let pending = text(&[&head, &message(&[("status", json!("pending"))]), end]);
-        let found = read(&pending, "a", |_| false).unwrap();
+        let found = parse_export(&pending, "a", |_| false).unwrap();
         assert_eq!(found[0].1.status.value(), "expired", "an import sends nothing");
         for bad in ["", "{}", &head] {
             assert_eq!(wrong(bad).0, 1);

@@ -1,43 +1,43 @@
 //! Export and import of an agent's messages as JSON lines: a header, one line per message, and a trailer with their
 //! number. Content encrypted at rest is exported unencrypted and encrypted again by the import; envelopes are kept.
 
+mod export_record;
 mod import;
-mod line;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use self::line::{End, FORMAT, Head};
+use self::export_record::{EXPORT_FORMAT_ID, ExportHeader, ExportTrailer};
 use super::{
-    error::{Error, Result},
-    messages::{Message, of_agent, opened},
-    sealing::Sealing,
+    encryption::EncryptionService,
+    error::{CommunicationError, Result},
+    messages::{MessageView, decrypt_stored, messages_of_agent},
 };
-use am_audit::Audit;
-use am_core::ambient::{Clock, Ids};
+use am_audit::AuditLog;
+use am_core::ambient::{Clock, IdGenerator};
 use am_db::{Database, codec::Timestamp};
 
 /// Messages read or written at a time.
-const TOGETHER: usize = 500;
+const TRANSFER_BATCH: usize = 500;
 /// Maximum number of messages per import.
-pub const MOST: usize = 20_000;
+pub const MAX_IMPORT_MESSAGES: usize = 20_000;
 
 /// The export and import service. Cheap to clone.
 #[derive(Clone)]
-pub struct Transfer {
+pub struct TransferService {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
-    sealing: Sealing,
+    ids: IdGenerator,
+    audit: AuditLog,
+    sealing: EncryptionService,
 }
 
 /// Result of an import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageImport)]
-pub struct Imported {
+pub struct ImportReport {
     /// Number of messages that were stored.
     pub imported: u64,
     /// Number of messages that existed already and were not changed.
@@ -59,18 +59,18 @@ pub enum ImportError {
     },
     /// Any other error.
     #[error(transparent)]
-    Other(#[from] Error),
+    Other(#[from] CommunicationError),
 }
 
-impl From<am_db::Error> for ImportError {
-    fn from(error: am_db::Error) -> Self {
+impl From<am_db::DatabaseError> for ImportError {
+    fn from(error: am_db::DatabaseError) -> Self {
         Self::Other(error.into())
     }
 }
 
 /// A running export.
-pub struct Export {
-    transfer: Transfer,
+pub struct MessageExport {
+    transfer: TransferService,
     agent: String,
     after: i64,
     count: u64,
@@ -78,9 +78,9 @@ pub struct Export {
     ended: bool,
 }
 
-impl Transfer {
+impl TransferService {
     /// Create the service on `db`.
-    pub fn new((db, clock, ids): (Database, Clock, Ids), audit: Audit, sealing: Sealing) -> Self {
+    pub fn new((db, clock, ids): (Database, Clock, IdGenerator), audit: AuditLog, sealing: EncryptionService) -> Self {
         Self { db, clock, ids, audit, sealing }
     }
 
@@ -92,19 +92,20 @@ impl Transfer {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub fn export(&self, agent: &str) -> Result<Export> {
-        let head = Head { format: FORMAT.to_owned(), agent_id: agent.to_owned(), exported_at: self.now() };
-        let ready = VecDeque::from([line(&head)?]);
-        Ok(Export { transfer: self.clone(), agent: agent.to_owned(), after: 0, count: 0, ready, ended: false })
+    pub fn export(&self, agent: &str) -> Result<MessageExport> {
+        let head =
+            ExportHeader { format: EXPORT_FORMAT_ID.to_owned(), agent_id: agent.to_owned(), exported_at: self.now() };
+        let ready = VecDeque::from([to_json_line(&head)?]);
+        Ok(MessageExport { transfer: self.clone(), agent: agent.to_owned(), after: 0, count: 0, ready, ended: false })
     }
 }
 
-fn line(value: &impl Serialize) -> Result<String> {
+fn to_json_line(value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string(value);
-    Ok(text.map_err(|error| am_db::Error::Unreadable(error.to_string()))? + "\n")
+    Ok(text.map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))? + "\n")
 }
 
-impl Export {
+impl MessageExport {
     /// The next lines; `None` at the end.
     ///
     /// # Errors
@@ -119,20 +120,20 @@ impl Export {
         }
         let sealing = self.transfer.sealing.clone();
         let mut conn = self.transfer.db.read().await?;
-        let found = of_agent(&mut conn, &self.agent, self.after, TOGETHER as i64).await?;
+        let found = messages_of_agent(&mut conn, &self.agent, self.after, TRANSFER_BATCH as i64).await?;
         let mut text = String::new();
         for stored in found {
             self.after = stored.message.id;
             self.count += 1;
-            let message = match opened(&sealing, &mut conn, stored).await? {
+            let message = match decrypt_stored(&sealing, &mut conn, stored).await? {
                 (message, None) => message,
-                (message, Some(error)) => Message { failure: Some(error.to_string()), ..message },
+                (message, Some(error)) => MessageView { failure: Some(error.to_string()), ..message },
             };
-            text += &line(&message)?;
+            text += &to_json_line(&message)?;
         }
         if text.is_empty() {
             self.ended = true;
-            text = line(&End { end: true, messages: self.count })?;
+            text = to_json_line(&ExportTrailer { end: true, messages: self.count })?;
         }
         Ok(Some(text))
     }

@@ -8,33 +8,44 @@ use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{EndpointKind, HttpEndpoint, WebhookEndpoint, messages::is_name, read::Reader, validate::MAX_PRICE};
+use super::{
+    EndpointKind, HttpEndpoint, WebhookEndpoint, messages::is_valid_key_name, setting_reader::SettingReader,
+    validate::MAX_PRICE,
+};
 
 /// What a secret of a webhook begins with.
 const SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a secret, as Standard Webhooks has them.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+const SECRET_LEN_RANGE: std::ops::RangeInclusive<usize> = 24..=64;
 /// Seconds that one call of a webhook may take.
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=60.0;
 
 type Endpoints<T> = BTreeMap<String, T>;
 
-pub(super) fn http_endpoints(from: &mut Reader, key: &str, _: Endpoints<HttpEndpoint>) -> Endpoints<HttpEndpoint> {
+pub(super) fn http_endpoints(
+    from: &mut SettingReader,
+    key: &str,
+    _: Endpoints<HttpEndpoint>,
+) -> Endpoints<HttpEndpoint> {
     let expected = r#"{"NAME": {"url": "https://...", "kind": "openai" or "json"}} (in .env within single quotes)"#;
-    named(from, key, expected, http_endpoint)
+    read_named_table(from, key, expected, http_endpoint)
 }
 
-pub(super) fn webhooks(from: &mut Reader, key: &str, _: Endpoints<WebhookEndpoint>) -> Endpoints<WebhookEndpoint> {
+pub(super) fn read_webhook_config(
+    from: &mut SettingReader,
+    key: &str,
+    _: Endpoints<WebhookEndpoint>,
+) -> Endpoints<WebhookEndpoint> {
     let expected = r#"{"NAME": {"url": "https://...", "secret": "whsec_..."}} (in .env within single quotes)"#;
-    named(from, key, expected, webhook)
+    read_named_table(from, key, expected, webhook)
 }
 
 /// Values by their names: JSON text of the environment, or tables of the file.
-fn named<Raw: DeserializeOwned, T>(
-    from: &mut Reader,
+fn read_named_table<Raw: DeserializeOwned, T>(
+    from: &mut SettingReader,
     key: &str,
     expected: &str,
-    read: impl Fn(Raw, &Reader) -> Result<T, String>,
+    read: impl Fn(Raw, &SettingReader) -> Result<T, String>,
 ) -> Endpoints<T> {
     let table = match from.value(key) {
         None => return BTreeMap::new(),
@@ -47,7 +58,7 @@ fn named<Raw: DeserializeOwned, T>(
     };
     let mut found = BTreeMap::new();
     for (name, value) in table {
-        let value = if !is_name(&name) {
+        let value = if !is_valid_key_name(&name) {
             Err("a name is 1 to 64 letters, digits, `_`, `-` and `.`".to_owned())
         } else if !value.is_object() {
             Err(format!("should be an object, as in {expected}"))
@@ -76,8 +87,8 @@ struct RawHttpEndpoint {
     price: f64,
 }
 
-fn http_endpoint(raw: RawHttpEndpoint, from: &Reader) -> Result<HttpEndpoint, String> {
-    address(&raw.url)?;
+fn http_endpoint(raw: RawHttpEndpoint, from: &SettingReader) -> Result<HttpEndpoint, String> {
+    parse_webhook_url(&raw.url)?;
     if !(0.0..=MAX_PRICE).contains(&raw.price) {
         return Err(format!("price should be a number from 0 to {MAX_PRICE}"));
     }
@@ -105,8 +116,8 @@ struct RawWebhook {
     timeout_seconds: Option<f64>,
 }
 
-fn webhook(raw: RawWebhook, from: &Reader) -> Result<WebhookEndpoint, String> {
-    let url = address(&raw.url)?;
+fn webhook(raw: RawWebhook, from: &SettingReader) -> Result<WebhookEndpoint, String> {
+    let url = parse_webhook_url(&raw.url)?;
     if url.scheme() == "http" && !raw.allow_private {
         return Err("url has the scheme `http`: should be https, unless allow_private is true".to_owned());
     }
@@ -123,7 +134,7 @@ fn webhook(raw: RawWebhook, from: &Reader) -> Result<WebhookEndpoint, String> {
         }
         (None, Some(name)) => variable(from, "secret_env", &name)?.split_whitespace().map(str::to_owned).collect(),
     };
-    if secrets.is_empty() || !secrets.iter().all(|text: &String| is_secret(text)) {
+    if secrets.is_empty() || !secrets.iter().all(|text: &String| is_valid_signing_secret(text)) {
         let expected = "whsec_ and 24 to 64 random bytes in base64 (echo \"whsec_$(openssl rand -base64 32)\")";
         return Err(format!("a secret should be {expected}"));
     }
@@ -136,7 +147,7 @@ fn webhook(raw: RawWebhook, from: &Reader) -> Result<WebhookEndpoint, String> {
     })
 }
 
-fn address(text: &str) -> Result<Url, String> {
+fn parse_webhook_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("url is invalid: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("url holds a user or password: give a token as bearer or bearer_env".to_owned());
@@ -148,14 +159,14 @@ fn address(text: &str) -> Result<Url, String> {
 }
 
 /// The variable that `member` names.
-fn variable(from: &Reader, member: &str, name: &str) -> Result<String, String> {
+fn variable(from: &SettingReader, member: &str, name: &str) -> Result<String, String> {
     let value = from.variables.get(name).cloned();
     value.ok_or_else(|| format!("{member}: the environment has no variable `{name}`"))
 }
 
-fn is_secret(text: &str) -> bool {
+fn is_valid_signing_secret(text: &str) -> bool {
     let bytes = text.strip_prefix(SECRET_PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
-    bytes.is_some_and(|bytes| SECRET_BYTES.contains(&bytes.len()))
+    bytes.is_some_and(|bytes| SECRET_LEN_RANGE.contains(&bytes.len()))
 }
 
 /// None: all of them.

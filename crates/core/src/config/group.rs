@@ -31,7 +31,7 @@ macro_rules! settings {
                 [vec![$($key),*], $($($inner_type::keys(),)*)?].concat()
             }
 
-            pub(in crate::config) fn read(from: &mut $crate::config::read::Reader) -> Self {
+            pub(in crate::config) fn read(from: &mut $crate::config::setting_reader::SettingReader) -> Self {
                 let default = Self::default();
                 Self {
                     $($field: $reader(from, $key, default.$field),)*

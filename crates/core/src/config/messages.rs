@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::{
     group::settings,
-    read::{Reader, boolean, number, seconds},
+    setting_reader::{SettingReader, boolean, number, seconds},
 };
 
 settings! {
@@ -28,13 +28,13 @@ settings! {
 }
 
 /// Error messages name keys by their position in the list and never show them.
-fn master_keys(from: &mut Reader, key: &str, _: Vec<(String, SecretString)>) -> Vec<(String, SecretString)> {
+fn master_keys(from: &mut SettingReader, key: &str, _: Vec<(String, SecretString)>) -> Vec<(String, SecretString)> {
     const EXPECTED: &str = "should be NAME:KEY, a name of 1 to 64 letters, digits, `_`, `-` and `.`, and 32 random bytes in base64 \
                             (agent-management message-keys new NAME)";
     let mut found: Vec<(String, SecretString)> = Vec::new();
     for (place, item) in from.list(key).into_iter().enumerate() {
         let message = match item.split_once(':') {
-            Some((name, secret)) if is_name(name) && is_key(secret) => {
+            Some((name, secret)) if is_valid_key_name(name) && is_valid_master_key(secret) => {
                 if found.iter().all(|(other, _)| other != name) {
                     found.push((name.to_owned(), secret.into()));
                     continue;
@@ -48,11 +48,11 @@ fn master_keys(from: &mut Reader, key: &str, _: Vec<(String, SecretString)>) -> 
     found
 }
 
-pub(super) fn is_name(text: &str) -> bool {
+pub(super) fn is_valid_key_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     (1..=64).contains(&text.len()) && text.bytes().all(plain)
 }
 
-fn is_key(text: &str) -> bool {
+fn is_valid_master_key(text: &str) -> bool {
     STANDARD.decode(text).is_ok_and(|bytes| bytes.len() == 32 && bytes.iter().any(|byte| *byte != bytes[0]))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use config::{FileFormat, Source as _};
 
-use super::{KEYS, read::Reader};
+use super::{SETTING_NAMES, setting_reader::SettingReader};
 use crate::validation::Violations;
 
 /// Environment variable that names the configuration file when the command line does not.
@@ -16,7 +16,7 @@ const FILE_VARIABLE: &str = "AGENT_MANAGEMENT_CONFIG";
 
 /// Sources that the configuration is read from. Nothing else is read, so a test has no environment but its own.
 #[derive(Clone, Default)]
-pub struct Sources {
+pub struct ConfigSources {
     /// Path given by `--config FILE`; without it the file named by `AGENT_MANAGEMENT_CONFIG`, if set.
     pub file: Option<PathBuf>,
     /// Path of a `.env` file, read if it exists; the environment takes precedence.
@@ -25,9 +25,9 @@ pub struct Sources {
     pub env: HashMap<String, String>,
 }
 
-impl Sources {
+impl ConfigSources {
     /// The environment of the process and `./.env`. Variables that are not Unicode are skipped.
-    pub fn of_process(file: Option<PathBuf>) -> Self {
+    pub fn from_process(file: Option<PathBuf>) -> Self {
         let env = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -35,13 +35,13 @@ impl Sources {
     }
 
     /// The given variables and nothing else.
-    pub fn of_variables<K: Into<String>, V: Into<String>>(env: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub fn from_variables<K: Into<String>, V: Into<String>>(env: impl IntoIterator<Item = (K, V)>) -> Self {
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { file: None, dotenv: None, env }
     }
 
     /// All layers in one, ready to be read. Text of the environment is a JSON string; the file's values keep their types.
-    pub(super) fn gather(self) -> Reader {
+    pub(super) fn gather(self) -> SettingReader {
         let mut violations = Violations::default();
         let mut variables = self.dotenv.as_deref().map(|path| read_dotenv(path, &mut violations)).unwrap_or_default();
         variables.extend(self.env);
@@ -53,14 +53,15 @@ impl Sources {
         if let Some(file) = file.and_then(|path| read_file(&path, &mut violations)) {
             layers = layers.add_source(file);
         }
-        let settings = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), variables.get(*key)?.clone()))).collect();
+        let settings =
+            SETTING_NAMES.iter().filter_map(|key| Some(((*key).to_owned(), variables.get(*key)?.clone()))).collect();
         let layers = layers.add_source(config::Environment::default().source(Some(settings))).build();
         let values = layers.and_then(config::Config::try_deserialize).unwrap_or_else(|_| {
             // The error is not shown, since it may hold a value.
             violations.add("settings", "can't be merged");
             BTreeMap::new()
         });
-        Reader { values, variables, violations: violations.into() }
+        SettingReader { values, variables, violations: violations.into() }
     }
 }
 
@@ -78,7 +79,7 @@ fn read_file(path: &Path, violations: &mut Violations) -> Option<TomlFile> {
     let file = config::File::from_str(&text, FileFormat::Toml);
     match file.collect() {
         Ok(table) => {
-            let is_known = |name: &String| KEYS.iter().any(|key| key.to_lowercase() == *name);
+            let is_known = |name: &String| SETTING_NAMES.iter().any(|key| key.to_lowercase() == *name);
             for unknown in table.keys().filter(|name| !is_known(name)) {
                 violations.add([&name], describe_unknown(unknown));
             }
@@ -96,7 +97,8 @@ fn read_file(path: &Path, violations: &mut Violations) -> Option<TomlFile> {
 }
 
 fn describe_unknown(name: &str) -> String {
-    let near = KEYS.iter().map(|key| key.to_lowercase()).find(|key| *key == name.to_lowercase().replace('-', "_"));
+    let near =
+        SETTING_NAMES.iter().map(|key| key.to_lowercase()).find(|key| *key == name.to_lowercase().replace('-', "_"));
     match near {
         Some(key) => format!("unknown key `{name}`; in the file it is written `{key}`"),
         None => format!("unknown key `{name}`; .env.example lists those there are (in the file they are lower-case)"),

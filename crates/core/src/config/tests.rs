@@ -13,7 +13,7 @@ const PRODUCTION: [(&str, &str); 4] =
     [("APP_ENV", "production"), ("ADMIN_API_KEYS", ADMIN), ("CLIENT_API_KEYS", CLIENT), ("MINER_API_KEYS", MINER)];
 
 fn load(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    Config::load(Sources::of_variables(env.iter().copied()))
+    Config::load(ConfigSources::from_variables(env.iter().copied()))
 }
 
 fn good(env: &[(&str, &str)]) -> Config {
@@ -45,12 +45,12 @@ fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn nothing_said_gives_the_documented_defaults() {
     let config = good(&[]);
-    assert_eq!(config.environment, Environment::Dev);
+    assert_eq!(config.environment, AppEnvironment::Dev);
     assert_eq!((config.host.to_string().as_str(), config.port), ("127.0.0.1", 8012));
     assert_eq!(config.database, Path::new("./data/coordinator.db"));
     assert_eq!(config.body_limit, 10 * 1024 * 1024);
     assert_eq!(config.engine.lease, Duration::from_secs(15));
-    let empty: Vec<_> = KEYS.iter().map(|key| (*key, " ")).collect();
+    let empty: Vec<_> = SETTING_NAMES.iter().map(|key| (*key, " ")).collect();
     assert_eq!(format!("{:?}", good(&empty)), format!("{config:?}"), "an empty value is not set");
 }
 
@@ -63,19 +63,19 @@ fn the_example_documents_every_key_and_is_the_defaults() {
         .map(|(key, _)| key)
         .filter(|key| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
         .collect();
-    let mut known: BTreeSet<&str> = KEYS.iter().copied().collect();
-    assert_eq!(known.len(), KEYS.len(), "a key is listed twice");
+    let mut known: BTreeSet<&str> = SETTING_NAMES.iter().copied().collect();
+    assert_eq!(known.len(), SETTING_NAMES.len(), "a key is listed twice");
     known.insert("AGENT_MANAGEMENT_CONFIG");
     assert_eq!(documented, known);
 
     let (_home, path) = file(".env", text);
-    let config = Config::load(Sources { dotenv: Some(path), ..Sources::default() }).unwrap();
+    let config = Config::load(ConfigSources { dotenv: Some(path), ..ConfigSources::default() }).unwrap();
     assert_eq!(format!("{config:?}"), format!("{:?}", good(&[])));
 
     let uncommented =
         text.replace("\n#DATABASE_URL", "\nDATABASE_URL").replace("\n#HTTP_ENDPOINTS", "\nHTTP_ENDPOINTS");
     let (_home, path) = file(".env", &uncommented);
-    let config = Config::load(Sources { dotenv: Some(path), ..Sources::default() }).unwrap();
+    let config = Config::load(ConfigSources { dotenv: Some(path), ..ConfigSources::default() }).unwrap();
     assert_eq!(config.database, Path::new("/var/lib/aitbc/coordinator.db"));
     assert_eq!(config.http_endpoints["llm"].kind, EndpointKind::OpenAi);
 }
@@ -84,7 +84,7 @@ fn the_example_documents_every_key_and_is_the_defaults() {
 fn the_later_source_wins() {
     let (_file_home, toml) = file("config.toml", "app_port = 1\ndb_readers = 11\njq_workers = 21\nstep_price = 0.5");
     let (_env_home, dotenv) = file(".env", "APP_PORT=2\nDB_READERS=12\nUNKNOWN_IS_FINE=1");
-    let mut sources = Sources::of_variables([("APP_PORT", "3"), ("PATH", "/bin")]);
+    let mut sources = ConfigSources::from_variables([("APP_PORT", "3"), ("PATH", "/bin")]);
     sources.dotenv = Some(dotenv);
     sources.file = Some(toml.clone());
     let config = Config::load(sources.clone()).unwrap();
@@ -117,7 +117,7 @@ fn a_file_has_types_lists_and_tables() {
         price = 2
         "#,
     );
-    let config = Config::load(Sources { file: Some(path), ..Sources::default() }).unwrap();
+    let config = Config::load(ConfigSources { file: Some(path), ..ConfigSources::default() }).unwrap();
     assert_eq!(shown(&config.admin_keys), [ADMIN, "another-admin-key-11"]);
     assert_eq!(shown(&config.client_keys), [CLIENT]);
     assert!(!config.migrate_on_start);
@@ -128,7 +128,7 @@ fn a_file_has_types_lists_and_tables() {
 #[test]
 fn unknown_keys_of_the_file_are_named_and_all_faults_are_told_at_once() {
     let (_home, path) = file("config.toml", "app_prot = 1\nAPP_HOST = \"::1\"\ndb-readers = 2\napp_port = [1]");
-    let mut sources = Sources::of_variables([("DB_READERS", "0"), ("LOG_FORMAT", "xml")]);
+    let mut sources = ConfigSources::from_variables([("DB_READERS", "0"), ("LOG_FORMAT", "xml")]);
     sources.file = Some(path.clone());
     let error = Config::load(sources).unwrap_err();
     let said = error.to_string();
@@ -143,13 +143,14 @@ fn unknown_keys_of_the_file_are_named_and_all_faults_are_told_at_once() {
 fn a_bad_file_tells_its_place_and_no_secret() {
     let (_home, toml) = file("config.toml", "app_port = 1\nadmin_api_keys = [\"s3cret-of-the-file\n");
     let (_other, dotenv) = file(".env", "APP_PORT=1\n\nADMIN_API_KEYS=[\"s3cret\", \"of-the-env\"]\n");
-    let error = Config::load(Sources { file: Some(toml), dotenv: Some(dotenv), ..Sources::default() }).unwrap_err();
+    let error =
+        Config::load(ConfigSources { file: Some(toml), dotenv: Some(dotenv), ..ConfigSources::default() }).unwrap_err();
     let said = format!("{error} {error:?}");
     assert!(said.contains("line 2") && said.contains("line 3"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
-    let missing = Sources { file: Some("/nowhere/config.toml".into()), ..Sources::default() };
+    let missing = ConfigSources { file: Some("/nowhere/config.toml".into()), ..ConfigSources::default() };
     assert!(Config::load(missing).unwrap_err().to_string().contains("/nowhere/config.toml"));
-    let missing = Sources { dotenv: Some("/nowhere/.env".into()), ..Sources::default() };
+    let missing = ConfigSources { dotenv: Some("/nowhere/.env".into()), ..ConfigSources::default() };
     assert!(Config::load(missing).is_ok(), "a .env that is not there is fine");
 }
 
@@ -247,7 +248,7 @@ fn lists_are_json_or_comma_separated() {
 
 #[test]
 fn production_wants_real_keys_in_every_list() {
-    assert_eq!(good(&PRODUCTION).environment, Environment::Production);
+    assert_eq!(good(&PRODUCTION).environment, AppEnvironment::Production);
     for key in ["ADMIN_API_KEYS", "CLIENT_API_KEYS", "MINER_API_KEYS"] {
         for empty in ["", "[]", " , "] {
             assert!(refused(&production_with(key, empty), key).contains("empty"));
@@ -374,10 +375,10 @@ fn tests_have_their_own_corner() {
 proptest! {
     #[test]
     fn no_text_in_any_key_panics_and_no_key_is_shown(
-        key in prop::sample::select(KEYS.as_slice()),
+        key in prop::sample::select(SETTING_NAMES.as_slice()),
         text in "[ -~]{0,40}|\\PC{0,20}",
     ) {
-        let mut env = Sources::of_variables(PRODUCTION);
+        let mut env = ConfigSources::from_variables(PRODUCTION);
         env.env.insert(key.to_owned(), text);
         if let Err(error) = Config::load(env) {
             let said = format!("{error} {error:?}");

@@ -10,22 +10,22 @@ use reqwest::Url;
 use secrecy::ExposeSecret as _;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Environment, LogFormat, read::Reader};
+use super::{AppEnvironment, Config, LogFormat, setting_reader::SettingReader};
 
 /// The dearest a step, a second or a call may be.
 pub(super) const MAX_PRICE: f64 = 1e9;
 
 /// What `log_filter` accepts.
-pub(super) const LOG_FILTER: &str =
+pub(super) const LOG_FILTER_SYNTAX: &str =
     "off, error, warn, info, debug or trace, and after it target=level, comma-separated";
 
 /// What `origin` accepts.
 pub(super) const ORIGIN: &str = "a name without blanks and plus signs, such as example.com/agent-management";
 
 /// The rules that look at more than one setting, and those that only production keeps.
-pub(super) fn check(config: &Config, reader: &mut Reader) {
+pub(super) fn validate_config(config: &Config, reader: &mut SettingReader) {
     let loopback = config.host.to_canonical().is_loopback();
-    if config.environment == Environment::Dev && !loopback && !config.allow_remote_dev {
+    if config.environment == AppEnvironment::Dev && !loopback && !config.allow_remote_dev {
         let why = "is reachable from other machines, and with APP_ENV=dev any key is accepted";
         let way_out = "use 127.0.0.1 or APP_ENV=production, or confirm it with APP_ALLOW_REMOTE_DEV=true";
         reader.reject("APP_HOST", format!("`{}` {why}: {way_out}", config.host));
@@ -35,26 +35,26 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
         ("AUDIT_SIGNING_KEY_HEX", &config.audit.signing_key),
     ];
     for (name, key) in signing {
-        if key.as_ref().is_some_and(|key| !is_signing_key(key.expose_secret())) {
+        if key.as_ref().is_some_and(|key| !is_valid_signing_key(key.expose_secret())) {
             let good = "32 random bytes as 64 hex digits (openssl rand -hex 32), or unset: a key is then created";
             reader.reject(name, format!("should be {good}"));
         }
     }
-    api_keys(config, reader);
+    validate_api_keys(config, reader);
 }
 
 /// Can a log have this name? A signed note's key name has no blank and no plus sign.
-pub fn is_origin(text: &str) -> bool {
+pub fn is_valid_log_origin(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
 }
 
-fn is_signing_key(text: &str) -> bool {
+fn is_valid_signing_key(text: &str) -> bool {
     let mut bytes = [0u8; 32];
     hex::decode_to_slice(text, &mut bytes).is_ok() && bytes.iter().any(|byte| *byte != bytes[0])
 }
 
 /// Keys are named by their place in the list and never shown.
-fn api_keys(config: &Config, reader: &mut Reader) {
+fn validate_api_keys(config: &Config, reader: &mut SettingReader) {
     let lists = [
         ("ADMIN_API_KEYS", &config.admin_keys),
         ("CLIENT_API_KEYS", &config.client_keys),
@@ -63,12 +63,12 @@ fn api_keys(config: &Config, reader: &mut Reader) {
     let mut roles: HashMap<&str, &str> = HashMap::new();
     for (name, keys) in lists {
         // A list that could not be read has its fault already.
-        if keys.is_empty() && config.environment == Environment::Production && !reader.has_rejected(name) {
+        if keys.is_empty() && config.environment == AppEnvironment::Production && !reader.has_rejected(name) {
             reader.reject(name, "is empty; with APP_ENV=production it needs at least one key (openssl rand -hex 24)");
         }
         for (place, key) in keys.iter().enumerate() {
             let key = key.expose_secret();
-            if let Some(message) = bad_key(key, config.environment) {
+            if let Some(message) = api_key_fault(key, config.environment) {
                 reader.reject(name, format!("key {} {message}", place + 1));
             }
             let before = *roles.entry(key).or_insert(name);
@@ -79,37 +79,37 @@ fn api_keys(config: &Config, reader: &mut Reader) {
     }
 }
 
-fn bad_key(key: &str, environment: Environment) -> Option<&'static str> {
+fn api_key_fault(key: &str, environment: AppEnvironment) -> Option<&'static str> {
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some("has spaces or non-ASCII characters, which are not allowed in a header");
     }
-    if environment == Environment::Dev {
+    if environment == AppEnvironment::Dev {
         return None;
     }
     let lower = key.to_lowercase();
     if ["$", "<", "your_", "your-", "changeme", "change_me", "change-me"].iter().any(|start| lower.starts_with(start)) {
         return Some("is a placeholder: replace it by a real key (openssl rand -hex 24)");
     }
-    if is_principal(key) {
+    if has_principal_form(key) {
         return Some("looks like the identity derived from a key (key_...), not like a key");
     }
     (key.len() < 16).then_some("is shorter than 16 characters")
 }
 
 /// The form of the identity that stands for a key in rows and answers: `key_` and 20 hex digits.
-fn is_principal(key: &str) -> bool {
+fn has_principal_form(key: &str) -> bool {
     key.strip_prefix("key_").is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-pub(super) fn environment(text: &str) -> Option<Environment> {
+pub(super) fn parse_environment(text: &str) -> Option<AppEnvironment> {
     match text {
-        "dev" => Some(Environment::Dev),
-        "production" => Some(Environment::Production),
+        "dev" => Some(AppEnvironment::Dev),
+        "production" => Some(AppEnvironment::Production),
         _ => None,
     }
 }
 
-pub(super) fn log_format(text: &str) -> Option<LogFormat> {
+pub(super) fn parse_log_format(text: &str) -> Option<LogFormat> {
     match text {
         "json" => Some(LogFormat::Json),
         "text" => Some(LogFormat::Text),
@@ -118,23 +118,23 @@ pub(super) fn log_format(text: &str) -> Option<LogFormat> {
 }
 
 pub(super) fn origin(text: &str) -> Option<String> {
-    is_origin(text).then(|| text.to_owned())
+    is_valid_log_origin(text).then(|| text.to_owned())
 }
 
-pub(super) fn host(text: &str) -> Option<IpAddr> {
+pub(super) fn parse_host(text: &str) -> Option<IpAddr> {
     if text == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { text.parse().ok() }
 }
 
 /// A tracing filter. A lone word that is no level would be taken for a target and silence everything else, so it is refused.
-pub(super) fn log_filter(text: &str) -> Option<String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_level = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
+pub(super) fn parse_log_filter(text: &str) -> Option<String> {
+    const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |part: &str| LOG_LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
     let good = text.split(',').map(str::trim).all(|part| part.contains(['=', '[']) || is_level(part));
     (good && EnvFilter::builder().parse(text).is_ok()).then(|| text.to_owned())
 }
 
 /// `DATA_DIR`, or where the database's file is, or the default.
-pub(super) fn data_dir(from: &mut Reader, key: &str, default: PathBuf) -> PathBuf {
+pub(super) fn data_dir(from: &mut SettingReader, key: &str, default: PathBuf) -> PathBuf {
     let database = || Some(sqlite_file(&from.plain_text("DATABASE_URL")?).ok()?.parent()?.to_owned());
     // The parent of `x.db` is the empty path.
     let beside = database().map(|parent| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent });
@@ -142,7 +142,7 @@ pub(super) fn data_dir(from: &mut Reader, key: &str, default: PathBuf) -> PathBu
 }
 
 /// The file of `DATABASE_URL`, or the default one in the data directory.
-pub(super) fn database(from: &mut Reader, key: &str, default: PathBuf) -> PathBuf {
+pub(super) fn parse_database_url(from: &mut SettingReader, key: &str, default: PathBuf) -> PathBuf {
     match from.text(key).map(|url| sqlite_file(&url)) {
         Some(Ok(file)) => return file,
         Some(Err(message)) => from.reject(key, message),
@@ -154,17 +154,17 @@ pub(super) fn database(from: &mut Reader, key: &str, default: PathBuf) -> PathBu
 
 /// The file that a SQLAlchemy URL of SQLite names: three slashes for a relative path, four for an absolute one.
 fn sqlite_file(url: &str) -> Result<PathBuf, String> {
-    const GOOD: &str = "should be sqlite:///relative/path.db or sqlite:////absolute/path.db";
-    let Some((scheme, rest)) = url.split_once("://") else { return Err(GOOD.to_owned()) };
+    const EXPECTED: &str = "should be sqlite:///relative/path.db or sqlite:////absolute/path.db";
+    let Some((scheme, rest)) = url.split_once("://") else { return Err(EXPECTED.to_owned()) };
     if !matches!(scheme, "sqlite" | "sqlite+aiosqlite" | "sqlite+pysqlite") {
         // Another database's URL may hold a password, so no more than the scheme is shown.
-        return Err(format!("the scheme `{scheme}` is not supported, only SQLite is: {GOOD}"));
+        return Err(format!("the scheme `{scheme}` is not supported, only SQLite is: {EXPECTED}"));
     }
     // The query is for Python's driver.
     let rest = rest.split_once('?').map_or(rest, |(path, _)| path);
     if matches!(rest, "" | "/" | "/:memory:") {
         let why = "a database in memory is lost when the service stops, and the coordinator can't share it";
-        return Err(format!("`{url}` is invalid: {why}; {GOOD}"));
+        return Err(format!("`{url}` is invalid: {why}; {EXPECTED}"));
     }
     let path = match rest.strip_prefix('/') {
         Some(path) if path.starts_with("file:") => Err("SQLite's own file: addresses are not taken"),
@@ -172,11 +172,11 @@ fn sqlite_file(url: &str) -> Result<PathBuf, String> {
         Some(path) => Ok(PathBuf::from(path)),
         None => Err("it has a host, which SQLite does not"),
     };
-    path.map_err(|why| format!("`{url}` is invalid: {why}; {GOOD}"))
+    path.map_err(|why| format!("`{url}` is invalid: {why}; {EXPECTED}"))
 }
 
 /// `*` alone, or scheme and host of each page that may call.
-pub(super) fn origins(reader: &mut Reader, key: &str, _: Vec<String>) -> Vec<String> {
+pub(super) fn read_cors_origins(reader: &mut SettingReader, key: &str, _: Vec<String>) -> Vec<String> {
     let origins = reader.list(key);
     for origin in &origins {
         let any = origin == "*" && origins.len() == 1;

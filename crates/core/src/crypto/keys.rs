@@ -8,34 +8,34 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde_json::Value;
 
 use super::{
-    Error, canonical,
-    secret_file::{bytes_of_hex, secret_file},
-    signature::{ALGORITHM, Signature},
+    KeyFileError, canonical_receipt_json,
+    secret_file::{load_or_create_secret, parse_hex_key},
+    signature::{SIGNATURE_ALGORITHM, Signature},
 };
 
 /// An Ed25519 public key with its key id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey {
+pub struct Ed25519PublicKey {
     key: VerifyingKey,
     id: String,
 }
 
-impl PublicKey {
+impl Ed25519PublicKey {
     /// Parse 64 hex digits.
     ///
     /// # Errors
-    /// Same as [`PublicKey::from_bytes`]; returns [`Error::NotHex`] when the text is not 64 hex digits.
-    pub fn from_hex(text: &str) -> Result<Self, Error> {
-        Self::from_bytes(&bytes_of_hex(text)?)
+    /// Same as [`Ed25519PublicKey::from_bytes`]; returns [`KeyFileError::InvalidHex`] when the text is not 64 hex digits.
+    pub fn from_hex(text: &str) -> Result<Self, KeyFileError> {
+        Self::from_bytes(&parse_hex_key(text)?)
     }
 
     /// Read 32 bytes. Points of small order are refused, because they verify signatures over any message.
     ///
     /// # Errors
-    /// Returns [`Error::NotAPublicKey`] when the bytes are no acceptable Ed25519 public key.
-    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, Error> {
-        let key = VerifyingKey::from_bytes(bytes).map_err(|_| Error::NotAPublicKey)?;
-        if key.is_weak() { Err(Error::NotAPublicKey) } else { Ok(Self::new(key)) }
+    /// Returns [`KeyFileError::InvalidPublicKey`] when the bytes are no acceptable Ed25519 public key.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyFileError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyFileError::InvalidPublicKey)?;
+        if key.is_weak() { Err(KeyFileError::InvalidPublicKey) } else { Ok(Self::new(key)) }
     }
 
     fn new(key: VerifyingKey) -> Self {
@@ -72,7 +72,7 @@ impl PublicKey {
 #[derive(Clone)]
 pub struct Signer {
     secret: SigningKey,
-    public: PublicKey,
+    public: Ed25519PublicKey,
 }
 
 impl fmt::Debug for Signer {
@@ -83,22 +83,22 @@ impl fmt::Debug for Signer {
 
 impl Signer {
     /// Parse the 32 secret bytes from 64 hex digits (`RECEIPT_SIGNING_KEY_HEX`).
-    pub fn from_hex(text: &str) -> Result<Self, Error> {
-        Ok(Self::from_seed(&bytes_of_hex(text)?))
+    pub fn from_hex(text: &str) -> Result<Self, KeyFileError> {
+        Ok(Self::from_seed(&parse_hex_key(text)?))
     }
 
     fn from_seed(seed: &[u8; 32]) -> Self {
         let secret = SigningKey::from_bytes(seed);
-        Self { public: PublicKey::new(secret.verifying_key()), secret }
+        Self { public: Ed25519PublicKey::new(secret.verifying_key()), secret }
     }
 
-    /// Read the key from a file, or create the file with a new key ([`secret_file`]). The second value is true when the
+    /// Read the key from a file, or create the file with a new key ([`load_or_create_secret`]). The second value is true when the
     /// key is new.
     ///
     /// # Errors
-    /// Same as [`secret_file`].
-    pub fn load_or_create(path: &Path) -> Result<(Self, bool), Error> {
-        let (seed, created) = secret_file(path)?;
+    /// Same as [`load_or_create_secret`].
+    pub fn load_or_create(path: &Path) -> Result<(Self, bool), KeyFileError> {
+        let (seed, created) = load_or_create_secret(path)?;
         Ok((Self::from_seed(&seed), created))
     }
 
@@ -113,7 +113,7 @@ impl Signer {
     }
 
     /// The public key.
-    pub fn public_key(&self) -> &PublicKey {
+    pub fn public_key(&self) -> &Ed25519PublicKey {
         &self.public
     }
 
@@ -124,9 +124,9 @@ impl Signer {
 
     /// Sign the canonical JSON of `payload`.
     pub fn sign(&self, payload: &Value) -> Signature {
-        let signature = self.secret.sign(&canonical(payload));
+        let signature = self.secret.sign(&canonical_receipt_json(payload));
         Signature {
-            alg: ALGORITHM.to_owned(),
+            alg: SIGNATURE_ALGORITHM.to_owned(),
             key_id: self.key_id().to_owned(),
             sig: URL_SAFE_NO_PAD.encode(signature.to_bytes()),
         }
@@ -140,7 +140,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::crypto::verify;
+    use crate::crypto::verify_signature;
 
     #[test]
     fn a_made_key_is_private_and_stays() {
@@ -152,7 +152,7 @@ mod tests {
         assert!(!created);
         assert_eq!(first.key_id(), second.key_id());
         let signature = first.sign(&json!({"a": 1}));
-        assert_eq!(verify(&json!({"a": 1}), &signature, &[second.public_key().clone()]), Ok(()));
+        assert_eq!(verify_signature(&json!({"a": 1}), &signature, &[second.public_key().clone()]), Ok(()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing temporary is left");
         let text = fs::read_to_string(&path).unwrap();
@@ -197,7 +197,7 @@ mod tests {
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             let said = Signer::load_or_create(&path).unwrap_err();
-            assert!(matches!(said, Error::BadFile { .. }), "{said}");
+            assert!(matches!(said, KeyFileError::MalformedFile { .. }), "{said}");
             assert!(said.to_string().contains(path.to_str().unwrap()));
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn weak_and_broken_public_keys_are_refused() {
         let neutral = format!("01{}", "00".repeat(31));
-        assert!(matches!(PublicKey::from_hex(&neutral), Err(Error::NotAPublicKey)));
-        assert!(matches!(PublicKey::from_hex("12"), Err(Error::NotHex)));
-        assert!(matches!(PublicKey::from_hex(&"é".repeat(32)), Err(Error::NotHex)));
+        assert!(matches!(Ed25519PublicKey::from_hex(&neutral), Err(KeyFileError::InvalidPublicKey)));
+        assert!(matches!(Ed25519PublicKey::from_hex("12"), Err(KeyFileError::InvalidHex)));
+        assert!(matches!(Ed25519PublicKey::from_hex(&"é".repeat(32)), Err(KeyFileError::InvalidHex)));
     }
 }

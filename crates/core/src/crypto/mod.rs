@@ -1,33 +1,33 @@
 //! Canonical JSON, keys and signatures in the coordinator's formats: each side can verify what the other signed.
 
-mod canonical;
+mod canonical_json;
 mod keys;
 mod secret_file;
 mod signature;
 
-pub use canonical::{audit, canonical, results, sha256_hex};
-pub use keys::{PublicKey, Signer};
-pub use secret_file::{read_secret, secret_file, write_secret};
-pub use signature::{Signature, VerifyError, verify};
+pub use canonical_json::{canonical_receipt_json, canonical_results_json, read_audit_config, sha256_hex};
+pub use keys::{Ed25519PublicKey, Signer};
+pub use secret_file::{load_or_create_secret, read_secret, write_secret};
+pub use signature::{Signature, VerifyError, verify_signature};
 
 /// Error of reading, creating or checking a key. No message contains key material.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum KeyFileError {
     /// A key that is not written as 64 hex digits.
     #[error("a key is 32 bytes, written as 64 hex digits")]
-    NotHex,
+    InvalidHex,
     /// 32 bytes that are no Ed25519 public key, or a point of small order.
     #[error("these 32 bytes are not an Ed25519 public key")]
-    NotAPublicKey,
+    InvalidPublicKey,
     /// A key file whose content is not one line of 64 hex digits.
     #[error("{path} holds no key: it should be one line of 64 hex digits")]
-    BadFile {
+    MalformedFile {
         /// Path of the key file.
         path: std::path::PathBuf,
     },
     /// A key file that other users can read or write, so its key may be known to them.
     #[error("{path} can be read or written by others (mode {mode:04o}); if nobody has read it: chmod 600 {path}")]
-    Exposed {
+    InsecurePermissions {
         /// Path of the key file.
         path: std::path::PathBuf,
         /// Permission bits of the key file.
@@ -43,5 +43,5 @@ pub enum Error {
     },
     /// No randomness from the operating system for a new key; the value is the reason.
     #[error("no randomness from the operating system for a new signing key: {0}")]
-    NoRandomness(String),
+    RandomnessUnavailable(String),
 }

@@ -4,10 +4,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{canonical, keys::PublicKey};
+use super::{canonical_receipt_json, keys::Ed25519PublicKey};
 
 /// The only signature algorithm that the coordinator uses.
-pub(super) const ALGORITHM: &str = "Ed25519";
+pub(super) const SIGNATURE_ALGORITHM: &str = "Ed25519";
 
 /// A signature, in the JSON form that accompanies the signed document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,15 +39,19 @@ pub enum VerifyError {
 
 /// Verify `signature` over the canonical JSON of `payload`. The key is looked up by its id in `accepted`: a key that
 /// came with the document would prove nothing.
-pub fn verify(payload: &Value, signature: &Signature, accepted: &[PublicKey]) -> Result<(), VerifyError> {
-    if signature.alg != ALGORITHM {
+pub fn verify_signature(
+    payload: &Value,
+    signature: &Signature,
+    accepted: &[Ed25519PublicKey],
+) -> Result<(), VerifyError> {
+    if signature.alg != SIGNATURE_ALGORITHM {
         return Err(VerifyError::UnknownAlgorithm);
     }
     let key = accepted.iter().find(|key| key.key_id() == signature.key_id).ok_or(VerifyError::UnknownKey)?;
     let bytes = URL_SAFE_NO_PAD.decode(&signature.sig).map_err(|_| VerifyError::Malformed)?;
     let bytes = bytes.as_slice().try_into().map_err(|_| VerifyError::Malformed)?;
     // Strict verification: points of small order, which some implementations accept, are refused.
-    key.inner().verify_strict(&canonical(payload), &bytes).map_err(|_| VerifyError::Mismatch)
+    key.inner().verify_strict(&canonical_receipt_json(payload), &bytes).map_err(|_| VerifyError::Mismatch)
 }
 
 #[cfg(test)]
@@ -70,13 +74,13 @@ mod tests {
     fn the_coordinators_signatures_are_made_and_accepted() {
         let (vectors, signer) = (vectors(), signer());
         assert_eq!(signer.public_key_hex(), vectors["public_key_hex"].as_str().unwrap());
-        let public = PublicKey::from_hex(vectors["public_key_hex"].as_str().unwrap()).unwrap();
+        let public = Ed25519PublicKey::from_hex(vectors["public_key_hex"].as_str().unwrap()).unwrap();
         assert_eq!(&public, signer.public_key());
         for vector in vectors["vectors"].as_array().unwrap() {
             let theirs: Signature = serde_json::from_value(vector["signature"].clone()).unwrap();
             assert_eq!(signer.sign(&vector["payload"]), theirs);
             assert_eq!(serde_json::to_value(&theirs).unwrap(), vector["signature"]);
-            assert_eq!(verify(&vector["payload"], &theirs, std::slice::from_ref(&public)), Ok(()));
+            assert_eq!(verify_signature(&vector["payload"], &theirs, std::slice::from_ref(&public)), Ok(()));
         }
     }
 
@@ -86,20 +90,20 @@ mod tests {
         let other = Signer::from_hex(&"17".repeat(32)).unwrap();
         let accepted = [other.public_key().clone(), signer.public_key().clone()];
         let good = signer.sign(&payload);
-        assert_eq!(verify(&payload, &good, &accepted), Ok(()));
-        assert_eq!(verify(&json!({"a": 2}), &good, &accepted), Err(VerifyError::Mismatch));
-        assert_eq!(verify(&payload, &good, &accepted[..1]), Err(VerifyError::UnknownKey));
-        assert_eq!(verify(&payload, &good, &[]), Err(VerifyError::UnknownKey));
+        assert_eq!(verify_signature(&payload, &good, &accepted), Ok(()));
+        assert_eq!(verify_signature(&json!({"a": 2}), &good, &accepted), Err(VerifyError::Mismatch));
+        assert_eq!(verify_signature(&payload, &good, &accepted[..1]), Err(VerifyError::UnknownKey));
+        assert_eq!(verify_signature(&payload, &good, &[]), Err(VerifyError::UnknownKey));
         for alg in ["ed25519", "none", "", "HS256"] {
             let bad = Signature { alg: alg.into(), ..good.clone() };
-            assert_eq!(verify(&payload, &bad, &accepted), Err(VerifyError::UnknownAlgorithm));
+            assert_eq!(verify_signature(&payload, &bad, &accepted), Err(VerifyError::UnknownAlgorithm));
         }
         for sig in ["", "AAAA", "not base64!", &format!("{}==", good.sig), &format!("{}AA", good.sig)] {
             let bad = Signature { sig: sig.into(), ..good.clone() };
-            assert_eq!(verify(&payload, &bad, &accepted), Err(VerifyError::Malformed), "{sig}");
+            assert_eq!(verify_signature(&payload, &bad, &accepted), Err(VerifyError::Malformed), "{sig}");
         }
         let stolen = Signature { key_id: other.key_id().into(), ..good };
-        assert_eq!(verify(&payload, &stolen, &accepted), Err(VerifyError::Mismatch));
+        assert_eq!(verify_signature(&payload, &stolen, &accepted), Err(VerifyError::Mismatch));
     }
 
     /// A receipt with its signature inside, as a file on disk would hold it. No member is null: those are not signed.
@@ -113,11 +117,11 @@ mod tests {
         serde_json::to_vec(&document).unwrap()
     }
 
-    fn is_valid(document: &[u8], accepted: &[PublicKey]) -> bool {
+    fn is_valid(document: &[u8], accepted: &[Ed25519PublicKey]) -> bool {
         let Ok(Value::Object(mut document)) = serde_json::from_slice(document) else { return false };
         let Some(signature) = document.remove("signature") else { return false };
         let Ok(signature) = serde_json::from_value(signature) else { return false };
-        verify(&Value::Object(document), &signature, accepted).is_ok()
+        verify_signature(&Value::Object(document), &signature, accepted).is_ok()
     }
 
     #[test]

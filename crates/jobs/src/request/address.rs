@@ -4,19 +4,19 @@
 
 use reqwest::Url;
 
-use am_core::{net, validation::Violation};
+use am_core::{public_address, validation::Violation};
 
 /// Domains that name hosts of private networks (RFC 6761, RFC 6762, RFC 8375, ICANN's reserved `internal`) or are
 /// commonly used so.
-const PRIVATE: [&str; 10] =
+const PRIVATE_DOMAINS: [&str; 10] =
     ["localhost", "local", "internal", "home.arpa", "lan", "intranet", "private", "corp", "home", "localdomain"];
 
 /// Fault of the address in member `name`; `None` when it is acceptable.
-pub(super) fn fault(name: &str, text: &str, private: bool) -> Option<Violation> {
-    check(text, private).err().map(|message| Violation::new(name, message))
+pub(super) fn address_fault(name: &str, text: &str, private: bool) -> Option<Violation> {
+    check_address(text, private).err().map(|message| Violation::new(name, message))
 }
 
-fn check(text: &str, private: bool) -> Result<(), String> {
+fn check_address(text: &str, private: bool) -> Result<(), String> {
     // The URL parser would silently remove these characters.
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
         return Err("Contains a space, a control character or a backslash".to_owned());
@@ -37,11 +37,11 @@ fn check(text: &str, private: bool) -> Result<(), String> {
     if private {
         return Ok(());
     }
-    net::check_literal(&url).map_err(|error| error.to_string())?;
+    public_address::check_literal_host(&url).map_err(|error| error.to_string())?;
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_literal = host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
     let below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    if !is_literal && (!host.contains('.') || PRIVATE.iter().any(|domain| below(domain))) {
+    if !is_literal && (!host.contains('.') || PRIVATE_DOMAINS.iter().any(|domain| below(domain))) {
         return Err(format!("{host} names a host that is not on the Internet"));
     }
     Ok(())
@@ -85,17 +85,17 @@ mod tests {
             ("https://notlocal.example/", true),
             ("https://localhost.example/", true),
         ] {
-            assert_eq!(check(url, false).is_ok(), good, "{url}: {:?}", check(url, false));
+            assert_eq!(check_address(url, false).is_ok(), good, "{url}: {:?}", check_address(url, false));
         }
     }
 
     #[test]
     fn private_hosts_are_taken_where_that_is_allowed_and_nothing_else_with_them() {
         for url in ["http://10.0.0.1/a", "http://coordinator:8000/a", "https://localhost/"] {
-            assert_eq!(check(url, true), Ok(()), "{url}");
+            assert_eq!(check_address(url, true), Ok(()), "{url}");
         }
         for url in ["file:///etc/passwd", "http://user:secret@10.0.0.1/"] {
-            assert!(check(url, true).is_err(), "{url}");
+            assert!(check_address(url, true).is_err(), "{url}");
         }
     }
 }

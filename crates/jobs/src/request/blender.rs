@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Hazards, address, args, shown, whole, yes};
+use super::{SafetyRules, address, command_arguments, default_integer, default_true, impl_openapi_schema};
 use am_core::validation::Violation;
 
 /// Render engine of Blender.
@@ -41,35 +41,35 @@ pub struct BlenderRequest {
     #[serde(default)]
     pub format: BlenderFormat,
     /// Width of an image in pixels, default 1920.
-    #[serde(default = "whole::<1920>")]
+    #[serde(default = "default_integer::<1920>")]
     #[schemars(range(min = 1, max = 65_536))]
     pub resolution_x: u32,
     /// Height of an image in pixels, default 1080.
-    #[serde(default = "whole::<1080>")]
+    #[serde(default = "default_integer::<1080>")]
     #[schemars(range(min = 1, max = 65_536))]
     pub resolution_y: u32,
     /// Percentage of width and height that is rendered, default 100.
-    #[serde(default = "whole::<100>")]
+    #[serde(default = "default_integer::<100>")]
     #[schemars(range(min = 1, max = 100))]
     pub resolution_percentage: u32,
     /// Samples per pixel, default 128.
-    #[serde(default = "whole::<128>")]
+    #[serde(default = "default_integer::<128>")]
     #[schemars(range(min = 1, max = 10_000))]
     pub samples: u32,
     /// First frame, default 1.
-    #[serde(default = "whole::<1>")]
+    #[serde(default = "default_integer::<1>")]
     #[schemars(range(min = 1, max = 1_048_574))]
     pub frame_start: u32,
     /// Last frame, default 1.
-    #[serde(default = "whole::<1>")]
+    #[serde(default = "default_integer::<1>")]
     #[schemars(range(min = 1, max = 1_048_574))]
     pub frame_end: u32,
     /// Step from one frame to the next, default 1.
-    #[serde(default = "whole::<1>")]
+    #[serde(default = "default_integer::<1>")]
     #[schemars(range(min = 1, max = 1_048_574))]
     pub frame_step: u32,
     /// Whether noise is removed, default true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub denoise: bool,
     /// Whether the background is transparent, default false.
     #[serde(default)]
@@ -80,16 +80,19 @@ pub struct BlenderRequest {
     pub custom_args: Option<Vec<String>>,
 }
 
-impl Hazards for BlenderRequest {
+impl SafetyRules for BlenderRequest {
     fn hazards(&self, private: bool) -> Vec<Violation> {
         let mut faults: Vec<Violation> =
-            address::fault("blend_file_url", &self.blend_file_url, private).into_iter().collect();
+            address::address_fault("blend_file_url", &self.blend_file_url, private).into_iter().collect();
         if self.frame_end < self.frame_start {
             faults.push(Violation::new("frame_end", "Should not be before frame_start"));
         }
-        faults.extend(args::faults(args::BLENDER, self.custom_args.as_deref().unwrap_or_default()));
+        faults.extend(command_arguments::argument_faults(
+            command_arguments::BLENDER_FLAGS,
+            self.custom_args.as_deref().unwrap_or_default(),
+        ));
         faults
     }
 }
 
-shown!(BlenderRequest);
+impl_openapi_schema!(BlenderRequest);

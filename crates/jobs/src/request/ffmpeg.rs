@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Hazards, address, args, shown, whole};
+use super::{SafetyRules, address, command_arguments, default_integer, impl_openapi_schema};
 use am_core::validation::Violation;
 
 /// Codec of the video stream.
@@ -40,7 +40,7 @@ pub struct FfmpegRequest {
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(?i:https?|ipfs)://"))]
     pub input_url: String,
     /// Container format, by its usual file extension; default mp4.
-    #[serde(default = "mp4")]
+    #[serde(default = "default_output_format")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9]{1,10}$"))]
     pub output_format: String,
     /// Video codec, default h264.
@@ -50,7 +50,7 @@ pub struct FfmpegRequest {
     #[serde(default)]
     pub preset: FfmpegPreset,
     /// Constant rate factor from 0 (lossless) to 51 (worst), default 23.
-    #[serde(default = "whole::<23>")]
+    #[serde(default = "default_integer::<23>")]
     #[schemars(range(min = 0, max = 51))]
     pub crf: u32,
     /// Width and height in pixels, such as `1280x720`; default: those of the input.
@@ -66,11 +66,11 @@ pub struct FfmpegRequest {
     #[schemars(range(min = 1, max = 120))]
     pub fps: Option<u32>,
     /// Audio codec, default aac.
-    #[serde(default = "aac")]
+    #[serde(default = "default_audio_codec")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9_]{1,32}$"))]
     pub audio_codec: String,
     /// Audio bit rate in bits per second, default `128k`.
-    #[serde(default = "audio_bitrate")]
+    #[serde(default = "default_audio_bitrate")]
     #[schemars(length(max = 20), regex(pattern = r"^[0-9]+[kM]?$"))]
     pub audio_bitrate: String,
     /// Further command line arguments, from the list in docs/SERVICES.md.
@@ -79,24 +79,28 @@ pub struct FfmpegRequest {
     pub custom_args: Option<Vec<String>>,
 }
 
-fn mp4() -> String {
+fn default_output_format() -> String {
     "mp4".to_owned()
 }
 
-fn aac() -> String {
+fn default_audio_codec() -> String {
     "aac".to_owned()
 }
 
-fn audio_bitrate() -> String {
+fn default_audio_bitrate() -> String {
     "128k".to_owned()
 }
 
-impl Hazards for FfmpegRequest {
+impl SafetyRules for FfmpegRequest {
     fn hazards(&self, private: bool) -> Vec<Violation> {
-        let mut faults: Vec<Violation> = address::fault("input_url", &self.input_url, private).into_iter().collect();
-        faults.extend(args::faults(args::FFMPEG, self.custom_args.as_deref().unwrap_or_default()));
+        let mut faults: Vec<Violation> =
+            address::address_fault("input_url", &self.input_url, private).into_iter().collect();
+        faults.extend(command_arguments::argument_faults(
+            command_arguments::FFMPEG_FLAGS,
+            self.custom_args.as_deref().unwrap_or_default(),
+        ));
         faults
     }
 }
 
-shown!(FfmpegRequest);
+impl_openapi_schema!(FfmpegRequest);

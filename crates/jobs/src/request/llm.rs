@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Hazards, shown, tenths, whole};
+use super::{SafetyRules, default_integer, default_tenths, impl_openapi_schema};
 use am_core::validation::Violation;
 
 /// Language models that miners run.
@@ -36,23 +36,23 @@ pub struct LlmRequest {
     #[schemars(length(min = 1, max = 10_000))]
     pub prompt: String,
     /// Largest number of tokens to generate, default 256.
-    #[serde(default = "whole::<256>")]
+    #[serde(default = "default_integer::<256>")]
     #[schemars(range(min = 1, max = 4096))]
     pub max_tokens: u32,
     /// Sampling temperature from 0 to 2, default 0.7.
-    #[serde(default = "tenths::<7>")]
+    #[serde(default = "default_tenths::<7>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub temperature: f64,
     /// Nucleus sampling: cumulative probability of the tokens considered, default 0.9.
-    #[serde(default = "tenths::<9>")]
+    #[serde(default = "default_tenths::<9>")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub top_p: f64,
     /// Number of the most likely tokens considered, default 40; 0 considers all.
-    #[serde(default = "whole::<40>")]
+    #[serde(default = "default_integer::<40>")]
     #[schemars(range(min = 0, max = 100))]
     pub top_k: u32,
     /// Penalty for tokens that occurred before, default 1.1; values over 1 make them less likely.
-    #[serde(default = "tenths::<11>")]
+    #[serde(default = "default_tenths::<11>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub repetition_penalty: f64,
     /// Texts at which the generation stops.
@@ -64,10 +64,10 @@ pub struct LlmRequest {
     pub stream: bool,
 }
 
-impl Hazards for LlmRequest {
+impl SafetyRules for LlmRequest {
     fn hazards(&self, _: bool) -> Vec<Violation> {
         Vec::new()
     }
 }
 
-shown!(LlmRequest);
+impl_openapi_schema!(LlmRequest);

@@ -2,11 +2,11 @@
 //! generated from it, and requests are validated against that schema, so that the two can't differ.
 
 mod address;
-mod args;
 mod blender;
-mod check;
+mod command_arguments;
 mod ffmpeg;
 mod llm;
+mod schema_validation;
 mod stable_diffusion;
 #[cfg(test)]
 mod tests;
@@ -15,31 +15,31 @@ mod whisper;
 use serde_json::{Value, json};
 
 /// Use the JSON Schema of the request in the OpenAPI document.
-macro_rules! shown {
+macro_rules! impl_openapi_schema {
     ($request:ident) => {
         impl utoipa::PartialSchema for $request {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                super::check::openapi::<Self>()
+                super::schema_validation::openapi_schema::<Self>()
             }
         }
         impl utoipa::ToSchema for $request {}
     };
 }
-use shown;
+use impl_openapi_schema;
 
 pub use self::{
     blender::BlenderRequest, ffmpeg::FfmpegRequest, llm::LlmRequest, stable_diffusion::StableDiffusionRequest,
     whisper::WhisperRequest,
 };
 use super::{
-    error::{Error, Result},
-    model::Service,
+    error::{JobError, Result},
+    model::JobService,
 };
 use am_core::validation::Violation;
 
 /// Variant of a request, given by its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
+pub enum RequestVariant {
     /// The request as sent by the client.
     Plain,
     /// Speech to English text.
@@ -50,9 +50,9 @@ pub enum Variant {
     Stream,
 }
 
-impl Variant {
+impl RequestVariant {
     /// Member that the variant sets, whatever the client sent.
-    fn forces(self) -> Option<(&'static str, Value)> {
+    fn forced_member(self) -> Option<(&'static str, Value)> {
         match self {
             Self::Plain => None,
             Self::Translate => Some(("task", json!("translate"))),
@@ -63,19 +63,19 @@ impl Variant {
 }
 
 /// Rules of a request beyond its schema.
-trait Hazards {
+trait SafetyRules {
     /// Faults that make a request unsafe for miners. `private` permits addresses outside the public Internet.
     fn hazards(&self, private: bool) -> Vec<Violation>;
 }
 
 /// Self-contained JSON Schema of a service's requests.
-pub fn schema(service: Service) -> &'static Value {
+pub fn service_schema(service: JobService) -> &'static Value {
     match service {
-        Service::Whisper => check::schema::<WhisperRequest>(),
-        Service::StableDiffusion => check::schema::<StableDiffusionRequest>(),
-        Service::LlmInference => check::schema::<LlmRequest>(),
-        Service::Ffmpeg => check::schema::<FfmpegRequest>(),
-        Service::Blender => check::schema::<BlenderRequest>(),
+        JobService::Whisper => schema_validation::request_schema::<WhisperRequest>(),
+        JobService::StableDiffusion => schema_validation::request_schema::<StableDiffusionRequest>(),
+        JobService::LlmInference => schema_validation::request_schema::<LlmRequest>(),
+        JobService::Ffmpeg => schema_validation::request_schema::<FfmpegRequest>(),
+        JobService::Blender => schema_validation::request_schema::<BlenderRequest>(),
     }
 }
 
@@ -83,38 +83,40 @@ pub fn schema(service: Service) -> &'static Value {
 /// public Internet.
 ///
 /// # Errors
-/// Returns [`Error::Invalid`] with all faults.
-pub fn read(service: Service, variant: Variant, body: Value, private: bool) -> Result<Value> {
+/// Returns [`JobError::Invalid`] with all faults.
+pub fn validate_request(service: JobService, variant: RequestVariant, body: Value, private: bool) -> Result<Value> {
     let mut request = match service {
-        Service::Whisper => check::read::<WhisperRequest>(body, private),
-        Service::StableDiffusion => check::read::<StableDiffusionRequest>(body, private),
-        Service::LlmInference => check::read::<LlmRequest>(body, private),
-        Service::Ffmpeg => check::read::<FfmpegRequest>(body, private),
-        Service::Blender => check::read::<BlenderRequest>(body, private),
+        JobService::Whisper => schema_validation::validate_request::<WhisperRequest>(body, private),
+        JobService::StableDiffusion => schema_validation::validate_request::<StableDiffusionRequest>(body, private),
+        JobService::LlmInference => schema_validation::validate_request::<LlmRequest>(body, private),
+        JobService::Ffmpeg => schema_validation::validate_request::<FfmpegRequest>(body, private),
+        JobService::Blender => schema_validation::validate_request::<BlenderRequest>(body, private),
     }
-    .map_err(Error::Invalid)?;
-    if let Some((name, value)) = variant.forces() {
+    .map_err(JobError::Invalid)?;
+    if let Some((name, value)) = variant.forced_member() {
         request[name] = value;
     }
     Ok(request)
 }
 
-/// Safety faults of a request that was not validated by [`read`] and may lack members or have others.
-pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Violation> {
+/// Safety faults of a request that was not validated by [`validate_request`] and may lack members or have others.
+pub fn safety_faults(service: JobService, request: &Value, private: bool) -> Vec<Violation> {
     let addresses: &[&str] = match service {
-        Service::Whisper => &["audio_url"],
-        Service::StableDiffusion => &["image_url"],
-        Service::LlmInference => &[],
-        Service::Ffmpeg => &["input_url"],
-        Service::Blender => &["blend_file_url"],
+        JobService::Whisper => &["audio_url"],
+        JobService::StableDiffusion => &["image_url"],
+        JobService::LlmInference => &[],
+        JobService::Ffmpeg => &["input_url"],
+        JobService::Blender => &["blend_file_url"],
     };
     let mut faults: Vec<Violation> = Vec::new();
     for name in addresses {
-        faults.extend(request.get(*name).and_then(Value::as_str).and_then(|url| address::fault(name, url, private)));
+        faults.extend(
+            request.get(*name).and_then(Value::as_str).and_then(|url| address::address_fault(name, url, private)),
+        );
     }
     let known = match service {
-        Service::Ffmpeg => args::FFMPEG,
-        Service::Blender => args::BLENDER,
+        JobService::Ffmpeg => command_arguments::FFMPEG_FLAGS,
+        JobService::Blender => command_arguments::BLENDER_FLAGS,
         _ => return faults,
     };
     match request.get("custom_args") {
@@ -122,7 +124,7 @@ pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Violatio
         Some(Value::Array(items)) => {
             let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
             match texts {
-                Some(texts) => faults.extend(args::faults(known, &texts)),
+                Some(texts) => faults.extend(command_arguments::argument_faults(known, &texts)),
                 None => faults.push(Violation::new("custom_args", "Should be a list of strings")),
             }
         }
@@ -133,14 +135,14 @@ pub fn hazards(service: Service, request: &Value, private: bool) -> Vec<Violatio
 
 // Defaults, in the form that serde and the schema generator take: functions named by a path.
 
-fn whole<const N: u32>() -> u32 {
+fn default_integer<const N: u32>() -> u32 {
     N
 }
 
-fn tenths<const N: u32>() -> f64 {
+fn default_tenths<const N: u32>() -> f64 {
     f64::from(N) / 10.0
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Hazards, address, shown, tenths, whole, yes};
+use super::{SafetyRules, address, default_integer, default_tenths, default_true, impl_openapi_schema};
 use am_core::validation::Violation;
 
 /// Image generation models.
@@ -49,7 +49,7 @@ pub enum SdSize {
 /// Random seed, for all images or for each.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Seed {
+pub enum ImageSeed {
     /// Seed of the first image.
     One(#[schemars(range(min = -9_007_199_254_740_991_i64, max = 9_007_199_254_740_991_i64))] i64),
     /// Seed of each image.
@@ -76,26 +76,26 @@ pub struct StableDiffusionRequest {
     #[serde(default)]
     pub size: SdSize,
     /// Number of images, default 1.
-    #[serde(default = "whole::<1>")]
+    #[serde(default = "default_integer::<1>")]
     #[schemars(range(min = 1, max = 4))]
     pub num_images: u32,
     /// Number of denoising steps, default 20.
-    #[serde(default = "whole::<20>")]
+    #[serde(default = "default_integer::<20>")]
     #[schemars(range(min = 1, max = 100))]
     pub num_inference_steps: u32,
     /// Strength with which the prompt is followed, default 7.5.
-    #[serde(default = "tenths::<75>")]
+    #[serde(default = "default_tenths::<75>")]
     #[schemars(range(min = 1.0, max = 20.0))]
     pub guidance_scale: f64,
     /// Seed that makes an image reproducible; default: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<Seed>,
+    pub seed: Option<ImageSeed>,
     /// Class name of the scheduler, default DPMSolverMultistepScheduler.
-    #[serde(default = "scheduler")]
+    #[serde(default = "default_scheduler")]
     #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_]*$"))]
     pub scheduler: String,
     /// Whether images that the safety checker rejects are withheld, default true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub enable_safety_checker: bool,
     /// Name of a LoRA, or its address: http, https or ipfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +105,7 @@ pub struct StableDiffusionRequest {
     )]
     pub lora: Option<String>,
     /// Weight of the LoRA, default 1.0.
-    #[serde(default = "tenths::<10>")]
+    #[serde(default = "default_tenths::<10>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub lora_scale: f64,
     /// Address of the initial image, for image to image: http, https or ipfs.
@@ -118,17 +118,17 @@ pub struct StableDiffusionRequest {
     pub strength: Option<f64>,
 }
 
-fn scheduler() -> String {
+fn default_scheduler() -> String {
     "DPMSolverMultistepScheduler".to_owned()
 }
 
-impl Hazards for StableDiffusionRequest {
+impl SafetyRules for StableDiffusionRequest {
     fn hazards(&self, private: bool) -> Vec<Violation> {
         let lora = self.lora.as_deref().filter(|lora| lora.contains("://"));
-        let lora = lora.and_then(|lora| address::fault("lora", lora, private));
-        let image = self.image_url.as_deref().and_then(|url| address::fault("image_url", url, private));
+        let lora = lora.and_then(|lora| address::address_fault("lora", lora, private));
+        let image = self.image_url.as_deref().and_then(|url| address::address_fault("image_url", url, private));
         lora.into_iter().chain(image).collect()
     }
 }
 
-shown!(StableDiffusionRequest);
+impl_openapi_schema!(StableDiffusionRequest);

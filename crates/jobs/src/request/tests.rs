@@ -5,40 +5,40 @@ use super::*;
 use am_core::validation::{FieldPath, PathSegment};
 
 /// A good request of each service.
-fn good(service: Service) -> Value {
+fn good(service: JobService) -> Value {
     match service {
-        Service::Whisper => json!({"audio_url": "https://example.com/a.wav"}),
-        Service::StableDiffusion => json!({"prompt": "a cat"}),
-        Service::LlmInference => json!({"model": "llama-7b", "prompt": "hello"}),
-        Service::Ffmpeg => json!({"input_url": "ipfs://bafyx/a.mkv"}),
-        Service::Blender => json!({"blend_file_url": "http://example.com/a.blend"}),
+        JobService::Whisper => json!({"audio_url": "https://example.com/a.wav"}),
+        JobService::StableDiffusion => json!({"prompt": "a cat"}),
+        JobService::LlmInference => json!({"model": "llama-7b", "prompt": "hello"}),
+        JobService::Ffmpeg => json!({"input_url": "ipfs://bafyx/a.mkv"}),
+        JobService::Blender => json!({"blend_file_url": "http://example.com/a.blend"}),
     }
 }
 
-fn faults(service: Service, body: Value) -> Vec<(FieldPath, &'static str)> {
-    match read(service, Variant::Plain, body, false) {
+fn faults(service: JobService, body: Value) -> Vec<(FieldPath, &'static str)> {
+    match validate_request(service, RequestVariant::Plain, body, false) {
         Ok(_) => Vec::new(),
-        Err(Error::Invalid(faults)) => faults.into_iter().map(|fault| (fault.path, fault.kind)).collect(),
+        Err(JobError::Invalid(faults)) => faults.into_iter().map(|fault| (fault.path, fault.kind)).collect(),
         Err(other) => panic!("{other}"),
     }
 }
 
-fn with(service: Service, name: &str, value: Value) -> Value {
+fn with(service: JobService, name: &str, value: Value) -> Value {
     let mut body = good(service);
     body[name] = value;
     body
 }
 
 /// The contract's document, and what its services call their requests.
-fn contract(service: Service) -> Value {
+fn contract(service: JobService) -> Value {
     let document: Value =
         serde_json::from_str(include_str!("../../../../tests/fixtures/contract/openapi.json")).unwrap();
     let name = match service {
-        Service::Whisper => "WhisperRequest",
-        Service::StableDiffusion => "StableDiffusionRequest",
-        Service::LlmInference => "LLMRequest",
-        Service::Ffmpeg => "FFmpegRequest",
-        Service::Blender => "BlenderRequest",
+        JobService::Whisper => "WhisperRequest",
+        JobService::StableDiffusion => "StableDiffusionRequest",
+        JobService::LlmInference => "LLMRequest",
+        JobService::Ffmpeg => "FFmpegRequest",
+        JobService::Blender => "BlenderRequest",
     };
     let resolved = |schema: &Value| match schema["$ref"].as_str() {
         Some(reference) => {
@@ -63,8 +63,8 @@ fn keyword<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
 
 #[test]
 fn members_defaults_and_bounds_are_the_contracts() {
-    for service in Service::ALL {
-        let (ours, theirs) = (schema(service), contract(service));
+    for service in JobService::ALL {
+        let (ours, theirs) = (service_schema(service), contract(service));
         assert_eq!(ours["required"], theirs["required"], "{service:?}");
         for (name, their) in theirs["properties"].as_object().unwrap() {
             let our = &ours["properties"][name];
@@ -109,60 +109,74 @@ fn members_defaults_and_bounds_are_the_contracts() {
 
 #[test]
 fn the_miner_gets_the_request_with_its_defaults() {
-    let request = read(Service::LlmInference, Variant::Plain, good(Service::LlmInference), false).unwrap();
+    let request =
+        validate_request(JobService::LlmInference, RequestVariant::Plain, good(JobService::LlmInference), false)
+            .unwrap();
     let expected = json!({
         "model": "llama-7b", "prompt": "hello", "max_tokens": 256, "temperature": 0.7, "top_p": 0.9, "top_k": 40,
         "repetition_penalty": 1.1, "stream": false,
     });
     assert_eq!(request, expected, "and no member that has no value");
-    let forced = |service, variant| read(service, variant, good(service), false).unwrap();
-    assert_eq!(forced(Service::Whisper, Variant::Translate)["task"], "translate");
-    assert_eq!(forced(Service::StableDiffusion, Variant::Img2img)["mode"], "img2img");
-    assert_eq!(forced(Service::LlmInference, Variant::Stream)["stream"], true);
+    let forced = |service, variant| validate_request(service, variant, good(service), false).unwrap();
+    assert_eq!(forced(JobService::Whisper, RequestVariant::Translate)["task"], "translate");
+    assert_eq!(forced(JobService::StableDiffusion, RequestVariant::Img2img)["mode"], "img2img");
+    assert_eq!(forced(JobService::LlmInference, RequestVariant::Stream)["stream"], true);
 }
 
 #[test]
 fn every_fault_is_told_with_its_place() {
     let at = |path: &[&str]| path.iter().copied().collect::<FieldPath>();
     let table = [
-        (Service::LlmInference, json!({}), vec![(at(&["model"]), "missing"), (at(&["prompt"]), "missing")]),
-        (Service::LlmInference, json!(null), vec![(at(&[]), "dict_type")]),
-        (Service::LlmInference, with(Service::LlmInference, "model", json!("gpt")), vec![(at(&["model"]), "enum")]),
+        (JobService::LlmInference, json!({}), vec![(at(&["model"]), "missing"), (at(&["prompt"]), "missing")]),
+        (JobService::LlmInference, json!(null), vec![(at(&[]), "dict_type")]),
         (
-            Service::LlmInference,
-            with(Service::LlmInference, "prompt", json!("")),
+            JobService::LlmInference,
+            with(JobService::LlmInference, "model", json!("gpt")),
+            vec![(at(&["model"]), "enum")],
+        ),
+        (
+            JobService::LlmInference,
+            with(JobService::LlmInference, "prompt", json!("")),
             vec![(at(&["prompt"]), "string_too_short")],
         ),
         (
-            Service::LlmInference,
-            with(Service::LlmInference, "max_tokens", json!(0)),
+            JobService::LlmInference,
+            with(JobService::LlmInference, "max_tokens", json!(0)),
             vec![(at(&["max_tokens"]), "greater_than_equal")],
         ),
         (
-            Service::LlmInference,
-            with(Service::LlmInference, "max_tokens", json!(4097)),
+            JobService::LlmInference,
+            with(JobService::LlmInference, "max_tokens", json!(4097)),
             vec![(at(&["max_tokens"]), "less_than_equal")],
         ),
         (
-            Service::LlmInference,
-            with(Service::LlmInference, "max_tokens", json!(1.5)),
+            JobService::LlmInference,
+            with(JobService::LlmInference, "max_tokens", json!(1.5)),
             vec![(at(&["max_tokens"]), "int_type")],
         ),
-        (Service::LlmInference, with(Service::LlmInference, "top_p", json!("x")), vec![(at(&["top_p"]), "float_type")]),
         (
-            Service::Ffmpeg,
-            with(Service::Ffmpeg, "resolution", json!("12")),
+            JobService::LlmInference,
+            with(JobService::LlmInference, "top_p", json!("x")),
+            vec![(at(&["top_p"]), "float_type")],
+        ),
+        (
+            JobService::Ffmpeg,
+            with(JobService::Ffmpeg, "resolution", json!("12")),
             vec![(at(&["resolution"]), "string_pattern_mismatch")],
         ),
         (
-            Service::Ffmpeg,
-            with(Service::Ffmpeg, "input_url", json!("https://10.0.0.1/")),
+            JobService::Ffmpeg,
+            with(JobService::Ffmpeg, "input_url", json!("https://10.0.0.1/")),
             vec![(at(&["input_url"]), "value_error")],
         ),
-        (Service::Blender, with(Service::Blender, "frame_start", json!(2)), vec![(at(&["frame_end"]), "value_error")]),
         (
-            Service::Blender,
-            with(Service::Blender, "custom_args", json!(["-t", "4", "-P"])),
+            JobService::Blender,
+            with(JobService::Blender, "frame_start", json!(2)),
+            vec![(at(&["frame_end"]), "value_error")],
+        ),
+        (
+            JobService::Blender,
+            with(JobService::Blender, "custom_args", json!(["-t", "4", "-P"])),
             vec![([PathSegment::from("custom_args"), 2usize.into()].into(), "value_error")],
         ),
     ];
@@ -170,20 +184,20 @@ fn every_fault_is_told_with_its_place() {
         assert_eq!(faults(service, body.clone()), expected, "{service:?} {body}");
     }
     for (service, name, value) in [
-        (Service::LlmInference, "max_tokens", json!(5.0)),
-        (Service::LlmInference, "temperature", json!(1)),
-        (Service::LlmInference, "stop_sequences", json!(null)),
-        (Service::LlmInference, "something", json!({"else": [1.0, 2]})),
-        (Service::StableDiffusion, "seed", json!(-1)),
-        (Service::StableDiffusion, "seed", json!([1, 2.0])),
-        (Service::StableDiffusion, "lora", json!("org/name")),
-        (Service::Ffmpeg, "fps", json!(60)),
+        (JobService::LlmInference, "max_tokens", json!(5.0)),
+        (JobService::LlmInference, "temperature", json!(1)),
+        (JobService::LlmInference, "stop_sequences", json!(null)),
+        (JobService::LlmInference, "something", json!({"else": [1.0, 2]})),
+        (JobService::StableDiffusion, "seed", json!(-1)),
+        (JobService::StableDiffusion, "seed", json!([1, 2.0])),
+        (JobService::StableDiffusion, "lora", json!("org/name")),
+        (JobService::Ffmpeg, "fps", json!(60)),
     ] {
         assert_eq!(faults(service, with(service, name, value.clone())), [], "{name} {value}");
     }
     for value in [json!("1"), json!([1, "x"]), json!(1e300), json!({})] {
         assert_ne!(
-            faults(Service::StableDiffusion, with(Service::StableDiffusion, "seed", value.clone())),
+            faults(JobService::StableDiffusion, with(JobService::StableDiffusion, "seed", value.clone())),
             [],
             "{value}"
         );
@@ -192,12 +206,12 @@ fn every_fault_is_told_with_its_place() {
 
 #[test]
 fn requests_of_steps_are_looked_through_for_what_harms() {
-    let of = |service, request: Value| hazards(service, &request, false).len();
-    assert_eq!(of(Service::Ffmpeg, json!({})), 0);
-    assert_eq!(of(Service::Ffmpeg, json!({"input_url": "file:///etc/passwd", "custom_args": ["-y"]})), 2);
-    assert_eq!(of(Service::Ffmpeg, json!({"custom_args": "-y"})), 1);
-    assert_eq!(of(Service::Blender, json!({"custom_args": ["-P", 1]})), 1);
-    assert_eq!(of(Service::Whisper, json!({"audio_url": "https://example.com/a", "custom_args": ["-y"]})), 0);
+    let of = |service, request: Value| safety_faults(service, &request, false).len();
+    assert_eq!(of(JobService::Ffmpeg, json!({})), 0);
+    assert_eq!(of(JobService::Ffmpeg, json!({"input_url": "file:///etc/passwd", "custom_args": ["-y"]})), 2);
+    assert_eq!(of(JobService::Ffmpeg, json!({"custom_args": "-y"})), 1);
+    assert_eq!(of(JobService::Blender, json!({"custom_args": ["-P", 1]})), 1);
+    assert_eq!(of(JobService::Whisper, json!({"audio_url": "https://example.com/a", "custom_args": ["-y"]})), 0);
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -222,29 +236,29 @@ proptest! {
     /// order of frames, which no schema can say.
     #[test]
     fn the_schema_and_the_reader_agree(
-        service in proptest::sample::select(Service::ALL.as_slice()),
+        service in proptest::sample::select(JobService::ALL.as_slice()),
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any_value()), 0..4),
         drop_one in any::<Option<proptest::sample::Index>>(),
     ) {
         let mut body = good(service);
-        let names: Vec<String> = schema(service)["properties"].as_object().unwrap().keys().cloned().collect();
+        let names: Vec<String> = service_schema(service)["properties"].as_object().unwrap().keys().cloned().collect();
         for (name, value) in changes {
             body[name.get(&names)] = value;
         }
         if let Some(name) = drop_one {
             body.as_object_mut().unwrap().remove(name.get(&names));
         }
-        let fits = jsonschema::is_valid(schema(service), &body);
+        let fits = jsonschema::is_valid(service_schema(service), &body);
         let beyond = |fault: &Violation| {
             let members = ["audio_url", "input_url", "blend_file_url", "image_url", "lora", "custom_args", "frame_end"];
             fault.kind == "value_error" && matches!(fault.path.segments().first(), Some(PathSegment::Member(name)) if members.contains(&name.as_str()))
         };
-        match read(service, Variant::Plain, body.clone(), false) {
+        match validate_request(service, RequestVariant::Plain, body.clone(), false) {
             Ok(request) => {
                 prop_assert!(fits, "{body} was taken");
-                prop_assert!(jsonschema::is_valid(schema(service), &request), "what is handed on fits too: {request}");
+                prop_assert!(jsonschema::is_valid(service_schema(service), &request), "what is handed on fits too: {request}");
             }
-            Err(Error::Invalid(faults)) => prop_assert!(!fits || faults.iter().all(beyond), "{body} was refused: {faults:?}"),
+            Err(JobError::Invalid(faults)) => prop_assert!(!fits || faults.iter().all(beyond), "{body} was refused: {faults:?}"),
             Err(other) => prop_assert!(false, "{other}"),
         }
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Hazards, address, shown, tenths, whole, yes};
+use super::{SafetyRules, address, default_integer, default_tenths, default_true, impl_openapi_schema};
 use am_core::validation::Violation;
 
 /// Whisper models; larger ones are better and slower.
@@ -76,15 +76,15 @@ pub struct WhisperRequest {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub temperature: f64,
     /// Number of candidates when sampling, default 5.
-    #[serde(default = "whole::<5>")]
+    #[serde(default = "default_integer::<5>")]
     #[schemars(range(min = 1, max = 10))]
     pub best_of: u32,
     /// Number of beams when not sampling, default 5.
-    #[serde(default = "whole::<5>")]
+    #[serde(default = "default_integer::<5>")]
     #[schemars(range(min = 1, max = 10))]
     pub beam_size: u32,
     /// Patience factor of the beam search, default 1.0.
-    #[serde(default = "tenths::<10>")]
+    #[serde(default = "default_tenths::<10>")]
     #[schemars(range(min = 0.0, max = 2.0))]
     pub patience: f64,
     /// Ids of tokens that are never generated.
@@ -96,20 +96,20 @@ pub struct WhisperRequest {
     #[schemars(length(max = 10_000))]
     pub initial_prompt: Option<String>,
     /// Whether each window is conditioned on the text of the previous one, default true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub condition_on_previous_text: bool,
     /// Whether half precision is used, default true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub fp16: bool,
     /// Whether progress is reported in more detail, default false.
     #[serde(default)]
     pub verbose: bool,
 }
 
-impl Hazards for WhisperRequest {
+impl SafetyRules for WhisperRequest {
     fn hazards(&self, private: bool) -> Vec<Violation> {
-        address::fault("audio_url", &self.audio_url, private).into_iter().collect()
+        address::address_fault("audio_url", &self.audio_url, private).into_iter().collect()
     }
 }
 
-shown!(WhisperRequest);
+impl_openapi_schema!(WhisperRequest);

@@ -10,31 +10,31 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Assignments, Inner, WORK, changes,
-    model::{Assignment, Outcome, State},
-    store,
+    AssignmentService, AssignmentServiceInner, DISPATCH_TOPIC,
+    model::{Assignment, AssignmentState, AttemptOutcome},
+    store, transitions,
 };
 use crate::{
     error::Result,
-    registry::{self, Agent, TaskType, best},
+    registry::{self, RegisteredAgentRecord, TaskType, best_agent},
 };
-use am_audit::Entry;
+use am_audit::AuditEntry;
 use am_core::supervisor::BackgroundTask;
 use am_db::{Connection, Tx, codec::Timestamp, owner};
 
 /// Polling interval while nothing wakes the dispatcher.
-const LOOK: Duration = Duration::from_millis(500);
+const DISPATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Maximum number of waiting assignments examined per round.
-const AT_ONCE: i64 = 200;
+const DISPATCH_BATCH: i64 = 200;
 
 /// An assignment and the agent that gets it.
-struct Match {
+struct AssignmentMatch {
     assignment: Assignment,
-    agent: Agent,
+    agent: RegisteredAgentRecord,
     score: f64,
 }
 
-impl Assignments {
+impl AssignmentService {
     /// The tasks that give assignments to agents and tell them of it, until `stopping`.
     pub fn background_tasks(&self, stopping: &CancellationToken) -> [BackgroundTask; 2] {
         [
@@ -45,7 +45,7 @@ impl Assignments {
 
     /// Dispatch assignments, and release those of agents that are gone, until `stopping`.
     async fn work(self, stopping: CancellationToken) {
-        let mut subscription = self.0.hub.subscribe(WORK);
+        let mut subscription = self.0.hub.subscribe(DISPATCH_TOPIC);
         loop {
             match self.0.round().await {
                 // More work may be waiting.
@@ -55,18 +55,18 @@ impl Assignments {
             }
             tokio::select! {
                 () = stopping.cancelled() => break,
-                () = subscription.woken() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = subscription.wait_for_wake() => {}
+                () = tokio::time::sleep(DISPATCH_POLL_INTERVAL) => {}
             }
         }
     }
 }
 
-impl Inner {
+impl AssignmentServiceInner {
     /// Do one dispatch round. Returns whether anything changed.
     async fn round(self: &std::sync::Arc<Self>) -> Result<bool> {
         let now = Timestamp(self.clock.now());
-        if !self.anything_to_do(now).await? {
+        if !self.has_pending_work(now).await? {
             return Ok(false);
         }
         let inner = self.clone();
@@ -75,28 +75,28 @@ impl Inner {
     }
 
     /// Check on a read connection whether a round would change anything, so that an idle round takes no write lock.
-    async fn anything_to_do(&self, now: Timestamp) -> Result<bool> {
+    async fn has_pending_work(&self, now: Timestamp) -> Result<bool> {
         let mut conn = self.db.read().await?;
         let cutoff = self.registry.cutoff(now);
-        let (_, online) = registry::store::counts(&mut conn, cutoff).await?;
-        let (waiting, held) = store::open(&mut conn).await?;
+        let (_, online) = registry::store::count_agents(&mut conn, cutoff).await?;
+        let (waiting, held) = store::count_open(&mut conn).await?;
         self.metrics.online.set(online);
         self.metrics.waiting.set(waiting);
         self.metrics.held.set(held);
-        if !registry::store::silent(&mut conn, cutoff).await?.is_empty() {
+        if !registry::store::list_silent(&mut conn, cutoff).await?.is_empty() {
             return Ok(true);
         }
         if waiting + held == 0 {
             return Ok(false);
         }
-        if !store::overdue(&mut conn, now, self.unanswered_since(now)).await?.is_empty() {
+        if !store::list_overdue(&mut conn, now, self.offer_cutoff(now)).await?.is_empty() {
             return Ok(true);
         }
-        Ok(waiting > 0 && online > 0 && !matches(&mut conn, cutoff).await?.is_empty())
+        Ok(waiting > 0 && online > 0 && !find_matches(&mut conn, cutoff).await?.is_empty())
     }
 
     /// Time before which an unanswered offer counts as missed.
-    fn unanswered_since(&self, now: Timestamp) -> Timestamp {
+    fn offer_cutoff(&self, now: Timestamp) -> Timestamp {
         let within = chrono::Duration::from_std(self.settings.accept_within).unwrap_or(chrono::Duration::MAX);
         Timestamp(now.0.checked_sub_signed(within).unwrap_or_default())
     }
@@ -105,17 +105,18 @@ impl Inner {
         let now = Timestamp(self.clock.now());
         let cutoff = self.registry.cutoff(now);
         let mut entries = Vec::new();
-        for id in registry::store::silent(tx.conn().await?, cutoff).await? {
+        for id in registry::store::list_silent(tx.conn().await?, cutoff).await? {
             entries.append(&mut self.silent(tx, &id, cutoff, now).await?);
         }
-        for one in store::overdue(tx.conn().await?, now, self.unanswered_since(now)).await? {
+        for one in store::list_overdue(tx.conn().await?, now, self.offer_cutoff(now)).await? {
             entries.push(self.overdue(tx, one, now).await?);
         }
-        for Match { mut assignment, agent, score } in matches(tx.conn().await?, cutoff).await? {
-            let offered = changes::offer(tx, &mut assignment, &agent, score, now).await?;
+        for AssignmentMatch { mut assignment, agent, score } in find_matches(tx.conn().await?, cutoff).await? {
+            let offered = transitions::offer_assignment(tx, &mut assignment, &agent, score, now).await?;
             if let Some(attempt) = offered {
                 self.metrics.offered.inc();
-                entries.push(changes::entry(&assignment, &attempt, "offered", now).data("score", json!(score)));
+                entries
+                    .push(transitions::audit_entry(&assignment, &attempt, "offered", now).data("score", json!(score)));
                 self.wake_after(tx, &assignment);
             }
         }
@@ -126,91 +127,95 @@ impl Inner {
     }
 
     /// Mark an agent offline that sent no heartbeat, and release its assignments.
-    async fn silent(&self, tx: &mut Tx, id: &str, cutoff: Timestamp, now: Timestamp) -> Result<Vec<Entry>> {
+    async fn silent(&self, tx: &mut Tx, id: &str, cutoff: Timestamp, now: Timestamp) -> Result<Vec<AuditEntry>> {
         // As read, it is already offline.
         let Some(mut agent) = registry::store::get(tx.conn().await?, id, cutoff).await? else { return Ok(Vec::new()) };
         let seconds = self.settings.offline_after.as_secs_f64();
         let why = format!("no heartbeat for {seconds} seconds");
         agent.updated_at = now;
-        registry::store::put(tx, &agent).await?;
-        for one in &store::held_by(tx.conn().await?, id).await? {
+        registry::store::upsert(tx, &agent).await?;
+        for one in &store::list_held_by(tx.conn().await?, id).await? {
             self.wake_after(tx, one);
         }
-        let mut entries = changes::release_all(tx, id, &why, now).await?;
+        let mut entries = transitions::release_all(tx, id, &why, now).await?;
         let released = entries.len() as u64;
         self.metrics.released(released);
         let data = json!({"agent_id": id, "reason": "silent", "released": released});
-        registry::store::tell(tx, "agent_offline", now, data).await?;
+        registry::store::append_event(tx, "agent_offline", now, data).await?;
         let hub = self.hub.clone();
-        tx.after_commit(move || hub.wake(registry::store::STREAM));
-        let entry = registry::entry("offline", id, now).on_behalf_of(owner::SYSTEM);
+        tx.after_commit(move || hub.wake(registry::store::REGISTRY_STREAM));
+        let entry = registry::audit_entry("offline", id, now).on_behalf_of(owner::SYSTEM_PRINCIPAL);
         let change = (Some(json!({"status": "online"})), Some(json!({"status": "offline"})));
         entries.push(entry.data("released", json!(released)).change(change.0, change.1));
         Ok(entries)
     }
 
     /// Close an assignment whose deadline has passed, or an attempt whose offer was not answered.
-    async fn overdue(&self, tx: &mut Tx, mut one: Assignment, now: Timestamp) -> Result<Entry> {
+    async fn overdue(&self, tx: &mut Tx, mut one: Assignment, now: Timestamp) -> Result<AuditEntry> {
         let late = one.deadline <= now;
         self.wake_after(tx, &one);
-        if one.state == State::Waiting {
+        if one.state == AssignmentState::Waiting {
             let last = one.error.take().map(|error| format!("; the last attempt: {error}")).unwrap_or_default();
-            one.end_unheld(State::Failed, Some(&format!("no agent was available before the deadline{last}")), now);
+            one.end_unheld(
+                AssignmentState::Failed,
+                Some(&format!("no agent was available before the deadline{last}")),
+                now,
+            );
             store::save(tx, &one).await?;
-            let data = json!({"outcome": Outcome::Expired, "reason": one.error, "state": one.state});
-            changes::tell(tx, &one, None, "agent_released", now, data).await?;
-            return Ok(Entry::new(am_audit::EventType::WorkflowUpdated, now)
+            let data = json!({"outcome": AttemptOutcome::Expired, "reason": one.error, "state": one.state});
+            transitions::append_event(tx, &one, None, "agent_released", now, data).await?;
+            return Ok(AuditEntry::new(am_audit::EventType::WorkflowUpdated, now)
                 .of("assignment", "expired")
-                .on_behalf_of(owner::SYSTEM)
+                .on_behalf_of(owner::SYSTEM_PRINCIPAL)
                 .workflow(&one.workflow_id)
                 .execution(&one.execution_id)
                 .data("assignment_id", json!(one.id)));
         }
-        let mut attempt = changes::current(tx.conn().await?, &one).await?;
+        let mut attempt = transitions::current_attempt(tx.conn().await?, &one).await?;
         let (outcome, why) = if late {
-            (Outcome::Expired, "it was not done before the deadline".to_owned())
+            (AttemptOutcome::Expired, "it was not done before the deadline".to_owned())
         } else {
             let seconds = self.settings.accept_within.as_secs_f64();
-            (Outcome::Missed, format!("agent {:?} did not accept it in {seconds} seconds", attempt.agent_id))
+            (AttemptOutcome::Missed, format!("agent {:?} did not accept it in {seconds} seconds", attempt.agent_id))
         };
-        changes::over(tx, &mut one, &mut attempt, outcome, &why, false, now).await?;
-        store::notify(tx, &one.id, &attempt, "CANCEL", now).await?;
+        transitions::close_attempt(tx, &mut one, &mut attempt, outcome, &why, false, now).await?;
+        store::insert_notification(tx, &one.id, &attempt, "CANCEL", now).await?;
         self.metrics.count(&attempt);
-        Ok(changes::entry(&one, &attempt, "released", now))
+        Ok(transitions::audit_entry(&one, &attempt, "released", now))
     }
 }
 
 /// Match assignments to agents: by urgency, each to the best agent that has capacity then.
-async fn matches(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<Match>> {
-    let mut agents = registry::store::all(conn, cutoff).await?;
+async fn find_matches(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<AssignmentMatch>> {
+    let mut agents = registry::store::list_all(conn, cutoff).await?;
     // Assignments that no agent can take now must not block those that one can.
-    let free = agents.iter().filter(|agent| agent.is_online() && agent.has_room());
+    let free = agents.iter().filter(|agent| agent.is_online() && agent.has_capacity());
     let types: BTreeSet<TaskType> = free.flat_map(|agent| agent.task_types.iter().copied()).collect();
-    let waiting = store::waiting(conn, &types, AT_ONCE).await?;
+    let waiting = store::list_waiting(conn, &types, DISPATCH_BATCH).await?;
     if waiting.is_empty() {
         return Ok(Vec::new());
     }
-    let fastest = registry::store::fastest(conn).await?;
-    let tried = store::tried(conn).await?;
-    Ok(matched(waiting, &mut agents, &fastest, &tried))
+    let fastest = registry::store::fastest_mean_seconds(conn).await?;
+    let tried = store::previous_agents(conn).await?;
+    Ok(match_agents(waiting, &mut agents, &fastest, &tried))
 }
 
-fn matched(
+fn match_agents(
     waiting: Vec<Assignment>,
-    agents: &mut [Agent],
+    agents: &mut [RegisteredAgentRecord],
     fastest: &BTreeMap<TaskType, f64>,
     tried: &BTreeMap<String, BTreeSet<String>>,
-) -> Vec<Match> {
+) -> Vec<AssignmentMatch> {
     let nobody = BTreeSet::new();
     let mut found = Vec::new();
     for assignment in waiting {
         let had = tried.get(&assignment.id).unwrap_or(&nobody);
-        let Ok((agent, score)) = best(&assignment.need(), agents, fastest, had) else { continue };
+        let Ok((agent, score)) = best_agent(&assignment.need(), agents, fastest, had) else { continue };
         let agent = agent.clone();
         if let Some(taken) = agents.iter_mut().find(|other| other.id == agent.id) {
             taken.open += 1;
         }
-        found.push(Match { assignment, agent, score });
+        found.push(AssignmentMatch { assignment, agent, score });
     }
     found
 }

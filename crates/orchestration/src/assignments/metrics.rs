@@ -5,11 +5,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::model::{Attempt, Outcome};
+use super::model::{AssignmentAttempt, AttemptOutcome};
 
 /// Prometheus metrics of assignments.
 #[derive(Default)]
-pub struct Metrics {
+pub struct AssignmentMetrics {
     /// Number of agents online, as last read from the database.
     pub online: Gauge,
     /// Number of assignments that wait for an agent.
@@ -23,14 +23,14 @@ pub struct Metrics {
     released: Counter,
 }
 
-impl Metrics {
+impl AssignmentMetrics {
     /// Count an attempt's end, if it has ended.
-    pub fn count(&self, attempt: &Attempt) {
+    pub fn count(&self, attempt: &AssignmentAttempt) {
         let counter = match attempt.outcome {
-            Some(Outcome::Completed) => &self.completed,
-            Some(Outcome::Failed | Outcome::Expired) => &self.failed,
-            Some(Outcome::Lost | Outcome::Missed) => &self.released,
-            Some(Outcome::Cancelled) | None => return,
+            Some(AttemptOutcome::Completed) => &self.completed,
+            Some(AttemptOutcome::Failed | AttemptOutcome::Expired) => &self.failed,
+            Some(AttemptOutcome::Lost | AttemptOutcome::Missed) => &self.released,
+            Some(AttemptOutcome::Cancelled) | None => return,
         };
         counter.inc();
     }

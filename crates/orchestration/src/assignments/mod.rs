@@ -2,13 +2,13 @@
 //! agent with capacity, released when that agent is gone, and offered to the next; each attempt has a higher number, by
 //! which late reports are recognised.
 
-mod changes;
-mod courier;
 mod dispatch;
+mod message_notifier;
 mod metrics;
 mod model;
+mod notifications;
 mod store;
-mod tell;
+mod transitions;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -16,34 +16,37 @@ use prometheus_client::registry::Registry as Metrics;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use changes::{place, release_all, take_back};
-pub use model::{Assignment, Attempt, NewAssignment, Outcome, PREFIX, Report, State, Verdict, is_assignment_id};
-pub(crate) use store::{attempts, of_execution, open};
+pub use model::{
+    ASSIGNMENT_ID_PREFIX, AgentReport, Assignment, AssignmentAttempt, AssignmentState, AttemptOutcome, NewAssignment,
+    ReportDisposition, is_assignment_id,
+};
+pub(crate) use store::{count_open, list_attempts, list_for_execution};
+pub use transitions::{cancel_assignment, place_assignment, release_all};
 
 use super::{
-    error::{Error, Result},
-    registry::{self, Registry},
+    error::{OrchestrationError, Result},
+    registry::{self, AgentRegistry},
 };
-use am_audit::Audit;
+use am_audit::AuditLog;
 use am_core::{ambient::Clock, config::AgentsConfig, crypto};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
-use am_events::Hub;
+use am_events::StreamHub;
 
 /// Topic that wakes the dispatcher.
-pub const WORK: &str = "assignments";
+pub const DISPATCH_TOPIC: &str = "assignments";
 
 /// Time by which a step's timeout exceeds its assignment's deadline, so that the assignment ends first, with a more
 /// precise error.
-pub const AROUND: std::time::Duration = std::time::Duration::from_secs(5);
+pub const DEADLINE_MARGIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A message to an agent without an endpoint.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct AgentMessage {
     /// Id of the recipient agent.
     pub recipient: String,
     /// Message id, equal for every repetition.
@@ -57,32 +60,32 @@ pub struct Letter {
 }
 
 /// Sender of messages to agents.
-pub trait Courier: Send + Sync + 'static {
+pub trait AgentNotifier: Send + Sync + 'static {
     /// Send a message; it is stored for its recipient. A repeated `message_id` has no effect.
-    fn send(&self, letter: Letter) -> Pin<Box<dyn Future<Output = std::result::Result<(), String>> + Send + '_>>;
+    fn send(&self, letter: AgentMessage) -> Pin<Box<dyn Future<Output = std::result::Result<(), String>> + Send + '_>>;
 }
 
 /// Service for assignments. Cheap to clone.
 #[derive(Clone)]
-pub struct Assignments(Arc<Inner>);
+pub struct AssignmentService(Arc<AssignmentServiceInner>);
 
-struct Inner {
+struct AssignmentServiceInner {
     db: Database,
     clock: Clock,
-    audit: Audit,
-    hub: Hub,
-    registry: Registry,
+    audit: AuditLog,
+    hub: StreamHub,
+    registry: AgentRegistry,
     settings: AgentsConfig,
     client: reqwest::Client,
-    courier: Arc<dyn Courier>,
-    metrics: metrics::Metrics,
+    courier: Arc<dyn AgentNotifier>,
+    metrics: metrics::AssignmentMetrics,
 }
 
 /// Result of an ended assignment, for the step that waits for it.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct EndedAssignment {
     /// Final state of the assignment.
-    pub state: State,
+    pub state: AssignmentState,
     /// Result delivered by the agent; null unless completed.
     pub result: Value,
     /// Error message of a failed assignment.
@@ -93,28 +96,28 @@ pub struct Ended {
 
 /// An assignment with all its attempts.
 #[derive(Clone, Debug, Serialize)]
-pub struct History {
+pub struct AssignmentWithAttempts {
     /// The assignment as stored.
     #[serde(flatten)]
     pub assignment: Assignment,
     /// Attempts, oldest first.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<AssignmentAttempt>,
 }
 
 /// Outcome of an agent's report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Reported {
+pub struct ReportOutcome {
     /// Id of the assignment.
     pub assignment_id: String,
     /// Number of the reporting attempt.
     pub attempt: i64,
     /// State of the assignment after the report.
-    pub state: State,
+    pub state: AssignmentState,
     /// Whether the same report had been received before.
     pub known: bool,
 }
 
-impl Assignments {
+impl AssignmentService {
     /// Create the service on `db` for the agents of `registry`, which are notified at their endpoints, or by `courier`
     /// if they have none.
     ///
@@ -122,15 +125,25 @@ impl Assignments {
     /// When the HTTP client cannot be built.
     pub fn new(
         (db, clock): (Database, Clock),
-        audit: Audit,
-        hub: Hub,
-        registry: Registry,
+        audit: AuditLog,
+        hub: StreamHub,
+        registry: AgentRegistry,
         settings: AgentsConfig,
-        courier: Arc<dyn Courier>,
+        courier: Arc<dyn AgentNotifier>,
     ) -> std::result::Result<Self, reqwest::Error> {
-        let client = tell::client(&settings)?;
-        let metrics = metrics::Metrics::default();
-        Ok(Self(Arc::new(Inner { db, clock, audit, hub, registry, settings, client, courier, metrics })))
+        let client = notifications::build_client(&settings)?;
+        let metrics = metrics::AssignmentMetrics::default();
+        Ok(Self(Arc::new(AssignmentServiceInner {
+            db,
+            clock,
+            audit,
+            hub,
+            registry,
+            settings,
+            client,
+            courier,
+            metrics,
+        })))
     }
 
     /// Register the metrics of assignments.
@@ -140,7 +153,7 @@ impl Assignments {
 
     /// Wake the dispatcher after an assignment was stored or cancelled.
     pub fn wake(&self) {
-        self.0.hub.wake(WORK);
+        self.0.hub.wake(DISPATCH_TOPIC);
     }
 
     fn now(&self) -> Timestamp {
@@ -148,24 +161,29 @@ impl Assignments {
     }
 
     /// Wait until assignment `id` has ended. Temporary failures of reading the database are retried.
-    pub async fn ended(&self, id: &str) -> Ended {
+    pub async fn ended(&self, id: &str) -> EndedAssignment {
         let mut subscription = self.0.hub.subscribe(id);
         loop {
             match self.find(id).await {
                 Ok(Some(one)) if one.state.is_final() => {
                     let result = one.result.parse().ok().flatten().unwrap_or(Value::Null);
-                    return Ended { state: one.state, result, error: one.error, cost: one.cost.unwrap_or(0.0) };
+                    return EndedAssignment {
+                        state: one.state,
+                        result,
+                        error: one.error,
+                        cost: one.cost.unwrap_or(0.0),
+                    };
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     let error = Some("the assignment does not exist".to_owned());
-                    return Ended { state: State::Failed, result: Value::Null, error, cost: 0.0 };
+                    return EndedAssignment { state: AssignmentState::Failed, result: Value::Null, error, cost: 0.0 };
                 }
                 Err(error) => tracing::warn!(assignment = id, %error, "could not read an assignment; retrying"),
             }
             // Changes by another process are found by polling.
             tokio::select! {
-                () = subscription.woken() => {}
+                () = subscription.wait_for_wake() => {}
                 () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
             }
         }
@@ -178,61 +196,67 @@ impl Assignments {
     /// Return an assignment requested by `caller`, or whose agent belongs to `caller`, with its attempts.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`].
-    pub async fn get(&self, caller: &Principal, id: &str) -> Result<History> {
+    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
+    pub async fn get(&self, caller: &Principal, id: &str) -> Result<AssignmentWithAttempts> {
         let mut conn = self.0.db.read().await?;
-        let assignment = store::get(&mut conn, id).await?.ok_or(Error::NotFound("Assignment"))?;
+        let assignment = store::get(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Assignment"))?;
         let cutoff = self.0.registry.cutoff(self.now());
         let agent = match &assignment.agent_id {
             Some(agent) => registry::store::get(&mut conn, agent, cutoff).await?,
             None => None,
         };
         if !caller.owns(&assignment.client_id) && !agent.is_some_and(|agent| caller.owns(&agent.owner_id)) {
-            return Err(Error::Forbidden);
+            return Err(OrchestrationError::Forbidden);
         }
-        let attempts = store::attempts(&mut conn, &assignment.execution_id).await?.remove(id).unwrap_or_default();
-        Ok(History { assignment, attempts })
+        let attempts = store::list_attempts(&mut conn, &assignment.execution_id).await?.remove(id).unwrap_or_default();
+        Ok(AssignmentWithAttempts { assignment, attempts })
     }
 
     /// Return the current assignments of an agent of `owner`, the most urgent first.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`].
+    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
     pub async fn of_agent(&self, owner: &Principal, agent_id: &str) -> Result<Vec<Assignment>> {
         let mut conn = self.0.db.read().await?;
         let cutoff = self.0.registry.cutoff(self.now());
-        let agent = registry::store::get(&mut conn, agent_id, cutoff).await?.ok_or(Error::NotFound("Agent"))?;
+        let agent =
+            registry::store::get(&mut conn, agent_id, cutoff).await?.ok_or(OrchestrationError::NotFound("Agent"))?;
         if !owner.owns(&agent.owner_id) {
-            return Err(Error::Forbidden);
+            return Err(OrchestrationError::Forbidden);
         }
-        store::held_by(&mut conn, agent_id).await
+        store::list_held_by(&mut conn, agent_id).await
     }
 
     /// Process a report about attempt `number`. A repeated report gets the same answer.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the attempt is over, because another agent has the assignment or it has ended
-    /// otherwise; [`Error::Forbidden`] for another owner's agent; [`Error::NotFound`].
+    /// [`OrchestrationError::Conflict`] when the attempt is over, because another agent has the assignment or it has ended
+    /// otherwise; [`OrchestrationError::Forbidden`] for another owner's agent; [`OrchestrationError::NotFound`].
     pub async fn report(
         &self,
         owner: &Principal,
         id: &str,
         number: i64,
-        report: Report,
-        once: Option<Once>,
-    ) -> Result<Done<Reported>> {
+        report: AgentReport,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<ReportOutcome>> {
         let (inner, owner, id) = (self.0.clone(), owner.clone(), id.to_owned());
         self.0
             .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+            .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
                 let cutoff = inner.registry.cutoff(Timestamp(inner.clock.now()));
                 let attempt = store::get_attempt(tx.conn().await?, &id, number).await?;
-                let attempt = attempt.ok_or(Error::NotFound("Assignment attempt"))?;
+                let attempt = attempt.ok_or(OrchestrationError::NotFound("Assignment attempt"))?;
                 let agent = registry::store::get(tx.conn().await?, &attempt.agent_id, cutoff).await?;
                 match agent {
-                    Some(agent) if !owner.owns(&agent.owner_id) => return Err(Error::Forbidden),
+                    Some(agent) if !owner.owns(&agent.owner_id) => return Err(OrchestrationError::Forbidden),
                     Some(_) => {}
-                    None => return Err(Error::Conflict(late(&attempt, "its agent is no longer registered"))),
+                    None => {
+                        return Err(OrchestrationError::Conflict(late_report_message(
+                            &attempt,
+                            "its agent is no longer registered",
+                        )));
+                    }
                 }
                 inner.take(tx, &id, attempt, report, Some(&owner)).await
             })
@@ -240,52 +264,55 @@ impl Assignments {
     }
 }
 
-impl Inner {
+impl AssignmentServiceInner {
     /// Process a report from `owner`; `None`: the service itself observed it.
     async fn take(
         &self,
         tx: &mut Tx,
         id: &str,
-        mut attempt: Attempt,
-        report: Report,
+        mut attempt: AssignmentAttempt,
+        report: AgentReport,
         owner: Option<&Principal>,
-    ) -> Result<Reported> {
+    ) -> Result<ReportOutcome> {
         let now = Timestamp(self.clock.now());
-        let mut one = store::get(tx.conn().await?, id).await?.ok_or(Error::NotFound("Assignment"))?;
-        let digest = digest(&report)?;
+        let mut one = store::get(tx.conn().await?, id).await?.ok_or(OrchestrationError::NotFound("Assignment"))?;
+        let digest = report_digest(&report)?;
         let known = match one.judge(&attempt, &report, &digest) {
-            Verdict::Known => true,
-            Verdict::Counts => false,
-            Verdict::Late(outcome) => return Err(Error::Conflict(late(&attempt, &format!("it is {outcome}")))),
+            ReportDisposition::Known => true,
+            ReportDisposition::Counts => false,
+            ReportDisposition::Late(outcome) => {
+                return Err(OrchestrationError::Conflict(late_report_message(&attempt, &format!("it is {outcome}"))));
+            }
         };
         if !known {
             let action = match report {
-                Report::Accept | Report::Progress(_) => {
+                AgentReport::Accept | AgentReport::Progress(_) => {
                     let begins = attempt.accepted_at.is_none();
                     one.accept(&mut attempt, now);
-                    if let Report::Progress(percent) = report {
+                    if let AgentReport::Progress(percent) = report {
                         one.advance(percent);
                     }
                     store::save_attempt(tx, id, &attempt).await?;
                     store::save(tx, &one).await?;
                     let kind = if begins { "agent_accepted" } else { "agent_progress" };
                     let data = json!({"progress": one.progress});
-                    changes::tell(tx, &one, Some(&attempt), kind, now, data).await?;
+                    transitions::append_event(tx, &one, Some(&attempt), kind, now, data).await?;
                     begins.then_some("accepted")
                 }
-                Report::Complete(result) => {
+                AgentReport::Complete(result) => {
                     attempt.digest = Some(digest);
-                    changes::complete(tx, &mut one, &mut attempt, &result, now).await?;
+                    transitions::complete_attempt(tx, &mut one, &mut attempt, &result, now).await?;
                     Some("completed")
                 }
-                Report::Fail(why, again) => {
+                AgentReport::Fail(why, again) => {
                     attempt.digest = Some(digest);
-                    changes::over(tx, &mut one, &mut attempt, Outcome::Failed, &why, !again, now).await?;
+                    transitions::close_attempt(tx, &mut one, &mut attempt, AttemptOutcome::Failed, &why, !again, now)
+                        .await?;
                     Some("failed")
                 }
             };
             if let Some(action) = action {
-                let mut entry = changes::entry(&one, &attempt, action, now);
+                let mut entry = transitions::audit_entry(&one, &attempt, action, now);
                 if let Some(owner) = owner {
                     entry = entry.by(owner);
                 }
@@ -294,7 +321,7 @@ impl Inner {
             self.metrics.count(&attempt);
             self.wake_after(tx, &one);
         }
-        Ok(Reported { assignment_id: id.to_owned(), attempt: attempt.attempt, state: one.state, known })
+        Ok(ReportOutcome { assignment_id: id.to_owned(), attempt: attempt.attempt, state: one.state, known })
     }
 
     /// After the commit, wake the waiting step, the followers of its run, and the dispatcher.
@@ -303,23 +330,23 @@ impl Inner {
         tx.after_commit(move || {
             hub.wake(&id);
             hub.wake(&execution);
-            hub.wake(WORK);
+            hub.wake(DISPATCH_TOPIC);
         });
     }
 }
 
-fn late(attempt: &Attempt, why: &str) -> String {
+fn late_report_message(attempt: &AssignmentAttempt, why: &str) -> String {
     let reason = attempt.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     format!("attempt {} at this assignment is over: {why}{reason}", attempt.attempt)
 }
 
 /// Compute the digest by which a repeated report is recognised.
-fn digest(report: &Report) -> Result<String> {
+fn report_digest(report: &AgentReport) -> Result<String> {
     let said = match report {
-        Report::Accept => json!(["accept"]),
-        Report::Progress(percent) => json!(["progress", percent]),
-        Report::Complete(result) => json!(["result", result]),
-        Report::Fail(why, again) => json!(["fail", why, again]),
+        AgentReport::Accept => json!(["accept"]),
+        AgentReport::Progress(percent) => json!(["progress", percent]),
+        AgentReport::Complete(result) => json!(["result", result]),
+        AgentReport::Fail(why, again) => json!(["fail", why, again]),
     };
-    Ok(crypto::sha256_hex(&crypto::audit(&said)))
+    Ok(crypto::sha256_hex(&crypto::read_audit_config(&said)))
 }

@@ -3,16 +3,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::registry::{GpuTier, Need, TaskType};
+use crate::registry::{GpuTier, TaskRequirements, TaskType};
 use am_db::{
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
     owner,
 };
 
 am_db::stored_enum! {
     /// State of an assignment.
     #[schema(as = AssignmentStatus)]
-    pub enum State {
+    pub enum AssignmentState {
         /// Waiting for an agent.
         Waiting = "WAITING" / "waiting",
         /// Offered to an agent.
@@ -28,7 +28,7 @@ am_db::stored_enum! {
     }
 }
 
-impl State {
+impl AssignmentState {
     /// Return whether the state is final.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
@@ -43,7 +43,7 @@ impl State {
 am_db::stored_enum! {
     /// Outcome of an attempt.
     #[schema(as = AttemptOutcome)]
-    pub enum Outcome {
+    pub enum AttemptOutcome {
         /// Completed with a result.
         Completed = "COMPLETED" / "completed",
         /// Failed, as the agent reported, or because it could not be notified.
@@ -73,7 +73,7 @@ pub struct NewAssignment {
     /// Principal of the client; never a key.
     pub client_id: String,
     /// Requirements on the agent.
-    pub need: Need,
+    pub need: TaskRequirements,
     /// Priority; 0 is served first.
     pub priority: i64,
     /// Request sent to the agent.
@@ -85,11 +85,11 @@ pub struct NewAssignment {
 }
 
 /// Prefix of an assignment's id.
-pub const PREFIX: &str = "assign_";
+pub const ASSIGNMENT_ID_PREFIX: &str = "assign_";
 
 /// Check that an id has the form of an assignment's id.
 pub fn is_assignment_id(id: &str) -> bool {
-    id.starts_with(PREFIX)
+    id.starts_with(ASSIGNMENT_ID_PREFIX)
 }
 
 /// An assignment of a step to agents.
@@ -104,7 +104,7 @@ pub struct Assignment {
     /// Workflow, network or plan of the execution.
     pub workflow_id: String,
     /// Client as stored; shown as a principal.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub client_id: String,
     /// Type of the task.
     pub task_type: TaskType,
@@ -115,7 +115,7 @@ pub struct Assignment {
     /// Priority; 0 is served first.
     pub priority: i64,
     /// Request sent to the agent.
-    pub request: Doc,
+    pub request: JsonText,
     /// Maximum price; null: no limit.
     pub max_price: Option<f64>,
     /// Estimated duration in seconds; null when unknown.
@@ -123,7 +123,7 @@ pub struct Assignment {
     /// Number of retries after a failed attempt.
     pub max_retries: i64,
     /// State of the assignment.
-    pub state: State,
+    pub state: AssignmentState,
     /// Number of the latest attempt; 0: none yet.
     pub attempt: i64,
     /// Agent that holds the assignment, or that ended it; null: none.
@@ -133,7 +133,7 @@ pub struct Assignment {
     /// Progress in percent, as last reported.
     pub progress: f64,
     /// Result delivered by the agent.
-    pub result: Doc,
+    pub result: JsonText,
     /// Error of the assignment, or of its last failed attempt.
     pub error: Option<String>,
     /// Seconds from the agent's acceptance to its result.
@@ -155,7 +155,7 @@ pub struct Assignment {
 /// An attempt of one agent at an assignment.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = AssignmentAttempt)]
-pub struct Attempt {
+pub struct AssignmentAttempt {
     /// Number of the attempt, from 1.
     pub attempt: i64,
     /// Id of the agent.
@@ -171,7 +171,7 @@ pub struct Attempt {
     /// Time of the end; null before.
     pub ended_at: Option<Timestamp>,
     /// Outcome; null: the attempt is in progress.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<AttemptOutcome>,
     /// Reason of the outcome, as a sentence.
     pub reason: Option<String>,
     /// Digest of the agent's final report.
@@ -191,7 +191,7 @@ pub struct Attempt {
 
 /// Report of an agent about its attempt.
 #[derive(Clone, Debug)]
-pub enum Report {
+pub enum AgentReport {
     /// The agent accepts the assignment.
     Accept,
     /// Progress in percent.
@@ -204,19 +204,19 @@ pub enum Report {
 
 /// Effect of a report on the attempt that it names.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReportDisposition {
     /// The report takes effect.
     Counts,
     /// The report repeats one that took effect.
     Known,
     /// The attempt is over, with this outcome.
-    Late(Outcome),
+    Late(AttemptOutcome),
 }
 
 impl Assignment {
     /// Return the requirements on the agent.
-    pub fn need(&self) -> Need {
-        Need {
+    pub fn need(&self) -> TaskRequirements {
+        TaskRequirements {
             task_type: self.task_type,
             gpu_tier: self.gpu_tier,
             agent_type: self.agent_type.clone(),
@@ -226,15 +226,21 @@ impl Assignment {
     }
 
     /// Offer the assignment to an agent, as the next attempt. Returns `None` unless it is waiting.
-    pub fn offer(&mut self, agent_id: &str, score: f64, cost_per_hour: f64, now: Timestamp) -> Option<Attempt> {
-        if self.state != State::Waiting {
+    pub fn offer(
+        &mut self,
+        agent_id: &str,
+        score: f64,
+        cost_per_hour: f64,
+        now: Timestamp,
+    ) -> Option<AssignmentAttempt> {
+        if self.state != AssignmentState::Waiting {
             return None;
         }
         self.attempt += 1;
-        self.state = State::Offered;
+        self.state = AssignmentState::Offered;
         (self.agent_id, self.offered_at, self.accepted_at) = (Some(agent_id.to_owned()), Some(now), None);
         self.progress = 0.0;
-        Some(Attempt {
+        Some(AssignmentAttempt {
             attempt: self.attempt,
             agent_id: agent_id.to_owned(),
             score,
@@ -254,22 +260,22 @@ impl Assignment {
     }
 
     /// Determine the effect of a report with this digest on `attempt`, an attempt of this assignment.
-    pub fn judge(&self, attempt: &Attempt, report: &Report, digest: &str) -> Verdict {
+    pub fn judge(&self, attempt: &AssignmentAttempt, report: &AgentReport, digest: &str) -> ReportDisposition {
         match attempt.outcome {
-            None if matches!(report, Report::Accept) && attempt.accepted_at.is_some() => Verdict::Known,
-            None => Verdict::Counts,
+            None if matches!(report, AgentReport::Accept) && attempt.accepted_at.is_some() => ReportDisposition::Known,
+            None => ReportDisposition::Counts,
             Some(outcome) => {
                 let same = attempt.digest.as_deref() == Some(digest);
-                let ends = matches!(report, Report::Complete(_) | Report::Fail(..));
-                if ends && same { Verdict::Known } else { Verdict::Late(outcome) }
+                let ends = matches!(report, AgentReport::Complete(_) | AgentReport::Fail(..));
+                if ends && same { ReportDisposition::Known } else { ReportDisposition::Late(outcome) }
             }
         }
     }
 
     /// Mark the attempt as accepted. Progress and results imply acceptance.
-    pub fn accept(&mut self, attempt: &mut Attempt, now: Timestamp) {
-        if self.state == State::Offered {
-            self.state = State::Accepted;
+    pub fn accept(&mut self, attempt: &mut AssignmentAttempt, now: Timestamp) {
+        if self.state == AssignmentState::Offered {
+            self.state = AssignmentState::Accepted;
             (self.accepted_at, attempt.accepted_at) = (Some(now), Some(now));
         }
     }
@@ -280,32 +286,43 @@ impl Assignment {
     }
 
     /// Close the current attempt; the state shows the consequence. With `last`, a failure is final.
-    pub fn close(&mut self, attempt: &mut Attempt, outcome: Outcome, why: Option<&str>, last: bool, now: Timestamp) {
+    pub fn close(
+        &mut self,
+        attempt: &mut AssignmentAttempt,
+        outcome: AttemptOutcome,
+        why: Option<&str>,
+        last: bool,
+        now: Timestamp,
+    ) {
         attempt.outcome = Some(outcome);
         attempt.ended_at = Some(now);
         attempt.reason = why.map(str::to_owned);
         self.state = match outcome {
-            Outcome::Completed => State::Completed,
-            Outcome::Cancelled => State::Cancelled,
-            Outcome::Expired => State::Failed,
+            AttemptOutcome::Completed => AssignmentState::Completed,
+            AttemptOutcome::Cancelled => AssignmentState::Cancelled,
+            AttemptOutcome::Expired => AssignmentState::Failed,
             // The agent is gone; that does not count as a failure of the task.
-            Outcome::Lost => State::Waiting,
-            Outcome::Failed | Outcome::Missed => {
+            AttemptOutcome::Lost => AssignmentState::Waiting,
+            AttemptOutcome::Failed | AttemptOutcome::Missed => {
                 self.failures += 1;
-                if last || self.failures > self.max_retries { State::Failed } else { State::Waiting }
+                if last || self.failures > self.max_retries {
+                    AssignmentState::Failed
+                } else {
+                    AssignmentState::Waiting
+                }
             }
         };
-        if outcome == Outcome::Completed {
+        if outcome == AttemptOutcome::Completed {
             let begun = attempt.accepted_at.unwrap_or(attempt.offered_at);
             let seconds = now.seconds_since(begun).max(0.0);
             let asked = attempt.cost_per_hour * seconds / 3600.0;
             let cost = self.max_price.map_or(asked, |limit| asked.min(limit));
             (attempt.seconds, attempt.cost) = (Some(seconds), Some(cost));
             (self.seconds, self.cost, self.progress, self.error) = (Some(seconds), Some(cost), 100.0, None);
-        } else if outcome != Outcome::Cancelled {
+        } else if outcome != AttemptOutcome::Cancelled {
             self.error = why.map(str::to_owned);
         }
-        if self.state == State::Waiting {
+        if self.state == AssignmentState::Waiting {
             (self.agent_id, self.offered_at, self.accepted_at) = (None, None, None);
             self.progress = 0.0;
         } else {
@@ -314,7 +331,7 @@ impl Assignment {
     }
 
     /// End the assignment while no agent holds it.
-    pub fn end_unheld(&mut self, state: State, why: Option<&str>, now: Timestamp) {
+    pub fn end_unheld(&mut self, state: AssignmentState, why: Option<&str>, now: Timestamp) {
         self.state = state;
         self.ended_at = Some(now);
         self.error = why.map(str::to_owned).or(self.error.take());
@@ -332,7 +349,7 @@ mod tests {
         Timestamp(start.0 + chrono::Duration::seconds(second))
     }
 
-    fn assignment(max_retries: i64) -> Assignment {
+    fn assignment_from_row(max_retries: i64) -> Assignment {
         Assignment {
             id: "assign_0".into(),
             execution_id: "exec_0".into(),
@@ -343,16 +360,16 @@ mod tests {
             gpu_tier: None,
             agent_type: None,
             priority: 1,
-            request: Doc::none(),
+            request: JsonText::none(),
             max_price: None,
             estimated_seconds: None,
             max_retries,
-            state: State::Waiting,
+            state: AssignmentState::Waiting,
             attempt: 0,
             agent_id: None,
             failures: 0,
             progress: 0.0,
-            result: Doc::none(),
+            result: JsonText::none(),
             error: None,
             seconds: None,
             cost: None,
@@ -367,30 +384,30 @@ mod tests {
     #[test]
     fn what_is_completed_is_paid_by_the_hour_up_to_its_limit() {
         for (limit, cost) in [(None, 0.2), (Some(0.05), 0.05)] {
-            let mut one = Assignment { max_price: limit, ..assignment(3) };
+            let mut one = Assignment { max_price: limit, ..assignment_from_row(3) };
             let mut attempt = one.offer("a", 0.9, 7.2, at(0)).unwrap();
             assert!(one.offer("b", 0.9, 7.2, at(0)).is_none(), "one at a time");
             one.accept(&mut attempt, at(10));
-            one.close(&mut attempt, Outcome::Completed, None, false, at(110));
-            assert_eq!((one.seconds, one.cost, one.state), (Some(100.0), Some(cost), State::Completed));
+            one.close(&mut attempt, AttemptOutcome::Completed, None, false, at(110));
+            assert_eq!((one.seconds, one.cost, one.state), (Some(100.0), Some(cost), AssignmentState::Completed));
         }
     }
 
     #[test]
     fn three_failures_are_tried_again_and_a_lost_agent_is_none() {
-        let mut one = assignment(3);
+        let mut one = assignment_from_row(3);
         for n in 1..=4 {
             let mut lost = one.offer("gone", 0.9, 0.0, at(n)).unwrap();
-            one.close(&mut lost, Outcome::Lost, Some("silent"), false, at(n));
+            one.close(&mut lost, AttemptOutcome::Lost, Some("silent"), false, at(n));
             let mut failed = one.offer("bad", 0.9, 0.0, at(n)).unwrap();
-            one.close(&mut failed, Outcome::Failed, Some("no"), false, at(n));
-            assert_eq!(one.state, if n < 4 { State::Waiting } else { State::Failed }, "{n}");
+            one.close(&mut failed, AttemptOutcome::Failed, Some("no"), false, at(n));
+            assert_eq!(one.state, if n < 4 { AssignmentState::Waiting } else { AssignmentState::Failed }, "{n}");
         }
         assert_eq!((one.attempt, one.failures, one.error.as_deref()), (8, 4, Some("no")));
-        let mut one = assignment(3);
+        let mut one = assignment_from_row(3);
         let mut failed = one.offer("a", 0.9, 0.0, at(0)).unwrap();
-        one.close(&mut failed, Outcome::Failed, Some("impossible"), true, at(1));
-        assert_eq!(one.state, State::Failed);
+        one.close(&mut failed, AttemptOutcome::Failed, Some("impossible"), true, at(1));
+        assert_eq!(one.state, AssignmentState::Failed);
     }
 
     #[derive(Clone, Debug)]
@@ -420,76 +437,76 @@ mod tests {
         fn whatever_comes_it_is_one_agents_at_a_time_and_ends_once(
             events in proptest::collection::vec(event(), 0..60), max_retries in 0i64..5,
         ) {
-            let mut one = assignment(max_retries);
-            let mut attempts: Vec<Attempt> = Vec::new();
+            let mut one = assignment_from_row(max_retries);
+            let mut attempts: Vec<AssignmentAttempt> = Vec::new();
             for (second, event) in events.into_iter().enumerate() {
                 let (now, before) = (at(second as i64), one.clone());
                 match event {
                     Event::Offer => {
                         let given = one.offer(&format!("agent-{second}"), 0.5, 1.0, now);
-                        prop_assert_eq!(given.is_some(), before.state == State::Waiting);
+                        prop_assert_eq!(given.is_some(), before.state == AssignmentState::Waiting);
                         attempts.extend(given);
                     }
                     Event::Report(which, kind, what) => {
                         let Some(at) = which.checked_rem(attempts.len().max(1)).filter(|at| *at < attempts.len()) else { continue };
                         let report = match kind {
-                            0 => Report::Accept,
-                            1 => Report::Progress(50.0),
-                            2 => Report::Complete(what.into()),
-                            _ => Report::Fail(what.to_string(), true),
+                            0 => AgentReport::Accept,
+                            1 => AgentReport::Progress(50.0),
+                            2 => AgentReport::Complete(what.into()),
+                            _ => AgentReport::Fail(what.to_string(), true),
                         };
                         let digest = format!("{kind} {what}");
                         let attempt = &mut attempts[at];
                         match one.judge(attempt, &report, &digest) {
-                            Verdict::Counts => {
+                            ReportDisposition::Counts => {
                                 prop_assert!(before.state.is_held() && attempt.attempt == before.attempt);
                                 match report {
-                                    Report::Accept => one.accept(attempt, now),
-                                    Report::Progress(percent) => { one.accept(attempt, now); one.advance(percent); }
-                                    Report::Complete(_) => {
+                                    AgentReport::Accept => one.accept(attempt, now),
+                                    AgentReport::Progress(percent) => { one.accept(attempt, now); one.advance(percent); }
+                                    AgentReport::Complete(_) => {
                                         attempt.digest = Some(digest.clone());
-                                        one.close(attempt, Outcome::Completed, None, false, now);
+                                        one.close(attempt, AttemptOutcome::Completed, None, false, now);
                                     }
-                                    Report::Fail(ref why, _) => {
+                                    AgentReport::Fail(ref why, _) => {
                                         attempt.digest = Some(digest.clone());
-                                        one.close(attempt, Outcome::Failed, Some(why), false, now);
+                                        one.close(attempt, AttemptOutcome::Failed, Some(why), false, now);
                                     }
                                 }
-                                let kind_ends = matches!(report, Report::Complete(_) | Report::Fail(..));
+                                let kind_ends = matches!(report, AgentReport::Complete(_) | AgentReport::Fail(..));
                                 let again = one.judge(attempt, &report, &digest);
-                                prop_assert!(!kind_ends || again == Verdict::Known, "a repetition is known: {again:?}");
+                                prop_assert!(!kind_ends || again == ReportDisposition::Known, "a repetition is known: {again:?}");
                             }
-                            Verdict::Known => {}
-                            Verdict::Late(_) => prop_assert!(attempt.outcome.is_some()),
+                            ReportDisposition::Known => {}
+                            ReportDisposition::Late(_) => prop_assert!(attempt.outcome.is_some()),
                         }
                     }
                     Event::Lose | Event::Miss | Event::Cancel | Event::Expire => {
                         if before.state.is_final() { continue }
                         let outcome = match event {
-                            Event::Lose => Outcome::Lost,
-                            Event::Miss => Outcome::Missed,
-                            Event::Cancel => Outcome::Cancelled,
-                            _ => Outcome::Expired,
+                            Event::Lose => AttemptOutcome::Lost,
+                            Event::Miss => AttemptOutcome::Missed,
+                            Event::Cancel => AttemptOutcome::Cancelled,
+                            _ => AttemptOutcome::Expired,
                         };
                         if before.state.is_held() {
                             let last = attempts.len() - 1;
                             one.close(&mut attempts[last], outcome, Some("x"), false, now);
-                        } else if matches!(outcome, Outcome::Cancelled) {
-                            one.end_unheld(State::Cancelled, None, now);
-                        } else if matches!(outcome, Outcome::Expired) {
-                            one.end_unheld(State::Failed, Some("x"), now);
+                        } else if matches!(outcome, AttemptOutcome::Cancelled) {
+                            one.end_unheld(AssignmentState::Cancelled, None, now);
+                        } else if matches!(outcome, AttemptOutcome::Expired) {
+                            one.end_unheld(AssignmentState::Failed, Some("x"), now);
                         }
                     }
                 }
-                let open: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.outcome.is_none()).collect();
+                let open: Vec<&AssignmentAttempt> = attempts.iter().filter(|attempt| attempt.outcome.is_none()).collect();
                 prop_assert_eq!(open.len(), usize::from(one.state.is_held()), "as many attempts as agents that have it");
                 prop_assert!(open.iter().all(|attempt| attempt.attempt == one.attempt && Some(&attempt.agent_id) == one.agent_id.as_ref()));
                 prop_assert_eq!(one.attempt, attempts.len() as i64);
                 prop_assert!(one.failures <= max_retries + 1);
                 prop_assert_eq!(one.state.is_final(), one.ended_at.is_some());
                 prop_assert!(!before.state.is_final() || before.state == one.state, "an end is an end");
-                let completed = attempts.iter().filter(|attempt| attempt.outcome == Some(Outcome::Completed)).count();
-                prop_assert_eq!(completed, usize::from(one.state == State::Completed));
+                let completed = attempts.iter().filter(|attempt| attempt.outcome == Some(AttemptOutcome::Completed)).count();
+                prop_assert_eq!(completed, usize::from(one.state == AssignmentState::Completed));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Assignment, Attempt, NewAssignment, State};
+use super::model::{Assignment, AssignmentAttempt, AssignmentState, NewAssignment};
 use crate::{error::Result, registry::TaskType};
 use am_db::{Connection, FromRow, Tx, codec::Timestamp, insert, row, row::Columns, sql, update};
 
@@ -39,7 +39,7 @@ row! {
 }
 
 row! {
-    Attempt {
+    AssignmentAttempt {
         attempt,
         agent_id,
         score,
@@ -74,7 +74,7 @@ pub async fn insert(tx: &mut Tx, new: &NewAssignment, now: Timestamp) -> Result<
         max_price: new.need.max_price,
         estimated_seconds: new.need.estimated_seconds,
         max_retries: new.max_retries,
-        state: State::Waiting,
+        state: AssignmentState::Waiting,
         deadline: new.deadline,
         placed_at: now,
     })
@@ -90,14 +90,14 @@ pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Assignment>> 
 }
 
 /// Read the assignments of an execution, in the order in which they were stored.
-pub async fn of_execution(conn: &mut Connection, execution_id: &str) -> Result<Vec<Assignment>> {
+pub async fn list_for_execution(conn: &mut Connection, execution_id: &str) -> Result<Vec<Assignment>> {
     let query =
         sql!("SELECT ", Assignment::COLUMNS, " FROM am_assignments WHERE execution_id = $1 ORDER BY placed_at, id",);
     Ok(query.bind(execution_id).fetch_all(conn).await?)
 }
 
 /// Read the assignments that an agent holds, oldest first.
-pub async fn held_by(conn: &mut Connection, agent_id: &str) -> Result<Vec<Assignment>> {
+pub async fn list_held_by(conn: &mut Connection, agent_id: &str) -> Result<Vec<Assignment>> {
     let query = sql!(
         "SELECT ",
         Assignment::COLUMNS,
@@ -107,7 +107,7 @@ pub async fn held_by(conn: &mut Connection, agent_id: &str) -> Result<Vec<Assign
 }
 
 /// Read at most `limit` waiting assignments of these types, in the order of dispatch.
-pub async fn waiting(conn: &mut Connection, types: &BTreeSet<TaskType>, limit: i64) -> Result<Vec<Assignment>> {
+pub async fn list_waiting(conn: &mut Connection, types: &BTreeSet<TaskType>, limit: i64) -> Result<Vec<Assignment>> {
     let query = sql!(
         "SELECT ",
         Assignment::COLUMNS,
@@ -117,7 +117,7 @@ pub async fn waiting(conn: &mut Connection, types: &BTreeSet<TaskType>, limit: i
 }
 
 /// Read the assignments whose deadline has passed, and those whose offer has not been answered since `offered_before`.
-pub async fn overdue(conn: &mut Connection, now: Timestamp, offered_before: Timestamp) -> Result<Vec<Assignment>> {
+pub async fn list_overdue(conn: &mut Connection, now: Timestamp, offered_before: Timestamp) -> Result<Vec<Assignment>> {
     let query = sql!(
         "SELECT ",
         Assignment::COLUMNS,
@@ -128,7 +128,7 @@ pub async fn overdue(conn: &mut Connection, now: Timestamp, offered_before: Time
 }
 
 /// Read the agents that previously held the waiting assignments, by assignment.
-pub async fn tried(conn: &mut Connection) -> Result<BTreeMap<String, BTreeSet<String>>> {
+pub async fn previous_agents(conn: &mut Connection) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let rows = sql!(
         "SELECT t.assignment_id, t.agent_id FROM am_assignments s JOIN am_assignment_attempts t ON t.assignment_id = s.id
          WHERE s.state = 'WAITING'",
@@ -142,30 +142,36 @@ pub async fn tried(conn: &mut Connection) -> Result<BTreeMap<String, BTreeSet<St
 }
 
 /// Read one attempt.
-pub async fn get_attempt(conn: &mut Connection, id: &str, number: i64) -> Result<Option<Attempt>> {
-    let query =
-        sql!("SELECT ", Attempt::COLUMNS, " FROM am_assignment_attempts WHERE assignment_id = $1 AND attempt = $2",);
+pub async fn get_attempt(conn: &mut Connection, id: &str, number: i64) -> Result<Option<AssignmentAttempt>> {
+    let query = sql!(
+        "SELECT ",
+        AssignmentAttempt::COLUMNS,
+        " FROM am_assignment_attempts WHERE assignment_id = $1 AND attempt = $2",
+    );
     Ok(query.bind(id).bind(number).fetch_optional(conn).await?)
 }
 
 /// An attempt, and of which assignment.
-struct OneOf(Attempt, String);
+struct OneOf(AssignmentAttempt, String);
 
 impl FromRow for OneOf {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
-        Ok(Self(Attempt::from_row(columns)?, columns.next_value()?))
+        Ok(Self(AssignmentAttempt::from_row(columns)?, columns.next_value()?))
     }
 }
 
 /// Read the attempts of all assignments of an execution, by assignment.
-pub async fn attempts(conn: &mut Connection, execution_id: &str) -> Result<BTreeMap<String, Vec<Attempt>>> {
+pub async fn list_attempts(
+    conn: &mut Connection,
+    execution_id: &str,
+) -> Result<BTreeMap<String, Vec<AssignmentAttempt>>> {
     let query = sql!(
         "SELECT ",
-        Attempt::COLUMNS,
+        AssignmentAttempt::COLUMNS,
         ", assignment_id FROM am_assignment_attempts
          WHERE assignment_id IN (SELECT id FROM am_assignments WHERE execution_id = $1) ORDER BY assignment_id, attempt",
     );
-    let mut found = BTreeMap::<String, Vec<Attempt>>::new();
+    let mut found = BTreeMap::<String, Vec<AssignmentAttempt>>::new();
     for OneOf(attempt, assignment) in query.bind(execution_id).fetch_all(conn).await? {
         found.entry(assignment).or_default().push(attempt);
     }
@@ -194,7 +200,7 @@ pub async fn save(tx: &mut Tx, one: &Assignment) -> Result<()> {
 }
 
 /// Save an attempt, except for the columns about its notification.
-pub async fn save_attempt(tx: &mut Tx, id: &str, attempt: &Attempt) -> Result<()> {
+pub async fn save_attempt(tx: &mut Tx, id: &str, attempt: &AssignmentAttempt) -> Result<()> {
     insert!("am_assignment_attempts" {
         assignment_id: id,
         attempt: attempt.attempt,
@@ -220,7 +226,7 @@ pub async fn save_attempt(tx: &mut Tx, id: &str, attempt: &Attempt) -> Result<()
 row! {
     /// What an agent is still to be told.
     #[derive(Clone, Debug)]
-    pub struct Notice {
+    pub struct PendingNotification {
         /// Its row.
         pub id: i64,
         /// Of which assignment.
@@ -237,7 +243,13 @@ row! {
 }
 
 /// Queue a notification of an agent.
-pub async fn notify(tx: &mut Tx, id: &str, attempt: &Attempt, kind: &str, now: Timestamp) -> Result<()> {
+pub async fn insert_notification(
+    tx: &mut Tx,
+    id: &str,
+    attempt: &AssignmentAttempt,
+    kind: &str,
+    now: Timestamp,
+) -> Result<()> {
     insert!("am_assignment_notices" {
         assignment_id: id,
         attempt: attempt.attempt,
@@ -251,42 +263,59 @@ pub async fn notify(tx: &mut Tx, id: &str, attempt: &Attempt, kind: &str, now: T
 }
 
 /// Return whether a notification is due.
-pub async fn any_due(conn: &mut Connection, now: Timestamp) -> Result<bool> {
+pub async fn has_due_notifications(conn: &mut Connection, now: Timestamp) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM am_assignment_notices WHERE due_at <= $1 LIMIT 1").bind(now).exists(conn).await?)
 }
 
 /// Claim due notifications; if the process dies, they are due again at `again`.
-pub async fn take_due(tx: &mut Tx, now: Timestamp, again: Timestamp, limit: i64) -> Result<Vec<Notice>> {
+pub async fn claim_due_notifications(
+    tx: &mut Tx,
+    now: Timestamp,
+    again: Timestamp,
+    limit: i64,
+) -> Result<Vec<PendingNotification>> {
     let due = sql!(
         "UPDATE am_assignment_notices SET due_at = $2, tries = tries + 1
          WHERE id IN (SELECT id FROM am_assignment_notices WHERE due_at <= $1 ORDER BY due_at, id LIMIT $3) RETURNING ",
-        Notice::COLUMNS,
+        PendingNotification::COLUMNS,
     );
     Ok(due.bind(now).bind(again).bind(limit).fetch_all(tx.conn().await?).await?)
 }
 
 /// Finish a notification: delivered `by` some way, or given up.
-pub async fn told(tx: &mut Tx, notice: &Notice, by: Option<&str>, error: Option<&str>, now: Timestamp) -> Result<()> {
+pub async fn finish_notification(
+    tx: &mut Tx,
+    notice: &PendingNotification,
+    by: Option<&str>,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
     sql!("DELETE FROM am_assignment_notices WHERE id = $1").bind(notice.id).execute(tx.conn().await?).await?;
     if notice.kind == "TASK" {
-        note_telling(tx, notice, by, error, now).await?;
+        save_notification_result(tx, notice, by, error, now).await?;
     }
     Ok(())
 }
 
 /// Schedule another try of a notification at `due`.
-pub async fn tell_again(tx: &mut Tx, notice: &Notice, error: &str, due: Timestamp, now: Timestamp) -> Result<()> {
+pub async fn reschedule_notification(
+    tx: &mut Tx,
+    notice: &PendingNotification,
+    error: &str,
+    due: Timestamp,
+    now: Timestamp,
+) -> Result<()> {
     sql!("UPDATE am_assignment_notices SET due_at = $2 WHERE id = $1")
         .bind(notice.id)
         .bind(due)
         .execute(tx.conn().await?)
         .await?;
-    note_telling(tx, notice, None, Some(error), now).await
+    save_notification_result(tx, notice, None, Some(error), now).await
 }
 
-async fn note_telling(
+async fn save_notification_result(
     tx: &mut Tx,
-    notice: &Notice,
+    notice: &PendingNotification,
     by: Option<&str>,
     error: Option<&str>,
     now: Timestamp,
@@ -302,7 +331,7 @@ async fn note_telling(
 }
 
 /// Count the open assignments: waiting, and held by agents.
-pub async fn open(conn: &mut Connection) -> Result<(i64, i64)> {
+pub async fn count_open(conn: &mut Connection) -> Result<(i64, i64)> {
     let counts = sql!(
         "SELECT count(*) FILTER (WHERE state = 'WAITING'), count(*) FILTER (WHERE state <> 'WAITING') FROM am_assignments
          WHERE state IN ('WAITING', 'OFFERED', 'ACCEPTED')",

@@ -2,25 +2,25 @@
 
 use serde_json::Value;
 
-use super::run::Run;
-use crate::mapping::{Context, StepView};
+use super::run::RunState;
+use crate::mapping::{MappingContext, StepView};
 
 /// Values visible to the mappings of a step.
 pub struct RunContext<'a> {
-    pub run: &'a Run,
+    pub run: &'a RunState,
     pub at: usize,
     pub inputs: &'a Value,
     pub output: Option<&'a Value>,
 }
 
-impl Context for RunContext<'_> {
+impl MappingContext for RunContext<'_> {
     fn inputs(&self) -> &Value {
         self.inputs
     }
 
     fn step(&self, key: &str) -> Option<StepView<'_>> {
         let scope = self.run.plan.steps[self.at].scope.as_ref();
-        view(self.run, |other| match scope {
+        find_step(self.run, |other| match scope {
             None => other == key,
             Some(scope) => other
                 .strip_prefix(scope.name.as_str())
@@ -35,23 +35,23 @@ impl Context for RunContext<'_> {
 }
 
 /// Values visible to the mapping of a group's inputs: the whole run.
-pub struct OuterContext<'a> {
-    run: &'a Run,
+pub struct ScopeInputContext<'a> {
+    run: &'a RunState,
 }
 
-impl<'a> OuterContext<'a> {
-    pub fn new(run: &'a Run) -> Self {
+impl<'a> ScopeInputContext<'a> {
+    pub fn new(run: &'a RunState) -> Self {
         Self { run }
     }
 }
 
-impl Context for OuterContext<'_> {
+impl MappingContext for ScopeInputContext<'_> {
     fn inputs(&self) -> &Value {
         &self.run.inputs
     }
 
     fn step(&self, key: &str) -> Option<StepView<'_>> {
-        view(self.run, |other| other == key)
+        find_step(self.run, |other| other == key)
     }
 
     fn output(&self) -> Option<&Value> {
@@ -59,7 +59,7 @@ impl Context for OuterContext<'_> {
     }
 }
 
-fn view(run: &Run, is: impl Fn(&str) -> bool) -> Option<StepView<'_>> {
+fn find_step(run: &RunState, is: impl Fn(&str) -> bool) -> Option<StepView<'_>> {
     let at = run.plan.steps.iter().position(|step| is(&step.key))?;
     let step = &run.steps[at];
     Some(StepView { output: step.output.as_deref(), input: step.input.as_deref(), status: step.status.value() })

@@ -11,35 +11,35 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Inner,
-    actions::Failure,
-    orders::Order,
-    run::{Affords, AfterFailure, Outcome, Run, round},
-    store::{Hold, NewRun, Save, Saved},
-    trail,
+    EngineInner,
+    action_executor::ActionFailure,
+    audit_entries,
+    external_tasks::ExternalTask,
+    run::{AfterFailure, AttemptResult, BudgetCheck, RunState, round_progress},
+    store::{NewExecution, Ownership, RunCheckpoint, SaveOutcome},
 };
 use crate::{
-    error::{Error, Result},
+    error::{OrchestrationError, Result},
     executions::Execution,
     guard,
-    model::Status,
+    model::ExecutionStatus,
     receipts,
 };
-use am_audit::Entry;
+use am_audit::AuditEntry;
 use am_db::{
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
 };
-use am_security::policies::{Refusal, rule};
+use am_security::policies::{PolicyRefusal, rule};
 
 /// Time for which a new run may execute pure steps before its first save.
-const UNSEEN: Duration = Duration::from_millis(50);
+const FIRST_SAVE_DEADLINE: Duration = Duration::from_millis(50);
 /// Maximum time for which results of pure steps stay unsaved.
-const UNSAVED: Duration = Duration::from_millis(200);
+const MAX_UNSAVED: Duration = Duration::from_millis(200);
 
 /// Signals to a driver from other tasks of this process.
 #[derive(Default)]
-pub struct Handle {
+pub struct DriverHandle {
     /// Set when another worker holds the run: stop at once and save nothing.
     pub lost: CancellationToken,
     /// Notified when the run may have been paused or resumed.
@@ -47,18 +47,18 @@ pub struct Handle {
 }
 
 /// Event that a driver waits for.
-enum Landed {
+enum Completion {
     /// An attempt ended.
-    Attempt { at: usize, result: std::result::Result<Box<Outcome>, Failure>, seconds: f64 },
+    Attempt { at: usize, result: std::result::Result<Box<AttemptResult>, ActionFailure>, seconds: f64 },
     /// The delay before a retry has passed.
     RetryDue(usize),
 }
 
-type Flying = FuturesUnordered<Pin<Box<dyn Future<Output = Landed> + Send>>>;
+type InFlight = FuturesUnordered<Pin<Box<dyn Future<Output = Completion> + Send>>>;
 
 /// Reason for which a driver ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum End {
+pub enum DriverEnd {
     /// The run has ended.
     Ended,
     /// The run has been released for any worker.
@@ -67,24 +67,24 @@ pub enum End {
     Lost,
 }
 
-pub struct Driver {
-    engine: Arc<Inner>,
-    run: Run,
-    handle: Arc<Handle>,
-    flying: Flying,
+pub struct RunDriver {
+    engine: Arc<EngineInner>,
+    run: RunState,
+    handle: Arc<DriverHandle>,
+    flying: InFlight,
     /// Deadline for saving the unsaved results.
     save_by: Option<Instant>,
     /// External tasks to submit, and to cancel, with the next save.
-    orders: Vec<Order>,
+    orders: Vec<ExternalTask>,
     take_back: Vec<String>,
     /// Audit entries of policy refusals for the next save.
-    refusals: Vec<Entry>,
+    refusals: Vec<AuditEntry>,
     paused: bool,
 }
 
-impl Driver {
-    pub fn new(engine: Arc<Inner>, run: Run, handle: Arc<Handle>) -> Self {
-        let save_by = run.is_new.then(|| Instant::now() + UNSEEN);
+impl RunDriver {
+    pub fn new(engine: Arc<EngineInner>, run: RunState, handle: Arc<DriverHandle>) -> Self {
+        let save_by = run.is_new.then(|| Instant::now() + FIRST_SAVE_DEADLINE);
         let flying = FuturesUnordered::new();
         let (orders, take_back, refusals) = Default::default();
         Self { engine, run, handle, flying, save_by, orders, take_back, refusals, paused: false }
@@ -102,7 +102,7 @@ impl Driver {
         let now = self.now();
         for at in 0..self.run.steps.len() {
             let step = &self.run.steps[at];
-            if step.status == Status::Running {
+            if step.status == ExecutionStatus::Running {
                 // Pure steps and calls are repeated as the same attempt; an external task is awaited, not submitted
                 // again.
                 self.perform(at, now);
@@ -119,26 +119,26 @@ impl Driver {
     }
 
     /// Execute the pure steps of a new run for a short time, then save it for the first time.
-    pub async fn first_save(&mut self, once: Option<Once>) -> Result<Done<Execution>> {
+    pub async fn save_first(&mut self, once: Option<IdempotencyKey>) -> Result<IdempotentResult<Execution>> {
         loop {
-            self.before_first_save().await;
+            self.run_until_first_save().await;
             let now = self.now();
-            let hold = if self.run.status.is_final() { Hold::Ended } else { Hold::Driven };
+            let hold = if self.run.status.is_final() { Ownership::Ended } else { Ownership::Driven };
             self.seal(now);
-            let new = NewRun::of(&self.run);
-            let save = Arc::new(self.take_save(hold, now));
+            let new = NewExecution::from_run(&self.run);
+            let save = Arc::new(self.take_checkpoint(hold, now));
             match self.engine.save_first(save, &new, once.clone()).await {
-                Err(Error::Db(am_db::Error::Duplicate(_))) => {
+                Err(OrchestrationError::Db(am_db::DatabaseError::Duplicate(_))) => {
                     self.flying.clear();
                     self.orders.clear();
-                    self.run.begin_anew(&self.engine.ids);
+                    self.run.reset(&self.engine.ids);
                 }
                 answer => return answer,
             }
         }
     }
 
-    async fn before_first_save(&mut self) {
+    async fn run_until_first_save(&mut self) {
         let due = self.save_by.unwrap_or_else(Instant::now);
         loop {
             let impure = self.begin_ready();
@@ -146,60 +146,60 @@ impl Driver {
                 return;
             }
             tokio::select! {
-                Some(landed) = self.flying.next() => self.land(landed),
+                Some(landed) = self.flying.next() => self.on_completion(landed),
                 () = tokio::time::sleep_until(due) => return,
             }
         }
     }
 
     /// Drive until the run has ended, is released, or lost.
-    pub async fn drive(mut self) -> End {
-        match self.go().await {
+    pub async fn drive(mut self) -> DriverEnd {
+        match self.drive_loop().await {
             Ok(end) => end,
-            Err(Error::LeaseLost) => {
+            Err(OrchestrationError::LeaseLost) => {
                 tracing::info!(execution = %self.run.id, "another worker holds the execution; stopped driving it");
-                End::Lost
+                DriverEnd::Lost
             }
             Err(error) => {
                 tracing::warn!(execution = %self.run.id, %error, "driving the execution failed; another worker will take it over");
-                End::Lost
+                DriverEnd::Lost
             }
         }
     }
 
-    async fn go(&mut self) -> Result<End> {
-        let mut policies = self.engine.policies.changes();
+    async fn drive_loop(&mut self) -> Result<DriverEnd> {
+        let mut policies = self.engine.policies.subscribe_changes();
         loop {
             if self.run.status.is_final() {
-                self.save(Hold::Ended).await?;
-                return Ok(End::Ended);
+                self.save(Ownership::Ended).await?;
+                return Ok(DriverEnd::Ended);
             }
             let draining = self.paused || self.engine.stop.is_cancelled();
             if !draining && self.begin_ready() {
-                self.save(Hold::Driven).await?;
+                self.save(Ownership::Driven).await?;
             }
             if self.run.status.is_final() {
                 continue;
             }
-            if draining && !self.must_be_waited_for() {
+            if draining && !self.has_calls_in_flight() {
                 return self.release().await;
             }
             let time_left = self.time_left();
             tokio::select! {
                 biased;
-                () = self.handle.lost.cancelled() => return Err(Error::LeaseLost),
+                () = self.handle.lost.cancelled() => return Err(OrchestrationError::LeaseLost),
                 Some(landed) = self.flying.next() => {
-                    let outside = self.is_from_outside(&landed);
-                    self.land(landed);
+                    let outside = self.is_external(&landed);
+                    self.on_completion(landed);
                     if outside {
-                        self.save(Hold::Driven).await?;
+                        self.save(Ownership::Driven).await?;
                     } else {
-                        self.save_by.get_or_insert_with(|| Instant::now() + UNSAVED);
+                        self.save_by.get_or_insert_with(|| Instant::now() + MAX_UNSAVED);
                     }
                 }
-                () = maybe(time_left.map(|left| Instant::now() + left)) => self.out_of_time(),
-                () = maybe(self.save_by) => self.save(Hold::Driven).await?,
-                () = self.handle.look.notified() => self.save(Hold::Driven).await?,
+                () = sleep_until_some(time_left.map(|left| Instant::now() + left)) => self.fail_time_limit(),
+                () = sleep_until_some(self.save_by) => self.save(Ownership::Driven).await?,
+                () = self.handle.look.notified() => self.save(Ownership::Driven).await?,
                 // Changed policies may allow it less time.
                 Ok(()) = policies.changed() => {}
                 () = self.engine.stop.cancelled(), if !draining => {}
@@ -210,10 +210,10 @@ impl Driver {
 
     /// Release the run for any worker. Futures in progress are dropped first: they could interfere with the next
     /// driver's.
-    async fn release(&mut self) -> Result<End> {
+    async fn release(&mut self) -> Result<DriverEnd> {
         self.flying.clear();
-        self.save(Hold::Ready).await?;
-        Ok(End::Released)
+        self.save(Ownership::Ready).await?;
+        Ok(DriverEnd::Released)
     }
 
     fn now(&self) -> Timestamp {
@@ -221,22 +221,23 @@ impl Driver {
     }
 
     /// A stop or pause waits for calls in progress; external tasks continue by themselves and are awaited again later.
-    fn must_be_waited_for(&self) -> bool {
+    fn has_calls_in_flight(&self) -> bool {
         let steps = self.run.steps.iter();
-        steps.filter(|step| step.status == Status::Running).any(|step| step.job_id.is_none())
+        steps.filter(|step| step.status == ExecutionStatus::Running).any(|step| step.job_id.is_none())
     }
 
-    fn is_from_outside(&self, landed: &Landed) -> bool {
-        matches!(landed, Landed::Attempt { at, .. } if !self.run.plan.steps[*at].action.is_pure())
+    fn is_external(&self, landed: &Completion) -> bool {
+        matches!(landed, Completion::Attempt { at, .. } if !self.run.plan.steps[*at].action.is_pure())
     }
 
-    fn out_of_time(&mut self) {
+    fn fail_time_limit(&mut self) {
         let now = self.now();
         let (limit, used) = (self.run.limits.seconds, self.run.active_seconds(now));
         if self.run.time_left(now).is_none_or(|left| !left.is_zero())
             && let Some((limit, policy)) = self.engine.policies.time_limit(self.run.security)
         {
-            let refusal = Refusal::of(&policy, rule::MAX_EXECUTION_TIME, json!(limit), json!(round(used)));
+            let refusal =
+                PolicyRefusal::new(&policy, rule::MAX_EXECUTION_TIME, json!(limit), json!(round_progress(used)));
             return self.refuse(None, Box::new(refusal), now);
         }
         self.fail(None, &format!("max_execution_time {limit}: {used:.3} seconds were used"), now);
@@ -244,19 +245,19 @@ impl Driver {
 
     fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) {
         let jobs = self.run.fail(at, error, now);
-        self.stop_flying(jobs);
+        self.stop_in_flight(jobs);
     }
 
     /// Return the rest of the time limit, of the run itself and of its policies.
     fn time_left(&self) -> Option<Duration> {
         let now = self.now();
         let policy = self.engine.policies.time_limit(self.run.security);
-        let left = policy.map(|(seconds, _)| self.run.left_of(seconds, now));
+        let left = policy.map(|(seconds, _)| self.run.seconds_left(seconds, now));
         self.run.time_left(now).into_iter().chain(left).min()
     }
 
     /// Check whether the current policies allow step `at` to begin with this input.
-    fn allowed(&self, at: usize, input: &Value) -> std::result::Result<(), Box<Refusal>> {
+    fn allowed(&self, at: usize, input: &Value) -> std::result::Result<(), Box<PolicyRefusal>> {
         let (policies, run) = (&self.engine.policies, &self.run);
         if !policies.bind(run.security) {
             return Ok(());
@@ -266,10 +267,10 @@ impl Driver {
     }
 
     /// Fail the run because a policy forbids the step, or forbids that the run continues.
-    fn refuse(&mut self, at: Option<usize>, refusal: Box<Refusal>, now: Timestamp) {
+    fn refuse(&mut self, at: Option<usize>, refusal: Box<PolicyRefusal>, now: Timestamp) {
         let resource = if at.is_some() { "step" } else { "execution" };
         let run = &self.run;
-        let mut entry = guard::refused(resource, run.security, &refusal, now)
+        let mut entry = guard::refusal_entry(resource, run.security, &refusal, now)
             .on_behalf_of(&run.client_id)
             .from(run.origin.clone())
             .workflow(&run.workflow_id)
@@ -281,7 +282,7 @@ impl Driver {
         self.fail(at, &refusal.to_string(), now);
     }
 
-    fn stop_flying(&mut self, jobs: Vec<String>) {
+    fn stop_in_flight(&mut self, jobs: Vec<String>) {
         self.flying.clear();
         self.take_back.extend(jobs);
     }
@@ -293,14 +294,14 @@ impl Driver {
         if self.run.is_done() {
             let now = self.now();
             // All steps may be done already: a retried run that had exceeded its budget.
-            match self.run.over_budget() {
+            match self.run.budget_exceeded() {
                 Some(limit) => self.fail(None, &limit, now),
                 None => self.run.finish(now),
             }
             return false;
         }
         for at in self.run.ready() {
-            let under_way = self.run.steps.iter().filter(|step| step.status == Status::Running).count();
+            let under_way = self.run.steps.iter().filter(|step| step.status == ExecutionStatus::Running).count();
             if under_way >= self.engine.config.max_parallel_steps {
                 break;
             }
@@ -317,9 +318,9 @@ impl Driver {
                 return false;
             }
             let estimate = self.engine.performer.estimate(&self.run.plan.steps[at].action);
-            match self.run.affords(at, estimate) {
-                Ok(Affords::Now) => self.run.begin(at, input, estimate, now),
-                Ok(Affords::Perhaps) => continue,
+            match self.run.check_budget(at, estimate) {
+                Ok(BudgetCheck::Fits) => self.run.begin(at, input, estimate, now),
+                Ok(BudgetCheck::Pending) => continue,
                 Err(limit) => {
                     self.fail(None, &limit, now);
                     return false;
@@ -347,7 +348,7 @@ impl Driver {
         let span = tracing::debug_span!("step", step = %step.key, attempt);
         let performed = async move {
             let (result, seconds) = performer.perform(call, timeout).await;
-            Landed::Attempt { at, result: result.map(Box::new), seconds }
+            Completion::Attempt { at, result: result.map(Box::new), seconds }
         };
         self.flying.push(Box::pin(performed.instrument(span)));
     }
@@ -355,15 +356,15 @@ impl Driver {
     fn retry_after(&mut self, at: usize, wait: Duration) {
         self.flying.push(Box::pin(async move {
             tokio::time::sleep(wait).await;
-            Landed::RetryDue(at)
+            Completion::RetryDue(at)
         }));
     }
 
-    fn land(&mut self, landed: Landed) {
+    fn on_completion(&mut self, landed: Completion) {
         let now = self.now();
         match landed {
-            Landed::RetryDue(at) => self.run.steps[at].retry_at = None,
-            Landed::Attempt { at, result: Ok(outcome), .. } => {
+            Completion::RetryDue(at) => self.run.steps[at].retry_at = None,
+            Completion::Attempt { at, result: Ok(outcome), .. } => {
                 let key = &self.run.plan.steps[at].key;
                 let measured = outcome.memory_mb;
                 let over = measured.map(|mb| self.engine.policies.check_memory(self.run.security, key, mb));
@@ -373,19 +374,19 @@ impl Driver {
                 }
                 let over = match self.run.complete(at, *outcome, now) {
                     Err(error) => Some((Some(at), error)),
-                    Ok(()) => self.run.over_budget().map(|error| (None, error)),
+                    Ok(()) => self.run.budget_exceeded().map(|error| (None, error)),
                 };
                 if let Some((at, error)) = over {
                     self.fail(at, &error, now);
                 }
             }
-            Landed::Attempt { at, result: Err(failure), seconds } => {
+            Completion::Attempt { at, result: Err(failure), seconds } => {
                 // An abandoned job must not be done and paid for.
                 self.take_back.extend(self.run.steps[at].job_id.take());
                 let random = self.engine.ids.fraction();
-                match self.run.attempt_failed(at, &failure.message, seconds, failure.retryable, random, now) {
+                match self.run.fail_attempt(at, &failure.message, seconds, failure.retryable, random, now) {
                     AfterFailure::Retry(wait) => self.retry_after(at, wait),
-                    AfterFailure::Final(jobs) => self.stop_flying(jobs),
+                    AfterFailure::Final(jobs) => self.stop_in_flight(jobs),
                 }
             }
         }
@@ -393,34 +394,35 @@ impl Driver {
 
     /// Issue the receipt of a completed run, signed over everything that is saved with it.
     fn seal(&mut self, now: Timestamp) {
-        if self.run.status == Status::Completed && self.run.receipt.get().is_none() {
-            self.run.receipt = receipts::issue(&self.run, &self.engine.signer, &self.engine.ids, now);
+        if self.run.status == ExecutionStatus::Completed && self.run.receipt.get().is_none() {
+            self.run.receipt = receipts::issue_receipt(&self.run, &self.engine.signer, &self.engine.ids, now);
         }
     }
 
-    fn take_save(&mut self, hold: Hold, now: Timestamp) -> Save {
-        let mut save = Save::of(&mut self.run, hold, &self.engine.worker.id, now);
+    fn take_checkpoint(&mut self, hold: Ownership, now: Timestamp) -> RunCheckpoint {
+        let mut save = RunCheckpoint::from_run(&mut self.run, hold, &self.engine.worker.id, now);
         save.orders = std::mem::take(&mut self.orders);
         save.take_back = std::mem::take(&mut self.take_back);
-        save.trail.extend(save.take_back.iter().map(|order| trail::taken_back(&self.run, order, now)));
+        save.trail
+            .extend(save.take_back.iter().map(|order| audit_entries::task_cancelled_entry(&self.run, order, now)));
         save.trail.append(&mut self.refusals);
         self.save_by = None;
         save
     }
 
     /// Save, and retry while the database is busy: the driver does nothing else until it is saved.
-    async fn save(&mut self, hold: Hold) -> Result<()> {
+    async fn save(&mut self, hold: Ownership) -> Result<()> {
         let now = self.now();
         self.seal(now);
-        let save = Arc::new(self.take_save(hold, now));
+        let save = Arc::new(self.take_checkpoint(hold, now));
         let mut wait = Duration::from_millis(50);
         loop {
             match self.engine.save(save.clone()).await {
-                Ok(Saved { paused }) => {
+                Ok(SaveOutcome { paused }) => {
                     self.paused = paused;
                     return Ok(());
                 }
-                Err(Error::Db(error @ (am_db::Error::Busy | am_db::Error::Full)))
+                Err(OrchestrationError::Db(error @ (am_db::DatabaseError::Busy | am_db::DatabaseError::DiskFull)))
                     if !self.engine.kill.is_cancelled() =>
                 {
                     tracing::warn!(execution = %self.run.id, %error, "could not save the execution; retrying");
@@ -434,7 +436,7 @@ impl Driver {
 }
 
 /// Sleep until this time, or forever.
-async fn maybe(then: Option<Instant>) {
+async fn sleep_until_some(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,

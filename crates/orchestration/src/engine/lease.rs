@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::claim::store;
-use crate::error::{Error, Result};
-use am_core::ambient::{Clock, Ids};
+use crate::error::{OrchestrationError, Result};
+use am_core::ambient::{Clock, IdGenerator};
 use am_db::{Database, Tx, codec::Timestamp};
 
 /// This process as a worker of the engine.
-pub struct Worker {
+pub struct EngineWorker {
     /// Id: `worker_` and 12 hex digits.
     pub id: String,
     lease: Duration,
@@ -29,12 +29,13 @@ fn lock_path(database: &Path, id: &str) -> PathBuf {
     database.with_file_name(name)
 }
 
-impl Worker {
+impl EngineWorker {
     /// Take the lock and write the first heartbeat.
-    pub async fn enlist(db: &Database, clock: &Clock, ids: &Ids, lease: Duration) -> Result<Self> {
-        let id = ids.prefixed("worker_", 12);
+    pub async fn register(db: &Database, clock: &Clock, ids: &IdGenerator, lease: Duration) -> Result<Self> {
+        let id = ids.random_id("worker_", 12);
         let path = lock_path(db.path(), &id);
-        let failed = |error: std::io::Error| Error::Conflict(format!("can't lock {}: {error}", path.display()));
+        let failed =
+            |error: std::io::Error| OrchestrationError::Conflict(format!("can't lock {}: {error}", path.display()));
         let lock = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
         lock.lock().map_err(failed)?;
         let worker = Self { id, lease, path, _lock: lock };
@@ -50,13 +51,13 @@ impl Worker {
     }
 
     /// Find dead workers and release their runs. Returns the number of runs.
-    pub async fn bury_the_dead(&self, db: &Database, clock: &Clock) -> Result<u64> {
-        let others = store::workers(&mut *db.read().await?).await?;
+    pub async fn reclaim_dead_workers(&self, db: &Database, clock: &Clock) -> Result<u64> {
+        let others = store::list_workers(&mut *db.read().await?).await?;
         let now = Timestamp(clock.now());
         let mut freed = 0;
         for (id, lease_until) in others.into_iter().filter(|(id, _)| *id != self.id) {
             let path = lock_path(db.path(), &id);
-            let ended = gone(&path);
+            let ended = is_lock_released(&path);
             let why = match ended {
                 true => "its process has ended",
                 false if lease_until < now => "its lease has expired",
@@ -67,7 +68,7 @@ impl Worker {
             let runs = db
                 .write({
                     let id = id.clone();
-                    async move |tx: &mut Tx| store::bury(tx, &id, lease).await
+                    async move |tx: &mut Tx| store::remove_worker(tx, &id, lease).await
                 })
                 .await?;
             let Some(runs) = runs else { continue };
@@ -84,14 +85,14 @@ impl Worker {
     /// Deregister in an orderly stop: no run is held any more.
     pub async fn leave(&self, db: &Database) -> Result<()> {
         let id = self.id.clone();
-        db.write(async move |tx: &mut Tx| store::bury(tx, &id, None).await).await?;
+        db.write(async move |tx: &mut Tx| store::remove_worker(tx, &id, None).await).await?;
         let _ = std::fs::remove_file(&self.path);
         Ok(())
     }
 }
 
 /// Return whether the lock is free. A file that cannot be opened gives no answer; the lease decides then.
-fn gone(path: &Path) -> bool {
+fn is_lock_released(path: &Path) -> bool {
     match File::open(path) {
         Ok(file) => match file.try_lock() {
             Ok(()) => true,
@@ -104,28 +105,28 @@ fn gone(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use am_db::{Settings, migrate};
+    use am_db::{DatabaseSettings, migrate};
 
     #[tokio::test]
     async fn a_lock_tells_the_living_from_the_dead() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings { readers: 1, busy_timeout: Duration::from_secs(1) };
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(1) };
         let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
-        let (clock, ids) = (Clock::system(), Ids::seeded(1));
+        let (clock, ids) = (Clock::system(), IdGenerator::seeded(1));
         migrate(&db, &clock).await.unwrap();
         let lease = Duration::from_secs(60);
-        let first = Worker::enlist(&db, &clock, &ids, lease).await.unwrap();
-        let second = Worker::enlist(&db, &clock, &ids, lease).await.unwrap();
-        let count = async || store::workers(&mut db.read().await.unwrap()).await.unwrap().len();
-        second.bury_the_dead(&db, &clock).await.unwrap();
+        let first = EngineWorker::register(&db, &clock, &ids, lease).await.unwrap();
+        let second = EngineWorker::register(&db, &clock, &ids, lease).await.unwrap();
+        let count = async || store::list_workers(&mut db.read().await.unwrap()).await.unwrap().len();
+        second.reclaim_dead_workers(&db, &clock).await.unwrap();
         assert_eq!(count().await, 2, "both live");
         // The kernel gives the lock back when the process ends; here the file is closed.
         drop(first);
-        second.bury_the_dead(&db, &clock).await.unwrap();
+        second.reclaim_dead_workers(&db, &clock).await.unwrap();
         assert_eq!(count().await, 1);
         let later = Clock::from_fn(move || Clock::system().now() + Duration::from_secs(120));
-        let third = Worker::enlist(&db, &later, &ids, lease).await.unwrap();
-        third.bury_the_dead(&db, &later).await.unwrap();
+        let third = EngineWorker::register(&db, &later, &ids, lease).await.unwrap();
+        third.reclaim_dead_workers(&db, &later).await.unwrap();
         assert_eq!(count().await, 1, "a lease that has run out counts as death, lock or no lock");
         third.leave(&db).await.unwrap();
         assert_eq!(count().await, 0);

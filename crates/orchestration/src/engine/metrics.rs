@@ -13,11 +13,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{jq, model::Status};
+use crate::{jq, model::ExecutionStatus};
 
 /// Prometheus metrics of the engine.
 #[derive(Default)]
-pub struct Metrics {
+pub struct EngineMetrics {
     ended: Family<[(&'static str, &'static str); 1], Counter>,
     /// Number of executions that this process holds.
     pub held: Gauge,
@@ -27,12 +27,12 @@ pub struct Metrics {
     pub waiting: Gauge,
 }
 
-impl Metrics {
-    pub fn ended(&self, status: Status) {
+impl EngineMetrics {
+    pub fn ended(&self, status: ExecutionStatus) {
         self.ended.get_or_create(&[("status", status.value())]).inc();
     }
 
-    pub fn register(&self, jq: &jq::Pool, registry: &mut Registry) {
+    pub fn register(&self, jq: &jq::JqPool, registry: &mut Registry) {
         registry.register("engine_executions_ended", "Executions that ended here, by status", self.ended.clone());
         registry.register("engine_leases_held", "Executions this process holds by lease", self.held.clone());
         registry.register("engine_executions_waiting", "Executions that wait for a worker", self.waiting.clone());
@@ -41,20 +41,20 @@ impl Metrics {
             "Executions taken over from dead workers",
             self.taken_over.clone(),
         );
-        registry.register_collector(Box::new(Jq(jq.clone())));
+        registry.register_collector(Box::new(JqCollector(jq.clone())));
     }
 }
 
 /// Collector that reads the jq pool's own counters at a scrape.
-struct Jq(jq::Pool);
+struct JqCollector(jq::JqPool);
 
-impl fmt::Debug for Jq {
+impl fmt::Debug for JqCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Jq")
     }
 }
 
-impl Collector for Jq {
+impl Collector for JqCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let stats = self.0.stats();
         let counters = [

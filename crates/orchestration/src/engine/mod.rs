@@ -1,22 +1,22 @@
 //! The engine: durable execution of workflows. It claims ready runs, drives them under a lease with a fence, takes over
 //! runs of dead workers, and releases its runs in an orderly stop.
 
-mod actions;
-mod agents;
+mod action_executor;
+mod agent_action;
+mod audit_entries;
 mod claim;
-mod commands;
+mod command_action;
 mod context;
 mod driver;
+pub(crate) mod external_tasks;
 mod lease;
 mod metrics;
-pub(crate) mod orders;
 mod run;
 #[cfg(test)]
 mod run_tests;
 mod step;
 mod store;
-mod trail;
-mod verify;
+mod verification;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -28,61 +28,61 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-pub use actions::Performer;
+pub use action_executor::ActionExecutor;
 pub(crate) use claim::store::stop_steps;
-pub(crate) use run::{Run, StepRun, round};
-pub(crate) use store::{Save, under_way};
+pub(crate) use run::{RunState, StepRun, round_progress};
+pub(crate) use store::{RunCheckpoint, count_active};
 
-use claim::Place;
-use driver::{Driver, Handle};
-use lease::Worker;
-use run::Limits;
-use store::{NewRun, Saved};
+use claim::PathSegment;
+use driver::{DriverHandle, RunDriver};
+use lease::EngineWorker;
+use run::RunLimits;
+use store::{NewExecution, SaveOutcome};
 
 use super::{
-    action::Names,
-    assignments::Assignments,
-    error::{Error, Result},
+    action::ActionCatalog,
+    assignments::AssignmentService,
+    error::{OrchestrationError, Result},
     executions::Execution,
-    model::{Status, VerificationLevel},
-    workflows::Compiled,
+    model::{ExecutionStatus, VerificationLevel},
+    workflows::CompiledWorkflow,
 };
-use am_audit::{Audit, SecurityLevel};
+use am_audit::{AuditLog, SecurityLevel};
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     config::EngineConfig,
     crypto::Signer,
     supervisor::BackgroundTask,
 };
 use am_db::{
     Database, Tx,
-    codec::{Doc, Timestamp},
-    once::{Done, Once},
+    codec::{JsonText, Timestamp},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
-use am_events::Hub;
-use am_rl::runs::Runs;
-use am_security::policies::Policies;
+use am_events::StreamHub;
+use am_rl::runs::TrainingRuns;
+use am_security::policies::SecurityPolicies;
 
 /// Engine. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(Arc<EngineInner>);
 
-pub(crate) struct Inner {
+pub(crate) struct EngineInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
+    ids: IdGenerator,
+    audit: AuditLog,
     config: EngineConfig,
-    names: Names,
-    policies: Policies,
-    performer: Arc<Performer>,
+    names: ActionCatalog,
+    policies: SecurityPolicies,
+    performer: Arc<ActionExecutor>,
     signer: Arc<Signer>,
-    hub: Hub,
-    worker: Worker,
+    hub: StreamHub,
+    worker: EngineWorker,
     /// A permit is taken before a run is claimed, so that every held run is driven.
     permits: Arc<Semaphore>,
-    driven: Mutex<HashMap<String, Arc<Handle>>>,
+    driven: Mutex<HashMap<String, Arc<DriverHandle>>>,
     /// Hashes of definitions known to be stored.
     stored_definitions: Mutex<LruCache<String, ()>>,
     work: Notify,
@@ -94,41 +94,41 @@ pub(crate) struct Inner {
     /// Ends the heartbeats, which continue while runs are released.
     left: CancellationToken,
     beating: TaskTracker,
-    metrics: metrics::Metrics,
+    metrics: metrics::EngineMetrics,
 }
 
 /// Dependencies of the engine.
-pub struct Parts {
+pub struct EngineParts {
     /// Database of the runs.
     pub db: Database,
     /// Source of the time.
     pub clock: Clock,
     /// Source of ids and randomness.
-    pub ids: Ids,
+    pub ids: IdGenerator,
     /// Audit log of all changes.
-    pub audit: Audit,
+    pub audit: AuditLog,
     /// Settings of the engine.
     pub config: EngineConfig,
     /// Names that actions may refer to.
-    pub names: Names,
+    pub names: ActionCatalog,
     /// Security policies that bind runs.
-    pub policies: Policies,
+    pub policies: SecurityPolicies,
     /// Executor of actions.
-    pub performer: Performer,
+    pub performer: ActionExecutor,
     /// Signer of receipts.
     pub signer: Arc<Signer>,
     /// Hub that wakes followers of runs.
-    pub hub: Hub,
+    pub hub: StreamHub,
 }
 
 /// A run to be started.
-pub struct Start {
+pub struct RunRequest {
     /// Id of the workflow, network or plan.
     pub workflow_id: String,
     /// Principal of the client.
     pub client: Principal,
     /// Compiled workflow to run.
-    pub compiled: Compiled,
+    pub compiled: CompiledWorkflow,
     /// Inputs, visible as `$.inputs`.
     pub inputs: Value,
     /// Verification level of the run.
@@ -148,11 +148,11 @@ impl Engine {
     ///
     /// # Errors
     /// When the lock file or the database cannot be written.
-    pub async fn open(parts: Parts) -> Result<Self> {
-        let worker = Worker::enlist(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
+    pub async fn open(parts: EngineParts) -> Result<Self> {
+        let worker = EngineWorker::register(&parts.db, &parts.clock, &parts.ids, parts.config.lease).await?;
         let permits = Arc::new(Semaphore::new(parts.config.max_active));
         let stored = std::num::NonZeroUsize::new(4096).unwrap_or(std::num::NonZeroUsize::MIN);
-        let inner = Inner {
+        let inner = EngineInner {
             db: parts.db,
             clock: parts.clock,
             ids: parts.ids,
@@ -173,7 +173,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             left: CancellationToken::new(),
             beating: TaskTracker::new(),
-            metrics: metrics::Metrics::default(),
+            metrics: metrics::EngineMetrics::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -184,7 +184,7 @@ impl Engine {
         let (jobs, stop) = (inner.performer.jobs.clone(), inner.stop.clone());
         [
             BackgroundTask::new("engine.heartbeat", inner.beating.track_future(inner.clone().beat())),
-            BackgroundTask::new("engine.claims", inner.tasks.track_future(inner.clone().claim_for_ever())),
+            BackgroundTask::new("engine.claims", inner.tasks.track_future(inner.clone().claim_loop())),
             BackgroundTask::new("engine.jobs", inner.tasks.track_future(jobs.watch(stop))),
         ]
     }
@@ -193,10 +193,10 @@ impl Engine {
     /// background.
     ///
     /// # Errors
-    /// [`Error::Stopping`] during a stop; database errors.
-    pub async fn start(&self, start: Start, once: Option<Once>) -> Result<Done<Execution>> {
+    /// [`OrchestrationError::Stopping`] during a stop; database errors.
+    pub async fn start(&self, start: RunRequest, once: Option<IdempotencyKey>) -> Result<IdempotentResult<Execution>> {
         if self.0.stop.is_cancelled() {
-            return Err(Error::Stopping);
+            return Err(OrchestrationError::Stopping);
         }
         let (tell, told) = oneshot::channel();
         let inner = self.0.clone();
@@ -205,15 +205,15 @@ impl Engine {
             let run = inner.new_run(start);
             match inner.permits.clone().try_acquire_owned() {
                 Err(_) => drop(tell.send(inner.queue(run, once).await)),
-                Ok(permit) => inner.drive_new(run, once, permit, tell).await,
+                Ok(permit) => inner.start_driver(run, once, permit, tell).await,
             }
         });
-        told.await.map_err(|_| Error::Stopping)?
+        told.await.map_err(|_| OrchestrationError::Stopping)?
     }
 
     /// Notify the run's driver in this process, if any, that the run was cancelled.
     pub fn cancelled(&self, id: &str) {
-        self.0.metrics.ended(Status::Cancelled);
+        self.0.metrics.ended(ExecutionStatus::Cancelled);
         if let Some(handle) = self.0.handle(id) {
             handle.lost.cancel();
         }
@@ -264,23 +264,23 @@ impl Engine {
     }
 }
 
-impl Inner {
-    fn new_run(&self, start: Start) -> Run {
+impl EngineInner {
+    fn new_run(&self, start: RunRequest) -> RunState {
         let now = Timestamp(self.clock.now());
         let steps = start.compiled.step_ids.iter().map(|id| StepRun::new(id.clone())).collect();
-        let mut run = Run {
+        let mut run = RunState {
             id: String::new(),
             workflow_id: start.workflow_id,
             client_id: start.client.name.to_string(),
             plan: start.compiled.plan,
             inputs: Arc::new(start.inputs),
-            limits: Limits { seconds: start.max_execution_time, budget: start.max_cost_budget },
+            limits: RunLimits { seconds: start.max_execution_time, budget: start.max_cost_budget },
             level: start.level,
             security: start.security,
             origin: start.client.origin,
             trace_id: start.trace_id,
             fence: 1,
-            status: Status::Pending,
+            status: ExecutionStatus::Pending,
             steps,
             total_cost: 0.0,
             created_at: now,
@@ -288,9 +288,9 @@ impl Inner {
             completed_at: None,
             error: None,
             failed_step: None,
-            final_result: Doc::none(),
-            receipt: Doc::none(),
-            proof: Doc::none(),
+            final_result: JsonText::none(),
+            receipt: JsonText::none(),
+            proof: JsonText::none(),
             active_before: 0.0,
             claimed_at: now,
             is_new: true,
@@ -301,12 +301,21 @@ impl Inner {
     }
 
     /// Save a run for any worker, because no permit is available here.
-    async fn queue(self: &Arc<Self>, mut run: Run, once: Option<Once>) -> Result<Done<Execution>> {
+    async fn queue(
+        self: &Arc<Self>,
+        mut run: RunState,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         loop {
-            let new = NewRun::of(&run);
-            let save = Save::of(&mut run, store::Hold::Ready, &self.worker.id, Timestamp(self.clock.now()));
+            let new = NewExecution::from_run(&run);
+            let save = RunCheckpoint::from_run(
+                &mut run,
+                store::Ownership::Ready,
+                &self.worker.id,
+                Timestamp(self.clock.now()),
+            );
             match self.save_first(Arc::new(save), &new, once.clone()).await {
-                Err(Error::Db(am_db::Error::Duplicate(_))) => run.begin_anew(&self.ids),
+                Err(OrchestrationError::Db(am_db::DatabaseError::Duplicate(_))) => run.reset(&self.ids),
                 answer => {
                     self.work.notify_one();
                     return answer;
@@ -315,23 +324,25 @@ impl Inner {
         }
     }
 
-    async fn drive_new(
+    async fn start_driver(
         self: Arc<Self>,
-        run: Run,
-        once: Option<Once>,
+        run: RunState,
+        once: Option<IdempotencyKey>,
         permit: OwnedSemaphorePermit,
-        tell: oneshot::Sender<Result<Done<Execution>>>,
+        tell: oneshot::Sender<Result<IdempotentResult<Execution>>>,
     ) {
-        let handle = Arc::<Handle>::default();
-        let mut driver = Driver::new(self.clone(), run, handle.clone());
+        let handle = Arc::<DriverHandle>::default();
+        let mut driver = RunDriver::new(self.clone(), run, handle.clone());
         let span = driver.span();
-        let saved = driver.first_save(once).instrument(span).await;
+        let saved = driver.save_first(once).instrument(span).await;
         let place = match &saved {
-            Ok(Done { value, replayed: false }) if value.status.is_final() => {
+            Ok(IdempotentResult { value, replayed: false }) if value.status.is_final() => {
                 self.metrics.ended(value.status);
                 None
             }
-            Ok(Done { value, replayed: false }) => Some(Place::take(&self, value.id.clone(), handle)),
+            Ok(IdempotentResult { value, replayed: false }) => {
+                Some(PathSegment::occupy(&self, value.id.clone(), handle))
+            }
             _ => None,
         };
         let _ = tell.send(saved);
@@ -340,38 +351,43 @@ impl Inner {
         }
     }
 
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<DriverHandle>>> {
         self.driven.lock()
     }
 
-    fn handle(&self, id: &str) -> Option<Arc<Handle>> {
+    fn handle(&self, id: &str) -> Option<Arc<DriverHandle>> {
         self.lock().get(id).cloned()
     }
 
     /// Save a new run for the first time, at most once for `once`.
-    async fn save_first(&self, save: Arc<Save>, new: &NewRun, once: Option<Once>) -> Result<Done<Execution>> {
+    async fn save_first(
+        &self,
+        save: Arc<RunCheckpoint>,
+        new: &NewExecution,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         let known = self.known_definitions().get(&new.definition_hash).is_some();
-        let mut rows = store::rows(&save, new, known)?;
-        self.audit.add_to(&mut rows, &save.trail);
+        let mut rows = store::insert_rows(&save, new, known)?;
+        self.audit.add_entry_rows(&mut rows, &save.trail);
         let wake = self.wake(&save);
         am_core::crash_point!("engine.before_save");
         let (policies, level) = (self.policies.clone(), new.security);
         let bound = policies.bind(level);
         let done = if once.is_none() && save.orders.is_empty() && save.take_back.is_empty() && !bound {
             self.db.insert(rows, wake).await?;
-            Done::fresh(Execution::of_save(&save))
+            IdempotentResult::fresh(Execution::from_checkpoint(&save))
         } else {
             let work = async move |tx: &mut Tx| {
                 if bound {
-                    let others = under_way(tx.conn().await?, &save.run.client_id, level).await?;
-                    policies.check_concurrency(level, others).map_err(Error::Refused)?;
+                    let others = count_active(tx.conn().await?, &save.run.client_id, level).await?;
+                    policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
                 }
                 rows.execute(tx).await?;
-                store::orders(tx, &save).await?;
+                store::submit_tasks(tx, &save).await?;
                 tx.after_commit(wake);
-                Ok::<_, Error>(Execution::of_save(&save))
+                Ok::<_, OrchestrationError>(Execution::from_checkpoint(&save))
             };
-            self.db.write_once(&self.clock, once, work).await?
+            self.db.write_idempotent(&self.clock, once, work).await?
         };
         if !done.replayed && !known {
             self.known_definitions().put(new.definition_hash.clone(), ());
@@ -384,27 +400,27 @@ impl Inner {
     }
 
     /// Return a closure that wakes waiters of the run after the commit.
-    fn wake(&self, save: &Save) -> impl FnOnce() + Send + 'static {
+    fn wake(&self, save: &RunCheckpoint) -> impl FnOnce() + Send + 'static {
         let (hub, stream) = (self.hub.clone(), save.run.id.clone());
-        let trains = save.orders.iter().any(|order| matches!(order, orders::Order::Training(_)));
-        let assigns = save.orders.iter().any(|order| matches!(order, orders::Order::Agent(_)));
+        let trains = save.orders.iter().any(|order| matches!(order, external_tasks::ExternalTask::Training(_)));
+        let assigns = save.orders.iter().any(|order| matches!(order, external_tasks::ExternalTask::Agent(_)));
         let assigns = (assigns || !save.take_back.is_empty()).then(|| self.performer.assignments.clone());
         let training = trains.then(|| self.performer.training.clone());
         move || {
             hub.wake(&stream);
-            training.iter().for_each(Runs::wake);
-            assigns.iter().for_each(Assignments::wake);
+            training.iter().for_each(TrainingRuns::wake);
+            assigns.iter().for_each(AssignmentService::wake);
         }
     }
 
-    async fn save(&self, save: Arc<Save>) -> Result<Saved> {
-        let ended = (save.hold == store::Hold::Ended).then_some(save.run.status);
+    async fn save(&self, save: Arc<RunCheckpoint>) -> Result<SaveOutcome> {
+        let ended = (save.hold == store::Ownership::Ended).then_some(save.run.status);
         let (wake, trail) = (self.wake(&save), self.audit.rows(&save.trail));
         let work = async move |tx: &mut Tx| {
             am_core::crash_point!("engine.before_save");
-            let saved = store::update(tx, &save, trail).await?;
+            let saved = store::save_run(tx, &save, trail).await?;
             tx.after_commit(wake);
-            Ok::<_, Error>(saved)
+            Ok::<_, OrchestrationError>(saved)
         };
         let saved = self.db.write(work).await?;
         ended.into_iter().for_each(|status| self.metrics.ended(status));

@@ -5,27 +5,27 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-pub use super::step::{Outcome, StepRun};
+pub use super::step::{AttemptResult, StepRun};
 use super::{
-    context::{OuterContext, RunContext},
-    verify,
+    context::{RunContext, ScopeInputContext},
+    verification,
 };
 use crate::{
-    definition::{Plan, Step},
-    guard::Terms,
+    definition::{CompiledStep, ExecutionPlan},
+    guard::ExecutionConstraints,
     mapping,
-    model::{Status, VerificationLevel},
+    model::{ExecutionStatus, VerificationLevel},
 };
 use am_audit::SecurityLevel;
-use am_core::ambient::Ids;
+use am_core::ambient::IdGenerator;
 use am_db::{
-    codec::{Doc, Timestamp},
-    principal::Origin,
+    codec::{JsonText, Timestamp},
+    principal::ClientOrigin,
 };
 
 /// Limits of a run; 0 means no limit.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RunLimits {
     /// Time limit in seconds.
     pub seconds: i64,
     /// Limit of the cost.
@@ -33,22 +33,22 @@ pub struct Limits {
 }
 
 /// State of a run in progress.
-pub struct Run {
+pub struct RunState {
     /// Id: `exec_` and 10 hex digits.
     pub id: String,
     pub workflow_id: String,
     pub client_id: String,
-    pub plan: Arc<Plan>,
+    pub plan: Arc<ExecutionPlan>,
     pub inputs: Arc<Value>,
-    pub limits: Limits,
+    pub limits: RunLimits,
     pub level: VerificationLevel,
     /// Security level, for policies and the audit log.
     pub security: SecurityLevel,
     /// Origin of the request, until it has been saved.
-    pub origin: Option<Arc<Origin>>,
+    pub origin: Option<Arc<ClientOrigin>>,
     pub trace_id: Option<String>,
     pub fence: i64,
-    pub status: Status,
+    pub status: ExecutionStatus,
     pub steps: Vec<StepRun>,
     pub total_cost: f64,
     pub created_at: Timestamp,
@@ -56,9 +56,9 @@ pub struct Run {
     pub completed_at: Option<Timestamp>,
     pub error: Option<String>,
     pub failed_step: Option<String>,
-    pub final_result: Doc,
-    pub receipt: Doc,
-    pub proof: Doc,
+    pub final_result: JsonText,
+    pub receipt: JsonText,
+    pub proof: JsonText,
     /// Seconds of execution before this worker claimed it.
     pub active_before: f64,
     /// Time when this worker claimed it.
@@ -66,12 +66,12 @@ pub struct Run {
     /// Whether it is not in the database yet.
     pub is_new: bool,
     /// Events that have not been saved yet.
-    pub events: Vec<NewEvent>,
+    pub events: Vec<PendingEvent>,
 }
 
 /// An event that gets its number when it is saved.
 #[derive(Clone, Debug)]
-pub struct NewEvent {
+pub struct PendingEvent {
     pub kind: &'static str,
     pub at: Timestamp,
     pub data: Value,
@@ -88,19 +88,19 @@ pub enum AfterFailure {
 
 /// Result of checking the budget for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Affords {
+pub enum BudgetCheck {
     /// The step fits into the budget.
-    Now,
+    Fits,
     /// The answer depends on the final cost of the steps in progress.
-    Perhaps,
+    Pending,
 }
 
 /// Tolerance of comparisons, for rounding errors in sums.
-const EPSILON: f64 = 1e-9;
+const COST_EPSILON: f64 = 1e-9;
 
-impl Run {
+impl RunState {
     /// Assign new ids to the run and its steps: two ids can collide.
-    pub fn name(&mut self, ids: &Ids) {
+    pub fn name(&mut self, ids: &IdGenerator) {
         self.id = ids.next("exec_", 10);
         for step in &mut self.steps {
             step.row_id = ids.next("step_exec_", 10);
@@ -108,27 +108,27 @@ impl Run {
     }
 
     /// Restart a new run whose save failed because an id was taken. The new ids are visible to external receivers.
-    pub fn begin_anew(&mut self, ids: &Ids) {
+    pub fn reset(&mut self, ids: &IdGenerator) {
         self.steps = self.steps.iter_mut().map(|step| StepRun::new(std::mem::take(&mut step.step_id))).collect();
-        self.status = Status::Pending;
+        self.status = ExecutionStatus::Pending;
         self.total_cost = 0.0;
         (self.started_at, self.completed_at, self.error, self.failed_step) = (None, None, None, None);
-        (self.final_result, self.receipt, self.proof) = (Doc::none(), Doc::none(), Doc::none());
+        (self.final_result, self.receipt, self.proof) = (JsonText::none(), JsonText::none(), JsonText::none());
         self.events.clear();
         self.is_new = true;
-        ids.jump();
+        ids.reseed_sequence();
         self.name(ids);
     }
 
     pub fn tell(&mut self, kind: &'static str, at: Timestamp, data: Value) {
-        self.events.push(NewEvent { kind, at, data });
+        self.events.push(PendingEvent { kind, at, data });
     }
 
     /// Mark the run as started.
     pub fn start(&mut self, now: Timestamp) {
         if self.started_at.is_none() {
             self.started_at = Some(now);
-            self.status = Status::Running;
+            self.status = ExecutionStatus::Running;
             self.tell(
                 "execution_started",
                 now,
@@ -139,11 +139,11 @@ impl Run {
 
     /// Return the steps that may begin: their dependencies have ended well and no retry is due later.
     pub fn ready(&self) -> Vec<usize> {
-        let ended_well = |at: &usize| self.steps[*at].status == Status::Completed;
+        let ended_well = |at: &usize| self.steps[*at].status == ExecutionStatus::Completed;
         (0..self.steps.len())
             .filter(|at| {
                 let step = &self.steps[*at];
-                step.status == Status::Pending
+                step.status == ExecutionStatus::Pending
                     && step.retry_at.is_none()
                     && self.plan.steps[*at].depends_on.iter().all(ended_well)
             })
@@ -157,11 +157,11 @@ impl Run {
 
     /// Return the remaining time; `None`: no limit.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
-        (self.limits.seconds > 0).then(|| self.left_of(self.limits.seconds, now))
+        (self.limits.seconds > 0).then(|| self.seconds_left(self.limits.seconds, now))
     }
 
     /// Return the remaining part of a limit in seconds.
-    pub fn left_of(&self, seconds: i64, now: Timestamp) -> Duration {
+    pub fn seconds_left(&self, seconds: i64, now: Timestamp) -> Duration {
         Duration::try_from_secs_f64(seconds as f64 - self.active_seconds(now)).unwrap_or(Duration::ZERO)
     }
 
@@ -209,9 +209,9 @@ impl Run {
     }
 
     /// Compute the inputs of the group that `step` belongs to.
-    pub fn scope_inputs(&self, step: &Step) -> Result<Option<Value>, mapping::ResolveError> {
+    pub fn scope_inputs(&self, step: &CompiledStep) -> Result<Option<Value>, mapping::ResolveError> {
         let Some(scope) = &step.scope else { return Ok(None) };
-        let outer = OuterContext::new(self);
+        let outer = ScopeInputContext::new(self);
         scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
     }
 
@@ -219,34 +219,35 @@ impl Run {
     ///
     /// # Errors
     /// A message with the exceeded limit and the amounts.
-    pub fn affords(&self, at: usize, estimate: f64) -> Result<Affords, String> {
-        let fits = |cost: f64| self.limits.budget <= 0.0 || cost + estimate <= self.limits.budget + EPSILON;
+    pub fn check_budget(&self, at: usize, estimate: f64) -> Result<BudgetCheck, String> {
+        let fits = |cost: f64| self.limits.budget <= 0.0 || cost + estimate <= self.limits.budget + COST_EPSILON;
         if fits(self.committed_cost()) {
-            Ok(Affords::Now)
+            Ok(BudgetCheck::Fits)
         } else if fits(self.total_cost) {
             // Other steps have reserved too much; their final cost may be lower.
-            Ok(Affords::Perhaps)
+            Ok(BudgetCheck::Pending)
         } else {
             Err(format!(
                 "max_cost_budget {}: {} is spent, and step {:?} may cost {estimate}",
                 self.limits.budget,
-                round(self.total_cost),
+                round_progress(self.total_cost),
                 self.plan.steps[at].key
             ))
         }
     }
 
     /// Return a message with the amounts if more than the budget was spent.
-    pub fn over_budget(&self) -> Option<String> {
+    pub fn budget_exceeded(&self) -> Option<String> {
         let (limit, used) = (self.limits.budget, self.total_cost);
-        (limit > 0.0 && used > limit + EPSILON).then(|| format!("max_cost_budget {limit}: {} was spent", round(used)))
+        (limit > 0.0 && used > limit + COST_EPSILON)
+            .then(|| format!("max_cost_budget {limit}: {} was spent", round_progress(used)))
     }
 
     /// Begin an attempt and reserve `estimate` for it.
     pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) {
         self.start(now);
         let step = &mut self.steps[at];
-        step.status = Status::Running;
+        step.status = ExecutionStatus::Running;
         step.attempts += 1;
         step.input = Some(Arc::new(input));
         step.reserved = estimate;
@@ -258,24 +259,24 @@ impl Run {
     }
 
     /// Settle the cost of an attempt, whatever becomes of its output.
-    pub fn settle(&mut self, at: usize, outcome: &Outcome) {
+    pub fn settle(&mut self, at: usize, outcome: &AttemptResult) {
         let step = &mut self.steps[at];
         step.seconds += outcome.seconds;
-        step.cost = tidy(step.cost + outcome.cost);
+        step.cost = round_cost(step.cost + outcome.cost);
         step.reserved = 0.0;
         step.job_id = None;
         step.memory_mb = outcome.memory_mb;
         step.miner_receipt = outcome.miner_receipt.clone();
         step.gpu = outcome.gpu;
         step.dirty = true;
-        self.total_cost = tidy(self.total_cost + outcome.cost);
+        self.total_cost = round_cost(self.total_cost + outcome.cost);
     }
 
     /// Complete step `at`: apply the output mappings, verify the result, settle the cost.
     ///
     /// # Errors
     /// The reason why an output mapping cannot be applied; the step has failed for good then.
-    pub fn complete(&mut self, at: usize, outcome: Outcome, now: Timestamp) -> Result<(), String> {
+    pub fn complete(&mut self, at: usize, outcome: AttemptResult, now: Timestamp) -> Result<(), String> {
         let plan = self.plan.clone();
         let spec = &plan.steps[at];
         self.settle(at, &outcome);
@@ -289,10 +290,10 @@ impl Run {
         };
         let level = spec.verification_level.unwrap_or(self.level);
         let step = &mut self.steps[at];
-        step.status = Status::Completed;
+        step.status = ExecutionStatus::Completed;
         step.completed_at = Some(now);
         step.output = Some(Arc::new(output));
-        let verification = verify::check(level, spec.requires_proof, step, outcome.proof.as_ref());
+        let verification = verification::verify_step(level, spec.requires_proof, step, outcome.proof.as_ref());
         let verified = verification.verified;
         step.verification = Some(verification);
         let step = &self.steps[at];
@@ -302,7 +303,7 @@ impl Run {
     }
 
     /// Record a failed attempt that took `seconds`.
-    pub fn attempt_failed(
+    pub fn fail_attempt(
         &mut self,
         at: usize,
         error: &str,
@@ -323,7 +324,7 @@ impl Run {
         if retryable && attempt - step.attempts_before <= spec.max_retries {
             let delay = spec.retry.delay(attempt - step.attempts_before, random);
             let retry_at = Timestamp(now.0 + chrono::Duration::from_std(delay).unwrap_or_default());
-            step.status = Status::Pending;
+            step.status = ExecutionStatus::Pending;
             step.retry_at = Some(retry_at);
             self.tell(
                 "step_failed",
@@ -341,7 +342,7 @@ impl Run {
         if let Some(at) = at {
             let key = self.plan.steps[at].key.clone();
             let step = &mut self.steps[at];
-            step.status = Status::Failed;
+            step.status = ExecutionStatus::Failed;
             step.completed_at = Some(now);
             step.reserved = 0.0;
             step.error = Some(error.to_owned());
@@ -354,15 +355,15 @@ impl Run {
             self.error = Some(error.to_owned());
         }
         let jobs = self.stop_steps(now, "stopped, because the execution failed");
-        self.status = Status::Failed;
+        self.status = ExecutionStatus::Failed;
         self.completed_at = Some(now);
-        self.start_if_never(now);
+        self.ensure_started(now);
         let data = json!({"error": self.error, "failed_step": self.failed_step, "total_cost": self.total_cost});
         self.tell("execution_failed", now, data);
         jobs
     }
 
-    fn start_if_never(&mut self, now: Timestamp) {
+    fn ensure_started(&mut self, now: Timestamp) {
         if self.started_at.is_none() {
             self.started_at = Some(now);
         }
@@ -373,15 +374,15 @@ impl Run {
         let mut jobs = Vec::new();
         for (at, step) in self.steps.iter_mut().enumerate() {
             step.retry_at = None;
-            if step.status == Status::Running {
+            if step.status == ExecutionStatus::Running {
                 jobs.extend(step.job_id.take());
-                step.status = Status::Cancelled;
+                step.status = ExecutionStatus::Cancelled;
                 step.completed_at = Some(now);
                 step.reserved = 0.0;
                 step.error = Some(why.to_owned());
                 step.dirty = true;
                 let data = json!({"step": self.plan.steps[at].key, "reason": why});
-                self.events.push(NewEvent { kind: "step_cancelled", at: now, data });
+                self.events.push(PendingEvent { kind: "step_cancelled", at: now, data });
             }
         }
         jobs
@@ -389,7 +390,7 @@ impl Run {
 
     /// Return whether every step has ended well.
     pub fn is_done(&self) -> bool {
-        self.steps.iter().all(|step| step.status == Status::Completed)
+        self.steps.iter().all(|step| step.status == ExecutionStatus::Completed)
     }
 
     /// Complete the run: combine the steps' results and verifications.
@@ -403,17 +404,18 @@ impl Run {
             .filter(|(spec, _)| spec.raw.hook_of.is_none())
             .map(|(spec, step)| (spec.key.clone(), step.output.as_deref().cloned().unwrap_or(Value::Null)))
             .collect();
-        self.status = Status::Completed;
+        self.status = ExecutionStatus::Completed;
         self.completed_at = Some(now);
-        self.final_result = Doc::of(&json!({"step_results": results})).unwrap_or_else(|_| Doc::none());
-        let proof = verify::summary(self);
+        self.final_result =
+            JsonText::from_value(&json!({"step_results": results})).unwrap_or_else(|_| JsonText::none());
+        let proof = verification::verification_summary(self);
         let verified = proof["verified"].clone();
-        self.proof = Doc::of(&proof).unwrap_or_else(|_| Doc::none());
+        self.proof = JsonText::from_value(&proof).unwrap_or_else(|_| JsonText::none());
         self.tell("execution_completed", now, json!({"total_cost": self.total_cost, "verified": verified}));
     }
 
     pub fn completed_steps(&self) -> usize {
-        self.steps.iter().filter(|step| step.status == Status::Completed).count()
+        self.steps.iter().filter(|step| step.status == ExecutionStatus::Completed).count()
     }
 
     /// Return the progress in percent, 0 to 100.
@@ -421,13 +423,13 @@ impl Run {
         if self.steps.is_empty() {
             100.0
         } else {
-            round(100.0 * self.completed_steps() as f64 / self.steps.len() as f64)
+            round_progress(100.0 * self.completed_steps() as f64 / self.steps.len() as f64)
         }
     }
 
     /// Return what a policy judges the run by, beside its steps and its measured time.
-    pub fn terms(&self) -> Terms {
-        Terms {
+    pub fn terms(&self) -> ExecutionConstraints {
+        ExecutionConstraints {
             security: self.security,
             level: self.level,
             requires_verification: self.security != SecurityLevel::Public,
@@ -437,7 +439,7 @@ impl Run {
 
     /// Build the column `step_states`: by key, the state for clients and for a worker that takes over.
     pub fn step_states(&self) -> Value {
-        let state = |spec: &Step, step: &StepRun| {
+        let state = |spec: &CompiledStep, step: &StepRun| {
             let mut state = Map::new();
             let mut put =
                 |name: &str, value: Value| drop((!value.is_null()).then(|| state.insert(name.to_owned(), value)));
@@ -461,11 +463,11 @@ impl Run {
 }
 
 /// Round off floating-point errors of sums: ten steps of 0.01 cost 0.1, also in a receipt.
-fn tidy(cost: f64) -> f64 {
+fn round_cost(cost: f64) -> f64 {
     (cost * 1e9).round() / 1e9
 }
 
 /// Round to six decimal digits, without floating-point errors of sums.
-pub fn round(value: f64) -> f64 {
+pub fn round_progress(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }

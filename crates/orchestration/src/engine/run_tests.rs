@@ -7,24 +7,24 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    claim::{restore, store::StoredStep},
-    run::{Affords, AfterFailure, Limits, Outcome, Run, StepRun},
+    claim::{restore_step, store::ClaimedStepRow},
+    run::{AfterFailure, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
 };
 use crate::{
-    action::Action,
-    definition::{Plan, RawStep, Step},
-    mapping::Mapping,
-    model::{RetryPolicy, Status, StepType, VerificationLevel},
+    action::StepAction,
+    definition::{CompiledStep, ExecutionPlan, StepDefinition},
+    mapping::ValueMapping,
+    model::{ExecutionStatus, RetryPolicy, StepType, VerificationLevel},
 };
-use am_core::ambient::Ids;
-use am_db::codec::{Doc, Timestamp};
+use am_core::ambient::IdGenerator;
+use am_db::codec::{JsonText, Timestamp};
 
-fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> Step {
-    Step {
+fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> CompiledStep {
+    CompiledStep {
         key: format!("s{at}"),
         name: format!("s{at}"),
         step_type: StepType::Custom,
-        action: Action::Identity,
+        action: StepAction::Identity,
         inputs: None,
         outputs: None,
         timeout: Duration::from_secs(300),
@@ -35,27 +35,28 @@ fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> Step {
         depends_on,
         scope: None,
         model_requirements: Value::Null,
-        raw: RawStep::default(),
+        raw: StepDefinition::default(),
     }
 }
 
-fn run(steps: Vec<Step>, budget: f64) -> Run {
+fn run_from_row(steps: Vec<CompiledStep>, budget: f64) -> RunState {
     let now = moment(0);
     let rows = (0..steps.len()).map(|at| StepRun::new(format!("step_{at}"))).collect();
-    let plan = Plan { dependents: vec![Vec::new(); steps.len()], steps, body: "{}".into(), hash: String::new() };
-    let mut run = Run {
+    let plan =
+        ExecutionPlan { dependents: vec![Vec::new(); steps.len()], steps, body: "{}".into(), hash: String::new() };
+    let mut run = RunState {
         id: String::new(),
         workflow_id: "agent_1".into(),
         client_id: "key_1".into(),
         plan: Arc::new(plan),
         inputs: Arc::new(json!({"x": 1})),
-        limits: Limits { seconds: 0, budget },
+        limits: RunLimits { seconds: 0, budget },
         level: VerificationLevel::Basic,
         security: am_audit::SecurityLevel::Internal,
         origin: None,
         trace_id: None,
         fence: 1,
-        status: Status::Pending,
+        status: ExecutionStatus::Pending,
         steps: rows,
         total_cost: 0.0,
         created_at: now,
@@ -63,15 +64,15 @@ fn run(steps: Vec<Step>, budget: f64) -> Run {
         completed_at: None,
         error: None,
         failed_step: None,
-        final_result: Doc::none(),
-        receipt: Doc::none(),
-        proof: Doc::none(),
+        final_result: JsonText::none(),
+        receipt: JsonText::none(),
+        proof: JsonText::none(),
         active_before: 0.0,
         claimed_at: now,
         is_new: true,
         events: Vec::new(),
     };
-    run.name(&Ids::seeded(1));
+    run.name(&IdGenerator::seeded(1));
     run
 }
 
@@ -80,20 +81,22 @@ fn moment(tick: i64) -> Timestamp {
 }
 
 /// The steps as another process reads them: from the column `step_states` and the steps' rows.
-fn restored(run: &Run) -> Vec<StepRun> {
+fn restored(run: &RunState) -> Vec<StepRun> {
     let states: Value = serde_json::from_str(&run.step_states().to_string()).unwrap();
-    let doc = |value: &Option<Arc<Value>>| value.as_deref().map_or(Doc::none(), |value| Doc::of(value).unwrap());
-    let row = |step: &StepRun| StoredStep {
+    let doc = |value: &Option<Arc<Value>>| {
+        value.as_deref().map_or(JsonText::none(), |value| JsonText::from_value(value).unwrap())
+    };
+    let row = |step: &StepRun| ClaimedStepRow {
         row_id: step.row_id.clone(),
         step_id: step.step_id.clone(),
         input: doc(&step.input),
         output: doc(&step.output),
         memory_mb: step.memory_mb,
         gpu: step.gpu,
-        verification: step.verification.as_ref().map_or(Doc::none(), |done| Doc::of(done).unwrap()),
+        verification: step.verification.as_ref().map_or(JsonText::none(), |done| JsonText::from_value(done).unwrap()),
     };
-    let rows: Vec<StoredStep> = run.steps.iter().map(row).collect();
-    let restore = |step: &Step| restore(&states[&step.key], &rows, &step.key).unwrap();
+    let rows: Vec<ClaimedStepRow> = run.steps.iter().map(row).collect();
+    let restore = |step: &CompiledStep| restore_step(&states[&step.key], &rows, &step.key).unwrap();
     run.plan.steps.iter().map(restore).collect()
 }
 
@@ -102,23 +105,25 @@ fn texts(steps: &[StepRun]) -> Vec<String> {
 }
 
 /// Begin what is ready, as the driver does.
-fn begin_ready(run: &mut Run, parallel: usize, estimate: f64, tick: i64) {
+fn begin_ready(run: &mut RunState, parallel: usize, estimate: f64, tick: i64) {
     if run.is_done() {
         return run.finish(moment(tick));
     }
     for at in run.ready() {
-        if run.steps.iter().filter(|step| step.status == Status::Running).count() >= parallel {
+        if run.steps.iter().filter(|step| step.status == ExecutionStatus::Running).count() >= parallel {
             return;
         }
-        let done = |other: &usize| run.steps[*other].status == Status::Completed;
+        let done = |other: &usize| run.steps[*other].status == ExecutionStatus::Completed;
         assert!(run.plan.steps[at].depends_on.iter().all(done), "{at} begins before what it waits for has ended");
         let input = run.input(at).unwrap();
-        match run.affords(at, estimate) {
-            Ok(Affords::Now) => {
+        match run.check_budget(at, estimate) {
+            Ok(BudgetCheck::Fits) => {
                 run.begin(at, input, estimate, moment(tick));
                 assert!(run.limits.budget <= 0.0 || run.committed_cost() <= run.limits.budget + 1e-6);
             }
-            Ok(Affords::Perhaps) => assert!(run.steps.iter().any(|step| step.reserved > 0.0), "nothing to wait for"),
+            Ok(BudgetCheck::Pending) => {
+                assert!(run.steps.iter().any(|step| step.reserved > 0.0), "nothing to wait for")
+            }
             Err(limit) => {
                 run.fail(None, &limit, moment(tick));
                 return;
@@ -128,9 +133,9 @@ fn begin_ready(run: &mut Run, parallel: usize, estimate: f64, tick: i64) {
 }
 
 /// One thing happens: an attempt ends, a retry falls due, or the process is lost and another restores the run.
-fn happen(run: &mut Run, what: u8, cost: f64, tick: i64) {
+fn happen(run: &mut RunState, what: u8, cost: f64, tick: i64) {
     let open: Vec<usize> = (0..run.steps.len())
-        .filter(|at| run.steps[*at].status == Status::Running || run.steps[*at].retry_at.is_some())
+        .filter(|at| run.steps[*at].status == ExecutionStatus::Running || run.steps[*at].retry_at.is_some())
         .collect();
     let at = open[usize::from(what) % open.len()];
     if run.steps[at].retry_at.take().is_some() {
@@ -142,7 +147,7 @@ fn happen(run: &mut Run, what: u8, cost: f64, tick: i64) {
         0..=2 => {
             let retryable = what / 16 < 2;
             let attempts = run.steps[at].attempts;
-            match run.attempt_failed(at, "no luck", 0.5, retryable, 0.5, now) {
+            match run.fail_attempt(at, "no luck", 0.5, retryable, 0.5, now) {
                 AfterFailure::Retry(_) => assert!(retryable && attempts <= run.plan.steps[at].max_retries),
                 AfterFailure::Final(_) => assert!(!retryable || attempts > run.plan.steps[at].max_retries),
             }
@@ -155,7 +160,7 @@ fn happen(run: &mut Run, what: u8, cost: f64, tick: i64) {
         }
         _ => {
             let output = if what.is_multiple_of(5) { Value::Null } else { json!({"from": at}) };
-            let outcome = Outcome {
+            let outcome = AttemptResult {
                 output,
                 seconds: 0.25,
                 cost,
@@ -165,7 +170,7 @@ fn happen(run: &mut Run, what: u8, cost: f64, tick: i64) {
                 miner_receipt: None,
             };
             run.complete(at, outcome, now).unwrap();
-            if let Some(limit) = run.over_budget() {
+            if let Some(limit) = run.budget_exceeded() {
                 run.fail(None, &limit, now);
             } else {
                 assert!((run.committed_cost() - run.total_cost - reserved_by_others).abs() < 1e-6, "it is settled");
@@ -186,7 +191,7 @@ proptest! {
         let steps = shape.iter().enumerate().map(|(at, (mask, retries))| {
             step(at, (0..at.min(8)).filter(|other| mask & (1 << other) != 0).collect(), *retries)
         });
-        let mut run = run(steps.collect(), budget);
+        let mut run = run_from_row(steps.collect(), budget);
         // A whole script of losses would go on for ever; after some time attempts end well.
         let script = script.iter().copied().cycle().take(200).chain(std::iter::repeat(200));
         let cost = estimate * actual;
@@ -201,9 +206,9 @@ proptest! {
                 break;
             }
         }
-        let of = |status: Status| run.steps.iter().filter(|step| step.status == status).count();
-        prop_assert_eq!(of(Status::Running), 0);
-        prop_assert_eq!(run.status == Status::Completed, of(Status::Completed) == run.steps.len() && run.error.is_none());
+        let of = |status: ExecutionStatus| run.steps.iter().filter(|step| step.status == status).count();
+        prop_assert_eq!(of(ExecutionStatus::Running), 0);
+        prop_assert_eq!(run.status == ExecutionStatus::Completed, of(ExecutionStatus::Completed) == run.steps.len() && run.error.is_none());
         prop_assert!(run.steps.iter().all(|step| step.reserved == 0.0 && step.retry_at.is_none() && step.job_id.is_none()));
         let spent: f64 = run.steps.iter().map(|step| step.cost).sum();
         prop_assert!((spent - run.total_cost).abs() < 1e-6);
@@ -217,10 +222,10 @@ proptest! {
 fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
     let mut only = step(0, vec![], 0);
     let mapping = json!({"y": "$.output.none"});
-    only.outputs = Some(Mapping::parse(mapping.as_object().unwrap()).unwrap());
-    let mut run = run(vec![only], 1.0);
+    only.outputs = Some(ValueMapping::parse(mapping.as_object().unwrap()).unwrap());
+    let mut run = run_from_row(vec![only], 1.0);
     run.begin(0, json!({}), 0.5, moment(1));
-    let outcome = Outcome {
+    let outcome = AttemptResult {
         output: json!({}),
         seconds: 1.0,
         cost: 0.3,
@@ -235,11 +240,11 @@ fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
 
 #[test]
 fn a_run_begun_anew_has_other_names_and_no_past() {
-    let mut first = run(vec![step(0, vec![], 0), step(1, vec![0], 0)], 0.0);
+    let mut first = run_from_row(vec![step(0, vec![], 0), step(1, vec![0], 0)], 0.0);
     let fresh = texts(&first.steps);
     let (id, row) = (first.id.clone(), first.steps[0].row_id.clone());
     first.begin(0, json!({}), 0.5, moment(1));
-    let outcome = Outcome {
+    let outcome = AttemptResult {
         output: json!(1),
         seconds: 1.0,
         cost: 0.3,
@@ -249,9 +254,9 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
         miner_receipt: None,
     };
     first.complete(0, outcome, moment(2)).unwrap();
-    first.begin_anew(&Ids::seeded(2));
+    first.reset(&IdGenerator::seeded(2));
     assert!(first.is_new && first.events.is_empty() && first.started_at.is_none());
-    assert_eq!((first.status, first.total_cost), (Status::Pending, 0.0));
+    assert_eq!((first.status, first.total_cost), (ExecutionStatus::Pending, 0.0));
     assert_ne!((&first.id, &first.steps[0].row_id), (&id, &row));
     let unnamed = |texts: Vec<String>| {
         texts.iter().map(|text| text.split_once("step_id").unwrap().1.to_owned()).collect::<Vec<_>>()
@@ -261,11 +266,11 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
 
 #[test]
 fn sums_of_prices_have_no_tail() {
-    let mut run = run((0..5).map(|at| step(at, vec![], 0)).collect(), 0.0);
+    let mut run = run_from_row((0..5).map(|at| step(at, vec![], 0)).collect(), 0.0);
     for at in 0..5 {
         run.begin(at, json!({}), 0.01, moment(1));
         let cost = if at == 4 { 0.26 } else { 0.01 };
-        let outcome = Outcome {
+        let outcome = AttemptResult {
             output: json!(1),
             seconds: 0.0,
             cost,

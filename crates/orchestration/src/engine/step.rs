@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::verify::Verification;
-use crate::model::Status;
+use super::verification::StepVerification;
+use crate::model::ExecutionStatus;
 use am_db::codec::Timestamp;
 
 /// State of a step in a run.
@@ -15,7 +15,7 @@ pub struct StepRun {
     pub row_id: String,
     /// Id of the row in `agent_steps`.
     pub step_id: String,
-    pub status: Status,
+    pub status: ExecutionStatus,
     /// Number of attempts begun.
     pub attempts: u32,
     /// Number of attempts made before the run was retried.
@@ -36,7 +36,7 @@ pub struct StepRun {
     pub job_id: Option<String>,
     /// Time of the next attempt after a failed one.
     pub retry_at: Option<Timestamp>,
-    pub verification: Option<Verification>,
+    pub verification: Option<StepVerification>,
     /// Receipt of the job's miner.
     pub miner_receipt: Option<Value>,
     /// Whether it has changed since the last save.
@@ -48,7 +48,7 @@ impl StepRun {
         Self {
             row_id: String::new(),
             step_id,
-            status: Status::Pending,
+            status: ExecutionStatus::Pending,
             attempts: 0,
             attempts_before: 0,
             input: None,
@@ -72,7 +72,7 @@ impl StepRun {
 
 /// Result of a successful attempt.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct AttemptResult {
     pub output: Value,
     /// Measured duration, in seconds.
     pub seconds: f64,

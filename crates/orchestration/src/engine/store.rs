@@ -3,27 +3,26 @@
 use serde_json::Value;
 
 use super::{
-    orders::{self, Order},
-    run::{NewEvent, Run, StepRun},
-    trail,
+    audit_entries,
+    external_tasks::{self, ExternalTask},
+    run::{PendingEvent, RunState, StepRun},
 };
 use crate::{
-    error::{Error, Result},
-    model::{Status, VerificationLevel},
+    error::{OrchestrationError, Result},
+    model::{ExecutionStatus, VerificationLevel},
 };
-use am_audit::{Entry, SecurityLevel};
+use am_audit::{AuditEntry, SecurityLevel};
 use am_db::{
     Connection, Tx,
-    codec::{Doc, Timestamp},
-    push_row,
-    rows::Rows,
-    sql, update,
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
+    push_row, sql, update,
 };
-use am_events::Event;
+use am_events::StreamEvent;
 
 /// Owner of a run after a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum Ownership {
     /// Any worker may claim it.
     Ready,
     /// This worker drives it.
@@ -32,7 +31,7 @@ pub enum Hold {
     Ended,
 }
 
-impl Hold {
+impl Ownership {
     fn stored(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -43,22 +42,22 @@ impl Hold {
 }
 
 /// All changes of a run that one save writes, separate from the run so that they can be sent to the writer.
-pub struct Save {
+pub struct RunCheckpoint {
     pub run: RunRow,
     pub steps: Vec<StepRow>,
-    pub events: Vec<NewEvent>,
+    pub events: Vec<PendingEvent>,
     /// Audit entries of the changes.
-    pub trail: Vec<Entry>,
+    pub trail: Vec<AuditEntry>,
     /// External tasks of steps that are about to begin.
-    pub orders: Vec<Order>,
+    pub orders: Vec<ExternalTask>,
     /// External tasks to cancel.
     pub take_back: Vec<String>,
-    pub hold: Hold,
+    pub hold: Ownership,
     pub worker: String,
 }
 
 /// Columns written only when a run is created.
-pub struct NewRun {
+pub struct NewExecution {
     pub definition_hash: String,
     pub definition: std::sync::Arc<str>,
     pub inputs: String,
@@ -75,11 +74,11 @@ pub struct RunRow {
     pub workflow_id: String,
     pub client_id: String,
     pub fence: i64,
-    pub status: Status,
+    pub status: ExecutionStatus,
     pub step_states: String,
-    pub final_result: Doc,
-    pub receipt: Doc,
-    pub proof: Doc,
+    pub final_result: JsonText,
+    pub receipt: JsonText,
+    pub proof: JsonText,
     pub error: Option<String>,
     pub failed_step: Option<String>,
     pub started_at: Option<Timestamp>,
@@ -100,9 +99,9 @@ pub struct StepRow {
     pub step: StepRun,
 }
 
-impl Save {
+impl RunCheckpoint {
     /// Collect the changes in `run` since its last save, and mark them as saved.
-    pub fn of(run: &mut Run, hold: Hold, worker: &str, now: Timestamp) -> Self {
+    pub fn from_run(run: &mut RunState, hold: Ownership, worker: &str, now: Timestamp) -> Self {
         let row = RunRow {
             id: run.id.clone(),
             workflow_id: run.workflow_id.clone(),
@@ -134,7 +133,7 @@ impl Save {
                 StepRow { row_id: step.row_id.clone(), step_id: step.step_id.clone(), step: step.clone() }
             })
             .collect();
-        let trail = trail::entries(run, now);
+        let trail = audit_entries::build_entries(run, now);
         run.is_new = false;
         let events = std::mem::take(&mut run.events);
         Self {
@@ -151,13 +150,13 @@ impl Save {
 }
 
 /// Result of a save: whether the run is paused, read by the statement that also verifies the lease.
-pub struct Saved {
+pub struct SaveOutcome {
     pub paused: bool,
 }
 
-impl NewRun {
+impl NewExecution {
     /// Collect the columns of `run`, which has never been saved.
-    pub fn of(run: &Run) -> Self {
+    pub fn from_run(run: &RunState) -> Self {
         Self {
             definition_hash: run.plan.hash.clone(),
             definition: run.plan.body.clone(),
@@ -180,13 +179,13 @@ macro_rules! step_row {
             execution_id: &$run.id,
             step_id: step_id,
             status: step.status,
-            input_data: text(&step.input),
-            output_data: text(&step.output),
+            input_data: json_text(&step.input),
+            output_data: json_text(&step.output),
             execution_time: (step.attempts > 0).then_some(step.seconds),
             gpu_accelerated: step.gpu,
             memory_usage: step.memory_mb,
-            step_proof: step.verification.as_ref().and_then(|done| Doc::of(done).ok()).unwrap_or_else(Doc::none),
-            verification_status: verdict(step),
+            step_proof: step.verification.as_ref().and_then(|done| JsonText::from_value(done).ok()).unwrap_or_else(JsonText::none),
+            verification_status: verification_status(step),
             error_message: &step.error,
             retry_count: i64::from(step.attempts.saturating_sub(1)),
             started_at: step.started_at,
@@ -202,9 +201,9 @@ macro_rules! step_row {
 ///
 /// # Errors
 /// When an event has no JSON form.
-pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
+pub fn insert_rows(save: &RunCheckpoint, new: &NewExecution, definition_known: bool) -> Result<RowBatch> {
     let run = &save.run;
-    let mut rows = Rows::default();
+    let mut rows = RowBatch::default();
     if !definition_known {
         push_row!(rows, "am_definitions" {
             hash: &new.definition_hash,
@@ -242,7 +241,7 @@ pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
         max_execution_time: new.max_execution_time,
         max_cost_budget: new.max_cost_budget,
         state: save.hold.stored(),
-        worker: (save.hold == Hold::Driven).then_some(&save.worker),
+        worker: (save.hold == Ownership::Driven).then_some(&save.worker),
         fence: run.fence,
         active_seconds: run.active_seconds,
         reserved_cost: run.reserved_cost,
@@ -253,17 +252,17 @@ pub fn rows(save: &Save, new: &NewRun, definition_known: bool) -> Result<Rows> {
     for step in &save.steps {
         step_row!(rows, run, step,);
     }
-    am_events::append_to(&mut rows, &run.id, &numbered(save, 1))?;
+    am_events::add_event_rows(&mut rows, &run.id, &number_events(save, 1))?;
     Ok(rows)
 }
 
 /// Save the changes of an existing run, with its audit entries.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] when another worker holds the run.
-pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
+/// [`OrchestrationError::LeaseLost`] when another worker holds the run.
+pub async fn save_run(tx: &mut Tx, save: &RunCheckpoint, trail: RowBatch) -> Result<SaveOutcome> {
     let (last_event, paused) = update_run(tx, save).await?;
-    let mut rows = Rows::default();
+    let mut rows = RowBatch::default();
     for step in &save.steps {
         // Rows that were made with the run are written over.
         step_row!(
@@ -278,18 +277,22 @@ pub async fn update(tx: &mut Tx, save: &Save, trail: Rows) -> Result<Saved> {
                  started_at = excluded.started_at, completed_at = excluded.completed_at, updated_at = excluded.updated_at"
         );
     }
-    am_events::append_to(&mut rows, &save.run.id, &numbered(save, last_event - save.events.len() as i64 + 1))?;
+    am_events::add_event_rows(
+        &mut rows,
+        &save.run.id,
+        &number_events(save, last_event - save.events.len() as i64 + 1),
+    )?;
     rows.append(trail);
     rows.execute(tx).await?;
-    orders(tx, save).await?;
-    Ok(Saved { paused })
+    submit_tasks(tx, save).await?;
+    Ok(SaveOutcome { paused })
 }
 
 /// Count the active runs of a client at this security level; a run that was never saved does not count.
 ///
 /// # Errors
 /// Returns a database error when the query fails.
-pub async fn under_way(conn: &mut Connection, client_id: &str, level: SecurityLevel) -> Result<i64> {
+pub async fn count_active(conn: &mut Connection, client_id: &str, level: SecurityLevel) -> Result<i64> {
     let count = sql!(
         "SELECT count(*) FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id
          WHERE r.state <> 'ended' AND r.security_level = $2 AND e.client_id = $1",
@@ -298,19 +301,19 @@ pub async fn under_way(conn: &mut Connection, client_id: &str, level: SecurityLe
 }
 
 /// Submit and cancel the external tasks of a save.
-pub async fn orders(tx: &mut Tx, save: &Save) -> Result<()> {
+pub async fn submit_tasks(tx: &mut Tx, save: &RunCheckpoint) -> Result<()> {
     for order in &save.orders {
         order.place(tx, save.run.now).await?;
     }
     for id in &save.take_back {
-        orders::take_back(tx, id, save.run.now).await?;
+        external_tasks::cancel(tx, id, save.run.now).await?;
     }
     Ok(())
 }
 
 /// Number the events of a save, beginning with `first`.
-fn numbered(save: &Save, first: i64) -> Vec<Event> {
-    let event = |(event, seq): (&NewEvent, i64)| Event {
+fn number_events(save: &RunCheckpoint, first: i64) -> Vec<StreamEvent> {
+    let event = |(event, seq): (&PendingEvent, i64)| StreamEvent {
         seq,
         kind: event.kind.to_owned(),
         at: event.at,
@@ -324,15 +327,15 @@ fn total_seconds(run: &RunRow) -> Option<f64> {
 }
 
 /// Serialize a step's input or output as JSON.
-fn text(value: &Option<std::sync::Arc<Value>>) -> String {
+fn json_text(value: &Option<std::sync::Arc<Value>>) -> String {
     value.as_ref().map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
 
-fn verdict(step: &StepRun) -> Option<&'static str> {
+fn verification_status(step: &StepRun) -> Option<&'static str> {
     Some(if step.verification.as_ref()?.verified { "verified" } else { "failed" })
 }
 
-async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
+async fn update_run(tx: &mut Tx, save: &RunCheckpoint) -> Result<(i64, bool)> {
     let run = &save.run;
     let held = sql!(
         "UPDATE am_runs SET state = $3, worker = $4, active_seconds = $5, reserved_cost = $6, last_event = last_event + $7
@@ -341,12 +344,12 @@ async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
     .bind(&run.id)
     .bind(run.fence)
     .bind(save.hold.stored())
-    .bind((save.hold == Hold::Driven).then_some(&save.worker))
+    .bind((save.hold == Ownership::Driven).then_some(&save.worker))
     .bind(run.active_seconds)
     .bind(run.reserved_cost)
     .bind(save.events.len() as i64);
     let held: Option<(i64, bool)> = held.fetch_optional(tx.conn().await?).await?;
-    let held = held.ok_or(Error::LeaseLost)?;
+    let held = held.ok_or(OrchestrationError::LeaseLost)?;
     let changed = update!("agent_executions" {
         status: run.status,
         current_step: run.completed_steps,
@@ -364,5 +367,5 @@ async fn update_run(tx: &mut Tx, save: &Save) -> Result<(i64, bool)> {
         updated_at: run.now,
     } where "id = $1" (&run.id));
     // The coordinator deleted the execution, so its result is not needed.
-    if changed.execute(tx.conn().await?).await? == 0 { Err(Error::LeaseLost) } else { Ok(held) }
+    if changed.execute(tx.conn().await?).await? == 0 { Err(OrchestrationError::LeaseLost) } else { Ok(held) }
 }

@@ -5,20 +5,20 @@ use std::{num::NonZeroUsize, time::Duration};
 use lru::LruCache;
 use tokio::time::Instant;
 
-use super::{Shared, store};
+use super::{SharedMutex, store};
 use crate::error::Result;
 use am_db::Database;
 
 /// Seconds per step when nothing is known (the monolith's figure).
-const STEP_SECONDS: f64 = 30.0;
+const DEFAULT_STEP_SECONDS: f64 = 30.0;
 /// Cost per step, and basic cost of a run, when nothing is known (the monolith's figures).
-const STEP_COST: f64 = 0.01;
+const DEFAULT_STEP_COST: f64 = 0.01;
 /// Time for which a mean is cached: reading fifty runs at each start would cost more than it is worth.
-const FRESH: Duration = Duration::from_secs(5);
+const ESTIMATE_TTL: Duration = Duration::from_secs(5);
 
 /// Estimate of a run's duration and cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
+pub struct ExecutionEstimate {
     /// Duration in seconds, from start to end.
     pub seconds: f64,
     /// Cost of the whole run.
@@ -28,29 +28,33 @@ pub struct Estimate {
 }
 
 #[derive(Clone)]
-pub(super) struct Estimates {
+pub(super) struct ExecutionEstimator {
     db: Database,
-    known: Shared<LruCache<String, (Instant, Estimate)>>,
+    known: SharedMutex<LruCache<String, (Instant, ExecutionEstimate)>>,
 }
 
-impl Estimates {
+impl ExecutionEstimator {
     pub fn new(db: Database) -> Self {
         let size = NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN);
-        Self { db, known: Shared::new(parking_lot::Mutex::new(LruCache::new(size))) }
+        Self { db, known: SharedMutex::new(parking_lot::Mutex::new(LruCache::new(size))) }
     }
 
-    pub async fn of(&self, workflow_id: &str, steps: i64) -> Result<Estimate> {
+    pub async fn of(&self, workflow_id: &str, steps: i64) -> Result<ExecutionEstimate> {
         let found = self.known.lock().get(workflow_id).copied();
         if let Some((read, estimate)) = found
-            && read.elapsed() < FRESH
+            && read.elapsed() < ESTIMATE_TTL
         {
             return Ok(estimate);
         }
-        let past = store::past_runs(&mut *self.db.read().await?, workflow_id).await?;
+        let past = store::completed_run_means(&mut *self.db.read().await?, workflow_id).await?;
         let steps = steps as f64;
         let estimate = match past {
-            (runs, Some(seconds), Some(cost)) if runs > 0 => Estimate { seconds, cost, runs },
-            _ => Estimate { seconds: STEP_SECONDS * steps, cost: STEP_COST + STEP_COST * steps, runs: 0 },
+            (runs, Some(seconds), Some(cost)) if runs > 0 => ExecutionEstimate { seconds, cost, runs },
+            _ => ExecutionEstimate {
+                seconds: DEFAULT_STEP_SECONDS * steps,
+                cost: DEFAULT_STEP_COST + DEFAULT_STEP_COST * steps,
+                runs: 0,
+            },
         };
         self.known.lock().put(workflow_id.to_owned(), (Instant::now(), estimate));
         Ok(estimate)

@@ -7,44 +7,44 @@ mod store;
 
 use std::{sync::Arc, time::Duration};
 
-pub use estimate::Estimate;
-pub use model::{Execution, Filter, StepLog};
-pub(super) use store::tell;
+pub use estimate::ExecutionEstimate;
+pub use model::{Execution, ExecutionFilter, StepLog};
+pub(super) use store::append_event;
 
 use super::{
-    definition::Plan,
-    engine::{Engine, Start, under_way},
-    error::{Error, Result},
-    guard::{Asked, Guard, Terms},
-    model::{Status, VerificationLevel},
-    workflows::{Workflow, Workflows, check_limits},
+    definition::ExecutionPlan,
+    engine::{Engine, RunRequest, count_active},
+    error::{OrchestrationError, Result},
+    guard::{AdmissionRequest, ExecutionConstraints, PolicyGuard},
+    model::{ExecutionStatus, VerificationLevel},
+    workflows::{Workflow, WorkflowService, check_limits},
 };
-use am_audit::{Audit, Entry, SecurityLevel};
+use am_audit::{AuditEntry, AuditLog, SecurityLevel};
 use am_core::ambient::Clock;
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
-use am_events::{Event, Follower, Hub, Source};
-use estimate::Estimates;
+use am_events::{StreamEvent, StreamFollower, StreamHub, StreamSource};
+use estimate::ExecutionEstimator;
 
 /// Service for executions. Cheap to clone.
 #[derive(Clone)]
-pub struct Executions {
+pub struct ExecutionService {
     db: Database,
     clock: Clock,
-    audit: Audit,
+    audit: AuditLog,
     engine: Engine,
-    guard: Guard,
-    hub: Hub,
-    estimates: Estimates,
+    guard: PolicyGuard,
+    hub: StreamHub,
+    estimates: ExecutionEstimator,
 }
 
 /// Request for an execution of a workflow.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ExecutionRequest {
     /// Inputs, visible as `$.inputs`.
     pub inputs: serde_json::Map<String, serde_json::Value>,
     /// Verification level; default the workflow's.
@@ -63,13 +63,20 @@ pub struct Observed {
     /// The execution.
     pub execution: Execution,
     /// What it is likely to take in all; none once it has ended.
-    pub estimate: Option<Estimate>,
+    pub estimate: Option<ExecutionEstimate>,
 }
 
-impl Executions {
+impl ExecutionService {
     /// Create the service on `db`; executions are checked by `guard` and driven by `engine`.
-    pub fn new(db: Database, clock: Clock, audit: Audit, engine: Engine, guard: Guard, hub: Hub) -> Self {
-        let estimates = Estimates::new(db.clone());
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        audit: AuditLog,
+        engine: Engine,
+        guard: PolicyGuard,
+        hub: StreamHub,
+    ) -> Self {
+        let estimates = ExecutionEstimator::new(db.clone());
         Self { db, clock, audit, engine, guard, hub, estimates }
     }
 
@@ -77,16 +84,16 @@ impl Executions {
     /// by now.
     ///
     /// # Errors
-    /// As [`Workflows::get`]; [`Error::Invalid`] for bad limits, or a definition that the coordinator stored unchecked;
-    /// [`Error::Refused`].
+    /// As [`WorkflowService::get`]; [`OrchestrationError::Invalid`] for bad limits, or a definition that the coordinator stored unchecked;
+    /// [`OrchestrationError::Refused`].
     pub async fn execute(
         &self,
         caller: &Principal,
-        workflows: &Workflows,
+        workflows: &WorkflowService,
         workflow_id: &str,
-        request: Request,
-        once: Option<Once>,
-    ) -> Result<Done<Execution>> {
+        request: ExecutionRequest,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         if let Some(started) = self.started(once.as_ref()).await? {
             return Ok(started);
         }
@@ -98,29 +105,29 @@ impl Executions {
     ///
     /// # Errors
     /// When the key was used for a different request.
-    pub(super) async fn started(&self, once: Option<&Once>) -> Result<Option<Done<Execution>>> {
+    pub(super) async fn started(&self, once: Option<&IdempotencyKey>) -> Result<Option<IdempotentResult<Execution>>> {
         Ok(self.db.answered(&self.clock, once).await?)
     }
 
     async fn start(
         &self,
         caller: &Principal,
-        workflows: &Workflows,
+        workflows: &WorkflowService,
         workflow: &Workflow,
-        request: Request,
-        once: Option<Once>,
-    ) -> Result<Done<Execution>> {
+        request: ExecutionRequest,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         let seconds = request.max_execution_time.unwrap_or(workflow.max_execution_time);
         let budget = request.max_cost_budget.unwrap_or(workflow.max_cost_budget);
-        check_limits(seconds, budget).finish().map_err(Error::Invalid)?;
+        check_limits(seconds, budget).finish().map_err(OrchestrationError::Invalid)?;
         let level = request.level.unwrap_or(workflow.verification_level);
         // A lower verification level in the request does not remove the policies that bind the workflow.
         let security = workflow.terms().security.max(level.security_level(workflow.requires_verification));
-        let terms = Terms { security, level, max_execution_time: seconds, ..workflow.terms() };
+        let terms = ExecutionConstraints { security, level, max_execution_time: seconds, ..workflow.terms() };
         let compiled = workflows.compiled(workflow).await?;
         let inputs = serde_json::Value::Object(request.inputs);
         self.admit(caller, &workflow.id, terms, &compiled.plan, &inputs).await?;
-        let start = Start {
+        let start = RunRequest {
             workflow_id: workflow.id.clone(),
             client: caller.clone(),
             compiled,
@@ -137,17 +144,17 @@ impl Executions {
     /// Check the run against the security policies.
     ///
     /// # Errors
-    /// [`Error::Refused`] when a policy forbids it.
+    /// [`OrchestrationError::Refused`] when a policy forbids it.
     pub(super) async fn admit(
         &self,
         caller: &Principal,
         workflow_id: &str,
-        terms: Terms,
-        plan: &Plan,
+        terms: ExecutionConstraints,
+        plan: &ExecutionPlan,
         inputs: &serde_json::Value,
     ) -> Result<()> {
         let workflow_id = Some(workflow_id);
-        let asked = Asked { resource: "execution", caller, workflow_id, execution_id: None };
+        let asked = AdmissionRequest { resource: "execution", caller, workflow_id, execution_id: None };
         self.guard.admit(&asked, terms, plan, Some(inputs)).await
     }
 
@@ -159,13 +166,18 @@ impl Executions {
     /// Start a run that has passed the policy check.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the client has too many active runs.
-    pub(super) async fn begin(&self, start: Start, once: Option<Once>) -> Result<Done<Execution>> {
+    /// [`OrchestrationError::Refused`] when the client has too many active runs.
+    pub(super) async fn begin(
+        &self,
+        start: RunRequest,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         let (caller, workflow_id, level) = (start.client.clone(), start.workflow_id.clone(), start.security);
         match self.engine.start(start, once).await {
-            Err(Error::Refused(refusal)) => {
+            Err(OrchestrationError::Refused(refusal)) => {
                 let workflow_id = Some(workflow_id.as_str());
-                let asked = Asked { resource: "execution", caller: &caller, workflow_id, execution_id: None };
+                let asked =
+                    AdmissionRequest { resource: "execution", caller: &caller, workflow_id, execution_id: None };
                 Err(self.guard.refuse(&asked, level, refusal).await)
             }
             begun => begun,
@@ -177,22 +189,23 @@ impl Executions {
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
     pub async fn under_way(&self, client: &Principal, level: SecurityLevel) -> Result<i64> {
-        under_way(&mut *self.db.read().await?, &client.name, level).await
+        count_active(&mut *self.db.read().await?, &client.name, level).await
     }
 
     /// Return an execution of `caller`.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] for another owner's.
+    /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's.
     pub async fn get(&self, caller: &Principal, id: &str) -> Result<Execution> {
-        let execution = store::get(&mut *self.db.read().await?, id).await?.ok_or(Error::NotFound("Execution"))?;
-        allowed(caller, execution)
+        let execution =
+            store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
+        check_owner(caller, execution)
     }
 
     /// The same as it is observed: now, or once it has ended or `wait` is over.
     ///
     /// # Errors
-    /// As [`Executions::get`].
+    /// As [`ExecutionService::get`].
     pub async fn observe(&self, caller: &Principal, id: &str, wait: Option<Duration>) -> Result<Observed> {
         let execution = match wait {
             Some(wait) => self.wait(caller, id, wait).await?,
@@ -205,19 +218,19 @@ impl Executions {
     /// client waits: then it wants the end.
     ///
     /// # Errors
-    /// As [`Executions::get`].
+    /// As [`ExecutionService::get`].
     pub async fn observe_begun(
         &self,
         caller: &Principal,
-        begun: Done<Execution>,
+        begun: IdempotentResult<Execution>,
         wait: Option<Duration>,
-    ) -> Result<Done<Observed>> {
-        let Done { value, replayed } = begun;
+    ) -> Result<IdempotentResult<Observed>> {
+        let IdempotentResult { value, replayed } = begun;
         let execution = match wait {
             Some(wait) if !value.status.is_final() => self.wait(caller, &value.id, wait).await?,
             _ => value,
         };
-        Ok(Done { value: self.with_estimate(execution).await?, replayed })
+        Ok(IdempotentResult { value: self.with_estimate(execution).await?, replayed })
     }
 
     async fn with_estimate(&self, execution: Execution) -> Result<Observed> {
@@ -231,7 +244,7 @@ impl Executions {
     /// An execution of `caller`'s, once it has ended or `wait` is over.
     ///
     /// # Errors
-    /// As [`Executions::get`].
+    /// As [`ExecutionService::get`].
     pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<Execution> {
         let deadline = tokio::time::Instant::now() + wait;
         // Register for the notification before the first query, so that none is missed in between.
@@ -244,7 +257,7 @@ impl Executions {
             // A driver in another process cannot notify this one, so the row is also polled.
             let look_again = deadline.min(tokio::time::Instant::now() + Duration::from_secs(1));
             tokio::select! {
-                () = subscription.woken() => {}
+                () = subscription.wait_for_wake() => {}
                 () = tokio::time::sleep_until(look_again) => {
                     if look_again == deadline {
                         return self.get(caller, id).await;
@@ -258,17 +271,17 @@ impl Executions {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn list(&self, caller: &Principal, filter: &Filter) -> Result<(Vec<Execution>, i64)> {
+    pub async fn list(&self, caller: &Principal, filter: &ExecutionFilter) -> Result<(Vec<Execution>, i64)> {
         store::list(&mut *self.db.read().await?, caller, filter).await
     }
 
     /// Return the steps of an execution, in order.
     ///
     /// # Errors
-    /// As [`Executions::get`].
+    /// As [`ExecutionService::get`].
     pub async fn logs(&self, caller: &Principal, id: &str) -> Result<(Execution, Vec<StepLog>)> {
         let execution = self.get(caller, id).await?;
-        let steps = store::steps(&mut *self.db.read().await?, &execution).await?;
+        let steps = store::list_steps(&mut *self.db.read().await?, &execution).await?;
         Ok((execution, steps))
     }
 
@@ -276,8 +289,13 @@ impl Executions {
     /// be cancelled too.
     ///
     /// # Errors
-    /// [`Error::State`] when it has ended already.
-    pub async fn cancel(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+    /// [`OrchestrationError::InvalidState`] when it has ended already.
+    pub async fn cancel(
+        &self,
+        caller: &Principal,
+        id: &str,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         let cancelled =
             self.change(caller, id, once, async |tx, execution, now| store::cancel(tx, execution, now).await).await?;
         if !cancelled.replayed {
@@ -289,8 +307,13 @@ impl Executions {
     /// Pause an execution: no further step begins until it is resumed; steps in progress continue to their end.
     ///
     /// # Errors
-    /// [`Error::State`] when it has ended, or is paused already.
-    pub async fn pause(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+    /// [`OrchestrationError::InvalidState`] when it has ended, or is paused already.
+    pub async fn pause(
+        &self,
+        caller: &Principal,
+        id: &str,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         let paused =
             self.change(caller, id, once, async |tx, execution, now| store::pause(tx, execution, now).await).await?;
         self.engine.look(id);
@@ -300,8 +323,13 @@ impl Executions {
     /// Resume a paused execution.
     ///
     /// # Errors
-    /// [`Error::State`] when it is not paused.
-    pub async fn resume(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+    /// [`OrchestrationError::InvalidState`] when it is not paused.
+    pub async fn resume(
+        &self,
+        caller: &Principal,
+        id: &str,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         let resumed =
             self.change(caller, id, once, async |tx, execution, now| store::resume(tx, execution, now).await).await?;
         self.engine.look(id);
@@ -311,21 +339,27 @@ impl Executions {
     /// Retry a failed execution from the failed step; steps that ended well are not repeated.
     ///
     /// # Errors
-    /// [`Error::State`] when it has not failed, or was run by the coordinator.
-    pub async fn retry(&self, caller: &Principal, id: &str, once: Option<Once>) -> Result<Done<Execution>> {
+    /// [`OrchestrationError::InvalidState`] when it has not failed, or was run by the coordinator.
+    pub async fn retry(
+        &self,
+        caller: &Principal,
+        id: &str,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Execution>> {
         let policies = self.guard.policies().clone();
         let retry = async move |tx: &mut Tx, execution: Execution, now: Timestamp| {
-            let level = store::security(tx.conn().await?, &execution.id).await?;
+            let level = store::security_level(tx.conn().await?, &execution.id).await?;
             if policies.bind(level) {
-                let others = under_way(tx.conn().await?, &execution.client_id, level).await?;
-                policies.check_concurrency(level, others).map_err(Error::Refused)?;
+                let others = count_active(tx.conn().await?, &execution.client_id, level).await?;
+                policies.check_concurrency(level, others).map_err(OrchestrationError::Refused)?;
             }
             store::retry(tx, execution, now).await
         };
         let retried = match self.change(caller, id, once, retry).await {
-            Err(Error::Refused(refusal)) => {
-                let level = store::security(&mut *self.db.read().await?, id).await?;
-                let asked = Asked { resource: "execution", caller, workflow_id: None, execution_id: Some(id) };
+            Err(OrchestrationError::Refused(refusal)) => {
+                let level = store::security_level(&mut *self.db.read().await?, id).await?;
+                let asked =
+                    AdmissionRequest { resource: "execution", caller, workflow_id: None, execution_id: Some(id) };
                 return Err(self.guard.refuse(&asked, level, refusal).await);
             }
             retried => retried?,
@@ -335,20 +369,29 @@ impl Executions {
     }
 
     /// Apply one change to an execution's state, in one transaction with its event and its audit entry.
-    async fn change<F>(&self, caller: &Principal, id: &str, once: Option<Once>, change: F) -> Result<Done<Execution>>
+    async fn change<F>(
+        &self,
+        caller: &Principal,
+        id: &str,
+        once: Option<IdempotencyKey>,
+        change: F,
+    ) -> Result<IdempotentResult<Execution>>
     where
-        F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<Entry> + Send + 'static,
+        F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<AuditEntry> + Send + 'static,
     {
         let (caller, now, hub, stream) = (caller.clone(), Timestamp(self.clock.now()), self.hub.clone(), id.to_owned());
         let audit = self.audit.clone();
         self.db
-            .write_once(&self.clock, once, async move |tx: &mut Tx| {
-                let found = store::get(tx.conn().await?, &stream).await?.ok_or(Error::NotFound("Execution"))?;
-                let found = allowed(&caller, found)?;
-                let (workflow, level) = (found.workflow_id.clone(), store::security(tx.conn().await?, &stream).await?);
+            .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
+                let found =
+                    store::get(tx.conn().await?, &stream).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
+                let found = check_owner(&caller, found)?;
+                let (workflow, level) =
+                    (found.workflow_id.clone(), store::security_level(tx.conn().await?, &stream).await?);
                 let entry = change(tx, found, now).await?;
                 audit.append(tx, vec![entry.by(&caller).workflow(workflow).execution(&stream).level(level)]).await?;
-                let changed = store::get(tx.conn().await?, &stream).await?.ok_or(Error::NotFound("Execution"))?;
+                let changed =
+                    store::get(tx.conn().await?, &stream).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
                 tx.after_commit(move || hub.wake(&stream));
                 Ok(changed)
             })
@@ -358,23 +401,23 @@ impl Executions {
     /// Return at most `limit` events of an execution with numbers above `after`.
     ///
     /// # Errors
-    /// As [`Executions::get`].
-    pub async fn events(&self, caller: &Principal, id: &str, after: i64, limit: usize) -> Result<Vec<Event>> {
+    /// As [`ExecutionService::get`].
+    pub async fn events(&self, caller: &Principal, id: &str, after: i64, limit: usize) -> Result<Vec<StreamEvent>> {
         self.get(caller, id).await?;
-        Ok(am_events::read(&mut *self.db.read().await?, id, after, limit).await?)
+        Ok(am_events::read_events(&mut *self.db.read().await?, id, after, limit).await?)
     }
 
     /// Follow an execution's events with numbers above `after` until it has ended.
-    pub fn follow(&self, id: &str, after: i64) -> Follower<Self> {
-        Follower::new(self.db.clone(), &self.hub, self.clone(), id, after)
+    pub fn follow(&self, id: &str, after: i64) -> StreamFollower<Self> {
+        StreamFollower::new(self.db.clone(), &self.hub, self.clone(), id, after)
     }
 }
 
-fn allowed(caller: &Principal, execution: Execution) -> Result<Execution> {
-    if caller.owns(&execution.client_id) { Ok(execution) } else { Err(Error::Forbidden) }
+fn check_owner(caller: &Principal, execution: Execution) -> Result<Execution> {
+    if caller.owns(&execution.client_id) { Ok(execution) } else { Err(OrchestrationError::Forbidden) }
 }
 
-impl Source for Executions {
+impl StreamSource for ExecutionService {
     async fn has_ended(&self, conn: &mut Connection, id: &str) -> am_db::Result<bool> {
         store::has_ended(conn, id).await
     }
@@ -385,9 +428,9 @@ impl Source for Executions {
 }
 
 /// Build the error for a state that does not allow an action.
-fn forbids(status: Status, action: &str) -> Error {
-    Error::State(format!("Execution cannot be {action}: it is {status}"))
+fn wrong_state_error(status: ExecutionStatus, action: &str) -> OrchestrationError {
+    OrchestrationError::InvalidState(format!("Execution cannot be {action}: it is {status}"))
 }
 
 /// Mutex shared by the parts of the service.
-type Shared<T> = Arc<parking_lot::Mutex<T>>;
+type SharedMutex<T> = Arc<parking_lot::Mutex<T>>;

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{Save, round},
-    model::Status,
+    engine::{RunCheckpoint, round_progress},
+    model::ExecutionStatus,
 };
 use am_db::{
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
     owner,
-    page::Page,
+    page::PageRequest,
 };
 
 /// An execution: a row of `agent_executions`, with whether it is paused.
@@ -20,22 +20,22 @@ pub struct Execution {
     /// Workflow, network or plan that it is a run of.
     pub workflow_id: String,
     /// Client as stored; shown as a principal.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub client_id: String,
     /// Status of the execution.
-    pub status: Status,
+    pub status: ExecutionStatus,
     /// Whether it is paused: no step begins until it is resumed.
     pub paused: bool,
     /// Number of steps done.
     pub current_step: i64,
     /// State by step key: status, attempts, cost, times.
-    pub step_states: Doc,
+    pub step_states: JsonText,
     /// Results by step key, as the member `step_results`, once it has completed.
-    pub final_result: Doc,
+    pub final_result: JsonText,
     /// Signed receipt, once it has completed.
-    pub execution_receipt: Doc,
+    pub execution_receipt: JsonText,
     /// Verification of the results.
-    pub verification_proof: Doc,
+    pub verification_proof: JsonText,
     /// Error message of a failed execution.
     pub error_message: Option<String>,
     /// Key of the step that failed.
@@ -60,7 +60,7 @@ pub struct Execution {
 
 impl Execution {
     /// Build it from a save, as that has just been written.
-    pub(crate) fn of_save(save: &Save) -> Self {
+    pub(crate) fn from_checkpoint(save: &RunCheckpoint) -> Self {
         let run = &save.run;
         let states = serde_json::value::RawValue::from_string(run.step_states.clone());
         Self {
@@ -70,7 +70,7 @@ impl Execution {
             status: run.status,
             paused: false,
             current_step: run.completed_steps,
-            step_states: states.map_or_else(|_| Doc::none(), Doc::raw),
+            step_states: states.map_or_else(|_| JsonText::none(), JsonText::from_raw),
             final_result: run.final_result.clone(),
             execution_receipt: run.receipt.clone(),
             verification_proof: run.proof.clone(),
@@ -90,22 +90,22 @@ impl Execution {
     /// Return the progress in percent, 0 to 100.
     pub fn progress(&self) -> f64 {
         match (self.status, self.total_steps) {
-            (Status::Completed, _) => 100.0,
+            (ExecutionStatus::Completed, _) => 100.0,
             (_, 0) => 0.0,
-            (_, total) => round(100.0 * self.completed_steps.min(total) as f64 / total as f64),
+            (_, total) => round_progress(100.0 * self.completed_steps.min(total) as f64 / total as f64),
         }
     }
 }
 
 /// Filter for listing executions.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct ExecutionFilter {
     /// Restricts the list to this workflow's executions.
     pub workflow_id: Option<String>,
     /// Restricts the list to this status.
-    pub status: Option<Status>,
+    pub status: Option<ExecutionStatus>,
     /// Page to return.
-    pub page: Page,
+    pub page: PageRequest,
 }
 
 /// Log of a step of an execution.
@@ -116,7 +116,7 @@ pub struct StepLog {
     /// Id of the row in `agent_steps`.
     pub step_id: String,
     /// Status of the step.
-    pub status: Status,
+    pub status: ExecutionStatus,
     /// Time when its last attempt began.
     pub started_at: Option<Timestamp>,
     /// Time when it ended.
@@ -134,9 +134,9 @@ pub struct StepLog {
     /// Result of the verification: `verified` or `failed`; null: not verified.
     pub verification_status: Option<String>,
     /// Input of the step.
-    pub input: Doc,
+    pub input: JsonText,
     /// Output of the step.
-    pub output: Doc,
+    pub output: JsonText,
     /// Checks of the verification, one by one.
-    pub proof: Doc,
+    pub proof: JsonText,
 }

@@ -2,20 +2,20 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Execution, Filter, StepLog, forbids};
+use super::{Execution, ExecutionFilter, StepLog, wrong_state_error};
 use crate::{
     engine::stop_steps,
-    error::{Error, Result, unreadable},
-    model::Status,
+    error::{OrchestrationError, Result, corrupt_json_error},
+    model::ExecutionStatus,
 };
-use am_audit::{Entry, EventType, SecurityLevel};
+use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_db::{
     Connection, FromRow as _, Tx,
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
     principal::Principal,
     row, sql, update,
 };
-use am_events::Event;
+use am_events::StreamEvent;
 
 row! {
     Execution from "e." {
@@ -25,7 +25,7 @@ row! {
         status,
         paused = "coalesce(r.paused, FALSE)",
         current_step,
-        step_states => Doc::or_object,
+        step_states => JsonText::or_empty_object,
         final_result,
         execution_receipt,
         verification_proof,
@@ -62,25 +62,29 @@ row! {
     }
 }
 
-const FROM: &str = " FROM agent_executions e LEFT JOIN am_runs r ON r.execution_id = e.id";
+const FROM_EXECUTIONS: &str = " FROM agent_executions e LEFT JOIN am_runs r ON r.execution_id = e.id";
 const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
 
 /// Read one execution.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Execution>> {
-    let query = sql!("SELECT ", Execution::COLUMNS, FROM, " WHERE e.id = $1");
+    let query = sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, " WHERE e.id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
 /// Return whether an execution has ended or does not exist.
 pub async fn has_ended(conn: &mut Connection, id: &str) -> am_db::Result<bool> {
     let status = sql!("SELECT status FROM agent_executions WHERE id = $1").bind(id);
-    let status: Option<Status> = status.fetch_optional_value(conn).await?;
-    Ok(status.is_none_or(Status::is_final))
+    let status: Option<ExecutionStatus> = status.fetch_optional_value(conn).await?;
+    Ok(status.is_none_or(ExecutionStatus::is_final))
 }
 
 /// Read a page, newest first, and the total number.
-pub async fn list(conn: &mut Connection, caller: &Principal, filter: &Filter) -> Result<(Vec<Execution>, i64)> {
-    let page = sql!("SELECT ", Execution::COLUMNS, FROM, MATCHING, "{page e. $4}")
+pub async fn list(
+    conn: &mut Connection,
+    caller: &Principal,
+    filter: &ExecutionFilter,
+) -> Result<(Vec<Execution>, i64)> {
+    let page = sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, MATCHING, "{page e. $4}")
         .bind_all(caller.aliases.iter())
         .bind_some(filter.workflow_id.as_ref())
         .bind_some(filter.status)
@@ -94,7 +98,7 @@ pub async fn list(conn: &mut Connection, caller: &Principal, filter: &Filter) ->
 }
 
 /// Count the runs of a workflow that ended well lately, with their mean seconds and cost.
-pub async fn past_runs(conn: &mut Connection, workflow_id: &str) -> Result<(i64, Option<f64>, Option<f64>)> {
+pub async fn completed_run_means(conn: &mut Connection, workflow_id: &str) -> Result<(i64, Option<f64>, Option<f64>)> {
     let means = sql!(
         "SELECT count(*), avg(total_execution_time), avg(total_cost) FROM
              (SELECT total_execution_time, total_cost FROM agent_executions
@@ -104,8 +108,8 @@ pub async fn past_runs(conn: &mut Connection, workflow_id: &str) -> Result<(i64,
 }
 
 /// Read the steps' rows, in the definition's order where known.
-pub async fn steps(conn: &mut Connection, execution: &Execution) -> Result<Vec<StepLog>> {
-    let states = states(execution)?;
+pub async fn list_steps(conn: &mut Connection, execution: &Execution) -> Result<Vec<StepLog>> {
+    let states = step_states(execution)?;
     let key_of = |row_id: &str| {
         states.iter().position(|(_, state)| state.get("step_execution_id").and_then(Value::as_str) == Some(row_id))
     };
@@ -125,38 +129,39 @@ pub async fn steps(conn: &mut Connection, execution: &Execution) -> Result<Vec<S
     Ok(logs.into_iter().map(|(_, log)| log).collect())
 }
 
-fn states(execution: &Execution) -> Result<Map<String, Value>> {
-    let states = execution.step_states.parse().map_err(|error| unreadable("agent_executions.step_states", error))?;
+fn step_states(execution: &Execution) -> Result<Map<String, Value>> {
+    let states =
+        execution.step_states.parse().map_err(|error| corrupt_json_error("agent_executions.step_states", error))?;
     Ok(states.unwrap_or_default())
 }
 
 /// Append an event to an execution's stream. Returns false for an execution of the coordinator, which has no stream.
-pub async fn tell(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
+pub async fn append_event(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
     let seq =
         sql!("UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = $1 RETURNING last_event").bind(id);
     let seq: Option<i64> = seq.fetch_optional_value(tx.conn().await?).await?;
     let Some(seq) = seq else { return Ok(false) };
-    am_events::append(tx, id, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?;
+    am_events::append_events(tx, id, &[StreamEvent { seq, kind: kind.to_owned(), at: now, data }]).await?;
     Ok(true)
 }
 
 /// Read the security level of an execution; one run by the coordinator counts as internal.
-pub async fn security(conn: &mut Connection, id: &str) -> Result<SecurityLevel> {
+pub async fn security_level(conn: &mut Connection, id: &str) -> Result<SecurityLevel> {
     let level = sql!("SELECT security_level FROM am_runs WHERE execution_id = $1").bind(id);
     Ok(level.fetch_optional_value(conn).await?.unwrap_or(SecurityLevel::Internal))
 }
 
 /// Build an audit entry of the generic kind for a change.
-fn changed(action: &str, now: Timestamp) -> Entry {
-    Entry::new(EventType::WorkflowUpdated, now).of("execution", action)
+fn audit_entry(action: &str, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now).of("execution", action)
 }
 
 /// Cancel an execution, whoever holds it: the fence rises, so that a driver cannot overwrite the cancellation.
-pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
+pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<AuditEntry> {
     if execution.status.is_final() {
-        return Err(forbids(execution.status, "cancelled"));
+        return Err(wrong_state_error(execution.status, "cancelled"));
     }
-    let mut states = states(&execution)?;
+    let mut states = step_states(&execution)?;
     let taken_back = stop_steps(tx, &execution.id, &mut states, now).await?;
     sql!(
         "UPDATE am_runs SET state = 'ended', worker = NULL, fence = fence + 1, paused = FALSE, reserved_cost = 0 WHERE execution_id = $1"
@@ -166,7 +171,7 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     .await?;
     let seconds = execution.started_at.map(|started| now.seconds_since(started));
     update!("agent_executions" {
-        status: Status::Cancelled,
+        status: ExecutionStatus::Cancelled,
         step_states: Value::Object(states).to_string(),
         completed_at: now,
         total_execution_time: seconds,
@@ -174,12 +179,12 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     } where "id = $1" (&execution.id))
     .execute(tx.conn().await?)
     .await?;
-    let entry = Entry::new(EventType::ExecutionCancelled, now)
+    let entry = AuditEntry::new(EventType::ExecutionCancelled, now)
         .of("execution", "cancelled")
         .data("jobs_taken_back", json!(taken_back))
         .data("execution_time", json!(seconds))
-        .change(Some(json!({"status": execution.status})), Some(json!({"status": Status::Cancelled})));
-    tell(tx, &execution.id, "execution_cancelled", now, json!({"jobs_taken_back": taken_back})).await?;
+        .change(Some(json!({"status": execution.status})), Some(json!({"status": ExecutionStatus::Cancelled})));
+    append_event(tx, &execution.id, "execution_cancelled", now, json!({"jobs_taken_back": taken_back})).await?;
     Ok(entry)
 }
 
@@ -189,33 +194,33 @@ async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
 }
 
 /// Pause an execution.
-pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
+pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<AuditEntry> {
     if execution.status.is_final() {
-        return Err(forbids(execution.status, "paused"));
+        return Err(wrong_state_error(execution.status, "paused"));
     }
     if !set_paused(tx, &execution.id, true).await? {
         let why = if execution.paused { "it is paused already" } else { "it is run by the coordinator" };
-        return Err(Error::State(format!("Execution cannot be paused: {why}")));
+        return Err(OrchestrationError::InvalidState(format!("Execution cannot be paused: {why}")));
     }
-    tell(tx, &execution.id, "execution_paused", now, json!({})).await?;
-    Ok(changed("paused", now).change(Some(json!({"paused": false})), Some(json!({"paused": true}))))
+    append_event(tx, &execution.id, "execution_paused", now, json!({})).await?;
+    Ok(audit_entry("paused", now).change(Some(json!({"paused": false})), Some(json!({"paused": true}))))
 }
 
 /// Resume an execution.
-pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
+pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<AuditEntry> {
     if !set_paused(tx, &execution.id, false).await? {
-        return Err(Error::State("Execution cannot be resumed: it is not paused".into()));
+        return Err(OrchestrationError::InvalidState("Execution cannot be resumed: it is not paused".into()));
     }
-    tell(tx, &execution.id, "execution_resumed", now, json!({})).await?;
-    Ok(changed("resumed", now).change(Some(json!({"paused": true})), Some(json!({"paused": false}))))
+    append_event(tx, &execution.id, "execution_resumed", now, json!({})).await?;
+    Ok(audit_entry("resumed", now).change(Some(json!({"paused": true})), Some(json!({"paused": false}))))
 }
 
 /// Make a failed execution ready again: steps that ended well stay, the others are reset.
-pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<Entry> {
-    if execution.status != Status::Failed {
-        return Err(forbids(execution.status, "retried"));
+pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<AuditEntry> {
+    if execution.status != ExecutionStatus::Failed {
+        return Err(wrong_state_error(execution.status, "retried"));
     }
-    let mut states = states(&execution)?;
+    let mut states = step_states(&execution)?;
     for state in states.values_mut() {
         let Some(members) = state.as_object_mut() else { continue };
         if members.get("status").and_then(Value::as_str) != Some("completed") {
@@ -227,7 +232,7 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
             if let Some(attempts) = members.get("attempts").cloned() {
                 members.insert("attempts_before".into(), attempts);
             }
-            members.insert("status".into(), json!(Status::Pending));
+            members.insert("status".into(), json!(ExecutionStatus::Pending));
         }
     }
     let readied = sql!(
@@ -236,7 +241,9 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     );
     let readied = readied.bind(&execution.id).execute(tx.conn().await?).await?;
     if readied == 0 {
-        return Err(Error::State("Execution cannot be retried: it was run by the coordinator".into()));
+        return Err(OrchestrationError::InvalidState(
+            "Execution cannot be retried: it was run by the coordinator".into(),
+        ));
     }
     sql!(
         "UPDATE agent_executions SET status = 'RUNNING', step_states = $2, error_message = NULL, failed_step = NULL, completed_at = NULL,
@@ -255,8 +262,8 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     .bind(now)
     .execute(tx.conn().await?)
     .await?;
-    tell(tx, &execution.id, "execution_retried", now, json!({"from_step": execution.failed_step})).await?;
-    Ok(changed("retried", now)
+    append_event(tx, &execution.id, "execution_retried", now, json!({"from_step": execution.failed_step})).await?;
+    Ok(audit_entry("retried", now)
         .data("from_step", json!(execution.failed_step))
-        .change(Some(json!({"status": Status::Failed})), Some(json!({"status": Status::Running}))))
+        .change(Some(json!({"status": ExecutionStatus::Failed})), Some(json!({"status": ExecutionStatus::Running}))))
 }

@@ -2,10 +2,10 @@
 //! can take exponential time, and neither can be stopped within a thread. A program has one input and must give exactly
 //! one output.
 //!
-//! [`check`] validates a program without running it, [`Pool`] evaluates, [`worker`] is the code of the child processes.
+//! [`check_program`] validates a program without running it, [`JqPool`] evaluates, [`worker`] is the code of the child processes.
 
 mod pool;
 mod process;
 
-pub use am_jq_worker::program::{MAX_PROGRAM_BYTES, ProgramError, check};
-pub use pool::{Error, Evaluated, Pool, Settings, Stats, Verdict};
+pub use am_jq_worker::program::{MAX_PROGRAM_BYTES, ProgramError, check_program};
+pub use pool::{JqError, JqOutput, JqPool, JqSettings, JqStats, SchemaResult};

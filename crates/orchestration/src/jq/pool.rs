@@ -15,22 +15,22 @@ use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::process::{Failure, Request, Worker};
-use am_jq_worker::protocol::{MAX_INPUT, Task};
+use super::process::{PendingEvaluation, WorkerFailure, WorkerProcess};
+use am_jq_worker::protocol::{MAX_INPUT_BYTES, TaskKind};
 use am_jq_worker::schema::SchemaViolation;
 
-/// Maximum number of queued requests; beyond it callers of [`Pool::eval`] wait for space.
-const QUEUE: usize = 1024;
+/// Maximum number of queued requests; beyond it callers of [`JqPool::eval`] wait for space.
+const MAX_QUEUED_REQUESTS: usize = 1024;
 /// Maximum number of requests sent to a worker at once.
-const BATCH: usize = 16;
+const MAX_BATCH_REQUESTS: usize = 16;
 /// Size of a batch's inputs, in bytes, from which no further request is added.
-const BATCH_BYTES: usize = 1 << 20;
+const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Number of workers killed from outside after which their request fails: it may be the cause.
-const INTERRUPTIONS: u8 = 3;
+const MAX_INTERRUPTIONS: u8 = 3;
 
 /// Limits of an evaluation, and the number of workers.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct JqSettings {
     /// Number of worker processes, at least 1.
     pub workers: usize,
     /// Time limit of one evaluation.
@@ -44,7 +44,7 @@ pub struct Settings {
 
 /// Error of an evaluation.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum JqError {
     /// The program failed, with jq's message or that of its own `error`.
     #[error("{0}")]
     Program(String),
@@ -79,7 +79,7 @@ pub enum Error {
 
 /// Result of an evaluation.
 #[derive(Debug)]
-pub struct Evaluated {
+pub struct JqOutput {
     /// The program's only output.
     pub output: Box<RawValue>,
     /// Wall-clock seconds in the worker, from the input's text to the output's.
@@ -88,7 +88,7 @@ pub struct Evaluated {
 
 /// Result of a validation by a schema.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
+pub struct SchemaResult {
     /// The first ten violations; empty: the instance is valid.
     pub violations: Vec<SchemaViolation>,
     /// Wall-clock seconds in the worker.
@@ -97,7 +97,7 @@ pub struct Verdict {
 
 /// Counters of the pool since its start.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct JqStats {
     evaluations: AtomicU64,
     timeouts: AtomicU64,
     crashes: AtomicU64,
@@ -105,7 +105,7 @@ pub struct Stats {
     waiting: AtomicUsize,
 }
 
-impl Stats {
+impl JqStats {
     /// Return the number of evaluations answered by a worker, including errors.
     pub fn evaluations(&self) -> u64 {
         self.evaluations.load(Relaxed)
@@ -137,53 +137,53 @@ impl Stats {
 }
 
 /// Command that starts a worker.
-pub(super) struct Launch {
+pub(super) struct WorkerCommand {
     pub program: PathBuf,
     pub args: Vec<String>,
-    pub settings: Settings,
+    pub settings: JqSettings,
 }
 
-/// Pool of workers. Clones share it; the workers end with [`Pool::shutdown`] or with the last clone.
+/// Pool of workers. Clones share it; the workers end with [`JqPool::shutdown`] or with the last clone.
 #[derive(Clone)]
-pub struct Pool(Arc<Inner>);
+pub struct JqPool(Arc<JqPoolInner>);
 
-struct Inner {
-    queue: mpsc::Sender<Request>,
-    stats: Arc<Stats>,
+struct JqPoolInner {
+    queue: mpsc::Sender<PendingEvaluation>,
+    stats: Arc<JqStats>,
     closing: CancellationToken,
     keepers: TaskTracker,
 }
 
-impl Pool {
+impl JqPool {
     /// Start the workers and wait until they are ready. A worker is `program` with `args` and two more arguments, and
     /// has to call [`am_jq_worker::main`]. An executable that does not start as a worker is an error.
-    pub async fn start(program: PathBuf, args: Vec<String>, settings: Settings) -> io::Result<Self> {
+    pub async fn start(program: PathBuf, args: Vec<String>, settings: JqSettings) -> io::Result<Self> {
         let (pool, keepers) = Self::open(program, args, settings).await?;
         keepers.into_iter().for_each(|keeper| drop(tokio::spawn(keeper)));
         Ok(pool)
     }
 
-    /// The same as [`Pool::start`], with the tasks that keep the workers, one each, for the caller to run. They end with
-    /// [`Pool::shutdown`].
+    /// The same as [`JqPool::start`], with the tasks that keep the workers, one each, for the caller to run. They end with
+    /// [`JqPool::shutdown`].
     pub async fn open(
         program: PathBuf,
         args: Vec<String>,
-        settings: Settings,
+        settings: JqSettings,
     ) -> io::Result<(Self, Vec<impl Future<Output = ()> + Send + 'static>)> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let keeper = Keeper {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
+        let keeper = WorkerSupervisor {
             queue: Arc::new(Mutex::new(receiver)),
-            launch: Arc::new(Launch { program, args, settings }),
-            stats: Arc::new(Stats::default()),
+            launch: Arc::new(WorkerCommand { program, args, settings }),
+            stats: Arc::new(JqStats::default()),
             closing: CancellationToken::new(),
         };
-        let inner = Inner {
+        let inner = JqPoolInner {
             queue: sender,
             stats: keeper.stats.clone(),
             closing: keeper.closing.clone(),
             keepers: TaskTracker::new(),
         };
-        let workers = (0..keeper.launch.settings.workers.max(1)).map(|_| Worker::start(&keeper.launch));
+        let workers = (0..keeper.launch.settings.workers.max(1)).map(|_| WorkerProcess::start(&keeper.launch));
         let workers = futures_util::future::try_join_all(workers).await?;
         let keepers = workers.into_iter().map(|worker| inner.keepers.track_future(keeper.clone().run(worker)));
         let keepers = keepers.collect();
@@ -193,42 +193,42 @@ impl Pool {
 
     /// Evaluate `program` on `input`. An evaluation has no effect outside its worker: one whose worker is killed from
     /// outside is repeated, and dropping the future only drops the answer.
-    pub async fn eval(&self, program: Arc<str>, input: Arc<RawValue>) -> Result<Evaluated, Error> {
-        self.ask(Task::Jq, program, input).await
+    pub async fn eval(&self, program: Arc<str>, input: Arc<RawValue>) -> Result<JqOutput, JqError> {
+        self.ask(TaskKind::Jq, program, input).await
     }
 
-    /// Validate `instance` by `schema`, a JSON Schema's text (see [`am_jq_worker::schema::Schema`]), within the
+    /// Validate `instance` by `schema`, a JSON Schema's text (see [`am_jq_worker::schema::CompiledSchema`]), within the
     /// same limits as a program.
-    pub async fn validate(&self, schema: Arc<str>, instance: Arc<RawValue>) -> Result<Verdict, Error> {
-        let Evaluated { output, seconds } = self.ask(Task::Schema, schema, instance).await?;
-        let violations = serde_json::from_str(output.get()).map_err(|error| Error::Program(error.to_string()))?;
-        Ok(Verdict { violations, seconds })
+    pub async fn validate(&self, schema: Arc<str>, instance: Arc<RawValue>) -> Result<SchemaResult, JqError> {
+        let JqOutput { output, seconds } = self.ask(TaskKind::Schema, schema, instance).await?;
+        let violations = serde_json::from_str(output.get()).map_err(|error| JqError::Program(error.to_string()))?;
+        Ok(SchemaResult { violations, seconds })
     }
 
-    async fn ask(&self, task: Task, text: Arc<str>, input: Arc<RawValue>) -> Result<Evaluated, Error> {
-        if input.get().len() > MAX_INPUT {
-            return Err(Error::InputTooLarge { limit: MAX_INPUT });
+    async fn ask(&self, task: TaskKind, text: Arc<str>, input: Arc<RawValue>) -> Result<JqOutput, JqError> {
+        if input.get().len() > MAX_INPUT_BYTES {
+            return Err(JqError::InputTooLarge { limit: MAX_INPUT_BYTES });
         }
         if text.len() > task.max_text() {
-            return Err(Error::Program(format!(
+            return Err(JqError::Program(format!(
                 "a text of {} bytes, at most {} are taken",
                 text.len(),
                 task.max_text()
             )));
         }
-        let _waiting = Waiting::new(&self.0.stats);
+        let _waiting = WaitingGuard::new(&self.0.stats);
         let (reply, answer) = oneshot::channel();
-        let request = Request { task, text, input, reply, interrupted: 0 };
-        self.0.queue.send(request).await.map_err(|_| Error::PoolClosed)?;
-        answer.await.unwrap_or(Err(Error::PoolClosed))
+        let request = PendingEvaluation { task, text, input, reply, interrupted: 0 };
+        self.0.queue.send(request).await.map_err(|_| JqError::PoolClosed)?;
+        answer.await.unwrap_or(Err(JqError::PoolClosed))
     }
 
     /// Return the counters.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &JqStats {
         &self.0.stats
     }
 
-    /// End the workers at once and wait until they are gone. Pending and later evaluations get [`Error::PoolClosed`].
+    /// End the workers at once and wait until they are gone. Pending and later evaluations get [`JqError::PoolClosed`].
     pub async fn shutdown(&self) {
         self.0.closing.cancel();
         self.0.keepers.wait().await;
@@ -236,16 +236,16 @@ impl Pool {
 }
 
 /// Counts a caller while it waits.
-struct Waiting<'a>(&'a Stats);
+struct WaitingGuard<'a>(&'a JqStats);
 
-impl<'a> Waiting<'a> {
-    fn new(stats: &'a Stats) -> Self {
+impl<'a> WaitingGuard<'a> {
+    fn new(stats: &'a JqStats) -> Self {
         stats.waiting.fetch_add(1, Relaxed);
         Self(stats)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Relaxed);
     }
@@ -253,15 +253,15 @@ impl Drop for Waiting<'_> {
 
 /// Task that supervises one worker.
 #[derive(Clone)]
-struct Keeper {
-    queue: Arc<Mutex<mpsc::Receiver<Request>>>,
-    launch: Arc<Launch>,
-    stats: Arc<Stats>,
+struct WorkerSupervisor {
+    queue: Arc<Mutex<mpsc::Receiver<PendingEvaluation>>>,
+    launch: Arc<WorkerCommand>,
+    stats: Arc<JqStats>,
     closing: CancellationToken,
 }
 
-impl Keeper {
-    async fn run(self, worker: Worker) {
+impl WorkerSupervisor {
+    async fn run(self, worker: WorkerProcess) {
         let mut worker = Some(worker);
         let closing = self.closing.clone();
         let _ = closing.run_until_cancelled(self.work(&mut worker)).await;
@@ -271,8 +271,8 @@ impl Keeper {
     }
 
     /// Serve requests until all pools are dropped.
-    async fn work(&self, worker: &mut Option<Worker>) {
-        let mut batch = VecDeque::with_capacity(BATCH);
+    async fn work(&self, worker: &mut Option<WorkerProcess>) {
+        let mut batch = VecDeque::with_capacity(MAX_BATCH_REQUESTS);
         loop {
             if worker.is_none() {
                 // Respawn at once, so that the next request finds a worker; if that fails, it is retried with the next
@@ -287,13 +287,13 @@ impl Keeper {
     }
 
     /// Wait for requests and take this worker's share of those in the queue.
-    async fn take(&self, batch: &mut VecDeque<Request>) -> bool {
+    async fn take(&self, batch: &mut VecDeque<PendingEvaluation>) -> bool {
         let mut queue = self.queue.lock().await;
         let Some(first) = queue.recv().await else { return false };
-        let share = 1 + (queue.len() / self.launch.settings.workers.max(1)).min(BATCH - 1);
+        let share = 1 + (queue.len() / self.launch.settings.workers.max(1)).min(MAX_BATCH_REQUESTS - 1);
         let mut bytes = first.input.get().len();
         batch.push_back(first);
-        while batch.len() < share && bytes < BATCH_BYTES {
+        while batch.len() < share && bytes < MAX_BATCH_BYTES {
             let Ok(next) = queue.try_recv() else { break };
             bytes += next.input.get().len();
             batch.push_back(next);
@@ -302,7 +302,7 @@ impl Keeper {
         true
     }
 
-    async fn answer(&self, batch: &mut VecDeque<Request>, slot: &mut Option<Worker>) {
+    async fn answer(&self, batch: &mut VecDeque<PendingEvaluation>, slot: &mut Option<WorkerProcess>) {
         while !batch.is_empty() {
             let worker = match slot {
                 Some(worker) => worker,
@@ -310,7 +310,9 @@ impl Keeper {
                     Ok(worker) => slot.insert(worker),
                     Err(error) => {
                         let why = error.to_string();
-                        batch.drain(..).for_each(|request| drop(request.reply.send(Err(Error::NoWorker(why.clone())))));
+                        batch
+                            .drain(..)
+                            .for_each(|request| drop(request.reply.send(Err(JqError::NoWorker(why.clone())))));
                         return;
                     }
                 },
@@ -318,34 +320,34 @@ impl Keeper {
             if let Err(failure) = worker.evaluate(batch, &self.launch, &self.stats).await {
                 let _ = worker.end().await;
                 *slot = None;
-                self.blame(batch, failure);
+                self.fail_current(batch, failure);
             }
         }
     }
 
     /// Answer the request that was being evaluated, or leave it to be repeated. The requests behind it are not
     /// affected.
-    fn blame(&self, batch: &mut VecDeque<Request>, failure: Failure) {
+    fn fail_current(&self, batch: &mut VecDeque<PendingEvaluation>, failure: WorkerFailure) {
         let Some(mut request) = batch.pop_front() else { return };
         let error = match failure {
-            Failure::Timeout => {
+            WorkerFailure::Timeout => {
                 self.stats.timeouts.fetch_add(1, Relaxed);
-                Error::Timeout { limit: self.launch.settings.timeout }
+                JqError::Timeout { limit: self.launch.settings.timeout }
             }
-            Failure::Killed if request.interrupted + 1 < INTERRUPTIONS => {
+            WorkerFailure::Killed if request.interrupted + 1 < MAX_INTERRUPTIONS => {
                 request.interrupted += 1;
                 return batch.push_front(request);
             }
-            Failure::Killed | Failure::Crashed => {
+            WorkerFailure::Killed | WorkerFailure::Crashed => {
                 self.stats.crashes.fetch_add(1, Relaxed);
-                Error::Crashed
+                JqError::Crashed
             }
         };
         let _ = request.reply.send(Err(error));
     }
 
-    async fn respawn(&self) -> io::Result<Worker> {
-        let worker = Worker::start(&self.launch).await?;
+    async fn respawn(&self) -> io::Result<WorkerProcess> {
+        let worker = WorkerProcess::start(&self.launch).await?;
         self.stats.respawns.fetch_add(1, Relaxed);
         Ok(worker)
     }

@@ -19,26 +19,26 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::pool::{Error, Evaluated, Launch, Stats};
-use am_jq_worker::protocol::{self, Answer, HELLO, Kind, Task};
+use super::pool::{JqError, JqOutput, JqStats, WorkerCommand};
+use am_jq_worker::protocol::{self, AnswerFrame, AnswerKind, READY_BYTE, TaskKind};
 
 /// Maximum time for a worker to start, and to exit after its pipes are closed.
-const START: Duration = Duration::from_secs(10);
-const END: Duration = Duration::from_secs(1);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A requested evaluation.
-pub(super) struct Request {
-    pub task: Task,
+pub(super) struct PendingEvaluation {
+    pub task: TaskKind,
     pub text: Arc<str>,
     pub input: Arc<RawValue>,
-    pub reply: oneshot::Sender<Result<Evaluated, Error>>,
+    pub reply: oneshot::Sender<Result<JqOutput, JqError>>,
     /// Number of workers killed from outside while evaluating it.
     pub interrupted: u8,
 }
 
 /// Reason for which a worker can no longer be used. The first unanswered request was being evaluated.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum WorkerFailure {
     /// Exceeded the time limit.
     Timeout,
     /// Exited by itself: out of memory or stack.
@@ -48,16 +48,16 @@ pub(super) enum Failure {
 }
 
 /// A running worker. Dropping it kills it.
-pub(super) struct Worker {
+pub(super) struct WorkerProcess {
     child: Child,
     requests: ChildStdin,
     answers: ChildStdout,
     incoming: BytesMut,
 }
 
-impl Worker {
+impl WorkerProcess {
     /// Start a worker and wait until it is ready.
-    pub async fn start(launch: &Launch) -> io::Result<Self> {
+    pub async fn start(launch: &WorkerCommand) -> io::Result<Self> {
         let mut child = Command::new(&launch.program)
             .args(&launch.args)
             .arg(launch.settings.memory_mb.to_string())
@@ -74,8 +74,8 @@ impl Worker {
             return Err(io::Error::other("a jq worker without pipes"));
         };
         let mut worker = Self { child, requests, answers, incoming: BytesMut::with_capacity(64 * 1024) };
-        match timeout(START, worker.answers.read_u8()).await {
-            Ok(Ok(HELLO)) => Ok(worker),
+        match timeout(START_TIMEOUT, worker.answers.read_u8()).await {
+            Ok(Ok(READY_BYTE)) => Ok(worker),
             _ => {
                 let status = worker.end().await;
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -87,10 +87,10 @@ impl Worker {
     /// Evaluate `batch`; answered requests are removed from it, the others keep their order.
     pub async fn evaluate(
         &mut self,
-        batch: &mut VecDeque<Request>,
-        launch: &Launch,
-        stats: &Stats,
-    ) -> Result<(), Failure> {
+        batch: &mut VecDeque<PendingEvaluation>,
+        launch: &WorkerCommand,
+        stats: &JqStats,
+    ) -> Result<(), WorkerFailure> {
         let mut frames = Vec::new();
         for request in &*batch {
             protocol::put_request(&mut frames, request.task, &request.text, request.input.get());
@@ -113,8 +113,8 @@ impl Worker {
         };
         match outcome {
             Ok(()) => Ok(()),
-            Err(Lost::Silent) => Err(Failure::Timeout),
-            Err(Lost::Gone) => Err(self.cause_of_death().await),
+            Err(AnswerError::TimedOut) => Err(WorkerFailure::Timeout),
+            Err(AnswerError::Closed) => Err(self.exit_reason().await),
         }
     }
 
@@ -124,42 +124,42 @@ impl Worker {
         self.child.wait().await
     }
 
-    async fn cause_of_death(&mut self) -> Failure {
-        let status = match timeout(END, self.child.wait()).await {
+    async fn exit_reason(&mut self) -> WorkerFailure {
+        let status = match timeout(EXIT_TIMEOUT, self.child.wait()).await {
             Ok(status) => status,
             Err(_) => self.end().await,
         };
-        const FROM_OUTSIDE: [Signal; 5] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+        const EXTERNAL_SIGNALS: [Signal; 5] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
         match status.ok().and_then(|status| status.signal()) {
-            Some(signal) if FROM_OUTSIDE.iter().any(|outside| outside.as_raw() == signal) => Failure::Killed,
-            _ => Failure::Crashed,
+            Some(signal) if EXTERNAL_SIGNALS.iter().any(|outside| outside.as_raw() == signal) => WorkerFailure::Killed,
+            _ => WorkerFailure::Crashed,
         }
     }
 }
 
-enum Lost {
-    Silent,
-    Gone,
+enum AnswerError {
+    TimedOut,
+    Closed,
 }
 
 async fn read_answers(
     answers: &mut ChildStdout,
     incoming: &mut BytesMut,
-    batch: &mut VecDeque<Request>,
-    limits: &super::Settings,
-    stats: &Stats,
-) -> Result<(), Lost> {
+    batch: &mut VecDeque<PendingEvaluation>,
+    limits: &super::JqSettings,
+    stats: &JqStats,
+) -> Result<(), AnswerError> {
     let mut since = Instant::now();
     let deadline = sleep(limits.timeout);
     tokio::pin!(deadline);
     while !batch.is_empty() {
         let answer = tokio::select! {
             biased;
-            answer = next_answer(answers, incoming, limits.max_output) => answer.map_err(|_| Lost::Gone)?,
+            answer = next_answer(answers, incoming, limits.max_output) => answer.map_err(|_| AnswerError::Closed)?,
             () = &mut deadline => {
                 let left = limits.timeout.saturating_sub(since.elapsed());
                 if left.is_zero() {
-                    return Err(Lost::Silent);
+                    return Err(AnswerError::TimedOut);
                 }
                 deadline.as_mut().reset(tokio::time::Instant::now() + left);
                 continue;
@@ -169,12 +169,12 @@ async fn read_answers(
         let Some(request) = batch.pop_front() else { break };
         stats.count_evaluation();
         // The caller may have gone away.
-        let _ = request.reply.send(result(answer, limits.max_output));
+        let _ = request.reply.send(evaluation_result(answer, limits.max_output));
     }
     Ok(())
 }
 
-async fn next_answer(answers: &mut ChildStdout, incoming: &mut BytesMut, max_output: usize) -> io::Result<Answer> {
+async fn next_answer(answers: &mut ChildStdout, incoming: &mut BytesMut, max_output: usize) -> io::Result<AnswerFrame> {
     loop {
         if let Some(answer) = protocol::take_answer(incoming, max_output)? {
             return Ok(answer);
@@ -188,14 +188,14 @@ async fn next_answer(answers: &mut ChildStdout, incoming: &mut BytesMut, max_out
     }
 }
 
-fn result(answer: Answer, max_output: usize) -> Result<Evaluated, Error> {
+fn evaluation_result(answer: AnswerFrame, max_output: usize) -> Result<JqOutput, JqError> {
     let text = || String::from_utf8_lossy(&answer.payload).into_owned();
     match answer.kind {
-        Kind::ProgramError => Err(Error::Program(text())),
-        Kind::TooLarge => Err(Error::OutputTooLarge { limit: max_output }),
-        Kind::Output => {
-            let output = RawValue::from_string(text()).map_err(|error| Error::Program(error.to_string()))?;
-            Ok(Evaluated { output, seconds: answer.nanoseconds as f64 / 1e9 })
+        AnswerKind::ProgramError => Err(JqError::Program(text())),
+        AnswerKind::TooLarge => Err(JqError::OutputTooLarge { limit: max_output }),
+        AnswerKind::Output => {
+            let output = RawValue::from_string(text()).map_err(|error| JqError::Program(error.to_string()))?;
+            Ok(JqOutput { output, seconds: answer.nanoseconds as f64 / 1e9 })
         }
     }
 }

@@ -3,18 +3,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::Network;
-use crate::definition::Definition;
+use super::model::AgentNetwork;
+use crate::definition::WorkflowDefinition;
 
 /// An agent and its workflow's definition.
-pub struct Agent {
+pub struct NetworkAgent {
     pub id: String,
-    pub definition: Definition,
+    pub definition: WorkflowDefinition,
 }
 
 /// Build the definition that runs `task` on the agents of `network`: steps `<agent>.<key>`, a step `<agent>` that
 /// collects an agent's results, and a step `stage_<n>` that collects a stage's.
-pub fn definition(agents: &[Agent], network: &Network, task: &Value) -> Definition {
+pub fn compose_definition(agents: &[NetworkAgent], network: &AgentNetwork, task: &Value) -> WorkflowDefinition {
     let names = unique_names(agents);
     let mut steps = Map::new();
     let mut scopes = Map::new();
@@ -29,14 +29,14 @@ pub fn definition(agents: &[Agent], network: &Network, task: &Value) -> Definiti
         }
         let merge = format!("stage_{}", number + 1);
         let waits_for: Vec<String> = results.keys().cloned().collect();
-        steps.insert(merge.clone(), collect(results, waits_for));
+        steps.insert(merge.clone(), collecting_step(results, waits_for));
         upstream = Some(merge);
     }
-    Definition { steps, dependencies: Map::new(), scopes }
+    WorkflowDefinition { steps, dependencies: Map::new(), scopes }
 }
 
 /// An agent may occur twice in a network, so names are made unique.
-fn unique_names(agents: &[Agent]) -> Vec<String> {
+fn unique_names(agents: &[NetworkAgent]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for agent in agents {
         let plain: String =
@@ -68,7 +68,7 @@ fn scope_inputs(task: &Value, upstream: Option<&str>) -> Value {
     Value::Object(inputs)
 }
 
-fn add_agent(steps: &mut Map<String, Value>, name: &str, definition: &Definition, upstream: Option<&str>) {
+fn add_agent(steps: &mut Map<String, Value>, name: &str, definition: &WorkflowDefinition, upstream: Option<&str>) {
     let keys = || definition.steps.keys();
     let mut has_dependents = std::collections::HashSet::new();
     for (key, step) in &definition.steps {
@@ -93,10 +93,10 @@ fn add_agent(steps: &mut Map<String, Value>, name: &str, definition: &Definition
         .map(|key| format!("{name}.{key}"))
         .chain(upstream.filter(|_| leaves.is_empty()).map(str::to_owned))
         .collect();
-    steps.insert(name.to_owned(), collect(results.collect(), waits_for));
+    steps.insert(name.to_owned(), collecting_step(results.collect(), waits_for));
 }
 
 /// Build a step that combines results.
-fn collect(results: Map<String, Value>, waits_for: Vec<String>) -> Value {
+fn collecting_step(results: Map<String, Value>, waits_for: Vec<String>) -> Value {
     json!({"step_type": "custom", "input_mappings": results, "depends_on": waits_for})
 }

@@ -11,7 +11,7 @@ use am_db::{codec::Timestamp, owner};
 am_db::stored_enum! {
     /// Coordination strategy of a network's agents.
     #[schema(as = CoordinationStrategy)]
-    pub enum Strategy {
+    pub enum CoordinationStrategy {
         /// The first agent coordinates: it runs before the others, which see its results.
         Centralized = "centralized" / "centralized",
         /// All agents run at once; their results are merged.
@@ -24,7 +24,7 @@ am_db::stored_enum! {
 am_db::stored_enum! {
     /// Objective by which a network is reordered.
     #[schema(as = NetworkObjective)]
-    pub enum Objective {
+    pub enum NetworkObjective {
         /// Mean seconds, shortest first.
         Speed = "speed" / "speed",
         /// Mean seconds times mean cost, lowest first.
@@ -38,11 +38,11 @@ am_db::stored_enum! {
 
 /// A network of agents.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Network {
+pub struct AgentNetwork {
     /// Id: `network_`, the time when it was made, and six hex digits.
     pub id: String,
     /// Principal that owns the network.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Name for people.
     pub name: String,
@@ -52,8 +52,8 @@ pub struct Network {
     #[schema(value_type = Vec<NetworkAgent>)]
     pub agents: Vec<Value>,
     /// Coordination strategy of the agents.
-    pub coordination_strategy: Strategy,
-    /// Status as stored; [`Standing::status`] is the current one.
+    pub coordination_strategy: CoordinationStrategy,
+    /// Status as stored; [`NetworkStatus::status`] is the current one.
     pub status: String,
     /// Time when it was made.
     pub created_at: Timestamp,
@@ -78,21 +78,21 @@ fn agent_id(agent: &Value) -> Option<&str> {
     agent.as_str().or_else(|| named().and_then(Value::as_str)).filter(|id| !id.is_empty())
 }
 
-impl Network {
+impl AgentNetwork {
     /// Return the agents' ids, in order.
     pub fn agent_ids(&self) -> Vec<String> {
         self.agents.iter().filter_map(agent_id).map(str::to_owned).collect()
     }
 
-    /// Return the agents by stage, as indices into [`Network::agent_ids`].
+    /// Return the agents by stage, as indices into [`AgentNetwork::agent_ids`].
     pub fn stages(&self) -> Vec<Vec<usize>> {
         let count = self.agents.len();
         let all: Vec<usize> = (0..count).collect();
         match self.coordination_strategy {
-            Strategy::Decentralized => vec![all],
-            Strategy::Centralized if count > 1 => vec![vec![0], all[1..].to_vec()],
-            Strategy::Centralized => vec![all],
-            Strategy::Hybrid => {
+            CoordinationStrategy::Decentralized => vec![all],
+            CoordinationStrategy::Centralized if count > 1 => vec![vec![0], all[1..].to_vec()],
+            CoordinationStrategy::Centralized => vec![all],
+            CoordinationStrategy::Hybrid => {
                 let named: Vec<Option<i64>> =
                     self.agents.iter().map(|agent| agent.get("stage").and_then(Value::as_i64)).collect();
                 if named.iter().any(Option::is_some) {
@@ -111,8 +111,9 @@ impl Network {
     }
 
     /// Reorder all agents but the first.
-    pub(super) fn reorder(&mut self, objective: Objective, measured: &[Measured]) {
-        let rank = |at: usize| measured.get(at).and_then(|measured| measured.rank(objective)).unwrap_or(f64::INFINITY);
+    pub(super) fn reorder(&mut self, objective: NetworkObjective, measured: &[AgentRunStats]) {
+        let rank =
+            |at: usize| measured.get(at).and_then(|measured| measured.rank_key(objective)).unwrap_or(f64::INFINITY);
         let mut places: Vec<usize> = (1..self.agents.len()).collect();
         places.sort_by(|a, b| rank(*a).total_cmp(&rank(*b)));
         let agents =
@@ -128,7 +129,7 @@ const MAX_AGENTS: usize = 100;
 
 /// Request for making a network.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct NetworkDraft {
     /// Name, 1 to 200 characters.
     pub name: String,
     /// Description for people.
@@ -136,10 +137,10 @@ pub struct Draft {
     /// Agents, at most 100.
     pub agents: Vec<Value>,
     /// Coordination strategy of the agents.
-    pub strategy: Strategy,
+    pub strategy: CoordinationStrategy,
 }
 
-impl Draft {
+impl NetworkDraft {
     pub(super) fn check(&self) -> Result<(), Vec<Violation>> {
         let mut violations = Violations::default();
         violations.require(has_length(&self.name, &NAME_LENGTH), "name", "must have 1 to 200 characters");
@@ -155,7 +156,7 @@ impl Draft {
 /// Figures of an agent's own executions; null where it has none.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = NetworkMeasurement)]
-pub struct Measured {
+pub struct AgentRunStats {
     /// Id of the agent.
     pub agent_id: String,
     /// Number of executions that completed or failed.
@@ -168,14 +169,14 @@ pub struct Measured {
     pub success_rate: Option<f64>,
 }
 
-impl Measured {
+impl AgentRunStats {
     /// Return the sort key; lower is better.
-    fn rank(&self, objective: Objective) -> Option<f64> {
+    fn rank_key(&self, objective: NetworkObjective) -> Option<f64> {
         match objective {
-            Objective::Speed => self.mean_seconds,
-            Objective::Cost => self.mean_cost,
-            Objective::Efficiency => Some(self.mean_seconds? * self.mean_cost?),
-            Objective::Quality => self.success_rate.map(|rate| -rate),
+            NetworkObjective::Speed => self.mean_seconds,
+            NetworkObjective::Cost => self.mean_cost,
+            NetworkObjective::Efficiency => Some(self.mean_seconds? * self.mean_cost?),
+            NetworkObjective::Quality => self.success_rate.map(|rate| -rate),
         }
     }
 }
@@ -183,11 +184,11 @@ impl Measured {
 /// Result of reordering a network.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = NetworkOptimization)]
-pub struct Optimized {
+pub struct NetworkOptimization {
     /// Id of the network.
     pub network_id: String,
     /// Objective of the order.
-    pub objective: Objective,
+    pub objective: NetworkObjective,
     /// Whether the order has changed.
     pub changed: bool,
     /// Agents in the new order.
@@ -195,13 +196,13 @@ pub struct Optimized {
     /// Agents in the old order.
     pub before: Vec<String>,
     /// Figures that determined the order, in the old order of agents.
-    pub measured: Vec<Measured>,
+    pub measured: Vec<AgentRunStats>,
 }
 
 /// Status of a network, computed from its executions.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = NetworkStatistics)]
-pub struct Standing {
+pub struct NetworkStatus {
     /// Status of the newest execution: running, waiting, completed, failed or cancelled; `idle` without executions.
     pub status: String,
     /// Total number of executions.
@@ -232,10 +233,10 @@ mod tests {
     use chrono::DateTime;
     use serde_json::json;
 
-    fn network(strategy: Strategy, agents: Vec<Value>) -> Network {
+    fn network_from_row(strategy: CoordinationStrategy, agents: Vec<Value>) -> AgentNetwork {
         let at = Timestamp(DateTime::from_timestamp(0, 0).unwrap());
         let (id, owner_id, name, description, status) = Default::default();
-        Network {
+        AgentNetwork {
             id,
             owner_id,
             name,
@@ -251,18 +252,18 @@ mod tests {
     #[test]
     fn stages_follow_the_strategy() {
         let four = || vec![json!("a"), json!({"id": "b"}), json!({"agent_id": "c"}), json!("d")];
-        assert_eq!(network(Strategy::Centralized, four()).stages(), [vec![0], vec![1, 2, 3]]);
-        assert_eq!(network(Strategy::Decentralized, four()).stages(), [vec![0, 1, 2, 3]]);
-        assert_eq!(network(Strategy::Hybrid, four()).stages(), [vec![0], vec![1, 2], vec![3]]);
+        assert_eq!(network_from_row(CoordinationStrategy::Centralized, four()).stages(), [vec![0], vec![1, 2, 3]]);
+        assert_eq!(network_from_row(CoordinationStrategy::Decentralized, four()).stages(), [vec![0, 1, 2, 3]]);
+        assert_eq!(network_from_row(CoordinationStrategy::Hybrid, four()).stages(), [vec![0], vec![1, 2], vec![3]]);
         let staged =
             vec![json!({"id": "a", "stage": 2}), json!({"id": "b", "stage": 1}), json!({"id": "c", "stage": 2})];
-        assert_eq!(network(Strategy::Hybrid, staged).stages(), [vec![1], vec![0, 2]]);
-        assert_eq!(network(Strategy::Hybrid, four()).agent_ids(), ["a", "b", "c", "d"]);
+        assert_eq!(network_from_row(CoordinationStrategy::Hybrid, staged).stages(), [vec![1], vec![0, 2]]);
+        assert_eq!(network_from_row(CoordinationStrategy::Hybrid, four()).agent_ids(), ["a", "b", "c", "d"]);
     }
 
     #[test]
     fn the_order_follows_what_was_measured_and_the_first_stays() {
-        let measure = |seconds: Option<f64>, rate| Measured {
+        let measure = |seconds: Option<f64>, rate| AgentRunStats {
             agent_id: String::new(),
             runs: 1,
             mean_seconds: seconds,
@@ -270,11 +271,12 @@ mod tests {
             success_rate: Some(rate),
         };
         let measured = [measure(Some(9.0), 0.1), measure(None, 0.5), measure(Some(3.0), 0.6), measure(Some(1.0), 0.2)];
-        let mut by_speed = network(Strategy::Centralized, vec![json!("a"), json!("b"), json!("c"), json!("d")]);
+        let mut by_speed =
+            network_from_row(CoordinationStrategy::Centralized, vec![json!("a"), json!("b"), json!("c"), json!("d")]);
         let mut by_quality = by_speed.clone();
-        by_speed.reorder(Objective::Speed, &measured);
+        by_speed.reorder(NetworkObjective::Speed, &measured);
         assert_eq!(by_speed.agent_ids(), ["a", "d", "c", "b"], "nothing is known of b");
-        by_quality.reorder(Objective::Quality, &measured);
+        by_quality.reorder(NetworkObjective::Quality, &measured);
         assert_eq!(by_quality.agent_ids(), ["a", "c", "b", "d"]);
     }
 }

@@ -1,11 +1,13 @@
 //! Queries of the table `am_networks`, and of the executions of networks and agents.
 
-use super::model::{Measured, Network, Standing};
+use super::model::{AgentNetwork, AgentRunStats, NetworkStatus};
 use crate::error::Result;
-use am_db::{Connection, FromRow as _, Tx, codec::Json, insert, page::Page, principal::Principal, row, sql, update};
+use am_db::{
+    Connection, FromRow as _, Tx, codec::Json, insert, page::PageRequest, principal::Principal, row, sql, update,
+};
 
 row! {
-    Network {
+    AgentNetwork {
         id,
         owner_id,
         name,
@@ -19,7 +21,7 @@ row! {
 }
 
 /// Store a new network.
-pub async fn insert(tx: &mut Tx, network: &Network) -> Result<()> {
+pub async fn insert(tx: &mut Tx, network: &AgentNetwork) -> Result<()> {
     insert!("am_networks" {
         id: &network.id,
         owner_id: &network.owner_id,
@@ -37,14 +39,14 @@ pub async fn insert(tx: &mut Tx, network: &Network) -> Result<()> {
 }
 
 /// Read one network.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Network>> {
-    let query = sql!("SELECT ", Network::COLUMNS, " FROM am_networks WHERE id = $1");
+pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<AgentNetwork>> {
+    let query = sql!("SELECT ", AgentNetwork::COLUMNS, " FROM am_networks WHERE id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
 /// Read a page, newest first, and the total number.
-pub async fn list(conn: &mut Connection, owner: &Principal, page: &Page) -> Result<(Vec<Network>, i64)> {
-    let networks = sql!("SELECT ", Network::COLUMNS, " FROM am_networks WHERE owner_id IN ($1) {page $2}")
+pub async fn list(conn: &mut Connection, owner: &Principal, page: &PageRequest) -> Result<(Vec<AgentNetwork>, i64)> {
+    let networks = sql!("SELECT ", AgentNetwork::COLUMNS, " FROM am_networks WHERE owner_id IN ($1) {page $2}")
         .bind_all(owner.aliases.iter())
         .bind_page(page);
     let networks = networks.fetch_all(&mut *conn).await?;
@@ -53,7 +55,7 @@ pub async fn list(conn: &mut Connection, owner: &Principal, page: &Page) -> Resu
 }
 
 /// Save the order of the agents.
-pub async fn reorder(tx: &mut Tx, network: &Network) -> Result<()> {
+pub async fn update_order(tx: &mut Tx, network: &AgentNetwork) -> Result<()> {
     update!("am_networks" {
         agents: serde_json::to_string(&network.agents)?,
         updated_at: network.updated_at,
@@ -64,7 +66,7 @@ pub async fn reorder(tx: &mut Tx, network: &Network) -> Result<()> {
 }
 
 /// Read the figures of an agent's own executions.
-pub async fn measured(conn: &mut Connection, agent_id: String) -> Result<Measured> {
+pub async fn agent_run_stats(conn: &mut Connection, agent_id: String) -> Result<AgentRunStats> {
     let query = sql!(
         "SELECT count(*), count(*) FILTER (WHERE status = 'COMPLETED'), avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END),
              avg(CASE WHEN status = 'COMPLETED' THEN total_cost END)
@@ -73,11 +75,11 @@ pub async fn measured(conn: &mut Connection, agent_id: String) -> Result<Measure
     let row: (i64, i64, Option<f64>, Option<f64>) = query.bind(&agent_id).fetch_one(conn).await?;
     let (runs, completed, mean_seconds, mean_cost) = row;
     let success_rate = (runs > 0).then(|| completed as f64 / runs as f64);
-    Ok(Measured { agent_id, runs, mean_seconds, mean_cost, success_rate })
+    Ok(AgentRunStats { agent_id, runs, mean_seconds, mean_cost, success_rate })
 }
 
 row! {
-    Standing {
+    NetworkStatus {
         status = "(SELECT lower(CAST(status AS VARCHAR)) FROM agent_executions WHERE workflow_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1)"
             => |latest: Option<String>| latest.unwrap_or_else(|| "idle".to_owned()),
         total_executions = "count(*)",
@@ -94,7 +96,7 @@ row! {
 }
 
 /// Compute the status of a network.
-pub async fn standing(conn: &mut Connection, id: &str) -> Result<Standing> {
-    let query = sql!("SELECT ", Standing::COLUMNS, " FROM agent_executions WHERE workflow_id = $1");
+pub async fn network_status(conn: &mut Connection, id: &str) -> Result<NetworkStatus> {
+    let query = sql!("SELECT ", NetworkStatus::COLUMNS, " FROM agent_executions WHERE workflow_id = $1");
     Ok(query.bind(id).fetch_one(conn).await?)
 }

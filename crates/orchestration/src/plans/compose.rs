@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Document, Strategy, SubTask};
-use crate::definition::Definition;
+use super::model::{DecompositionStrategy, PlanDocument, SubTask};
+use crate::definition::WorkflowDefinition;
 use am_core::validation::{FieldPath, PathSegment, Violation};
 
 /// Build the definition that runs `plan`.
-pub fn definition(plan: &Document) -> Definition {
-    let steps = plan.sub_tasks.iter().map(|sub_task| (sub_task.key.clone(), step(plan, sub_task)));
-    Definition::new(steps.collect(), Map::new())
+pub fn compose_definition(plan: &PlanDocument) -> WorkflowDefinition {
+    let steps = plan.sub_tasks.iter().map(|sub_task| (sub_task.key.clone(), sub_task_step(plan, sub_task)));
+    WorkflowDefinition::new(steps.collect(), Map::new())
 }
 
-fn step(plan: &Document, sub_task: &SubTask) -> Value {
+fn sub_task_step(plan: &PlanDocument, sub_task: &SubTask) -> Value {
     let mut request = sub_task.payload.clone();
     request.entry("task").or_insert_with(|| json!({"name": plan.name, "description": plan.description}));
     let mut step = json!({
@@ -34,14 +34,14 @@ fn step(plan: &Document, sub_task: &SubTask) -> Value {
         "max_retries": 0,
     });
     // Sequential sub-tasks do not take each other's output: each takes the task's inputs.
-    if plan.strategy == Strategy::Sequential {
+    if plan.strategy == DecompositionStrategy::Sequential {
         step["input_mappings"] = json!({"inputs": "$.inputs"});
     }
     step
 }
 
 /// A violation in that definition, where the client wrote it.
-pub fn in_plan(plan: &Document, violation: Violation) -> Violation {
+pub fn fault_in_plan(plan: &PlanDocument, violation: Violation) -> Violation {
     let mut path = violation.path.into_iter().peekable();
     let mut out = FieldPath::from("sub_tasks");
     let _ = path.next_if(|segment| segment == "steps");

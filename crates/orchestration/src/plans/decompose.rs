@@ -2,29 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Draft, SplitBy, Strategy, SubTask, SubTaskDraft};
+use super::model::{DecompositionStrategy, PlanDraft, SplitBy, SubTask, SubTaskDraft};
 use crate::{dag, registry::TaskType};
 use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
 
 /// Maximum number of sub-tasks of a plan.
-const MOST: usize = 100;
+const MAX_SUB_TASKS: usize = 100;
 
 /// A decomposed task.
 #[derive(Clone, Debug)]
-pub struct Split {
-    pub strategy: Strategy,
+pub struct TaskSplit {
+    pub strategy: DecompositionStrategy,
     pub by: SplitBy,
     pub sub_tasks: Vec<SubTask>,
     /// Dependencies: for each sub-task the indices of those it depends on.
     pub depends_on: Vec<Vec<usize>>,
 }
 
-impl Split {
+impl TaskSplit {
     /// Return the confidence in the decomposition before plans of its strategy have ended: given dependencies are
     /// right, named types are right, words of a description may mislead.
-    pub fn assumed(&self) -> f64 {
+    pub fn assumed_confidence(&self) -> f64 {
         match (self.by, self.strategy) {
-            (_, Strategy::Given) => 0.95,
+            (_, DecompositionStrategy::Given) => 0.95,
             (SplitBy::SubTasks, _) => 0.9,
             (SplitBy::TaskTypes, _) => 0.85,
             (SplitBy::Description, _) => 0.6,
@@ -34,7 +34,7 @@ impl Split {
     /// Return the sub-tasks by stage: those of a stage depend only on earlier ones.
     pub fn stages(&self) -> Vec<Vec<usize>> {
         let mut stage_of = vec![0usize; self.depends_on.len()];
-        for at in dag::topological(&self.depends_on) {
+        for at in dag::topological_order(&self.depends_on) {
             stage_of[at] = self.depends_on[at].iter().map(|other| stage_of[*other] + 1).max().unwrap_or(0);
         }
         let mut stages = vec![Vec::new(); stage_of.iter().max().map_or(0, |last| last + 1)];
@@ -46,7 +46,7 @@ impl Split {
 }
 
 /// Prefixes of words, with the task type that they hint at.
-const HINTS: [(TaskType, &[&str]); 9] = [
+const TYPE_HINTS: [(TaskType, &[&str]); 9] = [
     (TaskType::TextProcessing, &["text", "document", "translat", "summar", "article", "sentence", "writ"]),
     (TaskType::ImageProcessing, &["image", "photo", "picture", "thumbnail"]),
     (TaskType::AudioProcessing, &["audio", "speech", "sound", "transcri", "music"]),
@@ -59,11 +59,11 @@ const HINTS: [(TaskType, &[&str]); 9] = [
 ];
 
 /// Return the types that a description hints at, in their order of appearance; without a hint, the mixed type.
-pub fn hinted(description: &str) -> Vec<TaskType> {
+pub fn hinted_types(description: &str) -> Vec<TaskType> {
     let mut found = Vec::new();
     let text = description.to_lowercase();
     for word in text.split(|c: char| !c.is_alphanumeric() && c != '-') {
-        let hints = HINTS.iter().filter(|(_, starts)| starts.iter().any(|start| word.starts_with(start)));
+        let hints = TYPE_HINTS.iter().filter(|(_, starts)| starts.iter().any(|start| word.starts_with(start)));
         for (task_type, _) in hints {
             if !found.contains(task_type) {
                 found.push(*task_type);
@@ -74,7 +74,7 @@ pub fn hinted(description: &str) -> Vec<TaskType> {
 }
 
 /// Return the phase of a type in the adaptive strategy.
-fn phase(task_type: TaskType) -> usize {
+fn adaptive_phase(task_type: TaskType) -> usize {
     match task_type {
         TaskType::IoBound => 0,
         TaskType::TextProcessing
@@ -89,24 +89,24 @@ fn phase(task_type: TaskType) -> usize {
 }
 
 /// Return the dependencies: for each of `types` the indices of those it depends on.
-pub fn order(strategy: Strategy, types: &[TaskType]) -> Vec<Vec<usize>> {
+pub fn dependency_order(strategy: DecompositionStrategy, types: &[TaskType]) -> Vec<Vec<usize>> {
     let count = types.len();
     let chain = || (0..count).map(|at| at.checked_sub(1).into_iter().collect()).collect();
     match strategy {
-        Strategy::Given | Strategy::Parallel => vec![Vec::new(); count],
-        Strategy::Sequential | Strategy::Pipeline => chain(),
-        Strategy::Hierarchical if count < 3 => chain(),
-        Strategy::Hierarchical => (0..count)
+        DecompositionStrategy::Given | DecompositionStrategy::Parallel => vec![Vec::new(); count],
+        DecompositionStrategy::Sequential | DecompositionStrategy::Pipeline => chain(),
+        DecompositionStrategy::Hierarchical if count < 3 => chain(),
+        DecompositionStrategy::Hierarchical => (0..count)
             .map(|at| match at {
                 0 => Vec::new(),
                 last if last == count - 1 => (1..last).collect(),
                 _ => vec![0],
             })
             .collect(),
-        Strategy::Adaptive => {
+        DecompositionStrategy::Adaptive => {
             let mut phases = BTreeMap::<usize, Vec<usize>>::new();
             for (at, task_type) in types.iter().enumerate() {
-                phases.entry(phase(*task_type)).or_default().push(at);
+                phases.entry(adaptive_phase(*task_type)).or_default().push(at);
             }
             let mut waits_for = vec![Vec::new(); count];
             let mut before: Vec<usize> = Vec::new();
@@ -125,7 +125,7 @@ pub fn order(strategy: Strategy, types: &[TaskType]) -> Vec<Vec<usize>> {
 ///
 /// # Errors
 /// Every fault that was found.
-pub fn split(draft: &Draft) -> Result<Split, Vec<Violation>> {
+pub fn split_task(draft: &PlanDraft) -> Result<TaskSplit, Vec<Violation>> {
     let fault = |path: &'static str, message: String| vec![Violation::new([path], message)];
     if !draft.sub_tasks.is_empty() && !draft.task_types.is_empty() {
         return Err(fault("task_types", "give sub_tasks or task_types, not both".into()));
@@ -133,31 +133,34 @@ pub fn split(draft: &Draft) -> Result<Split, Vec<Violation>> {
     let (by, drafts) = if !draft.sub_tasks.is_empty() {
         (SplitBy::SubTasks, draft.sub_tasks.clone())
     } else if !draft.task_types.is_empty() {
-        (SplitBy::TaskTypes, draft.task_types.iter().map(|one| of_type(*one)).collect())
+        (SplitBy::TaskTypes, draft.task_types.iter().map(|one| draft_of_type(*one)).collect())
     } else {
         if draft.description.trim().is_empty() {
             return Err(fault("sub_tasks", "a task needs sub_tasks, task_types or a description".into()));
         }
-        (SplitBy::Description, hinted(&draft.description).into_iter().map(of_type).collect())
+        (SplitBy::Description, hinted_types(&draft.description).into_iter().map(draft_of_type).collect())
     };
-    if drafts.len() > MOST {
-        return Err(fault(if by == SplitBy::SubTasks { "sub_tasks" } else { "task_types" }, format!("at most {MOST}")));
+    if drafts.len() > MAX_SUB_TASKS {
+        return Err(fault(
+            if by == SplitBy::SubTasks { "sub_tasks" } else { "task_types" },
+            format!("at most {MAX_SUB_TASKS}"),
+        ));
     }
     let ordered = drafts.iter().any(|one| one.depends_on.is_some());
     let strategy = match (draft.strategy, ordered) {
-        (None | Some(Strategy::Given), true) => Strategy::Given,
+        (None | Some(DecompositionStrategy::Given), true) => DecompositionStrategy::Given,
         (Some(_), true) => {
             let why = "sub-tasks with depends_on have no other strategy: leave out the strategy, or depends_on";
             return Err(fault("strategy", why.into()));
         }
-        (chosen, false) => chosen.unwrap_or(Strategy::Adaptive),
+        (chosen, false) => chosen.unwrap_or(DecompositionStrategy::Adaptive),
     };
-    let (sub_tasks, mut depends_on) = read(drafts)?;
+    let (sub_tasks, mut depends_on) = read_drafts(drafts)?;
     if !ordered {
         let types: Vec<TaskType> = sub_tasks.iter().map(|one| one.task_type).collect();
-        depends_on = order(strategy, &types);
+        depends_on = dependency_order(strategy, &types);
     }
-    if let Some(cycle) = dag::cycle(&depends_on) {
+    if let Some(cycle) = dag::find_cycle(&depends_on) {
         let keys: Vec<&str> = cycle.iter().map(|at| sub_tasks[*at].key.as_str()).collect();
         return Err(fault("sub_tasks", format!("depend on each other in a cycle: {}", keys.join(" -> "))));
     }
@@ -166,10 +169,10 @@ pub fn split(draft: &Draft) -> Result<Split, Vec<Violation>> {
         .into_iter()
         .zip(&depends_on)
         .map(|(one, waits_for)| SubTask { depends_on: waits_for.iter().map(|at| keys[*at].clone()).collect(), ..one });
-    Ok(Split { strategy, by, sub_tasks: named.collect(), depends_on })
+    Ok(TaskSplit { strategy, by, sub_tasks: named.collect(), depends_on })
 }
 
-fn of_type(task_type: TaskType) -> SubTaskDraft {
+fn draft_of_type(task_type: TaskType) -> SubTaskDraft {
     SubTaskDraft { task_type: Some(task_type), ..SubTaskDraft::default() }
 }
 
@@ -177,12 +180,12 @@ fn of_type(task_type: TaskType) -> SubTaskDraft {
 const MAX_KEY_BYTES: usize = 100;
 
 /// Dependencies: for each sub-task the indices of those it depends on.
-type Order = Vec<Vec<usize>>;
+type DependencyOrder = Vec<Vec<usize>>;
 
 /// Read the sub-tasks with their names and dependencies.
-fn read(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, Order), Vec<Violation>> {
+fn read_drafts(drafts: Vec<SubTaskDraft>) -> Result<(Vec<SubTask>, DependencyOrder), Vec<Violation>> {
     let mut violations = Violations::default();
-    let keys = keys(&drafts, &mut violations);
+    let keys = assign_keys(&drafts, &mut violations);
     let mut sub_tasks = Vec::with_capacity(drafts.len());
     let mut depends_on = Vec::with_capacity(drafts.len());
     for (at, draft) in drafts.into_iter().enumerate() {
@@ -222,7 +225,7 @@ fn in_sub_task(at: usize, member: &str) -> FieldPath {
 }
 
 /// Assign a key to each: the one sent, or its type, with a number where that is in use.
-fn keys(drafts: &[SubTaskDraft], violations: &mut Violations) -> Vec<String> {
+fn assign_keys(drafts: &[SubTaskDraft], violations: &mut Violations) -> Vec<String> {
     let mut taken: BTreeSet<String> = drafts.iter().filter_map(|draft| draft.key.clone()).collect();
     let mut seen = BTreeSet::new();
     let mut keys = Vec::with_capacity(drafts.len());
@@ -256,17 +259,17 @@ pub mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::plans::model::{Priority, Strategy};
+    use crate::plans::model::{DecompositionStrategy, PlanPriority};
 
-    pub fn draft() -> Draft {
-        Draft {
+    pub fn draft() -> PlanDraft {
+        PlanDraft {
             name: "n".into(),
             description: String::new(),
             strategy: None,
             sub_tasks: Vec::new(),
             task_types: Vec::new(),
             inputs: Map::new(),
-            priority: Priority::Normal,
+            priority: PlanPriority::Normal,
             max_cost_budget: 0.0,
             deadline: None,
         }
@@ -275,20 +278,23 @@ pub mod tests {
     #[test]
     fn a_description_hints_at_types_in_its_order() {
         use TaskType::{AudioProcessing, DataAnalysis, IoBound, MixedModal, TextProcessing};
-        let found = hinted("Download the recordings, transcribe them; then summarise and analyse the data.");
+        let found = hinted_types("Download the recordings, transcribe them; then summarise and analyse the data.");
         assert_eq!(found, [IoBound, AudioProcessing, TextProcessing, DataAnalysis]);
-        assert_eq!(hinted("Cook a dinner"), [MixedModal]);
+        assert_eq!(hinted_types("Cook a dinner"), [MixedModal]);
     }
 
     #[test]
     fn strategies_put_sub_tasks_in_order() {
         use TaskType::{DataAnalysis, IoBound, ModelInference, TextProcessing};
         let types = [TextProcessing, IoBound, DataAnalysis, ModelInference];
-        assert_eq!(order(Strategy::Parallel, &types), vec![Vec::<usize>::new(); 4]);
-        assert_eq!(order(Strategy::Pipeline, &types), [vec![], vec![0], vec![1], vec![2]]);
-        assert_eq!(order(Strategy::Hierarchical, &types), [vec![], vec![0], vec![0], vec![1, 2]]);
-        assert_eq!(order(Strategy::Hierarchical, &types[..2]), [vec![], vec![0]]);
-        assert_eq!(order(Strategy::Adaptive, &types), [vec![1], vec![], vec![0], vec![2]]);
+        assert_eq!(dependency_order(DecompositionStrategy::Parallel, &types), vec![Vec::<usize>::new(); 4]);
+        assert_eq!(dependency_order(DecompositionStrategy::Pipeline, &types), [vec![], vec![0], vec![1], vec![2]]);
+        assert_eq!(
+            dependency_order(DecompositionStrategy::Hierarchical, &types),
+            [vec![], vec![0], vec![0], vec![1, 2]]
+        );
+        assert_eq!(dependency_order(DecompositionStrategy::Hierarchical, &types[..2]), [vec![], vec![0]]);
+        assert_eq!(dependency_order(DecompositionStrategy::Adaptive, &types), [vec![1], vec![], vec![0], vec![2]]);
     }
 
     #[test]
@@ -299,40 +305,40 @@ pub mod tests {
             depends_on: Some(depends_on.iter().map(|other| (*other).to_owned()).collect()),
             ..SubTaskDraft::default()
         };
-        let places = |draft: Draft| -> Vec<String> {
-            split(&draft).unwrap_err().iter().map(|one| one.path.to_string()).collect()
+        let places = |draft: PlanDraft| -> Vec<String> {
+            split_task(&draft).unwrap_err().iter().map(|one| one.path.to_string()).collect()
         };
-        let with = |sub_tasks: Vec<SubTaskDraft>| Draft { sub_tasks, ..draft() };
+        let with = |sub_tasks: Vec<SubTaskDraft>| PlanDraft { sub_tasks, ..draft() };
         assert_eq!(places(draft()), ["sub_tasks"]);
         assert_eq!(places(with(vec![sub("a", &["b"]), sub("b", &["a"])])), ["sub_tasks"]);
         assert_eq!(places(with(vec![sub("a", &["x"]), sub("a", &[])])), ["sub_tasks.1.key", "sub_tasks.0.depends_on"]);
         assert_eq!(places(with(vec![SubTaskDraft::default()])), ["sub_tasks.0.task_type"]);
-        let both = Draft { strategy: Some(Strategy::Parallel), ..with(vec![sub("a", &[])]) };
+        let both = PlanDraft { strategy: Some(DecompositionStrategy::Parallel), ..with(vec![sub("a", &[])]) };
         assert_eq!(places(both), ["strategy"]);
-        let both = Draft { task_types: vec![TaskType::IoBound], ..with(vec![sub("a", &[])]) };
+        let both = PlanDraft { task_types: vec![TaskType::IoBound], ..with(vec![sub("a", &[])]) };
         assert_eq!(places(both), ["task_types"]);
     }
 
     proptest! {
         #[test]
         fn whatever_is_split_is_whole_and_has_no_circle(
-            which in prop::sample::select(Strategy::ALL.to_vec()),
+            which in prop::sample::select(DecompositionStrategy::ALL.to_vec()),
             types in prop::collection::vec(prop::sample::select(TaskType::ALL.to_vec()), 1..40),
             edges in prop::collection::vec((0usize..40, 0usize..40), 0..80),
         ) {
-            let given = which == Strategy::Given;
+            let given = which == DecompositionStrategy::Given;
             let sub_tasks: Vec<SubTaskDraft> = types.iter().enumerate().map(|(at, task_type)| SubTaskDraft {
                 key: given.then(|| format!("k{at}")),
                 depends_on: given.then(|| edges.iter().filter(|(a, b)| *a == at && *b < at).map(|(_, b)| format!("k{b}")).collect()),
-                ..of_type(*task_type)
+                ..draft_of_type(*task_type)
             }).collect();
             let strategy = (!given).then_some(which);
-            let split = split(&Draft { sub_tasks, strategy, ..draft() }).unwrap();
+            let split = split_task(&PlanDraft { sub_tasks, strategy, ..draft() }).unwrap();
             prop_assert_eq!(split.strategy, which);
             prop_assert_eq!(split.sub_tasks.len(), types.len(), "none is lost");
             let keys: BTreeSet<&str> = split.sub_tasks.iter().map(|one| one.key.as_str()).collect();
             prop_assert_eq!(keys.len(), types.len(), "each has a key of its own");
-            prop_assert_eq!(dag::cycle(&split.depends_on), None);
+            prop_assert_eq!(dag::find_cycle(&split.depends_on), None);
             let stages = split.stages();
             let mut covered: Vec<usize> = stages.concat();
             covered.sort_unstable();

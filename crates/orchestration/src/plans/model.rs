@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    model::Status,
-    registry::{GpuTier, Need, TaskType},
+    model::ExecutionStatus,
+    registry::{GpuTier, TaskRequirements, TaskType},
 };
 use am_db::{
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
     owner,
-    page::Page,
+    page::PageRequest,
 };
 
 am_db::stored_enum! {
     /// Strategy of decomposing a task: the dependencies between its sub-tasks.
     #[schema(as = PlanStrategy)]
-    pub enum Strategy {
+    pub enum DecompositionStrategy {
         /// Dependencies given by the sub-tasks.
         Given = "GIVEN" / "given",
         /// One after the other; each takes the task's inputs.
@@ -49,7 +49,7 @@ am_db::stored_enum! {
 am_db::stored_enum! {
     /// Priority of a plan: agents get its sub-tasks before those of plans with lower priority.
     #[schema(as = PlanPriority)]
-    pub enum Priority {
+    pub enum PlanPriority {
         /// After all others.
         Low = "LOW" / "low",
         /// Usual priority, the default.
@@ -59,7 +59,7 @@ am_db::stored_enum! {
     }
 }
 
-impl Priority {
+impl PlanPriority {
     /// Return the rank; 0 is served first.
     pub fn place(self) -> i64 {
         match self {
@@ -88,14 +88,14 @@ am_db::stored_enum! {
     }
 }
 
-impl From<Status> for PlanStatus {
-    fn from(status: Status) -> Self {
+impl From<ExecutionStatus> for PlanStatus {
+    fn from(status: ExecutionStatus) -> Self {
         match status {
-            Status::Pending => Self::Pending,
-            Status::Running => Self::Running,
-            Status::Completed => Self::Completed,
-            Status::Failed => Self::Failed,
-            Status::Cancelled => Self::Cancelled,
+            ExecutionStatus::Pending => Self::Pending,
+            ExecutionStatus::Running => Self::Running,
+            ExecutionStatus::Completed => Self::Completed,
+            ExecutionStatus::Failed => Self::Failed,
+            ExecutionStatus::Cancelled => Self::Cancelled,
         }
     }
 }
@@ -128,8 +128,8 @@ pub struct SubTask {
 
 impl SubTask {
     /// Return the requirements on its agent.
-    pub fn need(&self) -> Need {
-        Need {
+    pub fn need(&self) -> TaskRequirements {
+        TaskRequirements {
             task_type: self.task_type,
             gpu_tier: self.gpu_tier,
             agent_type: self.agent_type.clone(),
@@ -166,13 +166,13 @@ pub struct SubTaskDraft {
 
 /// A task as sent by a client.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct PlanDraft {
     /// Name, 1 to 200 characters.
     pub name: String,
     /// Description for people; its words determine the types when neither sub-tasks nor types are sent.
     pub description: String,
     /// Strategy; default `given` when sub-tasks have dependencies, else `adaptive`.
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<DecompositionStrategy>,
     /// Sub-tasks, at most 100.
     pub sub_tasks: Vec<SubTaskDraft>,
     /// Types of sub-tasks, instead of sub-tasks.
@@ -180,7 +180,7 @@ pub struct Draft {
     /// Inputs, visible as `$.inputs`.
     pub inputs: Map<String, Value>,
     /// Priority; default `normal`.
-    pub priority: Priority,
+    pub priority: PlanPriority,
     /// Cost limit; 0: no limit.
     pub max_cost_budget: f64,
     /// Time by which it must be done; null: none.
@@ -190,7 +190,7 @@ pub struct Draft {
 /// Expected agent of a sub-task when the plan was made. The actual agent is chosen when the sub-task begins.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PlannedAssignment)]
-pub struct Planned {
+pub struct PlannedAssignment {
     /// Key of the sub-task.
     pub sub_task: String,
     /// Id of the expected agent; null when no agent could take it.
@@ -208,20 +208,20 @@ pub struct Planned {
 /// Content of a plan; it never changes.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PlanDocument)]
-pub struct Document {
+pub struct PlanDocument {
     /// Name for people.
     pub name: String,
     /// Description for people.
     pub description: String,
     /// Strategy of the decomposition.
-    pub strategy: Strategy,
+    pub strategy: DecompositionStrategy,
     /// Origin of the sub-tasks.
     pub split_by: SplitBy,
     /// Inputs, visible as `$.inputs`.
     #[schema(value_type = Object)]
     pub inputs: Map<String, Value>,
     /// Priority of the plan.
-    pub priority: Priority,
+    pub priority: PlanPriority,
     /// Cost limit; 0: no limit.
     pub max_cost_budget: f64,
     /// Time by which it must be done; null: none.
@@ -231,7 +231,7 @@ pub struct Document {
     /// Keys of the sub-tasks by stage: those of a stage depend only on earlier stages.
     pub stages: Vec<Vec<String>>,
     /// Expected assignments, one per sub-task.
-    pub assignments: Vec<Planned>,
+    pub assignments: Vec<PlannedAssignment>,
     /// Estimated total cost; null when unknown for a sub-task.
     pub estimated_cost: Option<f64>,
     /// Estimated total seconds: the sum of each stage's longest sub-task; null when unknown for a sub-task.
@@ -249,11 +249,11 @@ pub struct Document {
 
 /// A plan with its status.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Plan {
+pub struct TaskPlan {
     /// Id: `plan_` and 12 hex digits.
     pub id: String,
     /// Owner as stored; shown as a principal.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Status of the plan.
     pub status: PlanStatus,
@@ -261,7 +261,7 @@ pub struct Plan {
     pub execution_id: Option<String>,
     /// Content of the plan.
     #[serde(flatten)]
-    pub document: Document,
+    pub document: PlanDocument,
     /// Time when it was made.
     pub created_at: Timestamp,
     /// Time when its execution began.
@@ -285,10 +285,10 @@ pub struct SubTaskStatus {
     /// Number of its stage, from 1.
     pub stage: usize,
     /// Status of its step.
-    pub status: Status,
+    pub status: ExecutionStatus,
     /// State of its latest assignment: waiting, offered, accepted, completed, failed or cancelled; null before it
     /// begins.
-    pub assignment_status: Option<crate::assignments::State>,
+    pub assignment_status: Option<crate::assignments::AssignmentState>,
     /// Id of that assignment.
     pub assignment_id: Option<String>,
     /// Agent that holds or did the assignment.
@@ -296,7 +296,7 @@ pub struct SubTaskStatus {
     /// Progress in percent.
     pub progress: f64,
     /// Result delivered by the agent.
-    pub result: Doc,
+    pub result: JsonText,
     /// Error of the sub-task, or of its last failed attempt.
     pub error: Option<String>,
     /// Seconds from acceptance to result.
@@ -304,15 +304,15 @@ pub struct SubTaskStatus {
     /// Cost of these seconds.
     pub cost: Option<f64>,
     /// Attempts at all its assignments, oldest first.
-    pub attempts: Vec<crate::assignments::Attempt>,
+    pub attempts: Vec<crate::assignments::AssignmentAttempt>,
 }
 
 /// Statistics of the plans of one strategy.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PlanMeasurement)]
-pub struct Measured {
+pub struct StrategyStats {
     /// Strategy of the plans.
-    pub strategy: Strategy,
+    pub strategy: DecompositionStrategy,
     /// Number of plans.
     pub plans: i64,
     /// Executed plans that have not ended.
@@ -337,11 +337,11 @@ pub struct Measured {
 
 /// Filter for listing plans.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct PlanFilter {
     /// Restricts the list to this status.
     pub status: Option<PlanStatus>,
     /// Restricts the list to this strategy.
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<DecompositionStrategy>,
     /// Page to return.
-    pub page: Page,
+    pub page: PageRequest,
 }

@@ -1,10 +1,10 @@
 //! Queries of the table `am_plans`, and of the executions of plans.
 
-use super::model::{Document, Filter, Measured, Plan, PlanStatus, Strategy};
-use crate::{error::Result, model::Status};
+use super::model::{DecompositionStrategy, PlanDocument, PlanFilter, PlanStatus, StrategyStats, TaskPlan};
+use crate::{error::Result, model::ExecutionStatus};
 use am_db::{
     Connection, FromRow as _, Tx,
-    codec::{Doc, Json, Timestamp},
+    codec::{Json, JsonText, Timestamp},
     insert,
     principal::Principal,
     row, sql,
@@ -13,18 +13,18 @@ use am_db::{
 };
 
 /// Time for which a plan keeps its slot without an execution: its process may have died in between.
-const HELD: chrono::Duration = chrono::Duration::seconds(60);
+const SLOT_HOLD_TIME: chrono::Duration = chrono::Duration::seconds(60);
 
 row! {
     /// A plan and the run of it, if there is one.
     struct Stored from "p." {
         id: String,
         owner_id: String,
-        document: Document => Json::into_inner,
+        document: PlanDocument => Json::into_inner,
         cancelled_at: Option<Timestamp>,
         created_at: Timestamp,
         execution_id: Option<String> = "e.id",
-        execution_status: Option<Status> = "e.status",
+        execution_status: Option<ExecutionStatus> = "e.status",
         started_at: Option<Timestamp> = "e.started_at",
         completed_at: Option<Timestamp> = "e.completed_at",
         total_cost: Option<f64> = "e.total_cost",
@@ -33,7 +33,7 @@ row! {
     }
 }
 
-impl From<Stored> for Plan {
+impl From<Stored> for TaskPlan {
     fn from(stored: Stored) -> Self {
         let status = match (stored.cancelled_at, stored.execution_status) {
             (Some(_), _) => PlanStatus::Cancelled,
@@ -56,15 +56,15 @@ impl From<Stored> for Plan {
     }
 }
 
-const FROM: &str = " FROM am_plans p LEFT JOIN agent_executions e ON e.workflow_id = p.id ";
+const FROM_PLANS: &str = " FROM am_plans p LEFT JOIN agent_executions e ON e.workflow_id = p.id ";
 
 /// Store a new plan.
-pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<()> {
+pub async fn insert(tx: &mut Tx, plan: &TaskPlan) -> Result<()> {
     insert!("am_plans" {
         id: &plan.id,
         owner_id: &plan.owner_id,
         strategy: plan.document.strategy,
-        document: Doc::of(&plan.document)?,
+        document: JsonText::from_value(&plan.document)?,
         estimated_seconds: plan.document.estimated_seconds,
         estimated_cost: plan.document.estimated_cost,
         created_at: plan.created_at,
@@ -76,36 +76,36 @@ pub async fn insert(tx: &mut Tx, plan: &Plan) -> Result<()> {
 }
 
 /// Read one plan.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Plan>> {
-    let plan = sql!("SELECT ", Stored::COLUMNS, FROM, "WHERE p.id = $1").bind(id);
-    Ok(plan.fetch_optional::<Stored>(conn).await?.map(Plan::from))
+pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TaskPlan>> {
+    let plan = sql!("SELECT ", Stored::COLUMNS, FROM_PLANS, "WHERE p.id = $1").bind(id);
+    Ok(plan.fetch_optional::<Stored>(conn).await?.map(TaskPlan::from))
 }
 
 /// Whose, in which state as a client sees it, of which strategy.
 const MATCHING: &str = "WHERE p.owner_id IN ($1) [AND CASE WHEN p.cancelled_at IS NOT NULL THEN 'cancelled' \
      WHEN e.id IS NULL THEN 'created' ELSE lower(CAST(e.status AS VARCHAR)) END = $2] [AND p.strategy = $3] ";
 
-fn bind_filter(query: Query, owner: &Principal, filter: &Filter) -> Query {
+fn bind_filter(query: Query, owner: &Principal, filter: &PlanFilter) -> Query {
     query.bind_all(owner.aliases.iter()).bind_some(filter.status).bind_some(filter.strategy)
 }
 
 /// Read a page, newest first, and the number of matching plans.
-pub async fn list(conn: &mut Connection, owner: &Principal, filter: &Filter) -> Result<(Vec<Plan>, i64)> {
-    let plans = bind_filter(sql!("SELECT ", Stored::COLUMNS, FROM, MATCHING, "{page p. $4}"), owner, filter);
+pub async fn list(conn: &mut Connection, owner: &Principal, filter: &PlanFilter) -> Result<(Vec<TaskPlan>, i64)> {
+    let plans = bind_filter(sql!("SELECT ", Stored::COLUMNS, FROM_PLANS, MATCHING, "{page p. $4}"), owner, filter);
     let plans: Vec<Stored> = plans.bind_page(&filter.page).fetch_all(&mut *conn).await?;
-    let total = bind_filter(sql!("SELECT count(*)", FROM, MATCHING), owner, filter).fetch_value(conn).await?;
-    Ok((plans.into_iter().map(Plan::from).collect(), total))
+    let total = bind_filter(sql!("SELECT count(*)", FROM_PLANS, MATCHING), owner, filter).fetch_value(conn).await?;
+    Ok((plans.into_iter().map(TaskPlan::from).collect(), total))
 }
 
 /// Take one of `most` slots for a plan about to run, after freeing the slots of ended plans. Returns the number of
 /// other plans that hold a slot if none is free.
-pub async fn hold(tx: &mut Tx, id: &str, most: i64, now: Timestamp) -> Result<Option<i64>> {
+pub async fn take_slot(tx: &mut Tx, id: &str, most: i64, now: Timestamp) -> Result<Option<i64>> {
     sql!(
         "UPDATE am_plans SET held_since = NULL WHERE held_since IS NOT NULL
              AND NOT EXISTS (SELECT 1 FROM agent_executions e WHERE e.workflow_id = am_plans.id AND e.status IN ('PENDING', 'RUNNING'))
              AND (held_since <= $1 OR EXISTS (SELECT 1 FROM agent_executions e WHERE e.workflow_id = am_plans.id AND e.completed_at >= held_since))",
     )
-    .bind(Timestamp(now.0 - HELD))
+    .bind(Timestamp(now.0 - SLOT_HOLD_TIME))
     .execute(tx.conn().await?)
     .await?;
     let others = sql!("SELECT count(*) FROM am_plans WHERE held_since IS NOT NULL AND id <> $1").bind(id);
@@ -118,7 +118,7 @@ pub async fn hold(tx: &mut Tx, id: &str, most: i64, now: Timestamp) -> Result<Op
 }
 
 /// Release a plan's slot, because its execution did not begin.
-pub async fn let_go(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn release_slot(tx: &mut Tx, id: &str) -> Result<()> {
     sql!("UPDATE am_plans SET held_since = NULL WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }
@@ -133,7 +133,7 @@ pub async fn cancel(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
 }
 
 /// Count the plans of a strategy that ended well, and those that ended.
-pub async fn ended(conn: &mut Connection, strategy: Strategy) -> Result<(i64, i64)> {
+pub async fn count_ended(conn: &mut Connection, strategy: DecompositionStrategy) -> Result<(i64, i64)> {
     let counts = sql!(
         "SELECT count(*) FILTER (WHERE e.status = 'COMPLETED'), count(*) FROM am_plans p JOIN agent_executions e ON e.workflow_id = p.id
          WHERE p.strategy = $1 AND e.status IN ('COMPLETED', 'FAILED')",
@@ -142,7 +142,7 @@ pub async fn ended(conn: &mut Connection, strategy: Strategy) -> Result<(i64, i6
 }
 
 row! {
-    Measured from "p." {
+    StrategyStats from "p." {
         strategy,
         plans = "count(*)",
         running = "count(*) FILTER (WHERE e.status IN ('PENDING', 'RUNNING'))",
@@ -159,8 +159,12 @@ row! {
 }
 
 /// Read statistics of an owner's plans, by strategy.
-pub async fn measured(conn: &mut Connection, owner: &Principal) -> Result<Vec<Measured>> {
-    let query =
-        sql!("SELECT ", Measured::COLUMNS, FROM, "WHERE p.owner_id IN ($1) GROUP BY p.strategy ORDER BY p.strategy",);
+pub async fn strategy_stats(conn: &mut Connection, owner: &Principal) -> Result<Vec<StrategyStats>> {
+    let query = sql!(
+        "SELECT ",
+        StrategyStats::COLUMNS,
+        FROM_PLANS,
+        "WHERE p.owner_id IN ($1) GROUP BY p.strategy ORDER BY p.strategy",
+    );
     Ok(query.bind_all(owner.aliases.iter()).fetch_all(conn).await?)
 }

@@ -1,8 +1,8 @@
 //! Registry of agents: their capabilities, availability, and measured performance.
 
+mod agent_score;
+mod agent_validation;
 mod model;
-mod rules;
-mod score;
 pub(crate) mod store;
 
 use std::time::Duration;
@@ -11,48 +11,49 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-pub use model::{
-    Agent, AgentStatus, Beat, Change, Draft, ENOUGH, Filter, GpuTier, OfflineReason, Source, TaskType, Work,
-};
-pub use rules::AGENT_TYPE_LENGTH;
 #[cfg(test)]
-pub(crate) use score::tests;
-pub use score::{Need, best, score};
+pub(crate) use agent_score::tests;
+pub use agent_score::{TaskRequirements, agent_score, best_agent};
+pub use agent_validation::AGENT_TYPE_LENGTH;
+pub use model::{
+    AgentChange, AgentDraft, AgentFilter, AgentStatus, GpuTier, HeartbeatReport, MIN_ENDED_ASSIGNMENTS, MeasureSource,
+    OfflineReason, RegisteredAgentRecord, TaskStats, TaskType,
+};
 
 use super::{
     assignments,
-    error::{Error, Result},
+    error::{OrchestrationError, Result},
 };
-use am_audit::{Audit, Entry, EventType};
+use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{ambient::Clock, config::AgentsConfig, validation::Violations};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
-use am_events::{Event, Follower, Hub};
+use am_events::{StreamEvent, StreamFollower, StreamHub};
 
 /// Registry of agents. Cheap to clone.
 #[derive(Clone)]
-pub struct Registry {
+pub struct AgentRegistry {
     db: Database,
     clock: Clock,
-    audit: Audit,
-    hub: Hub,
+    audit: AuditLog,
+    hub: StreamHub,
     settings: AgentsConfig,
     stopping: tokio_util::sync::CancellationToken,
 }
 
 /// An agent with its measured figures.
 #[derive(Clone, Debug, Serialize)]
-pub struct Known {
+pub struct MeasuredAgent {
     /// Entry of the agent.
-    pub agent: Agent,
+    pub agent: RegisteredAgentRecord,
     /// Performance from 0 to 1, and its source.
-    pub performance: (f64, Source),
+    pub performance: (f64, MeasureSource),
     /// Reliability from 0 to 1, and its source.
-    pub reliability: (f64, Source),
+    pub reliability: (f64, MeasureSource),
     /// Health from 0 to 1.
     pub health: f64,
     /// Score by the contract's formula, independent of a sub-task.
@@ -62,7 +63,7 @@ pub struct Known {
 /// Use of the agents' capacity, computed from their assignments.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = RegistryUtilisation)]
-pub struct Utilisation {
+pub struct RegistryUtilisation {
     /// Number of registered agents.
     pub agents: i64,
     /// Number of agents online.
@@ -83,12 +84,12 @@ pub struct Utilisation {
     pub by_agent: Vec<Value>,
 }
 
-impl Registry {
+impl AgentRegistry {
     /// Create the registry on `db`.
     pub fn new(
         (db, clock): (Database, Clock),
-        audit: Audit,
-        hub: Hub,
+        audit: AuditLog,
+        hub: StreamHub,
         settings: AgentsConfig,
         stopping: tokio_util::sync::CancellationToken,
     ) -> Self {
@@ -113,15 +114,20 @@ impl Registry {
     /// Register an agent, or replace its owner's earlier entry; it is online.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::Conflict`] when another owner has the name.
-    pub async fn register(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Known>> {
-        draft.check(self.settings.private_addresses).map_err(Error::Invalid)?;
+    /// [`OrchestrationError::Invalid`]; [`OrchestrationError::Conflict`] when another owner has the name.
+    pub async fn register(
+        &self,
+        owner: &Principal,
+        draft: AgentDraft,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<MeasuredAgent>> {
+        draft.check(self.settings.private_addresses).map_err(OrchestrationError::Invalid)?;
         let (owner, now, id) = (owner.clone(), self.now(), draft.agent_id.clone());
-        let registered = self.change(once, id, async move |tx, registry, found: Option<Agent>| {
-            let before = found.as_ref().map(Agent::state);
+        let registered = self.change(once, id, async move |tx, registry, found: Option<RegisteredAgentRecord>| {
+            let before = found.as_ref().map(RegisteredAgentRecord::state);
             let agent = match found {
                 Some(found) if !owner.owns(&found.owner_id) => {
-                    return Err(Error::Conflict(format!("agent {:?} is another owner's", found.id)));
+                    return Err(OrchestrationError::Conflict(format!("agent {:?} is another owner's", found.id)));
                 }
                 Some(mut found) => {
                     draft.fill(&mut found);
@@ -132,10 +138,10 @@ impl Registry {
                 }
                 None => draft.into_agent(&owner.name, now),
             };
-            store::put(tx, &agent).await?;
+            store::upsert(tx, &agent).await?;
             let data = json!({"agent_id": agent.id, "task_types": agent.task_types, "again": before.is_some()});
-            store::tell(tx, "agent_registered", now, data).await?;
-            let entry = entry("registered", &agent.id, now).by(&owner).change(before, Some(agent.state()));
+            store::append_event(tx, "agent_registered", now, data).await?;
+            let entry = audit_entry("registered", &agent.id, now).by(&owner).change(before, Some(agent.state()));
             registry.audit.append(tx, vec![entry]).await?;
             Ok(agent)
         });
@@ -143,9 +149,14 @@ impl Registry {
     }
 
     /// Apply one change to an entry, which is `None` if it does not exist.
-    async fn change<F>(&self, once: Option<Once>, id: String, change: F) -> Result<Done<Agent>>
+    async fn change<F>(
+        &self,
+        once: Option<IdempotencyKey>,
+        id: String,
+        change: F,
+    ) -> Result<IdempotentResult<RegisteredAgentRecord>>
     where
-        F: AsyncFnOnce(&mut Tx, &Self, Option<Agent>) -> Result<Agent> + Send + 'static,
+        F: AsyncFnOnce(&mut Tx, &Self, Option<RegisteredAgentRecord>) -> Result<RegisteredAgentRecord> + Send + 'static,
     {
         let (registry, hub) = (self.clone(), self.hub.clone());
         let cutoff = self.cutoff(self.now());
@@ -154,23 +165,23 @@ impl Registry {
             // Each of them tells the log: registry.audit.append( stands in the closures.
             let changed = change(tx, &registry, found).await?;
             tx.after_commit(move || {
-                hub.wake(store::STREAM);
-                hub.wake(assignments::WORK);
+                hub.wake(store::REGISTRY_STREAM);
+                hub.wake(assignments::DISPATCH_TOPIC);
             });
             Ok(changed)
         };
-        self.db.write_once(&self.clock, once, work).await
+        self.db.write_idempotent(&self.clock, once, work).await
     }
 
     /// Return one agent.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn get(&self, id: &str) -> Result<Known> {
+    /// [`OrchestrationError::NotFound`].
+    pub async fn get(&self, id: &str) -> Result<MeasuredAgent> {
         let now = self.now();
         let mut conn = self.db.read().await?;
-        let agent = store::get(&mut conn, id, self.cutoff(now)).await?.ok_or(Error::NotFound("Agent"))?;
-        let fastest = store::fastest(&mut conn).await?;
+        let agent = store::get(&mut conn, id, self.cutoff(now)).await?.ok_or(OrchestrationError::NotFound("Agent"))?;
+        let fastest = store::fastest_mean_seconds(&mut conn).await?;
         Ok(self.known(agent, &fastest, now))
     }
 
@@ -179,20 +190,28 @@ impl Registry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    async fn with_measures(&self, written: Done<Agent>) -> Result<Done<Known>> {
-        let fastest = store::fastest(&mut *self.db.read().await?).await?;
+    async fn with_measures(
+        &self,
+        written: IdempotentResult<RegisteredAgentRecord>,
+    ) -> Result<IdempotentResult<MeasuredAgent>> {
+        let fastest = store::fastest_mean_seconds(&mut *self.db.read().await?).await?;
         Ok(written.map(|agent| {
             let heard = agent.last_seen;
             self.known(agent, &fastest, heard)
         }))
     }
 
-    fn known(&self, agent: Agent, fastest: &std::collections::BTreeMap<TaskType, f64>, now: Timestamp) -> Known {
-        Known {
+    fn known(
+        &self,
+        agent: RegisteredAgentRecord,
+        fastest: &std::collections::BTreeMap<TaskType, f64>,
+        now: Timestamp,
+    ) -> MeasuredAgent {
+        MeasuredAgent {
             performance: agent.performance(fastest),
             reliability: agent.reliability(),
             health: agent.health(now, self.settings.offline_after),
-            score: score::of(&agent, fastest),
+            score: agent_score::score_agent(&agent, fastest),
             agent,
         }
     }
@@ -201,11 +220,11 @@ impl Registry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn list(&self, filter: &Filter) -> Result<(Vec<Known>, i64)> {
+    pub async fn list(&self, filter: &AgentFilter) -> Result<(Vec<MeasuredAgent>, i64)> {
         let now = self.now();
         let mut conn = self.db.read().await?;
         let (rows, total) = store::list(&mut conn, filter, self.cutoff(now)).await?;
-        let fastest = store::fastest(&mut conn).await?;
+        let fastest = store::fastest_mean_seconds(&mut conn).await?;
         Ok((rows.into_iter().map(|agent| self.known(agent, &fastest, now)).collect(), total))
     }
 
@@ -220,7 +239,7 @@ impl Registry {
         agent_type: Option<&str>,
         min_health: f64,
         limit: usize,
-    ) -> Result<Vec<Known>> {
+    ) -> Result<Vec<MeasuredAgent>> {
         let task_type = match capability.map(TaskType::from_value) {
             Some(None) => return Ok(Vec::new()),
             Some(known) => known,
@@ -228,9 +247,9 @@ impl Registry {
         };
         let now = self.now();
         let mut conn = self.db.read().await?;
-        let agents = store::all(&mut conn, self.cutoff(now)).await?;
-        let fastest = store::fastest(&mut conn).await?;
-        let mut found: Vec<Known> = agents
+        let agents = store::list_all(&mut conn, self.cutoff(now)).await?;
+        let fastest = store::fastest_mean_seconds(&mut conn).await?;
+        let mut found: Vec<MeasuredAgent> = agents
             .into_iter()
             .filter(|agent| agent.is_online())
             .filter(|agent| task_type.is_none_or(|task_type| agent.task_types.contains(&task_type)))
@@ -246,16 +265,16 @@ impl Registry {
     /// Change an entry.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`].
-    pub async fn update(&self, owner: &Principal, id: &str, change: Change) -> Result<Known> {
+    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`], [`OrchestrationError::Invalid`].
+    pub async fn update(&self, owner: &Principal, id: &str, change: AgentChange) -> Result<MeasuredAgent> {
         let (owner, now, private) = (owner.clone(), self.now(), self.settings.private_addresses);
         let done = self.change(None, id.to_owned(), async move |tx, registry, found| {
-            let mut agent = own(found, &owner)?;
+            let mut agent = check_owner(found, &owner)?;
             let before = agent.state();
-            change.apply(&mut agent, private).map_err(Error::Invalid)?;
+            change.apply(&mut agent, private).map_err(OrchestrationError::Invalid)?;
             agent.updated_at = now;
-            store::put(tx, &agent).await?;
-            let entry = entry("updated", &agent.id, now).by(&owner).change(Some(before), Some(agent.state()));
+            store::upsert(tx, &agent).await?;
+            let entry = audit_entry("updated", &agent.id, now).by(&owner).change(Some(before), Some(agent.state()));
             registry.audit.append(tx, vec![entry]).await?;
             Ok(agent)
         });
@@ -266,16 +285,22 @@ impl Registry {
     /// taken offline.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`], [`Error::Invalid`].
-    pub async fn beat(&self, owner: &Principal, id: &str, beat: Beat, once: Option<Once>) -> Result<Done<Agent>> {
+    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`], [`OrchestrationError::Invalid`].
+    pub async fn beat(
+        &self,
+        owner: &Principal,
+        id: &str,
+        beat: HeartbeatReport,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<RegisteredAgentRecord>> {
         let mut violations = Violations::default();
         for (member, value) in [("load", beat.load), ("performance", beat.performance)] {
-            violations.require(value.is_none_or(rules::share), member, "must be 0 to 1");
+            violations.require(value.is_none_or(agent_validation::is_share), member, "must be 0 to 1");
         }
-        violations.finish().map_err(Error::Invalid)?;
+        violations.finish().map_err(OrchestrationError::Invalid)?;
         let (owner, now) = (owner.clone(), self.now());
         self.change(once, id.to_owned(), async move |tx, registry, found| {
-            let mut agent = own(found, &owner)?;
+            let mut agent = check_owner(found, &owner)?;
             (agent.last_seen, agent.reported_load) = (now, beat.load.or(agent.reported_load));
             if let Some(performance) = beat.performance {
                 (agent.claimed_performance, agent.performance_reported) = (performance, true);
@@ -283,11 +308,14 @@ impl Registry {
             let back = agent.offline_reason == Some(OfflineReason::Silent);
             if back {
                 (agent.status, agent.offline_reason) = (AgentStatus::Online, None);
-                store::tell(tx, "agent_online", now, json!({"agent_id": agent.id, "reason": "heartbeat"})).await?;
-                let entry = entry("online", &agent.id, now).by(&owner).change(status("offline"), status("online"));
+                store::append_event(tx, "agent_online", now, json!({"agent_id": agent.id, "reason": "heartbeat"}))
+                    .await?;
+                let entry = audit_entry("online", &agent.id, now)
+                    .by(&owner)
+                    .change(status_json("offline"), status_json("online"));
                 registry.audit.append(tx, vec![entry]).await?;
             }
-            store::put(tx, &agent).await?;
+            store::upsert(tx, &agent).await?;
             Ok(agent)
         })
         .await
@@ -296,17 +324,23 @@ impl Registry {
     /// Take an agent offline, so that its assignments go to others, or bring it back online.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::State`] when it is in that state already.
-    pub async fn switch(&self, owner: &Principal, id: &str, online: bool, once: Option<Once>) -> Result<Done<Known>> {
+    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`]; [`OrchestrationError::InvalidState`] when it is in that state already.
+    pub async fn set_online(
+        &self,
+        owner: &Principal,
+        id: &str,
+        online: bool,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<MeasuredAgent>> {
         let (owner, now) = (owner.clone(), self.now());
         let switched = self.change(once, id.to_owned(), async move |tx, registry, found| {
-            let mut agent = own(found, &owner)?;
+            let mut agent = check_owner(found, &owner)?;
             let requested = agent.offline_reason == Some(OfflineReason::Requested);
             if online && agent.is_online() {
-                return Err(Error::State("the agent is online already".into()));
+                return Err(OrchestrationError::InvalidState("the agent is online already".into()));
             }
             if !online && requested {
-                return Err(Error::State("the agent is offline already".into()));
+                return Err(OrchestrationError::InvalidState("the agent is offline already".into()));
             }
             let (kind, word, was) =
                 if online { ("agent_online", "online", "offline") } else { ("agent_offline", "offline", "online") };
@@ -316,16 +350,21 @@ impl Registry {
             if online {
                 agent.last_seen = now;
             }
-            store::put(tx, &agent).await?;
+            store::upsert(tx, &agent).await?;
             let mut entries = match online {
                 true => Vec::new(),
                 false => assignments::release_all(tx, &agent.id, "it was taken offline", now).await?,
             };
             let released = entries.len() as i64;
             agent.open -= released;
-            store::tell(tx, kind, now, json!({"agent_id": agent.id, "reason": "requested", "released": released}))
-                .await?;
-            let entry = entry(word, &agent.id, now).by(&owner).change(status(was), status(word));
+            store::append_event(
+                tx,
+                kind,
+                now,
+                json!({"agent_id": agent.id, "reason": "requested", "released": released}),
+            )
+            .await?;
+            let entry = audit_entry(word, &agent.id, now).by(&owner).change(status_json(was), status_json(word));
             entries.push(entry.data("released", json!(released)));
             registry.audit.append(tx, entries).await?;
             Ok(agent)
@@ -336,16 +375,17 @@ impl Registry {
     /// Deregister an agent; its assignments go to others.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`].
+    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
     pub async fn deregister(&self, owner: &Principal, id: &str) -> Result<()> {
         let (owner, now) = (owner.clone(), self.now());
         let done = self.change(None, id.to_owned(), async move |tx, registry, found| {
-            let agent = own(found, &owner)?;
+            let agent = check_owner(found, &owner)?;
             let mut entries = assignments::release_all(tx, &agent.id, "it was deregistered", now).await?;
             let released = entries.len();
             store::delete(tx, &agent.id).await?;
-            store::tell(tx, "agent_deregistered", now, json!({"agent_id": agent.id, "released": released})).await?;
-            let entry = entry("deregistered", &agent.id, now).by(&owner).change(Some(agent.state()), None);
+            store::append_event(tx, "agent_deregistered", now, json!({"agent_id": agent.id, "released": released}))
+                .await?;
+            let entry = audit_entry("deregistered", &agent.id, now).by(&owner).change(Some(agent.state()), None);
             entries.push(entry.data("released", json!(released)));
             registry.audit.append(tx, entries).await?;
             Ok(agent)
@@ -357,12 +397,12 @@ impl Registry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn utilisation(&self) -> Result<Utilisation> {
+    pub async fn utilisation(&self) -> Result<RegistryUtilisation> {
         let mut conn = self.db.read().await?;
-        let agents = store::all(&mut conn, self.cutoff(self.now())).await?;
-        let (waiting, _) = assignments::open(&mut conn).await?;
+        let agents = store::list_all(&mut conn, self.cutoff(self.now())).await?;
+        let (waiting, _) = assignments::count_open(&mut conn).await?;
         let share = |allocated: i64, capacity: i64| (capacity > 0).then(|| allocated as f64 / capacity as f64);
-        let sum = |of: &dyn Fn(&Agent) -> bool| {
+        let sum = |of: &dyn Fn(&RegisteredAgentRecord) -> bool| {
             let online = agents.iter().filter(|agent| agent.is_online() && of(agent));
             online.fold((0, 0, 0), |(count, capacity, open), agent| {
                 (count + 1, capacity + agent.max_concurrent_tasks, open + agent.open)
@@ -381,7 +421,7 @@ impl Registry {
                    "utilisation": utilisation, "reported_load": agent.reported_load})
         });
         let (online, capacity, allocated) = sum(&|_| true);
-        Ok(Utilisation {
+        Ok(RegistryUtilisation {
             agents: agents.len() as i64,
             online,
             capacity,
@@ -397,17 +437,17 @@ impl Registry {
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn events(&self, after: i64, limit: usize) -> Result<Vec<Event>> {
-        Ok(am_events::read(&mut *self.db.read().await?, store::STREAM, after, limit).await?)
+    pub async fn events(&self, after: i64, limit: usize) -> Result<Vec<StreamEvent>> {
+        Ok(am_events::read_events(&mut *self.db.read().await?, store::REGISTRY_STREAM, after, limit).await?)
     }
 
     /// Follow the registry's events with numbers above `after`.
-    pub fn follow(&self, after: i64) -> Follower<Self> {
-        Follower::new(self.db.clone(), &self.hub, self.clone(), store::STREAM, after)
+    pub fn follow(&self, after: i64) -> StreamFollower<Self> {
+        StreamFollower::new(self.db.clone(), &self.hub, self.clone(), store::REGISTRY_STREAM, after)
     }
 }
 
-impl am_events::Source for Registry {
+impl am_events::StreamSource for AgentRegistry {
     async fn has_ended(&self, _: &mut Connection, _: &str) -> am_db::Result<bool> {
         Ok(false)
     }
@@ -417,16 +457,16 @@ impl am_events::Source for Registry {
     }
 }
 
-fn own(found: Option<Agent>, owner: &Principal) -> Result<Agent> {
-    let agent = found.ok_or(Error::NotFound("Agent"))?;
-    if owner.owns(&agent.owner_id) { Ok(agent) } else { Err(Error::Forbidden) }
+fn check_owner(found: Option<RegisteredAgentRecord>, owner: &Principal) -> Result<RegisteredAgentRecord> {
+    let agent = found.ok_or(OrchestrationError::NotFound("Agent"))?;
+    if owner.owns(&agent.owner_id) { Ok(agent) } else { Err(OrchestrationError::Forbidden) }
 }
 
-fn status(word: &str) -> Option<Value> {
+fn status_json(word: &str) -> Option<Value> {
     Some(json!({"status": word}))
 }
 
 /// Build the audit entry of a change to an agent.
-pub(crate) fn entry(action: &str, agent_id: &str, now: Timestamp) -> Entry {
-    Entry::new(EventType::WorkflowUpdated, now).of("agent", action).data("agent_id", json!(agent_id))
+pub(crate) fn audit_entry(action: &str, agent_id: &str, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now).of("agent", action).data("agent_id", json!(agent_id))
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::rules;
+use super::agent_validation;
 use crate::model::StepType;
 use am_core::validation::{Violation, Violations};
 use am_db::{
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
     owner,
-    page::Page,
+    page::PageRequest,
 };
 
 am_db::stored_enum! {
@@ -83,7 +83,7 @@ am_db::stored_enum! {
 am_db::stored_enum! {
     /// Source of a figure about an agent.
     #[schema(as = FigureSource)]
-    pub enum Source {
+    pub enum MeasureSource {
         /// Stated by the agent at registration.
         Claimed = "claimed" / "claimed",
         /// Measured by the agent and reported with a heartbeat.
@@ -95,7 +95,7 @@ am_db::stored_enum! {
 
 /// Statistics of an agent's assignments of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Work {
+pub struct TaskStats {
     /// Number of completed assignments.
     pub completed: i64,
     /// Number of assignments that the agent reported as failed.
@@ -106,7 +106,7 @@ pub struct Work {
     pub seconds: f64,
 }
 
-impl Work {
+impl TaskStats {
     /// Return the mean seconds of a completed assignment.
     pub fn mean(&self) -> Option<f64> {
         (self.completed > 0).then(|| self.seconds / self.completed as f64)
@@ -115,11 +115,11 @@ impl Work {
 
 /// An agent of the registry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Agent {
+pub struct RegisteredAgentRecord {
     /// Id chosen by its owner.
     pub id: String,
     /// Owner as stored; shown as a principal.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Type chosen by its owner; default `worker`.
     pub agent_type: String,
@@ -142,7 +142,7 @@ pub struct Agent {
     /// URL at which it is called; null: it polls for assignments.
     pub endpoint_url: Option<String>,
     /// Metadata given by its owner.
-    pub metadata: Doc,
+    pub metadata: JsonText,
     /// Present status: an agent without recent heartbeat is offline.
     pub status: AgentStatus,
     /// Reason why it is offline; null while online.
@@ -158,20 +158,20 @@ pub struct Agent {
     /// Number of assignments it holds.
     pub open: i64,
     /// Statistics of its assignments, by type.
-    pub work: BTreeMap<TaskType, Work>,
+    pub work: BTreeMap<TaskType, TaskStats>,
 }
 
 /// Minimum number of ended assignments from which figures are measured instead of stated.
-pub const ENOUGH: i64 = 3;
+pub const MIN_ENDED_ASSIGNMENTS: i64 = 3;
 
-impl Agent {
+impl RegisteredAgentRecord {
     /// Return whether it is online.
     pub fn is_online(&self) -> bool {
         self.status == AgentStatus::Online
     }
 
     /// Return whether it can take another assignment.
-    pub fn has_room(&self) -> bool {
+    pub fn has_capacity(&self) -> bool {
         self.open < self.max_concurrent_tasks
     }
 
@@ -182,8 +182,8 @@ impl Agent {
     }
 
     /// Return the statistics over all types.
-    pub fn total(&self) -> Work {
-        self.work.values().fold(Work::default(), |sum, work| Work {
+    pub fn total(&self) -> TaskStats {
+        self.work.values().fold(TaskStats::default(), |sum, work| TaskStats {
             completed: sum.completed + work.completed,
             failed: sum.failed + work.failed,
             lost: sum.lost + work.lost,
@@ -192,30 +192,30 @@ impl Agent {
     }
 
     /// Return the success rate of its assignments, once enough have ended; before that the stated reliability.
-    pub fn reliability(&self) -> (f64, Source) {
+    pub fn reliability(&self) -> (f64, MeasureSource) {
         let all = self.total();
         let ended = all.completed + all.failed + all.lost;
-        if ended < ENOUGH {
-            return (self.claimed_reliability, Source::Claimed);
+        if ended < MIN_ENDED_ASSIGNMENTS {
+            return (self.claimed_reliability, MeasureSource::Claimed);
         }
-        (all.completed as f64 / ended as f64, Source::Measured)
+        (all.completed as f64 / ended as f64, MeasureSource::Measured)
     }
 
     /// Return the relative speed, once enough assignments were completed: over the types it has done, the mean seconds
     /// of the fastest agent (`fastest`, by type) divided by its own, weighted by completed assignments.
-    pub fn performance(&self, fastest: &BTreeMap<TaskType, f64>) -> (f64, Source) {
+    pub fn performance(&self, fastest: &BTreeMap<TaskType, f64>) -> (f64, MeasureSource) {
         let completed = self.total().completed;
-        if completed < ENOUGH {
-            let source = if self.performance_reported { Source::Reported } else { Source::Claimed };
+        if completed < MIN_ENDED_ASSIGNMENTS {
+            let source = if self.performance_reported { MeasureSource::Reported } else { MeasureSource::Claimed };
             return (self.claimed_performance, source);
         }
-        let share = |(task_type, work): (&TaskType, &Work)| {
+        let share = |(task_type, work): (&TaskType, &TaskStats)| {
             let own = work.mean()?;
             let best = fastest.get(task_type).copied().unwrap_or(own);
             let share = if own > 0.0 { (best / own).clamp(0.0, 1.0) } else { 1.0 };
             Some(share * work.completed as f64)
         };
-        (self.work.iter().filter_map(share).sum::<f64>() / completed as f64, Source::Measured)
+        (self.work.iter().filter_map(share).sum::<f64>() / completed as f64, MeasureSource::Measured)
     }
 
     /// Return the health, 0 to 1: its reliability, reduced with the time since the last heartbeat; 0 when offline.
@@ -245,7 +245,7 @@ impl Agent {
 
 /// Request for registering an agent.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct AgentDraft {
     /// Id of 1 to 128 letters, digits and `._:-`.
     pub agent_id: String,
     /// Type of agent, 1 to 50 characters.
@@ -267,16 +267,16 @@ pub struct Draft {
     /// URL with https, or http where private addresses are allowed.
     pub endpoint_url: Option<String>,
     /// Metadata, an object of at most 16 KB.
-    pub metadata: Doc,
+    pub metadata: JsonText,
 }
 
-impl Draft {
+impl AgentDraft {
     /// # Errors
     /// Every violation.
     pub(super) fn check(&self, private_addresses: bool) -> Result<(), Vec<Violation>> {
         let mut violations = Violations::default();
-        violations.extend(rules::agent_id(&self.agent_id));
-        violations.extend(Vec::from(rules::common(self, private_addresses)));
+        violations.extend(agent_validation::check_agent_id(&self.agent_id));
+        violations.extend(Vec::from(agent_validation::check_draft(self, private_addresses)));
         violations.finish()
     }
 }
@@ -284,7 +284,7 @@ impl Draft {
 /// Changes to an agent; members left out stay unchanged.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "as in Draft")]
-pub struct Change {
+pub struct AgentChange {
     pub agent_type: Option<String>,
     pub description: Option<String>,
     pub task_types: Option<Vec<TaskType>>,
@@ -295,13 +295,17 @@ pub struct Change {
     pub cost_per_hour: Option<f64>,
     /// URL at which it is called; an empty string removes it.
     pub endpoint_url: Option<String>,
-    pub metadata: Option<Doc>,
+    pub metadata: Option<JsonText>,
 }
 
-impl Change {
+impl AgentChange {
     /// Apply the changes to `agent`, or return the faults.
-    pub(super) fn apply(self, agent: &mut Agent, private_addresses: bool) -> Result<(), Vec<Violation>> {
-        let draft = Draft {
+    pub(super) fn apply(
+        self,
+        agent: &mut RegisteredAgentRecord,
+        private_addresses: bool,
+    ) -> Result<(), Vec<Violation>> {
+        let draft = AgentDraft {
             agent_id: agent.id.clone(),
             agent_type: self.agent_type.unwrap_or_else(|| agent.agent_type.clone()),
             description: self.description.unwrap_or_else(|| agent.description.clone()),
@@ -314,16 +318,16 @@ impl Change {
             endpoint_url: self.endpoint_url.or_else(|| agent.endpoint_url.clone()).filter(|url| !url.is_empty()),
             metadata: self.metadata.unwrap_or_else(|| agent.metadata.clone()),
         };
-        rules::common(&draft, private_addresses).finish()?;
+        agent_validation::check_draft(&draft, private_addresses).finish()?;
         agent.performance_reported &= self.performance.is_none();
         draft.fill(agent);
         Ok(())
     }
 }
 
-impl Draft {
+impl AgentDraft {
     /// Copy the request's values into `agent`.
-    pub(super) fn fill(self, agent: &mut Agent) {
+    pub(super) fn fill(self, agent: &mut RegisteredAgentRecord) {
         let mut task_types = self.task_types;
         task_types.sort_unstable();
         task_types.dedup();
@@ -340,8 +344,8 @@ impl Draft {
     }
 
     /// Create a new agent of `owner`.
-    pub(super) fn into_agent(self, owner: &str, now: Timestamp) -> Agent {
-        let mut agent = Agent {
+    pub(super) fn into_agent(self, owner: &str, now: Timestamp) -> RegisteredAgentRecord {
+        let mut agent = RegisteredAgentRecord {
             id: self.agent_id.clone(),
             owner_id: owner.to_owned(),
             agent_type: String::new(),
@@ -354,7 +358,7 @@ impl Draft {
             claimed_reliability: 0.0,
             cost_per_hour: 0.0,
             endpoint_url: None,
-            metadata: Doc::none(),
+            metadata: JsonText::none(),
             status: AgentStatus::Online,
             offline_reason: None,
             reported_load: None,
@@ -371,7 +375,7 @@ impl Draft {
 
 /// Figures reported with a heartbeat.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Beat {
+pub struct HeartbeatReport {
     /// Load of the agent, 0 to 1.
     pub load: Option<f64>,
     /// Performance measured by the agent, 0 to 1.
@@ -380,7 +384,7 @@ pub struct Beat {
 
 /// Filter for listing agents; null members do not restrict.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct AgentFilter {
     /// Restricts the list to this present status.
     pub status: Option<AgentStatus>,
     /// Restricts the list to agents that do this type of task.
@@ -390,5 +394,5 @@ pub struct Filter {
     /// Restricts the list to this type of agent.
     pub agent_type: Option<String>,
     /// Page to return.
-    pub page: Page,
+    pub page: PageRequest,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::model::{Agent, AgentStatus, Filter, OfflineReason, TaskType, Work};
+use super::model::{AgentFilter, AgentStatus, OfflineReason, RegisteredAgentRecord, TaskStats, TaskType};
 use crate::error::Result;
 use am_db::{
     Connection, FromRow as _, Tx,
@@ -12,13 +12,13 @@ use am_db::{
     insert, row, sql,
     statement::Query,
 };
-use am_events::Event;
+use am_events::StreamEvent;
 
 /// Event stream of the registry.
-pub const STREAM: &str = "registry";
+pub const REGISTRY_STREAM: &str = "registry";
 
 row! {
-    Agent from "a." {
+    RegisteredAgentRecord from "a." {
         id,
         owner_id,
         agent_type,
@@ -48,18 +48,18 @@ fn known_types(Json(words): Json<Vec<Value>>) -> Vec<TaskType> {
     words.iter().filter_map(|word| TaskType::from_value(word.as_str()?)).collect()
 }
 
-fn work_by_type(Json(entries): Json<Vec<Value>>) -> BTreeMap<TaskType, Work> {
+fn work_by_type(Json(entries): Json<Vec<Value>>) -> BTreeMap<TaskType, TaskStats> {
     let work = entries.iter().filter_map(|entry| {
         let number = |at: usize| entry.get(at).and_then(Value::as_i64).unwrap_or(0);
         let task_type = TaskType::from_stored(entry.get(0)?.as_str()?)?;
         let seconds = entry.get(4).and_then(Value::as_f64).unwrap_or(0.0);
-        Some((task_type, Work { completed: number(1), failed: number(2), lost: number(3), seconds }))
+        Some((task_type, TaskStats { completed: number(1), failed: number(2), lost: number(3), seconds }))
     });
     work.collect()
 }
 
 /// Read an agent from a row; one last heard of before `cutoff` is offline.
-fn as_of(mut agent: Agent, cutoff: Timestamp) -> Agent {
+fn as_of(mut agent: RegisteredAgentRecord, cutoff: Timestamp) -> RegisteredAgentRecord {
     if agent.status == AgentStatus::Online && agent.last_seen < cutoff {
         (agent.status, agent.offline_reason) = (AgentStatus::Offline, Some(OfflineReason::Silent));
     }
@@ -67,21 +67,22 @@ fn as_of(mut agent: Agent, cutoff: Timestamp) -> Agent {
 }
 
 /// Read one agent.
-pub async fn get(conn: &mut Connection, id: &str, cutoff: Timestamp) -> Result<Option<Agent>> {
-    let agent = sql!("SELECT ", Agent::COLUMNS, " FROM am_agents a WHERE a.id = $1").bind(id);
+pub async fn get(conn: &mut Connection, id: &str, cutoff: Timestamp) -> Result<Option<RegisteredAgentRecord>> {
+    let agent = sql!("SELECT ", RegisteredAgentRecord::COLUMNS, " FROM am_agents a WHERE a.id = $1").bind(id);
     Ok(agent.fetch_optional(conn).await?.map(|agent| as_of(agent, cutoff)))
 }
 
 /// Read all agents, by name.
-pub async fn all(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<Agent>> {
-    let agents = sql!("SELECT ", Agent::COLUMNS, " FROM am_agents a ORDER BY a.id").fetch_all(conn).await?;
+pub async fn list_all(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<RegisteredAgentRecord>> {
+    let agents =
+        sql!("SELECT ", RegisteredAgentRecord::COLUMNS, " FROM am_agents a ORDER BY a.id").fetch_all(conn).await?;
     Ok(agents.into_iter().map(|agent| as_of(agent, cutoff)).collect())
 }
 
 const MATCHING: &str = " FROM am_agents a WHERE true [?1 AND a.status = 'ONLINE' AND a.last_seen >= $2]
      [?3 AND (a.status = 'OFFLINE' OR a.last_seen < $2)] [AND {has a.task_types $4}] [AND a.gpu_tier = $5] [AND a.agent_type = $6] ";
 
-fn bind_filter(query: Query, filter: &Filter, cutoff: Timestamp) -> Query {
+fn bind_filter(query: Query, filter: &AgentFilter, cutoff: Timestamp) -> Query {
     query
         .bind_flag(filter.status == Some(AgentStatus::Online))
         .bind_some(filter.status.map(|_| cutoff))
@@ -92,22 +93,26 @@ fn bind_filter(query: Query, filter: &Filter, cutoff: Timestamp) -> Query {
 }
 
 /// Read a page, newest first, and the number of matching agents.
-pub async fn list(conn: &mut Connection, filter: &Filter, cutoff: Timestamp) -> Result<(Vec<Agent>, i64)> {
-    let agents = bind_filter(sql!("SELECT ", Agent::COLUMNS, MATCHING, "{page a. $7}"), filter, cutoff);
+pub async fn list(
+    conn: &mut Connection,
+    filter: &AgentFilter,
+    cutoff: Timestamp,
+) -> Result<(Vec<RegisteredAgentRecord>, i64)> {
+    let agents = bind_filter(sql!("SELECT ", RegisteredAgentRecord::COLUMNS, MATCHING, "{page a. $7}"), filter, cutoff);
     let agents = agents.bind_page(&filter.page).fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter, cutoff).fetch_value(conn).await?;
     Ok((agents.into_iter().map(|agent| as_of(agent, cutoff)).collect(), total))
 }
 
 /// Read the mean seconds of the fastest agent, by type.
-pub async fn fastest(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
+pub async fn fastest_mean_seconds(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
     let rows =
         sql!("SELECT task_type, min(seconds / completed) FROM am_agent_work WHERE completed > 0 GROUP BY task_type");
     Ok(rows.fetch_all(conn).await?.into_iter().collect())
 }
 
 /// Read the mean seconds over all agents, by type.
-pub async fn usual(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
+pub async fn average_seconds(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
     let rows = sql!(
         "SELECT task_type, sum(seconds) / sum(completed) FROM am_agent_work WHERE completed > 0 GROUP BY task_type"
     );
@@ -115,7 +120,7 @@ pub async fn usual(conn: &mut Connection) -> Result<BTreeMap<TaskType, f64>> {
 }
 
 /// Insert or replace an agent.
-pub async fn put(tx: &mut Tx, agent: &Agent) -> Result<()> {
+pub async fn upsert(tx: &mut Tx, agent: &RegisteredAgentRecord) -> Result<()> {
     insert!("am_agents" {
         id: &agent.id,
         owner_id: &agent.owner_id,
@@ -155,19 +160,19 @@ pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
 }
 
 /// Read the ids of agents that are online by their row and were last heard of before `cutoff`.
-pub async fn silent(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<String>> {
+pub async fn list_silent(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<String>> {
     let silent = sql!("SELECT id FROM am_agents WHERE status = 'ONLINE' AND last_seen < $1 LIMIT 500");
     Ok(silent.bind(cutoff).fetch_values(conn).await?)
 }
 
 /// Count the registered agents, and those of them that are online.
-pub async fn counts(conn: &mut Connection, cutoff: Timestamp) -> Result<(i64, i64)> {
+pub async fn count_agents(conn: &mut Connection, cutoff: Timestamp) -> Result<(i64, i64)> {
     let counts = sql!("SELECT count(*), count(*) FILTER (WHERE status = 'ONLINE' AND last_seen >= $1) FROM am_agents");
     Ok(counts.bind(cutoff).fetch_one(conn).await?)
 }
 
 /// Add `work` to an agent's statistics of a task type.
-pub async fn note(tx: &mut Tx, agent_id: &str, task_type: TaskType, work: Work) -> Result<()> {
+pub async fn add_task_stats(tx: &mut Tx, agent_id: &str, task_type: TaskType, work: TaskStats) -> Result<()> {
     insert!("am_agent_work" {
         agent_id: agent_id,
         task_type: task_type,
@@ -184,9 +189,9 @@ pub async fn note(tx: &mut Tx, agent_id: &str, task_type: TaskType, work: Work) 
 }
 
 /// Append an event to the registry's stream.
-pub async fn tell(tx: &mut Tx, kind: &str, now: Timestamp, data: Value) -> Result<()> {
+pub async fn append_event(tx: &mut Tx, kind: &str, now: Timestamp, data: Value) -> Result<()> {
     let seq = sql!("UPDATE am_registry SET last_event = last_event + 1 WHERE stream = $1 RETURNING last_event");
-    let seq = seq.bind(STREAM).fetch_value(tx.conn().await?).await?;
-    am_events::append(tx, STREAM, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?;
+    let seq = seq.bind(REGISTRY_STREAM).fetch_value(tx.conn().await?).await?;
+    am_events::append_events(tx, REGISTRY_STREAM, &[StreamEvent { seq, kind: kind.to_owned(), at: now, data }]).await?;
     Ok(())
 }

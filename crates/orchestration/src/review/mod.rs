@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    action::Action,
-    definition::{Definition, Plan},
-    error::{Error, Result},
-    executions::Executions,
-    guard::{Guard, Terms},
+    action::StepAction,
+    definition::{ExecutionPlan, WorkflowDefinition},
+    error::{OrchestrationError, Result},
+    executions::ExecutionService,
+    guard::{ExecutionConstraints, PolicyGuard},
     model::StepType,
-    workflows::{Filter, Workflow, Workflows},
+    workflows::{Workflow, WorkflowFilter, WorkflowService},
 };
 use am_audit::SecurityLevel;
-use am_db::{Database, page::Page, principal::Principal};
-use am_security::policies::{Explained, Refusal, WorkflowFacts};
+use am_db::{Database, page::PageRequest, principal::Principal};
+use am_security::policies::{PolicyExplanation, PolicyRefusal, WorkflowFacts};
 
 /// Time limit in seconds above which a workflow gets a warning.
-const LONG: i64 = 3600;
+const LONG_RUN_SECONDS: i64 = 3600;
 
 /// Service for policy reviews. Cheap to clone.
 #[derive(Clone)]
-pub struct Reviews {
+pub struct PolicyReview {
     db: Database,
-    guard: Guard,
-    workflows: Workflows,
-    executions: Executions,
+    guard: PolicyGuard,
+    workflows: WorkflowService,
+    executions: ExecutionService,
 }
 
 /// A violation of a policy by a workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyViolation)]
-pub struct Violation {
+pub struct PolicyViolation {
     /// Description of the violation.
     pub message: String,
     /// Whether the workflow would be refused for it.
@@ -56,7 +56,7 @@ pub struct Violation {
 /// A policy that binds a workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PolicyBinding)]
-pub struct Binding {
+pub struct PolicyBinding {
     /// Id of the policy.
     pub policy_id: String,
     /// Name of the policy.
@@ -66,7 +66,7 @@ pub struct Binding {
 /// Result of validating a workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = WorkflowReview)]
-pub struct Verdict {
+pub struct ValidationReport {
     /// Id of the workflow.
     pub workflow_id: String,
     /// Whether there is no violation.
@@ -78,19 +78,19 @@ pub struct Verdict {
     /// Same as `required_level`, under the monolith's name.
     pub required_security_level: SecurityLevel,
     /// Violations of the policies.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<PolicyViolation>,
     /// Warnings, as sentences.
     pub warnings: Vec<String>,
     /// Recommendations, as sentences.
     pub recommendations: Vec<String>,
     /// Policies that bind it.
-    pub policies: Vec<Binding>,
+    pub policies: Vec<PolicyBinding>,
 }
 
 /// Policies that bind a workflow, with the reasons.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PolicyBindings)]
-pub struct Bindings {
+pub struct WorkflowBindings {
     /// Id of the workflow.
     pub workflow_id: String,
     /// Security level implied by its verification.
@@ -98,13 +98,13 @@ pub struct Bindings {
     /// Reason for the level, as a sentence.
     pub why: String,
     /// Every policy, explained.
-    pub policies: Vec<Explained>,
+    pub policies: Vec<PolicyExplanation>,
 }
 
 /// A workflow or execution with violations, found by a scan.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PolicyFinding)]
-pub struct Finding {
+pub struct ScanFinding {
     /// Id of the workflow.
     pub workflow_id: String,
     /// Id of the execution, if it is an active one.
@@ -112,13 +112,13 @@ pub struct Finding {
     /// Security level of it.
     pub required_level: SecurityLevel,
     /// Violations; because of one, an execution fails before its next step, or when its time is up.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<PolicyViolation>,
 }
 
 /// A workflow or execution that could not be checked.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = UnreadWorkflow)]
-pub struct Unread {
+pub struct UncheckedItem {
     /// Id of the workflow.
     pub workflow_id: String,
     /// Id of the execution, if it is one.
@@ -130,7 +130,7 @@ pub struct Unread {
 /// A page of a scan.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PolicyScan)]
-pub struct Scan {
+pub struct PolicyScan {
     /// Number of active policies.
     pub active_policies: usize,
     /// Number of workflows checked on this page.
@@ -142,40 +142,40 @@ pub struct Scan {
     /// Total number of active executions.
     pub executions_total: i64,
     /// Violations of active policies.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<ScanFinding>,
     /// Workflows and executions that could not be checked.
-    pub not_checked: Vec<Unread>,
+    pub not_checked: Vec<UncheckedItem>,
     /// Offset of the next page; null: this is the last.
     pub next_offset: Option<u32>,
 }
 
-impl Reviews {
+impl PolicyReview {
     /// Create the service: reviews by `guard` of what is in `db`.
-    pub fn new(db: Database, guard: Guard, workflows: Workflows, executions: Executions) -> Self {
+    pub fn new(db: Database, guard: PolicyGuard, workflows: WorkflowService, executions: ExecutionService) -> Self {
         Self { db, guard, workflows, executions }
     }
 
     /// Check a workflow as if it were made or run now.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`]; [`Error::Invalid`] for one that the coordinator stored without
+    /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`]; [`OrchestrationError::Invalid`] for one that the coordinator stored without
     /// validation.
-    pub async fn validate(&self, caller: &Principal, id: &str) -> Result<Verdict> {
+    pub async fn validate(&self, caller: &Principal, id: &str) -> Result<ValidationReport> {
         let workflow = self.workflows.get(caller, id).await?;
         let plan = self.workflows.compiled(&workflow).await?.plan;
         let terms = workflow.terms();
         let facts = self.guard.facts(terms, &plan, None);
-        let mut violations: Vec<Violation> = self.violations(&facts);
+        let mut violations: Vec<PolicyViolation> = self.violations(&facts);
         let under_way = self.executions.under_way(caller, facts.level).await?;
         if let Err(refusal) = self.guard.policies().check_concurrency(facts.level, under_way) {
             violations.push((*refusal).into());
         }
         if !workflow.requires_verification {
-            violations.push(unverified());
+            violations.push(missing_verification());
         }
         let refused = violations.iter().any(|violation| violation.enforced);
-        let (warnings, recommendations) = advice(&workflow, &plan, self.binding(terms.security));
-        Ok(Verdict {
+        let (warnings, recommendations) = collect_advice(&workflow, &plan, self.binding(terms.security));
+        Ok(ValidationReport {
             workflow_id: workflow.id,
             valid: violations.is_empty(),
             refused,
@@ -191,8 +191,8 @@ impl Reviews {
     /// Explain rule by rule which policies bind a workflow.
     ///
     /// # Errors
-    /// As [`Reviews::validate`].
-    pub async fn binding_of(&self, caller: &Principal, id: &str) -> Result<Bindings> {
+    /// As [`PolicyReview::validate`].
+    pub async fn workflow_bindings(&self, caller: &Principal, id: &str) -> Result<WorkflowBindings> {
         let workflow = self.workflows.get(caller, id).await?;
         let plan = self.workflows.compiled(&workflow).await?.plan;
         let terms = workflow.terms();
@@ -200,45 +200,50 @@ impl Reviews {
         let under_way = self.executions.under_way(caller, facts.level).await?;
         let explained = self.guard.policies().explain(&facts, under_way).await;
         let policies = explained.map_err(|error| match error {
-            am_security::policies::Error::Db(error) => Error::Db(error),
-            other => Error::Conflict(other.to_string()),
+            am_security::policies::SecurityPolicyError::Db(error) => OrchestrationError::Db(error),
+            other => OrchestrationError::Conflict(other.to_string()),
         })?;
-        let Terms { security, level, requires_verification, .. } = terms;
+        let ExecutionConstraints { security, level, requires_verification, .. } = terms;
         let why = match requires_verification {
             true => format!("verification is required, and its level is {level}"),
             false => "no verification is required".to_owned(),
         };
-        Ok(Bindings { workflow_id: workflow.id, required_level: security, why: format!("{why}: {security}"), policies })
+        Ok(WorkflowBindings {
+            workflow_id: workflow.id,
+            required_level: security,
+            why: format!("{why}: {security}"),
+            policies,
+        })
     }
 
     /// Check a page of the workflows visible to `caller`, and of its active executions, against the active policies.
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<Scan> {
-        let page = Page { after: None, limit, offset };
-        let filter = Filter { page: page.clone(), ..Filter::default() };
+    pub async fn scan(&self, caller: &Principal, limit: u32, offset: u32) -> Result<PolicyScan> {
+        let page = PageRequest { after: None, limit, offset };
+        let filter = WorkflowFilter { page: page.clone(), ..WorkflowFilter::default() };
         let (workflows, workflows_total) = self.workflows.list(caller, &filter).await?;
-        let (runs, executions_total) = store::under_way(&mut *self.db.read().await?, caller, &page).await?;
+        let (runs, executions_total) = store::list_active(&mut *self.db.read().await?, caller, &page).await?;
         let (mut findings, mut not_checked) = (Vec::new(), Vec::new());
         for workflow in &workflows {
             match self.workflows.compiled(workflow).await {
                 Ok(compiled) => {
                     let facts = self.guard.facts(workflow.terms(), &compiled.plan, None);
-                    findings.extend(self.finding(&workflow.id, None, &facts));
+                    findings.extend(self.scan_finding(&workflow.id, None, &facts));
                 }
-                Err(error) => not_checked.push(unread(&workflow.id, None, error)?),
+                Err(error) => not_checked.push(unchecked_item(&workflow.id, None, error)?),
             }
         }
         for run in &runs {
-            match self.facts_of(run).await {
-                Ok(facts) => findings.extend(self.finding(&run.workflow_id, Some(&run.id), &facts)),
-                Err(error) => not_checked.push(unread(&run.workflow_id, Some(&run.id), error)?),
+            match self.run_facts(run).await {
+                Ok(facts) => findings.extend(self.scan_finding(&run.workflow_id, Some(&run.id), &facts)),
+                Err(error) => not_checked.push(unchecked_item(&run.workflow_id, Some(&run.id), error)?),
             }
         }
         let end = i64::from(offset) + i64::from(limit);
         let more = workflows_total.max(executions_total) > end;
-        Ok(Scan {
+        Ok(PolicyScan {
             active_policies: self.guard.policies().active().len(),
             workflows_checked: workflows.len(),
             workflows_total,
@@ -250,10 +255,10 @@ impl Reviews {
         })
     }
 
-    async fn facts_of(&self, run: &store::UnderWay) -> Result<WorkflowFacts> {
-        let definition = Definition::from_snapshot(&run.definition)?;
-        let plan = definition.compiled(self.workflows.names()).await.map_err(Error::Invalid)?;
-        let terms = Terms {
+    async fn run_facts(&self, run: &store::ActiveRunRow) -> Result<WorkflowFacts> {
+        let definition = WorkflowDefinition::from_snapshot(&run.definition)?;
+        let plan = definition.compiled(self.workflows.names()).await.map_err(OrchestrationError::Invalid)?;
+        let terms = ExecutionConstraints {
             security: run.security,
             level: run.level,
             requires_verification: run.security != SecurityLevel::Public,
@@ -262,13 +267,18 @@ impl Reviews {
         Ok(WorkflowFacts { data_bytes: Some(run.input_bytes.unsigned_abs()), ..self.guard.facts(terms, &plan, None) })
     }
 
-    fn violations(&self, facts: &WorkflowFacts) -> Vec<Violation> {
-        self.guard.policies().violations(facts).into_iter().map(Violation::from).collect()
+    fn violations(&self, facts: &WorkflowFacts) -> Vec<PolicyViolation> {
+        self.guard.policies().violations(facts).into_iter().map(PolicyViolation::from).collect()
     }
 
-    fn finding(&self, workflow_id: &str, execution_id: Option<&str>, facts: &WorkflowFacts) -> Option<Finding> {
+    fn scan_finding(
+        &self,
+        workflow_id: &str,
+        execution_id: Option<&str>,
+        facts: &WorkflowFacts,
+    ) -> Option<ScanFinding> {
         let violations = self.violations(facts);
-        (!violations.is_empty()).then(|| Finding {
+        (!violations.is_empty()).then(|| ScanFinding {
             workflow_id: workflow_id.to_owned(),
             execution_id: execution_id.map(str::to_owned),
             required_level: facts.level,
@@ -276,31 +286,33 @@ impl Reviews {
         })
     }
 
-    fn binding(&self, level: SecurityLevel) -> impl Iterator<Item = Binding> {
+    fn binding(&self, level: SecurityLevel) -> impl Iterator<Item = PolicyBinding> {
         let active = self.guard.policies().active();
-        let of_level: Vec<Binding> = active
+        let of_level: Vec<PolicyBinding> = active
             .iter()
             .filter(|policy| policy.security_level == level)
-            .map(|policy| Binding { policy_id: policy.id.clone(), policy: policy.name.clone() })
+            .map(|policy| PolicyBinding { policy_id: policy.id.clone(), policy: policy.name.clone() })
             .collect();
         of_level.into_iter()
     }
 }
 
 /// Report an item that was stored without validation; a temporary error fails the scan.
-fn unread(workflow_id: &str, execution_id: Option<&str>, error: Error) -> Result<Unread> {
+fn unchecked_item(workflow_id: &str, execution_id: Option<&str>, error: OrchestrationError) -> Result<UncheckedItem> {
     match error {
-        Error::Invalid(_) | Error::Db(am_db::Error::Unreadable(_)) => Ok(Unread {
-            workflow_id: workflow_id.to_owned(),
-            execution_id: execution_id.map(str::to_owned),
-            reason: error.to_string(),
-        }),
+        OrchestrationError::Invalid(_) | OrchestrationError::Db(am_db::DatabaseError::InvalidValue(_)) => {
+            Ok(UncheckedItem {
+                workflow_id: workflow_id.to_owned(),
+                execution_id: execution_id.map(str::to_owned),
+                reason: error.to_string(),
+            })
+        }
         other => Err(other),
     }
 }
 
-impl From<Refusal> for Violation {
-    fn from(refusal: Refusal) -> Self {
+impl From<PolicyRefusal> for PolicyViolation {
+    fn from(refusal: PolicyRefusal) -> Self {
         Self {
             message: refusal.to_string(),
             enforced: true,
@@ -314,8 +326,8 @@ impl From<Refusal> for Violation {
     }
 }
 
-fn unverified() -> Violation {
-    Violation {
+fn missing_verification() -> PolicyViolation {
+    PolicyViolation {
         message: "The workflow does not require verification".into(),
         enforced: false,
         policy_id: None,
@@ -328,7 +340,11 @@ fn unverified() -> Violation {
 }
 
 /// Collect warnings and recommendations.
-fn advice(workflow: &Workflow, plan: &Plan, mut binding: impl Iterator<Item = Binding>) -> (Vec<String>, Vec<String>) {
+fn collect_advice(
+    workflow: &Workflow,
+    plan: &ExecutionPlan,
+    mut binding: impl Iterator<Item = PolicyBinding>,
+) -> (Vec<String>, Vec<String>) {
     let (mut warnings, mut recommendations) = (Vec::new(), Vec::new());
     for step in &plan.steps {
         let (what, advice) = match step.step_type {
@@ -339,13 +355,13 @@ fn advice(workflow: &Workflow, plan: &Plan, mut binding: impl Iterator<Item = Bi
         warnings.push(format!("Step {:?} {what}", step.key));
         recommendations.push(format!("Step {:?}: {advice}", step.key));
     }
-    if workflow.max_execution_time > LONG || workflow.max_execution_time == 0 {
+    if workflow.max_execution_time > LONG_RUN_SECONDS || workflow.max_execution_time == 0 {
         warnings.push(match workflow.max_execution_time {
             0 => "The workflow has no limit of time".to_owned(),
-            seconds => format!("The workflow may take {seconds} seconds, more than {LONG}"),
+            seconds => format!("The workflow may take {seconds} seconds, more than {LONG_RUN_SECONDS}"),
         });
     }
-    let leaves = |action: &Action| matches!(action, Action::Job(_) | Action::Http { .. });
+    let leaves = |action: &StepAction| matches!(action, StepAction::Job(_) | StepAction::Http { .. });
     for step in plan.steps.iter().filter(|step| leaves(&step.action)) {
         warnings.push(format!("What step {:?} sends leaves this service", step.key));
     }

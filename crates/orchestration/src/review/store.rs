@@ -2,11 +2,11 @@
 
 use crate::{error::Result, model::VerificationLevel};
 use am_audit::SecurityLevel;
-use am_db::{Connection, FromRow as _, page::Page, principal::Principal, row, sql};
+use am_db::{Connection, FromRow as _, page::PageRequest, principal::Principal, row, sql};
 
 row! {
     /// A run under way.
-    pub struct UnderWay from "r." {
+    pub struct ActiveRunRow from "r." {
         pub id: String = "e.id",
         pub workflow_id: String = "e.workflow_id",
         pub definition: String = "(SELECT body FROM am_definitions WHERE hash = r.definition_hash)",
@@ -17,12 +17,18 @@ row! {
     }
 }
 
-const FROM: &str = " FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id WHERE r.state <> 'ended' AND e.client_id IN ($1) ";
+const FROM_ACTIVE_RUNS: &str = " FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id WHERE r.state <> 'ended' AND e.client_id IN ($1) ";
 
 /// Read a page of a client's active executions, newest first, and their total number.
-pub async fn under_way(conn: &mut Connection, client: &Principal, page: &Page) -> Result<(Vec<UnderWay>, i64)> {
-    let runs = sql!("SELECT ", UnderWay::COLUMNS, FROM, "{page e. $2}").bind_all(client.aliases.iter()).bind_page(page);
+pub async fn list_active(
+    conn: &mut Connection,
+    client: &Principal,
+    page: &PageRequest,
+) -> Result<(Vec<ActiveRunRow>, i64)> {
+    let runs = sql!("SELECT ", ActiveRunRow::COLUMNS, FROM_ACTIVE_RUNS, "{page e. $2}")
+        .bind_all(client.aliases.iter())
+        .bind_page(page);
     let runs = runs.fetch_all(&mut *conn).await?;
-    let total = sql!("SELECT count(*)", FROM).bind_all(client.aliases.iter());
+    let total = sql!("SELECT count(*)", FROM_ACTIVE_RUNS).bind_all(client.aliases.iter());
     Ok((runs, total.fetch_value(conn).await?))
 }

@@ -8,88 +8,100 @@ use std::sync::Arc;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-pub use model::{Change, Draft, Filter, Workflow, check_limits, etag_of};
+pub use model::{Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, check_limits, etag_of};
 
 use super::{
-    action::Names,
-    definition::{Definition, Plan},
-    error::{Error, Result},
-    guard::{Asked, Guard},
+    action::ActionCatalog,
+    definition::{ExecutionPlan, WorkflowDefinition},
+    error::{OrchestrationError, Result},
+    guard::{AdmissionRequest, PolicyGuard},
 };
-use am_audit::{Audit, Entry, EventType};
-use am_core::ambient::{Clock, Ids};
+use am_audit::{AuditEntry, AuditLog, EventType};
+use am_core::ambient::{Clock, IdGenerator};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
 
 /// Maximum number of cached compiled workflows.
-const PLANS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(512).unwrap();
+const MAX_CACHED_PLANS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(512).unwrap();
 
 /// Service for workflows. Cheap to clone.
 #[derive(Clone)]
-pub struct Workflows {
+pub struct WorkflowService {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
-    names: Names,
-    guard: Guard,
-    plans: Arc<Mutex<LruCache<[u8; 32], Compiled>>>,
+    ids: IdGenerator,
+    audit: AuditLog,
+    names: ActionCatalog,
+    guard: PolicyGuard,
+    plans: Arc<Mutex<LruCache<[u8; 32], CompiledWorkflow>>>,
 }
 
 /// A compiled workflow: its plan, and the ids of its rows in `agent_steps`.
 #[derive(Clone)]
-pub struct Compiled {
+pub struct CompiledWorkflow {
     /// Compiled plan of the workflow.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<ExecutionPlan>,
     /// Id of the row of each step.
     pub step_ids: Arc<[String]>,
 }
 
-impl Workflows {
+impl WorkflowService {
     /// Create the service on `db`; actions may refer to `names`, and `guard` checks the policies.
-    pub fn new(db: Database, clock: Clock, ids: Ids, audit: Audit, names: Names, guard: Guard) -> Self {
-        Self { db, clock, ids, audit, names, guard, plans: Arc::new(Mutex::new(LruCache::new(PLANS))) }
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        ids: IdGenerator,
+        audit: AuditLog,
+        names: ActionCatalog,
+        guard: PolicyGuard,
+    ) -> Self {
+        Self { db, clock, ids, audit, names, guard, plans: Arc::new(Mutex::new(LruCache::new(MAX_CACHED_PLANS))) }
     }
 
     /// Return the names that actions may refer to.
-    pub fn names(&self) -> &Names {
+    pub fn names(&self) -> &ActionCatalog {
         &self.names
     }
 
     /// Validate `draft` and store it for `owner`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every fault; [`Error::Refused`].
-    pub async fn create(&self, owner: &Principal, draft: Draft, once: Option<Once>) -> Result<Done<Workflow>> {
-        draft.check().map_err(Error::Invalid)?;
-        let definition = Definition::new(draft.steps.clone(), draft.dependencies.clone());
-        let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
+    /// [`OrchestrationError::Invalid`] with every fault; [`OrchestrationError::Refused`].
+    pub async fn create(
+        &self,
+        owner: &Principal,
+        draft: WorkflowDraft,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Workflow>> {
+        draft.check().map_err(OrchestrationError::Invalid)?;
+        let definition = WorkflowDefinition::new(draft.steps.clone(), draft.dependencies.clone());
+        let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
         let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
-        let asked = Asked { resource: "workflow", caller: owner, workflow_id: None, execution_id: None };
+        let asked = AdmissionRequest { resource: "workflow", caller: owner, workflow_id: None, execution_id: None };
         if let Err(refusal) = self.guard.admit(&asked, workflow.terms(), &plan, None).await {
             // The response to a repeated request does not depend on policies set since.
             return self.db.answered(&self.clock, once.as_ref()).await?.ok_or(refusal);
         }
         loop {
             workflow.id = self.ids.next("agent_", 8);
-            let mut rows = store::rows(&workflow, &plan, &self.ids);
-            let entry = changed(EventType::WorkflowCreated, "created", owner, &workflow, workflow.created_at);
-            self.audit.add_to(&mut rows, [entry.change(None, Some(workflow.state()))]);
+            let mut rows = store::insert_rows(&workflow, &plan, &self.ids);
+            let entry = audit_entry(EventType::WorkflowCreated, "created", owner, &workflow, workflow.created_at);
+            self.audit.add_entry_rows(&mut rows, [entry.change(None, Some(workflow.state()))]);
             let done = match &once {
-                None => self.db.insert(rows, || {}).await.map(|()| Done::fresh(workflow.clone())),
+                None => self.db.insert(rows, || {}).await.map(|()| IdempotentResult::fresh(workflow.clone())),
                 Some(_) => {
                     let workflow = workflow.clone();
                     let work = async move |tx: &mut Tx| rows.execute(tx).await.map(|()| workflow);
-                    self.db.write_once(&self.clock, once.clone(), work).await
+                    self.db.write_idempotent(&self.clock, once.clone(), work).await
                 }
             };
             match done {
                 // Ids have eight digits, so two can collide.
-                Err(am_db::Error::Duplicate(_)) => self.ids.jump(),
+                Err(am_db::DatabaseError::Duplicate(_)) => self.ids.reseed_sequence(),
                 done => return Ok(done?),
             }
         }
@@ -98,72 +110,81 @@ impl Workflows {
     /// Return a workflow that `reader` may see.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] for another owner's private one.
+    /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's private one.
     pub async fn get(&self, reader: &Principal, id: &str) -> Result<Workflow> {
-        let workflow = store::get(&mut *self.db.read().await?, id).await?.ok_or(Error::NotFound("Workflow"))?;
-        if workflow.is_public || reader.owns(&workflow.owner_id) { Ok(workflow) } else { Err(Error::Forbidden) }
+        let workflow =
+            store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
+        if workflow.is_public || reader.owns(&workflow.owner_id) {
+            Ok(workflow)
+        } else {
+            Err(OrchestrationError::Forbidden)
+        }
     }
 
     /// Return a page of the workflows visible to `reader`, newest first, and their total number.
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn list(&self, reader: &Principal, filter: &Filter) -> Result<(Vec<Workflow>, i64)> {
+    pub async fn list(&self, reader: &Principal, filter: &WorkflowFilter) -> Result<(Vec<Workflow>, i64)> {
         store::list(&mut *self.db.read().await?, reader, filter).await
     }
 
     /// Apply `change` if the current version satisfies `expected` (the ETag condition).
     ///
     /// # Errors
-    /// [`Error::Forbidden`] for another owner's, public or not; [`Error::Changed`]; [`Error::Invalid`];
-    /// [`Error::Refused`].
+    /// [`OrchestrationError::Forbidden`] for another owner's, public or not; [`OrchestrationError::VersionMismatch`]; [`OrchestrationError::Invalid`];
+    /// [`OrchestrationError::Refused`].
     pub async fn update(
         &self,
         owner: &Principal,
         id: &str,
-        change: Change,
+        change: WorkflowChange,
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<Workflow> {
         // Compiled before the transaction, which occupies the only writer.
         let mut wanted = self.get(owner, id).await?;
-        let plan = match change.clone().apply(&mut wanted).map_err(Error::Invalid)? {
-            true => Some(wanted.definition()?.compiled(&self.names).await.map_err(Error::Invalid)?),
+        let plan = match change.clone().apply(&mut wanted).map_err(OrchestrationError::Invalid)? {
+            true => Some(wanted.definition()?.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?),
             false => None,
         };
         if !owner.owns(&wanted.owner_id) {
-            return Err(Error::Forbidden);
+            return Err(OrchestrationError::Forbidden);
         }
         if self.guard.policies().bind(wanted.terms().security) {
             let known = match &plan {
                 Some(plan) => Arc::new(plan.clone()),
                 None => self.compiled(&wanted).await?.plan,
             };
-            let asked = Asked { resource: "workflow", caller: owner, workflow_id: Some(id), execution_id: None };
+            let asked =
+                AdmissionRequest { resource: "workflow", caller: owner, workflow_id: Some(id), execution_id: None };
             self.guard.admit(&asked, wanted.terms(), &known, None).await?;
         }
         let (owner, id, ids, now) = (owner.clone(), id.to_owned(), self.ids.clone(), Timestamp(self.clock.now()));
         let audit = self.audit.clone();
         self.db
             .write(async move |tx: &mut Tx| {
-                let mut workflow = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Workflow"))?;
+                let mut workflow =
+                    store::get(tx.conn().await?, &id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
                 if !owner.owns(&workflow.owner_id) {
-                    return Err(Error::Forbidden);
+                    return Err(OrchestrationError::Forbidden);
                 }
                 if !expected(&workflow.etag()) {
-                    return Err(Error::Changed);
+                    return Err(OrchestrationError::VersionMismatch);
                 }
                 let before = workflow.state();
-                change.apply(&mut workflow).map_err(Error::Invalid)?;
+                change.apply(&mut workflow).map_err(OrchestrationError::Invalid)?;
                 // Two changes within a microsecond still get different versions.
                 workflow.updated_at = now.max(Timestamp(workflow.updated_at.0 + chrono::Duration::microseconds(1)));
                 if let Some(plan) = plan {
-                    if !workflow.is_defined_as(&wanted) {
-                        return Err(Error::Conflict("the workflow changed at the same moment; try again".into()));
+                    if !workflow.has_same_definition(&wanted) {
+                        return Err(OrchestrationError::Conflict(
+                            "the workflow changed at the same moment; try again".into(),
+                        ));
                     }
                     store::replace_steps(tx, &workflow, &plan, &ids).await?;
                 }
                 store::update(tx, &workflow).await?;
-                let entry = changed(EventType::WorkflowUpdated, "updated", &owner, &workflow, now);
+                let entry = audit_entry(EventType::WorkflowUpdated, "updated", &owner, &workflow, now);
                 audit.append(tx, vec![entry.change(Some(before), Some(workflow.state()))]).await?;
                 Ok(workflow)
             })
@@ -173,7 +194,7 @@ impl Workflows {
     /// Delete a workflow without active executions. Its past executions stay.
     ///
     /// # Errors
-    /// [`Error::Conflict`] while it has active executions; [`Error::Forbidden`], [`Error::Changed`].
+    /// [`OrchestrationError::Conflict`] while it has active executions; [`OrchestrationError::Forbidden`], [`OrchestrationError::VersionMismatch`].
     pub async fn delete(
         &self,
         owner: &Principal,
@@ -183,21 +204,22 @@ impl Workflows {
         let (owner, id, now, audit) = (owner.clone(), id.to_owned(), Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write(async move |tx: &mut Tx| {
-                let workflow = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound("Workflow"))?;
+                let workflow =
+                    store::get(tx.conn().await?, &id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
                 if !owner.owns(&workflow.owner_id) {
-                    return Err(Error::Forbidden);
+                    return Err(OrchestrationError::Forbidden);
                 }
                 if !expected(&workflow.etag()) {
-                    return Err(Error::Changed);
+                    return Err(OrchestrationError::VersionMismatch);
                 }
                 let open = store::open_executions(tx.conn().await?, &id).await?;
                 if open > 0 {
-                    return Err(Error::Conflict(format!(
+                    return Err(OrchestrationError::Conflict(format!(
                         "{open} executions of this workflow have not ended; cancel them first"
                     )));
                 }
                 store::delete(tx, &id).await?;
-                let entry = changed(EventType::WorkflowDeleted, "deleted", &owner, &workflow, now);
+                let entry = audit_entry(EventType::WorkflowDeleted, "deleted", &owner, &workflow, now);
                 Ok(audit.append(tx, vec![entry.change(Some(workflow.state()), None)]).await?)
             })
             .await
@@ -206,21 +228,21 @@ impl Workflows {
     /// Return the compiled plan of `workflow`, cached by version.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the coordinator stores workflows without validation.
-    pub async fn compiled(&self, workflow: &Workflow) -> Result<Compiled> {
+    /// [`OrchestrationError::Invalid`]: the coordinator stores workflows without validation.
+    pub async fn compiled(&self, workflow: &Workflow) -> Result<CompiledWorkflow> {
         let key = workflow.definition_key();
         if let Some(found) = self.plans.lock().get(&key) {
             return Ok(found.clone());
         }
-        let plan = Arc::new(workflow.definition()?.compiled(&self.names).await.map_err(Error::Invalid)?);
+        let plan = Arc::new(workflow.definition()?.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?);
         let step_ids = store::step_ids(&mut *self.db.read().await?, &workflow.id, &plan).await?;
-        let compiled = Compiled { plan, step_ids };
+        let compiled = CompiledWorkflow { plan, step_ids };
         self.plans.lock().put(key, compiled.clone());
         Ok(compiled)
     }
 }
 
 /// Build the audit entry of a change.
-fn changed(event: EventType, action: &str, owner: &Principal, workflow: &Workflow, now: Timestamp) -> Entry {
-    Entry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(workflow.terms().security)
+fn audit_entry(event: EventType, action: &str, owner: &Principal, workflow: &Workflow, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(workflow.terms().security)
 }

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    definition::Definition,
-    error::{Error, Result, unreadable},
-    guard::Terms,
+    definition::WorkflowDefinition,
+    error::{OrchestrationError, Result, corrupt_json_error},
+    guard::ExecutionConstraints,
     model::VerificationLevel,
 };
 use am_core::{
@@ -17,9 +17,9 @@ use am_core::{
     validation::{Violation, Violations, has_length},
 };
 use am_db::{
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
     owner,
-    page::Page,
+    page::PageRequest,
     principal::Principal,
 };
 
@@ -29,16 +29,16 @@ pub struct Workflow {
     /// Id: `agent_` and 8 hex digits.
     pub id: String,
     /// Owner as stored: a principal, or the key itself in a row of the coordinator; shown as a principal.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Name, at most 100 characters.
     pub name: String,
     /// Description for people.
     pub description: String,
     /// Steps by key.
-    pub steps: Doc,
+    pub steps: JsonText,
     /// Dependencies: step key to the keys it depends on.
-    pub dependencies: Doc,
+    pub dependencies: JsonText,
     /// Time limit of an execution in seconds; 0: no limit.
     pub max_execution_time: i64,
     /// Cost limit of an execution; 0: no limit.
@@ -75,22 +75,23 @@ impl Workflow {
     ///
     /// # Errors
     /// When the coordinator stored something other than two objects.
-    pub fn definition(&self) -> Result<Definition> {
-        let members = |doc: &Doc, what| doc.parse::<Map<String, Value>>().map_err(|error| unreadable(what, error));
+    pub fn definition(&self) -> Result<WorkflowDefinition> {
+        let members =
+            |doc: &JsonText, what| doc.parse::<Map<String, Value>>().map_err(|error| corrupt_json_error(what, error));
         let steps = members(&self.steps, "ai_agent_workflows.steps")?.unwrap_or_default();
         let dependencies = members(&self.dependencies, "ai_agent_workflows.dependencies")?.unwrap_or_default();
-        Ok(Definition::new(steps, dependencies))
+        Ok(WorkflowDefinition::new(steps, dependencies))
     }
 
     /// Return whether `other` has exactly the same steps and dependencies.
-    pub(super) fn is_defined_as(&self, other: &Self) -> bool {
-        let text = |doc: &Doc| doc.get().map(|raw| raw.get().to_owned());
+    pub(super) fn has_same_definition(&self, other: &Self) -> bool {
+        let text = |doc: &JsonText| doc.get().map(|raw| raw.get().to_owned());
         text(&self.steps) == text(&other.steps) && text(&self.dependencies) == text(&other.dependencies)
     }
 
     /// Return the properties that policies judge, apart from the steps.
-    pub fn terms(&self) -> Terms {
-        Terms {
+    pub fn terms(&self) -> ExecutionConstraints {
+        ExecutionConstraints {
             security: self.verification_level.security_level(self.requires_verification),
             level: self.verification_level,
             requires_verification: self.requires_verification,
@@ -100,7 +101,7 @@ impl Workflow {
 
     /// Return the state recorded in the audit log: the settings, and the hash of the definition.
     pub(super) fn state(&self) -> Value {
-        let text = |doc: &Doc| doc.get().map_or("", |raw| raw.get()).to_owned();
+        let text = |doc: &JsonText| doc.get().map_or("", |raw| raw.get()).to_owned();
         let definition = format!("{}\n{}", text(&self.steps), text(&self.dependencies));
         json!({
             "name": self.name,
@@ -116,7 +117,7 @@ impl Workflow {
 
     /// Return a key that distinguishes definitions without parsing them.
     pub(super) fn definition_key(&self) -> [u8; 32] {
-        let text = |doc: &Doc| doc.get().map_or("", |raw| raw.get()).to_owned();
+        let text = |doc: &JsonText| doc.get().map_or("", |raw| raw.get()).to_owned();
         let hash = Sha256::new().chain_update(&self.id).chain_update([0]).chain_update(self.updated_at.stored());
         hash.chain_update(text(&self.steps)).chain_update([0]).chain_update(text(&self.dependencies)).finalize().into()
     }
@@ -124,7 +125,7 @@ impl Workflow {
 
 /// Request for making a workflow.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct WorkflowDraft {
     /// Name, 1 to 100 characters.
     pub name: String,
     /// Description for people.
@@ -169,14 +170,16 @@ pub fn check_limits(seconds: i64, budget: f64) -> Violations {
     violations
 }
 
-impl Draft {
+impl WorkflowDraft {
     pub(super) fn check(&self) -> std::result::Result<(), Vec<Violation>> {
         check_fields(&self.name, self.max_execution_time, self.max_cost_budget).finish()
     }
 
     /// Build the row; its id is assigned when it is stored.
     pub(super) fn into_workflow(self, owner: &Principal, now: Timestamp) -> Result<Workflow> {
-        let doc = |members: Map<String, Value>| Doc::of(&members).map_err(|error| unreadable("steps", error));
+        let doc = |members: Map<String, Value>| {
+            JsonText::from_value(&members).map_err(|error| corrupt_json_error("steps", error))
+        };
         Ok(Workflow {
             id: String::new(),
             owner_id: owner.name.to_string(),
@@ -203,8 +206,8 @@ fn stored_tags(tags: &[String]) -> String {
 
 /// Changes to a workflow; members left out stay unchanged.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
-    /// Name; this and the other members are as in [`Draft`].
+pub struct WorkflowChange {
+    /// Name; this and the other members are as in [`WorkflowDraft`].
     pub name: Option<String>,
     #[expect(missing_docs, reason = "as in Draft")]
     pub description: Option<String>,
@@ -226,12 +229,12 @@ pub struct Change {
     pub is_public: Option<bool>,
 }
 
-impl Change {
+impl WorkflowChange {
     /// Apply the changes to `workflow`. Returns whether its definition has changed.
     pub(super) fn apply(self, workflow: &mut Workflow) -> std::result::Result<bool, Vec<Violation>> {
         let redefined = self.steps.is_some() || self.dependencies.is_some();
         let doc = |members: &Map<String, Value>| {
-            Doc::of(members).map_err(|error| vec![Violation::new(["steps"], error.to_string())])
+            JsonText::from_value(members).map_err(|error| vec![Violation::new(["steps"], error.to_string())])
         };
         if let Some(steps) = self.steps {
             workflow.steps = doc(&steps)?;
@@ -256,7 +259,7 @@ impl Change {
 
 /// Filter for listing workflows.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct WorkflowFilter {
     /// Restricts the list to this owner, in any of its stored forms.
     pub owner: Option<Vec<String>>,
     /// Restricts the list to public, or to private workflows.
@@ -264,22 +267,22 @@ pub struct Filter {
     /// Restricts the list to workflows with all of these tags.
     pub tags: Vec<String>,
     /// Page to return.
-    pub page: Page,
+    pub page: PageRequest,
 }
 
-impl Filter {
+impl WorkflowFilter {
     /// Return the JSON forms of each tag, one of which occurs in a stored list that contains the tag: this service's,
     /// and Python's, which escapes non-ASCII characters.
-    pub(super) fn needles(&self) -> impl Iterator<Item = [String; 2]> {
+    pub(super) fn tag_patterns(&self) -> impl Iterator<Item = [String; 2]> {
         self.tags.iter().map(|tag| {
             let tag = Value::from(tag.as_str());
-            [tag.to_string(), String::from_utf8_lossy(&crypto::canonical(&tag)).into_owned()]
+            [tag.to_string(), String::from_utf8_lossy(&crypto::canonical_receipt_json(&tag)).into_owned()]
         })
     }
 }
 
-impl From<serde_json::Error> for Error {
+impl From<serde_json::Error> for OrchestrationError {
     fn from(error: serde_json::Error) -> Self {
-        unreadable("JSON", error)
+        corrupt_json_error("JSON", error)
     }
 }

@@ -4,28 +4,29 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
 
-use super::model::{Filter, Workflow};
+use super::model::{Workflow, WorkflowFilter};
 use crate::{
-    definition::Plan,
-    error::{Result, unreadable},
+    definition::ExecutionPlan,
+    error::{Result, corrupt_json_error},
     model::VerificationLevel,
 };
-use am_core::ambient::Ids;
+use am_core::ambient::IdGenerator;
 use am_db::{
     Connection, Tx,
-    batch::Batch,
-    codec::{Doc, Timestamp},
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
     packed_row,
     principal::Principal,
     push_row,
     row::Truth,
-    rows::Rows,
-    sql, update,
+    sql,
+    statement_batch::StatementBatch,
+    update,
 };
 
 packed_row! {
     /// A row as one value, where each of fifteen would be copied on its way from the connection's thread.
-    struct Stored<'a> {
+    struct WorkflowRow<'a> {
         id: String,
         owner_id: String,
         name: String,
@@ -50,14 +51,15 @@ packed_row! {
     }
 }
 
-impl Stored<'_> {
+impl WorkflowRow<'_> {
     fn workflow(self) -> Result<Workflow> {
         let column = |name: &str| format!("ai_agent_workflows.{name}");
         let document = |text: Option<Cow<'_, str>>, name| match text {
-            Some(text) => Doc::from_stored(&text).map_err(|error| unreadable(&column(name), error)),
-            None => Ok(Doc::none()),
+            Some(text) => JsonText::from_stored(&text).map_err(|error| corrupt_json_error(&column(name), error)),
+            None => Ok(JsonText::none()),
         };
-        let moment = |text: &str, name| Timestamp::from_stored(text).map_err(|error| unreadable(&column(name), error));
+        let moment =
+            |text: &str, name| Timestamp::from_stored(text).map_err(|error| corrupt_json_error(&column(name), error));
         let budget = self.max_cost_budget.parse::<f64>();
         let level = VerificationLevel::from_stored(&self.verification_level);
         Ok(Workflow {
@@ -65,13 +67,13 @@ impl Stored<'_> {
             owner_id: self.owner_id,
             name: self.name,
             description: self.description,
-            steps: document(self.steps, "steps")?.or_object(),
-            dependencies: document(self.dependencies, "dependencies")?.or_object(),
+            steps: document(self.steps, "steps")?.or_empty_object(),
+            dependencies: document(self.dependencies, "dependencies")?.or_empty_object(),
             max_execution_time: self.max_execution_time,
-            max_cost_budget: budget.map_err(|error| unreadable(&column("max_cost_budget"), error))?,
+            max_cost_budget: budget.map_err(|error| corrupt_json_error(&column("max_cost_budget"), error))?,
             requires_verification: self.requires_verification.0,
             verification_level: level
-                .ok_or_else(|| unreadable(&column("verification_level"), self.verification_level))?,
+                .ok_or_else(|| corrupt_json_error(&column("verification_level"), self.verification_level))?,
             tags: self.tags,
             version: self.version,
             is_public: self.is_public.0,
@@ -83,8 +85,8 @@ impl Stored<'_> {
 
 /// Build the rows of a new workflow and its steps, as the coordinator stores them. A used id is reported as a
 /// duplicate.
-pub fn rows(workflow: &Workflow, plan: &Plan, ids: &Ids) -> Rows {
-    let mut rows = Rows::default();
+pub fn insert_rows(workflow: &Workflow, plan: &ExecutionPlan, ids: &IdGenerator) -> RowBatch {
+    let mut rows = RowBatch::default();
     push_row!(rows, "ai_agent_workflows" {
         id: &workflow.id,
         owner_id: &workflow.owner_id,
@@ -108,9 +110,9 @@ pub fn rows(workflow: &Workflow, plan: &Plan, ids: &Ids) -> Rows {
 
 /// Read one workflow.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Workflow>> {
-    let row = sql!("SELECT ", Stored::PACKED, " FROM ai_agent_workflows WHERE id = $1").bind(id);
+    let row = sql!("SELECT ", WorkflowRow::PACKED, " FROM ai_agent_workflows WHERE id = $1").bind(id);
     let row: Option<String> = row.fetch_optional_value(conn).await?;
-    row.map(|json| serde_json::from_str::<Stored>(&json)?.workflow()).transpose()
+    row.map(|json| serde_json::from_str::<WorkflowRow>(&json)?.workflow()).transpose()
 }
 
 const MATCHING: &str =
@@ -119,16 +121,16 @@ const MATCHING: &str =
          WHERE NOT ({contains tags tag.ours} OR {contains tags tag.pythons}))]";
 
 /// Read a page, and the total number.
-pub async fn list(conn: &mut Connection, reader: &Principal, filter: &Filter) -> Result<(Vec<Workflow>, i64)> {
-    let tags: Vec<[String; 2]> = filter.needles().collect();
+pub async fn list(conn: &mut Connection, reader: &Principal, filter: &WorkflowFilter) -> Result<(Vec<Workflow>, i64)> {
+    let tags: Vec<[String; 2]> = filter.tag_patterns().collect();
     let tags = (!tags.is_empty()).then(|| serde_json::to_string(&tags)).transpose()?;
     let query = sql!(
         "SELECT (SELECT count(*)",
         MATCHING,
         "), {arrays ",
-        Stored::PACKED,
+        WorkflowRow::PACKED,
         "} FROM (SELECT ",
-        Stored::COLUMNS,
+        WorkflowRow::COLUMNS,
         MATCHING,
         " {page $5}) AS page",
     )
@@ -138,8 +140,8 @@ pub async fn list(conn: &mut Connection, reader: &Principal, filter: &Filter) ->
     .bind_some(tags)
     .bind_page(&filter.page);
     let (total, json): (i64, String) = query.fetch_one(conn).await?;
-    let rows: Vec<Stored> = serde_json::from_str(&json)?;
-    Ok((rows.into_iter().map(Stored::workflow).collect::<Result<_>>()?, total))
+    let rows: Vec<WorkflowRow> = serde_json::from_str(&json)?;
+    Ok((rows.into_iter().map(WorkflowRow::workflow).collect::<Result<_>>()?, total))
 }
 
 /// Save every column that can change.
@@ -164,7 +166,7 @@ pub async fn update(tx: &mut Tx, workflow: &Workflow) -> Result<()> {
 
 /// Delete a workflow and its steps.
 pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = StatementBatch::default();
     let steps = sql!(in &mut batch, "DELETE FROM agent_steps WHERE workflow_id = $1").bind(id);
     batch.add(steps);
     let workflow = sql!(in &mut batch, "DELETE FROM ai_agent_workflows WHERE id = $1").bind(id);
@@ -180,14 +182,14 @@ pub async fn open_executions(conn: &mut Connection, workflow_id: &str) -> Result
 }
 
 /// Replace the rows of a workflow's steps. A used id is reported as a duplicate.
-pub async fn replace_steps(tx: &mut Tx, workflow: &Workflow, plan: &Plan, ids: &Ids) -> Result<()> {
+pub async fn replace_steps(tx: &mut Tx, workflow: &Workflow, plan: &ExecutionPlan, ids: &IdGenerator) -> Result<()> {
     sql!("DELETE FROM agent_steps WHERE workflow_id = $1").bind(&workflow.id).execute(tx.conn().await?).await?;
-    let mut rows = Rows::default();
+    let mut rows = RowBatch::default();
     push_steps(&mut rows, workflow, plan, ids);
     Ok(rows.execute(tx).await?)
 }
 
-fn push_steps(rows: &mut Rows, workflow: &Workflow, plan: &Plan, ids: &Ids) {
+fn push_steps(rows: &mut RowBatch, workflow: &Workflow, plan: &ExecutionPlan, ids: &IdGenerator) {
     for (step, at) in plan.steps.iter().zip(0i64..) {
         let depends_on: Vec<&str> = step.depends_on.iter().map(|other| plan.steps[*other].key.as_str()).collect();
         push_row!(rows, "agent_steps" {
@@ -196,15 +198,15 @@ fn push_steps(rows: &mut Rows, workflow: &Workflow, plan: &Plan, ids: &Ids) {
             step_order: at,
             name: &step.name,
             step_type: step.step_type,
-            model_requirements: object(step.raw.model_requirements.as_ref()),
-            input_mappings: object(step.raw.input_mappings.as_ref()),
-            output_mappings: object(step.raw.output_mappings.as_ref()),
+            model_requirements: json_object(step.raw.model_requirements.as_ref()),
+            input_mappings: json_object(step.raw.input_mappings.as_ref()),
+            output_mappings: json_object(step.raw.output_mappings.as_ref()),
             timeout_seconds: step.timeout.as_secs() as i64,
-            retry_policy: object(step.raw.retry_policy.as_ref()),
+            retry_policy: json_object(step.raw.retry_policy.as_ref()),
             max_retries: i64::from(step.max_retries),
             requires_proof: step.requires_proof,
             verification_level: step.verification_level.unwrap_or(VerificationLevel::Basic),
-            depends_on: object(Some(&depends_on)),
+            depends_on: json_object(Some(&depends_on)),
             created_at: workflow.updated_at,
             updated_at: workflow.updated_at,
         });
@@ -212,12 +214,12 @@ fn push_steps(rows: &mut Rows, workflow: &Workflow, plan: &Plan, ids: &Ids) {
 }
 
 /// Serialize as JSON; `{}` without a value.
-fn object<T: Serialize>(value: Option<&T>) -> String {
+fn json_object<T: Serialize>(value: Option<&T>) -> String {
     value.and_then(|value| serde_json::to_string(value).ok()).unwrap_or_else(|| "{}".to_owned())
 }
 
 /// Read the ids of the steps' rows; a step that the coordinator stored without a row is identified by its key.
-pub async fn step_ids(conn: &mut Connection, workflow_id: &str, plan: &Plan) -> Result<Arc<[String]>> {
+pub async fn step_ids(conn: &mut Connection, workflow_id: &str, plan: &ExecutionPlan) -> Result<Arc<[String]>> {
     let rows = sql!("SELECT step_order, id FROM agent_steps WHERE workflow_id = $1").bind(workflow_id);
     let rows: Vec<(i64, String)> = rows.fetch_all(conn).await?;
     let id = |at: usize| rows.iter().find(|(order, _)| *order == at as i64).map(|(_, id)| id.clone());

@@ -9,17 +9,17 @@ use serde_json::{Map, Value};
 
 use super::{
     environments::{self, PriceRecord},
-    error::{Error, Result},
+    error::{Result, RlError},
 };
 use am_db::Database;
 
 /// Name of the environment that can be calibrated.
-pub const CALIBRATED: &str = "price_optimization";
+pub const CALIBRATED_ENVIRONMENT: &str = "price_optimization";
 
 /// Parameters of an environment, with those that the coordinator's records determine.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = EnvironmentCalibration)]
-pub struct Calibrated {
+pub struct EnvironmentCalibration {
     /// Name of the environment.
     pub environment: String,
     /// Table that the records come from. Null when no table had enough records; every parameter is then its default.
@@ -30,15 +30,15 @@ pub struct Calibrated {
     #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     pub parameters: Map<String, Value>,
     /// Parameters estimated from records, with their standard errors.
-    pub estimated: Vec<Estimated>,
+    pub estimated: Vec<ParameterEstimate>,
     /// Parameters and tables that were tried without result, with the reason.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<UncalibratedParameter>,
 }
 
 /// A parameter estimated from records.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = EstimatedParameter)]
-pub struct Estimated {
+pub struct ParameterEstimate {
     /// Name of the parameter.
     pub name: &'static str,
     /// Estimated value, in the parameter's own unit.
@@ -52,7 +52,7 @@ pub struct Estimated {
 /// A parameter that kept its default, or a table that was not used.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = DefaultParameter)]
-pub struct Kept {
+pub struct UncalibratedParameter {
     /// Name of the parameter or table.
     pub name: String,
     /// Reason, as a sentence.
@@ -65,11 +65,11 @@ pub struct Kept {
 /// hour. Each table measures demand in another unit, so they are never mixed.
 ///
 /// # Errors
-/// [`Error::NotFound`] when no environment has that name.
-pub async fn calibrate(db: &Database, name: &str) -> Result<Calibrated> {
-    let one = environments::environment(name, None).map_err(|error| Error::NotFound(error.to_string()))?;
+/// [`RlError::NotFound`] when no environment has that name.
+pub async fn calibrate_environment(db: &Database, name: &str) -> Result<EnvironmentCalibration> {
+    let one = environments::make_environment(name, None).map_err(|error| RlError::NotFound(error.to_string()))?;
     let values = one.parameters().into_iter().map(|parameter| (parameter.name.to_owned(), parameter.value.into()));
-    let mut answer = Calibrated {
+    let mut answer = EnvironmentCalibration {
         environment: name.to_owned(),
         source: None,
         records: 0,
@@ -77,44 +77,50 @@ pub async fn calibrate(db: &Database, name: &str) -> Result<Calibrated> {
         estimated: Vec::new(),
         kept: Vec::new(),
     };
-    if name != CALIBRATED {
+    if name != CALIBRATED_ENVIRONMENT {
         let reason = "no table of the coordinator has data about its parameters".to_owned();
-        answer.kept.push(Kept { name: name.to_owned(), reason });
+        answer.kept.push(UncalibratedParameter { name: name.to_owned(), reason });
         return Ok(answer);
     }
     let mut conn = db.read().await?;
     let sources: [(&'static str, Vec<PriceRecord>); 3] = [
-        ("pricing_history", store::pricing_history(&mut conn).await?),
-        ("agent_marketplace", store::listings(&mut conn).await?),
-        ("job", store::jobs(&mut conn).await?),
+        ("pricing_history", store::read_pricing_history(&mut conn).await?),
+        ("agent_marketplace", store::read_listings(&mut conn).await?),
+        ("job", store::read_hourly_jobs(&mut conn).await?),
     ];
     for (source, records) in sources {
-        match environments::calibrate(&records) {
+        match environments::calibrate_prices(&records) {
             Ok(found) => {
                 answer.take(source, found);
                 return Ok(answer);
             }
-            Err(too_few) => answer.kept.push(Kept { name: source.to_owned(), reason: too_few.to_string() }),
+            Err(too_few) => {
+                answer.kept.push(UncalibratedParameter { name: source.to_owned(), reason: too_few.to_string() })
+            }
         }
     }
     Ok(answer)
 }
 
-impl Calibrated {
-    fn take(&mut self, source: &'static str, found: environments::Calibration) {
+impl EnvironmentCalibration {
+    fn take(&mut self, source: &'static str, found: environments::PriceCalibration) {
         self.source = Some(source);
         self.records = found.records;
         if let Ok(Value::Object(parameters)) = serde_json::to_value(&found.parameters) {
             self.parameters = parameters;
         }
-        let estimated = |one: environments::Estimate| Estimated {
+        let estimated = |one: environments::FittedParameter| ParameterEstimate {
             name: one.name,
             value: one.value,
             standard_error: one.standard_error,
             records: one.records,
         };
         self.estimated = found.estimated.into_iter().map(estimated).collect();
-        self.kept = found.kept.into_iter().map(|(name, reason)| Kept { name: name.to_owned(), reason }).collect();
+        self.kept = found
+            .kept
+            .into_iter()
+            .map(|(name, reason)| UncalibratedParameter { name: name.to_owned(), reason })
+            .collect();
     }
 
     /// Return these parameters with the values in `chosen` in place of the estimates.
@@ -133,10 +139,10 @@ mod tests {
 
     use super::*;
     use am_core::ambient::Clock;
-    use am_db::{Settings, Tx};
+    use am_db::{DatabaseSettings, Tx};
 
     async fn database(dir: &tempfile::TempDir) -> Database {
-        let settings = Settings { readers: 1, busy_timeout: Duration::from_secs(5) };
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
         let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
         am_db::migrate(&db, &Clock::system()).await.unwrap();
         db
@@ -146,14 +152,14 @@ mod tests {
     async fn too_few_records_leave_the_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let db = database(&dir).await;
-        let answer = calibrate(&db, CALIBRATED).await.unwrap();
+        let answer = calibrate_environment(&db, CALIBRATED_ENVIRONMENT).await.unwrap();
         assert_eq!((answer.source, answer.estimated.len(), answer.kept.len()), (None, 0, 3));
         assert_eq!(answer.kept[0].reason, "0 records of price and demand can be used, 30 are needed");
-        let default = environments::environment(CALIBRATED, None).unwrap().parameters();
+        let default = environments::make_environment(CALIBRATED_ENVIRONMENT, None).unwrap().parameters();
         assert!(default.iter().all(|parameter| answer.parameters[parameter.name] == parameter.default));
-        let other = calibrate(&db, "CartPole-v1").await.unwrap();
+        let other = calibrate_environment(&db, "CartPole-v1").await.unwrap();
         assert!(other.parameters.is_empty() && other.kept.len() == 1);
-        assert!(matches!(calibrate(&db, "Tetris").await, Err(Error::NotFound(_))));
+        assert!(matches!(calibrate_environment(&db, "Tetris").await, Err(RlError::NotFound(_))));
     }
 
     #[tokio::test]
@@ -181,11 +187,11 @@ mod tests {
                 .execute(tx.conn().await?)
                 .await?;
             }
-            Ok::<_, am_db::Error>(())
+            Ok::<_, am_db::DatabaseError>(())
         })
         .await
         .unwrap();
-        let answer = calibrate(&db, CALIBRATED).await.unwrap();
+        let answer = calibrate_environment(&db, CALIBRATED_ENVIRONMENT).await.unwrap();
         assert_eq!((answer.source, answer.records), (Some("pricing_history"), 200), "{:?}", answer.kept);
         let value = |name: &str| answer.parameters[name].as_f64().unwrap();
         assert!((value("elasticity") - 1.6).abs() < 0.01, "{:?}", answer.estimated);
@@ -193,7 +199,7 @@ mod tests {
         assert!((value("reference_price") - 2.0).abs() < 0.05);
         // They are what the environment takes, with what somebody has chosen in their place.
         let chosen = answer.under(Some(serde_json::json!({"elasticity": 2.0})));
-        let made = environments::environment(CALIBRATED, Some(&chosen)).unwrap().parameters();
+        let made = environments::make_environment(CALIBRATED_ENVIRONMENT, Some(&chosen)).unwrap().parameters();
         assert!(made.iter().any(|one| one.name == "elasticity" && (one.value - 2.0).abs() < f64::EPSILON));
     }
 }

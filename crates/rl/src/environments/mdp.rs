@@ -2,7 +2,7 @@
 
 /// A possible next state of a step, with its probability.
 #[derive(Debug, Clone, Copy)]
-struct Branch {
+struct OutcomeBranch {
     next: u32,
     probability: f64,
 }
@@ -11,22 +11,22 @@ struct Branch {
 ///
 /// Built once by visiting every outcome of every action in every state; each value below is then a backward induction
 /// over the horizon (Bellman 1957): `V_t(s) = sum over s' of p(s' | s, a) * (r(s, a) + V_(t+1)(s'))`, with `V_H = 0`.
-pub(super) struct Process {
+pub(super) struct MarkovProcess {
     actions: usize,
     horizon: u32,
     /// Initial states with their probabilities.
     start: Vec<(usize, f64)>,
     /// Index of branches: those of state `s` and action `a` lie from `offsets[s * actions + a]` to the next offset.
     offsets: Vec<usize>,
-    branches: Vec<Branch>,
+    branches: Vec<OutcomeBranch>,
     /// Expected reward of action `a` in state `s`, at `s * actions + a`.
     rewards: Vec<f64>,
 }
 
 /// Probabilities of the actions in each state, at `state * actions + action`.
-pub(super) type Policy = Vec<f64>;
+pub(super) type PolicyTable = Vec<f64>;
 
-impl Process {
+impl MarkovProcess {
     /// Enumerate a process of `states` states. `outcomes(state, action, visit)` calls `visit` with the probability, the
     /// next state and the reward of every possible outcome.
     pub(super) fn new(
@@ -42,7 +42,7 @@ impl Process {
                 let (first, mut expected) = (process.branches.len(), 0.0);
                 outcomes(state, action, &mut |probability, next, reward| {
                     expected += probability * reward;
-                    process.branches.push(Branch { next: next as u32, probability });
+                    process.branches.push(OutcomeBranch { next: next as u32, probability });
                 });
                 process.merge(first);
                 process.offsets.push(process.branches.len());
@@ -87,7 +87,7 @@ impl Process {
         out.iter_mut().enumerate().for_each(|(pair, out)| *out = self.worth(pair, after, discount));
     }
 
-    fn at_start(&self, values: &[f64]) -> f64 {
+    fn initial_value(&self, values: &[f64]) -> f64 {
         self.start.iter().map(|(state, probability)| probability * values[*state]).sum()
     }
 
@@ -95,7 +95,7 @@ impl Process {
     pub(super) fn optimum(&self) -> f64 {
         let mut values = vec![0.0; self.states()];
         self.backward(&mut values, |_, _| ());
-        self.at_start(&values)
+        self.initial_value(&values)
     }
 
     /// Run backward induction over the horizon; `show` receives each step's number and its action values, the last step
@@ -106,7 +106,7 @@ impl Process {
             self.action_values(values, 1.0, &mut of_actions);
             show(step, &of_actions);
             for (value, row) in values.iter_mut().zip(of_actions.chunks(self.actions)) {
-                *value = row[best(row)];
+                *value = row[argmax(row)];
             }
         }
     }
@@ -118,13 +118,13 @@ impl Process {
         let mut plan = vec![0; states * self.horizon as usize];
         self.backward(&mut vec![0.0; states], |step, of_actions| {
             let row = &mut plan[step as usize * states..(step as usize + 1) * states];
-            row.iter_mut().zip(of_actions.chunks(self.actions)).for_each(|(out, row)| *out = best(row) as u8);
+            row.iter_mut().zip(of_actions.chunks(self.actions)).for_each(|(out, row)| *out = argmax(row) as u8);
         });
         plan
     }
 
     /// Expected return of `policy`, which is the same at every step.
-    pub(super) fn value_of(&self, policy: &Policy) -> f64 {
+    pub(super) fn value_of(&self, policy: &PolicyTable) -> f64 {
         let mut values = vec![0.0; self.states()];
         for _ in 0..self.horizon {
             let mut before = vec![0.0; values.len()];
@@ -133,21 +133,21 @@ impl Process {
             }
             values = before;
         }
-        self.at_start(&values)
+        self.initial_value(&values)
     }
 
     /// Policy that takes every action with equal probability.
-    pub(super) fn random(&self) -> Policy {
+    pub(super) fn random(&self) -> PolicyTable {
         vec![1.0 / self.actions as f64; self.rewards.len()]
     }
 
     /// Policy that always takes the same action.
-    pub(super) fn constant(&self, action: usize) -> Policy {
+    pub(super) fn constant(&self, action: usize) -> PolicyTable {
         (0..self.rewards.len()).map(|pair| f64::from(pair % self.actions == action)).collect()
     }
 
     /// Policy that takes the action with the highest expected immediate reward.
-    pub(super) fn myopic(&self) -> Policy {
+    pub(super) fn myopic(&self) -> PolicyTable {
         self.greedy(&self.rewards)
     }
 
@@ -155,14 +155,14 @@ impl Process {
     /// policy can reach. Found by value iteration until all values change by the same amount to within a millionth of a
     /// reward of 1; no action's advantage changes after that (Puterman 1994, section 6.6.2).
     #[cfg(test)]
-    pub(super) fn stationary(&self, discount: f64) -> Policy {
+    pub(super) fn stationary_policy(&self, discount: f64) -> PolicyTable {
         let mut values = vec![0.0; self.states()];
         let mut of_actions = vec![0.0; self.rewards.len()];
         loop {
             self.action_values(&values, discount, &mut of_actions);
             let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
             for (value, row) in values.iter_mut().zip(of_actions.chunks(self.actions)) {
-                let change = row[best(row)] - *value;
+                let change = row[argmax(row)] - *value;
                 (least, most) = (least.min(change), most.max(change));
                 *value += change;
             }
@@ -172,14 +172,14 @@ impl Process {
         }
     }
 
-    fn greedy(&self, of_actions: &[f64]) -> Policy {
-        let row = |row: &[f64]| (0..self.actions).map(|action| f64::from(action == best(row))).collect::<Vec<_>>();
+    fn greedy(&self, of_actions: &[f64]) -> PolicyTable {
+        let row = |row: &[f64]| (0..self.actions).map(|action| f64::from(action == argmax(row))).collect::<Vec<_>>();
         of_actions.chunks(self.actions).flat_map(row).collect()
     }
 }
 
 /// Index of the highest number; the lowest index among equals.
-fn best(row: &[f64]) -> usize {
+fn argmax(row: &[f64]) -> usize {
     (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
 }
 
@@ -189,8 +189,8 @@ mod tests {
 
     /// Two states: in 0, action 0 stays for a reward of 1, action 1 goes to state 1 with probability 1/2 for nothing; in
     /// 1, both actions give 3 and go back to 0.
-    fn example(horizon: u32) -> Process {
-        Process::new(2, 2, horizon, vec![(0, 1.0)], |state, action, visit| match (state, action) {
+    fn example(horizon: u32) -> MarkovProcess {
+        MarkovProcess::new(2, 2, horizon, vec![(0, 1.0)], |state, action, visit| match (state, action) {
             (0, 0) => visit(1.0, 0, 1.0),
             (0, _) => {
                 visit(0.25, 1, 0.0);
@@ -220,12 +220,12 @@ mod tests {
     #[test]
     fn a_stationary_policy_looks_beyond_the_reward_of_a_step() {
         // Going to state 1 is worth 2/3 a step without discount, staying 1. Of half the staying's reward, going is right.
-        let process = Process::new(2, 2, 50, vec![(0, 1.0)], |state, action, visit| match (state, action) {
+        let process = MarkovProcess::new(2, 2, 50, vec![(0, 1.0)], |state, action, visit| match (state, action) {
             (0, 0) => visit(1.0, 0, 0.5),
             (0, _) => visit(1.0, 1, 0.0),
             _ => visit(1.0, 0, 3.0),
         });
-        let policy = process.stationary(0.99);
+        let policy = process.stationary_policy(0.99);
         assert_eq!(policy, [0.0, 1.0, 1.0, 0.0]);
         assert_eq!(process.value_of(&policy), 75.0);
         assert_eq!(process.optimum(), 75.0);

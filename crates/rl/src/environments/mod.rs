@@ -8,19 +8,19 @@ mod identity;
 mod marketplace;
 mod mdp;
 mod registry;
-mod scores;
+mod score_actions;
 mod simulation;
-mod vector;
+mod vector_env;
 
 use serde::{Deserialize, Serialize};
 
 pub use marketplace::{
-    Calibration, Estimate, LEAST_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioManagement,
-    PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFew, calibrate,
+    FittedParameter, MIN_RECORDS, MarketplaceTrading, NegotiationStrategy, PortfolioManagement, PriceCalibration,
+    PriceOptimization, PriceRecord, ResourceAllocation, ServiceSelection, TooFewRecords, calibrate_prices,
 };
-pub use registry::{Error, environment, environments};
-pub use scores::scores;
-pub use vector::{Actions, Ended, VectorEnv};
+pub use registry::{EnvironmentError, list_environments, make_environment};
+pub use score_actions::with_score_actions;
+pub use vector_env::{ActionBatch, FinishedEpisode, VectorEnv};
 
 /// Set of actions of an environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -43,7 +43,7 @@ pub enum ActionSpace {
 /// Description of an environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = EnvironmentDescription)]
-pub struct Description {
+pub struct EnvironmentDescription {
     /// Name, as training runs refer to it.
     pub name: String,
     /// Summary of the model, the reward and the end of an episode, in a few sentences.
@@ -62,7 +62,7 @@ pub struct Description {
 /// A numeric parameter of an environment.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[schema(as = EnvironmentParameter)]
-pub struct Parameter {
+pub struct EnvironmentParameter {
     /// Name of the parameter.
     pub name: &'static str,
     /// Meaning and unit.
@@ -79,7 +79,7 @@ pub struct Parameter {
 
 /// An action for one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Action<'a> {
+pub enum EnvironmentAction<'a> {
     /// Index of a discrete action.
     Discrete(usize),
     /// Vector of finite numbers; the environment clamps each to the bounds of its space.
@@ -88,7 +88,7 @@ pub enum Action<'a> {
 
 /// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Outcome {
+pub struct EnvironmentStep {
     /// Reward, in the environment's units.
     pub reward: f64,
     /// The episode has ended by itself: no reward follows.
@@ -100,7 +100,7 @@ pub struct Outcome {
 /// Expected returns per episode, computed from the model and not measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ReferenceReturns)]
-pub struct Reference {
+pub struct ReferenceReturns {
     /// Highest expected return of any policy, including policies that know the step number.
     pub optimum: f64,
     /// Expected return when every action is taken with equal probability.
@@ -116,24 +116,24 @@ pub struct Reference {
 /// A simulated environment that runs one episode at a time.
 pub trait Environment: Send {
     /// Return the environment's description.
-    fn description(&self) -> &Description;
+    fn description(&self) -> &EnvironmentDescription;
 
     /// Return the parameters; empty when the environment takes none.
-    fn parameters(&self) -> Vec<Parameter> {
+    fn parameters(&self) -> Vec<EnvironmentParameter> {
         Vec::new()
     }
 
     /// Start a new episode. With a seed the generator is reset too, as in Gymnasium's `reset(seed)`.
     fn reset(&mut self, seed: Option<u64>);
 
-    /// Write the present observation, [`Description::observations`] numbers, to `out`.
+    /// Write the present observation, [`EnvironmentDescription::observations`] numbers, to `out`.
     fn observe(&self, out: &mut [f32]);
 
     /// Do `action`. After the end of an episode, call `reset` first.
     ///
     /// An action of the wrong kind, an index out of range, or a vector of the wrong length or with a number that is not
     /// finite is the caller's error: the state does not change and the reward is NaN.
-    fn step(&mut self, action: Action<'_>) -> Outcome;
+    fn step(&mut self, action: EnvironmentAction<'_>) -> EnvironmentStep;
 
     /// Return everything that determines the future, including the generator's state.
     fn snapshot(&self) -> serde_json::Value;
@@ -145,7 +145,7 @@ pub trait Environment: Send {
     fn restore(&mut self, snapshot: &serde_json::Value) -> Result<(), serde_json::Error>;
 
     /// Return the expected returns of simple policies, where they can be computed. Takes up to a second.
-    fn reference(&self) -> Option<Reference> {
+    fn reference(&self) -> Option<ReferenceReturns> {
         None
     }
 

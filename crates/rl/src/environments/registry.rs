@@ -6,35 +6,40 @@ use super::{
     Environment,
     classic::{acrobot, cart_pole, mountain_car, pendulum},
     identity::{identity_continuous, identity_discrete},
-    marketplace::{Negotiations, Portfolio, Prices, Resources, Services, Trading, market},
+    marketplace::{
+        NegotiationMarket, PortfolioMarket, PricingMarket, ResourceMarket, ServiceMarket, TradingMarket, make_market,
+    },
 };
 
 /// Constructor of an environment, with optional parameters.
-type Make = fn(Option<&Value>) -> Result<Box<dyn Environment>, String>;
+type EnvironmentFactory = fn(Option<&Value>) -> Result<Box<dyn Environment>, String>;
 
 /// All environments, in the order of the listing.
-const ENVIRONMENTS: [(&str, Make); 12] = [
-    ("CartPole-v1", |parameters| without(parameters, cart_pole)),
-    ("Acrobot-v1", |parameters| without(parameters, acrobot)),
-    ("Pendulum-v1", |parameters| without(parameters, pendulum)),
-    ("MountainCar-v0", |parameters| without(parameters, mountain_car)),
-    ("marketplace_trading", market::<4, Trading>),
-    ("resource_allocation", market::<5, Resources>),
-    ("price_optimization", market::<5, Prices>),
-    ("service_selection", market::<5, Services>),
-    ("negotiation_strategy", market::<5, Negotiations>),
-    ("portfolio_management", market::<5, Portfolio>),
-    ("identity-discrete", |parameters| without(parameters, identity_discrete)),
-    ("identity-continuous", |parameters| without(parameters, identity_continuous)),
+const ENVIRONMENTS: [(&str, EnvironmentFactory); 12] = [
+    ("CartPole-v1", |parameters| reject_parameters(parameters, cart_pole)),
+    ("Acrobot-v1", |parameters| reject_parameters(parameters, acrobot)),
+    ("Pendulum-v1", |parameters| reject_parameters(parameters, pendulum)),
+    ("MountainCar-v0", |parameters| reject_parameters(parameters, mountain_car)),
+    ("marketplace_trading", make_market::<4, TradingMarket>),
+    ("resource_allocation", make_market::<5, ResourceMarket>),
+    ("price_optimization", make_market::<5, PricingMarket>),
+    ("service_selection", make_market::<5, ServiceMarket>),
+    ("negotiation_strategy", make_market::<5, NegotiationMarket>),
+    ("portfolio_management", make_market::<5, PortfolioMarket>),
+    ("identity-discrete", |parameters| reject_parameters(parameters, identity_discrete)),
+    ("identity-continuous", |parameters| reject_parameters(parameters, identity_continuous)),
 ];
 
-fn without(parameters: Option<&Value>, make: fn() -> Box<dyn Environment>) -> Result<Box<dyn Environment>, String> {
+fn reject_parameters(
+    parameters: Option<&Value>,
+    make: fn() -> Box<dyn Environment>,
+) -> Result<Box<dyn Environment>, String> {
     if parameters.is_some() { Err("it takes none".into()) } else { Ok(make()) }
 }
 
 /// Error of looking up or stepping environments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum EnvironmentError {
     /// The environment's name is unknown.
     #[error("there is no environment '{name}': there are {}", known.join(", "))]
     Unknown {
@@ -53,7 +58,7 @@ pub enum Error {
     },
     /// A vector of no environments, or of different ones.
     #[error("environments are stepped together when there is at least one and all have the same description")]
-    Mixed,
+    MixedDescriptions,
     /// Actions of the wrong kind or number.
     #[error("the environments take {expected}")]
     Actions {
@@ -71,18 +76,18 @@ pub enum Error {
 /// Create the environment called `name`, in an episode started with seed 0.
 ///
 /// # Errors
-/// [`Error::Unknown`]; [`Error::Parameters`] when `parameters` do not fit the environment.
-pub fn environment(name: &str, parameters: Option<&Value>) -> Result<Box<dyn Environment>, Error> {
+/// [`EnvironmentError::Unknown`]; [`EnvironmentError::Parameters`] when `parameters` do not fit the environment.
+pub fn make_environment(name: &str, parameters: Option<&Value>) -> Result<Box<dyn Environment>, EnvironmentError> {
     let Some((_, make)) = ENVIRONMENTS.iter().find(|(known, _)| *known == name) else {
         let known = ENVIRONMENTS.iter().map(|(known, _)| (*known).to_owned()).collect();
-        return Err(Error::Unknown { name: name.to_owned(), known });
+        return Err(EnvironmentError::Unknown { name: name.to_owned(), known });
     };
     make(parameters.filter(|value| !value.is_null()))
-        .map_err(|reason| Error::Parameters { environment: name.to_owned(), reason })
+        .map_err(|reason| EnvironmentError::Parameters { environment: name.to_owned(), reason })
 }
 
 /// Create every environment with its default parameters, in an episode started with seed 0, for a listing.
-pub fn environments() -> Vec<Box<dyn Environment>> {
+pub fn list_environments() -> Vec<Box<dyn Environment>> {
     ENVIRONMENTS.iter().filter_map(|(_, make)| make(None).ok()).collect()
 }
 
@@ -94,12 +99,12 @@ mod tests {
 
     #[test]
     fn each_is_made_by_the_name_that_it_says() {
-        let listed = environments();
+        let listed = list_environments();
         assert_eq!(listed.len(), ENVIRONMENTS.len());
         for (one, (name, _)) in listed.iter().zip(ENVIRONMENTS) {
             let description = one.description();
             assert_eq!(description.name, name);
-            assert_eq!(environment(name, None).unwrap().description(), description);
+            assert_eq!(make_environment(name, None).unwrap().description(), description);
             assert!(!description.summary.is_empty(), "{name}");
             assert_eq!(description.observations.len(), description.bounds.len(), "{name}");
         }
@@ -107,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_there_is_not_is_named() {
-        let message = |name, parameters: Value| environment(name, Some(&parameters)).err().unwrap().to_string();
+        let message = |name, parameters: Value| make_environment(name, Some(&parameters)).err().unwrap().to_string();
         assert!(
             message("CartPole", json!(null)).starts_with("there is no environment 'CartPole': there are CartPole-v1, ")
         );

@@ -4,19 +4,22 @@ use rand::{Rng, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::Error as _};
 use serde_json::{Map, Value, json};
 
-use super::{Action, ActionSpace, Description, Environment, Outcome, Parameter, Reference};
+use super::{
+    ActionSpace, Environment, EnvironmentAction, EnvironmentDescription, EnvironmentParameter, EnvironmentStep,
+    ReferenceReturns,
+};
 
 /// Random generator of every environment.
-pub(super) type Generator = Xoshiro256PlusPlus;
+pub(super) type EnvironmentRng = Xoshiro256PlusPlus;
 
 /// Draw a number in [0, 1) from 53 random bits.
-pub(super) fn unit(generator: &mut Generator) -> f64 {
+pub(super) fn sample_unit(generator: &mut EnvironmentRng) -> f64 {
     (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Draw a number in [`low`, `high`).
-pub(super) fn uniform(generator: &mut Generator, low: f64, high: f64) -> f64 {
-    low + (high - low) * unit(generator)
+pub(super) fn sample_uniform(generator: &mut EnvironmentRng, low: f64, high: f64) -> f64 {
+    low + (high - low) * sample_unit(generator)
 }
 
 /// Dynamics of an environment. Everything that changes is in the state, so that a snapshot is complete.
@@ -28,7 +31,7 @@ pub(super) trait Dynamics: Send {
     const VERSION: u32;
 
     /// Parameters of the dynamics; a snapshot taken with others is refused.
-    fn parameters(&self) -> Vec<Parameter> {
+    fn parameters(&self) -> Vec<EnvironmentParameter> {
         Vec::new()
     }
 
@@ -38,7 +41,7 @@ pub(super) trait Dynamics: Send {
     }
 
     /// Return the expected returns of simple policies.
-    fn reference(&self) -> Option<Reference> {
+    fn reference(&self) -> Option<ReferenceReturns> {
         None
     }
 
@@ -48,45 +51,50 @@ pub(super) trait Dynamics: Send {
     }
 
     /// Draw the first state of an episode.
-    fn begin(&self, generator: &mut Generator) -> Self::State;
+    fn begin(&self, generator: &mut EnvironmentRng) -> Self::State;
 
     /// Write the observation of `state`, `step` steps after the start of the episode.
     fn observe(&self, state: &Self::State, step: u32, out: &mut [f32]);
 
     /// Advance by step number `step` of the episode, counted from 0. `action` is valid. Returns the reward and whether
     /// the episode has ended by itself.
-    fn advance(&self, state: &mut Self::State, step: u32, action: Action<'_>, generator: &mut Generator)
-    -> (f64, bool);
+    fn advance(
+        &self,
+        state: &mut Self::State,
+        step: u32,
+        action: EnvironmentAction<'_>,
+        generator: &mut EnvironmentRng,
+    ) -> (f64, bool);
 }
 
 /// An environment with these dynamics.
-pub(super) struct Simulation<D: Dynamics> {
+pub(super) struct SimulatedEnvironment<D: Dynamics> {
     dynamics: D,
-    description: Description,
-    present: Present<D::State>,
+    description: EnvironmentDescription,
+    present: EpisodeState<D::State>,
 }
 
 /// State of the current episode.
 #[derive(Serialize, Deserialize)]
-struct Present<S> {
+struct EpisodeState<S> {
     state: S,
     /// Steps done in this episode.
     step: u32,
-    generator: Generator,
+    generator: EnvironmentRng,
 }
 
-impl<D: Dynamics> Simulation<D> {
+impl<D: Dynamics> SimulatedEnvironment<D> {
     /// Create the environment in an episode started with seed 0.
-    pub(super) fn new(dynamics: D, description: Description) -> Self {
-        let mut generator = Generator::seed_from_u64(0);
+    pub(super) fn new(dynamics: D, description: EnvironmentDescription) -> Self {
+        let mut generator = EnvironmentRng::seed_from_u64(0);
         let state = dynamics.begin(&mut generator);
-        Self { dynamics, description, present: Present { state, step: 0, generator } }
+        Self { dynamics, description, present: EpisodeState { state, step: 0, generator } }
     }
 
-    fn accepts(&self, action: Action<'_>) -> bool {
+    fn is_valid_action(&self, action: EnvironmentAction<'_>) -> bool {
         match (&self.description.actions, action) {
-            (ActionSpace::Discrete { names }, Action::Discrete(index)) => index < names.len(),
-            (ActionSpace::Continuous { low, .. }, Action::Continuous(vector)) => {
+            (ActionSpace::Discrete { names }, EnvironmentAction::Discrete(index)) => index < names.len(),
+            (ActionSpace::Continuous { low, .. }, EnvironmentAction::Continuous(vector)) => {
                 vector.len() == low.len() && vector.iter().all(|number| number.is_finite())
             }
             _ => false,
@@ -101,18 +109,18 @@ impl<D: Dynamics> Simulation<D> {
     }
 }
 
-impl<D: Dynamics> Environment for Simulation<D> {
-    fn description(&self) -> &Description {
+impl<D: Dynamics> Environment for SimulatedEnvironment<D> {
+    fn description(&self) -> &EnvironmentDescription {
         &self.description
     }
 
-    fn parameters(&self) -> Vec<Parameter> {
+    fn parameters(&self) -> Vec<EnvironmentParameter> {
         self.dynamics.parameters()
     }
 
     fn reset(&mut self, seed: Option<u64>) {
         if let Some(seed) = seed {
-            self.present.generator = Generator::seed_from_u64(seed);
+            self.present.generator = EnvironmentRng::seed_from_u64(seed);
         }
         self.present.state = self.dynamics.begin(&mut self.present.generator);
         self.present.step = 0;
@@ -122,14 +130,14 @@ impl<D: Dynamics> Environment for Simulation<D> {
         self.dynamics.observe(&self.present.state, self.present.step, out);
     }
 
-    fn step(&mut self, action: Action<'_>) -> Outcome {
-        if !self.accepts(action) {
-            return Outcome { reward: f64::NAN, terminated: false, truncated: false };
+    fn step(&mut self, action: EnvironmentAction<'_>) -> EnvironmentStep {
+        if !self.is_valid_action(action) {
+            return EnvironmentStep { reward: f64::NAN, terminated: false, truncated: false };
         }
-        let Present { state, step, generator } = &mut self.present;
+        let EpisodeState { state, step, generator } = &mut self.present;
         let (reward, terminated) = self.dynamics.advance(state, *step, action, generator);
         *step += 1;
-        Outcome { reward, terminated, truncated: *step >= self.description.horizon }
+        EnvironmentStep { reward, terminated, truncated: *step >= self.description.horizon }
     }
 
     fn snapshot(&self) -> Value {
@@ -147,7 +155,7 @@ impl<D: Dynamics> Environment for Simulation<D> {
             let message = format!("the snapshot is not of the environment {identity}");
             return Err(serde_json::Error::custom(message));
         }
-        let present = Present::deserialize(snapshot)?;
+        let present = EpisodeState::deserialize(snapshot)?;
         if !self.dynamics.holds(&present.state) {
             return Err(serde_json::Error::custom("the snapshot's state is not one of the environment's"));
         }
@@ -155,7 +163,7 @@ impl<D: Dynamics> Environment for Simulation<D> {
         Ok(())
     }
 
-    fn reference(&self) -> Option<Reference> {
+    fn reference(&self) -> Option<ReferenceReturns> {
         self.dynamics.reference()
     }
 

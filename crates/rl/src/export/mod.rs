@@ -21,12 +21,12 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::network::{LoadError, Policy};
+use super::network::{LoadError, ParsedPolicy};
 
 /// File format of an exported policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Format {
+pub enum ExportFormat {
     /// Safetensors, as stored.
     Safetensors,
     /// Traced PyTorch module.
@@ -36,11 +36,11 @@ pub enum Format {
 }
 
 /// Formats by name.
-const NAMES: [(&str, Format); 4] = [
-    ("safetensors", Format::Safetensors),
-    ("torchscript", Format::Torchscript),
-    ("onnx", Format::Onnx),
-    ("torch", Format::Torchscript),
+const FORMAT_NAMES: [(&str, ExportFormat); 4] = [
+    ("safetensors", ExportFormat::Safetensors),
+    ("torchscript", ExportFormat::Torchscript),
+    ("onnx", ExportFormat::Onnx),
+    ("torch", ExportFormat::Torchscript),
 ];
 
 /// Error of an export.
@@ -60,12 +60,12 @@ pub enum ExportError {
     Write(String),
 }
 
-impl FromStr for Format {
+impl FromStr for ExportFormat {
     type Err = ExportError;
 
     /// `torch` is an alias of `torchscript`.
     fn from_str(name: &str) -> Result<Self, ExportError> {
-        match NAMES.into_iter().find(|(known, _)| *known == name) {
+        match FORMAT_NAMES.into_iter().find(|(known, _)| *known == name) {
             Some((_, format)) => Ok(format),
             None if matches!(name, "pickle" | "pkl" | "pt") => Err(ExportError::Pickle),
             None => Err(ExportError::Format(name.to_owned())),
@@ -73,7 +73,7 @@ impl FromStr for Format {
     }
 }
 
-impl TryFrom<String> for Format {
+impl TryFrom<String> for ExportFormat {
     type Error = ExportError;
 
     fn try_from(name: String) -> Result<Self, ExportError> {
@@ -81,19 +81,19 @@ impl TryFrom<String> for Format {
     }
 }
 
-impl From<Format> for String {
-    fn from(format: Format) -> Self {
+impl From<ExportFormat> for String {
+    fn from(format: ExportFormat) -> Self {
         format.to_string()
     }
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for ExportFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(NAMES.into_iter().find(|(_, format)| format == self).map_or("", |(name, _)| name))
+        f.write_str(FORMAT_NAMES.into_iter().find(|(_, format)| format == self).map_or("", |(name, _)| name))
     }
 }
 
-impl Format {
+impl ExportFormat {
     /// File name extension, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
@@ -108,11 +108,11 @@ impl Format {
 ///
 /// # Errors
 /// When the weights cannot be read, or libtorch refuses.
-pub fn export(weights: &[u8], format: Format) -> Result<Vec<u8>, ExportError> {
-    let policy = Policy::read(weights)?;
+pub fn export_policy(weights: &[u8], format: ExportFormat) -> Result<Vec<u8>, ExportError> {
+    let policy = ParsedPolicy::read(weights)?;
     match format {
-        Format::Safetensors => Ok(weights.to_vec()),
-        Format::Torchscript => torchscript::module(policy),
-        Format::Onnx => Ok(onnx::model(&policy)),
+        ExportFormat::Safetensors => Ok(weights.to_vec()),
+        ExportFormat::Torchscript => torchscript::build_module(policy),
+        ExportFormat::Onnx => Ok(onnx::build_model(&policy)),
     }
 }

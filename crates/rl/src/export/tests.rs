@@ -4,7 +4,7 @@ use tch::{CModule, IValue, Tensor};
 
 use super::*;
 use crate::network::{
-    Evaluation, Network,
+    NetworkOutput, PolicyNetwork,
     tests::{PPO, RAINBOW, SAC, drawn, file, normalisation, ppo, rainbow, squashed_sac},
 };
 
@@ -25,11 +25,11 @@ pub(super) fn kinds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Outputs of the network, one after the other: each for all rows.
-fn outputs(evaluations: &[Evaluation]) -> Vec<Vec<f32>> {
-    let parts = |evaluation: &Evaluation| match evaluation {
-        Evaluation::Probabilities { probabilities, value } => vec![probabilities.clone(), vec![*value]],
-        Evaluation::Values { q } => vec![q.clone()],
-        Evaluation::Gaussian { mean, std, value } => vec![mean.clone(), std.clone(), vec![*value]],
+fn outputs(evaluations: &[NetworkOutput]) -> Vec<Vec<f32>> {
+    let parts = |evaluation: &NetworkOutput| match evaluation {
+        NetworkOutput::Probabilities { probabilities, value } => vec![probabilities.clone(), vec![*value]],
+        NetworkOutput::Values { q } => vec![q.clone()],
+        NetworkOutput::Gaussian { mean, std, value } => vec![mean.clone(), std.clone(), vec![*value]],
     };
     let rows: Vec<_> = evaluations.iter().map(parts).collect();
     (0..rows[0].len()).map(|at| rows.iter().flat_map(|row| row[at].clone()).collect()).collect()
@@ -46,10 +46,14 @@ fn tensors(value: IValue) -> Vec<Tensor> {
 #[test]
 fn torchscript_computes_the_same_to_1e_5_for_any_number_of_rows() {
     for (name, weights) in kinds() {
-        let bytes = export(&weights, Format::Torchscript).unwrap();
-        assert_eq!(bytes, export(&weights, Format::Torchscript).unwrap(), "{name}: the same bytes each time");
+        let bytes = export_policy(&weights, ExportFormat::Torchscript).unwrap();
+        assert_eq!(
+            bytes,
+            export_policy(&weights, ExportFormat::Torchscript).unwrap(),
+            "{name}: the same bytes each time"
+        );
         let module = CModule::load_data(&mut &bytes[..]).unwrap();
-        let network = Network::from_safetensors(&weights).unwrap();
+        let network = PolicyNetwork::from_safetensors(&weights).unwrap();
         let length = network.form().state_length;
         for rows in [1, 2, 5, 64] {
             let states = drawn(rows as u64, rows * length, 3.0);
@@ -70,19 +74,19 @@ fn torchscript_computes_the_same_to_1e_5_for_any_number_of_rows() {
 
 #[test]
 fn safetensors_are_as_stored() {
-    assert_eq!(export(PPO, Format::Safetensors).unwrap(), PPO);
-    let refused = export(b"PK\x03\x04", Format::Safetensors).unwrap_err();
+    assert_eq!(export_policy(PPO, ExportFormat::Safetensors).unwrap(), PPO);
+    let refused = export_policy(b"PK\x03\x04", ExportFormat::Safetensors).unwrap_err();
     assert_eq!(refused, ExportError::Load(LoadError::Pickle));
 }
 
 #[test]
 fn formats_have_names() {
-    for (name, format) in NAMES {
-        assert_eq!(name.parse::<Format>().unwrap(), format);
+    for (name, format) in FORMAT_NAMES {
+        assert_eq!(name.parse::<ExportFormat>().unwrap(), format);
     }
-    assert_eq!(serde_json::to_string(&Format::Torchscript).unwrap(), r#""torchscript""#);
-    assert_eq!(serde_json::from_str::<Format>(r#""torch""#).unwrap(), Format::Torchscript);
-    let refusal = |name: &str| name.parse::<Format>().unwrap_err().to_string();
+    assert_eq!(serde_json::to_string(&ExportFormat::Torchscript).unwrap(), r#""torchscript""#);
+    assert_eq!(serde_json::from_str::<ExportFormat>(r#""torch""#).unwrap(), ExportFormat::Torchscript);
+    let refusal = |name: &str| name.parse::<ExportFormat>().unwrap_err().to_string();
     assert_eq!(
         refusal("pickle"),
         "'pickle' is refused: a pickle can run any code when it is read; there are safetensors, torchscript, onnx"

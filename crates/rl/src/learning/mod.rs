@@ -5,44 +5,46 @@ mod store;
 
 use serde_json::json;
 
-use self::model::policy_of;
-pub use self::model::{Enabling, GivenAction, GivenFeedback, GivenState, Learner, Standing};
+use self::model::policy_name_for;
+pub use self::model::{
+    FeedbackActionInput, FeedbackInput, FeedbackStateInput, Learner, LearnerSettings, LearnerStatus,
+};
 use super::{
     BUILTIN_NAME,
-    error::{Error, Result},
-    library::{self, Library, NewVersion, Stored, VersionRecord},
+    error::{Result, RlError},
+    library::{self, NewVersion, PolicyLibrary, StoredWeights, VersionRecord},
     model::PolicyReference,
-    runs::{RunFilter, Runs, Teaching, TrainingRun},
-    training::{Feedback, FeedbackAction, OfflineSettings},
+    runs::{FeedbackTraining, RunFilter, TrainingRun, TrainingRuns},
+    training::{FeedbackAction, FeedbackSample, OfflineSettings},
 };
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     validation::{PathSegment, Violation, Violations},
 };
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
-    page::Page,
+    idempotency::{IdempotencyKey, IdempotentResult},
+    page::PageRequest,
     principal::Principal,
 };
 
 /// Maximum length of an agent id, in characters.
-const LONGEST_ID: usize = 200;
+const MAX_AGENT_ID_LEN: usize = 200;
 
 /// Service for learning agents. Cheap to clone.
 #[derive(Clone)]
-pub struct Learning {
+pub struct LearningService {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    library: Library,
-    runs: Runs,
+    ids: IdGenerator,
+    library: PolicyLibrary,
+    runs: TrainingRuns,
 }
 
-impl Learning {
+impl LearningService {
     /// Create the service on `db`, with policies stored in `library`.
-    pub fn new(db: Database, clock: Clock, ids: Ids, library: Library, runs: Runs) -> Self {
+    pub fn new(db: Database, clock: Clock, ids: IdGenerator, library: PolicyLibrary, runs: TrainingRuns) -> Self {
         Self { db, clock, ids, library, runs }
     }
 
@@ -50,57 +52,57 @@ impl Learning {
     /// settings are changed.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::Forbidden`] for another owner's agent; [`Error::Act`] for a policy that does not
+    /// [`RlError::Invalid`]; [`RlError::Forbidden`] for another owner's agent; [`RlError::Act`] for a policy that does not
     /// exist.
     pub async fn enable(
         &self,
         caller: &Principal,
         agent_id: &str,
-        enabling: Enabling,
-        once: Option<Once>,
-    ) -> Result<Done<Learner>> {
-        if agent_id.is_empty() || agent_id.len() > LONGEST_ID {
-            return Err(Error::invalid("agent_id", format!("has 1 to {LONGEST_ID} bytes")));
+        enabling: LearnerSettings,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Learner>> {
+        if agent_id.is_empty() || agent_id.len() > MAX_AGENT_ID_LEN {
+            return Err(RlError::invalid("agent_id", format!("has 1 to {MAX_AGENT_ID_LEN} bytes")));
         }
         OfflineSettings { learning_rate: enabling.learning_rate, ..OfflineSettings::default() }
             .validate()
-            .map_err(Error::of_lesson)?;
+            .map_err(RlError::from_feedback_error)?;
         let from = enabling.policy.as_deref().unwrap_or(BUILTIN_NAME).parse::<PolicyReference>();
-        let from = from.map_err(|error| Error::invalid("policy", error.to_string()))?;
+        let from = from.map_err(|error| RlError::invalid("policy", error.to_string()))?;
         let copied = self.library.version(&from).await?;
         let now = Timestamp(self.clock.now());
         let learner = Learner {
             agent_id: agent_id.to_owned(),
             owner_id: caller.name.to_string(),
-            policy: policy_of(agent_id),
+            policy: policy_name_for(agent_id),
             mode: enabling.mode,
             learning_rate: enabling.learning_rate,
             feedback_source: enabling.feedback_source,
             created_at: now,
             updated_at: now,
         };
-        self.library.may_publish(caller, &learner.policy).await?;
-        let (ids, caller, first) = (self.ids.clone(), caller.clone(), copy(&learner, copied));
+        self.library.check_may_publish(caller, &learner.policy).await?;
+        let (ids, caller, first) = (self.ids.clone(), caller.clone(), first_version(&learner, copied));
         let audit = self.library.audit().clone();
         let done = self
             .db
-            .write_once(&self.clock, once, async move |tx: &mut Tx| {
+            .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
                 let learner = match store::get(tx.conn().await?, &learner.agent_id).await? {
                     Some(old) => {
-                        allowed(&caller, &old)?;
+                        check_owner(&caller, &old)?;
                         Learner { owner_id: old.owner_id, policy: old.policy, created_at: old.created_at, ..learner }
                     }
                     None => {
-                        let told = (&audit, library::told(now).by(&caller));
-                        library::publish(tx, &ids, told, &learner.owner_id, first, now).await?;
-                        library::belongs_to(tx, &learner.policy, &learner.agent_id).await?;
+                        let told = (&audit, library::audit_entry(now).by(&caller));
+                        library::publish_version(tx, &ids, told, &learner.owner_id, first, now).await?;
+                        library::set_agent(tx, &learner.policy, &learner.agent_id).await?;
                         learner
                     }
                 };
                 store::put(tx, &learner).await?;
-                let entry = library::told(now).of("learner", "enabled").by(&caller);
+                let entry = library::audit_entry(now).of("learner", "enabled").by(&caller);
                 audit.append(tx, vec![entry.change(None, Some(json!(learner)))]).await?;
-                Ok::<_, Error>(learner)
+                Ok::<_, RlError>(learner)
             })
             .await?;
         self.library.refresh().await?;
@@ -110,13 +112,15 @@ impl Learning {
     /// Return a learning agent of `caller`.
     ///
     /// # Errors
-    /// [`Error::State`] when learning is not enabled for it; [`Error::Forbidden`].
+    /// [`RlError::InvalidState`] when learning is not enabled for it; [`RlError::Forbidden`].
     pub async fn get(&self, caller: &Principal, agent_id: &str) -> Result<Learner> {
         let found = store::get(&mut *self.db.read().await?, agent_id).await?;
         let learner = found.ok_or_else(|| {
-            Error::State(format!("Learning is not enabled for agent '{agent_id}': enable it first (learning/enable)"))
+            RlError::InvalidState(format!(
+                "Learning is not enabled for agent '{agent_id}': enable it first (learning/enable)"
+            ))
         })?;
-        allowed(caller, &learner)?;
+        check_owner(caller, &learner)?;
         Ok(learner)
     }
 
@@ -124,21 +128,21 @@ impl Learning {
     /// enabled.
     ///
     /// # Errors
-    /// As [`Learning::get`]; [`Error::Invalid`] with the row that does not fit.
+    /// As [`LearningService::get`]; [`RlError::Invalid`] with the row that does not fit.
     pub async fn train(
         &self,
         caller: &Principal,
         agent_id: &str,
-        feedback: Vec<GivenFeedback>,
+        feedback: Vec<FeedbackInput>,
         settings: impl FnOnce(&Learner) -> OfflineSettings,
-        once: Option<Once>,
-    ) -> Result<Done<TrainingRun>> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<TrainingRun>> {
         let learner = self.get(caller, agent_id).await?;
         let settings = settings(&learner);
         let version = self.version(&learner).await?;
         let mut violations = Violations::default();
         let rows = feedback.into_iter().enumerate().filter_map(|(at, row)| {
-            let read = read(row, &version);
+            let read = resolve_feedback(row, &version);
             violations.take(read.map_err(|(member, message)| {
                 Violation::new([PathSegment::from("feedback"), at.into(), member.into()], message)
             }))
@@ -148,7 +152,7 @@ impl Learning {
         // Fewer rows than the default number of parts cannot be divided into it.
         let settings = OfflineSettings { tasks: settings.tasks.min(feedback.len().max(1)), ..settings };
         let Learner { agent_id, policy, .. } = learner;
-        self.runs.teach(caller, Teaching { agent_id, policy, settings, feedback }, once).await
+        self.runs.queue_feedback_training(caller, FeedbackTraining { agent_id, policy, settings, feedback }, once).await
     }
 
     async fn version(&self, learner: &Learner) -> Result<VersionRecord> {
@@ -158,30 +162,30 @@ impl Learning {
     /// Return the state of an agent's learning.
     ///
     /// # Errors
-    /// As [`Learning::get`].
-    pub async fn standing(&self, caller: &Principal, agent_id: &str) -> Result<Standing> {
+    /// As [`LearningService::get`].
+    pub async fn standing(&self, caller: &Principal, agent_id: &str) -> Result<LearnerStatus> {
         let learner = self.get(caller, agent_id).await?;
         let version = self.version(&learner).await?;
         let filter = RunFilter { policy: Some(learner.policy.clone()), status: None };
-        let page = Page { limit: 100, ..Page::default() };
+        let page = PageRequest { limit: 100, ..PageRequest::default() };
         let (runs, total) = self.runs.list(caller, &filter, &page).await?;
-        Ok(Standing { learner, version, runs, total })
+        Ok(LearnerStatus { learner, version, runs, total })
     }
 }
 
-fn allowed(caller: &Principal, learner: &Learner) -> Result<()> {
+fn check_owner(caller: &Principal, learner: &Learner) -> Result<()> {
     match caller.owns(&learner.owner_id) {
         true => Ok(()),
-        false => Err(Error::Forbidden(format!("agent '{}' is another owner's", learner.agent_id))),
+        false => Err(RlError::Forbidden(format!("agent '{}' is another owner's", learner.agent_id))),
     }
 }
 
 /// Build the first version of an agent's own policy.
-fn copy(learner: &Learner, from: VersionRecord) -> NewVersion {
+fn first_version(learner: &Learner, from: VersionRecord) -> NewVersion {
     NewVersion {
         name: learner.policy.clone(),
         training: Some(json!({"agent_id": learner.agent_id, "copy_of": from.reference})),
-        file: Stored { sha256: from.sha256, size: from.size_bytes },
+        file: StoredWeights { sha256: from.sha256, size: from.size_bytes },
         form: from.form,
         action_names: from.action_names,
         state_names: from.state_names,
@@ -194,16 +198,19 @@ fn copy(learner: &Learner, from: VersionRecord) -> NewVersion {
 }
 
 /// Resolve names in a row of feedback to the policy's indices, or name the wrong member.
-fn read(row: GivenFeedback, version: &VersionRecord) -> std::result::Result<Feedback, (&'static str, String)> {
+fn resolve_feedback(
+    row: FeedbackInput,
+    version: &VersionRecord,
+) -> std::result::Result<FeedbackSample, (&'static str, String)> {
     let state = match row.state {
-        GivenState::Numbers(numbers) => numbers,
-        GivenState::Named(named) => {
-            super::by_name(&named, &version.state_names).map_err(|message| ("state", message))?
+        FeedbackStateInput::Numbers(numbers) => numbers,
+        FeedbackStateInput::Named(named) => {
+            super::state_by_names(&named, &version.state_names).map_err(|message| ("state", message))?
         }
     };
     let action = match row.action {
-        GivenAction::Action(action) => action,
-        GivenAction::Name(name) => match version.action_names.iter().position(|known| *known == name) {
+        FeedbackActionInput::Action(action) => action,
+        FeedbackActionInput::Name(name) => match version.action_names.iter().position(|known| *known == name) {
             Some(index) => FeedbackAction::Index(index as u64),
             None => {
                 let known = version.action_names.join(", ");
@@ -211,5 +218,5 @@ fn read(row: GivenFeedback, version: &VersionRecord) -> std::result::Result<Feed
             }
         },
     };
-    Ok(Feedback { state, action, reward: row.reward })
+    Ok(FeedbackSample { state, action, reward: row.reward })
 }

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     library::VersionRecord,
     runs::TrainingRun,
-    training::{FeedbackAction, Mode},
+    training::{FeedbackAction, LearningMode},
 };
 use am_core::crypto::sha256_hex;
 use am_db::{codec::Timestamp, owner};
 
 /// Maximum length of the name of an agent's policy, in characters.
-const LONGEST: usize = 64;
+const MAX_POLICY_NAME_LEN: usize = 64;
 
 /// A learning agent.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -20,12 +20,12 @@ pub struct Learner {
     /// Id of the agent.
     pub agent_id: String,
     /// Principal that owns the agent.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Name of the agent's own policy.
     pub policy: String,
     /// Mode of learning: `reinforcement`, `transfer` or `meta`.
-    pub mode: Mode,
+    pub mode: LearningMode,
     /// Default learning rate of the optimiser, where a training request gives none.
     pub learning_rate: f64,
     /// Description of the feedback's source, for people; null when none was given.
@@ -38,9 +38,9 @@ pub struct Learner {
 
 /// Settings for enabling an agent's learning.
 #[derive(Clone, Debug)]
-pub struct Enabling {
+pub struct LearnerSettings {
     /// Mode of learning: which layers change, and how.
-    pub mode: Mode,
+    pub mode: LearningMode,
     /// Learning rate of the optimiser.
     pub learning_rate: f64,
     /// Description of the feedback's source, for people.
@@ -53,7 +53,7 @@ pub struct Enabling {
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[schema(as = FeedbackState)]
-pub enum GivenState {
+pub enum FeedbackStateInput {
     /// Numbers in the policy's order.
     Numbers(Vec<f64>),
     /// Features by name.
@@ -65,7 +65,7 @@ pub enum GivenState {
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[schema(as = FeedbackActionInput)]
-pub enum GivenAction {
+pub enum FeedbackActionInput {
     /// Action in the form in which the policy answers it.
     Action(FeedbackAction),
     /// Name of the action.
@@ -75,18 +75,18 @@ pub enum GivenAction {
 /// A row of feedback as clients send it.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = FeedbackRow)]
-pub struct GivenFeedback {
+pub struct FeedbackInput {
     /// State in which the action was done.
-    pub state: GivenState,
+    pub state: FeedbackStateInput,
     /// Action that was done.
-    pub action: GivenAction,
+    pub action: FeedbackActionInput,
     /// Reward of the action.
     pub reward: f64,
 }
 
 /// State of an agent's learning.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct LearnerStatus {
     /// Settings of the learning agent.
     pub learner: Learner,
     /// Newest version of its policy.
@@ -99,14 +99,14 @@ pub struct Standing {
 
 /// Build the name of an agent's policy: `agent-` and the agent's id, as far as a name allows. If something is lost,
 /// digits of the id's hash are appended.
-pub fn policy_of(agent_id: &str) -> String {
+pub fn policy_name_for(agent_id: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
     let plain: String = agent_id.to_lowercase().chars().map(letter).collect();
     let name = format!("agent-{plain}");
-    if plain == agent_id && name.len() <= LONGEST {
+    if plain == agent_id && name.len() <= MAX_POLICY_NAME_LEN {
         return name;
     }
-    let kept: String = name.chars().take(LONGEST - 9).collect();
+    let kept: String = name.chars().take(MAX_POLICY_NAME_LEN - 9).collect();
     format!("{kept}-{}", &sha256_hex(agent_id.as_bytes())[..8])
 }
 
@@ -117,8 +117,9 @@ mod tests {
 
     #[test]
     fn each_agent_has_a_policy_of_its_own() {
-        assert_eq!(policy_of("pricer_7"), "agent-pricer_7");
-        let names = ["Pricer_7", "pricer 7", "pricer/7", "é", "", &"a".repeat(200), &"a".repeat(201)].map(policy_of);
+        assert_eq!(policy_name_for("pricer_7"), "agent-pricer_7");
+        let names =
+            ["Pricer_7", "pricer 7", "pricer/7", "é", "", &"a".repeat(200), &"a".repeat(201)].map(policy_name_for);
         for (at, name) in names.iter().enumerate() {
             assert!(PolicyReference::named(name).is_ok(), "{name}");
             assert!(!names[..at].contains(name), "{name} twice");

@@ -2,8 +2,8 @@
 
 use super::model::Learner;
 use crate::{
-    error::{Result, unreadable},
-    training::Mode,
+    error::{Result, corrupt_json_error},
+    training::LearningMode,
 };
 use am_db::{Connection, FromRow as _, Tx, codec::Timestamp, insert, row, sql};
 
@@ -21,11 +21,11 @@ row! {
     }
 }
 
-fn stored(mode: Mode) -> &'static str {
+fn mode_name(mode: LearningMode) -> &'static str {
     match mode {
-        Mode::Reinforcement => "reinforcement",
-        Mode::Transfer => "transfer",
-        Mode::Meta => "meta",
+        LearningMode::Reinforcement => "reinforcement",
+        LearningMode::Transfer => "transfer",
+        LearningMode::Meta => "meta",
     }
 }
 
@@ -33,12 +33,14 @@ fn stored(mode: Mode) -> &'static str {
 pub async fn get(conn: &mut Connection, agent_id: &str) -> Result<Option<Learner>> {
     let row = sql!("SELECT ", Stored::COLUMNS, " FROM am_learning WHERE agent_id = $1").bind(agent_id);
     let Some(row) = row.fetch_optional::<Stored>(conn).await? else { return Ok(None) };
-    let mode = [Mode::Reinforcement, Mode::Transfer, Mode::Meta].into_iter().find(|known| stored(*known) == row.mode);
+    let mode = [LearningMode::Reinforcement, LearningMode::Transfer, LearningMode::Meta]
+        .into_iter()
+        .find(|known| mode_name(*known) == row.mode);
     Ok(Some(Learner {
         agent_id: row.agent_id,
         owner_id: row.owner_id,
         policy: row.policy,
-        mode: mode.ok_or_else(|| unreadable("am_learning.mode", "no known mode"))?,
+        mode: mode.ok_or_else(|| corrupt_json_error("am_learning.mode", "no known mode"))?,
         learning_rate: row.learning_rate,
         feedback_source: row.feedback_source,
         created_at: row.created_at,
@@ -52,7 +54,7 @@ pub async fn put(tx: &mut Tx, learner: &Learner) -> Result<()> {
         agent_id: &learner.agent_id,
         owner_id: &learner.owner_id,
         policy: &learner.policy,
-        mode: stored(learner.mode),
+        mode: mode_name(learner.mode),
         learning_rate: learner.learning_rate,
         feedback_source: &learner.feedback_source,
         created_at: learner.created_at,

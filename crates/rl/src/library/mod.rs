@@ -1,14 +1,14 @@
 //! Stored policies: names with immutable versions, aliases, and a split of calls to a second version.
 //!
-//! Weights are files named by their hash; everything else is in the database. Changes are passed on to [`Policies`],
+//! Weights are files named by their hash; everything else is in the database. Changes are passed on to [`PolicyServer`],
 //! which serves the policies.
 
-mod changes;
-mod files;
+mod alias_changes;
 mod mirror;
 mod model;
-mod names;
+mod name_resolution;
 mod store;
+mod weights_files;
 
 use std::{
     sync::{
@@ -22,71 +22,80 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-pub use self::model::{AliasMove, NewVersion, Policy, Stored, Upload, VersionRecord};
-use self::names::names;
+pub use self::model::{AliasMove, NewVersion, PolicyRecord, StoredWeights, VersionRecord, WeightsUpload};
+use self::name_resolution::resolve_names;
 pub(super) use self::{
-    files::{keep, write_atomically},
-    names::check_aliases,
+    name_resolution::check_aliases,
+    weights_files::{store_weights, write_atomically},
 };
 use super::{
     builtin,
-    error::{Error, Result},
-    export::{Format, export},
-    model::{ActError, PRODUCTION, Pick, PolicyReference},
-    network::{Network, with_support},
-    serving::{Entry, Policies, Version, read_weights},
+    error::{Result, RlError},
+    export::{ExportFormat, export_policy},
+    model::{ActError, PRODUCTION_ALIAS, PolicyReference, VersionSelector},
+    network::{PolicyNetwork, with_support},
+    serving::{PolicyServer, ServedPolicy, ServedVersion, read_weights},
 };
-use am_audit::{Audit, EventType};
+use am_audit::{AuditLog, EventType};
 use am_core::{
-    ambient::{Clock, Ids, pause},
+    ambient::{Clock, IdGenerator, sleep_or_cancelled},
     validation::{Violation, Violations},
 };
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     owner,
-    page::Page,
+    page::PageRequest,
     principal::Principal,
 };
 
 /// Interval at which changes made by other processes are looked for.
-const LOOK: Duration = Duration::from_secs(2);
+const LIBRARY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Library of stored policies. Cheap to clone.
 #[derive(Clone)]
-pub struct Library(Arc<Inner>);
+pub struct PolicyLibrary(Arc<PolicyLibraryInner>);
 
-struct Inner {
+struct PolicyLibraryInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
-    policies: Policies,
+    ids: IdGenerator,
+    audit: AuditLog,
+    policies: PolicyServer,
     /// Newest revision that `policies` has loaded.
     seen: AtomicI64,
 }
 
-impl Library {
+impl PolicyLibrary {
     /// Open the library in `db` and load its policies into `policies`. The first start stores the built-in policy.
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit, policies: Policies) -> Result<Self> {
-        let library = Self(Arc::new(Inner { db, clock, ids, audit, policies, seen: AtomicI64::new(0) }));
-        library.enter_builtin().await?;
+    pub async fn open(
+        db: Database,
+        clock: Clock,
+        ids: IdGenerator,
+        audit: AuditLog,
+        policies: PolicyServer,
+    ) -> Result<Self> {
+        let library = Self(Arc::new(PolicyLibraryInner { db, clock, ids, audit, policies, seen: AtomicI64::new(0) }));
+        library.insert_builtin().await?;
         library.refresh().await?;
         Ok(library)
     }
 
-    async fn enter_builtin(&self) -> Result<()> {
+    async fn insert_builtin(&self) -> Result<()> {
         let (ids, audit, now) = (self.0.ids.clone(), self.0.audit.clone(), self.now());
         let builtin = NewVersion {
             name: builtin::BUILTIN_NAME.to_owned(),
-            file: Stored { sha256: builtin::BUILTIN_SHA256.to_owned(), size: builtin::BYTES.len() as u64 },
-            form: Network::from_safetensors(builtin::BYTES)?.form().clone(),
-            action_names: super::ACTIONS.map(str::to_owned).into(),
-            state_names: super::FEATURES.map(str::to_owned).into(),
+            file: StoredWeights {
+                sha256: builtin::BUILTIN_SHA256.to_owned(),
+                size: builtin::BUILTIN_BYTES.len() as u64,
+            },
+            form: PolicyNetwork::from_safetensors(builtin::BUILTIN_BYTES)?.form().clone(),
+            action_names: super::ACTION_NAMES.map(str::to_owned).into(),
+            state_names: super::FEATURE_NAMES.map(str::to_owned).into(),
             environment: None,
             source: "builtin",
             seed: None,
@@ -99,8 +108,8 @@ impl Library {
             .write(async move |tx: &mut Tx| match store::get(tx.conn().await?, builtin::BUILTIN_NAME).await? {
                 Some(_) => Ok(()),
                 None => {
-                    let told = (&audit, told(now).on_behalf_of(owner::SYSTEM));
-                    publish(tx, &ids, told, owner::SYSTEM, builtin, now).await.map(drop)
+                    let told = (&audit, audit_entry(now).on_behalf_of(owner::SYSTEM_PRINCIPAL));
+                    publish_version(tx, &ids, told, owner::SYSTEM_PRINCIPAL, builtin, now).await.map(drop)
                 }
             })
             .await
@@ -111,27 +120,27 @@ impl Library {
     }
 
     /// Return the audit log, which records every change of policies and runs.
-    pub(super) fn audit(&self) -> &Audit {
+    pub(super) fn audit(&self) -> &AuditLog {
         &self.0.audit
     }
 
     /// Return the server of the policies.
-    pub fn policies(&self) -> &Policies {
+    pub fn policies(&self) -> &PolicyServer {
         &self.0.policies
     }
 
-    /// Load changed policies, from this process or another, into [`Policies`].
+    /// Load changed policies, from this process or another, into [`PolicyServer`].
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
     pub async fn refresh(&self) -> Result<()> {
         let mut conn = self.0.db.read().await?;
-        let (names, newest) = store::changed(&mut conn, self.0.seen.load(Ordering::Acquire)).await?;
+        let (names, newest) = store::changed_since(&mut conn, self.0.seen.load(Ordering::Acquire)).await?;
         for name in names {
             let Some(policy) = store::get(&mut conn, &name).await? else { continue };
             let versions = store::all_versions(&mut conn, &name).await?;
-            let versions = versions.into_iter().map(|record| (record.version, Arc::new(served(record))));
-            let entry = Entry { versions: versions.collect(), aliases: policy.aliases, split: policy.split };
+            let versions = versions.into_iter().map(|record| (record.version, Arc::new(served_version(record))));
+            let entry = ServedPolicy { versions: versions.collect(), aliases: policy.aliases, split: policy.split };
             self.0.policies.put(&name, entry);
         }
         self.0.seen.fetch_max(newest, Ordering::AcqRel);
@@ -144,10 +153,10 @@ impl Library {
     /// Returns a database error if the query fails. A policy that cannot be loaded is only logged: the others are
     /// served.
     pub async fn warm_up(&self) -> Result<()> {
-        let names = store::in_production(&mut *self.0.db.read().await?).await?;
+        let names = store::names_in_production(&mut *self.0.db.read().await?).await?;
         // The latest is loaded last, so that it stays when memory does not suffice for all.
         for name in names.into_iter().rev() {
-            let reference = PolicyReference { name, pick: Pick::Serving };
+            let reference = PolicyReference { name, pick: VersionSelector::Serving };
             if let Err(error) = self.0.policies.load(&reference).await {
                 tracing::error!(policy = reference.name, %error, "a policy in production cannot be loaded");
             }
@@ -157,7 +166,7 @@ impl Library {
 
     /// Poll for changes made by other processes, until `stop`.
     pub async fn watch(self, stop: CancellationToken) {
-        while pause(&stop, LOOK).await {
+        while sleep_or_cancelled(&stop, LIBRARY_POLL_INTERVAL).await {
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "could not poll for changed policies");
             }
@@ -167,34 +176,34 @@ impl Library {
     /// Store uploaded weights as the next version of `name`; the policy is created if it is new.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for names that do not fit, [`ActError::Load`] for refused weights, [`Error::Forbidden`] for
+    /// [`RlError::Invalid`] for names that do not fit, [`ActError::Load`] for refused weights, [`RlError::Forbidden`] for
     /// another owner's policy.
     pub async fn upload(
         &self,
         caller: &Principal,
         name: &str,
         bytes: Bytes,
-        upload: Upload,
-        once: Option<Once>,
-    ) -> Result<Done<VersionRecord>> {
+        upload: WeightsUpload,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<VersionRecord>> {
         let named = PolicyReference::named(name);
         let mut violations = Violations::default();
         violations.take(named.map_err(|error| Violation::new("name", error.to_string())));
         violations.take(check_aliases("aliases", &upload.aliases));
         violations.finish()?;
         let directory = self.0.policies.directory().to_owned();
-        self.may_publish(caller, name).await?;
+        self.check_may_publish(caller, name).await?;
         let support = upload.support;
-        let (form, file) = blocking(move || {
+        let (form, file) = run_blocking(move || {
             let bytes = match support {
                 Some((least, most)) => with_support(&bytes, least, most)?.into(),
                 None => bytes,
             };
-            let form = Network::from_safetensors(&bytes)?.form().clone();
-            Ok((form, keep(&directory, &bytes)?))
+            let form = PolicyNetwork::from_safetensors(&bytes)?.form().clone();
+            Ok((form, store_weights(&directory, &bytes)?))
         })
         .await?;
-        let (action_names, state_names) = names(&upload, &form)?;
+        let (action_names, state_names) = resolve_names(&upload, &form)?;
         let new = NewVersion {
             name: name.to_owned(),
             file,
@@ -212,11 +221,11 @@ impl Library {
         let done = self
             .0
             .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+            .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
                 let found = store::get(tx.conn().await?, &new.name).await?;
                 // The policy keeps the owner that created it.
-                let owner = may_change(&caller, found.as_ref())?;
-                publish(tx, &ids, (&audit, told(now).by(&caller)), &owner, new, now).await
+                let owner = owner_for_change(&caller, found.as_ref())?;
+                publish_version(tx, &ids, (&audit, audit_entry(now).by(&caller)), &owner, new, now).await
             })
             .await?;
         self.refresh().await?;
@@ -226,24 +235,24 @@ impl Library {
     /// Return one policy.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn get(&self, name: &str) -> Result<Policy> {
-        store::get(&mut *self.0.db.read().await?, name).await?.ok_or_else(|| unknown(name))
+    /// [`RlError::NotFound`].
+    pub async fn get(&self, name: &str) -> Result<PolicyRecord> {
+        store::get(&mut *self.0.db.read().await?, name).await?.ok_or_else(|| not_found_error(name))
     }
 
     /// Return a page of policies, newest first, and their total number.
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn list(&self, page: &Page) -> Result<(Vec<Policy>, i64)> {
+    pub async fn list(&self, page: &PageRequest) -> Result<(Vec<PolicyRecord>, i64)> {
         store::list(&mut *self.0.db.read().await?, page).await
     }
 
     /// Return a page of a policy's versions, newest first, and their total number.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn versions(&self, name: &str, page: &Page) -> Result<(Vec<VersionRecord>, i64)> {
+    /// [`RlError::NotFound`].
+    pub async fn versions(&self, name: &str, page: &PageRequest) -> Result<(Vec<VersionRecord>, i64)> {
         self.get(name).await?;
         store::versions(&mut *self.0.db.read().await?, name, page).await
     }
@@ -251,59 +260,59 @@ impl Library {
     /// Return the version that `reference` names.
     ///
     /// # Errors
-    /// [`Error::Act`] when it does not exist.
+    /// [`RlError::Act`] when it does not exist.
     pub async fn version(&self, reference: &PolicyReference) -> Result<VersionRecord> {
         let version = self.0.policies.resolve(reference)?;
-        let found = store::version_of(&mut *self.0.db.read().await?, &version.name, version.version).await?;
-        found.ok_or_else(|| unknown(&version.reference))
+        let found = store::get_version(&mut *self.0.db.read().await?, &version.name, version.version).await?;
+        found.ok_or_else(|| not_found_error(&version.reference))
     }
 
     /// Return a version and its safetensors file.
     ///
     /// # Errors
-    /// As [`Library::version`]; [`ActError::Storage`] when the file is missing or its hash differs.
+    /// As [`PolicyLibrary::version`]; [`ActError::Storage`] when the file is missing or its hash differs.
     pub async fn weights(&self, reference: &PolicyReference) -> Result<(VersionRecord, Vec<u8>)> {
         let record = self.version(reference).await?;
         let (directory, sha256) = (self.0.policies.directory().to_owned(), record.sha256.clone());
-        let bytes = blocking(move || Ok(read_weights(&directory, &sha256)?)).await?;
+        let bytes = run_blocking(move || Ok(read_weights(&directory, &sha256)?)).await?;
         Ok((record, bytes))
     }
 
     /// Return a version converted to another format.
     ///
     /// # Errors
-    /// As [`Library::weights`]; an error when libtorch cannot write it.
-    pub async fn export(&self, reference: &PolicyReference, format: Format) -> Result<(VersionRecord, Vec<u8>)> {
+    /// As [`PolicyLibrary::weights`]; an error when libtorch cannot write it.
+    pub async fn export(&self, reference: &PolicyReference, format: ExportFormat) -> Result<(VersionRecord, Vec<u8>)> {
         let (record, weights) = self.weights(reference).await?;
-        let exported = blocking(move || Ok(export(&weights, format)?)).await?;
+        let exported = run_blocking(move || Ok(export_policy(&weights, format)?)).await?;
         Ok((record, exported))
     }
 
     /// Check that a policy of this name belongs to `caller` or does not exist yet.
     ///
     /// # Errors
-    /// [`Error::Forbidden`], [`Error::Invalid`].
-    pub async fn may_publish(&self, caller: &Principal, name: &str) -> Result<()> {
-        PolicyReference::named(name).map_err(|error| Error::invalid("policy", error.to_string()))?;
+    /// [`RlError::Forbidden`], [`RlError::Invalid`].
+    pub async fn check_may_publish(&self, caller: &Principal, name: &str) -> Result<()> {
+        PolicyReference::named(name).map_err(|error| RlError::invalid("policy", error.to_string()))?;
         let found = store::get(&mut *self.0.db.read().await?, name).await?;
-        may_change(caller, found.as_ref()).map(drop)
+        owner_for_change(caller, found.as_ref()).map(drop)
     }
 }
 
 /// Build an audit entry of the generic kind for a change.
-pub(super) fn told(now: Timestamp) -> am_audit::Entry {
-    am_audit::Entry::new(EventType::WorkflowUpdated, now)
+pub(super) fn audit_entry(now: Timestamp) -> am_audit::AuditEntry {
+    am_audit::AuditEntry::new(EventType::WorkflowUpdated, now)
 }
 
 /// Store the next version of a policy, in the transaction of the change that made it, with the audit entry `told`. Call
-/// [`Library::refresh`] after the commit to serve it.
+/// [`PolicyLibrary::refresh`] after the commit to serve it.
 ///
 /// # Errors
-/// [`Error::Forbidden`] when the policy does not belong to `owner`.
-pub(super) async fn publish(
+/// [`RlError::Forbidden`] when the policy does not belong to `owner`.
+pub(super) async fn publish_version(
     tx: &mut Tx,
-    ids: &Ids,
-    (audit, told): (&Audit, am_audit::Entry),
+    ids: &IdGenerator,
+    (audit, told): (&AuditLog, am_audit::AuditEntry),
     owner: &str,
     new: NewVersion,
     now: Timestamp,
@@ -312,48 +321,48 @@ pub(super) async fn publish(
     if let Some(policy) = store::get(tx.conn().await?, &new.name).await?
         && policy.owner_id != owner
     {
-        return Err(anothers(&policy.name));
+        return Err(not_owner_error(&policy.name));
     }
-    let version = store::count_up(tx, &new.name, owner, now).await?;
-    let id = ids.prefixed("policy_", 12);
-    store::insert(tx, &id, version, &new, owner, now).await?;
-    mirror::store::published(tx, &ids.prefixed("rl_", 8), version, &new, now).await?;
+    let version = store::next_version(tx, &new.name, owner, now).await?;
+    let id = ids.random_id("policy_", 12);
+    store::insert_version(tx, &id, version, &new, owner, now).await?;
+    mirror::store::upsert_configuration(tx, &ids.random_id("rl_", 8), version, &new, now).await?;
     for alias in &new.aliases {
         store::move_alias(tx, (&new.name, alias), Some(version), false, owner, now).await?;
-        if alias == PRODUCTION {
-            mirror::store::deployed(tx, &new.name, true, now).await?;
+        if alias == PRODUCTION_ALIAS {
+            mirror::store::set_deployed(tx, &new.name, true, now).await?;
         }
     }
     let made = json!({"policy": new.name, "version": version, "sha256": new.file.sha256, "aliases": new.aliases});
     let told = told.of("policy", "published").data("source", json!(new.source)).change(None, Some(made));
     audit.append(tx, vec![told]).await?;
-    store::version_of(tx.conn().await?, &new.name, version).await?.ok_or_else(|| unknown(&new.name))
+    store::get_version(tx.conn().await?, &new.name, version).await?.ok_or_else(|| not_found_error(&new.name))
 }
 
 /// Store the agent that owns a policy in the coordinator's table.
-pub(super) async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
-    mirror::store::belongs_to(tx, name, agent_id).await
+pub(super) async fn set_agent(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
+    mirror::store::set_agent(tx, name, agent_id).await
 }
 
 /// Return the owner under which `caller` may change a policy, or create it.
-fn may_change(caller: &Principal, policy: Option<&Policy>) -> Result<String> {
+fn owner_for_change(caller: &Principal, policy: Option<&PolicyRecord>) -> Result<String> {
     match policy {
         None => Ok(caller.name.to_string()),
         Some(policy) if caller.owns(&policy.owner_id) => Ok(policy.owner_id.clone()),
-        Some(policy) => Err(anothers(&policy.name)),
+        Some(policy) => Err(not_owner_error(&policy.name)),
     }
 }
 
-fn anothers(name: &str) -> Error {
-    Error::Forbidden(format!("policy '{name}' is another owner's"))
+fn not_owner_error(name: &str) -> RlError {
+    RlError::Forbidden(format!("policy '{name}' is another owner's"))
 }
 
-fn unknown(name: &str) -> Error {
+fn not_found_error(name: &str) -> RlError {
     ActError::UnknownPolicy(name.to_owned()).into()
 }
 
-fn served(record: VersionRecord) -> Version {
-    Version {
+fn served_version(record: VersionRecord) -> ServedVersion {
+    ServedVersion {
         reference: record.reference,
         name: record.name,
         version: record.version,
@@ -365,7 +374,7 @@ fn served(record: VersionRecord) -> Version {
 }
 
 /// Run file operations on a thread for blocking work.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(ActError::Runtime(error.to_string()).into()))
 }

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{network::Form, serving::Split};
+use crate::{network::PolicySpec, serving::TrafficSplit};
 use am_db::{codec::Timestamp, owner};
 
 /// A policy: a name with versions and aliases.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = RlPolicy)]
-pub struct Policy {
+pub struct PolicyRecord {
     /// Name of the policy.
     pub name: String,
     /// Principal that owns the policy; every key may use it.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Number of the newest version.
     pub latest: u32,
@@ -25,7 +25,7 @@ pub struct Policy {
     /// Version number of each alias.
     pub aliases: BTreeMap<String, u32>,
     /// Split of the calls that name no version.
-    pub split: Split,
+    pub split: TrafficSplit,
     /// Time when the first version was stored.
     pub created_at: Timestamp,
     /// Time of the last change.
@@ -45,11 +45,11 @@ pub struct VersionRecord {
     /// Version number, from 1.
     pub version: u32,
     /// Principal that made the version.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Network's algorithm, dimensions and actions.
     #[serde(flatten)]
-    pub form: Form,
+    pub form: PolicySpec,
     /// Names of the discrete actions; empty for continuous ones.
     pub action_names: Vec<String>,
     /// Names of the numbers of a state; empty when none were given.
@@ -80,9 +80,9 @@ pub struct NewVersion {
     /// Name of the policy.
     pub name: String,
     /// Stored weights file.
-    pub file: Stored,
+    pub file: StoredWeights,
     /// Network's algorithm, dimensions and actions.
-    pub form: Form,
+    pub form: PolicySpec,
     /// Names of the discrete actions.
     pub action_names: Vec<String>,
     /// Names of the numbers of a state.
@@ -103,7 +103,7 @@ pub struct NewVersion {
 
 /// A weights file in the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredWeights {
     /// SHA-256 of the file, 64 hex digits.
     pub sha256: String,
     /// Size of the file, in bytes.
@@ -120,7 +120,7 @@ pub struct AliasMove {
     /// Whether the move was a rollback.
     pub rollback: bool,
     /// Principal that moved the alias.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub moved_by: String,
     /// Time of the move.
     pub moved_at: Timestamp,
@@ -128,7 +128,7 @@ pub struct AliasMove {
 
 /// Metadata sent with uploaded weights.
 #[derive(Clone, Debug, Default)]
-pub struct Upload {
+pub struct WeightsUpload {
     /// Environment that the policy is made for; its names of actions and states are used where none are sent.
     pub environment: Option<String>,
     /// Names of the discrete actions.

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{AliasMove, NewVersion, Policy, VersionRecord};
+use super::model::{AliasMove, NewVersion, PolicyRecord, VersionRecord};
 use crate::{
-    error::{Result, unreadable},
-    model::PRODUCTION,
-    serving::Split,
+    error::{Result, corrupt_json_error},
+    model::PRODUCTION_ALIAS,
+    serving::TrafficSplit,
 };
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonOr, Timestamp},
     insert,
-    page::Page,
+    page::PageRequest,
     row, sql, update,
 };
 
@@ -21,8 +21,8 @@ row! {
     struct Stored {
         name: String,
         owner_id: String,
-        latest: u32 = "last_version" => number,
-        split: Split => JsonOr::into_inner,
+        latest: u32 = "last_version" => to_u32,
+        split: TrafficSplit => JsonOr::into_inner,
         created_at: Timestamp,
         updated_at: Timestamp,
     }
@@ -33,7 +33,7 @@ row! {
         id,
         reference = "name || '@' || version",
         name,
-        version => number,
+        version => to_u32,
         owner_id,
         form => Json::into_inner,
         action_names => Json::into_inner,
@@ -52,8 +52,8 @@ row! {
 
 row! {
     AliasMove {
-        from_version => |version: Option<i64>| version.map(number),
-        to_version => |version: Option<i64>| version.map(number),
+        from_version => |version: Option<i64>| version.map(to_u32),
+        to_version => |version: Option<i64>| version.map(to_u32),
         rollback,
         moved_by,
         moved_at,
@@ -61,16 +61,16 @@ row! {
 }
 
 /// The database's integers have a sign.
-fn number(stored: i64) -> u32 {
+fn to_u32(stored: i64) -> u32 {
     u32::try_from(stored).unwrap_or(u32::MAX)
 }
 
-fn policy(row: Stored, aliases: BTreeMap<String, u32>) -> Policy {
-    Policy {
+fn policy_from_row(row: Stored, aliases: BTreeMap<String, u32>) -> PolicyRecord {
+    PolicyRecord {
         name: row.name,
         owner_id: row.owner_id,
         latest: row.latest,
-        serving: aliases.get(PRODUCTION).copied().unwrap_or(row.latest),
+        serving: aliases.get(PRODUCTION_ALIAS).copied().unwrap_or(row.latest),
         aliases,
         split: row.split,
         created_at: row.created_at,
@@ -81,32 +81,32 @@ fn policy(row: Stored, aliases: BTreeMap<String, u32>) -> Policy {
 async fn aliases(conn: &mut Connection, name: &str) -> Result<BTreeMap<String, u32>> {
     let rows = sql!("SELECT alias, version FROM am_policy_aliases WHERE name = $1").bind(name);
     let rows: Vec<(String, i64)> = rows.fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|(alias, version)| (alias, number(version))).collect())
+    Ok(rows.into_iter().map(|(alias, version)| (alias, to_u32(version))).collect())
 }
 
 /// Read one policy.
-pub async fn get(conn: &mut Connection, name: &str) -> Result<Option<Policy>> {
+pub async fn get(conn: &mut Connection, name: &str) -> Result<Option<PolicyRecord>> {
     let row = sql!("SELECT ", Stored::COLUMNS, " FROM am_policies WHERE name = $1").bind(name);
     let Some(row) = row.fetch_optional(&mut *conn).await? else { return Ok(None) };
-    Ok(Some(policy(row, aliases(conn, name).await?)))
+    Ok(Some(policy_from_row(row, aliases(conn, name).await?)))
 }
 
 /// Read a page of policies, newest first, and their total number.
-pub async fn list(conn: &mut Connection, page: &Page) -> Result<(Vec<Policy>, i64)> {
+pub async fn list(conn: &mut Connection, page: &PageRequest) -> Result<(Vec<PolicyRecord>, i64)> {
     let rows =
         sql!("SELECT ", Stored::COLUMNS, " FROM (SELECT *, name AS id FROM am_policies) AS p WHERE true {page $1}",);
     let rows: Vec<Stored> = rows.bind_page(page).fetch_all(&mut *conn).await?;
     let mut policies = Vec::with_capacity(rows.len());
     for row in rows {
         let aliases = aliases(conn, &row.name).await?;
-        policies.push(policy(row, aliases));
+        policies.push(policy_from_row(row, aliases));
     }
     let total = sql!("SELECT count(*) FROM am_policies").fetch_value(conn).await?;
     Ok((policies, total))
 }
 
 /// Read the names of policies that changed after `revision`, and the newest revision.
-pub async fn changed(conn: &mut Connection, revision: i64) -> Result<(Vec<String>, i64)> {
+pub async fn changed_since(conn: &mut Connection, revision: i64) -> Result<(Vec<String>, i64)> {
     let rows = sql!("SELECT name, revision FROM am_policies WHERE revision > $1 ORDER BY revision").bind(revision);
     let rows: Vec<(String, i64)> = rows.fetch_all(conn).await?;
     let newest = rows.last().map_or(revision, |(_, revision)| *revision);
@@ -114,9 +114,9 @@ pub async fn changed(conn: &mut Connection, revision: i64) -> Result<(Vec<String
 }
 
 /// Read the names of policies with the alias `production`, the latest moved first.
-pub async fn in_production(conn: &mut Connection) -> Result<Vec<String>> {
+pub async fn names_in_production(conn: &mut Connection) -> Result<Vec<String>> {
     let names = sql!("SELECT name FROM am_policy_aliases WHERE alias = $1 ORDER BY updated_at DESC LIMIT 100");
-    Ok(names.bind(PRODUCTION).fetch_values(conn).await?)
+    Ok(names.bind(PRODUCTION_ALIAS).fetch_values(conn).await?)
 }
 
 /// Read all versions of a policy, in ascending order.
@@ -126,7 +126,7 @@ pub async fn all_versions(conn: &mut Connection, name: &str) -> Result<Vec<Versi
 }
 
 /// Read a page of a policy's versions, newest first, and their total number.
-pub async fn versions(conn: &mut Connection, name: &str, page: &Page) -> Result<(Vec<VersionRecord>, i64)> {
+pub async fn versions(conn: &mut Connection, name: &str, page: &PageRequest) -> Result<(Vec<VersionRecord>, i64)> {
     let versions = sql!("SELECT ", VersionRecord::COLUMNS, " FROM am_policy_versions WHERE name = $1 {page $2}");
     let versions = versions.bind(name).bind_page(page).fetch_all(&mut *conn).await?;
     let total = sql!("SELECT count(*) FROM am_policy_versions WHERE name = $1").bind(name).fetch_value(conn).await?;
@@ -134,13 +134,13 @@ pub async fn versions(conn: &mut Connection, name: &str, page: &Page) -> Result<
 }
 
 /// Read one version.
-pub async fn version_of(conn: &mut Connection, name: &str, number: u32) -> Result<Option<VersionRecord>> {
+pub async fn get_version(conn: &mut Connection, name: &str, number: u32) -> Result<Option<VersionRecord>> {
     let version = sql!("SELECT ", VersionRecord::COLUMNS, " FROM am_policy_versions WHERE name = $1 AND version = $2");
     Ok(version.bind(name).bind(i64::from(number)).fetch_optional(conn).await?)
 }
 
 /// Reserve the next version number of a policy that belongs to `owner`, or create the policy.
-pub async fn count_up(tx: &mut Tx, name: &str, owner: &str, now: Timestamp) -> Result<u32> {
+pub async fn next_version(tx: &mut Tx, name: &str, owner: &str, now: Timestamp) -> Result<u32> {
     let counted = sql!(
         "INSERT INTO am_policies (name, owner_id, last_version, revision, created_at, updated_at)
          VALUES ($1, $2, 1, (SELECT coalesce(max(revision), 0) + 1 FROM am_policies), $3, $3)
@@ -148,7 +148,7 @@ pub async fn count_up(tx: &mut Tx, name: &str, owner: &str, now: Timestamp) -> R
              revision = excluded.revision
          RETURNING last_version",
     );
-    Ok(number(counted.bind(name).bind(owner).bind(now).fetch_value(tx.conn().await?).await?))
+    Ok(to_u32(counted.bind(name).bind(owner).bind(now).fetch_value(tx.conn().await?).await?))
 }
 
 /// Mark a policy as changed.
@@ -164,17 +164,24 @@ pub async fn touch(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
 }
 
 /// Store a policy's split.
-pub async fn set_split(tx: &mut Tx, name: &str, split: &Split) -> Result<()> {
-    update!("am_policies" { split: text(split)? } where "name = $1" (name)).execute(tx.conn().await?).await?;
+pub async fn set_split(tx: &mut Tx, name: &str, split: &TrafficSplit) -> Result<()> {
+    update!("am_policies" { split: json_text(split)? } where "name = $1" (name)).execute(tx.conn().await?).await?;
     Ok(())
 }
 
-fn text(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| unreadable("a policy", error))
+fn json_text(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| corrupt_json_error("a policy", error))
 }
 
 /// Store a version.
-pub async fn insert(tx: &mut Tx, id: &str, number: u32, new: &NewVersion, owner: &str, now: Timestamp) -> Result<()> {
+pub async fn insert_version(
+    tx: &mut Tx,
+    id: &str,
+    number: u32,
+    new: &NewVersion,
+    owner: &str,
+    now: Timestamp,
+) -> Result<()> {
     insert!("am_policy_versions" {
         id: id,
         name: &new.name,
@@ -182,15 +189,15 @@ pub async fn insert(tx: &mut Tx, id: &str, number: u32, new: &NewVersion, owner:
         owner_id: owner,
         sha256: &new.file.sha256,
         size_bytes: new.file.size.cast_signed(),
-        form: text(&new.form)?,
-        action_names: text(&new.action_names)?,
-        state_names: text(&new.state_names)?,
+        form: json_text(&new.form)?,
+        action_names: json_text(&new.action_names)?,
+        state_names: json_text(&new.state_names)?,
         environment: &new.environment,
         source: new.source,
         seed: new.seed.map(u64::cast_signed),
-        libtorch: crate::LIBTORCH,
-        training: text(&new.training)?,
-        scores: text(&new.scores)?,
+        libtorch: crate::LIBTORCH_VERSION,
+        training: json_text(&new.training)?,
+        scores: json_text(&new.scores)?,
         created_at: now,
     })
     .execute(tx.conn().await?)
@@ -235,7 +242,7 @@ pub async fn move_alias(
 }
 
 /// Read the latest moves of an alias, the last first.
-pub async fn moves(conn: &mut Connection, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
+pub async fn alias_moves(conn: &mut Connection, name: &str, alias: &str) -> Result<Vec<AliasMove>> {
     let moves = sql!(
         "SELECT ",
         AliasMove::COLUMNS,

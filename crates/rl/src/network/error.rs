@@ -20,7 +20,7 @@ pub enum LoadError {
         "no tensor is a policy's: there would be actor.* and critic.* of ppo, feature_layer.*, value_stream.* and \
          advantage_stream.* of rainbow_dqn, or actor_mean.*, actor_log_std, qf1.* and qf2.* of sac"
     )]
-    Kind,
+    UnknownKind,
     /// A parameter of the network is missing.
     #[error("tensor '{0}' is missing")]
     Missing(String),

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
-use super::{LoadError, layers::Linear};
+use super::{LoadError, layers::LinearLayer};
 
 /// Elements of a tensor, in row-major order.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Array {
+pub(crate) struct WeightArray {
     /// Name in the file.
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
@@ -16,13 +16,13 @@ pub(crate) struct Array {
 }
 
 /// A safetensors file being read.
-pub(super) struct File<'a> {
+pub(super) struct WeightsFile<'a> {
     tensors: SafeTensors<'a>,
     metadata: HashMap<String, String>,
     read: BTreeSet<String>,
 }
 
-impl<'a> File<'a> {
+impl<'a> WeightsFile<'a> {
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, LoadError> {
         // A safetensors file begins with the length of its header. These bytes would mean headers of over a megabyte
         // ("PK"), or a length that ends in 0x80 and is followed by the pickle protocol's version, 2 to 5.
@@ -58,7 +58,7 @@ impl<'a> File<'a> {
     }
 
     /// Read a tensor of the `expected` shape; `None` means any length of at least 1.
-    pub(super) fn array(&mut self, name: &str, expected: &[Option<usize>]) -> Result<Array, LoadError> {
+    pub(super) fn array(&mut self, name: &str, expected: &[Option<usize>]) -> Result<WeightArray, LoadError> {
         let tensor = name.to_owned();
         let Ok(view) = self.tensors.tensor(name) else { return Err(LoadError::Missing(tensor)) };
         let shape = view.shape();
@@ -75,14 +75,18 @@ impl<'a> File<'a> {
             return Err(LoadError::NotFinite { tensor, element });
         }
         self.read.insert(tensor.clone());
-        Ok(Array { name: tensor, shape: shape.to_vec(), numbers })
+        Ok(WeightArray { name: tensor, shape: shape.to_vec(), numbers })
     }
 
     /// Read a linear layer `name.weight`, `name.bias`.
-    pub(super) fn linear(&mut self, name: &str, shape: [Option<usize>; 2]) -> Result<Linear<Array>, LoadError> {
+    pub(super) fn linear(
+        &mut self,
+        name: &str,
+        shape: [Option<usize>; 2],
+    ) -> Result<LinearLayer<WeightArray>, LoadError> {
         let weight = self.array(&format!("{name}.weight"), &shape)?;
         let bias = self.array(&format!("{name}.bias"), &[Some(weight.shape[0])])?;
-        Ok(Linear { weight, bias })
+        Ok(LinearLayer { weight, bias })
     }
 
     /// Read `count` linear layers with a module between each two, numbered as in `Sequential`: 0, 2, 4.
@@ -92,8 +96,8 @@ impl<'a> File<'a> {
         count: usize,
         mut inputs: Option<usize>,
         outputs: Option<usize>,
-    ) -> Result<Vec<Linear<Array>>, LoadError> {
-        let mut layers: Vec<Linear<Array>> = Vec::with_capacity(count);
+    ) -> Result<Vec<LinearLayer<WeightArray>>, LoadError> {
+        let mut layers: Vec<LinearLayer<WeightArray>> = Vec::with_capacity(count);
         for index in 0..count {
             let wanted = if index + 1 == count { outputs } else { None };
             let layer = self.linear(&format!("{name}.{}", 2 * index), [wanted, inputs])?;

@@ -14,65 +14,67 @@ use serde_json::json;
 use tch::Device;
 
 use super::{
-    Inner,
-    evaluation::{Scores, score},
-    handle::Handle,
-    model::{Kept, Lesson, Record, RunStatus, Task, TrainingRun, Wish, Work},
-    store::{self, Ending, Report},
+    TrainingRunsInner,
+    control_handle::ControlHandle,
+    evaluation::{EvaluationScores, score_policy},
+    model::{
+        CheckpointRef, ControlRequest, FeedbackTask, RunStatus, TrainingRecord, TrainingRun, TrainingSpec, TrainingTask,
+    },
+    store::{self, RunEnding, RunProgress},
 };
 use crate::{
     PolicyReference,
     environments::{self, ActionSpace},
-    error::{Error, Result, unreadable},
-    library::{self, NewVersion, keep, write_atomically},
-    network::Network,
-    training::{self, Checkpoint, Trainer},
+    error::{Result, RlError, corrupt_json_error},
+    library::{self, NewVersion, store_weights, write_atomically},
+    network::PolicyNetwork,
+    training::{self, Trainer, TrainerCheckpoint},
 };
 use am_audit::EventType;
 use am_core::crypto::sha256_hex;
 use am_db::{Tx, codec::Timestamp};
 
 /// Interval between two progress reports.
-const REPORT: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Seed of evaluations: every version of a policy is evaluated in the same episodes.
 const EVALUATION_SEED: u64 = 1_000_003;
 /// Key of the training record in a checkpoint's state.
-const RECORD: &str = "record";
+const RECORD_KEY: &str = "record";
 
 /// Reason for which a driver stops.
-enum End {
+enum TrainingEnd {
     /// Training has finished, because of `steps` or `max_seconds`.
     Trained(&'static str),
     /// A pause or cancellation was requested.
-    Wished(Wish),
+    Requested(ControlRequest),
     /// The process is stopping; another process resumes the run.
     Stopping,
 }
 
-pub(super) struct Driver {
-    inner: Arc<Inner>,
+pub(super) struct TrainingDriver {
+    inner: Arc<TrainingRunsInner>,
     runtime: tokio::runtime::Handle,
-    handle: Arc<Handle>,
+    handle: Arc<ControlHandle>,
     run: TrainingRun,
-    record: Record,
+    record: TrainingRecord,
     /// Seconds of training in earlier processes, and the time when training began here.
     before: f64,
     since: Instant,
-    kept: Option<Kept>,
+    kept: Option<CheckpointRef>,
     reported: Instant,
     saved: Instant,
     new_points: bool,
 }
 
-impl Driver {
+impl TrainingDriver {
     pub(super) fn new(
-        inner: Arc<Inner>,
+        inner: Arc<TrainingRunsInner>,
         runtime: tokio::runtime::Handle,
-        handle: Arc<Handle>,
+        handle: Arc<ControlHandle>,
         run: TrainingRun,
     ) -> Self {
         let now = Instant::now();
-        let (kept, record) = (run.checkpoint.clone(), Record::default());
+        let (kept, record) = (run.checkpoint.clone(), TrainingRecord::default());
         Self {
             inner,
             runtime,
@@ -95,14 +97,14 @@ impl Driver {
         let id = self.run.id.clone();
         let ended = match outcome {
             Ok(Ok(())) => return,
-            Ok(Err(Error::Db(error))) => Err(Error::Db(error)),
+            Ok(Err(RlError::Db(error))) => Err(RlError::Db(error)),
             Ok(Err(error)) => {
                 tracing::warn!(run = id, %error, "a training run failed");
-                self.end(RunStatus::Failed, Ending { error: Some(error.to_string()), ..Ending::default() }, None)
+                self.end(RunStatus::Failed, RunEnding { error: Some(error.to_string()), ..RunEnding::default() }, None)
             }
             Err(_) => {
                 let error = Some("training was ended by an internal error; see the service's log".to_owned());
-                self.end(RunStatus::Failed, Ending { error, ..Ending::default() }, None)
+                self.end(RunStatus::Failed, RunEnding { error, ..RunEnding::default() }, None)
             }
         };
         if let Err(error) = ended {
@@ -111,13 +113,13 @@ impl Driver {
     }
 
     fn train(&mut self) -> Result<()> {
-        training::be_modest(self.inner.settings.threads, self.inner.settings.slots);
+        training::lower_thread_priority(self.inner.settings.threads, self.inner.settings.slots);
         self.check_owner()?;
-        let mut trainer = self.trainer()?;
+        let mut trainer = self.make_trainer()?;
         if let Some(error) = self.restore(trainer.as_mut()) {
             tracing::warn!(run = self.run.id, %error, "the checkpoint cannot be used; the run restarts");
-            trainer = self.trainer()?;
-            (self.record, self.before) = (Record::default(), 0.0);
+            trainer = self.make_trainer()?;
+            (self.record, self.before) = (TrainingRecord::default(), 0.0);
         }
         if !self.begin(trainer.steps())? {
             return Ok(());
@@ -126,18 +128,20 @@ impl Driver {
         let end = self.advance(trainer.as_mut());
         self.inner.metrics.active.dec();
         match end? {
-            End::Trained(by) => self.complete(trainer.as_ref(), by),
-            End::Wished(Wish::Pause) => self.let_go(trainer.as_ref(), RunStatus::Paused),
-            End::Wished(Wish::Cancel) => self.end(RunStatus::Cancelled, Ending::default(), None),
-            End::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued),
+            TrainingEnd::Trained(by) => self.complete(trainer.as_ref(), by),
+            TrainingEnd::Requested(ControlRequest::Pause) => self.let_go(trainer.as_ref(), RunStatus::Paused),
+            TrainingEnd::Requested(ControlRequest::Cancel) => {
+                self.end(RunStatus::Cancelled, RunEnding::default(), None)
+            }
+            TrainingEnd::Stopping => self.let_go(trainer.as_ref(), RunStatus::Queued),
         }
     }
 
-    fn trainer(&self) -> Result<Box<dyn Trainer>> {
+    fn make_trainer(&self) -> Result<Box<dyn Trainer>> {
         let device = Device::cuda_if_available();
         match &self.run.task {
-            Task::Train(work) => work.plan().trainer(device).map_err(Error::of_plan),
-            Task::Learn(lesson) => {
+            TrainingTask::Train(work) => work.plan().make_trainer(device).map_err(RlError::from_plan_error),
+            TrainingTask::Learn(lesson) => {
                 self.runtime.block_on(self.inner.learner(&self.run.id, lesson, device)).map(|one| Box::new(one) as _)
             }
         }
@@ -147,27 +151,27 @@ impl Driver {
     fn check_owner(&self) -> Result<()> {
         let policy = match self.runtime.block_on(self.inner.library.get(&self.run.policy)) {
             Ok(policy) => policy,
-            Err(Error::Act(_)) => return Ok(()),
+            Err(RlError::Act(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         match policy.owner_id == self.run.owner_id {
             true => Ok(()),
-            false => Err(Error::Forbidden(format!("policy '{}' is another owner's", policy.name))),
+            false => Err(RlError::Forbidden(format!("policy '{}' is another owner's", policy.name))),
         }
     }
 
     /// Resume from the checkpoint, if there is one. Returns the reason if it cannot be used.
-    fn restore(&mut self, trainer: &mut dyn Trainer) -> Option<Error> {
+    fn restore(&mut self, trainer: &mut dyn Trainer) -> Option<RlError> {
         let kept = self.kept.clone()?;
-        let mut restored = || -> Result<(Record, f64)> {
+        let mut restored = || -> Result<(TrainingRecord, f64)> {
             let bytes = fs::read(self.inner.settings.directory.join(&kept.file))
-                .map_err(|error| Error::Storage("the checkpoint".into(), error))?;
+                .map_err(|error| RlError::Storage("the checkpoint".into(), error))?;
             if sha256_hex(&bytes) != kept.sha256 {
-                return Err(Error::State("the checkpoint's file has changed".into()));
+                return Err(RlError::InvalidState("the checkpoint's file has changed".into()));
             }
-            let checkpoint = Checkpoint::from_bytes(&bytes)?;
+            let checkpoint = TrainerCheckpoint::from_bytes(&bytes)?;
             trainer.restore(&checkpoint)?;
-            Ok(checkpoint.state(RECORD)?)
+            Ok(checkpoint.state(RECORD_KEY)?)
         };
         match restored() {
             Ok((record, seconds)) => {
@@ -183,11 +187,11 @@ impl Driver {
         let first = self.run.started_at.is_none();
         let (audit, owner) = (self.inner.audit().clone(), self.run.owner_id.clone());
         let begun = self.write(async move |tx: &mut Tx| {
-            let begun = store::begin(tx, &id, steps, seconds, now).await?;
+            let begun = store::mark_running(tx, &id, steps, seconds, now).await?;
             if begun {
                 let kind = if first { "started" } else { "resumed" };
-                store::tell(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
-                let entry = am_audit::Entry::new(EventType::ExecutionStarted, now).of("training_run", kind);
+                store::append_event(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
+                let entry = am_audit::AuditEntry::new(EventType::ExecutionStarted, now).of("training_run", kind);
                 let entry = entry.on_behalf_of(&owner).execution(&id).data("steps", json!(steps));
                 audit.append(tx, vec![entry]).await?;
             }
@@ -201,44 +205,45 @@ impl Driver {
         self.before + self.since.elapsed().as_secs_f64()
     }
 
-    fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<End> {
+    fn advance(&mut self, trainer: &mut dyn Trainer) -> Result<TrainingEnd> {
         let (total, most) = (self.run.task.steps(), self.run.task.max_seconds());
         while trainer.steps() < total {
             if self.inner.stop.is_cancelled() {
-                return Ok(End::Stopping);
+                return Ok(TrainingEnd::Stopping);
             }
             if let Some(wish) = self.handle.wish() {
-                return Ok(End::Wished(wish));
+                return Ok(TrainingEnd::Requested(wish));
             }
             let steps = trainer.steps();
             let progress = trainer.advance()?;
             self.new_points |= self.record.add(&progress, trainer.steps(), total);
-            if matches!(self.run.task, Task::Train(_)) {
+            if matches!(self.run.task, TrainingTask::Train(_)) {
                 self.inner.metrics.steps.inc_by(trainer.steps() - steps);
             }
             am_core::crash_point!("train.after_advance");
             if most.is_some_and(|most| self.seconds() >= most) && trainer.steps() < total {
-                return Ok(End::Trained("max_seconds"));
+                return Ok(TrainingEnd::Trained("max_seconds"));
             }
             if self.saved.elapsed() >= self.inner.settings.checkpoint_every {
                 self.save(trainer)?;
-            } else if self.reported.elapsed() >= REPORT {
+            } else if self.reported.elapsed() >= REPORT_INTERVAL {
                 self.report(trainer.steps(), None)?;
             }
         }
-        Ok(End::Trained("steps"))
+        Ok(TrainingEnd::Trained("steps"))
     }
 
     /// Write a checkpoint and report progress.
     fn save(&mut self, trainer: &dyn Trainer) -> Result<()> {
         let mut checkpoint = trainer.save()?;
-        checkpoint.put_state(RECORD, &(&self.record, self.seconds()))?;
+        checkpoint.put_state(RECORD_KEY, &(&self.record, self.seconds()))?;
         let bytes = checkpoint.to_bytes()?;
         let steps = trainer.steps();
-        let kept = Kept { file: format!("{}.{steps}.checkpoint", self.run.id), sha256: sha256_hex(&bytes), steps };
+        let kept =
+            CheckpointRef { file: format!("{}.{steps}.checkpoint", self.run.id), sha256: sha256_hex(&bytes), steps };
         let directory = self.inner.settings.directory.clone();
         write_atomically(&directory.join(&kept.file), &bytes)
-            .map_err(|error| Error::Storage("a checkpoint can't be kept".into(), error))?;
+            .map_err(|error| RlError::Storage("a checkpoint can't be kept".into(), error))?;
         am_core::crash_point!("train.after_checkpoint_file");
         self.report(steps, Some(kept.clone()))?;
         am_core::crash_point!("train.after_checkpoint");
@@ -251,11 +256,11 @@ impl Driver {
         Ok(())
     }
 
-    fn report(&mut self, steps: u64, kept: Option<Kept>) -> Result<()> {
+    fn report(&mut self, steps: u64, kept: Option<CheckpointRef>) -> Result<()> {
         let seconds = self.seconds();
         let new_points = std::mem::take(&mut self.new_points) || kept.is_some();
         let record = new_points.then(|| serde_json::to_string(&self.record)).transpose();
-        let record = record.map_err(|error| unreadable("a record", error))?;
+        let record = record.map_err(|error| corrupt_json_error("a record", error))?;
         let last = self.record.points.last();
         let mut data = json!({
             "steps": steps,
@@ -269,10 +274,10 @@ impl Driver {
         if let Some(kept) = &kept {
             data["checkpoint"] = json!(kept.steps);
         }
-        let (id, now, report) = (self.run.id.clone(), self.inner.now(), Report { steps, seconds, record, kept });
+        let (id, now, report) = (self.run.id.clone(), self.inner.now(), RunProgress { steps, seconds, record, kept });
         let wish = self.write(async move |tx: &mut Tx| {
-            let wish = store::report(tx, &id, &report).await?;
-            store::tell(tx, &id, "progress", data, now).await?;
+            let wish = store::save_progress(tx, &id, &report).await?;
+            store::append_event(tx, &id, "progress", data, now).await?;
             Ok(wish)
         })?;
         // The request came through another process.
@@ -286,34 +291,42 @@ impl Driver {
     /// Write a checkpoint and release the run, so that another process can resume it.
     fn let_go(&mut self, trainer: &dyn Trainer, status: RunStatus) -> Result<()> {
         self.save(trainer)?;
-        self.end(status, Ending::default(), None)
+        self.end(status, RunEnding::default(), None)
     }
 
     fn complete(&mut self, trainer: &dyn Trainer, by: &'static str) -> Result<()> {
         let weights = trainer.weights()?;
         let new = match &self.run.task {
-            Task::Train(work) => {
-                let greedy = |observations: &[f32], chosen: &mut training::Chosen| trainer.greedy(observations, chosen);
-                let scores = score(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
+            TrainingTask::Train(work) => {
+                let greedy =
+                    |observations: &[f32], chosen: &mut training::ChosenActions| trainer.greedy(observations, chosen);
+                let scores = score_policy(&greedy, &work.plan(), work.evaluation_episodes, EVALUATION_SEED)?;
                 self.trained(work, &weights, trainer.steps(), &scores)?
             }
-            Task::Learn(lesson) => self.taught(lesson, &weights)?,
+            TrainingTask::Learn(lesson) => self.feedback_version(lesson, &weights)?,
         };
         // The last points of the curve are saved with the end.
         self.report(trainer.steps(), None)?;
         am_core::crash_point!("train.before_publish");
-        let ending = Ending { scores: new.scores.clone(), ended_by: Some(by), ..Ending::default() };
+        let ending = RunEnding { scores: new.scores.clone(), ended_by: Some(by), ..RunEnding::default() };
         self.end(RunStatus::Completed, ending, Some(new))
     }
 
-    fn trained(&self, work: &Work, weights: &[u8], steps: u64, scores: &Scores) -> Result<NewVersion> {
+    fn trained(
+        &self,
+        work: &TrainingSpec,
+        weights: &[u8],
+        steps: u64,
+        scores: &EvaluationScores,
+    ) -> Result<NewVersion> {
         let environment = work.plan().environment()?;
         let described = environment.description();
         let action_names = match &described.actions {
             ActionSpace::Discrete { names } => names.clone(),
             // Scores of discrete actions are stored as numbers; the actions' names are those of the environment.
             ActionSpace::Continuous { .. } => {
-                let world = environments::environment(&work.environment, None).map_err(training::Error::from)?;
+                let world =
+                    environments::make_environment(&work.environment, None).map_err(training::TrainingError::from)?;
                 match &world.description().actions {
                     ActionSpace::Discrete { names } => names.clone(),
                     ActionSpace::Continuous { .. } => Vec::new(),
@@ -335,8 +348,8 @@ impl Driver {
         });
         Ok(NewVersion {
             name: self.run.policy.clone(),
-            file: keep(self.inner.library.policies().directory(), weights)?,
-            form: Network::from_safetensors(weights)?.form().clone(),
+            file: store_weights(self.inner.library.policies().directory(), weights)?,
+            form: PolicyNetwork::from_safetensors(weights)?.form().clone(),
             action_names,
             state_names: described.observations.clone(),
             environment: Some(work.environment.clone()),
@@ -349,8 +362,8 @@ impl Driver {
     }
 
     /// Names and environment stay those of the version before.
-    fn taught(&self, lesson: &Lesson, weights: &[u8]) -> Result<NewVersion> {
-        let from: PolicyReference = lesson.from.parse().map_err(|error| unreadable("from", error))?;
+    fn feedback_version(&self, lesson: &FeedbackTask, weights: &[u8]) -> Result<NewVersion> {
+        let from: PolicyReference = lesson.from.parse().map_err(|error| corrupt_json_error("from", error))?;
         let before = self.runtime.block_on(self.inner.library.version(&from))?;
         let measures = self.record.points.last().map(|point| &point.measures);
         let training = json!({
@@ -363,8 +376,8 @@ impl Driver {
         });
         Ok(NewVersion {
             name: self.run.policy.clone(),
-            file: keep(self.inner.library.policies().directory(), weights)?,
-            form: Network::from_safetensors(weights)?.form().clone(),
+            file: store_weights(self.inner.library.policies().directory(), weights)?,
+            form: PolicyNetwork::from_safetensors(weights)?.form().clone(),
             action_names: before.action_names,
             state_names: before.state_names,
             environment: before.environment,
@@ -376,34 +389,34 @@ impl Driver {
         })
     }
 
-    fn end(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<()> {
+    fn end(&mut self, status: RunStatus, ending: RunEnding, new: Option<NewVersion>) -> Result<()> {
         if self.finish(status, ending, new)?.is_final() {
-            self.inner.clean(&self.run.id);
+            self.inner.remove_checkpoints(&self.run.id);
             self.runtime.block_on(self.inner.library.refresh())?;
         }
         Ok(())
     }
 
     /// Save the run's new status and return it; a request made meanwhile takes precedence.
-    fn finish(&mut self, status: RunStatus, ending: Ending, new: Option<NewVersion>) -> Result<RunStatus> {
+    fn finish(&mut self, status: RunStatus, ending: RunEnding, new: Option<NewVersion>) -> Result<RunStatus> {
         let (id, owner, now): (_, _, Timestamp) = (self.run.id.clone(), self.run.owner_id.clone(), self.inner.now());
         let (ids, policy, seconds) = (self.inner.ids.clone(), self.run.policy.clone(), self.seconds());
         let audit = self.inner.audit().clone();
         self.write(async move |tx: &mut Tx| {
-            let wish = store::wished(tx, &id).await?;
+            let wish = store::get_control_request(tx, &id).await?;
             let (status, mut ending, new) = match (status, wish) {
-                (_, Some(Wish::Cancel)) => (RunStatus::Cancelled, Ending::default(), None),
+                (_, Some(ControlRequest::Cancel)) => (RunStatus::Cancelled, RunEnding::default(), None),
                 // The pause was withdrawn before it took effect.
                 (RunStatus::Paused, None) => (RunStatus::Queued, ending, new),
-                (RunStatus::Queued, Some(Wish::Pause)) => (RunStatus::Paused, ending, new),
+                (RunStatus::Queued, Some(ControlRequest::Pause)) => (RunStatus::Paused, ending, new),
                 (status, _) => (status, ending, new),
             };
             if let Some(new) = new {
-                let told = (&audit, library::told(now).on_behalf_of(&owner).execution(&id));
-                let version = library::publish(tx, &ids, told, &owner, new, now).await?;
+                let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).execution(&id));
+                let version = library::publish_version(tx, &ids, told, &owner, new, now).await?;
                 ending.version = Some(version.version);
             }
-            store::release(tx, &id, status, &ending, now).await?;
+            store::save_release(tx, &id, status, &ending, now).await?;
             let data = json!({
                 "policy": policy,
                 "version": ending.version,
@@ -419,7 +432,7 @@ impl Driver {
                 RunStatus::Cancelled => EventType::ExecutionCancelled,
                 RunStatus::Queued | RunStatus::Running | RunStatus::Paused => EventType::WorkflowUpdated,
             };
-            let entry = am_audit::Entry::new(event, now)
+            let entry = am_audit::AuditEntry::new(event, now)
                 .of("training_run", kind)
                 .on_behalf_of(&owner)
                 .execution(&id)
@@ -429,7 +442,7 @@ impl Driver {
                 .data("error_message", json!(ending.error));
             let entry = entry.change(Some(json!({"status": RunStatus::Running})), Some(json!({"status": status})));
             audit.append(tx, vec![entry]).await?;
-            store::tell(tx, &id, kind, data, now).await?;
+            store::append_event(tx, &id, kind, data, now).await?;
             Ok(status)
         })
     }

@@ -7,14 +7,14 @@ use prometheus_client::{
 
 /// Prometheus metrics of training.
 #[derive(Default)]
-pub(super) struct Metrics {
+pub(super) struct TrainingMetrics {
     /// Number of runs driven by this process.
     pub(super) active: Gauge,
     /// Number of environment steps done by this process.
     pub(super) steps: Counter,
 }
 
-impl Metrics {
+impl TrainingMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("rl_training_active", "Training runs that this process drives", self.active.clone());
         registry.register("rl_training_steps", "Environment steps of training", self.steps.clone());

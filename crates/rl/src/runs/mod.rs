@@ -4,14 +4,14 @@
 //! Another process then finds the run without a driver and resumes it from its last checkpoint.
 
 mod control;
+mod control_handle;
 mod driver;
 mod evaluation;
-mod follow;
-mod handle;
-mod lessons;
-mod lock;
+mod event_source;
+mod feedback_training;
 mod metrics;
 mod model;
+mod run_lock;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,53 +24,54 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{driver::Driver, handle::Handle, lock::Lock, metrics::Metrics};
+use self::{control_handle::ControlHandle, driver::TrainingDriver, metrics::TrainingMetrics, run_lock::RunLock};
 pub use self::{
-    evaluation::{Scores, score, score_weights},
-    lessons::Teaching,
+    evaluation::{EvaluationScores, score_policy, score_weights},
+    feedback_training::FeedbackTraining,
     model::{
-        Kept, Lesson, NewRun, Point, Request, RunFilter, RunStatus, Task, TrainingRun, Wish, Work, is_run_id, run_id,
+        CheckpointRef, ControlRequest, CurvePoint, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
+        TrainingRun, TrainingSpec, TrainingTask, is_run_id, run_id,
     },
 };
 use super::{
-    error::{Error, Result},
-    library::{Library, blocking, check_aliases},
+    error::{Result, RlError},
+    library::{PolicyLibrary, check_aliases, run_blocking},
     model::PolicyReference,
 };
-use am_audit::{Audit, EventType};
+use am_audit::{AuditLog, EventType};
 use am_core::{
-    ambient::{Clock, Ids},
+    ambient::{Clock, IdGenerator},
     supervisor::BackgroundTask,
     validation::Violations,
 };
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
-    page::Page,
+    idempotency::{IdempotencyKey, IdempotentResult},
+    page::PageRequest,
     principal::Principal,
 };
-use am_events::Hub;
+use am_events::StreamHub;
 
 /// Interval at which runs queued by other processes are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+const RUN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of episodes of an evaluation.
-pub const MOST_EPISODES: usize = 1000;
+pub const MAX_EPISODES: usize = 1000;
 
 /// Evaluation of a version.
 #[derive(Clone, Debug)]
-pub struct Measured {
+pub struct VersionEvaluation {
     /// Policy and version, `name@version`.
     pub policy: String,
     /// Name of the environment.
     pub environment: String,
     /// Results of the evaluation.
-    pub scores: Scores,
+    pub scores: EvaluationScores,
 }
 
 /// Settings of training runs.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TrainingRunSettings {
     /// Directory of checkpoints.
     pub directory: PathBuf,
     /// Number of runs that this process trains at once; 0: none.
@@ -83,18 +84,18 @@ pub struct Settings {
 
 /// Service for training runs. Cheap to clone.
 #[derive(Clone)]
-pub struct Runs(Arc<Inner>);
+pub struct TrainingRuns(Arc<TrainingRunsInner>);
 
-struct Inner {
+struct TrainingRunsInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    hub: Hub,
-    library: Library,
-    settings: Settings,
-    metrics: Metrics,
+    ids: IdGenerator,
+    hub: StreamHub,
+    library: PolicyLibrary,
+    settings: TrainingRunSettings,
+    metrics: TrainingMetrics,
     /// Runs driven by this process.
-    driven: Mutex<HashMap<String, Arc<Handle>>>,
+    driven: Mutex<HashMap<String, Arc<ControlHandle>>>,
     wake: Notify,
     /// Notified when a driver has let go of its run.
     left: Notify,
@@ -102,13 +103,13 @@ struct Inner {
     evaluating: tokio::sync::Mutex<()>,
 }
 
-impl Inner {
+impl TrainingRunsInner {
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now())
     }
 
     /// Remove the checkpoints of a run that has ended, including those that no row names.
-    fn clean(&self, id: &str) {
+    fn remove_checkpoints(&self, id: &str) {
         let Ok(entries) = fs::read_dir(&self.settings.directory) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
@@ -119,25 +120,32 @@ impl Inner {
         }
     }
 
-    fn audit(&self) -> &Audit {
+    fn audit(&self) -> &AuditLog {
         self.library.audit()
     }
 
-    fn driven(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+    fn driven(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<ControlHandle>>> {
         self.driven.lock()
     }
 }
 
-impl Runs {
-    /// Create the service on `db`, with policies in `library`. Training starts with [`Runs::work`].
+impl TrainingRuns {
+    /// Create the service on `db`, with policies in `library`. Training starts with [`TrainingRuns::work`].
     ///
     /// # Errors
     /// When the directory cannot be created.
-    pub fn new(db: Database, clock: Clock, ids: Ids, hub: Hub, library: Library, settings: Settings) -> Result<Self> {
+    pub fn new(
+        db: Database,
+        clock: Clock,
+        ids: IdGenerator,
+        hub: StreamHub,
+        library: PolicyLibrary,
+        settings: TrainingRunSettings,
+    ) -> Result<Self> {
         fs::create_dir_all(&settings.directory)
-            .map_err(|error| Error::Storage(format!("{}", settings.directory.display()), error))?;
+            .map_err(|error| RlError::Storage(format!("{}", settings.directory.display()), error))?;
         let (metrics, driven, wake, left, stop, evaluating) = Default::default();
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(TrainingRunsInner {
             db,
             clock,
             ids,
@@ -166,40 +174,40 @@ impl Runs {
     /// Queue a run for a policy of `caller`, or for a new one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for settings that cannot be trained, [`Error::Forbidden`] for another owner's policy.
+    /// [`RlError::Invalid`] for settings that cannot be trained, [`RlError::Forbidden`] for another owner's policy.
     pub async fn create(
         &self,
         caller: &Principal,
         policy: Option<String>,
-        work: Work,
-        once: Option<Once>,
-    ) -> Result<Done<TrainingRun>> {
-        let work = checked(work)?;
-        let policy = policy.unwrap_or_else(|| default_policy(&work));
-        self.0.library.may_publish(caller, &policy).await?;
-        self.queue(caller, policy, Task::Train(work), None, once).await
+        work: TrainingSpec,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<TrainingRun>> {
+        let work = validate_spec(work)?;
+        let policy = policy.unwrap_or_else(|| default_policy_name(&work));
+        self.0.library.check_may_publish(caller, &policy).await?;
+        self.queue(caller, policy, TrainingTask::Train(work), None, once).await
     }
 
     async fn queue(
         &self,
         caller: &Principal,
         policy: String,
-        task: Task,
+        task: TrainingTask,
         feedback: Option<String>,
-        once: Option<Once>,
-    ) -> Result<Done<TrainingRun>> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<TrainingRun>> {
         let owner_id = caller.name.to_string();
-        let (new, now) = (NewRun { id: self.new_id(), owner_id, policy, task, feedback }, self.0.now());
+        let (new, now) = (NewTrainingRun { id: self.new_id(), owner_id, policy, task, feedback }, self.0.now());
         let audit = self.0.audit().clone();
-        let entry = told(now, "queued").by(caller).execution(&new.id).data("policy", json!(new.policy));
+        let entry = audit_entry(now, "queued").by(caller).execution(&new.id).data("policy", json!(new.policy));
         let entry = entry.change(None, Some(json!({"status": RunStatus::Queued})));
         let done = self
             .0
             .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
+            .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
                 store::insert(tx, &new, now).await?;
                 audit.append(tx, vec![entry]).await?;
-                store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| unknown(&new.id))
+                store::get(tx.conn().await?, &new.id).await?.ok_or_else(|| not_found_error(&new.id))
             })
             .await?;
         self.wake();
@@ -214,17 +222,22 @@ impl Runs {
     /// Return a run of `caller`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`].
+    /// [`RlError::NotFound`], [`RlError::Forbidden`].
     pub async fn get(&self, caller: &Principal, id: &str) -> Result<TrainingRun> {
-        let run = store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| unknown(id))?;
-        allowed(caller, run)
+        let run = store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| not_found_error(id))?;
+        check_owner(caller, run)
     }
 
     /// Return a page of `caller`'s runs, newest first, and their total number.
     ///
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
-    pub async fn list(&self, caller: &Principal, filter: &RunFilter, page: &Page) -> Result<(Vec<TrainingRun>, i64)> {
+    pub async fn list(
+        &self,
+        caller: &Principal,
+        filter: &RunFilter,
+        page: &PageRequest,
+    ) -> Result<(Vec<TrainingRun>, i64)> {
         store::list(&mut *self.0.db.read().await?, caller, filter, page).await
     }
 
@@ -234,9 +247,9 @@ impl Runs {
         caller: &Principal,
         id: &str,
         action: &'static str,
-        once: Option<Once>,
+        once: Option<IdempotencyKey>,
         change: F,
-    ) -> Result<Done<TrainingRun>>
+    ) -> Result<IdempotentResult<TrainingRun>>
     where
         F: AsyncFnOnce(&mut Tx, &TrainingRun, Timestamp) -> Result<()> + Send + 'static,
     {
@@ -245,17 +258,17 @@ impl Runs {
         let done = self
             .0
             .db
-            .write_once::<_, Error, _>(&self.0.clock, once, async move |tx: &mut Tx| {
-                let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
-                let found = allowed(&caller, found)?;
+            .write_idempotent::<_, RlError, _>(&self.0.clock, once, async move |tx: &mut Tx| {
+                let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| not_found_error(&id))?;
+                let found = check_owner(&caller, found)?;
                 change(tx, &found, now).await?;
-                let changed = store::get(tx.conn().await?, &id).await?.ok_or_else(|| unknown(&id))?;
+                let changed = store::get(tx.conn().await?, &id).await?.ok_or_else(|| not_found_error(&id))?;
                 let state = |run: &TrainingRun| Some(json!({"status": run.status, "asked": run.wish}));
                 let event = match changed.status {
                     RunStatus::Cancelled => EventType::ExecutionCancelled,
                     _ => EventType::WorkflowUpdated,
                 };
-                let entry = am_audit::Entry::new(event, now).of("training_run", action).by(&caller).execution(&id);
+                let entry = am_audit::AuditEntry::new(event, now).of("training_run", action).by(&caller).execution(&id);
                 audit.append(tx, vec![entry.change(state(&found), state(&changed))]).await?;
                 tx.after_commit(move || hub.wake(&id));
                 Ok(changed)
@@ -263,14 +276,14 @@ impl Runs {
             .await?;
         let run = &done.value;
         if run.status.is_final() {
-            self.0.clean(&run.id);
+            self.0.remove_checkpoints(&run.id);
         }
         self.told(&run.id, run.wish);
         Ok(done)
     }
 
     /// Pass a control request that is in the database to the run's driver, if it is in this process.
-    pub fn told(&self, id: &str, wish: Option<Wish>) {
+    pub fn told(&self, id: &str, wish: Option<ControlRequest>) {
         if let Some(handle) = self.0.driven().get(id) {
             handle.ask(wish);
         }
@@ -280,7 +293,7 @@ impl Runs {
     /// Return a run once it has ended, or after `wait`, whichever is first.
     ///
     /// # Errors
-    /// As [`Runs::get`].
+    /// As [`TrainingRuns::get`].
     pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<TrainingRun> {
         // A run that does not end in time is returned in its present state.
         let _ = tokio::time::timeout(wait, self.ended(id)).await;
@@ -293,14 +306,14 @@ impl Runs {
         loop {
             match self.look(id).await {
                 Ok(Some(run)) => return Ok(run),
-                Err(error @ Error::NotFound(_)) => return Err(error),
+                Err(error @ RlError::NotFound(_)) => return Err(error),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(run = id, %error, "could not read a training run; retrying"),
             }
             // A driver in another process cannot notify this one, so the row is polled.
             tokio::select! {
-                () = subscription.woken() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = subscription.wait_for_wake() => {}
+                () = tokio::time::sleep(RUN_POLL_INTERVAL) => {}
             }
         }
     }
@@ -308,7 +321,7 @@ impl Runs {
     async fn look(&self, id: &str) -> Result<Option<TrainingRun>> {
         let run = {
             let mut conn = self.0.db.read().await?;
-            match store::status(&mut conn, id).await?.ok_or_else(|| unknown(id))? {
+            match store::get_status(&mut conn, id).await?.ok_or_else(|| not_found_error(id))? {
                 status if status.is_final() => store::get(&mut conn, id).await?,
                 _ => return Ok(None),
             }
@@ -324,7 +337,7 @@ impl Runs {
     /// one at a time; each may take some seconds of processor time.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the environment is unknown or does not fit.
+    /// [`RlError::Invalid`] when the environment is unknown or does not fit.
     pub async fn evaluate(
         &self,
         reference: &PolicyReference,
@@ -332,21 +345,21 @@ impl Runs {
         parameters: Option<Value>,
         episodes: usize,
         seed: u64,
-    ) -> Result<Measured> {
-        if !(1..=MOST_EPISODES).contains(&episodes) {
-            return Err(Error::invalid("episodes", format!("must be from 1 to {MOST_EPISODES}")));
+    ) -> Result<VersionEvaluation> {
+        if !(1..=MAX_EPISODES).contains(&episodes) {
+            return Err(RlError::invalid("episodes", format!("must be from 1 to {MAX_EPISODES}")));
         }
         let (record, weights) = self.0.library.weights(reference).await?;
         let Some(environment) = environment.or(record.environment) else {
-            return Err(Error::invalid("environment", "is missing: the policy was not trained on one"));
+            return Err(RlError::invalid("environment", "is missing: the policy was not trained on one"));
         };
         let _one = self.0.evaluating.lock().await;
         let named = environment.clone();
-        let scores = blocking(move || score_weights(&weights, named, parameters, episodes, seed));
-        Ok(Measured { policy: record.reference, environment, scores: scores.await? })
+        let scores = run_blocking(move || score_weights(&weights, named, parameters, episodes, seed));
+        Ok(VersionEvaluation { policy: record.reference, environment, scores: scores.await? })
     }
 
-    /// The task that trains what waits, as many runs at once as there are slots. It ends with [`Runs::stop`].
+    /// The task that trains what waits, as many runs at once as there are slots. It ends with [`TrainingRuns::stop`].
     pub fn background_task(&self) -> BackgroundTask {
         BackgroundTask::new("training", self.clone().work())
     }
@@ -356,13 +369,13 @@ impl Runs {
             tracing::warn!(%error, "could not remove old checkpoints");
         }
         loop {
-            if let Err(error) = self.take_up().await {
+            if let Err(error) = self.claim_runs().await {
                 tracing::warn!(%error, "could not read queued training runs");
             }
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
                 () = self.0.wake.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(RUN_POLL_INTERVAL) => {}
             }
         }
     }
@@ -376,18 +389,18 @@ impl Runs {
             let Some(id) = name.to_str().and_then(|name| name.split_once(".checkpoint")?.0.split('.').next()) else {
                 continue;
             };
-            if store::status(&mut conn, id).await?.is_none_or(RunStatus::is_final) {
-                self.0.clean(id);
+            if store::get_status(&mut conn, id).await?.is_none_or(RunStatus::is_final) {
+                self.0.remove_checkpoints(id);
             }
         }
         Ok(())
     }
 
-    async fn take_up(&self) -> Result<()> {
+    async fn claim_runs(&self) -> Result<()> {
         if self.0.driven().len() >= self.0.settings.slots {
             return Ok(());
         }
-        let open = store::open(&mut *self.0.db.read().await?).await?;
+        let open = store::list_open(&mut *self.0.db.read().await?).await?;
         for id in open {
             if self.0.driven().len() >= self.0.settings.slots || self.0.stop.is_cancelled() {
                 return Ok(());
@@ -405,16 +418,16 @@ impl Runs {
         Ok(())
     }
 
-    fn drive(&self, run: TrainingRun, lock: Lock) -> Result<()> {
-        let handle = Arc::new(Handle::default());
+    fn drive(&self, run: TrainingRun, lock: RunLock) -> Result<()> {
+        let handle = Arc::new(ControlHandle::default());
         handle.ask(run.wish);
         self.0.driven().insert(run.id.clone(), handle.clone());
-        let driver = Driver::new(self.0.clone(), tokio::runtime::Handle::current(), handle, run);
+        let driver = TrainingDriver::new(self.0.clone(), tokio::runtime::Handle::current(), handle, run);
         let spawned = thread::Builder::new().name("training".to_owned()).spawn(move || {
             driver.drive();
             drop(lock);
         });
-        spawned.map(drop).map_err(|error| Error::Storage("a thread".into(), error))
+        spawned.map(drop).map_err(|error| RlError::Storage("a thread".into(), error))
     }
 
     /// Release every run with a checkpoint; returns when done.
@@ -432,12 +445,12 @@ impl Runs {
     }
 }
 
-/// Store a queued run in the caller's transaction; call [`Runs::wake`] after the commit. The settings are already
+/// Store a queued run in the caller's transaction; call [`TrainingRuns::wake`] after the commit. The settings are already
 /// validated.
 ///
 /// # Errors
 /// Returns a database error when a query or the transaction fails.
-pub async fn enqueue(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
+pub async fn enqueue_run(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result<()> {
     store::insert(tx, new, now).await
 }
 
@@ -445,57 +458,57 @@ pub async fn enqueue(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
 ///
 /// # Errors
 /// Returns a database error when a query or the transaction fails.
-pub async fn withdraw(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn cancel_run(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
     match store::get(tx.conn().await?, id).await? {
-        Some(run) if !run.status.is_final() => withdraw_run(tx, &run, now).await.map(|()| true),
+        Some(run) if !run.status.is_final() => cancel_open_run(tx, &run, now).await.map(|()| true),
         _ => Ok(false),
     }
 }
 
 /// Build an audit entry of the generic kind for a change of a run.
-fn told(now: Timestamp, action: &str) -> am_audit::Entry {
-    am_audit::Entry::new(EventType::WorkflowUpdated, now).of("training_run", action)
+fn audit_entry(now: Timestamp, action: &str) -> am_audit::AuditEntry {
+    am_audit::AuditEntry::new(EventType::WorkflowUpdated, now).of("training_run", action)
 }
 
-async fn withdraw_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Result<()> {
+async fn cancel_open_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Result<()> {
     if run.status == RunStatus::Running {
-        return store::wish(tx, &run.id, Some(Wish::Cancel)).await;
+        return store::set_control_request(tx, &run.id, Some(ControlRequest::Cancel)).await;
     }
-    store::release(tx, &run.id, RunStatus::Cancelled, &store::Ending::default(), now).await?;
-    store::tell(tx, &run.id, "cancelled", serde_json::json!({}), now).await
+    store::save_release(tx, &run.id, RunStatus::Cancelled, &store::RunEnding::default(), now).await?;
+    store::append_event(tx, &run.id, "cancelled", serde_json::json!({}), now).await
 }
 
 /// Validate the settings and fill in every default.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the reason.
-pub fn checked(work: Work) -> Result<Work> {
+/// [`RlError::Invalid`] with the reason.
+pub fn validate_spec(work: TrainingSpec) -> Result<TrainingSpec> {
     let mut violations = Violations::default();
-    violations.require_within(Some(work.evaluation_episodes), &(1..=MOST_EPISODES), "evaluation_episodes");
+    violations.require_within(Some(work.evaluation_episodes), &(1..=MAX_EPISODES), "evaluation_episodes");
     let limited = work.max_seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite());
     violations.require(limited, "max_seconds", "must be more than 0");
     violations.take(check_aliases("aliases", &work.aliases));
-    let plan = work.plan().whole().and_then(|plan| plan.check().map(|()| plan)).map_err(Error::of_plan);
+    let plan = work.plan().whole().and_then(|plan| plan.check().map(|()| plan)).map_err(RlError::from_plan_error);
     let plan = match plan {
-        Err(Error::Invalid(found)) => violations.take(Err(found)),
+        Err(RlError::Invalid(found)) => violations.take(Err(found)),
         other => Some(other?),
     };
     let plan = violations.finish_with(plan)?;
-    Ok(Work { settings: plan.settings, ..work })
+    Ok(TrainingSpec { settings: plan.settings, ..work })
 }
 
 /// Return the default policy name of a run: `<environment>-<algorithm>`, such as `cartpole-v1-ppo`.
-pub fn default_policy(work: &Work) -> String {
+pub fn default_policy_name(work: &TrainingSpec) -> String {
     format!("{}-{}", work.environment.to_lowercase(), String::from(work.algorithm).replace('_', "-"))
 }
 
-fn allowed(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {
+fn check_owner(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {
     match caller.owns(&run.owner_id) {
         true => Ok(run),
-        false => Err(Error::Forbidden("the training run is another owner's".into())),
+        false => Err(RlError::Forbidden("the training run is another owner's".into())),
     }
 }
 
-fn unknown(id: &str) -> Error {
-    Error::NotFound(format!("there is no training run '{id}'"))
+fn not_found_error(id: &str) -> RlError {
+    RlError::NotFound(format!("there is no training run '{id}'"))
 }

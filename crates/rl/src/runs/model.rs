@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::training::{Algorithm, OfflineSettings, Plan};
+use crate::training::{Algorithm, OfflineSettings, TrainingPlan};
 use am_db::{codec::Timestamp, owner, stored_enum};
 
 /// Prefix of a run's id.
-const PREFIX: &str = "train_";
+const RUN_ID_PREFIX: &str = "train_";
 /// Number of points of a complete reward curve.
-const POINTS: u64 = 200;
+const CURVE_POINTS: u64 = 200;
 
 stored_enum! {
     /// Status of a training run.
@@ -40,7 +40,7 @@ impl RunStatus {
 
 stored_enum! {
     /// Control request for a running run.
-    pub enum Wish {
+    pub enum ControlRequest {
         /// Stop at the next step, to be resumed later.
         Pause = "pause" / "pause",
         /// Stop and end without a version.
@@ -51,14 +51,14 @@ stored_enum! {
 /// Work of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Task {
+pub enum TrainingTask {
     /// Training in an environment.
-    Train(Work),
+    Train(TrainingSpec),
     /// Learning from feedback.
-    Learn(Lesson),
+    Learn(FeedbackTask),
 }
 
-/// A [`Task`] as OpenAPI shows it: the members of either kind. Generators take no alternatives among an object's members.
+/// A [`TrainingTask`] as OpenAPI shows it: the members of either kind. Generators take no alternatives among an object's members.
 #[derive(utoipa::ToSchema)]
 #[schema(as = TrainingTask)]
 #[expect(dead_code, reason = "describes what `Task` writes")]
@@ -104,7 +104,7 @@ enum TaskKind {
     Learn,
 }
 
-impl Task {
+impl TrainingTask {
     /// Total number of steps: environment steps, or passes over the feedback.
     pub fn steps(&self) -> u64 {
         match self {
@@ -132,7 +132,7 @@ impl Task {
 
 /// Learning from feedback. The feedback itself is stored beside the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Lesson {
+pub struct FeedbackTask {
     /// Id of the agent.
     pub agent_id: String,
     /// Version to start from, `name@version`.
@@ -147,7 +147,7 @@ pub struct Lesson {
 
 /// Training in an environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Work {
+pub struct TrainingSpec {
     /// Name of the environment.
     pub environment: String,
     /// Parameters of the environment; null: all defaults.
@@ -172,7 +172,7 @@ pub struct Work {
 /// Request for a training run. Members not listed here are ignored.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = TrainingRequest)]
-pub struct Request {
+pub struct TrainingRequest {
     /// Policy that gets a new version; default `<environment>-<algorithm>`.
     #[serde(default)]
     pub policy: Option<String>,
@@ -186,8 +186,8 @@ pub struct Request {
     #[serde(default)]
     pub calibrate: bool,
     /// Algorithm: `ppo`, `a2c`, `rainbow_dqn`, `dqn` or `sac`.
-    #[serde(default = "ppo")]
-    #[schema(default = "ppo")]
+    #[serde(default = "default_algorithm")]
+    #[schema(default = "default_algorithm")]
     pub algorithm: Algorithm,
     /// Settings of the algorithm by name; those left out keep their default.
     #[serde(default)]
@@ -202,7 +202,7 @@ pub struct Request {
     #[serde(default)]
     pub max_seconds: Option<f64>,
     /// Episodes of the final evaluation, 1 to 1000.
-    #[serde(default = "twenty")]
+    #[serde(default = "default_evaluation_episodes")]
     #[schema(default = 20)]
     pub evaluation_episodes: usize,
     /// Aliases to set to the new version, such as `production`.
@@ -210,27 +210,37 @@ pub struct Request {
     pub aliases: Vec<String>,
 }
 
-fn ppo() -> Algorithm {
+fn default_algorithm() -> Algorithm {
     Algorithm::Ppo
 }
 
-fn twenty() -> usize {
+fn default_evaluation_episodes() -> usize {
     20
 }
 
-impl Request {
-    /// Convert to the work of a run; [`super::checked`] validates it.
-    pub fn work(self) -> Work {
+impl TrainingRequest {
+    /// Convert to the work of a run; [`super::validate_spec`] validates it.
+    pub fn work(self) -> TrainingSpec {
         let Self { environment, parameters, algorithm, settings, steps, seed, .. } = self;
         let Self { max_seconds, evaluation_episodes, aliases, .. } = self;
-        Work { environment, parameters, algorithm, settings, steps, seed, max_seconds, evaluation_episodes, aliases }
+        TrainingSpec {
+            environment,
+            parameters,
+            algorithm,
+            settings,
+            steps,
+            seed,
+            max_seconds,
+            evaluation_episodes,
+            aliases,
+        }
     }
 }
 
-impl Work {
+impl TrainingSpec {
     /// Return the plan that its trainer is created from.
-    pub fn plan(&self) -> Plan {
-        Plan {
+    pub fn plan(&self) -> TrainingPlan {
+        TrainingPlan {
             environment: self.environment.clone(),
             parameters: self.parameters.clone(),
             algorithm: self.algorithm,
@@ -243,7 +253,7 @@ impl Work {
 
 /// A training run to be stored.
 #[derive(Clone, Debug)]
-pub struct NewRun {
+pub struct NewTrainingRun {
     /// Id: `train_` and 12 hex digits.
     pub id: String,
     /// Principal that owns the run.
@@ -251,25 +261,25 @@ pub struct NewRun {
     /// Policy that gets a new version.
     pub policy: String,
     /// Work of the run.
-    pub task: Task,
+    pub task: TrainingTask,
     /// Feedback as JSON; `None` for training in an environment.
     pub feedback: Option<String>,
 }
 
 /// Build a run's id from random hex digits.
 pub fn run_id(digits: &str) -> String {
-    format!("{PREFIX}{digits}")
+    format!("{RUN_ID_PREFIX}{digits}")
 }
 
 /// Check that a text has the form of a run's id.
 pub fn is_run_id(text: &str) -> bool {
-    text.starts_with(PREFIX)
+    text.starts_with(RUN_ID_PREFIX)
 }
 
 /// A point of a reward curve. It covers the time since the point before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = CurvePoint)]
-pub struct Point {
+pub struct CurvePoint {
     /// Environment steps done so far.
     pub steps: u64,
     /// Episodes ended so far.
@@ -284,26 +294,26 @@ pub struct Point {
 
 /// Figures recorded during a run. Part of its checkpoints, so that a resumed run continues them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct TrainingRecord {
     /// Points of the reward curve.
-    pub points: Vec<Point>,
+    pub points: Vec<CurvePoint>,
     /// Number of episodes ended.
     pub episodes: u64,
-    since: Since,
+    since: PointAccumulator,
 }
 
 /// Sums since the last point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Since {
+struct PointAccumulator {
     count: u64,
     returns: f64,
     lengths: f64,
     measures: BTreeMap<String, (f64, u32)>,
 }
 
-impl Record {
+impl TrainingRecord {
     /// Add the result of one advance, after which `steps` of `total` are done. Returns whether a point was made.
-    pub fn add(&mut self, progress: &crate::training::Progress, steps: u64, total: u64) -> bool {
+    pub fn add(&mut self, progress: &crate::training::TrainingProgress, steps: u64, total: u64) -> bool {
         let since = &mut self.since;
         for ended in &progress.ended {
             self.episodes += 1;
@@ -318,13 +328,13 @@ impl Record {
         }
         let last = self.points.last().map_or(0, |point| point.steps);
         // Points are made at fixed fractions of the run, not by time, so that a resumed run makes the same points.
-        let part = |steps: u64| steps.saturating_mul(POINTS) / total.max(1);
+        let part = |steps: u64| steps.saturating_mul(CURVE_POINTS) / total.max(1);
         if part(steps) == part(last) && steps < total {
             return false;
         }
         let since = std::mem::take(since);
         let mean = |sum: f64| (since.count > 0).then(|| sum / since.count as f64);
-        self.points.push(Point {
+        self.points.push(CurvePoint {
             steps,
             episodes: self.episodes,
             mean_return: mean(since.returns),
@@ -343,7 +353,7 @@ impl Record {
 /// A checkpoint from which a run can resume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = RunCheckpoint)]
-pub struct Kept {
+pub struct CheckpointRef {
     /// Name of the file in the training directory.
     pub file: String,
     /// SHA-256 of the file.
@@ -360,18 +370,18 @@ pub struct TrainingRun {
     /// Same as `id`.
     pub run_id: String,
     /// Principal that owns the run.
-    #[serde(serialize_with = "owner::shown")]
+    #[serde(serialize_with = "owner::serialize_as_principal")]
     pub owner_id: String,
     /// Policy that gets a new version.
     pub policy: String,
     /// Work of the run.
     #[serde(flatten)]
     #[schema(value_type = TaskDocument)]
-    pub task: Task,
+    pub task: TrainingTask,
     /// Status of the run.
     pub status: RunStatus,
     /// Control request that has not taken effect yet; null: none.
-    pub wish: Option<Wish>,
+    pub wish: Option<ControlRequest>,
     /// Steps done, of `steps`: environment steps, or passes over the feedback.
     pub steps_done: u64,
     /// Progress from 0 to 1.
@@ -388,9 +398,9 @@ pub struct TrainingRun {
     pub measures: BTreeMap<String, f64>,
     /// Reward curve; left out in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub curve: Option<Vec<Point>>,
+    pub curve: Option<Vec<CurvePoint>>,
     /// Latest checkpoint; null: there is none.
-    pub checkpoint: Option<Kept>,
+    pub checkpoint: Option<CheckpointRef>,
     /// Number of the version that the run made; null before its end.
     pub version: Option<u32>,
     /// Reference of that version, `name@version`.
@@ -423,16 +433,16 @@ pub struct RunFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{environments::Ended, training::Progress};
+    use crate::{environments::FinishedEpisode, training::TrainingProgress};
 
     #[test]
     fn a_curve_has_its_points_where_the_run_is() {
-        let ended = |total: f64| Ended { index: 0, total, length: 10, terminated: true };
-        let advance = |totals: &[f64], loss: f64| Progress {
+        let ended = |total: f64| FinishedEpisode { index: 0, total, length: 10, terminated: true };
+        let advance = |totals: &[f64], loss: f64| TrainingProgress {
             ended: totals.iter().map(|total| ended(*total)).collect(),
             measures: vec![("loss", loss)],
         };
-        let mut record = Record::default();
+        let mut record = TrainingRecord::default();
         assert!(!record.add(&advance(&[1.0, 3.0], 4.0), 3, 1000), "a point is 5 steps");
         assert!(record.add(&advance(&[], 2.0), 5, 1000));
         assert!(record.add(&advance(&[], f64::NAN), 11, 1000));
@@ -444,7 +454,7 @@ mod tests {
         // What was not in a point yet is kept with the rest.
         assert!(!record.add(&advance(&[7.0], 1.0), 12, 1000));
         let text = serde_json::to_string(&record).unwrap();
-        let mut other: Record = serde_json::from_str(&text).unwrap();
+        let mut other: TrainingRecord = serde_json::from_str(&text).unwrap();
         assert_eq!(other, record);
         assert!(other.add(&advance(&[9.0], 1.0), 1000, 1000));
         assert_eq!(other.points[2].mean_return, Some(8.0));

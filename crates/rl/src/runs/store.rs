@@ -2,19 +2,21 @@
 
 use serde_json::Value;
 
-use super::model::{Kept, NewRun, Record, RunFilter, RunStatus, Task, TrainingRun, Wish};
-use crate::error::{Result, unreadable};
+use super::model::{
+    CheckpointRef, ControlRequest, NewTrainingRun, RunFilter, RunStatus, TrainingRecord, TrainingRun, TrainingTask,
+};
+use crate::error::{Result, corrupt_json_error};
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonOr, Timestamp},
     insert,
-    page::Page,
+    page::PageRequest,
     principal::Principal,
     row, sql,
     statement::Query,
     update,
 };
-use am_events::Event;
+use am_events::StreamEvent;
 
 row! {
     /// A row of `am_training_runs`.
@@ -22,14 +24,14 @@ row! {
         id: String,
         owner_id: String,
         policy: String,
-        task: Task = "work" => Json::into_inner,
+        task: TrainingTask = "work" => Json::into_inner,
         status: RunStatus,
-        wish: Option<Wish>,
+        wish: Option<ControlRequest>,
         steps: u64 => i64::unsigned_abs,
         steps_done: u64 => i64::unsigned_abs,
         seconds: f64,
-        record: Record => JsonOr::into_inner,
-        checkpoint: Option<Kept> => JsonOr::into_inner,
+        record: TrainingRecord => JsonOr::into_inner,
+        checkpoint: Option<CheckpointRef> => JsonOr::into_inner,
         version: Option<u32> => |version: Option<i64>| version.and_then(|version| u32::try_from(version).ok()),
         scores: Option<Value> => JsonOr::into_inner,
         ended_by: Option<String>,
@@ -41,11 +43,11 @@ row! {
     }
 }
 
-fn text(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| unreadable("a training run", error))
+fn json_text(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| corrupt_json_error("a training run", error))
 }
 
-fn run(row: Stored, with_curve: bool) -> TrainingRun {
+fn run_from_row(row: Stored, with_curve: bool) -> TrainingRun {
     let record = row.record;
     TrainingRun {
         run_id: row.id.clone(),
@@ -78,12 +80,12 @@ fn run(row: Stored, with_curve: bool) -> TrainingRun {
 }
 
 /// Store a queued run.
-pub async fn insert(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
+pub async fn insert(tx: &mut Tx, new: &NewTrainingRun, now: Timestamp) -> Result<()> {
     insert!("am_training_runs" {
         id: &new.id,
         owner_id: &new.owner_id,
         policy: &new.policy,
-        work: text(&new.task)?,
+        work: json_text(&new.task)?,
         status: RunStatus::Queued,
         steps: new.task.steps().cast_signed(),
         created_at: now,
@@ -94,26 +96,26 @@ pub async fn insert(tx: &mut Tx, new: &NewRun, now: Timestamp) -> Result<()> {
     if let Some(feedback) = &new.feedback {
         insert!("am_training_feedback" { run_id: &new.id, feedback: feedback }).execute(tx.conn().await?).await?;
     }
-    tell(tx, &new.id, "queued", serde_json::json!({"policy": new.policy, "steps": new.task.steps()}), now).await
+    append_event(tx, &new.id, "queued", serde_json::json!({"policy": new.policy, "steps": new.task.steps()}), now).await
 }
 
 /// Append an event to a run's stream.
-pub async fn tell(tx: &mut Tx, id: &str, kind: &str, data: Value, now: Timestamp) -> Result<()> {
+pub async fn append_event(tx: &mut Tx, id: &str, kind: &str, data: Value, now: Timestamp) -> Result<()> {
     let seq = sql!(
         "UPDATE am_training_runs SET last_event = last_event + 1, updated_at = $2 WHERE id = $1 RETURNING last_event",
     );
     let seq = seq.bind(id).bind(now).fetch_value(tx.conn().await?).await?;
-    Ok(am_events::append(tx, id, &[Event { seq, kind: kind.to_owned(), at: now, data }]).await?)
+    Ok(am_events::append_events(tx, id, &[StreamEvent { seq, kind: kind.to_owned(), at: now, data }]).await?)
 }
 
 /// Read one run.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TrainingRun>> {
     let found = sql!("SELECT ", Stored::COLUMNS, " FROM am_training_runs WHERE id = $1").bind(id);
-    Ok(found.fetch_optional(conn).await?.map(|row| run(row, true)))
+    Ok(found.fetch_optional(conn).await?.map(|row| run_from_row(row, true)))
 }
 
 /// Read the status of a run.
-pub async fn status(conn: &mut Connection, id: &str) -> am_db::Result<Option<RunStatus>> {
+pub async fn get_status(conn: &mut Connection, id: &str) -> am_db::Result<Option<RunStatus>> {
     sql!("SELECT status FROM am_training_runs WHERE id = $1").bind(id).fetch_optional_value(conn).await
 }
 
@@ -128,17 +130,17 @@ pub async fn list(
     conn: &mut Connection,
     owner: &Principal,
     filter: &RunFilter,
-    page: &Page,
+    page: &PageRequest,
 ) -> Result<(Vec<TrainingRun>, i64)> {
     let runs = bind_filter(sql!("SELECT ", Stored::COLUMNS, MATCHING, "{page $4}"), owner, filter);
     let runs: Vec<Stored> = runs.bind_page(page).fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), owner, filter).fetch_value(conn).await?;
-    Ok((runs.into_iter().map(|row| run(row, false)).collect(), total))
+    Ok((runs.into_iter().map(|row| run_from_row(row, false)).collect(), total))
 }
 
 /// Read the ids of runs that a process may have to drive, oldest first: queued ones, and running ones whose process may
 /// have died.
-pub async fn open(conn: &mut Connection) -> Result<Vec<String>> {
+pub async fn list_open(conn: &mut Connection) -> Result<Vec<String>> {
     let ids = sql!(
         "SELECT id FROM am_training_runs WHERE status IN ('queued', 'running') ORDER BY created_at, id LIMIT 1000",
     );
@@ -146,7 +148,7 @@ pub async fn open(conn: &mut Connection) -> Result<Vec<String>> {
 }
 
 /// Mark a run as driven by this process. Returns false if it is no longer open.
-pub async fn begin(tx: &mut Tx, id: &str, steps: u64, seconds: f64, now: Timestamp) -> Result<bool> {
+pub async fn mark_running(tx: &mut Tx, id: &str, steps: u64, seconds: f64, now: Timestamp) -> Result<bool> {
     let begun = sql!(
         "UPDATE am_training_runs SET status = $2, steps_done = $3, seconds = $4, started_at = coalesce(started_at, $5)
          WHERE id = $1 AND status IN ('queued', 'running')",
@@ -156,18 +158,18 @@ pub async fn begin(tx: &mut Tx, id: &str, steps: u64, seconds: f64, now: Timesta
 }
 
 /// Progress of a run.
-pub struct Report {
+pub struct RunProgress {
     pub steps: u64,
     pub seconds: f64,
     /// Training record as JSON; `None` when it has no new point.
     pub record: Option<String>,
     /// New checkpoint, if one was written.
-    pub kept: Option<Kept>,
+    pub kept: Option<CheckpointRef>,
 }
 
 /// Save the progress of a run and return the pending control request.
-pub async fn report(tx: &mut Tx, id: &str, report: &Report) -> Result<Option<Wish>> {
-    let kept = report.kept.as_ref().map(text).transpose()?;
+pub async fn save_progress(tx: &mut Tx, id: &str, report: &RunProgress) -> Result<Option<ControlRequest>> {
+    let kept = report.kept.as_ref().map(json_text).transpose()?;
     let reported = sql!(
         "UPDATE am_training_runs SET steps_done = $2, seconds = $3, record = coalesce($4, record),
              checkpoint = coalesce($5, checkpoint) WHERE id = $1 RETURNING wish",
@@ -177,13 +179,13 @@ pub async fn report(tx: &mut Tx, id: &str, report: &Report) -> Result<Option<Wis
     .bind(report.seconds)
     .bind(&report.record)
     .bind(kept);
-    let wish: Option<Option<Wish>> = reported.fetch_optional_value(tx.conn().await?).await?;
+    let wish: Option<Option<ControlRequest>> = reported.fetch_optional_value(tx.conn().await?).await?;
     Ok(wish.flatten())
 }
 
 /// Result with which a run ends or is released.
 #[derive(Default)]
-pub struct Ending {
+pub struct RunEnding {
     pub version: Option<u32>,
     pub scores: Option<Value>,
     pub ended_by: Option<&'static str>,
@@ -191,7 +193,7 @@ pub struct Ending {
 }
 
 /// Mark a run as no longer driven. A run that has ended no longer needs its checkpoint.
-pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, now: Timestamp) -> Result<()> {
+pub async fn save_release(tx: &mut Tx, id: &str, status: RunStatus, ending: &RunEnding, now: Timestamp) -> Result<()> {
     sql!(
         "UPDATE am_training_runs SET status = $2, wish = NULL, version = $3, scores = $4, ended_by = $5, error = $6,
              ended_at = $7, checkpoint = CASE WHEN $8 THEN 'null' ELSE checkpoint END WHERE id = $1",
@@ -199,7 +201,7 @@ pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, 
     .bind(id)
     .bind(status)
     .bind(ending.version.map(i64::from))
-    .bind(text(&ending.scores)?)
+    .bind(json_text(&ending.scores)?)
     .bind(ending.ended_by)
     .bind(&ending.error)
     .bind(status.is_final().then_some(now))
@@ -210,20 +212,20 @@ pub async fn release(tx: &mut Tx, id: &str, status: RunStatus, ending: &Ending, 
 }
 
 /// Set or clear the control request of a running run.
-pub async fn wish(tx: &mut Tx, id: &str, wish: Option<Wish>) -> Result<()> {
+pub async fn set_control_request(tx: &mut Tx, id: &str, wish: Option<ControlRequest>) -> Result<()> {
     update!("am_training_runs" { wish: wish } where "id = $1" (id)).execute(tx.conn().await?).await?;
     Ok(())
 }
 
 /// Read the control request of a run.
-pub async fn wished(tx: &mut Tx, id: &str) -> Result<Option<Wish>> {
+pub async fn get_control_request(tx: &mut Tx, id: &str) -> Result<Option<ControlRequest>> {
     let wish = sql!("SELECT wish FROM am_training_runs WHERE id = $1").bind(id);
-    let wish: Option<Option<Wish>> = wish.fetch_optional_value(tx.conn().await?).await?;
+    let wish: Option<Option<ControlRequest>> = wish.fetch_optional_value(tx.conn().await?).await?;
     Ok(wish.flatten())
 }
 
 /// Read the feedback of a run, as JSON.
-pub async fn feedback(conn: &mut Connection, id: &str) -> Result<Option<String>> {
+pub async fn get_feedback(conn: &mut Connection, id: &str) -> Result<Option<String>> {
     let found = sql!("SELECT feedback FROM am_training_feedback WHERE run_id = $1").bind(id);
     Ok(found.fetch_optional_value(conn).await?)
 }

@@ -10,8 +10,8 @@ struct Ground(tempfile::TempDir);
 
 struct Process {
     db: Database,
-    library: Library,
-    runs: Runs,
+    library: PolicyLibrary,
+    runs: TrainingRuns,
 }
 
 impl Ground {
@@ -20,24 +20,25 @@ impl Ground {
     }
 
     async fn process(&self, seed: u64) -> Process {
-        let settings = am_db::Settings { readers: 2, busy_timeout: Duration::from_secs(10) };
+        let settings = am_db::DatabaseSettings { readers: 2, busy_timeout: Duration::from_secs(10) };
         let db = Database::open(&self.0.path().join("t.db"), &settings).await.unwrap();
-        let (clock, ids) = (Clock::system(), Ids::seeded(seed));
+        let (clock, ids) = (Clock::system(), IdGenerator::seeded(seed));
         am_db::migrate(&db, &clock).await.unwrap();
-        let settings = serving::Settings { directory: self.0.path().join("policies"), ..Default::default() };
-        let policies = crate::Policies::open(settings, ids.clone()).unwrap();
-        let log = am_audit::Settings { origin: "test".into(), every: Duration::from_secs(60) };
+        let settings = serving::ServingSettings { directory: self.0.path().join("policies"), ..Default::default() };
+        let policies = crate::PolicyServer::open(settings, ids.clone()).unwrap();
+        let log = am_audit::AuditSettings { origin: "test".into(), every: Duration::from_secs(60) };
         let signer = am_core::crypto::Signer::from_hex(&"17".repeat(32)).unwrap();
-        let webhooks = am_webhooks::Webhooks::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
-        let audit = am_audit::Audit::new((db.clone(), clock.clone(), ids.clone()), webhooks, signer, log);
-        let library = Library::open(db.clone(), clock.clone(), ids.clone(), audit, policies).await.unwrap();
-        let settings = Settings {
+        let webhooks =
+            am_webhooks::WebhookService::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
+        let audit = am_audit::AuditLog::new((db.clone(), clock.clone(), ids.clone()), webhooks, signer, log);
+        let library = PolicyLibrary::open(db.clone(), clock.clone(), ids.clone(), audit, policies).await.unwrap();
+        let settings = TrainingRunSettings {
             directory: self.0.path().join("training"),
             slots: 1,
             threads: 1,
             checkpoint_every: Duration::ZERO,
         };
-        let runs = Runs::new(db.clone(), clock, ids, Hub::default(), library.clone(), settings).unwrap();
+        let runs = TrainingRuns::new(db.clone(), clock, ids, StreamHub::default(), library.clone(), settings).unwrap();
         tokio::spawn(runs.clone().work());
         Process { db, library, runs }
     }
@@ -55,14 +56,14 @@ fn caller(name: &str) -> Principal {
     Principal { name: name.into(), aliases: [name.to_owned()].into(), origin: None }
 }
 
-fn work(steps: u64) -> Work {
+fn work(steps: u64) -> TrainingSpec {
     let settings = json!({"environments": 2, "rollout": 16, "batch": 32, "hidden": [8, 8]});
     let request = json!({"environment": "CartPole-v1", "steps": steps, "seed": 5, "settings": settings,
         "evaluation_episodes": 2, "aliases": ["production"]});
-    serde_json::from_value::<Request>(request).unwrap().work()
+    serde_json::from_value::<TrainingRequest>(request).unwrap().work()
 }
 
-async fn kinds(runs: &Runs, owner: &Principal, id: &str) -> Vec<String> {
+async fn kinds(runs: &TrainingRuns, owner: &Principal, id: &str) -> Vec<String> {
     let events = runs.events(owner, id, 0, 10_000).await.unwrap();
     let mut kinds: Vec<String> = events.into_iter().map(|event| event.kind).collect();
     kinds.dedup();
@@ -76,7 +77,7 @@ async fn a_run_ends_with_a_version_that_serves() {
     let owner = caller("key_a");
     let run = runs.create(&owner, None, work(320), None).await.unwrap().value;
     assert_eq!((run.status, run.policy.as_str()), (RunStatus::Queued, "cartpole-v1-ppo"));
-    let Task::Train(whole) = run.task else { panic!() };
+    let TrainingTask::Train(whole) = run.task else { panic!() };
     assert!(whole.settings.unwrap()["gamma"].is_number(), "what was left out is written out");
     let ended = runs.ended(&run.id).await.unwrap();
     assert_eq!((ended.status, ended.error), (RunStatus::Completed, None));
@@ -104,8 +105,9 @@ async fn a_run_goes_from_process_to_process_to_the_same_bits() {
     let first = whole.process(1).await;
     let run = first.runs.create(&owner, None, work(2000), None).await.unwrap().value;
     let through = first.runs.ended(&run.id).await.unwrap();
-    let weights =
-        |library: Library| async move { library.version(&"cartpole-v1-ppo@1".parse().unwrap()).await.unwrap().sha256 };
+    let weights = |library: PolicyLibrary| async move {
+        library.version(&"cartpole-v1-ppo@1".parse().unwrap()).await.unwrap().sha256
+    };
     let wanted = weights(first.library.clone()).await;
     first.runs.stop().await;
 
@@ -145,7 +147,7 @@ async fn a_run_is_paused_resumed_and_cancelled() {
                 return run;
             }
             tokio::select! {
-                () = subscription.woken() => {}
+                () = subscription.wait_for_wake() => {}
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
         }
@@ -153,11 +155,11 @@ async fn a_run_is_paused_resumed_and_cancelled() {
     until(RunStatus::Running).await;
     assert_eq!(runs.get(&owner, &second.id).await.unwrap().status, RunStatus::Queued, "there is one slot");
     let stranger = runs.pause(&caller("key_b"), &run.id, None).await;
-    assert!(matches!(stranger, Err(Error::Forbidden(_))));
+    assert!(matches!(stranger, Err(RlError::Forbidden(_))));
     runs.pause(&owner, &run.id, None).await.unwrap();
     let paused = until(RunStatus::Paused).await;
     assert_eq!(paused.checkpoint.unwrap().steps, paused.steps_done, "it can go on from where it is");
-    assert!(matches!(runs.pause(&owner, &run.id, None).await, Err(Error::State(_))));
+    assert!(matches!(runs.pause(&owner, &run.id, None).await, Err(RlError::InvalidState(_))));
     // The slot is free for the other one.
     assert_eq!(runs.ended(&second.id).await.unwrap().status, RunStatus::Completed);
     runs.resume(&owner, &run.id, None).await.unwrap();
@@ -166,7 +168,7 @@ async fn a_run_is_paused_resumed_and_cancelled() {
     runs.cancel(&owner, &run.id, None).await.unwrap();
     let cancelled = runs.ended(&run.id).await.unwrap();
     assert_eq!((cancelled.status, cancelled.version), (RunStatus::Cancelled, None));
-    assert!(matches!(runs.cancel(&owner, &run.id, None).await, Err(Error::State(_))));
+    assert!(matches!(runs.cancel(&owner, &run.id, None).await, Err(RlError::InvalidState(_))));
     assert!(library.get("p").await.is_err(), "nothing came of it");
     runs.stop().await;
     assert_eq!(ground.files(".checkpoint"), 0);
@@ -177,24 +179,32 @@ async fn time_is_a_limit_and_what_does_not_fit_is_named() {
     let ground = Ground::new();
     let Process { runs, .. } = ground.process(1).await;
     let owner = caller("key_a");
-    let short = Work { max_seconds: Some(0.2), ..work(50_000_000) };
+    let short = TrainingSpec { max_seconds: Some(0.2), ..work(50_000_000) };
     let run = runs.create(&owner, Some("p".into()), short, None).await.unwrap().value;
     let ended = runs.ended(&run.id).await.unwrap();
     assert_eq!((ended.status, ended.ended_by.as_deref()), (RunStatus::Completed, Some("max_seconds")));
     assert!(ended.steps_done < 50_000_000 && ended.version == Some(1));
-    let refused = async |policy: &str, work: Work| {
+    let refused = async |policy: &str, work: TrainingSpec| {
         runs.create(&owner, Some(policy.into()), work, None).await.unwrap_err().to_string()
     };
-    let wrong = Work { settings: Some(json!({"gama": 1})), ..work(10) };
+    let wrong = TrainingSpec { settings: Some(json!({"gama": 1})), ..work(10) };
     assert!(refused("p", wrong).await.starts_with("settings.gama: unknown field"));
     assert!(
-        refused("p", Work { environment: "Tetris".into(), ..work(10) }).await.starts_with("environment: there is no")
+        refused("p", TrainingSpec { environment: "Tetris".into(), ..work(10) })
+            .await
+            .starts_with("environment: there is no")
     );
     assert!(refused("P", work(10)).await.starts_with("policy: 'P' is not a policy name"));
     assert!(refused("p", work(0)).await.starts_with("steps: 0 is not from 1"));
-    assert!(refused("p", Work { evaluation_episodes: 0, ..work(10) }).await.starts_with("evaluation_episodes: "));
-    assert!(refused("p", Work { max_seconds: Some(0.0), ..work(10) }).await.starts_with("max_seconds: "));
-    assert!(refused("p", Work { aliases: vec!["latest".into()], ..work(10) }).await.starts_with("aliases: 'latest'"));
+    assert!(
+        refused("p", TrainingSpec { evaluation_episodes: 0, ..work(10) }).await.starts_with("evaluation_episodes: ")
+    );
+    assert!(refused("p", TrainingSpec { max_seconds: Some(0.0), ..work(10) }).await.starts_with("max_seconds: "));
+    assert!(
+        refused("p", TrainingSpec { aliases: vec!["latest".into()], ..work(10) })
+            .await
+            .starts_with("aliases: 'latest'")
+    );
     assert!(refused("marketplace-ppo", work(10)).await.contains("another owner's"));
     runs.stop().await;
 }

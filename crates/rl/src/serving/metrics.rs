@@ -13,7 +13,7 @@ struct PolicyLabel {
 
 /// Prometheus metrics of inference, by policy.
 #[derive(Clone)]
-pub(super) struct Metrics {
+pub(super) struct ServingMetrics {
     latency: Family<PolicyLabel, Histogram, fn() -> Histogram>,
     waiting: Family<PolicyLabel, Gauge>,
     /// Number of loaded versions.
@@ -31,7 +31,7 @@ pub(super) struct PolicyMetrics {
     pub(super) waiting: Gauge,
 }
 
-impl Default for Metrics {
+impl Default for ServingMetrics {
     fn default() -> Self {
         // Seconds; a forward pass takes tens of microseconds, a full queue some milliseconds.
         let buckets =
@@ -41,7 +41,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl ServingMetrics {
     /// Return the metrics of one policy and version.
     pub(super) fn of(&self, name: &str, version: u32) -> PolicyMetrics {
         let label = PolicyLabel { policy: format!("{name}@{version}") };

@@ -1,12 +1,12 @@
 //! Inference: every loaded version has its own thread.
 
-mod catalogue;
-mod loaded;
 mod metrics;
-mod split;
+mod model_worker;
+mod policy_catalog;
 #[cfg(test)]
 mod tests;
-mod worker;
+mod traffic_split;
+mod version_pool;
 
 use std::{
     collections::HashMap,
@@ -21,31 +21,31 @@ use prometheus_client::registry::Registry;
 use rand::SeedableRng;
 
 use self::{
-    catalogue::Catalogue,
-    loaded::{Loaded, Pool},
-    metrics::Metrics,
-    split::{Answering, Tally},
-    worker::Answer,
+    metrics::ServingMetrics,
+    model_worker::InferenceResult,
+    policy_catalog::PolicyCatalog,
+    traffic_split::{AnsweredBy, SplitStats},
+    version_pool::{LoadedVersion, VersionPool},
 };
 pub use self::{
-    catalogue::{Entry, Version},
-    loaded::{read_weights, weights_path},
-    split::{Canary, Comparison, Shadow, Side, Split},
+    policy_catalog::{ServedPolicy, ServedVersion},
+    traffic_split::{CanaryVersion, ShadowVersion, SplitComparison, TrafficSplit, VersionStats},
+    version_pool::{read_weights, weights_path},
 };
 use super::{
+    action_selection::{SamplingRng, select_action},
     builtin,
-    decide::{Generator, decide},
-    model::{ActError, Decision, Mode, Pick, PolicyReference},
-    network::Network,
+    model::{ActError, ActionMode, PolicyDecision, PolicyReference, VersionSelector},
+    network::PolicyNetwork,
 };
-use am_core::ambient::Ids;
+use am_core::ambient::IdGenerator;
 
 /// Maximum number of states per call.
-pub const MOST_STATES: usize = 4096;
+pub const MAX_STATES: usize = 4096;
 
 /// Settings of inference.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServingSettings {
     /// Directory of the weights files.
     pub directory: PathBuf,
     /// Limit of the loaded parameters, in bytes.
@@ -57,7 +57,7 @@ pub struct Settings {
     pub window: Duration,
 }
 
-impl Default for Settings {
+impl Default for ServingSettings {
     fn default() -> Self {
         Self { directory: PathBuf::from("policies"), memory: 256 << 20, exact: true, window: Duration::ZERO }
     }
@@ -65,52 +65,52 @@ impl Default for Settings {
 
 /// A query to a policy.
 #[derive(Debug, Clone, Default)]
-pub struct Ask {
-    /// States, 1 to [`MOST_STATES`].
+pub struct PolicyQuery {
+    /// States, 1 to [`MAX_STATES`].
     pub states: Vec<Vec<f64>>,
     /// Method of choosing actions.
-    pub mode: Mode,
+    pub mode: ActionMode,
     /// Exact mode, in which a state gets the same bits in any batch; `None`: as configured.
     pub exact: Option<bool>,
 }
 
 /// Server of the loaded policies. Clones are cheap and share the state; the threads end with the last clone or at
-/// [`Policies::stop`].
+/// [`PolicyServer::stop`].
 #[derive(Clone)]
-pub struct Policies(Arc<Shared>);
+pub struct PolicyServer(Arc<PolicyServerInner>);
 
-struct Shared {
-    settings: Settings,
-    ids: Ids,
-    catalogue: RwLock<Catalogue>,
-    pool: Arc<Pool>,
+struct PolicyServerInner {
+    settings: ServingSettings,
+    ids: IdGenerator,
+    catalogue: RwLock<PolicyCatalog>,
+    pool: Arc<VersionPool>,
     /// Split statistics by policy name.
-    tallies: Mutex<HashMap<String, Tally>>,
-    metrics: Metrics,
+    tallies: Mutex<HashMap<String, SplitStats>>,
+    metrics: ServingMetrics,
 }
 
 /// Route of a call: the version that answers, and the shadow.
-struct Chosen {
-    version: Arc<Version>,
-    by: Answering,
-    shadow: Option<Arc<Version>>,
-    tally: Option<Tally>,
+struct CallRoute {
+    version: Arc<ServedVersion>,
+    by: AnsweredBy,
+    shadow: Option<Arc<ServedVersion>>,
+    tally: Option<SplitStats>,
 }
 
-impl Policies {
+impl PolicyServer {
     /// Create the server with the built-in policy, load it and warm it up. Blocks for a fraction of a second.
     ///
     /// # Errors
     /// [`ActError::Runtime`] when libtorch cannot be used.
-    pub fn open(settings: Settings, ids: Ids) -> Result<Self, ActError> {
-        let metrics = Metrics::default();
-        let catalogue = Catalogue::builtin(Network::from_safetensors(builtin::BYTES)?.form().clone());
-        let pool = Pool::new(settings.directory.clone(), settings.memory, settings.window, metrics.clone());
+    pub fn open(settings: ServingSettings, ids: IdGenerator) -> Result<Self, ActError> {
+        let metrics = ServingMetrics::default();
+        let catalogue = PolicyCatalog::builtin(PolicyNetwork::from_safetensors(builtin::BUILTIN_BYTES)?.form().clone());
+        let pool = VersionPool::new(settings.directory.clone(), settings.memory, settings.window, metrics.clone());
         let reference = PolicyReference::at(builtin::BUILTIN_NAME, builtin::BUILTIN_VERSION);
         pool.load(catalogue.resolve(&reference)?.1)?;
         let catalogue = RwLock::new(catalogue);
         let tallies = Mutex::default();
-        Ok(Self(Arc::new(Shared { settings, ids, catalogue, pool: Arc::new(pool), tallies, metrics })))
+        Ok(Self(Arc::new(PolicyServerInner { settings, ids, catalogue, pool: Arc::new(pool), tallies, metrics })))
     }
 
     /// Register the metrics of inference.
@@ -124,7 +124,7 @@ impl Policies {
     }
 
     /// Insert or replace a policy. If its split has changed, its statistics restart.
-    pub fn put(&self, name: &str, entry: Entry) {
+    pub fn put(&self, name: &str, entry: ServedPolicy) {
         let mut catalogue = self.0.catalogue.write();
         let changed = catalogue.get(name).is_none_or(|old| old.split != entry.split);
         catalogue.put(name.to_owned(), entry);
@@ -137,7 +137,7 @@ impl Policies {
     ///
     /// # Errors
     /// When the policy, version or alias does not exist.
-    pub fn resolve(&self, reference: &PolicyReference) -> Result<Arc<Version>, ActError> {
+    pub fn resolve(&self, reference: &PolicyReference) -> Result<Arc<ServedVersion>, ActError> {
         let catalogue = self.0.catalogue.read();
         Ok(catalogue.resolve(reference)?.1.clone())
     }
@@ -151,12 +151,12 @@ impl Policies {
         &self,
         reference: &PolicyReference,
         state: Vec<f64>,
-    ) -> impl Future<Output = Result<Decision, ActError>> + Send + use<> {
+    ) -> impl Future<Output = Result<PolicyDecision, ActError>> + Send + use<> {
         let (policies, version) = (self.clone(), self.resolve(reference));
         async move {
             let version = version?;
-            let chosen = Chosen { version, by: Answering::Serving, shadow: None, tally: None };
-            let ask = Ask { states: vec![state], exact: Some(true), mode: Mode::Greedy };
+            let chosen = CallRoute { version, by: AnsweredBy::Serving, shadow: None, tally: None };
+            let ask = PolicyQuery { states: vec![state], exact: Some(true), mode: ActionMode::Greedy };
             policies.answer(chosen, ask).await?.pop().ok_or(ActError::Stopped)
         }
     }
@@ -165,45 +165,49 @@ impl Policies {
     /// answers.
     ///
     /// # Errors
-    /// As [`Policies::act`].
-    pub async fn act_all(&self, reference: &PolicyReference, ask: Ask) -> Result<Vec<Decision>, ActError> {
+    /// As [`PolicyServer::act`].
+    pub async fn act_all(
+        &self,
+        reference: &PolicyReference,
+        ask: PolicyQuery,
+    ) -> Result<Vec<PolicyDecision>, ActError> {
         let chosen = self.choose(reference)?;
         self.answer(chosen, ask).await
     }
 
-    fn choose(&self, reference: &PolicyReference) -> Result<Chosen, ActError> {
+    fn choose(&self, reference: &PolicyReference) -> Result<CallRoute, ActError> {
         let catalogue = self.0.catalogue.read();
         let (entry, version) = catalogue.resolve(reference)?;
-        let mut chosen = Chosen { version: version.clone(), by: Answering::Serving, shadow: None, tally: None };
-        if entry.split.is_none() || reference.pick != Pick::Serving {
+        let mut chosen = CallRoute { version: version.clone(), by: AnsweredBy::Serving, shadow: None, tally: None };
+        if entry.split.is_none() || reference.pick != VersionSelector::Serving {
             return Ok(chosen);
         }
         let tally = self.tallies().entry(reference.name.clone()).or_default().clone();
         if let Some(canary) = &entry.split.canary
             && let Some(second) = entry.versions.get(&canary.version)
-            && second.speaks_as(version)
-            && tally.next(canary.share) == Answering::Canary
+            && second.has_same_interface(version)
+            && tally.next(canary.share) == AnsweredBy::Canary
         {
-            (chosen.version, chosen.by) = (second.clone(), Answering::Canary);
+            (chosen.version, chosen.by) = (second.clone(), AnsweredBy::Canary);
         }
-        let shadow = entry.split.shadow.filter(|_| chosen.by == Answering::Serving);
+        let shadow = entry.split.shadow.filter(|_| chosen.by == AnsweredBy::Serving);
         let second = shadow.and_then(|shadow| entry.versions.get(&shadow.version));
         // The serving version may have changed since the split was set.
-        chosen.shadow = second.filter(|second| second.speaks_as(version)).cloned();
+        chosen.shadow = second.filter(|second| second.has_same_interface(version)).cloned();
         chosen.tally = Some(tally);
         Ok(chosen)
     }
 
-    fn tallies(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Tally>> {
+    fn tallies(&self) -> parking_lot::MutexGuard<'_, HashMap<String, SplitStats>> {
         self.0.tallies.lock()
     }
 
-    async fn answer(&self, chosen: Chosen, ask: Ask) -> Result<Vec<Decision>, ActError> {
-        let Chosen { version, by, shadow, tally } = chosen;
-        if ask.mode != Mode::Greedy && matches!(version.form.algorithm.as_str(), "rainbow_dqn" | "dqn") {
+    async fn answer(&self, chosen: CallRoute, ask: PolicyQuery) -> Result<Vec<PolicyDecision>, ActError> {
+        let CallRoute { version, by, shadow, tally } = chosen;
+        if ask.mode != ActionMode::Greedy && matches!(version.form.algorithm.as_str(), "rainbow_dqn" | "dqn") {
             return Err(ActError::NoDistribution(version.reference.clone()));
         }
-        let input = flat(&ask.states, version.form.state_length)?;
+        let input = flatten_states(&ask.states, version.form.state_length)?;
         let exact = ask.exact.unwrap_or(self.0.settings.exact);
         let shadowed = shadow.map(|shadow| (shadow, input.clone()));
         let begun = Instant::now();
@@ -226,21 +230,23 @@ impl Policies {
             });
         }
         let mut generator = match ask.mode {
-            Mode::Greedy => None,
-            Mode::Sample { seed } => Some(Generator::seed_from_u64(seed.unwrap_or_else(|| self.0.ids.number()))),
+            ActionMode::Greedy => None,
+            ActionMode::Sample { seed } => {
+                Some(SamplingRng::seed_from_u64(seed.unwrap_or_else(|| self.0.ids.number())))
+            }
         };
-        evaluations.iter().map(|evaluation| decide(&version, evaluation, generator.as_mut())).collect()
+        evaluations.iter().map(|evaluation| select_action(&version, evaluation, generator.as_mut())).collect()
     }
 
-    async fn ask(&self, version: &Arc<Version>, states: Vec<f32>, exact: bool) -> Answer {
-        let loaded: Arc<Loaded> = self.0.pool.get(version).await?;
+    async fn ask(&self, version: &Arc<ServedVersion>, states: Vec<f32>, exact: bool) -> InferenceResult {
+        let loaded: Arc<LoadedVersion> = self.0.pool.get(version).await?;
         loaded.ask(states, exact)?.await.map_err(|_| ActError::Stopped)?
     }
 
     /// Load and warm up the version that `reference` names.
     ///
     /// # Errors
-    /// As [`Policies::act`].
+    /// As [`PolicyServer::act`].
     pub async fn load(&self, reference: &PolicyReference) -> Result<(), ActError> {
         self.0.pool.get(&self.resolve(reference)?).await.map(drop)
     }
@@ -249,9 +255,10 @@ impl Policies {
     ///
     /// # Errors
     /// When the policy does not exist.
-    pub fn comparison(&self, name: &str) -> Result<Option<Comparison>, ActError> {
+    pub fn comparison(&self, name: &str) -> Result<Option<SplitComparison>, ActError> {
         let catalogue = self.0.catalogue.read();
-        let (entry, serving) = catalogue.resolve(&PolicyReference { name: name.to_owned(), pick: Pick::Serving })?;
+        let (entry, serving) =
+            catalogue.resolve(&PolicyReference { name: name.to_owned(), pick: VersionSelector::Serving })?;
         if entry.split.is_none() {
             return Ok(None);
         }
@@ -272,9 +279,9 @@ impl Policies {
 }
 
 /// Concatenate the states, as 32-bit floats.
-fn flat(states: &[Vec<f64>], expected: usize) -> Result<Vec<f32>, ActError> {
-    if !(1..=MOST_STATES).contains(&states.len()) {
-        return Err(ActError::Count { most: MOST_STATES, got: states.len() });
+fn flatten_states(states: &[Vec<f64>], expected: usize) -> Result<Vec<f32>, ActError> {
+    if !(1..=MAX_STATES).contains(&states.len()) {
+        return Err(ActError::Count { most: MAX_STATES, got: states.len() });
     }
     let mut flat = Vec::with_capacity(states.len() * expected);
     for (row, state) in states.iter().enumerate() {

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::{model::Act, state::ACTIONS};
+use crate::{marketplace_state::ACTION_NAMES, model::PolicyAction};
 use am_core::crypto::sha256_hex;
 
 fn reference(text: &str) -> PolicyReference {
     text.parse().unwrap()
 }
 
-fn open(settings: Settings) -> Policies {
-    Policies::open(settings, Ids::seeded(1)).unwrap()
+fn open(settings: ServingSettings) -> PolicyServer {
+    PolicyServer::open(settings, IdGenerator::seeded(1)).unwrap()
 }
 
 fn states(count: usize) -> Vec<Vec<f64>> {
@@ -21,19 +21,19 @@ fn states(count: usize) -> Vec<Vec<f64>> {
 }
 
 /// A directory with the weights of a few networks, and their versions of policy `p`.
-fn library(count: u32) -> (tempfile::TempDir, Vec<Arc<Version>>) {
+fn library(count: u32) -> (tempfile::TempDir, Vec<Arc<ServedVersion>>) {
     let directory = tempfile::tempdir().unwrap();
-    let form = Network::from_safetensors(builtin::BYTES).unwrap().form().clone();
+    let form = PolicyNetwork::from_safetensors(builtin::BUILTIN_BYTES).unwrap().form().clone();
     let versions = (1..=count).map(|version| {
         // Other metadata make another file of the same network.
-        let file = safetensors::SafeTensors::deserialize(builtin::BYTES).unwrap();
+        let file = safetensors::SafeTensors::deserialize(builtin::BUILTIN_BYTES).unwrap();
         let metadata = HashMap::from([("copy".to_owned(), version.to_string())]);
         let bytes = safetensors::serialize(file.iter(), Some(metadata)).unwrap();
         let sha256 = sha256_hex(&bytes);
         std::fs::write(weights_path(directory.path(), &sha256), bytes).unwrap();
-        let action_names = ACTIONS.map(str::to_owned).into();
+        let action_names = ACTION_NAMES.map(str::to_owned).into();
         let reference = format!("p@{version}");
-        Arc::new(Version {
+        Arc::new(ServedVersion {
             reference,
             name: "p".into(),
             version,
@@ -47,29 +47,31 @@ fn library(count: u32) -> (tempfile::TempDir, Vec<Arc<Version>>) {
     (directory, versions)
 }
 
-fn entry(versions: &[Arc<Version>], split: Split) -> Entry {
+fn entry(versions: &[Arc<ServedVersion>], split: TrafficSplit) -> ServedPolicy {
     let versions = versions.iter().map(|version| (version.version, version.clone())).collect();
-    Entry { versions, aliases: BTreeMap::new(), split }
+    ServedPolicy { versions, aliases: BTreeMap::new(), split }
 }
 
 #[tokio::test]
 async fn the_built_in_policy_answers() {
-    let policies = open(Settings::default());
+    let policies = open(ServingSettings::default());
     for name in ["marketplace-ppo", "marketplace-ppo@1", "marketplace-ppo@latest"] {
         let decision = policies.act(&reference(name), vec![0.5; 9]).await.unwrap();
         assert_eq!(decision.policy, "marketplace-ppo@1");
-        let (probabilities, Act::Index(action)) = (decision.probabilities.unwrap(), decision.action) else { panic!() };
+        let (probabilities, PolicyAction::Index(action)) = (decision.probabilities.unwrap(), decision.action) else {
+            panic!()
+        };
         assert_eq!(probabilities.len(), 4);
         assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-6);
         assert!(probabilities.iter().all(|p| *p <= probabilities[action]));
-        assert_eq!(decision.action_name.unwrap(), ACTIONS[action]);
+        assert_eq!(decision.action_name.unwrap(), ACTION_NAMES[action]);
     }
     assert_eq!(policies.resolve(&reference("marketplace-ppo")).unwrap().reference, "marketplace-ppo@1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_same_state_gets_the_same_bits_alone_and_in_a_crowd() {
-    let policies = open(Settings::default());
+    let policies = open(ServingSettings::default());
     let reference = reference("marketplace-ppo");
     let mut alone = Vec::new();
     for state in states(200) {
@@ -78,15 +80,15 @@ async fn the_same_state_gets_the_same_bits_alone_and_in_a_crowd() {
     let crowd = join_all(states(200).into_iter().map(|state| tokio::spawn(policies.act(&reference, state)))).await;
     let crowd: Vec<_> = crowd.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
     assert_eq!(crowd, alone);
-    let ask = Ask { states: states(200), exact: Some(true), ..Ask::default() };
+    let ask = PolicyQuery { states: states(200), exact: Some(true), ..PolicyQuery::default() };
     assert_eq!(policies.act_all(&reference, ask).await.unwrap(), alone, "and in one call");
 }
 
 #[tokio::test]
 async fn a_sample_is_repeated_by_its_seed() {
-    let policies = open(Settings::default());
+    let policies = open(ServingSettings::default());
     let drawn = async |seed| {
-        let ask = Ask { states: states(50), mode: Mode::Sample { seed }, exact: None };
+        let ask = PolicyQuery { states: states(50), mode: ActionMode::Sample { seed }, exact: None };
         let decisions = policies.act_all(&reference("marketplace-ppo"), ask).await.unwrap();
         decisions.into_iter().map(|decision| decision.action).collect::<Vec<_>>()
     };
@@ -97,7 +99,7 @@ async fn a_sample_is_repeated_by_its_seed() {
 
 #[tokio::test]
 async fn what_cannot_be_answered_says_why() {
-    let policies = open(Settings::default());
+    let policies = open(ServingSettings::default());
     let act = |name: &str, state: Vec<f64>| policies.act(&reference(name), state);
     assert_eq!(act("nobody", vec![0.0; 9]).await, Err(ActError::UnknownPolicy("nobody".into())));
     let missing = ActError::UnknownVersion { name: "marketplace-ppo".into(), version: 2 };
@@ -109,24 +111,25 @@ async fn what_cannot_be_answered_says_why() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e39] {
         let mut all = states(3);
         all[2][7] = bad;
-        let ask = Ask { states: all, ..Ask::default() };
+        let ask = PolicyQuery { states: all, ..PolicyQuery::default() };
         let refused = policies.act_all(&reference("marketplace-ppo"), ask).await;
         assert_eq!(refused, Err(ActError::NotFinite { row: 2, position: 7 }));
     }
-    for got in [0, MOST_STATES + 1] {
-        let ask = Ask { states: vec![vec![0.0; 9]; got], ..Ask::default() };
+    for got in [0, MAX_STATES + 1] {
+        let ask = PolicyQuery { states: vec![vec![0.0; 9]; got], ..PolicyQuery::default() };
         let refused = policies.act_all(&reference("marketplace-ppo"), ask).await;
-        assert_eq!(refused, Err(ActError::Count { most: MOST_STATES, got }));
+        assert_eq!(refused, Err(ActError::Count { most: MAX_STATES, got }));
     }
 }
 
 #[tokio::test]
 async fn the_least_recently_used_makes_room() {
     let (directory, versions) = library(3);
-    let size = Network::from_safetensors(builtin::BYTES).unwrap().size();
-    let settings = Settings { directory: directory.path().to_owned(), memory: 2 * size, ..Settings::default() };
+    let size = PolicyNetwork::from_safetensors(builtin::BUILTIN_BYTES).unwrap().size();
+    let settings =
+        ServingSettings { directory: directory.path().to_owned(), memory: 2 * size, ..ServingSettings::default() };
     let policies = open(settings);
-    policies.put("p", entry(&versions, Split::default()));
+    policies.put("p", entry(&versions, TrafficSplit::default()));
     for version in ["p@1", "p@2", "p@1", "p@3"] {
         policies.act(&reference(version), vec![0.0; 9]).await.unwrap();
     }
@@ -139,8 +142,8 @@ async fn the_least_recently_used_makes_room() {
 #[tokio::test]
 async fn a_file_that_is_not_what_it_was_is_not_served() {
     let (directory, versions) = library(2);
-    let policies = open(Settings { directory: directory.path().to_owned(), ..Settings::default() });
-    policies.put("p", entry(&versions, Split::default()));
+    let policies = open(ServingSettings { directory: directory.path().to_owned(), ..ServingSettings::default() });
+    policies.put("p", entry(&versions, TrafficSplit::default()));
     let path = weights_path(directory.path(), &versions[0].sha256);
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -155,10 +158,13 @@ async fn a_file_that_is_not_what_it_was_is_not_served() {
 #[tokio::test]
 async fn a_split_is_for_bare_names_only() {
     let (directory, versions) = library(2);
-    let policies = open(Settings { directory: directory.path().to_owned(), ..Settings::default() });
-    let split = Split { canary: Some(Canary { version: 1, share: 0.25 }), shadow: Some(Shadow { version: 1 }) };
+    let policies = open(ServingSettings { directory: directory.path().to_owned(), ..ServingSettings::default() });
+    let split = TrafficSplit {
+        canary: Some(CanaryVersion { version: 1, share: 0.25 }),
+        shadow: Some(ShadowVersion { version: 1 }),
+    };
     policies.put("p", entry(&versions, split));
-    let ask = || Ask { states: states(1), ..Ask::default() };
+    let ask = || PolicyQuery { states: states(1), ..PolicyQuery::default() };
     let mut answered = Vec::new();
     for _ in 0..8 {
         answered.push(policies.act_all(&reference("p"), ask()).await.unwrap().remove(0).policy);
@@ -176,13 +182,13 @@ async fn a_split_is_for_bare_names_only() {
     };
     assert_eq!((seen.serving.calls, seen.canary.unwrap().calls), (6, 2));
     assert_eq!((seen.agreement, seen.mean_value_difference), (Some(1.0), Some(0.0)), "they are the same network");
-    policies.put("p", entry(&versions, Split::default()));
+    policies.put("p", entry(&versions, TrafficSplit::default()));
     assert_eq!(policies.comparison("p"), Ok(None));
 }
 
 #[tokio::test]
 async fn a_stopped_room_refuses_and_metrics_have_counted() {
-    let policies = open(Settings::default());
+    let policies = open(ServingSettings::default());
     let mut registry = Registry::default();
     policies.register(&mut registry);
     policies.act(&reference("marketplace-ppo"), vec![0.0; 9]).await.unwrap();

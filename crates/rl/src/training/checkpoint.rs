@@ -7,25 +7,25 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
-use super::Error;
+use super::TrainingError;
 
 /// Key of the JSON in the file's metadata.
-const STATE: &str = "state";
+const STATE_KEY: &str = "state";
 
 /// Named arrays and named JSON values.
 #[derive(Debug, Default)]
-pub struct Checkpoint {
+pub struct TrainerCheckpoint {
     /// 32-bit floats with their exact bits, so that NaN and -0 are preserved.
     arrays: BTreeMap<String, Vec<f32>>,
     state: Map<String, Value>,
 }
 
-impl Checkpoint {
+impl TrainerCheckpoint {
     /// Serialize to a safetensors file.
     ///
     /// # Errors
     /// When libtorch or safetensors refuse, which does not happen in practice.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, TrainingError> {
         let bytes: BTreeMap<&String, Vec<u8>> = self
             .arrays
             .iter()
@@ -35,39 +35,43 @@ impl Checkpoint {
             .iter()
             .map(|(name, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-        let metadata = HashMap::from([(STATE.to_owned(), serde_json::to_string(&self.state)?)]);
+        let metadata = HashMap::from([(STATE_KEY.to_owned(), serde_json::to_string(&self.state)?)]);
         Ok(safetensors::serialize(views, Some(metadata))?)
     }
 
     /// Parse a safetensors file.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when it is not a checkpoint.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+    /// [`TrainingError::Checkpoint`] when it is not a checkpoint.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TrainingError> {
         let (_, metadata) = SafeTensors::read_metadata(bytes)?;
-        let state = metadata.metadata().as_ref().and_then(|metadata| metadata.get(STATE));
-        let state = state.ok_or_else(|| Error::Checkpoint("it has no state".into()))?;
+        let state = metadata.metadata().as_ref().and_then(|metadata| metadata.get(STATE_KEY));
+        let state = state.ok_or_else(|| TrainingError::Checkpoint("it has no state".into()))?;
         let numbers = |view: &TensorView| {
             let (words, rest) = view.data().as_chunks();
             if view.dtype() != Dtype::F32 || !rest.is_empty() {
-                return Err(Error::Checkpoint("an array is not of 32-bit floats".into()));
+                return Err(TrainingError::Checkpoint("an array is not of 32-bit floats".into()));
             }
             Ok(words.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
         };
         let file = SafeTensors::deserialize(bytes)?;
         let arrays = file.iter().map(|(name, view)| Ok((name.to_owned(), numbers(&view)?)));
-        Ok(Self { arrays: arrays.collect::<Result<_, Error>>()?, state: serde_json::from_str(state)? })
+        Ok(Self { arrays: arrays.collect::<Result<_, TrainingError>>()?, state: serde_json::from_str(state)? })
     }
 
-    pub(super) fn put(&mut self, name: &str, tensor: &Tensor) -> Result<(), Error> {
-        self.arrays.insert(name.to_owned(), super::mlp::numbers(tensor)?);
+    pub(super) fn put(&mut self, name: &str, tensor: &Tensor) -> Result<(), TrainingError> {
+        self.arrays.insert(name.to_owned(), super::mlp::tensor_numbers(tensor)?);
         Ok(())
     }
 
-    pub(super) fn get(&self, name: &str, into: &mut Tensor) -> Result<(), Error> {
+    pub(super) fn get(&self, name: &str, into: &mut Tensor) -> Result<(), TrainingError> {
         let numbers = self.array(name)?;
         if numbers.len() != into.numel() {
-            return Err(Error::Checkpoint(format!("'{name}' has {} numbers, not {}", numbers.len(), into.numel())));
+            return Err(TrainingError::Checkpoint(format!(
+                "'{name}' has {} numbers, not {}",
+                numbers.len(),
+                into.numel()
+            )));
         }
         let from = Tensor::f_from_slice(numbers)?.f_view(&into.size()[..])?.f_to_kind(Kind::Float)?;
         into.f_copy_(&from)?;
@@ -78,18 +82,18 @@ impl Checkpoint {
         self.arrays.insert(name.to_owned(), numbers);
     }
 
-    pub(super) fn array(&self, name: &str) -> Result<&[f32], Error> {
+    pub(super) fn array(&self, name: &str) -> Result<&[f32], TrainingError> {
         let array = self.arrays.get(name);
-        Ok(array.ok_or_else(|| Error::Checkpoint(format!("'{name}' is missing")))?)
+        Ok(array.ok_or_else(|| TrainingError::Checkpoint(format!("'{name}' is missing")))?)
     }
 
-    pub(crate) fn put_state(&mut self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+    pub(crate) fn put_state(&mut self, name: &str, value: &impl Serialize) -> Result<(), TrainingError> {
         self.state.insert(name.to_owned(), serde_json::to_value(value)?);
         Ok(())
     }
 
-    pub(crate) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
-        let value = self.state.get(name).ok_or_else(|| Error::Checkpoint(format!("'{name}' is missing")))?;
-        T::deserialize(value).map_err(|error| Error::Checkpoint(format!("'{name}': {error}")))
+    pub(crate) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<T, TrainingError> {
+        let value = self.state.get(name).ok_or_else(|| TrainingError::Checkpoint(format!("'{name}' is missing")))?;
+        T::deserialize(value).map_err(|error| TrainingError::Checkpoint(format!("'{name}': {error}")))
     }
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chosen, Error, Trainer};
+use super::{ChosenActions, Trainer, TrainingError};
 use crate::environments::VectorEnv;
 
 /// Statistics of whole episodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = EpisodeReturns)]
-pub struct Evaluated {
+pub struct EpisodeStats {
     /// Number of episodes.
     pub episodes: usize,
     /// Mean of the returns.
@@ -23,21 +23,21 @@ pub struct Evaluated {
     pub length: f64,
 }
 
-/// Evaluate the present policy of `trainer`; see [`episodes`].
+/// Evaluate the present policy of `trainer`; see [`evaluate_episodes`].
 ///
 /// # Errors
 /// When libtorch or the environments refuse.
-pub fn evaluate(
+pub fn evaluate_trainer(
     trainer: &dyn Trainer,
     environments: &mut VectorEnv,
     count: usize,
     seed: u64,
-) -> Result<Evaluated, Error> {
-    episodes(&|observations, chosen| trainer.greedy(observations, chosen), environments, count, seed)
+) -> Result<EpisodeStats, TrainingError> {
+    evaluate_episodes(&|observations, chosen| trainer.greedy(observations, chosen), environments, count, seed)
 }
 
 /// Policy that chooses an action for each row of observations.
-pub type Greedy<'a> = dyn Fn(&[f32], &mut Chosen) -> Result<(), Error> + 'a;
+pub type GreedyPolicy<'a> = dyn Fn(&[f32], &mut ChosenActions) -> Result<(), TrainingError> + 'a;
 
 /// Evaluate a policy in the first `count` episodes, spread evenly over `environments`, which are reset with `seed`.
 ///
@@ -45,17 +45,17 @@ pub type Greedy<'a> = dyn Fn(&[f32], &mut Chosen) -> Result<(), Error> + 'a;
 ///
 /// # Errors
 /// When `greedy` fails, or the environments refuse its actions.
-pub fn episodes(
-    greedy: &Greedy<'_>,
+pub fn evaluate_episodes(
+    greedy: &GreedyPolicy<'_>,
     environments: &mut VectorEnv,
     count: usize,
     seed: u64,
-) -> Result<Evaluated, Error> {
+) -> Result<EpisodeStats, TrainingError> {
     environments.reset(seed);
     let each = count.div_ceil(environments.len());
     let mut counts = vec![0; environments.len()];
     let (mut totals, mut steps) = (Vec::with_capacity(count), 0f64);
-    let mut chosen = Chosen::Discrete(Vec::new());
+    let mut chosen = ChosenActions::Discrete(Vec::new());
     while counts.iter().any(|count| *count < each) {
         greedy(environments.observations(), &mut chosen)?;
         environments.step(chosen.actions())?;
@@ -72,5 +72,5 @@ pub fn episodes(
     let deviation = (totals.iter().map(|total| (total - mean).powi(2)).sum::<f64>() / count).sqrt();
     let least = totals.iter().copied().fold(f64::INFINITY, f64::min);
     let most = totals.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    Ok(Evaluated { episodes: totals.len(), mean, deviation, least, most, length: steps / count })
+    Ok(EpisodeStats { episodes: totals.len(), mean, deviation, least, most, length: steps / count })
 }

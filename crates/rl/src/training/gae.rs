@@ -2,7 +2,7 @@
 
 /// Experience of several environments over several steps; each slice is ordered by step, and within a step by
 /// environment.
-pub(super) struct Experience<'a> {
+pub(super) struct GaeRollout<'a> {
     /// Rewards; where an episode was truncated, the discounted value of the next state is added.
     pub(super) rewards: &'a [f32],
     /// Critic's values of the states before each step.
@@ -13,7 +13,7 @@ pub(super) struct Experience<'a> {
     pub(super) last_values: &'a [f32],
 }
 
-impl Experience<'_> {
+impl GaeRollout<'_> {
     /// Compute the advantages: `A_t = d_t + gamma lambda A_(t+1)`, `d_t = r_t + gamma V_(t+1) - V_t` (equations 11, 12
     /// and 16), where the terms of the next step are 0 after an end.
     pub(super) fn advantages(&self, gamma: f32, lambda: f32) -> Vec<f32> {
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn advantages_are_those_computed_by_hand() {
         // Two environments, three steps; the second one's episode ends with its second step.
-        let experience = Experience {
+        let experience = GaeRollout {
             rewards: &[1.0, 2.0, 0.0, 4.0, 3.0, 1.0],
             values: &[0.5, 1.0, 1.0, 2.0, 2.0, 0.0],
             ends: &[false, false, false, true, false, false],

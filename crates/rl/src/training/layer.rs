@@ -8,14 +8,14 @@
 use tch::{Device, Kind, TchError, Tensor, utils::has_mkldnn};
 
 /// Number of multiplications from which oneDNN is faster.
-const LARGE: i64 = 1 << 23;
+const ONEDNN_MIN_MULTIPLICATIONS: i64 = 1 << 23;
 
 /// Maximum number of inputs for which a product is transposed: MKL has no kernel for so short an edge (256 x 256 by 256
 /// x 4: 48 µs, transposed 12 µs).
-const NARROW: i64 = 16;
+const MAX_NARROW_INPUTS: i64 = 16;
 
 /// Views of a layer's parameters and gradients.
-pub(super) struct Layer {
+pub(super) struct DenseLayer {
     /// Weights, outputs x inputs as in PyTorch; with copies, concatenated along a first dimension.
     pub(super) weight: Tensor,
     pub(super) weight_gradient: Tensor,
@@ -24,7 +24,7 @@ pub(super) struct Layer {
     pub(super) bias_gradient: Tensor,
 }
 
-impl Layer {
+impl DenseLayer {
     /// Number of copies; `None`: one, without a dimension for it.
     fn copies(&self) -> Option<i64> {
         (self.weight.dim() > 2).then(|| self.weight.size()[0])
@@ -33,11 +33,14 @@ impl Layer {
     /// Return whether the product of one copy's weights with this number of rows counts as large.
     fn is_large(&self, rows: i64) -> bool {
         let each = self.weight.numel() as i64 / self.copies().unwrap_or(1);
-        !self.is_narrow() && rows * each >= LARGE && self.weight.device() == Device::Cpu && has_mkldnn()
+        !self.is_narrow()
+            && rows * each >= ONEDNN_MIN_MULTIPLICATIONS
+            && self.weight.device() == Device::Cpu
+            && has_mkldnn()
     }
 
     fn is_narrow(&self) -> bool {
-        self.weight.size()[self.weight.dim() - 1] <= NARROW
+        self.weight.size()[self.weight.dim() - 1] <= MAX_NARROW_INPUTS
     }
 
     /// Compute `input W^T + b`; rows x inputs, with copies copies x rows x inputs.
@@ -121,20 +124,20 @@ mod tests {
     use rand::SeedableRng;
 
     use super::{
-        super::{mlp::numbers, random},
+        super::{mlp::tensor_numbers, sampling},
         *,
     };
 
-    fn drawn(generator: &mut random::Generator, size: &[i64]) -> Tensor {
+    fn drawn(generator: &mut sampling::TrainingRng, size: &[i64]) -> Tensor {
         let count = size.iter().product::<i64>();
-        let all: Vec<f32> = (0..count).map(|_| random::normal(generator)).collect();
+        let all: Vec<f32> = (0..count).map(|_| sampling::sample_normal(generator)).collect();
         Tensor::from_slice(&all).view(size)
     }
 
     #[track_caller]
     fn close(ours: &Tensor, theirs: &Tensor) {
         assert_eq!(ours.size(), theirs.size());
-        let (ours, theirs) = (numbers(ours).unwrap(), numbers(theirs).unwrap());
+        let (ours, theirs) = (tensor_numbers(ours).unwrap(), tensor_numbers(theirs).unwrap());
         for (one, other) in ours.iter().zip(&theirs) {
             assert!((one - other).abs() < 1e-3 + 1e-4 * other.abs(), "{one} is not {other}");
         }
@@ -143,12 +146,12 @@ mod tests {
     #[test]
     fn large_products_are_the_small_ones() {
         assert!(has_mkldnn(), "the pinned libtorch has oneDNN");
-        let mut generator = random::Generator::seed_from_u64(4);
+        let mut generator = sampling::TrainingRng::seed_from_u64(4);
         let (rows, inputs, outputs) = (256, 160, 256);
         for copies in [None, Some(2)] {
             let sized = |size: &[i64]| copies.into_iter().chain(size.iter().copied()).collect::<Vec<_>>();
             let bias = if copies.is_some() { sized(&[1, outputs]) } else { vec![outputs] };
-            let layer = Layer {
+            let layer = DenseLayer {
                 weight: drawn(&mut generator, &sized(&[outputs, inputs])),
                 weight_gradient: Tensor::zeros(sized(&[outputs, inputs]), (Kind::Float, Device::Cpu)),
                 bias: drawn(&mut generator, &bias),

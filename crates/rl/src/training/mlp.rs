@@ -4,19 +4,19 @@
 use rand::Rng;
 use tch::{Device, TchError, Tensor};
 
-use super::{layer::Layer, parameters::Parameters};
+use super::{layer::DenseLayer, parameters::NetworkParameters};
 use crate::{network, orthogonal::orthogonal};
 
 /// Widths of a perceptron's layers, from input to output, and the number of copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct MlpShape {
     pub(super) widths: Vec<usize>,
     /// Number of perceptrons of this shape, each with its own parameters, that receive the same input: SAC's twin
     /// critics.
     pub(super) copies: usize,
 }
 
-impl Shape {
+impl MlpShape {
     pub(super) fn new(input: usize, hidden: &[usize], output: usize) -> Self {
         let widths = std::iter::once(input).chain(hidden.iter().copied()).chain([output]).collect();
         Self { widths, copies: 1 }
@@ -48,7 +48,7 @@ impl Shape {
         for (inputs, outputs) in self.layers() {
             let bound = 1.0 / (inputs as f64).sqrt();
             let count = self.copies * (inputs + 1) * outputs;
-            numbers.extend((0..count).map(|_| super::random::uniform(generator, -bound, bound) as f32));
+            numbers.extend((0..count).map(|_| super::sampling::sample_uniform(generator, -bound, bound) as f32));
         }
         numbers
     }
@@ -56,19 +56,19 @@ impl Shape {
 
 /// Layers `y = x W^T + b` with ReLU between them.
 pub(super) struct Mlp {
-    layers: Vec<Layer>,
+    layers: Vec<DenseLayer>,
     copies: usize,
 }
 
 /// Intermediate results of a forward pass, for the backward pass.
-pub(super) struct Pass {
+pub(super) struct ForwardPass {
     /// Input of each layer.
     inputs: Vec<Tensor>,
     /// Output, rows x outputs; with copies, copies x rows x outputs.
     pub(super) output: Tensor,
 }
 
-impl Pass {
+impl ForwardPass {
     /// Restrict to the first `rows` rows; only without copies.
     pub(super) fn first(&self, rows: usize) -> Result<Self, TchError> {
         let of = |tensor: &Tensor| tensor.f_narrow(0, 0, rows as i64);
@@ -78,7 +78,7 @@ impl Pass {
 
 impl Mlp {
     /// Create the perceptron whose parameters begin at `offset`, and advance `offset` behind them.
-    pub(super) fn at(parameters: &Parameters, offset: &mut i64, shape: &Shape) -> Result<Self, TchError> {
+    pub(super) fn at(parameters: &NetworkParameters, offset: &mut i64, shape: &MlpShape) -> Result<Self, TchError> {
         let copies = shape.copies as i64;
         let stacked = |size: [i64; 2]| if copies == 1 { size.to_vec() } else { vec![copies, size[0], size[1]] };
         let view = |from: &Tensor, at: i64, size: &[i64]| -> Result<Tensor, TchError> {
@@ -90,7 +90,7 @@ impl Mlp {
             let (weight, bias) =
                 (stacked([outputs, inputs]), if copies == 1 { vec![outputs] } else { stacked([1, outputs]) });
             let bias_at = *offset + copies * outputs * inputs;
-            layers.push(Layer {
+            layers.push(DenseLayer {
                 weight: view(&parameters.values, *offset, &weight)?,
                 weight_gradient: view(&parameters.gradients, *offset, &weight)?,
                 bias: view(&parameters.values, bias_at, &bias)?,
@@ -102,7 +102,7 @@ impl Mlp {
     }
 
     /// Compute the output for `input`, rows x inputs.
-    pub(super) fn forward(&self, input: &Tensor) -> Result<Pass, TchError> {
+    pub(super) fn forward(&self, input: &Tensor) -> Result<ForwardPass, TchError> {
         let mut inputs = Vec::with_capacity(self.layers.len());
         let mut present = match self.copies {
             1 => input.shallow_clone(),
@@ -115,12 +115,18 @@ impl Mlp {
             let next = layer.forward(&present)?;
             inputs.push(std::mem::replace(&mut present, next));
         }
-        Ok(Pass { inputs, output: present })
+        Ok(ForwardPass { inputs, output: present })
     }
 
     /// Backpropagate the loss's gradient by the output. With `parameters`, replace the parameters' gradients; with
     /// `input`, return the gradient by the input.
-    fn backward_to(&self, pass: &Pass, gradient: &Tensor, parameters: bool, input: bool) -> Result<Tensor, TchError> {
+    fn backward_to(
+        &self,
+        pass: &ForwardPass,
+        gradient: &Tensor,
+        parameters: bool,
+        input: bool,
+    ) -> Result<Tensor, TchError> {
         let mut present = gradient.shallow_clone();
         for (index, (layer, into)) in self.layers.iter().zip(&pass.inputs).enumerate().rev() {
             if parameters {
@@ -137,17 +143,17 @@ impl Mlp {
     }
 
     /// Set the parameters' gradients, from the loss's gradient by the output.
-    pub(super) fn backward(&self, pass: &Pass, gradient: &Tensor) -> Result<(), TchError> {
+    pub(super) fn backward(&self, pass: &ForwardPass, gradient: &Tensor) -> Result<(), TchError> {
         self.backward_to(pass, gradient, true, false).map(drop)
     }
 
     /// Compute the loss's gradient by the input, from that by the output; the parameters' gradients are unchanged.
-    pub(super) fn input_gradient(&self, pass: &Pass, gradient: &Tensor) -> Result<Tensor, TchError> {
+    pub(super) fn input_gradient(&self, pass: &ForwardPass, gradient: &Tensor) -> Result<Tensor, TchError> {
         self.backward_to(pass, gradient, false, true)
     }
 
     /// Set the parameters' gradients and compute the gradient by the input.
-    pub(super) fn backward_through(&self, pass: &Pass, gradient: &Tensor) -> Result<Tensor, TchError> {
+    pub(super) fn backward_through(&self, pass: &ForwardPass, gradient: &Tensor) -> Result<Tensor, TchError> {
         self.backward_to(pass, gradient, true, true)
     }
 
@@ -167,8 +173,8 @@ pub(super) fn matrix(numbers: &[f32], width: usize, device: Device) -> Result<Te
 }
 
 /// Read all numbers of a tensor on any device, in row-major order.
-pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    network::numbers(&tensor.f_to_device(Device::Cpu)?)
+pub(super) fn tensor_numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+    network::tensor_numbers(&tensor.f_to_device(Device::Cpu)?)
 }
 
 #[cfg(test)]
@@ -176,16 +182,16 @@ mod tests {
     use rand::SeedableRng;
     use tch::Kind;
 
-    use super::{super::random, *};
+    use super::{super::sampling, *};
 
     fn drawn(seed: u64, count: usize) -> Vec<f32> {
-        let mut generator = random::Generator::seed_from_u64(seed);
-        (0..count).map(|_| random::normal(&mut generator)).collect()
+        let mut generator = sampling::TrainingRng::seed_from_u64(seed);
+        (0..count).map(|_| sampling::sample_normal(&mut generator)).collect()
     }
 
     /// The same perceptron, recorded for libtorch to differentiate; answers output, gradients of the parameters in the
-    /// order of [`Parameters`] and that of the input.
-    fn reference(mlp: &Mlp, shape: &Shape, input: &Tensor, by_output: &Tensor) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    /// order of [`NetworkParameters`] and that of the input.
+    fn reference(mlp: &Mlp, shape: &MlpShape, input: &Tensor, by_output: &Tensor) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let leaf = |tensor: &Tensor| tensor.copy().detach().set_requires_grad(true);
         let layers: Vec<[Tensor; 2]> =
             mlp.layers.iter().map(|layer| [leaf(&layer.weight), leaf(&layer.bias)]).collect();
@@ -197,8 +203,8 @@ mod tests {
             present = inner.matmul(&weight.transpose(-2, -1)) + bias;
         }
         (&present * by_output).sum(Kind::Float).backward();
-        let gradients = layers.iter().flatten().flat_map(|tensor| numbers(&tensor.grad()).unwrap()).collect();
-        (numbers(&present.detach()).unwrap(), gradients, numbers(&input.grad()).unwrap())
+        let gradients = layers.iter().flatten().flat_map(|tensor| tensor_numbers(&tensor.grad()).unwrap()).collect();
+        (tensor_numbers(&present.detach()).unwrap(), gradients, tensor_numbers(&input.grad()).unwrap())
     }
 
     fn close(name: &str, ours: &[f32], theirs: &[f32]) {
@@ -211,9 +217,9 @@ mod tests {
     #[test]
     fn gradients_are_libtorchs() {
         for copies in [1, 2] {
-            let shape = Shape { copies, ..Shape::new(3, &[5, 4], 2) };
-            let mut generator = random::Generator::seed_from_u64(copies as u64);
-            let parameters = Parameters::new(&shape.uniform(&mut generator), Device::Cpu).unwrap();
+            let shape = MlpShape { copies, ..MlpShape::new(3, &[5, 4], 2) };
+            let mut generator = sampling::TrainingRng::seed_from_u64(copies as u64);
+            let parameters = NetworkParameters::new(&shape.uniform(&mut generator), Device::Cpu).unwrap();
             let mut offset = 0;
             let mlp = Mlp::at(&parameters, &mut offset, &shape).unwrap();
             assert_eq!(offset as usize, parameters.values.numel());
@@ -225,19 +231,19 @@ mod tests {
             let by_input =
                 if copies > 1 { by_input.sum_dim_intlist(&[0i64][..], false, Kind::Float) } else { by_input };
             let (output, gradients, input_gradient) = reference(&mlp, &shape, &input, &by_output);
-            close("output", &numbers(&pass.output).unwrap(), &output);
-            close("parameter", &numbers(&parameters.gradients).unwrap(), &gradients);
-            close("input", &numbers(&by_input).unwrap(), &input_gradient);
-            let before = numbers(&parameters.gradients).unwrap();
+            close("output", &tensor_numbers(&pass.output).unwrap(), &output);
+            close("parameter", &tensor_numbers(&parameters.gradients).unwrap(), &gradients);
+            close("input", &tensor_numbers(&by_input).unwrap(), &input_gradient);
+            let before = tensor_numbers(&parameters.gradients).unwrap();
             let _ = mlp.input_gradient(&pass, &by_output).unwrap();
-            assert_eq!(numbers(&parameters.gradients).unwrap(), before);
+            assert_eq!(tensor_numbers(&parameters.gradients).unwrap(), before);
         }
     }
 
     #[test]
     fn draws_are_orthogonal_or_within_their_bounds() {
-        let mut generator = random::Generator::seed_from_u64(1);
-        let shape = Shape::new(4, &[8], 2);
+        let mut generator = sampling::TrainingRng::seed_from_u64(1);
+        let shape = MlpShape::new(4, &[8], 2);
         let all = shape.orthogonal(&mut generator, 0.01);
         assert_eq!(all.len(), 4 * 8 + 8 + 8 * 2 + 2);
         let length = |numbers: &[f32]| numbers.iter().map(|number| number * number).sum::<f32>();

@@ -2,46 +2,46 @@
 //!
 //! Networks and optimisers are libtorch's; losses, projections and advantages are computed over slices, where the
 //! formulas can be read and tested by hand. A trainer owns its random generator: equal settings and seeds give equal
-//! bits, and so does a run that resumes from a [`Checkpoint`].
+//! bits, and so does a run that resumes from a [`TrainerCheckpoint`].
 
 mod checkpoint;
 mod evaluation;
 mod gae;
 mod layer;
 mod mlp;
-mod modest;
 mod moments;
 mod offline;
 mod parameters;
 mod plan;
 mod ppo;
 mod rainbow;
-mod random;
 mod replay;
 mod sac;
+mod sampling;
 #[cfg(test)]
 mod tests;
-mod weights;
+mod thread_priority;
+mod weights_writer;
 
 use serde::{Deserialize, Serialize};
 pub use tch::Device;
 use tch::TchError;
 
 pub use self::{
-    checkpoint::Checkpoint,
-    evaluation::{Evaluated, Greedy, episodes, evaluate},
-    modest::be_modest,
-    offline::{Feedback, FeedbackAction, Mode, Offline, OfflineSettings},
-    plan::{Algorithm, Plan},
-    ppo::{Ppo, PpoSettings},
-    rainbow::{Rainbow, RainbowSettings},
-    sac::{Sac, SacSettings},
+    checkpoint::TrainerCheckpoint,
+    evaluation::{EpisodeStats, GreedyPolicy, evaluate_episodes, evaluate_trainer},
+    offline::{FeedbackAction, FeedbackSample, LearningMode, OfflineSettings, OfflineTrainer},
+    plan::{Algorithm, TrainingPlan},
+    ppo::{PpoSettings, PpoTrainer},
+    rainbow::{RainbowSettings, RainbowTrainer},
+    sac::{SacSettings, SacTrainer},
+    thread_priority::lower_thread_priority,
 };
-use super::environments::{self, ActionSpace, Description, Ended};
+use super::environments::{self, ActionSpace, EnvironmentDescription, FinishedEpisode};
 
 /// Error of starting or continuing training.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum TrainingError {
     /// A setting is out of range or does not fit the environment.
     #[error("{name}: {reason}")]
     Setting {
@@ -63,25 +63,25 @@ pub enum Error {
     Checkpoint(String),
     /// The environments refused.
     #[error(transparent)]
-    Environment(#[from] environments::Error),
+    Environment(#[from] environments::EnvironmentError),
     /// An operation of libtorch failed.
     #[error("libtorch: {0}")]
     Torch(String),
 }
 
-impl From<TchError> for Error {
+impl From<TchError> for TrainingError {
     fn from(error: TchError) -> Self {
         Self::Torch(error.to_string())
     }
 }
 
-impl From<serde_json::Error> for Error {
+impl From<serde_json::Error> for TrainingError {
     fn from(error: serde_json::Error) -> Self {
         Self::Checkpoint(error.to_string())
     }
 }
 
-impl From<safetensors::SafeTensorError> for Error {
+impl From<safetensors::SafeTensorError> for TrainingError {
     fn from(error: safetensors::SafeTensorError) -> Self {
         Self::Checkpoint(error.to_string())
     }
@@ -94,16 +94,16 @@ pub fn set_threads(count: u16) {
 }
 
 /// A figure of the training: its usual name and its value.
-pub type Measure = (&'static str, f64);
+pub type TrainingMeasure = (&'static str, f64);
 
 /// Result of one [`Trainer::advance`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainingProgress {
     /// Episodes that ended.
-    pub ended: Vec<Ended>,
+    pub ended: Vec<FinishedEpisode>,
     /// Losses and similar figures, means over the updates; empty if there was no update.
     #[serde(skip_deserializing)]
-    pub measures: Vec<Measure>,
+    pub measures: Vec<TrainingMeasure>,
 }
 
 /// A run of a training algorithm. It may move between threads, but is used by one at a time.
@@ -111,8 +111,8 @@ pub trait Trainer: Send {
     /// Train for a rollout or a few steps: some milliseconds, up to a second with large networks.
     ///
     /// # Errors
-    /// [`Error::Diverged`], and errors of libtorch; the trainer is unusable then, but its last checkpoint is valid.
-    fn advance(&mut self) -> Result<Progress, Error>;
+    /// [`TrainingError::Diverged`], and errors of libtorch; the trainer is unusable then, but its last checkpoint is valid.
+    fn advance(&mut self) -> Result<TrainingProgress, TrainingError>;
 
     /// Return the number of environment steps done.
     fn steps(&self) -> u64;
@@ -124,75 +124,83 @@ pub trait Trainer: Send {
     ///
     /// # Errors
     /// When libtorch refuses.
-    fn save(&self) -> Result<Checkpoint, Error>;
+    fn save(&self) -> Result<TrainerCheckpoint, TrainingError>;
 
     /// Restore a state; the trainer must have been created with the same settings.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when it belongs to another trainer; create a new trainer then.
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error>;
+    /// [`TrainingError::Checkpoint`] when it belongs to another trainer; create a new trainer then.
+    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError>;
 
     /// Return the present policy as a safetensors file in the contract's form.
     ///
     /// # Errors
     /// When libtorch refuses.
-    fn weights(&self) -> Result<Vec<u8>, Error>;
+    fn weights(&self) -> Result<Vec<u8>, TrainingError>;
 
     /// Choose an action for each row of `observations`, without exploration.
     ///
     /// # Errors
     /// When libtorch refuses.
-    fn greedy(&self, observations: &[f32], chosen: &mut Chosen) -> Result<(), Error>;
+    fn greedy(&self, observations: &[f32], chosen: &mut ChosenActions) -> Result<(), TrainingError>;
 }
 
 /// Actions for several environments.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Chosen {
+pub enum ChosenActions {
     /// One index per environment.
     Discrete(Vec<i64>),
     /// One vector per environment, one after the other.
     Continuous(Vec<f32>),
 }
 
-impl Chosen {
+impl ChosenActions {
     /// Convert to the form that the environments take.
-    pub fn actions(&self) -> environments::Actions<'_> {
+    pub fn actions(&self) -> environments::ActionBatch<'_> {
         match self {
-            Self::Discrete(all) => environments::Actions::Discrete(all),
-            Self::Continuous(all) => environments::Actions::Continuous(all),
+            Self::Discrete(all) => environments::ActionBatch::Discrete(all),
+            Self::Continuous(all) => environments::ActionBatch::Continuous(all),
         }
     }
 }
 
 /// Return the names of an environment's actions, for an algorithm that requires discrete ones.
-fn discrete<'a>(algorithm: &str, described: &'a Description) -> Result<&'a [String], Error> {
+fn discrete_action_names<'a>(
+    algorithm: &str,
+    described: &'a EnvironmentDescription,
+) -> Result<&'a [String], TrainingError> {
     match &described.actions {
         ActionSpace::Discrete { names } => Ok(names),
         ActionSpace::Continuous { .. } => {
             let reason = format!("{algorithm} takes discrete actions; SAC takes continuous ones");
-            Err(Error::Setting { name: "algorithm", reason })
+            Err(TrainingError::Setting { name: "algorithm", reason })
         }
     }
 }
 
 /// Refuse a setting that is out of range.
-fn within<T: PartialOrd + std::fmt::Display>(name: &'static str, value: T, low: T, high: T) -> Result<(), Error> {
+fn check_range<T: PartialOrd + std::fmt::Display>(
+    name: &'static str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<(), TrainingError> {
     if value >= low && value <= high {
         return Ok(());
     }
-    Err(Error::Setting { name, reason: format!("{value} is not from {low} to {high}") })
+    Err(TrainingError::Setting { name, reason: format!("{value} is not from {low} to {high}") })
 }
 
 /// Refuse a setting that is not above 0, or is above `most`.
-fn positive(name: &'static str, value: f64, most: f64) -> Result<(), Error> {
+fn check_positive(name: &'static str, value: f64, most: f64) -> Result<(), TrainingError> {
     if value > 0.0 && value <= most {
         return Ok(());
     }
     let limit = if most < f64::MAX { format!(" and at most {most}") } else { String::new() };
-    Err(Error::Setting { name, reason: format!("{value} is not above 0{limit}") })
+    Err(TrainingError::Setting { name, reason: format!("{value} is not above 0{limit}") })
 }
 
 /// Index of the highest number; the lowest index among equals.
-fn highest(row: &[f32]) -> usize {
+fn argmax(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
 }

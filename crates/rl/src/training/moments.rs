@@ -3,20 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 /// Added to a variance before its root is taken.
-const EPSILON: f64 = 1e-8;
+const VARIANCE_EPSILON: f64 = 1e-8;
 /// Limit of normalised numbers: they are clamped to within this of 0.
-pub(super) const MOST: f32 = 10.0;
+pub(super) const MAX_NORMALISED: f32 = 10.0;
 
 /// Mean and variance of each number over all rows seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Moments {
+pub(super) struct RunningMoments {
     count: f64,
     mean: Vec<f64>,
     /// Sums of squared differences from the mean.
     squares: Vec<f64>,
 }
 
-impl Moments {
+impl RunningMoments {
     pub(super) fn new(width: usize) -> Self {
         Self { count: 0.0, mean: vec![0.0; width], squares: vec![0.0; width] }
     }
@@ -37,18 +37,20 @@ impl Moments {
         self.mean.iter().map(|mean| *mean as f32).collect()
     }
 
-    /// Root of variance plus [`EPSILON`]; 1 before the first row.
+    /// Root of variance plus [`VARIANCE_EPSILON`]; 1 before the first row.
     pub(super) fn deviation(&self) -> Vec<f32> {
-        let root = |squares: &f64| if self.count > 0.0 { (squares / self.count + EPSILON).sqrt() as f32 } else { 1.0 };
+        let root = |squares: &f64| {
+            if self.count > 0.0 { (squares / self.count + VARIANCE_EPSILON).sqrt() as f32 } else { 1.0 }
+        };
         self.squares.iter().map(root).collect()
     }
 
-    /// Normalise to mean 0 and variance 1, clamped to within [`MOST`] of 0.
+    /// Normalise to mean 0 and variance 1, clamped to within [`MAX_NORMALISED`] of 0.
     pub(super) fn normalise(&self, rows: &mut [f32]) {
         let (mean, deviation) = (self.mean(), self.deviation());
         for row in rows.chunks_mut(mean.len()) {
             for ((number, mean), deviation) in row.iter_mut().zip(&mean).zip(&deviation) {
-                *number = ((*number - mean) / deviation).clamp(-MOST, MOST);
+                *number = ((*number - mean) / deviation).clamp(-MAX_NORMALISED, MAX_NORMALISED);
             }
         }
     }
@@ -60,7 +62,7 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_all_rows() {
-        let mut moments = Moments::new(2);
+        let mut moments = RunningMoments::new(2);
         assert_eq!((moments.mean(), moments.deviation()), (vec![0.0, 0.0], vec![1.0, 1.0]));
         moments.add(&[1.0, 10.0, 3.0, 10.0]);
         moments.add(&[5.0, 10.0]);
@@ -71,6 +73,6 @@ mod tests {
         let mut rows = [1.0, 10.0, 3.0, 11.0];
         moments.normalise(&mut rows);
         assert!((rows[0] + 2.0 / (8f32 / 3.0).sqrt()).abs() < 1e-6);
-        assert_eq!(rows[1..], [0.0, 0.0, MOST]);
+        assert_eq!(rows[1..], [0.0, 0.0, MAX_NORMALISED]);
     }
 }

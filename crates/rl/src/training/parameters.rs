@@ -2,15 +2,15 @@
 
 use tch::{Device, TchError, Tensor};
 
-use super::{Error, checkpoint::Checkpoint};
+use super::{TrainingError, checkpoint::TrainerCheckpoint};
 
 /// Parameters of several networks and their gradients, concatenated.
-pub(super) struct Parameters {
+pub(super) struct NetworkParameters {
     pub(super) values: Tensor,
     pub(super) gradients: Tensor,
 }
 
-impl Parameters {
+impl NetworkParameters {
     pub(super) fn new(values: &[f32], device: Device) -> Result<Self, TchError> {
         let values = Tensor::f_from_slice(values)?.f_to_device(device)?;
         let gradients = values.f_zeros_like()?;
@@ -46,14 +46,14 @@ const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 
 impl Adam {
-    pub(super) fn new(parameters: &Parameters, epsilon: f64) -> Result<Self, TchError> {
+    pub(super) fn new(parameters: &NetworkParameters, epsilon: f64) -> Result<Self, TchError> {
         let zeros = || parameters.values.f_zeros_like();
         Ok(Self { mean: zeros()?, variance: zeros()?, scratch: zeros()?, steps: 0, epsilon })
     }
 
     /// Apply the paper's algorithm 1 in place: `p += m / (-(c1 / a) * (sqrt(v) / sqrt(c2) + e))`, where `c1` and `c2`
     /// correct the bias of the two moments.
-    pub(super) fn step(&mut self, parameters: &mut Parameters, learning_rate: f64) -> Result<(), TchError> {
+    pub(super) fn step(&mut self, parameters: &mut NetworkParameters, learning_rate: f64) -> Result<(), TchError> {
         self.steps += 1;
         if learning_rate <= 0.0 {
             return Ok(());
@@ -69,13 +69,13 @@ impl Adam {
         parameters.values.f_addcdiv_(&self.mean, &self.scratch).map(drop)
     }
 
-    pub(super) fn save(&self, name: &str, into: &mut Checkpoint) -> Result<(), Error> {
+    pub(super) fn save(&self, name: &str, into: &mut TrainerCheckpoint) -> Result<(), TrainingError> {
         into.put(&format!("{name}.mean"), &self.mean)?;
         into.put(&format!("{name}.variance"), &self.variance)?;
         into.put_state(&format!("{name}.steps"), &self.steps)
     }
 
-    pub(super) fn restore(&mut self, name: &str, from: &Checkpoint) -> Result<(), Error> {
+    pub(super) fn restore(&mut self, name: &str, from: &TrainerCheckpoint) -> Result<(), TrainingError> {
         from.get(&format!("{name}.mean"), &mut self.mean)?;
         from.get(&format!("{name}.variance"), &mut self.variance)?;
         self.steps = from.state(&format!("{name}.steps"))?;
@@ -87,7 +87,7 @@ impl Adam {
 mod tests {
     use tch::nn::{self, OptimizerConfig};
 
-    use super::{super::mlp::numbers, *};
+    use super::{super::mlp::tensor_numbers, *};
 
     #[test]
     fn adam_is_libtorchs() {
@@ -95,7 +95,7 @@ mod tests {
         let mut theirs = store.root().zeros("x", &[4]);
         tch::no_grad(|| theirs.copy_(&Tensor::from_slice(&[1.0f32, -2.0, 0.5, 0.0])));
         let mut optimiser = nn::Adam { eps: 1e-5, ..nn::Adam::default() }.build(&store, 0.01).unwrap();
-        let mut ours = Parameters::new(&[1.0, -2.0, 0.5, 0.0], Device::Cpu).unwrap();
+        let mut ours = NetworkParameters::new(&[1.0, -2.0, 0.5, 0.0], Device::Cpu).unwrap();
         let mut adam = Adam::new(&ours, 1e-5).unwrap();
         let mut kept = None;
         for step in 0..20 {
@@ -104,33 +104,35 @@ mod tests {
             let gradient = (&ours.values * &factor) * 2.0;
             ours.gradients.copy_(&gradient);
             adam.step(&mut ours, 0.01).unwrap();
-            for (one, other) in numbers(&ours.values).unwrap().iter().zip(numbers(&theirs.detach()).unwrap()) {
+            for (one, other) in
+                tensor_numbers(&ours.values).unwrap().iter().zip(tensor_numbers(&theirs.detach()).unwrap())
+            {
                 assert!((one - other).abs() < 1e-6, "step {step}: {one} is not {other}");
             }
             if step == 9 {
-                let mut checkpoint = Checkpoint::default();
+                let mut checkpoint = TrainerCheckpoint::default();
                 adam.save("adam", &mut checkpoint).unwrap();
                 kept = Some(checkpoint);
             }
         }
-        let before = numbers(&ours.values).unwrap();
+        let before = tensor_numbers(&ours.values).unwrap();
         adam.step(&mut ours, 0.0).unwrap();
-        assert_eq!(numbers(&ours.values).unwrap(), before, "nothing is learnt at rate 0");
+        assert_eq!(tensor_numbers(&ours.values).unwrap(), before, "nothing is learnt at rate 0");
         adam.restore("adam", &kept.unwrap()).unwrap();
         assert_eq!(adam.steps, 10);
     }
 
     #[test]
     fn gradients_are_clipped_by_their_norm_and_targets_follow() {
-        let mut one = Parameters::new(&[0.0, 0.0], Device::Cpu).unwrap();
+        let mut one = NetworkParameters::new(&[0.0, 0.0], Device::Cpu).unwrap();
         one.gradients.copy_(&Tensor::from_slice(&[3.0f32, 4.0]));
         assert_eq!(one.clip(10.0).unwrap(), 5.0);
-        assert_eq!(numbers(&one.gradients).unwrap(), [3.0, 4.0]);
+        assert_eq!(tensor_numbers(&one.gradients).unwrap(), [3.0, 4.0]);
         one.clip(0.5).unwrap();
-        let clipped = numbers(&one.gradients).unwrap();
+        let clipped = tensor_numbers(&one.gradients).unwrap();
         assert!((clipped[0] - 0.3).abs() < 1e-5 && (clipped[1] - 0.4).abs() < 1e-5);
-        let other = Parameters::new(&[1.0, -2.0], Device::Cpu).unwrap();
+        let other = NetworkParameters::new(&[1.0, -2.0], Device::Cpu).unwrap();
         one.follow(&other, 0.25).unwrap();
-        assert_eq!(numbers(&one.values).unwrap(), [0.25, -0.5]);
+        assert_eq!(tensor_numbers(&one.values).unwrap(), [0.25, -0.5]);
     }
 }

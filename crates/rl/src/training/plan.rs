@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tch::Device;
 
-use super::{Error, Ppo, PpoSettings, Rainbow, RainbowSettings, Sac, SacSettings, Trainer, discrete, within};
-use crate::environments::{ActionSpace, Environment, VectorEnv, environment, scores};
+use super::{
+    PpoSettings, PpoTrainer, RainbowSettings, RainbowTrainer, SacSettings, SacTrainer, Trainer, TrainingError,
+    check_range, discrete_action_names,
+};
+use crate::environments::{ActionSpace, Environment, VectorEnv, make_environment, with_score_actions};
 
 /// A training algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +29,7 @@ pub enum Algorithm {
 }
 
 /// Algorithms by name.
-const NAMES: [(&str, Algorithm); 5] = [
+const ALGORITHM_NAMES: [(&str, Algorithm); 5] = [
     ("ppo", Algorithm::Ppo),
     ("a2c", Algorithm::A2c),
     ("rainbow_dqn", Algorithm::RainbowDqn),
@@ -36,7 +39,7 @@ const NAMES: [(&str, Algorithm); 5] = [
 
 impl utoipa::PartialSchema for Algorithm {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        let words = NAMES.map(|(name, _)| name);
+        let words = ALGORITHM_NAMES.map(|(name, _)| name);
         utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String).enum_values(Some(words)).into()
     }
 }
@@ -44,17 +47,17 @@ impl utoipa::PartialSchema for Algorithm {
 impl utoipa::ToSchema for Algorithm {}
 
 /// Algorithm names that the monolith accepts and this service does not implement.
-const REFUSED: [&str; 3] = ["td3", "impala", "muzero"];
+const UNSUPPORTED_ALGORITHMS: [&str; 3] = ["td3", "impala", "muzero"];
 
 impl FromStr for Algorithm {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        if let Some((_, algorithm)) = NAMES.into_iter().find(|(known, _)| *known == name) {
+        if let Some((_, algorithm)) = ALGORITHM_NAMES.into_iter().find(|(known, _)| *known == name) {
             return Ok(algorithm);
         }
-        let known = NAMES.map(|(known, _)| known).join(", ");
-        match REFUSED.contains(&name) {
+        let known = ALGORITHM_NAMES.map(|(known, _)| known).join(", ");
+        match UNSUPPORTED_ALGORITHMS.contains(&name) {
             true => Err(format!("'{name}' is not implemented: there are {known}")),
             false => Err(format!("there is no algorithm '{name}': there are {known}")),
         }
@@ -77,14 +80,14 @@ impl From<Algorithm> for String {
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = NAMES.into_iter().find(|(_, algorithm)| algorithm == self).map_or("", |(name, _)| name);
+        let name = ALGORITHM_NAMES.into_iter().find(|(_, algorithm)| algorithm == self).map_or("", |(name, _)| name);
         f.write_str(name)
     }
 }
 
 /// Complete settings of an algorithm.
 #[derive(Debug, Clone, PartialEq)]
-enum Settings {
+enum AlgorithmSettings {
     Ppo(PpoSettings),
     Rainbow(RainbowSettings),
     Sac(SacSettings),
@@ -93,7 +96,7 @@ enum Settings {
 /// Plan of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Plan {
+pub struct TrainingPlan {
     /// Name of the environment.
     pub environment: String,
     /// Parameters of the environment; null: all defaults.
@@ -111,42 +114,45 @@ pub struct Plan {
     pub seed: u64,
 }
 
-impl Plan {
+impl TrainingPlan {
     /// Create the trainer.
     ///
     /// # Errors
     /// When a name, parameter or setting is unknown or out of range.
-    pub fn trainer(&self, device: Device) -> Result<Box<dyn Trainer>, Error> {
-        within("steps", self.steps, 1, 100_000_000)?;
+    pub fn make_trainer(&self, device: Device) -> Result<Box<dyn Trainer>, TrainingError> {
+        check_range("steps", self.steps, 1, 100_000_000)?;
         Ok(match self.settings()? {
-            Settings::Ppo(settings) => {
+            AlgorithmSettings::Ppo(settings) => {
                 let environments = self.environments(settings.environments.clamp(1, 256))?;
-                Box::new(Ppo::new(settings, environments, self.steps, self.seed, device)?)
+                Box::new(PpoTrainer::new(settings, environments, self.steps, self.seed, device)?)
             }
-            Settings::Rainbow(settings) => {
-                Box::new(Rainbow::new(settings, self.environments(1)?, self.steps, self.seed, device)?)
+            AlgorithmSettings::Rainbow(settings) => {
+                Box::new(RainbowTrainer::new(settings, self.environments(1)?, self.steps, self.seed, device)?)
             }
-            Settings::Sac(settings) => {
-                let actions = environment(&self.environment, self.parameters.as_ref())?.description().actions.clone();
-                let sac = Sac::new(settings, self.environments(1)?, self.steps, self.seed, device)?;
-                Box::new(sac.by_scores(matches!(actions, ActionSpace::Discrete { .. })))
+            AlgorithmSettings::Sac(settings) => {
+                let actions =
+                    make_environment(&self.environment, self.parameters.as_ref())?.description().actions.clone();
+                let sac = SacTrainer::new(settings, self.environments(1)?, self.steps, self.seed, device)?;
+                Box::new(sac.with_score_actions(matches!(actions, ActionSpace::Discrete { .. })))
             }
         })
     }
 
-    /// Validate the plan as [`Plan::trainer`] does, without creating the networks, which takes seconds.
+    /// Validate the plan as [`TrainingPlan::make_trainer`] does, without creating the networks, which takes seconds.
     ///
     /// # Errors
-    /// As [`Plan::trainer`].
-    pub fn check(&self) -> Result<(), Error> {
-        within("steps", self.steps, 1, 100_000_000)?;
+    /// As [`TrainingPlan::make_trainer`].
+    pub fn check(&self) -> Result<(), TrainingError> {
+        check_range("steps", self.steps, 1, 100_000_000)?;
         let one = self.environment()?;
         match self.settings()? {
-            Settings::Ppo(settings) => settings.validate().and_then(|()| discrete("PPO", one.description()).map(drop)),
-            Settings::Rainbow(settings) => {
-                settings.validate().and_then(|()| discrete("Rainbow DQN", one.description()).map(drop))
+            AlgorithmSettings::Ppo(settings) => {
+                settings.validate().and_then(|()| discrete_action_names("PPO", one.description()).map(drop))
             }
-            Settings::Sac(settings) => settings.validate(),
+            AlgorithmSettings::Rainbow(settings) => {
+                settings.validate().and_then(|()| discrete_action_names("Rainbow DQN", one.description()).map(drop))
+            }
+            AlgorithmSettings::Sac(settings) => settings.validate(),
         }
     }
 
@@ -154,57 +160,57 @@ impl Plan {
     ///
     /// # Errors
     /// When the name or a parameter is unknown.
-    pub fn environment(&self) -> Result<Box<dyn Environment>, Error> {
-        let one = environment(&self.environment, self.parameters.as_ref())?;
-        Ok(if self.algorithm == Algorithm::Sac { scores(one) } else { one })
+    pub fn environment(&self) -> Result<Box<dyn Environment>, TrainingError> {
+        let one = make_environment(&self.environment, self.parameters.as_ref())?;
+        Ok(if self.algorithm == Algorithm::Sac { with_score_actions(one) } else { one })
     }
 
-    /// Create several environments, as the policy sees them: SAC acts in discrete ones through [`scores`].
+    /// Create several environments, as the policy sees them: SAC acts in discrete ones through [`score_actions`].
     ///
     /// # Errors
     /// When the name or a parameter is unknown.
-    pub fn environments(&self, count: usize) -> Result<VectorEnv, Error> {
+    pub fn environments(&self, count: usize) -> Result<VectorEnv, TrainingError> {
         let all: Result<Vec<_>, _> = (0..count).map(|_| self.environment()).collect();
         Ok(VectorEnv::new(all?)?)
     }
 
-    fn settings(&self) -> Result<Settings, Error> {
+    fn settings(&self) -> Result<AlgorithmSettings, TrainingError> {
         Ok(match self.algorithm {
-            Algorithm::Ppo => Settings::Ppo(self.over(&PpoSettings::default())?),
-            Algorithm::A2c => Settings::Ppo(self.over(&PpoSettings::a2c())?),
-            Algorithm::RainbowDqn => Settings::Rainbow(self.over(&RainbowSettings::default())?),
-            Algorithm::Dqn => Settings::Rainbow(self.over(&RainbowSettings::dqn())?),
-            Algorithm::Sac => Settings::Sac(self.over(&SacSettings::default())?),
+            Algorithm::Ppo => AlgorithmSettings::Ppo(self.over(&PpoSettings::default())?),
+            Algorithm::A2c => AlgorithmSettings::Ppo(self.over(&PpoSettings::a2c())?),
+            Algorithm::RainbowDqn => AlgorithmSettings::Rainbow(self.over(&RainbowSettings::default())?),
+            Algorithm::Dqn => AlgorithmSettings::Rainbow(self.over(&RainbowSettings::dqn())?),
+            Algorithm::Sac => AlgorithmSettings::Sac(self.over(&SacSettings::default())?),
         })
     }
 
     /// Return the plan with every setting filled in.
     ///
     /// # Errors
-    /// As [`Plan::trainer`].
-    pub fn whole(&self) -> Result<Self, Error> {
+    /// As [`TrainingPlan::make_trainer`].
+    pub fn whole(&self) -> Result<Self, TrainingError> {
         let settings = match self.settings()? {
-            Settings::Ppo(settings) => serde_json::to_value(settings),
-            Settings::Rainbow(settings) => serde_json::to_value(settings),
-            Settings::Sac(settings) => serde_json::to_value(settings),
+            AlgorithmSettings::Ppo(settings) => serde_json::to_value(settings),
+            AlgorithmSettings::Rainbow(settings) => serde_json::to_value(settings),
+            AlgorithmSettings::Sac(settings) => serde_json::to_value(settings),
         };
         Ok(Self { settings: Some(settings?), ..self.clone() })
     }
 
     /// Merge the given settings into `default`.
-    fn over<S: Serialize + DeserializeOwned>(&self, default: &S) -> Result<S, Error> {
+    fn over<S: Serialize + DeserializeOwned>(&self, default: &S) -> Result<S, TrainingError> {
         let mut all = serde_json::to_value(default)?;
         match (&self.settings, &mut all) {
             (Some(Value::Object(given)), Value::Object(all)) => {
                 all.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
             }
             (None | Some(Value::Null), _) => {}
-            _ => return Err(Error::Setting { name: "settings", reason: "an object is needed".into() }),
+            _ => return Err(TrainingError::Setting { name: "settings", reason: "an object is needed".into() }),
         }
         let refused = |error: serde_path_to_error::Error<serde_json::Error>| {
             let path = error.path().to_string();
             let inner = error.into_inner();
-            Error::Setting { name: "settings", reason: format!("{path}: {inner}") }
+            TrainingError::Setting { name: "settings", reason: format!("{path}: {inner}") }
         };
         serde_path_to_error::deserialize(all).map_err(refused)
     }
@@ -216,7 +222,7 @@ mod tests {
 
     use super::*;
 
-    fn plan(value: Value) -> Plan {
+    fn plan(value: Value) -> TrainingPlan {
         serde_json::from_value(value).unwrap()
     }
 
@@ -230,7 +236,7 @@ mod tests {
             (&settings["gamma"], &settings["epochs"], &settings["rollout"]),
             (&json!(0.9), &json!(1), &json!(5))
         );
-        assert!(a2c.trainer(Device::Cpu).is_ok());
+        assert!(a2c.make_trainer(Device::Cpu).is_ok());
         let dqn = plan(json!({"environment": "CartPole-v1", "algorithm": "dqn", "steps": 10})).whole().unwrap();
         let ingredients = ["double", "dueling", "noisy", "distributional", "prioritized"];
         assert!(ingredients.iter().all(|name| dqn.settings.as_ref().unwrap()[name] == false));
@@ -241,7 +247,7 @@ mod tests {
         let refusal = |environment: &str, algorithm: &str, settings: Value| {
             let value = json!({"environment": environment, "algorithm": algorithm, "steps": 10, "settings": settings});
             let plan = plan(value);
-            let refused = plan.trainer(Device::Cpu).err().map(|error| error.to_string());
+            let refused = plan.make_trainer(Device::Cpu).err().map(|error| error.to_string());
             assert_eq!(plan.check().err().map(|error| error.to_string()), refused, "without networks likewise");
             refused.unwrap()
         };

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::{Checkpoint, Error, random::below};
+use super::{TrainerCheckpoint, TrainingError, sampling::sample_below};
 
 /// A transition: observations before and after it, the action (an index or a vector), the reward, and the discount of
 /// the next state's value (0 after an end).
@@ -16,7 +16,7 @@ pub(super) struct Transition<'a> {
 }
 
 /// Buffer of at most `capacity` transitions; a new one replaces the oldest.
-pub(super) struct Replay {
+pub(super) struct ReplayBuffer {
     capacity: usize,
     observation: usize,
     action: usize,
@@ -25,7 +25,7 @@ pub(super) struct Replay {
     added: u64,
 }
 
-impl Replay {
+impl ReplayBuffer {
     /// Create a buffer for observations and actions of these lengths.
     pub(super) fn new(capacity: usize, observation: usize, action: usize) -> Self {
         Self { capacity, observation, action, rows: Vec::new(), added: 0 }
@@ -69,18 +69,18 @@ impl Replay {
 
     /// Draw positions uniformly, with replacement.
     pub(super) fn draw(&self, generator: &mut impl Rng, count: usize) -> Vec<usize> {
-        (0..count).map(|_| below(generator, self.len())).collect()
+        (0..count).map(|_| sample_below(generator, self.len())).collect()
     }
 
-    pub(super) fn save(&self, into: &mut Checkpoint) -> Result<(), Error> {
+    pub(super) fn save(&self, into: &mut TrainerCheckpoint) -> Result<(), TrainingError> {
         into.put_array("replay", self.rows.clone());
         into.put_state("replay.added", &self.added)
     }
 
-    pub(super) fn restore(&mut self, from: &Checkpoint) -> Result<(), Error> {
+    pub(super) fn restore(&mut self, from: &TrainerCheckpoint) -> Result<(), TrainingError> {
         let (rows, added) = (from.array("replay")?, from.state::<u64>("replay.added")?);
         if rows.len() as u64 != added.min(self.capacity as u64) * self.width() as u64 {
-            return Err(Error::Checkpoint("'replay' is not of this size".into()));
+            return Err(TrainingError::Checkpoint("'replay' is not of this size".into()));
         }
         self.rows = rows.to_vec();
         self.added = added;
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room() {
-        let mut replay = Replay::new(3, 2, 1);
+        let mut replay = ReplayBuffer::new(3, 2, 1);
         for number in 0..5 {
             let n = number as f32;
             let transition = Transition {
@@ -110,11 +110,11 @@ mod tests {
         assert_eq!(replay.len(), 3);
         let seen: Vec<f32> = (0..3).map(|place| replay.get(place).reward).collect();
         assert_eq!(seen, [6.0, 8.0, 4.0]);
-        let mut checkpoint = Checkpoint::default();
+        let mut checkpoint = TrainerCheckpoint::default();
         replay.save(&mut checkpoint).unwrap();
-        let mut other = Replay::new(3, 2, 1);
-        other.restore(&Checkpoint::from_bytes(&checkpoint.to_bytes().unwrap()).unwrap()).unwrap();
+        let mut other = ReplayBuffer::new(3, 2, 1);
+        other.restore(&TrainerCheckpoint::from_bytes(&checkpoint.to_bytes().unwrap()).unwrap()).unwrap();
         assert_eq!((other.rows, other.added), (replay.rows, replay.added));
-        assert!(Replay::new(4, 2, 1).restore(&checkpoint).is_err());
+        assert!(ReplayBuffer::new(4, 2, 1).restore(&checkpoint).is_err());
     }
 }

@@ -5,7 +5,7 @@ use tch::Device;
 
 use super::*;
 
-fn plan(environment: &str, algorithm: &str, steps: u64, settings: Value) -> Plan {
+fn plan(environment: &str, algorithm: &str, steps: u64, settings: Value) -> TrainingPlan {
     let value =
         json!({"environment": environment, "algorithm": algorithm, "steps": steps, "seed": 3, "settings": settings});
     serde_json::from_value(value).unwrap()
@@ -26,9 +26,9 @@ fn small(algorithm: &str) -> Value {
     }
 }
 
-fn train(plan: &Plan) -> Box<dyn Trainer> {
+fn train(plan: &TrainingPlan) -> Box<dyn Trainer> {
     tch::set_num_threads(1);
-    let mut trainer = plan.trainer(Device::Cpu).unwrap();
+    let mut trainer = plan.make_trainer(Device::Cpu).unwrap();
     while trainer.steps() < plan.steps {
         trainer.advance().unwrap();
     }
@@ -39,7 +39,7 @@ fn train(plan: &Plan) -> Box<dyn Trainer> {
 fn gate(environment: &str, algorithm: &str, steps: u64, wanted: f64) {
     let plan = plan(environment, algorithm, steps, small(algorithm));
     let trainer = train(&plan);
-    let evaluated = evaluate(trainer.as_ref(), &mut plan.environments(4).unwrap(), 20, 1).unwrap();
+    let evaluated = evaluate_trainer(trainer.as_ref(), &mut plan.environments(4).unwrap(), 20, 1).unwrap();
     assert!(evaluated.mean >= wanted, "{algorithm} reaches {evaluated:?}, not {wanted}");
     assert!(evaluated.episodes == 20 && evaluated.length == 32.0);
 }
@@ -75,7 +75,7 @@ fn sac_finds_the_answer() {
 fn goes_on(environment: &str, algorithm: &str, advances: usize, settings: Value) {
     tch::set_num_threads(1);
     let plan = plan(environment, algorithm, 5000, settings);
-    let new = || plan.trainer(Device::Cpu).unwrap();
+    let new = || plan.make_trainer(Device::Cpu).unwrap();
     let (mut through, mut stopped) = (new(), new());
     for advance in 0..advances {
         let (one, other) = (through.advance().unwrap(), stopped.advance().unwrap());
@@ -83,13 +83,13 @@ fn goes_on(environment: &str, algorithm: &str, advances: usize, settings: Value)
         if advance % 3 == 2 {
             let bytes = stopped.save().unwrap().to_bytes().unwrap();
             stopped = new();
-            stopped.restore(&Checkpoint::from_bytes(&bytes).unwrap()).unwrap();
+            stopped.restore(&TrainerCheckpoint::from_bytes(&bytes).unwrap()).unwrap();
         }
     }
     assert_eq!(through.weights().unwrap(), stopped.weights().unwrap());
     assert_eq!(through.save().unwrap().to_bytes().unwrap(), stopped.save().unwrap().to_bytes().unwrap());
-    let other = Plan { seed: plan.seed + 1, ..plan.clone() };
-    let mut other = other.trainer(Device::Cpu).unwrap();
+    let other = TrainingPlan { seed: plan.seed + 1, ..plan.clone() };
+    let mut other = other.make_trainer(Device::Cpu).unwrap();
     (0..advances).for_each(|_| drop(other.advance().unwrap()));
     assert_ne!(through.weights().unwrap(), other.weights().unwrap(), "another seed is another run");
 }
@@ -120,10 +120,10 @@ fn large_products_go_on_to_the_bit() {
 
 #[test]
 fn a_checkpoint_of_another_run_is_refused() {
-    let ppo = plan("CartPole-v1", "ppo", 100, json!({"hidden": [8, 8]})).trainer(Device::Cpu).unwrap();
+    let ppo = plan("CartPole-v1", "ppo", 100, json!({"hidden": [8, 8]})).make_trainer(Device::Cpu).unwrap();
     let checkpoint = ppo.save().unwrap();
     let refusal = |environment: &str, algorithm: &str, settings: Value| {
-        let mut other = plan(environment, algorithm, 100, settings).trainer(Device::Cpu).unwrap();
+        let mut other = plan(environment, algorithm, 100, settings).make_trainer(Device::Cpu).unwrap();
         other.restore(&checkpoint).unwrap_err().to_string()
     };
     assert_eq!(refusal("CartPole-v1", "rainbow_dqn", json!({})), "the checkpoint: 'online' is missing");
@@ -132,5 +132,5 @@ fn a_checkpoint_of_another_run_is_refused() {
     assert!(
         refusal("CartPole-v1", "ppo", json!({"hidden": [8, 8], "environments": 2})).contains("2 such environments")
     );
-    assert!(Checkpoint::from_bytes(b"PK\x03\x04").is_err());
+    assert!(TrainerCheckpoint::from_bytes(b"PK\x03\x04").is_err());
 }

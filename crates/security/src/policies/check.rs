@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::model::Policy;
+use super::model::SecurityPolicy;
 use am_audit::SecurityLevel;
 
 /// Names of the rules, equal to the fields of a policy.
@@ -57,14 +57,14 @@ pub struct StepFacts {
     /// Whether all of its local computation is done by the service's own code, its jq workers or a sandbox.
     pub sandboxed: bool,
     /// Destination outside this process to which the step sends data.
-    pub leaves: Leaves,
+    pub leaves: StepDestination,
     /// Size of the step's input as JSON in bytes; `None` when unknown.
     pub data_bytes: Option<u64>,
 }
 
 /// Destination outside this process to which a step sends data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaves {
+pub enum StepDestination {
     /// The step sends no data.
     Nothing,
     /// The coordinator's queue, for a miner.
@@ -76,7 +76,7 @@ pub enum Leaves {
     },
 }
 
-impl Leaves {
+impl StepDestination {
     fn word(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -89,7 +89,7 @@ impl Leaves {
 
 /// Violation of a rule of a security policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Refusal {
+pub struct PolicyRefusal {
     /// Id of the policy.
     pub policy_id: String,
     /// Name of the policy.
@@ -105,21 +105,21 @@ pub struct Refusal {
     pub step: Option<String>,
 }
 
-impl Refusal {
+impl PolicyRefusal {
     /// Create the violation of a `rule` of `policy` that allows `limit`, by the value `asked`.
-    pub fn of(policy: &Policy, rule: &'static str, limit: Value, asked: Value) -> Self {
+    pub fn new(policy: &SecurityPolicy, rule: &'static str, limit: Value, asked: Value) -> Self {
         Self { policy_id: policy.id.clone(), policy_name: policy.name.clone(), rule, limit, asked, step: None }
     }
 
     /// Set the step that violates the rule.
     #[must_use]
-    pub fn in_step(mut self, key: &str) -> Self {
+    pub fn with_step(mut self, key: &str) -> Self {
         self.step = Some(key.to_owned());
         self
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PolicyRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { policy_id, policy_name, rule, limit, asked, step } = self;
         write!(f, "Refused by security policy {policy_name:?} ({policy_id}): {rule} is {limit}, ")?;
@@ -130,66 +130,71 @@ impl fmt::Display for Refusal {
     }
 }
 
-fn allows(list: &[String], word: &str) -> bool {
+fn is_allowed(list: &[String], word: &str) -> bool {
     list.is_empty() || list.iter().any(|allowed| allowed == word)
 }
 
-fn over(limit: i64, bytes: Option<u64>) -> Option<u64> {
+fn exceeding_size(limit: i64, bytes: Option<u64>) -> Option<u64> {
     bytes.filter(|bytes| i64::try_from(*bytes).unwrap_or(i64::MAX) > limit)
 }
 
 /// Violations by a run, apart from its steps and its time limit.
-pub(super) fn run(policy: &Policy, facts: &WorkflowFacts) -> Vec<Refusal> {
+pub(super) fn check_run(policy: &SecurityPolicy, facts: &WorkflowFacts) -> Vec<PolicyRefusal> {
     let mut broken = Vec::new();
-    let mut refuse = |rule, limit, asked| broken.push(Refusal::of(policy, rule, limit, asked));
+    let mut refuse = |rule, limit, asked| broken.push(PolicyRefusal::new(policy, rule, limit, asked));
     if policy.require_verification && !facts.requires_verification {
         refuse(rule::REQUIRE_VERIFICATION, json!(true), json!(false));
     }
-    if !allows(&policy.allowed_verification_levels, facts.verification_level) {
+    if !is_allowed(&policy.allowed_verification_levels, facts.verification_level) {
         let limit = json!(policy.allowed_verification_levels);
         refuse(rule::ALLOWED_VERIFICATION_LEVELS, limit, json!(facts.verification_level));
     }
     if i64::try_from(facts.step_count).unwrap_or(i64::MAX) > policy.max_workflow_steps {
         refuse(rule::MAX_WORKFLOW_STEPS, json!(policy.max_workflow_steps), json!(facts.step_count));
     }
-    if let Some(bytes) = over(policy.max_data_size, facts.data_bytes) {
+    if let Some(bytes) = exceeding_size(policy.max_data_size, facts.data_bytes) {
         refuse(rule::MAX_DATA_SIZE, json!(policy.max_data_size), json!(bytes));
     }
     broken
 }
 
 /// Violations by a step.
-pub(super) fn step(policy: &Policy, facts: &StepFacts) -> Vec<Refusal> {
+pub(super) fn check_step(policy: &SecurityPolicy, facts: &StepFacts) -> Vec<PolicyRefusal> {
     let mut broken = Vec::new();
-    let mut refuse = |rule, limit, asked| broken.push(Refusal::of(policy, rule, limit, asked).in_step(&facts.key));
-    if !allows(&policy.allowed_step_types, facts.step_type) {
+    let mut refuse =
+        |rule, limit, asked| broken.push(PolicyRefusal::new(policy, rule, limit, asked).with_step(&facts.key));
+    if !is_allowed(&policy.allowed_step_types, facts.step_type) {
         refuse(rule::ALLOWED_STEP_TYPES, json!(policy.allowed_step_types), json!(facts.step_type));
     }
-    if let Some(level) = facts.verification_level.filter(|level| !allows(&policy.allowed_verification_levels, level)) {
+    if let Some(level) =
+        facts.verification_level.filter(|level| !is_allowed(&policy.allowed_verification_levels, level))
+    {
         refuse(rule::ALLOWED_VERIFICATION_LEVELS, json!(policy.allowed_verification_levels), json!(level));
     }
     if let Some(asked) = facts.memory_mb.filter(|asked| *asked > policy.max_memory_usage as f64) {
         refuse(rule::MAX_MEMORY_USAGE, json!(policy.max_memory_usage), json!(asked));
     }
-    if let Some(bytes) = over(policy.max_data_size, facts.data_bytes) {
+    if let Some(bytes) = exceeding_size(policy.max_data_size, facts.data_bytes) {
         refuse(rule::MAX_DATA_SIZE, json!(policy.max_data_size), json!(bytes));
     }
-    if policy.require_sandbox && !(facts.sandboxed && facts.leaves == Leaves::Nothing) {
+    if policy.require_sandbox && !(facts.sandboxed && facts.leaves == StepDestination::Nothing) {
         refuse(rule::REQUIRE_SANDBOX, json!(true), json!(facts.leaves.word()));
     }
-    if policy.require_encryption && matches!(facts.leaves, Leaves::Job | Leaves::Endpoint { https: false }) {
+    if policy.require_encryption
+        && matches!(facts.leaves, StepDestination::Job | StepDestination::Endpoint { https: false })
+    {
         refuse(rule::REQUIRE_ENCRYPTION, json!(true), json!(facts.leaves.word()));
     }
     broken
 }
 
 /// All violations by a workflow, including its time limit and its steps.
-pub(super) fn workflow(policy: &Policy, facts: &WorkflowFacts) -> Vec<Refusal> {
-    let mut broken = run(policy, facts);
+pub(super) fn check_workflow(policy: &SecurityPolicy, facts: &WorkflowFacts) -> Vec<PolicyRefusal> {
+    let mut broken = check_run(policy, facts);
     if facts.max_execution_time <= 0 || facts.max_execution_time > policy.max_execution_time {
         let (limit, asked) = (json!(policy.max_execution_time), json!(facts.max_execution_time));
-        broken.push(Refusal::of(policy, rule::MAX_EXECUTION_TIME, limit, asked));
+        broken.push(PolicyRefusal::new(policy, rule::MAX_EXECUTION_TIME, limit, asked));
     }
-    broken.extend(facts.steps.iter().flat_map(|facts| step(policy, facts)));
+    broken.extend(facts.steps.iter().flat_map(|facts| check_step(policy, facts)));
     broken
 }

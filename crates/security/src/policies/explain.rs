@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    check::{self, Leaves, Refusal, WorkflowFacts, rule},
-    model::Policy,
+    check::{self, PolicyRefusal, StepDestination, WorkflowFacts, rule},
+    model::SecurityPolicy,
 };
 use am_audit::SecurityLevel;
 
 /// Maximum number of policies that are explained.
-pub(super) const MOST: u32 = 500;
+pub(super) const MAX_EXPLAINED: u32 = 500;
 
 /// A policy, evaluated for a workflow.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ExplainedPolicy)]
-pub struct Explained {
+pub struct PolicyExplanation {
     /// Id of the policy.
     pub policy_id: String,
     /// Name of the policy.
@@ -32,13 +32,13 @@ pub struct Explained {
     /// Reason why the policy applies or not.
     pub why: String,
     /// Rules of the policy with their results for the workflow, also when the policy does not apply.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<RuleExplanation>,
 }
 
 /// A rule of a policy, evaluated for a workflow.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ExplainedRule)]
-pub struct Rule {
+pub struct RuleExplanation {
     /// Name of the rule: a field of the policy.
     pub rule: &'static str,
     /// Value that the rule allows.
@@ -53,7 +53,7 @@ pub struct Rule {
 }
 
 /// Evaluate `policy` for a workflow.
-pub(super) fn explain(policy: Policy, facts: &WorkflowFacts, under_way: i64) -> Explained {
+pub(super) fn explain_policy(policy: SecurityPolicy, facts: &WorkflowFacts, under_way: i64) -> PolicyExplanation {
     let of_level = policy.security_level == facts.level;
     let why = match (of_level, policy.is_active) {
         (true, true) => format!("it is active, and the workflow's required level is {}", facts.level),
@@ -62,8 +62,8 @@ pub(super) fn explain(policy: Policy, facts: &WorkflowFacts, under_way: i64) -> 
             format!("it applies to workflows of level {}, and this one's is {}", policy.security_level, facts.level)
         }
     };
-    Explained {
-        rules: rules(&policy, facts, under_way),
+    PolicyExplanation {
+        rules: explain_rules(&policy, facts, under_way),
         policy_id: policy.id,
         policy: policy.name,
         security_level: policy.security_level,
@@ -73,24 +73,24 @@ pub(super) fn explain(policy: Policy, facts: &WorkflowFacts, under_way: i64) -> 
     }
 }
 
-fn rules(policy: &Policy, facts: &WorkflowFacts, under_way: i64) -> Vec<Rule> {
-    let broken = check::workflow(policy, facts);
+fn explain_rules(policy: &SecurityPolicy, facts: &WorkflowFacts, under_way: i64) -> Vec<RuleExplanation> {
+    let broken = check::check_workflow(policy, facts);
     let steps = &facts.steps;
     let own = || steps.iter().filter_map(|step| step.verification_level);
     let types: BTreeSet<&str> = steps.iter().map(|step| step.step_type).collect();
     let levels: BTreeSet<&str> = own().chain([facts.verification_level]).collect();
     let leaving: Vec<&str> =
-        steps.iter().filter(|step| step.leaves != Leaves::Nothing).map(|step| step.key.as_str()).collect();
+        steps.iter().filter(|step| step.leaves != StepDestination::Nothing).map(|step| step.key.as_str()).collect();
     let memory = steps
         .iter()
         .filter_map(|step| step.memory_mb)
         .fold(None, |most: Option<f64>, asked| Some(most.map_or(asked, |most| most.max(asked))));
     let rule = |name: &'static str, limit: Value, asked: Value| {
-        let faults: Vec<&Refusal> = broken.iter().filter(|refusal| refusal.rule == name).collect();
+        let faults: Vec<&PolicyRefusal> = broken.iter().filter(|refusal| refusal.rule == name).collect();
         let steps = faults.iter().filter_map(|refusal| refusal.step.clone()).collect();
-        Rule { rule: name, limit, asked, met: faults.is_empty(), steps }
+        RuleExplanation { rule: name, limit, asked, met: faults.is_empty(), steps }
     };
-    let concurrent = Rule {
+    let concurrent = RuleExplanation {
         met: under_way < policy.max_concurrent_executions,
         ..rule(rule::MAX_CONCURRENT_EXECUTIONS, json!(policy.max_concurrent_executions), json!(under_way + 1))
     };

@@ -2,9 +2,9 @@
 //! a check needs no database access.
 
 mod check;
-pub mod edit;
 mod explain;
 mod model;
+pub mod policy_change;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -15,27 +15,27 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use check::{Leaves, Refusal, StepFacts, WorkflowFacts, rule};
-pub use edit::Change;
-pub use explain::Explained;
-pub use model::{Filter, Policy};
+pub use check::{PolicyRefusal, StepDestination, StepFacts, WorkflowFacts, rule};
+pub use explain::PolicyExplanation;
+pub use model::{SecurityPolicy, SecurityPolicyFilter};
+pub use policy_change::PolicyChange;
 
-use am_audit::{Audit, Entry, EventType, SecurityLevel};
-use am_core::ambient::{Clock, Ids, pause};
+use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
+use am_core::ambient::{Clock, IdGenerator, sleep_or_cancelled};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
-    page::Page,
+    idempotency::{IdempotencyKey, IdempotentResult},
+    page::PageRequest,
     principal::Principal,
 };
 
 /// Interval at which changes by other processes are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+const POLICY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Error of a security policy operation.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum SecurityPolicyError {
     /// There is no policy with this id.
     #[error("there is no security policy {0}")]
     NotFound(String),
@@ -44,34 +44,34 @@ pub enum Error {
     NameTaken(String),
     /// A database error.
     #[error(transparent)]
-    Db(#[from] am_db::Error),
+    Db(#[from] am_db::DatabaseError),
 }
 
 /// Result of a security policy operation.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, SecurityPolicyError>;
 
 /// The security policies. Cheap to clone.
 #[derive(Clone)]
-pub struct Policies(Arc<Inner>);
+pub struct SecurityPolicies(Arc<SecurityPoliciesInner>);
 
-struct Inner {
+struct SecurityPoliciesInner {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
-    active: watch::Sender<Arc<[Policy]>>,
+    ids: IdGenerator,
+    audit: AuditLog,
+    active: watch::Sender<Arc<[SecurityPolicy]>>,
     /// Lock held while policies are read and put in force, so that an older version never replaces a newer one.
     refreshing: tokio::sync::Mutex<()>,
 }
 
-impl Policies {
+impl SecurityPolicies {
     /// Load the policies of `db`.
     ///
     /// # Errors
     /// Fails when they can't be read: the service must not run without its policies.
-    pub async fn open(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Result<Self> {
+    pub async fn open(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Result<Self> {
         let (active, refreshing) = (watch::Sender::default(), tokio::sync::Mutex::default());
-        let policies = Self(Arc::new(Inner { db, clock, ids, audit, active, refreshing }));
+        let policies = Self(Arc::new(SecurityPoliciesInner { db, clock, ids, audit, active, refreshing }));
         policies.refresh().await?;
         Ok(policies)
     }
@@ -82,7 +82,7 @@ impl Policies {
     /// Returns a database error when a query fails; the cached policies stay in force then.
     pub async fn refresh(&self) -> Result<()> {
         let _one = self.0.refreshing.lock().await;
-        let active: Arc<[Policy]> = store::active(&mut *self.0.db.read().await?).await?.into();
+        let active: Arc<[SecurityPolicy]> = store::active_policies(&mut *self.0.db.read().await?).await?.into();
         self.0.active.send_if_modified(|known| {
             let changed = *known != active;
             *known = active;
@@ -93,7 +93,7 @@ impl Policies {
 
     /// Reload changed policies at intervals until `stop` is cancelled.
     pub async fn watch(self, stop: CancellationToken) {
-        while pause(&stop, LOOK).await {
+        while sleep_or_cancelled(&stop, POLICY_POLL_INTERVAL).await {
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "could not reload changed security policies; the cached ones stay in force");
             }
@@ -101,12 +101,12 @@ impl Policies {
     }
 
     /// The policies in force.
-    pub fn active(&self) -> Arc<[Policy]> {
+    pub fn active(&self) -> Arc<[SecurityPolicy]> {
         self.0.active.borrow().clone()
     }
 
     /// A receiver that is notified when the policies in force change.
-    pub fn changes(&self) -> watch::Receiver<Arc<[Policy]>> {
+    pub fn subscribe_changes(&self) -> watch::Receiver<Arc<[SecurityPolicy]>> {
         self.0.active.subscribe()
     }
 
@@ -116,7 +116,7 @@ impl Policies {
     }
 
     /// The strictest time limit for runs of this level in seconds, with its policy; `None`: no limit.
-    pub fn time_limit(&self, level: SecurityLevel) -> Option<(i64, Policy)> {
+    pub fn time_limit(&self, level: SecurityLevel) -> Option<(i64, SecurityPolicy)> {
         let active = self.active();
         let binding = active.iter().filter(|policy| policy.security_level == level);
         let strictest = binding.min_by_key(|policy| policy.max_execution_time)?;
@@ -124,28 +124,29 @@ impl Policies {
     }
 
     /// All violations of the policies that apply to a workflow, including those by its steps.
-    pub fn violations(&self, facts: &WorkflowFacts) -> Vec<Refusal> {
+    pub fn violations(&self, facts: &WorkflowFacts) -> Vec<PolicyRefusal> {
         let active = self.active();
         let binding = active.iter().filter(|policy| policy.security_level == facts.level);
-        binding.flat_map(|policy| check::workflow(policy, facts)).collect()
+        binding.flat_map(|policy| check::check_workflow(policy, facts)).collect()
     }
 
     /// Check whether a workflow may be stored or run.
     ///
     /// # Errors
     /// Returns the first violation.
-    pub fn check_workflow(&self, facts: &WorkflowFacts) -> std::result::Result<(), Box<Refusal>> {
+    pub fn check_workflow(&self, facts: &WorkflowFacts) -> std::result::Result<(), Box<PolicyRefusal>> {
         self.violations(facts).into_iter().next().map_or(Ok(()), |refusal| Err(Box::new(refusal)))
     }
 
-    /// Check whether a step of a run may start. The run's time is measured instead: see [`Policies::time_limit`].
+    /// Check whether a step of a run may start. The run's time is measured instead: see [`SecurityPolicies::time_limit`].
     ///
     /// # Errors
     /// Returns the first violation.
-    pub fn check_step(&self, run: &WorkflowFacts, step: &StepFacts) -> std::result::Result<(), Box<Refusal>> {
+    pub fn check_step(&self, run: &WorkflowFacts, step: &StepFacts) -> std::result::Result<(), Box<PolicyRefusal>> {
         let active = self.active();
         let binding = active.iter().filter(|policy| policy.security_level == run.level);
-        let broken = binding.flat_map(|policy| check::run(policy, run).into_iter().chain(check::step(policy, step)));
+        let broken =
+            binding.flat_map(|policy| check::check_run(policy, run).into_iter().chain(check::check_step(policy, step)));
         broken.into_iter().next().map_or(Ok(()), |refusal| Err(Box::new(refusal)))
     }
 
@@ -153,7 +154,11 @@ impl Policies {
     ///
     /// # Errors
     /// Returns the limit that is reached.
-    pub fn check_concurrency(&self, level: SecurityLevel, under_way: i64) -> std::result::Result<(), Box<Refusal>> {
+    pub fn check_concurrency(
+        &self,
+        level: SecurityLevel,
+        under_way: i64,
+    ) -> std::result::Result<(), Box<PolicyRefusal>> {
         let active = self.active();
         let full = active
             .iter()
@@ -162,7 +167,7 @@ impl Policies {
         match full {
             Some(policy) => {
                 let limit = json!(policy.max_concurrent_executions);
-                Err(Box::new(Refusal::of(policy, rule::MAX_CONCURRENT_EXECUTIONS, limit, json!(under_way + 1))))
+                Err(Box::new(PolicyRefusal::new(policy, rule::MAX_CONCURRENT_EXECUTIONS, limit, json!(under_way + 1))))
             }
             None => Ok(()),
         }
@@ -177,7 +182,7 @@ impl Policies {
         level: SecurityLevel,
         step: &str,
         used_mb: f64,
-    ) -> std::result::Result<(), Box<Refusal>> {
+    ) -> std::result::Result<(), Box<PolicyRefusal>> {
         let active = self.active();
         let over = active
             .iter()
@@ -186,8 +191,8 @@ impl Policies {
         match over {
             Some(policy) => {
                 let refusal =
-                    Refusal::of(policy, rule::MAX_MEMORY_USAGE, json!(policy.max_memory_usage), json!(used_mb));
-                Err(Box::new(refusal.in_step(step)))
+                    PolicyRefusal::new(policy, rule::MAX_MEMORY_USAGE, json!(policy.max_memory_usage), json!(used_mb));
+                Err(Box::new(refusal.with_step(step)))
             }
             None => Ok(()),
         }
@@ -198,30 +203,35 @@ impl Policies {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn explain(&self, facts: &WorkflowFacts, under_way: i64) -> Result<Vec<Explained>> {
-        let page = Page { after: None, limit: explain::MOST, offset: 0 };
-        let (all, _) = self.list(&Filter { page, ..Filter::default() }).await?;
-        Ok(all.into_iter().map(|policy| explain::explain(policy, facts, under_way)).collect())
+    pub async fn explain(&self, facts: &WorkflowFacts, under_way: i64) -> Result<Vec<PolicyExplanation>> {
+        let page = PageRequest { after: None, limit: explain::MAX_EXPLAINED, offset: 0 };
+        let (all, _) = self.list(&SecurityPolicyFilter { page, ..SecurityPolicyFilter::default() }).await?;
+        Ok(all.into_iter().map(|policy| explain::explain_policy(policy, facts, under_way)).collect())
     }
 
     /// Create a policy from the coordinator's defaults and `rules`.
     ///
     /// # Errors
-    /// Returns [`Error::NameTaken`] when another policy has the name.
-    pub async fn create(&self, caller: &Principal, rules: Change, once: Option<Once>) -> Result<Done<Policy>> {
+    /// Returns [`SecurityPolicyError::NameTaken`] when another policy has the name.
+    pub async fn create(
+        &self,
+        caller: &Principal,
+        rules: PolicyChange,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<SecurityPolicy>> {
         let now = self.now();
-        let mut policy = Policy::new(self.0.ids.next("policy_", 8), now);
+        let mut policy = SecurityPolicy::new(self.0.ids.next("policy_", 8), now);
         rules.apply(&mut policy);
-        let entry = changed("created", caller, &policy, now).change(None, Some(json!(policy)));
+        let entry = audit_entry("created", caller, &policy, now).change(None, Some(json!(policy)));
         let audit = self.0.audit.clone();
         let done = self
             .0
             .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
-                name_is_free(tx, &policy).await?;
-                store::insert(tx, &policy).await?;
+            .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+                check_name_free(tx, &policy).await?;
+                store::insert_policy(tx, &policy).await?;
                 audit.append(tx, vec![entry]).await?;
-                Ok::<_, Error>(policy)
+                Ok::<_, SecurityPolicyError>(policy)
             })
             .await?;
         self.refresh().await?;
@@ -231,36 +241,37 @@ impl Policies {
     /// A policy by its id.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it does not exist.
-    pub async fn get(&self, id: &str) -> Result<Policy> {
-        let found = store::get(&mut *self.0.db.read().await?, id).await?;
-        found.ok_or_else(|| Error::NotFound(id.to_owned()))
+    /// Returns [`SecurityPolicyError::NotFound`] when it does not exist.
+    pub async fn get(&self, id: &str) -> Result<SecurityPolicy> {
+        let found = store::get_policy(&mut *self.0.db.read().await?, id).await?;
+        found.ok_or_else(|| SecurityPolicyError::NotFound(id.to_owned()))
     }
 
     /// A page of policies, newest first, and the total number of matches.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn list(&self, filter: &Filter) -> Result<(Vec<Policy>, i64)> {
-        store::list(&mut *self.0.db.read().await?, filter).await
+    pub async fn list(&self, filter: &SecurityPolicyFilter) -> Result<(Vec<SecurityPolicy>, i64)> {
+        store::list_policies(&mut *self.0.db.read().await?, filter).await
     }
 
     /// Change the named members of a policy. The change is in force for everything that starts after this returns.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] or [`Error::NameTaken`].
-    pub async fn update(&self, caller: &Principal, id: &str, change: Change) -> Result<Policy> {
+    /// Returns [`SecurityPolicyError::NotFound`] or [`SecurityPolicyError::NameTaken`].
+    pub async fn update(&self, caller: &Principal, id: &str, change: PolicyChange) -> Result<SecurityPolicy> {
         let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
-            let mut policy = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound(id))?;
+            let mut policy =
+                store::get_policy(tx.conn().await?, &id).await?.ok_or(SecurityPolicyError::NotFound(id))?;
             let before = json!(policy);
             change.apply(&mut policy);
-            name_is_free(tx, &policy).await?;
+            check_name_free(tx, &policy).await?;
             policy.updated_at = now;
-            store::update(tx, &policy).await?;
-            let entry = changed("updated", &caller, &policy, now).change(Some(before), Some(json!(policy)));
+            store::update_policy(tx, &policy).await?;
+            let entry = audit_entry("updated", &caller, &policy, now).change(Some(before), Some(json!(policy)));
             audit.append(tx, vec![entry]).await?;
-            Ok::<_, Error>(policy)
+            Ok::<_, SecurityPolicyError>(policy)
         };
         let policy = self.0.db.write(work).await?;
         self.refresh().await?;
@@ -270,15 +281,15 @@ impl Policies {
     /// Delete a policy, which then applies to nothing.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it does not exist.
-    pub async fn delete(&self, caller: &Principal, id: &str) -> Result<Policy> {
+    /// Returns [`SecurityPolicyError::NotFound`] when it does not exist.
+    pub async fn delete(&self, caller: &Principal, id: &str) -> Result<SecurityPolicy> {
         let (caller, id, now, audit) = (caller.clone(), id.to_owned(), self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
-            let policy = store::get(tx.conn().await?, &id).await?.ok_or(Error::NotFound(id))?;
-            store::delete(tx, &policy.id).await?;
-            let entry = changed("deleted", &caller, &policy, now).change(Some(json!(policy)), None);
+            let policy = store::get_policy(tx.conn().await?, &id).await?.ok_or(SecurityPolicyError::NotFound(id))?;
+            store::delete_policy(tx, &policy.id).await?;
+            let entry = audit_entry("deleted", &caller, &policy, now).change(Some(json!(policy)), None);
             audit.append(tx, vec![entry]).await?;
-            Ok::<_, Error>(policy)
+            Ok::<_, SecurityPolicyError>(policy)
         };
         let policy = self.0.db.write(work).await?;
         self.refresh().await?;
@@ -292,16 +303,16 @@ impl Policies {
 
 /// Check that the name is free. The coordinator's table has a unique index as well; the query tells a taken name from a
 /// taken id.
-async fn name_is_free(tx: &mut Tx, policy: &Policy) -> Result<()> {
-    match store::named(tx.conn().await?, &policy.name).await? {
-        Some(other) if other != policy.id => Err(Error::NameTaken(policy.name.clone())),
+async fn check_name_free(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
+    match store::find_id_by_name(tx.conn().await?, &policy.name).await? {
+        Some(other) if other != policy.id => Err(SecurityPolicyError::NameTaken(policy.name.clone())),
         _ => Ok(()),
     }
 }
 
 /// Audit entry of a change.
-fn changed(action: &str, caller: &Principal, policy: &Policy, now: Timestamp) -> Entry {
-    Entry::new(EventType::WorkflowUpdated, now)
+fn audit_entry(action: &str, caller: &Principal, policy: &SecurityPolicy, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now)
         .of("security_policy", action)
         .by(caller)
         .level(policy.security_level)

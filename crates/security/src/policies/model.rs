@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use am_audit::SecurityLevel;
-use am_db::{codec::Timestamp, page::Page};
+use am_db::{codec::Timestamp, page::PageRequest};
 
 /// Step types that a policy can name.
 pub const STEP_TYPES: &[&str] = &["inference", "training", "data_processing", "verification", "custom"];
@@ -15,7 +15,7 @@ pub const VERIFICATION_LEVELS: &[&str] = &["basic", "full", "zero-knowledge"];
 /// active.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = SecurityPolicy)]
-pub struct Policy {
+pub struct SecurityPolicy {
     /// Id: `policy_` and 8 hex digits.
     pub id: String,
     /// Name of 1 to 100 characters, unique among policies.
@@ -56,7 +56,7 @@ pub struct Policy {
     pub updated_at: Timestamp,
 }
 
-impl Policy {
+impl SecurityPolicy {
     /// A policy with the coordinator's defaults.
     pub(super) fn new(id: String, now: Timestamp) -> Self {
         Self {
@@ -85,11 +85,11 @@ impl Policy {
 
 /// Filter for a list of policies. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct SecurityPolicyFilter {
     /// Security level of the policies.
     pub security_level: Option<SecurityLevel>,
     /// Whether the policies are active.
     pub is_active: Option<bool>,
     /// Page of the list.
-    pub page: Page,
+    pub page: PageRequest,
 }

@@ -3,19 +3,19 @@
 use serde::Serialize;
 
 use super::{
-    Error, Result,
-    model::{Filter, Policy},
+    Result, SecurityPolicyError,
+    model::{SecurityPolicy, SecurityPolicyFilter},
 };
 use am_db::{
     Connection, FromRow as _, Tx,
-    codec::{Doc, JsonOr},
+    codec::{JsonOr, JsonText},
     insert, row, sql,
     statement::Query,
     update,
 };
 
 row! {
-    Policy {
+    SecurityPolicy {
         id,
         name,
         description,
@@ -38,66 +38,69 @@ row! {
     }
 }
 
-fn unreadable(column: &str, error: impl std::fmt::Display) -> Error {
-    Error::Db(am_db::Error::Unreadable(format!("agent_security_policies.{column}: {error}")))
+fn unreadable(column: &str, error: impl std::fmt::Display) -> SecurityPolicyError {
+    SecurityPolicyError::Db(am_db::DatabaseError::InvalidValue(format!("agent_security_policies.{column}: {error}")))
 }
 
-fn document(column: &str, words: &impl Serialize) -> Result<Doc> {
-    Doc::of(words).map_err(|error| unreadable(column, error))
+fn parse_json_column(column: &str, words: &impl Serialize) -> Result<JsonText> {
+    JsonText::from_value(words).map_err(|error| unreadable(column, error))
 }
 
 /// Active policies, oldest first.
-pub async fn active(conn: &mut Connection) -> Result<Vec<Policy>> {
-    let policies =
-        sql!("SELECT ", Policy::COLUMNS, " FROM agent_security_policies WHERE is_active ORDER BY created_at, id",);
+pub async fn active_policies(conn: &mut Connection) -> Result<Vec<SecurityPolicy>> {
+    let policies = sql!(
+        "SELECT ",
+        SecurityPolicy::COLUMNS,
+        " FROM agent_security_policies WHERE is_active ORDER BY created_at, id",
+    );
     Ok(policies.fetch_all(conn).await?)
 }
 
 /// A policy by its id.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Policy>> {
-    let policy = sql!("SELECT ", Policy::COLUMNS, " FROM agent_security_policies WHERE id = $1");
+pub async fn get_policy(conn: &mut Connection, id: &str) -> Result<Option<SecurityPolicy>> {
+    let policy = sql!("SELECT ", SecurityPolicy::COLUMNS, " FROM agent_security_policies WHERE id = $1");
     Ok(policy.bind(id).fetch_optional(conn).await?)
 }
 
 /// Id of the policy with this name.
-pub async fn named(conn: &mut Connection, name: &str) -> Result<Option<String>> {
+pub async fn find_id_by_name(conn: &mut Connection, name: &str) -> Result<Option<String>> {
     let found = sql!("SELECT id FROM agent_security_policies WHERE name = $1");
     Ok(found.bind(name).fetch_optional_value(conn).await?)
 }
 
 const MATCHING: &str = " FROM agent_security_policies WHERE true [AND security_level = $1] [AND is_active = $2] ";
 
-fn bind_filter(query: Query, filter: &Filter) -> Query {
+fn bind_filter(query: Query, filter: &SecurityPolicyFilter) -> Query {
     query.bind_some(filter.security_level).bind_some(filter.is_active)
 }
 
 /// A page of policies, and the total number of matches.
-pub async fn list(conn: &mut Connection, filter: &Filter) -> Result<(Vec<Policy>, i64)> {
-    let policies = bind_filter(sql!("SELECT ", Policy::COLUMNS, MATCHING, "{page $3}"), filter);
+pub async fn list_policies(conn: &mut Connection, filter: &SecurityPolicyFilter) -> Result<(Vec<SecurityPolicy>, i64)> {
+    let policies = bind_filter(sql!("SELECT ", SecurityPolicy::COLUMNS, MATCHING, "{page $3}"), filter);
     let policies = policies.bind_page(&filter.page).fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(conn).await?;
     Ok((policies, total))
 }
 
 /// Insert a policy. An id or name that is taken is a duplicate.
-pub async fn insert(tx: &mut Tx, policy: &Policy) -> Result<()> {
+pub async fn insert_policy(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
     insert!("agent_security_policies" {
         id: &policy.id,
         name: &policy.name,
         description: &policy.description,
         security_level: policy.security_level,
-        allowed_step_types: document("allowed_step_types", &policy.allowed_step_types)?,
+        allowed_step_types: parse_json_column("allowed_step_types", &policy.allowed_step_types)?,
         max_execution_time: policy.max_execution_time,
         max_memory_usage: policy.max_memory_usage,
         require_verification: policy.require_verification,
-        allowed_verification_levels: document("allowed_verification_levels", &policy.allowed_verification_levels)?,
+        allowed_verification_levels: parse_json_column("allowed_verification_levels", &policy.allowed_verification_levels)?,
         max_concurrent_executions: policy.max_concurrent_executions,
         max_workflow_steps: policy.max_workflow_steps,
         max_data_size: policy.max_data_size,
         require_sandbox: policy.require_sandbox,
         require_audit_logging: policy.require_audit_logging,
         require_encryption: policy.require_encryption,
-        compliance_standards: document("compliance_standards", &policy.compliance_standards)?,
+        compliance_standards: parse_json_column("compliance_standards", &policy.compliance_standards)?,
         is_active: policy.is_active,
         created_at: policy.created_at,
         updated_at: policy.updated_at,
@@ -108,23 +111,23 @@ pub async fn insert(tx: &mut Tx, policy: &Policy) -> Result<()> {
 }
 
 /// Update every column that can change.
-pub async fn update(tx: &mut Tx, policy: &Policy) -> Result<()> {
+pub async fn update_policy(tx: &mut Tx, policy: &SecurityPolicy) -> Result<()> {
     update!("agent_security_policies" {
         name: &policy.name,
         description: &policy.description,
         security_level: policy.security_level,
-        allowed_step_types: document("allowed_step_types", &policy.allowed_step_types)?,
+        allowed_step_types: parse_json_column("allowed_step_types", &policy.allowed_step_types)?,
         max_execution_time: policy.max_execution_time,
         max_memory_usage: policy.max_memory_usage,
         require_verification: policy.require_verification,
-        allowed_verification_levels: document("allowed_verification_levels", &policy.allowed_verification_levels)?,
+        allowed_verification_levels: parse_json_column("allowed_verification_levels", &policy.allowed_verification_levels)?,
         max_concurrent_executions: policy.max_concurrent_executions,
         max_workflow_steps: policy.max_workflow_steps,
         max_data_size: policy.max_data_size,
         require_sandbox: policy.require_sandbox,
         require_audit_logging: policy.require_audit_logging,
         require_encryption: policy.require_encryption,
-        compliance_standards: document("compliance_standards", &policy.compliance_standards)?,
+        compliance_standards: parse_json_column("compliance_standards", &policy.compliance_standards)?,
         is_active: policy.is_active,
         updated_at: policy.updated_at,
     } where "id = $1" (&policy.id))
@@ -134,7 +137,7 @@ pub async fn update(tx: &mut Tx, policy: &Policy) -> Result<()> {
 }
 
 /// Delete a policy.
-pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn delete_policy(tx: &mut Tx, id: &str) -> Result<()> {
     sql!("DELETE FROM agent_security_policies WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }

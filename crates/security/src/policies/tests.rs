@@ -4,11 +4,11 @@ use chrono::DateTime;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{check, edit::Change, explain, model::Policy, *};
+use super::{check, explain, model::SecurityPolicy, policy_change::PolicyChange, *};
 use am_core::validation::Violation;
 
-fn policy() -> Policy {
-    let mut policy = Policy::new("policy_00000001".into(), Timestamp(DateTime::from_timestamp(0, 0).unwrap()));
+fn policy_from_row() -> SecurityPolicy {
+    let mut policy = SecurityPolicy::new("policy_00000001".into(), Timestamp(DateTime::from_timestamp(0, 0).unwrap()));
     policy.name = "p".into();
     policy.security_level = SecurityLevel::Internal;
     policy
@@ -21,7 +21,7 @@ fn step() -> StepFacts {
         verification_level: None,
         memory_mb: None,
         sandboxed: true,
-        leaves: Leaves::Nothing,
+        leaves: StepDestination::Nothing,
         data_bytes: None,
     }
 }
@@ -38,52 +38,52 @@ fn facts(step: StepFacts) -> WorkflowFacts {
     }
 }
 
-fn change(sent: Value) -> std::result::Result<Change, Vec<Violation>> {
-    Change::read(sent.as_object().unwrap())
+fn change(sent: Value) -> std::result::Result<PolicyChange, Vec<Violation>> {
+    PolicyChange::parse(sent.as_object().unwrap())
 }
 
-fn with(rules: Value) -> Policy {
-    let mut policy = policy();
+fn with(rules: Value) -> SecurityPolicy {
+    let mut policy = policy_from_row();
     change(rules).unwrap().apply(&mut policy);
     policy
 }
 
 /// The only rule that is broken: its name, limit and what was asked.
-fn only(policy: &Policy, facts: &WorkflowFacts) -> (&'static str, Value, Value) {
-    let broken = check::workflow(policy, facts);
+fn only(policy: &SecurityPolicy, facts: &WorkflowFacts) -> (&'static str, Value, Value) {
+    let broken = check::check_workflow(policy, facts);
     let [refusal] = &broken[..] else { panic!("{broken:?}") };
     (refusal.rule, refusal.limit.clone(), refusal.asked.clone())
 }
 
 #[test]
 fn each_rule_refuses_what_is_over_it_and_nothing_at_it() {
-    assert_eq!(check::workflow(&policy(), &facts(step())), []);
+    assert_eq!(check::check_workflow(&policy_from_row(), &facts(step())), []);
     let types = with(json!({"allowed_step_types": ["inference"]}));
     assert_eq!(only(&types, &facts(step())), ("allowed_step_types", json!(["inference"]), json!("data_processing")));
     let levels = with(json!({"allowed_verification_levels": ["full"]}));
     assert_eq!(only(&levels, &facts(step())), ("allowed_verification_levels", json!(["full"]), json!("basic")));
     let own = facts(StepFacts { verification_level: Some("full"), ..step() });
-    assert_eq!(only(&policy(), &own), ("allowed_verification_levels", json!(["basic"]), json!("full")));
+    assert_eq!(only(&policy_from_row(), &own), ("allowed_verification_levels", json!(["basic"]), json!("full")));
     let unverified = WorkflowFacts { requires_verification: false, ..facts(step()) };
-    assert_eq!(only(&policy(), &unverified), ("require_verification", json!(true), json!(false)));
+    assert_eq!(only(&policy_from_row(), &unverified), ("require_verification", json!(true), json!(false)));
     for (seconds, good) in [(0, false), (1, true), (3600, true), (3601, false)] {
         let facts = WorkflowFacts { max_execution_time: seconds, ..facts(step()) };
-        assert_eq!(check::workflow(&policy(), &facts).is_empty(), good, "{seconds}");
+        assert_eq!(check::check_workflow(&policy_from_row(), &facts).is_empty(), good, "{seconds}");
     }
     for (mb, good) in [(None, true), (Some(8192.0), true), (Some(8192.5), false)] {
         let facts = facts(StepFacts { memory_mb: mb, ..step() });
-        assert_eq!(check::workflow(&policy(), &facts).is_empty(), good, "{mb:?}");
+        assert_eq!(check::check_workflow(&policy_from_row(), &facts).is_empty(), good, "{mb:?}");
     }
     for (steps, good) in [(100, true), (101, false)] {
         let facts = WorkflowFacts { step_count: steps, ..facts(step()) };
-        assert_eq!(check::workflow(&policy(), &facts).is_empty(), good, "{steps}");
+        assert_eq!(check::check_workflow(&policy_from_row(), &facts).is_empty(), good, "{steps}");
     }
     let small = with(json!({"max_data_size": 10}));
     for (bytes, good) in [(10, true), (11, false), (u64::MAX, false)] {
         let inputs = WorkflowFacts { data_bytes: Some(bytes), ..facts(step()) };
         let input = facts(StepFacts { data_bytes: Some(bytes), ..step() });
         for facts in [inputs, input] {
-            assert_eq!(check::workflow(&small, &facts).is_empty(), good, "{bytes}");
+            assert_eq!(check::check_workflow(&small, &facts).is_empty(), good, "{bytes}");
         }
     }
 }
@@ -92,14 +92,14 @@ fn each_rule_refuses_what_is_over_it_and_nothing_at_it() {
 fn what_leaves_the_process_is_neither_in_a_sandbox_nor_always_encrypted() {
     let (sandbox, encryption) = (with(json!({"require_sandbox": true})), with(json!({"require_encryption": true})));
     for (leaves, in_sandbox, encrypted) in [
-        (Leaves::Nothing, true, true),
-        (Leaves::Job, false, false),
-        (Leaves::Endpoint { https: true }, false, true),
-        (Leaves::Endpoint { https: false }, false, false),
+        (StepDestination::Nothing, true, true),
+        (StepDestination::Job, false, false),
+        (StepDestination::Endpoint { https: true }, false, true),
+        (StepDestination::Endpoint { https: false }, false, false),
     ] {
         let facts = facts(StepFacts { leaves, ..step() });
-        assert_eq!(check::workflow(&sandbox, &facts).is_empty(), in_sandbox, "{leaves:?}");
-        assert_eq!(check::workflow(&encryption, &facts).is_empty(), encrypted, "{leaves:?}");
+        assert_eq!(check::check_workflow(&sandbox, &facts).is_empty(), in_sandbox, "{leaves:?}");
+        assert_eq!(check::check_workflow(&encryption, &facts).is_empty(), encrypted, "{leaves:?}");
     }
     let foreign = facts(StepFacts { sandboxed: false, ..step() });
     assert_eq!(only(&sandbox, &foreign).0, "require_sandbox");
@@ -131,7 +131,7 @@ fn what_is_no_field_is_named_and_so_is_what_is_out_of_bounds() {
     assert_eq!(change(json!({"a": 1, "max_data_size": -1, "is_active": true})).unwrap_err().len(), 2);
 }
 
-fn any_policy() -> impl Strategy<Value = Policy> {
+fn any_policy() -> impl Strategy<Value = SecurityPolicy> {
     let list = |words: &'static [&'static str]| proptest::sample::subsequence(words, 0..=words.len());
     let numbers = (1i64..100, 1i64..100, 1i64..10, 1i64..10, 1i64..100);
     let truths = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
@@ -153,10 +153,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 fn any_facts() -> impl Strategy<Value = WorkflowFacts> {
     let word = |words: &'static [&'static str]| proptest::sample::select(words);
     let leaves = proptest::sample::select(vec![
-        Leaves::Nothing,
-        Leaves::Job,
-        Leaves::Endpoint { https: true },
-        Leaves::Endpoint { https: false },
+        StepDestination::Nothing,
+        StepDestination::Job,
+        StepDestination::Endpoint { https: true },
+        StepDestination::Endpoint { https: false },
     ]);
     let level = proptest::option::of(word(model::VERIFICATION_LEVELS));
     let bytes = proptest::option::of(0u64..120);
@@ -190,9 +190,9 @@ proptest! {
     /// What is explained is what is refused.
     #[test]
     fn a_rule_is_not_met_exactly_when_it_refuses(policy in any_policy(), facts in any_facts(), under_way in 0i64..12) {
-        let broken = check::workflow(&policy, &facts);
+        let broken = check::check_workflow(&policy, &facts);
         let full = under_way >= policy.max_concurrent_executions;
-        let explained = explain::explain(policy, &facts, under_way);
+        let explained = explain::explain_policy(policy, &facts, under_way);
         prop_assert_eq!(explained.binds, explained.is_active && explained.security_level == facts.level);
         prop_assert_eq!(explained.rules.len(), 11);
         for rule in &explained.rules {
@@ -205,10 +205,10 @@ proptest! {
     /// A workflow that may be stored breaks nothing when its steps begin, as long as nothing more is known of them.
     #[test]
     fn what_may_be_stored_may_begin(policy in any_policy(), facts in any_facts()) {
-        if check::workflow(&policy, &facts).is_empty() {
-            prop_assert_eq!(check::run(&policy, &facts), vec![]);
+        if check::check_workflow(&policy, &facts).is_empty() {
+            prop_assert_eq!(check::check_run(&policy, &facts), vec![]);
             for step in &facts.steps {
-                prop_assert_eq!(check::step(&policy, step), vec![]);
+                prop_assert_eq!(check::check_step(&policy, step), vec![]);
             }
         }
     }
@@ -217,7 +217,7 @@ proptest! {
     #[test]
     fn a_stricter_policy_refuses_no_less(policy in any_policy(), facts in any_facts(), less in 1i64..50) {
         let lower = |value: i64| (value - less).max(1);
-        let stricter = Policy {
+        let stricter = SecurityPolicy {
             max_execution_time: lower(policy.max_execution_time),
             max_memory_usage: lower(policy.max_memory_usage),
             max_workflow_steps: lower(policy.max_workflow_steps),
@@ -227,8 +227,8 @@ proptest! {
             require_encryption: true,
             ..policy.clone()
         };
-        for refusal in check::workflow(&policy, &facts) {
-            let still = check::workflow(&stricter, &facts);
+        for refusal in check::check_workflow(&policy, &facts) {
+            let still = check::check_workflow(&stricter, &facts);
             prop_assert!(still.iter().any(|other| other.rule == refusal.rule && other.step == refusal.step));
         }
     }
@@ -240,9 +240,9 @@ proptest! {
         for fixed in ["id", "created_at", "updated_at"] {
             shown.remove(fixed);
         }
-        let mut other = Policy::new(policy.id.clone(), policy.created_at);
-        Change::read(&shown).unwrap().apply(&mut other);
+        let mut other = SecurityPolicy::new(policy.id.clone(), policy.created_at);
+        PolicyChange::parse(&shown).unwrap().apply(&mut other);
         prop_assert_eq!(other, policy);
-        prop_assert_eq!(Change::read(&Map::new()).unwrap(), Change::default());
+        prop_assert_eq!(PolicyChange::parse(&Map::new()).unwrap(), PolicyChange::default());
     }
 }

@@ -15,13 +15,13 @@ use utoipa::ToSchema;
 use am_db::{Connection, Result, codec::Timestamp};
 
 /// Highest possible reputation.
-pub const HIGHEST: f64 = 10_000.0;
+pub const MAX_REPUTATION: f64 = 10_000.0;
 /// Reputation of an unknown agent: half of the highest, as trust starts with 50 of 100.
-pub const INITIAL: f64 = 5_000.0;
+pub const INITIAL_REPUTATION: f64 = 5_000.0;
 /// Factor from the coordinator's scale, which ends at 1000.
-const OF_COORDINATOR: f64 = 10.0;
+const COORDINATOR_SCALE_FACTOR: f64 = 10.0;
 /// Factor from the trust scale, which ends at 100.
-const OF_TRUST: f64 = 100.0;
+const TRUST_SCALE_FACTOR: f64 = 100.0;
 
 /// Source of a reputation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -37,7 +37,7 @@ pub enum ReputationSource {
 
 /// Reputation of an agent, with its source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Reputation {
+pub struct AgentReputationScore {
     /// Reputation from 0 to 10 000.
     pub reputation: f64,
     /// Source of the reputation.
@@ -51,43 +51,43 @@ pub struct Reputation {
 }
 
 /// Score of a record on its own scale, and the time of its last change.
-type Recorded = Option<(f64, Timestamp)>;
+type RecordedScore = Option<(f64, Timestamp)>;
 
 /// Reputation of an agent.
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn reputation(conn: &mut Connection, agent: &str) -> Result<Reputation> {
-    Ok(reputations(conn, &[agent]).await?.remove(agent).unwrap_or_else(|| combined(None, None)))
+pub async fn get_reputation(conn: &mut Connection, agent: &str) -> Result<AgentReputationScore> {
+    Ok(get_reputations(conn, &[agent]).await?.remove(agent).unwrap_or_else(|| combine_records(None, None)))
 }
 
 /// Reputation of each of these agents, in one query.
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn reputations(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, Reputation>> {
+pub async fn get_reputations(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, AgentReputationScore>> {
     if agents.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut records = store::records(conn, agents).await?;
+    let mut records = store::read_records(conn, agents).await?;
     let of = |agent: &&str| {
         let (coordinator, trust) = records.remove(*agent).unwrap_or_default();
-        ((*agent).to_owned(), combined(coordinator, trust))
+        ((*agent).to_owned(), combine_records(coordinator, trust))
     };
     Ok(agents.iter().map(of).collect())
 }
 
 /// Combine both records. A score that is not a number or is out of range is clamped.
-fn combined(coordinator: Recorded, trust: Recorded) -> Reputation {
-    let on_scale = |score: f64| if score.is_nan() { 0.0 } else { score.clamp(0.0, HIGHEST) };
-    let scaled = |recorded: Recorded, factor: f64| recorded.map(|(score, _)| on_scale(score * factor));
-    let (of_coordinator, of_trust) = (scaled(coordinator, OF_COORDINATOR), scaled(trust, OF_TRUST));
+fn combine_records(coordinator: RecordedScore, trust: RecordedScore) -> AgentReputationScore {
+    let on_scale = |score: f64| if score.is_nan() { 0.0 } else { score.clamp(0.0, MAX_REPUTATION) };
+    let scaled = |recorded: RecordedScore, factor: f64| recorded.map(|(score, _)| on_scale(score * factor));
+    let (of_coordinator, of_trust) = (scaled(coordinator, COORDINATOR_SCALE_FACTOR), scaled(trust, TRUST_SCALE_FACTOR));
     let (reputation, source, updated_at) = match (of_coordinator, of_trust) {
         (Some(score), _) => (score, ReputationSource::Coordinator, coordinator.map(|(_, at)| at)),
         (None, Some(score)) => (score, ReputationSource::Trust, trust.map(|(_, at)| at)),
-        (None, None) => (INITIAL, ReputationSource::Initial, None),
+        (None, None) => (INITIAL_REPUTATION, ReputationSource::Initial, None),
     };
-    Reputation { reputation, source, coordinator: of_coordinator, trust: of_trust, updated_at }
+    AgentReputationScore { reputation, source, coordinator: of_coordinator, trust: of_trust, updated_at }
 }
 
 #[cfg(test)]
@@ -102,23 +102,23 @@ mod tests {
 
     #[test]
     fn the_coordinators_record_counts_then_trust_then_the_beginning() {
-        let both = combined(Some((712.5, at(1))), Some((30.0, at(9))));
+        let both = combine_records(Some((712.5, at(1))), Some((30.0, at(9))));
         assert_eq!(
             (both.reputation, both.source, both.updated_at),
             (7125.0, ReputationSource::Coordinator, Some(at(1)))
         );
         assert_eq!(both.trust, Some(3000.0));
-        let trust = combined(None, Some((30.0, at(9))));
+        let trust = combine_records(None, Some((30.0, at(9))));
         assert_eq!((trust.reputation, trust.source, trust.coordinator), (3000.0, ReputationSource::Trust, None));
-        let nothing = combined(None, None);
+        let nothing = combine_records(None, None);
         assert_eq!((nothing.reputation, nothing.source, nothing.updated_at), (5000.0, ReputationSource::Initial, None));
     }
 
     proptest! {
         #[test]
         fn it_stays_on_its_scale(score in prop_oneof![any::<f64>(), Just(f64::NAN), Just(f64::INFINITY)]) {
-            for found in [combined(Some((score, at(1))), None), combined(None, Some((score, at(1))))] {
-                prop_assert!((0.0..=HIGHEST).contains(&found.reputation), "{}", found.reputation);
+            for found in [combine_records(Some((score, at(1))), None), combine_records(None, Some((score, at(1))))] {
+                prop_assert!((0.0..=MAX_REPUTATION).contains(&found.reputation), "{}", found.reputation);
             }
         }
     }

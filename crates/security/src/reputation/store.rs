@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::Recorded;
+use super::RecordedScore;
 use am_db::{Connection, Result, codec::Timestamp, has_table, sql};
 
-const COORDINATOR: &str = "SELECT 1, a.value, r.trust_score, r.updated_at FROM {texts $1} AS a
+const COORDINATOR_QUERY: &str = "SELECT 1, a.value, r.trust_score, r.updated_at FROM {texts $1} AS a
      JOIN agent_reputation r ON r.id = (SELECT id FROM agent_reputation WHERE agent_id = a.value ORDER BY updated_at DESC, id LIMIT 1)";
 // The oldest row of an entity counts, as everywhere.
-const TRUST: &str = "SELECT 2, a.value, t.reputation_score, t.updated_at FROM {texts $1} AS a
+const TRUST_QUERY: &str = "SELECT 2, a.value, t.reputation_score, t.updated_at FROM {texts $1} AS a
      JOIN agent_trust_scores t ON t.id = (SELECT id FROM agent_trust_scores
          WHERE entity_id = a.value AND entity_type IN ('agent', 'workflow') ORDER BY entity_type, created_at, id LIMIT 1)";
 
@@ -16,16 +16,21 @@ const TRUST: &str = "SELECT 2, a.value, t.reputation_score, t.updated_at FROM {t
 type Row = (i64, String, f64, Timestamp);
 
 /// Records of both tables for agents, in one query.
-pub(super) async fn records(conn: &mut Connection, agents: &[&str]) -> Result<HashMap<String, (Recorded, Recorded)>> {
+pub(super) async fn read_records(
+    conn: &mut Connection,
+    agents: &[&str],
+) -> Result<HashMap<String, (RecordedScore, RecordedScore)>> {
     let json = serde_json::json!(agents).to_string();
-    let rows = sql!("", COORDINATOR, " UNION ALL ", TRUST).bind(&json).fetch_all::<Row>(&mut *conn).await;
+    let rows = sql!("", COORDINATOR_QUERY, " UNION ALL ", TRUST_QUERY).bind(&json).fetch_all::<Row>(&mut *conn).await;
     let rows = match rows {
         Ok(rows) => rows,
         // The coordinator creates its table late, and a start without migration does not create it.
-        Err(_) if !has_table(conn, "agent_reputation").await? => sql!("", TRUST).bind(&json).fetch_all(conn).await?,
+        Err(_) if !has_table(conn, "agent_reputation").await? => {
+            sql!("", TRUST_QUERY).bind(&json).fetch_all(conn).await?
+        }
         Err(error) => return Err(error),
     };
-    let mut records: HashMap<String, (Recorded, Recorded)> = HashMap::new();
+    let mut records: HashMap<String, (RecordedScore, RecordedScore)> = HashMap::new();
     for (table, agent, score, at) in rows {
         let (coordinator, trust) = records.entry(agent).or_default();
         *(if table == 1 { coordinator } else { trust }) = Some((score, at));

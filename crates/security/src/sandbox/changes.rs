@@ -5,24 +5,24 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    Sandboxes,
-    error::{Error, Result},
-    levels, measure,
-    model::{Attempt, Removed, Requirements, Sandbox, Usage},
-    running::must_hold,
-    store,
+    SandboxService,
+    command_runner::check_enforced,
+    error::{Result, SandboxError},
+    measure,
+    model::{RemovedItems, SandboxRequirements, SandboxState, SandboxUsage, ViolationAttempt},
+    presets, store,
 };
-use am_audit::{Entry, EventType, SecurityLevel};
+use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_db::{
     Tx,
     codec::Timestamp,
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
 
 /// Result of a cleanup.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Cleaned {
+pub struct CleanupReport {
     /// Id of the sandbox.
     pub sandbox_id: String,
     /// Id of the execution it belonged to.
@@ -32,75 +32,75 @@ pub struct Cleaned {
     /// Status of the sandbox, always `cleaned`.
     pub status: String,
     /// Items that were removed.
-    pub removed: Removed,
+    pub removed: RemovedItems,
     /// Time of the cleanup.
     pub cleaned_at: Timestamp,
 }
 
 /// State of a sandbox with its running commands.
-pub struct Seen {
+pub struct SandboxView {
     /// Stored state of the sandbox.
-    pub sandbox: Sandbox,
+    pub sandbox: SandboxState,
     /// Resource usage and attempts of its running commands.
-    pub running: Vec<(Usage, Vec<Attempt>)>,
+    pub running: Vec<(SandboxUsage, Vec<ViolationAttempt>)>,
 }
 
 /// Check that an execution's id is usable as the name of a directory.
-pub(super) fn plain(execution: &str) -> Result<()> {
+pub(super) fn check_execution_id(execution: &str) -> Result<()> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if (1..=100).contains(&execution.len()) && execution.bytes().all(good) {
         return Ok(());
     }
-    Err(unknown(execution))
+    Err(execution_not_found(execution))
 }
 
-fn unknown(execution: &str) -> Error {
-    Error::NotFound(format!("execution '{execution}' does not exist"))
+fn execution_not_found(execution: &str) -> SandboxError {
+    SandboxError::NotFound(format!("execution '{execution}' does not exist"))
 }
 
-fn none(execution: &str) -> Error {
-    Error::NotFound(format!("execution '{execution}' has no sandbox"))
+fn sandbox_not_found(execution: &str) -> SandboxError {
+    SandboxError::NotFound(format!("execution '{execution}' has no sandbox"))
 }
 
-impl Sandboxes {
+impl SandboxService {
     /// Create the sandbox of an execution, or change its rules. They apply to each of its commands that starts later.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] without such an execution, [`Error::Unenforced`] when this host can't enforce the
+    /// Returns [`SandboxError::NotFound`] without such an execution, [`SandboxError::Unenforced`] when this host can't enforce the
     /// rules.
     pub async fn create(
         &self,
         caller: &Principal,
         execution: &str,
         level: SecurityLevel,
-        requirements: &Requirements,
-        once: Option<Once>,
-    ) -> Result<Done<Sandbox>> {
-        plain(execution)?;
+        requirements: &SandboxRequirements,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<SandboxState>> {
+        check_execution_id(execution)?;
         if let Some(done) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
             return Ok(done);
         }
         if !store::has_execution(&mut *self.0.db.read().await?, execution).await? {
-            return Err(unknown(execution));
+            return Err(execution_not_found(execution));
         }
-        let unenforced = must_hold(&*self.capabilities().await)?;
-        let rules = levels::rules(level).with(requirements);
+        let unenforced = check_enforced(&*self.capabilities().await)?;
+        let rules = presets::rules_for_level(level).with(requirements);
         let (audit, now) = (self.0.audit.clone(), self.now());
         let (execution, caller) = (execution.to_owned(), caller.clone());
         self.0
             .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
-                let found = store::get(tx.conn().await?, &execution).await?;
+            .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+                let found = store::get_sandbox(tx.conn().await?, &execution).await?;
                 let before = found.as_ref().map(|found| json!(found.rules));
-                let mut sandbox = found.unwrap_or_else(|| store::fresh(&execution, rules.clone(), true, now));
+                let mut sandbox = found.unwrap_or_else(|| store::unused_sandbox(&execution, rules.clone(), true, now));
                 (sandbox.rules, sandbox.fixed, sandbox.updated_at) = (rules, true, now);
                 sandbox.unenforced = unenforced.into_iter().collect();
-                if sandbox.status == store::CLEANED {
+                if sandbox.status == store::CLEANED_STATUS {
                     sandbox.status = "created".to_owned();
                 }
-                store::put(tx, &sandbox).await?;
+                store::upsert_sandbox(tx, &sandbox).await?;
                 let action = if before.is_some() { "updated" } else { "created" };
-                let entry = told(&caller, &sandbox, action, now).change(before, Some(json!(sandbox.rules)));
+                let entry = audit_entry(&caller, &sandbox, action, now).change(before, Some(json!(sandbox.rules)));
                 audit.append(tx, vec![entry]).await?;
                 Ok(sandbox)
             })
@@ -110,22 +110,28 @@ impl Sandboxes {
     /// State of the sandbox of an execution.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it has none.
-    pub async fn monitor(&self, execution: &str) -> Result<Seen> {
+    /// Returns [`SandboxError::NotFound`] when it has none.
+    pub async fn monitor(&self, execution: &str) -> Result<SandboxView> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
-        let kept = store::get(&mut *self.0.db.read().await?, execution).await?;
+        let kept = store::get_sandbox(&mut *self.0.db.read().await?, execution).await?;
         // Nothing is stored before the first command has ended.
-        let first = || running.first().map(|(_, rules)| store::fresh(execution, rules.clone(), false, self.now()));
-        let sandbox = kept.or_else(first).ok_or_else(|| none(execution))?;
-        Ok(Seen { sandbox, running: running.iter().map(|(live, _)| live.seen()).collect() })
+        let first =
+            || running.first().map(|(_, rules)| store::unused_sandbox(execution, rules.clone(), false, self.now()));
+        let sandbox = kept.or_else(first).ok_or_else(|| sandbox_not_found(execution))?;
+        Ok(SandboxView { sandbox, running: running.iter().map(|(live, _)| live.seen()).collect() })
     }
 
     /// Kill all processes in the sandbox of an execution and remove its files.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it has none.
-    pub async fn cleanup(&self, caller: &Principal, execution: &str, once: Option<Once>) -> Result<Done<Cleaned>> {
-        plain(execution)?;
+    /// Returns [`SandboxError::NotFound`] when it has none.
+    pub async fn cleanup(
+        &self,
+        caller: &Principal,
+        execution: &str,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<CleanupReport>> {
+        check_execution_id(execution)?;
         if let Some(done) = self.0.db.answered(&self.0.clock, once.as_ref()).await? {
             return Ok(done);
         }
@@ -135,15 +141,15 @@ impl Sandboxes {
         let (execution, caller) = (execution.to_owned(), caller.clone());
         self.0
             .db
-            .write_once(&self.0.clock, once, async move |tx: &mut Tx| {
-                let found = store::get(tx.conn().await?, &execution).await?;
-                let mut sandbox = found.ok_or_else(|| none(&execution))?;
-                (sandbox.status, sandbox.updated_at) = (store::CLEANED.to_owned(), now);
+            .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+                let found = store::get_sandbox(tx.conn().await?, &execution).await?;
+                let mut sandbox = found.ok_or_else(|| sandbox_not_found(&execution))?;
+                (sandbox.status, sandbox.updated_at) = (store::CLEANED_STATUS.to_owned(), now);
                 (sandbox.totals.disk_bytes, sandbox.totals.files) = (0, 0);
-                store::put(tx, &sandbox).await?;
-                let entry = told(&caller, &sandbox, "cleaned", now).data("removed", json!(removed));
+                store::upsert_sandbox(tx, &sandbox).await?;
+                let entry = audit_entry(&caller, &sandbox, "cleaned", now).data("removed", json!(removed));
                 audit.append(tx, vec![entry]).await?;
-                Ok(Cleaned {
+                Ok(CleanupReport {
                     sandbox_id: sandbox.id,
                     execution_id: execution,
                     success: true,
@@ -156,7 +162,7 @@ impl Sandboxes {
     }
 
     /// Kill processes and remove files. Returns what was removed.
-    async fn remove(&self, execution: &str) -> Result<Removed> {
+    async fn remove(&self, execution: &str) -> Result<RemovedItems> {
         let running: Vec<_> = self.lock().get(execution).cloned().unwrap_or_default();
         let processes = running.iter().map(|(live, _)| live.seen().0.processes.max(1)).sum();
         running.iter().for_each(|(live, _)| live.stop());
@@ -165,11 +171,11 @@ impl Sandboxes {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         let workspace = self.0.host.workspace(execution);
-        let stored = |error| Error::Storage(workspace.display().to_string(), error);
+        let stored = |error| SandboxError::Storage(workspace.display().to_string(), error);
         let path = workspace.clone();
-        let removed = tokio::task::spawn_blocking(move || measure::remove(&path)).await;
+        let removed = tokio::task::spawn_blocking(move || measure::remove_tree(&path)).await;
         let files = removed.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(stored)?;
-        Ok(Removed { processes, files: files.count, bytes: files.bytes })
+        Ok(RemovedItems { processes, files: files.count, bytes: files.bytes })
     }
 
     /// Remove the files of executions that ended before the retention period, and directories without a sandbox.
@@ -177,13 +183,13 @@ impl Sandboxes {
         let keep = chrono::Duration::from_std(self.0.host.settings.keep).unwrap_or(chrono::Duration::MAX);
         let Some(limit) = self.0.clock.now().checked_sub_signed(keep) else { return Ok(()) };
         let ended = store::ended_before(&mut *self.0.db.read().await?, Timestamp(limit)).await?;
-        let system = Principal { name: am_db::owner::SYSTEM.into(), aliases: [].into(), origin: None };
+        let system = Principal { name: am_db::owner::SYSTEM_PRINCIPAL.into(), aliases: [].into(), origin: None };
         for execution in ended {
             self.cleanup(&system, &execution, None).await?;
         }
-        for (name, changed) in self.0.host.left_behind() {
+        for (name, changed) in self.0.host.existing_workspaces() {
             let old = changed < limit && !self.lock().contains_key(&name);
-            if old && store::get(&mut *self.0.db.read().await?, &name).await?.is_none() {
+            if old && store::get_sandbox(&mut *self.0.db.read().await?, &name).await?.is_none() {
                 self.remove(&name).await?;
             }
         }
@@ -191,8 +197,8 @@ impl Sandboxes {
     }
 }
 
-fn told(caller: &Principal, sandbox: &Sandbox, action: &str, now: Timestamp) -> Entry {
-    Entry::new(EventType::WorkflowUpdated, now)
+fn audit_entry(caller: &Principal, sandbox: &SandboxState, action: &str, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now)
         .by(caller)
         .of("sandbox", action)
         .execution(&sandbox.execution_id)

@@ -4,7 +4,7 @@ use am_core::validation::{self, Violation};
 
 /// Error of a sandbox operation.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum SandboxError {
     /// The execution or sandbox does not exist; the text is shown to the client.
     #[error("{0}")]
     NotFound(String),
@@ -13,31 +13,31 @@ pub enum Error {
     Invalid(Vec<Violation>),
     /// The state forbids the action; the text is shown to the client.
     #[error("{0}")]
-    State(String),
+    InvalidState(String),
     /// The host does not enforce the rules of the security level; the value is the reason.
     #[error("this host can't enforce the rules of this sandbox: {0}")]
     Unenforced(String),
     /// The command is not allowed in the sandbox; the text says why.
     #[error("{0}")]
-    Command(String),
+    CommandRefused(String),
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
     /// The sandbox could not be set up; the value is the reason.
     #[error("the sandbox could not be started: {0}")]
-    Start(String),
+    StartFailed(String),
     /// A file operation failed: the path and the error.
     #[error("{0}: {1}")]
     Storage(String, std::io::Error),
     /// A database error.
     #[error(transparent)]
-    Db(#[from] am_db::Error),
+    Db(#[from] am_db::DatabaseError),
 }
 
 /// Result of a sandbox operation.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, SandboxError>;
 
 /// Error for stored JSON that does not have the expected form.
-pub(super) fn unreadable(what: &str, error: impl std::fmt::Display) -> Error {
-    Error::Db(am_db::Error::Unreadable(format!("{what}: {error}")))
+pub(super) fn unreadable(what: &str, error: impl std::fmt::Display) -> SandboxError {
+    SandboxError::Db(am_db::DatabaseError::InvalidValue(format!("{what}: {error}")))
 }

@@ -7,24 +7,24 @@ use std::{
 };
 
 use super::{
-    error::{Error, Result},
-    groups::Groups,
-    judge::{Judge, below, normal},
+    cgroups::CgroupControllers,
+    error::{Result, SandboxError},
     measure,
-    model::{Command, Rules},
-    programs::{self, Program},
+    model::{SandboxCommand, SandboxRules},
+    programs::{self, AllowedProgram},
+    violation_recorder::{ViolationRecorder, is_below, normalize_path},
 };
 use am_core::config::SandboxConfig;
-use am_sandbox_init::wire::{INNER, Limits, Outer, Plan, STAGE};
+use am_sandbox_init::ipc::{INNER_MODE, InitPlan, LauncherPlan, ProcessLimits, STAGE_PATH};
 
 /// Path of the workspace inside the sandbox.
-pub const WORKSPACE: &str = "/workspace";
+pub const WORKSPACE_PATH: &str = "/workspace";
 /// Path of the helper executable inside the sandbox.
-pub const HELPER: &str = "/run/agent-management-sandbox";
-const SCRATCH: &str = "/tmp";
-const SHARED_MEMORY: &str = "/dev/shm";
+pub const HELPER_PATH: &str = "/run/agent-management-sandbox";
+const SCRATCH_PATH: &str = "/tmp";
+const SHARED_MEMORY_PATH: &str = "/dev/shm";
 /// Directories that commands may write.
-const WRITABLE: [&str; 3] = [WORKSPACE, SCRATCH, SHARED_MEMORY];
+const WRITABLE_PATHS: [&str; 3] = [WORKSPACE_PATH, SCRATCH_PATH, SHARED_MEMORY_PATH];
 /// System directories whose programs are shown one by one.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 /// Directories with programs that packages start internally. They are hidden unless an allowed program needs them: the
@@ -51,7 +51,7 @@ const SYSTEM_FILES: [&str; 8] = [
     "/etc/ca-certificates",
 ];
 /// Files made for the sandbox, so that it does not see the host's user names.
-const STUBS: [(&str, &str); 4] = [
+const STUB_FILES: [(&str, &str); 4] = [
     ("passwd", "sandbox:x:65534:65534:sandbox:/workspace:/usr/sbin/nologin\n"),
     ("group", "sandbox:x:65534:\n"),
     ("hosts", "127.0.0.1 localhost\n"),
@@ -60,7 +60,7 @@ const STUBS: [(&str, &str); 4] = [
 
 /// Resources of this host for sandboxes.
 #[derive(Debug)]
-pub struct Host {
+pub struct SandboxHost {
     /// Path of the helper executable.
     pub helper: PathBuf,
     /// Path of bubblewrap; `None` when it is not installed.
@@ -72,7 +72,7 @@ pub struct Host {
     /// Directories of the service that must be invisible inside.
     pub hidden: Vec<PathBuf>,
     /// Control groups available to this process.
-    pub groups: Groups,
+    pub groups: CgroupControllers,
     /// Whether Landlock must be enforced.
     pub landlock: bool,
     /// Settings of sandboxes.
@@ -81,37 +81,37 @@ pub struct Host {
 
 /// Everything needed to start a command.
 #[derive(Debug)]
-pub struct Launch {
+pub struct PreparedLaunch {
     /// Work outside the sandbox before bubblewrap starts.
-    pub outer: Outer,
+    pub outer: LauncherPlan,
     /// Plan of the first process inside.
-    pub plan: Plan,
+    pub plan: InitPlan,
     /// Recorder of attempts.
-    pub judge: Judge,
+    pub judge: ViolationRecorder,
 }
 
-impl Host {
+impl SandboxHost {
     /// Prepare the directory of workspaces.
     ///
     /// # Errors
     /// Fails when the directory can't be created.
     pub fn open(helper: PathBuf, directory: PathBuf, hidden: Vec<PathBuf>, settings: SandboxConfig) -> Result<Self> {
-        let stored = |what: &Path, error| Error::Storage(what.display().to_string(), error);
+        let stored = |what: &Path, error| SandboxError::Storage(what.display().to_string(), error);
         let stubs = directory.join(".etc");
         fs::create_dir_all(&stubs).map_err(|error| stored(&stubs, error))?;
-        for (name, text) in STUBS {
+        for (name, text) in STUB_FILES {
             let file = stubs.join(name);
             fs::write(&file, text).map_err(|error| stored(&file, error))?;
             // The service's umask may hide it from other users.
-            readable(&file).map_err(|error| stored(&file, error))?;
+            make_readable(&file).map_err(|error| stored(&file, error))?;
         }
         let directory = fs::canonicalize(&directory).map_err(|error| stored(&directory, error))?;
         let hidden = hidden.iter().chain([&directory]).filter_map(|path| fs::canonicalize(path).ok()).collect();
         let root = rustix::process::geteuid().is_root();
-        let groups = if settings.cgroups { Groups::find() } else { Groups::default() };
+        let groups = if settings.cgroups { CgroupControllers::detect() } else { CgroupControllers::default() };
         Ok(Self {
             helper,
-            bubblewrap: settings.bubblewrap.clone().or_else(|| find("bwrap")).filter(|file| file.is_file()),
+            bubblewrap: settings.bubblewrap.clone().or_else(|| find_program("bwrap")).filter(|file| file.is_file()),
             user: root.then_some((settings.uid, settings.gid)),
             directory,
             hidden,
@@ -137,18 +137,18 @@ impl Host {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
             self.user.map_or(Ok(()), |(user, group)| std::os::unix::fs::chown(&path, Some(user), Some(group)))
         };
-        make().map_err(|error| Error::Storage(path.display().to_string(), error))?;
+        make().map_err(|error| SandboxError::Storage(path.display().to_string(), error))?;
         Ok(path)
     }
 
     /// Existing workspaces with the time of their last change. Those left by tests of dead processes are removed.
-    pub fn left_behind(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+    pub fn existing_workspaces(&self) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let trial = name.strip_prefix(".probe-").is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
             if trial && !Path::new("/proc").join(&name[".probe-".len()..]).exists() {
-                let _ = measure::remove(&entry.path());
+                let _ = measure::remove_tree(&entry.path());
             }
             let changed = entry.metadata().and_then(|metadata| metadata.modified());
             if let (Ok(changed), false) = (changed, name.starts_with('.')) {
@@ -159,20 +159,20 @@ impl Host {
     }
 
     /// Paths of the service for the recorder, without those that contain a writable directory of the sandbox.
-    pub fn hidden_names(&self) -> Vec<String> {
+    pub fn hidden_paths(&self) -> Vec<String> {
         let names = self.hidden.iter().map(|path| path.display().to_string());
-        names.filter(|hidden| !WRITABLE.iter().any(|own| below(own, hidden))).collect()
+        names.filter(|hidden| !WRITABLE_PATHS.iter().any(|own| is_below(own, hidden))).collect()
     }
 }
 
 /// Make a file and its directory readable for everybody.
-fn readable(file: &Path) -> io::Result<()> {
+fn make_readable(file: &Path) -> io::Result<()> {
     fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
     file.parent().map_or(Ok(()), |parent| fs::set_permissions(parent, fs::Permissions::from_mode(0o755)))
 }
 
 /// Find a program on the service's search path.
-fn find(name: &str) -> Option<PathBuf> {
+fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")]);
     places.map(|place| place.join(name)).find(|file| file.is_file())
@@ -181,21 +181,29 @@ fn find(name: &str) -> Option<PathBuf> {
 /// Prepare the start of a command.
 ///
 /// # Errors
-/// Returns [`Error::Command`] for one that is not allowed, [`Error::Unenforced`] without bubblewrap.
-pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, own: bool) -> Result<Launch> {
-    let missing = || Error::Unenforced("bubblewrap (bwrap) is not installed".to_owned());
+/// Returns [`SandboxError::CommandRefused`] for one that is not allowed, [`SandboxError::Unenforced`] without bubblewrap.
+pub fn prepare_launch(
+    host: &SandboxHost,
+    rules: &SandboxRules,
+    command: &SandboxCommand,
+    workspace: &Path,
+    own: bool,
+) -> Result<PreparedLaunch> {
+    let missing = || SandboxError::Unenforced("bubblewrap (bwrap) is not installed".to_owned());
     let bubblewrap = host.bubblewrap.clone().ok_or_else(missing)?;
-    let mut programs = programs::allowed(rules);
+    let mut programs = programs::allowed_programs(rules);
     let mut argv = command.argv.clone();
-    let Some(first) = argv.first_mut() else { return Err(Error::Command("the command is empty".to_owned())) };
+    let Some(first) = argv.first_mut() else {
+        return Err(SandboxError::CommandRefused("the command is empty".to_owned()));
+    };
     if own {
         // The test of the sandbox itself runs the helper executable.
-        programs.push(Program { link: HELPER.into(), file: HELPER.into() });
+        programs.push(AllowedProgram { link: HELPER_PATH.into(), file: HELPER_PATH.into() });
     } else {
-        *first = programs::resolve(first, &programs, rules)?.display().to_string();
+        *first = programs::resolve_program(first, &programs, rules)?.display().to_string();
     }
-    let stage = Stage { host, workspace, bubblewrap: &bubblewrap };
-    let outer = Outer {
+    let stage = BindMounts { host, workspace, bubblewrap: &bubblewrap };
+    let outer = LauncherPlan {
         user: host.user,
         groups: Vec::new(),
         processors: Vec::new(),
@@ -203,41 +211,41 @@ pub fn launch(host: &Host, rules: &Rules, command: &Command, workspace: &Path, o
         program: stage.place("bwrap", &bubblewrap),
         arguments: stage.arguments(rules, &programs),
     };
-    let processes = processes(host, command);
+    let processes = process_limit(host, command);
     let megabyte = 1u64 << 20;
     let memory = rules.memory_limit * megabyte;
-    let plan = Plan {
+    let plan = InitPlan {
         argv,
-        env: environment(command),
-        executable: executable(&programs),
-        writable: WRITABLE.map(str::to_owned).into(),
-        limits: Limits {
+        env: command_environment(command),
+        executable: executable_files(&programs),
+        writable: WRITABLE_PATHS.map(str::to_owned).into(),
+        limits: ProcessLimits {
             cpu_seconds: Some((rules.max_execution_time as f64 * rules.cpu_limit.max(1.0)).ceil() as u64 + 1),
             file_bytes: Some(rules.disk_limit * megabyte),
             processes: Some(processes + 2),
             open_files: Some(1024),
             // With a control group the kernel limits the memory really used by all processes together.
-            data_bytes: (!host.groups.keeps("memory")).then_some(memory),
+            data_bytes: (!host.groups.can_limit("memory")).then_some(memory),
         },
         network: rules.network_access,
         watch_files: rules.log_file_access,
         landlock: host.landlock,
     };
-    let judge = Judge::new(rules, &WRITABLE, &host.hidden_names());
-    Ok(Launch { outer, plan, judge })
+    let judge = ViolationRecorder::new(rules, &WRITABLE_PATHS, &host.hidden_paths());
+    Ok(PreparedLaunch { outer, plan, judge })
 }
 
 /// Maximum number of processes and threads of a command.
-pub fn processes(host: &Host, command: &Command) -> u64 {
+pub fn process_limit(host: &SandboxHost, command: &SandboxCommand) -> u64 {
     command.limits.processes.unwrap_or(host.settings.max_processes).min(host.settings.max_processes)
 }
 
-fn environment(command: &Command) -> Vec<(String, String)> {
+fn command_environment(command: &SandboxCommand) -> Vec<(String, String)> {
     let fixed = [
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-        ("HOME", WORKSPACE),
+        ("HOME", WORKSPACE_PATH),
         ("LANG", "C.UTF-8"),
-        ("TMPDIR", SCRATCH),
+        ("TMPDIR", SCRATCH_PATH),
         // System directories are not writable, so the attempt would only be refused.
         ("PYTHONDONTWRITEBYTECODE", "1"),
     ];
@@ -247,7 +255,7 @@ fn environment(command: &Command) -> Vec<(String, String)> {
 }
 
 /// Files that may be executed: the programs, the files that come with them, and the dynamic loaders.
-fn executable(programs: &[Program]) -> Vec<String> {
+fn executable_files(programs: &[AllowedProgram]) -> Vec<String> {
     let mut files: Vec<String> = Vec::new();
     for program in programs {
         files.push(program.file.display().to_string());
@@ -273,14 +281,14 @@ fn executable(programs: &[Program]) -> Vec<String> {
 }
 
 /// Paths that bubblewrap mounts. An unprivileged bubblewrap can't enter directories that only root may enter, so root
-/// first mounts them below [`STAGE`].
-struct Stage<'a> {
-    host: &'a Host,
+/// first mounts them below [`STAGE_PATH`].
+struct BindMounts<'a> {
+    host: &'a SandboxHost,
     workspace: &'a Path,
     bubblewrap: &'a Path,
 }
 
-impl Stage<'_> {
+impl BindMounts<'_> {
     fn shown(&self) -> Vec<(PathBuf, String)> {
         if self.host.user.is_none() {
             return Vec::new();
@@ -295,24 +303,24 @@ impl Stage<'_> {
     }
 
     fn place(&self, name: &str, real: &Path) -> PathBuf {
-        if self.host.user.is_some() { Path::new(STAGE).join(name) } else { real.to_owned() }
+        if self.host.user.is_some() { Path::new(STAGE_PATH).join(name) } else { real.to_owned() }
     }
 
-    fn arguments(&self, rules: &Rules, programs: &[Program]) -> Vec<String> {
-        let mut args = Arguments::default();
+    fn arguments(&self, rules: &SandboxRules, programs: &[AllowedProgram]) -> Vec<String> {
+        let mut args = BwrapArguments::default();
         args.words("--unshare-all --unshare-user --disable-userns --new-session --die-with-parent --clearenv");
         args.words("--cap-drop ALL");
         self.system(&mut args, rules, programs);
         self.files(&mut args, rules);
-        args.two("--bind", &self.place("workspace", self.workspace), WORKSPACE);
-        args.two("--ro-bind", &self.place("helper", &self.host.helper), HELPER);
+        args.two("--bind", &self.place("workspace", self.workspace), WORKSPACE_PATH);
+        args.two("--ro-bind", &self.place("helper", &self.host.helper), HELPER_PATH);
         args.words("--remount-ro /dev --remount-ro / --chdir /workspace --");
-        args.words(&format!("{HELPER} {INNER}"));
+        args.words(&format!("{HELPER_PATH} {INNER_MODE}"));
         args.0
     }
 
     /// Add the system: libraries completely, programs one by one, and only a few files of /etc.
-    fn system(&self, args: &mut Arguments, rules: &Rules, programs: &[Program]) {
+    fn system(&self, args: &mut BwrapArguments, rules: &SandboxRules, programs: &[AllowedProgram]) {
         args.two("--ro-bind", Path::new("/usr"), "/usr");
         for directory in ["/lib", "/lib32", "/lib64", "/bin", "/sbin"] {
             let path = Path::new(directory);
@@ -322,18 +330,18 @@ impl Stage<'_> {
                 Err(_) => {}
             }
         }
-        let shown = PROGRAM_DIRECTORIES.into_iter().filter(|directory| own_directory(directory));
+        let shown = PROGRAM_DIRECTORIES.into_iter().filter(|directory| is_real_directory(directory));
         let shown: Vec<&str> = shown.collect();
         shown.iter().for_each(|directory| args.words(&format!("--tmpfs {directory}")));
-        let needed = executable(programs);
-        for directory in HELPER_DIRECTORIES.iter().filter(|directory| own_directory(directory)) {
-            if !needed.iter().any(|file| below(file, directory)) {
+        let needed = executable_files(programs);
+        for directory in HELPER_DIRECTORIES.iter().filter(|directory| is_real_directory(directory)) {
+            if !needed.iter().any(|file| is_below(file, directory)) {
                 args.words(&format!("--size 4096 --tmpfs {directory} --remount-ro {directory}"));
             }
         }
-        for file in programs.iter().map(|program| &program.file).filter(|file| *file != Path::new(HELPER)) {
+        for file in programs.iter().map(|program| &program.file).filter(|file| *file != Path::new(HELPER_PATH)) {
             let text = file.display().to_string();
-            let covered = shown.iter().any(|directory| below(&text, directory)) || !below(&text, "/usr");
+            let covered = shown.iter().any(|directory| is_below(&text, directory)) || !is_below(&text, "/usr");
             if covered {
                 args.two("--ro-bind", file, &text);
             }
@@ -352,23 +360,23 @@ impl Stage<'_> {
                 args.two("--ro-bind", &entry.path(), &text);
             }
         }
-        for (name, _) in STUBS {
+        for (name, _) in STUB_FILES {
             let stubs = self.host.directory.join(".etc");
             args.two("--ro-bind", &self.place("etc", &stubs).join(name), &format!("/etc/{name}"));
         }
         args.words("--dev /dev");
-        if !rules.blocked_file_paths.iter().any(|path| below("/proc", path)) {
+        if !rules.blocked_file_paths.iter().any(|path| is_below("/proc", path)) {
             args.words("--proc /proc");
         }
         let scratch = scratch_bytes(rules);
-        args.words(&format!("--size {scratch} --tmpfs {SCRATCH} --size {scratch} --tmpfs {SHARED_MEMORY}"));
+        args.words(&format!("--size {scratch} --tmpfs {SCRATCH_PATH} --size {scratch} --tmpfs {SHARED_MEMORY_PATH}"));
     }
 
     /// Add the allowed directories, without blocked directories and those of the service.
-    fn files(&self, args: &mut Arguments, rules: &Rules) {
+    fn files(&self, args: &mut BwrapArguments, rules: &SandboxRules) {
         let mut bound = vec![(PathBuf::from("/usr"), "/usr".to_owned())];
-        for path in rules.allowed_file_paths.iter().filter(|path| bindable(path)) {
-            let blocked = rules.blocked_file_paths.iter().any(|blocked| below(path, blocked));
+        for path in rules.allowed_file_paths.iter().filter(|path| is_bindable(path)) {
+            let blocked = rules.blocked_file_paths.iter().any(|blocked| is_below(path, blocked));
             let Ok(real) = fs::canonicalize(path) else { continue };
             let hidden = self.host.hidden.iter().any(|hidden| real.starts_with(hidden));
             if !blocked && !hidden && real.is_dir() {
@@ -390,30 +398,41 @@ impl Stage<'_> {
 }
 
 /// Maximum size of `/tmp` and `/dev/shm` in bytes; they are in memory.
-pub fn scratch_bytes(rules: &Rules) -> u64 {
+pub fn scratch_bytes(rules: &SandboxRules) -> u64 {
     (rules.memory_limit * (1 << 20) / 4).min(rules.disk_limit << 20)
 }
 
 /// Whether `path` is a directory and not a link to another, as `/usr/sbin` is on some systems.
-fn own_directory(path: &str) -> bool {
+fn is_real_directory(path: &str) -> bool {
     let path = Path::new(path);
     path.is_dir() && !path.is_symlink()
 }
 
 /// Whether a directory can be mounted: neither a directory that the sandbox provides itself, nor one that would hide
 /// such a directory. The path may be anything that the coordinator wrote.
-fn bindable(path: &str) -> bool {
-    const OWN: [&str; 13] = [
-        "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc", "/dev", "/proc", "/sys", "/run", SCRATCH,
-        WORKSPACE,
+fn is_bindable(path: &str) -> bool {
+    const RESERVED_DIRECTORIES: [&str; 13] = [
+        "/usr",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/bin",
+        "/sbin",
+        "/etc",
+        "/dev",
+        "/proc",
+        "/sys",
+        "/run",
+        SCRATCH_PATH,
+        WORKSPACE_PATH,
     ];
-    normal(path) == path && path != "/" && !OWN.iter().any(|own| below(path, own))
+    normalize_path(path) == path && path != "/" && !RESERVED_DIRECTORIES.iter().any(|own| is_below(path, own))
 }
 
 #[derive(Default)]
-struct Arguments(Vec<String>);
+struct BwrapArguments(Vec<String>);
 
-impl Arguments {
+impl BwrapArguments {
     fn words(&mut self, words: &str) {
         self.0.extend(words.split_whitespace().map(str::to_owned));
     }
@@ -426,20 +445,21 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::levels;
+    use crate::sandbox::presets;
     use am_audit::SecurityLevel;
 
     /// A host whose data lie in `data`, which bubblewrap can enter.
-    fn host(data: &Path) -> Host {
+    fn host(data: &Path) -> SandboxHost {
         let settings = SandboxConfig { cgroups: false, ..SandboxConfig::default() };
-        let mut host = Host::open("/x/helper".into(), data.join("sandboxes"), vec![data.to_owned()], settings).unwrap();
+        let mut host =
+            SandboxHost::open("/x/helper".into(), data.join("sandboxes"), vec![data.to_owned()], settings).unwrap();
         (host.user, host.bubblewrap) = (None, Some("/x/bwrap".into()));
         host
     }
 
-    fn arguments(host: &Host, rules: &Rules) -> String {
+    fn arguments(host: &SandboxHost, rules: &SandboxRules) -> String {
         let workspace = host.workspace("exec_1");
-        Stage { host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") }.arguments(rules, &[]).join(" ")
+        BindMounts { host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") }.arguments(rules, &[]).join(" ")
     }
 
     #[test]
@@ -454,12 +474,12 @@ mod tests {
         std::os::unix::fs::symlink(&data, &link).unwrap();
         let host = host(&data.join("am"));
         let text = |path: &Path| path.display().to_string();
-        let mut rules = levels::rules(SecurityLevel::Public);
+        let mut rules = presets::rules_for_level(SecurityLevel::Public);
         let never = ["/", "/usr/share", "data", "/data/../etc", "/proc", "/tmp/x", "/no/such/place"].map(str::to_owned);
         rules.allowed_file_paths = never.into_iter().chain([text(&link), text(&data.join("am"))]).collect();
         rules.blocked_file_paths.push(text(&data.join("secret")));
-        let mut args = Arguments::default();
-        let stage = Stage { host: &host, workspace: Path::new("/w"), bubblewrap: Path::new("/x/bwrap") };
+        let mut args = BwrapArguments::default();
+        let stage = BindMounts { host: &host, workspace: Path::new("/w"), bubblewrap: Path::new("/x/bwrap") };
         stage.files(&mut args, &rules);
         let (data, link) = (text(&data), text(&link));
         let expected = format!(
@@ -474,25 +494,25 @@ mod tests {
     fn nothing_of_the_host_is_shown_beyond_its_system() {
         let place = tempfile::tempdir().unwrap();
         let host = host(place.path());
-        let public = arguments(&host, &levels::rules(SecurityLevel::Public));
+        let public = arguments(&host, &presets::rules_for_level(SecurityLevel::Public));
         for word in
             ["--unshare-all", "--disable-userns", "--cap-drop ALL", "--die-with-parent", "--clearenv", "--remount-ro /"]
         {
             assert!(public.contains(word), "{word}");
         }
         assert!(!public.contains("--share-net") && !public.contains("--bind / ") && public.contains("--proc /proc"));
-        let restricted = arguments(&host, &levels::rules(SecurityLevel::Restricted));
+        let restricted = arguments(&host, &presets::rules_for_level(SecurityLevel::Restricted));
         assert!(!restricted.contains("--proc"), "it is blocked there");
-        for directory in PROGRAM_DIRECTORIES.iter().filter(|directory| own_directory(directory)) {
+        for directory in PROGRAM_DIRECTORIES.iter().filter(|directory| is_real_directory(directory)) {
             assert!(public.contains(&format!("--tmpfs {directory}")), "programs are shown one by one");
         }
         // Git's own programs are there with git alone.
         if Path::new("/usr/lib/git-core").is_dir() {
             assert!(public.contains("--tmpfs /usr/lib/git-core"));
-            let git = Program { link: "/usr/bin/git".into(), file: "/usr/bin/git".into() };
+            let git = AllowedProgram { link: "/usr/bin/git".into(), file: "/usr/bin/git".into() };
             let workspace = host.workspace("exec_1");
-            let stage = Stage { host: &host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") };
-            let shown = stage.arguments(&levels::rules(SecurityLevel::Restricted), &[git]).join(" ");
+            let stage = BindMounts { host: &host, workspace: &workspace, bubblewrap: Path::new("/x/bwrap") };
+            let shown = stage.arguments(&presets::rules_for_level(SecurityLevel::Restricted), &[git]).join(" ");
             assert!(!shown.contains("--tmpfs /usr/lib/git-core"));
         }
     }

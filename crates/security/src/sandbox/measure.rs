@@ -18,7 +18,7 @@ use rustix::{
 
 /// Resource usage of a sandbox's processes at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sample {
+pub struct ProcessUsage {
     /// Anonymous memory in bytes.
     pub memory: u64,
     /// Processor time so far in seconds, of live processes and of children they have waited for.
@@ -43,9 +43,9 @@ pub fn descendants(root: u32) -> Vec<u32> {
 }
 
 /// Measure these processes.
-pub fn sample(pids: &[u32]) -> Sample {
+pub fn measure_processes(pids: &[u32]) -> ProcessUsage {
     let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
-    let mut all = Sample::default();
+    let mut all = ProcessUsage::default();
     for pid in pids {
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
         // The name is in parentheses and may contain anything.
@@ -69,7 +69,7 @@ pub fn sample(pids: &[u32]) -> Sample {
 
 /// Files below a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Files {
+pub struct FileUsage {
     /// Number of files and directories.
     pub count: u64,
     /// Size on disk in bytes.
@@ -77,44 +77,44 @@ pub struct Files {
 }
 
 /// Maximum number of files that are counted; a sandbox with more has too many.
-pub const MOST_FILES: u64 = 100_000;
+pub const MAX_COUNTED_FILES: u64 = 100_000;
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY_FLAGS: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Measure the files below `directory`. Links are never followed, whatever replaces a file meanwhile.
-pub fn files(directory: &Path) -> Files {
-    let mut all = Files::default();
-    if let Ok(root) = rustix::fs::open(directory, DIRECTORY, Mode::empty()) {
-        walk(root.as_fd(), &mut all, 0);
+pub fn measure_files(directory: &Path) -> FileUsage {
+    let mut all = FileUsage::default();
+    if let Ok(root) = rustix::fs::open(directory, DIRECTORY_FLAGS, Mode::empty()) {
+        walk_directory(root.as_fd(), &mut all, 0);
     }
     all
 }
 
-fn walk(directory: BorrowedFd<'_>, all: &mut Files, depth: u32) {
-    const DEEPEST: u32 = 64;
+fn walk_directory(directory: BorrowedFd<'_>, all: &mut FileUsage, depth: u32) {
+    const MAX_DEPTH: u32 = 64;
     let Ok(entries) = Dir::read_from(directory) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") || all.count > MOST_FILES {
+        if matches!(name.to_bytes(), b"." | b"..") || all.count > MAX_COUNTED_FILES {
             continue;
         }
         let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         all.count += 1;
         all.bytes += stat.st_blocks as u64 * 512;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            match openat(directory, name, DIRECTORY, Mode::empty()) {
-                Ok(below) if depth < DEEPEST => walk(below.as_fd(), all, depth + 1),
+            match openat(directory, name, DIRECTORY_FLAGS, Mode::empty()) {
+                Ok(below) if depth < MAX_DEPTH => walk_directory(below.as_fd(), all, depth + 1),
                 // Removed or replaced meanwhile.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 // A directory that can't be read may hide any number of files.
-                _ => all.count = MOST_FILES + 1,
+                _ => all.count = MAX_COUNTED_FILES + 1,
             }
         }
     }
 }
 
 /// Size in bytes of deleted files that processes hold open or mapped, on the disk of `directory`.
-pub fn nameless(pids: &[u32], directory: &Path) -> u64 {
+pub fn deleted_file_bytes(pids: &[u32], directory: &Path) -> u64 {
     let Ok(disk) = fs::metadata(directory).map(|metadata| metadata.dev()) else { return 0 };
     let mut found = HashMap::new();
     for pid in pids {
@@ -152,21 +152,21 @@ pub fn nameless(pids: &[u32], directory: &Path) -> u64 {
 ///
 /// # Errors
 /// Returns the error of the file system.
-pub fn remove(directory: &Path) -> io::Result<Files> {
-    let mut all = Files::default();
-    let root = match rustix::fs::open(directory, DIRECTORY, Mode::empty()) {
+pub fn remove_tree(directory: &Path) -> io::Result<FileUsage> {
+    let mut all = FileUsage::default();
+    let root = match rustix::fs::open(directory, DIRECTORY_FLAGS, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(all),
         other => other?,
     };
     let mut moved = 0u64;
     loop {
-        let directories = emptied(root.as_fd(), root.as_fd(), &mut all, &mut moved, true)?;
+        let directories = empty_directory(root.as_fd(), root.as_fd(), &mut all, &mut moved, true)?;
         if directories.is_empty() {
             break;
         }
         for name in directories {
-            let below = opened(root.as_fd(), &name)?;
-            emptied(below.as_fd(), root.as_fd(), &mut all, &mut moved, false)?;
+            let below = open_directory(root.as_fd(), &name)?;
+            empty_directory(below.as_fd(), root.as_fd(), &mut all, &mut moved, false)?;
             unlinkat(&root, &name, AtFlags::REMOVEDIR)?;
             all.count += 1;
         }
@@ -177,10 +177,10 @@ pub fn remove(directory: &Path) -> io::Result<Files> {
 
 /// Remove the files of a directory and move its directories into `root`, unless they are there. Returns the names of
 /// the directories in `root`.
-fn emptied(
+fn empty_directory(
     directory: BorrowedFd<'_>,
     root: BorrowedFd<'_>,
-    all: &mut Files,
+    all: &mut FileUsage,
     moved: &mut u64,
     is_root: bool,
 ) -> io::Result<Vec<CString>> {
@@ -200,7 +200,7 @@ fn emptied(
             directories.push(name);
         } else {
             // A directory that its owner may not write can't be moved.
-            drop(opened(directory, &name)?);
+            drop(open_directory(directory, &name)?);
             loop {
                 *moved += 1;
                 let place = format!(".removed-{moved}");
@@ -215,10 +215,10 @@ fn emptied(
 }
 
 /// Open a directory, after granting its owner all permissions.
-fn opened(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     // No process runs any more that could replace it by a link.
     chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-    Ok(openat(parent, name, DIRECTORY, Mode::empty())?)
+    Ok(openat(parent, name, DIRECTORY_FLAGS, Mode::empty())?)
 }
 
 #[cfg(test)]
@@ -229,9 +229,9 @@ mod tests {
     fn a_process_measures_itself() {
         let own = std::process::id();
         assert!(descendants(own).contains(&own));
-        let mine = sample(&[own]);
+        let mine = measure_processes(&[own]);
         assert!(mine.memory > 100_000 && mine.processes >= 1, "{mine:?}");
-        assert_eq!(sample(&[u32::MAX - 1]), Sample::default(), "one that is not there");
+        assert_eq!(measure_processes(&[u32::MAX - 1]), ProcessUsage::default(), "one that is not there");
     }
 
     #[test]
@@ -241,10 +241,10 @@ mod tests {
         fs::create_dir(own.path().join("a")).unwrap();
         fs::write(own.path().join("a/small"), vec![1; 5000]).unwrap();
         std::os::unix::fs::symlink(other.path(), own.path().join("link")).unwrap();
-        let found = files(own.path());
+        let found = measure_files(own.path());
         assert_eq!(found.count, 3);
         assert!((5000..500_000).contains(&found.bytes), "{found:?}");
-        assert_eq!(files(&own.path().join("link")), Files::default(), "the root is no link either");
+        assert_eq!(measure_files(&own.path().join("link")), FileUsage::default(), "the root is no link either");
     }
 
     #[test]
@@ -255,12 +255,12 @@ mod tests {
         std::io::Write::write_all(&mut file, &vec![1; 300_000]).unwrap();
         file.sync_all().unwrap();
         let own = [std::process::id()];
-        let before = nameless(&own, place.path());
+        let before = deleted_file_bytes(&own, place.path());
         fs::remove_file(&path).unwrap();
-        let held = nameless(&own, place.path());
+        let held = deleted_file_bytes(&own, place.path());
         assert!(held >= before + 300_000, "{before} {held}");
         drop(file);
-        assert!(nameless(&own, place.path()) <= held - 300_000);
+        assert!(deleted_file_bytes(&own, place.path()) <= held - 300_000);
     }
 
     #[test]
@@ -274,16 +274,16 @@ mod tests {
         std::os::unix::fs::symlink(&outside, root.join("a/link")).unwrap();
         fs::write(root.join("c/b/file"), "x").unwrap();
         fs::set_permissions(root.join("c"), fs::Permissions::from_mode(0o000)).unwrap();
-        let mut deep = rustix::fs::open(&root, DIRECTORY, Mode::empty()).unwrap();
+        let mut deep = rustix::fs::open(&root, DIRECTORY_FLAGS, Mode::empty()).unwrap();
         for _ in 0..3000 {
             rustix::fs::mkdirat(&deep, "d", Mode::RWXU).unwrap();
-            deep = openat(&deep, "d", DIRECTORY, Mode::empty()).unwrap();
+            deep = openat(&deep, "d", DIRECTORY_FLAGS, Mode::empty()).unwrap();
         }
         drop(deep);
-        assert!(files(&root).count > MOST_FILES, "too deep to be looked into");
-        let gone = remove(&root).unwrap();
+        assert!(measure_files(&root).count > MAX_COUNTED_FILES, "too deep to be looked into");
+        let gone = remove_tree(&root).unwrap();
         assert_eq!(gone.count, 3000 + 7);
         assert!(!root.exists() && outside.exists());
-        assert_eq!(remove(&root).unwrap(), Files::default(), "again");
+        assert_eq!(remove_tree(&root).unwrap(), FileUsage::default(), "again");
     }
 }

@@ -7,7 +7,7 @@ use prometheus_client::{
 
 /// Prometheus metrics of sandboxes.
 #[derive(Default)]
-pub(super) struct Metrics {
+pub(super) struct SandboxMetrics {
     /// Commands that are running.
     pub(super) running: Gauge,
     /// Commands that ended.
@@ -18,7 +18,7 @@ pub(super) struct Metrics {
     pub(super) breaches: Counter,
 }
 
-impl Metrics {
+impl SandboxMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("sandbox_running", "Commands that run in sandboxes", self.running.clone());
         registry.register("sandbox_commands", "Commands that have run in sandboxes", self.commands.clone());

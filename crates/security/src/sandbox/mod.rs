@@ -2,25 +2,25 @@
 //! bubblewrap creates namespaces that contain nothing but what the rules allow; Landlock and seccomp confine the
 //! program; limits bound its resources. Forbidden attempts are counted.
 //!
-//! A test determines what a host does not enforce ([`Capabilities`]); it is never ignored silently.
+//! A test determines what a host does not enforce ([`HostCapabilities`]); it is never ignored silently.
 
-mod capabilities;
+mod cgroups;
 mod changes;
+mod command_runner;
+mod enforcement_probe;
 mod error;
-mod groups;
-mod judge;
+mod event_loop;
 mod launch;
-mod levels;
 mod measure;
 mod metrics;
 mod model;
-mod notices;
+mod presets;
 mod programs;
 mod proxy;
-mod running;
+mod seccomp_notify;
 mod store;
 mod supervise;
-mod watch;
+mod violation_recorder;
 
 use std::{
     path::PathBuf,
@@ -36,45 +36,45 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use capabilities::{Capabilities, Capability};
-pub use changes::{Cleaned, Seen};
-pub use error::{Error, Result};
+pub use changes::{CleanupReport, SandboxView};
+pub use command_runner::CommandContext;
+pub use enforcement_probe::{EnforcedRule, HostCapabilities};
+pub use error::{Result, SandboxError};
 pub use model::{
-    Attempt, AttemptKind, Captured, Command, Ended, Ran, Removed, Requirements, Rules, Sandbox, SandboxRecord,
-    StepLimits, Usage,
+    AttemptKind, CapturedOutput, CommandOutcome, RemovedItems, SandboxCommand, SandboxRecord, SandboxRequirements,
+    SandboxRules, SandboxState, SandboxUsage, StepLimits, TerminationReason, ViolationAttempt,
 };
-pub use running::Run;
 
-use launch::Host;
-use metrics::Metrics;
-use running::Running;
+use command_runner::RunningCommands;
+use launch::SandboxHost;
+use metrics::SandboxMetrics;
 
-use am_audit::Audit;
+use am_audit::AuditLog;
 use am_core::{ambient::Clock, config::SandboxConfig};
 use am_db::{Database, codec::Timestamp};
 
 /// Interval at which files of executions that ended long ago are removed.
-const SWEEP: Duration = Duration::from_secs(3600);
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The sandboxes of this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Sandboxes(Arc<Inner>);
+pub struct SandboxService(Arc<SandboxServiceInner>);
 
-struct Inner {
+struct SandboxServiceInner {
     db: Database,
     clock: Clock,
-    audit: Audit,
-    host: Host,
-    capabilities: OnceCell<Arc<Capabilities>>,
+    audit: AuditLog,
+    host: SandboxHost,
+    capabilities: OnceCell<Arc<HostCapabilities>>,
     places: Semaphore,
-    running: Mutex<Running>,
-    metrics: Metrics,
+    running: Mutex<RunningCommands>,
+    metrics: SandboxMetrics,
     stopping: CancellationToken,
 }
 
 /// Paths used by sandboxes.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct SandboxPaths {
     /// Path of the helper executable.
     pub helper: PathBuf,
     /// Directory of the workspaces.
@@ -83,15 +83,21 @@ pub struct Places {
     pub hidden: Vec<PathBuf>,
 }
 
-impl Sandboxes {
+impl SandboxService {
     /// Create the service, with `places.helper` as the helper executable.
     ///
     /// # Errors
     /// Fails when the directory of workspaces can't be created.
-    pub fn open(db: Database, clock: Clock, audit: Audit, places: Places, settings: SandboxConfig) -> Result<Self> {
+    pub fn open(
+        db: Database,
+        clock: Clock,
+        audit: AuditLog,
+        places: SandboxPaths,
+        settings: SandboxConfig,
+    ) -> Result<Self> {
         let at_once = settings.max_running;
-        let host = Host::open(places.helper, places.directory, places.hidden, settings)?;
-        Ok(Self(Arc::new(Inner {
+        let host = SandboxHost::open(places.helper, places.directory, places.hidden, settings)?;
+        Ok(Self(Arc::new(SandboxServiceInner {
             db,
             clock,
             audit,
@@ -99,7 +105,7 @@ impl Sandboxes {
             capabilities: OnceCell::new(),
             places: Semaphore::new(at_once),
             running: Mutex::default(),
-            metrics: Metrics::default(),
+            metrics: SandboxMetrics::default(),
             stopping: CancellationToken::new(),
         })))
     }
@@ -124,7 +130,7 @@ impl Sandboxes {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(SWEEP) => {}
+                () = tokio::time::sleep(CLEANUP_INTERVAL) => {}
             }
         }
     }
@@ -141,16 +147,16 @@ impl Sandboxes {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn on_record(&self, execution: &str) -> Result<Option<SandboxRecord>> {
-        store::record(&mut *self.0.db.read().await?, execution).await
+    pub async fn recorded_limits(&self, execution: &str) -> Result<Option<SandboxRecord>> {
+        store::read_record(&mut *self.0.db.read().await?, execution).await
     }
 
     /// Rules that this host enforces, tested once per process.
-    pub async fn capabilities(&self) -> Arc<Capabilities> {
+    pub async fn capabilities(&self) -> Arc<HostCapabilities> {
         let test = async || {
             let (inner, now) = (self.0.clone(), self.now());
-            let tested = tokio::task::spawn_blocking(move || capabilities::test(&inner.host, now)).await;
-            Arc::new(tested.unwrap_or_else(|error| Capabilities {
+            let tested = tokio::task::spawn_blocking(move || enforcement_probe::test_host(&inner.host, now)).await;
+            Arc::new(tested.unwrap_or_else(|error| HostCapabilities {
                 available: false,
                 isolation: "none".to_owned(),
                 reason: Some(error.to_string()),
@@ -175,25 +181,25 @@ impl Sandboxes {
         Timestamp(self.0.clock.now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Running> {
+    fn lock(&self) -> MutexGuard<'_, RunningCommands> {
         self.0.running.lock()
     }
 }
 
 /// Processors for a sandbox: as many as it may have, chosen in rotation. Empty: all.
-fn processors(rules: &Rules) -> Vec<usize> {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let all = all_processors();
+fn select_processors(rules: &SandboxRules) -> Vec<usize> {
+    static NEXT_PROCESSOR: AtomicUsize = AtomicUsize::new(0);
+    let all = available_processors();
     let wanted = (rules.cpu_limit.ceil() as usize).max(1);
     if wanted >= all.len() {
         return Vec::new();
     }
-    let first = NEXT.fetch_add(wanted, Ordering::Relaxed);
+    let first = NEXT_PROCESSOR.fetch_add(wanted, Ordering::Relaxed);
     (0..wanted).map(|at| all[(first + at) % all.len()]).collect()
 }
 
 /// Processors that this process may use.
-fn all_processors() -> Vec<usize> {
+fn available_processors() -> Vec<usize> {
     let set = rustix::thread::sched_getaffinity(None);
     set.map(|set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|at| set.is_set(*at)).collect()).unwrap_or_default()
 }

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::error::{Error, Result};
+use super::error::{Result, SandboxError};
 use am_audit::SecurityLevel;
 use am_core::validation::{Violation, Violations};
 use am_db::codec::Timestamp;
 
 /// Rules of a sandbox, in the form of the coordinator's `agent_sandbox_configs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Rules {
+pub struct SandboxRules {
     /// Type of the level: process, docker or vm.
     pub sandbox_type: String,
     /// Security level that the rules belong to.
@@ -61,7 +61,7 @@ pub struct Rules {
 /// Requirements of a workflow on its sandbox. `None` members take the level's value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
-pub struct Requirements {
+pub struct SandboxRequirements {
     /// Minimum number of processors, 0.1 to 1024.
     pub cpu_cores: Option<f64>,
     /// Minimum memory in MB, 1 to 10 million.
@@ -144,12 +144,12 @@ const MAX_NAMES: usize = 256;
 /// Bytes of such a name.
 const NAME_BYTES: RangeInclusive<usize> = 1..=255;
 
-impl Requirements {
+impl SandboxRequirements {
     /// Read what a client sent: an object, or nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every violation.
-    pub fn read(sent: Option<Value>) -> Result<Self> {
+    /// [`SandboxError::Invalid`] with every violation.
+    pub fn parse(sent: Option<Value>) -> Result<Self> {
         read_limits(sent, Self::check)
     }
 
@@ -184,8 +184,8 @@ impl StepLimits {
     /// Read what a client sent: an object, or nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every violation.
-    pub fn read(sent: Option<Value>) -> Result<Self> {
+    /// [`SandboxError::Invalid`] with every violation.
+    pub fn parse(sent: Option<Value>) -> Result<Self> {
         read_limits(sent, Self::check)
     }
 
@@ -208,9 +208,9 @@ impl StepLimits {
 
 fn read_limits<T: Default + DeserializeOwned>(sent: Option<Value>, check: impl Fn(&T) -> Violations) -> Result<T> {
     let Some(sent) = sent.filter(|sent| !sent.is_null()) else { return Ok(T::default()) };
-    let read: T =
-        serde_path_to_error::deserialize(sent).map_err(|error| Error::Invalid(vec![Violation::unreadable(&error)]))?;
-    check(&read).finish_with(Some(read)).map_err(Error::Invalid)
+    let read: T = serde_path_to_error::deserialize(sent)
+        .map_err(|error| SandboxError::Invalid(vec![Violation::unreadable(&error)]))?;
+    check(&read).finish_with(Some(read)).map_err(SandboxError::Invalid)
 }
 
 fn check_numbers<const N: usize>(violations: &mut Violations, members: [(&str, Option<f64>, RangeInclusive<f64>); N]) {
@@ -221,7 +221,7 @@ fn check_numbers<const N: usize>(violations: &mut Violations, members: [(&str, O
 
 /// A command to run in the sandbox of an execution.
 #[derive(Clone, Debug, Default)]
-pub struct Command {
+pub struct SandboxCommand {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Standard input of the command.
@@ -231,14 +231,14 @@ pub struct Command {
     /// Security level whose rules apply when the sandbox was not created before; `None`: public.
     pub level: Option<SecurityLevel>,
     /// Requirements beyond these rules.
-    pub requirements: Requirements,
+    pub requirements: SandboxRequirements,
     /// Limits below these rules.
     pub limits: StepLimits,
 }
 
 /// Attempt of a program inside a sandbox to do what the rules forbid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Attempt {
+pub struct ViolationAttempt {
     /// Kind of the attempt.
     pub kind: AttemptKind,
     /// System call, path, program or address concerned.
@@ -267,7 +267,7 @@ pub enum AttemptKind {
 
 /// Measured resource usage of a sandbox's processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Usage {
+pub struct SandboxUsage {
     /// Processor time in seconds.
     pub cpu_seconds: f64,
     /// Current memory in bytes.
@@ -291,7 +291,7 @@ pub struct Usage {
 /// Reason why a command was terminated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+pub enum TerminationReason {
     /// Time limit exceeded.
     WallTime,
     /// Idle time exceeded.
@@ -310,7 +310,7 @@ pub enum Ended {
     Cancelled,
 }
 
-impl Ended {
+impl TerminationReason {
     /// Description for people.
     pub fn words(self) -> &'static str {
         match self {
@@ -328,14 +328,14 @@ impl Ended {
 
 /// Captured output stream of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Captured {
+pub struct CapturedOutput {
     /// Beginning of the output, as far as it is kept.
     pub bytes: Vec<u8>,
     /// Number of bytes written.
     pub total: u64,
 }
 
-impl Captured {
+impl CapturedOutput {
     /// Whether a part of the output was dropped.
     pub fn truncated(&self) -> bool {
         self.total > self.bytes.len() as u64
@@ -349,31 +349,31 @@ impl Captured {
 
 /// Outcome of a command.
 #[derive(Clone, Debug, Default)]
-pub struct Ran {
+pub struct CommandOutcome {
     /// Exit status; 128 plus the signal's number when a signal ended it.
     pub exit_code: i32,
     /// Reason of a termination; `None` when the command ended by itself.
-    pub ended: Option<Ended>,
+    pub ended: Option<TerminationReason>,
     /// Standard output of the command.
-    pub stdout: Captured,
+    pub stdout: CapturedOutput,
     /// Standard error of the command.
-    pub stderr: Captured,
+    pub stderr: CapturedOutput,
     /// Resource usage of the command.
-    pub usage: Usage,
+    pub usage: SandboxUsage,
     /// Attempts against the rules.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<ViolationAttempt>,
 }
 
-impl Ran {
+impl CommandOutcome {
     /// Attempts that are breaches.
-    pub fn breaches(&self) -> impl Iterator<Item = &Attempt> {
+    pub fn breaches(&self) -> impl Iterator<Item = &ViolationAttempt> {
         self.attempts.iter().filter(|attempt| attempt.breach)
     }
 }
 
 /// Stored state of a sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Sandbox {
+pub struct SandboxState {
     /// Id: `sandbox_` and the execution's id.
     pub id: String,
     /// Same as `id`, under the name used by the former monolith.
@@ -384,7 +384,7 @@ pub struct Sandbox {
     pub status: String,
     /// Rules of the sandbox.
     #[serde(flatten)]
-    pub rules: Rules,
+    pub rules: SandboxRules,
     /// Mechanisms that enforce the rules, whatever the type is called.
     pub isolation: String,
     /// Rules of the level that this host does not enforce.
@@ -392,13 +392,13 @@ pub struct Sandbox {
     /// Number of commands run.
     pub runs: u64,
     /// Resource usage of all commands: times and outputs are added, peaks are the highest.
-    pub totals: Usage,
+    pub totals: SandboxUsage,
     /// Attempts of all commands.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<ViolationAttempt>,
     /// Number of attempts that are breaches.
     pub breaches: u64,
     /// Reason of the last command's termination; null when it ended by itself.
-    pub last_ended: Option<Ended>,
+    pub last_ended: Option<TerminationReason>,
     /// Exit status of the last command; null before the first.
     pub last_exit_code: Option<i32>,
     /// Time of creation.
@@ -412,7 +412,7 @@ pub struct Sandbox {
 
 /// Things removed by a cleanup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Removed {
+pub struct RemovedItems {
     /// Number of processes killed.
     pub processes: u64,
     /// Number of files removed.
@@ -423,7 +423,7 @@ pub struct Removed {
 
 /// Time limits of a command.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub struct CommandTimeLimits {
     /// Limit of the total time.
     pub wall: Duration,
     /// Limit of the time without output or use of a processor.

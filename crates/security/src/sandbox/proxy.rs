@@ -16,12 +16,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::model::Rules;
-use am_core::net;
+use super::model::SandboxRules;
+use am_core::public_address;
 
 /// Hosts and ports that a sandbox may reach.
 #[derive(Clone, Debug)]
-pub struct Ways {
+pub struct EgressPolicy {
     allowed: Vec<String>,
     blocked: Vec<String>,
     ports: Vec<u16>,
@@ -38,9 +38,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// For a whole head to arrive, and for a connection to the other side.
 const IO_TIMEOUT: Duration = Duration::from_secs(15);
 
-impl Ways {
+impl EgressPolicy {
     /// Create the policy of a sandbox under `rules`.
-    pub fn new(rules: &Rules, private: bool) -> Self {
+    pub fn new(rules: &SandboxRules, private: bool) -> Self {
         let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
         Self {
             allowed: lower(&rules.allowed_domains),
@@ -51,7 +51,7 @@ impl Ways {
     }
 
     /// Whether a connection to this host and port is allowed.
-    pub fn lead_to(&self, host: &str, port: u16) -> bool {
+    pub fn allows(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let under = |name: &str| host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
         let listed = |pattern: &String| match pattern.strip_prefix("*.") {
@@ -62,13 +62,17 @@ impl Ways {
         self.ports.contains(&port) && self.allowed.iter().any(listed) && !self.blocked.iter().any(blocked)
     }
 
-    fn reach(&self, ip: IpAddr) -> bool {
-        self.private || net::is_public(ip)
+    fn allows_address(&self, ip: IpAddr) -> bool {
+        self.private || public_address::is_public(ip)
     }
 }
 
 /// Serve `listener` until the task is dropped; names of refused hosts are sent to `refused`.
-pub async fn serve(listener: std::net::TcpListener, ways: Ways, refused: mpsc::Sender<String>) -> io::Result<()> {
+pub async fn serve_proxy(
+    listener: std::net::TcpListener,
+    ways: EgressPolicy,
+    refused: mpsc::Sender<String>,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let (ways, places) = (Arc::new(ways), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
@@ -81,7 +85,7 @@ pub async fn serve(listener: std::net::TcpListener, ways: Ways, refused: mpsc::S
         connections.spawn(async move {
             let _place = place;
             // A broken connection concerns its two ends only.
-            let _ = pass(stream, &ways, &refused).await;
+            let _ = handle_connection(stream, &ways, &refused).await;
         });
     }
 }
@@ -113,28 +117,32 @@ impl BadRequest {
     }
 }
 
-async fn pass(mut client: TcpStream, ways: &Ways, refused: &mpsc::Sender<String>) -> io::Result<()> {
+async fn handle_connection(
+    mut client: TcpStream,
+    ways: &EgressPolicy,
+    refused: &mpsc::Sender<String>,
+) -> io::Result<()> {
     let (request, rest) = match timeout(IO_TIMEOUT, read_request(&mut client)).await.map_err(io::Error::from)?? {
         Ok(read) => read,
-        Err(error) => return say(&mut client, "400 Bad Request", error.reason()).await,
+        Err(error) => return send_error(&mut client, "400 Bad Request", error.reason()).await,
     };
     let name = format!("{}:{}", request.host, request.port);
-    if !ways.lead_to(&request.host, request.port) {
+    if !ways.allows(&request.host, request.port) {
         let _ = refused.send(name.clone());
-        return say(&mut client, "403 Forbidden", &format!("{name} is not allowed for this sandbox")).await;
+        return send_error(&mut client, "403 Forbidden", &format!("{name} is not allowed for this sandbox")).await;
     }
     let found: Vec<SocketAddr> = match lookup_host((request.host.as_str(), request.port)).await {
         Ok(found) => found.collect(),
-        Err(error) => return say(&mut client, "502 Bad Gateway", &format!("{name}: {error}")).await,
+        Err(error) => return send_error(&mut client, "502 Bad Gateway", &format!("{name}: {error}")).await,
     };
-    let Some(address) = found.iter().find(|address| ways.reach(address.ip())) else {
+    let Some(address) = found.iter().find(|address| ways.allows_address(address.ip())) else {
         let _ = refused.send(name.clone());
-        return say(&mut client, "403 Forbidden", &format!("{name} does not resolve to a public address")).await;
+        return send_error(&mut client, "403 Forbidden", &format!("{name} does not resolve to a public address")).await;
     };
     let mut server = match timeout(IO_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(server)) => server,
-        Ok(Err(error)) => return say(&mut client, "502 Bad Gateway", &format!("{name}: {error}")).await,
-        Err(_) => return say(&mut client, "504 Gateway Timeout", &name).await,
+        Ok(Err(error)) => return send_error(&mut client, "502 Bad Gateway", &format!("{name}: {error}")).await,
+        Err(_) => return send_error(&mut client, "504 Gateway Timeout", &name).await,
     };
     match request.head {
         Some(head) => server.write_all(&head).await?,
@@ -144,7 +152,7 @@ async fn pass(mut client: TcpStream, ways: &Ways, refused: &mpsc::Sender<String>
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-async fn say(client: &mut TcpStream, status: &str, why: &str) -> io::Result<()> {
+async fn send_error(client: &mut TcpStream, status: &str, why: &str) -> io::Result<()> {
     let length = why.len() + 1;
     let answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{why}\n"
@@ -239,14 +247,17 @@ fn host_name(text: &str) -> Result<String, BadRequest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::{levels, model::Requirements};
+    use crate::sandbox::{model::SandboxRequirements, presets};
     use am_audit::SecurityLevel;
 
-    fn ways(allowed: &[&str], blocked: &[&str]) -> Ways {
+    fn ways(allowed: &[&str], blocked: &[&str]) -> EgressPolicy {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let asked =
-            Requirements { allowed_domains: names(allowed), blocked_domains: names(blocked), ..Default::default() };
-        Ways::new(&levels::rules(SecurityLevel::Internal).with(&asked), false)
+        let asked = SandboxRequirements {
+            allowed_domains: names(allowed),
+            blocked_domains: names(blocked),
+            ..Default::default()
+        };
+        EgressPolicy::new(&presets::rules_for_level(SecurityLevel::Internal).with(&asked), false)
     }
 
     #[test]
@@ -264,12 +275,15 @@ mod tests {
             ("very.bad.example.net", 443, false),
             ("127.0.0.1", 80, false),
         ] {
-            assert_eq!(listed.lead_to(host, port), expected, "{host}:{port}");
+            assert_eq!(listed.allows(host, port), expected, "{host}:{port}");
         }
-        assert!(!ways(&[], &[]).lead_to("example.org", 443), "nothing is listed");
-        assert!(ways(&["*"], &["example.org"]).lead_to("example.com", 443));
-        assert!(!ways(&["*"], &["example.org"]).lead_to("www.example.org", 443), "blocked wins");
-        assert!(!listed.reach("169.254.169.254".parse().unwrap()) && listed.reach("1.1.1.1".parse().unwrap()));
+        assert!(!ways(&[], &[]).allows("example.org", 443), "nothing is listed");
+        assert!(ways(&["*"], &["example.org"]).allows("example.com", 443));
+        assert!(!ways(&["*"], &["example.org"]).allows("www.example.org", 443), "blocked wins");
+        assert!(
+            !listed.allows_address("169.254.169.254".parse().unwrap())
+                && listed.allows_address("1.1.1.1".parse().unwrap())
+        );
     }
 
     fn parsed(text: &str) -> Result<ProxyRequest, BadRequest> {
@@ -398,7 +412,7 @@ mod tests {
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = tokio::spawn(serve(listener, ways, mpsc::channel().0));
+        let serving = tokio::spawn(serve_proxy(listener, ways, mpsc::channel().0));
         let mut client = TcpStream::connect(address).await.unwrap();
         for piece in pieces {
             let piece = String::from_utf8_lossy(piece).replace("PORT", &port.to_string());

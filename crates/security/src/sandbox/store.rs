@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{
     error::{Result, unreadable},
-    levels,
-    model::{Attempt, Ended, Rules, Sandbox, SandboxRecord, Usage},
+    model::{SandboxRecord, SandboxRules, SandboxState, SandboxUsage, TerminationReason, ViolationAttempt},
+    presets,
 };
 use am_db::{
     Connection, FromRow, Tx,
@@ -16,7 +16,7 @@ use am_db::{
 };
 
 row! {
-    Rules from "c." {
+    SandboxRules from "c." {
         sandbox_type,
         security_level,
         cpu_limit,
@@ -48,8 +48,8 @@ row! {
         unenforced: BTreeSet<String> => JsonOr::into_inner,
         fixed: bool,
         runs: u64 => i64::unsigned_abs,
-        totals: Usage => JsonOr::into_inner,
-        attempts: Vec<Attempt> => JsonOr::into_inner,
+        totals: SandboxUsage => JsonOr::into_inner,
+        attempts: Vec<ViolationAttempt> => JsonOr::into_inner,
         breaches: u64 => i64::unsigned_abs,
         last_ended: Option<String>,
         last_exit_code: Option<i64>,
@@ -59,18 +59,18 @@ row! {
 }
 
 /// A row of `am_sandboxes`, and the rules that stand in the coordinator's table.
-struct Whole(Sandbox);
+struct Whole(SandboxState);
 
 impl FromRow for Whole {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
-        let (own, rules) = (Own::from_row(columns)?, Rules::from_row(columns)?);
+        let (own, rules) = (Own::from_row(columns)?, SandboxRules::from_row(columns)?);
         let ended = |text: String| {
-            let read = serde_json::from_value::<Ended>(text.into());
-            read.map_err(|error| am_db::Error::Unreadable(format!("am_sandboxes.last_ended: {error}")))
+            let read = serde_json::from_value::<TerminationReason>(text.into());
+            read.map_err(|error| am_db::DatabaseError::InvalidValue(format!("am_sandboxes.last_ended: {error}")))
         };
-        Ok(Self(Sandbox {
-            id: id_of(&own.execution_id),
-            sandbox_id: id_of(&own.execution_id),
+        Ok(Self(SandboxState {
+            id: sandbox_id(&own.execution_id),
+            sandbox_id: sandbox_id(&own.execution_id),
             execution_id: own.execution_id,
             status: own.status,
             rules,
@@ -90,26 +90,26 @@ impl FromRow for Whole {
 }
 
 /// Id of an execution's sandbox, in the coordinator's form.
-pub fn id_of(execution: &str) -> String {
+pub fn sandbox_id(execution: &str) -> String {
     format!("sandbox_{execution}")
 }
 
 /// The sandbox of an execution.
-pub async fn get(conn: &mut Connection, execution: &str) -> Result<Option<Sandbox>> {
+pub async fn get_sandbox(conn: &mut Connection, execution: &str) -> Result<Option<SandboxState>> {
     let sandbox = sql!(
         "SELECT ",
         Own::COLUMNS,
         ", ",
-        Rules::COLUMNS,
+        SandboxRules::COLUMNS,
         " FROM am_sandboxes s JOIN agent_sandbox_configs c ON c.id = 'sandbox_' || s.execution_id WHERE s.execution_id = $1",
     );
     Ok(sandbox.bind(execution).fetch_optional(conn).await?.map(|Whole(sandbox)| sandbox))
 }
 
 /// Rules that the coordinator wrote for an execution, if this service wrote none.
-pub async fn coordinators(conn: &mut Connection, execution: &str) -> Result<Option<Rules>> {
-    let rules = sql!("SELECT ", Rules::COLUMNS, " FROM agent_sandbox_configs c WHERE c.id = $1 AND c.is_active");
-    Ok(rules.bind(id_of(execution)).fetch_optional(conn).await?)
+pub async fn coordinator_rules(conn: &mut Connection, execution: &str) -> Result<Option<SandboxRules>> {
+    let rules = sql!("SELECT ", SandboxRules::COLUMNS, " FROM agent_sandbox_configs c WHERE c.id = $1 AND c.is_active");
+    Ok(rules.bind(sandbox_id(execution)).fetch_optional(conn).await?)
 }
 
 /// Whether the execution exists.
@@ -117,12 +117,12 @@ pub async fn has_execution(conn: &mut Connection, execution: &str) -> Result<boo
     Ok(sql!("SELECT 1 FROM agent_executions WHERE id = $1").bind(execution).exists(conn).await?)
 }
 
-fn text(value: &impl serde::Serialize) -> Result<String> {
+fn to_json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| unreadable("a sandbox", error))
 }
 
 /// Insert or update a sandbox with its rules.
-pub async fn put(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
+pub async fn upsert_sandbox(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
     let rules = &sandbox.rules;
     insert!("agent_sandbox_configs" {
         id: &sandbox.id,
@@ -132,20 +132,20 @@ pub async fn put(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
         memory_limit: rules.memory_limit.cast_signed(),
         disk_limit: rules.disk_limit.cast_signed(),
         network_access: rules.network_access,
-        allowed_commands: text(&rules.allowed_commands)?,
-        blocked_commands: text(&rules.blocked_commands)?,
-        allowed_file_paths: text(&rules.allowed_file_paths)?,
-        blocked_file_paths: text(&rules.blocked_file_paths)?,
-        allowed_domains: text(&rules.allowed_domains)?,
-        blocked_domains: text(&rules.blocked_domains)?,
-        allowed_ports: text(&rules.allowed_ports)?,
+        allowed_commands: to_json(&rules.allowed_commands)?,
+        blocked_commands: to_json(&rules.blocked_commands)?,
+        allowed_file_paths: to_json(&rules.allowed_file_paths)?,
+        blocked_file_paths: to_json(&rules.blocked_file_paths)?,
+        allowed_domains: to_json(&rules.allowed_domains)?,
+        blocked_domains: to_json(&rules.blocked_domains)?,
+        allowed_ports: to_json(&rules.allowed_ports)?,
         max_execution_time: rules.max_execution_time.cast_signed(),
         idle_timeout: rules.idle_timeout.cast_signed(),
         enable_monitoring: rules.enable_monitoring,
         log_all_commands: rules.log_all_commands,
         log_file_access: rules.log_file_access,
         log_network_access: rules.log_network_access,
-        is_active: sandbox.status != CLEANED,
+        is_active: sandbox.status != CLEANED_STATUS,
         created_at: sandbox.created_at,
         updated_at: sandbox.updated_at,
     } "ON CONFLICT (id) DO UPDATE SET sandbox_type = excluded.sandbox_type, security_level = excluded.security_level,
@@ -160,23 +160,23 @@ pub async fn put(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
          is_active = excluded.is_active, updated_at = excluded.updated_at")
     .execute(tx.conn().await?)
     .await?;
-    put_own(tx, sandbox).await
+    upsert_own_row(tx, sandbox).await
 }
 
 /// Status of a sandbox of which only the record is left.
-pub const CLEANED: &str = "cleaned";
+pub const CLEANED_STATUS: &str = "cleaned";
 
-async fn put_own(tx: &mut Tx, sandbox: &Sandbox) -> Result<()> {
-    let ended = sandbox.last_ended.map(|ended| text(&ended)).transpose()?;
+async fn upsert_own_row(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
+    let ended = sandbox.last_ended.map(|ended| to_json(&ended)).transpose()?;
     insert!("am_sandboxes" {
         execution_id: &sandbox.execution_id,
         status: &sandbox.status,
         isolation: &sandbox.isolation,
-        unenforced: text(&sandbox.unenforced)?,
+        unenforced: to_json(&sandbox.unenforced)?,
         fixed: sandbox.fixed,
         runs: sandbox.runs.cast_signed(),
-        totals: text(&sandbox.totals)?,
-        attempts: text(&sandbox.attempts)?,
+        totals: to_json(&sandbox.totals)?,
+        attempts: to_json(&sandbox.attempts)?,
         breaches: sandbox.breaches.cast_signed(),
         last_ended: ended.as_deref().map(|text| text.trim_matches('"')),
         last_exit_code: sandbox.last_exit_code.map(i64::from),
@@ -201,17 +201,17 @@ pub async fn ended_before(conn: &mut Connection, limit: Timestamp) -> Result<Vec
 }
 
 /// A sandbox that was not used yet.
-pub fn fresh(execution: &str, rules: Rules, fixed: bool, now: Timestamp) -> Sandbox {
-    Sandbox {
-        id: id_of(execution),
-        sandbox_id: id_of(execution),
+pub fn unused_sandbox(execution: &str, rules: SandboxRules, fixed: bool, now: Timestamp) -> SandboxState {
+    SandboxState {
+        id: sandbox_id(execution),
+        sandbox_id: sandbox_id(execution),
         execution_id: execution.to_owned(),
         status: "created".to_owned(),
         rules,
-        isolation: levels::ISOLATION.to_owned(),
+        isolation: presets::ISOLATION_MECHANISMS.to_owned(),
         unenforced: Default::default(),
         runs: 0,
-        totals: Usage::default(),
+        totals: SandboxUsage::default(),
         attempts: Vec::new(),
         breaches: 0,
         last_ended: None,
@@ -243,7 +243,7 @@ row! {
 }
 
 /// Recorded limits of an execution's sandbox, whoever wrote them.
-pub async fn record(conn: &mut Connection, execution: &str) -> Result<Option<SandboxRecord>> {
+pub async fn read_record(conn: &mut Connection, execution: &str) -> Result<Option<SandboxRecord>> {
     let record = sql!("SELECT ", SandboxRecord::COLUMNS, " FROM agent_sandbox_configs WHERE id = $1");
-    Ok(record.bind(id_of(execution)).fetch_optional(conn).await?)
+    Ok(record.bind(sandbox_id(execution)).fetch_optional(conn).await?)
 }

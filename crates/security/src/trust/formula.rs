@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use super::model::TrustScore;
 use am_db::codec::Timestamp;
 
-const DAY: f64 = 86_400.0;
+const SECONDS_PER_DAY: f64 = 86_400.0;
 
 /// A term of a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ScoreTerm)]
-pub struct Term {
+pub struct ScoreTerm {
     /// Name of the term.
     pub name: String,
     /// Formula of the term.
@@ -27,23 +27,23 @@ pub struct Term {
 /// A score as the sum of its terms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ScoreSum)]
-pub struct Sum {
+pub struct ScoreSum {
     /// Terms of the sum.
-    pub terms: Vec<Term>,
+    pub terms: Vec<ScoreTerm>,
     /// Sum of all terms.
     pub sum: f64,
     /// Sum, clamped to the range from 0 to 100.
     pub score: f64,
 }
 
-fn term(name: &str, formula: &str, inputs: &[(&str, Value)], value: f64) -> Term {
+fn score_term(name: &str, formula: &str, inputs: &[(&str, Value)], value: f64) -> ScoreTerm {
     let inputs = inputs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    Term { name: name.to_owned(), formula: formula.to_owned(), inputs, value }
+    ScoreTerm { name: name.to_owned(), formula: formula.to_owned(), inputs, value }
 }
 
-fn sum(terms: Vec<Term>) -> Sum {
+fn sum_terms(terms: Vec<ScoreTerm>) -> ScoreSum {
     let sum: f64 = terms.iter().map(|term| term.value).sum();
-    Sum { sum, score: sum.clamp(0.0, 100.0), terms }
+    ScoreSum { sum, score: sum.clamp(0.0, 100.0), terms }
 }
 
 /// Share of executions that succeeded; `None` without executions.
@@ -51,22 +51,22 @@ pub fn success_rate(of: &TrustScore) -> Option<f64> {
     (of.total_executions > 0).then(|| of.successful_executions as f64 / of.total_executions as f64)
 }
 
-fn base() -> Term {
-    term("base", "50", &[], 50.0)
+fn base_term() -> ScoreTerm {
+    score_term("base", "50", &[], 50.0)
 }
 
 /// Trust score of an entity at `now`.
-pub fn trust(of: &TrustScore, now: Timestamp) -> Sum {
+pub fn trust_score(of: &TrustScore, now: Timestamp) -> ScoreSum {
     let rate = success_rate(of);
-    let days = of.last_execution.map(|last| now.seconds_since(last) / DAY);
+    let days = of.last_execution.map(|last| now.seconds_since(last) / SECONDS_PER_DAY);
     let recency = match days {
         Some(days) if days < 7.0 => 5.0,
         Some(days) if days > 30.0 => -10.0,
         _ => 0.0,
     };
-    sum(vec![
-        base(),
-        term(
+    sum_terms(vec![
+        base_term(),
+        score_term(
             "success_rate",
             "(success_rate - 0.5) * 40; 0 without an execution",
             &[
@@ -76,19 +76,19 @@ pub fn trust(of: &TrustScore, now: Timestamp) -> Sum {
             ],
             rate.map_or(0.0, |rate| (rate - 0.5) * 40.0),
         ),
-        term(
+        score_term(
             "security_violations",
             "-10 * security_violations",
             &[("security_violations", json!(of.security_violations))],
             0.0 - 10.0 * of.security_violations as f64,
         ),
-        term(
+        score_term(
             "policy_violations",
             "-5 * policy_violations",
             &[("policy_violations", json!(of.policy_violations))],
             0.0 - 5.0 * of.policy_violations as f64,
         ),
-        term(
+        score_term(
             "recency",
             "5 if the last execution is less than 7 days ago, -10 if more than 30",
             &[("last_execution", json!(of.last_execution)), ("days", json!(days))],
@@ -98,25 +98,25 @@ pub fn trust(of: &TrustScore, now: Timestamp) -> Sum {
 }
 
 /// Reputation score of an entity. Does not depend on the time.
-pub fn reputation(of: &TrustScore) -> Sum {
+pub fn reputation_score(of: &TrustScore) -> ScoreSum {
     let rate = success_rate(of);
     let violations = of.security_violations + of.policy_violations;
     let enough = of.total_executions >= 10;
-    sum(vec![
-        base(),
-        term(
+    sum_terms(vec![
+        base_term(),
+        score_term(
             "success_rate",
             "(success_rate - 0.5) * 30 from 10 executions on",
             &[("success_rate", json!(rate)), ("total_executions", json!(of.total_executions))],
             rate.filter(|_| enough).map_or(0.0, |rate| (rate - 0.5) * 30.0),
         ),
-        term(
+        score_term(
             "volume",
             "min(total_executions / 100, 10)",
             &[("total_executions", json!(of.total_executions))],
             (of.total_executions as f64 / 100.0).min(10.0),
         ),
-        term(
+        score_term(
             "record",
             "10 without a violation, else -2 * violations",
             &[
@@ -133,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trust::model::tests::{at, score};
+    use crate::trust::model::tests::{at, score_from_row};
 
     fn of(good: i64, all: i64, security: i64, policy: i64, days: Option<i64>) -> TrustScore {
         TrustScore {
@@ -143,7 +143,7 @@ mod tests {
             security_violations: security,
             policy_violations: policy,
             last_execution: days.map(|days| Timestamp(at(0).0 - chrono::Duration::days(days))),
-            ..score("workflow", "w")
+            ..score_from_row("workflow", "w")
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
         ];
         for (good, all, security, policy, days, trusted, reputed) in cases {
             let record = of(good, all, security, policy, days);
-            let (trusts, reputes) = (trust(&record, at(0)).score, reputation(&record).score);
+            let (trusts, reputes) = (trust_score(&record, at(0)).score, reputation_score(&record).score);
             assert!((trusts - trusted).abs() < 1e-9, "{record:?}: {trusts}");
             assert!((reputes - reputed).abs() < 1e-9, "{record:?}: {reputes}");
         }
@@ -180,7 +180,7 @@ mod tests {
     proptest! {
         #[test]
         fn scores_keep_within_bounds_and_are_the_sums_of_their_terms(record in records()) {
-            for sum in [trust(&record, at(0)), reputation(&record)] {
+            for sum in [trust_score(&record, at(0)), reputation_score(&record)] {
                 prop_assert!((0.0..=100.0).contains(&sum.score));
                 let added: f64 = sum.terms.iter().map(|term| term.value).sum();
                 prop_assert_eq!(added.clamp(0.0, 100.0), sum.score);
@@ -189,17 +189,17 @@ mod tests {
 
         #[test]
         fn a_violation_or_a_failure_never_raises_trust(record in records()) {
-            let before = trust(&record, at(0)).score;
+            let before = trust_score(&record, at(0)).score;
             let mut worse = record.clone();
             worse.security_violations += 1;
-            prop_assert!(trust(&worse, at(0)).score <= before);
-            prop_assert!(reputation(&worse).score <= reputation(&record).score);
+            prop_assert!(trust_score(&worse, at(0)).score <= before);
+            prop_assert!(reputation_score(&worse).score <= reputation_score(&record).score);
             let mut worse = record.clone();
             worse.policy_violations += 1;
-            prop_assert!(trust(&worse, at(0)).score <= before);
+            prop_assert!(trust_score(&worse, at(0)).score <= before);
             if record.total_executions > 0 && record.successful_executions > 0 {
                 let failed = TrustScore { successful_executions: record.successful_executions - 1, ..record.clone() };
-                prop_assert!(trust(&failed, at(0)).score <= before);
+                prop_assert!(trust_score(&failed, at(0)).score <= before);
             }
         }
     }

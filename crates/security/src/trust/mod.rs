@@ -1,48 +1,51 @@
 //! Trust scores of users, workflows and other entities that clients name, computed from the outcomes of executions and
 //! verifications, refusals by policies and sandbox breaches.
 
+mod audit_consumer;
 mod error;
 mod formula;
 mod model;
-mod reader;
 mod store;
 
 use serde_json::json;
 
 pub use self::{
-    error::{Error, Result},
-    formula::{Sum, Term},
-    model::{Bands, Evidence, Explanation, Filter, LONGEST_ID, LONGEST_TYPE, TrustScore, TrustStatistics},
+    error::{Result, TrustError},
+    formula::{ScoreSum, ScoreTerm},
+    model::{
+        MAX_ENTITY_ID_LEN, MAX_ENTITY_TYPE_LEN, TrustDistribution, TrustEvidence, TrustExplanation, TrustFilter,
+        TrustScore, TrustStatistics,
+    },
 };
-use am_audit::{Audit, Entry, EventType};
-use am_core::ambient::{Clock, Ids};
+use am_audit::{AuditEntry, AuditLog, EventType};
+use am_core::ambient::{Clock, IdGenerator};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
-    once::{Done, Once},
-    page::Page,
+    idempotency::{IdempotencyKey, IdempotentResult},
+    page::PageRequest,
     principal::Principal,
 };
 
 /// The trust scores. Cheap to clone.
 #[derive(Clone)]
-pub struct Trust {
+pub struct TrustService {
     db: Database,
     clock: Clock,
-    ids: Ids,
-    audit: Audit,
+    ids: IdGenerator,
+    audit: AuditLog,
 }
 
 /// An entity with a trust score.
 #[derive(Clone, Debug)]
-pub struct Entity {
+pub struct TrustEntity {
     /// Type of the entity.
     pub kind: String,
     /// Forms of its id in rows, the current form first. Never empty.
     pub forms: Vec<String>,
 }
 
-impl Entity {
+impl TrustEntity {
     fn choose(&self, found: Vec<TrustScore>) -> Option<TrustScore> {
         let place = |score: &TrustScore| self.forms.iter().position(|form| *form == score.entity_id);
         // The oldest row of each form comes first.
@@ -54,31 +57,31 @@ impl Entity {
     }
 }
 
-impl Trust {
+impl TrustService {
     /// Create the service on `db`, with evidence from `audit`.
-    pub fn new(db: Database, clock: Clock, ids: Ids, audit: Audit) -> Self {
+    pub fn new(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Self {
         Self { db, clock, ids, audit }
     }
 
     fn unknown(&self, (kind, id): (&str, &str), now: Timestamp) -> TrustScore {
-        TrustScore::unknown(self.ids.prefixed("trust_", 8), kind, id, now)
+        TrustScore::unknown(self.ids.random_id("trust_", 8), kind, id, now)
     }
 
     /// Scores of an entity, up to date with the audit log.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it has none.
-    pub async fn get(&self, entity: &Entity) -> Result<TrustScore> {
+    /// Returns [`TrustError::NotFound`] when it has none.
+    pub async fn get(&self, entity: &TrustEntity) -> Result<TrustScore> {
         self.catch_up().await?;
-        let found = store::of_ids(&mut *self.db.read().await?, &entity.ids()).await?;
-        entity.choose(found).ok_or(Error::NotFound("Trust score"))
+        let found = store::scores_by_ids(&mut *self.db.read().await?, &entity.ids()).await?;
+        entity.choose(found).ok_or(TrustError::NotFound("Trust score"))
     }
 
     /// A page of scores, newest first, and the total number of matches.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn list(&self, filter: &Filter, page: &Page) -> Result<(Vec<TrustScore>, i64)> {
+    pub async fn list(&self, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
         self.catch_up().await?;
         Ok(store::list(&mut *self.db.read().await?, filter, page).await?)
     }
@@ -86,9 +89,9 @@ impl Trust {
     /// Explanation of an entity's scores.
     ///
     /// # Errors
-    /// Returns [`Error::NotFound`] when it has none.
-    pub async fn explain(&self, entity: &Entity) -> Result<Explanation> {
-        Ok(Explanation::of(self.get(entity).await?, Timestamp(self.clock.now())))
+    /// Returns [`TrustError::NotFound`] when it has none.
+    pub async fn explain(&self, entity: &TrustEntity) -> Result<TrustExplanation> {
+        Ok(TrustExplanation::explain(self.get(entity).await?, Timestamp(self.clock.now())))
     }
 
     /// Distribution of trust scores.
@@ -106,22 +109,22 @@ impl Trust {
     pub async fn update(
         &self,
         caller: &Principal,
-        entity: Entity,
-        seen: Vec<Evidence>,
-        once: Option<Once>,
-    ) -> Result<Done<TrustScore>> {
+        entity: TrustEntity,
+        seen: Vec<TrustEvidence>,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<TrustScore>> {
         let (trust, caller) = (self.clone(), caller.clone());
         self.db
-            .write_once(&self.clock, once, async move |tx: &mut Tx| {
+            .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
                 let now = Timestamp(trust.clock.now());
-                let found = entity.choose(store::of_ids(tx.conn().await?, &entity.ids()).await?);
+                let found = entity.choose(store::scores_by_ids(tx.conn().await?, &entity.ids()).await?);
                 let id = entity.forms.first().map_or("", String::as_str);
                 let before = found.unwrap_or_else(|| trust.unknown((&entity.kind, id), now));
-                let after = taken(before.clone(), &seen, None, now);
+                let after = with_evidence(before.clone(), &seen, None, now);
                 let scores = |of: &TrustScore| {
                     Some(json!({"trust_score": of.trust_score, "reputation_score": of.reputation_score}))
                 };
-                let entry = Entry::new(EventType::WorkflowUpdated, now)
+                let entry = AuditEntry::new(EventType::WorkflowUpdated, now)
                     .of("trust_score", "updated")
                     .by(&caller)
                     .data("entity_type", json!(entity.kind))
@@ -129,15 +132,15 @@ impl Trust {
                     .data("evidence", json!(seen.iter().map(|seen| seen.word()).collect::<Vec<_>>()))
                     .change(scores(&before), scores(&after));
                 let audit_id = trust.audit.record(tx, entry).await?;
-                let after = taken(before, &seen, Some(&audit_id), now);
-                store::put(tx, [&after]).await?;
-                Ok::<_, Error>(after)
+                let after = with_evidence(before, &seen, Some(&audit_id), now);
+                store::upsert_scores(tx, [&after]).await?;
+                Ok::<_, TrustError>(after)
             })
             .await
     }
 }
 
-fn taken(mut score: TrustScore, seen: &[Evidence], audit_id: Option<&str>, now: Timestamp) -> TrustScore {
+fn with_evidence(mut score: TrustScore, seen: &[TrustEvidence], audit_id: Option<&str>, now: Timestamp) -> TrustScore {
     for evidence in seen {
         score.take(*evidence, now, audit_id, now);
     }

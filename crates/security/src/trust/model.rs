@@ -4,15 +4,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::formula::{self, Sum};
+use super::formula::{self, ScoreSum};
 use am_db::codec::Timestamp;
 
 /// Number of the newest entries that each history keeps.
-const KEPT: usize = 100;
+const MAX_HISTORY_LEN: usize = 100;
 /// Maximum length of an entity's type, in characters.
-pub const LONGEST_TYPE: usize = 50;
+pub const MAX_ENTITY_TYPE_LEN: usize = 50;
 /// Maximum length of an entity's id, in characters.
-pub const LONGEST_ID: usize = 200;
+pub const MAX_ENTITY_ID_LEN: usize = 200;
 
 /// Trust score of an entity, a row of `agent_trust_scores`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -63,7 +63,7 @@ pub struct TrustScore {
 
 /// Evidence about an entity.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Evidence {
+pub enum TrustEvidence {
     /// An execution ended.
     Execution {
         /// Whether the execution succeeded.
@@ -81,7 +81,7 @@ pub enum Evidence {
     SandboxBreach,
 }
 
-impl Evidence {
+impl TrustEvidence {
     /// Name of the corresponding audit event.
     pub fn word(self) -> &'static str {
         match self {
@@ -125,13 +125,13 @@ impl TrustScore {
     }
 
     /// Add evidence of time `at`, recorded by the audit entry `audit_id`, and recompute the scores for `now`.
-    pub fn take(&mut self, evidence: Evidence, at: Timestamp, audit_id: Option<&str>, now: Timestamp) {
-        let mut note = json!({"timestamp": plain(at)});
+    pub fn take(&mut self, evidence: TrustEvidence, at: Timestamp, audit_id: Option<&str>, now: Timestamp) {
+        let mut note = json!({"timestamp": coordinator_time(at)});
         if let Some(id) = audit_id {
             note["audit_id"] = json!(id);
         }
         match evidence {
-            Evidence::Execution { success, seconds } => {
+            TrustEvidence::Execution { success, seconds } => {
                 self.total_executions += 1;
                 *(if success { &mut self.successful_executions } else { &mut self.failed_executions }) += 1;
                 if let Some(seconds) = seconds {
@@ -142,57 +142,57 @@ impl TrustScore {
                 self.last_execution = self.last_execution.max(Some(at));
                 note["success"] = json!(success);
                 note["execution_time"] = json!(seconds);
-                keep(&mut self.execution_history, note);
+                push_bounded(&mut self.execution_history, note);
             }
-            Evidence::Verification(held) => {
-                note["type"] = json!(Evidence::Verification(held).word());
-                keep(&mut self.execution_history, note);
+            TrustEvidence::Verification(held) => {
+                note["type"] = json!(TrustEvidence::Verification(held).word());
+                push_bounded(&mut self.execution_history, note);
             }
-            Evidence::SecurityViolation => {
+            TrustEvidence::SecurityViolation => {
                 self.security_violations += 1;
-                self.violated(evidence, note, at);
+                self.add_violation(evidence, note, at);
             }
-            Evidence::PolicyViolation => {
+            TrustEvidence::PolicyViolation => {
                 self.policy_violations += 1;
-                self.violated(evidence, note, at);
+                self.add_violation(evidence, note, at);
             }
-            Evidence::SandboxBreach => {
+            TrustEvidence::SandboxBreach => {
                 self.security_violations += 1;
                 self.sandbox_breaches += 1;
-                self.violated(evidence, note, at);
+                self.add_violation(evidence, note, at);
             }
         }
         self.settle(now);
     }
 
-    fn violated(&mut self, evidence: Evidence, mut note: Value, at: Timestamp) {
+    fn add_violation(&mut self, evidence: TrustEvidence, mut note: Value, at: Timestamp) {
         note["type"] = json!(evidence.word());
-        keep(&mut self.violation_history, note);
+        push_bounded(&mut self.violation_history, note);
         self.last_violation = self.last_violation.max(Some(at));
     }
 
     fn settle(&mut self, now: Timestamp) {
         self.verification_success_rate = formula::success_rate(self).unwrap_or(0.0) * 100.0;
-        self.trust_score = formula::trust(self, now).score;
-        self.reputation_score = formula::reputation(self).score;
+        self.trust_score = formula::trust_score(self, now).score;
+        self.reputation_score = formula::reputation_score(self).score;
         self.updated_at = now;
     }
 }
 
 /// Time in the form that the coordinator writes into its histories: naive, with six digits.
-fn plain(at: Timestamp) -> String {
+fn coordinator_time(at: Timestamp) -> String {
     at.to_string().trim_end_matches('Z').to_owned()
 }
 
-fn keep(history: &mut Vec<Value>, note: Value) {
+fn push_bounded(history: &mut Vec<Value>, note: Value) {
     history.push(note);
-    let over = history.len().saturating_sub(KEPT);
+    let over = history.len().saturating_sub(MAX_HISTORY_LEN);
     history.drain(..over);
 }
 
 /// Filter for a list of scores. `None` members restrict nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct TrustFilter {
     /// Type of the entity.
     pub entity_type: Option<String>,
     /// Id of the entity, in every form that a row may hold.
@@ -206,28 +206,29 @@ pub struct Filter {
 /// Explanation of an entity's scores.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = TrustExplanation)]
-pub struct Explanation {
+pub struct TrustExplanation {
     /// Record as it is stored.
     pub stored: TrustScore,
     /// Trust score as of the last update, term by term.
-    pub trust: Sum,
+    pub trust: ScoreSum,
     /// Reputation score, term by term.
-    pub reputation: Sum,
+    pub reputation: ScoreSum,
     /// Whether the sums equal the stored scores. Rows written by the coordinator may differ until the next update.
     pub agrees: bool,
     /// Trust score at the current time, which depends on the time since the last execution.
-    pub trust_now: Sum,
+    pub trust_now: ScoreSum,
     /// Time of the explanation.
     pub now: Timestamp,
 }
 
-impl Explanation {
+impl TrustExplanation {
     /// Explain a record at time `now`.
-    pub fn of(stored: TrustScore, now: Timestamp) -> Self {
-        let (trust, reputation) = (formula::trust(&stored, stored.updated_at), formula::reputation(&stored));
+    pub fn explain(stored: TrustScore, now: Timestamp) -> Self {
+        let (trust, reputation) =
+            (formula::trust_score(&stored, stored.updated_at), formula::reputation_score(&stored));
         let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
         let agrees = near(trust.score, stored.trust_score) && near(reputation.score, stored.reputation_score);
-        Self { trust, reputation, agrees, trust_now: formula::trust(&stored, now), now, stored }
+        Self { trust, reputation, agrees, trust_now: formula::trust_score(&stored, now), now, stored }
     }
 }
 
@@ -243,13 +244,13 @@ pub struct TrustStatistics {
     /// Number of entities with a trust score below 20.
     pub low_trust_entities: u64,
     /// Numbers by trust score: very_low below 20, low below 40, medium below 60, high below 80, very_high from 80.
-    pub distribution: Bands,
+    pub distribution: TrustDistribution,
 }
 
 /// Number of entities by trust.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = TrustDistribution)]
-pub struct Bands {
+pub struct TrustDistribution {
     /// Entities with a trust below 20.
     pub very_low: u64,
     /// Entities with a trust from 20 to below 40.
@@ -272,19 +273,24 @@ pub mod tests {
             .unwrap()
     }
 
-    pub fn score(entity_type: &str, entity_id: &str) -> TrustScore {
+    pub fn score_from_row(entity_type: &str, entity_id: &str) -> TrustScore {
         TrustScore::unknown("trust_00000000".into(), entity_type, entity_id, at(0))
     }
 
     #[test]
     fn evidence_is_counted_and_histories_are_bounded() {
-        let mut score = score("user", "u");
+        let mut score = score_from_row("user", "u");
         for n in 0..250 {
             let seconds = Some(f64::from(n));
-            score.take(Evidence::Execution { success: n % 2 == 0, seconds }, at(n.into()), Some("audit_1"), at(1000));
+            score.take(
+                TrustEvidence::Execution { success: n % 2 == 0, seconds },
+                at(n.into()),
+                Some("audit_1"),
+                at(1000),
+            );
         }
-        score.take(Evidence::SandboxBreach, at(251), None, at(1000));
-        score.take(Evidence::PolicyViolation, at(250), None, at(1000));
+        score.take(TrustEvidence::SandboxBreach, at(251), None, at(1000));
+        score.take(TrustEvidence::PolicyViolation, at(250), None, at(1000));
         assert_eq!((score.total_executions, score.successful_executions, score.failed_executions), (250, 125, 125));
         assert_eq!((score.security_violations, score.policy_violations, score.sandbox_breaches), (1, 1, 1));
         assert!((score.average_execution_time.unwrap() - 124.5).abs() < 1e-9);
@@ -293,6 +299,6 @@ pub mod tests {
         assert_eq!(score.execution_history[99]["timestamp"], "2026-05-12T14:04:09.000000");
         assert!((score.verification_success_rate - 50.0).abs() < 1e-9);
         assert!((score.trust_score - (50.0 - 10.0 - 5.0 + 5.0)).abs() < 1e-9);
-        assert!(Explanation::of(score, at(2000)).agrees);
+        assert!(TrustExplanation::explain(score, at(2000)).agrees);
     }
 }

@@ -1,13 +1,12 @@
 //! SQL of table `agent_trust_scores`. The coordinator does not enforce one row per entity; the oldest counts.
 
-use super::model::{Bands, Filter, TrustScore, TrustStatistics};
+use super::model::{TrustDistribution, TrustFilter, TrustScore, TrustStatistics};
 use am_db::{
-    Connection, Error, FromRow as _, Result, Tx,
-    codec::{Doc, JsonOr},
-    page::Page,
-    push_row, row,
-    rows::Rows,
-    sql,
+    Connection, DatabaseError, FromRow as _, Result, Tx,
+    bulk_insert::RowBatch,
+    codec::{JsonOr, JsonText},
+    page::PageRequest,
+    push_row, row, sql,
     statement::Query,
 };
 
@@ -36,8 +35,8 @@ row! {
 }
 
 /// Rows of entities with one of these ids, oldest first.
-pub async fn of_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<TrustScore>> {
-    let ids = serde_json::to_string(ids).map_err(|error| Error::Unreadable(error.to_string()))?;
+pub async fn scores_by_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<TrustScore>> {
+    let ids = serde_json::to_string(ids).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
     let scores = sql!(
         "SELECT ",
         TrustScore::COLUMNS,
@@ -47,13 +46,14 @@ pub async fn of_ids(conn: &mut Connection, ids: &[&str]) -> Result<Vec<TrustScor
 }
 
 /// Insert or update rows by their ids.
-pub async fn put<'a>(tx: &mut Tx, scores: impl IntoIterator<Item = &'a TrustScore>) -> Result<()> {
-    let mut rows = Rows::default();
+pub async fn upsert_scores<'a>(tx: &mut Tx, scores: impl IntoIterator<Item = &'a TrustScore>) -> Result<()> {
+    let mut rows = RowBatch::default();
     let mut any = false;
     for score in scores {
         any = true;
-        let history =
-            |notes: &[serde_json::Value]| Doc::of(&notes).map_err(|error| Error::Unreadable(error.to_string()));
+        let history = |notes: &[serde_json::Value]| {
+            JsonText::from_value(&notes).map_err(|error| DatabaseError::InvalidValue(error.to_string()))
+        };
         let (executions, violations) = (history(&score.execution_history)?, history(&score.violation_history)?);
         push_row!(rows, "agent_trust_scores" {
             id: &score.id,
@@ -90,7 +90,7 @@ pub async fn put<'a>(tx: &mut Tx, scores: impl IntoIterator<Item = &'a TrustScor
 const MATCHING: &str = " FROM agent_trust_scores WHERE true [AND entity_type = $1] [AND entity_id IN ($2)]
      [AND trust_score >= $3] [AND trust_score <= $4] ";
 
-fn bind_filter(query: Query, filter: &Filter) -> Query {
+fn bind_filter(query: Query, filter: &TrustFilter) -> Query {
     query
         .bind_some(filter.entity_type.as_ref())
         .bind_all_some(filter.entity_id.as_deref())
@@ -99,7 +99,7 @@ fn bind_filter(query: Query, filter: &Filter) -> Query {
 }
 
 /// A page of the rows that match, newest first, and the total number of matches.
-pub async fn list(conn: &mut Connection, filter: &Filter, page: &Page) -> Result<(Vec<TrustScore>, i64)> {
+pub async fn list(conn: &mut Connection, filter: &TrustFilter, page: &PageRequest) -> Result<(Vec<TrustScore>, i64)> {
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), filter).fetch_value(&mut *conn).await?;
     let scores = bind_filter(sql!("SELECT ", TrustScore::COLUMNS, MATCHING, "{page $5}"), filter);
     Ok((scores.bind_page(page).fetch_all(conn).await?, total))
@@ -122,6 +122,6 @@ pub async fn statistics(conn: &mut Connection) -> Result<TrustStatistics> {
         average_trust_score: row.1,
         high_trust_entities: very_high,
         low_trust_entities: very_low,
-        distribution: Bands { very_low, low, medium, high, very_high },
+        distribution: TrustDistribution { very_low, low, medium, high, very_high },
     })
 }

@@ -4,14 +4,14 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::super::agent;
+use super::super::check_agent_path;
 use crate::{
     app::App,
-    http::{Admin, ApiError, Json, Path, Query, page},
+    http::{AdminKey, ApiError, JsonBody, PathParams, QueryParams, pagination},
 };
-use am_communication::delivery::Presence;
+use am_communication::delivery::AgentPresence;
 use am_db::codec::Timestamp;
-use am_orchestration::registry::{Known, TaskType};
+use am_orchestration::registry::{MeasuredAgent, TaskType};
 
 /// Filter of agents.
 #[derive(Clone, Debug, Deserialize, Serialize, IntoParams, ToSchema)]
@@ -31,10 +31,10 @@ pub struct DiscoverQuery {
 /// An agent that was found.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DiscoveredAgent)]
-pub struct Found {
+pub struct DiscoveredAgent {
     /// Of a registered agent: that it is online, and when it was heard of last.
     #[serde(flatten)]
-    presence: Presence,
+    presence: AgentPresence,
     /// Health, 0 to 1. Of a registered agent its reliability, lowered the longer it is silent; of another 1 while it
     /// has a socket, else 0.
     health_score: f64,
@@ -48,17 +48,17 @@ pub struct Found {
     capabilities: Vec<TaskType>,
 }
 
-impl From<Known> for Found {
-    fn from(known: Known) -> Self {
-        let Known { agent, health, .. } = known;
-        let presence = Presence { online: agent.is_online(), last_seen: agent.last_seen, agent_id: agent.id };
+impl From<MeasuredAgent> for DiscoveredAgent {
+    fn from(known: MeasuredAgent) -> Self {
+        let MeasuredAgent { agent, health, .. } = known;
+        let presence = AgentPresence { online: agent.is_online(), last_seen: agent.last_seen, agent_id: agent.id };
         let (agent_type, capabilities) = (Some(agent.agent_type), agent.task_types);
         Self { presence, health_score: health, registered: true, agent_type, capabilities }
     }
 }
 
-impl From<Presence> for Found {
-    fn from(presence: Presence) -> Self {
+impl From<AgentPresence> for DiscoveredAgent {
+    fn from(presence: AgentPresence) -> Self {
         let health_score = f64::from(u8::from(presence.online));
         Self { health_score, presence, registered: false, agent_type: None, capabilities: Vec::new() }
     }
@@ -67,9 +67,9 @@ impl From<Presence> for Found {
 /// Agents that were found.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DiscoveredAgents)]
-pub struct Discovered {
+pub struct DiscoveredAgents {
     /// The agents, the best first.
-    agents: Vec<Found>,
+    agents: Vec<DiscoveredAgent>,
     /// Number of agents in this answer.
     count: usize,
     /// Filter that was used.
@@ -86,22 +86,22 @@ pub struct Discovered {
     get, path = "/api/v1/agents/messages/discover", operation_id = "messages_discover", tag = "messages",
     security(("ApiKey" = ["admin"])),
     params(DiscoverQuery),
-    responses((status = 200, body = Discovered, description = "The agents that were found"))
+    responses((status = 200, body = DiscoveredAgents, description = "The agents that were found"))
 )]
-pub async fn discover(
+pub async fn discover_agents(
     State(app): State<App>,
-    _: Admin,
-    Query(query): Query<DiscoverQuery>,
-) -> Result<Json<Discovered>, ApiError> {
+    _: AdminKey,
+    QueryParams(query): QueryParams<DiscoverQuery>,
+) -> Result<JsonBody<DiscoveredAgents>, ApiError> {
     let least = query.min_health_score.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&least) {
         let loc = vec!["query".into(), "min_health_score".into()];
-        return Err(ApiError::field(loc, "Input should be from 0 to 1", "value_error"));
+        return Err(ApiError::invalid_field(loc, "Input should be from 0 to 1", "value_error"));
     }
-    let limit = page::rows(query.limit, 50)?;
+    let limit = pagination::row_limit(query.limit, 50)?;
     let (capability, agent_type) = (query.capability.as_deref(), query.agent_type.as_deref());
     let registered = app.registry.find(capability, agent_type, least, limit as usize).await?;
-    let mut agents: Vec<Found> = registered.into_iter().map(Found::from).collect();
+    let mut agents: Vec<DiscoveredAgent> = registered.into_iter().map(DiscoveredAgent::from).collect();
     if capability.is_none() && agent_type.is_none() {
         for presence in app.delivery.seen(least > 0.0, limit).await? {
             let known = agents.iter().any(|found| found.presence.agent_id == presence.agent_id);
@@ -110,7 +110,7 @@ pub async fn discover(
             }
         }
     }
-    Ok(Json(Discovered { count: agents.len(), agents, query, timestamp: Timestamp(app.clock.now()) }))
+    Ok(JsonBody(DiscoveredAgents { count: agents.len(), agents, query, timestamp: Timestamp(app.clock.now()) }))
 }
 
 /// Get the presence of an agent
@@ -123,12 +123,16 @@ pub async fn discover(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
     ),
     responses(
-        (status = 200, body = Presence, description = "The agent's presence"),
+        (status = 200, body = AgentPresence, description = "The agent's presence"),
         (status = 404, description = "The agent never had a socket"),
     )
 )]
-pub async fn presence(State(app): State<App>, _: Admin, Path(id): Path<String>) -> Result<Json<Presence>, ApiError> {
-    Ok(Json(app.delivery.presence(&agent(&app, "agent_id", &id)?).await?))
+pub async fn get_agent_presence(
+    State(app): State<App>,
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<AgentPresence>, ApiError> {
+    Ok(JsonBody(app.delivery.presence(&check_agent_path(&app, "agent_id", &id)?).await?))
 }
 
 /// Filter of agents.
@@ -150,13 +154,13 @@ pub struct PresenceQuery {
     security(("ApiKey" = ["admin"])),
     params(PresenceQuery),
     responses(
-        (status = 200, body = Vec<Presence>, description = "Agents that have or had a socket, the last seen first"),
+        (status = 200, body = Vec<AgentPresence>, description = "Agents that have or had a socket, the last seen first"),
     )
 )]
-pub async fn everybody(
+pub async fn list_agent_presence(
     State(app): State<App>,
-    _: Admin,
-    Query(query): Query<PresenceQuery>,
-) -> Result<Json<Vec<Presence>>, ApiError> {
-    Ok(Json(app.delivery.seen(query.online.unwrap_or(false), page::rows(query.limit, 100)?).await?))
+    _: AdminKey,
+    QueryParams(query): QueryParams<PresenceQuery>,
+) -> Result<JsonBody<Vec<AgentPresence>>, ApiError> {
+    Ok(JsonBody(app.delivery.seen(query.online.unwrap_or(false), pagination::row_limit(query.limit, 100)?).await?))
 }

@@ -1,7 +1,7 @@
 //! `/api/v1/agent/messages`: what agents write to each other. The prefix is an alias, as of every route of this group.
 
 mod discover;
-mod past;
+mod history;
 
 mod socket;
 mod stream;
@@ -11,35 +11,35 @@ use axum::extract::State;
 use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use past::answer;
+pub use history::history_response;
 
-use super::agent_in;
+use super::check_agent_id;
 use crate::{
     app::App,
     http::{
-        Admin, ApiError,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::{IdempotencyHeader, routes},
     },
 };
-use am_communication::messages::{Receipt, To};
+use am_communication::messages::{MessageDestination, SendReceipt};
 
 /// The routes of messages.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(send))
-        .routes(routes!(broadcast))
-        .routes(routes!(past::inbox))
-        .routes(routes!(past::history))
-        .routes(routes!(past::get))
-        .routes(routes!(past::read))
-        .routes(routes!(topics::subscribe))
-        .routes(routes!(topics::unsubscribe))
-        .routes(routes!(topics::subscriptions))
-        .routes(routes!(discover::discover))
-        .routes(routes!(discover::presence))
-        .routes(routes!(discover::everybody))
-        .routes(routes!(stream::stream))
+        .routes(routes!(send_message))
+        .routes(routes!(broadcast_message))
+        .routes(routes!(history::list_inbox))
+        .routes(routes!(history::list_message_history))
+        .routes(routes!(history::get_message))
+        .routes(routes!(history::mark_message_read))
+        .routes(routes!(topics::subscribe_topic))
+        .routes(routes!(topics::unsubscribe_topic))
+        .routes(routes!(topics::list_subscriptions))
+        .routes(routes!(discover::discover_agents))
+        .routes(routes!(discover::get_agent_presence))
+        .routes(routes!(discover::list_agent_presence))
+        .routes(routes!(stream::open_message_stream))
 }
 
 /// A request with a message in it: its own members, and what can be said of every message. Not one struct in another, since a
@@ -56,9 +56,9 @@ macro_rules! message_request {
             /// clear where this service allows that, else encrypted at rest.
             encrypt: Option<bool>,
             /// Encryption that must be used; null: the best that sender and recipient have.
-            encryption: Option<am_communication::sealing::Encryption>,
+            encryption: Option<am_communication::encryption::MessageEncryption>,
             /// Priority of the message. Default `normal`.
-            priority: Option<am_communication::Priority>,
+            priority: Option<am_communication::MessagePriority>,
             /// Seconds that the message waits for its recipient, 1 to 86 400. Default 300.
             #[schema(minimum = 1, maximum = 86400)]
             ttl: Option<u64>,
@@ -74,16 +74,16 @@ macro_rules! message_request {
             fn draft(
                 self,
                 sender: String,
-                to: am_communication::messages::To,
+                to: am_communication::messages::MessageDestination,
                 content: serde_json::Value,
-            ) -> am_communication::messages::Draft {
-                am_communication::messages::Draft {
+            ) -> am_communication::messages::MessageDraft {
+                am_communication::messages::MessageDraft {
                     message_id: self.message_id,
                     sender,
                     to,
                     content,
                     kind: self.message_type.unwrap_or(am_communication::price::MessageType::Direct),
-                    priority: self.priority.unwrap_or(am_communication::Priority::Normal),
+                    priority: self.priority.unwrap_or(am_communication::MessagePriority::Normal),
                     encrypt: self.encrypt.unwrap_or(true),
                     encryption: self.encryption,
                     ttl: std::time::Duration::from_secs(self.ttl.unwrap_or(300)),
@@ -97,7 +97,7 @@ pub(super) use message_request;
 
 message_request! {
     /// A message to one agent.
-    pub struct SendRequest {
+    pub struct SendMessageRequest {
         /// Agent that sends.
         sender: String,
         /// Agent that receives.
@@ -120,24 +120,24 @@ message_request! {
     post, path = "/api/v1/agents/messages/send", operation_id = "messages_send", tag = "messages",
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
-    request_body = SendRequest,
+    request_body = SendMessageRequest,
     responses(
-        (status = 200, body = Receipt, description = "The receipt of the stored message"),
+        (status = 200, body = SendReceipt, description = "The receipt of the stored message"),
         (status = 403, description = "The sender may not write to the recipient (`message_refused`), or content in the clear is not allowed (`plaintext_not_allowed`)"),
         (status = 409, description = "`message_id` was used by another sender"),
         (status = 503, description = "The server has no key to encrypt with (`message_keys_missing`), or is overloaded or stopping; see Retry-After"),
     )
 )]
-pub async fn send(
+pub async fn send_message(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<SendRequest>,
-) -> Result<IdempotentOk<Receipt>, ApiError> {
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<SendMessageRequest>,
+) -> Result<IdempotentOk<SendReceipt>, ApiError> {
     let mut asked = request.body;
-    let sender = agent_in(&app, ("body", "sender"), &asked.sender)?;
-    let recipient = agent_in(&app, ("body", "recipient"), &asked.recipient)?;
+    let sender = check_agent_id(&app, ("body", "sender"), &asked.sender)?;
+    let recipient = check_agent_id(&app, ("body", "recipient"), &asked.recipient)?;
     let content = Value::Object(std::mem::take(&mut asked.content));
-    let draft = asked.draft(sender, To::Agent(recipient), content);
+    let draft = asked.draft(sender, MessageDestination::Agent(recipient), content);
     Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))
 }
 
@@ -168,29 +168,29 @@ message_request! {
     params(IdempotencyHeader),
     request_body = BroadcastRequest,
     responses(
-        (status = 200, body = Receipt, description = "The receipt of the stored copies"),
+        (status = 200, body = SendReceipt, description = "The receipt of the stored copies"),
         (status = 400, description = "The channel is closed, or too many agents would get a copy (`invalid_state`)"),
         (status = 403, description = "The sender may not write to any recipient (`message_refused`), or only its creator may write into the channel"),
         (status = 404, description = "The sender is in no channel with this id"),
         (status = 409, description = "`message_id` was used by another sender"),
     )
 )]
-pub async fn broadcast(
+pub async fn broadcast_message(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<BroadcastRequest>,
-) -> Result<IdempotentOk<Receipt>, ApiError> {
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<BroadcastRequest>,
+) -> Result<IdempotentOk<SendReceipt>, ApiError> {
     let mut asked = request.body;
     let to = match (asked.topic.take(), asked.channel_id.take()) {
         (Some(_), Some(_)) => {
             let loc = vec!["body".into(), "channel_id".into()];
-            return Err(ApiError::field(loc, "Give a topic or a channel, not both", "value_error"));
+            return Err(ApiError::invalid_field(loc, "Give a topic or a channel, not both", "value_error"));
         }
-        (Some(topic), None) => To::Topic(topic),
-        (None, Some(channel)) => To::Channel(channel),
-        (None, None) => To::Everybody,
+        (Some(topic), None) => MessageDestination::Topic(topic),
+        (None, Some(channel)) => MessageDestination::Channel(channel),
+        (None, None) => MessageDestination::AllAgents,
     };
-    let sender = agent_in(&app, ("body", "sender"), &asked.sender)?;
+    let sender = check_agent_id(&app, ("body", "sender"), &asked.sender)?;
     let content = Value::Object(std::mem::take(&mut asked.content));
     let draft = asked.draft(sender, to, content);
     Ok(IdempotentOk(app.messages.send(&caller, draft, request.once).await?))

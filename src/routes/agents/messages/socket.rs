@@ -11,29 +11,29 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{message_request, stream::Pass};
+use super::{message_request, stream::SocketToken};
 use crate::{
     app::App,
-    http::{ApiError, context::Context, limit::Bucket},
+    http::{ApiError, context::RequestContextExtractor, rate_limit::RateBucket},
 };
 use am_communication::{
-    delivery::{Replies, Session},
-    messages::To,
+    delivery::{DeliverySession, ReplySender},
+    messages::MessageDestination,
 };
 use am_db::{codec::Timestamp, principal::Principal};
 
 /// Messages of one client that are on their way into the database; beyond it nothing more is read from it.
-const UNDER_WAY: usize = 64;
+const MAX_CONCURRENT_SENDS: usize = 64;
 /// Frames that are sent with one write.
-const TOGETHER: usize = 64;
+const MAX_FRAMES_PER_FLUSH: usize = 64;
 /// How long a client may take to close its side.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pings without a sign of life, after which a client counts as gone.
-const SILENT: u32 = 3;
+const MAX_MISSED_PINGS: u32 = 3;
 
 /// Why a socket is closed.
 #[derive(Clone, Copy, Debug)]
-pub enum End {
+pub enum SocketEnd {
     /// The client is gone, or has closed it.
     Gone,
     /// Its key does not do, or does not do any more.
@@ -48,7 +48,7 @@ pub enum End {
     Failed,
 }
 
-impl End {
+impl SocketEnd {
     /// The frame that says so.
     fn frame(self) -> Option<Frame> {
         let (code, reason) = match self {
@@ -64,15 +64,15 @@ impl End {
 }
 
 /// Close a socket that was never used.
-pub async fn refuse(socket: WebSocket, end: End) {
+pub async fn refuse_socket(socket: WebSocket, end: SocketEnd) {
     let (mut sink, mut stream) = socket.split();
-    close(&mut sink, &mut stream, end).await;
+    close_socket(&mut sink, &mut stream, end).await;
 }
 
-async fn close(
+async fn close_socket(
     sink: &mut (impl Sink<Frame> + Unpin),
     stream: &mut (impl Stream<Item = Result<Frame, axum::Error>> + Unpin),
-    end: End,
+    end: SocketEnd,
 ) {
     let Some(frame) = end.frame() else { return };
     let farewell = async {
@@ -81,91 +81,91 @@ async fn close(
             while let Some(Ok(_)) = stream.next().await {}
         }
     };
-    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
 }
 
 /// What a socket stands on.
-pub struct Parts {
+pub struct SocketParts {
     pub app: App,
-    pub session: Session,
-    pub replies: Replies,
+    pub session: DeliverySession,
+    pub replies: ReplySender,
     pub by: Principal,
-    pub pass: Pass,
-    pub context: Context,
+    pub pass: SocketToken,
+    pub context: RequestContextExtractor,
 }
 
 /// Serve a socket until it ends.
-pub async fn run(parts: Parts, socket: WebSocket) {
-    let Parts { app, session, replies, by, pass, context } = parts;
+pub async fn run_socket(parts: SocketParts, socket: WebSocket) {
+    let SocketParts { app, session, replies, by, pass, context } = parts;
     let (mut sink, mut stream) = socket.split();
     let heard = AtomicBool::new(true);
     let agent = session.agent().clone();
-    let established = json!({"type": "connection_established", "agent_id": &*agent, "timestamp": now(&app)});
-    if sink.send(text(established.to_string().into())).await.is_err() {
+    let established = json!({"type": "connection_established", "agent_id": &*agent, "timestamp": current_time(&app)});
+    if sink.send(text_frame(established.to_string().into())).await.is_err() {
         return;
     }
-    let listener = Listener { app: &app, agent: &agent, replies: &replies, by: &by, heard: &heard };
+    let listener = FrameReader { app: &app, agent: &agent, replies: &replies, by: &by, heard: &heard };
     let end = tokio::select! {
-        end = listener.listen(&mut stream) => end,
-        end = speak(&app, session, &mut sink, &heard, || pass.caller(&app, &context).map(drop)) => end,
+        end = listener.read_loop(&mut stream) => end,
+        end = write_loop(&app, session, &mut sink, &heard, || pass.caller(&app, &context).map(drop)) => end,
     };
-    close(&mut sink, &mut stream, end).await;
+    close_socket(&mut sink, &mut stream, end).await;
 }
 
-fn now(app: &App) -> Timestamp {
+fn current_time(app: &App) -> Timestamp {
     Timestamp(app.clock.now())
 }
 
 /// Everything that is sent was made as JSON here.
-fn text(frame: Bytes) -> Frame {
+fn text_frame(frame: Bytes) -> Frame {
     Frame::Text(Utf8Bytes::try_from(frame).unwrap_or_default())
 }
 
 /// Send what the session has, and ping.
-async fn speak(
+async fn write_loop(
     app: &App,
-    mut session: Session,
+    mut session: DeliverySession,
     sink: &mut (impl Sink<Frame> + Unpin),
     heard: &AtomicBool,
     allowed: impl Fn() -> Result<(), &'static str>,
-) -> End {
+) -> SocketEnd {
     let every = app.shared.config.messages.ping;
     let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     let mut silent = 0;
     loop {
         let first = tokio::select! {
             next = session.next() => match next {
-                Ok(Some(frame)) => text(frame),
-                Ok(None) => return End::Stopping,
+                Ok(Some(frame)) => text_frame(frame),
+                Ok(None) => return SocketEnd::Stopping,
                 Err(error) => {
                     tracing::warn!(%error, agent = &**session.agent(), "messages for a WebSocket could not be read");
-                    return End::Failed;
+                    return SocketEnd::Failed;
                 }
             },
             _ = ping.tick() => {
                 silent = if heard.swap(false, Ordering::AcqRel) { 0 } else { silent + 1 };
-                if silent >= SILENT {
-                    return End::Silent;
+                if silent >= MAX_MISSED_PINGS {
+                    return SocketEnd::Silent;
                 }
                 if let Err(why) = allowed() {
-                    return End::NotAllowed(why);
+                    return SocketEnd::NotAllowed(why);
                 }
                 Frame::Ping(Bytes::new())
             }
         };
         let send = async {
             sink.feed(first).await.ok()?;
-            for _ in 0..TOGETHER {
+            for _ in 0..MAX_FRAMES_PER_FLUSH {
                 let Some(frame) = session.ready() else { break };
-                sink.feed(text(frame)).await.ok()?;
+                sink.feed(text_frame(frame)).await.ok()?;
             }
             sink.flush().await.ok()
         };
         // One that takes nothing for so long is as good as silent.
-        match tokio::time::timeout(every * SILENT, send).await {
+        match tokio::time::timeout(every * MAX_MISSED_PINGS, send).await {
             Ok(Some(())) => {}
-            Ok(None) => return End::Gone,
-            Err(_) => return End::Silent,
+            Ok(None) => return SocketEnd::Gone,
+            Err(_) => return SocketEnd::Silent,
         }
     }
 }
@@ -173,10 +173,10 @@ async fn speak(
 /// What a client may say.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Said {
+enum ClientFrame {
     /// To be sent.
     Message {
-        payload: Box<Payload>,
+        payload: Box<MessagePayload>,
         /// Comes back with the answer.
         #[serde(rename = "ref")]
         mark: Option<Value>,
@@ -197,7 +197,7 @@ enum Said {
 
 message_request! {
     /// A message as a socket sends it.
-    pub struct Payload {
+    pub struct MessagePayload {
         /// What: an object, or a text.
         #[schema(value_type = Object)]
         content: Value,
@@ -212,16 +212,16 @@ message_request! {
 }
 
 /// The client's side.
-struct Listener<'a> {
+struct FrameReader<'a> {
     app: &'a App,
     agent: &'a std::sync::Arc<str>,
-    replies: &'a Replies,
+    replies: &'a ReplySender,
     by: &'a Principal,
     heard: &'a AtomicBool,
 }
 
-impl Listener<'_> {
-    async fn listen(&self, stream: &mut (impl Stream<Item = Result<Frame, axum::Error>> + Unpin)) -> End {
+impl FrameReader<'_> {
+    async fn read_loop(&self, stream: &mut (impl Stream<Item = Result<Frame, axum::Error>> + Unpin)) -> SocketEnd {
         let mut under_way = FuturesUnordered::new();
         loop {
             let frame = tokio::select! {
@@ -229,26 +229,26 @@ impl Listener<'_> {
                     self.replies.send(answer).await;
                     continue;
                 }
-                frame = stream.next(), if under_way.len() < UNDER_WAY => frame,
+                frame = stream.next(), if under_way.len() < MAX_CONCURRENT_SENDS => frame,
             };
             self.heard.store(true, Ordering::Release);
             let said = match frame {
-                None | Some(Err(_) | Ok(Frame::Close(_))) => return End::Gone,
+                None | Some(Err(_) | Ok(Frame::Close(_))) => return SocketEnd::Gone,
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => continue,
                 Some(Ok(Frame::Text(text))) => serde_json::from_str(&text).map_err(|error| error.to_string()),
                 Some(Ok(Frame::Binary(_))) => Err("frames are JSON texts".to_owned()),
             };
             match said {
-                Ok(Said::Message { payload, mark }) => match self.hand_in(payload, mark).await {
+                Ok(ClientFrame::Message { payload, mark }) => match self.hand_in(payload, mark).await {
                     Ok(answer) => under_way.push(answer),
                     Err(answer) => drop(self.replies.send(answer).await),
                 },
-                Ok(Said::Ack { message_id, message_ids }) => {
+                Ok(ClientFrame::Ack { message_id, message_ids }) => {
                     let all = message_id.into_iter().chain(message_ids).collect();
                     self.app.delivery.acknowledge(self.agent, all).await;
                 }
-                Ok(Said::Ping) => drop(self.replies.send(self.pong(Value::Null)).await),
-                Ok(Said::Pong) => {}
+                Ok(ClientFrame::Ping) => drop(self.replies.send(self.pong_json(Value::Null)).await),
+                Ok(ClientFrame::Pong) => {}
                 Err(why) => {
                     let answer = json!({"type": "error", "code": "bad_frame", "detail": why});
                     self.replies.send(answer.to_string()).await;
@@ -257,42 +257,44 @@ impl Listener<'_> {
         }
     }
 
-    fn pong(&self, content: Value) -> String {
+    fn pong_json(&self, content: Value) -> String {
         let sender = env!("CARGO_PKG_NAME");
-        json!({"type": "PONG", "content": content, "sender": sender, "timestamp": now(self.app)}).to_string()
+        json!({"type": "PONG", "content": content, "sender": sender, "timestamp": current_time(self.app)}).to_string()
     }
 
     /// Hand in what is to be sent: what will be answered, or the answer.
     async fn hand_in(
         &self,
-        mut payload: Box<Payload>,
+        mut payload: Box<MessagePayload>,
         mark: Option<Value>,
     ) -> Result<impl Future<Output = String> + use<>, String> {
         if payload.content == "PING" {
-            return Err(self.pong(payload.content));
+            return Err(self.pong_json(payload.content));
         }
         let limiter = self.app.shared.limiter.as_ref();
-        if let Some(Err(wait)) = limiter.map(|limiter| limiter.check(Bucket::Principal(self.by.name.clone()))) {
-            return Err(refused(ApiError::too_many(wait), mark));
+        if let Some(Err(wait)) = limiter.map(|limiter| limiter.check(RateBucket::Principal(self.by.name.clone()))) {
+            return Err(refused_json(ApiError::too_many(wait), mark));
         }
         let content = std::mem::take(&mut payload.content);
         let to = match (payload.recipient_id.take(), payload.channel_id.take(), payload.topic.take()) {
-            (Some(agent), None, None) => To::Agent(self.app.shared.keyring.shown(&agent)),
-            (None, Some(channel), None) => To::Channel(channel),
-            (None, None, Some(topic)) => To::Topic(topic),
+            (Some(agent), None, None) => MessageDestination::Agent(self.app.shared.keyring.shown(&agent)),
+            (None, Some(channel), None) => MessageDestination::Channel(channel),
+            (None, None, Some(topic)) => MessageDestination::Topic(topic),
             _ => {
-                let error =
-                    am_communication::Error::invalid("recipient_id", "give one of recipient_id, channel_id and topic");
-                return Err(refused(error, mark));
+                let error = am_communication::CommunicationError::invalid(
+                    "recipient_id",
+                    "give one of recipient_id, channel_id and topic",
+                );
+                return Err(refused_json(error, mark));
             }
         };
         let draft = payload.draft(self.agent.to_string(), to, content);
         match self.app.messages.hand_in(self.by, draft, None).await {
-            Err(error) => Err(refused(error, mark)),
+            Err(error) => Err(refused_json(error, mark)),
             Ok(receipt) => Ok(async move {
-                match receipt.await.unwrap_or(Err(am_communication::Error::Stopping)) {
-                    Ok(done) => accepted(&done.value, mark),
-                    Err(error) => refused(error, mark),
+                match receipt.await.unwrap_or(Err(am_communication::CommunicationError::Stopping)) {
+                    Ok(done) => accepted_json(&done.value, mark),
+                    Err(error) => refused_json(error, mark),
                 }
             }),
         }
@@ -300,7 +302,7 @@ impl Listener<'_> {
 }
 
 #[derive(Serialize)]
-struct Acknowledgment<T> {
+struct AckFrame<T> {
     r#type: &'static str,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     mark: Option<Value>,
@@ -308,17 +310,17 @@ struct Acknowledgment<T> {
     what: T,
 }
 
-fn acknowledgment(what: impl Serialize, mark: Option<Value>) -> String {
-    let answer = Acknowledgment { r#type: "handler_acknowledgment", mark, what };
+fn ack_json(what: impl Serialize, mark: Option<Value>) -> String {
+    let answer = AckFrame { r#type: "handler_acknowledgment", mark, what };
     serde_json::to_string(&answer).unwrap_or_default()
 }
 
-fn accepted(receipt: &impl Serialize, mark: Option<Value>) -> String {
-    acknowledgment(receipt, mark)
+fn accepted_json(receipt: &impl Serialize, mark: Option<Value>) -> String {
+    ack_json(receipt, mark)
 }
 
 /// The same words as over HTTP.
-fn refused(error: impl Into<ApiError>, mark: Option<Value>) -> String {
+fn refused_json(error: impl Into<ApiError>, mark: Option<Value>) -> String {
     let error = error.into();
     if let Some(cause) = error.causes().filter(|_| error.status.is_server_error()) {
         tracing::error!(cause, "a message from a WebSocket could not be stored");
@@ -328,5 +330,5 @@ fn refused(error: impl Into<ApiError>, mark: Option<Value>) -> String {
         members.remove("request_id");
         members.insert("status".into(), "error".into());
     }
-    acknowledgment(body, mark)
+    ack_json(body, mark)
 }

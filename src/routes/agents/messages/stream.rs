@@ -13,22 +13,22 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    super::agent_in,
-    socket::{self, End},
+    super::check_agent_id,
+    socket::{self, SocketEnd},
 };
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Caller, Query, Role,
-        caller::{Identity, Whence},
-        context::{Context, RequestContext},
+        AdminKey, ApiCaller, ApiError, KeyRole, QueryParams,
+        auth::{CallerIdentity, RequestOrigin},
+        context::{RequestContext, RequestContextExtractor},
     },
 };
 
 /// The largest frame that a client may send: a message's content and what belongs to it.
-const MOST_FRAME: usize = 256 << 10;
+const MAX_FRAME_BYTES: usize = 256 << 10;
 /// What each socket reads and writes through; more is taken when it is needed.
-const BUFFER: usize = 4 << 10;
+const SOCKET_BUFFER_BYTES: usize = 4 << 10;
 
 /// The agent and key of a socket.
 #[derive(Deserialize, IntoParams)]
@@ -41,24 +41,24 @@ pub struct StreamQuery {
 }
 
 /// The key that a socket was opened with. Looked at again while it is open, since keys are taken back.
-pub struct Pass(Option<SecretString>);
+pub struct SocketToken(Option<SecretString>);
 
-impl Pass {
-    fn of(query: &StreamQuery) -> Self {
+impl SocketToken {
+    fn from_query(query: &StreamQuery) -> Self {
         Self(query.token.clone().map(SecretString::from))
     }
 
     /// Who holds it, with the role that this needs.
-    pub fn caller(&self, app: &App, context: &RequestContext) -> Result<Caller, &'static str> {
+    pub fn caller(&self, app: &App, context: &RequestContext) -> Result<ApiCaller, &'static str> {
         let identity = match &self.0 {
             Some(token) => app.shared.keyring.identify(Some(token.expose_secret())),
             None => context.identity.clone(),
         };
         match identity {
-            Identity::Known(caller) if caller.role == Role::Admin => Ok(caller),
-            Identity::Known(_) => Err("This needs an admin key"),
-            Identity::Unknown => Err("Invalid API key"),
-            Identity::Missing => Err("Missing API key: send it as token, or as X-Api-Key"),
+            CallerIdentity::Known(caller) if caller.role == KeyRole::Admin => Ok(caller),
+            CallerIdentity::Known(_) => Err("This needs an admin key"),
+            CallerIdentity::Unknown => Err("Invalid API key"),
+            CallerIdentity::Missing => Err("Missing API key: send it as token, or as X-Api-Key"),
         }
     }
 }
@@ -81,12 +81,12 @@ impl Pass {
         (status = 426, description = "The request asks for no upgrade to a WebSocket (`upgrade_required`)"),
     )
 )]
-pub async fn stream(
+pub async fn open_message_stream(
     State(app): State<App>,
-    whence: Whence,
-    admin: Result<Admin, ApiError>,
-    query: Result<Query<StreamQuery>, ApiError>,
-    context: Context,
+    whence: RequestOrigin,
+    admin: Result<AdminKey, ApiError>,
+    query: Result<QueryParams<StreamQuery>, ApiError>,
+    context: RequestContextExtractor,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let Ok(upgrade) = upgrade else {
@@ -97,36 +97,41 @@ pub async fn stream(
         refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return Ok(refused);
     };
-    let Query(query) = query?;
-    let pass = Pass::of(&query);
-    let caller = pass.caller(&app, &context).map(|caller| caller.coming(&whence));
-    let agent = agent_in(&app, ("query", "agent_id"), &query.agent_id)?;
-    let upgrade = upgrade.max_message_size(MOST_FRAME).max_frame_size(MOST_FRAME);
-    let upgrade = upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER).max_write_buffer_size(usize::MAX);
-    Ok(upgrade.on_upgrade(async move |socket| open(app, socket, agent, pass, (caller, context)).await))
+    let QueryParams(query) = query?;
+    let pass = SocketToken::from_query(&query);
+    let caller = pass.caller(&app, &context).map(|caller| caller.with_origin(&whence));
+    let agent = check_agent_id(&app, ("query", "agent_id"), &query.agent_id)?;
+    let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES);
+    let upgrade = upgrade
+        .read_buffer_size(SOCKET_BUFFER_BYTES)
+        .write_buffer_size(SOCKET_BUFFER_BYTES)
+        .max_write_buffer_size(usize::MAX);
+    Ok(upgrade.on_upgrade(async move |socket| run_upgraded(app, socket, agent, pass, (caller, context)).await))
 }
 
-async fn open(
+async fn run_upgraded(
     app: App,
     socket: WebSocket,
     agent: String,
-    pass: Pass,
-    (caller, context): (Result<Caller, &'static str>, Context),
+    pass: SocketToken,
+    (caller, context): (Result<ApiCaller, &'static str>, RequestContextExtractor),
 ) {
     let caller = match caller {
         Ok(caller) => caller,
-        Err(why) => return socket::refuse(socket, End::NotAllowed(why)).await,
+        Err(why) => return socket::refuse_socket(socket, SocketEnd::NotAllowed(why)).await,
     };
     match app.delivery.connect(&agent).await {
         Ok((session, replies)) => {
             let by = caller.principal;
-            socket::run(socket::Parts { app, session, replies, by, pass, context }, socket).await;
+            socket::run_socket(socket::SocketParts { app, session, replies, by, pass, context }, socket).await;
         }
-        Err(am_communication::Error::Stopping) => socket::refuse(socket, End::Stopping).await,
-        Err(am_communication::Error::Busy(_)) => socket::refuse(socket, End::TooMany).await,
+        Err(am_communication::CommunicationError::Stopping) => socket::refuse_socket(socket, SocketEnd::Stopping).await,
+        Err(am_communication::CommunicationError::LimitReached(_)) => {
+            socket::refuse_socket(socket, SocketEnd::TooMany).await
+        }
         Err(error) => {
             tracing::warn!(%error, "a WebSocket could not be opened");
-            socket::refuse(socket, End::Failed).await;
+            socket::refuse_socket(socket, SocketEnd::Failed).await;
         }
     }
 }

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::{agent, agent_in};
+use super::super::{check_agent_id, check_agent_path};
 use crate::{
     app::App,
     http::{
-        Admin, ApiError, Json, Path,
-        idempotency::{IdempotentOk, KeyedJson},
+        AdminKey, ApiError, JsonBody, PathParams,
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
 };
-use am_communication::delivery::Subscription;
+use am_communication::delivery::TopicSubscription;
 
 /// A subscription to create or change.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -31,7 +31,7 @@ pub struct SubscribeRequest {
 
 /// A subscription.
 #[derive(Serialize, ToSchema)]
-pub struct SubscribeAnswer {
+pub struct SubscribeResponse {
     /// Always `success`.
     status: &'static str,
     /// Agent that subscribed.
@@ -39,7 +39,7 @@ pub struct SubscribeAnswer {
     /// Always true.
     subscribed: bool,
     #[serde(flatten)]
-    subscription: Subscription,
+    subscription: TopicSubscription,
 }
 
 /// Subscribe an agent to a topic
@@ -51,17 +51,17 @@ pub struct SubscribeAnswer {
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
     request_body = SubscribeRequest,
-    responses((status = 200, body = SubscribeAnswer, description = "The subscription"))
+    responses((status = 200, body = SubscribeResponse, description = "The subscription"))
 )]
-pub async fn subscribe(
+pub async fn subscribe_topic(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<SubscribeRequest>,
-) -> Result<IdempotentOk<SubscribeAnswer>, ApiError> {
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<SubscribeRequest>,
+) -> Result<IdempotentOk<SubscribeResponse>, ApiError> {
     let SubscribeRequest { agent_id, topic, filter } = request.body;
-    let agent_id = agent_in(&app, ("body", "agent_id"), &agent_id)?;
+    let agent_id = check_agent_id(&app, ("body", "agent_id"), &agent_id)?;
     let done = app.delivery.subscribe(&caller, &agent_id, &topic, filter.unwrap_or_default(), request.once).await?;
-    let answer = |subscription| SubscribeAnswer { status: "success", agent_id, subscribed: true, subscription };
+    let answer = |subscription| SubscribeResponse { status: "success", agent_id, subscribed: true, subscription };
     Ok(IdempotentOk(done.map(answer)))
 }
 
@@ -76,7 +76,7 @@ pub struct UnsubscribeRequest {
 
 /// The result of ending a subscription.
 #[derive(Serialize, ToSchema)]
-pub struct UnsubscribeAnswer {
+pub struct UnsubscribeResponse {
     /// Always `success`.
     status: &'static str,
     /// Agent that had subscribed.
@@ -95,27 +95,27 @@ pub struct UnsubscribeAnswer {
     security(("ApiKey" = ["admin"])),
     params(IdempotencyHeader),
     request_body = UnsubscribeRequest,
-    responses((status = 200, body = UnsubscribeAnswer, description = "Whether there was a subscription"))
+    responses((status = 200, body = UnsubscribeResponse, description = "Whether there was a subscription"))
 )]
-pub async fn unsubscribe(
+pub async fn unsubscribe_topic(
     State(app): State<App>,
-    Admin(caller): Admin,
-    request: KeyedJson<UnsubscribeRequest>,
-) -> Result<IdempotentOk<UnsubscribeAnswer>, ApiError> {
+    AdminKey(caller): AdminKey,
+    request: IdempotentJson<UnsubscribeRequest>,
+) -> Result<IdempotentOk<UnsubscribeResponse>, ApiError> {
     let UnsubscribeRequest { agent_id, topic } = request.body;
-    let agent_id = agent_in(&app, ("body", "agent_id"), &agent_id)?;
+    let agent_id = check_agent_id(&app, ("body", "agent_id"), &agent_id)?;
     let done = app.delivery.unsubscribe(&caller, &agent_id, &topic, request.once).await?;
-    let answer = |removed| UnsubscribeAnswer { status: "success", agent_id, topic, subscribed: false, removed };
+    let answer = |removed| UnsubscribeResponse { status: "success", agent_id, topic, subscribed: false, removed };
     Ok(IdempotentOk(done.map(answer)))
 }
 
 /// The subscriptions of an agent.
 #[derive(Serialize, ToSchema)]
-pub struct Subscriptions {
+pub struct SubscriptionList {
     /// Agent that subscribed.
     agent_id: String,
     /// The subscriptions, by topic.
-    subscriptions: Vec<Subscription>,
+    subscriptions: Vec<TopicSubscription>,
     /// Number of subscriptions.
     count: usize,
 }
@@ -129,14 +129,14 @@ pub struct Subscriptions {
     params(
         ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
     ),
-    responses((status = 200, body = Subscriptions, description = "The agent's subscriptions, by topic"))
+    responses((status = 200, body = SubscriptionList, description = "The agent's subscriptions, by topic"))
 )]
-pub async fn subscriptions(
+pub async fn list_subscriptions(
     State(app): State<App>,
-    _: Admin,
-    Path(id): Path<String>,
-) -> Result<Json<Subscriptions>, ApiError> {
-    let agent_id = agent(&app, "agent_id", &id)?;
+    _: AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<SubscriptionList>, ApiError> {
+    let agent_id = check_agent_path(&app, "agent_id", &id)?;
     let subscriptions = app.delivery.subscriptions(&agent_id).await?;
-    Ok(Json(Subscriptions { agent_id, count: subscriptions.len(), subscriptions }))
+    Ok(JsonBody(SubscriptionList { agent_id, count: subscriptions.len(), subscriptions }))
 }

@@ -10,18 +10,18 @@ use serde::{
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::policies::reference;
+use super::policies::parse_reference;
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, Path,
-        error::{Detail, Loc},
-        idempotency::{IdempotentOk, KeyedJson},
+        AnyKey, ApiError, PathParams,
+        error::{ErrorDetail, LocationSegment},
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
-    routes::kept::kept,
+    routes::recorded_response::record_response,
 };
-use am_rl::{ActError, Decision, Mode, by_name, runs::Scores, serving::Ask};
+use am_rl::{ActError, ActionMode, PolicyDecision, runs::EvaluationScores, serving::PolicyQuery, state_by_names};
 
 /// A state: an array of numbers, or an object of them by the names that the policy has for them.
 #[derive(Debug, ToSchema)]
@@ -38,8 +38,8 @@ pub enum StateInput {
 impl<'de> Deserialize<'de> for StateInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // By hand: an untagged enum would keep each number twice, and not name the position of one that is none.
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct StateVisitor;
+        impl<'de> Visitor<'de> for StateVisitor {
             type Value = StateInput;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for StateInput {
                 Ok(StateInput::Named(named))
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(StateVisitor)
     }
 }
 
@@ -70,7 +70,7 @@ impl StateInput {
     fn numbers(self, names: &[String]) -> Result<Vec<f64>, String> {
         match self {
             Self::Numbers(numbers) => Ok(numbers),
-            Self::Named(named) => by_name(&named, names),
+            Self::Named(named) => state_by_names(&named, names),
         }
     }
 }
@@ -79,7 +79,7 @@ impl StateInput {
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ActMode)]
-pub enum ModeName {
+pub enum ActionModeName {
     /// The best.
     #[default]
     Greedy,
@@ -97,7 +97,7 @@ pub struct ActRequest {
     states: Option<Vec<StateInput>>,
     /// How the action is chosen. Default `greedy`.
     #[serde(default)]
-    mode: ModeName,
+    mode: ActionModeName,
     /// Seed of a sample; the same seed gives the same action. Null: a random one.
     seed: Option<u64>,
     /// Whether a state gives the same bits whatever other states it is computed with. Default: the server's
@@ -109,23 +109,23 @@ pub struct ActRequest {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = ActAnswer)]
-pub enum Decided {
+pub enum ActResponse {
     /// In several.
-    Many(Decisions),
+    Many(PolicyDecisions),
     /// In one.
-    One(Decision),
+    One(PolicyDecision),
 }
 
 /// The actions for several states.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyDecisions)]
-pub struct Decisions {
+pub struct PolicyDecisions {
     /// Policy and version that answered, `name@version`.
     policy: String,
     /// Number of decisions.
     count: usize,
     /// One decision for each state, in order.
-    decisions: Vec<Decision>,
+    decisions: Vec<PolicyDecision>,
 }
 
 /// Choose an action for a state
@@ -139,25 +139,29 @@ pub struct Decisions {
     params(("policy" = String, Path, description = "`name`, `name@version` or `name@alias`"), IdempotencyHeader),
     request_body = ActRequest,
     responses(
-        (status = 200, body = Decided, description = "The action for a single `state`, or one for each of `states`"),
+        (status = 200, body = ActResponse, description = "The action for a single `state`, or one for each of `states`"),
         (status = 404, description = "There is no such policy, version or alias"),
         (status = 503, description = "The policy has too many calls waiting (`policy_overloaded`), or the service is stopping; see Retry-After"),
     )
 )]
-pub async fn act(
+pub async fn act_with_policy(
     State(app): State<App>,
     _: AnyKey,
-    Path(policy): Path<String>,
-    request: KeyedJson<ActRequest>,
-) -> Result<IdempotentOk<Decided>, ApiError> {
-    let KeyedJson { body: request, once } = request;
-    let reference = reference(&policy)?;
+    PathParams(policy): PathParams<String>,
+    request: IdempotentJson<ActRequest>,
+) -> Result<IdempotentOk<ActResponse>, ApiError> {
+    let IdempotentJson { body: request, once } = request;
+    let reference = parse_reference(&policy)?;
     let single = request.state.is_some();
     let given = match (request.state, request.states) {
         (Some(state), None) => vec![state],
         (None, Some(states)) => states,
         _ => {
-            return Err(ApiError::field(vec!["body".into(), "state".into()], "Give a state, or states", "missing"));
+            return Err(ApiError::invalid_field(
+                vec!["body".into(), "state".into()],
+                "Give a state, or states",
+                "missing",
+            ));
         }
     };
     // Names are looked up only where there are some.
@@ -166,32 +170,32 @@ pub async fn act(
     let names = version.as_ref().map_or(&[][..], |version| &version.state_names);
     let mut states = Vec::with_capacity(given.len());
     for (row, state) in given.into_iter().enumerate() {
-        let loc: Vec<Loc> =
+        let loc: Vec<LocationSegment> =
             if single { vec!["body".into(), "state".into()] } else { vec!["body".into(), "states".into(), row.into()] };
-        states.push(state.numbers(names).map_err(|why| ApiError::field(loc, why, "value_error"))?);
+        states.push(state.numbers(names).map_err(|why| ApiError::invalid_field(loc, why, "value_error"))?);
     }
     let mode = match request.mode {
-        ModeName::Greedy => Mode::Greedy,
-        ModeName::Sample => Mode::Sample { seed: request.seed },
+        ActionModeName::Greedy => ActionMode::Greedy,
+        ActionModeName::Sample => ActionMode::Sample { seed: request.seed },
     };
-    let ask = Ask { states, mode, exact: request.deterministic };
-    let mut decisions = app.policies.act_all(&reference, ask).await.map_err(|error| located(error, single))?;
+    let ask = PolicyQuery { states, mode, exact: request.deterministic };
+    let mut decisions = app.policies.act_all(&reference, ask).await.map_err(|error| act_error(error, single))?;
     let answer = if single {
-        Decided::One(decisions.pop().ok_or(ActError::Stopped)?)
+        ActResponse::One(decisions.pop().ok_or(ActError::Stopped)?)
     } else {
         let policy = decisions.first().map(|one| one.policy.clone()).unwrap_or_default();
-        Decided::Many(Decisions { policy, count: decisions.len(), decisions })
+        ActResponse::Many(PolicyDecisions { policy, count: decisions.len(), decisions })
     };
-    Ok(IdempotentOk(kept(&app, once, answer).await?))
+    Ok(IdempotentOk(record_response(&app, once, answer).await?))
 }
 
 /// A single state has no place in a list.
-fn located(error: ActError, single: bool) -> ApiError {
+fn act_error(error: ActError, single: bool) -> ApiError {
     let mut error = ApiError::from(error);
-    if let Detail::Fields(fields) = &mut error.detail
+    if let ErrorDetail::Fields(fields) = &mut error.detail
         && single
     {
-        for field in fields.iter_mut().filter(|field| field.loc.get(1) == Some(&Loc::from("states"))) {
+        for field in fields.iter_mut().filter(|field| field.loc.get(1) == Some(&LocationSegment::from("states"))) {
             field.loc[1] = "state".into();
             if field.loc.len() > 2 {
                 field.loc.remove(2);
@@ -204,7 +208,7 @@ fn located(error: ActError, single: bool) -> ApiError {
 /// Settings of an evaluation.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = PolicyEvaluateRequest)]
-pub struct EvaluateRequest {
+pub struct EvaluatePolicyRequest {
     /// Name of the environment. Default: the one that the policy was trained in.
     pub environment: Option<String>,
     /// Parameters of the environment by name. Default: the environment's.
@@ -219,14 +223,14 @@ pub struct EvaluateRequest {
 /// The returns that a policy reached.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyEvaluation)]
-pub struct Evaluation {
+pub struct PolicyEvaluation {
     /// Policy and version, `name@version`.
     pub policy: String,
     /// Name of the environment.
     pub environment: String,
     /// Returns of the episodes.
     #[serde(flatten)]
-    pub scores: Scores,
+    pub scores: EvaluationScores,
 }
 
 /// Evaluate a policy in whole episodes
@@ -236,27 +240,31 @@ pub struct Evaluation {
     post, path = "/api/v1/agents/performance/rl/policies/{policy}/evaluate", operation_id = "rl_policies_evaluate",
     tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
     params(("policy" = String, Path, description = "`name`, `name@version` or `name@alias`"), IdempotencyHeader),
-    request_body = EvaluateRequest,
+    request_body = EvaluatePolicyRequest,
     responses(
-        (status = 200, body = Evaluation, description = "Returns of the episodes"),
+        (status = 200, body = PolicyEvaluation, description = "Returns of the episodes"),
         (status = 404, description = "There is no such policy, version or alias"),
     )
 )]
-pub async fn evaluate(
+pub async fn evaluate_policy(
     State(app): State<App>,
     _: AnyKey,
-    Path(policy): Path<String>,
-    request: KeyedJson<EvaluateRequest>,
-) -> Result<IdempotentOk<Evaluation>, ApiError> {
-    Ok(IdempotentOk(kept(&app, request.once, measured(&app, &policy, request.body).await?).await?))
+    PathParams(policy): PathParams<String>,
+    request: IdempotentJson<EvaluatePolicyRequest>,
+) -> Result<IdempotentOk<PolicyEvaluation>, ApiError> {
+    Ok(IdempotentOk(record_response(&app, request.once, run_evaluation(&app, &policy, request.body).await?).await?))
 }
 
 /// Measure the policy that `policy` names.
-pub async fn measured(app: &App, policy: &str, request: EvaluateRequest) -> Result<Evaluation, ApiError> {
-    let EvaluateRequest { environment, parameters, episodes, seed } = request;
+pub async fn run_evaluation(
+    app: &App,
+    policy: &str,
+    request: EvaluatePolicyRequest,
+) -> Result<PolicyEvaluation, ApiError> {
+    let EvaluatePolicyRequest { environment, parameters, episodes, seed } = request;
     let measured = app
         .training
-        .evaluate(&reference(policy)?, environment, parameters, episodes.unwrap_or(20), seed.unwrap_or(0))
+        .evaluate(&parse_reference(policy)?, environment, parameters, episodes.unwrap_or(20), seed.unwrap_or(0))
         .await?;
-    Ok(Evaluation { policy: measured.policy, environment: measured.environment, scores: measured.scores })
+    Ok(PolicyEvaluation { policy: measured.policy, environment: measured.environment, scores: measured.scores })
 }

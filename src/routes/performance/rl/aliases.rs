@@ -11,13 +11,13 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, Json, Path,
-        error::{Detail, Loc},
-        idempotency::{IdempotentOk, KeyedJson},
+        AnyKey, ApiError, JsonBody, PathParams,
+        error::{ErrorDetail, LocationSegment},
+        idempotency::{IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
 };
-use am_rl::library::{AliasMove, Policy};
+use am_rl::library::{AliasMove, PolicyRecord};
 
 /// An alias of a policy.
 #[derive(Serialize, ToSchema)]
@@ -42,15 +42,15 @@ pub struct AliasDocument {
         (status = 404, description = "There is no policy of this name"),
     )
 )]
-pub async fn list(
+pub async fn list_aliases(
     State(app): State<App>,
     _: AnyKey,
-    Path(name): Path<String>,
-) -> Result<Json<Vec<AliasDocument>>, ApiError> {
+    PathParams(name): PathParams<String>,
+) -> Result<JsonBody<Vec<AliasDocument>>, ApiError> {
     let policy = app.library.get(&name).await?;
     let latest = [("latest".to_owned(), policy.latest)];
     let all = latest.into_iter().chain(policy.aliases);
-    Ok(Json(all.map(|(alias, version)| AliasDocument { alias, version: Some(version), moves: None }).collect()))
+    Ok(JsonBody(all.map(|(alias, version)| AliasDocument { alias, version: Some(version), moves: None }).collect()))
 }
 
 /// Get an alias and its history
@@ -66,23 +66,23 @@ pub async fn list(
         (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
     )
 )]
-pub async fn get(
+pub async fn get_alias(
     State(app): State<App>,
     _: AnyKey,
-    Path((name, alias)): Path<(String, String)>,
-) -> Result<Json<AliasDocument>, ApiError> {
+    PathParams((name, alias)): PathParams<(String, String)>,
+) -> Result<JsonBody<AliasDocument>, ApiError> {
     let policy = app.library.get(&name).await?;
     let moves = app.library.moves(&name, &alias).await?;
     let version = if alias == "latest" { Some(policy.latest) } else { policy.aliases.get(&alias).copied() };
     if version.is_none() && moves.is_empty() {
         return Err(ApiError::not_found(format!("policy '{name}' has no alias '{alias}'")));
     }
-    Ok(Json(AliasDocument { alias, version, moves: Some(moves) }))
+    Ok(JsonBody(AliasDocument { alias, version, moves: Some(moves) }))
 }
 
 /// Where to point an alias.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct AliasRequest {
+pub struct SetAliasRequest {
     /// Number of the version.
     version: u32,
 }
@@ -96,28 +96,28 @@ pub struct AliasRequest {
         ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
         IdempotencyHeader,
     ),
-    request_body = AliasRequest,
+    request_body = SetAliasRequest,
     responses(
-        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 200, body = PolicyRecord, description = "The policy with its aliases"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
     )
 )]
-pub async fn set(
+pub async fn set_alias(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path((name, alias)): Path<(String, String)>,
-    request: KeyedJson<AliasRequest>,
-) -> Result<IdempotentOk<Policy>, ApiError> {
+    PathParams((name, alias)): PathParams<(String, String)>,
+    request: IdempotentJson<SetAliasRequest>,
+) -> Result<IdempotentOk<PolicyRecord>, ApiError> {
     let version = request.body.version;
     let set = app.library.set_alias(&caller, &name, &alias, version, request.once).await;
-    Ok(IdempotentOk(set.map_err(|error| in_path(error.into()))?))
+    Ok(IdempotentOk(set.map_err(|error| move_error_to_path(error.into()))?))
 }
 
 /// The alias stands in the path.
-fn in_path(mut error: ApiError) -> ApiError {
-    if let Detail::Fields(fields) = &mut error.detail {
-        let alias = Loc::from("alias");
+fn move_error_to_path(mut error: ApiError) -> ApiError {
+    if let ErrorDetail::Fields(fields) = &mut error.detail {
+        let alias = LocationSegment::from("alias");
         fields
             .iter_mut()
             .filter(|field| field.loc.get(1) == Some(&alias))
@@ -136,18 +136,18 @@ fn in_path(mut error: ApiError) -> ApiError {
         ("alias" = String, Path, description = "Name of the alias, in lower case; `production` is what the bare name of the policy means"),
     ),
     responses(
-        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 200, body = PolicyRecord, description = "The policy with its aliases"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
     )
 )]
-pub async fn remove(
+pub async fn remove_alias(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path((name, alias)): Path<(String, String)>,
+    PathParams((name, alias)): PathParams<(String, String)>,
 ) -> Result<Response, ApiError> {
     let done = app.library.remove_alias(&caller, &name, &alias, None).await?;
-    Ok(Json(done.value).into_response())
+    Ok(JsonBody(done.value).into_response())
 }
 
 /// Point an alias back at its version before
@@ -163,17 +163,17 @@ pub async fn remove(
         IdempotencyHeader,
     ),
     responses(
-        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 200, body = PolicyRecord, description = "The policy with its aliases"),
         (status = 400, description = "The alias pointed at no other version before (`invalid_state`)"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "The policy has no such alias, or there is no policy of this name"),
     )
 )]
-pub async fn roll_back(
+pub async fn roll_back_alias(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path((name, alias)): Path<(String, String)>,
-    request: KeyedJson<Option<Value>>,
-) -> Result<IdempotentOk<Policy>, ApiError> {
+    PathParams((name, alias)): PathParams<(String, String)>,
+    request: IdempotentJson<Option<Value>>,
+) -> Result<IdempotentOk<PolicyRecord>, ApiError> {
     Ok(IdempotentOk(app.library.roll_back(&caller, &name, &alias, request.once).await?))
 }

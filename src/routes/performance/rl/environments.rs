@@ -6,11 +6,11 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    http::{AnyKey, ApiError, Json, Path},
+    http::{AnyKey, ApiError, JsonBody, PathParams},
 };
 use am_rl::{
-    calibration::{self, Calibrated},
-    environments::{self, Description, Environment, Parameter, Reference},
+    calibration::{self, EnvironmentCalibration},
+    environments::{self, Environment, EnvironmentDescription, EnvironmentParameter, ReferenceReturns},
 };
 
 /// An environment that policies are trained in.
@@ -19,16 +19,16 @@ use am_rl::{
 pub struct EnvironmentDocument {
     /// `name`, `summary` (dynamics, reward, end), `observations` by name, their `bounds`, `actions`, `horizon` in steps.
     #[serde(flatten)]
-    description: Description,
+    description: EnvironmentDescription,
     /// Parameters that it can be created with.
-    parameters: Vec<Parameter>,
+    parameters: Vec<EnvironmentParameter>,
     /// Expected returns of simple policies and of the best one, computed from the dynamics with the default
     /// parameters; null: they can't be computed, or in lists.
-    reference: Option<Reference>,
+    reference: Option<ReferenceReturns>,
 }
 
 impl EnvironmentDocument {
-    fn of(one: &dyn Environment, reference: Option<Reference>) -> Self {
+    fn from_environment(one: &dyn Environment, reference: Option<ReferenceReturns>) -> Self {
         Self { description: one.description().clone(), parameters: one.parameters(), reference }
     }
 }
@@ -39,8 +39,13 @@ impl EnvironmentDocument {
     tag = "rl_environments", security(("ApiKey" = ["admin", "client", "miner"])),
     responses((status = 200, body = Vec<EnvironmentDocument>, description = "The environments"))
 )]
-pub async fn list(_: AnyKey) -> Json<Vec<EnvironmentDocument>> {
-    Json(environments::environments().iter().map(|one| EnvironmentDocument::of(one.as_ref(), None)).collect())
+pub async fn list_environments(_: AnyKey) -> JsonBody<Vec<EnvironmentDocument>> {
+    JsonBody(
+        environments::list_environments()
+            .iter()
+            .map(|one| EnvironmentDocument::from_environment(one.as_ref(), None))
+            .collect(),
+    )
 }
 
 /// Get an environment with its reference returns
@@ -53,11 +58,15 @@ pub async fn list(_: AnyKey) -> Json<Vec<EnvironmentDocument>> {
         (status = 404, description = "There is no environment of this name"),
     )
 )]
-pub async fn get(_: AnyKey, Path(name): Path<String>) -> Result<Json<EnvironmentDocument>, ApiError> {
-    let one = environments::environment(&name, None).map_err(|error| ApiError::not_found(error.to_string()))?;
+pub async fn get_environment(
+    _: AnyKey,
+    PathParams(name): PathParams<String>,
+) -> Result<JsonBody<EnvironmentDocument>, ApiError> {
+    let one = environments::make_environment(&name, None).map_err(|error| ApiError::not_found(error.to_string()))?;
     // Up to a second of computing.
-    let document = tokio::task::spawn_blocking(move || EnvironmentDocument::of(one.as_ref(), one.reference()));
-    Ok(Json(document.await.map_err(ApiError::internal)?))
+    let document =
+        tokio::task::spawn_blocking(move || EnvironmentDocument::from_environment(one.as_ref(), one.reference()));
+    Ok(JsonBody(document.await.map_err(ApiError::internal)?))
 }
 
 /// Estimate the parameters of an environment
@@ -71,14 +80,14 @@ pub async fn get(_: AnyKey, Path(name): Path<String>) -> Result<Json<Environment
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(("environment" = String, Path, description = "Name of the environment")),
     responses(
-        (status = 200, body = Calibrated, description = "The parameters and what they were estimated from"),
+        (status = 200, body = EnvironmentCalibration, description = "The parameters and what they were estimated from"),
         (status = 404, description = "There is no environment of this name"),
     )
 )]
-pub async fn calibration(
+pub async fn get_environment_calibration(
     State(app): State<App>,
     _: AnyKey,
-    Path(name): Path<String>,
-) -> Result<Json<Calibrated>, ApiError> {
-    Ok(Json(calibration::calibrate(&app.db, &name).await?))
+    PathParams(name): PathParams<String>,
+) -> Result<JsonBody<EnvironmentCalibration>, ApiError> {
+    Ok(JsonBody(calibration::calibrate_environment(&app.db, &name).await?))
 }

@@ -10,27 +10,28 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, Json, Path, Query,
-        error::{Detail, Loc},
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedBytes, KeyedJson},
+        AnyKey, ApiError, JsonBody, PathParams, QueryParams,
+        error::{ErrorDetail, LocationSegment},
+        idempotency::{IdempotentBytes, IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::{BinaryFile, IdempotencyHeader},
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
     routes::{
-        export::{ExportQuery, exported, file},
-        words,
+        capitalized_words,
+        export::{PolicyExportQuery, export_response, file_response},
     },
 };
 use am_rl::{
     PolicyReference,
-    library::{Policy, Upload, VersionRecord},
-    serving::{Canary, Comparison, Shadow, Split},
+    library::{PolicyRecord, VersionRecord, WeightsUpload},
+    serving::{CanaryVersion, ShadowVersion, SplitComparison, TrafficSplit},
 };
 
 /// Reads `name`, `name@version` or `name@alias` from a path.
-pub fn reference(text: &str) -> Result<PolicyReference, ApiError> {
-    text.parse()
-        .map_err(|error| ApiError::field(vec!["path".into(), "policy".into()], format!("{error}"), "value_error"))
+pub fn parse_reference(text: &str) -> Result<PolicyReference, ApiError> {
+    text.parse().map_err(|error| {
+        ApiError::invalid_field(vec!["path".into(), "policy".into()], format!("{error}"), "value_error")
+    })
 }
 
 /// List policies
@@ -40,9 +41,9 @@ pub fn reference(text: &str) -> Result<PolicyReference, ApiError> {
     get, path = "/api/v1/agents/performance/rl/policies", operation_id = "rl_policies_list", tag = "rl_policies",
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(PageQuery),
-    responses((status = 200, body = Vec<Policy>, description = "A page of policies, the newest first"))
+    responses((status = 200, body = Vec<PolicyRecord>, description = "A page of policies, the newest first"))
 )]
-pub async fn list(State(app): State<App>, _: AnyKey, paging: Paging<100>) -> Result<Response, ApiError> {
+pub async fn list_policies(State(app): State<App>, _: AnyKey, paging: Paginator<100>) -> Result<Response, ApiError> {
     let found = app.library.list(&paging.page).await?;
     Ok(paging.answer(found, |policy| (policy.created_at, &policy.name)))
 }
@@ -55,12 +56,16 @@ pub async fn list(State(app): State<App>, _: AnyKey, paging: Paging<100>) -> Res
     tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
     params(("name" = String, Path, description = "Name of the policy")),
     responses(
-        (status = 200, body = Policy, description = "The policy"),
+        (status = 200, body = PolicyRecord, description = "The policy"),
         (status = 404, description = "There is no policy of this name"),
     )
 )]
-pub async fn get(State(app): State<App>, _: AnyKey, Path(name): Path<String>) -> Result<Response, ApiError> {
-    Ok(Json(app.library.get(&name).await?).into_response())
+pub async fn get_policy(
+    State(app): State<App>,
+    _: AnyKey,
+    PathParams(name): PathParams<String>,
+) -> Result<Response, ApiError> {
+    Ok(JsonBody(app.library.get(&name).await?).into_response())
 }
 
 /// List the versions of a policy
@@ -75,11 +80,11 @@ pub async fn get(State(app): State<App>, _: AnyKey, Path(name): Path<String>) ->
         (status = 404, description = "There is no policy of this name"),
     )
 )]
-pub async fn versions(
+pub async fn list_policy_versions(
     State(app): State<App>,
     _: AnyKey,
-    Path(name): Path<String>,
-    paging: Paging<100>,
+    PathParams(name): PathParams<String>,
+    paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
     let found = app.library.versions(&name, &paging.page).await?;
     Ok(paging.answer(found, |version| (version.created_at, &version.id)))
@@ -104,17 +109,17 @@ pub struct UploadQuery {
 }
 
 impl UploadQuery {
-    fn upload(self) -> Result<Upload, ApiError> {
-        let list = |text: Option<String>| text.as_deref().map(words);
+    fn upload(self) -> Result<WeightsUpload, ApiError> {
+        let list = |text: Option<String>| text.as_deref().map(capitalized_words);
         let support = match (self.v_min, self.v_max) {
             (Some(least), Some(most)) => Some((least, most)),
             (None, None) => None,
             _ => {
                 let loc = vec!["query".into(), "v_min".into()];
-                return Err(ApiError::field(loc, "v_min and v_max go together", "value_error"));
+                return Err(ApiError::invalid_field(loc, "v_min and v_max go together", "value_error"));
             }
         };
-        Ok(Upload {
+        Ok(WeightsUpload {
             environment: self.environment,
             action_names: list(self.action_names),
             state_names: list(self.state_names),
@@ -142,23 +147,23 @@ impl UploadQuery {
         (status = 422, description = "A name does not fit, or the weights are refused (`weights`)"),
     )
 )]
-pub async fn upload(
+pub async fn upload_policy_version(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(name): Path<String>,
-    Query(query): Query<UploadQuery>,
-    request: KeyedBytes,
+    PathParams(name): PathParams<String>,
+    QueryParams(query): QueryParams<UploadQuery>,
+    request: IdempotentBytes,
 ) -> Result<IdempotentCreated<VersionRecord>, ApiError> {
     let upload = query.upload()?;
     let stored = app.library.upload(&caller, &name, request.bytes, upload, request.once).await;
-    Ok(IdempotentCreated(stored.map_err(|error| in_query(error.into()))?))
+    Ok(IdempotentCreated(stored.map_err(|error| move_error_to_query(error.into()))?))
 }
 
 /// What an upload says of its weights stands in the path and the query.
-fn in_query(mut error: ApiError) -> ApiError {
-    if let Detail::Fields(fields) = &mut error.detail {
+fn move_error_to_query(mut error: ApiError) -> ApiError {
+    if let ErrorDetail::Fields(fields) = &mut error.detail {
         for field in fields.iter_mut().filter(|field| field.loc.len() > 1) {
-            let part = if field.loc[1] == Loc::from("name") { "path" } else { "query" };
+            let part = if field.loc[1] == LocationSegment::from("name") { "path" } else { "query" };
             field.loc[0] = part.into();
         }
     }
@@ -178,12 +183,12 @@ fn in_query(mut error: ApiError) -> ApiError {
         (status = 404, description = "There is no such policy, version or alias"),
     )
 )]
-pub async fn version(
+pub async fn get_policy_version(
     State(app): State<App>,
     _: AnyKey,
-    Path((name, version)): Path<(String, String)>,
-) -> Result<Json<VersionRecord>, ApiError> {
-    Ok(Json(app.library.version(&reference(&format!("{name}@{version}"))?).await?))
+    PathParams((name, version)): PathParams<(String, String)>,
+) -> Result<JsonBody<VersionRecord>, ApiError> {
+    Ok(JsonBody(app.library.version(&parse_reference(&format!("{name}@{version}"))?).await?))
 }
 
 /// Download the safetensors file of a version
@@ -199,13 +204,13 @@ pub async fn version(
         (status = 404, description = "There is no such policy, version or alias"),
     )
 )]
-pub async fn weights(
+pub async fn get_policy_weights(
     State(app): State<App>,
     _: AnyKey,
-    Path((name, version)): Path<(String, String)>,
+    PathParams((name, version)): PathParams<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let (record, bytes) = app.library.weights(&reference(&format!("{name}@{version}"))?).await?;
-    Ok(file(&format!("{}-{}.safetensors", record.name, record.version), &record.sha256, bytes))
+    let (record, bytes) = app.library.weights(&parse_reference(&format!("{name}@{version}"))?).await?;
+    Ok(file_response(&format!("{}-{}.safetensors", record.name, record.version), &record.sha256, bytes))
 }
 
 /// Export a version as a file for other programs
@@ -218,20 +223,20 @@ pub async fn weights(
     params(
         ("name" = String, Path, description = "Name of the policy"),
         ("version" = String, Path, description = "Number of the version, or an alias"),
-        ExportQuery,
+        PolicyExportQuery,
     ),
     responses(
         (status = 200, body = BinaryFile, content_type = "application/octet-stream", description = "The policy as a file; `X-Export-Info` describes it", headers(("ETag" = String, description = "SHA-256 of the file, quoted"), ("Content-Disposition" = String, description = "Name of the file"), ("X-Export-Info" = String, description = "JSON about the file: policy, version, format, hash, size and origin"))),
         (status = 404, description = "There is no such policy, version or alias"),
     )
 )]
-pub async fn export(
+pub async fn export_policy_version(
     State(app): State<App>,
     _: AnyKey,
-    Path((name, version)): Path<(String, String)>,
-    Query(query): Query<ExportQuery>,
+    PathParams((name, version)): PathParams<(String, String)>,
+    QueryParams(query): QueryParams<PolicyExportQuery>,
 ) -> Result<Response, ApiError> {
-    exported(&app, &reference(&format!("{name}@{version}"))?, query.format()?, None).await
+    export_response(&app, &parse_reference(&format!("{name}@{version}"))?, query.format()?, None).await
 }
 
 /// A second version beside the one that serves.
@@ -269,7 +274,7 @@ pub struct ShadowRequest {
     params(("name" = String, Path, description = "Name of the policy"), IdempotencyHeader),
     request_body = SplitRequest,
     responses(
-        (status = 200, body = Policy, description = "The policy with its split"),
+        (status = 200, body = PolicyRecord, description = "The policy with its split"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "There is no policy of this name"),
     )
@@ -277,12 +282,12 @@ pub struct ShadowRequest {
 pub async fn set_split(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(name): Path<String>,
-    request: KeyedJson<SplitRequest>,
-) -> Result<IdempotentOk<Policy>, ApiError> {
-    let split = Split {
-        canary: request.body.canary.map(|CanaryRequest { version, share }| Canary { version, share }),
-        shadow: request.body.shadow.map(|ShadowRequest { version }| Shadow { version }),
+    PathParams(name): PathParams<String>,
+    request: IdempotentJson<SplitRequest>,
+) -> Result<IdempotentOk<PolicyRecord>, ApiError> {
+    let split = TrafficSplit {
+        canary: request.body.canary.map(|CanaryRequest { version, share }| CanaryVersion { version, share }),
+        shadow: request.body.shadow.map(|ShadowRequest { version }| ShadowVersion { version }),
     };
     Ok(IdempotentOk(app.library.set_split(&caller, &name, split, request.once).await?))
 }
@@ -295,7 +300,7 @@ pub async fn set_split(
     tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
     params(("name" = String, Path, description = "Name of the policy")),
     responses(
-        (status = 200, body = Policy, description = "The policy without a split"),
+        (status = 200, body = PolicyRecord, description = "The policy without a split"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "There is no policy of this name"),
     )
@@ -303,10 +308,10 @@ pub async fn set_split(
 pub async fn remove_split(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
 ) -> Result<Response, ApiError> {
-    let done = app.library.set_split(&caller, &name, Split::default(), None).await?;
-    Ok(Json(done.value).into_response())
+    let done = app.library.set_split(&caller, &name, TrafficSplit::default(), None).await?;
+    Ok(JsonBody(done.value).into_response())
 }
 
 /// Compare the versions of a split
@@ -317,15 +322,15 @@ pub async fn remove_split(
     tag = "rl_policies", security(("ApiKey" = ["admin", "client", "miner"])),
     params(("name" = String, Path, description = "Name of the policy")),
     responses(
-        (status = 200, body = Comparison, description = "The comparison"),
+        (status = 200, body = SplitComparison, description = "The comparison"),
         (status = 404, description = "There is no policy of this name, or it has no split"),
     )
 )]
-pub async fn comparison(
+pub async fn get_split_comparison(
     State(app): State<App>,
     _: AnyKey,
-    Path(name): Path<String>,
-) -> Result<Json<Comparison>, ApiError> {
+    PathParams(name): PathParams<String>,
+) -> Result<JsonBody<SplitComparison>, ApiError> {
     let seen = app.policies.comparison(&name)?;
-    seen.map(Json).ok_or_else(|| ApiError::not_found(format!("policy '{name}' has neither canary nor shadow")))
+    seen.map(JsonBody).ok_or_else(|| ApiError::not_found(format!("policy '{name}' has neither canary nor shadow")))
 }

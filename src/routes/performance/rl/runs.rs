@@ -8,23 +8,23 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, Json, Path, Query,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AnyKey, ApiError, JsonBody, PathParams, QueryParams,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::{IdempotencyHeader, LastEventIdHeader},
-        page::{PageQuery, Paging},
+        pagination::{PageQuery, Paginator},
     },
     routes::{
         agents::WaitQuery,
-        stream::{Asked, EventsQuery, Page},
+        stream::{EventPage, EventsQuery, EventsRequest},
     },
 };
 use am_db::{
-    once::{Done, Once},
+    idempotency::{IdempotencyKey, IdempotentResult},
     principal::Principal,
 };
 use am_rl::{
-    Error, calibration,
-    runs::{Request, RunFilter, RunStatus, TrainingRun},
+    RlError, calibration,
+    runs::{RunFilter, RunStatus, TrainingRequest, TrainingRun},
 };
 
 /// Start a training run
@@ -35,34 +35,34 @@ use am_rl::{
     post, path = "/api/v1/agents/performance/rl/runs", operation_id = "rl_runs_create", tag = "rl_runs",
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(IdempotencyHeader),
-    request_body = Request,
+    request_body = TrainingRequest,
     responses(
         (status = 201, body = TrainingRun, description = "The queued run"),
         (status = 403, description = "The policy is another owner's"),
     )
 )]
-pub async fn create(
+pub async fn create_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    request: KeyedJson<Request>,
+    request: IdempotentJson<TrainingRequest>,
 ) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
-    Ok(IdempotentCreated(queued(&app, &caller, request.body, request.once).await?))
+    Ok(IdempotentCreated(queue_training_run(&app, &caller, request.body, request.once).await?))
 }
 
 /// Queue the run that is asked for.
-pub async fn queued(
+pub async fn queue_training_run(
     app: &App,
     caller: &Principal,
-    mut request: Request,
-    once: Option<Once>,
-) -> Result<Done<TrainingRun>, ApiError> {
+    mut request: TrainingRequest,
+    once: Option<IdempotencyKey>,
+) -> Result<IdempotentResult<TrainingRun>, ApiError> {
     if request.calibrate {
-        match calibration::calibrate(&app.db, &request.environment).await {
+        match calibration::calibrate_environment(&app.db, &request.environment).await {
             // One without parameters takes none.
             Ok(found) if found.parameters.is_empty() => {}
             Ok(found) => request.parameters = Some(found.under(request.parameters)),
             // What is wrong with the environment is said where the run is checked.
-            Err(Error::NotFound(_)) => {}
+            Err(RlError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -89,11 +89,11 @@ pub struct RunsQuery {
     params(RunsQuery, PageQuery),
     responses((status = 200, body = Vec<TrainingRun>, description = "A page of training runs, the newest first"))
 )]
-pub async fn list(
+pub async fn list_training_runs(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Query(query): Query<RunsQuery>,
-    paging: Paging<50>,
+    QueryParams(query): QueryParams<RunsQuery>,
+    paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     let filter = RunFilter { policy: query.policy, status: query.status };
     let found = app.training.list(&caller, &filter, &paging.page).await?;
@@ -116,16 +116,16 @@ pub async fn list(
         (status = 404, description = "No training run has this id"),
     )
 )]
-pub async fn get(
+pub async fn get_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
-    Query(wait): Query<WaitQuery>,
-) -> Result<Json<TrainingRun>, ApiError> {
+    PathParams(id): PathParams<String>,
+    QueryParams(wait): QueryParams<WaitQuery>,
+) -> Result<JsonBody<TrainingRun>, ApiError> {
     let run = app.training.get(&caller, &id).await?;
     match wait.of(&app)? {
-        Some(wait) if !run.status.is_final() => Ok(Json(app.training.wait(&caller, &id, wait).await?)),
-        _ => Ok(Json(run)),
+        Some(wait) if !run.status.is_final() => Ok(JsonBody(app.training.wait(&caller, &id, wait).await?)),
+        _ => Ok(JsonBody(run)),
     }
 }
 
@@ -135,7 +135,7 @@ pub struct RunEvents {
     /// Id of the training run.
     run_id: String,
     #[serde(flatten)]
-    page: Page,
+    page: EventPage,
 }
 
 /// List or follow the events of a training run
@@ -157,11 +157,11 @@ pub struct RunEvents {
         (status = 404, description = "No training run has this id"),
     )
 )]
-pub async fn events(
+pub async fn stream_training_events(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
-    asked: Asked,
+    PathParams(id): PathParams<String>,
+    asked: EventsRequest,
 ) -> Result<Response, ApiError> {
     let first = app.training.events(&caller, &id, asked.after(), asked.limit()).await?;
     let follower = app.training.follow(&id, asked.after());
@@ -185,11 +185,11 @@ pub async fn events(
         (status = 404, description = "No training run has this id"),
     )
 )]
-pub async fn pause(
+pub async fn pause_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     Ok(IdempotentOk(app.training.pause(&caller, &id, request.once).await?))
 }
@@ -211,11 +211,11 @@ pub async fn pause(
         (status = 404, description = "No training run has this id"),
     )
 )]
-pub async fn resume(
+pub async fn resume_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     Ok(IdempotentOk(app.training.resume(&caller, &id, request.once).await?))
 }
@@ -237,11 +237,11 @@ pub async fn resume(
         (status = 404, description = "No training run has this id"),
     )
 )]
-pub async fn cancel(
+pub async fn cancel_training_run(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
-    request: KeyedJson<Option<Value>>,
+    PathParams(id): PathParams<String>,
+    request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<TrainingRun>, ApiError> {
     Ok(IdempotentOk(app.training.cancel(&caller, &id, request.once).await?))
 }

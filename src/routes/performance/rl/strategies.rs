@@ -6,22 +6,22 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    act::{EvaluateRequest, Evaluation, measured},
-    runs::queued,
+    act::{EvaluatePolicyRequest, PolicyEvaluation, run_evaluation},
+    runs::queue_training_run,
 };
 use crate::{
     app::App,
     http::{
-        AnyKey, ApiError, Json, Path,
-        idempotency::{IdempotentCreated, IdempotentOk, KeyedJson},
+        AnyKey, ApiError, JsonBody, PathParams,
+        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
         openapi::IdempotencyHeader,
     },
-    routes::kept::kept,
+    routes::recorded_response::record_response,
 };
 use am_db::principal::Principal;
 use am_rl::{
-    library::Policy,
-    runs::{Request, TrainingRun},
+    library::PolicyRecord,
+    runs::{TrainingRequest, TrainingRun},
 };
 
 /// Each strategy with the environment that it is learnt in.
@@ -35,7 +35,7 @@ const STRATEGIES: [(&str, &str); 6] = [
 ];
 
 /// The environment of the strategy called `name`, by either of their names.
-fn environment(name: &str) -> Result<(&'static str, &'static str), ApiError> {
+fn strategy_environment(name: &str) -> Result<(&'static str, &'static str), ApiError> {
     let found = STRATEGIES.into_iter().find(|(strategy, environment)| *strategy == name || *environment == name);
     found.ok_or_else(|| {
         let known = STRATEGIES.map(|(strategy, _)| strategy).join(", ");
@@ -44,7 +44,7 @@ fn environment(name: &str) -> Result<(&'static str, &'static str), ApiError> {
 }
 
 /// The policy of a caller's strategy where none is named: each caller has one of their own.
-fn policy_of(strategy: &str, caller: &Principal) -> String {
+fn strategy_policy(strategy: &str, caller: &Principal) -> String {
     let own = caller.name.trim_start_matches("key_").chars().take(8).collect::<String>();
     format!("{strategy}-{}", own.to_lowercase())
 }
@@ -67,17 +67,20 @@ pub struct StrategyDocument {
     tag = "rl_strategies", security(("ApiKey" = ["admin", "client", "miner"])),
     responses((status = 200, body = Vec<StrategyDocument>, description = "The strategies"))
 )]
-pub async fn list(AnyKey(caller): AnyKey) -> Json<Vec<StrategyDocument>> {
-    let document =
-        |(strategy, environment)| StrategyDocument { strategy, environment, policy: policy_of(strategy, &caller) };
-    Json(STRATEGIES.map(document).into())
+pub async fn list_strategies(AnyKey(caller): AnyKey) -> JsonBody<Vec<StrategyDocument>> {
+    let document = |(strategy, environment)| StrategyDocument {
+        strategy,
+        environment,
+        policy: strategy_policy(strategy, &caller),
+    };
+    JsonBody(STRATEGIES.map(document).into())
 }
 
 /// Settings of learning a strategy. Every member is optional.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 #[schema(as = StrategyOptimizeRequest)]
-pub struct OptimizeRequest {
+pub struct OptimizeStrategyRequest {
     /// Policy that gets a version. Default: the caller's own for this strategy.
     policy: Option<String>,
     /// `ppo` (default), `a2c`, `rainbow_dqn`, `dqn` or `sac`.
@@ -107,29 +110,30 @@ pub struct OptimizeRequest {
     operation_id = "rl_strategies_optimize", tag = "rl_strategies",
     security(("ApiKey" = ["admin", "client", "miner"])),
     params(("strategy" = String, Path, description = "Name of the strategy, or of its environment"), IdempotencyHeader),
-    request_body = Option<OptimizeRequest>,
+    request_body = Option<OptimizeStrategyRequest>,
     responses(
         (status = 201, body = TrainingRun, description = "The queued training run"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "There is no strategy of this name"),
     )
 )]
-pub async fn optimize(
+pub async fn optimize_strategy(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(strategy): Path<String>,
-    request: KeyedJson<Option<OptimizeRequest>>,
+    PathParams(strategy): PathParams<String>,
+    request: IdempotentJson<Option<OptimizeStrategyRequest>>,
 ) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
-    let (strategy, environment) = environment(&strategy)?;
+    let (strategy, environment) = strategy_environment(&strategy)?;
     let body = request.body.unwrap_or_default();
     let algorithm = body.algorithm.as_deref().unwrap_or("ppo").parse();
-    let work = Request {
-        policy: Some(body.policy.unwrap_or_else(|| policy_of(strategy, &caller))),
+    let work = TrainingRequest {
+        policy: Some(body.policy.unwrap_or_else(|| strategy_policy(strategy, &caller))),
         environment: environment.to_owned(),
         parameters: body.parameters,
         calibrate: body.calibrate.unwrap_or(true),
-        algorithm: algorithm
-            .map_err(|why: String| ApiError::field(vec!["body".into(), "algorithm".into()], why, "value_error"))?,
+        algorithm: algorithm.map_err(|why: String| {
+            ApiError::invalid_field(vec!["body".into(), "algorithm".into()], why, "value_error")
+        })?,
         settings: body.settings,
         steps: body.steps.unwrap_or(100_000),
         seed: body.seed.unwrap_or(0),
@@ -137,14 +141,14 @@ pub async fn optimize(
         evaluation_episodes: 20,
         aliases: Vec::new(),
     };
-    Ok(IdempotentCreated(queued(&app, &caller, work, request.once).await?))
+    Ok(IdempotentCreated(queue_training_run(&app, &caller, work, request.once).await?))
 }
 
 /// The version to put into production.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 #[schema(as = StrategyDeployRequest)]
-pub struct DeployRequest {
+pub struct DeployStrategyRequest {
     /// Name of the policy. Default: the caller's own for this strategy.
     policy: Option<String>,
     /// Number of the version. Default: the newest.
@@ -158,22 +162,22 @@ pub struct DeployRequest {
     post, path = "/api/v1/agents/performance/rl/strategies/{strategy}/deploy", operation_id = "rl_strategies_deploy",
     tag = "rl_strategies", security(("ApiKey" = ["admin", "client", "miner"])),
     params(("strategy" = String, Path, description = "Name of the strategy, or of its environment"), IdempotencyHeader),
-    request_body = Option<DeployRequest>,
+    request_body = Option<DeployStrategyRequest>,
     responses(
-        (status = 200, body = Policy, description = "The policy with its aliases"),
+        (status = 200, body = PolicyRecord, description = "The policy with its aliases"),
         (status = 403, description = "The policy is another owner's"),
         (status = 404, description = "There is no such strategy, or no such policy"),
     )
 )]
-pub async fn deploy(
+pub async fn deploy_strategy(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(strategy): Path<String>,
-    request: KeyedJson<Option<DeployRequest>>,
-) -> Result<IdempotentOk<Policy>, ApiError> {
-    let (strategy, _) = environment(&strategy)?;
+    PathParams(strategy): PathParams<String>,
+    request: IdempotentJson<Option<DeployStrategyRequest>>,
+) -> Result<IdempotentOk<PolicyRecord>, ApiError> {
+    let (strategy, _) = strategy_environment(&strategy)?;
     let body = request.body.unwrap_or_default();
-    let policy = body.policy.unwrap_or_else(|| policy_of(strategy, &caller));
+    let policy = body.policy.unwrap_or_else(|| strategy_policy(strategy, &caller));
     let version = match body.version {
         Some(version) => version,
         None => app.library.get(&policy).await?.latest,
@@ -206,24 +210,24 @@ pub struct StrategyEvaluateRequest {
     params(("strategy" = String, Path, description = "Name of the strategy, or of its environment"), IdempotencyHeader),
     request_body = Option<StrategyEvaluateRequest>,
     responses(
-        (status = 200, body = Evaluation, description = "Returns of the episodes"),
+        (status = 200, body = PolicyEvaluation, description = "Returns of the episodes"),
         (status = 404, description = "There is no such strategy, or no such policy"),
     )
 )]
-pub async fn evaluate(
+pub async fn evaluate_strategy(
     State(app): State<App>,
     AnyKey(caller): AnyKey,
-    Path(strategy): Path<String>,
-    request: KeyedJson<Option<StrategyEvaluateRequest>>,
-) -> Result<IdempotentOk<Evaluation>, ApiError> {
-    let (strategy, environment) = environment(&strategy)?;
+    PathParams(strategy): PathParams<String>,
+    request: IdempotentJson<Option<StrategyEvaluateRequest>>,
+) -> Result<IdempotentOk<PolicyEvaluation>, ApiError> {
+    let (strategy, environment) = strategy_environment(&strategy)?;
     let body = request.body.unwrap_or_default();
-    let policy = body.policy.unwrap_or_else(|| policy_of(strategy, &caller));
-    let asked = EvaluateRequest {
+    let policy = body.policy.unwrap_or_else(|| strategy_policy(strategy, &caller));
+    let asked = EvaluatePolicyRequest {
         environment: Some(environment.to_owned()),
         parameters: body.parameters,
         episodes: body.episodes,
         seed: body.seed,
     };
-    Ok(IdempotentOk(kept(&app, request.once, measured(&app, &policy, asked).await?).await?))
+    Ok(IdempotentOk(record_response(&app, request.once, run_evaluation(&app, &policy, asked).await?).await?))
 }

@@ -14,26 +14,26 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
 use super::{
-    Inner,
-    driver::{Driver, Handle},
-    run::{Limits, Run, StepRun},
+    EngineInner,
+    driver::{DriverHandle, RunDriver},
+    run::{RunLimits, RunState, StepRun},
 };
 use crate::{
-    definition::Definition,
-    error::{Error, Result, unreadable},
-    model::Status,
+    definition::WorkflowDefinition,
+    error::{OrchestrationError, Result, corrupt_json_error},
+    model::ExecutionStatus,
 };
 use am_db::{
     Tx,
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
 };
 
-impl Inner {
+impl EngineInner {
     pub async fn beat(self: Arc<Self>) {
         let mut suspects = HashSet::new();
         loop {
             if !self.stop.is_cancelled() {
-                match self.worker.bury_the_dead(&self.db, &self.clock).await {
+                match self.worker.reclaim_dead_workers(&self.db, &self.clock).await {
                     Ok(0) => {}
                     Ok(runs) => {
                         self.metrics.taken_over.inc_by(runs);
@@ -53,23 +53,23 @@ impl Inner {
                 Ok(waiting) => drop(self.metrics.waiting.set(waiting)),
                 Err(error) => tracing::warn!(%error, "could not count waiting executions"),
             }
-            if let Err(error) = self.compare(&mut suspects).await {
+            if let Err(error) = self.reconcile_held_runs(&mut suspects).await {
                 tracing::warn!(%error, "could not read the executions held by this worker");
             }
         }
     }
 
     async fn waiting(&self) -> Result<i64> {
-        store::waiting(&mut *self.db.read().await?).await
+        store::count_waiting(&mut *self.db.read().await?).await
     }
 
     /// Compare the runs that the database assigns to this worker with those it drives. Another process may have
     /// cancelled or paused a run, or declared this worker dead; and a driver that failed has left its run behind.
-    async fn compare(&self, suspects: &mut HashSet<(String, i64)>) -> Result<()> {
+    async fn reconcile_held_runs(&self, suspects: &mut HashSet<(String, i64)>) -> Result<()> {
         // Taken before the query: a run enters the map only after it is in the database.
-        let driven: Vec<(String, Arc<Handle>)> =
+        let driven: Vec<(String, Arc<DriverHandle>)> =
             self.lock().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect();
-        let held = store::held(&mut *self.db.read().await?, &self.worker.id).await?;
+        let held = store::list_held(&mut *self.db.read().await?, &self.worker.id).await?;
         let paused: HashMap<&str, bool> = held.iter().map(|(id, _, paused)| (id.as_str(), *paused)).collect();
         for (id, handle) in &driven {
             match paused.get(id.as_str()) {
@@ -83,14 +83,14 @@ impl Inner {
         // Twice in a row: a run claimed just now has no driver yet.
         for (id, fence) in left.intersection(suspects).cloned() {
             tracing::warn!(execution = %id, "an execution was held without a driver; releasing it");
-            self.db.write(async move |tx: &mut Tx| store::give_back(tx, &id, fence).await).await?;
+            self.db.write(async move |tx: &mut Tx| store::release_run(tx, &id, fence).await).await?;
             self.work.notify_one();
         }
         *suspects = left;
         Ok(())
     }
 
-    pub async fn claim_for_ever(self: Arc<Self>) {
+    pub async fn claim_loop(self: Arc<Self>) {
         loop {
             let permit = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -120,44 +120,49 @@ impl Inner {
         }
     }
 
-    async fn claim(self: &Arc<Self>) -> Result<Option<(Place, Driver)>> {
-        if !store::any_ready(&mut *self.db.read().await?).await? {
+    async fn claim(self: &Arc<Self>) -> Result<Option<(PathSegment, RunDriver)>> {
+        if !store::has_ready_run(&mut *self.db.read().await?).await? {
             return Ok(None);
         }
         let worker = self.worker.id.clone();
-        let claimed = self.db.write(async move |tx: &mut Tx| store::claim(tx, &worker).await).await?;
+        let claimed = self.db.write(async move |tx: &mut Tx| store::claim_next(tx, &worker).await).await?;
         let Some((id, fence)) = claimed else { return Ok(None) };
         am_core::crash_point!("engine.after_claim");
         let run = match self.load(&id, fence).await {
             Ok(run) => run,
             Err(error) => {
-                self.cannot_run(id, fence, &error).await?;
+                self.fail_unloadable(id, fence, &error).await?;
                 return Ok(None);
             }
         };
-        let handle = Arc::<Handle>::default();
-        let place = Place::take(self, id, handle.clone());
-        let mut driver = Driver::new(self.clone(), run, handle);
+        let handle = Arc::<DriverHandle>::default();
+        let place = PathSegment::occupy(self, id, handle.clone());
+        let mut driver = RunDriver::new(self.clone(), run, handle);
         driver.resume();
         Ok(Some((place, driver)))
     }
 
     /// Fail a run that cannot be loaded (for example because its endpoint is no longer configured); release one that
     /// could not be read this time.
-    async fn cannot_run(&self, id: String, fence: i64, error: &Error) -> Result<()> {
+    async fn fail_unloadable(&self, id: String, fence: i64, error: &OrchestrationError) -> Result<()> {
         tracing::warn!(execution = %id, %error, "a claimed execution cannot be run");
         let (now, hub, audit) = (Timestamp(self.clock.now()), self.hub.clone(), self.audit.clone());
-        let failed = matches!(error, Error::Invalid(_) | Error::NotFound(_) | Error::Db(am_db::Error::Unreadable(_)));
+        let failed = matches!(
+            error,
+            OrchestrationError::Invalid(_)
+                | OrchestrationError::NotFound(_)
+                | OrchestrationError::Db(am_db::DatabaseError::InvalidValue(_))
+        );
         let why = failed.then(|| error.to_string());
         self.db
             .write(async move |tx: &mut Tx| {
                 match why {
                     Some(why) => {
-                        if let Some(entry) = store::fail_unloaded(tx, &id, fence, &why, now).await? {
+                        if let Some(entry) = store::fail_unloadable(tx, &id, fence, &why, now).await? {
                             audit.append(tx, vec![entry]).await?;
                         }
                     }
-                    None => store::give_back(tx, &id, fence).await?,
+                    None => store::release_run(tx, &id, fence).await?,
                 }
                 tx.after_commit(move || hub.wake(&id));
                 Ok(())
@@ -166,32 +171,32 @@ impl Inner {
     }
 
     /// Load a claimed run from its last save.
-    async fn load(&self, id: &str, fence: i64) -> Result<Run> {
+    async fn load(&self, id: &str, fence: i64) -> Result<RunState> {
         let (stored, rows) = {
             let mut conn = self.db.read().await?;
-            let stored = store::load(&mut conn, id).await?.ok_or(Error::NotFound("Execution"))?;
+            let stored = store::load_claimed(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
             (stored, store::load_steps(&mut conn, id).await?)
         };
-        let definition =
-            Definition::from_snapshot(&stored.definition).map_err(|error| unreadable("am_definitions.body", error))?;
-        let plan = definition.compiled(&self.names).await.map_err(Error::Invalid)?;
+        let definition = WorkflowDefinition::from_snapshot(&stored.definition)
+            .map_err(|error| corrupt_json_error("am_definitions.body", error))?;
+        let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
         let states: serde_json::Map<String, Value> = stored
             .step_states
             .parse()
-            .map_err(|error| unreadable("agent_executions.step_states", error))?
+            .map_err(|error| corrupt_json_error("agent_executions.step_states", error))?
             .unwrap_or_default();
         let steps = plan
             .steps
             .iter()
-            .map(|step| restore(states.get(&step.key).unwrap_or(&Value::Null), &rows, &step.key))
+            .map(|step| restore_step(states.get(&step.key).unwrap_or(&Value::Null), &rows, &step.key))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Run {
+        Ok(RunState {
             id: id.to_owned(),
             workflow_id: stored.workflow_id,
             client_id: stored.client_id,
             plan: Arc::new(plan),
             inputs: Arc::new(stored.inputs),
-            limits: Limits { seconds: stored.max_execution_time, budget: stored.max_cost_budget },
+            limits: RunLimits { seconds: stored.max_execution_time, budget: stored.max_cost_budget },
             level: stored.level,
             security: stored.security,
             origin: None,
@@ -205,9 +210,9 @@ impl Inner {
             completed_at: None,
             error: None,
             failed_step: None,
-            final_result: Doc::none(),
-            receipt: Doc::none(),
-            proof: Doc::none(),
+            final_result: JsonText::none(),
+            receipt: JsonText::none(),
+            proof: JsonText::none(),
             active_before: stored.active_seconds,
             claimed_at: Timestamp(self.clock.now()),
             is_new: false,
@@ -217,20 +222,20 @@ impl Inner {
 }
 
 /// Registration of a driver in the map of drivers, removed when the driver ends in any way.
-pub struct Place {
-    engine: Arc<Inner>,
+pub struct PathSegment {
+    engine: Arc<EngineInner>,
     id: String,
-    handle: Arc<Handle>,
+    handle: Arc<DriverHandle>,
 }
 
-impl Place {
-    pub fn take(engine: &Arc<Inner>, id: String, handle: Arc<Handle>) -> Self {
+impl PathSegment {
+    pub fn occupy(engine: &Arc<EngineInner>, id: String, handle: Arc<DriverHandle>) -> Self {
         engine.lock().insert(id.clone(), handle.clone());
         engine.metrics.held.inc();
         Self { engine: engine.clone(), id, handle }
     }
 
-    pub async fn finish(self, driver: Driver, _permit: OwnedSemaphorePermit) {
+    pub async fn finish(self, driver: RunDriver, _permit: OwnedSemaphorePermit) {
         let span = driver.span();
         let driven = async {
             let end = driver.drive().await;
@@ -240,7 +245,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for PathSegment {
     fn drop(&mut self) {
         let mut driven = self.engine.lock();
         // A released run may have been claimed again by now.
@@ -255,23 +260,23 @@ impl Drop for Place {
 }
 
 /// Restore a step from its state in the execution and its row.
-pub fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<StepRun> {
+pub fn restore_step(state: &Value, rows: &[store::ClaimedStepRow], key: &str) -> Result<StepRun> {
     /// Read a member of the state document.
     fn member<T: serde::de::DeserializeOwned>(state: &Value, name: &str) -> Result<Option<T>> {
         let value = state.get(name).cloned().unwrap_or(Value::Null);
-        serde_json::from_value(value).map_err(|error| unreadable("agent_executions.step_states", error))
+        serde_json::from_value(value).map_err(|error| corrupt_json_error("agent_executions.step_states", error))
     }
     let row_id: String = member(state, "step_execution_id")?.unwrap_or_default();
     let row = rows
         .iter()
         .find(|row| row.row_id == row_id)
-        .ok_or_else(|| unreadable("agent_step_executions", format!("no row of step {key:?}")))?;
-    let document = |doc: &Doc| {
+        .ok_or_else(|| corrupt_json_error("agent_step_executions", format!("no row of step {key:?}")))?;
+    let document = |doc: &JsonText| {
         doc.parse::<Value>()
             .map(|value| value.map(Arc::new))
-            .map_err(|error| unreadable("agent_step_executions", error))
+            .map_err(|error| corrupt_json_error("agent_step_executions", error))
     };
-    let status: Status = member(state, "status")?.unwrap_or(Status::Pending);
+    let status: ExecutionStatus = member(state, "status")?.unwrap_or(ExecutionStatus::Pending);
     let attempts = member(state, "attempts")?.unwrap_or(0);
     Ok(StepRun {
         row_id,
@@ -281,7 +286,7 @@ pub fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<S
         attempts_before: member(state, "attempts_before")?.unwrap_or(0),
         // Either may be null; attempts and status show whether it exists.
         input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
-        output: document(&row.output)?.or_else(|| (status == Status::Completed).then(Arc::default)),
+        output: document(&row.output)?.or_else(|| (status == ExecutionStatus::Completed).then(Arc::default)),
         cost: member(state, "cost")?.unwrap_or(0.0),
         reserved: member(state, "reserved")?.unwrap_or(0.0),
         seconds: member(state, "execution_time")?.unwrap_or(0.0),
@@ -296,7 +301,7 @@ pub fn restore(state: &Value, rows: &[store::StoredStep], key: &str) -> Result<S
         verification: row
             .verification
             .parse()
-            .map_err(|error| unreadable("agent_step_executions.step_proof", error))?,
+            .map_err(|error| corrupt_json_error("agent_step_executions.step_proof", error))?,
         dirty: false,
     })
 }

@@ -3,25 +3,25 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    engine::{orders, trail},
+    engine::{audit_entries, external_tasks},
     error::Result,
-    model::{Status, VerificationLevel},
+    model::{ExecutionStatus, VerificationLevel},
 };
-use am_audit::{Entry, EventType, SecurityLevel};
+use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_db::{
     Connection, FromRow as _, Tx,
-    codec::{Doc, Json, Timestamp},
+    codec::{Json, JsonText, Timestamp},
     row, sql, update,
 };
-use am_events::Event;
+use am_events::StreamEvent;
 
 /// Return whether a run waits for a worker.
-pub async fn any_ready(conn: &mut Connection) -> Result<bool> {
+pub async fn has_ready_run(conn: &mut Connection) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM am_runs WHERE state = 'ready' AND NOT paused LIMIT 1").exists(conn).await?)
 }
 
 /// Claim the run that has waited longest: returns its id and the new fence.
-pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
+pub async fn claim_next(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
     let claimed = sql!(
         "UPDATE am_runs SET state = 'driven', worker = $1, fence = fence + 1
          WHERE execution_id = (SELECT execution_id FROM am_runs WHERE state = 'ready' AND NOT paused ORDER BY queued_at LIMIT 1)
@@ -31,7 +31,7 @@ pub async fn claim(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
 }
 
 /// Release a run that is held under `fence` and not driven, in its last saved state.
-pub async fn give_back(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
+pub async fn release_run(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
     sql!(
         "UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = $1 AND fence = $2 AND state = 'driven'"
     )
@@ -49,11 +49,11 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
     for state in states.values_mut() {
         let stops = matches!(state.get("status").and_then(Value::as_str), Some("running" | "pending"));
         let (Some(members), true) = (state.as_object_mut(), stops) else { continue };
-        members.insert("status".into(), json!(Status::Cancelled));
+        members.insert("status".into(), json!(ExecutionStatus::Cancelled));
         members.remove("reserved");
         members.remove("retry_at");
         if let Some(job) = members.get("job_id").and_then(Value::as_str)
-            && orders::take_back(tx, job, now).await?
+            && external_tasks::cancel(tx, job, now).await?
         {
             taken_back.push(job.to_owned());
         }
@@ -70,7 +70,13 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
 }
 
 /// Fail a claimed run that cannot be loaded. Returns the audit entry; `None` if another worker holds the run by now.
-pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Timestamp) -> Result<Option<Entry>> {
+pub async fn fail_unloadable(
+    tx: &mut Tx,
+    id: &str,
+    fence: i64,
+    why: &str,
+    now: Timestamp,
+) -> Result<Option<AuditEntry>> {
     let seq = sql!(
         "UPDATE am_runs SET state = 'ended', worker = NULL, reserved_cost = 0, last_event = last_event + 1
          WHERE execution_id = $1 AND fence = $2 AND state = 'driven' RETURNING last_event",
@@ -78,13 +84,13 @@ pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Ti
     let seq: Option<i64> = seq.bind(id).bind(fence).fetch_optional_value(tx.conn().await?).await?;
     let Some(seq) = seq else { return Ok(None) };
     let stored = sql!("SELECT step_states, client_id, workflow_id FROM agent_executions WHERE id = $1").bind(id);
-    let stored: Option<(Doc, String, String)> = stored.fetch_optional(tx.conn().await?).await?;
+    let stored: Option<(JsonText, String, String)> = stored.fetch_optional(tx.conn().await?).await?;
     let Some((states, client_id, workflow_id)) = stored else { return Ok(None) };
     // The states may be what cannot be read.
     let mut states: Map<String, Value> = states.parse().ok().flatten().unwrap_or_default();
     let taken_back = stop_steps(tx, id, &mut states, now).await?;
     update!("agent_executions" {
-        status: Status::Failed,
+        status: ExecutionStatus::Failed,
         error_message: why,
         step_states: Value::Object(states).to_string(),
         completed_at: now,
@@ -93,20 +99,20 @@ pub async fn fail_unloaded(tx: &mut Tx, id: &str, fence: i64, why: &str, now: Ti
     .execute(tx.conn().await?)
     .await?;
     let data = json!({"error": why, "jobs_taken_back": taken_back});
-    let event = Event { seq, kind: "execution_failed".into(), at: now, data };
-    am_events::append(tx, id, &[event]).await?;
-    let entry = Entry::new(EventType::ExecutionFailed, now)
+    let event = StreamEvent { seq, kind: "execution_failed".into(), at: now, data };
+    am_events::append_events(tx, id, &[event]).await?;
+    let entry = AuditEntry::new(EventType::ExecutionFailed, now)
         .of("execution", "failed")
         .on_behalf_of(&client_id)
         .workflow(workflow_id)
         .execution(id)
-        .data("error_message", json!(trail::message(why)));
+        .data("error_message", json!(audit_entries::truncate_message(why)));
     Ok(Some(entry))
 }
 
 row! {
     /// What is stored of a claimed run.
-    pub struct Stored from "r." {
+    pub struct ClaimedRunRow from "r." {
         pub workflow_id: String = "e.workflow_id",
         pub client_id: String = "e.client_id",
         pub definition: String = "d.body",
@@ -117,8 +123,8 @@ row! {
         pub max_cost_budget: f64,
         pub trace_id: Option<String>,
         pub active_seconds: f64,
-        pub status: Status = "e.status",
-        pub step_states: Doc = "e.step_states",
+        pub status: ExecutionStatus = "e.status",
+        pub step_states: JsonText = "e.step_states",
         pub total_cost: f64 = "e.total_cost",
         pub created_at: Timestamp = "e.created_at",
         pub started_at: Option<Timestamp> = "e.started_at",
@@ -126,10 +132,10 @@ row! {
 }
 
 /// Read a run that has been claimed.
-pub async fn load(conn: &mut Connection, id: &str) -> Result<Option<Stored>> {
+pub async fn load_claimed(conn: &mut Connection, id: &str) -> Result<Option<ClaimedRunRow>> {
     let query = sql!(
         "SELECT ",
-        Stored::COLUMNS,
+        ClaimedRunRow::COLUMNS,
         " FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id JOIN am_definitions d ON d.hash = r.definition_hash
          WHERE r.execution_id = $1",
     );
@@ -138,20 +144,20 @@ pub async fn load(conn: &mut Connection, id: &str) -> Result<Option<Stored>> {
 
 row! {
     /// A step's row: its ids, what it took and gave, how it was checked.
-    pub struct StoredStep {
+    pub struct ClaimedStepRow {
         pub row_id: String = "id",
         pub step_id: String,
-        pub input: Doc = "input_data",
-        pub output: Doc = "output_data",
+        pub input: JsonText = "input_data",
+        pub output: JsonText = "output_data",
         pub memory_mb: Option<f64> = "memory_usage",
         pub gpu: bool = "gpu_accelerated",
-        pub verification: Doc = "step_proof",
+        pub verification: JsonText = "step_proof",
     }
 }
 
 /// Read the rows of an execution's steps.
-pub async fn load_steps(conn: &mut Connection, id: &str) -> Result<Vec<StoredStep>> {
-    let query = sql!("SELECT ", StoredStep::COLUMNS, " FROM agent_step_executions WHERE execution_id = $1");
+pub async fn load_steps(conn: &mut Connection, id: &str) -> Result<Vec<ClaimedStepRow>> {
+    let query = sql!("SELECT ", ClaimedStepRow::COLUMNS, " FROM agent_step_executions WHERE execution_id = $1");
     Ok(query.bind(id).fetch_all(conn).await?)
 }
 
@@ -170,13 +176,13 @@ pub async fn heartbeat(tx: &mut Tx, worker: &str, now: Timestamp, lease_until: T
 }
 
 /// Read the other workers, with the ends of their leases.
-pub async fn workers(conn: &mut Connection) -> Result<Vec<(String, Timestamp)>> {
+pub async fn list_workers(conn: &mut Connection) -> Result<Vec<(String, Timestamp)>> {
     Ok(sql!("SELECT id, lease_until FROM am_workers").fetch_all(conn).await?)
 }
 
 /// Remove a dead worker and release its runs. Returns their number. Their fences rise, so that the worker can no longer
 /// write them. With `lease`, only if that is still the end of its lease; otherwise `None`.
-pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result<Option<u64>> {
+pub async fn remove_worker(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result<Option<u64>> {
     let dead = sql!("DELETE FROM am_workers WHERE id = $1 [AND lease_until = $2]").bind(worker).bind_some(lease);
     if dead.execute(tx.conn().await?).await? == 0 && lease.is_some() {
         return Ok(None);
@@ -188,12 +194,12 @@ pub async fn bury(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result
 }
 
 /// Read the runs that `worker` holds: id, fence, whether it is paused.
-pub async fn held(conn: &mut Connection, worker: &str) -> Result<Vec<(String, i64, bool)>> {
+pub async fn list_held(conn: &mut Connection, worker: &str) -> Result<Vec<(String, i64, bool)>> {
     let held = sql!("SELECT execution_id, fence, paused FROM am_runs WHERE state = 'driven' AND worker = $1");
     Ok(held.bind(worker).fetch_all(conn).await?)
 }
 
 /// Count the runs that wait for a worker.
-pub async fn waiting(conn: &mut Connection) -> Result<i64> {
+pub async fn count_waiting(conn: &mut Connection) -> Result<i64> {
     Ok(sql!("SELECT count(*) FROM am_runs WHERE state = 'ready'").fetch_value(conn).await?)
 }

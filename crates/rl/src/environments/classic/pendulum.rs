@@ -3,32 +3,32 @@
 use std::f64::consts::PI;
 
 use super::super::{
-    Action, ActionSpace, Description, Environment,
-    simulation::{Dynamics, Generator, Simulation, uniform},
+    ActionSpace, Environment, EnvironmentAction, EnvironmentDescription,
+    simulation::{Dynamics, EnvironmentRng, SimulatedEnvironment, sample_uniform},
 };
 
 /// Gravitational acceleration, in metres per second squared; mass and length are 1.
 const GRAVITY: f64 = 10.0;
 /// Duration of a step, in seconds.
-const STEP: f64 = 0.05;
+const TIME_STEP: f64 = 0.05;
 /// Maximum angular velocity, in radians per second.
-const MOST_SPEED: f64 = 8.0;
+const MAX_SPEED: f64 = 8.0;
 /// Maximum torque, in newton metres.
-const MOST_TORQUE: f32 = 2.0;
+const MAX_TORQUE: f32 = 2.0;
 
 pub(in super::super) fn pendulum() -> Box<dyn Environment> {
     let bound = |limit: f32| (Some(-limit), Some(limit));
-    Box::new(Simulation::new(
+    Box::new(SimulatedEnvironment::new(
         Pendulum,
-        Description {
+        EnvironmentDescription {
             name: "Pendulum-v1".into(),
             summary: "Swing a pendulum up and hold it, by a torque of at most 2 N m. With the angle from upright in \
                       [-pi, pi), the reward is -(angle^2 + 0.1 velocity^2 + 0.001 torque^2), between -16.3 and 0; an \
                       episode ends at the horizon only."
                 .into(),
             observations: ["cosine", "sine", "angular_velocity"].map(str::to_owned).into(),
-            bounds: vec![bound(1.0), bound(1.0), bound(MOST_SPEED as f32)],
-            actions: ActionSpace::Continuous { low: vec![-MOST_TORQUE], high: vec![MOST_TORQUE] },
+            bounds: vec![bound(1.0), bound(1.0), bound(MAX_SPEED as f32)],
+            actions: ActionSpace::Continuous { low: vec![-MAX_TORQUE], high: vec![MAX_TORQUE] },
             horizon: 200,
         },
     ))
@@ -42,8 +42,8 @@ impl Dynamics for Pendulum {
 
     const VERSION: u32 = 1;
 
-    fn begin(&self, generator: &mut Generator) -> [f64; 2] {
-        [uniform(generator, -PI, PI), uniform(generator, -1.0, 1.0)]
+    fn begin(&self, generator: &mut EnvironmentRng) -> [f64; 2] {
+        [sample_uniform(generator, -PI, PI), sample_uniform(generator, -1.0, 1.0)]
     }
 
     fn observe(&self, [angle, velocity]: &[f64; 2], _: u32, out: &mut [f32]) {
@@ -52,15 +52,21 @@ impl Dynamics for Pendulum {
     }
 
     /// Gymnasium computes with a 32-bit torque, so the torque's own terms are computed in 32 bits here too.
-    fn advance(&self, state: &mut [f64; 2], _: u32, action: Action<'_>, _: &mut Generator) -> (f64, bool) {
-        let Action::Continuous(&[torque]) = action else { return (f64::NAN, false) };
-        let torque = torque.clamp(-MOST_TORQUE, MOST_TORQUE);
+    fn advance(
+        &self,
+        state: &mut [f64; 2],
+        _: u32,
+        action: EnvironmentAction<'_>,
+        _: &mut EnvironmentRng,
+    ) -> (f64, bool) {
+        let EnvironmentAction::Continuous(&[torque]) = action else { return (f64::NAN, false) };
+        let torque = torque.clamp(-MAX_TORQUE, MAX_TORQUE);
         let [angle, velocity] = *state;
         let from_upright = (angle + PI).rem_euclid(2.0 * PI) - PI;
         let cost = from_upright * from_upright + 0.1 * (velocity * velocity) + f64::from(0.001 * (torque * torque));
         let acceleration = 3.0 * GRAVITY / 2.0 * angle.sin() + f64::from(3.0 * torque);
-        let velocity = (velocity + acceleration * STEP).clamp(-MOST_SPEED, MOST_SPEED);
-        *state = [angle + velocity * STEP, velocity];
+        let velocity = (velocity + acceleration * TIME_STEP).clamp(-MAX_SPEED, MAX_SPEED);
+        *state = [angle + velocity * TIME_STEP, velocity];
         (-cost, false)
     }
 }

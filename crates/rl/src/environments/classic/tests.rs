@@ -38,10 +38,10 @@ fn set(environment: &mut dyn Environment, state: &Value, step: usize) {
     environment.restore(&snapshot).unwrap();
 }
 
-fn act(environment: &mut dyn Environment, action: f64) -> Outcome {
+fn act(environment: &mut dyn Environment, action: f64) -> EnvironmentStep {
     match environment.description().actions {
-        ActionSpace::Discrete { .. } => environment.step(Action::Discrete(action as usize)),
-        ActionSpace::Continuous { .. } => environment.step(Action::Continuous(&[action as f32])),
+        ActionSpace::Discrete { .. } => environment.step(EnvironmentAction::Discrete(action as usize)),
+        ActionSpace::Continuous { .. } => environment.step(EnvironmentAction::Continuous(&[action as f32])),
     }
 }
 

@@ -4,17 +4,17 @@
 //! listing of `agent_marketplace` (`execution_price`, `total_executions`), or an hour of `job`. The caller reads them;
 //! all records of one calibration measure demand in the same unit.
 
-use super::{PriceOptimization, parameters::Parameters};
+use super::{PriceOptimization, parameters::MarketParameters};
 
 /// Minimum number of usable records.
-pub const LEAST_RECORDS: usize = 30;
+pub const MIN_RECORDS: usize = 30;
 /// Maximum standard error at which an elasticity is accepted.
-const MOST_ERROR: f64 = 0.5;
+const MAX_STANDARD_ERROR: f64 = 0.5;
 /// Minimum standard deviation of the logarithms of prices; below it the records say nothing about elasticity.
-const LEAST_SPREAD: f64 = 0.01;
+const MIN_LOG_PRICE_SPREAD: f64 = 0.01;
 /// Minimum of 1 minus the squared correlation of own and rival prices. Below it the effects of the two prices on demand
 /// cannot be told apart.
-const LEAST_INDEPENDENCE: f64 = 1e-3;
+const MIN_PRICE_INDEPENDENCE: f64 = 1e-3;
 
 /// Price and demand of one provider in an hour, a day or a listing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,7 +29,7 @@ pub struct PriceRecord {
 
 /// An estimated parameter.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Estimate {
+pub struct FittedParameter {
     /// Name of the parameter.
     pub name: &'static str,
     /// Estimated value of the parameter.
@@ -42,22 +42,22 @@ pub struct Estimate {
 
 /// Parameters of `price_optimization`, some of them estimated.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Calibration {
+pub struct PriceCalibration {
     /// All parameters; those that were not estimated have their default. As JSON they are accepted by
     /// [`environment`](super::super::environment).
     pub parameters: PriceOptimization,
     /// Number of usable records: all of their numbers are finite and above 0.
     pub records: usize,
     /// Parameters that were estimated.
-    pub estimated: Vec<Estimate>,
+    pub estimated: Vec<FittedParameter>,
     /// Parameters that kept their default although they were tried, with the reason.
     pub kept: Vec<(&'static str, String)>,
 }
 
 /// Error: fewer usable records than required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{usable} records of price and demand can be used, {LEAST_RECORDS} are needed")]
-pub struct TooFew {
+#[error("{usable} records of price and demand can be used, {MIN_RECORDS} are needed")]
+pub struct TooFewRecords {
     /// Number of usable records.
     pub usable: usize,
 }
@@ -67,49 +67,54 @@ pub struct TooFew {
 ///
 /// The reference price is the geometric mean. The elasticities are those of the environment's demand curve, which is
 /// linear in logarithms: `ln demand = a - elasticity x ln price + cross_elasticity x ln rival_price`, fitted by
-/// ordinary least squares. With fewer than [`LEAST_RECORDS`] records that have a rival's price, that term is left out.
+/// ordinary least squares. With fewer than [`MIN_RECORDS`] records that have a rival's price, that term is left out.
 /// An estimate that is too uncertain, or outside the parameter's range, is rejected.
 ///
 /// # Errors
-/// [`TooFew`] with fewer than [`LEAST_RECORDS`] usable records.
-pub fn calibrate(records: &[PriceRecord]) -> Result<Calibration, TooFew> {
+/// [`TooFewRecords`] with fewer than [`MIN_RECORDS`] usable records.
+pub fn calibrate_prices(records: &[PriceRecord]) -> Result<PriceCalibration, TooFewRecords> {
     let positive = |number: f64| number.is_finite() && number > 0.0;
     let usable: Vec<_> = records.iter().filter(|one| positive(one.price) && positive(one.demand)).collect();
-    if usable.len() < LEAST_RECORDS {
-        return Err(TooFew { usable: usable.len() });
+    if usable.len() < MIN_RECORDS {
+        return Err(TooFewRecords { usable: usable.len() });
     }
     let parameters = PriceOptimization::default();
-    let mut calibration = Calibration { parameters, records: usable.len(), estimated: vec![], kept: vec![] };
+    let mut calibration = PriceCalibration { parameters, records: usable.len(), estimated: vec![], kept: vec![] };
 
-    let prices = Sample::of(usable.iter().map(|one| one.price.ln()));
+    let prices = CenteredSample::from_numbers(usable.iter().map(|one| one.price.ln()));
     let value = prices.mean.exp();
     let standard_error = value * prices.deviation() / (usable.len() as f64).sqrt();
-    calibration.consider(Estimate { name: "reference_price", value, standard_error, records: usable.len() });
+    calibration.accept_if_reliable(FittedParameter {
+        name: "reference_price",
+        value,
+        standard_error,
+        records: usable.len(),
+    });
 
     let with_rival = usable.iter().filter_map(|one| {
         let rival = one.rival_price.filter(|price| positive(*price))?;
         Some((one.price.ln(), rival.ln(), one.demand.ln()))
     });
     let with_rival: Vec<_> = with_rival.collect();
-    if with_rival.len() < LEAST_RECORDS {
-        let reason = format!("{} records have a rival's price, {LEAST_RECORDS} are needed", with_rival.len());
+    if with_rival.len() < MIN_RECORDS {
+        let reason = format!("{} records have a rival's price, {MIN_RECORDS} are needed", with_rival.len());
         calibration.kept.push(("cross_elasticity", reason));
-        let demand = Sample::of(usable.iter().map(|one| one.demand.ln()));
+        let demand = CenteredSample::from_numbers(usable.iter().map(|one| one.demand.ln()));
         calibration.own(&prices, &demand);
     } else {
-        calibration.own_and_cross(
-            &Sample::of(with_rival.iter().map(|one| one.0)),
-            &Sample::of(with_rival.iter().map(|one| one.1)),
-            &Sample::of(with_rival.iter().map(|one| one.2)),
+        calibration.fit_own_and_rival_price(
+            &CenteredSample::from_numbers(with_rival.iter().map(|one| one.0)),
+            &CenteredSample::from_numbers(with_rival.iter().map(|one| one.1)),
+            &CenteredSample::from_numbers(with_rival.iter().map(|one| one.2)),
         );
     }
     Ok(calibration)
 }
 
-impl Calibration {
+impl PriceCalibration {
     /// Accept an estimate if its error is small enough and its value lies in the parameter's range.
-    fn consider(&mut self, estimate: Estimate) {
-        let Estimate { name, value, standard_error, .. } = estimate;
+    fn accept_if_reliable(&mut self, estimate: FittedParameter) {
+        let FittedParameter { name, value, standard_error, .. } = estimate;
         let mut with = self.parameters.clone();
         let limit = match name {
             "reference_price" => {
@@ -118,11 +123,11 @@ impl Calibration {
             }
             "elasticity" => {
                 with.elasticity = value;
-                MOST_ERROR
+                MAX_STANDARD_ERROR
             }
             _ => {
                 with.cross_elasticity = value;
-                MOST_ERROR
+                MAX_STANDARD_ERROR
             }
         };
         if standard_error.is_nan() || standard_error > limit {
@@ -136,8 +141,8 @@ impl Calibration {
     }
 
     /// Fit demand by own price alone (least squares).
-    fn own(&mut self, price: &Sample, demand: &Sample) {
-        if price.deviation() < LEAST_SPREAD {
+    fn own(&mut self, price: &CenteredSample, demand: &CenteredSample) {
+        if price.deviation() < MIN_LOG_PRICE_SPREAD {
             return self.kept.push(("elasticity", "prices hardly differ".into()));
         }
         let (records, squares) = (price.len(), price.with(price));
@@ -145,18 +150,18 @@ impl Calibration {
         let rest = demand.with(demand) - slope * price.with(demand);
         let variance = rest.max(0.0) / (records - 2) as f64;
         let standard_error = (variance / squares).sqrt();
-        self.consider(Estimate { name: "elasticity", value: -slope, standard_error, records });
+        self.accept_if_reliable(FittedParameter { name: "elasticity", value: -slope, standard_error, records });
     }
 
     /// Fit demand by own and rival price (least squares, normal equations).
-    fn own_and_cross(&mut self, price: &Sample, rival: &Sample, demand: &Sample) {
-        if rival.deviation() < LEAST_SPREAD {
+    fn fit_own_and_rival_price(&mut self, price: &CenteredSample, rival: &CenteredSample, demand: &CenteredSample) {
+        if rival.deviation() < MIN_LOG_PRICE_SPREAD {
             self.kept.push(("cross_elasticity", "the rival's prices hardly differ".into()));
             return self.own(price, demand);
         }
         let (own, cross, both) = (price.with(price), rival.with(rival), price.with(rival));
         let determinant = own * cross - both * both;
-        if price.deviation() < LEAST_SPREAD || determinant < LEAST_INDEPENDENCE * own * cross {
+        if price.deviation() < MIN_LOG_PRICE_SPREAD || determinant < MIN_PRICE_INDEPENDENCE * own * cross {
             let reason = "prices hardly differ, or go with the rival's";
             return self.kept.extend([("elasticity", reason.into()), ("cross_elasticity", reason.into())]);
         }
@@ -167,20 +172,30 @@ impl Calibration {
         let rest = demand.with(demand) - own_slope * of_own - cross_slope * of_cross;
         let variance = rest.max(0.0) / (records - 3) as f64;
         let error = |other: f64| (variance * other / determinant).sqrt();
-        self.consider(Estimate { name: "elasticity", value: -own_slope, standard_error: error(cross), records });
-        self.consider(Estimate { name: "cross_elasticity", value: cross_slope, standard_error: error(own), records });
+        self.accept_if_reliable(FittedParameter {
+            name: "elasticity",
+            value: -own_slope,
+            standard_error: error(cross),
+            records,
+        });
+        self.accept_if_reliable(FittedParameter {
+            name: "cross_elasticity",
+            value: cross_slope,
+            standard_error: error(own),
+            records,
+        });
     }
 }
 
 /// Numbers, stored as their mean and their deviations from it.
-struct Sample {
+struct CenteredSample {
     mean: f64,
     distances: Vec<f64>,
 }
 
-impl Sample {
+impl CenteredSample {
     /// Build a sample from at least one number.
-    fn of(numbers: impl Iterator<Item = f64>) -> Self {
+    fn from_numbers(numbers: impl Iterator<Item = f64>) -> Self {
         let mut distances: Vec<_> = numbers.collect();
         let mean = distances.iter().sum::<f64>() / distances.len() as f64;
         distances.iter_mut().for_each(|number| *number -= mean);
@@ -207,7 +222,7 @@ mod tests {
     use rand::SeedableRng;
 
     use super::{
-        super::{super::environment, Generator, unit},
+        super::{super::make_environment, EnvironmentRng, sample_unit},
         *,
     };
 
@@ -216,8 +231,8 @@ mod tests {
     /// `count` records of the demand curve 5 x price^-1.7 x rival^0.8 around a price of 20, with uniform noise of
     /// `noise` on the logarithm of demand.
     fn records(count: usize, noise: f64) -> Vec<PriceRecord> {
-        let mut generator = Generator::seed_from_u64(SEED);
-        let mut about = |spread: f64| spread * (2.0 * unit(&mut generator) - 1.0);
+        let mut generator = EnvironmentRng::seed_from_u64(SEED);
+        let mut about = |spread: f64| spread * (2.0 * sample_unit(&mut generator) - 1.0);
         let record = |_| {
             let (price, rival) = (20.0 * about(0.4).exp(), 22.0 * about(0.3).exp());
             let demand = 5.0 * price.powf(-1.7) * rival.powf(0.8) * about(noise).exp();
@@ -226,23 +241,23 @@ mod tests {
         (0..count).map(record).collect()
     }
 
-    fn why<'a>(calibration: &'a Calibration, name: &str) -> &'a str {
+    fn why<'a>(calibration: &'a PriceCalibration, name: &str) -> &'a str {
         &calibration.kept.iter().find(|(kept, _)| *kept == name).unwrap().1
     }
 
     #[test]
     fn records_without_noise_give_the_parameters_back() {
-        let calibration = calibrate(&records(LEAST_RECORDS, 0.0)).unwrap();
+        let calibration = calibrate_prices(&records(MIN_RECORDS, 0.0)).unwrap();
         let PriceOptimization { reference_price, elasticity, cross_elasticity, .. } = calibration.parameters;
         assert!((elasticity - 1.7).abs() < 1e-9 && (cross_elasticity - 0.8).abs() < 1e-9);
-        let geometric = records(LEAST_RECORDS, 0.0).iter().map(|one| one.price.ln()).sum::<f64>() / 30.0;
+        let geometric = records(MIN_RECORDS, 0.0).iter().map(|one| one.price.ln()).sum::<f64>() / 30.0;
         assert!((reference_price - geometric.exp()).abs() < 1e-9);
-        assert_eq!((calibration.records, calibration.kept), (LEAST_RECORDS, vec![]));
+        assert_eq!((calibration.records, calibration.kept), (MIN_RECORDS, vec![]));
         let untouched =
             PriceOptimization { reference_price, elasticity, cross_elasticity, ..PriceOptimization::default() };
         assert_eq!(calibration.parameters, untouched);
         let parameters = serde_json::to_value(&calibration.parameters).unwrap();
-        let made = environment("price_optimization", Some(&parameters)).unwrap().parameters();
+        let made = make_environment("price_optimization", Some(&parameters)).unwrap().parameters();
         let elastic = made.iter().find(|one| one.name == "elasticity").unwrap();
         assert_eq!(elastic.value, elasticity);
     }
@@ -250,7 +265,7 @@ mod tests {
     #[test]
     fn estimates_lie_within_their_errors() {
         println!("seed {SEED}");
-        let calibration = calibrate(&records(300, 0.5)).unwrap();
+        let calibration = calibrate_prices(&records(300, 0.5)).unwrap();
         let truth = [("reference_price", 20.0), ("elasticity", 1.7), ("cross_elasticity", 0.8)];
         for (estimate, (name, value)) in calibration.estimated.iter().zip(truth) {
             assert_eq!((estimate.name, estimate.records), (name, 300));
@@ -267,7 +282,7 @@ mod tests {
         let points = [(0.0f64, 0.0f64), (1.0, -1.0), (2.0, -1.0)];
         let record = |(x, y): &(f64, f64)| PriceRecord { price: x.exp(), demand: y.exp(), rival_price: None };
         let records: Vec<_> = points.iter().cycle().take(30).map(record).collect();
-        let calibration = calibrate(&records).unwrap();
+        let calibration = calibrate_prices(&records).unwrap();
         let estimate = calibration.estimated.iter().find(|one| one.name == "elasticity").unwrap();
         assert!((estimate.value - 0.5).abs() < 1e-12);
         assert!((estimate.standard_error - (5.0f64 / 3.0 / 28.0 / 20.0).sqrt()).abs() < 1e-12);
@@ -276,12 +291,12 @@ mod tests {
 
     #[test]
     fn too_few_say_nothing() {
-        let mut few = records(LEAST_RECORDS, 0.1);
+        let mut few = records(MIN_RECORDS, 0.1);
         few[3].demand = 0.0;
         few[4].price = f64::NAN;
-        assert_eq!(calibrate(&few), Err(TooFew { usable: 28 }));
+        assert_eq!(calibrate_prices(&few), Err(TooFewRecords { usable: 28 }));
         let message = "28 records of price and demand can be used, 30 are needed";
-        assert_eq!(calibrate(&few).unwrap_err().to_string(), message);
+        assert_eq!(calibrate_prices(&few).unwrap_err().to_string(), message);
     }
 
     #[test]
@@ -290,7 +305,7 @@ mod tests {
         let of = |change: &dyn Fn(&mut PriceRecord)| {
             let mut all = records(60, 0.2);
             all.iter_mut().for_each(change);
-            calibrate(&all).unwrap()
+            calibrate_prices(&all).unwrap()
         };
         let constant = of(&|one| one.price = 20.0);
         assert_eq!(constant.parameters.elasticity, default.elasticity);
@@ -304,7 +319,7 @@ mod tests {
         let calm = of(&|one| one.rival_price = Some(22.0));
         assert_eq!(why(&calm, "cross_elasticity"), "the rival's prices hardly differ");
         assert!(calm.estimated.iter().any(|one| one.name == "elasticity"));
-        let noisy = calibrate(&records(40, 6.0)).unwrap();
+        let noisy = calibrate_prices(&records(40, 6.0)).unwrap();
         assert!(why(&noisy, "elasticity").contains("standard error"), "{noisy:?}");
     }
 }

@@ -14,26 +14,26 @@
 //! price does not move, either quote is filled with half of that. The reward is the cash beyond the mid price, plus
 //! lots held x price change, minus `risk` x lots squared, all in ticks.
 
-use super::{Market, Move, parameters::parameters, walk};
+use super::{MarketAction, MarketModel, parameters::market_parameters, walk_transitions};
 
 /// Number of price levels on the ladder.
-const PRICES: usize = 9;
-const MIDDLE: usize = PRICES / 2;
+const PRICE_LEVELS: usize = 9;
+const MIDDLE_PRICE: usize = PRICE_LEVELS / 2;
 /// Number of inventory levels, from three lots short to three lots long.
-const HELD: usize = 7;
-const FLAT: usize = HELD / 2;
+const HOLDING_LEVELS: usize = 7;
+const FLAT_HOLDING: usize = HOLDING_LEVELS / 2;
 /// Number of order-pressure levels: sellers, balanced, buyers.
-const PRESSURES: usize = 3;
-const BALANCED: usize = 1;
+const PRESSURE_LEVELS: usize = 3;
+const BALANCED_PRESSURE: usize = 1;
 /// Number of volume levels: thin, normal, busy.
-const VOLUMES: usize = 3;
-const NORMAL: usize = 1;
+const VOLUME_LEVELS: usize = 3;
+const NORMAL_VOLUME: usize = 1;
 /// Half spread at each volume level, relative to normal volume.
-const SPREADS: [f64; VOLUMES] = [1.5, 1.0, 0.6];
+const SPREAD_FACTORS: [f64; VOLUME_LEVELS] = [1.5, 1.0, 0.6];
 /// Fill probability at each volume level, relative to normal volume.
-const FILLS: [f64; VOLUMES] = [0.4, 1.0, 1.6];
+const FILL_FACTORS: [f64; VOLUME_LEVELS] = [0.4, 1.0, 1.6];
 
-parameters! {
+market_parameters! {
     /// Parameters of `marketplace_trading`.
     MarketplaceTrading {
         /// Probability per step that the price moves by one tick.
@@ -55,45 +55,51 @@ parameters! {
     }
 }
 
-pub(in super::super) struct Trading {
+pub(in super::super) struct TradingMarket {
     parameters: MarketplaceTrading,
 }
 
-impl Trading {
+impl TradingMarket {
     /// Probabilities that the price goes down, stays and goes up.
     fn moves(&self, price: usize, pressure: usize) -> [f64; 3] {
         let p = &self.parameters;
-        let pull = p.reversion * (MIDDLE as f64 - price as f64) / MIDDLE as f64;
-        let tilt = (pull + p.pressure * (pressure as f64 - BALANCED as f64)).clamp(-1.0, 1.0);
+        let pull = p.reversion * (MIDDLE_PRICE as f64 - price as f64) / MIDDLE_PRICE as f64;
+        let tilt = (pull + p.pressure * (pressure as f64 - BALANCED_PRESSURE as f64)).clamp(-1.0, 1.0);
         let up = p.movement * (1.0 + tilt) / 2.0;
         [p.movement - up, 1.0 - p.movement, up]
     }
 
     /// Return the possible inventories after `action`, the cash that each brings beyond the mid price, and their
     /// probabilities, when the price moves in `direction` (0 down, 1 unchanged, 2 up).
-    fn trades(&self, held: usize, volume: usize, action: Move, direction: usize) -> [(f64, usize, f64); 3] {
-        let half_spread = self.parameters.half_spread * SPREADS[volume];
+    fn trade_outcomes(
+        &self,
+        held: usize,
+        volume: usize,
+        action: MarketAction,
+        direction: usize,
+    ) -> [(f64, usize, f64); 3] {
+        let half_spread = self.parameters.half_spread * SPREAD_FACTORS[volume];
         let only = |held, cash| [(1.0, held, cash), (0.0, held, cash), (0.0, held, cash)];
         match action {
-            Move::Increase if held + 1 < HELD => only(held + 1, -half_spread),
-            Move::Decrease if held > 0 => only(held - 1, -half_spread),
-            Move::Increase | Move::Decrease | Move::Maintain => only(held, 0.0),
-            Move::Dynamic => {
-                let fill = self.parameters.fill * FILLS[volume];
+            MarketAction::Increase if held + 1 < HOLDING_LEVELS => only(held + 1, -half_spread),
+            MarketAction::Decrease if held > 0 => only(held - 1, -half_spread),
+            MarketAction::Increase | MarketAction::Decrease | MarketAction::Maintain => only(held, 0.0),
+            MarketAction::Dynamic => {
+                let fill = self.parameters.fill * FILL_FACTORS[volume];
                 let (sold, bought) = [(0.0, fill), (fill / 2.0, fill / 2.0), (fill, 0.0)][direction];
                 let sold = if held > 0 { sold } else { 0.0 };
-                let bought = if held + 1 < HELD { bought } else { 0.0 };
+                let bought = if held + 1 < HOLDING_LEVELS { bought } else { 0.0 };
                 [
                     (1.0 - sold - bought, held, 0.0),
                     (sold, held.saturating_sub(1), half_spread),
-                    (bought, (held + 1).min(HELD - 1), half_spread),
+                    (bought, (held + 1).min(HOLDING_LEVELS - 1), half_spread),
                 ]
             }
         }
     }
 }
 
-impl Market<4> for Trading {
+impl MarketModel<4> for TradingMarket {
     type Parameters = MarketplaceTrading;
 
     const NAME: &'static str = "marketplace_trading";
@@ -103,8 +109,8 @@ impl Market<4> for Trading {
         quote is filled, mostly the one that the price is about to run through. The reward is the change of wealth less \
         a charge for the square of the lots held, in ticks.";
     const VERSION: u32 = 1;
-    const SHAPE: [usize; 4] = [PRICES, HELD, PRESSURES, VOLUMES];
-    const SHOWN: [(&'static str, &'static str); 4] = [
+    const STATE_SHAPE: [usize; 4] = [PRICE_LEVELS, HOLDING_LEVELS, PRESSURE_LEVELS, VOLUME_LEVELS];
+    const FEATURE_MAP: [(&'static str, &'static str); 4] = [
         ("price", "level of the mid price"),
         ("position", "inventory, from three lots short to three long"),
         ("demand", "the order book's pressure: sellers, balanced, buyers"),
@@ -120,27 +126,32 @@ impl Market<4> for Trading {
     }
 
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; 4])) {
-        (0..PRICES).for_each(|price| visit(1.0 / PRICES as f64, [price, FLAT, BALANCED, NORMAL]));
+        (0..PRICE_LEVELS).for_each(|price| {
+            visit(1.0 / PRICE_LEVELS as f64, [price, FLAT_HOLDING, BALANCED_PRESSURE, NORMAL_VOLUME])
+        });
     }
 
     fn outcomes(
         &self,
         [price, held, pressure, volume]: [usize; 4],
-        action: Move,
+        action: MarketAction,
         visit: &mut dyn FnMut(f64, [usize; 4], f64),
     ) {
         let p = &self.parameters;
         for (direction, of_move) in self.moves(price, pressure).into_iter().enumerate() {
-            let next = (price + direction).saturating_sub(1).min(PRICES - 1);
+            let next = (price + direction).saturating_sub(1).min(PRICE_LEVELS - 1);
             let change = next as f64 - price as f64;
-            for (of_trade, held, cash) in self.trades(held, volume, action, direction) {
+            for (of_trade, held, cash) in self.trade_outcomes(held, volume, action, direction) {
                 if of_trade == 0.0 {
                     continue;
                 }
-                let lots = held as f64 - FLAT as f64;
+                let lots = held as f64 - FLAT_HOLDING as f64;
                 let reward = cash + lots * change - p.risk * lots * lots;
-                for (of_pressure, pressure) in walk(pressure, PRESSURES, p.pressure_change, p.pressure_change) {
-                    for (of_volume, volume) in walk(volume, VOLUMES, p.volume_change, p.volume_change) {
+                for (of_pressure, pressure) in
+                    walk_transitions(pressure, PRESSURE_LEVELS, p.pressure_change, p.pressure_change)
+                {
+                    for (of_volume, volume) in walk_transitions(volume, VOLUME_LEVELS, p.volume_change, p.volume_change)
+                    {
                         let probability = of_move * of_trade * of_pressure * of_volume;
                         visit(probability, [next, held, pressure, volume], reward);
                     }

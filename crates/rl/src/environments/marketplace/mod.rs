@@ -2,7 +2,7 @@
 //!
 //! Each is a finite Markov decision process: its state is a few small integers, and every outcome of an action is
 //! enumerated with its probability. The same enumeration is used for simulation and for exact solution, so the best
-//! possible expected return is known ([`Reference`]).
+//! possible expected return is known ([`ReferenceReturns`]).
 //!
 //! In these files a "walk" is a process that moves one level up or down with given probabilities and does not leave its
 //! range.
@@ -11,11 +11,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    Action, ActionSpace, Description, Environment, Parameter, Reference,
-    mdp::Process,
-    simulation::{Dynamics, Generator, Simulation, unit},
+    ActionSpace, Environment, EnvironmentAction, EnvironmentDescription, EnvironmentParameter, ReferenceReturns,
+    mdp::MarkovProcess,
+    simulation::{Dynamics, EnvironmentRng, SimulatedEnvironment, sample_unit},
 };
-use crate::{ACTIONS, FEATURES};
+use crate::{ACTION_NAMES, FEATURE_NAMES};
 
 mod calibration;
 mod marketplace_trading;
@@ -28,9 +28,9 @@ mod service_selection;
 #[cfg(test)]
 mod tests;
 
-use parameters::Parameters;
+use parameters::MarketParameters;
 pub use {
-    calibration::{Calibration, Estimate, LEAST_RECORDS, PriceRecord, TooFew, calibrate},
+    calibration::{FittedParameter, MIN_RECORDS, PriceCalibration, PriceRecord, TooFewRecords, calibrate_prices},
     marketplace_trading::MarketplaceTrading,
     negotiation_strategy::NegotiationStrategy,
     portfolio_management::PortfolioManagement,
@@ -39,25 +39,26 @@ pub use {
     service_selection::ServiceSelection,
 };
 pub(super) use {
-    marketplace_trading::Trading, negotiation_strategy::Negotiations, portfolio_management::Portfolio,
-    price_optimization::Prices, resource_allocation::Resources, service_selection::Services,
+    marketplace_trading::TradingMarket, negotiation_strategy::NegotiationMarket, portfolio_management::PortfolioMarket,
+    price_optimization::PricingMarket, resource_allocation::ResourceMarket, service_selection::ServiceMarket,
 };
 
-/// A market action, in the order of [`ACTIONS`].
+/// A market action, in the order of [`ACTION_NAMES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Move {
+pub(super) enum MarketAction {
     Increase,
     Decrease,
     Maintain,
     Dynamic,
 }
 
-const MOVES: [Move; ACTIONS.len()] = [Move::Increase, Move::Decrease, Move::Maintain, Move::Dynamic];
+const MARKET_ACTIONS: [MarketAction; ACTION_NAMES.len()] =
+    [MarketAction::Increase, MarketAction::Decrease, MarketAction::Maintain, MarketAction::Dynamic];
 
 /// Model of a market with a state of `N` integers.
-pub(super) trait Market<const N: usize>: Send + Sized {
+pub(super) trait MarketModel<const N: usize>: Send + Sized {
     /// Parameters of the model.
-    type Parameters: Parameters;
+    type Parameters: MarketParameters;
 
     /// Name in the API.
     const NAME: &'static str;
@@ -68,9 +69,9 @@ pub(super) trait Market<const N: usize>: Send + Sized {
     /// Steps of an episode.
     const HORIZON: u32 = 100;
     /// Number of values of each state variable, which start at 0.
-    const SHAPE: [usize; N];
-    /// For each state variable, the feature of [`FEATURES`] that shows it, and its meaning.
-    const SHOWN: [(&'static str, &'static str); N];
+    const STATE_SHAPE: [usize; N];
+    /// For each state variable, the feature of [`FEATURE_NAMES`] that shows it, and its meaning.
+    const FEATURE_MAP: [(&'static str, &'static str); N];
 
     /// Create the model from valid parameters.
     fn new(parameters: Self::Parameters) -> Self;
@@ -81,62 +82,69 @@ pub(super) trait Market<const N: usize>: Send + Sized {
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; N]));
 
     /// Visit every outcome of an action: its probability, the next state, the reward.
-    fn outcomes(&self, state: [usize; N], action: Move, visit: &mut dyn FnMut(f64, [usize; N], f64));
+    fn outcomes(&self, state: [usize; N], action: MarketAction, visit: &mut dyn FnMut(f64, [usize; N], f64));
 }
 
 /// Create the market `M`, in an episode started with seed 0.
-pub(super) fn market<const N: usize, M: Market<N> + 'static>(
+pub(super) fn make_market<const N: usize, M: MarketModel<N> + 'static>(
     parameters: Option<&Value>,
 ) -> Result<Box<dyn Environment>, String>
 where
     [usize; N]: Serialize + DeserializeOwned,
 {
     let parameters = M::Parameters::read(parameters)?;
-    let played = Played::new(M::new(parameters));
-    let description = Description {
+    let played = MarketDynamics::new(M::new(parameters));
+    let description = EnvironmentDescription {
         name: M::NAME.into(),
-        summary: format!("{} {}", M::SUMMARY, shown::<N, M>()),
-        observations: FEATURES.map(str::to_owned).into(),
-        bounds: vec![(Some(-MOST), Some(MOST)); FEATURES.len()],
-        actions: ActionSpace::Discrete { names: ACTIONS.map(str::to_owned).into() },
+        summary: format!("{} {}", M::SUMMARY, describe_features::<N, M>()),
+        observations: FEATURE_NAMES.map(str::to_owned).into(),
+        bounds: vec![(Some(-MAX_FEATURE), Some(MAX_FEATURE)); FEATURE_NAMES.len()],
+        actions: ActionSpace::Discrete { names: ACTION_NAMES.map(str::to_owned).into() },
         horizon: M::HORIZON,
     };
-    Ok(Box::new(Simulation::new(played, description)))
+    Ok(Box::new(SimulatedEnvironment::new(played, description)))
 }
 
 /// Describe in one sentence what the features show.
-fn shown<const N: usize, M: Market<N>>() -> String {
-    let shown = M::SHOWN.iter().zip(M::SHAPE);
+fn describe_features<const N: usize, M: MarketModel<N>>() -> String {
+    let shown = M::FEATURE_MAP.iter().zip(M::STATE_SHAPE);
     let shown: Vec<_> = shown.map(|((name, meaning), values)| format!("{name} ({meaning}; {values} values)")).collect();
-    format!("Features, each spread evenly from -{MOST} to {MOST}: {}; the others are 0.", shown.join(", "))
+    format!(
+        "Features, each spread evenly from -{MAX_FEATURE} to {MAX_FEATURE}: {}; the others are 0.",
+        shown.join(", ")
+    )
 }
 
 /// A market model as an environment's dynamics.
-struct Played<const N: usize, M> {
+struct MarketDynamics<const N: usize, M> {
     market: M,
     /// Index in the observation of the feature that shows each state variable.
     places: [usize; N],
 }
 
-impl<const N: usize, M: Market<N>> Played<N, M> {
+impl<const N: usize, M: MarketModel<N>> MarketDynamics<N, M> {
     fn new(market: M) -> Self {
-        let place = |name| FEATURES.iter().position(|feature| *feature == name).unwrap_or(FEATURES.len());
-        Self { market, places: M::SHOWN.map(|(name, _)| place(name)) }
+        let place = |name| FEATURE_NAMES.iter().position(|feature| *feature == name).unwrap_or(FEATURE_NAMES.len());
+        Self { market, places: M::FEATURE_MAP.map(|(name, _)| place(name)) }
     }
 
-    fn process(&self) -> Process {
-        let states = M::SHAPE.iter().product();
+    fn process(&self) -> MarkovProcess {
+        let states = M::STATE_SHAPE.iter().product();
         let mut start = Vec::new();
-        self.market.start(&mut |probability, state| start.push((index(M::SHAPE, state), probability)));
-        Process::new(states, ACTIONS.len(), M::HORIZON, start, |state, action, visit| {
-            self.market.outcomes(digits(M::SHAPE, state), MOVES[action], &mut |probability, next, reward| {
-                visit(probability, index(M::SHAPE, next), reward);
-            });
+        self.market.start(&mut |probability, state| start.push((state_index(M::STATE_SHAPE, state), probability)));
+        MarkovProcess::new(states, ACTION_NAMES.len(), M::HORIZON, start, |state, action, visit| {
+            self.market.outcomes(
+                state_from_index(M::STATE_SHAPE, state),
+                MARKET_ACTIONS[action],
+                &mut |probability, next, reward| {
+                    visit(probability, state_index(M::STATE_SHAPE, next), reward);
+                },
+            );
         })
     }
 }
 
-impl<const N: usize, M: Market<N>> Dynamics for Played<N, M>
+impl<const N: usize, M: MarketModel<N>> Dynamics for MarketDynamics<N, M>
 where
     [usize; N]: Serialize + DeserializeOwned,
 {
@@ -144,78 +152,84 @@ where
 
     const VERSION: u32 = M::VERSION;
 
-    fn parameters(&self) -> Vec<Parameter> {
+    fn parameters(&self) -> Vec<EnvironmentParameter> {
         self.market.parameters().describe()
     }
 
     fn holds(&self, state: &[usize; N]) -> bool {
-        state.iter().zip(M::SHAPE).all(|(digit, values)| *digit < values)
+        state.iter().zip(M::STATE_SHAPE).all(|(digit, values)| *digit < values)
     }
 
-    fn begin(&self, generator: &mut Generator) -> [usize; N] {
-        let mut draw = Draw::new(generator, [0; N]);
+    fn begin(&self, generator: &mut EnvironmentRng) -> [usize; N] {
+        let mut draw = ChoiceSampler::new(generator, [0; N]);
         self.market.start(&mut |probability, state| draw.offer(probability, state));
         draw.taken
     }
 
     fn observe(&self, state: &[usize; N], _: u32, out: &mut [f32]) {
         out.fill(0.0);
-        for ((place, digit), values) in self.places.into_iter().zip(state).zip(M::SHAPE) {
-            out[place] = feature(*digit, values);
+        for ((place, digit), values) in self.places.into_iter().zip(state).zip(M::STATE_SHAPE) {
+            out[place] = scale_feature(*digit, values);
         }
     }
 
-    fn advance(&self, state: &mut [usize; N], _: u32, action: Action<'_>, generator: &mut Generator) -> (f64, bool) {
-        let Action::Discrete(action) = action else { return (f64::NAN, false) };
-        let action = MOVES[action];
-        let mut draw = Draw::new(generator, (*state, f64::NAN));
+    fn advance(
+        &self,
+        state: &mut [usize; N],
+        _: u32,
+        action: EnvironmentAction<'_>,
+        generator: &mut EnvironmentRng,
+    ) -> (f64, bool) {
+        let EnvironmentAction::Discrete(action) = action else { return (f64::NAN, false) };
+        let action = MARKET_ACTIONS[action];
+        let mut draw = ChoiceSampler::new(generator, (*state, f64::NAN));
         self.market.outcomes(*state, action, &mut |probability, next, reward| draw.offer(probability, (next, reward)));
         let (next, reward) = draw.taken;
         *state = next;
         (reward, false)
     }
 
-    fn reference(&self) -> Option<Reference> {
-        Some(reference(&self.process()))
+    fn reference(&self) -> Option<ReferenceReturns> {
+        Some(reference_returns(&self.process()))
     }
 
     fn expected_return(&self, policy: &mut dyn FnMut(&[f32]) -> Vec<f64>) -> Option<f64> {
-        let states: usize = M::SHAPE.iter().product();
-        let mut observations = vec![0.0; states * FEATURES.len()];
-        for (state, out) in observations.chunks_mut(FEATURES.len()).enumerate() {
-            self.observe(&digits(M::SHAPE, state), 0, out);
+        let states: usize = M::STATE_SHAPE.iter().product();
+        let mut observations = vec![0.0; states * FEATURE_NAMES.len()];
+        for (state, out) in observations.chunks_mut(FEATURE_NAMES.len()).enumerate() {
+            self.observe(&state_from_index(M::STATE_SHAPE, state), 0, out);
         }
         let policy = policy(&observations);
-        let fits = policy.len() == states * ACTIONS.len() && policy.iter().all(|number| number.is_finite());
+        let fits = policy.len() == states * ACTION_NAMES.len() && policy.iter().all(|number| number.is_finite());
         fits.then(|| self.process().value_of(&policy))
     }
 }
 
 /// Compute the reference returns of a process.
-fn reference(process: &Process) -> Reference {
-    let constants = (0..ACTIONS.len()).map(|action| process.value_of(&process.constant(action)));
+fn reference_returns(process: &MarkovProcess) -> ReferenceReturns {
+    let constants = (0..ACTION_NAMES.len()).map(|action| process.value_of(&process.constant(action)));
     let (action, constant) =
         constants.enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other)).unwrap_or((0, f64::NAN));
-    Reference {
+    ReferenceReturns {
         optimum: process.optimum(),
         random: process.value_of(&process.random()),
         myopic: process.value_of(&process.myopic()),
         constant,
-        constant_action: ACTIONS[action].into(),
+        constant_action: ACTION_NAMES[action].into(),
     }
 }
 
 /// Selection of one of several options by their probabilities: the one in whose share of [0, 1) a drawn number lies.
-struct Draw<T> {
+struct ChoiceSampler<T> {
     /// Remainder of the drawn number.
     rest: f64,
     taken: T,
 }
 
-impl<T> Draw<T> {
+impl<T> ChoiceSampler<T> {
     /// Draw a number; `none` is taken when no option is offered.
-    fn new(generator: &mut Generator, none: T) -> Self {
-        Self { rest: unit(generator), taken: none }
+    fn new(generator: &mut EnvironmentRng, none: T) -> Self {
+        Self { rest: sample_unit(generator), taken: none }
     }
 
     /// The last possible option stays selected when rounding leaves the sum of the probabilities just under 1.
@@ -228,12 +242,12 @@ impl<T> Draw<T> {
 }
 
 /// Index of a state among all states of this shape.
-fn index<const N: usize>(shape: [usize; N], state: [usize; N]) -> usize {
+fn state_index<const N: usize>(shape: [usize; N], state: [usize; N]) -> usize {
     state.iter().zip(shape).fold(0, |index, (digit, values)| index * values + digit)
 }
 
 /// State with this index.
-fn digits<const N: usize>(shape: [usize; N], mut index: usize) -> [usize; N] {
+fn state_from_index<const N: usize>(shape: [usize; N], mut index: usize) -> [usize; N] {
     let mut state = [0; N];
     for (digit, values) in state.iter_mut().zip(shape).rev() {
         *digit = index % values;
@@ -243,23 +257,23 @@ fn digits<const N: usize>(shape: [usize; N], mut index: usize) -> [usize; N] {
 }
 
 /// Largest value of a feature; the smallest is its negative.
-const MOST: f32 = 1.5;
+const MAX_FEATURE: f32 = 1.5;
 
-/// Map `value`, one of `values` integers from 0, linearly to the range from -[`MOST`] to [`MOST`].
-fn feature(value: usize, values: usize) -> f32 {
-    MOST * (2.0 * value as f32 / (values - 1) as f32 - 1.0)
+/// Map `value`, one of `values` integers from 0, linearly to the range from -[`MAX_FEATURE`] to [`MAX_FEATURE`].
+fn scale_feature(value: usize, values: usize) -> f32 {
+    MAX_FEATURE * (2.0 * value as f32 / (values - 1) as f32 - 1.0)
 }
 
 /// Return the possible next values of a walk on `rungs` levels from `rung`, with their probabilities. A step that would
 /// leave the range is not taken.
-fn walk(rung: usize, rungs: usize, down: f64, up: f64) -> [(f64, usize); 3] {
+fn walk_transitions(rung: usize, rungs: usize, down: f64, up: f64) -> [(f64, usize); 3] {
     let down = if rung > 0 { down } else { 0.0 };
     let up = if rung + 1 < rungs { up } else { 0.0 };
     [(down, rung.saturating_sub(1)), (1.0 - down - up, rung), (up, (rung + 1).min(rungs - 1))]
 }
 
 /// Poisson distribution with this mean; the whole tail is added to the last of `N` counts.
-fn poisson<const N: usize>(mean: f64) -> [f64; N] {
+fn poisson_probabilities<const N: usize>(mean: f64) -> [f64; N] {
     let mut term = (-mean).exp();
     let mut rest = 1.0;
     std::array::from_fn(|count| {

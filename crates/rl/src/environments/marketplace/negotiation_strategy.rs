@@ -13,31 +13,31 @@
 //! A price at level `k` is worth `surplus x k / 6`; each round costs `round_cost`. The seller's reputation rises after
 //! low prices and falls after high ones and after buyers who left.
 
-use super::{Market, Move, parameters::parameters};
+use super::{MarketAction, MarketModel, parameters::market_parameters};
 
 /// Number of price levels between the seller's minimum and the highest price that any buyer pays.
-const PRICES: usize = 7;
+const PRICE_LEVELS: usize = 7;
 /// Number of patience levels of a buyer.
-const PATIENCE: usize = 5;
+const PATIENCE_LEVELS: usize = 5;
 /// Number of buyer kinds: none, tough, fair, eager.
-const KINDS: usize = 4;
-const NOBODY: usize = 0;
+const BUYER_KINDS: usize = 4;
+const NO_BUYER: usize = 0;
 /// Number of levels of the seller's reputation.
-const GOODWILL: usize = 3;
+const REPUTATION_LEVELS: usize = 3;
 /// Highest price level that improves the reputation.
-const KIND_PRICE: usize = 2;
+const MAX_LOW_PRICE: usize = 2;
 /// Lowest price level that harms the reputation.
-const HARD_PRICE: usize = 5;
+const MIN_HIGH_PRICE: usize = 5;
 /// Initial patience of each kind.
-const PATIENCES: [usize; KINDS] = [0, 1, 3, 4];
+const INITIAL_PATIENCE: [usize; BUYER_KINDS] = [0, 1, 3, 4];
 /// Readiness of each kind to accept an ask, relative to a fair buyer.
-const AGREEABLE: [f64; KINDS] = [0.0, 0.4, 1.0, 1.6];
+const ACCEPTANCE_FACTORS: [f64; BUYER_KINDS] = [0.0, 0.4, 1.0, 1.6];
 /// Readiness of each kind to raise its bid, relative to a fair buyer.
-const YIELDING: [f64; KINDS] = [0.0, 0.0, 1.0, 2.0];
+const CONCESSION_FACTORS: [f64; BUYER_KINDS] = [0.0, 0.0, 1.0, 2.0];
 /// Rate at which each kind loses patience, relative to a fair buyer.
-const HASTE: [f64; KINDS] = [0.0, 2.0, 1.0, 0.5];
+const PATIENCE_LOSS_FACTORS: [f64; BUYER_KINDS] = [0.0, 2.0, 1.0, 0.5];
 
-parameters! {
+market_parameters! {
     /// Parameters of `negotiation_strategy`.
     NegotiationStrategy {
         /// Value of closing at the highest price; closing at the lowest is worth 0.
@@ -61,35 +61,36 @@ parameters! {
     }
 }
 
-pub(in super::super) struct Negotiations {
+pub(in super::super) struct NegotiationMarket {
     parameters: NegotiationStrategy,
 }
 
-impl Negotiations {
+impl NegotiationMarket {
     /// Visit the states after a step that leaves no buyer: a new one arrives, or none.
     fn next(&self, probability: f64, goodwill: usize, mut visit: impl FnMut(f64, [usize; 5])) {
         let arrival = self.parameters.arrival;
-        visit(probability * (1.0 - arrival), [0, 0, 0, NOBODY, goodwill]);
-        let share = probability * arrival / (KINDS - 1) as f64;
-        (1..KINDS).for_each(|kind| visit(share, [PRICES - 1, goodwill, PATIENCES[kind], kind, goodwill]));
+        visit(probability * (1.0 - arrival), [0, 0, 0, NO_BUYER, goodwill]);
+        let share = probability * arrival / (BUYER_KINDS - 1) as f64;
+        (1..BUYER_KINDS)
+            .for_each(|kind| visit(share, [PRICE_LEVELS - 1, goodwill, INITIAL_PATIENCE[kind], kind, goodwill]));
     }
 
     /// Reward of a step that closes the deal at price level `price`.
     fn worth(&self, price: usize) -> f64 {
-        self.parameters.surplus * price as f64 / (PRICES - 1) as f64 - self.parameters.round_cost
+        self.parameters.surplus * price as f64 / (PRICE_LEVELS - 1) as f64 - self.parameters.round_cost
     }
 }
 
 /// Reputation after closing at price level `price`.
-fn after(price: usize, goodwill: usize) -> usize {
+fn reputation_after(price: usize, goodwill: usize) -> usize {
     match price {
-        ..=KIND_PRICE => (goodwill + 1).min(GOODWILL - 1),
-        HARD_PRICE.. => goodwill.saturating_sub(1),
+        ..=MAX_LOW_PRICE => (goodwill + 1).min(REPUTATION_LEVELS - 1),
+        MIN_HIGH_PRICE.. => goodwill.saturating_sub(1),
         _ => goodwill,
     }
 }
 
-impl Market<5> for Negotiations {
+impl MarketModel<5> for NegotiationMarket {
     type Parameters = NegotiationStrategy;
 
     const NAME: &'static str = "negotiation_strategy";
@@ -100,8 +101,8 @@ impl Market<5> for Negotiations {
         begin with a higher bid. The reward is the worth of the price agreed less a cost of each round.";
     const VERSION: u32 = 1;
     const HORIZON: u32 = 200;
-    const SHAPE: [usize; 5] = [PRICES, PRICES, PATIENCE, KINDS, GOODWILL];
-    const SHOWN: [(&'static str, &'static str); 5] = [
+    const STATE_SHAPE: [usize; 5] = [PRICE_LEVELS, PRICE_LEVELS, PATIENCE_LEVELS, BUYER_KINDS, REPUTATION_LEVELS];
+    const FEATURE_MAP: [(&'static str, &'static str); 5] = [
         ("price", "price level of the ask"),
         ("demand", "price level of the bid"),
         ("resources", "the buyer's patience"),
@@ -118,32 +119,35 @@ impl Market<5> for Negotiations {
     }
 
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; 5])) {
-        self.next(1.0, GOODWILL / 2, visit);
+        self.next(1.0, REPUTATION_LEVELS / 2, visit);
     }
 
     fn outcomes(
         &self,
         [old, bid, patience, kind, goodwill]: [usize; 5],
-        action: Move,
+        action: MarketAction,
         visit: &mut dyn FnMut(f64, [usize; 5], f64),
     ) {
         let p = &self.parameters;
-        if kind == NOBODY {
+        if kind == NO_BUYER {
             return self.next(1.0, goodwill, |probability, state| visit(probability, state, 0.0));
         }
         let ask = match action {
-            Move::Increase => (old + 1).min(PRICES - 1),
-            Move::Decrease => old.saturating_sub(1),
-            Move::Maintain => old,
-            Move::Dynamic => (old + bid).div_ceil(2).min(old),
+            MarketAction::Increase => (old + 1).min(PRICE_LEVELS - 1),
+            MarketAction::Decrease => old.saturating_sub(1),
+            MarketAction::Maintain => old,
+            MarketAction::Dynamic => (old + bid).div_ceil(2).min(old),
         };
         if ask <= bid {
-            return self
-                .next(1.0, after(bid, goodwill), |probability, state| visit(probability, state, self.worth(bid)));
+            return self.next(1.0, reputation_after(bid, goodwill), |probability, state| {
+                visit(probability, state, self.worth(bid))
+            });
         }
         let gap = (ask - bid) as f64;
-        let accepts = (p.agreeable * AGREEABLE[kind] / (gap * gap)).min(1.0);
-        self.next(accepts, after(ask, goodwill), |probability, state| visit(probability, state, self.worth(ask)));
+        let accepts = (p.agreeable * ACCEPTANCE_FACTORS[kind] / (gap * gap)).min(1.0);
+        self.next(accepts, reputation_after(ask, goodwill), |probability, state| {
+            visit(probability, state, self.worth(ask))
+        });
 
         let tired = if patience == 0 { p.impatience } else { 0.0 };
         let angry = if ask > old { p.anger } else { 0.0 };
@@ -153,9 +157,9 @@ impl Market<5> for Negotiations {
 
         let stays = 1.0 - accepts - leaves;
         let returned = if ask < old { p.reciprocity } else { 0.0 };
-        let raises = (p.yielding * YIELDING[kind] + returned).min(1.0);
-        let loss = if patience > 0 { p.patience_loss * HASTE[kind] } else { 0.0 };
-        for (of_bid, bid) in [(raises, (bid + 1).min(PRICES - 1)), (1.0 - raises, bid)] {
+        let raises = (p.yielding * CONCESSION_FACTORS[kind] + returned).min(1.0);
+        let loss = if patience > 0 { p.patience_loss * PATIENCE_LOSS_FACTORS[kind] } else { 0.0 };
+        for (of_bid, bid) in [(raises, (bid + 1).min(PRICE_LEVELS - 1)), (1.0 - raises, bid)] {
             for (of_patience, patience) in [(loss, patience.saturating_sub(1)), (1.0 - loss, patience)] {
                 visit(stays * of_bid * of_patience, [ask, bid, patience, kind, goodwill], cost);
             }

@@ -3,12 +3,12 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::super::Parameter;
+use super::super::EnvironmentParameter;
 
 /// Numeric parameters of a market, declared by [`parameters!`].
-pub(in super::super) trait Parameters: Default + Serialize + DeserializeOwned + Send {
+pub(in super::super) trait MarketParameters: Default + Serialize + DeserializeOwned + Send {
     /// Describe each parameter, in order.
-    fn describe(&self) -> Vec<Parameter>;
+    fn describe(&self) -> Vec<EnvironmentParameter>;
 
     /// Read parameters from a JSON object; those not named keep their default.
     fn read(value: Option<&Value>) -> Result<Self, String> {
@@ -25,7 +25,7 @@ pub(in super::super) trait Parameters: Default + Serialize + DeserializeOwned + 
     /// Check that each parameter lies in its range.
     fn validate(&self) -> Result<(), String> {
         match self.describe().iter().find(|one| !(one.low..=one.high).contains(&one.value)) {
-            Some(Parameter { name, value, low, high, .. }) => {
+            Some(EnvironmentParameter { name, value, low, high, .. }) => {
                 Err(format!("{name} is {value}: {low} to {high} is needed"))
             }
             None => Ok(()),
@@ -35,7 +35,7 @@ pub(in super::super) trait Parameters: Default + Serialize + DeserializeOwned + 
 
 /// Declare the parameters of a market: meaning, name, default and range of each. Documentation, `Default` and
 /// validation are generated from the same declaration.
-macro_rules! parameters {
+macro_rules! market_parameters {
     (
         $(#[$about:meta])*
         $type:ident {
@@ -61,9 +61,9 @@ macro_rules! parameters {
             }
         }
 
-        impl super::Parameters for $type {
-            fn describe(&self) -> Vec<super::super::Parameter> {
-                vec![$(super::super::Parameter {
+        impl super::MarketParameters for $type {
+            fn describe(&self) -> Vec<super::super::EnvironmentParameter> {
+                vec![$(super::super::EnvironmentParameter {
                     name: stringify!($name),
                     meaning: concat!($($meaning),+).trim_start(),
                     low: $low,
@@ -76,4 +76,4 @@ macro_rules! parameters {
     };
 }
 
-pub(super) use parameters;
+pub(super) use market_parameters;

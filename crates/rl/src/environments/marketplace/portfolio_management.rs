@@ -8,40 +8,40 @@
 //! and the deviation is `volatility`, or `volatility_ratio` times that in turbulent periods. The portfolio gains `w x
 //! return`, `w` being the asset's weight after this step's trade. A move of the asset changes its valuation; a loss
 //! deepens the drawdown by a level and a gain reduces it by one, each with a probability proportional to its size
-//! (certain at `DEGREE`). Regime and volatility follow walks. The reward, in percent, is
+//! (certain at `DRAWDOWN_STEP`). Regime and volatility follow walks. The reward, in percent, is
 //!
 //! `ln(1 + gain) - trading_cost x weight traded - aversion x (w x deviation)^2`,
 //!
 //! minus `redemption` when the drawdown reaches its deepest level and investors withdraw.
 
-use super::{Market, Move, parameters::parameters, walk};
+use super::{MarketAction, MarketModel, parameters::market_parameters, walk_transitions};
 
 /// Number of exposure levels: weights of the asset in fifths, from 0.
-const EXPOSURES: usize = 6;
+const EXPOSURE_LEVELS: usize = 6;
 /// Number of market regimes: falling, flat, rising.
-const REGIMES: usize = 3;
-const FLAT: usize = 1;
+const REGIME_COUNT: usize = 3;
+const FLAT_REGIME: usize = 1;
 /// Number of valuation levels of the asset, from cheap to expensive.
-const VALUATIONS: usize = 5;
-const FAIR: usize = VALUATIONS / 2;
+const VALUATION_LEVELS: usize = 5;
+const FAIR_VALUATION: usize = VALUATION_LEVELS / 2;
 /// Number of volatility levels: calm, turbulent.
-const VOLATILITIES: usize = 2;
+const VOLATILITY_LEVELS: usize = 2;
 /// Number of drawdown levels, from none.
-const DRAWDOWNS: usize = 4;
-const DEEPEST: usize = DRAWDOWNS - 1;
+const DRAWDOWN_LEVELS: usize = 4;
+const DEEPEST_DRAWDOWN: usize = DRAWDOWN_LEVELS - 1;
 /// Exposure at the start of an episode.
-const FIRST: usize = 2;
+const INITIAL_EXPOSURE: usize = 2;
 /// Exposures of the volatility-target action, in calm and in turbulent periods.
-const TARGETS: [usize; VOLATILITIES] = [4, 2];
+const TARGET_EXPOSURES: [usize; VOLATILITY_LEVELS] = [4, 2];
 /// Moves of the asset: size in `sqrt(2)` deviations from the mean, probability, and the probabilities that the
 /// valuation then goes down and up a level.
-const MOVES: [(f64, f64, f64, f64); 3] = [(-1.0, 0.25, 0.3, 0.0), (0.0, 0.5, 0.1, 0.1), (1.0, 0.25, 0.0, 0.3)];
+const RETURN_MOVES: [(f64, f64, f64, f64); 3] = [(-1.0, 0.25, 0.3, 0.0), (0.0, 0.5, 0.1, 0.1), (1.0, 0.25, 0.0, 0.3)];
 /// Loss or gain that certainly changes the drawdown by a level.
-const DEGREE: f64 = 0.03;
+const DRAWDOWN_STEP: f64 = 0.03;
 /// Factor that expresses rewards in percent.
 const PERCENT: f64 = 100.0;
 
-parameters! {
+market_parameters! {
     /// Parameters of `portfolio_management`.
     PortfolioManagement {
         /// Difference of the mean return per step between a rising and a flat market; a falling market has minus that.
@@ -67,33 +67,33 @@ parameters! {
     }
 }
 
-pub(in super::super) struct Portfolio {
+pub(in super::super) struct PortfolioMarket {
     parameters: PortfolioManagement,
 }
 
-impl Portfolio {
+impl PortfolioMarket {
     /// Mean and standard deviation of the asset's return in a step.
     fn moments(&self, regime: usize, valuation: usize, volatility: usize) -> (f64, f64) {
         let p = &self.parameters;
-        let (regime, dear) = (regime as f64 - FLAT as f64, valuation as f64 - FAIR as f64);
+        let (regime, dear) = (regime as f64 - FLAT_REGIME as f64, valuation as f64 - FAIR_VALUATION as f64);
         let mean = p.premium + p.drift * regime - p.valuation_pull * dear;
         (mean, p.volatility * if volatility == 0 { 1.0 } else { p.volatility_ratio })
     }
 }
 
 /// Weight of the asset at an exposure level.
-fn weight(exposures: usize) -> f64 {
-    exposures as f64 / (EXPOSURES - 1) as f64
+fn exposure_weight(exposures: usize) -> f64 {
+    exposures as f64 / (EXPOSURE_LEVELS - 1) as f64
 }
 
 /// Possible drawdown levels after a gain of this size, with their probabilities.
-fn drawdowns(drawdown: usize, gain: f64) -> [(f64, usize); 3] {
-    let likely = (gain.abs() / DEGREE).min(1.0);
+fn drawdown_transitions(drawdown: usize, gain: f64) -> [(f64, usize); 3] {
+    let likely = (gain.abs() / DRAWDOWN_STEP).min(1.0);
     let (mended, deeper) = if gain < 0.0 { (0.0, likely) } else { (likely, 0.0) };
-    walk(drawdown, DRAWDOWNS, mended, deeper)
+    walk_transitions(drawdown, DRAWDOWN_LEVELS, mended, deeper)
 }
 
-impl Market<5> for Portfolio {
+impl MarketModel<5> for PortfolioMarket {
     type Parameters = PortfolioManagement;
 
     const NAME: &'static str = "portfolio_management";
@@ -103,8 +103,9 @@ impl Market<5> for Portfolio {
         (four fifths in calm, two in rough times). The reward is the logarithm of growth less trading costs, a charge \
         for variance, and a loss when the drawdown gets so deep that investors leave, in percent.";
     const VERSION: u32 = 1;
-    const SHAPE: [usize; 5] = [EXPOSURES, REGIMES, VALUATIONS, VOLATILITIES, DRAWDOWNS];
-    const SHOWN: [(&'static str, &'static str); 5] = [
+    const STATE_SHAPE: [usize; 5] =
+        [EXPOSURE_LEVELS, REGIME_COUNT, VALUATION_LEVELS, VOLATILITY_LEVELS, DRAWDOWN_LEVELS];
+    const FEATURE_MAP: [(&'static str, &'static str); 5] = [
         ("position", "fifths of the portfolio in the asset"),
         ("demand", "the regime: falling, flat, rising"),
         ("price", "valuation of the asset, cheap to expensive"),
@@ -121,34 +122,38 @@ impl Market<5> for Portfolio {
     }
 
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; 5])) {
-        (0..REGIMES).for_each(|regime| visit(1.0 / REGIMES as f64, [FIRST, regime, FAIR, 0, 0]));
+        (0..REGIME_COUNT)
+            .for_each(|regime| visit(1.0 / REGIME_COUNT as f64, [INITIAL_EXPOSURE, regime, FAIR_VALUATION, 0, 0]));
     }
 
     fn outcomes(
         &self,
         [old, regime, valuation, volatility, drawdown]: [usize; 5],
-        action: Move,
+        action: MarketAction,
         visit: &mut dyn FnMut(f64, [usize; 5], f64),
     ) {
         let p = &self.parameters;
         let exposure = match action {
-            Move::Increase => (old + 1).min(EXPOSURES - 1),
-            Move::Decrease => old.saturating_sub(1),
-            Move::Maintain => old,
-            Move::Dynamic => TARGETS[volatility],
+            MarketAction::Increase => (old + 1).min(EXPOSURE_LEVELS - 1),
+            MarketAction::Decrease => old.saturating_sub(1),
+            MarketAction::Maintain => old,
+            MarketAction::Dynamic => TARGET_EXPOSURES[volatility],
         };
         let (mean, deviation) = self.moments(regime, valuation, volatility);
-        let risk = weight(exposure) * deviation;
-        let charged = p.trading_cost * weight(exposure.abs_diff(old)) + p.aversion * risk * risk;
-        for (jump, of_move, down, up) in MOVES {
-            let gain = weight(exposure) * (mean + jump * std::f64::consts::SQRT_2 * deviation);
-            for (of_drawdown, deep) in drawdowns(drawdown, gain) {
-                let left = if deep == DEEPEST && drawdown < DEEPEST { p.redemption } else { 0.0 };
+        let risk = exposure_weight(exposure) * deviation;
+        let charged = p.trading_cost * exposure_weight(exposure.abs_diff(old)) + p.aversion * risk * risk;
+        for (jump, of_move, down, up) in RETURN_MOVES {
+            let gain = exposure_weight(exposure) * (mean + jump * std::f64::consts::SQRT_2 * deviation);
+            for (of_drawdown, deep) in drawdown_transitions(drawdown, gain) {
+                let left = if deep == DEEPEST_DRAWDOWN && drawdown < DEEPEST_DRAWDOWN { p.redemption } else { 0.0 };
                 let reward = PERCENT * (gain.ln_1p() - charged - left);
-                for (of_valuation, valuation) in walk(valuation, VALUATIONS, down, up) {
-                    for (of_regime, regime) in walk(regime, REGIMES, p.regime_change, p.regime_change) {
+                for (of_valuation, valuation) in walk_transitions(valuation, VALUATION_LEVELS, down, up) {
+                    for (of_regime, regime) in walk_transitions(regime, REGIME_COUNT, p.regime_change, p.regime_change)
+                    {
                         let change = p.volatility_change;
-                        for (of_volatility, volatility) in walk(volatility, VOLATILITIES, change, change) {
+                        for (of_volatility, volatility) in
+                            walk_transitions(volatility, VOLATILITY_LEVELS, change, change)
+                        {
                             let probability = of_move * of_drawdown * of_valuation * of_regime * of_volatility;
                             visit(probability, [exposure, regime, valuation, volatility, deep], reward);
                         }

@@ -11,28 +11,28 @@
 //! `rival_follows`; otherwise it moves towards its usual level for the season with probability `rival_returns`. The
 //! season follows a walk.
 
-use super::{Market, Move, parameters::parameters, poisson, walk};
+use super::{MarketAction, MarketModel, parameters::market_parameters, poisson_probabilities, walk_transitions};
 
 /// Number of price levels.
-const PRICES: usize = 7;
+const PRICE_LEVELS: usize = 7;
 /// Level of the reference price.
-const MIDDLE: usize = PRICES / 2;
+const REFERENCE_PRICE_LEVEL: usize = PRICE_LEVELS / 2;
 /// Number of price levels of the rival, which avoids both ends of the ladder: its lowest is level 1.
-const RIVALS: usize = PRICES - 2;
+const RIVAL_PRICE_LEVELS: usize = PRICE_LEVELS - 2;
 /// Number of demand seasons: low, normal, high.
-const SEASONS: usize = 3;
+const SEASON_COUNT: usize = 3;
 /// Season at the start of an episode.
-const NORMAL: usize = 1;
+const NORMAL_SEASON: usize = 1;
 /// Number of stock levels, from 0.
-const STOCKS: usize = 7;
+const STOCK_LEVELS: usize = 7;
 /// Units supplied at the end of a step, if the stock is not full.
-const SUPPLIED: usize = 1;
+const UNITS_SUPPLIED_PER_STEP: usize = 1;
 /// Number of reputation levels: bad, good.
-const REPUTATIONS: usize = 2;
+const REPUTATION_LEVELS: usize = 2;
 /// Number of demand counts per step, from 0; larger demand counts as the last.
-const DEMANDS: usize = 5;
+const DEMAND_LEVELS: usize = 5;
 
-parameters! {
+market_parameters! {
     /// Parameters of `price_optimization`.
     PriceOptimization {
         /// Price of the middle level, in the marketplace's currency. It only sets the unit: rewards are in reference
@@ -65,26 +65,26 @@ parameters! {
     }
 }
 
-pub(in super::super) struct Prices {
+pub(in super::super) struct PricingMarket {
     parameters: PriceOptimization,
     /// Price of each level, in reference prices.
-    ladder: [f64; PRICES],
+    ladder: [f64; PRICE_LEVELS],
 }
 
-impl Prices {
+impl PricingMarket {
     /// Mean of the units demanded.
     fn demand(&self, price: usize, rival: usize, season: usize, reputation: usize) -> f64 {
         let p = &self.parameters;
-        let season = (1.0 + p.season_swing).powi(season as i32 - NORMAL as i32);
+        let season = (1.0 + p.season_swing).powi(season as i32 - NORMAL_SEASON as i32);
         let reputation = if reputation == 0 { p.bad_reputation } else { 1.0 };
         let prices = self.ladder[price].powf(-p.elasticity) * self.ladder[rival].powf(p.cross_elasticity);
         p.demand * season * reputation * prices
     }
 
     /// Probabilities that the rival at level `rival` goes a level down and a level up.
-    fn rival_moves(&self, price: usize, rival: usize, season: usize) -> (f64, f64) {
+    fn rival_move_probabilities(&self, price: usize, rival: usize, season: usize) -> (f64, f64) {
         let p = &self.parameters;
-        let usual = MIDDLE + season - NORMAL;
+        let usual = REFERENCE_PRICE_LEVEL + season - NORMAL_SEASON;
         match rival {
             _ if price < rival => (p.rival_follows, 0.0),
             _ if rival < usual => (0.0, p.rival_returns),
@@ -94,7 +94,7 @@ impl Prices {
     }
 }
 
-impl Market<5> for Prices {
+impl MarketModel<5> for PricingMarket {
     type Parameters = PriceOptimization;
 
     const NAME: &'static str = "price_optimization";
@@ -104,8 +104,8 @@ impl Market<5> for Prices {
         and down, maintain keeps the price, dynamic takes the rival's. The reward is the margin on the units sold less \
         the cost of changing the price, in reference prices.";
     const VERSION: u32 = 1;
-    const SHAPE: [usize; 5] = [PRICES, RIVALS, SEASONS, STOCKS, REPUTATIONS];
-    const SHOWN: [(&'static str, &'static str); 5] = [
+    const STATE_SHAPE: [usize; 5] = [PRICE_LEVELS, RIVAL_PRICE_LEVELS, SEASON_COUNT, STOCK_LEVELS, REPUTATION_LEVELS];
+    const FEATURE_MAP: [(&'static str, &'static str); 5] = [
         ("price", "level of the provider's price"),
         ("competition", "level of the rival's price"),
         ("demand", "the season"),
@@ -114,7 +114,8 @@ impl Market<5> for Prices {
     ];
 
     fn new(parameters: PriceOptimization) -> Self {
-        let ladder = std::array::from_fn(|rung| (1.0 + parameters.price_step).powi(rung as i32 - MIDDLE as i32));
+        let ladder =
+            std::array::from_fn(|rung| (1.0 + parameters.price_step).powi(rung as i32 - REFERENCE_PRICE_LEVEL as i32));
         Self { parameters, ladder }
     }
 
@@ -123,39 +124,41 @@ impl Market<5> for Prices {
     }
 
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; 5])) {
-        let share = 1.0 / (PRICES * RIVALS) as f64;
-        let prices = (0..PRICES).flat_map(|price| (0..RIVALS).map(move |rival| (price, rival)));
-        prices.for_each(|(price, rival)| visit(share, [price, rival, NORMAL, STOCKS / 2, REPUTATIONS - 1]));
+        let share = 1.0 / (PRICE_LEVELS * RIVAL_PRICE_LEVELS) as f64;
+        let prices = (0..PRICE_LEVELS).flat_map(|price| (0..RIVAL_PRICE_LEVELS).map(move |rival| (price, rival)));
+        prices.for_each(|(price, rival)| {
+            visit(share, [price, rival, NORMAL_SEASON, STOCK_LEVELS / 2, REPUTATION_LEVELS - 1])
+        });
     }
 
     fn outcomes(
         &self,
         [old, rival, season, stock, reputation]: [usize; 5],
-        action: Move,
+        action: MarketAction,
         visit: &mut dyn FnMut(f64, [usize; 5], f64),
     ) {
         let p = &self.parameters;
         let rung = rival + 1;
         let price = match action {
-            Move::Increase => (old + 1).min(PRICES - 1),
-            Move::Decrease => old.saturating_sub(1),
-            Move::Maintain => old,
-            Move::Dynamic => rung,
+            MarketAction::Increase => (old + 1).min(PRICE_LEVELS - 1),
+            MarketAction::Decrease => old.saturating_sub(1),
+            MarketAction::Maintain => old,
+            MarketAction::Dynamic => rung,
         };
         let menu = if price == old { 0.0 } else { p.menu_cost };
-        let (down, up) = self.rival_moves(price, rung, season);
-        let demand: [f64; DEMANDS] = poisson(self.demand(price, rung, season, reputation));
+        let (down, up) = self.rival_move_probabilities(price, rung, season);
+        let demand: [f64; DEMAND_LEVELS] = poisson_probabilities(self.demand(price, rung, season, reputation));
         for (asked, of_demand) in demand.into_iter().enumerate() {
             let sold = asked.min(stock);
             let reward = (self.ladder[price] - p.unit_cost) * sold as f64 - menu;
-            let left = (stock - sold + SUPPLIED).min(STOCKS - 1);
+            let left = (stock - sold + UNITS_SUPPLIED_PER_STEP).min(STOCK_LEVELS - 1);
             let good = match (asked > stock, reputation) {
                 (true, _) => 0.0,
                 (false, 0) => p.forgiveness,
                 (false, _) => 1.0,
             };
-            for (of_rival, rival) in walk(rival, RIVALS, down, up) {
-                for (of_season, season) in walk(season, SEASONS, p.season_change, p.season_change) {
+            for (of_rival, rival) in walk_transitions(rival, RIVAL_PRICE_LEVELS, down, up) {
+                for (of_season, season) in walk_transitions(season, SEASON_COUNT, p.season_change, p.season_change) {
                     let probability = of_demand * of_rival * of_season;
                     visit(probability * good, [price, rival, season, left, 1], reward);
                     visit(probability * (1.0 - good), [price, rival, season, left, 0], reward);

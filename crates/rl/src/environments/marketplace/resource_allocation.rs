@@ -8,26 +8,26 @@
 //!
 //! `fee x served - server_cost x (active + booting) - rent - waiting_cost x waiting - drop_cost x dropped`.
 
-use super::{Market, Move, parameters::parameters, poisson, walk};
+use super::{MarketAction, MarketModel, parameters::market_parameters, poisson_probabilities, walk_transitions};
 
 /// Number of active-server counts, from 0.
-const ACTIVE: usize = 7;
+const ACTIVE_LEVELS: usize = 7;
 /// Number of booting-server counts, from 0.
-const STARTING: usize = 3;
+const BOOTING_LEVELS: usize = 3;
 /// Number of waiting-job counts, from 0.
-const QUEUE: usize = 8;
+const QUEUE_LEVELS: usize = 8;
 /// Number of load levels.
-const LOADS: usize = 4;
+const LOAD_LEVELS: usize = 4;
 /// Number of spot price levels: cheap, expensive.
-const SPOTS: usize = 2;
+const SPOT_PRICE_LEVELS: usize = 2;
 /// Number of arrival counts per step, from 0; more arrivals count as the last.
-const ARRIVALS: usize = 6;
+const ARRIVAL_LEVELS: usize = 6;
 /// Servers rented per rental.
-const RENTED: usize = 2;
+const SERVERS_PER_RENTAL: usize = 2;
 /// Active servers at the start of an episode.
-const FIRST: usize = 2;
+const INITIAL_ACTIVE_SERVERS: usize = 2;
 
-parameters! {
+market_parameters! {
     /// Parameters of `resource_allocation`.
     ResourceAllocation {
         /// Mean number of jobs that arrive per step at the lowest load level.
@@ -55,11 +55,11 @@ parameters! {
     }
 }
 
-pub(in super::super) struct Resources {
+pub(in super::super) struct ResourceMarket {
     parameters: ResourceAllocation,
 }
 
-impl Market<5> for Resources {
+impl MarketModel<5> for ResourceMarket {
     type Parameters = ResourceAllocation;
 
     const NAME: &'static str = "resource_allocation";
@@ -69,8 +69,8 @@ impl Market<5> for Resources {
         fees of the jobs done less the cost of servers, of jobs that wait and of jobs dropped when the queue is full, \
         in fees.";
     const VERSION: u32 = 1;
-    const SHAPE: [usize; 5] = [ACTIVE, STARTING, QUEUE, LOADS, SPOTS];
-    const SHOWN: [(&'static str, &'static str); 5] = [
+    const STATE_SHAPE: [usize; 5] = [ACTIVE_LEVELS, BOOTING_LEVELS, QUEUE_LEVELS, LOAD_LEVELS, SPOT_PRICE_LEVELS];
+    const FEATURE_MAP: [(&'static str, &'static str); 5] = [
         ("supply", "active servers"),
         ("resources", "booting servers"),
         ("volume", "waiting jobs"),
@@ -87,37 +87,39 @@ impl Market<5> for Resources {
     }
 
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; 5])) {
-        (0..LOADS).for_each(|load| visit(1.0 / LOADS as f64, [FIRST, 0, 0, load, 0]));
+        (0..LOAD_LEVELS).for_each(|load| visit(1.0 / LOAD_LEVELS as f64, [INITIAL_ACTIVE_SERVERS, 0, 0, load, 0]));
     }
 
     fn outcomes(
         &self,
         [mut active, mut starting, queue, load, spot]: [usize; 5],
-        action: Move,
+        action: MarketAction,
         visit: &mut dyn FnMut(f64, [usize; 5], f64),
     ) {
         let p = &self.parameters;
         let mut rented = 0;
         match action {
-            Move::Increase if starting + 1 < STARTING && active + starting + 1 < ACTIVE => starting += 1,
-            Move::Decrease => active = active.saturating_sub(1),
-            Move::Increase | Move::Maintain => {}
-            Move::Dynamic => rented = RENTED,
+            MarketAction::Increase if starting + 1 < BOOTING_LEVELS && active + starting + 1 < ACTIVE_LEVELS => {
+                starting += 1
+            }
+            MarketAction::Decrease => active = active.saturating_sub(1),
+            MarketAction::Increase | MarketAction::Maintain => {}
+            MarketAction::Dynamic => rented = SERVERS_PER_RENTAL,
         }
         let rent = p.spot_price * if spot == 0 { 1.0 } else { p.spot_ratio };
         let running = p.server_cost * (active + starting) as f64 + rent * rented as f64;
         let booted = if starting > 0 { p.boot } else { 0.0 };
-        let boots = [(booted, (active + starting).min(ACTIVE - 1), 0), (1.0 - booted, active, starting)];
-        let arrivals: [f64; ARRIVALS] = poisson(p.load * p.load_ratio.powi(load as i32));
+        let boots = [(booted, (active + starting).min(ACTIVE_LEVELS - 1), 0), (1.0 - booted, active, starting)];
+        let arrivals: [f64; ARRIVAL_LEVELS] = poisson_probabilities(p.load * p.load_ratio.powi(load as i32));
         for (arrived, of_arrivals) in arrivals.into_iter().enumerate() {
             let served = (queue + arrived).min(active + rented);
             let left = queue + arrived - served;
-            let waiting = left.min(QUEUE - 1);
+            let waiting = left.min(QUEUE_LEVELS - 1);
             let unserved = p.waiting_cost * waiting as f64 + p.drop_cost * (left - waiting) as f64;
             let reward = p.fee * served as f64 - running - unserved;
             for (of_boot, active, starting) in boots {
-                for (of_load, load) in walk(load, LOADS, p.load_change, p.load_change) {
-                    for (of_spot, spot) in walk(spot, SPOTS, p.spot_change, p.spot_change) {
+                for (of_load, load) in walk_transitions(load, LOAD_LEVELS, p.load_change, p.load_change) {
+                    for (of_spot, spot) in walk_transitions(spot, SPOT_PRICE_LEVELS, p.spot_change, p.spot_change) {
                         let probability = of_arrivals * of_boot * of_load * of_spot;
                         visit(probability, [active, starting, waiting, load, spot], reward);
                     }

@@ -10,26 +10,26 @@
 //! loyalty; a survey, for `survey_cost`, finds one in the same tier that is probably in good condition. Condition,
 //! difficulty and loyalty follow walks.
 
-use super::{Market, Move, parameters::parameters, walk};
+use super::{MarketAction, MarketModel, parameters::market_parameters, walk_transitions};
 
 /// Number of provider tiers, from the cheapest.
-const TIERS: usize = 4;
+const TIER_COUNT: usize = 4;
 /// Number of provider conditions: poor, fair, good.
-const CONDITIONS: usize = 3;
+const CONDITION_LEVELS: usize = 3;
 /// Number of task difficulties: easy, usual, hard.
-const DIFFICULTIES: usize = 3;
+const DIFFICULTY_LEVELS: usize = 3;
 /// Number of levels of the standing with clients, from the worst.
-const STANDINGS: usize = 4;
+const REPUTATION_LEVELS: usize = 4;
 /// Number of loyalty levels, from none.
-const LOYALTIES: usize = 3;
+const LOYALTY_LEVELS: usize = 3;
 /// Tier, condition and standing at the start of an episode.
-const FIRST: (usize, usize, usize) = (1, 2, 1);
+const INITIAL_STATE: (usize, usize, usize) = (1, 2, 1);
 /// Probability of each condition of a provider after a change of tier.
-const FOUND: [f64; CONDITIONS] = [0.15, 0.3, 0.55];
+const CONDITION_PROBABILITIES: [f64; CONDITION_LEVELS] = [0.15, 0.3, 0.55];
 /// Probability of each condition after a survey.
-const SURVEYED: [f64; CONDITIONS] = [0.0, 0.1, 0.9];
+const SURVEYED_CONDITION_PROBABILITIES: [f64; CONDITION_LEVELS] = [0.0, 0.1, 0.9];
 
-parameters! {
+market_parameters! {
     /// Parameters of `service_selection`.
     ServiceSelection {
         /// Payment by a client for a success at the worst standing.
@@ -69,11 +69,11 @@ parameters! {
     }
 }
 
-pub(in super::super) struct Services {
+pub(in super::super) struct ServiceMarket {
     parameters: ServiceSelection,
 }
 
-impl Services {
+impl ServiceMarket {
     fn success(&self, tier: usize, condition: usize, difficulty: usize) -> f64 {
         let p = &self.parameters;
         let logit = p.quality * tier as f64 + p.condition_weight * condition as f64
@@ -87,16 +87,16 @@ impl Services {
     fn results(&self, success: f64, standing: usize, mut visit: impl FnMut(f64, usize, f64)) {
         let p = &self.parameters;
         let paid = p.payment * (1.0 + p.standing_bonus * standing as f64);
-        for (of_standing, after) in walk(standing, STANDINGS, 0.0, p.standing_gain) {
+        for (of_standing, after) in walk_transitions(standing, REPUTATION_LEVELS, 0.0, p.standing_gain) {
             visit(success * of_standing, after, paid);
         }
-        for (of_standing, after) in walk(standing, STANDINGS, p.standing_loss, 0.0) {
+        for (of_standing, after) in walk_transitions(standing, REPUTATION_LEVELS, p.standing_loss, 0.0) {
             visit((1.0 - success) * of_standing, after, -p.failure_cost);
         }
     }
 }
 
-impl Market<5> for Services {
+impl MarketModel<5> for ServiceMarket {
     type Parameters = ServiceSelection;
 
     const NAME: &'static str = "service_selection";
@@ -106,8 +106,9 @@ impl Market<5> for Services {
         down, found in a random condition; maintain stays; dynamic surveys our tier for one in good condition, at a \
         cost. The reward is the client's payment less the provider's price, the survey and the cost of failures.";
     const VERSION: u32 = 1;
-    const SHAPE: [usize; 5] = [TIERS, CONDITIONS, DIFFICULTIES, STANDINGS, LOYALTIES];
-    const SHOWN: [(&'static str, &'static str); 5] = [
+    const STATE_SHAPE: [usize; 5] =
+        [TIER_COUNT, CONDITION_LEVELS, DIFFICULTY_LEVELS, REPUTATION_LEVELS, LOYALTY_LEVELS];
+    const FEATURE_MAP: [(&'static str, &'static str); 5] = [
         ("price", "the provider's tier"),
         ("supply", "its condition: poor, fair, good"),
         ("demand", "difficulty of the tasks"),
@@ -124,22 +125,22 @@ impl Market<5> for Services {
     }
 
     fn start(&self, visit: &mut dyn FnMut(f64, [usize; 5])) {
-        let (tier, condition, standing) = FIRST;
-        let share = 1.0 / DIFFICULTIES as f64;
-        (0..DIFFICULTIES).for_each(|difficulty| visit(share, [tier, condition, difficulty, standing, 0]));
+        let (tier, condition, standing) = INITIAL_STATE;
+        let share = 1.0 / DIFFICULTY_LEVELS as f64;
+        (0..DIFFICULTY_LEVELS).for_each(|difficulty| visit(share, [tier, condition, difficulty, standing, 0]));
     }
 
     fn outcomes(
         &self,
         [tier, condition, difficulty, standing, loyalty]: [usize; 5],
-        action: Move,
+        action: MarketAction,
         visit: &mut dyn FnMut(f64, [usize; 5], f64),
     ) {
         let p = &self.parameters;
         let (tier, conditions, loyalty, survey) = match action {
-            Move::Increase if tier + 1 < TIERS => (tier + 1, FOUND, 0, 0.0),
-            Move::Decrease if tier > 0 => (tier - 1, FOUND, 0, 0.0),
-            Move::Dynamic => (tier, SURVEYED, 0, p.survey_cost),
+            MarketAction::Increase if tier + 1 < TIER_COUNT => (tier + 1, CONDITION_PROBABILITIES, 0, 0.0),
+            MarketAction::Decrease if tier > 0 => (tier - 1, CONDITION_PROBABILITIES, 0, 0.0),
+            MarketAction::Dynamic => (tier, SURVEYED_CONDITION_PROBABILITIES, 0, p.survey_cost),
             _ => (tier, std::array::from_fn(|other| f64::from(other == condition)), loyalty, 0.0),
         };
         let price = p.price * p.price_ratio.powi(tier as i32) * (1.0 - p.loyalty_discount * loyalty as f64);
@@ -147,10 +148,12 @@ impl Market<5> for Services {
             let success = self.success(tier, condition, difficulty);
             self.results(success, standing, |of_result, standing, paid| {
                 let reward = paid - price - survey;
-                for (of_wear, condition) in walk(condition, CONDITIONS, p.wear, p.repair) {
-                    for (of_loyalty, loyalty) in walk(loyalty, LOYALTIES, 0.0, p.loyalty_gain) {
+                for (of_wear, condition) in walk_transitions(condition, CONDITION_LEVELS, p.wear, p.repair) {
+                    for (of_loyalty, loyalty) in walk_transitions(loyalty, LOYALTY_LEVELS, 0.0, p.loyalty_gain) {
                         let change = p.difficulty_change;
-                        for (of_difficulty, difficulty) in walk(difficulty, DIFFICULTIES, change, change) {
+                        for (of_difficulty, difficulty) in
+                            walk_transitions(difficulty, DIFFICULTY_LEVELS, change, change)
+                        {
                             let probability = of_condition * of_result * of_wear * of_loyalty * of_difficulty;
                             visit(probability, [tier, condition, difficulty, standing, loyalty], reward);
                         }

@@ -3,24 +3,24 @@
 use serde_json::{Value, json};
 
 use crate::{
-    error::{Result, unreadable},
+    error::{Result, corrupt_json_error},
     library::model::NewVersion,
-    network::Actions,
+    network::PolicyActions,
 };
 use am_db::{
     Tx,
-    codec::{Doc, Timestamp},
+    codec::{JsonText, Timestamp},
     insert, sql,
 };
 
 /// Return a numeric setting of the training run that made a version, under any of its names.
-fn setting(new: &NewVersion, names: &[&str]) -> Option<f64> {
+fn training_setting(new: &NewVersion, names: &[&str]) -> Option<f64> {
     let settings = new.training.as_ref()?.get("settings")?;
     names.iter().find_map(|name| settings.get(name)?.as_f64())
 }
 
-fn doc(value: &Value) -> Result<Doc> {
-    Doc::of(value).map_err(|error| unreadable("rl_configurations", error))
+fn json_text(value: &Value) -> Result<JsonText> {
+    JsonText::from_value(value).map_err(|error| corrupt_json_error("rl_configurations", error))
 }
 
 /// Insert or update a policy's row after version `version` was published. `id` is the id of a new row.
@@ -28,14 +28,14 @@ fn doc(value: &Value) -> Result<Doc> {
 /// A row that the coordinator made under the same name is left alone; the metadata, which this service writes with
 /// every policy, tells them apart. Figures that a version lacks are stored as the coordinator's defaults, because its
 /// columns are NOT NULL.
-pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, now: Timestamp) -> Result<()> {
+pub async fn upsert_configuration(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, now: Timestamp) -> Result<()> {
     let layers = json!(new.form.hidden);
     let activations = json!(vec!["relu"; new.form.hidden.len()]);
     let actions = match &new.form.actions {
-        Actions::Continuous { low, high, .. } => {
+        PolicyActions::Continuous { low, high, .. } => {
             json!(low.iter().zip(high).map(|(low, high)| json!([low, high])).collect::<Vec<_>>())
         }
-        Actions::Discrete { .. } | Actions::Scores { .. } => json!(new.action_names),
+        PolicyActions::Discrete { .. } | PolicyActions::Scores { .. } => json!(new.action_names),
     };
     let curve = new.training.as_ref().and_then(|training| training.get("curve")).and_then(Value::as_array);
     let rewards: Vec<&Value> = curve.into_iter().flatten().filter_map(|point| point.get("mean_return")).collect();
@@ -50,27 +50,27 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
         agent_id: &new.name,
         environment_type: new.environment.as_deref().unwrap_or("unknown").chars().take(50).collect::<String>(),
         algorithm: &new.form.algorithm,
-        learning_rate: setting(new, &["learning_rate"]).unwrap_or(0.001),
-        discount_factor: setting(new, &["gamma"]).unwrap_or(0.99),
-        exploration_rate: setting(new, &["epsilon", "entropy"]).unwrap_or(0.1),
-        batch_size: setting(new, &["batch"]).map_or(64, |batch| batch as i64),
-        network_layers: doc(&layers)?,
-        activation_functions: doc(&activations)?,
+        learning_rate: training_setting(new, &["learning_rate"]).unwrap_or(0.001),
+        discount_factor: training_setting(new, &["gamma"]).unwrap_or(0.99),
+        exploration_rate: training_setting(new, &["epsilon", "entropy"]).unwrap_or(0.1),
+        batch_size: training_setting(new, &["batch"]).map_or(64, |batch| batch as i64),
+        network_layers: json_text(&layers)?,
+        activation_functions: json_text(&activations)?,
         max_episodes: episodes.unwrap_or(0),
         max_steps_per_episode: horizon.unwrap_or(0),
         save_frequency: 100i64,
-        reward_history: doc(&json!(rewards))?,
+        reward_history: json_text(&json!(rewards))?,
         success_rate_history: "[]",
         policy_type: if deterministic { "deterministic" } else { "stochastic" },
-        action_space: doc(&actions)?,
-        state_space: doc(&json!(new.state_names))?,
+        action_space: json_text(&actions)?,
+        state_space: json_text(&json!(new.state_names))?,
         status: "ready",
         training_progress: 1.0,
-        deployment_performance: doc(&new.scores.clone().unwrap_or_else(|| json!({})))?,
+        deployment_performance: json_text(&new.scores.clone().unwrap_or_else(|| json!({})))?,
         created_at: now,
         updated_at: now,
         trained_at: trained,
-        rl_profile_meta_data: doc(&meta)?,
+        rl_profile_meta_data: json_text(&meta)?,
         training_logs: "[]",
     } "ON CONFLICT (config_id) DO UPDATE SET environment_type = excluded.environment_type, algorithm = excluded.algorithm,
          learning_rate = excluded.learning_rate, discount_factor = excluded.discount_factor,
@@ -90,7 +90,7 @@ pub async fn published(tx: &mut Tx, id: &str, version: u32, new: &NewVersion, no
 }
 
 /// Mark a policy as deployed in production, or as no longer deployed.
-pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -> Result<()> {
+pub async fn set_deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -> Result<()> {
     sql!(
         "UPDATE rl_configurations SET status = $2, deployed_at = CASE WHEN $3 THEN $4 ELSE deployed_at END, updated_at = $4
          WHERE config_id = $1 AND CAST(rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $1 || '\",%')",
@@ -105,7 +105,7 @@ pub async fn deployed(tx: &mut Tx, name: &str, deployed: bool, now: Timestamp) -
 }
 
 /// Store the agent that owns a policy.
-pub async fn belongs_to(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
+pub async fn set_agent(tx: &mut Tx, name: &str, agent_id: &str) -> Result<()> {
     sql!(
         "UPDATE rl_configurations SET agent_id = $2
          WHERE config_id = $1 AND CAST(rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $1 || '\",%')",

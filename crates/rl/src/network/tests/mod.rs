@@ -202,13 +202,13 @@ fn spaced(least: f64, most: f64, atoms: usize) -> Vec<f64> {
     (0..atoms).map(|at| least + (most - least) * at as f64 / (atoms - 1) as f64).collect()
 }
 
-fn same_bits(one: &Evaluation, other: &Evaluation) -> bool {
+fn same_bits(one: &NetworkOutput, other: &NetworkOutput) -> bool {
     one.numbers().map(f32::to_bits).eq(other.numbers().map(f32::to_bits))
 }
 
 /// To 1e-5, in every way of evaluating.
 fn agrees(what: &str, bytes: &[u8], states: &[f32], wanted: impl Fn(&[f32]) -> Vec<f64>) {
-    let mut network = Network::from_safetensors(bytes).unwrap();
+    let mut network = PolicyNetwork::from_safetensors(bytes).unwrap();
     let length = network.form.state_length;
     let wanted: Vec<Vec<f64>> = states.chunks(length).map(wanted).collect();
     let close = |way: &str, rows: Vec<Vec<f32>>| {
@@ -221,15 +221,15 @@ fn agrees(what: &str, bytes: &[u8], states: &[f32], wanted: impl Fn(&[f32]) -> V
             }
         }
     };
-    for (exact, rows) in [(true, 1), (true, ROWS), (false, ROWS)] {
+    for (exact, rows) in [(true, 1), (true, EXACT_ROWS), (false, EXACT_ROWS)] {
         network.rows = rows;
         let evaluations = network.evaluate(states, exact).unwrap();
         close("evaluated", evaluations.iter().map(|evaluation| evaluation.numbers().collect()).collect());
     }
     // libtorch's graph, which is what is exported.
-    let constants = Constants::of(&network.layers, tch::Device::Cpu).unwrap();
+    let constants = ForwardConstants::new(&network.layers, tch::Device::Cpu).unwrap();
     let outputs = network.layers.outputs(&matrix(states, length).unwrap(), &constants).unwrap();
-    let outputs: Vec<Vec<f32>> = outputs.iter().map(|output| numbers(output).unwrap()).collect();
+    let outputs: Vec<Vec<f32>> = outputs.iter().map(|output| tensor_numbers(output).unwrap()).collect();
     let count = states.len() / length;
     let row = |row: usize| outputs.iter().flat_map(move |all| all.chunks(all.len() / count).nth(row).unwrap()).copied();
     close("as a graph", (0..count).map(|at| row(at).collect()).collect());

@@ -22,7 +22,7 @@ fn replaced(tensor: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Vec<u8>
 }
 
 fn refusal(bytes: &[u8]) -> String {
-    Network::from_safetensors(bytes).unwrap_err().to_string()
+    PolicyNetwork::from_safetensors(bytes).unwrap_err().to_string()
 }
 
 #[test]
@@ -32,7 +32,8 @@ fn doubles_are_taken_too() {
         vec![(name.to_owned(), Dtype::F64, shape, data.as_chunks().0.iter().flat_map(double).collect())]
     });
     let states = drawn(2, 8 * 9, 2.0);
-    let (single, double) = (Network::from_safetensors(PPO).unwrap(), Network::from_safetensors(&widened).unwrap());
+    let (single, double) =
+        (PolicyNetwork::from_safetensors(PPO).unwrap(), PolicyNetwork::from_safetensors(&widened).unwrap());
     assert_eq!(single.evaluate(&states, true).unwrap(), double.evaluate(&states, true).unwrap());
 }
 
@@ -78,7 +79,7 @@ fn a_pickle_is_refused_with_the_reason() {
     for more in 0..300 {
         let note = "x".repeat(more);
         let bytes = file(&ppo(2, 3, 2), &[("note", &note)]);
-        assert!(Network::from_safetensors(&bytes).is_ok(), "a header of {:?} bytes", &bytes[..2]);
+        assert!(PolicyNetwork::from_safetensors(&bytes).is_ok(), "a header of {:?} bytes", &bytes[..2]);
     }
 }
 

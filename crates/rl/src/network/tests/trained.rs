@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::*;
-use crate::training::{Chosen, Plan, Trainer};
+use crate::training::{ChosenActions, Trainer, TrainingPlan};
 
 /// A trainer that has learnt a little.
 fn trained(environment: &str, algorithm: &str, settings: Value, advances: usize) -> Box<dyn Trainer> {
     let plan =
         json!({"environment": environment, "algorithm": algorithm, "steps": 5000, "seed": 4, "settings": settings});
-    let mut trainer = serde_json::from_value::<Plan>(plan).unwrap().trainer(Device::Cpu).unwrap();
+    let mut trainer = serde_json::from_value::<TrainingPlan>(plan).unwrap().make_trainer(Device::Cpu).unwrap();
     for _ in 0..advances {
         trainer.advance().unwrap();
     }
@@ -18,16 +18,16 @@ fn trained(environment: &str, algorithm: &str, settings: Value, advances: usize)
 }
 
 /// Compares actions in many states; answers the network.
-fn acts_alike(trainer: &dyn Trainer, bound: f32) -> Network {
-    let network = Network::from_safetensors(&trainer.weights().unwrap()).unwrap();
+fn acts_alike(trainer: &dyn Trainer, bound: f32) -> PolicyNetwork {
+    let network = PolicyNetwork::from_safetensors(&trainer.weights().unwrap()).unwrap();
     let length = network.form.state_length;
     let states = drawn(17, 200 * length, bound);
-    let mut chosen = Chosen::Discrete(Vec::new());
+    let mut chosen = ChosenActions::Discrete(Vec::new());
     trainer.greedy(&states, &mut chosen).unwrap();
     // Not the same action in each state, so that agreement says something.
     let all_alike = match &chosen {
-        Chosen::Discrete(all) => all.iter().all(|action| *action == all[0]),
-        Chosen::Continuous(all) => {
+        ChosenActions::Discrete(all) => all.iter().all(|action| *action == all[0]),
+        ChosenActions::Continuous(all) => {
             all.chunks(network.form.actions.count()).all(|action| action == &all[..action.len()])
         }
     };
@@ -37,13 +37,15 @@ fn acts_alike(trainer: &dyn Trainer, bound: f32) -> Network {
         assert_eq!(evaluations.len(), 200);
         for (row, evaluation) in evaluations.iter().enumerate() {
             match (network.form.greedy(evaluation), &chosen) {
-                (Act::Discrete(action), Chosen::Discrete(all)) => assert_eq!(action as i64, all[row], "state {row}"),
-                (Act::Discrete(action), Chosen::Continuous(all)) => {
+                (NetworkAction::Discrete(action), ChosenActions::Discrete(all)) => {
+                    assert_eq!(action as i64, all[row], "state {row}")
+                }
+                (NetworkAction::Discrete(action), ChosenActions::Continuous(all)) => {
                     let scores = &all[row * network.form.actions.count()..][..network.form.actions.count()];
                     let best = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                     assert_eq!(Some(action), scores.iter().position(|score| *score == best), "state {row}");
                 }
-                (Act::Continuous(action), Chosen::Continuous(all)) => {
+                (NetworkAction::Continuous(action), ChosenActions::Continuous(all)) => {
                     let wanted = &all[row * action.len()..][..action.len()];
                     let alike = action.iter().zip(wanted).all(|(one, other)| (one - other).abs() < 1e-5);
                     assert!(alike, "state {row}: {action:?} is not {wanted:?}");
@@ -89,7 +91,7 @@ fn rainbow_and_dqn_act_as_their_trainers() {
 fn sac_acts_as_its_trainer() {
     let settings = json!({"hidden": [16, 12], "warmup": 32, "batch": 32, "learning_rate": 0.0003});
     let network = acts_alike(&*trained("Pendulum-v1", "sac", settings.clone(), 3), 2.0);
-    assert_eq!(network.form.actions, Actions::Continuous { low: vec![-2.0], high: vec![2.0], squashed: true });
+    assert_eq!(network.form.actions, PolicyActions::Continuous { low: vec![-2.0], high: vec![2.0], squashed: true });
     let network = acts_alike(&*trained("price_optimization", "sac", settings, 3), 2.0);
-    assert_eq!(network.form.actions, Actions::Scores { count: 4 });
+    assert_eq!(network.form.actions, PolicyActions::Scores { count: 4 });
 }

@@ -2,11 +2,11 @@
 
 use tch::{Device, Kind, Reduction, TchError, Tensor};
 
-use super::{OfflineSettings, rows::Rows};
-use crate::network::{Actions, Body, Constants, bounded};
+use super::{OfflineSettings, feedback_rows::FeedbackRows};
+use crate::network::{ForwardConstants, NetworkBody, PolicyActions, bound_actions};
 
 /// A batch of rows of feedback.
-pub(super) struct Batch {
+pub(super) struct FeedbackBatch {
     /// Normalised states of the rows.
     states: Tensor,
     /// Indices of the actions, rows x 1.
@@ -19,18 +19,18 @@ pub(super) struct Batch {
 }
 
 /// Loss, and the mean weight of the actions where they are weighted.
-pub(super) struct Loss {
+pub(super) struct OfflineLoss {
     pub(super) total: Tensor,
     pub(super) weight: Option<Tensor>,
 }
 
-impl Batch {
+impl FeedbackBatch {
     /// Gather these rows; `states` are the normalised states of all rows.
-    pub(super) fn of(
-        rows: &Rows,
+    pub(super) fn from_rows(
+        rows: &FeedbackRows,
         states: &[f32],
         some: &[usize],
-        body: &Body<Tensor>,
+        body: &NetworkBody<Tensor>,
         device: Device,
     ) -> Result<Self, TchError> {
         fn chosen<T: Copy>(all: &[T], some: &[usize], width: usize) -> Vec<T> {
@@ -48,8 +48,9 @@ impl Batch {
         };
         let rewards = chosen(&rows.rewards, some, 1);
         let distributions = match body {
-            Body::Values { support: Some(support), .. } => {
-                let all: Vec<f32> = rewards.iter().flat_map(|reward| projected(*reward, &support.numbers)).collect();
+            NetworkBody::Values { support: Some(support), .. } => {
+                let all: Vec<f32> =
+                    rewards.iter().flat_map(|reward| project_reward(*reward, &support.numbers)).collect();
                 Some(Tensor::f_from_slice(&all)?.f_view([-1, support.numbers.len() as i64])?.f_to_device(device)?)
             }
             _ => None,
@@ -66,31 +67,31 @@ impl Batch {
     /// Compute the loss of a network with these layers.
     pub(super) fn loss(
         &self,
-        body: &Body<Tensor>,
-        constants: &Constants,
-        actions: &Actions,
+        body: &NetworkBody<Tensor>,
+        constants: &ForwardConstants,
+        actions: &PolicyActions,
         settings: &OfflineSettings,
-    ) -> Result<Loss, TchError> {
+    ) -> Result<OfflineLoss, TchError> {
         match body {
-            Body::ActorCritic { .. } => self.actor_critic(body, settings),
-            Body::Values { .. } => self.values(body),
-            Body::Gaussian { .. } => self.gaussian(body, constants, actions, settings),
+            NetworkBody::ActorCritic { .. } => self.actor_critic(body, settings),
+            NetworkBody::Values { .. } => self.values(body),
+            NetworkBody::Gaussian { .. } => self.gaussian(body, constants, actions, settings),
         }
     }
 
     /// Advantage-weighted regression (Peng et al. 2019, arXiv:1910.00177): actions are imitated, each weighted by how
     /// much it exceeded the critic's expectation, and the critic learns the reward.
-    fn actor_critic(&self, body: &Body<Tensor>, settings: &OfflineSettings) -> Result<Loss, TchError> {
+    fn actor_critic(&self, body: &NetworkBody<Tensor>, settings: &OfflineSettings) -> Result<OfflineLoss, TchError> {
         let [logits, values] = body.actor_critic(&self.states)?;
         let weights = self.weights(&values, settings)?;
         let imitated = self.log_probabilities(&logits)?.f_mul(&weights)?.f_mean(Kind::Float)?;
         let expected = values.f_mse_loss(&self.rewards, Reduction::Mean)?.f_mul_scalar(0.5)?;
-        Ok(Loss { total: expected.f_sub(&imitated)?, weight: Some(weights.f_mean(Kind::Float)?) })
+        Ok(OfflineLoss { total: expected.f_sub(&imitated)?, weight: Some(weights.f_mean(Kind::Float)?) })
     }
 
     /// Move the Q-value of the action done towards the reward: by cross-entropy for distributions, otherwise by Huber's
     /// loss.
-    fn values(&self, body: &Body<Tensor>) -> Result<Loss, TchError> {
+    fn values(&self, body: &NetworkBody<Tensor>) -> Result<OfflineLoss, TchError> {
         let outputs = body.atoms(&self.states)?;
         let size = outputs.size();
         let index = self.index()?.f_unsqueeze(-1)?.f_expand([size[0], 1, size[2]], false)?;
@@ -102,28 +103,28 @@ impl Batch {
             }
             None => done.f_squeeze_dim(-1)?.f_smooth_l1_loss(&self.rewards, Reduction::Mean, 1.0)?,
         };
-        Ok(Loss { total, weight: None })
+        Ok(OfflineLoss { total, weight: None })
     }
 
     /// Move both critics towards the reward, and the mean towards the action done, weighted as in advantage-weighted
     /// regression by how much it exceeded the critics' value of the mean.
     fn gaussian(
         &self,
-        body: &Body<Tensor>,
-        constants: &Constants,
-        actions: &Actions,
+        body: &NetworkBody<Tensor>,
+        constants: &ForwardConstants,
+        actions: &PolicyActions,
         settings: &OfflineSettings,
-    ) -> Result<Loss, TchError> {
+    ) -> Result<OfflineLoss, TchError> {
         let Some(taken) = &self.taken else { return Err(TchError::Torch("actions are missing".to_owned())) };
         let (mean, _) = body.gaussian(&self.states)?;
-        let would = bounded(&mean.f_detach()?, constants)?;
+        let would = bound_actions(&mean.f_detach()?, constants)?;
         let [first, second] = body.judged(&self.states, &would)?;
         let weights = self.weights(&first.f_minimum(&second)?, settings)?;
         let far = match actions {
-            Actions::Scores { .. } => self.log_probabilities(&mean)?.f_neg()?,
+            PolicyActions::Scores { .. } => self.log_probabilities(&mean)?.f_neg()?,
             // For clamped actions the loss uses the number before clamping, which always has a gradient.
-            Actions::Continuous { squashed: false, .. } => squared(&mean, taken)?,
-            _ => squared(&mean.f_tanh()?, taken)?,
+            PolicyActions::Continuous { squashed: false, .. } => squared_distances(&mean, taken)?,
+            _ => squared_distances(&mean.f_tanh()?, taken)?,
         };
         let imitated = far.f_mul(&weights)?.f_mean(Kind::Float)?;
         let [first, second] = body.judged(&self.states, taken)?;
@@ -131,7 +132,7 @@ impl Batch {
             .f_mse_loss(&self.rewards, Reduction::Mean)?
             .f_add(&second.f_mse_loss(&self.rewards, Reduction::Mean)?)?
             .f_mul_scalar(0.5)?;
-        Ok(Loss { total: imitated.f_add(&expected)?, weight: Some(weights.f_mean(Kind::Float)?) })
+        Ok(OfflineLoss { total: imitated.f_add(&expected)?, weight: Some(weights.f_mean(Kind::Float)?) })
     }
 
     /// Weights exp((reward - expected) / temperature), at most `most_weight`.
@@ -150,13 +151,13 @@ impl Batch {
 }
 
 /// Squared distances of rows.
-fn squared(one: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
+fn squared_distances(one: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
     one.f_sub(other)?.f_square()?.f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)
 }
 
 /// Project all mass at `reward` on ascending atoms: C51's projection (Bellemare et al. 2017, arXiv:1707.06887) with
 /// discount 0. A reward beyond an end goes to that end.
-fn projected(reward: f32, support: &[f32]) -> Vec<f32> {
+fn project_reward(reward: f32, support: &[f32]) -> Vec<f32> {
     let mut masses = vec![0.0; support.len()];
     let above = support.partition_point(|atom| *atom <= reward);
     if above == 0 || above == support.len() {
@@ -175,10 +176,10 @@ mod tests {
     #[test]
     fn a_projection_is_as_computed_by_hand() {
         let support = [-2.0, -1.0, 0.0, 1.0, 3.0];
-        assert_eq!(projected(0.25, &support), [0.0, 0.0, 0.75, 0.25, 0.0]);
-        assert_eq!(projected(1.5, &support), [0.0, 0.0, 0.0, 0.75, 0.25]);
-        assert_eq!(projected(-1.0, &support), [0.0, 1.0, 0.0, 0.0, 0.0]);
-        assert_eq!(projected(9.0, &support), [0.0, 0.0, 0.0, 0.0, 1.0]);
-        assert_eq!(projected(-9.0, &support), [1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(project_reward(0.25, &support), [0.0, 0.0, 0.75, 0.25, 0.0]);
+        assert_eq!(project_reward(1.5, &support), [0.0, 0.0, 0.0, 0.75, 0.25]);
+        assert_eq!(project_reward(-1.0, &support), [0.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(project_reward(9.0, &support), [0.0, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(project_reward(-9.0, &support), [1.0, 0.0, 0.0, 0.0, 0.0]);
     }
 }

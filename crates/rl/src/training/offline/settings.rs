@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, positive, within};
+use super::super::{TrainingError, check_positive, check_range};
 
 /// An action with its reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Feedback {
+pub struct FeedbackSample {
     /// State in which the action was done.
     pub state: Vec<f64>,
     /// Action that was done.
@@ -30,7 +30,7 @@ pub enum FeedbackAction {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = LearningMode)]
-pub enum Mode {
+pub enum LearningMode {
     /// Train all layers on the feedback.
     #[default]
     Reinforcement,
@@ -46,7 +46,7 @@ pub enum Mode {
 #[serde(default, deny_unknown_fields)]
 pub struct OfflineSettings {
     /// Mode of learning.
-    pub mode: Mode,
+    pub mode: LearningMode,
     /// Learning rate of Adam: above 0, at most 1.
     pub learning_rate: f64,
     /// Passes over the feedback: 1 to 10 000.
@@ -72,7 +72,7 @@ pub struct OfflineSettings {
 impl Default for OfflineSettings {
     fn default() -> Self {
         Self {
-            mode: Mode::Reinforcement,
+            mode: LearningMode::Reinforcement,
             learning_rate: 1e-3,
             epochs: 20,
             batch: 64,
@@ -90,15 +90,15 @@ impl OfflineSettings {
     /// Check that every setting is in its range.
     ///
     /// # Errors
-    /// [`Error::Setting`] for the first setting that is out of range.
-    pub fn validate(&self) -> Result<(), Error> {
-        positive("learning_rate", self.learning_rate, 1.0)?;
-        within("epochs", self.epochs, 1, 10_000)?;
-        within("batch", self.batch, 1, 4096)?;
-        positive("temperature", self.temperature, f64::MAX)?;
-        within("most_weight", self.most_weight, 1.0, 1e6)?;
-        within("tasks", self.tasks, 1, 1000)?;
-        within("inner_epochs", self.inner_epochs, 1, 100)?;
-        positive("outer_rate", self.outer_rate, 1.0)
+    /// [`TrainingError::Setting`] for the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), TrainingError> {
+        check_positive("learning_rate", self.learning_rate, 1.0)?;
+        check_range("epochs", self.epochs, 1, 10_000)?;
+        check_range("batch", self.batch, 1, 4096)?;
+        check_positive("temperature", self.temperature, f64::MAX)?;
+        check_range("most_weight", self.most_weight, 1.0, 1e6)?;
+        check_range("tasks", self.tasks, 1, 1000)?;
+        check_range("inner_epochs", self.inner_epochs, 1, 100)?;
+        check_positive("outer_rate", self.outer_rate, 1.0)
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::network::tests::{PPO, RAINBOW, SAC, drawn, file, normalisation, ppo, rainbow, squashed_sac};
 
-fn settings(mode: Mode) -> OfflineSettings {
+fn settings(mode: LearningMode) -> OfflineSettings {
     tch::set_num_threads(1);
     OfflineSettings { mode, epochs: 15, learning_rate: 3e-3, seed: 5, ..OfflineSettings::default() }
 }
@@ -14,9 +14,9 @@ fn right(state: &[f32]) -> usize {
 }
 
 /// In each of some states each of four actions was done once; the right one was worth 1.
-fn discrete(states: &[f32]) -> Vec<Feedback> {
+fn discrete(states: &[f32]) -> Vec<FeedbackSample> {
     let rows = states.chunks(9).flat_map(|state| (0..4).map(move |action| (state, action)));
-    rows.map(|(state, action)| Feedback {
+    rows.map(|(state, action)| FeedbackSample {
         state: state.iter().map(|number| f64::from(*number)).collect(),
         action: FeedbackAction::Index(action),
         reward: f64::from(u8::from(right(state) == action as usize)),
@@ -24,31 +24,35 @@ fn discrete(states: &[f32]) -> Vec<Feedback> {
     .collect()
 }
 
-fn run(weights: &[u8], feedback: &[Feedback], settings: &OfflineSettings) -> (Offline, Vec<Progress>) {
-    let mut offline = Offline::new(weights, feedback, settings.clone(), Device::Cpu).unwrap();
+fn run(
+    weights: &[u8],
+    feedback: &[FeedbackSample],
+    settings: &OfflineSettings,
+) -> (OfflineTrainer, Vec<TrainingProgress>) {
+    let mut offline = OfflineTrainer::new(weights, feedback, settings.clone(), Device::Cpu).unwrap();
     let all = (0..settings.epochs).map(|_| offline.advance().unwrap()).collect();
     (offline, all)
 }
 
-fn measure(progress: &Progress, name: &str) -> Option<f64> {
+fn measure(progress: &TrainingProgress, name: &str) -> Option<f64> {
     progress.measures.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
 /// In how many of 200 states that were not in the feedback the right thing is done.
-fn right_elsewhere(offline: &Offline) -> usize {
+fn right_elsewhere(offline: &OfflineTrainer) -> usize {
     let states = drawn(99, 200 * 9, 1.5);
-    let mut chosen = Chosen::Discrete(Vec::new());
+    let mut chosen = ChosenActions::Discrete(Vec::new());
     offline.greedy(&states, &mut chosen).unwrap();
     // As it will be served, too.
-    let network = Network::from_safetensors(&offline.weights().unwrap()).unwrap();
+    let network = PolicyNetwork::from_safetensors(&offline.weights().unwrap()).unwrap();
     let evaluations = network.evaluate(&states, false).unwrap();
     let acts = evaluations.iter().map(|evaluation| network.form().greedy(evaluation));
     let mut count = 0;
     for (at, (act, state)) in acts.zip(states.chunks(9)).enumerate() {
-        let Act::Discrete(index) = act else { panic!("{act:?}") };
+        let NetworkAction::Discrete(index) = act else { panic!("{act:?}") };
         match &chosen {
-            Chosen::Discrete(all) => assert_eq!(all[at], index as i64),
-            Chosen::Continuous(all) => {
+            ChosenActions::Discrete(all) => assert_eq!(all[at], index as i64),
+            ChosenActions::Continuous(all) => {
                 assert_eq!(all[at * 4..][..4].iter().position(|score| *score == 1.0), Some(index))
             }
         }
@@ -76,7 +80,7 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
 fn every_kind_comes_to_do_what_was_rewarded() {
     let feedback = discrete(&drawn(1, 100 * 9, 1.5));
     for (name, weights) in kinds() {
-        let (offline, progress) = run(&weights, &feedback, &settings(Mode::Reinforcement));
+        let (offline, progress) = run(&weights, &feedback, &settings(LearningMode::Reinforcement));
         let last = progress.last().unwrap();
         let (before, after) = (measure(last, "agreement_before").unwrap(), measure(last, "agreement").unwrap());
         let elsewhere = right_elsewhere(&offline);
@@ -94,7 +98,8 @@ fn every_kind_comes_to_do_what_was_rewarded() {
 fn the_right_thing_is_learnt_in_parts_too() {
     let feedback = discrete(&drawn(1, 100 * 9, 1.5));
     for (name, weights) in kinds() {
-        let (offline, progress) = run(&weights, &feedback, &OfflineSettings { epochs: 8, ..settings(Mode::Meta) });
+        let (offline, progress) =
+            run(&weights, &feedback, &OfflineSettings { epochs: 8, ..settings(LearningMode::Meta) });
         let after = measure(progress.last().unwrap(), "agreement").unwrap();
         let elsewhere = right_elsewhere(&offline);
         println!("{name}: {after} {elsewhere}");
@@ -110,8 +115,8 @@ fn vectors_are_imitated_where_they_were_good() {
     let (squashed, clamped) = (file(&squashed_sac(9, 32, 4), &[]), SAC.to_vec());
     for (name, weights, centre, half) in [("clamped", clamped, 0.0, 1.0), ("squashed", squashed, 0.5, 2.5)] {
         let rows = states.chunks(9).zip(tried.chunks(4));
-        let feedback: Vec<Feedback> = rows
-            .map(|(state, tried)| Feedback {
+        let feedback: Vec<FeedbackSample> = rows
+            .map(|(state, tried)| FeedbackSample {
                 state: state.iter().map(|number| f64::from(*number)).collect(),
                 action: FeedbackAction::Vector(tried.iter().map(|x| f64::from(centre + half * x)).collect()),
                 reward: -f64::from((tried[0] - 0.5).powi(2) + (tried[1] + 0.25).powi(2)) * 4.0,
@@ -120,11 +125,11 @@ fn vectors_are_imitated_where_they_were_good() {
         let (offline, progress) = run(
             &weights,
             &feedback,
-            &OfflineSettings { temperature: 0.3, epochs: 40, ..settings(Mode::Reinforcement) },
+            &OfflineSettings { temperature: 0.3, epochs: 40, ..settings(LearningMode::Reinforcement) },
         );
-        let mut chosen = Chosen::Discrete(Vec::new());
+        let mut chosen = ChosenActions::Discrete(Vec::new());
         offline.greedy(&drawn(4, 50 * 9, 1.0), &mut chosen).unwrap();
-        let Chosen::Continuous(all) = chosen else { panic!() };
+        let ChosenActions::Continuous(all) = chosen else { panic!() };
         let mean =
             |at: usize| all.iter().skip(at).step_by(4).map(|number| (number - centre) / half).sum::<f32>() / 50.0;
         println!("{name}: {} {} {:?}", mean(0), mean(1), progress.last().unwrap().measures);
@@ -146,7 +151,7 @@ fn transfer_changes_output_layers_only() {
             .any(|prefix| name.starts_with(prefix))
     };
     for (name, weights) in kinds() {
-        let (offline, _) = run(&weights, &feedback, &OfflineSettings { epochs: 2, ..settings(Mode::Transfer) });
+        let (offline, _) = run(&weights, &feedback, &OfflineSettings { epochs: 2, ..settings(LearningMode::Transfer) });
         let (before, after) = (tensors(&weights), tensors(&offline.weights().unwrap()));
         assert_eq!(before.len(), after.len());
         for (tensor, bytes) in &before {
@@ -163,7 +168,8 @@ fn transfer_changes_output_layers_only() {
 fn a_deviation_stays_and_all_else_changes() {
     let feedback = discrete(&drawn(1, 50 * 9, 1.5));
     let (name, weights) = kinds().pop().unwrap();
-    let (offline, _) = run(&weights, &feedback, &OfflineSettings { epochs: 1, ..settings(Mode::Reinforcement) });
+    let (offline, _) =
+        run(&weights, &feedback, &OfflineSettings { epochs: 1, ..settings(LearningMode::Reinforcement) });
     let (before, after) = (tensors(&weights), tensors(&offline.weights().unwrap()));
     for (tensor, bytes) in &before {
         let stays = ["actor_log_std", "action_", "observation_"].iter().any(|prefix| tensor.starts_with(prefix));
@@ -174,18 +180,18 @@ fn a_deviation_stays_and_all_else_changes() {
 #[test]
 fn a_run_goes_on_to_the_bit_and_repeats_by_its_seed() {
     let feedback = discrete(&drawn(1, 40 * 9, 1.5));
-    for mode in [Mode::Reinforcement, Mode::Transfer, Mode::Meta] {
+    for mode in [LearningMode::Reinforcement, LearningMode::Transfer, LearningMode::Meta] {
         for (name, weights) in kinds() {
             let settings = OfflineSettings { epochs: 4, ..settings(mode) };
             let (whole, all) = run(&weights, &feedback, &settings);
-            let mut first = Offline::new(&weights, &feedback, settings.clone(), Device::Cpu).unwrap();
+            let mut first = OfflineTrainer::new(&weights, &feedback, settings.clone(), Device::Cpu).unwrap();
             first.advance().unwrap();
             first.advance().unwrap();
-            let kept = Checkpoint::from_bytes(&first.save().unwrap().to_bytes().unwrap()).unwrap();
-            let mut second = Offline::new(&weights, &feedback, settings.clone(), Device::Cpu).unwrap();
+            let kept = TrainerCheckpoint::from_bytes(&first.save().unwrap().to_bytes().unwrap()).unwrap();
+            let mut second = OfflineTrainer::new(&weights, &feedback, settings.clone(), Device::Cpu).unwrap();
             second.restore(&kept).unwrap();
             assert_eq!(second.steps(), 2);
-            let last: Vec<Progress> = (0..2).map(|_| second.advance().unwrap()).collect();
+            let last: Vec<TrainingProgress> = (0..2).map(|_| second.advance().unwrap()).collect();
             assert_eq!(last, all[2..], "{name}, {mode:?}");
             assert_eq!(second.weights().unwrap(), whole.weights().unwrap(), "{name}, {mode:?}");
             let (other, _) = run(&weights, &feedback, &OfflineSettings { seed: 6, ..settings });
@@ -196,13 +202,13 @@ fn a_run_goes_on_to_the_bit_and_repeats_by_its_seed() {
 
 #[test]
 fn agreement_is_with_the_best_rows() {
-    let row = |state: f64, action: u64, reward: f64| Feedback {
+    let row = |state: f64, action: u64, reward: f64| FeedbackSample {
         state: vec![state; 9],
         action: FeedbackAction::Index(action),
         reward,
     };
-    let form = Policy::read(PPO).unwrap().form;
-    let best = |feedback: &[Feedback]| Rows::of(feedback, &form).unwrap().best();
+    let form = ParsedPolicy::read(PPO).unwrap().form;
+    let best = |feedback: &[FeedbackSample]| FeedbackRows::from_feedback(feedback, &form).unwrap().best();
     // The mean is 0.5: row 2 is the best of its state, but a bad one; row 4 is alone in its state and good.
     let feedback = [row(1.0, 0, 1.0), row(1.0, 1, 0.7), row(2.0, 0, 0.1), row(2.0, 1, -0.2), row(3.0, 2, 0.9)];
     assert_eq!(best(&feedback), [0, 4]);
@@ -212,10 +218,10 @@ fn agreement_is_with_the_best_rows() {
 #[test]
 fn what_does_not_fit_is_named() {
     let good = discrete(&drawn(1, 9, 1.0));
-    let refusal = |weights: &[u8], feedback: &[Feedback], settings: OfflineSettings| {
-        Offline::new(weights, feedback, settings, Device::Cpu).err().map(|error| error.to_string()).unwrap()
+    let refusal = |weights: &[u8], feedback: &[FeedbackSample], settings: OfflineSettings| {
+        OfflineTrainer::new(weights, feedback, settings, Device::Cpu).err().map(|error| error.to_string()).unwrap()
     };
-    let of = |change: &dyn Fn(&mut Feedback)| {
+    let of = |change: &dyn Fn(&mut FeedbackSample)| {
         let mut feedback = good.clone();
         change(&mut feedback[2]);
         refusal(PPO, &feedback, OfflineSettings::default())
@@ -230,24 +236,24 @@ fn what_does_not_fit_is_named() {
     assert_eq!(wrong, "feedback: row 2: an action is needed that is an index below 4");
     let wrong = refusal(SAC, &good, OfflineSettings::default());
     assert_eq!(wrong, "feedback: row 0: an action is needed that is a vector of 4");
-    let short = Feedback { action: FeedbackAction::Vector(vec![0.0; 3]), ..good[0].clone() };
+    let short = FeedbackSample { action: FeedbackAction::Vector(vec![0.0; 3]), ..good[0].clone() };
     let wrong = refusal(SAC, &[short], OfflineSettings::default());
     assert_eq!(wrong, "feedback: row 0: an action of 4 numbers is needed, not of 3");
     let wrong = refusal(b"PK\x03\x04", &good, OfflineSettings::default());
     assert!(wrong.starts_with("weights: not a safetensors file but a pickle"), "{wrong}");
     let wrong = refusal(PPO, &good, OfflineSettings { learning_rate: 0.0, ..OfflineSettings::default() });
     assert_eq!(wrong, "learning_rate: 0 is not above 0 and at most 1");
-    let many = OfflineSettings { mode: Mode::Meta, tasks: 5, ..OfflineSettings::default() };
+    let many = OfflineSettings { mode: LearningMode::Meta, tasks: 5, ..OfflineSettings::default() };
     assert_eq!(refusal(PPO, &good, many), "tasks: 5 is not from 1 to 4");
 }
 
 #[test]
 fn feedback_is_json() {
-    let read = |text: &str| serde_json::from_str::<Feedback>(text).unwrap();
+    let read = |text: &str| serde_json::from_str::<FeedbackSample>(text).unwrap();
     assert_eq!(read(r#"{"state": [1, 2.5], "action": 3, "reward": -1}"#).action, FeedbackAction::Index(3));
     let vector = read(r#"{"state": [1], "action": [0.5, -1], "reward": 0}"#).action;
     assert_eq!(vector, FeedbackAction::Vector(vec![0.5, -1.0]));
-    assert!(serde_json::from_str::<Feedback>(r#"{"state": [1], "action": -1, "reward": 0}"#).is_err());
+    assert!(serde_json::from_str::<FeedbackSample>(r#"{"state": [1], "action": -1, "reward": 0}"#).is_err());
     let settings: OfflineSettings = serde_json::from_str(r#"{"mode": "meta", "epochs": 3}"#).unwrap();
-    assert_eq!((settings.mode, settings.epochs, settings.batch), (Mode::Meta, 3, 64));
+    assert_eq!((settings.mode, settings.epochs, settings.batch), (LearningMode::Meta, 3, 64));
 }

@@ -1,7 +1,7 @@
 //! PPO's loss of a batch and its gradients by the networks' outputs (Schulman et al. 2017, arXiv:1707.06347).
 
 /// Batch of experience with the networks' present outputs. Slices are ordered by sample.
-pub(super) struct Batch<'a> {
+pub(super) struct PpoBatch<'a> {
     /// Actor's outputs, before the softmax.
     pub(super) logits: &'a [f32],
     /// Outputs of the critic.
@@ -16,7 +16,7 @@ pub(super) struct Batch<'a> {
     pub(super) returns: &'a [f32],
 }
 
-pub(super) struct Weights {
+pub(super) struct LossWeights {
     pub(super) clip: f32,
     pub(super) clip_value: bool,
     pub(super) entropy: f32,
@@ -25,7 +25,7 @@ pub(super) struct Weights {
 
 /// Parts of the loss, means over the batch, and the gradients of the total loss.
 #[derive(Debug, Default)]
-pub(super) struct Loss {
+pub(super) struct PpoLoss {
     pub(super) policy: f64,
     pub(super) value: f64,
     pub(super) entropy: f64,
@@ -38,8 +38,8 @@ pub(super) struct Loss {
     pub(super) by_values: Vec<f32>,
 }
 
-impl Loss {
-    pub(super) fn of(batch: &Batch<'_>, weights: &Weights) -> Self {
+impl PpoLoss {
+    pub(super) fn compute(batch: &PpoBatch<'_>, weights: &LossWeights) -> Self {
         let count = batch.values.len();
         let width = batch.logits.len() / count;
         let share = 1.0 / count as f32;
@@ -87,7 +87,7 @@ impl Loss {
 }
 
 /// Return the larger of the squared errors of the value and the clipped value, and half its derivative.
-fn value_error(batch: &Batch<'_>, sample: usize, weights: &Weights) -> (f32, f32) {
+fn value_error(batch: &PpoBatch<'_>, sample: usize, weights: &LossWeights) -> (f32, f32) {
     let (value, old, wanted) = (batch.values[sample], batch.old_values[sample], batch.returns[sample]);
     let free = value - wanted;
     if !weights.clip_value {
@@ -113,12 +113,12 @@ mod tests {
     use rand::SeedableRng;
     use tch::{Kind, Tensor};
 
-    use super::{super::super::random, *};
+    use super::{super::super::sampling, *};
 
     const WIDTH: usize = 3;
 
     /// The loss as it is usually written down, for libtorch to differentiate.
-    fn reference(batch: &Batch<'_>, weights: &Weights) -> (Tensor, Tensor, Tensor) {
+    fn reference(batch: &PpoBatch<'_>, weights: &LossWeights) -> (Tensor, Tensor, Tensor) {
         let column = |numbers: &[f32]| Tensor::from_slice(numbers);
         let logits = column(batch.logits).view([-1, WIDTH as i64]).set_requires_grad(true);
         let values = column(batch.values).set_requires_grad(true);
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn gradients_are_libtorchs() {
         for seed in 0..20 {
-            let mut generator = random::Generator::seed_from_u64(seed);
+            let mut generator = sampling::TrainingRng::seed_from_u64(seed);
             let count = 17;
             let mut normal = |scale: f32, count: usize| -> Vec<f32> {
-                (0..count).map(|_| scale * random::normal(&mut generator)).collect()
+                (0..count).map(|_| scale * sampling::sample_normal(&mut generator)).collect()
             };
             let (logits, values) = (normal(1.0, count * WIDTH), normal(1.0, count));
             let (old_values, advantages, returns) = (normal(1.0, count), normal(1.0, count), normal(2.0, count));
@@ -168,7 +168,7 @@ mod tests {
                     out[actions[sample] as usize] + shifts[sample]
                 })
                 .collect();
-            let batch = Batch {
+            let batch = PpoBatch {
                 logits: &logits,
                 values: &values,
                 actions: &actions,
@@ -177,8 +177,8 @@ mod tests {
                 advantages: &advantages,
                 returns: &returns,
             };
-            let weights = Weights { clip: 0.2, clip_value: seed % 2 == 0, entropy: 0.05, critic: 0.5 };
-            let ours = Loss::of(&batch, &weights);
+            let weights = LossWeights { clip: 0.2, clip_value: seed % 2 == 0, entropy: 0.05, critic: 0.5 };
+            let ours = PpoLoss::compute(&batch, &weights);
             let (loss, by_logits, by_values) = reference(&batch, &weights);
             let whole =
                 ours.policy - f64::from(weights.entropy) * ours.entropy + f64::from(weights.critic) * ours.value;
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn one_sample_is_as_computed_by_hand() {
         let half = 0.5f32.ln();
-        let batch = Batch {
+        let batch = PpoBatch {
             logits: &[0.0, 0.0],
             values: &[3.0],
             actions: &[1],
@@ -202,7 +202,7 @@ mod tests {
             advantages: &[2.0],
             returns: &[2.0],
         };
-        let loss = Loss::of(&batch, &Weights { clip: 0.2, clip_value: true, entropy: 0.0, critic: 1.0 });
+        let loss = PpoLoss::compute(&batch, &LossWeights { clip: 0.2, clip_value: true, entropy: 0.0, critic: 1.0 });
         assert!((loss.policy + 2.4).abs() < 1e-6, "-min(1.25, 1.2) * 2");
         assert_eq!(loss.by_logits, [0.0, 0.0]);
         // (3 - 2)^2 = 1 is more than (1.2 - 2)^2.

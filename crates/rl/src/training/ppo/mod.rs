@@ -8,48 +8,48 @@ use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, no_grad_guard};
 
-use self::loss::{Batch, Loss, Weights, log_softmax};
+use self::loss::{LossWeights, PpoBatch, PpoLoss, log_softmax};
 pub use self::settings::PpoSettings;
 use super::{
-    Checkpoint, Chosen, Error, Measure, Progress, Trainer, discrete,
-    gae::Experience,
-    highest,
-    mlp::{Mlp, Shape, matrix, numbers},
-    moments::Moments,
-    parameters::{Adam, Parameters},
-    random::{Generator, categorical, shuffle},
-    weights::Weights as File,
+    ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress, argmax,
+    discrete_action_names,
+    gae::GaeRollout,
+    mlp::{Mlp, MlpShape, matrix, tensor_numbers},
+    moments::RunningMoments,
+    parameters::{Adam, NetworkParameters},
+    sampling::{TrainingRng, sample_categorical, shuffle},
+    weights_writer::WeightsWriter as File,
 };
-use crate::environments::{Actions, VectorEnv};
+use crate::environments::{ActionBatch, VectorEnv};
 
 /// Epsilon of Adam, as in CleanRL.
-const EPSILON: f64 = 1e-5;
+const ADAM_EPSILON: f64 = 1e-5;
 
 /// PPO trainer, for environments with discrete actions.
-pub struct Ppo {
+pub struct PpoTrainer {
     settings: PpoSettings,
     environments: VectorEnv,
     device: Device,
-    parameters: Parameters,
+    parameters: NetworkParameters,
     actor: Mlp,
     critic: Mlp,
     adam: Adam,
     total: u64,
-    present: Present,
-    rollout: Rollout,
+    present: PpoState,
+    rollout: PpoRollout,
 }
 
 /// State other than tensors and environments.
 #[derive(Serialize, Deserialize)]
-struct Present {
-    generator: Generator,
-    moments: Option<Moments>,
+struct PpoState {
+    generator: TrainingRng,
+    moments: Option<RunningMoments>,
     steps: u64,
 }
 
 /// Experience since the last update, ordered by step and within a step by environment.
 #[derive(Default)]
-struct Rollout {
+struct PpoRollout {
     observations: Vec<f32>,
     actions: Vec<i64>,
     log_probabilities: Vec<f32>,
@@ -58,38 +58,38 @@ struct Rollout {
     ends: Vec<bool>,
 }
 
-impl Ppo {
+impl PpoTrainer {
     /// Create a run of `total` steps in `environments`, which are reset.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range, or actions that are not discrete.
+    /// [`TrainingError::Setting`] for settings out of range, or actions that are not discrete.
     pub fn new(
         settings: PpoSettings,
         mut environments: VectorEnv,
         total: u64,
         seed: u64,
         device: Device,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, TrainingError> {
         settings.validate()?;
-        let actions = discrete("PPO", environments.description())?.len();
+        let actions = discrete_action_names("PPO", environments.description())?.len();
         let width = environments.observation_length();
-        let shapes = [Shape::new(width, &settings.hidden, actions), Shape::new(width, &settings.hidden, 1)];
-        let mut generator = Generator::seed_from_u64(seed);
+        let shapes = [MlpShape::new(width, &settings.hidden, actions), MlpShape::new(width, &settings.hidden, 1)];
+        let mut generator = TrainingRng::seed_from_u64(seed);
         let mut values = shapes[0].orthogonal(&mut generator, 0.01);
         values.extend(shapes[1].orthogonal(&mut generator, 1.0));
         environments.reset(seed);
-        let parameters = Parameters::new(&values, device)?;
+        let parameters = NetworkParameters::new(&values, device)?;
         let mut offset = 0;
         Ok(Self {
             actor: Mlp::at(&parameters, &mut offset, &shapes[0])?,
             critic: Mlp::at(&parameters, &mut offset, &shapes[1])?,
-            adam: Adam::new(&parameters, EPSILON)?,
-            present: Present {
+            adam: Adam::new(&parameters, ADAM_EPSILON)?,
+            present: PpoState {
                 generator,
-                moments: settings.normalize_observations.then(|| Moments::new(width)),
+                moments: settings.normalize_observations.then(|| RunningMoments::new(width)),
                 steps: 0,
             },
-            rollout: Rollout::default(),
+            rollout: PpoRollout::default(),
             settings,
             environments,
             device,
@@ -99,9 +99,9 @@ impl Ppo {
     }
 
     /// Evaluate actor and critic on normalised observations.
-    fn values(&self, observations: &[f32]) -> Result<Vec<f32>, Error> {
+    fn values(&self, observations: &[f32]) -> Result<Vec<f32>, TrainingError> {
         let input = matrix(observations, self.environments.observation_length(), self.device)?;
-        Ok(numbers(&self.critic.forward(&input)?.output)?)
+        Ok(tensor_numbers(&self.critic.forward(&input)?.output)?)
     }
 
     fn normalised(&self, observations: &[f32]) -> Vec<f32> {
@@ -113,31 +113,31 @@ impl Ppo {
     }
 
     /// Collect a rollout and return the critic's values of the states after it.
-    fn explore(&mut self, progress: &mut Progress) -> Result<Vec<f32>, Error> {
+    fn explore(&mut self, progress: &mut TrainingProgress) -> Result<Vec<f32>, TrainingError> {
         let count = self.environments.len();
-        self.rollout = Rollout::default();
+        self.rollout = PpoRollout::default();
         for _ in 0..self.settings.rollout {
             if let Some(moments) = &mut self.present.moments {
                 moments.add(self.environments.observations());
             }
             let observations = self.normalised(self.environments.observations());
             let input = matrix(&observations, self.environments.observation_length(), self.device)?;
-            let logits = numbers(&self.actor.forward(&input)?.output)?;
-            let values = numbers(&self.critic.forward(&input)?.output)?;
+            let logits = tensor_numbers(&self.actor.forward(&input)?.output)?;
+            let values = tensor_numbers(&self.critic.forward(&input)?.output)?;
             let width = logits.len() / count;
             let mut logarithms = vec![0f32; width];
             let from = self.rollout.actions.len();
             for logits in logits.chunks(width) {
                 log_softmax(logits, &mut logarithms);
                 let probabilities: Vec<f32> = logarithms.iter().map(|log| log.exp()).collect();
-                let action = categorical(&mut self.present.generator, &probabilities);
+                let action = sample_categorical(&mut self.present.generator, &probabilities);
                 self.rollout.actions.push(action as i64);
                 self.rollout.log_probabilities.push(logarithms[action]);
             }
-            self.environments.step(Actions::Discrete(&self.rollout.actions[from..]))?;
+            self.environments.step(ActionBatch::Discrete(&self.rollout.actions[from..]))?;
             let mut rewards: Vec<f32> =
                 self.environments.rewards().iter().map(|reward| reward * self.settings.reward_scale as f32).collect();
-            self.add_what_follows(&mut rewards)?;
+            self.bootstrap_truncated(&mut rewards)?;
             self.rollout.observations.extend(&observations);
             self.rollout.values.extend(&values);
             self.rollout.rewards.extend(&rewards);
@@ -152,7 +152,7 @@ impl Ppo {
 
     /// Add to the reward of a truncated episode the critic's value of its last state (Pardo et al. 2018,
     /// arXiv:1712.00378).
-    fn add_what_follows(&self, rewards: &mut [f32]) -> Result<(), Error> {
+    fn bootstrap_truncated(&self, rewards: &mut [f32]) -> Result<(), TrainingError> {
         let cut = |index: &usize| self.environments.truncated()[*index] && !self.environments.terminated()[*index];
         let cut: Vec<usize> = (0..rewards.len()).filter(cut).collect();
         if !cut.is_empty() {
@@ -163,7 +163,7 @@ impl Ppo {
     }
 
     /// Update the networks from the rollout.
-    fn learn(&mut self, advantages: &[f32], learning_rate: f64) -> Result<Vec<Measure>, Error> {
+    fn learn(&mut self, advantages: &[f32], learning_rate: f64) -> Result<Vec<TrainingMeasure>, TrainingError> {
         let returns: Vec<f32> = advantages.iter().zip(&self.rollout.values).map(|(a, v)| a + v).collect();
         let unexplained = variance(advantages);
         let spread = variance(&returns);
@@ -182,7 +182,7 @@ impl Ppo {
             }
         }
         let names = ["policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "gradient_norm"];
-        let mut measures: Vec<Measure> =
+        let mut measures: Vec<TrainingMeasure> =
             names.into_iter().zip(sums).map(|(name, sum)| (name, sum / f64::from(updates))).collect();
         measures.push(("learning_rate", learning_rate));
         if spread > 0.0 {
@@ -198,7 +198,7 @@ impl Ppo {
         advantages: &[f32],
         returns: &[f32],
         learning_rate: f64,
-    ) -> Result<(Loss, f64), Error> {
+    ) -> Result<(PpoLoss, f64), TrainingError> {
         let width = self.environments.observation_length();
         let observations: Vec<f32> =
             samples.iter().flat_map(|at| &self.rollout.observations[at * width..][..width]).copied().collect();
@@ -209,8 +209,8 @@ impl Ppo {
         }
         let input = matrix(&observations, width, self.device)?;
         let (actor, critic) = (self.actor.forward(&input)?, self.critic.forward(&input)?);
-        let (logits, values) = (numbers(&actor.output)?, numbers(&critic.output)?);
-        let batch = Batch {
+        let (logits, values) = (tensor_numbers(&actor.output)?, tensor_numbers(&critic.output)?);
+        let batch = PpoBatch {
             logits: &logits,
             values: &values,
             actions: &samples.iter().map(|at| self.rollout.actions[*at]).collect::<Vec<_>>(),
@@ -220,10 +220,10 @@ impl Ppo {
             returns: &of(returns),
         };
         let PpoSettings { clip, clip_value, entropy, critic: of_critic, .. } = self.settings;
-        let weights = Weights { clip: clip as f32, clip_value, entropy: entropy as f32, critic: of_critic as f32 };
-        let loss = Loss::of(&batch, &weights);
+        let weights = LossWeights { clip: clip as f32, clip_value, entropy: entropy as f32, critic: of_critic as f32 };
+        let loss = PpoLoss::compute(&batch, &weights);
         if !loss.is_finite() {
-            return Err(Error::Diverged { step: self.present.steps, what: "the loss" });
+            return Err(TrainingError::Diverged { step: self.present.steps, what: "the loss" });
         }
         self.actor.backward(&actor, &matrix(&loss.by_logits, logits.len() / samples.len(), self.device)?)?;
         self.critic.backward(&critic, &matrix(&loss.by_values, 1, self.device)?)?;
@@ -233,15 +233,15 @@ impl Ppo {
     }
 }
 
-impl Trainer for Ppo {
-    fn advance(&mut self) -> Result<Progress, Error> {
+impl Trainer for PpoTrainer {
+    fn advance(&mut self) -> Result<TrainingProgress, TrainingError> {
         let _guard = no_grad_guard();
-        let mut progress = Progress::default();
+        let mut progress = TrainingProgress::default();
         let left = 1.0 - self.present.steps as f64 / self.total as f64;
         let learning_rate = self.settings.learning_rate * if self.settings.anneal { left.max(0.0) } else { 1.0 };
         let last_values = self.explore(&mut progress)?;
-        let Rollout { rewards, values, ends, .. } = &self.rollout;
-        let experience = Experience { rewards, values, ends, last_values: &last_values };
+        let PpoRollout { rewards, values, ends, .. } = &self.rollout;
+        let experience = GaeRollout { rewards, values, ends, last_values: &last_values };
         let advantages = experience.advantages(self.settings.gamma as f32, self.settings.lambda as f32);
         progress.measures = self.learn(&advantages, learning_rate)?;
         Ok(progress)
@@ -255,9 +255,9 @@ impl Trainer for Ppo {
         self.total
     }
 
-    fn save(&self) -> Result<Checkpoint, Error> {
+    fn save(&self) -> Result<TrainerCheckpoint, TrainingError> {
         // Between advances nothing of a rollout is needed.
-        let mut checkpoint = Checkpoint::default();
+        let mut checkpoint = TrainerCheckpoint::default();
         checkpoint.put("parameters", &self.parameters.values)?;
         self.adam.save("adam", &mut checkpoint)?;
         checkpoint.put_state("ppo", &self.present)?;
@@ -265,7 +265,7 @@ impl Trainer for Ppo {
         Ok(checkpoint)
     }
 
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         checkpoint.get("parameters", &mut self.parameters.values)?;
         self.adam.restore("adam", checkpoint)?;
@@ -274,8 +274,8 @@ impl Trainer for Ppo {
         Ok(())
     }
 
-    fn weights(&self) -> Result<Vec<u8>, Error> {
-        let mut file = File::of("ppo");
+    fn weights(&self) -> Result<Vec<u8>, TrainingError> {
+        let mut file = File::new("ppo");
         file.sequential("actor", &self.actor.tensors(0)?)?;
         file.sequential("critic", &self.critic.tensors(0)?)?;
         if let Some(moments) = &self.present.moments {
@@ -284,13 +284,14 @@ impl Trainer for Ppo {
         file.to_bytes()
     }
 
-    fn greedy(&self, observations: &[f32], chosen: &mut Chosen) -> Result<(), Error> {
+    fn greedy(&self, observations: &[f32], chosen: &mut ChosenActions) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         let rows = self.normalised(observations);
         let input = matrix(&rows, self.environments.observation_length(), self.device)?;
         let logits = self.actor.forward(&input)?.output;
         let width = logits.size()[1] as usize;
-        *chosen = Chosen::Discrete(numbers(&logits)?.chunks(width).map(|row| highest(row) as i64).collect());
+        *chosen =
+            ChosenActions::Discrete(tensor_numbers(&logits)?.chunks(width).map(|row| argmax(row) as i64).collect());
         Ok(())
     }
 }
@@ -315,18 +316,18 @@ fn normalise(numbers: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environments::environment;
+    use crate::environments::make_environment;
 
-    fn made(name: &str) -> Ppo {
-        let environments = VectorEnv::new((0..2).map(|_| environment(name, None).unwrap()).collect()).unwrap();
+    fn made(name: &str) -> PpoTrainer {
+        let environments = VectorEnv::new((0..2).map(|_| make_environment(name, None).unwrap()).collect()).unwrap();
         let settings = PpoSettings { hidden: [8, 8], gamma: 0.5, batch: 10, ..PpoSettings::default() };
-        Ppo::new(settings, environments, 1000, 5, Device::Cpu).unwrap()
+        PpoTrainer::new(settings, environments, 1000, 5, Device::Cpu).unwrap()
     }
 
     /// Do action 0 until an episode ends.
-    fn end(ppo: &mut Ppo) {
+    fn end(ppo: &mut PpoTrainer) {
         while ppo.environments.ended().is_empty() {
-            ppo.environments.step(Actions::Discrete(&[0, 0])).unwrap();
+            ppo.environments.step(ActionBatch::Discrete(&[0, 0])).unwrap();
         }
     }
 
@@ -337,7 +338,7 @@ mod tests {
         assert_eq!((ppo.environments.truncated(), ppo.environments.terminated()), (&[true; 2][..], &[false; 2][..]));
         let values = ppo.values(ppo.environments.final_observations()).unwrap();
         let mut rewards = [1.0, 2.0];
-        ppo.add_what_follows(&mut rewards).unwrap();
+        ppo.bootstrap_truncated(&mut rewards).unwrap();
         assert!(values.iter().all(|value| *value != 0.0));
         assert_eq!(rewards, [1.0 + 0.5 * values[0], 2.0 + 0.5 * values[1]]);
     }
@@ -348,7 +349,7 @@ mod tests {
         end(&mut ppo);
         assert!(ppo.environments.terminated().contains(&true) && !ppo.environments.truncated().contains(&true));
         let mut rewards = [1.0, 2.0];
-        ppo.add_what_follows(&mut rewards).unwrap();
+        ppo.bootstrap_truncated(&mut rewards).unwrap();
         assert_eq!(rewards, [1.0, 2.0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, positive, within};
+use super::super::{TrainingError, check_positive, check_range};
 
 /// Settings of PPO; the defaults are CleanRL's, except for ReLU networks of the contract's width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,21 +89,21 @@ impl PpoSettings {
     }
 
     /// # Errors
-    /// [`Error::Setting`] for the first setting that is out of range.
-    pub fn validate(&self) -> Result<(), Error> {
-        within("environments", self.environments, 1, 256)?;
-        within("rollout", self.rollout, 1, 8192)?;
-        within("batch", self.batch, 1, self.environments * self.rollout)?;
-        within("epochs", self.epochs, 1, 100)?;
-        positive("learning_rate", self.learning_rate, 1.0)?;
-        within("gamma", self.gamma, 0.0, 1.0)?;
-        within("lambda", self.lambda, 0.0, 1.0)?;
-        positive("clip", self.clip, 1.0)?;
-        within("entropy", self.entropy, 0.0, 10.0)?;
-        within("critic", self.critic, 0.0, 10.0)?;
-        positive("gradient", self.gradient, f64::MAX)?;
-        positive("kl", self.kl.unwrap_or(1.0), f64::MAX)?;
-        positive("reward_scale", self.reward_scale, f64::MAX)?;
-        self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
+    /// [`TrainingError::Setting`] for the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), TrainingError> {
+        check_range("environments", self.environments, 1, 256)?;
+        check_range("rollout", self.rollout, 1, 8192)?;
+        check_range("batch", self.batch, 1, self.environments * self.rollout)?;
+        check_range("epochs", self.epochs, 1, 100)?;
+        check_positive("learning_rate", self.learning_rate, 1.0)?;
+        check_range("gamma", self.gamma, 0.0, 1.0)?;
+        check_range("lambda", self.lambda, 0.0, 1.0)?;
+        check_positive("clip", self.clip, 1.0)?;
+        check_range("entropy", self.entropy, 0.0, 10.0)?;
+        check_range("critic", self.critic, 0.0, 10.0)?;
+        check_positive("gradient", self.gradient, f64::MAX)?;
+        check_positive("kl", self.kl.unwrap_or(1.0), f64::MAX)?;
+        check_positive("reward_scale", self.reward_scale, f64::MAX)?;
+        self.hidden.iter().try_for_each(|width| check_range("hidden", *width, 1, 2048))
     }
 }

@@ -3,13 +3,13 @@
 
 /// Support of evenly spaced atoms.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Support {
+pub(super) struct ReturnSupport {
     pub(super) least: f32,
     pub(super) most: f32,
     pub(super) atoms: usize,
 }
 
-impl Support {
+impl ReturnSupport {
     fn gap(&self) -> f32 {
         (self.most - self.least) / (self.atoms - 1) as f32
     }
@@ -43,7 +43,7 @@ impl Support {
 
 /// Combination of a head's two streams to outputs: `value + advantage - mean advantage`, for each atom (equation 9).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Head {
+pub(super) struct DuelingHead {
     pub(super) actions: usize,
     /// Number of atoms; 1 if only the mean is learned.
     pub(super) atoms: usize,
@@ -51,7 +51,7 @@ pub(super) struct Head {
     pub(super) dueling: bool,
 }
 
-impl Head {
+impl DuelingHead {
     /// Outputs of one state, action by action, from the value stream's `atoms` numbers and the advantage stream's.
     pub(super) fn outputs(&self, value: &[f32], advantage: &[f32]) -> Vec<f32> {
         if !self.dueling {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     /// Atoms at -2, -1, 0, 1, 2.
-    const FIVE: Support = Support { least: -2.0, most: 2.0, atoms: 5 };
+    const FIVE: ReturnSupport = ReturnSupport { least: -2.0, most: 2.0, atoms: 5 };
 
     #[test]
     fn a_projection_is_as_computed_by_hand() {
@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn heads_are_as_computed_by_hand() {
-        let head = Head { actions: 2, atoms: 2, dueling: true };
+        let head = DuelingHead { actions: 2, atoms: 2, dueling: true };
         // Means of the advantages: (1 + 5) / 2 and (2 + 4) / 2.
         assert_eq!(head.outputs(&[10.0, 20.0], &[1.0, 2.0, 5.0, 4.0]), [8.0, 19.0, 12.0, 21.0]);
         let (mut by_value, mut by_advantage) = ([0.0; 2], [0.0; 4]);
         head.backward(1, &[2.0, -4.0], &mut by_value, &mut by_advantage);
         assert_eq!(by_value, [2.0, -4.0]);
         assert_eq!(by_advantage, [-1.0, 2.0, 1.0, -2.0]);
-        let plain = Head { dueling: false, ..head };
+        let plain = DuelingHead { dueling: false, ..head };
         assert_eq!(plain.outputs(&[10.0, 20.0], &[1.0, 2.0, 5.0, 4.0]), [1.0, 2.0, 5.0, 4.0]);
         let (mut by_value, mut by_advantage) = ([0.0; 2], [0.0; 4]);
         plain.backward(0, &[2.0, -4.0], &mut by_value, &mut by_advantage);

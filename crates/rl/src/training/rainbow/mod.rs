@@ -2,11 +2,11 @@
 //! layers, distributional returns and n-step returns. Each can be switched off.
 
 mod distribution;
-mod judge;
+mod n_step;
 mod network;
 mod prioritized;
 mod settings;
-mod window;
+mod td_target;
 
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -14,97 +14,102 @@ use tch::{Device, no_grad_guard};
 
 pub use self::settings::RainbowSettings;
 use self::{
-    distribution::{Head, Support, softmax},
-    judge::{Judge, Lesson},
-    network::{Layers, Network, Shapes},
-    prioritized::Priorities,
-    window::Window,
+    distribution::{DuelingHead, ReturnSupport, softmax},
+    n_step::NStepWindow,
+    network::{RainbowLayers, RainbowNetwork, RainbowShapes},
+    prioritized::ReplayPriorities,
+    td_target::{TdTarget, TransitionLoss},
 };
 use super::{
-    Checkpoint, Chosen, Error, Measure, Progress, Trainer, discrete,
-    mlp::{Shape, matrix, numbers},
+    ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress, discrete_action_names,
+    mlp::{MlpShape, matrix, tensor_numbers},
     parameters::Adam,
-    random::{Generator, below, unit},
-    replay::{Replay, Transition},
-    weights::Weights,
+    replay::{ReplayBuffer, Transition},
+    sampling::{TrainingRng, sample_below, sample_unit},
+    weights_writer::WeightsWriter,
 };
-use crate::environments::{Actions, VectorEnv};
+use crate::environments::{ActionBatch, VectorEnv};
 
 /// Epsilon of Adam, as in Rainbow.
-const EPSILON: f64 = 1.5e-4;
+const ADAM_EPSILON: f64 = 1.5e-4;
 /// Environment steps per advance.
-const STRIDE: usize = 64;
+const STEPS_PER_ADVANCE: usize = 64;
 
 /// Rainbow trainer, for environments with discrete actions.
-pub struct Rainbow {
+pub struct RainbowTrainer {
     settings: RainbowSettings,
     /// A vector of one environment.
     environment: VectorEnv,
     device: Device,
-    judge: Judge,
-    online: Network,
-    target: Network,
+    judge: TdTarget,
+    online: RainbowNetwork,
+    target: RainbowNetwork,
     adam: Adam,
-    replay: Replay,
-    priorities: Option<Priorities>,
+    replay: ReplayBuffer,
+    priorities: Option<ReplayPriorities>,
     total: u64,
-    present: Present,
+    present: RainbowState,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Present {
-    generator: Generator,
+struct RainbowState {
+    generator: TrainingRng,
     steps: u64,
-    window: Window,
+    window: NStepWindow,
 }
 
 /// Sums over the updates of an advance.
 #[derive(Default)]
-struct Sums {
+struct RainbowSums {
     updates: u32,
     loss: f64,
     q: f64,
     norm: f64,
 }
 
-impl Rainbow {
+impl RainbowTrainer {
     /// Create a run of `total` steps in `environment`, a vector of one, which is reset.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range, or actions that are not discrete.
+    /// [`TrainingError::Setting`] for settings out of range, or actions that are not discrete.
     pub fn new(
         settings: RainbowSettings,
         mut environment: VectorEnv,
         total: u64,
         seed: u64,
         device: Device,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, TrainingError> {
         settings.validate()?;
-        super::within("environments", environment.len(), 1, 1)?;
-        let actions = discrete("Rainbow DQN", environment.description())?.len();
+        super::check_range("environments", environment.len(), 1, 1)?;
+        let actions = discrete_action_names("Rainbow DQN", environment.description())?.len();
         let atoms = if settings.distributional { settings.atoms } else { 1 };
-        let head = Head { actions, atoms, dueling: settings.dueling };
-        let support = Support { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms };
+        let head = DuelingHead { actions, atoms, dueling: settings.dueling };
+        let support =
+            ReturnSupport { least: settings.v_min as f32, most: settings.v_max as f32, atoms: settings.atoms };
         let (width, [first, second]) = (environment.observation_length(), settings.hidden);
-        let shapes = Shapes {
-            feature: Shape::new(width, &[first], second),
-            value: Shape::new(second, &[settings.stream], atoms),
-            advantage: Shape::new(second, &[settings.stream], head.actions * atoms),
+        let shapes = RainbowShapes {
+            feature: MlpShape::new(width, &[first], second),
+            value: MlpShape::new(second, &[settings.stream], atoms),
+            advantage: MlpShape::new(second, &[settings.stream], head.actions * atoms),
         };
-        let mut generator = Generator::seed_from_u64(seed);
+        let mut generator = TrainingRng::seed_from_u64(seed);
         let values = shapes.draw(&mut generator, settings.noisy.then_some(settings.noise as f32));
         environment.reset(seed);
-        let mut online = Network::new(&values, &shapes, settings.noisy, device)?;
-        let mut target = Network::new(&values, &shapes, settings.noisy, device)?;
+        let mut online = RainbowNetwork::new(&values, &shapes, settings.noisy, device)?;
+        let mut target = RainbowNetwork::new(&values, &shapes, settings.noisy, device)?;
         online.resample(&mut generator)?;
         target.resample(&mut generator)?;
         let capacity = settings.replay.min(usize::try_from(total).unwrap_or(usize::MAX)).max(1);
         Ok(Self {
-            adam: Adam::new(&online.learned, EPSILON)?,
-            judge: Judge { head, support, distributional: settings.distributional },
-            replay: Replay::new(capacity, width, 1),
-            priorities: settings.prioritized.then(|| Priorities::new(capacity, settings.priority as f32)),
-            present: Present { generator, steps: 0, window: Window::new(settings.steps, settings.gamma as f32) },
+            adam: Adam::new(&online.learned, ADAM_EPSILON)?,
+            judge: TdTarget { head, support, distributional: settings.distributional },
+            replay: ReplayBuffer::new(capacity, width, 1),
+            priorities: settings.prioritized.then(|| ReplayPriorities::new(capacity, settings.priority as f32)),
+            present: RainbowState {
+                generator,
+                steps: 0,
+                window: NStepWindow::new(settings.steps, settings.gamma as f32),
+            },
             settings,
             environment,
             device,
@@ -120,10 +125,10 @@ impl Rainbow {
     }
 
     /// Outputs of each action for each row: probabilities of the atoms for distributional returns, otherwise the value.
-    fn outputs(&self, layers: &Layers, observations: &[f32]) -> Result<Vec<Vec<f32>>, Error> {
+    fn outputs(&self, layers: &RainbowLayers, observations: &[f32]) -> Result<Vec<Vec<f32>>, TrainingError> {
         let input = matrix(observations, self.environment.observation_length(), self.device)?;
         let passed = layers.forward(&input)?;
-        let (value, advantage) = (numbers(&passed.value.output)?, numbers(&passed.advantage.output)?);
+        let (value, advantage) = (tensor_numbers(&passed.value.output)?, tensor_numbers(&passed.advantage.output)?);
         Ok(self.heads(&value, &advantage))
     }
 
@@ -140,22 +145,22 @@ impl Rainbow {
         .collect()
     }
 
-    fn choose(&mut self) -> Result<usize, Error> {
+    fn choose(&mut self) -> Result<usize, TrainingError> {
         let fall = self.part() / self.settings.epsilon_fraction;
         let epsilon = 1.0 + (self.settings.epsilon - 1.0) * fall.min(1.0);
-        let random = self.present.steps < self.settings.warmup || unit(&mut self.present.generator) < epsilon;
+        let random = self.present.steps < self.settings.warmup || sample_unit(&mut self.present.generator) < epsilon;
         if !self.settings.noisy && random {
-            return Ok(below(&mut self.present.generator, self.judge.head.actions));
+            return Ok(sample_below(&mut self.present.generator, self.judge.head.actions));
         }
         let outputs = self.outputs(self.online.layers(), self.environment.observations())?;
         Ok(self.judge.best(&outputs[0]))
     }
 
     /// Do one step and store the transitions that it completes.
-    fn explore(&mut self, progress: &mut Progress) -> Result<(), Error> {
+    fn explore(&mut self, progress: &mut TrainingProgress) -> Result<(), TrainingError> {
         let action = self.choose()?;
         let before = self.environment.observations().to_vec();
-        self.environment.step(Actions::Discrete(&[action as i64]))?;
+        self.environment.step(ActionBatch::Discrete(&[action as i64]))?;
         let (terminated, truncated) = (self.environment.terminated()[0], self.environment.truncated()[0]);
         let reward = self.environment.rewards()[0] * self.settings.reward_scale as f32;
         let ended = terminated || truncated;
@@ -173,10 +178,10 @@ impl Rainbow {
     }
 
     /// Do one gradient step.
-    fn update(&mut self, sums: &mut Sums) -> Result<(), Error> {
+    fn update(&mut self, sums: &mut RainbowSums) -> Result<(), TrainingError> {
         self.online.resample(&mut self.present.generator)?;
         self.target.resample(&mut self.present.generator)?;
-        let beta = prioritized::beta(self.settings.importance, self.part());
+        let beta = prioritized::importance_exponent(self.settings.importance, self.part());
         let (places, weights) = match &self.priorities {
             Some(priorities) => priorities.draw(&mut self.present.generator, self.settings.batch, beta),
             None => {
@@ -190,7 +195,7 @@ impl Rainbow {
 
         let seen: Vec<f32> = rows.iter().flat_map(|row| row.observation).copied().collect();
         let passed = self.online.layers().forward(&matrix(&seen, rows[0].observation.len(), self.device)?)?;
-        let (value, advantage) = (numbers(&passed.value.output)?, numbers(&passed.advantage.output)?);
+        let (value, advantage) = (tensor_numbers(&passed.value.output)?, tensor_numbers(&passed.advantage.output)?);
         let outputs = self.heads(&value, &advantage);
         let (mut by_value, mut by_advantage) = (vec![0f32; value.len()], vec![0f32; advantage.len()]);
         let head = self.judge.head;
@@ -199,8 +204,8 @@ impl Rainbow {
         for (at, row) in rows.iter().enumerate() {
             let action = row.action[0] as usize;
             let said = &outputs[at][action * atoms..][..atoms];
-            let follows = self.judge.follows(&choosers.as_ref().unwrap_or(&judged)[at], &judged[at]);
-            let Lesson { loss, error, mut by_outputs } = self.judge.learn(said, follows, row);
+            let follows = self.judge.bootstrap(&choosers.as_ref().unwrap_or(&judged)[at], &judged[at]);
+            let TransitionLoss { loss, error, mut by_outputs } = self.judge.learn(said, follows, row);
             let weight = weights[at] / rows.len() as f32;
             by_outputs.iter_mut().for_each(|by| *by *= weight);
             let (by_value, by_advantage) =
@@ -211,7 +216,7 @@ impl Rainbow {
             sums.q += f64::from(self.judge.worths(said)[0]) / rows.len() as f64;
         }
         if !sums.loss.is_finite() {
-            return Err(Error::Diverged { step: self.present.steps, what: "the loss" });
+            return Err(TrainingError::Diverged { step: self.present.steps, what: "the loss" });
         }
         if let Some(priorities) = &mut self.priorities {
             places.iter().zip(errors).for_each(|(place, error)| priorities.set(*place, error));
@@ -228,11 +233,11 @@ impl Rainbow {
     }
 }
 
-impl Trainer for Rainbow {
-    fn advance(&mut self) -> Result<Progress, Error> {
+impl Trainer for RainbowTrainer {
+    fn advance(&mut self) -> Result<TrainingProgress, TrainingError> {
         let _guard = no_grad_guard();
-        let (mut progress, mut sums) = (Progress::default(), Sums::default());
-        for _ in 0..STRIDE {
+        let (mut progress, mut sums) = (TrainingProgress::default(), RainbowSums::default());
+        for _ in 0..STEPS_PER_ADVANCE {
             self.explore(&mut progress)?;
             let steps = self.present.steps;
             if steps.is_multiple_of(self.settings.every) {
@@ -253,7 +258,7 @@ impl Trainer for Rainbow {
         }
         if sums.updates > 0 {
             let mean = |sum: f64| sum / f64::from(sums.updates);
-            let measures: [Measure; 3] =
+            let measures: [TrainingMeasure; 3] =
                 [("loss", mean(sums.loss)), ("q_value", mean(sums.q)), ("gradient_norm", mean(sums.norm))];
             progress.measures = measures.into();
         }
@@ -268,8 +273,8 @@ impl Trainer for Rainbow {
         self.total
     }
 
-    fn save(&self) -> Result<Checkpoint, Error> {
-        let mut checkpoint = Checkpoint::default();
+    fn save(&self) -> Result<TrainerCheckpoint, TrainingError> {
+        let mut checkpoint = TrainerCheckpoint::default();
         for (name, network) in [("online", &self.online), ("target", &self.target)] {
             checkpoint.put(name, &network.learned.values)?;
             if let Some(noise) = network.noise() {
@@ -286,7 +291,7 @@ impl Trainer for Rainbow {
         Ok(checkpoint)
     }
 
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         for (name, network) in [("online", &mut self.online), ("target", &mut self.target)] {
             checkpoint.get(name, &mut network.learned.values)?;
@@ -305,9 +310,9 @@ impl Trainer for Rainbow {
         Ok(())
     }
 
-    fn weights(&self) -> Result<Vec<u8>, Error> {
-        let mut file = Weights::of(if self.settings.distributional { "rainbow_dqn" } else { "dqn" });
-        let Layers { feature, value, advantage } = &self.online.quiet;
+    fn weights(&self) -> Result<Vec<u8>, TrainingError> {
+        let mut file = WeightsWriter::new(if self.settings.distributional { "rainbow_dqn" } else { "dqn" });
+        let RainbowLayers { feature, value, advantage } = &self.online.quiet;
         for (name, part) in [("feature_layer", feature), ("value_stream", value), ("advantage_stream", advantage)] {
             file.sequential(name, &part.tensors(0)?)?;
         }
@@ -319,10 +324,10 @@ impl Trainer for Rainbow {
         file.to_bytes()
     }
 
-    fn greedy(&self, observations: &[f32], chosen: &mut Chosen) -> Result<(), Error> {
+    fn greedy(&self, observations: &[f32], chosen: &mut ChosenActions) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         let rows = self.outputs(&self.online.quiet, observations)?;
-        *chosen = Chosen::Discrete(rows.iter().map(|row| self.judge.best(row) as i64).collect());
+        *chosen = ChosenActions::Discrete(rows.iter().map(|row| self.judge.best(row) as i64).collect());
         Ok(())
     }
 }

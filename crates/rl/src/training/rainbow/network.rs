@@ -5,37 +5,37 @@ use rand::Rng;
 use tch::{Device, TchError, Tensor};
 
 use super::super::{
-    mlp::{Mlp, Pass, Shape},
-    parameters::Parameters,
-    random::normal,
+    mlp::{ForwardPass, Mlp, MlpShape},
+    parameters::NetworkParameters,
+    sampling::sample_normal,
 };
 
 /// Shapes of the three parts, in the order of their parameters.
-pub(super) struct Shapes {
-    pub(super) feature: Shape,
-    pub(super) value: Shape,
-    pub(super) advantage: Shape,
+pub(super) struct RainbowShapes {
+    pub(super) feature: MlpShape,
+    pub(super) value: MlpShape,
+    pub(super) advantage: MlpShape,
 }
 
 /// The three parts, over given parameters.
-pub(super) struct Layers {
+pub(super) struct RainbowLayers {
     pub(super) feature: Mlp,
     pub(super) value: Mlp,
     pub(super) advantage: Mlp,
 }
 
 /// Intermediate results of a forward pass.
-pub(super) struct Passed {
-    feature: Pass,
+pub(super) struct RainbowPass {
+    feature: ForwardPass,
     hidden: Tensor,
     /// Value stream, rows x atoms.
-    pub(super) value: Pass,
+    pub(super) value: ForwardPass,
     /// Advantage stream, rows x (actions x atoms).
-    pub(super) advantage: Pass,
+    pub(super) advantage: ForwardPass,
 }
 
-impl Layers {
-    fn over(parameters: &Parameters, shapes: &Shapes) -> Result<Self, TchError> {
+impl RainbowLayers {
+    fn over(parameters: &NetworkParameters, shapes: &RainbowShapes) -> Result<Self, TchError> {
         let mut offset = 0;
         Ok(Self {
             feature: Mlp::at(parameters, &mut offset, &shapes.feature)?,
@@ -45,14 +45,19 @@ impl Layers {
     }
 
     /// Compute the streams for `input`, rows x observation.
-    pub(super) fn forward(&self, input: &Tensor) -> Result<Passed, TchError> {
+    pub(super) fn forward(&self, input: &Tensor) -> Result<RainbowPass, TchError> {
         let feature = self.feature.forward(input)?;
         let hidden = feature.output.f_relu()?;
-        Ok(Passed { value: self.value.forward(&hidden)?, advantage: self.advantage.forward(&hidden)?, feature, hidden })
+        Ok(RainbowPass {
+            value: self.value.forward(&hidden)?,
+            advantage: self.advantage.forward(&hidden)?,
+            feature,
+            hidden,
+        })
     }
 
     /// Set the parameters' gradients, from the loss's gradients by the two outputs.
-    fn backward(&self, passed: &Passed, by_value: &Tensor, by_advantage: &Tensor) -> Result<(), TchError> {
+    fn backward(&self, passed: &RainbowPass, by_value: &Tensor, by_advantage: &Tensor) -> Result<(), TchError> {
         let by_hidden = self.value.backward_through(&passed.value, by_value)?
             + self.advantage.backward_through(&passed.advantage, by_advantage)?;
         let by_hidden = passed.hidden.f_threshold_backward(&by_hidden, 0.0)?;
@@ -61,18 +66,18 @@ impl Layers {
 }
 
 /// Network with noise in the streams' layers: their weights are `mean + deviation * noise`.
-pub(super) struct Network {
+pub(super) struct RainbowNetwork {
     /// Learned parameters: feature layers, the streams' means, the streams' deviations.
-    pub(super) learned: Parameters,
+    pub(super) learned: NetworkParameters,
     /// Layers without noise.
-    pub(super) quiet: Layers,
-    noisy: Option<Noisy>,
+    pub(super) quiet: RainbowLayers,
+    noisy: Option<NoisyLayers>,
 }
 
-struct Noisy {
+struct NoisyLayers {
     /// Feature layers and the streams' noisy weights.
-    effective: Parameters,
-    layers: Layers,
+    effective: NetworkParameters,
+    layers: RainbowLayers,
     noise: Tensor,
     /// Inputs and outputs of the streams' layers.
     widths: Vec<(usize, usize)>,
@@ -80,13 +85,13 @@ struct Noisy {
     fixed: i64,
 }
 
-impl Noisy {
+impl NoisyLayers {
     fn streams(&self) -> i64 {
         self.noise.numel() as i64
     }
 }
 
-impl Shapes {
+impl RainbowShapes {
     fn streams(&self) -> Vec<(usize, usize)> {
         self.value.layers().chain(self.advantage.layers()).collect()
     }
@@ -105,17 +110,17 @@ impl Shapes {
     }
 }
 
-impl Network {
+impl RainbowNetwork {
     /// Create the network from drawn parameters; it has no noise until the first sampling.
-    pub(super) fn new(values: &[f32], shapes: &Shapes, noisy: bool, device: Device) -> Result<Self, TchError> {
-        let learned = Parameters::new(values, device)?;
-        let quiet = Layers::over(&learned, shapes)?;
-        let noisy = if noisy { Some(Noisy::new(&learned, values, shapes, device)?) } else { None };
+    pub(super) fn new(values: &[f32], shapes: &RainbowShapes, noisy: bool, device: Device) -> Result<Self, TchError> {
+        let learned = NetworkParameters::new(values, device)?;
+        let quiet = RainbowLayers::over(&learned, shapes)?;
+        let noisy = if noisy { Some(NoisyLayers::new(&learned, values, shapes, device)?) } else { None };
         Ok(Self { learned, quiet, noisy })
     }
 
     /// Return the layers that act and learn.
-    pub(super) fn layers(&self) -> &Layers {
+    pub(super) fn layers(&self) -> &RainbowLayers {
         self.noisy.as_ref().map_or(&self.quiet, |noisy| &noisy.layers)
     }
 
@@ -124,7 +129,7 @@ impl Network {
     pub(super) fn resample(&mut self, generator: &mut impl Rng) -> Result<(), TchError> {
         let Some(noisy) = &mut self.noisy else { return Ok(()) };
         let mut rooted = |count: usize| -> Vec<f32> {
-            (0..count).map(|_| normal(generator)).map(|x| x.abs().sqrt().copysign(x)).collect()
+            (0..count).map(|_| sample_normal(generator)).map(|x| x.abs().sqrt().copysign(x)).collect()
         };
         let mut noise = Vec::with_capacity(noisy.noise.numel());
         for (inputs, outputs) in &noisy.widths {
@@ -149,7 +154,7 @@ impl Network {
     /// Set the learned parameters' gradients, from the loss's gradients by the two outputs.
     pub(super) fn backward(
         &mut self,
-        passed: &Passed,
+        passed: &RainbowPass,
         by_value: &Tensor,
         by_advantage: &Tensor,
     ) -> Result<(), TchError> {
@@ -168,20 +173,25 @@ impl Network {
         self.noisy.as_ref().map(|noisy| &noisy.noise)
     }
 
-    /// Return the noise, for restoring; call [`Network::refresh`] afterwards.
+    /// Return the noise, for restoring; call [`RainbowNetwork::refresh`] afterwards.
     pub(super) fn noise_mut(&mut self) -> Option<&mut Tensor> {
         self.noisy.as_mut().map(|noisy| &mut noisy.noise)
     }
 }
 
-impl Noisy {
-    fn new(learned: &Parameters, values: &[f32], shapes: &Shapes, device: Device) -> Result<Self, TchError> {
+impl NoisyLayers {
+    fn new(
+        learned: &NetworkParameters,
+        values: &[f32],
+        shapes: &RainbowShapes,
+        device: Device,
+    ) -> Result<Self, TchError> {
         let widths = shapes.streams();
         let streams: usize = widths.iter().map(|(inputs, outputs)| (inputs + 1) * outputs).sum();
         let fixed = values.len() - 2 * streams;
-        let effective = Parameters::new(&values[..fixed + streams], device)?;
+        let effective = NetworkParameters::new(&values[..fixed + streams], device)?;
         let noise = learned.values.f_narrow(0, 0, streams as i64)?.f_zeros_like()?;
-        Ok(Self { layers: Layers::over(&effective, shapes)?, effective, noise, widths, fixed: fixed as i64 })
+        Ok(Self { layers: RainbowLayers::over(&effective, shapes)?, effective, noise, widths, fixed: fixed as i64 })
     }
 }
 
@@ -192,27 +202,31 @@ mod tests {
 
     use super::{
         super::super::{
-            mlp::{matrix, numbers},
-            random::Generator,
+            mlp::{matrix, tensor_numbers},
+            sampling::TrainingRng,
         },
         *,
     };
 
-    fn shapes() -> Shapes {
-        Shapes { feature: Shape::new(2, &[3], 3), value: Shape::new(3, &[2], 1), advantage: Shape::new(3, &[2], 2) }
+    fn shapes() -> RainbowShapes {
+        RainbowShapes {
+            feature: MlpShape::new(2, &[3], 3),
+            value: MlpShape::new(3, &[2], 1),
+            advantage: MlpShape::new(3, &[2], 2),
+        }
     }
 
     fn flat(tensor: &Tensor) -> Vec<f32> {
-        numbers(tensor).unwrap()
+        tensor_numbers(tensor).unwrap()
     }
 
     #[test]
     fn noise_is_factorised_and_can_be_left_out() {
-        let mut generator = Generator::seed_from_u64(3);
+        let mut generator = TrainingRng::seed_from_u64(3);
         let values = shapes().draw(&mut generator, Some(0.5));
-        let mut network = Network::new(&values, &shapes(), true, Device::Cpu).unwrap();
+        let mut network = RainbowNetwork::new(&values, &shapes(), true, Device::Cpu).unwrap();
         let input = matrix(&[0.3, -0.8], 2, Device::Cpu).unwrap();
-        let outputs = |layers: &Layers| flat(&layers.forward(&input).unwrap().advantage.output);
+        let outputs = |layers: &RainbowLayers| flat(&layers.forward(&input).unwrap().advantage.output);
         assert_eq!(outputs(network.layers()), outputs(&network.quiet), "no noise was drawn yet");
         network.resample(&mut generator).unwrap();
         assert_ne!(outputs(network.layers()), outputs(&network.quiet));
@@ -236,13 +250,13 @@ mod tests {
 
     #[test]
     fn gradients_are_differences() {
-        let mut generator = Generator::seed_from_u64(5);
+        let mut generator = TrainingRng::seed_from_u64(5);
         let values = shapes().draw(&mut generator, Some(0.5));
-        let mut network = Network::new(&values, &shapes(), true, Device::Cpu).unwrap();
+        let mut network = RainbowNetwork::new(&values, &shapes(), true, Device::Cpu).unwrap();
         network.resample(&mut generator).unwrap();
         let input = matrix(&[0.3, -0.8, 1.1, 0.4], 2, Device::Cpu).unwrap();
         let (by_value, by_advantage) = ([0.7, -0.4], [0.1, 0.9, -0.5, 0.2]);
-        let loss = |network: &Network| -> f64 {
+        let loss = |network: &RainbowNetwork| -> f64 {
             let passed = network.layers().forward(&input).unwrap();
             let dot = |tensor: &Tensor, by: &[f32]| {
                 flat(tensor).iter().zip(by).map(|(x, by)| f64::from(*x) * f64::from(*by)).sum::<f64>()

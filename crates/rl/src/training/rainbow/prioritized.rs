@@ -2,14 +2,14 @@
 
 use rand::Rng;
 
-use super::super::{Checkpoint, Error, random::unit};
+use super::super::{TrainerCheckpoint, TrainingError, sampling::sample_unit};
 
 /// Added to each priority, so that every transition can be drawn.
-const LEAST: f32 = 1e-6;
+const MIN_PRIORITY: f32 = 1e-6;
 
 /// Exponent of the importance weights when the fraction `part` of the run is done: linear from `first` to 1 (section
 /// 3.4).
-pub(super) fn beta(first: f64, part: f64) -> f32 {
+pub(super) fn importance_exponent(first: f64, part: f64) -> f32 {
     (first + (1.0 - first) * part) as f32
 }
 
@@ -63,7 +63,7 @@ impl SumTree {
 }
 
 /// Priorities of the transitions in a replay buffer.
-pub(super) struct Priorities {
+pub(super) struct ReplayPriorities {
     tree: SumTree,
     exponent: f32,
     /// Highest priority so far: new transitions get it, so that they are drawn soon.
@@ -71,7 +71,7 @@ pub(super) struct Priorities {
     count: usize,
 }
 
-impl Priorities {
+impl ReplayPriorities {
     pub(super) fn new(capacity: usize, exponent: f32) -> Self {
         Self { tree: SumTree::new(capacity), exponent, highest: 1.0, count: 0 }
     }
@@ -84,7 +84,7 @@ impl Priorities {
 
     /// Set the priority of the transition at `place` from its error.
     pub(super) fn set(&mut self, place: usize, error: f32) {
-        let priority = error.abs() + LEAST;
+        let priority = error.abs() + MIN_PRIORITY;
         self.highest = self.highest.max(priority);
         self.tree.set(place, f64::from(priority.powf(self.exponent)));
     }
@@ -93,14 +93,15 @@ impl Priorities {
     /// divided by the largest of them (section 3.4).
     pub(super) fn draw(&self, generator: &mut impl Rng, count: usize, beta: f32) -> (Vec<usize>, Vec<f32>) {
         let (total, part) = (self.tree.total(), self.tree.total() / count as f64);
-        let places: Vec<usize> = (0..count).map(|at| self.tree.find(part * (at as f64 + unit(generator)))).collect();
+        let places: Vec<usize> =
+            (0..count).map(|at| self.tree.find(part * (at as f64 + sample_unit(generator)))).collect();
         let weight = |place: &usize| (self.count as f64 * self.tree.get(*place) / total).powf(-f64::from(beta));
         let weights: Vec<f64> = places.iter().map(weight).collect();
         let largest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         (places, weights.into_iter().map(|weight| (weight / largest) as f32).collect())
     }
 
-    pub(super) fn save(&self, into: &mut Checkpoint) -> Result<(), Error> {
+    pub(super) fn save(&self, into: &mut TrainerCheckpoint) -> Result<(), TrainingError> {
         // Stored as pairs of 32-bit halves: the leaves are 64-bit floats.
         let leaves = (0..self.count).map(|leaf| self.tree.get(leaf).to_bits());
         let halves = leaves.flat_map(|bits| [(bits >> 32) as u32, bits as u32].map(f32::from_bits));
@@ -108,10 +109,10 @@ impl Priorities {
         into.put_state("priorities.highest", &self.highest)
     }
 
-    pub(super) fn restore(&mut self, from: &Checkpoint) -> Result<(), Error> {
+    pub(super) fn restore(&mut self, from: &TrainerCheckpoint) -> Result<(), TrainingError> {
         let (pairs, _) = from.array("priorities")?.as_chunks::<2>();
         if pairs.len() > self.tree.width {
-            return Err(Error::Checkpoint("'priorities' has more entries than the capacity".into()));
+            return Err(TrainingError::Checkpoint("'priorities' has more entries than the capacity".into()));
         }
         self.tree = SumTree::new(self.tree.width);
         for (leaf, pair) in pairs.iter().enumerate() {
@@ -128,7 +129,7 @@ impl Priorities {
 mod tests {
     use rand::SeedableRng;
 
-    use super::{super::super::random::Generator, *};
+    use super::{super::super::sampling::TrainingRng, *};
 
     #[test]
     fn a_leaf_is_found_by_its_share() {
@@ -144,14 +145,17 @@ mod tests {
 
     #[test]
     fn importance_rises_to_all() {
-        assert_eq!([0.0, 0.5, 1.0].map(|part| beta(0.4, part)), [0.4, 0.7, 1.0]);
+        assert_eq!([0.0, 0.5, 1.0].map(|part| importance_exponent(0.4, part)), [0.4, 0.7, 1.0]);
         // Of two equal parts of the whole 4, one draw each: priority 3 and 1, N P of 1.5 and 0.5.
-        let mut priorities = Priorities::new(2, 1.0);
+        let mut priorities = ReplayPriorities::new(2, 1.0);
         (0..2).for_each(|place| priorities.add(place));
-        [3.0 - LEAST, 1.0 - LEAST].into_iter().enumerate().for_each(|(place, error)| priorities.set(place, error));
-        let mut generator = Generator::seed_from_u64(2);
+        [3.0 - MIN_PRIORITY, 1.0 - MIN_PRIORITY]
+            .into_iter()
+            .enumerate()
+            .for_each(|(place, error)| priorities.set(place, error));
+        let mut generator = TrainingRng::seed_from_u64(2);
         let (places, weights) = (0..100)
-            .map(|_| priorities.draw(&mut generator, 2, beta(0.4, 1.0)))
+            .map(|_| priorities.draw(&mut generator, 2, importance_exponent(0.4, 1.0)))
             .find(|(places, _)| places == &[0, 1])
             .unwrap();
         assert_eq!(places, [0, 1]);
@@ -161,10 +165,10 @@ mod tests {
     #[test]
     fn weights_and_frequencies_are_those_of_the_priorities() {
         // With exponent 0.5, errors 4, 1 and 0.25 have the priorities 2, 1 and 0.5.
-        let mut priorities = Priorities::new(3, 0.5);
+        let mut priorities = ReplayPriorities::new(3, 0.5);
         (0..3).for_each(|place| priorities.add(place));
         [4.0, -1.0, 0.25].into_iter().enumerate().for_each(|(place, error)| priorities.set(place, error));
-        let mut generator = Generator::seed_from_u64(7);
+        let mut generator = TrainingRng::seed_from_u64(7);
         let (mut counts, draws) = ([0usize; 3], 2000);
         for _ in 0..draws {
             let (places, weights) = priorities.draw(&mut generator, 7, 0.4);
@@ -183,16 +187,16 @@ mod tests {
 
     #[test]
     fn what_is_new_is_drawn_soon_and_all_is_kept() {
-        let mut priorities = Priorities::new(4, 1.0);
+        let mut priorities = ReplayPriorities::new(4, 1.0);
         priorities.add(0);
         priorities.set(0, 3.0);
         priorities.add(1);
-        assert_eq!(priorities.tree.get(1), f64::from(3.0f32 + LEAST));
+        assert_eq!(priorities.tree.get(1), f64::from(3.0f32 + MIN_PRIORITY));
         priorities.set(1, 0.1);
-        let mut checkpoint = Checkpoint::default();
+        let mut checkpoint = TrainerCheckpoint::default();
         priorities.save(&mut checkpoint).unwrap();
-        let mut other = Priorities::new(4, 1.0);
-        other.restore(&Checkpoint::from_bytes(&checkpoint.to_bytes().unwrap()).unwrap()).unwrap();
+        let mut other = ReplayPriorities::new(4, 1.0);
+        other.restore(&TrainerCheckpoint::from_bytes(&checkpoint.to_bytes().unwrap()).unwrap()).unwrap();
         assert_eq!(other.tree.nodes, priorities.tree.nodes);
         assert_eq!((other.highest, other.count), (priorities.highest, priorities.count));
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, positive, within};
+use super::super::{TrainingError, check_positive, check_range};
 
 /// Settings of Rainbow DQN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,29 +111,29 @@ impl RainbowSettings {
     }
 
     /// # Errors
-    /// [`Error::Setting`] for the first setting that is out of range.
-    pub fn validate(&self) -> Result<(), Error> {
-        positive("learning_rate", self.learning_rate, 1.0)?;
-        within("replay", self.replay, 1000, 10_000_000)?;
-        within("warmup", self.warmup, 1, u64::MAX)?;
-        within("every", self.every, 1, u64::MAX)?;
-        within("batch", self.batch, 1, 4096)?;
-        within("target_every", self.target_every, 1, u64::MAX)?;
-        within("gamma", self.gamma, 0.0, 1.0)?;
-        within("steps", self.steps, 1, 100)?;
-        within("noise", self.noise, 0.0, 10.0)?;
-        within("atoms", self.atoms, 2, 201)?;
+    /// [`TrainingError::Setting`] for the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), TrainingError> {
+        check_positive("learning_rate", self.learning_rate, 1.0)?;
+        check_range("replay", self.replay, 1000, 10_000_000)?;
+        check_range("warmup", self.warmup, 1, u64::MAX)?;
+        check_range("every", self.every, 1, u64::MAX)?;
+        check_range("batch", self.batch, 1, 4096)?;
+        check_range("target_every", self.target_every, 1, u64::MAX)?;
+        check_range("gamma", self.gamma, 0.0, 1.0)?;
+        check_range("steps", self.steps, 1, 100)?;
+        check_range("noise", self.noise, 0.0, 10.0)?;
+        check_range("atoms", self.atoms, 2, 201)?;
         if self.v_max <= self.v_min {
             let reason = format!("{} is not above v_min, which is {}", self.v_max, self.v_min);
-            return Err(Error::Setting { name: "v_max", reason });
+            return Err(TrainingError::Setting { name: "v_max", reason });
         }
-        within("priority", self.priority, 0.0, 1.0)?;
-        within("importance", self.importance, 0.0, 1.0)?;
-        within("epsilon", self.epsilon, 0.0, 1.0)?;
-        positive("epsilon_fraction", self.epsilon_fraction, 1.0)?;
-        positive("gradient", self.gradient, f64::MAX)?;
-        positive("reward_scale", self.reward_scale, f64::MAX)?;
-        within("stream", self.stream, 1, 2048)?;
-        self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
+        check_range("priority", self.priority, 0.0, 1.0)?;
+        check_range("importance", self.importance, 0.0, 1.0)?;
+        check_range("epsilon", self.epsilon, 0.0, 1.0)?;
+        check_positive("epsilon_fraction", self.epsilon_fraction, 1.0)?;
+        check_positive("gradient", self.gradient, f64::MAX)?;
+        check_positive("reward_scale", self.reward_scale, f64::MAX)?;
+        check_range("stream", self.stream, 1, 2048)?;
+        self.hidden.iter().try_for_each(|width| check_range("hidden", *width, 1, 2048))
     }
 }

@@ -3,11 +3,11 @@
 use std::f32::consts::{LN_2, PI};
 
 /// Bounds of the logarithm of the standard deviation; the actor's output is squashed between them.
-pub(super) const LOG_STD: [f32; 2] = [-5.0, 2.0];
+pub(super) const LOG_STD_BOUNDS: [f32; 2] = [-5.0, 2.0];
 
 /// One number of an action, drawn by reparameterisation: `a = tanh(u)`, `u = mean + std * noise`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Draw {
+pub(super) struct ActionSample {
     /// Number of the action, in (-1, 1).
     pub(super) action: f32,
     /// Logarithm of its density: `log N(u) - log(1 - tanh(u)^2)`.
@@ -18,10 +18,10 @@ pub(super) struct Draw {
     slope: f32,
 }
 
-impl Draw {
+impl ActionSample {
     /// Draw from the actor's two outputs and a number of the standard normal distribution.
     pub(super) fn new(mean: f32, output: f32, noise: f32) -> Self {
-        let [least, most] = LOG_STD;
+        let [least, most] = LOG_STD_BOUNDS;
         let squashed = output.tanh();
         let log_deviation = least + 0.5 * (most - least) * (squashed + 1.0);
         let deviation = log_deviation.exp();
@@ -59,13 +59,13 @@ mod tests {
     #[test]
     fn a_draw_is_as_computed_by_hand() {
         // An output of artanh(3/7) is a log standard deviation of -5 + 3.5 * 10/7 = 0.
-        let draw = Draw::new(0.5, (3f32 / 7.0).atanh(), 1.0);
+        let draw = ActionSample::new(0.5, (3f32 / 7.0).atanh(), 1.0);
         assert!((draw.deviation - 1.0).abs() < 1e-5);
         assert!((draw.action - 1.5f32.tanh()).abs() < 1e-6);
         // -0.5 - 0.918939 - ln(1 - 0.905148^2).
         assert!((draw.log_density - (-1.418_938_5 + 1.710_878)).abs() < 1e-4, "{}", draw.log_density);
         // Where tanh rounds to 1 the density is still finite.
-        assert!(Draw::new(30.0, 0.0, 0.0).log_density.is_finite());
+        assert!(ActionSample::new(30.0, 0.0, 0.0).log_density.is_finite());
     }
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
             let loss = (&action * 0.7 + &log_density * -1.3).sum(Kind::Double);
             loss.backward();
             let theirs = [m.grad(), o.grad()].map(|gradient| f64::try_from(&gradient).unwrap() as f32);
-            let ours = Draw::new(mean, output, noise).backward(0.7, -1.3);
+            let ours = ActionSample::new(mean, output, noise).backward(0.7, -1.3);
             for (one, other) in ours.iter().zip(theirs) {
                 assert!((one - other).abs() < 1e-4 * (1.0 + other.abs()), "{ours:?} is not {theirs:?}");
             }

@@ -2,32 +2,32 @@
 //! Gaussian actor, and a temperature that keeps the entropy at its target.
 
 mod gaussian;
+mod sac_targets;
 mod settings;
-mod target;
 
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor, no_grad_guard};
 
-use self::gaussian::{Draw, LOG_STD};
+use self::gaussian::{ActionSample, LOG_STD_BOUNDS};
 pub use self::settings::SacSettings;
 use super::{
-    Checkpoint, Chosen, Error, Measure, Progress, Trainer,
-    mlp::{Mlp, Shape, matrix, numbers},
-    parameters::{Adam, Parameters},
-    random::{Generator, normal, uniform},
-    replay::{Replay, Transition},
-    weights::Weights,
+    ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress,
+    mlp::{Mlp, MlpShape, matrix, tensor_numbers},
+    parameters::{Adam, NetworkParameters},
+    replay::{ReplayBuffer, Transition},
+    sampling::{TrainingRng, sample_normal, sample_uniform},
+    weights_writer::WeightsWriter,
 };
-use crate::environments::{ActionSpace, Actions, VectorEnv};
+use crate::environments::{ActionBatch, ActionSpace, VectorEnv};
 
 /// Epsilon of Adam.
-const EPSILON: f64 = 1e-8;
+const ADAM_EPSILON: f64 = 1e-8;
 /// Environment steps per advance.
-const STRIDE: usize = 32;
+const STEPS_PER_ADVANCE: usize = 32;
 
 /// SAC trainer, for environments with continuous actions.
-pub struct Sac {
+pub struct SacTrainer {
     settings: SacSettings,
     /// A vector of one environment.
     environment: VectorEnv,
@@ -37,38 +37,38 @@ pub struct Sac {
     /// Whether an action's numbers are scores of discrete actions.
     scores: bool,
     device: Device,
-    actor: Network,
-    critics: Network,
-    targets: Network,
-    temperature: Parameters,
+    actor: SacNetwork,
+    critics: SacNetwork,
+    targets: SacNetwork,
+    temperature: NetworkParameters,
     temperature_adam: Adam,
-    replay: Replay,
+    replay: ReplayBuffer,
     total: u64,
-    present: Present,
+    present: SacState,
 }
 
-struct Network {
-    parameters: Parameters,
+struct SacNetwork {
+    parameters: NetworkParameters,
     mlp: Mlp,
     adam: Adam,
 }
 
-impl Network {
-    fn new(values: &[f32], shape: &Shape, device: Device) -> Result<Self, Error> {
-        let parameters = Parameters::new(values, device)?;
-        Ok(Self { mlp: Mlp::at(&parameters, &mut 0, shape)?, adam: Adam::new(&parameters, EPSILON)?, parameters })
+impl SacNetwork {
+    fn new(values: &[f32], shape: &MlpShape, device: Device) -> Result<Self, TrainingError> {
+        let parameters = NetworkParameters::new(values, device)?;
+        Ok(Self { mlp: Mlp::at(&parameters, &mut 0, shape)?, adam: Adam::new(&parameters, ADAM_EPSILON)?, parameters })
     }
 }
 
 #[derive(Serialize, Deserialize)]
-struct Present {
-    generator: Generator,
+struct SacState {
+    generator: TrainingRng,
     steps: u64,
 }
 
 /// Sums over the updates of an advance.
 #[derive(Default)]
-struct Sums {
+struct SacSums {
     updates: u32,
     critic: f64,
     actor: f64,
@@ -76,39 +76,39 @@ struct Sums {
     entropy: f64,
 }
 
-impl Sac {
+impl SacTrainer {
     /// Create a run of `total` steps in `environment`, a vector of one, which is reset.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings out of range, or actions that are not continuous.
+    /// [`TrainingError::Setting`] for settings out of range, or actions that are not continuous.
     pub fn new(
         settings: SacSettings,
         mut environment: VectorEnv,
         total: u64,
         seed: u64,
         device: Device,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, TrainingError> {
         settings.validate()?;
-        super::within("environments", environment.len(), 1, 1)?;
+        super::check_range("environments", environment.len(), 1, 1)?;
         let ActionSpace::Continuous { low, high } = environment.description().actions.clone() else {
             let reason = "SAC takes continuous actions; PPO and Rainbow DQN take discrete ones".to_owned();
-            return Err(Error::Setting { name: "algorithm", reason });
+            return Err(TrainingError::Setting { name: "algorithm", reason });
         };
         let (width, actions) = (environment.observation_length(), low.len());
-        let mut generator = Generator::seed_from_u64(seed);
-        let actor = Shape::new(width, &settings.hidden, 2 * actions);
-        let critics = Shape { copies: 2, ..Shape::new(width + actions, &settings.hidden, 1) };
-        let actor = Network::new(&actor.uniform(&mut generator), &actor, device)?;
+        let mut generator = TrainingRng::seed_from_u64(seed);
+        let actor = MlpShape::new(width, &settings.hidden, 2 * actions);
+        let critics = MlpShape { copies: 2, ..MlpShape::new(width + actions, &settings.hidden, 1) };
+        let actor = SacNetwork::new(&actor.uniform(&mut generator), &actor, device)?;
         let values = critics.uniform(&mut generator);
         environment.reset(seed);
-        let temperature = Parameters::new(&[settings.temperature.ln() as f32], Device::Cpu)?;
+        let temperature = NetworkParameters::new(&[settings.temperature.ln() as f32], Device::Cpu)?;
         let capacity = settings.replay.min(usize::try_from(total).unwrap_or(usize::MAX)).max(1);
         Ok(Self {
-            critics: Network::new(&values, &critics, device)?,
-            targets: Network::new(&values, &critics, device)?,
-            temperature_adam: Adam::new(&temperature, EPSILON)?,
-            replay: Replay::new(capacity, width, actions),
-            present: Present { generator, steps: 0 },
+            critics: SacNetwork::new(&values, &critics, device)?,
+            targets: SacNetwork::new(&values, &critics, device)?,
+            temperature_adam: Adam::new(&temperature, ADAM_EPSILON)?,
+            replay: ReplayBuffer::new(capacity, width, actions),
+            present: SacState { generator, steps: 0 },
             settings,
             environment,
             low,
@@ -123,33 +123,37 @@ impl Sac {
 
     /// Declare that an action's numbers are scores of discrete actions, so that the serving side takes the highest.
     #[must_use]
-    pub fn by_scores(self, scores: bool) -> Self {
+    pub fn with_score_actions(self, scores: bool) -> Self {
         Self { scores, ..self }
     }
 
     /// Scale an action in (-1, 1) to the environment's bounds.
-    fn scaled(&self, squashed: &[f32]) -> Vec<f32> {
+    fn scale_action(&self, squashed: &[f32]) -> Vec<f32> {
         let bounds = self.low.iter().zip(&self.high).cycle();
         squashed.iter().zip(bounds).map(|(action, (low, high))| low + 0.5 * (action + 1.0) * (high - low)).collect()
     }
 
-    fn observation_matrix(&self, observations: &[f32]) -> Result<Tensor, Error> {
+    fn observation_matrix(&self, observations: &[f32]) -> Result<Tensor, TrainingError> {
         Ok(matrix(observations, self.environment.observation_length(), self.device)?)
     }
 
     /// Do one step and store its transition.
-    fn explore(&mut self, progress: &mut Progress) -> Result<(), Error> {
+    fn explore(&mut self, progress: &mut TrainingProgress) -> Result<(), TrainingError> {
         let before = self.environment.observations().to_vec();
         let generator = &mut self.present.generator;
         let squashed: Vec<f32> = if self.present.steps < self.settings.warmup {
-            self.low.iter().map(|_| uniform(generator, -1.0, 1.0) as f32).collect()
+            self.low.iter().map(|_| sample_uniform(generator, -1.0, 1.0) as f32).collect()
         } else {
             let input = matrix(&before, before.len(), self.device)?;
-            let output = numbers(&self.actor.mlp.forward(&input)?.output)?;
+            let output = tensor_numbers(&self.actor.mlp.forward(&input)?.output)?;
             let (means, others) = output.split_at(self.low.len());
-            means.iter().zip(others).map(|(mean, other)| Draw::new(*mean, *other, normal(generator)).action).collect()
+            means
+                .iter()
+                .zip(others)
+                .map(|(mean, other)| ActionSample::new(*mean, *other, sample_normal(generator)).action)
+                .collect()
         };
-        self.environment.step(Actions::Continuous(&self.scaled(&squashed)))?;
+        self.environment.step(ActionBatch::Continuous(&self.scale_action(&squashed)))?;
         let ended = self.environment.terminated()[0] || self.environment.truncated()[0];
         self.replay.add(&Transition {
             observation: &before,
@@ -164,11 +168,11 @@ impl Sac {
     }
 
     /// Do one gradient step of critics, actor and temperature.
-    fn update(&mut self, sums: &mut Sums) -> Result<(), Error> {
+    fn update(&mut self, sums: &mut SacSums) -> Result<(), TrainingError> {
         let places = self.replay.draw(&mut self.present.generator, self.settings.batch);
         let rows: Vec<Transition<'_>> = places.iter().map(|place| self.replay.get(*place)).collect();
         let (count, actions) = (rows.len(), self.low.len());
-        let alpha = numbers(&self.temperature.values)?[0].exp();
+        let alpha = tensor_numbers(&self.temperature.values)?[0].exp();
 
         // Evaluate the actor in the sampled states and their next states, in one pass.
         let seen = rows.iter().flat_map(|row| row.observation);
@@ -177,29 +181,35 @@ impl Sac {
         let generator = &mut self.present.generator;
         let draw = |row: &[f32]| {
             let (means, others) = row.split_at(actions);
-            means.iter().zip(others).map(|(mean, other)| Draw::new(*mean, *other, normal(generator))).collect()
+            means
+                .iter()
+                .zip(others)
+                .map(|(mean, other)| ActionSample::new(*mean, *other, sample_normal(generator)))
+                .collect()
         };
-        let draws: Vec<Vec<Draw>> = numbers(&acting.output)?.chunks(2 * actions).map(draw).collect();
-        let log_density = |draws: &[Draw]| draws.iter().map(|draw| draw.log_density).sum::<f32>();
+        let draws: Vec<Vec<ActionSample>> = tensor_numbers(&acting.output)?.chunks(2 * actions).map(draw).collect();
+        let log_density = |draws: &[ActionSample]| draws.iter().map(|draw| draw.log_density).sum::<f32>();
 
         let states = rows.iter().map(|row| row.next).zip(&draws[count..]);
         let next = self.with_actions(states.map(|(state, draws)| (state, draws.iter().map(|draw| draw.action))))?;
-        let q_next = numbers(&self.targets.mlp.forward(&next)?.output)?;
+        let q_next = tensor_numbers(&self.targets.mlp.forward(&next)?.output)?;
         let q_next = |at: usize| [q_next[at], q_next[count + at]];
         let wanted: Vec<f32> = rows
             .iter()
             .zip(&draws[count..])
             .enumerate()
-            .map(|(at, (row, draws))| target::wanted(row.reward, row.discount, q_next(at), alpha, log_density(draws)))
+            .map(|(at, (row, draws))| {
+                sac_targets::critic_target(row.reward, row.discount, q_next(at), alpha, log_density(draws))
+            })
             .collect();
 
         let taken = self.with_actions(rows.iter().map(|row| (row.observation, row.action.iter().copied())))?;
         let judged = self.critics.mlp.forward(&taken)?;
-        let q = numbers(&judged.output)?;
+        let q = tensor_numbers(&judged.output)?;
         let errors: Vec<f32> = q.iter().zip(wanted.iter().cycle()).map(|(q, wanted)| q - wanted).collect();
         let critic = errors.iter().map(|error| f64::from(error * error)).sum::<f64>() / (2 * count) as f64;
         if !critic.is_finite() {
-            return Err(Error::Diverged { step: self.present.steps, what: "the critics' loss" });
+            return Err(TrainingError::Diverged { step: self.present.steps, what: "the critics' loss" });
         }
         let share = 1.0 / count as f32;
         let by_q: Vec<f32> = errors.iter().map(|error| error * share).collect();
@@ -211,7 +221,7 @@ impl Sac {
 
         self.critics.mlp.backward(&judged, &by_q)?;
         self.critics.adam.step(&mut self.critics.parameters, self.settings.learning_rate)?;
-        let actor = self.improve(&acting, &draws[..count], &chosen, alpha)?;
+        let actor = self.improve_actor(&acting, &draws[..count], &chosen, alpha)?;
         self.adjust_temperature(surprise)?;
         self.targets.parameters.follow(&self.critics.parameters, self.settings.tau)?;
 
@@ -227,23 +237,23 @@ impl Sac {
     fn with_actions<'a, A: Iterator<Item = f32>>(
         &self,
         rows: impl Iterator<Item = (&'a [f32], A)>,
-    ) -> Result<Tensor, Error> {
+    ) -> Result<Tensor, TrainingError> {
         let all: Vec<f32> = rows.flat_map(|(state, action)| state.iter().copied().chain(action)).collect();
         Ok(matrix(&all, self.environment.observation_length() + self.low.len(), self.device)?)
     }
 
     /// Do a gradient step of the actor on `mean(alpha log pi - min Q)`; returns the mean of the second term.
-    fn improve(
+    fn improve_actor(
         &mut self,
-        acting: &super::mlp::Pass,
-        draws: &[Vec<Draw>],
+        acting: &super::mlp::ForwardPass,
+        draws: &[Vec<ActionSample>],
         chosen: &Tensor,
         alpha: f32,
-    ) -> Result<f64, Error> {
+    ) -> Result<f64, TrainingError> {
         let (count, actions) = (draws.len(), self.low.len());
         let share = 1.0 / count as f32;
         let judged = self.critics.mlp.forward(chosen)?;
-        let q = numbers(&judged.output)?;
+        let q = tensor_numbers(&judged.output)?;
         // Each row's gradient goes through the critic with the smaller value.
         let mut by_q = vec![0f32; 2 * count];
         for at in 0..count {
@@ -252,7 +262,7 @@ impl Sac {
         let by_q = matrix(&by_q, 1, self.device)?.f_view([2, count as i64, 1])?;
         let by_input = self.critics.mlp.input_gradient(&judged, &by_q)?.f_sum_dim_intlist(&[0i64][..], false, None)?;
         let width = self.environment.observation_length() + actions;
-        let by_input = numbers(&by_input)?;
+        let by_input = tensor_numbers(&by_input)?;
         let mut by_output = Vec::with_capacity(2 * actions * count);
         for (draws, by_input) in draws.iter().zip(by_input.chunks(width)) {
             let by_action = &by_input[width - actions..];
@@ -269,13 +279,13 @@ impl Sac {
     }
 
     /// Do a gradient step of the temperature's logarithm on `-log alpha (log pi + target)`.
-    fn adjust_temperature(&mut self, log_density: f64) -> Result<(), Error> {
+    fn adjust_temperature(&mut self, log_density: f64) -> Result<(), TrainingError> {
         let entropy = self.settings.target_entropy.unwrap_or(-(self.low.len() as f64));
-        let _ = self.temperature.gradients.f_fill_(target::by_log_temperature(log_density, entropy))?;
+        let _ = self.temperature.gradients.f_fill_(sac_targets::temperature_gradient(log_density, entropy))?;
         Ok(self.temperature_adam.step(&mut self.temperature, self.settings.learning_rate)?)
     }
 
-    fn measures(&self, sums: &Sums) -> Result<Vec<Measure>, Error> {
+    fn measures(&self, sums: &SacSums) -> Result<Vec<TrainingMeasure>, TrainingError> {
         if sums.updates == 0 {
             return Ok(Vec::new());
         }
@@ -285,16 +295,16 @@ impl Sac {
             ("actor_loss", mean(sums.actor)),
             ("q_value", mean(sums.q)),
             ("entropy", mean(sums.entropy)),
-            ("temperature", f64::from(numbers(&self.temperature.values)?[0].exp())),
+            ("temperature", f64::from(tensor_numbers(&self.temperature.values)?[0].exp())),
         ])
     }
 }
 
-impl Trainer for Sac {
-    fn advance(&mut self) -> Result<Progress, Error> {
+impl Trainer for SacTrainer {
+    fn advance(&mut self) -> Result<TrainingProgress, TrainingError> {
         let _guard = no_grad_guard();
-        let (mut progress, mut sums) = (Progress::default(), Sums::default());
-        for _ in 0..STRIDE {
+        let (mut progress, mut sums) = (TrainingProgress::default(), SacSums::default());
+        for _ in 0..STEPS_PER_ADVANCE {
             self.explore(&mut progress)?;
             if self.present.steps > self.settings.warmup {
                 self.update(&mut sums)?;
@@ -315,8 +325,8 @@ impl Trainer for Sac {
         self.total
     }
 
-    fn save(&self) -> Result<Checkpoint, Error> {
-        let mut checkpoint = Checkpoint::default();
+    fn save(&self) -> Result<TrainerCheckpoint, TrainingError> {
+        let mut checkpoint = TrainerCheckpoint::default();
         for (name, network) in [("actor", &self.actor), ("critics", &self.critics), ("targets", &self.targets)] {
             checkpoint.put(name, &network.parameters.values)?;
             network.adam.save(name, &mut checkpoint)?;
@@ -329,7 +339,7 @@ impl Trainer for Sac {
         Ok(checkpoint)
     }
 
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+    fn restore(&mut self, checkpoint: &TrainerCheckpoint) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
         let networks = [("actor", &mut self.actor), ("critics", &mut self.critics), ("targets", &mut self.targets)];
         for (name, network) in networks {
@@ -346,8 +356,8 @@ impl Trainer for Sac {
 
     /// Tensors: `actor` is the two hidden layers, followed by `actor_mean` and `actor_log_std`; the action is
     /// `tanh(mean)`, scaled to [`action_low`, `action_high`].
-    fn weights(&self) -> Result<Vec<u8>, Error> {
-        let mut file = Weights::of("sac");
+    fn weights(&self) -> Result<Vec<u8>, TrainingError> {
+        let mut file = WeightsWriter::new("sac");
         let layers = self.actor.mlp.tensors(0)?;
         let (hidden, [weight, bias]) = (&layers[..2], &layers[2]);
         file.sequential("actor", hidden)?;
@@ -362,17 +372,17 @@ impl Trainer for Sac {
         if self.scores {
             file.note("actions", "scores");
         }
-        file.note("log_std_bounds", &format!("{:?}", LOG_STD));
+        file.note("log_std_bounds", &format!("{:?}", LOG_STD_BOUNDS));
         file.to_bytes()
     }
 
-    fn greedy(&self, observations: &[f32], chosen: &mut Chosen) -> Result<(), Error> {
+    fn greedy(&self, observations: &[f32], chosen: &mut ChosenActions) -> Result<(), TrainingError> {
         let _guard = no_grad_guard();
-        let output = numbers(&self.actor.mlp.forward(&self.observation_matrix(observations)?)?.output)?;
+        let output = tensor_numbers(&self.actor.mlp.forward(&self.observation_matrix(observations)?)?.output)?;
         let actions = self.low.len();
         let means = output.chunks(2 * actions).flat_map(|row| &row[..actions]);
         let squashed: Vec<f32> = means.map(|mean| mean.tanh()).collect();
-        *chosen = Chosen::Continuous(self.scaled(&squashed));
+        *chosen = ChosenActions::Continuous(self.scale_action(&squashed));
         Ok(())
     }
 }

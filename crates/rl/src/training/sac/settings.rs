@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Error, positive, within};
+use super::super::{TrainingError, check_positive, check_range};
 
 /// Settings of SAC; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,16 +51,16 @@ impl SacSettings {
     /// Check that every setting is in its range.
     ///
     /// # Errors
-    /// [`Error::Setting`] for the first setting that is out of range.
-    pub fn validate(&self) -> Result<(), Error> {
-        positive("learning_rate", self.learning_rate, 1.0)?;
-        within("replay", self.replay, 1000, 10_000_000)?;
-        within("warmup", self.warmup, 1, u64::MAX)?;
-        within("batch", self.batch, 1, 4096)?;
-        within("gamma", self.gamma, 0.0, 1.0)?;
-        positive("tau", self.tau, 1.0)?;
-        positive("temperature", self.temperature, 1e6)?;
-        positive("reward_scale", self.reward_scale, f64::MAX)?;
-        self.hidden.iter().try_for_each(|width| within("hidden", *width, 1, 2048))
+    /// [`TrainingError::Setting`] for the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), TrainingError> {
+        check_positive("learning_rate", self.learning_rate, 1.0)?;
+        check_range("replay", self.replay, 1000, 10_000_000)?;
+        check_range("warmup", self.warmup, 1, u64::MAX)?;
+        check_range("batch", self.batch, 1, 4096)?;
+        check_range("gamma", self.gamma, 0.0, 1.0)?;
+        check_positive("tau", self.tau, 1.0)?;
+        check_positive("temperature", self.temperature, 1e6)?;
+        check_positive("reward_scale", self.reward_scale, f64::MAX)?;
+        self.hidden.iter().try_for_each(|width| check_range("hidden", *width, 1, 2048))
     }
 }

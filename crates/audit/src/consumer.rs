@@ -1,0 +1,85 @@
+//! Consumers that follow the log in order. Each entry is processed exactly once, because a consumer's position is
+//! stored in the transaction of its results.
+
+use super::{
+    AuditLog, Result,
+    model::EventType,
+    store::{self, ConsumerRange},
+};
+use am_db::{
+    Tx,
+    codec::{JsonText, Timestamp},
+    owner::PrincipalName,
+};
+
+/// Data of an entry for consumers that follow the log.
+#[derive(Clone, Debug)]
+pub struct AuditRecord {
+    /// Id of the entry.
+    pub audit_id: String,
+    /// Type of the event.
+    pub event: EventType,
+    /// Time of the event.
+    pub at: Timestamp,
+    /// Principal of the acting user; `None` when unknown.
+    pub user: Option<PrincipalName>,
+    /// Id of the workflow concerned, if any.
+    pub workflow_id: Option<String>,
+    /// Further data of the event.
+    pub data: JsonText,
+}
+
+impl AuditLog {
+    /// Start consumer `reader` at the current end of the log, unless it has a position already.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub async fn begin(&self, reader: &'static str) -> Result<()> {
+        if store::find_consumer_position(&mut *self.0.db.read().await?, reader).await?.is_some() {
+            return Ok(());
+        }
+        let begun = self.0.db.write(async move |tx: &mut Tx| {
+            if store::find_consumer_position(tx.conn().await?, reader).await?.is_none() {
+                let size = store::log_size(tx.conn().await?).await?;
+                store::advance_consumer(tx, reader, size).await?;
+            }
+            Ok::<_, am_db::DatabaseError>(())
+        });
+        Ok(begun.await?)
+    }
+
+    /// Number of entries that consumer `reader` has not processed yet.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub async fn behind(&self, reader: &str) -> Result<u64> {
+        let mut conn = self.0.db.read().await?;
+        let size = store::log_size(&mut conn).await?;
+        Ok(size.saturating_sub(store::find_consumer_position(&mut conn, reader).await?.unwrap_or(size)))
+    }
+
+    /// Entries of the given event types among the next `most` of the log; the position of `reader` is advanced behind
+    /// them in the same transaction, which must also contain the consumer's results. Entries that the coordinator wrote
+    /// before this log began are left out.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub async fn follow(
+        &self,
+        tx: &mut Tx,
+        reader: &str,
+        events: &[EventType],
+        most: u64,
+    ) -> am_db::Result<Vec<AuditRecord>> {
+        let conn = tx.conn().await?;
+        let size = store::log_size(conn).await?;
+        let from = store::find_consumer_position(conn, reader).await?.unwrap_or(size);
+        let to = size.min(from.saturating_add(most));
+        if to <= from {
+            return Ok(Vec::new());
+        }
+        let facts = store::read_audit_records(conn, &ConsumerRange { from, to, events }).await?;
+        store::advance_consumer(tx, reader, to).await?;
+        Ok(facts)
+    }
+}

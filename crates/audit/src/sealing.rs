@@ -1,0 +1,218 @@
+//! Background work on stored entries: entries of the coordinator get their leaves, heads are signed, and alerts are
+//! published. All of it depends on stored rows only, so any process may do it, repeatedly.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    AuditError, AuditLog, Result,
+    checkpoint::LogCheckpoint,
+    model::EntrySource,
+    store::{self, SignedTreeHead},
+};
+use am_db::{Tx, codec::Timestamp, owner::PrincipalName};
+
+/// Rows of the coordinator's table read per query.
+const SCAN_BATCH: i64 = 5000;
+/// Rows that get leaves in one transaction.
+const SEAL_BATCH: i64 = 500;
+/// Largest number of entries between two heads: a log that was never sealed needs several.
+const MAX_ENTRIES_PER_HEAD: u64 = 1 << 18;
+/// Delay of an alert after its commit, so that alerts of the same moment are published together.
+const ALERT_DELAY: Duration = Duration::from_millis(20);
+
+impl AuditLog {
+    /// Seal at intervals until `stopping` is cancelled; the last head is signed by [`AuditLog::seal`] when nothing more is
+    /// written.
+    pub async fn work(self, stopping: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(self.0.every) => {}
+                () = self.0.nudge.notified() => tokio::time::sleep(ALERT_DELAY).await,
+            }
+            if let Err(error) = self.seal().await {
+                tracing::warn!(%error, "the audit log could not be sealed; retrying");
+            }
+        }
+    }
+
+    /// Add leaves for the coordinator's entries, sign a head over all entries, and publish alerts.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub async fn seal(&self) -> Result<()> {
+        self.seal_coordinators().await?;
+        while self.sign_checkpoint().await? {}
+        self.tell().await
+    }
+
+    async fn seal_coordinators(&self) -> Result<()> {
+        let mut conn = self.0.db.read().await?;
+        let last = store::last_row(&mut conn).await?;
+        // Row numbers restart when the database was compacted or rows at its end were deleted.
+        let mut seen = Some(self.0.seen.load(Ordering::Relaxed)).filter(|seen| *seen <= last).unwrap_or(0);
+        while seen < last {
+            let (found, looked) = store::find_unsealed(&mut conn, seen, SCAN_BATCH).await?;
+            if found.is_empty() {
+                seen = looked;
+                self.0.seen.store(seen, Ordering::Relaxed);
+                continue;
+            }
+            drop(conn);
+            // Queried again inside the transaction: another process may have sealed them.
+            let after = seen;
+            let sealed = self.0.db.write(async move |tx: &mut Tx| {
+                let (found, looked) = store::find_unsealed(tx.conn().await?, after, SEAL_BATCH).await?;
+                store::insert_coordinator_leaves(tx, &found).await?;
+                Ok::<_, am_db::DatabaseError>((found.len(), looked))
+            });
+            let (count, looked) = sealed.await?;
+            seen = looked;
+            self.0.seen.store(seen, Ordering::Relaxed);
+            if count > 0 {
+                tracing::info!(entries = count, "entries of the coordinator were sealed");
+            }
+            conn = self.0.db.read().await?;
+        }
+        Ok(())
+    }
+
+    /// Sign a head over the entries since the last one. Returns false when there are none.
+    async fn sign_checkpoint(&self) -> Result<bool> {
+        let (from, size, tiles) = {
+            let mut conn = self.0.db.read().await?;
+            let from = store::head_until(&mut conn, u64::MAX).await?.map_or(0, |head| head.size);
+            let size = store::log_size(&mut conn).await?.min(from + MAX_ENTRIES_PER_HEAD);
+            if size <= from {
+                return Ok(false);
+            }
+            let tiles = store::compute_new_tiles(&mut conn, from, size).await?;
+            (from, size, tiles)
+        };
+        let (audit, now) = (self.clone(), Timestamp(self.0.clock.now()));
+        let signed = self.0.db.write(async move |tx: &mut Tx| {
+            store::insert_tiles(tx, &tiles).await?;
+            let root = store::range_hash(tx.conn().await?, 0..size).await?;
+            let checkpoint = LogCheckpoint { origin: audit.0.origin.clone(), size, root };
+            let note = checkpoint.sign(&audit.0.signer);
+            let head = SignedTreeHead { size, root: hex::encode(root), checkpoint: note, made_at: now };
+            if store::insert_head(tx, &head).await? {
+                // Published off the host, because a log alone can't prove that its end was not cut off.
+                audit
+                    .0
+                    .webhooks
+                    .enqueue(tx, HEAD_EVENT_KIND, &head, now, Some(&format!("{HEAD_EVENT_KIND}/{size}")))
+                    .await
+                    .map_err(to_database_error)?;
+            }
+            Ok::<_, am_db::DatabaseError>(head)
+        });
+        let head = signed.await?;
+        tracing::debug!(size = head.size, entries = head.size - from, root = head.root, "the audit log was sealed");
+        Ok(true)
+    }
+
+    /// Publish an alert for each entry that requires investigation, once each.
+    async fn tell(&self) -> Result<()> {
+        let (known, size, found) = {
+            let mut conn = self.0.db.read().await?;
+            let known = store::consumer_position(&mut conn, ALERT_CONSUMER).await?;
+            let size = store::log_size(&mut conn).await?;
+            (known, size, store::to_investigate(&mut conn, known, 1).await?)
+        };
+        if found.is_empty() && size.saturating_sub(known) < 10_000 {
+            return Ok(());
+        }
+        // Entries that the coordinator wrote long before they were sealed raise no alert.
+        let webhooks = self.0.webhooks.clone();
+        let news = Timestamp(self.0.clock.now() - MAX_ALERT_AGE);
+        let told = self.0.db.write(async move |tx: &mut Tx| {
+            let from = store::consumer_position(tx.conn().await?, ALERT_CONSUMER).await?;
+            let found = store::to_investigate(tx.conn().await?, from, ALERT_BATCH as i64).await?;
+            let last = found.last().map_or(from, |alert| alert.seq);
+            let reached = if found.len() < ALERT_BATCH { size.max(last) } else { last };
+            store::advance_consumer(tx, ALERT_CONSUMER, reached).await?;
+            let mut alerts = found.clone();
+            alerts.retain(|alert| alert.source == EntrySource::Service || alert.timestamp >= news);
+            for alert in &alerts {
+                let source = format!("{ALERT_EVENT_KIND}/{}", alert.id);
+                webhooks
+                    .enqueue(tx, ALERT_EVENT_KIND, alert, alert.timestamp, Some(&source))
+                    .await
+                    .map_err(to_database_error)?;
+            }
+            tx.after_commit(move || {
+                for alert in &alerts {
+                    tracing::warn!(
+                        audit_id = alert.id,
+                        event = alert.event_type,
+                        risk = alert.risk_score,
+                        user = alert.user_id.as_ref().map(PrincipalName::as_str),
+                        execution = alert.execution_id,
+                        workflow = alert.workflow_id,
+                        source = alert.source.word(),
+                        "an audit entry needs investigation"
+                    );
+                }
+            });
+            Ok::<_, am_db::DatabaseError>(found.len())
+        });
+        if told.await? == ALERT_BATCH {
+            self.0.nudge.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Webhook event kinds: a signed head, and an alert.
+const HEAD_EVENT_KIND: &str = "audit.head";
+const ALERT_EVENT_KIND: &str = "security.alert";
+
+/// Convert the error: the delivery must be stored together with the change that it reports, or neither.
+fn to_database_error(error: am_webhooks::WebhookError) -> am_db::DatabaseError {
+    match error {
+        am_webhooks::WebhookError::Db(error) => error,
+        other => am_db::DatabaseError::InvalidValue(other.to_string()),
+    }
+}
+
+/// Consumer name of the alerts.
+const ALERT_CONSUMER: &str = "alerts";
+/// Age from which an entry of the coordinator raises no alert when it is sealed.
+const MAX_ALERT_AGE: chrono::Duration = chrono::Duration::hours(24);
+/// Alerts published per transaction.
+const ALERT_BATCH: usize = 200;
+
+/// An entry that requires investigation.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AuditAlert {
+    /// Position in the log, from 1.
+    pub seq: u64,
+    /// Id of the entry.
+    pub id: String,
+    /// Type of the event.
+    pub event_type: String,
+    /// Risk score, 70 to 100.
+    pub risk_score: i64,
+    /// Principal of the acting user; null when unknown.
+    pub user_id: Option<PrincipalName>,
+    /// Id of the execution concerned, if any.
+    pub execution_id: Option<String>,
+    /// Id of the workflow concerned, if any.
+    pub workflow_id: Option<String>,
+    /// Writer of the entry.
+    pub source: EntrySource,
+    /// Time of the event.
+    pub timestamp: Timestamp,
+}
+
+impl From<AuditError> for am_db::DatabaseError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Db(error) => error,
+            other => Self::InvalidValue(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! SQL of tables `am_agent_keys` and `am_message_data_keys`.
+
+use super::{
+    master_keys::WrappedDataKey,
+    model::{AgentKey, KeyKind, MasterKeyUsage},
+};
+use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::PageRequest, row, sql, update};
+
+row! {
+    AgentKey { key_id, kind, public_key, owner_id, created_at, revoked_at }
+}
+
+row! {
+    WrappedDataKey {
+        id,
+        channel = "channel_id",
+        master_id,
+        wrapped,
+    }
+}
+
+/// All keys of an agent including revoked ones, newest first.
+pub(super) async fn keys_of_agent(conn: &mut Connection, agent: &str) -> Result<Vec<AgentKey>> {
+    let keys =
+        sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 ORDER BY created_at DESC, key_id",);
+    keys.bind(agent).fetch_all(conn).await
+}
+
+/// A page of an agent's keys, and their total number.
+pub(super) async fn list_keys(conn: &mut Connection, agent: &str, page: &PageRequest) -> Result<(Vec<AgentKey>, i64)> {
+    let total = sql!("SELECT count(*) FROM am_agent_keys WHERE agent_id = $1").bind(agent);
+    let total = total.fetch_value(&mut *conn).await?;
+    let keys = sql!(
+        "SELECT ",
+        AgentKey::COLUMNS,
+        " FROM (SELECT *, key_id AS id FROM am_agent_keys WHERE agent_id = $1) AS k WHERE true {page $2}",
+    );
+    Ok((keys.bind(agent).bind_page(page).fetch_all(conn).await?, total))
+}
+
+/// A key of an agent by its id.
+pub(super) async fn get_key(conn: &mut Connection, agent: &str, key_id: &str) -> Result<Option<AgentKey>> {
+    let key = sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 AND key_id = $2");
+    key.bind(agent).bind(key_id).fetch_optional(conn).await
+}
+
+/// Insert a key.
+pub(super) async fn insert_key(tx: &mut Tx, agent: &str, key: &AgentKey) -> Result<()> {
+    insert!("am_agent_keys" {
+        agent_id: agent,
+        key_id: &key.key_id,
+        kind: key.kind,
+        public_key: &key.public_key,
+        owner_id: &key.owner_id,
+        created_at: key.created_at,
+    })
+    .execute(tx.conn().await?)
+    .await?;
+    Ok(())
+}
+
+/// Revoke a key.
+pub(super) async fn revoke_key(tx: &mut Tx, agent: &str, key_id: &str, now: Timestamp) -> Result<()> {
+    sql!("UPDATE am_agent_keys SET revoked_at = $3 WHERE agent_id = $1 AND key_id = $2")
+        .bind(agent)
+        .bind(key_id)
+        .bind(now)
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
+}
+
+/// Keys available for a message.
+#[derive(Default)]
+pub(super) struct AvailableKeys {
+    /// Active keys of the recipient, newest first: kind, id, base64.
+    pub keys: Vec<(KeyKind, String, String)>,
+    /// Active data key of the channel; `None` when there is none yet.
+    pub data_key: Option<WrappedDataKey>,
+}
+
+/// Keys available for a message in `channel` to `recipient`, in one query.
+pub(super) async fn find_available_keys(
+    conn: &mut Connection,
+    channel: &str,
+    recipient: Option<&str>,
+) -> Result<AvailableKeys> {
+    let rows = sql!(
+        "SELECT kind, key_id, public_key, CAST(created_at AS VARCHAR) AS at FROM am_agent_keys
+         WHERE agent_id = $2 AND revoked_at IS NULL
+         UNION ALL
+         SELECT NULL, id, wrapped, master_id FROM am_message_data_keys WHERE channel_id = $1 AND retired_at IS NULL
+         ORDER BY at DESC",
+    );
+    let rows: Vec<(Option<KeyKind>, String, String, String)> =
+        rows.bind(channel).bind(recipient).fetch_all(conn).await?;
+    let mut found = AvailableKeys::default();
+    for (kind, id, text, other) in rows {
+        match kind {
+            Some(kind) => found.keys.push((kind, id, text)),
+            None => {
+                let (channel, master_id, wrapped) = (channel.to_owned(), other, text);
+                found.data_key = Some(WrappedDataKey { id, channel, master_id, wrapped });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A data key by its id, retired or not.
+pub(super) async fn get_data_key(conn: &mut Connection, id: &str) -> Result<Option<WrappedDataKey>> {
+    let key = sql!("SELECT ", WrappedDataKey::COLUMNS, " FROM am_message_data_keys WHERE id = $1");
+    key.bind(id).fetch_optional(conn).await
+}
+
+/// Insert a channel's data key.
+pub(super) async fn insert_data_key(tx: &mut Tx, key: &WrappedDataKey, now: Timestamp) -> Result<()> {
+    insert!("am_message_data_keys" {
+        id: &key.id,
+        channel_id: &key.channel,
+        master_id: &key.master_id,
+        wrapped: &key.wrapped,
+        created_at: now,
+    })
+    .execute(tx.conn().await?)
+    .await?;
+    Ok(())
+}
+
+/// Retire all active data keys. Returns their number.
+pub(super) async fn retire_data_keys(tx: &mut Tx, now: Timestamp) -> Result<u64> {
+    let retired = sql!("UPDATE am_message_data_keys SET retired_at = $1 WHERE retired_at IS NULL");
+    retired.bind(now).execute(tx.conn().await?).await
+}
+
+/// At most `limit` data keys that another master key than `current` wraps.
+pub(super) async fn wrapped_by_others(conn: &mut Connection, current: &str, limit: u32) -> Result<Vec<WrappedDataKey>> {
+    // Two ranges, because <> would not use the index.
+    let keys = sql!(
+        "SELECT ",
+        WrappedDataKey::COLUMNS,
+        " FROM am_message_data_keys WHERE master_id < $1 UNION ALL SELECT ",
+        WrappedDataKey::COLUMNS,
+        " FROM am_message_data_keys WHERE master_id > $1 LIMIT $2",
+    );
+    keys.bind(current).bind(i64::from(limit)).fetch_all(conn).await
+}
+
+/// Update a data key's wrapped form.
+pub(super) async fn update_wrapped(tx: &mut Tx, key: &WrappedDataKey) -> Result<()> {
+    update!("am_message_data_keys" { master_id: &key.master_id, wrapped: &key.wrapped } where "id = $1" (&key.id))
+        .execute(tx.conn().await?)
+        .await?;
+    Ok(())
+}
+
+/// Number of data keys per master key.
+pub(super) async fn count_by_master_key(conn: &mut Connection) -> Result<Vec<MasterKeyUsage>> {
+    let rows = sql!("SELECT master_id, count(*) FROM am_message_data_keys GROUP BY master_id ORDER BY master_id");
+    let rows: Vec<(String, i64)> = rows.fetch_all(conn).await?;
+    let used = |(master_id, data_keys)| MasterKeyUsage { master_id, configured: false, current: false, data_keys };
+    Ok(rows.into_iter().map(used).collect())
+}

@@ -1,0 +1,165 @@
+//! Records of an export, and their parsing.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    encryption::{ContentEnvelope, EncryptionError, EncryptionScope},
+    messages::MessageView,
+    model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name},
+    price::{MAX_CONTENT_BYTES, MessageType},
+};
+use am_core::validation::{FieldPath, Violation};
+use am_db::codec::Timestamp;
+
+/// Format identifier of an export.
+pub(super) const EXPORT_FORMAT_ID: &str = "agent-management messages v1";
+/// Maximum size of an envelope, which is in base64 and larger than its content.
+const MAX_ENVELOPE_BYTES: usize = 2 * MAX_CONTENT_BYTES;
+/// Maximum length of a message id: that of a copy is longer than one chosen by a sender.
+const MAX_RECORD_ID_LEN: usize = 160;
+
+/// First line of an export.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ExportHeader {
+    pub format: String,
+    pub agent_id: String,
+    pub exported_at: Timestamp,
+}
+
+/// Last line of an export.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ExportTrailer {
+    pub end: bool,
+    /// Number of lines between the first and the last.
+    pub messages: u64,
+}
+
+/// A message of an export. Members that an import does not need are left out.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ExportRecord {
+    pub message_id: String,
+    pub sender: String,
+    pub recipient: String,
+    pub message_type: MessageType,
+    pub priority: MessagePriority,
+    pub content: Value,
+    pub scope: EncryptionScope,
+    pub size_bytes: i64,
+    pub price: f64,
+    pub payment_status: PaymentStatus,
+    pub status: MessageStatus,
+    #[serde(default)]
+    pub failure: Option<String>,
+    #[serde(default)]
+    pub topic: Option<String>,
+    #[serde(default)]
+    pub reply_to: Option<String>,
+    #[serde(default)]
+    pub broadcast_id: Option<String>,
+    pub sent_at: Timestamp,
+    pub expires_at: Timestamp,
+    #[serde(default)]
+    pub delivered_at: Option<Timestamp>,
+    #[serde(default)]
+    pub read_at: Option<Timestamp>,
+}
+
+/// Fault of a line: the member and the description.
+pub(super) type RecordFault = (&'static str, String);
+
+impl ExportRecord {
+    /// Parse and check a message of `agent`.
+    pub fn parse(text: &str, agent: &str) -> Result<Self, RecordFault> {
+        let mut line: Self = serde_json::from_str(text).map_err(|error| ("", format!("is not a message: {error}")))?;
+        let wrong = |member: &'static str, message: &str| Err((member, message.to_owned()));
+        for (member, name) in [("sender", &line.sender), ("recipient", &line.recipient)] {
+            if validate_agent_name(member, name).is_ok_and(|checked| checked == *name) {
+                continue;
+            }
+            return wrong(member, "is not the name of an agent");
+        }
+        if line.sender == line.recipient {
+            return wrong("recipient", "is the sender");
+        }
+        if line.sender != agent && line.recipient != agent {
+            return wrong("sender", "neither sender nor recipient is the agent of this export");
+        }
+        let texts = [("reply_to", &line.reply_to), ("broadcast_id", &line.broadcast_id), ("topic", &line.topic)];
+        let fine = |text: &str| (1..=MAX_RECORD_ID_LEN).contains(&text.len()) && !text.chars().any(char::is_control);
+        if !fine(&line.message_id) {
+            return wrong("message_id", "must be 1 to 160 printable characters");
+        }
+        if let Some((member, _)) = texts.into_iter().find(|(_, text)| text.as_ref().is_some_and(|text| !fine(text))) {
+            return wrong(member, "must be 1 to 160 printable characters");
+        }
+        if !(0.0..=1e6).contains(&line.price) {
+            return wrong("price", "must be a number from 0 to 1000000");
+        }
+        let bytes = serde_json::to_vec(&line.content).map_or(usize::MAX, |json| json.len());
+        let size = line.check_content(bytes)?;
+        line.size_bytes = size;
+        if line.status == MessageStatus::Pending {
+            // An import sends nothing.
+            line.status = MessageStatus::Expired;
+        }
+        Ok(line)
+    }
+
+    /// Check the content; returns its original size.
+    fn check_content(&self, bytes: usize) -> Result<i64, RecordFault> {
+        let in_envelope = matches!(self.scope, EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival);
+        if !in_envelope {
+            return match bytes <= MAX_CONTENT_BYTES {
+                true => Ok(bytes as i64),
+                false => Err(("content", format!("has {bytes} bytes as JSON, over {MAX_CONTENT_BYTES}"))),
+            };
+        }
+        match ContentEnvelope::from_content(&self.content) {
+            Ok(Some(_)) if bytes > MAX_ENVELOPE_BYTES => {
+                Err(("content", format!("has {bytes} bytes, over {MAX_ENVELOPE_BYTES}")))
+            }
+            Ok(Some(_)) if !(0..=MAX_CONTENT_BYTES as i64).contains(&self.size_bytes) => {
+                Err(("size_bytes", format!("must be from 0 to {MAX_CONTENT_BYTES}")))
+            }
+            Ok(Some(_)) => Ok(self.size_bytes),
+            Ok(None) => Err(("content", format!("is not an envelope, and scope is {}", self.scope))),
+            Err(EncryptionError::Invalid(Violation { path, message, .. })) => {
+                let path: FieldPath = path.into_iter().skip(1).collect();
+                Err(("content", format!("{path}: {message}")))
+            }
+            Err(error) => Err(("content", error.to_string())),
+        }
+    }
+
+    /// Convert the record to a stored message, with its channel and its numbers.
+    pub fn message(&self, (id, channel_id, seq): (i64, &str, i64)) -> MessageView {
+        MessageView {
+            id,
+            message_id: self.message_id.clone(),
+            channel_id: channel_id.to_owned(),
+            seq,
+            sender: self.sender.clone(),
+            recipient: self.recipient.clone(),
+            message_type: self.message_type,
+            priority: self.priority,
+            content: Value::Null,
+            encrypted: true,
+            encryption: crate::encryption::MessageEncryption::Aes256,
+            scope: self.scope,
+            key_id: None,
+            size_bytes: self.size_bytes,
+            price: self.price,
+            payment_status: self.payment_status,
+            status: self.status,
+            failure: self.failure.clone(),
+            topic: self.topic.clone(),
+            reply_to: self.reply_to.clone(),
+            broadcast_id: self.broadcast_id.clone(),
+            sent_at: self.sent_at,
+            expires_at: self.expires_at,
+            delivered_at: self.delivered_at,
+            read_at: self.read_at,
+        }
+    }
+}

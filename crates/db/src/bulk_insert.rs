@@ -1,0 +1,314 @@
+//! Bulk inserts of rows that many requests write. Rows of requests that wait at the same time are inserted by one
+//! statement whose only parameter is a JSON array: each statement costs two thread switches, more than its execution.
+
+use std::{fmt::Write as _, sync::OnceLock};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::AssertSqlSafe;
+
+use super::{
+    Result, Tx,
+    codec::{JsonText, LocalTimestamp, Timestamp},
+    dialect,
+    statement::Statement,
+};
+
+/// An INSERT of rows that come as JSON. A static, made by [`push_row!`](crate::push_row); its address tells the kind.
+pub struct InsertStatement {
+    place: &'static str,
+    table: &'static str,
+    columns: &'static [&'static str],
+    conflict: &'static str,
+    sql: OnceLock<String>,
+}
+
+impl InsertStatement {
+    /// Into these columns, which each row's cells follow in order. `conflict` says what is done with a row that is there already,
+    /// from `ON CONFLICT` on; where it is empty, that one is a duplicate. `place` says where it stands in the source.
+    pub const fn new(
+        place: &'static str,
+        table: &'static str,
+        columns: &'static [&'static str],
+        conflict: &'static str,
+    ) -> Self {
+        Self { place, table, columns, conflict, sql: OnceLock::new() }
+    }
+
+    pub(super) fn place(&self) -> &'static str {
+        self.place
+    }
+
+    pub(super) fn sql(&'static self) -> &'static str {
+        self.sql.get_or_init(|| dialect::insert_rows(self.table, self.columns, self.conflict))
+    }
+
+    /// The same for one row.
+    pub(super) fn as_statement(&self) -> Statement {
+        Statement::insert(self.place, self.table, self.columns, self.conflict)
+    }
+}
+
+/// Add a row to [`RowBatch`]: `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
+/// (`"ON CONFLICT ..."`) after the braces.
+#[macro_export]
+macro_rules! push_row {
+    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
+        static INSERT: $crate::bulk_insert::InsertStatement = $crate::bulk_insert::InsertStatement::new(
+            concat!(file!(), ":", line!()),
+            $table,
+            &[$(stringify!($column)),+],
+            concat!("", $($conflict)?),
+        );
+        $crate::inventory::submit! { $crate::statement::Listed::Insert(&INSERT) }
+        $rows.push(&INSERT, |row| {
+            row$(.put($value))+;
+        });
+    }};
+}
+
+/// Rows to insert, in this order.
+#[derive(Default)]
+pub struct RowBatch(Vec<(&'static InsertStatement, String)>);
+
+impl RowBatch {
+    /// Add a row; `fill` adds its values.
+    pub fn push(&mut self, insert: &'static InsertStatement, fill: impl FnOnce(&mut RowValues)) -> &mut Self {
+        let continues = self.0.last().is_some_and(|(last, _)| std::ptr::eq(*last, insert));
+        if !continues {
+            self.0.push((insert, String::new()));
+        }
+        if let Some((_, text)) = self.0.last_mut() {
+            text.push_str(if text.is_empty() { "[" } else { ",[" });
+            let mut cells = RowValues(std::mem::take(text));
+            fill(&mut cells);
+            *text = cells.0;
+            text.push(']');
+        }
+        self
+    }
+
+    /// Append the rows of `more`.
+    pub fn append(&mut self, more: Self) -> &mut Self {
+        self.0.extend(more.0);
+        self
+    }
+
+    /// The statements: SQL with one `?`, and the JSON array for it.
+    pub(super) fn statements(self) -> impl Iterator<Item = (&'static str, String)> {
+        self.0.into_iter().map(|(insert, rows)| (insert.sql(), format!("[{rows}]")))
+    }
+
+    /// Addresses of the statements; rows with equal addresses can be inserted together.
+    pub(super) fn kind(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().map(|(insert, _)| std::ptr::from_ref(*insert).addr())
+    }
+
+    /// Insert the rows.
+    ///
+    /// # Errors
+    /// Returns [`super::DatabaseError::Duplicate`] or another error of the database. Earlier rows are written by then, so the
+    /// caller must return the error to roll them back.
+    pub async fn execute(&self, tx: &mut Tx) -> Result<()> {
+        Self::execute_merged(&[self], tx).await
+    }
+
+    /// Insert the rows of several writes that use the same statements.
+    pub(super) async fn execute_merged(pieces: &[&Self], tx: &mut Tx) -> Result<()> {
+        let Some(first) = pieces.first() else { return Ok(()) };
+        let (conn, opening) = tx.opening();
+        let mut sql = opening.to_owned();
+        let mut parameters = Vec::with_capacity(first.0.len());
+        for (at, (insert, _)) in first.0.iter().enumerate() {
+            sql.push_str(insert.sql());
+            sql.push_str(";\n");
+            let texts: Vec<&str> = pieces.iter().map(|piece| piece.0[at].1.as_str()).collect();
+            parameters.push(format!("[{}]", texts.join(",")));
+        }
+        // The SQL texts are constants of this program; values are bound as parameters.
+        let query = parameters.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, json| query.bind(json));
+        query.execute(conn).await?;
+        Ok(())
+    }
+}
+
+/// Values of one row, encoded as JSON.
+pub struct RowValues(String);
+
+impl RowValues {
+    /// Add a value: a number, text, boolean, timestamp, JSON column, or an `Option` of them.
+    pub fn put(&mut self, value: impl JsonCell) -> &mut Self {
+        if !self.0.ends_with('[') {
+            self.0.push(',');
+        }
+        value.write(&mut self.0);
+        self
+    }
+}
+
+/// A value of a row that can be written as JSON.
+pub trait JsonCell {
+    /// Append the value as JSON.
+    fn write(&self, out: &mut String);
+}
+
+fn write_as_json(value: &(impl Serialize + ?Sized), out: &mut String) {
+    // Numbers, texts and booleans always have a JSON form.
+    out.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
+}
+
+impl<T: JsonCell + ?Sized> JsonCell for &T {
+    fn write(&self, out: &mut String) {
+        (**self).write(out);
+    }
+}
+
+impl JsonCell for str {
+    fn write(&self, out: &mut String) {
+        write_as_json(self, out);
+    }
+}
+
+impl JsonCell for String {
+    fn write(&self, out: &mut String) {
+        write_as_json(self.as_str(), out);
+    }
+}
+
+impl JsonCell for i64 {
+    fn write(&self, out: &mut String) {
+        let _ = write!(out, "{self}");
+    }
+}
+
+impl JsonCell for bool {
+    fn write(&self, out: &mut String) {
+        out.push(if *self { '1' } else { '0' });
+    }
+}
+
+/// SQLite parses the text to the same float for magnitudes from 1e-9 to 1e15, those of prices, scores and seconds; far
+/// outside, its decimal parser can be off in the last bit.
+impl JsonCell for f64 {
+    fn write(&self, out: &mut String) {
+        write_as_json(self, out);
+    }
+}
+
+impl JsonCell for Timestamp {
+    fn write(&self, out: &mut String) {
+        let _ = write!(out, "\"{}\"", self.stored());
+    }
+}
+
+impl JsonCell for LocalTimestamp {
+    fn write(&self, out: &mut String) {
+        let _ = write!(out, "\"{}\"", self.stored());
+    }
+}
+
+/// JSON columns are stored as text.
+impl JsonCell for JsonText {
+    fn write(&self, out: &mut String) {
+        write_as_json(self.get().map_or("null", RawValue::get), out);
+    }
+}
+
+impl<T: JsonCell> JsonCell for Option<T> {
+    fn write(&self, out: &mut String) {
+        match self {
+            Some(value) => value.write(out),
+            None => out.push_str("null"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Database, DatabaseError, DatabaseSettings};
+
+    async fn open() -> (tempfile::TempDir, Database) {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings { readers: 1, busy_timeout: Duration::from_millis(200) };
+        let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
+        db.write(async |tx: &mut Tx| {
+            let tables =
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, name VARCHAR, price FLOAT, flag BOOLEAN, at DATETIME);
+                          CREATE TABLE n (id INTEGER PRIMARY KEY, of INTEGER)";
+            sqlx::query(tables).execute(tx.conn().await?).await?;
+            Ok::<_, DatabaseError>(())
+        })
+        .await
+        .unwrap();
+        (dir, db)
+    }
+
+    fn thing(id: i64, name: &str, price: f64) -> RowBatch {
+        let mut rows = RowBatch::default();
+        crate::push_row!(rows, "t" { id: id, name: name, price: price, flag: true, at: None::<i64> });
+        crate::push_row!(rows, "n" { id: 1i64, of: id } "ON CONFLICT (id) DO NOTHING");
+        rows
+    }
+
+    async fn count(db: &Database, table: &'static str) -> i64 {
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        sqlx::query_scalar(sql).fetch_one(&mut *db.read().await.unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_duplicate_undoes_its_own_piece_and_no_other() {
+        let (_dir, db) = open().await;
+        db.insert(thing(7, "first", 0.5), || {}).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        let hooks = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        for id in 0..50 {
+            let (db, hooks) = (db.clone(), hooks.clone());
+            let hook = move || {
+                hooks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            };
+            tasks.spawn(async move { (id, db.insert(thing(id, "x", 1.0), hook).await) });
+        }
+        for (id, done) in tasks.join_all().await {
+            assert_eq!(matches!(done, Err(DatabaseError::Duplicate(_))), id == 7, "{id}: {done:?}");
+            assert_eq!(done.is_ok(), id != 7, "{id}: {done:?}");
+        }
+        assert_eq!((count(&db, "t").await, count(&db, "n").await), (50, 1));
+        assert_eq!(hooks.load(std::sync::atomic::Ordering::Relaxed), 49, "a hook runs for what is durable only");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn a_row_is_stored_as_a_bound_one_would_be(
+            names in proptest::collection::vec("[^\0]{0,40}", 1..30),
+            bits in proptest::collection::vec(any::<u64>(), 30),
+            small in proptest::collection::vec(0u32..1_000_000_000, 30),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (_dir, db) = open().await;
+                let prices: Vec<f64> = bits.iter().zip(&small).map(|(bits, small)| {
+                    // Any fraction, with a power of two from -30 to 50.
+                    let (sign, fraction, power) = (bits >> 63, bits & ((1 << 52) - 1), 1023 - 30 + (bits >> 52) % 80);
+                    let any = f64::from_bits(sign << 63 | power << 52 | fraction);
+                    if small % 2 == 0 { any } else { f64::from(*small) / 1000.0 }
+                }).collect();
+                for (id, (name, price)) in names.iter().zip(&prices).enumerate() {
+                    db.insert(thing(id as i64, name, *price), || {}).await.unwrap();
+                }
+                let stored: Vec<(String, f64, bool, Option<String>, String)> =
+                    crate::sql!("SELECT name, price, flag, at, {exact price} FROM t ORDER BY id")
+                        .fetch_all(&mut db.read().await.unwrap()).await.unwrap();
+                for ((name, price), stored) in names.iter().zip(&prices).zip(&stored) {
+                    assert_eq!((name, price.to_bits(), true, &None), (&stored.0, stored.1.to_bits(), stored.2, &stored.3));
+                    assert_eq!(price.to_bits(), stored.4.parse::<f64>().unwrap().to_bits(), "{price:?} as {}", stored.4);
+                }
+            });
+        }
+    }
+}

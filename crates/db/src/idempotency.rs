@@ -1,0 +1,139 @@
+//! Idempotent writes: a request with an idempotency key stores its answer in the same transaction as its effect.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Connection, Database, DatabaseError, Result, Tx, codec::Timestamp};
+use crate::{insert, sql};
+use am_core::ambient::Clock;
+
+/// Retention of idempotency keys and their answers.
+pub const IDEMPOTENCY_RETENTION: chrono::Duration = chrono::Duration::hours(24);
+
+/// Idempotency key of a request, which makes it take effect once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Principal of the caller; keys of different callers are independent.
+    pub scope: String,
+    /// Key chosen by the caller.
+    pub key: String,
+    /// SHA-256 of the request; another request under the same key is refused.
+    pub fingerprint: String,
+}
+
+/// Answer of an idempotent write, with whether it was replayed.
+#[derive(Clone, Debug)]
+pub struct IdempotentResult<T> {
+    /// Answer of the write.
+    pub value: T,
+    /// True when the answer was stored by an earlier request and nothing was done now.
+    pub replayed: bool,
+}
+
+impl<T> IdempotentResult<T> {
+    /// The answer of work that was done now.
+    pub fn fresh(value: T) -> Self {
+        Self { value, replayed: false }
+    }
+
+    /// Convert the answer and keep the replay flag.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> IdempotentResult<U> {
+        IdempotentResult { value: change(self.value), replayed: self.replayed }
+    }
+}
+
+impl Database {
+    /// Run [`Database::write`] at most once for a given `once`.
+    ///
+    /// # Errors
+    /// Same as [`Database::write`]; [`DatabaseError::IdempotencyKeyReused`] when the key was used for another request.
+    pub async fn write_idempotent<T, E, F>(
+        &self,
+        clock: &Clock,
+        once: Option<IdempotencyKey>,
+        work: F,
+    ) -> std::result::Result<IdempotentResult<T>, E>
+    where
+        F: AsyncFnOnce(&mut Tx) -> std::result::Result<T, E> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+    {
+        let now = Timestamp(clock.now());
+        self.write(async move |tx: &mut Tx| {
+            let Some(once) = once else { return Ok(IdempotentResult::fresh(work(tx).await?)) };
+            if let Some(value) = find_result(tx.conn().await?, &once, now).await? {
+                return Ok(IdempotentResult { value, replayed: true });
+            }
+            let value = work(tx).await?;
+            record_result(tx, &once, now, &value).await?;
+            Ok(IdempotentResult::fresh(value))
+        })
+        .await
+    }
+
+    /// The stored answer for `once`, `None` if there is none. For work whose preparation may fail at a repetition
+    /// although it succeeded the first time; [`Database::write_idempotent`] looks up the answer itself.
+    ///
+    /// # Errors
+    /// Returns [`DatabaseError::IdempotencyKeyReused`] when the key was used for another request.
+    pub async fn answered<T: DeserializeOwned>(
+        &self,
+        clock: &Clock,
+        once: Option<&IdempotencyKey>,
+    ) -> Result<Option<IdempotentResult<T>>> {
+        let Some(once) = once else { return Ok(None) };
+        let found = find_result(&mut *self.read().await?, once, Timestamp(clock.now())).await?;
+        Ok(found.map(|value| IdempotentResult { value, replayed: true }))
+    }
+}
+
+async fn find_result<T: DeserializeOwned>(
+    conn: &mut Connection,
+    once: &IdempotencyKey,
+    now: Timestamp,
+) -> Result<Option<T>> {
+    let found =
+        sql!("SELECT fingerprint, answer FROM am_idempotency WHERE scope = $1 AND key = $2 AND created_at > $3")
+            .bind(&once.scope)
+            .bind(&once.key)
+            .bind(Timestamp(now.0 - IDEMPOTENCY_RETENTION));
+    let found: Option<(String, String)> = found.fetch_optional(conn).await?;
+    let Some((fingerprint, answer)) = found else { return Ok(None) };
+    if fingerprint != once.fingerprint {
+        return Err(DatabaseError::IdempotencyKeyReused);
+    }
+    let value = serde_json::from_str(&answer)
+        .map_err(|error| DatabaseError::InvalidValue(format!("am_idempotency: {error}")))?;
+    Ok(Some(value))
+}
+
+async fn record_result<T: Serialize>(tx: &mut Tx, once: &IdempotencyKey, now: Timestamp, value: &T) -> Result<()> {
+    let answer = serde_json::to_string(value).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
+    // An expired record is overwritten.
+    insert!("am_idempotency" {
+        scope: &once.scope,
+        key: &once.key,
+        fingerprint: &once.fingerprint,
+        answer: answer,
+        created_at: now,
+    } "ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = excluded.created_at")
+    .execute(tx.conn().await?)
+    .await?;
+    Ok(())
+}
+
+/// Delete answers older than [`IDEMPOTENCY_RETENTION`], at most 1000 per call. Returns their number.
+///
+/// # Errors
+/// Same as [`Database::write`].
+pub async fn delete_expired_results(db: &Database, clock: &Clock) -> Result<u64> {
+    let limit = Timestamp(clock.now().checked_sub_signed(IDEMPOTENCY_RETENTION).unwrap_or_default());
+    db.write(async move |tx: &mut Tx| {
+        sql!(
+            "DELETE FROM am_idempotency WHERE (scope, key) IN (SELECT scope, key FROM am_idempotency WHERE created_at <= $1 LIMIT 1000)",
+        )
+        .bind(limit)
+        .execute(tx.conn().await?)
+        .await
+    })
+    .await
+}

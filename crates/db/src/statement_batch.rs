@@ -1,0 +1,60 @@
+//! Several statements sent as one: they cost one round trip to the connection's thread instead of one each. Only SQLite
+//! allows several statements in a prepared query, so this stays in the database module.
+
+use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments};
+
+use super::{Result, Tx, bulk_insert::RowBatch, statement::Query};
+
+/// Statements that are executed together, in order.
+#[derive(Default)]
+pub struct StatementBatch {
+    sql: String,
+    arguments: SqliteArguments,
+    failed: Option<super::DatabaseError>,
+}
+
+impl StatementBatch {
+    /// Add a query that was begun in this batch.
+    pub fn add(&mut self, query: Query) -> &mut Self {
+        match query.append_to(&mut self.sql) {
+            Ok(arguments) => {
+                self.arguments = arguments;
+                self.sql.push_str(";\n");
+            }
+            Err(error) => self.failed = Some(error),
+        }
+        self
+    }
+
+    pub(super) fn take_arguments(&mut self) -> SqliteArguments {
+        std::mem::take(&mut self.arguments)
+    }
+
+    /// Add the statements that insert `rows`.
+    pub fn rows(&mut self, rows: RowBatch) -> &mut Self {
+        for (sql, json) in rows.statements() {
+            let (before, after) = sql.split_once('?').unwrap_or((sql, ""));
+            if let Err(error) = self.arguments.add(json) {
+                self.failed = Some(sqlx::Error::Encode(error).into());
+            }
+            self.sql.push_str(&format!("{before}${}{after};\n", self.arguments.len()));
+        }
+        self
+    }
+
+    /// Execute all statements. An error does not undo the earlier ones; the calling write must return it so that it is
+    /// rolled back.
+    ///
+    /// # Errors
+    /// Returns the error of the first statement that fails.
+    pub async fn execute(&mut self, tx: &mut Tx) -> Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let (conn, opening) = tx.opening();
+        // The SQL text is a constant of this program; values are bound as parameters.
+        let sql = AssertSqlSafe(format!("{opening}{}", self.sql));
+        sqlx::query_with(sql, std::mem::take(&mut self.arguments)).execute(conn).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! Operations of clients on jobs: submit, read, list, wait and cancel.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::{
+    error::{JobError, Result},
+    estimate::{JobEstimate, JobProgress, estimate_completion},
+    model::{JobService, JobState, MinerConstraints, NewJob},
+    queue_view,
+    queue_watcher::JobQueue,
+    request,
+    request::RequestVariant,
+    store,
+};
+use am_audit::{AuditEntry, EventType};
+use am_core::validation::Violation;
+use am_db::{
+    Tx,
+    codec::{JsonText, Timestamp},
+    idempotency::{IdempotencyKey, IdempotentResult},
+    owner::PrincipalName,
+    page::PageRequest,
+    principal::Principal,
+};
+
+/// A caller with the scope of its access.
+#[derive(Clone, Debug)]
+pub struct JobViewer {
+    /// Principal of the caller.
+    pub caller: Principal,
+    /// Whether the caller may access the jobs of all clients, not only its own.
+    pub all: bool,
+}
+
+impl JobViewer {
+    fn may_see(&self, client_id: &str) -> bool {
+        self.all || self.caller.owns(client_id)
+    }
+}
+
+/// A job to be submitted by a client.
+#[derive(Clone, Debug)]
+pub struct JobSubmission {
+    /// Service that is requested.
+    pub service: JobService,
+    /// Variant of the service, given by the route.
+    pub variant: RequestVariant,
+    /// Request body as received.
+    pub body: Value,
+    /// Time to live; `None` takes the service's default.
+    pub ttl: Option<Duration>,
+    /// Time after which the result is not needed; `None` sets no deadline.
+    pub deadline: Option<Timestamp>,
+    /// Highest price that a miner may charge, in the marketplace's currency; `None` sets no limit.
+    pub max_price: Option<f64>,
+}
+
+/// A job that was accepted into the queue.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ServiceResponse)]
+pub struct AcceptedJob {
+    /// Id of the job: 32 hex digits.
+    pub job_id: String,
+    /// Service that is requested.
+    pub service_type: JobService,
+    /// State of the job, always QUEUED.
+    pub status: JobState,
+    /// Estimated time of completion; null when no job of the service has completed yet.
+    pub estimated_completion: Option<Timestamp>,
+    /// Basis of the estimate.
+    pub estimate: JobEstimate,
+    /// Position in the queue, from 1.
+    pub position: usize,
+    /// Principal of the client.
+    pub client_id: String,
+    /// Time of submission.
+    pub requested_at: Timestamp,
+    /// Time at which the job expires if no miner has taken it.
+    pub expires_at: Timestamp,
+    /// Requirements on the miner.
+    #[schema(value_type = Object)]
+    pub constraints: Value,
+}
+
+/// A job in the coordinator's table.
+#[derive(Clone, Debug)]
+pub struct JobRecord {
+    /// Id of the job.
+    pub id: String,
+    /// Client as stored: a principal, or an API key in a row that the coordinator wrote.
+    pub client_id: String,
+    /// State; `None` when this service does not know the stored one.
+    pub state: Option<JobState>,
+    /// State as stored.
+    pub status: String,
+    /// Service; `None` when this service does not know the stored one.
+    pub service: Option<JobService>,
+    /// Service as stored; `None` when the payload names none.
+    pub service_type: Option<String>,
+    /// Time to live in seconds.
+    pub ttl_seconds: i64,
+    /// Time of submission.
+    pub requested_at: Timestamp,
+    /// Time at which the job expires if no miner has taken it.
+    pub expires_at: Timestamp,
+    /// Id of the miner that took the job; `None` before.
+    pub miner: Option<String>,
+    /// Reason of a failure, cancellation or expiry; `None` otherwise.
+    pub error: Option<String>,
+    /// Payment status as written by the coordinator; `None` without a payment.
+    pub payment_status: Option<String>,
+    /// Time when the job was first seen running; only for jobs submitted by clients.
+    pub running_at: Option<Timestamp>,
+    /// Time when the end of the job was noticed; only for jobs submitted by clients.
+    pub ended_at: Option<Timestamp>,
+    /// Service and request, as the miner reads them.
+    pub payload: JsonText,
+    /// Requirements on the miner.
+    pub constraints: JsonText,
+    /// Result delivered by the miner.
+    pub result: JsonText,
+    /// Receipt of the miner.
+    pub receipt: JsonText,
+}
+
+impl JobRecord {
+    /// Whether the job has ended.
+    pub fn is_final(&self) -> bool {
+        self.state.is_some_and(JobState::is_final)
+    }
+
+    /// Principal of the client; never an API key.
+    pub fn client(&self) -> PrincipalName {
+        PrincipalName::from_stored(&self.client_id)
+    }
+}
+
+/// Filter for a list of jobs. `None` members restrict nothing.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    /// State of the jobs.
+    pub state: Option<JobState>,
+    /// Service that is requested.
+    pub service: Option<JobService>,
+}
+
+/// Result of a cancellation.
+#[derive(Clone, Debug)]
+pub struct CanceledJob {
+    /// The job after the cancellation.
+    pub job: JobRecord,
+    /// State before the cancellation.
+    pub was: JobState,
+}
+
+impl JobQueue {
+    /// Submit a job to the queue, from which the coordinator hands it to a miner.
+    ///
+    /// # Errors
+    /// Returns [`JobError::Invalid`] with all faults of the request.
+    pub async fn submit(
+        &self,
+        caller: &Principal,
+        order: JobSubmission,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<AcceptedJob>> {
+        let now = self.0.clock.now();
+        let job = self.job(caller, order, now)?;
+        let accepted = self.accepted(&job, now).await?;
+        let (me, by) = (self.clone(), caller.clone());
+        let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
+            store::enqueue(tx, &job).await?;
+            queue_view::store::insert_client_job(tx, &job).await?;
+            let entry = AuditEntry::new(EventType::WorkflowUpdated, Timestamp(now)).by(&by).of("job", "submitted");
+            let entry = entry.data("job_id", json!(job.id)).data("service_type", json!(job.service.name()));
+            me.0.audit.append(tx, vec![entry]).await?;
+            tx.after_commit(move || {
+                me.0.metrics.count_state(job.service, JobState::Queued);
+                me.wake();
+            });
+            Ok::<_, JobError>(accepted)
+        });
+        done.await
+    }
+
+    /// Safety faults of a request that did not come through the services' routes, such as addresses that no miner
+    /// should fetch.
+    pub fn hazards(&self, service: JobService, request: &Value) -> Vec<Violation> {
+        request::safety_faults(service, request, self.0.settings.private_addresses)
+    }
+
+    fn job(&self, caller: &Principal, order: JobSubmission, now: DateTime<Utc>) -> Result<NewJob> {
+        let private = self.0.settings.private_addresses;
+        let request = request::validate_request(order.service, order.variant, order.body, private)?;
+        let mut constraints = MinerConstraints::for_request(order.service, &request);
+        if let Some(price) = order.max_price {
+            constraints.0.insert("max_price".to_owned(), json!(price));
+        }
+        let own = order.ttl.unwrap_or_else(|| order.service.ttl(&request));
+        let until = order.deadline.map(|deadline| (deadline.0 - now).to_std().unwrap_or_default());
+        Ok(NewJob {
+            id: self.0.ids.uuid(),
+            client_id: caller.name.to_string(),
+            service: order.service,
+            request,
+            constraints,
+            requested_at: now,
+            ttl: until.map_or(own, |left| left.min(own)),
+        })
+    }
+
+    async fn accepted(&self, job: &NewJob, now: DateTime<Utc>) -> Result<AcceptedJob> {
+        let standing = JobProgress { state: JobState::Queued, requested_at: now, running_at: None };
+        let estimate = self.estimated(job.service, &standing, now).await?;
+        Ok(AcceptedJob {
+            job_id: job.id.clone(),
+            service_type: job.service,
+            status: JobState::Queued,
+            estimated_completion: estimate.estimated_completion,
+            estimate,
+            position: self.queue().before(&job.id, now, now) + 1,
+            client_id: job.client_id.clone(),
+            requested_at: Timestamp(now),
+            expires_at: Timestamp(now + job.ttl),
+            constraints: Value::Object(job.constraints.0.clone()),
+        })
+    }
+
+    async fn estimated(&self, service: JobService, standing: &JobProgress, now: DateTime<Utc>) -> Result<JobEstimate> {
+        let took = queue_view::store::recent_durations(&mut *self.0.db.read().await?, service).await?;
+        Ok(estimate_completion(&took, standing, now))
+    }
+
+    /// Estimate when a job will complete.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub async fn estimate(&self, job: &JobRecord) -> Result<JobEstimate> {
+        let (Some(service), Some(state)) = (job.service, job.state) else {
+            let reason = Some("its service or state is not one that this service knows".to_owned());
+            return Ok(JobEstimate { reason, ..JobEstimate::default() });
+        };
+        let running_at = job.running_at.map(|at| at.0);
+        let standing = JobProgress { state, requested_at: job.requested_at.0, running_at };
+        self.estimated(service, &standing, self.0.clock.now()).await
+    }
+
+    /// Position of a queued job, from 1; `None` in other states.
+    pub fn position(&self, job: &JobRecord) -> Option<usize> {
+        let now = self.0.clock.now();
+        let queued = job.state == Some(JobState::Queued);
+        queued.then(|| self.queue().before(&job.id, job.requested_at.0, now) + 1)
+    }
+
+    /// A job by its id.
+    ///
+    /// # Errors
+    /// Returns [`JobError::NotFound`]; [`JobError::Forbidden`] for a job of another client.
+    pub async fn get(&self, who: &JobViewer, id: &str) -> Result<JobRecord> {
+        let job = store::get_job(&mut *self.0.db.read().await?, id).await?.ok_or(JobError::NotFound)?;
+        if who.may_see(&job.client_id) { Ok(job) } else { Err(JobError::Forbidden) }
+    }
+
+    /// Return a job once it has ended or `wait` has passed.
+    ///
+    /// # Errors
+    /// Same as [`JobQueue::get`].
+    pub async fn wait(&self, who: &JobViewer, id: &str, wait: Duration) -> Result<JobRecord> {
+        // Check first that the job exists and may be accessed.
+        let job = self.get(who, id).await?;
+        if job.is_final() {
+            return Ok(job);
+        }
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut interest = self.subscribe_state(id);
+        loop {
+            let job = self.get(who, id).await?;
+            if job.is_final() || self.is_stopping() {
+                return Ok(job);
+            }
+            if tokio::time::timeout_at(deadline, interest.changed()).await.is_err() {
+                return self.get(who, id).await;
+            }
+        }
+    }
+
+    /// A page of jobs without their requests and results, newest first, and the total number of matches.
+    ///
+    /// # Errors
+    /// Returns a database error when a query fails.
+    pub async fn list(&self, who: &JobViewer, filter: &JobFilter, page: &PageRequest) -> Result<(Vec<JobRecord>, i64)> {
+        Ok(store::list_jobs(&mut *self.0.db.read().await?, who, filter, page).await?)
+    }
+
+    /// Cancel a job. A queued job is withdrawn; of a running one the row changes to CANCELED, which is all that the
+    /// coordinator and its miner can see. A job that was cancelled before stays so.
+    ///
+    /// # Errors
+    /// Same as [`JobQueue::get`]; [`JobError::InvalidState`] when the job has ended.
+    pub async fn cancel(&self, who: &JobViewer, id: &str) -> Result<CanceledJob> {
+        let (me, who, id) = (self.clone(), who.clone(), id.to_owned());
+        let now = Timestamp(self.0.clock.now());
+        let canceled = self.0.db.write(async move |tx: &mut Tx| {
+            let found = store::get_job(tx.conn().await?, &id).await?.ok_or(JobError::NotFound)?;
+            if !who.may_see(&found.client_id) {
+                return Err(JobError::Forbidden);
+            }
+            let was = found
+                .state
+                .ok_or_else(|| JobError::InvalidState(format!("Job cannot be canceled: it is {}", found.status)))?;
+            let changed = match was {
+                JobState::Queued => store::cancel_queued(tx, &id).await?,
+                JobState::Running => store::cancel_running(tx, &id).await?,
+                JobState::Canceled => return Ok(CanceledJob { job: found, was }),
+                _ => return Err(JobError::InvalidState(format!("Job cannot be canceled: it is {}", found.status))),
+            };
+            if !changed {
+                return Err(JobError::InvalidState("The job changed concurrently; try again".to_owned()));
+            }
+            let entry = match me.record_end(tx, &id, now, Some(&who.caller)).await? {
+                Some(entry) => entry,
+                // A job of a step, or the coordinator's own.
+                None => AuditEntry::new(EventType::WorkflowUpdated, now).by(&who.caller).of("job", "canceled"),
+            };
+            let entry = entry.data("job_id", json!(id)).data("was", json!(was.word()));
+            me.0.audit.append(tx, vec![entry]).await?;
+            let job = store::get_job(tx.conn().await?, &id).await?.ok_or(JobError::NotFound)?;
+            let watching = me.clone();
+            tx.after_commit(move || watching.wake());
+            Ok(CanceledJob { job, was })
+        });
+        canceled.await
+    }
+}

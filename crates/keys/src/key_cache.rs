@@ -1,0 +1,98 @@
+//! Cache of valid keys in memory, so that authenticating a request needs no database access.
+
+use std::{collections::HashMap, sync::Arc};
+
+use subtle::Choice;
+
+use super::{
+    KeyRole,
+    secret::{self, SaltedHash},
+};
+use am_core::ambient::IdGenerator;
+use am_db::codec::Timestamp;
+
+/// A cached key that was not revoked.
+pub(super) struct CachedKey {
+    pub(super) role: KeyRole,
+    pub(super) principal: Arc<str>,
+    pub(super) current: SaltedHash,
+    /// Previous secret and the time until which it is accepted.
+    pub(super) previous: Option<(SaltedHash, Timestamp)>,
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// Identity of a valid key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyIdentity {
+    /// Principal, shown and stored instead of the key.
+    pub principal: Arc<str>,
+    /// Role of the key.
+    pub role: KeyRole,
+}
+
+/// Cached keys by id.
+pub(super) struct KeyCache {
+    held: HashMap<String, CachedKey>,
+    /// Hash compared with when no key has the id, so that the comparison takes the same time.
+    nobody: SaltedHash,
+}
+
+impl KeyCache {
+    pub(super) fn new(held: HashMap<String, CachedKey>, ids: &IdGenerator) -> Self {
+        Self { held, nobody: SaltedHash::hash_secret(&secret::random_secret(ids), ids) }
+    }
+
+    /// The identity of a presented key at the current time. Two hashes are always computed and compared, whether the id
+    /// is known or not. The id itself is no secret: lists show it.
+    pub(super) fn find(&self, presented: &str, now: impl FnOnce() -> Timestamp) -> Option<KeyIdentity> {
+        let (id, secret) = secret::parse_key(presented)?;
+        let (held, now) = (self.held.get(id), now());
+        let (current, previous) = match held {
+            Some(held) => (&held.current, held.previous.as_ref()),
+            None => (&self.nobody, None),
+        };
+        let in_grace = previous.is_some_and(|(_, until)| now < *until);
+        let fits = current.fits(secret)
+            | previous.map_or(&self.nobody, |(salted, _)| salted).fits(secret) & Choice::from(u8::from(in_grace));
+        let held = held.filter(|held| held.expires_at.is_none_or(|end| now < end))?;
+        bool::from(fits).then(|| KeyIdentity { principal: held.principal.clone(), role: held.role })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp(chrono::DateTime::from_timestamp(second, 0).unwrap())
+    }
+
+    #[test]
+    fn secrets_and_times_decide() {
+        let ids = IdGenerator::seeded(3);
+        let [old, new, other] = [(); 3].map(|()| secret::random_secret(&ids));
+        let held = |grace: bool, expires_at| CachedKey {
+            role: KeyRole::Client,
+            principal: "key_0123456789abcdef0123".into(),
+            current: SaltedHash::hash_secret(&new, &ids),
+            previous: grace.then(|| (SaltedHash::hash_secret(&old, &ids), at(100))),
+            expires_at,
+        };
+        let all = [
+            ("00000001", held(false, None)),
+            ("00000002", held(true, Some(at(200)))),
+            ("00000003", held(true, Some(at(50)))),
+        ];
+        let ring = KeyCache::new(all.map(|(id, held)| (id.to_owned(), held)).into(), &ids);
+        let good = |id: &str, secret: &str, second| ring.find(&secret::format_key(id, secret), || at(second)).is_some();
+        assert!(good("00000001", &new, 0) && !good("00000001", &old, 0) && !good("00000001", &other, 0));
+        assert!(good("00000002", &old, 99) && !good("00000002", &old, 100), "the grace ends");
+        assert!(good("00000002", &new, 199) && !good("00000002", &new, 200), "the key ends");
+        assert!(!good("00000002", &other, 0));
+        assert!(good("00000003", &old, 49) && !good("00000003", &old, 50), "no grace is longer than the key's time");
+        assert!(!good("00000004", &new, 0), "nobody's");
+        assert!(ring.find(&new, || at(0)).is_none() && ring.find("", || at(0)).is_none());
+        let known = ring.find(&secret::format_key("00000001", &new), || at(0)).unwrap();
+        assert_eq!((known.role, &*known.principal), (KeyRole::Client, "key_0123456789abcdef0123"));
+    }
+}

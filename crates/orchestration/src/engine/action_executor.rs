@@ -1,0 +1,519 @@
+//! Execution of step actions. The driver records every external action before it is started here.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
+
+use super::{
+    agent_action,
+    command_action::{self, PreparedCommand, SANDBOX_OVERHEAD},
+    external_tasks::ExternalTask,
+    run::{AttemptResult, RunState},
+};
+use crate::{
+    action::{JobSpec, PolicyTarget, StepAction, TrainSpec},
+    assignments::{self, AssignmentService},
+    jq,
+    mapping::ResolveError,
+    model::ExecutionStatus,
+};
+use am_core::{
+    config::{EndpointKind, EngineConfig, HttpEndpoint},
+    validation,
+};
+use am_jobs::{JobQueue, JobState, MinerConstraints, NewJob};
+use am_rl::{
+    ActError, PolicyReference, PolicyServer,
+    runs::{NewTrainingRun, RunStatus, TrainingRuns, TrainingTask, run_id},
+    state_by_names, state_from_json,
+};
+use am_security::sandbox::SandboxService;
+
+/// Services that actions need.
+pub struct ActionExecutor {
+    /// Evaluates jq programs.
+    pub jq: jq::JqPool,
+    /// Answers policy queries.
+    pub policies: PolicyServer,
+    /// Waits for the coordinator's miners.
+    pub jobs: JobQueue,
+    /// Trains reinforcement-learning policies.
+    pub training: TrainingRuns,
+    /// Assigns sub-tasks to agents.
+    pub assignments: AssignmentService,
+    /// Runs commands in sandboxes.
+    pub sandboxes: SandboxService,
+    /// Calls configured endpoints.
+    pub http: reqwest::Client,
+    /// Configured endpoints by name.
+    pub endpoints: Arc<BTreeMap<String, HttpEndpoint>>,
+    /// Prices and limits.
+    pub config: EngineConfig,
+}
+
+/// Failure of an attempt, and whether another attempt may succeed.
+#[derive(Debug)]
+pub struct ActionFailure {
+    pub message: String,
+    pub retryable: bool,
+}
+
+impl ActionFailure {
+    /// Create a permanent failure: a retry would fail again.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { message: message.into(), retryable: false }
+    }
+
+    /// Create a transient failure: a retry may succeed.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { message: message.into(), retryable: true }
+    }
+}
+
+/// An attempt with all inputs resolved, ready to be executed independently of its run.
+pub enum ActionInvocation {
+    /// Result is known without executing anything.
+    Resolved(Result<Value, ActionFailure>),
+    Jq {
+        program: Arc<str>,
+        input: Arc<Value>,
+    },
+    Policy {
+        reference: PolicyReference,
+        input: Arc<Value>,
+    },
+    Check {
+        schema: Option<Arc<str>>,
+        assert: Option<Arc<str>>,
+        input: Arc<Value>,
+    },
+    Job {
+        id: String,
+    },
+    Train {
+        id: String,
+    },
+    Agent {
+        id: String,
+    },
+    Http {
+        endpoint: String,
+        body: Value,
+        key: String,
+        traceparent: Option<String>,
+    },
+    Command(Box<PreparedCommand>),
+}
+
+/// Output of an action, and figures measured with it.
+pub(super) struct ActionOutput {
+    output: Value,
+    pub cost: f64,
+    gpu: bool,
+    proof: Option<Value>,
+    pub memory_mb: Option<f64>,
+    miner_receipt: Option<Value>,
+}
+
+impl ActionOutput {
+    pub(super) fn output(output: Value) -> Self {
+        Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
+    }
+}
+
+impl ActionExecutor {
+    /// Return the maximum cost of an attempt of `action`, as far as it is known in advance.
+    pub fn estimate(&self, action: &StepAction) -> f64 {
+        let service = match action {
+            StepAction::Job(job) => job.max_price.unwrap_or(0.0),
+            StepAction::Agent(spec) => spec.need.max_price.unwrap_or(0.0),
+            StepAction::Http { endpoint, .. } => self.endpoints.get(endpoint).map_or(0.0, |endpoint| endpoint.price),
+            _ => 0.0,
+        };
+        self.config.step_price + service
+    }
+
+    /// Resolve the action of step `at` of `run`, which has begun. The external task to submit is returned with it.
+    pub fn prepare(
+        &self,
+        run: &RunState,
+        at: usize,
+        new_job_id: impl FnOnce() -> String,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> (ActionInvocation, Option<ExternalTask>) {
+        match self.try_prepare(run, at, new_job_id, now) {
+            Ok(prepared) => prepared,
+            Err(error) => (ActionInvocation::Resolved(Err(ActionFailure::permanent(error.to_string()))), None),
+        }
+    }
+
+    fn try_prepare(
+        &self,
+        run: &RunState,
+        at: usize,
+        new_job_id: impl FnOnce() -> String,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> Result<(ActionInvocation, Option<ExternalTask>), ResolveError> {
+        let (step, state) = (&run.plan.steps[at], &run.steps[at]);
+        let input = state.input.clone().unwrap_or_default();
+        let call = match &step.action {
+            StepAction::Identity => ActionInvocation::Resolved(Ok((*input).clone())),
+            StepAction::Unsupported(why) => ActionInvocation::Resolved(Err(ActionFailure::permanent(*why))),
+            StepAction::CheckDependencies => ActionInvocation::Resolved(check_dependencies(run, at)),
+            StepAction::Jq(program) => ActionInvocation::Jq { program: program.clone(), input },
+            StepAction::Policy(PolicyTarget::Fixed(reference)) => {
+                ActionInvocation::Policy { reference: reference.clone(), input }
+            }
+            StepAction::Policy(PolicyTarget::Path(template)) => {
+                let scope = run.scope_inputs(step)?;
+                let named = template.fill(&run.context(at, scope.as_ref(), None))?;
+                match named.as_str().map(str::parse::<PolicyReference>) {
+                    Some(Ok(reference)) => ActionInvocation::Policy { reference, input },
+                    Some(Err(error)) => {
+                        ActionInvocation::Resolved(Err(ActionFailure::permanent(format!("action.policy: {error}"))))
+                    }
+                    None => ActionInvocation::Resolved(Err(ActionFailure::permanent(format!(
+                        "action.policy: {named} is no policy's name"
+                    )))),
+                }
+            }
+            StepAction::Train(spec) => {
+                if let Some(id) = &state.job_id {
+                    return Ok((ActionInvocation::Train { id: id.clone() }, None));
+                }
+                let TrainSpec { policy, work } = (**spec).clone();
+                let id = run_id(&new_job_id()[..12]);
+                let (owner_id, task) = (run.client_id.clone(), TrainingTask::Train(work));
+                let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None };
+                return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(new))));
+            }
+            StepAction::Agent(spec) => return agent_action::prepare_assignment(run, at, spec, new_job_id, now),
+            StepAction::Check { schema, assert } => {
+                ActionInvocation::Check { schema: schema.clone(), assert: assert.clone(), input }
+            }
+            StepAction::Command(spec) => command_action::prepare_command(run, at, spec, &input)?,
+            StepAction::Http { endpoint, body } => {
+                let scope = run.scope_inputs(step)?;
+                let body = match body {
+                    Some(template) => template.fill(&run.context(at, scope.as_ref(), None))?,
+                    None => (*input).clone(),
+                };
+                // The key is equal for the same attempt, also after a crash, so that the receiver recognises a
+                // repetition.
+                let key = format!("{}:{}:{}", run.id, step.key, state.attempts);
+                let traceparent = run.trace_id.as_ref().map(|trace| format!("00-{trace}-{}-01", attempt_span_id(&key)));
+                ActionInvocation::Http { endpoint: endpoint.clone(), body, key, traceparent }
+            }
+            StepAction::Job(job) => {
+                if let Some(id) = &state.job_id {
+                    return Ok((ActionInvocation::Job { id: id.clone() }, None));
+                }
+                let scope = run.scope_inputs(step)?;
+                let request = build_job_request(job, job.request.fill(&run.context(at, scope.as_ref(), None))?, &input);
+                let violations = self.jobs.hazards(job.service, &request);
+                if !violations.is_empty() {
+                    let why = validation::join(&violations);
+                    let refused = ActionFailure::permanent(format!("no miner is given this request: {why}"));
+                    return Ok((ActionInvocation::Resolved(Err(refused)), None));
+                }
+                let mut constraints = MinerConstraints::for_request(job.service, &request);
+                constraints.0.extend(job.constraints.clone());
+                if let Some(price) = job.max_price {
+                    constraints.0.entry("max_price").or_insert_with(|| json!(price));
+                }
+                let ttl = job.ttl.unwrap_or_else(|| job.service.ttl(&request));
+                let id = new_job_id();
+                let client_id = run.client_id.clone();
+                let row = NewJob {
+                    id: id.clone(),
+                    client_id,
+                    service: job.service,
+                    request,
+                    constraints,
+                    requested_at: now,
+                    ttl,
+                };
+                return Ok((ActionInvocation::Job { id }, Some(ExternalTask::Job(row))));
+            }
+        };
+        Ok((call, None))
+    }
+
+    /// Execute the invocation within `timeout`. Returns the cost too: price of the step and its seconds, plus the
+    /// service's price.
+    pub async fn perform(
+        &self,
+        call: ActionInvocation,
+        timeout: Duration,
+    ) -> (Result<AttemptResult, ActionFailure>, f64) {
+        let started = std::time::Instant::now();
+        let result = match call {
+            ActionInvocation::Resolved(result) => result.map(ActionOutput::output),
+            call => {
+                // Another attempt would train from the start, and take as long.
+                let again = !matches!(call, ActionInvocation::Train { .. } | ActionInvocation::Agent { .. });
+                // A command enforces its time limit itself and reports its resource use and violations then.
+                let around = match call {
+                    ActionInvocation::Command(_) => SANDBOX_OVERHEAD,
+                    ActionInvocation::Agent { .. } => assignments::DEADLINE_MARGIN,
+                    _ => Duration::ZERO,
+                };
+                let timed = tokio::time::timeout(timeout + around, self.call(call)).await;
+                timed.unwrap_or_else(|_| {
+                    let seconds = timeout.as_secs_f64();
+                    let message = format!("timeout_seconds {seconds}: the step was still running after them");
+                    Err(ActionFailure { message, retryable: again })
+                })
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let result = result.map(|found| AttemptResult {
+            output: found.output,
+            seconds,
+            cost: self.config.step_price + seconds * self.config.compute_price_per_second + found.cost,
+            memory_mb: found.memory_mb,
+            gpu: found.gpu,
+            proof: found.proof,
+            miner_receipt: found.miner_receipt,
+        });
+        (result, seconds)
+    }
+
+    async fn call(&self, call: ActionInvocation) -> Result<ActionOutput, ActionFailure> {
+        match call {
+            ActionInvocation::Resolved(result) => result.map(ActionOutput::output),
+            ActionInvocation::Jq { program, input } => self.jq(program, &input).await.map(ActionOutput::output),
+            ActionInvocation::Policy { reference, input } => {
+                self.policy(&reference, &input).await.map(ActionOutput::output)
+            }
+            ActionInvocation::Check { schema, assert, input } => {
+                self.check(schema, assert, &input).await.map(ActionOutput::output)
+            }
+            ActionInvocation::Job { id } => self.job(&id).await,
+            ActionInvocation::Train { id } => self.train(&id).await.map(ActionOutput::output),
+            ActionInvocation::Agent { id } => self.agent(&id).await,
+            ActionInvocation::Command(prepared) => self.command(*prepared).await,
+            ActionInvocation::Http { endpoint, body, key, traceparent } => {
+                self.http(&endpoint, &body, &key, traceparent).await
+            }
+        }
+    }
+
+    async fn jq(&self, program: Arc<str>, input: &Value) -> Result<Value, ActionFailure> {
+        let evaluated = self.jq.eval(program, raw_json(input)?).await.map_err(jq_failure)?;
+        serde_json::from_str(evaluated.output.get())
+            .map_err(|error| ActionFailure::permanent(format!("the program's output: {error}")))
+    }
+
+    async fn policy(&self, reference: &PolicyReference, input: &Value) -> Result<Value, ActionFailure> {
+        // The state is the input, or its member `state`.
+        let state = input.get("state").unwrap_or(input);
+        let fault = |error: String| ActionFailure::permanent(format!("the step's input: {error}"));
+        if self.policies.resolve(reference).is_err() {
+            // Another process may have published it a moment ago and died.
+            self.training.refresh_policies().await.map_err(|error| ActionFailure::transient(error.to_string()))?;
+        }
+        let state = match state {
+            Value::Object(named) => {
+                let version =
+                    self.policies.resolve(reference).map_err(|error| ActionFailure::permanent(error.to_string()))?;
+                state_by_names(named, &version.state_names).map_err(fault)?
+            }
+            other => state_from_json(other).map_err(|error| fault(error.to_string()))?,
+        };
+        let decision = self.policies.act(reference, state).await.map_err(|error| match error {
+            ActError::Overloaded | ActError::Stopped => ActionFailure::transient(error.to_string()),
+            _ => ActionFailure::permanent(error.to_string()),
+        })?;
+        serde_json::to_value(decision).map_err(|error| ActionFailure::permanent(error.to_string()))
+    }
+
+    async fn check(
+        &self,
+        schema: Option<Arc<str>>,
+        assert: Option<Arc<str>>,
+        input: &Value,
+    ) -> Result<Value, ActionFailure> {
+        if let Some(schema) = schema {
+            // Evaluated in a worker process: a short schema can take exponential time.
+            let verdict = self.jq.validate(schema, raw_json(input)?).await.map_err(jq_failure)?;
+            if !verdict.violations.is_empty() {
+                let list: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
+                return Err(ActionFailure::permanent(format!(
+                    "the input does not fit the schema: {}",
+                    list.join("; ")
+                )));
+            }
+        }
+        if let Some(assert) = assert {
+            let answer = self.jq(assert.clone(), input).await?;
+            if answer != Value::Bool(true) {
+                return Err(ActionFailure::permanent(format!("the assertion {assert:?} answered {answer}, not true")));
+            }
+        }
+        Ok(json!({"valid": true, "checked": input}))
+    }
+
+    async fn job(&self, id: &str) -> Result<ActionOutput, ActionFailure> {
+        let ended = self.jobs.ended(id).await;
+        let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
+        match ended.state {
+            JobState::Completed => Ok(ActionOutput {
+                output: ended.result,
+                cost: ended.price.unwrap_or(0.0),
+                gpu: true,
+                proof: ended.receipt.get("proof").cloned(),
+                memory_mb: ended.receipt.get("memory_mb").and_then(Value::as_f64),
+                miner_receipt: Some(ended.receipt).filter(|receipt| !receipt.is_null()),
+            }),
+            JobState::Failed => Err(ActionFailure::transient(format!("job {id} failed: {}", reason()))),
+            JobState::Expired => Err(ActionFailure::transient(format!("job {id} expired: {}", reason()))),
+            _ => Err(ActionFailure::permanent(format!("job {id} was canceled: {}", reason()))),
+        }
+    }
+
+    /// Wait for the training and return the new version's reference and its evaluation.
+    async fn train(&self, id: &str) -> Result<Value, ActionFailure> {
+        let run = self.training.ended(id).await.map_err(|error| ActionFailure::permanent(error.to_string()))?;
+        match run.status {
+            RunStatus::Completed => Ok(json!({
+                "run_id": run.id,
+                "policy": run.reference,
+                "name": run.policy,
+                "version": run.version,
+                "steps": run.steps_done,
+                "seconds": run.seconds,
+                "scores": run.scores,
+            })),
+            RunStatus::Cancelled => Err(ActionFailure::permanent(format!("training run {id} was cancelled"))),
+            _ => {
+                let reason = run.error.unwrap_or_else(|| "no reason was given".into());
+                Err(ActionFailure::permanent(format!("training run {id} failed: {reason}")))
+            }
+        }
+    }
+
+    async fn http(
+        &self,
+        name: &str,
+        body: &Value,
+        key: &str,
+        traceparent: Option<String>,
+    ) -> Result<ActionOutput, ActionFailure> {
+        let endpoint = self
+            .endpoints
+            .get(name)
+            .ok_or_else(|| ActionFailure::permanent(format!("endpoint {name:?} is no longer configured")))?;
+        am_core::crash_point!("step.before_http");
+        let mut request = self.http.post(&endpoint.url).header("idempotency-key", key).json(body);
+        if let Some(traceparent) = traceparent {
+            request = request.header("traceparent", traceparent);
+        }
+        if let Some(bearer) = &endpoint.bearer {
+            request = request.bearer_auth(secrecy::ExposeSecret::expose_secret(bearer));
+        }
+        // The URL stays out of the message: it may contain a secret.
+        let sent = request
+            .send()
+            .await
+            .map_err(|error| ActionFailure::transient(format!("endpoint {name:?}: {}", error.without_url())))?;
+        let status = sent.status();
+        let bytes = read_limited(sent, self.config.http_max_response).await.map_err(|failure| ActionFailure {
+            message: format!("endpoint {name:?}: {}", failure.message),
+            retryable: failure.retryable,
+        })?;
+        am_core::crash_point!("step.after_http");
+        if !status.is_success() {
+            let message = format!("endpoint {name:?} answered {status}: {}", excerpt(&bytes));
+            let passing = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+            return Err(if passing { ActionFailure::transient(message) } else { ActionFailure::permanent(message) });
+        }
+        let answer: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| ActionFailure::permanent(format!("endpoint {name:?} answered no JSON: {error}")))?;
+        let output = match endpoint.kind {
+            EndpointKind::Json => answer,
+            EndpointKind::OpenAi => {
+                let text = answer.pointer("/choices/0/message/content").cloned().unwrap_or(Value::Null);
+                json!({"text": text, "response": answer})
+            }
+        };
+        Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::output(output) })
+    }
+}
+
+fn raw_json(value: &Value) -> Result<Arc<RawValue>, ActionFailure> {
+    to_raw_value(value).map(Into::into).map_err(|error| ActionFailure::permanent(error.to_string()))
+}
+
+/// A failed program fails again; a missing worker may be available later.
+fn jq_failure(error: jq::JqError) -> ActionFailure {
+    match error {
+        jq::JqError::NoWorker(_) | jq::JqError::PoolClosed => ActionFailure::transient(error.to_string()),
+        _ => ActionFailure::permanent(error.to_string()),
+    }
+}
+
+/// Add members of the step's input that the request lacks; the prompt of a language model is taken from the input.
+fn build_job_request(job: &JobSpec, mut request: Value, input: &Value) -> Value {
+    let Some(members) = request.as_object_mut() else { return request };
+    if let Some(more) = input.as_object() {
+        for (name, value) in more {
+            members.entry(name.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+    if job.service == am_jobs::JobService::LlmInference && !members.contains_key("prompt") {
+        let text = ["prompt", "text", "input"].iter().find_map(|name| input.get(name).and_then(Value::as_str));
+        let prompt = text.or(input.as_str()).map_or_else(|| input.to_string(), str::to_owned);
+        members.insert("prompt".into(), Value::String(prompt));
+    }
+    request
+}
+
+/// Verification step without an action: check that the steps it depends on passed their verification.
+fn check_dependencies(run: &RunState, at: usize) -> Result<Value, ActionFailure> {
+    let mut checked = serde_json::Map::new();
+    let mut bad = Vec::new();
+    for other in &run.plan.steps[at].depends_on {
+        let (spec, step) = (&run.plan.steps[*other], &run.steps[*other]);
+        match step.verification.as_ref().filter(|done| done.verified && step.status == ExecutionStatus::Completed) {
+            Some(done) => drop(checked.insert(spec.key.clone(), json!(done))),
+            None => {
+                let failed = step
+                    .verification
+                    .as_ref()
+                    .map_or_else(String::new, |done| format!(" ({})", done.checks_failed.join(", ")));
+                bad.push(format!("{}{failed}", spec.key));
+            }
+        }
+    }
+    if bad.is_empty() {
+        Ok(json!({"verified": true, "steps": checked}))
+    } else {
+        Err(ActionFailure::permanent(format!("not verified: {}", bad.join(", "))))
+    }
+}
+
+/// Read the whole response. One that is too large would be too large again.
+async fn read_limited(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, ActionFailure> {
+    let mut bytes = Vec::new();
+    let broken = |error: reqwest::Error| ActionFailure::transient(error.without_url().to_string());
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        if bytes.len() + chunk.len() > limit {
+            return Err(ActionFailure::permanent(format!("its answer is larger than {limit} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(200).collect()
+}
+
+/// Span id of an attempt: its repetition after a crash has the same id.
+fn attempt_span_id(key: &str) -> String {
+    am_core::crypto::sha256_hex(key.as_bytes())[..16].to_owned()
+}

@@ -1,0 +1,67 @@
+//! Execution of steps by agents of the registry.
+
+use serde_json::json;
+
+use super::{
+    action_executor::{ActionExecutor, ActionFailure, ActionInvocation, ActionOutput},
+    external_tasks::ExternalTask,
+    run::RunState,
+};
+use crate::{
+    agent_step::AgentSpec,
+    assignments::{ASSIGNMENT_ID_PREFIX, AssignmentState, NewAssignment},
+    mapping::ResolveError,
+};
+use am_db::codec::Timestamp;
+
+/// Prepare the assignment of step `at`, which has begun; if an earlier worker submitted one, that one is used.
+pub fn prepare_assignment(
+    run: &RunState,
+    at: usize,
+    spec: &AgentSpec,
+    new_id: impl FnOnce() -> String,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<(ActionInvocation, Option<ExternalTask>), ResolveError> {
+    let (step, state) = (&run.plan.steps[at], &run.steps[at]);
+    if let Some(id) = &state.job_id {
+        return Ok((ActionInvocation::Agent { id: id.clone() }, None));
+    }
+    let scope = run.scope_inputs(step)?;
+    let mut request = spec.request.fill(&run.context(at, scope.as_ref(), None))?;
+    if let Some(members) = request.as_object_mut() {
+        members.insert("input".into(), state.input.as_deref().cloned().unwrap_or_default());
+        members.entry("name").or_insert_with(|| json!(step.name));
+    }
+    let id = format!("{ASSIGNMENT_ID_PREFIX}{}", &new_id()[..16]);
+    let timeout = chrono::Duration::from_std(step.timeout).unwrap_or(chrono::Duration::MAX);
+    let new = NewAssignment {
+        id: id.clone(),
+        execution_id: run.id.clone(),
+        step_key: step.key.clone(),
+        workflow_id: run.workflow_id.clone(),
+        client_id: run.client_id.clone(),
+        need: spec.need.clone(),
+        priority: spec.priority,
+        request,
+        max_retries: spec.max_retries,
+        deadline: Timestamp(now.checked_add_signed(timeout).unwrap_or(now)),
+    };
+    Ok((ActionInvocation::Agent { id }, Some(ExternalTask::Agent(Box::new(new)))))
+}
+
+impl ActionExecutor {
+    pub(super) async fn agent(&self, id: &str) -> Result<ActionOutput, ActionFailure> {
+        let ended = self.assignments.ended(id).await;
+        let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
+        match ended.state {
+            AssignmentState::Completed => {
+                let mut found = ActionOutput::output(ended.result);
+                found.cost = ended.cost;
+                Ok(found)
+            }
+            // The assignment has already been tried with as many agents as allowed.
+            AssignmentState::Failed => Err(ActionFailure::permanent(format!("assignment {id} failed: {}", reason()))),
+            _ => Err(ActionFailure::permanent(format!("assignment {id} was cancelled: {}", reason()))),
+        }
+    }
+}

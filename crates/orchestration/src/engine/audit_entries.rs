@@ -1,0 +1,97 @@
+//! Audit entries of a run: one per change that its events report.
+
+use serde_json::{Value, json};
+
+use super::run::{PendingEvent, RunState};
+use am_audit::{AuditEntry, EventType};
+use am_db::codec::Timestamp;
+
+/// Maximum length of an error message in the audit log, in characters; the execution keeps the whole message.
+const MAX_ERROR_LEN: usize = 1000;
+
+/// Build the audit entries of the unsaved events.
+pub fn build_entries(run: &RunState, now: Timestamp) -> Vec<AuditEntry> {
+    // A run without a permit has no event yet, but exists.
+    if run.is_new && run.events.is_empty() {
+        return vec![run_entry(run, EventType::WorkflowUpdated, "queued", now)];
+    }
+    let mut entries = Vec::with_capacity(run.events.len() + 1);
+    for event in &run.events {
+        entries.push(event_entry(run, event));
+        entries.extend(verification_entry(run, event));
+    }
+    entries
+}
+
+/// Truncate an error message for the audit log.
+pub fn truncate_message(error: &str) -> String {
+    error.chars().take(MAX_ERROR_LEN).collect()
+}
+
+/// Build the entry of a cancelled external task; a miner that already has the job continues.
+pub fn task_cancelled_entry(run: &RunState, order: &str, now: Timestamp) -> AuditEntry {
+    let entry = run_entry(run, EventType::WorkflowUpdated, "taken_back", now);
+    entry.of("order", "taken_back").data("order_id", json!(order))
+}
+
+fn run_entry(run: &RunState, event: EventType, action: &str, at: Timestamp) -> AuditEntry {
+    AuditEntry::new(event, at)
+        .of("execution", action)
+        .on_behalf_of(&run.client_id)
+        .workflow(&run.workflow_id)
+        .execution(&run.id)
+        .level(run.security)
+}
+
+fn event_entry(run: &RunState, event: &PendingEvent) -> AuditEntry {
+    let data = &event.data;
+    let of = |kind: EventType, action: &str| run_entry(run, kind, action, event.at);
+    let of_step = |kind: EventType, action: &str| {
+        let key = data["step"].as_str().unwrap_or_default();
+        let at = run.plan.steps.iter().position(|step| step.key == key);
+        let id = at.and_then(|at| run.steps.get(at)).map_or(key, |step| step.step_id.as_str());
+        of(kind, action).of("step", action).step(id).data("step", json!(key)).data("attempt", data["attempt"].clone())
+    };
+    let error = |from: &Value| from.as_str().map_or(Value::Null, |error| json!(truncate_message(error)));
+    let seconds = run.completed_at.zip(run.started_at).map(|(end, start)| end.seconds_since(start));
+    match event.kind {
+        "execution_started" => of(EventType::ExecutionStarted, "started")
+            .from(run.origin.clone())
+            .data("total_steps", data["total_steps"].clone())
+            .change(Some(json!({"status": "pending"})), Some(json!({"status": "running"}))),
+        "step_started" => of_step(EventType::StepStarted, "started"),
+        "step_completed" => of_step(EventType::StepCompleted, "completed")
+            .data("execution_time", data["execution_time"].clone())
+            .data("memory_usage", data["memory_usage"].clone())
+            .data("cost", data["cost"].clone())
+            .data("verified", data["verified"].clone()),
+        "step_failed" => of_step(EventType::StepFailed, "failed")
+            .data("error_message", error(&data["error"]))
+            .data("retry_at", data["retry_at"].clone()),
+        "execution_completed" => of(EventType::ExecutionCompleted, "completed")
+            .data("execution_time", json!(seconds))
+            .data("total_cost", data["total_cost"].clone())
+            .data("verified", data["verified"].clone())
+            .change(Some(json!({"status": "running"})), Some(json!({"status": "completed"}))),
+        "execution_failed" => of(EventType::ExecutionFailed, "failed")
+            .data("error_message", error(&data["error"]))
+            .data("failed_step", data["failed_step"].clone())
+            .data("execution_time", json!(seconds))
+            .data("total_cost", data["total_cost"].clone())
+            .change(Some(json!({"status": "running"})), Some(json!({"status": "failed"}))),
+        // Stopped steps and submitted tasks.
+        kind => of_step(EventType::WorkflowUpdated, kind)
+            .data("job_id", data["job_id"].clone())
+            .data("run_id", data["run_id"].clone())
+            .data("assignment_id", data["assignment_id"].clone())
+            .data("reason", data["reason"].clone()),
+    }
+}
+
+/// Build one entry about the verification of all results of the run.
+fn verification_entry(run: &RunState, event: &PendingEvent) -> Option<AuditEntry> {
+    let verified = event.data["verified"].as_bool().filter(|_| event.kind == "execution_completed")?;
+    let kind = if verified { EventType::VerificationCompleted } else { EventType::VerificationFailed };
+    let entry = run_entry(run, kind, if verified { "verified" } else { "not_verified" }, event.at);
+    Some(entry.data("level", json!(run.level)))
+}

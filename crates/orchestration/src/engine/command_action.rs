@@ -1,0 +1,106 @@
+//! Execution of commands in a sandbox.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    action_executor::{ActionExecutor, ActionFailure, ActionInvocation, ActionOutput},
+    run::RunState,
+};
+use crate::{command_step::CommandSpec, mapping::ResolveError};
+use am_security::sandbox::{self, CommandOutcome, SandboxCommand, SandboxError};
+
+/// A command that is ready to run.
+pub struct PreparedCommand {
+    run: sandbox::CommandContext,
+    command: SandboxCommand,
+    allow_failure: bool,
+}
+
+/// Time for setting up and removing a sandbox, beyond the command's own limit.
+pub const SANDBOX_OVERHEAD: Duration = Duration::from_secs(30);
+
+/// Prepare the command of step `at`, which has begun.
+pub fn prepare_command(
+    run: &RunState,
+    at: usize,
+    spec: &CommandSpec,
+    input: &Value,
+) -> Result<ActionInvocation, ResolveError> {
+    let step = &run.plan.steps[at];
+    let scope = run.scope_inputs(step)?;
+    let command = spec.fill(&run.context(at, scope.as_ref(), None), input)?;
+    let whose = sandbox::CommandContext {
+        execution: run.id.clone(),
+        workflow: run.workflow_id.clone(),
+        step: run.steps[at].step_id.clone(),
+        owner: run.client_id.clone(),
+        wall: step.timeout,
+    };
+    Ok(ActionInvocation::Command(Box::new(PreparedCommand { run: whose, command, allow_failure: spec.allow_failure })))
+}
+
+impl ActionExecutor {
+    pub(super) async fn command(&self, prepared: PreparedCommand) -> Result<ActionOutput, ActionFailure> {
+        let PreparedCommand { run, command, allow_failure } = prepared;
+        am_core::crash_point!("step.before_command");
+        let ran = self.sandboxes.run(run, command).await.map_err(|error| match error {
+            SandboxError::StartFailed(_) | SandboxError::Stopping | SandboxError::Storage(..) | SandboxError::Db(_) => {
+                ActionFailure::transient(error.to_string())
+            }
+            _ => ActionFailure::permanent(error.to_string()),
+        })?;
+        am_core::crash_point!("step.after_command");
+        check_outcome(&ran, allow_failure)?;
+        let memory_mb = Some(ran.usage.memory_peak_bytes as f64 / f64::from(1 << 20));
+        let mut found = ActionOutput::output(command_output(&ran));
+        found.memory_mb = memory_mb;
+        Ok(found)
+    }
+}
+
+/// Fail the step on a violation, on termination from outside, and on a nonzero exit status unless that is allowed.
+fn check_outcome(ran: &CommandOutcome, allow_failure: bool) -> Result<(), ActionFailure> {
+    let tried: Vec<String> =
+        ran.breaches().take(5).map(|attempt| format!("{} {}", violation_name(attempt.kind), attempt.what)).collect();
+    if !tried.is_empty() {
+        return Err(ActionFailure::permanent(format!("sandbox breach: the command tried {}", tried.join(", "))));
+    }
+    if let Some(ended) = ran.ended {
+        // A repetition would end the same way, after as long.
+        return Err(ActionFailure::permanent(format!("the command was ended: {}", ended.words())));
+    }
+    if ran.exit_code != 0 && !allow_failure {
+        let said = ran.stderr.text();
+        let tail: String = said.trim().chars().rev().take(500).collect::<Vec<_>>().into_iter().rev().collect();
+        return Err(ActionFailure::permanent(format!("the command ended with status {}: {tail}", ran.exit_code)));
+    }
+    Ok(())
+}
+
+fn violation_name(kind: sandbox::AttemptKind) -> &'static str {
+    match kind {
+        sandbox::AttemptKind::SystemCall => "the system call",
+        sandbox::AttemptKind::Read => "to read",
+        sandbox::AttemptKind::Write => "to change",
+        sandbox::AttemptKind::Command => "to start",
+        sandbox::AttemptKind::Network => "to reach",
+    }
+}
+
+fn command_output(ran: &CommandOutcome) -> Value {
+    let parsed: Option<Value> = serde_json::from_slice(&ran.stdout.bytes).ok();
+    let mut output = json!({
+        "exit_code": ran.exit_code,
+        "stdout": ran.stdout.text(),
+        "stderr": ran.stderr.text(),
+        "stdout_truncated": ran.stdout.truncated(),
+        "stderr_truncated": ran.stderr.truncated(),
+        "usage": ran.usage,
+    });
+    if let (Some(parsed), Some(members)) = (parsed, output.as_object_mut()) {
+        members.insert("json".into(), parsed);
+    }
+    output
+}

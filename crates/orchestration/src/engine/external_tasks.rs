@@ -1,0 +1,73 @@
+//! External tasks of a step, which continue independently of the run: a job in the coordinator's queue, a training run,
+//! or an agent's assignment. A task is submitted in the transaction that saves the step as begun; a worker that takes
+//! over waits for the same task.
+
+use serde_json::{Value, json};
+
+use crate::{
+    assignments::{self, NewAssignment, is_assignment_id},
+    error::{OrchestrationError, Result},
+};
+use am_db::{Tx, codec::Timestamp};
+use am_jobs::NewJob;
+use am_rl::runs::{self, NewTrainingRun, is_run_id};
+
+/// An external task to be submitted with the next save.
+#[derive(Debug)]
+pub enum ExternalTask {
+    /// Job for one of the coordinator's miners.
+    Job(NewJob),
+    /// Training run of this service.
+    Training(NewTrainingRun),
+    /// Assignment for an agent of the registry.
+    Agent(Box<NewAssignment>),
+}
+
+impl ExternalTask {
+    /// Return the id of the task.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Job(job) => &job.id,
+            Self::Training(run) => &run.id,
+            Self::Agent(new) => &new.id,
+        }
+    }
+
+    /// Return the event of its submission by step `step`.
+    pub fn event(&self, step: &str) -> (&'static str, Value) {
+        match self {
+            Self::Job(job) => ("job_queued", json!({"step": step, "job_id": job.id})),
+            Self::Training(run) => ("training_queued", json!({"step": step, "run_id": run.id, "policy": run.policy})),
+            Self::Agent(new) => {
+                ("assignment_placed", json!({"step": step, "assignment_id": new.id, "task_type": new.need.task_type}))
+            }
+        }
+    }
+
+    /// Submit the task.
+    pub async fn place(&self, tx: &mut Tx, now: Timestamp) -> Result<()> {
+        match self {
+            Self::Job(job) => Ok(am_jobs::enqueue(tx, job).await?),
+            Self::Training(run) => runs::enqueue_run(tx, run, now).await.map_err(training_error),
+            Self::Agent(new) => assignments::place_assignment(tx, new, now).await,
+        }
+    }
+}
+
+/// Cancel a task that no step waits for. Returns whether it had not begun, or ends at once.
+pub async fn cancel(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+    if is_run_id(id) {
+        return runs::cancel_run(tx, id, now).await.map_err(training_error);
+    }
+    if is_assignment_id(id) {
+        return assignments::cancel_assignment(tx, id, now).await;
+    }
+    Ok(am_jobs::cancel_queued(tx, id).await?)
+}
+
+fn training_error(error: am_rl::RlError) -> OrchestrationError {
+    match error {
+        am_rl::RlError::Db(error) => OrchestrationError::Db(error),
+        other => OrchestrationError::Conflict(other.to_string()),
+    }
+}

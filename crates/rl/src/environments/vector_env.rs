@@ -1,0 +1,346 @@
+//! Several environments stepped together.
+
+use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize, de::Error as _};
+use serde_json::Value;
+
+use super::{
+    ActionSpace, Environment, EnvironmentAction, EnvironmentDescription, EnvironmentError, simulation::EnvironmentRng,
+};
+
+/// Actions for all environments, in their order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ActionBatch<'a> {
+    /// One index per environment.
+    Discrete(&'a [i64]),
+    /// One vector per environment, one after the other.
+    Continuous(&'a [f32]),
+}
+
+/// An episode that ended in the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FinishedEpisode {
+    /// Index of its environment.
+    pub index: usize,
+    /// Sum of its rewards.
+    pub total: f64,
+    /// Number of its steps.
+    pub length: u32,
+    /// Whether it ended by itself; otherwise it was cut short at the horizon.
+    pub terminated: bool,
+}
+
+/// Environments of one kind, each of which starts its next episode as soon as one ends.
+///
+/// All results are flat slices, environment after environment, which [`VectorEnv::step`] overwrites; a step allocates
+/// nothing.
+pub struct VectorEnv {
+    environments: Vec<Box<dyn Environment>>,
+    /// Length of one observation.
+    width: usize,
+    present: VectorState,
+}
+
+/// Results of the last step, and the sums of the running episodes.
+#[derive(Serialize, Deserialize)]
+struct VectorState {
+    observations: Vec<f32>,
+    finals: Vec<f32>,
+    rewards: Vec<f32>,
+    terminated: Vec<bool>,
+    truncated: Vec<bool>,
+    ended: Vec<FinishedEpisode>,
+    totals: Vec<f64>,
+    lengths: Vec<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VectorSnapshot<P> {
+    environments: Vec<Value>,
+    #[serde(flatten)]
+    present: P,
+}
+
+impl VectorEnv {
+    /// Combine `environments`; their present episodes count as new.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::MixedDescriptions`] when there are none or their descriptions differ.
+    pub fn new(environments: Vec<Box<dyn Environment>>) -> Result<Self, EnvironmentError> {
+        let Some(first) = environments.first() else { return Err(EnvironmentError::MixedDescriptions) };
+        if environments.iter().any(|other| other.description() != first.description()) {
+            return Err(EnvironmentError::MixedDescriptions);
+        }
+        let (count, width) = (environments.len(), first.description().observations.len());
+        let present = VectorState {
+            observations: vec![0.0; count * width],
+            finals: vec![0.0; count * width],
+            rewards: vec![0.0; count],
+            terminated: vec![false; count],
+            truncated: vec![false; count],
+            ended: Vec::with_capacity(count),
+            totals: vec![0.0; count],
+            lengths: vec![0; count],
+        };
+        let mut vector = Self { environments, width, present };
+        vector.observe();
+        Ok(vector)
+    }
+
+    /// Start new episodes everywhere. Each environment gets a seed drawn from a generator seeded with `seed`, so that
+    /// runs with neighbouring seeds share no environment seed.
+    pub fn reset(&mut self, seed: u64) {
+        let mut seeds = EnvironmentRng::seed_from_u64(seed);
+        for environment in &mut self.environments {
+            environment.reset(Some(seeds.next_u64()));
+        }
+        let VectorState { finals, rewards, terminated, truncated, ended, totals, lengths, .. } = &mut self.present;
+        finals.fill(0.0);
+        rewards.fill(0.0);
+        terminated.fill(false);
+        truncated.fill(false);
+        ended.clear();
+        totals.fill(0.0);
+        lengths.fill(0);
+        self.observe();
+    }
+
+    fn observe(&mut self) {
+        for (environment, out) in self.environments.iter().zip(self.present.observations.chunks_mut(self.width)) {
+            environment.observe(out);
+        }
+    }
+
+    /// Number of environments.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.environments.len()
+    }
+
+    /// Description of each environment.
+    pub fn description(&self) -> &EnvironmentDescription {
+        self.environments[0].description()
+    }
+
+    /// Length of one observation.
+    pub fn observation_length(&self) -> usize {
+        self.width
+    }
+
+    /// Present observations, `len` x `observation_length`: where an episode has just ended, the first of the next.
+    pub fn observations(&self) -> &[f32] {
+        &self.present.observations
+    }
+
+    /// Last observations of the episodes that ended in the last step, in the rows of their environments; other rows are
+    /// old or zero. At a truncation, bootstrap from these.
+    pub fn final_observations(&self) -> &[f32] {
+        &self.present.finals
+    }
+
+    /// Rewards of the last step, `len` numbers.
+    pub fn rewards(&self) -> &[f32] {
+        &self.present.rewards
+    }
+
+    /// Flags of episodes that the last step ended by themselves, `len` of them.
+    pub fn terminated(&self) -> &[bool] {
+        &self.present.terminated
+    }
+
+    /// Flags of episodes whose last step reached the horizon; as in Gymnasium, an episode can have both flags.
+    pub fn truncated(&self) -> &[bool] {
+        &self.present.truncated
+    }
+
+    /// Episodes that ended in the last step, by environment.
+    pub fn ended(&self) -> &[FinishedEpisode] {
+        &self.present.ended
+    }
+
+    /// Do one step in each environment.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::Actions`] for the wrong kind or number of actions, [`EnvironmentError::Action`] for one outside the space; no
+    /// environment has been stepped then.
+    pub fn step(&mut self, actions: ActionBatch<'_>) -> Result<(), EnvironmentError> {
+        let per_action = self.check(actions)?;
+        let VectorState { observations, finals, rewards, terminated, truncated, ended, totals, lengths } =
+            &mut self.present;
+        ended.clear();
+        for (index, environment) in self.environments.iter_mut().enumerate() {
+            let outcome = environment.step(match actions {
+                ActionBatch::Discrete(all) => EnvironmentAction::Discrete(all[index] as usize),
+                ActionBatch::Continuous(all) => {
+                    EnvironmentAction::Continuous(&all[index * per_action..(index + 1) * per_action])
+                }
+            });
+            let row = index * self.width..(index + 1) * self.width;
+            rewards[index] = outcome.reward as f32;
+            (terminated[index], truncated[index]) = (outcome.terminated, outcome.truncated);
+            totals[index] += outcome.reward;
+            lengths[index] += 1;
+            if outcome.terminated || outcome.truncated {
+                environment.observe(&mut finals[row.clone()]);
+                environment.reset(None);
+                let (total, length) = (totals[index], lengths[index]);
+                ended.push(FinishedEpisode { index, total, length, terminated: outcome.terminated });
+                (totals[index], lengths[index]) = (0.0, 0);
+            }
+            environment.observe(&mut observations[row]);
+        }
+        Ok(())
+    }
+
+    /// Check the actions and return the length of one.
+    fn check(&self, actions: ActionBatch<'_>) -> Result<usize, EnvironmentError> {
+        let count = self.len();
+        let (wrong, per_action) = match (&self.description().actions, actions) {
+            (ActionSpace::Discrete { names }, ActionBatch::Discrete(all)) if all.len() == count => {
+                (all.iter().position(|index| !(0..names.len() as i64).contains(index)), 1)
+            }
+            (ActionSpace::Continuous { low, .. }, ActionBatch::Continuous(all)) if all.len() == count * low.len() => {
+                (all.iter().position(|number| !number.is_finite()), low.len())
+            }
+            (ActionSpace::Discrete { .. }, _) => {
+                return Err(EnvironmentError::Actions { expected: format!("{count} indexes of discrete actions") });
+            }
+            (ActionSpace::Continuous { low, .. }, _) => {
+                return Err(EnvironmentError::Actions {
+                    expected: format!("{count} vectors of {} numbers", low.len()),
+                });
+            }
+        };
+        wrong.map_or(Ok(per_action), |position| Err(EnvironmentError::Action { position }))
+    }
+
+    /// Return the environments' snapshots, the running episodes and the results of the last step.
+    ///
+    /// # Errors
+    /// Only if a value has no JSON form, which does not happen in practice.
+    pub fn snapshot(&self) -> Result<Value, serde_json::Error> {
+        let environments = self.environments.iter().map(|environment| environment.snapshot()).collect();
+        serde_json::to_value(VectorSnapshot { environments, present: &self.present })
+    }
+
+    /// Restore the state of `snapshot`.
+    ///
+    /// # Errors
+    /// When it belongs to other environments, or to another number of them. Some environments may have been restored
+    /// then: reset, or restore another snapshot.
+    pub fn restore(&mut self, snapshot: &Value) -> Result<(), serde_json::Error> {
+        let VectorSnapshot { environments, present } = VectorSnapshot::<VectorState>::deserialize(snapshot)?;
+        let (count, numbers) = (self.len(), self.len() * self.width);
+        let lengths = [
+            (environments.len(), count),
+            (present.observations.len(), numbers),
+            (present.finals.len(), numbers),
+            (present.rewards.len(), count),
+            (present.terminated.len(), count),
+            (present.truncated.len(), count),
+            (present.totals.len(), count),
+            (present.lengths.len(), count),
+        ];
+        if lengths.iter().any(|(got, expected)| got != expected) {
+            return Err(serde_json::Error::custom(format!("the snapshot is not of {count} such environments")));
+        }
+        for (environment, snapshot) in self.environments.iter_mut().zip(&environments) {
+            environment.restore(snapshot)?;
+        }
+        self.present = present;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::make_environment, *};
+
+    fn vector(name: &str, count: usize) -> VectorEnv {
+        VectorEnv::new((0..count).map(|_| make_environment(name, None).unwrap()).collect()).unwrap()
+    }
+
+    /// Actions that depend on where it is only through the step's number.
+    fn scripted(step: usize, count: usize) -> Vec<i64> {
+        (0..count).map(|index| ((step * 7 + index * 3) % 5 % 2) as i64).collect()
+    }
+
+    #[test]
+    fn an_end_keeps_the_last_observation_and_begins_the_next_episode() {
+        let mut vector = vector("CartPole-v1", 3);
+        vector.reset(5);
+        let mut alone: Vec<_> = (0..3).map(|_| make_environment("CartPole-v1", None).unwrap()).collect();
+        let mut seeds = EnvironmentRng::seed_from_u64(5);
+        alone.iter_mut().for_each(|environment| environment.reset(Some(seeds.next_u64())));
+        let (mut sums, mut ends) = ([(0.0, 0u32); 3], 0);
+        for step in 0..400 {
+            let actions = scripted(step, 3);
+            vector.step(ActionBatch::Discrete(&actions)).unwrap();
+            for (index, environment) in alone.iter_mut().enumerate() {
+                let outcome = environment.step(EnvironmentAction::Discrete(actions[index] as usize));
+                let mut observation = [0f32; 4];
+                environment.observe(&mut observation);
+                sums[index] = (sums[index].0 + outcome.reward, sums[index].1 + 1);
+                assert_eq!(vector.rewards()[index], outcome.reward as f32);
+                assert_eq!(vector.terminated()[index], outcome.terminated);
+                let ended = vector.ended().iter().find(|ended| ended.index == index);
+                assert_eq!(ended.is_some(), outcome.terminated || outcome.truncated);
+                if let Some(ended) = ended {
+                    assert_eq!((ended.total, ended.length), sums[index]);
+                    assert_eq!(vector.final_observations()[index * 4..][..4], observation);
+                    environment.reset(None);
+                    environment.observe(&mut observation);
+                    (sums[index], ends) = ((0.0, 0), ends + 1);
+                }
+                assert_eq!(vector.observations()[index * 4..][..4], observation, "step {step}");
+            }
+        }
+        assert!(ends > 10, "only {ends} episodes ended");
+    }
+
+    #[test]
+    fn it_goes_on_from_a_snapshot_that_went_through_text() {
+        let mut one = vector("CartPole-v1", 4);
+        one.reset(11);
+        (0..57).for_each(|step| one.step(ActionBatch::Discrete(&scripted(step, 4))).unwrap());
+        let text = one.snapshot().unwrap().to_string();
+        let mut other = vector("CartPole-v1", 4);
+        other.restore(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(other.snapshot().unwrap(), one.snapshot().unwrap());
+        for step in 57..300 {
+            one.step(ActionBatch::Discrete(&scripted(step, 4))).unwrap();
+            other.step(ActionBatch::Discrete(&scripted(step, 4))).unwrap();
+            assert_eq!(other.snapshot().unwrap(), one.snapshot().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_changes_nothing() {
+        let mut two = vector("CartPole-v1", 2);
+        let before = two.snapshot().unwrap();
+        let refused = [
+            (ActionBatch::Discrete(&[0]), "the environments take 2 indexes of discrete actions"),
+            (ActionBatch::Continuous(&[0.0, 1.0]), "the environments take 2 indexes of discrete actions"),
+            (ActionBatch::Discrete(&[1, 2]), "the action at position 1 is not in the space"),
+            (ActionBatch::Discrete(&[-1, 0]), "the action at position 0 is not in the space"),
+        ];
+        for (actions, message) in refused {
+            assert_eq!(two.step(actions).unwrap_err().to_string(), message);
+        }
+        assert_eq!(two.snapshot().unwrap(), before);
+        let mut continuous = vector("identity-continuous", 2);
+        assert_eq!(
+            continuous.step(ActionBatch::Continuous(&[0.0; 3])).unwrap_err().to_string(),
+            "the environments take 2 vectors of 2 numbers"
+        );
+        assert_eq!(
+            continuous.step(ActionBatch::Continuous(&[0.0, 0.0, f32::NAN, 0.0])),
+            Err(EnvironmentError::Action { position: 2 })
+        );
+        assert!(continuous.restore(&before).is_err());
+        let mixed =
+            vec![make_environment("CartPole-v1", None).unwrap(), make_environment("identity-discrete", None).unwrap()];
+        assert_eq!(VectorEnv::new(mixed).err(), Some(EnvironmentError::MixedDescriptions));
+        assert_eq!(VectorEnv::new(vec![]).err(), Some(EnvironmentError::MixedDescriptions));
+    }
+}

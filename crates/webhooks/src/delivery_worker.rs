@@ -1,0 +1,200 @@
+//! Delivery loop. Each endpoint has its own concurrency limit, so that a slow one delays no other. Several processes
+//! may share a database: whoever claims a delivery owns it until its lease ends, and nothing is sent without a claim.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    WebhookService,
+    delivery_request::{self, DeliveryOutcome},
+    error::Result,
+    model::DeliveryState,
+    retry_schedule,
+    store::{self, AttemptRecord, ClaimedDelivery},
+};
+use am_core::crash_point;
+use am_db::{Tx, codec::Timestamp};
+
+/// Interval at which deliveries enqueued by other processes are looked for.
+const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which the queue is counted and old deliveries are deleted.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time added to a request's time limit before it is considered lost: its process may still wait for the database.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// Rows deleted per transaction.
+const DELETE_BATCH: i64 = 1000;
+
+const GONE_MESSAGE: &str = "the endpoint answered 410 Gone; it is called again after a restart";
+
+/// `now` plus `wait`; `now` itself when the sum is out of range.
+fn add_duration(now: Timestamp, wait: Duration) -> Timestamp {
+    let wait = chrono::Duration::from_std(wait).unwrap_or(chrono::Duration::MAX);
+    Timestamp(now.0.checked_add_signed(wait).unwrap_or(now.0))
+}
+
+impl WebhookService {
+    /// Deliver until the service is stopped.
+    pub(super) async fn work(self) {
+        let mut housekeeping = tokio::time::interval(MAINTENANCE_INTERVAL);
+        loop {
+            let wait = match self.round().await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::warn!(%error, "could not read pending webhook deliveries");
+                    DELIVERY_POLL_INTERVAL
+                }
+            };
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = self.0.wake.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = housekeeping.tick() => {
+                    if let Err(error) = self.keep_house().await {
+                        tracing::warn!(%error, "could not count or delete webhook deliveries");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn keep_house(&self) -> Result<()> {
+        let limit = Timestamp(self.now().0 - self.0.kept);
+        let old = {
+            let mut conn = self.0.db.read().await?;
+            self.0.metrics.queue.set(store::count_pending(&mut conn).await?);
+            store::has_old(&mut conn, limit).await?
+        };
+        if old {
+            self.0.db.write(async move |tx: &mut Tx| store::delete_old(tx, limit, DELETE_BATCH).await).await?;
+        }
+        Ok(())
+    }
+
+    /// Start due deliveries within the concurrency limits. Returns the time until there is more to do.
+    async fn round(&self) -> Result<Duration> {
+        let free: Vec<&String> = self
+            .0
+            .targets
+            .iter()
+            .filter(|(_, lane)| lane.places.available_permits() > 0)
+            .map(|(name, _)| name)
+            .collect();
+        let names = serde_json::json!(free).to_string();
+        let due = store::earliest_due(&mut *self.0.db.read().await?, &names).await?;
+        let now = self.now();
+        let (ready, later): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, at)| *at <= now);
+        for claimed in self.claim(ready.into_iter().map(|(name, _)| name).collect(), now).await? {
+            self.begin(claimed);
+        }
+        let next = later.iter().map(|(_, at)| (at.0 - now.0).to_std().unwrap_or_default()).min();
+        Ok(next.unwrap_or(DELIVERY_POLL_INTERVAL).min(DELIVERY_POLL_INTERVAL))
+    }
+
+    async fn claim(&self, names: Vec<String>, now: Timestamp) -> Result<Vec<DeliveryClaim>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (me, lease) = (self.clone(), self.0.ids.random_id("", 16));
+        let all = self.0.db.write(async move |tx: &mut Tx| {
+            let mut all = Vec::new();
+            for name in names {
+                let Some(lane) = me.0.targets.get(&name) else { continue };
+                if lane.gone.load(Ordering::Acquire) {
+                    let buried = store::give_up_due(tx, &name, now, GONE_MESSAGE).await?;
+                    tracing::warn!(endpoint = name, buried, "webhook deliveries abandoned: {GONE_MESSAGE}");
+                    continue;
+                }
+                let until = add_duration(now, lane.target.timeout + LEASE_MARGIN);
+                let places = lane.places.available_permits();
+                all.extend(store::claim_deliveries(tx, &name, places, &lease, now, until).await?);
+            }
+            Ok::<_, super::WebhookError>((all, lease))
+        });
+        let (all, lease) = all.await?;
+        crash_point!("webhooks.after_claim");
+        let place = |claimed: ClaimedDelivery| {
+            // Only this task takes permits, so those that were free still are.
+            let permit = self.0.targets.get(&claimed.endpoint)?.places.clone().try_acquire_owned().ok()?;
+            Some(DeliveryClaim { claimed, lease: lease.clone(), permit })
+        };
+        Ok(all.into_iter().filter_map(place).collect())
+    }
+
+    fn begin(&self, claim: DeliveryClaim) {
+        let me = self.clone();
+        self.0.tracker.spawn(async move {
+            let DeliveryClaim { claimed, lease, permit } = claim;
+            me.deliver(claimed, lease).await;
+            drop(permit);
+            me.wake();
+        });
+    }
+
+    async fn deliver(&self, claimed: ClaimedDelivery, lease: String) {
+        let Some(lane) = self.0.targets.get(&claimed.endpoint) else { return };
+        let ClaimedDelivery { id, endpoint, body, attempt } = claimed;
+        self.0.metrics.active.inc();
+        let outcome = delivery_request::send_request(&self.0.clients, &lane.target, &id, body, self.now()).await;
+        self.0.metrics.active.dec();
+        crash_point!("webhooks.after_call");
+        if outcome.gone {
+            lane.gone.store(true, Ordering::Release);
+        }
+        let settled = self.attempt_record(id, lease, attempt, outcome);
+        let (state, error, again) = (settled.state, settled.error.clone(), settled.next_attempt_at);
+        let (id, now) = (settled.id.clone(), self.now());
+        let known = self.0.db.write(async move |tx: &mut Tx| store::record_attempt(tx, &settled, now).await).await;
+        let said = error.as_deref().unwrap_or_default();
+        match state {
+            DeliveryState::Delivered => {
+                self.0.metrics.attempt("delivered");
+                tracing::info!(delivery = id, endpoint, attempt, "webhook delivered");
+            }
+            DeliveryState::Pending => {
+                self.0.metrics.attempt("failed");
+                tracing::warn!(delivery = id, endpoint, attempt, error = said, next = %again, "webhook delivery failed; it will be retried");
+            }
+            DeliveryState::Dead => {
+                self.0.metrics.attempt("dead");
+                tracing::error!(
+                    delivery = id,
+                    endpoint,
+                    attempt,
+                    error = said,
+                    "webhook delivery abandoned after the last attempt"
+                );
+            }
+        }
+        match known {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!(
+                    delivery = id,
+                    "a webhook request exceeded its lease and was repeated by another process"
+                )
+            }
+            Err(error) => {
+                tracing::warn!(delivery = id, %error, "could not record the result of a webhook request; it will be repeated");
+            }
+        }
+    }
+
+    fn attempt_record(&self, id: String, lease: String, attempt: i64, outcome: DeliveryOutcome) -> AttemptRecord {
+        let wait = retry_schedule::retry_wait(attempt, self.0.retry_scale, self.0.ids.fraction(), outcome.ask);
+        let (state, wait) = match (&outcome.error, outcome.gone, wait) {
+            (None, ..) => (DeliveryState::Delivered, Duration::ZERO),
+            (Some(_), false, Some(wait)) => (DeliveryState::Pending, wait),
+            (Some(_), ..) => (DeliveryState::Dead, Duration::ZERO),
+        };
+        let next_attempt_at = add_duration(self.now(), wait);
+        AttemptRecord { id, lease, state, next_attempt_at, status: outcome.status, error: outcome.error }
+    }
+}
+
+/// A claimed delivery with its concurrency permit.
+struct DeliveryClaim {
+    claimed: ClaimedDelivery,
+    lease: String,
+    permit: OwnedSemaphorePermit,
+}

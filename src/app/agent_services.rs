@@ -1,0 +1,67 @@
+//! Construction of the registry, the assignments and the plans.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use am_audit::AuditLog;
+use am_communication::messages::MessageService;
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    config::{AgentsConfig, Config},
+};
+use am_db::Database;
+use am_events::StreamHub;
+use am_orchestration::{
+    action::ActionCatalog,
+    assignments::AssignmentService,
+    executions::ExecutionService,
+    plans::{PlanService, PlanServiceParts},
+    registry::AgentRegistry,
+};
+
+/// Services for agents.
+pub(super) struct AgentServices {
+    pub registry: AgentRegistry,
+    pub assignments: AssignmentService,
+    settings: AgentsConfig,
+}
+
+impl AgentServices {
+    /// Build the services and start their background tasks.
+    pub fn start(
+        config: &Config,
+        audit: &AuditLog,
+        hub: &StreamHub,
+        messages: &MessageService,
+        (db, clock): (&Database, &Clock),
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        let (base, settings) = (|| (db.clone(), clock.clone()), config.agents.clone());
+        let registry = AgentRegistry::new(base(), audit.clone(), hub.clone(), settings.clone(), stop.clone());
+        let courier = Arc::new(messages.clone());
+        let (audit, hub) = (audit.clone(), hub.clone());
+        let assignments = AssignmentService::new(base(), audit, hub, registry.clone(), settings.clone(), courier)?;
+        Ok(Self { registry, assignments, settings })
+    }
+
+    /// Build the service for plans.
+    pub fn plans(
+        &self,
+        (executions, names): (&ExecutionService, ActionCatalog),
+        (db, clock, ids): (&Database, &Clock, &IdGenerator),
+        audit: &AuditLog,
+    ) -> PlanService {
+        PlanService::new(PlanServiceParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            audit: audit.clone(),
+            registry: self.registry.clone(),
+            executions: executions.clone(),
+            names,
+            settings: self.settings.clone(),
+        })
+    }
+}

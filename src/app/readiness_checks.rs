@@ -1,0 +1,38 @@
+//! Readiness checks of the service.
+
+use crate::http::Readiness;
+use am_core::supervisor::Supervisor;
+use am_db::Database;
+use am_orchestration::{engine::Engine, jq};
+
+/// The database answers and is migrated, the background tasks run, and the jq workers keep up.
+pub(super) fn build_readiness(db: &Database, engine: &Engine, jq: &jq::JqPool, supervisor: &Supervisor) -> Readiness {
+    let (reads, migrated, engine, jq) = (db.clone(), db.clone(), engine.clone(), jq.clone());
+    let supervisor = supervisor.clone();
+    Readiness::builder()
+        .check("database", move || {
+            let db = reads.clone();
+            async move { db.ping().await.map_err(|error| error.to_string()) }
+        })
+        .check("migrations", move || {
+            let db = migrated.clone();
+            async move {
+                let mut conn = db.read().await.map_err(|error| error.to_string())?;
+                am_db::check_schema(&mut conn).await.map_err(|error| error.to_string())
+            }
+        })
+        .check("workers", move || {
+            let (failure, running, waiting) = (supervisor.failure(), engine.is_running(), jq.stats().waiting());
+            async move {
+                if let Some(failure) = failure {
+                    return Err(failure.to_string());
+                }
+                match running {
+                    true if waiting < 10_000 => Ok(()),
+                    true => Err(format!("{waiting} jq evaluations are waiting")),
+                    false => Err("the engine is not running".to_owned()),
+                }
+            }
+        })
+        .build()
+}
