@@ -311,21 +311,21 @@ fn stores_hold_sql_that_other_databases_take() {
 /// Writes that change nothing an auditor would ask about, and how many there are in each file.
 const BOOKKEEPING: [(&str, usize, &str); 16] = [
     ("communication/messages/mod.rs", 1, "that what was fetched came"),
-    ("communication/messages/office.rs", 3, "all three write what post.rs makes, and that tells the log"),
-    ("communication/delivery/notes.rs", 2, "that messages came, and who has a socket"),
-    ("audit/seal.rs", 3, "seals what is written"),
-    ("audit/follow.rs", 1, "where a reader of the log begins"),
-    ("security/trust/reader.rs", 1, "counts what the log tells"),
+    ("communication/messages/send_queue.rs", 3, "all three write what post.rs makes, and that tells the log"),
+    ("communication/delivery/event_recorder.rs", 2, "that messages came, and who has a socket"),
+    ("audit/sealing.rs", 3, "seals what is written"),
+    ("audit/consumer.rs", 1, "where a reader of the log begins"),
+    ("security/trust/audit_consumer.rs", 1, "counts what the log tells"),
     ("orchestration/engine/claim/mod.rs", 2, "which process drives a run"),
     ("orchestration/engine/lease.rs", 3, "which processes live"),
     ("rl/runs/driver.rs", 2, "progress of a run under way, and the function that all writes of the driver go through"),
     ("orchestration/engine/mod.rs", 1, "a first save is one of two writes"),
     ("orchestration/workflows/mod.rs", 1, "a new workflow is one of two writes"),
     ("webhooks/lib.rs", 2, "stands below the log: the routes pass in the entries, as rows"),
-    ("webhooks/worker.rs", 3, "attempts, which each delivery keeps its own record of"),
-    ("orchestration/assignments/tell.rs", 2, "whom to tell and how that went; what is said then is taken in elsewhere"),
+    ("webhooks/delivery_worker.rs", 3, "attempts, which each delivery keeps its own record of"),
+    ("orchestration/assignments/notifications.rs", 2, "whom to tell and how that went; what is said then is taken in elsewhere"),
     ("orchestration/plans/mod.rs", 2, "answers of what others did and told of"),
-    ("routes/kept.rs", 1, "answers of requests that change nothing"),
+    ("routes/recorded_response.rs", 1, "answers of requests that change nothing"),
 ];
 
 #[test]
