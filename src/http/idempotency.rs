@@ -26,9 +26,9 @@ const MAX_KEY_LEN: usize = 255;
 
 /// Idempotency key of the request, if any: 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyHeader(pub Option<String>);
+pub struct IdempotencyKeyHeader(pub Option<String>);
 
-impl IdempotencyHeader {
+impl IdempotencyKeyHeader {
     fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
         let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(Self(None)) };
         let visible = |b: &u8| (0x21..=0x7e).contains(b);
@@ -44,7 +44,7 @@ impl IdempotencyHeader {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for IdempotencyHeader {
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKeyHeader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -67,7 +67,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for IdempotentJson<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
-        let IdempotencyHeader(key) = IdempotencyHeader::from_headers(&parts.headers)?;
+        let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::from_headers(&parts.headers)?;
         let bytes = read_json(&parts.headers, body, context.body_limit).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { body: decode_json(&bytes)?, once })
@@ -89,7 +89,7 @@ impl<S: Send + Sync> FromRequest<S> for IdempotentBytes {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
-        let IdempotencyHeader(key) = IdempotencyHeader::from_headers(&parts.headers)?;
+        let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::from_headers(&parts.headers)?;
         let bytes = read_body(body, context.body_limit).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { bytes, once })
@@ -155,16 +155,16 @@ impl<T: IntoResponse> IntoResponse for WithReplayFlag<T> {
 mod tests {
     use super::*;
 
-    fn key(value: &[u8]) -> Result<IdempotencyHeader, ApiError> {
+    fn key(value: &[u8]) -> Result<IdempotencyKeyHeader, ApiError> {
         let mut headers = HeaderMap::new();
         headers.insert(IDEMPOTENCY_KEY_HEADER, HeaderValue::from_bytes(value).unwrap());
-        IdempotencyHeader::from_headers(&headers)
+        IdempotencyKeyHeader::from_headers(&headers)
     }
 
     #[test]
     fn a_key_is_visible_ascii_of_some_length() {
-        assert_eq!(IdempotencyHeader::from_headers(&HeaderMap::new()).unwrap(), IdempotencyHeader(None));
-        assert_eq!(key(b"a-1~!").unwrap(), IdempotencyHeader(Some("a-1~!".into())));
+        assert_eq!(IdempotencyKeyHeader::from_headers(&HeaderMap::new()).unwrap(), IdempotencyKeyHeader(None));
+        assert_eq!(key(b"a-1~!").unwrap(), IdempotencyKeyHeader(Some("a-1~!".into())));
         assert!(key(&[b'x'; 255]).is_ok());
         for bad in [&b""[..], b"a b", b"a\tb", "ä".as_bytes(), &[b'x'; 256]] {
             assert_eq!(key(bad).unwrap_err().status, 422, "{bad:?}");

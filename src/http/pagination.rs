@@ -67,7 +67,7 @@ impl PageCursor {
 /// the others.
 #[derive(Clone, Debug)]
 pub struct Paginator<const DEFAULT: u32> {
-    /// The page.
+    /// Part of the list that is asked for.
     pub page: PageRequest,
     asked: Uri,
     /// Whether the client goes by offsets.

@@ -3,7 +3,7 @@
 /// Workflows, executions, receipts, networks.
 pub mod agents;
 mod export;
-/// Alerts.
+/// Routes for alerts from other systems.
 pub mod integration;
 /// Policies and their training, and how agents perform.
 pub mod performance;

@@ -36,9 +36,9 @@ pub struct EventsQuery {
 #[serde(rename_all = "lowercase")]
 #[schema(as = EventsFormat)]
 pub enum EventFormat {
-    /// Server-Sent Events.
+    /// Answer as Server-Sent Events.
     Sse,
-    /// A page.
+    /// Answer one page as JSON.
     Json,
 }
 

@@ -44,7 +44,7 @@ pub struct HealthDocument {
     pub service: &'static str,
     /// Version of the service.
     pub version: &'static str,
-    /// Present time.
+    /// Present time, UTC.
     #[schema(format = DateTime)]
     pub timestamp: String,
 }
@@ -66,7 +66,7 @@ async fn get_health(State(shared): State<HttpState>) -> JsonBody<HealthDocument>
 /// That the process answers.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Liveness {
-    /// Always `alive`.
+    /// Always the word `alive`.
     #[schema(example = "alive")]
     pub status: &'static str,
 }

@@ -323,7 +323,11 @@ const BOOKKEEPING: [(&str, usize, &str); 16] = [
     ("orchestration/workflows/mod.rs", 1, "a new workflow is one of two writes"),
     ("webhooks/lib.rs", 2, "stands below the log: the routes pass in the entries, as rows"),
     ("webhooks/delivery_worker.rs", 3, "attempts, which each delivery keeps its own record of"),
-    ("orchestration/assignments/notifications.rs", 2, "whom to tell and how that went; what is said then is taken in elsewhere"),
+    (
+        "orchestration/assignments/notifications.rs",
+        2,
+        "whom to tell and how that went; what is said then is taken in elsewhere",
+    ),
     ("orchestration/plans/mod.rs", 2, "answers of what others did and told of"),
     ("routes/recorded_response.rs", 1, "answers of requests that change nothing"),
 ];

@@ -23,6 +23,7 @@ mod jq;
 mod keys;
 mod kit;
 mod messages;
+mod naming;
 mod nginx;
 mod openapi;
 mod operation;

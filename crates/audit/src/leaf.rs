@@ -72,10 +72,10 @@ impl SealedEntry {
         let signature = verify_embedded_signature(members);
         // The hash is computed over the stored form, which is ASCII and therefore a valid text whatever the data
         // contains.
-        let data = crypto::read_audit_config(&entry.data);
+        let data = crypto::canonical_audit_json(&entry.data);
         let data_hash = (!members.is_empty()).then(|| crypto::sha256_hex(&data));
         let state =
-            |value: &Value| SqlValue::from(String::from_utf8_lossy(&crypto::read_audit_config(value)).into_owned());
+            |value: &Value| SqlValue::from(String::from_utf8_lossy(&crypto::canonical_audit_json(value)).into_owned());
         let origin = entry.origin.as_deref();
         let plain = |text: Option<&String>| SqlValue::from(text.map(|text| text.replace('\0', "\u{fffd}")));
         let columns = [

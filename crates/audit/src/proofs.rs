@@ -118,7 +118,7 @@ impl AuditLog {
     /// Returns [`AuditError::NotFound`], [`AuditError::NotSealed`] or [`AuditError::HeadNotFound`].
     pub async fn inclusion(&self, audit_id: &str, size: Option<u64>) -> Result<InclusionProof> {
         let mut conn = self.0.db.read().await?;
-        let head = head_from_row(&mut conn, size).await?.ok_or_else(|| AuditError::NotSealed(audit_id.to_owned()))?;
+        let head = find_head(&mut conn, size).await?.ok_or_else(|| AuditError::NotSealed(audit_id.to_owned()))?;
         let Some((seq, leaf, source)) = store::find_position(&mut conn, audit_id).await? else {
             let unsealed = store::entry_exists(&mut conn, audit_id).await?;
             return Err(if unsealed { AuditError::NotSealed } else { AuditError::NotFound }(audit_id.to_owned()));
@@ -138,8 +138,8 @@ impl AuditLog {
     /// Returns [`AuditError::HeadNotFound`] when no head has one of the sizes.
     pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<ConsistencyProof> {
         let mut conn = self.0.db.read().await?;
-        let old = head_from_row(&mut conn, Some(from)).await?.ok_or(AuditError::HeadNotFound(from))?;
-        let new = head_from_row(&mut conn, to).await?.ok_or(AuditError::HeadNotFound(to.unwrap_or(0)))?;
+        let old = find_head(&mut conn, Some(from)).await?.ok_or(AuditError::HeadNotFound(from))?;
+        let new = find_head(&mut conn, to).await?.ok_or(AuditError::HeadNotFound(to.unwrap_or(0)))?;
         if new.size < old.size {
             return Err(AuditError::HeadNotFound(new.size));
         }
@@ -149,7 +149,7 @@ impl AuditLog {
 }
 
 /// The head over exactly `size` entries; with `None` the last head.
-async fn head_from_row(conn: &mut Connection, size: Option<u64>) -> Result<Option<SignedTreeHead>> {
+async fn find_head(conn: &mut Connection, size: Option<u64>) -> Result<Option<SignedTreeHead>> {
     let found = store::head_until(conn, size.unwrap_or(u64::MAX)).await?;
     match size {
         Some(size) if found.as_ref().is_none_or(|head| head.size != size) => Err(AuditError::HeadNotFound(size)),

@@ -180,9 +180,9 @@ macro_rules! packed_row {
         $vis struct $name<$life> { $(#[$first_meta])* $first: $first_type, $($(#[$field_meta])* $field: $type),* }
 
         impl $name<'_> {
-            /// The columns.
+            /// Names of the columns, separated by commas.
             const COLUMNS: &'static str = concat!(stringify!($first) $(, ", ", stringify!($field))*);
-            /// The array.
+            /// SQL for the row as one JSON array, in the order of the columns.
             const PACKED: &'static str = concat!(
                 "{array ",
                 $crate::packed_row!(@packed $first $($first_column)?)

@@ -113,7 +113,7 @@ impl Statement {
 
 /// Something that the program may execute.
 pub enum Listed {
-    /// A statement.
+    /// A statement that is executed by itself.
     Statement(&'static Statement),
     /// Rows of one kind, written with one statement.
     Insert(&'static InsertStatement),

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use am_db::codec::{JsonText, Timestamp};
 
-    fn job_from_row(state: &str, miner: bool) -> JobRecord {
+    fn sample_job(state: &str, miner: bool) -> JobRecord {
         let at = Timestamp(chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         JobRecord {
             id: "j".into(),
@@ -140,7 +140,7 @@ mod tests {
         ) {
             let (mut after, mut told) = (0, Vec::new());
             for (state, miner) in looks.iter().map(|(state, miner)| (state.as_str(), *miner)).chain([(end, taken)]) {
-                for frame in job_frames(&job_from_row(state, miner), None, &JobEstimate::default()) {
+                for frame in job_frames(&sample_job(state, miner), None, &JobEstimate::default()) {
                     if frame.seq > after {
                         after = frame.seq;
                         told.push(frame);

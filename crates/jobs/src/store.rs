@@ -91,7 +91,7 @@ pub async fn read_states(conn: &mut Connection, ids: &[String]) -> Result<Vec<(S
 
 row! {
     /// A job without its documents.
-    struct Listed from "j." {
+    struct JobSummaryRow from "j." {
         id: String,
         client_id: String,
         state: String,
@@ -109,8 +109,8 @@ row! {
 
 const JOB_TABLES: &str = " FROM job j LEFT JOIN am_jobs a ON a.id = j.id ";
 
-impl From<Listed> for JobRecord {
-    fn from(listed: Listed) -> Self {
+impl From<JobSummaryRow> for JobRecord {
+    fn from(listed: JobSummaryRow) -> Self {
         Self {
             id: listed.id,
             client_id: listed.client_id,
@@ -135,11 +135,11 @@ impl From<Listed> for JobRecord {
 }
 
 /// A job with its documents, which are the last columns. One that can't be read is shown as none.
-struct Whole(JobRecord);
+struct JobDocumentRow(JobRecord);
 
-impl FromRow for Whole {
+impl FromRow for JobDocumentRow {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
-        let job = JobRecord::from(Listed::from_row(columns)?);
+        let job = JobRecord::from(JobSummaryRow::from_row(columns)?);
         let mut document = || columns.next_value().unwrap_or_else(|_| JsonText::none());
         Ok(Self(JobRecord {
             payload: document(),
@@ -155,12 +155,12 @@ impl FromRow for Whole {
 pub async fn get_job(conn: &mut Connection, id: &str) -> Result<Option<JobRecord>> {
     let job = sql!(
         "SELECT ",
-        Listed::COLUMNS,
+        JobSummaryRow::COLUMNS,
         ", j.payload, j.constraints, j.result, j.receipt",
         JOB_TABLES,
         "WHERE j.id = $1",
     );
-    Ok(job.bind(id).fetch_optional(conn).await?.map(|Whole(job)| job))
+    Ok(job.bind(id).fetch_optional(conn).await?.map(|JobDocumentRow(job)| job))
 }
 
 const MATCHING: &str =
@@ -183,14 +183,14 @@ pub async fn list_jobs(
     let (at, id) = page.after.as_ref().map(|(at, id)| (LocalTimestamp(at.0), id)).unzip();
     let jobs = sql!(
         "SELECT ",
-        Listed::COLUMNS,
+        JobSummaryRow::COLUMNS,
         JOB_TABLES,
         MATCHING,
         "[AND (j.requested_at, j.id) < ($4, $5)] ORDER BY j.requested_at DESC, j.id DESC LIMIT $6 OFFSET $7",
     );
     let jobs = bind_filter(jobs, who, filter).bind_some(at).bind_some(id);
     let jobs = jobs.bind(i64::from(page.limit)).bind(i64::from(page.offset));
-    let jobs: Vec<Listed> = jobs.fetch_all(&mut *conn).await?;
+    let jobs: Vec<JobSummaryRow> = jobs.fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*) FROM job j ", MATCHING), who, filter).fetch_value(conn).await?;
     Ok((jobs.into_iter().map(JobRecord::from).collect(), total))
 }

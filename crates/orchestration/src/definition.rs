@@ -240,7 +240,7 @@ impl WorkflowDefinition {
         if !self.scopes.is_empty() {
             document.insert("scopes".into(), Value::Object(self.scopes.clone()));
         }
-        let bytes = crypto::read_audit_config(&Value::Object(document));
+        let bytes = crypto::canonical_audit_json(&Value::Object(document));
         let hash = crypto::sha256_hex(&bytes);
         (String::from_utf8_lossy(&bytes).into(), hash)
     }

@@ -51,7 +51,7 @@ pub fn issue_receipt(run: &RunState, signer: &Signer, ids: &IdGenerator, now: Ti
 
 /// Return the SHA-256 of a value's canonical JSON, in hex; of null where there is none.
 pub fn json_hash(value: Option<&Value>) -> String {
-    crypto::sha256_hex(&crypto::read_audit_config(value.unwrap_or(&Value::Null)))
+    crypto::sha256_hex(&crypto::canonical_audit_json(value.unwrap_or(&Value::Null)))
 }
 
 /// Result of verifying a receipt.

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::network::{PolicyActions, PolicySpec};
 
-    fn version_from_row(actions: PolicyActions) -> ServedVersion {
+    fn sample_version(actions: PolicyActions) -> ServedVersion {
         let form = PolicySpec {
             algorithm: "ppo".into(),
             state_length: 1,
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_distribution_is_sampled_as_often_as_it_says() {
-        let version = version_from_row(PolicyActions::Discrete { count: 3 });
+        let version = sample_version(PolicyActions::Discrete { count: 3 });
         let says = || NetworkOutput::Probabilities { probabilities: vec![0.2, 0.5, 0.3], value: 2.0 };
         let greedy = select_action(&version, &says(), None).unwrap();
         assert_eq!((greedy.action, greedy.action_name.as_deref()), (PolicyAction::Index(1), Some("down")));
@@ -148,25 +148,25 @@ mod tests {
     fn a_gaussian_is_squashed_or_clamped() {
         let says = || NetworkOutput::Gaussian { mean: vec![0.5, -9.0], std: vec![0.1, 0.1], value: -3.0 };
         let bounds = |squashed| PolicyActions::Continuous { low: vec![-2.0, 0.0], high: vec![2.0, 1.0], squashed };
-        let squashed = select_action(&version_from_row(bounds(true)), &says(), None).unwrap();
+        let squashed = select_action(&sample_version(bounds(true)), &says(), None).unwrap();
         let PolicyAction::Vector(action) = squashed.action else { panic!() };
         assert!((action[0] - 2.0 * 0.5f64.tanh()).abs() < 1e-6 && action[1].abs() < 1e-6);
         assert_eq!((squashed.action_name, squashed.mean, squashed.value), (None, Some(vec![0.5, -9.0]), -3.0));
-        let clamped = select_action(&version_from_row(bounds(false)), &says(), None).unwrap();
+        let clamped = select_action(&sample_version(bounds(false)), &says(), None).unwrap();
         assert_eq!(clamped.action, PolicyAction::Vector(vec![0.5, 0.0]));
         let drawn = |seed| {
             let mut generator = SamplingRng::seed_from_u64(seed);
-            select_action(&version_from_row(bounds(true)), &says(), Some(&mut generator)).unwrap().action
+            select_action(&sample_version(bounds(true)), &says(), Some(&mut generator)).unwrap().action
         };
         assert_eq!(drawn(3), drawn(3));
         assert_ne!(drawn(3), drawn(4));
-        let scores = select_action(&version_from_row(PolicyActions::Scores { count: 2 }), &says(), None).unwrap();
+        let scores = select_action(&sample_version(PolicyActions::Scores { count: 2 }), &says(), None).unwrap();
         assert_eq!((scores.action, scores.action_name.as_deref()), (PolicyAction::Index(0), Some("up")));
     }
 
     #[test]
     fn what_is_worth_something_is_not_sampled() {
-        let version = version_from_row(PolicyActions::Discrete { count: 2 });
+        let version = sample_version(PolicyActions::Discrete { count: 2 });
         let says = || NetworkOutput::Values { q: vec![1.0, 1.0] };
         let decision = select_action(&version, &says(), None).unwrap();
         assert_eq!(

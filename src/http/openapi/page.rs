@@ -23,7 +23,7 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     Arc::new(config.validator_url("none").filter(true).try_it_out_enabled(true).doc_expansion("none"))
 });
 
-/// The page.
+/// Answer with the page that shows the document.
 pub fn page() -> Response {
     let kind = (header::CONTENT_TYPE, "text/html; charset=utf-8");
     ([kind, (header::CONTENT_SECURITY_POLICY, POLICY)], DOCS_PAGE).into_response()

@@ -47,7 +47,7 @@ pub struct EnableLearningRequest {
 #[derive(Serialize, ToSchema)]
 #[schema(as = LearningEnabled)]
 pub struct LearnerDocument {
-    /// Always `enabled`.
+    /// Always the word `enabled`.
     status: &'static str,
     /// Learning settings of the agent.
     #[serde(flatten)]
@@ -113,11 +113,11 @@ struct FeedbackRowsInput(Vec<FeedbackInput>);
 #[schema(as = Feedback)]
 #[expect(dead_code, reason = "describes what `Given` reads")]
 enum FeedbackDocument {
-    /// The rows.
+    /// Rows of feedback in the request.
     Rows(Vec<FeedbackInput>),
     /// The rows as a member.
     Wrapped {
-        /// The rows.
+        /// Rows of feedback, at least one.
         rows: Vec<FeedbackInput>,
     },
 }

@@ -107,12 +107,12 @@ pub async fn get_network(
 #[serde(rename_all = "lowercase")]
 #[schema(as = TaskPriority)]
 pub enum NetworkTaskPriority {
-    /// Can wait.
+    /// The task can wait for others.
     Low,
-    /// As usual.
+    /// The task takes its turn; the default.
     #[default]
     Normal,
-    /// First.
+    /// The task goes before others.
     High,
 }
 

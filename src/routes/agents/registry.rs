@@ -123,7 +123,7 @@ pub struct RegisteredAgent {
     has_endpoint: bool,
     /// That address; null: there is none, or the caller is not the owner.
     endpoint_url: Option<String>,
-    /// Further facts.
+    /// Further facts about the agent, as it registered them.
     #[schema(value_type = Object)]
     metadata: JsonText,
     /// Whether the agent is online.

@@ -105,7 +105,7 @@ pub struct WorkflowUpdate {
     is_public: Option<bool>,
 }
 
-/// A workflow.
+/// A workflow as clients see it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Workflow)]
 pub struct WorkflowShape {

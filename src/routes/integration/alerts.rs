@@ -62,7 +62,7 @@ pub struct SecurityAlert {
     severity: &'static str,
     /// Summary, in words.
     message: String,
-    /// What happened.
+    /// Kind of event that the alert is about.
     event_type: EventType,
     /// Risk, 70 to 100.
     risk_score: i64,
@@ -82,7 +82,7 @@ pub struct SecurityAlert {
 /// Alerts, the newest first.
 #[derive(Serialize, ToSchema)]
 pub struct SecurityAlerts {
-    /// The alerts.
+    /// Alerts of the page, newest first.
     alerts: Vec<SecurityAlert>,
     /// Number of alerts in this answer.
     count: usize,

@@ -32,7 +32,7 @@ const MAX_EVENT_DATA_BYTES: usize = 64 << 10;
 pub struct AuditShape {
     /// Id of the entry: `audit_` and hexadecimal digits.
     id: String,
-    /// What happened.
+    /// Kind of the event.
     event_type: EventType,
     /// When it happened.
     #[schema(format = DateTime)]
@@ -51,7 +51,7 @@ pub struct AuditShape {
     ip_address: Option<String>,
     /// User-Agent of the request, its first 512 characters; null: none.
     user_agent: Option<String>,
-    /// Further facts.
+    /// Further facts about the event.
     #[schema(value_type = Object)]
     event_data: Value,
     /// State before the change; null: not recorded.
@@ -179,7 +179,7 @@ pub async fn get_audit_entry(
 /// An event to record. Members that are not named here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RecordAuditRequest {
-    /// What happened.
+    /// Kind of the event.
     event_type: EventType,
     /// Workflow that it is about; null: none.
     workflow_id: Option<String>,

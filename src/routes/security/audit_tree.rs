@@ -18,7 +18,7 @@ use am_audit::{ConsistencyProof, InclusionProof, SignedTreeHead};
 #[derive(Serialize, ToSchema)]
 #[schema(as = SignedAuditHead)]
 pub struct SignedHead {
-    /// The head.
+    /// The signed head of the log.
     #[serde(flatten)]
     head: SignedTreeHead,
     /// Ed25519 public key of the heads, in hexadecimal digits, for `agent-management verify-audit`. Keep it

@@ -43,7 +43,7 @@ pub struct SecurityDashboard {
     trust_statistics: TrustStatistics,
     /// Number of sandboxes that exist now.
     active_sandboxes: u64,
-    /// Totals.
+    /// Numbers over the whole log.
     totals: SecurityTotals,
     /// Time of the answer.
     generated_at: Timestamp,
@@ -177,7 +177,7 @@ pub struct ExecutionSecurityReport {
 pub struct RecordedViolation {
     /// Id of the audit entry.
     audit_id: String,
-    /// What happened.
+    /// Kind of the event.
     event_type: EventType,
     /// Risk, 0 to 100.
     risk_score: i64,

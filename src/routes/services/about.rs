@@ -29,7 +29,7 @@ pub struct ServiceDocument {
 /// The GPU services.
 #[derive(Serialize, ToSchema)]
 pub struct ServiceList {
-    /// The services.
+    /// Services that jobs can be submitted for.
     services: Vec<ServiceDocument>,
 }
 

@@ -181,7 +181,7 @@ pub async fn get_job(
 pub struct CanceledDocument {
     #[serde(flatten)]
     job: JobDocument,
-    /// Status before.
+    /// The job's status before the request.
     previous_status: JobState,
     /// Whether no miner will do the job. False: a miner had taken it, and may finish it all the same.
     taken_back: bool,

@@ -99,9 +99,9 @@ pub async fn list_channels(
 }
 
 /// What a channel is found by, and the channel.
-type Row = (String, String, ChannelKind, String, ChannelStatus, i64);
+type ChannelRow = (String, String, ChannelKind, String, ChannelStatus, i64);
 
-fn spot((key, id, kind, owner, status, last_seq): Row) -> (String, ChannelRef) {
+fn spot((key, id, kind, owner, status, last_seq): ChannelRow) -> (String, ChannelRef) {
     (key, ChannelRef { id, kind, owner, status, last_seq })
 }
 
@@ -114,7 +114,7 @@ pub async fn channel_refs_by_key(conn: &mut Connection, places: &[&str]) -> Resu
         "SELECT c.place, c.id, c.kind, c.owner_id, c.status, c.last_seq
          FROM {texts $1} AS wanted {then} am_channels c ON c.place = wanted.value AND c.status = 'OPEN'",
     );
-    let found: Vec<Row> = found.bind(serde_json::json!(places).to_string()).fetch_all(conn).await?;
+    let found: Vec<ChannelRow> = found.bind(serde_json::json!(places).to_string()).fetch_all(conn).await?;
     Ok(found.into_iter().map(spot).map(|(place, spot)| (ChannelKey(place), spot)).collect())
 }
 
@@ -127,7 +127,7 @@ pub async fn channel_refs_by_id(conn: &mut Connection, ids: &[&str]) -> Result<H
         "SELECT c.id AS found, c.id, c.kind, c.owner_id, c.status, c.last_seq
          FROM {texts $1} AS wanted {then} am_channels c ON c.id = wanted.value",
     );
-    let found: Vec<Row> = found.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
+    let found: Vec<ChannelRow> = found.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
     Ok(found.into_iter().map(spot).collect())
 }
 

@@ -84,7 +84,7 @@ pub struct TypeCounts {
 }
 
 /// A message without its content.
-struct MessageRow {
+struct MessageFacts {
     id: i64,
     message_id: String,
     channel: String,
@@ -111,11 +111,11 @@ pub async fn communication_statistics(db: &Database, agent: &str) -> Result<Comm
 }
 
 /// Compute the statistics; `sent` and `received` are the last messages, newest first.
-fn compute_statistics(agent: &str, sent: &[MessageRow], received: &[MessageRow]) -> CommunicationStatistics {
+fn compute_statistics(agent: &str, sent: &[MessageFacts], received: &[MessageFacts]) -> CommunicationStatistics {
     let mut by_type: BTreeMap<&'static str, TypeCounts> = BTreeMap::new();
     sent.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().sent += 1);
     received.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().received += 1);
-    let full = |rows: &[MessageRow]| rows.len() >= STATISTICS_WINDOW as usize;
+    let full = |rows: &[MessageFacts]| rows.len() >= STATISTICS_WINDOW as usize;
     // If one direction goes back further than the other, an answer could lack the message that it answers.
     let from = [sent, received].into_iter().filter(|rows| full(rows)).filter_map(|rows| rows.last()).map(|row| row.id);
     let from = from.max().unwrap_or(0);
@@ -137,14 +137,14 @@ fn compute_statistics(agent: &str, sent: &[MessageRow], received: &[MessageRow])
     }
 }
 
-fn count_by_status(rows: &[MessageRow]) -> BTreeMap<&'static str, u64> {
+fn count_by_status(rows: &[MessageFacts]) -> BTreeMap<&'static str, u64> {
     let mut counts = BTreeMap::new();
     rows.iter().for_each(|row| *counts.entry(row.status.value()).or_default() += 1);
     counts
 }
 
-fn sent_statistics(rows: &[MessageRow]) -> SentStatistics {
-    let came = |row: &&MessageRow| matches!(row.status, MessageStatus::Delivered | MessageStatus::Read);
+fn sent_statistics(rows: &[MessageFacts]) -> SentStatistics {
+    let came = |row: &&MessageFacts| matches!(row.status, MessageStatus::Delivered | MessageStatus::Read);
     let ended = rows.iter().filter(|row| row.status != MessageStatus::Pending).count();
     let mut cost_by_payment: BTreeMap<&'static str, f64> = BTreeMap::new();
     rows.iter().for_each(|row| *cost_by_payment.entry(row.payment.value()).or_default() += row.price);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::MessageRow;
+use super::MessageFacts;
 use am_db::codec::Timestamp;
 
 /// Response times of an agent.
@@ -37,7 +37,7 @@ pub(super) struct ConversationEvent<'a> {
 }
 
 impl<'a> ConversationEvent<'a> {
-    pub(super) fn from_row(row: &'a MessageRow, sent: bool) -> Self {
+    pub(super) fn from_row(row: &'a MessageFacts, sent: bool) -> Self {
         let (message_id, reply_to) = (row.message_id.as_str(), row.reply_to.as_deref());
         Self { id: row.id, sent, message_id, with: (&row.channel, &row.peer), reply_to, at: row.at }
     }

@@ -1,10 +1,10 @@
 //! Queries on `am_messages`.
 
-use super::{MessageRow, STATISTICS_WINDOW};
+use super::{MessageFacts, STATISTICS_WINDOW};
 use am_db::{Connection, FromRow as _, Result, row, sql};
 
 row! {
-    MessageRow {
+    MessageFacts {
         id,
         message_id,
         channel = "channel_id",
@@ -20,14 +20,14 @@ row! {
 }
 
 /// The last messages that an agent sent, newest first.
-pub(super) async fn read_sent(conn: &mut Connection, agent: &str) -> Result<Vec<MessageRow>> {
-    let sent = sql!("SELECT ", MessageRow::COLUMNS, " FROM am_messages WHERE sender = $1 ORDER BY id DESC LIMIT $2",);
+pub(super) async fn read_sent(conn: &mut Connection, agent: &str) -> Result<Vec<MessageFacts>> {
+    let sent = sql!("SELECT ", MessageFacts::COLUMNS, " FROM am_messages WHERE sender = $1 ORDER BY id DESC LIMIT $2",);
     sent.bind(agent).bind(STATISTICS_WINDOW).fetch_all(conn).await
 }
 
 /// The last messages that an agent received, newest first.
-pub(super) async fn read_received(conn: &mut Connection, agent: &str) -> Result<Vec<MessageRow>> {
+pub(super) async fn read_received(conn: &mut Connection, agent: &str) -> Result<Vec<MessageFacts>> {
     let received =
-        sql!("SELECT ", MessageRow::COLUMNS, " FROM am_messages WHERE recipient = $1 ORDER BY id DESC LIMIT $2",);
+        sql!("SELECT ", MessageFacts::COLUMNS, " FROM am_messages WHERE recipient = $1 ORDER BY id DESC LIMIT $2",);
     received.bind(agent).bind(STATISTICS_WINDOW).fetch_all(conn).await
 }

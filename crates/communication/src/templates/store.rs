@@ -14,7 +14,7 @@ use am_db::{
 
 row! {
     /// A row of `am_message_templates`.
-    struct Stored {
+    struct MessageTemplateRow {
         id: String,
         agent_id: String,
         name: String,
@@ -26,8 +26,8 @@ row! {
     }
 }
 
-impl From<Stored> for MessageTemplate {
-    fn from(stored: Stored) -> Self {
+impl From<MessageTemplateRow> for MessageTemplate {
+    fn from(stored: MessageTemplateRow) -> Self {
         Self {
             template_id: stored.id,
             agent_id: Some(stored.agent_id),
@@ -60,15 +60,17 @@ pub(super) async fn list_templates(
     page: &PageRequest,
 ) -> Result<(Vec<MessageTemplate>, i64)> {
     let total = count_templates(conn, agent).await?;
-    let templates = sql!("SELECT ", Stored::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 {page $2}");
-    let templates: Vec<Stored> = templates.bind(agent).bind_page(page).fetch_all(conn).await?;
+    let templates =
+        sql!("SELECT ", MessageTemplateRow::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 {page $2}");
+    let templates: Vec<MessageTemplateRow> = templates.bind(agent).bind_page(page).fetch_all(conn).await?;
     Ok((templates.into_iter().map(MessageTemplate::from).collect(), total))
 }
 
 /// A template of an agent by its id.
 pub(super) async fn get_template(conn: &mut Connection, agent: &str, id: &str) -> Result<Option<MessageTemplate>> {
-    let template = sql!("SELECT ", Stored::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 AND id = $2");
-    Ok(template.bind(agent).bind(id).fetch_optional::<Stored>(conn).await?.map(MessageTemplate::from))
+    let template =
+        sql!("SELECT ", MessageTemplateRow::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 AND id = $2");
+    Ok(template.bind(agent).bind(id).fetch_optional::<MessageTemplateRow>(conn).await?.map(MessageTemplate::from))
 }
 
 /// Insert a template.

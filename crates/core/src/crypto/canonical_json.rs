@@ -16,7 +16,7 @@ pub fn canonical_receipt_json(value: &Value) -> Vec<u8> {
 }
 
 /// Canonical JSON of an audit entry, the input of its hash: nulls are written, separators are `,` and `:`.
-pub fn read_audit_config(value: &Value) -> Vec<u8> {
+pub fn canonical_audit_json(value: &Value) -> Vec<u8> {
     JsonStyle { item: b",", colon: b":", nulls: true }.bytes(value)
 }
 
@@ -223,8 +223,8 @@ mod tests {
             let payload = &vector["payload"];
             assert_eq!(String::from_utf8(canonical_receipt_json(payload)).unwrap(), vector["canonical"]);
             assert_eq!(sha256_hex(&canonical_receipt_json(payload)), vector["sha256"]);
-            assert_eq!(String::from_utf8(read_audit_config(payload)).unwrap(), vector["audit_canonical"]);
-            assert_eq!(sha256_hex(&read_audit_config(payload)), vector["audit_sha256"]);
+            assert_eq!(String::from_utf8(canonical_audit_json(payload)).unwrap(), vector["audit_canonical"]);
+            assert_eq!(sha256_hex(&canonical_audit_json(payload)), vector["audit_sha256"]);
             assert_eq!(sha256_hex(&canonical_results_json(payload)), vector["results_sha256"]);
         }
     }
@@ -296,7 +296,7 @@ mod tests {
         fn what_is_written_reads_back(value in json_value()) {
             let read = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap();
             prop_assert_eq!(read(canonical_receipt_json(&value)), without_nulls(&value));
-            prop_assert_eq!(read(read_audit_config(&value)), value.clone());
+            prop_assert_eq!(read(canonical_audit_json(&value)), value.clone());
             prop_assert_eq!(read(canonical_results_json(&value)), value);
         }
 

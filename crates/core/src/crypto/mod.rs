@@ -5,7 +5,7 @@ mod keys;
 mod secret_file;
 mod signature;
 
-pub use canonical_json::{canonical_receipt_json, canonical_results_json, read_audit_config, sha256_hex};
+pub use canonical_json::{canonical_audit_json, canonical_receipt_json, canonical_results_json, sha256_hex};
 pub use keys::{Ed25519PublicKey, Signer};
 pub use secret_file::{load_or_create_secret, read_secret, write_secret};
 pub use signature::{Signature, VerifyError, verify_signature};

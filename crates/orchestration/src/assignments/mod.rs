@@ -348,5 +348,5 @@ fn report_digest(report: &AgentReport) -> Result<String> {
         AgentReport::Complete(result) => json!(["result", result]),
         AgentReport::Fail(why, again) => json!(["fail", why, again]),
     };
-    Ok(crypto::sha256_hex(&crypto::read_audit_config(&said)))
+    Ok(crypto::sha256_hex(&crypto::canonical_audit_json(&said)))
 }

@@ -349,7 +349,7 @@ mod tests {
         Timestamp(start.0 + chrono::Duration::seconds(second))
     }
 
-    fn assignment_from_row(max_retries: i64) -> Assignment {
+    fn sample_assignment(max_retries: i64) -> Assignment {
         Assignment {
             id: "assign_0".into(),
             execution_id: "exec_0".into(),
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn what_is_completed_is_paid_by_the_hour_up_to_its_limit() {
         for (limit, cost) in [(None, 0.2), (Some(0.05), 0.05)] {
-            let mut one = Assignment { max_price: limit, ..assignment_from_row(3) };
+            let mut one = Assignment { max_price: limit, ..sample_assignment(3) };
             let mut attempt = one.offer("a", 0.9, 7.2, at(0)).unwrap();
             assert!(one.offer("b", 0.9, 7.2, at(0)).is_none(), "one at a time");
             one.accept(&mut attempt, at(10));
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn three_failures_are_tried_again_and_a_lost_agent_is_none() {
-        let mut one = assignment_from_row(3);
+        let mut one = sample_assignment(3);
         for n in 1..=4 {
             let mut lost = one.offer("gone", 0.9, 0.0, at(n)).unwrap();
             one.close(&mut lost, AttemptOutcome::Lost, Some("silent"), false, at(n));
@@ -404,7 +404,7 @@ mod tests {
             assert_eq!(one.state, if n < 4 { AssignmentState::Waiting } else { AssignmentState::Failed }, "{n}");
         }
         assert_eq!((one.attempt, one.failures, one.error.as_deref()), (8, 4, Some("no")));
-        let mut one = assignment_from_row(3);
+        let mut one = sample_assignment(3);
         let mut failed = one.offer("a", 0.9, 0.0, at(0)).unwrap();
         one.close(&mut failed, AttemptOutcome::Failed, Some("impossible"), true, at(1));
         assert_eq!(one.state, AssignmentState::Failed);
@@ -437,7 +437,7 @@ mod tests {
         fn whatever_comes_it_is_one_agents_at_a_time_and_ends_once(
             events in proptest::collection::vec(event(), 0..60), max_retries in 0i64..5,
         ) {
-            let mut one = assignment_from_row(max_retries);
+            let mut one = sample_assignment(max_retries);
             let mut attempts: Vec<AssignmentAttempt> = Vec::new();
             for (second, event) in events.into_iter().enumerate() {
                 let (now, before) = (at(second as i64), one.clone());

@@ -227,13 +227,13 @@ row! {
     /// What an agent is still to be told.
     #[derive(Clone, Debug)]
     pub struct PendingNotification {
-        /// Its row.
+        /// Row number of the notification.
         pub id: i64,
         /// Of which assignment.
         pub assignment_id: String,
         /// Under which number.
         pub attempt: i64,
-        /// Whom.
+        /// Agent that is notified.
         pub agent_id: String,
         /// TASK or CANCEL.
         pub kind: String,

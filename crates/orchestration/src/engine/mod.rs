@@ -33,7 +33,7 @@ pub(crate) use claim::store::stop_steps;
 pub(crate) use run::{RunState, StepRun, round_progress};
 pub(crate) use store::{RunCheckpoint, count_active};
 
-use claim::PathSegment;
+use claim::DriverSlot;
 use driver::{DriverHandle, RunDriver};
 use lease::EngineWorker;
 use run::RunLimits;
@@ -341,7 +341,7 @@ impl EngineInner {
                 None
             }
             Ok(IdempotentResult { value, replayed: false }) => {
-                Some(PathSegment::occupy(&self, value.id.clone(), handle))
+                Some(DriverSlot::occupy(&self, value.id.clone(), handle))
             }
             _ => None,
         };

@@ -39,7 +39,7 @@ fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> CompiledStep {
     }
 }
 
-fn run_from_row(steps: Vec<CompiledStep>, budget: f64) -> RunState {
+fn sample_run(steps: Vec<CompiledStep>, budget: f64) -> RunState {
     let now = moment(0);
     let rows = (0..steps.len()).map(|at| StepRun::new(format!("step_{at}"))).collect();
     let plan =
@@ -191,7 +191,7 @@ proptest! {
         let steps = shape.iter().enumerate().map(|(at, (mask, retries))| {
             step(at, (0..at.min(8)).filter(|other| mask & (1 << other) != 0).collect(), *retries)
         });
-        let mut run = run_from_row(steps.collect(), budget);
+        let mut run = sample_run(steps.collect(), budget);
         // A whole script of losses would go on for ever; after some time attempts end well.
         let script = script.iter().copied().cycle().take(200).chain(std::iter::repeat(200));
         let cost = estimate * actual;
@@ -223,7 +223,7 @@ fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
     let mut only = step(0, vec![], 0);
     let mapping = json!({"y": "$.output.none"});
     only.outputs = Some(ValueMapping::parse(mapping.as_object().unwrap()).unwrap());
-    let mut run = run_from_row(vec![only], 1.0);
+    let mut run = sample_run(vec![only], 1.0);
     run.begin(0, json!({}), 0.5, moment(1));
     let outcome = AttemptResult {
         output: json!({}),
@@ -240,7 +240,7 @@ fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
 
 #[test]
 fn a_run_begun_anew_has_other_names_and_no_past() {
-    let mut first = run_from_row(vec![step(0, vec![], 0), step(1, vec![0], 0)], 0.0);
+    let mut first = sample_run(vec![step(0, vec![], 0), step(1, vec![0], 0)], 0.0);
     let fresh = texts(&first.steps);
     let (id, row) = (first.id.clone(), first.steps[0].row_id.clone());
     first.begin(0, json!({}), 0.5, moment(1));
@@ -266,7 +266,7 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
 
 #[test]
 fn sums_of_prices_have_no_tail() {
-    let mut run = run_from_row((0..5).map(|at| step(at, vec![], 0)).collect(), 0.0);
+    let mut run = sample_run((0..5).map(|at| step(at, vec![], 0)).collect(), 0.0);
     for at in 0..5 {
         run.begin(at, json!({}), 0.01, moment(1));
         let cost = if at == 4 { 0.26 } else { 0.01 };

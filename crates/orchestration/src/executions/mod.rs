@@ -60,7 +60,7 @@ pub struct ExecutionRequest {
 /// An execution as a client sees it at one moment.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// The execution.
+    /// Execution as it stands after the request.
     pub execution: Execution,
     /// What it is likely to take in all; none once it has ended.
     pub estimate: Option<ExecutionEstimate>,

@@ -7,14 +7,14 @@ use super::model::AgentNetwork;
 use crate::definition::WorkflowDefinition;
 
 /// An agent and its workflow's definition.
-pub struct NetworkAgent {
+pub struct ComposedAgent {
     pub id: String,
     pub definition: WorkflowDefinition,
 }
 
 /// Build the definition that runs `task` on the agents of `network`: steps `<agent>.<key>`, a step `<agent>` that
 /// collects an agent's results, and a step `stage_<n>` that collects a stage's.
-pub fn compose_definition(agents: &[NetworkAgent], network: &AgentNetwork, task: &Value) -> WorkflowDefinition {
+pub fn compose_definition(agents: &[ComposedAgent], network: &AgentNetwork, task: &Value) -> WorkflowDefinition {
     let names = unique_names(agents);
     let mut steps = Map::new();
     let mut scopes = Map::new();
@@ -36,7 +36,7 @@ pub fn compose_definition(agents: &[NetworkAgent], network: &AgentNetwork, task:
 }
 
 /// An agent may occur twice in a network, so names are made unique.
-fn unique_names(agents: &[NetworkAgent]) -> Vec<String> {
+fn unique_names(agents: &[ComposedAgent]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for agent in agents {
         let plain: String =

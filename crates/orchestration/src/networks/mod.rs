@@ -141,7 +141,7 @@ impl NetworkService {
                 other => other,
             })?;
             security = security.max(workflow.terms().security);
-            agents.push(compose::NetworkAgent { id: agent, definition: workflow.definition()? });
+            agents.push(compose::ComposedAgent { id: agent, definition: workflow.definition()? });
         }
         if agents.is_empty() {
             return Err(OrchestrationError::Conflict("the network has no agents".into()));

@@ -233,7 +233,7 @@ mod tests {
     use chrono::DateTime;
     use serde_json::json;
 
-    fn network_from_row(strategy: CoordinationStrategy, agents: Vec<Value>) -> AgentNetwork {
+    fn sample_network(strategy: CoordinationStrategy, agents: Vec<Value>) -> AgentNetwork {
         let at = Timestamp(DateTime::from_timestamp(0, 0).unwrap());
         let (id, owner_id, name, description, status) = Default::default();
         AgentNetwork {
@@ -252,13 +252,13 @@ mod tests {
     #[test]
     fn stages_follow_the_strategy() {
         let four = || vec![json!("a"), json!({"id": "b"}), json!({"agent_id": "c"}), json!("d")];
-        assert_eq!(network_from_row(CoordinationStrategy::Centralized, four()).stages(), [vec![0], vec![1, 2, 3]]);
-        assert_eq!(network_from_row(CoordinationStrategy::Decentralized, four()).stages(), [vec![0, 1, 2, 3]]);
-        assert_eq!(network_from_row(CoordinationStrategy::Hybrid, four()).stages(), [vec![0], vec![1, 2], vec![3]]);
+        assert_eq!(sample_network(CoordinationStrategy::Centralized, four()).stages(), [vec![0], vec![1, 2, 3]]);
+        assert_eq!(sample_network(CoordinationStrategy::Decentralized, four()).stages(), [vec![0, 1, 2, 3]]);
+        assert_eq!(sample_network(CoordinationStrategy::Hybrid, four()).stages(), [vec![0], vec![1, 2], vec![3]]);
         let staged =
             vec![json!({"id": "a", "stage": 2}), json!({"id": "b", "stage": 1}), json!({"id": "c", "stage": 2})];
-        assert_eq!(network_from_row(CoordinationStrategy::Hybrid, staged).stages(), [vec![1], vec![0, 2]]);
-        assert_eq!(network_from_row(CoordinationStrategy::Hybrid, four()).agent_ids(), ["a", "b", "c", "d"]);
+        assert_eq!(sample_network(CoordinationStrategy::Hybrid, staged).stages(), [vec![1], vec![0, 2]]);
+        assert_eq!(sample_network(CoordinationStrategy::Hybrid, four()).agent_ids(), ["a", "b", "c", "d"]);
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
         };
         let measured = [measure(Some(9.0), 0.1), measure(None, 0.5), measure(Some(3.0), 0.6), measure(Some(1.0), 0.2)];
         let mut by_speed =
-            network_from_row(CoordinationStrategy::Centralized, vec![json!("a"), json!("b"), json!("c"), json!("d")]);
+            sample_network(CoordinationStrategy::Centralized, vec![json!("a"), json!("b"), json!("c"), json!("d")]);
         let mut by_quality = by_speed.clone();
         by_speed.reorder(NetworkObjective::Speed, &measured);
         assert_eq!(by_speed.agent_ids(), ["a", "d", "c", "b"], "nothing is known of b");

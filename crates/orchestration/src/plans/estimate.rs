@@ -108,7 +108,7 @@ mod tests {
             decompose::{split_task, tests::draft},
             model::{DecompositionStrategy, PlanDraft, SubTaskDraft},
         },
-        registry::tests::agent_from_row,
+        registry::tests::sample_agent,
     };
 
     fn known(agents: Vec<RegisteredAgentRecord>) -> PlanningInput {
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn agents_fill_up_within_a_stage_and_are_free_in_the_next() {
-        let agents = || known(vec![agent_from_row("a", 0.9, 3.6), agent_from_row("b", 0.8, 7.2)]);
+        let agents = || known(vec![sample_agent("a", 0.9, 3.6), sample_agent("b", 0.8, 7.2)]);
         let at_once = three(DecompositionStrategy::Parallel, Some(100.0));
         let planned = plan_assignments(&at_once, &agents());
         let names: Vec<_> = planned.iter().map(|one| one.agent_id.as_deref().unwrap()).collect();
@@ -156,12 +156,12 @@ mod tests {
         let sum = sum_estimates(&split, &planned);
         assert_eq!((sum.cost, sum.seconds, sum.available), (None, None, 0.0));
         assert_eq!(sum.reason.as_deref(), Some("data_analysis: no agent is registered"));
-        let planned = plan_assignments(&split, &known(vec![agent_from_row("a", 0.9, 1.0)]));
+        let planned = plan_assignments(&split, &known(vec![sample_agent("a", 0.9, 1.0)]));
         assert!(planned[0].reason.as_deref().unwrap().contains("no estimated_seconds"), "{planned:?}");
         assert!(planned[2].reason.as_deref().unwrap().contains("busy"), "{planned:?}");
         let measured = PlanningInput {
             usual: BTreeMap::from([(TaskType::DataAnalysis, 36.0)]),
-            ..known(vec![agent_from_row("a", 0.9, 1.0)])
+            ..known(vec![sample_agent("a", 0.9, 1.0)])
         };
         assert_eq!(plan_assignments(&split, &measured)[0].estimated_cost, Some(0.01));
     }

@@ -17,7 +17,7 @@ const SLOT_HOLD_TIME: chrono::Duration = chrono::Duration::seconds(60);
 
 row! {
     /// A plan and the run of it, if there is one.
-    struct Stored from "p." {
+    struct PlanRow from "p." {
         id: String,
         owner_id: String,
         document: PlanDocument => Json::into_inner,
@@ -33,8 +33,8 @@ row! {
     }
 }
 
-impl From<Stored> for TaskPlan {
-    fn from(stored: Stored) -> Self {
+impl From<PlanRow> for TaskPlan {
+    fn from(stored: PlanRow) -> Self {
         let status = match (stored.cancelled_at, stored.execution_status) {
             (Some(_), _) => PlanStatus::Cancelled,
             (None, Some(status)) => status.into(),
@@ -77,8 +77,8 @@ pub async fn insert(tx: &mut Tx, plan: &TaskPlan) -> Result<()> {
 
 /// Read one plan.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TaskPlan>> {
-    let plan = sql!("SELECT ", Stored::COLUMNS, FROM_PLANS, "WHERE p.id = $1").bind(id);
-    Ok(plan.fetch_optional::<Stored>(conn).await?.map(TaskPlan::from))
+    let plan = sql!("SELECT ", PlanRow::COLUMNS, FROM_PLANS, "WHERE p.id = $1").bind(id);
+    Ok(plan.fetch_optional::<PlanRow>(conn).await?.map(TaskPlan::from))
 }
 
 /// Whose, in which state as a client sees it, of which strategy.
@@ -91,8 +91,8 @@ fn bind_filter(query: Query, owner: &Principal, filter: &PlanFilter) -> Query {
 
 /// Read a page, newest first, and the number of matching plans.
 pub async fn list(conn: &mut Connection, owner: &Principal, filter: &PlanFilter) -> Result<(Vec<TaskPlan>, i64)> {
-    let plans = bind_filter(sql!("SELECT ", Stored::COLUMNS, FROM_PLANS, MATCHING, "{page p. $4}"), owner, filter);
-    let plans: Vec<Stored> = plans.bind_page(&filter.page).fetch_all(&mut *conn).await?;
+    let plans = bind_filter(sql!("SELECT ", PlanRow::COLUMNS, FROM_PLANS, MATCHING, "{page p. $4}"), owner, filter);
+    let plans: Vec<PlanRow> = plans.bind_page(&filter.page).fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*)", FROM_PLANS, MATCHING), owner, filter).fetch_value(conn).await?;
     Ok((plans.into_iter().map(TaskPlan::from).collect(), total))
 }

@@ -110,7 +110,7 @@ pub mod tests {
     use crate::registry::model::{AgentDraft, AgentStatus, MeasureSource, TaskStats};
     use am_db::codec::{JsonText, Timestamp};
 
-    pub fn agent_from_row(id: &str, performance: f64, cost_per_hour: f64) -> RegisteredAgentRecord {
+    pub fn sample_agent(id: &str, performance: f64, cost_per_hour: f64) -> RegisteredAgentRecord {
         let draft = AgentDraft {
             agent_id: id.to_owned(),
             agent_type: "worker".into(),
@@ -146,8 +146,7 @@ pub mod tests {
 
     #[test]
     fn the_best_that_is_free_gets_it_and_who_had_it_comes_last() {
-        let mut agents =
-            [agent_from_row("b", 0.9, 0.05), agent_from_row("a", 0.9, 0.05), agent_from_row("slow", 0.2, 0.05)];
+        let mut agents = [sample_agent("b", 0.9, 0.05), sample_agent("a", 0.9, 0.05), sample_agent("slow", 0.2, 0.05)];
         assert_eq!(chosen(&need(), &agents, &[]).unwrap(), "a", "of equals the first by name");
         assert_eq!(chosen(&need(), &agents, &["a"]).unwrap(), "b");
         assert_eq!(chosen(&need(), &agents, &["a", "b"]).unwrap(), "slow");
@@ -162,7 +161,7 @@ pub mod tests {
 
     #[test]
     fn why_there_is_none_is_said() {
-        let agents = [agent_from_row("a", 0.9, 3.6)];
+        let agents = [sample_agent("a", 0.9, 3.6)];
         let with = |change: fn(&mut TaskRequirements)| {
             let mut need = need();
             change(&mut need);
@@ -178,7 +177,7 @@ pub mod tests {
 
     #[test]
     fn claims_count_until_enough_was_measured() {
-        let mut quick = agent_from_row("quick", 0.3, 0.05);
+        let mut quick = sample_agent("quick", 0.3, 0.05);
         assert_eq!(quick.performance(&BTreeMap::new()), (0.3, MeasureSource::Claimed));
         assert_eq!(quick.reliability(), (0.9, MeasureSource::Claimed));
         quick.work.insert(TaskType::TextProcessing, TaskStats { completed: 2, failed: 1, lost: 1, seconds: 8.0 });

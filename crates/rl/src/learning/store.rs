@@ -9,7 +9,7 @@ use am_db::{Connection, FromRow as _, Tx, codec::Timestamp, insert, row, sql};
 
 row! {
     /// A row of `am_learning`.
-    struct Stored {
+    struct LearnerRow {
         agent_id: String,
         owner_id: String,
         policy: String,
@@ -31,8 +31,8 @@ fn mode_name(mode: LearningMode) -> &'static str {
 
 /// Read one agent.
 pub async fn get(conn: &mut Connection, agent_id: &str) -> Result<Option<Learner>> {
-    let row = sql!("SELECT ", Stored::COLUMNS, " FROM am_learning WHERE agent_id = $1").bind(agent_id);
-    let Some(row) = row.fetch_optional::<Stored>(conn).await? else { return Ok(None) };
+    let row = sql!("SELECT ", LearnerRow::COLUMNS, " FROM am_learning WHERE agent_id = $1").bind(agent_id);
+    let Some(row) = row.fetch_optional::<LearnerRow>(conn).await? else { return Ok(None) };
     let mode = [LearningMode::Reinforcement, LearningMode::Transfer, LearningMode::Meta]
         .into_iter()
         .find(|known| mode_name(*known) == row.mode);

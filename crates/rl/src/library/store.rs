@@ -18,7 +18,7 @@ use am_db::{
 
 row! {
     /// A row of `am_policies`.
-    struct Stored {
+    struct PolicyRow {
         name: String,
         owner_id: String,
         latest: u32 = "last_version" => to_u32,
@@ -65,7 +65,7 @@ fn to_u32(stored: i64) -> u32 {
     u32::try_from(stored).unwrap_or(u32::MAX)
 }
 
-fn policy_from_row(row: Stored, aliases: BTreeMap<String, u32>) -> PolicyRecord {
+fn policy_from_row(row: PolicyRow, aliases: BTreeMap<String, u32>) -> PolicyRecord {
     PolicyRecord {
         name: row.name,
         owner_id: row.owner_id,
@@ -86,7 +86,7 @@ async fn aliases(conn: &mut Connection, name: &str) -> Result<BTreeMap<String, u
 
 /// Read one policy.
 pub async fn get(conn: &mut Connection, name: &str) -> Result<Option<PolicyRecord>> {
-    let row = sql!("SELECT ", Stored::COLUMNS, " FROM am_policies WHERE name = $1").bind(name);
+    let row = sql!("SELECT ", PolicyRow::COLUMNS, " FROM am_policies WHERE name = $1").bind(name);
     let Some(row) = row.fetch_optional(&mut *conn).await? else { return Ok(None) };
     Ok(Some(policy_from_row(row, aliases(conn, name).await?)))
 }
@@ -94,8 +94,8 @@ pub async fn get(conn: &mut Connection, name: &str) -> Result<Option<PolicyRecor
 /// Read a page of policies, newest first, and their total number.
 pub async fn list(conn: &mut Connection, page: &PageRequest) -> Result<(Vec<PolicyRecord>, i64)> {
     let rows =
-        sql!("SELECT ", Stored::COLUMNS, " FROM (SELECT *, name AS id FROM am_policies) AS p WHERE true {page $1}",);
-    let rows: Vec<Stored> = rows.bind_page(page).fetch_all(&mut *conn).await?;
+        sql!("SELECT ", PolicyRow::COLUMNS, " FROM (SELECT *, name AS id FROM am_policies) AS p WHERE true {page $1}",);
+    let rows: Vec<PolicyRow> = rows.bind_page(page).fetch_all(&mut *conn).await?;
     let mut policies = Vec::with_capacity(rows.len());
     for row in rows {
         let aliases = aliases(conn, &row.name).await?;

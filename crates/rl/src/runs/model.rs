@@ -64,7 +64,7 @@ pub enum TrainingTask {
 #[expect(dead_code, reason = "describes what `Task` writes")]
 struct TaskDocument {
     /// Whether the run trains in an environment or learns from feedback.
-    kind: TaskKind,
+    kind: TrainingTaskKind,
     /// Kind `train`: the environment's name.
     environment: Option<String>,
     /// Kind `train`: the environment's parameters by name; null: the defaults.
@@ -97,7 +97,7 @@ struct TaskDocument {
 #[derive(utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes the tag of `Task`")]
-enum TaskKind {
+enum TrainingTaskKind {
     /// Trains in an environment.
     Train,
     /// Learns from feedback.

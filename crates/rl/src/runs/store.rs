@@ -20,7 +20,7 @@ use am_events::StreamEvent;
 
 row! {
     /// A row of `am_training_runs`.
-    struct Stored {
+    struct TrainingRunRow {
         id: String,
         owner_id: String,
         policy: String,
@@ -47,7 +47,7 @@ fn json_text(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| corrupt_json_error("a training run", error))
 }
 
-fn run_from_row(row: Stored, with_curve: bool) -> TrainingRun {
+fn run_from_row(row: TrainingRunRow, with_curve: bool) -> TrainingRun {
     let record = row.record;
     TrainingRun {
         run_id: row.id.clone(),
@@ -110,7 +110,7 @@ pub async fn append_event(tx: &mut Tx, id: &str, kind: &str, data: Value, now: T
 
 /// Read one run.
 pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TrainingRun>> {
-    let found = sql!("SELECT ", Stored::COLUMNS, " FROM am_training_runs WHERE id = $1").bind(id);
+    let found = sql!("SELECT ", TrainingRunRow::COLUMNS, " FROM am_training_runs WHERE id = $1").bind(id);
     Ok(found.fetch_optional(conn).await?.map(|row| run_from_row(row, true)))
 }
 
@@ -132,8 +132,8 @@ pub async fn list(
     filter: &RunFilter,
     page: &PageRequest,
 ) -> Result<(Vec<TrainingRun>, i64)> {
-    let runs = bind_filter(sql!("SELECT ", Stored::COLUMNS, MATCHING, "{page $4}"), owner, filter);
-    let runs: Vec<Stored> = runs.bind_page(page).fetch_all(&mut *conn).await?;
+    let runs = bind_filter(sql!("SELECT ", TrainingRunRow::COLUMNS, MATCHING, "{page $4}"), owner, filter);
+    let runs: Vec<TrainingRunRow> = runs.bind_page(page).fetch_all(&mut *conn).await?;
     let total = bind_filter(sql!("SELECT count(*)", MATCHING), owner, filter).fetch_value(conn).await?;
     Ok((runs.into_iter().map(|row| run_from_row(row, false)).collect(), total))
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{check, explain, model::SecurityPolicy, policy_change::PolicyChange, *};
 use am_core::validation::Violation;
 
-fn policy_from_row() -> SecurityPolicy {
+fn sample_policy() -> SecurityPolicy {
     let mut policy = SecurityPolicy::new("policy_00000001".into(), Timestamp(DateTime::from_timestamp(0, 0).unwrap()));
     policy.name = "p".into();
     policy.security_level = SecurityLevel::Internal;
@@ -43,7 +43,7 @@ fn change(sent: Value) -> std::result::Result<PolicyChange, Vec<Violation>> {
 }
 
 fn with(rules: Value) -> SecurityPolicy {
-    let mut policy = policy_from_row();
+    let mut policy = sample_policy();
     change(rules).unwrap().apply(&mut policy);
     policy
 }
@@ -57,26 +57,26 @@ fn only(policy: &SecurityPolicy, facts: &WorkflowFacts) -> (&'static str, Value,
 
 #[test]
 fn each_rule_refuses_what_is_over_it_and_nothing_at_it() {
-    assert_eq!(check::check_workflow(&policy_from_row(), &facts(step())), []);
+    assert_eq!(check::check_workflow(&sample_policy(), &facts(step())), []);
     let types = with(json!({"allowed_step_types": ["inference"]}));
     assert_eq!(only(&types, &facts(step())), ("allowed_step_types", json!(["inference"]), json!("data_processing")));
     let levels = with(json!({"allowed_verification_levels": ["full"]}));
     assert_eq!(only(&levels, &facts(step())), ("allowed_verification_levels", json!(["full"]), json!("basic")));
     let own = facts(StepFacts { verification_level: Some("full"), ..step() });
-    assert_eq!(only(&policy_from_row(), &own), ("allowed_verification_levels", json!(["basic"]), json!("full")));
+    assert_eq!(only(&sample_policy(), &own), ("allowed_verification_levels", json!(["basic"]), json!("full")));
     let unverified = WorkflowFacts { requires_verification: false, ..facts(step()) };
-    assert_eq!(only(&policy_from_row(), &unverified), ("require_verification", json!(true), json!(false)));
+    assert_eq!(only(&sample_policy(), &unverified), ("require_verification", json!(true), json!(false)));
     for (seconds, good) in [(0, false), (1, true), (3600, true), (3601, false)] {
         let facts = WorkflowFacts { max_execution_time: seconds, ..facts(step()) };
-        assert_eq!(check::check_workflow(&policy_from_row(), &facts).is_empty(), good, "{seconds}");
+        assert_eq!(check::check_workflow(&sample_policy(), &facts).is_empty(), good, "{seconds}");
     }
     for (mb, good) in [(None, true), (Some(8192.0), true), (Some(8192.5), false)] {
         let facts = facts(StepFacts { memory_mb: mb, ..step() });
-        assert_eq!(check::check_workflow(&policy_from_row(), &facts).is_empty(), good, "{mb:?}");
+        assert_eq!(check::check_workflow(&sample_policy(), &facts).is_empty(), good, "{mb:?}");
     }
     for (steps, good) in [(100, true), (101, false)] {
         let facts = WorkflowFacts { step_count: steps, ..facts(step()) };
-        assert_eq!(check::check_workflow(&policy_from_row(), &facts).is_empty(), good, "{steps}");
+        assert_eq!(check::check_workflow(&sample_policy(), &facts).is_empty(), good, "{steps}");
     }
     let small = with(json!({"max_data_size": 10}));
     for (bytes, good) in [(10, true), (11, false), (u64::MAX, false)] {

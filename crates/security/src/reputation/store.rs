@@ -13,7 +13,7 @@ const TRUST_QUERY: &str = "SELECT 2, a.value, t.reputation_score, t.updated_at F
          WHERE entity_id = a.value AND entity_type IN ('agent', 'workflow') ORDER BY entity_type, created_at, id LIMIT 1)";
 
 /// A table, an agent, what it says of it, and since when.
-type Row = (i64, String, f64, Timestamp);
+type ReputationRow = (i64, String, f64, Timestamp);
 
 /// Records of both tables for agents, in one query.
 pub(super) async fn read_records(
@@ -21,7 +21,10 @@ pub(super) async fn read_records(
     agents: &[&str],
 ) -> Result<HashMap<String, (RecordedScore, RecordedScore)>> {
     let json = serde_json::json!(agents).to_string();
-    let rows = sql!("", COORDINATOR_QUERY, " UNION ALL ", TRUST_QUERY).bind(&json).fetch_all::<Row>(&mut *conn).await;
+    let rows = sql!("", COORDINATOR_QUERY, " UNION ALL ", TRUST_QUERY)
+        .bind(&json)
+        .fetch_all::<ReputationRow>(&mut *conn)
+        .await;
     let rows = match rows {
         Ok(rows) => rows,
         // The coordinator creates its table late, and a start without migration does not create it.

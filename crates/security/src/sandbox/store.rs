@@ -59,9 +59,9 @@ row! {
 }
 
 /// A row of `am_sandboxes`, and the rules that stand in the coordinator's table.
-struct Whole(SandboxState);
+struct SandboxDocumentRow(SandboxState);
 
-impl FromRow for Whole {
+impl FromRow for SandboxDocumentRow {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let (own, rules) = (Own::from_row(columns)?, SandboxRules::from_row(columns)?);
         let ended = |text: String| {
@@ -103,7 +103,7 @@ pub async fn get_sandbox(conn: &mut Connection, execution: &str) -> Result<Optio
         SandboxRules::COLUMNS,
         " FROM am_sandboxes s JOIN agent_sandbox_configs c ON c.id = 'sandbox_' || s.execution_id WHERE s.execution_id = $1",
     );
-    Ok(sandbox.bind(execution).fetch_optional(conn).await?.map(|Whole(sandbox)| sandbox))
+    Ok(sandbox.bind(execution).fetch_optional(conn).await?.map(|SandboxDocumentRow(sandbox)| sandbox))
 }
 
 /// Rules that the coordinator wrote for an execution, if this service wrote none.

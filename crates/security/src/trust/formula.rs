@@ -133,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trust::model::tests::{at, score_from_row};
+    use crate::trust::model::tests::{at, sample_score};
 
     fn of(good: i64, all: i64, security: i64, policy: i64, days: Option<i64>) -> TrustScore {
         TrustScore {
@@ -143,7 +143,7 @@ mod tests {
             security_violations: security,
             policy_violations: policy,
             last_execution: days.map(|days| Timestamp(at(0).0 - chrono::Duration::days(days))),
-            ..score_from_row("workflow", "w")
+            ..sample_score("workflow", "w")
         }
     }
 

@@ -273,13 +273,13 @@ pub mod tests {
             .unwrap()
     }
 
-    pub fn score_from_row(entity_type: &str, entity_id: &str) -> TrustScore {
+    pub fn sample_score(entity_type: &str, entity_id: &str) -> TrustScore {
         TrustScore::unknown("trust_00000000".into(), entity_type, entity_id, at(0))
     }
 
     #[test]
     fn evidence_is_counted_and_histories_are_bounded() {
-        let mut score = score_from_row("user", "u");
+        let mut score = sample_score("user", "u");
         for n in 0..250 {
             let seconds = Some(f64::from(n));
             score.take(

@@ -40,7 +40,7 @@ pub struct InboxQuery {
 pub struct InboxPage {
     /// Agent whose inbox it is.
     agent_id: String,
-    /// The messages.
+    /// Messages on this page of the inbox.
     messages: Vec<MessageView>,
     /// Number of messages in this answer.
     count: usize,
@@ -143,13 +143,13 @@ pub struct MarkReadRequest {
 /// The new status of a message.
 #[derive(Serialize, ToSchema)]
 pub struct MarkReadResponse {
-    /// Always `success`.
+    /// Always the word `success`.
     status: &'static str,
     /// Id of the message.
     message_id: String,
     /// Status of the message.
     message_status: MessageStatus,
-    /// Always true.
+    /// Always true: the message is marked as read.
     read: bool,
 }
 

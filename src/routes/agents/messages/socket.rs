@@ -190,7 +190,7 @@ enum ClientFrame {
     /// Is anybody there?
     #[serde(alias = "PING")]
     Ping,
-    /// Yes.
+    /// Answer to a ping.
     #[serde(alias = "PONG")]
     Pong,
 }

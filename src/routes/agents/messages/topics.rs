@@ -29,14 +29,14 @@ pub struct SubscribeRequest {
     filter: Option<Map<String, Value>>,
 }
 
-/// A subscription.
+/// Answer to a new subscription.
 #[derive(Serialize, ToSchema)]
 pub struct SubscribeResponse {
-    /// Always `success`.
+    /// Always the word `success`.
     status: &'static str,
     /// Agent that subscribed.
     agent_id: String,
-    /// Always true.
+    /// Always true: the subscription exists.
     subscribed: bool,
     #[serde(flatten)]
     subscription: TopicSubscription,
@@ -77,13 +77,13 @@ pub struct UnsubscribeRequest {
 /// The result of ending a subscription.
 #[derive(Serialize, ToSchema)]
 pub struct UnsubscribeResponse {
-    /// Always `success`.
+    /// Always the word `success`.
     status: &'static str,
     /// Agent that had subscribed.
     agent_id: String,
     /// Name of the topic.
     topic: String,
-    /// Always false.
+    /// Always false: the subscription is gone.
     subscribed: bool,
     /// Whether there was a subscription.
     removed: bool,

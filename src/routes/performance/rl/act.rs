@@ -30,7 +30,7 @@ use am_rl::{ActError, ActionMode, PolicyDecision, runs::EvaluationScores, servin
 pub enum StateInput {
     /// As the policy takes them.
     Numbers(Vec<f64>),
-    /// By name.
+    /// Probability of each action, by its name.
     #[schema(value_type = std::collections::BTreeMap<String, f64>)]
     Named(Map<String, Value>),
 }
@@ -80,7 +80,7 @@ impl StateInput {
 #[serde(rename_all = "lowercase")]
 #[schema(as = ActMode)]
 pub enum ActionModeName {
-    /// The best.
+    /// The most probable action; the default.
     #[default]
     Greedy,
     /// Drawn from the policy's distribution.
@@ -110,9 +110,9 @@ pub struct ActRequest {
 #[serde(untagged)]
 #[schema(as = ActAnswer)]
 pub enum ActResponse {
-    /// In several.
+    /// Decisions for several states.
     Many(PolicyDecisions),
-    /// In one.
+    /// Decision for one state.
     One(PolicyDecision),
 }
 

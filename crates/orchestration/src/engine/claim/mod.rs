@@ -120,7 +120,7 @@ impl EngineInner {
         }
     }
 
-    async fn claim(self: &Arc<Self>) -> Result<Option<(PathSegment, RunDriver)>> {
+    async fn claim(self: &Arc<Self>) -> Result<Option<(DriverSlot, RunDriver)>> {
         if !store::has_ready_run(&mut *self.db.read().await?).await? {
             return Ok(None);
         }
@@ -136,7 +136,7 @@ impl EngineInner {
             }
         };
         let handle = Arc::<DriverHandle>::default();
-        let place = PathSegment::occupy(self, id, handle.clone());
+        let place = DriverSlot::occupy(self, id, handle.clone());
         let mut driver = RunDriver::new(self.clone(), run, handle);
         driver.resume();
         Ok(Some((place, driver)))
@@ -222,13 +222,13 @@ impl EngineInner {
 }
 
 /// Registration of a driver in the map of drivers, removed when the driver ends in any way.
-pub struct PathSegment {
+pub struct DriverSlot {
     engine: Arc<EngineInner>,
     id: String,
     handle: Arc<DriverHandle>,
 }
 
-impl PathSegment {
+impl DriverSlot {
     pub fn occupy(engine: &Arc<EngineInner>, id: String, handle: Arc<DriverHandle>) -> Self {
         engine.lock().insert(id.clone(), handle.clone());
         engine.metrics.held.inc();
@@ -245,7 +245,7 @@ impl PathSegment {
     }
 }
 
-impl Drop for PathSegment {
+impl Drop for DriverSlot {
     fn drop(&mut self) {
         let mut driven = self.engine.lock();
         // A released run may have been claimed again by now.
