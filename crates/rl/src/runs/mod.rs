@@ -113,8 +113,7 @@ impl TrainingRunsInner {
         let Ok(entries) = fs::read_dir(&self.settings.directory) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let own = name.to_str().is_some_and(|name| name.starts_with(id) && name.contains(".checkpoint"));
-            if own {
+            if name.to_str().is_some_and(|name| name.starts_with(id) && name.contains(".checkpoint")) {
                 let _ = fs::remove_file(entry.path());
             }
         }
