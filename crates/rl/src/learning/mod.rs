@@ -144,7 +144,7 @@ impl LearningService {
         let rows = feedback.into_iter().enumerate().filter_map(|(at, row)| {
             let read = resolve_feedback(row, &version);
             violations.take(read.map_err(|(member, message)| {
-                Violation::new([PathSegment::from("feedback"), at.into(), member.into()], message)
+                Violation::new([PathSegment::from("feedback"), at.to_string().into(), member.into()], message)
             }))
         });
         let feedback: Vec<_> = rows.collect();
