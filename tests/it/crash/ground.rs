@@ -33,7 +33,7 @@ async fn stopped_process_loses_its_executions_and_cannot_write() {
     first.signal("CONT");
     // The first gets its answer now, and finds that the run is another's.
     let noticed = timeout(PATIENCE, async {
-        while !first.log().contains("went to another hand") {
+        while !first.log().contains("another worker holds the execution") {
             crate::harness::poll_interval().await;
         }
     });

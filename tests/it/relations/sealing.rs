@@ -156,7 +156,7 @@ async fn tampered_message_row_is_not_decrypted() {
     sql(&server.database(), &swap).await;
     let shown = server.get(&format!("{MESSAGES}/id/{first}")).await.ok();
     assert_eq!(shown["content"], Value::Null, "{shown}");
-    assert!(shown.text("failure").contains("changed"), "{shown}");
+    assert!(shown.text("failure").contains("altered"), "{shown}");
     let moved = format!("UPDATE am_messages SET sender = 'mallory' WHERE message_id = '{second}'");
     sql(&server.database(), &moved).await;
     let shown = server.get(&format!("{MESSAGES}/id/{second}")).await.ok();
