@@ -1,4 +1,4 @@
-//! `/api/v1/agents/plans/assignments`: what agents tell of what they were given.
+//! `/api/v1/agents/plans/assignments` and `/api/v1/agents/registry/{agent_id}/assignments`: sub-tasks of agents.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -312,4 +312,28 @@ pub async fn report_assignment_failure(
     let FailReport { attempt, error, retryable } = request.body;
     let report = AgentReport::Fail(error.chars().take(2000).collect(), retryable.unwrap_or(true));
     Ok(report_response(app.assignments.report(&owner, &id, attempt, report, request.once).await?))
+}
+
+/// List the open assignments of an agent
+///
+/// For its owner, the most urgent first. An agent without an endpoint reads them here.
+#[utoipa::path(
+    get, path = "/api/v1/agents/registry/{agent_id}/assignments", operation_id = "registry_list_assignments",
+    tag = "registry", security(("ApiKey" = ["admin"])),
+    params(
+        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
+    ),
+    responses(
+        (status = 200, body = Vec<AssignmentDocument>, description = "The agent's open assignments, the most urgent first"),
+        (status = 403, description = "The agent is another owner's"),
+        (status = 404, description = "No agent is registered by this name"),
+    )
+)]
+pub async fn list_agent_assignments(
+    State(app): State<App>,
+    AdminKey(caller): AdminKey,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<Vec<AssignmentDocument>>, ApiError> {
+    let found = app.assignments.of_agent(&caller, &id).await?;
+    Ok(JsonBody(found.into_iter().map(AssignmentDocument::new).collect()))
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/agents/executions/{execution_id}/events`.
+//! `/api/v1/agents/executions/{execution_id}/events` and `/api/v1/agents/registry/events`.
 
 use axum::{extract::State, response::Response};
 use serde::Serialize;
@@ -47,4 +47,27 @@ pub async fn stream_execution_events(
     let first = app.executions.events(&caller, &id, asked.after(), asked.limit()).await?;
     let follower = app.executions.follow(&id, asked.after());
     Ok(asked.answer(first, |page| ExecutionEvents { execution_id: id, page }, follower))
+}
+
+/// List or follow the events of the registry
+///
+/// Agents that register, go offline, come back and deregister: a page; or, with `Accept: text/event-stream` or
+/// `?format=sse`, a stream of Server-Sent Events without end, which resumes after `Last-Event-ID`.
+#[utoipa::path(
+    get, path = "/api/v1/agents/registry/events", operation_id = "registry_list_events", tag = "registry",
+    security(("ApiKey" = ["admin"])),
+    params(EventsQuery, LastEventIdHeader),
+    responses(
+        (status = 200, content((EventPage = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events without end"),
+    )
+)]
+pub async fn stream_registry_events(
+    State(app): State<App>,
+    _: AdminKey,
+    asked: EventsRequest,
+) -> Result<Response, ApiError> {
+    let asked = asked.page_by_default();
+    let first = app.registry.events(asked.after(), asked.limit()).await?;
+    let follower = app.registry.follow(asked.after());
+    Ok(asked.answer(first, |page| page, follower))
 }

@@ -16,12 +16,13 @@ mod relations;
 mod reputation;
 mod templates;
 mod transfer;
+mod wait;
 mod workflows;
 
-pub use executions::WaitQuery;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
+pub use wait::WaitQuery;
 
 use crate::{
     app::App,
@@ -59,12 +60,12 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(learning::export_agent_policy))
         .routes(routes!(registry::register_agent, registry::list_agents))
         .routes(routes!(registry::get_registry_utilisation))
-        .routes(routes!(registry::stream_registry_events))
+        .routes(routes!(events::stream_registry_events))
         .routes(routes!(registry::get_agent, registry::update_agent, registry::deregister_agent))
         .routes(routes!(registry::record_agent_heartbeat))
         .routes(routes!(registry::take_agent_offline))
         .routes(routes!(registry::bring_agent_online))
-        .routes(routes!(registry::list_agent_assignments))
+        .routes(routes!(assignments::list_agent_assignments))
         .routes(routes!(plans::create_plan, plans::list_plans))
         .routes(routes!(plans::get_plan_metrics))
         .routes(routes!(plans::get_plan))

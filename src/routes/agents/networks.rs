@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::executions::{ExecutionDocument, WaitQuery, begun};
+use super::{
+    WaitQuery,
+    executions::{ExecutionDocument, begun},
+};
 use crate::{
     app::App,
     http::{

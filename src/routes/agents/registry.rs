@@ -5,16 +5,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::assignments::AssignmentDocument;
 use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::{IdempotencyHeader, LastEventIdHeader},
+        openapi::IdempotencyHeader,
         pagination::{PageQuery, Paginator},
     },
-    routes::stream::{EventPage, EventsQuery, EventsRequest},
 };
 use am_db::{
     codec::{JsonText, Timestamp},
@@ -473,30 +471,6 @@ pub async fn bring_agent_online(
     switch_agent(app, caller, id, true, request).await
 }
 
-/// List the open assignments of an agent
-///
-/// For its owner, the most urgent first. An agent without an endpoint reads them here.
-#[utoipa::path(
-    get, path = "/api/v1/agents/registry/{agent_id}/assignments", operation_id = "registry_list_assignments",
-    tag = "registry", security(("ApiKey" = ["admin"])),
-    params(
-        ("agent_id" = String, Path, description = "Name of the agent, 1 to 128 bytes; an API key is answered as its principal"),
-    ),
-    responses(
-        (status = 200, body = Vec<AssignmentDocument>, description = "The agent's open assignments, the most urgent first"),
-        (status = 403, description = "The agent is another owner's"),
-        (status = 404, description = "No agent is registered by this name"),
-    )
-)]
-pub async fn list_agent_assignments(
-    State(app): State<App>,
-    AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
-) -> Result<JsonBody<Vec<AssignmentDocument>>, ApiError> {
-    let found = app.assignments.of_agent(&caller, &id).await?;
-    Ok(JsonBody(found.into_iter().map(AssignmentDocument::new).collect()))
-}
-
 /// Get the utilisation of the registered agents
 ///
 /// Counted from their open assignments.
@@ -510,27 +484,4 @@ pub async fn get_registry_utilisation(
     _: AdminKey,
 ) -> Result<JsonBody<RegistryUtilisation>, ApiError> {
     Ok(JsonBody(app.registry.utilisation().await?))
-}
-
-/// List or follow the events of the registry
-///
-/// Agents that register, go offline, come back and deregister: a page; or, with `Accept: text/event-stream` or
-/// `?format=sse`, a stream of Server-Sent Events without end, which resumes after `Last-Event-ID`.
-#[utoipa::path(
-    get, path = "/api/v1/agents/registry/events", operation_id = "registry_list_events", tag = "registry",
-    security(("ApiKey" = ["admin"])),
-    params(EventsQuery, LastEventIdHeader),
-    responses(
-        (status = 200, content((EventPage = "application/json"), (String = "text/event-stream")), description = "A page of events, or a stream of Server-Sent Events without end"),
-    )
-)]
-pub async fn stream_registry_events(
-    State(app): State<App>,
-    _: AdminKey,
-    asked: EventsRequest,
-) -> Result<Response, ApiError> {
-    let asked = asked.page_by_default();
-    let first = app.registry.events(asked.after(), asked.limit()).await?;
-    let follower = app.registry.follow(asked.after());
-    Ok(asked.answer(first, |page| page, follower))
 }

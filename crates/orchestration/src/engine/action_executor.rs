@@ -11,6 +11,7 @@ use super::{
     agent_action,
     command_action::{self, PreparedCommand, SANDBOX_OVERHEAD},
     external_tasks::ExternalTask,
+    response_body::{excerpt, read_limited},
     run::{AttemptResult, RunState},
 };
 use crate::{
@@ -494,23 +495,6 @@ fn check_dependencies(run: &RunState, at: usize) -> Result<Value, ActionFailure>
     } else {
         Err(ActionFailure::permanent(format!("not verified: {}", bad.join(", "))))
     }
-}
-
-/// Read the whole response. One that is too large would be too large again.
-async fn read_limited(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, ActionFailure> {
-    let mut bytes = Vec::new();
-    let broken = |error: reqwest::Error| ActionFailure::transient(error.without_url().to_string());
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if bytes.len() + chunk.len() > limit {
-            return Err(ActionFailure::permanent(format!("its answer is larger than {limit} bytes")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-fn excerpt(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(200).collect()
 }
 
 /// Span id of an attempt: its repetition after a crash has the same id.

@@ -11,6 +11,7 @@ mod driver;
 pub(crate) mod external_tasks;
 mod lease;
 mod metrics;
+mod response_body;
 mod run;
 #[cfg(test)]
 mod run_tests;

@@ -12,6 +12,7 @@ mod feedback_training;
 mod metrics;
 mod model;
 mod run_lock;
+mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -32,17 +33,17 @@ pub use self::{
         CheckpointRef, ControlRequest, CurvePoint, FeedbackTask, NewTrainingRun, RunFilter, RunStatus, TrainingRequest,
         TrainingRun, TrainingSpec, TrainingTask, is_run_id, run_id,
     },
+    spec::{default_policy_name, validate_spec},
 };
 use super::{
     error::{Result, RlError},
-    library::{PolicyLibrary, check_aliases, run_blocking},
+    library::{PolicyLibrary, run_blocking},
     model::PolicyReference,
 };
 use am_audit::{AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator},
     supervisor::BackgroundTask,
-    validation::Violations,
 };
 use am_db::{
     Database, Tx,
@@ -475,30 +476,6 @@ async fn cancel_open_run(tx: &mut Tx, run: &TrainingRun, now: Timestamp) -> Resu
     }
     store::save_release(tx, &run.id, RunStatus::Cancelled, &store::RunEnding::default(), now).await?;
     store::append_event(tx, &run.id, "cancelled", serde_json::json!({}), now).await
-}
-
-/// Validate the settings and fill in every default.
-///
-/// # Errors
-/// [`RlError::Invalid`] with the reason.
-pub fn validate_spec(work: TrainingSpec) -> Result<TrainingSpec> {
-    let mut violations = Violations::default();
-    violations.require_within(Some(work.evaluation_episodes), &(1..=MAX_EPISODES), "evaluation_episodes");
-    let limited = work.max_seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite());
-    violations.require(limited, "max_seconds", "must be more than 0");
-    violations.take(check_aliases("aliases", &work.aliases));
-    let plan = work.plan().whole().and_then(|plan| plan.check().map(|()| plan)).map_err(RlError::from_plan_error);
-    let plan = match plan {
-        Err(RlError::Invalid(found)) => violations.take(Err(found)),
-        other => Some(other?),
-    };
-    let plan = violations.finish_with(plan)?;
-    Ok(TrainingSpec { settings: plan.settings, ..work })
-}
-
-/// Return the default policy name of a run: `<environment>-<algorithm>`, such as `cartpole-v1-ppo`.
-pub fn default_policy_name(work: &TrainingSpec) -> String {
-    format!("{}-{}", work.environment.to_lowercase(), String::from(work.algorithm).replace('_', "-"))
 }
 
 fn check_owner(caller: &Principal, run: TrainingRun) -> Result<TrainingRun> {

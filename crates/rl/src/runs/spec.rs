@@ -1,0 +1,32 @@
+//! What a training run is asked to do, checked and with every default filled in.
+
+use super::{MAX_EPISODES, model::TrainingSpec};
+use crate::{
+    error::{Result, RlError},
+    library::check_aliases,
+};
+use am_core::validation::Violations;
+
+/// Validate the settings and fill in every default.
+///
+/// # Errors
+/// [`RlError::Invalid`] with the reason.
+pub fn validate_spec(work: TrainingSpec) -> Result<TrainingSpec> {
+    let mut violations = Violations::default();
+    violations.require_within(Some(work.evaluation_episodes), &(1..=MAX_EPISODES), "evaluation_episodes");
+    let limited = work.max_seconds.is_none_or(|seconds| seconds > 0.0 && seconds.is_finite());
+    violations.require(limited, "max_seconds", "must be more than 0");
+    violations.take(check_aliases("aliases", &work.aliases));
+    let plan = work.plan().whole().and_then(|plan| plan.check().map(|()| plan)).map_err(RlError::from_plan_error);
+    let plan = match plan {
+        Err(RlError::Invalid(found)) => violations.take(Err(found)),
+        other => Some(other?),
+    };
+    let plan = violations.finish_with(plan)?;
+    Ok(TrainingSpec { settings: plan.settings, ..work })
+}
+
+/// Return the default policy name of a run: `<environment>-<algorithm>`, such as `cartpole-v1-ppo`.
+pub fn default_policy_name(work: &TrainingSpec) -> String {
+    format!("{}-{}", work.environment.to_lowercase(), String::from(work.algorithm).replace('_', "-"))
+}
