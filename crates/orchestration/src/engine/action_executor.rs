@@ -10,12 +10,12 @@ use serde_json::{
 use super::{
     agent_action,
     command_action::{self, PreparedCommand, SANDBOX_OVERHEAD},
-    external_tasks::ExternalTask,
+    external_tasks::{ExternalTask, build_job_request},
     response_body::{excerpt, read_limited},
     run::{AttemptResult, RunState},
 };
 use crate::{
-    action::{JobSpec, PolicyTarget, StepAction, TrainSpec},
+    action::{PolicyTarget, StepAction, TrainSpec},
     assignments::{self, AssignmentService},
     jq,
     mapping::ResolveError,
@@ -455,22 +455,6 @@ fn jq_failure(error: jq::JqError) -> ActionFailure {
         jq::JqError::NoWorker(_) | jq::JqError::PoolClosed => ActionFailure::transient(error.to_string()),
         _ => ActionFailure::permanent(error.to_string()),
     }
-}
-
-/// Add members of the step's input that the request lacks; the prompt of a language model is taken from the input.
-fn build_job_request(job: &JobSpec, mut request: Value, input: &Value) -> Value {
-    let Some(members) = request.as_object_mut() else { return request };
-    if let Some(more) = input.as_object() {
-        for (name, value) in more {
-            members.entry(name.as_str()).or_insert_with(|| value.clone());
-        }
-    }
-    if job.service == am_jobs::JobService::LlmInference && !members.contains_key("prompt") {
-        let text = ["prompt", "text", "input"].iter().find_map(|name| input.get(name).and_then(Value::as_str));
-        let prompt = text.or(input.as_str()).map_or_else(|| input.to_string(), str::to_owned);
-        members.insert("prompt".into(), Value::String(prompt));
-    }
-    request
 }
 
 /// Verification step without an action: check that the steps it depends on passed their verification.

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    action::JobSpec,
     assignments::{self, NewAssignment, is_assignment_id},
     error::{OrchestrationError, Result},
 };
@@ -70,4 +71,20 @@ fn training_error(error: am_rl::RlError) -> OrchestrationError {
         am_rl::RlError::Db(error) => OrchestrationError::Db(error),
         other => OrchestrationError::Conflict(other.to_string()),
     }
+}
+
+/// Add members of the step's input that the request lacks; the prompt of a language model is taken from the input.
+pub fn build_job_request(job: &JobSpec, mut request: Value, input: &Value) -> Value {
+    let Some(members) = request.as_object_mut() else { return request };
+    if let Some(more) = input.as_object() {
+        for (name, value) in more {
+            members.entry(name.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+    if job.service == am_jobs::JobService::LlmInference && !members.contains_key("prompt") {
+        let text = ["prompt", "text", "input"].iter().find_map(|name| input.get(name).and_then(Value::as_str));
+        let prompt = text.or(input.as_str()).map_or_else(|| input.to_string(), str::to_owned);
+        members.insert("prompt".into(), Value::String(prompt));
+    }
+    request
 }
