@@ -43,7 +43,6 @@ pub struct AgentBlock {
 
 /// Authorization of an agent to send and receive messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = AgentAuthorization)]
 pub struct AuthorizationStatus {
     /// Name of the agent.
     pub agent_id: String,
