@@ -102,7 +102,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 /// What a client sent for a list of words: a list, or one text with commas between them.
-fn capitalized_words(text: &str) -> Vec<String> {
+fn split_words(text: &str) -> Vec<String> {
     if let Ok(Value::Array(items)) = serde_json::from_str(text) {
         return items.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     }

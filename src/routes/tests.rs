@@ -165,7 +165,7 @@ fn openapi_enumerations_of_answers_are_serdes() {
         named::<am_communication::MessageStatus>(),
         named::<am_communication::encryption::EncryptionScope>(),
         named::<am_rl::runs::ControlRequest>(),
-        ("TaskKind".to_owned(), words_of::<am_rl::runs::TrainingTask>(r#"{"kind": "no such word"}"#)),
+        ("TrainingTaskKind".to_owned(), words_of::<am_rl::runs::TrainingTask>(r#"{"kind": "no such word"}"#)),
     ];
     // Whatever a request or a parameter refers to, directly or by way of others.
     let mut asked = BTreeSet::new();

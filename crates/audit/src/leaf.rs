@@ -35,7 +35,7 @@ columns! {
     requires_investigation,
     investigation_notes,
     cryptographic_hash,
-    verify_embedded_signature,
+    signature_valid,
     created_at,
 }
 

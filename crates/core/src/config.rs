@@ -25,8 +25,8 @@ use serde::Deserialize;
 use self::{
     group::settings,
     setting_reader::{
-        boolean, days, fraction, hours, microseconds, milliseconds, number, optional_path, parsed,
-        read_signing_secrets, seconds, secret,
+        boolean, days, fraction, hours, microseconds, milliseconds, number, optional_path, parsed, read_secrets,
+        seconds, secret,
     },
     validate::MAX_PRICE,
 };
@@ -78,11 +78,11 @@ settings! {
         /// Whether `serve` migrates the database before it accepts requests, default true.
         "MIGRATE_ON_START" migrate_on_start: bool = true, boolean;
         /// API keys of administrators, default none.
-        "ADMIN_API_KEYS" admin_keys: Vec<SecretString> = Vec::new(), read_signing_secrets;
+        "ADMIN_API_KEYS" admin_keys: Vec<SecretString> = Vec::new(), read_secrets;
         /// API keys of clients, default none.
-        "CLIENT_API_KEYS" client_keys: Vec<SecretString> = Vec::new(), read_signing_secrets;
+        "CLIENT_API_KEYS" client_keys: Vec<SecretString> = Vec::new(), read_secrets;
         /// API keys of miners, default none.
-        "MINER_API_KEYS" miner_keys: Vec<SecretString> = Vec::new(), read_signing_secrets;
+        "MINER_API_KEYS" miner_keys: Vec<SecretString> = Vec::new(), read_secrets;
         /// Ed25519 signing key of receipts, 32 bytes in hex. `None`: a key is created in a file beside the database.
         "RECEIPT_SIGNING_KEY_HEX" receipt_signing_key: Option<SecretString> = None, secret;
         /// Log filter in the syntax of `tracing`, default info.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::routes::capitalized_words;
+use crate::routes::split_words;
 use crate::{
     app::App,
     http::{
@@ -219,7 +219,7 @@ pub async fn list_workflows(
     let filter = WorkflowFilter {
         owner,
         is_public: query.is_public,
-        tags: query.tags.as_deref().map(capitalized_words).unwrap_or_default(),
+        tags: query.tags.as_deref().map(split_words).unwrap_or_default(),
         page: paging.page.clone(),
     };
     let found = app.workflows.list(&caller, &filter).await?;

@@ -155,6 +155,6 @@ pub(super) fn secret(from: &mut SettingReader, key: &str, default: Option<Secret
     from.text(key).map(SecretString::from).or(default)
 }
 
-pub(super) fn read_signing_secrets(from: &mut SettingReader, key: &str, _: Vec<SecretString>) -> Vec<SecretString> {
+pub(super) fn read_secrets(from: &mut SettingReader, key: &str, _: Vec<SecretString>) -> Vec<SecretString> {
     from.list(key).into_iter().map(SecretString::from).collect()
 }

@@ -187,7 +187,7 @@ pub struct TrainingRequest {
     pub calibrate: bool,
     /// Algorithm: `ppo`, `a2c`, `rainbow_dqn`, `dqn` or `sac`.
     #[serde(default = "default_algorithm")]
-    #[schema(default = "default_algorithm")]
+    #[schema(default = "ppo")]
     pub algorithm: Algorithm,
     /// Settings of the algorithm by name; those left out keep their default.
     #[serde(default)]

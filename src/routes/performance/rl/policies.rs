@@ -17,8 +17,8 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
     routes::{
-        capitalized_words,
         export::{PolicyExportQuery, export_response, file_response},
+        split_words,
     },
 };
 use am_rl::{
@@ -110,7 +110,7 @@ pub struct UploadQuery {
 
 impl UploadQuery {
     fn upload(self) -> Result<WeightsUpload, ApiError> {
-        let list = |text: Option<String>| text.as_deref().map(capitalized_words);
+        let list = |text: Option<String>| text.as_deref().map(split_words);
         let support = match (self.v_min, self.v_max) {
             (Some(least), Some(most)) => Some((least, most)),
             (None, None) => None,
