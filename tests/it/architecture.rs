@@ -339,15 +339,10 @@ fn every_write_has_its_audit_entry() {
             return Vec::new();
         }
         let count = |words: &[&str]| words.iter().map(|word| source.code.matches(word).count()).sum::<usize>();
-        let writes = count(&[".write(async", ".write(expire", ".write(work", ".write({", ".write_once", ".db.insert("]);
-        let tells = count(&[
-            "audit.append(",
-            "audit.record(",
-            "audit.add_to(",
-            "audit.rows(",
-            "library::publish(",
-            " publish(tx",
-        ]);
+        let writes =
+            count(&[".write(async", ".write(expire", ".write(work", ".write({", ".write_idempotent", ".db.insert("]);
+        let tells =
+            count(&["audit.append(", "audit.record(", "audit.add_entry_rows(", "audit.rows(", "publish_version(tx"]);
         let known = BOOKKEEPING.iter().find(|(path, ..)| *path == source.path).map_or(0, |(_, known, _)| *known);
         match writes > tells + known {
             true => vec![format!("has {writes} writes and tells the audit log {tells} times (of {known} it need not)")],

@@ -299,9 +299,8 @@ impl JobQueue {
             let expire = async move |tx: &mut Tx| {
                 if store::expire_queued(tx, &job).await? {
                     let entry = AuditEntry::new(EventType::WorkflowUpdated, Timestamp(now)).of("job", "expired");
-                    audit
-                        .append(tx, vec![entry.on_behalf_of(owner::SYSTEM_PRINCIPAL).data("job_id", json!(job))])
-                        .await?;
+                    let entry = entry.on_behalf_of(owner::SYSTEM_PRINCIPAL).data("job_id", json!(job));
+                    audit.append(tx, vec![entry]).await?;
                 }
                 Ok::<_, am_db::DatabaseError>(())
             };
