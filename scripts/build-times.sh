@@ -13,11 +13,11 @@ root=$PWD
 export CARGO_TARGET_DIR=${BUILD_TIMES_DIR:-$root/target/build-times} CARGO_TERM_COLOR=never
 unset CARGO_INCREMENTAL
 log=$CARGO_TARGET_DIR.log
+mkdir -p "$(dirname "$log")"
 : >"$log"
 
 # The crate that is edited: a domain crate with dependents (orchestration, the service), as most edits are.
 leaf=crates/communication/src/lib.rs package=am-communication
-if [ ! -e "$leaf" ]; then leaf=src/communication/mod.rs package=agent-management; fi
 saved=$(mktemp)
 cp "$leaf" "$saved"
 trap 'cp "$saved" "$leaf"; rm -f "$saved"' EXIT
@@ -29,12 +29,14 @@ edit() {
     { cat "$saved"; printf '\n#[doc(hidden)]\npub fn build_times_probe() -> u64 {\n    %d\n}\n' "$probe"; } >"$leaf"
 }
 
-# row NAME COMMAND...: runs the command and prints its row.
+# row NAME COMMAND...: runs the command and prints its row; ends the script with the log's last lines if it fails.
 row() {
-    local name=$1 TIMEFORMAT='%R %U %S' real user sys
+    local name=$1 TIMEFORMAT='%R %U %S' timing real user sys
     shift
-    read -r real user sys < <({ time "$@" >>"$log" 2>&1 || { tail -20 "$log" >&2; exit 1; }; } 2>&1 | tail -1)
-    printf '| %s | %.0f s | %.0f s |\n' "$name" "$real" "$(echo "$user + $sys" | bc)"
+    timing=$({ time "$@" >>"$log" 2>&1; } 2>&1) || { tail -20 "$log" >&2; exit 1; }
+    read -r real user sys <<<"$timing"
+    awk -v name="$name" -v real="$real" -v user="$user" -v sys="$sys" \
+        'BEGIN { printf "| %s | %.0f s | %.0f s |\n", name, real, user + sys }'
 }
 quiet() { "$@" >>"$log" 2>&1; }
 own_packages() { cargo metadata --no-deps --format-version 1 --locked | python3 -c 'import json,sys; [print("-p", p["name"]) for p in json.load(sys.stdin)["packages"]]'; }
