@@ -1,4 +1,4 @@
-//! What every other crate stands on and no subject owns: time, ids, configuration, cryptography, addresses, validation.
+//! What every other crate stands on and no subject owns: time, ids, money, configuration, cryptography, addresses, validation.
 
 /// Clock, identifier generator and randomness, injected so that tests set them.
 pub mod ambient;
@@ -6,6 +6,10 @@ pub mod ambient;
 pub mod config;
 /// Canonical JSON, keys, signatures.
 pub mod crypto;
+/// Identifiers as types.
+pub mod ids;
+/// Amounts of money.
+pub mod money;
 /// Public and private addresses, and a client that reaches public ones only.
 pub mod public_address;
 /// Background tasks that run as long as the process does.

@@ -3,6 +3,7 @@
 
 use std::{fmt::Write as _, sync::OnceLock};
 
+use am_core::{ids::TypedId, money::Money};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::AssertSqlSafe;
@@ -172,6 +173,18 @@ impl JsonCell for str {
 impl JsonCell for String {
     fn write(&self, out: &mut String) {
         write_as_json(self.as_str(), out);
+    }
+}
+
+impl<K> JsonCell for TypedId<K> {
+    fn write(&self, out: &mut String) {
+        self.as_str().write(out);
+    }
+}
+
+impl JsonCell for Money {
+    fn write(&self, out: &mut String) {
+        self.to_f64().write(out);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Values exactly as they are stored, whatever type their column declares: for hashes over rows, where each byte
 //! counts.
 
+use am_core::ids::TypedId;
 use serde::{Deserialize, Serialize};
 use sqlx::{Decode, Row as _, TypeInfo as _, ValueRef as _};
 
@@ -95,6 +96,18 @@ impl From<&str> for SqlValue {
 impl From<String> for SqlValue {
     fn from(text: String) -> Self {
         Self::Text(text)
+    }
+}
+
+impl<K> From<TypedId<K>> for SqlValue {
+    fn from(id: TypedId<K>) -> Self {
+        Self::Text(id.into())
+    }
+}
+
+impl<K> From<&TypedId<K>> for SqlValue {
+    fn from(id: &TypedId<K>) -> Self {
+        id.as_str().into()
     }
 }
 

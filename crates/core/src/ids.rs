@@ -1,0 +1,257 @@
+//! Identifiers as types: which subject an identifier names is known to the compiler, so that an execution's can't be passed
+//! where a workflow's is wanted. All are texts, in JSON, in columns and in paths.
+
+use std::{borrow::Borrow, cmp::Ordering, fmt, hash, marker::PhantomData, ops::Deref};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sqlx::{Database, Decode, Encode, Type, encode::IsNull, error::BoxDynError};
+
+/// A subject that has identifiers.
+pub trait IdKind: 'static {
+    /// Name of the identifier's type, `ExecutionId`.
+    const NAME: &'static str;
+    /// What it identifies and how it looks.
+    const DESCRIPTION: &'static str;
+}
+
+/// Identifier of a `K`: any text, since other services make identifiers too.
+pub struct TypedId<K>(String, PhantomData<fn() -> K>);
+
+/// Declares kinds of identifiers: `Kind ExecutionId "what it identifies and how it looks"`.
+macro_rules! id_kinds {
+    ($($kind:ident $id:ident $description:literal;)+) => {
+        $(
+            #[doc = concat!("Kind of [`", stringify!($id), "`].")]
+            pub enum $kind {}
+
+            impl IdKind for $kind {
+                const NAME: &'static str = stringify!($id);
+                const DESCRIPTION: &'static str = $description;
+            }
+
+            #[doc = $description]
+            pub type $id = TypedId<$kind>;
+        )+
+    };
+}
+
+id_kinds! {
+    AgentKind AgentId "Identifier of an agent: `agent_` and hex digits, or a text that another service chose.";
+    ApiKeyKind ApiKeyId "Identifier of a managed API key, which the key contains.";
+    AssignmentKind AssignmentId "Identifier of an assignment: `asg_` and hex digits.";
+    AuditKind AuditId "Identifier of an audit entry.";
+    BroadcastKind BroadcastId "Identifier of a broadcast, which all of its messages share.";
+    ChannelKind ChannelId "Identifier of a channel.";
+    DataKeyKind DataKeyId "Identifier of a channel's data key.";
+    DeliveryKind DeliveryId "Identifier of a webhook's delivery.";
+    ExecutionKind ExecutionId "Identifier of an execution: `exec_` and hex digits.";
+    JobKind JobId "Identifier of a job in the coordinator's queue: 32 hex digits.";
+    MasterKeyKind MasterKeyId "Identifier of a master key, which wraps data keys.";
+    MessageKind MessageId "Identifier of a message.";
+    NetworkKind NetworkId "Identifier of a network of agents.";
+    PlanKind PlanId "Identifier of a plan.";
+    PrincipalKind PrincipalId "Identifier of a caller, as owner or client of what it made. Never an API key.";
+    ReceiptKind ReceiptId "Identifier of a receipt.";
+    SandboxKind SandboxId "Identifier of a sandbox.";
+    SecurityPolicyKind SecurityPolicyId "Identifier of a security policy.";
+    StepExecutionKind StepExecutionId "Identifier of a step of one execution.";
+    TemplateKind TemplateId "Identifier of a message template.";
+    TraceKind TraceId "Identifier of a trace (W3C Trace Context): 32 hex digits.";
+    TrainingRunKind TrainingRunId "Identifier of a training run.";
+    WorkflowKind WorkflowId "Identifier of a workflow: `agent_` and hex digits.";
+}
+
+impl<K> TypedId<K> {
+    /// The identifier as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The identifier's text itself.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl<K> From<String> for TypedId<K> {
+    fn from(text: String) -> Self {
+        Self(text, PhantomData)
+    }
+}
+
+impl<K> From<&str> for TypedId<K> {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl<K> From<TypedId<K>> for String {
+    fn from(id: TypedId<K>) -> Self {
+        id.0
+    }
+}
+
+impl<K> Default for TypedId<K> {
+    /// The empty text, of a row whose identifier is assigned when it is stored.
+    fn default() -> Self {
+        String::new().into()
+    }
+}
+
+impl<K> Clone for TypedId<K> {
+    fn clone(&self) -> Self {
+        self.0.clone().into()
+    }
+}
+
+impl<K> Deref for TypedId<K> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<K> AsRef<str> for TypedId<K> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Maps from identifiers can be searched with a text.
+impl<K> Borrow<str> for TypedId<K> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<K> fmt::Display for TypedId<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl<K> fmt::Debug for TypedId<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<K> PartialEq for TypedId<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<K> Eq for TypedId<K> {}
+
+impl<K> PartialEq<str> for TypedId<K> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl<K> PartialEq<&str> for TypedId<K> {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl<K> PartialOrd for TypedId<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> Ord for TypedId<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl<K> hash::Hash for TypedId<K> {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl<K> Serialize for TypedId<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de, K> Deserialize<'de> for TypedId<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl<DB: Database, K> Type<DB> for TypedId<K>
+where
+    String: Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        String::type_info()
+    }
+
+    fn compatible(ty: &DB::TypeInfo) -> bool {
+        String::compatible(ty)
+    }
+}
+
+impl<'q, DB: Database, K> Encode<'q, DB> for TypedId<K>
+where
+    String: Encode<'q, DB>,
+{
+    fn encode_by_ref(&self, buffer: &mut DB::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        self.0.encode_by_ref(buffer)
+    }
+}
+
+impl<'r, DB: Database, K> Decode<'r, DB> for TypedId<K>
+where
+    String: Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
+        String::decode(value).map(Self::from)
+    }
+}
+
+impl<K: IdKind> utoipa::PartialSchema for TypedId<K> {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .description(Some(K::DESCRIPTION))
+            .into()
+    }
+}
+
+impl<K: IdKind> utoipa::ToSchema for TypedId<K> {
+    fn name() -> std::borrow::Cow<'static, str> {
+        K::NAME.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_its_text_in_json() {
+        let id = ExecutionId::from("exec_0123456789");
+        assert_eq!(serde_json::to_value(&id).unwrap(), serde_json::json!("exec_0123456789"));
+        assert_eq!(serde_json::from_value::<ExecutionId>(serde_json::json!("exec_0123456789")).unwrap(), id);
+        assert!(serde_json::from_value::<ExecutionId>(serde_json::json!(7)).is_err());
+        assert_eq!(format!("{id} {id:?}"), r#"exec_0123456789 "exec_0123456789""#);
+    }
+
+    #[test]
+    fn a_map_from_identifiers_is_searched_with_a_text() {
+        let known = HashMap::from([(AgentId::from("agent_1"), 1)]);
+        assert_eq!(known.get("agent_1"), Some(&1));
+        assert_eq!(known.get("agent_2"), None);
+    }
+}
