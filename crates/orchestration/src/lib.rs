@@ -20,5 +20,6 @@ pub mod plans;
 pub mod receipts;
 pub mod registry;
 pub mod review;
+pub mod run;
 mod template;
 pub mod workflows;

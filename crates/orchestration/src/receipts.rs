@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::engine::RunState;
+use super::run::RunState;
 use am_core::{
     ambient::IdGenerator,
     crypto::{self, Ed25519PublicKey, Signature, Signer},

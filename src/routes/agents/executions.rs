@@ -24,8 +24,9 @@ use am_db::{
     principal::Principal,
 };
 use am_orchestration::{
-    executions::{Execution, ExecutionEstimate, ExecutionFilter, ExecutionRequest, Observed},
+    executions::{ExecutionEstimate, ExecutionFilter, ExecutionRequest, Observed},
     model::{ExecutionStatus, VerificationLevel},
+    run::Execution,
 };
 
 /// Settings of one execution. Every member is optional; members that are not named here are ignored.

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     error::{OrchestrationError, Result},
-    executions,
     registry::{self, RegisteredAgentRecord, TaskStats},
+    run,
 };
 use am_audit::{AuditEntry, EventType};
 use am_db::{Connection, Tx, codec::Timestamp, owner};
@@ -139,7 +139,7 @@ pub async fn append_event(
         data["agent_id"] = json!(attempt.agent_id);
         data["assignment_attempt"] = json!(attempt.attempt);
     }
-    executions::append_event(tx, &one.execution_id, kind, now, data).await.map(drop)
+    run::append_event(tx, &one.execution_id, kind, now, data).await.map(drop)
 }
 
 /// Build the audit entry of an attempt's end. For trust scores, an agent's success or failure counts as an execution of

@@ -12,7 +12,6 @@ use super::{
     command_action::{self, PreparedCommand, SANDBOX_OVERHEAD},
     external_tasks::{ExternalTask, build_job_request},
     response_body::{excerpt, read_limited},
-    run::{AttemptResult, RunState},
 };
 use crate::{
     action::{PolicyTarget, StepAction, TrainSpec},
@@ -20,6 +19,7 @@ use crate::{
     jq,
     mapping::ResolveError,
     model::ExecutionStatus,
+    run::{AttemptResult, RunState},
 };
 use am_core::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},

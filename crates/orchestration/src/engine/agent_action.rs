@@ -5,12 +5,12 @@ use serde_json::json;
 use super::{
     action_executor::{ActionExecutor, ActionFailure, ActionInvocation, ActionOutput},
     external_tasks::ExternalTask,
-    run::RunState,
 };
 use crate::{
     agent_step::AgentSpec,
     assignments::{ASSIGNMENT_ID_PREFIX, AssignmentState, NewAssignment},
     mapping::ResolveError,
+    run::RunState,
 };
 use am_db::codec::Timestamp;
 

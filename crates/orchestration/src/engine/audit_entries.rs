@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::run::{PendingEvent, RunState};
+use crate::run::{PendingEvent, RunState};
 use am_audit::{AuditEntry, EventType};
 use am_db::codec::Timestamp;
 

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{
-    action_executor::{ActionExecutor, ActionFailure, ActionInvocation, ActionOutput},
-    run::RunState,
-};
-use crate::{command_step::CommandSpec, mapping::ResolveError};
+use super::action_executor::{ActionExecutor, ActionFailure, ActionInvocation, ActionOutput};
+use crate::{command_step::CommandSpec, mapping::ResolveError, run::RunState};
 use am_security::sandbox::{self, CommandOutcome, SandboxCommand, SandboxError};
 
 /// A command that is ready to run.

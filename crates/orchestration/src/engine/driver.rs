@@ -14,16 +14,16 @@ use super::{
     EngineInner,
     action_executor::ActionFailure,
     audit_entries,
+    checkpoint::{NewExecution, Ownership, RunCheckpoint},
     external_tasks::ExternalTask,
-    run::{AfterFailure, AttemptResult, BudgetCheck, RunState, round_progress},
-    store::{NewExecution, Ownership, RunCheckpoint, SaveOutcome},
+    store::SaveOutcome,
 };
 use crate::{
     error::{OrchestrationError, Result},
-    executions::Execution,
     guard,
     model::ExecutionStatus,
     receipts,
+    run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
 };
 use am_audit::AuditEntry;
 use am_db::{

@@ -4,20 +4,17 @@
 mod action_executor;
 mod agent_action;
 mod audit_entries;
+mod checkpoint;
 mod claim;
 mod command_action;
-mod context;
 mod driver;
 pub(crate) mod external_tasks;
 mod lease;
 mod metrics;
 mod response_body;
-mod run;
-#[cfg(test)]
-mod run_tests;
-mod step;
 mod store;
-mod verification;
+#[cfg(test)]
+mod takeover_tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -31,21 +28,20 @@ use tracing::Instrument as _;
 
 pub use action_executor::ActionExecutor;
 pub(crate) use claim::store::stop_steps;
-pub(crate) use run::{RunState, StepRun, round_progress};
-pub(crate) use store::{RunCheckpoint, count_active};
+pub(crate) use store::count_active;
 
+use checkpoint::{NewExecution, Ownership, RunCheckpoint};
 use claim::DriverSlot;
 use driver::{DriverHandle, RunDriver};
 use lease::EngineWorker;
-use run::RunLimits;
-use store::{NewExecution, SaveOutcome};
+use store::SaveOutcome;
 
 use super::{
     action::ActionCatalog,
     assignments::AssignmentService,
     error::{OrchestrationError, Result},
-    executions::Execution,
     model::{ExecutionStatus, VerificationLevel},
+    run::{Execution, RunLimits, RunState, StepRun},
     workflows::CompiledWorkflow,
 };
 use am_audit::{AuditLog, SecurityLevel};
@@ -309,12 +305,8 @@ impl EngineInner {
     ) -> Result<IdempotentResult<Execution>> {
         loop {
             let new = NewExecution::from_run(&run);
-            let save = RunCheckpoint::from_run(
-                &mut run,
-                store::Ownership::Ready,
-                &self.worker.id,
-                Timestamp(self.clock.now()),
-            );
+            let save =
+                RunCheckpoint::from_run(&mut run, Ownership::Ready, &self.worker.id, Timestamp(self.clock.now()));
             match self.save_first(Arc::new(save), &new, once.clone()).await {
                 Err(OrchestrationError::Db(am_db::DatabaseError::Duplicate(_))) => run.reset(&self.ids),
                 answer => {
@@ -376,7 +368,7 @@ impl EngineInner {
         let bound = policies.bind(level);
         let done = if once.is_none() && save.orders.is_empty() && save.take_back.is_empty() && !bound {
             self.db.insert(rows, wake).await?;
-            IdempotentResult::fresh(Execution::from_checkpoint(&save))
+            IdempotentResult::fresh(save.execution())
         } else {
             let work = async move |tx: &mut Tx| {
                 if bound {
@@ -386,7 +378,7 @@ impl EngineInner {
                 rows.execute(tx).await?;
                 store::submit_tasks(tx, &save).await?;
                 tx.after_commit(wake);
-                Ok::<_, OrchestrationError>(Execution::from_checkpoint(&save))
+                Ok::<_, OrchestrationError>(save.execution())
             };
             self.db.write_idempotent(&self.clock, once, work).await?
         };
@@ -415,7 +407,7 @@ impl EngineInner {
     }
 
     async fn save(&self, save: Arc<RunCheckpoint>) -> Result<SaveOutcome> {
-        let ended = (save.hold == store::Ownership::Ended).then_some(save.run.status);
+        let ended = (save.hold == Ownership::Ended).then_some(save.run.status);
         let (wake, trail) = (self.wake(&save), self.audit.rows(&save.trail));
         let work = async move |tx: &mut Tx| {
             am_core::crash_point!("engine.before_save");

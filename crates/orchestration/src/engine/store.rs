@@ -3,171 +3,20 @@
 use serde_json::Value;
 
 use super::{
-    audit_entries,
-    external_tasks::{self, ExternalTask},
-    run::{PendingEvent, RunState, StepRun},
+    checkpoint::{NewExecution, Ownership, RunCheckpoint, RunRow, StepRow},
+    external_tasks,
 };
 use crate::{
     error::{OrchestrationError, Result},
-    model::{ExecutionStatus, VerificationLevel},
+    run::{PendingEvent, StepRun},
 };
-use am_audit::{AuditEntry, SecurityLevel};
-use am_db::{
-    Connection, Tx,
-    bulk_insert::RowBatch,
-    codec::{JsonText, Timestamp},
-    push_row, sql, update,
-};
+use am_audit::SecurityLevel;
+use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::JsonText, push_row, sql, update};
 use am_events::StreamEvent;
-
-/// Owner of a run after a save.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// Any worker may claim it.
-    Ready,
-    /// This worker drives it.
-    Driven,
-    /// The run has ended.
-    Ended,
-}
-
-impl Ownership {
-    fn stored(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Driven => "driven",
-            Self::Ended => "ended",
-        }
-    }
-}
-
-/// All changes of a run that one save writes, separate from the run so that they can be sent to the writer.
-pub struct RunCheckpoint {
-    pub run: RunRow,
-    pub steps: Vec<StepRow>,
-    pub events: Vec<PendingEvent>,
-    /// Audit entries of the changes.
-    pub trail: Vec<AuditEntry>,
-    /// External tasks of steps that are about to begin.
-    pub orders: Vec<ExternalTask>,
-    /// External tasks to cancel.
-    pub take_back: Vec<String>,
-    pub hold: Ownership,
-    pub worker: String,
-}
-
-/// Columns written only when a run is created.
-pub struct NewExecution {
-    pub definition_hash: String,
-    pub definition: std::sync::Arc<str>,
-    pub inputs: String,
-    pub level: VerificationLevel,
-    pub security: SecurityLevel,
-    pub max_execution_time: i64,
-    pub max_cost_budget: f64,
-    pub trace_id: Option<String>,
-}
-
-/// Columns of `agent_executions` and `am_runs` that change.
-pub struct RunRow {
-    pub id: String,
-    pub workflow_id: String,
-    pub client_id: String,
-    pub fence: i64,
-    pub status: ExecutionStatus,
-    pub step_states: String,
-    pub final_result: JsonText,
-    pub receipt: JsonText,
-    pub proof: JsonText,
-    pub error: Option<String>,
-    pub failed_step: Option<String>,
-    pub started_at: Option<Timestamp>,
-    pub completed_at: Option<Timestamp>,
-    pub total_cost: f64,
-    pub total_steps: i64,
-    pub completed_steps: i64,
-    pub created_at: Timestamp,
-    pub now: Timestamp,
-    pub active_seconds: f64,
-    pub reserved_cost: f64,
-}
-
-/// Row of `agent_step_executions`.
-pub struct StepRow {
-    pub row_id: String,
-    pub step_id: String,
-    pub step: StepRun,
-}
-
-impl RunCheckpoint {
-    /// Collect the changes in `run` since its last save, and mark them as saved.
-    pub fn from_run(run: &mut RunState, hold: Ownership, worker: &str, now: Timestamp) -> Self {
-        let row = RunRow {
-            id: run.id.clone(),
-            workflow_id: run.workflow_id.clone(),
-            client_id: run.client_id.clone(),
-            fence: run.fence,
-            status: run.status,
-            step_states: run.step_states().to_string(),
-            final_result: run.final_result.clone(),
-            receipt: run.receipt.clone(),
-            proof: run.proof.clone(),
-            error: run.error.clone(),
-            failed_step: run.failed_step.clone(),
-            started_at: run.started_at,
-            completed_at: run.completed_at,
-            total_cost: run.total_cost,
-            total_steps: run.steps.len() as i64,
-            completed_steps: run.completed_steps() as i64,
-            created_at: run.created_at,
-            now,
-            active_seconds: run.active_seconds(now),
-            reserved_cost: run.steps.iter().map(|step| step.reserved).sum(),
-        };
-        let steps = run
-            .steps
-            .iter_mut()
-            .filter(|step| step.dirty)
-            .map(|step| {
-                step.dirty = false;
-                StepRow { row_id: step.row_id.clone(), step_id: step.step_id.clone(), step: step.clone() }
-            })
-            .collect();
-        let trail = audit_entries::build_entries(run, now);
-        run.is_new = false;
-        let events = std::mem::take(&mut run.events);
-        Self {
-            run: row,
-            steps,
-            events,
-            trail,
-            orders: Vec::new(),
-            take_back: Vec::new(),
-            hold,
-            worker: worker.to_owned(),
-        }
-    }
-}
 
 /// Result of a save: whether the run is paused, read by the statement that also verifies the lease.
 pub struct SaveOutcome {
     pub paused: bool,
-}
-
-impl NewExecution {
-    /// Collect the columns of `run`, which has never been saved.
-    pub fn from_run(run: &RunState) -> Self {
-        Self {
-            definition_hash: run.plan.hash.clone(),
-            definition: run.plan.body.clone(),
-            inputs: run.inputs.to_string(),
-            level: run.level,
-            security: run.security,
-            max_execution_time: run.limits.seconds,
-            max_cost_budget: run.limits.budget,
-            trace_id: run.trace_id.clone(),
-        }
-    }
 }
 
 /// A row of `agent_step_executions`, new or written over.

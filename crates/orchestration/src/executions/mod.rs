@@ -8,8 +8,7 @@ mod store;
 use std::{sync::Arc, time::Duration};
 
 pub use estimate::ExecutionEstimate;
-pub use model::{Execution, ExecutionFilter, StepLog};
-pub(super) use store::append_event;
+pub use model::{ExecutionFilter, StepLog};
 
 use super::{
     definition::ExecutionPlan,
@@ -17,6 +16,7 @@ use super::{
     error::{OrchestrationError, Result},
     guard::{AdmissionRequest, ExecutionConstraints, PolicyGuard},
     model::{ExecutionStatus, VerificationLevel},
+    run::Execution,
     workflows::{Workflow, WorkflowService, check_limits},
 };
 use am_audit::{AuditEntry, AuditLog, SecurityLevel};

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Execution, ExecutionFilter, StepLog, wrong_state_error};
+use super::{ExecutionFilter, StepLog, wrong_state_error};
 use crate::{
     engine::stop_steps,
     error::{OrchestrationError, Result, corrupt_json_error},
     model::ExecutionStatus,
+    run::{Execution, append_event},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_db::{
@@ -15,7 +16,6 @@ use am_db::{
     principal::Principal,
     row, sql, update,
 };
-use am_events::StreamEvent;
 
 row! {
     Execution from "e." {
@@ -133,16 +133,6 @@ fn step_states(execution: &Execution) -> Result<Map<String, Value>> {
     let states =
         execution.step_states.parse().map_err(|error| corrupt_json_error("agent_executions.step_states", error))?;
     Ok(states.unwrap_or_default())
-}
-
-/// Append an event to an execution's stream. Returns false for an execution of the coordinator, which has no stream.
-pub async fn append_event(tx: &mut Tx, id: &str, kind: &str, now: Timestamp, data: Value) -> Result<bool> {
-    let seq =
-        sql!("UPDATE am_runs SET last_event = last_event + 1 WHERE execution_id = $1 RETURNING last_event").bind(id);
-    let seq: Option<i64> = seq.fetch_optional_value(tx.conn().await?).await?;
-    let Some(seq) = seq else { return Ok(false) };
-    am_events::append_events(tx, id, &[StreamEvent { seq, kind: kind.to_owned(), at: now, data }]).await?;
-    Ok(true)
 }
 
 /// Read the security level of an execution; one run by the coordinator counts as internal.

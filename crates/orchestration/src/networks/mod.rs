@@ -17,9 +17,10 @@ pub use model::{
 use super::{
     engine::RunRequest,
     error::{OrchestrationError, Result},
-    executions::{Execution, ExecutionService},
+    executions::ExecutionService,
     guard::ExecutionConstraints,
     model::VerificationLevel,
+    run::Execution,
     workflows::{CompiledWorkflow, WorkflowService},
 };
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};

@@ -24,10 +24,11 @@ use super::{
     assignments::{self, Assignment},
     engine::RunRequest,
     error::{OrchestrationError, Result},
-    executions::{Execution, ExecutionService},
+    executions::ExecutionService,
     guard::ExecutionConstraints,
     model::VerificationLevel,
     registry::{self, AgentRegistry},
+    run::Execution,
     workflows::CompiledWorkflow,
 };
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};

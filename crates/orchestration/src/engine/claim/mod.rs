@@ -16,12 +16,12 @@ use tracing::Instrument as _;
 use super::{
     EngineInner,
     driver::{DriverHandle, RunDriver},
-    run::{RunLimits, RunState, StepRun},
 };
 use crate::{
     definition::WorkflowDefinition,
     error::{OrchestrationError, Result, corrupt_json_error},
     model::ExecutionStatus,
+    run::{RunLimits, RunState, StepRun},
 };
 use am_db::{
     Tx,

@@ -1,13 +1,13 @@
 //! State machine of one run: which steps may begin, and the effect of results. It does no I/O, so that every path can
-//! be tested; the driver executes and saves.
+//! be tested; the engine executes and saves.
 
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-pub use super::step::{AttemptResult, StepRun};
 use super::{
-    context::{RunContext, ScopeInputContext},
+    context::{PlannedSteps, RunContext, ScopeInputContext},
+    step::{AttemptResult, StepRun},
     verification,
 };
 use crate::{
@@ -170,6 +170,10 @@ impl RunState {
         self.total_cost + self.steps.iter().map(|step| step.reserved).sum::<f64>()
     }
 
+    fn planned_steps(&self) -> PlannedSteps<'_> {
+        PlannedSteps { plan: &self.plan, steps: &self.steps }
+    }
+
     /// Return the values visible to mappings of step `at`.
     pub fn context<'a>(
         &'a self,
@@ -177,7 +181,7 @@ impl RunState {
         scope_inputs: Option<&'a Value>,
         output: Option<&'a Value>,
     ) -> RunContext<'a> {
-        RunContext { run: self, at, inputs: scope_inputs.unwrap_or(&self.inputs), output }
+        RunContext { run: self.planned_steps(), at, inputs: scope_inputs.unwrap_or(&self.inputs), output }
     }
 
     /// Compute the input of step `at`: the result of its mappings; without mappings the run's inputs, the output of its
@@ -211,7 +215,7 @@ impl RunState {
     /// Compute the inputs of the group that `step` belongs to.
     pub fn scope_inputs(&self, step: &CompiledStep) -> Result<Option<Value>, mapping::ResolveError> {
         let Some(scope) = &step.scope else { return Ok(None) };
-        let outer = ScopeInputContext::new(self);
+        let outer = ScopeInputContext { run: self.planned_steps(), inputs: &self.inputs };
         scope.inputs.resolve(&outer).map(|members| Some(Value::Object(members)))
     }
 
@@ -408,7 +412,7 @@ impl RunState {
         self.completed_at = Some(now);
         self.final_result =
             JsonText::from_value(&json!({"step_results": results})).unwrap_or_else(|_| JsonText::none());
-        let proof = verification::verification_summary(self);
+        let proof = verification::verification_summary(self.level, &self.plan, &self.steps);
         let verified = proof["verified"].clone();
         self.proof = JsonText::from_value(&proof).unwrap_or_else(|_| JsonText::none());
         self.tell("execution_completed", now, json!({"total_cost": self.total_cost, "verified": verified}));

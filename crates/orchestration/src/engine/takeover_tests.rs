@@ -6,15 +6,13 @@ use chrono::DateTime;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{
-    claim::{restore_step, store::ClaimedStepRow},
-    run::{AfterFailure, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
-};
+use super::claim::{restore_step, store::ClaimedStepRow};
 use crate::{
     action::StepAction,
     definition::{CompiledStep, ExecutionPlan, StepDefinition},
     mapping::ValueMapping,
     model::{ExecutionStatus, RetryPolicy, StepType, VerificationLevel},
+    run::{AfterFailure, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
 };
 use am_core::ambient::IdGenerator;
 use am_db::codec::{JsonText, Timestamp};

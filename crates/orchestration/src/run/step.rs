@@ -1,11 +1,11 @@
-//! State of a step in a run, and the result of an attempt.
+//! State of a step in a run, the result of an attempt, and its verification.
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::verification::StepVerification;
-use crate::model::ExecutionStatus;
+use crate::model::{ExecutionStatus, VerificationLevel};
 use am_db::codec::Timestamp;
 
 /// State of a step in a run.
@@ -85,4 +85,19 @@ pub struct AttemptResult {
     pub proof: Option<Value>,
     /// Receipt of the miner, for a job.
     pub miner_receipt: Option<Value>,
+}
+
+/// Verification of a step's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepVerification {
+    /// Level of the verification.
+    pub level: VerificationLevel,
+    /// Whether every check passed.
+    pub verified: bool,
+    /// Names of the passed checks.
+    pub checks_passed: Vec<String>,
+    /// Names of the failed checks.
+    pub checks_failed: Vec<String>,
+    /// Names of checks without a measurement: they neither pass nor fail.
+    pub not_measured: Vec<String>,
 }

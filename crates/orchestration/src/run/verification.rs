@@ -1,31 +1,18 @@
 //! Verification of results (contract, 'Agents') at the levels basic, full and zero-knowledge, with the names of the
 //! passed checks.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::run::{RunState, StepRun};
-use crate::model::{ExecutionStatus, VerificationLevel};
+use super::step::{StepRun, StepVerification};
+use crate::{
+    definition::ExecutionPlan,
+    model::{ExecutionStatus, VerificationLevel},
+};
 
 /// Maximum duration of a fully verified step, in seconds.
 const MAX_VERIFIED_SECONDS: f64 = 3600.0;
 /// Maximum memory of a fully verified step, in MB.
 const MAX_VERIFIED_MEMORY_MB: f64 = 8192.0;
-
-/// Verification of a step's result.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepVerification {
-    /// Level of the verification.
-    pub level: VerificationLevel,
-    /// Whether every check passed.
-    pub verified: bool,
-    /// Names of the passed checks.
-    pub checks_passed: Vec<String>,
-    /// Names of the failed checks.
-    pub checks_failed: Vec<String>,
-    /// Names of checks without a measurement: they neither pass nor fail.
-    pub not_measured: Vec<String>,
-}
 
 /// Verify the result of `step` at `level`. The highest level requires a proof; a step can require one by itself. A
 /// proof comes with the result; this service cannot create one.
@@ -57,17 +44,12 @@ pub fn verify_step(
     StepVerification { level, verified: failed.is_empty(), checks_passed: passed, checks_failed: failed, not_measured }
 }
 
-/// Build the column `verification_proof`: the verification of the whole run, step by step.
-pub fn verification_summary(run: &RunState) -> Value {
-    let steps: Map<String, Value> = run
-        .plan
-        .steps
-        .iter()
-        .zip(&run.steps)
-        .map(|(spec, step)| (spec.key.clone(), json!(step.verification)))
-        .collect();
-    let verified = run.steps.iter().all(|step| step.verification.as_ref().is_some_and(|done| done.verified));
-    json!({"level": run.level, "verified": verified, "steps": steps})
+/// Build the column `verification_proof`: the verification of a whole run at `level`, step by step.
+pub fn verification_summary(level: VerificationLevel, plan: &ExecutionPlan, steps: &[StepRun]) -> Value {
+    let by_key: Map<String, Value> =
+        plan.steps.iter().zip(steps).map(|(spec, step)| (spec.key.clone(), json!(step.verification))).collect();
+    let verified = steps.iter().all(|step| step.verification.as_ref().is_some_and(|done| done.verified));
+    json!({"level": level, "verified": verified, "steps": by_key})
 }
 
 #[cfg(test)]

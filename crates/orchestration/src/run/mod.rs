@@ -1,0 +1,13 @@
+//! A run: its state machine, without I/O; its events; and the execution that clients see of it.
+
+mod context;
+mod execution;
+mod state;
+mod step;
+mod store;
+mod verification;
+
+pub use execution::Execution;
+pub(crate) use state::{AfterFailure, BudgetCheck, PendingEvent, RunLimits, RunState, round_progress};
+pub(crate) use step::{AttemptResult, StepRun};
+pub(crate) use store::append_event;
