@@ -11,9 +11,8 @@ use serde_json::{Map, Value};
 use super::{
     agent_step::{self, AgentSpec},
     command_step::{self, CommandSpec},
-    definition::MAX_STEP_SECONDS,
     jq,
-    model::StepType,
+    model::{MAX_STEP_SECONDS, StepType},
     template::JsonTemplate,
 };
 use am_core::{

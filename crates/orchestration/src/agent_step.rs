@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    definition::MAX_STEP_SECONDS,
+    model::MAX_STEP_SECONDS,
     registry::{AGENT_TYPE_LENGTH, GpuTier, TaskRequirements, TaskType},
     template::JsonTemplate,
 };

@@ -11,7 +11,6 @@ pub mod engine;
 pub mod error;
 pub mod executions;
 pub mod guard;
-mod hooks;
 pub mod jq;
 pub mod mapping;
 pub mod model;

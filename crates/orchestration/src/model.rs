@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use am_audit::SecurityLevel;
 use am_core::validation::Violations;
 
+/// The longest a step may take, in seconds: a week.
+pub(crate) const MAX_STEP_SECONDS: u64 = 604_800;
+
 am_db::stored_enum! {
     /// Verification level of results.
     pub enum VerificationLevel {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::WorkflowDefinition;
+use super::source::WorkflowDefinition;
 use am_core::validation::{FieldPath, PathSegment, Violation};
 
 /// Phases of a hook; its step's key is `<key>.<phase>`.

@@ -1,4 +1,4 @@
-//! Workflow definitions: parsed, validated as a whole, and compiled to a [`ExecutionPlan`] that the engine runs.
+//! Validation of a definition as a whole, and its compilation to a plan.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -6,135 +6,29 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    action::{self, ActionCatalog, StepAction},
-    dag, hooks,
+    hooks,
+    plan::{CompiledStep, ExecutionPlan, StepDefinition, StepScope},
+    source::WorkflowDefinition,
+};
+use crate::{
+    action::{self, ActionCatalog},
+    dag,
     mapping::ValueMapping,
-    model::{RetryPolicy, StepType, VerificationLevel},
+    model::{MAX_STEP_SECONDS, StepType},
 };
-use am_core::{
-    crypto,
-    validation::{FieldPath, Violation, Violations, within},
-};
+use am_core::validation::{FieldPath, Violation, Violations, within};
 
 /// Maximum number of steps of a workflow.
 const MAX_STEPS: usize = 1000;
-/// The longest a step may take, in seconds: a week.
-pub(super) const MAX_STEP_SECONDS: u64 = 604_800;
 /// Bytes of a step's key.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=200;
 /// Characters of a step's name.
 const MAX_NAME_LENGTH: usize = 100;
 /// Retries of a step.
 const MAX_RETRIES: u32 = 100;
-
-/// A definition as stored with a run; it never changes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct WorkflowDefinition {
-    /// Steps by key, in order.
-    pub steps: Map<String, Value>,
-    /// Dependencies: step key to the keys it depends on.
-    #[serde(default)]
-    pub dependencies: Map<String, Value>,
-    /// Groups of steps with inputs of their own, by which several agents form one run.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub scopes: Map<String, Value>,
-}
-
-/// A compiled step.
-#[derive(Clone, Debug)]
-pub struct CompiledStep {
-    /// Key in the definition.
-    pub key: String,
-    /// Name for people.
-    pub name: String,
-    /// Type of the step.
-    pub step_type: StepType,
-    /// Action of the step.
-    pub action: StepAction,
-    /// Mapping of its input; `None`: the outputs of its dependencies, or the run's inputs.
-    pub inputs: Option<ValueMapping>,
-    /// Mapping of its output from its result; `None`: the whole result.
-    pub outputs: Option<ValueMapping>,
-    /// Timeout of one attempt.
-    pub timeout: Duration,
-    /// Retry policy of failed attempts.
-    pub retry: RetryPolicy,
-    /// Maximum number of retries.
-    pub max_retries: u32,
-    /// Whether it must provide a proof.
-    pub requires_proof: bool,
-    /// Verification level, if the step sets its own.
-    pub verification_level: Option<VerificationLevel>,
-    /// Indices of the steps it depends on.
-    pub depends_on: Vec<usize>,
-    /// Group of the step, with the mapping of the group's inputs.
-    pub scope: Option<Arc<StepScope>>,
-    /// Requirements, as in the definition.
-    pub model_requirements: Value,
-    /// The step as in the definition.
-    pub raw: StepDefinition,
-}
-
-/// A group of steps that sees only its own inputs and steps.
-#[derive(Clone, Debug)]
-pub struct StepScope {
-    /// Name; the keys of its steps are `<name>.<key>`.
-    pub name: String,
-    /// Mapping of its inputs from the run's.
-    pub inputs: ValueMapping,
-}
-
-/// A step as written in a definition. Members not listed here are ignored.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct StepDefinition {
-    /// Name for people; default the key.
-    pub name: Option<String>,
-    /// Type of the step; default `inference`.
-    pub step_type: Option<StepType>,
-    /// Requirements; `model` names a language model.
-    pub model_requirements: Option<Map<String, Value>>,
-    /// Input mapping: name to JSONPath or literal.
-    pub input_mappings: Option<Map<String, Value>>,
-    /// Output mapping: name to JSONPath or literal.
-    pub output_mappings: Option<Map<String, Value>>,
-    /// Timeout of an attempt in seconds; default 300.
-    pub timeout_seconds: Option<u64>,
-    /// Retry policy; see [`RetryPolicy`].
-    pub retry_policy: Option<RetryPolicy>,
-    /// Maximum number of retries; default 3.
-    pub max_retries: Option<u32>,
-    /// Whether the step must provide a proof; default false.
-    pub requires_proof: Option<bool>,
-    /// Verification level; default that of the execution.
-    pub verification_level: Option<VerificationLevel>,
-    /// Keys of the steps it depends on.
-    pub depends_on: Option<Vec<String>>,
-    /// Action of the step.
-    pub action: Option<Value>,
-    /// Name of the group that it belongs to.
-    pub scope: Option<String>,
-    /// Key of the step whose hook it is: it takes part in the order of steps, but is neither input nor result of
-    /// others.
-    pub hook_of: Option<String>,
-}
-
-/// A compiled definition.
-#[derive(Clone, Debug)]
-pub struct ExecutionPlan {
-    /// Steps, in the definition's order.
-    pub steps: Vec<CompiledStep>,
-    /// Dependents: for each step the indices of the steps that depend on it.
-    pub dependents: Vec<Vec<usize>>,
-    /// Canonical JSON of the definition, as stored with a run.
-    pub body: Arc<str>,
-    /// SHA-256 of `body`, in hex.
-    pub hash: String,
-}
 
 /// Maximum size of definitions, in bytes of JSON, that are compiled on the async thread; larger ones could block it for
 /// long.
@@ -153,11 +47,6 @@ impl WorkflowDefinition {
         let names = names.clone();
         let compiled = tokio::task::spawn_blocking(move || self.compile(&names)).await;
         compiled.unwrap_or_else(|_| Err(vec![Violation::new(["steps"], "could not be read")]))
-    }
-
-    /// Create a definition from the two members of a workflow.
-    pub fn new(steps: Map<String, Value>, dependencies: Map<String, Value>) -> Self {
-        Self { steps, dependencies, scopes: Map::new() }
     }
 
     /// Validate and compile the definition.
@@ -221,51 +110,6 @@ impl WorkflowDefinition {
             }
         }
         Ok(ExecutionPlan { steps, dependents, body, hash })
-    }
-
-    /// Iterate over the dependencies of a step, from both places that can declare them; keys of no step are left out.
-    pub fn waits_for(&self, key: &str) -> impl Iterator<Item = &str> {
-        let inside = self.steps.get(key).and_then(|step| step.get("depends_on"));
-        let lists = [inside, self.dependencies.get(key)].into_iter().flatten();
-        lists.filter_map(Value::as_array).flatten().filter_map(Value::as_str)
-    }
-
-    /// Return the canonical JSON, with the steps' order stored beside them because canonical JSON sorts members, and
-    /// its SHA-256.
-    fn snapshot(&self) -> (Arc<str>, String) {
-        let mut document = Map::new();
-        document.insert("order".into(), self.steps.keys().cloned().collect());
-        document.insert("steps".into(), Value::Object(self.steps.clone()));
-        document.insert("dependencies".into(), Value::Object(self.dependencies.clone()));
-        if !self.scopes.is_empty() {
-            document.insert("scopes".into(), Value::Object(self.scopes.clone()));
-        }
-        let bytes = crypto::canonical_audit_json(&Value::Object(document));
-        let hash = crypto::sha256_hex(&bytes);
-        (String::from_utf8_lossy(&bytes).into(), hash)
-    }
-
-    /// Parse a stored snapshot.
-    ///
-    /// # Errors
-    /// When the text is not a snapshot.
-    pub fn from_snapshot(body: &str) -> Result<Self, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Snapshot {
-            order: Vec<String>,
-            #[serde(flatten)]
-            definition: WorkflowDefinition,
-        }
-        let Snapshot { order, mut definition } = serde_json::from_str(body)?;
-        let mut steps = Map::new();
-        for key in order {
-            if let Some(step) = definition.steps.remove(&key) {
-                steps.insert(key, step);
-            }
-        }
-        steps.append(&mut definition.steps);
-        definition.steps = steps;
-        Ok(definition)
     }
 
     fn scopes(&self) -> Result<HashMap<&str, Arc<StepScope>>, Vec<Violation>> {
