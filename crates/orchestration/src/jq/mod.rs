@@ -4,8 +4,10 @@
 //!
 //! [`check_program`] validates a program without running it, [`JqPool`] evaluates, [`worker`] is the code of the child processes.
 
+mod evaluation;
 mod pool;
 mod process;
 
 pub use am_jq_worker::program::{MAX_PROGRAM_BYTES, ProgramError, check_program};
-pub use pool::{JqError, JqOutput, JqPool, JqSettings, JqStats, SchemaResult};
+pub use evaluation::{JqError, JqOutput, JqSettings, JqStats, SchemaResult};
+pub use pool::JqPool;

@@ -4,20 +4,18 @@ use std::{
     collections::VecDeque,
     io,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::process::{PendingEvaluation, WorkerFailure, WorkerProcess};
+use super::{
+    evaluation::{JqError, JqOutput, JqSettings, JqStats, SchemaResult},
+    process::{PendingEvaluation, WorkerCommand, WorkerFailure, WorkerProcess},
+};
 use am_jq_worker::protocol::{MAX_INPUT_BYTES, TaskKind};
-use am_jq_worker::schema::SchemaViolation;
 
 /// Maximum number of queued requests; beyond it callers of [`JqPool::eval`] wait for space.
 const MAX_QUEUED_REQUESTS: usize = 1024;
@@ -27,121 +25,6 @@ const MAX_BATCH_REQUESTS: usize = 16;
 const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Number of workers killed from outside after which their request fails: it may be the cause.
 const MAX_INTERRUPTIONS: u8 = 3;
-
-/// Limits of an evaluation, and the number of workers.
-#[derive(Clone, Debug)]
-pub struct JqSettings {
-    /// Number of worker processes, at least 1.
-    pub workers: usize,
-    /// Time limit of one evaluation.
-    pub timeout: Duration,
-    /// Maximum size of an output, in bytes of JSON.
-    pub max_output: usize,
-    /// Address space of a worker beyond what the executable itself maps, in MiB. A quarter of it (1 to 256 MiB) is
-    /// stack.
-    pub memory_mb: u64,
-}
-
-/// Error of an evaluation.
-#[derive(Debug, thiserror::Error)]
-pub enum JqError {
-    /// The program failed, with jq's message or that of its own `error`.
-    #[error("{0}")]
-    Program(String),
-    /// The evaluation exceeded its time limit and was killed.
-    #[error("the program ran longer than {} s", .limit.as_secs_f64())]
-    Timeout {
-        /// Time limit that was exceeded.
-        limit: Duration,
-    },
-    /// The output is too large.
-    #[error("the output is larger than {limit} bytes")]
-    OutputTooLarge {
-        /// Maximum size, in bytes.
-        limit: usize,
-    },
-    /// The input is too large.
-    #[error("the input is larger than {limit} bytes")]
-    InputTooLarge {
-        /// Maximum size, in bytes.
-        limit: usize,
-    },
-    /// The program crashed its worker.
-    #[error("the program ran out of memory or stack")]
-    Crashed,
-    /// A worker could not be started. Another attempt may succeed.
-    #[error("no jq worker: {0}")]
-    NoWorker(String),
-    /// The pool has been shut down.
-    #[error("the jq workers are shut down")]
-    PoolClosed,
-}
-
-/// Result of an evaluation.
-#[derive(Debug)]
-pub struct JqOutput {
-    /// The program's only output.
-    pub output: Box<RawValue>,
-    /// Wall-clock seconds in the worker, from the input's text to the output's.
-    pub seconds: f64,
-}
-
-/// Result of a validation by a schema.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SchemaResult {
-    /// The first ten violations; empty: the instance is valid.
-    pub violations: Vec<SchemaViolation>,
-    /// Wall-clock seconds in the worker.
-    pub seconds: f64,
-}
-
-/// Counters of the pool since its start.
-#[derive(Debug, Default)]
-pub struct JqStats {
-    evaluations: AtomicU64,
-    timeouts: AtomicU64,
-    crashes: AtomicU64,
-    respawns: AtomicU64,
-    waiting: AtomicUsize,
-}
-
-impl JqStats {
-    /// Return the number of evaluations answered by a worker, including errors.
-    pub fn evaluations(&self) -> u64 {
-        self.evaluations.load(Relaxed)
-    }
-
-    /// Return the number of evaluations killed for exceeding their time limit.
-    pub fn timeouts(&self) -> u64 {
-        self.timeouts.load(Relaxed)
-    }
-
-    /// Return the number of evaluations that crashed their worker.
-    pub fn crashes(&self) -> u64 {
-        self.crashes.load(Relaxed)
-    }
-
-    /// Return the number of workers started in place of another.
-    pub fn respawns(&self) -> u64 {
-        self.respawns.load(Relaxed)
-    }
-
-    /// Return the number of evaluations requested and not yet answered.
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
-    }
-
-    pub(super) fn count_evaluation(&self) {
-        self.evaluations.fetch_add(1, Relaxed);
-    }
-}
-
-/// Command that starts a worker.
-pub(super) struct WorkerCommand {
-    pub program: PathBuf,
-    pub args: Vec<String>,
-    pub settings: JqSettings,
-}
 
 /// Pool of workers. Clones share it; the workers end with [`JqPool::shutdown`] or with the last clone.
 #[derive(Clone)]

@@ -4,8 +4,9 @@ use std::{
     collections::VecDeque,
     io,
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -19,12 +20,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::pool::{JqError, JqOutput, JqStats, WorkerCommand};
+use super::evaluation::{JqError, JqOutput, JqSettings, JqStats};
 use am_jq_worker::protocol::{self, AnswerFrame, AnswerKind, READY_BYTE, TaskKind};
 
 /// Maximum time for a worker to start, and to exit after its pipes are closed.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Command that starts a worker.
+pub(super) struct WorkerCommand {
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    pub settings: JqSettings,
+}
 
 /// A requested evaluation.
 pub(super) struct PendingEvaluation {
@@ -146,7 +154,7 @@ async fn read_answers(
     answers: &mut ChildStdout,
     incoming: &mut BytesMut,
     batch: &mut VecDeque<PendingEvaluation>,
-    limits: &super::JqSettings,
+    limits: &JqSettings,
     stats: &JqStats,
 ) -> Result<(), AnswerError> {
     let mut since = Instant::now();
@@ -167,7 +175,7 @@ async fn read_answers(
         };
         since = Instant::now();
         let Some(request) = batch.pop_front() else { break };
-        stats.count_evaluation();
+        stats.evaluations.fetch_add(1, Relaxed);
         // The caller may have gone away.
         let _ = request.reply.send(evaluation_result(answer, limits.max_output));
     }
