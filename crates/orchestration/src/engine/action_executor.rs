@@ -9,8 +9,9 @@ use serde_json::{
 
 use super::{
     agent_action,
-    command_action::{self, PreparedCommand, SANDBOX_OVERHEAD},
+    command_action::{self, SANDBOX_OVERHEAD},
     external_tasks::{ExternalTask, build_job_request},
+    invocation::{ActionFailure, ActionInvocation, ActionOutput},
     response_body::{excerpt, read_limited},
 };
 use crate::{
@@ -53,76 +54,6 @@ pub struct ActionExecutor {
     pub endpoints: Arc<BTreeMap<String, HttpEndpoint>>,
     /// Prices and limits.
     pub config: EngineConfig,
-}
-
-/// Failure of an attempt, and whether another attempt may succeed.
-#[derive(Debug)]
-pub struct ActionFailure {
-    pub message: String,
-    pub retryable: bool,
-}
-
-impl ActionFailure {
-    /// Create a permanent failure: a retry would fail again.
-    pub fn permanent(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retryable: false }
-    }
-
-    /// Create a transient failure: a retry may succeed.
-    pub fn transient(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retryable: true }
-    }
-}
-
-/// An attempt with all inputs resolved, ready to be executed independently of its run.
-pub enum ActionInvocation {
-    /// Result is known without executing anything.
-    Resolved(Result<Value, ActionFailure>),
-    Jq {
-        program: Arc<str>,
-        input: Arc<Value>,
-    },
-    Policy {
-        reference: PolicyReference,
-        input: Arc<Value>,
-    },
-    Check {
-        schema: Option<Arc<str>>,
-        assert: Option<Arc<str>>,
-        input: Arc<Value>,
-    },
-    Job {
-        id: String,
-    },
-    Train {
-        id: String,
-    },
-    Agent {
-        id: String,
-    },
-    Http {
-        endpoint: String,
-        body: Value,
-        key: String,
-        traceparent: Option<String>,
-    },
-    Command(Box<PreparedCommand>),
-}
-
-/// Output of an action, and figures measured with it.
-pub(super) struct ActionOutput {
-    output: Value,
-    pub cost: f64,
-    gpu: bool,
-    proof: Option<Value>,
-    pub memory_mb: Option<f64>,
-    miner_receipt: Option<Value>,
-}
-
-impl ActionOutput {
-    pub(super) fn output(output: Value) -> Self {
-        Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
-    }
 }
 
 impl ActionExecutor {
@@ -252,7 +183,7 @@ impl ActionExecutor {
     ) -> (Result<AttemptResult, ActionFailure>, f64) {
         let started = std::time::Instant::now();
         let result = match call {
-            ActionInvocation::Resolved(result) => result.map(ActionOutput::output),
+            ActionInvocation::Resolved(result) => result.map(ActionOutput::new),
             call => {
                 // Another attempt would train from the start, and take as long.
                 let again = !matches!(call, ActionInvocation::Train { .. } | ActionInvocation::Agent { .. });
@@ -285,18 +216,18 @@ impl ActionExecutor {
 
     async fn call(&self, call: ActionInvocation) -> Result<ActionOutput, ActionFailure> {
         match call {
-            ActionInvocation::Resolved(result) => result.map(ActionOutput::output),
-            ActionInvocation::Jq { program, input } => self.jq(program, &input).await.map(ActionOutput::output),
+            ActionInvocation::Resolved(result) => result.map(ActionOutput::new),
+            ActionInvocation::Jq { program, input } => self.jq(program, &input).await.map(ActionOutput::new),
             ActionInvocation::Policy { reference, input } => {
-                self.policy(&reference, &input).await.map(ActionOutput::output)
+                self.policy(&reference, &input).await.map(ActionOutput::new)
             }
             ActionInvocation::Check { schema, assert, input } => {
-                self.check(schema, assert, &input).await.map(ActionOutput::output)
+                self.check(schema, assert, &input).await.map(ActionOutput::new)
             }
             ActionInvocation::Job { id } => self.job(&id).await,
-            ActionInvocation::Train { id } => self.train(&id).await.map(ActionOutput::output),
-            ActionInvocation::Agent { id } => self.agent(&id).await,
-            ActionInvocation::Command(prepared) => self.command(*prepared).await,
+            ActionInvocation::Train { id } => self.train(&id).await.map(ActionOutput::new),
+            ActionInvocation::Agent { id } => agent_action::await_assignment(&self.assignments, &id).await,
+            ActionInvocation::Command(prepared) => command_action::run_command(&self.sandboxes, *prepared).await,
             ActionInvocation::Http { endpoint, body, key, traceparent } => {
                 self.http(&endpoint, &body, &key, traceparent).await
             }
@@ -441,7 +372,7 @@ impl ActionExecutor {
                 json!({"text": text, "response": answer})
             }
         };
-        Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::output(output) })
+        Ok(ActionOutput { cost: endpoint.price, ..ActionOutput::new(output) })
     }
 }
 

@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::{
-    action_executor::{ActionExecutor, ActionFailure, ActionInvocation, ActionOutput},
     external_tasks::ExternalTask,
+    invocation::{ActionFailure, ActionInvocation, ActionOutput},
 };
 use crate::{
     agent_step::AgentSpec,
-    assignments::{ASSIGNMENT_ID_PREFIX, AssignmentState, NewAssignment},
+    assignments::{ASSIGNMENT_ID_PREFIX, AssignmentService, AssignmentState, NewAssignment},
     mapping::ResolveError,
     run::RunState,
 };
@@ -49,19 +49,18 @@ pub fn prepare_assignment(
     Ok((ActionInvocation::Agent { id }, Some(ExternalTask::Agent(Box::new(new)))))
 }
 
-impl ActionExecutor {
-    pub(super) async fn agent(&self, id: &str) -> Result<ActionOutput, ActionFailure> {
-        let ended = self.assignments.ended(id).await;
-        let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
-        match ended.state {
-            AssignmentState::Completed => {
-                let mut found = ActionOutput::output(ended.result);
-                found.cost = ended.cost;
-                Ok(found)
-            }
-            // The assignment has already been tried with as many agents as allowed.
-            AssignmentState::Failed => Err(ActionFailure::permanent(format!("assignment {id} failed: {}", reason()))),
-            _ => Err(ActionFailure::permanent(format!("assignment {id} was cancelled: {}", reason()))),
+/// Wait for an assignment and return its result.
+pub async fn await_assignment(assignments: &AssignmentService, id: &str) -> Result<ActionOutput, ActionFailure> {
+    let ended = assignments.ended(id).await;
+    let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
+    match ended.state {
+        AssignmentState::Completed => {
+            let mut found = ActionOutput::new(ended.result);
+            found.cost = ended.cost;
+            Ok(found)
         }
+        // The assignment has already been tried with as many agents as allowed.
+        AssignmentState::Failed => Err(ActionFailure::permanent(format!("assignment {id} failed: {}", reason()))),
+        _ => Err(ActionFailure::permanent(format!("assignment {id} was cancelled: {}", reason()))),
     }
 }

@@ -4,16 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::action_executor::{ActionExecutor, ActionFailure, ActionInvocation, ActionOutput};
+use super::invocation::{ActionFailure, ActionInvocation, ActionOutput, PreparedCommand};
 use crate::{command_step::CommandSpec, mapping::ResolveError, run::RunState};
-use am_security::sandbox::{self, CommandOutcome, SandboxCommand, SandboxError};
-
-/// A command that is ready to run.
-pub struct PreparedCommand {
-    run: sandbox::CommandContext,
-    command: SandboxCommand,
-    allow_failure: bool,
-}
+use am_security::sandbox::{self, CommandOutcome, SandboxError, SandboxService};
 
 /// Time for setting up and removing a sandbox, beyond the command's own limit.
 pub const SANDBOX_OVERHEAD: Duration = Duration::from_secs(30);
@@ -38,23 +31,22 @@ pub fn prepare_command(
     Ok(ActionInvocation::Command(Box::new(PreparedCommand { run: whose, command, allow_failure: spec.allow_failure })))
 }
 
-impl ActionExecutor {
-    pub(super) async fn command(&self, prepared: PreparedCommand) -> Result<ActionOutput, ActionFailure> {
-        let PreparedCommand { run, command, allow_failure } = prepared;
-        am_core::crash_point!("step.before_command");
-        let ran = self.sandboxes.run(run, command).await.map_err(|error| match error {
-            SandboxError::StartFailed(_) | SandboxError::Stopping | SandboxError::Storage(..) | SandboxError::Db(_) => {
-                ActionFailure::transient(error.to_string())
-            }
-            _ => ActionFailure::permanent(error.to_string()),
-        })?;
-        am_core::crash_point!("step.after_command");
-        check_outcome(&ran, allow_failure)?;
-        let memory_mb = Some(ran.usage.memory_peak_bytes as f64 / f64::from(1 << 20));
-        let mut found = ActionOutput::output(command_output(&ran));
-        found.memory_mb = memory_mb;
-        Ok(found)
-    }
+/// Run a prepared command in a sandbox and return what it printed.
+pub async fn run_command(sandboxes: &SandboxService, prepared: PreparedCommand) -> Result<ActionOutput, ActionFailure> {
+    let PreparedCommand { run, command, allow_failure } = prepared;
+    am_core::crash_point!("step.before_command");
+    let ran = sandboxes.run(run, command).await.map_err(|error| match error {
+        SandboxError::StartFailed(_) | SandboxError::Stopping | SandboxError::Storage(..) | SandboxError::Db(_) => {
+            ActionFailure::transient(error.to_string())
+        }
+        _ => ActionFailure::permanent(error.to_string()),
+    })?;
+    am_core::crash_point!("step.after_command");
+    check_outcome(&ran, allow_failure)?;
+    let memory_mb = Some(ran.usage.memory_peak_bytes as f64 / f64::from(1 << 20));
+    let mut found = ActionOutput::new(command_output(&ran));
+    found.memory_mb = memory_mb;
+    Ok(found)
 }
 
 /// Fail the step on a violation, on termination from outside, and on a nonzero exit status unless that is allowed.

@@ -11,11 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    EngineInner,
-    action_executor::ActionFailure,
-    audit_entries,
+    EngineInner, audit_entries,
     checkpoint::{NewExecution, Ownership, RunCheckpoint},
     external_tasks::ExternalTask,
+    invocation::ActionFailure,
     store::SaveOutcome,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Bodies of the responses of called endpoints.
 
-use super::action_executor::ActionFailure;
+use super::invocation::ActionFailure;
 
 /// Read the whole response. One that is too large would be too large again.
 pub async fn read_limited(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, ActionFailure> {
