@@ -42,7 +42,7 @@ impl AgentServices {
         let registry = AgentRegistry::new(base(), audit.clone(), hub.clone(), settings.clone(), stop.clone());
         let courier = Arc::new(messages.clone());
         let (audit, hub) = (audit.clone(), hub.clone());
-        let assignments = AssignmentService::new(base(), audit, hub, registry.clone(), settings.clone(), courier)?;
+        let assignments = AssignmentService::new(base(), audit, hub, settings.clone(), courier)?;
         Ok(Self { registry, assignments, settings })
     }
 

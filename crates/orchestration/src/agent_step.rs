@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
+    agents::{AGENT_TYPE_LENGTH, GpuTier, TaskRequirements, TaskType},
     model::MAX_STEP_SECONDS,
-    registry::{AGENT_TYPE_LENGTH, GpuTier, TaskRequirements, TaskType},
     template::JsonTemplate,
 };
 use am_core::validation::{Violation, Violations, has_length, within};

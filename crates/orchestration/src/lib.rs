@@ -3,6 +3,7 @@
 
 pub mod action;
 mod agent_step;
+pub mod agents;
 pub mod assignments;
 mod command_step;
 mod dag;

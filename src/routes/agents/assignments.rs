@@ -18,8 +18,8 @@ use am_db::{
     idempotency::IdempotentResult,
 };
 use am_orchestration::{
+    agents::{GpuTier, TaskType},
     assignments::{AgentReport, Assignment, AssignmentAttempt, AssignmentState as Stands, ReportOutcome},
-    registry::{GpuTier, TaskType},
 };
 
 /// A sub-task that was given to an agent, or waits for one.

@@ -22,11 +22,11 @@ use crate::{
 };
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_orchestration::{
+    agents::{GpuTier, TaskType},
     plans::{
         DecompositionStrategy, PlanChange, PlanDraft, PlanFilter, PlanPriority, PlanStanding, PlanStatus,
         StrategyStats, SubTaskDraft, TaskPlan,
     },
-    registry::{GpuTier, TaskType},
 };
 
 /// A sub-task of a plan to create.

@@ -19,9 +19,12 @@ use am_db::{
     owner::PrincipalName,
     principal::Principal,
 };
-use am_orchestration::registry::{
-    AgentChange, AgentDraft, AgentFilter, AgentStatus, GpuTier, HeartbeatReport, MeasureSource, MeasuredAgent,
-    OfflineReason, RegistryUtilisation, TaskType,
+use am_orchestration::{
+    agents::{
+        AgentChange, AgentDraft, AgentFilter, AgentStatus, GpuTier, HeartbeatReport, MeasureSource, OfflineReason,
+        TaskType,
+    },
+    registry::{MeasuredAgent, RegistryUtilisation},
 };
 
 /// An agent to register. Members that are not named here are ignored.

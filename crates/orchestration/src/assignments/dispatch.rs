@@ -15,8 +15,8 @@ use super::{
     store, transitions,
 };
 use crate::{
+    agents::{self, RegisteredAgentRecord, TaskType, best_agent},
     error::Result,
-    registry::{self, RegisteredAgentRecord, TaskType, best_agent},
 };
 use am_audit::AuditEntry;
 use am_core::supervisor::BackgroundTask;
@@ -77,13 +77,13 @@ impl AssignmentServiceInner {
     /// Check on a read connection whether a round would change anything, so that an idle round takes no write lock.
     async fn has_pending_work(&self, now: Timestamp) -> Result<bool> {
         let mut conn = self.db.read().await?;
-        let cutoff = self.registry.cutoff(now);
-        let (_, online) = registry::store::count_agents(&mut conn, cutoff).await?;
+        let cutoff = agents::offline_cutoff(&self.settings, now);
+        let (_, online) = agents::store::count_agents(&mut conn, cutoff).await?;
         let (waiting, held) = store::count_open(&mut conn).await?;
         self.metrics.online.set(online);
         self.metrics.waiting.set(waiting);
         self.metrics.held.set(held);
-        if !registry::store::list_silent(&mut conn, cutoff).await?.is_empty() {
+        if !agents::store::list_silent(&mut conn, cutoff).await?.is_empty() {
             return Ok(true);
         }
         if waiting + held == 0 {
@@ -103,9 +103,9 @@ impl AssignmentServiceInner {
 
     async fn change(&self, tx: &mut Tx) -> Result<bool> {
         let now = Timestamp(self.clock.now());
-        let cutoff = self.registry.cutoff(now);
+        let cutoff = agents::offline_cutoff(&self.settings, now);
         let mut entries = Vec::new();
-        for id in registry::store::list_silent(tx.conn().await?, cutoff).await? {
+        for id in agents::store::list_silent(tx.conn().await?, cutoff).await? {
             entries.append(&mut self.silent(tx, &id, cutoff, now).await?);
         }
         for one in store::list_overdue(tx.conn().await?, now, self.offer_cutoff(now)).await? {
@@ -129,11 +129,11 @@ impl AssignmentServiceInner {
     /// Mark an agent offline that sent no heartbeat, and release its assignments.
     async fn silent(&self, tx: &mut Tx, id: &str, cutoff: Timestamp, now: Timestamp) -> Result<Vec<AuditEntry>> {
         // As read, it is already offline.
-        let Some(mut agent) = registry::store::get(tx.conn().await?, id, cutoff).await? else { return Ok(Vec::new()) };
+        let Some(mut agent) = agents::store::get(tx.conn().await?, id, cutoff).await? else { return Ok(Vec::new()) };
         let seconds = self.settings.offline_after.as_secs_f64();
         let why = format!("no heartbeat for {seconds} seconds");
         agent.updated_at = now;
-        registry::store::upsert(tx, &agent).await?;
+        agents::store::upsert(tx, &agent).await?;
         for one in &store::list_held_by(tx.conn().await?, id).await? {
             self.wake_after(tx, one);
         }
@@ -141,10 +141,10 @@ impl AssignmentServiceInner {
         let released = entries.len() as u64;
         self.metrics.released(released);
         let data = json!({"agent_id": id, "reason": "silent", "released": released});
-        registry::store::append_event(tx, "agent_offline", now, data).await?;
+        agents::store::append_event(tx, "agent_offline", now, data).await?;
         let hub = self.hub.clone();
-        tx.after_commit(move || hub.wake(registry::store::REGISTRY_STREAM));
-        let entry = registry::audit_entry("offline", id, now).on_behalf_of(owner::SYSTEM_PRINCIPAL);
+        tx.after_commit(move || hub.wake(agents::store::REGISTRY_STREAM));
+        let entry = agents::audit_entry("offline", id, now).on_behalf_of(owner::SYSTEM_PRINCIPAL);
         let change = (Some(json!({"status": "online"})), Some(json!({"status": "offline"})));
         entries.push(entry.data("released", json!(released)).change(change.0, change.1));
         Ok(entries)
@@ -187,7 +187,7 @@ impl AssignmentServiceInner {
 
 /// Match assignments to agents: by urgency, each to the best agent that has capacity then.
 async fn find_matches(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<AssignmentMatch>> {
-    let mut agents = registry::store::list_all(conn, cutoff).await?;
+    let mut agents = agents::store::list_all(conn, cutoff).await?;
     // Assignments that no agent can take now must not block those that one can.
     let free = agents.iter().filter(|agent| agent.is_online() && agent.has_capacity());
     let types: BTreeSet<TaskType> = free.flat_map(|agent| agent.task_types.iter().copied()).collect();
@@ -195,7 +195,7 @@ async fn find_matches(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<As
     if waiting.is_empty() {
         return Ok(Vec::new());
     }
-    let fastest = registry::store::fastest_mean_seconds(conn).await?;
+    let fastest = agents::store::fastest_mean_seconds(conn).await?;
     let tried = store::previous_agents(conn).await?;
     Ok(match_agents(waiting, &mut agents, &fastest, &tried))
 }

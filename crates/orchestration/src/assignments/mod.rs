@@ -24,8 +24,8 @@ pub(crate) use store::{count_open, list_attempts, list_for_execution};
 pub use transitions::{cancel_assignment, place_assignment, release_all};
 
 use super::{
+    agents,
     error::{OrchestrationError, Result},
-    registry::{self, AgentRegistry},
 };
 use am_audit::AuditLog;
 use am_core::{ambient::Clock, config::AgentsConfig, crypto};
@@ -74,7 +74,6 @@ struct AssignmentServiceInner {
     clock: Clock,
     audit: AuditLog,
     hub: StreamHub,
-    registry: AgentRegistry,
     settings: AgentsConfig,
     client: reqwest::Client,
     courier: Arc<dyn AgentNotifier>,
@@ -118,8 +117,7 @@ pub struct ReportOutcome {
 }
 
 impl AssignmentService {
-    /// Create the service on `db` for the agents of `registry`, which are notified at their endpoints, or by `courier`
-    /// if they have none.
+    /// Create the service on `db`. Agents are notified at their endpoints, or by `courier` if they have none.
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
@@ -127,23 +125,12 @@ impl AssignmentService {
         (db, clock): (Database, Clock),
         audit: AuditLog,
         hub: StreamHub,
-        registry: AgentRegistry,
         settings: AgentsConfig,
         courier: Arc<dyn AgentNotifier>,
     ) -> std::result::Result<Self, reqwest::Error> {
         let client = notifications::build_client(&settings)?;
         let metrics = metrics::AssignmentMetrics::default();
-        Ok(Self(Arc::new(AssignmentServiceInner {
-            db,
-            clock,
-            audit,
-            hub,
-            registry,
-            settings,
-            client,
-            courier,
-            metrics,
-        })))
+        Ok(Self(Arc::new(AssignmentServiceInner { db, clock, audit, hub, settings, client, courier, metrics })))
     }
 
     /// Register the metrics of assignments.
@@ -200,9 +187,9 @@ impl AssignmentService {
     pub async fn get(&self, caller: &Principal, id: &str) -> Result<AssignmentWithAttempts> {
         let mut conn = self.0.db.read().await?;
         let assignment = store::get(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Assignment"))?;
-        let cutoff = self.0.registry.cutoff(self.now());
+        let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
         let agent = match &assignment.agent_id {
-            Some(agent) => registry::store::get(&mut conn, agent, cutoff).await?,
+            Some(agent) => agents::store::get(&mut conn, agent, cutoff).await?,
             None => None,
         };
         if !caller.owns(&assignment.client_id) && !agent.is_some_and(|agent| caller.owns(&agent.owner_id)) {
@@ -218,9 +205,9 @@ impl AssignmentService {
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
     pub async fn of_agent(&self, owner: &Principal, agent_id: &str) -> Result<Vec<Assignment>> {
         let mut conn = self.0.db.read().await?;
-        let cutoff = self.0.registry.cutoff(self.now());
+        let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
         let agent =
-            registry::store::get(&mut conn, agent_id, cutoff).await?.ok_or(OrchestrationError::NotFound("Agent"))?;
+            agents::store::get(&mut conn, agent_id, cutoff).await?.ok_or(OrchestrationError::NotFound("Agent"))?;
         if !owner.owns(&agent.owner_id) {
             return Err(OrchestrationError::Forbidden);
         }
@@ -244,10 +231,10 @@ impl AssignmentService {
         self.0
             .db
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
-                let cutoff = inner.registry.cutoff(Timestamp(inner.clock.now()));
+                let cutoff = agents::offline_cutoff(&inner.settings, Timestamp(inner.clock.now()));
                 let attempt = store::get_attempt(tx.conn().await?, &id, number).await?;
                 let attempt = attempt.ok_or(OrchestrationError::NotFound("Assignment attempt"))?;
-                let agent = registry::store::get(tx.conn().await?, &attempt.agent_id, cutoff).await?;
+                let agent = agents::store::get(tx.conn().await?, &attempt.agent_id, cutoff).await?;
                 match agent {
                     Some(agent) if !owner.owns(&agent.owner_id) => return Err(OrchestrationError::Forbidden),
                     Some(_) => {}

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::registry::{GpuTier, TaskRequirements, TaskType};
+use crate::agents::{GpuTier, TaskRequirements, TaskType};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,

@@ -14,7 +14,7 @@ use super::{
     model::{AgentReport, Assignment, AssignmentAttempt},
     store::{self, PendingNotification},
 };
-use crate::{error::Result, registry};
+use crate::{agents, error::Result};
 use am_core::{config::AgentsConfig, public_address};
 use am_db::{Tx, codec::Timestamp};
 
@@ -101,8 +101,8 @@ impl AssignmentServiceInner {
     async fn deliver(self: &Arc<Self>, notice: &PendingNotification) -> Result<()> {
         let (found, url) = {
             let mut conn = self.db.read().await?;
-            let cutoff = self.registry.cutoff(Timestamp(self.clock.now()));
-            let agent = registry::store::get(&mut conn, &notice.agent_id, cutoff).await?;
+            let cutoff = agents::offline_cutoff(&self.settings, Timestamp(self.clock.now()));
+            let agent = agents::store::get(&mut conn, &notice.agent_id, cutoff).await?;
             let one = store::get(&mut conn, &notice.assignment_id).await?;
             let attempt = store::get_attempt(&mut conn, &notice.assignment_id, notice.attempt).await?;
             (one.zip(attempt), agent.and_then(|agent| agent.endpoint_url))

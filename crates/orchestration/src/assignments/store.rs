@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Assignment, AssignmentAttempt, AssignmentState, NewAssignment};
-use crate::{error::Result, registry::TaskType};
+use crate::{agents::TaskType, error::Result};
 use am_db::{Connection, FromRow, Tx, codec::Timestamp, insert, row, row::Columns, sql, update};
 
 row! {

@@ -8,8 +8,8 @@ use super::{
     store,
 };
 use crate::{
+    agents::{self, RegisteredAgentRecord, TaskStats},
     error::{OrchestrationError, Result},
-    registry::{self, RegisteredAgentRecord, TaskStats},
     run,
 };
 use am_audit::{AuditEntry, EventType};
@@ -82,7 +82,7 @@ pub async fn close_attempt(
         AttemptOutcome::Failed | AttemptOutcome::Expired => TaskStats { failed: 1, ..TaskStats::default() },
         _ => TaskStats { lost: 1, ..TaskStats::default() },
     };
-    registry::store::add_task_stats(tx, &attempt.agent_id, one.task_type, work).await?;
+    agents::store::add_task_stats(tx, &attempt.agent_id, one.task_type, work).await?;
     let kind = if outcome == AttemptOutcome::Failed { "agent_failed" } else { "agent_released" };
     append_event(tx, one, Some(attempt), kind, now, json!({"outcome": outcome, "reason": why, "state": one.state}))
         .await
@@ -103,7 +103,7 @@ pub async fn complete_attempt(
     store::save(tx, one).await?;
     let seconds = attempt.seconds.unwrap_or(0.0);
     let work = TaskStats { completed: 1, seconds, ..TaskStats::default() };
-    registry::store::add_task_stats(tx, &attempt.agent_id, one.task_type, work).await?;
+    agents::store::add_task_stats(tx, &attempt.agent_id, one.task_type, work).await?;
     let data = json!({"execution_time": seconds, "cost": attempt.cost});
     append_event(tx, one, Some(attempt), "agent_completed", now, data).await
 }

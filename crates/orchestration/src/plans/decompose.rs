@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{DecompositionStrategy, PlanDraft, SplitBy, SubTask, SubTaskDraft};
-use crate::{dag, registry::TaskType};
+use crate::{agents::TaskType, dag};
 use am_core::validation::{FieldPath, PathSegment, Violation, Violations};
 
 /// Maximum number of sub-tasks of a plan.

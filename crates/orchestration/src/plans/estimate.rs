@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{decompose::TaskSplit, model::PlannedAssignment};
-use crate::registry::{RegisteredAgentRecord, TaskType, best_agent};
+use crate::agents::{RegisteredAgentRecord, TaskType, best_agent};
 
 /// Data for estimating a plan.
 pub struct PlanningInput {
@@ -104,11 +104,11 @@ pub fn plan_confidence(decomposition: f64, over_budget: bool, past_deadline: boo
 mod tests {
     use super::*;
     use crate::{
+        agents::tests::sample_agent,
         plans::{
             decompose::{split_task, tests::draft},
             model::{DecompositionStrategy, PlanDraft, SubTaskDraft},
         },
-        registry::tests::sample_agent,
     };
 
     fn known(agents: Vec<RegisteredAgentRecord>) -> PlanningInput {

@@ -21,13 +21,14 @@ pub use model::{
 
 use super::{
     action::ActionCatalog,
+    agents,
     assignments::{self, Assignment},
     engine::RunRequest,
     error::{OrchestrationError, Result},
     executions::ExecutionService,
     guard::ExecutionConstraints,
     model::VerificationLevel,
-    registry::{self, AgentRegistry},
+    registry::AgentRegistry,
     run::Execution,
     workflows::CompiledWorkflow,
 };
@@ -127,9 +128,9 @@ impl PlanService {
         let (known, ended) = {
             let mut conn = self.db.read().await?;
             let known = estimate::PlanningInput {
-                agents: registry::store::list_all(&mut conn, self.registry.cutoff(now)).await?,
-                fastest: registry::store::fastest_mean_seconds(&mut conn).await?,
-                usual: registry::store::average_seconds(&mut conn).await?,
+                agents: agents::store::list_all(&mut conn, self.registry.cutoff(now)).await?,
+                fastest: agents::store::fastest_mean_seconds(&mut conn).await?,
+                usual: agents::store::average_seconds(&mut conn).await?,
             };
             (known, store::count_ended(&mut conn, split.strategy).await?)
         };
@@ -295,7 +296,7 @@ impl PlanService {
 
     /// Check that for each sub-task a suitable agent is registered, online or not.
     async fn check_agents_exist(&self, plan: &TaskPlan) -> Result<()> {
-        let agents = registry::store::list_all(&mut *self.db.read().await?, self.registry.cutoff(self.now())).await?;
+        let agents = agents::store::list_all(&mut *self.db.read().await?, self.registry.cutoff(self.now())).await?;
         if agents.is_empty() {
             return Err(OrchestrationError::Conflict("no agent is registered that could do the plan".into()));
         }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
+    agents::{GpuTier, TaskRequirements, TaskType},
     model::ExecutionStatus,
-    registry::{GpuTier, TaskRequirements, TaskType},
 };
 use am_db::{
     codec::{JsonText, Timestamp},

@@ -11,7 +11,7 @@ use crate::{
 };
 use am_communication::delivery::AgentPresence;
 use am_db::codec::Timestamp;
-use am_orchestration::registry::{MeasuredAgent, TaskType};
+use am_orchestration::{agents::TaskType, registry::MeasuredAgent};
 
 /// Filter of agents.
 #[derive(Clone, Debug, Deserialize, Serialize, IntoParams, ToSchema)]

@@ -1,9 +1,4 @@
-//! Registry of agents: their capabilities, availability, and measured performance.
-
-mod agent_score;
-mod agent_validation;
-mod model;
-pub(crate) mod store;
+//! Registry of agents: agents enter, report and leave it, and their capacity is found here.
 
 use std::time::Duration;
 
@@ -11,20 +6,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-#[cfg(test)]
-pub(crate) use agent_score::tests;
-pub use agent_score::{TaskRequirements, agent_score, best_agent};
-pub use agent_validation::AGENT_TYPE_LENGTH;
-pub use model::{
-    AgentChange, AgentDraft, AgentFilter, AgentStatus, GpuTier, HeartbeatReport, MIN_ENDED_ASSIGNMENTS, MeasureSource,
-    OfflineReason, RegisteredAgentRecord, TaskStats, TaskType,
-};
-
 use super::{
+    agents::{
+        self, AgentChange, AgentDraft, AgentFilter, AgentStatus, HeartbeatReport, MeasureSource, OfflineReason,
+        RegisteredAgentRecord, TaskType, audit_entry, store,
+    },
     assignments,
     error::{OrchestrationError, Result},
 };
-use am_audit::{AuditEntry, AuditLog, EventType};
+use am_audit::AuditLog;
 use am_core::{ambient::Clock, config::AgentsConfig, validation::Violations};
 use am_db::{
     Connection, Database, Tx,
@@ -107,8 +97,7 @@ impl AgentRegistry {
 
     /// Return the time such that an agent last heard of before it is offline.
     pub(crate) fn cutoff(&self, now: Timestamp) -> Timestamp {
-        let after = chrono::Duration::from_std(self.settings.offline_after).unwrap_or(chrono::Duration::MAX);
-        Timestamp(now.0.checked_sub_signed(after).unwrap_or_default())
+        agents::offline_cutoff(&self.settings, now)
     }
 
     /// Register an agent, or replace its owner's earlier entry; it is online.
@@ -211,7 +200,7 @@ impl AgentRegistry {
             performance: agent.performance(fastest),
             reliability: agent.reliability(),
             health: agent.health(now, self.settings.offline_after),
-            score: agent_score::score_agent(&agent, fastest),
+            score: agents::score_agent(&agent, fastest),
             agent,
         }
     }
@@ -295,7 +284,7 @@ impl AgentRegistry {
     ) -> Result<IdempotentResult<RegisteredAgentRecord>> {
         let mut violations = Violations::default();
         for (member, value) in [("load", beat.load), ("performance", beat.performance)] {
-            violations.require(value.is_none_or(agent_validation::is_share), member, "must be 0 to 1");
+            violations.require(value.is_none_or(agents::is_share), member, "must be 0 to 1");
         }
         violations.finish().map_err(OrchestrationError::Invalid)?;
         let (owner, now) = (owner.clone(), self.now());
@@ -464,9 +453,4 @@ fn check_owner(found: Option<RegisteredAgentRecord>, owner: &Principal) -> Resul
 
 fn status_json(word: &str) -> Option<Value> {
     Some(json!({"status": word}))
-}
-
-/// Build the audit entry of a change to an agent.
-pub(crate) fn audit_entry(action: &str, agent_id: &str, now: Timestamp) -> AuditEntry {
-    AuditEntry::new(EventType::WorkflowUpdated, now).of("agent", action).data("agent_id", json!(agent_id))
 }

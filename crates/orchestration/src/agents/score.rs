@@ -107,7 +107,10 @@ pub mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::registry::model::{AgentDraft, AgentStatus, MeasureSource, TaskStats};
+    use crate::agents::{
+        draft::AgentDraft,
+        model::{AgentStatus, MeasureSource, TaskStats},
+    };
     use am_db::codec::{JsonText, Timestamp};
 
     pub fn sample_agent(id: &str, performance: f64, cost_per_hour: f64) -> RegisteredAgentRecord {

@@ -1,28 +1,15 @@
-//! Validation of an agent's entry.
+//! Validation of what several requests say of an agent.
 
 use std::ops::RangeInclusive;
 
 use reqwest::Url;
 
-use super::model::AgentDraft;
-use am_core::{
-    public_address,
-    validation::{Violation, Violations, has_length},
-};
+use am_core::{public_address, validation::Violation};
 
-/// Maximum size of metadata, in bytes of JSON.
-const MAX_METADATA_BYTES: usize = 16 << 10;
 /// Bytes of an agent's id.
 const ID_BYTES: RangeInclusive<usize> = 1..=128;
 /// Characters of what an agent's owner calls its kind.
 pub const AGENT_TYPE_LENGTH: RangeInclusive<usize> = 1..=50;
-/// Characters of an agent's description.
-const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=2000;
-/// Tasks that an agent does at once.
-const CONCURRENT_TASKS: RangeInclusive<i64> = 1..=1000;
-/// What an hour of an agent may cost.
-const COST_PER_HOUR: RangeInclusive<f64> = 0.0..=1e9;
-
 /// Ids that would collide with paths of the API below the registry.
 const RESERVED_NAMES: [&str; 2] = ["utilisation", "events"];
 
@@ -33,34 +20,6 @@ pub fn check_agent_id(id: &str) -> Option<Violation> {
         return Some(Violation::new("agent_id", "must be 1 to 128 letters, digits, `.`, `_`, `:` and `-`"));
     }
     RESERVED_NAMES.contains(&id).then(|| Violation::new("agent_id", format!("{id:?} is reserved by the API")))
-}
-
-/// Check the other members.
-pub fn check_draft(draft: &AgentDraft, private_addresses: bool) -> Violations {
-    let mut violations = Violations::default();
-    let mut check = |good: bool, member: &str, message: &str| violations.require(good, member, message);
-    let kind = &draft.agent_type;
-    check(
-        has_length(kind, &AGENT_TYPE_LENGTH) && !kind.chars().any(char::is_control),
-        "agent_type",
-        "must have 1 to 50 characters",
-    );
-    check(has_length(&draft.description, &DESCRIPTION_LENGTH), "description", "at most 2000 characters");
-    check(!draft.task_types.is_empty(), "capabilities", "must name at least one type of task");
-    check(CONCURRENT_TASKS.contains(&draft.max_concurrent_tasks), "max_concurrent_tasks", "must be 1 to 1000");
-    check(is_share(draft.performance), "performance", "must be 0 to 1");
-    check(is_share(draft.reliability), "reliability", "must be 0 to 1");
-    check(COST_PER_HOUR.contains(&draft.cost_per_hour), "cost_per_hour", "must be 0 to 1000000000");
-    let metadata = draft.metadata.get().map_or("{}", |raw| raw.get());
-    check(
-        metadata.len() <= MAX_METADATA_BYTES && metadata.trim_start().starts_with('{'),
-        "metadata",
-        "must be an object of at most 16384 bytes of JSON",
-    );
-    if let Some(Err(why)) = draft.endpoint_url.as_deref().map(|url| parse_endpoint(url, private_addresses)) {
-        violations.add("endpoint_url", why);
-    }
-    violations
 }
 
 /// Return whether a value is from 0 to 1; NaN is not.

@@ -1,13 +1,11 @@
-//! Types of agents: their own statements, and measured figures.
+//! An agent as it is registered: its own statements, and measured figures.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::agent_validation;
 use crate::model::StepType;
-use am_core::validation::{Violation, Violations};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -228,7 +226,7 @@ impl RegisteredAgentRecord {
     }
 
     /// Return the state recorded in the audit log.
-    pub(super) fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         json!({
             "agent_type": self.agent_type,
             "task_types": self.task_types,
@@ -240,136 +238,6 @@ impl RegisteredAgentRecord {
             "has_endpoint": self.endpoint_url.is_some(),
             "status": self.status,
         })
-    }
-}
-
-/// Request for registering an agent.
-#[derive(Clone, Debug)]
-pub struct AgentDraft {
-    /// Id of 1 to 128 letters, digits and `._:-`.
-    pub agent_id: String,
-    /// Type of agent, 1 to 50 characters.
-    pub agent_type: String,
-    /// Description for people; at most 2000 characters.
-    pub description: String,
-    /// Types of sub-tasks, at least one.
-    pub task_types: Vec<TaskType>,
-    /// Tier of its GPU.
-    pub gpu_tier: GpuTier,
-    /// Maximum number of concurrent assignments, 1 to 1000.
-    pub max_concurrent_tasks: i64,
-    /// Performance, 0 to 1.
-    pub performance: f64,
-    /// Reliability, 0 to 1.
-    pub reliability: f64,
-    /// Price per hour, at least 0.
-    pub cost_per_hour: f64,
-    /// URL with https, or http where private addresses are allowed.
-    pub endpoint_url: Option<String>,
-    /// Metadata, an object of at most 16 KB.
-    pub metadata: JsonText,
-}
-
-impl AgentDraft {
-    /// # Errors
-    /// Every violation.
-    pub(super) fn check(&self, private_addresses: bool) -> Result<(), Vec<Violation>> {
-        let mut violations = Violations::default();
-        violations.extend(agent_validation::check_agent_id(&self.agent_id));
-        violations.extend(Vec::from(agent_validation::check_draft(self, private_addresses)));
-        violations.finish()
-    }
-}
-
-/// Changes to an agent; members left out stay unchanged.
-#[derive(Clone, Debug, Default)]
-#[expect(missing_docs, reason = "as in Draft")]
-pub struct AgentChange {
-    pub agent_type: Option<String>,
-    pub description: Option<String>,
-    pub task_types: Option<Vec<TaskType>>,
-    pub gpu_tier: Option<GpuTier>,
-    pub max_concurrent_tasks: Option<i64>,
-    pub performance: Option<f64>,
-    pub reliability: Option<f64>,
-    pub cost_per_hour: Option<f64>,
-    /// URL at which it is called; an empty string removes it.
-    pub endpoint_url: Option<String>,
-    pub metadata: Option<JsonText>,
-}
-
-impl AgentChange {
-    /// Apply the changes to `agent`, or return the faults.
-    pub(super) fn apply(
-        self,
-        agent: &mut RegisteredAgentRecord,
-        private_addresses: bool,
-    ) -> Result<(), Vec<Violation>> {
-        let draft = AgentDraft {
-            agent_id: agent.id.clone(),
-            agent_type: self.agent_type.unwrap_or_else(|| agent.agent_type.clone()),
-            description: self.description.unwrap_or_else(|| agent.description.clone()),
-            task_types: self.task_types.unwrap_or_else(|| agent.task_types.clone()),
-            gpu_tier: self.gpu_tier.unwrap_or(agent.gpu_tier),
-            max_concurrent_tasks: self.max_concurrent_tasks.unwrap_or(agent.max_concurrent_tasks),
-            performance: self.performance.unwrap_or(agent.claimed_performance),
-            reliability: self.reliability.unwrap_or(agent.claimed_reliability),
-            cost_per_hour: self.cost_per_hour.unwrap_or(agent.cost_per_hour),
-            endpoint_url: self.endpoint_url.or_else(|| agent.endpoint_url.clone()).filter(|url| !url.is_empty()),
-            metadata: self.metadata.unwrap_or_else(|| agent.metadata.clone()),
-        };
-        agent_validation::check_draft(&draft, private_addresses).finish()?;
-        agent.performance_reported &= self.performance.is_none();
-        draft.fill(agent);
-        Ok(())
-    }
-}
-
-impl AgentDraft {
-    /// Copy the request's values into `agent`.
-    pub(super) fn fill(self, agent: &mut RegisteredAgentRecord) {
-        let mut task_types = self.task_types;
-        task_types.sort_unstable();
-        task_types.dedup();
-        agent.agent_type = self.agent_type;
-        agent.description = self.description;
-        agent.task_types = task_types;
-        agent.gpu_tier = self.gpu_tier;
-        agent.max_concurrent_tasks = self.max_concurrent_tasks;
-        agent.claimed_performance = self.performance;
-        agent.claimed_reliability = self.reliability;
-        agent.cost_per_hour = self.cost_per_hour;
-        agent.endpoint_url = self.endpoint_url;
-        agent.metadata = self.metadata;
-    }
-
-    /// Create a new agent of `owner`.
-    pub(super) fn into_agent(self, owner: &str, now: Timestamp) -> RegisteredAgentRecord {
-        let mut agent = RegisteredAgentRecord {
-            id: self.agent_id.clone(),
-            owner_id: owner.to_owned(),
-            agent_type: String::new(),
-            description: String::new(),
-            task_types: Vec::new(),
-            gpu_tier: self.gpu_tier,
-            max_concurrent_tasks: 0,
-            claimed_performance: 0.0,
-            performance_reported: false,
-            claimed_reliability: 0.0,
-            cost_per_hour: 0.0,
-            endpoint_url: None,
-            metadata: JsonText::none(),
-            status: AgentStatus::Online,
-            offline_reason: None,
-            reported_load: None,
-            last_seen: now,
-            created_at: now,
-            updated_at: now,
-            open: 0,
-            work: BTreeMap::new(),
-        };
-        self.fill(&mut agent);
-        agent
     }
 }
 

@@ -1,0 +1,36 @@
+//! Registered agents: their capabilities, availability and measured performance, and what a sub-task requires of them.
+
+mod draft;
+mod model;
+mod score;
+pub(crate) mod store;
+mod validation;
+
+use serde_json::json;
+
+pub use draft::{AgentChange, AgentDraft};
+pub use model::{
+    AgentFilter, AgentStatus, GpuTier, HeartbeatReport, MIN_ENDED_ASSIGNMENTS, MeasureSource, OfflineReason,
+    RegisteredAgentRecord, TaskStats, TaskType,
+};
+pub(crate) use score::score_agent;
+#[cfg(test)]
+pub(crate) use score::tests;
+pub use score::{TaskRequirements, agent_score, best_agent};
+pub use validation::AGENT_TYPE_LENGTH;
+pub(crate) use validation::is_share;
+
+use am_audit::{AuditEntry, EventType};
+use am_core::config::AgentsConfig;
+use am_db::codec::Timestamp;
+
+/// Return the time such that an agent last heard of before it is offline.
+pub(crate) fn offline_cutoff(settings: &AgentsConfig, now: Timestamp) -> Timestamp {
+    let after = chrono::Duration::from_std(settings.offline_after).unwrap_or(chrono::Duration::MAX);
+    Timestamp(now.0.checked_sub_signed(after).unwrap_or_default())
+}
+
+/// Build the audit entry of a change to an agent.
+pub(crate) fn audit_entry(action: &str, agent_id: &str, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now).of("agent", action).data("agent_id", json!(agent_id))
+}
