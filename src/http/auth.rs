@@ -1,16 +1,13 @@
 //! Authentication by `X-Api-Key`: keys are compared by hash, and a principal stands for the key's holder.
 
-use std::{convert::Infallible, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, StatusCode, header, request::Parts},
-};
+use axum::http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::{context::RequestContext, error::ApiError, rate_limit};
+use super::error::ApiError;
 use am_core::config::{AppEnvironment, Config};
 use am_db::{
     owner::{self, PrincipalName},
@@ -26,7 +23,7 @@ pub const API_KEY_HEADER: &str = "x-api-key";
 /// An authenticated caller.
 #[derive(Clone, Debug)]
 pub struct ApiCaller {
-    /// Who acts, as rooms know it.
+    /// Who acts, as the crates know it.
     pub principal: Principal,
     /// Role of the key: what it may do.
     pub role: KeyRole,
@@ -56,8 +53,8 @@ impl ApiCaller {
 
     /// Return the same caller with the origin of a request.
     #[must_use]
-    pub fn with_origin(mut self, RequestOrigin(origin): &RequestOrigin) -> Self {
-        self.principal.origin = Some(origin.clone());
+    pub fn with_origin(mut self, origin: Arc<ClientOrigin>) -> Self {
+        self.principal.origin = Some(origin);
         self
     }
 }
@@ -82,7 +79,8 @@ impl CallerIdentity {
         }
     }
 
-    fn admit(&self, enough: impl Fn(KeyRole) -> bool, wanted: &'static str) -> Result<ApiCaller, ApiError> {
+    /// Return the caller, who must have a role that is `enough`; `wanted` names it in the refusal.
+    pub(super) fn admit(&self, enough: impl Fn(KeyRole) -> bool, wanted: &'static str) -> Result<ApiCaller, ApiError> {
         match self {
             Self::Known(caller) if enough(caller.role) => Ok(caller.clone()),
             Self::Known(_) => {
@@ -225,80 +223,17 @@ fn key_digest(key: &str) -> [u8; 32] {
     Sha256::new().chain_update("aitbc-api-key:").chain_update(key).finalize().into()
 }
 
-/// The principal of a caller with an admin key.
-#[derive(Clone, Debug)]
-pub struct AdminKey(pub Principal);
-
-/// Extractor for callers with a client key or an admin key.
-#[derive(Clone, Debug)]
-pub struct ClientKey(pub ApiCaller);
-
-/// The principal of a caller with any good key.
-#[derive(Clone, Debug)]
-pub struct AnyKey(pub Principal);
-
-/// Return the caller, who must have a sufficient role, with the origin of the request.
-fn authenticated_caller(
-    parts: &Parts,
-    enough: impl Fn(KeyRole) -> bool,
-    wanted: &'static str,
-) -> Result<ApiCaller, ApiError> {
-    let mut caller = RequestContext::from_parts(parts)?.identity.admit(enough, wanted)?;
-    caller.principal.origin = Some(request_origin(parts));
-    Ok(caller)
-}
-
-fn request_origin(parts: &Parts) -> Arc<ClientOrigin> {
-    let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Arc::new(ClientOrigin {
-        ip_address: rate_limit::client_address(parts.extensions.get(), &parts.headers).map(|ip| ip.to_string()),
-        user_agent: agent.map(|agent| agent.chars().take(512).collect()),
-    })
-}
-
-/// Extractor for the origin of a request, for callers that authenticate otherwise than by header.
-#[derive(Clone, Debug)]
-pub struct RequestOrigin(Arc<ClientOrigin>);
-
-impl<S: Send + Sync> FromRequestParts<S> for RequestOrigin {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(request_origin(parts)))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for AdminKey {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        authenticated_caller(parts, |role| role == KeyRole::Admin, "an admin").map(|caller| Self(caller.principal))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for ClientKey {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        authenticated_caller(parts, |role| role != KeyRole::Miner, "a client").map(Self)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for AnyKey {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        authenticated_caller(parts, |_| true, "a").map(|caller| Self(caller.principal))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::tests::config;
 
     const ADMIN: &str = "admin-key-0123456789abcdef";
     const CLIENT: &str = "client-key-0123456789abcdef";
+
+    /// A development server's settings.
+    fn config() -> Config {
+        Config::for_tests(std::path::Path::new(""))
+    }
 
     fn production() -> Keyring {
         let mut config = config();

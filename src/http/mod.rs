@@ -5,7 +5,9 @@
 
 /// Authentication: keys, principals, roles.
 pub mod auth;
-/// Context of a request: id, trace, caller.
+/// Extractors for the caller of a request.
+pub mod caller;
+/// Context of a request: id, trace, identity.
 pub mod context;
 /// Cross-origin rules for browsers.
 pub mod cors;
@@ -34,9 +36,6 @@ pub mod readiness;
 /// Streams of Server-Sent Events.
 pub mod sse;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     ops::Deref,
     sync::{Arc, OnceLock},
@@ -45,7 +44,8 @@ use std::{
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 
-pub use auth::{AdminKey, AnyKey, ApiCaller, ClientKey, KeyRole, Keyring};
+pub use auth::{ApiCaller, KeyRole, Keyring};
+pub use caller::{AdminKey, AnyKey, ClientKey};
 pub use context::RequestContext;
 pub use error::{ApiError, FieldError};
 pub use extract::{JsonBody, PathParams, QueryParams, RawJson};

@@ -2,8 +2,8 @@
 
 mod discover;
 mod history;
-
 mod socket;
+mod socket_token;
 mod stream;
 mod topics;
 

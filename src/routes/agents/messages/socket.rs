@@ -11,7 +11,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{message_request, stream::SocketToken};
+use super::{message_request, socket_token::SocketToken};
 use crate::{
     app::App,
     http::{ApiError, context::RequestContextExtractor, rate_limit::RateBucket},

@@ -8,21 +8,17 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
     super::check_agent_id,
     socket::{self, SocketEnd},
+    socket_token::SocketToken,
 };
 use crate::{
     app::App,
-    http::{
-        AdminKey, ApiCaller, ApiError, KeyRole, QueryParams,
-        auth::{CallerIdentity, RequestOrigin},
-        context::{RequestContext, RequestContextExtractor},
-    },
+    http::{AdminKey, ApiCaller, ApiError, QueryParams, caller::RequestOrigin, context::RequestContextExtractor},
 };
 
 /// The largest frame that a client may send: a message's content and what belongs to it.
@@ -38,29 +34,6 @@ pub struct StreamQuery {
     agent_id: String,
     /// Admin key, for clients that can't send the header `X-Api-Key`.
     token: Option<String>,
-}
-
-/// The key that a socket was opened with. Looked at again while it is open, since keys are taken back.
-pub struct SocketToken(Option<SecretString>);
-
-impl SocketToken {
-    fn from_query(query: &StreamQuery) -> Self {
-        Self(query.token.clone().map(SecretString::from))
-    }
-
-    /// Who holds it, with the role that this needs.
-    pub fn caller(&self, app: &App, context: &RequestContext) -> Result<ApiCaller, &'static str> {
-        let identity = match &self.0 {
-            Some(token) => app.shared.keyring.identify(Some(token.expose_secret())),
-            None => context.identity.clone(),
-        };
-        match identity {
-            CallerIdentity::Known(caller) if caller.role == KeyRole::Admin => Ok(caller),
-            CallerIdentity::Known(_) => Err("This needs an admin key"),
-            CallerIdentity::Unknown => Err("Invalid API key"),
-            CallerIdentity::Missing => Err("Missing API key: send it as token, or as X-Api-Key"),
-        }
-    }
 }
 
 /// Open a WebSocket of an agent
@@ -83,7 +56,7 @@ impl SocketToken {
 )]
 pub async fn open_message_stream(
     State(app): State<App>,
-    whence: RequestOrigin,
+    RequestOrigin(origin): RequestOrigin,
     admin: Result<AdminKey, ApiError>,
     query: Result<QueryParams<StreamQuery>, ApiError>,
     context: RequestContextExtractor,
@@ -98,8 +71,8 @@ pub async fn open_message_stream(
         return Ok(refused);
     };
     let QueryParams(query) = query?;
-    let pass = SocketToken::from_query(&query);
-    let caller = pass.caller(&app, &context).map(|caller| caller.with_origin(&whence));
+    let pass = SocketToken::new(query.token.clone());
+    let caller = pass.caller(&app, &context).map(|caller| caller.with_origin(origin));
     let agent = check_agent_id(&app, ("query", "agent_id"), &query.agent_id)?;
     let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES);
     let upgrade = upgrade

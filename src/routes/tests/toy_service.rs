@@ -1,4 +1,4 @@
-//! A toy service on the HTTP floor, and what sends it requests.
+//! A toy service on the HTTP layer, and what sends it requests.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ use crate::{
         AdminKey, AnyKey, ApiError, ClientKey, HttpState, HttpStateParts, JsonBody, Keyring, PathParams, QueryParams,
         Readiness, idempotency, metrics, pagination::Paginator, rate_limit,
     },
-    routes,
+    routes::build_router,
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
@@ -33,14 +33,9 @@ use am_core::{
 };
 use am_db::codec::Timestamp;
 
-pub(crate) const ADMIN: &str = "admin-key-0123456789abcdef";
-pub(crate) const CLIENT: &str = "client-key-0123456789abcdef";
-pub(crate) const MINER: &str = "miner-key-0123456789abcdef";
-
-/// A development server's settings.
-pub(crate) fn config() -> Config {
-    Config { body_limit: 1000, ..Config::for_tests(FilePath::new("")) }
-}
+pub(super) const ADMIN: &str = "admin-key-0123456789abcdef";
+pub(super) const CLIENT: &str = "client-key-0123456789abcdef";
+pub(super) const MINER: &str = "miner-key-0123456789abcdef";
 
 #[derive(Clone)]
 struct Toy(HttpState);
@@ -100,14 +95,14 @@ async fn once(AdminKey(caller): AdminKey, keyed: idempotency::IdempotentJson<Opt
     JsonBody(json!({"key": keyed.once.map(|once| once.key), "same": same, "body": keyed.body.is_some()}))
 }
 
-pub(crate) struct Floor {
-    pub(crate) shared: HttpState,
-    pub(crate) service: BoxCloneSyncService<Request, Response, Infallible>,
+pub(super) struct ToyService {
+    pub(super) shared: HttpState,
+    pub(super) service: BoxCloneSyncService<Request, Response, Infallible>,
 }
 
-impl Floor {
-    pub(crate) fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = config();
+impl ToyService {
+    pub(super) fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { body_limit: 1000, ..Config::for_tests(FilePath::new("")) };
         config.environment = AppEnvironment::Production;
         config.admin_keys = vec![ADMIN.into()];
         config.client_keys = vec![CLIENT.into()];
@@ -130,38 +125,38 @@ impl Floor {
             .routes(routes!(one))
             .routes(routes!(service))
             .routes(routes!(once));
-        let service = routes::build_router(api, Toy(shared.clone()), &shared).unwrap();
+        let service = build_router(api, Toy(shared.clone()), &shared).unwrap();
         Self { shared, service: BoxCloneSyncService::new(service) }
     }
 
-    pub(crate) async fn send(&self, request: Request) -> Answer {
+    pub(super) async fn send(&self, request: Request) -> Answer {
         let response = self.service.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
     }
 
-    pub(crate) async fn get(&self, uri: &str) -> Answer {
+    pub(super) async fn get(&self, uri: &str) -> Answer {
         self.send(ask("GET", uri, Some(ADMIN), "")).await
     }
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) text: String,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
 }
 
 impl Answer {
-    pub(crate) fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
 
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers)).to_str().unwrap()
     }
 
-    pub(crate) fn refusal(&self) -> (u16, String) {
+    pub(super) fn refusal(&self) -> (u16, String) {
         let body = self.json();
         assert!(body["detail"].is_string() || body["detail"].is_array(), "{body}");
         assert_eq!(body["request_id"], self.header("x-request-id"));
@@ -169,7 +164,7 @@ impl Answer {
     }
 }
 
-pub(crate) fn ask(method: &str, uri: &str, key: Option<&str>, body: &str) -> Request {
+pub(super) fn ask(method: &str, uri: &str, key: Option<&str>, body: &str) -> Request {
     let mut request = Request::builder().method(method).uri(uri);
     if let Some(key) = key {
         request = request.header("x-api-key", key);

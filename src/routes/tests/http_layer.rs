@@ -1,6 +1,4 @@
-//! The whole HTTP floor on a toy router.
-
-mod floor;
+//! The whole HTTP layer on a toy router.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,10 +7,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
-pub(crate) use floor::config;
-use floor::{ADMIN, CLIENT, Floor, MINER, ask};
-
-use super::metrics;
+use super::toy_service::{ADMIN, CLIENT, MINER, ToyService, ask};
+use crate::http::metrics;
 use am_core::config::AppEnvironment;
 
 fn refusal(status: u16, code: &str) -> (u16, String) {
@@ -21,7 +17,7 @@ fn refusal(status: u16, code: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn every_error_has_the_one_shape() {
-    let floor = Floor::new(|config| config.request_timeout = Duration::from_millis(20));
+    let service = ToyService::new(|config| config.request_timeout = Duration::from_millis(20));
     let table = [
         ("/api/v1/agents/things/404", 404, "not_found"),
         ("/api/v1/agents/things/500", 500, "internal"),
@@ -37,23 +33,26 @@ async fn every_error_has_the_one_shape() {
         ("/api/v1/services/llm", 405, "method_not_allowed"),
     ];
     for (uri, status, code) in table {
-        let answer = floor.get(uri).await;
+        let answer = service.get(uri).await;
         assert_eq!(answer.refusal(), refusal(status, code), "{uri}");
         assert!(!answer.text.contains("secret") && !answer.text.contains("panic"), "{}", answer.text);
         assert_eq!(answer.header("content-type"), "application/json");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("cache-control"), "no-store");
     }
-    assert_eq!(floor.get("/api/v1/agents/things/503").await.header("retry-after"), "3");
-    assert_eq!(floor.get("/api/v1/services/llm").await.header("allow"), "POST");
-    assert_eq!(floor.get("/api/v1/agents/things/x").await.json()["detail"][0]["loc"], json!(["path", "number"]));
-    assert_eq!(floor.get("/api/v1/agents/things?limit=0").await.json()["detail"][0]["loc"], json!(["query", "limit"]));
-    assert_eq!(floor.shared.metrics.in_flight.get(), 0);
+    assert_eq!(service.get("/api/v1/agents/things/503").await.header("retry-after"), "3");
+    assert_eq!(service.get("/api/v1/services/llm").await.header("allow"), "POST");
+    assert_eq!(service.get("/api/v1/agents/things/x").await.json()["detail"][0]["loc"], json!(["path", "number"]));
+    assert_eq!(
+        service.get("/api/v1/agents/things?limit=0").await.json()["detail"][0]["loc"],
+        json!(["query", "limit"])
+    );
+    assert_eq!(service.shared.metrics.in_flight.get(), 0);
 }
 
 #[tokio::test]
 async fn keys_open_what_their_role_may() {
-    let floor = Floor::new(|_| {});
+    let service = ToyService::new(|_| {});
     let table = [
         ("GET", "/api/v1/agents/things", Some(ADMIN), 200),
         ("GET", "/api/v1/agents/things", Some(CLIENT), 403),
@@ -68,7 +67,7 @@ async fn keys_open_what_their_role_may() {
         ("GET", "/api/v1/agents/things/1", None, 401),
     ];
     for (method, uri, key, status) in table {
-        let answer = floor.send(ask(method, uri, key, "")).await;
+        let answer = service.send(ask(method, uri, key, "")).await;
         assert_eq!(answer.status, status, "{method} {uri} {key:?}");
         if status == 401 {
             assert_eq!(answer.header("www-authenticate"), "ApiKey");
@@ -76,22 +75,22 @@ async fn keys_open_what_their_role_may() {
         }
         assert!(!format!("{:?}{}", answer.headers, answer.text).contains("0123456789abcdef"), "{}", answer.text);
     }
-    let created = floor.send(ask("POST", "/api/v1/agents/things", Some(ADMIN), r#"{"name": "x"}"#)).await;
+    let created = service.send(ask("POST", "/api/v1/agents/things", Some(ADMIN), r#"{"name": "x"}"#)).await;
     assert_eq!(created.json()["owner"], am_db::owner::PrincipalName::from_api_key(ADMIN).as_str());
-    let dev = Floor::new(|config| config.environment = AppEnvironment::Dev);
+    let dev = ToyService::new(|config| config.environment = AppEnvironment::Dev);
     let created = dev.send(ask("POST", "/api/v1/agents/things", None, r#"{"name": "x"}"#)).await;
     assert_eq!(created.json()["owner"], "dev_key");
 }
 
 #[tokio::test]
 async fn bodies_are_checked_before_a_handler_sees_them() {
-    let floor = Floor::new(|_| {});
+    let service = ToyService::new(|_| {});
     let send = async |kind: Option<&str>, body: String| {
         let mut request = Request::post("/api/v1/agents/things").header("x-api-key", ADMIN);
         if let Some(kind) = kind {
             request = request.header("content-type", kind);
         }
-        floor.send(request.body(Body::from(body)).unwrap()).await
+        service.send(request.body(Body::from(body)).unwrap()).await
     };
     let good = r#"{"name": "x", "size": 3, "priority": "high"}"#;
     for kind in [None, Some("application/json"), Some("application/vnd.x+json; charset=utf-8")] {
@@ -111,46 +110,46 @@ async fn bodies_are_checked_before_a_handler_sees_them() {
 
 #[tokio::test]
 async fn ids_go_in_and_out() {
-    let floor = Floor::new(|_| {});
+    let service = ToyService::new(|_| {});
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let mut request = ask("GET", "/api/v1/agents/things/404", Some(ADMIN), "");
     request.headers_mut().insert("x-request-id", "mine-1".parse().unwrap());
     request.headers_mut().insert("traceparent", format!("00-{trace}-00f067aa0ba902b7-01").parse().unwrap());
-    let answer = floor.send(request).await;
+    let answer = service.send(request).await;
     assert_eq!(answer.json()["request_id"], "mine-1");
     assert!(answer.header("traceparent").starts_with(&format!("00-{trace}-")));
     assert!(!answer.header("traceparent").contains("00f067aa0ba902b7"));
-    let (one, other) = (floor.get("/health").await, floor.get("/health").await);
+    let (one, other) = (service.get("/health").await, service.get("/health").await);
     assert_ne!(one.header("x-request-id"), other.header("x-request-id"));
 }
 
 #[tokio::test]
 async fn aliases_reach_the_same_handlers() {
-    let floor = Floor::new(|_| {});
+    let service = ToyService::new(|_| {});
     for uri in ["/v1/agents/things", "/api/v1/agent/things", "/api/v1/agents/things/", "/v1/agents/things/?is_public=1"]
     {
-        let answer = floor.get(uri).await;
+        let answer = service.get(uri).await;
         assert_eq!(answer.status, 200, "{uri}");
         assert_eq!(answer.header("x-total-count"), "5");
         let path = uri.split('?').next().unwrap();
         assert!(answer.header("link").contains(&format!("<{path}?")), "{}", answer.header("link"));
     }
-    assert_eq!(floor.send(ask("POST", "/v1/services/llm", Some(CLIENT), "")).await.text, "llm");
+    assert_eq!(service.send(ask("POST", "/v1/services/llm", Some(CLIENT), "")).await.text, "llm");
     for uri in ["/health", "/v1/health", "/api/v1/health", "/api/v1/health/"] {
-        assert_eq!(floor.get(uri).await.json()["service"], "agent-management", "{uri}");
+        assert_eq!(service.get(uri).await.json()["service"], "agent-management", "{uri}");
     }
 }
 
 #[tokio::test]
 async fn requests_are_counted_by_route_never_by_path() {
-    let floor = Floor::new(|_| {});
+    let service = ToyService::new(|_| {});
     for uri in
         ["/api/v1/agents/things/1", "/v1/agents/things/2", "/api/v1/agents/things/404", "/nowhere/7", "/nowhere/8"]
     {
-        floor.get(uri).await;
+        service.get(uri).await;
     }
-    floor.send(ask("GET", "/api/v1/agents/things", None, "")).await;
-    let page = floor.get("/metrics").await;
+    service.send(ask("GET", "/api/v1/agents/things", None, "")).await;
+    let page = service.get("/metrics").await;
     assert_eq!(page.header("content-type"), metrics::METRICS_CONTENT_TYPE);
     for line in [
         r#"http_requests_total{method="GET",route="/api/v1/agents/things/{number}",status="200"} 2"#,
@@ -167,17 +166,17 @@ async fn requests_are_counted_by_route_never_by_path() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_is_counted_too() {
-    let floor = Floor::new(|_| {});
-    let waiting = floor.send(ask("GET", "/api/v1/agents/things/504", Some(ADMIN), ""));
+    let service = ToyService::new(|_| {});
+    let waiting = service.send(ask("GET", "/api/v1/agents/things/504", Some(ADMIN), ""));
     assert!(futures_util::FutureExt::now_or_never(waiting).is_none());
-    assert_eq!(floor.shared.metrics.in_flight.get(), 0);
-    assert!(floor.get("/metrics").await.text.contains(r#"status="499"} 1"#));
+    assert_eq!(service.shared.metrics.in_flight.get(), 0);
+    assert!(service.get("/metrics").await.text.contains(r#"status="499"} 1"#));
 }
 
 #[tokio::test]
 async fn limits_are_per_key_and_spare_the_probes() {
-    let floor = Floor::new(|config| config.rate_limit_requests = 2);
-    let status = async |key| floor.send(ask("GET", "/api/v1/agents/things/1", key, "")).await;
+    let service = ToyService::new(|config| config.rate_limit_requests = 2);
+    let status = async |key| service.send(ask("GET", "/api/v1/agents/things/1", key, "")).await;
     assert_eq!(status(Some(ADMIN)).await.status, 200);
     assert_eq!(status(Some(ADMIN)).await.status, 200);
     let refused = status(Some(ADMIN)).await;
@@ -185,7 +184,7 @@ async fn limits_are_per_key_and_spare_the_probes() {
     assert!((1..=60).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
     assert_eq!(status(Some(MINER)).await.status, 200);
     for _ in 0..5 {
-        assert_eq!(floor.get("/health").await.status, 200);
+        assert_eq!(service.get("/health").await.status, 200);
     }
     assert_eq!(status(None).await.status, 401);
     assert_eq!(status(Some("guess-1")).await.status, 401);
@@ -194,7 +193,7 @@ async fn limits_are_per_key_and_spare_the_probes() {
 
 #[tokio::test]
 async fn browsers_of_configured_origins_may_ask() {
-    let floor = Floor::new(|config| config.cors_origins = vec!["https://console.example".to_owned()]);
+    let service = ToyService::new(|config| config.cors_origins = vec!["https://console.example".to_owned()]);
     let mut preflight = ask("OPTIONS", "/v1/agents/things", None, "");
     for (name, value) in [
         ("origin", "https://console.example"),
@@ -203,14 +202,14 @@ async fn browsers_of_configured_origins_may_ask() {
     ] {
         preflight.headers_mut().insert(name, value.parse().unwrap());
     }
-    let answer = floor.send(preflight).await;
+    let answer = service.send(preflight).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-origin"), "https://console.example");
     assert!(answer.header("access-control-allow-headers").contains("idempotency-key"));
     let from = async |origin: &str| {
         let mut request = ask("GET", "/api/v1/agents/things/404", Some(ADMIN), "");
         request.headers_mut().insert("origin", origin.parse().unwrap());
-        floor.send(request).await
+        service.send(request).await
     };
     let answer = from("https://console.example").await;
     assert_eq!(
@@ -219,13 +218,13 @@ async fn browsers_of_configured_origins_may_ask() {
     );
     assert!(answer.header("access-control-expose-headers").contains("x-total-count"));
     assert!(!from("https://evil.example").await.headers.contains_key("access-control-allow-origin"));
-    assert!(!Floor::new(|_| {}).get("/health").await.headers.contains_key("access-control-allow-origin"));
+    assert!(!ToyService::new(|_| {}).get("/health").await.headers.contains_key("access-control-allow-origin"));
 }
 
 #[tokio::test]
 async fn the_document_lists_every_operation_with_its_key() {
-    let floor = Floor::new(|_| {});
-    let answer = floor.send(ask("GET", "/openapi.json", None, "")).await;
+    let service = ToyService::new(|_| {});
+    let answer = service.send(ask("GET", "/openapi.json", None, "")).await;
     let document = answer.json();
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(paths.len(), 10, "{:?}", paths.keys());
@@ -235,37 +234,37 @@ async fn the_document_lists_every_operation_with_its_key() {
             assert_eq!(guarded, path.starts_with("/api/"), "{method} {path}");
         }
     }
-    let page = floor.send(ask("GET", "/docs", None, "")).await;
+    let page = service.send(ask("GET", "/docs", None, "")).await;
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     assert!(page.header("content-security-policy").contains("default-src 'none'"));
     assert!(page.text.contains("<title>"));
-    let root = floor.send(ask("GET", "/", None, "")).await;
+    let root = service.send(ask("GET", "/", None, "")).await;
     assert_eq!((root.status.as_u16(), root.header("location")), (307, "/docs"));
 }
 
 #[tokio::test]
 async fn readiness_ends_when_a_stop_begins() {
-    let floor = Floor::new(|_| {});
-    let ready = floor.send(ask("GET", "/health/ready", None, "")).await;
+    let service = ToyService::new(|_| {});
+    let ready = service.send(ask("GET", "/health/ready", None, "")).await;
     assert_eq!(
         (ready.status.as_u16(), ready.json()),
         (200, json!({"status": "ready", "checks": [{"name": "database", "ok": true}]}))
     );
-    floor.shared.readiness.stop();
-    let stopping = floor.send(ask("GET", "/health/ready", None, "")).await;
+    service.shared.readiness.stop();
+    let stopping = service.send(ask("GET", "/health/ready", None, "")).await;
     assert_eq!((stopping.status.as_u16(), &stopping.json()["status"]), (503, &json!("stopping")));
-    assert_eq!(floor.send(ask("GET", "/health/live", None, "")).await.status, 200);
+    assert_eq!(service.send(ask("GET", "/health/live", None, "")).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_guarded_request_knows_its_key_and_caller() {
-    let floor = Floor::new(|_| {});
+    let service = ToyService::new(|_| {});
     let send = async |key: Option<&str>, body: &str| {
         let mut request = ask("POST", "/v1/agents/once?wait=2", Some(ADMIN), body);
         if let Some(key) = key {
             request.headers_mut().insert("idempotency-key", key.parse().unwrap());
         }
-        floor.send(request).await
+        service.send(request).await
     };
     assert_eq!(send(Some("k-1"), r#"{"name": "x"}"#).await.json(), json!({"key": "k-1", "same": true, "body": true}));
     assert_eq!(send(None, "").await.json(), json!({"key": null, "same": null, "body": false}));
@@ -275,11 +274,11 @@ async fn a_guarded_request_knows_its_key_and_caller() {
 
 #[tokio::test]
 async fn head_answers_like_get_without_a_body() {
-    let floor = Floor::new(|_| {});
-    let answer = floor.send(ask("HEAD", "/health", None, "")).await;
+    let service = ToyService::new(|_| {});
+    let answer = service.send(ask("HEAD", "/health", None, "")).await;
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, ""));
     assert!(answer.header("content-length").parse::<usize>().unwrap() > 0);
-    let mut service = floor.service.clone();
+    let mut service = service.service.clone();
     assert!(service.ready().await.unwrap().call(ask("HEAD", "/nothing", None, "")).await.unwrap().status() == 404);
 }
 
@@ -300,14 +299,14 @@ impl std::io::Write for Page {
 
 #[tokio::test]
 async fn each_request_is_one_line_and_each_fault_is_told_once() {
-    let floor = Floor::new(|_| {});
+    let service = ToyService::new(|_| {});
     let page = Page::default();
     let writer = page.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    floor.get("/v1/agents/things/7?token=hidden").await;
-    let failed = floor.get("/api/v1/agents/things/500").await;
-    floor.send(ask("GET", "/api/v1/agents/things/7", Some("wrong-key-0123456789abcdef"), "")).await;
+    service.get("/v1/agents/things/7?token=hidden").await;
+    let failed = service.get("/api/v1/agents/things/500").await;
+    service.send(ask("GET", "/api/v1/agents/things/7", Some("wrong-key-0123456789abcdef"), "")).await;
     drop(guard);
     let text = String::from_utf8(page.0.lock().clone()).unwrap();
     assert!(!text.contains("0123456789abcdef") && !text.contains("hidden"), "{text}");

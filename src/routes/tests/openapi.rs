@@ -6,8 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{openapi_document, route_groups, with_system};
-use crate::{app::App, http::openapi};
+use crate::{
+    app::App,
+    http::openapi,
+    routes::{openapi_document, route_groups, with_system},
+};
 
 fn whole() -> Value {
     openapi_document(route_groups()).unwrap()
