@@ -375,7 +375,7 @@ impl App {
             ids,
             metrics,
         });
-        let rooms = Services {
+        let services = Services {
             shared,
             security_policies,
             reviews,
@@ -409,8 +409,8 @@ impl App {
             jq,
             supervisor,
         };
-        background::start(&rooms, &keys);
-        Ok(Self(Arc::new(rooms)))
+        background::start(&services, &keys);
+        Ok(Self(Arc::new(services)))
     }
 
     /// Release every run, within the configured grace period.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     environments::{ActionSpace, EnvironmentDescription, ReferenceReturns},
-    error::{Result as RoomResult, RlError as RoomError},
+    error::RlError,
     network::{NetworkAction, PolicyActions, PolicyNetwork, PolicySpec},
     training::{Algorithm, ChosenActions, EpisodeStats, GreedyPolicy, TrainingError, TrainingPlan, evaluate_episodes},
 };
@@ -83,21 +83,21 @@ fn action_rows(chosen: &ChosenActions, space: &ActionSpace) -> Vec<f64> {
 /// Evaluate a stored version in the environment called `environment`.
 ///
 /// # Errors
-/// [`RoomError::Invalid`] when no environment has that name, or its states or actions differ from the version's.
+/// [`RlError::Invalid`] when no environment has that name, or its states or actions differ from the version's.
 pub fn score_weights(
     weights: &[u8],
     environment: String,
     parameters: Option<Value>,
     count: usize,
     seed: u64,
-) -> RoomResult<EvaluationScores> {
+) -> Result<EvaluationScores, RlError> {
     // Threads inside an operation cost small networks more than they save, and the other cores serve requests.
     tch::set_num_threads(1);
     let mut network = PolicyNetwork::from_safetensors(weights)?;
     // The plan's algorithm only determines the form of actions: index or numbers.
     let plan = TrainingPlan { environment, parameters, algorithm: Algorithm::Ppo, settings: None, steps: 1, seed };
-    let described = plan.environment().map_err(RoomError::from_plan_error)?.description().clone();
-    check_shapes(&described, network.form()).map_err(|why| RoomError::invalid("environment", why))?;
+    let described = plan.environment().map_err(RlError::from_plan_error)?.description().clone();
+    check_shapes(&described, network.form()).map_err(|why| RlError::invalid("environment", why))?;
     network.settle().map_err(TrainingError::from)?;
     let greedy = |observations: &[f32], chosen: &mut ChosenActions| {
         let evaluations = network.evaluate(observations, true)?;

@@ -1,4 +1,4 @@
-//! Serving as the service's rooms see it.
+//! Serving as other modules see it.
 
 use std::collections::BTreeMap;
 
