@@ -8,7 +8,7 @@ use axum::{
 };
 
 use super::{auth::CallerIdentity, error::ApiError};
-use am_core::ambient::IdGenerator;
+use am_core::{ambient::IdGenerator, ids::TraceId};
 
 /// Header with the request id, in requests and responses.
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
@@ -57,11 +57,16 @@ impl RequestContext {
 
     /// Return the request id, for responses and logs.
     pub fn request_id(&self) -> &str {
-        self.given_id.as_deref().unwrap_or_else(|| self.trace_id())
+        self.given_id.as_deref().unwrap_or_else(|| self.trace_digits())
     }
 
-    /// Return the trace id, 32 hex digits.
-    pub fn trace_id(&self) -> &str {
+    /// Return the trace id.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_digits().into()
+    }
+
+    /// Return the text of the trace id, 32 hex digits.
+    pub fn trace_digits(&self) -> &str {
         &self.traceparent[3..35]
     }
 
@@ -170,7 +175,7 @@ mod tests {
     #[test]
     fn a_request_without_ids_gets_them() {
         let made = context(&[]);
-        assert_eq!(made.request_id(), made.trace_id());
+        assert_eq!(made.request_id(), made.trace_digits());
         assert!(parse_traceparent(made.traceparent()).is_some());
         assert!(made.sampled());
     }
@@ -179,7 +184,7 @@ mod tests {
     fn given_ids_are_kept_and_the_span_is_ours() {
         let kept = context(&[(REQUEST_ID_HEADER, "abc-1.2:3_4"), (TRACEPARENT_HEADER, PARENT)]);
         assert_eq!(kept.request_id(), "abc-1.2:3_4");
-        assert_eq!(kept.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(kept.trace_digits(), "0af7651916cd43dd8448eb211c80319c");
         assert_ne!(kept.span_id(), "b7ad6b7169203331");
         let mut headers = HeaderMap::new();
         kept.write_headers(&mut headers);

@@ -117,7 +117,7 @@ impl InFlightRequest {
             target: "request",
             "request",
             request_id = self.context.request_id(),
-            trace_id = self.context.trace_id()
+            trace_id = self.context.trace_digits()
         )
     }
 
@@ -189,7 +189,7 @@ impl InFlightRequest {
             ms = took.as_micros() as f64 / 1000.0,
             bytes,
             request_id = self.context.request_id(),
-            trace_id = self.context.trace_id(),
+            trace_id = self.context.trace_digits(),
             principal = self.context.principal(),
             "answered"
         );

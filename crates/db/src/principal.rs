@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use am_core::ids::PrincipalId;
+
 /// Identity of a caller or of the service itself, as owner of rows.
 #[derive(Clone)]
 pub struct Principal {
-    /// Name shown in answers and stored in new rows; never an API key.
+    /// Name shown in answers and stored in new rows; never an API key. Shared, since each request clones its caller.
     pub name: Arc<str>,
     /// Values that `owner_id` and similar columns may hold for this principal: its name, and the API key itself in rows
     /// that the coordinator wrote. For comparison only.
@@ -24,6 +26,11 @@ pub struct ClientOrigin {
 }
 
 impl Principal {
+    /// The name as the identifier that new rows store.
+    pub fn id(&self) -> PrincipalId {
+        PrincipalId::from(&*self.name)
+    }
+
     /// Whether the stored owner `stored` is this principal.
     pub fn owns(&self, stored: &str) -> bool {
         self.aliases.iter().any(|alias| alias == stored)

@@ -10,6 +10,7 @@ mod dag;
 pub mod definition;
 pub mod engine;
 pub mod error;
+mod event_kinds;
 pub mod executions;
 pub mod guard;
 pub mod jq;

@@ -13,9 +13,10 @@ use super::{
     },
     assignments,
     error::{OrchestrationError, Result},
+    event_kinds::RegistryEventKind,
 };
 use am_audit::AuditLog;
-use am_core::{ambient::Clock, config::AgentsConfig, validation::Violations};
+use am_core::{ambient::Clock, config::AgentsConfig, ids::AgentId, validation::Violations};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
@@ -74,6 +75,17 @@ pub struct RegistryUtilisation {
     pub by_agent: Vec<Value>,
 }
 
+/// Sums over agents that are online.
+#[derive(Default)]
+struct OnlineCapacity {
+    /// Number of the agents.
+    online: i64,
+    /// Number of assignments that they accept at once.
+    capacity: i64,
+    /// Number of assignments that they hold.
+    allocated: i64,
+}
+
 impl AgentRegistry {
     /// Create the registry on `db`.
     pub fn new(
@@ -111,7 +123,8 @@ impl AgentRegistry {
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MeasuredAgent>> {
         draft.check(self.settings.private_addresses).map_err(OrchestrationError::Invalid)?;
-        let (owner, now, id) = (owner.clone(), self.now(), draft.agent_id.clone());
+        let (owner, now) = (owner.clone(), self.now());
+        let id = draft.agent_id.clone();
         let registered = self.change(once, id, async move |tx, registry, found: Option<RegisteredAgentRecord>| {
             let before = found.as_ref().map(RegisteredAgentRecord::state);
             let agent = match found {
@@ -125,11 +138,11 @@ impl AgentRegistry {
                     (found.reported_load, found.last_seen, found.updated_at) = (None, now, now);
                     found
                 }
-                None => draft.into_agent(&owner.name, now),
+                None => draft.into_agent(owner.id(), now),
             };
             store::upsert(tx, &agent).await?;
             let data = json!({"agent_id": agent.id, "task_types": agent.task_types, "again": before.is_some()});
-            store::append_event(tx, "agent_registered", now, data).await?;
+            store::append_event(tx, RegistryEventKind::AgentRegistered, now, data).await?;
             let entry = audit_entry("registered", &agent.id, now).by(&owner).change(before, Some(agent.state()));
             registry.audit.append(tx, vec![entry]).await?;
             Ok(agent)
@@ -141,7 +154,7 @@ impl AgentRegistry {
     async fn change<F>(
         &self,
         once: Option<IdempotencyKey>,
-        id: String,
+        id: AgentId,
         change: F,
     ) -> Result<IdempotentResult<RegisteredAgentRecord>>
     where
@@ -166,7 +179,7 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`].
-    pub async fn get(&self, id: &str) -> Result<MeasuredAgent> {
+    pub async fn get(&self, id: &AgentId) -> Result<MeasuredAgent> {
         let now = self.now();
         let mut conn = self.db.read().await?;
         let agent = store::get(&mut conn, id, self.cutoff(now)).await?.ok_or(OrchestrationError::NotFound("Agent"))?;
@@ -255,9 +268,10 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`], [`OrchestrationError::Invalid`].
-    pub async fn update(&self, owner: &Principal, id: &str, change: AgentChange) -> Result<MeasuredAgent> {
-        let (owner, now, private) = (owner.clone(), self.now(), self.settings.private_addresses);
-        let done = self.change(None, id.to_owned(), async move |tx, registry, found| {
+    pub async fn update(&self, owner: &Principal, id: &AgentId, change: AgentChange) -> Result<MeasuredAgent> {
+        let (owner, now) = (owner.clone(), self.now());
+        let private = self.settings.private_addresses;
+        let done = self.change(None, id.clone(), async move |tx, registry, found| {
             let mut agent = check_owner(found, &owner)?;
             let before = agent.state();
             change.apply(&mut agent, private).map_err(OrchestrationError::Invalid)?;
@@ -278,7 +292,7 @@ impl AgentRegistry {
     pub async fn beat(
         &self,
         owner: &Principal,
-        id: &str,
+        id: &AgentId,
         beat: HeartbeatReport,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<RegisteredAgentRecord>> {
@@ -288,7 +302,7 @@ impl AgentRegistry {
         }
         violations.finish().map_err(OrchestrationError::Invalid)?;
         let (owner, now) = (owner.clone(), self.now());
-        self.change(once, id.to_owned(), async move |tx, registry, found| {
+        self.change(once, id.clone(), async move |tx, registry, found| {
             let mut agent = check_owner(found, &owner)?;
             (agent.last_seen, agent.reported_load) = (now, beat.load.or(agent.reported_load));
             if let Some(performance) = beat.performance {
@@ -297,11 +311,11 @@ impl AgentRegistry {
             let back = agent.offline_reason == Some(OfflineReason::Silent);
             if back {
                 (agent.status, agent.offline_reason) = (AgentStatus::Online, None);
-                store::append_event(tx, "agent_online", now, json!({"agent_id": agent.id, "reason": "heartbeat"}))
-                    .await?;
+                let data = json!({"agent_id": agent.id, "reason": "heartbeat"});
+                store::append_event(tx, RegistryEventKind::AgentOnline, now, data).await?;
                 let entry = audit_entry("online", &agent.id, now)
                     .by(&owner)
-                    .change(status_json("offline"), status_json("online"));
+                    .change(status_json(AgentStatus::Offline), status_json(AgentStatus::Online));
                 registry.audit.append(tx, vec![entry]).await?;
             }
             store::upsert(tx, &agent).await?;
@@ -317,12 +331,12 @@ impl AgentRegistry {
     pub async fn set_online(
         &self,
         owner: &Principal,
-        id: &str,
+        id: &AgentId,
         online: bool,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MeasuredAgent>> {
         let (owner, now) = (owner.clone(), self.now());
-        let switched = self.change(once, id.to_owned(), async move |tx, registry, found| {
+        let switched = self.change(once, id.clone(), async move |tx, registry, found| {
             let mut agent = check_owner(found, &owner)?;
             let requested = agent.offline_reason == Some(OfflineReason::Requested);
             if online && agent.is_online() {
@@ -331,9 +345,12 @@ impl AgentRegistry {
             if !online && requested {
                 return Err(OrchestrationError::InvalidState("the agent is offline already".into()));
             }
-            let (kind, word, was) =
-                if online { ("agent_online", "online", "offline") } else { ("agent_offline", "offline", "online") };
-            agent.status = if online { AgentStatus::Online } else { AgentStatus::Offline };
+            let kind = if online { RegistryEventKind::AgentOnline } else { RegistryEventKind::AgentOffline };
+            let (status, was) = match online {
+                true => (AgentStatus::Online, AgentStatus::Offline),
+                false => (AgentStatus::Offline, AgentStatus::Online),
+            };
+            agent.status = status;
             agent.offline_reason = (!online).then_some(OfflineReason::Requested);
             agent.updated_at = now;
             if online {
@@ -346,14 +363,10 @@ impl AgentRegistry {
             };
             let released = entries.len() as i64;
             agent.open -= released;
-            store::append_event(
-                tx,
-                kind,
-                now,
-                json!({"agent_id": agent.id, "reason": "requested", "released": released}),
-            )
-            .await?;
-            let entry = audit_entry(word, &agent.id, now).by(&owner).change(status_json(was), status_json(word));
+            let data = json!({"agent_id": agent.id, "reason": "requested", "released": released});
+            store::append_event(tx, kind, now, data).await?;
+            let entry = audit_entry(status.value(), &agent.id, now).by(&owner);
+            let entry = entry.change(status_json(was), status_json(status));
             entries.push(entry.data("released", json!(released)));
             registry.audit.append(tx, entries).await?;
             Ok(agent)
@@ -365,15 +378,15 @@ impl AgentRegistry {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
-    pub async fn deregister(&self, owner: &Principal, id: &str) -> Result<()> {
+    pub async fn deregister(&self, owner: &Principal, id: &AgentId) -> Result<()> {
         let (owner, now) = (owner.clone(), self.now());
-        let done = self.change(None, id.to_owned(), async move |tx, registry, found| {
+        let done = self.change(None, id.clone(), async move |tx, registry, found| {
             let agent = check_owner(found, &owner)?;
             let mut entries = assignments::release_all(tx, &agent.id, "it was deregistered", now).await?;
             let released = entries.len();
             store::delete(tx, &agent.id).await?;
-            store::append_event(tx, "agent_deregistered", now, json!({"agent_id": agent.id, "released": released}))
-                .await?;
+            let data = json!({"agent_id": agent.id, "released": released});
+            store::append_event(tx, RegistryEventKind::AgentDeregistered, now, data).await?;
             let entry = audit_entry("deregistered", &agent.id, now).by(&owner).change(Some(agent.state()), None);
             entries.push(entry.data("released", json!(released)));
             registry.audit.append(tx, entries).await?;
@@ -393,12 +406,14 @@ impl AgentRegistry {
         let share = |allocated: i64, capacity: i64| (capacity > 0).then(|| allocated as f64 / capacity as f64);
         let sum = |of: &dyn Fn(&RegisteredAgentRecord) -> bool| {
             let online = agents.iter().filter(|agent| agent.is_online() && of(agent));
-            online.fold((0, 0, 0), |(count, capacity, open), agent| {
-                (count + 1, capacity + agent.max_concurrent_tasks, open + agent.open)
+            online.fold(OnlineCapacity::default(), |sum, agent| OnlineCapacity {
+                online: sum.online + 1,
+                capacity: sum.capacity + agent.max_concurrent_tasks,
+                allocated: sum.allocated + agent.open,
             })
         };
         let by_task_type = TaskType::ALL.iter().filter_map(|task_type| {
-            let (online, capacity, allocated) = sum(&|agent| agent.task_types.contains(task_type));
+            let OnlineCapacity { online, capacity, allocated } = sum(&|agent| agent.task_types.contains(task_type));
             (online > 0).then(|| {
                 let utilisation = share(allocated, capacity);
                 json!({"task_type": task_type, "online": online, "capacity": capacity, "allocated": allocated, "utilisation": utilisation})
@@ -409,7 +424,7 @@ impl AgentRegistry {
             json!({"agent_id": agent.id, "status": agent.status, "capacity": agent.max_concurrent_tasks, "allocated": agent.open,
                    "utilisation": utilisation, "reported_load": agent.reported_load})
         });
-        let (online, capacity, allocated) = sum(&|_| true);
+        let OnlineCapacity { online, capacity, allocated } = sum(&|_| true);
         Ok(RegistryUtilisation {
             agents: agents.len() as i64,
             online,
@@ -451,6 +466,6 @@ fn check_owner(found: Option<RegisteredAgentRecord>, owner: &Principal) -> Resul
     if owner.owns(&agent.owner_id) { Ok(agent) } else { Err(OrchestrationError::Forbidden) }
 }
 
-fn status_json(word: &str) -> Option<Value> {
-    Some(json!({"status": word}))
+fn status_json(status: AgentStatus) -> Option<Value> {
+    Some(json!({"status": status}))
 }

@@ -13,13 +13,14 @@ use crate::{
         openapi::IdempotencyHeader,
     },
 };
+use am_core::ids::{AgentId, AssignmentId, ExecutionId, WorkflowId};
 use am_db::{
     codec::{JsonText, Timestamp},
     idempotency::IdempotentResult,
 };
 use am_orchestration::{
     agents::{GpuTier, TaskType},
-    assignments::{AgentReport, Assignment, AssignmentAttempt, AssignmentState as Stands, ReportOutcome},
+    assignments::{AgentReport, Assignment, AssignmentAttempt, AssignmentState, ReportOutcome},
 };
 
 /// A sub-task that was given to an agent, or waits for one.
@@ -27,17 +28,17 @@ use am_orchestration::{
 #[schema(as = Assignment)]
 pub struct AssignmentDocument {
     /// Id of the assignment: `assign_` and 16 hexadecimal digits.
-    assignment_id: String,
+    assignment_id: AssignmentId,
     /// Number of the present attempt, from 1. Reports must name it.
     attempt: i64,
     /// Agent that has the assignment or had it last; null: none had it yet.
-    agent_id: Option<String>,
+    agent_id: Option<AgentId>,
     /// Status of the assignment.
-    status: Stands,
+    status: AssignmentState,
     /// Execution that the sub-task is a step of.
-    execution_id: String,
+    execution_id: ExecutionId,
     /// Plan or workflow that the execution runs.
-    workflow_id: String,
+    workflow_id: WorkflowId,
     /// Key of the sub-task.
     sub_task: String,
     /// Type of the task; only agents with this capability get it.
@@ -141,7 +142,7 @@ pub struct AssignmentHistory {
 pub async fn get_assignment(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AssignmentId>,
 ) -> Result<JsonBody<AssignmentHistory>, ApiError> {
     let found = app.assignments.get(&caller, &id).await?;
     let assignment = AssignmentDocument::new(found.assignment);
@@ -152,11 +153,11 @@ pub async fn get_assignment(
 #[derive(Serialize, ToSchema)]
 pub struct ReportResponse {
     /// Id of the assignment.
-    assignment_id: String,
+    assignment_id: AssignmentId,
     /// Number of the attempt that the report was about.
     attempt: i64,
     /// Status of the assignment after the report.
-    status: Stands,
+    status: AssignmentState,
     /// Whether the same had been reported before.
     already_known: bool,
 }
@@ -193,7 +194,7 @@ pub struct AcceptReport {
 pub async fn accept_assignment(
     State(app): State<App>,
     AdminKey(owner): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<AcceptReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     Ok(report_response(
@@ -228,7 +229,7 @@ pub struct ProgressReport {
 pub async fn report_assignment_progress(
     State(app): State<App>,
     AdminKey(owner): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<ProgressReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let ProgressReport { attempt, progress } = request.body;
@@ -268,7 +269,7 @@ pub struct ResultReport {
 pub async fn report_assignment_result(
     State(app): State<App>,
     AdminKey(owner): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<ResultReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let ResultReport { attempt, result } = request.body;
@@ -306,7 +307,7 @@ pub struct FailReport {
 pub async fn report_assignment_failure(
     State(app): State<App>,
     AdminKey(owner): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AssignmentId>,
     request: IdempotentJson<FailReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let FailReport { attempt, error, retryable } = request.body;
@@ -332,7 +333,7 @@ pub async fn report_assignment_failure(
 pub async fn list_agent_assignments(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<Vec<AssignmentDocument>>, ApiError> {
     let found = app.assignments.of_agent(&caller, &id).await?;
     Ok(JsonBody(found.into_iter().map(AssignmentDocument::new).collect()))

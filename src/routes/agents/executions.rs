@@ -184,7 +184,7 @@ pub async fn execute_workflow(
         level: body.verification_level,
         max_execution_time: body.max_execution_time,
         max_cost_budget: body.max_cost_budget,
-        trace_id: Some(context.trace_id().to_owned()),
+        trace_id: Some(context.trace_digits().to_owned()),
     };
     let done = app.executions.execute(&caller, &app.workflows, &id, asked, request.once).await?;
     begun(&app, &caller, done, wait).await

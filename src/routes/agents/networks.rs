@@ -19,9 +19,10 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
+use am_core::ids::NetworkId;
 use am_orchestration::networks::{
-    AgentNetwork, CoordinationStrategy, NetworkAgent, NetworkDraft, NetworkObjective, NetworkOptimization,
-    NetworkStatus,
+    AgentNetwork, CoordinationStrategy, NetworkActivity, NetworkAgent, NetworkDraft, NetworkObjective,
+    NetworkOptimization, NetworkStatus,
 };
 
 /// A network to create.
@@ -100,7 +101,7 @@ pub async fn list_networks(
 pub async fn get_network(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<NetworkId>,
 ) -> Result<JsonBody<AgentNetwork>, ApiError> {
     Ok(JsonBody(app.networks.get(&caller, &id).await?))
 }
@@ -153,7 +154,7 @@ pub struct NetworkTaskRequest {
 pub async fn execute_network_task(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<NetworkId>,
     QueryParams(wait): QueryParams<WaitQuery>,
     context: RequestContextExtractor,
     request: IdempotentJson<NetworkTaskRequest>,
@@ -162,7 +163,7 @@ pub async fn execute_network_task(
     let mut inputs = Map::new();
     inputs.insert("task".into(), request.body.task);
     inputs.insert("priority".into(), serde_json::to_value(request.body.priority).map_err(ApiError::internal)?);
-    let trace = Some(context.trace_id().to_owned());
+    let trace = Some(context.trace_id());
     let done = app.networks.execute(&caller, &id, inputs, trace, request.once).await?;
     begun(&app, &caller, done, wait).await
 }
@@ -182,9 +183,9 @@ pub struct NetworkStatusDocument {
     #[serde(flatten)]
     network: AgentNetwork,
     /// Id of the network; the same as `id`.
-    network_id: String,
-    /// Status of the newest execution: running, waiting, completed, failed or cancelled; `idle`: there is none.
-    activity: String,
+    network_id: NetworkId,
+    /// Status of the newest execution; `idle`: there is none.
+    activity: NetworkActivity,
     /// Number of agents.
     agent_count: usize,
     /// Statistics of the network's executions; absent if not wanted.
@@ -211,7 +212,7 @@ pub struct NetworkStatusDocument {
 pub async fn get_network_status(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<NetworkId>,
     QueryParams(query): QueryParams<NetworkStatusQuery>,
 ) -> Result<JsonBody<NetworkStatusDocument>, ApiError> {
     let (network, standing) = app.networks.standing(&caller, &id).await?;
@@ -220,7 +221,7 @@ pub async fn get_network_status(
     Ok(JsonBody(NetworkStatusDocument {
         network_id: network.id.clone(),
         agent_count: network.agents.len(),
-        activity: standing.status.clone(),
+        activity: standing.status,
         metrics: wanted.then_some(standing),
         network,
     }))
@@ -252,7 +253,7 @@ pub struct OptimizeNetworkRequest {
 pub async fn optimize_network(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<NetworkId>,
     request: IdempotentJson<Option<OptimizeNetworkRequest>>,
 ) -> Result<IdempotentOk<NetworkOptimization>, ApiError> {
     let objective = request.body.and_then(|body| body.objective).unwrap_or(NetworkObjective::Efficiency);

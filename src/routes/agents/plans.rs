@@ -20,6 +20,7 @@ use crate::{
     },
     routes::stream::{EventPage, EventsQuery, EventsRequest},
 };
+use am_core::ids::{ExecutionId, PlanId};
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_orchestration::{
     agents::{GpuTier, TaskType},
@@ -178,7 +179,7 @@ pub async fn list_plans(
 pub async fn get_plan(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<PlanId>,
 ) -> Result<JsonBody<PlanStanding>, ApiError> {
     Ok(JsonBody(app.plans.standing(&caller, &id).await?))
 }
@@ -199,7 +200,7 @@ pub async fn get_plan(
 pub async fn get_plan_status(
     state: State<App>,
     caller: AdminKey,
-    id: PathParams<String>,
+    id: PathParams<PlanId>,
 ) -> Result<JsonBody<PlanStanding>, ApiError> {
     get_plan(state, caller, id).await
 }
@@ -236,14 +237,14 @@ pub struct PlanExecute {
 pub async fn execute_plan(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<PlanId>,
     QueryParams(wait): QueryParams<WaitQuery>,
     context: RequestContextExtractor,
     request: IdempotentJson<Option<PlanExecute>>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
     let waits = request.body.unwrap_or_default().wait_for_agents.unwrap_or(false);
-    let trace = Some(context.trace_id().to_owned());
+    let trace = Some(context.trace_id());
     let done = app.plans.execute(&caller, &id, waits, trace, request.once).await?;
     begun(&app, &caller, done, wait).await
 }
@@ -254,9 +255,9 @@ pub struct PlanChanged {
     /// What was done, in words.
     message: &'static str,
     /// Id of the plan.
-    plan_id: String,
+    plan_id: PlanId,
     /// Id of the plan's execution; null: it was not executed.
-    execution_id: Option<String>,
+    execution_id: Option<ExecutionId>,
     /// Status of the plan afterwards.
     status: PlanStatus,
 }
@@ -289,7 +290,7 @@ fn change_response(message: &'static str, done: IdempotentResult<PlanChange>) ->
 pub async fn cancel_plan(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<PlanId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<PlanChanged>, ApiError> {
     Ok(change_response("Plan cancelled", app.plans.cancel(&caller, &id, request.once).await?))
@@ -316,7 +317,7 @@ pub async fn cancel_plan(
 pub async fn retry_plan(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<PlanId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<PlanChanged>, ApiError> {
     Ok(change_response("Plan retried", app.plans.retry(&caller, &id, request.once).await?))
@@ -326,9 +327,9 @@ pub async fn retry_plan(
 #[derive(Serialize, ToSchema)]
 pub struct PlanEvents {
     /// Id of the plan.
-    plan_id: String,
+    plan_id: PlanId,
     /// Id of the plan's execution.
-    execution_id: String,
+    execution_id: ExecutionId,
     #[serde(flatten)]
     page: EventPage,
 }
@@ -354,7 +355,7 @@ pub struct PlanEvents {
 pub async fn stream_plan_events(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<PlanId>,
     asked: EventsRequest,
 ) -> Result<Response, ApiError> {
     let plan = app.plans.get(&caller, &id).await?;

@@ -14,6 +14,7 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
+use am_core::ids::{AgentId, PrincipalId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -31,7 +32,7 @@ use am_orchestration::{
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct AgentRegister {
     /// Name of the agent: 1 to 128 letters, digits, `.`, `_`, `:` and `-`.
-    agent_id: String,
+    agent_id: AgentId,
     /// Types of tasks that the agent does, at least one. Also taken as `supported_task_types` and `task_types`.
     #[serde(alias = "supported_task_types", alias = "task_types")]
     capabilities: Vec<TaskType>,
@@ -101,9 +102,9 @@ pub struct SourcedFigure {
 #[derive(Serialize, ToSchema)]
 pub struct RegisteredAgent {
     /// Name of the agent.
-    agent_id: String,
+    agent_id: AgentId,
     /// Principal of the owner.
-    owner_id: String,
+    owner_id: PrincipalId,
     /// Type of the agent.
     agent_type: String,
     /// Description, for people.
@@ -165,7 +166,7 @@ impl RegisteredAgent {
         let mine = reader.owns(&agent.owner_id);
         Self {
             agent_id: agent.id,
-            owner_id: PrincipalName::from_stored(&agent.owner_id).into(),
+            owner_id: PrincipalName::from_stored(&agent.owner_id).as_str().into(),
             agent_type: agent.agent_type,
             description: agent.description,
             capabilities: agent.task_types,
@@ -220,7 +221,7 @@ pub async fn register_agent(
 ) -> Result<IdempotentCreated<RegisteredAgent>, ApiError> {
     let body = request.body;
     let draft = AgentDraft {
-        agent_id: app.shared.keyring.shown(&body.agent_id),
+        agent_id: app.shared.keyring.shown(&body.agent_id).into(),
         agent_type: body.agent_type.unwrap_or_else(|| "worker".to_owned()),
         description: body.description.unwrap_or_default(),
         task_types: body.capabilities,
@@ -287,7 +288,7 @@ pub async fn list_agents(
 pub async fn get_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<RegisteredAgent>, ApiError> {
     Ok(JsonBody(RegisteredAgent::new(app.registry.get(&id).await?, &caller)))
 }
@@ -309,7 +310,7 @@ pub async fn get_agent(
 pub async fn update_agent(
     State(app): State<App>,
     AdminKey(owner): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     JsonBody(body): JsonBody<AgentUpdate>,
 ) -> Result<JsonBody<RegisteredAgent>, ApiError> {
     let change = AgentChange {
@@ -345,7 +346,7 @@ pub async fn update_agent(
 pub async fn deregister_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<StatusCode, ApiError> {
     app.registry.deregister(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -367,7 +368,7 @@ pub struct HeartbeatRequest {
 #[schema(as = HeartbeatAnswer)]
 pub struct HeartbeatResponse {
     /// Name of the agent.
-    agent_id: String,
+    agent_id: AgentId,
     /// Status of the agent afterwards.
     status: AgentStatus,
     /// When this heartbeat came.
@@ -398,7 +399,7 @@ pub struct HeartbeatResponse {
 pub async fn record_agent_heartbeat(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<Option<HeartbeatRequest>>,
 ) -> Result<IdempotentOk<HeartbeatResponse>, ApiError> {
     let body = request.body.unwrap_or_default();
@@ -416,7 +417,7 @@ pub async fn record_agent_heartbeat(
 async fn switch_agent(
     app: App,
     AdminKey(owner): AdminKey,
-    id: String,
+    id: AgentId,
     online: bool,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
@@ -444,7 +445,7 @@ async fn switch_agent(
 pub async fn take_agent_offline(
     State(app): State<App>,
     caller: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
     switch_agent(app, caller, id, false, request).await
@@ -468,7 +469,7 @@ pub async fn take_agent_offline(
 pub async fn bring_agent_online(
     State(app): State<App>,
     caller: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<RegisteredAgent>, ApiError> {
     switch_agent(app, caller, id, true, request).await

@@ -6,7 +6,10 @@ use super::{
     model::{AgentStatus, GpuTier, RegisteredAgentRecord, TaskType},
     validation::{self, AGENT_TYPE_LENGTH},
 };
-use am_core::validation::{Violation, Violations, has_length};
+use am_core::{
+    ids::{AgentId, PrincipalId},
+    validation::{Violation, Violations, has_length},
+};
 use am_db::codec::{JsonText, Timestamp};
 
 /// Maximum size of metadata, in bytes of JSON.
@@ -22,7 +25,7 @@ const COST_PER_HOUR: RangeInclusive<f64> = 0.0..=1e9;
 #[derive(Clone, Debug)]
 pub struct AgentDraft {
     /// Id of 1 to 128 letters, digits and `._:-`.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Type of agent, 1 to 50 characters.
     pub agent_type: String,
     /// Description for people; at most 2000 characters.
@@ -102,11 +105,11 @@ impl AgentDraft {
         agent.metadata = self.metadata;
     }
 
-    /// Create a new agent of `owner`.
-    pub(crate) fn into_agent(self, owner: &str, now: Timestamp) -> RegisteredAgentRecord {
+    /// Create a new agent of the owner `owner_id`.
+    pub(crate) fn into_agent(self, owner_id: PrincipalId, now: Timestamp) -> RegisteredAgentRecord {
         let mut agent = RegisteredAgentRecord {
             id: self.agent_id.clone(),
-            owner_id: owner.to_owned(),
+            owner_id,
             agent_type: String::new(),
             description: String::new(),
             task_types: Vec::new(),

@@ -21,7 +21,7 @@ pub use validation::AGENT_TYPE_LENGTH;
 pub(crate) use validation::is_share;
 
 use am_audit::{AuditEntry, EventType};
-use am_core::config::AgentsConfig;
+use am_core::{config::AgentsConfig, ids::AgentId};
 use am_db::codec::Timestamp;
 
 /// Return the time such that an agent last heard of before it is offline.
@@ -31,6 +31,6 @@ pub(crate) fn offline_cutoff(settings: &AgentsConfig, now: Timestamp) -> Timesta
 }
 
 /// Build the audit entry of a change to an agent.
-pub(crate) fn audit_entry(action: &str, agent_id: &str, now: Timestamp) -> AuditEntry {
+pub(crate) fn audit_entry(action: &str, agent_id: &AgentId, now: Timestamp) -> AuditEntry {
     AuditEntry::new(EventType::WorkflowUpdated, now).of("agent", action).data("agent_id", json!(agent_id))
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::StepType;
+use am_core::ids::{AgentId, PrincipalId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -115,10 +116,10 @@ impl TaskStats {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RegisteredAgentRecord {
     /// Id chosen by its owner.
-    pub id: String,
+    pub id: AgentId,
     /// Owner as stored; shown as a principal.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Type chosen by its owner; default `worker`.
     pub agent_type: String,
     /// Description for people.

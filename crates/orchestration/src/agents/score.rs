@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::model::{GpuTier, RegisteredAgentRecord, TaskType};
+use am_core::ids::AgentId;
 
 /// Price per hour up to which the price does not lower the score.
 const CHEAP_HOURLY_COST: f64 = 0.05;
@@ -74,7 +75,7 @@ pub fn best_agent<'a>(
     need: &TaskRequirements,
     agents: &'a [RegisteredAgentRecord],
     fastest: &BTreeMap<TaskType, f64>,
-    tried: &BTreeSet<String>,
+    tried: &BTreeSet<AgentId>,
 ) -> Result<(&'a RegisteredAgentRecord, f64), String> {
     if agents.is_empty() {
         return Err("no agent is registered".into());
@@ -115,7 +116,7 @@ pub mod tests {
 
     pub fn sample_agent(id: &str, performance: f64, cost_per_hour: f64) -> RegisteredAgentRecord {
         let draft = AgentDraft {
-            agent_id: id.to_owned(),
+            agent_id: id.into(),
             agent_type: "worker".into(),
             description: String::new(),
             task_types: vec![TaskType::TextProcessing, TaskType::DataAnalysis],
@@ -127,7 +128,7 @@ pub mod tests {
             endpoint_url: None,
             metadata: JsonText::none(),
         };
-        draft.into_agent("key_0", Timestamp::from_stored("2026-05-12 14:00:00.000000").unwrap())
+        draft.into_agent("key_0".into(), Timestamp::from_stored("2026-05-12 14:00:00.000000").unwrap())
     }
 
     pub fn need() -> TaskRequirements {
@@ -135,8 +136,8 @@ pub mod tests {
         TaskRequirements { task_type, gpu_tier: None, agent_type: None, max_price: None, estimated_seconds: None }
     }
 
-    fn chosen(need: &TaskRequirements, agents: &[RegisteredAgentRecord], tried: &[&str]) -> Result<String, String> {
-        let tried = tried.iter().map(|id| (*id).to_owned()).collect();
+    fn chosen(need: &TaskRequirements, agents: &[RegisteredAgentRecord], tried: &[&str]) -> Result<AgentId, String> {
+        let tried = tried.iter().copied().map(AgentId::from).collect();
         best_agent(need, agents, &BTreeMap::new(), &tried).map(|(agent, _)| agent.id.clone())
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::model::{AgentFilter, AgentStatus, OfflineReason, RegisteredAgentRecord, TaskStats, TaskType};
-use crate::error::Result;
+use crate::{error::Result, event_kinds::RegistryEventKind};
+use am_core::ids::AgentId;
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, Timestamp},
@@ -67,7 +68,7 @@ fn as_of(mut agent: RegisteredAgentRecord, cutoff: Timestamp) -> RegisteredAgent
 }
 
 /// Read one agent.
-pub async fn get(conn: &mut Connection, id: &str, cutoff: Timestamp) -> Result<Option<RegisteredAgentRecord>> {
+pub async fn get(conn: &mut Connection, id: &AgentId, cutoff: Timestamp) -> Result<Option<RegisteredAgentRecord>> {
     let agent = sql!("SELECT ", RegisteredAgentRecord::COLUMNS, " FROM am_agents a WHERE a.id = $1").bind(id);
     Ok(agent.fetch_optional(conn).await?.map(|agent| as_of(agent, cutoff)))
 }
@@ -154,13 +155,13 @@ pub async fn upsert(tx: &mut Tx, agent: &RegisteredAgentRecord) -> Result<()> {
 }
 
 /// Delete an agent. Its statistics are kept.
-pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn delete(tx: &mut Tx, id: &AgentId) -> Result<()> {
     sql!("DELETE FROM am_agents WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }
 
 /// Read the ids of agents that are online by their row and were last heard of before `cutoff`.
-pub async fn list_silent(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<String>> {
+pub async fn list_silent(conn: &mut Connection, cutoff: Timestamp) -> Result<Vec<AgentId>> {
     let silent = sql!("SELECT id FROM am_agents WHERE status = 'ONLINE' AND last_seen < $1 LIMIT 500");
     Ok(silent.bind(cutoff).fetch_values(conn).await?)
 }
@@ -172,7 +173,7 @@ pub async fn count_agents(conn: &mut Connection, cutoff: Timestamp) -> Result<(i
 }
 
 /// Add `work` to an agent's statistics of a task type.
-pub async fn add_task_stats(tx: &mut Tx, agent_id: &str, task_type: TaskType, work: TaskStats) -> Result<()> {
+pub async fn add_task_stats(tx: &mut Tx, agent_id: &AgentId, task_type: TaskType, work: TaskStats) -> Result<()> {
     insert!("am_agent_work" {
         agent_id: agent_id,
         task_type: task_type,
@@ -189,9 +190,10 @@ pub async fn add_task_stats(tx: &mut Tx, agent_id: &str, task_type: TaskType, wo
 }
 
 /// Append an event to the registry's stream.
-pub async fn append_event(tx: &mut Tx, kind: &str, now: Timestamp, data: Value) -> Result<()> {
+pub async fn append_event(tx: &mut Tx, kind: RegistryEventKind, now: Timestamp, data: Value) -> Result<()> {
     let seq = sql!("UPDATE am_registry SET last_event = last_event + 1 WHERE stream = $1 RETURNING last_event");
     let seq = seq.bind(REGISTRY_STREAM).fetch_value(tx.conn().await?).await?;
-    am_events::append_events(tx, REGISTRY_STREAM, &[StreamEvent { seq, kind: kind.to_owned(), at: now, data }]).await?;
+    let event = StreamEvent { seq, kind: kind.stored().to_owned(), at: now, data };
+    am_events::append_events(tx, REGISTRY_STREAM, &[event]).await?;
     Ok(())
 }

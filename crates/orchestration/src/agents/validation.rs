@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use reqwest::Url;
 
-use am_core::{public_address, validation::Violation};
+use am_core::{ids::AgentId, public_address, validation::Violation};
 
 /// Bytes of an agent's id.
 const ID_BYTES: RangeInclusive<usize> = 1..=128;
@@ -14,12 +14,12 @@ pub const AGENT_TYPE_LENGTH: RangeInclusive<usize> = 1..=50;
 const RESERVED_NAMES: [&str; 2] = ["utilisation", "events"];
 
 /// What is wrong with an agent's id.
-pub fn check_agent_id(id: &str) -> Option<Violation> {
+pub fn check_agent_id(id: &AgentId) -> Option<Violation> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
     if !ID_BYTES.contains(&id.len()) || !id.bytes().all(plain) || id.bytes().all(|byte| byte == b'.') {
         return Some(Violation::new("agent_id", "must be 1 to 128 letters, digits, `.`, `_`, `:` and `-`"));
     }
-    RESERVED_NAMES.contains(&id).then(|| Violation::new("agent_id", format!("{id:?} is reserved by the API")))
+    RESERVED_NAMES.contains(&id.as_str()).then(|| Violation::new("agent_id", format!("{id:?} is reserved by the API")))
 }
 
 /// Return whether a value is from 0 to 1; NaN is not.
@@ -79,10 +79,10 @@ mod tests {
     #[test]
     fn a_name_is_plain() {
         for good in ["a", "agent-1", "0xAB:cd.ef_g", &"x".repeat(128)] {
-            assert_eq!(check_agent_id(good), None, "{good}");
+            assert_eq!(check_agent_id(&good.into()), None, "{good}");
         }
         for bad in ["", ".", "..", "a b", "a/b", "ä", "utilisation", "events", &"x".repeat(129)] {
-            assert!(check_agent_id(bad).is_some(), "{bad}");
+            assert!(check_agent_id(&bad.into()).is_some(), "{bad}");
         }
     }
 }

@@ -11,15 +11,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AssignmentService, AssignmentServiceInner, DISPATCH_TOPIC,
-    model::{Assignment, AssignmentState, AttemptOutcome},
+    model::{Assignment, AssignmentState, AttemptOutcome, NotificationKind},
     store, transitions,
 };
 use crate::{
-    agents::{self, RegisteredAgentRecord, TaskType, best_agent},
+    agents::{self, AgentStatus, RegisteredAgentRecord, TaskType, best_agent},
     error::Result,
+    event_kinds::{ExecutionEventKind, RegistryEventKind},
 };
 use am_audit::AuditEntry;
-use am_core::supervisor::BackgroundTask;
+use am_core::{
+    ids::{AgentId, AssignmentId},
+    supervisor::BackgroundTask,
+};
 use am_db::{Connection, Tx, codec::Timestamp, owner};
 
 /// Polling interval while nothing wakes the dispatcher.
@@ -127,7 +131,7 @@ impl AssignmentServiceInner {
     }
 
     /// Mark an agent offline that sent no heartbeat, and release its assignments.
-    async fn silent(&self, tx: &mut Tx, id: &str, cutoff: Timestamp, now: Timestamp) -> Result<Vec<AuditEntry>> {
+    async fn silent(&self, tx: &mut Tx, id: &AgentId, cutoff: Timestamp, now: Timestamp) -> Result<Vec<AuditEntry>> {
         // As read, it is already offline.
         let Some(mut agent) = agents::store::get(tx.conn().await?, id, cutoff).await? else { return Ok(Vec::new()) };
         let seconds = self.settings.offline_after.as_secs_f64();
@@ -141,12 +145,12 @@ impl AssignmentServiceInner {
         let released = entries.len() as u64;
         self.metrics.released(released);
         let data = json!({"agent_id": id, "reason": "silent", "released": released});
-        agents::store::append_event(tx, "agent_offline", now, data).await?;
+        agents::store::append_event(tx, RegistryEventKind::AgentOffline, now, data).await?;
         let hub = self.hub.clone();
         tx.after_commit(move || hub.wake(agents::store::REGISTRY_STREAM));
         let entry = agents::audit_entry("offline", id, now).on_behalf_of(owner::SYSTEM_PRINCIPAL);
-        let change = (Some(json!({"status": "online"})), Some(json!({"status": "offline"})));
-        entries.push(entry.data("released", json!(released)).change(change.0, change.1));
+        let (before, after) = (json!({"status": AgentStatus::Online}), json!({"status": AgentStatus::Offline}));
+        entries.push(entry.data("released", json!(released)).change(Some(before), Some(after)));
         Ok(entries)
     }
 
@@ -163,12 +167,12 @@ impl AssignmentServiceInner {
             );
             store::save(tx, &one).await?;
             let data = json!({"outcome": AttemptOutcome::Expired, "reason": one.error, "state": one.state});
-            transitions::append_event(tx, &one, None, "agent_released", now, data).await?;
+            transitions::append_event(tx, &one, None, ExecutionEventKind::AgentReleased, now, data).await?;
             return Ok(AuditEntry::new(am_audit::EventType::WorkflowUpdated, now)
                 .of("assignment", "expired")
                 .on_behalf_of(owner::SYSTEM_PRINCIPAL)
-                .workflow(&one.workflow_id)
-                .execution(&one.execution_id)
+                .workflow(one.workflow_id.as_str())
+                .execution(one.execution_id.as_str())
                 .data("assignment_id", json!(one.id)));
         }
         let mut attempt = transitions::current_attempt(tx.conn().await?, &one).await?;
@@ -179,7 +183,7 @@ impl AssignmentServiceInner {
             (AttemptOutcome::Missed, format!("agent {:?} did not accept it in {seconds} seconds", attempt.agent_id))
         };
         transitions::close_attempt(tx, &mut one, &mut attempt, outcome, &why, false, now).await?;
-        store::insert_notification(tx, &one.id, &attempt, "CANCEL", now).await?;
+        store::insert_notification(tx, &one.id, &attempt, NotificationKind::Cancel, now).await?;
         self.metrics.count(&attempt);
         Ok(transitions::audit_entry(&one, &attempt, "released", now))
     }
@@ -204,7 +208,7 @@ fn match_agents(
     waiting: Vec<Assignment>,
     agents: &mut [RegisteredAgentRecord],
     fastest: &BTreeMap<TaskType, f64>,
-    tried: &BTreeMap<String, BTreeSet<String>>,
+    tried: &BTreeMap<AssignmentId, BTreeSet<AgentId>>,
 ) -> Vec<AssignmentMatch> {
     let nobody = BTreeSet::new();
     let mut found = Vec::new();

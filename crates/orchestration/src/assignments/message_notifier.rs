@@ -26,9 +26,9 @@ impl AgentNotifier for MessageService {
                 origin: None,
             };
             let draft = MessageDraft {
-                message_id: Some(letter.message_id),
+                message_id: Some(letter.message_id.into()),
                 sender: SENDER_ID.to_owned(),
-                to: MessageDestination::Agent(letter.recipient),
+                to: MessageDestination::Agent(letter.recipient.into()),
                 content: fit_content(letter.content),
                 kind: if letter.is_task { MessageType::TaskRequest } else { MessageType::Notification },
                 priority: MessagePriority::High,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub use model::{
     ASSIGNMENT_ID_PREFIX, AgentReport, Assignment, AssignmentAttempt, AssignmentState, AttemptOutcome, NewAssignment,
-    ReportDisposition, is_assignment_id,
+    NotifyChannel, ReportDisposition, is_assignment_id,
 };
 pub(crate) use store::{count_open, list_attempts, list_for_execution};
 pub use transitions::{cancel_assignment, place_assignment, release_all};
@@ -26,9 +26,15 @@ pub use transitions::{cancel_assignment, place_assignment, release_all};
 use super::{
     agents,
     error::{OrchestrationError, Result},
+    event_kinds::ExecutionEventKind,
 };
 use am_audit::AuditLog;
-use am_core::{ambient::Clock, config::AgentsConfig, crypto};
+use am_core::{
+    ambient::Clock,
+    config::AgentsConfig,
+    crypto,
+    ids::{AgentId, AssignmentId, MessageId},
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -48,9 +54,9 @@ pub const DEADLINE_MARGIN: std::time::Duration = std::time::Duration::from_secs(
 #[derive(Clone, Debug)]
 pub struct AgentMessage {
     /// Id of the recipient agent.
-    pub recipient: String,
+    pub recipient: AgentId,
     /// Message id, equal for every repetition.
-    pub message_id: String,
+    pub message_id: MessageId,
     /// Whether it offers a task; otherwise it cancels one.
     pub is_task: bool,
     /// Time for which the message is kept for the agent.
@@ -107,7 +113,7 @@ pub struct AssignmentWithAttempts {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReportOutcome {
     /// Id of the assignment.
-    pub assignment_id: String,
+    pub assignment_id: AssignmentId,
     /// Number of the reporting attempt.
     pub attempt: i64,
     /// State of the assignment after the report.
@@ -148,7 +154,7 @@ impl AssignmentService {
     }
 
     /// Wait until assignment `id` has ended. Temporary failures of reading the database are retried.
-    pub async fn ended(&self, id: &str) -> EndedAssignment {
+    pub async fn ended(&self, id: &AssignmentId) -> EndedAssignment {
         let mut subscription = self.0.hub.subscribe(id);
         loop {
             match self.find(id).await {
@@ -166,7 +172,9 @@ impl AssignmentService {
                     let error = Some("the assignment does not exist".to_owned());
                     return EndedAssignment { state: AssignmentState::Failed, result: Value::Null, error, cost: 0.0 };
                 }
-                Err(error) => tracing::warn!(assignment = id, %error, "could not read an assignment; retrying"),
+                Err(error) => {
+                    tracing::warn!(assignment = id.as_str(), %error, "could not read an assignment; retrying")
+                }
             }
             // Changes by another process are found by polling.
             tokio::select! {
@@ -176,7 +184,7 @@ impl AssignmentService {
         }
     }
 
-    async fn find(&self, id: &str) -> Result<Option<Assignment>> {
+    async fn find(&self, id: &AssignmentId) -> Result<Option<Assignment>> {
         store::get(&mut *self.0.db.read().await?, id).await
     }
 
@@ -184,7 +192,7 @@ impl AssignmentService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
-    pub async fn get(&self, caller: &Principal, id: &str) -> Result<AssignmentWithAttempts> {
+    pub async fn get(&self, caller: &Principal, id: &AssignmentId) -> Result<AssignmentWithAttempts> {
         let mut conn = self.0.db.read().await?;
         let assignment = store::get(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Assignment"))?;
         let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
@@ -203,7 +211,7 @@ impl AssignmentService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
-    pub async fn of_agent(&self, owner: &Principal, agent_id: &str) -> Result<Vec<Assignment>> {
+    pub async fn of_agent(&self, owner: &Principal, agent_id: &AgentId) -> Result<Vec<Assignment>> {
         let mut conn = self.0.db.read().await?;
         let cutoff = agents::offline_cutoff(&self.0.settings, self.now());
         let agent =
@@ -222,12 +230,13 @@ impl AssignmentService {
     pub async fn report(
         &self,
         owner: &Principal,
-        id: &str,
+        id: &AssignmentId,
         number: i64,
         report: AgentReport,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<ReportOutcome>> {
-        let (inner, owner, id) = (self.0.clone(), owner.clone(), id.to_owned());
+        let (inner, owner) = (self.0.clone(), owner.clone());
+        let id = id.clone();
         self.0
             .db
             .write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
@@ -256,7 +265,7 @@ impl AssignmentServiceInner {
     async fn take(
         &self,
         tx: &mut Tx,
-        id: &str,
+        id: &AssignmentId,
         mut attempt: AssignmentAttempt,
         report: AgentReport,
         owner: Option<&Principal>,
@@ -281,7 +290,10 @@ impl AssignmentServiceInner {
                     }
                     store::save_attempt(tx, id, &attempt).await?;
                     store::save(tx, &one).await?;
-                    let kind = if begins { "agent_accepted" } else { "agent_progress" };
+                    let kind = match begins {
+                        true => ExecutionEventKind::AgentAccepted,
+                        false => ExecutionEventKind::AgentProgress,
+                    };
                     let data = json!({"progress": one.progress});
                     transitions::append_event(tx, &one, Some(&attempt), kind, now, data).await?;
                     begins.then_some("accepted")
@@ -308,12 +320,13 @@ impl AssignmentServiceInner {
             self.metrics.count(&attempt);
             self.wake_after(tx, &one);
         }
-        Ok(ReportOutcome { assignment_id: id.to_owned(), attempt: attempt.attempt, state: one.state, known })
+        Ok(ReportOutcome { assignment_id: id.clone(), attempt: attempt.attempt, state: one.state, known })
     }
 
     /// After the commit, wake the waiting step, the followers of its run, and the dispatcher.
     fn wake_after(&self, tx: &mut Tx, one: &Assignment) {
-        let (hub, id, execution) = (self.hub.clone(), one.id.clone(), one.execution_id.clone());
+        let hub = self.hub.clone();
+        let (id, execution) = (one.id.clone(), one.execution_id.clone());
         tx.after_commit(move || {
             hub.wake(&id);
             hub.wake(&execution);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agents::{GpuTier, TaskRequirements, TaskType};
+use am_core::ids::{AgentId, AssignmentId, ExecutionId, PrincipalId, WorkflowId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -59,19 +60,41 @@ am_db::stored_enum! {
     }
 }
 
+am_db::stored_enum! {
+    /// Way in which an agent is notified.
+    pub enum NotifyChannel {
+        /// By a call to its endpoint.
+        Endpoint = "endpoint" / "endpoint",
+        /// By a message that is kept for it.
+        Message = "message" / "message",
+        /// Not at all: the agent has to ask.
+        Poll = "poll" / "poll",
+    }
+}
+
+am_db::stored_enum! {
+    /// What an agent is notified of.
+    pub enum NotificationKind {
+        /// An assignment was offered to it.
+        Task = "TASK" / "task",
+        /// An assignment was taken from it.
+        Cancel = "CANCEL" / "cancel",
+    }
+}
+
 /// An assignment to be stored.
 #[derive(Clone, Debug)]
 pub struct NewAssignment {
     /// Id: `assign_` and 16 hex digits.
-    pub id: String,
+    pub id: AssignmentId,
     /// Execution whose step waits for it.
-    pub execution_id: String,
+    pub execution_id: ExecutionId,
     /// Key of that step.
     pub step_key: String,
     /// Workflow, network or plan of the execution.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Principal of the client; never a key.
-    pub client_id: String,
+    pub client_id: PrincipalId,
     /// Requirements on the agent.
     pub need: TaskRequirements,
     /// Priority; 0 is served first.
@@ -96,16 +119,16 @@ pub fn is_assignment_id(id: &str) -> bool {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assignment {
     /// Id: `assign_` and 16 hex digits.
-    pub id: String,
+    pub id: AssignmentId,
     /// Execution whose step waits for it.
-    pub execution_id: String,
+    pub execution_id: ExecutionId,
     /// Key of that step.
     pub step_key: String,
     /// Workflow, network or plan of the execution.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Client as stored; shown as a principal.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub client_id: String,
+    pub client_id: PrincipalId,
     /// Type of the task.
     pub task_type: TaskType,
     /// Minimum GPU tier; null: any.
@@ -127,7 +150,7 @@ pub struct Assignment {
     /// Number of the latest attempt; 0: none yet.
     pub attempt: i64,
     /// Agent that holds the assignment, or that ended it; null: none.
-    pub agent_id: Option<String>,
+    pub agent_id: Option<AgentId>,
     /// Number of failed attempts.
     pub failures: i64,
     /// Progress in percent, as last reported.
@@ -159,7 +182,7 @@ pub struct AssignmentAttempt {
     /// Number of the attempt, from 1.
     pub attempt: i64,
     /// Id of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Score of the agent when it was chosen.
     pub score: f64,
     /// Price of the agent per hour at that time.
@@ -181,8 +204,8 @@ pub struct AssignmentAttempt {
     pub seconds: Option<f64>,
     /// Cost of these seconds.
     pub cost: Option<f64>,
-    /// Way in which the agent was notified: `endpoint`, `message`, or `poll` (the agent has to ask); null: not yet.
-    pub told_by: Option<String>,
+    /// Way in which the agent was notified; null: not yet.
+    pub told_by: Option<NotifyChannel>,
     /// Time of the notification.
     pub told_at: Option<Timestamp>,
     /// Error of the last notification attempt.
@@ -228,7 +251,7 @@ impl Assignment {
     /// Offer the assignment to an agent, as the next attempt. Returns `None` unless it is waiting.
     pub fn offer(
         &mut self,
-        agent_id: &str,
+        agent_id: &AgentId,
         score: f64,
         cost_per_hour: f64,
         now: Timestamp,
@@ -238,11 +261,11 @@ impl Assignment {
         }
         self.attempt += 1;
         self.state = AssignmentState::Offered;
-        (self.agent_id, self.offered_at, self.accepted_at) = (Some(agent_id.to_owned()), Some(now), None);
+        (self.agent_id, self.offered_at, self.accepted_at) = (Some(agent_id.clone()), Some(now), None);
         self.progress = 0.0;
         Some(AssignmentAttempt {
             attempt: self.attempt,
-            agent_id: agent_id.to_owned(),
+            agent_id: agent_id.clone(),
             score,
             cost_per_hour,
             offered_at: now,

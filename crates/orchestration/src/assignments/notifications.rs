@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentMessage, AssignmentService, AssignmentServiceInner, DISPATCH_TOPIC,
-    model::{AgentReport, Assignment, AssignmentAttempt},
+    model::{AgentReport, Assignment, AssignmentAttempt, NotificationKind, NotifyChannel},
     store::{self, PendingNotification},
 };
 use crate::{agents, error::Result};
@@ -44,7 +44,7 @@ pub fn build_client(settings: &AgentsConfig) -> std::result::Result<Client, reqw
 /// Outcome of a notification.
 enum NotifyOutcome {
     /// Delivered in this way, possibly with a report in the response.
-    Delivered(&'static str, Option<AgentReport>),
+    Delivered(NotifyChannel, Option<AgentReport>),
     /// Obsolete: the attempt is over.
     Obsolete,
     /// Given up; the agent finds the assignment by polling.
@@ -68,7 +68,7 @@ impl AssignmentService {
                         let inner = self.0.clone();
                         calls.spawn(async move {
                             if let Err(error) = inner.deliver(&notice).await {
-                                tracing::warn!(assignment = notice.assignment_id, %error, "an agent could not be notified");
+                                tracing::warn!(assignment = notice.assignment_id.as_str(), %error, "an agent could not be notified");
                             }
                         });
                     }
@@ -109,7 +109,7 @@ impl AssignmentServiceInner {
         };
         let Some((one, attempt)) = found else { return self.settle(notice, NotifyOutcome::Obsolete).await };
         // The attempt was released before its agent was notified, so no cancellation is needed.
-        if notice.kind == "TASK" && attempt.outcome.is_some() {
+        if notice.kind == NotificationKind::Task && attempt.outcome.is_some() {
             return self.settle(notice, NotifyOutcome::Obsolete).await;
         }
         let content = notification_body(notice, &one, &attempt);
@@ -118,13 +118,13 @@ impl AssignmentServiceInner {
             None => {
                 let letter = AgentMessage {
                     recipient: notice.agent_id.clone(),
-                    message_id: idempotency_key(notice),
-                    is_task: notice.kind == "TASK",
+                    message_id: idempotency_key(notice).into(),
+                    is_task: notice.kind == NotificationKind::Task,
                     keep: self.keep(notice, &one),
                     content,
                 };
                 match self.courier.send(letter).await {
-                    Ok(()) => NotifyOutcome::Delivered("message", None),
+                    Ok(()) => NotifyOutcome::Delivered(NotifyChannel::Message, None),
                     // The assignment is not lost, and a retry would fail for most of the possible reasons.
                     Err(why) => NotifyOutcome::Undelivered(why),
                 }
@@ -136,7 +136,7 @@ impl AssignmentServiceInner {
     /// Retention of a message: a task until the attempt is over; a cancellation for as long as an agent may be offline.
     fn keep(&self, notice: &PendingNotification, one: &Assignment) -> Duration {
         let left = (one.deadline.0 - self.clock.now()).to_std().unwrap_or_default();
-        if notice.kind == "TASK" { left } else { self.settings.offline_after }
+        if notice.kind == NotificationKind::Task { left } else { self.settings.offline_after }
     }
 
     async fn call(&self, url: &str, notice: &PendingNotification, content: &Value) -> NotifyOutcome {
@@ -164,7 +164,7 @@ impl AssignmentServiceInner {
             let document: Option<Value> = serde_json::from_slice(&body).ok();
             let result = document.as_ref().and_then(|document| document.get("result")).cloned();
             return NotifyOutcome::Delivered(
-                "endpoint",
+                NotifyChannel::Endpoint,
                 Some(result.map_or(AgentReport::Accept, AgentReport::Complete)),
             );
         }
@@ -179,21 +179,22 @@ impl AssignmentServiceInner {
         self.db
             .write(async move |tx: &mut Tx| {
                 let now = Timestamp(inner.clock.now());
-                let (by, error, report) = match told {
-                    NotifyOutcome::Delivered(by, report) => (Some(by), None, report),
-                    NotifyOutcome::Obsolete => (None, None, None),
-                    NotifyOutcome::Undelivered(why) => (Some("poll"), Some(why), None),
+                let (mut by, mut error, mut report) = (None, None, None);
+                match told {
+                    NotifyOutcome::Delivered(channel, answer) => (by, report) = (Some(channel), answer),
+                    NotifyOutcome::Obsolete => {}
+                    NotifyOutcome::Undelivered(why) => (by, error) = (Some(NotifyChannel::Poll), Some(why)),
                     NotifyOutcome::Retry(why) if notice.tries < MAX_NOTIFY_ATTEMPTS => {
                         let wait = chrono::Duration::milliseconds(500 << notice.tries);
                         return store::reschedule_notification(tx, &notice, &why, Timestamp(now.0 + wait), now).await;
                     }
                     NotifyOutcome::Retry(why) | NotifyOutcome::Refused(why) => {
-                        let failed = AgentReport::Fail(format!("agent {:?}: {why}", notice.agent_id), true);
-                        (None, Some(why), Some(failed))
+                        report = Some(AgentReport::Fail(format!("agent {:?}: {why}", notice.agent_id), true));
+                        error = Some(why);
                     }
-                };
+                }
                 store::finish_notification(tx, &notice, by, error.as_deref(), now).await?;
-                let Some(report) = report.filter(|_| notice.kind == "TASK") else { return Ok(()) };
+                let Some(report) = report.filter(|_| notice.kind == NotificationKind::Task) else { return Ok(()) };
                 let attempt = store::get_attempt(tx.conn().await?, &notice.assignment_id, notice.attempt).await?;
                 // The attempt has ended; further tries are useless.
                 if let Some(attempt) = attempt.filter(|attempt| attempt.outcome.is_none()) {
@@ -207,14 +208,13 @@ impl AssignmentServiceInner {
 
 /// Build the idempotency key, equal for every repetition.
 fn idempotency_key(notice: &PendingNotification) -> String {
-    let kind = if notice.kind == "TASK" { "task" } else { "cancel" };
-    format!("{}:{}:{kind}", notice.assignment_id, notice.attempt)
+    format!("{}:{}:{}", notice.assignment_id, notice.attempt, notice.kind)
 }
 
 /// Build the body of a notification.
 fn notification_body(notice: &PendingNotification, one: &Assignment, attempt: &AssignmentAttempt) -> Value {
     let mut content = json!({
-        "type": if notice.kind == "TASK" { "task_request" } else { "task_cancelled" },
+        "type": if notice.kind == NotificationKind::Task { "task_request" } else { "task_cancelled" },
         "assignment_id": one.id,
         "attempt": attempt.attempt,
         "agent_id": attempt.agent_id,
@@ -223,7 +223,7 @@ fn notification_body(notice: &PendingNotification, one: &Assignment, attempt: &A
         "sub_task": one.step_key,
         "task_type": one.task_type,
     });
-    if notice.kind == "TASK" {
+    if notice.kind == NotificationKind::Task {
         content["request"] = one.request.parse().ok().flatten().unwrap_or(Value::Null);
         content["deadline"] = json!(one.deadline);
         content["estimated_seconds"] = json!(one.estimated_seconds);

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Assignment, AssignmentAttempt, AssignmentState, NewAssignment};
+use super::model::{Assignment, AssignmentAttempt, AssignmentState, NewAssignment, NotificationKind, NotifyChannel};
 use crate::{agents::TaskType, error::Result};
+use am_core::ids::{AgentId, AssignmentId, ExecutionId};
 use am_db::{Connection, FromRow, Tx, codec::Timestamp, insert, row, row::Columns, sql, update};
 
 row! {
@@ -84,20 +85,20 @@ pub async fn insert(tx: &mut Tx, new: &NewAssignment, now: Timestamp) -> Result<
 }
 
 /// Read one assignment.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Assignment>> {
+pub async fn get(conn: &mut Connection, id: &AssignmentId) -> Result<Option<Assignment>> {
     let query = sql!("SELECT ", Assignment::COLUMNS, " FROM am_assignments WHERE id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
 /// Read the assignments of an execution, in the order in which they were stored.
-pub async fn list_for_execution(conn: &mut Connection, execution_id: &str) -> Result<Vec<Assignment>> {
+pub async fn list_for_execution(conn: &mut Connection, execution_id: &ExecutionId) -> Result<Vec<Assignment>> {
     let query =
         sql!("SELECT ", Assignment::COLUMNS, " FROM am_assignments WHERE execution_id = $1 ORDER BY placed_at, id",);
     Ok(query.bind(execution_id).fetch_all(conn).await?)
 }
 
 /// Read the assignments that an agent holds, oldest first.
-pub async fn list_held_by(conn: &mut Connection, agent_id: &str) -> Result<Vec<Assignment>> {
+pub async fn list_held_by(conn: &mut Connection, agent_id: &AgentId) -> Result<Vec<Assignment>> {
     let query = sql!(
         "SELECT ",
         Assignment::COLUMNS,
@@ -128,13 +129,13 @@ pub async fn list_overdue(conn: &mut Connection, now: Timestamp, offered_before:
 }
 
 /// Read the agents that previously held the waiting assignments, by assignment.
-pub async fn previous_agents(conn: &mut Connection) -> Result<BTreeMap<String, BTreeSet<String>>> {
+pub async fn previous_agents(conn: &mut Connection) -> Result<BTreeMap<AssignmentId, BTreeSet<AgentId>>> {
     let rows = sql!(
         "SELECT t.assignment_id, t.agent_id FROM am_assignments s JOIN am_assignment_attempts t ON t.assignment_id = s.id
          WHERE s.state = 'WAITING'",
     );
-    let rows: Vec<(String, String)> = rows.fetch_all(conn).await?;
-    let mut tried = BTreeMap::<String, BTreeSet<String>>::new();
+    let rows: Vec<(AssignmentId, AgentId)> = rows.fetch_all(conn).await?;
+    let mut tried = BTreeMap::<AssignmentId, BTreeSet<AgentId>>::new();
     for (assignment, agent) in rows {
         tried.entry(assignment).or_default().insert(agent);
     }
@@ -142,7 +143,7 @@ pub async fn previous_agents(conn: &mut Connection) -> Result<BTreeMap<String, B
 }
 
 /// Read one attempt.
-pub async fn get_attempt(conn: &mut Connection, id: &str, number: i64) -> Result<Option<AssignmentAttempt>> {
+pub async fn get_attempt(conn: &mut Connection, id: &AssignmentId, number: i64) -> Result<Option<AssignmentAttempt>> {
     let query = sql!(
         "SELECT ",
         AssignmentAttempt::COLUMNS,
@@ -152,28 +153,31 @@ pub async fn get_attempt(conn: &mut Connection, id: &str, number: i64) -> Result
 }
 
 /// An attempt, and of which assignment.
-struct OneOf(AssignmentAttempt, String);
+struct AttemptRow {
+    attempt: AssignmentAttempt,
+    assignment_id: AssignmentId,
+}
 
-impl FromRow for OneOf {
+impl FromRow for AttemptRow {
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
-        Ok(Self(AssignmentAttempt::from_row(columns)?, columns.next_value()?))
+        Ok(Self { attempt: AssignmentAttempt::from_row(columns)?, assignment_id: columns.next_value()? })
     }
 }
 
 /// Read the attempts of all assignments of an execution, by assignment.
 pub async fn list_attempts(
     conn: &mut Connection,
-    execution_id: &str,
-) -> Result<BTreeMap<String, Vec<AssignmentAttempt>>> {
+    execution_id: &ExecutionId,
+) -> Result<BTreeMap<AssignmentId, Vec<AssignmentAttempt>>> {
     let query = sql!(
         "SELECT ",
         AssignmentAttempt::COLUMNS,
         ", assignment_id FROM am_assignment_attempts
          WHERE assignment_id IN (SELECT id FROM am_assignments WHERE execution_id = $1) ORDER BY assignment_id, attempt",
     );
-    let mut found = BTreeMap::<String, Vec<AssignmentAttempt>>::new();
-    for OneOf(attempt, assignment) in query.bind(execution_id).fetch_all(conn).await? {
-        found.entry(assignment).or_default().push(attempt);
+    let mut found = BTreeMap::<AssignmentId, Vec<AssignmentAttempt>>::new();
+    for AttemptRow { attempt, assignment_id } in query.bind(execution_id).fetch_all(conn).await? {
+        found.entry(assignment_id).or_default().push(attempt);
     }
     Ok(found)
 }
@@ -200,7 +204,7 @@ pub async fn save(tx: &mut Tx, one: &Assignment) -> Result<()> {
 }
 
 /// Save an attempt, except for the columns about its notification.
-pub async fn save_attempt(tx: &mut Tx, id: &str, attempt: &AssignmentAttempt) -> Result<()> {
+pub async fn save_attempt(tx: &mut Tx, id: &AssignmentId, attempt: &AssignmentAttempt) -> Result<()> {
     insert!("am_assignment_attempts" {
         assignment_id: id,
         attempt: attempt.attempt,
@@ -230,13 +234,13 @@ row! {
         /// Row number of the notification.
         pub id: i64,
         /// Of which assignment.
-        pub assignment_id: String,
+        pub assignment_id: AssignmentId,
         /// Under which number.
         pub attempt: i64,
         /// Agent that is notified.
-        pub agent_id: String,
-        /// TASK or CANCEL.
-        pub kind: String,
+        pub agent_id: AgentId,
+        /// What the agent is told.
+        pub kind: NotificationKind,
         /// How often it was tried, this time included.
         pub tries: i64,
     }
@@ -245,9 +249,9 @@ row! {
 /// Queue a notification of an agent.
 pub async fn insert_notification(
     tx: &mut Tx,
-    id: &str,
+    id: &AssignmentId,
     attempt: &AssignmentAttempt,
-    kind: &str,
+    kind: NotificationKind,
     now: Timestamp,
 ) -> Result<()> {
     insert!("am_assignment_notices" {
@@ -286,12 +290,12 @@ pub async fn claim_due_notifications(
 pub async fn finish_notification(
     tx: &mut Tx,
     notice: &PendingNotification,
-    by: Option<&str>,
+    by: Option<NotifyChannel>,
     error: Option<&str>,
     now: Timestamp,
 ) -> Result<()> {
     sql!("DELETE FROM am_assignment_notices WHERE id = $1").bind(notice.id).execute(tx.conn().await?).await?;
-    if notice.kind == "TASK" {
+    if notice.kind == NotificationKind::Task {
         save_notification_result(tx, notice, by, error, now).await?;
     }
     Ok(())
@@ -316,7 +320,7 @@ pub async fn reschedule_notification(
 async fn save_notification_result(
     tx: &mut Tx,
     notice: &PendingNotification,
-    by: Option<&str>,
+    by: Option<NotifyChannel>,
     error: Option<&str>,
     now: Timestamp,
 ) -> Result<()> {

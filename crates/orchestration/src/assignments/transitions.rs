@@ -4,15 +4,17 @@
 use serde_json::{Value, json};
 
 use super::{
-    model::{Assignment, AssignmentAttempt, AssignmentState, AttemptOutcome, NewAssignment},
+    model::{Assignment, AssignmentAttempt, AssignmentState, AttemptOutcome, NewAssignment, NotificationKind},
     store,
 };
 use crate::{
     agents::{self, RegisteredAgentRecord, TaskStats},
     error::{OrchestrationError, Result},
+    event_kinds::ExecutionEventKind,
     run,
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::ids::{AgentId, AssignmentId};
 use am_db::{Connection, Tx, codec::Timestamp, owner};
 
 /// Store an assignment, which waits for an agent.
@@ -21,7 +23,7 @@ pub async fn place_assignment(tx: &mut Tx, new: &NewAssignment, now: Timestamp) 
 }
 
 /// Cancel an assignment. Its agent is notified and has capacity again. Returns false if it had ended.
-pub async fn cancel_assignment(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn cancel_assignment(tx: &mut Tx, id: &AssignmentId, now: Timestamp) -> Result<bool> {
     let Some(mut one) = store::get(tx.conn().await?, id).await? else { return Ok(false) };
     if one.state.is_final() {
         return Ok(false);
@@ -30,7 +32,7 @@ pub async fn cancel_assignment(tx: &mut Tx, id: &str, now: Timestamp) -> Result<
         let mut attempt = current_attempt(tx.conn().await?, &one).await?;
         one.close(&mut attempt, AttemptOutcome::Cancelled, Some("the assignment was cancelled"), false, now);
         store::save_attempt(tx, id, &attempt).await?;
-        store::insert_notification(tx, id, &attempt, "CANCEL", now).await?;
+        store::insert_notification(tx, id, &attempt, NotificationKind::Cancel, now).await?;
     } else {
         one.end_unheld(AssignmentState::Cancelled, None, now);
     }
@@ -44,7 +46,7 @@ pub async fn current_attempt(conn: &mut Connection, one: &Assignment) -> Result<
 }
 
 /// Release all assignments of an agent that is gone. Returns an audit entry for each.
-pub async fn release_all(tx: &mut Tx, agent_id: &str, why: &str, now: Timestamp) -> Result<Vec<AuditEntry>> {
+pub async fn release_all(tx: &mut Tx, agent_id: &AgentId, why: &str, now: Timestamp) -> Result<Vec<AuditEntry>> {
     let held = store::list_held_by(tx.conn().await?, agent_id).await?;
     let mut entries = Vec::with_capacity(held.len());
     for mut one in held {
@@ -59,7 +61,7 @@ pub async fn release_all(tx: &mut Tx, agent_id: &str, why: &str, now: Timestamp)
             now,
         )
         .await?;
-        store::insert_notification(tx, &one.id, &attempt, "CANCEL", now).await?;
+        store::insert_notification(tx, &one.id, &attempt, NotificationKind::Cancel, now).await?;
         entries.push(audit_entry(&one, &attempt, "released", now));
     }
     Ok(entries)
@@ -83,7 +85,10 @@ pub async fn close_attempt(
         _ => TaskStats { lost: 1, ..TaskStats::default() },
     };
     agents::store::add_task_stats(tx, &attempt.agent_id, one.task_type, work).await?;
-    let kind = if outcome == AttemptOutcome::Failed { "agent_failed" } else { "agent_released" };
+    let kind = match outcome {
+        AttemptOutcome::Failed => ExecutionEventKind::AgentFailed,
+        _ => ExecutionEventKind::AgentReleased,
+    };
     append_event(tx, one, Some(attempt), kind, now, json!({"outcome": outcome, "reason": why, "state": one.state}))
         .await
 }
@@ -105,7 +110,7 @@ pub async fn complete_attempt(
     let work = TaskStats { completed: 1, seconds, ..TaskStats::default() };
     agents::store::add_task_stats(tx, &attempt.agent_id, one.task_type, work).await?;
     let data = json!({"execution_time": seconds, "cost": attempt.cost});
-    append_event(tx, one, Some(attempt), "agent_completed", now, data).await
+    append_event(tx, one, Some(attempt), ExecutionEventKind::AgentCompleted, now, data).await
 }
 
 /// Offer an assignment to `agent`. Returns the attempt; `None` if it no longer waits.
@@ -119,8 +124,8 @@ pub async fn offer_assignment(
     let Some(attempt) = one.offer(&agent.id, score, agent.cost_per_hour, now) else { return Ok(None) };
     store::save_attempt(tx, &one.id, &attempt).await?;
     store::save(tx, one).await?;
-    store::insert_notification(tx, &one.id, &attempt, "TASK", now).await?;
-    append_event(tx, one, Some(&attempt), "agent_assigned", now, json!({"score": score})).await?;
+    store::insert_notification(tx, &one.id, &attempt, NotificationKind::Task, now).await?;
+    append_event(tx, one, Some(&attempt), ExecutionEventKind::AgentAssigned, now, json!({"score": score})).await?;
     Ok(Some(attempt))
 }
 
@@ -129,7 +134,7 @@ pub async fn append_event(
     tx: &mut Tx,
     one: &Assignment,
     attempt: Option<&AssignmentAttempt>,
-    kind: &str,
+    kind: ExecutionEventKind,
     now: Timestamp,
     mut data: Value,
 ) -> Result<()> {
@@ -139,7 +144,7 @@ pub async fn append_event(
         data["agent_id"] = json!(attempt.agent_id);
         data["assignment_attempt"] = json!(attempt.attempt);
     }
-    run::append_event(tx, &one.execution_id, kind, now, data).await.map(drop)
+    run::append_event(tx, &one.execution_id, kind.stored(), now, data).await.map(drop)
 }
 
 /// Build the audit entry of an attempt's end. For trust scores, an agent's success or failure counts as an execution of
@@ -157,8 +162,8 @@ pub fn audit_entry(one: &Assignment, attempt: &AssignmentAttempt, action: &str, 
     AuditEntry::new(event, now)
         .of("assignment", action)
         .on_behalf_of(owner::SYSTEM_PRINCIPAL)
-        .workflow(&one.workflow_id)
-        .execution(&one.execution_id)
+        .workflow(one.workflow_id.as_str())
+        .execution(one.execution_id.as_str())
         .data("assignment_id", json!(one.id))
         .data("step", json!(one.step_key))
         .data("agent_id", json!(attempt.agent_id))

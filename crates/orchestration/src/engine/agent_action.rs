@@ -35,11 +35,11 @@ pub fn prepare_assignment(
     let id = format!("{ASSIGNMENT_ID_PREFIX}{}", &new_id()[..16]);
     let timeout = chrono::Duration::from_std(step.timeout).unwrap_or(chrono::Duration::MAX);
     let new = NewAssignment {
-        id: id.clone(),
-        execution_id: run.id.clone(),
+        id: id.as_str().into(),
+        execution_id: run.id.as_str().into(),
         step_key: step.key.clone(),
-        workflow_id: run.workflow_id.clone(),
-        client_id: run.client_id.clone(),
+        workflow_id: run.workflow_id.as_str().into(),
+        client_id: run.client_id.as_str().into(),
         need: spec.need.clone(),
         priority: spec.priority,
         request,
@@ -51,7 +51,7 @@ pub fn prepare_assignment(
 
 /// Wait for an assignment and return its result.
 pub async fn await_assignment(assignments: &AssignmentService, id: &str) -> Result<ActionOutput, ActionFailure> {
-    let ended = assignments.ended(id).await;
+    let ended = assignments.ended(&id.into()).await;
     let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
     match ended.state {
         AssignmentState::Completed => {

@@ -61,7 +61,7 @@ pub async fn cancel(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
         return runs::cancel_run(tx, id, now).await.map_err(training_error);
     }
     if is_assignment_id(id) {
-        return assignments::cancel_assignment(tx, id, now).await;
+        return assignments::cancel_assignment(tx, &id.into(), now).await;
     }
     Ok(am_jobs::cancel_queued(tx, id).await?)
 }

@@ -5,10 +5,13 @@ use serde_json::{Map, Value, json};
 
 use super::model::AgentNetwork;
 use crate::definition::WorkflowDefinition;
+use am_core::ids::WorkflowId;
 
 /// An agent and its workflow's definition.
 pub struct ComposedAgent {
-    pub id: String,
+    /// Identifier of the agent's workflow.
+    pub id: WorkflowId,
+    /// Definition of that workflow.
     pub definition: WorkflowDefinition,
 }
 

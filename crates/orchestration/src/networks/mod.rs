@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 pub use model::{
-    AgentNetwork, AgentRunStats, CoordinationStrategy, NetworkAgent, NetworkDraft, NetworkObjective,
+    AgentNetwork, AgentRunStats, CoordinationStrategy, NetworkActivity, NetworkAgent, NetworkDraft, NetworkObjective,
     NetworkOptimization, NetworkStatus,
 };
 
@@ -26,6 +26,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    ids::{NetworkId, TraceId},
     validation::Violation,
 };
 use am_db::{
@@ -74,8 +75,8 @@ impl NetworkService {
         let now = Timestamp(self.clock.now());
         let network = AgentNetwork {
             // The suffix keeps two networks made in the same second apart, which collide in the monolith.
-            id: format!("network_{}_{}", now.0.format("%Y%m%d_%H%M%S"), self.ids.hex(6)),
-            owner_id: owner.name.to_string(),
+            id: format!("network_{}_{}", now.0.format("%Y%m%d_%H%M%S"), self.ids.hex(6)).into(),
+            owner_id: owner.id(),
             name: draft.name,
             description: draft.description,
             agents: draft.agents,
@@ -88,7 +89,7 @@ impl NetworkService {
         let entry = AuditEntry::new(EventType::WorkflowCreated, now)
             .of("network", "created")
             .by(owner)
-            .workflow(&network.id)
+            .workflow(network.id.as_str())
             .change(None, Some(json!({"name": network.name, "agents": network.agent_ids()})));
         self.db
             .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
@@ -103,7 +104,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
-    pub async fn get(&self, caller: &Principal, id: &str) -> Result<AgentNetwork> {
+    pub async fn get(&self, caller: &Principal, id: &NetworkId) -> Result<AgentNetwork> {
         let network =
             store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Network"))?;
         if caller.owns(&network.owner_id) { Ok(network) } else { Err(OrchestrationError::Forbidden) }
@@ -124,9 +125,9 @@ impl NetworkService {
     pub async fn execute(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &NetworkId,
         inputs: Map<String, Value>,
-        trace_id: Option<String>,
+        trace_id: Option<TraceId>,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
         if let Some(done) = self.executions.started(once.as_ref()).await? {
@@ -160,7 +161,7 @@ impl NetworkService {
         let inputs = Value::Object(inputs);
         self.executions.admit(caller, &network.id, terms, &plan, &inputs).await?;
         let start = RunRequest {
-            workflow_id: network.id,
+            workflow_id: network.id.into_string(),
             client: caller.clone(),
             compiled: CompiledWorkflow { plan, step_ids },
             inputs,
@@ -168,7 +169,7 @@ impl NetworkService {
             security,
             max_execution_time: seconds,
             max_cost_budget: 0.0,
-            trace_id,
+            trace_id: trace_id.map(TraceId::into_string),
         };
         self.executions.begin(start, once).await
     }
@@ -177,7 +178,7 @@ impl NetworkService {
     ///
     /// # Errors
     /// As [`NetworkService::get`].
-    pub async fn standing(&self, caller: &Principal, id: &str) -> Result<(AgentNetwork, NetworkStatus)> {
+    pub async fn standing(&self, caller: &Principal, id: &NetworkId) -> Result<(AgentNetwork, NetworkStatus)> {
         let network = self.get(caller, id).await?;
         let standing = store::network_status(&mut *self.db.read().await?, id).await?;
         Ok((network, standing))
@@ -191,12 +192,12 @@ impl NetworkService {
     pub async fn optimize(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &NetworkId,
         objective: NetworkObjective,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<NetworkOptimization>> {
-        let (caller, id, now) = (caller.clone(), id.to_owned(), Timestamp(self.clock.now()));
-        let audit = self.audit.clone();
+        let (caller, id) = (caller.clone(), id.clone());
+        let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
                 let mut network =
@@ -215,7 +216,7 @@ impl NetworkService {
                 let entry = AuditEntry::new(EventType::WorkflowUpdated, now)
                     .of("network", "optimized")
                     .by(&caller)
-                    .workflow(&id)
+                    .workflow(id.as_str())
                     .data("objective", json!(objective))
                     .change(Some(json!({"agents": before})), Some(json!({"agents": network.agent_ids()})));
                 audit.append(tx, vec![entry]).await?;

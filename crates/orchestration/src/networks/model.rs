@@ -5,7 +5,11 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use am_core::validation::{FieldPath, Violation, Violations, has_length};
+use crate::model::ExecutionStatus;
+use am_core::{
+    ids::{NetworkId, PrincipalId, WorkflowId},
+    validation::{FieldPath, Violation, Violations, has_length},
+};
 use am_db::{codec::Timestamp, owner};
 
 am_db::stored_enum! {
@@ -40,10 +44,10 @@ am_db::stored_enum! {
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AgentNetwork {
     /// Id: `network_`, the time when it was made, and six hex digits.
-    pub id: String,
+    pub id: NetworkId,
     /// Principal that owns the network.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Name for people.
     pub name: String,
     /// Description for people.
@@ -66,7 +70,7 @@ pub struct AgentNetwork {
 #[serde(untagged)]
 pub enum NetworkAgent {
     /// The id of a workflow.
-    Id(String),
+    Id(WorkflowId),
     /// An object that holds the id of a workflow as `id`, `agent_id` or `workflow_id`, and perhaps a `stage`, a whole
     /// number; agents of lower stages run first.
     Object(std::collections::BTreeMap<String, Value>),
@@ -80,8 +84,8 @@ fn agent_id(agent: &Value) -> Option<&str> {
 
 impl AgentNetwork {
     /// Return the agents' ids, in order.
-    pub fn agent_ids(&self) -> Vec<String> {
-        self.agents.iter().filter_map(agent_id).map(str::to_owned).collect()
+    pub fn agent_ids(&self) -> Vec<WorkflowId> {
+        self.agents.iter().filter_map(agent_id).map(WorkflowId::from).collect()
     }
 
     /// Return the agents by stage, as indices into [`AgentNetwork::agent_ids`].
@@ -158,7 +162,7 @@ impl NetworkDraft {
 #[schema(as = NetworkMeasurement)]
 pub struct AgentRunStats {
     /// Id of the agent.
-    pub agent_id: String,
+    pub agent_id: WorkflowId,
     /// Number of executions that completed or failed.
     pub runs: i64,
     /// Mean seconds of the completed ones.
@@ -186,25 +190,57 @@ impl AgentRunStats {
 #[schema(as = NetworkOptimization)]
 pub struct NetworkOptimization {
     /// Id of the network.
-    pub network_id: String,
+    pub network_id: NetworkId,
     /// Objective of the order.
     pub objective: NetworkObjective,
     /// Whether the order has changed.
     pub changed: bool,
     /// Agents in the new order.
-    pub agents: Vec<String>,
+    pub agents: Vec<WorkflowId>,
     /// Agents in the old order.
-    pub before: Vec<String>,
+    pub before: Vec<WorkflowId>,
     /// Figures that determined the order, in the old order of agents.
     pub measured: Vec<AgentRunStats>,
+}
+
+/// What a network does: the status of its newest execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkActivity {
+    /// It was never executed.
+    #[default]
+    Idle,
+    /// Its newest execution waits to begin.
+    Pending,
+    /// Its newest execution is in progress.
+    Running,
+    /// Its newest execution ended well.
+    Completed,
+    /// Its newest execution ended by an error.
+    Failed,
+    /// Its newest execution was cancelled on request.
+    Cancelled,
+}
+
+impl From<Option<ExecutionStatus>> for NetworkActivity {
+    fn from(newest: Option<ExecutionStatus>) -> Self {
+        match newest {
+            None => Self::Idle,
+            Some(ExecutionStatus::Pending) => Self::Pending,
+            Some(ExecutionStatus::Running) => Self::Running,
+            Some(ExecutionStatus::Completed) => Self::Completed,
+            Some(ExecutionStatus::Failed) => Self::Failed,
+            Some(ExecutionStatus::Cancelled) => Self::Cancelled,
+        }
+    }
 }
 
 /// Status of a network, computed from its executions.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 #[schema(as = NetworkStatistics)]
 pub struct NetworkStatus {
-    /// Status of the newest execution: running, waiting, completed, failed or cancelled; `idle` without executions.
-    pub status: String,
+    /// Status of the newest execution; `idle` without executions.
+    pub status: NetworkActivity,
     /// Total number of executions.
     pub total_executions: i64,
     /// Executions waiting to begin.
@@ -235,15 +271,14 @@ mod tests {
 
     fn sample_network(strategy: CoordinationStrategy, agents: Vec<Value>) -> AgentNetwork {
         let at = Timestamp(DateTime::from_timestamp(0, 0).unwrap());
-        let (id, owner_id, name, description, status) = Default::default();
         AgentNetwork {
-            id,
-            owner_id,
-            name,
-            description,
+            id: NetworkId::default(),
+            owner_id: PrincipalId::default(),
+            name: String::new(),
+            description: String::new(),
             agents,
             coordination_strategy: strategy,
-            status,
+            status: String::new(),
             created_at: at,
             updated_at: at,
         }
@@ -264,7 +299,7 @@ mod tests {
     #[test]
     fn the_order_follows_what_was_measured_and_the_first_stays() {
         let measure = |seconds: Option<f64>, rate| AgentRunStats {
-            agent_id: String::new(),
+            agent_id: WorkflowId::default(),
             runs: 1,
             mean_seconds: seconds,
             mean_cost: Some(1.0),

@@ -1,7 +1,8 @@
 //! Queries of the table `am_networks`, and of the executions of networks and agents.
 
 use super::model::{AgentNetwork, AgentRunStats, NetworkStatus};
-use crate::error::Result;
+use crate::{error::Result, model::ExecutionStatus};
+use am_core::ids::{NetworkId, WorkflowId};
 use am_db::{
     Connection, FromRow as _, Tx, codec::Json, insert, page::PageRequest, principal::Principal, row, sql, update,
 };
@@ -39,7 +40,7 @@ pub async fn insert(tx: &mut Tx, network: &AgentNetwork) -> Result<()> {
 }
 
 /// Read one network.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<AgentNetwork>> {
+pub async fn get(conn: &mut Connection, id: &NetworkId) -> Result<Option<AgentNetwork>> {
     let query = sql!("SELECT ", AgentNetwork::COLUMNS, " FROM am_networks WHERE id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
@@ -65,23 +66,37 @@ pub async fn update_order(tx: &mut Tx, network: &AgentNetwork) -> Result<()> {
     Ok(())
 }
 
+row! {
+    /// The ended executions of an agent.
+    struct EndedRuns {
+        /// Number of those that completed or failed.
+        runs: i64 = "count(*)",
+        /// Number of those that completed.
+        completed: i64 = "count(*) FILTER (WHERE status = 'COMPLETED')",
+        /// Mean seconds of the completed ones; null without such.
+        mean_seconds: Option<f64> = "avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END)",
+        /// Mean cost of the completed ones; null without such.
+        mean_cost: Option<f64> = "avg(CASE WHEN status = 'COMPLETED' THEN total_cost END)",
+    }
+}
+
 /// Read the figures of an agent's own executions.
-pub async fn agent_run_stats(conn: &mut Connection, agent_id: String) -> Result<AgentRunStats> {
+pub async fn agent_run_stats(conn: &mut Connection, agent_id: WorkflowId) -> Result<AgentRunStats> {
     let query = sql!(
-        "SELECT count(*), count(*) FILTER (WHERE status = 'COMPLETED'), avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END),
-             avg(CASE WHEN status = 'COMPLETED' THEN total_cost END)
-         FROM agent_executions WHERE workflow_id = $1 AND status IN ('COMPLETED', 'FAILED')",
+        "SELECT ",
+        EndedRuns::COLUMNS,
+        " FROM agent_executions WHERE workflow_id = $1 AND status IN ('COMPLETED', 'FAILED')",
     );
-    let row: (i64, i64, Option<f64>, Option<f64>) = query.bind(&agent_id).fetch_one(conn).await?;
-    let (runs, completed, mean_seconds, mean_cost) = row;
+    let ended: EndedRuns = query.bind(&agent_id).fetch_one(conn).await?;
+    let EndedRuns { runs, completed, mean_seconds, mean_cost } = ended;
     let success_rate = (runs > 0).then(|| completed as f64 / runs as f64);
     Ok(AgentRunStats { agent_id, runs, mean_seconds, mean_cost, success_rate })
 }
 
 row! {
     NetworkStatus {
-        status = "(SELECT lower(CAST(status AS VARCHAR)) FROM agent_executions WHERE workflow_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1)"
-            => |latest: Option<String>| latest.unwrap_or_else(|| "idle".to_owned()),
+        status = "(SELECT status FROM agent_executions WHERE workflow_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1)"
+            => |newest: Option<ExecutionStatus>| newest.into(),
         total_executions = "count(*)",
         pending_executions = "count(*) FILTER (WHERE status = 'PENDING')",
         running_executions = "count(*) FILTER (WHERE status = 'RUNNING')",
@@ -96,7 +111,7 @@ row! {
 }
 
 /// Compute the status of a network.
-pub async fn network_status(conn: &mut Connection, id: &str) -> Result<NetworkStatus> {
+pub async fn network_status(conn: &mut Connection, id: &NetworkId) -> Result<NetworkStatus> {
     let query = sql!("SELECT ", NetworkStatus::COLUMNS, " FROM agent_executions WHERE workflow_id = $1");
     Ok(query.bind(id).fetch_one(conn).await?)
 }

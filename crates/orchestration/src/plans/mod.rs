@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub use model::{
-    DecompositionStrategy, PlanDocument, PlanDraft, PlanFilter, PlanPriority, PlanStatus, PlannedAssignment, SplitBy,
-    StrategyStats, SubTask, SubTaskDraft, SubTaskStatus, TaskPlan,
+    ConfidenceSource, DecompositionStrategy, PlanDocument, PlanDraft, PlanFilter, PlanPriority, PlanStatus,
+    PlannedAssignment, SplitBy, StrategyStats, SubTask, SubTaskDraft, SubTaskStatus, TaskPlan,
 };
 
 use super::{
@@ -36,6 +36,7 @@ use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::AgentsConfig,
+    ids::{ExecutionId, PlanId, TraceId},
 };
 use am_db::{
     Database, Tx,
@@ -61,9 +62,9 @@ pub struct PlanService {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlanChange {
     /// Id of the plan.
-    pub plan_id: String,
+    pub plan_id: PlanId,
     /// Id of its execution; null before it was executed.
-    pub execution_id: Option<String>,
+    pub execution_id: Option<ExecutionId>,
     /// Status after the change.
     pub status: PlanStatus,
 }
@@ -137,10 +138,10 @@ impl PlanService {
         let document = plan_document::build_document(draft, &split, &known, ended, now);
         // Compiled now, so that faults are reported to the client at once.
         self.compiled(&document).await?;
-        let id = self.ids.next("plan_", 12);
+        let id = PlanId::from(self.ids.next("plan_", 12));
         let plan = TaskPlan {
             id,
-            owner_id: owner.name.to_string(),
+            owner_id: owner.id(),
             status: PlanStatus::Created,
             execution_id: None,
             document,
@@ -152,7 +153,8 @@ impl PlanService {
             error_message: None,
         };
         let audit = self.audit.clone();
-        let entry = AuditEntry::new(EventType::WorkflowCreated, now).of("plan", "created").by(owner).workflow(&plan.id);
+        let entry =
+            AuditEntry::new(EventType::WorkflowCreated, now).of("plan", "created").by(owner).workflow(plan.id.as_str());
         let state =
             json!({"name": plan.document.name, "strategy": plan.document.strategy, "stages": plan.document.stages});
         let entry = entry.change(None, Some(state));
@@ -180,7 +182,7 @@ impl PlanService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`].
-    pub async fn get(&self, caller: &Principal, id: &str) -> Result<TaskPlan> {
+    pub async fn get(&self, caller: &Principal, id: &PlanId) -> Result<TaskPlan> {
         let plan = store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Plan"))?;
         if caller.owns(&plan.owner_id) { Ok(plan) } else { Err(OrchestrationError::Forbidden) }
     }
@@ -202,9 +204,9 @@ impl PlanService {
     pub async fn execute(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &PlanId,
         wait_for_agents: bool,
-        trace_id: Option<String>,
+        trace_id: Option<TraceId>,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
         if let Some(done) = self.executions.started(once.as_ref()).await? {
@@ -226,7 +228,7 @@ impl PlanService {
         self.hold(caller, &plan.id, "executed").await?;
         // The plan's own idempotency key makes concurrent requests, and requests repeated after a crash, return the
         // same execution.
-        let name = IdempotencyKey { scope: "plan".into(), key: plan.id.clone(), fingerprint: plan.id.clone() };
+        let name = IdempotencyKey { scope: "plan".into(), key: plan.id.to_string(), fingerprint: plan.id.to_string() };
         match self.executions.begin(start, Some(name)).await {
             Ok(done) => self.kept(done, once).await,
             Err(error) => {
@@ -242,7 +244,7 @@ impl PlanService {
         caller: &Principal,
         plan: &TaskPlan,
         max_execution_time: i64,
-        trace_id: Option<String>,
+        trace_id: Option<TraceId>,
     ) -> Result<RunRequest> {
         let compiled = self.compiled(&plan.document).await?;
         let (level, security) = (VerificationLevel::Basic, SecurityLevel::Internal);
@@ -253,7 +255,7 @@ impl PlanService {
         let inputs = Value::Object(plan.document.inputs.clone());
         self.executions.admit(caller, &plan.id, terms, &compiled.plan, &inputs).await?;
         Ok(RunRequest {
-            workflow_id: plan.id.clone(),
+            workflow_id: plan.id.to_string(),
             client: caller.clone(),
             compiled,
             inputs,
@@ -261,7 +263,7 @@ impl PlanService {
             security,
             max_execution_time,
             max_cost_budget: plan.document.max_cost_budget,
-            trace_id,
+            trace_id: trace_id.map(TraceId::into_string),
         })
     }
 
@@ -312,8 +314,9 @@ impl PlanService {
         Err(OrchestrationError::Conflict(format!("no registered agent can do {}", nobody.join(", "))))
     }
 
-    async fn hold(&self, caller: &Principal, id: &str, action: &'static str) -> Result<()> {
-        let (id, now, most, audit) = (id.to_owned(), self.now(), self.settings.plans_max_running, self.audit.clone());
+    async fn hold(&self, caller: &Principal, id: &PlanId, action: &'static str) -> Result<()> {
+        let (id, now) = (id.clone(), self.now());
+        let (most, audit) = (self.settings.plans_max_running, self.audit.clone());
         let entry = audit_entry(action, &id, now).by(caller);
         self.db
             .write(async move |tx: &mut Tx| {
@@ -328,8 +331,8 @@ impl PlanService {
             .await
     }
 
-    async fn let_go(&self, caller: &Principal, id: &str, why: &OrchestrationError) -> Result<()> {
-        let (id, audit) = (id.to_owned(), self.audit.clone());
+    async fn let_go(&self, caller: &Principal, id: &PlanId, why: &OrchestrationError) -> Result<()> {
+        let (id, audit) = (id.clone(), self.audit.clone());
         let entry = audit_entry("not_started", &id, self.now()).by(caller).data("reason", json!(why.to_string()));
         self.db
             .write(async move |tx: &mut Tx| {
@@ -348,7 +351,7 @@ impl PlanService {
     pub async fn cancel(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &PlanId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<PlanChange>> {
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
@@ -360,7 +363,8 @@ impl PlanService {
             let changed = PlanChange { plan_id: plan.id, execution_id: Some(execution), status: PlanStatus::Cancelled };
             return self.record_change(changed, once).await;
         }
-        let (id, now, audit) = (plan.id, self.now(), self.audit.clone());
+        let (now, audit) = (self.now(), self.audit.clone());
+        let id = plan.id;
         let entry = audit_entry("cancelled", &id, now).by(caller);
         self.db
             .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
@@ -382,7 +386,7 @@ impl PlanService {
     pub async fn retry(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &PlanId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<PlanChange>> {
         if let Some(done) = self.db.answered(&self.clock, once.as_ref()).await? {
@@ -417,7 +421,7 @@ impl PlanService {
     ///
     /// # Errors
     /// As [`PlanService::get`].
-    pub async fn standing(&self, caller: &Principal, id: &str) -> Result<PlanStanding> {
+    pub async fn standing(&self, caller: &Principal, id: &PlanId) -> Result<PlanStanding> {
         let plan = self.get(caller, id).await?;
         let Some(execution) = &plan.execution_id else {
             return Ok(plan_status::plan_standing(plan, &Map::new(), BTreeMap::new(), &BTreeMap::new()));
@@ -445,6 +449,6 @@ impl PlanService {
 }
 
 /// Build the audit entry of a change.
-fn audit_entry(action: &str, id: &str, now: Timestamp) -> AuditEntry {
-    AuditEntry::new(EventType::WorkflowUpdated, now).of("plan", action).workflow(id)
+fn audit_entry(action: &str, id: &PlanId, now: Timestamp) -> AuditEntry {
+    AuditEntry::new(EventType::WorkflowUpdated, now).of("plan", action).workflow(id.as_str())
 }

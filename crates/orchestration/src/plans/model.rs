@@ -7,6 +7,7 @@ use crate::{
     agents::{GpuTier, TaskRequirements, TaskType},
     model::ExecutionStatus,
 };
+use am_core::ids::{AgentId, AssignmentId, ExecutionId, PlanId, PrincipalId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -194,7 +195,7 @@ pub struct PlannedAssignment {
     /// Key of the sub-task.
     pub sub_task: String,
     /// Id of the expected agent; null when no agent could take it.
-    pub agent_id: Option<String>,
+    pub agent_id: Option<AgentId>,
     /// Score of the agent by the contract's formula.
     pub score: Option<f64>,
     /// Estimated seconds: as sent, or the mean of that agent, or of all agents.
@@ -203,6 +204,16 @@ pub struct PlannedAssignment {
     pub estimated_cost: Option<f64>,
     /// Reason why agent or estimates are missing.
     pub reason: Option<String>,
+}
+
+/// Source of the confidence in a decomposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfidenceSource {
+    /// Success rate of plans of the strategy.
+    Measured,
+    /// Figure of the strategy, until enough of its plans have ended.
+    Assumed,
 }
 
 /// Content of a plan; it never changes.
@@ -242,23 +253,22 @@ pub struct PlanDocument {
     pub confidence: f64,
     /// Confidence in the decomposition alone.
     pub decomposition_confidence: f64,
-    /// Source of the decomposition's confidence: `measured` is the success rate of plans of this strategy; `assumed`
-    /// until enough have ended.
-    pub confidence_source: String,
+    /// Source of the decomposition's confidence.
+    pub confidence_source: ConfidenceSource,
 }
 
 /// A plan with its status.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskPlan {
     /// Id: `plan_` and 12 hex digits.
-    pub id: String,
+    pub id: PlanId,
     /// Owner as stored; shown as a principal.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Status of the plan.
     pub status: PlanStatus,
     /// Id of its execution; null before it was executed.
-    pub execution_id: Option<String>,
+    pub execution_id: Option<ExecutionId>,
     /// Content of the plan.
     #[serde(flatten)]
     pub document: PlanDocument,
@@ -290,9 +300,9 @@ pub struct SubTaskStatus {
     /// begins.
     pub assignment_status: Option<crate::assignments::AssignmentState>,
     /// Id of that assignment.
-    pub assignment_id: Option<String>,
+    pub assignment_id: Option<AssignmentId>,
     /// Agent that holds or did the assignment.
-    pub agent_id: Option<String>,
+    pub agent_id: Option<AgentId>,
     /// Progress in percent.
     pub progress: f64,
     /// Result delivered by the agent.

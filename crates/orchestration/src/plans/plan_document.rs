@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::{
     decompose, estimate,
-    model::{PlanDocument, PlanDraft},
+    model::{ConfidenceSource, PlanDocument, PlanDraft},
 };
 use crate::{
     error::{OrchestrationError, Result},
@@ -65,6 +65,6 @@ pub fn build_document(
         estimated_seconds: totals.seconds,
         estimate_reason: totals.reason,
         decomposition_confidence: decomposition,
-        confidence_source: if measured.is_some() { "measured" } else { "assumed" }.to_owned(),
+        confidence_source: if measured.is_some() { ConfidenceSource::Measured } else { ConfidenceSource::Assumed },
     }
 }

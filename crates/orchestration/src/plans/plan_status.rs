@@ -12,6 +12,7 @@ use crate::{
     assignments::{Assignment, AssignmentAttempt},
     model::ExecutionStatus,
 };
+use am_core::ids::AssignmentId;
 use am_db::codec::JsonText;
 
 /// Combine a plan with the states of its steps, their assignments, and the attempts by assignment.
@@ -19,7 +20,7 @@ pub fn plan_standing(
     plan: TaskPlan,
     states: &Map<String, Value>,
     mut by_step: BTreeMap<String, Vec<Assignment>>,
-    attempts: &BTreeMap<String, Vec<AssignmentAttempt>>,
+    attempts: &BTreeMap<AssignmentId, Vec<AssignmentAttempt>>,
 ) -> PlanStanding {
     let sub_tasks = plan.document.sub_tasks.iter().map(|sub_task| {
         let state = states.get(&sub_task.key);

@@ -2,6 +2,7 @@
 
 use super::model::{DecompositionStrategy, PlanDocument, PlanFilter, PlanStatus, StrategyStats, TaskPlan};
 use crate::{error::Result, model::ExecutionStatus};
+use am_core::ids::{ExecutionId, PlanId, PrincipalId};
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonText, Timestamp},
@@ -18,12 +19,12 @@ const SLOT_HOLD_TIME: chrono::Duration = chrono::Duration::seconds(60);
 row! {
     /// A plan and the run of it, if there is one.
     struct PlanRow from "p." {
-        id: String,
-        owner_id: String,
+        id: PlanId,
+        owner_id: PrincipalId,
         document: PlanDocument => Json::into_inner,
         cancelled_at: Option<Timestamp>,
         created_at: Timestamp,
-        execution_id: Option<String> = "e.id",
+        execution_id: Option<ExecutionId> = "e.id",
         execution_status: Option<ExecutionStatus> = "e.status",
         started_at: Option<Timestamp> = "e.started_at",
         completed_at: Option<Timestamp> = "e.completed_at",
@@ -76,7 +77,7 @@ pub async fn insert(tx: &mut Tx, plan: &TaskPlan) -> Result<()> {
 }
 
 /// Read one plan.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<TaskPlan>> {
+pub async fn get(conn: &mut Connection, id: &PlanId) -> Result<Option<TaskPlan>> {
     let plan = sql!("SELECT ", PlanRow::COLUMNS, FROM_PLANS, "WHERE p.id = $1").bind(id);
     Ok(plan.fetch_optional::<PlanRow>(conn).await?.map(TaskPlan::from))
 }
@@ -99,7 +100,7 @@ pub async fn list(conn: &mut Connection, owner: &Principal, filter: &PlanFilter)
 
 /// Take one of `most` slots for a plan about to run, after freeing the slots of ended plans. Returns the number of
 /// other plans that hold a slot if none is free.
-pub async fn take_slot(tx: &mut Tx, id: &str, most: i64, now: Timestamp) -> Result<Option<i64>> {
+pub async fn take_slot(tx: &mut Tx, id: &PlanId, most: i64, now: Timestamp) -> Result<Option<i64>> {
     sql!(
         "UPDATE am_plans SET held_since = NULL WHERE held_since IS NOT NULL
              AND NOT EXISTS (SELECT 1 FROM agent_executions e WHERE e.workflow_id = am_plans.id AND e.status IN ('PENDING', 'RUNNING'))
@@ -118,13 +119,13 @@ pub async fn take_slot(tx: &mut Tx, id: &str, most: i64, now: Timestamp) -> Resu
 }
 
 /// Release a plan's slot, because its execution did not begin.
-pub async fn release_slot(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn release_slot(tx: &mut Tx, id: &PlanId) -> Result<()> {
     sql!("UPDATE am_plans SET held_since = NULL WHERE id = $1").bind(id).execute(tx.conn().await?).await?;
     Ok(())
 }
 
 /// Cancel a plan that was never executed. Returns false if it was executed, or is cancelled already.
-pub async fn cancel(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn cancel(tx: &mut Tx, id: &PlanId, now: Timestamp) -> Result<bool> {
     let cancelled = sql!(
         "UPDATE am_plans SET cancelled_at = $2, updated_at = $2, held_since = NULL WHERE id = $1 AND cancelled_at IS NULL
              AND NOT EXISTS (SELECT 1 FROM agent_executions e WHERE e.workflow_id = $1)",
