@@ -25,11 +25,11 @@ use serde::Deserialize;
 use self::{
     group::settings,
     setting_reader::{
-        boolean, days, fraction, hours, microseconds, milliseconds, number, optional_path, parsed, read_secrets,
+        boolean, days, fraction, hours, microseconds, milliseconds, number, optional_path, parsed, price, read_secrets,
         seconds, secret,
     },
-    validate::MAX_PRICE,
 };
+use crate::money::Money;
 
 pub use error::ConfigError;
 pub use messages::MessageConfig;
@@ -180,10 +180,10 @@ settings! {
         /// Number of jq worker processes, default 2.
         "JQ_WORKERS" jq_workers: usize = 2, number(1..=64);
         /// Price of one step in the marketplace's currency, default 0.01, the list price of the former monolith.
-        "STEP_PRICE" step_price: f64 = 0.01, number(0.0..=MAX_PRICE);
+        "STEP_PRICE" step_price: Money = Money::from_f64(0.01), price;
         /// Price of each measured second of a step in the marketplace's currency, added to the step's price, default
         /// 0.0.
-        "COMPUTE_PRICE_PER_SECOND" compute_price_per_second: f64 = 0.0, number(0.0..=MAX_PRICE);
+        "COMPUTE_PRICE_PER_SECOND" compute_price_per_second: Money = Money::ZERO, price;
         /// Largest response of an http step in bytes, default 4 MiB.
         "HTTP_STEP_MAX_RESPONSE_BYTES" http_max_response: usize = 4 << 20, number(1024..=MAX_SIZE_BYTES);
     }
@@ -284,7 +284,7 @@ pub struct HttpEndpoint {
     /// Token sent as `Authorization: Bearer`; `None` sends none.
     pub bearer: Option<SecretString>,
     /// Price of one call in the marketplace's currency, default 0.0.
-    pub price: f64,
+    pub price: Money,
 }
 
 /// Protocol of an HTTP endpoint.

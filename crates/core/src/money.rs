@@ -26,7 +26,7 @@ impl Money {
     pub const MAX: Self = Self(i64::MAX);
 
     /// The amount nearest to `amount`; what is not a number is nothing, what is too large the largest amount.
-    pub fn from_f64(amount: f64) -> Self {
+    pub const fn from_f64(amount: f64) -> Self {
         // `as` saturates, and turns what is not a number to 0.
         Self((amount * UNITS as f64).round() as i64)
     }

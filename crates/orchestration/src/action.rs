@@ -17,6 +17,7 @@ use super::{
 };
 use am_core::{
     config::HttpEndpoint,
+    money::Money,
     validation::{FieldPath, Violation, Violations, join, within},
 };
 use am_jobs::{JobService, llm_vram_gb};
@@ -93,7 +94,7 @@ pub struct JobSpec {
     /// Time to live that replaces the service's; `None`: the service's.
     pub ttl: Option<Duration>,
     /// Maximum price, reserved before the job is queued; `None`: no limit.
-    pub max_price: Option<f64>,
+    pub max_price: Option<Money>,
 }
 
 impl StepAction {
@@ -267,7 +268,7 @@ fn parse_job(members: &Map<String, Value>) -> Result<StepAction, Vec<Violation>>
     let ttl = given("ttl_seconds").map(|ttl| ttl.as_u64().filter(|ttl| (1..=MAX_STEP_SECONDS).contains(ttl)));
     violations.require(ttl != Some(None), "ttl_seconds", format!("must be 1 to {MAX_STEP_SECONDS}"));
     let max_price = constraints.get("max_price").or_else(|| members.get("max_price")).filter(|price| !price.is_null());
-    let max_price = max_price.map(|price| price.as_f64().filter(|price| *price >= 0.0));
+    let max_price = max_price.map(|price| price.as_f64().filter(|price| *price >= 0.0).map(Money::from_f64));
     violations.require(max_price != Some(None), "max_price", "must be a number from 0");
     let request = violations.take(JsonTemplate::parse(request).map_err(|found| within("request", found)));
     let (ttl, max_price) = (ttl.flatten().map(Duration::from_secs), max_price.flatten());

@@ -18,6 +18,7 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
+use am_core::money::Money;
 use am_db::{
     codec::{JsonText, Timestamp},
     idempotency::IdempotentResult,
@@ -44,7 +45,7 @@ pub struct ExecuteRequest {
     /// Time limit in seconds; 0: none. Default: the workflow's.
     max_execution_time: Option<i64>,
     /// Cost limit in AITBC tokens; 0: none. Default: the workflow's.
-    max_cost_budget: Option<f64>,
+    max_cost_budget: Option<Money>,
 }
 
 /// An execution of a workflow, a network's task or a plan.
@@ -88,14 +89,14 @@ pub struct ExecutionDocument {
     /// Duration in seconds; null: not ended.
     total_execution_time: Option<f64>,
     /// Cost so far in AITBC tokens, rounded to nine decimals.
-    total_cost: f64,
+    total_cost: Money,
     /// Cost so far in AITBC tokens; the same as `total_cost`.
-    current_cost: f64,
+    current_cost: Money,
     /// Estimated end, from past executions of the workflow, or 30 s for each step where there are none; null in
     /// lists.
     estimated_completion: Option<Timestamp>,
     /// Estimated cost in AITBC tokens, from past executions; null in lists.
-    estimated_total_cost: Option<f64>,
+    estimated_total_cost: Option<Money>,
     /// Results of the verification checks by step; null: none.
     #[schema(value_type = Option<Object>)]
     verification_proof: JsonText,

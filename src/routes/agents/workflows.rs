@@ -20,6 +20,7 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
+use am_core::money::Money;
 use am_orchestration::{
     model::VerificationLevel,
     workflows::{Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, etag_of},
@@ -50,7 +51,7 @@ pub struct WorkflowCreate {
     max_execution_time: i64,
     /// Cost limit of an execution in AITBC tokens; 0: none. Default 0.
     #[serde(default)]
-    max_cost_budget: f64,
+    max_cost_budget: Money,
     /// Whether an execution's verification is part of its result. Default true.
     #[serde(default = "default_true")]
     #[schema(default = true)]
@@ -94,7 +95,7 @@ pub struct WorkflowUpdate {
     /// Time limit of an execution in seconds; 0: none.
     max_execution_time: Option<i64>,
     /// Cost limit of an execution in AITBC tokens; 0: none.
-    max_cost_budget: Option<f64>,
+    max_cost_budget: Option<Money>,
     /// Whether an execution's verification is part of its result.
     requires_verification: Option<bool>,
     /// How thoroughly results are verified.
@@ -126,7 +127,7 @@ pub struct WorkflowShape {
     /// Time limit of an execution in seconds; 0: none.
     max_execution_time: i64,
     /// Cost limit of an execution in AITBC tokens; 0: none.
-    max_cost_budget: f64,
+    max_cost_budget: Money,
     /// Whether an execution's verification is part of its result.
     requires_verification: bool,
     /// How thoroughly results are verified.

@@ -9,9 +9,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    EndpointKind, HttpEndpoint, WebhookEndpoint, messages::is_valid_key_name, setting_reader::SettingReader,
-    validate::MAX_PRICE,
+    EndpointKind, HttpEndpoint, WebhookEndpoint,
+    messages::is_valid_key_name,
+    setting_reader::{MAX_PRICE, SettingReader},
 };
+use crate::money::Money;
 
 /// What a secret of a webhook begins with.
 const SECRET_PREFIX: &str = "whsec_";
@@ -101,7 +103,12 @@ fn http_endpoint(raw: RawHttpEndpoint, from: &SettingReader) -> Result<HttpEndpo
     if bearer.as_ref().is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err("its bearer token is empty or has characters that are not allowed in a header".to_owned());
     }
-    Ok(HttpEndpoint { url: raw.url, kind: raw.kind, bearer: bearer.map(SecretString::from), price: raw.price })
+    Ok(HttpEndpoint {
+        url: raw.url,
+        kind: raw.kind,
+        bearer: bearer.map(SecretString::from),
+        price: Money::from_f64(raw.price),
+    })
 }
 
 #[derive(Deserialize)]

@@ -13,7 +13,13 @@ use std::{
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::validation::{FieldPath, Violation};
+use crate::{
+    money::Money,
+    validation::{FieldPath, Violation},
+};
+
+/// The dearest a step, a second or a call may be.
+pub(super) const MAX_PRICE: f64 = 1e9;
 
 /// Reads settings and collects what is wrong with them.
 pub(super) struct SettingReader {
@@ -136,6 +142,11 @@ pub(super) fn days(range: RangeInclusive<u64>) -> impl FnOnce(&mut SettingReader
 /// Seconds with a fraction.
 pub(super) fn fraction(range: RangeInclusive<f64>) -> impl FnOnce(&mut SettingReader, &str, Duration) -> Duration {
     move |from, key, default| Duration::from_secs_f64(number(range)(from, key, default.as_secs_f64()))
+}
+
+/// A price in the marketplace's currency.
+pub(super) fn price(from: &mut SettingReader, key: &str, default: Money) -> Money {
+    Money::from_f64(number(0.0..=MAX_PRICE)(from, key, default.to_f64()))
 }
 
 pub(super) fn boolean(from: &mut SettingReader, key: &str, default: bool) -> bool {

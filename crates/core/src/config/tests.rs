@@ -89,7 +89,7 @@ fn the_later_source_wins() {
     sources.file = Some(toml.clone());
     let config = Config::load(sources.clone()).unwrap();
     assert_eq!((config.port, config.db_readers, config.engine.jq_workers), (3, 12, 21));
-    assert_eq!((config.engine.step_price, config.engine.max_active), (0.5, 512));
+    assert_eq!((config.engine.step_price, config.engine.max_active), (Money::from_f64(0.5), 512));
 
     // The file may be named by the environment, and the command line wins over it.
     sources.env.insert("AGENT_MANAGEMENT_CONFIG".into(), "/nowhere.toml".into());
@@ -122,7 +122,7 @@ fn a_file_has_types_lists_and_tables() {
     assert_eq!(shown(&config.client_keys), [CLIENT]);
     assert!(!config.migrate_on_start);
     assert_eq!(config.cors_origins, ["https://app.example"]);
-    assert_eq!(config.http_endpoints["Local-llm"].price, 2.0);
+    assert_eq!(config.http_endpoints["Local-llm"].price, Money::from_f64(2.0));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn endpoints_are_named_addresses() {
                    "b": {"url": "http://127.0.0.1:1", "kind": "json", "bearer": "t0ken"}}"#;
     let config = good(&[("HTTP_ENDPOINTS", text), ("TOKEN", "from-the-environment")]);
     let a = &config.http_endpoints["a"];
-    assert_eq!((a.url.as_str(), a.kind, a.price), ("https://x.example/v1", EndpointKind::OpenAi, 0.5));
+    assert_eq!((a.url.as_str(), a.kind, a.price), ("https://x.example/v1", EndpointKind::OpenAi, Money::from_f64(0.5)));
     assert_eq!(a.bearer.as_ref().unwrap().expose_secret(), "from-the-environment");
     assert_eq!(config.http_endpoints["b"].bearer.as_ref().unwrap().expose_secret(), "t0ken");
 

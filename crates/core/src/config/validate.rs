@@ -12,9 +12,6 @@ use tracing_subscriber::EnvFilter;
 
 use super::{AppEnvironment, Config, LogFormat, setting_reader::SettingReader};
 
-/// The dearest a step, a second or a call may be.
-pub(super) const MAX_PRICE: f64 = 1e9;
-
 /// What `log_filter` accepts.
 pub(super) const LOG_FILTER_SYNTAX: &str =
     "off, error, warn, info, debug or trace, and after it target=level, comma-separated";

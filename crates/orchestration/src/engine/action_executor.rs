@@ -24,6 +24,7 @@ use crate::{
 };
 use am_core::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},
+    money::Money,
     validation,
 };
 use am_jobs::{JobQueue, JobState, MinerConstraints, NewJob};
@@ -58,12 +59,14 @@ pub struct ActionExecutor {
 
 impl ActionExecutor {
     /// Return the maximum cost of an attempt of `action`, as far as it is known in advance.
-    pub fn estimate(&self, action: &StepAction) -> f64 {
+    pub fn estimate(&self, action: &StepAction) -> Money {
         let service = match action {
-            StepAction::Job(job) => job.max_price.unwrap_or(0.0),
-            StepAction::Agent(spec) => spec.need.max_price.unwrap_or(0.0),
-            StepAction::Http { endpoint, .. } => self.endpoints.get(endpoint).map_or(0.0, |endpoint| endpoint.price),
-            _ => 0.0,
+            StepAction::Job(job) => job.max_price.unwrap_or(Money::ZERO),
+            StepAction::Agent(spec) => spec.need.max_price.map_or(Money::ZERO, Money::from_f64),
+            StepAction::Http { endpoint, .. } => {
+                self.endpoints.get(endpoint).map_or(Money::ZERO, |endpoint| endpoint.price)
+            }
+            _ => Money::ZERO,
         };
         self.config.step_price + service
     }
@@ -205,7 +208,7 @@ impl ActionExecutor {
         let result = result.map(|found| AttemptResult {
             output: found.output,
             seconds,
-            cost: self.config.step_price + seconds * self.config.compute_price_per_second + found.cost,
+            cost: self.config.step_price + self.config.compute_price_per_second.scaled(seconds) + found.cost,
             memory_mb: found.memory_mb,
             gpu: found.gpu,
             proof: found.proof,
@@ -295,7 +298,7 @@ impl ActionExecutor {
         match ended.state {
             JobState::Completed => Ok(ActionOutput {
                 output: ended.result,
-                cost: ended.price.unwrap_or(0.0),
+                cost: ended.price.map_or(Money::ZERO, Money::from_f64),
                 gpu: true,
                 proof: ended.receipt.get("proof").cloned(),
                 memory_mb: ended.receipt.get("memory_mb").and_then(Value::as_f64),

@@ -12,6 +12,7 @@ use crate::{
     mapping::ResolveError,
     run::RunState,
 };
+use am_core::money::Money;
 use am_db::codec::Timestamp;
 
 /// Prepare the assignment of step `at`, which has begun; if an earlier worker submitted one, that one is used.
@@ -56,7 +57,7 @@ pub async fn await_assignment(assignments: &AssignmentService, id: &str) -> Resu
     match ended.state {
         AssignmentState::Completed => {
             let mut found = ActionOutput::new(ended.result);
-            found.cost = ended.cost;
+            found.cost = Money::from_f64(ended.cost);
             Ok(found)
         }
         // The assignment has already been tried with as many agents as allowed.

@@ -6,6 +6,7 @@ use crate::{
     run::{Execution, PendingEvent, RunState, StepRun},
 };
 use am_audit::{AuditEntry, SecurityLevel};
+use am_core::money::Money;
 use am_db::codec::{JsonText, Timestamp};
 
 /// Owner of a run after a save.
@@ -53,7 +54,7 @@ pub struct NewExecution {
     pub level: VerificationLevel,
     pub security: SecurityLevel,
     pub max_execution_time: i64,
-    pub max_cost_budget: f64,
+    pub max_cost_budget: Money,
     pub trace_id: Option<String>,
 }
 
@@ -72,13 +73,13 @@ pub struct RunRow {
     pub failed_step: Option<String>,
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
-    pub total_cost: f64,
+    pub total_cost: Money,
     pub total_steps: i64,
     pub completed_steps: i64,
     pub created_at: Timestamp,
     pub now: Timestamp,
     pub active_seconds: f64,
-    pub reserved_cost: f64,
+    pub reserved_cost: Money,
 }
 
 /// Row of `agent_step_executions`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use am_core::money::Money;
 use am_rl::PolicyReference;
 use am_security::sandbox::{self, SandboxCommand};
 
@@ -65,7 +66,7 @@ pub enum ActionInvocation {
 pub struct ActionOutput {
     pub output: Value,
     /// Price of the service.
-    pub cost: f64,
+    pub cost: Money,
     pub gpu: bool,
     pub proof: Option<Value>,
     pub memory_mb: Option<f64>,
@@ -75,7 +76,7 @@ pub struct ActionOutput {
 impl ActionOutput {
     /// Create the output of an action without figures.
     pub fn new(output: Value) -> Self {
-        Self { output, cost: 0.0, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
+        Self { output, cost: Money::ZERO, gpu: false, proof: None, memory_mb: None, miner_receipt: None }
     }
 }
 

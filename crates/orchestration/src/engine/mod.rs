@@ -50,6 +50,7 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     config::EngineConfig,
     crypto::Signer,
+    money::Money,
     supervisor::BackgroundTask,
 };
 use am_db::{
@@ -136,7 +137,7 @@ pub struct RunRequest {
     /// Time limit in seconds; 0: no limit.
     pub max_execution_time: i64,
     /// Cost limit; 0: no limit.
-    pub max_cost_budget: f64,
+    pub max_cost_budget: Money,
     /// W3C trace id of the request.
     pub trace_id: Option<String>,
 }
@@ -280,7 +281,7 @@ impl EngineInner {
             fence: 1,
             status: ExecutionStatus::Pending,
             steps,
-            total_cost: 0.0,
+            total_cost: Money::ZERO,
             created_at: now,
             started_at: None,
             completed_at: None,

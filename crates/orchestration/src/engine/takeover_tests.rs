@@ -14,7 +14,7 @@ use crate::{
     model::{ExecutionStatus, RetryPolicy, StepType, VerificationLevel},
     run::{AfterFailure, AttemptResult, BudgetCheck, RunLimits, RunState, StepRun},
 };
-use am_core::ambient::IdGenerator;
+use am_core::{ambient::IdGenerator, money::Money};
 use am_db::codec::{JsonText, Timestamp};
 
 fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> CompiledStep {
@@ -37,7 +37,7 @@ fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> CompiledStep {
     }
 }
 
-fn sample_run(steps: Vec<CompiledStep>, budget: f64) -> RunState {
+fn sample_run(steps: Vec<CompiledStep>, budget: Money) -> RunState {
     let now = moment(0);
     let rows = (0..steps.len()).map(|at| StepRun::new(format!("step_{at}"))).collect();
     let plan =
@@ -56,7 +56,7 @@ fn sample_run(steps: Vec<CompiledStep>, budget: f64) -> RunState {
         fence: 1,
         status: ExecutionStatus::Pending,
         steps: rows,
-        total_cost: 0.0,
+        total_cost: Money::ZERO,
         created_at: now,
         started_at: None,
         completed_at: None,
@@ -103,7 +103,7 @@ fn texts(steps: &[StepRun]) -> Vec<String> {
 }
 
 /// Begin what is ready, as the driver does.
-fn begin_ready(run: &mut RunState, parallel: usize, estimate: f64, tick: i64) {
+fn begin_ready(run: &mut RunState, parallel: usize, estimate: Money, tick: i64) {
     if run.is_done() {
         return run.finish(moment(tick));
     }
@@ -117,10 +117,10 @@ fn begin_ready(run: &mut RunState, parallel: usize, estimate: f64, tick: i64) {
         match run.check_budget(at, estimate) {
             Ok(BudgetCheck::Fits) => {
                 run.begin(at, input, estimate, moment(tick));
-                assert!(run.limits.budget <= 0.0 || run.committed_cost() <= run.limits.budget + 1e-6);
+                assert!(!run.limits.budget.is_positive() || run.committed_cost() <= run.limits.budget);
             }
             Ok(BudgetCheck::Pending) => {
-                assert!(run.steps.iter().any(|step| step.reserved > 0.0), "nothing to wait for")
+                assert!(run.steps.iter().any(|step| step.reserved.is_positive()), "nothing to wait for")
             }
             Err(limit) => {
                 run.fail(None, &limit, moment(tick));
@@ -131,7 +131,7 @@ fn begin_ready(run: &mut RunState, parallel: usize, estimate: f64, tick: i64) {
 }
 
 /// One thing happens: an attempt ends, a retry falls due, or the process is lost and another restores the run.
-fn happen(run: &mut RunState, what: u8, cost: f64, tick: i64) {
+fn happen(run: &mut RunState, what: u8, cost: Money, tick: i64) {
     let open: Vec<usize> = (0..run.steps.len())
         .filter(|at| run.steps[*at].status == ExecutionStatus::Running || run.steps[*at].retry_at.is_some())
         .collect();
@@ -171,7 +171,7 @@ fn happen(run: &mut RunState, what: u8, cost: f64, tick: i64) {
             if let Some(limit) = run.budget_exceeded() {
                 run.fail(None, &limit, now);
             } else {
-                assert!((run.committed_cost() - run.total_cost - reserved_by_others).abs() < 1e-6, "it is settled");
+                assert_eq!(run.committed_cost() - run.total_cost, reserved_by_others, "it is settled");
             }
         }
     }
@@ -189,10 +189,10 @@ proptest! {
         let steps = shape.iter().enumerate().map(|(at, (mask, retries))| {
             step(at, (0..at.min(8)).filter(|other| mask & (1 << other) != 0).collect(), *retries)
         });
+        let [budget, estimate, cost] = [budget, estimate, estimate * actual].map(Money::from_f64);
         let mut run = sample_run(steps.collect(), budget);
         // A whole script of losses would go on for ever; after some time attempts end well.
         let script = script.iter().copied().cycle().take(200).chain(std::iter::repeat(200));
-        let cost = estimate * actual;
         for (tick, what) in (1i64..).zip(script) {
             prop_assert!(tick < 400, "it does not end: {:?}", run.step_states());
             begin_ready(&mut run, parallel, estimate, tick);
@@ -207,12 +207,12 @@ proptest! {
         let of = |status: ExecutionStatus| run.steps.iter().filter(|step| step.status == status).count();
         prop_assert_eq!(of(ExecutionStatus::Running), 0);
         prop_assert_eq!(run.status == ExecutionStatus::Completed, of(ExecutionStatus::Completed) == run.steps.len() && run.error.is_none());
-        prop_assert!(run.steps.iter().all(|step| step.reserved == 0.0 && step.retry_at.is_none() && step.job_id.is_none()));
-        let spent: f64 = run.steps.iter().map(|step| step.cost).sum();
-        prop_assert!((spent - run.total_cost).abs() < 1e-6);
+        prop_assert!(run.steps.iter().all(|step| step.reserved == Money::ZERO && step.retry_at.is_none() && step.job_id.is_none()));
+        let spent: Money = run.steps.iter().map(|step| step.cost).sum();
+        prop_assert_eq!(spent, run.total_cost);
         // One attempt may cost more than was set aside for it; nothing begins after that.
-        let overrun = (cost - estimate).max(0.0) * parallel as f64;
-        prop_assert!(budget == 0.0 || run.total_cost <= budget + overrun + 1e-6, "{} of {budget}", run.total_cost);
+        let overrun = (cost - estimate).max(Money::ZERO).scaled(parallel as f64);
+        prop_assert!(!budget.is_positive() || run.total_cost <= budget + overrun, "{} of {budget}", run.total_cost);
     }
 }
 
@@ -221,31 +221,31 @@ fn a_mapping_that_fails_after_the_work_leaves_the_work_paid() {
     let mut only = step(0, vec![], 0);
     let mapping = json!({"y": "$.output.none"});
     only.outputs = Some(ValueMapping::parse(mapping.as_object().unwrap()).unwrap());
-    let mut run = sample_run(vec![only], 1.0);
-    run.begin(0, json!({}), 0.5, moment(1));
+    let mut run = sample_run(vec![only], Money::from_f64(1.0));
+    run.begin(0, json!({}), Money::from_f64(0.5), moment(1));
     let outcome = AttemptResult {
         output: json!({}),
         seconds: 1.0,
-        cost: 0.3,
+        cost: Money::from_f64(0.3),
         memory_mb: None,
         gpu: false,
         proof: None,
         miner_receipt: None,
     };
     assert!(run.complete(0, outcome, moment(2)).unwrap_err().contains("$.output.none"));
-    assert_eq!((run.total_cost, run.committed_cost()), (0.3, 0.3));
+    assert_eq!((run.total_cost, run.committed_cost()), (Money::from_f64(0.3), Money::from_f64(0.3)));
 }
 
 #[test]
 fn a_run_begun_anew_has_other_names_and_no_past() {
-    let mut first = sample_run(vec![step(0, vec![], 0), step(1, vec![0], 0)], 0.0);
+    let mut first = sample_run(vec![step(0, vec![], 0), step(1, vec![0], 0)], Money::ZERO);
     let fresh = texts(&first.steps);
     let (id, row) = (first.id.clone(), first.steps[0].row_id.clone());
-    first.begin(0, json!({}), 0.5, moment(1));
+    first.begin(0, json!({}), Money::from_f64(0.5), moment(1));
     let outcome = AttemptResult {
         output: json!(1),
         seconds: 1.0,
-        cost: 0.3,
+        cost: Money::from_f64(0.3),
         memory_mb: None,
         gpu: false,
         proof: None,
@@ -254,7 +254,7 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
     first.complete(0, outcome, moment(2)).unwrap();
     first.reset(&IdGenerator::seeded(2));
     assert!(first.is_new && first.events.is_empty() && first.started_at.is_none());
-    assert_eq!((first.status, first.total_cost), (ExecutionStatus::Pending, 0.0));
+    assert_eq!((first.status, first.total_cost), (ExecutionStatus::Pending, Money::ZERO));
     assert_ne!((&first.id, &first.steps[0].row_id), (&id, &row));
     let unnamed = |texts: Vec<String>| {
         texts.iter().map(|text| text.split_once("step_id").unwrap().1.to_owned()).collect::<Vec<_>>()
@@ -264,14 +264,14 @@ fn a_run_begun_anew_has_other_names_and_no_past() {
 
 #[test]
 fn sums_of_prices_have_no_tail() {
-    let mut run = sample_run((0..5).map(|at| step(at, vec![], 0)).collect(), 0.0);
+    let mut run = sample_run((0..5).map(|at| step(at, vec![], 0)).collect(), Money::ZERO);
     for at in 0..5 {
-        run.begin(at, json!({}), 0.01, moment(1));
+        run.begin(at, json!({}), Money::from_f64(0.01), moment(1));
         let cost = if at == 4 { 0.26 } else { 0.01 };
         let outcome = AttemptResult {
             output: json!(1),
             seconds: 0.0,
-            cost,
+            cost: Money::from_f64(cost),
             memory_mb: None,
             gpu: false,
             proof: None,
@@ -279,5 +279,5 @@ fn sums_of_prices_have_no_tail() {
         };
         run.complete(at, outcome, moment(2)).unwrap();
     }
-    assert_eq!(run.total_cost, 0.3);
+    assert_eq!(run.total_cost, Money::from_f64(0.3));
 }

@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::{SharedMutex, store};
 use crate::error::Result;
+use am_core::money::Money;
 use am_db::Database;
 
 /// Seconds per step when nothing is known (the monolith's figure).
 const DEFAULT_STEP_SECONDS: f64 = 30.0;
 /// Cost per step, and basic cost of a run, when nothing is known (the monolith's figures).
-const DEFAULT_STEP_COST: f64 = 0.01;
+const DEFAULT_STEP_COST: Money = Money::from_f64(0.01);
 /// Time for which a mean is cached: reading fifty runs at each start would cost more than it is worth.
 const ESTIMATE_TTL: Duration = Duration::from_secs(5);
 
@@ -22,7 +23,7 @@ pub struct ExecutionEstimate {
     /// Duration in seconds, from start to end.
     pub seconds: f64,
     /// Cost of the whole run.
-    pub cost: f64,
+    pub cost: Money,
     /// Number of runs averaged; 0: fixed figures per step.
     pub runs: i64,
 }
@@ -52,7 +53,7 @@ impl ExecutionEstimator {
             (runs, Some(seconds), Some(cost)) if runs > 0 => ExecutionEstimate { seconds, cost, runs },
             _ => ExecutionEstimate {
                 seconds: DEFAULT_STEP_SECONDS * steps,
-                cost: DEFAULT_STEP_COST + DEFAULT_STEP_COST * steps,
+                cost: DEFAULT_STEP_COST.scaled(steps + 1.0),
                 runs: 0,
             },
         };

@@ -20,7 +20,7 @@ use super::{
     workflows::{Workflow, WorkflowService, check_limits},
 };
 use am_audit::{AuditEntry, AuditLog, SecurityLevel};
-use am_core::ambient::Clock;
+use am_core::{ambient::Clock, money::Money};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
@@ -52,7 +52,7 @@ pub struct ExecutionRequest {
     /// Time limit in seconds; default the workflow's.
     pub max_execution_time: Option<i64>,
     /// Cost limit; default the workflow's.
-    pub max_cost_budget: Option<f64>,
+    pub max_cost_budget: Option<Money>,
     /// W3C trace id of the request.
     pub trace_id: Option<String>,
 }

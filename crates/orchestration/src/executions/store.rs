@@ -10,6 +10,7 @@ use crate::{
     run::{Execution, append_event},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
+use am_core::money::Money;
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{JsonText, Timestamp},
@@ -98,7 +99,10 @@ pub async fn list(
 }
 
 /// Count the runs of a workflow that ended well lately, with their mean seconds and cost.
-pub async fn completed_run_means(conn: &mut Connection, workflow_id: &str) -> Result<(i64, Option<f64>, Option<f64>)> {
+pub async fn completed_run_means(
+    conn: &mut Connection,
+    workflow_id: &str,
+) -> Result<(i64, Option<f64>, Option<Money>)> {
     let means = sql!(
         "SELECT count(*), avg(total_execution_time), avg(total_cost) FROM
              (SELECT total_execution_time, total_cost FROM agent_executions

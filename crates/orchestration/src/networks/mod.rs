@@ -27,6 +27,7 @@ use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
     ids::{NetworkId, TraceId},
+    money::Money,
     validation::Violation,
 };
 use am_db::{
@@ -168,7 +169,7 @@ impl NetworkService {
             level,
             security,
             max_execution_time: seconds,
-            max_cost_budget: 0.0,
+            max_cost_budget: Money::ZERO,
             trace_id: trace_id.map(TraceId::into_string),
         };
         self.executions.begin(start, once).await

@@ -10,7 +10,7 @@ use crate::{
     error::{OrchestrationError, Result},
     workflows::check_limits,
 };
-use am_core::validation::has_length;
+use am_core::{money::Money, validation::has_length};
 use am_db::codec::Timestamp;
 
 /// Minimum number of ended plans of a strategy for a measured success rate.
@@ -23,7 +23,7 @@ const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=10_000;
 
 /// The violations of a task that its split does not find.
 pub fn check_draft(draft: &PlanDraft, now: Timestamp) -> Result<()> {
-    let mut violations = check_limits(0, draft.max_cost_budget);
+    let mut violations = check_limits(0, Money::from_f64(draft.max_cost_budget));
     violations.require(has_length(&draft.name, &NAME_LENGTH), "name", "must have 1 to 200 characters");
     let described = has_length(&draft.description, &DESCRIPTION_LENGTH);
     violations.require(described, "description", "at most 10000 characters");

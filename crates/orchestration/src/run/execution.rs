@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::round_progress;
 use crate::model::ExecutionStatus;
+use am_core::money::Money;
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -44,7 +45,7 @@ pub struct Execution {
     /// Seconds between the two.
     pub total_execution_time: Option<f64>,
     /// Cost settled so far.
-    pub total_cost: f64,
+    pub total_cost: Money,
     /// Total number of steps.
     pub total_steps: i64,
     /// Number of steps that ended well.

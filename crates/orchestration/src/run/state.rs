@@ -17,7 +17,7 @@ use crate::{
     model::{ExecutionStatus, VerificationLevel},
 };
 use am_audit::SecurityLevel;
-use am_core::ambient::IdGenerator;
+use am_core::{ambient::IdGenerator, money::Money};
 use am_db::{
     codec::{JsonText, Timestamp},
     principal::ClientOrigin,
@@ -29,7 +29,7 @@ pub struct RunLimits {
     /// Time limit in seconds.
     pub seconds: i64,
     /// Limit of the cost.
-    pub budget: f64,
+    pub budget: Money,
 }
 
 /// State of a run in progress.
@@ -50,7 +50,7 @@ pub struct RunState {
     pub fence: i64,
     pub status: ExecutionStatus,
     pub steps: Vec<StepRun>,
-    pub total_cost: f64,
+    pub total_cost: Money,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
@@ -95,9 +95,6 @@ pub enum BudgetCheck {
     Pending,
 }
 
-/// Tolerance of comparisons, for rounding errors in sums.
-const COST_EPSILON: f64 = 1e-9;
-
 impl RunState {
     /// Assign new ids to the run and its steps: two ids can collide.
     pub fn name(&mut self, ids: &IdGenerator) {
@@ -111,7 +108,7 @@ impl RunState {
     pub fn reset(&mut self, ids: &IdGenerator) {
         self.steps = self.steps.iter_mut().map(|step| StepRun::new(std::mem::take(&mut step.step_id))).collect();
         self.status = ExecutionStatus::Pending;
-        self.total_cost = 0.0;
+        self.total_cost = Money::ZERO;
         (self.started_at, self.completed_at, self.error, self.failed_step) = (None, None, None, None);
         (self.final_result, self.receipt, self.proof) = (JsonText::none(), JsonText::none(), JsonText::none());
         self.events.clear();
@@ -166,8 +163,8 @@ impl RunState {
     }
 
     /// Return the settled cost plus the reserved cost.
-    pub fn committed_cost(&self) -> f64 {
-        self.total_cost + self.steps.iter().map(|step| step.reserved).sum::<f64>()
+    pub fn committed_cost(&self) -> Money {
+        self.total_cost + self.steps.iter().map(|step| step.reserved).sum::<Money>()
     }
 
     fn planned_steps(&self) -> PlannedSteps<'_> {
@@ -223,8 +220,8 @@ impl RunState {
     ///
     /// # Errors
     /// A message with the exceeded limit and the amounts.
-    pub fn check_budget(&self, at: usize, estimate: f64) -> Result<BudgetCheck, String> {
-        let fits = |cost: f64| self.limits.budget <= 0.0 || cost + estimate <= self.limits.budget + COST_EPSILON;
+    pub fn check_budget(&self, at: usize, estimate: Money) -> Result<BudgetCheck, String> {
+        let fits = |cost: Money| !self.limits.budget.is_positive() || cost + estimate <= self.limits.budget;
         if fits(self.committed_cost()) {
             Ok(BudgetCheck::Fits)
         } else if fits(self.total_cost) {
@@ -233,9 +230,7 @@ impl RunState {
         } else {
             Err(format!(
                 "max_cost_budget {}: {} is spent, and step {:?} may cost {estimate}",
-                self.limits.budget,
-                round_progress(self.total_cost),
-                self.plan.steps[at].key
+                self.limits.budget, self.total_cost, self.plan.steps[at].key
             ))
         }
     }
@@ -243,12 +238,11 @@ impl RunState {
     /// Return a message with the amounts if more than the budget was spent.
     pub fn budget_exceeded(&self) -> Option<String> {
         let (limit, used) = (self.limits.budget, self.total_cost);
-        (limit > 0.0 && used > limit + COST_EPSILON)
-            .then(|| format!("max_cost_budget {limit}: {} was spent", round_progress(used)))
+        (limit.is_positive() && used > limit).then(|| format!("max_cost_budget {limit}: {used} was spent"))
     }
 
     /// Begin an attempt and reserve `estimate` for it.
-    pub fn begin(&mut self, at: usize, input: Value, estimate: f64, now: Timestamp) {
+    pub fn begin(&mut self, at: usize, input: Value, estimate: Money, now: Timestamp) {
         self.start(now);
         let step = &mut self.steps[at];
         step.status = ExecutionStatus::Running;
@@ -266,14 +260,14 @@ impl RunState {
     pub fn settle(&mut self, at: usize, outcome: &AttemptResult) {
         let step = &mut self.steps[at];
         step.seconds += outcome.seconds;
-        step.cost = round_cost(step.cost + outcome.cost);
-        step.reserved = 0.0;
+        step.cost += outcome.cost;
+        step.reserved = Money::ZERO;
         step.job_id = None;
         step.memory_mb = outcome.memory_mb;
         step.miner_receipt = outcome.miner_receipt.clone();
         step.gpu = outcome.gpu;
         step.dirty = true;
-        self.total_cost = round_cost(self.total_cost + outcome.cost);
+        self.total_cost += outcome.cost;
     }
 
     /// Complete step `at`: apply the output mappings, verify the result, settle the cost.
@@ -320,7 +314,7 @@ impl RunState {
         let spec = &plan.steps[at];
         let step = &mut self.steps[at];
         step.seconds += seconds;
-        step.reserved = 0.0;
+        step.reserved = Money::ZERO;
         step.job_id = None;
         step.error = Some(error.to_owned());
         step.dirty = true;
@@ -348,7 +342,7 @@ impl RunState {
             let step = &mut self.steps[at];
             step.status = ExecutionStatus::Failed;
             step.completed_at = Some(now);
-            step.reserved = 0.0;
+            step.reserved = Money::ZERO;
             step.error = Some(error.to_owned());
             step.dirty = true;
             let attempt = step.attempts;
@@ -382,7 +376,7 @@ impl RunState {
                 jobs.extend(step.job_id.take());
                 step.status = ExecutionStatus::Cancelled;
                 step.completed_at = Some(now);
-                step.reserved = 0.0;
+                step.reserved = Money::ZERO;
                 step.error = Some(why.to_owned());
                 step.dirty = true;
                 let data = json!({"step": self.plan.steps[at].key, "reason": why});
@@ -459,16 +453,11 @@ impl RunState {
             put("job_id", json!(step.job_id));
             put("retry_at", json!(step.retry_at));
             put("miner_receipt", json!(step.miner_receipt));
-            put("reserved", if step.reserved > 0.0 { json!(step.reserved) } else { Value::Null });
+            put("reserved", if step.reserved.is_positive() { json!(step.reserved) } else { Value::Null });
             (spec.key.clone(), Value::Object(state))
         };
         self.plan.steps.iter().zip(&self.steps).map(|(spec, step)| state(spec, step)).collect::<Map<_, _>>().into()
     }
-}
-
-/// Round off floating-point errors of sums: ten steps of 0.01 cost 0.1, also in a receipt.
-fn round_cost(cost: f64) -> f64 {
-    (cost * 1e9).round() / 1e9
 }
 
 /// Round to six decimal digits, without floating-point errors of sums.

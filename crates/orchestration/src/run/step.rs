@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{ExecutionStatus, VerificationLevel};
+use am_core::money::Money;
 use am_db::codec::Timestamp;
 
 /// State of a step in a run.
@@ -23,9 +24,9 @@ pub struct StepRun {
     pub input: Option<Arc<Value>>,
     pub output: Option<Arc<Value>>,
     /// Cost settled so far.
-    pub cost: f64,
+    pub cost: Money,
     /// Cost reserved for the attempt in progress.
-    pub reserved: f64,
+    pub reserved: Money,
     pub seconds: f64,
     pub memory_mb: Option<f64>,
     pub gpu: bool,
@@ -53,8 +54,8 @@ impl StepRun {
             attempts_before: 0,
             input: None,
             output: None,
-            cost: 0.0,
-            reserved: 0.0,
+            cost: Money::ZERO,
+            reserved: Money::ZERO,
             seconds: 0.0,
             memory_mb: None,
             gpu: false,
@@ -77,7 +78,7 @@ pub struct AttemptResult {
     /// Measured duration, in seconds.
     pub seconds: f64,
     /// Cost: price of the step and its seconds, plus the service's price.
-    pub cost: f64,
+    pub cost: Money,
     /// Measured memory in MB, where available.
     pub memory_mb: Option<f64>,
     pub gpu: bool,

@@ -14,6 +14,7 @@ use crate::{
 };
 use am_core::{
     crypto,
+    money::Money,
     validation::{Violation, Violations, has_length},
 };
 use am_db::{
@@ -42,7 +43,7 @@ pub struct Workflow {
     /// Time limit of an execution in seconds; 0: no limit.
     pub max_execution_time: i64,
     /// Cost limit of an execution; 0: no limit.
-    pub max_cost_budget: f64,
+    pub max_cost_budget: Money,
     /// Whether the result of an execution includes its verification.
     pub requires_verification: bool,
     /// Verification level of results.
@@ -137,7 +138,7 @@ pub struct WorkflowDraft {
     /// Time limit of an execution in seconds; 0: no limit.
     pub max_execution_time: i64,
     /// Cost limit of an execution; 0: no limit.
-    pub max_cost_budget: f64,
+    pub max_cost_budget: Money,
     /// Whether the result of an execution includes its verification.
     pub requires_verification: bool,
     /// Verification level of results.
@@ -153,7 +154,7 @@ const NAME_LENGTH: RangeInclusive<usize> = 1..=100;
 /// Seconds that a run may take; 0: no limit. The longest is a year.
 const EXECUTION_SECONDS: RangeInclusive<i64> = 0..=31_536_000;
 
-fn check_fields(name: &str, seconds: i64, budget: f64) -> Violations {
+fn check_fields(name: &str, seconds: i64, budget: Money) -> Violations {
     let mut violations = Violations::default();
     violations.require(has_length(name, &NAME_LENGTH), "name", "must have 1 to 100 characters");
     violations.extend(Vec::from(check_limits(seconds, budget)));
@@ -161,12 +162,11 @@ fn check_fields(name: &str, seconds: i64, budget: f64) -> Violations {
 }
 
 /// The violations in the two limits of a run: its seconds and its budget.
-pub fn check_limits(seconds: i64, budget: f64) -> Violations {
+pub fn check_limits(seconds: i64, budget: Money) -> Violations {
     let mut violations = Violations::default();
     let message = "must be 0 (no limit) to 31536000 seconds";
     violations.require(EXECUTION_SECONDS.contains(&seconds), "max_execution_time", message);
-    let is_budget = budget.is_finite() && budget >= 0.0;
-    violations.require(is_budget, "max_cost_budget", "must be a number from 0 (no limit)");
+    violations.require(budget >= Money::ZERO, "max_cost_budget", "must be a number from 0 (no limit)");
     violations
 }
 
@@ -218,7 +218,7 @@ pub struct WorkflowChange {
     #[expect(missing_docs, reason = "as in Draft")]
     pub max_execution_time: Option<i64>,
     #[expect(missing_docs, reason = "as in Draft")]
-    pub max_cost_budget: Option<f64>,
+    pub max_cost_budget: Option<Money>,
     #[expect(missing_docs, reason = "as in Draft")]
     pub requires_verification: Option<bool>,
     #[expect(missing_docs, reason = "as in Draft")]

@@ -10,7 +10,7 @@ use crate::{
     error::{Result, corrupt_json_error},
     model::VerificationLevel,
 };
-use am_core::ambient::IdGenerator;
+use am_core::{ambient::IdGenerator, money::Money};
 use am_db::{
     Connection, Tx,
     bulk_insert::RowBatch,
@@ -70,7 +70,9 @@ impl WorkflowRow<'_> {
             steps: document(self.steps, "steps")?.or_empty_object(),
             dependencies: document(self.dependencies, "dependencies")?.or_empty_object(),
             max_execution_time: self.max_execution_time,
-            max_cost_budget: budget.map_err(|error| corrupt_json_error(&column("max_cost_budget"), error))?,
+            max_cost_budget: budget
+                .map(Money::from_f64)
+                .map_err(|error| corrupt_json_error(&column("max_cost_budget"), error))?,
             requires_verification: self.requires_verification.0,
             verification_level: level
                 .ok_or_else(|| corrupt_json_error(&column("verification_level"), self.verification_level))?,

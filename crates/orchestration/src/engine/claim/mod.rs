@@ -23,6 +23,7 @@ use crate::{
     model::ExecutionStatus,
     run::{RunLimits, RunState, StepRun},
 };
+use am_core::money::Money;
 use am_db::{
     Tx,
     codec::{JsonText, Timestamp},
@@ -276,6 +277,8 @@ pub fn restore_step(state: &Value, rows: &[store::ClaimedStepRow], key: &str) ->
             .map(|value| value.map(Arc::new))
             .map_err(|error| corrupt_json_error("agent_step_executions", error))
     };
+    // States were saved when an amount could still be any number.
+    let amount = |name: &str| member::<f64>(state, name).map(|amount| amount.map_or(Money::ZERO, Money::from_f64));
     let status: ExecutionStatus = member(state, "status")?.unwrap_or(ExecutionStatus::Pending);
     let attempts = member(state, "attempts")?.unwrap_or(0);
     Ok(StepRun {
@@ -287,8 +290,8 @@ pub fn restore_step(state: &Value, rows: &[store::ClaimedStepRow], key: &str) ->
         // Either may be null; attempts and status show whether it exists.
         input: document(&row.input)?.or_else(|| (attempts > 0).then(Arc::default)),
         output: document(&row.output)?.or_else(|| (status == ExecutionStatus::Completed).then(Arc::default)),
-        cost: member(state, "cost")?.unwrap_or(0.0),
-        reserved: member(state, "reserved")?.unwrap_or(0.0),
+        cost: amount("cost")?,
+        reserved: amount("reserved")?,
         seconds: member(state, "execution_time")?.unwrap_or(0.0),
         memory_mb: row.memory_mb,
         gpu: row.gpu,

@@ -8,6 +8,7 @@ use crate::{
     model::{ExecutionStatus, VerificationLevel},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
+use am_core::money::Money;
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonText, Timestamp},
@@ -120,12 +121,12 @@ row! {
         pub level: VerificationLevel = "r.verification_level",
         pub security: SecurityLevel = "r.security_level",
         pub max_execution_time: i64,
-        pub max_cost_budget: f64,
+        pub max_cost_budget: Money,
         pub trace_id: Option<String>,
         pub active_seconds: f64,
         pub status: ExecutionStatus = "e.status",
         pub step_states: JsonText = "e.step_states",
-        pub total_cost: f64 = "e.total_cost",
+        pub total_cost: Money = "e.total_cost",
         pub created_at: Timestamp = "e.created_at",
         pub started_at: Option<Timestamp> = "e.started_at",
     }
