@@ -38,27 +38,30 @@ macro_rules! id_kinds {
 id_kinds! {
     AgentKind AgentId "Identifier of an agent: `agent_` and hex digits, or a text that another service chose.";
     ApiKeyKind ApiKeyId "Identifier of a managed API key, which the key contains.";
-    AssignmentKind AssignmentId "Identifier of an assignment: `asg_` and hex digits.";
+    AssignmentKind AssignmentId "Identifier of an assignment: `assign_` and 16 hex digits.";
     AuditKind AuditId "Identifier of an audit entry.";
     BroadcastKind BroadcastId "Identifier of a broadcast, which all of its messages share.";
     ChannelKind ChannelId "Identifier of a channel.";
     DataKeyKind DataKeyId "Identifier of a channel's data key.";
     DeliveryKind DeliveryId "Identifier of a webhook's delivery.";
-    ExecutionKind ExecutionId "Identifier of an execution: `exec_` and hex digits.";
+    ExecutionKind ExecutionId "Identifier of an execution: `exec_` and 10 hex digits.";
+    ExternalTaskKind ExternalTaskId "Identifier of what a step waits for: a job, a training run or an assignment.";
     JobKind JobId "Identifier of a job in the coordinator's queue: 32 hex digits.";
     MasterKeyKind MasterKeyId "Identifier of a master key, which wraps data keys.";
     MessageKind MessageId "Identifier of a message.";
-    NetworkKind NetworkId "Identifier of a network of agents.";
-    PlanKind PlanId "Identifier of a plan.";
+    NetworkKind NetworkId "Identifier of a network of agents: `network_`, the time when it was made, and six hex digits.";
+    PlanKind PlanId "Identifier of a plan: `plan_` and 12 hex digits.";
     PrincipalKind PrincipalId "Identifier of a caller, as owner or client of what it made. Never an API key.";
-    ReceiptKind ReceiptId "Identifier of a receipt.";
+    ReceiptKind ReceiptId "Identifier of a receipt: `receipt_` and 16 hex digits.";
     SandboxKind SandboxId "Identifier of a sandbox.";
     SecurityPolicyKind SecurityPolicyId "Identifier of a security policy.";
-    StepExecutionKind StepExecutionId "Identifier of a step of one execution.";
+    StepExecutionKind StepExecutionId "Identifier of a step of one execution: `step_exec_` and 10 hex digits.";
+    StepKind StepId "Identifier of a step of a workflow: `step_` and 8 hex digits, or its key where it has no row.";
     TemplateKind TemplateId "Identifier of a message template.";
     TraceKind TraceId "Identifier of a trace (W3C Trace Context): 32 hex digits.";
     TrainingRunKind TrainingRunId "Identifier of a training run.";
-    WorkflowKind WorkflowId "Identifier of a workflow: `agent_` and hex digits.";
+    WorkerKind WorkerId "Identifier of a worker of the engine: `worker_` and 12 hex digits.";
+    WorkflowKind WorkflowId "Identifier of a workflow: `agent_` and 8 hex digits; where one is run, also a network's or a plan's.";
 }
 
 impl<K> TypedId<K> {

@@ -11,7 +11,10 @@ use super::{
     model::VerificationLevel,
 };
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
-use am_core::ambient::Clock;
+use am_core::{
+    ambient::Clock,
+    ids::{ExecutionId, WorkflowId},
+};
 use am_db::{Database, Tx, codec::Timestamp, principal::Principal};
 use am_security::policies::{PolicyRefusal, SecurityPolicies, StepDestination, StepFacts, WorkflowFacts};
 
@@ -32,9 +35,9 @@ pub struct AdmissionRequest<'a> {
     /// Principal of the client.
     pub caller: &'a Principal,
     /// Id of the workflow, if it has one already.
-    pub workflow_id: Option<&'a str>,
+    pub workflow_id: Option<&'a WorkflowId>,
     /// Id of the execution, if it has one already.
-    pub execution_id: Option<&'a str>,
+    pub execution_id: Option<&'a ExecutionId>,
 }
 
 /// Properties of a workflow that policies depend on, other than its steps.
@@ -99,10 +102,10 @@ impl PolicyGuard {
     ) -> OrchestrationError {
         let mut entry = refusal_entry(asked.resource, level, &refusal, Timestamp(self.clock.now())).by(asked.caller);
         if let Some(id) = asked.workflow_id {
-            entry = entry.workflow(id);
+            entry = entry.workflow(id.as_str());
         }
         if let Some(id) = asked.execution_id {
-            entry = entry.execution(id);
+            entry = entry.execution(id.as_str());
         }
         let audit = self.audit.clone();
         let told = self

@@ -6,6 +6,7 @@ use super::run::RunState;
 use am_core::{
     ambient::IdGenerator,
     crypto::{self, Ed25519PublicKey, Signature, Signer},
+    ids::{ExecutionId, ReceiptId},
 };
 use am_db::codec::{JsonText, Timestamp};
 
@@ -65,9 +66,9 @@ pub struct ReceiptVerification {
     /// Id of the key that it names.
     pub key_id: Option<String>,
     /// Id of the receipt.
-    pub receipt_id: Option<String>,
+    pub receipt_id: Option<ReceiptId>,
     /// Id of its execution.
-    pub execution_id: Option<String>,
+    pub execution_id: Option<ExecutionId>,
 }
 
 /// Verify `receipt` by `keys`. Accepted are this service's form (`payload` and `signature`), a response of the receipt
@@ -98,8 +99,8 @@ pub fn verify_receipt(receipt: &Value, keys: &[Ed25519PublicKey]) -> ReceiptVeri
         valid: reason.is_none(),
         reason,
         key_id,
-        receipt_id: found(payload.as_ref(), "receipt_id"),
-        execution_id: found(payload.as_ref(), "execution_id"),
+        receipt_id: found(payload.as_ref(), "receipt_id").map(ReceiptId::from),
+        execution_id: found(payload.as_ref(), "execution_id").map(ExecutionId::from),
     }
 }
 

@@ -9,12 +9,13 @@ use crate::{
     http::{AdminKey, ApiError, PathParams, openapi::LastEventIdHeader},
     routes::stream::{EventPage, EventsQuery, EventsRequest},
 };
+use am_core::ids::ExecutionId;
 
 /// A page of an execution's events.
 #[derive(Serialize, ToSchema)]
 pub struct ExecutionEvents {
     /// Id of the execution.
-    execution_id: String,
+    execution_id: ExecutionId,
     #[serde(flatten)]
     page: EventPage,
 }
@@ -40,7 +41,7 @@ pub struct ExecutionEvents {
 pub async fn stream_execution_events(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
     asked: EventsRequest,
 ) -> Result<Response, ApiError> {
     // Also when it is streamed: whether the caller may see it is known before the first event.

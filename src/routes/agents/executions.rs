@@ -1,7 +1,5 @@
 //! `/api/v1/agents/executions`, and what is run of a workflow.
 
-use std::time::Duration;
-
 use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,11 +16,13 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
-use am_core::money::Money;
+use am_core::{
+    ids::{ExecutionId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     idempotency::IdempotentResult,
-    principal::Principal,
 };
 use am_orchestration::{
     executions::{ExecutionEstimate, ExecutionFilter, ExecutionRequest, Observed},
@@ -53,11 +53,11 @@ pub struct ExecuteRequest {
 #[schema(as = Execution)]
 pub struct ExecutionDocument {
     /// Id of the execution; the same as `execution_id`.
-    id: String,
+    id: ExecutionId,
     /// Id of the execution: `exec_` and hexadecimal digits.
-    execution_id: String,
+    execution_id: ExecutionId,
     /// Id of the workflow, network workflow or plan that is run.
-    workflow_id: String,
+    workflow_id: WorkflowId,
     /// Status of the execution.
     status: ExecutionStatus,
     /// Whether no further step starts until the execution is resumed.
@@ -141,16 +141,6 @@ impl From<Observed> for ExecutionDocument {
     }
 }
 
-/// What was begun, waited for if that was asked.
-pub async fn begun(
-    app: &App,
-    caller: &Principal,
-    done: IdempotentResult<Execution>,
-    wait: Option<Duration>,
-) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
-    Ok(IdempotentOk(app.executions.observe_begun(caller, done, wait).await?.map(ExecutionDocument::from)))
-}
-
 /// Execute a workflow
 ///
 /// Answers 200 with the execution's `id` once it is durably stored; with `?wait=SECONDS`, when it has ended or the
@@ -173,7 +163,7 @@ pub async fn begun(
 pub async fn execute_workflow(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
     QueryParams(wait): QueryParams<WaitQuery>,
     context: RequestContextExtractor,
     request: IdempotentJson<Option<ExecuteRequest>>,
@@ -185,10 +175,11 @@ pub async fn execute_workflow(
         level: body.verification_level,
         max_execution_time: body.max_execution_time,
         max_cost_budget: body.max_cost_budget,
-        trace_id: Some(context.trace_digits().to_owned()),
+        trace_id: Some(context.trace_id()),
+        wait,
     };
     let done = app.executions.execute(&caller, &app.workflows, &id, asked, request.once).await?;
-    begun(&app, &caller, done, wait).await
+    Ok(IdempotentOk(done.map(ExecutionDocument::from)))
 }
 
 /// Get an execution
@@ -208,7 +199,7 @@ pub async fn execute_workflow(
 pub async fn get_execution(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
     QueryParams(wait): QueryParams<WaitQuery>,
 ) -> Result<JsonBody<ExecutionDocument>, ApiError> {
     Ok(JsonBody(app.executions.observe(&caller, &id, wait.of(&app)?).await?.into()))
@@ -233,7 +224,7 @@ pub async fn get_execution(
 pub async fn get_execution_status(
     state: State<App>,
     caller: AdminKey,
-    id: PathParams<String>,
+    id: PathParams<ExecutionId>,
     wait: QueryParams<WaitQuery>,
 ) -> Result<JsonBody<ExecutionDocument>, ApiError> {
     get_execution(state, caller, id, wait).await
@@ -244,7 +235,7 @@ pub async fn get_execution_status(
 #[into_params(parameter_in = Query)]
 pub struct ExecutionsQuery {
     /// Only executions of this workflow.
-    workflow_id: Option<String>,
+    workflow_id: Option<WorkflowId>,
     /// Only executions in this status.
     status: Option<ExecutionStatus>,
 }
@@ -290,7 +281,7 @@ pub async fn list_executions(
 pub async fn list_workflow_executions(
     state: State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
     QueryParams(query): QueryParams<ExecutionsQuery>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
@@ -306,7 +297,7 @@ pub struct ExecutionChanged {
     /// What was done, in words.
     message: &'static str,
     /// Id of the execution.
-    execution_id: String,
+    execution_id: ExecutionId,
     /// Status of the execution afterwards.
     status: ExecutionStatus,
 }
@@ -340,7 +331,7 @@ fn change_response(message: &'static str, done: IdempotentResult<Execution>) -> 
 pub async fn cancel_execution(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
     let done = app.executions.cancel(&caller, &id, request.once).await?;
@@ -352,7 +343,7 @@ pub async fn cancel_execution(
 #[into_params(parameter_in = Query)]
 pub struct CancelQuery {
     /// Id of the execution. Required unless the path holds an execution's id.
-    execution_id: Option<String>,
+    execution_id: Option<ExecutionId>,
 }
 
 /// Cancel an execution of a workflow
@@ -377,19 +368,19 @@ pub struct CancelQuery {
 pub async fn cancel_workflow_execution(
     state: State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
     QueryParams(query): QueryParams<CancelQuery>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
     let target = match query.execution_id {
         Some(execution) => {
             let found = state.executions.get(&caller, &execution).await?;
-            if found.workflow_id != id && found.id != id {
+            if found.workflow_id != id && *found.id != *id {
                 return Err(ApiError::not_found("Execution not found"));
             }
             execution
         }
-        None if id.starts_with("exec_") => id,
+        None if id.starts_with("exec_") => id.into_string().into(),
         None => {
             return Err(ApiError::invalid_field(
                 vec!["query".into(), "execution_id".into()],
@@ -422,7 +413,7 @@ pub async fn cancel_workflow_execution(
 pub async fn pause_execution(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
     Ok(change_response("Execution paused", app.executions.pause(&caller, &id, request.once).await?))
@@ -447,7 +438,7 @@ pub async fn pause_execution(
 pub async fn resume_execution(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ExecutionChanged>, ApiError> {
     Ok(change_response("Execution resumed", app.executions.resume(&caller, &id, request.once).await?))
@@ -475,11 +466,10 @@ pub async fn resume_execution(
 pub async fn retry_execution(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
     QueryParams(wait): QueryParams<WaitQuery>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
-    let wait = wait.of(&app)?;
-    let done = app.executions.retry(&caller, &id, request.once).await?;
-    begun(&app, &caller, done, wait).await
+    let done = app.executions.retry(&caller, &id, wait.of(&app)?, request.once).await?;
+    Ok(IdempotentOk(done.map(ExecutionDocument::from)))
 }

@@ -8,6 +8,7 @@ use crate::{
     app::App,
     http::{AdminKey, ApiError, JsonBody, PathParams},
 };
+use am_core::ids::{ExecutionId, StepId, WorkflowId};
 use am_db::codec::{JsonText, Timestamp};
 use am_orchestration::{executions::StepLog, model::ExecutionStatus};
 
@@ -16,9 +17,9 @@ use am_orchestration::{executions::StepLog, model::ExecutionStatus};
 #[schema(as = ExecutionLogs)]
 pub struct ExecutionLogs {
     /// Id of the execution.
-    execution_id: String,
+    execution_id: ExecutionId,
     /// Id of the workflow.
-    workflow_id: String,
+    workflow_id: WorkflowId,
     /// Status of the execution.
     status: ExecutionStatus,
     /// When the first step started; null: not started.
@@ -36,7 +37,7 @@ pub struct ExecutionLogs {
 #[schema(as = StepLog)]
 pub struct StepLogDocument {
     /// Id of the step's row in `agent_steps`.
-    step_id: String,
+    step_id: StepId,
     /// Key of the step in the definition; null: unknown.
     step: Option<String>,
     /// Status of the step.
@@ -103,7 +104,7 @@ impl From<StepLog> for StepLogDocument {
 pub async fn get_execution_logs(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
 ) -> Result<JsonBody<ExecutionLogs>, ApiError> {
     let (execution, steps) = app.executions.logs(&caller, &id).await?;
     Ok(JsonBody(ExecutionLogs {

@@ -5,10 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    WaitQuery,
-    executions::{ExecutionDocument, begun},
-};
+use super::{WaitQuery, executions::ExecutionDocument};
 use crate::{
     app::App,
     http::{
@@ -22,7 +19,7 @@ use crate::{
 use am_core::ids::NetworkId;
 use am_orchestration::networks::{
     AgentNetwork, CoordinationStrategy, NetworkActivity, NetworkAgent, NetworkDraft, NetworkObjective,
-    NetworkOptimization, NetworkStatus,
+    NetworkOptimization, NetworkStatus, NetworkTask,
 };
 
 /// A network to create.
@@ -163,9 +160,9 @@ pub async fn execute_network_task(
     let mut inputs = Map::new();
     inputs.insert("task".into(), request.body.task);
     inputs.insert("priority".into(), serde_json::to_value(request.body.priority).map_err(ApiError::internal)?);
-    let trace = Some(context.trace_id());
-    let done = app.networks.execute(&caller, &id, inputs, trace, request.once).await?;
-    begun(&app, &caller, done, wait).await
+    let task = NetworkTask { inputs, trace_id: Some(context.trace_id()), wait };
+    let done = app.networks.execute(&caller, &id, task, request.once).await?;
+    Ok(IdempotentOk(done.map(ExecutionDocument::from)))
 }
 
 /// Options of the status.

@@ -5,10 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    WaitQuery,
-    executions::{ExecutionDocument, begun},
-};
+use super::{WaitQuery, executions::ExecutionDocument};
 use crate::{
     app::App,
     http::{
@@ -25,8 +22,8 @@ use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_orchestration::{
     agents::{GpuTier, TaskType},
     plans::{
-        DecompositionStrategy, PlanChange, PlanDraft, PlanFilter, PlanPriority, PlanStanding, PlanStatus,
-        StrategyStats, SubTaskDraft, TaskPlan,
+        DecompositionStrategy, PlanChange, PlanDraft, PlanExecution, PlanFilter, PlanPriority, PlanStanding,
+        PlanStatus, StrategyStats, SubTaskDraft, TaskPlan,
     },
 };
 
@@ -243,10 +240,13 @@ pub async fn execute_plan(
     request: IdempotentJson<Option<PlanExecute>>,
 ) -> Result<IdempotentOk<ExecutionDocument>, ApiError> {
     let wait = wait.of(&app)?;
-    let waits = request.body.unwrap_or_default().wait_for_agents.unwrap_or(false);
-    let trace = Some(context.trace_id());
-    let done = app.plans.execute(&caller, &id, waits, trace, request.once).await?;
-    begun(&app, &caller, done, wait).await
+    let asked = PlanExecution {
+        wait_for_agents: request.body.unwrap_or_default().wait_for_agents.unwrap_or(false),
+        trace_id: Some(context.trace_id()),
+        wait,
+    };
+    let done = app.plans.execute(&caller, &id, asked, request.once).await?;
+    Ok(IdempotentOk(done.map(ExecutionDocument::from)))
 }
 
 /// The result of cancelling or retrying a plan.

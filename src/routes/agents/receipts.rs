@@ -14,7 +14,10 @@ use crate::{
     },
     routes::recorded_response::record_response,
 };
-use am_core::crypto::Ed25519PublicKey;
+use am_core::{
+    crypto::Ed25519PublicKey,
+    ids::{ExecutionId, ReceiptId, WorkflowId},
+};
 use am_db::codec::{JsonText, Timestamp};
 use am_orchestration::{model::ExecutionStatus, receipts};
 
@@ -23,13 +26,13 @@ use am_orchestration::{model::ExecutionStatus, receipts};
 #[schema(as = Receipt)]
 pub struct ReceiptDocument {
     /// Id of the execution.
-    execution_id: String,
+    execution_id: ExecutionId,
     /// Id of the workflow.
-    workflow_id: String,
+    workflow_id: WorkflowId,
     /// Status of the execution: completed.
     status: ExecutionStatus,
     /// Id of the receipt; null: there is none.
-    receipt_id: Option<String>,
+    receipt_id: Option<ReceiptId>,
     /// Signatures of the miners' own receipts by step; null: no job left one.
     #[schema(value_type = Option<Object>)]
     miner_signature: Value,
@@ -83,7 +86,7 @@ pub struct ReceiptAttestation {
 pub async fn get_execution_receipt(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
 ) -> Result<JsonBody<ReceiptDocument>, ApiError> {
     let execution = app.executions.get(&caller, &id).await?;
     if execution.status != ExecutionStatus::Completed {
@@ -102,7 +105,7 @@ pub async fn get_execution_receipt(
         execution_id: execution.id,
         workflow_id: execution.workflow_id,
         status: execution.status,
-        receipt_id: payload("receipt_id").as_str().map(str::to_owned),
+        receipt_id: payload("receipt_id").as_str().map(ReceiptId::from),
         miner_signature: miner_signatures(&execution.step_states).map_err(ApiError::internal)?,
         coordinator_attestations: attestations.into_iter().collect(),
         minted_amount: None,

@@ -20,7 +20,10 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
-use am_core::money::Money;
+use am_core::{
+    ids::{PrincipalId, WorkflowId},
+    money::Money,
+};
 use am_orchestration::{
     model::VerificationLevel,
     workflows::{Workflow, WorkflowChange, WorkflowDraft, WorkflowFilter, etag_of},
@@ -111,9 +114,9 @@ pub struct WorkflowUpdate {
 #[schema(as = Workflow)]
 pub struct WorkflowShape {
     /// Id of the workflow: `agent_` and hexadecimal digits.
-    id: String,
+    id: WorkflowId,
     /// Principal of the owner.
-    owner_id: String,
+    owner_id: PrincipalId,
     /// Name, 1 to 100 characters.
     name: String,
     /// Description, for people.
@@ -245,7 +248,7 @@ pub async fn list_workflows(
 pub async fn get_workflow(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
     workflow_response(&app.workflows.get(&caller, &id).await?, known)
@@ -275,7 +278,7 @@ pub async fn get_workflow(
 pub async fn update_workflow(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
     condition: IfMatch,
     JsonBody(body): JsonBody<WorkflowUpdate>,
 ) -> Result<Response, ApiError> {
@@ -303,7 +306,7 @@ pub struct WorkflowDeleted {
     /// What was done, in words.
     message: &'static str,
     /// Id of the workflow.
-    id: String,
+    id: WorkflowId,
 }
 
 /// Delete a workflow
@@ -327,7 +330,7 @@ pub struct WorkflowDeleted {
 pub async fn delete_workflow(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
     condition: IfMatch,
 ) -> Result<JsonBody<WorkflowDeleted>, ApiError> {
     let expected = move |version: &str| condition.allows(&EntityTag::from_parts(&[version]));

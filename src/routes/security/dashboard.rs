@@ -19,6 +19,7 @@ use am_audit::{
     AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, EventType, INVESTIGATION_THRESHOLD, SecurityLevel,
     risk_band,
 };
+use am_core::ids::{ExecutionId, WorkflowId};
 use am_db::codec::Timestamp;
 use am_security::{sandbox::SandboxRecord, trust::TrustStatistics};
 
@@ -131,7 +132,7 @@ pub async fn get_security_statistics(
 #[into_params(parameter_in = Query)]
 pub struct MonitorQuery {
     /// Workflow that the execution must be of.
-    workflow_id: String,
+    workflow_id: WorkflowId,
 }
 
 /// The security of an execution.
@@ -139,9 +140,9 @@ pub struct MonitorQuery {
 #[schema(as = ExecutionSecurity)]
 pub struct ExecutionSecurityReport {
     /// Id of the execution.
-    execution_id: String,
+    execution_id: ExecutionId,
     /// Id of the workflow.
-    workflow_id: String,
+    workflow_id: WorkflowId,
     /// Status of the execution: pending, running, completed, failed or cancelled.
     status: String,
     /// `secure`; `attention`: a step or a verification failed, or a limit was passed; `violated`: something forbidden
@@ -226,7 +227,7 @@ fn is_violation(record: &AuditEntryView) -> bool {
 pub async fn monitor_execution(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<ExecutionId>,
     QueryParams(query): QueryParams<MonitorQuery>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<Value>, ApiError> {
@@ -238,7 +239,7 @@ pub async fn monitor_execution(
             "Is not the workflow of this execution",
         )]));
     }
-    let filter = AuditFilter { execution_id: Some(id.clone()), ..AuditFilter::default() };
+    let filter = AuditFilter { execution_id: Some(id.as_str().into()), ..AuditFilter::default() };
     let found = app.audit.search(&filter, &newest_page(MAX_ENTRIES_CHECKED)).await?;
     let sandbox = app.sandboxes.recorded_limits(&id).await?;
     let now = Timestamp(app.clock.now());

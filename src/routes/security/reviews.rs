@@ -15,6 +15,7 @@ use crate::{
     },
     routes::recorded_response::record_response,
 };
+use am_core::ids::WorkflowId;
 use am_orchestration::review::{PolicyScan, ValidationReport, WorkflowBindings};
 
 /// Check a workflow against the security policies
@@ -38,7 +39,7 @@ use am_orchestration::review::{PolicyScan, ValidationReport, WorkflowBindings};
 pub async fn validate_workflow(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<ValidationReport>, ApiError> {
     let verdict = app.reviews.validate(&caller, &id).await?;
@@ -93,7 +94,7 @@ pub async fn scan_workflows(
 pub async fn get_workflow_bindings(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<WorkflowId>,
 ) -> Result<JsonBody<WorkflowBindings>, ApiError> {
     Ok(JsonBody(app.reviews.workflow_bindings(&caller, &id).await?))
 }

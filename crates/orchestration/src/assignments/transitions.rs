@@ -144,7 +144,7 @@ pub async fn append_event(
         data["agent_id"] = json!(attempt.agent_id);
         data["assignment_attempt"] = json!(attempt.attempt);
     }
-    run::append_event(tx, &one.execution_id, kind.stored(), now, data).await.map(drop)
+    run::append_event(tx, &one.execution_id, kind, now, data).await.map(drop)
 }
 
 /// Build the audit entry of an attempt's end. For trust scores, an agent's success or failure counts as an execution of

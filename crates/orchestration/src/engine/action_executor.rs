@@ -24,6 +24,7 @@ use crate::{
 };
 use am_core::{
     config::{EndpointKind, EngineConfig, HttpEndpoint},
+    ids::{JobId, TrainingRunId},
     money::Money,
     validation,
 };
@@ -71,15 +72,16 @@ impl ActionExecutor {
         self.config.step_price + service
     }
 
-    /// Resolve the action of step `at` of `run`, which has begun. The external task to submit is returned with it.
+    /// Resolve the action of step `at` of `run`, which has begun. The external task to submit is returned with it;
+    /// its id is made of `draw_digits`, 32 hex digits.
     pub fn prepare(
         &self,
         run: &RunState,
         at: usize,
-        new_job_id: impl FnOnce() -> String,
+        draw_digits: impl FnOnce() -> String,
         now: chrono::DateTime<chrono::Utc>,
     ) -> (ActionInvocation, Option<ExternalTask>) {
-        match self.try_prepare(run, at, new_job_id, now) {
+        match self.try_prepare(run, at, draw_digits, now) {
             Ok(prepared) => prepared,
             Err(error) => (ActionInvocation::Resolved(Err(ActionFailure::permanent(error.to_string()))), None),
         }
@@ -89,7 +91,7 @@ impl ActionExecutor {
         &self,
         run: &RunState,
         at: usize,
-        new_job_id: impl FnOnce() -> String,
+        draw_digits: impl FnOnce() -> String,
         now: chrono::DateTime<chrono::Utc>,
     ) -> Result<(ActionInvocation, Option<ExternalTask>), ResolveError> {
         let (step, state) = (&run.plan.steps[at], &run.steps[at]);
@@ -117,15 +119,16 @@ impl ActionExecutor {
             }
             StepAction::Train(spec) => {
                 if let Some(id) = &state.job_id {
-                    return Ok((ActionInvocation::Train { id: id.clone() }, None));
+                    return Ok((ActionInvocation::Train { id: id.as_str().into() }, None));
                 }
                 let TrainSpec { policy, work } = (**spec).clone();
-                let id = run_id(&new_job_id()[..12]);
-                let (owner_id, task) = (run.client_id.clone(), TrainingTask::Train(work));
-                let new = NewTrainingRun { id: id.clone(), owner_id, policy, task, feedback: None };
+                let id = TrainingRunId::from(run_id(&draw_digits()[..12]));
+                let task = TrainingTask::Train(work);
+                let owner_id = run.client_id.as_str().into();
+                let new = NewTrainingRun { id: id.as_str().into(), owner_id, policy, task, feedback: None };
                 return Ok((ActionInvocation::Train { id }, Some(ExternalTask::Training(new))));
             }
-            StepAction::Agent(spec) => return agent_action::prepare_assignment(run, at, spec, new_job_id, now),
+            StepAction::Agent(spec) => return agent_action::prepare_assignment(run, at, spec, draw_digits, now),
             StepAction::Check { schema, assert } => {
                 ActionInvocation::Check { schema: schema.clone(), assert: assert.clone(), input }
             }
@@ -144,7 +147,7 @@ impl ActionExecutor {
             }
             StepAction::Job(job) => {
                 if let Some(id) = &state.job_id {
-                    return Ok((ActionInvocation::Job { id: id.clone() }, None));
+                    return Ok((ActionInvocation::Job { id: id.as_str().into() }, None));
                 }
                 let scope = run.scope_inputs(step)?;
                 let request = build_job_request(job, job.request.fill(&run.context(at, scope.as_ref(), None))?, &input);
@@ -160,11 +163,10 @@ impl ActionExecutor {
                     constraints.0.entry("max_price").or_insert_with(|| json!(price));
                 }
                 let ttl = job.ttl.unwrap_or_else(|| job.service.ttl(&request));
-                let id = new_job_id();
-                let client_id = run.client_id.clone();
+                let id = JobId::from(draw_digits());
                 let row = NewJob {
-                    id: id.clone(),
-                    client_id,
+                    id: id.as_str().into(),
+                    client_id: run.client_id.as_str().into(),
                     service: job.service,
                     request,
                     constraints,
@@ -292,7 +294,7 @@ impl ActionExecutor {
         Ok(json!({"valid": true, "checked": input}))
     }
 
-    async fn job(&self, id: &str) -> Result<ActionOutput, ActionFailure> {
+    async fn job(&self, id: &JobId) -> Result<ActionOutput, ActionFailure> {
         let ended = self.jobs.ended(id).await;
         let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
         match ended.state {
@@ -311,7 +313,7 @@ impl ActionExecutor {
     }
 
     /// Wait for the training and return the new version's reference and its evaluation.
-    async fn train(&self, id: &str) -> Result<Value, ActionFailure> {
+    async fn train(&self, id: &TrainingRunId) -> Result<Value, ActionFailure> {
         let run = self.training.ended(id).await.map_err(|error| ActionFailure::permanent(error.to_string()))?;
         match run.status {
             RunStatus::Completed => Ok(json!({

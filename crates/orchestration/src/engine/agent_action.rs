@@ -12,20 +12,21 @@ use crate::{
     mapping::ResolveError,
     run::RunState,
 };
-use am_core::money::Money;
+use am_core::{ids::AssignmentId, money::Money};
 use am_db::codec::Timestamp;
 
-/// Prepare the assignment of step `at`, which has begun; if an earlier worker submitted one, that one is used.
+/// Prepare the assignment of step `at`, which has begun; if an earlier worker submitted one, that one is used. Its id
+/// is made of `draw_digits`.
 pub fn prepare_assignment(
     run: &RunState,
     at: usize,
     spec: &AgentSpec,
-    new_id: impl FnOnce() -> String,
+    draw_digits: impl FnOnce() -> String,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(ActionInvocation, Option<ExternalTask>), ResolveError> {
     let (step, state) = (&run.plan.steps[at], &run.steps[at]);
     if let Some(id) = &state.job_id {
-        return Ok((ActionInvocation::Agent { id: id.clone() }, None));
+        return Ok((ActionInvocation::Agent { id: id.as_str().into() }, None));
     }
     let scope = run.scope_inputs(step)?;
     let mut request = spec.request.fill(&run.context(at, scope.as_ref(), None))?;
@@ -33,14 +34,14 @@ pub fn prepare_assignment(
         members.insert("input".into(), state.input.as_deref().cloned().unwrap_or_default());
         members.entry("name").or_insert_with(|| json!(step.name));
     }
-    let id = format!("{ASSIGNMENT_ID_PREFIX}{}", &new_id()[..16]);
+    let id = AssignmentId::from(format!("{ASSIGNMENT_ID_PREFIX}{}", &draw_digits()[..16]));
     let timeout = chrono::Duration::from_std(step.timeout).unwrap_or(chrono::Duration::MAX);
     let new = NewAssignment {
-        id: id.as_str().into(),
-        execution_id: run.id.as_str().into(),
+        id: id.clone(),
+        execution_id: run.id.clone(),
         step_key: step.key.clone(),
-        workflow_id: run.workflow_id.as_str().into(),
-        client_id: run.client_id.as_str().into(),
+        workflow_id: run.workflow_id.clone(),
+        client_id: run.client_id.clone(),
         need: spec.need.clone(),
         priority: spec.priority,
         request,
@@ -51,8 +52,11 @@ pub fn prepare_assignment(
 }
 
 /// Wait for an assignment and return its result.
-pub async fn await_assignment(assignments: &AssignmentService, id: &str) -> Result<ActionOutput, ActionFailure> {
-    let ended = assignments.ended(&id.into()).await;
+pub async fn await_assignment(
+    assignments: &AssignmentService,
+    id: &AssignmentId,
+) -> Result<ActionOutput, ActionFailure> {
+    let ended = assignments.ended(id).await;
     let reason = || ended.error.clone().unwrap_or_else(|| "no reason was given".into());
     match ended.state {
         AssignmentState::Completed => {

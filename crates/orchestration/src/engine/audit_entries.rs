@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::run::{PendingEvent, RunState};
+use crate::{
+    event_kinds::ExecutionEventKind,
+    run::{PendingEvent, RunState},
+};
 use am_audit::{AuditEntry, EventType};
+use am_core::ids::ExternalTaskId;
 use am_db::codec::Timestamp;
 
 /// Maximum length of an error message in the audit log, in characters; the execution keeps the whole message.
@@ -29,7 +33,7 @@ pub fn truncate_message(error: &str) -> String {
 }
 
 /// Build the entry of a cancelled external task; a miner that already has the job continues.
-pub fn task_cancelled_entry(run: &RunState, order: &str, now: Timestamp) -> AuditEntry {
+pub fn task_cancelled_entry(run: &RunState, order: &ExternalTaskId, now: Timestamp) -> AuditEntry {
     let entry = run_entry(run, EventType::WorkflowUpdated, "taken_back", now);
     entry.of("order", "taken_back").data("order_id", json!(order))
 }
@@ -37,9 +41,9 @@ pub fn task_cancelled_entry(run: &RunState, order: &str, now: Timestamp) -> Audi
 fn run_entry(run: &RunState, event: EventType, action: &str, at: Timestamp) -> AuditEntry {
     AuditEntry::new(event, at)
         .of("execution", action)
-        .on_behalf_of(&run.client_id)
-        .workflow(&run.workflow_id)
-        .execution(&run.id)
+        .on_behalf_of(run.client_id.as_str())
+        .workflow(run.workflow_id.as_str())
+        .execution(run.id.as_str())
         .level(run.security)
 }
 
@@ -55,32 +59,32 @@ fn event_entry(run: &RunState, event: &PendingEvent) -> AuditEntry {
     let error = |from: &Value| from.as_str().map_or(Value::Null, |error| json!(truncate_message(error)));
     let seconds = run.completed_at.zip(run.started_at).map(|(end, start)| end.seconds_since(start));
     match event.kind {
-        "execution_started" => of(EventType::ExecutionStarted, "started")
+        ExecutionEventKind::ExecutionStarted => of(EventType::ExecutionStarted, "started")
             .from(run.origin.clone())
             .data("total_steps", data["total_steps"].clone())
             .change(Some(json!({"status": "pending"})), Some(json!({"status": "running"}))),
-        "step_started" => of_step(EventType::StepStarted, "started"),
-        "step_completed" => of_step(EventType::StepCompleted, "completed")
+        ExecutionEventKind::StepStarted => of_step(EventType::StepStarted, "started"),
+        ExecutionEventKind::StepCompleted => of_step(EventType::StepCompleted, "completed")
             .data("execution_time", data["execution_time"].clone())
             .data("memory_usage", data["memory_usage"].clone())
             .data("cost", data["cost"].clone())
             .data("verified", data["verified"].clone()),
-        "step_failed" => of_step(EventType::StepFailed, "failed")
+        ExecutionEventKind::StepFailed => of_step(EventType::StepFailed, "failed")
             .data("error_message", error(&data["error"]))
             .data("retry_at", data["retry_at"].clone()),
-        "execution_completed" => of(EventType::ExecutionCompleted, "completed")
+        ExecutionEventKind::ExecutionCompleted => of(EventType::ExecutionCompleted, "completed")
             .data("execution_time", json!(seconds))
             .data("total_cost", data["total_cost"].clone())
             .data("verified", data["verified"].clone())
             .change(Some(json!({"status": "running"})), Some(json!({"status": "completed"}))),
-        "execution_failed" => of(EventType::ExecutionFailed, "failed")
+        ExecutionEventKind::ExecutionFailed => of(EventType::ExecutionFailed, "failed")
             .data("error_message", error(&data["error"]))
             .data("failed_step", data["failed_step"].clone())
             .data("execution_time", json!(seconds))
             .data("total_cost", data["total_cost"].clone())
             .change(Some(json!({"status": "running"})), Some(json!({"status": "failed"}))),
         // Stopped steps and submitted tasks.
-        kind => of_step(EventType::WorkflowUpdated, kind)
+        kind => of_step(EventType::WorkflowUpdated, kind.stored())
             .data("job_id", data["job_id"].clone())
             .data("run_id", data["run_id"].clone())
             .data("assignment_id", data["assignment_id"].clone())
@@ -90,7 +94,7 @@ fn event_entry(run: &RunState, event: &PendingEvent) -> AuditEntry {
 
 /// Build one entry about the verification of all results of the run.
 fn verification_entry(run: &RunState, event: &PendingEvent) -> Option<AuditEntry> {
-    let verified = event.data["verified"].as_bool().filter(|_| event.kind == "execution_completed")?;
+    let verified = event.data["verified"].as_bool().filter(|_| event.kind == ExecutionEventKind::ExecutionCompleted)?;
     let kind = if verified { EventType::VerificationCompleted } else { EventType::VerificationFailed };
     let entry = run_entry(run, kind, if verified { "verified" } else { "not_verified" }, event.at);
     Some(entry.data("level", json!(run.level)))

@@ -6,7 +6,10 @@ use crate::{
     run::{Execution, PendingEvent, RunState, StepRun},
 };
 use am_audit::{AuditEntry, SecurityLevel};
-use am_core::money::Money;
+use am_core::{
+    ids::{ExecutionId, ExternalTaskId, PrincipalId, StepExecutionId, StepId, TraceId, WorkerId, WorkflowId},
+    money::Money,
+};
 use am_db::codec::{JsonText, Timestamp};
 
 /// Owner of a run after a save.
@@ -41,9 +44,10 @@ pub struct RunCheckpoint {
     /// External tasks of steps that are about to begin.
     pub orders: Vec<ExternalTask>,
     /// External tasks to cancel.
-    pub take_back: Vec<String>,
+    pub take_back: Vec<ExternalTaskId>,
     pub hold: Ownership,
-    pub worker: String,
+    /// Worker that saves the run.
+    pub worker_id: WorkerId,
 }
 
 /// Columns written only when a run is created.
@@ -55,14 +59,14 @@ pub struct NewExecution {
     pub security: SecurityLevel,
     pub max_execution_time: i64,
     pub max_cost_budget: Money,
-    pub trace_id: Option<String>,
+    pub trace_id: Option<TraceId>,
 }
 
 /// Columns of `agent_executions` and `am_runs` that change.
 pub struct RunRow {
-    pub id: String,
-    pub workflow_id: String,
-    pub client_id: String,
+    pub id: ExecutionId,
+    pub workflow_id: WorkflowId,
+    pub client_id: PrincipalId,
     pub fence: i64,
     pub status: ExecutionStatus,
     pub step_states: String,
@@ -84,14 +88,14 @@ pub struct RunRow {
 
 /// Row of `agent_step_executions`.
 pub struct StepRow {
-    pub row_id: String,
-    pub step_id: String,
+    pub row_id: StepExecutionId,
+    pub step_id: StepId,
     pub step: StepRun,
 }
 
 impl RunCheckpoint {
     /// Collect the changes in `run` since its last save, and mark them as saved.
-    pub fn from_run(run: &mut RunState, hold: Ownership, worker: &str, now: Timestamp) -> Self {
+    pub fn from_run(run: &mut RunState, hold: Ownership, worker_id: &WorkerId, now: Timestamp) -> Self {
         let row = RunRow {
             id: run.id.clone(),
             workflow_id: run.workflow_id.clone(),
@@ -134,7 +138,7 @@ impl RunCheckpoint {
             orders: Vec::new(),
             take_back: Vec::new(),
             hold,
-            worker: worker.to_owned(),
+            worker_id: worker_id.clone(),
         }
     }
 

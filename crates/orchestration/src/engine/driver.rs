@@ -25,6 +25,7 @@ use crate::{
     run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
 };
 use am_audit::AuditEntry;
+use am_core::ids::ExternalTaskId;
 use am_db::{
     codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
@@ -75,7 +76,7 @@ pub struct RunDriver {
     save_by: Option<Instant>,
     /// External tasks to submit, and to cancel, with the next save.
     orders: Vec<ExternalTask>,
-    take_back: Vec<String>,
+    take_back: Vec<ExternalTaskId>,
     /// Audit entries of policy refusals for the next save.
     refusals: Vec<AuditEntry>,
     paused: bool,
@@ -93,7 +94,7 @@ impl RunDriver {
     /// request that began it; both name the same trace.
     pub fn span(&self) -> Span {
         let trace_id = self.run.trace_id.as_deref();
-        tracing::info_span!(parent: None, "run", execution = self.run.id, trace_id)
+        tracing::info_span!(parent: None, "run", execution = self.run.id.as_str(), trace_id)
     }
 
     /// Continue steps that were in progress when the previous worker lost the run.
@@ -270,18 +271,18 @@ impl RunDriver {
         let resource = if at.is_some() { "step" } else { "execution" };
         let run = &self.run;
         let mut entry = guard::refusal_entry(resource, run.security, &refusal, now)
-            .on_behalf_of(&run.client_id)
+            .on_behalf_of(run.client_id.as_str())
             .from(run.origin.clone())
-            .workflow(&run.workflow_id)
-            .execution(&run.id);
+            .workflow(run.workflow_id.as_str())
+            .execution(run.id.as_str());
         if let Some(at) = at {
-            entry = entry.step(&run.steps[at].step_id);
+            entry = entry.step(run.steps[at].step_id.as_str());
         }
         self.refusals.push(entry);
         self.fail(at, &refusal.to_string(), now);
     }
 
-    fn stop_in_flight(&mut self, jobs: Vec<String>) {
+    fn stop_in_flight(&mut self, jobs: Vec<ExternalTaskId>) {
         self.flying.clear();
         self.take_back.extend(jobs);
     }
@@ -336,7 +337,7 @@ impl RunDriver {
         let (call, order) = self.engine.performer.prepare(&self.run, at, || ids.uuid(), now.0);
         if let Some(order) = order {
             let step = &mut self.run.steps[at];
-            step.job_id = Some(order.id().to_owned());
+            step.job_id = Some(order.id());
             step.dirty = true;
             let (kind, data) = order.event(&self.run.plan.steps[at].key);
             self.run.tell(kind, now, data);

@@ -8,7 +8,9 @@ use crate::{
     action::JobSpec,
     assignments::{self, NewAssignment, is_assignment_id},
     error::{OrchestrationError, Result},
+    event_kinds::ExecutionEventKind,
 };
+use am_core::ids::ExternalTaskId;
 use am_db::{Tx, codec::Timestamp};
 use am_jobs::NewJob;
 use am_rl::runs::{self, NewTrainingRun, is_run_id};
@@ -26,21 +28,25 @@ pub enum ExternalTask {
 
 impl ExternalTask {
     /// Return the id of the task.
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> ExternalTaskId {
         match self {
-            Self::Job(job) => &job.id,
-            Self::Training(run) => &run.id,
-            Self::Agent(new) => &new.id,
+            Self::Job(job) => job.id.as_str().into(),
+            Self::Training(run) => run.id.as_str().into(),
+            Self::Agent(new) => new.id.as_str().into(),
         }
     }
 
     /// Return the event of its submission by step `step`.
-    pub fn event(&self, step: &str) -> (&'static str, Value) {
+    pub fn event(&self, step: &str) -> (ExecutionEventKind, Value) {
         match self {
-            Self::Job(job) => ("job_queued", json!({"step": step, "job_id": job.id})),
-            Self::Training(run) => ("training_queued", json!({"step": step, "run_id": run.id, "policy": run.policy})),
+            Self::Job(job) => (ExecutionEventKind::JobQueued, json!({"step": step, "job_id": job.id})),
+            Self::Training(run) => {
+                let data = json!({"step": step, "run_id": run.id, "policy": run.policy});
+                (ExecutionEventKind::TrainingQueued, data)
+            }
             Self::Agent(new) => {
-                ("assignment_placed", json!({"step": step, "assignment_id": new.id, "task_type": new.need.task_type}))
+                let data = json!({"step": step, "assignment_id": new.id, "task_type": new.need.task_type});
+                (ExecutionEventKind::AssignmentPlaced, data)
             }
         }
     }
@@ -56,12 +62,12 @@ impl ExternalTask {
 }
 
 /// Cancel a task that no step waits for. Returns whether it had not begun, or ends at once.
-pub async fn cancel(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn cancel(tx: &mut Tx, id: &ExternalTaskId, now: Timestamp) -> Result<bool> {
     if is_run_id(id) {
         return runs::cancel_run(tx, id, now).await.map_err(training_error);
     }
     if is_assignment_id(id) {
-        return assignments::cancel_assignment(tx, &id.into(), now).await;
+        return assignments::cancel_assignment(tx, &id.as_str().into(), now).await;
     }
     Ok(am_jobs::cancel_queued(tx, id).await?)
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use am_core::money::Money;
+use am_core::{
+    ids::{AssignmentId, JobId, TrainingRunId},
+    money::Money,
+};
 use am_rl::PolicyReference;
 use am_security::sandbox::{self, SandboxCommand};
 
@@ -45,13 +48,13 @@ pub enum ActionInvocation {
         input: Arc<Value>,
     },
     Job {
-        id: String,
+        id: JobId,
     },
     Train {
-        id: String,
+        id: TrainingRunId,
     },
     Agent {
-        id: String,
+        id: AssignmentId,
     },
     Http {
         endpoint: String,

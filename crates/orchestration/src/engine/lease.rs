@@ -10,20 +10,23 @@ use std::{
 
 use super::claim::store;
 use crate::error::{OrchestrationError, Result};
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::WorkerId,
+};
 use am_db::{Database, Tx, codec::Timestamp};
 
 /// This process as a worker of the engine.
 pub struct EngineWorker {
     /// Id: `worker_` and 12 hex digits.
-    pub id: String,
+    pub id: WorkerId,
     lease: Duration,
     path: PathBuf,
     /// Locked for as long as the process lives.
     _lock: File,
 }
 
-fn lock_path(database: &Path, id: &str) -> PathBuf {
+fn lock_path(database: &Path, id: &WorkerId) -> PathBuf {
     let mut name = database.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{id}.lock"));
     database.with_file_name(name)
@@ -32,7 +35,7 @@ fn lock_path(database: &Path, id: &str) -> PathBuf {
 impl EngineWorker {
     /// Take the lock and write the first heartbeat.
     pub async fn register(db: &Database, clock: &Clock, ids: &IdGenerator, lease: Duration) -> Result<Self> {
-        let id = ids.random_id("worker_", 12);
+        let id = WorkerId::from(ids.random_id("worker_", 12));
         let path = lock_path(db.path(), &id);
         let failed =
             |error: std::io::Error| OrchestrationError::Conflict(format!("can't lock {}: {error}", path.display()));

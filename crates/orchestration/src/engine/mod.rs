@@ -50,6 +50,7 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     config::EngineConfig,
     crypto::Signer,
+    ids::{ExecutionId, TraceId, WorkflowId},
     money::Money,
     supervisor::BackgroundTask,
 };
@@ -81,7 +82,7 @@ pub(crate) struct EngineInner {
     worker: EngineWorker,
     /// A permit is taken before a run is claimed, so that every held run is driven.
     permits: Arc<Semaphore>,
-    driven: Mutex<HashMap<String, Arc<DriverHandle>>>,
+    driven: Mutex<HashMap<ExecutionId, Arc<DriverHandle>>>,
     /// Hashes of definitions known to be stored.
     stored_definitions: Mutex<LruCache<String, ()>>,
     work: Notify,
@@ -123,7 +124,7 @@ pub struct EngineParts {
 /// A run to be started.
 pub struct RunRequest {
     /// Id of the workflow, network or plan.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Principal of the client.
     pub client: Principal,
     /// Compiled workflow to run.
@@ -139,7 +140,7 @@ pub struct RunRequest {
     /// Cost limit; 0: no limit.
     pub max_cost_budget: Money,
     /// W3C trace id of the request.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<TraceId>,
 }
 
 impl Engine {
@@ -211,7 +212,7 @@ impl Engine {
     }
 
     /// Notify the run's driver in this process, if any, that the run was cancelled.
-    pub fn cancelled(&self, id: &str) {
+    pub fn cancelled(&self, id: &ExecutionId) {
         self.0.metrics.ended(ExecutionStatus::Cancelled);
         if let Some(handle) = self.0.handle(id) {
             handle.lost.cancel();
@@ -219,7 +220,7 @@ impl Engine {
     }
 
     /// Notify the run's driver, or the claim loop, that the run has changed.
-    pub fn look(&self, id: &str) {
+    pub fn look(&self, id: &ExecutionId) {
         match self.0.handle(id) {
             Some(handle) => handle.look.notify_one(),
             None => self.0.work.notify_one(),
@@ -248,7 +249,7 @@ impl Engine {
     }
 
     /// Return whether this process will do nothing more for the run; true only during a stop.
-    pub fn has_left(&self, id: &str) -> bool {
+    pub fn has_left(&self, id: &ExecutionId) -> bool {
         self.0.stop.is_cancelled() && self.0.handle(id).is_none()
     }
 
@@ -268,9 +269,9 @@ impl EngineInner {
         let now = Timestamp(self.clock.now());
         let steps = start.compiled.step_ids.iter().map(|id| StepRun::new(id.clone())).collect();
         let mut run = RunState {
-            id: String::new(),
+            id: ExecutionId::default(),
             workflow_id: start.workflow_id,
-            client_id: start.client.name.to_string(),
+            client_id: start.client.id(),
             plan: start.compiled.plan,
             inputs: Arc::new(start.inputs),
             limits: RunLimits { seconds: start.max_execution_time, budget: start.max_cost_budget },
@@ -346,11 +347,11 @@ impl EngineInner {
         }
     }
 
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<DriverHandle>>> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<ExecutionId, Arc<DriverHandle>>> {
         self.driven.lock()
     }
 
-    fn handle(&self, id: &str) -> Option<Arc<DriverHandle>> {
+    fn handle(&self, id: &ExecutionId) -> Option<Arc<DriverHandle>> {
         self.lock().get(id).cloned()
     }
 

@@ -11,6 +11,7 @@ use crate::{
     run::{PendingEvent, StepRun},
 };
 use am_audit::SecurityLevel;
+use am_core::ids::PrincipalId;
 use am_db::{Connection, Tx, bulk_insert::RowBatch, codec::JsonText, push_row, sql, update};
 use am_events::StreamEvent;
 
@@ -90,7 +91,7 @@ pub fn insert_rows(save: &RunCheckpoint, new: &NewExecution, definition_known: b
         max_execution_time: new.max_execution_time,
         max_cost_budget: new.max_cost_budget,
         state: save.hold.stored(),
-        worker: (save.hold == Ownership::Driven).then_some(&save.worker),
+        worker: (save.hold == Ownership::Driven).then_some(&save.worker_id),
         fence: run.fence,
         active_seconds: run.active_seconds,
         reserved_cost: run.reserved_cost,
@@ -141,7 +142,7 @@ pub async fn save_run(tx: &mut Tx, save: &RunCheckpoint, trail: RowBatch) -> Res
 ///
 /// # Errors
 /// Returns a database error when the query fails.
-pub async fn count_active(conn: &mut Connection, client_id: &str, level: SecurityLevel) -> Result<i64> {
+pub async fn count_active(conn: &mut Connection, client_id: &PrincipalId, level: SecurityLevel) -> Result<i64> {
     let count = sql!(
         "SELECT count(*) FROM am_runs r JOIN agent_executions e ON e.id = r.execution_id
          WHERE r.state <> 'ended' AND r.security_level = $2 AND e.client_id = $1",
@@ -164,7 +165,7 @@ pub async fn submit_tasks(tx: &mut Tx, save: &RunCheckpoint) -> Result<()> {
 fn number_events(save: &RunCheckpoint, first: i64) -> Vec<StreamEvent> {
     let event = |(event, seq): (&PendingEvent, i64)| StreamEvent {
         seq,
-        kind: event.kind.to_owned(),
+        kind: event.kind.stored().to_owned(),
         at: event.at,
         data: event.data.clone(),
     };
@@ -193,7 +194,7 @@ async fn update_run(tx: &mut Tx, save: &RunCheckpoint) -> Result<(i64, bool)> {
     .bind(&run.id)
     .bind(run.fence)
     .bind(save.hold.stored())
-    .bind((save.hold == Ownership::Driven).then_some(&save.worker))
+    .bind((save.hold == Ownership::Driven).then_some(&save.worker_id))
     .bind(run.active_seconds)
     .bind(run.reserved_cost)
     .bind(save.events.len() as i64);

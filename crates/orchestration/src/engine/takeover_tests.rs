@@ -39,11 +39,11 @@ fn step(at: usize, depends_on: Vec<usize>, max_retries: u32) -> CompiledStep {
 
 fn sample_run(steps: Vec<CompiledStep>, budget: Money) -> RunState {
     let now = moment(0);
-    let rows = (0..steps.len()).map(|at| StepRun::new(format!("step_{at}"))).collect();
+    let rows = (0..steps.len()).map(|at| StepRun::new(format!("step_{at}").into())).collect();
     let plan =
         ExecutionPlan { dependents: vec![Vec::new(); steps.len()], steps, body: "{}".into(), hash: String::new() };
     let mut run = RunState {
-        id: String::new(),
+        id: Default::default(),
         workflow_id: "agent_1".into(),
         client_id: "key_1".into(),
         plan: Arc::new(plan),

@@ -5,9 +5,12 @@ use std::{num::NonZeroUsize, time::Duration};
 use lru::LruCache;
 use tokio::time::Instant;
 
-use super::{SharedMutex, store};
+use super::{
+    SharedMutex,
+    store::{self, RunMeans},
+};
 use crate::error::Result;
-use am_core::money::Money;
+use am_core::{ids::WorkflowId, money::Money};
 use am_db::Database;
 
 /// Seconds per step when nothing is known (the monolith's figure).
@@ -31,7 +34,7 @@ pub struct ExecutionEstimate {
 #[derive(Clone)]
 pub(super) struct ExecutionEstimator {
     db: Database,
-    known: SharedMutex<LruCache<String, (Instant, ExecutionEstimate)>>,
+    known: SharedMutex<LruCache<WorkflowId, (Instant, ExecutionEstimate)>>,
 }
 
 impl ExecutionEstimator {
@@ -40,7 +43,7 @@ impl ExecutionEstimator {
         Self { db, known: SharedMutex::new(parking_lot::Mutex::new(LruCache::new(size))) }
     }
 
-    pub async fn of(&self, workflow_id: &str, steps: i64) -> Result<ExecutionEstimate> {
+    pub async fn of(&self, workflow_id: &WorkflowId, steps: i64) -> Result<ExecutionEstimate> {
         let found = self.known.lock().get(workflow_id).copied();
         if let Some((read, estimate)) = found
             && read.elapsed() < ESTIMATE_TTL
@@ -50,14 +53,16 @@ impl ExecutionEstimator {
         let past = store::completed_run_means(&mut *self.db.read().await?, workflow_id).await?;
         let steps = steps as f64;
         let estimate = match past {
-            (runs, Some(seconds), Some(cost)) if runs > 0 => ExecutionEstimate { seconds, cost, runs },
+            RunMeans { runs, seconds: Some(seconds), cost: Some(cost) } if runs > 0 => {
+                ExecutionEstimate { seconds, cost, runs }
+            }
             _ => ExecutionEstimate {
                 seconds: DEFAULT_STEP_SECONDS * steps,
                 cost: DEFAULT_STEP_COST.scaled(steps + 1.0),
                 runs: 0,
             },
         };
-        self.known.lock().put(workflow_id.to_owned(), (Instant::now(), estimate));
+        self.known.lock().put(workflow_id.clone(), (Instant::now(), estimate));
         Ok(estimate)
     }
 }

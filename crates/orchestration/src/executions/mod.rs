@@ -20,7 +20,11 @@ use super::{
     workflows::{Workflow, WorkflowService, check_limits},
 };
 use am_audit::{AuditEntry, AuditLog, SecurityLevel};
-use am_core::{ambient::Clock, money::Money};
+use am_core::{
+    ambient::Clock,
+    ids::{ExecutionId, TraceId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
@@ -54,7 +58,9 @@ pub struct ExecutionRequest {
     /// Cost limit; default the workflow's.
     pub max_cost_budget: Option<Money>,
     /// W3C trace id of the request.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<TraceId>,
+    /// Time for which the answer waits for the end of the execution; `None`: not at all.
+    pub wait: Option<Duration>,
 }
 
 /// An execution as a client sees it at one moment.
@@ -81,7 +87,7 @@ impl ExecutionService {
     }
 
     /// Run the workflow `workflow_id`, at most once for `once`: the workflow of a run that was started before may be gone
-    /// by now.
+    /// by now. Answers with the execution as [`ExecutionService::observe_begun`] has it.
     ///
     /// # Errors
     /// As [`WorkflowService::get`]; [`OrchestrationError::Invalid`] for bad limits, or a definition that the coordinator stored unchecked;
@@ -90,15 +96,19 @@ impl ExecutionService {
         &self,
         caller: &Principal,
         workflows: &WorkflowService,
-        workflow_id: &str,
+        workflow_id: &WorkflowId,
         request: ExecutionRequest,
         once: Option<IdempotencyKey>,
-    ) -> Result<IdempotentResult<Execution>> {
-        if let Some(started) = self.started(once.as_ref()).await? {
-            return Ok(started);
-        }
-        let workflow = workflows.get(caller, workflow_id).await?;
-        self.start(caller, workflows, &workflow, request, once).await
+    ) -> Result<IdempotentResult<Observed>> {
+        let wait = request.wait;
+        let begun = match self.started(once.as_ref()).await? {
+            Some(started) => started,
+            None => {
+                let workflow = workflows.get(caller, workflow_id).await?;
+                self.start(caller, workflows, &workflow, request, once).await?
+            }
+        };
+        self.observe_begun(caller, begun, wait).await
     }
 
     /// The run that was started for `once` before, if one was.
@@ -148,7 +158,7 @@ impl ExecutionService {
     pub(super) async fn admit(
         &self,
         caller: &Principal,
-        workflow_id: &str,
+        workflow_id: &WorkflowId,
         terms: ExecutionConstraints,
         plan: &ExecutionPlan,
         inputs: &serde_json::Value,
@@ -172,10 +182,11 @@ impl ExecutionService {
         start: RunRequest,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
-        let (caller, workflow_id, level) = (start.client.clone(), start.workflow_id.clone(), start.security);
+        let (caller, workflow_id) = (start.client.clone(), start.workflow_id.clone());
+        let level = start.security;
         match self.engine.start(start, once).await {
             Err(OrchestrationError::Refused(refusal)) => {
-                let workflow_id = Some(workflow_id.as_str());
+                let workflow_id = Some(&workflow_id);
                 let asked =
                     AdmissionRequest { resource: "execution", caller: &caller, workflow_id, execution_id: None };
                 Err(self.guard.refuse(&asked, level, refusal).await)
@@ -189,14 +200,14 @@ impl ExecutionService {
     /// # Errors
     /// Returns a database error when a query or the transaction fails.
     pub async fn under_way(&self, client: &Principal, level: SecurityLevel) -> Result<i64> {
-        count_active(&mut *self.db.read().await?, &client.name, level).await
+        count_active(&mut *self.db.read().await?, &client.id(), level).await
     }
 
     /// Return an execution of `caller`.
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's.
-    pub async fn get(&self, caller: &Principal, id: &str) -> Result<Execution> {
+    pub async fn get(&self, caller: &Principal, id: &ExecutionId) -> Result<Execution> {
         let execution =
             store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
         check_owner(caller, execution)
@@ -206,7 +217,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
-    pub async fn observe(&self, caller: &Principal, id: &str, wait: Option<Duration>) -> Result<Observed> {
+    pub async fn observe(&self, caller: &Principal, id: &ExecutionId, wait: Option<Duration>) -> Result<Observed> {
         let execution = match wait {
             Some(wait) => self.wait(caller, id, wait).await?,
             None => self.get(caller, id).await?,
@@ -219,7 +230,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
-    pub async fn observe_begun(
+    pub(super) async fn observe_begun(
         &self,
         caller: &Principal,
         begun: IdempotentResult<Execution>,
@@ -245,7 +256,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
-    pub async fn wait(&self, caller: &Principal, id: &str, wait: Duration) -> Result<Execution> {
+    pub async fn wait(&self, caller: &Principal, id: &ExecutionId, wait: Duration) -> Result<Execution> {
         let deadline = tokio::time::Instant::now() + wait;
         // Register for the notification before the first query, so that none is missed in between.
         let mut subscription = self.hub.subscribe(id);
@@ -279,7 +290,7 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
-    pub async fn logs(&self, caller: &Principal, id: &str) -> Result<(Execution, Vec<StepLog>)> {
+    pub async fn logs(&self, caller: &Principal, id: &ExecutionId) -> Result<(Execution, Vec<StepLog>)> {
         let execution = self.get(caller, id).await?;
         let steps = store::list_steps(&mut *self.db.read().await?, &execution).await?;
         Ok((execution, steps))
@@ -293,7 +304,7 @@ impl ExecutionService {
     pub async fn cancel(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &ExecutionId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
         let cancelled =
@@ -311,7 +322,7 @@ impl ExecutionService {
     pub async fn pause(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &ExecutionId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
         let paused =
@@ -327,7 +338,7 @@ impl ExecutionService {
     pub async fn resume(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &ExecutionId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
         let resumed =
@@ -336,14 +347,30 @@ impl ExecutionService {
         Ok(resumed)
     }
 
-    /// Retry a failed execution from the failed step; steps that ended well are not repeated.
+    /// Retry a failed execution from the failed step; steps that ended well are not repeated. Answers once it has ended
+    /// or `wait` is over; `None`: at once.
     ///
     /// # Errors
     /// [`OrchestrationError::InvalidState`] when it has not failed, or was run by the coordinator.
     pub async fn retry(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &ExecutionId,
+        wait: Option<Duration>,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Observed>> {
+        let retried = self.retry_run(caller, id, once).await?;
+        self.observe_begun(caller, retried, wait).await
+    }
+
+    /// The same as [`ExecutionService::retry`], without a wait.
+    ///
+    /// # Errors
+    /// As [`ExecutionService::retry`].
+    pub(super) async fn retry_run(
+        &self,
+        caller: &Principal,
+        id: &ExecutionId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
         let policies = self.guard.policies().clone();
@@ -372,14 +399,15 @@ impl ExecutionService {
     async fn change<F>(
         &self,
         caller: &Principal,
-        id: &str,
+        id: &ExecutionId,
         once: Option<IdempotencyKey>,
         change: F,
     ) -> Result<IdempotentResult<Execution>>
     where
         F: AsyncFnOnce(&mut Tx, Execution, Timestamp) -> Result<AuditEntry> + Send + 'static,
     {
-        let (caller, now, hub, stream) = (caller.clone(), Timestamp(self.clock.now()), self.hub.clone(), id.to_owned());
+        let (caller, stream) = (caller.clone(), id.clone());
+        let (now, hub) = (Timestamp(self.clock.now()), self.hub.clone());
         let audit = self.audit.clone();
         self.db
             .write_idempotent(&self.clock, once, async move |tx: &mut Tx| {
@@ -389,7 +417,12 @@ impl ExecutionService {
                 let (workflow, level) =
                     (found.workflow_id.clone(), store::security_level(tx.conn().await?, &stream).await?);
                 let entry = change(tx, found, now).await?;
-                audit.append(tx, vec![entry.by(&caller).workflow(workflow).execution(&stream).level(level)]).await?;
+                audit
+                    .append(
+                        tx,
+                        vec![entry.by(&caller).workflow(workflow.as_str()).execution(stream.as_str()).level(level)],
+                    )
+                    .await?;
                 let changed =
                     store::get(tx.conn().await?, &stream).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
                 tx.after_commit(move || hub.wake(&stream));
@@ -402,13 +435,19 @@ impl ExecutionService {
     ///
     /// # Errors
     /// As [`ExecutionService::get`].
-    pub async fn events(&self, caller: &Principal, id: &str, after: i64, limit: usize) -> Result<Vec<StreamEvent>> {
+    pub async fn events(
+        &self,
+        caller: &Principal,
+        id: &ExecutionId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<StreamEvent>> {
         self.get(caller, id).await?;
         Ok(am_events::read_events(&mut *self.db.read().await?, id, after, limit).await?)
     }
 
     /// Follow an execution's events with numbers above `after` until it has ended.
-    pub fn follow(&self, id: &str, after: i64) -> StreamFollower<Self> {
+    pub fn follow(&self, id: &ExecutionId, after: i64) -> StreamFollower<Self> {
         StreamFollower::new(self.db.clone(), &self.hub, self.clone(), id, after)
     }
 }
@@ -419,7 +458,7 @@ fn check_owner(caller: &Principal, execution: Execution) -> Result<Execution> {
 
 impl StreamSource for ExecutionService {
     async fn has_ended(&self, conn: &mut Connection, id: &str) -> am_db::Result<bool> {
-        store::has_ended(conn, id).await
+        store::has_ended(conn, &id.into()).await
     }
 
     fn is_stopping(&self) -> bool {

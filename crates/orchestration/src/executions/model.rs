@@ -1,6 +1,7 @@
 //! Types of requests for executions, and of their steps' logs.
 
 use crate::model::ExecutionStatus;
+use am_core::ids::{StepId, WorkflowId};
 use am_db::{
     codec::{JsonText, Timestamp},
     page::PageRequest,
@@ -10,7 +11,7 @@ use am_db::{
 #[derive(Clone, Debug, Default)]
 pub struct ExecutionFilter {
     /// Restricts the list to this workflow's executions.
-    pub workflow_id: Option<String>,
+    pub workflow_id: Option<WorkflowId>,
     /// Restricts the list to this status.
     pub status: Option<ExecutionStatus>,
     /// Page to return.
@@ -23,7 +24,7 @@ pub struct StepLog {
     /// Key of the step in the definition, where known.
     pub key: Option<String>,
     /// Id of the row in `agent_steps`.
-    pub step_id: String,
+    pub step_id: StepId,
     /// Status of the step.
     pub status: ExecutionStatus,
     /// Time when its last attempt began.

@@ -6,11 +6,15 @@ use super::{ExecutionFilter, StepLog, wrong_state_error};
 use crate::{
     engine::stop_steps,
     error::{OrchestrationError, Result, corrupt_json_error},
+    event_kinds::ExecutionEventKind,
     model::ExecutionStatus,
     run::{Execution, append_event},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
-use am_core::money::Money;
+use am_core::{
+    ids::{ExecutionId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{JsonText, Timestamp},
@@ -67,13 +71,13 @@ const FROM_EXECUTIONS: &str = " FROM agent_executions e LEFT JOIN am_runs r ON r
 const MATCHING: &str = " WHERE e.client_id IN ($1) [AND e.workflow_id = $2] [AND e.status = $3] ";
 
 /// Read one execution.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Execution>> {
+pub async fn get(conn: &mut Connection, id: &ExecutionId) -> Result<Option<Execution>> {
     let query = sql!("SELECT ", Execution::COLUMNS, FROM_EXECUTIONS, " WHERE e.id = $1");
     Ok(query.bind(id).fetch_optional(conn).await?)
 }
 
 /// Return whether an execution has ended or does not exist.
-pub async fn has_ended(conn: &mut Connection, id: &str) -> am_db::Result<bool> {
+pub async fn has_ended(conn: &mut Connection, id: &ExecutionId) -> am_db::Result<bool> {
     let status = sql!("SELECT status FROM agent_executions WHERE id = $1").bind(id);
     let status: Option<ExecutionStatus> = status.fetch_optional_value(conn).await?;
     Ok(status.is_none_or(ExecutionStatus::is_final))
@@ -98,13 +102,24 @@ pub async fn list(
     Ok((page, total.fetch_value(conn).await?))
 }
 
+row! {
+    /// Means over the runs of a workflow that ended well lately.
+    pub struct RunMeans {
+        /// Number of these runs.
+        pub runs: i64 = "count(*)",
+        /// Mean seconds; null without a run.
+        pub seconds: Option<f64> = "avg(total_execution_time)",
+        /// Mean cost; null without a run.
+        pub cost: Option<Money> = "avg(total_cost)",
+    }
+}
+
 /// Count the runs of a workflow that ended well lately, with their mean seconds and cost.
-pub async fn completed_run_means(
-    conn: &mut Connection,
-    workflow_id: &str,
-) -> Result<(i64, Option<f64>, Option<Money>)> {
+pub async fn completed_run_means(conn: &mut Connection, workflow_id: &WorkflowId) -> Result<RunMeans> {
     let means = sql!(
-        "SELECT count(*), avg(total_execution_time), avg(total_cost) FROM
+        "SELECT ",
+        RunMeans::COLUMNS,
+        " FROM
              (SELECT total_execution_time, total_cost FROM agent_executions
               WHERE workflow_id = $1 AND status = 'COMPLETED' AND total_execution_time IS NOT NULL LIMIT 50) AS lately",
     );
@@ -140,7 +155,7 @@ fn step_states(execution: &Execution) -> Result<Map<String, Value>> {
 }
 
 /// Read the security level of an execution; one run by the coordinator counts as internal.
-pub async fn security_level(conn: &mut Connection, id: &str) -> Result<SecurityLevel> {
+pub async fn security_level(conn: &mut Connection, id: &ExecutionId) -> Result<SecurityLevel> {
     let level = sql!("SELECT security_level FROM am_runs WHERE execution_id = $1").bind(id);
     Ok(level.fetch_optional_value(conn).await?.unwrap_or(SecurityLevel::Internal))
 }
@@ -178,11 +193,18 @@ pub async fn cancel(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
         .data("jobs_taken_back", json!(taken_back))
         .data("execution_time", json!(seconds))
         .change(Some(json!({"status": execution.status})), Some(json!({"status": ExecutionStatus::Cancelled})));
-    append_event(tx, &execution.id, "execution_cancelled", now, json!({"jobs_taken_back": taken_back})).await?;
+    append_event(
+        tx,
+        &execution.id,
+        ExecutionEventKind::ExecutionCancelled,
+        now,
+        json!({"jobs_taken_back": taken_back}),
+    )
+    .await?;
     Ok(entry)
 }
 
-async fn set_paused(tx: &mut Tx, id: &str, paused: bool) -> Result<bool> {
+async fn set_paused(tx: &mut Tx, id: &ExecutionId, paused: bool) -> Result<bool> {
     let changed = sql!("UPDATE am_runs SET paused = $2 WHERE execution_id = $1 AND paused <> $2 AND state <> 'ended'");
     Ok(changed.bind(id).bind(paused).execute(tx.conn().await?).await? == 1)
 }
@@ -196,7 +218,7 @@ pub async fn pause(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
         let why = if execution.paused { "it is paused already" } else { "it is run by the coordinator" };
         return Err(OrchestrationError::InvalidState(format!("Execution cannot be paused: {why}")));
     }
-    append_event(tx, &execution.id, "execution_paused", now, json!({})).await?;
+    append_event(tx, &execution.id, ExecutionEventKind::ExecutionPaused, now, json!({})).await?;
     Ok(audit_entry("paused", now).change(Some(json!({"paused": false})), Some(json!({"paused": true}))))
 }
 
@@ -205,7 +227,7 @@ pub async fn resume(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result
     if !set_paused(tx, &execution.id, false).await? {
         return Err(OrchestrationError::InvalidState("Execution cannot be resumed: it is not paused".into()));
     }
-    append_event(tx, &execution.id, "execution_resumed", now, json!({})).await?;
+    append_event(tx, &execution.id, ExecutionEventKind::ExecutionResumed, now, json!({})).await?;
     Ok(audit_entry("resumed", now).change(Some(json!({"paused": true})), Some(json!({"paused": false}))))
 }
 
@@ -256,7 +278,14 @@ pub async fn retry(tx: &mut Tx, execution: Execution, now: Timestamp) -> Result<
     .bind(now)
     .execute(tx.conn().await?)
     .await?;
-    append_event(tx, &execution.id, "execution_retried", now, json!({"from_step": execution.failed_step})).await?;
+    append_event(
+        tx,
+        &execution.id,
+        ExecutionEventKind::ExecutionRetried,
+        now,
+        json!({"from_step": execution.failed_step}),
+    )
+    .await?;
     Ok(audit_entry("retried", now)
         .data("from_step", json!(execution.failed_step))
         .change(Some(json!({"status": ExecutionStatus::Failed})), Some(json!({"status": ExecutionStatus::Running}))))

@@ -5,7 +5,7 @@ mod compose;
 mod model;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ pub use model::{
 use super::{
     engine::RunRequest,
     error::{OrchestrationError, Result},
-    executions::ExecutionService,
+    executions::{ExecutionService, Observed},
     guard::ExecutionConstraints,
     model::VerificationLevel,
     run::Execution,
@@ -26,7 +26,7 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType, SecurityLevel};
 use am_core::{
     ambient::{Clock, IdGenerator},
-    ids::{NetworkId, TraceId},
+    ids::{NetworkId, TraceId, WorkflowId},
     money::Money,
     validation::Violation,
 };
@@ -37,6 +37,17 @@ use am_db::{
     page::PageRequest,
     principal::Principal,
 };
+
+/// Task given to a network.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkTask {
+    /// Inputs of the agents' workflows: the task and its priority.
+    pub inputs: Map<String, Value>,
+    /// W3C trace id of the request.
+    pub trace_id: Option<TraceId>,
+    /// Time for which the answer waits for the end of the execution; `None`: not at all.
+    pub wait: Option<Duration>,
+}
 
 /// Service for networks. Cheap to clone.
 #[derive(Clone)]
@@ -119,7 +130,7 @@ impl NetworkService {
         store::list(&mut *self.db.read().await?, caller, page).await
     }
 
-    /// Run `task` on a network.
+    /// Run a task on a network, and answer with the execution as a client observes it.
     ///
     /// # Errors
     /// [`OrchestrationError::Conflict`] when an agent is not a workflow that `caller` may run.
@@ -127,13 +138,25 @@ impl NetworkService {
         &self,
         caller: &Principal,
         id: &NetworkId,
-        inputs: Map<String, Value>,
-        trace_id: Option<TraceId>,
+        task: NetworkTask,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Observed>> {
+        let wait = task.wait;
+        let begun = match self.executions.started(once.as_ref()).await? {
+            Some(started) => started,
+            None => self.begin(caller, id, task, once).await?,
+        };
+        self.executions.observe_begun(caller, begun, wait).await
+    }
+
+    async fn begin(
+        &self,
+        caller: &Principal,
+        id: &NetworkId,
+        task: NetworkTask,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
-        if let Some(done) = self.executions.started(once.as_ref()).await? {
-            return Ok(done);
-        }
+        let NetworkTask { inputs, trace_id, .. } = task;
         let network = self.get(caller, id).await?;
         let (mut agents, mut security) = (Vec::new(), SecurityLevel::Internal);
         for agent in network.agent_ids() {
@@ -154,15 +177,16 @@ impl NetworkService {
         let plan = Arc::new(
             definition.compiled(self.workflows.names()).await.map_err(|faults| invalid_agents_error(&faults))?,
         );
-        let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
+        let step_ids = plan.steps.iter().map(|step| step.key.as_str().into()).collect();
         // A network has no time limit of its own; it gets that of the policies.
         let seconds = self.executions.time_limit(security).unwrap_or(0);
         let level = VerificationLevel::Basic;
         let terms = ExecutionConstraints { security, level, requires_verification: true, max_execution_time: seconds };
         let inputs = Value::Object(inputs);
-        self.executions.admit(caller, &network.id, terms, &plan, &inputs).await?;
+        let workflow_id = WorkflowId::from(network.id.into_string());
+        self.executions.admit(caller, &workflow_id, terms, &plan, &inputs).await?;
         let start = RunRequest {
-            workflow_id: network.id.into_string(),
+            workflow_id,
             client: caller.clone(),
             compiled: CompiledWorkflow { plan, step_ids },
             inputs,
@@ -170,7 +194,7 @@ impl NetworkService {
             security,
             max_execution_time: seconds,
             max_cost_budget: Money::ZERO,
-            trace_id: trace_id.map(TraceId::into_string),
+            trace_id,
         };
         self.executions.begin(start, once).await
     }

@@ -9,7 +9,7 @@ mod plan_document;
 mod plan_status;
 mod store;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -25,7 +25,7 @@ use super::{
     assignments::{self, Assignment},
     engine::RunRequest,
     error::{OrchestrationError, Result},
-    executions::ExecutionService,
+    executions::{ExecutionService, Observed},
     guard::ExecutionConstraints,
     model::VerificationLevel,
     registry::AgentRegistry,
@@ -57,6 +57,17 @@ pub struct PlanService {
     executions: ExecutionService,
     names: ActionCatalog,
     settings: AgentsConfig,
+}
+
+/// Request for executing a plan.
+#[derive(Clone, Debug, Default)]
+pub struct PlanExecution {
+    /// Whether to start although no registered agent can do some sub-task, which then waits for one.
+    pub wait_for_agents: bool,
+    /// W3C trace id of the request.
+    pub trace_id: Option<TraceId>,
+    /// Time for which the answer waits for the end of the execution; `None`: not at all.
+    pub wait: Option<Duration>,
 }
 
 /// Result of a change to a plan.
@@ -175,7 +186,7 @@ impl PlanService {
                 faults.into_iter().map(|fault| compose::fault_in_plan(document, fault)).collect(),
             )
         })?;
-        let step_ids = plan.steps.iter().map(|step| step.key.clone()).collect();
+        let step_ids = plan.steps.iter().map(|step| step.key.as_str().into()).collect();
         Ok(CompiledWorkflow { plan: Arc::new(plan), step_ids })
     }
 
@@ -196,7 +207,8 @@ impl PlanService {
         store::list(&mut *self.db.read().await?, caller, filter).await
     }
 
-    /// Execute a plan. A plan is executed once: a repeated request returns the same execution.
+    /// Execute a plan, and answer with the execution as a client observes it. A plan is executed once: a repeated request
+    /// returns the same execution.
     ///
     /// # Errors
     /// [`OrchestrationError::Conflict`] when no registered agent can do a sub-task, unless `wait_for_agents`, and when the maximum
@@ -206,13 +218,24 @@ impl PlanService {
         &self,
         caller: &Principal,
         id: &PlanId,
-        wait_for_agents: bool,
-        trace_id: Option<TraceId>,
+        request: PlanExecution,
+        once: Option<IdempotencyKey>,
+    ) -> Result<IdempotentResult<Observed>> {
+        let wait = request.wait;
+        let begun = match self.executions.started(once.as_ref()).await? {
+            Some(started) => started,
+            None => self.begin(caller, id, request, once).await?,
+        };
+        self.executions.observe_begun(caller, begun, wait).await
+    }
+
+    async fn begin(
+        &self,
+        caller: &Principal,
+        id: &PlanId,
+        request: PlanExecution,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<Execution>> {
-        if let Some(done) = self.executions.started(once.as_ref()).await? {
-            return Ok(done);
-        }
         let plan = self.get(caller, id).await?;
         if let Some(execution) = &plan.execution_id {
             let execution = self.executions.get(caller, execution).await?;
@@ -222,10 +245,10 @@ impl PlanService {
             return Err(OrchestrationError::InvalidState("Plan cannot be executed: it is cancelled".into()));
         }
         let seconds = self.seconds_to_deadline(&plan)?;
-        if !wait_for_agents {
+        if !request.wait_for_agents {
             self.check_agents_exist(&plan).await?;
         }
-        let start = self.start(caller, &plan, seconds, trace_id).await?;
+        let start = self.start(caller, &plan, seconds, request.trace_id).await?;
         self.hold(caller, &plan.id, "executed").await?;
         // The plan's own idempotency key makes concurrent requests, and requests repeated after a crash, return the
         // same execution.
@@ -254,9 +277,9 @@ impl PlanService {
         let max_execution_time = limit.unwrap_or(max_execution_time);
         let terms = ExecutionConstraints { security, level, requires_verification: true, max_execution_time };
         let inputs = Value::Object(plan.document.inputs.clone());
-        self.executions.admit(caller, &plan.id, terms, &compiled.plan, &inputs).await?;
+        self.executions.admit(caller, &plan.id.as_str().into(), terms, &compiled.plan, &inputs).await?;
         Ok(RunRequest {
-            workflow_id: plan.id.to_string(),
+            workflow_id: plan.id.as_str().into(),
             client: caller.clone(),
             compiled,
             inputs,
@@ -264,7 +287,7 @@ impl PlanService {
             security,
             max_execution_time,
             max_cost_budget: Money::from_f64(plan.document.max_cost_budget),
-            trace_id: trace_id.map(TraceId::into_string),
+            trace_id,
         })
     }
 
@@ -399,7 +422,7 @@ impl PlanService {
             return Err(OrchestrationError::InvalidState(format!("Plan cannot be retried: it is {}", plan.status)));
         };
         self.hold(caller, &plan.id, "retried").await?;
-        if let Err(error) = self.executions.retry(caller, &execution, None).await {
+        if let Err(error) = self.executions.retry_run(caller, &execution, None).await {
             self.let_go(caller, &plan.id, &error).await?;
             return Err(error);
         }

@@ -16,6 +16,7 @@ use super::{
     workflows::{Workflow, WorkflowFilter, WorkflowService},
 };
 use am_audit::SecurityLevel;
+use am_core::ids::{ExecutionId, SecurityPolicyId, WorkflowId};
 use am_db::{Database, page::PageRequest, principal::Principal};
 use am_security::policies::{PolicyExplanation, PolicyRefusal, WorkflowFacts};
 
@@ -40,7 +41,7 @@ pub struct PolicyViolation {
     /// Whether the workflow would be refused for it.
     pub enforced: bool,
     /// Id of the policy; null: a rule without a policy.
-    pub policy_id: Option<String>,
+    pub policy_id: Option<SecurityPolicyId>,
     /// Name of the policy.
     pub policy: Option<String>,
     /// Name of the rule.
@@ -58,7 +59,7 @@ pub struct PolicyViolation {
 #[schema(as = PolicyBinding)]
 pub struct PolicyBinding {
     /// Id of the policy.
-    pub policy_id: String,
+    pub policy_id: SecurityPolicyId,
     /// Name of the policy.
     pub policy: String,
 }
@@ -68,7 +69,7 @@ pub struct PolicyBinding {
 #[schema(as = WorkflowReview)]
 pub struct ValidationReport {
     /// Id of the workflow.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Whether there is no violation.
     pub valid: bool,
     /// Whether it would be refused if it were made or run now.
@@ -92,7 +93,7 @@ pub struct ValidationReport {
 #[schema(as = PolicyBindings)]
 pub struct WorkflowBindings {
     /// Id of the workflow.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Security level implied by its verification.
     pub required_level: SecurityLevel,
     /// Reason for the level, as a sentence.
@@ -106,9 +107,9 @@ pub struct WorkflowBindings {
 #[schema(as = PolicyFinding)]
 pub struct ScanFinding {
     /// Id of the workflow.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Id of the execution, if it is an active one.
-    pub execution_id: Option<String>,
+    pub execution_id: Option<ExecutionId>,
     /// Security level of it.
     pub required_level: SecurityLevel,
     /// Violations; because of one, an execution fails before its next step, or when its time is up.
@@ -120,9 +121,9 @@ pub struct ScanFinding {
 #[schema(as = UnreadWorkflow)]
 pub struct UncheckedItem {
     /// Id of the workflow.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Id of the execution, if it is one.
-    pub execution_id: Option<String>,
+    pub execution_id: Option<ExecutionId>,
     /// Reason, as a sentence.
     pub reason: String,
 }
@@ -160,7 +161,7 @@ impl PolicyReview {
     /// # Errors
     /// [`OrchestrationError::NotFound`], [`OrchestrationError::Forbidden`]; [`OrchestrationError::Invalid`] for one that the coordinator stored without
     /// validation.
-    pub async fn validate(&self, caller: &Principal, id: &str) -> Result<ValidationReport> {
+    pub async fn validate(&self, caller: &Principal, id: &WorkflowId) -> Result<ValidationReport> {
         let workflow = self.workflows.get(caller, id).await?;
         let plan = self.workflows.compiled(&workflow).await?.plan;
         let terms = workflow.terms();
@@ -192,7 +193,7 @@ impl PolicyReview {
     ///
     /// # Errors
     /// As [`PolicyReview::validate`].
-    pub async fn workflow_bindings(&self, caller: &Principal, id: &str) -> Result<WorkflowBindings> {
+    pub async fn workflow_bindings(&self, caller: &Principal, id: &WorkflowId) -> Result<WorkflowBindings> {
         let workflow = self.workflows.get(caller, id).await?;
         let plan = self.workflows.compiled(&workflow).await?.plan;
         let terms = workflow.terms();
@@ -273,14 +274,14 @@ impl PolicyReview {
 
     fn scan_finding(
         &self,
-        workflow_id: &str,
-        execution_id: Option<&str>,
+        workflow_id: &WorkflowId,
+        execution_id: Option<&ExecutionId>,
         facts: &WorkflowFacts,
     ) -> Option<ScanFinding> {
         let violations = self.violations(facts);
         (!violations.is_empty()).then(|| ScanFinding {
-            workflow_id: workflow_id.to_owned(),
-            execution_id: execution_id.map(str::to_owned),
+            workflow_id: workflow_id.clone(),
+            execution_id: execution_id.cloned(),
             required_level: facts.level,
             violations,
         })
@@ -291,19 +292,23 @@ impl PolicyReview {
         let of_level: Vec<PolicyBinding> = active
             .iter()
             .filter(|policy| policy.security_level == level)
-            .map(|policy| PolicyBinding { policy_id: policy.id.clone(), policy: policy.name.clone() })
+            .map(|policy| PolicyBinding { policy_id: policy.id.as_str().into(), policy: policy.name.clone() })
             .collect();
         of_level.into_iter()
     }
 }
 
 /// Report an item that was stored without validation; a temporary error fails the scan.
-fn unchecked_item(workflow_id: &str, execution_id: Option<&str>, error: OrchestrationError) -> Result<UncheckedItem> {
+fn unchecked_item(
+    workflow_id: &WorkflowId,
+    execution_id: Option<&ExecutionId>,
+    error: OrchestrationError,
+) -> Result<UncheckedItem> {
     match error {
         OrchestrationError::Invalid(_) | OrchestrationError::Db(am_db::DatabaseError::InvalidValue(_)) => {
             Ok(UncheckedItem {
-                workflow_id: workflow_id.to_owned(),
-                execution_id: execution_id.map(str::to_owned),
+                workflow_id: workflow_id.clone(),
+                execution_id: execution_id.cloned(),
                 reason: error.to_string(),
             })
         }
@@ -316,7 +321,7 @@ impl From<PolicyRefusal> for PolicyViolation {
         Self {
             message: refusal.to_string(),
             enforced: true,
-            policy_id: Some(refusal.policy_id),
+            policy_id: Some(refusal.policy_id.as_str().into()),
             policy: Some(refusal.policy_name),
             rule: refusal.rule.to_owned(),
             limit: refusal.limit,

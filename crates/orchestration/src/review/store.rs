@@ -2,13 +2,14 @@
 
 use crate::{error::Result, model::VerificationLevel};
 use am_audit::SecurityLevel;
+use am_core::ids::{ExecutionId, WorkflowId};
 use am_db::{Connection, FromRow as _, page::PageRequest, principal::Principal, row, sql};
 
 row! {
     /// A run under way.
     pub struct ActiveRunRow from "r." {
-        pub id: String = "e.id",
-        pub workflow_id: String = "e.workflow_id",
+        pub id: ExecutionId = "e.id",
+        pub workflow_id: WorkflowId = "e.workflow_id",
         pub definition: String = "(SELECT body FROM am_definitions WHERE hash = r.definition_hash)",
         pub input_bytes: i64 = "octet_length(r.inputs)",
         pub level: VerificationLevel = "r.verification_level",

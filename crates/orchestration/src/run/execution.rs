@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::state::round_progress;
 use crate::model::ExecutionStatus;
-use am_core::money::Money;
+use am_core::{
+    ids::{ExecutionId, PrincipalId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -14,12 +17,12 @@ use am_db::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Execution {
     /// Id: `exec_` and 10 hex digits.
-    pub id: String,
+    pub id: ExecutionId,
     /// Workflow, network or plan that it is a run of.
-    pub workflow_id: String,
+    pub workflow_id: WorkflowId,
     /// Client as stored; shown as a principal.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub client_id: String,
+    pub client_id: PrincipalId,
     /// Status of the execution.
     pub status: ExecutionStatus,
     /// Whether it is paused: no step begins until it is resumed.

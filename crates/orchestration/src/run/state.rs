@@ -12,12 +12,17 @@ use super::{
 };
 use crate::{
     definition::{CompiledStep, ExecutionPlan},
+    event_kinds::ExecutionEventKind,
     guard::ExecutionConstraints,
     mapping,
     model::{ExecutionStatus, VerificationLevel},
 };
 use am_audit::SecurityLevel;
-use am_core::{ambient::IdGenerator, money::Money};
+use am_core::{
+    ambient::IdGenerator,
+    ids::{ExecutionId, ExternalTaskId, PrincipalId, TraceId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     principal::ClientOrigin,
@@ -35,9 +40,9 @@ pub struct RunLimits {
 /// State of a run in progress.
 pub struct RunState {
     /// Id: `exec_` and 10 hex digits.
-    pub id: String,
-    pub workflow_id: String,
-    pub client_id: String,
+    pub id: ExecutionId,
+    pub workflow_id: WorkflowId,
+    pub client_id: PrincipalId,
     pub plan: Arc<ExecutionPlan>,
     pub inputs: Arc<Value>,
     pub limits: RunLimits,
@@ -46,7 +51,7 @@ pub struct RunState {
     pub security: SecurityLevel,
     /// Origin of the request, until it has been saved.
     pub origin: Option<Arc<ClientOrigin>>,
-    pub trace_id: Option<String>,
+    pub trace_id: Option<TraceId>,
     pub fence: i64,
     pub status: ExecutionStatus,
     pub steps: Vec<StepRun>,
@@ -72,7 +77,7 @@ pub struct RunState {
 /// An event that gets its number when it is saved.
 #[derive(Clone, Debug)]
 pub struct PendingEvent {
-    pub kind: &'static str,
+    pub kind: ExecutionEventKind,
     pub at: Timestamp,
     pub data: Value,
 }
@@ -83,7 +88,7 @@ pub enum AfterFailure {
     /// Retry after this delay.
     Retry(Duration),
     /// The step, and with it the run, has failed; these external tasks of other steps are to be cancelled.
-    Final(Vec<String>),
+    Final(Vec<ExternalTaskId>),
 }
 
 /// Result of checking the budget for a step.
@@ -98,9 +103,9 @@ pub enum BudgetCheck {
 impl RunState {
     /// Assign new ids to the run and its steps: two ids can collide.
     pub fn name(&mut self, ids: &IdGenerator) {
-        self.id = ids.next("exec_", 10);
+        self.id = ids.next("exec_", 10).into();
         for step in &mut self.steps {
-            step.row_id = ids.next("step_exec_", 10);
+            step.row_id = ids.next("step_exec_", 10).into();
         }
     }
 
@@ -117,7 +122,7 @@ impl RunState {
         self.name(ids);
     }
 
-    pub fn tell(&mut self, kind: &'static str, at: Timestamp, data: Value) {
+    pub fn tell(&mut self, kind: ExecutionEventKind, at: Timestamp, data: Value) {
         self.events.push(PendingEvent { kind, at, data });
     }
 
@@ -126,11 +131,8 @@ impl RunState {
         if self.started_at.is_none() {
             self.started_at = Some(now);
             self.status = ExecutionStatus::Running;
-            self.tell(
-                "execution_started",
-                now,
-                json!({"workflow_id": self.workflow_id, "total_steps": self.steps.len()}),
-            );
+            let data = json!({"workflow_id": self.workflow_id, "total_steps": self.steps.len()});
+            self.tell(ExecutionEventKind::ExecutionStarted, now, data);
         }
     }
 
@@ -253,7 +255,7 @@ impl RunState {
         step.started_at = Some(now);
         step.dirty = true;
         let data = json!({"step": self.plan.steps[at].key, "attempt": step.attempts});
-        self.tell("step_started", now, data);
+        self.tell(ExecutionEventKind::StepStarted, now, data);
     }
 
     /// Settle the cost of an attempt, whatever becomes of its output.
@@ -296,7 +298,7 @@ impl RunState {
         step.verification = Some(verification);
         let step = &self.steps[at];
         let data = json!({"step": spec.key, "attempt": step.attempts, "execution_time": step.seconds, "cost": step.cost, "memory_usage": step.memory_mb, "verified": verified, "progress": self.progress()});
-        self.tell("step_completed", now, data);
+        self.tell(ExecutionEventKind::StepCompleted, now, data);
         Ok(())
     }
 
@@ -324,11 +326,8 @@ impl RunState {
             let retry_at = Timestamp(now.0 + chrono::Duration::from_std(delay).unwrap_or_default());
             step.status = ExecutionStatus::Pending;
             step.retry_at = Some(retry_at);
-            self.tell(
-                "step_failed",
-                now,
-                json!({"step": spec.key, "attempt": attempt, "error": error, "retry_at": retry_at}),
-            );
+            let data = json!({"step": spec.key, "attempt": attempt, "error": error, "retry_at": retry_at});
+            self.tell(ExecutionEventKind::StepFailed, now, data);
             return AfterFailure::Retry(delay);
         }
         AfterFailure::Final(self.fail(Some(at), error, now))
@@ -336,7 +335,7 @@ impl RunState {
 
     /// Fail the run, because of step `at` or of a limit. Steps in progress are stopped; returns the external tasks to
     /// cancel.
-    pub fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) -> Vec<String> {
+    pub fn fail(&mut self, at: Option<usize>, error: &str, now: Timestamp) -> Vec<ExternalTaskId> {
         if let Some(at) = at {
             let key = self.plan.steps[at].key.clone();
             let step = &mut self.steps[at];
@@ -346,7 +345,8 @@ impl RunState {
             step.error = Some(error.to_owned());
             step.dirty = true;
             let attempt = step.attempts;
-            self.tell("step_failed", now, json!({"step": key, "attempt": attempt, "error": error}));
+            let data = json!({"step": key, "attempt": attempt, "error": error});
+            self.tell(ExecutionEventKind::StepFailed, now, data);
             self.error = Some(format!("step {key}: {error}"));
             self.failed_step = Some(key);
         } else {
@@ -357,7 +357,7 @@ impl RunState {
         self.completed_at = Some(now);
         self.ensure_started(now);
         let data = json!({"error": self.error, "failed_step": self.failed_step, "total_cost": self.total_cost});
-        self.tell("execution_failed", now, data);
+        self.tell(ExecutionEventKind::ExecutionFailed, now, data);
         jobs
     }
 
@@ -368,7 +368,7 @@ impl RunState {
     }
 
     /// Stop the steps in progress.
-    fn stop_steps(&mut self, now: Timestamp, why: &str) -> Vec<String> {
+    fn stop_steps(&mut self, now: Timestamp, why: &str) -> Vec<ExternalTaskId> {
         let mut jobs = Vec::new();
         for (at, step) in self.steps.iter_mut().enumerate() {
             step.retry_at = None;
@@ -380,7 +380,7 @@ impl RunState {
                 step.error = Some(why.to_owned());
                 step.dirty = true;
                 let data = json!({"step": self.plan.steps[at].key, "reason": why});
-                self.events.push(PendingEvent { kind: "step_cancelled", at: now, data });
+                self.events.push(PendingEvent { kind: ExecutionEventKind::StepCancelled, at: now, data });
             }
         }
         jobs
@@ -409,7 +409,8 @@ impl RunState {
         let proof = verification::verification_summary(self.level, &self.plan, &self.steps);
         let verified = proof["verified"].clone();
         self.proof = JsonText::from_value(&proof).unwrap_or_else(|_| JsonText::none());
-        self.tell("execution_completed", now, json!({"total_cost": self.total_cost, "verified": verified}));
+        let data = json!({"total_cost": self.total_cost, "verified": verified});
+        self.tell(ExecutionEventKind::ExecutionCompleted, now, data);
     }
 
     pub fn completed_steps(&self) -> usize {

@@ -6,16 +6,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{ExecutionStatus, VerificationLevel};
-use am_core::money::Money;
+use am_core::{
+    ids::{ExternalTaskId, StepExecutionId, StepId},
+    money::Money,
+};
 use am_db::codec::Timestamp;
 
 /// State of a step in a run.
 #[derive(Clone, Debug)]
 pub struct StepRun {
     /// Id: `step_exec_` and 10 hex digits.
-    pub row_id: String,
+    pub row_id: StepExecutionId,
     /// Id of the row in `agent_steps`.
-    pub step_id: String,
+    pub step_id: StepId,
     pub status: ExecutionStatus,
     /// Number of attempts begun.
     pub attempts: u32,
@@ -34,7 +37,7 @@ pub struct StepRun {
     pub completed_at: Option<Timestamp>,
     pub error: Option<String>,
     /// External task that the attempt in progress waits for: a job, a training run, or an assignment.
-    pub job_id: Option<String>,
+    pub job_id: Option<ExternalTaskId>,
     /// Time of the next attempt after a failed one.
     pub retry_at: Option<Timestamp>,
     pub verification: Option<StepVerification>,
@@ -45,9 +48,9 @@ pub struct StepRun {
 }
 
 impl StepRun {
-    pub fn new(step_id: String) -> Self {
+    pub fn new(step_id: StepId) -> Self {
         Self {
-            row_id: String::new(),
+            row_id: StepExecutionId::default(),
             step_id,
             status: ExecutionStatus::Pending,
             attempts: 0,

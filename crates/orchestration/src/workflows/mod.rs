@@ -17,7 +17,10 @@ use super::{
     guard::{AdmissionRequest, PolicyGuard},
 };
 use am_audit::{AuditEntry, AuditLog, EventType};
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::{StepId, WorkflowId},
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -46,7 +49,7 @@ pub struct CompiledWorkflow {
     /// Compiled plan of the workflow.
     pub plan: Arc<ExecutionPlan>,
     /// Id of the row of each step.
-    pub step_ids: Arc<[String]>,
+    pub step_ids: Arc<[StepId]>,
 }
 
 impl WorkflowService {
@@ -87,7 +90,7 @@ impl WorkflowService {
             return self.db.answered(&self.clock, once.as_ref()).await?.ok_or(refusal);
         }
         loop {
-            workflow.id = self.ids.next("agent_", 8);
+            workflow.id = self.ids.next("agent_", 8).into();
             let mut rows = store::insert_rows(&workflow, &plan, &self.ids);
             let entry = audit_entry(EventType::WorkflowCreated, "created", owner, &workflow, workflow.created_at);
             self.audit.add_entry_rows(&mut rows, [entry.change(None, Some(workflow.state()))]);
@@ -111,7 +114,7 @@ impl WorkflowService {
     ///
     /// # Errors
     /// [`OrchestrationError::NotFound`]; [`OrchestrationError::Forbidden`] for another owner's private one.
-    pub async fn get(&self, reader: &Principal, id: &str) -> Result<Workflow> {
+    pub async fn get(&self, reader: &Principal, id: &WorkflowId) -> Result<Workflow> {
         let workflow =
             store::get(&mut *self.db.read().await?, id).await?.ok_or(OrchestrationError::NotFound("Workflow"))?;
         if workflow.is_public || reader.owns(&workflow.owner_id) {
@@ -137,7 +140,7 @@ impl WorkflowService {
     pub async fn update(
         &self,
         owner: &Principal,
-        id: &str,
+        id: &WorkflowId,
         change: WorkflowChange,
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<Workflow> {
@@ -159,8 +162,9 @@ impl WorkflowService {
                 AdmissionRequest { resource: "workflow", caller: owner, workflow_id: Some(id), execution_id: None };
             self.guard.admit(&asked, wanted.terms(), &known, None).await?;
         }
-        let (owner, id, ids, now) = (owner.clone(), id.to_owned(), self.ids.clone(), Timestamp(self.clock.now()));
-        let audit = self.audit.clone();
+        let (owner, id) = (owner.clone(), id.clone());
+        let ids = self.ids.clone();
+        let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write(async move |tx: &mut Tx| {
                 let mut workflow =
@@ -198,10 +202,11 @@ impl WorkflowService {
     pub async fn delete(
         &self,
         owner: &Principal,
-        id: &str,
+        id: &WorkflowId,
         expected: impl FnOnce(&str) -> bool + Send + 'static,
     ) -> Result<()> {
-        let (owner, id, now, audit) = (owner.clone(), id.to_owned(), Timestamp(self.clock.now()), self.audit.clone());
+        let (owner, id) = (owner.clone(), id.clone());
+        let (now, audit) = (Timestamp(self.clock.now()), self.audit.clone());
         self.db
             .write(async move |tx: &mut Tx| {
                 let workflow =
@@ -244,5 +249,9 @@ impl WorkflowService {
 
 /// Build the audit entry of a change.
 fn audit_entry(event: EventType, action: &str, owner: &Principal, workflow: &Workflow, now: Timestamp) -> AuditEntry {
-    AuditEntry::new(event, now).of("workflow", action).by(owner).workflow(&workflow.id).level(workflow.terms().security)
+    AuditEntry::new(event, now)
+        .of("workflow", action)
+        .by(owner)
+        .workflow(workflow.id.as_str())
+        .level(workflow.terms().security)
 }

@@ -14,6 +14,7 @@ use crate::{
 };
 use am_core::{
     crypto,
+    ids::{PrincipalId, WorkflowId},
     money::Money,
     validation::{Violation, Violations, has_length},
 };
@@ -28,10 +29,10 @@ use am_db::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Workflow {
     /// Id: `agent_` and 8 hex digits.
-    pub id: String,
+    pub id: WorkflowId,
     /// Owner as stored: a principal, or the key itself in a row of the coordinator; shown as a principal.
     #[serde(serialize_with = "owner::serialize_as_principal")]
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Name, at most 100 characters.
     pub name: String,
     /// Description for people.
@@ -119,7 +120,8 @@ impl Workflow {
     /// Return a key that distinguishes definitions without parsing them.
     pub(super) fn definition_key(&self) -> [u8; 32] {
         let text = |doc: &JsonText| doc.get().map_or("", |raw| raw.get()).to_owned();
-        let hash = Sha256::new().chain_update(&self.id).chain_update([0]).chain_update(self.updated_at.stored());
+        let hash =
+            Sha256::new().chain_update(self.id.as_str()).chain_update([0]).chain_update(self.updated_at.stored());
         hash.chain_update(text(&self.steps)).chain_update([0]).chain_update(text(&self.dependencies)).finalize().into()
     }
 }
@@ -181,8 +183,8 @@ impl WorkflowDraft {
             JsonText::from_value(&members).map_err(|error| corrupt_json_error("steps", error))
         };
         Ok(Workflow {
-            id: String::new(),
-            owner_id: owner.name.to_string(),
+            id: WorkflowId::default(),
+            owner_id: owner.id(),
             name: self.name,
             description: self.description,
             steps: doc(self.steps)?,

@@ -10,7 +10,11 @@ use crate::{
     error::{Result, corrupt_json_error},
     model::VerificationLevel,
 };
-use am_core::{ambient::IdGenerator, money::Money};
+use am_core::{
+    ambient::IdGenerator,
+    ids::{PrincipalId, StepId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     Connection, Tx,
     bulk_insert::RowBatch,
@@ -27,8 +31,8 @@ use am_db::{
 packed_row! {
     /// A row as one value, where each of fifteen would be copied on its way from the connection's thread.
     struct WorkflowRow<'a> {
-        id: String,
-        owner_id: String,
+        id: WorkflowId,
+        owner_id: PrincipalId,
         name: String,
         description: String,
         #[serde(borrow)]
@@ -111,7 +115,7 @@ pub fn insert_rows(workflow: &Workflow, plan: &ExecutionPlan, ids: &IdGenerator)
 }
 
 /// Read one workflow.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<Workflow>> {
+pub async fn get(conn: &mut Connection, id: &WorkflowId) -> Result<Option<Workflow>> {
     let row = sql!("SELECT ", WorkflowRow::PACKED, " FROM ai_agent_workflows WHERE id = $1").bind(id);
     let row: Option<String> = row.fetch_optional_value(conn).await?;
     row.map(|json| serde_json::from_str::<WorkflowRow>(&json)?.workflow()).transpose()
@@ -167,7 +171,7 @@ pub async fn update(tx: &mut Tx, workflow: &Workflow) -> Result<()> {
 }
 
 /// Delete a workflow and its steps.
-pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn delete(tx: &mut Tx, id: &WorkflowId) -> Result<()> {
     let mut batch = StatementBatch::default();
     let steps = sql!(in &mut batch, "DELETE FROM agent_steps WHERE workflow_id = $1").bind(id);
     batch.add(steps);
@@ -177,7 +181,7 @@ pub async fn delete(tx: &mut Tx, id: &str) -> Result<()> {
 }
 
 /// Count the executions that have not ended.
-pub async fn open_executions(conn: &mut Connection, workflow_id: &str) -> Result<i64> {
+pub async fn open_executions(conn: &mut Connection, workflow_id: &WorkflowId) -> Result<i64> {
     let count =
         sql!("SELECT count(*) FROM agent_executions WHERE workflow_id = $1 AND status IN ('PENDING', 'RUNNING')");
     Ok(count.bind(workflow_id).fetch_value(conn).await?)
@@ -221,9 +225,9 @@ fn json_object<T: Serialize>(value: Option<&T>) -> String {
 }
 
 /// Read the ids of the steps' rows; a step that the coordinator stored without a row is identified by its key.
-pub async fn step_ids(conn: &mut Connection, workflow_id: &str, plan: &ExecutionPlan) -> Result<Arc<[String]>> {
+pub async fn step_ids(conn: &mut Connection, workflow_id: &WorkflowId, plan: &ExecutionPlan) -> Result<Arc<[StepId]>> {
     let rows = sql!("SELECT step_order, id FROM agent_steps WHERE workflow_id = $1").bind(workflow_id);
-    let rows: Vec<(i64, String)> = rows.fetch_all(conn).await?;
+    let rows: Vec<(i64, StepId)> = rows.fetch_all(conn).await?;
     let id = |at: usize| rows.iter().find(|(order, _)| *order == at as i64).map(|(_, id)| id.clone());
-    Ok(plan.steps.iter().enumerate().map(|(at, step)| id(at).unwrap_or_else(|| step.key.clone())).collect())
+    Ok(plan.steps.iter().enumerate().map(|(at, step)| id(at).unwrap_or_else(|| step.key.as_str().into())).collect())
 }

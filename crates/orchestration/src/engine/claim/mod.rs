@@ -13,6 +13,8 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
+use store::HeldRun;
+
 use super::{
     EngineInner,
     driver::{DriverHandle, RunDriver},
@@ -23,7 +25,10 @@ use crate::{
     model::ExecutionStatus,
     run::{RunLimits, RunState, StepRun},
 };
-use am_core::money::Money;
+use am_core::{
+    ids::{ExecutionId, StepExecutionId},
+    money::Money,
+};
 use am_db::{
     Tx,
     codec::{JsonText, Timestamp},
@@ -66,25 +71,25 @@ impl EngineInner {
 
     /// Compare the runs that the database assigns to this worker with those it drives. Another process may have
     /// cancelled or paused a run, or declared this worker dead; and a driver that failed has left its run behind.
-    async fn reconcile_held_runs(&self, suspects: &mut HashSet<(String, i64)>) -> Result<()> {
+    async fn reconcile_held_runs(&self, suspects: &mut HashSet<HeldRun>) -> Result<()> {
         // Taken before the query: a run enters the map only after it is in the database.
-        let driven: Vec<(String, Arc<DriverHandle>)> =
+        let driven: Vec<(ExecutionId, Arc<DriverHandle>)> =
             self.lock().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect();
         let held = store::list_held(&mut *self.db.read().await?, &self.worker.id).await?;
-        let paused: HashMap<&str, bool> = held.iter().map(|(id, _, paused)| (id.as_str(), *paused)).collect();
+        let paused: HashMap<&ExecutionId, bool> = held.iter().map(|state| (&state.run.id, state.paused)).collect();
         for (id, handle) in &driven {
-            match paused.get(id.as_str()) {
+            match paused.get(id) {
                 None => handle.lost.cancel(),
                 Some(true) => handle.look.notify_one(),
                 Some(false) => {}
             }
         }
-        let left = held.into_iter().filter(|(id, ..)| self.handle(id).is_none()).map(|(id, fence, _)| (id, fence));
-        let left: HashSet<(String, i64)> = left.collect();
+        let left = held.into_iter().map(|state| state.run).filter(|run| self.handle(&run.id).is_none());
+        let left: HashSet<HeldRun> = left.collect();
         // Twice in a row: a run claimed just now has no driver yet.
-        for (id, fence) in left.intersection(suspects).cloned() {
-            tracing::warn!(execution = %id, "an execution was held without a driver; releasing it");
-            self.db.write(async move |tx: &mut Tx| store::release_run(tx, &id, fence).await).await?;
+        for run in left.intersection(suspects).cloned() {
+            tracing::warn!(execution = %run.id, "an execution was held without a driver; releasing it");
+            self.db.write(async move |tx: &mut Tx| store::release_run(tx, &run).await).await?;
             self.work.notify_one();
         }
         *suspects = left;
@@ -127,17 +132,17 @@ impl EngineInner {
         }
         let worker = self.worker.id.clone();
         let claimed = self.db.write(async move |tx: &mut Tx| store::claim_next(tx, &worker).await).await?;
-        let Some((id, fence)) = claimed else { return Ok(None) };
+        let Some(claimed) = claimed else { return Ok(None) };
         am_core::crash_point!("engine.after_claim");
-        let run = match self.load(&id, fence).await {
+        let run = match self.load(&claimed).await {
             Ok(run) => run,
             Err(error) => {
-                self.fail_unloadable(id, fence, &error).await?;
+                self.fail_unloadable(claimed, &error).await?;
                 return Ok(None);
             }
         };
         let handle = Arc::<DriverHandle>::default();
-        let place = DriverSlot::occupy(self, id, handle.clone());
+        let place = DriverSlot::occupy(self, claimed.id, handle.clone());
         let mut driver = RunDriver::new(self.clone(), run, handle);
         driver.resume();
         Ok(Some((place, driver)))
@@ -145,9 +150,10 @@ impl EngineInner {
 
     /// Fail a run that cannot be loaded (for example because its endpoint is no longer configured); release one that
     /// could not be read this time.
-    async fn fail_unloadable(&self, id: String, fence: i64, error: &OrchestrationError) -> Result<()> {
-        tracing::warn!(execution = %id, %error, "a claimed execution cannot be run");
-        let (now, hub, audit) = (Timestamp(self.clock.now()), self.hub.clone(), self.audit.clone());
+    async fn fail_unloadable(&self, run: HeldRun, error: &OrchestrationError) -> Result<()> {
+        tracing::warn!(execution = %run.id, %error, "a claimed execution cannot be run");
+        let (hub, audit) = (self.hub.clone(), self.audit.clone());
+        let now = Timestamp(self.clock.now());
         let failed = matches!(
             error,
             OrchestrationError::Invalid(_)
@@ -159,20 +165,21 @@ impl EngineInner {
             .write(async move |tx: &mut Tx| {
                 match why {
                     Some(why) => {
-                        if let Some(entry) = store::fail_unloadable(tx, &id, fence, &why, now).await? {
+                        if let Some(entry) = store::fail_unloadable(tx, &run, &why, now).await? {
                             audit.append(tx, vec![entry]).await?;
                         }
                     }
-                    None => store::release_run(tx, &id, fence).await?,
+                    None => store::release_run(tx, &run).await?,
                 }
-                tx.after_commit(move || hub.wake(&id));
+                tx.after_commit(move || hub.wake(&run.id));
                 Ok(())
             })
             .await
     }
 
     /// Load a claimed run from its last save.
-    async fn load(&self, id: &str, fence: i64) -> Result<RunState> {
+    async fn load(&self, claimed: &HeldRun) -> Result<RunState> {
+        let HeldRun { id, fence } = claimed;
         let (stored, rows) = {
             let mut conn = self.db.read().await?;
             let stored = store::load_claimed(&mut conn, id).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
@@ -192,7 +199,7 @@ impl EngineInner {
             .map(|step| restore_step(states.get(&step.key).unwrap_or(&Value::Null), &rows, &step.key))
             .collect::<Result<Vec<_>>>()?;
         Ok(RunState {
-            id: id.to_owned(),
+            id: id.clone(),
             workflow_id: stored.workflow_id,
             client_id: stored.client_id,
             plan: Arc::new(plan),
@@ -202,7 +209,7 @@ impl EngineInner {
             security: stored.security,
             origin: None,
             trace_id: stored.trace_id,
-            fence,
+            fence: *fence,
             status: stored.status,
             steps,
             total_cost: stored.total_cost,
@@ -225,12 +232,12 @@ impl EngineInner {
 /// Registration of a driver in the map of drivers, removed when the driver ends in any way.
 pub struct DriverSlot {
     engine: Arc<EngineInner>,
-    id: String,
+    id: ExecutionId,
     handle: Arc<DriverHandle>,
 }
 
 impl DriverSlot {
-    pub fn occupy(engine: &Arc<EngineInner>, id: String, handle: Arc<DriverHandle>) -> Self {
+    pub fn occupy(engine: &Arc<EngineInner>, id: ExecutionId, handle: Arc<DriverHandle>) -> Self {
         engine.lock().insert(id.clone(), handle.clone());
         engine.metrics.held.inc();
         Self { engine: engine.clone(), id, handle }
@@ -267,7 +274,7 @@ pub fn restore_step(state: &Value, rows: &[store::ClaimedStepRow], key: &str) ->
         let value = state.get(name).cloned().unwrap_or(Value::Null);
         serde_json::from_value(value).map_err(|error| corrupt_json_error("agent_executions.step_states", error))
     }
-    let row_id: String = member(state, "step_execution_id")?.unwrap_or_default();
+    let row_id: StepExecutionId = member(state, "step_execution_id")?.unwrap_or_default();
     let row = rows
         .iter()
         .find(|row| row.row_id == row_id)

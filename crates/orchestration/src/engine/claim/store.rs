@@ -5,14 +5,20 @@ use serde_json::{Map, Value, json};
 use crate::{
     engine::{audit_entries, external_tasks},
     error::Result,
+    event_kinds::ExecutionEventKind,
     model::{ExecutionStatus, VerificationLevel},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
-use am_core::money::Money;
+use am_core::{
+    ids::{ExecutionId, ExternalTaskId, PrincipalId, StepExecutionId, StepId, TraceId, WorkerId, WorkflowId},
+    money::Money,
+};
 use am_db::{
-    Connection, FromRow as _, Tx,
+    Connection, FromRow, Tx,
     codec::{Json, JsonText, Timestamp},
-    row, sql, update,
+    row,
+    row::Columns,
+    sql, update,
 };
 use am_events::StreamEvent;
 
@@ -21,23 +27,32 @@ pub async fn has_ready_run(conn: &mut Connection) -> Result<bool> {
     Ok(sql!("SELECT 1 FROM am_runs WHERE state = 'ready' AND NOT paused LIMIT 1").exists(conn).await?)
 }
 
-/// Claim the run that has waited longest: returns its id and the new fence.
-pub async fn claim_next(tx: &mut Tx, worker: &str) -> Result<Option<(String, i64)>> {
+row! {
+    /// A run under the fence of the worker that holds it.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+    pub struct HeldRun {
+        pub id: ExecutionId = "execution_id",
+        pub fence: i64,
+    }
+}
+
+/// Claim the run that has waited longest, under a new fence.
+pub async fn claim_next(tx: &mut Tx, worker_id: &WorkerId) -> Result<Option<HeldRun>> {
     let claimed = sql!(
         "UPDATE am_runs SET state = 'driven', worker = $1, fence = fence + 1
          WHERE execution_id = (SELECT execution_id FROM am_runs WHERE state = 'ready' AND NOT paused ORDER BY queued_at LIMIT 1)
          RETURNING execution_id, fence",
     );
-    Ok(claimed.bind(worker).fetch_optional(tx.conn().await?).await?)
+    Ok(claimed.bind(worker_id).fetch_optional(tx.conn().await?).await?)
 }
 
-/// Release a run that is held under `fence` and not driven, in its last saved state.
-pub async fn release_run(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
+/// Release a run that is held and not driven, in its last saved state.
+pub async fn release_run(tx: &mut Tx, run: &HeldRun) -> Result<()> {
     sql!(
         "UPDATE am_runs SET state = 'ready', worker = NULL WHERE execution_id = $1 AND fence = $2 AND state = 'driven'"
     )
-    .bind(id)
-    .bind(fence)
+    .bind(&run.id)
+    .bind(run.fence)
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -45,7 +60,12 @@ pub async fn release_run(tx: &mut Tx, id: &str, fence: i64) -> Result<()> {
 
 /// Stop the steps of a run that is no longer driven, in their rows and in `states` (column `step_states`, which the
 /// caller writes). Returns the ids of cancelled jobs.
-pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, now: Timestamp) -> Result<Vec<String>> {
+pub async fn stop_steps(
+    tx: &mut Tx,
+    id: &ExecutionId,
+    states: &mut Map<String, Value>,
+    now: Timestamp,
+) -> Result<Vec<ExternalTaskId>> {
     let mut taken_back = Vec::new();
     for state in states.values_mut() {
         let stops = matches!(state.get("status").and_then(Value::as_str), Some("running" | "pending"));
@@ -53,10 +73,10 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
         members.insert("status".into(), json!(ExecutionStatus::Cancelled));
         members.remove("reserved");
         members.remove("retry_at");
-        if let Some(job) = members.get("job_id").and_then(Value::as_str)
-            && external_tasks::cancel(tx, job, now).await?
+        if let Some(job) = members.get("job_id").and_then(Value::as_str).map(ExternalTaskId::from)
+            && external_tasks::cancel(tx, &job, now).await?
         {
-            taken_back.push(job.to_owned());
+            taken_back.push(job);
         }
     }
     sql!(
@@ -70,25 +90,29 @@ pub async fn stop_steps(tx: &mut Tx, id: &str, states: &mut Map<String, Value>, 
     Ok(taken_back)
 }
 
+row! {
+    /// What is stored of a run that cannot be loaded.
+    struct UnloadableRunRow {
+        step_states: JsonText,
+        client_id: PrincipalId,
+        workflow_id: WorkflowId,
+    }
+}
+
 /// Fail a claimed run that cannot be loaded. Returns the audit entry; `None` if another worker holds the run by now.
-pub async fn fail_unloadable(
-    tx: &mut Tx,
-    id: &str,
-    fence: i64,
-    why: &str,
-    now: Timestamp,
-) -> Result<Option<AuditEntry>> {
+pub async fn fail_unloadable(tx: &mut Tx, run: &HeldRun, why: &str, now: Timestamp) -> Result<Option<AuditEntry>> {
+    let id = &run.id;
     let seq = sql!(
         "UPDATE am_runs SET state = 'ended', worker = NULL, reserved_cost = 0, last_event = last_event + 1
          WHERE execution_id = $1 AND fence = $2 AND state = 'driven' RETURNING last_event",
     );
-    let seq: Option<i64> = seq.bind(id).bind(fence).fetch_optional_value(tx.conn().await?).await?;
+    let seq: Option<i64> = seq.bind(id).bind(run.fence).fetch_optional_value(tx.conn().await?).await?;
     let Some(seq) = seq else { return Ok(None) };
-    let stored = sql!("SELECT step_states, client_id, workflow_id FROM agent_executions WHERE id = $1").bind(id);
-    let stored: Option<(JsonText, String, String)> = stored.fetch_optional(tx.conn().await?).await?;
-    let Some((states, client_id, workflow_id)) = stored else { return Ok(None) };
+    let stored = sql!("SELECT ", UnloadableRunRow::COLUMNS, " FROM agent_executions WHERE id = $1").bind(id);
+    let stored: Option<UnloadableRunRow> = stored.fetch_optional(tx.conn().await?).await?;
+    let Some(UnloadableRunRow { step_states, client_id, workflow_id }) = stored else { return Ok(None) };
     // The states may be what cannot be read.
-    let mut states: Map<String, Value> = states.parse().ok().flatten().unwrap_or_default();
+    let mut states: Map<String, Value> = step_states.parse().ok().flatten().unwrap_or_default();
     let taken_back = stop_steps(tx, id, &mut states, now).await?;
     update!("agent_executions" {
         status: ExecutionStatus::Failed,
@@ -100,13 +124,13 @@ pub async fn fail_unloadable(
     .execute(tx.conn().await?)
     .await?;
     let data = json!({"error": why, "jobs_taken_back": taken_back});
-    let event = StreamEvent { seq, kind: "execution_failed".into(), at: now, data };
+    let event = StreamEvent { seq, kind: ExecutionEventKind::ExecutionFailed.stored().to_owned(), at: now, data };
     am_events::append_events(tx, id, &[event]).await?;
     let entry = AuditEntry::new(EventType::ExecutionFailed, now)
         .of("execution", "failed")
-        .on_behalf_of(&client_id)
-        .workflow(workflow_id)
-        .execution(id)
+        .on_behalf_of(client_id.as_str())
+        .workflow(workflow_id.as_str())
+        .execution(id.as_str())
         .data("error_message", json!(audit_entries::truncate_message(why)));
     Ok(Some(entry))
 }
@@ -114,15 +138,15 @@ pub async fn fail_unloadable(
 row! {
     /// What is stored of a claimed run.
     pub struct ClaimedRunRow from "r." {
-        pub workflow_id: String = "e.workflow_id",
-        pub client_id: String = "e.client_id",
+        pub workflow_id: WorkflowId = "e.workflow_id",
+        pub client_id: PrincipalId = "e.client_id",
         pub definition: String = "d.body",
         pub inputs: Value => Json::into_inner,
         pub level: VerificationLevel = "r.verification_level",
         pub security: SecurityLevel = "r.security_level",
         pub max_execution_time: i64,
         pub max_cost_budget: Money,
-        pub trace_id: Option<String>,
+        pub trace_id: Option<TraceId>,
         pub active_seconds: f64,
         pub status: ExecutionStatus = "e.status",
         pub step_states: JsonText = "e.step_states",
@@ -133,7 +157,7 @@ row! {
 }
 
 /// Read a run that has been claimed.
-pub async fn load_claimed(conn: &mut Connection, id: &str) -> Result<Option<ClaimedRunRow>> {
+pub async fn load_claimed(conn: &mut Connection, id: &ExecutionId) -> Result<Option<ClaimedRunRow>> {
     let query = sql!(
         "SELECT ",
         ClaimedRunRow::COLUMNS,
@@ -146,8 +170,8 @@ pub async fn load_claimed(conn: &mut Connection, id: &str) -> Result<Option<Clai
 row! {
     /// A step's row: its ids, what it took and gave, how it was checked.
     pub struct ClaimedStepRow {
-        pub row_id: String = "id",
-        pub step_id: String,
+        pub row_id: StepExecutionId = "id",
+        pub step_id: StepId,
         pub input: JsonText = "input_data",
         pub output: JsonText = "output_data",
         pub memory_mb: Option<f64> = "memory_usage",
@@ -157,18 +181,18 @@ row! {
 }
 
 /// Read the rows of an execution's steps.
-pub async fn load_steps(conn: &mut Connection, id: &str) -> Result<Vec<ClaimedStepRow>> {
+pub async fn load_steps(conn: &mut Connection, id: &ExecutionId) -> Result<Vec<ClaimedStepRow>> {
     let query = sql!("SELECT ", ClaimedStepRow::COLUMNS, " FROM agent_step_executions WHERE execution_id = $1");
     Ok(query.bind(id).fetch_all(conn).await?)
 }
 
 /// Write this worker's heartbeat.
-pub async fn heartbeat(tx: &mut Tx, worker: &str, now: Timestamp, lease_until: Timestamp) -> Result<()> {
+pub async fn heartbeat(tx: &mut Tx, worker_id: &WorkerId, now: Timestamp, lease_until: Timestamp) -> Result<()> {
     sql!(
         "INSERT INTO am_workers (id, started_at, heartbeat_at, lease_until) VALUES ($1, $2, $2, $3)
          ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until",
     )
-    .bind(worker)
+    .bind(worker_id)
     .bind(now)
     .bind(lease_until)
     .execute(tx.conn().await?)
@@ -177,27 +201,39 @@ pub async fn heartbeat(tx: &mut Tx, worker: &str, now: Timestamp, lease_until: T
 }
 
 /// Read the other workers, with the ends of their leases.
-pub async fn list_workers(conn: &mut Connection) -> Result<Vec<(String, Timestamp)>> {
+pub async fn list_workers(conn: &mut Connection) -> Result<Vec<(WorkerId, Timestamp)>> {
     Ok(sql!("SELECT id, lease_until FROM am_workers").fetch_all(conn).await?)
 }
 
 /// Remove a dead worker and release its runs. Returns their number. Their fences rise, so that the worker can no longer
 /// write them. With `lease`, only if that is still the end of its lease; otherwise `None`.
-pub async fn remove_worker(tx: &mut Tx, worker: &str, lease: Option<Timestamp>) -> Result<Option<u64>> {
-    let dead = sql!("DELETE FROM am_workers WHERE id = $1 [AND lease_until = $2]").bind(worker).bind_some(lease);
+pub async fn remove_worker(tx: &mut Tx, worker_id: &WorkerId, lease: Option<Timestamp>) -> Result<Option<u64>> {
+    let dead = sql!("DELETE FROM am_workers WHERE id = $1 [AND lease_until = $2]").bind(worker_id).bind_some(lease);
     if dead.execute(tx.conn().await?).await? == 0 && lease.is_some() {
         return Ok(None);
     }
     let freed = sql!(
         "UPDATE am_runs SET state = 'ready', worker = NULL, fence = fence + 1 WHERE state = 'driven' AND worker = $1"
     );
-    Ok(Some(freed.bind(worker).execute(tx.conn().await?).await?))
+    Ok(Some(freed.bind(worker_id).execute(tx.conn().await?).await?))
 }
 
-/// Read the runs that `worker` holds: id, fence, whether it is paused.
-pub async fn list_held(conn: &mut Connection, worker: &str) -> Result<Vec<(String, i64, bool)>> {
-    let held = sql!("SELECT execution_id, fence, paused FROM am_runs WHERE state = 'driven' AND worker = $1");
-    Ok(held.bind(worker).fetch_all(conn).await?)
+/// A run that a worker holds, and whether it is paused.
+pub struct HeldRunState {
+    pub run: HeldRun,
+    pub paused: bool,
+}
+
+impl FromRow for HeldRunState {
+    fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
+        Ok(Self { run: HeldRun::from_row(columns)?, paused: columns.next_value()? })
+    }
+}
+
+/// Read the runs that the worker holds.
+pub async fn list_held(conn: &mut Connection, worker_id: &WorkerId) -> Result<Vec<HeldRunState>> {
+    let held = sql!("SELECT ", HeldRun::COLUMNS, ", paused FROM am_runs WHERE state = 'driven' AND worker = $1");
+    Ok(held.bind(worker_id).fetch_all(conn).await?)
 }
 
 /// Count the runs that wait for a worker.
