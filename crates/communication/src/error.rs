@@ -1,6 +1,6 @@
 //! Errors of communication between agents.
 
-use super::{encryption::EncryptionError, relations::PermissionRefusal};
+use super::{encryption::EncryptionError, model::PermissionRefusal};
 use am_core::validation::{self, Violation};
 
 /// Error of communication between agents.

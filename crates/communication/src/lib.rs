@@ -8,6 +8,7 @@ pub mod channels;
 pub mod delivery;
 pub mod encryption;
 mod error;
+pub mod message_log;
 pub mod messages;
 mod model;
 pub mod payments;
@@ -18,4 +19,6 @@ pub mod templates;
 pub mod transfer;
 
 pub use error::{CommunicationError, Result};
-pub use model::{ChannelKind, ChannelStatus, MessagePriority, MessageStatus, PaymentStatus, validate_agent_name};
+pub use model::{
+    ChannelKind, ChannelStatus, MessagePriority, MessageStatus, PaymentStatus, PermissionRefusal, validate_agent_name,
+};

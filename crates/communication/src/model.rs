@@ -1,5 +1,8 @@
 //! Types that all modules of communication use.
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use am_core::validation::Violation;
 
 am_db::stored_enum! {
@@ -69,8 +72,45 @@ am_db::stored_enum! {
     }
 }
 
+/// Reason why an agent may not write to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+#[schema(as = MessagingRefusal)]
+pub enum PermissionRefusal {
+    /// The sender or the recipient is not authorised.
+    #[error("agent '{agent}' is not authorised to send or receive messages{}", if *revoked { ": it was revoked" } else { "" })]
+    NotAuthorised {
+        /// Name of the agent that is not authorised.
+        agent: String,
+        /// True: its authorization was revoked; false: it has none, and the service requires one.
+        revoked: bool,
+    },
+    /// A block of one agent by the other.
+    #[error("agent '{agent}' has blocked '{blocked}'")]
+    Blocked {
+        /// Agent that has set the block.
+        agent: String,
+        /// Agent that is blocked.
+        blocked: String,
+    },
+    /// The agents are not contacts, and the sender's reputation is too low.
+    #[error(
+        "agent '{agent}' has a reputation of {reputation}, and needs {needed} to write to an agent that is not a contact"
+    )]
+    Reputation {
+        /// Agent that wants to send.
+        agent: String,
+        /// Reputation of the sender, 0 to 10 000.
+        reputation: f64,
+        /// Reputation that is needed.
+        needed: f64,
+    },
+}
+
 /// Maximum length of an agent's name in bytes.
 const MAX_AGENT_NAME_LEN: usize = 128;
+/// Bytes of a topic's name.
+const MAX_TOPIC_BYTES: usize = 200;
 
 /// Validate the name of an agent in the member `field`, and trim it.
 ///
@@ -83,4 +123,17 @@ pub fn validate_agent_name(field: &'static str, name: &str) -> Result<String, Vi
         return Err(Violation::new(field, message));
     }
     Ok(name.to_owned())
+}
+
+/// Validate the name of a topic, and trim it.
+///
+/// # Errors
+/// For none, one of over 200 bytes, or one with control characters.
+pub fn validate_topic(topic: &str) -> Result<String, Violation> {
+    let topic = topic.trim();
+    if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || topic.chars().any(char::is_control) {
+        let message = format!("must be 1 to {MAX_TOPIC_BYTES} printable characters");
+        return Err(Violation::new("topic", message));
+    }
+    Ok(topic.to_owned())
 }

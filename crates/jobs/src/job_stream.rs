@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::{
     error::Result,
     estimate::JobEstimate,
-    model::JobState,
-    queue_watcher::{JobQueue, StateSubscription},
-    service::{JobRecord, JobViewer},
+    job_queue::JobQueue,
+    model::{JobRecord, JobState, JobViewer},
+    queue_watcher::StateSubscription,
 };
 
 /// A frame of a job's stream.

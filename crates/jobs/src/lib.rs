@@ -3,9 +3,11 @@
 
 mod error;
 mod estimate;
+mod job_queue;
 mod job_stream;
 mod metrics;
 mod model;
+mod queue_sweep;
 mod queue_view;
 mod queue_watcher;
 mod request;
@@ -14,11 +16,13 @@ mod store;
 
 pub use error::{JobError, Result};
 pub use estimate::JobEstimate;
+pub use job_queue::{JobQueue, JobSettings};
 pub use job_stream::{JobFollower, JobFrame};
-pub use model::{JobOutcome, JobService, JobState, MinerConstraints, NewJob, llm_vram_gb};
-pub use queue_watcher::{JobQueue, JobSettings};
+pub use model::{
+    JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob, llm_vram_gb,
+};
 pub use request::{
     BlenderRequest, FfmpegRequest, LlmRequest, RequestVariant, StableDiffusionRequest, WhisperRequest, service_schema,
 };
-pub use service::{AcceptedJob, CanceledJob, JobFilter, JobRecord, JobSubmission, JobViewer};
+pub use service::{AcceptedJob, CanceledJob, JobSubmission};
 pub use store::{cancel_queued, enqueue};

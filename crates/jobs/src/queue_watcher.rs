@@ -1,29 +1,20 @@
 //! Waiting for jobs. One task checks whether another connection committed, and only then reads jobs: jobs with a waiter
 //! at once, all open jobs as often as one percent of a core allows.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use parking_lot::{Mutex, MutexGuard};
-use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    metrics::JobMetrics,
+    job_queue::{JobQueue, JobWaiter},
     model::{JobOutcome, JobState},
-    queue_view::QueueView,
     store,
 };
-use am_audit::{AuditEntry, AuditLog, EventType};
-use am_core::ambient::{Clock, IdGenerator};
-use am_db::{Database, Result, Tx, codec::Timestamp, owner};
-use am_webhooks::WebhookService;
+use am_audit::{AuditEntry, EventType};
+use am_db::{Result, Tx, codec::Timestamp, owner};
 
 /// Interval at which the database is checked while nothing in this process waits: another process may have left a job
 /// whose end must be reported.
@@ -34,48 +25,13 @@ const PAUSE_PER_OPEN_JOB: Duration = Duration::from_micros(400);
 /// Upper bound of that pause.
 const MAX_SCAN_PAUSE: Duration = Duration::from_secs(30);
 
-/// Settings of the job queue.
-#[derive(Clone, Copy, Debug)]
-pub struct JobSettings {
-    /// Interval at which commits are looked for while something waits.
-    pub poll: Duration,
-    /// Whether requests may contain addresses of hosts outside the public Internet.
-    pub private_addresses: bool,
-}
-
-/// The job queue as served by this process. Cheap to clone.
-#[derive(Clone)]
-pub struct JobQueue(pub(super) Arc<JobQueueInner>);
-
-pub(super) struct JobQueueInner {
-    pub(super) db: Database,
-    pub(super) clock: Clock,
-    pub(super) ids: IdGenerator,
-    pub(super) audit: AuditLog,
-    pub(super) webhooks: WebhookService,
-    pub(super) settings: JobSettings,
-    pub(super) metrics: JobMetrics,
-    /// Waiting steps by the id of their job.
-    waiting: Mutex<HashMap<String, JobWaiter>>,
-    /// Followed states by the id of the job.
-    followed: Mutex<HashMap<String, watch::Sender<Option<JobState>>>>,
-    queue: Mutex<QueueView>,
-    newcomer: Notify,
-    stop: OnceLock<CancellationToken>,
-}
-
-struct JobWaiter {
-    expires_at: Option<DateTime<Utc>>,
-    tell: oneshot::Sender<JobOutcome>,
-}
-
 /// Guard that removes the waiter when its caller stops waiting.
-struct WaiterGuard<'a>(&'a JobQueueInner, &'a str);
+struct WaiterGuard<'a>(&'a JobQueue, &'a str);
 
 impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
-        self.0.lock().remove(self.1);
-        self.0.metrics.depth.dec();
+        self.0.waiting().remove(self.1);
+        self.0.0.metrics.depth.dec();
     }
 }
 
@@ -115,65 +71,7 @@ impl Drop for StateSubscription {
     }
 }
 
-fn lock_recovering<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
-impl JobQueueInner {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, JobWaiter>> {
-        lock_recovering(&self.waiting)
-    }
-}
-
 impl JobQueue {
-    /// Create the queue. Nothing is read before [`JobQueue::watch`] runs.
-    pub fn new(
-        (db, clock, ids): (Database, Clock, IdGenerator),
-        audit: AuditLog,
-        webhooks: WebhookService,
-        settings: JobSettings,
-    ) -> Self {
-        let (metrics, waiting, followed, queue, newcomer, stop) = Default::default();
-        let inner = JobQueueInner {
-            db,
-            clock,
-            ids,
-            audit,
-            webhooks,
-            settings,
-            metrics,
-            waiting,
-            followed,
-            queue,
-            newcomer,
-            stop,
-        };
-        Self(Arc::new(inner))
-    }
-
-    /// Register the metrics of jobs.
-    pub fn register(&self, registry: &mut Registry) {
-        self.0.metrics.register(registry);
-    }
-
-    pub(super) fn queue(&self) -> MutexGuard<'_, QueueView> {
-        lock_recovering(&self.0.queue)
-    }
-
-    fn followed(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<JobState>>>> {
-        lock_recovering(&self.0.followed)
-    }
-
-    /// Whether followers should stop although their job goes on, as in a shutdown.
-    pub(super) fn is_stopping(&self) -> bool {
-        self.0.stop.get().is_some_and(CancellationToken::is_cancelled)
-    }
-
-    /// Wake the watching task: there is a new job or a new waiter.
-    pub(super) fn wake(&self) {
-        self.0.newcomer.notify_one();
-    }
-
     /// Subscribe to a job's state. Subscribe before reading the state, so that no change falls between the two.
     pub(super) fn subscribe_state(&self, id: &str) -> StateSubscription {
         let state = self.followed().entry(id.to_owned()).or_insert_with(|| watch::channel(None).0).subscribe();
@@ -194,10 +92,10 @@ impl JobQueue {
             }
         };
         let (tell, told) = oneshot::channel();
-        self.0.lock().insert(id.to_owned(), JobWaiter { expires_at, tell });
+        self.waiting().insert(id.to_owned(), JobWaiter { expires_at, tell });
         self.0.metrics.depth.inc();
-        let _place = WaiterGuard(&self.0, id);
-        self.0.newcomer.notify_one();
+        let _place = WaiterGuard(self, id);
+        self.wake();
         match told.await {
             Ok(finished) => finished,
             Err(_) => std::future::pending().await,
@@ -260,12 +158,12 @@ impl JobQueue {
     }
 
     fn has_waiters(&self) -> bool {
-        !self.0.lock().is_empty() || !self.followed().is_empty()
+        !self.waiting().is_empty() || !self.followed().is_empty()
     }
 
     /// Read the jobs that something in this process waits for.
     async fn look(&self) -> Result<()> {
-        let ids: Vec<String> = self.0.lock().keys().cloned().collect();
+        let ids: Vec<String> = self.waiting().keys().cloned().collect();
         let followed: Vec<String> = self.followed().keys().cloned().collect();
         let (ended, states) = {
             let mut conn = self.0.db.read().await?;
@@ -276,7 +174,7 @@ impl JobQueue {
                 sender.send_if_modified(|known| known.replace(state) != Some(state));
             }
         }
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting();
         for (id, finished) in ended {
             if let Some(waiter) = waiting.remove(&id) {
                 let _ = waiter.tell.send(finished);
@@ -290,7 +188,7 @@ impl JobQueue {
     async fn expire(&self) {
         let now = self.0.clock.now();
         let late: Vec<String> = {
-            let waiting = self.0.lock();
+            let waiting = self.waiting();
             let late = waiting.iter().filter(|(_, waiter)| waiter.expires_at.is_some_and(|at| at <= now));
             late.map(|(id, _)| id.clone()).collect()
         };
@@ -306,7 +204,7 @@ impl JobQueue {
             };
             match self.0.db.write(expire).await {
                 // Done once; a running job continues past its expiry.
-                Ok(()) => drop(self.0.lock().get_mut(&id).map(|waiter| waiter.expires_at = None)),
+                Ok(()) => drop(self.waiting().get_mut(&id).map(|waiter| waiter.expires_at = None)),
                 Err(error) => tracing::warn!(job = id, %error, "could not expire a job; retrying"),
             }
         }

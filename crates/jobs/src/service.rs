@@ -10,10 +10,9 @@ use utoipa::ToSchema;
 use super::{
     error::{JobError, Result},
     estimate::{JobEstimate, JobProgress, estimate_completion},
-    model::{JobService, JobState, MinerConstraints, NewJob},
-    queue_view,
-    queue_watcher::JobQueue,
-    request,
+    job_queue::JobQueue,
+    model::{JobFilter, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob},
+    queue_view, request,
     request::RequestVariant,
     store,
 };
@@ -21,27 +20,11 @@ use am_audit::{AuditEntry, EventType};
 use am_core::validation::Violation;
 use am_db::{
     Tx,
-    codec::{JsonText, Timestamp},
+    codec::Timestamp,
     idempotency::{IdempotencyKey, IdempotentResult},
-    owner::PrincipalName,
     page::PageRequest,
     principal::Principal,
 };
-
-/// A caller with the scope of its access.
-#[derive(Clone, Debug)]
-pub struct JobViewer {
-    /// Principal of the caller.
-    pub caller: Principal,
-    /// Whether the caller may access the jobs of all clients, not only its own.
-    pub all: bool,
-}
-
-impl JobViewer {
-    fn may_see(&self, client_id: &str) -> bool {
-        self.all || self.caller.owns(client_id)
-    }
-}
 
 /// A job to be submitted by a client.
 #[derive(Clone, Debug)]
@@ -85,68 +68,6 @@ pub struct AcceptedJob {
     /// Requirements on the miner.
     #[schema(value_type = Object)]
     pub constraints: Value,
-}
-
-/// A job in the coordinator's table.
-#[derive(Clone, Debug)]
-pub struct JobRecord {
-    /// Id of the job.
-    pub id: String,
-    /// Client as stored: a principal, or an API key in a row that the coordinator wrote.
-    pub client_id: String,
-    /// State; `None` when this service does not know the stored one.
-    pub state: Option<JobState>,
-    /// State as stored.
-    pub status: String,
-    /// Service; `None` when this service does not know the stored one.
-    pub service: Option<JobService>,
-    /// Service as stored; `None` when the payload names none.
-    pub service_type: Option<String>,
-    /// Time to live in seconds.
-    pub ttl_seconds: i64,
-    /// Time of submission.
-    pub requested_at: Timestamp,
-    /// Time at which the job expires if no miner has taken it.
-    pub expires_at: Timestamp,
-    /// Id of the miner that took the job; `None` before.
-    pub miner: Option<String>,
-    /// Reason of a failure, cancellation or expiry; `None` otherwise.
-    pub error: Option<String>,
-    /// Payment status as written by the coordinator; `None` without a payment.
-    pub payment_status: Option<String>,
-    /// Time when the job was first seen running; only for jobs submitted by clients.
-    pub running_at: Option<Timestamp>,
-    /// Time when the end of the job was noticed; only for jobs submitted by clients.
-    pub ended_at: Option<Timestamp>,
-    /// Service and request, as the miner reads them.
-    pub payload: JsonText,
-    /// Requirements on the miner.
-    pub constraints: JsonText,
-    /// Result delivered by the miner.
-    pub result: JsonText,
-    /// Receipt of the miner.
-    pub receipt: JsonText,
-}
-
-impl JobRecord {
-    /// Whether the job has ended.
-    pub fn is_final(&self) -> bool {
-        self.state.is_some_and(JobState::is_final)
-    }
-
-    /// Principal of the client; never an API key.
-    pub fn client(&self) -> PrincipalName {
-        PrincipalName::from_stored(&self.client_id)
-    }
-}
-
-/// Filter for a list of jobs. `None` members restrict nothing.
-#[derive(Clone, Debug, Default)]
-pub struct JobFilter {
-    /// State of the jobs.
-    pub state: Option<JobState>,
-    /// Service that is requested.
-    pub service: Option<JobService>,
 }
 
 /// Result of a cancellation.

@@ -3,10 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{
-    model::{JobOutcome, JobService, JobState, NewJob},
-    service::{JobFilter, JobRecord, JobViewer},
-};
+use super::model::{JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, NewJob};
 use am_db::{
     Connection, FromRow, Result, Tx,
     codec::{JsonText, LocalTimestamp, Timestamp},

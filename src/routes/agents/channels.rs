@@ -21,7 +21,8 @@ use crate::{
 use am_communication::{
     ChannelKind,
     channels::{MessageChannel, NewChannel},
-    messages::{HistoryFilter, MessageDestination, MessageView, SendReceipt},
+    message_log::{HistoryFilter, MessageView},
+    messages::{MessageDestination, SendReceipt},
 };
 
 /// A channel to create.

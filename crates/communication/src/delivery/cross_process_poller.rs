@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{DeliveryService, connection_hub::OutgoingEntry, message_frame};
-use crate::{error::Result, messages};
+use crate::{error::Result, message_log};
 use am_core::ambient::sleep_or_cancelled;
 use am_db::codec::Timestamp;
 
@@ -51,7 +51,7 @@ impl DeliveryService {
     async fn look(&self) -> Result<bool> {
         let Some(from) = self.0.hub.seen() else { return Ok(false) };
         let mut conn = self.0.db.read().await?;
-        let written = messages::recipients_after(&mut conn, from, MESSAGE_READ_BATCH).await?;
+        let written = message_log::recipients_after(&mut conn, from, MESSAGE_READ_BATCH).await?;
         let Some((last, _)) = written.last() else { return Ok(false) };
         let (last, full) = (*last, written.len() as i64 == MESSAGE_READ_BATCH);
         let here = written.into_iter().filter(|(_, recipient)| self.0.hub.has(recipient));
@@ -59,7 +59,7 @@ impl DeliveryService {
         let mut pushed = Vec::with_capacity(ids.len());
         if !ids.is_empty() {
             let now = Timestamp(self.0.clock.now());
-            for stored in messages::pending_by_ids(&mut conn, &ids, now).await? {
+            for stored in message_log::pending_by_ids(&mut conn, &ids, now).await? {
                 if let Some(message) = self.opened(&mut conn, stored).await? {
                     let recipient = Arc::from(message.recipient.as_str());
                     pushed.push(OutgoingEntry { id: message.id, recipient, frame: message_frame(&message) });

@@ -14,7 +14,7 @@ use super::{
     event_recorder::AckEvent,
     message_frame,
 };
-use crate::{error::Result, messages};
+use crate::{error::Result, message_log};
 use am_db::codec::Timestamp;
 
 /// Messages read per query.
@@ -124,7 +124,7 @@ impl DeliverySession {
         let now = Timestamp(inner.clock.now());
         let mut conn = inner.db.read().await?;
         let found =
-            messages::pending_messages(&mut conn, &self.joined.agent, self.cursor, now, SESSION_READ_BATCH).await?;
+            message_log::pending_messages(&mut conn, &self.joined.agent, self.cursor, now, SESSION_READ_BATCH).await?;
         if found.is_empty() {
             self.behind = !inner.hub.mark_live(&self.joined.agent, self.joined.key);
             return Ok(());

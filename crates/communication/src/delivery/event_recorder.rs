@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{DeliveryService, store};
 use crate::{
     error::{CommunicationError, Result},
-    messages,
+    message_log,
 };
 use am_core::ambient::sleep_or_cancelled;
 use am_db::{Tx, codec::Timestamp};
@@ -87,10 +87,10 @@ impl DeliveryService {
         let beat = (!presence.is_empty()).then(|| process.clone());
         let work = async move |tx: &mut Tx| {
             if !came.is_empty() {
-                messages::mark_delivered(tx, &came, now).await?;
+                message_log::mark_delivered(tx, &came, now).await?;
             }
             if !failures.is_empty() {
-                messages::mark_failed(tx, &failures).await?;
+                message_log::mark_failed(tx, &failures).await?;
             }
             if let Some(process) = beat {
                 store::record_heartbeat(tx, &process, now).await?;

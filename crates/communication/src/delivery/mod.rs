@@ -7,6 +7,7 @@ mod cross_process_poller;
 mod delivery_session;
 mod event_recorder;
 mod metrics;
+mod model;
 mod presence;
 mod store;
 mod topics;
@@ -24,16 +25,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) use connection_hub::{ConnectionHub, OutgoingEntry};
 pub use delivery_session::{DeliverySession, ReplySender};
-pub use presence::AgentPresence;
+pub use model::{AgentPresence, TopicSubscription};
 pub(super) use store::known_agents;
-pub use topics::TopicSubscription;
 pub(super) use topics::matching_subscribers;
 
 use self::event_recorder::AckEvent;
 use super::{
     encryption::{EncryptionError, EncryptionService},
     error::{CommunicationError, Result},
-    messages::{self, MessageView, StoredMessage},
+    message_log::{self, MessageView, StoredMessage},
     model::validate_agent_name,
 };
 use am_audit::AuditLog;
@@ -117,7 +117,7 @@ impl DeliveryService {
     pub async fn connect(&self, agent: &str) -> Result<(DeliverySession, ReplySender)> {
         let agent = validate_agent_name("agent_id", agent)?;
         let last = match self.0.hub.count() {
-            0 => messages::last_id(&mut *self.0.db.read().await?).await?,
+            0 => message_log::last_id(&mut *self.0.db.read().await?).await?,
             _ => 0,
         };
         let joined = self.0.hub.join(&agent, self.0.most, last).map_err(|full| match full {
@@ -153,7 +153,7 @@ impl DeliveryService {
     /// Decrypt a message; `None` when that fails. A message that was altered after its encryption is marked as failed;
     /// one under a key that is not configured may become readable later.
     async fn opened(&self, conn: &mut Connection, stored: StoredMessage) -> Result<Option<MessageView>> {
-        match messages::decrypt_stored(&self.0.sealing, conn, stored).await? {
+        match message_log::decrypt_stored(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(Some(message)),
             (message, Some(error)) => {
                 tracing::warn!(message = message.message_id, %error, "a message can't be decrypted for delivery");

@@ -2,26 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use super::{DeliveryService, store};
+use super::{DeliveryService, model::AgentPresence, store};
 use crate::error::{CommunicationError, Result};
 use am_db::codec::Timestamp;
 
 /// Time after which a process without a report is considered dead, and its connections closed.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Presence of an agent.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct AgentPresence {
-    /// Name of the agent.
-    pub agent_id: String,
-    /// Whether the agent is connected to any process now.
-    pub online: bool,
-    /// Time of the last change.
-    pub last_seen: Timestamp,
-}
 
 impl DeliveryService {
     fn alive_since(&self) -> Timestamp {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{presence::AgentPresence, topics::TopicSubscription};
+use super::model::{AgentPresence, TopicSubscription};
 use crate::error::Result;
 use am_db::{
     Connection, FromRow as _, Tx,

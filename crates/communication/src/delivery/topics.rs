@@ -1,14 +1,11 @@
 //! Topics and the subscriptions to them.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use utoipa::ToSchema;
 
-use super::{DeliveryService, store};
+use super::{DeliveryService, model::TopicSubscription, store};
 use crate::{
     error::{CommunicationError, Result},
-    messages::validate_topic,
-    model::validate_agent_name,
+    model::{validate_agent_name, validate_topic},
 };
 use am_audit::{AuditEntry, EventType};
 use am_core::validation::Violations;
@@ -21,18 +18,6 @@ use am_db::{
 
 /// Maximum size of a filter in bytes of its JSON.
 const MAX_FILTER_BYTES: usize = 4096;
-
-/// Subscription of an agent to a topic.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct TopicSubscription {
-    /// Name of the topic.
-    pub topic: String,
-    /// Members that a message's content must have, with exactly these values; empty: every message.
-    #[schema(value_type = Object)]
-    pub filter: Map<String, Value>,
-    /// Time of subscription.
-    pub created_at: Timestamp,
-}
 
 /// Whether the content has all members of the filter with equal values. Content that its sender encrypted shows only
 /// its envelope, so it usually passes an empty filter only.

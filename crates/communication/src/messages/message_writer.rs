@@ -6,14 +6,15 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::json;
 
 use super::{
-    model::{MessageDestination, MessageDraft, MessageView, RejectedRecipient, SendReceipt},
-    store::{self, StoredMessage},
+    model::{MessageDestination, MessageDraft, RejectedRecipient, SendReceipt},
+    store,
 };
 use crate::{
     channels::{self, ChannelKey, ChannelRef, MessageChannel},
     delivery::{self, ConnectionHub, OutgoingEntry},
     encryption::{CiphertextBinding, EncryptionRequest, EncryptionScope, EncryptionService},
     error::{CommunicationError, Result},
+    message_log::{self, MessageView, StoredMessage},
     model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus},
     price::message_price,
     relations::{AgentRelations, PermissionRefusal},
@@ -112,12 +113,12 @@ struct ResolvedRecipients {
 
 impl<'a> WriteBatch<'a> {
     async fn begin(post: &'a MessageWriter, tx: &mut Tx, letters: &[OutgoingMessage]) -> Result<Self> {
-        let before = store::last_id(tx.conn().await?).await?;
+        let before = message_log::last_id(tx.conn().await?).await?;
         let ids: Vec<&str> = letters.iter().filter_map(|letter| letter.draft.message_id.as_deref()).collect();
         let mut known = HashMap::new();
         if !ids.is_empty() {
-            for found in store::find_messages(tx.conn().await?, &ids).await? {
-                known.insert(found.message.message_id.clone(), found.receipt());
+            for found in message_log::find_messages(tx.conn().await?, &ids).await? {
+                known.insert(found.message.message_id.clone(), SendReceipt::of(&found));
             }
             for found in store::find_broadcasts(tx.conn().await?, &ids).await? {
                 known.insert(found.message_id.clone(), found);
@@ -192,7 +193,7 @@ impl<'a> WriteBatch<'a> {
             self.spot(ChannelKey::for_pair(sender, recipient), ChannelKind::Direct, None, letter, Some(recipient));
         let addressed = ResolvedRecipients { spot, recipients: Vec::new(), agreed: false, topic: None };
         let stored = self.copy(tx, letter, (id, None), &addressed, recipient).await?;
-        Ok(stored.receipt())
+        Ok(SendReceipt::of(&stored))
     }
 
     async fn fan_out(&mut self, tx: &mut Tx, letter: &OutgoingMessage, id: &str) -> Result<SendReceipt> {
@@ -379,7 +380,7 @@ impl<'a> WriteBatch<'a> {
             read_at: None,
         };
         let mut stored = StoredMessage { pushed: self.post.hub.has(recipient), message, sealed };
-        store::add_message_row(&mut self.messages, &stored);
+        message_log::add_message_row(&mut self.messages, &stored);
         if stored.pushed {
             // Content that this service can decrypt is sent decrypted; it is available here.
             let envelope = matches!(stored.sealed.scope, EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival);

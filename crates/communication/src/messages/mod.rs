@@ -1,6 +1,5 @@
 //! Messages: sending, inbox, history, and status.
 
-mod message_state;
 mod message_writer;
 mod metrics;
 mod model;
@@ -13,14 +12,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use model::{
-    HistoryFilter, MAX_TTL, MessageDestination, MessageDraft, MessageView, RejectedRecipient, SendReceipt,
-    validate_topic,
-};
-pub(super) use store::{
-    StoredMessage, add_message_row, find_messages, last_id, mark_delivered, mark_failed, messages_of_agent,
-    pending_by_ids, pending_messages, recipients_after,
-};
+pub use model::{MAX_TTL, MessageDestination, MessageDraft, RejectedRecipient, SendReceipt};
 
 use self::{
     message_writer::{MessageWriter, OutgoingMessage},
@@ -30,8 +22,9 @@ use self::{
 use super::{
     channels::ChannelService,
     delivery::DeliveryService,
-    encryption::{EncryptionError, EncryptionService},
+    encryption::EncryptionService,
     error::{CommunicationError, Result},
+    message_log::{self, HistoryFilter, MessageView, StoredMessage},
     model::MessageStatus,
     relations::AgentRelations,
 };
@@ -157,7 +150,7 @@ impl MessageService {
     ) -> Result<Vec<MessageView>> {
         let (now, mut messages, mut came) = (self.now(), Vec::new(), Vec::new());
         let mut conn = self.0.db.read().await?;
-        for stored in store::read_inbox(&mut conn, agent, unread_only, from, i64::from(limit)).await? {
+        for stored in message_log::read_inbox(&mut conn, agent, unread_only, from, i64::from(limit)).await? {
             let mut message = self.opened(&mut conn, stored).await?;
             if message.status == MessageStatus::Pending {
                 if message.expires_at <= now || message.failure.is_some() {
@@ -170,7 +163,7 @@ impl MessageService {
         }
         drop(conn);
         if !came.is_empty() {
-            self.0.db.write(async move |tx: &mut Tx| store::mark_delivered(tx, &came, now).await).await?;
+            self.0.db.write(async move |tx: &mut Tx| message_log::mark_delivered(tx, &came, now).await).await?;
         }
         Ok(messages)
     }
@@ -181,7 +174,7 @@ impl MessageService {
     /// Returns a database error when a query fails.
     pub async fn past(&self, past: &HistoryFilter, page: &PageRequest) -> Result<(Vec<MessageView>, i64)> {
         let mut conn = self.0.db.read().await?;
-        let (found, total) = store::read_history(&mut conn, past, page).await?;
+        let (found, total) = message_log::read_history(&mut conn, past, page).await?;
         let mut messages = Vec::with_capacity(found.len());
         for stored in found {
             messages.push(self.opened(&mut conn, stored).await?);
@@ -195,7 +188,8 @@ impl MessageService {
     /// Returns [`CommunicationError::NotFound`] when it does not exist.
     pub async fn get(&self, message_id: &str) -> Result<MessageView> {
         let mut conn = self.0.db.read().await?;
-        let stored = store::get_message(&mut conn, message_id).await?.ok_or(CommunicationError::NotFound("Message"))?;
+        let stored =
+            message_log::get_message(&mut conn, message_id).await?.ok_or(CommunicationError::NotFound("Message"))?;
         self.opened(&mut conn, stored).await
     }
 
@@ -214,7 +208,7 @@ impl MessageService {
         let (by, agent, id) = (by.clone(), agent.map(str::to_owned), message_id.to_owned());
         let (now, audit) = (self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
-            let found = store::get_message(tx.conn().await?, &id).await?;
+            let found = message_log::get_message(tx.conn().await?, &id).await?;
             let found = found.filter(|stored| agent.as_ref().is_none_or(|agent| *agent == stored.message.recipient));
             let before = found.ok_or(CommunicationError::NotFound("Message"))?.message;
             let late = before.status == MessageStatus::Pending && before.expires_at <= now;
@@ -222,7 +216,7 @@ impl MessageService {
                 let status = if late { MessageStatus::Expired } else { before.status };
                 return Err(CommunicationError::InvalidState(format!("the message has {status}")));
             }
-            if store::mark_read(tx, &id, now).await? {
+            if message_log::mark_read(tx, &id, now).await? {
                 let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("message", "read").by(&by);
                 let entry = entry.data("message_id", json!(id)).data("recipient", json!(before.recipient));
                 let change = |status: MessageStatus| Some(json!({"status": status}));
@@ -234,7 +228,7 @@ impl MessageService {
     }
 
     async fn opened(&self, conn: &mut Connection, stored: StoredMessage) -> Result<MessageView> {
-        match decrypt_stored(&self.0.sealing, conn, stored).await? {
+        match message_log::decrypt_stored(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(message),
             (message, Some(error)) => {
                 tracing::warn!(message = message.message_id, %error, "a message can't be decrypted");
@@ -260,17 +254,17 @@ impl MessageService {
     }
 
     async fn keep_house(&self) -> Result<()> {
-        self.0.metrics.waiting.set(store::count_pending(&mut *self.0.db.read().await?).await?);
+        self.0.metrics.waiting.set(message_log::count_pending(&mut *self.0.db.read().await?).await?);
         while let (_, true) = self.0.channels.close_idle().await? {}
         Ok(())
     }
 
     async fn expire(&self) -> Result<()> {
         let now = self.now();
-        while store::has_expired(&mut *self.0.db.read().await?, now).await? {
+        while message_log::has_expired(&mut *self.0.db.read().await?, now).await? {
             let audit = self.0.audit.clone();
             let marked = self.0.db.write(async move |tx: &mut Tx| {
-                let marked = store::mark_expired(tx, now, EXPIRY_BATCH).await?;
+                let marked = message_log::mark_expired(tx, now, EXPIRY_BATCH).await?;
                 let entry = AuditEntry::new(EventType::WorkflowUpdated, now)
                     .of("message", "expired")
                     .on_behalf_of(owner::SYSTEM_PRINCIPAL);
@@ -285,19 +279,5 @@ impl MessageService {
     /// The delivery service.
     pub fn delivery(&self) -> &DeliveryService {
         &self.0.delivery
-    }
-}
-
-/// A message with its decrypted content, or without content and with the error.
-pub(super) async fn decrypt_stored(
-    sealing: &EncryptionService,
-    conn: &mut Connection,
-    stored: StoredMessage,
-) -> Result<(MessageView, Option<EncryptionError>)> {
-    let result = sealing.open(conn, &stored.sealed, &stored.bound()).await;
-    match result {
-        Ok(content) => Ok((MessageView { content: content.into_value(), ..stored.message }, None)),
-        Err(EncryptionError::Db(error)) => Err(error.into()),
-        Err(error) => Ok((stored.message, Some(error))),
     }
 }

@@ -1,4 +1,4 @@
-//! Model of a message: draft, receipt and stored message.
+//! Model of a message to be sent: draft and receipt.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::{
     encryption::{EncryptionScope, MessageEncryption},
-    model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name},
+    message_log::StoredMessage,
+    model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name, validate_topic},
     price::{MAX_CONTENT_BYTES, MessageType},
 };
 use am_core::validation::{Violation, Violations};
@@ -18,8 +19,6 @@ use am_db::codec::Timestamp;
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an id that a sender may give a message.
 const MAX_ID_BYTES: usize = 128;
-/// Bytes of a topic's name.
-const MAX_TOPIC_BYTES: usize = 200;
 
 /// Destination of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,19 +91,6 @@ impl MessageDraft {
     }
 }
 
-/// Validate the name of a topic, and trim it.
-///
-/// # Errors
-/// For none, one of over 200 bytes, or one with control characters.
-pub fn validate_topic(topic: &str) -> Result<String, Violation> {
-    let topic = topic.trim();
-    if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || topic.chars().any(char::is_control) {
-        let message = format!("must be 1 to {MAX_TOPIC_BYTES} printable characters");
-        return Err(Violation::new("topic", message));
-    }
-    Ok(topic.to_owned())
-}
-
 /// Receipt of a sent message.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = MessageReceipt)]
@@ -154,6 +140,35 @@ pub struct SendReceipt {
     pub repeated: bool,
 }
 
+impl SendReceipt {
+    /// Receipt of a stored message, as its sender got it.
+    pub fn of(stored: &StoredMessage) -> Self {
+        let message = &stored.message;
+        Self {
+            status: "success".to_owned(),
+            message_id: message.message_id.clone(),
+            sender: message.sender.clone(),
+            recipient: Some(message.recipient.clone()),
+            channel_id: message.channel_id.clone(),
+            seq: message.seq,
+            encrypted: message.encrypted,
+            encryption: Some(message.encryption),
+            scope: Some(message.scope),
+            key_id: message.key_id.clone(),
+            ws_delivered: stored.pushed,
+            message_status: message.status,
+            sent_at: message.sent_at,
+            expires_at: Some(message.expires_at),
+            price: message.price,
+            payment_status: message.payment_status,
+            recipients: None,
+            pushed: None,
+            refused: Vec::new(),
+            repeated: false,
+        }
+    }
+}
+
 /// An agent that a message to several recipients was not sent to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = RejectedRecipient)]
@@ -162,77 +177,6 @@ pub struct RejectedRecipient {
     pub agent_id: String,
     /// Reason in words.
     pub reason: String,
-}
-
-/// A message in the form shown to agents that may read it.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct MessageView {
-    /// Number among all messages, used as cursor of lists.
-    pub id: i64,
-    /// Id of the message; the same on each delivery.
-    pub message_id: String,
-    /// Id of the channel.
-    pub channel_id: String,
-    /// Number of the message in the channel.
-    pub seq: i64,
-    /// Agent that sent the message.
-    pub sender: String,
-    /// Agent that receives the message.
-    pub recipient: String,
-    /// Type of the message.
-    pub message_type: MessageType,
-    /// Priority for the recipient.
-    pub priority: MessagePriority,
-    /// Content, or an envelope that only the recipient can open; null when it can't be decrypted.
-    #[schema(value_type = Object)]
-    pub content: Value,
-    /// Whether the content is stored as ciphertext.
-    pub encrypted: bool,
-    /// Encryption of the content.
-    pub encryption: MessageEncryption,
-    /// Protection of the content.
-    pub scope: EncryptionScope,
-    /// Id of the key that the content is encrypted with; null without one.
-    pub key_id: Option<String>,
-    /// Size of the content in bytes of JSON, as it was sent.
-    pub size_bytes: i64,
-    /// Price of the message in the marketplace's currency, with up to 8 decimal places.
-    pub price: f64,
-    /// Payment status of the message.
-    pub payment_status: PaymentStatus,
-    /// Status of the message.
-    pub status: MessageStatus,
-    /// Reason of a failure; null otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// Topic that the message was sent to; null otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub topic: Option<String>,
-    /// Id of the message that this one answers; null if none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<String>,
-    /// Id of the message to several recipients that this is a copy of; null otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub broadcast_id: Option<String>,
-    /// Time when the message was stored.
-    pub sent_at: Timestamp,
-    /// Time at which the message expires if it is not delivered.
-    pub expires_at: Timestamp,
-    /// Time when the recipient acknowledged or fetched the message; null before.
-    pub delivered_at: Option<Timestamp>,
-    /// Time when the recipient marked the message as read; null before.
-    pub read_at: Option<Timestamp>,
-}
-
-/// Filter for the message history. `None` members restrict nothing.
-#[derive(Clone, Debug, Default)]
-pub struct HistoryFilter {
-    /// Agent that sent the messages.
-    pub sender: Option<String>,
-    /// Agent that received the messages.
-    pub recipient: Option<String>,
-    /// Id of the channel.
-    pub channel: Option<String>,
 }
 
 #[cfg(test)]

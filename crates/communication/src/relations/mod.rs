@@ -6,11 +6,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use model::{
-    AgentAuthorization, AgentBlock, AgentContact, AuthorizationStatus, PermissionCheck, PermissionRefusal,
-};
+pub use model::{AgentAuthorization, AgentBlock, AgentContact, AuthorizationStatus, PermissionCheck};
 
-use super::error::Result;
+use super::{error::Result, model::PermissionRefusal};
 use am_audit::AuditLog;
 use am_core::ambient::Clock;
 use am_db::{Connection, Database, codec::Timestamp, page::PageRequest};

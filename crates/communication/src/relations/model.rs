@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::model::PermissionRefusal;
 use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
@@ -56,41 +57,6 @@ pub struct AuthorizationStatus {
     pub by: Option<String>,
     /// Time of the last change; null without an explicit authorization.
     pub updated_at: Option<Timestamp>,
-}
-
-/// Reason why an agent may not write to another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, thiserror::Error)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-#[schema(as = MessagingRefusal)]
-pub enum PermissionRefusal {
-    /// The sender or the recipient is not authorised.
-    #[error("agent '{agent}' is not authorised to send or receive messages{}", if *revoked { ": it was revoked" } else { "" })]
-    NotAuthorised {
-        /// Name of the agent that is not authorised.
-        agent: String,
-        /// True: its authorization was revoked; false: it has none, and the service requires one.
-        revoked: bool,
-    },
-    /// A block of one agent by the other.
-    #[error("agent '{agent}' has blocked '{blocked}'")]
-    Blocked {
-        /// Agent that has set the block.
-        agent: String,
-        /// Agent that is blocked.
-        blocked: String,
-    },
-    /// The agents are not contacts, and the sender's reputation is too low.
-    #[error(
-        "agent '{agent}' has a reputation of {reputation}, and needs {needed} to write to an agent that is not a contact"
-    )]
-    Reputation {
-        /// Agent that wants to send.
-        agent: String,
-        /// Reputation of the sender, 0 to 10 000.
-        reputation: f64,
-        /// Reputation that is needed.
-        needed: f64,
-    },
 }
 
 /// Permission of one agent to write to another.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     encryption::{ContentEnvelope, EncryptionError, EncryptionScope},
-    messages::MessageView,
+    message_log::MessageView,
     model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name},
     price::{MAX_CONTENT_BYTES, MessageType},
 };

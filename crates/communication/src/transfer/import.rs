@@ -15,7 +15,7 @@ use crate::{
         CiphertextBinding, ContentEnvelope, EncryptedContent, EncryptionRequest, EncryptionScope, MessageEncryption,
     },
     error::{CommunicationError, Result},
-    messages::{StoredMessage, add_message_row, find_messages, last_id},
+    message_log::{StoredMessage, add_message_row, find_messages, last_id},
     model::{ChannelKind, ChannelStatus},
 };
 use am_audit::{AuditEntry, EventType};

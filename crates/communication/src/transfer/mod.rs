@@ -13,7 +13,7 @@ use self::export_record::{EXPORT_FORMAT_ID, ExportHeader, ExportTrailer};
 use super::{
     encryption::EncryptionService,
     error::{CommunicationError, Result},
-    messages::{MessageView, decrypt_stored, messages_of_agent},
+    message_log::{MessageView, decrypt_stored, messages_of_agent},
 };
 use am_audit::AuditLog;
 use am_core::ambient::{Clock, IdGenerator};

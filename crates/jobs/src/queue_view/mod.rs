@@ -2,26 +2,15 @@
 //! coordinator's table has no index by state, and this service adds none; known jobs are looked up by key, new ones by
 //! row number.
 
+mod model;
 pub(super) mod store;
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use serde_json::json;
 
-use self::store::FoundJob;
-use super::{
-    model::{JobService, JobState},
-    queue_watcher::JobQueue,
-    store as rows,
-};
-use am_audit::{AuditEntry, EventType};
-use am_core::crash_point;
-use am_db::{Result, Tx, codec::Timestamp, owner, principal::Principal};
-
-/// Ended jobs reported per transaction.
-const REPORT_BATCH: usize = 200;
+pub(super) use self::model::{FoundJob, JobChange, QueueReading};
+use super::model::JobState;
 
 /// Jobs that are known to be open.
 #[derive(Default)]
@@ -76,12 +65,60 @@ impl QueueView {
         self.jobs.len()
     }
 
+    /// Row number up to which the table was read; 0 before the first read.
+    pub(super) fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// Whether the table was read at least once.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether a changed job was submitted by a client, so that the change must be reported; of an unknown job, whether its
+    /// row is missing.
+    pub(super) fn is_ours(&self, news: &JobChange) -> bool {
+        self.jobs.get(&news.id).map_or(news.gone, |job| job.ours)
+    }
+
     /// Clients' jobs that no miner took in time.
-    fn late(&self, now: DateTime<Utc>) -> Vec<String> {
+    pub(super) fn late(&self, now: DateTime<Utc>) -> Vec<String> {
         if self.first_due.is_none_or(|due| due > now) {
             return Vec::new();
         }
         self.jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Take over what was read of the table.
+    pub(super) fn learn(&mut self, read: QueueReading) {
+        self.last = read.top;
+        self.begun = true;
+        for FoundJob { id, rowid, state, requested_at, expires_at, ours } in read.fresh {
+            if let Some(state @ (JobState::Queued | JobState::Running)) = state {
+                self.jobs.insert(id, OpenJob { rowid, state, requested_at, expires_at, expired: false, ours });
+            }
+        }
+        for JobChange { id, state, gone } in read.news {
+            match state {
+                Some(state) if !state.is_final() => drop(self.jobs.get_mut(&id).map(|job| job.state = state)),
+                Some(_) => drop(self.jobs.remove(&id)),
+                None if gone => drop(self.jobs.remove(&id)),
+                // An unknown state is no end.
+                None => {}
+            }
+        }
+        self.count();
+    }
+
+    /// Mark jobs whose expiry was handled. They are found again once they have changed: as expired, or as taken at the last
+    /// moment.
+    pub(super) fn mark_expired(&mut self, ids: &[String]) {
+        for id in ids {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.expired = true;
+            }
+        }
+        self.count();
     }
 
     /// Recompute derived values after a change; they are read more often than jobs change.
@@ -91,212 +128,9 @@ impl QueueView {
         self.first_due = due.map(|job| job.expires_at).min();
     }
 
-    fn ids(&self, state: JobState) -> Vec<String> {
+    /// Ids of the jobs in this state.
+    pub(super) fn ids(&self, state: JobState) -> Vec<String> {
         self.jobs.iter().filter(|(_, job)| job.state == state).map(|(id, _)| id.clone()).collect()
-    }
-}
-
-/// Change of a job since the last read.
-struct JobChange {
-    id: String,
-    /// New state; `None` when this service does not know it.
-    state: Option<JobState>,
-    /// Whether the row is missing.
-    gone: bool,
-}
-
-/// End of a client's job, as sent to webhooks.
-#[derive(Serialize)]
-struct JobEndedEvent<'a> {
-    job_id: &'a str,
-    service_type: &'a str,
-    client_id: &'a str,
-    status: JobState,
-    error: Option<&'a str>,
-    miner: Option<&'a str>,
-    price: Option<f64>,
-    submitted_at: Timestamp,
-    running_at: Option<Timestamp>,
-    ended_at: Timestamp,
-}
-
-impl JobQueue {
-    /// Read all open jobs and report those that have ended.
-    pub(super) async fn sweep(&self) -> Result<()> {
-        let (queued, running, last, begun) = {
-            let queue = self.queue();
-            (queue.ids(JobState::Queued), queue.ids(JobState::Running), queue.last, queue.begun)
-        };
-        let (top, fresh, mut news) = {
-            let mut conn = self.0.db.read().await?;
-            let top = store::highest_rowid(&mut conn).await?;
-            if top < last {
-                // The coordinator's table was emptied or compacted, so row numbers have a new meaning.
-                *self.queue() = QueueView::default();
-                return Err(am_db::DatabaseError::InvalidValue("the row numbers of table job decreased".to_owned()));
-            }
-            let fresh = store::find_new_jobs(&mut conn, last, top).await?;
-            let mut news: Vec<JobChange> = Vec::new();
-            for (ids, state) in [(queued, JobState::Queued), (running, JobState::Running)] {
-                let changed = store::find_changed(&mut conn, &ids, state).await?;
-                news.extend(changed.into_iter().map(|(id, state, gone)| JobChange { id, state, gone }));
-            }
-            if !begun {
-                let gone = store::find_missing(&mut conn).await?;
-                news.extend(gone.into_iter().map(|id| JobChange { id, state: None, gone: true }));
-            }
-            (top, fresh, news)
-        };
-        let ours: Vec<JobChange> = {
-            let queue = self.queue();
-            let is_ours = |news: &JobChange| queue.jobs.get(&news.id).map_or(news.gone, |job| job.ours);
-            let (ours, others) = news.drain(..).partition(is_ours);
-            news = others;
-            ours
-        };
-        let begun = fresh.iter().filter(|found| found.ours && found.state != Some(JobState::Queued));
-        let begun = begun.map(|found| JobChange { id: found.id.clone(), state: found.state, gone: false });
-        let told: Vec<JobChange> = ours.into_iter().chain(begun).collect();
-        // Jobs whose end can't be reported now are kept and read again.
-        for chunk in told.chunks(REPORT_BATCH) {
-            self.tell(chunk).await?;
-        }
-        self.learn(top, fresh, told.into_iter().chain(news).collect());
-        Ok(())
-    }
-
-    /// Store the changes in memory.
-    fn learn(&self, top: i64, fresh: Vec<FoundJob>, news: Vec<JobChange>) {
-        let mut queue = self.queue();
-        queue.last = top;
-        queue.begun = true;
-        for FoundJob { id, rowid, state, requested_at, expires_at, ours } in fresh {
-            if let Some(state @ (JobState::Queued | JobState::Running)) = state {
-                queue.jobs.insert(id, OpenJob { rowid, state, requested_at, expires_at, expired: false, ours });
-            }
-        }
-        for JobChange { id, state, gone } in news {
-            match state {
-                Some(state) if !state.is_final() => drop(queue.jobs.get_mut(&id).map(|job| job.state = state)),
-                Some(_) => drop(queue.jobs.remove(&id)),
-                None if gone => drop(queue.jobs.remove(&id)),
-                // An unknown state is no end.
-                None => {}
-            }
-        }
-        queue.count();
-        self.0.metrics.open.set(queue.len() as i64);
-    }
-
-    /// Store the new states of clients' jobs and enqueue their webhook deliveries.
-    async fn tell(&self, news: &[JobChange]) -> Result<()> {
-        let news: Vec<(String, Option<JobState>, bool)> =
-            news.iter().map(|news| (news.id.clone(), news.state, news.gone)).collect();
-        let (me, now) = (self.clone(), Timestamp(self.0.clock.now()));
-        crash_point!("jobs.before_telling");
-        let told = self.0.db.write(async move |tx: &mut Tx| {
-            let mut entries = Vec::new();
-            for (id, state, gone) in news {
-                match state {
-                    Some(state) if !state.is_final() => {
-                        if let Some(service) = store::record_state(tx, &id, state, now).await? {
-                            let me = me.clone();
-                            tx.after_commit(move || me.0.metrics.count_state(service, state));
-                        }
-                    }
-                    Some(_) => entries.extend(me.record_end(tx, &id, now, None).await?),
-                    None if gone => entries.extend(me.record_end(tx, &id, now, None).await?),
-                    None => {}
-                }
-            }
-            me.0.audit.append(tx, entries).await
-        });
-        told.await?;
-        crash_point!("jobs.after_telling");
-        Ok(())
-    }
-
-    /// Record the end of a client's job in the transaction that ends it or notices its end: store the end, enqueue
-    /// webhook deliveries, and return the audit entry, which names `by` if a principal ended the job. `None`: the job
-    /// is not a client's, has not ended, or was reported already.
-    pub(super) async fn record_end(
-        &self,
-        tx: &mut Tx,
-        id: &str,
-        now: Timestamp,
-        by: Option<&Principal>,
-    ) -> Result<Option<AuditEntry>> {
-        const MISSING_ROW_MESSAGE: &str = "its row is no longer in the coordinator's table";
-        let ids = [id.to_owned()];
-        let how = rows::find_outcomes(tx.conn().await?, &ids).await?.pop().map(|(_, how)| how);
-        let (state, error, miner, price) = match how {
-            Some(how) => (how.state, how.error, how.miner, how.price),
-            None if rows::job_exists(tx.conn().await?, id).await? => return Ok(None),
-            None => (JobState::Canceled, Some(MISSING_ROW_MESSAGE.to_owned()), None, None),
-        };
-        let Some(kept) = store::record_end(tx, id, state, now).await? else { return Ok(None) };
-        let data = JobEndedEvent {
-            job_id: id,
-            service_type: &kept.service,
-            client_id: &kept.client_id,
-            status: state,
-            error: error.as_deref(),
-            miner: miner.as_deref(),
-            price,
-            submitted_at: kept.submitted_at,
-            running_at: kept.running_at,
-            ended_at: now,
-        };
-        let kind = format!("job.{}", state.word());
-        let source = format!("job:{id}");
-        self.0.webhooks.enqueue(tx, &kind, &data, now, Some(&source)).await.map_err(to_database_error)?;
-        if let Some(service) = JobService::from_name(&kept.service) {
-            let me = self.clone();
-            tx.after_commit(move || me.0.metrics.count_state(service, state));
-        }
-        let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("job", state.word());
-        let entry = match by {
-            Some(principal) => entry.by(principal),
-            None => entry.on_behalf_of(owner::SYSTEM_PRINCIPAL),
-        };
-        let entry = entry.data("job_id", json!(id)).data("service_type", json!(kept.service));
-        Ok(Some(entry.data("client_id", json!(kept.client_id)).data("reason", json!(error))))
-    }
-
-    /// Expire clients' jobs whose time has passed: the coordinator does so only when a miner asks.
-    pub(super) async fn expire_client_jobs(&self) -> Result<()> {
-        let now = Timestamp(self.0.clock.now());
-        let late = self.queue().late(now.0);
-        for chunk in late.chunks(REPORT_BATCH) {
-            let (me, ids) = (self.clone(), chunk.to_vec());
-            let expired = self.0.db.write(async move |tx: &mut Tx| {
-                let mut entries = Vec::new();
-                for id in &ids {
-                    if rows::expire_queued(tx, id).await? {
-                        entries.extend(me.record_end(tx, id, now, None).await?);
-                    }
-                }
-                me.0.audit.append(tx, entries).await
-            });
-            expired.await?;
-            let mut queue = self.queue();
-            for id in chunk {
-                // Found again once it has changed: as expired, or as taken at the last moment.
-                if let Some(job) = queue.jobs.get_mut(id) {
-                    job.expired = true;
-                }
-            }
-            queue.count();
-        }
-        Ok(())
-    }
-}
-
-/// Convert the error: the delivery must be stored together with the change that it reports, or neither.
-fn to_database_error(error: am_webhooks::WebhookError) -> am_db::DatabaseError {
-    match error {
-        am_webhooks::WebhookError::Db(error) => error,
-        other => am_db::DatabaseError::InvalidValue(other.to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::model::{FoundJob, JobChange};
 use crate::{
     estimate::{ESTIMATE_SAMPLE, JobDuration},
     model::{JobService, JobState, NewJob},
@@ -13,15 +14,13 @@ use am_db::{
 };
 
 row! {
-    /// A job that was found open, or whose end has yet to be told of.
-    pub(super) struct FoundJob from "j." {
-        pub(super) id: String,
-        pub(super) rowid: i64 = "{place j}",
-        /// None: a state that this service does not know.
-        pub(super) state: Option<JobState> => known_state,
-        pub(super) requested_at: DateTime<Utc> => utc,
-        pub(super) expires_at: DateTime<Utc> => utc,
-        pub(super) ours: bool = "a.id IS NOT NULL",
+    FoundJob from "j." {
+        id,
+        rowid = "{place j}",
+        state => known_state,
+        requested_at => utc,
+        expires_at => utc,
+        ours = "a.id IS NOT NULL",
     }
 }
 
@@ -40,12 +39,12 @@ fn ids_to_json(ids: &[String]) -> String {
 }
 
 /// Highest row number; 0 in an empty table.
-pub(super) async fn highest_rowid(conn: &mut Connection) -> Result<i64> {
+pub(crate) async fn highest_rowid(conn: &mut Connection) -> Result<i64> {
     sql!("SELECT coalesce(max({place j}), 0) FROM job j").fetch_value(conn).await
 }
 
 /// Jobs in rows after number `last` up to `top` that are open or whose end must still be reported.
-pub(super) async fn find_new_jobs(conn: &mut Connection, last: i64, top: i64) -> Result<Vec<FoundJob>> {
+pub(crate) async fn find_new_jobs(conn: &mut Connection, last: i64, top: i64) -> Result<Vec<FoundJob>> {
     let found = sql!(
         "SELECT ",
         FoundJob::COLUMNS,
@@ -58,19 +57,15 @@ pub(super) async fn find_new_jobs(conn: &mut Connection, last: i64, top: i64) ->
 }
 
 /// Jobs whose end must still be reported and that are missing from the coordinator's table.
-pub(super) async fn find_missing(conn: &mut Connection) -> Result<Vec<String>> {
+pub(crate) async fn find_missing(conn: &mut Connection) -> Result<Vec<String>> {
     let gone = sql!(
         "SELECT a.id FROM am_jobs a WHERE a.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM job j WHERE j.id = a.id)"
     );
     gone.fetch_values(conn).await
 }
 
-/// Jobs among `ids` that are no longer in `state`, with their new state and whether the row is missing.
-pub(super) async fn find_changed(
-    conn: &mut Connection,
-    ids: &[String],
-    state: JobState,
-) -> Result<Vec<(String, Option<JobState>, bool)>> {
+/// Jobs among `ids` that are no longer in `state`.
+pub(crate) async fn find_changed(conn: &mut Connection, ids: &[String], state: JobState) -> Result<Vec<JobChange>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -78,9 +73,12 @@ pub(super) async fn find_changed(
         "SELECT o.value, j.state FROM {texts $1} AS o LEFT JOIN job j ON j.id = o.value WHERE j.state IS DISTINCT FROM $2",
     );
     let rows: Vec<(String, Option<String>)> = rows.bind(ids_to_json(ids)).bind(state.name()).fetch_all(conn).await?;
-    let read =
-        |(id, text): (String, Option<String>)| (id, text.as_deref().and_then(JobState::from_stored), text.is_none());
-    Ok(rows.into_iter().map(read).collect())
+    let changes = rows.into_iter().map(|(id, text)| JobChange {
+        id,
+        state: text.as_deref().and_then(JobState::from_stored),
+        gone: text.is_none(),
+    });
+    Ok(changes.collect())
 }
 
 /// Record a client's job that is inserted into the queue in the same transaction.
@@ -98,7 +96,7 @@ pub(crate) async fn insert_client_job(tx: &mut Tx, job: &NewJob) -> Result<()> {
 }
 
 /// Record the open state in which a client's job was seen. Returns its service if the state is new.
-pub(super) async fn record_state(tx: &mut Tx, id: &str, state: JobState, now: Timestamp) -> Result<Option<JobService>> {
+pub(crate) async fn record_state(tx: &mut Tx, id: &str, state: JobState, now: Timestamp) -> Result<Option<JobService>> {
     let seen = sql!(
         "UPDATE am_jobs SET state = $2, running_at = CASE WHEN $4 THEN coalesce(running_at, $3) ELSE running_at END
          WHERE id = $1 AND ended_at IS NULL AND state <> $2 RETURNING service",
@@ -110,16 +108,16 @@ pub(super) async fn record_state(tx: &mut Tx, id: &str, state: JobState, now: Ti
 
 row! {
     /// What was kept of a client's job.
-    pub(super) struct ClientJobRecord {
-        pub(super) service: String,
-        pub(super) client_id: String,
-        pub(super) submitted_at: Timestamp,
-        pub(super) running_at: Option<Timestamp>,
+    pub(crate) struct ClientJobRecord {
+        pub(crate) service: String,
+        pub(crate) client_id: String,
+        pub(crate) submitted_at: Timestamp,
+        pub(crate) running_at: Option<Timestamp>,
     }
 }
 
 /// Record the end of a client's job. Returns `None` when it is not a client's job or its end was recorded already.
-pub(super) async fn record_end(
+pub(crate) async fn record_end(
     tx: &mut Tx,
     id: &str,
     state: JobState,
@@ -132,17 +130,26 @@ pub(super) async fn record_end(
     ended.bind(id).bind(state.name()).bind(now).fetch_optional(tx.conn().await?).await
 }
 
+row! {
+    /// Times of a completed job.
+    struct CompletedJob {
+        submitted_at: Timestamp,
+        running_at: Option<Timestamp>,
+        ended_at: Timestamp,
+    }
+}
+
 /// Durations of the last completed jobs of a service.
 pub(crate) async fn recent_durations(conn: &mut Connection, service: JobService) -> Result<Vec<JobDuration>> {
     let rows = sql!(
-        "SELECT submitted_at, running_at, ended_at FROM am_jobs
-         WHERE service = $1 AND state = 'COMPLETED' ORDER BY ended_at DESC LIMIT $2",
+        "SELECT ",
+        CompletedJob::COLUMNS,
+        " FROM am_jobs WHERE service = $1 AND state = 'COMPLETED' ORDER BY ended_at DESC LIMIT $2",
     );
-    let rows: Vec<(Timestamp, Option<Timestamp>, Timestamp)> =
-        rows.bind(service.name()).bind(ESTIMATE_SAMPLE as i64).fetch_all(conn).await?;
-    let took = |(submitted, running, ended): &(Timestamp, Option<Timestamp>, Timestamp)| JobDuration {
-        all: ended.seconds_since(*submitted),
-        run: running.map(|running| ended.seconds_since(running)),
+    let rows: Vec<CompletedJob> = rows.bind(service.name()).bind(ESTIMATE_SAMPLE as i64).fetch_all(conn).await?;
+    let took = |job: &CompletedJob| JobDuration {
+        all: job.ended_at.seconds_since(job.submitted_at),
+        run: job.running_at.map(|running| job.ended_at.seconds_since(running)),
     };
     Ok(rows.iter().map(took).collect())
 }

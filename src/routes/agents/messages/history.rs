@@ -16,7 +16,7 @@ use crate::{
 };
 use am_communication::{
     MessageStatus,
-    messages::{HistoryFilter, MessageView},
+    message_log::{HistoryFilter, MessageView},
 };
 use am_db::codec::Timestamp;
 

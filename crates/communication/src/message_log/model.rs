@@ -1,0 +1,102 @@
+//! Model of a stored message.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::{
+    encryption::{CiphertextBinding, EncryptedContent, EncryptionScope, MessageEncryption},
+    model::{MessagePriority, MessageStatus, PaymentStatus},
+    price::MessageType,
+};
+use am_db::codec::Timestamp;
+
+/// A message in the form shown to agents that may read it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct MessageView {
+    /// Number among all messages, used as cursor of lists.
+    pub id: i64,
+    /// Id of the message; the same on each delivery.
+    pub message_id: String,
+    /// Id of the channel.
+    pub channel_id: String,
+    /// Number of the message in the channel.
+    pub seq: i64,
+    /// Agent that sent the message.
+    pub sender: String,
+    /// Agent that receives the message.
+    pub recipient: String,
+    /// Type of the message.
+    pub message_type: MessageType,
+    /// Priority for the recipient.
+    pub priority: MessagePriority,
+    /// Content, or an envelope that only the recipient can open; null when it can't be decrypted.
+    #[schema(value_type = Object)]
+    pub content: Value,
+    /// Whether the content is stored as ciphertext.
+    pub encrypted: bool,
+    /// Encryption of the content.
+    pub encryption: MessageEncryption,
+    /// Protection of the content.
+    pub scope: EncryptionScope,
+    /// Id of the key that the content is encrypted with; null without one.
+    pub key_id: Option<String>,
+    /// Size of the content in bytes of JSON, as it was sent.
+    pub size_bytes: i64,
+    /// Price of the message in the marketplace's currency, with up to 8 decimal places.
+    pub price: f64,
+    /// Payment status of the message.
+    pub payment_status: PaymentStatus,
+    /// Status of the message.
+    pub status: MessageStatus,
+    /// Reason of a failure; null otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Topic that the message was sent to; null otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Id of the message that this one answers; null if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Id of the message to several recipients that this is a copy of; null otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broadcast_id: Option<String>,
+    /// Time when the message was stored.
+    pub sent_at: Timestamp,
+    /// Time at which the message expires if it is not delivered.
+    pub expires_at: Timestamp,
+    /// Time when the recipient acknowledged or fetched the message; null before.
+    pub delivered_at: Option<Timestamp>,
+    /// Time when the recipient marked the message as read; null before.
+    pub read_at: Option<Timestamp>,
+}
+
+/// A stored message with its encrypted content.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// Message without its content, which is null.
+    pub message: MessageView,
+    /// Content in encrypted form.
+    pub sealed: EncryptedContent,
+    /// Whether the recipient was connected when the message was written.
+    pub pushed: bool,
+}
+
+impl StoredMessage {
+    /// Data that the ciphertext is bound to.
+    pub fn bound(&self) -> CiphertextBinding<'_> {
+        let MessageView { message_id, channel_id, sender, recipient, .. } = &self.message;
+        CiphertextBinding { message_id, channel: channel_id, sender, recipient: Some(recipient) }
+    }
+}
+
+/// Filter for the message history. `None` members restrict nothing.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryFilter {
+    /// Agent that sent the messages.
+    pub sender: Option<String>,
+    /// Agent that received the messages.
+    pub recipient: Option<String>,
+    /// Id of the channel.
+    pub channel: Option<String>,
+}

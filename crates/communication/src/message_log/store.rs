@@ -1,0 +1,294 @@
+//! SQL of table `am_messages`.
+
+use super::{
+    message_state::MessageEvent,
+    model::{HistoryFilter, MessageView, StoredMessage},
+};
+use crate::{
+    encryption::{EncryptedContent, EncryptionScope, MessageEncryption},
+    error::Result,
+    model::{MessagePriority, MessageStatus, PaymentStatus},
+    price::MessageType,
+};
+use am_db::{
+    Connection, FromRow, Tx,
+    bulk_insert::RowBatch,
+    codec::{JsonText, Timestamp},
+    page::PageRequest,
+    push_row, row,
+    row::Columns,
+    sql,
+    statement::Query,
+};
+
+/// Add the row of a new message.
+pub fn add_message_row(rows: &mut RowBatch, stored: &StoredMessage) {
+    let (message, sealed) = (&stored.message, &stored.sealed);
+    push_row!(rows, "am_messages" {
+        id: message.id,
+        message_id: &message.message_id,
+        channel_id: &message.channel_id,
+        seq: message.seq,
+        sender: &message.sender,
+        recipient: &message.recipient,
+        broadcast_id: &message.broadcast_id,
+        topic: &message.topic,
+        reply_to: &message.reply_to,
+        kind: message.message_type,
+        priority: message.priority,
+        encryption: sealed.encryption,
+        scope: sealed.scope,
+        key_id: &sealed.key_id,
+        content: &sealed.stored,
+        bytes: message.size_bytes,
+        price: message.price,
+        payment_status: message.payment_status,
+        status: message.status,
+        failure: &message.failure,
+        pushed: stored.pushed,
+        created_at: message.sent_at,
+        expires_at: message.expires_at,
+        delivered_at: message.delivered_at,
+        read_at: message.read_at,
+    });
+}
+
+row! {
+    /// A row of `am_messages`.
+    struct MessageRow {
+        id: i64,
+        message_id: String,
+        channel_id: String,
+        seq: i64,
+        sender: String,
+        recipient: String,
+        broadcast_id: Option<String>,
+        topic: Option<String>,
+        reply_to: Option<String>,
+        kind: MessageType,
+        priority: MessagePriority,
+        encryption: MessageEncryption,
+        scope: EncryptionScope,
+        key_id: Option<String>,
+        content: JsonText,
+        bytes: i64,
+        price: f64,
+        payment_status: PaymentStatus,
+        status: MessageStatus,
+        failure: Option<String>,
+        pushed: bool,
+        created_at: Timestamp,
+        expires_at: Timestamp,
+        delivered_at: Option<Timestamp>,
+        read_at: Option<Timestamp>,
+    }
+}
+
+impl FromRow for StoredMessage {
+    const COLUMNS: &'static str = MessageRow::COLUMNS;
+
+    fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
+        let row = MessageRow::from_row(columns)?;
+        let (encryption, scope, key_id) = (row.encryption, row.scope, row.key_id);
+        let sealed = EncryptedContent { encryption, scope, key_id: key_id.clone(), stored: row.content };
+        let message = MessageView {
+            id: row.id,
+            message_id: row.message_id,
+            channel_id: row.channel_id,
+            seq: row.seq,
+            sender: row.sender,
+            recipient: row.recipient,
+            message_type: row.kind,
+            priority: row.priority,
+            content: serde_json::Value::Null,
+            encrypted: sealed.is_encrypted(),
+            encryption,
+            scope,
+            key_id,
+            size_bytes: row.bytes,
+            price: row.price,
+            payment_status: row.payment_status,
+            status: row.status,
+            failure: row.failure,
+            topic: row.topic,
+            reply_to: row.reply_to,
+            broadcast_id: row.broadcast_id,
+            sent_at: row.created_at,
+            expires_at: row.expires_at,
+            delivered_at: row.delivered_at,
+            read_at: row.read_at,
+        };
+        Ok(Self { message, sealed, pushed: row.pushed })
+    }
+}
+
+/// Number of the last message of all.
+pub async fn last_id(conn: &mut Connection) -> Result<i64> {
+    let last: Option<i64> = sql!("SELECT {last am_messages}").fetch_value(conn).await?;
+    Ok(last.unwrap_or(0))
+}
+
+/// Existing messages among these ids.
+pub async fn find_messages(conn: &mut Connection, ids: &[&str]) -> Result<Vec<StoredMessage>> {
+    let messages = sql!("SELECT ", StoredMessage::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
+    Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
+}
+
+/// A message by its id.
+pub async fn get_message(conn: &mut Connection, message_id: &str) -> Result<Option<StoredMessage>> {
+    Ok(find_messages(conn, &[message_id]).await?.pop())
+}
+
+/// Pending messages for `agent` after number `after`, in the order in which they were written.
+pub async fn pending_messages(
+    conn: &mut Connection,
+    agent: &str,
+    after: i64,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<StoredMessage>> {
+    let pending = sql!(
+        "SELECT ",
+        StoredMessage::COLUMNS,
+        " FROM am_messages WHERE status = 'PENDING' AND recipient = $1 AND id > $2 AND expires_at > $3 ORDER BY id LIMIT $4",
+    );
+    Ok(pending.bind(agent).bind(after).bind(now).bind(limit).fetch_all(conn).await?)
+}
+
+/// Numbers and recipients of the messages after number `after`.
+pub async fn recipients_after(conn: &mut Connection, after: i64, limit: i64) -> Result<Vec<(i64, String)>> {
+    let rows = sql!("SELECT id, recipient FROM am_messages WHERE id > $1 ORDER BY id LIMIT $2");
+    Ok(rows.bind(after).bind(limit).fetch_all(conn).await?)
+}
+
+/// Pending messages among these, in order.
+pub async fn pending_by_ids(conn: &mut Connection, ids: &[i64], now: Timestamp) -> Result<Vec<StoredMessage>> {
+    let waiting = sql!(
+        "SELECT ",
+        StoredMessage::COLUMNS,
+        " FROM am_messages WHERE id IN {integers $1} AND status = 'PENDING' AND expires_at > $2 ORDER BY id",
+    );
+    Ok(waiting.bind(serde_json::json!(ids).to_string()).bind(now).fetch_all(conn).await?)
+}
+
+/// Inbox of `agent`: unread messages after number `from`, oldest first; or all messages before it, newest first.
+pub async fn read_inbox(
+    conn: &mut Connection,
+    agent: &str,
+    unread_only: bool,
+    from: Option<i64>,
+    limit: i64,
+) -> Result<Vec<StoredMessage>> {
+    let messages = if unread_only {
+        sql!(
+            "SELECT ",
+            StoredMessage::COLUMNS,
+            " FROM am_messages WHERE recipient = $1 AND status IN ('PENDING', 'DELIVERED') [AND id > $2] ORDER BY id LIMIT $3",
+        )
+    } else {
+        sql!(
+            "SELECT ",
+            StoredMessage::COLUMNS,
+            " FROM am_messages WHERE recipient = $1 AND status IN ('PENDING', 'DELIVERED', 'READ') [AND id < $2]
+             ORDER BY id DESC LIMIT $3",
+        )
+    };
+    Ok(messages.bind(agent).bind_some(from).bind(limit).fetch_all(conn).await?)
+}
+
+const MATCHING: &str = " FROM am_messages WHERE true [AND sender = $1] [AND recipient = $2] [AND channel_id = $3] ";
+
+fn bind_past(query: Query, past: &HistoryFilter) -> Query {
+    query.bind_some(past.sender.as_ref()).bind_some(past.recipient.as_ref()).bind_some(past.channel.as_ref())
+}
+
+/// A page of the history, newest first, and the total number of matches.
+pub async fn read_history(
+    conn: &mut Connection,
+    past: &HistoryFilter,
+    page: &PageRequest,
+) -> Result<(Vec<StoredMessage>, i64)> {
+    let total = bind_past(sql!("SELECT count(*)", MATCHING), past).fetch_value(&mut *conn).await?;
+    // Ordered by number; messages of one commit have the same time.
+    let after = page.after.as_ref().map(|(_, id)| id.parse::<i64>().unwrap_or(i64::MAX));
+    let messages = bind_past(
+        sql!("SELECT ", StoredMessage::COLUMNS, MATCHING, "[AND id < $4] ORDER BY id DESC LIMIT $5 OFFSET $6"),
+        past,
+    );
+    let messages = messages.bind_some(after).bind(i64::from(page.limit)).bind(i64::from(page.offset));
+    Ok((messages.fetch_all(conn).await?, total))
+}
+
+/// `query`, whose first parameters are the state that `event` leads to and those it leads from.
+fn bind_event(query: Query, event: MessageEvent) -> Query {
+    query.bind(event.to()).bind_all(event.from().iter().copied())
+}
+
+/// Mark messages as delivered, by id and recipient.
+pub async fn mark_delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Timestamp) -> Result<u64> {
+    // Looked up by their unique ids and not by the index of pending messages.
+    let delivered = sql!(
+        "UPDATE am_messages SET status = $1, delivered_at = $3 WHERE status IN ($2)
+             AND id IN (SELECT m.id FROM {records $4 message:text agent:text} AS a
+                 {then} am_messages m ON m.message_id = a.message AND m.recipient = a.agent)",
+    );
+    let delivered = bind_event(delivered, MessageEvent::Delivered).bind(now);
+    Ok(delivered.bind(serde_json::json!(acknowledged).to_string()).execute(tx.conn().await?).await?)
+}
+
+/// Mark a message as read.
+pub async fn mark_read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool> {
+    let read = sql!(
+        "UPDATE am_messages SET status = $1, read_at = $3, delivered_at = coalesce(delivered_at, $3)
+         WHERE message_id = $4 AND status IN ($2)",
+    );
+    Ok(bind_event(read, MessageEvent::Read).bind(now).bind(message_id).execute(tx.conn().await?).await? > 0)
+}
+
+/// Mark messages as failed, with the reasons.
+pub async fn mark_failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
+    let failed = sql!(
+        "UPDATE am_messages SET status = $1, failure = f.why FROM {records $3 id:text why:text} AS f
+         WHERE am_messages.message_id = f.id AND status IN ($2)",
+    );
+    let failed = bind_event(failed, MessageEvent::Failed).bind(serde_json::json!(failures).to_string());
+    Ok(failed.execute(tx.conn().await?).await?)
+}
+
+/// Whether any pending message has expired.
+pub async fn has_expired(conn: &mut Connection, now: Timestamp) -> Result<bool> {
+    let expired = sql!("SELECT EXISTS (SELECT 1 FROM am_messages WHERE status = 'PENDING' AND expires_at <= $1)");
+    Ok(expired.bind(now).fetch_value(conn).await?)
+}
+
+/// Mark at most `limit` expired messages.
+pub async fn mark_expired(tx: &mut Tx, now: Timestamp, limit: i64) -> Result<u64> {
+    let expired = sql!(
+        "UPDATE am_messages SET status = $1 WHERE status IN ($2)
+             AND id IN (SELECT id FROM am_messages WHERE status = 'PENDING' AND expires_at <= $3 LIMIT $4)",
+    );
+    Ok(bind_event(expired, MessageEvent::Expired).bind(now).bind(limit).execute(tx.conn().await?).await?)
+}
+
+/// How many messages wait for their recipients.
+pub async fn count_pending(conn: &mut Connection) -> Result<i64> {
+    Ok(sql!("SELECT count(*) FROM am_messages WHERE status = 'PENDING'").fetch_value(conn).await?)
+}
+
+/// Messages from or to `agent` after number `after`, in the order in which they were written.
+pub async fn messages_of_agent(
+    conn: &mut Connection,
+    agent: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<StoredMessage>> {
+    let messages = sql!(
+        "SELECT ",
+        StoredMessage::COLUMNS,
+        " FROM am_messages WHERE id IN (
+             SELECT id FROM (SELECT id FROM am_messages WHERE sender = $1 AND id > $2 ORDER BY id LIMIT $3) AS sent
+             UNION SELECT id FROM (SELECT id FROM am_messages WHERE recipient = $1 AND id > $2 ORDER BY id LIMIT $3) AS received)
+         ORDER BY id LIMIT $3",
+    );
+    Ok(messages.bind(agent).bind(after).bind(limit).fetch_all(conn).await?)
+}

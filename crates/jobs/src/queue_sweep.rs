@@ -1,0 +1,190 @@
+//! Reading of the whole queue, and reports of the ends of clients' jobs.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    job_queue::JobQueue,
+    model::{JobOutcome, JobService, JobState},
+    queue_view::{self, JobChange, QueueReading, QueueView},
+    store,
+};
+use am_audit::{AuditEntry, EventType};
+use am_core::crash_point;
+use am_db::{Result, Tx, codec::Timestamp, owner, principal::Principal};
+
+/// Ended jobs reported per transaction.
+const REPORT_BATCH: usize = 200;
+/// Reason of the end of a job whose row is missing.
+const MISSING_ROW_MESSAGE: &str = "its row is no longer in the coordinator's table";
+
+/// End of a client's job, as sent to webhooks.
+#[derive(Serialize)]
+struct JobEndedEvent<'a> {
+    job_id: &'a str,
+    service_type: &'a str,
+    client_id: &'a str,
+    status: JobState,
+    error: Option<&'a str>,
+    miner: Option<&'a str>,
+    price: Option<f64>,
+    submitted_at: Timestamp,
+    running_at: Option<Timestamp>,
+    ended_at: Timestamp,
+}
+
+impl JobQueue {
+    /// Read all open jobs and report those that have ended.
+    pub(super) async fn sweep(&self) -> Result<()> {
+        let QueueReading { top, fresh, news } = self.read_queue().await?;
+        let (ours, others): (Vec<_>, Vec<_>) = {
+            let queue = self.queue();
+            news.into_iter().partition(|news| queue.is_ours(news))
+        };
+        let begun = fresh.iter().filter(|found| found.ours && found.state != Some(JobState::Queued));
+        let begun = begun.map(|found| JobChange { id: found.id.clone(), state: found.state, gone: false });
+        let told: Vec<JobChange> = ours.into_iter().chain(begun).collect();
+        // Jobs whose end can't be reported now are kept and read again.
+        for chunk in told.chunks(REPORT_BATCH) {
+            self.tell(chunk).await?;
+        }
+        let mut queue = self.queue();
+        queue.learn(QueueReading { top, fresh, news: told.into_iter().chain(others).collect() });
+        self.0.metrics.open.set(queue.len() as i64);
+        Ok(())
+    }
+
+    /// Read the jobs that are new or have changed since the last read.
+    async fn read_queue(&self) -> Result<QueueReading> {
+        let (last, known, is_first) = {
+            let queue = self.queue();
+            let known = [JobState::Queued, JobState::Running].map(|state| (queue.ids(state), state));
+            (queue.last(), known, !queue.has_begun())
+        };
+        let mut conn = self.0.db.read().await?;
+        let top = queue_view::store::highest_rowid(&mut conn).await?;
+        if top < last {
+            // The coordinator's table was emptied or compacted, so row numbers have a new meaning.
+            *self.queue() = QueueView::default();
+            return Err(am_db::DatabaseError::InvalidValue("the row numbers of table job decreased".to_owned()));
+        }
+        let fresh = queue_view::store::find_new_jobs(&mut conn, last, top).await?;
+        let mut news: Vec<JobChange> = Vec::new();
+        for (ids, state) in known {
+            news.extend(queue_view::store::find_changed(&mut conn, &ids, state).await?);
+        }
+        if is_first {
+            let gone = queue_view::store::find_missing(&mut conn).await?;
+            news.extend(gone.into_iter().map(|id| JobChange { id, state: None, gone: true }));
+        }
+        Ok(QueueReading { top, fresh, news })
+    }
+
+    /// Store the new states of clients' jobs and enqueue their webhook deliveries.
+    async fn tell(&self, news: &[JobChange]) -> Result<()> {
+        let (me, now, news) = (self.clone(), Timestamp(self.0.clock.now()), news.to_vec());
+        crash_point!("jobs.before_telling");
+        let told = self.0.db.write(async move |tx: &mut Tx| {
+            let mut entries = Vec::new();
+            for JobChange { id, state, gone } in news {
+                match state {
+                    Some(state) if !state.is_final() => {
+                        if let Some(service) = queue_view::store::record_state(tx, &id, state, now).await? {
+                            let me = me.clone();
+                            tx.after_commit(move || me.0.metrics.count_state(service, state));
+                        }
+                    }
+                    Some(_) => entries.extend(me.record_end(tx, &id, now, None).await?),
+                    None if gone => entries.extend(me.record_end(tx, &id, now, None).await?),
+                    None => {}
+                }
+            }
+            me.0.audit.append(tx, entries).await
+        });
+        told.await?;
+        crash_point!("jobs.after_telling");
+        Ok(())
+    }
+
+    /// Record the end of a client's job in the transaction that ends it or notices its end: store the end, enqueue
+    /// webhook deliveries, and return the audit entry, which names `by` if a principal ended the job. `None`: the job
+    /// is not a client's, has not ended, or was reported already.
+    pub(super) async fn record_end(
+        &self,
+        tx: &mut Tx,
+        id: &str,
+        now: Timestamp,
+        by: Option<&Principal>,
+    ) -> Result<Option<AuditEntry>> {
+        let ids = [id.to_owned()];
+        let how = store::find_outcomes(tx.conn().await?, &ids).await?.pop().map(|(_, how)| how);
+        let JobOutcome { state, error, miner, price, .. } = match how {
+            Some(how) => how,
+            None if store::job_exists(tx.conn().await?, id).await? => return Ok(None),
+            None => JobOutcome {
+                state: JobState::Canceled,
+                result: Value::Null,
+                error: Some(MISSING_ROW_MESSAGE.to_owned()),
+                price: None,
+                receipt: Value::Null,
+                miner: None,
+            },
+        };
+        let Some(kept) = queue_view::store::record_end(tx, id, state, now).await? else { return Ok(None) };
+        let data = JobEndedEvent {
+            job_id: id,
+            service_type: &kept.service,
+            client_id: &kept.client_id,
+            status: state,
+            error: error.as_deref(),
+            miner: miner.as_deref(),
+            price,
+            submitted_at: kept.submitted_at,
+            running_at: kept.running_at,
+            ended_at: now,
+        };
+        let kind = format!("job.{}", state.word());
+        let source = format!("job:{id}");
+        self.0.webhooks.enqueue(tx, &kind, &data, now, Some(&source)).await.map_err(to_database_error)?;
+        if let Some(service) = JobService::from_name(&kept.service) {
+            let me = self.clone();
+            tx.after_commit(move || me.0.metrics.count_state(service, state));
+        }
+        let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("job", state.word());
+        let entry = match by {
+            Some(principal) => entry.by(principal),
+            None => entry.on_behalf_of(owner::SYSTEM_PRINCIPAL),
+        };
+        let entry = entry.data("job_id", json!(id)).data("service_type", json!(kept.service));
+        Ok(Some(entry.data("client_id", json!(kept.client_id)).data("reason", json!(error))))
+    }
+
+    /// Expire clients' jobs whose time has passed: the coordinator does so only when a miner asks.
+    pub(super) async fn expire_client_jobs(&self) -> Result<()> {
+        let now = Timestamp(self.0.clock.now());
+        let late = self.queue().late(now.0);
+        for chunk in late.chunks(REPORT_BATCH) {
+            let (me, ids) = (self.clone(), chunk.to_vec());
+            let expired = self.0.db.write(async move |tx: &mut Tx| {
+                let mut entries = Vec::new();
+                for id in &ids {
+                    if store::expire_queued(tx, id).await? {
+                        entries.extend(me.record_end(tx, id, now, None).await?);
+                    }
+                }
+                me.0.audit.append(tx, entries).await
+            });
+            expired.await?;
+            self.queue().mark_expired(chunk);
+        }
+        Ok(())
+    }
+}
+
+/// Convert the error: the delivery must be stored together with the change that it reports, or neither.
+fn to_database_error(error: am_webhooks::WebhookError) -> am_db::DatabaseError {
+    match error {
+        am_webhooks::WebhookError::Db(error) => error,
+        other => am_db::DatabaseError::InvalidValue(other.to_string()),
+    }
+}
