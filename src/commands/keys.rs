@@ -133,7 +133,7 @@ fn format_table(keys: &[ApiKey]) -> String {
     let rows = keys.iter().map(|key| {
         let (created, expires) = (moment(Some(key.created_at)), moment(key.expires_at));
         let [role, state] = [key.role.value(), key.state.word()].map(str::to_owned);
-        [key.id.clone(), key.name.clone(), role, state, key.principal.clone(), created, expires]
+        [key.id.to_string(), key.name.clone(), role, state, key.principal.to_string(), created, expires]
     });
     let rows: Vec<[String; 7]> = std::iter::once(heads).chain(rows).collect();
     let widths: [usize; 7] = std::array::from_fn(|at| rows.iter().map(|row| row[at].len()).max().unwrap_or_default());

@@ -8,7 +8,7 @@ use super::{
     KeyRole,
     secret::{self, SaltedHash},
 };
-use am_core::ambient::IdGenerator;
+use am_core::{ambient::IdGenerator, ids::ApiKeyId};
 use am_db::codec::Timestamp;
 
 /// A cached key that was not revoked.
@@ -32,13 +32,13 @@ pub struct KeyIdentity {
 
 /// Cached keys by id.
 pub(super) struct KeyCache {
-    held: HashMap<String, CachedKey>,
+    held: HashMap<ApiKeyId, CachedKey>,
     /// Hash compared with when no key has the id, so that the comparison takes the same time.
     nobody: SaltedHash,
 }
 
 impl KeyCache {
-    pub(super) fn new(held: HashMap<String, CachedKey>, ids: &IdGenerator) -> Self {
+    pub(super) fn new(held: HashMap<ApiKeyId, CachedKey>, ids: &IdGenerator) -> Self {
         Self { held, nobody: SaltedHash::hash_secret(&secret::random_secret(ids), ids) }
     }
 
@@ -83,8 +83,10 @@ mod tests {
             ("00000002", held(true, Some(at(200)))),
             ("00000003", held(true, Some(at(50)))),
         ];
-        let ring = KeyCache::new(all.map(|(id, held)| (id.to_owned(), held)).into(), &ids);
-        let good = |id: &str, secret: &str, second| ring.find(&secret::format_key(id, secret), || at(second)).is_some();
+        let ring = KeyCache::new(all.map(|(id, held)| (id.into(), held)).into(), &ids);
+        let good = |id: &str, secret: &str, second| {
+            ring.find(&secret::format_key(&id.into(), secret), || at(second)).is_some()
+        };
         assert!(good("00000001", &new, 0) && !good("00000001", &old, 0) && !good("00000001", &other, 0));
         assert!(good("00000002", &old, 99) && !good("00000002", &old, 100), "the grace ends");
         assert!(good("00000002", &new, 199) && !good("00000002", &new, 200), "the key ends");
@@ -92,7 +94,7 @@ mod tests {
         assert!(good("00000003", &old, 49) && !good("00000003", &old, 50), "no grace is longer than the key's time");
         assert!(!good("00000004", &new, 0), "nobody's");
         assert!(ring.find(&new, || at(0)).is_none() && ring.find("", || at(0)).is_none());
-        let known = ring.find(&secret::format_key("00000001", &new), || at(0)).unwrap();
+        let known = ring.find(&secret::format_key(&"00000001".into(), &new), || at(0)).unwrap();
         assert_eq!((known.role, &*known.principal), (KeyRole::Client, "key_0123456789abcdef0123"));
     }
 }

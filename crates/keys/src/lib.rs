@@ -160,7 +160,7 @@ impl ApiKeyService {
             while store::find_key(tx.conn().await?, &id, now).await?.is_some() {
                 id = secret::random_id(&ids);
             }
-            let principal = PrincipalName::random(&ids).into();
+            let principal = String::from(PrincipalName::random(&ids)).into();
             let key = ApiKey {
                 id,
                 name,

@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::secret;
-use am_core::validation::Violation;
+use am_core::{
+    ids::{ApiKeyId, PrincipalId},
+    validation::Violation,
+};
 use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
@@ -48,13 +51,13 @@ impl KeyState {
 #[derive(Clone, Debug, Serialize)]
 pub struct ApiKey {
     /// Id: eight hex digits, also a part of the key.
-    pub id: String,
+    pub id: ApiKeyId,
     /// Name, unique even among revoked keys.
     pub name: String,
     /// Role of the key.
     pub role: KeyRole,
     /// Principal that the key identifies.
-    pub principal: String,
+    pub principal: PrincipalId,
     /// State at the time of reading.
     pub state: KeyState,
     /// Time of creation.

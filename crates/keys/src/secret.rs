@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use am_core::ambient::IdGenerator;
+use am_core::{ambient::IdGenerator, ids::ApiKeyId};
 
 const KEY_PREFIX: &str = "am_";
 const ID_HEX_DIGITS: usize = 8;
@@ -21,8 +21,8 @@ fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 /// A random id, which may be in use already.
-pub(super) fn random_id(ids: &IdGenerator) -> String {
-    ids.hex(ID_HEX_DIGITS)
+pub(super) fn random_id(ids: &IdGenerator) -> ApiKeyId {
+    ids.hex(ID_HEX_DIGITS).into()
 }
 
 /// A random secret.
@@ -31,7 +31,7 @@ pub(super) fn random_secret(ids: &IdGenerator) -> String {
 }
 
 /// The complete key, as clients send it.
-pub(super) fn format_key(id: &str, secret: &str) -> String {
+pub(super) fn format_key(id: &ApiKeyId, secret: &str) -> String {
     format!("{KEY_PREFIX}{id}_{secret}")
 }
 
@@ -109,8 +109,8 @@ mod tests {
             &key.to_uppercase(),
             &format!(" {key}"),
             &key.replacen("am_", "am-", 1),
-            &key.replacen(&id, "0123456g", 1),
-            &key.replacen(&id, "0123456", 1),
+            &key.replacen(id.as_str(), "0123456g", 1),
+            &key.replacen(id.as_str(), "0123456", 1),
         ];
         for text in bad {
             assert_eq!(parse_key(text), None, "{text}");
@@ -133,7 +133,7 @@ mod tests {
         #[test]
         fn whatever_is_presented_is_read_or_refused(text in "(am_)?[ -~]{0,80}") {
             if let Some((id, secret)) = parse_key(&text) {
-                prop_assert_eq!(format_key(id, secret), text);
+                prop_assert_eq!(format_key(&id.into(), secret), text);
             }
         }
     }

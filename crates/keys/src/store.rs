@@ -7,15 +7,16 @@ use super::{
     model::{ApiKey, KeyRole, key_state},
     secret::SaltedHash,
 };
+use am_core::ids::{ApiKeyId, PrincipalId};
 use am_db::{Connection, DatabaseError, FromRow as _, Result, Tx, codec::Timestamp, row, sql};
 
 row! {
     /// What a list shows of a row of `am_api_keys`; the rest is for the ring.
     struct Shown {
-        id: String,
+        id: ApiKeyId,
         name: String,
         role: KeyRole,
-        principal: String,
+        principal: PrincipalId,
         created_at: Timestamp,
         expires_at: Option<Timestamp>,
         rotated_at: Option<Timestamp>,
@@ -44,9 +45,9 @@ impl Shown {
 row! {
     /// What is needed to compare a secret with a key's.
     struct Secrets {
-        id: String,
+        id: ApiKeyId,
         role: KeyRole,
-        principal: String,
+        principal: PrincipalId,
         salt: Option<String>,
         hash: Option<String>,
         previous_salt: Option<String>,
@@ -68,7 +69,7 @@ pub(super) async fn revision(conn: &mut Connection) -> Result<i64> {
 }
 
 /// Keys that were not revoked, by id.
-pub(super) async fn load_cached_keys(conn: &mut Connection) -> Result<HashMap<String, CachedKey>> {
+pub(super) async fn load_cached_keys(conn: &mut Connection) -> Result<HashMap<ApiKeyId, CachedKey>> {
     let rows = sql!("SELECT ", Secrets::COLUMNS, " FROM am_api_keys WHERE revoked_at IS NULL");
     let rows: Vec<Secrets> = rows.fetch_all(conn).await?;
     let mut held = HashMap::with_capacity(rows.len());
@@ -77,7 +78,7 @@ pub(super) async fn load_cached_keys(conn: &mut Connection) -> Result<HashMap<St
         let previous = salted_hash_from_row(row.previous_salt.as_deref(), row.previous_hash.as_deref())?;
         let key = CachedKey {
             role: row.role,
-            principal: row.principal.into(),
+            principal: (&*row.principal).into(),
             current,
             previous: previous.zip(row.previous_until),
             expires_at: row.expires_at,

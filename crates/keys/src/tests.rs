@@ -7,7 +7,10 @@ use secrecy::ExposeSecret as _;
 
 use super::*;
 use am_audit::AuditSettings;
-use am_core::crypto::Signer;
+use am_core::{
+    crypto::Signer,
+    ids::{ApiKeyId, PrincipalId},
+};
 use am_webhooks::WebhookService;
 
 /// A database with a clock that stands still until it is set, and the keys as two processes see them.
@@ -64,8 +67,8 @@ fn deeds() -> impl Strategy<Value = Vec<KeyOperation>> {
 
 /// What must be true of a key.
 struct KeyServiceModel {
-    id: String,
-    principal: String,
+    id: ApiKeyId,
+    principal: PrincipalId,
     /// Each secret it had, the last one being the present one, and until when it is good.
     secrets: Vec<(String, Option<i64>)>,
     ends: Option<i64>,
