@@ -1,14 +1,16 @@
 //! Canonical JSON, keys and signatures in the coordinator's formats: each side can verify what the other signed.
 
 mod canonical_json;
-mod keys;
+mod public_key;
 mod secret_file;
 mod signature;
+mod signer;
 
 pub use canonical_json::{canonical_audit_json, canonical_receipt_json, canonical_results_json, sha256_hex};
-pub use keys::{Ed25519PublicKey, Signer};
+pub use public_key::Ed25519PublicKey;
 pub use secret_file::{load_or_create_secret, read_secret, write_secret};
 pub use signature::{Signature, VerifyError, verify_signature};
+pub use signer::Signer;
 
 /// Error of reading, creating or checking a key. No message contains key material.
 #[derive(Debug, thiserror::Error)]

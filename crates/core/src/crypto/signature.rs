@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{canonical_receipt_json, keys::Ed25519PublicKey};
+use super::{canonical_receipt_json, public_key::Ed25519PublicKey};
 
 /// The only signature algorithm that the coordinator uses.
 pub(super) const SIGNATURE_ALGORITHM: &str = "Ed25519";
