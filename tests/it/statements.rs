@@ -14,7 +14,7 @@ use am_core::ambient::Clock;
 use am_db::{
     Database, DatabaseSettings,
     dialect::Dialect,
-    statement::{Listed, statements},
+    statement_list::{Listed, statements},
 };
 use sqlx::AssertSqlSafe;
 

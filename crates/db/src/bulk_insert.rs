@@ -1,19 +1,11 @@
 //! Bulk inserts of rows that many requests write. Rows of requests that wait at the same time are inserted by one
 //! statement whose only parameter is a JSON array: each statement costs two thread switches, more than its execution.
 
-use std::{fmt::Write as _, sync::OnceLock};
+use std::sync::OnceLock;
 
-use am_core::{ids::TypedId, money::Money};
-use serde::Serialize;
-use serde_json::value::RawValue;
 use sqlx::AssertSqlSafe;
 
-use super::{
-    Result, Tx,
-    codec::{JsonText, LocalTimestamp, Timestamp},
-    dialect,
-    statement::Statement,
-};
+use super::{Result, Tx, dialect, json_cell::JsonCell, statement::Statement};
 
 /// An INSERT of rows that come as JSON. A static, made by [`push_row!`](crate::push_row); its address tells the kind.
 pub struct InsertStatement {
@@ -48,24 +40,6 @@ impl InsertStatement {
     pub(super) fn as_statement(&self) -> Statement {
         Statement::insert(self.place, self.table, self.columns, self.conflict)
     }
-}
-
-/// Add a row to [`RowBatch`]: `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
-/// (`"ON CONFLICT ..."`) after the braces.
-#[macro_export]
-macro_rules! push_row {
-    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
-        static INSERT: $crate::bulk_insert::InsertStatement = $crate::bulk_insert::InsertStatement::new(
-            concat!(file!(), ":", line!()),
-            $table,
-            &[$(stringify!($column)),+],
-            concat!("", $($conflict)?),
-        );
-        $crate::inventory::submit! { $crate::statement::Listed::Insert(&INSERT) }
-        $rows.push(&INSERT, |row| {
-            row$(.put($value))+;
-        });
-    }};
 }
 
 /// Rows to insert, in this order.
@@ -144,95 +118,6 @@ impl RowValues {
         }
         value.write(&mut self.0);
         self
-    }
-}
-
-/// A value of a row that can be written as JSON.
-pub trait JsonCell {
-    /// Append the value as JSON.
-    fn write(&self, out: &mut String);
-}
-
-fn write_as_json(value: &(impl Serialize + ?Sized), out: &mut String) {
-    // Numbers, texts and booleans always have a JSON form.
-    out.push_str(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()));
-}
-
-impl<T: JsonCell + ?Sized> JsonCell for &T {
-    fn write(&self, out: &mut String) {
-        (**self).write(out);
-    }
-}
-
-impl JsonCell for str {
-    fn write(&self, out: &mut String) {
-        write_as_json(self, out);
-    }
-}
-
-impl JsonCell for String {
-    fn write(&self, out: &mut String) {
-        write_as_json(self.as_str(), out);
-    }
-}
-
-impl<K> JsonCell for TypedId<K> {
-    fn write(&self, out: &mut String) {
-        self.as_str().write(out);
-    }
-}
-
-impl JsonCell for Money {
-    fn write(&self, out: &mut String) {
-        self.to_f64().write(out);
-    }
-}
-
-impl JsonCell for i64 {
-    fn write(&self, out: &mut String) {
-        let _ = write!(out, "{self}");
-    }
-}
-
-impl JsonCell for bool {
-    fn write(&self, out: &mut String) {
-        out.push(if *self { '1' } else { '0' });
-    }
-}
-
-/// SQLite parses the text to the same float for magnitudes from 1e-9 to 1e15, those of prices, scores and seconds; far
-/// outside, its decimal parser can be off in the last bit.
-impl JsonCell for f64 {
-    fn write(&self, out: &mut String) {
-        write_as_json(self, out);
-    }
-}
-
-impl JsonCell for Timestamp {
-    fn write(&self, out: &mut String) {
-        let _ = write!(out, "\"{}\"", self.stored());
-    }
-}
-
-impl JsonCell for LocalTimestamp {
-    fn write(&self, out: &mut String) {
-        let _ = write!(out, "\"{}\"", self.stored());
-    }
-}
-
-/// JSON columns are stored as text.
-impl JsonCell for JsonText {
-    fn write(&self, out: &mut String) {
-        write_as_json(self.get().map_or("null", RawValue::get), out);
-    }
-}
-
-impl<T: JsonCell> JsonCell for Option<T> {
-    fn write(&self, out: &mut String) {
-        match self {
-            Some(value) => value.write(out),
-            None => out.push_str("null"),
-        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! SQLAlchemy stores a timestamp as naive text with exactly six digits of a second (three would be read as
 //! microseconds), an enumeration by its member's name, and "no value" in a JSON column as the text `null`.
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, Datelike, Local, NaiveDate, NaiveDateTime, TimeZone, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,7 +14,10 @@ use utoipa::openapi::{
     schema::{self, KnownFormat, SchemaFormat, SchemaType},
 };
 
-use super::Db;
+use super::{
+    Db,
+    json_cell::{JsonCell, write_as_json},
+};
 
 type ArgumentBuffer = <Db as sqlx::Database>::ArgumentBuffer;
 type ValueRef<'r> = <Db as sqlx::Database>::ValueRef<'r>;
@@ -345,6 +350,25 @@ fn replace_nan_with_null(text: &str) -> String {
     out
 }
 
+impl JsonCell for Timestamp {
+    fn write(&self, out: &mut String) {
+        let _ = write!(out, "\"{}\"", self.stored());
+    }
+}
+
+impl JsonCell for LocalTimestamp {
+    fn write(&self, out: &mut String) {
+        let _ = write!(out, "\"{}\"", self.stored());
+    }
+}
+
+/// JSON columns are stored as text.
+impl JsonCell for JsonText {
+    fn write(&self, out: &mut String) {
+        write_as_json(self.get().map_or("null", RawValue::get), out);
+    }
+}
+
 /// Define an enumeration that is stored under its member's name and shown to clients under its value.
 ///
 /// The value is a token tree and not a literal: utoipa reads `serde(rename)` only from a literal that no macro has wrapped.
@@ -382,9 +406,9 @@ macro_rules! stored_enum {
             }
         }
 
-        impl $crate::bulk_insert::JsonCell for $name {
+        impl $crate::json_cell::JsonCell for $name {
             fn write(&self, out: &mut String) {
-                $crate::bulk_insert::JsonCell::write(self.stored(), out);
+                $crate::json_cell::JsonCell::write(self.stored(), out);
             }
         }
 

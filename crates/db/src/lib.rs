@@ -9,6 +9,7 @@ mod connect;
 pub mod dialect;
 mod error;
 pub mod idempotency;
+pub mod json_cell;
 mod metrics;
 mod migrate;
 pub mod owner;
@@ -19,7 +20,10 @@ pub mod row;
 pub mod sql_value;
 pub mod statement;
 pub mod statement_batch;
+pub mod statement_list;
+mod statement_macros;
 mod template;
+mod transaction;
 mod write_job;
 mod writer;
 
@@ -37,7 +41,7 @@ pub use read_pool::PooledConnection;
 pub use row::FromRow;
 #[doc(hidden)]
 pub use sqlx;
-pub use writer::Tx;
+pub use transaction::Tx;
 
 /// The database's type.
 pub type Db = sqlx::Sqlite;

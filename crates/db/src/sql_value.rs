@@ -5,7 +5,7 @@ use am_core::ids::TypedId;
 use serde::{Deserialize, Serialize};
 use sqlx::{Decode, Row as _, TypeInfo as _, ValueRef as _};
 
-use super::{Db, Result, Row, bulk_insert::JsonCell};
+use super::{Db, Result, Row, json_cell::JsonCell};
 
 /// A stored value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

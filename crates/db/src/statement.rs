@@ -1,7 +1,7 @@
 //! Statements: SQL with numbered parameters, every one known to the program before it is executed.
 //!
 //! The macros [`sql!`](crate::sql), [`insert!`](crate::insert) and [`update!`](crate::update) each make a static [`Statement`], list
-//! it among [`statements`] and begin a [`Query`] of it. A statement's text may hold
+//! it among [all statements](super::statement_list::statements) and begin a [`Query`] of it. A statement's text may hold
 //!
 //! - `$1`, `$2`: parameters, bound in this order;
 //! - `[AND status = $2]`: a section, left out where one of its parameters is bound as missing ([`Query::bind_some`]);
@@ -17,11 +17,9 @@ use sqlx::{
 
 use super::{
     Connection, Db, Result,
-    bulk_insert::InsertStatement,
     dialect::Dialect,
     page::PageRequest,
     row::{Columns, FromRow},
-    statement_batch::StatementBatch,
     template::{Bound, Template},
 };
 
@@ -77,16 +75,18 @@ impl Statement {
         self.query_after(SqliteArguments::default())
     }
 
-    /// The same, to be [added](Batch::add) to `batch` before any other is begun in it.
-    pub fn query_in(&'static self, batch: &mut StatementBatch) -> Query {
-        self.query_after(batch.take_arguments())
-    }
-
-    fn query_after(&'static self, arguments: SqliteArguments) -> Query {
+    /// The same, behind the arguments of other statements.
+    pub(super) fn query_after(&'static self, arguments: SqliteArguments) -> Query {
         Query { statement: self, before: arguments.len(), arguments, bound: Vec::new(), irregular: false, failed: None }
     }
 
-    fn text(&self) -> String {
+    /// Where it stands in the source: file and line.
+    pub(super) fn place(&self) -> &'static str {
+        self.place
+    }
+
+    /// Its text, with sections and fragments.
+    pub(super) fn text(&self) -> String {
         match &self.source {
             Source::Text(pieces) => pieces.concat(),
             Source::Insert { table, columns, conflict } => {
@@ -109,41 +109,6 @@ impl Statement {
             Form { template, whole }
         })
     }
-}
-
-/// Something that the program may execute.
-pub enum Listed {
-    /// A statement that is executed by itself.
-    Statement(&'static Statement),
-    /// Rows of one kind, written with one statement.
-    Insert(&'static InsertStatement),
-}
-
-inventory::collect!(Listed);
-
-impl Listed {
-    /// Where it stands in the source: file and line.
-    pub fn place(&self) -> &'static str {
-        match self {
-            Self::Statement(statement) => statement.place,
-            Self::Insert(insert) => insert.place(),
-        }
-    }
-
-    /// Its texts in `dialect`, with all sections and with none; none at all where the dialect can't say it.
-    pub fn texts(&self, dialect: Dialect) -> Vec<String> {
-        let text = match self {
-            Self::Statement(statement) => statement.text(),
-            Self::Insert(insert) if dialect == Dialect::Sqlite => return vec![insert.sql().to_owned()],
-            Self::Insert(insert) => insert.as_statement().text(),
-        };
-        dialect.expand(&text).map(|text| Template::read(&text).samples()).unwrap_or_default()
-    }
-}
-
-/// Every statement that the program may execute.
-pub fn statements() -> impl Iterator<Item = &'static Listed> {
-    inventory::iter::<Listed>()
 }
 
 /// A statement with its arguments.
@@ -330,56 +295,10 @@ impl Query {
     }
 }
 
-/// A query of the statement with this text: literals and constants, one after the other (see [the module](crate::statement)).
-/// `sql!(in batch, ...)` begins one that is to be [added](crate::batch::Batch::add) to a batch.
-#[macro_export]
-macro_rules! sql {
-    (in $batch:expr, $($piece:expr),+ $(,)?) => { $crate::sql!(@static $($piece),+).query_in($batch) };
-    ($first:literal $(, $piece:expr)* $(,)?) => { $crate::sql!(@static $first $(, $piece)*).query() };
-    (@static $($piece:expr),+) => {{
-        static STATEMENT: $crate::statement::Statement =
-            $crate::statement::Statement::new(concat!(file!(), ":", line!()), &[$($piece),+]);
-        $crate::inventory::submit! { $crate::statement::Listed::Statement(&STATEMENT) }
-        &STATEMENT
-    }};
-}
-
-/// A query that inserts one row: `insert!("table" { column: value, ... })`, with what is done about a row that is there already
-/// (`"ON CONFLICT ..."`) after the braces.
-#[macro_export]
-macro_rules! insert {
-    ($table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
-        static STATEMENT: $crate::statement::Statement = $crate::statement::Statement::insert(
-            concat!(file!(), ":", line!()),
-            $table,
-            &[$(stringify!($column)),+],
-            concat!("", $($conflict)?),
-        );
-        $crate::inventory::submit! { $crate::statement::Listed::Statement(&STATEMENT) }
-        STATEMENT.query()$(.bind($value))+
-    }};
-}
-
-/// A query that changes columns: `update!("table" { column: value, ... } where "id = $1" (id))`. The condition's own parameters come
-/// first, in parentheses.
-#[macro_export]
-macro_rules! update {
-    ($table:literal { $($column:ident : $value:expr),+ $(,)? } where $rest:literal ($($given:expr),* $(,)?)) => {{
-        static STATEMENT: $crate::statement::Statement = $crate::statement::Statement::update(
-            concat!(file!(), ":", line!()),
-            $table,
-            &[$(stringify!($column)),+],
-            <[&str]>::len(&[$(stringify!($given)),*]),
-            $rest,
-        );
-        $crate::inventory::submit! { $crate::statement::Listed::Statement(&STATEMENT) }
-        STATEMENT.query()$(.bind($given))*$(.bind($value))+
-    }};
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{insert, sql, update};
 
     fn text(query: Query) -> String {
         query.finish().unwrap().0.as_str().to_owned()
@@ -409,14 +328,5 @@ mod tests {
         assert_eq!(text(insert), "INSERT INTO t (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING");
         let update = update!("t" { name: "x", size: 2i64 } where "id = $1 AND size < $2" (1i64, 5i64));
         assert_eq!(text(update), "UPDATE t SET name = $3, size = $4 WHERE id = $1 AND size < $2");
-    }
-
-    #[test]
-    fn every_statement_is_listed_with_and_without_its_sections() {
-        let _ = sql!("SELECT 'listed' FROM t WHERE [b = $2 AND] a = $1");
-        let listed = statements().find(|listed| listed.texts(Dialect::Sqlite)[0].contains("'listed'")).unwrap();
-        let expected = ["SELECT 'listed' FROM t WHERE b = $2 AND a = $1", "SELECT 'listed' FROM t WHERE  a = $1"];
-        assert_eq!(listed.texts(Dialect::Postgres), expected);
-        assert!(listed.place().contains("statement.rs:"), "{}", listed.place());
     }
 }

@@ -3,7 +3,11 @@
 
 use sqlx::{Arguments as _, AssertSqlSafe, sqlite::SqliteArguments};
 
-use super::{Result, Tx, bulk_insert::RowBatch, statement::Query};
+use super::{
+    Result, Tx,
+    bulk_insert::RowBatch,
+    statement::{Query, Statement},
+};
 
 /// Statements that are executed together, in order.
 #[derive(Default)]
@@ -24,10 +28,6 @@ impl StatementBatch {
             Err(error) => self.failed = Some(error),
         }
         self
-    }
-
-    pub(super) fn take_arguments(&mut self) -> SqliteArguments {
-        std::mem::take(&mut self.arguments)
     }
 
     /// Add the statements that insert `rows`.
@@ -56,5 +56,12 @@ impl StatementBatch {
         let sql = AssertSqlSafe(format!("{opening}{}", self.sql));
         sqlx::query_with(sql, std::mem::take(&mut self.arguments)).execute(conn).await?;
         Ok(())
+    }
+}
+
+impl Statement {
+    /// Begin a query that is to be [added](StatementBatch::add) to `batch` before any other is begun in it.
+    pub fn query_in(&'static self, batch: &mut StatementBatch) -> Query {
+        self.query_after(std::mem::take(&mut batch.arguments))
     }
 }

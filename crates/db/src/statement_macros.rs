@@ -1,0 +1,66 @@
+//! The macros that make statements and list them.
+
+/// A query of the statement with this text: literals and constants, one after the other (see [their syntax](crate::statement)).
+/// `sql!(in batch, ...)` begins one that is to be [added](crate::statement_batch::StatementBatch::add) to a batch.
+#[macro_export]
+macro_rules! sql {
+    (in $batch:expr, $($piece:expr),+ $(,)?) => { $crate::sql!(@static $($piece),+).query_in($batch) };
+    ($first:literal $(, $piece:expr)* $(,)?) => { $crate::sql!(@static $first $(, $piece)*).query() };
+    (@static $($piece:expr),+) => {{
+        static STATEMENT: $crate::statement::Statement =
+            $crate::statement::Statement::new(concat!(file!(), ":", line!()), &[$($piece),+]);
+        $crate::inventory::submit! { $crate::statement_list::Listed::Statement(&STATEMENT) }
+        &STATEMENT
+    }};
+}
+
+/// A query that inserts one row: `insert!("table" { column: value, ... })`, with what is done about a row that is there already
+/// (`"ON CONFLICT ..."`) after the braces.
+#[macro_export]
+macro_rules! insert {
+    ($table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
+        static STATEMENT: $crate::statement::Statement = $crate::statement::Statement::insert(
+            concat!(file!(), ":", line!()),
+            $table,
+            &[$(stringify!($column)),+],
+            concat!("", $($conflict)?),
+        );
+        $crate::inventory::submit! { $crate::statement_list::Listed::Statement(&STATEMENT) }
+        STATEMENT.query()$(.bind($value))+
+    }};
+}
+
+/// A query that changes columns: `update!("table" { column: value, ... } where "id = $1" (id))`. The condition's own parameters come
+/// first, in parentheses.
+#[macro_export]
+macro_rules! update {
+    ($table:literal { $($column:ident : $value:expr),+ $(,)? } where $rest:literal ($($given:expr),* $(,)?)) => {{
+        static STATEMENT: $crate::statement::Statement = $crate::statement::Statement::update(
+            concat!(file!(), ":", line!()),
+            $table,
+            &[$(stringify!($column)),+],
+            <[&str]>::len(&[$(stringify!($given)),*]),
+            $rest,
+        );
+        $crate::inventory::submit! { $crate::statement_list::Listed::Statement(&STATEMENT) }
+        STATEMENT.query()$(.bind($given))*$(.bind($value))+
+    }};
+}
+
+/// Add a row to [`RowBatch`](crate::bulk_insert::RowBatch): `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
+/// (`"ON CONFLICT ..."`) after the braces.
+#[macro_export]
+macro_rules! push_row {
+    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
+        static INSERT: $crate::bulk_insert::InsertStatement = $crate::bulk_insert::InsertStatement::new(
+            concat!(file!(), ":", line!()),
+            $table,
+            &[$(stringify!($column)),+],
+            concat!("", $($conflict)?),
+        );
+        $crate::inventory::submit! { $crate::statement_list::Listed::Insert(&INSERT) }
+        $rows.push(&INSERT, |row| {
+            row$(.put($value))+;
+        });
+    }};
+}

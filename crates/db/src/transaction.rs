@@ -1,0 +1,36 @@
+//! The write transaction that each write is given.
+
+use super::{Connection, Result};
+
+/// A write transaction, as seen by one write.
+pub struct Tx {
+    pub(super) conn: Connection,
+    /// What runs once the transaction is durable.
+    pub(super) after: Vec<Box<dyn FnOnce() + Send>>,
+    /// SQL that must precede the write's first statement, sent together with it where possible: each round trip to the
+    /// connection's thread costs more than most statements.
+    pub(super) opening: Option<&'static str>,
+}
+
+impl Tx {
+    /// The connection; statements on it belong to the transaction.
+    ///
+    /// # Errors
+    /// Fails when the write's savepoint can't be created.
+    pub async fn conn(&mut self) -> Result<&mut Connection> {
+        if let Some(opening) = self.opening.take() {
+            sqlx::query(opening).execute(&mut self.conn).await?;
+        }
+        Ok(&mut self.conn)
+    }
+
+    /// The connection, and the SQL that its next statements must begin with.
+    pub(super) fn opening(&mut self) -> (&mut Connection, &'static str) {
+        (&mut self.conn, self.opening.take().unwrap_or_default())
+    }
+
+    /// Run `hook` once the transaction is durable, and not at all if it is rolled back.
+    pub fn after_commit(&mut self, hook: impl FnOnce() + Send + 'static) {
+        self.after.push(Box::new(hook));
+    }
+}
