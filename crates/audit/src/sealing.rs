@@ -12,6 +12,7 @@ use super::{
     store::{self, SignedTreeHead},
 };
 use am_db::{Tx, codec::Timestamp, owner::PrincipalName};
+use am_webhooks::WebhookEventKind;
 
 /// Rows of the coordinator's table read per query.
 const SCAN_BATCH: i64 = 5000;
@@ -103,7 +104,7 @@ impl AuditLog {
                 audit
                     .0
                     .webhooks
-                    .enqueue(tx, HEAD_EVENT_KIND, &head, now, Some(&format!("{HEAD_EVENT_KIND}/{size}")))
+                    .enqueue(tx, WebhookEventKind::AuditHead, &head, now, Some(&format!("audit.head/{size}")))
                     .await
                     .map_err(to_database_error)?;
             }
@@ -137,9 +138,9 @@ impl AuditLog {
             let mut alerts = found.clone();
             alerts.retain(|alert| alert.source == EntrySource::Service || alert.timestamp >= news);
             for alert in &alerts {
-                let source = format!("{ALERT_EVENT_KIND}/{}", alert.id);
+                let source = format!("security.alert/{}", alert.id);
                 webhooks
-                    .enqueue(tx, ALERT_EVENT_KIND, alert, alert.timestamp, Some(&source))
+                    .enqueue(tx, WebhookEventKind::SecurityAlert, alert, alert.timestamp, Some(&source))
                     .await
                     .map_err(to_database_error)?;
             }
@@ -165,10 +166,6 @@ impl AuditLog {
         Ok(())
     }
 }
-
-/// Webhook event kinds: a signed head, and an alert.
-const HEAD_EVENT_KIND: &str = "audit.head";
-const ALERT_EVENT_KIND: &str = "security.alert";
 
 /// Convert the error: the delivery must be stored together with the change that it reports, or neither.
 fn to_database_error(error: am_webhooks::WebhookError) -> am_db::DatabaseError {

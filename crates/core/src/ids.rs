@@ -37,13 +37,13 @@ macro_rules! id_kinds {
 
 id_kinds! {
     AgentKind AgentId "Identifier of an agent: `agent_` and hex digits, or a text that another service chose.";
-    ApiKeyKind ApiKeyId "Identifier of a managed API key, which the key contains.";
+    ApiKeyKind ApiKeyId "Identifier of a managed API key: eight hex digits, which the key contains.";
     AssignmentKind AssignmentId "Identifier of an assignment: `assign_` and 16 hex digits.";
     AuditKind AuditId "Identifier of an audit entry.";
     BroadcastKind BroadcastId "Identifier of a broadcast, which all of its messages share.";
     ChannelKind ChannelId "Identifier of a channel.";
     DataKeyKind DataKeyId "Identifier of a channel's data key.";
-    DeliveryKind DeliveryId "Identifier of a webhook's delivery.";
+    DeliveryKind DeliveryId "Identifier of a webhook's delivery: `msg_` and hex digits.";
     ExecutionKind ExecutionId "Identifier of an execution: `exec_` and 10 hex digits.";
     ExternalTaskKind ExternalTaskId "Identifier of what a step waits for: a job, a training run or an assignment.";
     JobKind JobId "Identifier of a job in the coordinator's queue: 32 hex digits.";

@@ -18,7 +18,10 @@ use super::{
     queue_view::QueueView,
 };
 use am_audit::AuditLog;
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::JobId,
+};
 use am_db::Database;
 use am_webhooks::WebhookService;
 
@@ -44,9 +47,9 @@ pub(super) struct JobQueueInner {
     pub(super) settings: JobSettings,
     pub(super) metrics: JobMetrics,
     /// Waiting steps by the id of their job.
-    pub(super) waiting: Mutex<HashMap<String, JobWaiter>>,
+    pub(super) waiting: Mutex<HashMap<JobId, JobWaiter>>,
     /// Followed states by the id of the job.
-    pub(super) followed: Mutex<HashMap<String, watch::Sender<Option<JobState>>>>,
+    pub(super) followed: Mutex<HashMap<JobId, watch::Sender<Option<JobState>>>>,
     /// Open jobs of the whole queue.
     pub(super) queue: Mutex<QueueView>,
     /// Notified of a new job or a new waiter.
@@ -70,7 +73,6 @@ impl JobQueue {
         webhooks: WebhookService,
         settings: JobSettings,
     ) -> Self {
-        let (metrics, waiting, followed, queue, newcomer, stop) = Default::default();
         let inner = JobQueueInner {
             db,
             clock,
@@ -78,12 +80,12 @@ impl JobQueue {
             audit,
             webhooks,
             settings,
-            metrics,
-            waiting,
-            followed,
-            queue,
-            newcomer,
-            stop,
+            metrics: JobMetrics::default(),
+            waiting: Mutex::default(),
+            followed: Mutex::default(),
+            queue: Mutex::default(),
+            newcomer: Notify::new(),
+            stop: OnceLock::new(),
         };
         Self(Arc::new(inner))
     }
@@ -99,12 +101,12 @@ impl JobQueue {
     }
 
     /// Steps of this process that wait for the ends of their jobs, by the id of the job.
-    pub(super) fn waiting(&self) -> MutexGuard<'_, HashMap<String, JobWaiter>> {
+    pub(super) fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, JobWaiter>> {
         self.0.waiting.lock()
     }
 
     /// Jobs whose states are followed in this process, by their id.
-    pub(super) fn followed(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Option<JobState>>>> {
+    pub(super) fn followed(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<Option<JobState>>>> {
         self.0.followed.lock()
     }
 

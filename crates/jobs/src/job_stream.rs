@@ -10,6 +10,29 @@ use super::{
     model::{JobRecord, JobState, JobViewer},
     queue_watcher::StateSubscription,
 };
+use am_core::ids::JobId;
+
+/// Kind of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobFrameKind {
+    /// The job has reached a state.
+    State,
+    /// The miner has delivered a result.
+    Result,
+    /// The stream has ended.
+    End,
+}
+
+impl JobFrameKind {
+    /// The name of the event that carries such a frame.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Result => "result",
+            Self::End => "end",
+        }
+    }
+}
 
 /// A frame of a job's stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,8 +40,8 @@ pub struct JobFrame {
     /// Sequence number: 1 queued, 2 running, 3 ended, 4 the result, 5 the end of the stream. Numbers that don't apply
     /// are skipped.
     pub seq: u64,
-    /// Kind of the frame: `state`, `result` or `end`.
-    pub kind: &'static str,
+    /// What the frame tells of.
+    pub kind: JobFrameKind,
     /// Data of the frame, depending on its kind.
     pub data: Value,
 }
@@ -27,7 +50,7 @@ pub struct JobFrame {
 pub struct JobFollower {
     jobs: JobQueue,
     who: JobViewer,
-    id: String,
+    id: JobId,
     after: u64,
     interest: StateSubscription,
     done: bool,
@@ -38,10 +61,10 @@ impl JobQueue {
     ///
     /// # Errors
     /// Same as [`JobQueue::get`].
-    pub async fn follow(&self, who: &JobViewer, id: &str, after: u64) -> Result<JobFollower> {
+    pub async fn follow(&self, who: &JobViewer, id: &JobId, after: u64) -> Result<JobFollower> {
         self.get(who, id).await?;
         let interest = self.subscribe_state(id);
-        Ok(JobFollower { jobs: self.clone(), who: who.clone(), id: id.to_owned(), after, interest, done: false })
+        Ok(JobFollower { jobs: self.clone(), who: who.clone(), id: id.clone(), after, interest, done: false })
     }
 }
 
@@ -77,7 +100,7 @@ fn job_frames(job: &JobRecord, position: Option<usize>, estimate: &JobEstimate) 
         if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
             data.extend(more);
         }
-        JobFrame { seq, kind: "state", data }
+        JobFrame { seq, kind: JobFrameKind::State, data }
     };
     let queued = json!({
         "requested_at": job.requested_at, "expires_at": job.expires_at, "position": position,
@@ -91,9 +114,13 @@ fn job_frames(job: &JobRecord, position: Option<usize>, estimate: &JobEstimate) 
     if let Some(last) = job.state.filter(|state| state.is_final()) {
         frames.push(state(3, last, json!({"error": job.error})));
         if last == JobState::Completed {
-            frames.push(JobFrame { seq: 4, kind: "result", data: json!({"job_id": job.id, "result": job.result}) });
+            frames.push(JobFrame {
+                seq: 4,
+                kind: JobFrameKind::Result,
+                data: json!({"job_id": job.id, "result": job.result}),
+            });
         }
-        frames.push(JobFrame { seq: 5, kind: "end", data: json!({"job_id": job.id, "status": last}) });
+        frames.push(JobFrame { seq: 5, kind: JobFrameKind::End, data: json!({"job_id": job.id, "status": last}) });
     }
     frames
 }
@@ -109,7 +136,7 @@ mod tests {
         let at = Timestamp(chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         JobRecord {
             id: "j".into(),
-            client_id: "c".into(),
+            stored_client: "c".into(),
             state: JobState::from_stored(state),
             status: state.into(),
             service: None,
@@ -148,10 +175,10 @@ mod tests {
                 }
             }
             prop_assert!(told.windows(2).all(|pair| pair[0].seq < pair[1].seq));
-            prop_assert_eq!(told.iter().filter(|frame| frame.kind == "end").count(), 1);
-            prop_assert_eq!(told.last().unwrap().kind, "end");
+            prop_assert_eq!(told.iter().filter(|frame| frame.kind == JobFrameKind::End).count(), 1);
+            prop_assert_eq!(told.last().unwrap().kind, JobFrameKind::End);
             prop_assert_eq!(told[0].seq, 1);
-            prop_assert_eq!(told.iter().any(|frame| frame.kind == "result"), end == "COMPLETED");
+            prop_assert_eq!(told.iter().any(|frame| frame.kind == JobFrameKind::Result), end == "COMPLETED");
         }
     }
 }

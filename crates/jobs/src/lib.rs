@@ -17,7 +17,7 @@ mod store;
 pub use error::{JobError, Result};
 pub use estimate::JobEstimate;
 pub use job_queue::{JobQueue, JobSettings};
-pub use job_stream::{JobFollower, JobFrame};
+pub use job_stream::{JobFollower, JobFrame, JobFrameKind};
 pub use model::{
     JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, MinerConstraints, NewJob, llm_vram_gb,
 };

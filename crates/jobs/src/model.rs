@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use am_core::{
+    ids::{JobId, PrincipalId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -141,9 +145,9 @@ impl MinerConstraints {
 #[derive(Clone, Debug)]
 pub struct NewJob {
     /// Id of the job: 32 hex digits.
-    pub id: String,
+    pub id: JobId,
     /// Principal of the client; never an API key.
-    pub client_id: String,
+    pub client_id: PrincipalId,
     /// Service that is requested.
     pub service: JobService,
     /// Request, as the miner will read it.
@@ -228,7 +232,7 @@ pub struct JobOutcome {
     /// Reason of the failure; `None` after a success.
     pub error: Option<String>,
     /// Price of the job in the marketplace's currency according to its receipt; `None` when the receipt states none.
-    pub price: Option<f64>,
+    pub price: Option<Money>,
     /// Receipt of the miner; null if there is none.
     pub receipt: Value,
     /// Id of the miner; `None` when no miner took the job.
@@ -239,9 +243,9 @@ pub struct JobOutcome {
 #[derive(Clone, Debug)]
 pub struct JobRecord {
     /// Id of the job.
-    pub id: String,
+    pub id: JobId,
     /// Client as stored: a principal, or an API key in a row that the coordinator wrote.
-    pub client_id: String,
+    pub stored_client: String,
     /// State; `None` when this service does not know the stored one.
     pub state: Option<JobState>,
     /// State as stored.
@@ -284,7 +288,7 @@ impl JobRecord {
 
     /// Principal of the client; never an API key.
     pub fn client(&self) -> PrincipalName {
-        PrincipalName::from_stored(&self.client_id)
+        PrincipalName::from_stored(&self.stored_client)
     }
 }
 
@@ -307,9 +311,9 @@ pub struct JobViewer {
 }
 
 impl JobViewer {
-    /// Whether the caller may see a job of this client.
-    pub(super) fn may_see(&self, client_id: &str) -> bool {
-        self.all || self.caller.owns(client_id)
+    /// Whether the caller may see a job.
+    pub(super) fn may_see(&self, job: &JobRecord) -> bool {
+        self.all || self.caller.owns(&job.stored_client)
     }
 }
 

@@ -10,8 +10,13 @@ use super::{
     store,
 };
 use am_audit::{AuditEntry, EventType};
-use am_core::crash_point;
+use am_core::{
+    crash_point,
+    ids::{JobId, PrincipalId},
+    money::Money,
+};
 use am_db::{Result, Tx, codec::Timestamp, owner, principal::Principal};
+use am_webhooks::WebhookEventKind;
 
 /// Ended jobs reported per transaction.
 const REPORT_BATCH: usize = 200;
@@ -21,13 +26,13 @@ const MISSING_ROW_MESSAGE: &str = "its row is no longer in the coordinator's tab
 /// End of a client's job, as sent to webhooks.
 #[derive(Serialize)]
 struct JobEndedEvent<'a> {
-    job_id: &'a str,
+    job_id: &'a JobId,
     service_type: &'a str,
-    client_id: &'a str,
+    client_id: &'a PrincipalId,
     status: JobState,
     error: Option<&'a str>,
     miner: Option<&'a str>,
-    price: Option<f64>,
+    price: Option<Money>,
     submitted_at: Timestamp,
     running_at: Option<Timestamp>,
     ended_at: Timestamp,
@@ -112,11 +117,11 @@ impl JobQueue {
     pub(super) async fn record_end(
         &self,
         tx: &mut Tx,
-        id: &str,
+        id: &JobId,
         now: Timestamp,
         by: Option<&Principal>,
     ) -> Result<Option<AuditEntry>> {
-        let ids = [id.to_owned()];
+        let ids = [id.clone()];
         let how = store::find_outcomes(tx.conn().await?, &ids).await?.pop().map(|(_, how)| how);
         let JobOutcome { state, error, miner, price, .. } = match how {
             Some(how) => how,
@@ -130,6 +135,7 @@ impl JobQueue {
                 miner: None,
             },
         };
+        let Some(kind) = event_kind(state) else { return Ok(None) };
         let Some(kept) = queue_view::store::record_end(tx, id, state, now).await? else { return Ok(None) };
         let data = JobEndedEvent {
             job_id: id,
@@ -143,9 +149,8 @@ impl JobQueue {
             running_at: kept.running_at,
             ended_at: now,
         };
-        let kind = format!("job.{}", state.word());
         let source = format!("job:{id}");
-        self.0.webhooks.enqueue(tx, &kind, &data, now, Some(&source)).await.map_err(to_database_error)?;
+        self.0.webhooks.enqueue(tx, kind, &data, now, Some(&source)).await.map_err(to_database_error)?;
         if let Some(service) = JobService::from_name(&kept.service) {
             let me = self.clone();
             tx.after_commit(move || me.0.metrics.count_state(service, state));
@@ -178,6 +183,17 @@ impl JobQueue {
             self.queue().mark_expired(chunk);
         }
         Ok(())
+    }
+}
+
+/// Kind of the event that reports this end of a job; `None` for a state that is no end.
+fn event_kind(state: JobState) -> Option<WebhookEventKind> {
+    match state {
+        JobState::Queued | JobState::Running => None,
+        JobState::Completed => Some(WebhookEventKind::JobCompleted),
+        JobState::Failed => Some(WebhookEventKind::JobFailed),
+        JobState::Canceled => Some(WebhookEventKind::JobCanceled),
+        JobState::Expired => Some(WebhookEventKind::JobExpired),
     }
 }
 

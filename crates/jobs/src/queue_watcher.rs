@@ -14,6 +14,7 @@ use super::{
     store,
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::ids::JobId;
 use am_db::{Result, Tx, codec::Timestamp, owner};
 
 /// Interval at which the database is checked while nothing in this process waits: another process may have left a job
@@ -26,7 +27,7 @@ const PAUSE_PER_OPEN_JOB: Duration = Duration::from_micros(400);
 const MAX_SCAN_PAUSE: Duration = Duration::from_secs(30);
 
 /// Guard that removes the waiter when its caller stops waiting.
-struct WaiterGuard<'a>(&'a JobQueue, &'a str);
+struct WaiterGuard<'a>(&'a JobQueue, &'a JobId);
 
 impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
@@ -38,7 +39,7 @@ impl Drop for WaiterGuard<'_> {
 /// Subscription to a job's state; dropping it unsubscribes.
 pub(super) struct StateSubscription {
     jobs: JobQueue,
-    id: String,
+    id: JobId,
     /// Receiver that changes with the state, and once when the state is first read.
     state: Option<watch::Receiver<Option<JobState>>>,
 }
@@ -73,26 +74,26 @@ impl Drop for StateSubscription {
 
 impl JobQueue {
     /// Subscribe to a job's state. Subscribe before reading the state, so that no change falls between the two.
-    pub(super) fn subscribe_state(&self, id: &str) -> StateSubscription {
-        let state = self.followed().entry(id.to_owned()).or_insert_with(|| watch::channel(None).0).subscribe();
+    pub(super) fn subscribe_state(&self, id: &JobId) -> StateSubscription {
+        let state = self.followed().entry(id.clone()).or_insert_with(|| watch::channel(None).0).subscribe();
         self.wake();
-        StateSubscription { jobs: self.clone(), id: id.to_owned(), state: Some(state) }
+        StateSubscription { jobs: self.clone(), id: id.clone(), state: Some(state) }
     }
 
     /// Wait for the end of the queued job `id`; a job has one waiter. Temporary database errors are retried. At a
     /// shutdown the waiter is dropped and the job stays in the queue.
-    pub async fn ended(&self, id: &str) -> JobOutcome {
+    pub async fn ended(&self, id: &JobId) -> JobOutcome {
         let expires_at = loop {
             match self.expires_at(id).await {
                 Ok(found) => break found,
                 Err(error) => {
-                    tracing::warn!(job = id, %error, "could not read a job; retrying");
+                    tracing::warn!(job = id.as_str(), %error, "could not read a job; retrying");
                     tokio::time::sleep(self.0.settings.poll).await;
                 }
             }
         };
         let (tell, told) = oneshot::channel();
-        self.waiting().insert(id.to_owned(), JobWaiter { expires_at, tell });
+        self.waiting().insert(id.clone(), JobWaiter { expires_at, tell });
         self.0.metrics.depth.inc();
         let _place = WaiterGuard(self, id);
         self.wake();
@@ -102,7 +103,7 @@ impl JobQueue {
         }
     }
 
-    async fn expires_at(&self, id: &str) -> Result<Option<DateTime<Utc>>> {
+    async fn expires_at(&self, id: &JobId) -> Result<Option<DateTime<Utc>>> {
         store::job_expiry(&mut *self.0.db.read().await?, id).await
     }
 
@@ -118,7 +119,8 @@ impl JobQueue {
     async fn watch_until(&self, stop: &CancellationToken) -> Result<()> {
         let mut watcher = self.0.db.open_watcher().await?;
         // The first read is needed in any case: something may have changed before the watcher existed.
-        let (mut waited, mut open, mut rest_until) = (true, true, Instant::now());
+        let (mut waited, mut open) = (true, true);
+        let mut rest_until = Instant::now();
         loop {
             // A failed read is repeated even when nothing more is committed.
             let changed = watcher.changed().await?;
@@ -163,8 +165,8 @@ impl JobQueue {
 
     /// Read the jobs that something in this process waits for.
     async fn look(&self) -> Result<()> {
-        let ids: Vec<String> = self.waiting().keys().cloned().collect();
-        let followed: Vec<String> = self.followed().keys().cloned().collect();
+        let ids: Vec<JobId> = self.waiting().keys().cloned().collect();
+        let followed: Vec<JobId> = self.followed().keys().cloned().collect();
         let (ended, states) = {
             let mut conn = self.0.db.read().await?;
             (store::find_outcomes(&mut conn, &ids).await?, store::read_states(&mut conn, &followed).await?)
@@ -187,7 +189,7 @@ impl JobQueue {
     /// wait for that.
     async fn expire(&self) {
         let now = self.0.clock.now();
-        let late: Vec<String> = {
+        let late: Vec<JobId> = {
             let waiting = self.waiting();
             let late = waiting.iter().filter(|(_, waiter)| waiter.expires_at.is_some_and(|at| at <= now));
             late.map(|(id, _)| id.clone()).collect()
@@ -205,7 +207,7 @@ impl JobQueue {
             match self.0.db.write(expire).await {
                 // Done once; a running job continues past its expiry.
                 Ok(()) => drop(self.waiting().get_mut(&id).map(|waiter| waiter.expires_at = None)),
-                Err(error) => tracing::warn!(job = id, %error, "could not expire a job; retrying"),
+                Err(error) => tracing::warn!(job = id.as_str(), %error, "could not expire a job; retrying"),
             }
         }
     }

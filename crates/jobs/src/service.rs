@@ -17,7 +17,11 @@ use super::{
     store,
 };
 use am_audit::{AuditEntry, EventType};
-use am_core::validation::Violation;
+use am_core::{
+    ids::{JobId, PrincipalId},
+    money::Money,
+    validation::Violation,
+};
 use am_db::{
     Tx,
     codec::Timestamp,
@@ -40,7 +44,7 @@ pub struct JobSubmission {
     /// Time after which the result is not needed; `None` sets no deadline.
     pub deadline: Option<Timestamp>,
     /// Highest price that a miner may charge, in the marketplace's currency; `None` sets no limit.
-    pub max_price: Option<f64>,
+    pub max_price: Option<Money>,
 }
 
 /// A job that was accepted into the queue.
@@ -48,7 +52,7 @@ pub struct JobSubmission {
 #[schema(as = ServiceResponse)]
 pub struct AcceptedJob {
     /// Id of the job: 32 hex digits.
-    pub job_id: String,
+    pub job_id: JobId,
     /// Service that is requested.
     pub service_type: JobService,
     /// State of the job, always QUEUED.
@@ -60,7 +64,7 @@ pub struct AcceptedJob {
     /// Position in the queue, from 1.
     pub position: usize,
     /// Principal of the client.
-    pub client_id: String,
+    pub client_id: PrincipalId,
     /// Time of submission.
     pub requested_at: Timestamp,
     /// Time at which the job expires if no miner has taken it.
@@ -125,8 +129,8 @@ impl JobQueue {
         let own = order.ttl.unwrap_or_else(|| order.service.ttl(&request));
         let until = order.deadline.map(|deadline| (deadline.0 - now).to_std().unwrap_or_default());
         Ok(NewJob {
-            id: self.0.ids.uuid(),
-            client_id: caller.name.to_string(),
+            id: self.0.ids.uuid().into(),
+            client_id: PrincipalId::from(&*caller.name),
             service: order.service,
             request,
             constraints,
@@ -182,16 +186,16 @@ impl JobQueue {
     ///
     /// # Errors
     /// Returns [`JobError::NotFound`]; [`JobError::Forbidden`] for a job of another client.
-    pub async fn get(&self, who: &JobViewer, id: &str) -> Result<JobRecord> {
+    pub async fn get(&self, who: &JobViewer, id: &JobId) -> Result<JobRecord> {
         let job = store::get_job(&mut *self.0.db.read().await?, id).await?.ok_or(JobError::NotFound)?;
-        if who.may_see(&job.client_id) { Ok(job) } else { Err(JobError::Forbidden) }
+        if who.may_see(&job) { Ok(job) } else { Err(JobError::Forbidden) }
     }
 
     /// Return a job once it has ended or `wait` has passed.
     ///
     /// # Errors
     /// Same as [`JobQueue::get`].
-    pub async fn wait(&self, who: &JobViewer, id: &str, wait: Duration) -> Result<JobRecord> {
+    pub async fn wait(&self, who: &JobViewer, id: &JobId, wait: Duration) -> Result<JobRecord> {
         // Check first that the job exists and may be accessed.
         let job = self.get(who, id).await?;
         if job.is_final() {
@@ -223,12 +227,12 @@ impl JobQueue {
     ///
     /// # Errors
     /// Same as [`JobQueue::get`]; [`JobError::InvalidState`] when the job has ended.
-    pub async fn cancel(&self, who: &JobViewer, id: &str) -> Result<CanceledJob> {
-        let (me, who, id) = (self.clone(), who.clone(), id.to_owned());
+    pub async fn cancel(&self, who: &JobViewer, id: &JobId) -> Result<CanceledJob> {
+        let (me, who, id) = (self.clone(), who.clone(), id.clone());
         let now = Timestamp(self.0.clock.now());
         let canceled = self.0.db.write(async move |tx: &mut Tx| {
             let found = store::get_job(tx.conn().await?, &id).await?.ok_or(JobError::NotFound)?;
-            if !who.may_see(&found.client_id) {
+            if !who.may_see(&found) {
                 return Err(JobError::Forbidden);
             }
             let was = found

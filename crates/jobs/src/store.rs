@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::model::{JobFilter, JobOutcome, JobRecord, JobService, JobState, JobViewer, NewJob};
+use am_core::{ids::JobId, money::Money};
 use am_db::{
     Connection, FromRow, Result, Tx,
     codec::{JsonText, LocalTimestamp, Timestamp},
@@ -43,54 +44,54 @@ pub async fn enqueue(tx: &mut Tx, job: &NewJob) -> Result<()> {
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn cancel_queued(tx: &mut Tx, id: &str) -> Result<bool> {
+pub async fn cancel_queued(tx: &mut Tx, id: &JobId) -> Result<bool> {
     close_queued(tx, id, "CANCELED", "cancelled by its client").await
 }
 
 /// Close a job that no miner took before its expiry. Returns whether it was closed.
-pub async fn expire_queued(tx: &mut Tx, id: &str) -> Result<bool> {
+pub async fn expire_queued(tx: &mut Tx, id: &JobId) -> Result<bool> {
     close_queued(tx, id, "EXPIRED", "no miner took it in time").await
 }
 
 /// Mark a running job as cancelled. The row's state is all that the coordinator and its miner can see. Returns whether
 /// the job was running.
-pub async fn cancel_running(tx: &mut Tx, id: &str) -> Result<bool> {
+pub async fn cancel_running(tx: &mut Tx, id: &JobId) -> Result<bool> {
     let stopped = sql!("UPDATE job SET state = 'CANCELED', error = $2 WHERE id = $1 AND state = 'RUNNING'");
     Ok(stopped.bind(id).bind("stopped by its client").execute(tx.conn().await?).await? == 1)
 }
 
-async fn close_queued(tx: &mut Tx, id: &str, state: &'static str, error: &str) -> Result<bool> {
+async fn close_queued(tx: &mut Tx, id: &JobId, state: &'static str, error: &str) -> Result<bool> {
     let closed = sql!("UPDATE job SET state = $2, error = $3 WHERE id = $1 AND state = 'QUEUED'");
     Ok(closed.bind(id).bind(state).bind(error).execute(tx.conn().await?).await? == 1)
 }
 
 /// Expiry of job `id`; `None` when there is no such job.
-pub async fn job_expiry(conn: &mut Connection, id: &str) -> Result<Option<DateTime<Utc>>> {
+pub async fn job_expiry(conn: &mut Connection, id: &JobId) -> Result<Option<DateTime<Utc>>> {
     let found = sql!("SELECT expires_at FROM job WHERE id = $1").bind(id);
     let found: Option<LocalTimestamp> = found.fetch_optional_value(conn).await?;
     Ok(found.map(|at| at.0))
 }
 
 /// Whether job `id` exists.
-pub async fn job_exists(conn: &mut Connection, id: &str) -> Result<bool> {
+pub async fn job_exists(conn: &mut Connection, id: &JobId) -> Result<bool> {
     sql!("SELECT 1 FROM job WHERE id = $1").bind(id).exists(conn).await
 }
 
 /// States of the existing jobs among `ids`; unknown states are left out.
-pub async fn read_states(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, JobState)>> {
+pub async fn read_states(conn: &mut Connection, ids: &[JobId]) -> Result<Vec<(JobId, JobState)>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let rows = sql!("SELECT j.id, j.state FROM {texts $1} AS o JOIN job j ON j.id = o.value");
-    let rows: Vec<(String, String)> = rows.bind(json!(ids).to_string()).fetch_all(conn).await?;
+    let rows: Vec<(JobId, String)> = rows.bind(json!(ids).to_string()).fetch_all(conn).await?;
     Ok(rows.into_iter().filter_map(|(id, state)| Some((id, JobState::from_stored(&state)?))).collect())
 }
 
 row! {
     /// A job without its documents.
     struct JobSummaryRow from "j." {
-        id: String,
-        client_id: String,
+        id: JobId,
+        stored_client: String = "j.client_id",
         state: String,
         service: Option<String> = "{member j.payload service_type}",
         ttl_seconds: i64,
@@ -110,7 +111,7 @@ impl From<JobSummaryRow> for JobRecord {
     fn from(listed: JobSummaryRow) -> Self {
         Self {
             id: listed.id,
-            client_id: listed.client_id,
+            stored_client: listed.stored_client,
             state: JobState::from_stored(&listed.state),
             status: listed.state.to_ascii_uppercase(),
             service: listed.service.as_deref().and_then(JobService::from_name),
@@ -149,7 +150,7 @@ impl FromRow for JobDocumentRow {
 }
 
 /// A job with all its documents.
-pub async fn get_job(conn: &mut Connection, id: &str) -> Result<Option<JobRecord>> {
+pub async fn get_job(conn: &mut Connection, id: &JobId) -> Result<Option<JobRecord>> {
     let job = sql!(
         "SELECT ",
         JobSummaryRow::COLUMNS,
@@ -193,7 +194,7 @@ pub async fn list_jobs(
 }
 
 /// Outcomes of the ended jobs among `ids`.
-pub async fn find_outcomes(conn: &mut Connection, ids: &[String]) -> Result<Vec<(String, JobOutcome)>> {
+pub async fn find_outcomes(conn: &mut Connection, ids: &[JobId]) -> Result<Vec<(JobId, JobOutcome)>> {
     let mut ended = Vec::new();
     for chunk in ids.chunks(500) {
         // A state that this service does not know must not be taken for an end.
@@ -208,31 +209,32 @@ pub async fn find_outcomes(conn: &mut Connection, ids: &[String]) -> Result<Vec<
 }
 
 /// A job that has ended, and how. One whose row can't be read has failed, and says so; the others are not held up by it.
-struct End(String, JobOutcome);
+struct End(JobId, JobOutcome);
 
 impl FromRow for End {
     fn from_row(columns: &mut Columns<'_>) -> Result<Self> {
-        let (id, text): (String, String) = (columns.next_value()?, columns.next_value()?);
+        let (id, text): (JobId, String) = (columns.next_value()?, columns.next_value()?);
         let mut document = || -> std::result::Result<Value, String> {
             let doc: JsonText = columns.next_value().map_err(|error| error.to_string())?;
             Ok(doc.parse().map_err(|error| error.to_string())?.unwrap_or(Value::Null))
         };
         let (result, receipt) = (document(), document());
-        let read = JobState::from_stored(&text)
-            .ok_or_else(|| format!("its state is {text:?}"))
-            .and_then(|state| Ok((state, result?, receipt?)));
-        let (state, result, receipt, unreadable) = match read {
-            Ok((state, result, receipt)) => (state, result, receipt, None),
-            Err(why) => (JobState::Failed, Value::Null, Value::Null, Some(format!("its row can't be read: {why}"))),
+        let (error, miner): (Option<String>, Option<String>) = (columns.next_value()?, columns.next_value()?);
+        let read = || {
+            let state = JobState::from_stored(&text).ok_or_else(|| format!("its state is {text:?}"))?;
+            let (result, receipt) = (result?, receipt?);
+            let price = receipt.get("price").and_then(Value::as_f64).filter(|price| *price >= 0.0);
+            let price = price.map(Money::from_f64);
+            Ok(JobOutcome { state, result, error, price, receipt, miner: miner.clone() })
         };
-        let how = JobOutcome {
-            state,
-            result,
-            error: unreadable.or(columns.next_value()?),
-            price: receipt.get("price").and_then(Value::as_f64).filter(|price| *price >= 0.0),
-            receipt,
-            miner: columns.next_value()?,
-        };
+        let how = read().unwrap_or_else(|why: String| JobOutcome {
+            state: JobState::Failed,
+            result: Value::Null,
+            error: Some(format!("its row can't be read: {why}")),
+            price: None,
+            receipt: Value::Null,
+            miner,
+        });
         Ok(Self(id, how))
     }
 }

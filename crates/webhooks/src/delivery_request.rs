@@ -6,10 +6,12 @@ use reqwest::{Client, ClientBuilder, Response, Url};
 
 use super::{
     error::{Result, WebhookError},
+    model::WebhookEventKind,
     signature::{SigningSecret, signature_header},
 };
 use am_core::{
     config::WebhookEndpoint,
+    ids::DeliveryId,
     public_address::{check_literal_host, restrict_to_public},
 };
 use am_db::codec::Timestamp;
@@ -65,8 +67,8 @@ impl EndpointTarget {
         })
     }
 
-    pub(super) fn accepts_kind(&self, kind: &str) -> bool {
-        self.events.as_ref().is_none_or(|events| events.iter().any(|event| event == kind))
+    pub(super) fn accepts_kind(&self, kind: WebhookEventKind) -> bool {
+        self.events.as_ref().is_none_or(|events| events.iter().any(|event| event == kind.word()))
     }
 }
 
@@ -102,7 +104,7 @@ impl DeliveryOutcome {
 pub(super) async fn send_request(
     clients: &WebhookClients,
     target: &EndpointTarget,
-    id: &str,
+    id: &DeliveryId,
     body: String,
     now: Timestamp,
 ) -> DeliveryOutcome {
@@ -112,7 +114,7 @@ pub(super) async fn send_request(
         .post(target.url.clone())
         .timeout(target.timeout)
         .header("content-type", "application/json")
-        .header("webhook-id", id)
+        .header("webhook-id", id.as_str())
         .header("webhook-timestamp", seconds)
         .header("webhook-signature", signature_header(&target.secrets, id, seconds, &body))
         .body(body);
@@ -182,7 +184,7 @@ mod tests {
         let mut config = WebhookEndpoint {
             url: "https://10.0.0.1/hook".parse().unwrap(),
             secrets: vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into()],
-            events: Some(vec!["a".into()]),
+            events: Some(vec!["job.failed".into()]),
             allow_private: false,
             timeout: Duration::from_secs(1),
         };
@@ -190,7 +192,7 @@ mod tests {
         assert_eq!(error, "ops: 10.0.0.1 is not a public address; set allow_private if this is intended");
         config.allow_private = true;
         let target = EndpointTarget::new("ops", &config).unwrap();
-        assert!(target.accepts_kind("a") && !target.accepts_kind("b"));
+        assert!(target.accepts_kind(WebhookEventKind::JobFailed) && !target.accepts_kind(WebhookEventKind::JobExpired));
         config.secrets = vec!["whsec_nonsense!".into()];
         assert!(!EndpointTarget::new("ops", &config).err().unwrap().to_string().contains("nonsense"));
     }

@@ -13,7 +13,7 @@ use super::{
     retry_schedule,
     store::{self, AttemptRecord, ClaimedDelivery},
 };
-use am_core::crash_point;
+use am_core::{crash_point, ids::DeliveryId};
 use am_db::{Tx, codec::Timestamp};
 
 /// Interval at which deliveries enqueued by other processes are looked for.
@@ -142,21 +142,19 @@ impl WebhookService {
             lane.gone.store(true, Ordering::Release);
         }
         let settled = self.attempt_record(id, lease, attempt, outcome);
-        let (state, error, again) = (settled.state, settled.error.clone(), settled.next_attempt_at);
-        let (id, now) = (settled.id.clone(), self.now());
-        let known = self.0.db.write(async move |tx: &mut Tx| store::record_attempt(tx, &settled, now).await).await;
-        let said = error.as_deref().unwrap_or_default();
+        let (record, now) = (settled.clone(), self.now());
+        let known = self.0.db.write(async move |tx: &mut Tx| store::record_attempt(tx, &record, now).await).await;
+        let AttemptRecord { id, state, next_attempt_at: again, error, .. } = &settled;
+        let (id, said) = (id.as_str(), error.as_deref().unwrap_or_default());
+        self.0.metrics.attempt(*state);
         match state {
             DeliveryState::Delivered => {
-                self.0.metrics.attempt("delivered");
                 tracing::info!(delivery = id, endpoint, attempt, "webhook delivered");
             }
             DeliveryState::Pending => {
-                self.0.metrics.attempt("failed");
                 tracing::warn!(delivery = id, endpoint, attempt, error = said, next = %again, "webhook delivery failed; it will be retried");
             }
             DeliveryState::Dead => {
-                self.0.metrics.attempt("dead");
                 tracing::error!(
                     delivery = id,
                     endpoint,
@@ -180,7 +178,7 @@ impl WebhookService {
         }
     }
 
-    fn attempt_record(&self, id: String, lease: String, attempt: i64, outcome: DeliveryOutcome) -> AttemptRecord {
+    fn attempt_record(&self, id: DeliveryId, lease: String, attempt: i64, outcome: DeliveryOutcome) -> AttemptRecord {
         let wait = retry_schedule::retry_wait(attempt, self.0.retry_scale, self.0.ids.fraction(), outcome.ask);
         let (state, wait) = match (&outcome.error, outcome.gone, wait) {
             (None, ..) => (DeliveryState::Delivered, Duration::ZERO),

@@ -1,6 +1,6 @@
 //! Errors of webhooks. A receiver that does not answer is no error: its failure is recorded in the delivery.
 
-use am_core::public_address;
+use am_core::{ids::DeliveryId, public_address};
 
 /// Error of a webhook operation.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,6 @@ pub enum WebhookError {
 pub type Result<T> = std::result::Result<T, WebhookError>;
 
 /// Error for a delivery that does not exist.
-pub(super) fn delivery_not_found(id: &str) -> WebhookError {
+pub(super) fn delivery_not_found(id: &DeliveryId) -> WebhookError {
     WebhookError::NotFound(format!("No webhook delivery {id}"))
 }

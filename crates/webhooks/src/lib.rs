@@ -33,15 +33,17 @@ use self::{
     delivery_request::{EndpointTarget, WebhookClients},
     error::delivery_not_found,
     metrics::WebhookMetrics,
+    model::DeliveryCount,
     store::NewDelivery,
 };
 pub use self::{
     error::{Result, WebhookError},
-    model::{DeliveryFilter, DeliveryState, EndpointStatus, TEST_EVENT_KIND, WebhookDelivery},
+    model::{DeliveryFilter, DeliveryState, EndpointStatus, WebhookDelivery, WebhookEventKind},
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::WebhookConfig,
+    ids::DeliveryId,
     supervisor::BackgroundTask,
 };
 use am_db::{
@@ -84,7 +86,7 @@ struct EndpointState {
 /// Body of a webhook request.
 #[derive(Serialize)]
 struct WebhookPayload<'a, T> {
-    r#type: &'a str,
+    r#type: &'static str,
     timestamp: Timestamp,
     data: &'a T,
 }
@@ -109,10 +111,19 @@ impl WebhookService {
         let targets = config.endpoints.iter().map(lane).collect::<Result<_>>()?;
         let kept = chrono::Duration::from_std(config.kept).unwrap_or(chrono::Duration::MAX);
         let (retry_scale, clients) = (config.retry_scale, WebhookClients::new()?);
-        let (metrics, wake, stop, tracker) = Default::default();
-        let inner =
-            WebhookServiceInner { db, clock, ids, clients, targets, retry_scale, kept, metrics, wake, stop, tracker };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(WebhookServiceInner {
+            db,
+            clock,
+            ids,
+            clients,
+            targets,
+            retry_scale,
+            kept,
+            metrics: WebhookMetrics::default(),
+            wake: Notify::new(),
+            stop: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        })))
     }
 
     /// Register the metrics of webhooks.
@@ -143,7 +154,7 @@ impl WebhookService {
     }
 
     /// Whether any endpoint receives events of this kind.
-    pub fn wanted(&self, kind: &str) -> bool {
+    pub fn wanted(&self, kind: WebhookEventKind) -> bool {
         self.0.targets.values().any(|lane| lane.target.accepts_kind(kind))
     }
 
@@ -156,7 +167,7 @@ impl WebhookService {
     pub async fn enqueue(
         &self,
         tx: &mut Tx,
-        kind: &str,
+        kind: WebhookEventKind,
         data: &impl Serialize,
         now: Timestamp,
         source: Option<&str>,
@@ -180,7 +191,7 @@ impl WebhookService {
     pub fn add_delivery_rows(
         &self,
         rows: &mut RowBatch,
-        kind: &str,
+        kind: WebhookEventKind,
         data: &impl Serialize,
         now: Timestamp,
         source: Option<&str>,
@@ -195,7 +206,7 @@ impl WebhookService {
 
     fn owed<'a>(
         &'a self,
-        kind: &'a str,
+        kind: WebhookEventKind,
         body: &'a str,
         source: Option<&'a str>,
     ) -> impl Iterator<Item = NewDelivery<'a>> + 'a {
@@ -203,8 +214,8 @@ impl WebhookService {
         wanting.map(move |(name, _)| NewDelivery { id: self.new_id(), endpoint: name, kind, source, body })
     }
 
-    fn new_id(&self) -> String {
-        self.0.ids.next("msg_", 16)
+    fn new_id(&self) -> DeliveryId {
+        self.0.ids.next("msg_", 16).into()
     }
 
     /// All endpoints with counts of their deliveries: configured ones, and former ones whose deliveries are still
@@ -216,12 +227,12 @@ impl WebhookService {
         let counts = store::count_by_state(&mut *self.0.db.read().await?).await?;
         let mut all: BTreeMap<&str, EndpointStatus> =
             self.0.targets.iter().map(|(name, lane)| (name.as_str(), endpoint_status(name, Some(lane)))).collect();
-        for (name, state, count) in &counts {
+        for DeliveryCount { endpoint: name, state, deliveries } in &counts {
             let endpoint = all.entry(name).or_insert_with(|| endpoint_status(name, None));
             match state {
-                DeliveryState::Pending => endpoint.pending = *count,
-                DeliveryState::Delivered => endpoint.delivered = *count,
-                DeliveryState::Dead => endpoint.dead = *count,
+                DeliveryState::Pending => endpoint.pending = *deliveries,
+                DeliveryState::Delivered => endpoint.delivered = *deliveries,
+                DeliveryState::Dead => endpoint.dead = *deliveries,
             }
         }
         Ok(all.into_values().collect())
@@ -239,7 +250,7 @@ impl WebhookService {
     ///
     /// # Errors
     /// Returns [`WebhookError::NotFound`] when it does not exist.
-    pub async fn get(&self, id: &str) -> Result<WebhookDelivery> {
+    pub async fn get(&self, id: &DeliveryId) -> Result<WebhookDelivery> {
         store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| delivery_not_found(id))
     }
 
@@ -251,11 +262,11 @@ impl WebhookService {
     /// configured.
     pub async fn redeliver(
         &self,
-        id: &str,
+        id: &DeliveryId,
         beside: RowBatch,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<WebhookDelivery>> {
-        let (me, id, now) = (self.clone(), id.to_owned(), self.now());
+        let (me, id, now) = (self.clone(), id.clone(), self.now());
         let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
             let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| delivery_not_found(&id))?;
             if !me.0.targets.contains_key(&found.endpoint) {
@@ -274,7 +285,7 @@ impl WebhookService {
         done.await
     }
 
-    /// Enqueue an event of kind [`TEST_EVENT_KIND`] for an endpoint, whichever kinds it receives. The rows of `beside` are
+    /// Enqueue an event of kind [`WebhookEventKind::EndpointTest`] for an endpoint, whichever kinds it receives. The rows of `beside` are
     /// inserted in the same transaction.
     ///
     /// # Errors
@@ -291,8 +302,9 @@ impl WebhookService {
         let (me, endpoint, now) = (self.clone(), name.to_owned(), self.now());
         let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
             let data = serde_json::json!({"message": "This is a test", "endpoint": endpoint});
-            let (id, body) = (me.new_id(), serialize_payload(TEST_EVENT_KIND, &data, now)?);
-            let new = NewDelivery { id, endpoint: &endpoint, kind: TEST_EVENT_KIND, source: None, body: &body };
+            let (id, body) = (me.new_id(), serialize_payload(WebhookEventKind::EndpointTest, &data, now)?);
+            let kind = WebhookEventKind::EndpointTest;
+            let new = NewDelivery { id, endpoint: &endpoint, kind, source: None, body: &body };
             store::insert_delivery(tx, &new, now).await?;
             beside.execute(tx).await?;
             tx.after_commit(move || me.wake());
@@ -302,8 +314,8 @@ impl WebhookService {
     }
 }
 
-fn serialize_payload(kind: &str, data: &impl Serialize, now: Timestamp) -> Result<String> {
-    let message = WebhookPayload { r#type: kind, timestamp: now, data };
+fn serialize_payload(kind: WebhookEventKind, data: &impl Serialize, now: Timestamp) -> Result<String> {
+    let message = WebhookPayload { r#type: kind.word(), timestamp: now, data };
     serde_json::to_string(&message).map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()).into())
 }
 

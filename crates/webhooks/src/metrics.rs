@@ -5,6 +5,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::model::DeliveryState;
+
 /// Prometheus metrics of webhooks.
 #[derive(Default)]
 pub(super) struct WebhookMetrics {
@@ -16,8 +18,13 @@ pub(super) struct WebhookMetrics {
 }
 
 impl WebhookMetrics {
-    /// Count an attempt by its result: `delivered`, `failed` (will be retried) or `dead` (given up).
-    pub(super) fn attempt(&self, result: &'static str) {
+    /// Count an attempt by the state that it left its delivery in.
+    pub(super) fn attempt(&self, state: DeliveryState) {
+        let result = match state {
+            DeliveryState::Delivered => "delivered",
+            DeliveryState::Pending => "failed",
+            DeliveryState::Dead => "dead",
+        };
         self.attempts.get_or_create(&[("result", result)]).inc();
     }
 

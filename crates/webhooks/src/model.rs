@@ -4,10 +4,42 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use am_core::ids::DeliveryId;
 use am_db::{codec::Timestamp, stored_enum};
 
-/// Kind of the event that an operator sends to test an endpoint.
-pub const TEST_EVENT_KIND: &str = "test";
+/// Kind of an event that endpoints can receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookEventKind {
+    /// A client's job was completed.
+    JobCompleted,
+    /// A client's job has failed.
+    JobFailed,
+    /// A client's job was cancelled.
+    JobCanceled,
+    /// A client's job has expired.
+    JobExpired,
+    /// An audit entry needs investigation.
+    SecurityAlert,
+    /// The audit log has a new signed head.
+    AuditHead,
+    /// An operator tests the endpoint.
+    EndpointTest,
+}
+
+impl WebhookEventKind {
+    /// The kind in payloads, in the configuration and as stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::JobCompleted => "job.completed",
+            Self::JobFailed => "job.failed",
+            Self::JobCanceled => "job.canceled",
+            Self::JobExpired => "job.expired",
+            Self::SecurityAlert => "security.alert",
+            Self::AuditHead => "audit.head",
+            Self::EndpointTest => "test",
+        }
+    }
+}
 
 stored_enum! {
     /// State of a webhook delivery.
@@ -27,7 +59,7 @@ stored_enum! {
 #[schema(as = WebhookDelivery)]
 pub struct WebhookDelivery {
     /// Id of the delivery, sent as `webhook-id` with every attempt.
-    pub id: String,
+    pub id: DeliveryId,
     /// Name of the endpoint.
     pub endpoint: String,
     /// Kind of the event.
@@ -51,6 +83,15 @@ pub struct WebhookDelivery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Box<RawValue>>,
+}
+
+/// Number of an endpoint's deliveries in one state.
+#[derive(Clone, Debug)]
+pub(super) struct DeliveryCount {
+    /// Name of the endpoint.
+    pub(super) endpoint: String,
+    pub(super) state: DeliveryState,
+    pub(super) deliveries: i64,
 }
 
 /// Filter for a list of deliveries. `None` members restrict nothing.

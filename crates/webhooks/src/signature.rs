@@ -5,6 +5,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sha2::Sha256;
 
+use am_core::ids::DeliveryId;
+
 const SECRET_PREFIX: &str = "whsec_";
 
 /// Secret shared with an endpoint.
@@ -17,7 +19,7 @@ impl SigningSecret {
         (!bytes.is_empty()).then(|| Self(SecretBox::new(bytes.into_boxed_slice())))
     }
 
-    fn sign(&self, id: &str, seconds: i64, body: &str) -> Option<String> {
+    fn sign(&self, id: &DeliveryId, seconds: i64, body: &str) -> Option<String> {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).ok()?;
         mac.update(format!("{id}.{seconds}.").as_bytes());
         mac.update(body.as_bytes());
@@ -26,7 +28,7 @@ impl SigningSecret {
 }
 
 /// Value of the header `webhook-signature` for a message sent at Unix time `seconds`: one signature per secret.
-pub(super) fn signature_header(secrets: &[SigningSecret], id: &str, seconds: i64, body: &str) -> String {
+pub(super) fn signature_header(secrets: &[SigningSecret], id: &DeliveryId, seconds: i64, body: &str) -> String {
     // HMAC accepts keys of any length.
     let signatures: Vec<String> = secrets.iter().filter_map(|secret| secret.sign(id, seconds, body)).collect();
     signatures.join(" ")
@@ -40,7 +42,7 @@ mod tests {
     fn the_standards_own_library_accepts_it() {
         let texts = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB"];
         let secrets: Vec<SigningSecret> = texts.map(|text| SigningSecret::parse(&text.into()).unwrap()).into();
-        let (id, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", r#"{"test": 2432232314}"#);
+        let (id, body) = (&"msg_p5jXN8AQM9LWM0D4loKWxJek".into(), r#"{"test": 2432232314}"#);
         // printf %s 'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}' |
         //   openssl dgst -sha256 -mac HMAC -macopt hexkey:$(base64 -d <<< MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw | xxd -p) -binary | base64
         let known = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";

@@ -2,8 +2,9 @@
 
 use super::{
     error::Result,
-    model::{DeliveryFilter, DeliveryState, WebhookDelivery},
+    model::{DeliveryCount, DeliveryFilter, DeliveryState, WebhookDelivery, WebhookEventKind},
 };
+use am_core::ids::DeliveryId;
 use am_db::{
     Connection, FromRow, Tx,
     bulk_insert::RowBatch,
@@ -36,9 +37,9 @@ row! {
 
 /// A new delivery.
 pub(super) struct NewDelivery<'a> {
-    pub id: String,
+    pub id: DeliveryId,
     pub endpoint: &'a str,
-    pub kind: &'a str,
+    pub kind: WebhookEventKind,
     pub source: Option<&'a str>,
     pub body: &'a str,
 }
@@ -47,7 +48,7 @@ row! {
     /// One that an attempt was begun for.
     #[derive(Clone, Debug)]
     pub(super) struct ClaimedDelivery {
-        pub(super) id: String,
+        pub(super) id: DeliveryId,
         pub(super) endpoint: String,
         pub(super) body: String,
         /// The number of this attempt, from 1.
@@ -58,7 +59,7 @@ row! {
 /// Result of an attempt, as stored.
 #[derive(Clone, Debug)]
 pub(super) struct AttemptRecord {
-    pub id: String,
+    pub id: DeliveryId,
     pub lease: String,
     pub state: DeliveryState,
     /// Time of the next attempt, if there is one.
@@ -72,7 +73,7 @@ pub(super) fn add_delivery_row(rows: &mut RowBatch, new: &NewDelivery<'_>, now: 
     push_row!(rows, "am_webhook_deliveries" {
         id: &new.id,
         endpoint: new.endpoint,
-        kind: new.kind,
+        kind: new.kind.word(),
         source: new.source,
         body: new.body,
         state: DeliveryState::Pending,
@@ -86,7 +87,7 @@ pub(super) async fn insert_delivery(tx: &mut Tx, new: &NewDelivery<'_>, now: Tim
     let inserted = insert!("am_webhook_deliveries" {
         id: &new.id,
         endpoint: new.endpoint,
-        kind: new.kind,
+        kind: new.kind.word(),
         source: new.source,
         body: new.body,
         state: DeliveryState::Pending,
@@ -160,7 +161,7 @@ pub(super) async fn give_up_due(tx: &mut Tx, endpoint: &str, now: Timestamp, err
 }
 
 /// Make a delivery due now, with all its attempts ahead. Returns false while an attempt is running.
-pub(super) async fn requeue(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub(super) async fn requeue(tx: &mut Tx, id: &DeliveryId, now: Timestamp) -> Result<bool> {
     let done = sql!(
         "UPDATE am_webhook_deliveries SET state = 'PENDING', lease = NULL, attempts = 0, next_attempt_at = $2, delivered_at = NULL
          WHERE id = $1 AND (lease IS NULL OR next_attempt_at <= $2)",
@@ -193,9 +194,13 @@ pub(super) async fn has_old(conn: &mut Connection, limit: Timestamp) -> Result<b
         .await?)
 }
 
+row! {
+    DeliveryCount { endpoint, state, deliveries = "count(*)" }
+}
+
 /// Number of deliveries by endpoint and state.
-pub(super) async fn count_by_state(conn: &mut Connection) -> Result<Vec<(String, DeliveryState, i64)>> {
-    let counts = sql!("SELECT endpoint, state, count(*) FROM am_webhook_deliveries GROUP BY state, endpoint");
+pub(super) async fn count_by_state(conn: &mut Connection) -> Result<Vec<DeliveryCount>> {
+    let counts = sql!("SELECT ", DeliveryCount::COLUMNS, " FROM am_webhook_deliveries GROUP BY state, endpoint");
     Ok(counts.fetch_all(conn).await?)
 }
 
@@ -206,7 +211,7 @@ pub(super) async fn count_pending(conn: &mut Connection) -> Result<i64> {
 }
 
 /// A delivery with its payload.
-pub(super) async fn get(conn: &mut Connection, id: &str) -> Result<Option<WebhookDelivery>> {
+pub(super) async fn get(conn: &mut Connection, id: &DeliveryId) -> Result<Option<WebhookDelivery>> {
     let found = sql!("SELECT ", WebhookDelivery::COLUMNS, ", body FROM am_webhook_deliveries WHERE id = $1").bind(id);
     Ok(found.fetch_optional(conn).await?.map(|WithBody(delivery)| delivery))
 }

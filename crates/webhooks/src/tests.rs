@@ -28,13 +28,13 @@ async fn open() -> WebhookTestService {
     };
     let mut config = WebhookConfig::default();
     config.endpoints.insert("all".to_owned(), endpoint(None));
-    config.endpoints.insert("some".to_owned(), endpoint(Some(&["a"])));
+    config.endpoints.insert("some".to_owned(), endpoint(Some(&["job.completed"])));
     let webhooks = WebhookService::new(db.clone(), Clock::system(), IdGenerator::seeded(7), &config).unwrap();
     WebhookTestService { _dir: dir, db, webhooks }
 }
 
 impl WebhookTestService {
-    async fn enqueue(&self, kind: &'static str, source: Option<&'static str>) -> usize {
+    async fn enqueue(&self, kind: WebhookEventKind, source: Option<&'static str>) -> usize {
         let (webhooks, now) = (self.webhooks.clone(), self.webhooks.now());
         let work = async move |tx: &mut Tx| webhooks.enqueue(tx, kind, &json!({"x": 1}), now, source).await;
         self.db.write(work).await.unwrap()
@@ -63,15 +63,32 @@ impl WebhookTestService {
 #[tokio::test]
 async fn an_event_is_owed_to_whoever_wants_its_kind_and_once_for_each_source() {
     let room = open().await;
-    assert_eq!((room.enqueue("a", None).await, room.enqueue("b", None).await), (2, 1));
-    assert_eq!((room.enqueue("a", Some("s1")).await, room.enqueue("a", Some("s1")).await), (2, 0));
-    assert_eq!((room.enqueue("b", Some("s2")).await, room.total().await), (1, 6));
-    assert!(room.webhooks.wanted("anything"));
+    assert_eq!(
+        (
+            room.enqueue(WebhookEventKind::JobCompleted, None).await,
+            room.enqueue(WebhookEventKind::JobFailed, None).await
+        ),
+        (2, 1)
+    );
+    assert_eq!(
+        (
+            room.enqueue(WebhookEventKind::JobCompleted, Some("s1")).await,
+            room.enqueue(WebhookEventKind::JobCompleted, Some("s1")).await
+        ),
+        (2, 0)
+    );
+    assert_eq!((room.enqueue(WebhookEventKind::JobFailed, Some("s2")).await, room.total().await), (1, 6));
+    assert!(room.webhooks.wanted(WebhookEventKind::AuditHead));
     // Among rows it is the same.
     for _ in 0..2 {
         let mut rows = RowBatch::default();
         let now = room.webhooks.now();
-        assert_eq!(room.webhooks.add_delivery_rows(&mut rows, "a", &json!({"x": 1}), now, Some("s3")).unwrap(), 2);
+        assert_eq!(
+            room.webhooks
+                .add_delivery_rows(&mut rows, WebhookEventKind::JobCompleted, &json!({"x": 1}), now, Some("s3"))
+                .unwrap(),
+            2
+        );
         room.db.insert(rows, || {}).await.unwrap();
         assert_eq!(room.total().await, 8);
     }
@@ -81,7 +98,7 @@ async fn an_event_is_owed_to_whoever_wants_its_kind_and_once_for_each_source() {
         .await
         .unwrap();
     let delivery = room.webhooks.get(&newest[0].id).await.unwrap();
-    let expected = json!({"type": "a", "timestamp": delivery.created_at, "data": {"x": 1}});
+    let expected = json!({"type": "job.completed", "timestamp": delivery.created_at, "data": {"x": 1}});
     assert_eq!(serde_json::to_value(&delivery.payload).unwrap(), expected);
 }
 
@@ -90,7 +107,7 @@ async fn what_is_undone_is_not_owed() {
     let room = open().await;
     let (webhooks, now) = (room.webhooks.clone(), room.webhooks.now());
     let work = async move |tx: &mut Tx| {
-        webhooks.enqueue(tx, "a", &json!(null), now, None).await?;
+        webhooks.enqueue(tx, WebhookEventKind::JobCompleted, &json!(null), now, None).await?;
         Err::<(), _>(WebhookError::InvalidState("no".to_owned()))
     };
     assert!(room.db.write(work).await.is_err());
@@ -101,7 +118,7 @@ async fn what_is_undone_is_not_owed() {
 async fn a_claim_is_its_leases_until_it_is_over() {
     let room = open().await;
     for _ in 0..3 {
-        room.enqueue("b", None).await;
+        room.enqueue(WebhookEventKind::JobFailed, None).await;
     }
     let now = room.webhooks.now();
     let later = |seconds| Timestamp(now.0 + chrono::Duration::seconds(seconds));
@@ -136,7 +153,7 @@ async fn a_claim_is_its_leases_until_it_is_over() {
 #[tokio::test]
 async fn what_has_ended_is_forgotten_and_what_is_owed_is_not() {
     let room = open().await;
-    room.enqueue("a", None).await;
+    room.enqueue(WebhookEventKind::JobCompleted, None).await;
     let now = room.webhooks.now();
     let limit = Timestamp(now.0 + chrono::Duration::seconds(1));
     let bury = async move |tx: &mut Tx| store::give_up_due(tx, "some", limit, "gone").await;

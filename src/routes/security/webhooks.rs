@@ -15,6 +15,7 @@ use crate::{
     },
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::ids::DeliveryId;
 use am_db::{bulk_insert::RowBatch, codec::Timestamp, principal::Principal};
 use am_webhooks::{DeliveryFilter, EndpointStatus, WebhookDelivery};
 
@@ -78,7 +79,7 @@ pub async fn list_webhook_deliveries(
 pub async fn get_webhook_delivery(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<DeliveryId>,
 ) -> Result<JsonBody<WebhookDelivery>, ApiError> {
     Ok(JsonBody(app.webhooks.get(&id).await?))
 }
@@ -105,7 +106,7 @@ fn audit_rows(app: &App, caller: &Principal, action: &str, what: &str) -> RowBat
 pub async fn redeliver_webhook(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<DeliveryId>,
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<WebhookDelivery>, ApiError> {
     Ok(IdempotentOk(app.webhooks.redeliver(&id, audit_rows(&app, &caller, "redelivered", &id), request.once).await?))

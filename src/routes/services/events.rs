@@ -12,6 +12,7 @@ use crate::{
         sse::{self, LastEventId, SseEvent},
     },
 };
+use am_core::ids::JobId;
 use am_jobs::{JobFollower, JobFrame};
 
 /// Follow the status of a job
@@ -36,7 +37,7 @@ use am_jobs::{JobFollower, JobFrame};
 pub async fn stream_job_events(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<JobId>,
     LastEventId(after): LastEventId,
 ) -> Result<Response, ApiError> {
     Ok(events_response(app.jobs.follow(&job_viewer(&caller), &id, after).await?))
@@ -57,5 +58,5 @@ pub fn events_response(following: JobFollower) -> Response {
 }
 
 fn sse_event(frame: JobFrame) -> SseEvent {
-    SseEvent { seq: frame.seq, event: frame.kind.into(), data: frame.data.to_string() }
+    SseEvent { seq: frame.seq, event: frame.kind.word().into(), data: frame.data.to_string() }
 }

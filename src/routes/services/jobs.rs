@@ -14,6 +14,7 @@ use crate::{
     },
     routes::agents::WaitQuery,
 };
+use am_core::ids::JobId;
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -25,7 +26,7 @@ use am_jobs::{JobEstimate, JobFilter, JobRecord, JobService, JobState};
 #[schema(as = ServiceJob)]
 pub struct JobDocument {
     /// Id of the job: 32 hexadecimal digits.
-    job_id: String,
+    job_id: JobId,
     /// Service of the job as the coordinator stores it: `whisper`, `stable_diffusion`, `llm_inference`, `ffmpeg`, `blender`,
     /// or one that this service does not know; null: none is stored.
     service_type: Option<String>,
@@ -164,7 +165,7 @@ pub async fn list_jobs(
 pub async fn get_job(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<JobId>,
     QueryParams(wait): QueryParams<WaitQuery>,
 ) -> Result<JsonBody<JobDocument>, ApiError> {
     let who = job_viewer(&caller);
@@ -208,7 +209,7 @@ pub struct CanceledDocument {
 pub async fn cancel_job(
     State(app): State<App>,
     ClientKey(caller): ClientKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<JobId>,
 ) -> Result<JsonBody<CanceledDocument>, ApiError> {
     let canceled = app.jobs.cancel(&job_viewer(&caller), &id).await?;
     let had_miner = canceled.job.miner.is_some();

@@ -24,6 +24,7 @@ use crate::{
     },
     routes::agents::WaitQuery,
 };
+use am_core::money::Money;
 use am_db::codec::Timestamp;
 use am_jobs::{
     AcceptedJob, BlenderRequest, FfmpegRequest, JobService, JobSubmission, LlmRequest, RequestVariant,
@@ -90,12 +91,43 @@ pub fn service_endpoints(service: JobService) -> &'static [&'static str] {
 /// What a request to any of the routes brings.
 type SubmissionParts = (State<App>, ClientKey, QueryParams<SubmissionTerms>, QueryParams<WaitQuery>);
 
+/// What a route submits requests to.
+struct SubmissionTarget {
+    service: JobService,
+    variant: RequestVariant,
+    /// Time to live of the job; `None` takes the service's default.
+    ttl: Option<Duration>,
+}
+
+impl SubmissionTarget {
+    fn new(service: JobService, variant: RequestVariant) -> Self {
+        Self { service, variant, ttl: None }
+    }
+}
+
+/// A job that is in the queue, from this request or an earlier one with the same key.
+struct SubmittedJob {
+    accepted: AcceptedJob,
+    /// The job as it stands after the wait; `None` when no wait was asked for.
+    now: Option<JobDocument>,
+    replayed: bool,
+}
+
+impl SubmittedJob {
+    fn response(self, status: StatusCode) -> Response {
+        match self.now {
+            Some(job) => (status, WithReplayFlag(JsonBody(job), self.replayed)).into_response(),
+            None => (status, WithReplayFlag(JsonBody(self.accepted), self.replayed)).into_response(),
+        }
+    }
+}
+
 /// Put it into the queue; the job, as it stands after the wait that was asked for.
 async fn submit_job(
     (State(app), ClientKey(caller), QueryParams(terms), QueryParams(wait)): SubmissionParts,
-    (service, variant, ttl): (JobService, RequestVariant, Option<Duration>),
+    target: SubmissionTarget,
     request: IdempotentJson<Value>,
-) -> Result<(App, AcceptedJob, Option<JobDocument>, bool), ApiError> {
+) -> Result<SubmittedJob, ApiError> {
     let wait = wait.of(&app)?;
     let who = job_viewer(&caller);
     // Terms that were good the first time may be over by now.
@@ -103,6 +135,8 @@ async fn submit_job(
         Some(done) => done,
         None => {
             let SubmissionTerms { max_price, deadline } = terms.checked(&app)?;
+            let SubmissionTarget { service, variant, ttl } = target;
+            let max_price = max_price.map(Money::from_f64);
             let order = JobSubmission { service, variant, body: request.body, ttl, deadline, max_price };
             app.jobs.submit(&who.caller, order, request.once).await?
         }
@@ -115,19 +149,7 @@ async fn submit_job(
         }
         None => None,
     };
-    Ok((app, accepted, now, done.replayed))
-}
-
-fn submission_response(
-    status: StatusCode,
-    accepted: AcceptedJob,
-    now: Option<JobDocument>,
-    replayed: bool,
-) -> Response {
-    match now {
-        Some(job) => (status, WithReplayFlag(JsonBody(job), replayed)).into_response(),
-        None => (status, WithReplayFlag(JsonBody(accepted), replayed)).into_response(),
-    }
+    Ok(SubmittedJob { accepted, now, replayed: done.replayed })
 }
 
 async fn submit_created(
@@ -136,8 +158,8 @@ async fn submit_created(
     variant: RequestVariant,
     request: IdempotentJson<Value>,
 ) -> Result<Response, ApiError> {
-    let (_, accepted, now, replayed) = submit_job(asked, (service, variant, None), request).await?;
-    Ok(submission_response(StatusCode::CREATED, accepted, now, replayed))
+    let submitted = submit_job(asked, SubmissionTarget::new(service, variant), request).await?;
+    Ok(submitted.response(StatusCode::CREATED))
 }
 
 /// Submit a job: speech to text
@@ -236,13 +258,13 @@ pub async fn stream_inference(
     let who = job_viewer(&caller.0);
     // One that is streamed is not waited for.
     let wait = if wants_events { QueryParams(WaitQuery::default()) } else { wait };
-    let what = (JobService::LlmInference, RequestVariant::Stream, None);
-    let (app, accepted, now, replayed) = submit_job((app, caller, terms, wait), what, request).await?;
+    let target = SubmissionTarget::new(JobService::LlmInference, RequestVariant::Stream);
+    let submitted = submit_job((app.clone(), caller, terms, wait), target, request).await?;
     if wants_events {
-        let following = app.jobs.follow(&who, &accepted.job_id, 0).await?;
-        return Ok(WithReplayFlag(events::events_response(following), replayed).into_response());
+        let following = app.jobs.follow(&who, &submitted.accepted.job_id, 0).await?;
+        return Ok(WithReplayFlag(events::events_response(following), submitted.replayed).into_response());
     }
-    Ok(submission_response(StatusCode::OK, accepted, now, replayed))
+    Ok(submitted.response(StatusCode::OK))
 }
 
 /// Submit a job: transcode video or audio
@@ -299,9 +321,9 @@ pub async fn submit_generic_job(
     wait: QueryParams<WaitQuery>,
     request: IdempotentJson<Value>,
 ) -> Result<Response, ApiError> {
-    let what = (service, RequestVariant::Plain, Some(GENERIC_TTL));
-    let (_, accepted, now, replayed) = submit_job((app, caller, terms, wait), what, request).await?;
-    let mut response = submission_response(StatusCode::CREATED, accepted, now, replayed);
+    let target = SubmissionTarget { service, variant: RequestVariant::Plain, ttl: Some(GENERIC_TTL) };
+    let submitted = submit_job((app, caller, terms, wait), target, request).await?;
+    let mut response = submitted.response(StatusCode::CREATED);
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static("x-deprecated"), HeaderValue::from_static("true"));
     let message = format!("Use {} instead", service_endpoints(service).join(" or "));

@@ -15,9 +15,9 @@ use crate::{
     encryption::{CiphertextBinding, EncryptionRequest, EncryptionScope, EncryptionService},
     error::{CommunicationError, Result},
     message_log::{self, MessageView, StoredMessage},
-    model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus},
+    model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus, PermissionRefusal},
     price::message_price,
-    relations::{AgentRelations, PermissionRefusal},
+    relations::AgentRelations,
 };
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::ambient::{Clock, IdGenerator};

@@ -11,11 +11,12 @@ use chrono::{DateTime, Utc};
 
 pub(super) use self::model::{FoundJob, JobChange, QueueReading};
 use super::model::JobState;
+use am_core::ids::JobId;
 
 /// Jobs that are known to be open.
 #[derive(Default)]
 pub(super) struct QueueView {
-    jobs: HashMap<String, OpenJob>,
+    jobs: HashMap<JobId, OpenJob>,
     /// Row number up to which the table was read.
     last: i64,
     /// Whether the table was read at least once.
@@ -45,7 +46,7 @@ impl OpenJob {
 
 impl QueueView {
     /// Number of jobs that the coordinator offers to miners before one submitted at `requested_at`.
-    pub(super) fn before(&self, id: &str, requested_at: DateTime<Utc>, now: DateTime<Utc>) -> usize {
+    pub(super) fn before(&self, id: &JobId, requested_at: DateTime<Utc>, now: DateTime<Utc>) -> usize {
         let rowid = self.jobs.get(id).map_or(i64::MAX, |job| job.rowid);
         let is_before = |job: &OpenJob| {
             job.state == JobState::Queued
@@ -82,7 +83,7 @@ impl QueueView {
     }
 
     /// Clients' jobs that no miner took in time.
-    pub(super) fn late(&self, now: DateTime<Utc>) -> Vec<String> {
+    pub(super) fn late(&self, now: DateTime<Utc>) -> Vec<JobId> {
         if self.first_due.is_none_or(|due| due > now) {
             return Vec::new();
         }
@@ -112,7 +113,7 @@ impl QueueView {
 
     /// Mark jobs whose expiry was handled. They are found again once they have changed: as expired, or as taken at the last
     /// moment.
-    pub(super) fn mark_expired(&mut self, ids: &[String]) {
+    pub(super) fn mark_expired(&mut self, ids: &[JobId]) {
         for id in ids {
             if let Some(job) = self.jobs.get_mut(id) {
                 job.expired = true;
@@ -129,7 +130,7 @@ impl QueueView {
     }
 
     /// Ids of the jobs in this state.
-    pub(super) fn ids(&self, state: JobState) -> Vec<String> {
+    pub(super) fn ids(&self, state: JobState) -> Vec<JobId> {
         self.jobs.iter().filter(|(_, job)| job.state == state).map(|(id, _)| id.clone()).collect()
     }
 }
@@ -158,7 +159,7 @@ mod tests {
         queue.jobs.insert("mine".into(), open(3, JobState::Queued, 0, 10, true));
         queue.count();
         assert!(queue.late(at(9)).is_empty());
-        assert_eq!(queue.late(at(10)), ["mine"]);
+        assert_eq!(queue.late(at(10)), [JobId::from("mine")]);
         queue.jobs.get_mut("mine").unwrap().expired = true;
         queue.count();
         assert!(queue.late(at(100)).is_empty(), "once");
@@ -174,16 +175,16 @@ mod tests {
             let mut order = Vec::new();
             for (at_row, (requested, expires, queued, ours)) in (0i64..).zip(&jobs) {
                 let state = if *queued { JobState::Queued } else { JobState::Running };
-                queue.jobs.insert(format!("j{at_row}"), open(at_row, state, *requested, *expires, *ours));
+                queue.jobs.insert(format!("j{at_row}").into(), open(at_row, state, *requested, *expires, *ours));
                 if *queued && *expires > 10 {
                     order.push((*requested, at_row));
                 }
             }
             order.sort_unstable();
             for (place, (requested, row)) in order.iter().enumerate() {
-                prop_assert_eq!(queue.before(&format!("j{row}"), at(*requested), at(10)), place);
+                prop_assert_eq!(queue.before(&format!("j{row}").into(), at(*requested), at(10)), place);
             }
-            prop_assert_eq!(queue.before("a new one", at(9), at(10)), order.len());
+            prop_assert_eq!(queue.before(&"a new one".into(), at(9), at(10)), order.len());
         }
     }
 }

@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::JobState;
+use am_core::ids::JobId;
 
 /// A job that was found open, or whose end has yet to be reported.
 pub(crate) struct FoundJob {
-    pub(crate) id: String,
+    pub(crate) id: JobId,
     /// Row number of the job.
     pub(crate) rowid: i64,
     /// State of the job; `None` when this service does not know it.
@@ -20,7 +21,7 @@ pub(crate) struct FoundJob {
 /// Change of a job since the last read.
 #[derive(Clone, Debug)]
 pub(crate) struct JobChange {
-    pub(crate) id: String,
+    pub(crate) id: JobId,
     /// New state; `None` when this service does not know it.
     pub(crate) state: Option<JobState>,
     /// Whether the row is missing.

@@ -7,6 +7,7 @@ use crate::{
     estimate::{ESTIMATE_SAMPLE, JobDuration},
     model::{JobService, JobState, NewJob},
 };
+use am_core::ids::{JobId, PrincipalId};
 use am_db::{
     Connection, FromRow as _, Result, Tx,
     codec::{LocalTimestamp, Timestamp},
@@ -33,7 +34,7 @@ fn utc(at: LocalTimestamp) -> DateTime<Utc> {
 }
 
 /// JSON list of ids, as parameter of a statement that looks up all of them.
-fn ids_to_json(ids: &[String]) -> String {
+fn ids_to_json(ids: &[JobId]) -> String {
     // Texts always have a JSON form.
     serde_json::to_string(ids).unwrap_or_else(|_| "[]".to_owned())
 }
@@ -57,7 +58,7 @@ pub(crate) async fn find_new_jobs(conn: &mut Connection, last: i64, top: i64) ->
 }
 
 /// Jobs whose end must still be reported and that are missing from the coordinator's table.
-pub(crate) async fn find_missing(conn: &mut Connection) -> Result<Vec<String>> {
+pub(crate) async fn find_missing(conn: &mut Connection) -> Result<Vec<JobId>> {
     let gone = sql!(
         "SELECT a.id FROM am_jobs a WHERE a.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM job j WHERE j.id = a.id)"
     );
@@ -65,14 +66,14 @@ pub(crate) async fn find_missing(conn: &mut Connection) -> Result<Vec<String>> {
 }
 
 /// Jobs among `ids` that are no longer in `state`.
-pub(crate) async fn find_changed(conn: &mut Connection, ids: &[String], state: JobState) -> Result<Vec<JobChange>> {
+pub(crate) async fn find_changed(conn: &mut Connection, ids: &[JobId], state: JobState) -> Result<Vec<JobChange>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let rows = sql!(
         "SELECT o.value, j.state FROM {texts $1} AS o LEFT JOIN job j ON j.id = o.value WHERE j.state IS DISTINCT FROM $2",
     );
-    let rows: Vec<(String, Option<String>)> = rows.bind(ids_to_json(ids)).bind(state.name()).fetch_all(conn).await?;
+    let rows: Vec<(JobId, Option<String>)> = rows.bind(ids_to_json(ids)).bind(state.name()).fetch_all(conn).await?;
     let changes = rows.into_iter().map(|(id, text)| JobChange {
         id,
         state: text.as_deref().and_then(JobState::from_stored),
@@ -96,7 +97,12 @@ pub(crate) async fn insert_client_job(tx: &mut Tx, job: &NewJob) -> Result<()> {
 }
 
 /// Record the open state in which a client's job was seen. Returns its service if the state is new.
-pub(crate) async fn record_state(tx: &mut Tx, id: &str, state: JobState, now: Timestamp) -> Result<Option<JobService>> {
+pub(crate) async fn record_state(
+    tx: &mut Tx,
+    id: &JobId,
+    state: JobState,
+    now: Timestamp,
+) -> Result<Option<JobService>> {
     let seen = sql!(
         "UPDATE am_jobs SET state = $2, running_at = CASE WHEN $4 THEN coalesce(running_at, $3) ELSE running_at END
          WHERE id = $1 AND ended_at IS NULL AND state <> $2 RETURNING service",
@@ -110,7 +116,7 @@ row! {
     /// What was kept of a client's job.
     pub(crate) struct ClientJobRecord {
         pub(crate) service: String,
-        pub(crate) client_id: String,
+        pub(crate) client_id: PrincipalId,
         pub(crate) submitted_at: Timestamp,
         pub(crate) running_at: Option<Timestamp>,
     }
@@ -119,7 +125,7 @@ row! {
 /// Record the end of a client's job. Returns `None` when it is not a client's job or its end was recorded already.
 pub(crate) async fn record_end(
     tx: &mut Tx,
-    id: &str,
+    id: &JobId,
     state: JobState,
     now: Timestamp,
 ) -> Result<Option<ClientJobRecord>> {

@@ -165,8 +165,8 @@ impl ActionExecutor {
                 let ttl = job.ttl.unwrap_or_else(|| job.service.ttl(&request));
                 let id = JobId::from(draw_digits());
                 let row = NewJob {
-                    id: id.as_str().into(),
-                    client_id: run.client_id.as_str().into(),
+                    id: id.clone(),
+                    client_id: run.client_id.clone(),
                     service: job.service,
                     request,
                     constraints,
@@ -300,7 +300,7 @@ impl ActionExecutor {
         match ended.state {
             JobState::Completed => Ok(ActionOutput {
                 output: ended.result,
-                cost: ended.price.map_or(Money::ZERO, Money::from_f64),
+                cost: ended.price.unwrap_or(Money::ZERO),
                 gpu: true,
                 proof: ended.receipt.get("proof").cloned(),
                 memory_mb: ended.receipt.get("memory_mb").and_then(Value::as_f64),

@@ -69,7 +69,7 @@ pub async fn cancel(tx: &mut Tx, id: &ExternalTaskId, now: Timestamp) -> Result<
     if is_assignment_id(id) {
         return assignments::cancel_assignment(tx, &id.as_str().into(), now).await;
     }
-    Ok(am_jobs::cancel_queued(tx, id).await?)
+    Ok(am_jobs::cancel_queued(tx, &id.as_str().into()).await?)
 }
 
 fn training_error(error: am_rl::RlError) -> OrchestrationError {
