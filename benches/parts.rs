@@ -115,7 +115,14 @@ fn messages(c: &mut Criterion) {
     let parts = || (db.clone(), clock.clone(), IdGenerator::seeded(1));
     let webhooks = WebhookService::new(db.clone(), clock.clone(), IdGenerator::seeded(1), &Default::default()).unwrap();
     let log = am_audit::AuditSettings { origin: "bench".to_owned(), every: Duration::from_secs(5) };
-    let audit = AuditLog::new(parts(), webhooks, Signer::from_hex(&"7".repeat(64)).unwrap(), log);
+    let audit = AuditLog::new(
+        db.clone(),
+        clock.clone(),
+        IdGenerator::seeded(1),
+        webhooks,
+        Signer::from_hex(&"7".repeat(64)).unwrap(),
+        log,
+    );
     let master = ("m".to_owned(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".into());
     let keys = encryption::EncryptionSettings { masters: vec![master], allow_plaintext: false };
     let sealing = EncryptionService::new(parts(), audit.clone(), keys).unwrap();

@@ -259,7 +259,7 @@ pub fn open_audit(
     let set = config.audit.signing_key.as_ref();
     let signer = load_signing_key(config, set, "AUDIT_SIGNING_KEY_HEX", "audit-signing-key.hex")?;
     let settings = am_audit::AuditSettings { origin: config.audit.origin.clone(), every: config.audit.every };
-    let audit = AuditLog::new((db.clone(), clock.clone(), ids.clone()), webhooks.clone(), signer, settings);
+    let audit = AuditLog::new(db.clone(), clock.clone(), ids.clone(), webhooks.clone(), signer, settings);
     Ok((audit, webhooks))
 }
 

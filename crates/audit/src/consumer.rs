@@ -3,31 +3,10 @@
 
 use super::{
     AuditLog, Result,
-    model::EventType,
+    model::{AuditRecord, EventType},
     store::{self, ConsumerRange},
 };
-use am_db::{
-    Tx,
-    codec::{JsonText, Timestamp},
-    owner::PrincipalName,
-};
-
-/// Data of an entry for consumers that follow the log.
-#[derive(Clone, Debug)]
-pub struct AuditRecord {
-    /// Id of the entry.
-    pub audit_id: String,
-    /// Type of the event.
-    pub event: EventType,
-    /// Time of the event.
-    pub at: Timestamp,
-    /// Principal of the acting user; `None` when unknown.
-    pub user: Option<PrincipalName>,
-    /// Id of the workflow concerned, if any.
-    pub workflow_id: Option<String>,
-    /// Further data of the event.
-    pub data: JsonText,
-}
+use am_db::Tx;
 
 impl AuditLog {
     /// Start consumer `reader` at the current end of the log, unless it has a position already.

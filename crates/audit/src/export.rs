@@ -11,26 +11,11 @@ use super::{
     checkpoint::LogCheckpoint,
     leaf,
     merkle::{IncrementalTree, NodeHash},
-    model::EntrySource,
+    model::{EntrySource, ExportedEntry},
     store,
 };
-use am_core::crypto::Ed25519PublicKey;
-use am_db::{Connection, sql_value::SqlValue};
-
-/// An exported entry: its record in the log and every stored column.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportedEntry {
-    /// Position in the log, from 1.
-    pub seq: u64,
-    /// Id of the entry.
-    pub audit_id: String,
-    /// Leaf hash in hex.
-    pub leaf_hash: String,
-    /// Writer of the entry: `service` or `coordinator`.
-    pub source: String,
-    /// Columns of `agent_audit_logs` in their order; null when the row is missing.
-    pub columns: Option<Vec<SqlValue>>,
-}
+use am_core::{crypto::Ed25519PublicKey, ids::AuditId};
+use am_db::Connection;
 
 /// Line of an export.
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,7 +126,7 @@ pub struct AuditFault {
     /// Position of the entry, from 1; for a head, the position after the last entry that is known to be good.
     pub seq: u64,
     /// Id of the entry, if it has one.
-    pub audit_id: Option<String>,
+    pub audit_id: Option<AuditId>,
     /// Description of the fault.
     pub what: String,
 }
@@ -193,11 +178,11 @@ impl<'a> ExportVerifier<'a> {
         check
     }
 
-    fn fault(&mut self, seq: u64, audit_id: Option<&str>, what: String) {
+    fn fault(&mut self, seq: u64, audit_id: Option<&AuditId>, what: String) {
         self.report.faults += 1;
         // The first in the log's order, whenever it was found.
         if self.report.first_fault.as_ref().is_none_or(|first| seq < first.seq) {
-            self.report.first_fault = Some(AuditFault { seq, audit_id: audit_id.map(str::to_owned), what });
+            self.report.first_fault = Some(AuditFault { seq, audit_id: audit_id.cloned(), what });
         }
     }
 
@@ -217,7 +202,7 @@ impl<'a> ExportVerifier<'a> {
 
     fn entry(&mut self, entry: &ExportedEntry) {
         let seq = self.tree.size() + 1;
-        let id = Some(entry.audit_id.as_str());
+        let id = Some(&entry.audit_id);
         if entry.seq != seq {
             self.fault(seq, id, format!("entry {seq} is missing or out of its place; entry {} stands here", entry.seq));
         }
@@ -294,7 +279,7 @@ fn leaf_hash_of(entry: &ExportedEntry) -> std::result::Result<NodeHash, String> 
     if columns.len() != leaf::LEAF_COLUMNS.len() {
         return Err(format!("it has {} columns instead of {}", columns.len(), leaf::LEAF_COLUMNS.len()));
     }
-    if columns[0].text() != Some(&entry.audit_id) {
+    if columns[0].text() != Some(entry.audit_id.as_str()) {
         return Err("its row has another id than was sealed".into());
     }
     let source =

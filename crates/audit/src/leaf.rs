@@ -4,7 +4,7 @@ use super::{
     merkle::{self, NodeHash},
     model::{AuditEntry, EntrySource, INVESTIGATION_THRESHOLD, risk_score, verify_embedded_signature},
 };
-use am_core::crypto;
+use am_core::{crypto, ids::AuditId};
 use am_db::{codec::Timestamp, sql_value::SqlValue};
 use serde_json::{Map, Value};
 
@@ -64,7 +64,7 @@ pub struct SealedEntry {
 
 impl SealedEntry {
     /// Seal `entry` under the given id.
-    pub fn from_entry(entry: &AuditEntry, id: String, now: Timestamp) -> Self {
+    pub fn from_entry(entry: &AuditEntry, id: AuditId, now: Timestamp) -> Self {
         let (event, level) = (entry.event.stored(), entry.level.stored());
         let none = Map::new();
         let members = entry.data.as_object().unwrap_or(&none);
@@ -77,18 +77,18 @@ impl SealedEntry {
         let state =
             |value: &Value| SqlValue::from(String::from_utf8_lossy(&crypto::canonical_audit_json(value)).into_owned());
         let origin = entry.origin.as_deref();
-        let plain = |text: Option<&String>| SqlValue::from(text.map(|text| text.replace('\0', "\u{fffd}")));
+        let plain = |text: Option<&str>| SqlValue::from(text.map(|text| text.replace('\0', "\u{fffd}")));
         let columns = [
             id.into(),
             event.into(),
             entry.at.stored().into(),
-            plain(entry.workflow_id.as_ref()),
-            plain(entry.execution_id.as_ref()),
-            plain(entry.step_id.as_ref()),
-            plain(entry.user_id.as_ref()),
+            plain(entry.workflow_id.as_deref()),
+            plain(entry.execution_id.as_deref()),
+            plain(entry.step_id.as_deref()),
+            plain(entry.user_id.as_deref()),
             level.into(),
-            plain(origin.and_then(|origin| origin.ip_address.as_ref())),
-            plain(origin.and_then(|origin| origin.user_agent.as_ref())),
+            plain(origin.and_then(|origin| origin.ip_address.as_deref())),
+            plain(origin.and_then(|origin| origin.user_agent.as_deref())),
             String::from_utf8_lossy(&data).into_owned().into(),
             state(&entry.previous),
             state(&entry.new),

@@ -23,19 +23,20 @@ use std::{
 use tokio::sync::Notify;
 
 pub use checkpoint::verifier_key;
-pub use consumer::AuditRecord;
 pub use export::{AuditExport, AuditFault, AuditVerificationReport, verify_export};
-pub use model::{AuditEntry, EntrySource, EventType, INVESTIGATION_THRESHOLD, SecurityLevel, risk_score};
+pub use model::{
+    AuditAlert, AuditEntry, AuditRecord, EntrySource, EventType, INVESTIGATION_THRESHOLD, SecurityLevel,
+    SignedTreeHead, risk_score,
+};
 pub use proofs::{ConsistencyProof, InclusionProof, ProofError};
-pub use sealing::AuditAlert;
 pub use search::{AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, SearchPage, risk_band};
-pub use store::SignedTreeHead;
 
 use leaf::SealedEntry;
 
 use am_core::{
     ambient::{Clock, IdGenerator},
     crypto::Signer,
+    ids::AuditId,
 };
 use am_db::{
     Database, Tx,
@@ -53,10 +54,10 @@ pub enum AuditError {
     Db(#[from] am_db::DatabaseError),
     /// There is no entry with this id.
     #[error("there is no audit entry {0}")]
-    NotFound(String),
+    NotFound(AuditId),
     /// The entry is not covered by a signed head yet; the value is its id.
     #[error("audit entry {0} is not covered by a signed head yet; the next head is signed within seconds")]
-    NotSealed(String),
+    NotSealed(AuditId),
     /// No signed head has this size.
     #[error("no head was signed over {0} entries")]
     HeadNotFound(u64),
@@ -96,7 +97,9 @@ pub struct AuditSettings {
 impl AuditLog {
     /// The log of `db`, with heads signed by `signer`. Heads and alerts are published through `webhooks`.
     pub fn new(
-        (db, clock, ids): (Database, Clock, IdGenerator),
+        db: Database,
+        clock: Clock,
+        ids: IdGenerator,
         webhooks: WebhookService,
         signer: Signer,
         settings: AuditSettings,
@@ -144,8 +147,8 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn record(&self, tx: &mut Tx, entry: AuditEntry) -> am_db::Result<String> {
-        let (now, id) = (Timestamp(self.0.clock.now()), self.0.ids.next("audit_", 12));
+    pub async fn record(&self, tx: &mut Tx, entry: AuditEntry) -> am_db::Result<AuditId> {
+        let (now, id) = (Timestamp(self.0.clock.now()), self.new_id());
         let mut rows = RowBatch::default();
         self.push(&mut rows, &[SealedEntry::from_entry(&entry, id.clone(), now)]);
         rows.execute(tx).await?;
@@ -162,9 +165,13 @@ impl AuditLog {
     /// Add the rows of entries to `rows`.
     pub fn add_entry_rows(&self, rows: &mut RowBatch, entries: impl AsRef<[AuditEntry]>) {
         let now = Timestamp(self.0.clock.now());
-        let seal = |entry| SealedEntry::from_entry(entry, self.0.ids.next("audit_", 12), now);
+        let seal = |entry| SealedEntry::from_entry(entry, self.new_id(), now);
         let sealed: Vec<SealedEntry> = entries.as_ref().iter().map(seal).collect();
         self.push(rows, &sealed);
+    }
+
+    fn new_id(&self) -> AuditId {
+        self.0.ids.next("audit_", 12).into()
     }
 
     fn push(&self, rows: &mut RowBatch, sealed: &[SealedEntry]) {

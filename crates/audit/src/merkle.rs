@@ -105,7 +105,8 @@ pub fn verify_inclusion(hash: NodeHash, index: u64, size: u64, proof: &[NodeHash
     if index >= size {
         return false;
     }
-    let (mut at, mut last, mut made) = (index, size - 1, hash);
+    let (mut at, mut last) = (index, size - 1);
+    let mut made = hash;
     for sibling in proof {
         if last == 0 {
             return false;

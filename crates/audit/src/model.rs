@@ -1,4 +1,4 @@
-//! Content and risk of an audit entry.
+//! Content and risk of an audit entry, and what is read of stored entries and heads.
 
 use std::sync::Arc;
 
@@ -6,11 +6,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use am_core::crypto::{self, Ed25519PublicKey};
+use am_core::{
+    crypto::{self, Ed25519PublicKey},
+    ids::{AuditId, ExecutionId, PrincipalId, StepExecutionId, TrainingRunId, WorkflowId},
+};
 use am_db::{
-    codec::Timestamp,
+    codec::{JsonText, Timestamp},
     owner::PrincipalName,
     principal::{ClientOrigin, Principal},
+    sql_value::SqlValue,
 };
 
 am_db::stored_enum! {
@@ -140,10 +144,10 @@ pub struct AuditEntry {
     pub(super) event: EventType,
     pub(super) at: Timestamp,
     pub(super) level: SecurityLevel,
-    pub(super) workflow_id: Option<String>,
-    pub(super) execution_id: Option<String>,
-    pub(super) step_id: Option<String>,
-    pub(super) user_id: Option<String>,
+    pub(super) workflow_id: Option<WorkflowId>,
+    pub(super) execution_id: Option<ExecutionId>,
+    pub(super) step_id: Option<StepExecutionId>,
+    pub(super) user_id: Option<PrincipalId>,
     pub(super) origin: Option<Arc<ClientOrigin>>,
     /// A JSON object.
     pub(super) data: Value,
@@ -172,7 +176,7 @@ impl AuditEntry {
     /// Set the acting principal and the client it acted from.
     #[must_use]
     pub fn by(mut self, principal: &Principal) -> Self {
-        self.user_id = Some(principal.name.to_string());
+        self.user_id = Some((*principal.name).into());
         self.origin = principal.origin.clone();
         self
     }
@@ -181,7 +185,7 @@ impl AuditEntry {
     /// principal.
     #[must_use]
     pub fn on_behalf_of(mut self, stored: &str) -> Self {
-        self.user_id = Some(PrincipalName::from_stored(stored).into());
+        self.user_id = Some(PrincipalName::from_stored(stored).as_str().into());
         self
     }
 
@@ -200,21 +204,27 @@ impl AuditEntry {
 
     /// Set the workflow concerned.
     #[must_use]
-    pub fn workflow(mut self, id: impl Into<String>) -> Self {
+    pub fn workflow(mut self, id: impl Into<WorkflowId>) -> Self {
         self.workflow_id = Some(id.into());
         self
     }
 
     /// Set the execution concerned.
     #[must_use]
-    pub fn execution(mut self, id: impl Into<String>) -> Self {
+    pub fn execution(mut self, id: impl Into<ExecutionId>) -> Self {
         self.execution_id = Some(id.into());
         self
     }
 
+    /// Set the training run concerned, which stands in the column of executions.
+    #[must_use]
+    pub fn training_run(self, id: &TrainingRunId) -> Self {
+        self.execution(id.as_str())
+    }
+
     /// Set the step concerned.
     #[must_use]
-    pub fn step(mut self, id: impl Into<String>) -> Self {
+    pub fn step(mut self, id: impl Into<StepExecutionId>) -> Self {
         self.step_id = Some(id.into());
         self
     }
@@ -268,6 +278,75 @@ impl EntrySource {
     pub fn from_stored(word: &str) -> Option<Self> {
         [Self::Service, Self::Coordinator].into_iter().find(|source| source.word() == word)
     }
+}
+
+/// Data of an entry for consumers that follow the log.
+#[derive(Clone, Debug)]
+pub struct AuditRecord {
+    /// Id of the entry.
+    pub audit_id: AuditId,
+    /// Type of the event.
+    pub event: EventType,
+    /// Time of the event.
+    pub at: Timestamp,
+    /// Principal of the acting user; `None` when unknown.
+    pub user: Option<PrincipalName>,
+    /// Id of the workflow concerned, if any.
+    pub workflow_id: Option<WorkflowId>,
+    /// Further data of the event.
+    pub data: JsonText,
+}
+
+/// An exported entry: its record in the log and every stored column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedEntry {
+    /// Position in the log, from 1.
+    pub seq: u64,
+    /// Id of the entry.
+    pub audit_id: AuditId,
+    /// Leaf hash in hex.
+    pub leaf_hash: String,
+    /// Writer of the entry: `service` or `coordinator`.
+    pub source: String,
+    /// Columns of `agent_audit_logs` in their order; null when the row is missing.
+    pub columns: Option<Vec<SqlValue>>,
+}
+
+/// An entry that requires investigation.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AuditAlert {
+    /// Position in the log, from 1.
+    pub seq: u64,
+    /// Id of the entry.
+    pub id: AuditId,
+    /// Type of the event.
+    pub event_type: String,
+    /// Risk score, 70 to 100.
+    pub risk_score: i64,
+    /// Principal of the acting user; null when unknown.
+    pub user_id: Option<PrincipalName>,
+    /// Id of the execution concerned, if any.
+    pub execution_id: Option<ExecutionId>,
+    /// Id of the workflow concerned, if any.
+    pub workflow_id: Option<WorkflowId>,
+    /// Writer of the entry.
+    pub source: EntrySource,
+    /// Time of the event.
+    pub timestamp: Timestamp,
+}
+
+/// A stored signed head.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[schema(as = AuditHead)]
+pub struct SignedTreeHead {
+    /// Number of entries covered.
+    pub size: u64,
+    /// Merkle root over the entries, in hex.
+    pub root: String,
+    /// Complete C2SP checkpoint: log, size, root in base64, an empty line, the signature.
+    pub checkpoint: String,
+    /// Time of signing.
+    pub made_at: Timestamp,
 }
 
 #[cfg(test)]

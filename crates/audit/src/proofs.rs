@@ -8,9 +8,10 @@ use super::{
     AuditError, AuditLog, Result,
     checkpoint::{CheckpointError, LogCheckpoint},
     merkle::{self, NodeHash},
-    store::{self, SignedTreeHead},
+    model::SignedTreeHead,
+    store,
 };
-use am_core::crypto::Ed25519PublicKey;
+use am_core::{crypto::Ed25519PublicKey, ids::AuditId};
 use am_db::Connection;
 
 /// Proof that an entry is in the tree of a head (RFC 6962, 2.1.1).
@@ -18,7 +19,7 @@ use am_db::Connection;
 #[schema(as = InclusionProof)]
 pub struct InclusionProof {
     /// Id of the entry.
-    pub audit_id: String,
+    pub audit_id: AuditId,
     /// Index of its leaf in the tree, from 0.
     pub leaf_index: u64,
     /// Leaf hash in base64.
@@ -116,19 +117,21 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns [`AuditError::NotFound`], [`AuditError::NotSealed`] or [`AuditError::HeadNotFound`].
-    pub async fn inclusion(&self, audit_id: &str, size: Option<u64>) -> Result<InclusionProof> {
+    pub async fn inclusion(&self, audit_id: &AuditId, size: Option<u64>) -> Result<InclusionProof> {
         let mut conn = self.0.db.read().await?;
-        let head = find_head(&mut conn, size).await?.ok_or_else(|| AuditError::NotSealed(audit_id.to_owned()))?;
-        let Some((seq, leaf, source)) = store::find_position(&mut conn, audit_id).await? else {
+        let head = find_head(&mut conn, size).await?.ok_or_else(|| AuditError::NotSealed(audit_id.clone()))?;
+        let Some(found) = store::find_position(&mut conn, audit_id).await? else {
             let unsealed = store::entry_exists(&mut conn, audit_id).await?;
-            return Err(if unsealed { AuditError::NotSealed } else { AuditError::NotFound }(audit_id.to_owned()));
+            return Err(if unsealed { AuditError::NotSealed } else { AuditError::NotFound }(audit_id.clone()));
         };
+        let seq = found.seq;
         if seq > head.size {
-            return Err(AuditError::NotSealed(audit_id.to_owned()));
+            return Err(AuditError::NotSealed(audit_id.clone()));
         }
         let proof = encode_range_hashes(&mut conn, merkle::inclusion_ranges(seq - 1, head.size)).await?;
-        let leaf_hash = STANDARD.encode(hex::decode(leaf).unwrap_or_default());
-        Ok(InclusionProof { audit_id: audit_id.to_owned(), leaf_index: seq - 1, leaf_hash, source, proof, head })
+        let leaf_hash = STANDARD.encode(hex::decode(found.leaf_hash).unwrap_or_default());
+        let (audit_id, source) = (audit_id.clone(), found.source);
+        Ok(InclusionProof { audit_id, leaf_index: seq - 1, leaf_hash, source, proof, head })
     }
 
     /// Prove that the tree of the head over `from` entries is a prefix of the one over `to`; `None` takes the last

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AuditError, AuditLog, Result,
     checkpoint::LogCheckpoint,
-    model::EntrySource,
-    store::{self, SignedTreeHead},
+    model::{EntrySource, SignedTreeHead},
+    store,
 };
 use am_db::{Tx, codec::Timestamp, owner::PrincipalName};
 use am_webhooks::WebhookEventKind;
@@ -55,9 +55,9 @@ impl AuditLog {
         // Row numbers restart when the database was compacted or rows at its end were deleted.
         let mut seen = Some(self.0.seen.load(Ordering::Relaxed)).filter(|seen| *seen <= last).unwrap_or(0);
         while seen < last {
-            let (found, looked) = store::find_unsealed(&mut conn, seen, SCAN_BATCH).await?;
-            if found.is_empty() {
-                seen = looked;
+            let found = store::find_unsealed(&mut conn, seen, SCAN_BATCH).await?;
+            if found.rows.is_empty() {
+                seen = found.last;
                 self.0.seen.store(seen, Ordering::Relaxed);
                 continue;
             }
@@ -65,12 +65,12 @@ impl AuditLog {
             // Queried again inside the transaction: another process may have sealed them.
             let after = seen;
             let sealed = self.0.db.write(async move |tx: &mut Tx| {
-                let (found, looked) = store::find_unsealed(tx.conn().await?, after, SEAL_BATCH).await?;
-                store::insert_coordinator_leaves(tx, &found).await?;
-                Ok::<_, am_db::DatabaseError>((found.len(), looked))
+                let found = store::find_unsealed(tx.conn().await?, after, SEAL_BATCH).await?;
+                store::insert_coordinator_leaves(tx, &found.rows).await?;
+                Ok::<_, am_db::DatabaseError>((found.rows.len(), found.last))
             });
-            let (count, looked) = sealed.await?;
-            seen = looked;
+            let (count, last_sealed) = sealed.await?;
+            seen = last_sealed;
             self.0.seen.store(seen, Ordering::Relaxed);
             if count > 0 {
                 tracing::info!(entries = count, "entries of the coordinator were sealed");
@@ -82,16 +82,14 @@ impl AuditLog {
 
     /// Sign a head over the entries since the last one. Returns false when there are none.
     async fn sign_checkpoint(&self) -> Result<bool> {
-        let (from, size, tiles) = {
-            let mut conn = self.0.db.read().await?;
-            let from = store::head_until(&mut conn, u64::MAX).await?.map_or(0, |head| head.size);
-            let size = store::log_size(&mut conn).await?.min(from + MAX_ENTRIES_PER_HEAD);
-            if size <= from {
-                return Ok(false);
-            }
-            let tiles = store::compute_new_tiles(&mut conn, from, size).await?;
-            (from, size, tiles)
-        };
+        let mut conn = self.0.db.read().await?;
+        let from = store::head_until(&mut conn, u64::MAX).await?.map_or(0, |head| head.size);
+        let size = store::log_size(&mut conn).await?.min(from + MAX_ENTRIES_PER_HEAD);
+        if size <= from {
+            return Ok(false);
+        }
+        let tiles = store::compute_new_tiles(&mut conn, from, size).await?;
+        drop(conn);
         let (audit, now) = (self.clone(), Timestamp(self.0.clock.now()));
         let signed = self.0.db.write(async move |tx: &mut Tx| {
             store::insert_tiles(tx, &tiles).await?;
@@ -117,12 +115,11 @@ impl AuditLog {
 
     /// Publish an alert for each entry that requires investigation, once each.
     async fn tell(&self) -> Result<()> {
-        let (known, size, found) = {
-            let mut conn = self.0.db.read().await?;
-            let known = store::consumer_position(&mut conn, ALERT_CONSUMER).await?;
-            let size = store::log_size(&mut conn).await?;
-            (known, size, store::to_investigate(&mut conn, known, 1).await?)
-        };
+        let mut conn = self.0.db.read().await?;
+        let known = store::consumer_position(&mut conn, ALERT_CONSUMER).await?;
+        let size = store::log_size(&mut conn).await?;
+        let found = store::to_investigate(&mut conn, known, 1).await?;
+        drop(conn);
         if found.is_empty() && size.saturating_sub(known) < 10_000 {
             return Ok(());
         }
@@ -147,12 +144,12 @@ impl AuditLog {
             tx.after_commit(move || {
                 for alert in &alerts {
                     tracing::warn!(
-                        audit_id = alert.id,
+                        audit_id = alert.id.as_str(),
                         event = alert.event_type,
                         risk = alert.risk_score,
                         user = alert.user_id.as_ref().map(PrincipalName::as_str),
-                        execution = alert.execution_id,
-                        workflow = alert.workflow_id,
+                        execution = alert.execution_id.as_deref(),
+                        workflow = alert.workflow_id.as_deref(),
                         source = alert.source.word(),
                         "an audit entry needs investigation"
                     );
@@ -181,29 +178,6 @@ const ALERT_CONSUMER: &str = "alerts";
 const MAX_ALERT_AGE: chrono::Duration = chrono::Duration::hours(24);
 /// Alerts published per transaction.
 const ALERT_BATCH: usize = 200;
-
-/// An entry that requires investigation.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct AuditAlert {
-    /// Position in the log, from 1.
-    pub seq: u64,
-    /// Id of the entry.
-    pub id: String,
-    /// Type of the event.
-    pub event_type: String,
-    /// Risk score, 70 to 100.
-    pub risk_score: i64,
-    /// Principal of the acting user; null when unknown.
-    pub user_id: Option<PrincipalName>,
-    /// Id of the execution concerned, if any.
-    pub execution_id: Option<String>,
-    /// Id of the workflow concerned, if any.
-    pub workflow_id: Option<String>,
-    /// Writer of the entry.
-    pub source: EntrySource,
-    /// Time of the event.
-    pub timestamp: Timestamp,
-}
 
 impl From<AuditError> for am_db::DatabaseError {
     fn from(error: AuditError) -> Self {

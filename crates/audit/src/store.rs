@@ -3,22 +3,19 @@
 use std::ops::Range;
 
 use super::{
-    consumer::AuditRecord,
-    export::ExportedEntry,
     leaf::{LEAF_COLUMNS, SELECTED, SealedEntry},
     merkle::{self, NodeHash},
-    model::{EntrySource, EventType},
-    sealing::AuditAlert,
+    model::{AuditAlert, AuditRecord, EntrySource, EventType, ExportedEntry, SignedTreeHead},
 };
+use am_core::ids::AuditId;
 use am_db::{
     Connection, DatabaseError, FromRow, Result, Tx,
     bulk_insert::{InsertStatement, RowBatch},
-    codec::Timestamp,
     insert, owner, push_row, row,
     row::Columns,
     sql,
     sql_value::SqlValue,
-    statement::Listed,
+    statement_list::Listed,
 };
 
 /// Number of leaves below a tile of the lowest level, and of tiles below a tile of the next level.
@@ -40,31 +37,37 @@ pub fn add_sealed_rows(rows: &mut RowBatch, sealed: &[SealedEntry]) {
     for entry in sealed {
         add_leaf_row(
             rows,
-            &entry.columns[0],
-            &entry.leaf,
-            EntrySource::Service,
-            (entry.event, entry.level),
-            entry.risk,
+            &LeafRow {
+                id: &entry.columns[0],
+                hash: &entry.leaf,
+                source: EntrySource::Service,
+                event: entry.event,
+                level: entry.level,
+                risk: entry.risk,
+            },
         );
     }
 }
 
-fn add_leaf_row(
-    rows: &mut RowBatch,
-    id: &SqlValue,
-    leaf: &NodeHash,
+/// The record of a leaf: the entry's id, its hash, and what entries are counted and searched by.
+struct LeafRow<'a> {
+    id: &'a SqlValue,
+    hash: &'a NodeHash,
     source: EntrySource,
-    (event, level): (&str, &str),
+    event: &'a str,
+    level: &'a str,
     risk: i64,
-) {
+}
+
+fn add_leaf_row(rows: &mut RowBatch, leaf: &LeafRow<'_>) {
     push_row!(rows, "am_audit_entries" {
-        audit_id: id,
-        leaf_hash: hex::encode(leaf),
-        source: source.word(),
-        event_type: event,
-        security_level: level,
-        risk_score: risk,
-        requires_investigation: risk >= super::model::INVESTIGATION_THRESHOLD,
+        audit_id: leaf.id,
+        leaf_hash: hex::encode(leaf.hash),
+        source: leaf.source.word(),
+        event_type: leaf.event,
+        security_level: leaf.level,
+        risk_score: leaf.risk,
+        requires_investigation: leaf.risk >= super::model::INVESTIGATION_THRESHOLD,
     });
 }
 
@@ -94,21 +97,27 @@ fn raw_columns(columns: &mut Columns<'_>) -> Result<Vec<SqlValue>> {
     LEAF_COLUMNS.iter().map(column).collect()
 }
 
-/// At most `limit` rows without a leaf after row number `after`, in the order they were written, and the number of the
-/// last row read.
-pub async fn find_unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<(Vec<UnsealedRow>, i64)> {
+/// Rows of the coordinator without a leaf, in the order they were written.
+pub struct UnsealedRows {
+    pub rows: Vec<UnsealedRow>,
+    /// Number of the last row that was looked at, with a leaf or without.
+    pub last: i64,
+}
+
+/// The rows without a leaf among the next `limit` after row number `after`.
+pub async fn find_unsealed(conn: &mut Connection, after: i64, limit: i64) -> Result<UnsealedRows> {
     let last = sql!(
         "SELECT max(place) FROM (SELECT {place l} AS place FROM agent_audit_logs l WHERE {place l} > $1 ORDER BY {place l} LIMIT $2) AS next",
     );
     let last: Option<i64> = last.bind(after).bind(limit).fetch_value(&mut *conn).await?;
-    let Some(last) = last else { return Ok((Vec::new(), after)) };
+    let Some(last) = last else { return Ok(UnsealedRows { rows: Vec::new(), last: after }) };
     let unsealed = sql!(
         "SELECT {place l}",
         SELECTED,
         " FROM agent_audit_logs l WHERE {place l} > $1 AND {place l} <= $2
              AND NOT EXISTS (SELECT 1 FROM am_audit_entries e WHERE e.audit_id = l.id) ORDER BY {place l}",
     );
-    Ok((unsealed.bind(after).bind(last).fetch_all(conn).await?, last))
+    Ok(UnsealedRows { rows: unsealed.bind(after).bind(last).fetch_all(conn).await?, last })
 }
 
 /// Insert leaves for rows that the coordinator wrote.
@@ -117,9 +126,15 @@ pub async fn insert_coordinator_leaves(tx: &mut Tx, rows: &[UnsealedRow]) -> Res
     for row in rows {
         // An unknown event type or level is sealed all the same, and counted as empty.
         let word = |at: usize| row.columns[at].text().unwrap_or_default();
-        let risk = row.columns[13].as_integer().unwrap_or(0);
-        let leaf = super::leaf::leaf_hash(EntrySource::Coordinator, &row.columns);
-        add_leaf_row(&mut leaves, &row.columns[0], &leaf, EntrySource::Coordinator, (word(1), word(7)), risk);
+        let leaf = LeafRow {
+            id: &row.columns[0],
+            hash: &super::leaf::leaf_hash(EntrySource::Coordinator, &row.columns),
+            source: EntrySource::Coordinator,
+            event: word(1),
+            level: word(7),
+            risk: row.columns[13].as_integer().unwrap_or(0),
+        };
+        add_leaf_row(&mut leaves, &leaf);
     }
     if rows.is_empty() { Ok(()) } else { leaves.execute(tx).await }
 }
@@ -188,20 +203,29 @@ pub async fn range_hash(conn: &mut Connection, range: Range<u64>) -> Result<Node
     Ok(merkle::root_of_subtrees(&parts))
 }
 
+/// The hash over [`TILE_WIDTH`] neighbours of the level below.
+pub struct MerkleTile {
+    /// Level of the tile, from 1; level 0 are the leaves.
+    pub level: u32,
+    /// Place among the tiles of its level, from 0.
+    pub place: u64,
+    pub hash: NodeHash,
+}
+
 /// Tiles that entries up to `size` complete beyond those up to `from`, lowest level first.
-pub async fn compute_new_tiles(conn: &mut Connection, from: u64, size: u64) -> Result<Vec<(u32, u64, NodeHash)>> {
-    let mut made: Vec<(u32, u64, NodeHash)> = Vec::new();
+pub async fn compute_new_tiles(conn: &mut Connection, from: u64, size: u64) -> Result<Vec<MerkleTile>> {
+    let mut made: Vec<MerkleTile> = Vec::new();
     let (mut level, mut wide) = (1, TILE_WIDTH);
     while size / wide > 0 {
         for place in from / wide..size / wide {
             let below = place * TILE_WIDTH..(place + 1) * TILE_WIDTH;
             // Some tiles were computed above, the others are stored.
-            let fresh = made.iter().filter(|(at, place, _)| *at == level - 1 && below.contains(place));
-            let fresh: Vec<NodeHash> = fresh.map(|(_, _, hash)| *hash).collect();
+            let fresh = made.iter().filter(|tile| tile.level == level - 1 && below.contains(&tile.place));
+            let fresh: Vec<NodeHash> = fresh.map(|tile| tile.hash).collect();
             let stored = below.end - fresh.len() as u64;
             let mut hashes = level_hashes(conn, level - 1, below.start..stored).await?;
             hashes.extend(fresh);
-            made.push((level, place, merkle::root_of_complete(hashes)));
+            made.push(MerkleTile { level, place, hash: merkle::root_of_complete(hashes) });
         }
         level += 1;
         wide *= TILE_WIDTH;
@@ -210,30 +234,16 @@ pub async fn compute_new_tiles(conn: &mut Connection, from: u64, size: u64) -> R
 }
 
 /// Insert the given tiles.
-pub async fn insert_tiles(tx: &mut Tx, tiles: &[(u32, u64, NodeHash)]) -> Result<()> {
+pub async fn insert_tiles(tx: &mut Tx, tiles: &[MerkleTile]) -> Result<()> {
     let mut rows = RowBatch::default();
-    for (level, place, hash) in tiles {
+    for tile in tiles {
         push_row!(rows, "am_audit_tiles" {
-            level: i64::from(*level),
-            place: place.cast_signed(),
-            hash: hex::encode(hash),
+            level: i64::from(tile.level),
+            place: tile.place.cast_signed(),
+            hash: hex::encode(tile.hash),
         } "ON CONFLICT DO NOTHING");
     }
     if tiles.is_empty() { Ok(()) } else { rows.execute(tx).await }
-}
-
-/// A stored signed head.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[schema(as = AuditHead)]
-pub struct SignedTreeHead {
-    /// Number of entries covered.
-    pub size: u64,
-    /// Merkle root over the entries, in hex.
-    pub root: String,
-    /// Complete C2SP checkpoint: log, size, root in base64, an empty line, the signature.
-    pub checkpoint: String,
-    /// Time of signing.
-    pub made_at: Timestamp,
 }
 
 /// Insert a head unless one of this size exists. Returns whether it is new.
@@ -264,11 +274,22 @@ pub async fn heads(conn: &mut Connection, after: u64, limit: i64) -> Result<Vec<
     heads.bind(i64::try_from(after).unwrap_or(i64::MAX)).bind(limit).fetch_all(conn).await
 }
 
-/// Position of an entry in the log (from 1), its leaf and its writer.
-pub async fn find_position(conn: &mut Connection, id: &str) -> Result<Option<(u64, String, String)>> {
-    let found = sql!("SELECT seq, leaf_hash, source FROM am_audit_entries WHERE audit_id = $1").bind(id);
-    let found: Option<(i64, String, String)> = found.fetch_optional(conn).await?;
-    Ok(found.map(|(seq, leaf, source)| (seq.cast_unsigned(), leaf, source)))
+row! {
+    /// Where an entry stands in the log.
+    pub struct LogPosition {
+        /// Position from 1.
+        pub seq: u64 => i64::cast_unsigned,
+        /// Leaf hash in hex.
+        pub leaf_hash: String,
+        /// The stored form of its writer.
+        pub source: String,
+    }
+}
+
+/// Position of an entry in the log; `None` when it is not sealed.
+pub async fn find_position(conn: &mut Connection, id: &AuditId) -> Result<Option<LogPosition>> {
+    let found = sql!("SELECT ", LogPosition::COLUMNS, " FROM am_audit_entries WHERE audit_id = $1");
+    found.bind(id).fetch_optional(conn).await
 }
 
 /// Position of consumer `reader`; 0 when it has none.
@@ -340,7 +361,7 @@ impl FromRow for ExportedEntry {
 }
 
 /// Whether there is an entry with this id, sealed or not.
-pub async fn entry_exists(conn: &mut Connection, id: &str) -> Result<bool> {
+pub async fn entry_exists(conn: &mut Connection, id: &AuditId) -> Result<bool> {
     sql!("SELECT 1 FROM agent_audit_logs WHERE id = $1").bind(id).exists(conn).await
 }
 

@@ -26,7 +26,7 @@ async fn open() -> AuditTestLog {
     let settings = AuditSettings { origin: "test/log".into(), every: Duration::from_secs(3600) };
     let (clock, ids) = (Clock::system(), IdGenerator::seeded(7));
     let webhooks = WebhookService::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
-    let audit = AuditLog::new((db.clone(), clock, ids), webhooks, signer(), settings);
+    let audit = AuditLog::new(db.clone(), clock, ids, webhooks, signer(), settings);
     AuditTestLog { _dir: dir, db, audit }
 }
 
@@ -108,7 +108,7 @@ async fn a_log_that_nobody_touched_is_valid_and_its_proofs_hold() {
         );
     }
     assert!(matches!(log.audit.consistency(6, None).await, Err(AuditError::HeadNotFound(6))));
-    assert!(matches!(log.audit.inclusion("audit_none", None).await, Err(AuditError::NotFound(_))));
+    assert!(matches!(log.audit.inclusion(&"audit_none".into(), None).await, Err(AuditError::NotFound(_))));
 }
 
 #[tokio::test]
@@ -169,7 +169,8 @@ impl AuditTestLog {
         let work = async move |tx: &mut Tx| {
             let conn = tx.conn().await?;
             sqlx::raw_sql(sql).execute(&mut *conn).await?;
-            let (mut after, mut headed, mut text) = (0, 0, String::new());
+            let (mut after, mut headed) = (0, 0);
+            let mut text = String::new();
             while let Some(lines) = export::next_lines(conn, &mut after, &mut headed, 3).await? {
                 text.push_str(&lines);
             }
@@ -241,11 +242,11 @@ async fn what_the_coordinator_writes_is_sealed_and_marked() {
     )
     .await;
     log.append(1).await;
-    let found = log.audit.get("audit_c1").await.unwrap();
+    let found = log.audit.get(&"audit_c1".into()).await.unwrap();
     assert_eq!((found.log_sequence, found.signature_valid), (None, Some(false)), "its own word for it counts nothing");
     log.audit.seal().await.unwrap();
     log.audit.seal().await.unwrap();
-    let found = log.audit.get("audit_c1").await.unwrap();
+    let found = log.audit.get(&"audit_c1".into()).await.unwrap();
     assert_eq!((found.log_sequence, found.source), (Some(4), EntrySource::Coordinator));
     let report = log.verify(&[]).await;
     assert_eq!((report.valid, report.by_coordinator), (true, 1), "{report:?}");
@@ -254,7 +255,7 @@ async fn what_the_coordinator_writes_is_sealed_and_marked() {
     // What is written beside the log later looks like the coordinator's, and never like ours.
     log.run("INSERT INTO agent_audit_logs SELECT 'audit_copy', event_type, timestamp, workflow_id, execution_id, step_id, user_id, security_level, ip_address, user_agent, event_data, previous_state, new_state, risk_score, requires_investigation, investigation_notes, cryptographic_hash, signature_valid, created_at FROM agent_audit_logs WHERE execution_id = 'exec_0' LIMIT 1").await;
     log.audit.seal().await.unwrap();
-    assert_eq!(log.audit.get("audit_copy").await.unwrap().source, EntrySource::Coordinator);
+    assert_eq!(log.audit.get(&"audit_copy".into()).await.unwrap().source, EntrySource::Coordinator);
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ id_kinds! {
     AgentKind AgentId "Identifier of an agent: `agent_` and hex digits, or a text that another service chose.";
     ApiKeyKind ApiKeyId "Identifier of a managed API key: eight hex digits, which the key contains.";
     AssignmentKind AssignmentId "Identifier of an assignment: `assign_` and 16 hex digits.";
-    AuditKind AuditId "Identifier of an audit entry.";
+    AuditKind AuditId "Identifier of an audit entry: `audit_` and 12 hex digits.";
     BroadcastKind BroadcastId "Identifier of a broadcast, which all of its messages share.";
     ChannelKind ChannelId "Identifier of a channel.";
     DataKeyKind DataKeyId "Identifier of a channel's data key.";
@@ -85,6 +85,12 @@ impl<K> From<String> for TypedId<K> {
 impl<K> From<&str> for TypedId<K> {
     fn from(text: &str) -> Self {
         text.to_owned().into()
+    }
+}
+
+impl<K> From<&Self> for TypedId<K> {
+    fn from(id: &Self) -> Self {
+        id.clone()
     }
 }
 

@@ -35,11 +35,10 @@ impl KeyTestService {
         let open = async |seed: u64| {
             let signer = Signer::from_hex(&"5a".repeat(32)).unwrap();
             let settings = AuditSettings { origin: "test".to_owned(), every: Duration::from_secs(5) };
-            let log = (db.clone(), clock.clone(), IdGenerator::seeded(seed));
-            let webhooks =
-                WebhookService::new(db.clone(), clock.clone(), IdGenerator::seeded(seed), &Default::default()).unwrap();
-            let audit = AuditLog::new(log, webhooks, signer, settings);
-            ApiKeyService::open(db.clone(), clock.clone(), IdGenerator::seeded(seed), audit).await.unwrap()
+            let ids = || IdGenerator::seeded(seed);
+            let webhooks = WebhookService::new(db.clone(), clock.clone(), ids(), &Default::default()).unwrap();
+            let audit = AuditLog::new(db.clone(), clock.clone(), ids(), webhooks, signer, settings);
+            ApiKeyService::open(db.clone(), clock.clone(), ids(), audit).await.unwrap()
         };
         let (office, door) = (open(1).await, open(2).await);
         Self { _dir: dir, office, door, seconds }

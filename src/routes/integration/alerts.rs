@@ -11,6 +11,7 @@ use crate::{
 use am_audit::{
     AuditEntryView, AuditFilter, AuditPageRequest, EntrySource, EventType, INVESTIGATION_THRESHOLD, risk_band,
 };
+use am_core::ids::{AuditId, ExecutionId, WorkflowId};
 use am_db::{codec::Timestamp, owner::PrincipalName};
 
 /// Filter of alerts.
@@ -57,7 +58,7 @@ impl AlertSeverity {
 #[derive(Serialize, ToSchema)]
 pub struct SecurityAlert {
     /// Id of the audit entry.
-    id: String,
+    id: AuditId,
     /// `high` or `critical`.
     severity: &'static str,
     /// Summary, in words.
@@ -67,9 +68,9 @@ pub struct SecurityAlert {
     /// Risk, 70 to 100.
     risk_score: i64,
     /// Workflow that the entry is about; null: none.
-    workflow_id: Option<String>,
+    workflow_id: Option<WorkflowId>,
     /// Execution that the entry is about; null: none.
-    execution_id: Option<String>,
+    execution_id: Option<ExecutionId>,
     /// Principal that caused it; null: unknown.
     #[schema(value_type = Option<String>)]
     user_id: Option<PrincipalName>,
@@ -92,7 +93,7 @@ pub struct SecurityAlerts {
 
 impl From<AuditEntryView> for SecurityAlert {
     fn from(entry: AuditEntryView) -> Self {
-        let about = entry.execution_id.as_ref().or(entry.workflow_id.as_ref());
+        let about = entry.execution_id.as_deref().or(entry.workflow_id.as_deref());
         let message = match about {
             Some(about) => format!("{} ({about}), risk {}", entry.event_type, entry.risk_score),
             None => format!("{}, risk {}", entry.event_type, entry.risk_score),

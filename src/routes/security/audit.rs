@@ -21,6 +21,7 @@ use crate::{
     },
 };
 use am_audit::{AuditEntry, AuditEntryView, AuditFilter, AuditPageRequest, EntrySource, EventType, SecurityLevel};
+use am_core::ids::{AuditId, ExecutionId, PrincipalId, StepExecutionId, WorkflowId};
 use am_db::codec::Timestamp;
 
 /// The largest `event_data`, in bytes of its JSON.
@@ -31,20 +32,20 @@ const MAX_EVENT_DATA_BYTES: usize = 64 << 10;
 #[schema(as = AuditLog)]
 pub struct AuditShape {
     /// Id of the entry: `audit_` and hexadecimal digits.
-    id: String,
+    id: AuditId,
     /// Kind of the event.
     event_type: EventType,
     /// When it happened.
     #[schema(format = DateTime)]
     timestamp: String,
     /// Workflow that it is about; null: none.
-    workflow_id: Option<String>,
+    workflow_id: Option<WorkflowId>,
     /// Execution that it is about; null: none.
-    execution_id: Option<String>,
+    execution_id: Option<ExecutionId>,
     /// Step that it is about; null: none.
-    step_id: Option<String>,
+    step_id: Option<StepExecutionId>,
     /// Principal that caused it; null: unknown.
-    user_id: Option<String>,
+    user_id: Option<PrincipalId>,
     /// How sensitive the entry is.
     security_level: SecurityLevel,
     /// Address that the request came from; null: no request, or unknown.
@@ -88,13 +89,13 @@ pub struct AuditQuery {
     /// Only entries of this event.
     event_type: Option<EventType>,
     /// Only entries about this workflow.
-    workflow_id: Option<String>,
+    workflow_id: Option<WorkflowId>,
     /// Only entries about this execution.
-    execution_id: Option<String>,
+    execution_id: Option<ExecutionId>,
     /// Only entries about this step.
-    step_id: Option<String>,
+    step_id: Option<StepExecutionId>,
     /// Only entries caused by this principal.
-    user_id: Option<String>,
+    user_id: Option<PrincipalId>,
     /// Only entries of this level.
     security_level: Option<SecurityLevel>,
     /// Only entries that somebody should look at, or only the others.
@@ -149,7 +150,7 @@ pub async fn list_audit_entries(
     };
     let page = &paging.page;
     let place = AuditPageRequest {
-        after: page.after.as_ref().map(|(_, id)| id.clone()),
+        after: page.after.as_ref().map(|(_, id)| id.as_str().into()),
         limit: page.limit,
         offset: page.offset,
     };
@@ -162,7 +163,7 @@ pub async fn list_audit_entries(
 #[utoipa::path(
     get, path = "/api/v1/agents/security/audit-logs/{audit_id}", operation_id = "audit_get", tag = "audit",
     security(("ApiKey" = ["admin"])),
-    params(("audit_id" = String, Path, description = "Id of the audit entry: `audit_` and hexadecimal digits")),
+    params(("audit_id" = AuditId, Path, description = "Id of the audit entry: `audit_` and hexadecimal digits")),
     responses(
         (status = 200, body = AuditShape, description = "The audit entry"),
         (status = 404, description = "No audit entry has this id"),
@@ -171,7 +172,7 @@ pub async fn list_audit_entries(
 pub async fn get_audit_entry(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AuditId>,
 ) -> Result<JsonBody<AuditEntryView>, ApiError> {
     Ok(JsonBody(app.audit.get(&id).await?))
 }
@@ -182,11 +183,11 @@ pub struct RecordAuditRequest {
     /// Kind of the event.
     event_type: EventType,
     /// Workflow that it is about; null: none.
-    workflow_id: Option<String>,
+    workflow_id: Option<WorkflowId>,
     /// Execution that it is about; null: none.
-    execution_id: Option<String>,
+    execution_id: Option<ExecutionId>,
     /// Step that it is about; null: none.
-    step_id: Option<String>,
+    step_id: Option<StepExecutionId>,
     /// How sensitive the entry is. Default `internal`.
     #[serde(default = "default_security_level")]
     security_level: SecurityLevel,

@@ -13,6 +13,7 @@ use crate::{
     http::{AdminKey, ApiError, JsonBody, PathParams, QueryParams, pagination::row_limit},
 };
 use am_audit::{ConsistencyProof, InclusionProof, SignedTreeHead};
+use am_core::ids::AuditId;
 
 /// The last signed head of the audit log, and the key to check it with.
 #[derive(Serialize, ToSchema)]
@@ -94,7 +95,7 @@ pub struct InclusionQuery {
     get, path = "/api/v1/agents/security/audit-tree/inclusion/{audit_id}", operation_id = "audit_prove_inclusion",
     tag = "audit", security(("ApiKey" = ["admin"])),
     params(
-        ("audit_id" = String, Path, description = "Id of the audit entry: `audit_` and hexadecimal digits"),
+        ("audit_id" = AuditId, Path, description = "Id of the audit entry: `audit_` and hexadecimal digits"),
         InclusionQuery,
     ),
     responses(
@@ -106,7 +107,7 @@ pub struct InclusionQuery {
 pub async fn get_inclusion_proof(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AuditId>,
     QueryParams(query): QueryParams<InclusionQuery>,
 ) -> Result<JsonBody<InclusionProof>, ApiError> {
     Ok(JsonBody(app.audit.inclusion(&id, query.size).await?))

@@ -19,7 +19,7 @@ use am_audit::{
     AuditCounts, AuditEntryView, AuditFilter, AuditPageRequest, EventType, INVESTIGATION_THRESHOLD, SecurityLevel,
     risk_band,
 };
-use am_core::ids::{ExecutionId, WorkflowId};
+use am_core::ids::{AuditId, ExecutionId, StepExecutionId, WorkflowId};
 use am_db::codec::Timestamp;
 use am_security::{sandbox::SandboxRecord, trust::TrustStatistics};
 
@@ -177,7 +177,7 @@ pub struct ExecutionSecurityReport {
 #[schema(as = ExecutionViolation)]
 pub struct RecordedViolation {
     /// Id of the audit entry.
-    audit_id: String,
+    audit_id: AuditId,
     /// Kind of the event.
     event_type: EventType,
     /// Risk, 0 to 100.
@@ -185,7 +185,7 @@ pub struct RecordedViolation {
     /// Whether somebody should look at it.
     requires_investigation: bool,
     /// Step that it is about; null: none.
-    step_id: Option<String>,
+    step_id: Option<StepExecutionId>,
     /// When it happened.
     timestamp: Timestamp,
 }
@@ -214,7 +214,7 @@ fn is_violation(record: &AuditEntryView) -> bool {
     post, path = "/api/v1/agents/security/executions/{execution_id}/security-monitor",
     operation_id = "security_monitor_execution", tag = "security", security(("ApiKey" = ["admin"])),
     params(
-        ("execution_id" = String, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
+        ("execution_id" = ExecutionId, Path, description = "Id of the execution: `exec_` and hexadecimal digits"),
         MonitorQuery,
         IdempotencyHeader,
     ),
@@ -232,7 +232,7 @@ pub async fn monitor_execution(
     request: IdempotentJson<Option<Value>>,
 ) -> Result<IdempotentOk<Value>, ApiError> {
     let execution = app.executions.get(&caller, &id).await?;
-    if execution.workflow_id != query.workflow_id {
+    if execution.workflow_id != *query.workflow_id {
         let loc = vec!["query".into(), "workflow_id".into()];
         return Err(ApiError::unprocessable(vec![FieldError::invalid_value(
             loc,
@@ -259,8 +259,8 @@ pub async fn monitor_execution(
         _ => "attention",
     };
     let monitored = ExecutionSecurityReport {
-        execution_id: execution.id,
-        workflow_id: execution.workflow_id,
+        execution_id: id,
+        workflow_id: query.workflow_id,
         status: execution.status.to_string(),
         security_status,
         security_level: found.entries.iter().map(|entry| entry.security_level).max(),

@@ -10,6 +10,7 @@ use super::{
     AuditError, AuditLog, Result,
     model::{EntrySource, EventType, SecurityLevel, verify_embedded_signature},
 };
+use am_core::ids::{AuditId, ExecutionId, StepExecutionId, WorkflowId};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -21,11 +22,11 @@ pub struct AuditFilter {
     /// Type of the event.
     pub event_type: Option<EventType>,
     /// Id of the workflow concerned.
-    pub workflow_id: Option<String>,
+    pub workflow_id: Option<WorkflowId>,
     /// Id of the execution concerned; null if none.
-    pub execution_id: Option<String>,
+    pub execution_id: Option<ExecutionId>,
     /// Id of the step concerned.
-    pub step_id: Option<String>,
+    pub step_id: Option<StepExecutionId>,
     /// Acting user, under every form that a row may hold.
     pub user: Option<Vec<String>>,
     /// Security level of the entry.
@@ -49,7 +50,7 @@ impl AuditFilter {
 #[derive(Clone, Debug)]
 pub struct AuditPageRequest {
     /// Id of the entry after which the page begins; `None` begins at the newest.
-    pub after: Option<String>,
+    pub after: Option<AuditId>,
     /// Largest number of entries.
     pub limit: u32,
     /// Number of entries to skip.
@@ -65,24 +66,24 @@ pub struct SearchPage {
     pub total: Option<u64>,
     /// Position after which the next page begins; `None` at the end. A page can be short or even empty and still have a
     /// next one: a search stops after reading 10 000 entries and leaves the rest to the next page.
-    pub next: Option<(Timestamp, String)>,
+    pub next: Option<(Timestamp, AuditId)>,
 }
 
 /// An entry in the form shown to clients.
 #[derive(Clone, Debug, Serialize)]
 pub struct AuditEntryView {
     /// Id: `audit_` and hex digits.
-    pub id: String,
+    pub id: AuditId,
     /// Type of the event.
     pub event_type: EventType,
     /// Time of the event.
     pub timestamp: Timestamp,
     /// Id of the workflow concerned; null if none.
-    pub workflow_id: Option<String>,
+    pub workflow_id: Option<WorkflowId>,
     /// Id of the execution concerned.
-    pub execution_id: Option<String>,
+    pub execution_id: Option<ExecutionId>,
     /// Id of the step concerned; null if none.
-    pub step_id: Option<String>,
+    pub step_id: Option<StepExecutionId>,
     /// Principal of the acting user; null when unknown.
     pub user_id: Option<PrincipalName>,
     /// Security level of the entry.
@@ -169,8 +170,8 @@ impl AuditLog {
     ///
     /// # Errors
     /// Returns [`AuditError::NotFound`] when it does not exist.
-    pub async fn get(&self, id: &str) -> Result<AuditEntryView> {
-        store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| AuditError::NotFound(id.to_owned()))
+    pub async fn get(&self, id: &AuditId) -> Result<AuditEntryView> {
+        store::get(&mut *self.0.db.read().await?, id).await?.ok_or_else(|| AuditError::NotFound(id.clone()))
     }
 
     /// Numbers of entries, read from counters that are updated with each entry.

@@ -3,6 +3,7 @@
 
 use super::{AuditEntryView, AuditFilter, AuditPageRequest, SearchPage};
 use crate::model::{EntrySource, EventType, SecurityLevel};
+use am_core::ids::AuditId;
 use am_db::{
     Connection, DatabaseError, FromRow as _, Result,
     codec::{JsonText, Timestamp},
@@ -13,30 +14,23 @@ use am_db::{
 /// Largest number of entries read for one page.
 const SEARCH_WINDOW: i64 = 10_000;
 
-/// Counter of entries with equal properties.
-pub struct EntryCounter {
-    pub event_type: String,
-    pub security_level: String,
-    pub risk_score: i64,
-    pub requires_investigation: bool,
-    pub entries: u64,
+row! {
+    /// Counter of entries with equal properties.
+    pub struct EntryCounter {
+        /// Shown by its value, if it is one of the coordinator's event types.
+        pub event_type: String => |event: String| EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
+        pub security_level: String => |level: String| {
+            SecurityLevel::from_stored(&level).map_or(level, |level| level.value().to_owned())
+        },
+        pub risk_score: i64,
+        pub requires_investigation: bool,
+        pub entries: u64 => i64::cast_unsigned,
+    }
 }
 
 /// All counters of entries.
 pub async fn read_counters(conn: &mut Connection) -> Result<Vec<EntryCounter>> {
-    let rows =
-        sql!("SELECT event_type, security_level, risk_score, requires_investigation, entries FROM am_audit_counts");
-    let rows: Vec<(String, String, i64, bool, i64)> = rows.fetch_all(conn).await?;
-    let count =
-        |(event, level, risk_score, requires_investigation, entries): (String, String, i64, bool, i64)| EntryCounter {
-            // Shown by its value, if it is one of the coordinator's event types.
-            event_type: EventType::from_stored(&event).map_or(event, |event| event.value().to_owned()),
-            security_level: SecurityLevel::from_stored(&level).map_or(level, |level| level.value().to_owned()),
-            risk_score,
-            requires_investigation,
-            entries: entries.cast_unsigned(),
-        };
-    Ok(rows.into_iter().map(count).collect())
+    sql!("SELECT ", EntryCounter::COLUMNS, " FROM am_audit_counts").fetch_all(conn).await
 }
 
 /// Number of entries that match the counted members of a filter.
@@ -73,7 +67,7 @@ enum Column {
 }
 
 fn plan_index(filter: &AuditFilter, counts: &[EntryCounter]) -> IndexPlan {
-    let one = |value: &String| vec![value.clone()];
+    let one = |id: &str| vec![id.to_owned()];
     let event = filter.event_type.map(|event| vec![event.stored().to_owned()]);
     let few = |entries: u64| entries <= SEARCH_WINDOW.cast_unsigned();
     let by_risk = filter.risk_min.is_some() || filter.risk_max.is_some() || filter.requires_investigation == Some(true);
@@ -215,7 +209,7 @@ async fn window_end(
     way: &IndexPlan,
     filter: &AuditFilter,
     before: Option<i64>,
-) -> Result<Option<(Timestamp, String)>> {
+) -> Result<Option<(Timestamp, AuditId)>> {
     let end = of_candidates!(
         way,
         " SELECT l.created_at, l.id FROM agent_audit_logs l WHERE (SELECT count(*) FROM c) > $6
@@ -312,7 +306,7 @@ async fn search_log(
         .bind_some(filter.risk_max)
         .bind(i64::from(page.limit))
         .bind(i64::from(page.offset));
-    let ids: Vec<String> = ids.fetch_values(&mut *conn).await?;
+    let ids: Vec<AuditId> = ids.fetch_values(&mut *conn).await?;
     let full = ids.len() == page.limit as usize;
     let entries = records_of_ids(&mut *conn, &ids).await?;
     let next = if full {
@@ -328,7 +322,7 @@ async fn search_log(
     Ok(SearchPage { entries, total, next })
 }
 
-async fn row_number(conn: &mut Connection, id: &str) -> Result<Option<i64>> {
+async fn row_number(conn: &mut Connection, id: &AuditId) -> Result<Option<i64>> {
     sql!("SELECT {place l} FROM agent_audit_logs l WHERE l.id = $1").bind(id).fetch_optional_value(conn).await
 }
 
@@ -342,7 +336,7 @@ async fn records_of_rows(conn: &mut Connection, numbers: &[i64]) -> Result<Vec<A
 }
 
 /// The sealed ones of these ids, the last of the log first.
-async fn records_of_ids(conn: &mut Connection, ids: &[String]) -> Result<Vec<AuditEntryView>> {
+async fn records_of_ids(conn: &mut Connection, ids: &[AuditId]) -> Result<Vec<AuditEntryView>> {
     let records = sql!("SELECT ", AuditEntryView::COLUMNS, RECORDS, "WHERE l.id IN {texts $1} ORDER BY e.seq DESC");
     checked(records.bind(json(ids)?).fetch_all(conn).await?)
 }
@@ -356,7 +350,7 @@ fn checked(records: Vec<AuditEntryView>) -> Result<Vec<AuditEntryView>> {
 }
 
 /// An entry by its id.
-pub async fn get(conn: &mut Connection, id: &str) -> Result<Option<AuditEntryView>> {
+pub async fn get(conn: &mut Connection, id: &AuditId) -> Result<Option<AuditEntryView>> {
     let record = sql!("SELECT ", AuditEntryView::COLUMNS, RECORDS, "WHERE l.id = $1").bind(id);
     Ok(record.fetch_optional::<AuditEntryView>(conn).await?.map(AuditEntryView::checked))
 }

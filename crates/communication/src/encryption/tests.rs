@@ -33,7 +33,7 @@ impl EncryptionTestService {
             WebhookService::new(self.db.clone(), self.clock.clone(), parts().2, &Default::default()).unwrap();
         let signer = Signer::from_hex(&"5a".repeat(32)).unwrap();
         let settings = am_audit::AuditSettings { origin: "test".to_owned(), every: Duration::from_secs(5) };
-        let audit = AuditLog::new(parts(), webhooks, signer, settings);
+        let audit = AuditLog::new(self.db.clone(), self.clock.clone(), parts().2, webhooks, signer, settings);
         let key = |byte: u8| encode_base64(&std::array::from_fn::<u8, 32, _>(|at| byte ^ at as u8)).into();
         let masters = masters.iter().map(|(name, byte)| ((*name).to_owned(), key(*byte))).collect();
         EncryptionService::new(parts(), audit, EncryptionSettings { masters, allow_plaintext }).unwrap()

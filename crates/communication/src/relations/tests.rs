@@ -16,10 +16,11 @@ async fn open() -> (tempfile::TempDir, Database, [AgentRelations; 2]) {
     let settings = am_db::DatabaseSettings { readers: 1, busy_timeout: Duration::from_secs(5) };
     let db = Database::open(&dir.path().join("t.db"), &settings).await.unwrap();
     am_db::migrate(&db, &clock).await.unwrap();
-    let parts = || (db.clone(), clock.clone(), IdGenerator::seeded(1));
-    let webhooks = WebhookService::new(db.clone(), clock.clone(), IdGenerator::seeded(1), &Default::default()).unwrap();
+    let ids = IdGenerator::seeded(1);
+    let webhooks = WebhookService::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
     let settings = am_audit::AuditSettings { origin: "test".to_owned(), every: Duration::from_secs(5) };
-    let audit = AuditLog::new(parts(), webhooks, Signer::from_hex(&"5a".repeat(32)).unwrap(), settings);
+    let signer = Signer::from_hex(&"5a".repeat(32)).unwrap();
+    let audit = AuditLog::new(db.clone(), clock.clone(), ids, webhooks, signer, settings);
     let relations = [false, true].map(|strict| AgentRelations::new(db.clone(), clock.clone(), audit.clone(), strict));
     (dir, db, relations)
 }

@@ -192,7 +192,7 @@ impl TrainingDriver {
                 let kind = if first { "started" } else { "resumed" };
                 store::append_event(tx, &id, kind, json!({"steps": steps, "seconds": seconds}), now).await?;
                 let entry = am_audit::AuditEntry::new(EventType::ExecutionStarted, now).of("training_run", kind);
-                let entry = entry.on_behalf_of(&owner).execution(&id).data("steps", json!(steps));
+                let entry = entry.on_behalf_of(&owner).execution(id.as_str()).data("steps", json!(steps));
                 audit.append(tx, vec![entry]).await?;
             }
             Ok(begun)
@@ -412,7 +412,7 @@ impl TrainingDriver {
                 (status, _) => (status, ending, new),
             };
             if let Some(new) = new {
-                let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).execution(&id));
+                let told = (&audit, library::audit_entry(now).on_behalf_of(&owner).execution(id.as_str()));
                 let version = library::publish_version(tx, &ids, told, &owner, new, now).await?;
                 ending.version = Some(version.version);
             }
@@ -435,7 +435,7 @@ impl TrainingDriver {
             let entry = am_audit::AuditEntry::new(event, now)
                 .of("training_run", kind)
                 .on_behalf_of(&owner)
-                .execution(&id)
+                .execution(id.as_str())
                 .data("policy", json!(policy))
                 .data("version", json!(ending.version))
                 .data("execution_time", json!(seconds))

@@ -199,7 +199,7 @@ impl TrainingRuns {
         let owner_id = caller.name.to_string();
         let (new, now) = (NewTrainingRun { id: self.new_id(), owner_id, policy, task, feedback }, self.0.now());
         let audit = self.0.audit().clone();
-        let entry = audit_entry(now, "queued").by(caller).execution(&new.id).data("policy", json!(new.policy));
+        let entry = audit_entry(now, "queued").by(caller).execution(new.id.as_str()).data("policy", json!(new.policy));
         let entry = entry.change(None, Some(json!({"status": RunStatus::Queued})));
         let done = self
             .0
@@ -268,7 +268,8 @@ impl TrainingRuns {
                     RunStatus::Cancelled => EventType::ExecutionCancelled,
                     _ => EventType::WorkflowUpdated,
                 };
-                let entry = am_audit::AuditEntry::new(event, now).of("training_run", action).by(&caller).execution(&id);
+                let entry =
+                    am_audit::AuditEntry::new(event, now).of("training_run", action).by(&caller).execution(id.as_str());
                 audit.append(tx, vec![entry.change(state(&found), state(&changed))]).await?;
                 tx.after_commit(move || hub.wake(&id));
                 Ok(changed)

@@ -30,7 +30,7 @@ impl Ground {
         let signer = am_core::crypto::Signer::from_hex(&"17".repeat(32)).unwrap();
         let webhooks =
             am_webhooks::WebhookService::new(db.clone(), clock.clone(), ids.clone(), &Default::default()).unwrap();
-        let audit = am_audit::AuditLog::new((db.clone(), clock.clone(), ids.clone()), webhooks, signer, log);
+        let audit = am_audit::AuditLog::new(db.clone(), clock.clone(), ids.clone(), webhooks, signer, log);
         let library = PolicyLibrary::open(db.clone(), clock.clone(), ids.clone(), audit, policies).await.unwrap();
         let settings = TrainingRunSettings {
             directory: self.0.path().join("training"),

@@ -201,7 +201,7 @@ fn audit_entry(caller: &Principal, sandbox: &SandboxState, action: &str, now: Ti
     AuditEntry::new(EventType::WorkflowUpdated, now)
         .by(caller)
         .of("sandbox", action)
-        .execution(&sandbox.execution_id)
+        .execution(sandbox.execution_id.as_str())
         .level(sandbox.rules.security_level)
         .data("sandbox_id", json!(sandbox.id))
         .data("sandbox_type", json!(sandbox.rules.sandbox_type))

@@ -299,8 +299,8 @@ fn add_outcome(sandbox: &mut SandboxState, ran: &CommandOutcome, now: Timestamp)
 fn audit_entry(event: EventType, run: &CommandContext, sandbox: &SandboxState, now: Timestamp) -> AuditEntry {
     AuditEntry::new(event, now)
         .on_behalf_of(&run.owner)
-        .workflow(&run.workflow)
-        .execution(&run.execution)
+        .workflow(run.workflow.as_str())
+        .execution(run.execution.as_str())
         .level(sandbox.rules.security_level)
         .data("sandbox_id", json!(sandbox.id))
         .data("sandbox_type", json!(sandbox.rules.sandbox_type))
@@ -319,7 +319,7 @@ fn breach_entry(
     let count: u64 = tried.iter().map(|attempt| attempt.count).sum();
     (count > 0).then(|| {
         audit_entry(EventType::SandboxBreach, run, sandbox, now)
-            .step(&run.step)
+            .step(run.step.as_str())
             .of("sandbox", "breach")
             .data("attempts", json!(&tried[..tried.len().min(MAX_SHOWN_ATTEMPTS)]))
             .data("count", json!(count))
