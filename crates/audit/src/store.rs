@@ -11,6 +11,7 @@ use am_core::ids::AuditId;
 use am_db::{
     Connection, DatabaseError, FromRow, Result, Tx,
     bulk_insert::{InsertStatement, RowBatch},
+    conflict_rule::ConflictRule,
     insert, owner, push_row, row,
     row::Columns,
     sql,
@@ -22,7 +23,7 @@ use am_db::{
 pub const TILE_WIDTH: u64 = 256;
 
 static LOG_INSERT: InsertStatement =
-    InsertStatement::new(concat!(file!(), ":", line!()), "agent_audit_logs", &LEAF_COLUMNS, "");
+    InsertStatement::new(concat!(file!(), ":", line!()), "agent_audit_logs", &LEAF_COLUMNS, ConflictRule::Refuse);
 am_db::inventory::submit! { Listed::Insert(&LOG_INSERT) }
 
 /// Add the rows of this service's own entries with their leaves.
@@ -306,7 +307,7 @@ pub async fn find_consumer_position(conn: &mut Connection, reader: &str) -> Resu
 
 /// Advance consumer `reader` to position `seq`.
 pub async fn advance_consumer(tx: &mut Tx, reader: &str, seq: u64) -> Result<()> {
-    insert!("am_audit_cursors" { reader: reader, seq: seq.cast_signed() } "ON CONFLICT (reader) DO UPDATE SET seq = excluded.seq")
+    insert!("am_audit_cursors" { reader: reader, seq: seq.cast_signed() } update on (reader))
         .execute(tx.conn().await?)
         .await?;
     Ok(())

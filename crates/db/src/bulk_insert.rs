@@ -5,25 +5,24 @@ use std::sync::OnceLock;
 
 use sqlx::AssertSqlSafe;
 
-use super::{Result, Tx, dialect, json_cell::JsonCell, statement::Statement};
+use super::{Result, Tx, conflict_rule::ConflictRule, dialect, json_cell::JsonCell, statement::Statement};
 
 /// An INSERT of rows that come as JSON. A static, made by [`push_row!`](crate::push_row); its address tells the kind.
 pub struct InsertStatement {
     place: &'static str,
     table: &'static str,
     columns: &'static [&'static str],
-    conflict: &'static str,
+    conflict: ConflictRule,
     sql: OnceLock<String>,
 }
 
 impl InsertStatement {
-    /// Into these columns, which each row's cells follow in order. `conflict` says what is done with a row that is there already,
-    /// from `ON CONFLICT` on; where it is empty, that one is a duplicate. `place` says where it stands in the source.
+    /// Into these columns, which each row's cells follow in order. `place` says where it stands in the source.
     pub const fn new(
         place: &'static str,
         table: &'static str,
         columns: &'static [&'static str],
-        conflict: &'static str,
+        conflict: ConflictRule,
     ) -> Self {
         Self { place, table, columns, conflict, sql: OnceLock::new() }
     }
@@ -33,7 +32,7 @@ impl InsertStatement {
     }
 
     pub(super) fn sql(&'static self) -> &'static str {
-        self.sql.get_or_init(|| dialect::insert_rows(self.table, self.columns, self.conflict))
+        self.sql.get_or_init(|| dialect::insert_rows(self.table, self.columns, &self.conflict.clause(self.columns)))
     }
 
     /// The same for one row.

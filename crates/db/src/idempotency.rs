@@ -115,7 +115,7 @@ async fn record_result<T: Serialize>(tx: &mut Tx, once: &IdempotencyKey, now: Ti
         fingerprint: &once.fingerprint,
         answer: answer,
         created_at: now,
-    } "ON CONFLICT (scope, key) DO UPDATE SET fingerprint = excluded.fingerprint, answer = excluded.answer, created_at = excluded.created_at")
+    } update on (scope, key))
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -5,6 +5,7 @@
 
 pub mod bulk_insert;
 pub mod codec;
+pub mod conflict_rule;
 mod connect;
 pub mod dialect;
 mod error;

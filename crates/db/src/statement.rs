@@ -17,6 +17,7 @@ use sqlx::{
 
 use super::{
     Connection, Db, Result,
+    conflict_rule::ConflictRule,
     dialect::Dialect,
     page::PageRequest,
     row::{Columns, FromRow},
@@ -32,7 +33,7 @@ pub struct Statement {
 
 enum Source {
     Text(&'static [&'static str]),
-    Insert { table: &'static str, columns: &'static [&'static str], conflict: &'static str },
+    Insert { table: &'static str, columns: &'static [&'static str], conflict: ConflictRule },
     Update { table: &'static str, columns: &'static [&'static str], given: usize, rest: &'static str },
 }
 
@@ -49,12 +50,12 @@ impl Statement {
         Self { place, source: Source::Text(pieces), form: OnceLock::new() }
     }
 
-    /// One row into `table`; `conflict` begins with `ON CONFLICT`, or is empty.
+    /// One row into `table`.
     pub const fn insert(
         place: &'static str,
         table: &'static str,
         columns: &'static [&'static str],
-        conflict: &'static str,
+        conflict: ConflictRule,
     ) -> Self {
         Self { place, source: Source::Insert { table, columns, conflict }, form: OnceLock::new() }
     }
@@ -91,6 +92,7 @@ impl Statement {
             Source::Text(pieces) => pieces.concat(),
             Source::Insert { table, columns, conflict } => {
                 let values: Vec<String> = (1..=columns.len()).map(|at| format!("${at}")).collect();
+                let conflict = conflict.clause(columns);
                 format!("INSERT INTO {table} ({}) VALUES ({}) {conflict}", columns.join(", "), values.join(", "))
             }
             Source::Update { table, columns, given, rest } => {
@@ -326,6 +328,9 @@ mod tests {
     fn columns_and_values_stand_side_by_side() {
         let insert = insert!("t" { id: 1i64, name: "x" } "ON CONFLICT (id) DO NOTHING");
         assert_eq!(text(insert), "INSERT INTO t (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING");
+        let upsert = insert!("t" { id: 1i64, name: "x", made: 2i64, size: 3i64 } update on (id) except (made) " WHERE t.size < 9");
+        let expected = "ON CONFLICT (id) DO UPDATE SET name = excluded.name, size = excluded.size WHERE t.size < 9";
+        assert!(text(upsert).ends_with(expected));
         let update = update!("t" { name: "x", size: 2i64 } where "id = $1 AND size < $2" (1i64, 5i64));
         assert_eq!(text(update), "UPDATE t SET name = $3, size = $4 WHERE id = $1 AND size < $2");
     }

@@ -15,15 +15,16 @@ macro_rules! sql {
 }
 
 /// A query that inserts one row: `insert!("table" { column: value, ... })`, with what is done about a row that is there already
-/// (`"ON CONFLICT ..."`) after the braces.
+/// after the braces: `"ON CONFLICT ..."`, or `update on (id)`, which gives it the new values of all columns but the key (and of those
+/// named by `except (created_at)`); a literal at the end follows the assignments.
 #[macro_export]
 macro_rules! insert {
-    ($table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
+    ($table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:tt)*) => {{
         static STATEMENT: $crate::statement::Statement = $crate::statement::Statement::insert(
             concat!(file!(), ":", line!()),
             $table,
             &[$(stringify!($column)),+],
-            concat!("", $($conflict)?),
+            $crate::conflict_rule!($($conflict)*).for_columns(&[$(stringify!($column)),+]),
         );
         $crate::inventory::submit! { $crate::statement_list::Listed::Statement(&STATEMENT) }
         STATEMENT.query()$(.bind($value))+
@@ -48,15 +49,16 @@ macro_rules! update {
 }
 
 /// Add a row to [`RowBatch`](crate::bulk_insert::RowBatch): `push_row!(rows, "table" { column: value, ... })`, with what is done about a row that is there already
-/// (`"ON CONFLICT ..."`) after the braces.
+/// after the braces: `"ON CONFLICT ..."`, or `update on (id)`, which gives it the new values of all columns but the key (and of those
+/// named by `except (created_at)`); a literal at the end follows the assignments.
 #[macro_export]
 macro_rules! push_row {
-    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:literal)?) => {{
+    ($rows:expr, $table:literal { $($column:ident : $value:expr),+ $(,)? } $($conflict:tt)*) => {{
         static INSERT: $crate::bulk_insert::InsertStatement = $crate::bulk_insert::InsertStatement::new(
             concat!(file!(), ":", line!()),
             $table,
             &[$(stringify!($column)),+],
-            concat!("", $($conflict)?),
+            $crate::conflict_rule!($($conflict)*).for_columns(&[$(stringify!($column)),+]),
         );
         $crate::inventory::submit! { $crate::statement_list::Listed::Insert(&INSERT) }
         $rows.push(&INSERT, |row| {

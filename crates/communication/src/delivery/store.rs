@@ -15,9 +15,7 @@ use am_db::{
 
 /// Record that a process with connections is alive.
 pub async fn record_heartbeat(tx: &mut Tx, process: &str, now: Timestamp) -> Result<()> {
-    insert!("am_socket_processes" { id: process, beat_at: now } "ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at")
-        .execute(tx.conn().await?)
-        .await?;
+    insert!("am_socket_processes" { id: process, beat_at: now } update on (id)).execute(tx.conn().await?).await?;
     Ok(())
 }
 
@@ -36,8 +34,7 @@ pub async fn record_presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, b
             process: process,
             online: *online,
             seen_at: now,
-        } "ON CONFLICT (agent_id) DO UPDATE SET process = excluded.process, online = excluded.online, seen_at = excluded.seen_at
-             WHERE excluded.online OR am_presence.process = excluded.process");
+        } update on (agent_id) " WHERE excluded.online OR am_presence.process = excluded.process");
     }
     Ok(rows.execute(tx).await?)
 }
@@ -106,7 +103,7 @@ pub async fn upsert_subscription(tx: &mut Tx, agent: &str, topic: &str, filter: 
         topic: topic,
         filter: filter,
         created_at: now,
-    } "ON CONFLICT (topic, agent_id) DO UPDATE SET filter = excluded.filter WHERE am_subscriptions.filter <> excluded.filter");
+    } update on (topic, agent_id) except (created_at) " WHERE am_subscriptions.filter <> excluded.filter");
     Ok(changed.execute(tx.conn().await?).await? > 0)
 }
 

@@ -74,7 +74,7 @@ pub(super) async fn upsert_contact(tx: &mut Tx, new: &AgentContact) -> Result<()
         contact_id: &new.contact_id,
         note: &new.note,
         created_at: new.created_at,
-    } "ON CONFLICT (agent_id, contact_id) DO UPDATE SET note = excluded.note")
+    } update on (agent_id, contact_id) except (created_at))
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -120,7 +120,7 @@ pub(super) async fn upsert_block(tx: &mut Tx, new: &AgentBlock) -> Result<()> {
         blocked_id: &new.blocked_id,
         reason: &new.reason,
         created_at: new.created_at,
-    } "ON CONFLICT (agent_id, blocked_id) DO UPDATE SET reason = excluded.reason")
+    } update on (agent_id, blocked_id) except (created_at))
     .execute(tx.conn().await?)
     .await?;
     Ok(())
@@ -158,8 +158,7 @@ pub(super) async fn upsert_authorization(tx: &mut Tx, agent: &str, said: &Author
         reason: &said.reason,
         by_id: &said.by,
         updated_at: said.updated_at,
-    } "ON CONFLICT (agent_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, by_id = excluded.by_id,
-         updated_at = excluded.updated_at")
+    } update on (agent_id))
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -142,13 +142,7 @@ pub async fn upsert(tx: &mut Tx, agent: &RegisteredAgentRecord) -> Result<()> {
         last_seen: agent.last_seen,
         created_at: agent.created_at,
         updated_at: agent.updated_at,
-    } "ON CONFLICT (id) DO UPDATE SET agent_type = excluded.agent_type, description = excluded.description,
-         task_types = excluded.task_types, gpu_tier = excluded.gpu_tier, max_concurrent_tasks = excluded.max_concurrent_tasks,
-         claimed_performance = excluded.claimed_performance, performance_reported = excluded.performance_reported,
-         claimed_reliability = excluded.claimed_reliability, cost_per_hour = excluded.cost_per_hour,
-         endpoint_url = excluded.endpoint_url, metadata = excluded.metadata, status = excluded.status,
-         offline_reason = excluded.offline_reason, reported_load = excluded.reported_load, last_seen = excluded.last_seen,
-         updated_at = excluded.updated_at")
+    } update on (id) except (owner_id, created_at))
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -219,9 +219,7 @@ pub async fn save_attempt(tx: &mut Tx, id: &AssignmentId, attempt: &AssignmentAt
         digest: &attempt.digest,
         seconds: attempt.seconds,
         cost: attempt.cost,
-    } "ON CONFLICT (assignment_id, attempt) DO UPDATE SET accepted_at = excluded.accepted_at, ended_at = excluded.ended_at,
-         outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, seconds = excluded.seconds,
-         cost = excluded.cost")
+    } update on (assignment_id, attempt) except (agent_id, score, cost_per_hour, offered_at))
     .execute(tx.conn().await?)
     .await?;
     Ok(())

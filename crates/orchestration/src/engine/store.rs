@@ -22,7 +22,7 @@ pub struct SaveOutcome {
 
 /// A row of `agent_step_executions`, new or written over.
 macro_rules! step_row {
-    ($rows:expr, $run:expr, $row:expr, $($conflict:literal)?) => {{
+    ($rows:expr, $run:expr, $row:expr, $($conflict:tt)*) => {{
         let StepRow { row_id, step_id, step } = $row;
         push_row!($rows, "agent_step_executions" {
             id: row_id,
@@ -42,7 +42,7 @@ macro_rules! step_row {
             completed_at: step.completed_at,
             created_at: $run.now,
             updated_at: $run.now,
-        } $($conflict)?);
+        } $($conflict)*);
     }};
 }
 
@@ -119,12 +119,7 @@ pub async fn save_run(tx: &mut Tx, save: &RunCheckpoint, trail: RowBatch) -> Res
             rows,
             save.run,
             step,
-            "ON CONFLICT (id) DO UPDATE SET status = excluded.status, input_data = excluded.input_data,
-                 output_data = excluded.output_data, execution_time = excluded.execution_time,
-                 gpu_accelerated = excluded.gpu_accelerated, memory_usage = excluded.memory_usage,
-                 step_proof = excluded.step_proof, verification_status = excluded.verification_status,
-                 error_message = excluded.error_message, retry_count = excluded.retry_count,
-                 started_at = excluded.started_at, completed_at = excluded.completed_at, updated_at = excluded.updated_at"
+            update on (id) except (execution_id, step_id, created_at)
         );
     }
     am_events::add_event_rows(

@@ -59,8 +59,7 @@ pub async fn put(tx: &mut Tx, learner: &Learner) -> Result<()> {
         feedback_source: &learner.feedback_source,
         created_at: learner.created_at,
         updated_at: learner.updated_at,
-    } "ON CONFLICT (agent_id) DO UPDATE SET mode = excluded.mode, learning_rate = excluded.learning_rate,
-         feedback_source = excluded.feedback_source, updated_at = excluded.updated_at")
+    } update on (agent_id) except (owner_id, policy, created_at))
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -223,7 +223,7 @@ pub async fn move_alias(
             alias: alias,
             version: version,
             updated_at: now,
-        } "ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version, updated_at = excluded.updated_at"),
+        } update on (name, alias)),
         None => sql!("DELETE FROM am_policy_aliases WHERE name = $1 AND alias = $2").bind(name).bind(alias),
     };
     change.execute(tx.conn().await?).await?;

@@ -148,16 +148,7 @@ pub async fn upsert_sandbox(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
         is_active: sandbox.status != CLEANED_STATUS,
         created_at: sandbox.created_at,
         updated_at: sandbox.updated_at,
-    } "ON CONFLICT (id) DO UPDATE SET sandbox_type = excluded.sandbox_type, security_level = excluded.security_level,
-         cpu_limit = excluded.cpu_limit, memory_limit = excluded.memory_limit, disk_limit = excluded.disk_limit,
-         network_access = excluded.network_access, allowed_commands = excluded.allowed_commands,
-         blocked_commands = excluded.blocked_commands, allowed_file_paths = excluded.allowed_file_paths,
-         blocked_file_paths = excluded.blocked_file_paths, allowed_domains = excluded.allowed_domains,
-         blocked_domains = excluded.blocked_domains, allowed_ports = excluded.allowed_ports,
-         max_execution_time = excluded.max_execution_time, idle_timeout = excluded.idle_timeout,
-         enable_monitoring = excluded.enable_monitoring, log_all_commands = excluded.log_all_commands,
-         log_file_access = excluded.log_file_access, log_network_access = excluded.log_network_access,
-         is_active = excluded.is_active, updated_at = excluded.updated_at")
+    } update on (id) except (created_at))
     .execute(tx.conn().await?)
     .await?;
     upsert_own_row(tx, sandbox).await
@@ -182,10 +173,7 @@ async fn upsert_own_row(tx: &mut Tx, sandbox: &SandboxState) -> Result<()> {
         last_exit_code: sandbox.last_exit_code.map(i64::from),
         created_at: sandbox.created_at,
         updated_at: sandbox.updated_at,
-    } "ON CONFLICT (execution_id) DO UPDATE SET status = excluded.status, isolation = excluded.isolation,
-         unenforced = excluded.unenforced, fixed = excluded.fixed, runs = excluded.runs, totals = excluded.totals,
-         attempts = excluded.attempts, breaches = excluded.breaches, last_ended = excluded.last_ended,
-         last_exit_code = excluded.last_exit_code, updated_at = excluded.updated_at")
+    } update on (execution_id) except (created_at))
     .execute(tx.conn().await?)
     .await?;
     Ok(())

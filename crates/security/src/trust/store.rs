@@ -75,14 +75,7 @@ pub async fn upsert_scores<'a>(tx: &mut Tx, scores: impl IntoIterator<Item = &'a
             violation_history: violations,
             created_at: score.created_at,
             updated_at: score.updated_at,
-        } "ON CONFLICT (id) DO UPDATE SET trust_score = excluded.trust_score, reputation_score = excluded.reputation_score,
-             total_executions = excluded.total_executions, successful_executions = excluded.successful_executions,
-             failed_executions = excluded.failed_executions, verification_success_rate = excluded.verification_success_rate,
-             security_violations = excluded.security_violations, policy_violations = excluded.policy_violations,
-             sandbox_breaches = excluded.sandbox_breaches, last_execution = excluded.last_execution,
-             last_violation = excluded.last_violation, average_execution_time = excluded.average_execution_time,
-             execution_history = excluded.execution_history, violation_history = excluded.violation_history,
-             updated_at = excluded.updated_at");
+        } update on (id) except (entity_type, entity_id, created_at));
     }
     if any { rows.execute(tx).await } else { Ok(()) }
 }

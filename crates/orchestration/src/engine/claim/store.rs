@@ -16,7 +16,7 @@ use am_core::{
 use am_db::{
     Connection, FromRow, Tx,
     codec::{Json, JsonText, Timestamp},
-    row,
+    insert, row,
     row::Columns,
     sql, update,
 };
@@ -188,13 +188,12 @@ pub async fn load_steps(conn: &mut Connection, id: &ExecutionId) -> Result<Vec<C
 
 /// Write this worker's heartbeat.
 pub async fn heartbeat(tx: &mut Tx, worker_id: &WorkerId, now: Timestamp, lease_until: Timestamp) -> Result<()> {
-    sql!(
-        "INSERT INTO am_workers (id, started_at, heartbeat_at, lease_until) VALUES ($1, $2, $2, $3)
-         ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until",
-    )
-    .bind(worker_id)
-    .bind(now)
-    .bind(lease_until)
+    insert!("am_workers" {
+        id: worker_id,
+        started_at: now,
+        heartbeat_at: now,
+        lease_until: lease_until,
+    } update on (id) except (started_at))
     .execute(tx.conn().await?)
     .await?;
     Ok(())

@@ -72,18 +72,11 @@ pub async fn upsert_configuration(tx: &mut Tx, id: &str, version: u32, new: &New
         trained_at: trained,
         rl_profile_meta_data: json_text(&meta)?,
         training_logs: "[]",
-    } "ON CONFLICT (config_id) DO UPDATE SET environment_type = excluded.environment_type, algorithm = excluded.algorithm,
-         learning_rate = excluded.learning_rate, discount_factor = excluded.discount_factor,
-         exploration_rate = excluded.exploration_rate, batch_size = excluded.batch_size,
-         network_layers = excluded.network_layers, activation_functions = excluded.activation_functions,
-         max_episodes = excluded.max_episodes, max_steps_per_episode = excluded.max_steps_per_episode,
-         reward_history = excluded.reward_history, policy_type = excluded.policy_type, action_space = excluded.action_space,
-         state_space = excluded.state_space,
-         status = CASE WHEN rl_configurations.status = 'deployed' THEN 'deployed' ELSE excluded.status END,
-         training_progress = 1.0, deployment_performance = excluded.deployment_performance, updated_at = excluded.updated_at,
-         trained_at = coalesce(excluded.trained_at, rl_configurations.trained_at),
-         rl_profile_meta_data = excluded.rl_profile_meta_data
-     WHERE CAST(rl_configurations.rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $2 || '\",%')")
+    } update on (config_id)
+        except (id, agent_id, save_frequency, success_rate_history, status, created_at, trained_at, training_logs)
+        ", status = CASE WHEN rl_configurations.status = 'deployed' THEN 'deployed' ELSE excluded.status END,
+             trained_at = coalesce(excluded.trained_at, rl_configurations.trained_at)
+         WHERE CAST(rl_configurations.rl_profile_meta_data AS VARCHAR) LIKE ('{\"policy\":\"' || $2 || '\",%')")
     .execute(tx.conn().await?)
     .await?;
     Ok(())
