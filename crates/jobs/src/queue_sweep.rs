@@ -61,24 +61,20 @@ impl JobQueue {
 
     /// Read the jobs that are new or have changed since the last read.
     async fn read_queue(&self) -> Result<QueueReading> {
-        let (last, known, is_first) = {
-            let queue = self.queue();
-            let known = [JobState::Queued, JobState::Running].map(|state| (queue.ids(state), state));
-            (queue.last(), known, !queue.has_begun())
-        };
+        let known = self.queue().known();
         let mut conn = self.0.db.read().await?;
         let top = queue_view::store::highest_rowid(&mut conn).await?;
-        if top < last {
+        if top < known.last {
             // The coordinator's table was emptied or compacted, so row numbers have a new meaning.
             *self.queue() = QueueView::default();
             return Err(am_db::DatabaseError::InvalidValue("the row numbers of table job decreased".to_owned()));
         }
-        let fresh = queue_view::store::find_new_jobs(&mut conn, last, top).await?;
+        let fresh = queue_view::store::find_new_jobs(&mut conn, known.last, top).await?;
         let mut news: Vec<JobChange> = Vec::new();
-        for (ids, state) in known {
-            news.extend(queue_view::store::find_changed(&mut conn, &ids, state).await?);
+        for (ids, state) in &known.open {
+            news.extend(queue_view::store::find_changed(&mut conn, ids, *state).await?);
         }
-        if is_first {
+        if !known.begun {
             let gone = queue_view::store::find_missing(&mut conn).await?;
             news.extend(gone.into_iter().map(|id| JobChange { id, state: None, gone: true }));
         }
@@ -87,7 +83,8 @@ impl JobQueue {
 
     /// Store the new states of clients' jobs and enqueue their webhook deliveries.
     async fn tell(&self, news: &[JobChange]) -> Result<()> {
-        let (me, now, news) = (self.clone(), Timestamp(self.0.clock.now()), news.to_vec());
+        let (me, news) = (self.clone(), news.to_vec());
+        let now = Timestamp(self.0.clock.now());
         crash_point!("jobs.before_telling");
         let told = self.0.db.write(async move |tx: &mut Tx| {
             let mut entries = Vec::new();

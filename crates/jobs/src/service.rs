@@ -130,7 +130,7 @@ impl JobQueue {
         let until = order.deadline.map(|deadline| (deadline.0 - now).to_std().unwrap_or_default());
         Ok(NewJob {
             id: self.0.ids.uuid().into(),
-            client_id: PrincipalId::from(&*caller.name),
+            client_id: caller.id(),
             service: order.service,
             request,
             constraints,
@@ -228,7 +228,8 @@ impl JobQueue {
     /// # Errors
     /// Same as [`JobQueue::get`]; [`JobError::InvalidState`] when the job has ended.
     pub async fn cancel(&self, who: &JobViewer, id: &JobId) -> Result<CanceledJob> {
-        let (me, who, id) = (self.clone(), who.clone(), id.clone());
+        let (who, id) = (who.clone(), id.clone());
+        let me = self.clone();
         let now = Timestamp(self.0.clock.now());
         let canceled = self.0.db.write(async move |tx: &mut Tx| {
             let found = store::get_job(tx.conn().await?, &id).await?.ok_or(JobError::NotFound)?;

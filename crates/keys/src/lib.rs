@@ -149,7 +149,8 @@ impl ApiKeyService {
         violations.take(model::check_name(name));
         let expires_at = violations.take(expires.end("expires", now));
         let expires_at = violations.finish_with(expires_at).map_err(KeyError::Invalid)?;
-        let (name, ids, audit) = (name.to_owned(), self.0.ids.clone(), self.0.audit.clone());
+        let (ids, audit) = (self.0.ids.clone(), self.0.audit.clone());
+        let name = name.to_owned();
         let secret = secret::random_secret(&ids);
         let salted = SaltedHash::hash_secret(&secret, &ids);
         let made = self.0.db.write(async move |tx: &mut Tx| {
@@ -223,7 +224,8 @@ impl ApiKeyService {
     where
         F: AsyncFnOnce(&mut Tx, &mut ApiKey, Timestamp) -> Result<()> + Send + 'static,
     {
-        let (wanted, now, audit) = (name_or_id.to_owned(), self.now(), self.0.audit.clone());
+        let (wanted, now) = (name_or_id.to_owned(), self.now());
+        let audit = self.0.audit.clone();
         let changed = self.0.db.write(async move |tx: &mut Tx| {
             let found = store::find_key(tx.conn().await?, &wanted, now).await?;
             let mut key = found.ok_or(KeyError::NotFound(wanted))?;

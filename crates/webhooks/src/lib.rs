@@ -266,7 +266,8 @@ impl WebhookService {
         beside: RowBatch,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<WebhookDelivery>> {
-        let (me, id, now) = (self.clone(), id.clone(), self.now());
+        let (id, now) = (id.clone(), self.now());
+        let me = self.clone();
         let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
             let found = store::get(tx.conn().await?, &id).await?.ok_or_else(|| delivery_not_found(&id))?;
             if !me.0.targets.contains_key(&found.endpoint) {
@@ -299,7 +300,8 @@ impl WebhookService {
         if !self.0.targets.contains_key(name) {
             return Err(WebhookError::NotFound(format!("No webhook endpoint {name}")));
         }
-        let (me, endpoint, now) = (self.clone(), name.to_owned(), self.now());
+        let (endpoint, now) = (name.to_owned(), self.now());
+        let me = self.clone();
         let done = self.0.db.write_idempotent(&self.0.clock, once, async move |tx: &mut Tx| {
             let data = serde_json::json!({"message": "This is a test", "endpoint": endpoint});
             let (id, body) = (me.new_id(), serialize_payload(WebhookEventKind::EndpointTest, &data, now)?);

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-pub(super) use self::model::{FoundJob, JobChange, QueueReading};
+pub(super) use self::model::{FoundJob, JobChange, KnownJobs, QueueReading};
 use super::model::JobState;
 use am_core::ids::JobId;
 
@@ -66,14 +66,10 @@ impl QueueView {
         self.jobs.len()
     }
 
-    /// Row number up to which the table was read; 0 before the first read.
-    pub(super) fn last(&self) -> i64 {
-        self.last
-    }
-
-    /// Whether the table was read at least once.
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
+    /// What is known before the next read.
+    pub(super) fn known(&self) -> KnownJobs {
+        let open = [JobState::Queued, JobState::Running].map(|state| (self.ids(state), state));
+        KnownJobs { last: self.last, begun: self.begun, open }
     }
 
     /// Whether a changed job was submitted by a client, so that the change must be reported; of an unknown job, whether its
@@ -129,8 +125,7 @@ impl QueueView {
         self.first_due = due.map(|job| job.expires_at).min();
     }
 
-    /// Ids of the jobs in this state.
-    pub(super) fn ids(&self, state: JobState) -> Vec<JobId> {
+    fn ids(&self, state: JobState) -> Vec<JobId> {
         self.jobs.iter().filter(|(_, job)| job.state == state).map(|(id, _)| id.clone()).collect()
     }
 }

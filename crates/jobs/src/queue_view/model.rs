@@ -28,6 +28,16 @@ pub(crate) struct JobChange {
     pub(crate) gone: bool,
 }
 
+/// What is known of the queue before a read.
+pub(crate) struct KnownJobs {
+    /// Row number up to which the table was read; 0 before the first read.
+    pub(crate) last: i64,
+    /// Whether the table was read at least once.
+    pub(crate) begun: bool,
+    /// Open jobs by their state.
+    pub(crate) open: [(Vec<JobId>, JobState); 2],
+}
+
 /// What one read of the coordinator's table found.
 pub(crate) struct QueueReading {
     /// Row number up to which the table was read.
