@@ -7,13 +7,15 @@ use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 use am_audit::AuditLog;
 use am_communication::{
     encryption::{
-        self, AgentPrivateKey, CiphertextBinding, EncryptionRequest, EncryptionService, KeyKind, MessageEncryption,
+        self, AgentPrivateKey, CiphertextBinding, EncryptionRequest, EncryptionService, EnvelopeBinding, KeyKind,
+        MessageEncryption,
     },
     relations::AgentRelations,
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
     crypto::{self, Signer},
+    ids::{AgentId, ChannelId, MessageId},
 };
 use am_db::{Database, DatabaseSettings, Tx, principal::Principal};
 use am_orchestration::jq;
@@ -112,7 +114,6 @@ fn messages(c: &mut Criterion) {
         am_db::migrate(&db, &Clock::system()).await.unwrap();
         (db, Clock::system())
     });
-    let parts = || (db.clone(), clock.clone(), IdGenerator::seeded(1));
     let webhooks = WebhookService::new(db.clone(), clock.clone(), IdGenerator::seeded(1), &Default::default()).unwrap();
     let log = am_audit::AuditSettings { origin: "bench".to_owned(), every: Duration::from_secs(5) };
     let audit = AuditLog::new(
@@ -125,21 +126,24 @@ fn messages(c: &mut Criterion) {
     );
     let master = ("m".to_owned(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".into());
     let keys = encryption::EncryptionSettings { masters: vec![master], allow_plaintext: false };
-    let sealing = EncryptionService::new(parts(), audit.clone(), keys).unwrap();
+    let sealing =
+        EncryptionService::new(db.clone(), clock.clone(), IdGenerator::seeded(1), audit.clone(), keys).unwrap();
     let relations = AgentRelations::new(db.clone(), clock.clone(), audit, false);
     let content = json!({"task": "x".repeat(200), "budget": 1.5, "tags": ["a", "b", "c"]});
-    let bound =
-        |recipient| CiphertextBinding { message_id: "m1", channel: "c1", sender: "a", recipient: Some(recipient) };
+    let (message_id, channel): (&MessageId, &ChannelId) = (&"m1".into(), &"c1".into());
+    let [sender, keyless, keyed] = &["a", "b", "keyed"].map(AgentId::from);
+    let bound = |recipient| CiphertextBinding { message_id, channel, sender, recipient: Some(recipient) };
     let to = |recipient| EncryptionRequest { bound: bound(recipient), encryption: None, encrypt: true };
     let secret = AgentPrivateKey::generate().unwrap();
     let public = secret.public_key().unwrap();
     let somebody = Principal { name: "dev_key".into(), aliases: Arc::new([]), origin: None };
     let at_rest = runtime.block_on(async {
-        sealing.register_key(&somebody, "keyed", (KeyKind::X25519, &public.text()), None).await.unwrap();
+        sealing.register_key(&somebody, keyed, (KeyKind::X25519, &public.text()), None).await.unwrap();
         let (sealing, content) = (sealing.clone(), content.clone());
         let now = am_db::codec::Timestamp(clock.now());
         db.write(async move |tx: &mut Tx| {
-            let bound = CiphertextBinding { message_id: "m1", channel: "c1", sender: "a", recipient: Some("b") };
+            let (message_id, channel, recipient) = (&"m1".into(), &"c1".into(), Some(&"b".into()));
+            let bound = CiphertextBinding { message_id, channel, sender: &"a".into(), recipient };
             sealing.seal(tx, &EncryptionRequest { bound, encryption: None, encrypt: true }, &content, now).await
         })
         .await
@@ -148,18 +152,18 @@ fn messages(c: &mut Criterion) {
     let mut conn = runtime.block_on(db.read()).unwrap();
     let mut group = c.benchmark_group("message");
     group.bench_function("permit", |b| {
-        b.iter(|| runtime.block_on(relations.permit(&mut conn, "a", "b")).unwrap());
+        b.iter(|| runtime.block_on(relations.permit(&mut conn, sender, keyless)).unwrap());
     });
     group.bench_function("seal at rest", |b| {
-        b.iter(|| runtime.block_on(sealing.try_encrypt(&mut conn, &to("b"), &content)).unwrap().unwrap());
+        b.iter(|| runtime.block_on(sealing.try_encrypt(&mut conn, &to(keyless), &content)).unwrap().unwrap());
     });
     group.bench_function("open at rest", |b| {
-        b.iter(|| runtime.block_on(sealing.open(&mut conn, &at_rest, &bound("b"))).unwrap());
+        b.iter(|| runtime.block_on(sealing.open(&mut conn, &at_rest, &bound(keyless))).unwrap());
     });
     group.bench_function("seal on arrival", |b| {
-        b.iter(|| runtime.block_on(sealing.try_encrypt(&mut conn, &to("keyed"), &content)).unwrap().unwrap());
+        b.iter(|| runtime.block_on(sealing.try_encrypt(&mut conn, &to(keyed), &content)).unwrap().unwrap());
     });
-    let message = ("m1", "a", "keyed");
+    let message = &EnvelopeBinding { message_id, sender, recipient: keyed };
     group.bench_function("HPKE seal alone", |b| {
         b.iter(|| public.seal(MessageEncryption::Hpke, message, &content).unwrap())
     });

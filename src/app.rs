@@ -290,7 +290,7 @@ impl App {
         let jq = start_jq(&config, &executables, &supervisor).await?;
         let settings =
             am_jobs::JobSettings { poll: config.engine.job_poll, private_addresses: config.services.private_addresses };
-        let jobs = JobQueue::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), webhooks.clone(), settings);
+        let jobs = JobQueue::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), webhooks.clone(), settings);
         let hub = StreamHub::default();
         let library = open_library(&config, &audit, (&db, &clock, &ids)).await?;
         let policies = library.policies().clone();
@@ -305,7 +305,7 @@ impl App {
             .build()?;
         let sandboxes = open_sandboxes(&config, &executables, &audit, (&db, &clock))?;
         let Messaging { sealing, relations, templates, payments, transfer, channels, messages, delivery } =
-            Messaging::start(&config, &audit, (&db, &clock, &ids), &supervisor)?;
+            Messaging::start(&config, &audit, &db, &clock, &ids, &supervisor)?;
         let agents = AgentServices::start(&config, &audit, &hub, &messages, (&db, &clock), supervisor.stopping())?;
         let performer = ActionExecutor {
             jq: jq.clone(),

@@ -39,20 +39,21 @@ impl Messaging {
     pub fn start(
         config: &Config,
         audit: &AuditLog,
-        (db, clock, ids): (&Database, &Clock, &IdGenerator),
+        db: &Database,
+        clock: &Clock,
+        ids: &IdGenerator,
         supervisor: &Supervisor,
     ) -> Result<Self, StartError> {
-        let parts = || (db.clone(), clock.clone(), ids.clone());
-        let sealing = open_sealing(config, audit, (db, clock, ids))?;
+        let sealing = open_sealing(config, audit, db, clock, ids)?;
         let relations =
             AgentRelations::new(db.clone(), clock.clone(), audit.clone(), config.messages.require_authorization);
-        let templates = TemplateService::new(parts(), audit.clone());
+        let templates = TemplateService::new(db.clone(), clock.clone(), ids.clone(), audit.clone());
         let payments = PaymentRecords::new(db.clone(), clock.clone(), audit.clone());
-        let transfer = TransferService::new(parts(), audit.clone(), sealing.clone());
-        let channels = ChannelService::new(parts(), audit.clone(), relations.clone());
+        let transfer = TransferService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), sealing.clone());
+        let channels = ChannelService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), relations.clone());
         let sockets = config.messages.sockets;
         let (delivery, delivering) =
-            DeliveryService::open((db.clone(), clock.clone(), ids), audit.clone(), sealing.clone(), sockets);
+            DeliveryService::open(db.clone(), clock.clone(), ids, audit.clone(), sealing.clone(), sockets);
         let parts = messages::MessageServiceParts {
             db: db.clone(),
             clock: clock.clone(),
@@ -79,7 +80,9 @@ impl Messaging {
 pub fn open_sealing(
     config: &Config,
     audit: &AuditLog,
-    (db, clock, ids): (&Database, &Clock, &IdGenerator),
+    db: &Database,
+    clock: &Clock,
+    ids: &IdGenerator,
 ) -> Result<EncryptionService, StartError> {
     let mut masters = config.messages.keys.clone();
     if masters.is_empty() && config.environment == AppEnvironment::Dev {
@@ -94,5 +97,5 @@ pub fn open_sealing(
         tracing::warn!("MESSAGE_KEYS is not set: messages to agents without a key of their own are refused");
     }
     let settings = encryption::EncryptionSettings { masters, allow_plaintext: config.messages.allow_plaintext };
-    Ok(EncryptionService::new((db.clone(), clock.clone(), ids.clone()), audit.clone(), settings)?)
+    Ok(EncryptionService::new(db.clone(), clock.clone(), ids.clone(), audit.clone(), settings)?)
 }

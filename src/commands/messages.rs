@@ -7,12 +7,14 @@ use std::{
 
 use agent_management::app;
 use am_communication::encryption::{
-    AgentPrivateKey, ContentEnvelope, EncryptionService, KeyKind, MessageEncryption, RecipientPublicKey,
+    AgentPrivateKey, ContentEnvelope, EncryptionService, EnvelopeBinding, KeyKind, MessageEncryption,
+    RecipientPublicKey,
 };
 use am_core::{
     ambient::{Clock, IdGenerator},
     config::Config,
     crypto::{read_secret, write_secret},
+    ids::{AgentId, MessageId},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Subcommand;
@@ -45,13 +47,13 @@ pub enum AgentKeyCommand {
         to: String,
         /// Sender's agent id.
         #[arg(long, allow_hyphen_values = true)]
-        sender: String,
+        sender: AgentId,
         /// Recipient's agent id.
         #[arg(long, allow_hyphen_values = true)]
-        recipient: String,
+        recipient: AgentId,
         /// Message id. The ciphertext is valid for this id only. Default: a random id.
         #[arg(long)]
-        message_id: Option<String>,
+        message_id: Option<MessageId>,
     },
     /// Decrypt a message, or an inbox, from standard input.
     ///
@@ -105,10 +107,14 @@ pub fn run_agent_key(command: AgentKeyCommand) -> Result<(), CommandError> {
             let content = read_json_stdin()?;
             let message_id = match message_id {
                 Some(id) => id,
-                None => IdGenerator::system()?.random_id("msg_", 32),
+                None => IdGenerator::system()?.random_id("msg_", 32).into(),
             };
             let key = RecipientPublicKey::parse(KeyKind::X25519, &to).map_err(|error| format!("--to {error}"))?;
-            let sealed = key.seal(MessageEncryption::Hpke, (&message_id, &sender, &recipient), &content)?;
+            let sealed = key.seal(
+                MessageEncryption::Hpke,
+                &EnvelopeBinding { message_id: &message_id, sender: &sender, recipient: &recipient },
+                &content,
+            )?;
             let message =
                 json!({"message_id": message_id, "sender": sender, "recipient": recipient, "content": sealed});
             print_output(&message.to_string());
@@ -161,8 +167,9 @@ fn open_content(key: &AgentPrivateKey, message: &Value) -> Result<Value, Command
         let text = message.get(name).and_then(Value::as_str);
         text.ok_or_else(|| format!("this is not a message: it has no {name}"))
     };
-    let (id, sender, recipient) = (part("message_id")?, part("sender")?, part("recipient")?);
-    Ok(key.open(&envelope, (id, sender, recipient))?)
+    let message_id = &part("message_id")?.into();
+    let (sender, recipient) = (&part("sender")?.into(), &part("recipient")?.into());
+    Ok(key.open(&envelope, &EnvelopeBinding { message_id, sender, recipient })?)
 }
 
 /// Run the operation on the configured database.
@@ -186,7 +193,7 @@ pub async fn run_master_keys(config: &Config, command: MasterKeyCommand) -> Resu
     let clock = Clock::system();
     let db = app::open_database(config, &clock, false).await?;
     let (audit, _) = app::open_audit(config, (&db, &clock, &ids))?;
-    let sealing = app::open_sealing(config, &audit, (&db, &clock, &ids))?;
+    let sealing = app::open_sealing(config, &audit, &db, &clock, &ids)?;
     let done = run_on_master_keys(&sealing, &command).await;
     db.close().await;
     done

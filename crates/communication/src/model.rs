@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use am_core::validation::Violation;
+use am_core::{ids::AgentId, validation::Violation};
 
 am_db::stored_enum! {
     /// Kind of a channel.
@@ -81,7 +81,7 @@ pub enum PermissionRefusal {
     #[error("agent '{agent}' is not authorised to send or receive messages{}", if *revoked { ": it was revoked" } else { "" })]
     NotAuthorised {
         /// Name of the agent that is not authorised.
-        agent: String,
+        agent: AgentId,
         /// True: its authorization was revoked; false: it has none, and the service requires one.
         revoked: bool,
     },
@@ -89,9 +89,9 @@ pub enum PermissionRefusal {
     #[error("agent '{agent}' has blocked '{blocked}'")]
     Blocked {
         /// Agent that has set the block.
-        agent: String,
+        agent: AgentId,
         /// Agent that is blocked.
-        blocked: String,
+        blocked: AgentId,
     },
     /// The agents are not contacts, and the sender's reputation is too low.
     #[error(
@@ -99,7 +99,7 @@ pub enum PermissionRefusal {
     )]
     Reputation {
         /// Agent that wants to send.
-        agent: String,
+        agent: AgentId,
         /// Reputation of the sender, 0 to 10 000.
         reputation: f64,
         /// Reputation that is needed.
@@ -116,13 +116,13 @@ const MAX_TOPIC_BYTES: usize = 200;
 ///
 /// # Errors
 /// For none, one of over 128 bytes, or one with control characters.
-pub fn validate_agent_name(field: &'static str, name: &str) -> Result<String, Violation> {
+pub fn validate_agent_name(field: &'static str, name: &str) -> Result<AgentId, Violation> {
     let name = name.trim();
     if name.is_empty() || name.len() > MAX_AGENT_NAME_LEN || name.chars().any(char::is_control) {
         let message = format!("must be the name of an agent: 1 to {MAX_AGENT_NAME_LEN} printable characters");
         return Err(Violation::new(field, message));
     }
-    Ok(name.to_owned())
+    Ok(name.into())
 }
 
 /// Validate the name of a topic, and trim it.

@@ -1,5 +1,7 @@
 //! Price of a message.
 
+use am_core::money::Money;
+
 am_db::stored_enum! {
     /// Type of a message, which determines its price.
     pub enum MessageType {
@@ -49,8 +51,8 @@ impl MessageType {
 
 /// Price of a message in the marketplace's currency, with up to 8 decimal places: 0.001 for each 1000 bytes of content,
 /// 1000 bytes at least, times the factor of its type.
-pub fn message_price(kind: MessageType, bytes: usize) -> f64 {
-    BASE_PRICE * (bytes as f64 / 1000.0).max(1.0) * kind.factor()
+pub fn message_price(kind: MessageType, bytes: usize) -> Money {
+    Money::from_f64(BASE_PRICE * (bytes as f64 / 1000.0).max(1.0) * kind.factor())
 }
 
 #[cfg(test)]
@@ -75,11 +77,7 @@ mod tests {
             (MessageType::Bulk, 1500, 0.015),
         ];
         for (kind, bytes, expected) in table {
-            assert!(
-                (message_price(kind, bytes) - expected).abs() < 1e-12,
-                "{kind} {bytes}: {}",
-                message_price(kind, bytes)
-            );
+            assert_eq!(message_price(kind, bytes), Money::from_f64(expected), "{kind} {bytes}");
         }
     }
 
@@ -87,7 +85,7 @@ mod tests {
         #[test]
         fn more_never_costs_less(kind in proptest::sample::select(MessageType::ALL), bytes in 0usize..100_000, more in 0usize..1000) {
             prop_assert!(message_price(kind, bytes) <= message_price(kind, bytes + more));
-            prop_assert!(message_price(kind, bytes) > 0.0);
+            prop_assert!(message_price(kind, bytes).is_positive());
         }
     }
 }

@@ -36,19 +36,21 @@ macro_rules! id_kinds {
 }
 
 id_kinds! {
+    AgentKeyKind AgentKeyId "Identifier of an agent's public key: the first 32 hex digits of its SHA-256.";
     AgentKind AgentId "Identifier of an agent: `agent_` and hex digits, or a text that another service chose.";
     ApiKeyKind ApiKeyId "Identifier of a managed API key: eight hex digits, which the key contains.";
     AssignmentKind AssignmentId "Identifier of an assignment: `assign_` and 16 hex digits.";
     AuditKind AuditId "Identifier of an audit entry: `audit_` and 12 hex digits.";
-    BroadcastKind BroadcastId "Identifier of a broadcast, which all of its messages share.";
-    ChannelKind ChannelId "Identifier of a channel.";
-    DataKeyKind DataKeyId "Identifier of a channel's data key.";
+    BroadcastKind BroadcastId "Identifier of a message to several recipients, which each copy names: `msg_` and hex digits, or a text that its sender chose.";
+    ChannelKind ChannelId "Identifier of a channel: `channel_` and hex digits.";
+    ContentKeyKind ContentKeyId "Identifier of the key that a message's content is encrypted with: an agent's public key, or a channel's data key.";
+    DataKeyKind DataKeyId "Identifier of a channel's data key: `mdk_` and hex digits.";
     DeliveryKind DeliveryId "Identifier of a webhook's delivery: `msg_` and hex digits.";
     ExecutionKind ExecutionId "Identifier of an execution: `exec_` and 10 hex digits.";
     ExternalTaskKind ExternalTaskId "Identifier of what a step waits for: a job, a training run or an assignment.";
     JobKind JobId "Identifier of a job in the coordinator's queue: 32 hex digits.";
-    MasterKeyKind MasterKeyId "Identifier of a master key, which wraps data keys.";
-    MessageKind MessageId "Identifier of a message.";
+    MasterKeyKind MasterKeyId "Name of a master key of the configuration, which wraps data keys.";
+    MessageKind MessageId "Identifier of a message: `msg_` and hex digits, or a text that its sender chose. A copy's ends with a dot and a number.";
     NetworkKind NetworkId "Identifier of a network of agents: `network_`, the time when it was made, and six hex digits.";
     PlanKind PlanId "Identifier of a plan: `plan_` and 12 hex digits.";
     PrincipalKind PrincipalId "Identifier of a caller, as owner or client of what it made. Never an API key.";
@@ -57,7 +59,7 @@ id_kinds! {
     SecurityPolicyKind SecurityPolicyId "Identifier of a security policy.";
     StepExecutionKind StepExecutionId "Identifier of a step of one execution: `step_exec_` and 10 hex digits.";
     StepKind StepId "Identifier of a step of a workflow: `step_` and 8 hex digits, or its key where it has no row.";
-    TemplateKind TemplateId "Identifier of a message template.";
+    TemplateKind TemplateId "Identifier of a message template: `template_` and hex digits, or the name of a built-in one.";
     TraceKind TraceId "Identifier of a trace (W3C Trace Context): 32 hex digits.";
     TrainingRunKind TrainingRunId "Identifier of a training run.";
     WorkerKind WorkerId "Identifier of a worker of the engine: `worker_` and 12 hex digits.";

@@ -68,7 +68,9 @@ pub(super) struct JobWaiter {
 impl JobQueue {
     /// Create the queue. Nothing is read before [`JobQueue::watch`] runs.
     pub fn new(
-        (db, clock, ids): (Database, Clock, IdGenerator),
+        db: Database,
+        clock: Clock,
+        ids: IdGenerator,
         audit: AuditLog,
         webhooks: WebhookService,
         settings: JobSettings,

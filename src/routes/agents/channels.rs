@@ -24,6 +24,7 @@ use am_communication::{
     message_log::{HistoryFilter, MessageView},
     messages::{MessageDestination, SendReceipt},
 };
+use am_core::ids::{AgentId, ChannelId};
 
 /// A channel to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -36,7 +37,7 @@ pub struct ChannelCreate {
     name: Option<String>,
     /// Agents to add beside the creator; for a direct channel the one other agent.
     #[serde(default)]
-    members: Vec<String>,
+    members: Vec<AgentId>,
 }
 
 /// Create a channel
@@ -59,7 +60,7 @@ pub struct ChannelCreate {
 pub async fn create_channel(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<ChannelCreate>,
 ) -> Result<IdempotentCreated<MessageChannel>, ApiError> {
     let maker = check_agent_path(&app, "agent_id", &id)?;
@@ -85,7 +86,7 @@ pub async fn create_channel(
 pub async fn list_channels(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     let found = app.channels.list(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
@@ -108,7 +109,7 @@ pub async fn list_channels(
 pub async fn get_channel(
     State(app): State<App>,
     _: AdminKey,
-    PathParams((id, channel)): PathParams<(String, String)>,
+    PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
 ) -> Result<JsonBody<MessageChannel>, ApiError> {
     Ok(JsonBody(app.channels.get(&check_agent_path(&app, "agent_id", &id)?, &channel).await?))
 }
@@ -143,7 +144,7 @@ pub struct CloseQuery {
 pub async fn close_channel(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, channel)): PathParams<(String, String)>,
+    PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
     QueryParams(query): QueryParams<CloseQuery>,
 ) -> Result<JsonBody<MessageChannel>, ApiError> {
     let actor = check_agent_path(&app, "agent_id", &id)?;
@@ -156,7 +157,7 @@ pub async fn close_channel(
 pub struct MemberAdd {
     /// Agent to add. Also taken as `member`.
     #[serde(rename = "agent_id", alias = "member")]
-    member: String,
+    member: AgentId,
 }
 
 /// Add an agent to a channel
@@ -182,7 +183,7 @@ pub struct MemberAdd {
 pub async fn add_channel_member(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, channel)): PathParams<(String, String)>,
+    PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
     request: IdempotentJson<MemberAdd>,
 ) -> Result<IdempotentOk<MessageChannel>, ApiError> {
     let actor = check_agent_path(&app, "agent_id", &id)?;
@@ -211,7 +212,7 @@ pub async fn add_channel_member(
 pub async fn remove_channel_member(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, channel, member)): PathParams<(String, String, String)>,
+    PathParams((id, channel, member)): PathParams<(AgentId, ChannelId, AgentId)>,
 ) -> Result<JsonBody<MessageChannel>, ApiError> {
     let actor = check_agent_path(&app, "agent_id", &id)?;
     let member = check_agent_path(&app, "member_id", &member)?;
@@ -251,7 +252,7 @@ message_request! {
 pub async fn send_channel_message(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, channel)): PathParams<(String, String)>,
+    PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
     request: IdempotentJson<ChannelMessage>,
 ) -> Result<IdempotentOk<SendReceipt>, ApiError> {
     let mut asked = request.body;
@@ -279,7 +280,7 @@ pub async fn send_channel_message(
 pub async fn list_channel_messages(
     State(app): State<App>,
     _: AdminKey,
-    PathParams((id, channel)): PathParams<(String, String)>,
+    PathParams((id, channel)): PathParams<(AgentId, ChannelId)>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     app.channels.get(&check_agent_path(&app, "agent_id", &id)?, &channel).await?;

@@ -15,6 +15,7 @@ use crate::{
     },
 };
 use am_communication::encryption::{AgentKey, KeyKind};
+use am_core::ids::{AgentId, AgentKeyId};
 
 /// A public key to register.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -48,7 +49,7 @@ pub struct KeyCreate {
 pub async fn create_agent_key(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<KeyCreate>,
 ) -> Result<IdempotentCreated<AgentKey>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
@@ -71,7 +72,7 @@ pub async fn create_agent_key(
 pub async fn list_agent_keys(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     let found = app.sealing.keys(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
@@ -97,7 +98,7 @@ pub async fn list_agent_keys(
 pub async fn revoke_agent_key(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, key_id)): PathParams<(String, String)>,
+    PathParams((id, key_id)): PathParams<(AgentId, AgentKeyId)>,
 ) -> Result<JsonBody<AgentKey>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
     Ok(JsonBody(app.sealing.revoke_key(&caller, &agent, &key_id).await?))

@@ -28,6 +28,7 @@ use crate::{
     app::App,
     http::{ApiError, JsonBody, openapi::routes},
 };
+use am_core::ids::AgentId;
 
 /// The routes of this group.
 pub fn router() -> OpenApiRouter<App> {
@@ -108,17 +109,17 @@ const MAX_AGENT_ID_LEN: usize = 128;
 
 /// The agent that the path names as `name`. One that is named by an API key is known by its principal, since no key is stored
 /// or shown.
-fn check_agent_path(app: &App, name: &'static str, id: &str) -> Result<String, ApiError> {
+fn check_agent_path(app: &App, name: &'static str, id: &AgentId) -> Result<AgentId, ApiError> {
     check_agent_id(app, ("path", name), id)
 }
 
 /// The same for the body or the query.
-fn check_agent_id(app: &App, (place, name): (&'static str, &'static str), id: &str) -> Result<String, ApiError> {
-    if id.trim() != id || id.is_empty() || id.len() > MAX_AGENT_ID_LEN || id.chars().any(char::is_control) {
+fn check_agent_id(app: &App, (place, name): (&'static str, &'static str), id: &AgentId) -> Result<AgentId, ApiError> {
+    if id.trim() != id.as_str() || id.is_empty() || id.len() > MAX_AGENT_ID_LEN || id.chars().any(char::is_control) {
         let message = format!("Has 1 to {MAX_AGENT_ID_LEN} bytes, no control characters, no blanks around it");
         return Err(ApiError::invalid_field(vec![place.into(), name.into()], message, "value_error"));
     }
-    Ok(app.shared.keyring.shown(id))
+    Ok(app.shared.keyring.shown(id).into())
 }
 
 /// Whether a group of routes answers.

@@ -15,12 +15,13 @@ use crate::{
     },
 };
 use am_communication::relations::{AgentAuthorization, AgentBlock, AgentContact, AuthorizationStatus, PermissionCheck};
+use am_core::ids::AgentId;
 
 /// A contact to add.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ContactCreate {
     /// Name of the other agent.
-    contact_id: String,
+    contact_id: AgentId,
     /// Note for people, at most 500 characters; null: none.
     #[serde(default)]
     note: Option<String>,
@@ -46,12 +47,12 @@ pub struct ContactCreate {
 pub async fn add_contact(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<ContactCreate>,
 ) -> Result<IdempotentCreated<AgentContact>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
     let contact = check_agent_id(&app, ("body", "contact_id"), &request.body.contact_id)?;
-    let contact = (contact.as_str(), request.body.note);
+    let contact = (&contact, request.body.note);
     Ok(IdempotentCreated(app.relations.add_contact(&caller, &agent, contact, request.once).await?))
 }
 
@@ -70,7 +71,7 @@ pub async fn add_contact(
 pub async fn list_contacts(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
     let found = app.relations.contacts(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
@@ -93,7 +94,7 @@ pub async fn list_contacts(
 pub async fn remove_contact(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, contact)): PathParams<(String, String)>,
+    PathParams((id, contact)): PathParams<(AgentId, AgentId)>,
 ) -> Result<JsonBody<AgentContact>, ApiError> {
     let (agent, contact) = (check_agent_path(&app, "agent_id", &id)?, check_agent_path(&app, "contact_id", &contact)?);
     Ok(JsonBody(app.relations.remove_contact(&caller, &agent, &contact).await?))
@@ -103,7 +104,7 @@ pub async fn remove_contact(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct BlockCreate {
     /// Name of the agent to block.
-    blocked_id: String,
+    blocked_id: AgentId,
     /// Reason, at most 500 characters; null: none.
     #[serde(default)]
     reason: Option<String>,
@@ -128,12 +129,12 @@ pub struct BlockCreate {
 pub async fn block_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<BlockCreate>,
 ) -> Result<IdempotentCreated<AgentBlock>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
     let blocked = check_agent_id(&app, ("body", "blocked_id"), &request.body.blocked_id)?;
-    let blocked = (blocked.as_str(), request.body.reason);
+    let blocked = (&blocked, request.body.reason);
     Ok(IdempotentCreated(app.relations.block(&caller, &agent, blocked, request.once).await?))
 }
 
@@ -152,7 +153,7 @@ pub async fn block_agent(
 pub async fn list_blocks(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     paging: Paginator<100>,
 ) -> Result<Response, ApiError> {
     let found = app.relations.blocks(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
@@ -175,7 +176,7 @@ pub async fn list_blocks(
 pub async fn unblock_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, blocked)): PathParams<(String, String)>,
+    PathParams((id, blocked)): PathParams<(AgentId, AgentId)>,
 ) -> Result<JsonBody<AgentBlock>, ApiError> {
     let (agent, blocked) = (check_agent_path(&app, "agent_id", &id)?, check_agent_path(&app, "blocked_id", &blocked)?);
     Ok(JsonBody(app.relations.unblock(&caller, &agent, &blocked).await?))
@@ -206,7 +207,7 @@ pub struct AuthorizationCreate {
 pub async fn authorize_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<Option<AuthorizationCreate>>,
 ) -> Result<IdempotentCreated<AuthorizationStatus>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
@@ -219,7 +220,7 @@ pub async fn authorize_agent(
 #[into_params(parameter_in = Query)]
 pub struct AuthorizationQuery {
     /// Agent for which `may_write` is answered.
-    recipient: Option<String>,
+    recipient: Option<AgentId>,
 }
 
 /// The authorization of an agent, and whether it may write to another.
@@ -249,7 +250,7 @@ pub struct AuthorizationResponse {
 pub async fn get_authorization(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     QueryParams(query): QueryParams<AuthorizationQuery>,
 ) -> Result<JsonBody<AuthorizationResponse>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
@@ -286,7 +287,7 @@ pub struct RevokeAuthorizationQuery {
 pub async fn revoke_authorization(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     QueryParams(query): QueryParams<RevokeAuthorizationQuery>,
 ) -> Result<JsonBody<AuthorizationStatus>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;

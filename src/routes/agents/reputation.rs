@@ -9,13 +9,14 @@ use crate::{
     app::App,
     http::{AdminKey, ApiError, JsonBody, PathParams},
 };
+use am_core::ids::AgentId;
 use am_security::reputation::{AgentReputationScore, get_reputation};
 
 /// An agent's reputation.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AgentReputation {
     /// Name of the agent.
-    agent_id: String,
+    agent_id: AgentId,
     #[serde(flatten)]
     reputation: AgentReputationScore,
 }
@@ -36,7 +37,7 @@ pub struct AgentReputation {
 pub async fn get_agent_reputation(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<AgentReputation>, ApiError> {
     let agent_id = check_agent_path(&app, "agent_id", &id)?;
     let reputation = get_reputation(&mut *app.db.read().await?, &agent_id).await?;

@@ -21,6 +21,10 @@ use am_communication::{
     price::MessageType,
     templates::{FilledTemplate, MessageTemplate, NewTemplate, TemplateService},
 };
+use am_core::{
+    ids::{AgentId, TemplateId},
+    money::Money,
+};
 
 /// A template to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,7 +64,7 @@ pub struct TemplateCreate {
 pub async fn create_template(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<TemplateCreate>,
 ) -> Result<IdempotentCreated<MessageTemplate>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
@@ -70,7 +74,7 @@ pub async fn create_template(
         description: body.description.unwrap_or_default(),
         message_type: body.message_type.unwrap_or(MessageType::Text),
         content: Value::Object(body.content),
-        price: body.price,
+        price: body.price.map(Money::from_f64),
     };
     Ok(IdempotentCreated(app.templates.create(&caller, &agent, new, request.once).await?))
 }
@@ -91,7 +95,7 @@ pub async fn create_template(
 pub async fn list_templates(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     let (own, total) = app.templates.own(&check_agent_path(&app, "agent_id", &id)?, &paging.page).await?;
@@ -119,7 +123,7 @@ pub async fn list_templates(
 pub async fn get_template(
     State(app): State<App>,
     _: AdminKey,
-    PathParams((id, template)): PathParams<(String, String)>,
+    PathParams((id, template)): PathParams<(AgentId, TemplateId)>,
 ) -> Result<JsonBody<MessageTemplate>, ApiError> {
     Ok(JsonBody(app.templates.get(&check_agent_path(&app, "agent_id", &id)?, &template).await?))
 }
@@ -141,7 +145,7 @@ pub async fn get_template(
 pub async fn delete_template(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams((id, template)): PathParams<(String, String)>,
+    PathParams((id, template)): PathParams<(AgentId, TemplateId)>,
 ) -> Result<JsonBody<MessageTemplate>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
     Ok(JsonBody(app.templates.delete(&caller, &agent, &template).await?))
@@ -177,7 +181,7 @@ pub struct RenderTemplateRequest {
 pub async fn render_template(
     State(app): State<App>,
     _: AdminKey,
-    PathParams((id, template)): PathParams<(String, String)>,
+    PathParams((id, template)): PathParams<(AgentId, TemplateId)>,
     request: IdempotentJson<RenderTemplateRequest>,
 ) -> Result<IdempotentOk<FilledTemplate>, ApiError> {
     let template = app.templates.get(&check_agent_path(&app, "agent_id", &id)?, &template).await?;

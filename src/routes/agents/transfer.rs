@@ -22,10 +22,11 @@ use crate::{
 };
 use am_communication::{
     PaymentStatus,
-    payments::RecordedPayment,
+    payments::{NewPayment, RecordedPayment},
     statistics::{CommunicationStatistics, communication_statistics},
     transfer::ImportReport,
 };
+use am_core::ids::{AgentId, MessageId};
 
 /// Get the communication statistics of an agent
 ///
@@ -43,7 +44,7 @@ use am_communication::{
 pub async fn get_message_statistics(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<CommunicationStatistics>, ApiError> {
     Ok(JsonBody(communication_statistics(&app.db, &check_agent_path(&app, "agent_id", &id)?).await?))
 }
@@ -52,7 +53,7 @@ pub async fn get_message_statistics(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct PaymentCreate {
     /// Ids of 1 to 500 messages that the agent sent.
-    message_ids: Vec<String>,
+    message_ids: Vec<MessageId>,
     /// New payment status: `paid`, `waived`, or `unpaid` to take either back.
     payment_status: PaymentStatus,
     /// Reference of the payment elsewhere, at most 200 characters; written to the audit log.
@@ -76,13 +77,13 @@ pub struct PaymentCreate {
 pub async fn record_payment(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentJson<PaymentCreate>,
 ) -> Result<IdempotentOk<RecordedPayment>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;
     let PaymentCreate { message_ids, payment_status, reference } = request.body;
-    let what = (message_ids, payment_status, reference);
-    Ok(IdempotentOk(app.payments.record(&caller, &agent, what, request.once).await?))
+    let payment = NewPayment { messages: message_ids, status: payment_status, reference };
+    Ok(IdempotentOk(app.payments.record(&caller, &agent, payment, request.once).await?))
 }
 
 /// Export the messages of an agent
@@ -103,7 +104,7 @@ pub async fn record_payment(
 pub async fn export_messages(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<Response, ApiError> {
     let export = app.transfer.export(&check_agent_path(&app, "agent_id", &id)?)?;
     let lines = stream::try_unfold(export, async |mut export| {
@@ -135,7 +136,7 @@ pub async fn export_messages(
 pub async fn import_messages(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
     request: IdempotentBytes,
 ) -> Result<IdempotentOk<ImportReport>, ApiError> {
     let agent = check_agent_path(&app, "agent_id", &id)?;

@@ -12,7 +12,10 @@ use crate::{
     model::{ChannelKind, ChannelStatus},
 };
 use am_audit::{AuditEntry, EventType};
-use am_core::validation::Violations;
+use am_core::{
+    ids::{AgentId, ChannelId},
+    validation::Violations,
+};
 use am_db::{
     Tx,
     bulk_insert::RowBatch,
@@ -27,7 +30,7 @@ const MAX_NAME_BYTES: usize = 200;
 
 impl NewChannel {
     /// Validate the request, and remove `maker` and duplicates from the members.
-    fn checked(mut self, maker: &str) -> Result<Self> {
+    fn checked(mut self, maker: &AgentId) -> Result<Self> {
         self.members.retain(|member| member != maker);
         self.members.sort_unstable();
         self.members.dedup();
@@ -44,7 +47,7 @@ impl NewChannel {
 }
 
 /// Audit entry of a change.
-fn audit_entry(action: &str, by: &Principal, channel: &str, actor: &str, now: Timestamp) -> AuditEntry {
+fn audit_entry(action: &str, by: &Principal, channel: &ChannelId, actor: &AgentId, now: Timestamp) -> AuditEntry {
     let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("channel", action).by(by);
     entry.data("channel_id", json!(channel)).data("agent_id", json!(actor))
 }
@@ -57,12 +60,13 @@ impl ChannelService {
     pub async fn create(
         &self,
         by: &Principal,
-        maker: &str,
+        maker: &AgentId,
         new: NewChannel,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MessageChannel>> {
-        let (new, maker, now, by) = (new.checked(maker)?, maker.to_owned(), self.now(), by.clone());
-        let (audit, id) = (self.0.audit.clone(), self.0.ids.next("channel_", 12));
+        let (new, maker) = (new.checked(maker)?, maker.clone());
+        let (now, by) = (self.now(), by.clone());
+        let (audit, id) = (self.0.audit.clone(), self.0.ids.next("channel_", 12).into());
         let relations = self.0.relations.clone();
         let work = async move |tx: &mut Tx| {
             let place = match (new.kind, new.members.as_slice()) {
@@ -109,21 +113,21 @@ impl ChannelService {
     pub async fn add(
         &self,
         by: &Principal,
-        (actor, id): (&str, &str),
-        agent: &str,
+        (actor, id): (&AgentId, &ChannelId),
+        agent: &AgentId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MessageChannel>> {
-        let (agent, relations) = (agent.to_owned(), self.0.relations.clone());
+        let (agent, relations) = (agent.clone(), self.0.relations.clone());
         self.change(
             by,
             (actor, id),
             once,
-            async move |tx: &mut Tx, channel: &MessageChannel, actor: &str, now: Timestamp| {
+            async move |tx: &mut Tx, channel: &MessageChannel, actor: &AgentId, now: Timestamp| {
                 match channel.kind {
                     ChannelKind::Direct => {
                         return Err(CommunicationError::InvalidState("a direct channel has two members".into()));
                     }
-                    ChannelKind::Private | ChannelKind::Broadcast if channel.owner != actor => {
+                    ChannelKind::Private | ChannelKind::Broadcast if channel.owner != *actor => {
                         return Err(CommunicationError::Forbidden(
                             "only its creator adds members to this channel".into(),
                         ));
@@ -153,22 +157,22 @@ impl ChannelService {
     pub async fn remove(
         &self,
         by: &Principal,
-        (actor, id): (&str, &str),
-        agent: &str,
+        (actor, id): (&AgentId, &ChannelId),
+        agent: &AgentId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MessageChannel>> {
-        let agent = agent.to_owned();
+        let agent = agent.clone();
         self.change(
             by,
             (actor, id),
             once,
-            async move |tx: &mut Tx, channel: &MessageChannel, actor: &str, _: Timestamp| {
+            async move |tx: &mut Tx, channel: &MessageChannel, actor: &AgentId, _: Timestamp| {
                 if channel.kind == ChannelKind::Direct || agent == channel.owner {
                     return Err(CommunicationError::InvalidState(
                         "this member can't leave an open channel; close the channel instead".into(),
                     ));
                 }
-                if actor != agent && actor != channel.owner {
+                if *actor != agent && *actor != channel.owner {
                     return Err(CommunicationError::Forbidden(
                         "only its creator removes other members from this channel".into(),
                     ));
@@ -190,7 +194,7 @@ impl ChannelService {
     pub async fn close(
         &self,
         by: &Principal,
-        (actor, id): (&str, &str),
+        (actor, id): (&AgentId, &ChannelId),
         reason: Option<String>,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MessageChannel>> {
@@ -198,8 +202,8 @@ impl ChannelService {
             by,
             (actor, id),
             once,
-            async move |tx: &mut Tx, channel: &MessageChannel, actor: &str, now: Timestamp| {
-                if channel.kind != ChannelKind::Direct && channel.owner != actor {
+            async move |tx: &mut Tx, channel: &MessageChannel, actor: &AgentId, now: Timestamp| {
+                if channel.kind != ChannelKind::Direct && channel.owner != *actor {
                     return Err(CommunicationError::Forbidden("only its creator closes this channel".into()));
                 }
                 let reason = reason.unwrap_or_else(|| format!("closed by {actor}"));
@@ -214,16 +218,17 @@ impl ChannelService {
     async fn change<F>(
         &self,
         by: &Principal,
-        (actor, id): (&str, &str),
+        (actor, id): (&AgentId, &ChannelId),
         once: Option<IdempotencyKey>,
         change: F,
     ) -> Result<IdempotentResult<MessageChannel>>
     where
-        F: AsyncFnOnce(&mut Tx, &MessageChannel, &str, Timestamp) -> Result<(&'static str, serde_json::Value)>
+        F: AsyncFnOnce(&mut Tx, &MessageChannel, &AgentId, Timestamp) -> Result<(&'static str, serde_json::Value)>
             + Send
             + 'static,
     {
-        let (actor, id, by, now) = (actor.to_owned(), id.to_owned(), by.clone(), self.now());
+        let (actor, id) = (actor.clone(), id.clone());
+        let (by, now) = (by.clone(), self.now());
         let audit = self.0.audit.clone();
         let work = async move |tx: &mut Tx| {
             let found = store::get_channel(tx.conn().await?, &id).await?.filter(|channel| channel.has(&actor));

@@ -17,7 +17,10 @@ use super::{
     relations::AgentRelations,
 };
 use am_audit::AuditLog;
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::{AgentId, ChannelId},
+};
 use am_db::{Database, codec::Timestamp, page::PageRequest};
 
 /// Days without a message after which a channel is closed.
@@ -41,7 +44,7 @@ struct ChannelServiceInner {
 
 impl ChannelService {
     /// Create the service on `db`.
-    pub fn new((db, clock, ids): (Database, Clock, IdGenerator), audit: AuditLog, relations: AgentRelations) -> Self {
+    pub fn new(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog, relations: AgentRelations) -> Self {
         Self(Arc::new(ChannelServiceInner { db, clock, ids, audit, relations }))
     }
 
@@ -53,7 +56,7 @@ impl ChannelService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when there is none, or `agent` is not a member.
-    pub async fn get(&self, agent: &str, id: &str) -> Result<MessageChannel> {
+    pub async fn get(&self, agent: &AgentId, id: &ChannelId) -> Result<MessageChannel> {
         let found = store::get_channel(&mut *self.0.db.read().await?, id).await?;
         found.filter(|channel| channel.has(agent)).ok_or(CommunicationError::NotFound("Channel"))
     }
@@ -62,7 +65,7 @@ impl ChannelService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn list(&self, agent: &str, page: &PageRequest) -> Result<(Vec<MessageChannel>, i64)> {
+    pub async fn list(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<MessageChannel>, i64)> {
         store::list_channels(&mut *self.0.db.read().await?, agent, page).await
     }
 }

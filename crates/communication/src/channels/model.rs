@@ -4,22 +4,23 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::{ChannelKind, ChannelStatus};
+use am_core::ids::{AgentId, ChannelId};
 use am_db::codec::Timestamp;
 
 /// A channel of messages.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MessageChannel {
     /// Id: `channel_` and 12 hex digits.
-    pub channel_id: String,
+    pub channel_id: ChannelId,
     /// Kind of the channel: direct, group, broadcast or private.
     #[serde(rename = "type")]
     pub kind: ChannelKind,
     /// Name of the channel; of a topic's channel, the topic. Null when it has none.
     pub name: Option<String>,
     /// Agent that created the channel.
-    pub owner: String,
+    pub owner: AgentId,
     /// Members, the creator first.
-    pub members: Vec<String>,
+    pub members: Vec<AgentId>,
     /// Status: open or closed.
     pub status: ChannelStatus,
     /// Number of the last message; 0 without messages.
@@ -36,8 +37,8 @@ pub struct MessageChannel {
 
 impl MessageChannel {
     /// Whether `agent` is a member.
-    pub fn has(&self, agent: &str) -> bool {
-        self.owner == agent || self.members.iter().any(|member| member == agent)
+    pub fn has(&self, agent: &AgentId) -> bool {
+        self.owner == *agent || self.members.contains(agent)
     }
 }
 
@@ -49,7 +50,7 @@ pub struct NewChannel {
     /// Name of the channel.
     pub name: Option<String>,
     /// Members besides the creator.
-    pub members: Vec<String>,
+    pub members: Vec<AgentId>,
 }
 
 /// Key under which the single open channel of a pair, topic or broadcaster is found.
@@ -58,7 +59,7 @@ pub struct ChannelKey(pub String);
 
 impl ChannelKey {
     /// Key for two agents, in either order.
-    pub fn for_pair(one: &str, other: &str) -> Self {
+    pub fn for_pair(one: &AgentId, other: &AgentId) -> Self {
         let pair = if one <= other { [one, other] } else { [other, one] };
         Self(serde_json::json!(pair).to_string())
     }
@@ -69,7 +70,7 @@ impl ChannelKey {
     }
 
     /// Key for an agent's messages to everybody.
-    pub fn for_broadcast(sender: &str) -> Self {
+    pub fn for_broadcast(sender: &AgentId) -> Self {
         Self(format!("all:{sender}"))
     }
 }
@@ -78,11 +79,11 @@ impl ChannelKey {
 #[derive(Clone, Debug)]
 pub struct ChannelRef {
     /// Id of the channel.
-    pub id: String,
+    pub id: ChannelId,
     /// Kind of the channel.
     pub kind: ChannelKind,
     /// Agent that created the channel.
-    pub owner: String,
+    pub owner: AgentId,
     /// Status of the channel.
     pub status: ChannelStatus,
     /// Number of the last message.
@@ -98,6 +99,7 @@ mod tests {
     proptest! {
         #[test]
         fn two_agents_have_one_place_and_no_other_has_it(one in "\\PC{1,20}", other in "\\PC{1,20}", third in "\\PC{1,20}") {
+            let [one, other, third] = [one, other, third].map(AgentId::from);
             let place = ChannelKey::for_pair(&one, &other);
             prop_assert_eq!(&place, &ChannelKey::for_pair(&other, &one));
             prop_assert!(place != ChannelKey::for_topic(&third) && place != ChannelKey::for_broadcast(&third));

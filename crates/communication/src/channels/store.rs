@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use super::model::{ChannelKey, ChannelRef, MessageChannel};
-use crate::{
-    error::Result,
-    model::{ChannelKind, ChannelStatus},
-};
+use crate::error::Result;
+use am_core::ids::{AgentId, ChannelId};
 use am_db::{
-    Connection, FromRow as _, Tx,
+    Connection, FromRow, Tx,
     bulk_insert::RowBatch,
     codec::{Json, Timestamp},
     page::PageRequest,
-    push_row, row, sql,
+    push_row, row,
+    row::Columns,
+    sql,
     statement_batch::StatementBatch,
 };
 
@@ -64,12 +64,12 @@ pub fn add_channel_rows(
 }
 
 /// Add the row of a member.
-pub fn add_member_row(rows: &mut RowBatch, id: &str, agent: &str, now: Timestamp) {
+pub fn add_member_row(rows: &mut RowBatch, id: &ChannelId, agent: &AgentId, now: Timestamp) {
     push_row!(rows, "am_channel_members" { channel_id: id, agent_id: agent, joined_at: now } "ON CONFLICT DO NOTHING");
 }
 
 /// A channel by its id.
-pub async fn get_channel(conn: &mut Connection, id: &str) -> Result<Option<MessageChannel>> {
+pub async fn get_channel(conn: &mut Connection, id: &ChannelId) -> Result<Option<MessageChannel>> {
     let channel = sql!("SELECT ", MessageChannel::COLUMNS, " FROM am_channels c WHERE c.id = $1").bind(id);
     Ok(channel.fetch_optional(conn).await?.map(owner_first))
 }
@@ -84,7 +84,7 @@ pub async fn find_open_channel(conn: &mut Connection, place: &ChannelKey) -> Res
 /// A page of the channels that `agent` is a member of, and their total number.
 pub async fn list_channels(
     conn: &mut Connection,
-    agent: &str,
+    agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<MessageChannel>, i64)> {
     let total = sql!("SELECT count(*) FROM am_channel_members WHERE agent_id = $1").bind(agent);
@@ -98,11 +98,17 @@ pub async fn list_channels(
     Ok((channels.into_iter().map(owner_first).collect(), total))
 }
 
-/// What a channel is found by, and the channel.
-type ChannelRow = (String, String, ChannelKind, String, ChannelStatus, i64);
+row! {
+    ChannelRef from "c." { id, kind, owner = "c.owner_id", status, last_seq }
+}
 
-fn spot((key, id, kind, owner, status, last_seq): ChannelRow) -> (String, ChannelRef) {
-    (key, ChannelRef { id, kind, owner, status, last_seq })
+/// A channel with the key that it was found by, which is the first column.
+struct KeyedChannelRow(ChannelKey, ChannelRef);
+
+impl FromRow for KeyedChannelRow {
+    fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
+        Ok(Self(ChannelKey(columns.next_value()?), ChannelRef::from_row(columns)?))
+    }
 }
 
 /// Open channels by their keys.
@@ -111,35 +117,38 @@ pub async fn channel_refs_by_key(conn: &mut Connection, places: &[&str]) -> Resu
         return Ok(HashMap::new());
     }
     let found = sql!(
-        "SELECT c.place, c.id, c.kind, c.owner_id, c.status, c.last_seq
-         FROM {texts $1} AS wanted {then} am_channels c ON c.place = wanted.value AND c.status = 'OPEN'",
+        "SELECT c.place, ",
+        ChannelRef::COLUMNS,
+        " FROM {texts $1} AS wanted {then} am_channels c ON c.place = wanted.value AND c.status = 'OPEN'",
     );
-    let found: Vec<ChannelRow> = found.bind(serde_json::json!(places).to_string()).fetch_all(conn).await?;
-    Ok(found.into_iter().map(spot).map(|(place, spot)| (ChannelKey(place), spot)).collect())
+    let found: Vec<KeyedChannelRow> = found.bind(serde_json::json!(places).to_string()).fetch_all(conn).await?;
+    Ok(found.into_iter().map(|KeyedChannelRow(key, spot)| (key, spot)).collect())
 }
 
 /// Channels by their ids.
-pub async fn channel_refs_by_id(conn: &mut Connection, ids: &[&str]) -> Result<HashMap<String, ChannelRef>> {
+pub async fn channel_refs_by_id(conn: &mut Connection, ids: &[&ChannelId]) -> Result<HashMap<ChannelId, ChannelRef>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let found = sql!(
-        "SELECT c.id AS found, c.id, c.kind, c.owner_id, c.status, c.last_seq
-         FROM {texts $1} AS wanted {then} am_channels c ON c.id = wanted.value",
-    );
-    let found: Vec<ChannelRow> = found.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
-    Ok(found.into_iter().map(spot).collect())
+    let found =
+        sql!("SELECT ", ChannelRef::COLUMNS, " FROM {texts $1} AS wanted {then} am_channels c ON c.id = wanted.value",);
+    let found: Vec<ChannelRef> = found.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
+    Ok(found.into_iter().map(|spot| (spot.id.clone(), spot)).collect())
 }
 
 /// Members of a channel.
-pub async fn members_of(conn: &mut Connection, id: &str) -> Result<Vec<String>> {
+pub async fn members_of(conn: &mut Connection, id: &ChannelId) -> Result<Vec<AgentId>> {
     let members = sql!("SELECT agent_id FROM am_channel_members WHERE channel_id = $1 ORDER BY agent_id");
     Ok(members.bind(id).fetch_values(conn).await?)
 }
 
 /// Add a statement that updates the last message numbers of channels.
-pub fn update_last_seq<'a>(batch: &mut StatementBatch, reached: impl Iterator<Item = (&'a str, i64)>, now: Timestamp) {
-    let reached: Vec<(&str, i64)> = reached.collect();
+pub fn update_last_seq<'a>(
+    batch: &mut StatementBatch,
+    reached: impl Iterator<Item = (&'a ChannelId, i64)>,
+    now: Timestamp,
+) {
+    let reached: Vec<(&ChannelId, i64)> = reached.collect();
     let json = serde_json::json!(reached).to_string();
     let query = sql!(
         in batch,
@@ -151,7 +160,7 @@ pub fn update_last_seq<'a>(batch: &mut StatementBatch, reached: impl Iterator<It
 }
 
 /// Remove a member from a channel.
-pub async fn remove_member(tx: &mut Tx, id: &str, agent: &str) -> Result<()> {
+pub async fn remove_member(tx: &mut Tx, id: &ChannelId, agent: &AgentId) -> Result<()> {
     sql!("DELETE FROM am_channel_members WHERE channel_id = $1 AND agent_id = $2")
         .bind(id)
         .bind(agent)
@@ -161,7 +170,7 @@ pub async fn remove_member(tx: &mut Tx, id: &str, agent: &str) -> Result<()> {
 }
 
 /// Close an open channel.
-pub async fn close_channel(tx: &mut Tx, id: &str, reason: &str, now: Timestamp) -> Result<()> {
+pub async fn close_channel(tx: &mut Tx, id: &ChannelId, reason: &str, now: Timestamp) -> Result<()> {
     sql!(
         "UPDATE am_channels SET status = 'CLOSED', closed_at = $2, closed_reason = $3 WHERE id = $1 AND status = 'OPEN'",
     )
@@ -174,7 +183,7 @@ pub async fn close_channel(tx: &mut Tx, id: &str, reason: &str, now: Timestamp) 
 }
 
 /// Open channels without a message since `before`.
-pub async fn idle_channels(conn: &mut Connection, before: Timestamp, limit: i64) -> Result<Vec<String>> {
+pub async fn idle_channels(conn: &mut Connection, before: Timestamp, limit: i64) -> Result<Vec<ChannelId>> {
     let idle = sql!("SELECT id FROM am_channels WHERE status = 'OPEN' AND active_at < $1 ORDER BY active_at LIMIT $2");
     Ok(idle.bind(before).bind(limit).fetch_values(conn).await?)
 }

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
 
 use super::metrics::DeliveryMetrics;
+use am_core::ids::AgentId;
 
 /// Capacity of a connection's queue; beyond it the connection falls behind.
 pub const CONNECTION_QUEUE_CAPACITY: usize = 128;
@@ -28,7 +29,7 @@ pub struct OutgoingEntry {
     /// Number of the message among all.
     pub id: i64,
     /// Agent that receives the message.
-    pub recipient: Arc<str>,
+    pub recipient: AgentId,
     /// Message as serialized JSON.
     pub frame: Bytes,
 }
@@ -53,7 +54,7 @@ struct ConnectionSlot {
 
 #[derive(Default)]
 struct HubState {
-    agents: HashMap<Arc<str>, Vec<ConnectionSlot>>,
+    agents: HashMap<AgentId, Vec<ConnectionSlot>>,
     sockets: usize,
     next_key: u64,
     /// Number up to which messages were distributed.
@@ -75,7 +76,7 @@ struct HubShared {
 
 /// A registered connection.
 pub struct AgentConnection {
-    pub agent: Arc<str>,
+    pub agent: AgentId,
     pub key: u64,
     pub live: Arc<AtomicBool>,
     /// Sender of the queue, which ends when the connection is removed.
@@ -110,7 +111,7 @@ impl ConnectionHub {
     }
 
     /// Whether `agent` has a connection in this process.
-    pub fn has(&self, agent: &str) -> bool {
+    pub fn has(&self, agent: &AgentId) -> bool {
         self.lock().agents.contains_key(agent)
     }
 
@@ -120,13 +121,13 @@ impl ConnectionHub {
     }
 
     /// Agents with connections.
-    pub fn agents(&self) -> Vec<Arc<str>> {
+    pub fn agents(&self) -> Vec<AgentId> {
         self.lock().agents.keys().cloned().collect()
     }
 
     /// Register a connection of `agent`, initially behind, if there are fewer than `most`. `last` is the number of the
     /// last message written before.
-    pub fn join(&self, agent: &str, most: usize, last: i64) -> Result<AgentConnection, CapacityError> {
+    pub fn join(&self, agent: &AgentId, most: usize, last: i64) -> Result<AgentConnection, CapacityError> {
         let mut state = self.lock();
         if state.stopped {
             return Err(CapacityError::Stopping);
@@ -138,8 +139,7 @@ impl ConnectionHub {
             // No connection needed the messages written since.
             state.seen = state.seen.max(last);
         }
-        let found = state.agents.get_key_value(agent).map(|(name, slots)| (name.clone(), slots.len()));
-        let (agent, others) = found.unwrap_or_else(|| (Arc::from(agent), 0));
+        let others = state.agents.get(agent).map_or(0, Vec::len);
         if others >= MAX_CONNECTIONS_PER_AGENT {
             return Err(CapacityError::Agent);
         }
@@ -151,11 +151,18 @@ impl ConnectionHub {
         let slot = ConnectionSlot { key, queue: sender.clone(), live: live.clone(), missed: false };
         state.agents.entry(agent.clone()).or_default().push(slot);
         self.0.metrics.sockets.set(state.sockets as i64);
-        Ok(AgentConnection { agent, key, live, sender: sender.downgrade(), receiver, first: others == 0 })
+        Ok(AgentConnection {
+            agent: agent.clone(),
+            key,
+            live,
+            sender: sender.downgrade(),
+            receiver,
+            first: others == 0,
+        })
     }
 
     /// Remove a connection. Returns true when the agent has no other one.
-    pub fn leave(&self, agent: &str, key: u64) -> bool {
+    pub fn leave(&self, agent: &AgentId, key: u64) -> bool {
         let mut state = self.lock();
         let Some(slots) = state.agents.get_mut(agent) else { return false };
         let before = slots.len();
@@ -171,7 +178,7 @@ impl ConnectionHub {
 
     /// Mark a connection as live after it has read all messages. Returns false when a message was written meanwhile, so
     /// that it must read again.
-    pub fn mark_live(&self, agent: &str, key: u64) -> bool {
+    pub fn mark_live(&self, agent: &AgentId, key: u64) -> bool {
         let mut state = self.lock();
         let slots = state.agents.get_mut(agent);
         let Some(slot) = slots.and_then(|slots| slots.iter_mut().find(|slot| slot.key == key)) else { return true };
@@ -219,7 +226,7 @@ impl ConnectionHub {
 
     fn broadcast_to_slots(&self, state: &mut HubState, pushed: Vec<OutgoingEntry>) {
         for one in pushed {
-            let Some(slots) = state.agents.get_mut(&*one.recipient) else { continue };
+            let Some(slots) = state.agents.get_mut(&one.recipient) else { continue };
             for slot in slots {
                 if !slot.live.load(Ordering::Acquire) {
                     slot.missed = true;
@@ -254,7 +261,7 @@ mod tests {
     use super::*;
 
     fn pushed(id: i64, recipient: &str) -> OutgoingEntry {
-        OutgoingEntry { id, recipient: Arc::from(recipient), frame: Bytes::from(id.to_string()) }
+        OutgoingEntry { id, recipient: recipient.into(), frame: Bytes::from(id.to_string()) }
     }
 
     fn got(joined: &mut AgentConnection) -> Vec<i64> {
@@ -268,11 +275,11 @@ mod tests {
     #[test]
     fn a_socket_is_behind_until_it_has_read_everything() {
         let hub = ConnectionHub::default();
-        let mut one = hub.join("a", 10, 5).unwrap();
+        let mut one = hub.join(&"a".into(), 10, 5).unwrap();
         hub.push(5, 6, vec![pushed(6, "a")]);
         assert_eq!(got(&mut one), [0i64; 0]);
-        assert!(!hub.mark_live("a", one.key), "it missed one");
-        assert!(hub.mark_live("a", one.key));
+        assert!(!hub.mark_live(&"a".into(), one.key), "it missed one");
+        assert!(hub.mark_live(&"a".into(), one.key));
         hub.push(6, 8, vec![pushed(7, "b"), pushed(8, "a")]);
         assert_eq!(got(&mut one), [8]);
     }
@@ -280,8 +287,8 @@ mod tests {
     #[test]
     fn what_others_wrote_between_is_given_out_in_order_by_whoever_reads_it() {
         let hub = ConnectionHub::default();
-        let mut one = hub.join("a", 10, 0).unwrap();
-        assert!(hub.mark_live("a", one.key));
+        let mut one = hub.join(&"a".into(), 10, 0).unwrap();
+        assert!(hub.mark_live(&"a".into(), one.key));
         hub.push(0, 1, vec![pushed(1, "a")]);
         // Number 2 is another process's.
         hub.push(2, 3, vec![pushed(3, "a")]);
@@ -296,9 +303,9 @@ mod tests {
     #[test]
     fn a_full_queue_makes_its_socket_fall_behind_and_no_other() {
         let hub = ConnectionHub::default();
-        let (mut slow, mut quick) = (hub.join("a", 10, 0).unwrap(), hub.join("a", 10, 0).unwrap());
+        let (mut slow, mut quick) = (hub.join(&"a".into(), 10, 0).unwrap(), hub.join(&"a".into(), 10, 0).unwrap());
         for joined in [&slow, &quick] {
-            assert!(hub.mark_live("a", joined.key));
+            assert!(hub.mark_live(&"a".into(), joined.key));
         }
         let most = CONNECTION_QUEUE_CAPACITY as i64;
         for id in 1..=most + 2 {
@@ -307,23 +314,23 @@ mod tests {
         }
         assert!(!slow.live.load(Ordering::Acquire));
         assert_eq!(got(&mut slow), (1..=most).collect::<Vec<_>>(), "without a gap up to where it fell behind");
-        assert!(!hub.mark_live("a", slow.key));
-        assert!(hub.mark_live("a", slow.key));
+        assert!(!hub.mark_live(&"a".into(), slow.key));
+        assert!(hub.mark_live(&"a".into(), slow.key));
     }
 
     #[test]
     fn places_are_counted_and_end_with_the_hub() {
         let hub = ConnectionHub::default();
         let mut places: Vec<AgentConnection> =
-            (0..MAX_CONNECTIONS_PER_AGENT).map(|_| hub.join("a", 100, 0).unwrap()).collect();
+            (0..MAX_CONNECTIONS_PER_AGENT).map(|_| hub.join(&"a".into(), 100, 0).unwrap()).collect();
         assert!(places[0].first && !places[1].first);
-        assert_eq!(hub.join("a", 100, 0).err(), Some(CapacityError::Agent));
-        assert_eq!(hub.join("b", MAX_CONNECTIONS_PER_AGENT, 0).err(), Some(CapacityError::Process));
+        assert_eq!(hub.join(&"a".into(), 100, 0).err(), Some(CapacityError::Agent));
+        assert_eq!(hub.join(&"b".into(), MAX_CONNECTIONS_PER_AGENT, 0).err(), Some(CapacityError::Process));
         let last = places.pop().unwrap();
-        assert!(!hub.leave("a", last.key));
+        assert!(!hub.leave(&"a".into(), last.key));
         assert_eq!(hub.count(), MAX_CONNECTIONS_PER_AGENT - 1);
         hub.stop();
-        assert_eq!(hub.join("b", 100, 0).err(), Some(CapacityError::Stopping));
+        assert_eq!(hub.join(&"b".into(), 100, 0).err(), Some(CapacityError::Stopping));
         assert!(places[0].sender.upgrade().is_none());
         assert!(matches!(places[0].receiver.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
     }

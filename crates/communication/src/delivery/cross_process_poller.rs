@@ -1,7 +1,7 @@
 //! Delivery of messages that other processes wrote: one task checks whether another connection committed, and only then
 //! reads messages.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +61,7 @@ impl DeliveryService {
             let now = Timestamp(self.0.clock.now());
             for stored in message_log::pending_by_ids(&mut conn, &ids, now).await? {
                 if let Some(message) = self.opened(&mut conn, stored).await? {
-                    let recipient = Arc::from(message.recipient.as_str());
+                    let recipient = message.recipient.clone();
                     pushed.push(OutgoingEntry { id: message.id, recipient, frame: message_frame(&message) });
                 }
             }

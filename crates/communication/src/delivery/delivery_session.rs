@@ -1,9 +1,6 @@
 //! A session: the messages and replies for one connection.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::VecDeque, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, error::TryRecvError};
@@ -15,6 +12,7 @@ use super::{
     message_frame,
 };
 use crate::{error::Result, message_log};
+use am_core::ids::AgentId;
 use am_db::codec::Timestamp;
 
 /// Messages read per query.
@@ -52,7 +50,7 @@ impl DeliverySession {
     }
 
     /// Name of the connected agent.
-    pub fn agent(&self) -> &Arc<str> {
+    pub fn agent(&self) -> &AgentId {
         &self.joined.agent
     }
 

@@ -1,7 +1,7 @@
 //! Recording of events of connections in the database: acknowledgements and presence. One task records all waiting
 //! events in one transaction, so that no connection waits for it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,10 @@ use crate::{
     error::{CommunicationError, Result},
     message_log,
 };
-use am_core::ambient::sleep_or_cancelled;
+use am_core::{
+    ambient::sleep_or_cancelled,
+    ids::{AgentId, MessageId},
+};
 use am_db::{Tx, codec::Timestamp};
 
 /// Capacity of the event queue; beyond it connections wait.
@@ -27,11 +30,11 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub enum AckEvent {
     /// A message was acknowledged by its recipient.
-    Delivered { message_id: String, agent: Arc<str> },
+    Delivered { message_id: MessageId, agent: AgentId },
     /// A message can't be decrypted.
-    Failed { message_id: String, why: String },
+    Failed { message_id: MessageId, why: String },
     /// An agent's first connection in this process was opened, or its last one closed.
-    Presence { agent: Arc<str>, online: bool },
+    Presence { agent: AgentId, online: bool },
 }
 
 impl DeliveryService {
@@ -75,15 +78,17 @@ impl DeliveryService {
     }
 
     async fn record_events(&self, notes: Vec<AckEvent>) -> Result<()> {
-        let (mut came, mut failures, mut presence) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut came, mut failures) = (Vec::new(), Vec::new());
+        let mut presence = Vec::new();
         for note in notes {
             match note {
-                AckEvent::Delivered { message_id, agent } => came.push((message_id, agent.to_string())),
+                AckEvent::Delivered { message_id, agent } => came.push((message_id, agent)),
                 AckEvent::Failed { message_id, why } => failures.push((message_id, why)),
                 AckEvent::Presence { agent, online } => presence.push((agent, online)),
             }
         }
-        let (now, process, count) = (Timestamp(self.0.clock.now()), self.0.process.clone(), came.len());
+        let (now, process) = (Timestamp(self.0.clock.now()), self.0.process.clone());
+        let count = came.len();
         let beat = (!presence.is_empty()).then(|| process.clone());
         let work = async move |tx: &mut Tx| {
             if !came.is_empty() {
@@ -105,7 +110,8 @@ impl DeliveryService {
 
     /// Report that this process is alive, and which agents are connected to it.
     async fn beat(&self, here: bool) -> Result<()> {
-        let (now, process, agents) = (Timestamp(self.0.clock.now()), self.0.process.clone(), self.0.hub.agents());
+        let (now, process) = (Timestamp(self.0.clock.now()), self.0.process.clone());
+        let agents = self.0.hub.agents();
         let work = async move |tx: &mut Tx| {
             match here {
                 true => store::record_heartbeat(tx, &process, now).await?,

@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) use connection_hub::{ConnectionHub, OutgoingEntry};
 pub use delivery_session::{DeliverySession, ReplySender};
-pub use model::{AgentPresence, TopicSubscription};
+pub use model::{AgentPresence, SocketFrameKind, TopicSubscription};
 pub(super) use store::known_agents;
 pub(super) use topics::matching_subscribers;
 
@@ -39,6 +39,7 @@ use super::{
 use am_audit::AuditLog;
 use am_core::{
     ambient::{Clock, IdGenerator},
+    ids::{AgentId, MessageId},
     supervisor::BackgroundTask,
 };
 use am_db::{Connection, Database};
@@ -70,27 +71,28 @@ impl DeliveryService {
     /// What is delivered from `db`, to at most `most` sockets of this process, and the tasks that do it. They end with
     /// [`DeliveryService::stop`].
     pub fn open(
-        (db, clock, ids): (Database, Clock, &IdGenerator),
+        db: Database,
+        clock: Clock,
+        ids: &IdGenerator,
         audit: AuditLog,
         sealing: EncryptionService,
         most: usize,
     ) -> (Self, [BackgroundTask; 2]) {
         let (notes, waiting) = mpsc::channel(event_recorder::EVENT_QUEUE_CAPACITY);
-        let (hub, open, closed, tasks, end) = Default::default();
         let process = ids.random_id("sockets_", 16);
         let delivery = Self(Arc::new(DeliveryServiceInner {
             db,
             clock,
             audit,
             sealing,
-            hub,
+            hub: ConnectionHub::default(),
             process,
             most,
             notes,
-            open,
-            closed,
-            tasks,
-            end,
+            open: AtomicUsize::new(0),
+            closed: Notify::new(),
+            tasks: TaskTracker::new(),
+            end: CancellationToken::new(),
         }));
         let (tasks, end) = (&delivery.0.tasks, &delivery.0.end);
         let notes = tasks.track_future(delivery.clone().run_event_recorder(waiting, end.clone()));
@@ -114,7 +116,7 @@ impl DeliveryService {
     /// # Errors
     /// Returns [`CommunicationError::Invalid`]; [`CommunicationError::LimitReached`] when the maximum number of connections is reached;
     /// [`CommunicationError::Stopping`].
-    pub async fn connect(&self, agent: &str) -> Result<(DeliverySession, ReplySender)> {
+    pub async fn connect(&self, agent: &AgentId) -> Result<(DeliverySession, ReplySender)> {
         let agent = validate_agent_name("agent_id", agent)?;
         let last = match self.0.hub.count() {
             0 => message_log::last_id(&mut *self.0.db.read().await?).await?,
@@ -135,7 +137,7 @@ impl DeliveryService {
 
     /// Acknowledge messages for `agent`. They are recorded shortly after, in batches; until then they may be sent
     /// again.
-    pub async fn acknowledge(&self, agent: &Arc<str>, message_ids: Vec<String>) {
+    pub async fn acknowledge(&self, agent: &AgentId, message_ids: Vec<MessageId>) {
         for message_id in message_ids {
             self.note(AckEvent::Delivered { message_id, agent: agent.clone() }).await;
         }
@@ -156,7 +158,7 @@ impl DeliveryService {
         match message_log::decrypt_stored(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(Some(message)),
             (message, Some(error)) => {
-                tracing::warn!(message = message.message_id, %error, "a message can't be decrypted for delivery");
+                tracing::warn!(message = message.message_id.as_str(), %error, "a message can't be decrypted for delivery");
                 if matches!(error, EncryptionError::Tampered(_)) {
                     let why = error.to_string();
                     self.note(AckEvent::Failed { message_id: message.message_id, why }).await;
@@ -191,9 +193,10 @@ impl DeliveryService {
 pub(super) fn message_frame(message: &MessageView) -> Bytes {
     #[derive(Serialize)]
     struct MessageFrame<'a> {
-        r#type: &'static str,
+        r#type: SocketFrameKind,
         #[serde(flatten)]
         message: &'a MessageView,
     }
-    serde_json::to_vec(&MessageFrame { r#type: "message", message }).map_or_else(|_| Bytes::new(), Bytes::from)
+    serde_json::to_vec(&MessageFrame { r#type: SocketFrameKind::Message, message })
+        .map_or_else(|_| Bytes::new(), Bytes::from)
 }

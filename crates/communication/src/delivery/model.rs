@@ -4,13 +4,31 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use am_core::ids::AgentId;
 use am_db::codec::Timestamp;
+
+/// Kind of a frame that a connection is sent, in its member `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SocketFrameKind {
+    /// The first frame: the connection is open.
+    ConnectionEstablished,
+    /// A message for the agent.
+    Message,
+    /// What became of a message that the client sent.
+    HandlerAcknowledgment,
+    /// Answer to the client's ping.
+    #[serde(rename = "PONG")]
+    Pong,
+    /// The client's frame was not understood.
+    Error,
+}
 
 /// Presence of an agent.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AgentPresence {
     /// Name of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Whether the agent is connected to any process now.
     pub online: bool,
     /// Time of the last change.

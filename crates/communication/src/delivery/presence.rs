@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{DeliveryService, model::AgentPresence, store};
 use crate::error::{CommunicationError, Result};
+use am_core::ids::AgentId;
 use am_db::codec::Timestamp;
 
 /// Time after which a process without a report is considered dead, and its connections closed.
@@ -18,7 +19,7 @@ impl DeliveryService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] for an agent that was never connected.
-    pub async fn presence(&self, agent: &str) -> Result<AgentPresence> {
+    pub async fn presence(&self, agent: &AgentId) -> Result<AgentPresence> {
         let mut found =
             store::list_presence(&mut *self.0.db.read().await?, Some(agent), false, self.alive_since(), 1).await?;
         found.pop().ok_or(CommunicationError::NotFound("Agent"))

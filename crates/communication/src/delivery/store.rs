@@ -1,11 +1,10 @@
 //! SQL of tables `am_presence`, `am_socket_processes` and `am_subscriptions`.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value};
 
 use super::model::{AgentPresence, TopicSubscription};
 use crate::error::Result;
+use am_core::ids::AgentId;
 use am_db::{
     Connection, FromRow as _, Tx,
     bulk_insert::RowBatch,
@@ -26,11 +25,11 @@ pub async fn remove_process(tx: &mut Tx, process: &str) -> Result<()> {
 }
 
 /// Record which agents connected and disconnected; agents connected to another process by now are not changed.
-pub async fn record_presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, bool)], now: Timestamp) -> Result<()> {
+pub async fn record_presence(tx: &mut Tx, process: &str, changes: &[(AgentId, bool)], now: Timestamp) -> Result<()> {
     let mut rows = RowBatch::default();
     for (agent, online) in changes {
         push_row!(rows, "am_presence" {
-            agent_id: &**agent,
+            agent_id: agent,
             process: process,
             online: *online,
             seen_at: now,
@@ -40,7 +39,7 @@ pub async fn record_presence(tx: &mut Tx, process: &str, changes: &[(Arc<str>, b
 }
 
 /// Record the exact set of agents connected to this process.
-pub async fn reconcile_presence(tx: &mut Tx, process: &str, agents: &[Arc<str>], now: Timestamp) -> Result<()> {
+pub async fn reconcile_presence(tx: &mut Tx, process: &str, agents: &[AgentId], now: Timestamp) -> Result<()> {
     let json = serde_json::json!(agents).to_string();
     sql!(
         "UPDATE am_presence SET online = FALSE, seen_at = $3 WHERE process = $1 AND online AND agent_id NOT IN {texts $2}",
@@ -73,7 +72,7 @@ row! {
 /// Presence of one agent, or of all, last seen first; with `online_only` only of those that are connected.
 pub async fn list_presence(
     conn: &mut Connection,
-    agent: Option<&str>,
+    agent: Option<&AgentId>,
     online_only: bool,
     alive: Timestamp,
     limit: i64,
@@ -89,7 +88,7 @@ pub async fn list_presence(
 }
 
 /// Agents that were ever connected or have a subscription.
-pub async fn known_agents(conn: &mut Connection, limit: usize) -> Result<Vec<String>> {
+pub async fn known_agents(conn: &mut Connection, limit: usize) -> Result<Vec<AgentId>> {
     let everybody = sql!(
         "SELECT agent_id FROM am_presence UNION SELECT agent_id FROM am_subscriptions ORDER BY agent_id LIMIT $1",
     );
@@ -97,7 +96,13 @@ pub async fn known_agents(conn: &mut Connection, limit: usize) -> Result<Vec<Str
 }
 
 /// Insert a subscription or change its filter. Returns whether anything changed.
-pub async fn upsert_subscription(tx: &mut Tx, agent: &str, topic: &str, filter: &str, now: Timestamp) -> Result<bool> {
+pub async fn upsert_subscription(
+    tx: &mut Tx,
+    agent: &AgentId,
+    topic: &str,
+    filter: &str,
+    now: Timestamp,
+) -> Result<bool> {
     let changed = insert!("am_subscriptions" {
         agent_id: agent,
         topic: topic,
@@ -108,7 +113,7 @@ pub async fn upsert_subscription(tx: &mut Tx, agent: &str, topic: &str, filter: 
 }
 
 /// Delete a subscription. Returns whether there was one.
-pub async fn delete_subscription(tx: &mut Tx, agent: &str, topic: &str) -> Result<bool> {
+pub async fn delete_subscription(tx: &mut Tx, agent: &AgentId, topic: &str) -> Result<bool> {
     let ended = sql!("DELETE FROM am_subscriptions WHERE topic = $1 AND agent_id = $2");
     Ok(ended.bind(topic).bind(agent).execute(tx.conn().await?).await? > 0)
 }
@@ -122,15 +127,15 @@ row! {
 }
 
 /// Subscriptions of an agent, ordered by topic.
-pub async fn list_subscriptions(conn: &mut Connection, agent: &str) -> Result<Vec<TopicSubscription>> {
+pub async fn list_subscriptions(conn: &mut Connection, agent: &AgentId) -> Result<Vec<TopicSubscription>> {
     let subscriptions =
         sql!("SELECT ", TopicSubscription::COLUMNS, " FROM am_subscriptions WHERE agent_id = $1 ORDER BY topic");
     Ok(subscriptions.bind(agent).fetch_all(conn).await?)
 }
 
 /// Subscribers of a topic with their filters.
-pub async fn topic_subscribers(conn: &mut Connection, topic: &str) -> Result<Vec<(String, Map<String, Value>)>> {
+pub async fn topic_subscribers(conn: &mut Connection, topic: &str) -> Result<Vec<(AgentId, Map<String, Value>)>> {
     let subscribers = sql!("SELECT agent_id, filter FROM am_subscriptions WHERE topic = $1 ORDER BY agent_id");
-    let subscribers: Vec<(String, JsonOr<Map<String, Value>>)> = subscribers.bind(topic).fetch_all(conn).await?;
+    let subscribers: Vec<(AgentId, JsonOr<Map<String, Value>>)> = subscribers.bind(topic).fetch_all(conn).await?;
     Ok(subscribers.into_iter().map(|(agent, JsonOr(filter))| (agent, filter)).collect())
 }

@@ -8,7 +8,7 @@ use crate::{
     model::{validate_agent_name, validate_topic},
 };
 use am_audit::{AuditEntry, EventType};
-use am_core::validation::Violations;
+use am_core::{ids::AgentId, validation::Violations};
 use am_db::{
     Connection, Tx,
     codec::Timestamp,
@@ -26,7 +26,7 @@ pub fn passes_filter(filter: &Map<String, Value>, content: &Value) -> bool {
 }
 
 /// Subscribers of a topic whose filters the content passes.
-pub async fn matching_subscribers(conn: &mut Connection, topic: &str, content: &Value) -> Result<Vec<String>> {
+pub async fn matching_subscribers(conn: &mut Connection, topic: &str, content: &Value) -> Result<Vec<AgentId>> {
     let all = store::topic_subscribers(conn, topic).await?;
     Ok(all.into_iter().filter(|(_, filter)| passes_filter(filter, content)).map(|(agent, _)| agent).collect())
 }
@@ -39,7 +39,7 @@ impl DeliveryService {
     pub async fn subscribe(
         &self,
         by: &Principal,
-        agent: &str,
+        agent: &AgentId,
         topic: &str,
         filter: Map<String, Value>,
         once: Option<IdempotencyKey>,
@@ -50,7 +50,8 @@ impl DeliveryService {
         let message = format!("has {} bytes as JSON, over {MAX_FILTER_BYTES}", text.len());
         violations.require(text.len() <= MAX_FILTER_BYTES, "filter", message);
         let (agent, topic) = violations.finish_with(names)?;
-        let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
+        let (now, by) = (Timestamp(self.0.clock.now()), by.clone());
+        let audit = self.0.audit.clone();
         let work = async move |tx: &mut Tx| {
             if store::upsert_subscription(tx, &agent, &topic, &text, now).await? {
                 let entry = audit_entry("subscribed", &by, &agent, &topic, now).data("filter", json!(filter));
@@ -69,12 +70,13 @@ impl DeliveryService {
     pub async fn unsubscribe(
         &self,
         by: &Principal,
-        agent: &str,
+        agent: &AgentId,
         topic: &str,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<bool>> {
         let (agent, topic) = (validate_agent_name("agent_id", agent)?, validate_topic(topic)?);
-        let (now, by, audit) = (Timestamp(self.0.clock.now()), by.clone(), self.0.audit.clone());
+        let (now, by) = (Timestamp(self.0.clock.now()), by.clone());
+        let audit = self.0.audit.clone();
         let work = async move |tx: &mut Tx| {
             let removed = store::delete_subscription(tx, &agent, &topic).await?;
             if removed {
@@ -89,12 +91,12 @@ impl DeliveryService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn subscriptions(&self, agent: &str) -> Result<Vec<TopicSubscription>> {
+    pub async fn subscriptions(&self, agent: &AgentId) -> Result<Vec<TopicSubscription>> {
         store::list_subscriptions(&mut *self.0.db.read().await?, agent).await
     }
 }
 
-fn audit_entry(action: &str, by: &Principal, agent: &str, topic: &str, now: Timestamp) -> AuditEntry {
+fn audit_entry(action: &str, by: &Principal, agent: &AgentId, topic: &str, now: Timestamp) -> AuditEntry {
     let entry = AuditEntry::new(EventType::WorkflowUpdated, now).of("topic", action).by(by);
     entry.data("agent_id", json!(agent)).data("topic", json!(topic))
 }

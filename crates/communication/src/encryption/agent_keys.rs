@@ -10,6 +10,7 @@ use super::{
     store,
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::ids::{AgentId, AgentKeyId};
 use am_db::{
     Tx,
     codec::Timestamp,
@@ -21,7 +22,7 @@ use am_db::{
 /// Maximum number of active keys of one agent: enough to replace keys on several machines.
 const MAX_ACTIVE_KEYS: usize = 16;
 
-fn audit_entry(action: &str, agent: &str, key: &AgentKey, caller: &Principal, now: Timestamp) -> AuditEntry {
+fn audit_entry(action: &str, agent: &AgentId, key: &AgentKey, caller: &Principal, now: Timestamp) -> AuditEntry {
     let entry = AuditEntry::new(EventType::WorkflowUpdated, now).by(caller).of("agent_key", action);
     entry.data("agent_id", json!(agent)).data("key_id", json!(key.key_id)).data("kind", json!(key.kind))
 }
@@ -36,18 +37,18 @@ impl EncryptionService {
     pub async fn register_key(
         &self,
         caller: &Principal,
-        agent: &str,
+        agent: &AgentId,
         (kind, text): (KeyKind, &str),
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AgentKey>> {
         let key = RecipientPublicKey::parse(kind, text)?;
         let (now, audit) = (self.now(), self.0.audit.clone());
-        let (agent, caller) = (agent.to_owned(), caller.clone());
+        let (agent, caller) = (agent.clone(), caller.clone());
         let new = AgentKey {
             key_id: key.id(),
             kind,
             public_key: key.text(),
-            owner_id: caller.name.to_string(),
+            owner_id: caller.id(),
             created_at: now,
             revoked_at: None,
         };
@@ -82,7 +83,7 @@ impl EncryptionService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn keys(&self, agent: &str, page: &PageRequest) -> Result<(Vec<AgentKey>, i64)> {
+    pub async fn keys(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentKey>, i64)> {
         Ok(store::list_keys(&mut *self.0.db.read().await?, agent, page).await?)
     }
 
@@ -91,9 +92,10 @@ impl EncryptionService {
     ///
     /// # Errors
     /// Returns [`EncryptionError::NotFound`] when the agent has no such key.
-    pub async fn revoke_key(&self, caller: &Principal, agent: &str, key_id: &str) -> Result<AgentKey> {
+    pub async fn revoke_key(&self, caller: &Principal, agent: &AgentId, key_id: &AgentKeyId) -> Result<AgentKey> {
         let (now, audit) = (self.now(), self.0.audit.clone());
-        let (agent, key_id, caller) = (agent.to_owned(), key_id.to_owned(), caller.clone());
+        let (agent, key_id) = (agent.clone(), key_id.clone());
+        let caller = caller.clone();
         self.0
             .db
             .write(async move |tx: &mut Tx| {

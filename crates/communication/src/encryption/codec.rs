@@ -6,7 +6,8 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE_NO_PAD},
 };
 
-use super::model::CiphertextBinding;
+use super::model::{CiphertextBinding, EnvelopeBinding};
+use am_core::ids::{ChannelId, DataKeyId, MasterKeyId};
 
 const LENIENT_PADDING: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -30,18 +31,18 @@ fn encode_parts(parts: &[&str]) -> Vec<u8> {
 
 /// Data that an envelope to a recipient is bound to. Senders and recipients compute the same from the message's id,
 /// sender and recipient.
-pub fn recipient_binding(message_id: &str, sender: &str, recipient: &str) -> Vec<u8> {
-    encode_parts(&["agent-management message v1", message_id, sender, recipient])
+pub fn recipient_binding(bound: &EnvelopeBinding<'_>) -> Vec<u8> {
+    encode_parts(&["agent-management message v1", bound.message_id, bound.sender, bound.recipient])
 }
 
 /// Data that content encrypted at rest is bound to.
 pub fn at_rest_binding(bound: &CiphertextBinding<'_>) -> Vec<u8> {
-    let (kind, recipient) = bound.recipient.map_or(("all", ""), |recipient| ("one", recipient));
+    let (kind, recipient) = bound.recipient.map_or(("all", ""), |recipient| ("one", recipient.as_str()));
     encode_parts(&["agent-management at rest v1", bound.message_id, bound.channel, bound.sender, kind, recipient])
 }
 
 /// Data that a wrapped data key is bound to.
-pub fn data_key_binding(master_id: &str, data_key_id: &str, channel: &str) -> Vec<u8> {
+pub fn data_key_binding(master_id: &MasterKeyId, data_key_id: &DataKeyId, channel: &ChannelId) -> Vec<u8> {
     encode_parts(&["agent-management data key v1", master_id, data_key_id, channel])
 }
 
@@ -70,7 +71,11 @@ mod tests {
 
         #[test]
         fn other_parts_give_another_text(a in proptest::collection::vec("[a,:0-9]{0,6}", 3), b in proptest::collection::vec("[a,:0-9]{0,6}", 3)) {
-            let of = |list: &[String]| recipient_binding(&list[0], &list[1], &list[2]);
+            let of = |list: &[String]| {
+                let [message, sender, recipient] = [0, 1, 2].map(|at| list[at].as_str());
+                let (message_id, sender, recipient) = (&message.into(), &sender.into(), &recipient.into());
+                recipient_binding(&EnvelopeBinding { message_id, sender, recipient })
+            };
             prop_assert_eq!(of(&a) == of(&b), a == b);
         }
     }

@@ -19,8 +19,9 @@ use zeroize::Zeroizing;
 use super::{
     codec::{decode_base64, encode_base64, recipient_binding},
     error::{EncryptionError, Result},
-    model::{KeyKind, MessageEncryption},
+    model::{EnvelopeBinding, KeyKind, MessageEncryption},
 };
+use am_core::ids::AgentKeyId;
 
 /// HPKE cipher suite, as envelopes name it.
 pub const HPKE_SUITE: &str = "DHKEM(X25519,HKDF-SHA256)/HKDF-SHA256/AES-256-GCM";
@@ -43,7 +44,7 @@ pub enum ContentEnvelope {
         /// Cipher suite, [`HPKE_SUITE`].
         suite: String,
         /// Id of the recipient's key.
-        key_id: String,
+        key_id: AgentKeyId,
         /// Encapsulated key, 32 bytes.
         enc: String,
         /// Ciphertext with tag.
@@ -54,7 +55,7 @@ pub enum ContentEnvelope {
         /// Cipher suite, [`RSA_SUITE`].
         suite: String,
         /// Id of the recipient's key.
-        key_id: String,
+        key_id: AgentKeyId,
         /// Ciphertext, as long as the key.
         ciphertext: String,
     },
@@ -63,7 +64,7 @@ pub enum ContentEnvelope {
         /// Cipher suite, [`HYBRID_SUITE`].
         suite: String,
         /// Id of the recipient's key.
-        key_id: String,
+        key_id: AgentKeyId,
         /// AES key, encrypted by RSAES-OAEP.
         wrapped_key: String,
         /// Nonce, 12 bytes.
@@ -125,7 +126,7 @@ impl ContentEnvelope {
     }
 
     /// Id of the recipient's key.
-    pub fn key_id(&self) -> &str {
+    pub fn key_id(&self) -> &AgentKeyId {
         match self {
             Self::Hpke { key_id, .. } | Self::Rsa { key_id, .. } | Self::Hybrid { key_id, .. } => key_id,
         }
@@ -204,8 +205,8 @@ impl RecipientPublicKey {
     }
 
     /// Id of the key: the first 32 hex digits of its SHA-256.
-    pub fn id(&self) -> String {
-        hex::encode(&Sha256::digest(&self.bytes)[..16])
+    pub fn id(&self) -> AgentKeyId {
+        hex::encode(&Sha256::digest(&self.bytes)[..16]).into()
     }
 
     fn rsa(&self) -> Result<OaepPublicEncryptingKey> {
@@ -229,13 +230,8 @@ impl RecipientPublicKey {
     ///
     /// # Errors
     /// Returns [`EncryptionError::Invalid`] for content that is too long for direct RSA.
-    pub fn seal(
-        &self,
-        by: MessageEncryption,
-        (message_id, sender, recipient): (&str, &str, &str),
-        content: &Value,
-    ) -> Result<ContentEnvelope> {
-        let bound = recipient_binding(message_id, sender, recipient);
+    pub fn seal(&self, by: MessageEncryption, bound: &EnvelopeBinding<'_>, content: &Value) -> Result<ContentEnvelope> {
+        let bound = recipient_binding(bound);
         let content =
             Zeroizing::new(serde_json::to_vec(content).map_err(|_| EncryptionError::CryptoFailed("no JSON"))?);
         let key_id = self.id();
@@ -343,17 +339,13 @@ impl AgentPrivateKey {
     /// # Errors
     /// Returns [`EncryptionError::Tampered`] when it does not open; [`EncryptionError::Invalid`] for one that needs another kind of
     /// key.
-    pub fn open(
-        &self,
-        envelope: &ContentEnvelope,
-        (message_id, sender, recipient): (&str, &str, &str),
-    ) -> Result<Value> {
+    pub fn open(&self, envelope: &ContentEnvelope, bound: &EnvelopeBinding<'_>) -> Result<Value> {
         let ContentEnvelope::Hpke { enc, ciphertext, .. } = envelope else {
             return Err(EncryptionError::invalid(&["content"], "was not encrypted to an X25519 key"));
         };
-        let tampered = || EncryptionError::Tampered(message_id.to_owned());
+        let tampered = || EncryptionError::Tampered(bound.message_id.to_string());
         let (enc, ciphertext) = decode_base64(enc).zip(decode_base64(ciphertext)).ok_or_else(tampered)?;
-        let bound = recipient_binding(message_id, sender, recipient);
+        let bound = recipient_binding(bound);
         let plain = hpke_decrypt(&self.0, &bound, enc, &ciphertext).ok_or_else(tampered)?;
         serde_json::from_slice(&plain).map_err(|_| tampered())
     }

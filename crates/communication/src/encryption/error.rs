@@ -1,6 +1,9 @@
 //! Errors of encryption. No message contains content or a secret.
 
-use am_core::validation::{FieldPath, Violation};
+use am_core::{
+    ids::MasterKeyId,
+    validation::{FieldPath, Violation},
+};
 
 /// Error of encrypting or decrypting content.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,7 @@ pub enum EncryptionError {
     NoMasterKey,
     /// A data key is wrapped by a master key that is not configured; the value is its name.
     #[error("messages of this channel are encrypted under master key '{0}', which is not in MESSAGE_KEYS")]
-    UnknownMasterKey(String),
+    UnknownMasterKey(MasterKeyId),
     /// Stored content can't be decrypted: it, or the data that it is bound to, was altered. The value is the message's
     /// id.
     #[error("the stored content of message '{0}' can't be decrypted: it was altered")]

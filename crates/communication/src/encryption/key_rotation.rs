@@ -30,8 +30,9 @@ impl EncryptionService {
     /// Returns [`EncryptionError::NoMasterKey`]; [`EncryptionError::UnknownMasterKey`] when a data key is wrapped by a master key that is
     /// not configured.
     pub async fn rotate(&self) -> Result<KeyRotationReport> {
-        let master_id = self.0.masters.current()?.to_owned();
-        let (now, audit, master) = (self.now(), self.0.audit.clone(), master_id.clone());
+        let master_id = self.0.masters.current()?.clone();
+        let (audit, master) = (self.0.audit.clone(), master_id.clone());
+        let now = self.now();
         let retire = async move |tx: &mut Tx| {
             let retired = store::retire_data_keys(tx, now).await?;
             let told = audit_entry("rotated", now).data("master_id", json!(master)).data("retired", json!(retired));
@@ -76,10 +77,10 @@ impl EncryptionService {
     pub async fn masters(&self) -> Result<Vec<MasterKeyUsage>> {
         let mut used = store::count_by_master_key(&mut *self.0.db.read().await?).await?;
         for (place, name) in self.0.masters.names().enumerate() {
-            match used.iter_mut().find(|master| master.master_id == name) {
+            match used.iter_mut().find(|master| master.master_id == *name) {
                 Some(master) => (master.configured, master.current) = (true, place == 0),
                 None => used.push(MasterKeyUsage {
-                    master_id: name.to_owned(),
+                    master_id: name.clone(),
                     configured: true,
                     current: place == 0,
                     data_keys: 0,

@@ -14,18 +14,19 @@ use super::{
     error::{EncryptionError, Result},
     model::CiphertextBinding,
 };
+use am_core::ids::{ChannelId, DataKeyId, MasterKeyId};
 
 /// The configured master keys.
-pub struct MasterKeys(Vec<(String, RandomizedNonceKey)>);
+pub struct MasterKeys(Vec<(MasterKeyId, RandomizedNonceKey)>);
 
 /// A wrapped data key, as stored.
 pub struct WrappedDataKey {
     /// Id of the data key.
-    pub id: String,
+    pub id: DataKeyId,
     /// Id of its channel.
-    pub channel: String,
+    pub channel: ChannelId,
     /// Name of the master key that wraps it.
-    pub master_id: String,
+    pub master_id: MasterKeyId,
     /// Nonce, ciphertext and tag in base64.
     pub wrapped: String,
 }
@@ -33,7 +34,7 @@ pub struct WrappedDataKey {
 /// Data key, which encrypts the content of a channel.
 pub struct DataKey {
     /// Id of the data key.
-    pub id: String,
+    pub id: DataKeyId,
     key: RandomizedNonceKey,
 }
 
@@ -41,7 +42,7 @@ pub struct DataKey {
 #[derive(serde::Serialize, serde::Deserialize)]
 pub struct AtRestCiphertext {
     /// Id of the channel's data key.
-    pub key_id: String,
+    pub key_id: DataKeyId,
     /// Nonce, 12 bytes.
     pub nonce: String,
     /// Ciphertext with tag.
@@ -60,35 +61,35 @@ impl MasterKeys {
                 .as_slice()
                 .try_into()
                 .map_err(|_| EncryptionError::CryptoFailed("a master key is not 32 bytes"))?;
-            Ok((id.to_owned(), gcm_key(&Zeroizing::new(bytes))?))
+            Ok((id.into(), gcm_key(&Zeroizing::new(bytes))?))
         };
         Ok(Self(keys.into_iter().map(read).collect::<Result<_>>()?))
     }
 
     /// Names of the keys, the current one first.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(id, _)| id.as_str())
+    pub fn names(&self) -> impl Iterator<Item = &MasterKeyId> {
+        self.0.iter().map(|(id, _)| id)
     }
 
     /// Name of the key that wraps new data keys.
     ///
     /// # Errors
     /// Returns [`EncryptionError::NoMasterKey`] when none is configured.
-    pub fn current(&self) -> Result<&str> {
+    pub fn current(&self) -> Result<&MasterKeyId> {
         self.names().next().ok_or(EncryptionError::NoMasterKey)
     }
 
-    fn of(&self, id: &str) -> Result<&RandomizedNonceKey> {
+    fn of(&self, id: &MasterKeyId) -> Result<&RandomizedNonceKey> {
         let found = self.0.iter().find(|(name, _)| name == id);
-        found.map(|(_, key)| key).ok_or_else(|| EncryptionError::UnknownMasterKey(id.to_owned()))
+        found.map(|(_, key)| key).ok_or_else(|| EncryptionError::UnknownMasterKey(id.clone()))
     }
 
-    fn wrap(&self, secret: &[u8; 32], id: &str, channel: &str) -> Result<WrappedDataKey> {
-        let master_id = self.current()?.to_owned();
+    fn wrap(&self, secret: &[u8; 32], id: &DataKeyId, channel: &ChannelId) -> Result<WrappedDataKey> {
+        let master_id = self.current()?.clone();
         let (nonce, ciphertext) =
             gcm_encrypt(self.of(&master_id)?, &data_key_binding(&master_id, id, channel), secret)?;
         let wrapped = encode_base64(&[&nonce[..], &ciphertext].concat());
-        Ok(WrappedDataKey { id: id.to_owned(), channel: channel.to_owned(), master_id, wrapped })
+        Ok(WrappedDataKey { id: id.clone(), channel: channel.clone(), master_id, wrapped })
     }
 
     fn secret(&self, wrapped: &WrappedDataKey) -> Result<Zeroizing<[u8; 32]>> {
@@ -96,8 +97,8 @@ impl MasterKeys {
         let aad = data_key_binding(&wrapped.master_id, &wrapped.id, &wrapped.channel);
         let bytes = decode_base64(&wrapped.wrapped).unwrap_or_default();
         let opened = bytes.split_at_checked(NONCE_LEN).and_then(|(nonce, text)| gcm_decrypt(master, &aad, nonce, text));
-        let plain = opened.ok_or_else(|| EncryptionError::Tampered(wrapped.id.clone()))?;
-        let secret = plain.as_slice().try_into().map_err(|_| EncryptionError::Tampered(wrapped.id.clone()))?;
+        let plain = opened.ok_or_else(|| EncryptionError::Tampered(wrapped.id.to_string()))?;
+        let secret = plain.as_slice().try_into().map_err(|_| EncryptionError::Tampered(wrapped.id.to_string()))?;
         Ok(Zeroizing::new(secret))
     }
 
@@ -105,11 +106,11 @@ impl MasterKeys {
     ///
     /// # Errors
     /// Returns [`EncryptionError::NoMasterKey`] when no master key is configured.
-    pub fn draw(&self, id: &str, channel: &str) -> Result<(DataKey, WrappedDataKey)> {
+    pub fn draw(&self, id: &DataKeyId, channel: &ChannelId) -> Result<(DataKey, WrappedDataKey)> {
         let mut secret = Zeroizing::new([0u8; 32]);
         fill(&mut *secret).map_err(|_| EncryptionError::CryptoFailed("randomness"))?;
         let wrapped = self.wrap(&secret, id, channel)?;
-        Ok((DataKey { id: id.to_owned(), key: gcm_key(&secret)? }, wrapped))
+        Ok((DataKey { id: id.clone(), key: gcm_key(&secret)? }, wrapped))
     }
 
     /// Unwrap a stored data key.
@@ -151,7 +152,7 @@ impl DataKey {
         let opened = decode_base64(&sealed.nonce)
             .zip(decode_base64(&sealed.ciphertext))
             .and_then(|(nonce, ciphertext)| gcm_decrypt(&self.key, &at_rest_binding(bound), &nonce, &ciphertext));
-        opened.ok_or_else(|| EncryptionError::Tampered(bound.message_id.to_owned()))
+        opened.ok_or_else(|| EncryptionError::Tampered(bound.message_id.to_string()))
     }
 }
 

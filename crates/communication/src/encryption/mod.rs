@@ -27,8 +27,8 @@ pub use self::{
     envelope::{AgentPrivateKey, ContentEnvelope, HPKE_SUITE, HYBRID_SUITE, RSA_SUITE, RecipientPublicKey},
     error::{EncryptionError, Result},
     model::{
-        AgentKey, CiphertextBinding, DecryptedContent, EncryptedContent, EncryptionRequest, EncryptionScope, KeyKind,
-        KeyRotationReport, MasterKeyUsage, MessageEncryption,
+        AgentKey, CiphertextBinding, DecryptedContent, EncryptedContent, EncryptionRequest, EncryptionScope,
+        EnvelopeBinding, KeyKind, KeyRotationReport, MasterKeyUsage, MessageEncryption,
     },
 };
 
@@ -37,7 +37,10 @@ use self::{
     store::AvailableKeys,
 };
 use am_audit::AuditLog;
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::{AgentId, DataKeyId},
+};
 use am_db::{
     Connection, Database, Tx,
     codec::{JsonText, Timestamp},
@@ -66,7 +69,7 @@ struct EncryptionServiceInner {
     audit: AuditLog,
     masters: MasterKeys,
     allow_plaintext: bool,
-    data_keys: Mutex<LruCache<String, Arc<DataKey>>>,
+    data_keys: Mutex<LruCache<DataKeyId, Arc<DataKey>>>,
 }
 
 /// Plan how a message will be encrypted.
@@ -85,7 +88,9 @@ impl EncryptionService {
     /// # Errors
     /// Returns [`EncryptionError::CryptoFailed`] for invalid master keys.
     pub fn new(
-        (db, clock, ids): (Database, Clock, IdGenerator),
+        db: Database,
+        clock: Clock,
+        ids: IdGenerator,
         audit: AuditLog,
         settings: EncryptionSettings,
     ) -> Result<Self> {
@@ -120,7 +125,7 @@ impl EncryptionService {
         if let Some(sealed) = self.try_encrypt(tx.conn().await?, to, content).await? {
             return Ok(sealed);
         }
-        let id = self.0.ids.random_id("mdk_", 16);
+        let id = self.0.ids.random_id("mdk_", 16).into();
         let (key, wrapped) = self.0.masters.draw(&id, to.bound.channel)?;
         store::insert_data_key(tx, &wrapped, now).await?;
         encrypt_at_rest(&key, &to.bound, content)
@@ -140,8 +145,10 @@ impl EncryptionService {
         match self.way(to, content, &found)? {
             EncryptionPlan::EndToEnd(envelope) => Ok(Some(encrypted_envelope(&envelope, EncryptionScope::EndToEnd)?)),
             EncryptionPlan::ToRecipient(key, by) => {
+                let nobody = AgentId::default();
                 let CiphertextBinding { message_id, sender, recipient, .. } = to.bound;
-                let envelope = key.seal(by, (message_id, sender, recipient.unwrap_or_default()), content)?;
+                let bound = EnvelopeBinding { message_id, sender, recipient: recipient.unwrap_or(&nobody) };
+                let envelope = key.seal(by, &bound, content)?;
                 Ok(Some(encrypted_envelope(&envelope, EncryptionScope::SealedOnArrival)?))
             }
             EncryptionPlan::Plain => {
@@ -166,8 +173,8 @@ impl EncryptionService {
             return plan_end_to_end(to, envelope, found);
         }
         let newest = |kind: KeyKind| {
-            let key = found.keys.iter().find(|(other, ..)| *other == kind);
-            key.map(|(kind, _, text)| RecipientPublicKey::from_stored(*kind, text)).transpose()
+            let key = found.keys.iter().find(|key| key.kind == kind);
+            key.map(|key| RecipientPublicKey::from_stored(key.kind, &key.text)).transpose()
         };
         let wanted = |kind: KeyKind, by: MessageEncryption| match newest(kind)? {
             Some(key) => Ok(EncryptionPlan::ToRecipient(key, by)),
@@ -200,7 +207,7 @@ impl EncryptionService {
         stored: &EncryptedContent,
         bound: &CiphertextBinding<'_>,
     ) -> Result<DecryptedContent> {
-        let tampered = || EncryptionError::Tampered(bound.message_id.to_owned());
+        let tampered = || EncryptionError::Tampered(bound.message_id.to_string());
         let value: Value = stored.stored.parse().map_err(|_| tampered())?.unwrap_or_default();
         match stored.scope {
             EncryptionScope::None => Ok(DecryptedContent::Plain(value)),
@@ -215,7 +222,7 @@ impl EncryptionService {
         }
     }
 
-    async fn data_key(&self, conn: &mut Connection, id: &str) -> Result<Option<Arc<DataKey>>> {
+    async fn data_key(&self, conn: &mut Connection, id: &DataKeyId) -> Result<Option<Arc<DataKey>>> {
         if let Some(key) = self.cached_data_key(id) {
             return Ok(Some(key));
         }
@@ -223,7 +230,7 @@ impl EncryptionService {
     }
 
     /// A data key's secret never changes, so a cached key stays valid.
-    fn cached_data_key(&self, id: &str) -> Option<Arc<DataKey>> {
+    fn cached_data_key(&self, id: &DataKeyId) -> Option<Arc<DataKey>> {
         self.0.data_keys.lock().get(id).cloned()
     }
 
@@ -250,7 +257,7 @@ fn plan_end_to_end(
             "an envelope has a single recipient, and this message has several",
         ));
     }
-    if !found.keys.iter().any(|(kind, id, _)| *kind == envelope.required_key_kind() && id == envelope.key_id()) {
+    if !found.keys.iter().any(|key| key.kind == envelope.required_key_kind() && key.id == *envelope.key_id()) {
         let message = format!("names no active {} key of the recipient", envelope.required_key_kind());
         return Err(EncryptionError::invalid(&["content", kind, "key_id"], message));
     }
@@ -268,7 +275,7 @@ fn encrypted_envelope(envelope: &ContentEnvelope, scope: EncryptionScope) -> Res
     Ok(EncryptedContent {
         encryption: envelope.encryption(),
         scope,
-        key_id: Some(envelope.key_id().to_owned()),
+        key_id: Some(envelope.key_id().as_str().into()),
         stored,
     })
 }
@@ -280,7 +287,7 @@ fn encrypt_at_rest(key: &DataKey, bound: &CiphertextBinding<'_>, content: &Value
     Ok(EncryptedContent {
         encryption: MessageEncryption::Aes256,
         scope: EncryptionScope::AtRest,
-        key_id: Some(key.id.clone()),
+        key_id: Some(key.id.as_str().into()),
         stored,
     })
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use am_core::ids::{AgentId, AgentKeyId, ChannelId, ContentKeyId, MasterKeyId, MessageId, PrincipalId};
 use am_db::codec::{JsonText, Timestamp};
 
 am_db::stored_enum! {
@@ -53,13 +54,24 @@ am_db::stored_enum! {
 #[derive(Clone, Copy, Debug)]
 pub struct CiphertextBinding<'a> {
     /// Id of the message.
-    pub message_id: &'a str,
+    pub message_id: &'a MessageId,
     /// Id of the channel.
-    pub channel: &'a str,
+    pub channel: &'a ChannelId,
     /// Agent that sent the message.
-    pub sender: &'a str,
+    pub sender: &'a AgentId,
     /// Receiving agent; `None`: all members of the channel.
-    pub recipient: Option<&'a str>,
+    pub recipient: Option<&'a AgentId>,
+}
+
+/// Data that an envelope to a recipient is bound to: it does not open as another message.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvelopeBinding<'a> {
+    /// Id of the message.
+    pub message_id: &'a MessageId,
+    /// Agent that sent the message.
+    pub sender: &'a AgentId,
+    /// Agent that receives the message.
+    pub recipient: &'a AgentId,
 }
 
 /// Parameters for encrypting a message.
@@ -81,7 +93,7 @@ pub struct EncryptedContent {
     /// Protection of the content.
     pub scope: EncryptionScope,
     /// Id of the recipient's or the channel's key; `None` without one.
-    pub key_id: Option<String>,
+    pub key_id: Option<ContentKeyId>,
     /// Content as stored JSON.
     pub stored: JsonText,
 }
@@ -115,13 +127,13 @@ impl DecryptedContent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentKey {
     /// Id: the first 32 hex digits of the key's SHA-256.
-    pub key_id: String,
+    pub key_id: AgentKeyId,
     /// Kind of the key.
     pub kind: KeyKind,
     /// Key in base64: 32 bytes of X25519, or DER (SubjectPublicKeyInfo) of RSA.
     pub public_key: String,
     /// Principal that registered the key.
-    pub owner_id: String,
+    pub owner_id: PrincipalId,
     /// Time of registration.
     pub created_at: Timestamp,
     /// Time of revocation, from which nothing is encrypted to the key; null while it is active.
@@ -132,7 +144,7 @@ pub struct AgentKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct KeyRotationReport {
     /// Name of the master key that wraps all data keys now.
-    pub master_id: String,
+    pub master_id: MasterKeyId,
     /// Number of channels whose next message gets a new data key.
     pub retired: u64,
     /// Number of data keys that another master key had wrapped.
@@ -143,7 +155,7 @@ pub struct KeyRotationReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MasterKeyUsage {
     /// Name of the master key.
-    pub master_id: String,
+    pub master_id: MasterKeyId,
     /// Whether the key is configured.
     pub configured: bool,
     /// Whether the key wraps new data keys.

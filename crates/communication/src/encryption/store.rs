@@ -4,6 +4,7 @@ use super::{
     master_keys::WrappedDataKey,
     model::{AgentKey, KeyKind, MasterKeyUsage},
 };
+use am_core::ids::{AgentId, AgentKeyId, ChannelId, ContentKeyId, DataKeyId, MasterKeyId};
 use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::PageRequest, row, sql, update};
 
 row! {
@@ -20,14 +21,18 @@ row! {
 }
 
 /// All keys of an agent including revoked ones, newest first.
-pub(super) async fn keys_of_agent(conn: &mut Connection, agent: &str) -> Result<Vec<AgentKey>> {
+pub(super) async fn keys_of_agent(conn: &mut Connection, agent: &AgentId) -> Result<Vec<AgentKey>> {
     let keys =
         sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 ORDER BY created_at DESC, key_id",);
     keys.bind(agent).fetch_all(conn).await
 }
 
 /// A page of an agent's keys, and their total number.
-pub(super) async fn list_keys(conn: &mut Connection, agent: &str, page: &PageRequest) -> Result<(Vec<AgentKey>, i64)> {
+pub(super) async fn list_keys(
+    conn: &mut Connection,
+    agent: &AgentId,
+    page: &PageRequest,
+) -> Result<(Vec<AgentKey>, i64)> {
     let total = sql!("SELECT count(*) FROM am_agent_keys WHERE agent_id = $1").bind(agent);
     let total = total.fetch_value(&mut *conn).await?;
     let keys = sql!(
@@ -39,13 +44,13 @@ pub(super) async fn list_keys(conn: &mut Connection, agent: &str, page: &PageReq
 }
 
 /// A key of an agent by its id.
-pub(super) async fn get_key(conn: &mut Connection, agent: &str, key_id: &str) -> Result<Option<AgentKey>> {
+pub(super) async fn get_key(conn: &mut Connection, agent: &AgentId, key_id: &AgentKeyId) -> Result<Option<AgentKey>> {
     let key = sql!("SELECT ", AgentKey::COLUMNS, " FROM am_agent_keys WHERE agent_id = $1 AND key_id = $2");
     key.bind(agent).bind(key_id).fetch_optional(conn).await
 }
 
 /// Insert a key.
-pub(super) async fn insert_key(tx: &mut Tx, agent: &str, key: &AgentKey) -> Result<()> {
+pub(super) async fn insert_key(tx: &mut Tx, agent: &AgentId, key: &AgentKey) -> Result<()> {
     insert!("am_agent_keys" {
         agent_id: agent,
         key_id: &key.key_id,
@@ -60,7 +65,7 @@ pub(super) async fn insert_key(tx: &mut Tx, agent: &str, key: &AgentKey) -> Resu
 }
 
 /// Revoke a key.
-pub(super) async fn revoke_key(tx: &mut Tx, agent: &str, key_id: &str, now: Timestamp) -> Result<()> {
+pub(super) async fn revoke_key(tx: &mut Tx, agent: &AgentId, key_id: &AgentKeyId, now: Timestamp) -> Result<()> {
     sql!("UPDATE am_agent_keys SET revoked_at = $3 WHERE agent_id = $1 AND key_id = $2")
         .bind(agent)
         .bind(key_id)
@@ -70,37 +75,62 @@ pub(super) async fn revoke_key(tx: &mut Tx, agent: &str, key_id: &str, now: Time
     Ok(())
 }
 
+/// An active public key of a recipient.
+pub(super) struct ActiveKey {
+    pub kind: KeyKind,
+    pub id: AgentKeyId,
+    /// The key in base64.
+    pub text: String,
+}
+
 /// Keys available for a message.
 #[derive(Default)]
 pub(super) struct AvailableKeys {
-    /// Active keys of the recipient, newest first: kind, id, base64.
-    pub keys: Vec<(KeyKind, String, String)>,
+    /// Active keys of the recipient, newest first.
+    pub keys: Vec<ActiveKey>,
     /// Active data key of the channel; `None` when there is none yet.
     pub data_key: Option<WrappedDataKey>,
+}
+
+row! {
+    /// A key of an agent or a channel.
+    struct AvailableKeyRow {
+        /// Kind of an agent's key; `None` for a data key.
+        kind: Option<KeyKind>,
+        id: ContentKeyId = "key_id",
+        /// The public key, or the wrapped data key, in base64.
+        text: String = "public_key",
+        /// When an agent's key was registered, or the name of the master key that wraps a data key.
+        at: String = "CAST(created_at AS VARCHAR) AS at",
+    }
 }
 
 /// Keys available for a message in `channel` to `recipient`, in one query.
 pub(super) async fn find_available_keys(
     conn: &mut Connection,
-    channel: &str,
-    recipient: Option<&str>,
+    channel: &ChannelId,
+    recipient: Option<&AgentId>,
 ) -> Result<AvailableKeys> {
     let rows = sql!(
-        "SELECT kind, key_id, public_key, CAST(created_at AS VARCHAR) AS at FROM am_agent_keys
-         WHERE agent_id = $2 AND revoked_at IS NULL
+        "SELECT ",
+        AvailableKeyRow::COLUMNS,
+        " FROM am_agent_keys WHERE agent_id = $2 AND revoked_at IS NULL
          UNION ALL
          SELECT NULL, id, wrapped, master_id FROM am_message_data_keys WHERE channel_id = $1 AND retired_at IS NULL
          ORDER BY at DESC",
     );
-    let rows: Vec<(Option<KeyKind>, String, String, String)> =
-        rows.bind(channel).bind(recipient).fetch_all(conn).await?;
+    let rows: Vec<AvailableKeyRow> = rows.bind(channel).bind(recipient).fetch_all(conn).await?;
     let mut found = AvailableKeys::default();
-    for (kind, id, text, other) in rows {
+    for AvailableKeyRow { kind, id, text, at } in rows {
         match kind {
-            Some(kind) => found.keys.push((kind, id, text)),
+            Some(kind) => found.keys.push(ActiveKey { kind, id: id.into_string().into(), text }),
             None => {
-                let (channel, master_id, wrapped) = (channel.to_owned(), other, text);
-                found.data_key = Some(WrappedDataKey { id, channel, master_id, wrapped });
+                found.data_key = Some(WrappedDataKey {
+                    id: id.into_string().into(),
+                    channel: channel.clone(),
+                    master_id: at.into(),
+                    wrapped: text,
+                });
             }
         }
     }
@@ -108,7 +138,7 @@ pub(super) async fn find_available_keys(
 }
 
 /// A data key by its id, retired or not.
-pub(super) async fn get_data_key(conn: &mut Connection, id: &str) -> Result<Option<WrappedDataKey>> {
+pub(super) async fn get_data_key(conn: &mut Connection, id: &DataKeyId) -> Result<Option<WrappedDataKey>> {
     let key = sql!("SELECT ", WrappedDataKey::COLUMNS, " FROM am_message_data_keys WHERE id = $1");
     key.bind(id).fetch_optional(conn).await
 }
@@ -134,7 +164,11 @@ pub(super) async fn retire_data_keys(tx: &mut Tx, now: Timestamp) -> Result<u64>
 }
 
 /// At most `limit` data keys that another master key than `current` wraps.
-pub(super) async fn wrapped_by_others(conn: &mut Connection, current: &str, limit: u32) -> Result<Vec<WrappedDataKey>> {
+pub(super) async fn wrapped_by_others(
+    conn: &mut Connection,
+    current: &MasterKeyId,
+    limit: u32,
+) -> Result<Vec<WrappedDataKey>> {
     // Two ranges, because <> would not use the index.
     let keys = sql!(
         "SELECT ",
@@ -157,7 +191,7 @@ pub(super) async fn update_wrapped(tx: &mut Tx, key: &WrappedDataKey) -> Result<
 /// Number of data keys per master key.
 pub(super) async fn count_by_master_key(conn: &mut Connection) -> Result<Vec<MasterKeyUsage>> {
     let rows = sql!("SELECT master_id, count(*) FROM am_message_data_keys GROUP BY master_id ORDER BY master_id");
-    let rows: Vec<(String, i64)> = rows.fetch_all(conn).await?;
+    let rows: Vec<(MasterKeyId, i64)> = rows.fetch_all(conn).await?;
     let used = |(master_id, data_keys)| MasterKeyUsage { master_id, configured: false, current: false, data_keys };
     Ok(rows.into_iter().map(used).collect())
 }

@@ -1,14 +1,27 @@
 //! How messages are sealed, with real keys in a real database, and how the server's own keys are changed.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use super::{codec::encode_base64, *};
-use am_core::crypto::Signer;
+use am_core::{
+    crypto::Signer,
+    ids::{ChannelId, MessageId},
+};
 use am_db::{page::PageRequest, principal::Principal};
 use am_webhooks::WebhookService;
 
-const BOUND: CiphertextBinding<'static> =
-    CiphertextBinding { message_id: "msg-1", channel: "ch-1", sender: "a", recipient: Some("b") };
+static MESSAGE: LazyLock<MessageId> = LazyLock::new(|| "msg-1".into());
+static CHANNEL: LazyLock<ChannelId> = LazyLock::new(|| "ch-1".into());
+static SENDER: LazyLock<AgentId> = LazyLock::new(|| "a".into());
+static RECIPIENT: LazyLock<AgentId> = LazyLock::new(|| "b".into());
+
+fn bound() -> CiphertextBinding<'static> {
+    CiphertextBinding { message_id: &MESSAGE, channel: &CHANNEL, sender: &SENDER, recipient: Some(&RECIPIENT) }
+}
+
+fn envelope_binding() -> EnvelopeBinding<'static> {
+    EnvelopeBinding { message_id: &MESSAGE, sender: &SENDER, recipient: &RECIPIENT }
+}
 
 struct EncryptionTestService {
     dir: tempfile::TempDir,
@@ -36,7 +49,8 @@ impl EncryptionTestService {
         let audit = AuditLog::new(self.db.clone(), self.clock.clone(), parts().2, webhooks, signer, settings);
         let key = |byte: u8| encode_base64(&std::array::from_fn::<u8, 32, _>(|at| byte ^ at as u8)).into();
         let masters = masters.iter().map(|(name, byte)| ((*name).to_owned(), key(*byte))).collect();
-        EncryptionService::new(parts(), audit, EncryptionSettings { masters, allow_plaintext }).unwrap()
+        let settings = EncryptionSettings { masters, allow_plaintext };
+        EncryptionService::new(self.db.clone(), self.clock.clone(), parts().2, audit, settings).unwrap()
     }
 }
 
@@ -45,7 +59,7 @@ fn caller() -> Principal {
 }
 
 fn to(encryption: Option<MessageEncryption>, encrypt: bool) -> EncryptionRequest<'static> {
-    EncryptionRequest { bound: BOUND, encryption, encrypt }
+    EncryptionRequest { bound: bound(), encryption, encrypt }
 }
 
 async fn seal(
@@ -59,11 +73,11 @@ async fn seal(
 }
 
 async fn open(sealing: &EncryptionService, sealed: &EncryptedContent) -> Result<DecryptedContent> {
-    sealing.open(&mut sealing.0.db.read().await.unwrap(), sealed, &BOUND).await
+    sealing.open(&mut sealing.0.db.read().await.unwrap(), sealed, &bound()).await
 }
 
 async fn register(sealing: &EncryptionService, kind: KeyKind, text: &str) -> AgentKey {
-    sealing.register_key(&caller(), "b", (kind, text), None).await.unwrap().value
+    sealing.register_key(&caller(), &"b".into(), (kind, text), None).await.unwrap().value
 }
 
 fn rsa() -> String {
@@ -83,7 +97,7 @@ async fn an_agent_without_a_key_is_written_to_at_rest() {
         assert_eq!(open(&sealing, &sealed).await.unwrap(), DecryptedContent::Plain(content.clone()));
         // Another process has not unwrapped the channel's key yet.
         assert_eq!(open(&house.process(&[("m", 1)], false), &sealed).await.unwrap().into_value(), content);
-        let elsewhere = CiphertextBinding { message_id: "msg-2", ..BOUND };
+        let elsewhere = CiphertextBinding { message_id: &"msg-2".into(), ..bound() };
         let moved = sealing.open(&mut house.db.read().await.unwrap(), &sealed, &elsewhere).await;
         assert!(matches!(moved, Err(EncryptionError::Tampered(_))));
     }
@@ -155,26 +169,29 @@ async fn an_agents_own_key_is_what_it_is_written_to_with() {
     let DecryptedContent::Envelope(envelope) = open(&sealing, &sealed).await.unwrap() else { panic!() };
     assert!(!envelope.to_string().contains("tomatoes"));
     let envelope = ContentEnvelope::from_content(&envelope).unwrap().unwrap();
-    assert_eq!(secret.open(&envelope, ("msg-1", "a", "b")).unwrap(), content);
-    assert!(secret.open(&envelope, ("msg-2", "a", "b")).is_err());
+    assert_eq!(secret.open(&envelope, &envelope_binding()).unwrap(), content);
+    assert!(secret.open(&envelope, &EnvelopeBinding { message_id: &"msg-2".into(), ..envelope_binding() }).is_err());
 
     let newer = AgentPrivateKey::generate().unwrap();
     let newest = register(&sealing, KeyKind::X25519, &newer.public_key().unwrap().text()).await;
     let sealed = seal(&sealing, to(None, true), &content).await.unwrap();
     assert_eq!(sealed.key_id.as_deref(), Some(newest.key_id.as_str()), "the newest is used");
-    sealing.revoke_key(&caller(), "b", &newest.key_id).await.unwrap();
+    sealing.revoke_key(&caller(), &"b".into(), &newest.key_id).await.unwrap();
     let sealed = seal(&sealing, to(None, true), &content).await.unwrap();
     assert_eq!(sealed.key_id.as_deref(), Some(first.key_id.as_str()), "and a revoked one is not");
-    let back = sealing.register_key(&caller(), "b", (KeyKind::X25519, &newest.public_key), None).await;
+    let back = sealing.register_key(&caller(), &"b".into(), (KeyKind::X25519, &newest.public_key), None).await;
     assert!(matches!(back, Err(EncryptionError::InvalidState(_))));
     let page = PageRequest { limit: 2, ..PageRequest::default() };
-    let (keys, total) = sealing.keys("b", &page).await.unwrap();
+    let (keys, total) = sealing.keys(&"b".into(), &page).await.unwrap();
     assert_eq!(
         (total, keys.iter().map(|key| &key.key_id).collect::<Vec<_>>()),
         (3, vec![&newest.key_id, &first.key_id])
     );
-    assert_eq!(sealing.keys("a", &page).await.unwrap().1, 0);
-    assert!(matches!(sealing.revoke_key(&caller(), "a", &first.key_id).await, Err(EncryptionError::NotFound(_))));
+    assert_eq!(sealing.keys(&"a".into(), &page).await.unwrap().1, 0);
+    assert!(matches!(
+        sealing.revoke_key(&caller(), &"a".into(), &first.key_id).await,
+        Err(EncryptionError::NotFound(_))
+    ));
 }
 
 #[tokio::test]
@@ -184,7 +201,7 @@ async fn what_the_sender_sealed_is_kept_as_it_is_and_only_for_a_key_in_use() {
     let secret = AgentPrivateKey::generate().unwrap();
     let public = secret.public_key().unwrap();
     let content = json!({"x": 1});
-    let envelope = json!(public.seal(MessageEncryption::Hpke, ("msg-1", "a", "b"), &content).unwrap());
+    let envelope = json!(public.seal(MessageEncryption::Hpke, &envelope_binding(), &content).unwrap());
     let refused = seal(&sealing, to(None, true), &envelope).await;
     assert!(matches!(refused, Err(EncryptionError::Invalid(found)) if found.path.to_string() == "content.hpke.key_id"));
     let key = register(&sealing, KeyKind::X25519, &public.text()).await;
@@ -195,9 +212,9 @@ async fn what_the_sender_sealed_is_kept_as_it_is_and_only_for_a_key_in_use() {
     }
     let other = seal(&sealing, to(Some(MessageEncryption::Aes256), true), &envelope).await;
     assert!(matches!(other, Err(EncryptionError::Invalid(found)) if found.path.to_string() == "encryption"));
-    let all = EncryptionRequest { bound: CiphertextBinding { recipient: None, ..BOUND }, ..to(None, true) };
+    let all = EncryptionRequest { bound: CiphertextBinding { recipient: None, ..bound() }, ..to(None, true) };
     assert!(matches!(seal(&sealing, all, &envelope).await, Err(EncryptionError::Invalid(_))));
-    sealing.revoke_key(&caller(), "b", &key.key_id).await.unwrap();
+    sealing.revoke_key(&caller(), &"b".into(), &key.key_id).await.unwrap();
     assert!(matches!(seal(&sealing, to(None, true), &envelope).await, Err(EncryptionError::Invalid(_))));
 }
 
@@ -217,7 +234,7 @@ async fn masters_and_data_keys_are_changed_while_processes_run() {
     assert_ne!(after.key_id, before.key_id, "a process that ran all the while takes a new data key");
     let uses: Vec<_> =
         second.masters().await.unwrap().into_iter().map(|m| (m.master_id, m.current, m.data_keys)).collect();
-    assert_eq!(uses, [("new".to_owned(), true, 2), ("old".to_owned(), false, 0)]);
+    assert_eq!(uses, [("new".into(), true, 2), ("old".into(), false, 0)]);
     // Now the old master can go.
     let only = house.process(&[("new", 2)], false);
     for sealed in [&before, &after] {
@@ -239,8 +256,8 @@ async fn many_data_keys_are_wrapped_anew_in_pieces() {
     for n in 0..1201 {
         let (sealing, now) = (old.clone(), old.now());
         sealed.push(house.db.write(async move |tx: &mut Tx| {
-            let channel = format!("ch-{n}");
-            let bound = CiphertextBinding { channel: &channel, ..BOUND };
+            let channel = format!("ch-{n}").into();
+            let bound = CiphertextBinding { channel: &channel, ..bound() };
             sealing.seal(tx, &EncryptionRequest { bound, ..to(None, true) }, &json!(n), now).await
         }));
     }
@@ -249,8 +266,8 @@ async fn many_data_keys_are_wrapped_anew_in_pieces() {
     assert_eq!(new.rotate().await.unwrap().rewrapped, 1201);
     let only = house.process(&[("new", 2)], false);
     for (n, sealed) in sealed.iter().enumerate() {
-        let channel = format!("ch-{n}");
-        let bound = CiphertextBinding { channel: &channel, ..BOUND };
+        let channel = format!("ch-{n}").into();
+        let bound = CiphertextBinding { channel: &channel, ..bound() };
         let opened = only.open(&mut house.db.read().await.unwrap(), sealed, &bound).await.unwrap();
         assert_eq!(opened.into_value(), json!(n));
     }

@@ -9,6 +9,10 @@ use crate::{
     model::{MessagePriority, MessageStatus, PaymentStatus},
     price::MessageType,
 };
+use am_core::{
+    ids::{AgentId, BroadcastId, ChannelId, ContentKeyId, MessageId},
+    money::Money,
+};
 use am_db::codec::Timestamp;
 
 /// A message in the form shown to agents that may read it.
@@ -17,15 +21,15 @@ pub struct MessageView {
     /// Number among all messages, used as cursor of lists.
     pub id: i64,
     /// Id of the message; the same on each delivery.
-    pub message_id: String,
+    pub message_id: MessageId,
     /// Id of the channel.
-    pub channel_id: String,
+    pub channel_id: ChannelId,
     /// Number of the message in the channel.
     pub seq: i64,
     /// Agent that sent the message.
-    pub sender: String,
+    pub sender: AgentId,
     /// Agent that receives the message.
-    pub recipient: String,
+    pub recipient: AgentId,
     /// Type of the message.
     pub message_type: MessageType,
     /// Priority for the recipient.
@@ -40,11 +44,11 @@ pub struct MessageView {
     /// Protection of the content.
     pub scope: EncryptionScope,
     /// Id of the key that the content is encrypted with; null without one.
-    pub key_id: Option<String>,
+    pub key_id: Option<ContentKeyId>,
     /// Size of the content in bytes of JSON, as it was sent.
     pub size_bytes: i64,
     /// Price of the message in the marketplace's currency, with up to 8 decimal places.
-    pub price: f64,
+    pub price: Money,
     /// Payment status of the message.
     pub payment_status: PaymentStatus,
     /// Status of the message.
@@ -57,10 +61,10 @@ pub struct MessageView {
     pub topic: Option<String>,
     /// Id of the message that this one answers; null if none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<String>,
+    pub reply_to: Option<MessageId>,
     /// Id of the message to several recipients that this is a copy of; null otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub broadcast_id: Option<String>,
+    pub broadcast_id: Option<BroadcastId>,
     /// Time when the message was stored.
     pub sent_at: Timestamp,
     /// Time at which the message expires if it is not delivered.
@@ -94,9 +98,9 @@ impl StoredMessage {
 #[derive(Clone, Debug, Default)]
 pub struct HistoryFilter {
     /// Agent that sent the messages.
-    pub sender: Option<String>,
+    pub sender: Option<AgentId>,
     /// Agent that received the messages.
-    pub recipient: Option<String>,
+    pub recipient: Option<AgentId>,
     /// Id of the channel.
-    pub channel: Option<String>,
+    pub channel: Option<ChannelId>,
 }

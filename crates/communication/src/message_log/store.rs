@@ -10,6 +10,10 @@ use crate::{
     model::{MessagePriority, MessageStatus, PaymentStatus},
     price::MessageType,
 };
+use am_core::{
+    ids::{AgentId, BroadcastId, ChannelId, ContentKeyId, MessageId},
+    money::Money,
+};
 use am_db::{
     Connection, FromRow, Tx,
     bulk_insert::RowBatch,
@@ -57,22 +61,22 @@ row! {
     /// A row of `am_messages`.
     struct MessageRow {
         id: i64,
-        message_id: String,
-        channel_id: String,
+        message_id: MessageId,
+        channel_id: ChannelId,
         seq: i64,
-        sender: String,
-        recipient: String,
-        broadcast_id: Option<String>,
+        sender: AgentId,
+        recipient: AgentId,
+        broadcast_id: Option<BroadcastId>,
         topic: Option<String>,
-        reply_to: Option<String>,
+        reply_to: Option<MessageId>,
         kind: MessageType,
         priority: MessagePriority,
         encryption: MessageEncryption,
         scope: EncryptionScope,
-        key_id: Option<String>,
+        key_id: Option<ContentKeyId>,
         content: JsonText,
         bytes: i64,
-        price: f64,
+        price: Money,
         payment_status: PaymentStatus,
         status: MessageStatus,
         failure: Option<String>,
@@ -89,8 +93,12 @@ impl FromRow for StoredMessage {
 
     fn from_row(columns: &mut Columns<'_>) -> am_db::Result<Self> {
         let row = MessageRow::from_row(columns)?;
-        let (encryption, scope, key_id) = (row.encryption, row.scope, row.key_id);
-        let sealed = EncryptedContent { encryption, scope, key_id: key_id.clone(), stored: row.content };
+        let sealed = EncryptedContent {
+            encryption: row.encryption,
+            scope: row.scope,
+            key_id: row.key_id.clone(),
+            stored: row.content,
+        };
         let message = MessageView {
             id: row.id,
             message_id: row.message_id,
@@ -102,9 +110,9 @@ impl FromRow for StoredMessage {
             priority: row.priority,
             content: serde_json::Value::Null,
             encrypted: sealed.is_encrypted(),
-            encryption,
-            scope,
-            key_id,
+            encryption: row.encryption,
+            scope: row.scope,
+            key_id: row.key_id,
             size_bytes: row.bytes,
             price: row.price,
             payment_status: row.payment_status,
@@ -129,20 +137,20 @@ pub async fn last_id(conn: &mut Connection) -> Result<i64> {
 }
 
 /// Existing messages among these ids.
-pub async fn find_messages(conn: &mut Connection, ids: &[&str]) -> Result<Vec<StoredMessage>> {
+pub async fn find_messages(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<StoredMessage>> {
     let messages = sql!("SELECT ", StoredMessage::COLUMNS, " FROM am_messages WHERE message_id IN {texts $1}");
     Ok(messages.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?)
 }
 
 /// A message by its id.
-pub async fn get_message(conn: &mut Connection, message_id: &str) -> Result<Option<StoredMessage>> {
+pub async fn get_message(conn: &mut Connection, message_id: &MessageId) -> Result<Option<StoredMessage>> {
     Ok(find_messages(conn, &[message_id]).await?.pop())
 }
 
 /// Pending messages for `agent` after number `after`, in the order in which they were written.
 pub async fn pending_messages(
     conn: &mut Connection,
-    agent: &str,
+    agent: &AgentId,
     after: i64,
     now: Timestamp,
     limit: i64,
@@ -156,7 +164,7 @@ pub async fn pending_messages(
 }
 
 /// Numbers and recipients of the messages after number `after`.
-pub async fn recipients_after(conn: &mut Connection, after: i64, limit: i64) -> Result<Vec<(i64, String)>> {
+pub async fn recipients_after(conn: &mut Connection, after: i64, limit: i64) -> Result<Vec<(i64, AgentId)>> {
     let rows = sql!("SELECT id, recipient FROM am_messages WHERE id > $1 ORDER BY id LIMIT $2");
     Ok(rows.bind(after).bind(limit).fetch_all(conn).await?)
 }
@@ -174,7 +182,7 @@ pub async fn pending_by_ids(conn: &mut Connection, ids: &[i64], now: Timestamp) 
 /// Inbox of `agent`: unread messages after number `from`, oldest first; or all messages before it, newest first.
 pub async fn read_inbox(
     conn: &mut Connection,
-    agent: &str,
+    agent: &AgentId,
     unread_only: bool,
     from: Option<i64>,
     limit: i64,
@@ -225,7 +233,7 @@ fn bind_event(query: Query, event: MessageEvent) -> Query {
 }
 
 /// Mark messages as delivered, by id and recipient.
-pub async fn mark_delivered(tx: &mut Tx, acknowledged: &[(String, String)], now: Timestamp) -> Result<u64> {
+pub async fn mark_delivered(tx: &mut Tx, acknowledged: &[(MessageId, AgentId)], now: Timestamp) -> Result<u64> {
     // Looked up by their unique ids and not by the index of pending messages.
     let delivered = sql!(
         "UPDATE am_messages SET status = $1, delivered_at = $3 WHERE status IN ($2)
@@ -237,7 +245,7 @@ pub async fn mark_delivered(tx: &mut Tx, acknowledged: &[(String, String)], now:
 }
 
 /// Mark a message as read.
-pub async fn mark_read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<bool> {
+pub async fn mark_read(tx: &mut Tx, message_id: &MessageId, now: Timestamp) -> Result<bool> {
     let read = sql!(
         "UPDATE am_messages SET status = $1, read_at = $3, delivered_at = coalesce(delivered_at, $3)
          WHERE message_id = $4 AND status IN ($2)",
@@ -246,7 +254,7 @@ pub async fn mark_read(tx: &mut Tx, message_id: &str, now: Timestamp) -> Result<
 }
 
 /// Mark messages as failed, with the reasons.
-pub async fn mark_failed(tx: &mut Tx, failures: &[(String, String)]) -> Result<u64> {
+pub async fn mark_failed(tx: &mut Tx, failures: &[(MessageId, String)]) -> Result<u64> {
     let failed = sql!(
         "UPDATE am_messages SET status = $1, failure = f.why FROM {records $3 id:text why:text} AS f
          WHERE am_messages.message_id = f.id AND status IN ($2)",
@@ -278,7 +286,7 @@ pub async fn count_pending(conn: &mut Connection) -> Result<i64> {
 /// Messages from or to `agent` after number `after`, in the order in which they were written.
 pub async fn messages_of_agent(
     conn: &mut Connection,
-    agent: &str,
+    agent: &AgentId,
     after: i64,
     limit: i64,
 ) -> Result<Vec<StoredMessage>> {

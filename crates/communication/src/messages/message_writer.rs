@@ -1,7 +1,7 @@
 //! Writing of messages: those that wait at the same time are written in one transaction, with a few statements for all
 //! of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use serde_json::json;
 
@@ -20,7 +20,10 @@ use crate::{
     relations::AgentRelations,
 };
 use am_audit::{AuditEntry, AuditLog, EventType};
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::{AgentId, BroadcastId, ChannelId, MessageId},
+};
 use am_db::{Tx, bulk_insert::RowBatch, codec::Timestamp, principal::Principal, statement_batch::StatementBatch};
 
 /// Maximum number of left-out recipients in a receipt.
@@ -75,9 +78,10 @@ impl MessageWriter {
             };
             answers.push(answer);
         }
-        let (before, last, pushed) = (work.before, work.last, std::mem::take(&mut work.pushed));
+        let pushed = std::mem::take(&mut work.pushed);
+        let written = WrittenMessages { before: work.before, last: work.last, answers, pushed };
         work.end(tx).await?;
-        Ok(WrittenMessages { before, last, answers, pushed })
+        Ok(written)
     }
 }
 
@@ -88,12 +92,12 @@ struct WriteBatch<'a> {
     before: i64,
     last: i64,
     /// Receipts of messages sent earlier under ids that senders chose.
-    known: HashMap<String, SendReceipt>,
+    known: HashMap<MessageId, SendReceipt>,
     by_place: HashMap<ChannelKey, ChannelRef>,
-    by_id: HashMap<String, ChannelRef>,
+    by_id: HashMap<ChannelId, ChannelRef>,
     /// Last message number of each channel written into.
-    reached: HashMap<String, i64>,
-    permits: HashMap<(String, String), Option<PermissionRefusal>>,
+    reached: HashMap<ChannelId, i64>,
+    permits: HashMap<(AgentId, AgentId), Option<PermissionRefusal>>,
     channels: RowBatch,
     members: RowBatch,
     messages: RowBatch,
@@ -105,7 +109,7 @@ struct WriteBatch<'a> {
 /// Resolved recipients of a message, and its channel.
 struct ResolvedRecipients {
     spot: ChannelRef,
-    recipients: Vec<String>,
+    recipients: Vec<AgentId>,
     /// Whether they are members or subscribers, who need not know the sender.
     agreed: bool,
     topic: Option<String>,
@@ -114,7 +118,7 @@ struct ResolvedRecipients {
 impl<'a> WriteBatch<'a> {
     async fn begin(post: &'a MessageWriter, tx: &mut Tx, letters: &[OutgoingMessage]) -> Result<Self> {
         let before = message_log::last_id(tx.conn().await?).await?;
-        let ids: Vec<&str> = letters.iter().filter_map(|letter| letter.draft.message_id.as_deref()).collect();
+        let ids: Vec<&MessageId> = letters.iter().filter_map(|letter| letter.draft.message_id.as_ref()).collect();
         let mut known = HashMap::new();
         if !ids.is_empty() {
             for found in message_log::find_messages(tx.conn().await?, &ids).await? {
@@ -128,7 +132,7 @@ impl<'a> WriteBatch<'a> {
         let places: Vec<&str> = places.iter().map(|place| place.0.as_str()).collect();
         let by_place = channels::channel_refs_by_key(tx.conn().await?, &places).await?;
         let wanted = letters.iter().filter_map(|letter| match &letter.draft.to {
-            MessageDestination::Channel(id) => Some(id.as_str()),
+            MessageDestination::Channel(id) => Some(id),
             _ => None,
         });
         let by_id = channels::channel_refs_by_id(tx.conn().await?, &wanted.collect::<Vec<_>>()).await?;
@@ -150,7 +154,7 @@ impl<'a> WriteBatch<'a> {
             pushed: Vec::new(),
         };
         let direct = letters.iter().filter_map(|letter| match &letter.draft.to {
-            MessageDestination::Agent(recipient) => Some((letter.draft.sender.as_str(), recipient.as_str())),
+            MessageDestination::Agent(recipient) => Some((&letter.draft.sender, recipient)),
             _ => None,
         });
         work.ask(tx, direct).await?;
@@ -168,7 +172,7 @@ impl<'a> WriteBatch<'a> {
             }
             return Ok(SendReceipt { repeated: true, ..known.clone() });
         }
-        let id = draft.message_id.clone().unwrap_or_else(|| self.post.ids.next("msg_", 12));
+        let id = draft.message_id.clone().unwrap_or_else(|| self.post.ids.next("msg_", 12).into());
         let receipt = match &draft.to {
             MessageDestination::Agent(recipient) => self.write_single(tx, letter, &id, recipient).await?,
             _ => self.fan_out(tx, letter, &id).await?,
@@ -182,8 +186,8 @@ impl<'a> WriteBatch<'a> {
         &mut self,
         tx: &mut Tx,
         letter: &OutgoingMessage,
-        id: &str,
-        recipient: &str,
+        id: &MessageId,
+        recipient: &AgentId,
     ) -> Result<SendReceipt> {
         let sender = &letter.draft.sender;
         if let Some(refusal) = self.refusal(sender, recipient, false) {
@@ -196,7 +200,7 @@ impl<'a> WriteBatch<'a> {
         Ok(SendReceipt::of(&stored))
     }
 
-    async fn fan_out(&mut self, tx: &mut Tx, letter: &OutgoingMessage, id: &str) -> Result<SendReceipt> {
+    async fn fan_out(&mut self, tx: &mut Tx, letter: &OutgoingMessage, id: &MessageId) -> Result<SendReceipt> {
         let mut addressed = self.address(tx, letter).await?;
         let sender = &letter.draft.sender;
         addressed.recipients.retain(|agent| agent != sender);
@@ -206,22 +210,22 @@ impl<'a> WriteBatch<'a> {
                 "{count} agents would receive it, over {MAX_RECIPIENTS}"
             )));
         }
-        self.ask(tx, addressed.recipients.iter().map(|recipient| (sender.as_str(), recipient.as_str()))).await?;
+        self.ask(tx, addressed.recipients.iter().map(|recipient| (sender, recipient))).await?;
         let (mut refused, mut copies) = (Vec::new(), Vec::<(bool, bool)>::new());
         for recipient in &addressed.recipients {
             if let Some(refusal) = self.refusal(sender, recipient, addressed.agreed) {
                 refused.push(RejectedRecipient { agent_id: recipient.clone(), reason: refusal.to_string() });
                 continue;
             }
-            let copy_id = format!("{id}.{}", copies.len() + 1);
-            let stored = self.copy(tx, letter, (&copy_id, Some(id)), &addressed, recipient).await?;
+            let copy_id = MessageId::from(format!("{id}.{}", copies.len() + 1));
+            let stored = self.copy(tx, letter, (&copy_id, Some(id.as_str().into())), &addressed, recipient).await?;
             copies.push((stored.pushed, stored.message.encrypted));
         }
         refused.truncate(MAX_REPORTED_REJECTIONS);
         let pushed = copies.iter().filter(|(pushed, _)| *pushed).count();
         let receipt = SendReceipt {
             status: "success".to_owned(),
-            message_id: id.to_owned(),
+            message_id: id.clone(),
             sender: sender.clone(),
             recipient: None,
             seq: self.reached.get(&addressed.spot.id).copied().unwrap_or(addressed.spot.last_seq),
@@ -234,7 +238,7 @@ impl<'a> WriteBatch<'a> {
             message_status: MessageStatus::Pending,
             sent_at: self.now,
             expires_at: Some(self.expiry(letter)),
-            price: message_price(letter.draft.kind, letter.bytes) * copies.len() as f64,
+            price: message_price(letter.draft.kind, letter.bytes).scaled(copies.len() as f64),
             payment_status: PaymentStatus::Unpaid,
             recipients: Some(copies.len() as i64),
             pushed: Some(pushed as i64),
@@ -280,20 +284,20 @@ impl<'a> WriteBatch<'a> {
     }
 
     /// Query the permissions of these pairs together, except those known in this transaction.
-    async fn ask(&mut self, tx: &mut Tx, pairs: impl Iterator<Item = (&str, &str)>) -> Result<()> {
-        let mut asked: Vec<(&str, &str)> = pairs.collect();
+    async fn ask(&mut self, tx: &mut Tx, pairs: impl Iterator<Item = (&AgentId, &AgentId)>) -> Result<()> {
+        let mut asked: Vec<(&AgentId, &AgentId)> = pairs.collect();
         asked.sort_unstable();
         asked.dedup();
         let verdicts = self.post.relations.permits(tx.conn().await?, &asked).await?;
         for ((sender, recipient), verdict) in asked.into_iter().zip(verdicts) {
-            self.permits.insert((sender.to_owned(), recipient.to_owned()), verdict.err());
+            self.permits.insert((sender.clone(), recipient.clone()), verdict.err());
         }
         Ok(())
     }
 
     /// Reason why `sender` may not write to `recipient`, from the permissions queried before.
-    fn refusal(&self, sender: &str, recipient: &str, agreed: bool) -> Option<PermissionRefusal> {
-        let found = self.permits.get(&(sender.to_owned(), recipient.to_owned())).cloned().flatten();
+    fn refusal(&self, sender: &AgentId, recipient: &AgentId, agreed: bool) -> Option<PermissionRefusal> {
+        let found = self.permits.get(&(sender.clone(), recipient.clone())).cloned().flatten();
         found.filter(|refusal| !(agreed && matches!(refusal, PermissionRefusal::Reputation { .. })))
     }
 
@@ -304,17 +308,17 @@ impl<'a> WriteBatch<'a> {
         kind: ChannelKind,
         name: Option<&String>,
         letter: &OutgoingMessage,
-        other: Option<&str>,
+        other: Option<&AgentId>,
     ) -> ChannelRef {
         if let Some(spot) = self.by_place.get(&place) {
             return spot.clone();
         }
         let owner = letter.draft.sender.clone();
         let channel = MessageChannel {
-            channel_id: self.post.ids.next("channel_", 12),
+            channel_id: self.post.ids.next("channel_", 12).into(),
             kind,
             name: name.cloned(),
-            members: std::iter::once(owner.clone()).chain(other.map(str::to_owned)).collect(),
+            members: std::iter::once(owner.clone()).chain(other.cloned()).collect(),
             owner: owner.clone(),
             status: ChannelStatus::Open,
             last_seq: 0,
@@ -339,9 +343,9 @@ impl<'a> WriteBatch<'a> {
         &mut self,
         tx: &mut Tx,
         letter: &OutgoingMessage,
-        (message_id, broadcast_id): (&str, Option<&str>),
+        (message_id, broadcast_id): (&MessageId, Option<BroadcastId>),
         addressed: &ResolvedRecipients,
-        recipient: &str,
+        recipient: &AgentId,
     ) -> Result<StoredMessage> {
         let (draft, spot) = (&letter.draft, &addressed.spot);
         let bound =
@@ -354,11 +358,11 @@ impl<'a> WriteBatch<'a> {
         self.last += 1;
         let message = MessageView {
             id: self.last,
-            message_id: message_id.to_owned(),
+            message_id: message_id.clone(),
             channel_id: spot.id.clone(),
             seq,
             sender: draft.sender.clone(),
-            recipient: recipient.to_owned(),
+            recipient: recipient.clone(),
             message_type: draft.kind,
             priority: draft.priority,
             content: serde_json::Value::Null,
@@ -373,7 +377,7 @@ impl<'a> WriteBatch<'a> {
             failure: None,
             topic: addressed.topic.clone(),
             reply_to: draft.reply_to.clone(),
-            broadcast_id: broadcast_id.map(str::to_owned),
+            broadcast_id,
             sent_at: self.now,
             expires_at: self.expiry(letter),
             delivered_at: None,
@@ -389,7 +393,7 @@ impl<'a> WriteBatch<'a> {
                 true => stored.sealed.stored.parse().ok().flatten().unwrap_or_default(),
             };
             let frame = delivery::message_frame(&stored.message);
-            self.pushed.push(OutgoingEntry { id: self.last, recipient: Arc::from(recipient), frame });
+            self.pushed.push(OutgoingEntry { id: self.last, recipient: recipient.clone(), frame });
         }
         Ok(stored)
     }
@@ -418,7 +422,7 @@ impl<'a> WriteBatch<'a> {
         let mut batch = StatementBatch::default();
         batch.rows(rows);
         if !self.reached.is_empty() {
-            let reached = self.reached.iter().map(|(id, seq)| (id.as_str(), *seq));
+            let reached = self.reached.iter().map(|(id, seq)| (id, *seq));
             channels::update_last_seq(&mut batch, reached, self.now);
         }
         Ok(batch.execute(tx).await?)

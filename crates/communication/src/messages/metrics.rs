@@ -8,6 +8,26 @@ use prometheus_client::{
 use super::model::SendReceipt;
 use crate::error::Result;
 
+/// What became of a message that was to be sent.
+#[derive(Clone, Copy)]
+enum SendResult {
+    Stored,
+    /// Its id was known.
+    Repeated,
+    Refused,
+}
+
+impl SendResult {
+    fn label(self) -> [(&'static str, &'static str); 1] {
+        let word = match self {
+            Self::Stored => "stored",
+            Self::Repeated => "repeated",
+            Self::Refused => "refused",
+        };
+        [("result", word)]
+    }
+}
+
 /// Prometheus metrics of messages. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct MessageMetrics {
@@ -23,18 +43,18 @@ impl MessageMetrics {
     pub fn written(&self, answers: &[Result<SendReceipt>]) {
         for answer in answers {
             let result = match answer {
-                Ok(receipt) if receipt.repeated => "repeated",
-                Ok(_) => "stored",
-                Err(_) => "refused",
+                Ok(receipt) if receipt.repeated => SendResult::Repeated,
+                Ok(_) => SendResult::Stored,
+                Err(_) => SendResult::Refused,
             };
-            self.sent.get_or_create(&[("result", result)]).inc();
+            self.sent.get_or_create(&result.label()).inc();
         }
     }
 
     pub fn register(&self, registry: &mut Registry) {
         // Shown from the start with the value 0.
-        for result in ["stored", "repeated", "refused"] {
-            drop(self.sent.get_or_create(&[("result", result)]));
+        for result in [SendResult::Stored, SendResult::Repeated, SendResult::Refused] {
+            drop(self.sent.get_or_create(&result.label()));
         }
         registry.register(
             "messages_sent",

@@ -29,7 +29,10 @@ use super::{
     relations::AgentRelations,
 };
 use am_audit::{AuditEntry, AuditLog, EventType};
-use am_core::ambient::{Clock, IdGenerator, sleep_or_cancelled};
+use am_core::{
+    ambient::{Clock, IdGenerator, sleep_or_cancelled},
+    ids::{AgentId, MessageId},
+};
 use am_db::{
     Connection, Database, Tx,
     codec::Timestamp,
@@ -143,12 +146,13 @@ impl MessageService {
     /// Returns a database error when a query fails.
     pub async fn inbox(
         &self,
-        agent: &str,
+        agent: &AgentId,
         unread_only: bool,
         from: Option<i64>,
         limit: u32,
     ) -> Result<Vec<MessageView>> {
-        let (now, mut messages, mut came) = (self.now(), Vec::new(), Vec::new());
+        let now = self.now();
+        let (mut messages, mut came) = (Vec::new(), Vec::new());
         let mut conn = self.0.db.read().await?;
         for stored in message_log::read_inbox(&mut conn, agent, unread_only, from, i64::from(limit)).await? {
             let mut message = self.opened(&mut conn, stored).await?;
@@ -186,7 +190,7 @@ impl MessageService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when it does not exist.
-    pub async fn get(&self, message_id: &str) -> Result<MessageView> {
+    pub async fn get(&self, message_id: &MessageId) -> Result<MessageView> {
         let mut conn = self.0.db.read().await?;
         let stored =
             message_log::get_message(&mut conn, message_id).await?.ok_or(CommunicationError::NotFound("Message"))?;
@@ -201,11 +205,12 @@ impl MessageService {
     pub async fn read(
         &self,
         by: &Principal,
-        agent: Option<&str>,
-        message_id: &str,
+        agent: Option<&AgentId>,
+        message_id: &MessageId,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MessageStatus>> {
-        let (by, agent, id) = (by.clone(), agent.map(str::to_owned), message_id.to_owned());
+        let (agent, id) = (agent.cloned(), message_id.clone());
+        let by = by.clone();
         let (now, audit) = (self.now(), self.0.audit.clone());
         let work = async move |tx: &mut Tx| {
             let found = message_log::get_message(tx.conn().await?, &id).await?;
@@ -231,7 +236,7 @@ impl MessageService {
         match message_log::decrypt_stored(&self.0.sealing, conn, stored).await? {
             (message, None) => Ok(message),
             (message, Some(error)) => {
-                tracing::warn!(message = message.message_id, %error, "a message can't be decrypted");
+                tracing::warn!(message = message.message_id.as_str(), %error, "a message can't be decrypted");
                 Ok(MessageView { failure: Some(error.to_string()), ..message })
             }
         }

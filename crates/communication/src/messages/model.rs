@@ -12,7 +12,11 @@ use crate::{
     model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name, validate_topic},
     price::{MAX_CONTENT_BYTES, MessageType},
 };
-use am_core::validation::{Violation, Violations};
+use am_core::{
+    ids::{AgentId, ChannelId, ContentKeyId, MessageId},
+    money::Money,
+    validation::{Violation, Violations},
+};
 use am_db::codec::Timestamp;
 
 /// Maximum time that a message waits for its recipient.
@@ -24,9 +28,9 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageDestination {
     /// A single agent, through the direct channel with it.
-    Agent(String),
+    Agent(AgentId),
     /// Every other member of a channel.
-    Channel(String),
+    Channel(ChannelId),
     /// Subscribers of a topic whose filters the content passes.
     Topic(String),
     /// Every agent that this service has seen.
@@ -37,9 +41,9 @@ pub enum MessageDestination {
 #[derive(Clone, Debug)]
 pub struct MessageDraft {
     /// Id chosen by the sender; a repeated id sends nothing. `None`: an id is generated.
-    pub message_id: Option<String>,
+    pub message_id: Option<MessageId>,
     /// Agent that sends the message.
-    pub sender: String,
+    pub sender: AgentId,
     /// Destination of the message.
     pub to: MessageDestination,
     /// Content as JSON.
@@ -55,7 +59,7 @@ pub struct MessageDraft {
     /// Time that the message waits for its recipient.
     pub ttl: Duration,
     /// Id of the message that this one answers.
-    pub reply_to: Option<String>,
+    pub reply_to: Option<MessageId>,
 }
 
 impl MessageDraft {
@@ -78,7 +82,7 @@ impl MessageDraft {
         let to_itself = !self.sender.is_empty() && self.to == MessageDestination::Agent(self.sender.clone());
         violations.require(!to_itself, "recipient", "is the sender");
         for (field, id) in [("message_id", &self.message_id), ("reply_to", &self.reply_to)] {
-            let good = |id: &str| (1..=MAX_ID_BYTES).contains(&id.len()) && !id.chars().any(char::is_control);
+            let good = |text: &str| (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
             let message = format!("must be 1 to {MAX_ID_BYTES} printable characters");
             violations.require(id.as_deref().is_none_or(good), field, message);
         }
@@ -98,13 +102,13 @@ pub struct SendReceipt {
     /// Result, always `success`.
     pub status: String,
     /// Id of the message.
-    pub message_id: String,
+    pub message_id: MessageId,
     /// Agent that sent the message.
-    pub sender: String,
+    pub sender: AgentId,
     /// Agent that receives the message; null for several.
-    pub recipient: Option<String>,
+    pub recipient: Option<AgentId>,
     /// Id of the channel.
-    pub channel_id: String,
+    pub channel_id: ChannelId,
     /// Number of the message in the channel; of several copies, the last one's.
     pub seq: i64,
     /// Whether the content is stored as ciphertext.
@@ -114,7 +118,7 @@ pub struct SendReceipt {
     /// Protection of the content: end_to_end, sealed_on_arrival, at_rest or none; null for several copies.
     pub scope: Option<EncryptionScope>,
     /// Id of the key that the content is encrypted with; null without one.
-    pub key_id: Option<String>,
+    pub key_id: Option<ContentKeyId>,
     /// Whether the message was sent to a connection of the recipient in this process.
     pub ws_delivered: bool,
     /// Status: pending until the recipient acknowledges or fetches the message, then delivered.
@@ -124,7 +128,7 @@ pub struct SendReceipt {
     /// Time at which the message expires if it is not delivered; null for several copies.
     pub expires_at: Option<Timestamp>,
     /// Price of the message, of all copies together, in the marketplace's currency, with up to 8 decimal places.
-    pub price: f64,
+    pub price: Money,
     /// Payment status of the message.
     pub payment_status: PaymentStatus,
     /// Number of copies stored, for several recipients; null otherwise.
@@ -174,7 +178,7 @@ impl SendReceipt {
 #[schema(as = RejectedRecipient)]
 pub struct RejectedRecipient {
     /// Name of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Reason in words.
     pub reason: String,
 }
@@ -202,15 +206,15 @@ mod tests {
 
     #[test]
     fn bounds_are_named() {
-        assert_eq!(draft().checked().unwrap().0.sender, "a");
+        assert_eq!(draft().checked().unwrap().0.sender, *"a");
         let long = "x".repeat(MAX_CONTENT_BYTES);
         let bad = [
             ("sender", MessageDraft { sender: "\n".into(), ..draft() }),
             ("recipient", MessageDraft { to: MessageDestination::Agent("a".into()), ..draft() }),
-            ("recipient", MessageDraft { to: MessageDestination::Agent("x".repeat(129)), ..draft() }),
+            ("recipient", MessageDraft { to: MessageDestination::Agent("x".repeat(129).into()), ..draft() }),
             ("topic", MessageDraft { to: MessageDestination::Topic(String::new()), ..draft() }),
-            ("message_id", MessageDraft { message_id: Some(String::new()), ..draft() }),
-            ("reply_to", MessageDraft { reply_to: Some("x".repeat(129)), ..draft() }),
+            ("message_id", MessageDraft { message_id: Some(MessageId::default()), ..draft() }),
+            ("reply_to", MessageDraft { reply_to: Some("x".repeat(129).into()), ..draft() }),
             ("ttl", MessageDraft { ttl: Duration::ZERO, ..draft() }),
             ("ttl", MessageDraft { ttl: MAX_TTL + Duration::from_secs(1), ..draft() }),
             ("content", MessageDraft { content: json!({ "x": long }), ..draft() }),
@@ -221,7 +225,8 @@ mod tests {
                 other => panic!("{field}: {other:?}"),
             }
         }
-        let all = MessageDraft { sender: String::new(), reply_to: Some("\n".into()), ttl: Duration::ZERO, ..draft() };
+        let all =
+            MessageDraft { sender: AgentId::default(), reply_to: Some("\n".into()), ttl: Duration::ZERO, ..draft() };
         assert_eq!(all.checked().unwrap_err().len(), 3, "all are told at once");
         let (_, bytes) =
             MessageDraft { content: json!("x".repeat(MAX_CONTENT_BYTES - 2)), ..draft() }.checked().unwrap();

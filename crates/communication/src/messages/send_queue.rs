@@ -22,13 +22,13 @@ const SEND_BATCH: usize = 256;
 /// Maximum size of the content written per transaction, in bytes.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
-type SendResult = Result<IdempotentResult<SendReceipt>>;
+type SendAnswer = Result<IdempotentResult<SendReceipt>>;
 
 /// A queued message with the channel to its sender.
 struct QueuedMessage {
     letter: OutgoingMessage,
     once: Option<IdempotencyKey>,
-    answer: oneshot::Sender<SendResult>,
+    answer: oneshot::Sender<SendAnswer>,
 }
 
 /// Sender side of the queue. Cheap to clone.
@@ -55,7 +55,7 @@ impl SendQueue {
         &self,
         letter: OutgoingMessage,
         once: Option<IdempotencyKey>,
-    ) -> Result<oneshot::Receiver<SendResult>> {
+    ) -> Result<oneshot::Receiver<SendAnswer>> {
         let (answer, receipt) = oneshot::channel();
         self.0.send(QueuedMessage { letter, once, answer }).await.map_err(|_| CommunicationError::Stopping)?;
         Ok(receipt)
@@ -137,7 +137,7 @@ impl BatchWriter {
         let _ = answer.send(done);
     }
 
-    async fn try_write_one(&self, letter: &OutgoingMessage, once: Option<IdempotencyKey>) -> SendResult {
+    async fn try_write_one(&self, letter: &OutgoingMessage, once: Option<IdempotencyKey>) -> SendAnswer {
         let (post, letters) = (self.post.clone(), [letter.clone()]);
         let Some(once) = once else {
             let written = self.db.write(async move |tx: &mut Tx| post.write(tx, &letters).await).await?;

@@ -5,6 +5,10 @@ use crate::{
     error::Result,
     model::{MessageStatus, PaymentStatus},
 };
+use am_core::{
+    ids::{AgentId, BroadcastId, ChannelId, MessageId},
+    money::Money,
+};
 use am_db::{
     Connection, FromRow as _,
     bulk_insert::RowBatch,
@@ -33,21 +37,21 @@ pub fn add_broadcast_row(rows: &mut RowBatch, receipt: &SendReceipt, topic: Opti
 row! {
     /// A row of `am_broadcasts`, as its sender was told.
     struct BroadcastRow {
-        id: String,
-        sender: String,
-        channel_id: String,
+        id: BroadcastId,
+        sender: AgentId,
+        channel_id: ChannelId,
         recipients: i64,
         pushed: i64,
         seq: i64,
         encrypted: bool,
-        price: f64,
+        price: Money,
         refused: Vec<RejectedRecipient> => Json::into_inner,
         created_at: Timestamp,
     }
 }
 
 /// Receipts of the existing messages to several recipients among these ids.
-pub async fn find_broadcasts(conn: &mut Connection, ids: &[&str]) -> Result<Vec<SendReceipt>> {
+pub async fn find_broadcasts(conn: &mut Connection, ids: &[&MessageId]) -> Result<Vec<SendReceipt>> {
     let broadcasts = sql!("SELECT ", BroadcastRow::COLUMNS, " FROM am_broadcasts WHERE id IN {texts $1}");
     let broadcasts: Vec<BroadcastRow> = broadcasts.bind(serde_json::json!(ids).to_string()).fetch_all(conn).await?;
     Ok(broadcasts.into_iter().map(broadcast_from_row).collect())
@@ -56,7 +60,7 @@ pub async fn find_broadcasts(conn: &mut Connection, ids: &[&str]) -> Result<Vec<
 fn broadcast_from_row(row: BroadcastRow) -> SendReceipt {
     SendReceipt {
         status: "success".to_owned(),
-        message_id: row.id,
+        message_id: row.id.into_string().into(),
         sender: row.sender,
         recipient: None,
         channel_id: row.channel_id,

@@ -1,17 +1,20 @@
 //! Payment status of messages. Payments are collected elsewhere and recorded here.
 
+mod model;
 mod store;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
 
-use super::{
-    error::{CommunicationError, Result},
-    model::PaymentStatus,
-};
+pub use model::{NewPayment, RecordedPayment};
+
+use self::model::MessagePayment;
+use super::error::{CommunicationError, Result};
 use am_audit::{AuditEntry, AuditLog, EventType};
-use am_core::{ambient::Clock, validation::Violations};
+use am_core::{
+    ambient::Clock,
+    ids::{AgentId, MessageId},
+    validation::Violations,
+};
 use am_db::{
     Database, Tx,
     codec::Timestamp,
@@ -32,20 +35,6 @@ pub struct PaymentRecords {
     audit: AuditLog,
 }
 
-/// Result of a record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[schema(as = RecordedPayments)]
-pub struct RecordedPayment {
-    /// Recorded payment status.
-    pub payment_status: PaymentStatus,
-    /// Number of messages whose status changed.
-    pub changed: usize,
-    /// Number of messages that had the status already.
-    pub unchanged: usize,
-    /// Sum of the prices of the changed messages in the marketplace's currency, with up to 8 decimal places.
-    pub amount: f64,
-}
-
 impl PaymentRecords {
     /// Create the service on `db`.
     pub fn new(db: Database, clock: Clock, audit: AuditLog) -> Self {
@@ -59,10 +48,11 @@ impl PaymentRecords {
     pub async fn record(
         &self,
         by: &Principal,
-        agent: &str,
-        (ids, status, reference): (Vec<String>, PaymentStatus, Option<String>),
+        agent: &AgentId,
+        new: NewPayment,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<RecordedPayment>> {
+        let NewPayment { messages: ids, status, reference } = new;
         let mut violations = Violations::default();
         violations.require(
             (1..=MAX_PAYMENT_MESSAGES).contains(&ids.len()),
@@ -81,16 +71,18 @@ impl PaymentRecords {
             .of("payment", status.value());
         let entry = entry.data("agent_id", json!(agent)).data("message_ids", json!(ids));
         let entry = entry.data("reference", json!(reference));
-        let (agent, audit) = (agent.to_owned(), self.audit.clone());
+        let (agent, audit) = (agent.clone(), self.audit.clone());
         let work = async move |tx: &mut Tx| {
             let found = store::sent_payments(tx.conn().await?, &agent, &ids).await?;
-            let unknown: Vec<&String> = ids.iter().filter(|id| found.iter().all(|(known, ..)| known != *id)).collect();
+            let unknown: Vec<&MessageId> =
+                ids.iter().filter(|id| found.iter().all(|known| known.message_id != **id)).collect();
             if !unknown.is_empty() {
                 return Err(CommunicationError::invalid("message_ids", format!("not sent by the agent: {unknown:?}")));
             }
-            let changed: Vec<&str> =
-                found.iter().filter(|(_, before, _)| *before != status).map(|(id, ..)| id.as_str()).collect();
-            let amount = found.iter().filter(|(_, before, _)| *before != status).map(|(.., price)| price).sum();
+            let changed: Vec<&MessagePayment> =
+                found.iter().filter(|message| message.payment_status != status).collect();
+            let amount = changed.iter().map(|message| message.price).sum();
+            let changed: Vec<&MessageId> = changed.into_iter().map(|message| &message.message_id).collect();
             store::set_payment_status(tx, &changed, status).await?;
             let recorded = RecordedPayment {
                 payment_status: status,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::{CommunicationError, Result};
 use am_audit::{AuditEntry, EventType};
-use am_core::validation::Violations;
+use am_core::{ids::AgentId, validation::Violations};
 use am_db::{
     Tx,
     idempotency::{IdempotencyKey, IdempotentResult},
@@ -23,7 +23,7 @@ const MAX_RELATIONS: i64 = 10_000;
 
 /// # Errors
 /// For another that is the agent itself, and a text that is too long.
-fn check(agent: &str, (field, other): (&str, &str), (member, text): (&str, Option<&str>)) -> Result<()> {
+fn check(agent: &AgentId, (field, other): (&str, &AgentId), (member, text): (&str, Option<&str>)) -> Result<()> {
     let mut violations = check_text(member, text);
     violations.require(agent != other, field, "is the agent itself");
     Ok(violations.finish()?)
@@ -37,7 +37,7 @@ fn check_text(member: &str, text: Option<&str>) -> Violations {
 }
 
 impl AgentRelations {
-    fn told(&self, by: &Principal, resource: &str, action: &str, agent: &str) -> AuditEntry {
+    fn told(&self, by: &Principal, resource: &str, action: &str, agent: &AgentId) -> AuditEntry {
         let entry = AuditEntry::new(EventType::WorkflowUpdated, self.now()).by(by).of(resource, action);
         entry.data("agent_id", json!(agent))
     }
@@ -49,14 +49,13 @@ impl AgentRelations {
     pub async fn add_contact(
         &self,
         by: &Principal,
-        agent: &str,
-        (contact, note): (&str, Option<String>),
+        agent: &AgentId,
+        (contact, note): (&AgentId, Option<String>),
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AgentContact>> {
         check(agent, ("contact_id", contact), ("note", note.as_deref()))?;
         let entry = self.told(by, "contact", "added", agent).data("contact_id", json!(contact));
-        let new =
-            AgentContact { agent_id: agent.to_owned(), contact_id: contact.to_owned(), note, created_at: self.now() };
+        let new = AgentContact { agent_id: agent.clone(), contact_id: contact.clone(), note, created_at: self.now() };
         let audit = self.audit.clone();
         let work = async move |tx: &mut Tx| {
             let before = store::get_contact(tx.conn().await?, &new.agent_id, &new.contact_id).await?;
@@ -76,9 +75,10 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when it is not a contact.
-    pub async fn remove_contact(&self, by: &Principal, agent: &str, contact: &str) -> Result<AgentContact> {
+    pub async fn remove_contact(&self, by: &Principal, agent: &AgentId, contact: &AgentId) -> Result<AgentContact> {
         let entry = self.told(by, "contact", "removed", agent).data("contact_id", json!(contact));
-        let (agent, contact, audit) = (agent.to_owned(), contact.to_owned(), self.audit.clone());
+        let (agent, contact) = (agent.clone(), contact.clone());
+        let audit = self.audit.clone();
         let work = async move |tx: &mut Tx| {
             let found = store::get_contact(tx.conn().await?, &agent, &contact).await?;
             let before = found.ok_or(CommunicationError::NotFound("Contact"))?;
@@ -96,14 +96,13 @@ impl AgentRelations {
     pub async fn block(
         &self,
         by: &Principal,
-        agent: &str,
-        (blocked, reason): (&str, Option<String>),
+        agent: &AgentId,
+        (blocked, reason): (&AgentId, Option<String>),
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AgentBlock>> {
         check(agent, ("blocked_id", blocked), ("reason", reason.as_deref()))?;
         let entry = self.told(by, "block", "added", agent).data("blocked_id", json!(blocked));
-        let new =
-            AgentBlock { agent_id: agent.to_owned(), blocked_id: blocked.to_owned(), reason, created_at: self.now() };
+        let new = AgentBlock { agent_id: agent.clone(), blocked_id: blocked.clone(), reason, created_at: self.now() };
         let audit = self.audit.clone();
         let work = async move |tx: &mut Tx| {
             let before = store::get_block(tx.conn().await?, &new.agent_id, &new.blocked_id).await?;
@@ -123,9 +122,10 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when the agent is not blocked.
-    pub async fn unblock(&self, by: &Principal, agent: &str, blocked: &str) -> Result<AgentBlock> {
+    pub async fn unblock(&self, by: &Principal, agent: &AgentId, blocked: &AgentId) -> Result<AgentBlock> {
         let entry = self.told(by, "block", "removed", agent).data("blocked_id", json!(blocked));
-        let (agent, blocked, audit) = (agent.to_owned(), blocked.to_owned(), self.audit.clone());
+        let (agent, blocked) = (agent.clone(), blocked.clone());
+        let audit = self.audit.clone();
         let work = async move |tx: &mut Tx| {
             let found = store::get_block(tx.conn().await?, &agent, &blocked).await?;
             let before = found.ok_or(CommunicationError::NotFound("Block"))?;
@@ -143,14 +143,14 @@ impl AgentRelations {
     pub async fn authorise(
         &self,
         by: &Principal,
-        agent: &str,
+        agent: &AgentId,
         (state, reason): (AgentAuthorization, Option<String>),
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<AuthorizationStatus>> {
         check_text("reason", reason.as_deref()).finish()?;
-        let said = AuthorizationRow { state, reason, by: by.name.to_string(), updated_at: self.now() };
+        let said = AuthorizationRow { state, reason, by: by.id(), updated_at: self.now() };
         let entry = self.told(by, "authorization", state.value(), agent);
-        let (relations, agent) = (self.clone(), agent.to_owned());
+        let (relations, agent) = (self.clone(), agent.clone());
         let work = async move |tx: &mut Tx| {
             let found = store::get_authorization(tx.conn().await?, &agent).await?;
             let before = found.map(|said| json!(relations.shown(&agent, Some(said))));

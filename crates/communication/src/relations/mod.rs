@@ -10,7 +10,7 @@ pub use model::{AgentAuthorization, AgentBlock, AgentContact, AuthorizationStatu
 
 use super::{error::Result, model::PermissionRefusal};
 use am_audit::AuditLog;
-use am_core::ambient::Clock;
+use am_core::{ambient::Clock, ids::AgentId};
 use am_db::{Connection, Database, codec::Timestamp, page::PageRequest};
 use am_security::reputation::get_reputations;
 
@@ -55,8 +55,8 @@ impl AgentRelations {
     pub async fn permit(
         &self,
         conn: &mut Connection,
-        sender: &str,
-        recipient: &str,
+        sender: &AgentId,
+        recipient: &AgentId,
     ) -> am_db::Result<std::result::Result<(), PermissionRefusal>> {
         Ok(self.permits(conn, &[(sender, recipient)]).await?.pop().unwrap_or(Ok(())))
     }
@@ -68,20 +68,21 @@ impl AgentRelations {
     pub async fn permits(
         &self,
         conn: &mut Connection,
-        pairs: &[(&str, &str)],
+        pairs: &[(&AgentId, &AgentId)],
     ) -> am_db::Result<Vec<std::result::Result<(), PermissionRefusal>>> {
         let known = store::read_relations(conn, pairs).await?;
-        let strangers = pairs.iter().zip(&known).filter(|(_, known)| !known.contacts).map(|((sender, _), _)| *sender);
+        let strangers =
+            pairs.iter().zip(&known).filter(|(_, known)| !known.contacts).map(|((sender, _), _)| sender.as_str());
         let mut strangers: Vec<&str> = strangers.collect();
         strangers.sort_unstable();
         strangers.dedup();
         let reputations = get_reputations(conn, &strangers).await?;
         let judged = pairs.iter().zip(&known).map(|((sender, recipient), known)| {
             self.judge(known, sender, recipient)?;
-            match reputations.get(*sender).map(|found| found.reputation) {
+            match reputations.get(sender.as_str()).map(|found| found.reputation) {
                 Some(reputation) if !known.contacts && reputation < MIN_SENDER_REPUTATION => {
                     Err(PermissionRefusal::Reputation {
-                        agent: (*sender).to_owned(),
+                        agent: (*sender).clone(),
                         reputation,
                         needed: MIN_SENDER_REPUTATION,
                     })
@@ -96,21 +97,20 @@ impl AgentRelations {
     fn judge(
         &self,
         known: &RelationFacts,
-        sender: &str,
-        recipient: &str,
+        sender: &AgentId,
+        recipient: &AgentId,
     ) -> std::result::Result<(), PermissionRefusal> {
         for (agent, state) in [(sender, known.sender), (recipient, known.recipient)] {
             if !self.is_authorised(state) {
-                return Err(PermissionRefusal::NotAuthorised { agent: agent.to_owned(), revoked: state.is_some() });
+                return Err(PermissionRefusal::NotAuthorised { agent: agent.clone(), revoked: state.is_some() });
             }
         }
-        let blocks = [(known.blocked_by_recipient, recipient, sender), (known.blocked_by_sender, sender, recipient)];
-        match blocks.into_iter().find(|(blocked, ..)| *blocked) {
-            Some((_, agent, blocked)) => {
-                Err(PermissionRefusal::Blocked { agent: agent.to_owned(), blocked: blocked.to_owned() })
-            }
-            None => Ok(()),
-        }
+        let (agent, blocked) = match known {
+            RelationFacts { blocked_by_recipient: true, .. } => (recipient, sender),
+            RelationFacts { blocked_by_sender: true, .. } => (sender, recipient),
+            _ => return Ok(()),
+        };
+        Err(PermissionRefusal::Blocked { agent: agent.clone(), blocked: blocked.clone() })
     }
 
     fn is_authorised(&self, state: Option<AgentAuthorization>) -> bool {
@@ -121,17 +121,17 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn verdict(&self, sender: &str, recipient: &str) -> Result<PermissionCheck> {
+    pub async fn verdict(&self, sender: &AgentId, recipient: &AgentId) -> Result<PermissionCheck> {
         let refusal = self.permit(&mut *self.db.read().await?, sender, recipient).await?.err();
         let detail = refusal.as_ref().map(ToString::to_string);
-        Ok(PermissionCheck { recipient: recipient.to_owned(), allowed: refusal.is_none(), refusal, detail })
+        Ok(PermissionCheck { recipient: recipient.clone(), allowed: refusal.is_none(), refusal, detail })
     }
 
     /// A page of an agent's contacts, newest first, and their total number.
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn contacts(&self, agent: &str, page: &PageRequest) -> Result<(Vec<AgentContact>, i64)> {
+    pub async fn contacts(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentContact>, i64)> {
         Ok(store::list_contacts(&mut *self.db.read().await?, agent, page).await?)
     }
 
@@ -139,7 +139,7 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn blocks(&self, agent: &str, page: &PageRequest) -> Result<(Vec<AgentBlock>, i64)> {
+    pub async fn blocks(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<AgentBlock>, i64)> {
         Ok(store::list_blocks(&mut *self.db.read().await?, agent, page).await?)
     }
 
@@ -147,24 +147,20 @@ impl AgentRelations {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn standing(&self, agent: &str) -> Result<AuthorizationStatus> {
+    pub async fn standing(&self, agent: &AgentId) -> Result<AuthorizationStatus> {
         let found = store::get_authorization(&mut *self.db.read().await?, agent).await?;
         Ok(self.shown(agent, found))
     }
 
-    fn shown(&self, agent: &str, found: Option<store::AuthorizationRow>) -> AuthorizationStatus {
+    fn shown(&self, agent: &AgentId, found: Option<store::AuthorizationRow>) -> AuthorizationStatus {
         let state = found.as_ref().map(|said| said.state);
-        let (reason, by, updated_at) = match found {
-            Some(said) => (said.reason, Some(said.by), Some(said.updated_at)),
-            None => (None, None, None),
-        };
         AuthorizationStatus {
-            agent_id: agent.to_owned(),
+            agent_id: agent.clone(),
             authorised: self.is_authorised(state),
             state,
-            reason,
-            by,
-            updated_at,
+            updated_at: found.as_ref().map(|said| said.updated_at),
+            by: found.as_ref().map(|said| said.by.clone()),
+            reason: found.and_then(|said| said.reason),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::PermissionRefusal;
+use am_core::ids::{AgentId, PrincipalId};
 use am_db::codec::Timestamp;
 
 am_db::stored_enum! {
@@ -20,9 +21,9 @@ am_db::stored_enum! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentContact {
     /// Agent that has the contact.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Agent that is the contact.
-    pub contact_id: String,
+    pub contact_id: AgentId,
     /// Note for people; null if none.
     pub note: Option<String>,
     /// Time when the contact was added.
@@ -33,9 +34,9 @@ pub struct AgentContact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentBlock {
     /// Agent that has set the block.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Agent that is blocked.
-    pub blocked_id: String,
+    pub blocked_id: AgentId,
     /// Reason of the block; null if none.
     pub reason: Option<String>,
     /// Time when the block was set.
@@ -46,7 +47,7 @@ pub struct AgentBlock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthorizationStatus {
     /// Name of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Whether the agent may send and receive messages.
     pub authorised: bool,
     /// Explicit authorization; null when there is none and the default applies.
@@ -54,7 +55,7 @@ pub struct AuthorizationStatus {
     /// Reason of the authorization; null if none.
     pub reason: Option<String>,
     /// Principal that set the authorization; null without one.
-    pub by: Option<String>,
+    pub by: Option<PrincipalId>,
     /// Time of the last change; null without an explicit authorization.
     pub updated_at: Option<Timestamp>,
 }
@@ -64,7 +65,7 @@ pub struct AuthorizationStatus {
 #[schema(as = MessagingPermission)]
 pub struct PermissionCheck {
     /// Agent that would receive the message.
-    pub recipient: String,
+    pub recipient: AgentId,
     /// Whether the message would be permitted.
     pub allowed: bool,
     /// Reason of the refusal; null when permitted.

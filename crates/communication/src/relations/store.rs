@@ -4,6 +4,7 @@ use super::{
     RelationFacts,
     model::{AgentAuthorization, AgentBlock, AgentContact},
 };
+use am_core::ids::{AgentId, PrincipalId};
 use am_db::{Connection, FromRow as _, Result, Tx, codec::Timestamp, insert, page::PageRequest, row, sql};
 
 row! {
@@ -14,36 +15,36 @@ row! {
     AgentBlock { agent_id, blocked_id, reason, created_at }
 }
 
-/// Authorizations of sender and recipient, their blocks in both directions, and whether they are contacts.
-type RelationRow = (Option<AgentAuthorization>, Option<AgentAuthorization>, bool, bool, bool);
+row! {
+    RelationFacts {
+        sender = "(SELECT state FROM am_agent_authorizations WHERE agent_id = p.sender)",
+        recipient = "(SELECT state FROM am_agent_authorizations WHERE agent_id = p.recipient)",
+        blocked_by_recipient =
+            "EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = p.recipient AND blocked_id = p.sender)",
+        blocked_by_sender =
+            "EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = p.sender AND blocked_id = p.recipient)",
+        contacts = "EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = p.sender AND contact_id = p.recipient)
+                 OR EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = p.recipient AND contact_id = p.sender)",
+    }
+}
 
 /// Relation of each pair of sender and recipient, in their order and in one query.
-pub(super) async fn read_relations(conn: &mut Connection, pairs: &[(&str, &str)]) -> Result<Vec<RelationFacts>> {
+pub(super) async fn read_relations(
+    conn: &mut Connection,
+    pairs: &[(&AgentId, &AgentId)],
+) -> Result<Vec<RelationFacts>> {
     let rows = sql!(
-        "WITH p AS MATERIALIZED (SELECT place, sender, recipient FROM {placed $1 sender recipient} AS pair)
-         SELECT (SELECT state FROM am_agent_authorizations WHERE agent_id = p.sender),
-             (SELECT state FROM am_agent_authorizations WHERE agent_id = p.recipient),
-             EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = p.recipient AND blocked_id = p.sender),
-             EXISTS (SELECT 1 FROM am_agent_blocks WHERE agent_id = p.sender AND blocked_id = p.recipient),
-             EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = p.sender AND contact_id = p.recipient)
-                 OR EXISTS (SELECT 1 FROM am_agent_contacts WHERE agent_id = p.recipient AND contact_id = p.sender)
-         FROM p ORDER BY p.place",
+        "WITH p AS MATERIALIZED (SELECT place, sender, recipient FROM {placed $1 sender recipient} AS pair) SELECT ",
+        RelationFacts::COLUMNS,
+        " FROM p ORDER BY p.place",
     );
-    let rows: Vec<RelationRow> = rows.bind(serde_json::json!(pairs).to_string()).fetch_all(conn).await?;
-    let known = |(sender, recipient, blocked_by_recipient, blocked_by_sender, contacts): RelationRow| RelationFacts {
-        sender,
-        recipient,
-        blocked_by_recipient,
-        blocked_by_sender,
-        contacts,
-    };
-    Ok(rows.into_iter().map(known).collect())
+    rows.bind(serde_json::json!(pairs).to_string()).fetch_all(conn).await
 }
 
 /// A page of an agent's contacts, and their total number.
 pub(super) async fn list_contacts(
     conn: &mut Connection,
-    agent: &str,
+    agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<AgentContact>, i64)> {
     let total = count_contacts(&mut *conn, agent).await?;
@@ -56,12 +57,16 @@ pub(super) async fn list_contacts(
 }
 
 /// Number of an agent's contacts.
-pub(super) async fn count_contacts(conn: &mut Connection, agent: &str) -> Result<i64> {
+pub(super) async fn count_contacts(conn: &mut Connection, agent: &AgentId) -> Result<i64> {
     sql!("SELECT count(*) FROM am_agent_contacts WHERE agent_id = $1").bind(agent).fetch_value(conn).await
 }
 
 /// A contact of an agent.
-pub(super) async fn get_contact(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<AgentContact>> {
+pub(super) async fn get_contact(
+    conn: &mut Connection,
+    agent: &AgentId,
+    other: &AgentId,
+) -> Result<Option<AgentContact>> {
     let contact =
         sql!("SELECT ", AgentContact::COLUMNS, " FROM am_agent_contacts WHERE agent_id = $1 AND contact_id = $2");
     contact.bind(agent).bind(other).fetch_optional(conn).await
@@ -81,7 +86,7 @@ pub(super) async fn upsert_contact(tx: &mut Tx, new: &AgentContact) -> Result<()
 }
 
 /// Delete a block.
-pub(super) async fn delete_contact(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
+pub(super) async fn delete_contact(tx: &mut Tx, agent: &AgentId, other: &AgentId) -> Result<()> {
     let removed = sql!("DELETE FROM am_agent_contacts WHERE agent_id = $1 AND contact_id = $2");
     removed.bind(agent).bind(other).execute(tx.conn().await?).await?;
     Ok(())
@@ -90,7 +95,7 @@ pub(super) async fn delete_contact(tx: &mut Tx, agent: &str, other: &str) -> Res
 /// A page of an agent's blocks, and their total number.
 pub(super) async fn list_blocks(
     conn: &mut Connection,
-    agent: &str,
+    agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<AgentBlock>, i64)> {
     let total = count_blocks(&mut *conn, agent).await?;
@@ -103,12 +108,12 @@ pub(super) async fn list_blocks(
 }
 
 /// Number of an agent's blocks.
-pub(super) async fn count_blocks(conn: &mut Connection, agent: &str) -> Result<i64> {
+pub(super) async fn count_blocks(conn: &mut Connection, agent: &AgentId) -> Result<i64> {
     sql!("SELECT count(*) FROM am_agent_blocks WHERE agent_id = $1").bind(agent).fetch_value(conn).await
 }
 
 /// A block of an agent.
-pub(super) async fn get_block(conn: &mut Connection, agent: &str, other: &str) -> Result<Option<AgentBlock>> {
+pub(super) async fn get_block(conn: &mut Connection, agent: &AgentId, other: &AgentId) -> Result<Option<AgentBlock>> {
     let block = sql!("SELECT ", AgentBlock::COLUMNS, " FROM am_agent_blocks WHERE agent_id = $1 AND blocked_id = $2");
     block.bind(agent).bind(other).fetch_optional(conn).await
 }
@@ -127,7 +132,7 @@ pub(super) async fn upsert_block(tx: &mut Tx, new: &AgentBlock) -> Result<()> {
 }
 
 /// Delete a contact.
-pub(super) async fn delete_block(tx: &mut Tx, agent: &str, other: &str) -> Result<()> {
+pub(super) async fn delete_block(tx: &mut Tx, agent: &AgentId, other: &AgentId) -> Result<()> {
     let removed = sql!("DELETE FROM am_agent_blocks WHERE agent_id = $1 AND blocked_id = $2");
     removed.bind(agent).bind(other).execute(tx.conn().await?).await?;
     Ok(())
@@ -139,19 +144,19 @@ row! {
     pub(super) struct AuthorizationRow {
         pub state: AgentAuthorization,
         pub reason: Option<String>,
-        pub by: String = "by_id",
+        pub by: PrincipalId = "by_id",
         pub updated_at: Timestamp,
     }
 }
 
 /// Current authorization of an agent.
-pub(super) async fn get_authorization(conn: &mut Connection, agent: &str) -> Result<Option<AuthorizationRow>> {
+pub(super) async fn get_authorization(conn: &mut Connection, agent: &AgentId) -> Result<Option<AuthorizationRow>> {
     let said = sql!("SELECT ", AuthorizationRow::COLUMNS, " FROM am_agent_authorizations WHERE agent_id = $1");
     said.bind(agent).fetch_optional(conn).await
 }
 
 /// Insert or change an authorization.
-pub(super) async fn upsert_authorization(tx: &mut Tx, agent: &str, said: &AuthorizationRow) -> Result<()> {
+pub(super) async fn upsert_authorization(tx: &mut Tx, agent: &AgentId, said: &AuthorizationRow) -> Result<()> {
     insert!("am_agent_authorizations" {
         agent_id: agent,
         state: said.state,

@@ -119,7 +119,7 @@ fn whatever_stands_between_two_agents_the_contracts_rule_holds() {
     proptest!(config, |(all in between())| {
         runtime.block_on(set(&db, &all));
         for (relations, strict) in both.iter().zip([false, true]) {
-            let verdict = runtime.block_on(relations.verdict("a", "b")).unwrap();
+            let verdict = runtime.block_on(relations.verdict(&"a".into(), &"b".into())).unwrap();
             let reason = verdict.refusal.map(|refusal| serde_json::to_value(refusal).unwrap()["reason"].clone());
             let reason = reason.as_ref().and_then(|reason| reason.as_str());
             prop_assert_eq!(reason, expected(&all, strict), "{:?}", all);
@@ -136,7 +136,7 @@ async fn a_database_without_the_coordinators_table_is_one_where_it_says_nothing(
         Ok::<_, DatabaseError>(())
     };
     db.write(work).await.unwrap();
-    assert!(relations.verdict("a", "b").await.unwrap().allowed);
+    assert!(relations.verdict(&"a".into(), &"b".into()).await.unwrap().allowed);
     let found = get_reputation(&mut db.read().await.unwrap(), "a").await.unwrap();
     assert_eq!(found.reputation, 5000.0);
 }

@@ -17,6 +17,10 @@ use super::{
     model::{MessageStatus, PaymentStatus},
     price::MessageType,
 };
+use am_core::{
+    ids::{AgentId, ChannelId, MessageId},
+    money::Money,
+};
 use am_db::{Database, codec::Timestamp};
 
 /// Number of the last messages that are counted, of those sent and of those received.
@@ -27,7 +31,7 @@ pub const STATISTICS_WINDOW: u32 = 10_000;
 #[schema(as = CommunicationStatistics)]
 pub struct CommunicationStatistics {
     /// Name of the agent.
-    pub agent_id: String,
+    pub agent_id: AgentId,
     /// Messages that the agent sent.
     pub sent: SentStatistics,
     /// Messages that the agent received.
@@ -54,9 +58,9 @@ pub struct SentStatistics {
     /// Share of delivered messages among those that are no longer pending, from 0 to 1; null when all are pending.
     pub delivery_rate: Option<f64>,
     /// Sum of their prices in the marketplace's currency, with up to 8 decimal places.
-    pub cost: f64,
+    pub cost: Money,
     /// Sums of their prices by payment status, in the marketplace's currency, with up to 8 decimal places.
-    pub cost_by_payment: BTreeMap<&'static str, f64>,
+    pub cost_by_payment: BTreeMap<&'static str, Money>,
     /// Time of the last message; null without messages.
     pub last_at: Option<Timestamp>,
 }
@@ -86,15 +90,15 @@ pub struct TypeCounts {
 /// A message without its content.
 struct MessageFacts {
     id: i64,
-    message_id: String,
-    channel: String,
+    message_id: MessageId,
+    channel: ChannelId,
     /// The other agent.
-    peer: String,
-    reply_to: Option<String>,
+    peer: AgentId,
+    reply_to: Option<MessageId>,
     kind: MessageType,
     status: MessageStatus,
     bytes: i64,
-    price: f64,
+    price: Money,
     payment: PaymentStatus,
     at: Timestamp,
 }
@@ -103,7 +107,7 @@ struct MessageFacts {
 ///
 /// # Errors
 /// Returns a database error when a query fails.
-pub async fn communication_statistics(db: &Database, agent: &str) -> Result<CommunicationStatistics> {
+pub async fn communication_statistics(db: &Database, agent: &AgentId) -> Result<CommunicationStatistics> {
     let mut conn = db.read().await?;
     let (sent, received) = (store::read_sent(&mut conn, agent).await?, store::read_received(&mut conn, agent).await?);
     drop(conn);
@@ -111,7 +115,7 @@ pub async fn communication_statistics(db: &Database, agent: &str) -> Result<Comm
 }
 
 /// Compute the statistics; `sent` and `received` are the last messages, newest first.
-fn compute_statistics(agent: &str, sent: &[MessageFacts], received: &[MessageFacts]) -> CommunicationStatistics {
+fn compute_statistics(agent: &AgentId, sent: &[MessageFacts], received: &[MessageFacts]) -> CommunicationStatistics {
     let mut by_type: BTreeMap<&'static str, TypeCounts> = BTreeMap::new();
     sent.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().sent += 1);
     received.iter().for_each(|row| by_type.entry(row.kind.value()).or_default().received += 1);
@@ -122,7 +126,7 @@ fn compute_statistics(agent: &str, sent: &[MessageFacts], received: &[MessageFac
     let both = sent.iter().map(|row| (row, true)).chain(received.iter().map(|row| (row, false)));
     let events = both.filter(|(row, _)| row.id >= from).map(|(row, sent)| ConversationEvent::from_row(row, sent));
     CommunicationStatistics {
-        agent_id: agent.to_owned(),
+        agent_id: agent.clone(),
         response_time: measure_response_times(events.collect()),
         sent: sent_statistics(sent),
         received: ReceivedStatistics {
@@ -146,7 +150,7 @@ fn count_by_status(rows: &[MessageFacts]) -> BTreeMap<&'static str, u64> {
 fn sent_statistics(rows: &[MessageFacts]) -> SentStatistics {
     let came = |row: &&MessageFacts| matches!(row.status, MessageStatus::Delivered | MessageStatus::Read);
     let ended = rows.iter().filter(|row| row.status != MessageStatus::Pending).count();
-    let mut cost_by_payment: BTreeMap<&'static str, f64> = BTreeMap::new();
+    let mut cost_by_payment: BTreeMap<&'static str, Money> = BTreeMap::new();
     rows.iter().for_each(|row| *cost_by_payment.entry(row.payment.value()).or_default() += row.price);
     SentStatistics {
         messages: rows.len() as u64,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::MessageFacts;
+use am_core::ids::{AgentId, ChannelId, MessageId};
 use am_db::codec::Timestamp;
 
 /// Response times of an agent.
@@ -30,15 +31,15 @@ pub(super) struct ConversationEvent<'a> {
     id: i64,
     /// Whether the agent sent the message; otherwise it received it.
     sent: bool,
-    message_id: &'a str,
-    with: (&'a str, &'a str),
-    reply_to: Option<&'a str>,
+    message_id: &'a MessageId,
+    with: (&'a ChannelId, &'a AgentId),
+    reply_to: Option<&'a MessageId>,
     at: Timestamp,
 }
 
 impl<'a> ConversationEvent<'a> {
     pub(super) fn from_row(row: &'a MessageFacts, sent: bool) -> Self {
-        let (message_id, reply_to) = (row.message_id.as_str(), row.reply_to.as_deref());
+        let (message_id, reply_to) = (&row.message_id, row.reply_to.as_ref());
         Self { id: row.id, sent, message_id, with: (&row.channel, &row.peer), reply_to, at: row.at }
     }
 }
@@ -47,8 +48,8 @@ impl<'a> ConversationEvent<'a> {
 pub(super) fn measure_response_times(mut events: Vec<ConversationEvent<'_>>) -> Option<ResponseTimes> {
     events.sort_by_key(|event| event.id);
     // Received messages until they are answered by id, and the time since when a conversation waits.
-    let mut came: HashMap<&str, Timestamp> = HashMap::new();
-    let mut waits: HashMap<(&str, &str), Timestamp> = HashMap::new();
+    let mut came: HashMap<&MessageId, Timestamp> = HashMap::new();
+    let mut waits: HashMap<(&ChannelId, &AgentId), Timestamp> = HashMap::new();
     let mut times = Vec::new();
     for event in events {
         if !event.sent {
@@ -91,15 +92,17 @@ mod tests {
 
     /// Seconds, whether sent, and what it answers: `b` in one channel, named by their seconds.
     fn talk(lines: &[(i64, bool, Option<i64>)]) -> Option<ResponseTimes> {
-        let names: Vec<String> = lines.iter().map(|(second, ..)| format!("m{second}")).collect();
-        let replies: Vec<Option<String>> = lines.iter().map(|(.., to)| to.map(|second| format!("m{second}"))).collect();
+        let name = |second: i64| MessageId::from(format!("m{second}"));
+        let names: Vec<MessageId> = lines.iter().map(|(second, ..)| name(*second)).collect();
+        let replies: Vec<Option<MessageId>> = lines.iter().map(|(.., to)| to.map(name)).collect();
+        let (channel, peer) = ("ch".into(), "b".into());
         let events =
             lines.iter().zip(&names).zip(&replies).map(|(((second, sent, _), name), reply)| ConversationEvent {
                 id: *second,
                 sent: *sent,
                 message_id: name,
-                with: ("ch", "b"),
-                reply_to: reply.as_deref(),
+                with: (&channel, &peer),
+                reply_to: reply.as_ref(),
                 at: at(*second),
             });
         measure_response_times(events.collect())

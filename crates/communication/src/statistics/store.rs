@@ -1,6 +1,7 @@
 //! Queries on `am_messages`.
 
 use super::{MessageFacts, STATISTICS_WINDOW};
+use am_core::ids::AgentId;
 use am_db::{Connection, FromRow as _, Result, row, sql};
 
 row! {
@@ -20,13 +21,13 @@ row! {
 }
 
 /// The last messages that an agent sent, newest first.
-pub(super) async fn read_sent(conn: &mut Connection, agent: &str) -> Result<Vec<MessageFacts>> {
+pub(super) async fn read_sent(conn: &mut Connection, agent: &AgentId) -> Result<Vec<MessageFacts>> {
     let sent = sql!("SELECT ", MessageFacts::COLUMNS, " FROM am_messages WHERE sender = $1 ORDER BY id DESC LIMIT $2",);
     sent.bind(agent).bind(STATISTICS_WINDOW).fetch_all(conn).await
 }
 
 /// The last messages that an agent received, newest first.
-pub(super) async fn read_received(conn: &mut Connection, agent: &str) -> Result<Vec<MessageFacts>> {
+pub(super) async fn read_received(conn: &mut Connection, agent: &AgentId) -> Result<Vec<MessageFacts>> {
     let received =
         sql!("SELECT ", MessageFacts::COLUMNS, " FROM am_messages WHERE recipient = $1 ORDER BY id DESC LIMIT $2",);
     received.bind(agent).bind(STATISTICS_WINDOW).fetch_all(conn).await

@@ -17,6 +17,8 @@ use super::{
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{
     ambient::{Clock, IdGenerator},
+    ids::{AgentId, TemplateId},
+    money::Money,
     validation::{Violations, has_length},
 };
 use am_db::{
@@ -43,7 +45,7 @@ pub struct TemplateService {
 
 impl TemplateService {
     /// Create the service on `db`.
-    pub fn new((db, clock, ids): (Database, Clock, IdGenerator), audit: AuditLog) -> Self {
+    pub fn new(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog) -> Self {
         Self { db, clock, ids, audit }
     }
 
@@ -55,15 +57,15 @@ impl TemplateService {
     pub async fn create(
         &self,
         by: &Principal,
-        agent: &str,
+        agent: &AgentId,
         new: NewTemplate,
         once: Option<IdempotencyKey>,
     ) -> Result<IdempotentResult<MessageTemplate>> {
         let bytes = validate_template(&new)?;
         let now = Timestamp(self.clock.now());
         let template = MessageTemplate {
-            template_id: self.ids.next("template_", 12),
-            agent_id: Some(agent.to_owned()),
+            template_id: self.ids.next("template_", 12).into(),
+            agent_id: Some(agent.clone()),
             name: new.name,
             description: new.description,
             message_type: new.message_type,
@@ -74,7 +76,7 @@ impl TemplateService {
         };
         let entry = AuditEntry::new(EventType::WorkflowUpdated, now).by(by).of("message_template", "created");
         let entry = entry.data("agent_id", json!(agent)).data("template_id", json!(template.template_id));
-        let (audit, agent) = (self.audit.clone(), agent.to_owned());
+        let (audit, agent) = (self.audit.clone(), agent.clone());
         let work = async move |tx: &mut Tx| {
             if store::name_exists(tx.conn().await?, &agent, &template.name).await? {
                 return Err(CommunicationError::Conflict(format!(
@@ -97,7 +99,7 @@ impl TemplateService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub async fn own(&self, agent: &str, page: &PageRequest) -> Result<(Vec<MessageTemplate>, i64)> {
+    pub async fn own(&self, agent: &AgentId, page: &PageRequest) -> Result<(Vec<MessageTemplate>, i64)> {
         Ok(store::list_templates(&mut *self.db.read().await?, agent, page).await?)
     }
 
@@ -110,8 +112,8 @@ impl TemplateService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`] when it does not exist.
-    pub async fn get(&self, agent: &str, id: &str) -> Result<MessageTemplate> {
-        if let Some(default) = model::built_in_templates().into_iter().find(|template| template.template_id == id) {
+    pub async fn get(&self, agent: &AgentId, id: &TemplateId) -> Result<MessageTemplate> {
+        if let Some(default) = model::built_in_templates().into_iter().find(|template| template.template_id == *id) {
             return Ok(default);
         }
         store::get_template(&mut *self.db.read().await?, agent, id)
@@ -123,14 +125,15 @@ impl TemplateService {
     ///
     /// # Errors
     /// Returns [`CommunicationError::NotFound`]; [`CommunicationError::InvalidState`] for a built-in one.
-    pub async fn delete(&self, by: &Principal, agent: &str, id: &str) -> Result<MessageTemplate> {
-        if model::built_in_templates().iter().any(|template| template.template_id == id) {
+    pub async fn delete(&self, by: &Principal, agent: &AgentId, id: &TemplateId) -> Result<MessageTemplate> {
+        if model::built_in_templates().iter().any(|template| template.template_id == *id) {
             return Err(CommunicationError::InvalidState(format!("template '{id}' is built in and can't be deleted")));
         }
         let now = Timestamp(self.clock.now());
         let entry = AuditEntry::new(EventType::WorkflowUpdated, now).by(by).of("message_template", "deleted");
         let entry = entry.data("agent_id", json!(agent)).data("template_id", json!(id));
-        let (audit, agent, id) = (self.audit.clone(), agent.to_owned(), id.to_owned());
+        let (agent, id) = (agent.clone(), id.clone());
+        let audit = self.audit.clone();
         let work = async move |tx: &mut Tx| {
             let found = store::get_template(tx.conn().await?, &agent, &id)
                 .await?
@@ -176,7 +179,8 @@ fn validate_template(new: &NewTemplate) -> Result<usize> {
     let is_default = model::built_in_templates().iter().any(|template| template.name == new.name);
     violations.require(!is_default, "name", "is the name of a built-in template");
     violations.require(has_length(&new.description, &DESCRIPTION_LENGTH), "description", "has over 1000 characters");
-    violations.require_within(new.price, &(0.0..=MAX_TEMPLATE_PRICE), "price");
+    let prices = Money::ZERO..=Money::from_f64(MAX_TEMPLATE_PRICE);
+    violations.require_within(new.price, &prices, "price");
     violations.require(new.content.is_object(), "content", "must be an object");
     let bytes = serde_json::to_vec(&new.content).map_or(usize::MAX, |json| json.len());
     violations.require(

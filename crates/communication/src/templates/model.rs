@@ -6,6 +6,10 @@ use utoipa::ToSchema;
 
 use super::template_parser;
 use crate::price::MessageType;
+use am_core::{
+    ids::{AgentId, TemplateId},
+    money::Money,
+};
 use am_db::codec::Timestamp;
 
 /// A message template.
@@ -13,9 +17,9 @@ use am_db::codec::Timestamp;
 #[schema(as = MessageTemplate)]
 pub struct MessageTemplate {
     /// Id: `template_` and 12 hex digits, or the name of a built-in template.
-    pub template_id: String,
+    pub template_id: TemplateId,
     /// Agent that created the template; null for a built-in one.
-    pub agent_id: Option<String>,
+    pub agent_id: Option<AgentId>,
     /// Name of the template.
     pub name: String,
     /// Description for people.
@@ -28,7 +32,7 @@ pub struct MessageTemplate {
     /// Names of the variables, in order.
     pub variables: Vec<String>,
     /// Price of using the template in the marketplace's currency, with up to 8 decimal places.
-    pub price: f64,
+    pub price: Money,
     /// Time of creation; null for a built-in one.
     pub created_at: Option<Timestamp>,
 }
@@ -45,7 +49,7 @@ pub struct NewTemplate {
     /// Content, a JSON object.
     pub content: Value,
     /// Price of using the template in the marketplace's currency, 0 to 1000; `None`: the price of a message of its size.
-    pub price: Option<f64>,
+    pub price: Option<Money>,
 }
 
 /// A filled template.
@@ -53,7 +57,7 @@ pub struct NewTemplate {
 #[schema(as = RenderedTemplate)]
 pub struct FilledTemplate {
     /// Id of the template.
-    pub template_id: String,
+    pub template_id: TemplateId,
     /// Type of the message.
     pub message_type: MessageType,
     /// Content that can be sent.
@@ -62,9 +66,9 @@ pub struct FilledTemplate {
     /// Size of the content in bytes of JSON.
     pub size_bytes: usize,
     /// Price of using the template in the marketplace's currency, with up to 8 decimal places.
-    pub price: f64,
+    pub price: Money,
     /// Price of a message with this content in the marketplace's currency, with up to 8 decimal places.
-    pub message_price: f64,
+    pub message_price: Money,
     /// Whether the content is small enough to be sent.
     #[serde(skip)]
     pub fits: bool,
@@ -73,14 +77,14 @@ pub struct FilledTemplate {
 /// The three built-in templates.
 pub(super) fn built_in_templates() -> Vec<MessageTemplate> {
     let default = |name: &str, description: &str, message_type, price, content: Value| MessageTemplate {
-        template_id: name.to_owned(),
+        template_id: name.into(),
         agent_id: None,
         name: name.to_owned(),
         description: description.to_owned(),
         message_type,
         variables: template_parser::placeholder_names(&content),
         content,
-        price,
+        price: Money::from_f64(price),
         created_at: None,
     };
     vec![
@@ -132,7 +136,7 @@ mod tests {
                 (name.as_str(), variables.as_slice()),
                 (wanted, &names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()[..])
             );
-            assert!((price - cost).abs() < 1e-12);
+            assert_eq!(*price, Money::from_f64(cost));
         }
     }
 }

@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use super::{model::MessageTemplate, template_parser};
 use crate::price::MessageType;
+use am_core::{
+    ids::{AgentId, TemplateId},
+    money::Money,
+};
 use am_db::{
     Connection, DatabaseError, FromRow as _, Result, Tx,
     codec::{JsonOr, JsonText, Timestamp},
@@ -15,13 +19,13 @@ use am_db::{
 row! {
     /// A row of `am_message_templates`.
     struct MessageTemplateRow {
-        id: String,
-        agent_id: String,
+        id: TemplateId,
+        agent_id: AgentId,
         name: String,
         description: String,
         message_type: MessageType,
         content: Value => JsonOr::into_inner,
-        price: f64,
+        price: Money,
         created_at: Timestamp,
     }
 }
@@ -43,12 +47,12 @@ impl From<MessageTemplateRow> for MessageTemplate {
 }
 
 /// Number of an agent's templates.
-pub(super) async fn count_templates(conn: &mut Connection, agent: &str) -> Result<i64> {
+pub(super) async fn count_templates(conn: &mut Connection, agent: &AgentId) -> Result<i64> {
     sql!("SELECT count(*) FROM am_message_templates WHERE agent_id = $1").bind(agent).fetch_value(conn).await
 }
 
 /// Whether an agent has a template with this name.
-pub(super) async fn name_exists(conn: &mut Connection, agent: &str, name: &str) -> Result<bool> {
+pub(super) async fn name_exists(conn: &mut Connection, agent: &AgentId, name: &str) -> Result<bool> {
     let named = sql!("SELECT EXISTS (SELECT 1 FROM am_message_templates WHERE agent_id = $1 AND name = $2)");
     named.bind(agent).bind(name).fetch_value(conn).await
 }
@@ -56,7 +60,7 @@ pub(super) async fn name_exists(conn: &mut Connection, agent: &str, name: &str) 
 /// A page of an agent's templates, and their total number.
 pub(super) async fn list_templates(
     conn: &mut Connection,
-    agent: &str,
+    agent: &AgentId,
     page: &PageRequest,
 ) -> Result<(Vec<MessageTemplate>, i64)> {
     let total = count_templates(conn, agent).await?;
@@ -67,14 +71,18 @@ pub(super) async fn list_templates(
 }
 
 /// A template of an agent by its id.
-pub(super) async fn get_template(conn: &mut Connection, agent: &str, id: &str) -> Result<Option<MessageTemplate>> {
+pub(super) async fn get_template(
+    conn: &mut Connection,
+    agent: &AgentId,
+    id: &TemplateId,
+) -> Result<Option<MessageTemplate>> {
     let template =
         sql!("SELECT ", MessageTemplateRow::COLUMNS, " FROM am_message_templates WHERE agent_id = $1 AND id = $2");
     Ok(template.bind(agent).bind(id).fetch_optional::<MessageTemplateRow>(conn).await?.map(MessageTemplate::from))
 }
 
 /// Insert a template.
-pub(super) async fn insert_template(tx: &mut Tx, agent: &str, new: &MessageTemplate) -> Result<()> {
+pub(super) async fn insert_template(tx: &mut Tx, agent: &AgentId, new: &MessageTemplate) -> Result<()> {
     let content = JsonText::from_value(&new.content).map_err(|error| DatabaseError::InvalidValue(error.to_string()))?;
     insert!("am_message_templates" {
         id: &new.template_id,
@@ -92,7 +100,7 @@ pub(super) async fn insert_template(tx: &mut Tx, agent: &str, new: &MessageTempl
 }
 
 /// Delete a template.
-pub(super) async fn delete_template(tx: &mut Tx, agent: &str, id: &str) -> Result<()> {
+pub(super) async fn delete_template(tx: &mut Tx, agent: &AgentId, id: &TemplateId) -> Result<()> {
     let delete = sql!("DELETE FROM am_message_templates WHERE agent_id = $1 AND id = $2");
     delete.bind(agent).bind(id).execute(tx.conn().await?).await?;
     Ok(())

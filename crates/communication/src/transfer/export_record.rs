@@ -9,7 +9,11 @@ use crate::{
     model::{MessagePriority, MessageStatus, PaymentStatus, validate_agent_name},
     price::{MAX_CONTENT_BYTES, MessageType},
 };
-use am_core::validation::{FieldPath, Violation};
+use am_core::{
+    ids::{AgentId, BroadcastId, ChannelId, MessageId},
+    money::Money,
+    validation::{FieldPath, Violation},
+};
 use am_db::codec::Timestamp;
 
 /// Format identifier of an export.
@@ -23,7 +27,7 @@ const MAX_RECORD_ID_LEN: usize = 160;
 #[derive(Serialize, Deserialize)]
 pub(super) struct ExportHeader {
     pub format: String,
-    pub agent_id: String,
+    pub agent_id: AgentId,
     pub exported_at: Timestamp,
 }
 
@@ -38,15 +42,15 @@ pub(super) struct ExportTrailer {
 /// A message of an export. Members that an import does not need are left out.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct ExportRecord {
-    pub message_id: String,
-    pub sender: String,
-    pub recipient: String,
+    pub message_id: MessageId,
+    pub sender: AgentId,
+    pub recipient: AgentId,
     pub message_type: MessageType,
     pub priority: MessagePriority,
     pub content: Value,
     pub scope: EncryptionScope,
     pub size_bytes: i64,
-    pub price: f64,
+    pub price: Money,
     pub payment_status: PaymentStatus,
     pub status: MessageStatus,
     #[serde(default)]
@@ -54,9 +58,9 @@ pub(super) struct ExportRecord {
     #[serde(default)]
     pub topic: Option<String>,
     #[serde(default)]
-    pub reply_to: Option<String>,
+    pub reply_to: Option<MessageId>,
     #[serde(default)]
-    pub broadcast_id: Option<String>,
+    pub broadcast_id: Option<BroadcastId>,
     pub sent_at: Timestamp,
     pub expires_at: Timestamp,
     #[serde(default)]
@@ -70,7 +74,7 @@ pub(super) type RecordFault = (&'static str, String);
 
 impl ExportRecord {
     /// Parse and check a message of `agent`.
-    pub fn parse(text: &str, agent: &str) -> Result<Self, RecordFault> {
+    pub fn parse(text: &str, agent: &AgentId) -> Result<Self, RecordFault> {
         let mut line: Self = serde_json::from_str(text).map_err(|error| ("", format!("is not a message: {error}")))?;
         let wrong = |member: &'static str, message: &str| Err((member, message.to_owned()));
         for (member, name) in [("sender", &line.sender), ("recipient", &line.recipient)] {
@@ -82,18 +86,22 @@ impl ExportRecord {
         if line.sender == line.recipient {
             return wrong("recipient", "is the sender");
         }
-        if line.sender != agent && line.recipient != agent {
+        if line.sender != *agent && line.recipient != *agent {
             return wrong("sender", "neither sender nor recipient is the agent of this export");
         }
-        let texts = [("reply_to", &line.reply_to), ("broadcast_id", &line.broadcast_id), ("topic", &line.topic)];
+        let texts = [
+            ("reply_to", line.reply_to.as_deref()),
+            ("broadcast_id", line.broadcast_id.as_deref()),
+            ("topic", line.topic.as_deref()),
+        ];
         let fine = |text: &str| (1..=MAX_RECORD_ID_LEN).contains(&text.len()) && !text.chars().any(char::is_control);
         if !fine(&line.message_id) {
             return wrong("message_id", "must be 1 to 160 printable characters");
         }
-        if let Some((member, _)) = texts.into_iter().find(|(_, text)| text.as_ref().is_some_and(|text| !fine(text))) {
+        if let Some((member, _)) = texts.into_iter().find(|(_, text)| text.is_some_and(|text| !fine(text))) {
             return wrong(member, "must be 1 to 160 printable characters");
         }
-        if !(0.0..=1e6).contains(&line.price) {
+        if !(Money::ZERO..=Money::from_f64(1e6)).contains(&line.price) {
             return wrong("price", "must be a number from 0 to 1000000");
         }
         let bytes = serde_json::to_vec(&line.content).map_or(usize::MAX, |json| json.len());
@@ -132,12 +140,12 @@ impl ExportRecord {
         }
     }
 
-    /// Convert the record to a stored message, with its channel and its numbers.
-    pub fn message(&self, (id, channel_id, seq): (i64, &str, i64)) -> MessageView {
+    /// Convert the record to a stored message, with the channel that it goes to and its number among all.
+    pub fn message(&self, id: i64, (channel_id, seq): (&ChannelId, i64)) -> MessageView {
         MessageView {
             id,
             message_id: self.message_id.clone(),
-            channel_id: channel_id.to_owned(),
+            channel_id: channel_id.clone(),
             seq,
             sender: self.sender.clone(),
             recipient: self.recipient.clone(),

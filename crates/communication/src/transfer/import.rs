@@ -19,6 +19,7 @@ use crate::{
     model::{ChannelKind, ChannelStatus},
 };
 use am_audit::{AuditEntry, EventType};
+use am_core::ids::{AgentId, ChannelId, MessageId};
 use am_db::{
     Tx,
     bulk_insert::RowBatch,
@@ -36,7 +37,7 @@ fn line_error(line: usize, (member, message): RecordFault) -> ImportError {
 /// key and must not be stored.
 fn parse_export(
     text: &str,
-    agent: &str,
+    agent: &AgentId,
     is_key: impl Fn(&str) -> bool,
 ) -> std::result::Result<Vec<(usize, ExportRecord)>, ImportError> {
     let lines = text.lines().enumerate().map(|(at, text)| (at + 1, text)).filter(|(_, text)| !text.trim().is_empty());
@@ -48,7 +49,7 @@ fn parse_export(
         Ok(head) if head.format != EXPORT_FORMAT_ID => {
             return Err(line_error(*first, ("format", format!("should be '{EXPORT_FORMAT_ID}'"))));
         }
-        Ok(head) if head.agent_id != agent => {
+        Ok(head) if head.agent_id != *agent => {
             return Err(line_error(*first, ("agent_id", "the export belongs to another agent".to_owned())));
         }
         Ok(_) => {}
@@ -99,7 +100,7 @@ impl TransferService {
     pub async fn import(
         &self,
         by: &Principal,
-        agent: &str,
+        agent: &AgentId,
         text: &str,
         is_key: impl Fn(&str) -> bool,
         once: Option<IdempotencyKey>,
@@ -109,7 +110,7 @@ impl TransferService {
             return Ok(done);
         }
         for piece in lines.chunks(TRANSFER_BATCH) {
-            let ids: Vec<&str> = piece.iter().map(|(_, line)| line.message_id.as_str()).collect();
+            let ids: Vec<&MessageId> = piece.iter().map(|(_, line)| &line.message_id).collect();
             let known = find_messages(&mut *self.db.read().await?, &ids).await?;
             let other = |line: &ExportRecord| {
                 known.iter().any(|stored| {
@@ -139,20 +140,20 @@ impl TransferService {
         Ok(self.db.write_idempotent(&self.clock, once, work).await?)
     }
 
-    fn told(&self, by: &Principal, agent: &str) -> AuditEntry {
+    fn told(&self, by: &Principal, agent: &AgentId) -> AuditEntry {
         let entry = AuditEntry::new(EventType::WorkflowUpdated, self.now()).by(by).of("message", "imported");
         entry.data("agent_id", json!(agent))
     }
 
     /// Write messages that do not exist yet. Returns their number.
-    async fn write(&self, by: &Principal, agent: &str, lines: Vec<ExportRecord>) -> Result<u64> {
+    async fn write(&self, by: &Principal, agent: &AgentId, lines: Vec<ExportRecord>) -> Result<u64> {
         let (transfer, entry) = (self.clone(), self.told(by, agent));
         let work = async move |tx: &mut Tx| {
-            let ids: Vec<&str> = lines.iter().map(|line| line.message_id.as_str()).collect();
+            let ids: Vec<&MessageId> = lines.iter().map(|line| &line.message_id).collect();
             let known = find_messages(tx.conn().await?, &ids).await?;
-            let known: HashSet<&str> = known.iter().map(|stored| stored.message.message_id.as_str()).collect();
+            let known: HashSet<&MessageId> = known.iter().map(|stored| &stored.message.message_id).collect();
             let mut writing = ImportBatch::begin(&transfer, tx, &lines).await?;
-            for line in lines.iter().filter(|line| !known.contains(line.message_id.as_str())) {
+            for line in lines.iter().filter(|line| !known.contains(&line.message_id)) {
                 writing.add(tx, line).await?;
             }
             let count = writing.count;
@@ -171,7 +172,7 @@ struct ImportBatch<'a> {
     now: Timestamp,
     last: i64,
     spots: HashMap<ChannelKey, ChannelRef>,
-    reached: HashMap<String, i64>,
+    reached: HashMap<ChannelId, i64>,
     channels: RowBatch,
     members: RowBatch,
     rows: RowBatch,
@@ -202,7 +203,7 @@ impl<'a> ImportBatch<'a> {
         let seq = self.reached.get(&spot.id).copied().unwrap_or(spot.last_seq) + 1;
         self.reached.insert(spot.id.clone(), seq);
         self.last += 1;
-        let mut message = line.message((self.last, &spot.id, seq));
+        let mut message = line.message(self.last, (&spot.id, seq));
         let sealed = self.sealed(tx, line, &spot.id).await?;
         (message.encryption, message.scope) = (sealed.encryption, sealed.scope);
         (message.key_id, message.encrypted) = (sealed.key_id.clone(), sealed.is_encrypted());
@@ -212,13 +213,13 @@ impl<'a> ImportBatch<'a> {
     }
 
     /// An envelope is kept, whatever keys its recipient has now; other content is encrypted at rest.
-    async fn sealed(&self, tx: &mut Tx, line: &ExportRecord, channel: &str) -> Result<EncryptedContent> {
+    async fn sealed(&self, tx: &mut Tx, line: &ExportRecord, channel: &ChannelId) -> Result<EncryptedContent> {
         if let (EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival, Some(envelope)) =
             (line.scope, ContentEnvelope::from_content(&line.content)?)
         {
             let stored = JsonText::from_value(&line.content)
                 .map_err(|error| am_db::DatabaseError::InvalidValue(error.to_string()))?;
-            let (encryption, key_id) = (envelope.encryption(), Some(envelope.key_id().to_owned()));
+            let (encryption, key_id) = (envelope.encryption(), Some(envelope.key_id().as_str().into()));
             return Ok(EncryptedContent { encryption, scope: line.scope, key_id, stored });
         }
         let bound = CiphertextBinding {
@@ -237,7 +238,7 @@ impl<'a> ImportBatch<'a> {
             return spot.clone();
         }
         let channel = MessageChannel {
-            channel_id: self.transfer.ids.next("channel_", 12),
+            channel_id: self.transfer.ids.next("channel_", 12).into(),
             kind: ChannelKind::Direct,
             name: None,
             owner: line.sender.clone(),
@@ -250,8 +251,13 @@ impl<'a> ImportBatch<'a> {
             closed_reason: None,
         };
         channels::add_channel_rows((&mut self.channels, &mut self.members), &channel, Some(&place));
-        let (id, kind, owner) = (channel.channel_id, channel.kind, channel.owner);
-        let spot = ChannelRef { id, kind, owner, status: ChannelStatus::Open, last_seq: 0 };
+        let spot = ChannelRef {
+            id: channel.channel_id,
+            kind: channel.kind,
+            owner: channel.owner,
+            status: ChannelStatus::Open,
+            last_seq: 0,
+        };
         self.spots.insert(place, spot.clone());
         spot
     }
@@ -262,7 +268,7 @@ impl<'a> ImportBatch<'a> {
         let mut batch = StatementBatch::default();
         batch.rows(rows);
         if !self.reached.is_empty() {
-            channels::update_last_seq(&mut batch, self.reached.iter().map(|(id, seq)| (id.as_str(), *seq)), self.now);
+            channels::update_last_seq(&mut batch, self.reached.iter().map(|(id, seq)| (id, *seq)), self.now);
         }
         Ok(batch.execute(tx).await?)
     }
@@ -295,7 +301,7 @@ mod tests {
     }
 
     fn wrong(text: &str) -> (usize, &'static str) {
-        match parse_export(text, "a", |name| name == "secret-key") {
+        match parse_export(text, &"a".into(), |name| name == "secret-key") {
             Err(ImportError::Line { line, member, .. }) => (line, member),
             other => panic!("{other:?}"),
         }
@@ -305,9 +311,9 @@ mod tests {
     fn what_is_malformed_is_named_by_its_line() {
         let (head, end) = (head(), r#"{"end": true, "messages": 1}"#);
         let good = text(&[&head, &message(&[]), "", end]);
-        assert_eq!(parse_export(&good, "a", |_| false).unwrap().len(), 1);
+        assert_eq!(parse_export(&good, &"a".into(), |_| false).unwrap().len(), 1);
         let pending = text(&[&head, &message(&[("status", json!("pending"))]), end]);
-        let found = parse_export(&pending, "a", |_| false).unwrap();
+        let found = parse_export(&pending, &"a".into(), |_| false).unwrap();
         assert_eq!(found[0].1.status.value(), "expired", "an import sends nothing");
         for bad in ["", "{}", &head] {
             assert_eq!(wrong(bad).0, 1);

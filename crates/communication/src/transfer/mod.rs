@@ -16,7 +16,10 @@ use super::{
     message_log::{MessageView, decrypt_stored, messages_of_agent},
 };
 use am_audit::AuditLog;
-use am_core::ambient::{Clock, IdGenerator};
+use am_core::{
+    ambient::{Clock, IdGenerator},
+    ids::AgentId,
+};
 use am_db::{Database, codec::Timestamp};
 
 /// Messages read or written at a time.
@@ -71,7 +74,7 @@ impl From<am_db::DatabaseError> for ImportError {
 /// A running export.
 pub struct MessageExport {
     transfer: TransferService,
-    agent: String,
+    agent: AgentId,
     after: i64,
     count: u64,
     ready: VecDeque<String>,
@@ -80,7 +83,7 @@ pub struct MessageExport {
 
 impl TransferService {
     /// Create the service on `db`.
-    pub fn new((db, clock, ids): (Database, Clock, IdGenerator), audit: AuditLog, sealing: EncryptionService) -> Self {
+    pub fn new(db: Database, clock: Clock, ids: IdGenerator, audit: AuditLog, sealing: EncryptionService) -> Self {
         Self { db, clock, ids, audit, sealing }
     }
 
@@ -92,11 +95,11 @@ impl TransferService {
     ///
     /// # Errors
     /// Returns a database error when a query fails.
-    pub fn export(&self, agent: &str) -> Result<MessageExport> {
+    pub fn export(&self, agent: &AgentId) -> Result<MessageExport> {
         let head =
-            ExportHeader { format: EXPORT_FORMAT_ID.to_owned(), agent_id: agent.to_owned(), exported_at: self.now() };
+            ExportHeader { format: EXPORT_FORMAT_ID.to_owned(), agent_id: agent.clone(), exported_at: self.now() };
         let ready = VecDeque::from([to_json_line(&head)?]);
-        Ok(MessageExport { transfer: self.clone(), agent: agent.to_owned(), after: 0, count: 0, ready, ended: false })
+        Ok(MessageExport { transfer: self.clone(), agent: agent.clone(), after: 0, count: 0, ready, ended: false })
     }
 }
 

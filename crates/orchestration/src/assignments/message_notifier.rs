@@ -27,7 +27,7 @@ impl AgentNotifier for MessageService {
             };
             let draft = MessageDraft {
                 message_id: Some(letter.message_id.into()),
-                sender: SENDER_ID.to_owned(),
+                sender: SENDER_ID.into(),
                 to: MessageDestination::Agent(letter.recipient.into()),
                 content: fit_content(letter.content),
                 kind: if letter.is_task { MessageType::TaskRequest } else { MessageType::Notification },

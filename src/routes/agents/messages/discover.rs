@@ -10,6 +10,7 @@ use crate::{
     http::{AdminKey, ApiError, JsonBody, PathParams, QueryParams, pagination},
 };
 use am_communication::delivery::AgentPresence;
+use am_core::ids::AgentId;
 use am_db::codec::Timestamp;
 use am_orchestration::{agents::TaskType, registry::MeasuredAgent};
 
@@ -131,7 +132,7 @@ pub async fn discover_agents(
 pub async fn get_agent_presence(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<AgentPresence>, ApiError> {
     Ok(JsonBody(app.delivery.presence(&check_agent_path(&app, "agent_id", &id)?).await?))
 }

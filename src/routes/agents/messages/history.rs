@@ -18,6 +18,7 @@ use am_communication::{
     MessageStatus,
     message_log::{HistoryFilter, MessageView},
 };
+use am_core::ids::{AgentId, ChannelId, MessageId};
 use am_db::codec::Timestamp;
 
 /// Which messages of the inbox to read.
@@ -25,7 +26,7 @@ use am_db::codec::Timestamp;
 #[into_params(parameter_in = Query)]
 pub struct InboxQuery {
     /// Agent whose inbox is read.
-    agent_id: String,
+    agent_id: AgentId,
     /// Number of messages at most, 1 to 500. Default 100.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
@@ -39,7 +40,7 @@ pub struct InboxQuery {
 #[derive(Serialize, ToSchema)]
 pub struct InboxPage {
     /// Agent whose inbox it is.
-    agent_id: String,
+    agent_id: AgentId,
     /// Messages on this page of the inbox.
     messages: Vec<MessageView>,
     /// Number of messages in this answer.
@@ -75,11 +76,11 @@ pub async fn list_inbox(
 #[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
     /// Only messages from this agent.
-    sender_id: Option<String>,
+    sender_id: Option<AgentId>,
     /// Only messages to this agent.
-    receiver_id: Option<String>,
+    receiver_id: Option<AgentId>,
     /// Only messages of this channel.
-    channel_id: Option<String>,
+    channel_id: Option<ChannelId>,
 }
 
 /// List past messages
@@ -98,7 +99,7 @@ pub async fn list_message_history(
     paging: Paginator<50>,
 ) -> Result<Response, ApiError> {
     let named =
-        |field, name: Option<String>| name.map(|name| check_agent_id(&app, ("query", field), &name)).transpose();
+        |field, name: Option<AgentId>| name.map(|name| check_agent_id(&app, ("query", field), &name)).transpose();
     let past = HistoryFilter {
         sender: named("sender_id", query.sender_id)?,
         recipient: named("receiver_id", query.receiver_id)?,
@@ -128,7 +129,7 @@ pub async fn history_response(app: &App, past: &HistoryFilter, paging: &Paginato
 pub async fn get_message(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<MessageId>,
 ) -> Result<JsonBody<MessageView>, ApiError> {
     Ok(JsonBody(app.messages.get(&id).await?))
 }
@@ -137,7 +138,7 @@ pub async fn get_message(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct MarkReadRequest {
     /// Recipient of the message; another agent's message is then answered 404. Null: any.
-    agent_id: Option<String>,
+    agent_id: Option<AgentId>,
 }
 
 /// The new status of a message.
@@ -146,7 +147,7 @@ pub struct MarkReadResponse {
     /// Always the word `success`.
     status: &'static str,
     /// Id of the message.
-    message_id: String,
+    message_id: MessageId,
     /// Status of the message.
     message_status: MessageStatus,
     /// Always true: the message is marked as read.
@@ -170,12 +171,12 @@ pub struct MarkReadResponse {
 pub async fn mark_message_read(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(message_id): PathParams<String>,
+    PathParams(message_id): PathParams<MessageId>,
     request: IdempotentJson<Option<MarkReadRequest>>,
 ) -> Result<IdempotentOk<MarkReadResponse>, ApiError> {
     let agent = request.body.and_then(|body| body.agent_id);
     let agent = agent.map(|name| check_agent_id(&app, ("body", "agent_id"), &name)).transpose()?;
-    let done = app.messages.read(&caller, agent.as_deref(), &message_id, request.once).await?;
+    let done = app.messages.read(&caller, agent.as_ref(), &message_id, request.once).await?;
     let answer = |message_status| MarkReadResponse { status: "success", message_id, message_status, read: true };
     Ok(IdempotentOk(done.map(answer)))
 }

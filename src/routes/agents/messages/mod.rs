@@ -23,6 +23,7 @@ use crate::{
     },
 };
 use am_communication::messages::{MessageDestination, SendReceipt};
+use am_core::ids::{AgentId, ChannelId};
 
 /// The routes of messages.
 pub fn router() -> OpenApiRouter<App> {
@@ -64,16 +65,16 @@ macro_rules! message_request {
             ttl: Option<u64>,
             /// Id that the sender gives the message, 1 to 128 characters. The same id again sends nothing and is answered with
             /// the first record. Default: a new id.
-            message_id: Option<String>,
+            message_id: Option<am_core::ids::MessageId>,
             /// Id of the message that it answers; null: none.
-            reply_to: Option<String>,
+            reply_to: Option<am_core::ids::MessageId>,
         }
 
         impl $name {
             /// The draft of it.
             fn draft(
                 self,
-                sender: String,
+                sender: am_core::ids::AgentId,
                 to: am_communication::messages::MessageDestination,
                 content: serde_json::Value,
             ) -> am_communication::messages::MessageDraft {
@@ -99,9 +100,9 @@ message_request! {
     /// A message to one agent.
     pub struct SendMessageRequest {
         /// Agent that sends.
-        sender: String,
+        sender: AgentId,
         /// Agent that receives.
-        recipient: String,
+        recipient: AgentId,
         /// Content of the message: an object of at most 100 000 bytes as JSON, or an envelope that is encrypted to a
         /// key of the recipient's.
         #[schema(value_type = Object)]
@@ -145,7 +146,7 @@ message_request! {
     /// A message to several agents.
     pub struct BroadcastRequest {
         /// Agent that sends.
-        sender: String,
+        sender: AgentId,
         /// Content of the message: an object of at most 100 000 bytes as JSON.
         #[schema(value_type = Object)]
         content: Map<String, Value>,
@@ -153,7 +154,7 @@ message_request! {
         /// seen receives it.
         topic: Option<String>,
         /// Channel whose other members receive it.
-        channel_id: Option<String>,
+        channel_id: Option<ChannelId>,
     }
 }
 

@@ -17,9 +17,10 @@ use crate::{
     http::{ApiError, context::RequestContextExtractor, rate_limit::RateBucket},
 };
 use am_communication::{
-    delivery::{DeliverySession, ReplySender},
+    delivery::{DeliverySession, ReplySender, SocketFrameKind},
     messages::MessageDestination,
 };
+use am_core::ids::{AgentId, ChannelId, MessageId};
 use am_db::{codec::Timestamp, principal::Principal};
 
 /// Messages of one client that are on their way into the database; beyond it nothing more is read from it.
@@ -100,7 +101,8 @@ pub async fn run_socket(parts: SocketParts, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
     let heard = AtomicBool::new(true);
     let agent = session.agent().clone();
-    let established = json!({"type": "connection_established", "agent_id": &*agent, "timestamp": current_time(&app)});
+    let established =
+        json!({"type": SocketFrameKind::ConnectionEstablished, "agent_id": agent, "timestamp": current_time(&app)});
     if sink.send(text_frame(established.to_string().into())).await.is_err() {
         return;
     }
@@ -183,9 +185,9 @@ enum ClientFrame {
     },
     /// What it has got.
     Ack {
-        message_id: Option<String>,
+        message_id: Option<MessageId>,
         #[serde(default)]
-        message_ids: Vec<String>,
+        message_ids: Vec<MessageId>,
     },
     /// Is anybody there?
     #[serde(alias = "PING")]
@@ -203,9 +205,9 @@ message_request! {
         content: Value,
         /// To one agent;
         #[serde(alias = "recipient")]
-        recipient_id: Option<String>,
+        recipient_id: Option<AgentId>,
         /// or to the others in a channel;
-        channel_id: Option<String>,
+        channel_id: Option<ChannelId>,
         /// or to whoever has subscribed to it.
         topic: Option<String>,
     }
@@ -214,7 +216,7 @@ message_request! {
 /// The client's side.
 struct FrameReader<'a> {
     app: &'a App,
-    agent: &'a std::sync::Arc<str>,
+    agent: &'a AgentId,
     replies: &'a ReplySender,
     by: &'a Principal,
     heard: &'a AtomicBool,
@@ -250,7 +252,7 @@ impl FrameReader<'_> {
                 Ok(ClientFrame::Ping) => drop(self.replies.send(self.pong_json(Value::Null)).await),
                 Ok(ClientFrame::Pong) => {}
                 Err(why) => {
-                    let answer = json!({"type": "error", "code": "bad_frame", "detail": why});
+                    let answer = json!({"type": SocketFrameKind::Error, "code": "bad_frame", "detail": why});
                     self.replies.send(answer.to_string()).await;
                 }
             }
@@ -259,7 +261,7 @@ impl FrameReader<'_> {
 
     fn pong_json(&self, content: Value) -> String {
         let sender = env!("CARGO_PKG_NAME");
-        json!({"type": "PONG", "content": content, "sender": sender, "timestamp": current_time(self.app)}).to_string()
+        json!({"type": SocketFrameKind::Pong, "content": content, "sender": sender, "timestamp": current_time(self.app)}).to_string()
     }
 
     /// Hand in what is to be sent: what will be answered, or the answer.
@@ -277,7 +279,7 @@ impl FrameReader<'_> {
         }
         let content = std::mem::take(&mut payload.content);
         let to = match (payload.recipient_id.take(), payload.channel_id.take(), payload.topic.take()) {
-            (Some(agent), None, None) => MessageDestination::Agent(self.app.shared.keyring.shown(&agent)),
+            (Some(agent), None, None) => MessageDestination::Agent(self.app.shared.keyring.shown(&agent).into()),
             (None, Some(channel), None) => MessageDestination::Channel(channel),
             (None, None, Some(topic)) => MessageDestination::Topic(topic),
             _ => {
@@ -288,7 +290,7 @@ impl FrameReader<'_> {
                 return Err(refused_json(error, mark));
             }
         };
-        let draft = payload.draft(self.agent.to_string(), to, content);
+        let draft = payload.draft(self.agent.clone(), to, content);
         match self.app.messages.hand_in(self.by, draft, None).await {
             Err(error) => Err(refused_json(error, mark)),
             Ok(receipt) => Ok(async move {
@@ -303,7 +305,7 @@ impl FrameReader<'_> {
 
 #[derive(Serialize)]
 struct AckFrame<T> {
-    r#type: &'static str,
+    r#type: SocketFrameKind,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     mark: Option<Value>,
     #[serde(flatten)]
@@ -311,7 +313,7 @@ struct AckFrame<T> {
 }
 
 fn ack_json(what: impl Serialize, mark: Option<Value>) -> String {
-    let answer = AckFrame { r#type: "handler_acknowledgment", mark, what };
+    let answer = AckFrame { r#type: SocketFrameKind::HandlerAcknowledgment, mark, what };
     serde_json::to_string(&answer).unwrap_or_default()
 }
 

@@ -20,6 +20,7 @@ use crate::{
     app::App,
     http::{AdminKey, ApiCaller, ApiError, QueryParams, caller::RequestOrigin, context::RequestContextExtractor},
 };
+use am_core::ids::AgentId;
 
 /// The largest frame that a client may send: a message's content and what belongs to it.
 const MAX_FRAME_BYTES: usize = 256 << 10;
@@ -31,7 +32,7 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 10;
 #[into_params(parameter_in = Query)]
 pub struct StreamQuery {
     /// Agent whose messages are received and in whose name messages are sent.
-    agent_id: String,
+    agent_id: AgentId,
     /// Admin key, for clients that can't send the header `X-Api-Key`.
     token: Option<String>,
 }
@@ -85,7 +86,7 @@ pub async fn open_message_stream(
 async fn run_upgraded(
     app: App,
     socket: WebSocket,
-    agent: String,
+    agent: AgentId,
     pass: SocketToken,
     (caller, context): (Result<ApiCaller, &'static str>, RequestContextExtractor),
 ) {

@@ -15,12 +15,13 @@ use crate::{
     },
 };
 use am_communication::delivery::TopicSubscription;
+use am_core::ids::AgentId;
 
 /// A subscription to create or change.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SubscribeRequest {
     /// Agent that subscribes.
-    agent_id: String,
+    agent_id: AgentId,
     /// Name of the topic.
     topic: String,
     /// Members that a message's content must have, with exactly these values. Null or empty: every message. Content
@@ -35,7 +36,7 @@ pub struct SubscribeResponse {
     /// Always the word `success`.
     status: &'static str,
     /// Agent that subscribed.
-    agent_id: String,
+    agent_id: AgentId,
     /// Always true: the subscription exists.
     subscribed: bool,
     #[serde(flatten)]
@@ -69,7 +70,7 @@ pub async fn subscribe_topic(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct UnsubscribeRequest {
     /// Agent that subscribed.
-    agent_id: String,
+    agent_id: AgentId,
     /// Name of the topic.
     topic: String,
 }
@@ -80,7 +81,7 @@ pub struct UnsubscribeResponse {
     /// Always the word `success`.
     status: &'static str,
     /// Agent that had subscribed.
-    agent_id: String,
+    agent_id: AgentId,
     /// Name of the topic.
     topic: String,
     /// Always false: the subscription is gone.
@@ -113,7 +114,7 @@ pub async fn unsubscribe_topic(
 #[derive(Serialize, ToSchema)]
 pub struct SubscriptionList {
     /// Agent that subscribed.
-    agent_id: String,
+    agent_id: AgentId,
     /// The subscriptions, by topic.
     subscriptions: Vec<TopicSubscription>,
     /// Number of subscriptions.
@@ -134,7 +135,7 @@ pub struct SubscriptionList {
 pub async fn list_subscriptions(
     State(app): State<App>,
     _: AdminKey,
-    PathParams(id): PathParams<String>,
+    PathParams(id): PathParams<AgentId>,
 ) -> Result<JsonBody<SubscriptionList>, ApiError> {
     let agent_id = check_agent_path(&app, "agent_id", &id)?;
     let subscriptions = app.delivery.subscriptions(&agent_id).await?;

@@ -5,7 +5,28 @@ use serde_json::json;
 
 use super::*;
 
-const MESSAGE: (&str, &str, &str) = ("msg-1", "agent_a", "agent_ü");
+/// A message's id, sender and recipient.
+type MessageNames = (&'static str, &'static str, &'static str);
+
+const MESSAGE: MessageNames = ("msg-1", "agent_a", "agent_ü");
+
+fn bound<T>((message, sender, recipient): MessageNames, work: impl FnOnce(&EnvelopeBinding<'_>) -> T) -> T {
+    let (message_id, sender, recipient) = (&message.into(), &sender.into(), &recipient.into());
+    work(&EnvelopeBinding { message_id, sender, recipient })
+}
+
+fn sealed(
+    key: &RecipientPublicKey,
+    by: MessageEncryption,
+    message: MessageNames,
+    content: &Value,
+) -> Result<ContentEnvelope> {
+    bound(message, |bound| key.seal(by, bound, content))
+}
+
+fn opened(key: &AgentPrivateKey, envelope: &ContentEnvelope, message: MessageNames) -> Result<Value> {
+    bound(message, |bound| key.open(envelope, bound))
+}
 
 /// Made by another implementation: `tests/fixtures/envelopes/make.py`.
 fn fixture() -> Value {
@@ -51,19 +72,17 @@ fn another_implementations_envelope_opens() {
     let public = secret.public_key().unwrap();
     assert_eq!(public.text(), text(&hpke["public_key"]));
     let envelope = ContentEnvelope::from_content(&hpke["envelope"]).unwrap().unwrap();
-    assert_eq!((envelope.key_id(), envelope.required_key_kind()), (public.id().as_str(), KeyKind::X25519));
-    assert_eq!(secret.open(&envelope, MESSAGE).unwrap(), all["content"]);
+    assert_eq!((envelope.key_id(), envelope.required_key_kind()), (&public.id(), KeyKind::X25519));
+    assert_eq!(opened(&secret, &envelope, MESSAGE).unwrap(), all["content"]);
     for other in [("msg-2", MESSAGE.1, MESSAGE.2), (MESSAGE.0, "x", MESSAGE.2), (MESSAGE.0, MESSAGE.1, "x")] {
-        assert!(matches!(secret.open(&envelope, other), Err(EncryptionError::Tampered(_))), "{other:?}");
+        assert!(matches!(opened(&secret, &envelope, other), Err(EncryptionError::Tampered(_))), "{other:?}");
     }
-    for sealed in ["rsa", "hybrid"] {
-        let envelope = ContentEnvelope::from_content(&all["rsa"][sealed]).unwrap().unwrap();
-        assert_eq!(envelope.encryption().value(), sealed);
-        assert_eq!(
-            envelope.key_id(),
-            RecipientPublicKey::parse(KeyKind::Rsa, text(&all["rsa"]["public_key"])).unwrap().id()
-        );
-        invalid(secret.open(&envelope, MESSAGE));
+    for form in ["rsa", "hybrid"] {
+        let envelope = ContentEnvelope::from_content(&all["rsa"][form]).unwrap().unwrap();
+        assert_eq!(envelope.encryption().value(), form);
+        let key = RecipientPublicKey::parse(KeyKind::Rsa, text(&all["rsa"]["public_key"])).unwrap();
+        assert_eq!(*envelope.key_id(), key.id());
+        invalid(opened(&secret, &envelope, MESSAGE));
     }
 }
 
@@ -71,11 +90,11 @@ fn another_implementations_envelope_opens() {
 fn what_is_sealed_here_opens_with_the_private_key() {
     let all = fixture();
     let secret = AgentPrivateKey::generate().unwrap();
-    let envelope = secret.public_key().unwrap().seal(MessageEncryption::Hpke, MESSAGE, &all["content"]).unwrap();
+    let envelope = sealed(&secret.public_key().unwrap(), MessageEncryption::Hpke, MESSAGE, &all["content"]).unwrap();
     let sent = serde_json::to_value(&envelope).unwrap();
     assert_eq!(ContentEnvelope::from_content(&sent).unwrap().unwrap(), envelope);
-    assert_eq!(secret.open(&envelope, MESSAGE).unwrap(), all["content"]);
-    assert!(AgentPrivateKey::generate().unwrap().open(&envelope, MESSAGE).is_err());
+    assert_eq!(opened(&secret, &envelope, MESSAGE).unwrap(), all["content"]);
+    assert!(opened(&AgentPrivateKey::generate().unwrap(), &envelope, MESSAGE).is_err());
 
     let pkcs8 = decode_base64(text(&all["rsa"]["pkcs8"])).unwrap();
     let private = OaepPrivateDecryptingKey::new(PrivateDecryptingKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
@@ -84,26 +103,27 @@ fn what_is_sealed_here_opens_with_the_private_key() {
         let opened = private.decrypt(&OAEP_SHA256_MGF1SHA256, &bytes, &mut out, Some(label));
         opened.map(|plain| plain.to_vec()).ok()
     };
-    let label = recipient_binding(MESSAGE.0, MESSAGE.1, MESSAGE.2);
+    let label = bound(MESSAGE, recipient_binding);
     let public = RecipientPublicKey::parse(KeyKind::Rsa, text(&all["rsa"]["pem"])).unwrap();
     let small = json!({"x": 1});
-    let ContentEnvelope::Rsa { ciphertext, .. } = public.seal(MessageEncryption::Rsa, MESSAGE, &small).unwrap() else {
+    let ContentEnvelope::Rsa { ciphertext, .. } = sealed(&public, MessageEncryption::Rsa, MESSAGE, &small).unwrap()
+    else {
         panic!()
     };
     assert_eq!(unwrap(&ciphertext, &label).as_deref(), Some(&br#"{"x":1}"#[..]));
     assert_eq!(unwrap(&ciphertext, b"another message"), None);
-    let hybrid = public.seal(MessageEncryption::Hybrid, MESSAGE, &all["content"]).unwrap();
+    let hybrid = sealed(&public, MessageEncryption::Hybrid, MESSAGE, &all["content"]).unwrap();
     let ContentEnvelope::Hybrid { wrapped_key, nonce, ciphertext, .. } = &hybrid else { panic!() };
     let aes: [u8; 32] = unwrap(wrapped_key, &label).unwrap().try_into().unwrap();
-    let opened = |aad: &[u8]| {
+    let opened_aes = |aad: &[u8]| {
         gcm_decrypt(&gcm_key(&aes).unwrap(), aad, &decode_base64(nonce).unwrap(), &decode_base64(ciphertext).unwrap())
     };
-    assert_eq!(serde_json::from_slice::<Value>(&opened(&label).unwrap()).unwrap(), all["content"]);
-    assert!(opened(b"another message").is_none());
+    assert_eq!(serde_json::from_slice::<Value>(&opened_aes(&label).unwrap()).unwrap(), all["content"]);
+    assert!(opened_aes(b"another message").is_none());
 
-    let (path, message) = invalid(public.seal(MessageEncryption::Rsa, MESSAGE, &json!("x".repeat(189))));
+    let (path, message) = invalid(sealed(&public, MessageEncryption::Rsa, MESSAGE, &json!("x".repeat(189))));
     assert!(path == "content" && message.contains("190 bytes") && message.contains("hybrid"), "{message}");
-    assert!(public.seal(MessageEncryption::Rsa, MESSAGE, &json!("x".repeat(188))).is_ok());
+    assert!(sealed(&public, MessageEncryption::Rsa, MESSAGE, &json!("x".repeat(188))).is_ok());
 }
 
 #[test]
@@ -154,8 +174,8 @@ proptest! {
     #[test]
     fn any_flipped_bit_shows(content in "[ -~]{0,60}", at in any::<proptest::sample::Index>(), bit in 0u8..8, in_key: bool) {
         let secret = secret(&"42".repeat(32));
-        let sealed = secret.public_key().unwrap().seal(MessageEncryption::Hpke, MESSAGE, &json!(content)).unwrap();
-        let ContentEnvelope::Hpke { suite, key_id, enc, ciphertext } = sealed else { unreachable!() };
+        let envelope = sealed(&secret.public_key().unwrap(), MessageEncryption::Hpke, MESSAGE, &json!(content)).unwrap();
+        let ContentEnvelope::Hpke { suite, key_id, enc, ciphertext } = envelope else { unreachable!() };
         let flip = |text: &str| {
             let mut bytes = decode_base64(text).unwrap();
             let at = at.index(bytes.len());
@@ -165,6 +185,6 @@ proptest! {
         let (enc, ciphertext) = if in_key { (flip(&enc), ciphertext) } else { (enc, flip(&ciphertext)) };
         // The highest bit of a point is not part of it (RFC 7748, section 5), but of what is hashed into the key.
         let changed = ContentEnvelope::Hpke { suite, key_id, enc, ciphertext };
-        prop_assert!(matches!(secret.open(&changed, MESSAGE), Err(EncryptionError::Tampered(_))));
+        prop_assert!(matches!(opened(&secret, &changed, MESSAGE), Err(EncryptionError::Tampered(_))));
     }
 }
