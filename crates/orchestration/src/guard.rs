@@ -28,10 +28,32 @@ pub struct PolicyGuard {
     names: ActionCatalog,
 }
 
+/// Kind of a resource that policies bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardedResource {
+    /// A workflow that is made or changed.
+    Workflow,
+    /// An execution that is started, or goes on.
+    Execution,
+    /// A step of an execution.
+    Step,
+}
+
+impl GuardedResource {
+    /// The word of the audit log.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Workflow => "workflow",
+            Self::Execution => "execution",
+            Self::Step => "step",
+        }
+    }
+}
+
 /// Request that is checked.
 pub struct AdmissionRequest<'a> {
-    /// Kind of resource: `workflow` or `execution`.
-    pub resource: &'static str,
+    /// Kind of the resource.
+    pub resource: GuardedResource,
     /// Principal of the client.
     pub caller: &'a Principal,
     /// Id of the workflow, if it has one already.
@@ -132,9 +154,14 @@ impl ExecutionConstraints {
 }
 
 /// Build the audit entry of a refusal.
-pub fn refusal_entry(resource: &str, level: SecurityLevel, refusal: &PolicyRefusal, now: Timestamp) -> AuditEntry {
+pub fn refusal_entry(
+    resource: GuardedResource,
+    level: SecurityLevel,
+    refusal: &PolicyRefusal,
+    now: Timestamp,
+) -> AuditEntry {
     AuditEntry::new(EventType::AccessDenied, now)
-        .of(resource, "refused")
+        .of(resource.word(), "refused")
         .level(level)
         .data("policy_id", json!(refusal.policy_id))
         .data("policy", json!(refusal.policy_name))

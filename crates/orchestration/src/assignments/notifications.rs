@@ -179,7 +179,8 @@ impl AssignmentServiceInner {
         self.db
             .write(async move |tx: &mut Tx| {
                 let now = Timestamp(inner.clock.now());
-                let (mut by, mut error, mut report) = (None, None, None);
+                let mut by = None;
+                let (mut error, mut report) = (None, None);
                 match told {
                     NotifyOutcome::Delivered(channel, answer) => (by, report) = (Some(channel), answer),
                     NotifyOutcome::Obsolete => {}

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{OrchestrationError, Result},
-    guard,
+    guard::{self, GuardedResource},
     model::ExecutionStatus,
     receipts,
     run::{AfterFailure, AttemptResult, BudgetCheck, Execution, RunState, round_progress},
@@ -86,8 +86,17 @@ impl RunDriver {
     pub fn new(engine: Arc<EngineInner>, run: RunState, handle: Arc<DriverHandle>) -> Self {
         let save_by = run.is_new.then(|| Instant::now() + FIRST_SAVE_DEADLINE);
         let flying = FuturesUnordered::new();
-        let (orders, take_back, refusals) = Default::default();
-        Self { engine, run, handle, flying, save_by, orders, take_back, refusals, paused: false }
+        Self {
+            engine,
+            run,
+            handle,
+            flying,
+            save_by,
+            orders: Vec::new(),
+            take_back: Vec::new(),
+            refusals: Vec::new(),
+            paused: false,
+        }
     }
 
     /// The run's span: what is logged while it is driven is logged inside it. It has no parent, since a run outlives the
@@ -268,7 +277,7 @@ impl RunDriver {
 
     /// Fail the run because a policy forbids the step, or forbids that the run continues.
     fn refuse(&mut self, at: Option<usize>, refusal: Box<PolicyRefusal>, now: Timestamp) {
-        let resource = if at.is_some() { "step" } else { "execution" };
+        let resource = if at.is_some() { GuardedResource::Step } else { GuardedResource::Execution };
         let run = &self.run;
         let mut entry = guard::refusal_entry(resource, run.security, &refusal, now)
             .on_behalf_of(run.client_id.as_str())

@@ -14,7 +14,7 @@ use super::{
     definition::ExecutionPlan,
     engine::{Engine, RunRequest, count_active},
     error::{OrchestrationError, Result},
-    guard::{AdmissionRequest, ExecutionConstraints, PolicyGuard},
+    guard::{AdmissionRequest, ExecutionConstraints, GuardedResource, PolicyGuard},
     model::{ExecutionStatus, VerificationLevel},
     run::Execution,
     workflows::{Workflow, WorkflowService, check_limits},
@@ -164,7 +164,7 @@ impl ExecutionService {
         inputs: &serde_json::Value,
     ) -> Result<()> {
         let workflow_id = Some(workflow_id);
-        let asked = AdmissionRequest { resource: "execution", caller, workflow_id, execution_id: None };
+        let asked = AdmissionRequest { resource: GuardedResource::Execution, caller, workflow_id, execution_id: None };
         self.guard.admit(&asked, terms, plan, Some(inputs)).await
     }
 
@@ -187,8 +187,12 @@ impl ExecutionService {
         match self.engine.start(start, once).await {
             Err(OrchestrationError::Refused(refusal)) => {
                 let workflow_id = Some(&workflow_id);
-                let asked =
-                    AdmissionRequest { resource: "execution", caller: &caller, workflow_id, execution_id: None };
+                let asked = AdmissionRequest {
+                    resource: GuardedResource::Execution,
+                    caller: &caller,
+                    workflow_id,
+                    execution_id: None,
+                };
                 Err(self.guard.refuse(&asked, level, refusal).await)
             }
             begun => begun,
@@ -385,8 +389,12 @@ impl ExecutionService {
         let retried = match self.change(caller, id, once, retry).await {
             Err(OrchestrationError::Refused(refusal)) => {
                 let level = store::security_level(&mut *self.db.read().await?, id).await?;
-                let asked =
-                    AdmissionRequest { resource: "execution", caller, workflow_id: None, execution_id: Some(id) };
+                let asked = AdmissionRequest {
+                    resource: GuardedResource::Execution,
+                    caller,
+                    workflow_id: None,
+                    execution_id: Some(id),
+                };
                 return Err(self.guard.refuse(&asked, level, refusal).await);
             }
             retried => retried?,

@@ -14,7 +14,7 @@ use super::{
     action::ActionCatalog,
     definition::{ExecutionPlan, WorkflowDefinition},
     error::{OrchestrationError, Result},
-    guard::{AdmissionRequest, PolicyGuard},
+    guard::{AdmissionRequest, GuardedResource, PolicyGuard},
 };
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::{
@@ -84,7 +84,12 @@ impl WorkflowService {
         let definition = WorkflowDefinition::new(draft.steps.clone(), draft.dependencies.clone());
         let plan = definition.compiled(&self.names).await.map_err(OrchestrationError::Invalid)?;
         let mut workflow = draft.into_workflow(owner, Timestamp(self.clock.now()))?;
-        let asked = AdmissionRequest { resource: "workflow", caller: owner, workflow_id: None, execution_id: None };
+        let asked = AdmissionRequest {
+            resource: GuardedResource::Workflow,
+            caller: owner,
+            workflow_id: None,
+            execution_id: None,
+        };
         if let Err(refusal) = self.guard.admit(&asked, workflow.terms(), &plan, None).await {
             // The response to a repeated request does not depend on policies set since.
             return self.db.answered(&self.clock, once.as_ref()).await?.ok_or(refusal);
@@ -158,8 +163,12 @@ impl WorkflowService {
                 Some(plan) => Arc::new(plan.clone()),
                 None => self.compiled(&wanted).await?.plan,
             };
-            let asked =
-                AdmissionRequest { resource: "workflow", caller: owner, workflow_id: Some(id), execution_id: None };
+            let asked = AdmissionRequest {
+                resource: GuardedResource::Workflow,
+                caller: owner,
+                workflow_id: Some(id),
+                execution_id: None,
+            };
             self.guard.admit(&asked, wanted.terms(), &known, None).await?;
         }
         let (owner, id) = (owner.clone(), id.clone());
