@@ -9,6 +9,7 @@ use axum::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 
 use super::{
     context::RequestContext,
@@ -24,17 +25,24 @@ pub const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-rep
 
 const MAX_KEY_LEN: usize = 255;
 
-/// Idempotency key of the request, if any: 1 to 255 visible ASCII characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKeyHeader(pub Option<String>);
+/// The key under which a request takes effect once, as an extractor and as the parameter that operations describe.
+#[derive(Clone, Debug, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IdempotencyHeader {
+    /// Makes the request take effect once: 1 to 255 visible ASCII characters. The same key with the same request is answered
+    /// from the first result, with the header `Idempotency-Replayed`; with another request it is refused with 422
+    /// `idempotency_key_reused`. Keys are kept for each caller.
+    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
+    pub key: Option<String>,
+}
 
-impl IdempotencyKeyHeader {
+impl IdempotencyHeader {
     fn from_headers(headers: &HeaderMap) -> Result<Self, ApiError> {
-        let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(Self(None)) };
+        let Some(value) = headers.get(IDEMPOTENCY_KEY_HEADER) else { return Ok(Self { key: None }) };
         let visible = |b: &u8| (0x21..=0x7e).contains(b);
         match value.to_str() {
             Ok(key) if (1..=MAX_KEY_LEN).contains(&key.len()) && key.as_bytes().iter().all(visible) => {
-                Ok(Self(Some(key.to_owned())))
+                Ok(Self { key: Some(key.to_owned()) })
             }
             _ => {
                 let loc = vec!["header".into(), "Idempotency-Key".into()];
@@ -44,7 +52,7 @@ impl IdempotencyKeyHeader {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKeyHeader {
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyHeader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -67,7 +75,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for IdempotentJson<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
-        let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::from_headers(&parts.headers)?;
+        let IdempotencyHeader { key } = IdempotencyHeader::from_headers(&parts.headers)?;
         let bytes = read_json(&parts.headers, body, context.body_limit).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { body: decode_json(&bytes)?, once })
@@ -89,7 +97,7 @@ impl<S: Send + Sync> FromRequest<S> for IdempotentBytes {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let context = RequestContext::from_parts(&parts)?;
-        let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::from_headers(&parts.headers)?;
+        let IdempotencyHeader { key } = IdempotencyHeader::from_headers(&parts.headers)?;
         let bytes = read_body(body, context.body_limit).await?;
         let once = key.map(|key| idempotency_key(key, context, &parts, &bytes));
         Ok(Self { bytes, once })
@@ -155,16 +163,16 @@ impl<T: IntoResponse> IntoResponse for WithReplayFlag<T> {
 mod tests {
     use super::*;
 
-    fn key(value: &[u8]) -> Result<IdempotencyKeyHeader, ApiError> {
+    fn key(value: &[u8]) -> Result<Option<String>, ApiError> {
         let mut headers = HeaderMap::new();
         headers.insert(IDEMPOTENCY_KEY_HEADER, HeaderValue::from_bytes(value).unwrap());
-        IdempotencyKeyHeader::from_headers(&headers)
+        IdempotencyHeader::from_headers(&headers).map(|header| header.key)
     }
 
     #[test]
     fn a_key_is_visible_ascii_of_some_length() {
-        assert_eq!(IdempotencyKeyHeader::from_headers(&HeaderMap::new()).unwrap(), IdempotencyKeyHeader(None));
-        assert_eq!(key(b"a-1~!").unwrap(), IdempotencyKeyHeader(Some("a-1~!".into())));
+        assert_eq!(IdempotencyHeader::from_headers(&HeaderMap::new()).unwrap(), IdempotencyHeader { key: None });
+        assert_eq!(key(b"a-1~!").unwrap().as_deref(), Some("a-1~!"));
         assert!(key(&[b'x'; 255]).is_ok());
         for bad in [&b""[..], b"a b", b"a\tb", "ä".as_bytes(), &[b'x'; 256]] {
             assert_eq!(key(bad).unwrap_err().status, 422, "{bad:?}");

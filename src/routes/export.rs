@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use utoipa::IntoParams;
 
 use crate::{app::App, http::ApiError};
-use am_core::crypto;
+use am_core::{crypto, ids::AgentId};
 use am_rl::{PolicyReference, export::ExportFormat, library::VersionRecord};
 
 /// Tells what an exported file is.
@@ -38,7 +38,7 @@ pub async fn export_response(
     app: &App,
     reference: &PolicyReference,
     format: ExportFormat,
-    agent_id: Option<&str>,
+    agent_id: Option<&AgentId>,
 ) -> Result<Response, ApiError> {
     let (record, bytes) = app.library.export(reference, format).await?;
     let sha256 = crypto::sha256_hex(&bytes);
@@ -55,7 +55,7 @@ pub async fn export_response(
 fn export_info(
     record: &VersionRecord,
     format: ExportFormat,
-    agent_id: Option<&str>,
+    agent_id: Option<&AgentId>,
     sha256: &str,
     size: usize,
 ) -> Value {

@@ -3,18 +3,6 @@
 use serde_json::{Map, Value, json};
 use utoipa::IntoParams;
 
-/// The key under which a request takes effect once.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "describes a header that `KeyedJson` and `KeyedBytes` read")]
-pub struct IdempotencyHeader {
-    /// Makes the request take effect once: 1 to 255 visible ASCII characters. The same key with the same request is answered
-    /// from the first result, with the header `Idempotency-Replayed`; with another request it is refused with 422
-    /// `idempotency_key_reused`. Keys are kept for each caller.
-    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
-    key: Option<String>,
-}
-
 /// The versions that a change may be made to.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

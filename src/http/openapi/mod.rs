@@ -19,7 +19,7 @@ use utoipa::{
     },
 };
 
-pub use headers::{IdempotencyHeader, IfMatchHeader, IfNoneMatchHeader, LastEventIdHeader};
+pub use headers::{IfMatchHeader, IfNoneMatchHeader, LastEventIdHeader};
 pub use page::{file, page};
 pub use registry::collisions;
 pub(crate) use registry::{marked, routes};

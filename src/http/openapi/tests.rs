@@ -1,6 +1,7 @@
 use utoipa_axum::router::OpenApiRouter;
 
 use super::*;
+use crate::http::idempotency::IdempotencyHeader;
 
 /// A thing.
 #[utoipa::path(get, path = "/api/v1/things", responses((status = 200), (status = 403, description = "Its own word")))]

@@ -11,8 +11,7 @@ use crate::{
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         context::RequestContextExtractor,
-        idempotency::{IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
 };

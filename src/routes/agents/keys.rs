@@ -9,8 +9,7 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams,
-        idempotency::{IdempotentCreated, IdempotentJson},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson},
         pagination::{PageQuery, Paginator},
     },
 };

@@ -14,11 +14,12 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::{BinaryFile, IdempotencyHeader},
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
+        openapi::BinaryFile,
     },
     routes::export::{PolicyExportQuery, export_response},
 };
+use am_core::ids::AgentId;
 use am_rl::{
     PolicyReference,
     learning::{FeedbackInput, Learner, LearnerSettings, LearnerStatus},
@@ -73,7 +74,7 @@ pub struct LearnerDocument {
 pub async fn enable_learning(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<String>,
+    PathParams(agent_id): PathParams<AgentId>,
     request: IdempotentJson<EnableLearningRequest>,
 ) -> Result<IdempotentOk<LearnerDocument>, ApiError> {
     let EnableLearningRequest { mode, learning_rate, feedback_source, policy } = request.body;
@@ -176,7 +177,7 @@ impl<'de> Deserialize<'de> for FeedbackRowsInput {
 pub async fn train_agent(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<String>,
+    PathParams(agent_id): PathParams<AgentId>,
     request: IdempotentJson<TrainAgentRequest>,
 ) -> Result<IdempotentCreated<TrainingRun>, ApiError> {
     let TrainAgentRequest { feedback, epochs, learning_rate, batch, temperature, seed } = request.body;
@@ -250,7 +251,7 @@ pub struct LearningProgress {
 pub async fn get_learning_progress(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<String>,
+    PathParams(agent_id): PathParams<AgentId>,
     QueryParams(query): QueryParams<LearningProgressQuery>,
 ) -> Result<JsonBody<LearningProgress>, ApiError> {
     let LearnerStatus { learner, version, runs, total } = app.learning.standing(&caller, &agent_id).await?;
@@ -294,7 +295,7 @@ pub async fn get_learning_progress(
 pub async fn export_agent_policy(
     State(app): State<App>,
     AdminKey(caller): AdminKey,
-    PathParams(agent_id): PathParams<String>,
+    PathParams(agent_id): PathParams<AgentId>,
     QueryParams(query): QueryParams<PolicyExportQuery>,
 ) -> Result<Response, ApiError> {
     let format = query.format()?;

@@ -11,8 +11,8 @@ use crate::{
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         context::RequestContextExtractor,
-        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::{IdempotencyHeader, LastEventIdHeader},
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
+        openapi::LastEventIdHeader,
         pagination::{PageQuery, Paginator},
     },
     routes::stream::{EventPage, EventsQuery, EventsRequest},

@@ -9,8 +9,7 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams,
-        idempotency::{IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
     routes::recorded_response::record_response,
 };

@@ -11,8 +11,7 @@ use crate::{
     http::{
         AdminKey, ApiError, JsonBody, PathParams,
         error::FieldError,
-        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
     routes::recorded_response::record_response,

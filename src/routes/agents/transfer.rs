@@ -16,8 +16,7 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams,
-        idempotency::{IdempotentBytes, IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentBytes, IdempotentJson, IdempotentOk},
     },
 };
 use am_communication::{

@@ -15,8 +15,8 @@ use crate::{
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         etag::{EntityTag, IfMatch, IfNoneMatch, WithEtag},
-        idempotency::{IdempotentJson, WithReplayFlag},
-        openapi::{IdempotencyHeader, IfMatchHeader, IfNoneMatchHeader},
+        idempotency::{IdempotencyHeader, IdempotentJson, WithReplayFlag},
+        openapi::{IfMatchHeader, IfNoneMatchHeader},
         pagination::{PageQuery, Paginator},
     },
 };

@@ -15,8 +15,7 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotentCreated, IdempotentJson},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson},
         pagination::{PageQuery, Paginator},
     },
 };

@@ -10,8 +10,7 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, FieldError, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
     routes::recorded_response::record_response,
 };
@@ -239,7 +238,7 @@ pub async fn monitor_execution(
             "Is not the workflow of this execution",
         )]));
     }
-    let filter = AuditFilter { execution_id: Some(id.as_str().into()), ..AuditFilter::default() };
+    let filter = AuditFilter { execution_id: Some(id.clone()), ..AuditFilter::default() };
     let found = app.audit.search(&filter, &newest_page(MAX_ENTRIES_CHECKED)).await?;
     let sandbox = app.sandboxes.recorded_limits(&id).await?;
     let now = Timestamp(app.clock.now());

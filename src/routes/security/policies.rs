@@ -10,8 +10,7 @@ use crate::{
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
         error::FieldError,
-        idempotency::{IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
 };

@@ -9,8 +9,7 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
         pagination::{PageQuery, Paginator},
     },
 };

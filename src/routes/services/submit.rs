@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::{
     events, job_viewer,
@@ -19,8 +19,7 @@ use crate::{
     app::App,
     http::{
         ApiError, ClientKey, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotentJson, WithReplayFlag},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentJson, WithReplayFlag},
     },
     routes::agents::WaitQuery,
 };
@@ -73,6 +72,14 @@ pub enum SubmissionAnswer {
     Job(Box<JobDocument>),
     /// The queued job.
     Accepted(Box<AcceptedJob>),
+}
+
+/// The responses of the routes that submit a job to one service.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes what these routes answer")]
+pub enum SubmissionResponses {
+    #[response(status = 201, description = "The queued job or, with `wait`, the job as it is when the wait ends")]
+    Created(SubmissionAnswer),
 }
 
 /// The routes of a service.
@@ -168,9 +175,7 @@ async fn submit_created(
     security(("ApiKey" = ["admin", "client"])),
     params(SubmissionTerms, WaitQuery, IdempotencyHeader),
     request_body = WhisperRequest,
-    responses(
-        (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
-    )
+    responses(SubmissionResponses)
 )]
 pub async fn transcribe_audio(asked: SubmissionParts, request: IdempotentJson<Value>) -> Result<Response, ApiError> {
     submit_created(asked, JobService::Whisper, RequestVariant::Plain, request).await
@@ -182,9 +187,7 @@ pub async fn transcribe_audio(asked: SubmissionParts, request: IdempotentJson<Va
     security(("ApiKey" = ["admin", "client"])),
     params(SubmissionTerms, WaitQuery, IdempotencyHeader),
     request_body = WhisperRequest,
-    responses(
-        (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
-    )
+    responses(SubmissionResponses)
 )]
 pub async fn translate_audio(asked: SubmissionParts, request: IdempotentJson<Value>) -> Result<Response, ApiError> {
     submit_created(asked, JobService::Whisper, RequestVariant::Translate, request).await
@@ -196,9 +199,7 @@ pub async fn translate_audio(asked: SubmissionParts, request: IdempotentJson<Val
     tag = "services", security(("ApiKey" = ["admin", "client"])),
     params(SubmissionTerms, WaitQuery, IdempotencyHeader),
     request_body = StableDiffusionRequest,
-    responses(
-        (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
-    )
+    responses(SubmissionResponses)
 )]
 pub async fn generate_images(asked: SubmissionParts, request: IdempotentJson<Value>) -> Result<Response, ApiError> {
     submit_created(asked, JobService::StableDiffusion, RequestVariant::Plain, request).await
@@ -212,9 +213,7 @@ pub async fn generate_images(asked: SubmissionParts, request: IdempotentJson<Val
     tag = "services", security(("ApiKey" = ["admin", "client"])),
     params(SubmissionTerms, WaitQuery, IdempotencyHeader),
     request_body = StableDiffusionRequest,
-    responses(
-        (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
-    )
+    responses(SubmissionResponses)
 )]
 pub async fn transform_image(asked: SubmissionParts, request: IdempotentJson<Value>) -> Result<Response, ApiError> {
     submit_created(asked, JobService::StableDiffusion, RequestVariant::Img2img, request).await
@@ -226,9 +225,7 @@ pub async fn transform_image(asked: SubmissionParts, request: IdempotentJson<Val
     security(("ApiKey" = ["admin", "client"])),
     params(SubmissionTerms, WaitQuery, IdempotencyHeader),
     request_body = LlmRequest,
-    responses(
-        (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
-    )
+    responses(SubmissionResponses)
 )]
 pub async fn run_inference(asked: SubmissionParts, request: IdempotentJson<Value>) -> Result<Response, ApiError> {
     submit_created(asked, JobService::LlmInference, RequestVariant::Plain, request).await
@@ -275,9 +272,7 @@ pub async fn stream_inference(
     security(("ApiKey" = ["admin", "client"])),
     params(SubmissionTerms, WaitQuery, IdempotencyHeader),
     request_body = FfmpegRequest,
-    responses(
-        (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
-    )
+    responses(SubmissionResponses)
 )]
 pub async fn transcode_media(asked: SubmissionParts, request: IdempotentJson<Value>) -> Result<Response, ApiError> {
     submit_created(asked, JobService::Ffmpeg, RequestVariant::Plain, request).await
@@ -291,9 +286,7 @@ pub async fn transcode_media(asked: SubmissionParts, request: IdempotentJson<Val
     security(("ApiKey" = ["admin", "client"])),
     params(SubmissionTerms, WaitQuery, IdempotencyHeader),
     request_body = BlenderRequest,
-    responses(
-        (status = 201, body = SubmissionAnswer, description = "The queued job or, with `wait`, the job as it is when the wait ends"),
-    )
+    responses(SubmissionResponses)
 )]
 pub async fn render_scene(asked: SubmissionParts, request: IdempotentJson<Value>) -> Result<Response, ApiError> {
     submit_created(asked, JobService::Blender, RequestVariant::Plain, request).await

@@ -18,8 +18,8 @@ use crate::{
     app::App,
     http::{
         AdminKey, ApiError,
-        idempotency::{IdempotentJson, IdempotentOk},
-        openapi::{IdempotencyHeader, routes},
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
+        openapi::routes,
     },
 };
 use am_communication::messages::{MessageDestination, SendReceipt};

@@ -16,8 +16,7 @@ use crate::{
     http::{
         AnyKey, ApiError, PathParams,
         error::{ErrorDetail, LocationSegment},
-        idempotency::{IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
     routes::recorded_response::record_response,
 };

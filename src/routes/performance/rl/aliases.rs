@@ -13,8 +13,7 @@ use crate::{
     http::{
         AnyKey, ApiError, JsonBody, PathParams,
         error::{ErrorDetail, LocationSegment},
-        idempotency::{IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
 };
 use am_rl::library::{AliasMove, PolicyRecord};

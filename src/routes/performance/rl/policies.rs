@@ -12,8 +12,8 @@ use crate::{
     http::{
         AnyKey, ApiError, JsonBody, PathParams, QueryParams,
         error::{ErrorDetail, LocationSegment},
-        idempotency::{IdempotentBytes, IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::{BinaryFile, IdempotencyHeader},
+        idempotency::{IdempotencyHeader, IdempotentBytes, IdempotentCreated, IdempotentJson, IdempotentOk},
+        openapi::BinaryFile,
         pagination::{PageQuery, Paginator},
     },
     routes::{

@@ -9,8 +9,8 @@ use crate::{
     app::App,
     http::{
         AnyKey, ApiError, JsonBody, PathParams, QueryParams,
-        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::{IdempotencyHeader, LastEventIdHeader},
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
+        openapi::LastEventIdHeader,
         pagination::{PageQuery, Paginator},
     },
     routes::{

@@ -13,8 +13,7 @@ use crate::{
     app::App,
     http::{
         AnyKey, ApiError, JsonBody, PathParams,
-        idempotency::{IdempotentCreated, IdempotentJson, IdempotentOk},
-        openapi::IdempotencyHeader,
+        idempotency::{IdempotencyHeader, IdempotentCreated, IdempotentJson, IdempotentOk},
     },
     routes::recorded_response::record_response,
 };
