@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 
 use super::{
     SandboxService,
-    command_runner::check_enforced,
     error::{Result, SandboxError},
     measure,
     model::{RemovedItems, SandboxRequirements, SandboxState, SandboxUsage, ViolationAttempt},
@@ -83,7 +82,7 @@ impl SandboxService {
         if !store::has_execution(&mut *self.0.db.read().await?, execution).await? {
             return Err(execution_not_found(execution));
         }
-        let unenforced = check_enforced(&*self.capabilities().await)?;
+        let unenforced = self.capabilities().await.check_enforced()?;
         let rules = presets::rules_for_level(level).with(requirements);
         let (audit, now) = (self.0.audit.clone(), self.now());
         let (execution, caller) = (execution.to_owned(), caller.clone());

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HostCapabilities, SandboxService,
+    SandboxService,
     cgroups::CgroupLimits as GroupBounds,
     changes::check_execution_id,
     error::{Result, SandboxError},
@@ -22,8 +22,8 @@ use super::{
     },
     presets,
     proxy::{self, EgressPolicy},
-    store,
-    supervise::{self, CommandHandle, CommandLimits, ProxyStarter, SupervisedJob},
+    store, supervise,
+    supervised_job::{CommandHandle, CommandLimits, ProxyStarter, SupervisedJob},
 };
 use am_audit::{AuditEntry, EventType, SecurityLevel};
 use am_db::{Tx, codec::Timestamp};
@@ -108,7 +108,7 @@ impl SandboxService {
         let capabilities = self.capabilities().await;
         let known = self.known(&run.execution).await?;
         let rules = rules_for_command(known.as_ref(), &command);
-        let unenforced = check_enforced(&capabilities)?;
+        let unenforced = capabilities.check_enforced()?;
         if rules.log_all_commands {
             tracing::info!(execution_id = run.execution, command = ?command.argv, "a command starts in its sandbox");
         }
@@ -228,17 +228,6 @@ fn rules_for_command(known: Option<&SandboxState>, command: &SandboxCommand) -> 
     rules.under(&command.limits)
 }
 
-/// Names of rules that this host does not enforce, if that is allowed.
-pub(super) fn check_enforced(capabilities: &HostCapabilities) -> Result<Vec<String>> {
-    if let Some(reason) = &capabilities.reason {
-        return Err(SandboxError::Unenforced(reason.clone()));
-    }
-    if !capabilities.unenforced.is_empty() && !capabilities.allow_unenforced {
-        return Err(SandboxError::Unenforced(format!("it does not enforce {}", capabilities.unenforced.join(", "))));
-    }
-    Ok(capabilities.unenforced.clone())
-}
-
 /// Run a job on a thread that lives as long as the command.
 async fn run_on_thread(job: SupervisedJob) -> Result<CommandOutcome> {
     let (tell, told) = oneshot::channel();
@@ -334,29 +323,6 @@ mod tests {
 
     use super::*;
     use crate::sandbox::model::{AttemptKind, StepLimits};
-
-    fn capabilities(reason: Option<&str>, unenforced: &[&str], allow: bool) -> HostCapabilities {
-        HostCapabilities {
-            available: reason.is_none(),
-            isolation: String::new(),
-            reason: reason.map(str::to_owned),
-            user: String::new(),
-            capabilities: Vec::new(),
-            unenforced: unenforced.iter().map(|name| (*name).to_owned()).collect(),
-            allow_unenforced: allow,
-            tested_at: Timestamp(DateTime::UNIX_EPOCH),
-            seconds: 0.0,
-        }
-    }
-
-    #[test]
-    fn what_does_not_hold_is_refused_or_named() {
-        assert_eq!(check_enforced(&capabilities(None, &[], false)).unwrap(), Vec::<String>::new());
-        let refused = check_enforced(&capabilities(None, &["landlock_write"], false)).unwrap_err();
-        assert!(refused.to_string().contains("does not enforce landlock_write"), "{refused}");
-        assert_eq!(check_enforced(&capabilities(None, &["landlock_write"], true)).unwrap(), ["landlock_write"]);
-        assert!(check_enforced(&capabilities(Some("no bubblewrap"), &[], true)).is_err(), "without namespaces never");
-    }
 
     #[test]
     fn rules_are_those_somebody_has_set_or_those_of_the_steps_level() {

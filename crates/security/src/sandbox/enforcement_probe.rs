@@ -11,8 +11,8 @@ use super::{
     launch::{HELPER_PATH, SandboxHost, prepare_launch, scratch_bytes},
     measure,
     model::{AttemptKind, CommandOutcome, CommandTimeLimits, SandboxCommand, SandboxRules, TerminationReason},
-    presets,
-    supervise::{self, CommandHandle, CommandLimits, SupervisedJob},
+    presets, supervise,
+    supervised_job::{CommandHandle, CommandLimits, SupervisedJob},
 };
 use am_audit::SecurityLevel;
 use am_db::codec::Timestamp;
@@ -57,6 +57,22 @@ pub struct HostCapabilities {
     pub tested_at: Timestamp,
     /// Duration of the test in seconds.
     pub seconds: f64,
+}
+
+impl HostCapabilities {
+    /// Names of the rules that this host does not enforce, if commands may run all the same.
+    ///
+    /// # Errors
+    /// Returns [`SandboxError::Unenforced`] when they may not.
+    pub(super) fn check_enforced(&self) -> Result<Vec<String>> {
+        if let Some(reason) = &self.reason {
+            return Err(SandboxError::Unenforced(reason.clone()));
+        }
+        if !self.unenforced.is_empty() && !self.allow_unenforced {
+            return Err(SandboxError::Unenforced(format!("it does not enforce {}", self.unenforced.join(", "))));
+        }
+        Ok(self.unenforced.clone())
+    }
 }
 
 /// Mechanism and test of each rule, by the prefix of its name.
@@ -225,4 +241,34 @@ fn rule_from_trial(host: &SandboxHost, trial: TrialResult) -> EnforcedRule {
         _ => by.to_owned(),
     };
     EnforcedRule { name: trial.name, enforced: trial.held, by, tested: tested.to_owned(), said: trial.said }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn capabilities(reason: Option<&str>, unenforced: &[&str], allow: bool) -> HostCapabilities {
+        HostCapabilities {
+            available: reason.is_none(),
+            isolation: String::new(),
+            reason: reason.map(str::to_owned),
+            user: String::new(),
+            capabilities: Vec::new(),
+            unenforced: unenforced.iter().map(|name| (*name).to_owned()).collect(),
+            allow_unenforced: allow,
+            tested_at: Timestamp(DateTime::UNIX_EPOCH),
+            seconds: 0.0,
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_is_refused_or_named() {
+        assert_eq!(capabilities(None, &[], false).check_enforced().unwrap(), Vec::<String>::new());
+        let refused = capabilities(None, &["landlock_write"], false).check_enforced().unwrap_err();
+        assert!(refused.to_string().contains("does not enforce landlock_write"), "{refused}");
+        assert_eq!(capabilities(None, &["landlock_write"], true).check_enforced().unwrap(), ["landlock_write"]);
+        assert!(capabilities(Some("no bubblewrap"), &[], true).check_enforced().is_err(), "without namespaces never");
+    }
 }

@@ -23,7 +23,7 @@ use super::{
     measure,
     model::{CapturedOutput, CommandOutcome, SandboxUsage, TerminationReason},
     seccomp_notify::NotifyListener,
-    supervise::{CommandHandle, CommandLimits, ProxyStarter, SupervisedJob},
+    supervised_job::{CommandHandle, CommandLimits, ProxyStarter, SupervisedJob},
 };
 use am_sandbox_init::{
     ipc::{self, InitMessage},

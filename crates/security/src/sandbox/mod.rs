@@ -20,6 +20,7 @@ mod proxy;
 mod seccomp_notify;
 mod store;
 mod supervise;
+mod supervised_job;
 mod violation_recorder;
 
 use std::{

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Result, TrustService,
-    model::{MAX_ENTITY_ID_LEN, TrustEvidence, TrustScore},
+    model::{MAX_ENTITY_ID_LEN, TrustScore},
+    scoring::TrustEvidence,
     store,
 };
 use am_audit::{AuditRecord, EventType};

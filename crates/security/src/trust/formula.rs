@@ -133,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::trust::model::tests::{at, sample_score};
+    use crate::trust::scoring::tests::{at, sample_score};
 
     fn of(good: i64, all: i64, security: i64, policy: i64, days: Option<i64>) -> TrustScore {
         TrustScore {

@@ -5,6 +5,7 @@ mod audit_consumer;
 mod error;
 mod formula;
 mod model;
+mod scoring;
 mod store;
 
 use serde_json::json;
@@ -12,10 +13,8 @@ use serde_json::json;
 pub use self::{
     error::{Result, TrustError},
     formula::{ScoreSum, ScoreTerm},
-    model::{
-        MAX_ENTITY_ID_LEN, MAX_ENTITY_TYPE_LEN, TrustDistribution, TrustEvidence, TrustExplanation, TrustFilter,
-        TrustScore, TrustStatistics,
-    },
+    model::{MAX_ENTITY_ID_LEN, MAX_ENTITY_TYPE_LEN, TrustDistribution, TrustFilter, TrustScore, TrustStatistics},
+    scoring::{TrustEvidence, TrustExplanation},
 };
 use am_audit::{AuditEntry, AuditLog, EventType};
 use am_core::ambient::{Clock, IdGenerator};
