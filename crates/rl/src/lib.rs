@@ -4,7 +4,6 @@
 //! answers a state with a [`PolicyDecision`]. The same state always gets the same bits, whatever else is asked at the same
 //! time.
 
-mod action_selection;
 mod allocator;
 mod builtin;
 pub mod calibration;

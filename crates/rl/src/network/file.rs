@@ -4,16 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
-use super::{LoadError, layers::LinearLayer};
-
-/// Elements of a tensor, in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct WeightArray {
-    /// Name in the file.
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) numbers: Vec<f32>,
-}
+use super::{
+    LoadError,
+    layers::{LinearLayer, WeightArray},
+};
 
 /// A safetensors file being read.
 pub(super) struct WeightsFile<'a> {

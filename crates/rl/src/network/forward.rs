@@ -2,10 +2,7 @@
 
 use tch::{Device, Kind, TchError, Tensor, utils::has_mkldnn};
 
-use super::{
-    file::WeightArray,
-    layers::{DeviationSource, LinearLayer, NetworkBody, NetworkLayers},
-};
+use super::layers::{DeviationSource, LinearLayer, NetworkBody, NetworkLayers, WeightArray};
 
 /// Number of multiplications from which oneDNN is faster than MKL: 64 rows through 256 x 256.
 const ONEDNN_MIN_MULTIPLICATIONS: i64 = 1 << 22;

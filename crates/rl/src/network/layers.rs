@@ -1,6 +1,13 @@
 //! Structure of a policy's tensors, generic over their storage: numbers as read, or libtorch's tensors.
 
-use super::file::WeightArray;
+/// Elements of a tensor, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WeightArray {
+    /// Name in the file.
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) numbers: Vec<f32>,
+}
 
 /// Linear layer `y = x W^T + b`.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,9 +21,9 @@ pub use self::{
     policy_spec::{PolicyActions, PolicySpec},
 };
 pub(super) use self::{
-    file::{WeightArray, serialize},
+    file::serialize,
     forward::{ForwardConstants, MAX_NORMALISED, bound_actions},
-    layers::{DeviationSource, LinearLayer, NetworkBody, NetworkLayers, TensorRole},
+    layers::{DeviationSource, LinearLayer, NetworkBody, NetworkLayers, TensorRole, WeightArray},
     policy::ParsedPolicy,
     policy_spec::{NetworkAction, NetworkOutput},
     row_outputs::normalise,

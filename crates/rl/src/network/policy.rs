@@ -4,8 +4,8 @@ use safetensors::SafeTensors;
 
 use super::{
     LoadError, PolicyActions, PolicySpec,
-    file::{WeightArray, WeightsFile, serialize},
-    layers::{DeviationSource, LinearLayer, NetworkBody, NetworkLayers},
+    file::{WeightsFile, serialize},
+    layers::{DeviationSource, LinearLayer, NetworkBody, NetworkLayers, WeightArray},
 };
 
 /// Default bounds of Rainbow's support, where a file has none.

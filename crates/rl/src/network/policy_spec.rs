@@ -127,6 +127,14 @@ impl PolicyActions {
 }
 
 impl NetworkOutput {
+    /// Return the estimated value of the state; for Q-values the highest.
+    pub(crate) fn state_value(&self) -> f32 {
+        match self {
+            Self::Probabilities { value, .. } | Self::Gaussian { value, .. } => *value,
+            Self::Values { q } => q.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        }
+    }
+
     /// Check that every number is finite.
     pub(crate) fn is_finite(&self) -> bool {
         self.numbers().all(f32::is_finite)

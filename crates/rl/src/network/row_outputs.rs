@@ -6,9 +6,8 @@
 
 use super::{
     NetworkOutput,
-    file::WeightArray,
     forward::MAX_NORMALISED,
-    layers::{DeviationSource, NetworkBody},
+    layers::{DeviationSource, NetworkBody, WeightArray},
 };
 
 /// Normalise states to mean 0 and variance 1, clamped to within [`MAX_NORMALISED`] of 0.

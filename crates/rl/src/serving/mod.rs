@@ -1,5 +1,6 @@
 //! Inference: every loaded version has its own thread.
 
+mod action_selection;
 mod metrics;
 mod model_worker;
 mod policy_catalog;
@@ -21,6 +22,7 @@ use prometheus_client::registry::Registry;
 use rand::SeedableRng;
 
 use self::{
+    action_selection::{SamplingRng, select_action},
     metrics::ServingMetrics,
     model_worker::InferenceResult,
     policy_catalog::PolicyCatalog,
@@ -33,7 +35,6 @@ pub use self::{
     version_pool::{read_weights, weights_path},
 };
 use super::{
-    action_selection::{SamplingRng, select_action},
     builtin,
     model::{ActError, ActionMode, PolicyDecision, PolicyReference, VersionSelector},
     network::PolicyNetwork,

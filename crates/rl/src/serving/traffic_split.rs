@@ -6,10 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    action_selection::state_value,
-    network::{NetworkOutput, PolicySpec},
-};
+use crate::network::{NetworkOutput, PolicySpec};
 
 /// Split of the calls that name a policy without a version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -75,7 +72,7 @@ impl VersionStats {
         self.calls += 1;
         self.states += evaluations.len() as u64;
         self.seconds += seconds;
-        self.values += evaluations.iter().map(|one| f64::from(state_value(one))).sum::<f64>();
+        self.values += evaluations.iter().map(|one| f64::from(one.state_value())).sum::<f64>();
     }
 
     fn shown(&self) -> Self {
@@ -172,7 +169,7 @@ impl SplitStats {
         for (one, other) in serving.iter().zip(shadow) {
             counts.compared += 1;
             counts.agreed += u64::from(form.greedy(one) == form.greedy(other));
-            counts.differences += f64::from((state_value(one) - state_value(other)).abs());
+            counts.differences += f64::from((one.state_value() - other.state_value()).abs());
         }
     }
 

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
-use super::TrainingError;
+use super::{TrainingError, device_tensors::tensor_numbers};
 
 /// Key of the JSON in the file's metadata.
 const STATE_KEY: &str = "state";
@@ -60,7 +60,7 @@ impl TrainerCheckpoint {
     }
 
     pub(super) fn put(&mut self, name: &str, tensor: &Tensor) -> Result<(), TrainingError> {
-        self.arrays.insert(name.to_owned(), super::mlp::tensor_numbers(tensor)?);
+        self.arrays.insert(name.to_owned(), tensor_numbers(tensor)?);
         Ok(())
     }
 

@@ -124,7 +124,7 @@ mod tests {
     use rand::SeedableRng;
 
     use super::{
-        super::{mlp::tensor_numbers, sampling},
+        super::{device_tensors::tensor_numbers, sampling},
         *,
     };
 

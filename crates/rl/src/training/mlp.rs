@@ -2,10 +2,10 @@
 //! arithmetic. Tests compare them with libtorch's own gradients.
 
 use rand::Rng;
-use tch::{Device, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::{layer::DenseLayer, parameters::NetworkParameters};
-use crate::{network, orthogonal::orthogonal};
+use crate::orthogonal::orthogonal;
 
 /// Widths of a perceptron's layers, from input to output, and the number of copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,22 +167,18 @@ impl Mlp {
     }
 }
 
-/// Build a matrix of `width` columns on the device.
-pub(super) fn matrix(numbers: &[f32], width: usize, device: Device) -> Result<Tensor, TchError> {
-    network::matrix(numbers, width)?.f_to_device(device)
-}
-
-/// Read all numbers of a tensor on any device, in row-major order.
-pub(super) fn tensor_numbers(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    network::tensor_numbers(&tensor.f_to_device(Device::Cpu)?)
-}
-
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
-    use tch::Kind;
+    use tch::{Device, Kind};
 
-    use super::{super::sampling, *};
+    use super::{
+        super::{
+            device_tensors::{matrix, tensor_numbers},
+            sampling,
+        },
+        *,
+    };
 
     fn drawn(seed: u64, count: usize) -> Vec<f32> {
         let mut generator = sampling::TrainingRng::seed_from_u64(seed);

@@ -5,6 +5,7 @@
 //! bits, and so does a run that resumes from a [`TrainerCheckpoint`].
 
 mod checkpoint;
+mod device_tensors;
 mod evaluation;
 mod gae;
 mod layer;

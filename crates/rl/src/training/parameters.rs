@@ -87,7 +87,7 @@ impl Adam {
 mod tests {
     use tch::nn::{self, OptimizerConfig};
 
-    use super::{super::mlp::tensor_numbers, *};
+    use super::{super::device_tensors::tensor_numbers, *};
 
     #[test]
     fn adam_is_libtorchs() {

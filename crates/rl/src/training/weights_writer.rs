@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use super::{TrainingError, mlp::tensor_numbers, moments::RunningMoments};
+use super::{TrainingError, device_tensors::tensor_numbers, moments::RunningMoments};
 
 /// Tensors and metadata of a policy.
 pub(super) struct WeightsWriter {

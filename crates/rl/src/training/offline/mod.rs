@@ -21,7 +21,7 @@ pub use self::settings::{FeedbackAction, FeedbackSample, LearningMode, OfflineSe
 use self::{feedback_rows::FeedbackRows, loss::FeedbackBatch};
 use super::{
     ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress,
-    mlp::tensor_numbers,
+    device_tensors::tensor_numbers,
     parameters::{Adam, NetworkParameters},
     sampling::{TrainingRng, shuffle},
 };

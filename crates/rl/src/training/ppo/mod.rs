@@ -12,9 +12,10 @@ use self::loss::{LossWeights, PpoBatch, PpoLoss, log_softmax};
 pub use self::settings::PpoSettings;
 use super::{
     ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress, argmax,
+    device_tensors::{matrix, tensor_numbers},
     discrete_action_names,
     gae::GaeRollout,
-    mlp::{Mlp, MlpShape, matrix, tensor_numbers},
+    mlp::{Mlp, MlpShape},
     moments::RunningMoments,
     parameters::{Adam, NetworkParameters},
     sampling::{TrainingRng, sample_categorical, shuffle},

@@ -21,8 +21,10 @@ use self::{
     td_target::{TdTarget, TransitionLoss},
 };
 use super::{
-    ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress, discrete_action_names,
-    mlp::{MlpShape, matrix, tensor_numbers},
+    ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress,
+    device_tensors::{matrix, tensor_numbers},
+    discrete_action_names,
+    mlp::MlpShape,
     parameters::Adam,
     replay::{ReplayBuffer, Transition},
     sampling::{TrainingRng, sample_below, sample_unit},

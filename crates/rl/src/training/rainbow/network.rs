@@ -202,7 +202,7 @@ mod tests {
 
     use super::{
         super::super::{
-            mlp::{matrix, tensor_numbers},
+            device_tensors::{matrix, tensor_numbers},
             sampling::TrainingRng,
         },
         *,

@@ -13,7 +13,8 @@ use self::gaussian::{ActionSample, LOG_STD_BOUNDS};
 pub use self::settings::SacSettings;
 use super::{
     ChosenActions, Trainer, TrainerCheckpoint, TrainingError, TrainingMeasure, TrainingProgress,
-    mlp::{Mlp, MlpShape, matrix, tensor_numbers},
+    device_tensors::{matrix, tensor_numbers},
+    mlp::{Mlp, MlpShape},
     parameters::{Adam, NetworkParameters},
     replay::{ReplayBuffer, Transition},
     sampling::{TrainingRng, sample_normal, sample_uniform},

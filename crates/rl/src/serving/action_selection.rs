@@ -3,22 +3,14 @@
 use rand::{Rng, rngs::Xoshiro256PlusPlus};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{
+use super::policy_catalog::ServedVersion;
+use crate::{
     model::{ActError, PolicyAction, PolicyDecision},
     network::{NetworkAction as Taken, NetworkOutput},
-    serving::ServedVersion,
 };
 
 /// Random generator for drawn actions.
 pub(super) type SamplingRng = Xoshiro256PlusPlus;
-
-/// Return the estimated value of a state; for Q-values the highest.
-pub(super) fn state_value(evaluation: &NetworkOutput) -> f32 {
-    match evaluation {
-        NetworkOutput::Probabilities { value, .. } | NetworkOutput::Gaussian { value, .. } => *value,
-        NetworkOutput::Values { q } => q.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-    }
-}
 
 /// Choose an action for `version`: greedily when `draw` is `None`, else drawn with that generator.
 ///
@@ -57,7 +49,7 @@ pub(super) fn select_action(
         mean: None,
         std: None,
         q_values: None,
-        value: f64::from(state_value(evaluation)),
+        value: f64::from(evaluation.state_value()),
     };
     match evaluation {
         NetworkOutput::Probabilities { probabilities, .. } => {
