@@ -1,6 +1,8 @@
 //! The rules of docs/ARCHITECTURE.md that the compiler can't hold, read from the source and the manifests.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
+
+use crate::sources::{Source, crates, paths_behind, root, sources};
 
 /// The crates' layers, lowest first. A crate depends on crates of lower layers only. The root package (executable,
 /// routes, what all routes share) stands above all of them.
@@ -17,127 +19,9 @@ const LAYERS: [&[&str]; 8] = [
 /// A file's lines at most.
 const MAX_FILE_LINES: usize = 500;
 
-/// A source file of a crate or of the root package.
-struct Source {
-    /// `db/codec.rs` in a crate, `routes/mod.rs` in the root package.
-    path: String,
-    /// The crate, or the root package's module.
-    module: String,
-    in_root: bool,
-    /// Without comments and tests.
-    code: String,
-    lines: usize,
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The folders below `crates/`.
-fn crates() -> Vec<String> {
-    let entries = fs::read_dir(root().join("crates")).unwrap();
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-fn sources() -> Vec<Source> {
-    let mut found = Vec::new();
-    for name in crates() {
-        read_sources(&root().join("crates").join(&name).join("src"), &format!("{name}/"), &mut found);
-    }
-    read_sources(&root().join("src"), "", &mut found);
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(found.len() > 300, "only {} files found", found.len());
-    found
-}
-
-fn read_sources(folder: &Path, prefix: &str, found: &mut Vec<Source>) {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(&next).unwrap() {
-            let file = entry.unwrap().path();
-            if file.is_dir() && file.file_name().is_some_and(|name| name != "tests") {
-                folders.push(file);
-            } else if file.extension().is_some_and(|kind| kind == "rs") && !file.ends_with("tests.rs") {
-                let text = fs::read_to_string(&file).unwrap();
-                let path = format!("{prefix}{}", file.strip_prefix(folder).unwrap().to_str().unwrap());
-                let module = path.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
-                let (code, lines, in_root) = (code(&text), text.lines().count(), prefix.is_empty());
-                found.push(Source { path, module, in_root, code, lines });
-            }
-        }
-    }
-}
-
-/// The text without comments, and without what follows the first test module, which stands at a file's end.
-fn code(text: &str) -> String {
-    let text = text.find("#[cfg(test)]\nmod tests {").map_or(text, |at| &text[..at]);
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
-}
-
-/// The paths behind `crate::` (or `agent_management::`), with braces opened: `crate::{db::{self, Tx}, jobs}` names `db`,
-/// `db::Tx` and `jobs`.
+/// The paths behind `crate::` (or `agent_management::`).
 fn uses(code: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for root in ["crate::", "agent_management::"] {
-        for (at, _) in code.match_indices(root) {
-            let before = code[..at].chars().next_back();
-            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_') {
-                tree(&code[at + root.len()..], "", &mut found);
-            }
-        }
-    }
-    found
-}
-
-/// Read one use tree; answers how many bytes it took.
-fn tree(text: &str, prefix: &str, found: &mut Vec<String>) -> usize {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut at = 0;
-    let mut path = prefix.to_owned();
-    loop {
-        let rest = &text[at..];
-        if rest.starts_with('{') {
-            at += 1;
-            loop {
-                at += text[at..].len() - text[at..].trim_start_matches(|c: char| c.is_whitespace() || c == ',').len();
-                if text[at..].is_empty() {
-                    return at;
-                }
-                if text[at..].starts_with('}') {
-                    return at + 1;
-                }
-                let took = tree(&text[at..], &path, found);
-                // Something that is no use tree, such as a block: leave it.
-                if took == 0 {
-                    return at;
-                }
-                at += took;
-            }
-        }
-        let word: String = rest.chars().take_while(|c| is_word(*c)).collect();
-        at += word.len();
-        if word.is_empty() {
-            return if rest.starts_with('*') { at + 1 } else { at };
-        }
-        if word != "self" {
-            path = if path.is_empty() { word } else { format!("{path}::{word}") };
-        }
-        let rest = &text[at..];
-        if let Some(more) = rest.strip_prefix("::") {
-            at += 2;
-            if more.starts_with('<') {
-                found.push(path);
-                return at;
-            }
-            continue;
-        }
-        found.push(path);
-        // `x as y`
-        let renamed = rest.strip_prefix(" as ").map(|name| 4 + name.chars().take_while(|c| is_word(*c)).count());
-        return at + renamed.unwrap_or(0);
-    }
+    ["crate::", "agent_management::"].into_iter().flat_map(|root| paths_behind(root, code)).collect()
 }
 
 /// Every breach of a rule: its file, and what it does.
@@ -455,11 +339,4 @@ fn the_threat_model_names_tests_that_exist() {
         assert!(here.next().is_some(), "SECURITY.md names {name}, and there is none");
     }
     assert!(named > 40, "{named}");
-}
-
-#[test]
-fn the_reader_of_uses_sees_what_it_must() {
-    let code = "use crate::{\n    db::{self, codec::{Doc, Timestamp}, once::Done as D},\n    jobs,\n};\nlet x = crate::rl::Policies::open();";
-    let expected = ["db", "db::codec::Doc", "db::codec::Timestamp", "db::once::Done", "jobs", "rl::Policies::open"];
-    assert_eq!(uses(code), expected);
 }

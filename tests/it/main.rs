@@ -12,6 +12,7 @@ mod access;
 mod agents;
 mod architecture;
 mod audit;
+mod circles;
 mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
@@ -35,5 +36,6 @@ mod rl;
 mod security;
 mod services;
 mod smoke;
+mod sources;
 mod statements;
 mod webhooks;

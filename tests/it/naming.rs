@@ -1,34 +1,14 @@
 //! The rules for names and doc comments (docs/ARCHITECTURE.md) that a program can check.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
+
+use crate::sources::sources;
 
 /// Names of constants that say nothing of what they bound.
 const BANNED_CONSTANTS: [&str; 9] =
     ["MOST", "LONGEST", "LOOK", "AT_ONCE", "TOGETHER", "PATIENCE", "ENOUGH", "GOOD", "DEEPEST"];
 /// Names that a module may give a type of its own: the alias that each error module has.
 const SHARED_TYPES: [&str; 1] = ["Result"];
-
-/// The lines of each source file outside tests.
-fn sources() -> Vec<(String, Vec<String>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut found, mut folders) = (Vec::new(), vec![root.join("src"), root.join("crates")]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let file = entry.unwrap().path();
-            let name = file.file_name().unwrap().to_str().unwrap().to_owned();
-            if file.is_dir() && name != "tests" {
-                folders.push(file);
-            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
-                let text = fs::read_to_string(&file).unwrap();
-                let text = text.find("#[cfg(test)]\nmod tests {").map_or(text.as_str(), |at| &text[..at]);
-                let path = file.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                found.push((path, text.lines().map(str::to_owned).collect()));
-            }
-        }
-    }
-    assert!(found.len() > 300, "only {} files found", found.len());
-    found
-}
 
 /// The line without `pub`, `pub(crate)` and the like.
 fn without_visibility(line: &str) -> &str {
@@ -48,14 +28,14 @@ fn item_name<'a>(line: &'a str, keywords: &[&str]) -> Option<&'a str> {
 #[test]
 fn type_names_have_two_words_or_are_unique() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, lines) in sources() {
-        for line in &lines {
+    for source in sources() {
+        for line in source.text.lines() {
             // Items of a module, and those that stand in a macro's braces; what is deeper belongs to a function or an impl.
             let indent = line.len() - line.trim_start().len();
             let keywords: &[&str] =
                 if indent == 0 { &["struct", "enum", "trait", "union", "type"] } else { &["struct", "enum", "trait"] };
             if let Some(name) = item_name(line, keywords).filter(|_| indent <= 4) {
-                places.entry(name.to_owned()).or_default().push(path.clone());
+                places.entry(name.to_owned()).or_default().push(source.file.clone());
             }
         }
     }
@@ -73,10 +53,10 @@ fn type_names_have_two_words_or_are_unique() {
 #[test]
 fn constants_say_what_they_bound() {
     let mut found = Vec::new();
-    for (path, lines) in sources() {
-        for line in &lines {
+    for source in sources() {
+        for line in source.text.lines() {
             if let Some(name) = item_name(line, &["const", "static"]).filter(|name| BANNED_CONSTANTS.contains(name)) {
-                found.push(format!("{path}: {name}"));
+                found.push(format!("{}: {name}", source.file));
             }
         }
     }
@@ -86,13 +66,14 @@ fn constants_say_what_they_bound() {
 #[test]
 fn doc_comments_are_more_than_two_words() {
     let mut found = Vec::new();
-    for (path, lines) in sources() {
+    for source in sources() {
+        let lines: Vec<&str> = source.text.lines().collect();
         let is_doc = |at: usize| lines.get(at).is_some_and(|line| line.trim_start().starts_with("///"));
         for (at, line) in lines.iter().enumerate() {
             let Some(text) = line.trim_start().strip_prefix("/// ") else { continue };
             let alone = (at == 0 || !is_doc(at - 1)) && !is_doc(at + 1);
             if alone && text.ends_with('.') && text.split_whitespace().count() <= 2 {
-                found.push(format!("{path}:{}: {text}", at + 1));
+                found.push(format!("{}:{}: {text}", source.file, at + 1));
             }
         }
     }
