@@ -20,7 +20,7 @@ const EXACT: u64 = 1 << 53;
 pub struct Money(i64);
 
 impl Money {
-    /// Nothing.
+    /// The amount of nothing.
     pub const ZERO: Self = Self(0);
     /// The largest amount.
     pub const MAX: Self = Self(i64::MAX);

@@ -424,13 +424,8 @@ impl ExecutionService {
                 let found = check_owner(&caller, found)?;
                 let (workflow, level) =
                     (found.workflow_id.clone(), store::security_level(tx.conn().await?, &stream).await?);
-                let entry = change(tx, found, now).await?;
-                audit
-                    .append(
-                        tx,
-                        vec![entry.by(&caller).workflow(workflow.as_str()).execution(stream.as_str()).level(level)],
-                    )
-                    .await?;
+                let entry = change(tx, found, now).await?.by(&caller).level(level);
+                audit.append(tx, vec![entry.workflow(&workflow).execution(&stream)]).await?;
                 let changed =
                     store::get(tx.conn().await?, &stream).await?.ok_or(OrchestrationError::NotFound("Execution"))?;
                 tx.after_commit(move || hub.wake(&stream));
