@@ -138,6 +138,15 @@ where
     }
 }
 
+/// For `deserialize_with`: an amount of a document that was stored when it could be any number. What is too large is
+/// read as the largest amount.
+///
+/// # Errors
+/// When there is no number.
+pub fn deserialize_stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
+    f64::deserialize(deserializer).map(Money::from_f64)
+}
+
 /// The coordinator's columns may hold any number: what is too large is read as the largest amount.
 impl<'r, DB: Database> Decode<'r, DB> for Money
 where

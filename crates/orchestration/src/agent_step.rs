@@ -7,7 +7,10 @@ use super::{
     model::MAX_STEP_SECONDS,
     template::JsonTemplate,
 };
-use am_core::validation::{Violation, Violations, has_length, within};
+use am_core::{
+    money::Money,
+    validation::{Violation, Violations, has_length, within},
+};
 
 /// Default number of retries of a failed assignment (from the contract).
 pub const MAX_RETRIES: i64 = 3;
@@ -59,7 +62,7 @@ fn read(members: &Map<String, Value>, violations: &mut Violations) -> Option<Age
         violations.require(number != Some(None), member, format!("must be a number from 0 to {most}"));
         number.flatten()
     };
-    let max_price = number("max_price", MAX_PRICE);
+    let max_price = number("max_price", MAX_PRICE).map(Money::from_f64);
     let estimated_seconds = number("estimated_seconds", MAX_STEP_SECONDS as f64);
     let mut whole = |member: &str, default: i64, most: i64| {
         let number = given(member).map(|value| value.as_i64().filter(|number| (0..=most).contains(number)));

@@ -12,7 +12,10 @@ use crate::{
         idempotency::{IdempotencyHeader, IdempotentJson, IdempotentOk},
     },
 };
-use am_core::ids::{AgentId, AssignmentId, ExecutionId, WorkflowId};
+use am_core::{
+    ids::{AgentId, AssignmentId, ExecutionId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     idempotency::IdempotentResult,
@@ -52,7 +55,7 @@ pub struct AssignmentDocument {
     #[schema(value_type = Object)]
     request: JsonText,
     /// Most that the sub-task may cost, in AITBC tokens; null: no limit.
-    max_price: Option<f64>,
+    max_price: Option<Money>,
     /// Estimated duration in seconds; null: unknown.
     estimated_seconds: Option<f64>,
     /// Number of attempts that failed.
@@ -69,7 +72,7 @@ pub struct AssignmentDocument {
     /// Seconds from acceptance to result; null: not ended.
     seconds: Option<f64>,
     /// Cost in AITBC tokens; null: not ended.
-    cost: Option<f64>,
+    cost: Option<Money>,
     /// When the assignment expires.
     deadline: Timestamp,
     /// When the sub-task was ready to be assigned.

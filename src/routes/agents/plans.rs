@@ -17,7 +17,10 @@ use crate::{
     },
     routes::stream::{EventPage, EventsQuery, EventsRequest},
 };
-use am_core::ids::{ExecutionId, PlanId};
+use am_core::{
+    ids::{ExecutionId, PlanId},
+    money::Money,
+};
 use am_db::{codec::Timestamp, idempotency::IdempotentResult};
 use am_orchestration::{
     agents::{GpuTier, TaskType},
@@ -53,7 +56,7 @@ pub struct SubTaskCreate {
     /// Estimated duration in seconds; null: unknown.
     estimated_seconds: Option<f64>,
     /// Most that the sub-task may cost, in AITBC tokens; null: no limit.
-    max_price: Option<f64>,
+    max_price: Option<Money>,
     /// Seconds after which the sub-task fails, the wait for an agent included. Default 300.
     timeout_seconds: Option<u64>,
 }
@@ -78,7 +81,7 @@ pub struct PlanCreate {
     /// Priority of the plan's sub-tasks. Default `normal`.
     priority: Option<PlanPriority>,
     /// Cost limit in AITBC tokens. Default 0: none.
-    max_cost_budget: Option<f64>,
+    max_cost_budget: Option<Money>,
     /// When the plan must be done (RFC 3339); null: no deadline.
     deadline: Option<Timestamp>,
 }
@@ -125,7 +128,7 @@ pub async fn create_plan(
         task_types: body.task_types.unwrap_or_default(),
         inputs: body.inputs.unwrap_or_default(),
         priority: body.priority.unwrap_or(PlanPriority::Normal),
-        max_cost_budget: body.max_cost_budget.unwrap_or(0.0),
+        max_cost_budget: body.max_cost_budget.unwrap_or_default(),
         deadline: body.deadline,
     };
     Ok(IdempotentCreated(app.plans.create(&caller, draft, request.once).await?))

@@ -13,7 +13,10 @@ use crate::{
         pagination::{PageQuery, Paginator},
     },
 };
-use am_core::ids::{AgentId, PrincipalId};
+use am_core::{
+    ids::{AgentId, PrincipalId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner::PrincipalName,
@@ -48,7 +51,7 @@ pub struct AgentRegister {
     /// Reliability that the agent claims, 0 to 1. Default 0.5. Used until enough was measured.
     reliability: Option<f64>,
     /// Price of an hour, in AITBC tokens. Default 0.
-    cost_per_hour: Option<f64>,
+    cost_per_hour: Option<Money>,
     /// Address at which the agent is called. Without one it is told by message, or asks for its assignments. Also
     /// taken as `endpoint`.
     #[serde(alias = "endpoint")]
@@ -78,7 +81,7 @@ pub struct AgentUpdate {
     /// Reliability that the agent claims, 0 to 1.
     reliability: Option<f64>,
     /// Price of an hour, in AITBC tokens.
-    cost_per_hour: Option<f64>,
+    cost_per_hour: Option<Money>,
     /// Address at which the agent is called; the empty text removes it.
     endpoint_url: Option<String>,
     /// Further facts, at most 16 KB as JSON.
@@ -119,7 +122,7 @@ pub struct RegisteredAgent {
     /// Reliability of the agent.
     reliability: SourcedFigure,
     /// Price of an hour, in AITBC tokens.
-    cost_per_hour: f64,
+    cost_per_hour: Money,
     /// Whether the agent is called at an address of its own.
     has_endpoint: bool,
     /// That address; null: there is none, or the caller is not the owner.
@@ -228,7 +231,7 @@ pub async fn register_agent(
         max_concurrent_tasks: body.max_concurrent_tasks.unwrap_or(1),
         performance: body.performance.unwrap_or(0.5),
         reliability: body.reliability.unwrap_or(0.5),
-        cost_per_hour: body.cost_per_hour.unwrap_or(0.0),
+        cost_per_hour: body.cost_per_hour.unwrap_or_default(),
         endpoint_url: body.endpoint_url.filter(|url| !url.is_empty()),
         metadata: metadata_document(body.metadata)?,
     };

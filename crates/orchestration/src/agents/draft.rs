@@ -8,6 +8,7 @@ use super::{
 };
 use am_core::{
     ids::{AgentId, PrincipalId},
+    money::Money,
     validation::{Violation, Violations, has_length},
 };
 use am_db::codec::{JsonText, Timestamp};
@@ -19,7 +20,7 @@ const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=2000;
 /// Tasks that an agent does at once.
 const CONCURRENT_TASKS: RangeInclusive<i64> = 1..=1000;
 /// What an hour of an agent may cost.
-const COST_PER_HOUR: RangeInclusive<f64> = 0.0..=1e9;
+const COST_PER_HOUR: RangeInclusive<Money> = Money::ZERO..=Money::from_f64(1e9);
 
 /// Request for registering an agent.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub struct AgentDraft {
     /// Reliability, 0 to 1.
     pub reliability: f64,
     /// Price per hour, at least 0.
-    pub cost_per_hour: f64,
+    pub cost_per_hour: Money,
     /// URL with https, or http where private addresses are allowed.
     pub endpoint_url: Option<String>,
     /// Metadata, an object of at most 16 KB.
@@ -118,7 +119,7 @@ impl AgentDraft {
             claimed_performance: 0.0,
             performance_reported: false,
             claimed_reliability: 0.0,
-            cost_per_hour: 0.0,
+            cost_per_hour: Money::ZERO,
             endpoint_url: None,
             metadata: JsonText::none(),
             status: AgentStatus::Online,
@@ -146,7 +147,7 @@ pub struct AgentChange {
     pub max_concurrent_tasks: Option<i64>,
     pub performance: Option<f64>,
     pub reliability: Option<f64>,
-    pub cost_per_hour: Option<f64>,
+    pub cost_per_hour: Option<Money>,
     /// URL at which it is called; an empty string removes it.
     pub endpoint_url: Option<String>,
     pub metadata: Option<JsonText>,

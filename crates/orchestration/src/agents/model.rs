@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::StepType;
-use am_core::ids::{AgentId, PrincipalId};
+use am_core::{
+    ids::{AgentId, PrincipalId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -137,7 +140,7 @@ pub struct RegisteredAgentRecord {
     /// Reliability stated by the agent, 0 to 1.
     pub claimed_reliability: f64,
     /// Price per hour.
-    pub cost_per_hour: f64,
+    pub cost_per_hour: Money,
     /// URL at which it is called; null: it polls for assignments.
     pub endpoint_url: Option<String>,
     /// Metadata given by its owner.
@@ -178,6 +181,11 @@ impl RegisteredAgentRecord {
     pub fn load(&self) -> f64 {
         let real = self.open as f64 / self.max_concurrent_tasks.max(1) as f64;
         real.max(self.reported_load.unwrap_or(0.0)).clamp(0.0, 1.0)
+    }
+
+    /// Return the cost of so many seconds of its time.
+    pub fn cost(&self, seconds: f64) -> Money {
+        self.cost_per_hour.scaled(seconds / 3600.0)
     }
 
     /// Return the statistics over all types.

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::model::{GpuTier, RegisteredAgentRecord, TaskType};
-use am_core::ids::AgentId;
+use am_core::{ids::AgentId, money::Money};
 
 /// Price per hour up to which the price does not lower the score.
-const CHEAP_HOURLY_COST: f64 = 0.05;
+const CHEAP_HOURLY_COST: Money = Money::from_f64(0.05);
 
 /// Requirements of a sub-task on its agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub struct TaskRequirements {
     /// Required type of agent; `None`: any.
     pub agent_type: Option<String>,
     /// Maximum price; `None`: no limit.
-    pub max_price: Option<f64>,
+    pub max_price: Option<Money>,
     /// Estimated duration in seconds; `None` when unknown.
     pub estimated_seconds: Option<f64>,
 }
@@ -45,8 +45,8 @@ impl TaskRequirements {
     }
 
     /// Return the estimated price of `agent`, where the duration is known.
-    pub fn price(&self, agent: &RegisteredAgentRecord) -> Option<f64> {
-        self.seconds(agent).map(|seconds| agent.cost_per_hour * seconds / 3600.0)
+    pub fn price(&self, agent: &RegisteredAgentRecord) -> Option<Money> {
+        self.seconds(agent).map(|seconds| agent.cost(seconds))
     }
 
     /// Return the estimated seconds: the sub-task's own estimate, or this agent's mean so far.
@@ -56,8 +56,8 @@ impl TaskRequirements {
 }
 
 /// Score of an agent, 0 to 1: 0.4 performance + 0.3 min(1, 0.05 / price per hour) + 0.2 reliability + 0.1 (1 − load).
-pub fn agent_score(performance: f64, cost_per_hour: f64, reliability: f64, load: f64) -> f64 {
-    let cheap = if cost_per_hour > CHEAP_HOURLY_COST { CHEAP_HOURLY_COST / cost_per_hour } else { 1.0 };
+pub fn agent_score(performance: f64, cost_per_hour: Money, reliability: f64, load: f64) -> f64 {
+    let cheap = CHEAP_HOURLY_COST.to_f64() / cost_per_hour.max(CHEAP_HOURLY_COST).to_f64();
     0.4 * performance + 0.3 * cheap + 0.2 * reliability + 0.1 * (1.0 - load)
 }
 
@@ -124,7 +124,7 @@ pub mod tests {
             max_concurrent_tasks: 2,
             performance,
             reliability: 0.9,
-            cost_per_hour,
+            cost_per_hour: Money::from_f64(cost_per_hour),
             endpoint_url: None,
             metadata: JsonText::none(),
         };
@@ -143,9 +143,9 @@ pub mod tests {
 
     #[test]
     fn the_score_is_the_contracts() {
-        assert!((agent_score(1.0, 0.05, 1.0, 0.0) - 1.0).abs() < 1e-12);
-        assert!((agent_score(0.5, 0.1, 0.8, 0.5) - (0.2 + 0.15 + 0.16 + 0.05)).abs() < 1e-12);
-        assert!((agent_score(0.0, 0.0, 0.0, 1.0) - 0.3).abs() < 1e-12, "nothing is cheaper than free");
+        assert!((agent_score(1.0, Money::from_f64(0.05), 1.0, 0.0) - 1.0).abs() < 1e-12);
+        assert!((agent_score(0.5, Money::from_f64(0.1), 0.8, 0.5) - (0.2 + 0.15 + 0.16 + 0.05)).abs() < 1e-12);
+        assert!((agent_score(0.0, Money::ZERO, 0.0, 1.0) - 0.3).abs() < 1e-12, "nothing is cheaper than free");
     }
 
     #[test]
@@ -175,7 +175,7 @@ pub mod tests {
         assert_eq!(with(|need| need.task_type = TaskType::IoBound), "no agent does io_bound");
         assert!(with(|need| need.gpu_tier = Some(GpuTier::PremiumGpu)).contains("premium_gpu"));
         assert!(with(|need| need.agent_type = Some("x".into())).contains("\"x\""));
-        let dear = with(|need| (need.max_price, need.estimated_seconds) = (Some(0.5), Some(1000.0)));
+        let dear = with(|need| (need.max_price, need.estimated_seconds) = (Some(Money::from_f64(0.5)), Some(1000.0)));
         assert!(dear.contains("more than 0.5"), "{dear}");
     }
 
@@ -196,9 +196,10 @@ pub mod tests {
     proptest! {
         #[test]
         fn a_score_stays_within_its_bounds(p in 0.0f64..=1.0, cost in 0.0f64..1e6, r in 0.0f64..=1.0, load in 0.0f64..=1.0) {
+            let [cost, more] = [cost, cost + 1.0].map(Money::from_f64);
             let value = agent_score(p, cost, r, load);
             prop_assert!((0.0..=1.0 + 1e-12).contains(&value));
-            prop_assert!(agent_score(p, cost + 1.0, r, load) <= value, "what costs more is not better");
+            prop_assert!(agent_score(p, more, r, load) <= value, "what costs more is not better");
         }
     }
 }

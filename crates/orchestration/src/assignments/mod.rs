@@ -34,6 +34,7 @@ use am_core::{
     config::AgentsConfig,
     crypto,
     ids::{AgentId, AssignmentId, MessageId},
+    money::Money,
 };
 use am_db::{
     Database, Tx,
@@ -96,7 +97,7 @@ pub struct EndedAssignment {
     /// Error message of a failed assignment.
     pub error: Option<String>,
     /// Cost of the agent's time.
-    pub cost: f64,
+    pub cost: Money,
 }
 
 /// An assignment with all its attempts.
@@ -164,13 +165,18 @@ impl AssignmentService {
                         state: one.state,
                         result,
                         error: one.error,
-                        cost: one.cost.unwrap_or(0.0),
+                        cost: one.cost.unwrap_or_default(),
                     };
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     let error = Some("the assignment does not exist".to_owned());
-                    return EndedAssignment { state: AssignmentState::Failed, result: Value::Null, error, cost: 0.0 };
+                    return EndedAssignment {
+                        state: AssignmentState::Failed,
+                        result: Value::Null,
+                        error,
+                        cost: Money::ZERO,
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(assignment = id.as_str(), %error, "could not read an assignment; retrying")

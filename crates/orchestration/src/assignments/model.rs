@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agents::{GpuTier, TaskRequirements, TaskType};
-use am_core::ids::{AgentId, AssignmentId, ExecutionId, PrincipalId, WorkflowId};
+use am_core::{
+    ids::{AgentId, AssignmentId, ExecutionId, PrincipalId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -140,7 +143,7 @@ pub struct Assignment {
     /// Request sent to the agent.
     pub request: JsonText,
     /// Maximum price; null: no limit.
-    pub max_price: Option<f64>,
+    pub max_price: Option<Money>,
     /// Estimated duration in seconds; null when unknown.
     pub estimated_seconds: Option<f64>,
     /// Number of retries after a failed attempt.
@@ -162,7 +165,7 @@ pub struct Assignment {
     /// Seconds from the agent's acceptance to its result.
     pub seconds: Option<f64>,
     /// Cost of these seconds.
-    pub cost: Option<f64>,
+    pub cost: Option<Money>,
     /// Time at which the assignment fails.
     pub deadline: Timestamp,
     /// Time when it was stored.
@@ -186,7 +189,7 @@ pub struct AssignmentAttempt {
     /// Score of the agent when it was chosen.
     pub score: f64,
     /// Price of the agent per hour at that time.
-    pub cost_per_hour: f64,
+    pub cost_per_hour: Money,
     /// Time of the offer.
     pub offered_at: Timestamp,
     /// Time when the agent accepted; null before.
@@ -203,7 +206,7 @@ pub struct AssignmentAttempt {
     /// Seconds from acceptance to result.
     pub seconds: Option<f64>,
     /// Cost of these seconds.
-    pub cost: Option<f64>,
+    pub cost: Option<Money>,
     /// Way in which the agent was notified; null: not yet.
     pub told_by: Option<NotifyChannel>,
     /// Time of the notification.
@@ -253,7 +256,7 @@ impl Assignment {
         &mut self,
         agent_id: &AgentId,
         score: f64,
-        cost_per_hour: f64,
+        cost_per_hour: Money,
         now: Timestamp,
     ) -> Option<AssignmentAttempt> {
         if self.state != AssignmentState::Waiting {
@@ -338,7 +341,7 @@ impl Assignment {
         if outcome == AttemptOutcome::Completed {
             let begun = attempt.accepted_at.unwrap_or(attempt.offered_at);
             let seconds = now.seconds_since(begun).max(0.0);
-            let asked = attempt.cost_per_hour * seconds / 3600.0;
+            let asked = attempt.cost_per_hour.scaled(seconds / 3600.0);
             let cost = self.max_price.map_or(asked, |limit| asked.min(limit));
             (attempt.seconds, attempt.cost) = (Some(seconds), Some(cost));
             (self.seconds, self.cost, self.progress, self.error) = (Some(seconds), Some(cost), 100.0, None);

@@ -62,8 +62,8 @@ impl ActionExecutor {
     /// Return the maximum cost of an attempt of `action`, as far as it is known in advance.
     pub fn estimate(&self, action: &StepAction) -> Money {
         let service = match action {
-            StepAction::Job(job) => job.max_price.unwrap_or(Money::ZERO),
-            StepAction::Agent(spec) => spec.need.max_price.map_or(Money::ZERO, Money::from_f64),
+            StepAction::Job(job) => job.max_price.unwrap_or_default(),
+            StepAction::Agent(spec) => spec.need.max_price.unwrap_or_default(),
             StepAction::Http { endpoint, .. } => {
                 self.endpoints.get(endpoint).map_or(Money::ZERO, |endpoint| endpoint.price)
             }
@@ -300,7 +300,7 @@ impl ActionExecutor {
         match ended.state {
             JobState::Completed => Ok(ActionOutput {
                 output: ended.result,
-                cost: ended.price.unwrap_or(Money::ZERO),
+                cost: ended.price.unwrap_or_default(),
                 gpu: true,
                 proof: ended.receipt.get("proof").cloned(),
                 memory_mb: ended.receipt.get("memory_mb").and_then(Value::as_f64),

@@ -12,7 +12,7 @@ use crate::{
     mapping::ResolveError,
     run::RunState,
 };
-use am_core::{ids::AssignmentId, money::Money};
+use am_core::ids::AssignmentId;
 use am_db::codec::Timestamp;
 
 /// Prepare the assignment of step `at`, which has begun; if an earlier worker submitted one, that one is used. Its id
@@ -61,7 +61,7 @@ pub async fn await_assignment(
     match ended.state {
         AssignmentState::Completed => {
             let mut found = ActionOutput::new(ended.result);
-            found.cost = Money::from_f64(ended.cost);
+            found.cost = ended.cost;
             Ok(found)
         }
         // The assignment has already been tried with as many agents as allowed.

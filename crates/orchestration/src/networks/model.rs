@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::model::ExecutionStatus;
 use am_core::{
     ids::{NetworkId, PrincipalId, WorkflowId},
+    money::Money,
     validation::{FieldPath, Violation, Violations, has_length},
 };
 use am_db::{codec::Timestamp, owner};
@@ -168,7 +169,7 @@ pub struct AgentRunStats {
     /// Mean seconds of the completed ones.
     pub mean_seconds: Option<f64>,
     /// Mean cost of the completed ones.
-    pub mean_cost: Option<f64>,
+    pub mean_cost: Option<Money>,
     /// Share of completed ones, 0 to 1.
     pub success_rate: Option<f64>,
 }
@@ -178,8 +179,8 @@ impl AgentRunStats {
     fn rank_key(&self, objective: NetworkObjective) -> Option<f64> {
         match objective {
             NetworkObjective::Speed => self.mean_seconds,
-            NetworkObjective::Cost => self.mean_cost,
-            NetworkObjective::Efficiency => Some(self.mean_seconds? * self.mean_cost?),
+            NetworkObjective::Cost => self.mean_cost.map(Money::to_f64),
+            NetworkObjective::Efficiency => Some(self.mean_seconds? * self.mean_cost?.to_f64()),
             NetworkObjective::Quality => self.success_rate.map(|rate| -rate),
         }
     }
@@ -258,7 +259,7 @@ pub struct NetworkStatus {
     /// Mean seconds of the completed ones.
     pub average_execution_time: Option<f64>,
     /// Total cost of all executions.
-    pub total_cost: f64,
+    pub total_cost: Money,
     /// Time when the newest execution was requested.
     pub last_execution_at: Option<Timestamp>,
 }
@@ -302,7 +303,7 @@ mod tests {
             agent_id: WorkflowId::default(),
             runs: 1,
             mean_seconds: seconds,
-            mean_cost: Some(1.0),
+            mean_cost: Some(Money::from_f64(1.0)),
             success_rate: Some(rate),
         };
         let measured = [measure(Some(9.0), 0.1), measure(None, 0.5), measure(Some(3.0), 0.6), measure(Some(1.0), 0.2)];

@@ -2,7 +2,10 @@
 
 use super::model::{AgentNetwork, AgentRunStats, NetworkStatus};
 use crate::{error::Result, model::ExecutionStatus};
-use am_core::ids::{NetworkId, WorkflowId};
+use am_core::{
+    ids::{NetworkId, WorkflowId},
+    money::Money,
+};
 use am_db::{
     Connection, FromRow as _, Tx, codec::Json, insert, page::PageRequest, principal::Principal, row, sql, update,
 };
@@ -76,7 +79,7 @@ row! {
         /// Mean seconds of the completed ones; null without such.
         mean_seconds: Option<f64> = "avg(CASE WHEN status = 'COMPLETED' THEN total_execution_time END)",
         /// Mean cost of the completed ones; null without such.
-        mean_cost: Option<f64> = "avg(CASE WHEN status = 'COMPLETED' THEN total_cost END)",
+        mean_cost: Option<Money> = "avg(CASE WHEN status = 'COMPLETED' THEN total_cost END)",
     }
 }
 

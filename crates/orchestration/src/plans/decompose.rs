@@ -260,6 +260,7 @@ pub mod tests {
 
     use super::*;
     use crate::plans::model::{DecompositionStrategy, PlanPriority};
+    use am_core::money::Money;
 
     pub fn draft() -> PlanDraft {
         PlanDraft {
@@ -270,7 +271,7 @@ pub mod tests {
             task_types: Vec::new(),
             inputs: Map::new(),
             priority: PlanPriority::Normal,
-            max_cost_budget: 0.0,
+            max_cost_budget: Money::ZERO,
             deadline: None,
         }
     }

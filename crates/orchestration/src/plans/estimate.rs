@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{decompose::TaskSplit, model::PlannedAssignment};
 use crate::agents::{RegisteredAgentRecord, TaskType, best_agent};
+use am_core::money::Money;
 
 /// Data for estimating a plan.
 pub struct PlanningInput {
@@ -18,7 +19,7 @@ pub struct PlanningInput {
 /// Sums of the estimates of all sub-tasks.
 #[derive(Debug, PartialEq)]
 pub struct PlanTotals {
-    pub cost: Option<f64>,
+    pub cost: Option<Money>,
     pub seconds: Option<f64>,
     /// Reason why one of them is missing.
     pub reason: Option<String>,
@@ -49,7 +50,7 @@ pub fn plan_assignments(split: &TaskSplit, known: &PlanningInput) -> Vec<Planned
                         sub_task: sub_task.key.clone(),
                         score: Some(score),
                         estimated_seconds: seconds,
-                        estimated_cost: seconds.map(|seconds| agent.cost_per_hour * seconds / 3600.0),
+                        estimated_cost: seconds.map(|seconds| agent.cost(seconds)),
                         reason: seconds.is_none().then(|| no_estimate_reason(sub_task.task_type)),
                         agent_id: Some(agent.id),
                     }
@@ -74,7 +75,7 @@ fn no_estimate_reason(task_type: TaskType) -> String {
 
 /// Sum the estimates of the planned assignments.
 pub fn sum_estimates(split: &TaskSplit, planned: &[PlannedAssignment]) -> PlanTotals {
-    let cost = planned.iter().map(|one| one.estimated_cost).sum::<Option<f64>>();
+    let cost = planned.iter().map(|one| one.estimated_cost).sum::<Option<Money>>();
     let longest = |stage: &Vec<usize>| {
         let seconds = stage.iter().map(|at| planned[*at].estimated_seconds);
         seconds.collect::<Option<Vec<f64>>>().map(|seconds| seconds.into_iter().fold(0.0, f64::max))
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(names, ["a", "b", "a"], "the second is better off with who has nothing to do");
         let sum = sum_estimates(&at_once, &planned);
         assert_eq!((sum.seconds, sum.available), (Some(100.0), 1.0));
-        assert!((sum.cost.unwrap() - 0.4).abs() < 1e-12, "{sum:?}");
+        assert_eq!(sum.cost, Some(Money::from_f64(0.4)));
         let in_turn = three(DecompositionStrategy::Pipeline, Some(100.0));
         let planned = plan_assignments(&in_turn, &agents());
         assert!(planned.iter().all(|one| one.agent_id.as_deref() == Some("a")));
@@ -163,6 +164,6 @@ mod tests {
             usual: BTreeMap::from([(TaskType::DataAnalysis, 36.0)]),
             ..known(vec![sample_agent("a", 0.9, 1.0)])
         };
-        assert_eq!(plan_assignments(&split, &measured)[0].estimated_cost, Some(0.01));
+        assert_eq!(plan_assignments(&split, &measured)[0].estimated_cost, Some(Money::from_f64(0.01)));
     }
 }

@@ -37,7 +37,6 @@ use am_core::{
     ambient::{Clock, IdGenerator},
     config::AgentsConfig,
     ids::{ExecutionId, PlanId, TraceId},
-    money::Money,
 };
 use am_db::{
     Database, Tx,
@@ -286,7 +285,7 @@ impl PlanService {
             level,
             security,
             max_execution_time,
-            max_cost_budget: Money::from_f64(plan.document.max_cost_budget),
+            max_cost_budget: plan.document.max_cost_budget,
             trace_id,
         })
     }

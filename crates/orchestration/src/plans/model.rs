@@ -7,7 +7,10 @@ use crate::{
     agents::{GpuTier, TaskRequirements, TaskType},
     model::ExecutionStatus,
 };
-use am_core::ids::{AgentId, AssignmentId, ExecutionId, PlanId, PrincipalId};
+use am_core::{
+    ids::{AgentId, AssignmentId, ExecutionId, PlanId, PrincipalId},
+    money::{self, Money},
+};
 use am_db::{
     codec::{JsonText, Timestamp},
     owner,
@@ -122,7 +125,7 @@ pub struct SubTask {
     /// Estimated duration in seconds; null when unknown.
     pub estimated_seconds: Option<f64>,
     /// Maximum price; null: no limit.
-    pub max_price: Option<f64>,
+    pub max_price: Option<Money>,
     /// Seconds after which it fails, including the time of waiting for an agent.
     pub timeout_seconds: u64,
 }
@@ -160,7 +163,7 @@ pub struct SubTaskDraft {
     #[expect(missing_docs, reason = "as in SubTask")]
     pub estimated_seconds: Option<f64>,
     #[expect(missing_docs, reason = "as in SubTask")]
-    pub max_price: Option<f64>,
+    pub max_price: Option<Money>,
     /// Seconds after which it fails; default 300.
     pub timeout_seconds: Option<u64>,
 }
@@ -183,7 +186,7 @@ pub struct PlanDraft {
     /// Priority; default `normal`.
     pub priority: PlanPriority,
     /// Cost limit; 0: no limit.
-    pub max_cost_budget: f64,
+    pub max_cost_budget: Money,
     /// Time by which it must be done; null: none.
     pub deadline: Option<Timestamp>,
 }
@@ -201,7 +204,7 @@ pub struct PlannedAssignment {
     /// Estimated seconds: as sent, or the mean of that agent, or of all agents.
     pub estimated_seconds: Option<f64>,
     /// Estimated cost: the agent's price for that time.
-    pub estimated_cost: Option<f64>,
+    pub estimated_cost: Option<Money>,
     /// Reason why agent or estimates are missing.
     pub reason: Option<String>,
 }
@@ -234,7 +237,8 @@ pub struct PlanDocument {
     /// Priority of the plan.
     pub priority: PlanPriority,
     /// Cost limit; 0: no limit.
-    pub max_cost_budget: f64,
+    #[serde(deserialize_with = "money::deserialize_stored")]
+    pub max_cost_budget: Money,
     /// Time by which it must be done; null: none.
     pub deadline: Option<Timestamp>,
     /// Sub-tasks, in the order in which they were sent or found.
@@ -244,7 +248,7 @@ pub struct PlanDocument {
     /// Expected assignments, one per sub-task.
     pub assignments: Vec<PlannedAssignment>,
     /// Estimated total cost; null when unknown for a sub-task.
-    pub estimated_cost: Option<f64>,
+    pub estimated_cost: Option<Money>,
     /// Estimated total seconds: the sum of each stage's longest sub-task; null when unknown for a sub-task.
     pub estimated_seconds: Option<f64>,
     /// Reason why an estimate is missing.
@@ -279,7 +283,7 @@ pub struct TaskPlan {
     /// Time when its execution ended.
     pub completed_at: Option<Timestamp>,
     /// Cost of its execution so far.
-    pub total_cost: Option<f64>,
+    pub total_cost: Option<Money>,
     /// Duration of its execution in seconds.
     pub total_execution_time: Option<f64>,
     /// Error message of its execution.
@@ -312,7 +316,7 @@ pub struct SubTaskStatus {
     /// Seconds from acceptance to result.
     pub seconds: Option<f64>,
     /// Cost of these seconds.
-    pub cost: Option<f64>,
+    pub cost: Option<Money>,
     /// Attempts at all its assignments, oldest first.
     pub attempts: Vec<crate::assignments::AssignmentAttempt>,
 }
@@ -338,7 +342,7 @@ pub struct StrategyStats {
     /// Mean seconds of the completed plans.
     pub mean_seconds: Option<f64>,
     /// Mean cost of the completed plans.
-    pub mean_cost: Option<f64>,
+    pub mean_cost: Option<Money>,
     /// Mean ratio of actual to estimated seconds.
     pub seconds_to_estimate: Option<f64>,
     /// Mean ratio of actual to estimated cost.

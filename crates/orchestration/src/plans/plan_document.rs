@@ -10,7 +10,7 @@ use crate::{
     error::{OrchestrationError, Result},
     workflows::check_limits,
 };
-use am_core::{money::Money, validation::has_length};
+use am_core::validation::has_length;
 use am_db::codec::Timestamp;
 
 /// Minimum number of ended plans of a strategy for a measured success rate.
@@ -23,7 +23,7 @@ const DESCRIPTION_LENGTH: RangeInclusive<usize> = 0..=10_000;
 
 /// The violations of a task that its split does not find.
 pub fn check_draft(draft: &PlanDraft, now: Timestamp) -> Result<()> {
-    let mut violations = check_limits(0, Money::from_f64(draft.max_cost_budget));
+    let mut violations = check_limits(0, draft.max_cost_budget);
     violations.require(has_length(&draft.name, &NAME_LENGTH), "name", "must have 1 to 200 characters");
     let described = has_length(&draft.description, &DESCRIPTION_LENGTH);
     violations.require(described, "description", "at most 10000 characters");
@@ -44,7 +44,8 @@ pub fn build_document(
     let totals = estimate::sum_estimates(split, &planned);
     let measured = (all >= MIN_ENDED_PLANS).then(|| good as f64 / all as f64);
     let decomposition = measured.unwrap_or_else(|| split.assumed_confidence());
-    let over_budget = draft.max_cost_budget > 0.0 && totals.cost.is_some_and(|cost| cost > draft.max_cost_budget);
+    let over_budget =
+        draft.max_cost_budget.is_positive() && totals.cost.is_some_and(|cost| cost > draft.max_cost_budget);
     let late = |deadline: Timestamp| totals.seconds.is_some_and(|seconds| seconds > deadline.seconds_since(now));
     let past_deadline = draft.deadline.is_some_and(late);
     let key = |at: &usize| split.sub_tasks[*at].key.clone();

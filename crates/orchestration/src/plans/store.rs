@@ -2,7 +2,10 @@
 
 use super::model::{DecompositionStrategy, PlanDocument, PlanFilter, PlanStatus, StrategyStats, TaskPlan};
 use crate::{error::Result, model::ExecutionStatus};
-use am_core::ids::{ExecutionId, PlanId, PrincipalId};
+use am_core::{
+    ids::{ExecutionId, PlanId, PrincipalId},
+    money::Money,
+};
 use am_db::{
     Connection, FromRow as _, Tx,
     codec::{Json, JsonText, Timestamp},
@@ -28,7 +31,7 @@ row! {
         execution_status: Option<ExecutionStatus> = "e.status",
         started_at: Option<Timestamp> = "e.started_at",
         completed_at: Option<Timestamp> = "e.completed_at",
-        total_cost: Option<f64> = "e.total_cost",
+        total_cost: Option<Money> = "e.total_cost",
         total_execution_time: Option<f64> = "e.total_execution_time",
         error_message: Option<String> = "e.error_message",
     }
