@@ -7,7 +7,8 @@ use am_orchestration::{engine::Engine, jq};
 
 /// The database answers and is migrated, the background tasks run, and the jq workers keep up.
 pub(super) fn build_readiness(db: &Database, engine: &Engine, jq: &jq::JqPool, supervisor: &Supervisor) -> Readiness {
-    let (reads, migrated, engine, jq) = (db.clone(), db.clone(), engine.clone(), jq.clone());
+    let (reads, migrated) = (db.clone(), db.clone());
+    let (engine, jq) = (engine.clone(), jq.clone());
     let supervisor = supervisor.clone();
     Readiness::builder()
         .check("database", move || {
@@ -22,7 +23,8 @@ pub(super) fn build_readiness(db: &Database, engine: &Engine, jq: &jq::JqPool, s
             }
         })
         .check("workers", move || {
-            let (failure, running, waiting) = (supervisor.failure(), engine.is_running(), jq.stats().waiting());
+            let (failure, running) = (supervisor.failure(), engine.is_running());
+            let waiting = jq.stats().waiting();
             async move {
                 if let Some(failure) = failure {
                     return Err(failure.to_string());

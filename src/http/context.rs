@@ -148,7 +148,8 @@ fn parse_traceparent(header: &str) -> Option<(&str, &str)> {
     let (mut parts, hex) = (header.splitn(5, '-'), |text: &str, digits: usize| {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     });
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let (span, flags) = (parts.next()?, parts.next()?);
     let zeros = |text: &str| text.bytes().all(|b| b == b'0');
     let sound = hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && !zeros(trace) && !zeros(span);
     let versioned = version != "ff" && (version != "00" || parts.next().is_none());

@@ -164,7 +164,8 @@ impl InFlightRequest {
         if !error.status.is_server_error() {
             return;
         }
-        let (request_id, route, code) = (self.context.request_id(), self.route(), error.code);
+        let (request_id, route) = (self.context.request_id(), self.route());
+        let code = error.code;
         let cause = error.causes();
         let cause = cause.as_deref().unwrap_or("none recorded");
         if error.status == StatusCode::INTERNAL_SERVER_ERROR {

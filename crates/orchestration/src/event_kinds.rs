@@ -50,12 +50,12 @@ am_db::stored_enum! {
     /// Kind of an event in the stream of the registry.
     pub enum RegistryEventKind {
         /// An agent was registered, for the first time or again.
-        AgentRegistered = "agent_registered" / "agent_registered",
+        Registered = "agent_registered" / "agent_registered",
         /// An agent came online.
-        AgentOnline = "agent_online" / "agent_online",
+        Online = "agent_online" / "agent_online",
         /// An agent went offline.
-        AgentOffline = "agent_offline" / "agent_offline",
+        Offline = "agent_offline" / "agent_offline",
         /// An agent was deregistered.
-        AgentDeregistered = "agent_deregistered" / "agent_deregistered",
+        Deregistered = "agent_deregistered" / "agent_deregistered",
     }
 }

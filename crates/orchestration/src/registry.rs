@@ -142,7 +142,7 @@ impl AgentRegistry {
             };
             store::upsert(tx, &agent).await?;
             let data = json!({"agent_id": agent.id, "task_types": agent.task_types, "again": before.is_some()});
-            store::append_event(tx, RegistryEventKind::AgentRegistered, now, data).await?;
+            store::append_event(tx, RegistryEventKind::Registered, now, data).await?;
             let entry = audit_entry("registered", &agent.id, now).by(&owner).change(before, Some(agent.state()));
             registry.audit.append(tx, vec![entry]).await?;
             Ok(agent)
@@ -312,7 +312,7 @@ impl AgentRegistry {
             if back {
                 (agent.status, agent.offline_reason) = (AgentStatus::Online, None);
                 let data = json!({"agent_id": agent.id, "reason": "heartbeat"});
-                store::append_event(tx, RegistryEventKind::AgentOnline, now, data).await?;
+                store::append_event(tx, RegistryEventKind::Online, now, data).await?;
                 let entry = audit_entry("online", &agent.id, now)
                     .by(&owner)
                     .change(status_json(AgentStatus::Offline), status_json(AgentStatus::Online));
@@ -345,7 +345,7 @@ impl AgentRegistry {
             if !online && requested {
                 return Err(OrchestrationError::InvalidState("the agent is offline already".into()));
             }
-            let kind = if online { RegistryEventKind::AgentOnline } else { RegistryEventKind::AgentOffline };
+            let kind = if online { RegistryEventKind::Online } else { RegistryEventKind::Offline };
             let (status, was) = match online {
                 true => (AgentStatus::Online, AgentStatus::Offline),
                 false => (AgentStatus::Offline, AgentStatus::Online),
@@ -386,7 +386,7 @@ impl AgentRegistry {
             let released = entries.len();
             store::delete(tx, &agent.id).await?;
             let data = json!({"agent_id": agent.id, "released": released});
-            store::append_event(tx, RegistryEventKind::AgentDeregistered, now, data).await?;
+            store::append_event(tx, RegistryEventKind::Deregistered, now, data).await?;
             let entry = audit_entry("deregistered", &agent.id, now).by(&owner).change(Some(agent.state()), None);
             entries.push(entry.data("released", json!(released)));
             registry.audit.append(tx, entries).await?;

@@ -145,7 +145,7 @@ impl AssignmentServiceInner {
         let released = entries.len() as u64;
         self.metrics.released(released);
         let data = json!({"agent_id": id, "reason": "silent", "released": released});
-        agents::store::append_event(tx, RegistryEventKind::AgentOffline, now, data).await?;
+        agents::store::append_event(tx, RegistryEventKind::Offline, now, data).await?;
         let hub = self.hub.clone();
         tx.after_commit(move || hub.wake(agents::store::REGISTRY_STREAM));
         let entry = agents::audit_entry("offline", id, now).on_behalf_of(owner::SYSTEM_PRINCIPAL);

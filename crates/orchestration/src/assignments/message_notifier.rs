@@ -26,9 +26,9 @@ impl AgentNotifier for MessageService {
                 origin: None,
             };
             let draft = MessageDraft {
-                message_id: Some(letter.message_id.into()),
+                message_id: Some(letter.message_id),
                 sender: SENDER_ID.into(),
-                to: MessageDestination::Agent(letter.recipient.into()),
+                to: MessageDestination::Agent(letter.recipient),
                 content: fit_content(letter.content),
                 kind: if letter.is_task { MessageType::TaskRequest } else { MessageType::Notification },
                 priority: MessagePriority::High,

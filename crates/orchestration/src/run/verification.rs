@@ -22,7 +22,8 @@ pub fn verify_step(
     step: &StepRun,
     proof: Option<&Value>,
 ) -> StepVerification {
-    let (mut passed, mut failed, mut not_measured) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut passed, mut failed) = (Vec::new(), Vec::new());
+    let mut not_measured = Vec::new();
     let mut note = |name: &str, good: Option<bool>| {
         let list = match good {
             Some(true) => &mut passed,

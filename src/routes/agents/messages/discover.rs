@@ -52,8 +52,7 @@ pub struct DiscoveredAgent {
 impl From<MeasuredAgent> for DiscoveredAgent {
     fn from(known: MeasuredAgent) -> Self {
         let MeasuredAgent { agent, health, .. } = known;
-        let presence =
-            AgentPresence { online: agent.is_online(), last_seen: agent.last_seen, agent_id: agent.id.into() };
+        let presence = AgentPresence { online: agent.is_online(), last_seen: agent.last_seen, agent_id: agent.id };
         let (agent_type, capabilities) = (Some(agent.agent_type), agent.task_types);
         Self { presence, health_score: health, registered: true, agent_type, capabilities }
     }
