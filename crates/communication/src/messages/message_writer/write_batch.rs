@@ -1,0 +1,388 @@
+//! State of writing messages within one transaction: what was read for all of them, and what is written at the end.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use super::{MessageWriter, OutgoingMessage};
+use crate::{
+    channels::{self, ChannelKey, ChannelRef, MessageChannel},
+    delivery::{self, OutgoingEntry},
+    encryption::{CiphertextBinding, EncryptionRequest, EncryptionScope},
+    error::{CommunicationError, Result},
+    message_log::{self, MessageView, StoredMessage},
+    messages::{
+        model::{MessageDestination, MessageDraft, RejectedRecipient, SendReceipt},
+        store,
+    },
+    model::{ChannelKind, ChannelStatus, MessageStatus, PaymentStatus, PermissionRefusal},
+    price::message_price,
+};
+use am_audit::{AuditEntry, EventType};
+use am_core::ids::{AgentId, BroadcastId, ChannelId, MessageId};
+use am_db::{Tx, bulk_insert::RowBatch, codec::Timestamp, statement_batch::StatementBatch};
+
+/// Maximum number of left-out recipients in a receipt.
+const MAX_REPORTED_REJECTIONS: usize = 100;
+/// Maximum number of recipients of one message.
+const MAX_RECIPIENTS: usize = 10_000;
+
+/// State of writing within one transaction.
+pub(super) struct WriteBatch<'a> {
+    post: &'a MessageWriter,
+    now: Timestamp,
+    /// Number of the last message of all before.
+    pub(super) before: i64,
+    /// Number of the last message written.
+    pub(super) last: i64,
+    /// Receipts of messages sent earlier under ids that senders chose.
+    known: HashMap<MessageId, SendReceipt>,
+    by_place: HashMap<ChannelKey, ChannelRef>,
+    by_id: HashMap<ChannelId, ChannelRef>,
+    /// Last message number of each channel written into.
+    reached: HashMap<ChannelId, i64>,
+    permits: HashMap<(AgentId, AgentId), Option<PermissionRefusal>>,
+    channels: RowBatch,
+    members: RowBatch,
+    messages: RowBatch,
+    broadcasts: RowBatch,
+    entries: Vec<AuditEntry>,
+    /// Entries for connections, in order.
+    pub(super) pushed: Vec<OutgoingEntry>,
+}
+
+/// Resolved recipients of a message, and its channel.
+struct ResolvedRecipients {
+    spot: ChannelRef,
+    recipients: Vec<AgentId>,
+    /// Whether they are members or subscribers, who need not know the sender.
+    agreed: bool,
+    topic: Option<String>,
+}
+
+impl<'a> WriteBatch<'a> {
+    /// Read what the messages need: earlier receipts, their channels, and permissions.
+    pub(super) async fn begin(post: &'a MessageWriter, tx: &mut Tx, letters: &[OutgoingMessage]) -> Result<Self> {
+        let before = message_log::last_id(tx.conn().await?).await?;
+        let ids: Vec<&MessageId> = letters.iter().filter_map(|letter| letter.draft.message_id.as_ref()).collect();
+        let mut known = HashMap::new();
+        if !ids.is_empty() {
+            for found in message_log::find_messages(tx.conn().await?, &ids).await? {
+                known.insert(found.message.message_id.clone(), SendReceipt::of(&found));
+            }
+            for found in store::find_broadcasts(tx.conn().await?, &ids).await? {
+                known.insert(found.message_id.clone(), found);
+            }
+        }
+        let places: Vec<ChannelKey> = letters.iter().filter_map(|letter| channel_key(&letter.draft)).collect();
+        let places: Vec<&str> = places.iter().map(|place| place.0.as_str()).collect();
+        let by_place = channels::channel_refs_by_key(tx.conn().await?, &places).await?;
+        let wanted = letters.iter().filter_map(|letter| match &letter.draft.to {
+            MessageDestination::Channel(id) => Some(id),
+            _ => None,
+        });
+        let by_id = channels::channel_refs_by_id(tx.conn().await?, &wanted.collect::<Vec<_>>()).await?;
+        let mut work = Self {
+            post,
+            now: Timestamp(post.clock.now()),
+            before,
+            last: before,
+            known,
+            by_place,
+            by_id,
+            reached: HashMap::new(),
+            permits: HashMap::new(),
+            channels: RowBatch::default(),
+            members: RowBatch::default(),
+            messages: RowBatch::default(),
+            broadcasts: RowBatch::default(),
+            entries: Vec::new(),
+            pushed: Vec::new(),
+        };
+        let direct = letters.iter().filter_map(|letter| match &letter.draft.to {
+            MessageDestination::Agent(recipient) => Some((&letter.draft.sender, recipient)),
+            _ => None,
+        });
+        work.ask(tx, direct).await?;
+        Ok(work)
+    }
+
+    /// Add one message to the batch.
+    pub(super) async fn letter(&mut self, tx: &mut Tx, letter: &OutgoingMessage) -> Result<SendReceipt> {
+        let draft = &letter.draft;
+        if let Some(known) = draft.message_id.as_ref().and_then(|id| self.known.get(id)) {
+            if known.sender != draft.sender {
+                return Err(CommunicationError::Conflict(format!(
+                    "message_id '{}' was used by another sender",
+                    known.message_id
+                )));
+            }
+            return Ok(SendReceipt { repeated: true, ..known.clone() });
+        }
+        let id = draft.message_id.clone().unwrap_or_else(|| self.post.ids.next("msg_", 12).into());
+        let receipt = match &draft.to {
+            MessageDestination::Agent(recipient) => self.write_single(tx, letter, &id, recipient).await?,
+            _ => self.fan_out(tx, letter, &id).await?,
+        };
+        self.entries.push(self.told(letter, &receipt));
+        self.known.insert(id, receipt.clone());
+        Ok(receipt)
+    }
+
+    async fn write_single(
+        &mut self,
+        tx: &mut Tx,
+        letter: &OutgoingMessage,
+        id: &MessageId,
+        recipient: &AgentId,
+    ) -> Result<SendReceipt> {
+        let sender = &letter.draft.sender;
+        if let Some(refusal) = self.refusal(sender, recipient, false) {
+            return Err(refusal.into());
+        }
+        let spot =
+            self.spot(ChannelKey::for_pair(sender, recipient), ChannelKind::Direct, None, letter, Some(recipient));
+        let addressed = ResolvedRecipients { spot, recipients: Vec::new(), agreed: false, topic: None };
+        let stored = self.copy(tx, letter, (id, None), &addressed, recipient).await?;
+        Ok(SendReceipt::of(&stored))
+    }
+
+    async fn fan_out(&mut self, tx: &mut Tx, letter: &OutgoingMessage, id: &MessageId) -> Result<SendReceipt> {
+        let mut addressed = self.address(tx, letter).await?;
+        let sender = &letter.draft.sender;
+        addressed.recipients.retain(|agent| agent != sender);
+        if addressed.recipients.len() > MAX_RECIPIENTS {
+            let count = addressed.recipients.len();
+            return Err(CommunicationError::InvalidState(format!(
+                "{count} agents would receive it, over {MAX_RECIPIENTS}"
+            )));
+        }
+        self.ask(tx, addressed.recipients.iter().map(|recipient| (sender, recipient))).await?;
+        let (mut refused, mut copies) = (Vec::new(), Vec::<(bool, bool)>::new());
+        for recipient in &addressed.recipients {
+            if let Some(refusal) = self.refusal(sender, recipient, addressed.agreed) {
+                refused.push(RejectedRecipient { agent_id: recipient.clone(), reason: refusal.to_string() });
+                continue;
+            }
+            let copy_id = MessageId::from(format!("{id}.{}", copies.len() + 1));
+            let stored = self.copy(tx, letter, (&copy_id, Some(id.as_str().into())), &addressed, recipient).await?;
+            copies.push((stored.pushed, stored.message.encrypted));
+        }
+        refused.truncate(MAX_REPORTED_REJECTIONS);
+        let pushed = copies.iter().filter(|(pushed, _)| *pushed).count();
+        let receipt = SendReceipt {
+            status: "success".to_owned(),
+            message_id: id.clone(),
+            sender: sender.clone(),
+            recipient: None,
+            seq: self.reached.get(&addressed.spot.id).copied().unwrap_or(addressed.spot.last_seq),
+            channel_id: addressed.spot.id,
+            encrypted: copies.iter().all(|(_, encrypted)| *encrypted),
+            encryption: None,
+            scope: None,
+            key_id: None,
+            ws_delivered: pushed > 0,
+            message_status: MessageStatus::Pending,
+            sent_at: self.now,
+            expires_at: Some(self.expiry(letter)),
+            price: message_price(letter.draft.kind, letter.bytes).scaled(copies.len() as f64),
+            payment_status: PaymentStatus::Unpaid,
+            recipients: Some(copies.len() as i64),
+            pushed: Some(pushed as i64),
+            refused,
+            repeated: false,
+        };
+        store::add_broadcast_row(&mut self.broadcasts, &receipt, addressed.topic.as_deref());
+        Ok(receipt)
+    }
+
+    /// Resolve the recipients of a message to several.
+    async fn address(&mut self, tx: &mut Tx, letter: &OutgoingMessage) -> Result<ResolvedRecipients> {
+        let draft = &letter.draft;
+        match &draft.to {
+            MessageDestination::Channel(id) => {
+                let spot = self.by_id.get(id).cloned().ok_or(CommunicationError::NotFound("Channel"))?;
+                let recipients = channels::members_of(tx.conn().await?, id).await?;
+                if !recipients.contains(&draft.sender) {
+                    return Err(CommunicationError::NotFound("Channel"));
+                }
+                if spot.status == ChannelStatus::Closed {
+                    return Err(CommunicationError::InvalidState("the channel is closed".into()));
+                }
+                if spot.kind == ChannelKind::Broadcast && spot.owner != draft.sender {
+                    return Err(CommunicationError::Forbidden("only its creator writes to this channel".into()));
+                }
+                // The two members of a direct channel may have blocked each other since, so permission is checked
+                // nevertheless.
+                Ok(ResolvedRecipients { agreed: spot.kind != ChannelKind::Direct, spot, recipients, topic: None })
+            }
+            MessageDestination::Topic(topic) => {
+                let recipients = delivery::matching_subscribers(tx.conn().await?, topic, &draft.content).await?;
+                let spot = self.spot(ChannelKey::for_topic(topic), ChannelKind::Broadcast, Some(topic), letter, None);
+                Ok(ResolvedRecipients { spot, recipients, agreed: true, topic: Some(topic.clone()) })
+            }
+            MessageDestination::AllAgents | MessageDestination::Agent(_) => {
+                let recipients = delivery::known_agents(tx.conn().await?, MAX_RECIPIENTS + 2).await?;
+                let spot =
+                    self.spot(ChannelKey::for_broadcast(&draft.sender), ChannelKind::Broadcast, None, letter, None);
+                Ok(ResolvedRecipients { spot, recipients, agreed: false, topic: None })
+            }
+        }
+    }
+
+    /// Query the permissions of these pairs together, except those known in this transaction.
+    async fn ask(&mut self, tx: &mut Tx, pairs: impl Iterator<Item = (&AgentId, &AgentId)>) -> Result<()> {
+        let mut asked: Vec<(&AgentId, &AgentId)> = pairs.collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let verdicts = self.post.relations.permits(tx.conn().await?, &asked).await?;
+        for ((sender, recipient), verdict) in asked.into_iter().zip(verdicts) {
+            self.permits.insert((sender.clone(), recipient.clone()), verdict.err());
+        }
+        Ok(())
+    }
+
+    /// Reason why `sender` may not write to `recipient`, from the permissions queried before.
+    fn refusal(&self, sender: &AgentId, recipient: &AgentId, agreed: bool) -> Option<PermissionRefusal> {
+        let found = self.permits.get(&(sender.clone(), recipient.clone())).cloned().flatten();
+        found.filter(|refusal| !(agreed && matches!(refusal, PermissionRefusal::Reputation { .. })))
+    }
+
+    /// The open channel with a key, created if there is none.
+    fn spot(
+        &mut self,
+        place: ChannelKey,
+        kind: ChannelKind,
+        name: Option<&String>,
+        letter: &OutgoingMessage,
+        other: Option<&AgentId>,
+    ) -> ChannelRef {
+        if let Some(spot) = self.by_place.get(&place) {
+            return spot.clone();
+        }
+        let owner = letter.draft.sender.clone();
+        let channel = MessageChannel {
+            channel_id: self.post.ids.next("channel_", 12).into(),
+            kind,
+            name: name.cloned(),
+            members: std::iter::once(owner.clone()).chain(other.cloned()).collect(),
+            owner: owner.clone(),
+            status: ChannelStatus::Open,
+            last_seq: 0,
+            created_at: self.now,
+            last_activity: self.now,
+            closed_at: None,
+            closed_reason: None,
+        };
+        channels::add_channel_rows((&mut self.channels, &mut self.members), &channel, Some(&place));
+        let spot = ChannelRef { id: channel.channel_id, kind, owner, status: ChannelStatus::Open, last_seq: 0 };
+        self.by_place.insert(place, spot.clone());
+        spot
+    }
+
+    fn expiry(&self, letter: &OutgoingMessage) -> Timestamp {
+        let ttl = chrono::Duration::from_std(letter.draft.ttl).unwrap_or_default();
+        Timestamp(self.now.0 + ttl)
+    }
+
+    /// Create one recipient's copy of a message.
+    async fn copy(
+        &mut self,
+        tx: &mut Tx,
+        letter: &OutgoingMessage,
+        (message_id, broadcast_id): (&MessageId, Option<BroadcastId>),
+        addressed: &ResolvedRecipients,
+        recipient: &AgentId,
+    ) -> Result<StoredMessage> {
+        let (draft, spot) = (&letter.draft, &addressed.spot);
+        let bound =
+            CiphertextBinding { message_id, channel: &spot.id, sender: &draft.sender, recipient: Some(recipient) };
+        let to = EncryptionRequest { bound, encryption: draft.encryption, encrypt: draft.encrypt };
+        let sealed = self.post.sealing.seal(tx, &to, &draft.content, self.now).await?;
+        // Only written messages take numbers.
+        let seq = self.reached.get(&spot.id).copied().unwrap_or(spot.last_seq) + 1;
+        self.reached.insert(spot.id.clone(), seq);
+        self.last += 1;
+        let message = MessageView {
+            id: self.last,
+            message_id: message_id.clone(),
+            channel_id: spot.id.clone(),
+            seq,
+            sender: draft.sender.clone(),
+            recipient: recipient.clone(),
+            message_type: draft.kind,
+            priority: draft.priority,
+            content: serde_json::Value::Null,
+            encrypted: sealed.is_encrypted(),
+            encryption: sealed.encryption,
+            scope: sealed.scope,
+            key_id: sealed.key_id.clone(),
+            size_bytes: letter.bytes as i64,
+            price: message_price(draft.kind, letter.bytes),
+            payment_status: PaymentStatus::Unpaid,
+            status: MessageStatus::Pending,
+            failure: None,
+            topic: addressed.topic.clone(),
+            reply_to: draft.reply_to.clone(),
+            broadcast_id,
+            sent_at: self.now,
+            expires_at: self.expiry(letter),
+            delivered_at: None,
+            read_at: None,
+        };
+        let mut stored = StoredMessage { pushed: self.post.hub.has(recipient), message, sealed };
+        message_log::add_message_row(&mut self.messages, &stored);
+        if stored.pushed {
+            // Content that this service can decrypt is sent decrypted; it is available here.
+            let envelope = matches!(stored.sealed.scope, EncryptionScope::EndToEnd | EncryptionScope::SealedOnArrival);
+            stored.message.content = match envelope {
+                false => draft.content.clone(),
+                true => stored.sealed.stored.parse().ok().flatten().unwrap_or_default(),
+            };
+            let frame = delivery::message_frame(&stored.message);
+            self.pushed.push(OutgoingEntry { id: self.last, recipient: recipient.clone(), frame });
+        }
+        Ok(stored)
+    }
+
+    /// Audit entry: the fact and the sender of a message, not its content.
+    fn told(&self, letter: &OutgoingMessage, receipt: &SendReceipt) -> AuditEntry {
+        let to = match &letter.draft.to {
+            MessageDestination::Agent(recipient) => ("recipient", json!(recipient)),
+            MessageDestination::Channel(_) => ("recipients", json!(receipt.recipients)),
+            MessageDestination::Topic(topic) => ("topic", json!(topic)),
+            MessageDestination::AllAgents => ("recipients", json!(receipt.recipients)),
+        };
+        let entry = AuditEntry::new(EventType::WorkflowUpdated, self.now).of("message", "sent").by(&letter.by);
+        let entry = entry.data("message_id", json!(receipt.message_id)).data("sender", json!(receipt.sender));
+        let entry = entry.data(to.0, to.1).data("channel_id", json!(receipt.channel_id));
+        entry.data("message_type", json!(letter.draft.kind)).data("bytes", json!(letter.bytes))
+    }
+
+    /// Write everything that was added.
+    pub(super) async fn end(self, tx: &mut Tx) -> Result<()> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let mut rows = self.channels;
+        rows.append(self.members).append(self.messages).append(self.broadcasts);
+        self.post.audit.add_entry_rows(&mut rows, self.entries);
+        let mut batch = StatementBatch::default();
+        batch.rows(rows);
+        if !self.reached.is_empty() {
+            let reached = self.reached.iter().map(|(id, seq)| (id, *seq));
+            channels::update_last_seq(&mut batch, reached, self.now);
+        }
+        Ok(batch.execute(tx).await?)
+    }
+}
+
+/// Key of the channel of a draft that names none.
+fn channel_key(draft: &MessageDraft) -> Option<ChannelKey> {
+    match &draft.to {
+        MessageDestination::Agent(recipient) => Some(ChannelKey::for_pair(&draft.sender, recipient)),
+        MessageDestination::Topic(topic) => Some(ChannelKey::for_topic(topic)),
+        MessageDestination::AllAgents => Some(ChannelKey::for_broadcast(&draft.sender)),
+        MessageDestination::Channel(_) => None,
+    }
+}
