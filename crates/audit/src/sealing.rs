@@ -102,7 +102,13 @@ impl AuditLog {
                 audit
                     .0
                     .webhooks
-                    .enqueue(tx, WebhookEventKind::AuditHead, &head, now, Some(&format!("audit.head/{size}")))
+                    .enqueue(
+                        tx,
+                        WebhookEventKind::AuditHead,
+                        &head,
+                        now,
+                        Some(&format!("{}/{size}", WebhookEventKind::AuditHead.word())),
+                    )
                     .await
                     .map_err(to_database_error)?;
             }
@@ -135,7 +141,7 @@ impl AuditLog {
             let mut alerts = found.clone();
             alerts.retain(|alert| alert.source == EntrySource::Service || alert.timestamp >= news);
             for alert in &alerts {
-                let source = format!("security.alert/{}", alert.id);
+                let source = format!("{}/{}", WebhookEventKind::SecurityAlert.word(), alert.id);
                 webhooks
                     .enqueue(tx, WebhookEventKind::SecurityAlert, alert, alert.timestamp, Some(&source))
                     .await

@@ -287,8 +287,8 @@ impl JobRecord {
     }
 
     /// Principal of the client; never an API key.
-    pub fn client(&self) -> PrincipalName {
-        PrincipalName::from_stored(&self.stored_client)
+    pub fn client(&self) -> PrincipalId {
+        PrincipalName::from_stored(&self.stored_client).as_str().into()
     }
 }
 

@@ -14,11 +14,8 @@ use crate::{
     },
     routes::agents::WaitQuery,
 };
-use am_core::ids::JobId;
-use am_db::{
-    codec::{JsonText, Timestamp},
-    owner::PrincipalName,
-};
+use am_core::ids::{JobId, PrincipalId};
+use am_db::codec::{JsonText, Timestamp};
 use am_jobs::{JobEstimate, JobFilter, JobRecord, JobService, JobState};
 
 /// A job of a GPU service.
@@ -34,8 +31,7 @@ pub struct JobDocument {
     /// one that this service does not know.
     status: String,
     /// Principal of the client.
-    #[schema(value_type = String)]
-    client_id: PrincipalName,
+    client_id: PrincipalId,
     /// When the job was submitted.
     requested_at: Timestamp,
     /// When the job expires if no miner has taken it.
