@@ -211,6 +211,7 @@ fn members() -> Vec<(Value, Value, &'static str)> {
         (with("max_execution_time", json!(1e30)), json!(["body", "max_execution_time"]), ""),
         (with("max_execution_time", json!("x")), json!(["body", "max_execution_time"]), "i64"),
         (with("max_cost_budget", json!(-0.5)), json!(["body", "max_cost_budget"]), "0"),
+        (with("max_cost_budget", json!(1e12)), json!(["body", "max_cost_budget"]), "amount"),
         (json!([]), json!(["body"]), "object"),
         (json!(["n", "", {"a": {}}]), json!(["body"]), "object"),
         (json!("x"), json!(["body"]), ""),
