@@ -156,8 +156,11 @@ fn openapi_enumerations_of_answers_are_serdes() {
     let of_serde = [
         named::<am_orchestration::assignments::AssignmentState>(),
         named::<am_orchestration::assignments::AttemptOutcome>(),
+        named::<am_orchestration::assignments::NotifyChannel>(),
         named::<am_orchestration::agents::MeasureSource>(),
         named::<am_orchestration::agents::OfflineReason>(),
+        named::<am_orchestration::networks::NetworkActivity>(),
+        named::<am_orchestration::plans::ConfidenceSource>(),
         named::<am_orchestration::plans::SplitBy>(),
         named::<am_security::sandbox::AttemptKind>(),
         named::<am_security::sandbox::TerminationReason>(),

@@ -205,7 +205,7 @@ pub struct NetworkOptimization {
 }
 
 /// What a network does: the status of its newest execution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkActivity {
     /// It was never executed.
