@@ -313,7 +313,8 @@ pub async fn report_assignment_failure(
     request: IdempotentJson<FailReport>,
 ) -> Result<IdempotentOk<ReportResponse>, ApiError> {
     let FailReport { attempt, error, retryable } = request.body;
-    let report = AgentReport::Fail(error.chars().take(2000).collect(), retryable.unwrap_or(true));
+    let reason = error.chars().take(2000).collect();
+    let report = AgentReport::Fail { reason, retryable: retryable.unwrap_or(true) };
     Ok(report_response(app.assignments.report(&owner, &id, attempt, report, request.once).await?))
 }
 

@@ -309,10 +309,18 @@ impl AssignmentServiceInner {
                     transitions::complete_attempt(tx, &mut one, &mut attempt, &result, now).await?;
                     Some("completed")
                 }
-                AgentReport::Fail(why, again) => {
+                AgentReport::Fail { reason, retryable } => {
                     attempt.digest = Some(digest);
-                    transitions::close_attempt(tx, &mut one, &mut attempt, AttemptOutcome::Failed, &why, !again, now)
-                        .await?;
+                    transitions::close_attempt(
+                        tx,
+                        &mut one,
+                        &mut attempt,
+                        AttemptOutcome::Failed,
+                        &reason,
+                        !retryable,
+                        now,
+                    )
+                    .await?;
                     Some("failed")
                 }
             };
@@ -352,7 +360,7 @@ fn report_digest(report: &AgentReport) -> Result<String> {
         AgentReport::Accept => json!(["accept"]),
         AgentReport::Progress(percent) => json!(["progress", percent]),
         AgentReport::Complete(result) => json!(["result", result]),
-        AgentReport::Fail(why, again) => json!(["fail", why, again]),
+        AgentReport::Fail { reason, retryable } => json!(["fail", reason, retryable]),
     };
     Ok(crypto::sha256_hex(&crypto::canonical_audit_json(&said)))
 }

@@ -224,8 +224,13 @@ pub enum AgentReport {
     Progress(f64),
     /// Result of the task.
     Complete(Value),
-    /// Failure with its reason; false: a retry is useless.
-    Fail(String, bool),
+    /// Failure of the task.
+    Fail {
+        /// Reason of the failure, as a sentence.
+        reason: String,
+        /// Whether another agent may try.
+        retryable: bool,
+    },
 }
 
 /// Effect of a report on the attempt that it names.
@@ -292,7 +297,7 @@ impl Assignment {
             None => ReportDisposition::Counts,
             Some(outcome) => {
                 let same = attempt.digest.as_deref() == Some(digest);
-                let ends = matches!(report, AgentReport::Complete(_) | AgentReport::Fail(..));
+                let ends = matches!(report, AgentReport::Complete(_) | AgentReport::Fail { .. });
                 if ends && same { ReportDisposition::Known } else { ReportDisposition::Late(outcome) }
             }
         }

@@ -190,7 +190,8 @@ impl AssignmentServiceInner {
                         return store::reschedule_notification(tx, &notice, &why, Timestamp(now.0 + wait), now).await;
                     }
                     NotifyOutcome::Retry(why) | NotifyOutcome::Refused(why) => {
-                        report = Some(AgentReport::Fail(format!("agent {:?}: {why}", notice.agent_id), true));
+                        let reason = format!("agent {:?}: {why}", notice.agent_id);
+                        report = Some(AgentReport::Fail { reason, retryable: true });
                         error = Some(why);
                     }
                 }

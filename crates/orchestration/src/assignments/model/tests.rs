@@ -112,7 +112,7 @@ proptest! {
                         0 => AgentReport::Accept,
                         1 => AgentReport::Progress(50.0),
                         2 => AgentReport::Complete(what.into()),
-                        _ => AgentReport::Fail(what.to_string(), true),
+                        _ => AgentReport::Fail { reason: what.to_string(), retryable: true },
                     };
                     let digest = format!("{kind} {what}");
                     let attempt = &mut attempts[at];
@@ -126,12 +126,12 @@ proptest! {
                                     attempt.digest = Some(digest.clone());
                                     one.close(attempt, AttemptOutcome::Completed, None, false, now);
                                 }
-                                AgentReport::Fail(ref why, _) => {
+                                AgentReport::Fail { reason: ref why, .. } => {
                                     attempt.digest = Some(digest.clone());
                                     one.close(attempt, AttemptOutcome::Failed, Some(why), false, now);
                                 }
                             }
-                            let kind_ends = matches!(report, AgentReport::Complete(_) | AgentReport::Fail(..));
+                            let kind_ends = matches!(report, AgentReport::Complete(_) | AgentReport::Fail { .. });
                             let again = one.judge(attempt, &report, &digest);
                             prop_assert!(!kind_ends || again == ReportDisposition::Known, "a repetition is known: {again:?}");
                         }
